@@ -1,0 +1,1 @@
+//! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.

@@ -1,0 +1,88 @@
+//! The one place that knows exit codes (CLI-1).
+
+use super::output::Output;
+use std::process::ExitCode;
+
+/// CLI-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// The step was done, or there was nothing to do.
+    Done = 0,
+    /// A negative verdict.
+    Negative = 1,
+    /// The command line or the configuration is wrong; nothing was touched.
+    Usage = 2,
+    /// Something needed is broken or out of reach; safe to run again.
+    Broken = 3,
+    /// Refused or deferred by a guard.
+    Refused = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A subcommand's end: an exit code, or a failure with message and way out.
+pub type CmdResult = Result<Exit, Failure>;
+
+/// Why a subcommand could not do its work: what is named, what was expected, what to do.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+    pub task: Option<String>,
+    /// `--json` was answered already (a step prints its own object with `errors`).
+    pub reported: bool,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None, task: None, reported: false }
+    }
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, message)
+    }
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    #[must_use]
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.task = Some(task.into());
+        self
+    }
+}
+
+/// Anything unexpected is exit 3: something needed is broken, and the step may be run again.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Broken, format!("{error:#}"))
+    }
+}
+
+/// Prints clap's own message; help and version are exit 0, everything else exit 2.
+pub fn from_clap(error: &clap::Error) -> Exit {
+    // A closed stdout is not an error (CLI-5).
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// Says a failure in the form asked for and gives the process's exit code.
+pub fn finish(out: &Output, result: CmdResult) -> Exit {
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if !failure.reported {
+                out.failure(&failure);
+            }
+            failure.exit
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! L3: the imperative shell: observe, apply, journal, outbox, supervise. Used by `cli`.

@@ -1,0 +1,1 @@
+//! What the tests share: hermetic environments, fakes of the services, git helpers.
