@@ -3,4 +3,5 @@
 pub mod ids;
 pub mod report;
 pub mod stage;
+pub mod task;
 pub mod time;

@@ -1,0 +1,164 @@
+//! The queue (RUN-1). Every write after a claim carries the claim token: status alone is no fence.
+
+use super::{Result, StoreError, Tx, parsed, parsed_opt};
+use crate::model::ids::{JobId, Sha, TaskId};
+use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
+use crate::model::task::{Job, Task};
+use rusqlite::{OptionalExtension, Row, params};
+
+/// A queue entry to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    pub kind: JobKind,
+    pub agent: Option<Agent>,
+    pub subject: Option<Sha>,
+    /// Wall milliseconds; 0 for at once.
+    pub available_at: i64,
+    /// Why it is (again) needed; stands in the next prompt.
+    pub reason: Option<String>,
+}
+
+fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    Ok(Job {
+        id: JobId(row.get("id")?),
+        task_id: TaskId(row.get("task_id")?),
+        stage: parsed(row, "stage", Stage::parse)?,
+        kind: parsed(row, "kind", JobKind::parse)?,
+        agent: parsed_opt(row, "agent", Agent::parse)?,
+        attempt: row.get("attempt")?,
+        epoch: row.get("epoch")?,
+        status: parsed(row, "status", JobStatus::parse)?,
+        token: row.get("token")?,
+        subject: parsed_opt(row, "subject", |t| Sha::parse(t).ok())?,
+        available_at: row.get("available_at")?,
+        priority: row.get("priority")?,
+        reason: row.get("reason")?,
+        spent: row.get("spent")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Queues a job for the task at its present stage, attempt and epoch. [`StoreError::Lost`] when the task has a
+    /// live job already (the schema says so).
+    pub fn enqueue(&self, task: &Task, new: &NewJob, at: i64) -> Result<JobId> {
+        let made = self
+            .tx
+            .prepare_cached(
+                "INSERT INTO jobs (task_id, stage, kind, agent, attempt, epoch, status, subject, available_at, priority, reason, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'queued', ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                task.id.0,
+                task.stage.as_str(),
+                new.kind.as_str(),
+                new.agent.map(Agent::as_str),
+                task.attempt,
+                task.epoch,
+                new.subject.as_ref().map(Sha::as_str),
+                new.available_at,
+                task.priority,
+                new.reason,
+                at
+            ])?;
+        if made == 0 {
+            return Err(StoreError::Lost);
+        }
+        Ok(JobId(self.tx.last_insert_rowid()))
+    }
+
+    pub fn job(&self, id: JobId) -> Result<Job> {
+        self.tx
+            .prepare_cached("SELECT * FROM jobs WHERE id = ?1")?
+            .query_row([id.0], job)
+            .optional()?
+            .ok_or(StoreError::Lost)
+    }
+
+    /// The task's live job, if it has one.
+    pub fn live_job(&self, task: TaskId) -> Result<Option<Job>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT * FROM jobs WHERE task_id = ?1 AND status IN ('queued', 'running')")?
+            .query_row([task.0], job)
+            .optional()?)
+    }
+
+    /// Ended jobs of one epoch of a task, oldest first.
+    pub fn ended_jobs(&self, task: TaskId, epoch: i64) -> Result<Vec<Job>> {
+        self.jobs_where(
+            "task_id = ?1 AND epoch = ?2 AND status NOT IN ('queued', 'running') ORDER BY id",
+            params![task.0, epoch],
+        )
+    }
+
+    /// Every job of a task, oldest first.
+    pub fn jobs_of(&self, task: TaskId) -> Result<Vec<Job>> {
+        self.jobs_where("task_id = ?1 ORDER BY id", params![task.0])
+    }
+
+    /// Queued jobs in the order of the queue: priority of the work item, then task id.
+    pub fn queued_jobs(&self) -> Result<Vec<Job>> {
+        self.jobs_where("status = 'queued' ORDER BY priority, task_id", params![])
+    }
+
+    /// Claimed jobs.
+    pub fn running_jobs(&self) -> Result<Vec<Job>> {
+        self.jobs_where("status = 'running' ORDER BY id", params![])
+    }
+
+    fn jobs_where(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Job>> {
+        let mut statement = self.tx.prepare_cached(&format!("SELECT * FROM jobs WHERE {condition}"))?;
+        let rows = statement.query_map(values, job)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// `queued → running` under a new token. Whether this caller got it.
+    pub fn claim_job(&self, id: JobId, token: &str) -> Result<bool> {
+        Ok(self
+            .tx
+            .prepare_cached("UPDATE jobs SET status = 'running', token = ?2 WHERE id = ?1 AND status = 'queued'")?
+            .execute(params![id.0, token])?
+            == 1)
+    }
+
+    /// Ends a running job under its token; [`StoreError::Lost`] if the token no longer holds.
+    pub fn settle_job(
+        &self,
+        id: JobId,
+        token: &str,
+        status: JobStatus,
+        reason: Option<&str>,
+        spent: bool,
+        at: i64,
+    ) -> Result<()> {
+        let changed = self
+            .tx
+            .prepare_cached("UPDATE jobs SET status = ?3, reason = COALESCE(?4, reason), spent = ?5, settled_at = ?6 WHERE id = ?1 AND token = ?2 AND status = 'running'")?
+            .execute(params![id.0, token, status.as_str(), reason, spent, at])?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
+    }
+
+    /// Puts a running job back under no token, to be claimed anew from `available_at` on.
+    pub fn requeue_job(&self, id: JobId, token: &str, available_at: i64, reason: Option<&str>) -> Result<()> {
+        let changed = self
+            .tx
+            .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?3, reason = COALESCE(?4, reason) WHERE id = ?1 AND token = ?2 AND status = 'running'")?
+            .execute(params![id.0, token, available_at, reason])?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
+    }
+
+    /// Cancels every live job of a task; their tokens are void with them. Returns how many.
+    pub fn cancel_jobs(&self, task: TaskId, reason: &str, at: i64) -> Result<usize> {
+        Ok(self
+            .tx
+            .prepare_cached("UPDATE jobs SET status = 'cancelled', token = NULL, reason = ?2, settled_at = ?3 WHERE task_id = ?1 AND status IN ('queued', 'running')")?
+            .execute(params![task.0, reason, at])?)
+    }
+
+    /// Jobs by status, for `status`.
+    pub fn queue_counts(&self) -> Result<Vec<(JobStatus, i64)>> {
+        let mut statement = self.tx.prepare_cached("SELECT status, COUNT(*) AS n FROM jobs GROUP BY status")?;
+        let rows = statement.query_map([], |r| Ok((parsed(r, "status", JobStatus::parse)?, r.get("n")?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

@@ -1,0 +1,298 @@
+//! The one SQLite file: the queue and the record. Used by `engine` alone.
+//!
+//! One writer transaction is `BEGIN IMMEDIATE` and short, never across a network call. Rows in and out are
+//! `model` types; what may happen is decided elsewhere.
+
+mod audit;
+mod board;
+mod evidence;
+mod jobs;
+mod journal;
+mod leases;
+mod outbox;
+mod runs;
+mod tasks;
+
+pub use audit::{AuditEvent, Broken as AuditBroken};
+pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
+pub use evidence::NewEvidence;
+pub use jobs::NewJob;
+pub use journal::JournalRow;
+pub use outbox::{NewOutbox, OutboxRow, Sink};
+pub use runs::{RunExit, RunSums};
+pub use tasks::NewTask;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `PRAGMA application_id`: "orch" in ASCII.
+const APPLICATION_ID: i64 = 0x6f72_6368;
+
+/// The schema steps, forward only; `user_version` counts them.
+const MIGRATIONS: &[&str] = &[include_str!("schema/0001_init.sql")];
+
+/// The schema version this program writes.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Why the database can't be used. All of these are exit 3.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the database {path} was written by a newer orch (schema {found}, this program knows {known})")]
+    Newer { path: String, found: i64, known: i64 },
+    #[error(
+        "the database {path} is of an older schema ({found}, this program needs {known}); the next `orch tick` or `orch reap` migrates it"
+    )]
+    Older { path: String, found: i64, known: i64 },
+    #[error("there is no database at {0} yet; the first `orch tick` makes it")]
+    Missing(String),
+    #[error("{path} is not orch's database (application id {found:#x})")]
+    Foreign { path: String, found: i64 },
+    #[error("the database {path} is broken: {why}")]
+    Broken { path: String, why: String },
+    #[error("the database stayed locked for {0} s")]
+    Locked(u64),
+    #[error("the row changed meanwhile")]
+    Lost,
+    #[error("database: {0}")]
+    Sql(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Locked(BUSY_S),
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+/// The store's results.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+const BUSY_S: u64 = 30;
+
+/// How a step may use the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Makes or migrates it (`tick`, `reap`; RULE-36).
+    Migrate,
+    /// Uses it as it is; makes a missing one.
+    Use,
+    /// Reads only, and touches nothing (`--dry-run`, `status`).
+    ReadOnly,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Store {
+    conn: Connection,
+    path: PathBuf,
+}
+
+/// A write transaction; what it does is kept only by [`Store::write`] returning `Ok`.
+#[derive(Debug)]
+pub struct Tx<'c> {
+    pub(crate) tx: rusqlite::Transaction<'c>,
+}
+
+impl Store {
+    /// Opens `path`. Fails on a newer or foreign file, and on an older one unless `mode` is [`Mode::Migrate`].
+    pub fn open(path: &Path, mode: Mode) -> Result<Self> {
+        let shown = path.display().to_string();
+        let flags = match mode {
+            Mode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Mode::Migrate | Mode::Use => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        } | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if mode == Mode::ReadOnly && !path.exists() {
+            return Err(StoreError::Missing(shown));
+        }
+        let mut conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_handler(Some(|tries| {
+            // Short sleeps instead of the stock back-off, which starves under load; bounded by BUSY_S.
+            std::thread::park_timeout(Duration::from_millis(2 + u64::try_from(tries % 7).unwrap_or(0)));
+            u64::try_from(tries).unwrap_or(u64::MAX) < BUSY_S * 200
+        }))?;
+        let mut store = Self { conn, path: path.to_owned() };
+        let opened = store.prepare(mode);
+        match opened {
+            Err(StoreError::Sql(e)) => Err(StoreError::Broken { path: shown, why: e.to_string() }),
+            Err(e) => Err(e),
+            Ok(()) => Ok(store),
+        }
+    }
+
+    fn prepare(&mut self, mode: Mode) -> Result<()> {
+        self.conn.set_prepared_statement_cache_capacity(128);
+        if mode == Mode::ReadOnly {
+            self.conn.execute_batch("PRAGMA query_only = ON; PRAGMA mmap_size = 0;")?;
+            return self.check_version(self.version()?, false);
+        }
+        self.conn.execute_batch("PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON;")?;
+        let found = self.version()?;
+        if found == 0 || (found < SCHEMA_VERSION && mode == Mode::Migrate) {
+            let journal: String = self.conn.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0))?;
+            if journal != "wal" {
+                return Err(StoreError::Broken {
+                    path: self.path.display().to_string(),
+                    why: format!("journal mode is {journal}, not WAL (a network file system?)"),
+                });
+            }
+            self.conn.execute_batch("PRAGMA synchronous = FULL;")?;
+            self.migrate()?;
+        }
+        self.conn.execute_batch("PRAGMA synchronous = FULL;")?;
+        self.check_version(self.version()?, true)
+    }
+
+    fn version(&self) -> Result<i64> {
+        Ok(self.conn.query_row("PRAGMA user_version", [], |r| r.get(0))?)
+    }
+
+    fn check_version(&self, found: i64, _write: bool) -> Result<()> {
+        let path = self.path.display().to_string();
+        if found > SCHEMA_VERSION {
+            return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION });
+        }
+        if found == 0 {
+            return Err(StoreError::Missing(path));
+        }
+        if found < SCHEMA_VERSION {
+            return Err(StoreError::Older { path, found, known: SCHEMA_VERSION });
+        }
+        let app: i64 = self.conn.query_row("PRAGMA application_id", [], |r| r.get(0))?;
+        if app != APPLICATION_ID {
+            return Err(StoreError::Foreign { path, found: app });
+        }
+        Ok(())
+    }
+
+    /// Runs the missing steps. The version is read inside `BEGIN IMMEDIATE`, so that processes starting
+    /// together run no step twice; an existing database is backed up beside itself first.
+    fn migrate(&mut self) -> Result<()> {
+        let before = self.version()?;
+        if before > 0 {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".v{before}.bak"));
+            self.backup(Path::new(&name))?;
+        }
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+        for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            tx.execute_batch(step)?;
+        }
+        if found < SCHEMA_VERSION {
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// A consistent copy while others use the database (SQLite's backup API, RULE-36).
+    pub fn backup(&self, to: &Path) -> Result<()> {
+        let mut target = Connection::open(to)?;
+        let copy = rusqlite::backup::Backup::new(&self.conn, &mut target)?;
+        copy.run_to_completion(256, Duration::from_millis(1), None)?;
+        Ok(())
+    }
+
+    /// One short write transaction (`BEGIN IMMEDIATE`). Kept only if `work` and the commit succeed; refused when
+    /// another program has migrated the file meanwhile (RULE-36).
+    pub fn write<T, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
+        let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(StoreError::from)?;
+        if found != SCHEMA_VERSION {
+            let path = self.path.display().to_string();
+            return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION }.into());
+        }
+        let tx = Tx { tx };
+        let value = work(&tx)?;
+        tx.tx.commit().map_err(StoreError::from)?;
+        Ok(value)
+    }
+
+    /// One read transaction: everything `work` reads is of one moment.
+    pub fn read<T, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Deferred).map_err(StoreError::from)?;
+        let tx = Tx { tx };
+        work(&tx)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Tx<'_> {
+    /// A value of the `meta` table.
+    pub fn meta(&self, key: &str) -> Result<Option<String>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+            .query_row([key], |r| r.get(0))
+            .optional()?)
+    }
+
+    pub fn set_meta(&self, key: &str, value: &str) -> Result<()> {
+        self.tx
+            .prepare_cached(
+                "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            )?
+            .execute([key, value])?;
+        Ok(())
+    }
+
+    /// Adds to a counter kept over all processes and returns its new value.
+    pub fn count_up(&self, key: &str, by: i64) -> Result<i64> {
+        let now = self.meta(key)?.and_then(|v| v.parse::<i64>().ok()).unwrap_or(0).saturating_add(by);
+        self.set_meta(key, &now.to_string())?;
+        Ok(now)
+    }
+}
+
+/// Reads a column that holds a word, an id or JSON; a value outside its list names the column.
+pub(crate) fn parsed<T>(
+    row: &rusqlite::Row<'_>,
+    column: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    parse(&text).ok_or_else(|| bad_column(column, &text))
+}
+
+/// As [`parsed`], `NULL` being `None`.
+pub(crate) fn parsed_opt<T>(
+    row: &rusqlite::Row<'_>,
+    column: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|t| parse(&t).ok_or_else(|| bad_column(column, &t))).transpose()
+}
+
+fn bad_column(column: &str, text: &str) -> rusqlite::Error {
+    let text: String = text.chars().take(60).collect();
+    rusqlite::Error::FromSqlConversionFailure(
+        0,
+        rusqlite::types::Type::Text,
+        format!("column {column} holds {text:?}").into(),
+    )
+}
+
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The outbox: messages written in the transaction that causes them, delivered by any later step (NTF-3).
+
+use super::{Result, Tx, from_json, parsed, to_json};
+use crate::model::ids::TaskId;
+use crate::model::stage::words;
+use crate::model::task::Actor;
+use rusqlite::{Row, params};
+
+words! {
+    /// Where a message goes.
+    Sink {
+        BoardStatus = "board_status",
+        BoardComment = "board_comment",
+        ForgeComment = "forge_comment",
+        ForgeStatus = "forge_status",
+        Card = "card",
+        Alert = "alert",
+    }
+}
+
+/// A message to be delivered. The key is its cause: the same cause is written once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOutbox {
+    pub key: String,
+    pub task_id: Option<TaskId>,
+    pub sink: Sink,
+    pub payload: serde_json::Value,
+}
+
+/// A message under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    pub id: i64,
+    pub key: String,
+    pub task_id: Option<TaskId>,
+    pub sink: Sink,
+    pub payload: serde_json::Value,
+    pub attempts: i64,
+    pub available_at: i64,
+    pub unknown_outcome: bool,
+    pub last_error: Option<String>,
+}
+
+fn outbox(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
+    Ok(OutboxRow {
+        id: row.get("id")?,
+        key: row.get("key")?,
+        task_id: row.get::<_, Option<i64>>("task_id")?.map(TaskId),
+        sink: parsed(row, "sink", Sink::parse)?,
+        payload: parsed(row, "payload", from_json)?,
+        attempts: row.get("attempts")?,
+        available_at: row.get("available_at")?,
+        unknown_outcome: row.get("unknown_outcome")?,
+        last_error: row.get("last_error")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Writes a message once per key; whether it is new. An indication or card replaces older open ones of its task.
+    pub fn post(&self, new: &NewOutbox, at: i64) -> Result<bool> {
+        if matches!(new.sink, Sink::BoardStatus | Sink::Card) {
+            self.tx
+                .prepare_cached("UPDATE outbox SET state = 'collapsed' WHERE task_id = ?1 AND sink = ?2 AND state = 'open' AND key <> ?3 AND owner IS NULL")?
+                .execute(params![new.task_id.map(|t| t.0), new.sink.as_str(), new.key])?;
+        }
+        Ok(self
+            .tx
+            .prepare_cached("INSERT INTO outbox (key, task_id, sink, payload, state, created_at) VALUES (?1, ?2, ?3, ?4, 'open', ?5) ON CONFLICT (key) DO NOTHING")?
+            .execute(params![new.key, new.task_id.map(|t| t.0), new.sink.as_str(), new.payload.to_string(), at])?
+            == 1)
+    }
+
+    /// The oldest open row of every (task, sink) that is due (RULE-41: only these are deliverable).
+    pub fn deliverable(&self, now: i64, most: u32) -> Result<Vec<OutboxRow>> {
+        let mut statement = self.tx.prepare_cached(
+            "SELECT * FROM outbox o WHERE state = 'open' AND available_at <= ?1
+             AND id = (SELECT MIN(id) FROM outbox p WHERE p.state = 'open' AND p.task_id IS o.task_id AND p.sink = o.sink)
+             ORDER BY id LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![now, most], outbox)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Takes a row for delivery until `lease_until`; whether this caller got it.
+    pub fn take_message(&self, id: i64, me: &Actor, lease_until: i64) -> Result<bool> {
+        Ok(self
+            .tx
+            .prepare_cached("UPDATE outbox SET owner = ?2, available_at = ?3, attempts = attempts + 1 WHERE id = ?1 AND state = 'open' AND available_at <= ?4")?
+            .execute(params![id, to_json(me), lease_until, lease_until - 1])?
+            == 1)
+    }
+
+    pub fn message_sent(&self, id: i64, at: i64) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE outbox SET state = 'sent', owner = NULL, sent_at = ?2 WHERE id = ?1")?
+            .execute(params![id, at])?;
+        Ok(())
+    }
+
+    /// Tries again at `available_at`.
+    pub fn message_failed(&self, id: i64, available_at: i64, unknown: bool, error: &str) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE outbox SET owner = NULL, available_at = ?2, unknown_outcome = MAX(unknown_outcome, ?3), last_error = ?4 WHERE id = ?1")?
+            .execute(params![id, available_at, unknown, error])?;
+        Ok(())
+    }
+
+    /// Permanently refused: shown by `status`, tried no more.
+    pub fn park_message(&self, id: i64, error: &str) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE outbox SET state = 'parked', owner = NULL, last_error = ?2 WHERE id = ?1")?
+            .execute(params![id, error])?;
+        Ok(())
+    }
+
+    /// `(open, parked)`.
+    pub fn outbox_counts(&self) -> Result<(i64, i64)> {
+        let of = |state: &str| {
+            self.tx.prepare_cached("SELECT COUNT(*) FROM outbox WHERE state = ?1")?.query_row([state], |r| r.get(0))
+        };
+        Ok((of("open")?, of("parked")?))
+    }
+
+    /// Whether the message of this key was delivered.
+    pub fn was_sent(&self, key: &str) -> Result<bool> {
+        let n: i64 = self
+            .tx
+            .prepare_cached("SELECT COUNT(*) FROM outbox WHERE key = ?1 AND state = 'sent'")?
+            .query_row([key], |r| r.get(0))?;
+        Ok(n > 0)
+    }
+
+    /// The card's message id and the hash of what it shows.
+    pub fn card(&self, task: TaskId) -> Result<(Option<String>, Option<String>, Option<i64>)> {
+        use rusqlite::OptionalExtension;
+        Ok(self
+            .tx
+            .prepare_cached("SELECT message_id, hash, sent_at FROM cards WHERE task_id = ?1")?
+            .query_row([task.0], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .optional()?
+            .unwrap_or((None, None, None)))
+    }
+
+    pub fn set_card(&self, task: TaskId, message_id: Option<&str>, hash: &str, at: i64) -> Result<()> {
+        self.tx
+            .prepare_cached(
+                "INSERT INTO cards (task_id, message_id, hash, sent_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (task_id) DO UPDATE SET message_id = excluded.message_id, hash = excluded.hash, sent_at = excluded.sent_at",
+            )?
+            .execute(params![task.0, message_id, hash, at])?;
+        Ok(())
+    }
+}

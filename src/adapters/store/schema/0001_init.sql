@@ -1,0 +1,249 @@
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    natural_key TEXT NOT NULL UNIQUE,
+    project TEXT NOT NULL,
+    repo TEXT NOT NULL,
+    item_id TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    blocked_by TEXT NOT NULL DEFAULT '[]',
+    stage TEXT NOT NULL CHECK (stage IN ('created', 'analysis', 'architecture', 'development', 'review', 'testing', 'deploy-staging', 'deploy', 'done', 'cancelled')),
+    revision INTEGER NOT NULL DEFAULT 0,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    attempt_base INTEGER NOT NULL DEFAULT 1,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    branch TEXT,
+    base_sha TEXT,
+    head_sha TEXT,
+    pr TEXT,
+    waiting_for TEXT CHECK (waiting_for IN ('approval', 'confirm_deploy')),
+    waiting_since INTEGER,
+    released TEXT CHECK (released IN ('approval', 'confirm_deploy')),
+    blocked_reason TEXT,
+    block_no INTEGER NOT NULL DEFAULT 0,
+    held_findings TEXT,
+    findings TEXT NOT NULL DEFAULT '[]',
+    undecided_since INTEGER,
+    rework TEXT,
+    withdrawn TEXT,
+    critical TEXT,
+    stop_requested_at INTEGER,
+    stop_reason TEXT,
+    stopped_stage TEXT,
+    started_at INTEGER,
+    in_serial INTEGER NOT NULL DEFAULT 0 CHECK (in_serial IN (0, 1)),
+    landed_sha TEXT,
+    watch TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    finished_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX tasks_one_in_work_per_serial_repo ON tasks (repo) WHERE in_serial = 1;
+CREATE INDEX tasks_open ON tasks (id) WHERE stage NOT IN ('done', 'cancelled');
+CREATE INDEX tasks_by_key ON tasks (key, id);
+CREATE INDEX tasks_by_item ON tasks (project, item_id, id);
+CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id INTEGER NOT NULL REFERENCES tasks (id),
+    stage TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('agent', 'ci', 'scan', 'staging', 'build', 'deploy', 'deploy-finalizer', 'post-deploy-monitor')),
+    agent TEXT CHECK (agent IN ('analyst', 'architect', 'developer', 'reviewer', 'tester', 'deployer')),
+    attempt INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    token TEXT,
+    subject TEXT,
+    available_at INTEGER NOT NULL DEFAULT 0,
+    priority INTEGER NOT NULL,
+    reason TEXT,
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent IN (0, 1)),
+    created_at INTEGER NOT NULL,
+    settled_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX jobs_one_live_per_task ON jobs (task_id) WHERE status IN ('queued', 'running');
+CREATE INDEX jobs_queue ON jobs (priority, task_id) WHERE status = 'queued';
+CREATE INDEX jobs_by_status ON jobs (status);
+CREATE INDEX jobs_by_task ON jobs (task_id, id);
+
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id INTEGER NOT NULL REFERENCES jobs (id),
+    task_id INTEGER NOT NULL REFERENCES tasks (id),
+    stage TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    agent TEXT,
+    attempt INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    token TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('starting', 'live', 'exited', 'settled')),
+    claimed_at TEXT NOT NULL,
+    supervisor TEXT,
+    runtime TEXT,
+    dead_seen INTEGER NOT NULL DEFAULT 0,
+    dead_seen_at TEXT,
+    start_sha TEXT,
+    end_sha TEXT,
+    exited_at TEXT,
+    outcome TEXT,
+    finalizer TEXT,
+    fence INTEGER NOT NULL DEFAULT 0,
+    credential TEXT,
+    reserved_micros INTEGER NOT NULL DEFAULT 0,
+    cost_micros INTEGER,
+    tokens_in INTEGER,
+    tokens_out INTEGER,
+    model TEXT,
+    effort TEXT,
+    session TEXT,
+    session_total_micros INTEGER,
+    prompt_hash TEXT,
+    result TEXT,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER
+) STRICT;
+CREATE INDEX runs_open ON runs (job_id) WHERE state <> 'settled';
+CREATE INDEX runs_by_task ON runs (task_id, id);
+CREATE INDEX runs_by_job ON runs (job_id, id);
+CREATE INDEX runs_cost_by_day ON runs (started_at, cost_micros);
+
+CREATE TABLE evidence (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id INTEGER NOT NULL REFERENCES tasks (id),
+    gate TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    run_id INTEGER REFERENCES runs (id),
+    sha TEXT NOT NULL,
+    code_tree TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('pass', 'fail', 'missing', 'tool_error')),
+    why TEXT NOT NULL,
+    detail TEXT NOT NULL DEFAULT '{}',
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX evidence_by_task ON evidence (task_id, gate, id);
+
+CREATE TABLE journal (
+    key TEXT PRIMARY KEY,
+    task_id INTEGER REFERENCES tasks (id),
+    kind TEXT NOT NULL,
+    intent TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    intended_at INTEGER NOT NULL,
+    outcome TEXT,
+    ended_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX journal_open ON journal (task_id) WHERE outcome IS NULL;
+
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    task_id INTEGER REFERENCES tasks (id),
+    sink TEXT NOT NULL CHECK (sink IN ('board_status', 'board_comment', 'forge_comment', 'forge_status', 'card', 'alert')),
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'sent', 'parked', 'collapsed')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    available_at INTEGER NOT NULL DEFAULT 0,
+    unknown_outcome INTEGER NOT NULL DEFAULT 0 CHECK (unknown_outcome IN (0, 1)),
+    owner TEXT,
+    last_error TEXT,
+    created_at INTEGER NOT NULL,
+    sent_at INTEGER
+) STRICT;
+CREATE INDEX outbox_open ON outbox (task_id, sink, id) WHERE state = 'open';
+
+CREATE TABLE cards (
+    task_id INTEGER PRIMARY KEY REFERENCES tasks (id),
+    message_id TEXT,
+    hash TEXT,
+    sent_at INTEGER
+) STRICT;
+
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    task_id INTEGER,
+    event TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_by_task ON audit (task_id, seq);
+
+CREATE TABLE items (
+    project TEXT NOT NULL,
+    item_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    status_id TEXT NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    written_ms INTEGER NOT NULL DEFAULT 0,
+    title TEXT NOT NULL,
+    body_hash TEXT NOT NULL DEFAULT '',
+    grp TEXT,
+    seen_other_since_end INTEGER NOT NULL DEFAULT 1 CHECK (seen_other_since_end IN (0, 1)),
+    last_notice TEXT,
+    PRIMARY KEY (project, item_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE intents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    project TEXT NOT NULL,
+    item_id TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('to_analyse', 'approved', 'confirm_deploy', 'stop')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'consumed', 'dismissed')),
+    reason TEXT,
+    created_order TEXT NOT NULL DEFAULT '',
+    seen_at INTEGER NOT NULL,
+    settled_at INTEGER
+) STRICT;
+CREATE INDEX intents_pending ON intents (project, item_id) WHERE state = 'pending';
+
+CREATE TABLE leases (
+    repo TEXT PRIMARY KEY,
+    fence INTEGER NOT NULL,
+    task_id INTEGER REFERENCES tasks (id),
+    actor TEXT,
+    acquired_at TEXT,
+    renewed_at TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE freezes (
+    repo TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    task_id INTEGER,
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE deploys (
+    id TEXT PRIMARY KEY,
+    task_id INTEGER NOT NULL REFERENCES tasks (id),
+    repo TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    base TEXT NOT NULL,
+    tree TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('initiated', 'landed', 'started', 'settled', 'withdrawn')),
+    actor TEXT NOT NULL,
+    landed_sha TEXT,
+    result TEXT,
+    initiated_at TEXT NOT NULL,
+    settled_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX deploys_one_open_per_repo ON deploys (repo) WHERE state IN ('initiated', 'landed', 'started');
+CREATE INDEX deploys_by_task ON deploys (task_id);
+
+CREATE TABLE cooldowns (
+    credential TEXT PRIMARY KEY,
+    until INTEGER NOT NULL,
+    streak INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    canary INTEGER
+) STRICT, WITHOUT ROWID;

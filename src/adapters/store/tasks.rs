@@ -1,0 +1,216 @@
+//! Tasks: rows in, rows out. Conditional updates are on the revision (RULE-7).
+
+use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
+use crate::model::ids::{Key, Sha, TaskId};
+use crate::model::stage::Stage;
+use crate::model::task::{Task, Waiting};
+use rusqlite::{OptionalExtension, Row, params};
+
+/// What a new task starts with.
+#[derive(Debug, Clone)]
+pub struct NewTask<'a> {
+    pub key: &'a Key,
+    pub project: &'a str,
+    pub repo: &'a str,
+    pub item_id: &'a str,
+    pub title: &'a str,
+    pub priority: i64,
+    pub blocked_by: &'a [Key],
+}
+
+fn sha_opt(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Sha>> {
+    parsed_opt(row, column, |t| Sha::parse(t).ok())
+}
+
+fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
+    Ok(Task {
+        id: TaskId(row.get("id")?),
+        key: parsed(row, "key", |t| Key::parse(t).ok())?,
+        project: row.get("project")?,
+        repo: row.get("repo")?,
+        item_id: row.get("item_id")?,
+        round: row.get("round")?,
+        title: row.get("title")?,
+        priority: row.get("priority")?,
+        blocked_by: parsed(row, "blocked_by", from_json)?,
+        stage: parsed(row, "stage", Stage::parse)?,
+        revision: row.get("revision")?,
+        attempt: row.get("attempt")?,
+        attempt_base: row.get("attempt_base")?,
+        epoch: row.get("epoch")?,
+        branch: row.get("branch")?,
+        base_sha: sha_opt(row, "base_sha")?,
+        head_sha: sha_opt(row, "head_sha")?,
+        pr: parsed_opt(row, "pr", from_json)?,
+        waiting_for: parsed_opt(row, "waiting_for", Waiting::parse)?,
+        waiting_since: row.get("waiting_since")?,
+        released: parsed_opt(row, "released", Waiting::parse)?,
+        blocked_reason: row.get("blocked_reason")?,
+        block_no: row.get("block_no")?,
+        held_findings: parsed_opt(row, "held_findings", from_json)?,
+        findings: parsed(row, "findings", from_json)?,
+        undecided_since: row.get("undecided_since")?,
+        rework: row.get("rework")?,
+        withdrawn: row.get("withdrawn")?,
+        critical: row.get("critical")?,
+        stop_requested_at: row.get("stop_requested_at")?,
+        stop_reason: row.get("stop_reason")?,
+        stopped_stage: parsed_opt(row, "stopped_stage", Stage::parse)?,
+        started_at: row.get("started_at")?,
+        in_serial: row.get("in_serial")?,
+        landed_sha: sha_opt(row, "landed_sha")?,
+        watch: row.get("watch")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        finished_at: row.get("finished_at")?,
+    })
+}
+
+impl Tx<'_> {
+    /// Makes a task in `created`. `None` when the work item has a live (or done, not tombstoned) task already.
+    pub fn insert_task(&self, new: &NewTask<'_>, at: i64) -> Result<Option<Task>> {
+        let round: i64 = self
+            .tx
+            .prepare_cached("SELECT COUNT(*) + 1 FROM tasks WHERE project = ?1 AND key = ?2")?
+            .query_row(params![new.project, new.key.as_str()], |r| r.get(0))?;
+        let made = self
+            .tx
+            .prepare_cached(
+                "INSERT INTO tasks (key, natural_key, project, repo, item_id, round, title, priority, blocked_by, stage, created_at, updated_at)
+                 VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'created', ?9, ?9) ON CONFLICT (natural_key) DO NOTHING",
+            )?
+            .execute(params![new.key.as_str(), new.project, new.repo, new.item_id, round, new.title, new.priority, to_json(&new.blocked_by), at])?;
+        if made == 0 {
+            return Ok(None);
+        }
+        self.task(TaskId(self.tx.last_insert_rowid())).map(Some)
+    }
+
+    /// The task of this id; [`StoreError::Lost`] if there is none.
+    pub fn task(&self, id: TaskId) -> Result<Task> {
+        self.tx
+            .prepare_cached("SELECT * FROM tasks WHERE id = ?1")?
+            .query_row([id.0], task)
+            .optional()?
+            .ok_or(StoreError::Lost)
+    }
+
+    /// The live or latest task of a work item (what `TASK` on a command line means).
+    pub fn task_by_key(&self, key: &Key) -> Result<Option<Task>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT * FROM tasks WHERE key = ?1 ORDER BY id DESC LIMIT 1")?
+            .query_row([key.as_str()], task)
+            .optional()?)
+    }
+
+    /// The live or latest task of a board's work item.
+    pub fn task_by_item(&self, project: &str, item_id: &str) -> Result<Option<Task>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT * FROM tasks WHERE project = ?1 AND item_id = ?2 ORDER BY id DESC LIMIT 1")?
+            .query_row([project, item_id], task)
+            .optional()?)
+    }
+
+    /// Every task that is not terminal, by id.
+    pub fn open_tasks(&self) -> Result<Vec<Task>> {
+        self.tasks_where("stage NOT IN ('done', 'cancelled') ORDER BY id")
+    }
+
+    /// All tasks, by id (`status --all`).
+    pub fn all_tasks(&self) -> Result<Vec<Task>> {
+        self.tasks_where("1 ORDER BY id")
+    }
+
+    /// The tasks finished last, newest first.
+    pub fn finished_tasks(&self, most: u32) -> Result<Vec<Task>> {
+        self.tasks_where(&format!("finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT {most}"))
+    }
+
+    /// Done tasks of a repository whose watch is armed.
+    pub fn watched_tasks(&self) -> Result<Vec<Task>> {
+        self.tasks_where("finished_at IS NOT NULL AND watch = 'armed' ORDER BY id")
+    }
+
+    /// The last task of a repository whose work landed; its commit must be in a new base (RULE-28).
+    pub fn last_landed(&self, repo: &str) -> Result<Option<Task>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT * FROM tasks WHERE repo = ?1 AND landed_sha IS NOT NULL ORDER BY updated_at DESC, id DESC LIMIT 1")?
+            .query_row([repo], task)
+            .optional()?)
+    }
+
+    fn tasks_where(&self, condition: &str) -> Result<Vec<Task>> {
+        let mut statement = self.tx.prepare_cached(&format!("SELECT * FROM tasks WHERE {condition}"))?;
+        let rows = statement.query_map([], task)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Writes the whole row if its revision is still `task.revision`, and raises it; `task` then holds the new
+    /// one. [`StoreError::Lost`] when somebody else moved it: the loser does nothing.
+    pub fn save_task(&self, task: &mut Task, at: i64) -> Result<()> {
+        let changed = self
+            .tx
+            .prepare_cached(
+                "UPDATE tasks SET revision = revision + 1, title = ?3, priority = ?4, blocked_by = ?5, stage = ?6, attempt = ?7,
+                 attempt_base = ?8, epoch = ?9, branch = ?10, base_sha = ?11, head_sha = ?12, pr = ?13, waiting_for = ?14, waiting_since = ?15,
+                 released = ?16, blocked_reason = ?17, block_no = ?18, held_findings = ?19, findings = ?20, undecided_since = ?21, rework = ?22,
+                 withdrawn = ?23, critical = ?24, stop_requested_at = ?25, stop_reason = ?26, stopped_stage = ?27, started_at = ?28,
+                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33
+                 WHERE id = ?1 AND revision = ?2",
+            )?
+            .execute(params![
+                task.id.0,
+                task.revision,
+                task.title,
+                task.priority,
+                to_json(&task.blocked_by),
+                task.stage.as_str(),
+                task.attempt,
+                task.attempt_base,
+                task.epoch,
+                task.branch,
+                task.base_sha.as_ref().map(Sha::as_str),
+                task.head_sha.as_ref().map(Sha::as_str),
+                task.pr.as_ref().map(to_json),
+                task.waiting_for.map(Waiting::as_str),
+                task.waiting_since,
+                task.released.map(Waiting::as_str),
+                task.blocked_reason,
+                task.block_no,
+                task.held_findings.as_ref().map(to_json),
+                to_json(&task.findings),
+                task.undecided_since,
+                task.rework,
+                task.withdrawn,
+                task.critical,
+                task.stop_requested_at,
+                task.stop_reason,
+                task.stopped_stage.map(Stage::as_str),
+                task.started_at,
+                task.in_serial,
+                task.landed_sha.as_ref().map(Sha::as_str),
+                task.watch,
+                at,
+                task.finished_at,
+            ])?;
+        if changed == 0 {
+            return Err(StoreError::Lost);
+        }
+        task.revision += 1;
+        task.updated_at = at;
+        Ok(())
+    }
+
+    /// Renames a cancelled task's natural key, so that its work item can start again (`ORCH-17~cancelled~12`).
+    pub fn tombstone(&self, id: TaskId) -> Result<()> {
+        self.tx
+            .prepare_cached(
+                "UPDATE tasks SET natural_key = key || '~cancelled~' || id WHERE id = ?1 AND stage = 'cancelled'",
+            )?
+            .execute([id.0])?;
+        Ok(())
+    }
+}

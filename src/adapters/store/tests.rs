@@ -1,0 +1,240 @@
+use super::*;
+use crate::model::ids::Key;
+use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
+use crate::model::task::{Actor, DeployState, EvidenceVerdict, RunState, Waiting};
+use crate::model::time::Stamp;
+
+fn stamp() -> Stamp {
+    Stamp { wall_ms: 1000, mono_ms: 10, boot_id: "b".into() }
+}
+
+fn actor(pid: i32) -> Actor {
+    Actor { boot_id: "b".into(), pid, start_ticks: 7 }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("orch.db"), Mode::Migrate).unwrap();
+    (dir, store)
+}
+
+fn add(tx: &Tx<'_>, key: &str) -> Option<crate::model::task::Task> {
+    let key = Key::parse(key).unwrap();
+    tx.insert_task(
+        &NewTask {
+            key: &key,
+            project: "ORCH",
+            repo: "r",
+            item_id: key.as_str(),
+            title: "t",
+            priority: 4,
+            blocked_by: &[],
+        },
+        1,
+    )
+    .unwrap()
+}
+
+fn job() -> NewJob {
+    NewJob { kind: JobKind::Agent, agent: Some(Agent::Analyst), subject: None, available_at: 0, reason: None }
+}
+
+#[test]
+fn check_lists_of_the_schema_are_the_words_of_the_model() {
+    fn listed(sql: &str, table: &str, column: &str) -> Vec<String> {
+        let body = sql.split(&format!("CREATE TABLE {table} (")).nth(1).unwrap().split(") STRICT").next().unwrap();
+        let list = body.split(&format!("CHECK ({column} IN (")).nth(1).unwrap().split("))").next().unwrap();
+        list.split(',').map(|w| w.trim().trim_matches('\'').to_owned()).collect()
+    }
+    let sql = MIGRATIONS[0];
+    let words = |all: &[&str]| all.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+    let all = |w: Vec<&'static str>| words(&w);
+    assert_eq!(listed(sql, "tasks", "stage"), all(Stage::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "tasks", "waiting_for"), all(Waiting::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "jobs", "kind"), all(JobKind::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "jobs", "agent"), all(Agent::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "jobs", "status"), all(JobStatus::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "runs", "state"), all(RunState::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "evidence", "verdict"), all(EvidenceVerdict::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "outbox", "sink"), all(Sink::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "deploys", "state"), all(DeployState::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "intents", "state"), all(IntentState::ALL.iter().map(|s| s.as_str()).collect()));
+}
+
+#[test]
+fn pragmas_are_what_durability_needs() {
+    let (_dir, store) = store();
+    let ask = |name: &str| store.conn.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0)).unwrap();
+    assert_eq!(ask("synchronous"), 2);
+    assert_eq!(ask("foreign_keys"), 1);
+    assert_eq!(ask("mmap_size"), 0);
+    let journal: String = store.conn.query_row("PRAGMA journal_mode", [], |r| r.get(0)).unwrap();
+    assert_eq!(journal, "wal");
+    let version = rusqlite::version_number();
+    assert!(version >= 3_051_003, "the bundled SQLite {version} has the WAL-reset corruption");
+}
+
+#[test]
+fn a_work_item_has_one_live_task_and_starts_again_after_its_tombstone() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let mut first = add(tx, "ORCH-1").unwrap();
+            assert!(add(tx, "ORCH-1").is_none());
+            first.stage = Stage::Cancelled;
+            tx.save_task(&mut first, 2)?;
+            tx.tombstone(first.id)?;
+            let second = add(tx, "ORCH-1").unwrap();
+            assert_eq!(second.round, 2);
+            assert_eq!(second.folder(), "ORCH-1-2");
+            assert_eq!(tx.task_by_key(&second.key)?.unwrap().id, second.id);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn rule_7_a_stale_revision_moves_nothing() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let mut mine = add(tx, "ORCH-1").unwrap();
+            let mut stale = mine.clone();
+            mine.attempt = 2;
+            tx.save_task(&mut mine, 2)?;
+            stale.stage = Stage::Review;
+            assert!(matches!(tx.save_task(&mut stale, 3), Err(StoreError::Lost)));
+            assert_eq!(tx.task(mine.id)?.stage, Stage::Created);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_schema_allows_one_live_job_per_task() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let task = add(tx, "ORCH-1").unwrap();
+            tx.enqueue(&task, &job(), 1)?;
+            assert!(matches!(tx.enqueue(&task, &job(), 1), Err(StoreError::Lost)));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn rule_19_a_late_supervisor_of_a_requeued_claim_adopts_nothing() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let task = add(tx, "ORCH-1").unwrap();
+            let id = tx.enqueue(&task, &job(), 1)?;
+            assert!(tx.claim_job(id, "t1")?);
+            assert!(!tx.claim_job(id, "t2")?);
+            let late = tx.insert_run(&tx.job(id)?, "t1", None, 0, &stamp())?;
+            tx.requeue_job(id, "t1", 0, None)?;
+            assert!(tx.claim_job(id, "t2")?);
+            let run = tx.insert_run(&tx.job(id)?, "t2", None, 0, &stamp())?;
+            assert!(matches!(tx.adopt_run(late, &actor(1)), Err(StoreError::Lost)));
+            tx.adopt_run(run, &actor(2))?;
+            assert!(matches!(tx.adopt_run(run, &actor(3)), Err(StoreError::Lost)));
+            let fence = tx.run(run)?.fence;
+            tx.check_fence(run, fence, false)?;
+            let taken = tx.take_finalizer(run, Some(&actor(2)), fence, &actor(4))?;
+            assert!(matches!(tx.check_fence(run, fence, false), Err(StoreError::Lost)));
+            tx.check_fence(run, taken, false)?;
+            assert!(matches!(tx.settle_job(id, "t1", JobStatus::Done, None, false, 2), Err(StoreError::Lost)));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_lease_has_one_holder_and_a_growing_fence() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let a = add(tx, "ORCH-1").unwrap().id;
+            let b = add(tx, "ORCH-2").unwrap().id;
+            let first = tx.take_lease("r", a, &actor(1), 0, &stamp())?.unwrap();
+            assert!(tx.take_lease("r", b, &actor(2), 0, &stamp())?.is_none());
+            assert_eq!(tx.take_lease("r", a, &actor(3), 0, &stamp())?.unwrap().fence, first.fence);
+            assert!(tx.free_lease("r", first.fence)?);
+            assert!(!tx.free_lease("r", first.fence)?);
+            assert!(tx.take_lease("r", b, &actor(2), 40, &stamp())?.unwrap().fence > 40);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_is_deliverable() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let t = add(tx, "ORCH-1").unwrap().id;
+            let message =
+                |key: &str, sink| NewOutbox { key: key.into(), task_id: Some(t), sink, payload: serde_json::json!({}) };
+            assert!(tx.post(&message("a", Sink::Alert), 1)?);
+            assert!(!tx.post(&message("a", Sink::Alert), 1)?);
+            tx.post(&message("b", Sink::Alert), 1)?;
+            tx.post(&message("c1", Sink::Card), 1)?;
+            tx.post(&message("c2", Sink::Card), 1)?;
+            let keys: Vec<String> = tx.deliverable(5, 10)?.into_iter().map(|r| r.key).collect();
+            assert_eq!(keys, ["a", "c2"]);
+            let first = tx.deliverable(5, 10)?[0].id;
+            assert!(tx.take_message(first, &actor(1), 100)?);
+            assert!(!tx.take_message(first, &actor(2), 50)?);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_audit_chain_tells_a_changed_and_a_missing_event() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            for n in 0..4 {
+                tx.audit(n, None, "event", &serde_json::json!({"n": n}))?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    assert_eq!(store.audit_verify().unwrap(), Ok(4));
+    store.conn.execute("UPDATE audit SET detail = '{}' WHERE seq = 2", []).unwrap();
+    assert_eq!(store.audit_verify().unwrap().unwrap_err().seq, 2);
+    store.conn.execute("DELETE FROM audit WHERE seq = 2", []).unwrap();
+    assert_eq!(store.audit_verify().unwrap().unwrap_err().seq, 3);
+}
+
+#[test]
+fn newer_foreign_and_broken_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orch.db");
+    Store::open(&path, Mode::Migrate).unwrap().conn.execute_batch("PRAGMA user_version = 99").unwrap();
+    assert!(matches!(Store::open(&path, Mode::Use), Err(StoreError::Newer { found: 99, .. })));
+    let other = dir.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE x (a); PRAGMA user_version = 1").unwrap();
+    assert!(matches!(Store::open(&other, Mode::Use), Err(StoreError::Foreign { .. })));
+    let broken = dir.path().join("broken.db");
+    std::fs::write(&broken, "this is no database, but long enough to be read as one".repeat(40)).unwrap();
+    assert!(matches!(Store::open(&broken, Mode::Migrate), Err(StoreError::Broken { .. })));
+    assert!(matches!(Store::open(&dir.path().join("none.db"), Mode::ReadOnly), Err(StoreError::Missing(_))));
+    assert!(!dir.path().join("none.db").exists());
+}
+
+#[test]
+fn eight_threads_migrate_a_fresh_file_once() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("orch.db");
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| Store::open(&path, Mode::Migrate).unwrap());
+            }
+        });
+        assert_eq!(Store::open(&path, Mode::ReadOnly).unwrap().version().unwrap(), SCHEMA_VERSION);
+    }
+}

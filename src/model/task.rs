@@ -1,0 +1,279 @@
+//! Rows as plain data: tasks, jobs, runs, evidence. What `decide` reads and `store` writes.
+
+use super::ids::{JobId, Key, RunId, Sha, TaskId};
+use super::stage::{Agent, JobKind, JobStatus, Stage, words};
+use super::time::Stamp;
+use serde::{Deserialize, Serialize};
+
+words! {
+    /// What a parked task waits for from a person.
+    Waiting {
+        Approval = "approval",
+        ConfirmDeploy = "confirm_deploy",
+    }
+}
+
+words! {
+    /// What an evidence row says. `missing`: nothing usable was written; `tool_error`: could not look.
+    EvidenceVerdict {
+        Pass = "pass",
+        Fail = "fail",
+        Missing = "missing",
+        ToolError = "tool_error",
+    }
+}
+
+/// One thing to mend, handed to the developer verbatim under its source (PIPE-3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Where it comes from: `review`, `tests`, `ci`, `security`, `merge conflict`, `deploy`, `a person`.
+    pub source: String,
+    pub text: String,
+}
+
+/// A pull request as the task remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRef {
+    pub number: i64,
+    pub url: String,
+}
+
+/// A task row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    pub id: TaskId,
+    /// The work item's own key, tombstoned or not.
+    pub key: Key,
+    pub project: String,
+    pub repo: String,
+    /// The board's id of the work item (the key on the local board).
+    pub item_id: String,
+    /// 1 for the work item's first task, 2 for its second (RULE-9).
+    pub round: u32,
+    pub title: String,
+    /// 0 urgent … 4 none.
+    pub priority: i64,
+    pub blocked_by: Vec<Key>,
+    pub stage: Stage,
+    /// Conditional updates are on this (RULE-7).
+    pub revision: i64,
+    /// Developer round, from 1.
+    pub attempt: i64,
+    /// The attempt from which the retry budget counts (`retry` raises it).
+    pub attempt_base: i64,
+    /// Grows at every entry of a stage and every lifted block: what belongs to this stay in the stage.
+    pub epoch: i64,
+    pub branch: Option<String>,
+    /// The default branch's commit the branch began from.
+    pub base_sha: Option<Sha>,
+    /// The last pushed head known.
+    pub head_sha: Option<Sha>,
+    pub pr: Option<PullRef>,
+    pub waiting_for: Option<Waiting>,
+    pub waiting_since: Option<i64>,
+    /// What a person (or a label) has released in this epoch.
+    pub released: Option<Waiting>,
+    pub blocked_reason: Option<String>,
+    pub block_no: i64,
+    /// The findings of a rollback that the budget holds back; `retry` takes it.
+    pub held_findings: Option<Vec<Finding>>,
+    pub findings: Vec<Finding>,
+    /// Since when the same gate has been undecided (wall ms), source answering (RULE-8).
+    pub undecided_since: Option<i64>,
+    /// `squash` after a security FAIL on secrets (RUN-4).
+    pub rework: Option<String>,
+    pub withdrawn: Option<String>,
+    /// The open critical window (RULE-16): what is under way.
+    pub critical: Option<String>,
+    pub stop_requested_at: Option<i64>,
+    pub stop_reason: Option<String>,
+    pub stopped_stage: Option<Stage>,
+    pub started_at: Option<i64>,
+    pub in_serial: bool,
+    pub landed_sha: Option<Sha>,
+    /// `armed`, `healthy`, `degraded`, `inconclusive`, `cancelled`.
+    pub watch: Option<String>,
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub finished_at: Option<i64>,
+}
+
+impl Task {
+    /// The name of the task's worktree and sentinel folder: the key, with `-2`, `-3` from the second task on.
+    pub fn folder(&self) -> String {
+        if self.round > 1 { format!("{}-{}", self.key, self.round) } else { self.key.to_string() }
+    }
+
+    /// Where the work item's artefacts are in the repository.
+    pub fn artefacts(&self) -> String {
+        format!("docs/work-items/{}", self.key)
+    }
+}
+
+/// A queue entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: JobId,
+    pub task_id: TaskId,
+    pub stage: Stage,
+    pub kind: JobKind,
+    pub agent: Option<Agent>,
+    pub attempt: i64,
+    pub epoch: i64,
+    pub status: JobStatus,
+    /// The claim token; every later write carries it.
+    pub token: Option<String>,
+    /// The commit a reserved job judges.
+    pub subject: Option<Sha>,
+    /// Wall milliseconds before which it is not claimed.
+    pub available_at: i64,
+    pub priority: i64,
+    /// Why it ended so, or why it was put back.
+    pub reason: Option<String>,
+    /// Whether its failure counts against `run_retries`.
+    pub spent: bool,
+}
+
+impl Job {
+    pub fn is_live(&self) -> bool {
+        matches!(self.status, JobStatus::Queued | JobStatus::Running)
+    }
+}
+
+words! {
+    /// Where a run is: claimed, supervised, its runtime's exit recorded, settled.
+    RunState {
+        Starting = "starting",
+        Live = "live",
+        Exited = "exited",
+        Settled = "settled",
+    }
+}
+
+/// A process that can be told from any other, also after its pid was used again (RUN-4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Actor {
+    pub boot_id: String,
+    pub pid: i32,
+    pub start_ticks: u64,
+}
+
+/// One execution of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub job_id: JobId,
+    pub task_id: TaskId,
+    pub stage: Stage,
+    pub kind: JobKind,
+    pub agent: Option<Agent>,
+    pub attempt: i64,
+    pub epoch: i64,
+    pub token: String,
+    pub state: RunState,
+    pub claimed_at: Stamp,
+    pub supervisor: Option<Actor>,
+    pub runtime: Option<Actor>,
+    pub dead_seen: i64,
+    pub dead_seen_at: Option<Stamp>,
+    pub start_sha: Option<Sha>,
+    pub end_sha: Option<Sha>,
+    pub exited_at: Option<Stamp>,
+    /// JSON of the runtime's outcome, as recorded at its exit.
+    pub outcome: Option<String>,
+    pub finalizer: Option<Actor>,
+    pub fence: i64,
+    pub credential: Option<String>,
+    pub reserved_micros: i64,
+    /// Millionths of a dollar; `None` is unknown, never zero.
+    pub cost_micros: Option<i64>,
+    pub tokens_in: Option<i64>,
+    pub tokens_out: Option<i64>,
+    pub model: Option<String>,
+    pub effort: Option<String>,
+    pub session: Option<String>,
+    /// How it was settled: `done`, `failed: …`, `lost: …`.
+    pub result: Option<String>,
+    pub started_at: i64,
+    pub ended_at: Option<i64>,
+}
+
+/// What a gate reads: one verdict on one commit, recorded by `orch` (RULE-3, PIPE-4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    pub id: i64,
+    pub gate: String,
+    pub attempt: i64,
+    pub epoch: i64,
+    pub run_id: Option<RunId>,
+    /// The commit judged.
+    pub sha: Sha,
+    /// Its tree without the work item's folder.
+    pub code_tree: String,
+    pub verdict: EvidenceVerdict,
+    /// One sentence.
+    pub why: String,
+    /// JSON: findings and what else the verdict rests on.
+    pub detail: serde_json::Value,
+}
+
+/// A repository's freeze (SHIP-7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    pub repo: String,
+    pub reason: String,
+    pub task_id: Option<TaskId>,
+    pub since: i64,
+}
+
+/// A repository's merge lease (SHIP-2). The row decides, the file tells (RULE-34).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub repo: String,
+    pub fence: i64,
+    pub task_id: Option<TaskId>,
+    pub actor: Option<Actor>,
+    pub acquired_at: Option<Stamp>,
+    pub renewed_at: Option<Stamp>,
+}
+
+words! {
+    /// How far a deploy came.
+    DeployState {
+        Initiated = "initiated",
+        Landed = "landed",
+        Started = "started",
+        Settled = "settled",
+        Withdrawn = "withdrawn",
+    }
+}
+
+/// One deploy (RULE-35).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deploy {
+    /// `<task>-<attempt>-<fence>`: in all its file names.
+    pub id: String,
+    pub task_id: TaskId,
+    pub repo: String,
+    pub attempt: i64,
+    pub fence: i64,
+    pub head: Sha,
+    pub base: Sha,
+    pub tree: String,
+    pub state: DeployState,
+    pub actor: Actor,
+    pub landed_sha: Option<Sha>,
+    pub result: Option<String>,
+    pub initiated_at: Stamp,
+}
+
+/// A credential whose usage window is used up (RUN-7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cooldown {
+    pub credential: String,
+    /// Wall milliseconds: a service's own reset time.
+    pub until: i64,
+    pub reason: String,
+    /// The run that goes first after it (RULE-26).
+    pub canary: Option<RunId>,
+}
