@@ -1,2 +1,3 @@
 //! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.
+pub mod http;
 pub mod store;

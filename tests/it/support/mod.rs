@@ -1,1 +1,2 @@
 //! What the tests share: hermetic environments, fakes of the services, git helpers.
+pub mod http;
