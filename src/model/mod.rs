@@ -1,7 +1,10 @@
 //! L1: plain data and state machines. No I/O, clock, randomness or logging. Everyone may use it.
 
+pub mod deploy;
 pub mod ids;
 pub mod report;
 pub mod stage;
+pub mod staging;
 pub mod task;
 pub mod time;
+pub mod watch;

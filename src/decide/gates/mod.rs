@@ -1,0 +1,3 @@
+//! The gates' evaluations: pure, each its own file.
+
+pub mod freshness;
