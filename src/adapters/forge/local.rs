@@ -1,0 +1,88 @@
+//! The forge that is none: a bare repository. Pull requests are the engine's rows; what is done here is landing.
+
+use super::{ForgeError, MergeOutcome};
+use crate::adapters::git::cmd::GitError;
+use crate::adapters::git::{MergeMethod, Mirror, Person, PushOutcome};
+use crate::model::ids::Sha;
+
+/// How a bare repository is merged into.
+#[derive(Debug, Clone)]
+pub struct LocalForge {
+    pub method: MergeMethod,
+    pub identity: Person,
+}
+
+/// What to land, and on what it was tested.
+#[derive(Debug, Clone)]
+pub struct Landing<'a> {
+    pub default_branch: &'a str,
+    pub head: &'a Sha,
+    pub expected_base: &'a Sha,
+    pub message: &'a str,
+}
+
+impl LocalForge {
+    /// Lands `head` on the default branch if that still stands at `expected_base`. Called again after a crash it finds
+    /// the landed commit (RULE-5) and lands nothing twice. Fails with the class of what git met; after
+    /// `UnknownOutcome` the same call tells what became of it.
+    pub fn merge(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeOutcome, ForgeError> {
+        let Landing { default_branch, head, expected_base, message } = *landing;
+        let commit = match mirror.merge_commit(expected_base, head, self.method, message, &self.identity) {
+            Ok(commit) => commit,
+            Err(GitError::Conflict { paths }) => {
+                return self
+                    .found(mirror, landing, None)
+                    .map(|found| found.unwrap_or(MergeOutcome::Conflict { paths }));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if let Some(outcome) = self.found(mirror, landing, Some(&commit))? {
+            return Ok(outcome);
+        }
+        match mirror.land(default_branch, &commit, expected_base)? {
+            PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(MergeOutcome::Merged { commit }),
+            PushOutcome::Rejected { reason, moved } => Ok(match self.found(mirror, landing, Some(&commit))? {
+                Some(outcome) => outcome,
+                None if moved => MergeOutcome::NotYet { reason },
+                None => MergeOutcome::Refused { reason },
+            }),
+        }
+    }
+
+    /// Reads the default branch: landed, moved, or (`None`) still where it was tested.
+    fn found(
+        &self,
+        mirror: &Mirror,
+        landing: &Landing<'_>,
+        commit: Option<&Sha>,
+    ) -> Result<Option<MergeOutcome>, ForgeError> {
+        let tip = mirror.fetch_branch(landing.default_branch)?;
+        let tip = tip.ok_or_else(|| ForgeError::NotFound(format!("the default branch {}", landing.default_branch)))?;
+        if tip == *landing.expected_base {
+            return Ok(None);
+        }
+        if let Some(commit) = commit
+            && mirror.is_ancestor(commit, &tip)?
+        {
+            return Ok(Some(MergeOutcome::Merged { commit: commit.clone() }));
+        }
+        let tree = mirror.tree_of(landing.head)?;
+        Ok(Some(match mirror.landed(landing.expected_base, &tip, &tree)? {
+            Some(commit) => MergeOutcome::Merged { commit },
+            None => MergeOutcome::BaseMoved,
+        }))
+    }
+}
+
+impl From<GitError> for ForgeError {
+    fn from(error: GitError) -> Self {
+        let text = error.to_string();
+        match error {
+            GitError::Timeout { .. } => Self::UnknownOutcome(text),
+            GitError::Unreachable { .. } | GitError::Busy { .. } | GitError::Io { .. } => Self::Transient(text),
+            GitError::Conflict { .. } => Self::Conflict(text),
+            GitError::NotFound { .. } => Self::NotFound(text),
+            GitError::Missing { .. } | GitError::Rejected { .. } | GitError::Broken { .. } => Self::Invalid(text),
+        }
+    }
+}

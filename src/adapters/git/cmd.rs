@@ -1,0 +1,548 @@
+//! Running git: a rebuilt environment, no hooks, no questions, a wall-clock limit on the whole process group, and
+//! failures that a caller can branch on. Human text is read only where git has no code or porcelain for the case.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Limit of a command that touches only local files.
+pub const LOCAL_LIMIT: Duration = Duration::from_secs(300);
+/// Limit of a command that talks to a remote.
+pub const REMOTE_LIMIT: Duration = Duration::from_secs(600);
+/// The oldest git with `merge-tree --write-tree`.
+const OLDEST: (u32, u32) = (2, 38);
+const OUTPUT_CAP: usize = 256 << 20;
+const STDERR_TAIL: usize = 2000;
+
+/// Why a git operation did not do what was asked. No text in here holds a credential.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("git ({program}) can't be used: {reason}; install git 2.38 or newer or set its path")]
+    Missing { program: String, reason: String },
+    #[error("git {what} did not end within {seconds} s and was ended; what it wrote to a remote is unknown")]
+    Timeout { what: String, seconds: u64 },
+    /// Transport or authentication: says nothing about what the remote holds.
+    #[error("the remote can't be reached (git {what}): {reason}")]
+    Unreachable { what: String, reason: String },
+    #[error("conflict in {}", paths.join(", "))]
+    Conflict { paths: Vec<String> },
+    #[error("refused: {reason}")]
+    Rejected { reason: String },
+    #[error("{what} does not exist")]
+    NotFound { what: String },
+    /// Another process holds the repository's lock for longer than the bound; nothing was done.
+    #[error("{what} is in use by another process since more than {seconds} s; nothing was done")]
+    Busy { what: String, seconds: u64 },
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("git {args} ended with {code}: {stderr}")]
+    Broken { args: String, code: i32, stderr: String },
+}
+
+impl GitError {
+    pub(super) fn io(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_string();
+        move |source| Self::Io { what, source }
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. })
+    }
+}
+
+pub type Result<T> = std::result::Result<T, GitError>;
+
+/// A git program whose version was checked.
+#[derive(Debug, Clone)]
+pub struct Git {
+    program: PathBuf,
+    version: (u32, u32),
+    local_limit: Duration,
+    remote_limit: Duration,
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    /// Output was cut at the cap that the caller set.
+    pub truncated: bool,
+    args: String,
+}
+
+/// One call of git, built up and run once.
+#[derive(Debug)]
+pub struct Cmd<'a> {
+    git: &'a Git,
+    dir: PathBuf,
+    git_dir: Option<PathBuf>,
+    config: Vec<String>,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    stdin: Option<Vec<u8>>,
+    lock: Option<&'a File>,
+    limit: Duration,
+    cap: Option<usize>,
+}
+
+impl Git {
+    /// Checks that `program` (a path, or a name looked up in `PATH`) is git 2.38 or newer. Fails with `Missing`.
+    pub fn new(program: impl Into<PathBuf>) -> Result<Self> {
+        let mut git =
+            Self { program: program.into(), version: (0, 0), local_limit: LOCAL_LIMIT, remote_limit: REMOTE_LIMIT };
+        let missing = |reason: String| GitError::Missing { program: git.program.display().to_string(), reason };
+        let done = git.cmd(Path::new("/")).args(["version"]).run().map_err(|e| missing(e.to_string()))?;
+        let text = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+        let version = parse_version(&text).ok_or_else(|| missing(format!("it answered {:?}", clip(&text, 80))))?;
+        if version < OLDEST {
+            return Err(missing(format!("version {}.{} is too old", version.0, version.1)));
+        }
+        git.version = version;
+        Ok(git)
+    }
+
+    /// Major and minor version.
+    pub fn version(&self) -> (u32, u32) {
+        self.version
+    }
+
+    /// The program as configured.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Other wall-clock limits than the defaults (300 s local, 600 s remote).
+    pub fn with_limits(mut self, local: Duration, remote: Duration) -> Self {
+        self.local_limit = local;
+        self.remote_limit = remote;
+        self
+    }
+
+    /// A command in a folder.
+    pub fn cmd(&self, dir: &Path) -> Cmd<'_> {
+        Cmd {
+            git: self,
+            dir: dir.to_owned(),
+            git_dir: None,
+            config: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: None,
+            lock: None,
+            limit: self.local_limit,
+            cap: None,
+        }
+    }
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.strip_prefix("git version ")?.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+impl<'a> Cmd<'a> {
+    /// Names the repository instead of letting git look for one.
+    pub fn git_dir(mut self, dir: &Path) -> Self {
+        self.git_dir = Some(dir.to_owned());
+        self
+    }
+
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    pub fn arg(self, arg: impl AsRef<OsStr>) -> Self {
+        self.args([arg])
+    }
+
+    /// `-c key=value`.
+    pub fn config(mut self, pair: impl Into<String>) -> Self {
+        self.config.push(pair.into());
+        self
+    }
+
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Bytes for standard input. Not together with `lock`.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Hands the lock's descriptor to git as its standard input: if `orch` is killed, its git still holds the lock
+    /// until it ends (RULE-29), and no other child of this process can get the descriptor by accident.
+    pub fn lock(mut self, lock: &'a File) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    /// Uses the limit for commands that talk to a remote.
+    pub fn remote_limit(mut self) -> Self {
+        self.limit = self.git.remote_limit;
+        self
+    }
+
+    /// Cuts standard output at `bytes` instead of failing.
+    pub fn cap(mut self, bytes: usize) -> Self {
+        self.cap = Some(bytes);
+        self
+    }
+
+    /// The arguments for people, without credentials.
+    fn shown(&self) -> String {
+        let joined = self.args.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        clip(&scrub(&joined), 300)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.git.program);
+        command.env_clear().current_dir(&self.dir).process_group(0);
+        // What transport and programs need to be found; everything named GIT_* stays out (7.1).
+        for name in [
+            "PATH",
+            "TMPDIR",
+            "SSH_AUTH_SOCK",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "http_proxy",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+            "no_proxy",
+            "NO_PROXY",
+        ] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs([
+            ("HOME", "/nonexistent"),
+            ("LC_ALL", "C"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_EDITOR", "true"),
+            ("GIT_PAGER", "cat"),
+            ("GIT_ASKPASS", "true"),
+            ("SSH_ASKPASS_REQUIRE", "never"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_SYSTEM", "/dev/null"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_LITERAL_PATHSPECS", "1"),
+            ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=10"),
+        ]);
+        command.envs(self.env.iter().map(|(k, v)| (k, v)));
+        for pair in [
+            "core.hooksPath=/dev/null",
+            "core.fsmonitor=false",
+            "core.quotePath=false",
+            "commit.gpgsign=false",
+            "tag.gpgsign=false",
+            "push.gpgsign=false",
+            "gc.auto=0",
+            "maintenance.auto=false",
+            "advice.detachedHead=false",
+            "submodule.recurse=false",
+            "diff.external=",
+            "protocol.allow=never",
+            "protocol.file.allow=always",
+            "protocol.ssh.allow=always",
+            "protocol.https.allow=always",
+            "protocol.http.allow=always",
+            "protocol.git.allow=always",
+            "http.followRedirects=false",
+            "safe.directory=*",
+        ] {
+            command.args(["-c", pair]);
+        }
+        for pair in &self.config {
+            command.args(["-c", pair]);
+        }
+        if let Some(dir) = &self.git_dir {
+            let mut arg = OsString::from("--git-dir=");
+            arg.push(dir);
+            command.arg(arg);
+        }
+        command.args(&self.args);
+        command
+    }
+
+    /// Runs to the end and gives code and output, whatever the code. Fails with `Missing`, `Timeout` or `Io`.
+    pub fn run(self) -> Result<Done> {
+        let mut command = self.command();
+        match (self.lock, &self.stdin) {
+            (Some(lock), None) => command.stdin(lock.try_clone().map_err(GitError::io("copying the lock"))?),
+            (_, Some(_)) => command.stdin(Stdio::piped()),
+            (None, None) => command.stdin(Stdio::null()),
+        };
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(|source| {
+            if source.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir() {
+                let program = self.git.program.display().to_string();
+                return GitError::Missing { program, reason: "no such program".to_owned() };
+            }
+            GitError::Io { what: format!("starting git in {}", self.dir.display()), source }
+        })?;
+        drop(command);
+        let mut talk = Talk::new(child, self.stdin.as_deref().unwrap_or(&[]), self.cap.unwrap_or(OUTPUT_CAP))
+            .map_err(GitError::io("talking to git"))?;
+        let end = talk.follow(Instant::now() + self.limit).map_err(GitError::io("talking to git"))?;
+        let args = self.shown();
+        let stderr = clip_tail(scrub(&String::from_utf8_lossy(&talk.err)).trim(), STDERR_TAIL);
+        let stdout = std::mem::take(&mut talk.out);
+        match end {
+            End::Exit(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),
+            End::Full if self.cap.is_some() => Ok(Done { code: 0, stdout, stderr, truncated: true, args }),
+            End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
+            End::Late => Err(GitError::Timeout { what: args, seconds: self.limit.as_secs() }),
+        }
+    }
+
+    /// Runs; any code but 0 is an error.
+    pub fn ok(self) -> Result<Vec<u8>> {
+        let done = self.run()?;
+        if done.code == 0 { Ok(done.stdout) } else { Err(done.broken()) }
+    }
+
+    /// Runs; gives standard output as trimmed text.
+    pub fn text(self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.ok()?).trim().to_owned())
+    }
+}
+
+impl Done {
+    /// This result as an error.
+    pub fn broken(self) -> GitError {
+        GitError::Broken { args: self.args, code: self.code, stderr: self.stderr }
+    }
+
+    /// This result of a command that talked to a remote, as an error: 128 is the transport or the right to use it,
+    /// unless git says that the remote answered and lacks the name, or that a local file was in the way.
+    pub fn remote_error(self) -> GitError {
+        let says = |text: &str| self.stderr.contains(text);
+        if says("couldn't find remote ref") || says("not our ref") || says("no such ref was fetched") {
+            return GitError::NotFound { what: format!("what git {} asked for", self.args) };
+        }
+        let local =
+            says("Unable to create '") || says("cannot lock ref") || says("No space left") || says("bad object");
+        if self.code == 128 && !local {
+            return GitError::Unreachable { what: self.args, reason: self.stderr };
+        }
+        self.broken()
+    }
+}
+
+enum End {
+    Exit(i32),
+    Late,
+    Full,
+}
+
+/// The pipes of one running child, served in one loop so that neither side can block the other.
+struct Talk<'b> {
+    child: Child,
+    pidfd: OwnedFd,
+    input: Option<std::process::ChildStdin>,
+    rest: &'b [u8],
+    stdout: Option<std::process::ChildStdout>,
+    stderr: Option<std::process::ChildStderr>,
+    out: Vec<u8>,
+    err: Vec<u8>,
+    cap: usize,
+    reaped: bool,
+}
+
+impl<'b> Talk<'b> {
+    fn new(mut child: Child, rest: &'b [u8], cap: usize) -> std::io::Result<Self> {
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        if let Some(fd) = &input {
+            nonblocking(fd)?;
+        }
+        if let Some(fd) = &stdout {
+            nonblocking(fd)?;
+        }
+        if let Some(fd) = &stderr {
+            nonblocking(fd)?;
+        }
+        Ok(Self { child, pidfd, input, rest, stdout, stderr, out: Vec::new(), err: Vec::new(), cap, reaped: false })
+    }
+
+    fn follow(&mut self, deadline: Instant) -> std::io::Result<End> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.stop();
+                return Ok(End::Late);
+            }
+            let exited = self.wait_for_something(left)?;
+            self.serve()?;
+            if self.out.len() > self.cap {
+                self.out.truncate(self.cap);
+                self.stop();
+                return Ok(End::Full);
+            }
+            if exited {
+                let status = self.child.wait()?;
+                self.reaped = true;
+                // What it wrote before its end is in the pipes by now; a helper that keeps them open is not awaited.
+                self.serve()?;
+                return Ok(End::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))));
+            }
+        }
+    }
+
+    /// Waits until a pipe or the child has news; true when the child ended.
+    fn wait_for_something(&self, left: Duration) -> std::io::Result<bool> {
+        let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        if let Some(fd) = &self.input {
+            fds.push(PollFd::new(fd, PollFlags::OUT));
+        }
+        if let Some(fd) = &self.stdout {
+            fds.push(PollFd::new(fd, PollFlags::IN));
+        }
+        if let Some(fd) = &self.stderr {
+            fds.push(PollFd::new(fd, PollFlags::IN));
+        }
+        let wait = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: 1_000_000 };
+        match poll(&mut fds, Some(&wait)) {
+            Ok(_) => Ok(fds.first().is_some_and(|fd| fd.revents().contains(PollFlags::IN))),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn serve(&mut self) -> std::io::Result<()> {
+        if let Some(input) = &mut self.input {
+            let gone = match input.write(self.rest) {
+                Ok(n) => {
+                    self.rest = self.rest.get(n..).unwrap_or(&[]);
+                    self.rest.is_empty()
+                }
+                Err(e) if later(&e) => false,
+                // It stopped reading: its exit code says why.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => true,
+                Err(e) => return Err(e),
+            };
+            if gone {
+                self.input = None;
+            }
+        }
+        if let Some(pipe) = &mut self.stdout
+            && drain(pipe, &mut self.out, self.cap)?
+        {
+            self.stdout = None;
+        }
+        if let Some(pipe) = &mut self.stderr
+            && drain(pipe, &mut self.err, OUTPUT_CAP)?
+        {
+            self.stderr = None;
+        }
+        Ok(())
+    }
+
+    /// Ends the whole process group: TERM so that git removes its lock files, KILL two seconds later.
+    fn stop(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        let _ = kill_process_group(pid, Signal::TERM);
+        let grace = Timespec { tv_sec: 2, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&grace));
+        // The leader is not reaped yet, so the group's number can't belong to anybody else.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = self.child.wait();
+        self.reaped = true;
+    }
+}
+
+impl Drop for Talk<'_> {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.stop();
+        }
+    }
+}
+
+fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+fn later(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+}
+
+/// Reads what is there; true at the end of the stream. Stops one buffer past `cap`.
+fn drain(pipe: &mut impl Read, into: &mut Vec<u8>, cap: usize) -> std::io::Result<bool> {
+    let mut buffer = vec![0_u8; 64 << 10];
+    while into.len() <= cap {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(n) => into.extend_from_slice(buffer.get(..n).unwrap_or(&[])),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) if later(&e) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(false)
+}
+
+/// Takes the user part out of every URL in a text: `https://user:secret@host` becomes `https://host`.
+pub fn scrub(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        out.push_str(head);
+        let end = tail.find(|c: char| c.is_whitespace() || "/'\"<>".contains(c)).unwrap_or(tail.len());
+        let (authority, after) = tail.split_at(end);
+        out.push_str(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn clip(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars { text.to_owned() } else { text.chars().take(chars).chain(['…']).collect() }
+}
+
+fn clip_tail(text: &str, chars: usize) -> String {
+    let count = text.chars().count();
+    if count <= chars { text.to_owned() } else { text.chars().skip(count - chars).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_user_part() {
+        assert_eq!(scrub("fatal: 'https://u:p@h/x' and ssh://git@h:2/y"), "fatal: 'https://h/x' and ssh://h:2/y");
+        assert_eq!(scrub("https://tok@en@host"), "https://host");
+        assert_eq!(scrub("a://"), "a://");
+    }
+
+    #[test]
+    fn versions_of_vendors_are_read() {
+        assert_eq!(parse_version("git version 2.47.3"), Some((2, 47)));
+        assert_eq!(parse_version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(parse_version("hub 1"), None);
+    }
+}

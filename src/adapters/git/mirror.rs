@@ -1,0 +1,304 @@
+//! The one bare repository per configured repository, `repos/<repo>.git`, written by `orch` alone. Every ref that it
+//! writes is written under one lock (RULE-29). Reading it is in `history`, making commits in `update`, pushing in `push`.
+
+use super::cmd::{Cmd, Git, GitError, Result};
+use super::lock::MirrorLock;
+use super::{valid_branch, worktree};
+use crate::model::ids::{RunId, Sha};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long an operation waits for the mirror's lock: longer than one transfer takes.
+const LOCK_WAIT: Duration = Duration::from_secs(660);
+const REFSPEC: &str = "+refs/heads/*:refs/remotes/origin/*";
+/// Constant text: name and secret reach it in variables that are set for this one child, never in an argument or URL.
+const HELPER: &str =
+    "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \"$ORCH_GIT_USER\" \"$ORCH_GIT_SECRET\"; }; f";
+
+/// Name and secret for an HTTP remote. `Debug` shows neither.
+#[derive(Clone)]
+pub struct Credential {
+    user: String,
+    secret: String,
+}
+
+impl Credential {
+    /// Takes the account's name and its password or token (a token alone goes with any name).
+    pub fn new(user: &str, secret: &str) -> Self {
+        Self { user: user.to_owned(), secret: secret.to_owned() }
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+impl Drop for Credential {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.secret);
+    }
+}
+
+/// An opened mirror.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    git: Git,
+    path: PathBuf,
+    remote: String,
+    credential: Option<Credential>,
+    lock_wait: Duration,
+}
+
+impl Mirror {
+    /// Opens the mirror at `path` of `remote` (a URL or the path of a bare repository), created on first use; safe for
+    /// any number of processes at once. The remote is not contacted. Fails with `Busy`, `Io` or `Broken`.
+    pub fn open(git: &Git, path: &Path, remote: &str, credential: Option<Credential>) -> Result<Self> {
+        if remote.is_empty() || remote.starts_with('-') || remote.chars().any(char::is_control) {
+            return Err(GitError::Rejected {
+                reason: "the remote's address is empty or starts with a dash".to_owned(),
+            });
+        }
+        let mirror = Self {
+            git: git.clone(),
+            path: path.to_owned(),
+            remote: remote.to_owned(),
+            credential,
+            lock_wait: LOCK_WAIT,
+        };
+        if std::fs::read_to_string(path.join("config")).ok().as_deref() != Some(mirror.config().as_str()) {
+            mirror.create()?;
+        }
+        Ok(mirror)
+    }
+
+    /// Another bound for waiting on the lock than 660 s.
+    pub fn with_lock_wait(mut self, bound: Duration) -> Self {
+        self.lock_wait = bound;
+        self
+    }
+
+    pub fn git(&self) -> &Git {
+        &self.git
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn config(&self) -> String {
+        let url = self.remote.replace('\\', "\\\\").replace('"', "\\\"");
+        format!(
+            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
+             [gc]\n\tauto = 0\n[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = {REFSPEC}\n"
+        )
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        let mut name = self.path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
+        name.push(".lock");
+        self.path.with_file_name(name)
+    }
+
+    /// Makes the repository under a temporary name and renames it, or corrects its configuration.
+    fn create(&self) -> Result<()> {
+        let parent = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(GitError::io(parent.display()))?;
+        let lock = MirrorLock::take(&self.lock_path(), self.lock_wait)?;
+        let io = || GitError::io(format!("creating the mirror {}", self.path.display()));
+        if !self.path.join("HEAD").is_file() {
+            let mut name = OsString::from(".new-");
+            name.push(self.path.file_name().unwrap_or_default());
+            let temporary = self.path.with_file_name(name);
+            // Under the lock: what stands here was left by a killed process.
+            if temporary.exists() {
+                std::fs::remove_dir_all(&temporary).map_err(io())?;
+            }
+            self.git
+                .cmd(parent)
+                .args(["init", "-q", "--bare", "--template=", "--"])
+                .arg(&temporary)
+                .lock(lock.file())
+                .ok()?;
+            std::fs::write(temporary.join("config"), self.config()).map_err(io())?;
+            std::fs::rename(&temporary, &self.path).map_err(io())?;
+        }
+        let config = self.path.join("config");
+        if std::fs::read_to_string(&config).ok().as_deref() != Some(self.config().as_str()) {
+            let next = self.path.join("config.orch-new");
+            std::fs::write(&next, self.config()).map_err(io())?;
+            std::fs::rename(&next, &config).map_err(io())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lock and clears what killed gits left.
+    pub(super) fn locked(&self) -> Result<MirrorLock> {
+        let lock = MirrorLock::take(&self.lock_path(), self.lock_wait)?;
+        lock.remove_stale(&self.path);
+        Ok(lock)
+    }
+
+    /// A command in the mirror.
+    pub(super) fn cmd(&self) -> Cmd<'_> {
+        self.git.cmd(&self.path).git_dir(&self.path)
+    }
+
+    /// A command that talks to the remote.
+    pub(super) fn remote_cmd(&self) -> Cmd<'_> {
+        let cmd = self.cmd().remote_limit().config("credential.helper=");
+        match &self.credential {
+            None => cmd,
+            // Bound to the remote's own host: a redirect elsewhere is asked for no secret.
+            Some(credential) => cmd
+                .config(format!("{}.helper={HELPER}", credential_section(&self.remote)))
+                .env("ORCH_GIT_USER", &credential.user)
+                .env("ORCH_GIT_SECRET", &credential.secret),
+        }
+    }
+
+    /// Brings all branches of the remote to `refs/remotes/origin/`, and drops those that are gone there.
+    pub fn fetch(&self) -> Result<()> {
+        self.fetch_refspec(&["--prune", "origin", REFSPEC])
+    }
+
+    /// Brings one branch. Fails with `NotFound` where the remote lacks it.
+    pub fn fetch_branch(&self, branch: &str) -> Result<Option<Sha>> {
+        checked(branch)?;
+        self.fetch_refspec(&["origin", &format!("+refs/heads/{branch}:refs/remotes/origin/{branch}")])?;
+        self.tracking(branch)
+    }
+
+    fn fetch_refspec(&self, args: &[&str]) -> Result<()> {
+        let lock = self.locked()?;
+        let done = self
+            .remote_cmd()
+            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"])
+            .args(args)
+            .lock(lock.file())
+            .run()?;
+        if done.code == 0 { Ok(()) } else { Err(done.remote_error()) }
+    }
+
+    /// The branch that the remote's HEAD names. Fails with `NotFound` where it names none.
+    pub fn default_branch(&self) -> Result<String> {
+        let done = self.remote_cmd().args(["ls-remote", "--symref", "origin", "HEAD"]).run()?;
+        if done.code != 0 {
+            return Err(done.remote_error());
+        }
+        String::from_utf8_lossy(&done.stdout)
+            .lines()
+            .find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD").map(ToOwned::to_owned))
+            .ok_or_else(|| GitError::NotFound { what: "the remote's default branch".to_owned() })
+    }
+
+    /// Where a branch stands on the remote now: `None` only if the remote answered that it has no such branch.
+    pub fn remote_head(&self, branch: &str) -> Result<Option<Sha>> {
+        checked(branch)?;
+        let name = format!("refs/heads/{branch}");
+        let done = self.remote_cmd().args(["ls-remote", "--exit-code", "origin", &name]).run()?;
+        match done.code {
+            // The pattern also matches `refs/heads/x/refs/heads/<branch>`: only the exact name counts.
+            0 => Ok(String::from_utf8_lossy(&done.stdout).lines().find_map(|line| {
+                let (id, found) = line.split_once('\t')?;
+                if found == name { Sha::parse(id).ok() } else { None }
+            })),
+            2 => Ok(None),
+            _ => Err(done.remote_error()),
+        }
+    }
+
+    /// Where the branch stood on the remote at the last fetch or push.
+    pub fn tracking(&self, branch: &str) -> Result<Option<Sha>> {
+        checked(branch)?;
+        self.resolve(&format!("refs/remotes/origin/{branch}"))
+    }
+
+    /// The commit that a ref of the mirror names.
+    pub fn resolve(&self, refname: &str) -> Result<Option<Sha>> {
+        let done = self
+            .cmd()
+            .args(["rev-parse", "--verify", "-q", "--end-of-options", &format!("{refname}^{{commit}}")])
+            .run()?;
+        match done.code {
+            0 => Ok(Sha::parse(&String::from_utf8_lossy(&done.stdout)).ok()),
+            1 => Ok(None),
+            _ => Err(done.broken()),
+        }
+    }
+
+    /// Brings one commit of a task's clone into the mirror, kept as `refs/orch/runs/<run id>`. The clone's configuration
+    /// is replaced first, and every object is checked on its way. Fails with `NotFound` or `Broken`.
+    pub fn import(&self, from: &Path, sha: &Sha, run: RunId) -> Result<()> {
+        worktree::disarm(from, None)?;
+        let lock = self.locked()?;
+        let done = self
+            .cmd()
+            .config("fetch.fsckObjects=true")
+            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--"])
+            .arg(from.join(".git"))
+            .arg(format!("+{sha}:refs/orch/runs/{run}"))
+            .lock(lock.file())
+            .run()?;
+        drop(lock);
+        if done.code != 0 {
+            let error = done.remote_error();
+            return Err(if let GitError::Unreachable { what, reason } = error {
+                GitError::Broken { args: what, code: 128, stderr: reason }
+            } else {
+                error
+            });
+        }
+        if self.exists(sha)? { Ok(()) } else { Err(GitError::NotFound { what: format!("commit {sha}") }) }
+    }
+
+    /// Keeps a commit under a name of `orch`'s own, such as `refs/orch/cancelled/<task-id>` (RULE-11).
+    pub fn keep_ref(&self, refname: &str, sha: &Sha) -> Result<()> {
+        let lock = self.locked()?;
+        own_ref(refname)?;
+        self.cmd().args(["update-ref", "--", refname, sha.as_str()]).lock(lock.file()).ok().map(drop)
+    }
+
+    /// Drops such a name; one that is not there is no error.
+    pub fn drop_ref(&self, refname: &str) -> Result<()> {
+        let lock = self.locked()?;
+        own_ref(refname)?;
+        self.cmd().args(["update-ref", "-d", "--", refname]).lock(lock.file()).ok().map(drop)
+    }
+}
+
+/// `credential.<scheme>://<host>` for a URL remote; a path or ssh remote asks no helper.
+fn credential_section(remote: &str) -> String {
+    let Some((scheme, rest)) = remote.split_once("://") else { return "credential".to_owned() };
+    let authority = rest.split('/').next().unwrap_or("");
+    let host = authority.rsplit_once('@').map_or(authority, |(_, h)| h);
+    format!("credential.{scheme}://{host}")
+}
+
+pub(super) fn checked(branch: &str) -> Result<()> {
+    if valid_branch(branch) {
+        return Ok(());
+    }
+    let shown: String = branch.chars().take(80).collect();
+    Err(GitError::Rejected { reason: format!("{shown:?} can't be a branch name") })
+}
+
+fn own_ref(refname: &str) -> Result<()> {
+    match refname.strip_prefix("refs/orch/") {
+        Some(rest) if valid_branch(rest) => Ok(()),
+        Some(_) | None => Err(GitError::Rejected { reason: format!("{refname:?} is not under refs/orch/") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_offered_to_the_remotes_host_only() {
+        assert_eq!(credential_section("https://u@git.example:3000/a/b.git"), "credential.https://git.example:3000");
+        assert_eq!(format!("{:?}", Credential::new("u", "s3cret")), "Credential(…)");
+    }
+}

@@ -1,0 +1,84 @@
+//! git as a program: how it is called (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`) and an
+//! agent's own clone (`worktree`). Nothing here trusts the configuration, hooks or attributes of a tree an agent wrote in.
+
+pub mod cmd;
+pub mod history;
+mod lock;
+pub mod mirror;
+pub mod push;
+pub mod update;
+pub mod worktree;
+
+pub use cmd::{Git, GitError};
+pub use mirror::{Credential, Mirror};
+pub use push::{DeleteOutcome, PushOutcome};
+pub use update::{MergeMethod, UpdateMode};
+pub use worktree::{Plan, Worktree};
+
+/// A name and address as git records them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub name: String,
+    pub email: String,
+}
+
+impl Person {
+    /// Takes both texts as they are; what git's format can't hold is dropped when a commit is written.
+    pub fn new(name: &str, email: &str) -> Self {
+        Self { name: name.to_owned(), email: email.to_owned() }
+    }
+
+    /// `Name <address>` without the bytes that would end the field early; never an empty name.
+    fn line(&self) -> String {
+        let clean = |text: &str| -> String {
+            text.chars().filter(|c| !c.is_control() && *c != '<' && *c != '>').collect::<String>().trim().to_owned()
+        };
+        let name = clean(&self.name);
+        format!("{} <{}>", if name.is_empty() { "orch".to_owned() } else { name }, clean(&self.email))
+    }
+}
+
+/// Whether a text can be a branch: what `git check-ref-format --branch` takes, and nothing that reads as an option.
+pub fn valid_branch(name: &str) -> bool {
+    let bad_char = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\\u{7f}".contains(c);
+    !name.is_empty()
+        && name.len() <= 200
+        && name != "HEAD"
+        && name != "@"
+        && !name.starts_with('-')
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.chars().any(bad_char)
+        && name
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.ends_with(".lock"))
+}
+
+/// Splits NUL-terminated output into texts; bytes that are no UTF-8 become U+FFFD, so that a hostile name stays
+/// visible and still matches a glob of its folder.
+fn nul_texts(bytes: &[u8]) -> Vec<String> {
+    bytes.split(|b| *b == 0).filter(|p| !p.is_empty()).map(|p| String::from_utf8_lossy(p).into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branch_names_that_git_or_a_command_line_would_misread_are_refused() {
+        for good in ["main", "feature/ORCH-1-x", "a/b.c"] {
+            assert!(valid_branch(good), "{good}");
+        }
+        for bad in
+            ["", "-d", "a..b", "a b", "a:b", "HEAD", "@", "a@{1}", "x.lock", "a//b", "/a", "a/", ".a", "a/.b", "a\nb"]
+        {
+            assert!(!valid_branch(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_identity_can_not_break_out_of_its_field() {
+        assert_eq!(Person::new("A <b>\nx", "e>\n@x").line(), "A bx <e@x>");
+        assert_eq!(Person::new("", "").line(), "orch <>");
+    }
+}

@@ -1,0 +1,155 @@
+//! Pushes. Forced ones always name the commit they replace; what a push did is read from its porcelain (7.3).
+
+use super::cmd::{GitError, Result};
+use super::mirror::{Mirror, checked};
+use crate::model::ids::Sha;
+
+/// What the remote answered to a push. An answer that never came is `GitError::Timeout` or `Unreachable`: then only
+/// `remote_head` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// This push made the branch (`*`): the branch is ours (RULE-11).
+    Created,
+    /// It stood there already (`=`); says nothing about who made it.
+    Same,
+    Updated,
+    /// `moved`: the branch was not where we thought (stale lease, no fast-forward, lost race): re-read and decide.
+    /// Otherwise the server did not want it (hook, protection).
+    Rejected {
+        reason: String,
+        moved: bool,
+    },
+}
+
+/// What became of a deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    Deleted,
+    /// It was not there.
+    Gone,
+    /// It stands at another commit than expected, or the server refused: kept.
+    Kept {
+        reason: String,
+    },
+}
+
+impl Mirror {
+    /// Makes a branch that does not exist yet: an empty lease (RULE-11). An equal branch of somebody else gives `Same`.
+    pub fn push_new_branch(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
+        self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), Some(""))
+    }
+
+    /// A plain push, never forced.
+    pub fn push(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
+        self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), None)
+    }
+
+    /// Replaces the branch if it still stands at `expected`.
+    pub fn push_with_lease(&self, branch: &str, sha: &Sha, expected: &Sha) -> Result<PushOutcome> {
+        self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), Some(expected.as_str()))
+    }
+
+    /// Lands a tested commit: a fast-forward of the default branch, rejected if that moved from `expected_base`
+    /// (RULE-31). Fails with `Rejected` where `sha` does not contain `expected_base`.
+    pub fn land(&self, default_branch: &str, sha: &Sha, expected_base: &Sha) -> Result<PushOutcome> {
+        if !self.is_ancestor(expected_base, sha)? {
+            return Err(GitError::Rejected {
+                reason: format!(
+                    "{} does not contain {}, the base it was tested on",
+                    sha.short(),
+                    expected_base.short()
+                ),
+            });
+        }
+        self.push_with_lease(default_branch, sha, expected_base)
+    }
+
+    /// Deletes a task's branch if it still stands at `expected`; never the default branch.
+    pub fn delete_branch(&self, branch: &str, expected: &Sha, default_branch: &str) -> Result<DeleteOutcome> {
+        if branch == default_branch {
+            return Err(GitError::Rejected { reason: format!("{branch} is the default branch and is never deleted") });
+        }
+        match self.remote_head(branch)? {
+            None => return Ok(DeleteOutcome::Gone),
+            Some(head) if head != *expected => {
+                return Ok(DeleteOutcome::Kept {
+                    reason: format!("it stands at {}, not at {}", head.short(), expected.short()),
+                });
+            }
+            Some(_) => {}
+        }
+        match self.push_spec(branch, &format!(":refs/heads/{branch}"), Some(expected.as_str()))? {
+            PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(DeleteOutcome::Deleted),
+            PushOutcome::Rejected { reason, .. } => match self.remote_head(branch)? {
+                None => Ok(DeleteOutcome::Gone),
+                Some(_) => Ok(DeleteOutcome::Kept { reason }),
+            },
+        }
+    }
+
+    fn push_spec(&self, branch: &str, refspec: &str, lease: Option<&str>) -> Result<PushOutcome> {
+        checked(branch)?;
+        let lock = self.locked()?;
+        let mut cmd = self.remote_cmd().args(["push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no"]);
+        if let Some(expected) = lease {
+            cmd = cmd.arg(format!("--force-with-lease=refs/heads/{branch}:{expected}"));
+        }
+        let done = cmd.args(["origin", refspec]).lock(lock.file()).run()?;
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        match read_porcelain(&text, &format!("refs/heads/{branch}")) {
+            Some(outcome) if done.code <= 1 => Ok(outcome),
+            // A transport that breaks after the refs were sent may still print lines: the outcome is unknown.
+            Some(_) | None => Err(done.remote_error()),
+        }
+    }
+}
+
+fn read_porcelain(text: &str, name: &str) -> Option<PushOutcome> {
+    text.lines().find_map(|line| {
+        let mut parts = line.splitn(3, '\t');
+        let (flag, refs, summary) = (parts.next()?, parts.next()?, parts.next().unwrap_or(""));
+        if refs.rsplit_once(':')?.1 != name {
+            return None;
+        }
+        match flag {
+            "*" => Some(PushOutcome::Created),
+            "=" => Some(PushOutcome::Same),
+            " " | "+" | "-" => Some(PushOutcome::Updated),
+            "!" => {
+                let moved = [
+                    "stale info",
+                    "non-fast-forward",
+                    "fetch first",
+                    "failed to update ref",
+                    "cannot lock ref",
+                    "failed to lock",
+                    "already exists",
+                    "needs force",
+                    "reference already exists",
+                ];
+                let moved = moved.iter().any(|m| summary.contains(m)) && !summary.contains("declined");
+                Some(PushOutcome::Rejected { reason: super::cmd::scrub(summary), moved })
+            }
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_porcelain_flag_has_its_meaning() {
+        let read = |line: &str| read_porcelain(&format!("To /x\n{line}\nDone\n"), "refs/heads/b");
+        assert_eq!(read("*\tabc:refs/heads/b\t[new branch]"), Some(PushOutcome::Created));
+        assert_eq!(read("=\tabc:refs/heads/b\t[up to date]"), Some(PushOutcome::Same));
+        assert_eq!(read(" \tabc:refs/heads/b\ta..b"), Some(PushOutcome::Updated));
+        assert_eq!(read("+\tabc:refs/heads/b\ta...b (forced update)"), Some(PushOutcome::Updated));
+        assert_eq!(read("*\tabc:refs/heads/other\t[new branch]"), None);
+        let moved = |line: &str| matches!(read(line), Some(PushOutcome::Rejected { moved: true, .. }));
+        assert!(moved("!\tabc:refs/heads/b\t[rejected] (stale info)"));
+        assert!(moved("!\tabc:refs/heads/b\t[remote rejected] (failed to update ref)"));
+        assert!(!moved("!\tabc:refs/heads/b\t[remote rejected] (pre-receive hook declined)"));
+    }
+}

@@ -1,0 +1,256 @@
+//! New commits made in the mirror without a work tree: updates of a branch, merges, the one-commit rework. Everything in
+//! them comes from the commits they are made of, so that a repeated call makes the same commit (RULE-30).
+
+use super::cmd::{GitError, Result};
+use super::history::odd;
+use super::mirror::Mirror;
+use super::{Person, nul_texts};
+use crate::model::ids::Sha;
+
+/// How a branch is brought onto a moved base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateMode {
+    /// Each commit anew on the base; a branch that holds a merge is updated by merge all the same (RULE-30).
+    Rebase,
+    Merge,
+}
+
+/// What a landed pull request looks like on the default branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeMethod {
+    Merge,
+    Rebase,
+    Squash,
+}
+
+/// The parts of a commit that a copy keeps.
+struct Original {
+    tree: Sha,
+    parents: Vec<Sha>,
+    /// `Name <address> seconds zone`.
+    author: Vec<u8>,
+    encoding: Option<Vec<u8>>,
+    message: Vec<u8>,
+}
+
+impl Mirror {
+    /// The branch `head` brought up to `base`: a commit that contains both. `head` itself where it already contains the
+    /// base. Makes the same commit when called again. Fails with `Conflict`, naming the paths.
+    pub fn update_branch(&self, base: &Sha, head: &Sha, mode: UpdateMode, committer: &Person) -> Result<Sha> {
+        if self.is_ancestor(base, head)? {
+            return Ok(head.clone());
+        }
+        if self.is_ancestor(head, base)? {
+            return Ok(base.clone());
+        }
+        match mode {
+            UpdateMode::Rebase if !self.has_merge_commit(base, head)? => self.rebase(base, head, committer),
+            UpdateMode::Rebase | UpdateMode::Merge => {
+                let tree = self.merge_trees(head, base)?;
+                let date = self.original(head)?.author_date();
+                let message = format!("Merge the default branch at {} into the branch\n", base.short());
+                self.write_commit(
+                    &tree,
+                    &[head, base],
+                    &stamped(committer, &date),
+                    &stamped(committer, &date),
+                    None,
+                    message.as_bytes(),
+                )
+            }
+        }
+    }
+
+    /// The commit that lands `head` on `base`. With `Rebase` a head that already contains the base lands as it is.
+    /// Makes the same commit when called again. Fails with `Conflict`.
+    pub fn merge_commit(
+        &self,
+        base: &Sha,
+        head: &Sha,
+        method: MergeMethod,
+        message: &str,
+        identity: &Person,
+    ) -> Result<Sha> {
+        let date = self.original(head)?.author_date();
+        let line = stamped(identity, &date);
+        let message = ended(message);
+        match method {
+            MergeMethod::Rebase => self.update_branch(base, head, UpdateMode::Rebase, identity),
+            MergeMethod::Merge => {
+                let tree = self.merge_trees(base, head)?;
+                self.write_commit(&tree, &[base, head], &line, &line, None, message.as_bytes())
+            }
+            MergeMethod::Squash => {
+                let tree = self.merge_trees(base, head)?;
+                self.write_commit(&tree, &[base], &line, &line, None, message.as_bytes())
+            }
+        }
+    }
+
+    /// One commit on `base` with the tree of `last`: the rework after a secret (RUN-4), whose history must not hold
+    /// what was taken out.
+    pub fn squash_onto(&self, base: &Sha, last: &Sha, message: &str, identity: &Person) -> Result<Sha> {
+        let original = self.original(last)?;
+        let line = stamped(identity, &original.author_date());
+        self.write_commit(&original.tree, &[base], &line, &line, None, ended(message).as_bytes())
+    }
+
+    /// Whether two commits merge without conflict; gives the merged tree. Fails with `Conflict`.
+    pub fn merge_trees(&self, ours: &Sha, theirs: &Sha) -> Result<Sha> {
+        // A bad name and a conflict both end with 1 (7.2): the names are checked first.
+        self.tree_of(ours)?;
+        self.tree_of(theirs)?;
+        let done = self
+            .cmd()
+            .config("merge.renames=true")
+            .config("merge.directoryRenames=false")
+            .args(["merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours.as_str(), theirs.as_str()])
+            .run()?;
+        let parts = nul_texts(&done.stdout);
+        match (done.code, parts.split_first()) {
+            (0, Some((tree, _))) => Sha::parse(tree).map_err(|_| odd("merge-tree")),
+            (1, Some((_, paths))) => Err(GitError::Conflict { paths: paths.to_vec() }),
+            _ if done.stderr.contains("unrelated histories") => Err(GitError::Rejected {
+                reason: format!("{} and {} have no common history", ours.short(), theirs.short()),
+            }),
+            _ => Err(done.broken()),
+        }
+    }
+
+    fn rebase(&self, base: &Sha, head: &Sha, committer: &Person) -> Result<Sha> {
+        let mut onto = base.clone();
+        for commit in self.commits(base, head)? {
+            let original = self.original(&commit)?;
+            let Some(parent) = original.parents.first() else {
+                let reason = format!("{} and {} have no common history", base.short(), head.short());
+                return Err(GitError::Rejected { reason });
+            };
+            let onto_tree = self.tree_of(&onto)?;
+            // A stand-in with the new base's tree and the old parent: its merge with the commit has that parent as its
+            // base, which is what replaying one commit means (`--merge-base` came only with 2.40).
+            let line = stamped(committer, &original.author_date());
+            let stand_in = self.write_commit(&onto_tree, &[parent], &line, &line, None, b"stand-in\n")?;
+            let tree = self.merge_trees(&stand_in, &commit)?;
+            let was_empty = self.tree_of(parent)? == original.tree;
+            if tree == onto_tree && !was_empty {
+                // The base has this change already.
+                continue;
+            }
+            onto = self.write_commit(
+                &tree,
+                &[&onto],
+                &original.author,
+                &line,
+                original.encoding.as_deref(),
+                &original.message,
+            )?;
+        }
+        Ok(onto)
+    }
+
+    fn original(&self, sha: &Sha) -> Result<Original> {
+        let raw = self.cmd().args(["cat-file", "commit", sha.as_str()]).run()?;
+        if raw.code != 0 {
+            return Err(GitError::NotFound { what: format!("commit {sha} in the mirror") });
+        }
+        Original::read(&raw.stdout).ok_or_else(|| odd("cat-file commit"))
+    }
+
+    fn write_commit(
+        &self,
+        tree: &Sha,
+        parents: &[&Sha],
+        author: &[u8],
+        committer: &[u8],
+        encoding: Option<&[u8]>,
+        message: &[u8],
+    ) -> Result<Sha> {
+        let mut raw = format!("tree {tree}\n").into_bytes();
+        for parent in parents {
+            raw.extend_from_slice(format!("parent {parent}\n").as_bytes());
+        }
+        let mut header = |name: &str, value: &[u8]| {
+            raw.extend_from_slice(name.as_bytes());
+            raw.push(b' ');
+            raw.extend_from_slice(value);
+            raw.push(b'\n');
+        };
+        header("author", author);
+        header("committer", committer);
+        if let Some(encoding) = encoding {
+            header("encoding", encoding);
+        }
+        raw.push(b'\n');
+        raw.extend(message.iter().filter(|b| **b != 0));
+        let out = self.cmd().args(["hash-object", "-t", "commit", "-w", "--stdin"]).stdin(raw).ok()?;
+        self.id(&out)
+    }
+}
+
+impl Original {
+    fn read(raw: &[u8]) -> Option<Self> {
+        let end = raw.windows(2).position(|w| w == b"\n\n").unwrap_or(raw.len());
+        let (head, rest) = raw.split_at(end);
+        let message = rest.get(2..).unwrap_or(&[]).to_vec();
+        let (mut tree, mut parents, mut author, mut encoding) = (None, Vec::new(), None, None);
+        for line in head.split(|b| *b == b'\n') {
+            let id = |value: &[u8]| Sha::parse(&String::from_utf8_lossy(value)).ok();
+            if let Some(value) = line.strip_prefix(b"tree ") {
+                tree = id(value);
+            } else if let Some(value) = line.strip_prefix(b"parent ") {
+                parents.push(id(value)?);
+            } else if let Some(value) = line.strip_prefix(b"author ") {
+                author = Some(value.to_vec());
+            } else if let Some(value) = line.strip_prefix(b"encoding ") {
+                encoding = Some(value.to_vec());
+            }
+        }
+        Some(Self { tree: tree?, parents, author: author?, encoding, message })
+    }
+
+    /// `seconds zone` of the author line; the epoch where it has none.
+    fn author_date(&self) -> String {
+        let text = String::from_utf8_lossy(&self.author).into_owned();
+        let date = text.rsplit_once("> ").map_or("", |(_, date)| date);
+        let mut parts = date.split(' ');
+        match (parts.next().and_then(|s| s.parse::<u64>().ok()), parts.next()) {
+            (Some(seconds), Some(zone))
+                if zone.len() == 5
+                    && zone.starts_with(['+', '-'])
+                    && zone.bytes().skip(1).all(|b| b.is_ascii_digit()) =>
+            {
+                format!("{seconds} {zone}")
+            }
+            _ => "0 +0000".to_owned(),
+        }
+    }
+}
+
+fn stamped(person: &Person, date: &str) -> Vec<u8> {
+    format!("{} {date}", person.line()).into_bytes()
+}
+
+fn ended(message: &str) -> String {
+    format!("{}\n", message.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_read_with_a_signature_and_a_message_of_any_bytes() {
+        let id = "a".repeat(40);
+        let mut raw = format!(
+            "tree {id}\nparent {id}\nauthor A B <a@b> 1700000000 +0100\ncommitter C <c> 1 +0000\ngpgsig -----BEGIN\n author X\n -----END\nencoding latin1\n\nsubject\n\nbody "
+        )
+        .into_bytes();
+        raw.push(0xff);
+        let read = Original::read(&raw).unwrap();
+        assert_eq!(read.author, b"A B <a@b> 1700000000 +0100");
+        assert_eq!(read.author_date(), "1700000000 +0100");
+        assert_eq!(read.encoding.as_deref(), Some(&b"latin1"[..]));
+        assert!(read.message.ends_with(&[b' ', 0xff]));
+        assert!(Original::read(b"garbage").is_none());
+    }
+}
