@@ -4,3 +4,4 @@ pub mod store;
 
 pub mod forge;
 pub mod git;
+pub mod scan;

@@ -3,6 +3,7 @@
 pub mod deploy;
 pub mod ids;
 pub mod report;
+pub mod scan;
 pub mod stage;
 pub mod staging;
 pub mod task;

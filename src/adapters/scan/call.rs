@@ -1,0 +1,214 @@
+//! Starts a tool of the scan: bounded in time and output, its own process group, a cleared environment.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Most bytes kept of either stream; a tool that says more is not believed.
+const CAP: u64 = 64 * 1024 * 1024;
+/// How long the streams may stay open once the tool has ended (a daemon it left keeps them).
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Variables a tool may inherit: how to reach the network and whom to trust there. Everything else is set by us.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "LANG",
+    "TZ",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+];
+
+/// One call of a tool.
+#[derive(Debug)]
+pub(super) struct Call {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    cwd: PathBuf,
+    stdin: Option<PathBuf>,
+    stdout: Option<PathBuf>,
+    limit: Duration,
+}
+
+/// How a tool ended that did end in time.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+/// Why a tool gave no answer. The message names the tool.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Silent {
+    #[error("{0} is not installed (not found on PATH)")]
+    Missing(String),
+    #[error("{0} could not be started: {1}")]
+    NoStart(String, std::io::Error),
+    #[error("{0} did not end within {1} s and was killed")]
+    TimedOut(String, u64),
+    #[error("{0} wrote more than {1} MiB")]
+    TooMuch(String, u64),
+}
+
+impl Call {
+    /// `home` becomes `HOME` and the working directory; nothing in it may come from the repository.
+    pub fn new(program: impl Into<PathBuf>, home: &Path, limit: Duration) -> Self {
+        let mut env: Vec<(OsString, OsString)> = INHERITED
+            .iter()
+            .filter_map(|name| std::env::var_os(name).map(|value| (OsString::from(name), value)))
+            .collect();
+        for (name, value) in [
+            ("LC_ALL", "C.UTF-8"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            // Only read-only plumbing runs in a checkout, so that a checkout of another user may be scanned.
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "safe.directory"),
+            ("GIT_CONFIG_VALUE_0", "*"),
+        ] {
+            env.push((name.into(), value.into()));
+        }
+        env.push(("HOME".into(), home.as_os_str().to_owned()));
+        env.push(("TMPDIR".into(), home.as_os_str().to_owned()));
+        Self { program: program.into(), args: Vec::new(), env, cwd: home.to_owned(), stdin: None, stdout: None, limit }
+    }
+
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn args<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn cwd(mut self, cwd: &Path) -> Self {
+        cwd.clone_into(&mut self.cwd);
+        self
+    }
+
+    /// Reads stdin from a file instead of nothing.
+    pub fn stdin(mut self, file: &Path) -> Self {
+        self.stdin = Some(file.to_owned());
+        self
+    }
+
+    /// Writes stdout to a file, uncapped, instead of keeping it.
+    pub fn stdout(mut self, file: &Path) -> Self {
+        self.stdout = Some(file.to_owned());
+        self
+    }
+
+    fn name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Runs to the end or to the limit; past it the whole process group is killed.
+    pub fn run(self) -> Result<Ran, Silent> {
+        let name = self.name();
+        let no_start = |e: std::io::Error| {
+            if e.kind() == std::io::ErrorKind::NotFound {
+                Silent::Missing(name.clone())
+            } else {
+                Silent::NoStart(name.clone(), e)
+            }
+        };
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(self.env.iter().cloned()).current_dir(&self.cwd).process_group(0);
+        command.stdin(match &self.stdin {
+            Some(path) => Stdio::from(File::open(path).map_err(|e| Silent::NoStart(name.clone(), e))?),
+            None => Stdio::null(),
+        });
+        command.stdout(match &self.stdout {
+            Some(path) => Stdio::from(File::create(path).map_err(|e| Silent::NoStart(name.clone(), e))?),
+            None => Stdio::piped(),
+        });
+        command.stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(no_start)?;
+        let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let kill = || {
+            if let Some(group) = group {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+        };
+        let out = child.stdout.take().map(collect);
+        let err = child.stderr.take().map(collect);
+        let (ended, wait) = mpsc::channel();
+        std::thread::spawn(move || ended.send(wait_for(child)));
+        let Ok(status) = wait.recv_timeout(self.limit) else {
+            kill();
+            let _ = wait.recv_timeout(DRAIN);
+            return Err(Silent::TimedOut(name, self.limit.as_secs()));
+        };
+        let code = status.map_err(|e| Silent::NoStart(name.clone(), e))?;
+        let take = |stream: Option<mpsc::Receiver<Vec<u8>>>| -> Result<Vec<u8>, Silent> {
+            let Some(stream) = stream else { return Ok(Vec::new()) };
+            let bytes = stream.recv_timeout(DRAIN).unwrap_or_else(|_| {
+                kill();
+                stream.recv_timeout(DRAIN).unwrap_or_default()
+            });
+            if bytes.len() as u64 > CAP { Err(Silent::TooMuch(name.clone(), CAP >> 20)) } else { Ok(bytes) }
+        };
+        let stdout = take(out)?;
+        let stderr = String::from_utf8_lossy(&take(err)?).into_owned();
+        Ok(Ran { code, stdout, stderr })
+    }
+}
+
+fn wait_for(mut child: Child) -> std::io::Result<Option<i32>> {
+    child.wait().map(|status| status.code())
+}
+
+/// Reads a stream in a thread: at most one byte more than the cap is kept, the rest is drained.
+fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (done, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = (&mut stream).take(CAP + 1).read_to_end(&mut bytes);
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        let _ = done.send(bytes);
+    });
+    receiver
+}
+
+impl Ran {
+    /// The last line of stderr that is not empty, shortened: for an error message.
+    pub fn complaint(&self) -> String {
+        let line = self.stderr.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
+        line.chars().filter(|c| !c.is_control()).take(300).collect()
+    }
+
+    /// How it ended, for an error message.
+    pub fn ending(&self) -> String {
+        self.code.map_or_else(|| "was ended by a signal".to_owned(), |code| format!("ended with {code}"))
+    }
+}
