@@ -8,6 +8,8 @@
     reason = "tests may fail loudly"
 )]
 
+mod adapter_git;
+mod adapter_worktree;
 mod support;
 
 #[test]

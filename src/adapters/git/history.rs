@@ -286,8 +286,8 @@ impl Mirror {
         Ok(stat)
     }
 
-    /// Stable patch ids of the commits of `base..head`, oldest first, merges left out (they are judged by
-    /// `files_changed_in_commits` being empty for them). Equal lists: `orch`'s own update changed no patch (PIPE-4).
+    /// Stable patch ids of the commits of `base..head`, oldest first, merges left out: what one changed by
+    /// itself is in `new_paths(old head, base, new head)`, empty for `orch`'s own. Equal lists: `orch`'s own update changed no patch (PIPE-4).
     pub fn patch_ids(&self, base: &Sha, head: &Sha) -> Result<Vec<String>> {
         let log = self
             .cmd()
