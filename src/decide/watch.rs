@@ -1,78 +1,9 @@
 //! The post-deploy watch (SHIP-6): one pure classifier over the whole record, and the schedule any later step can resume.
 
+use crate::model::seen::{Seen, judge};
 use crate::model::time::Stamp;
-use crate::model::watch::{
-    Classification, ControlAnswer, Counts, ErrorReading, HealthAnswer, HealthOutcome, MAX_PROBES, Probe,
-    RevisionAnswer, WatchPolicy, WatchRecord,
-};
+use crate::model::watch::{Classification, Counts, ErrorReading, MAX_PROBES, Probe, WatchPolicy, WatchRecord};
 use std::collections::VecDeque;
-
-/// What one probe counts as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    Well,
-    /// The service's fault.
-    Failed(String),
-    /// It could not be made: never counted as a failure, and it neither makes nor breaks a row of them.
-    NotMade(String),
-}
-
-/// Judges one probe. `revision` is the commit that should answer, where anybody knows.
-///
-/// The absence of an answer is the service's fault unless the control target is out of reach too; a name that does not
-/// resolve, or no route, is this machine's fault unless the control target was reached.
-pub fn judge(probe: &Probe, revision: Option<&str>) -> Seen {
-    let answered = probe.health.iter().any(|h| h.status.is_some());
-    let mut not_made = None;
-    for h in &probe.health {
-        match one(h, probe.control, answered) {
-            Seen::Well => {}
-            failed @ Seen::Failed(_) => return failed,
-            Seen::NotMade(why) => not_made = Some(why),
-        }
-    }
-    if let Some(why) = not_made {
-        return Seen::NotMade(why);
-    }
-    if probe.health.is_empty() {
-        return Seen::NotMade("no health URL is declared".into());
-    }
-    match (&probe.revision, revision) {
-        (Some(RevisionAnswer::Is(got)), Some(want)) if !same_revision(got, want) => {
-            Seen::Failed(format!("it runs revision {got:?}, not {want:?}"))
-        }
-        _ => Seen::Well,
-    }
-}
-
-fn one(h: &HealthAnswer, control: ControlAnswer, answered: bool) -> Seen {
-    let say = || format!("{}: {}", h.url, h.detail);
-    match h.outcome {
-        HealthOutcome::Ok => Seen::Well,
-        HealthOutcome::BadStatus | HealthOutcome::BadBody | HealthOutcome::TooSlow | HealthOutcome::Tls => {
-            Seen::Failed(say())
-        }
-        HealthOutcome::Refused | HealthOutcome::Timeout => match control {
-            ControlAnswer::Unreached if !answered => {
-                Seen::NotMade(format!("{}; the control target is out of reach too", say()))
-            }
-            ControlAnswer::NotAsked | ControlAnswer::Reached | ControlAnswer::Unreached => Seen::Failed(say()),
-        },
-        HealthOutcome::NoNetwork => match control {
-            ControlAnswer::Reached => Seen::Failed(say()),
-            ControlAnswer::NotAsked | ControlAnswer::Unreached => Seen::NotMade(say()),
-        },
-        HealthOutcome::NotMade => Seen::NotMade(say()),
-    }
-}
-
-/// Whether a service's answer names a commit: equal, or one an abbreviation of the other of at least seven hex digits.
-/// (A wrong *no* here would freeze a repository; the freshness gate, where a wrong *yes* hurts, wants equality.)
-pub fn same_revision(got: &str, want: &str) -> bool {
-    let (got, want) = (got.trim().to_ascii_lowercase(), want.trim().to_ascii_lowercase());
-    let hex = |s: &str| s.len() >= 7 && s.bytes().all(|b| b.is_ascii_hexdigit());
-    got == want || (hex(&got) && hex(&want) && (want.starts_with(&got) || got.starts_with(&want)))
-}
 
 /// The share of 5xx, fed probe by probe.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,7 @@
 //! The table of cases of the watch.
 
 use super::*;
+use crate::model::watch::{ControlAnswer, HealthAnswer, HealthOutcome, RevisionAnswer};
 use HealthOutcome as H;
 
 fn stamp(s: i64) -> Stamp {

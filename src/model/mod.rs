@@ -2,8 +2,10 @@
 
 pub mod deploy;
 pub mod ids;
+pub mod probe;
 pub mod report;
 pub mod scan;
+pub mod seen;
 pub mod stage;
 pub mod staging;
 pub mod task;

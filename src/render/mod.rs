@@ -1,2 +1,8 @@
 //! L2: pure text out of data: card, reports, prompts, tables. No I/O, clock, randomness or logging.
+
+pub mod deploy;
+pub mod evidence;
+pub mod junit;
 pub mod security;
+pub mod staging;
+pub mod watch;

@@ -1,0 +1,57 @@
+//! Asks what runs (SHIP-4, SHIP-6).
+
+use super::{ProbeCtx, command, http};
+use crate::model::probe::RevisionSpec;
+use crate::model::staging::one_line;
+use serde_json::Value;
+
+/// The revision as the service says it, trimmed; or why there is no answer. Makes one request or runs one command.
+pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
+    let text = match spec {
+        RevisionSpec::Url { url, field, timeout_ms } => {
+            let reply = http::get(url, &[], *timeout_ms).map_err(|e| format!("{url}: {}", e.detail))?;
+            if !(200..300).contains(&reply.status) {
+                return Err(format!("{url}: status {}, expected 2xx", reply.status));
+            }
+            let body = reply.text();
+            match field {
+                None => body,
+                Some(field) => {
+                    let value: Value =
+                        serde_json::from_str(&body).map_err(|e| format!("{url}: the answer is no JSON ({e})"))?;
+                    at(&value, field).ok_or_else(|| format!("{url}: the answer has no text at {field:?}"))?
+                }
+            }
+        }
+        RevisionSpec::Command { command, timeout_ms } => {
+            let name = command.argv.first().map_or("", String::as_str);
+            let ended = command::run(command, *timeout_ms, ctx).map_err(|e| format!("{name}: {e}"))?;
+            if ended.code != Some(0) {
+                let code = ended.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}"));
+                return Err(format!("{name} ended with {code}: {}", one_line(&ended.stderr, 200)));
+            }
+            ended.stdout
+        }
+    };
+    match text.split_whitespace().next() {
+        Some(word) => Ok(word.chars().take(200).collect()),
+        None => Err("the answer is empty".into()),
+    }
+}
+
+fn at(value: &Value, field: &str) -> Option<String> {
+    let mut here = value;
+    // A key with a dot in it is meant as it stands, if there is one.
+    if let Some(v) = value.get(field) {
+        here = v;
+    } else {
+        for part in field.split('.') {
+            here = here.get(part)?;
+        }
+    }
+    match here {
+        Value::String(s) => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}

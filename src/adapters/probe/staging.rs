@@ -1,0 +1,168 @@
+//! Runs declared staging checks (SHIP-3), one after the other, in declared order.
+
+use super::{ProbeCtx, command, http};
+use crate::model::probe::{CheckKind, CheckSpec, CommandSpec};
+use crate::model::staging::{CheckClass, CheckOutcome, CheckResult, one_line};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// What a check came to, and what was seen.
+type Look = (CheckOutcome, String);
+
+/// Runs every check. `infra` are the ids of the allow-list: their class is SANDBOX_INFRA, that of all others REAL.
+/// `more` is asked before each check; once it says no, the rest is NOT_RUN. `each` sees a result as soon as it is there.
+pub fn run(
+    checks: &[CheckSpec],
+    infra: &[String],
+    ctx: &ProbeCtx,
+    more: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(&CheckResult),
+) -> Vec<CheckResult> {
+    let mut results = Vec::with_capacity(checks.len());
+    for check in checks {
+        let class = if infra.contains(&check.id) { CheckClass::SandboxInfra } else { CheckClass::Real };
+        let result = if more() {
+            let start = Instant::now();
+            let (outcome, detail) = look(check, ctx);
+            let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            CheckResult::new(&check.id, class, outcome, &detail, ms)
+        } else {
+            CheckResult::new(&check.id, class, CheckOutcome::NotRun, "interrupted before it", 0)
+        };
+        each(&result);
+        results.push(result);
+    }
+    results
+}
+
+fn look(check: &CheckSpec, ctx: &ProbeCtx) -> Look {
+    let limit = check.timeout_ms.max(1);
+    match &check.kind {
+        CheckKind::Http { url, expect_status, expect_body, retries } => {
+            let mut last = ask(url, *expect_status, expect_body, limit);
+            // Each try is bounded; a declared retry is the only pause a slow start gets.
+            for _ in 0..(*retries).min(100) {
+                if last.0 != CheckOutcome::Fail {
+                    break;
+                }
+                std::thread::sleep(RETRY_PAUSE);
+                last = ask(url, *expect_status, expect_body, limit);
+            }
+            if last.0 == CheckOutcome::Fail && *retries > 0 {
+                last.1.push_str(&format!(" ({} tries)", u64::from(*retries).min(100) + 1));
+            }
+            last
+        }
+        CheckKind::Command(spec) => run_command(spec, limit, ctx),
+        CheckKind::Tcp { address } => connect(address, Duration::from_millis(limit)),
+        CheckKind::Sql { database, query, expect } => sql(database, query, expect.as_deref(), limit),
+    }
+}
+
+/// Between two tries of one check.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+fn ask(url: &str, want: u16, body: &str, limit: u64) -> Look {
+    match http::get(url, &[], limit) {
+        Err(no) if no.outcome == crate::model::watch::HealthOutcome::NotMade => {
+            (CheckOutcome::Error, format!("{url}: {}", no.detail))
+        }
+        Err(no) => (CheckOutcome::Fail, format!("{url}: {}: {}", no.outcome, no.detail)),
+        Ok(r) if r.status != want => (CheckOutcome::Fail, format!("{url}: status {}, expected {want}", r.status)),
+        Ok(r) if !body.is_empty() && !r.text().contains(body) => {
+            (CheckOutcome::Fail, format!("{url}: status {want}, but the body does not hold {body:?}"))
+        }
+        Ok(r) => (CheckOutcome::Pass, format!("status {} in {} ms", r.status, r.elapsed_ms)),
+    }
+}
+
+fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Look {
+    match command::run(spec, limit, ctx) {
+        Err(command::Trouble::NotStarted(why)) => (CheckOutcome::Error, why),
+        Err(late @ command::Trouble::Timeout(_)) => (CheckOutcome::Fail, late.to_string()),
+        Ok(ended) if ended.code == Some(0) => (CheckOutcome::Pass, "exit 0".into()),
+        Ok(ended) => {
+            let code = ended.code.map_or_else(|| "ended by a signal".to_owned(), |c| format!("exit {c}"));
+            let said = if ended.stderr.trim().is_empty() { &ended.stdout } else { &ended.stderr };
+            let tail: String = {
+                let line = one_line(said, usize::MAX);
+                let skip = line.chars().count().saturating_sub(300);
+                line.chars().skip(skip).collect()
+            };
+            (CheckOutcome::Fail, if tail.is_empty() { code } else { format!("{code}: {tail}") })
+        }
+    }
+}
+
+fn connect(address: &str, limit: Duration) -> Look {
+    let resolved = match address.to_socket_addrs() {
+        Ok(found) => found,
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {
+            return (CheckOutcome::Error, format!("{address:?} is not host:port ({e})"));
+        }
+        Err(e) => return (CheckOutcome::Fail, format!("{address}: {e}")),
+    };
+    let mut last = format!("{address}: the name has no address");
+    for target in resolved {
+        match TcpStream::connect_timeout(&target, limit) {
+            Ok(_) => return (CheckOutcome::Pass, format!("{target} takes connections")),
+            Err(e) => last = format!("{target}: {e}"),
+        }
+    }
+    (CheckOutcome::Fail, last)
+}
+
+/// Asks a SQLite file one read-only question; interrupted at the limit.
+fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Look {
+    let name = database.display();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = match Connection::open_with_flags(database, flags) {
+        Ok(db) => db,
+        Err(e) => return (CheckOutcome::Fail, format!("{name} can't be opened: {e}")),
+    };
+    let _ = db.busy_timeout(Duration::from_millis(limit));
+    let interrupt = db.get_interrupt_handle();
+    let (done, over) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if over.recv_timeout(Duration::from_millis(limit)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+            }
+        });
+        let answer = first_value(&db, query);
+        drop(done);
+        match (answer, expect) {
+            (Err(SqlTrouble::Writes), _) => (CheckOutcome::Error, "the query is not a reading one".into()),
+            (Err(SqlTrouble::Db(e)), _) => (CheckOutcome::Fail, format!("{name}: {e}")),
+            (Ok(None), _) => (CheckOutcome::Fail, format!("{name}: no row")),
+            (Ok(Some(got)), Some(want)) if got.trim() != want.trim() => {
+                (CheckOutcome::Fail, format!("{name}: got {:?}, expected {want:?}", one_line(&got, 120)))
+            }
+            (Ok(Some(got)), _) => (CheckOutcome::Pass, format!("got {:?}", one_line(&got, 120))),
+        }
+    })
+}
+
+enum SqlTrouble {
+    Writes,
+    Db(rusqlite::Error),
+}
+
+fn first_value(db: &Connection, query: &str) -> Result<Option<String>, SqlTrouble> {
+    let mut statement = db.prepare(query).map_err(SqlTrouble::Db)?;
+    if !statement.readonly() {
+        return Err(SqlTrouble::Writes);
+    }
+    let mut rows = statement.query([]).map_err(SqlTrouble::Db)?;
+    let Some(row) = rows.next().map_err(SqlTrouble::Db)? else { return Ok(None) };
+    Ok(Some(match row.get_ref(0).map_err(SqlTrouble::Db)? {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(n) => n.to_string(),
+        ValueRef::Real(n) => n.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }))
+}
