@@ -198,6 +198,11 @@ fn an_agents_configuration_hooks_and_filters_never_run() {
     assert!(!mark.exists(), "a program that the agent named was run");
     assert_eq!(raw(task.dir(), &["status", "--porcelain"]), "");
     assert!(!task.has(".git/hooks") && !task.has(".git/index.lock"));
+    // The trap itself works: a git that trusts the clone walks into it.
+    arm(&task, &mark);
+    std::fs::remove_file(task.dir().join(".git/index.lock")).unwrap();
+    person_git(task.dir(), &["status"]);
+    assert!(mark.exists());
 }
 
 #[test]

@@ -9,6 +9,7 @@
 )]
 
 mod adapter_git;
+mod adapter_git_remote;
 mod adapter_worktree;
 mod support;
 

@@ -247,7 +247,10 @@ impl<'a> Cmd<'a> {
             ("GIT_NO_LAZY_FETCH", "1"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("GIT_LITERAL_PATHSPECS", "1"),
-            ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=10"),
+            (
+                "GIT_SSH_COMMAND",
+                "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=15 -oServerAliveCountMax=4",
+            ),
         ]);
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         for pair in [
@@ -269,6 +272,9 @@ impl<'a> Cmd<'a> {
             "protocol.http.allow=always",
             "protocol.git.allow=always",
             "http.followRedirects=false",
+            // Also a git whose orch was killed must end: it holds the mirror's lock.
+            "http.lowSpeedLimit=1",
+            "http.lowSpeedTime=120",
             "safe.directory=*",
         ] {
             command.args(["-c", pair]);

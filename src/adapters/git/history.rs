@@ -232,6 +232,13 @@ impl Mirror {
         String::from_utf8_lossy(&out).lines().map(|l| Sha::parse(l).map_err(|_| odd("rev-list"))).collect()
     }
 
+    /// The first line of a commit's message, control characters left out.
+    pub fn subject(&self, sha: &Sha) -> Result<String> {
+        self.present(sha)?;
+        let text = self.cmd().args(["log", "-1", "--format=%s", "--no-show-signature", sha.as_str()]).text()?;
+        Ok(text.chars().filter(|c| !c.is_control()).collect())
+    }
+
     /// Whether `from..to` contains a merge (RULE-30).
     pub fn has_merge_commit(&self, from: &Sha, to: &Sha) -> Result<bool> {
         Ok(!self.rev_list(&["--min-parents=2", "--max-count=1", to.as_str(), &format!("^{from}")])?.is_empty())

@@ -1,0 +1,116 @@
+//! git against a remote that is slow, or wants a password.
+
+use crate::support::git::{World, head, raw};
+use orch::adapters::git::{Credential, GitError, Mirror, Plan, Worktree};
+use orch::model::ids::RunId;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const CHILD: &str = "ORCH_TEST_FETCHING_CHILD";
+
+/// Not a test of its own: the process that the next test kills in the middle of a fetch.
+#[test]
+fn child_that_fetches() {
+    if let Ok(words) = std::env::var(CHILD) {
+        let (path, remote) = words.split_once('|').unwrap();
+        let git = orch::adapters::git::Git::new("git").unwrap();
+        let _ = Mirror::open(&git, &PathBuf::from(path), remote, None).unwrap().fetch();
+    }
+}
+
+#[test]
+fn rule_29_after_a_kill_the_lock_is_free_when_the_orphaned_git_ends_and_not_before() {
+    let world = World::new();
+    let path = world.path("repos/r.git");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = format!("http://{}/r.git", listener.local_addr().unwrap());
+    let mirror = Mirror::open(&world.git, &path, &remote, None).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["adapter_git_remote::child_that_fetches", "--exact"])
+        .env(CHILD, format!("{}|{remote}", path.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its git is connected and waits for an answer.
+    let (connection, _) = listener.accept().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let blob = raw(&world.path("remote.git"), &["rev-parse", "main"]);
+    raw(mirror.path(), &["fetch", "-q", &world.remote(), "main"]);
+    let sha = orch::model::ids::Sha::parse(&blob).unwrap();
+    let early = mirror.clone().with_lock_wait(Duration::from_millis(150)).keep_ref("refs/orch/runs/1", &sha);
+    assert!(matches!(early, Err(GitError::Busy { .. })), "{early:?}");
+    drop(connection);
+    drop(listener);
+    mirror.with_lock_wait(Duration::from_secs(60)).keep_ref("refs/orch/runs/1", &sha).unwrap();
+}
+
+#[test]
+fn a_password_goes_to_the_remote_and_into_no_error_or_file() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = format!("http://{}/r.git", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut authorization = String::new();
+            for line in BufReader::new(&stream).lines() {
+                let line = line.unwrap();
+                if line.is_empty() {
+                    break;
+                }
+                if let Some(value) = line.strip_prefix("Authorization: ") {
+                    authorization = value.to_owned();
+                }
+            }
+            let more = "WWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let status = if authorization.is_empty() { "401 Unauthorized" } else { "403 Forbidden" };
+            write!(stream, "HTTP/1.1 {status}\r\n{more}").unwrap();
+            seen.push(authorization.clone());
+            if !authorization.is_empty() {
+                return seen;
+            }
+        }
+        seen
+    });
+    let credential = Credential::new("orch", "s3cret");
+    let mirror = Mirror::open(&world.git, &world.path("r.git"), &remote, Some(credential)).unwrap();
+    let error = mirror.fetch().unwrap_err();
+    assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
+    assert!(!format!("{error} {error:?} {mirror:?}").contains("s3cret"));
+    // base64("orch:s3cret")
+    assert_eq!(server.join().unwrap(), ["", "Basic b3JjaDpzM2NyZXQ="]);
+    let mut config = String::new();
+    std::fs::File::open(mirror.path().join("config")).unwrap().read_to_string(&mut config).unwrap();
+    assert!(!config.contains("s3cret") && !config.contains("orch:"), "{config}");
+}
+
+#[test]
+fn a_submodule_stays_as_it_is_committed() {
+    let world = World::new();
+    let inner = head(&world.person());
+    raw(&world.person(), &["update-index", "--add", "--cacheinfo", &format!("160000,{inner},vendor/lib")]);
+    raw(&world.person(), &["commit", "-q", "-m", "submodule"]);
+    let base = head(&world.person());
+    world.push("main");
+    let mirror = world.mirror();
+    assert_eq!(mirror.subject(&base).unwrap(), "submodule");
+    assert_eq!(mirror.read_file(&base, "vendor/lib").unwrap(), None);
+    let clone = Worktree::new(&world.git, &world.path("wt"), &World::author());
+    let plan = Plan { sha: &base, branch: "b", default_branch: "main", default_sha: &base, exclude: &[] };
+    clone.prepare(&mirror, &plan, None).unwrap();
+    std::fs::write(clone.path().join("work"), "x").unwrap();
+    let done = clone.commit_all("m").unwrap();
+    mirror.import(clone.path(), &done.head, RunId(1)).unwrap();
+    assert_eq!(mirror.changed_paths(&base, &done.head).unwrap(), ["work"]);
+    let left = world.path("left.patch");
+    clone.prepare(&mirror, &plan, Some(&left)).unwrap();
+    let patch = std::fs::read_to_string(left).unwrap();
+    assert!(patch.contains("work") && !patch.contains("vendor"), "{patch}");
+}
