@@ -1,0 +1,377 @@
+//! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
+
+use super::front;
+use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
+use crate::model::board::{Logical, fold, local_statuses};
+use crate::model::ids::Key;
+use crate::model::time::{parse_rfc3339, rfc3339};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Comments stand below this line; a person's own heading of that name is body.
+const HEADING: &str = "## Comments <!-- orch -->";
+/// Larger files are not work items.
+const MAX_FILE: u64 = 4 << 20;
+/// How often an edit is tried against a file that keeps changing.
+const ATTEMPTS: u32 = 50;
+const COUNTER: &str = ".orch-next";
+const LOCK: &str = ".orch-lock";
+
+/// One project's folder of work items.
+#[derive(Debug, Clone)]
+pub struct Local {
+    dir: PathBuf,
+    prefix: String,
+    statuses: Vec<Status>,
+}
+
+enum Edit<T> {
+    Write(String, T),
+    Leave(T),
+}
+
+impl Local {
+    /// `dir` is made when the first item is created; `prefix` is the project's key; `names` the configured status names.
+    pub fn new(dir: impl Into<PathBuf>, prefix: &str, names: &BTreeMap<Logical, String>) -> Self {
+        Self { dir: dir.into(), prefix: prefix.to_owned(), statuses: local_statuses(names) }
+    }
+
+    /// Every default status and Backlog.
+    pub fn statuses(&self) -> Vec<Status> {
+        self.statuses.clone()
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(format!("{key}.md"))
+    }
+
+    fn failed(&self, what: &str, path: &Path, e: &std::io::Error) -> BoardError {
+        let text = format!("{what} {} ({e})", path.display());
+        let lasting = [ErrorKind::PermissionDenied, ErrorKind::NotADirectory, ErrorKind::ReadOnlyFilesystem];
+        if lasting.contains(&e.kind()) { BoardError::Invalid(text) } else { BoardError::Transient(text) }
+    }
+
+    /// All work items, by key. Empty, half-written or broken files are problems ("look later"); files that are no
+    /// Markdown, hidden ones and those of other projects are ignored; a Markdown file without a key is reported.
+    pub fn scan(&self) -> Result<Listing, BoardError> {
+        let mut found = Listing::default();
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
+            Err(e) => return Err(self.failed("reading the folder", &self.dir, &e)),
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| self.failed("reading the folder", &self.dir, &e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(stem) = name.strip_suffix(".md") else { continue };
+            if stem.starts_with('.') {
+                continue;
+            }
+            match Key::parse(stem) {
+                Ok(key) if key.as_str() == stem && key.prefix() == self.prefix => keys.push(key),
+                Ok(key) if key.as_str() == stem => {}
+                Ok(_) | Err(_) => found.problems.push(Problem {
+                    why: format!(
+                        "the file name is no key such as {}-1.md; rename it to make it a work item",
+                        self.prefix
+                    ),
+                    at: name,
+                    key: None,
+                }),
+            }
+        }
+        keys.sort_by_key(Key::number);
+        found.problems.sort_by(|a, b| a.at.cmp(&b.at));
+        for key in keys {
+            match self.read(&key) {
+                Ok(None) => {}
+                Ok(Some((_, Ok(item)))) => found.items.push(item),
+                Ok(Some((_, Err(why)))) => {
+                    found.problems.push(Problem { at: format!("{key}.md"), why, key: Some(key) })
+                }
+                Err(e) => found.problems.push(Problem { at: format!("{key}.md"), why: e.to_string(), key: Some(key) }),
+            }
+        }
+        Ok(found)
+    }
+
+    /// One item; `None` when there is no such file. A broken file is `Transient`: look later.
+    pub fn get(&self, key: &Key) -> Result<Option<WorkItem>, BoardError> {
+        match self.read(key)? {
+            None => Ok(None),
+            Some((_, Ok(item))) => Ok(Some(item)),
+            Some((_, Err(why))) => Err(BoardError::Transient(format!("{key}.md: {why}"))),
+        }
+    }
+
+    /// Every label that stands on an item, names folded (so that none is ever ambiguous here).
+    pub fn labels(&self) -> Result<Vec<Label>, BoardError> {
+        let scan = self.scan()?;
+        let mut names: Vec<String> = scan.items.into_iter().flat_map(|i| i.labels).collect();
+        names.sort();
+        names.dedup();
+        Ok(names.into_iter().map(|n| Label { id: n.clone(), name: n }).collect())
+    }
+
+    /// The file's text and what it says; `None` when it is not there.
+    #[allow(clippy::type_complexity, reason = "text and its reading belong together only here")]
+    fn read(&self, key: &Key) -> Result<Option<(String, Result<WorkItem, String>)>, BoardError> {
+        let path = self.path(key);
+        let failed = |e: std::io::Error| self.failed("reading", &path, &e);
+        let meta = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        if !meta.is_file() || meta.len() > MAX_FILE {
+            let why = format!("no regular file of at most {MAX_FILE} bytes");
+            return Ok(Some((String::new(), Err(why))));
+        }
+        let bytes = match read_bytes(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        let Ok(text) = String::from_utf8(bytes) else {
+            return Ok(Some((String::new(), Err("the file is not UTF-8".to_owned()))));
+        };
+        let item = self.parse(key, &text);
+        Ok(Some((text, item)))
+    }
+
+    fn parse(&self, key: &Key, text: &str) -> Result<WorkItem, String> {
+        let f = front::read(text)?;
+        let status = f.text("status").filter(|s| !s.trim().is_empty()).ok_or("no `status:` line")?;
+        let id = fold(status);
+        let known = self.statuses.iter().find(|s| s.id == id);
+        let rest = text.get(f.body_at..).unwrap_or("");
+        let body = rest.split_once(HEADING).map_or(rest, |(b, _)| b).trim();
+        let time = |name: &str| f.text(name).and_then(parse_rfc3339).unwrap_or(0);
+        let blocked_by = f
+            .list("blocked_by")
+            .into_iter()
+            .filter(|t| !t.trim().is_empty())
+            .map(|t| Key::parse(&t).map_or(ItemRef::Id(t), ItemRef::Key))
+            .collect();
+        Ok(WorkItem {
+            id: key.to_string(),
+            key: key.clone(),
+            title: f.text("title").unwrap_or("").to_owned(),
+            body: Some(body.to_owned()),
+            labels: f.list("labels").iter().map(|l| fold(l)).filter(|l| !l.is_empty()).collect(),
+            priority: f.text("priority").and_then(|p| Priority::parse(&fold(p))).unwrap_or(Priority::None),
+            status_name: known.map(|s| s.name.clone()),
+            group: known.and_then(|s| s.group),
+            status_id: id,
+            blocked_by: Some(blocked_by),
+            created_ms: time("created"),
+            updated_ms: time("updated"),
+        })
+    }
+
+    /// Moves an item if [`Move`] allows; `updated` becomes `now_ms` with it (RULE-40). A person's edit is never lost.
+    pub fn set_status(&self, key: &Key, change: &Move<'_>) -> Result<Moved, BoardError> {
+        let out = self.edit(key, |text, item| {
+            if item.status_id == change.to.id {
+                return Ok(Edit::Leave(Moved::Already(item.clone())));
+            }
+            let held =
+                change.never_over.contains(&item.status_id) || change.expect.is_some_and(|e| e != item.status_id);
+            if held {
+                return Ok(Edit::Leave(Moved::Held(item.clone())));
+            }
+            let new = front::set(text, "status", &front::quoted(&change.to.name))?;
+            let new = front::set(&new, "updated", &front::quoted(&rfc3339(change.now_ms)))?;
+            let item = self.parse(key, &new)?;
+            Ok(Edit::Write(new, Moved::Set(item)))
+        })?;
+        Ok(out.unwrap_or(Moved::Withdrawn))
+    }
+
+    /// Appends a comment below the heading, once per marker; gives whether it is new.
+    pub fn append_comment(&self, key: &Key, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
+        let marker: String =
+            marker.chars().map(|c| if c.is_control() || c == '<' || c == '>' { '_' } else { c }).collect();
+        let tag = format!("<!-- orch:{} -->", marker.replace("--", "- -"));
+        let added = self.edit(key, |file, _| {
+            let below = file.split_once(HEADING).map(|(_, c)| c);
+            if below.is_some_and(|c| c.contains(&tag)) {
+                return Ok(Edit::Leave(false));
+            }
+            let mut new = file.to_owned();
+            if !new.ends_with('\n') {
+                new.push('\n');
+            }
+            if below.is_none() {
+                new.push_str(&format!("\n{HEADING}\n"));
+            }
+            // A comment can't forge the marker of another one.
+            let text = text.replace("<!--", "<! --");
+            new.push_str(&format!("\n{tag}\n**orch**, {}\n\n{}\n", rfc3339(now_ms), text.trim()));
+            Ok(Edit::Write(new, true))
+        })?;
+        added.ok_or_else(|| BoardError::NotFound(format!("{key}.md is gone")))
+    }
+
+    /// Reads, lets `change` decide, exchanges files atomically and looks at what came out; starts again when it is not
+    /// what was read. `None`: there is no such file.
+    fn edit<T>(
+        &self,
+        key: &Key,
+        mut change: impl FnMut(&str, &WorkItem) -> Result<Edit<T>, String>,
+    ) -> Result<Option<T>, BoardError> {
+        let path = self.path(key);
+        for _ in 0..ATTEMPTS {
+            let Some((text, item)) = self.read(key)? else { return Ok(None) };
+            let look_later = |why: String| BoardError::Transient(format!("{key}.md: {why}"));
+            let item = item.map_err(look_later)?;
+            let (new, out) = match change(&text, &item).map_err(look_later)? {
+                Edit::Leave(out) => return Ok(Some(out)),
+                Edit::Write(new, out) => (new, out),
+            };
+            if self.exchange(&path, text.as_bytes(), new.as_bytes())? {
+                return Ok(Some(out));
+            }
+        }
+        Err(BoardError::Conflict(format!("{key}.md kept changing while it was to be written")))
+    }
+
+    /// Puts `new` in the place of `old`. `false`: the file held something else, which stands there again.
+    fn exchange(&self, path: &Path, old: &[u8], new: &[u8]) -> Result<bool, BoardError> {
+        let failed = |e: std::io::Error| self.failed("writing", path, &e);
+        let mode =
+            fs::metadata(path).map(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions())).unwrap_or(0o600);
+        let temp = self.temp(new, mode & 0o777).map_err(failed)?;
+        let swap = || rustix::fs::renameat_with(CWD, temp.path(), CWD, path, RenameFlags::EXCHANGE);
+        let mut put_in = new.to_vec();
+        let mut expected = old.to_vec();
+        for turn in 0..1000 {
+            match swap() {
+                Ok(()) => {}
+                // A person removed the file: their last word, nothing of ours stands there.
+                Err(rustix::io::Errno::NOENT) => return Ok(false),
+                Err(e) => return Err(failed(e.into())),
+            }
+            let came_out = read_bytes(temp.path()).map_err(failed)?;
+            if came_out == expected {
+                sync_dir(&self.dir).map_err(failed)?;
+                return Ok(turn == 0);
+            }
+            // Somebody saved in between: what came out is newer than what went in, so it goes back.
+            expected = put_in;
+            put_in = came_out;
+        }
+        Ok(false)
+    }
+
+    /// A synced temporary file in the folder, removed when dropped.
+    fn temp(&self, bytes: &[u8], mode: u32) -> std::io::Result<tempfile::NamedTempFile> {
+        let mut temp = tempfile::Builder::new().prefix(".orch-").suffix(".tmp").tempfile_in(&self.dir)?;
+        temp.write_all(bytes)?;
+        let permissions: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        temp.as_file().set_permissions(permissions)?;
+        temp.as_file().sync_all()?;
+        Ok(temp)
+    }
+
+    /// Creates an item under a number that was never used before, also with other processes creating beside.
+    pub fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
+        fs::create_dir_all(&self.dir).map_err(|e| self.failed("making the folder", &self.dir, &e))?;
+        let failed = |e: std::io::Error| self.failed("creating a work item in", &self.dir, &e);
+        let _lock = self.lock()?;
+        let counter = self.dir.join(COUNTER);
+        let stored = match fs::read_to_string(&counter) {
+            Ok(text) => text.trim().parse::<u64>().map_err(|_| {
+                BoardError::Invalid(format!("{} holds no number; write the next free one into it", counter.display()))
+            })?,
+            Err(e) if e.kind() == ErrorKind::NotFound => 1,
+            Err(e) => return Err(failed(e)),
+        };
+        let mut number = stored.max(self.highest().map_err(failed)?.saturating_add(1));
+        loop {
+            let key =
+                Key::parse(&format!("{}-{number}", self.prefix)).map_err(|e| BoardError::Invalid(e.to_string()))?;
+            // First the number is used up, then the file appears: a crash in between wastes a number, never reuses one.
+            let next = self.temp((number + 1).to_string().as_bytes(), 0o600).map_err(failed)?;
+            next.persist(&counter).map_err(|e| failed(e.error))?;
+            sync_dir(&self.dir).map_err(failed)?;
+            let temp = self.temp(render(&key, new).as_bytes(), 0o600).map_err(failed)?;
+            match rustix::fs::renameat_with(CWD, temp.path(), CWD, self.path(&key), RenameFlags::NOREPLACE) {
+                Ok(()) => {
+                    sync_dir(&self.dir).map_err(failed)?;
+                    return Ok(key);
+                }
+                Err(rustix::io::Errno::EXIST) => number += 1,
+                Err(e) => return Err(failed(e.into())),
+            }
+        }
+    }
+
+    /// The highest number that any entry of the folder bears.
+    fn highest(&self) -> std::io::Result<u64> {
+        let mut highest = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let key = name.to_str().and_then(|n| n.split('.').next()).and_then(|s| Key::parse(s).ok());
+            if let Some(key) = key.filter(|k| k.prefix() == self.prefix) {
+                highest = highest.max(key.number());
+            }
+        }
+        Ok(highest)
+    }
+
+    /// Serialises creators; waits at most 10 s.
+    fn lock(&self) -> Result<File, BoardError> {
+        let path = self.dir.join(LOCK);
+        let mut options = fs::OpenOptions::new();
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| self.failed("opening", &path, &e))?;
+        let start = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR)
+                    if start.elapsed() < Duration::from_secs(10) =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(e) => return Err(BoardError::Transient(format!("{} is locked ({e})", path.display()))),
+            }
+        }
+    }
+}
+
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn render(key: &Key, new: &NewItem<'_>) -> String {
+    let now = front::quoted(&rfc3339(new.now_ms));
+    let blocked: Vec<String> = new.blocked_by.iter().map(Key::to_string).collect();
+    format!(
+        "---\nkey: {key}\ntitle: {}\nstatus: {}\nlabels: {}\npriority: {}\ncreated: {now}\nupdated: {now}\nblocked_by: {}\n---\n\n{}\n",
+        front::quoted(new.title),
+        front::quoted(&new.status.name),
+        front::quoted_list(new.labels.iter().map(String::as_str)),
+        front::quoted(new.priority.as_str()),
+        front::quoted_list(blocked.iter().map(String::as_str)),
+        new.body.trim_end(),
+    )
+}

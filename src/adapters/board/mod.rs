@@ -1,0 +1,239 @@
+//! The board: Plane or a local folder behind one seam (BRD-1). Used by `engine` only.
+//!
+//! Every call takes and gives values; caches, watermarks and throttle times are the caller's to keep.
+
+mod front;
+pub mod local;
+pub mod plane;
+
+use crate::adapters::http::{Class, HttpError};
+pub use crate::model::board::{Group, ItemRef, Label, Priority, Status, WorkItem};
+use crate::model::ids::Key;
+use serde::{Deserialize, Serialize};
+
+/// Why a board did not do what was asked. Every text names the request, never a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BoardError {
+    /// The credential is wrong, or its user may not see the project: stop, tell a person.
+    #[error("the board refuses: {0}")]
+    Auth(String),
+    #[error("not on the board: {0}")]
+    NotFound(String),
+    /// Somebody else writes at the same time: read again in a later step.
+    #[error("the board changed meanwhile: {0}")]
+    Conflict(String),
+    /// A bug or a wrong configuration; repeating changes nothing.
+    #[error("the board does not accept this: {0}")]
+    Invalid(String),
+    /// The board asks to wait this many seconds; the pass ends.
+    #[error("the board asks to wait {retry_after_s} s: {what}")]
+    Throttled { retry_after_s: u64, what: String },
+    /// Nothing was changed; a later step may try again.
+    #[error("the board can't be reached: {0}")]
+    Transient(String),
+    /// A write may or may not have happened: read before repeating it.
+    #[error("the board may or may not have done it: {0}")]
+    UnknownOutcome(String),
+}
+
+/// What a 429 without `Retry-After` costs: Plane's window is one minute.
+const DEFAULT_WAIT_S: u64 = 60;
+
+impl From<HttpError> for BoardError {
+    fn from(e: HttpError) -> Self {
+        let text = e.to_string();
+        match e.class {
+            Class::Auth => Self::Auth(text),
+            Class::NotFound => Self::NotFound(text),
+            Class::Conflict => Self::Conflict(text),
+            Class::Invalid | Class::Redirect { .. } | Class::TooLarge | Class::BadBody => Self::Invalid(text),
+            // A server that asks for a day is obeyed, one that asks for a century is not.
+            Class::Throttled { retry_after_s } => {
+                Self::Throttled { retry_after_s: retry_after_s.unwrap_or(DEFAULT_WAIT_S).min(86_400), what: text }
+            }
+            Class::Transient => Self::Transient(text),
+            Class::UnknownOutcome => Self::UnknownOutcome(text),
+        }
+    }
+}
+
+/// What a look at the list found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    pub items: Vec<WorkItem>,
+    /// Files or rows that could not be read: "look later", to be reported, never taken for absence.
+    pub problems: Vec<Problem>,
+    /// Requests made.
+    pub requests: u32,
+    /// Set: the look ended early; nothing may be concluded from what is missing, and no watermark may move.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// Where a look at the list ended early because the board's budget is used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Where a full scan goes on; `None`: start again.
+    pub cursor: Option<String>,
+    pub retry_after_s: u64,
+}
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// Items changed at or after this time of the board's own clock (the caller has taken its overlap off), newest first.
+    Since(i64),
+    /// Everything, from where an earlier look ended.
+    All { cursor: Option<&'a str> },
+}
+
+/// One unreadable part of a board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// File name or id.
+    pub at: String,
+    pub why: String,
+    /// The key it would have, if that much is known.
+    pub key: Option<Key>,
+}
+
+/// A wanted change of an item's status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move<'a> {
+    pub to: &'a Status,
+    /// Only if this is the status now; `None`: from any.
+    pub expect: Option<&'a str>,
+    /// Ids of statuses never to be written over: the intents without a consumed or dismissed row (RULE-13).
+    pub never_over: &'a [String],
+    /// The wall clock, for the local board's `updated`, in milliseconds since the epoch.
+    pub now_ms: i64,
+}
+
+/// What became of a [`Move`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moved {
+    /// Set; the item as the board now tells it.
+    Set(WorkItem),
+    /// It stood there already; nothing was written.
+    Already(WorkItem),
+    /// Another status was found; nothing was written.
+    Held(WorkItem),
+    /// Gone, archived or a draft: a person withdrew it.
+    Withdrawn,
+}
+
+/// A new work item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewItem<'a> {
+    pub title: &'a str,
+    pub body: &'a str,
+    pub labels: &'a [String],
+    pub priority: Priority,
+    pub blocked_by: &'a [Key],
+    /// To Analyse, or Backlog for a draft.
+    pub status: &'a Status,
+    /// Names the wish, so that a repeat finds the first one's item (Plane's `external_id`); `None`: always a new one.
+    pub marker: Option<&'a str>,
+    pub now_ms: i64,
+}
+
+/// A project's statuses with the time they were read (milliseconds, wall clock): what a caller stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusCache {
+    pub fetched_at: i64,
+    pub statuses: Vec<Status>,
+}
+
+impl StatusCache {
+    /// Whether the set may be used without asking; `ttl_s` 0 means never, and so does a time in the future.
+    pub fn is_fresh(&self, now_ms: i64, ttl_s: u64) -> bool {
+        let age = now_ms.saturating_sub(self.fetched_at);
+        age >= 0 && u64::try_from(age).is_ok_and(|a| a < ttl_s.saturating_mul(1000))
+    }
+}
+
+/// One project's board.
+#[derive(Debug, Clone)]
+pub enum Board {
+    Local(local::Local),
+    Plane(plane::Plane),
+}
+
+impl Board {
+    /// The project's statuses in the board's order, with groups.
+    pub fn statuses(&self) -> Result<Vec<Status>, BoardError> {
+        match self {
+            Self::Local(b) => Ok(b.statuses()),
+            Self::Plane(b) => b.statuses(),
+        }
+    }
+
+    /// The project's labels. An error is "unknown", never "none".
+    pub fn labels(&self) -> Result<Vec<Label>, BoardError> {
+        match self {
+            Self::Local(b) => b.labels(),
+            Self::Plane(b) => b.labels(),
+        }
+    }
+
+    /// Work items in scope, without bodies on Plane. The local board always gives all, whole.
+    pub fn list(&self, statuses: &[Status], scope: &Scope<'_>) -> Result<Listing, BoardError> {
+        match self {
+            Self::Local(b) => b.scan(),
+            Self::Plane(b) => b.list(statuses, scope),
+        }
+    }
+
+    /// One item with its body; `None`: gone, archived or a draft.
+    pub fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
+        match self {
+            Self::Local(b) => b.get(key),
+            Self::Plane(b) => b.get(statuses, key),
+        }
+    }
+
+    /// Reads the item and moves it only if [`Move`] allows.
+    pub fn set_status(&self, statuses: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError> {
+        match self {
+            Self::Local(b) => b.set_status(&item.key, change),
+            Self::Plane(b) => b.set_status(statuses, &item.id, change),
+        }
+    }
+
+    /// Adds a comment once per `marker`; gives whether it is new.
+    pub fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
+        match self {
+            Self::Local(b) => b.append_comment(&item.key, marker, text, now_ms),
+            Self::Plane(b) => b.comment(&item.id, marker, text),
+        }
+    }
+
+    /// What blocks the item. A server without relations blocks nothing.
+    pub fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
+        match self {
+            Self::Local(b) => Ok(b.get(&item.key)?.and_then(|i| i.blocked_by).unwrap_or_default()),
+            Self::Plane(b) => b.blocked_by(&item.id),
+        }
+    }
+
+    /// Creates an item and gives its key.
+    pub fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
+        match self {
+            Self::Local(b) => b.create(new),
+            Self::Plane(b) => b.create(new),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_of_the_future_or_with_ttl_zero_is_not_fresh() {
+        let c = StatusCache { fetched_at: 1000, statuses: vec![] };
+        assert!(c.is_fresh(1999, 1));
+        assert!(!c.is_fresh(2000, 1));
+        assert!(!c.is_fresh(1000, 0));
+        assert!(!c.is_fresh(999, 10));
+    }
+}
