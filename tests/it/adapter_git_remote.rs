@@ -114,3 +114,27 @@ fn a_submodule_stays_as_it_is_committed() {
     let patch = std::fs::read_to_string(left).unwrap();
     assert!(patch.contains("work") && !patch.contains("vendor"), "{patch}");
 }
+
+#[test]
+fn tidying_takes_nothing_from_a_clone_that_borrows() {
+    let world = World::new();
+    let gone = world.commit(&[("gone", "x")], "on a branch that is deleted");
+    world.push("b");
+    let mirror = world.mirror();
+    assert_eq!(mirror.remote_branches().unwrap().iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["b", "main"]);
+    let clone = Worktree::new(&world.git, &world.path("wt"), &World::author());
+    let plan = Plan { sha: &gone, branch: "b", default_branch: "main", default_sha: &gone, exclude: &[] };
+    clone.prepare(&mirror, &plan, None).unwrap();
+    raw(&world.person(), &["push", "-q", "origin", ":b"]);
+    mirror.fetch().unwrap();
+    mirror.tidy().unwrap();
+    mirror.tidy().unwrap();
+    assert!(mirror.exists(&gone).unwrap());
+    raw(clone.path(), &["fsck", "--full", "--strict"]);
+    assert_eq!(mirror.list_all(&gone, "src/").unwrap().len(), 1);
+    assert!(mirror.list_all(&gone, "../x").unwrap().is_empty());
+    // A mirror that is away is not a commit that is missing.
+    std::fs::rename(mirror.path(), world.path("away")).unwrap();
+    std::fs::create_dir(mirror.path()).unwrap();
+    assert!(!matches!(mirror.exists(&gone), Ok(_)));
+}

@@ -98,6 +98,21 @@ fn rule_22_copied_files_are_never_committed() {
         "Orch ORCH-7: development (attempt 1)\n\nwork"
     );
     assert!(!task.clone.commit_all("again").unwrap().committed);
+    // An agent that insists is found out, whatever the branch's own list says.
+    std::fs::write(task.dir().join(".git/info/exclude"), "").unwrap();
+    task.put(".gitignore", "!.env\n.env.local\n");
+    task.put("local/deep/x", "x");
+    let insisted = task.clone.commit_all("m").unwrap();
+    let paths = task
+        .mirror
+        .import(task.dir(), &insisted.head, RunId(9))
+        .and_then(|()| task.mirror.new_paths(&task.base, &task.base, &insisted.head));
+    let paths = paths.unwrap();
+    let patterns = [".env".to_owned(), "/local/".to_owned()];
+    let found = task.clone.excluded_among(&patterns, paths.iter().map(String::as_str)).unwrap();
+    assert_eq!(found, [".env", "local/deep/x"]);
+    assert!(task.clone.excluded_among(&patterns, ["work", ":(top)x", ":!y", "-z", "new\nline"]).unwrap().is_empty());
+    assert!(task.clone.excluded_among(&patterns, []).unwrap().is_empty());
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Mirror {
         match done.code {
             0 => Ok(true),
             // 128 for an id that is not there with `^{commit}`, 1 without.
-            1 | 128 => Ok(false),
+            1 | 128 if !done.stderr.contains("not a git repository") => Ok(false),
             _ => Err(done.broken()),
         }
     }
@@ -188,9 +188,12 @@ impl Mirror {
         self.ls_tree(sha, &[], &format!("{dir}/"))
     }
 
-    /// Every entry below a path (or the entry itself), folders left out.
-    pub(super) fn list_all(&self, sha: &Sha, path: &str) -> Result<Vec<TreeEntry>> {
-        self.ls_tree(sha, &["-r"], path)
+    /// Every entry below a path (or the entry itself), folders left out; empty where there is none.
+    pub fn list_all(&self, sha: &Sha, path: &str) -> Result<Vec<TreeEntry>> {
+        match plain_path(path.trim_end_matches('/')) {
+            Some(path) => self.ls_tree(sha, &["-r"], &path),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn ls_tree(&self, sha: &Sha, flags: &[&str], path: &str) -> Result<Vec<TreeEntry>> {

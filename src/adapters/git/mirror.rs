@@ -210,6 +210,27 @@ impl Mirror {
         }
     }
 
+    /// Every branch of the remote with its commit, as it answers now; for looking after branches that a kill left.
+    pub fn remote_branches(&self) -> Result<Vec<(String, Sha)>> {
+        let done = self.remote_cmd().args(["ls-remote", "origin", "refs/heads/*"]).run()?;
+        if done.code != 0 {
+            return Err(done.remote_error());
+        }
+        let text = String::from_utf8_lossy(&done.stdout);
+        let branch = |line: &str| {
+            let (id, name) = line.split_once('\t')?;
+            Some((name.strip_prefix("refs/heads/")?.to_owned(), Sha::parse(id).ok()?))
+        };
+        Ok(text.lines().filter_map(branch).collect())
+    }
+
+    /// Packs loose objects that a name reaches. Never drops an object: clones borrow them (7.5), so that this is safe
+    /// while agents run.
+    pub fn tidy(&self) -> Result<()> {
+        let lock = self.locked()?;
+        self.cmd().remote_limit().args(["repack", "-d", "-l", "-q"]).lock(lock.file()).ok().map(drop)
+    }
+
     /// Where the branch stood on the remote at the last fetch or push.
     pub fn tracking(&self, branch: &str) -> Result<Option<Sha>> {
         checked(branch)?;

@@ -155,6 +155,39 @@ impl Worktree {
         fresh_file(&info.join("exclude"), text.as_bytes()).map_err(io())
     }
 
+    /// Which of `paths` match the patterns that `exclude` wrote: a commit that holds one fails its run (RULE-22), also
+    /// where the repository's own `.gitignore` says otherwise. Patterns must have been written anew, since an agent can
+    /// edit that file.
+    pub fn excluded_among<'p>(
+        &self,
+        patterns: &[String],
+        paths: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Vec<String>> {
+        disarm(&self.path, Some(&self.author))?;
+        self.exclude(patterns)?;
+        // In an empty folder: no `.gitignore` of the branch has a say.
+        let empty = tempfile::tempdir().map_err(GitError::io("making an empty folder"))?;
+        let mut input = Vec::new();
+        for path in paths {
+            // Led by `./`, since a name may begin like pathspec magic.
+            input.extend_from_slice(b"./");
+            input.extend_from_slice(path.as_bytes());
+            input.push(0);
+        }
+        let done = self
+            .git
+            .cmd(empty.path())
+            .git_dir(&self.path.join(".git"))
+            .env("GIT_LITERAL_PATHSPECS", "0")
+            .args(["check-ignore", "--no-index", "-z", "--stdin"])
+            .stdin(input)
+            .run()?;
+        match done.code {
+            0 | 1 => Ok(nul_texts(&done.stdout).iter().map(|p| p.strip_prefix("./").unwrap_or(p).to_owned()).collect()),
+            _ => Err(done.broken()),
+        }
+    }
+
     /// HEAD's commit.
     pub fn head(&self) -> Result<Sha> {
         disarm(&self.path, Some(&self.author))?;
