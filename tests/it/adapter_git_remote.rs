@@ -136,5 +136,8 @@ fn tidying_takes_nothing_from_a_clone_that_borrows() {
     // A mirror that is away is not a commit that is missing.
     std::fs::rename(mirror.path(), world.path("away")).unwrap();
     std::fs::create_dir(mirror.path()).unwrap();
-    assert!(!matches!(mirror.exists(&gone), Ok(_)));
+    assert!(mirror.exists(&gone).is_err());
+    std::fs::write(mirror.path().join("rest"), "").unwrap();
+    let error = Mirror::open(&world.git, mirror.path(), &world.remote(), None).unwrap_err().to_string();
+    assert!(error.contains("move it away"), "{error}");
 }

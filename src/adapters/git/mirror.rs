@@ -109,6 +109,11 @@ impl Mirror {
         let lock = MirrorLock::take(&self.lock_path(), self.lock_wait)?;
         let io = || GitError::io(format!("creating the mirror {}", self.path.display()));
         if !self.path.join("HEAD").is_file() {
+            // `orch`'s own names (cancelled heads) may be in what is left: not for a program to throw away.
+            if std::fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_some()) {
+                let reason = format!("{} holds files but is no repository any more; move it away", self.path.display());
+                return Err(GitError::Rejected { reason });
+            }
             let mut name = OsString::from(".new-");
             name.push(self.path.file_name().unwrap_or_default());
             let temporary = self.path.with_file_name(name);
