@@ -45,9 +45,14 @@ fn a_git_that_hangs_is_ended_with_its_children() {
     let error = git.cmd(world.folder.path()).args(["status"]).run().unwrap_err();
     assert!(matches!(error, GitError::Timeout { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(20));
-    let child = std::fs::read_to_string(&pid).unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    let child: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    // It is told to end; the kernel says when it has.
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    if let Ok(fd) = rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()) {
+        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let bound = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut fds, Some(&bound)).unwrap(), 1, "the child outlived its git");
+    }
 }
 
 #[test]
