@@ -106,11 +106,6 @@ impl Call {
         self
     }
 
-    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
     pub fn cwd(mut self, cwd: &Path) -> Self {
         cwd.clone_into(&mut self.cwd);
         self

@@ -1,0 +1,373 @@
+//! Dependency audits (SHIP-1). Only lock files are looked at, in a clean folder with our own settings: what the branch
+//! writes beside them (`.npmrc`, `audit.toml`, `osv-scanner.toml`) never gets there. Each tool is first asked for a
+//! package known to be vulnerable; its answers are believed only if it finds that one.
+
+mod cargo;
+mod npm;
+mod osv;
+mod pip;
+
+use super::call::{Call, Silent};
+use super::repo::{RangeError, ScanRepo, TreeFile};
+use super::{ScanRequest, fingerprint};
+use crate::model::scan::{Audit, AuditOutcome, Finding, FindingKind, Package, Severity};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Advisory sources other than the tools' own (`security.feeds`); `None` or empty: the tool's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Feeds {
+    /// An OSV API, for pip-audit.
+    pub osv_url: Option<String>,
+    pub npm_registry: Option<String>,
+    /// A RustSec advisory database: a folder, or the URL of its git repository.
+    pub cargo_db: Option<String>,
+}
+
+/// Largest lock file that is audited, and most of them in one repository.
+const LARGEST: u64 = 32 << 20;
+const MOST_FILES: usize = 64;
+
+/// Which tool reads a file, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Tool {
+    Pip,
+    Cargo,
+    Npm,
+    Osv,
+}
+
+/// Lock files without a tool of their own here.
+const OTHER_LOCK_FILES: &[&str] = &[
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "bun.lock",
+    "poetry.lock",
+    "Pipfile.lock",
+    "uv.lock",
+    "pdm.lock",
+    "go.mod",
+    "Gemfile.lock",
+    "composer.lock",
+    "gradle.lockfile",
+    "packages.lock.json",
+    "pubspec.lock",
+    "mix.lock",
+    "conan.lock",
+];
+
+impl Tool {
+    fn of(path: &str) -> Option<Self> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let below = |folder: &str| path.split('/').any(|part| part == folder);
+        if below("node_modules") || below(".git") {
+            return None;
+        }
+        if name == "pyproject.toml" || (name.starts_with("requirements") && name.ends_with(".txt")) {
+            Some(Self::Pip)
+        } else if name == "Cargo.lock" {
+            Some(Self::Cargo)
+        } else if name == "package-lock.json" || name == "npm-shrinkwrap.json" {
+            Some(Self::Npm)
+        } else if OTHER_LOCK_FILES.contains(&name) {
+            Some(Self::Osv)
+        } else {
+            None
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Pip => "pip-audit",
+            Self::Cargo => "cargo-audit",
+            Self::Npm => "npm",
+            Self::Osv => "osv-scanner",
+        }
+    }
+
+    fn ecosystem(self) -> &'static str {
+        match self {
+            Self::Pip => "PyPI",
+            Self::Cargo => "crates.io",
+            Self::Npm => "npm",
+            Self::Osv => "",
+        }
+    }
+
+    /// A lock file of one package known to be vulnerable, and that package's name.
+    fn control(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Pip => ("requirements.txt", pip::CONTROL, "urllib3"),
+            Self::Cargo => ("Cargo.lock", cargo::CONTROL, "time"),
+            Self::Npm => ("package-lock.json", npm::CONTROL, "minimist"),
+            Self::Osv => ("package-lock.json", npm::CONTROL, "minimist"),
+        }
+    }
+}
+
+/// One advisory that holds for a package of a lock file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Advisory {
+    id: String,
+    aliases: Vec<String>,
+    ecosystem: String,
+    package: String,
+    version: String,
+    severity: Severity,
+    title: String,
+    fixed_in: Vec<String>,
+}
+
+/// A believed report.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Seen {
+    packages: u64,
+    advisories: Vec<Advisory>,
+    /// What can't be looked up.
+    notes: Vec<String>,
+}
+
+/// Why a report is not believed.
+#[derive(Debug, thiserror::Error)]
+enum Doubt {
+    #[error(transparent)]
+    Silent(#[from] Silent),
+    #[error("{0}")]
+    Unbelieved(String),
+    #[error("preparing the audit: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+fn doubt(text: impl Into<String>) -> Doubt {
+    Doubt::Unbelieved(text.into())
+}
+
+/// One tool at work in one scan.
+struct Auditor<'a> {
+    tool: Tool,
+    program: PathBuf,
+    feeds: &'a Feeds,
+    repo: &'a ScanRepo,
+    cache: Option<&'a Path>,
+    limit: Duration,
+    rounds: std::cell::Cell<u32>,
+}
+
+impl Auditor<'_> {
+    /// A new empty folder: the working directory of one call, with nothing of the repository but what we write there.
+    fn clean_dir(&self) -> std::io::Result<PathBuf> {
+        let n = self.rounds.get().saturating_add(1);
+        self.rounds.set(n);
+        let dir = self.repo.path(&format!("work/{}-{n}", self.tool.program()));
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    fn call(&self, dir: &Path) -> Call {
+        Call::new(&self.program, &self.repo.path("home"), self.limit).cwd(dir)
+    }
+
+    fn version(&self) -> Option<String> {
+        let home = self.repo.path("home");
+        let ran =
+            Call::new(&self.program, &home, self.limit.min(Duration::from_secs(30))).arg("--version").run().ok()?;
+        let text = String::from_utf8_lossy(&ran.stdout);
+        let word = text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+        (ran.code == Some(0)).then(|| word.chars().take(40).collect())
+    }
+
+    fn audit(&self, name: &str, content: &[u8]) -> Result<Seen, Doubt> {
+        match self.tool {
+            Tool::Pip => pip::audit(self, name, content),
+            Tool::Cargo => cargo::audit(self, content),
+            Tool::Npm => npm::audit(self, content),
+            Tool::Osv => osv::audit(self, name, content),
+        }
+    }
+
+    /// The feed is believed only if the known-vulnerable pin is found.
+    fn control(&self) -> Result<(), Doubt> {
+        let (name, content, package) = self.tool.control();
+        let seen = self.audit(name, content.as_bytes())?;
+        if seen.advisories.iter().any(|a| a.package == package) {
+            Ok(())
+        } else {
+            Err(doubt(format!(
+                "the known-vulnerable control package {package} was not found; the advisory source is not believed"
+            )))
+        }
+    }
+}
+
+/// Audits every lock file of the head. What the same file of the base already had is marked inherited.
+pub(super) fn all(request: &ScanRequest, repo: &ScanRepo) -> Result<Vec<Audit>, RangeError> {
+    let base: BTreeMap<String, String> = repo.files(&request.base)?.into_iter().map(|f| (f.path, f.oid)).collect();
+    let mut files: Vec<(Tool, TreeFile)> =
+        repo.files(&request.head)?.into_iter().filter_map(|f| Tool::of(&f.path).map(|tool| (tool, f))).collect();
+    files.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
+    let beyond = files.split_off(files.len().min(MOST_FILES));
+
+    let mut audits = Vec::new();
+    let mut ready: BTreeMap<Tool, (Option<String>, Result<Auditor<'_>, AuditOutcome>)> = BTreeMap::new();
+    for (tool, file) in files {
+        let (version, auditor) = ready.entry(tool).or_insert_with(|| prepare(request, repo, tool));
+        let (outcome, notes) = match auditor {
+            Ok(auditor) => one(request, repo, auditor, &file, base.get(&file.path)),
+            Err(outcome) => (outcome.clone(), Vec::new()),
+        };
+        audits.push(Audit {
+            tool: tool.program().to_owned(),
+            version: version.clone(),
+            file: file.path,
+            outcome,
+            notes,
+        });
+    }
+    for (tool, file) in beyond {
+        let outcome = AuditOutcome::NotBelieved { why: format!("more than {MOST_FILES} lock files in one repository") };
+        audits.push(Audit {
+            tool: tool.program().to_owned(),
+            version: None,
+            file: file.path,
+            outcome,
+            notes: Vec::new(),
+        });
+    }
+    Ok(audits)
+}
+
+fn prepare<'a>(
+    request: &'a ScanRequest,
+    repo: &'a ScanRepo,
+    tool: Tool,
+) -> (Option<String>, Result<Auditor<'a>, AuditOutcome>) {
+    let Ok(program) = which::which(tool.program()) else {
+        let why = format!("{} is not installed (not found on PATH)", tool.program());
+        return (None, Err(AuditOutcome::NotInstalled { why }));
+    };
+    let auditor = Auditor {
+        tool,
+        program,
+        feeds: &request.feeds,
+        repo,
+        cache: request.cache.as_deref(),
+        limit: request.timeout,
+        rounds: std::cell::Cell::new(0),
+    };
+    let version = auditor.version();
+    match auditor.control() {
+        Ok(()) => (version, Ok(auditor)),
+        Err(doubt) => (version, Err(outcome_of(&doubt))),
+    }
+}
+
+fn outcome_of(doubt: &Doubt) -> AuditOutcome {
+    match doubt {
+        Doubt::Silent(Silent::Missing(_)) => AuditOutcome::NotInstalled { why: doubt.to_string() },
+        Doubt::Silent(_) | Doubt::Io(_) => AuditOutcome::Broken { why: doubt.to_string() },
+        Doubt::Unbelieved(_) => AuditOutcome::NotBelieved { why: doubt.to_string() },
+    }
+}
+
+fn one(
+    request: &ScanRequest,
+    repo: &ScanRepo,
+    auditor: &Auditor<'_>,
+    file: &TreeFile,
+    base: Option<&String>,
+) -> (AuditOutcome, Vec<String>) {
+    let look = |oid: &str| -> Result<Seen, Doubt> {
+        let content = repo
+            .content(oid, LARGEST)
+            .ok_or_else(|| doubt(format!("it can't be read, or is larger than {} MiB", LARGEST >> 20)))?;
+        auditor.audit(&file.path, &content)
+    };
+    let seen = match look(&file.oid) {
+        Ok(seen) => seen,
+        Err(doubt) => return (outcome_of(&doubt), Vec::new()),
+    };
+    let mut notes = seen.notes.clone();
+    // A package at the same advisory in the base, whatever its version there, was vulnerable before this branch.
+    let old: BTreeSet<(String, String)> = match base {
+        _ if seen.advisories.is_empty() => BTreeSet::new(),
+        None => BTreeSet::new(),
+        Some(oid) if *oid == file.oid => seen.advisories.iter().map(|a| (a.id.clone(), a.package.clone())).collect(),
+        Some(oid) => match look(oid) {
+            Ok(before) => before.advisories.into_iter().map(|a| (a.id, a.package)).collect(),
+            Err(doubt) => {
+                notes.push(format!("the base's file could not be audited, so nothing counts as inherited: {doubt}"));
+                BTreeSet::new()
+            }
+        },
+    };
+    let findings = seen
+        .advisories
+        .into_iter()
+        .map(|a| {
+            let inherited = old.contains(&(a.id.clone(), a.package.clone()));
+            finding(&request.key, auditor.tool, &file.path, a, inherited)
+        })
+        .collect();
+    (AuditOutcome::Believed { packages: seen.packages, findings }, notes)
+}
+
+fn finding(key: &[u8], tool: Tool, file: &str, a: Advisory, inherited: bool) -> Finding {
+    let ecosystem = if a.ecosystem.is_empty() { tool.ecosystem().to_owned() } else { a.ecosystem };
+    let parts = [b"dependency".as_slice(), ecosystem.as_bytes(), a.package.as_bytes(), a.id.as_bytes()];
+    let aliases = if a.aliases.is_empty() { String::new() } else { format!(" ({})", a.aliases.join(", ")) };
+    let title: String = format!("{}{aliases}", a.title).chars().filter(|c| !c.is_control()).take(240).collect();
+    Finding {
+        kind: FindingKind::Dependency,
+        fingerprint: fingerprint(key, &parts),
+        rule: a.id,
+        file: file.to_owned(),
+        line: None,
+        commit: None,
+        severity: a.severity,
+        title,
+        preview: String::new(),
+        package: Some(Package { ecosystem, name: a.package, version: a.version, fixed_in: a.fixed_in }),
+        inherited,
+    }
+}
+
+/// Reads a tool's stdout as JSON; what stands on stderr explains an empty one.
+fn json(ran: &super::call::Ran, tool: &str) -> Result<serde_json::Value, Doubt> {
+    serde_json::from_slice(&ran.stdout)
+        .map_err(|_| doubt(format!("{tool} {} without a readable report: {}", ran.ending(), ran.complaint())))
+}
+
+/// A text field, without control characters and bounded.
+fn text(value: &serde_json::Value, pointer: &str) -> Option<String> {
+    let text = value.pointer(pointer)?.as_str()?;
+    Some(text.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+/// The texts of an array field.
+fn texts(value: &serde_json::Value, pointer: &str) -> Vec<String> {
+    let list = value.pointer(pointer).and_then(|v| v.as_array());
+    list.into_iter().flatten().filter_map(|v| v.as_str()).map(|s| s.chars().take(100).collect()).take(20).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_files_find_their_tool_by_name() {
+        for (path, tool) in [
+            ("requirements.txt", Some(Tool::Pip)),
+            ("a/requirements-dev.txt", Some(Tool::Pip)),
+            ("pyproject.toml", Some(Tool::Pip)),
+            ("x/Cargo.lock", Some(Tool::Cargo)),
+            ("package-lock.json", Some(Tool::Npm)),
+            ("yarn.lock", Some(Tool::Osv)),
+            ("node_modules/x/package-lock.json", None),
+            ("Cargo.toml", None),
+            ("notes/requirements.md", None),
+        ] {
+            assert_eq!(Tool::of(path), tool, "{path}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One call of gitleaks, and what must hold before its answer is believed. It is known to exit 0 with "no leaks" when
+//! its inner git fails, and its exit 1 means leaks and errors alike.
+
+use super::call::{Call, Ran};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeroize::Zeroize;
+
+/// Exit code of a call that found something; no other failure has it.
+const FOUND: i32 = 42;
+
+/// One finding of the scanner's own report. Holds the secret, in memory only, wiped when dropped.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Leak {
+    #[serde(rename = "RuleID")]
+    pub rule: String,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    pub start_line: u64,
+    #[serde(default)]
+    pub file: String,
+    #[serde(default)]
+    pub commit: String,
+    pub secret: String,
+    #[serde(default, rename = "Match")]
+    pub matched: String,
+}
+
+impl Drop for Leak {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+        self.matched.zeroize();
+    }
+}
+
+impl std::fmt::Debug for Leak {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Leak({} in {}:{})", self.rule, self.file, self.start_line)
+    }
+}
+
+/// Reads a JSON report. Every entry must name a rule and a secret.
+pub(super) fn parse_report(bytes: &[u8]) -> Result<Vec<Leak>> {
+    // serde's message may quote the input, which holds secrets: only the place is told.
+    let leaks: Vec<Leak> = serde_json::from_slice(bytes)
+        .map_err(|e| anyhow::anyhow!("its report can't be read (line {}, column {})", e.line(), e.column()))?;
+    ensure!(leaks.iter().all(|l| !l.rule.is_empty()), "its report has a finding without a rule");
+    Ok(leaks)
+}
+
+/// What a SARIF report tells that the JSON one does not: how many rules were in force. And the rules that fired.
+pub(super) fn parse_sarif(bytes: &[u8]) -> Result<(u64, Vec<String>)> {
+    let doc: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|e| anyhow::anyhow!("its report can't be read (line {}, column {})", e.line(), e.column()))?;
+    let run = doc.pointer("/runs/0").context("its report has no run")?;
+    let rules = run.pointer("/tool/driver/rules").and_then(|r| r.as_array()).context("its report names no rules")?;
+    let fired = run.get("results").and_then(|r| r.as_array()).map_or_else(Vec::new, |results| {
+        results.iter().filter_map(|r| r.get("ruleId")?.as_str().map(str::to_owned)).collect()
+    });
+    Ok((rules.len() as u64, fired))
+}
+
+/// `N commits scanned` of the log.
+pub(super) fn commits_scanned(log: &str) -> Option<u64> {
+    log.lines().find_map(|line| {
+        let before = line.split(" commits scanned").next().filter(|b| b.len() < line.len())?;
+        before.rsplit(' ').next()?.parse().ok()
+    })
+}
+
+/// The first line of the log that says something went wrong; for an error message.
+pub(super) fn error_line(log: &str) -> Option<String> {
+    log.lines()
+        .find(|line| {
+            let level = line.split_whitespace().take(2).any(|word| matches!(word, "ERR" | "FTL" | "PNC"));
+            let skipped = line.contains("partial scan") || (line.contains("WRN") && line.contains("skipping"));
+            level || skipped
+        })
+        .map(|line| line.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+/// Whether a text is a bare `8.x` or `8.x.y`: another tool under the same name prints something else.
+pub(super) fn is_version(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    (2..=3).contains(&parts.len())
+        && parts.first() == Some(&"8")
+        && parts.iter().all(|p| !p.is_empty() && p.len() < 6 && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The scanner, found and of a known version.
+#[derive(Debug)]
+pub(super) struct Gitleaks {
+    program: PathBuf,
+    pub version: String,
+    home: PathBuf,
+    empty: PathBuf,
+    limit: Duration,
+}
+
+/// A believed answer of one call.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub found: bool,
+    pub report: Vec<u8>,
+    pub log: String,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.report.zeroize();
+    }
+}
+
+impl Gitleaks {
+    /// Finds it on PATH and asks for its version, which must be a bare `8.x`. `empty` is the working directory of
+    /// every call: a configuration or ignore file there would be obeyed.
+    pub fn find(home: &Path, empty: &Path, limit: Duration) -> Result<Self> {
+        let program = which::which("gitleaks").map_err(|_| {
+            anyhow::anyhow!(
+                "gitleaks is not installed (not found on PATH); scripts/tools/install-gitleaks.sh installs it"
+            )
+        })?;
+        let ran = Call::new(&program, home, limit.min(Duration::from_secs(30))).arg("version").cwd(empty).run()?;
+        let text = String::from_utf8_lossy(&ran.stdout);
+        let version = text.trim();
+        if ran.code != Some(0) || !is_version(version) {
+            let said: String = version.chars().filter(|c| !c.is_control()).take(60).collect();
+            bail!("the gitleaks on PATH is not gitleaks 8: `gitleaks version` {} and printed {said:?}", ran.ending());
+        }
+        Ok(Self { program, version: version.to_owned(), home: home.to_owned(), empty: empty.to_owned(), limit })
+    }
+
+    /// Runs a subcommand. The report is removed before and required after, read and removed at once: it holds secrets.
+    /// Believed only with exit 0 or 42, a report, and no error line.
+    pub fn run(
+        &self,
+        args: &[&str],
+        target: &Path,
+        cwd: Option<&Path>,
+        config: Option<&Path>,
+        format: &str,
+        report: &Path,
+    ) -> Result<Answer> {
+        match std::fs::remove_file(report) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context("removing an old report"),
+            Ok(()) | Err(_) => {}
+        }
+        let mut call = Call::new(&self.program, &self.home, self.limit)
+            .cwd(cwd.unwrap_or(&self.empty))
+            .args(args.iter().copied())
+            .args([
+                "--ignore-gitleaks-allow",
+                "--no-banner",
+                "--no-color",
+                "--exit-code",
+                "42",
+                "--report-format",
+                format,
+            ])
+            .arg("--report-path")
+            .arg(report);
+        if let Some(config) = config {
+            call = call.arg("--config").arg(config);
+        }
+        let ran = call.arg(target).run()?;
+        let bytes = std::fs::read(report);
+        if bytes.is_ok() {
+            let _ = std::fs::set_permissions(report, std::fs::Permissions::from_mode(0o600));
+            let _ = std::fs::remove_file(report);
+        }
+        believe(ran, bytes)
+    }
+}
+
+fn believe(ran: Ran, report: std::io::Result<Vec<u8>>) -> Result<Answer> {
+    if let Some(line) = error_line(&ran.stderr) {
+        bail!("gitleaks logged an error: {line}");
+    }
+    let found = match ran.code {
+        Some(0) => false,
+        Some(FOUND) => true,
+        _ => bail!("gitleaks {}: {}", ran.ending(), ran.complaint()),
+    };
+    let report = report.map_err(|_| anyhow::anyhow!("gitleaks {} and wrote no report", ran.ending()))?;
+    Ok(Answer { found, report, log: ran.stderr })
+}
+
+impl Answer {
+    /// The findings; their presence must agree with the exit code.
+    pub fn leaks(&self) -> Result<Vec<Leak>> {
+        let leaks = parse_report(&self.report)?;
+        ensure!(
+            leaks.is_empty() != self.found,
+            "its exit code and its report of {} findings contradict each other",
+            leaks.len()
+        );
+        Ok(leaks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ran(code: i32, stderr: &str) -> Ran {
+        Ran { code: Some(code), stdout: vec![], stderr: stderr.into() }
+    }
+
+    #[test]
+    fn only_a_bare_8_is_gitleaks() {
+        assert!(is_version("8.30.1") && is_version("8.30"));
+        for other in ["", "2.0.0-rc.4", "v8.30.1", "8", "8.", "8.1.2.3", "betterleaks 8.1", "18.1.1", "8.x.y"] {
+            assert!(!is_version(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_error_line_a_strange_exit_or_a_missing_report_is_never_clean() {
+        let report = || Ok(b"[]".to_vec());
+        assert!(believe(ran(0, "4:21PM INF no leaks found"), report()).is_ok());
+        assert!(believe(ran(0, "4:21PM ERR failed to scan error=\"stderr is not empty\""), report()).is_err());
+        assert!(believe(ran(0, "4:21PM FTL x"), report()).is_err());
+        assert!(believe(ran(1, ""), report()).is_err());
+        assert!(believe(ran(0, ""), Err(std::io::ErrorKind::NotFound.into())).is_err());
+    }
+
+    #[test]
+    fn exit_code_and_report_must_agree() {
+        let answer = |found, report: &[u8]| Answer { found, report: report.to_vec(), log: String::new() };
+        assert!(answer(false, b"[]").leaks().is_ok());
+        assert!(answer(true, b"[]").leaks().is_err());
+        assert!(answer(false, br#"[{"RuleID":"a","Secret":"b"}]"#).leaks().is_err());
+        assert!(answer(false, b"").leaks().is_err());
+        assert!(answer(false, b"{}").leaks().is_err());
+    }
+
+    #[test]
+    fn a_report_error_never_quotes_the_report() {
+        let error = parse_report(br#"[{"RuleID":"a","Secret":12345678901}]"#).unwrap_err();
+        assert!(!format!("{error:#?}").contains("12345678901"));
+    }
+
+    #[test]
+    fn the_commit_count_is_read_from_the_log() {
+        assert_eq!(commits_scanned("4:21PM INF 6 commits scanned.\nx"), Some(6));
+        assert_eq!(commits_scanned("nothing"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_a_report_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_report(&bytes);
+            let _ = parse_sarif(&bytes);
+            let text = String::from_utf8_lossy(&bytes);
+            let _ = (commits_scanned(&text), error_line(&text), is_version(&text));
+        }
+
+        #[test]
+        fn broken_json_of_the_right_shape_never_panics(cut in 0_usize..90) {
+            let whole = br#"[{"RuleID":"aws","Description":"d","StartLine":1,"File":"f","Commit":"c","Secret":"s"}]"#;
+            let _ = parse_report(&whole[..cut.min(whole.len())]);
+        }
+    }
+}
