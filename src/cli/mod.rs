@@ -1,8 +1,10 @@
 //! L4: words in, words and an exit code out. One file per subcommand under `cmd/`: an `Args` struct and `run`.
 
+pub mod clock;
 pub mod cmd;
 pub mod exit;
 pub mod output;
+pub mod signals;
 
 use clap::{Parser, Subcommand};
 use exit::{CmdResult, Exit};
@@ -47,7 +49,10 @@ pub struct Global {
 
 /// The subcommands; each one's help is in its own file.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    StagingCheck(cmd::staging_check::Args),
+    PostDeployProbe(cmd::post_deploy_probe::Args),
+}
 
 /// What every subcommand gets: the global options and the one place that prints.
 #[derive(Debug)]
@@ -67,8 +72,11 @@ pub fn main() -> std::process::ExitCode {
     exit::finish(&call.out, result).into()
 }
 
-fn dispatch(_call: &mut Invocation, command: Command) -> CmdResult {
-    match command {}
+fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
+    match command {
+        Command::StagingCheck(args) => cmd::staging_check::run(call, &args),
+        Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),
+    }
 }
 
 /// Kept so that the type is used before the first subcommand lands.

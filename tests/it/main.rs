@@ -11,6 +11,8 @@
 mod adapter_git;
 mod adapter_git_remote;
 mod adapter_worktree;
+mod cmd_post_deploy_probe;
+mod cmd_staging_check;
 mod support;
 
 #[test]

@@ -1,1 +1,4 @@
 //! One file per subcommand: an `Args` struct whose doc comment is the help, and `run`.
+
+pub mod post_deploy_probe;
+pub mod staging_check;

@@ -1,0 +1,139 @@
+//! `orch post-deploy-probe` (SHIP-6).
+
+use crate::adapters::probe::{ProbeCtx, watch as look};
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::{Invocation, clock, signals::Signals};
+use crate::config::standalone;
+use crate::decide::watch::{append, classify};
+use crate::model::probe::{HealthSpec, WatchTarget};
+use crate::model::report::StepReport;
+use crate::model::watch::{Classification, MAX_PROBES, WatchPolicy, WatchRecord, WatchStatus};
+use crate::render::watch as show;
+use anyhow::Context;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Observe what was deployed; with --url, a stand-alone watch without any configuration
+///
+/// Exit 0: HEALTHY, 1: DEGRADED, 3: INCONCLUSIVE.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch post-deploy-probe --url http://127.0.0.1:8081/health --count 10 --interval 5")]
+pub struct Args {
+    /// The task whose deploy is observed once
+    #[arg(value_name = "TASK", conflicts_with = "url", required_unless_present = "url")]
+    task: Option<String>,
+    /// What to watch; any 2xx is well
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// How many probes
+    #[arg(long, value_name = "N", default_value_t = 15, requires = "url", value_parser = clap::value_parser!(u64).range(1..=MAX_PROBES))]
+    count: u64,
+    /// Seconds between two probes
+    #[arg(long, value_name = "S", default_value_t = 60.0, requires = "url")]
+    interval: f64,
+}
+
+/// Longest wait for one answer of the stand-alone watch, in milliseconds.
+const TIMEOUT_MS: u64 = 5_000;
+
+/// Watches a URL, or observes a task's deploy once.
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    match (&args.url, &args.task) {
+        (Some(url), _) => alone(call, args, url),
+        (None, Some(task)) => of_task(task),
+        (None, None) => Err(Failure::usage("post-deploy-probe needs a TASK or --url URL")),
+    }
+}
+
+/// Where the engine joins in: one observation appended to the task's `post-deploy.json`.
+fn of_task(task: &str) -> CmdResult {
+    let key = crate::model::ids::Key::parse(task).map_err(|e| Failure::usage(e.to_string()))?;
+    Err(Failure::usage(format!("{key} has no armed watch that this program could read yet"))
+        .task(key.to_string())
+        .hint("watch a URL on its own with --url URL --count N --interval S"))
+}
+
+fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(Failure::usage(format!("--url is {url:?}, expected http:// or https://")));
+    }
+    if !(0.0..=86_400.0).contains(&args.interval) {
+        return Err(Failure::usage(format!("--interval is {}, expected 0 to 86400 seconds", args.interval)));
+    }
+    let (enabled, policy) =
+        standalone::watch(args.count, &|name| std::env::var(name).ok()).map_err(|e| Failure::usage(e.to_string()))?;
+    if !enabled {
+        return Err(Failure::refused("post-deploy-probe is refused: post_deploy.enabled is off")
+            .hint("unset ORCH_POST_DEPLOY_ENABLED"));
+    }
+    let start = Instant::now();
+    let signals = Signals::watch()?;
+    let health = HealthSpec {
+        url: url.to_owned(),
+        expect_status: None,
+        expect_body: String::new(),
+        max_latency_ms: 0,
+        timeout_ms: TIMEOUT_MS,
+    };
+    let target = WatchTarget { health: vec![health], ..WatchTarget::default() };
+    let home = tempfile::tempdir().context("making an empty home folder")?;
+    let checkout = std::env::current_dir().context("finding the current folder")?;
+    let ctx = ProbeCtx { checkout, home: home.path().to_owned(), env: Vec::new() };
+    let record = observe_all(call, args, &target, &policy, &ctx, &signals);
+    let result = classify(&record, &policy, true);
+    let mut report = StepReport::new("post-deploy-probe");
+    report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let word = result.status().map_or("PENDING", |s| s.as_str());
+    report.extra.insert("verdict".into(), word.into());
+    report.extra.insert("classification".into(), word.into());
+    report.extra.insert("why".into(), json!(result.why()));
+    report.extra.insert("interrupted".into(), json!(signals.came()));
+    report.extra.insert("probes".into(), show::probes_json(&record.probes, None));
+    if call.out.is_json() {
+        call.out.document(&report);
+    } else {
+        if let Classification::Healthy { .. } = result {
+            let seconds = start.elapsed().as_secs();
+            let clean =
+                record.probes.iter().filter(|p| crate::model::seen::judge(p, None) == crate::model::seen::Seen::Well);
+            let clean = clean.count();
+            if clean == record.probes.len() {
+                call.out.line(show::proof(clean, seconds));
+            }
+        }
+        call.out.line(show::verdict_line(&result));
+    }
+    Ok(match result.status() {
+        Some(WatchStatus::Healthy) => Exit::Done,
+        Some(WatchStatus::Degraded) => Exit::Negative,
+        Some(WatchStatus::Inconclusive | WatchStatus::Cancelled) | None => Exit::Broken,
+    })
+}
+
+/// Probes until the count is reached, it is DEGRADED, or a signal comes.
+fn observe_all(
+    call: &Invocation,
+    args: &Args,
+    target: &WatchTarget,
+    policy: &WatchPolicy,
+    ctx: &ProbeCtx,
+    signals: &Signals,
+) -> WatchRecord {
+    let mut record = WatchRecord::armed(0, 1, "alone", None, clock::now(), Vec::new());
+    let interval = Duration::from_secs_f64(args.interval);
+    let mut due = Instant::now();
+    for n in 1..=args.count {
+        if signals.wait_until(due) {
+            break;
+        }
+        let probe = look::observe(target, ctx, clock::now());
+        call.out.line(show::line(usize::try_from(n).unwrap_or(usize::MAX), &probe, None));
+        record = append(record, probe, policy);
+        if record.latched.is_some() {
+            break;
+        }
+        // From when it was due, so that slow answers do not stretch the watch; what is late already starts at once.
+        due = (due + interval).max(Instant::now());
+    }
+    record
+}

@@ -1,0 +1,148 @@
+//! `orch staging-check` (SHIP-3).
+
+use crate::adapters::probe::{ProbeCtx, staging as run_staging};
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::{Invocation, clock, signals::Signals};
+use crate::config::standalone::{StagingSetup, staging};
+use crate::decide::staging::{FoldRules, Tolerance, fold};
+use crate::model::ids::Key;
+use crate::model::report::StepReport;
+use crate::model::stage::Stage;
+use crate::model::staging::{CheckResult, StagingStatus, StagingVerdict};
+use crate::render::evidence::ArtefactHead;
+use crate::render::{junit, staging as show};
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Run the staging checks and fold them into a verdict
+///
+/// Exit 0: SUCCESS, 1: FAILED, 4: staging.enabled is off.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, in CI without any configuration:\n  orch staging-check --strict --checks staging.yaml --junit staging.xml"
+)]
+pub struct Args {
+    /// Waive nothing: an allow-listed failure fails too
+    #[arg(long)]
+    strict: bool,
+    /// The project whose checks are run
+    #[arg(long, value_name = "KEY", conflicts_with = "checks")]
+    project: Option<String>,
+    /// The task the report is for
+    #[arg(long, value_name = "TASK")]
+    task: Option<String>,
+    /// A file with a `staging:` section; no configuration and no database are needed
+    #[arg(long, value_name = "FILE")]
+    checks: Option<PathBuf>,
+    /// Write the results as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write the Markdown artefact
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Runs the checks of a file (or of a project) and says the verdict.
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let task = args.task.as_deref().map(Key::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
+    let Some(file) = &args.checks else {
+        return configured(args);
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        Failure::usage(format!("{} can't be read: {e}", file.display()))
+            .hint("--checks takes a YAML file with a `staging:` section")
+    })?;
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let setup = staging(&text, folder, &|name| std::env::var(name).ok())
+        .map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
+    let checkout = std::env::current_dir().context("finding the current folder")?;
+    judge(call, args, task.as_ref(), &setup, checkout)
+}
+
+/// Where the engine joins in: checks of a project out of the configuration, in a checkout of the task's head.
+fn configured(args: &Args) -> CmdResult {
+    let what = args.project.as_deref().map_or_else(String::new, |p| format!(" for project {p}"));
+    Err(Failure::usage(format!(
+        "staging-check{what} needs --checks FILE: projects are not read from the configuration here yet"
+    ))
+    .hint("put the project's `staging:` section into a file and name it with --checks"))
+}
+
+/// Runs a set of checks in a checkout, writes what was asked for and says the verdict.
+fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetup, checkout: PathBuf) -> CmdResult {
+    if !setup.enabled {
+        return Err(Failure::refused("staging-check is refused: staging.enabled is off")
+            .hint("switch it on in the `staging:` section or with ORCH_STAGING_ENABLED=true"));
+    }
+    let start = Instant::now();
+    let now = clock::now();
+    let signals = Signals::watch()?;
+    let home = tempfile::tempdir().context("making an empty home folder for the checks")?;
+    let mut env = vec![("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned())];
+    env.extend(task.map(|t| ("ORCH_TASK".to_owned(), t.to_string())));
+    let ctx = ProbeCtx { checkout, home: home.path().to_owned(), env };
+    let infra: Vec<String> = setup.allowed.iter().map(|a| a.id.clone()).collect();
+    let mut each = |r: &CheckResult| call.out.line(show::line(r));
+    let results = run_staging::run(&setup.checks, &infra, &ctx, &|| !signals.came(), &mut each);
+    let planned: Vec<String> = setup.checks.iter().map(|c| c.id.clone()).collect();
+    let tolerance = Tolerance::of(args.strict, setup.tolerance);
+    let rules = FoldRules { planned: &planned, allowed: &setup.allowed, tolerance, today: clock::today(&now) };
+    let verdict = fold(&results, &rules);
+    let head = ArtefactHead {
+        work_item: task.map_or_else(|| "none".to_owned(), Key::to_string),
+        stage: Stage::DeployStaging.as_str().to_owned(),
+        agent: "staging-check".to_owned(),
+        created: now.rfc3339(),
+        ..ArtefactHead::default()
+    };
+    let mut report = StepReport::new("staging-check");
+    for trouble in write_files(args, &head, &results, &verdict) {
+        report.fault(task.map(Key::as_str), trouble, None);
+    }
+    report.extra.insert("verdict".into(), verdict.status.as_str().into());
+    report.extra.insert("checks".into(), show::checks_json(&results, &verdict));
+    report.extra.insert("waived".into(), serde_json::json!(verdict.waived));
+    report.extra.insert("because".into(), serde_json::json!(verdict.because));
+    report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    say(call, &report, &verdict);
+    Ok(match verdict.status {
+        StagingStatus::Failed => Exit::Negative,
+        StagingStatus::Success if !report.errors.is_empty() => Exit::Broken,
+        StagingStatus::Success => Exit::Done,
+    })
+}
+
+fn say(call: &Invocation, report: &StepReport, verdict: &StagingVerdict) {
+    if call.out.is_json() {
+        call.out.document(report);
+        return;
+    }
+    for error in &report.errors {
+        call.out.failure(&Failure::new(Exit::Broken, error.message.clone()));
+    }
+    for waived in &verdict.waived {
+        call.out.line(show::waived_line(waived));
+    }
+    for why in &verdict.because {
+        call.out.line(format!("FAILED-BECAUSE {why}"));
+    }
+    call.out.line(show::verdict_line(verdict));
+}
+
+fn write_files(args: &Args, head: &ArtefactHead, results: &[CheckResult], verdict: &StagingVerdict) -> Vec<String> {
+    let mut troubles = Vec::new();
+    let mut write = |file: &Path, text: Result<String, String>| {
+        let done = text.and_then(|t| std::fs::write(file, t).map_err(|e| e.to_string()));
+        if let Err(e) = done {
+            troubles.push(format!("{} can't be written: {e}", file.display()));
+        }
+    };
+    if let Some(file) = &args.junit {
+        write(file, junit::junit("staging-check", results, verdict));
+    }
+    if let Some(file) = &args.report {
+        write(file, Ok(show::log(head, results, verdict)));
+    }
+    troubles
+}
