@@ -50,6 +50,7 @@ pub struct Global {
 /// The subcommands; each one's help is in its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    SecurityScan(cmd::security_scan::Args),
     StagingCheck(cmd::staging_check::Args),
     PostDeployProbe(cmd::post_deploy_probe::Args),
 }
@@ -74,6 +75,7 @@ pub fn main() -> std::process::ExitCode {
 
 fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
     match command {
+        Command::SecurityScan(args) => cmd::security_scan::run(call, &args),
         Command::StagingCheck(args) => cmd::staging_check::run(call, &args),
         Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),
     }

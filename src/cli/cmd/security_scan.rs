@@ -1,0 +1,249 @@
+//! `orch security-scan` (SHIP-1), alone: any git checkout, no configuration, no database.
+
+use crate::adapters::scan::{Feeds, RangeError, Resolved, ScanRequest, range, run as scan};
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::{Invocation, clock};
+use crate::decide::gates::security::{Policy, judge};
+use crate::model::ids::Key;
+use crate::model::report::{ErrorLine, StepReport};
+use crate::model::scan::{ScanReason, ScanReport, Severity, Waiver};
+use crate::render::security::{self as show, Head};
+use anyhow::Context;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Scan a commit range for secrets and its dependencies for known vulnerabilities
+///
+/// Exit 0: nothing that blocks, 1: findings, 3: a scanner could not look (never taken for clean).
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, in any checkout:\n  orch security-scan --range origin/main..HEAD --format sarif --output scan.sarif"
+)]
+pub struct Args {
+    /// The task whose branch is scanned
+    #[arg(value_name = "TASK")]
+    task: Option<String>,
+    /// The checkout to scan
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+    /// The commits to scan; else merge base with origin/HEAD to HEAD
+    #[arg(long, value_name = "A..B")]
+    range: Option<String>,
+    /// Write the Markdown artefact
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Form of the result
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json", "sarif"], default_value = "text")]
+    format: String,
+    /// Write the document of --format here instead of stdout
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Findings somebody answers for: YAML, a list or a list under `allow:`
+    #[arg(long, value_name = "FILE")]
+    waivers: Option<PathBuf>,
+    /// Print what would be scanned, scan nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Scans, judges, says and writes.
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let start = Instant::now();
+    if let Some(task) = &args.task {
+        let key = Key::parse(task).map_err(|e| Failure::usage(e.to_string()))?;
+        return Err(Failure::new(Exit::Broken, format!("scanning the branch of {key} is not available yet"))
+            .hint("scan a checkout of it: orch security-scan --repo DIR --range A..B")
+            .task(key.as_str()));
+    }
+    let mut step = StepReport::new("security-scan");
+    let waivers = read_waivers(args.waivers.as_deref())?;
+    let resolved = match range(&args.repo, args.range.as_deref()) {
+        Ok(resolved) => resolved,
+        Err(error) => return unreadable(call, step, &error),
+    };
+    if args.dry_run {
+        step.extra.insert("range".into(), serde_json::json!({"base": resolved.base, "head": resolved.head}));
+        if call.out.is_json() {
+            call.out.document(&step);
+        } else {
+            call.out.line(format!("would scan {}..{}", resolved.base, resolved.head));
+        }
+        return Ok(Exit::Done);
+    }
+    let (key, trouble) = fingerprint_key(call, args);
+    let request = request(args, resolved, key);
+    let seen = match scan(&request) {
+        Ok(seen) => seen,
+        Err(error) => return unreadable(call, step, &error),
+    };
+    let now = clock::now();
+    let policy =
+        Policy { severity_threshold: Severity::High, dep_audit_fail_closed: false, waivers, now_ms: now.wall_ms };
+    let mut report = judge(seen, &policy);
+    report.warnings.extend(trouble);
+
+    step.extra = show::fields(&report);
+    for why in &report.errors {
+        let hint = "nothing is known about this range until the scanner works; run it again".to_owned();
+        step.fault(None, why.clone(), Some(hint));
+    }
+    step.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let head = Head { work_item: "", stage: "", created_ms: now.wall_ms };
+    let unwritten = write_files(args, &mut step, &report, head);
+    say(call, args, &step, &report);
+    if !call.out.is_json() {
+        for why in &unwritten {
+            call.out.failure(&Failure::new(Exit::Broken, why.clone()));
+        }
+    }
+    Ok(match report.reason {
+        None if unwritten.is_empty() => Exit::Done,
+        Some(ScanReason::Findings) => Exit::Negative,
+        None | Some(ScanReason::ToolError | ScanReason::FeedUnreachable) => Exit::Broken,
+    })
+}
+
+fn request(args: &Args, resolved: Resolved, key: Vec<u8>) -> ScanRequest {
+    let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let mut request = ScanRequest::new(&args.repo, resolved.base, resolved.head, key);
+    request.default_tip = resolved.default_tip;
+    request.feeds = Feeds {
+        osv_url: env("ORCH_SECURITY_FEEDS_OSV_URL"),
+        npm_registry: env("ORCH_SECURITY_FEEDS_NPM_REGISTRY"),
+        cargo_db: env("ORCH_SECURITY_FEEDS_CARGO_DB"),
+    };
+    if let Some(seconds) = env("ORCH_SECURITY_SCAN_TIMEOUT_S").and_then(|v| v.parse().ok()).filter(|s| *s > 0) {
+        request.timeout = Duration::from_secs(seconds);
+    }
+    request
+}
+
+/// A range that can't be read: the command line's fault is 2, the repository's 3.
+fn unreadable(call: &Invocation, mut step: StepReport, error: &RangeError) -> CmdResult {
+    let (exit, hint) = match error {
+        RangeError::NoDefault { .. } => {
+            (Exit::Usage, Some("give --range A..B, or run `git remote set-head origin --auto`"))
+        }
+        RangeError::BadRange { .. } => (Exit::Usage, Some("--range takes A..B, two revisions this repository has")),
+        RangeError::NotARepository { .. } => (Exit::Broken, Some("--repo takes a git checkout or a bare repository")),
+        RangeError::Shallow { .. } | RangeError::Tool(_) => (Exit::Broken, None),
+    };
+    let mut failure = Failure::new(exit, error.to_string());
+    failure.hint = hint.map(str::to_owned);
+    if call.out.is_json() {
+        step.errors.push(ErrorLine {
+            code: exit as u8,
+            message: failure.message.clone(),
+            hint: failure.hint.clone(),
+            task: None,
+        });
+        call.out.document(&step);
+        failure.reported = true;
+    }
+    Err(failure)
+}
+
+fn say(call: &Invocation, args: &Args, step: &StepReport, report: &ScanReport) {
+    if call.out.is_json() {
+        call.out.document(step);
+    } else if args.output.is_some() {
+        call.out.raw(&show::text(report));
+    } else {
+        call.out.raw(&document(args, step, report));
+    }
+}
+
+fn document(args: &Args, step: &StepReport, report: &ScanReport) -> String {
+    match args.format.as_str() {
+        "json" => serde_json::to_string_pretty(step).unwrap_or_default() + "\n",
+        "sarif" => serde_json::to_string_pretty(&show::sarif(report)).unwrap_or_default() + "\n",
+        _ => show::text(report),
+    }
+}
+
+fn write_files(args: &Args, step: &mut StepReport, report: &ScanReport, head: Head<'_>) -> Vec<String> {
+    let files =
+        [(args.report.as_ref(), show::markdown(report, head)), (args.output.as_ref(), document(args, step, report))];
+    let mut troubles = Vec::new();
+    for (file, text) in files {
+        if let Some(Err(e)) =
+            file.map(|file| std::fs::write(file, text).with_context(|| format!("writing {}", file.display())))
+        {
+            troubles.push(format!("{e:#}"));
+        }
+    }
+    for why in &troubles {
+        step.fault(None, why.clone(), None);
+    }
+    troubles
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum WaiverFile {
+    List(Vec<Waiver>),
+    Section { allow: Vec<Waiver> },
+}
+
+fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let expected = "--waivers takes a YAML list of {rule, path, fingerprint, owner, reason, expires}";
+    let bad = |why: String| Failure::usage(format!("{}: {why}", file.display())).hint(expected);
+    let text = std::fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    match crate::yaml::from_str(&text).map_err(|e| bad(e.to_string()))? {
+        WaiverFile::List(list) | WaiverFile::Section { allow: list } => Ok(list),
+    }
+}
+
+/// The key of the fingerprints: beside the waivers file (`FILE.key`), else in the state directory. Made when missing;
+/// where it can't be kept, a key for this run only, and a warning.
+fn fingerprint_key(call: &Invocation, args: &Args) -> (Vec<u8>, Option<String>) {
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state/orch"));
+    let file = match &args.waivers {
+        Some(waivers) => {
+            let mut name = waivers.as_os_str().to_owned();
+            name.push(".key");
+            Some(PathBuf::from(name))
+        }
+        None => call.global.state_dir.clone().or_else(home).map(|dir| dir.join("fingerprint.key")),
+    };
+    let kept = file.as_deref().context("no HOME and no --state-dir").and_then(keep_key);
+    match kept {
+        Ok(key) => (key, None),
+        Err(why) => {
+            let mut key = vec![0_u8; 32];
+            let _ = rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty());
+            (key, Some(format!("fingerprints hold for this run only, their key can't be kept: {why:#}")))
+        }
+    }
+}
+
+fn keep_key(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let read = || std::fs::read(file).with_context(|| file.display().to_string());
+    if !file.exists() {
+        let mut key = [0_u8; 32];
+        rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty()).context("no random bytes")?;
+        if let Some(dir) = file.parent() {
+            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        }
+        // Written whole under another name and linked: of two scans at once one key wins, and both use it.
+        let own = file.with_extension(format!("{}.tmp", std::process::id()));
+        let mut made = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&own)
+            .with_context(|| own.display().to_string())?;
+        made.write_all(&key).and_then(|()| made.sync_all()).with_context(|| own.display().to_string())?;
+        let _ = std::fs::hard_link(&own, file);
+        let _ = std::fs::remove_file(&own);
+    }
+    let key = read()?;
+    anyhow::ensure!(key.len() >= 16, "{} holds no key (at least 16 bytes expected)", file.display());
+    Ok(key)
+}
