@@ -2,5 +2,6 @@
 
 pub mod deploy_result;
 pub mod gates;
+pub mod notify;
 pub mod staging;
 pub mod watch;

@@ -1,6 +1,8 @@
 //! L1: plain data and state machines. No I/O, clock, randomness or logging. Everyone may use it.
 
 pub mod board;
+pub mod card;
+pub mod ci;
 pub mod deploy;
 pub mod ids;
 pub mod probe;

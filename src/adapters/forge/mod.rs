@@ -3,6 +3,8 @@
 
 pub mod local;
 
+pub use crate::model::ci::{CommitStatus, StatusState};
+
 use crate::model::ids::Sha;
 use crate::model::stage::words;
 
@@ -18,14 +20,6 @@ words! {
     PullState { Open = "open", Closed = "closed" }
 }
 
-words! {
-    /// One commit status as a forge tells it; `warning` and `skipped` are not success (SHIP-2).
-    StatusState {
-        Pending = "pending", Success = "success", Error = "error", Failure = "failure", Warning = "warning",
-        Skipped = "skipped", Unknown = "unknown",
-    }
-}
-
 /// A pull request as last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
@@ -39,17 +33,6 @@ pub struct PullRequest {
     pub base: String,
     pub merged: bool,
     pub merge_commit: Option<Sha>,
-}
-
-/// The newest status of one context of one commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommitStatus {
-    /// Grows with each post: the newest per context counts.
-    pub id: u64,
-    pub context: String,
-    pub state: StatusState,
-    pub description: String,
-    pub target_url: String,
 }
 
 /// What asking for a merge led to, after reading back (SHIP-5).

@@ -1,5 +1,6 @@
 //! The gates' evaluations: pure, each its own file.
 
+pub mod ci;
 pub mod freshness;
 
 pub mod security;

@@ -1,0 +1,154 @@
+//! `ci_green` on a remote forge: the roll-up of raw statuses (SHIP-2, RULE-2).
+
+use crate::model::ci::{CiAnswer, CommitStatus, StatusState};
+use std::collections::BTreeMap;
+
+/// What stands for the contexts where CI is required and none is named.
+pub const NONE_NAMED: &str = "ci.contexts";
+
+/// Whether a context is `orch`'s own: such a status never enters the roll-up, or `orch` would judge itself.
+fn is_own(context: &str) -> bool {
+    context.split('/').next().is_some_and(|first| first.trim().eq_ignore_ascii_case("orch"))
+}
+
+/// Rolls up the statuses of one commit. `contexts` are the names of `ci.contexts`; with `required` an absent one is
+/// pending, and where none is named nothing can be green. Without `required` only what is there counts: the named
+/// contexts, or all where none is named. `warning`, `skipped` and words not known are no success and no failure: they
+/// wait for a newer status, and spend no attempt.
+pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool) -> CiAnswer {
+    let mut newest: BTreeMap<&str, &CommitStatus> = BTreeMap::new();
+    for status in statuses.iter().filter(|s| !is_own(&s.context)) {
+        let known = newest.entry(status.context.as_str()).or_insert(status);
+        if status.id >= known.id {
+            *known = status;
+        }
+    }
+    let mut named: Vec<&str> = contexts.iter().map(String::as_str).filter(|c| !is_own(c)).collect();
+    named.sort_unstable();
+    named.dedup();
+    if named.is_empty() && required {
+        return CiAnswer::Pending { missing: vec![NONE_NAMED.to_owned()] };
+    }
+    let asked: Vec<&str> = if contexts.is_empty() { newest.keys().copied().collect() } else { named };
+    let (mut red, mut missing) = (Vec::new(), Vec::new());
+    for context in asked {
+        match newest.get(context).map(|s| s.state) {
+            Some(StatusState::Success) => {}
+            Some(StatusState::Failure | StatusState::Error) => red.push(context.to_owned()),
+            Some(StatusState::Pending | StatusState::Warning | StatusState::Skipped | StatusState::Unknown) => {
+                missing.push(context.to_owned());
+            }
+            None if required => missing.push(context.to_owned()),
+            None => {}
+        }
+    }
+    if !red.is_empty() {
+        CiAnswer::Red { contexts: red }
+    } else if !missing.is_empty() {
+        CiAnswer::Pending { missing }
+    } else {
+        CiAnswer::Green
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(list: &str) -> Vec<CommitStatus> {
+        list.split_whitespace()
+            .enumerate()
+            .map(|(i, item)| {
+                let (context, state) = item.split_once('=').unwrap();
+                CommitStatus {
+                    id: i as u64 + 1,
+                    context: context.into(),
+                    state: StatusState::parse(state).unwrap(),
+                    description: String::new(),
+                    target_url: String::new(),
+                }
+            })
+            .collect()
+    }
+
+    fn names(list: &str) -> Vec<String> {
+        list.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_table_of_cases() {
+        let cases: &[(&str, &str, bool, &str)] = &[
+            // statuses, contexts, required, answer
+            ("ci/test=success", "ci/test", true, "green"),
+            ("", "ci/test", true, "pending ci/test"),
+            ("ci/other=success", "ci/test", true, "pending ci/test"),
+            ("ci/test=pending", "ci/test", true, "pending ci/test"),
+            ("ci/test=failure", "ci/test", true, "red ci/test"),
+            ("ci/test=error", "ci/test", true, "red ci/test"),
+            ("ci/test=warning", "ci/test", true, "pending ci/test"),
+            ("ci/test=skipped", "ci/test", true, "pending ci/test"),
+            ("ci/test=unknown", "ci/test", true, "pending ci/test"),
+            // The newest per context counts.
+            ("ci/test=failure ci/test=success", "ci/test", true, "green"),
+            ("ci/test=success ci/test=failure", "ci/test", true, "red ci/test"),
+            ("ci/test=success ci/test=pending", "ci/test", true, "pending ci/test"),
+            // Red is told at once, even while others are under way.
+            ("b=failure a=pending", "a b", true, "red b"),
+            ("a=success", "a b", true, "pending b"),
+            ("a=error b=failure", "b a b", true, "red a b"),
+            // Contexts that are not named do not count.
+            ("ci/test=success lint=failure", "ci/test", true, "green"),
+            // orch's own never count, whatever they say and whoever names them.
+            ("ci/test=success orch/review=failure", "ci/test", true, "green"),
+            ("orch/ci=success", "ci", true, "pending ci"),
+            ("orch/ci=success", "orch/ci", true, "pending ci.contexts"),
+            ("orch/ci=success", "orch/ci", false, "green"),
+            ("Orch/ci=failure", "", false, "green"),
+            ("ci/test=success", "orch/x ci/test", true, "green"),
+            // Required and none named: nothing is green by guess.
+            ("ci/test=success", "", true, "pending ci.contexts"),
+            ("", "", true, "pending ci.contexts"),
+            // Not required: what is there counts.
+            ("", "", false, "green"),
+            ("", "ci/test", false, "green"),
+            ("ci/test=pending", "", false, "pending ci/test"),
+            ("lint=failure", "", false, "red lint"),
+            ("lint=failure", "ci/test", false, "green"),
+            ("lint=warning", "", false, "pending lint"),
+            ("lint=success", "", false, "green"),
+            // Names are compared whole.
+            ("ci/test2=success", "ci/test", true, "pending ci/test"),
+            ("orchard/ci=failure", "", false, "red orchard/ci"),
+        ];
+        for (statuses, contexts, required, want) in cases {
+            let got = match roll_up(&of(statuses), &names(contexts), *required) {
+                CiAnswer::Green => "green".to_owned(),
+                CiAnswer::Red { contexts } => format!("red {}", contexts.join(" ")),
+                CiAnswer::Pending { missing } => format!("pending {}", missing.join(" ")),
+            };
+            assert_eq!(&got, want, "{statuses:?} for {contexts:?}, required {required}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_the_list_says_nothing(states in proptest::collection::vec((0..3_u8, 0..7_usize), 0..12), seed in any::<u64>()) {
+            let list: Vec<CommitStatus> = states.iter().enumerate().map(|(i, (c, s))| CommitStatus {
+                id: i as u64, context: format!("c{c}"), state: StatusState::ALL[*s], description: String::new(), target_url: String::new(),
+            }).collect();
+            let mut mixed = list.clone();
+            let n = mixed.len().max(1);
+            mixed.rotate_left(seed as usize % n);
+            mixed.reverse();
+            let contexts = names("c0 c1");
+            prop_assert_eq!(roll_up(&list, &contexts, true), roll_up(&mixed, &contexts, true));
+            if roll_up(&list, &contexts, true) == CiAnswer::Green {
+                for c in ["c0", "c1"] {
+                    let last = list.iter().rfind(|s| s.context == c);
+                    prop_assert_eq!(last.map(|s| s.state), Some(StatusState::Success));
+                }
+            }
+        }
+    }
+}

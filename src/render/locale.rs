@@ -1,0 +1,176 @@
+//! The words of cards and alerts in every language. Each text is one match over all languages: none can be left out.
+
+use crate::model::card::{AlertKind, Locale};
+use crate::model::stage::{Stage, words};
+
+words! {
+    /// A fixed text of a card.
+    Word {
+        Total = "total",
+        Attempt = "attempt",
+        Tokens = "tokens",
+        AskApproval = "ask_approval",
+        AskConfirm = "ask_confirm",
+        AskBlocked = "ask_blocked",
+        AskWithdrawn = "ask_withdrawn",
+        AskFrozen = "ask_frozen",
+        PullRequest = "pull_request",
+        Repeated = "repeated",
+        Working = "working",
+        Continued = "continued",
+    }
+}
+
+/// A fixed text. `{key}` stands for the work item's key.
+pub fn word(locale: Locale, word: Word) -> &'static str {
+    let (en, ru) = match word {
+        Word::Total => ("Total", "Всего"),
+        Word::Attempt => ("attempt", "попытка"),
+        Word::Tokens => ("tokens", "токенов"),
+        Word::AskApproval => (
+            "Approval wanted: set Approved on the board, or run orch advance {key} --approve",
+            "Нужно одобрение: поставьте Approved на доске или выполните orch advance {key} --approve",
+        ),
+        Word::AskConfirm => (
+            "Deploy confirmation wanted: set Confirm Deploy on the board, or run orch advance {key} --confirm-deploy",
+            "Подтвердите выкладку: поставьте Confirm Deploy на доске или выполните orch advance {key} --confirm-deploy",
+        ),
+        Word::AskBlocked => ("Blocked; orch retry {key} lifts it", "Заблокировано; снять: orch retry {key}"),
+        Word::AskWithdrawn => ("Withdrawn on the forge", "Отозвано на стороне репозитория"),
+        Word::AskFrozen => ("The repository is frozen", "Репозиторий заморожен"),
+        Word::PullRequest => ("Pull request", "Запрос на слияние"),
+        Word::Repeated => (
+            "This may be a repeat: whether the first one arrived is unknown.",
+            "Возможно, это повтор: дошло ли первое сообщение, неизвестно.",
+        ),
+        Word::Working => ("…", "…"),
+        Word::Continued => ("continued in a newer message", "продолжение в новом сообщении"),
+    };
+    pick(locale, en, ru)
+}
+
+fn pick(locale: Locale, en: &'static str, ru: &'static str) -> &'static str {
+    match locale {
+        Locale::En => en,
+        Locale::Ru => ru,
+    }
+}
+
+/// The task's status as people read it (NTF-1): the name of the board's base status where there is one.
+pub fn status_label(locale: Locale, stage: Stage) -> &'static str {
+    let (en, ru) = match stage {
+        Stage::Created => ("To Analyse", "К анализу"),
+        Stage::Analysis => ("Analysis", "Анализ"),
+        Stage::Architecture => ("Architecture", "Архитектура"),
+        Stage::Development => ("Development", "Разработка"),
+        Stage::Review => ("Review", "Ревью"),
+        Stage::Testing => ("Testing", "Тестирование"),
+        Stage::DeployStaging => ("Deploying (staging)", "Выкладка (staging)"),
+        Stage::Deploy => ("Deploying", "Выкладка"),
+        Stage::Done => ("Done", "Готово"),
+        Stage::Cancelled => ("Cancelled", "Отменено"),
+    };
+    pick(locale, en, ru)
+}
+
+/// The label of a stage's stored word; one that is not in the table gets its own name, capitalised.
+pub fn label_of_word(locale: Locale, text: &str) -> String {
+    if let Some(stage) = Stage::parse(text) {
+        return status_label(locale, stage).to_owned();
+    }
+    let mut letters = text.trim().chars();
+    letters.next().map_or_else(|| "?".to_owned(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The name of a stage's line.
+pub fn stage_name(locale: Locale, stage: Stage) -> &'static str {
+    let (en, ru) = match stage {
+        Stage::Created => ("Created", "Создано"),
+        Stage::Analysis => ("Analysis", "Анализ"),
+        Stage::Architecture => ("Architecture", "Архитектура"),
+        Stage::Development => ("Development", "Разработка"),
+        Stage::Review => ("Review", "Ревью"),
+        Stage::Testing => ("Testing", "Тестирование"),
+        Stage::DeployStaging => ("Staging", "Staging"),
+        Stage::Deploy => ("Deploy", "Выкладка"),
+        Stage::Done => ("After done", "После завершения"),
+        Stage::Cancelled => ("After stop", "После остановки"),
+    };
+    pick(locale, en, ru)
+}
+
+/// An alert's headline.
+pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
+    let (en, ru) = match kind {
+        AlertKind::ApprovalWanted => ("Approval wanted", "Нужно одобрение"),
+        AlertKind::ConfirmDeployWanted => ("Deploy confirmation wanted", "Нужно подтверждение выкладки"),
+        AlertKind::AutoApproveUsed => ("Approved by label", "Одобрено по метке"),
+        AlertKind::AutoDeployUsed => ("Deploy released by label", "Выкладка разрешена по метке"),
+        AlertKind::Blocked => ("Blocked", "Заблокировано"),
+        AlertKind::Degraded => ("Degraded after the deploy", "Ухудшение после выкладки"),
+        AlertKind::Frozen => ("Repository frozen", "Репозиторий заморожен"),
+        AlertKind::Cancelled => ("Cancelled", "Отменено"),
+        AlertKind::CostLimit => ("Cost limit reached", "Достигнут предел расходов"),
+        AlertKind::UsageLimit => ("Usage limit reached", "Исчерпан лимит использования"),
+        AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
+        AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
+        AlertKind::Withdrawn => ("Withdrawn on the forge", "Отозвано на стороне репозитория"),
+        AlertKind::RolledBack => ("Production rolled back", "Выполнен откат"),
+        AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
+    };
+    pick(locale, en, ru)
+}
+
+/// Units of a duration: hours, minutes, seconds.
+pub fn units(locale: Locale) -> [&'static str; 3] {
+    match locale {
+        Locale::En => ["h", "m", "s"],
+        Locale::Ru => ["ч", "м", "с"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_language_has_every_text() {
+        for locale in Locale::ALL {
+            let mut all: Vec<&str> = Word::ALL.iter().map(|w| word(*locale, *w)).collect();
+            all.extend(Stage::ALL.iter().map(|s| status_label(*locale, *s)));
+            all.extend(Stage::ALL.iter().map(|s| stage_name(*locale, *s)));
+            all.extend(AlertKind::ALL.iter().map(|k| alert_title(*locale, *k)));
+            all.extend(units(*locale));
+            assert!(all.iter().all(|t| !t.trim().is_empty()), "{locale}");
+            let labels: HashSet<&str> = Stage::ALL.iter().map(|s| status_label(*locale, *s)).collect();
+            assert_eq!(labels.len(), Stage::ALL.len(), "{locale}: two stages share a label");
+            let titles: HashSet<&str> = AlertKind::ALL.iter().map(|k| alert_title(*locale, *k)).collect();
+            assert_eq!(titles.len(), AlertKind::ALL.len());
+        }
+    }
+
+    #[test]
+    fn languages_differ_and_keep_their_placeholders() {
+        let cyrillic = |t: &str| t.chars().any(|c| ('а'..='я').contains(&c.to_lowercase().next().unwrap_or(c)));
+        for w in Word::ALL {
+            let (en, ru) = (word(Locale::En, *w), word(Locale::Ru, *w));
+            assert_eq!(en.matches("{key}").count(), ru.matches("{key}").count(), "{w}");
+            assert!(!cyrillic(en), "{w}");
+            assert!(*w == Word::Working || cyrillic(ru), "{w}");
+        }
+        for kind in AlertKind::ALL {
+            assert!(cyrillic(alert_title(Locale::Ru, *kind)) && !cyrillic(alert_title(Locale::En, *kind)));
+        }
+    }
+
+    #[test]
+    fn a_stage_outside_the_table_gets_its_own_name() {
+        assert_eq!(label_of_word(Locale::En, "created"), "To Analyse");
+        assert_eq!(label_of_word(Locale::En, "deploy-staging"), "Deploying (staging)");
+        assert_eq!(label_of_word(Locale::En, "cancelled"), "Cancelled");
+        assert_eq!(label_of_word(Locale::En, "canary"), "Canary");
+        assert_eq!(label_of_word(Locale::Ru, "ßx"), "SSx");
+        assert_eq!(label_of_word(Locale::En, " "), "?");
+    }
+}
