@@ -1,7 +1,11 @@
-//! L2: pure decisions. `decide(&Snapshot, &Policy) -> Plan`; no I/O, clock, randomness or logging. Used by `engine`, rendered by `cli`.
+//! L2: pure decisions, data in and data out; no I/O, clock, randomness or logging. Used by `engine`, rendered by `cli`.
 
 pub mod deploy_result;
+pub mod dispatch;
 pub mod gates;
 pub mod notify;
+pub mod reap;
+pub mod serial;
 pub mod staging;
+pub mod transition;
 pub mod watch;

@@ -3,8 +3,10 @@
 pub mod board;
 pub mod card;
 pub mod ci;
+pub mod decision;
 pub mod deploy;
 pub mod ids;
+pub mod policy;
 pub mod probe;
 pub mod report;
 pub mod scan;
@@ -13,4 +15,5 @@ pub mod stage;
 pub mod staging;
 pub mod task;
 pub mod time;
+pub mod view;
 pub mod watch;

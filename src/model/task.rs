@@ -68,6 +68,8 @@ pub struct Task {
     pub base_sha: Option<Sha>,
     /// The last pushed head known.
     pub head_sha: Option<Sha>,
+    /// The head's code tree: its tree without the work item's folder (PIPE-4).
+    pub head_tree: Option<String>,
     pub pr: Option<PullRef>,
     pub waiting_for: Option<Waiting>,
     pub waiting_since: Option<i64>,
@@ -78,6 +80,8 @@ pub struct Task {
     /// The findings of a rollback that the budget holds back; `retry` takes it.
     pub held_findings: Option<Vec<Finding>>,
     pub findings: Vec<Finding>,
+    /// How often in a row the same findings came back unchanged (RUN-7b).
+    pub findings_same: i64,
     /// Since when the same gate has been undecided (wall ms), source answering (RULE-8).
     pub undecided_since: Option<i64>,
     /// `squash` after a security FAIL on secrets (RUN-4).
@@ -132,6 +136,18 @@ pub struct Job {
     pub reason: Option<String>,
     /// Whether its failure counts against `run_retries`.
     pub spent: bool,
+}
+
+/// A queue entry to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    pub kind: JobKind,
+    pub agent: Option<Agent>,
+    pub subject: Option<Sha>,
+    /// Wall milliseconds; 0 for at once.
+    pub available_at: i64,
+    /// Why it is (again) needed; stands in the next prompt.
+    pub reason: Option<String>,
 }
 
 impl Job {

@@ -3,20 +3,8 @@
 use super::{Result, StoreError, Tx, parsed, parsed_opt};
 use crate::model::ids::{JobId, Sha, TaskId};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::{Job, Task};
+use crate::model::task::{Job, NewJob, Task};
 use rusqlite::{OptionalExtension, Row, params};
-
-/// A queue entry to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewJob {
-    pub kind: JobKind,
-    pub agent: Option<Agent>,
-    pub subject: Option<Sha>,
-    /// Wall milliseconds; 0 for at once.
-    pub available_at: i64,
-    /// Why it is (again) needed; stands in the next prompt.
-    pub reason: Option<String>,
-}
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -110,6 +98,14 @@ impl Tx<'_> {
         let mut statement = self.tx.prepare_cached(&format!("SELECT * FROM jobs WHERE {condition}"))?;
         let rows = statement.query_map(values, job)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The first claim is the move out of `created`: the job belongs to the stage entered by it.
+    pub fn retarget_job(&self, id: JobId, task: &Task, agent: Option<Agent>) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE jobs SET stage = ?2, epoch = ?3, agent = ?4 WHERE id = ?1")?
+            .execute(params![id.0, task.stage.as_str(), task.epoch, agent.map(Agent::as_str)])?;
+        Ok(())
     }
 
     /// `queued → running` under a new token. Whether this caller got it.

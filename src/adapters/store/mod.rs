@@ -16,7 +16,6 @@ mod tasks;
 pub use audit::{AuditEvent, Broken as AuditBroken};
 pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
 pub use evidence::NewEvidence;
-pub use jobs::NewJob;
 pub use journal::JournalRow;
 pub use outbox::{NewOutbox, OutboxRow, Sink};
 pub use runs::{RunExit, RunSums};

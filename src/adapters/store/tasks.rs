@@ -41,6 +41,7 @@ fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         branch: row.get("branch")?,
         base_sha: sha_opt(row, "base_sha")?,
         head_sha: sha_opt(row, "head_sha")?,
+        head_tree: row.get("head_tree")?,
         pr: parsed_opt(row, "pr", from_json)?,
         waiting_for: parsed_opt(row, "waiting_for", Waiting::parse)?,
         waiting_since: row.get("waiting_since")?,
@@ -49,6 +50,7 @@ fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         block_no: row.get("block_no")?,
         held_findings: parsed_opt(row, "held_findings", from_json)?,
         findings: parsed(row, "findings", from_json)?,
+        findings_same: row.get("findings_same")?,
         undecided_since: row.get("undecided_since")?,
         rework: row.get("rework")?,
         withdrawn: row.get("withdrawn")?,
@@ -158,7 +160,7 @@ impl Tx<'_> {
                  attempt_base = ?8, epoch = ?9, branch = ?10, base_sha = ?11, head_sha = ?12, pr = ?13, waiting_for = ?14, waiting_since = ?15,
                  released = ?16, blocked_reason = ?17, block_no = ?18, held_findings = ?19, findings = ?20, undecided_since = ?21, rework = ?22,
                  withdrawn = ?23, critical = ?24, stop_requested_at = ?25, stop_reason = ?26, stopped_stage = ?27, started_at = ?28,
-                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33
+                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35
                  WHERE id = ?1 AND revision = ?2",
             )?
             .execute(params![
@@ -195,6 +197,8 @@ impl Tx<'_> {
                 task.watch,
                 at,
                 task.finished_at,
+                task.head_tree,
+                task.findings_same,
             ])?;
         if changed == 0 {
             return Err(StoreError::Lost);

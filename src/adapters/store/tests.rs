@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::task::NewJob;
 use crate::model::ids::Key;
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
 use crate::model::task::{Actor, DeployState, EvidenceVerdict, RunState, Waiting};

@@ -1,6 +1,242 @@
-//! The gates' evaluations: pure, each its own file.
+//! The gates: one file each, one pure function, one table of cases. All read one [`TaskView`]; evaluating never writes.
 
+pub mod analysis;
+pub mod architecture;
+pub mod branch_pushed;
 pub mod ci;
+pub mod ci_green;
+pub mod deploy_status;
 pub mod freshness;
-
+pub mod image_fresh;
+pub mod mergeable;
+pub mod review;
 pub mod security;
+pub mod security_gate;
+pub mod staging_status;
+pub mod tests_verdict;
+
+use crate::model::decision::{Answer, CARRY, Gate, Need};
+use crate::model::policy::{Policy, ProjectPolicy};
+use crate::model::stage::{JobKind, JobStatus, Stage};
+use crate::model::task::{Evidence, EvidenceVerdict, Finding, Job, NewJob};
+use crate::model::view::TaskView;
+
+/// How often a supervisor may vanish under one stay in a stage before the task is blocked.
+pub const MAX_LOST: i64 = 20;
+/// How often a tool may fail to look before the task is blocked.
+pub const MAX_TOOL_ERRORS: usize = 3;
+const LONGEST_WAIT_MS: i64 = 300_000;
+const TOOL_WAIT_MS: i64 = 15_000;
+
+/// What a gate is evaluated with.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub view: &'a TaskView,
+    pub policy: &'a Policy,
+    pub project: &'a ProjectPolicy,
+}
+
+/// The gates on leaving a stage, in order; entering `deploy` adds its sub-gates, cheapest first.
+pub fn on_leaving(stage: Stage, project: &ProjectPolicy) -> Vec<Gate> {
+    let mut gates = match stage {
+        Stage::Created | Stage::Done | Stage::Cancelled => vec![],
+        Stage::Analysis => vec![Gate::AnalysisComplete, Gate::AnalysisApproved],
+        Stage::Architecture => vec![Gate::ArchitectureDone],
+        Stage::Development => vec![Gate::BranchPushed, Gate::CiGreen],
+        Stage::Review => vec![Gate::ReviewVerdict],
+        Stage::Testing => vec![Gate::TestsVerdict],
+        Stage::DeployStaging => vec![Gate::StagingStatus],
+        Stage::Deploy => vec![Gate::DeployStatus],
+    };
+    if stage.next(&project.stages) == Some(Stage::Deploy) {
+        gates.extend(ENTERING_DEPLOY);
+    }
+    gates
+}
+
+/// The sub-gates on entering `deploy`, evaluated again before its critical window opens.
+pub const ENTERING_DEPLOY: [Gate; 3] = [Gate::SecurityGate, Gate::BranchMergeable, Gate::StagingImageFresh];
+
+/// Evaluates one gate.
+pub fn evaluate(gate: Gate, f: &Facts<'_>) -> Answer {
+    match gate {
+        Gate::AnalysisComplete => analysis::complete(f),
+        Gate::AnalysisApproved => analysis::approved(f),
+        Gate::ArchitectureDone => architecture::done(f),
+        Gate::BranchPushed => branch_pushed::gate(f),
+        Gate::CiGreen => ci_green::gate(f),
+        Gate::ReviewVerdict => review::gate(f),
+        Gate::TestsVerdict => tests_verdict::gate(f),
+        Gate::StagingStatus => staging_status::gate(f),
+        Gate::SecurityGate => security_gate::gate(f),
+        Gate::BranchMergeable => mergeable::gate(f),
+        Gate::StagingImageFresh => image_fresh::gate(f),
+        Gate::DeployStatus => deploy_status::gate(f),
+    }
+}
+
+impl Facts<'_> {
+    /// The newest row of a gate in this stay in the stage: an older one is stale (PIPE-4).
+    fn fresh(&self, gate: Gate) -> Option<&Evidence> {
+        let epoch = self.view.task.epoch;
+        self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch)
+    }
+
+    /// The newest row of a gate on the head's code tree, whoever's stay it was made in: the same code is not judged
+    /// twice.
+    fn on_head(&self, gate: Gate) -> Option<&Evidence> {
+        let tree = self.view.task.head_tree.as_deref()?;
+        self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.code_tree == tree)
+    }
+
+    /// The newest row of a gate in this attempt.
+    fn of_attempt(&self, gate: Gate) -> Option<&Evidence> {
+        let attempt = self.view.task.attempt;
+        self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.attempt == attempt)
+    }
+
+    /// Whether a verdict made in `stage` still holds for the head (RULE-4): the same code, or related to it only by
+    /// `orch`'s own update with equal patches, or by what a later stage's agent may write.
+    pub fn holds(&self, row: &Evidence, stage: Stage) -> bool {
+        let Some(head) = self.view.task.head_tree.as_deref() else { return false };
+        let mut reached = vec![row.code_tree.as_str()];
+        let mut at = 0;
+        while let Some(tree) = reached.get(at).copied() {
+            if tree == head {
+                return true;
+            }
+            at += 1;
+            for c in self.view.evidence.iter().filter(|e| e.gate == CARRY) {
+                let (from, by) = (text(&c.detail, "from"), text(&c.detail, "by"));
+                let carries = match Stage::parse(by) {
+                    Some(writer) => writer > stage,
+                    None => by == "update" && c.detail.get("equal").and_then(serde_json::Value::as_bool) == Some(true),
+                };
+                if from == tree && carries && !reached.contains(&c.code_tree.as_str()) {
+                    reached.push(&c.code_tree);
+                }
+            }
+        }
+        false
+    }
+
+    /// Ended jobs of a kind in this stay that failed: `(spent, lost)`.
+    fn failures(&self, kind: JobKind) -> (i64, i64) {
+        let failed = |spent: bool| {
+            let n = self.ended(kind).filter(|j| j.status == JobStatus::Failed && j.spent == spent).count();
+            i64::try_from(n).unwrap_or(i64::MAX)
+        };
+        (failed(true), failed(false))
+    }
+
+    fn ended(&self, kind: JobKind) -> impl DoubleEndedIterator<Item = &Job> {
+        self.view.ended.iter().filter(move |j| j.kind == kind)
+    }
+
+    /// The answer of a gate whose verdict an agent writes: its newest row, or one more run (PIPE-3).
+    fn by_agent(&self, gate: Gate) -> Answer {
+        if let Some(answer) = self.fresh(gate).and_then(verdict) {
+            return answer;
+        }
+        let task = &self.view.task;
+        let Some(agent) = task.stage.agent() else {
+            return Answer::Stuck { why: format!("stage {} has no agent", task.stage), freeze: false };
+        };
+        let (spent, lost) = self.failures(JobKind::Agent);
+        let last = self.ended(JobKind::Agent).next_back().filter(|j| j.status == JobStatus::Failed);
+        let reason = last.and_then(|j| j.reason.clone());
+        let said = reason.clone().unwrap_or_else(|| "no reason was recorded".to_owned());
+        let rules = self.policy.agents.get(&agent);
+        let retries = rules.map_or(0, |r| r.run_retries);
+        if spent > retries {
+            return Answer::Stuck {
+                why: format!("the {agent} failed {spent} times, the last time: {said}"),
+                freeze: false,
+            };
+        }
+        if lost >= MAX_LOST {
+            return Answer::Stuck { why: format!("{lost} runs of the {agent} were lost: {said}"), freeze: false };
+        }
+        let wait = match (spent, lost) {
+            (0, 0) => 0,
+            (0, _) => 1000,
+            (n, _) => back_off(rules.map_or(0, |r| r.retry_backoff_ms), n, task.id.0),
+        };
+        let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
+        let why = reason.clone().map_or_else(|| format!("the {agent} has yet to work"), |r| format!("the {agent} works again: {r}"));
+        let job = NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
+        Answer::Undecided { why, need: Need::Job(job) }
+    }
+
+    /// The answer of a gate whose evidence a reserved job makes for one head: the newest row on the head, or a job.
+    fn by_job(&self, gate: Gate, kind: JobKind, row: Option<&Evidence>) -> Answer {
+        if let Some(answer) = row.and_then(verdict) {
+            return answer;
+        }
+        let task = &self.view.task;
+        let errors: Vec<&Evidence> = self
+            .view
+            .evidence
+            .iter()
+            .filter(|e| {
+                e.gate == gate.as_str()
+                    && e.epoch == task.epoch
+                    && Some(e.code_tree.as_str()) == task.head_tree.as_deref()
+                    && e.verdict == EvidenceVerdict::ToolError
+            })
+            .collect();
+        let last = errors.last().map(|e| e.why.clone());
+        if errors.len() >= MAX_TOOL_ERRORS {
+            let why = last.unwrap_or_default();
+            return Answer::Stuck { why: format!("{gate} could not look {} times: {why}", errors.len()), freeze: false };
+        }
+        let (_, lost) = self.failures(kind);
+        if lost >= MAX_LOST {
+            return Answer::Stuck { why: format!("{lost} jobs {kind} were lost"), freeze: false };
+        }
+        let wait = match (errors.len(), lost) {
+            (0, 0) => 0,
+            (0, _) => 1000,
+            (n, _) => back_off(TOOL_WAIT_MS, i64::try_from(n).unwrap_or(1), task.id.0),
+        };
+        let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
+        let why = last.clone().map_or_else(|| format!("{kind} has yet to look at the head"), |w| format!("{kind} looks again: {w}"));
+        let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
+        Answer::Undecided { why, need: Need::Job(job) }
+    }
+}
+
+/// PASS and FAIL of a row; `missing` and `tool_error` are no verdict.
+fn verdict(row: &Evidence) -> Option<Answer> {
+    match row.verdict {
+        EvidenceVerdict::Pass => Some(Answer::Pass { why: row.why.clone() }),
+        EvidenceVerdict::Fail => {
+            let squash = row.detail.get("squash").and_then(serde_json::Value::as_bool).unwrap_or(false);
+            Some(Answer::Fail { why: row.why.clone(), findings: findings(row), squash })
+        }
+        EvidenceVerdict::Missing | EvidenceVerdict::ToolError => None,
+    }
+}
+
+/// What a negative row hands to the developer; its sentence where it holds nothing readable.
+pub fn findings(row: &Evidence) -> Vec<Finding> {
+    let listed = row.detail.get("findings").cloned().and_then(|v| serde_json::from_value::<Vec<Finding>>(v).ok());
+    listed
+        .filter(|l| !l.is_empty())
+        .unwrap_or_else(|| vec![Finding { source: row.gate.clone(), text: row.why.clone() }])
+}
+
+/// Doubling from `first`, at most 300 s, spread by up to a quarter so that what failed together does not come back
+/// together.
+pub fn back_off(first_ms: i64, times: i64, salt: i64) -> i64 {
+    let doublings = u32::try_from(times.clamp(1, 16) - 1).unwrap_or(0);
+    let wait = first_ms.saturating_mul(1_i64 << doublings).clamp(0, LONGEST_WAIT_MS);
+    wait + wait / 4 * salt.wrapping_mul(2_654_435_761).rem_euclid(256) / 256
+}
+
+fn text<'v>(detail: &'v serde_json::Value, name: &str) -> &'v str {
+    detail.get(name).and_then(serde_json::Value::as_str).unwrap_or("")
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

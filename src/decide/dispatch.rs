@@ -1,0 +1,193 @@
+//! Which queued jobs may be claimed now, and what holds the others (RUN-1, RUN-2, RULE-24 to RULE-27). Run inside the
+//! claim's own transaction, so that concurrent ticks never pass a limit.
+
+use super::serial::first_job_held;
+use crate::model::policy::Policy;
+use crate::model::report::{Held, Rule};
+use crate::model::stage::{JobKind, Stage};
+use crate::model::task::Job;
+use crate::model::time::rfc3339;
+use crate::model::view::{Busy, Claim, Place, QueueView};
+
+/// What one tick may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dispatch {
+    pub claims: Vec<Claim>,
+    pub held: Vec<Held>,
+}
+
+/// Whether a kind observes or settles: exempt from limits, HALT, freeze and cool-down (RULE-24).
+fn exempt(kind: JobKind) -> bool {
+    match kind {
+        JobKind::Ci | JobKind::Scan | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => true,
+        JobKind::Agent | JobKind::Staging | JobKind::Build | JobKind::Deploy => false,
+    }
+}
+
+/// Plans all claims at once, each seeing the ones before it. `only`: one project. `most`: claims at the most.
+pub fn plan(view: &QueueView, policy: &Policy, only: Option<&str>, most: usize) -> Dispatch {
+    let mut world = view.clone();
+    let mut out = Dispatch::default();
+    for job in &view.queued {
+        let Some(place) = world.places.get(&job.task_id).cloned() else { continue };
+        if only.is_some_and(|p| p != place.project) {
+            continue;
+        }
+        let held = |rule, why: String, until: Option<i64>| Held {
+            task: Some(place.key.to_string()),
+            rule,
+            why,
+            until: until.map(rfc3339),
+        };
+        match claimable(job, &place, &world, policy) {
+            Err((rule, why, until)) => out.held.push(held(rule, why, until)),
+            Ok(_) if out.claims.len() >= most => {
+                out.held.push(held(Rule::Queued, "this tick has claimed as many as it may".to_owned(), None));
+            }
+            Ok(claim) => {
+                take(&mut world, job, &place, &claim);
+                out.claims.push(claim);
+            }
+        }
+    }
+    out
+}
+
+type Why = (Rule, String, Option<i64>);
+
+fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Result<Claim, Why> {
+    let now = view.now.wall_ms;
+    let say = |rule, why: String| Err((rule, why, None));
+    let Some(project) = policy.project(&place.project) else {
+        return say(Rule::SwitchedOff, format!("project {} is not in the configuration", place.project));
+    };
+    if place.stop_requested && !matches!(job.kind, JobKind::DeployFinalizer | JobKind::Deploy) {
+        return say(Rule::StopRequested, "a stop is recorded".to_owned());
+    }
+    if let Some(at) = Some(job.available_at).filter(|at| *at > now) {
+        let why = job.reason.clone().unwrap_or_else(|| "not yet due".to_owned());
+        return Err((Rule::Backoff, why, Some(at)));
+    }
+    let free = Claim {
+        job: job.id,
+        task: place.id,
+        starts: None,
+        serial: false,
+        credential: None,
+        reserved_micros: 0,
+        canary: false,
+    };
+    let of_kind = count(view, |b| b.kind == job.kind);
+    if !matches!(job.kind, JobKind::Agent | JobKind::DeployFinalizer | JobKind::PostDeployMonitor) && of_kind >= policy.max_reserved {
+        return say(Rule::ReservedLimit, format!("{of_kind} jobs {} run, {} may", job.kind, policy.max_reserved));
+    }
+    if exempt(job.kind) || matches!(job.kind, JobKind::Staging | JobKind::Build | JobKind::Deploy) {
+        return Ok(free);
+    }
+    if let Some(reason) = &view.halted {
+        return say(Rule::Halt, format!("halted: {reason}"));
+    }
+    if let (Some(mb), least) = (view.free_mb, policy.min_free_mb)
+        && mb < least
+    {
+        return say(Rule::Disk, format!("{mb} MB are free, min_free_mb asks for {least}"));
+    }
+    let starts = (place.stage == Stage::Created).then(|| place.stage.next(&project.stages)).flatten();
+    if starts.is_some() {
+        first(place, view, policy)?;
+    }
+    limits(job, place, view, policy)?;
+    let Some(agent) = job.agent.or_else(|| starts.and_then(Stage::agent)) else {
+        return say(Rule::Gate, "the job names no agent".to_owned());
+    };
+    let Some(rules) = policy.agents.get(&agent) else { return Ok(free) };
+    let mut canary = false;
+    if let Some(cool) = view.cooldowns.iter().find(|c| c.credential == rules.credential) {
+        if cool.until > now {
+            return Err((Rule::Cooldown, format!("{}: {}", cool.credential, cool.reason), Some(cool.until)));
+        }
+        if let Some(run) = cool.canary {
+            return say(Rule::Cooldown, format!("{}: run {run} goes first after the limit", cool.credential));
+        }
+        canary = true;
+    }
+    let reserved = if rules.max_cost_micros > 0 {
+        rules.max_cost_micros
+    } else {
+        view.dearest.get(&agent).copied().unwrap_or(0)
+    };
+    cost(place, view, policy, reserved)?;
+    let serial = starts.is_some() && project.serial;
+    Ok(Claim { starts, serial, credential: Some(rules.credential.clone()), reserved_micros: reserved, canary, ..free })
+}
+
+fn first(place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
+    if view.freezes_unreadable {
+        return Err((Rule::Freeze, "the freezes can't be read, so every repository counts as frozen".to_owned(), None));
+    }
+    if let Some(f) = view.freezes.iter().find(|f| f.repo == place.repo) {
+        return Err((Rule::Freeze, format!("{} is frozen: {}; `orch unfreeze {}` lifts it", f.repo, f.reason, f.repo), None));
+    }
+    if place.withdrawn {
+        return Err((Rule::Withdrawn, "a person withdrew the work item".to_owned(), None));
+    }
+    first_job_held(place, view, policy).map_or(Ok(()), |(rule, why)| Err((rule, why, None)))
+}
+
+fn limits(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
+    let say = |rule, why: String| Err((rule, why, None));
+    let agents = count(view, |b| b.kind == JobKind::Agent);
+    if agents >= policy.max_concurrency {
+        return say(Rule::MaxConcurrency, format!("{agents} agents run, {} may", policy.max_concurrency));
+    }
+    let most = policy.project(&place.project).map_or(0, |p| p.max_running);
+    let here = count(view, |b| b.kind == JobKind::Agent && b.project == place.project);
+    if most > 0 && here >= most {
+        return say(Rule::ProjectLimit, format!("{here} agents run in {}, {most} may", place.project));
+    }
+    let most = job.agent.and_then(|a| policy.agents.get(&a)).map_or(0, |a| a.max_running);
+    let alike = count(view, |b| b.agent.is_some() && b.agent == job.agent);
+    if most > 0 && alike >= most {
+        let agent = job.agent.map_or("", crate::model::stage::Agent::as_str);
+        return say(Rule::AgentLimit, format!("{alike} runs of the {agent}, {most} may"));
+    }
+    Ok(())
+}
+
+fn cost(place: &Place, view: &QueueView, policy: &Policy, reserved: i64) -> Result<(), Why> {
+    let dollars = |m: i64| format!("${}.{:02}", m / 1_000_000, m.rem_euclid(1_000_000) / 10_000);
+    let task = view.task_micros.get(&place.id).copied().unwrap_or(0);
+    let over = |cap: i64, booked: i64| cap > 0 && (booked + reserved > cap || booked >= cap);
+    if over(policy.max_task_micros, task) {
+        let why = format!("{} booked on the task, {} may be spent", dollars(task), dollars(policy.max_task_micros));
+        return Err((Rule::TaskCost, why, None));
+    }
+    if over(policy.max_day_micros, view.day_micros) {
+        let why = format!("{} booked today, {} may be spent", dollars(view.day_micros), dollars(policy.max_day_micros));
+        return Err((Rule::DayCost, why, None));
+    }
+    Ok(())
+}
+
+fn count(view: &QueueView, which: impl Fn(&Busy) -> bool) -> i64 {
+    i64::try_from(view.running.iter().filter(|b| which(b)).count()).unwrap_or(i64::MAX)
+}
+
+fn take(world: &mut QueueView, job: &Job, place: &Place, claim: &Claim) {
+    let agent = job.agent.or_else(|| claim.starts.and_then(Stage::agent));
+    world.running.push(Busy { kind: job.kind, agent, project: place.project.clone() });
+    world.day_micros += claim.reserved_micros;
+    *world.task_micros.entry(place.id).or_insert(0) += claim.reserved_micros;
+    if let Some(p) = world.places.get_mut(&place.id)
+        && let Some(stage) = claim.starts
+    {
+        p.started = true;
+        p.stage = stage;
+    }
+    if claim.canary
+        && let Some(c) = world.cooldowns.iter_mut().find(|c| Some(&c.credential) == claim.credential.as_ref())
+    {
+        // Only one goes first; its number is known once it is made.
+        c.canary = Some(crate::model::ids::RunId(0));
+    }
+}

@@ -1,0 +1,22 @@
+//! `analysis_complete`: the analyst's files are there. `analysis_approved`: a person (or autoApprove) accepts them.
+
+use super::Facts;
+use crate::model::decision::{Answer, Gate, Need};
+use crate::model::task::Waiting;
+
+/// The four files, in one run that ended well.
+pub fn complete(f: &Facts<'_>) -> Answer {
+    f.by_agent(Gate::AnalysisComplete)
+}
+
+/// Released by a person in this stay; nothing else passes.
+pub fn approved(f: &Facts<'_>) -> Answer {
+    if f.view.task.released == Some(Waiting::Approval) {
+        Answer::Pass { why: "the analysis was approved".to_owned() }
+    } else {
+        Answer::Undecided {
+            why: "a person has to approve the analysis (Approved on the board, or `orch advance --approve`)".to_owned(),
+            need: Need::Person(Waiting::Approval),
+        }
+    }
+}

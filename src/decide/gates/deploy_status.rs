@@ -1,0 +1,99 @@
+//! `deploy_status` (SHIP-5): the deploy's phases, and its result as the finalizer recorded it.
+
+use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate, text};
+use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::report::Rule;
+use crate::model::stage::{JobKind, JobStatus};
+use crate::model::task::{Deploy, DeployState, Finding, NewJob, Waiting};
+
+/// Phase A waits for the person; phase B opens, lands and starts; phase C settles; each from what the rows say.
+pub fn gate(f: &Facts<'_>) -> Answer {
+    match f.view.deploy.as_ref().filter(|d| d.attempt == f.view.task.attempt) {
+        None => opening(f),
+        Some(d) => under_way(f, d),
+    }
+}
+
+fn opening(f: &Facts<'_>) -> Answer {
+    let task = &f.view.task;
+    if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
+        return Answer::Undecided {
+            why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance --confirm-deploy`)".to_owned(),
+            need: Need::Person(Waiting::ConfirmDeploy),
+        };
+    }
+    for gate in ENTERING_DEPLOY {
+        match evaluate(gate, f) {
+            Answer::Pass { .. } => {}
+            other => return other,
+        }
+    }
+    if let Some(reason) = &f.view.halted {
+        return wait(Rule::Halt, format!("halted: {reason}"), None);
+    }
+    if let Some(freeze) = &f.view.freeze {
+        return wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None);
+    }
+    effect(Effect::OpenDeploy, "the deploy may begin")
+}
+
+fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
+    match d.state {
+        DeployState::Initiated if f.view.deploy_held => {
+            wait(Rule::DeployResult, format!("process {} is merging", d.actor.pid), None)
+        }
+        DeployState::Initiated => effect(Effect::Land, "the deploy is initiated and not merged yet"),
+        DeployState::Landed => start_command(f, d),
+        DeployState::Started => job(f, JobKind::DeployFinalizer, d, "the deploy's result has to be looked for", 0),
+        DeployState::Settled => result(d),
+        DeployState::Withdrawn => opening(f),
+    }
+}
+
+/// The command is a job of its own; one that ended before it could start is tried again, a started one never.
+fn start_command(f: &Facts<'_>, d: &Deploy) -> Answer {
+    let failed: Vec<_> = f.ended(JobKind::Deploy).filter(|j| j.status == JobStatus::Failed && j.spent).collect();
+    let said = failed.last().and_then(|j| j.reason.clone()).unwrap_or_default();
+    if failed.len() >= MAX_TOOL_ERRORS {
+        return Answer::Stuck { why: format!("the deploy command could not be started: {said}"), freeze: false };
+    }
+    let (_, lost) = f.failures(JobKind::Deploy);
+    let n = i64::try_from(failed.len()).unwrap_or(0);
+    let wait = if n > 0 { back_off(5000, n, d.task_id.0) } else { lost.min(1) * 1000 };
+    job(f, JobKind::Deploy, d, "the merged revision has to be deployed", wait)
+}
+
+fn result(d: &Deploy) -> Answer {
+    let value: serde_json::Value =
+        d.result.as_deref().and_then(|t| serde_json::from_str(t).ok()).unwrap_or(serde_json::Value::Null);
+    let why = text(&value, "why").to_owned();
+    match text(&value, "status") {
+        "success" => Answer::Pass { why },
+        "failed_safe" => Answer::Fail {
+            findings: vec![Finding { source: "deploy".to_owned(), text: text(&value, "log").to_owned() }],
+            why,
+            squash: false,
+        },
+        _ => Answer::Stuck { why, freeze: true },
+    }
+}
+
+fn job(f: &Facts<'_>, kind: JobKind, d: &Deploy, why: &str, wait: i64) -> Answer {
+    let available_at = if wait == 0 { 0 } else { f.view.now.wall_ms + wait };
+    let subject = d.landed_sha.clone();
+    Answer::Undecided {
+        why: why.to_owned(),
+        need: Need::Job(NewJob { kind, agent: None, subject, available_at, reason: None }),
+    }
+}
+
+fn effect(effect: Effect, why: &str) -> Answer {
+    Answer::Undecided { why: why.to_owned(), need: Need::Effect(effect) }
+}
+
+fn wait(rule: Rule, why: String, until: Option<i64>) -> Answer {
+    Answer::Undecided { why, need: Need::Wait { rule, until } }
+}
+
+/// The name under which the finalizer records what it saw.
+pub const GATE: Gate = Gate::DeployStatus;

@@ -1,0 +1,69 @@
+//! `branch_mergeable` (SHIP-2): what lands is exactly what was tested.
+
+use super::{Facts, ci_green, verdict};
+use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::report::Rule;
+use crate::model::stage::Stage;
+use crate::model::task::EvidenceVerdict;
+use serde_json::Value;
+
+/// Lease, base in the head, CI green on the head, and every verdict holding for it (RULE-4), in this order.
+pub fn gate(f: &Facts<'_>) -> Answer {
+    let task = &f.view.task;
+    if let Some(other) = &f.view.undeployed {
+        return wait(Rule::LandedNotDeployed, format!("{other} is in the default branch and not deployed yet"));
+    }
+    let lease = f.view.lease.as_ref();
+    if let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != task.id) {
+        return wait(Rule::MergeLease, format!("task {other} holds the merge lease of {}", task.repo));
+    }
+    let ours = lease.filter(|l| l.task_id == Some(task.id)).map(|l| l.fence);
+    let looked = f.of_attempt(Gate::BranchMergeable).filter(|e| {
+        ours.is_some()
+            && e.detail.get("fence").and_then(Value::as_i64) == ours
+            && task.head_sha.as_ref() == Some(&e.sha)
+            && e.verdict != EvidenceVerdict::Missing
+    });
+    let why = match looked.and_then(verdict) {
+        None => {
+            return Answer::Undecided {
+                why: "the branch has to be brought up to the default branch under the merge lease".to_owned(),
+                need: Need::Effect(Effect::MergeGate),
+            };
+        }
+        Some(Answer::Pass { why }) => why,
+        Some(other) => return other,
+    };
+    match ci_green::gate(f) {
+        Answer::Pass { .. } => {}
+        other => return other,
+    }
+    match certificate(f) {
+        Some((to, why)) => Answer::Stale { to, why },
+        None => Answer::Pass { why },
+    }
+}
+
+/// The landing certificate (RULE-4): the first stage whose verdict does not hold for the head, and why.
+pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
+    let judged =
+        [(Stage::Review, Gate::ReviewVerdict), (Stage::Testing, Gate::TestsVerdict), (Stage::DeployStaging, Gate::StagingStatus)];
+    for (stage, gate) in judged {
+        if !f.project.stages.contains(&stage) {
+            continue;
+        }
+        match f.of_attempt(gate) {
+            None => return Some((stage, format!("{gate} was not given in attempt {}", f.view.task.attempt))),
+            Some(e) if e.verdict != EvidenceVerdict::Pass => return Some((stage, format!("{gate} is not positive: {}", e.why))),
+            Some(e) if !f.holds(e, stage) => {
+                return Some((stage, format!("{gate} was given for {}, and the code changed since", e.sha.short())));
+            }
+            Some(_) => {}
+        }
+    }
+    None
+}
+
+fn wait(rule: Rule, why: String) -> Answer {
+    Answer::Undecided { why, need: Need::Wait { rule, until: None } }
+}

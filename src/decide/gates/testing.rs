@@ -1,0 +1,131 @@
+//! A small world for the gates' tables of cases.
+
+use crate::model::ids::{Key, Sha, TaskId};
+use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
+use crate::model::stage::{Agent, Stage};
+use crate::model::task::{Evidence, EvidenceVerdict, Task};
+use crate::model::time::Stamp;
+use crate::model::view::TaskView;
+
+pub fn sha(digit: char) -> Sha {
+    Sha::parse(&digit.to_string().repeat(40)).unwrap()
+}
+
+pub fn project() -> ProjectPolicy {
+    ProjectPolicy {
+        key: "ORCH".into(),
+        repo: "orch".into(),
+        self_hosting: false,
+        stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
+        ci: CiSource::Command,
+        staging_checks: false,
+        security: false,
+        freshness: false,
+        confirm_deploy: true,
+        watch: false,
+        serial: false,
+        freeze_on_degraded: true,
+        max_running: 0,
+    }
+}
+
+pub fn policy() -> Policy {
+    let agent = AgentPolicy {
+        run_retries: 2,
+        retry_backoff_ms: 1000,
+        max_cost_micros: 0,
+        credential: "scripted".into(),
+        max_running: 0,
+    };
+    Policy {
+        projects: [("ORCH".to_owned(), project())].into(),
+        agents: Agent::ALL.iter().map(|a| (*a, agent.clone())).collect(),
+        max_concurrency: 1,
+        max_reserved: 2,
+        developer_retries: 3,
+        max_task_micros: 0,
+        max_day_micros: 0,
+        undecided_max_ms: 86_400_000,
+        dependencies: true,
+        stop_enabled: true,
+        min_free_mb: 0,
+    }
+}
+
+pub fn task(id: i64, stage: Stage) -> Task {
+    Task {
+        id: TaskId(id),
+        key: Key::parse(&format!("ORCH-{id}")).unwrap(),
+        project: "ORCH".into(),
+        repo: "orch".into(),
+        item_id: format!("ORCH-{id}"),
+        round: 1,
+        title: "t".into(),
+        priority: 2,
+        blocked_by: vec![],
+        stage,
+        revision: 1,
+        attempt: 1,
+        attempt_base: 1,
+        epoch: 3,
+        branch: Some("feature/ORCH-1".into()),
+        base_sha: Some(sha('b')),
+        head_sha: Some(sha('a')),
+        head_tree: Some("T".into()),
+        pr: None,
+        waiting_for: None,
+        waiting_since: None,
+        released: None,
+        blocked_reason: None,
+        block_no: 0,
+        held_findings: None,
+        findings: vec![],
+        findings_same: 0,
+        undecided_since: None,
+        rework: None,
+        withdrawn: None,
+        critical: None,
+        stop_requested_at: None,
+        stop_reason: None,
+        stopped_stage: None,
+        started_at: None,
+        in_serial: false,
+        landed_sha: None,
+        watch: None,
+        created_at: 0,
+        updated_at: 0,
+        finished_at: None,
+    }
+}
+
+pub fn view(stage: Stage) -> TaskView {
+    TaskView {
+        task: task(1, stage),
+        live_job: None,
+        ended: vec![],
+        evidence: vec![],
+        lease: None,
+        deploy: None,
+        freeze: None,
+        undeployed: None,
+        halted: None,
+        deploy_held: false,
+        auto: None,
+        now: Stamp { wall_ms: 1_000_000, mono_ms: 1000, boot_id: "b".into() },
+    }
+}
+
+pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
+    Evidence {
+        id: 1,
+        gate: gate.into(),
+        attempt: 1,
+        epoch: 3,
+        run_id: None,
+        sha: sha('a'),
+        code_tree: "T".into(),
+        verdict,
+        why: "because".into(),
+        detail: serde_json::json!({}),
+    }
+}

@@ -1,0 +1,9 @@
+//! `tests_verdict`: the tester's three fields, one negative anywhere being FAIL (PIPE-5).
+
+use super::Facts;
+use crate::model::decision::{Answer, Gate};
+
+/// The row that the run's finalizing recorded, or one more run.
+pub fn gate(f: &Facts<'_>) -> Answer {
+    f.by_agent(Gate::TestsVerdict)
+}

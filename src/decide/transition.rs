@@ -1,0 +1,158 @@
+//! The transition function (PIPE-2): the only code that says how a task moves. Pure and total; its caller applies the
+//! decision under the task's revision counter.
+
+use super::gates::{self, Facts, deploy_status};
+use crate::model::decision::{Answer, Decision, Effect, Gate, Need};
+use crate::model::policy::Policy;
+use crate::model::report::Rule;
+use crate::model::stage::{JobKind, JobStatus, Stage};
+use crate::model::task::{DeployState, Finding, NewJob};
+use crate::model::view::TaskView;
+
+/// Findings that came back so often in a row without a change block the task (RUN-7b).
+const MOST_SAME: i64 = 2;
+
+/// What is to happen to this task next.
+pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
+    let task = &view.task;
+    if task.stage.is_terminal() {
+        return terminal(view);
+    }
+    let Some(project) = policy.project(&task.project) else {
+        return hold(Rule::SwitchedOff, format!("project {} is not in the configuration", task.project));
+    };
+    let f = Facts { view, policy, project };
+    if task.stop_requested_at.is_some() {
+        return stopping(&f);
+    }
+    if let Some(why) = &task.blocked_reason {
+        return hold(Rule::Blocked, format!("{why}; `orch retry {}` lifts the block", task.key));
+    }
+    if let Some(why) = &task.withdrawn {
+        return hold(Rule::Withdrawn, why.clone());
+    }
+    if let Some(job) = &view.live_job {
+        return in_queue(job, view.now.wall_ms);
+    }
+    by_gates(&f)
+}
+
+fn terminal(view: &TaskView) -> Decision {
+    let task = &view.task;
+    if task.stage == Stage::Done && task.watch.as_deref() == Some("armed") && view.live_job.is_none() {
+        return Decision::Enqueue(NewJob::now(JobKind::PostDeployMonitor));
+    }
+    match (&view.live_job, task.watch.as_deref()) {
+        (Some(_), Some("armed")) => hold(Rule::Watch, format!("{} is deployed and being watched", task.key)),
+        _ => hold(Rule::Terminal, format!("{} is {}", task.key, task.stage)),
+    }
+}
+
+/// A recorded stop: at once where no critical window is open, else the deploy settles its own case first (RUN-9).
+fn stopping(f: &Facts<'_>) -> Decision {
+    let task = &f.view.task;
+    if task.critical.is_none() {
+        return Decision::Effect(Effect::CompleteStop);
+    }
+    let state = f.view.deploy.as_ref().map(|d| d.state);
+    if let Some(job) = &f.view.live_job {
+        return match job.kind {
+            JobKind::Deploy | JobKind::DeployFinalizer => {
+                hold(Rule::CriticalWindow, "the stop waits for the deploy's own result".to_owned())
+            }
+            JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build | JobKind::PostDeployMonitor => {
+                hold(Rule::CriticalWindow, "the stop waits for the critical window to close".to_owned())
+            }
+        };
+    }
+    match state {
+        Some(DeployState::Initiated | DeployState::Landed | DeployState::Started) => by_gates(f),
+        Some(DeployState::Settled) => match deploy_status::gate(f) {
+            Answer::Pass { why } => Decision::Finish { why: format!("{why}; the stop came too late"), watch: f.project.watch },
+            Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. } => {
+                Decision::Effect(Effect::CompleteStop)
+            }
+        },
+        Some(DeployState::Withdrawn) | None => {
+            if task.critical.as_deref() == Some("update") {
+                Decision::Effect(Effect::MergeGate)
+            } else {
+                Decision::Effect(Effect::CompleteStop)
+            }
+        }
+    }
+}
+
+fn in_queue(job: &crate::model::task::Job, now: i64) -> Decision {
+    let what = job.agent.map_or_else(|| job.kind.to_string(), |a| format!("the {a}"));
+    if job.status == JobStatus::Running {
+        return hold(Rule::Running, format!("{what} is at work (job {})", job.id));
+    }
+    if job.available_at > now {
+        let why = job.reason.clone().map_or_else(|| format!("{what} waits"), |r| format!("{what} waits: {r}"));
+        return Decision::Hold { rule: Rule::Backoff, why, until: Some(job.available_at) };
+    }
+    hold(Rule::Queued, format!("{what} is next in the queue (job {})", job.id))
+}
+
+fn by_gates(f: &Facts<'_>) -> Decision {
+    let task = &f.view.task;
+    if task.stage == Stage::Created {
+        return match task.stage.next(&f.project.stages) {
+            Some(first) => Decision::Enqueue(NewJob { agent: first.agent(), ..NewJob::now(JobKind::Agent) }),
+            None => hold(Rule::Gate, "the project has no stage".to_owned()),
+        };
+    }
+    let mut reasons = Vec::new();
+    for gate in gates::on_leaving(task.stage, f.project) {
+        match gates::evaluate(gate, f) {
+            Answer::Pass { why } => reasons.push(why),
+            other => return of_answer(f, gate, other),
+        }
+    }
+    let why = reasons.join("; ");
+    match task.stage.next(&f.project.stages) {
+        Some(Stage::Done) | None => Decision::Finish { why, watch: f.project.watch },
+        Some(to) => Decision::Advance { to, why },
+    }
+}
+
+fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
+    let task = &f.view.task;
+    match answer {
+        Answer::Pass { why } => hold(Rule::Gate, why),
+        Answer::Fail { why, findings, squash } => roll_back(f, why, findings, squash),
+        Answer::Stale { to, why } => Decision::Return { to, why },
+        Answer::Stuck { why, freeze } => Decision::Block { why, held: None, freeze },
+        Answer::Undecided { why, need } => match need {
+            Need::Job(job) => Decision::Enqueue(job),
+            Need::Effect(effect) => Decision::Effect(effect),
+            Need::Wait { rule, until } => Decision::Hold { rule, why, until },
+            Need::Person(waiting) if f.view.auto == Some(waiting) => Decision::Release { waiting },
+            Need::Person(waiting) if task.waiting_for != Some(waiting) => Decision::Park { waiting },
+            Need::Person(_) => {
+                let rule = if gate == Gate::AnalysisApproved { Rule::Approval } else { Rule::ConfirmDeploy };
+                hold(rule, why)
+            }
+        },
+    }
+}
+
+/// Back to development with one more attempt, unless the budget is spent or nothing changes any more (PIPE-3).
+fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -> Decision {
+    let task = &f.view.task;
+    let same = if findings == task.findings { task.findings_same + 1 } else { 0 };
+    if same >= MOST_SAME {
+        let why = format!("the same findings came back unchanged {same} times: {why}");
+        return Decision::Block { why, held: Some(findings), freeze: false };
+    }
+    if task.attempt - task.attempt_base >= f.policy.developer_retries {
+        let why = format!("{} developer attempts are spent; the last: {why}", task.attempt - task.attempt_base + 1);
+        return Decision::Block { why, held: Some(findings), freeze: false };
+    }
+    Decision::Rollback { why, findings, squash, same }
+}
+
+fn hold(rule: Rule, why: String) -> Decision {
+    Decision::Hold { rule, why, until: None }
+}

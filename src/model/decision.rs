@@ -1,0 +1,129 @@
+//! What is to happen to a task next: the output of every decision, and all that `apply` needs to do it.
+
+use super::report::Rule;
+use super::stage::{JobKind, Stage, words};
+use super::task::{Finding, NewJob, Waiting};
+
+words! {
+    /// The gates and sub-gates by name: the one registry. `explain`, `advance` and `--dry-run` evaluate them through it.
+    Gate {
+        AnalysisComplete = "analysis_complete",
+        AnalysisApproved = "analysis_approved",
+        ArchitectureDone = "architecture_done",
+        BranchPushed = "branch_pushed",
+        CiGreen = "ci_green",
+        ReviewVerdict = "review_verdict",
+        TestsVerdict = "tests_verdict",
+        StagingStatus = "staging_status",
+        SecurityGate = "security_gate",
+        BranchMergeable = "branch_mergeable",
+        StagingImageFresh = "staging_image_fresh",
+        DeployStatus = "deploy_status",
+    }
+}
+
+/// The evidence rows that say how one head came from another; no gate of its own.
+pub const CARRY: &str = "carry";
+
+/// A gate's answer (three-valued: PASS, FAIL, UNDECIDED), with a one-sentence why.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    Pass {
+        why: String,
+    },
+    /// Evidence of something bad: back to development with these findings. `squash`: the rework must leave the
+    /// branch's history as one commit (RUN-4).
+    Fail {
+        why: String,
+        findings: Vec<Finding>,
+        squash: bool,
+    },
+    /// A verdict no longer holds for the head: back to its stage, no attempt spent (RULE-4).
+    Stale {
+        to: Stage,
+        why: String,
+    },
+    /// Could not look, past its bound: blocks without spending an attempt.
+    Stuck {
+        why: String,
+        freeze: bool,
+    },
+    Undecided {
+        why: String,
+        need: Need,
+    },
+}
+
+/// What an undecided gate needs first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Need {
+    Job(NewJob),
+    Person(Waiting),
+    Effect(Effect),
+    Wait { rule: Rule, until: Option<i64> },
+}
+
+words! {
+    /// What is done outside the database by the step itself (long work is a job).
+    Effect {
+        /// Take the lease, bring the branch up to the default branch, record what was seen.
+        MergeGate = "merge_gate",
+        /// Open the critical window: certificate, INITIATED.
+        OpenDeploy = "open_deploy",
+        /// Merge, or see that it is merged.
+        Land = "land",
+        /// Carry a recorded stop to its end.
+        CompleteStop = "complete_stop",
+    }
+}
+
+/// The next thing for one task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    Hold {
+        rule: Rule,
+        why: String,
+        until: Option<i64>,
+    },
+    Enqueue(NewJob),
+    Park {
+        waiting: Waiting,
+    },
+    /// A label stands for the person (BRD-5).
+    Release {
+        waiting: Waiting,
+    },
+    Advance {
+        to: Stage,
+        why: String,
+    },
+    Rollback {
+        why: String,
+        findings: Vec<Finding>,
+        squash: bool,
+        /// How often in a row these same findings have now come back.
+        same: i64,
+    },
+    Return {
+        to: Stage,
+        why: String,
+    },
+    Block {
+        why: String,
+        /// The rollback that the budget holds back.
+        held: Option<Vec<Finding>>,
+        freeze: bool,
+    },
+    Finish {
+        why: String,
+        watch: bool,
+    },
+    Effect(Effect),
+}
+
+impl NewJob {
+    /// A job to be done at once.
+    pub fn now(kind: JobKind) -> Self {
+        Self { kind, agent: None, subject: None, available_at: 0, reason: None }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the configuration means for decisions, as plain data: the engine builds it, `decide` reads it.
+
+use super::stage::{Agent, Stage};
+use std::collections::BTreeMap;
+
+/// How a project's CI is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CiSource {
+    /// Local forge without a command: `ci_green` does not apply.
+    None,
+    /// Local forge: `orch` runs `ci.command`.
+    Command,
+    /// Remote forge: statuses of the commit, rolled up by `orch` (RULE-2).
+    Statuses,
+}
+
+/// One project's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectPolicy {
+    pub key: String,
+    pub repo: String,
+    pub self_hosting: bool,
+    /// The stages that are not left out.
+    pub stages: Vec<Stage>,
+    pub ci: CiSource,
+    /// Checks are declared (and the switch is on): `staging-check` works deploy-staging, else the deployer.
+    pub staging_checks: bool,
+    /// The security gate is on and the repository in its scope.
+    pub security: bool,
+    /// `staging.revision` is declared and image freshness on.
+    pub freshness: bool,
+    pub confirm_deploy: bool,
+    /// The watch is on, in scope, and `post_deploy.health` declared.
+    pub watch: bool,
+    /// In the scope of the serial gate (and the gate on).
+    pub serial: bool,
+    pub freeze_on_degraded: bool,
+    /// CFG `limits.per_project`; 0: none.
+    pub max_running: i64,
+}
+
+/// Rules of one agent role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentPolicy {
+    pub run_retries: i64,
+    pub retry_backoff_ms: i64,
+    /// Cap of one run, in millionths of a dollar; 0: none.
+    pub max_cost_micros: i64,
+    /// The credential that a usage limit cools down (the runtime's name).
+    pub credential: String,
+    /// At once; 0: no limit.
+    pub max_running: i64,
+}
+
+/// All rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub projects: BTreeMap<String, ProjectPolicy>,
+    pub agents: BTreeMap<Agent, AgentPolicy>,
+    pub max_concurrency: i64,
+    /// Of each reserved kind at once.
+    pub max_reserved: i64,
+    /// Rollbacks to development before a task is blocked.
+    pub developer_retries: i64,
+    /// Millionths of a dollar; 0: none.
+    pub max_task_micros: i64,
+    pub max_day_micros: i64,
+    pub undecided_max_ms: i64,
+    pub dependencies: bool,
+    pub stop_enabled: bool,
+    pub min_free_mb: u64,
+}
+
+impl Policy {
+    /// The rules of a task's project; a project that left the configuration has none.
+    pub fn project(&self, key: &str) -> Option<&ProjectPolicy> {
+        self.projects.get(key)
+    }
+}

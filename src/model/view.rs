@@ -1,0 +1,105 @@
+//! What one moment of the database tells: the input of every decision.
+
+use super::ids::{JobId, Key, TaskId};
+use super::stage::{Agent, JobKind, Stage};
+use super::task::{Cooldown, Deploy, Evidence, Freeze, Job, Lease, Task, Waiting};
+use super::time::Stamp;
+use std::collections::BTreeMap;
+
+/// One task with everything its next step rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskView {
+    pub task: Task,
+    pub live_job: Option<Job>,
+    /// Ended jobs of the present epoch, oldest first.
+    pub ended: Vec<Job>,
+    /// All evidence of the task, oldest first.
+    pub evidence: Vec<Evidence>,
+    pub lease: Option<Lease>,
+    /// The newest deploy of the task that was not withdrawn.
+    pub deploy: Option<Deploy>,
+    pub freeze: Option<Freeze>,
+    /// A commit of another task that landed in this repository and is not deployed (RULE-28).
+    pub undeployed: Option<Key>,
+    /// The reason, when HALT is set.
+    pub halted: Option<String>,
+    /// Another live process carries the open deploy on.
+    pub deploy_held: bool,
+    /// What a label releases in the person's place (BRD-5).
+    pub auto: Option<Waiting>,
+    pub now: Stamp,
+}
+
+/// How a blocker of a work item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocker {
+    /// Done here, or in a completed group on the board.
+    Met,
+    Open,
+    /// Cancelled: holds, and says so.
+    Cancelled,
+    /// Not known to anybody.
+    Unknown,
+}
+
+/// A task as far as the queue's order needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub id: TaskId,
+    pub key: Key,
+    pub project: String,
+    pub repo: String,
+    pub stage: Stage,
+    pub started: bool,
+    pub blocked_by: Vec<Key>,
+    pub withdrawn: bool,
+    pub stop_requested: bool,
+    pub blocked: bool,
+}
+
+/// A running job as far as limits need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    pub kind: JobKind,
+    pub agent: Option<Agent>,
+    pub project: String,
+}
+
+/// Everything a claim rests on, read in the claim's own transaction (RUN-1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueView {
+    /// In the queue's order.
+    pub queued: Vec<Job>,
+    pub running: Vec<Busy>,
+    /// Every task that is not terminal, and done tasks with a queued job, by id.
+    pub places: BTreeMap<TaskId, Place>,
+    /// Only blockers that some place names.
+    pub blockers: BTreeMap<Key, Blocker>,
+    pub freezes: Vec<Freeze>,
+    /// The freezes could not be read: every repository counts as frozen (SHIP-7).
+    pub freezes_unreadable: bool,
+    pub halted: Option<String>,
+    pub cooldowns: Vec<Cooldown>,
+    /// Booked today, millionths of a dollar.
+    pub day_micros: i64,
+    pub task_micros: BTreeMap<TaskId, i64>,
+    /// The dearest known run of an agent: what an uncapped run reserves (RULE-25).
+    pub dearest: BTreeMap<Agent, i64>,
+    pub free_mb: Option<u64>,
+    pub now: Stamp,
+}
+
+/// A claim to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub job: JobId,
+    pub task: TaskId,
+    /// Also the move out of `created`, to this stage.
+    pub starts: Option<Stage>,
+    /// The task takes its repository's place in the serial gate.
+    pub serial: bool,
+    pub credential: Option<String>,
+    pub reserved_micros: i64,
+    /// The first run after this credential's cool-down (RULE-26).
+    pub canary: bool,
+}
