@@ -1,3 +1,28 @@
 //! L2: the configuration file, environment and secrets (CFG-1..3). Used by `engine` and `cli`.
 
+mod answers;
+mod check;
+pub mod docs;
+mod error;
+mod load;
+mod parts;
+mod paths;
+mod project;
+mod raw;
+mod scalar;
+mod secret;
+mod settings;
+mod show;
 pub mod standalone;
+#[cfg(test)]
+mod tests;
+mod types;
+mod vars;
+
+pub use error::ConfigError;
+pub use load::{candidates, load, process_env, schema};
+pub use scalar::{KofM, Text};
+pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env};
+pub use settings::{Setting, settings};
+pub use show::Shown;
+pub use types::*;

@@ -1,9 +1,14 @@
 //! What the two checks that work without a configuration read: a file with a `staging:` section, and a few variables.
 
-use crate::model::probe::{CheckKind, CheckSpec, CommandSpec};
+use super::error::ConfigError;
+use super::parts::{Place, allowances};
+use super::settings::{
+    Feeds, PostDeploy, RawFeeds, RawPostDeploy, RawSecurity, RawStaging, Security, Setting, Staging,
+};
+use super::vars::Vars;
+use crate::model::probe::CheckSpec;
 use crate::model::staging::Allowance;
 use crate::model::watch::WatchPolicy;
-use jiff::civil::Date;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,228 +22,95 @@ pub struct StagingSetup {
     pub allowed: Vec<Allowance>,
 }
 
-/// What is wrong, where, and what was expected. Always exit 2.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadSetup(String);
-
 #[derive(Deserialize)]
 struct RawFile {
     staging: Option<RawStaging>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStaging {
-    enabled: Option<bool>,
-    infra_tolerance_enabled: Option<bool>,
-    #[serde(default)]
-    checks: Vec<RawCheck>,
-    #[serde(default)]
-    sandbox_infra: Vec<RawAllowance>,
-    /// Not used here; allowed so that a project's section can be given as it stands.
-    #[serde(rename = "revision")]
-    _revision: Option<serde_json::Value>,
-    #[serde(rename = "build")]
-    _build: Option<serde_json::Value>,
-    #[serde(rename = "sandbox")]
-    _sandbox: Option<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCheck {
-    id: String,
-    name: Option<String>,
-    kind: String,
-    url: Option<String>,
-    expect_status: Option<u16>,
-    expect_body: Option<String>,
-    retries: Option<u32>,
-    command: Option<Vec<String>>,
-    cwd: Option<String>,
-    env: Option<BTreeMap<String, Scalar>>,
-    address: Option<String>,
-    database: Option<String>,
-    query: Option<String>,
-    expect: Option<Scalar>,
-    timeout_s: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawAllowance {
-    Id(String),
-    Full(FullAllowance),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FullAllowance {
-    id: String,
-    signature: Option<String>,
-    owner: Option<String>,
-    expires: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Scalar {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-}
-
-impl Scalar {
-    fn text(&self) -> String {
-        match self {
-            Self::Bool(b) => b.to_string(),
-            Self::Int(n) => n.to_string(),
-            Self::Float(n) => n.to_string(),
-            Self::Text(t) => t.clone(),
-        }
-    }
-}
-
 /// Reads a `--checks` file. `folder`: what a relative `database` is relative to. `var`: the environment, which wins.
-pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, BadSetup> {
-    let file: RawFile = crate::yaml::from_str(text).map_err(|e| BadSetup(e.to_string()))?;
-    let raw = file.staging.ok_or_else(|| BadSetup("it has no section `staging:`; name the checks under it".into()))?;
-    let mut checks: Vec<CheckSpec> = Vec::new();
-    for check in raw.checks {
-        let id = check.id.trim().to_owned();
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if id.is_empty() || id.len() > 64 || !id.chars().all(known) {
-            return Err(BadSetup(format!("check id {:?}: expected letters, digits, -, _ or . (at most 64)", check.id)));
-        }
-        if checks.iter().any(|c| c.id == id) {
-            return Err(BadSetup(format!("check {id} is declared twice; give each its own id")));
-        }
-        checks.push(check_of(id, check, folder)?);
-    }
-    let allowed = raw.sandbox_infra.into_iter().map(allowance).collect::<Result<_, _>>()?;
+pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, ConfigError> {
+    let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string()))?;
+    let raw = file.staging.ok_or_else(|| ConfigError::new("it has no section `staging:`; name the checks under it"))?;
+    let mut env = chosen(&Staging::settings(), var);
+    env.extend(var("HOME").map(|h| ("HOME".to_owned(), h)));
+    let section = raw.effective(&Vars::new(&env))?;
+    let checks = Place { folder, env: &env }.checks(raw.checks.as_deref().unwrap_or_default(), "staging.checks")?;
+    let specs = checks.iter().map(|c| c.spec().map_err(|e| ConfigError::new(format!("check {}: {e}", c.id()))));
     Ok(StagingSetup {
-        enabled: switch("ORCH_STAGING_ENABLED", var)?.or(raw.enabled).unwrap_or(true),
-        tolerance: switch("ORCH_STAGING_INFRA_TOLERANCE_ENABLED", var)?.or(raw.infra_tolerance_enabled).unwrap_or(true),
-        checks,
-        allowed,
+        enabled: section.enabled,
+        tolerance: section.infra_tolerance_enabled,
+        checks: specs.collect::<Result<_, _>>()?,
+        allowed: allowances(raw.sandbox_infra.as_deref().unwrap_or_default(), "sandbox_infra")?,
     })
 }
 
-fn check_of(id: String, raw: RawCheck, folder: &Path) -> Result<CheckSpec, BadSetup> {
-    let need = |field: &str| BadSetup(format!("check {id}: a {} check needs `{field}`", raw.kind));
-    let fields: [(&str, bool, &str); 11] = [
-        ("url", raw.url.is_some(), "http"),
-        ("expect_status", raw.expect_status.is_some(), "http"),
-        ("expect_body", raw.expect_body.is_some(), "http"),
-        ("retries", raw.retries.is_some(), "http"),
-        ("command", raw.command.is_some(), "command"),
-        ("cwd", raw.cwd.is_some(), "command"),
-        ("env", raw.env.is_some(), "command"),
-        ("address", raw.address.is_some(), "tcp"),
-        ("database", raw.database.is_some(), "sql"),
-        ("query", raw.query.is_some(), "sql"),
-        ("expect", raw.expect.is_some(), "sql"),
-    ];
-    if !["http", "command", "tcp", "sql"].contains(&raw.kind.as_str()) {
-        return Err(BadSetup(format!("check {id}: kind {:?}, expected http, command, tcp or sql", raw.kind)));
-    }
-    if let Some((name, _, of)) = fields.iter().find(|(_, set, of)| *set && *of != raw.kind) {
-        return Err(BadSetup(format!("check {id}: `{name}` belongs to a {of} check, and this is a {} one", raw.kind)));
-    }
-    let (kind, default_s) = match raw.kind.as_str() {
-        "http" => {
-            let url = raw.url.clone().ok_or_else(|| need("url"))?;
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(BadSetup(format!("check {id}: `url` is {url:?}, expected http:// or https://")));
-            }
-            let kind = CheckKind::Http {
-                url,
-                expect_status: raw.expect_status.unwrap_or(200),
-                expect_body: raw.expect_body.clone().unwrap_or_default(),
-                retries: raw.retries.unwrap_or(0),
-            };
-            (kind, 10.0)
-        }
-        "command" => {
-            let argv = raw.command.clone().filter(|a| !a.is_empty()).ok_or_else(|| need("command"))?;
-            let env = raw.env.iter().flatten().map(|(k, v)| (k.clone(), v.text())).collect();
-            (CheckKind::Command(CommandSpec { argv, cwd: raw.cwd.clone().map(Into::into), env }), 60.0)
-        }
-        "tcp" => (CheckKind::Tcp { address: raw.address.clone().ok_or_else(|| need("address"))? }, 3.0),
-        _ => {
-            let database = folder.join(raw.database.clone().ok_or_else(|| need("database"))?);
-            let query = raw.query.clone().ok_or_else(|| need("query"))?;
-            (CheckKind::Sql { database, query, expect: raw.expect.as_ref().map(Scalar::text) }, 10.0)
-        }
-    };
-    let seconds = raw.timeout_s.unwrap_or(default_s);
-    if !(seconds > 0.0 && seconds <= 86_400.0) {
-        return Err(BadSetup(format!("check {id}: `timeout_s` is {seconds}, expected more than 0 and at most 86400")));
-    }
-    // In range by the line above.
-    let timeout_ms = (seconds * 1000.0).ceil() as u64;
-    Ok(CheckSpec { id, name: raw.name, timeout_ms, kind })
-}
-
-fn allowance(raw: RawAllowance) -> Result<Allowance, BadSetup> {
-    match raw {
-        RawAllowance::Id(id) => Ok(Allowance::of(id.trim())),
-        RawAllowance::Full(full) => {
-            let date = |text: String| {
-                text.trim().parse::<Date>().map_err(|_| {
-                    BadSetup(format!(
-                        "sandbox_infra {}: `expires` is {text:?}, expected a date such as 2027-01-31",
-                        full.id
-                    ))
-                })
-            };
-            let expires = full.expires.clone().map(date).transpose()?;
-            let id = full.id.trim().to_owned();
-            Ok(Allowance { id, signature: full.signature, owner: full.owner, expires })
-        }
-    }
-}
-
-/// A switch of the environment; an empty value counts as unset (CFG-2).
-fn switch(name: &str, var: &dyn Fn(&str) -> Option<String>) -> Result<Option<bool>, BadSetup> {
-    let Some(text) = set(name, var) else { return Ok(None) };
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(Some(true)),
-        "false" | "0" | "no" | "off" => Ok(Some(false)),
-        _ => Err(BadSetup(format!("{name} is {text:?}, expected true or false"))),
-    }
-}
-
-fn set(name: &str, var: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    var(name).map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
+/// The variables of some settings.
+fn chosen(settings: &[Setting], var: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    settings.iter().filter_map(|s| Some((s.variable.clone(), var(&s.variable)?))).collect()
 }
 
 /// The stand-alone watch's policy of `count` probes, and whether the watch is switched on. A window shorter than the
 /// threshold could never be DEGRADED, so the threshold is at most `count`.
-pub fn watch(count: u64, var: &dyn Fn(&str) -> Option<String>) -> Result<(bool, WatchPolicy), BadSetup> {
-    let mut policy = WatchPolicy { window_s: count, interval_s: 1, ..WatchPolicy::default() };
-    let name = "ORCH_POST_DEPLOY_FAIL_THRESHOLD";
-    if let Some(text) = set(name, var) {
-        policy.fail_threshold =
-            text.parse().map_err(|_| BadSetup(format!("{name} is {text:?}, expected a whole number")))?;
+pub fn watch(count: u64, var: &dyn Fn(&str) -> Option<String>) -> Result<(bool, WatchPolicy), ConfigError> {
+    let env = chosen(&PostDeploy::settings(), var);
+    let section = RawPostDeploy::default().effective(&Vars::new(&env))?;
+    super::check::post_deploy(&section, "ORCH_POST_DEPLOY_5XX_THRESHOLD")?;
+    let fail_threshold = section.fail_threshold.min(u32::try_from(count).unwrap_or(u32::MAX)).max(1);
+    let policy = WatchPolicy {
+        window_s: count,
+        interval_s: 1,
+        fail_threshold,
+        share_5xx: section.share_5xx,
+        ..WatchPolicy::default()
+    };
+    Ok((section.enabled, policy))
+}
+
+/// What the stand-alone security scan takes from the environment (`security.*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecuritySetup {
+    pub dep_audit_enabled: bool,
+    pub dep_audit_fail_closed: bool,
+    /// Seconds per tool.
+    pub scan_timeout_s: u64,
+    /// Path in the default branch.
+    pub gitleaks_config: String,
+    pub osv_url: Option<String>,
+    pub npm_registry: Option<String>,
+    pub cargo_db: Option<String>,
+}
+
+/// The stand-alone scan's settings. A value that says nothing is refused by its variable's name.
+pub fn security(var: &dyn Fn(&str) -> Option<String>) -> Result<SecuritySetup, ConfigError> {
+    let mut env = chosen(&Security::settings(), var);
+    env.extend(chosen(&Feeds::settings(), var));
+    let vars = Vars::new(&env);
+    let section = RawSecurity::default().effective(&vars)?;
+    let feeds = RawFeeds::default().effective(&vars)?;
+    if !(1..=86_400).contains(&section.scan_timeout_s) {
+        let got = section.scan_timeout_s;
+        return Err(ConfigError::new(format!(
+            "ORCH_SECURITY_SCAN_TIMEOUT_S is {got}, expected whole seconds, 1 to 86400"
+        )));
     }
-    let name = "ORCH_POST_DEPLOY_5XX_THRESHOLD";
-    if let Some(text) = set(name, var) {
-        let share: Option<f64> = text.parse().ok().filter(|s| (0.0..=1.0).contains(s));
-        policy.share_5xx =
-            share.ok_or_else(|| BadSetup(format!("{name} is {text:?}, expected a share from 0 to 1")))?;
-    }
-    policy.fail_threshold = policy.fail_threshold.min(u32::try_from(count).unwrap_or(u32::MAX)).max(1);
-    Ok((switch("ORCH_POST_DEPLOY_ENABLED", var)?.unwrap_or(true), policy))
+    let set = |text: String| Some(text).filter(|t| !t.is_empty());
+    Ok(SecuritySetup {
+        dep_audit_enabled: section.dep_audit_enabled,
+        dep_audit_fail_closed: section.dep_audit_fail_closed,
+        scan_timeout_s: section.scan_timeout_s,
+        gitleaks_config: section.gitleaks_config,
+        osv_url: set(feeds.osv_url),
+        npm_registry: set(feeds.npm_registry),
+        cargo_db: set(feeds.cargo_db),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::probe::CheckKind;
 
-    fn read(text: &str) -> Result<StagingSetup, BadSetup> {
+    fn read(text: &str) -> Result<StagingSetup, ConfigError> {
         staging(text, Path::new("/f"), &|_| None)
     }
 

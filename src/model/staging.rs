@@ -86,7 +86,7 @@ pub fn one_line(text: &str, max: usize) -> String {
 }
 
 /// One entry of the allow-list `sandbox_infra`: the only way to class SANDBOX_INFRA.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allowance {
     /// The check it is for.
     pub id: String,

@@ -1,0 +1,100 @@
+//! `orch config` (CLI-4, CFG-1).
+
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::config::{Config, ConfigError, load, process_env, schema};
+use anyhow::Context;
+use serde_json::{Value, json};
+
+/// Show the effective settings, check the configuration, print its JSON Schema
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch config check && orch config show | grep serial_gate")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Every effective setting with where it came from; secrets only as their reference
+    #[command(after_help = "Example:\n  orch config show --json")]
+    Show,
+    /// Read and check the configuration; exit 2 says what is wrong and where
+    #[command(after_help = "Example:\n  orch --config ./orch.yaml config check")]
+    Check,
+    /// Print the JSON Schema of the file, for editors
+    #[command(after_help = "Example:\n  orch config schema > orch.schema.json")]
+    Schema,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Failure::usage(error.message);
+        match error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl Invocation {
+    /// The configuration as the global options and the environment say. Fails with exit 2.
+    pub fn config(&self) -> Result<Config, Failure> {
+        let cwd = std::env::current_dir().context("finding the current folder")?;
+        let config = load(self.global.config.as_deref(), self.global.state_dir.as_deref(), &process_env(), &cwd)?;
+        Ok(config)
+    }
+}
+
+/// Shows, checks or prints; touches nothing.
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    match args.what {
+        What::Schema => {
+            let text = serde_json::to_string_pretty(&schema()).unwrap_or_default();
+            call.out.raw(&format!("{text}\n"));
+        }
+        What::Check => {
+            let config = call.config()?;
+            if call.out.is_json() {
+                let keys: Vec<&str> = config.projects.iter().map(|p| p.key.as_str()).collect();
+                call.out.document(&json!({
+                    "file": config.file, "ok": true, "projects": keys, "warnings": config.warnings, "errors": [],
+                }));
+            } else {
+                for warning in &config.warnings {
+                    call.out.line(format!("warning: {warning}"));
+                }
+                let n = config.projects.len();
+                call.out.line(format!("{}: ok, {n} project{}", config.file.display(), if n == 1 { "" } else { "s" }));
+            }
+        }
+        What::Show => {
+            let config = call.config()?;
+            let shown = config.shown();
+            if call.out.is_json() {
+                call.out.document(&json!({
+                    "file": config.file, "settings": shown, "warnings": config.warnings, "errors": [],
+                }));
+            } else {
+                call.out.line(format!("# {}", config.file.display()));
+                let wide = shown.iter().map(|s| s.path.chars().count()).max().unwrap_or(0).min(48);
+                for s in &shown {
+                    call.out.line(format!("{:<wide$}  {}  ({})", s.path, in_words(&s.value), s.source));
+                }
+                for warning in &config.warnings {
+                    call.out.line(format!("# warning: {warning}"));
+                }
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) if text.is_empty() => "\"\"".into(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}

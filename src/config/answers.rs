@@ -1,0 +1,162 @@
+//! What the rest asks of a configuration.
+
+use super::secret::{EnvValue, SecretRef};
+use super::types::{AgentOverride, AgentSettings, Board, Config, Errors, Forge, Project, Revision, Runtime, Scope};
+use crate::model::ids::Key;
+use crate::model::stage::Agent;
+use crate::model::watch::WatchPolicy;
+use std::collections::BTreeMap;
+
+impl Config {
+    /// One agent's settings, its overrides and the environment's per-agent variables resolved.
+    pub fn agent(&self, agent: Agent) -> AgentSettings {
+        let all = &self.agents;
+        let none = AgentOverride::default();
+        let own = all.overrides.get(&agent).unwrap_or(&none);
+        let cascade = |own: &Option<String>, all: &String| {
+            let mut names: Vec<String> = own.iter().chain([all]).filter(|n| !n.trim().is_empty()).cloned().collect();
+            names.dedup();
+            names
+        };
+        AgentSettings {
+            runtime: own.runtime.clone().unwrap_or_else(|| all.runtime.clone()),
+            models: cascade(&own.model, &all.model),
+            effort: own.effort.clone().filter(|e| !e.is_empty()).unwrap_or_else(|| all.effort.clone()),
+            fallback_models: cascade(&own.fallback_model, &all.fallback_model),
+            timeout_s: own.timeout_s.unwrap_or(all.timeout_s),
+            stall_s: own.stall_s.unwrap_or(all.stall_s),
+            stop_grace_s: own.stop_grace_s.unwrap_or(all.stop_grace_s),
+            run_retries: own.run_retries.unwrap_or(all.run_retries),
+            retry_backoff_s: own.retry_backoff_s.unwrap_or(all.retry_backoff_s),
+            max_diff_lines: own.max_diff_lines.unwrap_or(all.max_diff_lines),
+            max_cost_usd: own.max_cost_usd.unwrap_or(all.max_cost_usd),
+        }
+    }
+
+    /// The runtime that plays an agent; `None` never happens for a loaded configuration (checked).
+    pub fn runtime(&self, agent: Agent) -> Option<&Runtime> {
+        self.runtimes.get(&self.agent(agent).runtime)
+    }
+
+    /// The project with this key (any letter case) or repo.
+    pub fn project(&self, name: &str) -> Option<&Project> {
+        self.projects.iter().find(|p| p.key.eq_ignore_ascii_case(name) || p.repo == name)
+    }
+
+    /// The project a work item belongs to.
+    pub fn project_of(&self, key: &Key) -> Option<&Project> {
+        self.projects.iter().find(|p| p.key == key.prefix())
+    }
+
+    /// Whether a scope covers a project: empty covers the self-hosting ones only, `*` all (CFG-2).
+    pub fn in_scope(&self, scope: &Scope, project: &Project) -> bool {
+        scope.covers(project)
+    }
+
+    /// Every reference to a secret with its path, for `doctor` and for redaction.
+    pub fn secrets(&self) -> Vec<(String, &SecretRef)> {
+        let mut out = Vec::new();
+        if let Some(telegram) = &self.notify.telegram {
+            out.push(("notify.telegram.token".to_owned(), &telegram.token));
+        }
+        if let Some(token) = self.notify.webhook.as_ref().and_then(|w| w.token.as_ref()) {
+            out.push(("notify.webhook.token".to_owned(), token));
+        }
+        if let Some(command) = &self.notify.command {
+            in_env("notify.command", &command.env, &mut out);
+        }
+        for (name, runtime) in &self.runtimes {
+            in_env(&format!("runtimes.{name}"), &runtime.env, &mut out);
+        }
+        for project in &self.projects {
+            project.secrets(&mut out);
+        }
+        out
+    }
+
+    /// The serial gate is on and the project in its scope.
+    pub fn serial(&self, project: &Project) -> bool {
+        self.serial_gate.enabled && self.serial_gate.repos.covers(project)
+    }
+
+    /// The security gate is on and the project in its scope.
+    pub fn security_gate(&self, project: &Project) -> bool {
+        project.security.gate_enabled && project.security.gate_repos.covers(project)
+    }
+
+    /// The watch is on, the project in its scope, and it has something to probe.
+    pub fn watched(&self, project: &Project) -> bool {
+        let watch = &project.post_deploy;
+        watch.enabled && watch.repos.covers(project) && !watch.health.is_empty()
+    }
+
+    /// The labels are on and the project in their scope.
+    pub fn auto_labelled(&self, project: &Project) -> bool {
+        self.auto_label.enabled && self.auto_label.repos.covers(project)
+    }
+}
+
+/// The references of an `env` map.
+fn in_env<'a>(at: &str, env: &'a BTreeMap<String, EnvValue>, out: &mut Vec<(String, &'a SecretRef)>) {
+    for (name, value) in env {
+        match value {
+            EnvValue::Ref(from) => out.push((format!("{at}.env.{name}"), from)),
+            EnvValue::Literal(_) => {}
+        }
+    }
+}
+
+impl Project {
+    fn secrets<'a>(&'a self, out: &mut Vec<(String, &'a SecretRef)>) {
+        let at = format!("projects.{}", self.key);
+        out.extend(self.git.credential.as_ref().map(|c| (format!("{at}.git.credential"), c)));
+        match &self.board {
+            Board::Plane { api_key, .. } => out.push((format!("{at}.board.api_key"), api_key)),
+            Board::Local { .. } => {}
+        }
+        match &self.forge {
+            Forge::Gitea { token, .. } => out.push((format!("{at}.forge.token"), token)),
+            Forge::Local => {}
+        }
+        in_env(&format!("{at}.ci"), &self.ci.env, out);
+        in_env(&format!("{at}.deploy"), &self.deploy.env, out);
+        for check in &self.staging.checks {
+            in_env(&format!("{at}.staging.checks.{}", check.id()), &check.env, out);
+        }
+        let mut lines = vec![
+            ("worktree.setup", self.worktree.setup.as_ref()),
+            ("staging.build", self.staging.build.as_ref()),
+            ("post_deploy.rollback", self.post_deploy.rollback.as_ref()),
+        ];
+        for (name, revision) in
+            [("staging.revision", &self.staging.revision), ("post_deploy.revision", &self.post_deploy.revision)]
+        {
+            match revision {
+                Some(Revision::Command(c)) => lines.push((name, Some(c))),
+                Some(Revision::Url { .. }) | None => {}
+            }
+        }
+        match &self.post_deploy.errors {
+            Errors::Command(c) => lines.push(("post_deploy.errors", Some(c))),
+            Errors::Own | Errors::Prometheus { .. } => {}
+        }
+        for (name, line) in lines {
+            if let Some(line) = line {
+                in_env(&format!("{at}.{name}"), &line.env, out);
+            }
+        }
+    }
+
+    /// How a watch of this project is judged.
+    pub fn watch_policy(&self) -> WatchPolicy {
+        let w = &self.post_deploy;
+        WatchPolicy {
+            window_s: w.window_s,
+            interval_s: w.interval_s,
+            fail_threshold: w.fail_threshold,
+            share_5xx: w.share_5xx,
+            min_requests: w.min_requests,
+            k_of_m: w.k_of_m.get(),
+        }
+    }
+}

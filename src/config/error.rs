@@ -1,0 +1,91 @@
+//! What is wrong with a configuration, and the way out. Always exit 2.
+
+/// Names the file, key or variable, what was expected, and what to do. Never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigError {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl ConfigError {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The parser's message with the nearest known word, where it speaks of an unknown one.
+    pub(super) fn of_yaml(message: &str) -> Self {
+        let message = &plain(message);
+        let error = Self::new(message.as_str());
+        match suggestion(message) {
+            Some(word) => error.hint(format!("did you mean `{word}`?")),
+            None => error.hint("orch config schema prints what may stand there"),
+        }
+    }
+}
+
+/// The parser's message in the file's words: no name of our types, and no value where a whole section was expected (it
+/// may be a secret at the wrong place).
+fn plain(message: &str) -> String {
+    let mut text = message.to_owned();
+    if let Some(at) = text.find("expected struct Raw") {
+        let from = at + "expected ".len();
+        let end = text[from + 7..].find(|c: char| !c.is_ascii_alphanumeric()).map_or(text.len(), |n| from + 7 + n);
+        text.replace_range(from..end, "a section of keys");
+    }
+    if text.contains("expected a section of keys") || text.contains("expected a map") {
+        for kind in ["string", "integer", "floating point", "boolean"] {
+            let opening = format!("invalid type: {kind} ");
+            if let (Some(at), Some(end)) = (text.find(&opening), text.rfind(", expected ")) {
+                let from = at + opening.len();
+                if from <= end {
+                    text.replace_range(from - 1..end, "");
+                }
+            }
+        }
+    }
+    text
+}
+
+/// The known word nearest to the unknown one of "unknown field `x`, expected one of `a`, `b`".
+fn suggestion(message: &str) -> Option<String> {
+    let at = message.find("unknown field `").or_else(|| message.find("unknown variant `"))?;
+    let mut words = message.get(at..)?.split('`').skip(1).step_by(2);
+    let unknown = words.next()?;
+    nearest(unknown, words)
+}
+
+/// The nearest of some words, if it is near at all.
+pub(super) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    known
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(&unknown.to_ascii_lowercase(), &word.to_ascii_lowercase()), word))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_suggested() {
+        let e = ConfigError::of_yaml(
+            "projects[0].git: unknown field `remot`, expected one of `remote`, `author` at line 3 column 5",
+        );
+        assert_eq!(e.hint.as_deref(), Some("did you mean `remote`?"));
+        assert_eq!(suggestion("unknown field `zzz`, expected one of `remote`, `author`"), None);
+        assert_eq!(suggestion("unknown field `"), None);
+        let e = ConfigError::of_yaml(
+            "forge: invalid type: string \"hunter2\", expected struct RawForge at line 1 column 2",
+        );
+        assert_eq!(e.message, "forge: invalid type: string, expected a section of keys at line 1 column 2");
+    }
+}

@@ -1,0 +1,353 @@
+//! Finding, reading and merging (CFG-1, CFG-2).
+
+use super::check;
+use super::error::ConfigError;
+use super::parts::{Place, argv, missing, text};
+use super::paths::under;
+use super::project::{Around, post_deploy, project, security, staging};
+use super::raw::{RawFile, RawRuntime};
+use super::secret::{EnvValue, SecretRef};
+use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
+use super::show::Origin;
+use super::types::{Agents, Config, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tools, Webhook};
+use super::vars::Vars;
+use crate::model::stage::Agent;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A larger file is no configuration.
+const MAX_BYTES: u64 = 256 << 10;
+
+/// Where a configuration is looked for, in this order (cli.md).
+pub fn candidates(env: &BTreeMap<String, String>, cwd: &Path) -> Vec<PathBuf> {
+    let set = |name: &str| env.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let user = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")));
+    let mut all = vec![cwd.join("orch.yaml")];
+    all.extend(user.map(|dir| dir.join("orch/orch.yaml")));
+    all.push("/etc/orch/orch.yaml".into());
+    all
+}
+
+/// Finds and reads the configuration. `file`, `state_dir`: what the command line says, relative to `cwd`; `env`: the
+/// process's environment. Touches nothing. Every failure is exit 2.
+pub fn load(
+    file: Option<&Path>,
+    state_dir: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+) -> Result<Config, ConfigError> {
+    let path = find(file, env, cwd)?;
+    let text = read(&path)?;
+    let asked = |given: Option<&Path>| given.filter(|p| !p.as_os_str().is_empty()).map(|p| under(cwd, p));
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    parse(&text, folder, asked(state_dir).as_deref(), env, cwd)
+        .map(|mut config| {
+            config.file.clone_from(&path);
+            config
+        })
+        .map_err(|mut e| {
+            // A variable's fault is not the file's.
+            if !e.message.starts_with("the variable ") {
+                e.message = format!("{}: {}", path.display(), e.message);
+            }
+            e
+        })
+}
+
+fn find(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &Path) -> Result<PathBuf, ConfigError> {
+    let variable = env.get("ORCH_CONFIG").filter(|v| !v.is_empty()).map(Path::new);
+    if let Some(file) = file.filter(|f| !f.as_os_str().is_empty()).or(variable) {
+        return Ok(under(cwd, file));
+    }
+    let all = candidates(env, cwd);
+    all.iter().find(|c| c.exists()).cloned().ok_or_else(|| {
+        let looked: Vec<String> = all.iter().map(|c| c.display().to_string()).collect();
+        ConfigError::new(format!("there is no configuration; looked for {}", looked.join(", ")))
+            .hint("orch init writes one; or name one with --config FILE")
+    })
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read;
+    let fail = |why: String| {
+        ConfigError::new(format!("the configuration {} can't be read: {why}", path.display()))
+            .hint("orch init writes one; or name another with --config FILE")
+    };
+    let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(fail(format!("it is larger than {MAX_BYTES} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| fail(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to())))
+}
+
+/// Reads a configuration's text. `folder`: what its paths are relative to; `state_dir`: what the command line says.
+pub(super) fn parse(
+    text: &str,
+    folder: &Path,
+    state_dir: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+) -> Result<Config, ConfigError> {
+    let raw: RawFile = if text.trim().is_empty() {
+        RawFile::default()
+    } else {
+        crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string()))?
+    };
+    let document = crate::yaml::from_str(text).unwrap_or_default();
+    let vars = Vars::new(env);
+    let place = Place { folder, env };
+    let variable = vars.read::<String>("ORCH_STATE_DIR", "state_dir")?;
+    // The command line's parser hands the variable on as its own: told apart by its value.
+    let state_dir = state_dir.filter(|given| variable.as_ref().is_none_or(|v| under(cwd, v) != *given));
+    let given = state_dir.is_some();
+    let state_dir = match (state_dir, variable) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some(text)) => under(cwd, super::paths::expand(&text, env, "the variable ORCH_STATE_DIR")?),
+        (None, None) => own_state_dir(raw.state_dir.as_deref(), &place)?,
+    };
+    let security_raw = raw.security.clone().unwrap_or_default();
+    let staging_raw = raw.staging.clone().unwrap_or_default();
+    let post_raw = raw.post_deploy.clone().unwrap_or_default();
+    let around = Around {
+        place,
+        state_dir: &state_dir,
+        vars: &vars,
+        security: &security_raw,
+        staging: &staging_raw,
+        post_deploy: &post_raw,
+    };
+    let list = raw.projects.as_deref().unwrap_or_default();
+    if list.is_empty() {
+        return Err(missing("projects", "at least [{key: ORCH, git: {remote: PATH-OR-URL}}]"));
+    }
+    let mut forced = Vec::new();
+    let mut projects = Vec::new();
+    for (n, raw) in list.iter().enumerate() {
+        projects.push(project(raw, n, &around, &mut forced)?);
+    }
+    check::together(&projects)?;
+    let top = RawTop { executor: raw.executor, min_free_mb: raw.min_free_mb }.effective(&vars)?;
+    let mut limits = raw.limits.clone().unwrap_or_default().effective(&vars)?;
+    limits.per_agent = raw.limits.and_then(|l| l.per_agent).unwrap_or_default();
+    let mut config = Config {
+        file: PathBuf::new(),
+        executor: top.executor,
+        min_free_mb: top.min_free_mb,
+        executor_limits: raw.executor_limits.unwrap_or_default().effective(&vars)?,
+        tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
+        notify: notify(raw.notify.unwrap_or_default(), &place, &vars)?,
+        agents: agents(raw.agents.unwrap_or_default(), &place, &vars)?,
+        runtimes: runtimes(raw.runtimes.as_ref(), &place)?,
+        limits,
+        gates: raw.gates.unwrap_or_default().effective(&vars)?,
+        stop: raw.stop.unwrap_or_default().effective(&vars)?,
+        reaper: raw.reaper.unwrap_or_default().effective(&vars)?,
+        merge_lease: raw.merge_lease.unwrap_or_default().effective(&vars)?,
+        serial_gate: raw.serial_gate.unwrap_or_default().effective(&vars)?,
+        dependencies: raw.dependencies.unwrap_or_default().effective(&vars)?,
+        auto_label: raw.auto_label.unwrap_or_default().effective(&vars)?,
+        plane: raw.plane.unwrap_or_default().effective(&vars)?,
+        reconcile: raw.reconcile.unwrap_or_default().effective(&vars)?,
+        frontmatter: raw.frontmatter.unwrap_or_default().effective(&vars)?,
+        security: security(security_raw.clone(), &around, "")?,
+        staging: staging(staging_raw.clone(), &around, "")?,
+        image_freshness: raw.image_freshness.unwrap_or_default().effective(&vars)?,
+        post_deploy: post_deploy(post_raw.clone(), &around, "")?,
+        projects,
+        warnings: Vec::new(),
+        origin: Origin::default(),
+        state_dir: state_dir.clone(),
+    };
+    check::top(&config)?;
+    let known: Vec<String> = settings().into_iter().map(|s| s.variable).collect();
+    config.warnings = vars.unknown(&known);
+    config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
+    config.warnings.extend(check::warnings(&config));
+    config.origin = Origin { variables: vars.used(), forced, document, state_dir_given: given };
+    Ok(config)
+}
+
+fn own_state_dir(raw: Option<&str>, place: &Place<'_>) -> Result<PathBuf, ConfigError> {
+    let set = |name: &str| place.env.get(name).filter(|v| !v.is_empty());
+    match (raw.map(str::trim).filter(|t| !t.is_empty()), set("XDG_STATE_HOME"), set("HOME")) {
+        (Some(text), ..) => place.path(text, "state_dir"),
+        (None, Some(dir), _) => Ok(Path::new(dir).join("orch")),
+        (None, None, Some(home)) => Ok(Path::new(home).join(".local/state/orch")),
+        (None, None, None) => Err(missing("state_dir", "a path (neither XDG_STATE_HOME nor HOME is set)")),
+    }
+}
+
+fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {
+    for (name, program) in [
+        ("git", &mut tools.git),
+        ("gitleaks", &mut tools.gitleaks),
+        ("pip_audit", &mut tools.pip_audit),
+        ("cargo_audit", &mut tools.cargo_audit),
+        ("npm", &mut tools.npm),
+        ("osv_scanner", &mut tools.osv_scanner),
+    ] {
+        *program = place.program(program, &format!("tools.{name}"))?;
+    }
+    Ok(tools)
+}
+
+fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, ConfigError> {
+    let locale = raw.effective(vars)?.locale;
+    let telegram = match raw.telegram {
+        None => None,
+        Some(raw) => {
+            let top = raw.effective(vars)?;
+            let at = "notify.telegram";
+            let token = raw.token.ok_or_else(|| missing("notify.telegram.token", "{env: NAME} or {file: PATH}"))?;
+            let chat_id = text(Some(&top.chat_id.0));
+            Some(Telegram {
+                api_base: super::parts::http(&top.api_base, "notify.telegram.api_base")?,
+                token: place.secret(&token, &format!("{at}.token"))?,
+                chat_id: chat_id.ok_or_else(|| missing("notify.telegram.chat_id", "a chat's number or @name"))?,
+                mode: top.mode,
+            })
+        }
+    };
+    let webhook = match raw.webhook {
+        None => None,
+        Some(raw) => {
+            let top = raw.effective(vars)?;
+            if top.timeout_s == 0 {
+                return Err(ConfigError::new("notify.webhook.timeout_s is 0, expected 1 or more"));
+            }
+            Some(Webhook {
+                url: super::parts::http(&top.url, "notify.webhook.url")?,
+                token: raw.token.map(|t| place.secret(&t, "notify.webhook.token")).transpose()?,
+                timeout_s: top.timeout_s,
+            })
+        }
+    };
+    let command = match raw.command {
+        None => None,
+        Some(raw) => {
+            let mut line = place.command(&raw, 10.0, "notify.command")?;
+            if let Some(program) = line.command.first_mut() {
+                *program = place.program(program, "notify.command")?;
+            }
+            Some(line)
+        }
+    };
+    Ok(Notify { locale, telegram, command, webhook })
+}
+
+fn agents(raw: RawAgents, place: &Place<'_>, vars: &Vars<'_>) -> Result<Agents, ConfigError> {
+    let top = raw.effective(vars)?;
+    let mut overrides = raw.overrides.unwrap_or_default();
+    for agent in Agent::ALL {
+        for what in ["model", "effort"] {
+            let path = format!("agents.overrides.{agent}.{what}");
+            if let Some(value) = vars.read::<String>(&agent_variable(*agent, what), &path)? {
+                let own = overrides.entry(*agent).or_default();
+                if what == "model" {
+                    own.model = Some(value);
+                } else {
+                    own.effort = Some(value);
+                }
+            }
+        }
+    }
+    Ok(Agents {
+        prompts: place.path(&top.prompts, "agents.prompts")?,
+        runtime: top.runtime,
+        model: top.model,
+        effort: top.effort,
+        fallback_model: top.fallback_model,
+        timeout_s: top.timeout_s,
+        stall_s: top.stall_s,
+        stop_grace_s: top.stop_grace_s,
+        run_retries: top.run_retries,
+        retry_backoff_s: top.retry_backoff_s,
+        max_diff_lines: top.max_diff_lines,
+        max_cost_usd: top.max_cost_usd,
+        overrides,
+    })
+}
+
+fn runtimes(
+    raw: Option<&BTreeMap<String, RawRuntime>>,
+    place: &Place<'_>,
+) -> Result<BTreeMap<String, Runtime>, ConfigError> {
+    let mut out = BTreeMap::new();
+    for (name, raw) in raw.into_iter().flatten() {
+        out.insert(name.clone(), runtime(raw, place, &format!("runtimes.{name}"))?);
+    }
+    if !out.contains_key("claude") {
+        out.insert("claude".into(), runtime(&RawRuntime::default(), place, "runtimes.claude")?);
+    }
+    Ok(out)
+}
+
+fn runtime(raw: &RawRuntime, place: &Place<'_>, at: &str) -> Result<Runtime, ConfigError> {
+    let mut env = place.env(raw.env.as_ref(), at)?;
+    let kind = match raw.kind {
+        Some(kind) => kind,
+        None if raw.command.is_some() => RunnerKind::Command,
+        None if at == "runtimes.claude" || raw.program.is_some() => RunnerKind::Claude,
+        None => return Err(missing(&format!("{at}.kind"), "claude or command")),
+    };
+    let of_claude = [
+        ("program", raw.program.is_some()),
+        ("permission_mode", raw.permission_mode.is_some()),
+        ("allowed_tools", raw.allowed_tools.is_some()),
+        ("sandbox", raw.sandbox.is_some()),
+        ("extra_args", raw.extra_args.is_some()),
+    ];
+    let kind = match kind {
+        RunnerKind::Claude => {
+            if raw.command.is_some() {
+                return Err(ConfigError::new(format!(
+                    "{at}.command belongs to a command runtime, and this is a claude one"
+                )));
+            }
+            const KEY: &str = "ANTHROPIC_API_KEY";
+            if raw.env.is_none() && place.env.get(KEY).is_some_and(|v| !v.is_empty()) {
+                env.insert(KEY.into(), EnvValue::Ref(SecretRef::Env(KEY.into())));
+            }
+            let tools = ["Read", "Grep", "Glob", "Edit", "Write", "Bash"].map(str::to_owned);
+            RuntimeKind::Claude {
+                program: place.program(raw.program.as_deref().unwrap_or("claude"), &format!("{at}.program"))?,
+                permission_mode: text(raw.permission_mode.as_ref()).unwrap_or_else(|| "dontAsk".into()),
+                allowed_tools: raw.allowed_tools.clone().unwrap_or_else(|| tools.to_vec()),
+                sandbox: raw.sandbox.unwrap_or(Sandbox::Auto),
+                extra_args: raw.extra_args.clone().unwrap_or_default(),
+            }
+        }
+        RunnerKind::Command => {
+            if let Some((key, _)) = of_claude.iter().find(|(_, set)| *set) {
+                return Err(ConfigError::new(format!(
+                    "{at}.{key} belongs to a claude runtime, and this is a command one"
+                )));
+            }
+            let at = format!("{at}.command");
+            let mut command = argv(raw.command.as_ref(), &at)?.ok_or_else(|| missing(&at, "[program, arguments]"))?;
+            command[0] = place.program(&command[0], &at)?;
+            RuntimeKind::Command { command }
+        }
+    };
+    Ok(Runtime { kind, env })
+}
+
+/// The effective environment map of this process, for [`load`]; a variable that is not UTF-8 is left out.
+pub fn process_env() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+}
+
+/// The JSON Schema of the file, for editors.
+pub fn schema() -> serde_json::Value {
+    let schema = schemars::SchemaGenerator::default().into_root_schema_for::<RawFile>();
+    // The names of our types are no part of the public surface.
+    let text = serde_json::to_string(&schema).unwrap_or_default();
+    let text = text.replace("\"Raw", "\"").replace("/$defs/Raw", "/$defs/");
+    let mut schema: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".into(), "orch.yaml".into());
+    }
+    schema
+}

@@ -1,0 +1,364 @@
+//! One project: the file's sections over those at the top, defaults, and the self-hosting rules over all.
+
+use super::error::ConfigError;
+use super::parts::{Place, allowances, argv, health, http, missing, text};
+use super::paths::{Remote, expand, remote, under};
+use super::raw::{RawBoard, RawCi, RawDeploy, RawForge, RawGit, RawProject};
+use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawStaging};
+use super::types::{
+    ArtefactsAfterMerge, Author, Board, BoardKind, Ci, DegradedAction, Deploy, Forge, ForgeKind, Git, Merge, Method,
+    PostDeploy, Project, Security, Staging, Update, Via, Worktree,
+};
+use super::vars::Vars;
+use crate::model::stage::Stage;
+use std::path::Path;
+
+/// What a project is built with.
+pub(super) struct Around<'a> {
+    pub place: Place<'a>,
+    pub state_dir: &'a Path,
+    pub vars: &'a Vars<'a>,
+    pub security: &'a RawSecurity,
+    pub staging: &'a RawStaging,
+    pub post_deploy: &'a RawPostDeploy,
+}
+
+/// The stages a project has unless it says otherwise.
+const STAGES: [Stage; 7] = [
+    Stage::Analysis,
+    Stage::Architecture,
+    Stage::Development,
+    Stage::Review,
+    Stage::Testing,
+    Stage::DeployStaging,
+    Stage::Deploy,
+];
+const PROTECTED: [&str; 5] = [".ci/**", ".gitea/**", ".github/**", "ci.sh", "deploy.sh"];
+
+/// Builds and checks one project. `forced` gets the paths that the self-hosting rules changed.
+pub(super) fn project(
+    raw: &RawProject,
+    n: usize,
+    around: &Around<'_>,
+    forced: &mut Vec<String>,
+) -> Result<Project, ConfigError> {
+    let key = text(raw.key.as_ref()).ok_or_else(|| missing(&format!("projects[{n}].key"), "a prefix such as ORCH"))?;
+    if !crate::model::ids::is_prefix(&key) {
+        return Err(ConfigError::new(format!(
+            "projects[{n}].key is {key:?}, expected a capital letter and at most nine more capitals or digits"
+        )));
+    }
+    let at = format!("projects.{key}");
+    let self_hosting = raw.self_hosting.unwrap_or(false);
+    let repo = text(raw.repo.as_ref()).unwrap_or_else(|| key.to_ascii_lowercase());
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if repo.len() > 64 || !repo.chars().all(fits) || repo.starts_with(['.', '-']) || repo.ends_with(".git") {
+        return Err(ConfigError::new(format!(
+            "{at}.repo is {repo:?}, expected at most 64 letters, digits, -, _ or . (not .git at the end)"
+        )));
+    }
+    let place = around.place;
+    let worktree = raw.worktree.clone().unwrap_or_default();
+    let setup = worktree.setup.map(|s| place.command(&s, 600.0, &format!("{at}.worktree.setup"))).transpose()?;
+    let copy = worktree.copy.unwrap_or_default();
+    let copy = copy.iter().map(|f| place.path(f, &format!("{at}.worktree.copy"))).collect::<Result<_, _>>()?;
+    let merge = raw.merge.clone().unwrap_or_default();
+    let staging = staging(raw.staging.clone().unwrap_or_default().over(around.staging.clone()), around, &at)?;
+    let security = security(raw.security.clone().unwrap_or_default().over(around.security.clone()), around, &at)?;
+    let post = raw.post_deploy.clone().unwrap_or_default().over(around.post_deploy.clone());
+    let mut project = Project {
+        git: git(raw.git.as_ref(), &place, &at)?,
+        board: board(raw.board.clone().unwrap_or_default(), around, &at)?,
+        forge: forge(raw.forge.clone().unwrap_or_default(), &place, &at)?,
+        worktree: Worktree { setup, copy },
+        ci: ci(raw.ci.clone().unwrap_or_default(), &place, &at)?,
+        merge: Merge {
+            update: merge.update.unwrap_or(Update::Rebase),
+            method: merge.method.unwrap_or(Method::Merge),
+            via: merge.via.unwrap_or(Via::Forge),
+        },
+        security,
+        staging,
+        deploy: deploy(raw.deploy.clone().unwrap_or_default(), &place, &at)?,
+        post_deploy: post_deploy(post, around, &at)?,
+        stages: raw.stages.clone().unwrap_or_else(|| STAGES.to_vec()),
+        key,
+        repo,
+        self_hosting,
+    };
+    if self_hosting {
+        if !project.deploy.confirm {
+            project.deploy.confirm = true;
+            forced.push(format!("{at}.deploy.confirm"));
+        }
+        if project.post_deploy.action != DegradedAction::AlertOnly {
+            project.post_deploy.action = DegradedAction::AlertOnly;
+            forced.push(format!("{at}.post_deploy.action"));
+        }
+    }
+    protect(&mut project);
+    super::check::project(&project, &at)?;
+    Ok(project)
+}
+
+fn git(raw: Option<&RawGit>, place: &Place<'_>, at: &str) -> Result<Git, ConfigError> {
+    let at = format!("{at}.git");
+    let raw = raw.cloned().unwrap_or_default();
+    let named = text(raw.remote.as_ref()).ok_or_else(|| missing(&format!("{at}.remote"), "a URL or a path"))?;
+    let remote = match remote(&named) {
+        Remote::Path(path) => place.path(path, &format!("{at}.remote"))?.to_string_lossy().into_owned(),
+        Remote::Url { scheme, user, address } => {
+            let http = scheme.to_ascii_lowercase().starts_with("http");
+            if user.is_some_and(|u| http || u.contains(':')) {
+                return Err(ConfigError::new(format!(
+                    "{at}.remote must not hold a user or password (it is not repeated)"
+                ))
+                .hint(format!(
+                    "write {scheme}://HOST/PATH and give the secret as git.credential: {{env: NAME}} or {{file: PATH}}"
+                )));
+            }
+            if address.is_empty()
+                || address.starts_with(['-', '/'])
+                || named.chars().any(|c| c.is_whitespace() || c.is_control())
+            {
+                return Err(ConfigError::new(format!("{at}.remote is {named:?}, expected a URL or a path")));
+            }
+            named
+        }
+    };
+    let author = raw.author.unwrap_or_default();
+    let author = Author {
+        name: text(author.name.as_ref()).unwrap_or_else(|| "orch".into()),
+        email: text(author.email.as_ref()).unwrap_or_else(|| "orch@localhost".into()),
+    };
+    if [&author.name, &author.email].iter().any(|t| t.contains(|c: char| c.is_control() || matches!(c, '<' | '>'))) {
+        return Err(ConfigError::new(format!("{at}.author: expected a name and an address without <, > or line ends")));
+    }
+    let branch_prefix = raw.branch_prefix.unwrap_or_else(|| "feature/".into());
+    if branch_prefix.len() > 32 || !is_ref(&format!("{branch_prefix}A-1")) {
+        return Err(ConfigError::new(format!(
+            "{at}.branch_prefix is {branch_prefix:?}, expected at most 32 letters, digits, -, _, . or / that begin a branch name"
+        )));
+    }
+    let default_branch = text(raw.default_branch.as_ref());
+    if let Some(branch) = default_branch.as_ref().filter(|b| !is_ref(b)) {
+        return Err(ConfigError::new(format!("{at}.default_branch is {branch:?}, expected a branch name")));
+    }
+    let credential = raw.credential.map(|c| place.secret(&c, &format!("{at}.credential"))).transpose()?;
+    let protected_paths = raw.protected_paths.unwrap_or_else(|| PROTECTED.iter().map(|p| (*p).to_owned()).collect());
+    Ok(Git { remote, default_branch, branch_prefix, author, credential, protected_paths })
+}
+
+/// A plain branch name: a part of what `git check-ref-format` takes.
+fn is_ref(name: &str) -> bool {
+    let part = |p: &str| !p.is_empty() && !p.starts_with(['.', '-']) && !p.ends_with('.') && !p.ends_with(".lock");
+    name.split('/').all(part)
+        && !name.contains("..")
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'))
+}
+
+fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigError> {
+    let at = format!("{at}.board");
+    let statuses = raw.statuses.unwrap_or_default();
+    if let Some((key, _)) = statuses.iter().find(|(_, name)| name.trim().is_empty()) {
+        return Err(missing(&format!("{at}.statuses.{key}"), "the status's name"));
+    }
+    let kind = raw.kind.unwrap_or(BoardKind::Local);
+    let of_plane = [
+        ("url", raw.url.is_some()),
+        ("workspace", raw.workspace.is_some()),
+        ("project", raw.project.is_some()),
+        ("api_key", raw.api_key.is_some()),
+        ("full_scan_every_s", raw.full_scan_every_s.is_some()),
+    ];
+    match kind {
+        BoardKind::Local => {
+            if let Some((key, _)) = of_plane.iter().find(|(_, set)| *set) {
+                return Err(ConfigError::new(format!("{at}.{key} belongs to a plane board, and this is a local one"))
+                    .hint("say kind: plane"));
+            }
+            let dir = raw.dir.unwrap_or_else(|| "issues".into());
+            let dir = under(around.state_dir, expand(&dir, around.place.env, &format!("{at}.dir"))?);
+            Ok(Board::Local { dir, statuses })
+        }
+        BoardKind::Plane => {
+            if raw.dir.is_some() {
+                return Err(ConfigError::new(format!("{at}.dir belongs to a local board, and this is a plane one")));
+            }
+            let need = |value: &Option<String>, key: &str, what: &str| {
+                text(value.as_ref()).ok_or_else(|| missing(&format!("{at}.{key}"), what))
+            };
+            let key = raw.api_key.ok_or_else(|| missing(&format!("{at}.api_key"), "{env: NAME} or {file: PATH}"))?;
+            let full_scan_every_s = raw.full_scan_every_s.unwrap_or(86_400);
+            if full_scan_every_s == 0 {
+                return Err(ConfigError::new(format!("{at}.full_scan_every_s is 0, expected 1 or more")));
+            }
+            Ok(Board::Plane {
+                url: http(&need(&raw.url, "url", "where Plane is")?, &format!("{at}.url"))?,
+                workspace: need(&raw.workspace, "workspace", "the workspace's slug")?,
+                project: need(&raw.project, "project", "the project's id or identifier")?,
+                api_key: around.place.secret(&key, &format!("{at}.api_key"))?,
+                statuses,
+                full_scan_every_s,
+            })
+        }
+    }
+}
+
+fn forge(raw: RawForge, place: &Place<'_>, at: &str) -> Result<Forge, ConfigError> {
+    let at = format!("{at}.forge");
+    let need = |value: &Option<String>, key: &str, what: &str| {
+        text(value.as_ref()).ok_or_else(|| missing(&format!("{at}.{key}"), what))
+    };
+    match raw.kind.unwrap_or(ForgeKind::Local) {
+        ForgeKind::Local => {
+            let of_gitea = [
+                ("url", raw.url.is_some()),
+                ("owner", raw.owner.is_some()),
+                ("name", raw.name.is_some()),
+                ("token", raw.token.is_some()),
+            ];
+            match of_gitea.iter().find(|(_, set)| *set) {
+                Some((key, _)) => {
+                    Err(ConfigError::new(format!("{at}.{key} belongs to a gitea forge, and this is the local one"))
+                        .hint("say kind: gitea"))
+                }
+                None => Ok(Forge::Local),
+            }
+        }
+        ForgeKind::Gitea => {
+            let token = raw.token.clone();
+            let token = token.ok_or_else(|| missing(&format!("{at}.token"), "{env: NAME} or {file: PATH}"))?;
+            Ok(Forge::Gitea {
+                url: http(&need(&raw.url, "url", "where Gitea is")?, &format!("{at}.url"))?,
+                owner: need(&raw.owner, "owner", "the repository's owner")?,
+                name: need(&raw.name, "name", "the repository's name")?,
+                token: place.secret(&token, &format!("{at}.token"))?,
+                post_statuses: raw.post_statuses.unwrap_or(false),
+            })
+        }
+    }
+}
+
+fn ci(raw: RawCi, place: &Place<'_>, at: &str) -> Result<Ci, ConfigError> {
+    let at = format!("{at}.ci");
+    Ok(Ci {
+        required: raw.required.unwrap_or(true),
+        command: argv(raw.command.as_ref(), &at)?,
+        timeout_s: limit(raw.timeout_s, 3600, &at)?,
+        env: place.env(raw.env.as_ref(), &at)?,
+        contexts: raw.contexts.unwrap_or_default(),
+    })
+}
+
+fn deploy(raw: RawDeploy, place: &Place<'_>, at: &str) -> Result<Deploy, ConfigError> {
+    let at = format!("{at}.deploy");
+    Ok(Deploy {
+        confirm: raw.confirm.unwrap_or(true),
+        command: argv(raw.command.as_ref(), &at)?,
+        timeout_s: limit(raw.timeout_s, 1800, &at)?,
+        env: place.env(raw.env.as_ref(), &at)?,
+        artefacts_after_merge: raw.artefacts_after_merge.unwrap_or(ArtefactsAfterMerge::State),
+    })
+}
+
+fn limit(value: Option<u64>, default: u64, at: &str) -> Result<u64, ConfigError> {
+    match value.unwrap_or(default) {
+        n @ 1..=604_800 => Ok(n),
+        n => Err(ConfigError::new(format!("{at}.timeout_s is {n}, expected 1 to 604800 seconds"))),
+    }
+}
+
+/// A `security` section; at the top `at` is empty.
+pub(super) fn security(raw: RawSecurity, around: &Around<'_>, at: &str) -> Result<Security, ConfigError> {
+    let mut section = raw.effective(around.vars)?;
+    let feeds: RawFeeds = raw.feeds.unwrap_or_default();
+    section.feeds = feeds.effective(around.vars)?;
+    section.allow = raw.allow.unwrap_or_default();
+    super::check::waivers(&section, &inside(at, "security"))?;
+    Ok(section)
+}
+
+/// A `staging` section.
+pub(super) fn staging(raw: RawStaging, around: &Around<'_>, at: &str) -> Result<Staging, ConfigError> {
+    let at = inside(at, "staging");
+    let place = around.place;
+    let mut section = raw.effective(around.vars)?;
+    section.checks = place.checks(raw.checks.as_deref().unwrap_or_default(), &format!("{at}.checks"))?;
+    section.sandbox_infra =
+        allowances(raw.sandbox_infra.as_deref().unwrap_or_default(), &format!("{at}.sandbox_infra"))?;
+    section.revision = raw.revision.map(|r| place.revision(&r, &format!("{at}.revision"))).transpose()?;
+    section.build = raw.build.map(|b| place.command(&b, 900.0, &format!("{at}.build"))).transpose()?;
+    section.sandbox = raw.sandbox.and_then(|s| text(s.project.as_ref()));
+    Ok(section)
+}
+
+/// A `post_deploy` section.
+pub(super) fn post_deploy(raw: RawPostDeploy, around: &Around<'_>, at: &str) -> Result<PostDeploy, ConfigError> {
+    let at = inside(at, "post_deploy");
+    let place = around.place;
+    let mut section = raw.effective(around.vars)?;
+    section.health = health(raw.health.as_deref().unwrap_or_default(), &format!("{at}.health"))?;
+    section.revision = raw.revision.map(|r| place.revision(&r, &format!("{at}.revision"))).transpose()?;
+    let control = raw.control.map(|c| http(c.url.as_deref().unwrap_or_default(), &format!("{at}.control.url")));
+    section.control = control.transpose()?;
+    section.errors = raw.errors.map(|e| place.errors(&e, &format!("{at}.errors"))).transpose()?.unwrap_or_default();
+    section.rollback = raw.rollback.map(|r| place.command(&r, 600.0, &format!("{at}.rollback"))).transpose()?;
+    super::check::post_deploy(&section, &format!("{at}.5xx_threshold"))?;
+    Ok(section)
+}
+
+fn inside(at: &str, section: &str) -> String {
+    if at.is_empty() { section.to_owned() } else { format!("{at}.{section}") }
+}
+
+/// Adds the scripts that configured commands name to the protected paths (RULE-23).
+fn protect(project: &mut Project) {
+    use super::types::{Errors, Revision};
+    use crate::model::probe::CheckKind;
+    let mut commands: Vec<&[String]> = Vec::new();
+    commands.extend(project.ci.command.as_deref());
+    commands.extend(project.deploy.command.as_deref());
+    let lines = [&project.worktree.setup, &project.staging.build, &project.post_deploy.rollback];
+    commands.extend(lines.into_iter().flatten().map(|c| c.command.as_slice()));
+    for revision in [&project.staging.revision, &project.post_deploy.revision].into_iter().flatten() {
+        match revision {
+            Revision::Command(c) => commands.push(&c.command),
+            Revision::Url { .. } => {}
+        }
+    }
+    match &project.post_deploy.errors {
+        Errors::Command(c) => commands.push(&c.command),
+        Errors::Own | Errors::Prometheus { .. } => {}
+    }
+    for check in &project.staging.checks {
+        match &check.spec.kind {
+            CheckKind::Command(c) => commands.push(&c.argv),
+            CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => {}
+        }
+    }
+    let scripts: Vec<String> = commands.into_iter().flatten().filter_map(|word| script(word)).collect();
+    for path in scripts {
+        if !project.git.protected_paths.contains(&path) {
+            project.git.protected_paths.push(path);
+        }
+    }
+}
+
+/// The path in the repository that a word of an argv names, as a glob: relative with a slash, or a file's name with a
+/// script's ending (`bash ci.sh`).
+fn script(word: &str) -> Option<String> {
+    const ENDINGS: [&str; 9] = ["sh", "bash", "py", "pl", "rb", "js", "mjs", "ts", "php"];
+    let path = word.strip_prefix("./").unwrap_or(word);
+    let plain = |c: char| !c.is_control() && !c.is_whitespace();
+    if path.is_empty() || word.starts_with(['/', '-', '~', '$']) || word.contains("://") || !path.chars().all(plain) {
+        return None;
+    }
+    let ending = path.rsplit_once('.').is_some_and(|(_, e)| ENDINGS.contains(&e));
+    if !word.contains('/') && !ending {
+        return None;
+    }
+    let path = under(Path::new("/"), path);
+    let path = path.to_str()?.strip_prefix('/').filter(|p| !p.is_empty())?;
+    Some(globset::escape(path))
+}

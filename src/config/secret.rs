@@ -1,0 +1,387 @@
+//! Secrets: references in the configuration, values only where they are used (TRUST-4).
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// Where a secret is. Never the secret itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SecretRef {
+    /// A variable of `orch`'s own environment.
+    Env(String),
+    /// A file; a trailing line end is not part of the secret.
+    File(PathBuf),
+    /// What an argv prints.
+    Command(Vec<String>),
+}
+
+/// A secret's value: prints as `***`, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The value. For a header, a child's environment or a pipe; never for a log, a message or a command line.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a secret can't be had. Names the reference, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the secret {from} can't be read: {why}")]
+pub struct SecretError {
+    /// The reference, as in the configuration.
+    pub from: String,
+    pub why: String,
+}
+
+/// More than this is no secret.
+const MAX_BYTES: u64 = 64 * 1024;
+/// How long `{command: [...]}` may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl SecretRef {
+    /// Reads the secret now. Fails if it is absent, empty, not UTF-8 or larger than 64 KiB; a command has 30 s.
+    pub fn resolve(&self) -> Result<Secret, SecretError> {
+        let fail = |why: String| SecretError { from: self.to_string(), why };
+        let text = match self {
+            Self::Env(name) => std::env::var(name).map(Zeroizing::new).map_err(|e| match e {
+                std::env::VarError::NotPresent => fail("the variable is not set".into()),
+                std::env::VarError::NotUnicode(_) => fail("it is not UTF-8".into()),
+            })?,
+            Self::File(path) => read_file(path).map_err(fail)?,
+            Self::Command(argv) => run(argv).map_err(fail)?,
+        };
+        let kept = text.trim_end_matches(['\n', '\r']);
+        if kept.is_empty() {
+            return Err(fail("it is empty".into()));
+        }
+        if kept.contains(['\n', '\r', '\0']) {
+            return Err(fail("it has several lines, expected one".into()));
+        }
+        Ok(Secret::new(kept.to_owned()))
+    }
+}
+
+fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    if !file.metadata().map_err(|e| e.to_string())?.is_file() {
+        return Err("it is not a regular file".into());
+    }
+    bounded(file)
+}
+
+fn bounded(from: impl Read) -> Result<Zeroizing<String>, String> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("it is larger than {MAX_BYTES} bytes"));
+    }
+    std::str::from_utf8(&bytes).map(|t| Zeroizing::new(t.to_owned())).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+fn run(argv: &[String]) -> Result<Zeroizing<String>, String> {
+    let (program, args) = argv.split_first().ok_or("the command is empty")?;
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let stdout = child.stdout.take().ok_or("it has no output")?;
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(bounded(stdout)));
+    let until = Instant::now() + COMMAND_TIMEOUT;
+    let said = told.recv_timeout(COMMAND_TIMEOUT);
+    if said.is_err() {
+        let _ = child.kill();
+    }
+    // The output is closed: the exit is near, or the program closed it early and lingers.
+    let status = loop {
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => break status,
+            None if Instant::now() >= until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("the command took longer than {} s", COMMAND_TIMEOUT.as_secs()));
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if !status.success() {
+        return Err(format!("the command ended with {status}"));
+    }
+    said.map_err(|_| "the command closed nothing in time".to_owned())?
+}
+
+/// As in the configuration: `{env: NAME}`, `{file: PATH}`, `{command: [PROGRAM, …]}` (a command's arguments are not shown).
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "{{env: {name}}}"),
+            Self::File(path) => write!(f, "{{file: {}}}", path.display()),
+            Self::Command(argv) => {
+                let program = argv.first().map_or("", String::as_str);
+                write!(f, "{{command: [{program}{}]}}", if argv.len() > 1 { ", …" } else { "" })
+            }
+        }
+    }
+}
+
+impl serde::Serialize for SecretRef {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(1))?;
+        match self {
+            Self::Env(name) => map.serialize_entry("env", name)?,
+            Self::File(path) => map.serialize_entry("file", path)?,
+            Self::Command(argv) => map.serialize_entry("command", &argv.first())?,
+        }
+        map.end()
+    }
+}
+
+fn reference<'de, A: MapAccess<'de>>(mut map: A) -> Result<SecretRef, A::Error> {
+    let mut found = None;
+    while let Some(key) = map.next_key::<String>()? {
+        if found.is_some() {
+            return Err(de::Error::custom("a secret's reference has one key: env, file or command"));
+        }
+        found = Some(match key.as_str() {
+            "env" => SecretRef::Env(map.next_value::<Quiet<String>>()?.0),
+            "file" => SecretRef::File(map.next_value::<Quiet<String>>()?.0.into()),
+            "command" => SecretRef::Command(map.next_value::<Quiet<Vec<String>>>()?.0),
+            // The key is not repeated either: it may be the secret.
+            _ => return Err(de::Error::custom("a secret's reference has one key: env, file or command")),
+        });
+    }
+    match found {
+        Some(SecretRef::Command(argv)) if argv.first().is_none_or(String::is_empty) => {
+            Err(de::Error::custom("a secret's command is empty, expected [program, arguments]"))
+        }
+        Some(found) => Ok(found),
+        None => Err(de::Error::custom(
+            "a secret's reference is empty, expected {env: NAME}, {file: PATH} or {command: [...]}",
+        )),
+    }
+}
+
+/// Reads a value and, where it is of the wrong type, does not repeat it.
+struct Quiet<T>(T);
+
+impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for Quiet<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::deserialize(from)
+            .map(Quiet)
+            .map_err(|_| de::Error::custom("expected {env: NAME}, {file: PATH} or {command: [program, arguments]}"))
+    }
+}
+
+const LITERAL: &str =
+    "a secret must not stand here itself (it is not repeated); expected {env: NAME}, {file: PATH} or {command: [...]}";
+
+impl<'de> de::Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OnlyReference;
+        impl<'de> Visitor<'de> for OnlyReference {
+            type Value = SecretRef;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{env: NAME}, {file: PATH} or {command: [...]}")
+            }
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretRef, A::Error> {
+                reference(map)
+            }
+        }
+        from.deserialize_any(OnlyReference)
+    }
+}
+
+fn reference_schema() -> serde_json::Value {
+    serde_json::json!([
+        {"type": "object", "required": ["env"], "additionalProperties": false, "properties": {"env": {"type": "string", "description": "Name of a variable"}}},
+        {"type": "object", "required": ["file"], "additionalProperties": false, "properties": {"file": {"type": "string", "description": "Path of a file"}}},
+        {"type": "object", "required": ["command"], "additionalProperties": false, "properties": {"command": {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "Prints the secret"}}},
+    ])
+}
+
+impl schemars::JsonSchema for SecretRef {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretRef".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"description": "Where a secret is; never the secret itself", "oneOf": reference_schema()})
+    }
+}
+
+/// A value of an `env` map: a literal or a reference.
+#[derive(Clone, PartialEq, Eq)]
+pub enum EnvValue {
+    Literal(String),
+    Ref(SecretRef),
+}
+
+impl EnvValue {
+    /// The value for a child's environment. A literal is treated as secret too: who knows.
+    pub fn resolve(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::Literal(text) => Ok(Secret::new(text.clone())),
+            Self::Ref(from) => from.resolve(),
+        }
+    }
+}
+
+/// The names and values of an `env` map, resolved now. Fails at the first reference that can't be read.
+pub fn resolve_env(env: &BTreeMap<String, EnvValue>) -> Result<Vec<(String, Secret)>, SecretError> {
+    env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?))).collect()
+}
+
+/// Literals may be secrets by mistake: not shown.
+impl fmt::Debug for EnvValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("***"),
+            Self::Ref(from) => write!(f, "{from}"),
+        }
+    }
+}
+
+impl serde::Serialize for EnvValue {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Literal(_) => to.serialize_str("***"),
+            Self::Ref(from) => from.serialize(to),
+        }
+    }
+}
+
+impl<'de> de::Deserialize<'de> for EnvValue {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct LiteralOrReference;
+        impl<'de> Visitor<'de> for LiteralOrReference {
+            type Value = EnvValue;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, {env: NAME}, {file: PATH} or {command: [...]}")
+            }
+            fn visit_str<E>(self, v: &str) -> Result<EnvValue, E> {
+                Ok(EnvValue::Literal(v.to_owned()))
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<EnvValue, E> {
+                Ok(EnvValue::Literal(v.to_string()))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<EnvValue, E> {
+                Ok(EnvValue::Literal(v.to_string()))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<EnvValue, E> {
+                Ok(EnvValue::Literal(v.to_string()))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<EnvValue, E> {
+                Ok(EnvValue::Literal(v.to_string()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EnvValue, A::Error> {
+                reference(map).map(EnvValue::Ref)
+            }
+        }
+        from.deserialize_any(LiteralOrReference)
+    }
+}
+
+impl schemars::JsonSchema for EnvValue {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EnvValue".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut any = reference_schema();
+        if let Some(list) = any.as_array_mut() {
+            list.push(serde_json::json!({"type": ["string", "number", "boolean"]}));
+        }
+        schemars::json_schema!({"description": "A literal, or where a secret is", "oneOf": any})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: de::DeserializeOwned>(text: &str) -> Result<T, String> {
+        crate::yaml::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_literal_secret_is_refused_and_not_repeated() {
+        for text in [
+            "hunter2",
+            "[hunter2]",
+            "{hunter2: 1, env: A}",
+            "{env: [hunter2]}",
+            "{file: {a: hunter2}}",
+            "123456789",
+            "{env: A, file: B}",
+            "{}",
+            "{command: []}",
+        ] {
+            let e = read::<SecretRef>(text).unwrap_err();
+            assert!(!e.contains("hunter2") && !e.contains("123456789"), "{e}");
+        }
+        assert_eq!(read::<SecretRef>("{env: A}").unwrap(), SecretRef::Env("A".into()));
+    }
+
+    #[test]
+    fn secrets_are_read_from_files_and_commands_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let secret = SecretRef::File(file).resolve().unwrap();
+        assert_eq!((secret.expose(), format!("{secret} {secret:?}").as_str()), ("hunter2", "*** ***"));
+        let said = SecretRef::Command(vec!["echo".into(), "a b".into()]);
+        assert_eq!(said.resolve().unwrap().expose(), "a b");
+        assert_eq!(said.to_string(), "{command: [echo, …]}");
+        for bad in [
+            SecretRef::File(dir.path().to_owned()),
+            SecretRef::Command(vec!["false".into()]),
+            SecretRef::Command(vec!["true".into()]),
+            SecretRef::Env("ORCH_TEST_NOT_SET".into()),
+        ] {
+            let e = bad.resolve().unwrap_err();
+            assert!(e.to_string().contains(&bad.to_string()), "{e}");
+        }
+        let value = EnvValue::Literal("hunter2".into());
+        assert_eq!((format!("{value:?}"), serde_json::to_string(&value).unwrap()), ("***".into(), "\"***\"".into()));
+    }
+}

@@ -1,0 +1,158 @@
+//! Effective settings with their sources (`config show`), and the fingerprint of those that guard (RULE-39).
+
+use super::types::Config;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Where the values came from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Origin {
+    /// Path → variable.
+    pub variables: BTreeMap<String, String>,
+    /// Paths that the self-hosting rules set.
+    pub forced: Vec<String>,
+    /// The file as it stands.
+    pub document: Value,
+    /// The command line (or its variable) named the state directory.
+    pub state_dir_given: bool,
+}
+
+/// One effective setting.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Shown {
+    /// Dotted; a project's begin with `projects.KEY.`.
+    pub path: String,
+    /// A secret is shown as its reference, a literal of an `env` map as `***`.
+    pub value: Value,
+    /// `default`, `file`, `file (top)`: the section at the top, `env NAME`, `command line`, `self-hosting rule`.
+    pub source: String,
+}
+
+/// Sections that stand both at the top and in a project.
+const SHARED: [&str; 3] = ["security.", "staging.", "post_deploy."];
+
+/// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
+const GUARDS: [&str; 34] = [
+    "min_free_mb",
+    "limits.",
+    "gates.",
+    "stop.",
+    "reaper.",
+    "merge_lease.",
+    "serial_gate.",
+    "dependencies.",
+    "auto_label.",
+    "reconcile.",
+    "frontmatter.",
+    "security.",
+    "staging.enabled",
+    "staging.infra_tolerance_enabled",
+    "staging.sandbox_infra",
+    "image_freshness.",
+    "post_deploy.enabled",
+    "post_deploy.repos",
+    "post_deploy.window_s",
+    "post_deploy.interval_s",
+    "post_deploy.fail_threshold",
+    "post_deploy.5xx_threshold",
+    "post_deploy.min_requests",
+    "post_deploy.k_of_m",
+    "post_deploy.action",
+    "agents.max_cost_usd",
+    "agents.max_diff_lines",
+    "agents.run_retries",
+    "self_hosting",
+    "stages",
+    "git.protected_paths",
+    "ci.",
+    "merge.",
+    "deploy.confirm",
+];
+
+impl Config {
+    /// Every effective setting with its source, in the order of the types.
+    pub fn shown(&self) -> Vec<Shown> {
+        let mut out = Vec::new();
+        let Value::Object(mut all) = serde_json::to_value(self).unwrap_or_default() else { return out };
+        all.shift_remove("file");
+        let projects = all.shift_remove("projects");
+        self.walk("", &Value::Object(all), &mut out);
+        for project in projects.as_ref().and_then(Value::as_array).into_iter().flatten() {
+            let key = project.get("key").and_then(Value::as_str).unwrap_or_default();
+            self.walk(&format!("projects.{key}"), project, &mut out);
+        }
+        out
+    }
+
+    fn walk(&self, at: &str, value: &Value, out: &mut Vec<Shown>) {
+        match value {
+            Value::Object(map) if !is_reference(map) && !map.is_empty() => {
+                for (key, value) in map {
+                    let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                    self.walk(&path, value, out);
+                }
+            }
+            Value::Object(_) | Value::Array(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {
+                out.push(Shown { path: at.to_owned(), value: value.clone(), source: self.source(at) });
+            }
+        }
+    }
+
+    /// Where the value at a path (as in [`Config::shown`]) came from.
+    pub fn source(&self, path: &str) -> String {
+        let origin = &self.origin;
+        if path == "state_dir" && origin.state_dir_given {
+            return "command line".into();
+        }
+        if origin.forced.iter().any(|f| f == path) {
+            return "self-hosting rule".into();
+        }
+        let in_project = path.strip_prefix("projects.").and_then(|rest| rest.split_once('.'));
+        let shared = in_project.map(|(_, rest)| rest).filter(|rest| SHARED.iter().any(|s| rest.starts_with(s)));
+        if let Some(name) = origin.variables.get(shared.unwrap_or(path)) {
+            return format!("env {name}");
+        }
+        if let Some((key, rest)) = in_project {
+            let n = self.projects.iter().position(|p| p.key == key).unwrap_or(usize::MAX);
+            let project = origin.document.get("projects").and_then(|p| p.get(n));
+            if project.is_some_and(|p| stands(p, rest)) {
+                return "file".into();
+            }
+            if shared.is_some_and(|rest| stands(&origin.document, rest)) {
+                return "file (top)".into();
+            }
+        } else if stands(&origin.document, path) {
+            return "file".into();
+        }
+        "default".into()
+    }
+
+    /// Path → value of every setting that guards: switches, scopes, limits, thresholds. Two steps with equal maps are
+    /// guarded equally; [`Config::source`] names the variable behind a difference.
+    pub fn guard_settings(&self) -> BTreeMap<String, String> {
+        let guards = |path: &str| {
+            let rest = path.strip_prefix("projects.").and_then(|r| r.split_once('.')).map_or(path, |(_, rest)| rest);
+            GUARDS.iter().any(|g| rest == *g || rest.starts_with(g))
+        };
+        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.shown().into_iter().filter(|s| guards(&s.path)).map(|s| (s.path, text(s.value))).collect()
+    }
+}
+
+/// `{env: NAME}`, `{file: PATH}`, `{command: PROGRAM}`.
+fn is_reference(map: &Map<String, Value>) -> bool {
+    map.len() == 1
+        && map.iter().all(|(key, value)| matches!(key.as_str(), "env" | "file" | "command") && value.is_string())
+}
+
+/// Whether a document says something at a path. A list of the file that became a single value stands at its own path.
+fn stands(document: &Value, path: &str) -> bool {
+    let mut at = document;
+    for part in path.split('.') {
+        match at.get(part) {
+            Some(next) => at = next,
+            None => return false,
+        }
+    }
+    !at.is_null()
+}

@@ -1,0 +1,533 @@
+//! The effective configuration: defaulted, merged (project over top, environment over both, self-hosting rules over
+//! all), checked. Fields are named as the keys of the file (CFG-1).
+
+use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
+pub use super::settings::{
+    AutoLabel, Dependencies, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits, MergeLease, Plane,
+    PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tools,
+};
+use crate::model::board::Logical;
+use crate::model::card::Locale;
+use crate::model::probe::{CheckSpec, CommandSpec, ErrorSpec, HealthSpec, RevisionSpec};
+use crate::model::stage::{Agent, Stage, words};
+pub use crate::model::staging::Allowance;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+words! {
+    /// How a supervisor is started (RUN-4).
+    ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach" }
+}
+words! {
+    /// The live card (`notify.telegram.mode`).
+    TrackerMode { Bump = "bump", Edit = "edit" }
+}
+words! {
+    /// What DEGRADED causes besides its alert.
+    DegradedAction { AlertOnly = "alert_only", Rollback = "rollback" }
+}
+words! {
+    /// How a branch takes in a default branch that moved.
+    Update { Rebase = "rebase", Merge = "merge" }
+}
+words! {
+    /// How a pull request lands.
+    Method { Merge = "merge", Rebase = "rebase", Squash = "squash" }
+}
+words! {
+    /// Who lands it: the forge, or a fast-forward push (RULE-31).
+    Via { Forge = "forge", Push = "push" }
+}
+words! {
+    /// Where `orch`'s own artefacts stay after done (RULE-1).
+    ArtefactsAfterMerge { State = "state", Branch = "branch" }
+}
+words! {
+    /// The claude runtime's sandbox.
+    Sandbox { Auto = "auto", Required = "required", Off = "off" }
+}
+
+words! {
+    /// The kind of a board.
+    BoardKind { Local = "local", Plane = "plane" }
+}
+words! {
+    /// The kind of a forge.
+    ForgeKind { Local = "local", Gitea = "gitea" }
+}
+words! {
+    /// The kind of a runtime.
+    RunnerKind { Claude = "claude", Command = "command" }
+}
+words! {
+    /// The kind of a staging check.
+    CheckWord { Http = "http", Command = "command", Tcp = "tcp", Sql = "sql" }
+}
+
+/// Everything a step goes by.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    /// The file that was read.
+    pub file: PathBuf,
+    pub state_dir: PathBuf,
+    pub executor: ExecutorKind,
+    pub executor_limits: ExecutorLimits,
+    pub tools: Tools,
+    /// In the order of the file; keys, repositories and remotes are all different.
+    pub projects: Vec<Project>,
+    pub notify: Notify,
+    pub agents: Agents,
+    /// `claude` is always there.
+    pub runtimes: BTreeMap<String, Runtime>,
+    pub min_free_mb: u64,
+    pub limits: Limits,
+    pub gates: Gates,
+    pub stop: Stop,
+    pub reaper: Reaper,
+    pub merge_lease: MergeLease,
+    pub serial_gate: SerialGate,
+    pub dependencies: Dependencies,
+    pub auto_label: AutoLabel,
+    pub plane: Plane,
+    pub reconcile: Reconcile,
+    pub frontmatter: Frontmatter,
+    /// The top section; for a project use `project.security`.
+    pub security: Security,
+    /// The top section; for a project use `project.staging`.
+    pub staging: Staging,
+    pub image_freshness: ImageFreshness,
+    /// The top section; for a project use `project.post_deploy`.
+    pub post_deploy: PostDeploy,
+    /// What is odd and no error; shown by `doctor` and `config check`.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+    #[serde(skip)]
+    pub(super) origin: super::show::Origin,
+}
+
+/// One repository with its board, forge and pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Project {
+    /// Prefix of work-item keys.
+    pub key: String,
+    /// Name used in scopes, sentinels and logs; one safe path element.
+    pub repo: String,
+    pub self_hosting: bool,
+    /// The stages worked, in the table's order; `development` and `deploy` are always among them.
+    pub stages: Vec<Stage>,
+    pub git: Git,
+    pub board: Board,
+    pub forge: Forge,
+    pub worktree: Worktree,
+    pub ci: Ci,
+    pub merge: Merge,
+    pub security: Security,
+    pub staging: Staging,
+    pub deploy: Deploy,
+    /// `action` of a self-hosting project is always `alert_only`.
+    pub post_deploy: PostDeploy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Git {
+    /// URL or absolute path. Holds no credential.
+    pub remote: String,
+    /// `None`: the remote's HEAD.
+    pub default_branch: Option<String>,
+    pub branch_prefix: String,
+    pub author: Author,
+    pub credential: Option<SecretRef>,
+    /// Globs; the scripts that commands name are among them (RULE-23).
+    pub protected_paths: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Author {
+    pub name: String,
+    pub email: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Board {
+    Local {
+        /// Absolute.
+        dir: PathBuf,
+        statuses: BTreeMap<Logical, String>,
+    },
+    Plane {
+        url: String,
+        workspace: String,
+        /// Its id or identifier.
+        project: String,
+        api_key: SecretRef,
+        statuses: BTreeMap<Logical, String>,
+        full_scan_every_s: u64,
+    },
+}
+
+impl Board {
+    /// The configured status names; a logical key that is not in it has its default name (BRD-2).
+    pub fn statuses(&self) -> &BTreeMap<Logical, String> {
+        match self {
+            Self::Local { statuses, .. } | Self::Plane { statuses, .. } => statuses,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Forge {
+    Local,
+    Gitea {
+        url: String,
+        owner: String,
+        name: String,
+        token: SecretRef,
+        /// Commit statuses `orch/<gate>` (RULE-42).
+        post_statuses: bool,
+    },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Worktree {
+    /// Run once in a new worktree.
+    pub setup: Option<CommandLine>,
+    /// Files of the operator's machine, copied into a new worktree under the same file name; absolute.
+    pub copy: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ci {
+    /// On a remote forge: statuses are awaited. Without `command` on the local forge CI is not applicable.
+    pub required: bool,
+    /// Local forge.
+    pub command: Option<Vec<String>>,
+    pub timeout_s: u64,
+    pub env: BTreeMap<String, EnvValue>,
+    /// Remote forge: the status names that must be green.
+    pub contexts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Merge {
+    pub update: Update,
+    pub method: Method,
+    pub via: Via,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deploy {
+    /// Always true for a self-hosting project.
+    pub confirm: bool,
+    /// `None`: the merge is the deploy.
+    pub command: Option<Vec<String>>,
+    pub timeout_s: u64,
+    pub env: BTreeMap<String, EnvValue>,
+    pub artefacts_after_merge: ArtefactsAfterMerge,
+}
+
+/// A configured command: argv, time limit, own environment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CommandLine {
+    pub command: Vec<String>,
+    /// More than 0.
+    pub timeout_s: f64,
+    pub env: BTreeMap<String, EnvValue>,
+}
+
+impl CommandLine {
+    /// The command with its environment resolved now; it runs in the checkout it is started for.
+    pub fn spec(&self) -> Result<CommandSpec, SecretError> {
+        Ok(CommandSpec { argv: self.command.clone(), cwd: None, env: exposed(&self.env)? })
+    }
+
+    /// Its time limit in milliseconds.
+    pub fn timeout_ms(&self) -> u64 {
+        (self.timeout_s * 1000.0).ceil() as u64
+    }
+}
+
+fn exposed(env: &BTreeMap<String, EnvValue>) -> Result<Vec<(String, String)>, SecretError> {
+    Ok(resolve_env(env)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
+}
+
+/// A declared staging check; the environment of a command check is resolved by [`Check::spec`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// With an empty environment.
+    pub(super) spec: CheckSpec,
+    pub(super) env: BTreeMap<String, EnvValue>,
+}
+
+impl Check {
+    pub fn id(&self) -> &str {
+        &self.spec.id
+    }
+
+    /// What the probe adapter takes. Fails where a reference of its environment can't be read.
+    pub fn spec(&self) -> Result<CheckSpec, SecretError> {
+        use crate::model::probe::CheckKind;
+        let mut spec = self.spec.clone();
+        match &mut spec.kind {
+            CheckKind::Command(command) => command.env = exposed(&self.env)?,
+            CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => {}
+        }
+        Ok(spec)
+    }
+}
+
+/// How to ask for a running revision.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Revision {
+    Url { url: String, field: Option<String>, timeout_s: f64 },
+    Command(CommandLine),
+}
+
+impl Revision {
+    /// What the probe adapter takes.
+    pub fn spec(&self) -> Result<RevisionSpec, SecretError> {
+        Ok(match self {
+            Self::Url { url, field, timeout_s } => RevisionSpec::Url {
+                url: url.clone(),
+                field: field.clone(),
+                timeout_ms: (timeout_s * 1000.0).ceil() as u64,
+            },
+            Self::Command(c) => RevisionSpec::Command { command: c.spec()?, timeout_ms: c.timeout_ms() },
+        })
+    }
+}
+
+/// Where the watch's 5xx share comes from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Errors {
+    /// The health URLs' own answers.
+    #[default]
+    Own,
+    Command(CommandLine),
+    Prometheus {
+        url: String,
+        requests: String,
+        errors_5xx: String,
+        timeout_s: f64,
+    },
+}
+
+impl Errors {
+    /// What the probe adapter takes.
+    pub fn spec(&self) -> Result<ErrorSpec, SecretError> {
+        Ok(match self {
+            Self::Own => ErrorSpec::Own,
+            Self::Command(c) => ErrorSpec::Command { command: c.spec()?, timeout_ms: c.timeout_ms() },
+            Self::Prometheus { url, requests, errors_5xx, timeout_s } => ErrorSpec::Prometheus {
+                url: url.clone(),
+                requests: requests.clone(),
+                errors_5xx: errors_5xx.clone(),
+                timeout_ms: (timeout_s * 1000.0).ceil() as u64,
+            },
+        })
+    }
+}
+
+/// One health URL of the watch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    pub url: String,
+    /// `None`: any 2xx.
+    pub expect_status: Option<u16>,
+    pub expect_body: String,
+    /// 0: no limit.
+    pub max_latency_ms: u64,
+    pub timeout_s: f64,
+}
+
+impl Health {
+    /// What the probe adapter takes.
+    pub fn spec(&self) -> HealthSpec {
+        HealthSpec {
+            url: self.url.clone(),
+            expect_status: self.expect_status,
+            expect_body: self.expect_body.clone(),
+            max_latency_ms: self.max_latency_ms,
+            timeout_ms: (self.timeout_s * 1000.0).ceil() as u64,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Notify {
+    pub locale: Locale,
+    /// Without any sink the card is a file of the state directory.
+    pub telegram: Option<Telegram>,
+    pub command: Option<CommandLine>,
+    pub webhook: Option<Webhook>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Telegram {
+    pub api_base: String,
+    pub token: SecretRef,
+    pub chat_id: String,
+    pub mode: TrackerMode,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Webhook {
+    pub url: String,
+    /// Sent as `Authorization: Bearer`.
+    pub token: Option<SecretRef>,
+    pub timeout_s: u64,
+}
+
+/// The `agents` section; what one agent gets is [`Config::agent`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Agents {
+    /// Folder with the six files, absolute; a file may be missing.
+    pub prompts: PathBuf,
+    pub runtime: String,
+    pub model: String,
+    pub effort: String,
+    pub fallback_model: String,
+    pub timeout_s: u64,
+    pub stall_s: u64,
+    pub stop_grace_s: u64,
+    pub run_retries: u32,
+    pub retry_backoff_s: u64,
+    pub max_diff_lines: u64,
+    pub max_cost_usd: f64,
+    pub overrides: BTreeMap<Agent, AgentOverride>,
+}
+
+/// What one agent has otherwise than the rest; the environment's per-agent variables are in it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentOverride {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_grace_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_retries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_backoff_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_diff_lines: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost_usd: Option<f64>,
+}
+
+/// One agent's settings with its overrides resolved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AgentSettings {
+    /// A name under `runtimes`; it exists.
+    pub runtime: String,
+    /// RUN-6: the agent's own, then the default; empty ones left out. The runtime checks their shape.
+    pub models: Vec<String>,
+    /// Empty: not passed.
+    pub effort: String,
+    /// As for `models`.
+    pub fallback_models: Vec<String>,
+    pub timeout_s: u64,
+    /// 0: no limit.
+    pub stall_s: u64,
+    pub stop_grace_s: u64,
+    pub run_retries: u32,
+    pub retry_backoff_s: u64,
+    /// 0: no limit.
+    pub max_diff_lines: u64,
+    /// 0: no limit.
+    pub max_cost_usd: f64,
+}
+
+/// The program that plays an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Runtime {
+    #[serde(flatten)]
+    pub kind: RuntimeKind,
+    pub env: BTreeMap<String, EnvValue>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RuntimeKind {
+    Claude {
+        program: String,
+        permission_mode: String,
+        allowed_tools: Vec<String>,
+        sandbox: Sandbox,
+        extra_args: Vec<String>,
+    },
+    /// A path in argv[0] such as `./agent.sh` is absolute here (relative to the configuration file's folder).
+    Command { command: Vec<String> },
+}
+
+/// Which repositories a switch is for. A local test, done before anything else (CFG-2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Empty: the self-hosting ones only.
+    #[default]
+    SelfHosting,
+    /// `*`.
+    All,
+    Repos(Vec<String>),
+}
+
+impl Scope {
+    /// From names; blanks are dropped, `*` anywhere means all.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names: Vec<String> =
+            names.into_iter().map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        if names.iter().any(|n| n == "*") {
+            Self::All
+        } else if names.is_empty() {
+            Self::SelfHosting
+        } else {
+            Self::Repos(names)
+        }
+    }
+
+    /// Whether the project is in it, by its repo or key.
+    pub fn covers(&self, project: &Project) -> bool {
+        match self {
+            Self::SelfHosting => project.self_hosting,
+            Self::All => true,
+            Self::Repos(names) => names.iter().any(|n| *n == project.repo || *n == project.key),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SelfHosting => Ok(()),
+            Self::All => f.write_str("*"),
+            Self::Repos(names) => f.write_str(&names.join(",")),
+        }
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl Serialize for Check {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.id())
+    }
+}
