@@ -1,0 +1,499 @@
+//! One configured command or agent under supervision (RUN-4, CFG-1, RULE-19): exact environment, own process group, no
+//! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
+//! seen to be gone.
+
+use super::process::{self, StillAlive};
+use crate::model::task::Actor;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the streams are read past the child's own exit: a daemon it left keeps them open (RULE-19).
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long what a killed tree said may take to be read; outsiders may hold its streams.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The longest time between two [`Event::Tick`]s.
+const TICK: Duration = Duration::from_secs(1);
+/// How long killed processes may take to be gone, past the grace.
+const GONE: Duration = Duration::from_secs(60);
+/// The most read at once.
+const CHUNK: usize = 64 << 10;
+
+/// What is run, and within which limits.
+#[derive(Clone)]
+pub struct Spec {
+    /// Program and arguments. A program without `/` is looked for on the `PATH` of `env`, one with it from `cwd`.
+    pub argv: Vec<OsString>,
+    pub cwd: PathBuf,
+    /// The whole environment, but for the mark.
+    pub env: Vec<(OsString, OsString)>,
+    /// `None`: nothing.
+    pub stdin: Option<PathBuf>,
+    /// Appended to, made 0600.
+    pub stdout: PathBuf,
+    pub stderr: PathBuf,
+    /// Since its start.
+    pub wall: Duration,
+    /// Without a byte on either stream.
+    pub stall: Option<Duration>,
+    /// Between TERM and KILL.
+    pub grace: Duration,
+    /// A variable that every process of the tree carries: `ORCH_RUN`, the run's id.
+    pub mark: (String, String),
+    /// The size past which either file grows no more (RULE-38); what comes then is dropped, not awaited.
+    pub cap_bytes: u64,
+}
+
+impl std::fmt::Debug for Spec {
+    /// Names only: values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Spec").field("argv", &self.argv).field("cwd", &self.cwd).field("env", &names).finish()
+    }
+}
+
+/// What the caller hears while it runs.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Right after its start: the time to record who it is.
+    Started(Actor),
+    /// Bytes of stdout as they came, also those past the cap.
+    Stdout(&'a [u8]),
+    /// At least once a second: the time to look at stop requests and cost.
+    Tick,
+}
+
+/// What the caller wants then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    Go,
+    /// End the tree; the reason is given back as [`EndedBy::Asked`]. Without effect once the child ended.
+    End(String),
+}
+
+/// Why it did not end by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndedBy {
+    Wall,
+    Stall,
+    Asked(String),
+}
+
+/// How it ended; its tree is gone by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// `None`: by a signal.
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub ended_by: Option<EndedBy>,
+    /// From its start to its own end, monotonic.
+    pub duration_ms: u64,
+    /// What it wrote, dropped bytes included.
+    pub stdout_bytes: u64,
+    /// What the files lack: past the cap, or why they could not be written. One sentence.
+    pub lost: Option<String>,
+}
+
+/// Why there is no exit.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    #[error("the command is empty; name a program and its arguments")]
+    Empty,
+    #[error("the program {program} was not found ({searched}); install it or name its path")]
+    NotFound { program: String, searched: String },
+    #[error("{program} can't be started: {source}")]
+    NotStarted { program: String, source: std::io::Error },
+    #[error("{what} can't be opened: {source}")]
+    File { what: String, source: std::io::Error },
+    #[error("{program} can't be watched any more, and was ended: {source}")]
+    Watch { program: String, source: std::io::Error },
+    /// It ended, its tree did not: nothing of the run may be reused.
+    #[error("{left}")]
+    Left { exit: Box<Exit>, left: StillAlive },
+}
+
+/// Runs `spec` to its end or to a limit, and ends whatever is left of its tree: its descendants, those re-parented to
+/// this process as a subreaper, its group, and every process with the mark. Blocks. In a subreaper one runs at a time, and
+/// what `tell` starts and leaves running counts as the child's. Memory is bounded whatever the child writes.
+///
+/// # Errors
+/// [`ChildError`]; but for `Left`, nothing of it runs any more.
+pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    let program = spec.argv.first().ok_or(ChildError::Empty)?.to_string_lossy().into_owned();
+    let path = find(spec, &program)?;
+    let stdin = match &spec.stdin {
+        Some(path) => Stdio::from(File::open(path).map_err(|source| opening(path, source))?),
+        None => Stdio::null(),
+    };
+    let (out, err) = (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?);
+    let own = getpid().as_raw_nonzero().get();
+    // What was below us before is not the child's.
+    let before = if process::is_subreaper() { process::children(own) } else { HashSet::new() };
+
+    let mut command = Command::new(path);
+    command.args(spec.argv.iter().skip(1)).current_dir(&spec.cwd).env_clear().process_group(0);
+    command.envs(spec.env.iter().map(|(name, value)| (name, value))).env(&spec.mark.0, &spec.mark.1);
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let begun = Instant::now();
+    let mut child = command.spawn().map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
+    let tree = Tree { pid: Pid::from_child(&child).as_raw_nonzero().get(), own, before, spec };
+    let watched = Watched::new(&mut child, out, err).and_then(|mut watched| {
+        let exit = watched.follow(&tree, begun, tell)?;
+        Ok((watched, exit))
+    });
+    let (mut watched, ended) = match watched {
+        Ok(both) => both,
+        Err(source) => {
+            let left = tree.end();
+            let status = child.wait();
+            tracing::warn!(%program, ?status, left = ?left.err(), "ended a child that can't be watched");
+            return Err(ChildError::Watch { program, source });
+        }
+    };
+    // The child is not reaped before its tree is gone: until then no other process or group can have its number.
+    let left = match (ended.left, &ended.by) {
+        (Some(left), _) => Err(left),
+        (None, Some(_)) => {
+            watched.drain(LAST_WORDS, tell);
+            Ok(())
+        }
+        (None, None) => watched.end_reading(&tree, tell),
+    };
+    // Had it outlived KILL, waiting for it would not end.
+    let stuck = process::identify(tree.pid).is_ok_and(|actor| process::life(&actor) == process::Life::Alive);
+    let failed = |source| ChildError::Watch { program: program.clone(), source };
+    let status = if stuck { None } else { Some(child.wait().map_err(failed)?) };
+    let exit = Exit {
+        code: status.and_then(|s| s.code()),
+        signal: status.and_then(|s| s.signal()),
+        ended_by: ended.by,
+        duration_ms: u64::try_from(ended.after.as_millis()).unwrap_or(u64::MAX),
+        stdout_bytes: watched.out.seen,
+        lost: watched.lost(),
+    };
+    match left {
+        Ok(()) => Ok(exit),
+        Err(left) => Err(ChildError::Left { exit: Box::new(exit), left }),
+    }
+}
+
+fn opening(path: &Path, source: std::io::Error) -> ChildError {
+    ChildError::File { what: path.display().to_string(), source }
+}
+
+/// The program's file, as execvp would find it in the child.
+fn find(spec: &Spec, program: &str) -> Result<PathBuf, ChildError> {
+    if !spec.cwd.is_dir() {
+        let source = std::io::Error::from(ErrorKind::NotFound);
+        return Err(ChildError::File { what: format!("the working directory {}", spec.cwd.display()), source });
+    }
+    let name = spec.argv.first().ok_or(ChildError::Empty)?;
+    if program.contains('/') {
+        let path = spec.cwd.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let searched = format!("no file {}", path.display());
+        return Err(ChildError::NotFound { program: program.to_owned(), searched });
+    }
+    let paths = spec.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+    let paths = paths.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    which::which_in(name, Some(&paths), &spec.cwd).map_err(|_| ChildError::NotFound {
+        program: program.to_owned(),
+        searched: format!("PATH is {}", paths.to_string_lossy()),
+    })
+}
+
+/// What belongs to the child.
+struct Tree<'s> {
+    pid: i32,
+    own: i32,
+    before: HashSet<(i32, u64)>,
+    spec: &'s Spec,
+}
+
+impl Tree<'_> {
+    fn find(&self) -> Vec<Actor> {
+        let mut found: HashSet<Actor> = process::marked(&self.spec.mark.0, &self.spec.mark.1).into_iter().collect();
+        found.extend(process::group(self.pid));
+        if process::is_subreaper() {
+            found.extend(process::descendants_without(self.own, &self.before));
+        } else {
+            found.extend(process::descendants(self.pid));
+        }
+        found.into_iter().collect()
+    }
+
+    /// Whose exits others take: the child's own, and those of the caller's older children.
+    fn not_ours_to_reap(&self) -> Vec<i32> {
+        self.before.iter().map(|(pid, _)| *pid).chain([self.pid]).collect()
+    }
+
+    fn end(&self) -> Result<(), StillAlive> {
+        process::end_sparing(&|| self.find(), self.spec.grace, self.spec.grace + GONE, &self.not_ours_to_reap())
+    }
+}
+
+/// How the watching ended.
+struct Ended {
+    by: Option<EndedBy>,
+    after: Duration,
+    left: Option<StillAlive>,
+}
+
+/// The pipes and the end of one child, served in one loop.
+struct Watched {
+    pidfd: OwnedFd,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    out: Sink,
+    err: Sink,
+    buffer: Vec<u8>,
+    /// When a byte last came.
+    heard: Instant,
+}
+
+impl Watched {
+    fn new(child: &mut Child, out: Sink, err: Sink) -> std::io::Result<Self> {
+        let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        if let Some(fd) = &stdout {
+            nonblocking(fd)?;
+        }
+        if let Some(fd) = &stderr {
+            nonblocking(fd)?;
+        }
+        Ok(Self { pidfd, stdout, stderr, out, err, buffer: vec![0; CHUNK], heard: Instant::now() })
+    }
+
+    /// Until the child's own end, or until its tree was ended for a limit.
+    fn follow(
+        &mut self,
+        tree: &Tree<'_>,
+        begun: Instant,
+        tell: &mut dyn FnMut(Event<'_>) -> Control,
+    ) -> std::io::Result<Ended> {
+        let spec = tree.spec;
+        let mut control = tell(Event::Started(process::identify(tree.pid)?));
+        let mut ticked = Instant::now();
+        self.heard = ticked;
+        while control == Control::Go {
+            let left = |limit: Duration, since: Instant| limit.saturating_sub(since.elapsed());
+            let stall = spec.stall.map_or(TICK, |stall| left(stall, self.heard));
+            let wait = left(TICK, ticked).min(left(spec.wall, begun)).min(stall);
+            let news = self.wait(Some(self.pidfd.as_fd()), wait)?;
+            control = self.serve(tell)?;
+            if news == News::Ended {
+                return Ok(Ended { by: None, after: begun.elapsed(), left: None });
+            }
+            // A signal to us is a reason to ask at once.
+            if control == Control::Go && (news == News::Signal || ticked.elapsed() >= TICK) {
+                process::reap_orphans(&tree.not_ours_to_reap());
+                ticked = Instant::now();
+                control = tell(Event::Tick);
+            }
+            // Silence is judged by what was there to be read, however long the caller took.
+            let by = if begun.elapsed() >= spec.wall {
+                EndedBy::Wall
+            } else if news == News::Nothing && spec.stall.is_some_and(|stall| self.heard.elapsed() >= stall) {
+                EndedBy::Stall
+            } else {
+                continue;
+            };
+            if control == Control::Go {
+                return self.end_tree(tree, by, begun, tell);
+            }
+        }
+        let Control::End(reason) = control else { return Err(std::io::Error::other("no reason to end")) };
+        self.end_tree(tree, EndedBy::Asked(reason), begun, tell)
+    }
+
+    /// Ends the tree while its streams are read on: what it says at TERM is heard, and a full pipe holds up no end.
+    fn end_tree(
+        &mut self,
+        tree: &Tree<'_>,
+        by: EndedBy,
+        begun: Instant,
+        tell: &mut dyn FnMut(Event<'_>) -> Control,
+    ) -> std::io::Result<Ended> {
+        let (done, mut tell_done) = UnixStream::pair()?;
+        let ended = std::thread::scope(|scope| {
+            let ending = scope.spawn(move || {
+                let ended = tree.end();
+                let _ = tell_done.write_all(b".");
+                ended
+            });
+            let mut reading = Ok(());
+            while reading.is_ok() && !ending.is_finished() {
+                reading = match self.wait(Some(done.as_fd()), TICK) {
+                    Ok(News::Ended) => break,
+                    Ok(News::Bytes | News::Nothing | News::Signal) => self.serve(tell).map(drop),
+                    Err(e) => Err(e),
+                };
+            }
+            let ended = ending.join().map_err(|_| std::io::Error::other("the ending of its tree failed"))?;
+            reading.map(|()| ended.err())
+        });
+        Ok(Ended { by: Some(by), after: begun.elapsed(), left: ended? })
+    }
+
+    /// After the child's end: reads what its streams still hold, ends what it left, and reads the last words of that.
+    fn end_reading(&mut self, tree: &Tree<'_>, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<(), StillAlive> {
+        self.drain(DRAIN, tell);
+        let ended = tree.end();
+        self.drain(LAST_WORDS, tell);
+        ended
+    }
+
+    /// Reads to the end of both streams, at most `bound` long: whoever is not of the tree may hold them open.
+    fn drain(&mut self, bound: Duration, tell: &mut dyn FnMut(Event<'_>) -> Control) {
+        let begun = Instant::now();
+        while (self.stdout.is_some() || self.stderr.is_some()) && begun.elapsed() < bound {
+            if self.wait(None, bound.saturating_sub(begun.elapsed())).is_err() || self.serve(tell).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Waits for bytes or for `end` to be readable, at most `bound`.
+    fn wait(&self, end: Option<BorrowedFd<'_>>, bound: Duration) -> std::io::Result<News> {
+        let mut fds: Vec<PollFd<'_>> = end.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into_iter().collect();
+        fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.stderr.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        match poll(&mut fds, Some(&process::timespec(bound))) {
+            Ok(0) => Ok(News::Nothing),
+            Ok(_) => {
+                let ended = end.is_some() && fds.first().is_some_and(|fd| !fd.revents().is_empty());
+                Ok(if ended { News::Ended } else { News::Bytes })
+            }
+            Err(rustix::io::Errno::INTR) => Ok(News::Signal),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Reads at most one chunk of each stream.
+    fn serve(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
+        let mut control = Control::Go;
+        if let Some(pipe) = &mut self.stdout {
+            match chunk(pipe, &mut self.buffer)? {
+                Chunk::End => self.stdout = None,
+                Chunk::Later => {}
+                Chunk::Bytes(bytes) => {
+                    self.heard = Instant::now();
+                    self.out.take(bytes);
+                    control = tell(Event::Stdout(bytes));
+                }
+            }
+        }
+        if let Some(pipe) = &mut self.stderr {
+            match chunk(pipe, &mut self.buffer)? {
+                Chunk::End => self.stderr = None,
+                Chunk::Later => {}
+                Chunk::Bytes(bytes) => {
+                    self.heard = Instant::now();
+                    self.err.take(bytes);
+                }
+            }
+        }
+        Ok(control)
+    }
+
+    fn lost(&self) -> Option<String> {
+        let said: Vec<String> = [&self.out, &self.err].into_iter().filter_map(Sink::lost).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// The awaited end is there.
+    Ended,
+    /// Something to read.
+    Bytes,
+    /// The time is over.
+    Nothing,
+    /// A signal came to this process.
+    Signal,
+}
+
+enum Chunk<'b> {
+    End,
+    Later,
+    Bytes(&'b [u8]),
+}
+
+fn chunk<'b>(pipe: &mut impl Read, buffer: &'b mut [u8]) -> std::io::Result<Chunk<'b>> {
+    match pipe.read(buffer) {
+        Ok(0) => Ok(Chunk::End),
+        Ok(n) => Ok(Chunk::Bytes(buffer.get(..n).unwrap_or(&[]))),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Chunk::Later),
+        Err(e) => Err(e),
+    }
+}
+
+fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+/// A stream's file: grows to the cap; a full disk drops bytes instead of ending the run (RULE-38).
+struct Sink {
+    name: &'static str,
+    file: File,
+    /// Bytes that still fit.
+    room: u64,
+    cap: u64,
+    seen: u64,
+    dropped: u64,
+    error: Option<std::io::Error>,
+}
+
+impl Sink {
+    fn open(name: &'static str, path: &Path, spec: &Spec) -> Result<Self, ChildError> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        let file = file.map_err(|source| opening(path, source))?;
+        let there = file.metadata().map_err(|source| opening(path, source))?.len();
+        let cap = spec.cap_bytes;
+        Ok(Self { name, file, room: cap.saturating_sub(there), cap, seen: 0, dropped: 0, error: None })
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let all = bytes.len() as u64;
+        self.seen += all;
+        let fits = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
+        let (kept, _) = bytes.split_at_checked(fits).unwrap_or((bytes, &[]));
+        match self.file.write_all(kept) {
+            Ok(()) => {
+                self.room -= kept.len() as u64;
+                self.dropped += all - kept.len() as u64;
+            }
+            Err(e) => {
+                self.dropped += all;
+                self.error.get_or_insert(e);
+            }
+        }
+    }
+
+    fn lost(&self) -> Option<String> {
+        let (name, dropped, cap) = (self.name, self.dropped, self.cap);
+        match &self.error {
+            Some(e) => Some(format!("{dropped} bytes of {name} were not written: {e}")),
+            None if dropped > 0 => Some(format!("{dropped} bytes of {name} past the cap of {cap} were dropped")),
+            None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "child_tests.rs"]
+mod tests;

@@ -1,0 +1,215 @@
+//! Supervisors as transient services (RUN-4): `systemd-run`, `systemctl`, by argv, bounded.
+
+use super::{ExecutorError, Start, ask};
+use rustix::process::getuid;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+/// What a manager knows of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitState {
+    /// Unknown to the manager: never started, or ended and collected.
+    Gone,
+    /// Starting, running or stopping: something of it may live.
+    Live,
+    /// Ended, kept by name; with systemd's result.
+    Ended(String),
+}
+
+fn words(user: bool, words: &[&str]) -> Vec<OsString> {
+    user.then_some("--user").into_iter().chain(words.iter().copied()).map(OsString::from).collect()
+}
+
+/// Which manager answers here: root's is the system's, any other's the user's. Gives `user`.
+pub(super) fn manager() -> Result<bool, ExecutorError> {
+    let user = !getuid().is_root();
+    // What sd_booted(3) looks at.
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        return Err(ExecutorError::NoManager { reason: "the machine was not booted with systemd".into() });
+    }
+    if which::which("systemd-run").is_err() {
+        return Err(ExecutorError::NoManager { reason: "systemd-run is not on PATH".into() });
+    }
+    let answer = ask("systemctl", &words(user, &["--no-pager", "--no-ask-password", "show", "--property=Version"]));
+    match answer {
+        Ok(answer) if answer.code == Some(0) => Ok(user),
+        Ok(answer) => Err(ExecutorError::NoManager { reason: answer.reason() }),
+        Err(error) => Err(ExecutorError::NoManager { reason: error.to_string() }),
+    }
+}
+
+/// The service this process runs in, if ending it ends what it started (its KillMode, RUN-4). A service whose KillMode
+/// can't be learned counts as such if systemd started this process.
+pub(super) fn deadly_service() -> Option<String> {
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = enclosing_service(&cgroup)?;
+    let unit = path.rsplit('/').next().unwrap_or(path);
+    let user = path.split('/').any(|part| part.starts_with("user@"));
+    let args = words(user, &["--no-pager", "--no-ask-password", "show", "--property=KillMode", "--value", unit]);
+    let spares = match ask("systemctl", &args) {
+        Ok(answer) if answer.code == Some(0) && !answer.stdout.trim().is_empty() => {
+            matches!(answer.stdout.trim(), "process" | "none")
+        }
+        Ok(_) | Err(_) => std::env::var_os("INVOCATION_ID").is_none(),
+    };
+    (!spares).then(|| unit.to_owned())
+}
+
+/// The path, up to its innermost unit, if that is a service: `/system.slice/orch-tick.service`. A login's or terminal's
+/// scope is none, nor is the user's manager itself.
+pub(super) fn enclosing_service(cgroup: &str) -> Option<&str> {
+    let line = |prefix: &str| cgroup.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path));
+    // The unified tree, or the one systemd keeps for itself beside the old ones; the first may be there and empty.
+    let path = [line("0::"), line(":name=systemd:")].into_iter().flatten().find(|path| *path != "/")?;
+    let mut end = path.len();
+    loop {
+        let upto = path.get(..end)?;
+        let part = upto.rsplit('/').next()?;
+        if part.ends_with(".service") && !part.starts_with("user@") {
+            return Some(upto);
+        }
+        if part.ends_with(".scope") || part.ends_with(".service") {
+            return None;
+        }
+        end = upto.rfind('/')?;
+    }
+}
+
+/// Starts a transient service; returns once its program was executed, or why not.
+pub(super) fn start(start: &Start, user: bool) -> Result<(), ExecutorError> {
+    let unit = &start.unit;
+    let failed = |reason: String| ExecutorError::NotStarted { unit: unit.clone(), reason };
+    let text = environment_file(unit, &start.env)?;
+    // Values stand neither on a command line nor in the unit; the manager has read them when systemd-run returns.
+    let mut file = tempfile::Builder::new().prefix("orch-env-").tempfile().map_err(|e| failed(e.to_string()))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(|e| failed(e.to_string()))?;
+    let answer = ask("systemd-run", &arguments(start, user, file.path()))?;
+    match answer.code {
+        Some(0) => Ok(()),
+        Some(_) | None if exists(&answer.stderr) => Err(ExecutorError::AlreadyRunning { unit: unit.clone() }),
+        Some(_) | None => Err(failed(format!("systemd-run: {}", answer.reason()))),
+    }
+}
+
+fn exists(stderr: &str) -> bool {
+    ["already loaded", "already exists", "has a fragment file"].iter().any(|text| stderr.contains(text))
+}
+
+pub(super) fn arguments(start: &Start, user: bool, env: &std::path::Path) -> Vec<OsString> {
+    let mut args = words(user, &["--quiet", "--no-ask-password", "--collect", "--slice=orch-agents.slice"]);
+    args.push("--service-type=exec".into());
+    args.push(format!("--unit={}.service", start.unit).into());
+    let mut join = |head: &str, tail: &OsStr| {
+        let mut arg = OsString::from(head);
+        arg.push(tail);
+        args.push(arg);
+    };
+    join("--working-directory=", start.cwd.as_os_str());
+    let mut property = |name: &str, value: &OsStr| join(&format!("--property={name}="), value);
+    let mut log = OsString::from("append:");
+    log.push(&start.log);
+    property("StandardInput", OsStr::new("null"));
+    property("StandardOutput", &log);
+    property("StandardError", &log);
+    property("EnvironmentFile", env.as_os_str());
+    property("UMask", OsStr::new("0077"));
+    property("KillMode", OsStr::new("control-group"));
+    let limits = &start.limits;
+    let numbers = [
+        ("TasksMax", limits.tasks_max),
+        ("RuntimeMaxSec", limits.runtime_max_s),
+        ("TimeoutStopSec", limits.stop_timeout_s),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            property(name, OsStr::new(&value.to_string()));
+        }
+    }
+    for (name, value) in [("MemoryMax", &limits.memory_max), ("CPUQuota", &limits.cpu_quota)] {
+        if let Some(value) = value {
+            property(name, OsStr::new(value));
+        }
+    }
+    args.extend(limits.properties.iter().map(|p| OsString::from(format!("--property={p}"))));
+    args.push("--".into());
+    args.extend(start.argv.iter().map(|arg| literal(arg)));
+    args
+}
+
+/// systemd expands variables in a service's arguments; a doubled `$` is one.
+fn literal(arg: &OsStr) -> OsString {
+    let mut bytes = Vec::with_capacity(arg.len());
+    for byte in arg.as_bytes() {
+        bytes.push(*byte);
+        if *byte == b'$' {
+            bytes.push(b'$');
+        }
+    }
+    OsStr::from_bytes(&bytes).to_owned()
+}
+
+/// The environment as systemd.exec(5) reads it from a file. A value it would drop is an error, never a silent loss.
+pub(super) fn environment_file(unit: &str, env: &[(OsString, OsString)]) -> Result<String, ExecutorError> {
+    let mut text = String::new();
+    for (name, value) in env {
+        let bad =
+            |what| ExecutorError::BadValue { unit: unit.to_owned(), what, name: name.to_string_lossy().into_owned() };
+        let plain = name.to_str().filter(|name| {
+            name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+        });
+        let name = plain.ok_or_else(|| bad("the variable name"))?;
+        let held = value.to_str().filter(|v| !v.chars().any(|c| c.is_control() && c != '\t' && c != '\n'));
+        let value = held.ok_or_else(|| bad("the value of"))?;
+        text.push_str(name);
+        text.push_str("=\"");
+        for c in value.chars() {
+            if matches!(c, '"' | '\\' | '$' | '`') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push_str("\"\n");
+    }
+    Ok(text)
+}
+
+/// Stops a unit and everything in it: TERM, its stop time-out, KILL. Returns once it is gone; a unit that is not there
+/// is no fault. Bounded by the unit's `TimeoutStopSec` and the client's own limit: repeat it when it fails.
+pub fn stop_unit(unit: &str, user: bool) -> Result<(), ExecutorError> {
+    let name = format!("{unit}.service");
+    let answer = ask("systemctl", &words(user, &["--no-ask-password", "stop", "--", &name]))?;
+    match unit_state(unit, user)? {
+        UnitState::Gone | UnitState::Ended(_) => Ok(()),
+        UnitState::Live => {
+            Err(ExecutorError::Manager { program: "systemctl", reason: format!("{unit} is live: {}", answer.reason()) })
+        }
+    }
+}
+
+/// What the manager says of a unit.
+pub fn unit_state(unit: &str, user: bool) -> Result<UnitState, ExecutorError> {
+    let name = format!("{unit}.service");
+    let show = ["--no-pager", "--no-ask-password", "show", "--property=LoadState,ActiveState,Result", "--", &name];
+    let answer = ask("systemctl", &words(user, &show))?;
+    if answer.code != Some(0) {
+        return Err(ExecutorError::Manager { program: "systemctl", reason: answer.reason() });
+    }
+    parse_state(&answer.stdout).ok_or_else(|| ExecutorError::Manager {
+        program: "systemctl",
+        reason: format!("it named no ActiveState of {name}"),
+    })
+}
+
+/// `None`: not what `systemctl show` prints.
+pub(super) fn parse_state(show: &str) -> Option<UnitState> {
+    let value = |name: &str| show.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let state = match value("ActiveState")? {
+        "inactive" if value("LoadState") == Some("not-found") => UnitState::Gone,
+        "inactive" | "failed" => UnitState::Ended(value("Result").unwrap_or("unknown").to_owned()),
+        // active, activating, deactivating, reloading, and whatever a later version adds.
+        _ => UnitState::Live,
+    };
+    Some(state)
+}

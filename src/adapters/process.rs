@@ -1,0 +1,332 @@
+//! Processes by identity, never by pid alone (RUN-4): who lives, who descends from whom, who carries a run's mark, and
+//! the end of a whole tree that tries to outlive its run (RULE-19). The kernel's side of `child` and `executor`.
+
+use crate::model::task::Actor;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, child_subreaper, getpid, getsid, pidfd_open, pidfd_send_signal,
+    set_child_subreaper, setsid, test_kill_process, waitpid,
+};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Longest wait for killed processes between two looks for new ones.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Whether an actor is still the process it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Alive,
+    /// Gone, a zombie, its pid used by another process, or of another boot.
+    Dead,
+    /// Could not be read: evidence for neither.
+    Unknown,
+}
+
+/// Processes that outlived KILL and the bound: uninterruptible, of another user, or forking faster than they are seen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} process(es) are still alive after {seconds} s and KILL: pid {}; end them by hand, then repeat the step",
+    left.len(),
+    left.iter().map(|a| a.pid.to_string()).collect::<Vec<_>>().join(", ")
+)]
+pub struct StillAlive {
+    pub left: Vec<Actor>,
+    pub seconds: u64,
+}
+
+/// What is needed of `/proc/<pid>/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    ppid: i32,
+    group: i32,
+    threads: i64,
+    start_ticks: u64,
+}
+
+impl Stat {
+    /// `None`: not the kernel's format. The name in parentheses may itself hold spaces, parentheses and any bytes.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().rposition(|b| *b == b')')?;
+        let rest = std::str::from_utf8(bytes.get(end + 1..)?).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let [state] = fields.first()?.as_bytes() else { return None };
+        // Fields 4, 5, 20 and 22 of proc(5); the state is field 3.
+        Some(Self {
+            state: *state,
+            ppid: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    fn read(pid: i32) -> io::Result<Self> {
+        let bytes = std::fs::read(format!("/proc/{pid}/stat"))?;
+        Self::parse(&bytes).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has not the format of proc(5)"))
+        })
+    }
+
+    /// A process whose first thread ended while others run looks like a zombie, too, and is none.
+    fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+}
+
+/// The kernel's boot id. Fails where `/proc` is not mounted.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// This process. Fails where `/proc` can't be read.
+pub fn me() -> io::Result<Actor> {
+    identify(getpid().as_raw_nonzero().get())
+}
+
+/// The identity of a process, zombie or not. Fails with `NotFound` if there is none of that pid.
+pub fn identify(pid: i32) -> io::Result<Actor> {
+    let stat = Stat::read(pid)?;
+    Ok(Actor { boot_id: boot_id()?, pid, start_ticks: stat.start_ticks })
+}
+
+/// Whether `actor` lives (RUN-4, RULE-20).
+pub fn life(actor: &Actor) -> Life {
+    let Ok(boot) = boot_id() else { return Life::Unknown };
+    if boot != actor.boot_id {
+        return Life::Dead;
+    }
+    let Some(pid) = Pid::from_raw(actor.pid) else { return Life::Dead };
+    match Stat::read(actor.pid) {
+        Ok(stat) if stat.is_zombie() || stat.start_ticks != actor.start_ticks => Life::Dead,
+        Ok(_) => Life::Alive,
+        // A /proc that hides other users' processes says "not found" of living ones.
+        Err(_) if actor.pid > 0 && test_kill_process(pid) == Err(Errno::SRCH) => Life::Dead,
+        Err(_) => Life::Unknown,
+    }
+}
+
+/// Orphans below this process become its children instead of init's (RULE-19). Lasts for the process, isn't inherited.
+///
+/// A subreaper runs one child at a time: [`reap_orphans`] takes every other zombie for an orphan.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(set_child_subreaper(Some(getpid()))?)
+}
+
+/// Makes this process the leader of a session of its own, without a terminal (RUN-4). The first act of a program that
+/// [`super::executor`] started; no harm where it leads one already. Fails if it leads a group of an older session (it
+/// was started by hand), or if a standard stream is still a terminal: closing that would break it.
+pub fn new_session() -> io::Result<()> {
+    if getsid(None)? != getpid() {
+        setsid().map_err(|e| {
+            io::Error::other(format!("no session of its own ({e}): start it through the executor, not by hand"))
+        })?;
+    }
+    let terminal = [
+        ("stdin", rustix::termios::isatty(rustix::stdio::stdin())),
+        ("stdout", rustix::termios::isatty(rustix::stdio::stdout())),
+        ("stderr", rustix::termios::isatty(rustix::stdio::stderr())),
+    ];
+    match terminal.iter().find(|(_, is)| *is) {
+        Some((name, _)) => Err(io::Error::other(format!("{name} is a terminal; redirect it to a file"))),
+        None => Ok(()),
+    }
+}
+
+/// Every living process with `name=value` in the environment it was started with, this one excepted. Processes whose
+/// environment can't be read (another user's) are not among them.
+pub fn marked(name: &str, value: &str) -> Vec<Actor> {
+    let Ok(boot_id) = boot_id() else { return Vec::new() };
+    let wanted = format!("{name}={value}").into_bytes();
+    let own = getpid().as_raw_nonzero().get();
+    let mut found = Vec::new();
+    for pid in pids().filter(|pid| *pid != own) {
+        // The ticks are read on both sides: the environment is then of this very process.
+        let Ok(before) = Stat::read(pid) else { continue };
+        let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
+        if before.is_zombie() || !environ.split(|b| *b == 0).any(|entry| entry == wanted) {
+            continue;
+        }
+        if Stat::read(pid).is_ok_and(|after| after.start_ticks == before.start_ticks) {
+            found.push(Actor { boot_id: boot_id.clone(), pid, start_ticks: before.start_ticks });
+        }
+    }
+    found
+}
+
+/// Every living process below `pid`, at any depth, without `pid` itself.
+pub fn descendants(pid: i32) -> Vec<Actor> {
+    descendants_without(pid, &HashSet::new())
+}
+
+/// As [`descendants`], without the subtrees that begin at `spared`.
+pub(super) fn descendants_without(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
+    let Ok(boot_id) = boot_id() else { return Vec::new() };
+    let mut below: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
+    for child in pids() {
+        if let Ok(stat) = Stat::read(child) {
+            below.entry(stat.ppid).or_default().push((child, stat));
+        }
+    }
+    let mut found = Vec::new();
+    let mut open = vec![pid];
+    while let Some(parent) = open.pop() {
+        for (child, stat) in below.remove(&parent).unwrap_or_default() {
+            if spared.contains(&(child, stat.start_ticks)) {
+                continue;
+            }
+            open.push(child);
+            if !stat.is_zombie() {
+                found.push(Actor { boot_id: boot_id.clone(), pid: child, start_ticks: stat.start_ticks });
+            }
+        }
+    }
+    found
+}
+
+/// Every living process of a process group. Only for a group whose leader is not reaped: another may have its number.
+pub(super) fn group(leader: i32) -> Vec<Actor> {
+    let Ok(boot_id) = boot_id() else { return Vec::new() };
+    pids()
+        .filter_map(|pid| Some((pid, Stat::read(pid).ok()?)))
+        .filter(|(_, stat)| stat.group == leader && !stat.is_zombie())
+        .map(|(pid, stat)| Actor { boot_id: boot_id.clone(), pid, start_ticks: stat.start_ticks })
+        .collect()
+}
+
+/// The direct children of a process, zombies included: pid and start ticks.
+pub(super) fn children(pid: i32) -> HashSet<(i32, u64)> {
+    let stat = |child| Stat::read(child).ok().filter(|stat| stat.ppid == pid);
+    pids().filter_map(|child| Some((child, stat(child)?.start_ticks))).collect()
+}
+
+/// Takes the exit of every zombie child but `spared`, if this process is a subreaper; else does nothing, because then a
+/// zombie may belong to another part of the program that awaits it.
+pub fn reap_orphans(spared: &[i32]) {
+    if !is_subreaper() {
+        return;
+    }
+    let own = getpid().as_raw_nonzero().get();
+    for pid in pids().filter(|pid| !spared.contains(pid)) {
+        if Stat::read(pid).is_ok_and(|stat| stat.ppid == own && stat.is_zombie()) {
+            reap(pid);
+        }
+    }
+}
+
+pub(super) fn is_subreaper() -> bool {
+    matches!(child_subreaper(), Ok(Some(_)))
+}
+
+fn reap(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid > 0)
+}
+
+/// A descriptor of exactly this actor; `None` if it is dead (a zombie included) or can't be told.
+fn handle(actor: &Actor) -> Option<OwnedFd> {
+    let fd = pidfd_open(Pid::from_raw(actor.pid)?, PidfdFlags::empty()).ok()?;
+    // Whoever has the ticks now had the pid when the descriptor was opened, too: ticks are older than the opening.
+    (life(actor) == Life::Alive).then_some(fd)
+}
+
+/// Sends a signal to exactly this actor. False if it is dead or can't be told; fails if the kernel refuses.
+pub fn signal(actor: &Actor, signal: Signal) -> io::Result<bool> {
+    let Some(fd) = handle(actor) else { return Ok(false) };
+    match pidfd_send_signal(&fd, signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Waits until one of the processes ended, at most `bound`; false at the bound. Without any (they can't be told) it
+/// waits a moment, so that its caller does not spin.
+fn wait_for_any(fds: &[OwnedFd], bound: Duration) -> bool {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let bound = if polled.is_empty() { bound.min(Duration::from_millis(10)) } else { bound };
+    matches!(poll(&mut polled, Some(&timespec(bound))), Ok(n) if n > 0)
+}
+
+pub(super) fn timespec(bound: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(bound.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(bound.subsec_nanos()) }
+}
+
+/// Waits until `actor` is dead, at most `bound`; whether it is.
+pub fn await_end(actor: &Actor, bound: Duration) -> bool {
+    if let Some(fd) = handle(actor) {
+        let end = Instant::now() + bound;
+        let one = [fd];
+        while !wait_for_any(&one, end.saturating_duration_since(Instant::now())) && Instant::now() < end {}
+    }
+    life(actor) == Life::Dead
+}
+
+/// Ends every process that `find` gives: TERM, up to `grace` for all of them, KILL, and looks again until none is left,
+/// those forked meanwhile included; zombies of our own are reaped. Fails when some are left after `bound`.
+pub fn end_all(find: &dyn Fn() -> Vec<Actor>, grace: Duration, bound: Duration) -> Result<(), StillAlive> {
+    end_sparing(find, grace, bound, &[])
+}
+
+/// As [`end_all`]; the exits of `unreaped` are left for their owner to take.
+pub(super) fn end_sparing(
+    find: &dyn Fn() -> Vec<Actor>,
+    grace: Duration,
+    bound: Duration,
+    unreaped: &[i32],
+) -> Result<(), StillAlive> {
+    let begun = Instant::now();
+    let mut asked: HashSet<Actor> = HashSet::new();
+    let mut clear = 0;
+    // Two looks in a row: a process may be born behind the eye of one that reads /proc in order.
+    while clear < 2 {
+        let left: Vec<Actor> = find().into_iter().filter(|actor| life(actor) != Life::Dead).collect();
+        for actor in asked.iter().filter(|a| !unreaped.contains(&a.pid) && life(a) == Life::Dead) {
+            reap(actor.pid);
+        }
+        if left.is_empty() {
+            clear += 1;
+            continue;
+        }
+        clear = 0;
+        let spent = begun.elapsed();
+        if spent >= bound {
+            return Err(StillAlive { left, seconds: bound.as_secs() });
+        }
+        let mut wait = LOOK;
+        if spent < grace {
+            for actor in left.iter().filter(|actor| !asked.contains(actor)) {
+                let _ = signal(actor, Signal::TERM);
+                // A stopped one hears TERM only once it goes on.
+                let _ = signal(actor, Signal::CONT);
+            }
+            wait = grace - spent;
+        } else {
+            for actor in &left {
+                let _ = signal(actor, Signal::KILL);
+            }
+        }
+        let fds: Vec<OwnedFd> = left.iter().filter_map(handle).collect();
+        asked.extend(left);
+        wait_for_any(&fds, wait.min(bound - spent));
+    }
+    reap_orphans(unreaped);
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+use super::*;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// A shell that says a line once it is ready.
+fn shell(script: &str, mark: &str) -> (Child, Actor) {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", script])
+        .env("ORCH_TEST_MARK", mark)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), "ready");
+    let actor = identify(i32::try_from(child.id()).unwrap()).unwrap();
+    (child, actor)
+}
+
+fn unique(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
+#[test]
+fn a_name_may_hold_anything() {
+    let tail = "S 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+    for name in ["sh", "a b", "x) R 1 (y", ")))", ""] {
+        let stat = Stat::parse(format!("42 ({name}) {tail}\n").as_bytes()).unwrap();
+        assert_eq!(stat, Stat { state: b'S', ppid: 7, group: 1, threads: 1, start_ticks: 4711 }, "{name}");
+    }
+    let mut bytes = b"42 (\xff\xfe) ".to_vec();
+    bytes.extend_from_slice(tail.as_bytes());
+    assert!(Stat::parse(&bytes).is_some());
+    for broken in ["", "42", "42 (x)", "42 (x) S 7 1", "42 (x) SS 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 0 0 0 0 1"] {
+        assert_eq!(Stat::parse(broken.as_bytes()), None, "{broken}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = Stat::parse(&bytes);
+    }
+}
+
+#[test]
+fn i_am_alive_and_my_likes_are_not() {
+    let own = me().unwrap();
+    assert_eq!(life(&own), Life::Alive);
+    assert_eq!(life(&Actor { start_ticks: own.start_ticks + 1, ..own.clone() }), Life::Dead, "a reused pid");
+    assert_eq!(life(&Actor { boot_id: "another".into(), ..own.clone() }), Life::Dead, "another boot");
+    assert_eq!(life(&Actor { pid: 0, ..own.clone() }), Life::Dead);
+    assert_eq!(life(&Actor { pid: i32::MAX, ..own }), Life::Dead);
+}
+
+#[test]
+fn a_zombie_is_dead_and_only_the_right_process_is_signalled() {
+    let (mut child, actor) = shell("echo ready; exec sleep 600", &unique("zombie"));
+    let stranger = Actor { start_ticks: actor.start_ticks + 1, ..actor.clone() };
+    assert!(!signal(&stranger, Signal::KILL).unwrap());
+    assert_eq!(life(&actor), Life::Alive);
+    assert!(signal(&actor, Signal::KILL).unwrap());
+    assert!(await_end(&actor, Duration::from_secs(20)));
+    // Not awaited yet: it is a zombie.
+    assert!(Stat::read(actor.pid).unwrap().is_zombie());
+    assert_eq!(life(&actor), Life::Dead);
+    assert!(!signal(&actor, Signal::KILL).unwrap());
+    child.wait().unwrap();
+    assert_eq!(life(&actor), Life::Dead);
+}
+
+#[test]
+fn marks_and_descent_are_seen_and_the_tree_ends_whatever_it_ignores() {
+    let mark = unique("tree");
+    // A grandchild in a session of its own; all ignore TERM.
+    let script = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo ready; while :; do sleep 600; done' & wait; wait";
+    let (mut child, actor) = shell(script, &mark);
+    let find = || marked("ORCH_TEST_MARK", &mark);
+    assert!(find().len() >= 2 && find().contains(&actor));
+    assert!(find().iter().all(|a| a.pid != i32::try_from(std::process::id()).unwrap()));
+    let below = descendants(actor.pid);
+    assert!(!below.is_empty() && !below.contains(&actor));
+    assert!(descendants(i32::try_from(std::process::id()).unwrap()).contains(&actor));
+    assert!(marked("ORCH_TEST_MARK", &mark[..mark.len() - 1]).is_empty(), "a prefix of a value is another value");
+
+    end_sparing(&find, Duration::from_millis(200), Duration::from_secs(30), &[actor.pid]).unwrap();
+    assert!(find().is_empty());
+    assert!(below.iter().all(|a| life(a) == Life::Dead));
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "its exit was left for its owner");
+}
+
+#[test]
+fn one_that_heeds_term_is_not_killed_and_a_stopped_one_hears_it() {
+    let mark = unique("polite");
+    let (mut child, actor) = shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done", &mark);
+    assert!(signal(&actor, Signal::STOP).unwrap());
+    let find = || marked("ORCH_TEST_MARK", &mark);
+    end_sparing(&find, Duration::from_secs(30), Duration::from_secs(60), &[actor.pid]).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn what_can_not_end_is_named_at_the_bound() {
+    let own = me().unwrap();
+    // Looks that always give a living process which is never signalled: the grace is longer than the bound.
+    let mark = unique("bound");
+    let (mut child, actor) = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done", &mark);
+    let one = actor.clone();
+    let left = end_all(&move || vec![one.clone()], Duration::from_secs(600), Duration::from_millis(100)).unwrap_err();
+    assert_eq!(left.left, vec![actor.clone()]);
+    assert!(left.to_string().contains(&actor.pid.to_string()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(life(&own), Life::Alive);
+}
+
+#[test]
+fn nothing_to_end_is_no_fault() {
+    end_all(&Vec::new, Duration::ZERO, Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_session_of_its_own_is_made_once_and_not_by_the_leader_of_a_group() {
+    use std::os::unix::process::CommandExt;
+    if let Some(leader) = std::env::var_os("ORCH_TEST_SESSION") {
+        let made = new_session();
+        if leader == "leader" {
+            assert!(made.unwrap_err().to_string().contains("through the executor"));
+        } else {
+            made.unwrap();
+            assert_eq!(getsid(None).unwrap(), getpid());
+            new_session().unwrap();
+        }
+        return;
+    }
+    let name = "adapters::process::tests::a_session_of_its_own_is_made_once_and_not_by_the_leader_of_a_group";
+    for role in ["leader", "member"] {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", name]).env("ORCH_TEST_SESSION", role).stdin(Stdio::null());
+        if role == "leader" {
+            again.process_group(0);
+        }
+        let ended = again.output().unwrap();
+        assert!(ended.status.success(), "{role}: {}", String::from_utf8_lossy(&ended.stdout));
+    }
+}
+
+/// The first thread may end before the others: the process then looks like a zombie and runs on.
+#[test]
+fn threads_without_their_first_are_no_zombie() {
+    let stat = |threads: u32| {
+        let line = format!("9 (x) Z 1 9 9 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 {threads} 0 5 0 0");
+        Stat::parse(line.as_bytes()).unwrap()
+    };
+    assert!(stat(1).is_zombie() && stat(0).is_zombie() && !stat(2).is_zombie());
+}
