@@ -1,0 +1,239 @@
+//! The `claude` runtime (RUN-5, RUN-7c): Claude Code in print mode, stream-json out, isolated from the machine's own
+//! settings and from those of the checked-out repository. Its events are read in `claude_events`.
+
+use super::{Launch, Request, Session, model, plain, quoted};
+use crate::model::outcome::RuntimeKind;
+use std::ffi::OsString;
+use std::path::Path;
+
+pub(super) use super::claude_events::Seen;
+
+/// Whether the Bash tool runs in bubblewrap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    Off,
+    /// Where bubblewrap and socat are installed.
+    #[default]
+    Auto,
+    /// Always: without them the CLI refuses to start.
+    Required,
+}
+
+/// What a runtime of kind `claude` is told in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaudeSettings {
+    /// Name or path.
+    pub program: String,
+    pub permission_mode: String,
+    /// Permission rules, such as `Read` or `Bash(cargo *)`. Tools that none of them names do not exist for the agent.
+    pub allowed_tools: Vec<String>,
+    pub sandbox: Sandbox,
+    /// Put last, as they are.
+    pub extra_args: Vec<String>,
+}
+
+impl Default for ClaudeSettings {
+    fn default() -> Self {
+        Self {
+            program: "claude".to_owned(),
+            permission_mode: DONT_ASK.to_owned(),
+            allowed_tools: ["Read", "Grep", "Glob", "Edit", "Write", "Bash"].map(str::to_owned).to_vec(),
+            sandbox: Sandbox::Auto,
+            extra_args: Vec::new(),
+        }
+    }
+}
+
+const DONT_ASK: &str = "dontAsk";
+const PERMISSION_MODES: [&str; 6] = ["acceptEdits", "auto", "bypassPermissions", "manual", DONT_ASK, "plan"];
+const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
+const ALIASES: [&str; 7] = ["default", "best", "sonnet", "opus", "haiku", "fable", "opusplan"];
+
+/// How often one call of the model is repeated: half a minute of waiting, then the job goes back to the queue, which
+/// waits longer and costs nothing (RUN-7).
+const RETRIES: &str = "6";
+
+/// A full model name or a known alias, with or without the long context.
+fn is_model(name: &str) -> bool {
+    let base = name.strip_suffix("[1m]").unwrap_or(name);
+    let full = base.strip_prefix("claude-").is_some_and(|rest| !rest.is_empty() && plain(base, ".-"));
+    full || ALIASES.contains(&base)
+}
+
+/// A UUID in its usual form: anything else makes the CLI refuse to start.
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    parts.iter().map(|p| p.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+pub(super) fn launch(settings: &ClaudeSettings, request: &Request<'_>) -> Launch {
+    // The CLI's own preconditions: without either of them its sandbox does not start.
+    let sandbox_works = ["bwrap", "socat"].iter().all(|p| which::which(p).is_ok());
+    launch_with(settings, request, sandbox_works)
+}
+
+/// Every value is joined to its flag by `=`: a variadic flag then takes no second word, and no value looks like a flag.
+fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: bool) -> Launch {
+    let mut launch = Launch::default();
+    let notes = &mut launch.notes;
+    let mut argv: Vec<OsString> =
+        [settings.program.as_str(), "-p", "--output-format=stream-json", "--verbose"].map(OsString::from).to_vec();
+    let mut flag = |name: &str, value: &str| argv.push(format!("--{name}={value}").into());
+
+    let mode = settings.permission_mode.as_str();
+    if !PERMISSION_MODES.contains(&mode) {
+        notes.push(format!(
+            "permission mode {} is none of {}; {DONT_ASK} taken",
+            quoted(mode),
+            PERMISSION_MODES.join(", ")
+        ));
+    }
+    flag("permission-mode", if PERMISSION_MODES.contains(&mode) { mode } else { DONT_ASK });
+    flag("tools", &tool_names(&settings.allowed_tools).join(","));
+    if !settings.allowed_tools.is_empty() {
+        flag("allowedTools", &settings.allowed_tools.join(","));
+    }
+    flag("setting-sources", "user");
+    if let Some(sandbox) = sandbox(settings.sandbox, sandbox_works, notes) {
+        flag("settings", &sandbox);
+    }
+
+    launch.model = model(request.model_candidates, is_model, RuntimeKind::Claude, notes);
+    if let Some(model) = &launch.model {
+        flag("model", model);
+    }
+    let fallback = fallback(request.fallback_model, launch.model.as_deref(), notes);
+    if !fallback.is_empty() {
+        flag("fallback-model", &fallback.join(","));
+    }
+    if EFFORTS.contains(&request.effort) {
+        flag("effort", request.effort);
+    } else if !request.effort.is_empty() {
+        notes.push(format!("effort {} is none of {}; left out", quoted(request.effort), EFFORTS.join(", ")));
+    }
+    if let Some(cap) = request.max_cost_usd.filter(|c| c.is_finite() && *c > 0.0) {
+        flag("max-budget-usd", &cap.to_string());
+    }
+    match session(request, notes) {
+        Some(Session::Fresh(id)) => {
+            flag("session-id", id);
+            launch.session = Some(id.to_owned());
+        }
+        Some(Session::Resume(id)) => {
+            flag("resume", id);
+            launch.session = Some(id.to_owned());
+            launch.resumed = true;
+        }
+        None => {}
+    }
+    argv.push("--strict-mcp-config".into());
+    if let Some(rules) = request.trusted_rules {
+        if rules.is_file() {
+            let mut arg = OsString::from("--append-system-prompt-file=");
+            arg.push(rules);
+            argv.push(arg);
+            // Else a resumed conversation keeps the rules that its first run was given.
+            argv.push("--system-prompt-snapshot=off".into());
+        } else {
+            notes.push("the default branch's CLAUDE.md is not where it was put; left out".to_owned());
+        }
+    }
+    argv.extend(settings.extra_args.iter().map(OsString::from));
+    launch.argv = argv;
+    launch.env = environment(request.config_dir);
+    launch
+}
+
+fn environment(config_dir: &Path) -> Vec<(OsString, OsString)> {
+    let set = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+    vec![
+        ("CLAUDE_CONFIG_DIR".into(), config_dir.into()),
+        set("DISABLE_AUTOUPDATER", "1"),
+        set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+        set("CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "1"),
+        set("CLAUDE_CODE_MAX_RETRIES", RETRIES),
+    ]
+}
+
+/// The built-in tools that the rules name, each once. Tools of MCP servers are not built in.
+fn tool_names(rules: &[String]) -> Vec<&str> {
+    let mut names = Vec::new();
+    for rule in rules {
+        let name = rule.split_once('(').map_or(rule.as_str(), |(name, _)| name).trim();
+        if !name.is_empty() && !name.starts_with("mcp__") && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The settings that put Bash into bubblewrap, as JSON on the command line: a file in the configuration folder could
+/// be changed by the agent between two runs, and one that fails validation is silently ignored.
+fn sandbox(wanted: Sandbox, works: bool, notes: &mut Vec<String>) -> Option<String> {
+    let on = match wanted {
+        Sandbox::Off => false,
+        Sandbox::Required => true,
+        Sandbox::Auto => {
+            if !works {
+                notes.push("sandbox: auto, and bubblewrap or socat is not installed: tools run without it".to_owned());
+            }
+            works
+        }
+    };
+    on.then(|| {
+        serde_json::json!({"sandbox": {
+            "enabled": true,
+            "failIfUnavailable": true,
+            "allowUnsandboxedCommands": false,
+            "autoAllowBashIfSandboxed": false,
+        }})
+        .to_string()
+    })
+}
+
+/// The valid names of the fallback list. The main model as its own fallback is refused by the CLI.
+fn fallback<'a>(list: &'a str, main: Option<&str>, notes: &mut Vec<String>) -> Vec<&'a str> {
+    let mut kept = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+        if !is_model(name) {
+            notes.push(format!("fallback model name {} is not valid for claude, left out", quoted(name)));
+        } else if main == Some(name) {
+            notes.push(format!("fallback model {name} is the main model, left out"));
+        } else if !kept.contains(&name) {
+            kept.push(name);
+        }
+    }
+    kept
+}
+
+/// An id that is in use can't begin a conversation, and an unknown one can't be resumed: either ends the CLI at once.
+fn session<'a>(request: &Request<'a>, notes: &mut Vec<String>) -> Option<Session<'a>> {
+    let (id, wanted) = match request.session? {
+        Session::Fresh(id) => (id, false),
+        Session::Resume(id) => (id, true),
+    };
+    if !is_uuid(id) {
+        notes.push(format!("session {} is no UUID; the CLI chooses one", quoted(id)));
+        return None;
+    }
+    let kept = has_transcript(request.config_dir, id);
+    if kept != wanted {
+        notes.push(if kept {
+            format!("session {id} has begun before; resumed")
+        } else {
+            format!("session {id} is not in the configuration folder; begun anew")
+        });
+    }
+    Some(if kept { Session::Resume(id) } else { Session::Fresh(id) })
+}
+
+/// Transcripts are `projects/<working folder with dashes>/<session>.jsonl`; a resume works from any folder.
+fn has_transcript(config_dir: &Path, id: &str) -> bool {
+    let Ok(projects) = std::fs::read_dir(config_dir.join("projects")) else { return false };
+    let name = format!("{id}.jsonl");
+    projects.flatten().any(|project| project.path().join(&name).is_file())
+}
+
+#[cfg(test)]
+#[path = "claude_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! The programs that work an agent's stage (RUN-5): how each is started, and what its stdout means. One enum and one
+//! contract; starting, watching and ending the process is the supervisor's.
+//!
+//! Nothing invalid reaches a command line, and nothing here can fail a run (RUN-6): what does not fit is left out, and
+//! `Launch::notes` says so.
+
+mod claude;
+mod claude_events;
+mod command;
+mod events;
+mod presets;
+
+use crate::model::outcome::RuntimeKind;
+use crate::model::stage::Agent;
+pub use claude::{ClaudeSettings, Sandbox};
+pub use command::CommandSettings;
+pub use events::{Exit, Live, Reader};
+pub use presets::{PresetKind, PresetSettings};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// A configured runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    Claude(ClaudeSettings),
+    Command(CommandSettings),
+    Preset(PresetKind, PresetSettings),
+}
+
+/// Which conversation a run belongs to. Ids are UUIDs for claude; presets name their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session<'a> {
+    /// A new one, to get this id where the runtime lets us choose it.
+    Fresh(&'a str),
+    /// The one of an earlier run of the same task and stage.
+    Resume(&'a str),
+}
+
+/// What one run asks of its runtime.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub agent: Agent,
+    /// The cascade of RUN-6, best first; empty texts are levels that say nothing.
+    pub model_candidates: &'a [String],
+    /// One name, or several with commas; may be empty.
+    pub fallback_model: &'a str,
+    /// May be empty.
+    pub effort: &'a str,
+    /// The run's cap in US dollars; `None` or 0: none.
+    pub max_cost_usd: Option<f64>,
+    /// The runtime's own configuration folder, per task and stage (RULE-26). It must exist.
+    pub config_dir: &'a Path,
+    pub session: Option<Session<'a>>,
+    /// A file with the default branch's CLAUDE.md, to append to the system prompt (RUN-7c).
+    pub trusted_rules: Option<&'a Path>,
+    pub worktree: &'a Path,
+}
+
+/// How to start it: the prompt goes to stdin, the working folder is the worktree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// Program first.
+    pub argv: Vec<OsString>,
+    /// The runtime's own additions. The `env` of the configuration goes on top.
+    pub env: Vec<(OsString, OsString)>,
+    /// The conversation's id, where it is known beforehand.
+    pub session: Option<String>,
+    /// Whether `session` continues an earlier run: only then `reader` is given that session's total.
+    pub resumed: bool,
+    /// The model asked for; `None`: the runtime's own default.
+    pub model: Option<String>,
+    /// What was left out and why; for the log.
+    pub notes: Vec<String>,
+}
+
+impl Runtime {
+    pub fn kind(&self) -> RuntimeKind {
+        match self {
+            Self::Claude(_) => RuntimeKind::Claude,
+            Self::Command(_) => RuntimeKind::Command,
+            Self::Preset(preset, _) => preset.kind(),
+        }
+    }
+
+    /// The command line and environment of one run. Looks for files and programs; writes nothing, can't fail.
+    pub fn launch(&self, request: &Request<'_>) -> Launch {
+        match self {
+            Self::Claude(settings) => claude::launch(settings, request),
+            Self::Command(settings) => command::launch(settings, request),
+            Self::Preset(preset, settings) => presets::launch(*preset, settings, request),
+        }
+    }
+
+    /// Reads that run's stdout. `resumed_total_micros`: what the resumed session had cost before (`Launch::resumed`).
+    pub fn reader(&self, resumed_total_micros: Option<i64>) -> Reader {
+        Reader::new(match self {
+            Self::Claude(_) => events::State::Claude(Box::new(claude::Seen::new(resumed_total_micros))),
+            Self::Command(_) => events::State::Command(command::Seen::default()),
+            Self::Preset(preset, _) => events::State::Preset(presets::Seen::new(*preset)),
+        })
+    }
+}
+
+/// The first candidate that has the runtime's shape (RUN-6); the others are noted.
+fn model(
+    candidates: &[String],
+    fits: impl Fn(&str) -> bool,
+    runtime: RuntimeKind,
+    notes: &mut Vec<String>,
+) -> Option<String> {
+    for name in candidates.iter().map(|c| c.trim()).filter(|c| !c.is_empty()) {
+        if fits(name) {
+            return Some(name.to_owned());
+        }
+        notes.push(format!("model name {} is not valid for {runtime}, next level taken", quoted(name)));
+    }
+    None
+}
+
+/// A foreign text for a note.
+fn quoted(text: &str) -> String {
+    format!("{:?}", events::cut(text, 80))
+}
+
+/// Letters, digits and some signs, beginning with a letter or digit: nothing that a command line could take for a flag.
+fn plain(name: &str, signs: &str) -> bool {
+    name.len() <= 128
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+}

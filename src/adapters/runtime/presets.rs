@@ -1,0 +1,272 @@
+//! Further agent CLIs over the same seam (RUN-5), kept thin: Codex, Gemini, OpenCode.
+//!
+//! None of them has a cost cap or a fallback model, and only OpenCode says what it cost.
+
+use super::events::{Exit, Live, count, ended, micros, object, plus, text};
+use super::{Launch, Request, Session, model, plain, quoted};
+use crate::model::outcome::{Kind, Outcome, RuntimeKind};
+use serde_json::Value;
+use std::ffi::OsString;
+
+/// Which CLI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PresetKind {
+    Codex,
+    Gemini,
+    OpenCode,
+}
+
+impl PresetKind {
+    pub fn kind(self) -> RuntimeKind {
+        match self {
+            Self::Codex => RuntimeKind::Codex,
+            Self::Gemini => RuntimeKind::Gemini,
+            Self::OpenCode => RuntimeKind::OpenCode,
+        }
+    }
+
+    fn is_model(self, name: &str) -> bool {
+        match self {
+            Self::Codex => plain(name, ".-_:"),
+            Self::Gemini => plain(name, ".-"),
+            Self::OpenCode => name.split_once('/').is_some_and(|(p, m)| plain(p, ".-_") && plain(m, ".-_:/")),
+        }
+    }
+}
+
+/// What a preset is told in the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PresetSettings {
+    /// Name or path; empty: the CLI's usual name.
+    pub program: String,
+    /// Put after our own flags, as they are.
+    pub extra_args: Vec<String>,
+}
+
+pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Request<'_>) -> Launch {
+    let mut launch = Launch::default();
+    launch.model = model(request.model_candidates, |n| preset.is_model(n), preset.kind(), &mut launch.notes);
+    let usual = preset.kind().as_str();
+    let mut argv: Vec<OsString> = vec![if settings.program.is_empty() { usual } else { &settings.program }.into()];
+    let resume = match request.session {
+        // Ids of their own making, known only from their events.
+        Some(Session::Fresh(_)) | None => None,
+        Some(Session::Resume(id)) if plain(id, "-_") => Some(id),
+        Some(Session::Resume(id)) => {
+            launch.notes.push(format!("session {} is not one of {usual}; begun anew", quoted(id)));
+            None
+        }
+    };
+    launch.session = resume.map(str::to_owned);
+    launch.resumed = resume.is_some();
+    for (set, what) in [
+        (!request.effort.is_empty(), "effort"),
+        (!request.fallback_model.is_empty(), "fallback model"),
+        (request.max_cost_usd.is_some_and(|c| c > 0.0), "cost cap of its own"),
+        (request.trusted_rules.is_some(), "file of rules besides the prompt"),
+    ] {
+        if set {
+            launch.notes.push(format!("{usual} takes no {what}; left out"));
+        }
+    }
+    let mut add = |parts: &[&str]| argv.extend(parts.iter().map(OsString::from));
+    match preset {
+        PresetKind::Codex => add(&["exec", "--json", "-s", "workspace-write", "--skip-git-repo-check", "-C"]),
+        PresetKind::Gemini => add(&["-o", "stream-json", "--approval-mode", "yolo", "--skip-trust"]),
+        PresetKind::OpenCode => add(&["run", "--format", "json", "--dir"]),
+    }
+    match preset {
+        PresetKind::Codex | PresetKind::OpenCode => argv.push(request.worktree.into()),
+        PresetKind::Gemini => {}
+    }
+    let mut add = |parts: &[&str]| argv.extend(parts.iter().map(OsString::from));
+    if let Some(model) = &launch.model {
+        add(&["-m", model]);
+    }
+    add(&settings.extra_args.iter().map(String::as_str).collect::<Vec<_>>());
+    match (preset, resume) {
+        (PresetKind::Codex, Some(id)) => add(&["resume", id, "-"]),
+        (PresetKind::Codex, None) => add(&["-"]),
+        (PresetKind::Gemini, Some(id)) => add(&["-r", id, "-p", FOLLOW]),
+        // stdin is put before this text, which must not be empty.
+        (PresetKind::Gemini, None) => add(&["-p", FOLLOW]),
+        (PresetKind::OpenCode, Some(id)) => add(&["-s", id]),
+        (PresetKind::OpenCode, None) => {}
+    }
+    launch.argv = argv;
+    launch.env = match preset {
+        PresetKind::Codex => vec![("CODEX_HOME".into(), request.config_dir.into())],
+        PresetKind::Gemini => Vec::new(),
+        PresetKind::OpenCode => vec![("XDG_DATA_HOME".into(), request.config_dir.into())],
+    };
+    launch
+}
+
+const FOLLOW: &str = "Follow the instructions above.";
+
+/// What the stream has said.
+#[derive(Debug)]
+pub(super) struct Seen {
+    preset: PresetKind,
+    session: Option<String>,
+    model: Option<String>,
+    cost_micros: Option<i64>,
+    tokens_in: Option<i64>,
+    tokens_out: Option<i64>,
+    turns: i64,
+    /// The event that ends a turn well was seen, after the last error.
+    well: bool,
+    error: Option<String>,
+    text: Option<String>,
+}
+
+impl Seen {
+    pub fn new(preset: PresetKind) -> Self {
+        Self {
+            preset,
+            session: None,
+            model: None,
+            cost_micros: None,
+            tokens_in: None,
+            tokens_out: None,
+            turns: 0,
+            well: false,
+            error: None,
+            text: None,
+        }
+    }
+
+    pub fn line(&mut self, line: &[u8]) {
+        let Some(event) = object(line) else { return };
+        match self.preset {
+            PresetKind::Codex => self.codex(&event),
+            PresetKind::Gemini => self.gemini(&event),
+            PresetKind::OpenCode => self.opencode(&event),
+        }
+    }
+
+    fn add(&mut self, input: Option<i64>, output: Option<i64>) {
+        self.tokens_in = plus(self.tokens_in, input);
+        self.tokens_out = plus(self.tokens_out, output);
+    }
+
+    fn codex(&mut self, event: &Value) {
+        match text(event, "type").unwrap_or("") {
+            "thread.started" => self.session = text(event, "thread_id").map(str::to_owned),
+            "turn.started" => self.well = false,
+            "turn.completed" => {
+                self.well = true;
+                self.turns += 1;
+                if let Some(usage) = event.get("usage") {
+                    // Cached ones are part of the input.
+                    self.add(count(usage, "input_tokens"), count(usage, "output_tokens"));
+                }
+            }
+            "turn.failed" => {
+                self.well = false;
+                self.error = event.get("error").and_then(|e| text(e, "message")).map(str::to_owned);
+            }
+            "item.completed" => {
+                let Some(item) = event.get("item") else { return };
+                // An item of type error may be harmless: the turn's end says.
+                if text(item, "type") == Some("agent_message") {
+                    self.text = text(item, "text").map(str::to_owned);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gemini(&mut self, event: &Value) {
+        match text(event, "type").unwrap_or("") {
+            "init" => {
+                self.session = text(event, "session_id").map(str::to_owned);
+                self.model = text(event, "model").map(str::to_owned);
+            }
+            "message" if text(event, "role") != Some("user") => {
+                let said = text(event, "content").unwrap_or("");
+                let delta = event.get("delta") == Some(&Value::Bool(true));
+                match &mut self.text {
+                    Some(so_far) if delta && so_far.len() < 64 << 10 => so_far.push_str(said),
+                    Some(_) if delta => {}
+                    other => *other = Some(said.to_owned()),
+                }
+            }
+            "error" => self.error = message(event).or(self.error.take()),
+            "result" => {
+                self.well = text(event, "status").is_none_or(|s| s == "success");
+                self.turns += 1;
+                if !self.well {
+                    self.error = event.get("error").and_then(message).or(self.error.take());
+                }
+                if let Some(stats) = event.get("stats") {
+                    self.add(count(stats, "input_tokens"), count(stats, "output_tokens"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn opencode(&mut self, event: &Value) {
+        if self.session.is_none() {
+            self.session = text(event, "sessionID").map(str::to_owned);
+        }
+        let part = event.get("part");
+        match text(event, "type").unwrap_or("") {
+            "step_finish" => {
+                self.well = true;
+                self.turns += 1;
+                let Some(part) = part else { return };
+                self.cost_micros = plus(self.cost_micros, micros(part.get("cost").and_then(Value::as_f64)));
+                if let Some(tokens) = part.get("tokens") {
+                    let cache = tokens.get("cache");
+                    let cached = plus(cache.and_then(|c| count(c, "read")), cache.and_then(|c| count(c, "write")));
+                    self.add(
+                        plus(count(tokens, "input"), cached),
+                        plus(count(tokens, "output"), count(tokens, "reasoning")),
+                    );
+                }
+            }
+            "text" => self.text = part.and_then(|p| text(p, "text")).map(str::to_owned),
+            "error" => self.error = event.get("error").and_then(message).or(Some("an error event".to_owned())),
+            _ => {}
+        }
+    }
+
+    pub fn live(&self) -> Live {
+        Live { cost_micros: self.cost_micros, tokens_in: self.tokens_in, tokens_out: self.tokens_out }
+    }
+
+    pub fn finish(self, exit: Exit<'_>, stderr_tail: &str) -> Outcome {
+        let (kind, why) = match (ended(exit, stderr_tail), &self.error) {
+            (Some((Kind::Failed, _)), Some(error)) => (Kind::Failed, error.clone()),
+            (Some(bad), _) => bad,
+            // Any error event is a failure there, whatever the exit code.
+            (None, Some(error)) if self.preset == PresetKind::OpenCode => (Kind::Failed, error.clone()),
+            (None, _) if self.well => (Kind::Ended, "completed".to_owned()),
+            (None, Some(error)) => (Kind::Failed, error.clone()),
+            (None, None) => (Kind::Failed, "exit code 0 without the event that ends a turn".to_owned()),
+        };
+        Outcome {
+            cost_micros: self.cost_micros,
+            tokens_in: self.tokens_in,
+            tokens_out: self.tokens_out,
+            turns: (self.turns > 0).then_some(self.turns),
+            model: self.model,
+            session: self.session,
+            text: self.text,
+            ..Outcome::bare(kind, why)
+        }
+    }
+}
+
+/// The words of an error, which stand in one of several places.
+fn message(error: &Value) -> Option<String> {
+    let inner = error.get("data").and_then(|d| text(d, "message"));
+    let said = text(error, "message").or(inner).or_else(|| text(error, "name")).or_else(|| error.as_str());
+    said.map(str::to_owned)
+}
+
+#[cfg(test)]
+#[path = "presets_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! What an agent's runtime did, as its adapter read it (RUN-5, RUN-7). `decide` turns it into the job's next state.
+
+use super::stage::words;
+use serde::{Deserialize, Serialize};
+
+words! {
+    /// The programs that can work an agent's stage; `kind` of a runtime in the configuration.
+    RuntimeKind {
+        Claude = "claude",
+        Command = "command",
+        Codex = "codex",
+        Gemini = "gemini",
+        OpenCode = "opencode",
+    }
+}
+
+/// How a run ended. Only `Ended` makes its artefacts evidence (RULE-3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Kind {
+    /// Well, by the rule of its runtime. The gate alone says whether the work is done.
+    Ended,
+    /// For its own reasons: an error, a turn limit, a wrong command line, a missing login.
+    Failed,
+    /// The account's window is used up: spends no attempt (RUN-7). `until_ms`: wall time of the reset, if given.
+    UsageLimit { until_ms: Option<i64> },
+    /// The service is overloaded, broken or out of reach: spends no attempt (RUN-7).
+    Overloaded { until_ms: Option<i64> },
+    /// From outside: by a limit of ours, a stop, or a signal of somebody else.
+    Killed,
+}
+
+impl Kind {
+    /// Whether the run spends no attempt and its credential goes into cool-down (RUN-7).
+    pub fn is_limit(self) -> bool {
+        match self {
+            Self::UsageLimit { .. } | Self::Overloaded { .. } => true,
+            Self::Ended | Self::Failed | Self::Killed => false,
+        }
+    }
+
+    /// When the limit is lifted (wall time), if there is one and the runtime said so.
+    pub fn until_ms(self) -> Option<i64> {
+        match self {
+            Self::UsageLimit { until_ms } | Self::Overloaded { until_ms } => until_ms,
+            Self::Ended | Self::Failed | Self::Killed => None,
+        }
+    }
+}
+
+/// The whole account of one run. Everything the runtime did not say is `None`, never zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// For people and for the next prompt; one line.
+    pub why: String,
+    /// What this run cost, in millionths of a US dollar; `None`: unknown (RULE-25 then books the cap).
+    pub cost_micros: Option<i64>,
+    /// Tokens read, those from and into caches included.
+    pub tokens_in: Option<i64>,
+    pub tokens_out: Option<i64>,
+    pub turns: Option<i64>,
+    /// The model that did the work, as the runtime names it.
+    pub model: Option<String>,
+    pub session: Option<String>,
+    /// What the session has cost so far: what the next resume of it compares with.
+    pub session_total_micros: Option<i64>,
+    /// Tool calls that were not permitted, shortened.
+    pub denials: Vec<String>,
+    /// The agent's last words, shortened.
+    pub text: Option<String>,
+}
+
+impl Outcome {
+    /// An outcome of which nothing but its end is known.
+    pub fn bare(kind: Kind, why: impl Into<String>) -> Self {
+        Self {
+            kind,
+            why: why.into(),
+            cost_micros: None,
+            tokens_in: None,
+            tokens_out: None,
+            turns: None,
+            model: None,
+            session: None,
+            session_total_micros: None,
+            denials: Vec::new(),
+            text: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_what_was_said() {
+        let all = [
+            Kind::Ended,
+            Kind::Failed,
+            Kind::Killed,
+            Kind::UsageLimit { until_ms: Some(7) },
+            Kind::Overloaded { until_ms: None },
+        ];
+        for kind in all {
+            let told = Outcome { tokens_in: Some(3), ..Outcome::bare(kind, "why") };
+            let row = serde_json::to_string(&told).unwrap();
+            assert_eq!(serde_json::from_str::<Outcome>(&row).unwrap(), told, "{row}");
+        }
+        let row = serde_json::to_value(Outcome::bare(Kind::UsageLimit { until_ms: Some(7) }, "x")).unwrap();
+        assert_eq!((&row["kind"], &row["until_ms"]), (&"usage_limit".into(), &7.into()));
+    }
+}
