@@ -1,6 +1,6 @@
 //! The forge that is none: a bare repository. Pull requests are the engine's rows; what is done here is landing.
 
-use super::{ForgeError, MergeOutcome};
+use super::{ForgeError, ForgeVersion, MergeOutcome, Product, PullRequest, PullState, RepoInfo};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, Person, PushOutcome};
 use crate::model::ids::Sha;
@@ -40,7 +40,9 @@ impl LocalForge {
             return Ok(outcome);
         }
         match mirror.land(default_branch, &commit, expected_base)? {
-            PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(MergeOutcome::Merged { commit }),
+            PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => {
+                Ok(MergeOutcome::Merged { commit, pull_open: false })
+            }
             PushOutcome::Rejected { reason, moved } => Ok(match self.found(mirror, landing, Some(&commit))? {
                 Some(outcome) => outcome,
                 None if moved => MergeOutcome::NotYet { reason },
@@ -64,13 +66,43 @@ impl LocalForge {
         if let Some(commit) = commit
             && mirror.is_ancestor(commit, &tip)?
         {
-            return Ok(Some(MergeOutcome::Merged { commit: commit.clone() }));
+            return Ok(Some(MergeOutcome::Merged { commit: commit.clone(), pull_open: false }));
         }
         let tree = mirror.tree_of(landing.head)?;
         Ok(Some(match mirror.landed(landing.expected_base, &tip, &tree)? {
-            Some(commit) => MergeOutcome::Merged { commit },
+            Some(commit) => MergeOutcome::Merged { commit, pull_open: false },
             None => MergeOutcome::BaseMoved,
         }))
+    }
+}
+
+/// What stands for a pull request where the engine keeps them: open, number 0.
+pub(super) fn pull(head: &str, base: &str) -> PullRequest {
+    PullRequest {
+        number: 0,
+        url: String::new(),
+        state: PullState::Open,
+        head: head.to_owned(),
+        head_sha: None,
+        base: base.to_owned(),
+        merged: false,
+        merge_commit: None,
+    }
+}
+
+/// This program is the forge; a landing is a compare-and-swap on the tested base.
+pub(super) fn version() -> ForgeVersion {
+    ForgeVersion { product: Product::Local, version: env!("CARGO_PKG_VERSION").to_owned(), guards_head: true }
+}
+
+pub(super) fn repository() -> RepoInfo {
+    RepoInfo {
+        full_name: String::new(),
+        default_branch: String::new(),
+        archived: false,
+        may_push: None,
+        admin: None,
+        method_enabled: Some(true),
     }
 }
 

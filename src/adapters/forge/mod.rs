@@ -1,10 +1,15 @@
-//! Forges: where pull requests live and merges are asked for. `Forge` is the edge where the kinds differ; the types here
-//! are common to all of them.
+//! Forges: where pull requests live and merges are asked for. `Forge` is the edge where the kinds differ, so that no
+//! caller has to: every call has an answer on every forge. The types here are common to all of them.
 
+pub mod gitea;
 pub mod local;
 
 pub use crate::model::ci::{CommitStatus, StatusState};
+pub use gitea::{Gitea, MergeVia, Place};
+pub use local::{Landing, LocalForge};
 
+use crate::adapters::git::Mirror;
+use crate::adapters::http::{Class, HttpError};
 use crate::model::ids::Sha;
 use crate::model::stage::words;
 
@@ -12,7 +17,9 @@ use crate::model::stage::words;
 #[derive(Debug, Clone)]
 pub enum Forge {
     /// A bare repository without a server: pull requests are rows that the engine keeps.
-    Local(local::LocalForge),
+    Local(LocalForge),
+    /// Gitea or Forgejo.
+    Gitea(Box<Gitea>),
 }
 
 words! {
@@ -23,44 +30,116 @@ words! {
 /// A pull request as last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
-    pub number: u64,
-    /// Empty on the local forge.
+    /// 0 on the local forge.
+    pub number: i64,
+    /// For people. Empty on the local forge.
     pub url: String,
     pub state: PullState,
-    /// The branch's name, kept by the forge even when the branch is gone.
+    /// The branch's name, kept by the forge even when the branch is gone. Empty: not known (local forge).
     pub head: String,
+    /// `None`: the branch is gone, or the local forge.
     pub head_sha: Option<Sha>,
+    /// Empty: not known (local forge).
     pub base: String,
     pub merged: bool,
+    /// Set only if `merged`.
     pub merge_commit: Option<Sha>,
 }
 
 /// What asking for a merge led to, after reading back (SHIP-5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MergeOutcome {
-    /// Landed as this commit, now or by an earlier call.
-    Merged {
-        commit: Sha,
-    },
-    /// The base is not where it was tested, and the tested tree has not landed.
+    /// The tested tree landed as this commit (RULE-5), now or by an earlier call. `pull_open`: the forge still shows the
+    /// pull request as open, or could not be asked; nothing is to be merged again, [`Forge::close_pull`] tidies.
+    Merged { commit: Sha, pull_open: bool },
+    /// The pull request is merged, and no commit has the tested tree: something untested is on the base (freeze).
+    Untested { commit: Option<Sha> },
+    /// The base is not where it was tested, and neither the tested tree nor the pull request has landed.
     BaseMoved,
-    /// The head is not the one that was checked.
+    /// The head is not the one that was checked: back to gating.
     HeadMoved,
-    Conflict {
-        paths: Vec<String>,
-    },
-    /// Not now (the forge still computes): look later.
-    NotYet {
-        reason: String,
-    },
-    /// The forge does not want it (protection, rights, hook).
-    Refused {
-        reason: String,
-    },
+    /// `paths` may be empty where the forge sees a conflict that git does not.
+    Conflict { paths: Vec<String> },
+    /// Not landed, base unchanged, and the forge asks to come again (it still computes): look later, a bounded number
+    /// of times.
+    NotYet { reason: String },
+    /// The forge does not want it (protection, rights, hook, draft): a person's matter.
+    Refused { reason: String },
+    /// The pull request is closed or gone, or its branch is, by another hand (RULE-31).
+    Withdrawn { reason: String },
+}
+
+/// What became of a comment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommentOutcome {
+    Posted,
+    /// A comment with this marker stood there.
+    Present,
+    /// The local forge has none.
+    NoForge,
+}
+
+/// What guards a branch, as far as the token may see it. Read only, for `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Protection {
+    pub protected: bool,
+    /// Whether the token's own account may get past the protection (a direct push, or an administrator's override);
+    /// `None`: can't be told.
+    pub our_token_exempt: Option<bool>,
+    /// Names or globs of the statuses the forge itself asks for.
+    pub required_contexts: Vec<String>,
+    pub required_approvals: u64,
+    /// Whether the account may merge into the branch; `None`: not told.
+    pub may_merge: Option<bool>,
+    /// Whether the account may push to the branch; `None`: not told.
+    pub may_push: Option<bool>,
+    /// The rule's name; empty: none, or not told.
+    pub rule: String,
+}
+
+/// Whose token it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    /// Empty on the local forge.
+    pub login: String,
+    /// Of the whole server.
+    pub admin: bool,
+}
+
+words! {
+    /// What runs the forge.
+    Product { Local = "local", Gitea = "gitea", Forgejo = "forgejo" }
+}
+
+/// What a probe of the server told (for `doctor`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgeVersion {
+    pub product: Product,
+    /// As the server writes it; on the local forge this program's.
+    pub version: String,
+    /// Whether a merge with another head than the checked one is refused by the server itself (Gitea 1.17 and later).
+    /// Without it a push between `orch`'s last look and the merge lands untested, and is only found out afterwards.
+    pub guards_head: bool,
+}
+
+/// The repository as the token sees it (for `doctor`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepoInfo {
+    /// `owner/name` as the server writes it; empty on the local forge.
+    pub full_name: String,
+    /// Empty: not told.
+    pub default_branch: String,
+    /// Nothing can be written there.
+    pub archived: bool,
+    /// `None`: not told.
+    pub may_push: Option<bool>,
+    pub admin: Option<bool>,
+    /// Whether the configured merge method is enabled; `None`: not told.
+    pub method_enabled: Option<bool>,
 }
 
 /// The classes that policy tells apart (services §0.6). No text holds a credential.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
     #[error("the forge does not accept the account: {0}")]
     Auth(String),
@@ -72,12 +151,146 @@ pub enum ForgeError {
     /// A mistake in configuration or in `orch`.
     #[error("the forge calls the request invalid: {0}")]
     Invalid(String),
-    /// `retry_after_s`: seconds the service asks to wait, where it said so.
+    /// `retry_after_s`: seconds the service asks to wait, where it said so. The caller stores it.
     #[error("the forge asks to wait: {reason}")]
     Throttled { reason: String, retry_after_s: Option<u64> },
     #[error("the forge does not answer: {0}")]
     Transient(String),
-    /// A write whose answer is lost: read before repeating.
+    /// A write whose answer is lost: read before repeating. Every write of [`Forge`] reads first, so that the same
+    /// call may be made again.
     #[error("the outcome is unknown: {0}")]
     UnknownOutcome(String),
+}
+
+type Result<T> = std::result::Result<T, ForgeError>;
+
+impl Forge {
+    /// Whether pull requests live on a server. Only for words to people: every call below has an answer on both.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Gitea(_) => true,
+        }
+    }
+
+    /// The open pull request of `head` into `base`: found, or made with this title and body. Safe to repeat after any
+    /// error. `NotFound`: a branch is missing. `Invalid`: nothing to merge.
+    pub fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
+        match self {
+            Self::Local(_) => Ok(local::pull(head, base)),
+            Self::Gitea(g) => g.open_pull(head, base, title, body),
+        }
+    }
+
+    /// The open pull request of `head` into `base`. The local forge keeps none.
+    pub fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
+        match self {
+            Self::Local(_) => Ok(None),
+            Self::Gitea(g) => g.find_pull(head, base),
+        }
+    }
+
+    /// A pull request by number; `None` only where the repository can be read and has none. On the local forge always
+    /// an open one.
+    pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
+        match self {
+            Self::Local(_) => Ok(Some(local::pull("", ""))),
+            Self::Gitea(g) => g.pull(number),
+        }
+    }
+
+    /// Closes a pull request without merging; one that is closed, merged or gone is as good.
+    pub fn close_pull(&self, number: i64) -> Result<()> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Gitea(g) => g.close_pull(number),
+        }
+    }
+
+    /// Lands `landing.head` if it and the base are what was tested, and reads back after any answer. What landed before
+    /// (by a call that was cut, or by hand) is found and never merged again, so that the call may be repeated after any
+    /// error. `number` is not used on the local forge.
+    pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
+        match self {
+            Self::Local(f) => f.merge(mirror, landing),
+            Self::Gitea(g) => g.merge(mirror, number, landing),
+        }
+    }
+
+    /// Every status of exactly this commit, raw, in no order; `decide::gates::ci::roll_up` takes the newest of each
+    /// context. Empty on the local forge, where CI is a command.
+    pub fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
+        match self {
+            Self::Local(_) => Ok(Vec::new()),
+            Self::Gitea(g) => g.statuses(sha),
+        }
+    }
+
+    /// Posts a status, unless the newest of its context says the same; gives whether it was posted. `Unknown` and
+    /// `Skipped` can't be posted (`Invalid`). Nothing happens on the local forge.
+    pub fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
+        match self {
+            Self::Local(_) => Ok(false),
+            Self::Gitea(g) => g.post_status(sha, context, state, description),
+        }
+    }
+
+    /// Comments once per `marker` (a task id with a word, such as `17/review`; hidden in the comment's first line).
+    pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
+        match self {
+            Self::Local(_) => Ok(CommentOutcome::NoForge),
+            Self::Gitea(g) => g.comment_once(number, marker, body),
+        }
+    }
+
+    /// What guards a branch. Nothing is ever changed.
+    pub fn protection(&self, branch: &str) -> Result<Protection> {
+        match self {
+            Self::Local(_) => Ok(Protection::default()),
+            Self::Gitea(g) => g.protection(branch),
+        }
+    }
+
+    /// Whose token it is.
+    pub fn user(&self) -> Result<Account> {
+        match self {
+            Self::Local(_) => Ok(Account::default()),
+            Self::Gitea(g) => g.user(),
+        }
+    }
+
+    /// What runs the forge, and whether it guards the head.
+    pub fn version(&self) -> Result<ForgeVersion> {
+        match self {
+            Self::Local(_) => Ok(local::version()),
+            Self::Gitea(g) => g.version(),
+        }
+    }
+
+    /// The repository as the token sees it.
+    pub fn repository(&self) -> Result<RepoInfo> {
+        match self {
+            Self::Local(_) => Ok(local::repository()),
+            Self::Gitea(g) => g.repository(),
+        }
+    }
+}
+
+impl From<HttpError> for ForgeError {
+    fn from(e: HttpError) -> Self {
+        let text = e.to_string();
+        match e.class {
+            Class::Auth => Self::Auth(text),
+            Class::NotFound => Self::NotFound(text),
+            Class::Conflict => Self::Conflict(text),
+            // A redirect's text names the new place.
+            Class::Invalid | Class::Redirect { .. } | Class::TooLarge => Self::Invalid(text),
+            // A server that asks for a day is obeyed, one that asks for a century is not.
+            Class::Throttled { retry_after_s } => {
+                Self::Throttled { reason: text, retry_after_s: retry_after_s.map(|s| s.min(86_400)) }
+            }
+            Class::Transient | Class::BadBody => Self::Transient(text),
+            Class::UnknownOutcome => Self::UnknownOutcome(text),
+        }
+    }
 }

@@ -1,0 +1,307 @@
+//! Reads, pull requests, statuses, comments and probes. Every write looks first, and again when its answer is lost.
+
+use super::{Gitea, wire};
+use crate::adapters::forge::{
+    Account, CommentOutcome, CommitStatus, ForgeError, ForgeVersion, Product, Protection, PullRequest, PullState,
+    RepoInfo, StatusState,
+};
+use crate::adapters::http::{Method, Request, Response, segment};
+use crate::model::ids::Sha;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+type Result<T> = std::result::Result<T, ForgeError>;
+
+/// Asked for; the server clamps it without a word.
+const PAGE: &str = "50";
+/// A list longer than this is a server that pages in circles.
+const MAX_PAGES: u32 = 400;
+const MAX_DESCRIPTION: usize = 250;
+const MAX_COMMENT: usize = 60_000;
+
+impl Gitea {
+    pub(super) fn get(&self, path: &str) -> Result<Value> {
+        Ok(self.http.send(&Request::new(Method::Get, path))?.json()?)
+    }
+
+    fn write(&self, method: Method, path: &str, body: &Value) -> Result<Response> {
+        Ok(self.http.send(&Request::new(method, path).json(body))?)
+    }
+
+    /// A path below the repository.
+    pub(super) fn at(&self, tail: &str) -> String {
+        format!("{}/{tail}", self.repo)
+    }
+
+    /// Every item of a list, each once. The pages are counted here: `Link` is built from an address that is wrong behind
+    /// proxies, a page may be shorter than asked for, and some lists know no pages at all.
+    fn all(&self, tail: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
+        let path = self.at(tail);
+        let (mut items, mut seen) = (Vec::new(), HashSet::new());
+        for page in 1..=MAX_PAGES {
+            let page = page.to_string();
+            let mut query = query.to_vec();
+            query.extend([("limit", PAGE), ("page", page.as_str())]);
+            let reply = self.http.send(&Request::new(Method::Get, &path).query(&query))?;
+            let total = reply.header_u64("x-total-count").and_then(|n| usize::try_from(n).ok());
+            let rows = wire::list(reply.json()?)
+                .ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list, got something else")))?;
+            let before = items.len();
+            for row in rows {
+                let id = row.get("id").and_then(Value::as_u64);
+                let id = id.ok_or_else(|| ForgeError::Invalid(format!("GET {path}: an item without an id")))?;
+                if seen.insert(id) {
+                    items.push(row);
+                }
+            }
+            if items.len() == before || total.is_some_and(|t| items.len() >= t) {
+                return Ok(items);
+            }
+        }
+        Err(ForgeError::Invalid(format!("GET {path} pages in circles")))
+    }
+
+    /// `NotFound` may mean that the token no longer sees the repository: then nothing in it is known to be gone.
+    fn gone<T>(&self) -> Result<Option<T>> {
+        self.get(&self.repo).map(|_| None)
+    }
+
+    /// See `Forge::pull`, and so on for every name below.
+    pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
+        match self.get(&self.at(&format!("pulls/{number}"))) {
+            Ok(v) => Ok(Some(wire::pull(&v).map_err(ForgeError::Invalid)?.request)),
+            Err(ForgeError::NotFound(_)) => self.gone(),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// By listing: the server ignores `?head=`. Of several (two creators at once) the oldest.
+    pub fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
+        let rows = self.all("pulls", &[("state", "open"), ("sort", "recentupdate")])?;
+        let mut found: Option<PullRequest> = None;
+        for row in &rows {
+            // One that can't be read may be the one that is looked for.
+            let pull = wire::pull(row).map_err(ForgeError::Invalid)?;
+            if self.matches(&pull, head, base) && found.as_ref().is_none_or(|f| pull.request.number < f.number) {
+                found = Some(pull.request);
+            }
+        }
+        Ok(found)
+    }
+
+    fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {
+        pull.head_ref == head
+            && pull.request.base == base
+            && pull.request.state == PullState::Open
+            && pull.head_repo.eq_ignore_ascii_case(&self.full_name)
+    }
+
+    pub fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
+        if let Some(found) = self.find_pull(head, base)? {
+            return Ok(found);
+        }
+        let wanted = json!({"head": head, "base": base, "title": title, "body": body});
+        let made = self.write(Method::Post, &self.at("pulls"), &wanted);
+        let first = match made.and_then(|reply| Ok(reply.json()?)) {
+            Ok(v) => match wire::pull(&v) {
+                Ok(pull) if self.matches(&pull, head, base) => return Ok(pull.request),
+                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
+                Err(why) => ForgeError::UnknownOutcome(why),
+            },
+            Err(e) => e,
+        };
+        match first {
+            // The message of a 409 names ids, in an order that differs.
+            ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) => {
+                let found = again(&first, self.find_pull(head, base))?;
+                found.ok_or(first)
+            }
+            ForgeError::Auth(_)
+            | ForgeError::NotFound(_)
+            | ForgeError::Invalid(_)
+            | ForgeError::Throttled { .. }
+            | ForgeError::Transient(_) => Err(first),
+        }
+    }
+
+    pub fn close_pull(&self, number: i64) -> Result<()> {
+        let open = |pull: Option<PullRequest>| pull.is_some_and(|p| p.state == PullState::Open && !p.merged);
+        if !open(self.pull(number)?) {
+            return Ok(());
+        }
+        let path = self.at(&format!("pulls/{number}"));
+        match self.write(Method::Patch, &path, &json!({"state": "closed"})) {
+            Ok(_) => Ok(()),
+            // 412: merged meanwhile.
+            Err(e @ (ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) | ForgeError::NotFound(_))) => {
+                if open(again(&e, self.pull(number))?) { Err(e) } else { Ok(()) }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Raw and whole: the combined answer's `state` is computed over one page, by rules that changed.
+    pub fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
+        let rows = self.all(&format!("commits/{sha}/statuses"), &[("sort", "highestindex")])?;
+        // One that can't be read may be the newest of its context.
+        rows.iter().map(|row| wire::status(row).map_err(ForgeError::Invalid)).collect()
+    }
+
+    pub fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
+        if matches!(state, StatusState::Unknown | StatusState::Skipped) || context.is_empty() {
+            return Err(ForgeError::Invalid(format!("a status {state} of context {context:?} can't be posted")));
+        }
+        let description = cut(description, MAX_DESCRIPTION);
+        let stands = |list: Vec<CommitStatus>| {
+            let newest = list.into_iter().filter(|s| s.context == context).max_by_key(|s| s.id);
+            newest.is_some_and(|s| s.state == state && s.description == description)
+        };
+        if stands(self.statuses(sha)?) {
+            return Ok(false);
+        }
+        let body = json!({"state": state.as_str(), "context": context, "description": description});
+        match self.write(Method::Post, &self.at(&format!("statuses/{sha}")), &body) {
+            Ok(_) => Ok(true),
+            Err(e @ ForgeError::UnknownOutcome(_)) => {
+                if stands(again(&e, self.statuses(sha))?) {
+                    Ok(true)
+                } else {
+                    Err(e)
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._:-".contains(c);
+        if marker.is_empty() || marker.contains("--") || !marker.chars().all(plain) {
+            return Err(ForgeError::Invalid(format!("the comment marker {marker:?} is no plain word")));
+        }
+        // Only the first line counts: what an agent wrote below can't pass for another comment.
+        let mark = format!("<!-- orch:{marker} -->");
+        let path = format!("issues/{number}/comments");
+        let stands = || -> Result<bool> {
+            let rows = self.all(&path, &[])?;
+            Ok(rows.iter().any(|row| wire::text(row, "body").trim_start().starts_with(&mark)))
+        };
+        if stands()? {
+            return Ok(CommentOutcome::Present);
+        }
+        let body = json!({"body": format!("{mark}\n{}", cut(body, MAX_COMMENT))});
+        match self.write(Method::Post, &self.at(&path), &body) {
+            Ok(_) => Ok(CommentOutcome::Posted),
+            Err(e @ ForgeError::UnknownOutcome(_)) => {
+                if again(&e, stands())? {
+                    Ok(CommentOutcome::Posted)
+                } else {
+                    Err(e)
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn protection(&self, branch: &str) -> Result<Protection> {
+        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let b = self.get(&self.at(&format!("branches/{name}")))?;
+        let protected = wire::flag(&b, "protected").unwrap_or(false);
+        let mut found = Protection {
+            protected,
+            may_merge: wire::flag(&b, "user_can_merge"),
+            may_push: wire::flag(&b, "user_can_push"),
+            ..Protection::default()
+        };
+        if !protected {
+            return Ok(found);
+        }
+        if wire::flag(&b, "enable_status_check") == Some(true) {
+            found.required_contexts = wire::texts(&b, "status_check_contexts");
+        }
+        found.required_approvals = b.get("required_approvals").and_then(Value::as_u64).unwrap_or(0);
+        found.rule = wire::text(&b, "effective_branch_protection_name");
+        let repo = self.get(&self.repo)?;
+        let admin = repo.get("permissions").and_then(|p| wire::flag(p, "admin"));
+        found.our_token_exempt = match (found.may_push, admin) {
+            (Some(true), _) => Some(true),
+            // An administrator may force a merge, unless the rule says that it holds for them too.
+            (_, Some(true)) => Some(!self.binds_admins(&found.rule)?),
+            (Some(false), Some(false)) => Some(false),
+            (None, _) | (Some(false), None) => None,
+        };
+        Ok(found)
+    }
+
+    /// Whether the rule of this name holds for administrators (only they can read it).
+    fn binds_admins(&self, rule: &str) -> Result<bool> {
+        let rows = match self.get(&self.at("branch_protections")) {
+            Ok(v) => wire::list(v).unwrap_or_default(),
+            Err(ForgeError::NotFound(_) | ForgeError::Auth(_)) => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        let named =
+            |row: &&Value| [wire::text(row, "rule_name"), wire::text(row, "branch_name")].iter().any(|n| n == rule);
+        let binds = |row: &Value| {
+            ["block_admin_merge_override", "apply_to_admins"].iter().any(|f| wire::flag(row, f) == Some(true))
+        };
+        Ok(rows.iter().find(named).is_some_and(binds))
+    }
+
+    pub fn user(&self) -> Result<Account> {
+        let v = self.get("/api/v1/user")?;
+        let login = wire::text(&v, "login");
+        if login.is_empty() {
+            return Err(ForgeError::Invalid("GET /api/v1/user: an answer without a login".to_owned()));
+        }
+        Ok(Account { login, admin: wire::flag(&v, "is_admin").unwrap_or(false) })
+    }
+
+    pub fn version(&self) -> Result<ForgeVersion> {
+        let version = wire::text(&self.get("/api/v1/version")?, "version");
+        if version.is_empty() {
+            return Err(ForgeError::Invalid("GET /api/v1/version: no version; is this Gitea's address?".to_owned()));
+        }
+        let guards_head = wire::guards_head(&version);
+        match self.get("/api/forgejo/v1/version") {
+            // Gitea does not know the place.
+            Ok(v) if !wire::text(&v, "version").is_empty() => {
+                Ok(ForgeVersion { product: Product::Forgejo, version, guards_head })
+            }
+            Ok(_) | Err(ForgeError::NotFound(_)) => Ok(ForgeVersion { product: Product::Gitea, version, guards_head }),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn repository(&self) -> Result<RepoInfo> {
+        let v = self.get(&self.repo)?;
+        let may = |name: &str| v.get("permissions").and_then(|p| wire::flag(p, name));
+        Ok(RepoInfo {
+            full_name: wire::text(&v, "full_name"),
+            default_branch: wire::text(&v, "default_branch"),
+            archived: wire::flag(&v, "archived").unwrap_or(false),
+            may_push: may("push"),
+            admin: may("admin"),
+            method_enabled: wire::flag(&v, wire::method_switch(self.method)),
+        })
+    }
+}
+
+/// The second look after a write whose outcome is not known. Its failure leaves the outcome unknown, except where it
+/// tells what the caller must heed.
+pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Result<T> {
+    look.map_err(|second| match second {
+        ForgeError::Throttled { .. } | ForgeError::Auth(_) => second,
+        ForgeError::NotFound(_)
+        | ForgeError::Conflict(_)
+        | ForgeError::Invalid(_)
+        | ForgeError::Transient(_)
+        | ForgeError::UnknownOutcome(_) => ForgeError::UnknownOutcome(format!("{first}; looking again: {second}")),
+    })
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
+    }
+}

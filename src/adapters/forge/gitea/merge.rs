@@ -1,0 +1,202 @@
+//! The merge (services §2.4). The forge's answer is a hint; what counts is what stands on the base afterwards (RULE-5).
+
+use super::client::again;
+use super::{Gitea, MergeVia, wire};
+use crate::adapters::forge::{ForgeError, Landing, MergeOutcome, PullRequest, PullState};
+use crate::adapters::git::cmd::GitError;
+use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
+use crate::adapters::http::{Fault, HttpError, Method, Request};
+use crate::model::ids::Sha;
+use serde_json::json;
+
+type Result<T> = std::result::Result<T, ForgeError>;
+
+/// What stands where.
+struct Look {
+    pull: Result<Option<PullRequest>>,
+    tip: Sha,
+    landed: Option<Sha>,
+}
+
+/// What the attempt itself answered.
+enum Answer {
+    Status(u16),
+    Failed(HttpError),
+    Pushed(PushOutcome),
+    NotPushed(GitError),
+}
+
+impl Gitea {
+    /// See `Forge::merge`.
+    pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
+        // Right before: old servers ignore `head_commit_id`, and none guards the base.
+        if let Some(outcome) = self.look(mirror, number, landing)?.settled(landing)? {
+            return Ok(outcome);
+        }
+        let answer = match self.via {
+            MergeVia::Forge => self.ask(number, landing, self.style(mirror, landing)?),
+            MergeVia::Push => match mirror.land(landing.default_branch, landing.head, landing.expected_base) {
+                Ok(outcome) => Answer::Pushed(outcome),
+                Err(e) => Answer::NotPushed(e),
+            },
+        };
+        let look = self.look(mirror, number, landing).and_then(|look| look.settled(landing));
+        match again(&answer, look)? {
+            Some(outcome) => Ok(outcome),
+            None => self.judge(mirror, landing, answer),
+        }
+    }
+
+    /// The server's rebase leaves merges out, and what was resolved in them (RULE-30): such a branch is merged.
+    fn style(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeMethod> {
+        let rebase = self.method == MergeMethod::Rebase;
+        let merge = rebase && mirror.has_merge_commit(landing.expected_base, landing.head)?;
+        Ok(if merge { MergeMethod::Merge } else { self.method })
+    }
+
+    fn ask(&self, number: i64, landing: &Landing<'_>, style: MergeMethod) -> Answer {
+        let (title, message) = landing.message.split_once('\n').unwrap_or((landing.message, ""));
+        let body = json!({
+            "Do": wire::method(style),
+            "head_commit_id": landing.head.as_str(),
+            "MergeTitleField": title.trim(),
+            "MergeMessageField": message.trim(),
+            // Said, not left out: newer servers then take the repository's own default.
+            "delete_branch_after_merge": false,
+        });
+        let path = self.at(&format!("pulls/{number}/merge"));
+        match self.http.send(&Request::new(Method::Post, &path).json(&body).timeout(self.merge_timeout)) {
+            Ok(reply) => Answer::Status(reply.status),
+            Err(e) => Answer::Failed(e),
+        }
+    }
+
+    /// Reads the pull request before the base, so that a merge in between can't look like one that left no trace.
+    fn look(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<Look> {
+        let mut pull = self.pull(number);
+        let tree = mirror.tree_of(landing.head)?;
+        let tip = mirror.fetch_branch(landing.default_branch)?;
+        let tip = tip.ok_or_else(|| ForgeError::NotFound(format!("the default branch {}", landing.default_branch)))?;
+        let landed =
+            if tip == *landing.expected_base { None } else { mirror.landed(landing.expected_base, &tip, &tree)? };
+        if landed.is_some() && matches!(&pull, Ok(Some(p)) if p.state == PullState::Open) {
+            pull = self.pull(number);
+        }
+        Ok(Look { pull, tip, landed })
+    }
+
+    /// Not landed, head and base where they were, the pull request open: only now the answer's own words count.
+    fn judge(&self, mirror: &Mirror, landing: &Landing<'_>, answer: Answer) -> Result<MergeOutcome> {
+        let not_yet = |reason: &str| Ok(MergeOutcome::NotYet { reason: reason.to_owned() });
+        let e = match answer {
+            Answer::Status(201) => {
+                let reason = "the forge scheduled an automatic merge, which was not asked for; cancel it there";
+                return Ok(MergeOutcome::Refused { reason: reason.to_owned() });
+            }
+            Answer::Status(_) => return not_yet("the forge says that it merged, but the base is where it was"),
+            Answer::Pushed(PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated) => {
+                return not_yet("the push was accepted, but the base is where it was");
+            }
+            Answer::Pushed(PushOutcome::Rejected { reason, moved: true }) => return not_yet(&reason),
+            Answer::Pushed(PushOutcome::Rejected { reason, moved: false }) => {
+                return Ok(MergeOutcome::Refused { reason });
+            }
+            Answer::NotPushed(e) => return Err(e.into()),
+            Answer::Failed(e) => e,
+        };
+        if e.fault != Fault::Status {
+            // The server may still be at it.
+            return Err(e.into());
+        }
+        let said = self.http.redact(&wire::message(&e));
+        let low = said.to_lowercase();
+        let has = |words: &[&str]| words.iter().any(|w| low.contains(w));
+        let refused = |said: String| {
+            let reason = if said.is_empty() { e.to_string() } else { said };
+            Ok(MergeOutcome::Refused { reason })
+        };
+        match e.status {
+            // Said both while it computes and on a conflict.
+            Some(405) if has(&["try again later"]) => match conflict(mirror, landing)? {
+                Some(paths) => Ok(MergeOutcome::Conflict { paths }),
+                None => not_yet(&said),
+            },
+            // "Already merged" has no words, and is not so: the look told.
+            Some(405) if said.is_empty() => not_yet("the forge refuses without a reason"),
+            Some(405) => refused(said),
+            // A hook may say anything, these words included: its text comes bare where it can be told.
+            Some(409) if wire::is_bare_text(&e) => refused(said),
+            Some(409) if low == "head out of date" || has(&["sha does not match"]) => Ok(MergeOutcome::HeadMoved),
+            Some(409) if wire::is_conflict_object(&e) => {
+                Ok(MergeOutcome::Conflict { paths: conflict(mirror, landing)?.unwrap_or_default() })
+            }
+            Some(409) if has(&["push out of date"]) => not_yet(&said),
+            Some(409) => match conflict(mirror, landing)? {
+                Some(paths) => Ok(MergeOutcome::Conflict { paths }),
+                // A hook, or an automatic merge that somebody scheduled.
+                None => refused(said),
+            },
+            // Open, as the look told, and yet not there to merge: no right to see or do it.
+            Some(404) => refused(format!("the forge does not let this account merge it ({e})")),
+            Some(423) => Err(ForgeError::Invalid(format!("the repository is archived: {e}"))),
+            // A complete answer, and nothing happened.
+            Some(408 | 425 | 500..) => Err(ForgeError::Transient(e.to_string())),
+            _ => Err(e.into()),
+        }
+    }
+}
+
+impl Look {
+    /// What follows from the state alone; `None`: nothing has happened, and nothing stands in the way.
+    fn settled(self, landing: &Landing<'_>) -> Result<Option<MergeOutcome>> {
+        if let Some(commit) = self.landed {
+            let done =
+                matches!(&self.pull, Ok(Some(p)) if p.state == PullState::Closed) || matches!(self.pull, Ok(None));
+            return Ok(Some(MergeOutcome::Merged { commit, pull_open: !done }));
+        }
+        let withdrawn = |reason: String| Ok(Some(MergeOutcome::Withdrawn { reason }));
+        let Some(pull) = self.pull? else {
+            return withdrawn("the pull request is gone".to_owned());
+        };
+        let moved = self.tip != *landing.expected_base;
+        if pull.merged {
+            if moved && pull.base == landing.default_branch {
+                return Ok(Some(MergeOutcome::Untested { commit: pull.merge_commit }));
+            }
+            let (n, base) = (pull.number, landing.default_branch);
+            return Err(ForgeError::Transient(format!("pull request {n} reads merged, but nothing is on {base}")));
+        }
+        if pull.state == PullState::Closed {
+            return withdrawn(format!("pull request {} was closed", pull.number));
+        }
+        if pull.base != landing.default_branch {
+            return withdrawn(format!("pull request {} now has the base {}", pull.number, pull.base));
+        }
+        match &pull.head_sha {
+            None => withdrawn(format!("the branch {} is gone", pull.head)),
+            Some(head) if head != landing.head => Ok(Some(MergeOutcome::HeadMoved)),
+            Some(_) if moved => Ok(Some(MergeOutcome::BaseMoved)),
+            Some(_) => Ok(None),
+        }
+    }
+}
+
+/// Decided by git: the forge's own flag means four things.
+fn conflict(mirror: &Mirror, landing: &Landing<'_>) -> Result<Option<Vec<String>>> {
+    match mirror.merge_trees(landing.expected_base, landing.head) {
+        Ok(_) => Ok(None),
+        Err(GitError::Conflict { paths }) => Ok(Some(paths)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "the merge was answered {status}"),
+            Self::Failed(e) => write!(f, "{e}"),
+            Self::Pushed(_) => f.write_str("the push was answered"),
+            Self::NotPushed(e) => write!(f, "{e}"),
+        }
+    }
+}

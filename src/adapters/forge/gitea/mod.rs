@@ -1,0 +1,75 @@
+//! Gitea and Forgejo over their common REST API (services §2): requests (`client`), the merge (`merge`), and how their
+//! answers read (`wire`). No state of its own; throttle times are the caller's to keep.
+
+mod client;
+mod merge;
+mod wire;
+
+use super::ForgeError;
+use crate::adapters::git::MergeMethod;
+use crate::adapters::http::{Auth, Client, Limits, Token, segment};
+use std::time::Duration;
+
+/// A merge may rewrite and check many commits before it answers (services §0.2).
+const MERGE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Who moves the default branch (RULE-31).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeVia {
+    /// The forge merges the pull request. It guards the head, not the base.
+    Forge,
+    /// The tested commit is pushed as a fast-forward, refused if the base moved.
+    Push,
+}
+
+/// Which repository on which server, and how things land there.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The server's address without `/api/v1`; may hold a path prefix.
+    pub url: &'a str,
+    pub owner: &'a str,
+    pub name: &'a str,
+    pub method: MergeMethod,
+    pub via: MergeVia,
+}
+
+/// One repository on a server.
+#[derive(Debug, Clone)]
+pub struct Gitea {
+    http: Client,
+    /// `/api/v1/repos/<owner>/<name>`, encoded.
+    repo: String,
+    /// `<owner>/<name>`.
+    full_name: String,
+    method: MergeMethod,
+    via: MergeVia,
+    merge_timeout: Duration,
+}
+
+impl Gitea {
+    /// Nothing is asked of the server yet. Fails with `Invalid` for an address that is none, or an empty owner or name.
+    pub fn new(place: &Place<'_>, token: Token, limits: Limits) -> Result<Self, ForgeError> {
+        for (what, text) in [("owner", place.owner), ("name", place.name)] {
+            if text.is_empty() || text.contains('/') || text.chars().any(char::is_control) {
+                return Err(ForgeError::Invalid(format!(
+                    "forge.{what} is {text:?}; expected one part of the repository's owner/name"
+                )));
+            }
+        }
+        let auth = Auth::Header { name: "authorization", scheme: "token ", value: token };
+        Ok(Self {
+            http: Client::new(place.url, auth, limits)?,
+            repo: format!("/api/v1/repos/{}/{}", segment(place.owner), segment(place.name)),
+            full_name: format!("{}/{}", place.owner, place.name),
+            method: place.method,
+            via: place.via,
+            merge_timeout: MERGE_TIMEOUT,
+        })
+    }
+
+    /// Another bound for one merge than 300 s, for tests: a client that leaves early can orphan a merge.
+    pub fn with_merge_timeout(mut self, bound: Duration) -> Self {
+        self.merge_timeout = bound;
+        self
+    }
+}

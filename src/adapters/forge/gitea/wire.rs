@@ -1,0 +1,159 @@
+//! How the server's JSON reads. Unknown fields and words survive; `null`, absent and empty are the same.
+
+use crate::adapters::forge::{CommitStatus, PullRequest, PullState, StatusState};
+use crate::adapters::git::MergeMethod;
+use crate::adapters::http::HttpError;
+use crate::model::ids::Sha;
+use serde_json::Value;
+
+/// A pull request with what matching needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    pub request: PullRequest,
+    /// The branch, or `refs/pull/N/head` once that is gone.
+    pub head_ref: String,
+    /// `owner/name` of the repository the branch is in; empty where that is gone.
+    pub head_repo: String,
+}
+
+/// A text field; empty where it is none.
+pub fn text(v: &Value, name: &str) -> String {
+    v.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
+}
+
+pub fn flag(v: &Value, name: &str) -> Option<bool> {
+    v.get(name).and_then(Value::as_bool)
+}
+
+fn sha(v: &Value, name: &str) -> Option<Sha> {
+    Sha::parse(v.get(name)?.as_str()?).ok()
+}
+
+/// Reads a pull request. Fails with what is missing.
+pub fn pull(v: &Value) -> Result<Pull, String> {
+    let bad = |what: &str| format!("a pull request without {what}");
+    let number = v.get("number").and_then(Value::as_i64).filter(|n| *n > 0).ok_or_else(|| bad("a number"))?;
+    let state = match v.get("state").and_then(Value::as_str) {
+        Some("open") => PullState::Open,
+        Some("closed") => PullState::Closed,
+        Some(_) | None => return Err(bad("a known state")),
+    };
+    let (head, base) = (v.get("head").unwrap_or(&Value::Null), v.get("base").unwrap_or(&Value::Null));
+    let base_ref = text(base, "ref");
+    if base_ref.is_empty() {
+        return Err(bad("a base"));
+    }
+    let head_ref = text(head, "ref");
+    let gone = head_ref.is_empty() || head_ref.starts_with("refs/");
+    let label = text(head, "label");
+    let merged = flag(v, "merged") == Some(true);
+    let request = PullRequest {
+        number,
+        url: text(v, "html_url"),
+        state,
+        head: if gone { label } else { head_ref.clone() },
+        head_sha: if gone { None } else { sha(head, "sha") },
+        base: base_ref,
+        merged,
+        // Before the merge some servers show a throw-away commit here.
+        merge_commit: if merged { sha(v, "merge_commit_sha") } else { None },
+    };
+    let head_repo = head.get("repo").map(|r| text(r, "full_name")).unwrap_or_default();
+    Ok(Pull { request, head_ref, head_repo })
+}
+
+/// Reads one commit status. Lists use the key `status`, other answers `state`. A word not known is `Unknown`, which is
+/// no success. Fails where the newest could not be told.
+pub fn status(v: &Value) -> Result<CommitStatus, String> {
+    let word = [text(v, "status"), text(v, "state")].into_iter().find(|w| !w.is_empty()).unwrap_or_default();
+    Ok(CommitStatus {
+        id: v.get("id").and_then(Value::as_u64).ok_or("a commit status without an id")?,
+        context: text(v, "context"),
+        state: StatusState::parse(&word).unwrap_or(StatusState::Unknown),
+        description: text(v, "description"),
+        target_url: text(v, "target_url"),
+    })
+}
+
+/// The items of a list; `null` is an empty one.
+pub fn list(v: Value) -> Option<Vec<Value>> {
+    match v {
+        Value::Array(items) => Some(items),
+        Value::Null => Some(Vec::new()),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
+    }
+}
+
+/// The texts of a list field; `null` is an empty one.
+pub fn texts(v: &Value, name: &str) -> Vec<String> {
+    let items = v.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    items.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
+/// The server's name of a merge method.
+pub fn method(method: MergeMethod) -> &'static str {
+    match method {
+        MergeMethod::Merge => "merge",
+        MergeMethod::Rebase => "rebase",
+        MergeMethod::Squash => "squash",
+    }
+}
+
+/// The repository's switch for a merge method.
+pub fn method_switch(method: MergeMethod) -> &'static str {
+    match method {
+        MergeMethod::Merge => "allow_merge_commits",
+        MergeMethod::Rebase => "allow_rebase",
+        MergeMethod::Squash => "allow_squash_merge",
+    }
+}
+
+/// What the server says to a refusal: `message`, a bare JSON text, or what git printed in a conflict's object. On one
+/// line, at most 300 characters; empty where it says nothing.
+pub fn message(e: &HttpError) -> String {
+    let v = e.json();
+    let said = v.as_str().map(ToOwned::to_owned).into_iter();
+    let said = said.chain(["message", "Err", "StdErr", "StdOut"].iter().map(|name| text(&v, name)));
+    let said = said.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).find(|t| !t.is_empty());
+    said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// Whether the body is nothing but a JSON text: what a hook printed.
+pub fn is_bare_text(e: &HttpError) -> bool {
+    e.json().is_string()
+}
+
+/// Whether a 409's body is the object of a content conflict, which has no message.
+pub fn is_conflict_object(e: &HttpError) -> bool {
+    let v = e.json();
+    ["Style", "StdErr", "StdOut"].iter().any(|name| v.get(name).is_some())
+}
+
+/// Whether a server of this version refuses a merge of another head than the named one. `1.22.3`, `1.23.0+dev-1-gab`,
+/// `7.0.5+gitea-1.22.0`; a version that can't be read is taken for one that does not.
+pub fn guards_head(version: &str) -> bool {
+    let plain = version.rsplit_once("+gitea-").map_or(version, |(_, gitea)| gitea).trim_start_matches('v');
+    let mut parts = plain.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u32>().ok());
+    match (parts.next().flatten(), parts.next().flatten()) {
+        (Some(1), Some(minor)) => minor >= 17,
+        (Some(major), Some(_)) => major > 1,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_ignores_the_head_is_told() {
+        for good in
+            ["1.17.0", "1.22.3", "1.23.0+dev-100-gabcdef", "7.0.5+gitea-1.22.0", "v1.25.1", "11.0.1", "1.21.11-1"]
+        {
+            assert!(guards_head(good), "{good}");
+        }
+        for bad in ["1.15.11", "1.16.9", "", "main", "1", "0.9.1", "x+gitea-1.15.0"] {
+            assert!(!guards_head(bad), "{bad}");
+        }
+    }
+}
