@@ -1,4 +1,5 @@
-//! When and how outbox rows are delivered (NTF-3, RULE-41). Pure: rows and times in, what to do out.
+//! When outbox rows are delivered (NTF-3, RULE-41), and what becomes of them. Pure: rows and times in, what to do out.
+//! The calls of one card's delivery are `model::card_steps`.
 
 use crate::model::card::Delivered;
 use crate::model::ids::TaskId;
@@ -12,8 +13,6 @@ const LONGEST_WAIT_MS: i64 = 3_600_000;
 const LONGEST_THROTTLE_MS: i64 = 86_400_000;
 /// Failures after which a message is parked: about four days of trying.
 pub const MAX_ATTEMPTS: i64 = 100;
-/// Telegram deletes nothing older than 48 hours; an hour less, because the clocks are two.
-const DELETABLE_MS: i64 = 47 * 3_600_000;
 
 words! {
     /// What a row carries, as far as delivery differs.
@@ -143,61 +142,6 @@ pub fn after(row: &RowState, outcome: &Delivered, now_ms: i64) -> After {
     }
 }
 
-words! {
-    /// How a card follows its task (`notify.telegram.mode`).
-    CardMode { Bump = "bump", Edit = "edit" }
-}
-
-/// The message a task's card is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownCard {
-    pub message_id: i64,
-    /// Wall milliseconds of its sending.
-    pub sent_at: i64,
-}
-
-/// What changed since the card was last shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CardChange {
-    /// The text is the same.
-    Nothing,
-    /// A number, a mark.
-    Detail,
-    /// Another stage.
-    Stage,
-}
-
-/// One call to the sink; they are made in order, each recorded before the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CardStep {
-    /// Deletes a message; gone already is done. If it can't be deleted: [`CardStep::Retire`].
-    Delete { message_id: i64 },
-    /// Edits a message that is too old to be deleted to one line.
-    Retire { message_id: i64 },
-    /// Sends the one-line placeholder; its id is recorded before anything else (RULE-41).
-    Placeholder,
-    /// Edits the recorded message into the card. If it is gone: [`CardStep::Placeholder`], then this again.
-    Fill,
-}
-
-/// The calls that bring a card up to date. The old message goes first: the order leaves at most one orphan a kill, the
-/// placeholder whose id was not recorded.
-pub fn card_steps(known: Option<KnownCard>, change: CardChange, mode: CardMode, now_ms: i64) -> Vec<CardStep> {
-    let Some(known) = known else { return vec![CardStep::Placeholder, CardStep::Fill] };
-    match (change, mode) {
-        (CardChange::Nothing, CardMode::Bump | CardMode::Edit) => vec![],
-        (CardChange::Detail, CardMode::Bump | CardMode::Edit) | (CardChange::Stage, CardMode::Edit) => {
-            vec![CardStep::Fill]
-        }
-        (CardChange::Stage, CardMode::Bump) => {
-            let message_id = known.message_id;
-            let young = now_ms.saturating_sub(known.sent_at) < DELETABLE_MS;
-            let away = if young { CardStep::Delete { message_id } } else { CardStep::Retire { message_id } };
-            vec![away, CardStep::Placeholder, CardStep::Fill]
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,22 +221,6 @@ mod tests {
         assert_eq!(back_off_ms(2, 0), 30_000);
         assert_eq!(back_off_ms(9, 0), 3_600_000);
         assert_ne!(back_off_ms(1, 1), back_off_ms(1, 2));
-    }
-
-    #[test]
-    fn a_card_is_deleted_while_it_can_be_and_retired_after() {
-        use CardChange::{Detail, Nothing, Stage};
-        use CardMode::{Bump, Edit};
-        let known = Some(KnownCard { message_id: 7, sent_at: 0 });
-        let fresh = [CardStep::Placeholder, CardStep::Fill];
-        assert_eq!(card_steps(None, Nothing, Edit, 0), fresh);
-        assert_eq!(card_steps(known, Nothing, Bump, 0), []);
-        assert_eq!(card_steps(known, Detail, Bump, 0), [CardStep::Fill]);
-        assert_eq!(card_steps(known, Stage, Edit, i64::MAX), [CardStep::Fill]);
-        let delete = CardStep::Delete { message_id: 7 };
-        assert_eq!(card_steps(known, Stage, Bump, 5), [delete, CardStep::Placeholder, CardStep::Fill]);
-        let old = card_steps(known, Stage, Bump, 48 * 3_600_000);
-        assert_eq!(old.first(), Some(&CardStep::Retire { message_id: 7 }));
     }
 
     proptest! {

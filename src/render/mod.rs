@@ -3,9 +3,11 @@
 pub mod alert;
 pub mod card;
 pub mod deploy;
+pub mod events;
 pub mod evidence;
 pub mod junit;
 pub mod locale;
+pub mod prompt;
 pub mod security;
 pub mod staging;
 pub mod watch;

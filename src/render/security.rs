@@ -419,6 +419,9 @@ fn uri(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::artefact::{Artefact, validate};
+    use crate::model::frontmatter::{Read, read};
+    use crate::model::ids::Key;
     use crate::model::ids::Sha;
     use crate::model::scan::{Audit, Package, Scan, ScanRange, SecretFacts, Waiver};
 
@@ -510,6 +513,9 @@ mod tests {
         assert_eq!(value["tree"], "c".repeat(40));
         assert_eq!(value["rules"], 222);
         assert_eq!(value["blocking"], 1);
+        let Read::Document(doc) = read(text.as_bytes()) else { panic!("{text}") };
+        let faults = validate(Artefact::SecurityReport, &doc, &Key::parse("ORCH-1").unwrap());
+        assert_eq!(faults, Vec::<String>::new());
     }
 
     #[test]

@@ -1,0 +1,211 @@
+//! How a card and an alert are delivered to a chat: `model::card_steps` gives the calls, this makes them (RULE-41).
+
+use super::telegram::{Deletion, Telegram, Text};
+use super::{AlertMessage, CardMessage, MessageId, NotifyError, Outcome};
+use crate::model::card::{Card, Delivered};
+use crate::model::card_steps::{CardMode, CardStep, StoredCard, card_steps};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// With less left no request is begun: cutting a send short would leave its outcome unknown.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// One delivery under way.
+struct Delivery {
+    to: Telegram,
+    deadline: Instant,
+    out: Outcome,
+}
+
+impl Delivery {
+    fn new(to: &Telegram, deadline: Instant) -> Self {
+        Self { to: to.clone(), deadline, out: Outcome::new(Delivered::Yes) }
+    }
+
+    /// The chat, bounded by what is left of the time.
+    fn chat(&self) -> Result<Telegram, NotifyError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left < LEAST {
+            return Err(NotifyError::Transient { why: "no time left in this step".to_owned() });
+        }
+        Ok(self.to.within(left))
+    }
+
+    /// Follows a migration, once. Whether it did.
+    fn moved(&mut self, new_chat_id: i64) -> bool {
+        if self.out.migrated_to.is_some() {
+            return false;
+        }
+        self.to = self.to.in_chat(new_chat_id);
+        self.out.migrated_to = Some(new_chat_id);
+        true
+    }
+
+    fn bug(&mut self, error: &NotifyError) {
+        self.out.bugs.push(error.to_string());
+    }
+
+    fn send_text(&mut self, text: Text<'_>, silent: bool) -> Result<MessageId, NotifyError> {
+        match self.chat()?.send(text, silent) {
+            Err(NotifyError::Migrated { new_chat_id }) if self.moved(new_chat_id) => self.chat()?.send(text, silent),
+            other => other,
+        }
+    }
+
+    /// Sends; as plain text where the markup is refused.
+    fn send(&mut self, card: &Card, silent: bool) -> Result<MessageId, NotifyError> {
+        match self.send_text(Text::Html(&card.html), silent) {
+            Err(e @ NotifyError::Unparsable { .. }) => {
+                self.bug(&e);
+                self.send_text(Text::Plain(&card.plain), silent)
+            }
+            other => other,
+        }
+    }
+
+    fn edit_text(&mut self, id: MessageId, text: Text<'_>) -> Result<(), NotifyError> {
+        match self.chat()?.edit(id, text) {
+            // The id means nothing in the new chat, or another message: never try it there.
+            Err(e @ NotifyError::Migrated { new_chat_id }) if self.moved(new_chat_id) => {
+                Err(NotifyError::EditGone { why: e.to_string() })
+            }
+            other => other,
+        }
+    }
+
+    /// Edits; into plain text where the markup is refused.
+    fn edit(&mut self, id: MessageId, card: &Card) -> Result<(), NotifyError> {
+        match self.edit_text(id, Text::Html(&card.html)) {
+            Err(e @ NotifyError::Unparsable { .. }) => {
+                self.bug(&e);
+                self.edit_text(id, Text::Plain(&card.plain))
+            }
+            other => other,
+        }
+    }
+
+    fn delete(&mut self, id: MessageId) -> Result<Deletion, NotifyError> {
+        match self.chat()?.delete(id) {
+            Err(NotifyError::Migrated { new_chat_id }) if self.moved(new_chat_id) => Ok(Deletion::Gone),
+            other => other,
+        }
+    }
+
+    /// How it ended with this error.
+    fn end(mut self, error: NotifyError) -> Outcome {
+        let why = error.to_string();
+        self.out.delivered = match error {
+            NotifyError::Throttled { retry_after_s } => Delivered::Throttled { retry_after_s },
+            NotifyError::Transient { why } | NotifyError::EditGone { why } => Delivered::NotNow { why },
+            NotifyError::Migrated { .. } => Delivered::NotNow { why },
+            NotifyError::UnknownOutcome { why } => {
+                self.out.strays += 1;
+                Delivered::Unknown { why }
+            }
+            NotifyError::Permanent { .. } | NotifyError::WrongAddress { .. } | NotifyError::WrongToken { .. } => {
+                self.out.sink_off = Some(why.clone());
+                Delivered::Refused { why }
+            }
+            NotifyError::Unparsable { .. } | NotifyError::TooLong { .. } | NotifyError::Invalid { .. } => {
+                self.out.bugs.push(why.clone());
+                Delivered::Refused { why }
+            }
+        };
+        self.out
+    }
+}
+
+/// An error about an old message that need not keep the new one from being shown: a bug, noted.
+fn of_the_old_one_only(error: &NotifyError) -> bool {
+    matches!(
+        error,
+        NotifyError::Invalid { .. }
+            | NotifyError::TooLong { .. }
+            | NotifyError::Unparsable { .. }
+            | NotifyError::EditGone { .. }
+    )
+}
+
+pub(super) fn card<E>(
+    to: &Telegram,
+    stored: Option<&StoredCard>,
+    mode: CardMode,
+    message: &CardMessage<'_>,
+    now_ms: i64,
+    deadline: Instant,
+    record: &mut dyn FnMut(&StoredCard) -> Result<(), E>,
+) -> Result<Outcome, E> {
+    let mut run = Delivery::new(to, deadline);
+    // A sink without message numbers recorded zero.
+    let stored = stored.filter(|s| s.message_id > 0);
+    let mut steps: VecDeque<CardStep> = card_steps(stored, message.shown, mode, now_ms).into();
+    let mut current = stored.cloned();
+    let mut anew = false;
+    while let Some(step) = steps.pop_front() {
+        let done = match step {
+            CardStep::Delete { message_id } => match run.delete(message_id) {
+                Ok(Deletion::Deleted | Deletion::Gone) => Ok(()),
+                Ok(Deletion::Kept) => {
+                    steps.push_front(CardStep::Retire { message_id });
+                    Ok(())
+                }
+                Err(e) => Err(e),
+            },
+            CardStep::Retire { message_id } => run.edit(message_id, message.retired),
+            CardStep::Placeholder => match run.send(message.placeholder, true) {
+                Ok(message_id) => {
+                    let new = StoredCard { message_id, sent_at: now_ms, shown: None };
+                    if let Err(e) = record(&new) {
+                        // Nobody would ever know of it.
+                        let _ = run.delete(message_id);
+                        return Err(e);
+                    }
+                    current = Some(new);
+                    Ok(())
+                }
+                Err(e) => Err(e),
+            },
+            CardStep::Fill => match current.take() {
+                None => {
+                    steps.extend([CardStep::Placeholder, CardStep::Fill]);
+                    Ok(())
+                }
+                Some(mut known) => match run.edit(known.message_id, message.card) {
+                    Ok(()) => {
+                        known.shown = Some(message.shown.clone());
+                        record(&known)?;
+                        Ok(())
+                    }
+                    Err(NotifyError::EditGone { .. }) if !anew => {
+                        anew = true;
+                        if run.out.migrated_to.is_none() {
+                            // It may stand there still, merely past editing.
+                            steps.push_back(CardStep::Delete { message_id: known.message_id });
+                        }
+                        steps.extend([CardStep::Placeholder, CardStep::Fill]);
+                        Ok(())
+                    }
+                    Err(e) => Err(e),
+                },
+            },
+        };
+        match (step, done) {
+            (_, Ok(())) => {}
+            (CardStep::Delete { .. } | CardStep::Retire { .. }, Err(e)) if of_the_old_one_only(&e) => {
+                if !matches!(e, NotifyError::EditGone { .. }) {
+                    run.bug(&e);
+                }
+            }
+            (_, Err(e)) => return Ok(run.end(e)),
+        }
+    }
+    Ok(run.out)
+}
+
+pub(super) fn alert(to: &Telegram, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+    let mut run = Delivery::new(to, deadline);
+    match run.send(message.text(), !message.kind.asks_a_person()) {
+        Ok(_) => run.out,
+        Err(e) => run.end(e),
+    }
+}

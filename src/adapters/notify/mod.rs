@@ -1,0 +1,175 @@
+//! Where cards and alerts go (NTF-1 to NTF-3): Telegram, files, a command, a webhook.
+//!
+//! The engine's outbox loop calls [`Notifier::deliver_card`] and [`Notifier::deliver_alert`]; what it then does with the
+//! row is `decide::notify::after` on [`Outcome::delivered`]. Waiting between tries is the engine's, on disk: nothing
+//! here sleeps, and no call runs past the deadline it is given.
+
+mod delivery;
+mod sinks;
+pub mod telegram;
+
+pub use sinks::Webhook;
+pub use telegram::{Telegram, TelegramConfig};
+
+use crate::model::card::{AlertKind, Card, Delivered};
+use crate::model::card_steps::{CardMode, Shown, StoredCard};
+use crate::model::ids::Key;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// A message's number within its chat.
+pub type MessageId = i64;
+
+/// A sink of cards and alerts.
+#[derive(Debug, Clone)]
+pub enum Notifier {
+    /// The state directory: `cards/<KEY>.txt` and `cards/alerts.txt`.
+    File {
+        dir: PathBuf,
+    },
+    Telegram(Telegram),
+    /// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
+    Command {
+        argv: Vec<String>,
+    },
+    /// Gets each message as a JSON POST; its `id` is the same in a repeat.
+    Webhook(Webhook),
+}
+
+/// A card to be shown.
+#[derive(Debug, Clone, Copy)]
+pub struct CardMessage<'a> {
+    /// The outbox key.
+    pub id: &'a str,
+    pub key: &'a Key,
+    pub shown: &'a Shown,
+    /// From `render::card::card`.
+    pub card: &'a Card,
+    /// From `render::card::placeholder`.
+    pub placeholder: &'a Card,
+    /// From `render::card::retired`.
+    pub retired: &'a Card,
+}
+
+/// An alert to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct AlertMessage<'a> {
+    /// The outbox key: the cause.
+    pub id: &'a str,
+    pub kind: AlertKind,
+    /// The work item's key, where there is one.
+    pub key: Option<&'a str>,
+    /// From `render::alert::alert`, `repeated: false`.
+    pub first: &'a Card,
+    /// The same with `repeated: true`: it says that it may be a repeat (RULE-41).
+    pub repeat: &'a Card,
+    /// An earlier try ended without an answer (the row's `unknown_outcome`).
+    pub unknown_before: bool,
+}
+
+impl AlertMessage<'_> {
+    /// The text that is true.
+    fn text(&self) -> &Card {
+        if self.unknown_before { self.repeat } else { self.first }
+    }
+}
+
+/// How a delivery ended, and what the engine has to keep of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub delivered: Delivered,
+    /// Sends whose outcome stayed unknown: at most so many messages too many (NTF-1). To be counted.
+    pub strays: u32,
+    /// The sink takes nothing at all (wrong token, blocked, no such chat): no further row needs to be tried until its
+    /// configuration changes; to be told elsewhere.
+    pub sink_off: Option<String>,
+    /// The group became a supergroup: to be stored as the chat from now on. Message ids of the old chat mean nothing
+    /// in the new one: every stored card's is to be forgotten, this task's excepted if it was recorded meanwhile.
+    pub migrated_to: Option<i64>,
+    /// What `orch` did wrong (markup that did not parse, a text too long): to be logged.
+    pub bugs: Vec<String>,
+}
+
+impl Outcome {
+    fn new(delivered: Delivered) -> Self {
+        Self { delivered, strays: 0, sink_off: None, migrated_to: None, bugs: vec![] }
+    }
+}
+
+/// Why the Bot API did not do what was asked (services.md §4). No text holds the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotifyError {
+    /// The message to edit is gone, or can't be edited any more: send anew.
+    #[error("the message can't be edited: {why}")]
+    EditGone { why: String },
+    /// Our markup is wrong: resend as plain text once.
+    #[error("the markup was refused: {why}")]
+    Unparsable { why: String },
+    #[error("the text is too long: {why}")]
+    TooLong { why: String },
+    /// Another request of ours that makes no sense to the service.
+    #[error("the request was refused: {why}")]
+    Invalid { why: String },
+    /// The chat is not there for us (blocked, kicked, no such chat, no right to write): the sink is off.
+    #[error("the chat takes no messages: {why}; check notify.telegram.chat_id and the bot's membership")]
+    Permanent { why: String },
+    /// The address answers, but not as a Bot API server: the sink is off.
+    #[error("this is no Bot API address: {why}; check notify.telegram.api_base")]
+    WrongAddress { why: String },
+    /// The token is wrong or malformed: the sink is off.
+    #[error("the token was refused: {why}; check notify.telegram.token")]
+    WrongToken { why: String },
+    /// The group has become this supergroup.
+    #[error("the group has become the supergroup {new_chat_id}; set notify.telegram.chat_id to it")]
+    Migrated { new_chat_id: i64 },
+    #[error("asked to wait {retry_after_s} s")]
+    Throttled { retry_after_s: u64 },
+    /// A send that may or may not have arrived. Never of an edit or a deletion: those may be repeated.
+    #[error("whether it arrived is unknown: {why}")]
+    UnknownOutcome { why: String },
+    /// Nothing arrived, or repeating does no harm.
+    #[error("not now: {why}")]
+    Transient { why: String },
+}
+
+impl Notifier {
+    /// Brings a task's card up to date. `stored` is what the last delivery recorded; `now_ms` is wall time.
+    /// `record` must be durable when it returns: it is called with the placeholder's id before anything else is done to
+    /// that message, and again when it shows the card. Fails only with `record`'s own error; a placeholder that could
+    /// not be recorded is taken back.
+    pub fn deliver_card<E>(
+        &self,
+        stored: Option<&StoredCard>,
+        mode: CardMode,
+        message: &CardMessage<'_>,
+        now_ms: i64,
+        deadline: Instant,
+        record: &mut dyn FnMut(&StoredCard) -> Result<(), E>,
+    ) -> Result<Outcome, E> {
+        let made = match self {
+            Self::Telegram(t) => return delivery::card(t, stored, mode, message, now_ms, deadline, record),
+            Self::File { dir } => sinks::card_file(dir, message),
+            Self::Command { .. } | Self::Webhook(_) if is_shown(stored, message) => Outcome::new(Delivered::Yes),
+            Self::Command { argv } => sinks::command(argv, &sinks::card_event(message), deadline),
+            Self::Webhook(hook) => hook.post(&sinks::card_event(message), deadline),
+        };
+        if made.delivered == Delivered::Yes && !is_shown(stored, message) {
+            record(&StoredCard { message_id: 0, sent_at: now_ms, shown: Some(message.shown.clone()) })?;
+        }
+        Ok(made)
+    }
+
+    /// Sends an alert: at least once over all tries; a try after an unknown outcome says so in its text.
+    pub fn deliver_alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+        match self {
+            Self::Telegram(t) => delivery::alert(t, message, deadline),
+            Self::File { dir } => sinks::alert_file(dir, message),
+            Self::Command { argv } => sinks::command(argv, &sinks::alert_event(message), deadline),
+            Self::Webhook(hook) => hook.post(&sinks::alert_event(message), deadline),
+        }
+    }
+}
+
+fn is_shown(stored: Option<&StoredCard>, message: &CardMessage<'_>) -> bool {
+    stored.and_then(|s| s.shown.as_ref()) == Some(message.shown)
+}

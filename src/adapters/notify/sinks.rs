@@ -1,0 +1,230 @@
+//! The sinks that are no chat: files, a command, a webhook.
+
+use super::{AlertMessage, CardMessage, Outcome};
+use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request};
+use crate::model::card::Delivered;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// Of `cards/alerts.txt`; past it the file becomes `alerts.1.txt`.
+const ALERTS_MAX: u64 = 1 << 20;
+/// What of the caller's environment a command sees (CFG-1).
+const PASSED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"];
+/// Kept of a command's complaint.
+const COMPLAINT: u64 = 4 << 10;
+/// A throttled reply that does not say how long.
+const DEFAULT_WAIT_S: u64 = 60;
+
+fn not_now(why: String) -> Outcome {
+    Outcome::new(Delivered::NotNow { why })
+}
+
+fn off(why: String) -> Outcome {
+    Outcome { sink_off: Some(why.clone()), ..Outcome::new(Delivered::Refused { why }) }
+}
+
+/// A card as a command or webhook gets it.
+pub(super) fn card_event(message: &CardMessage<'_>) -> Value {
+    json!({
+        "version": 1,
+        "kind": "card",
+        "id": message.id,
+        "key": message.key.as_str(),
+        "text": message.card.plain,
+        "html": message.card.html,
+        "silent": true,
+        "repeated": false,
+    })
+}
+
+/// An alert as a command or webhook gets it.
+pub(super) fn alert_event(message: &AlertMessage<'_>) -> Value {
+    let text = message.text();
+    json!({
+        "version": 1,
+        "kind": "alert",
+        "alert": message.kind.as_str(),
+        "id": message.id,
+        "key": message.key,
+        "text": text.plain,
+        "html": text.html,
+        "silent": !message.kind.asks_a_person(),
+        "repeated": message.unknown_before,
+    })
+}
+
+/// Writes `cards/<KEY>.txt`, whole or not at all.
+pub(super) fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
+    let folder = dir.join("cards");
+    let path = folder.join(format!("{}.txt", message.key.as_str()));
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&folder)?;
+        let mut file = tempfile::Builder::new().prefix(".card-").tempfile_in(&folder)?;
+        writeln!(file, "{}", message.card.plain)?;
+        file.as_file().sync_data()?;
+        file.persist(&path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    match write() {
+        Ok(()) => Outcome::new(Delivered::Yes),
+        Err(e) => not_now(format!("{} can't be written: {e}", path.display())),
+    }
+}
+
+/// Adds the alert to `cards/alerts.txt`, newest last, under its outbox key.
+pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
+    let folder = dir.join("cards");
+    let path = folder.join("alerts.txt");
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&folder)?;
+        if std::fs::symlink_metadata(&path).is_ok_and(|m| m.len() > ALERTS_MAX) {
+            std::fs::rename(&path, folder.join("alerts.1.txt"))?;
+        }
+        let entry = format!("[{}]\n{}\n\n", message.id, message.text().plain);
+        // One write to an appended file: entries of two processes never mix.
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?.write_all(entry.as_bytes())
+    };
+    match write() {
+        Ok(()) => Outcome::new(Delivered::Yes),
+        Err(e) => not_now(format!("{} can't be written: {e}", path.display())),
+    }
+}
+
+/// Runs the command with the event on stdin until `deadline`; then its process group is ended.
+pub(super) fn command(argv: &[String], event: &Value, deadline: Instant) -> Outcome {
+    let Some((program, args)) = argv.split_first() else {
+        return off("the notify command is empty; name a program and its arguments".to_owned());
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return not_now("no time left in this step".to_owned());
+    }
+    let passed = |name: &str| PASSED.contains(&name) || name.starts_with("LC_");
+    let mut child = Command::new(program);
+    child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
+    child.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
+    let mut child = match child.spawn() {
+        Ok(child) => child,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
+            return off(format!("the notify command {program} can't be started: {e}"));
+        }
+        Err(e) => return not_now(format!("the notify command {program} can't be started: {e}")),
+    };
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let input = format!("{event}\n");
+    std::thread::spawn(move || {
+        // One that does not read its input may still succeed.
+        stdin.map(|mut to| to.write_all(input.as_bytes()))
+    });
+    let (tell_text, text) = channel();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        if let Some(mut stream) = stderr {
+            let _ = (&mut stream).take(COMPLAINT).read_to_end(&mut kept);
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+        tell_text.send(kept)
+    });
+    let (tell_end, end) = channel();
+    std::thread::spawn(move || tell_end.send(child.wait()));
+    let ended = end.recv_timeout(left);
+    // What it left behind holds the streams open: it belongs to the command, and ends with it.
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let status = match ended {
+        Ok(Ok(status)) => status,
+        Ok(Err(e)) => return not_now(format!("the end of the notify command {program} can't be awaited: {e}")),
+        Err(_) => {
+            let why = format!("the notify command {program} did not end within {} s", left.as_secs_f32());
+            return Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) };
+        }
+    };
+    if status.success() {
+        return Outcome::new(Delivered::Yes);
+    }
+    let text = text.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
+    let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    not_now(format!("the notify command {program} ended with {status}: {line}"))
+}
+
+/// One address that takes JSON. Often the whole secret is its path, so only the host is ever shown.
+#[derive(Clone)]
+pub struct Webhook {
+    http: Client,
+    /// Path and query.
+    path: String,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Webhook({}/***)", self.http.base())
+    }
+}
+
+impl Webhook {
+    /// `timeout`: total of one delivery. Fails with `Invalid` on what is no address.
+    pub fn new(url: &str, timeout: Duration) -> Result<Self, HttpError> {
+        let start = url.find("://").map_or(0, |at| at + 3);
+        let (origin, path) = match url.get(start..).and_then(|rest| rest.find(['/', '?', '#'])) {
+            Some(at) => url.split_at(start + at),
+            None => (url, ""),
+        };
+        let path = path.split('#').next().unwrap_or("").to_owned();
+        let limits = Limits {
+            connect: Duration::from_secs(5).min(timeout / 2),
+            read: timeout,
+            write: timeout,
+            max_body: 1 << 20,
+        };
+        Ok(Self { http: Client::new(origin, Auth::None, limits)?, path, timeout })
+    }
+
+    pub(super) fn post(&self, event: &Value, deadline: Instant) -> Outcome {
+        let left = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
+        if left < Duration::from_secs(1).min(self.timeout) {
+            return not_now("no time left in this step".to_owned());
+        }
+        match self.http.send(&Request::new(Method::Post, &self.path).json(event).timeout(left)) {
+            Ok(_) => Outcome::new(Delivered::Yes),
+            Err(e) => self.failed(&e),
+        }
+    }
+
+    fn failed(&self, e: &HttpError) -> Outcome {
+        // What a server says may repeat the path, whole or in parts: only the status is told.
+        let detail = match (e.status, &e.class) {
+            (Some(status), Class::Redirect { .. }) => {
+                format!("HTTP {status}, a redirect, which is not followed; correct the address")
+            }
+            (Some(status), _) if e.fault == Fault::Status => format!("HTTP {status}"),
+            (Some(_) | None, _) => e.detail.clone(),
+        };
+        let why = format!("the webhook at {}: {detail}", self.http.base());
+        match &e.class {
+            Class::Auth | Class::NotFound | Class::Redirect { .. } => off(why),
+            Class::Throttled { retry_after_s } => {
+                Outcome::new(Delivered::Throttled { retry_after_s: retry_after_s.unwrap_or(DEFAULT_WAIT_S) })
+            }
+            Class::Conflict | Class::Transient => not_now(why),
+            // Asked to wait after a 5xx; it may have arrived.
+            Class::UnknownOutcome | Class::TooLarge | Class::BadBody => {
+                Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) }
+            }
+            Class::Invalid => Outcome::new(Delivered::Refused { why }),
+        }
+    }
+}
