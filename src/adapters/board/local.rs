@@ -1,8 +1,8 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
-use super::front;
 use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
 use crate::model::board::{Logical, fold, local_statuses};
+use crate::model::frontmatter::{Field, flat, write_new};
 use crate::model::ids::Key;
 use crate::model::time::{parse_rfc3339, rfc3339};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
@@ -146,7 +146,7 @@ impl Local {
     }
 
     fn parse(&self, key: &Key, text: &str) -> Result<WorkItem, String> {
-        let f = front::read(text)?;
+        let f = flat::read(text)?;
         let status = f.text("status").filter(|s| !s.trim().is_empty()).ok_or("no `status:` line")?;
         let id = fold(status);
         let known = self.statuses.iter().find(|s| s.id == id);
@@ -186,8 +186,7 @@ impl Local {
             if held {
                 return Ok(Edit::Leave(Moved::Held(item.clone())));
             }
-            let new = front::set(text, "status", &front::quoted(&change.to.name))?;
-            let new = front::set(&new, "updated", &front::quoted(&rfc3339(change.now_ms)))?;
+            let new = flat::set(text, &[("status", &change.to.name), ("updated", &rfc3339(change.now_ms))])?;
             let item = self.parse(key, &new)?;
             Ok(Edit::Write(new, Moved::Set(item)))
         })?;
@@ -363,15 +362,16 @@ fn sync_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 fn render(key: &Key, new: &NewItem<'_>) -> String {
-    let now = front::quoted(&rfc3339(new.now_ms));
-    let blocked: Vec<String> = new.blocked_by.iter().map(Key::to_string).collect();
-    format!(
-        "---\nkey: {key}\ntitle: {}\nstatus: {}\nlabels: {}\npriority: {}\ncreated: {now}\nupdated: {now}\nblocked_by: {}\n---\n\n{}\n",
-        front::quoted(new.title),
-        front::quoted(&new.status.name),
-        front::quoted_list(new.labels.iter().map(String::as_str)),
-        front::quoted(new.priority.as_str()),
-        front::quoted_list(blocked.iter().map(String::as_str)),
-        new.body.trim_end(),
-    )
+    let now = rfc3339(new.now_ms);
+    let fields = [
+        ("key", Field::from(key.as_str())),
+        ("title", Field::from(new.title)),
+        ("status", Field::from(new.status.name.as_str())),
+        ("labels", Field::List(new.labels.to_vec())),
+        ("priority", Field::from(new.priority.as_str())),
+        ("created", Field::from(now.as_str())),
+        ("updated", Field::from(now.as_str())),
+        ("blocked_by", Field::List(new.blocked_by.iter().map(Key::to_string).collect())),
+    ];
+    write_new(&fields, &format!("{}\n", new.body.trim_end()))
 }

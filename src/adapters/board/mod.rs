@@ -2,7 +2,6 @@
 //!
 //! Every call takes and gives values; caches, watermarks and throttle times are the caller's to keep.
 
-mod front;
 pub mod local;
 pub mod plane;
 

@@ -1,16 +1,11 @@
-//! The flat front matter of local work items, read and changed line by line so that everything a person wrote beside
-//! the changed line stays byte for byte as it was.
+//! The flat front matter of local work items: one-line values as people type them (`title: Fix: the login` is no YAML,
+//! and a title). Used by the local board; fences, quoting and line-wise writing are the parent's.
 
-/// A value of the front matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Field {
-    Text(String),
-    List(Vec<String>),
-}
+use super::{Field, fence, put, quoted};
 
 /// A file's front matter and where it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Front {
+pub struct Front {
     fields: Vec<(String, Field)>,
     /// Byte offset of the first byte after the closing line.
     pub body_at: usize,
@@ -20,7 +15,7 @@ impl Front {
     pub fn text(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n == name).and_then(|(_, f)| match f {
             Field::Text(t) => Some(t.as_str()),
-            Field::List(_) => None,
+            Field::List(_) | Field::Nested => None,
         })
     }
 
@@ -29,32 +24,16 @@ impl Front {
         match self.fields.iter().find(|(n, _)| n == name).map(|(_, f)| f) {
             Some(Field::List(l)) => l.clone(),
             Some(Field::Text(t)) if !t.is_empty() => t.split(',').map(|p| p.trim().to_owned()).collect(),
-            Some(Field::Text(_)) | None => Vec::new(),
+            Some(Field::Text(_) | Field::Nested) | None => Vec::new(),
         }
     }
-}
-
-/// Lines with their byte offsets; the end of line is left out of the text.
-fn lines(text: &str) -> impl Iterator<Item = (usize, usize, &str)> {
-    let mut at = 0;
-    text.split_inclusive('\n').map(move |line| {
-        let from = at;
-        at += line.len();
-        (from, at, line.trim_end_matches('\n').trim_end_matches('\r'))
-    })
 }
 
 /// Reads the front matter. Fails with what is wrong: the file may be half written, look later.
-pub(super) fn read(text: &str) -> Result<Front, String> {
-    let mut all = lines(text);
-    if all.next().map(|(_, _, l)| l.trim_end()) != Some("---") {
-        return Err("the file does not start with a `---` line".to_owned());
-    }
+pub fn read(text: &str) -> Result<Front, String> {
+    let fence = fence(text.as_bytes())?.ok_or("the file does not start with a `---` line")?;
     let mut fields: Vec<(String, Field)> = Vec::new();
-    for (_, end, line) in all {
-        if line.trim_end() == "---" {
-            return Ok(Front { fields, body_at: end });
-        }
+    for line in text.get(fence.from..fence.close).unwrap_or("").split('\n') {
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
@@ -63,8 +42,10 @@ pub(super) fn read(text: &str) -> Result<Front, String> {
             let value = scalar(entry)?;
             match fields.last_mut().map(|(_, f)| f) {
                 Some(Field::List(l)) => l.push(value),
-                Some(f @ Field::Text(_)) if *f == Field::Text(String::new()) => *f = Field::List(vec![value]),
-                Some(Field::Text(_)) | None => return Err(format!("a list entry without a list: {}", cut(trimmed))),
+                Some(f) if *f == Field::Text(String::new()) => *f = Field::List(vec![value]),
+                Some(Field::Text(_) | Field::Nested) | None => {
+                    return Err(format!("a list entry without a list: {}", cut(trimmed)));
+                }
             }
             continue;
         }
@@ -78,7 +59,7 @@ pub(super) fn read(text: &str) -> Result<Front, String> {
         }
         fields.push((name, field(value.trim())?));
     }
-    Err("the front matter has no closing `---` line".to_owned())
+    Ok(Front { fields, body_at: fence.body })
 }
 
 fn cut(text: &str) -> String {
@@ -149,60 +130,20 @@ fn scalar(value: &str) -> Result<String, String> {
     }
 }
 
-/// A text as one line of YAML: plain where that is safe, else in double quotes.
-pub(super) fn quoted(text: &str) -> String {
-    let plain = !text.is_empty()
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '/'))
-        && text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !text.ends_with(' ')
-        && !matches!(
-            text.to_ascii_lowercase().as_str(),
-            "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
-        );
-    if plain {
-        return text.to_owned();
-    }
-    let mut out = serde_json::Value::from(text).to_string();
-    // Line breaks to YAML, not to JSON.
-    for (c, escape) in [
-        ('\u{85}', "\\u0085"),
-        ('\u{2028}', "\\u2028"),
-        ('\u{2029}', "\\u2029"),
-        ('\u{feff}', "\\ufeff"),
-        ('\u{7f}', "\\u007f"),
-    ] {
-        out = out.replace(c, escape);
-    }
-    out
-}
-
-/// A list as one line of YAML.
-pub(super) fn quoted_list<'a>(items: impl Iterator<Item = &'a str>) -> String {
-    format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", "))
-}
-
-/// The text with `name` set to `value` (already quoted) on its own line; a missing line is added at the end of the front
-/// matter. Everything else stays as it is. Fails as [`read`] does.
-pub(super) fn set(text: &str, name: &str, value: &str) -> Result<String, String> {
+/// The text with each name set to its value, as [`super::set`] does it, for files that only this reading can read. Fails
+/// as [`read`] does, and where a value would not read back.
+pub fn set(text: &str, pairs: &[(&str, &str)]) -> Result<String, String> {
     read(text)?;
-    let mut close = None;
-    for (from, end, line) in lines(text).skip(1) {
-        if line.trim_end() == "---" {
-            close = Some(from);
-            break;
-        }
-        let is_field = line.split_once(':').is_some_and(|(n, _)| n.trim() == name && !n.starts_with([' ', '\t']));
-        if is_field {
-            let whole = text.get(from..end).unwrap_or("");
-            let ending = whole.get(line.len()..).unwrap_or("\n");
-            let (before, after) = (text.get(..from).unwrap_or(""), text.get(end..).unwrap_or(""));
-            return Ok(format!("{before}{name}: {value}{ending}{after}"));
-        }
+    let mut bytes = text.as_bytes().to_vec();
+    for (name, value) in pairs {
+        bytes = put(&bytes, name, &quoted(value))?;
     }
-    let at = close.ok_or("the front matter has no closing `---` line")?;
-    let ending = if text.starts_with("---\r\n") { "\r\n" } else { "\n" };
-    let (before, after) = (text.get(..at).unwrap_or(""), text.get(at..).unwrap_or(""));
-    Ok(format!("{before}{name}: {value}{ending}{after}"))
+    let out = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())?;
+    let front = read(&out)?;
+    match pairs.iter().find(|(name, _)| front.text(name).is_none()) {
+        Some((name, _)) => Err(format!("`{}` can't be set on one line", cut(name))),
+        None => Ok(out),
+    }
 }
 
 #[cfg(test)]
@@ -216,8 +157,16 @@ mod tests {
         let f = read(text).unwrap();
         assert_eq!(f.text("status"), Some("To Analyse"));
         assert_eq!(f.list("labels"), ["a", "b's"]);
-        assert_eq!(set(text, "status", "Analysis").unwrap(), text.replace("To Analyse # please", "Analysis"));
-        assert!(set(text, "updated", "x").unwrap().contains("  - 'b''s'\r\nupdated: x\r\n---\r\n"));
+        assert_eq!(set(text, &[("status", "Analysis")]).unwrap(), text.replace("To Analyse", "Analysis"));
+        assert!(set(text, &[("updated", "x")]).unwrap().contains("  - 'b''s'\r\nupdated: x\r\n---\r\n"));
+    }
+
+    #[test]
+    fn a_title_that_is_no_yaml_stays_a_title() {
+        let text = "\u{feff}---\ntitle: Fix: the *login*\nstatus: Analysis\n---\n";
+        let out = set(text, &[("status", "Done")]).unwrap();
+        assert_eq!(read(&out).unwrap().text("title"), Some("Fix: the *login*"));
+        assert_eq!(out, text.replace("Analysis", "Done"));
     }
 
     #[test]
@@ -238,7 +187,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_comes_back(title in any::<String>(), labels in proptest::collection::vec("[^\\r\\n]{1,12}", 0..4)) {
-            let text = format!("---\ntitle: {}\nlabels: {}\n---\n", quoted(&title), quoted_list(labels.iter().map(String::as_str)));
+            let fields = [("title", Field::Text(title.clone())), ("labels", Field::List(labels.clone()))];
+            let text = super::super::write_new(&fields, "");
             let f = read(&text).unwrap();
             prop_assert_eq!(f.text("title"), Some(title.as_str()));
             prop_assert_eq!(f.list("labels"), labels);
@@ -247,7 +197,7 @@ mod tests {
         #[test]
         fn nothing_panics(text in any::<String>(), inner in "[-a:\"'\\[\\], #\\n\\r\\\\]{0,60}") {
             drop(read(&text));
-            drop(set(&format!("---\n{inner}\n---\n"), "a", "b"));
+            drop(set(&format!("---\n{inner}\n---\n"), &[("a", "b")]));
         }
     }
 }

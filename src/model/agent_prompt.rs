@@ -1,0 +1,304 @@
+//! The agents' standing instructions, `agents/*.md` (PIPE-7), and which paths a run's commits may touch (PIPE-4).
+
+use super::frontmatter::{Document, Read, read};
+use super::ids::Key;
+use super::stage::{Agent, Stage};
+use globset::{Glob, GlobBuilder};
+
+/// One agent's file. Its globs and its body may name the work item by [`KEY`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentPrompt {
+    pub name: Agent,
+    pub description: String,
+    pub stage: Stage,
+    /// Paths in the repository, for the reader's orientation.
+    pub reads: Vec<String>,
+    /// The files the run must leave; `{key}` and patterns allowed.
+    pub writes: Vec<String>,
+    /// Globs of all it may change; at least one.
+    pub may_write: Vec<String>,
+    pub body: String,
+}
+
+/// Stands for the work item's key.
+pub const KEY: &str = "{key}";
+
+const NAMES: &[&str] = &["name", "description", "stage", "reads", "writes", "may_write"];
+
+/// The file that is built in.
+pub fn builtin_text(agent: Agent) -> &'static str {
+    match agent {
+        Agent::Analyst => include_str!("../../agents/analyst.md"),
+        Agent::Architect => include_str!("../../agents/architect.md"),
+        Agent::Developer => include_str!("../../agents/developer.md"),
+        Agent::Reviewer => include_str!("../../agents/reviewer.md"),
+        Agent::Tester => include_str!("../../agents/tester.md"),
+        Agent::Deployer => include_str!("../../agents/deployer.md"),
+    }
+}
+
+impl AgentPrompt {
+    /// The built-in prompt, for where the configured folder has none.
+    pub fn builtin(agent: Agent) -> Result<Self, String> {
+        Self::parse(agent, builtin_text(agent).as_bytes())
+    }
+
+    /// Reads `<agent>.md`. Fails with the file's name, what was expected, and the way out; a `model` is refused, since
+    /// the configuration is the only source of it.
+    pub fn parse(agent: Agent, bytes: &[u8]) -> Result<Self, String> {
+        let file = format!("{agent}.md");
+        let doc = match read(bytes) {
+            Read::Document(doc) => doc,
+            Read::Absent => {
+                return Err(format!("{file}: no front matter; start it with a `---` line and `name: {agent}`"));
+            }
+            Read::Broken(why) => return Err(format!("{file}: {why}")),
+        };
+        Self::of(agent, doc).map_err(|why| format!("{file}: {why}"))
+    }
+
+    fn of(agent: Agent, doc: Document) -> Result<Self, String> {
+        if let Some((name, _)) = doc.fields.iter().find(|(n, _)| !NAMES.contains(&n.as_str())) {
+            let name: String = name.chars().take(60).collect();
+            return Err(match name.as_str() {
+                "model" | "effort" | "fallback_model" => {
+                    format!("`{name}` has no place here; set `agents.overrides.{agent}.{name}` in the configuration")
+                }
+                _ => format!("`{name}` is not known; expected only {}", NAMES.join(", ")),
+            });
+        }
+        let text = |name: &str| doc.text(name).ok_or_else(|| format!("`{name}` is missing"));
+        if text("name")? != agent.as_str() {
+            return Err(format!("`name` must be {agent}"));
+        }
+        let stage = Stage::parse(text("stage")?)
+            .filter(|s| s.agent() == Some(agent))
+            .ok_or_else(|| format!("`stage` must be the stage that the {agent} works"))?;
+        let may_write = doc.list("may_write");
+        if may_write.is_empty() {
+            return Err("`may_write` is missing; list the globs it may change, `\"**\"` for all".to_owned());
+        }
+        for pattern in &may_write {
+            glob(&pattern.replace(KEY, "KEY-1")).map_err(|e| format!("`may_write`: {e}"))?;
+        }
+        if doc.body.trim().is_empty() {
+            return Err("the instruction below the front matter is empty".to_owned());
+        }
+        Ok(Self {
+            name: agent,
+            description: text("description")?.to_owned(),
+            stage,
+            reads: doc.list("reads"),
+            writes: doc.list("writes"),
+            may_write,
+            body: doc.body.trim().to_owned(),
+        })
+    }
+
+    /// What a run for this work item may change.
+    pub fn may_write_globs(&self, key: &Key) -> Vec<String> {
+        keyed(&self.may_write, key)
+    }
+
+    /// The files it must leave for this work item.
+    pub fn writes_for(&self, key: &Key) -> Vec<String> {
+        keyed(&self.writes, key)
+    }
+
+    /// The instruction with the work item's key in it.
+    pub fn body_for(&self, key: &Key) -> String {
+        self.body.replace(KEY, key.as_str())
+    }
+}
+
+fn keyed(patterns: &[String], key: &Key) -> Vec<String> {
+    patterns.iter().map(|p| p.replace(KEY, key.as_str())).collect()
+}
+
+/// `*` stays within a folder, `**` does not.
+fn glob(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern.strip_prefix("./").unwrap_or(pattern)).literal_separator(true).build()
+}
+
+/// The paths that a run may not have changed, in the given order: those that no glob of `allowed` covers, and whatever
+/// is protected, allowed or not. A protected folder's contents are protected, and so is every name on the way to a
+/// protected path, which could become a symbolic link. Fails closed: an unreadable glob of `allowed` allows nothing,
+/// one of `protected` protects everything; a path that is no plain relative one offends.
+pub fn offending_paths(allowed: &[String], protected: &[String], paths: &[String]) -> Vec<String> {
+    let allowed: Vec<_> = allowed.iter().filter_map(|p| Some(glob(p).ok()?.compile_matcher())).collect();
+    let mut guards = Vec::new();
+    for pattern in protected.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
+        for wider in widened(pattern) {
+            match glob(&wider) {
+                Ok(glob) => guards.push(glob.compile_matcher()),
+                Err(_) => return paths.to_vec(),
+            }
+        }
+    }
+    let offends = |path: &&String| {
+        let plain = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".." | ".git"));
+        !plain || guards.iter().any(|g| g.is_match(path)) || !allowed.iter().any(|g| g.is_match(path))
+    };
+    paths.iter().filter(offends).cloned().collect()
+}
+
+/// A protected pattern, all below it, and the fixed names that lead to it.
+fn widened(pattern: &str) -> Vec<String> {
+    let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_end_matches('/');
+    let mut all = vec![pattern.to_owned(), format!("{pattern}/**")];
+    let mut lead = String::new();
+    for part in pattern.split('/') {
+        if part.contains(['*', '?', '[', '{', '\\']) {
+            break;
+        }
+        lead.push_str(part);
+        all.push(lead.clone());
+        lead.push('/');
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::artefact::{Artefact, folder, validate};
+    use proptest::prelude::*;
+
+    fn key() -> Key {
+        Key::parse("ORCH-1").unwrap()
+    }
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|s| (*s).to_owned()).collect()
+    }
+
+    fn offending(agent: Agent, paths: &[&str]) -> Vec<String> {
+        let prompt = AgentPrompt::builtin(agent).unwrap();
+        offending_paths(
+            &prompt.may_write_globs(&key()),
+            &strings(&[".ci/**", "ci.sh", "./ops/deploy.sh"]),
+            &strings(paths),
+        )
+    }
+
+    #[test]
+    fn the_six_files_are_complete_and_name_no_model() {
+        for agent in Agent::ALL {
+            let prompt = AgentPrompt::builtin(*agent).unwrap();
+            assert_eq!(prompt.stage.agent(), Some(*agent));
+            assert!(!prompt.reads.is_empty() && !prompt.description.is_empty());
+            let Read::Document(doc) = read(builtin_text(*agent).as_bytes()) else { panic!() };
+            assert!(doc.field("model").is_none(), "{agent}: configuration is the only source of the model");
+        }
+    }
+
+    #[test]
+    fn each_agent_writes_what_the_table_asks_of_its_stage() {
+        for agent in Agent::ALL {
+            let prompt = AgentPrompt::builtin(*agent).unwrap();
+            let want: Vec<String> =
+                Artefact::of_stage(prompt.stage).map(|a| format!("{}/{a}", folder(&key()))).collect();
+            assert_eq!(prompt.writes_for(&key()), want, "{agent}");
+        }
+    }
+
+    #[test]
+    fn the_examples_in_the_prompts_are_valid_artefacts() {
+        for agent in Agent::ALL {
+            let prompt = AgentPrompt::builtin(*agent).unwrap();
+            let body = prompt.body_for(&key());
+            let examples: Vec<&str> =
+                body.split("```markdown\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+            assert_eq!(examples.is_empty(), prompt.writes.is_empty(), "{agent}");
+            for example in examples {
+                let Read::Document(doc) = read(example.as_bytes()) else { panic!("{agent}: {example}") };
+                let artefact = Artefact::of_stage(prompt.stage).next().unwrap();
+                assert_eq!(validate(artefact, &doc, &key()), Vec::<String>::new(), "{agent}: {example}");
+            }
+            for artefact in Artefact::of_stage(prompt.stage) {
+                for name in artefact.schema().verdict.iter().chain(artefact.schema().values) {
+                    assert!(body.contains(name), "{agent}: {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn agents_may_change_their_own_paths_only() {
+        let mine = "docs/work-items/ORCH-1/12-review.md";
+        let others = ["docs/work-items/ORCH-12/12-review.md", "docs/work-items/README.md", "src/a.rs"];
+        for agent in [Agent::Analyst, Agent::Architect, Agent::Reviewer, Agent::Deployer] {
+            assert_eq!(offending(agent, &[mine]), Vec::<String>::new());
+            assert_eq!(offending(agent, &others), others);
+            assert_eq!(offending(agent, &["tests/a.rs"]), ["tests/a.rs"]);
+        }
+        let tests = [
+            mine,
+            "tests/a/b.rs",
+            "test/x.py",
+            "pkg/a_test.go",
+            "pkg/test_a.py",
+            "web/src/a.test.tsx",
+            "src/test/java/A.java",
+        ];
+        assert_eq!(offending(Agent::Tester, &tests), Vec::<String>::new());
+        assert_eq!(offending(Agent::Tester, &others), others);
+        assert_eq!(
+            offending(Agent::Tester, &["src/latest.rs", "src/contest_a.rs"]),
+            ["src/latest.rs", "src/contest_a.rs"]
+        );
+        assert_eq!(offending(Agent::Developer, &["src/a.rs", ".gitignore", mine]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn protected_paths_win_always() {
+        let all = [
+            ".ci/run",
+            ".ci/a/b",
+            ".ci",
+            "ci.sh",
+            "ops/deploy.sh",
+            "ops",
+            "../x",
+            "/etc/x",
+            "a//b",
+            "a/.git/config",
+            "",
+        ];
+        assert_eq!(offending(Agent::Developer, &all), all);
+        assert_eq!(offending(Agent::Developer, &["ops/other.sh", "x/ci.sh"]), Vec::<String>::new());
+        assert_eq!(offending_paths(&strings(&["**"]), &strings(&["["]), &strings(&["a"])), ["a"]);
+        assert_eq!(offending_paths(&strings(&["["]), &[], &strings(&["a"])), ["a"]);
+        assert_eq!(
+            offending_paths(&strings(&["**"]), &strings(&[".github/"]), &strings(&[".github/x", "b"])),
+            [".github/x"]
+        );
+    }
+
+    #[test]
+    fn a_prompt_that_can_not_be_used_says_why() {
+        let good = builtin_text(Agent::Reviewer);
+        for (bad, why) in [
+            (good.replace("name: reviewer", "name: reviewer\nmodel: x"), "configuration"),
+            (good.replace("name: reviewer", "name: tester"), "`name` must be reviewer"),
+            (good.replace("stage: review", "stage: testing"), "`stage`"),
+            (good.replace("may_write:", "might_write:"), "`might_write` is not known"),
+            (good.replace("{key}/**", "[/**"), "may_write"),
+            ("text".to_owned(), "no front matter"),
+            (String::from("---\nname: reviewer\nstage: review\nmay_write: a\n---\n"), "empty"),
+        ] {
+            let got = AgentPrompt::parse(Agent::Reviewer, bad.as_bytes()).unwrap_err();
+            assert!(got.contains("reviewer.md") && got.contains(why), "{got}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_protected_never_passes(path in "[a-c./]{1,8}", pattern in "[a-c./*]{1,6}") {
+            let off = offending_paths(&strings(&["**"]), std::slice::from_ref(&pattern), std::slice::from_ref(&path));
+            if glob(&pattern).is_ok_and(|g| g.compile_matcher().is_match(&path)) {
+                prop_assert_eq!(off, vec![path]);
+            }
+        }
+    }
+}
