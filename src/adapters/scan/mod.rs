@@ -8,10 +8,12 @@ mod audits;
 mod blobs;
 mod call;
 mod gitleaks;
+mod key;
 mod repo;
 mod secrets;
 
 pub use audits::Feeds;
+pub use key::keep_key;
 pub use repo::{RangeError, Resolved, range};
 
 use crate::model::ids::Sha;

@@ -3,6 +3,7 @@
 use orch::adapters::git::{Git, Mirror, Person};
 use orch::model::ids::Sha;
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -107,4 +108,42 @@ pub fn person_git(dir: &Path, args: &[&str]) -> Output {
         .env("LC_ALL", "C")
         .output()
         .unwrap()
+}
+
+/// A folder with all its files in memory, to make many copies of one scene without asking git each time.
+pub struct Snapshot(Vec<(PathBuf, Option<Content>)>);
+
+type Content = (Vec<u8>, Permissions);
+
+impl Snapshot {
+    pub fn take(folder: &Path) -> Self {
+        let (mut found, mut open) = (Vec::new(), vec![folder.to_owned()]);
+        while let Some(next) = open.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(folder).unwrap().to_owned();
+                let about = path.symlink_metadata().unwrap();
+                if about.is_dir() {
+                    found.push((name, None));
+                    open.push(path);
+                } else {
+                    found.push((name, Some((std::fs::read(path).unwrap(), about.permissions()))));
+                }
+            }
+        }
+        Self(found)
+    }
+
+    pub fn restore(&self, folder: &Path) {
+        for (name, file) in &self.0 {
+            let path = folder.join(name);
+            match file {
+                None => std::fs::create_dir_all(path).unwrap(),
+                Some((bytes, permissions)) => {
+                    std::fs::write(&path, bytes).unwrap();
+                    std::fs::set_permissions(path, permissions.clone()).unwrap();
+                }
+            }
+        }
+    }
 }

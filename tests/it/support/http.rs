@@ -87,6 +87,8 @@ pub enum Fault {
     CutAfterEffect,
     /// The effect happens, half the body is sent, then the connection ends.
     CutMidBody,
+    /// The effect happens, half the body is sent, then nothing more; ends when the client leaves.
+    HangMidBody,
     /// The effect happens, the length is right, but the JSON is cut in half.
     TruncatedJson,
     /// A 200 whose body never ends.
@@ -301,6 +303,12 @@ fn serve(mut stream: TcpStream, shared: &Shared, handler: &Handler) -> std::io::
             let head = head(&reply, reply.body.len().max(2));
             stream.write_all(head.as_bytes())?;
             stream.write_all(&reply.body[..reply.body.len() / 2])
+        }
+        Some(Fault::HangMidBody) => {
+            let reply = effect();
+            stream.write_all(head(&reply, reply.body.len().max(2)).as_bytes())?;
+            stream.write_all(&reply.body[..reply.body.len() / 2])?;
+            wait_for_client(&mut stream)
         }
         Some(Fault::TruncatedJson) => {
             let mut reply = effect();

@@ -1,4 +1,10 @@
 //! What the tests share: hermetic environments, fakes of the services, git helpers.
+pub mod anthropic;
 pub mod git;
+pub mod gitea;
 pub mod http;
+pub mod scan;
+pub mod secrets;
+pub mod telegram;
+pub mod tools;
 pub mod web;

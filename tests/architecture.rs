@@ -1,0 +1,623 @@
+//! The house rules a compiler does not hold: direction of imports, purity, who prints, who exits, file sizes.
+//!
+//! Read from the source as text: comments, string contents and test modules are taken off first. Every rule is about
+//! folders and words, so that a new file is under it from its first line.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may fail loudly")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Layers, from the top; a file may import from levels below its own and from its own layer, not from a sibling.
+const LEVELS: &[&[&str]] =
+    &[&["main"], &["cli"], &["engine"], &["decide", "adapters", "config", "render"], &["model"], &["yaml"]];
+/// Layers without I/O, clock, randomness or logging.
+const PURE: &[&str] = &["decide", "model", "render"];
+/// Paths a pure layer must not name, by their beginning.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::env",
+    "std::thread",
+    "std::os",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::io::stderr",
+    "std::time::SystemTime",
+    "std::time::Instant",
+    "SystemTime",
+    "Instant",
+    "Timestamp::now",
+    "Zoned::now",
+    "jiff::Timestamp::now",
+    "jiff::Zoned::now",
+    "rand",
+    "getrandom",
+    "tracing",
+    "log",
+    "rusqlite",
+    "reqwest",
+    "rustls",
+    "rustix",
+    "tempfile",
+    "which",
+    "signal_hook",
+    "indicatif",
+    "tracing_subscriber",
+    "clap",
+];
+const LONGEST_SOURCE: usize = 600;
+const LONGEST_TEST: usize = 900;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// One file, in three readings.
+struct Source {
+    /// From the root of the checkout.
+    name: String,
+    whole: String,
+    /// Without comments, string contents and test modules.
+    code: String,
+    /// Contents of its string literals outside test modules, with their lines.
+    strings: Vec<(usize, String)>,
+}
+
+impl Source {
+    /// `decide::gates::ci` as parts; `main.rs` and `lib.rs` are `[main]` and `[]`.
+    fn module(&self) -> Vec<&str> {
+        let inner = self.name.trim_start_matches("src/").trim_end_matches(".rs");
+        let mut parts: Vec<&str> = inner.split('/').collect();
+        if matches!(parts.last(), Some(&"mod" | &"lib")) {
+            parts.pop();
+        }
+        parts
+    }
+
+    fn layer(&self) -> &str {
+        self.module().first().copied().unwrap_or("lib")
+    }
+}
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut open = vec![root().join(folder)];
+    let mut files = Vec::new();
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> Source {
+    let whole = std::fs::read_to_string(path).unwrap();
+    let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let (blank, strings) = blank(&whole);
+    let (code, cut) = without_tests(&blank);
+    let strings = strings.into_iter().filter(|(line, _)| !cut.iter().any(|c| c.contains(line))).collect();
+    Source { name, whole, code, strings }
+}
+
+/// Product code: test modules in files of their own are left out.
+fn product() -> Vec<Source> {
+    let own_tests = |p: &PathBuf| {
+        let stem = p.file_stem().unwrap().to_str().unwrap();
+        stem == "tests" || stem.ends_with("_tests") || p.components().any(|c| c.as_os_str() == "tests")
+    };
+    let base = root().join("src");
+    let inside = |p: &PathBuf| p.strip_prefix(&base).map(Path::to_path_buf).unwrap();
+    rust_files("src").into_iter().filter(|p| !own_tests(&inside(p))).map(|p| read(&p)).collect()
+}
+
+/// Blanks comments and the contents of string and character literals (lines stay); gives the strings.
+fn blank(text: &str) -> (String, Vec<(usize, String)>) {
+    let c: Vec<char> = text.chars().collect();
+    let at = |i: usize| c.get(i).copied().unwrap_or('\0');
+    let mut out = String::with_capacity(text.len());
+    let mut strings = Vec::new();
+    let (mut i, mut line) = (0, 1);
+    while i < c.len() {
+        let start = i;
+        if at(i) == '/' && at(i + 1) == '/' {
+            while i < c.len() && at(i) != '\n' {
+                i += 1;
+            }
+        } else if at(i) == '/' && at(i + 1) == '*' {
+            let mut depth = 0;
+            loop {
+                if at(i) == '/' && at(i + 1) == '*' {
+                    depth += 1;
+                    i += 2;
+                } else if at(i) == '*' && at(i + 1) == '/' {
+                    depth -= 1;
+                    i += 2;
+                } else {
+                    i += 1;
+                }
+                if depth == 0 || i >= c.len() {
+                    break;
+                }
+            }
+        } else if at(i) == '"' || (at(i) == 'r' && raw_hashes(&c, i).is_some() && !word(at(i.wrapping_sub(1)))) {
+            let hashes = raw_hashes(&c, i);
+            i += hashes.map_or(1, |h| h + 2);
+            let from = i;
+            while i < c.len() {
+                match hashes {
+                    None if at(i) == '\\' => i += 1,
+                    None if at(i) == '"' => break,
+                    Some(h) if at(i) == '"' && (1..=h).all(|k| at(i + k) == '#') => break,
+                    _ => {}
+                }
+                i += 1;
+            }
+            strings.push((line, c.get(from..i.min(c.len())).unwrap_or_default().iter().collect()));
+            i += 1 + hashes.unwrap_or(0);
+            out.push_str("\"\"");
+        } else if at(i) == '\'' && (at(i + 1) == '\\' || at(i + 2) == '\'') {
+            i += if at(i + 1) == '\\' { 3 } else { 2 };
+            while i < c.len() && at(i) != '\'' {
+                i += 1;
+            }
+            i += 1;
+            out.push_str("' '");
+        } else {
+            out.push(at(i));
+            line += usize::from(at(i) == '\n');
+            i += 1;
+            continue;
+        }
+        let skipped = c.get(start..i.min(c.len())).unwrap_or_default().iter().filter(|c| **c == '\n').count();
+        line += skipped;
+        out.extend(std::iter::repeat_n('\n', skipped));
+    }
+    (out, strings)
+}
+
+/// Number of `#` of a raw string that begins here.
+fn raw_hashes(c: &[char], i: usize) -> Option<usize> {
+    if c.get(i) != Some(&'r') {
+        return None;
+    }
+    let hashes = c.iter().skip(i + 1).take_while(|c| **c == '#').count();
+    (c.get(i + 1 + hashes) == Some(&'"')).then_some(hashes)
+}
+
+fn word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Takes off every item behind `#[cfg(test)]` (a block or a declaration); gives the lines cut.
+fn without_tests(code: &str) -> (String, Vec<std::ops::RangeInclusive<usize>>) {
+    let mut rest = code.to_owned();
+    let mut cut = Vec::new();
+    while let Some(start) = rest.find("#[cfg(test)]") {
+        let tail = rest.get(start..).unwrap();
+        let mut depth = 0_i32;
+        let mut end = tail.len();
+        for (n, c) in tail.char_indices().skip("#[cfg(test)]".len()) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if (c == '}' || c == ';') && depth == 0 {
+                end = n + 1;
+                break;
+            }
+        }
+        let gone = tail.get(..end).unwrap();
+        let first = rest.get(..start).unwrap().matches('\n').count() + 1;
+        let lines = gone.matches('\n').count();
+        cut.push(first..=first + lines);
+        rest.replace_range(start..start + end, &"\n".repeat(lines));
+    }
+    (rest, cut)
+}
+
+/// Every path of a text (`a::b::c`), with braces of `use` trees multiplied out and whitespace taken off.
+fn paths(code: &str) -> Vec<(usize, String)> {
+    let c: Vec<char> = code.chars().collect();
+    let mut found = Vec::new();
+    let (mut i, mut line) = (0, 1);
+    while i < c.len() {
+        if word(c[i]) && !(i > 0 && (word(c[i - 1]) || c[i - 1] == ':' || c[i - 1] == '.')) {
+            let start = line;
+            let mut end = i;
+            let mut all = Vec::new();
+            tree(&c, &mut end, String::new(), &mut all);
+            found.extend(all.into_iter().map(|p| (start, p)));
+            let next = end.max(i + 1);
+            line += c[i..next.min(c.len())].iter().filter(|c| **c == '\n').count();
+            i = next;
+        } else {
+            line += usize::from(c[i] == '\n');
+            i += 1;
+        }
+    }
+    found
+}
+
+/// Reads one path or `use` tree from `i` on.
+fn tree(c: &[char], i: &mut usize, prefix: String, all: &mut Vec<String>) {
+    let mut path = prefix;
+    loop {
+        let mut name = String::new();
+        while *i < c.len() && word(c[*i]) {
+            name.push(c[*i]);
+            *i += 1;
+        }
+        if !path.is_empty() {
+            path.push_str("::");
+        }
+        path.push_str(&name);
+        let mut j = *i;
+        while j < c.len() && c[j].is_whitespace() {
+            j += 1;
+        }
+        if c.get(j) != Some(&':') || c.get(j + 1) != Some(&':') {
+            break;
+        }
+        j += 2;
+        while j < c.len() && c[j].is_whitespace() {
+            j += 1;
+        }
+        match c.get(j) {
+            Some('{') => {
+                *i = j + 1;
+                branches(c, i, &path, all);
+                return;
+            }
+            Some(x) if word(*x) => *i = j,
+            _ => {
+                *i = j;
+                break;
+            }
+        }
+    }
+    all.push(path);
+}
+
+fn branches(c: &[char], i: &mut usize, prefix: &str, all: &mut Vec<String>) {
+    while *i < c.len() {
+        match c[*i] {
+            '}' => {
+                *i += 1;
+                return;
+            }
+            x if word(x) => {
+                tree(c, i, prefix.to_owned(), all);
+                // `as name` behind a branch is no path of its own.
+                while *i < c.len() && c[*i] != ',' && c[*i] != '}' {
+                    *i += 1;
+                }
+            }
+            _ => *i += 1,
+        }
+    }
+}
+
+/// A path from the crate's root, where it is one: `crate::…`, or `super::…` from a module.
+fn from_root(module: &[&str], path: &str) -> Option<Vec<String>> {
+    let parts: Vec<&str> = path.split("::").collect();
+    match parts.first() {
+        Some(&"crate" | &"orch") => Some(parts.iter().skip(1).map(|p| (*p).to_owned()).collect()),
+        Some(&"super") => {
+            let up = parts.iter().take_while(|p| **p == "super").count();
+            let kept = module.get(..module.len().checked_sub(up)?)?;
+            Some(kept.iter().chain(parts.get(up..)?).map(|p| (*p).to_owned()).collect())
+        }
+        _ => None,
+    }
+}
+
+fn level(layer: &str) -> Option<usize> {
+    LEVELS.iter().position(|names| names.contains(&layer))
+}
+
+/// Why a layer may not name another, if so.
+fn forbidden(from: &str, to: &str) -> Option<String> {
+    if from == to {
+        return None;
+    }
+    let (above, below) = (level(from)?, level(to)?);
+    (below <= above).then(|| format!("{from} may not import {to}: imports go down only, and not between siblings"))
+}
+
+fn hold(what: &str, faults: &[String]) {
+    assert!(faults.is_empty(), "{what}:\n  {}", faults.join("\n  "));
+}
+
+#[test]
+fn every_layer_is_known() {
+    let mut faults = Vec::new();
+    for file in product() {
+        let layer = file.layer().to_owned();
+        if layer != "lib" && level(&layer).is_none() {
+            faults.push(format!("{}: {layer} is in no layer; add it to LEVELS with its place", file.name));
+        }
+    }
+    hold("layers", &faults);
+}
+
+#[test]
+fn imports_go_down_only() {
+    let mut faults = Vec::new();
+    for file in product() {
+        let module = file.module();
+        for (line, path) in paths(&file.code) {
+            let Some(target) = from_root(&module, &path) else { continue };
+            let Some(to) = target.first() else { continue };
+            if let Some(why) = forbidden(file.layer(), to) {
+                faults.push(format!("{}:{line}: {path}: {why}", file.name));
+            }
+        }
+    }
+    hold("direction of imports", &faults);
+}
+
+/// The adapters know neither each other nor the store: only what they all stand on may be shared.
+#[test]
+fn an_adapter_knows_no_other() {
+    // `http` is the client of every service; `git` is what a forge without a service stands on.
+    let shared: BTreeSet<&str> = ["http", "git", "process"].into();
+    let mut faults = Vec::new();
+    for file in product() {
+        let module = file.module();
+        let (Some(&"adapters"), Some(own)) = (module.first(), module.get(1)) else { continue };
+        for (line, path) in paths(&file.code) {
+            let Some(target) = from_root(&module, &path) else { continue };
+            let (Some("adapters"), Some(other)) = (target.first().map(String::as_str), target.get(1)) else { continue };
+            let is_module = other.chars().all(|c| c.is_lowercase() || c == '_');
+            if is_module && other != own && !shared.contains(other.as_str()) {
+                faults
+                    .push(format!("{}:{line}: {path}: engine joins adapters, they do not know each other", file.name));
+            }
+        }
+    }
+    hold("adapters", &faults);
+}
+
+#[test]
+fn decide_model_and_render_are_pure() {
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| PURE.contains(&f.layer())) {
+        // `use std::time::Instant` makes a bare `Instant::now` mean the clock; a type of ours of that name may live.
+        for (line, path) in paths(&file.code) {
+            let named = |rule: &&&str| path == **rule || path.starts_with(&format!("{rule}::"));
+            let bare = |rule: &str| !rule.contains("::") && !path.contains("::");
+            if let Some(rule) = IMPURE.iter().find(named)
+                && !bare(rule)
+            {
+                faults.push(format!("{}:{line}: {path} (no {rule} in a pure layer: pass it in as data)", file.name));
+            }
+        }
+    }
+    hold("purity", &faults);
+}
+
+#[test]
+fn serde_yaml_is_named_in_one_file() {
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name != "src/yaml.rs") {
+        for (line, path) in paths(&file.code) {
+            if path.split("::").any(|p| p == "serde_yaml") {
+                faults.push(format!("{}:{line}: {path}: use crate::yaml", file.name));
+            }
+        }
+    }
+    hold("serde_yaml", &faults);
+}
+
+#[test]
+fn one_place_prints() {
+    let mut faults = Vec::new();
+    for file in product() {
+        let logs = ["src/cli/output.rs", "src/cli/logging.rs", "src/cli/progress.rs"].contains(&file.name.as_str());
+        for (line, path) in paths(&file.code) {
+            let stream = ["stdout", "stderr"].iter().any(|s| {
+                path.ends_with(&format!("std::io::{s}"))
+                    || path.ends_with(&format!(" io::{s}"))
+                    || path == format!("io::{s}")
+            });
+            if stream && !logs {
+                faults.push(format!("{}:{line}: {path}", file.name));
+            }
+        }
+        if file.name != "src/cli/output.rs" {
+            for (n, line) in file.code.lines().enumerate() {
+                let printed = ["println!", "print!", "eprintln!", "eprint!", "dbg!"].iter().find(|m| {
+                    line.match_indices(**m).any(|(at, _)| !line.get(..at).is_some_and(|b| b.ends_with(word)))
+                });
+                if let Some(what) = printed {
+                    faults.push(format!("{}:{}: {what}", file.name, n + 1));
+                }
+            }
+        }
+    }
+    hold("only cli/output.rs prints (cli/logging.rs and cli/progress.rs may name the streams)", &faults);
+}
+
+#[test]
+fn one_place_knows_exit_codes() {
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name != "src/cli/exit.rs") {
+        for (line, path) in paths(&file.code) {
+            let leaves = path.ends_with("process::exit") || path.ends_with("process::abort");
+            let code = path.contains("ExitCode::");
+            let names = path.split("::").any(|p| p == "ExitCode");
+            let may_name = file.layer() == "main" || file.name == "src/cli/mod.rs";
+            if leaves || code || (names && !may_name) {
+                faults.push(format!("{}:{line}: {path}: give a cli::exit::Exit back", file.name));
+            }
+        }
+    }
+    hold("exit codes", &faults);
+}
+
+#[test]
+fn files_stay_readable() {
+    let mut faults = Vec::new();
+    for (folder, longest) in [("src", LONGEST_SOURCE), ("tests", LONGEST_TEST), ("benches", LONGEST_TEST)] {
+        for path in rust_files(folder) {
+            let file = read(&path);
+            let lines = file.whole.lines().count();
+            if lines > longest {
+                faults.push(format!("{}: {lines} lines, at most {longest}; cut out a module", file.name));
+            }
+        }
+    }
+    hold("file sizes", &faults);
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let mut faults = Vec::new();
+    for file in product() {
+        if !file.whole.trim_start().starts_with("//!") {
+            faults.push(format!("{}: begins without a //! comment", file.name));
+        }
+    }
+    hold("module comments", &faults);
+}
+
+#[test]
+fn every_file_of_the_integration_tests_is_listed() {
+    let mut faults = Vec::new();
+    for (folder, list) in [("tests/it", "main.rs"), ("tests/it/support", "mod.rs")] {
+        let main = std::fs::read_to_string(root().join(folder).join(list)).unwrap();
+        let listed: BTreeSet<&str> = main
+            .lines()
+            .filter_map(|l| l.trim().trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+            .collect();
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let counts = path.is_dir() || path.extension().is_some_and(|e| e == "rs");
+            if counts && stem != list.trim_end_matches(".rs") && !listed.contains(stem.as_str()) {
+                faults.push(format!("{}: not listed in {folder}/{list}, so it never runs", path.display()));
+            }
+        }
+    }
+    hold("integration tests", &faults);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let mut faults = Vec::new();
+    let own = root().join("tests/architecture.rs");
+    for path in rust_files("src").into_iter().chain(rust_files("tests")).chain(rust_files("benches")) {
+        if path == own {
+            continue;
+        }
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        // Test modules count as well: an ignored test is no test.
+        let (code, _) = blank(&whole);
+        for (n, line) in code.lines().enumerate() {
+            for word in ["#[ignore", "todo!", "unimplemented!", "#[should_panic]"] {
+                if line.contains(word) {
+                    faults.push(format!("{name}:{}: {word}", n + 1));
+                }
+            }
+        }
+        for (n, line) in whole.lines().enumerate() {
+            if ["TODO", "FIXME", "XXX:"].iter().any(|mark| line.contains(mark)) {
+                faults.push(format!("{name}:{}: a note for later; do it, or write it into an issue", n + 1));
+            }
+        }
+    }
+    hold("left for later", &faults);
+}
+
+/// PIPE-1: the stage table is the only source of the order and of the words.
+#[test]
+fn stages_are_named_only_through_the_table() {
+    let table = std::fs::read_to_string(root().join("src/model/stage.rs")).unwrap();
+    let section = table.split("Stage {").nth(1).unwrap().split('}').next().unwrap();
+    let words: BTreeSet<String> = section
+        .lines()
+        .filter_map(|l| l.split('"').nth(1))
+        // Also a verb of ours or another enum's word: only unmistakable stage names are held.
+        .filter(|w| !["created", "done", "cancelled", "deploy", "review"].contains(w))
+        .map(str::to_owned)
+        .collect();
+    assert!(words.len() >= 5, "the table was not read: {words:?}");
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| f.name != "src/model/stage.rs") {
+        for (line, text) in &file.strings {
+            // A table of words in `model` may have the same word for something else (a board's status).
+            let source = file.whole.lines().nth(line - 1).unwrap_or_default();
+            let table = file.layer() == "model" && source.trim().ends_with(&format!("= {text:?},"));
+            if words.contains(text) && !table {
+                faults.push(format!("{}:{line}: {text:?}; use model::stage::Stage", file.name));
+            }
+        }
+    }
+    hold("stages", &faults);
+}
+
+/// `docs/dependencies.md` names each dependency of `Cargo.toml` with its reason, and nothing else.
+#[test]
+fn every_dependency_has_a_reason() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut used: BTreeMap<String, &str> = BTreeMap::new();
+    let mut section = "";
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+        } else if section.ends_with("dependencies")
+            && let Some((name, _)) = line.split_once('=')
+            && !line.starts_with([' ', '#', '}', ']'])
+        {
+            used.insert(name.trim().split('.').next().unwrap().to_owned(), section);
+        }
+    }
+    assert!(used.len() > 10, "Cargo.toml was not read: {used:?}");
+    let page = std::fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    let mut named = BTreeSet::new();
+    let mut faults = Vec::new();
+    for line in page.lines().filter(|l| l.starts_with("| `")) {
+        let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+        let name = cells.next().unwrap().trim_matches('`').to_owned();
+        if cells.next().is_none_or(|reason| reason.len() < 20) {
+            faults.push(format!("{name}: docs/dependencies.md gives no reason"));
+        }
+        if !used.contains_key(&name) {
+            faults.push(format!("{name}: in docs/dependencies.md, not in Cargo.toml"));
+        }
+        if !named.insert(name.clone()) {
+            faults.push(format!("{name}: twice in docs/dependencies.md"));
+        }
+    }
+    faults.extend(used.keys().filter(|n| !named.contains(*n)).map(|n| format!("{n}: not in docs/dependencies.md")));
+    hold("dependencies", &faults);
+}
+
+/// The rules above see what they are meant to see.
+#[test]
+fn the_reader_sees_through_trees_strings_and_comments() {
+    let (code, strings) = blank(
+        "use a::{b, c::{d, e as f}};\n// use x::y;\nlet s = \"p::q\"; let r = r#\"t::u\"#; 'x: loop { '\"' }\nz ::w::<T>();",
+    );
+    let all: Vec<String> = paths(&code).into_iter().map(|(_, p)| p).filter(|p| p.contains("::")).collect();
+    assert_eq!(all, ["a::b", "a::c::d", "a::c::e", "z::w"]);
+    assert_eq!(strings, [(3, "p::q".to_owned()), (3, "t::u".to_owned())]);
+    let (code, cut) = without_tests("a\n#[cfg(test)]\nmod tests {\n  fn x() { }\n}\nb\n#[cfg(test)]\nmod more;\nc");
+    assert_eq!(code.split_whitespace().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(cut, [2..=5, 7..=8]);
+    assert_eq!(from_root(&["decide", "gates"], "super::super::engine::x").unwrap(), ["engine", "x"]);
+    assert_eq!(from_root(&["decide", "gates"], "crate::engine").unwrap(), ["engine"]);
+    assert!(forbidden("decide", "adapters").is_some() && forbidden("model", "decide").is_some());
+    assert!(forbidden("cli", "adapters").is_none() && forbidden("engine", "yaml").is_none());
+    assert!(forbidden("render", "decide").is_some() && forbidden("engine", "cli").is_some());
+}
