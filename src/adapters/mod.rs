@@ -1,9 +1,18 @@
 //! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.
+//! `process`, `sentinel`, `locks` and `disk` are the kernel's and the file system's: `child` and `executor` stand on them.
 
 pub mod board;
+pub mod child;
+pub mod disk;
+pub mod executor;
 pub mod forge;
 pub mod git;
 pub mod http;
+pub mod locks;
+pub mod notify;
 pub mod probe;
+pub mod process;
+pub mod runtime;
 pub mod scan;
+pub mod sentinel;
 pub mod store;

@@ -3,11 +3,13 @@
 pub mod clock;
 pub mod cmd;
 pub mod exit;
+pub mod logging;
+pub mod open;
 pub mod output;
 pub mod signals;
 
 use clap::{Parser, Subcommand};
-use exit::{CmdResult, Exit};
+use exit::CmdResult;
 use output::Output;
 use std::path::PathBuf;
 
@@ -25,16 +27,16 @@ pub struct Cli {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
     /// Configuration file; else ./orch.yaml, $XDG_CONFIG_HOME/orch/orch.yaml, /etc/orch/orch.yaml, first found
-    #[arg(long, global = true, value_name = "FILE", env = "ORCH_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "ORCH_CONFIG", value_parser = maybe_empty_path())]
     pub config: Option<PathBuf>,
     /// State directory; overrides `state_dir`
-    #[arg(long, global = true, value_name = "DIR", env = "ORCH_STATE_DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "ORCH_STATE_DIR", value_parser = maybe_empty_path())]
     pub state_dir: Option<PathBuf>,
     /// One JSON document on stdout, also for errors
     #[arg(long, global = true)]
     pub json: bool,
     /// Format of the log on stderr
-    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"], env = "ORCH_LOG_FORMAT", hide_possible_values = true)]
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json", ""], env = "ORCH_LOG_FORMAT", hide_possible_values = true)]
     pub log_format: Option<String>,
     /// More log lines; repeat for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -47,12 +49,35 @@ pub struct Global {
     pub color: String,
 }
 
+/// A path that may be empty: an empty variable counts as unset (CFG-2), and clap's own parser refuses it.
+fn maybe_empty_path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// The subcommands; each one's help is in its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Tick(cmd::tick::Args),
+    Reap(cmd::reap::Args),
+    Reconcile(cmd::reconcile::Args),
+    Advance(cmd::advance::Args),
+    Stop(cmd::stop::Args),
+    New(cmd::new::Args),
+    Retry(cmd::operate::Retry),
+    Halt(cmd::operate::Halt),
+    Resume(cmd::operate::Resume),
+    Freeze(cmd::operate::Freeze),
+    Unfreeze(cmd::operate::Unfreeze),
+    Lease(cmd::operate::LeaseArgs),
+    Audit(cmd::operate::Audit),
+    Backup(cmd::operate::Backup),
+    #[command(hide = true)]
+    RunJob(cmd::run_job::Args),
     SecurityScan(cmd::security_scan::Args),
     StagingCheck(cmd::staging_check::Args),
     PostDeployProbe(cmd::post_deploy_probe::Args),
+    Config(cmd::config::Args),
 }
 
 /// What every subcommand gets: the global options and the one place that prints.
@@ -68,6 +93,7 @@ pub fn main() -> std::process::ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::from_clap(&error).into(),
     };
+    logging::start(&cli.global);
     let mut call = Invocation { out: Output::new(cli.global.json), global: cli.global };
     let result = dispatch(&mut call, cli.command);
     exit::finish(&call.out, result).into()
@@ -75,11 +101,24 @@ pub fn main() -> std::process::ExitCode {
 
 fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
     match command {
+        Command::Tick(args) => cmd::tick::run(call, &args),
+        Command::Reap(args) => cmd::reap::run(call, &args),
+        Command::Reconcile(args) => cmd::reconcile::run(call, &args),
+        Command::Advance(args) => cmd::advance::run(call, &args),
+        Command::Stop(args) => cmd::stop::run(call, &args),
+        Command::New(args) => cmd::new::run(call, &args),
+        Command::Retry(args) => cmd::operate::retry(call, &args),
+        Command::Halt(args) => cmd::operate::halt(call, &args),
+        Command::Resume(args) => cmd::operate::resume(call, &args),
+        Command::Freeze(args) => cmd::operate::freeze(call, &args),
+        Command::Unfreeze(args) => cmd::operate::unfreeze(call, &args),
+        Command::Lease(args) => cmd::operate::lease_cmd(call, &args),
+        Command::Audit(args) => cmd::operate::audit(call, &args),
+        Command::Backup(args) => cmd::operate::backup(call, &args),
+        Command::RunJob(args) => cmd::run_job::run(call, &args),
         Command::SecurityScan(args) => cmd::security_scan::run(call, &args),
         Command::StagingCheck(args) => cmd::staging_check::run(call, &args),
         Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),
+        Command::Config(args) => cmd::config::run(call, &args),
     }
 }
-
-/// Kept so that the type is used before the first subcommand lands.
-pub const SUCCESS: Exit = Exit::Done;

@@ -78,7 +78,9 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         canary: false,
     };
     let of_kind = count(view, |b| b.kind == job.kind);
-    if !matches!(job.kind, JobKind::Agent | JobKind::DeployFinalizer | JobKind::PostDeployMonitor) && of_kind >= policy.max_reserved {
+    if !matches!(job.kind, JobKind::Agent | JobKind::DeployFinalizer | JobKind::PostDeployMonitor)
+        && of_kind >= policy.max_reserved
+    {
         return say(Rule::ReservedLimit, format!("{of_kind} jobs {} run, {} may", job.kind, policy.max_reserved));
     }
     if exempt(job.kind) || matches!(job.kind, JobKind::Staging | JobKind::Build | JobKind::Deploy) {
@@ -111,11 +113,8 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         }
         canary = true;
     }
-    let reserved = if rules.max_cost_micros > 0 {
-        rules.max_cost_micros
-    } else {
-        view.dearest.get(&agent).copied().unwrap_or(0)
-    };
+    let reserved =
+        if rules.max_cost_micros > 0 { rules.max_cost_micros } else { view.dearest.get(&agent).copied().unwrap_or(0) };
     cost(place, view, policy, reserved)?;
     let serial = starts.is_some() && project.serial;
     Ok(Claim { starts, serial, credential: Some(rules.credential.clone()), reserved_micros: reserved, canary, ..free })
@@ -126,7 +125,11 @@ fn first(place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
         return Err((Rule::Freeze, "the freezes can't be read, so every repository counts as frozen".to_owned(), None));
     }
     if let Some(f) = view.freezes.iter().find(|f| f.repo == place.repo) {
-        return Err((Rule::Freeze, format!("{} is frozen: {}; `orch unfreeze {}` lifts it", f.repo, f.reason, f.repo), None));
+        return Err((
+            Rule::Freeze,
+            format!("{} is frozen: {}; `orch unfreeze {}` lifts it", f.repo, f.reason, f.repo),
+            None,
+        ));
     }
     if place.withdrawn {
         return Err((Rule::Withdrawn, "a person withdrew the work item".to_owned(), None));

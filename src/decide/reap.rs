@@ -32,7 +32,9 @@ pub enum Reap {
     /// Never reported: back to the queue under a new token, its attempt unspent.
     GiveBack,
     /// One more observation that found the supervisor gone.
-    Count { seen: i64 },
+    Count {
+        seen: i64,
+    },
     /// Seen alive again: earlier observations are void.
     Forget,
     /// Tier 1: end what is left of its tree, settle as lost.
@@ -131,7 +133,13 @@ mod tests {
 
     #[test]
     fn every_tier_and_what_is_left_alone() {
-        let policy = ReapPolicy { dead_ticks: 2, spacing_ms: 1000, finalize_grace_ms: 300, max_running_ms: 10_000, start_ms: 500 };
+        let policy = ReapPolicy {
+            dead_ticks: 2,
+            spacing_ms: 1000,
+            finalize_grace_ms: 300,
+            max_running_ms: 10_000,
+            start_ms: 500,
+        };
         let seen = |n, ms| Run { dead_seen: n, dead_seen_at: Some(at(ms)), ..run(RunState::Live) };
         let other = Stamp { boot_id: "c".into(), ..at(50) };
         let cases = [

@@ -15,12 +15,21 @@ pub fn first_job_held(place: &Place, view: &QueueView, policy: &Policy) -> Optio
     if !serial(place) {
         return None;
     }
-    let of_repo = || view.places.values().filter(|p| p.repo == place.repo && p.id != place.id && !p.stage.is_terminal());
+    let of_repo =
+        || view.places.values().filter(|p| p.repo == place.repo && p.id != place.id && !p.stage.is_terminal());
     if let Some(other) = of_repo().find(|p| p.started && serial(p)) {
-        return Some((Rule::SerialGate, format!("{} is in work in {} and goes to its end first", other.key, place.repo)));
+        return Some((
+            Rule::SerialGate,
+            format!("{} is in work in {} and goes to its end first", other.key, place.repo),
+        ));
     }
     let earlier = of_repo().find(|p| {
-        p.id < place.id && !p.started && !p.withdrawn && !p.stop_requested && serial(p) && dependencies(p, view, policy).is_none()
+        p.id < place.id
+            && !p.started
+            && !p.withdrawn
+            && !p.stop_requested
+            && serial(p)
+            && dependencies(p, view, policy).is_none()
     });
     earlier.map(|p| (Rule::SerialGate, format!("{} came first in {}", p.key, place.repo)))
 }
@@ -37,7 +46,9 @@ fn dependencies(place: &Place, view: &QueueView, policy: &Policy) -> Option<Stri
     place.blocked_by.iter().find_map(|key| match view.blockers.get(key).copied().unwrap_or(Blocker::Unknown) {
         Blocker::Met => None,
         Blocker::Open => Some(format!("blocked by {key}, which is not done")),
-        Blocker::Cancelled => Some(format!("blocked by {key}, which was cancelled: take the relation away, or start {key} again")),
+        Blocker::Cancelled => {
+            Some(format!("blocked by {key}, which was cancelled: take the relation away, or start {key} again"))
+        }
         Blocker::Unknown => Some(format!("blocked by {key}, which nobody knows")),
     })
 }

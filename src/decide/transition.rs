@@ -60,7 +60,12 @@ fn stopping(f: &Facts<'_>) -> Decision {
             JobKind::Deploy | JobKind::DeployFinalizer => {
                 hold(Rule::CriticalWindow, "the stop waits for the deploy's own result".to_owned())
             }
-            JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build | JobKind::PostDeployMonitor => {
+            JobKind::Agent
+            | JobKind::Ci
+            | JobKind::Scan
+            | JobKind::Staging
+            | JobKind::Build
+            | JobKind::PostDeployMonitor => {
                 hold(Rule::CriticalWindow, "the stop waits for the critical window to close".to_owned())
             }
         };
@@ -68,7 +73,9 @@ fn stopping(f: &Facts<'_>) -> Decision {
     match state {
         Some(DeployState::Initiated | DeployState::Landed | DeployState::Started) => by_gates(f),
         Some(DeployState::Settled) => match deploy_status::gate(f) {
-            Answer::Pass { why } => Decision::Finish { why: format!("{why}; the stop came too late"), watch: f.project.watch },
+            Answer::Pass { why } => {
+                Decision::Finish { why: format!("{why}; the stop came too late"), watch: f.project.watch }
+            }
             Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. } => {
                 Decision::Effect(Effect::CompleteStop)
             }
@@ -107,7 +114,9 @@ fn by_gates(f: &Facts<'_>) -> Decision {
     for gate in gates::on_leaving(task.stage, f.project) {
         match gates::evaluate(gate, f) {
             Answer::Pass { why } => reasons.push(why),
-            other => return of_answer(f, gate, other),
+            other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }) => {
+                return of_answer(f, gate, other);
+            }
         }
     }
     let why = reasons.join("; ");
@@ -138,6 +147,14 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
     }
 }
 
+/// What a person's rejection leads to: the same as a gate's *no*.
+pub fn send_back(view: &TaskView, policy: &Policy, why: String, findings: Vec<Finding>) -> Decision {
+    match policy.project(&view.task.project) {
+        Some(project) => roll_back(&Facts { view, policy, project }, why, findings, false),
+        None => hold(Rule::SwitchedOff, format!("project {} is not in the configuration", view.task.project)),
+    }
+}
+
 /// Back to development with one more attempt, unless the budget is spent or nothing changes any more (PIPE-3).
 fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -> Decision {
     let task = &f.view.task;
@@ -156,3 +173,7 @@ fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -
 fn hold(rule: Rule, why: String) -> Decision {
     Decision::Hold { rule, why, until: None }
 }
+
+#[cfg(test)]
+#[path = "transition_tests.rs"]
+mod tests;

@@ -1,1 +1,124 @@
-//! L3: the imperative shell: observe, apply, journal, outbox, supervise. Used by `cli`.
+//! L3: the imperative shell. It observes, asks `decide`, and carries out one effect at a time; it may die anywhere.
+
+pub mod advance;
+pub mod agent;
+pub mod apply;
+pub mod base;
+pub mod boards;
+pub mod by_hand;
+pub mod card;
+pub mod deploy;
+pub mod finalize;
+pub mod intents;
+pub mod judge;
+pub mod lease;
+pub mod mergegate;
+pub mod messages;
+pub mod outbox;
+pub mod paths;
+pub mod policy;
+pub mod projects;
+pub mod reap;
+pub mod reconcile;
+pub mod reserved;
+pub mod runtimes;
+pub mod settle;
+pub mod stop;
+pub mod supervise;
+pub mod tick;
+pub mod view;
+pub mod watch;
+
+use crate::adapters::git::Git;
+use crate::adapters::sentinel;
+use crate::adapters::store::Store;
+use crate::config::{Config, Project};
+use crate::model::ids::TaskId;
+use crate::model::policy::Policy;
+use crate::model::report::StepReport;
+use crate::model::task::{Actor, Task};
+use crate::model::time::Stamp;
+use anyhow::{Context, Result};
+use paths::Paths;
+use std::cell::OnceCell;
+use std::ffi::OsString;
+
+/// One reading of the clocks and of HALT, with this process's identity.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    pub stamp: Stamp,
+    pub me: Actor,
+    /// The reason, when HALT is set.
+    pub halted: Option<String>,
+}
+
+/// What a step works with.
+#[derive(Debug)]
+pub struct Ctx {
+    pub config: Config,
+    pub policy: Policy,
+    pub paths: Paths,
+    pub store: Store,
+    pub me: Actor,
+    pub clock: fn() -> Stamp,
+    /// `--dry-run`: the store is a copy in memory, and every outside effect is only reported.
+    pub dry: bool,
+    pub report: StepReport,
+    /// What a supervisor needs on its command line to find the same configuration and state.
+    pub global_args: Vec<OsString>,
+    git: OnceCell<Git>,
+}
+
+impl Ctx {
+    /// A step's context. The state directory must exist unless `dry`.
+    pub fn new(config: Config, store: Store, me: Actor, clock: fn() -> Stamp, step: &'static str) -> Self {
+        let paths = Paths::new(&config.state_dir);
+        let policy = policy::of(&config);
+        let mut global_args: Vec<OsString> = vec!["--state-dir".into(), config.state_dir.clone().into()];
+        global_args.extend(["--config".into(), config.file.clone().into()]);
+        Self {
+            policy,
+            paths,
+            store,
+            me,
+            clock,
+            dry: false,
+            report: StepReport::new(step),
+            global_args,
+            git: OnceCell::new(),
+            config,
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        Moment { stamp: (self.clock)(), me: self.me.clone(), halted: sentinel::halted(self.paths.root()) }
+    }
+
+    /// Git, its version checked once a process.
+    pub fn git(&self) -> Result<Git> {
+        if let Some(git) = self.git.get() {
+            return Ok(git.clone());
+        }
+        let git = Git::new(&self.config.tools.git)?;
+        Ok(self.git.get_or_init(|| git).clone())
+    }
+
+    /// A task's project in the configuration.
+    pub fn project(&self, key: &str) -> Result<&Project> {
+        self.config
+            .projects
+            .iter()
+            .find(|p| p.key == key)
+            .with_context(|| format!("project {key} is not in {}", self.config.file.display()))
+    }
+
+    /// A task's row now.
+    pub fn task(&mut self, id: TaskId) -> Result<Task> {
+        Ok(self.store.read(|tx| tx.task(id))?)
+    }
+
+    /// Notes a fault at one task, project or service; the rest of the step goes on.
+    pub fn fault(&mut self, task: Option<&Task>, what: &str, error: &anyhow::Error) {
+        self.report.fault(task.map(|t| t.key.as_str()), format!("{what}: {error:#}"), None);
+    }
+}

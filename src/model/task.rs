@@ -51,6 +51,8 @@ pub struct Task {
     /// 1 for the work item's first task, 2 for its second (RULE-9).
     pub round: u32,
     pub title: String,
+    /// The work item's text as last read; data, never an instruction.
+    pub body: String,
     /// 0 urgent … 4 none.
     pub priority: i64,
     pub blocked_by: Vec<Key>,

@@ -446,15 +446,21 @@ fn rule_5_a_local_merge_repeated_after_a_crash_finds_what_landed() {
         let (world, mirror, base, tip) = branch_world();
         let forge = LocalForge { method, identity: World::author() };
         let landing = Landing { default_branch: "main", head: &tip, expected_base: &base, message: "Land ORCH-7" };
-        let MergeOutcome::Merged { commit } = forge.merge(&mirror, &landing).unwrap() else { panic!("{method:?}") };
+        let MergeOutcome::Merged { commit, .. } = forge.merge(&mirror, &landing).unwrap() else { panic!("{method:?}") };
         assert_eq!(mirror.remote_head("main").unwrap(), Some(commit.clone()));
-        assert_eq!(forge.merge(&mirror, &landing).unwrap(), MergeOutcome::Merged { commit: commit.clone() });
+        assert_eq!(
+            forge.merge(&mirror, &landing).unwrap(),
+            MergeOutcome::Merged { commit: commit.clone(), pull_open: false }
+        );
         // Somebody lands on top: still that commit, not the tip.
         raw(&world.person(), &["fetch", "-q", "origin"]);
         world.switch("main", "origin/main");
         world.commit(&[("later", "x")], "later");
         world.push("main");
-        assert_eq!(forge.merge(&mirror, &landing).unwrap(), MergeOutcome::Merged { commit: commit.clone() });
+        assert_eq!(
+            forge.merge(&mirror, &landing).unwrap(),
+            MergeOutcome::Merged { commit: commit.clone(), pull_open: false }
+        );
         let tree = mirror.tree_of(&tip).unwrap();
         let now = mirror.tracking("main").unwrap().unwrap();
         assert_eq!(mirror.landed(&base, &now, &tree).unwrap(), Some(commit), "{method:?}");
@@ -486,7 +492,7 @@ fn rule_5_a_squash_by_somebody_else_is_found_by_its_tree() {
     world.push("main");
     let forge = LocalForge { method: MergeMethod::Merge, identity: World::author() };
     let landing = Landing { default_branch: "main", head: &tip, expected_base: &base, message: "m" };
-    assert_eq!(forge.merge(&mirror, &landing).unwrap(), MergeOutcome::Merged { commit: squash });
+    assert_eq!(forge.merge(&mirror, &landing).unwrap(), MergeOutcome::Merged { commit: squash, pull_open: false });
 }
 
 #[test]

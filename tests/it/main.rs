@@ -8,11 +8,21 @@
     reason = "tests may fail loudly"
 )]
 
+mod adapter_forge;
+mod adapter_forge_faults;
+mod adapter_forge_recorded;
 mod adapter_git;
 mod adapter_git_remote;
+mod adapter_notify;
+mod adapter_notify_sinks;
 mod adapter_worktree;
+mod cmd_config;
 mod cmd_post_deploy_probe;
+mod cmd_security_scan;
 mod cmd_staging_check;
+mod docs_handoff;
+mod runtime_claude_real;
+mod security_recall;
 mod support;
 
 #[test]

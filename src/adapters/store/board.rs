@@ -111,6 +111,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The item's task ended: another status has to be seen before To Analyse may start a new one (RULE-12).
+    pub fn item_ended(&self, project: &str, item_id: &str) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE items SET seen_other_since_end = 0 WHERE project = ?1 AND item_id = ?2")?
+            .execute([project, item_id])?;
+        Ok(())
+    }
+
     pub fn add_intent(&self, new: &NewIntent<'_>, at: i64) -> Result<i64> {
         self.tx
             .prepare_cached("INSERT INTO intents (project, item_id, kind, state, created_order, seen_at) VALUES (?1, ?2, ?3, 'pending', ?4, ?5)")?

@@ -100,6 +100,14 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Queued jobs of a task follow its work item's priority.
+    pub fn set_priority(&self, task: TaskId, priority: i64) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE jobs SET priority = ?2 WHERE task_id = ?1 AND status = 'queued'")?
+            .execute([task.0, priority])?;
+        Ok(())
+    }
+
     /// The first claim is the move out of `created`: the job belongs to the stage entered by it.
     pub fn retarget_job(&self, id: JobId, task: &Task, agent: Option<Agent>) -> Result<()> {
         self.tx

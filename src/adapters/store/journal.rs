@@ -70,4 +70,21 @@ impl Tx<'_> {
         let rows = statement.query_map([task.0], journal)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+
+    /// Every journal row of a task.
+    pub fn journal_of(&self, task: TaskId) -> Result<Vec<JournalRow>> {
+        let mut statement =
+            self.tx.prepare_cached("SELECT * FROM journal WHERE task_id = ?1 ORDER BY intended_at, key")?;
+        let rows = statement.query_map([task.0], journal)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Open intents of a kind that were made before a time.
+    pub fn intents_of_kind(&self, kind: &str, before: i64) -> Result<Vec<JournalRow>> {
+        let mut statement = self.tx.prepare_cached(
+            "SELECT * FROM journal WHERE outcome IS NULL AND kind = ?1 AND intended_at <= ?2 ORDER BY key",
+        )?;
+        let rows = statement.query_map(params![kind, before], journal)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
 }

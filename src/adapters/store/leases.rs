@@ -149,6 +149,17 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The repository's newest deploy, by fence.
+    pub fn last_deploy(&self, repo: &str) -> Result<Option<Deploy>> {
+        Ok(self
+            .tx
+            .prepare_cached(
+                "SELECT * FROM deploys WHERE repo = ?1 AND state <> 'withdrawn' ORDER BY fence DESC, id DESC LIMIT 1",
+            )?
+            .query_row([repo], deploy)
+            .optional()?)
+    }
+
     /// Deploys that are not settled.
     pub fn open_deploys(&self) -> Result<Vec<Deploy>> {
         let mut statement = self

@@ -188,6 +188,52 @@ impl Store {
         Ok(())
     }
 
+    /// A copy in memory of the database at `path`, which is not touched in any way; a missing one is an empty one.
+    pub fn copy_of(path: &Path) -> Result<Self> {
+        let mut store = Self { conn: Connection::open_in_memory()?, path: path.to_owned() };
+        store.conn.set_prepared_statement_cache_capacity(128);
+        if path.exists() {
+            let shown = path.display().to_string();
+            let wal = |suffix: &str| {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                std::fs::metadata(name).is_ok_and(|m| m.len() > 0)
+            };
+            // Nobody writes it: then reading it must not even make the log's index file.
+            let quiet = if wal("-wal") { "" } else { "?immutable=1" };
+            let encoded: String = path
+                .to_string_lossy()
+                .bytes()
+                .map(|b| match b {
+                    b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(b).to_string(),
+                    other => format!("%{other:02X}"),
+                })
+                .collect();
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let copied = Connection::open_with_flags(format!("file:{encoded}{quiet}"), flags).and_then(|from| {
+                let copy = rusqlite::backup::Backup::new(&from, &mut store.conn)?;
+                copy.run_to_completion(4096, Duration::from_millis(1), None)
+            });
+            if let Err(e) = copied {
+                return Err(StoreError::Broken { path: shown, why: e.to_string() });
+            }
+        }
+        store.conn.execute_batch("PRAGMA foreign_keys = ON;")?;
+        let found =
+            store.version().map_err(|e| StoreError::Broken { path: path.display().to_string(), why: e.to_string() })?;
+        if found < SCHEMA_VERSION {
+            let tx = store.conn.transaction()?;
+            for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+                tx.execute_batch(step)?;
+            }
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+            tx.commit()?;
+        }
+        store.check_version(store.version()?, true)?;
+        Ok(store)
+    }
+
     /// A consistent copy while others use the database (SQLite's backup API, RULE-36).
     pub fn backup(&self, to: &Path) -> Result<()> {
         let mut target = Connection::open(to)?;

@@ -81,12 +81,12 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Takes a row for delivery until `lease_until`; whether this caller got it.
-    pub fn take_message(&self, id: i64, me: &Actor, lease_until: i64) -> Result<bool> {
+    /// Takes a due row for delivery until `lease_until`; whether this caller got it.
+    pub fn take_message(&self, id: i64, me: &Actor, now: i64, lease_until: i64) -> Result<bool> {
         Ok(self
             .tx
             .prepare_cached("UPDATE outbox SET owner = ?2, available_at = ?3, attempts = attempts + 1 WHERE id = ?1 AND state = 'open' AND available_at <= ?4")?
-            .execute(params![id, to_json(me), lease_until, lease_until - 1])?
+            .execute(params![id, to_json(me), lease_until, now])?
             == 1)
     }
 

@@ -14,6 +14,7 @@ pub struct NewTask<'a> {
     pub repo: &'a str,
     pub item_id: &'a str,
     pub title: &'a str,
+    pub body: &'a str,
     pub priority: i64,
     pub blocked_by: &'a [Key],
 }
@@ -31,6 +32,7 @@ fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         item_id: row.get("item_id")?,
         round: row.get("round")?,
         title: row.get("title")?,
+        body: row.get("body")?,
         priority: row.get("priority")?,
         blocked_by: parsed(row, "blocked_by", from_json)?,
         stage: parsed(row, "stage", Stage::parse)?,
@@ -78,10 +80,10 @@ impl Tx<'_> {
         let made = self
             .tx
             .prepare_cached(
-                "INSERT INTO tasks (key, natural_key, project, repo, item_id, round, title, priority, blocked_by, stage, created_at, updated_at)
-                 VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'created', ?9, ?9) ON CONFLICT (natural_key) DO NOTHING",
+                "INSERT INTO tasks (key, natural_key, project, repo, item_id, round, title, priority, blocked_by, stage, created_at, updated_at, body)
+                 VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'created', ?9, ?9, ?10) ON CONFLICT (natural_key) DO NOTHING",
             )?
-            .execute(params![new.key.as_str(), new.project, new.repo, new.item_id, round, new.title, new.priority, to_json(&new.blocked_by), at])?;
+            .execute(params![new.key.as_str(), new.project, new.repo, new.item_id, round, new.title, new.priority, to_json(&new.blocked_by), at, new.body])?;
         if made == 0 {
             return Ok(None);
         }
@@ -120,6 +122,23 @@ impl Tx<'_> {
         self.tasks_where("stage NOT IN ('done', 'cancelled') ORDER BY id")
     }
 
+    /// Tasks that are not terminal (or done with an armed watch) and have no live job.
+    pub fn idle_tasks(&self) -> Result<Vec<TaskId>> {
+        let mut statement = self.tx.prepare_cached(
+            "SELECT id FROM tasks t WHERE (stage NOT IN ('done', 'cancelled') OR id IN (SELECT id FROM tasks WHERE watch = 'armed'))
+             AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running')) ORDER BY id",
+        )?;
+        let rows = statement.query_map([], |r| Ok(TaskId(r.get(0)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Every work item's key that has or had a task, for suggestions.
+    pub fn all_keys(&self) -> Result<Vec<String>> {
+        let mut statement = self.tx.prepare_cached("SELECT DISTINCT key FROM tasks ORDER BY id DESC LIMIT 5000")?;
+        let rows = statement.query_map([], |r| r.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// All tasks, by id (`status --all`).
     pub fn all_tasks(&self) -> Result<Vec<Task>> {
         self.tasks_where("1 ORDER BY id")
@@ -144,6 +163,18 @@ impl Tx<'_> {
             .optional()?)
     }
 
+    /// Another task of the repository whose commit landed and is not deployed (RULE-28).
+    pub fn undeployed(&self, repo: &str, except: TaskId) -> Result<Option<Key>> {
+        let text: Option<String> = self
+            .tx
+            .prepare_cached(
+                "SELECT key FROM tasks WHERE repo = ?1 AND id <> ?2 AND landed_sha IS NOT NULL AND stage NOT IN ('done', 'cancelled') ORDER BY id LIMIT 1",
+            )?
+            .query_row(params![repo, except.0], |r| r.get(0))
+            .optional()?;
+        Ok(text.and_then(|t| Key::parse(&t).ok()))
+    }
+
     fn tasks_where(&self, condition: &str) -> Result<Vec<Task>> {
         let mut statement = self.tx.prepare_cached(&format!("SELECT * FROM tasks WHERE {condition}"))?;
         let rows = statement.query_map([], task)?;
@@ -160,7 +191,7 @@ impl Tx<'_> {
                  attempt_base = ?8, epoch = ?9, branch = ?10, base_sha = ?11, head_sha = ?12, pr = ?13, waiting_for = ?14, waiting_since = ?15,
                  released = ?16, blocked_reason = ?17, block_no = ?18, held_findings = ?19, findings = ?20, undecided_since = ?21, rework = ?22,
                  withdrawn = ?23, critical = ?24, stop_requested_at = ?25, stop_reason = ?26, stopped_stage = ?27, started_at = ?28,
-                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35
+                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35, body = ?36
                  WHERE id = ?1 AND revision = ?2",
             )?
             .execute(params![
@@ -199,6 +230,7 @@ impl Tx<'_> {
                 task.finished_at,
                 task.head_tree,
                 task.findings_same,
+                task.body,
             ])?;
         if changed == 0 {
             return Err(StoreError::Lost);

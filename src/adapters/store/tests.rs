@@ -1,7 +1,7 @@
 use super::*;
-use crate::model::task::NewJob;
 use crate::model::ids::Key;
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
+use crate::model::task::NewJob;
 use crate::model::task::{Actor, DeployState, EvidenceVerdict, RunState, Waiting};
 use crate::model::time::Stamp;
 
@@ -28,6 +28,7 @@ fn add(tx: &Tx<'_>, key: &str) -> Option<crate::model::task::Task> {
             repo: "r",
             item_id: key.as_str(),
             title: "t",
+            body: "",
             priority: 4,
             blocked_by: &[],
         },
@@ -185,8 +186,8 @@ fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_is_deliverable() {
             let keys: Vec<String> = tx.deliverable(5, 10)?.into_iter().map(|r| r.key).collect();
             assert_eq!(keys, ["a", "c2"]);
             let first = tx.deliverable(5, 10)?[0].id;
-            assert!(tx.take_message(first, &actor(1), 100)?);
-            assert!(!tx.take_message(first, &actor(2), 50)?);
+            assert!(tx.take_message(first, &actor(1), 50, 100)?);
+            assert!(!tx.take_message(first, &actor(2), 60, 120)?);
             Ok::<_, StoreError>(())
         })
         .unwrap();

@@ -1,5 +1,14 @@
 //! One file per subcommand: an `Args` struct whose doc comment is the help, and `run`.
 
+pub mod advance;
+pub mod config;
+pub mod new;
+pub mod operate;
 pub mod post_deploy_probe;
+pub mod reap;
+pub mod reconcile;
+pub mod run_job;
 pub mod security_scan;
 pub mod staging_check;
+pub mod stop;
+pub mod tick;

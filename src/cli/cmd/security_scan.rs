@@ -3,14 +3,13 @@
 use crate::adapters::scan::{Feeds, RangeError, Resolved, ScanRequest, range, run as scan};
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock};
+use crate::config::standalone::{self, SecuritySetup};
 use crate::decide::gates::security::{Policy, judge};
 use crate::model::ids::Key;
 use crate::model::report::{ErrorLine, StepReport};
 use crate::model::scan::{ScanReason, ScanReport, Severity, Waiver};
 use crate::render::security::{self as show, Head};
 use anyhow::Context;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -58,6 +57,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             .task(key.as_str()));
     }
     let mut step = StepReport::new("security-scan");
+    let setup = standalone::security(&|name| std::env::var(name).ok()).map_err(|e| Failure::usage(e.to_string()))?;
     let waivers = read_waivers(args.waivers.as_deref())?;
     let resolved = match range(&args.repo, args.range.as_deref()) {
         Ok(resolved) => resolved,
@@ -73,14 +73,14 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         return Ok(Exit::Done);
     }
     let (key, trouble) = fingerprint_key(call, args);
-    let request = request(args, resolved, key);
+    let dep_audit_fail_closed = setup.dep_audit_fail_closed;
+    let request = request(args, setup, resolved, key);
     let seen = match scan(&request) {
         Ok(seen) => seen,
         Err(error) => return unreadable(call, step, &error),
     };
     let now = clock::now();
-    let policy =
-        Policy { severity_threshold: Severity::High, dep_audit_fail_closed: false, waivers, now_ms: now.wall_ms };
+    let policy = Policy { severity_threshold: Severity::High, dep_audit_fail_closed, waivers, now_ms: now.wall_ms };
     let mut report = judge(seen, &policy);
     report.warnings.extend(trouble);
 
@@ -105,18 +105,13 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     })
 }
 
-fn request(args: &Args, resolved: Resolved, key: Vec<u8>) -> ScanRequest {
-    let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+fn request(args: &Args, setup: SecuritySetup, resolved: Resolved, key: Vec<u8>) -> ScanRequest {
     let mut request = ScanRequest::new(&args.repo, resolved.base, resolved.head, key);
     request.default_tip = resolved.default_tip;
-    request.feeds = Feeds {
-        osv_url: env("ORCH_SECURITY_FEEDS_OSV_URL"),
-        npm_registry: env("ORCH_SECURITY_FEEDS_NPM_REGISTRY"),
-        cargo_db: env("ORCH_SECURITY_FEEDS_CARGO_DB"),
-    };
-    if let Some(seconds) = env("ORCH_SECURITY_SCAN_TIMEOUT_S").and_then(|v| v.parse().ok()).filter(|s| *s > 0) {
-        request.timeout = Duration::from_secs(seconds);
-    }
+    request.config_path = setup.gitleaks_config;
+    request.audit = setup.dep_audit_enabled;
+    request.timeout = Duration::from_secs(setup.scan_timeout_s);
+    request.feeds = Feeds { osv_url: setup.osv_url, npm_registry: setup.npm_registry, cargo_db: setup.cargo_db };
     request
 }
 
@@ -212,7 +207,7 @@ fn fingerprint_key(call: &Invocation, args: &Args) -> (Vec<u8>, Option<String>) 
         }
         None => call.global.state_dir.clone().or_else(home).map(|dir| dir.join("fingerprint.key")),
     };
-    let kept = file.as_deref().context("no HOME and no --state-dir").and_then(keep_key);
+    let kept = file.as_deref().context("no HOME and no --state-dir").and_then(crate::adapters::scan::keep_key);
     match kept {
         Ok(key) => (key, None),
         Err(why) => {
@@ -221,29 +216,4 @@ fn fingerprint_key(call: &Invocation, args: &Args) -> (Vec<u8>, Option<String>) 
             (key, Some(format!("fingerprints hold for this run only, their key can't be kept: {why:#}")))
         }
     }
-}
-
-fn keep_key(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let read = || std::fs::read(file).with_context(|| file.display().to_string());
-    if !file.exists() {
-        let mut key = [0_u8; 32];
-        rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty()).context("no random bytes")?;
-        if let Some(dir) = file.parent() {
-            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        }
-        // Written whole under another name and linked: of two scans at once one key wins, and both use it.
-        let own = file.with_extension(format!("{}.tmp", std::process::id()));
-        let mut made = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&own)
-            .with_context(|| own.display().to_string())?;
-        made.write_all(&key).and_then(|()| made.sync_all()).with_context(|| own.display().to_string())?;
-        let _ = std::fs::hard_link(&own, file);
-        let _ = std::fs::remove_file(&own);
-    }
-    let key = read()?;
-    anyhow::ensure!(key.len() >= 16, "{} holds no key (at least 16 bytes expected)", file.display());
-    Ok(key)
 }

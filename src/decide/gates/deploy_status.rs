@@ -18,14 +18,17 @@ fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         return Answer::Undecided {
-            why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance --confirm-deploy`)".to_owned(),
+            why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance --confirm-deploy`)"
+                .to_owned(),
             need: Need::Person(Waiting::ConfirmDeploy),
         };
     }
     for gate in ENTERING_DEPLOY {
         match evaluate(gate, f) {
             Answer::Pass { .. } => {}
-            other => return other,
+            other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }) => {
+                return other;
+            }
         }
     }
     if let Some(reason) = &f.view.halted {
@@ -43,7 +46,10 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
             wait(Rule::DeployResult, format!("process {} is merging", d.actor.pid), None)
         }
         DeployState::Initiated => effect(Effect::Land, "the deploy is initiated and not merged yet"),
-        DeployState::Landed => start_command(f, d),
+        DeployState::Landed => match &f.view.freeze {
+            Some(freeze) => wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None),
+            None => start_command(f, d),
+        },
         DeployState::Started => job(f, JobKind::DeployFinalizer, d, "the deploy's result has to be looked for", 0),
         DeployState::Settled => result(d),
         DeployState::Withdrawn => opening(f),

@@ -8,7 +8,9 @@ use crate::model::task::EvidenceVerdict;
 /// The build job's answer for this head; after a rebuild the declared checks run again on the new image.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.freshness {
-        return Answer::Pass { why: "not applicable: staging.revision is not declared or the switch is off".to_owned() };
+        return Answer::Pass {
+            why: "not applicable: staging.revision is not declared or the switch is off".to_owned(),
+        };
     }
     let head = f.view.task.head_sha.as_ref();
     let row = f.of_attempt(Gate::StagingImageFresh).filter(|e| Some(&e.sha) == head);
@@ -24,6 +26,6 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     let checked = f.of_attempt(Gate::StagingStatus).filter(|e| Some(&e.sha) == head);
     match f.by_job(Gate::StagingStatus, JobKind::Staging, checked) {
         Answer::Pass { .. } => Answer::Pass { why },
-        other => other,
+        other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }) => other,
     }
 }

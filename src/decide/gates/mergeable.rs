@@ -32,11 +32,15 @@ pub fn gate(f: &Facts<'_>) -> Answer {
             };
         }
         Some(Answer::Pass { why }) => why,
-        Some(other) => return other,
+        Some(
+            other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }),
+        ) => return other,
     };
     match ci_green::gate(f) {
         Answer::Pass { .. } => {}
-        other => return other,
+        other @ (Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. }) => {
+            return other;
+        }
     }
     match certificate(f) {
         Some((to, why)) => Answer::Stale { to, why },
@@ -46,15 +50,20 @@ pub fn gate(f: &Facts<'_>) -> Answer {
 
 /// The landing certificate (RULE-4): the first stage whose verdict does not hold for the head, and why.
 pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
-    let judged =
-        [(Stage::Review, Gate::ReviewVerdict), (Stage::Testing, Gate::TestsVerdict), (Stage::DeployStaging, Gate::StagingStatus)];
+    let judged = [
+        (Stage::Review, Gate::ReviewVerdict),
+        (Stage::Testing, Gate::TestsVerdict),
+        (Stage::DeployStaging, Gate::StagingStatus),
+    ];
     for (stage, gate) in judged {
         if !f.project.stages.contains(&stage) {
             continue;
         }
         match f.of_attempt(gate) {
             None => return Some((stage, format!("{gate} was not given in attempt {}", f.view.task.attempt))),
-            Some(e) if e.verdict != EvidenceVerdict::Pass => return Some((stage, format!("{gate} is not positive: {}", e.why))),
+            Some(e) if e.verdict != EvidenceVerdict::Pass => {
+                return Some((stage, format!("{gate} is not positive: {}", e.why)));
+            }
             Some(e) if !f.holds(e, stage) => {
                 return Some((stage, format!("{gate} was given for {}, and the code changed since", e.sha.short())));
             }

@@ -14,6 +14,7 @@ pub mod security;
 pub mod security_gate;
 pub mod staging_status;
 pub mod tests_verdict;
+pub mod verdict;
 
 use crate::model::decision::{Answer, CARRY, Gate, Need};
 use crate::model::policy::{Policy, ProjectPolicy};
@@ -163,8 +164,11 @@ impl Facts<'_> {
             (n, _) => back_off(rules.map_or(0, |r| r.retry_backoff_ms), n, task.id.0),
         };
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
-        let why = reason.clone().map_or_else(|| format!("the {agent} has yet to work"), |r| format!("the {agent} works again: {r}"));
-        let job = NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
+        let why = reason
+            .clone()
+            .map_or_else(|| format!("the {agent} has yet to work"), |r| format!("the {agent} works again: {r}"));
+        let job =
+            NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
         Answer::Undecided { why, need: Need::Job(job) }
     }
 
@@ -188,7 +192,10 @@ impl Facts<'_> {
         let last = errors.last().map(|e| e.why.clone());
         if errors.len() >= MAX_TOOL_ERRORS {
             let why = last.unwrap_or_default();
-            return Answer::Stuck { why: format!("{gate} could not look {} times: {why}", errors.len()), freeze: false };
+            return Answer::Stuck {
+                why: format!("{gate} could not look {} times: {why}", errors.len()),
+                freeze: false,
+            };
         }
         let (_, lost) = self.failures(kind);
         if lost >= MAX_LOST {
@@ -200,7 +207,9 @@ impl Facts<'_> {
             (n, _) => back_off(TOOL_WAIT_MS, i64::try_from(n).unwrap_or(1), task.id.0),
         };
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
-        let why = last.clone().map_or_else(|| format!("{kind} has yet to look at the head"), |w| format!("{kind} looks again: {w}"));
+        let why = last
+            .clone()
+            .map_or_else(|| format!("{kind} has yet to look at the head"), |w| format!("{kind} looks again: {w}"));
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }

@@ -8,13 +8,12 @@ use crate::model::stage::{JobKind, Stage};
 /// no verdict: it looks again, then the task is blocked; it never passes.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.security {
-        return Answer::Pass { why: "not applicable: the security gate is off or the repository out of its scope".to_owned() };
+        return Answer::Pass {
+            why: "not applicable: the security gate is off or the repository out of its scope".to_owned(),
+        };
     }
-    let held = f
-        .view
-        .evidence
-        .iter()
-        .rev()
-        .find(|e| e.gate == Gate::SecurityGate.as_str() && e.attempt == f.view.task.attempt && f.holds(e, Stage::Deploy));
+    let held = f.view.evidence.iter().rev().find(|e| {
+        e.gate == Gate::SecurityGate.as_str() && e.attempt == f.view.task.attempt && f.holds(e, Stage::Deploy)
+    });
     f.by_job(Gate::SecurityGate, JobKind::Scan, held.or_else(|| f.on_head(Gate::SecurityGate)))
 }

@@ -61,6 +61,7 @@ pub fn task(id: i64, stage: Stage) -> Task {
         item_id: format!("ORCH-{id}"),
         round: 1,
         title: "t".into(),
+        body: String::new(),
         priority: 2,
         blocked_by: vec![],
         stage,

@@ -12,6 +12,7 @@ CREATE TABLE tasks (
     item_id TEXT NOT NULL,
     round INTEGER NOT NULL,
     title TEXT NOT NULL,
+    body TEXT NOT NULL DEFAULT '',
     priority INTEGER NOT NULL,
     blocked_by TEXT NOT NULL DEFAULT '[]',
     stage TEXT NOT NULL CHECK (stage IN ('created', 'analysis', 'architecture', 'development', 'review', 'testing', 'deploy-staging', 'deploy', 'done', 'cancelled')),
@@ -51,6 +52,7 @@ CREATE UNIQUE INDEX tasks_one_in_work_per_serial_repo ON tasks (repo) WHERE in_s
 CREATE INDEX tasks_open ON tasks (id) WHERE stage NOT IN ('done', 'cancelled');
 CREATE INDEX tasks_by_key ON tasks (key, id);
 CREATE INDEX tasks_by_item ON tasks (project, item_id, id);
+CREATE INDEX tasks_watched ON tasks (id) WHERE watch = 'armed';
 CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE jobs (
@@ -144,6 +146,8 @@ CREATE TABLE journal (
     ended_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX journal_open ON journal (task_id) WHERE outcome IS NULL;
+CREATE INDEX journal_by_task ON journal (task_id, intended_at);
+CREATE INDEX journal_open_kind ON journal (kind, intended_at) WHERE outcome IS NULL;
 
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -240,6 +244,7 @@ CREATE TABLE deploys (
     settled_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX deploys_one_open_per_repo ON deploys (repo) WHERE state IN ('initiated', 'landed', 'started');
+CREATE INDEX deploys_by_repo ON deploys (repo, fence);
 CREATE INDEX deploys_by_task ON deploys (task_id);
 
 CREATE TABLE cooldowns (

@@ -1,0 +1,99 @@
+//! `orch advance` (CLI-2): the exit gate of one task, or of all.
+
+use crate::adapters::store::Mode;
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::open;
+use crate::engine::{Ctx, advance, by_hand, deploy, intents, outbox, tick};
+use crate::model::decision::Decision;
+use crate::model::report::Held;
+use crate::model::stage::Stage;
+use crate::model::task::{Task, Waiting};
+use crate::model::time::rfc3339;
+use std::time::{Duration, Instant};
+
+/// Evaluate the exit gate of a task (or of all) and move it on if it passes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch advance ORCH-17 --approve")]
+pub struct Args {
+    /// The task; all of them if none is named
+    #[arg(value_name = "TASK", required_if_eq_any([("approve", "true"), ("confirm_deploy", "true")]))]
+    task: Option<String>,
+    /// A person accepts the analysis
+    #[arg(long, conflicts_with_all = ["confirm_deploy", "reject"])]
+    approve: bool,
+    /// A person releases the deploy; this process carries it to the started command
+    #[arg(long, conflicts_with = "reject")]
+    confirm_deploy: bool,
+    /// Send it back with this reason
+    #[arg(long, value_name = "TEXT", requires = "task")]
+    reject: Option<String>,
+    /// Print what would be done; touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step_or_dry(call, "advance", Mode::Use, args.dry_run)?;
+    let Some(name) = &args.task else {
+        advance::idle_tasks(&mut ctx)?;
+        outbox::deliver(&mut ctx);
+        return open::finish(call, &mut ctx, start, Exit::Done);
+    };
+    let task = open::task(&mut ctx, name)?;
+    if args.approve {
+        release(&mut ctx, &task, Stage::Analysis, Waiting::Approval)?;
+    }
+    if args.confirm_deploy {
+        release(&mut ctx, &task, Stage::Deploy, Waiting::ConfirmDeploy)?;
+    }
+    if let Some(text) = &args.reject
+        && !by_hand::reject(&mut ctx, task.id, text)?
+    {
+        let why = format!("{} can't be rejected in {}", task.key, task.stage);
+        return Err(Failure::refused(why).task(task.key.to_string()).hint(
+            "a task can be rejected from analysis to deploy, while no job of it runs and no deploy is under way",
+        ));
+    }
+    let decision = advance::task(&mut ctx, task.id)?;
+    if args.confirm_deploy || args.approve || args.reject.is_some() {
+        // So that nothing waits for a timer: what the person released starts at once.
+        tick::dispatch_jobs(&mut ctx, None, None)?;
+    }
+    if args.confirm_deploy && !ctx.dry {
+        deploy::await_started(&mut ctx, task.id, Duration::from_secs(30))?;
+    }
+    outbox::deliver(&mut ctx);
+    let exit = judge(&mut ctx, &task, &decision)?;
+    if let Decision::Hold { rule, why, until } = decision {
+        ctx.report.skipped.push(Held { task: Some(task.key.to_string()), rule, why, until: until.map(rfc3339) });
+    }
+    open::finish(call, &mut ctx, start, exit)
+}
+
+/// A release at the wrong stage, or of a task that does not wait for it, is refused: nothing happens.
+fn release(ctx: &mut Ctx, task: &Task, stage: Stage, waiting: Waiting) -> Result<(), Failure> {
+    if task.stage == stage && intents::release_by_hand(ctx, task.id, waiting)? {
+        return Ok(());
+    }
+    let why = if task.stage == stage {
+        format!("{} is in {stage}, but does not wait for {waiting}", task.key)
+    } else {
+        format!("{} is in {}, not in {stage}", task.key, task.stage)
+    };
+    Err(Failure::refused(why)
+        .task(task.key.to_string())
+        .hint(format!("`orch explain {}` says what it waits for", task.key)))
+}
+
+/// Moved, released or ended: 0. A named task whose gate does not pass (yet): 1.
+fn judge(ctx: &mut Ctx, before: &Task, decision: &Decision) -> Result<Exit, Failure> {
+    let after = ctx.task(before.id)?;
+    if after.stage != before.stage || after.attempt != before.attempt || after.stage.is_terminal() || ctx.report.changed
+    {
+        return Ok(Exit::Done);
+    }
+    let _ = decision;
+    Ok(Exit::Negative)
+}

@@ -1,0 +1,296 @@
+//! The small operating commands (CLI-4): retry, halt, resume, freeze, unfreeze, lease, audit, backup.
+
+use super::tick::project;
+use crate::adapters::process::{self, Life};
+use crate::adapters::sentinel;
+use crate::adapters::store::{Mode, StoreError};
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::open;
+use crate::engine::{Ctx, advance, apply, by_hand, lease, outbox, tick};
+use crate::model::report::{ActionKind, Rule};
+use crate::model::task::{DeployState, Lease};
+use anyhow::Context;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Lift a blocked task's block: the held decision is taken again with a fresh budget
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch retry ORCH-17")]
+pub struct Retry {
+    #[arg(value_name = "TASK")]
+    task: String,
+}
+
+pub fn retry(call: &Invocation, args: &Retry) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step(call, "retry", Mode::Use)?;
+    let task = open::task(&mut ctx, &args.task)?;
+    if by_hand::retry(&mut ctx, task.id)? {
+        advance::noted(&mut ctx, task.id);
+        tick::dispatch_jobs(&mut ctx, None, None)?;
+        outbox::deliver(&mut ctx);
+    } else {
+        ctx.report.hold(Some(task.key.as_str()), Rule::Terminal, format!("{} is not blocked", task.key));
+    }
+    open::finish(call, &mut ctx, start, Exit::Done)
+}
+
+/// Nothing new starts: no agent, no merge, no deploy; what runs goes on
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch halt --reason 'the database moves tonight'")]
+pub struct Halt {
+    /// Shown by `status` and `tick`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+pub fn halt(call: &Invocation, args: &Halt) -> CmdResult {
+    let mut ctx = open::step(call, "halt", Mode::Use)?;
+    let new = sentinel::halt(ctx.paths.root(), &args.reason).context("writing HALT")?;
+    let at = ctx.now().stamp.wall_ms;
+    if new {
+        ctx.store.write(|tx| tx.audit(at, None, "halted", &json!({"reason": args.reason})).map(drop))?;
+    }
+    say(
+        call,
+        json!({"halted": true, "changed": new}),
+        if new { "halted: nothing new starts; `orch resume` lifts it" } else { "halted already" },
+    );
+    Ok(Exit::Done)
+}
+
+/// Lift `halt`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch resume && orch tick")]
+pub struct Resume {}
+
+pub fn resume(call: &Invocation, _: &Resume) -> CmdResult {
+    let mut ctx = open::step(call, "resume", Mode::Use)?;
+    let was = sentinel::halted(ctx.paths.root());
+    sentinel::lift_halt(ctx.paths.root()).context("removing HALT")?;
+    if was.is_some() {
+        let at = ctx.now().stamp.wall_ms;
+        ctx.store.write(|tx| tx.audit(at, None, "resumed", &json!({"was": was})).map(drop))?;
+    }
+    let text = if was.is_some() { "resumed; the next `orch tick` goes on" } else { "nothing was halted" };
+    say(call, json!({"halted": false, "changed": was.is_some()}), text);
+    Ok(Exit::Done)
+}
+
+/// No new task of a repository starts and nothing of it is deployed, until a person lifts it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch freeze orchestrator --reason 'production is sick'")]
+pub struct Freeze {
+    /// The repo or the project key
+    #[arg(value_name = "REPO")]
+    repo: String,
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+pub fn freeze(call: &Invocation, args: &Freeze) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step(call, "freeze", Mode::Use)?;
+    let repo = repo(&ctx, &args.repo)?;
+    let at = ctx.now().stamp.wall_ms;
+    if ctx.store.write(|tx| apply::freeze_repo(tx, &repo, &args.reason, None, at))? {
+        ctx.report.did(ActionKind::RepoFrozen, None, json!({"repo": repo, "why": args.reason}));
+    } else {
+        ctx.report.hold(None, Rule::Freeze, format!("{repo} is frozen already"));
+    }
+    open::finish(call, &mut ctx, start, Exit::Done)
+}
+
+/// Lift a repository's freeze; nothing else does
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch unfreeze orchestrator")]
+pub struct Unfreeze {
+    /// The repo or the project key
+    #[arg(value_name = "REPO")]
+    repo: String,
+}
+
+pub fn unfreeze(call: &Invocation, args: &Unfreeze) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step(call, "unfreeze", Mode::Use)?;
+    let repo = repo(&ctx, &args.repo)?;
+    let at = ctx.now().stamp.wall_ms;
+    let lifted = ctx.store.write(|tx| {
+        let lifted = tx.lift_freeze(&repo)?;
+        if lifted {
+            tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo}))?;
+        }
+        Ok::<_, StoreError>(lifted)
+    })?;
+    if lifted {
+        ctx.report.did(ActionKind::RepoUnfrozen, None, json!({"repo": repo}));
+    } else {
+        ctx.report.hold(None, Rule::Freeze, format!("{repo} is not frozen"));
+    }
+    open::finish(call, &mut ctx, start, Exit::Done)
+}
+
+fn repo(ctx: &Ctx, name: &str) -> Result<String, Failure> {
+    let key = project(ctx, Some(name))?.unwrap_or_default();
+    Ok(ctx.project(&key)?.repo.clone())
+}
+
+/// Who holds the merge lease, and whether it lives; take it away by hand
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch lease show")]
+pub struct LeaseArgs {
+    #[command(subcommand)]
+    what: LeaseWhat,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum LeaseWhat {
+    /// Every repository's lease, or one
+    #[command(after_help = "Example:\n  orch lease show orchestrator --json")]
+    Show {
+        #[arg(value_name = "REPO")]
+        repo: Option<String>,
+    },
+    /// Take a lease away; refused while a deploy is initiated without result
+    #[command(after_help = "Example:\n  orch lease break orchestrator --why 'its host is gone'")]
+    Break {
+        #[arg(value_name = "REPO")]
+        repo: String,
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+}
+
+pub fn lease_cmd(call: &Invocation, args: &LeaseArgs) -> CmdResult {
+    match &args.what {
+        LeaseWhat::Show { repo: name } => show_leases(call, name.as_deref()),
+        LeaseWhat::Break { repo: name, why } => break_lease(call, name, why),
+    }
+}
+
+fn show_leases(call: &Invocation, name: Option<&str>) -> CmdResult {
+    let mut ctx = open::view(call, "lease")?;
+    let only = name.map(|n| repo(&ctx, n)).transpose()?;
+    let held: Vec<Lease> = ctx
+        .store
+        .read(|tx| tx.leases())?
+        .into_iter()
+        .filter(|l| l.task_id.is_some() && only.as_ref().is_none_or(|o| *o == l.repo))
+        .collect();
+    let mut rows = Vec::new();
+    for l in &held {
+        let task = l.task_id.and_then(|t| ctx.task(t).ok()).map(|t| t.key.to_string());
+        let alive = l.actor.as_ref().is_some_and(|a| process::life(a) == Life::Alive);
+        rows.push(json!({"repo": l.repo, "task": task, "fence": l.fence, "since": l.acquired_at.as_ref().map(|s| s.rfc3339()), "alive": alive}));
+    }
+    if call.out.is_json() {
+        call.out.document(&json!({"leases": rows}));
+    } else if rows.is_empty() {
+        call.out.line("nobody holds a merge lease");
+    } else {
+        for r in &rows {
+            call.out.line(format!(
+                "{}  {}  fence {}  since {}",
+                r["repo"].as_str().unwrap_or("-"),
+                r["task"].as_str().unwrap_or("-"),
+                r["fence"],
+                r["since"].as_str().unwrap_or("-")
+            ));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn break_lease(call: &Invocation, name: &str, why: &str) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step(call, "lease-break", Mode::Use)?;
+    let repo = repo(&ctx, name)?;
+    let at = ctx.now().stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        let Some(held) = tx.lease(&repo)?.filter(|l| l.task_id.is_some()) else { return Ok(Some(false)) };
+        let open = tx.open_deploys()?.iter().any(|d| {
+            d.repo == repo && matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started)
+        });
+        if open {
+            return Ok(None);
+        }
+        tx.free_lease(&repo, held.fence)?;
+        tx.audit(at, held.task_id, "lease_broken", &json!({"repo": repo, "fence": held.fence, "why": why}))?;
+        Ok::<_, StoreError>(Some(true))
+    })?;
+    match done {
+        None => {
+            return Err(Failure::refused(format!("a deploy of {repo} is initiated without result"))
+                .hint("`orch status` shows it; its own result frees the lease"));
+        }
+        Some(false) => ctx.report.hold(None, Rule::MergeLease, format!("nobody holds the merge lease of {repo}")),
+        Some(true) => {
+            lease::mirror_file(&ctx, None, &repo)?;
+            ctx.report.did(ActionKind::LeaseReleased, None, json!({"repo": repo, "why": why}));
+        }
+    }
+    open::finish(call, &mut ctx, start, Exit::Done)
+}
+
+/// The audit table is a hash chain: say whether it holds
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch audit verify")]
+pub struct Audit {
+    #[command(subcommand)]
+    what: AuditWhat,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AuditWhat {
+    /// Walk the chain
+    #[command(after_help = "Example:\n  orch audit verify --json")]
+    Verify,
+}
+
+pub fn audit(call: &Invocation, args: &Audit) -> CmdResult {
+    let AuditWhat::Verify = args.what;
+    let mut ctx = open::view(call, "audit")?;
+    match ctx.store.audit_verify()? {
+        Ok(count) => {
+            say(call, json!({"ok": true, "events": count}), &format!("the chain holds: {count} events"));
+            Ok(Exit::Done)
+        }
+        Err(broken) => {
+            say(
+                call,
+                json!({"ok": false, "seq": broken.seq, "why": broken.why}),
+                &format!("the chain is broken at event {}: {}", broken.seq, broken.why),
+            );
+            Ok(Exit::Negative)
+        }
+    }
+}
+
+/// A consistent copy of the database while others use it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch backup /var/backups/orch.db")]
+pub struct Backup {
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub fn backup(call: &Invocation, args: &Backup) -> CmdResult {
+    if args.file.exists() {
+        return Err(Failure::usage(format!("{} is there already", args.file.display()))
+            .hint("name a new file; nothing is overwritten"));
+    }
+    let ctx = open::view(call, "backup")?;
+    ctx.store.backup(&args.file)?;
+    say(call, json!({"file": args.file}), &format!("copied to {}", args.file.display()));
+    Ok(Exit::Done)
+}
+
+fn say(call: &Invocation, document: serde_json::Value, text: &str) {
+    if call.out.is_json() {
+        call.out.document(&document);
+    } else {
+        call.out.line(text);
+    }
+}

@@ -1,0 +1,24 @@
+//! `orch reap` (CLI-2, RUN-8).
+
+use crate::adapters::store::Mode;
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit};
+use crate::cli::open;
+use crate::engine::reap;
+use std::time::Instant;
+
+/// Settle jobs whose process is gone or overdue, reclaim stale leases, finish half-done stops
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch reap --dry-run")]
+pub struct Args {
+    /// Print what would be done; touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step_or_dry(call, "reap", Mode::Migrate, args.dry_run)?;
+    reap::run(&mut ctx)?;
+    open::finish(call, &mut ctx, start, Exit::Done)
+}

@@ -1,0 +1,32 @@
+//! `orch reconcile` (CLI-2, BRD-4).
+
+use super::tick::project;
+use crate::adapters::store::Mode;
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit};
+use crate::cli::open;
+use crate::engine::reconcile;
+use std::time::Instant;
+
+/// Read the boards, turn a person's intents into transitions, bring drifted indications back
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch reconcile --full")]
+pub struct Args {
+    /// Only this project
+    #[arg(long, value_name = "KEY")]
+    project: Option<String>,
+    /// Read every work item, not only what changed
+    #[arg(long)]
+    full: bool,
+    /// Print what would be done; touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step_or_dry(call, "reconcile", Mode::Use, args.dry_run)?;
+    let only = project(&ctx, args.project.as_deref())?;
+    reconcile::run(&mut ctx, only.as_deref(), args.full)?;
+    open::finish(call, &mut ctx, start, Exit::Done)
+}

@@ -1,0 +1,46 @@
+//! `orch stop` (CLI-2, RUN-9).
+
+use crate::adapters::store::Mode;
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::open;
+use crate::engine::stop::{self, Requested};
+use crate::engine::{advance, outbox};
+use crate::model::report::Rule;
+use std::time::Instant;
+
+/// Cancel a task: end its agent, take its branch, pull request and worktree away, keep its artefacts
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch stop ORCH-17 --reason 'wrong approach'")]
+pub struct Args {
+    #[arg(value_name = "TASK")]
+    task: String,
+    /// Why; stands on the board and in the card
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print what would be done; touch nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step_or_dry(call, "stop", Mode::Use, args.dry_run)?;
+    if !ctx.config.stop.status_enabled {
+        return Err(
+            Failure::refused("stop is switched off (stop.status_enabled)").hint("set ORCH_STOP_STATUS_ENABLED=true")
+        );
+    }
+    let task = open::task(&mut ctx, &args.task)?;
+    let requested = stop::request(&mut ctx, task.id, args.reason.as_deref())?;
+    if requested == Requested::Terminal {
+        ctx.report.hold(Some(task.key.as_str()), Rule::Terminal, format!("{} is {} already", task.key, task.stage));
+        return open::finish(call, &mut ctx, start, Exit::Done);
+    }
+    advance::noted(&mut ctx, task.id);
+    outbox::deliver(&mut ctx);
+    let after = ctx.task(task.id)?;
+    let exit =
+        if after.stage.is_terminal() || ctx.dry || after.critical.is_none() { Exit::Done } else { Exit::Refused };
+    open::finish(call, &mut ctx, start, exit)
+}

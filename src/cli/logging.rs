@@ -1,0 +1,34 @@
+//! The log on stderr (tracing-subscriber): text for people, JSON lines for journald.
+
+use super::Global;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// Starts logging as the options and `ORCH_LOG` say. An unreadable filter falls back to the options' level.
+pub fn start(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = std::env::var("ORCH_LOG")
+        .ok()
+        .filter(|t| !t.trim().is_empty())
+        .and_then(|t| EnvFilter::try_new(t).ok())
+        .unwrap_or_else(|| EnvFilter::new(format!("off,orch={level}")));
+    let writer = BoxMakeWriter::new(std::io::stderr);
+    let ansi = match global.color.as_str() {
+        "always" => true,
+        "never" => false,
+        _ => std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi).with_target(false);
+    if global.log_format.as_deref() == Some("json") {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}

@@ -1,0 +1,108 @@
+//! What the subcommands that work on the state directory have in common: configuration, log, database, the named task.
+
+use super::Invocation;
+use super::clock;
+use super::exit::{CmdResult, Exit, Failure};
+use crate::adapters::process;
+use crate::adapters::sentinel;
+use crate::adapters::store::{Mode, Store, StoreError};
+use crate::engine::Ctx;
+use crate::model::ids::Key;
+use crate::model::task::Task;
+use anyhow::Context;
+use std::time::Instant;
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let hint = match &error {
+            StoreError::Newer { .. } => Some("use the orch that wrote it, or a newer one; nothing was touched"),
+            StoreError::Broken { .. } => {
+                Some("restore the newest backup (docs/operations.md), then run `orch reconcile --full`")
+            }
+            StoreError::Locked(_) => Some("another process holds it; run the step again"),
+            StoreError::Older { .. }
+            | StoreError::Missing(_)
+            | StoreError::Foreign { .. }
+            | StoreError::Lost
+            | StoreError::Sql(_) => None,
+        };
+        let failure = Failure::new(Exit::Broken, error.to_string());
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A step's context on the real state directory, made if it is missing.
+pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Failure> {
+    let config = call.config()?;
+    // What is merely odd is for `doctor` and `config check`; a variable that nobody reads is told at once.
+    for warning in config.warnings.iter().filter(|w| w.contains("ORCH_")) {
+        tracing::warn!("{warning}");
+    }
+    sentinel::make_dirs(&config.state_dir)
+        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    let store = Store::open(&config.state_dir.join("orch.db"), mode)?;
+    context(config, store, name)
+}
+
+/// A step's context for `--dry-run`: a copy of the database in memory, nothing touched.
+pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
+    let config = call.config()?;
+    let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
+    let mut ctx = context(config, store, name)?;
+    ctx.dry = true;
+    Ok(ctx)
+}
+
+/// As the flag says.
+pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: bool) -> Result<Ctx, Failure> {
+    if dry_run { dry(call, name) } else { step(call, name, mode) }
+}
+
+/// A context that only reads; a missing database is an empty one.
+pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
+    let config = call.config()?;
+    let path = config.state_dir.join("orch.db");
+    let store = if path.exists() { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
+    context(config, store, name)
+}
+
+fn context(config: crate::config::Config, store: Store, name: &'static str) -> Result<Ctx, Failure> {
+    let me = process::me().context("finding out which process this is")?;
+    Ok(Ctx::new(config, store, me, clock::now, name))
+}
+
+/// Prints a step's report and gives its exit code: 3 if any of its own work failed, else `exit`.
+pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> CmdResult {
+    ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut seen = std::collections::HashSet::new();
+    ctx.report.skipped.retain(|h| seen.insert((h.task.clone(), h.rule, h.why.clone())));
+    call.out.step(&ctx.report);
+    Ok(if ctx.report.errors.is_empty() { exit } else { Exit::Broken })
+}
+
+/// The live or latest task of a key given on the command line, in any letter case. Unknown or malformed: exit 2, with the
+/// nearest known key.
+pub fn task(ctx: &mut Ctx, text: &str) -> Result<Task, Failure> {
+    let key = Key::parse(text).map_err(|e| Failure::usage(e.to_string()))?;
+    if let Some(task) = ctx.store.read(|tx| tx.task_by_key(&key))? {
+        return Ok(task);
+    }
+    let failure = Failure::usage(format!("{key} has no task")).task(key.to_string());
+    Err(match nearest(ctx, &key)? {
+        Some(near) => failure.hint(format!("did you mean {near}? `orch status` lists the tasks")),
+        None => failure.hint("`orch status` lists the tasks; a work item gets one when it is set to To Analyse"),
+    })
+}
+
+fn nearest(ctx: &mut Ctx, key: &Key) -> Result<Option<String>, Failure> {
+    let keys = ctx.store.read(|tx| tx.all_keys())?;
+    Ok(keys
+        .into_iter()
+        .map(|k| (strsim::jaro_winkler(key.as_str(), &k), k))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k))
+}

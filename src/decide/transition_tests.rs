@@ -1,0 +1,157 @@
+use super::*;
+use crate::decide::gates::testing::{policy, row, sha, view};
+use crate::model::stage::Agent;
+use crate::model::task::{EvidenceVerdict, Job, Waiting};
+
+fn failed(n: i64, spent: bool) -> Job {
+    Job {
+        id: crate::model::ids::JobId(n),
+        task_id: crate::model::ids::TaskId(1),
+        stage: Stage::Review,
+        kind: JobKind::Agent,
+        agent: Some(Agent::Reviewer),
+        attempt: 1,
+        epoch: 3,
+        status: JobStatus::Failed,
+        token: None,
+        subject: None,
+        available_at: 0,
+        priority: 4,
+        reason: Some("it wrote nothing".into()),
+        spent,
+    }
+}
+
+fn word(d: &Decision) -> String {
+    match d {
+        Decision::Hold { rule, .. } => format!("hold {rule}"),
+        Decision::Enqueue(job) => format!("enqueue {}", job.agent.map_or(job.kind.as_str(), Agent::as_str)),
+        Decision::Park { waiting } => format!("park {waiting}"),
+        Decision::Release { waiting } => format!("release {waiting}"),
+        Decision::Advance { to, .. } => format!("advance {to}"),
+        Decision::Rollback { .. } => "rollback".into(),
+        Decision::Return { to, .. } => format!("return {to}"),
+        Decision::Block { freeze, .. } => if *freeze { "block+freeze" } else { "block" }.into(),
+        Decision::Finish { .. } => "finish".into(),
+        Decision::Effect(e) => format!("effect {e}"),
+    }
+}
+
+#[test]
+fn a_review_and_what_follows() {
+    type Case = (&'static str, Vec<(&'static str, EvidenceVerdict, i64)>, Vec<Job>, &'static str);
+    let (pass, fail, missing) = (EvidenceVerdict::Pass, EvidenceVerdict::Fail, EvidenceVerdict::Missing);
+    let cases: Vec<Case> = vec![
+        ("nothing yet", vec![], vec![], "enqueue reviewer"),
+        ("approved", vec![("review_verdict", pass, 3)], vec![], "advance testing"),
+        ("changes", vec![("review_verdict", fail, 3)], vec![], "rollback"),
+        ("an older stay's approval is stale", vec![("review_verdict", pass, 2)], vec![], "enqueue reviewer"),
+        ("missing is no verdict", vec![("review_verdict", missing, 3)], vec![failed(1, true)], "enqueue reviewer"),
+        ("retries are spent", vec![], vec![failed(1, true), failed(2, true), failed(3, true)], "block"),
+        ("lost runs spend nothing", vec![], (1..=19).map(|n| failed(n, false)).collect(), "enqueue reviewer"),
+        ("but not for ever", vec![], (1..=20).map(|n| failed(n, false)).collect(), "block"),
+        (
+            "the newest row counts",
+            vec![("review_verdict", fail, 3), ("review_verdict", pass, 3)],
+            vec![],
+            "advance testing",
+        ),
+    ];
+    for (name, rows, ended, want) in cases {
+        let mut v = view(Stage::Review);
+        v.ended = ended;
+        v.evidence = rows
+            .into_iter()
+            .map(|(gate, verdict, epoch)| crate::model::task::Evidence { epoch, ..row(gate, verdict) })
+            .collect();
+        assert_eq!(word(&decide(&v, &policy())), want, "{name}");
+    }
+}
+
+#[test]
+fn an_analysis_waits_for_a_person_once_its_files_are_there() {
+    let mut v = view(Stage::Analysis);
+    v.evidence = vec![row("analysis_complete", EvidenceVerdict::Pass)];
+    assert_eq!(word(&decide(&v, &policy())), "park approval");
+    v.task.waiting_for = Some(Waiting::Approval);
+    assert_eq!(word(&decide(&v, &policy())), "hold approval");
+    v.auto = Some(Waiting::Approval);
+    assert_eq!(word(&decide(&v, &policy())), "release approval");
+    v.auto = Some(Waiting::ConfirmDeploy);
+    assert_eq!(word(&decide(&v, &policy())), "hold approval");
+    v.task.released = Some(Waiting::Approval);
+    assert_eq!(word(&decide(&v, &policy())), "advance architecture");
+}
+
+#[test]
+fn the_rework_budget_blocks_with_the_findings_held() {
+    let mut v = view(Stage::Testing);
+    v.evidence = vec![row("tests_verdict", EvidenceVerdict::Fail)];
+    v.task.attempt = 4;
+    v.evidence[0].attempt = 4;
+    let Decision::Block { held: Some(findings), freeze: false, .. } = decide(&v, &policy()) else { panic!() };
+    assert_eq!(findings[0].source, "tests_verdict");
+    v.task.attempt_base = 4;
+    assert_eq!(word(&decide(&v, &policy())), "rollback");
+    // The same findings a third time in a row change nothing any more (RUN-7b).
+    v.task.findings = findings;
+    v.task.findings_same = 1;
+    assert_eq!(word(&decide(&v, &policy())), "block");
+}
+
+/// RULE-4: what landed must have been judged, or be related to what was judged by our own update with equal patches or
+/// by a later stage's own writing.
+#[test]
+fn verdicts_hold_across_our_own_update_only_with_equal_patches() {
+    let carry = |by: &str, equal: bool, from: &str, to: &str| {
+        let mut e = row(crate::model::decision::CARRY, EvidenceVerdict::Pass);
+        e.code_tree = to.into();
+        e.detail = serde_json::json!({"from": from, "by": by, "equal": equal});
+        e
+    };
+    let judged = |tree: &str| {
+        ["review_verdict", "tests_verdict", "staging_status"].map(|g| {
+            let mut e = row(g, EvidenceVerdict::Pass);
+            e.code_tree = tree.into();
+            e
+        })
+    };
+    let cases = [
+        (judged("T").to_vec(), vec![], "advance deploy"),
+        (judged("OLD").to_vec(), vec![], "return review"),
+        (judged("OLD").to_vec(), vec![carry("update", true, "OLD", "T")], "advance deploy"),
+        (judged("OLD").to_vec(), vec![carry("update", false, "OLD", "T")], "return review"),
+        // The tester wrote after the review: the review holds, the tests' own verdict does not rest on it.
+        (judged("OLD").to_vec(), vec![carry("testing", false, "OLD", "T")], "return testing"),
+    ];
+    for (rows, carries, want) in cases {
+        let mut v = view(Stage::DeployStaging);
+        let staged = row("staging_status", EvidenceVerdict::Pass);
+        let mut merge = row("branch_mergeable", EvidenceVerdict::Pass);
+        merge.detail = serde_json::json!({"fence": 7, "base": sha('b')});
+        let ci = row("ci_green", EvidenceVerdict::Pass);
+        let name = format!("{:?} {:?}", rows[0].code_tree, carries.first().map(|c| c.detail.clone()));
+        v.evidence = carries;
+        v.evidence.extend(rows.into_iter().filter(|r| r.gate != "staging_status" || r.code_tree == "T"));
+        v.evidence.extend([staged, merge, ci]);
+        v.lease = Some(crate::model::task::Lease {
+            repo: "orch".into(),
+            fence: 7,
+            task_id: Some(v.task.id),
+            actor: None,
+            acquired_at: None,
+            renewed_at: None,
+        });
+        assert_eq!(word(&decide(&v, &policy())), want, "{name}");
+    }
+}
+
+#[test]
+fn a_stop_is_completed_at_once_unless_a_critical_window_is_open() {
+    let mut v = view(Stage::Testing);
+    v.task.stop_requested_at = Some(1);
+    v.task.blocked_reason = Some("x".into());
+    assert_eq!(word(&decide(&v, &policy())), "effect complete_stop");
+    v.task.critical = Some("update".into());
+    assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
+}

@@ -1,0 +1,102 @@
+//! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
+
+use super::{Ctx, apply, boards, deploy, mergegate, stop};
+use crate::model::decision::{Decision, Effect};
+use crate::model::ids::TaskId;
+use crate::model::report::{ActionKind, Held};
+use crate::model::time::rfc3339;
+use anyhow::Result;
+use serde_json::json;
+
+/// More effects than any task needs in one step.
+const MOST_EFFECTS: usize = 12;
+
+/// Drives one task. Gives what holds it in the end; effects that did not change the decision end the round.
+pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
+    let auto = boards::auto_release(ctx, id);
+    let mut before: Option<(Effect, i64)> = None;
+    for _ in 0..MOST_EFFECTS {
+        let now = ctx.now();
+        let policy = ctx.policy.clone();
+        let driven = match ctx.store.write(|tx| apply::drive(tx, id, &policy, &now, auto)) {
+            Ok(driven) => driven,
+            // Somebody else moved it: what it does now is theirs to say.
+            Err(crate::adapters::store::StoreError::Lost) => {
+                return Ok(Decision::Hold {
+                    rule: crate::model::report::Rule::Running,
+                    why: "another step moved the task meanwhile".to_owned(),
+                    until: None,
+                });
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if !driven.actions.is_empty() {
+            ctx.report.changed = true;
+            ctx.report.actions.extend(driven.actions);
+        }
+        let Decision::Effect(effect) = driven.last else { return Ok(driven.last) };
+        let row = ctx.task(id)?;
+        if ctx.dry {
+            return Ok(Decision::Effect(planned(ctx, row.key.as_str(), effect)));
+        }
+        let revision = row.revision;
+        if before == Some((effect, revision)) {
+            return Ok(Decision::Hold {
+                rule: crate::model::report::Rule::Gate,
+                why: format!("{effect} has to be tried again"),
+                until: None,
+            });
+        }
+        before = Some((effect, revision));
+        match effect {
+            Effect::MergeGate => mergegate::run(ctx, id)?,
+            Effect::OpenDeploy => deploy::open(ctx, id)?,
+            Effect::Land => deploy::land(ctx, id)?,
+            Effect::CompleteStop => stop::complete(ctx, id)?,
+        }
+    }
+    Ok(Decision::Hold {
+        rule: crate::model::report::Rule::Gate,
+        why: "the step has done as much as one step may".to_owned(),
+        until: None,
+    })
+}
+
+/// `--dry-run`: what the next real step does first.
+fn planned(ctx: &mut Ctx, key: &str, effect: Effect) -> Effect {
+    let kind = match effect {
+        Effect::MergeGate => ActionKind::LeaseAcquired,
+        Effect::OpenDeploy => ActionKind::DeployInitiated,
+        Effect::Land => ActionKind::PrMerged,
+        Effect::CompleteStop => ActionKind::TaskCancelled,
+    };
+    ctx.report.did(kind, Some(key), json!({"planned": effect}));
+    effect
+}
+
+/// Drives one task and notes what holds it or went wrong; the rest of the step goes on.
+pub fn noted(ctx: &mut Ctx, id: TaskId) {
+    match task(ctx, id) {
+        Ok(decision) => note(ctx, id, decision),
+        Err(e) => {
+            let row = ctx.task(id).ok();
+            ctx.fault(row.as_ref(), "moving the task on", &e);
+        }
+    }
+}
+
+fn note(ctx: &mut Ctx, id: TaskId, decision: Decision) {
+    if let Decision::Hold { rule, why, until } = decision
+        && let Ok(row) = ctx.task(id)
+    {
+        ctx.report.skipped.push(Held { task: Some(row.key.to_string()), rule, why, until: until.map(rfc3339) });
+    }
+}
+
+/// Every task that no job works on: what a crash left standing, and what only time had to free (RULE-6).
+pub fn idle_tasks(ctx: &mut Ctx) -> Result<()> {
+    for id in ctx.store.read(|tx| tx.idle_tasks())? {
+        noted(ctx, id);
+    }
+    Ok(())
+}

@@ -1,0 +1,416 @@
+//! One agent's run: prepare the worktree and the prompt, play the runtime, finalize what it left (RUN-4, RULE-21, RULE-22).
+
+use super::settle::{End, Settlement};
+use super::supervise::MARK;
+use super::{Ctx, base, finalize, projects, runtimes, settle};
+use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
+use crate::adapters::git::{Plan, Worktree};
+use crate::adapters::process;
+use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
+use crate::adapters::store::RunExit;
+use crate::config::{AgentSettings, Project};
+use crate::model::agent_prompt::AgentPrompt;
+use crate::model::artefact;
+use crate::model::ids::Sha;
+use crate::model::outcome::{Kind, Outcome};
+use crate::model::stage::{Agent, Stage};
+use crate::model::task::{Run, RunState, Task};
+use crate::render::prompt::{PromptArtefact, PromptData, prompt};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The events file grows no further than this (RULE-38).
+const CAP: u64 = 256 << 20;
+/// How long processes of a run may take to vanish after KILL.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Works a run; `None`: the fence is lost, and nothing more may be done.
+pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
+    let ground = base::ensure(ctx, run.task_id)?;
+    let project = ctx.project(&ground.task.project)?.clone();
+    let agent = run.agent.context("an agent's job names no agent")?;
+    let site = Site {
+        settings: ctx.config.agent(agent),
+        worktree: Worktree::new(&ctx.git()?, &ctx.paths.worktree(&ground.task), &projects::author(&project)),
+        prompt: agent_prompt(ctx, agent)?,
+        dir: ctx.paths.run(run.id),
+        agent,
+        project,
+        ground,
+    };
+    let run = if finalize || run.state == RunState::Exited {
+        run.clone()
+    } else {
+        match play(ctx, &site, run, fence)? {
+            Played::Done(run) => *run,
+            Played::Not(end) => return Ok(Some(Settlement { end, ..Settlement::default() })),
+            Played::Lost => return Ok(None),
+        }
+    };
+    finalize::run(ctx, &site, &run, fence)
+}
+
+/// Everything one agent's run works with.
+pub(super) struct Site {
+    pub(super) settings: AgentSettings,
+    pub(super) worktree: Worktree,
+    pub(super) prompt: AgentPrompt,
+    pub(super) dir: PathBuf,
+    pub(super) agent: Agent,
+    pub(super) project: Project,
+    pub(super) ground: base::Ground,
+}
+
+enum Played {
+    Done(Box<Run>),
+    /// It was not started (HALT, a stop) or could not be.
+    Not(End),
+    Lost,
+}
+
+/// The configured prompt of an agent, the built-in one where the folder lacks it.
+fn agent_prompt(ctx: &Ctx, agent: Agent) -> Result<AgentPrompt> {
+    let path = ctx.config.agents.prompts.join(format!("{agent}.md"));
+    match std::fs::read(&path) {
+        Ok(bytes) => AgentPrompt::parse(agent, &bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => AgentPrompt::builtin(agent),
+        Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
+    }
+    .map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
+}
+
+fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
+    let task = &site.ground.task;
+    let mark = run.id.to_string();
+    // Nothing of an earlier run may share the worktree with this one (RULE-19).
+    end_earlier(ctx, task, site)?;
+    let start = task.head_sha.clone().context("the task has no pushed head")?;
+    let exclude = excluded(&site.project);
+    let branch = task.branch.clone().context("the task has no branch")?;
+    let plan = Plan {
+        sha: &start,
+        branch: &branch,
+        default_branch: &site.ground.default_branch,
+        default_sha: &site.ground.default_sha,
+        exclude: &exclude,
+    };
+    let prepared = site.worktree.prepare(&site.ground.mirror, &plan, Some(&site.dir.join("left-before.patch")))?;
+    copy_files(site)?;
+    let home = fresh_home(&site.dir)?;
+    if prepared.created
+        && let Some(why) = set_up(ctx, site, run, &home, &mark)?
+    {
+        return Ok(Played::Not(End::Failed { why, spent: true }));
+    }
+    let text = render(ctx, site, run, &start)?;
+    write_private(&site.dir.join("prompt.md"), text.as_bytes())?;
+    let runtime = runtimes::open(ctx, &site.settings)?;
+    let config_dir = ctx.paths.agent_home(task, run.stage.as_str());
+    std::fs::create_dir_all(&config_dir).with_context(|| format!("making {}", config_dir.display()))?;
+    let fallback = site.settings.fallback_models.join(",");
+    let rules = trusted_rules(site)?;
+    let session = fresh_uuid();
+    let request = Request {
+        agent: site.agent,
+        model_candidates: &site.settings.models,
+        fallback_model: &fallback,
+        effort: &site.settings.effort,
+        max_cost_usd: Some(site.settings.max_cost_usd).filter(|m| *m > 0.0),
+        config_dir: &config_dir,
+        session: Some(Session::Fresh(&session)),
+        trusted_rules: rules.as_deref(),
+        worktree: site.worktree.path(),
+    };
+    let launch = runtime.launch(&request);
+    for note in &launch.notes {
+        tracing::warn!(task = %task.key, "{note}");
+    }
+    let hash = sha256(text.as_bytes());
+    ctx.store.write(|tx| {
+        tx.set_run_start(run.id, Some(&start), Some(&hash), launch.model.as_deref(), Some(site.settings.effort.as_str()).filter(|e| !e.is_empty()), launch.session.as_deref())?;
+        tx.audit(ctx_at(ctx.clock), Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "notes": launch.notes}))
+    })?;
+    // HALT and stop are looked at once more before the runtime starts (RULE-24).
+    let now = ctx.now();
+    if let Some(reason) = now.halted {
+        return Ok(Played::Not(End::Again {
+            at: now.stamp.wall_ms,
+            why: format!("halted before it started: {reason}"),
+        }));
+    }
+    if !settle::holds(ctx, run.id, fence, false)? {
+        return Ok(Played::Lost);
+    }
+    let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(None), &home, &mark)?;
+    record_exit(ctx, site, run, &exit, &outcome)?;
+    Ok(Played::Done(Box::new(ctx.store.read(|tx| tx.run(run.id))?)))
+}
+
+fn ctx_at(clock: fn() -> crate::model::time::Stamp) -> i64 {
+    clock().wall_ms
+}
+
+/// Ends whatever earlier runs of the task left running.
+fn end_earlier(ctx: &mut Ctx, task: &Task, site: &Site) -> Result<()> {
+    let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
+    let ids: Vec<String> = runs.iter().filter(|r| r.agent.is_some()).map(|r| r.id.to_string()).collect();
+    let find = || ids.iter().flat_map(|id| process::marked(MARK, id)).collect::<Vec<_>>();
+    if find().is_empty() {
+        return Ok(());
+    }
+    process::end_all(&find, Duration::from_secs(site.settings.stop_grace_s), GONE)?;
+    Ok(())
+}
+
+/// The variables every child gets (CFG-1), and nothing else.
+pub fn child_env(ctx: &Ctx, task: &Task, stage: &str, revision: &str, home: &Path) -> Vec<(OsString, OsString)> {
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            matches!(name.as_ref(), "PATH" | "LANG" | "TZ" | "TMPDIR" | "USER") || name.starts_with("LC_")
+        })
+        .collect();
+    let mut add = |name: &str, value: OsString| env.push((name.into(), value));
+    add("HOME", home.as_os_str().to_owned());
+    add("ORCH_TASK", task.key.as_str().into());
+    add("ORCH_STAGE", stage.into());
+    add("ORCH_REPO", task.repo.as_str().into());
+    add("ORCH_REVISION", revision.into());
+    add("ORCH_ATTEMPT", task.attempt.to_string().into());
+    let _ = ctx;
+    env
+}
+
+fn execute(
+    ctx: &mut Ctx,
+    site: &Site,
+    run: &Run,
+    launch: &Launch,
+    mut reader: Reader,
+    home: &Path,
+    mark: &str,
+) -> Result<(Option<child::Exit>, Outcome)> {
+    let task = &site.ground.task;
+    let start = task.head_sha.as_ref().map(Sha::to_string).unwrap_or_default();
+    let mut env = child_env(ctx, task, run.stage.as_str(), &start, home);
+    let folder = site.worktree.path().join(artefact::folder(&task.key));
+    for (name, value) in [
+        ("ORCH_AGENT", OsString::from(site.agent.as_str())),
+        ("ORCH_WORKTREE", site.worktree.path().as_os_str().to_owned()),
+        ("ORCH_ARTEFACTS", folder.into_os_string()),
+    ] {
+        env.push((name.into(), value));
+    }
+    env.extend(launch.env.iter().cloned());
+    env.extend(runtimes::env(ctx, &site.settings)?);
+    let spec = Spec {
+        argv: launch.argv.clone(),
+        cwd: site.worktree.path().to_owned(),
+        env,
+        stdin: Some(site.dir.join("prompt.md")),
+        stdout: site.dir.join("events.jsonl"),
+        stderr: site.dir.join("stderr.log"),
+        wall: Duration::from_secs(site.settings.timeout_s),
+        stall: Some(site.settings.stall_s).filter(|s| *s > 0).map(Duration::from_secs),
+        grace: Duration::from_secs(site.settings.stop_grace_s),
+        mark: (MARK.to_owned(), mark.to_owned()),
+        cap_bytes: CAP,
+    };
+    let cap = super::policy::micros(site.settings.max_cost_usd);
+    let id = run.id;
+    let store = &mut ctx.store;
+    let ended = child::run(&spec, &mut |event| match event {
+        Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
+            Ok(()) => Control::Go,
+            Err(e) => Control::End(format!("its start could not be recorded: {e}")),
+        },
+        Event::Stdout(bytes) => {
+            reader.feed(bytes);
+            match reader.live().cost_micros {
+                Some(cost) if cap > 0 && cost > cap => Control::End("its cost passed max_cost_usd".to_owned()),
+                Some(_) | None => Control::Go,
+            }
+        }
+        Event::Tick => Control::Go,
+    });
+    let now = (ctx.clock)().wall_ms;
+    let stderr = tail(&site.dir.join("stderr.log"), 4096);
+    Ok(match ended {
+        Ok(exit) => {
+            let why = exit.ended_by.as_ref().map(|by| match by {
+                EndedBy::Wall => format!("it ran longer than {} s", site.settings.timeout_s),
+                EndedBy::Stall => format!("it was silent for {} s", site.settings.stall_s),
+                EndedBy::Asked(why) => why.clone(),
+            });
+            let outcome = reader.finish(
+                RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
+                &stderr,
+                now,
+            );
+            (Some(exit), outcome)
+        }
+        Err(e @ ChildError::Left { .. }) => return Err(e.into()),
+        Err(e) => (None, Outcome::bare(Kind::Failed, e.to_string())),
+    })
+}
+
+/// First the file, then the row (RUN-4).
+fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>, outcome: &Outcome) -> Result<()> {
+    let now = ctx.now().stamp;
+    let file = json!({
+        "schema": 1, "task": run.task_id, "run": run.id, "attempt": run.attempt, "at": now,
+        "exit": exit.as_ref().and_then(|e| e.code), "signal": exit.as_ref().and_then(|e| e.signal), "outcome": outcome,
+    });
+    crate::adapters::sentinel::put(&site.dir.join("exit.json"), &serde_json::to_vec(&file)?)?;
+    let record = RunExit {
+        outcome: serde_json::to_string(outcome)?,
+        cost_micros: outcome.cost_micros,
+        tokens_in: outcome.tokens_in,
+        tokens_out: outcome.tokens_out,
+        model: outcome.model.clone(),
+        session: outcome.session.clone(),
+        session_total_micros: outcome.session_total_micros,
+    };
+    Ok(ctx.store.write(|tx| tx.record_exit(run.id, &record, &now))?)
+}
+
+fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<String> {
+    let task = &site.ground.task;
+    let folder = artefact::folder(&task.key);
+    let mut artefacts = Vec::new();
+    for entry in site.ground.mirror.list_all(start, &folder)? {
+        let path = entry.text();
+        if let Some(bytes) = site.ground.mirror.read_file(start, &path).unwrap_or(None) {
+            artefacts.push(PromptArtefact { path, text: String::from_utf8_lossy(&bytes).into_owned() });
+        }
+    }
+    let job = ctx.store.read(|tx| tx.job(run.job_id))?;
+    let data = PromptData {
+        standing: site.prompt.body_for(&task.key),
+        key: task.key.to_string(),
+        stage: run.stage.to_string(),
+        attempt: task.attempt,
+        branch: task.branch.clone().unwrap_or_default(),
+        base: format!("origin/{}", site.ground.default_branch),
+        folder,
+        writes: site.prompt.writes_for(&task.key),
+        may_write: site.prompt.may_write_globs(&task.key),
+        protected: site.project.git.protected_paths.clone(),
+        failed: job.reason,
+        findings: if run.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
+        title: task.title.clone(),
+        body: task.body.clone(),
+        artefacts,
+    };
+    prompt(&data).map_err(|e| anyhow::anyhow!(e))
+}
+
+/// Patterns of what was copied into the worktree: never committed (RULE-22).
+pub(super) fn excluded(project: &Project) -> Vec<String> {
+    let names = project.worktree.copy.iter().filter_map(|p| p.file_name());
+    names.map(|n| format!("/{}", n.to_string_lossy())).collect()
+}
+
+fn copy_files(site: &Site) -> Result<()> {
+    for from in &site.project.worktree.copy {
+        let Some(name) = from.file_name() else { continue };
+        let to = site.worktree.path().join(name);
+        let _ = std::fs::remove_file(&to);
+        std::fs::copy(from, &to).with_context(|| format!("copying {} into the worktree", from.display()))?;
+    }
+    Ok(())
+}
+
+/// `worktree.setup`, once in a new worktree; why it failed, if it did.
+fn set_up(ctx: &Ctx, site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<String>> {
+    let Some(setup) = &site.project.worktree.setup else { return Ok(None) };
+    let task = &site.ground.task;
+    let mut env = child_env(ctx, task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), home);
+    env.extend(setup.spec()?.env.into_iter().map(|(n, v)| (n.into(), v.into())));
+    let spec = Spec {
+        argv: setup.command.iter().map(OsString::from).collect(),
+        cwd: site.worktree.path().to_owned(),
+        env,
+        stdin: None,
+        stdout: site.dir.join("setup.log"),
+        stderr: site.dir.join("setup.log"),
+        wall: Duration::from_millis(setup.timeout_ms()),
+        stall: None,
+        grace: Duration::from_secs(site.settings.stop_grace_s),
+        mark: (MARK.to_owned(), mark.to_owned()),
+        cap_bytes: CAP,
+    };
+    Ok(match child::run(&spec, &mut |_| Control::Go) {
+        Ok(exit) if exit.code == Some(0) => None,
+        Ok(exit) => Some(format!(
+            "worktree.setup ended with {}: {}",
+            exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}")),
+            tail(&site.dir.join("setup.log"), 2000)
+        )),
+        Err(e) => Some(format!("worktree.setup: {e}")),
+    })
+}
+
+/// What the default branch's CLAUDE.md says, handed over since the checked-out one is not loaded (RUN-7c).
+fn trusted_rules(site: &Site) -> Result<Option<PathBuf>> {
+    let Some(bytes) = site.ground.mirror.read_file(&site.ground.default_sha, "CLAUDE.md").unwrap_or(None) else {
+        return Ok(None);
+    };
+    let path = site.dir.join("rules.md");
+    write_private(&path, &bytes)?;
+    Ok(Some(path))
+}
+
+/// An own empty home for the run.
+pub fn fresh_home(dir: &Path) -> Result<PathBuf> {
+    let home = dir.join("home");
+    std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
+    Ok(home)
+}
+
+/// Writes a file that only its owner reads.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("writing {}", path.display()))?;
+    file.write_all(bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// The last bytes of a log as text, at a character boundary.
+pub fn tail(path: &Path, most: usize) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    let Ok(mut file) = std::fs::File::open(path) else { return String::new() };
+    let len = file.metadata().map_or(0, |m| m.len());
+    let from = len.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(from)).is_err()
+        || file.take(u64::try_from(most).unwrap_or(u64::MAX)).read_to_end(&mut bytes).is_err()
+    {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if from > 0 { text.split_once('\n').map_or(text.clone(), |(_, rest)| rest.to_owned()) } else { text }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn fresh_uuid() -> String {
+    let mut b = [0_u8; 16];
+    let _ = rustix::rand::getrandom(&mut b[..], rustix::rand::GetRandomFlags::empty());
+    b[6] = (b[6] & 0x0f) | 0x40;
+    b[8] = (b[8] & 0x3f) | 0x80;
+    let hex: String = b.iter().map(|x| format!("{x:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

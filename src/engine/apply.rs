@@ -1,0 +1,272 @@
+//! Carries out decisions that need nothing but the database: stage, job, audit event and messages in one transaction
+//! (PIPE-2). Whoever loses the race on the task's revision does nothing.
+
+use super::Moment;
+use super::messages;
+use super::view;
+use crate::adapters::store::{Result, StoreError, Tx};
+use crate::decide::transition::decide;
+use crate::model::card::AlertKind;
+use crate::model::decision::Decision;
+use crate::model::ids::{TaskId, branch_name};
+use crate::model::policy::Policy;
+use crate::model::report::{ActionKind, ActionLine};
+use crate::model::stage::{Agent, Stage};
+use crate::model::task::{Task, Waiting};
+use crate::model::view::TaskView;
+use serde_json::json;
+
+/// More rounds than any chain of decisions without an outside effect can have.
+const MOST_ROUNDS: usize = 24;
+
+/// What a drive did, and the decision at which it stopped (a hold, or an effect for the caller).
+#[derive(Debug)]
+pub struct Driven {
+    pub actions: Vec<ActionLine>,
+    pub last: Decision,
+}
+
+/// Applies decisions until one needs something outside the database. Runs inside the caller's transaction, so that a
+/// settlement and the move it allows are one (RULE-21).
+pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Option<Waiting>) -> Result<Driven> {
+    let mut actions = Vec::new();
+    for _ in 0..MOST_ROUNDS {
+        let view = view::task(tx, id, now, auto)?;
+        let decision = decide(&view, policy);
+        if matches!(decision, Decision::Hold { .. } | Decision::Effect(_)) {
+            return Ok(Driven { actions, last: decision });
+        }
+        one(tx, view, decision, now, &mut actions)?;
+    }
+    Err(StoreError::Lost)
+}
+
+/// Applies one decision; holds and effects change nothing here.
+pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, actions: &mut Vec<ActionLine>) -> Result<()> {
+    let at = now.stamp.wall_ms;
+    let mut task = view.task.clone();
+    let key = task.key.to_string();
+    let from = task.stage;
+    let mut did = |kind, detail| actions.push(ActionLine::new(kind, Some(&key), detail));
+    match decision {
+        Decision::Hold { .. } | Decision::Effect(_) => {}
+        Decision::Enqueue(job) => {
+            let id = tx.enqueue(&task, &job, at)?;
+            let agent = job.agent.map(Agent::as_str);
+            tx.audit(
+                at,
+                Some(task.id),
+                "job_enqueued",
+                &json!({"job": id, "kind": job.kind, "agent": agent, "stage": task.stage, "why": job.reason}),
+            )?;
+            did(ActionKind::JobEnqueued, json!({"job": id, "job_kind": job.kind, "agent": agent, "stage": task.stage}));
+            messages::show(tx, &task, at)?;
+        }
+        Decision::Park { waiting } => {
+            task.waiting_for = Some(waiting);
+            task.waiting_since = Some(at);
+            task.undecided_since = None;
+            tx.save_task(&mut task, at)?;
+            tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
+            messages::show(tx, &task, at)?;
+            let (kind, detail) = match waiting {
+                Waiting::Approval => {
+                    (AlertKind::ApprovalWanted, "Set Approved on the board, or run `orch advance --approve`.")
+                }
+                Waiting::ConfirmDeploy => (
+                    AlertKind::ConfirmDeployWanted,
+                    "Set Confirm Deploy on the board, or run `orch advance --confirm-deploy`.",
+                ),
+            };
+            messages::alert(tx, &task, kind, task.epoch, detail, at)?;
+        }
+        Decision::Release { waiting } => {
+            release(tx, &mut task, waiting, "a label", at)?;
+            let kind = match waiting {
+                Waiting::Approval => AlertKind::AutoApproveUsed,
+                Waiting::ConfirmDeploy => AlertKind::AutoDeployUsed,
+            };
+            messages::alert(tx, &task, kind, task.epoch, "released by its label", at)?;
+            messages::comment(
+                tx,
+                &task,
+                &format!("auto-{waiting}-{}", task.epoch),
+                &format!("{waiting} released by its label."),
+                at,
+            )?;
+            did(ActionKind::ReleaseGiven, json!({"for": waiting, "by": "label"}));
+        }
+        Decision::Advance { to, why } => {
+            enter(&mut task, to);
+            tx.save_task(&mut task, at)?;
+            tx.audit(
+                at,
+                Some(task.id),
+                "stage_advanced",
+                &json!({"from": from, "to": to, "why": why, "head": task.head_sha}),
+            )?;
+            messages::show(tx, &task, at)?;
+            did(ActionKind::StageAdvanced, json!({"from": from, "to": to, "why": why}));
+        }
+        Decision::Rollback { why, findings, squash, same } => {
+            let landed = view.deploy.as_ref().is_some_and(|d| d.attempt == task.attempt && d.landed_sha.is_some());
+            let released = free_lease(tx, &view)?;
+            enter(&mut task, Stage::Development);
+            task.attempt += 1;
+            task.findings = findings;
+            task.findings_same = same;
+            task.critical = None;
+            if squash {
+                task.rework = Some("squash".to_owned());
+            }
+            if landed {
+                renew_branch(&mut task);
+            }
+            tx.save_task(&mut task, at)?;
+            tx.audit(
+                at,
+                Some(task.id),
+                "stage_rolled_back",
+                &json!({"from": from, "why": why, "attempt": task.attempt, "findings": task.findings}),
+            )?;
+            messages::show(tx, &task, at)?;
+            did(
+                ActionKind::StageRolledBack,
+                json!({"from": from, "to": Stage::Development, "why": why, "attempt": task.attempt}),
+            );
+            if released {
+                did(ActionKind::LeaseReleased, json!({"repo": task.repo}));
+            }
+        }
+        Decision::Return { to, why } => {
+            let released = free_lease(tx, &view)?;
+            enter(&mut task, to);
+            tx.save_task(&mut task, at)?;
+            tx.audit(at, Some(task.id), "stage_rolled_back", &json!({"from": from, "to": to, "why": why}))?;
+            messages::show(tx, &task, at)?;
+            did(ActionKind::StageRolledBack, json!({"from": from, "to": to, "why": why, "attempt": task.attempt}));
+            if released {
+                did(ActionKind::LeaseReleased, json!({"repo": task.repo}));
+            }
+        }
+        Decision::Block { why, held, freeze } => {
+            block(tx, &view, &mut task, &why, held, at)?;
+            did(ActionKind::TaskBlocked, json!({"stage": from, "why": why}));
+            if freeze && freeze_repo(tx, &task.repo, &why, Some(&task), at)? {
+                did(ActionKind::RepoFrozen, json!({"repo": task.repo, "why": why}));
+            }
+        }
+        Decision::Finish { why, watch } => {
+            let late = task.stop_requested_at.is_some();
+            free_lease(tx, &view)?;
+            enter(&mut task, Stage::Done);
+            task.finished_at = Some(at);
+            task.in_serial = false;
+            task.critical = None;
+            task.watch = watch.then(|| "armed".to_owned());
+            tx.save_task(&mut task, at)?;
+            let why = if late { format!("{why}; a stop came too late") } else { why };
+            tx.audit(
+                at,
+                Some(task.id),
+                "stage_advanced",
+                &json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha}),
+            )?;
+            tx.item_ended(&task.project, &task.item_id)?;
+            messages::show(tx, &task, at)?;
+            let landed = task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()));
+            messages::comment(tx, &task, "done", &format!("Done: {why}.{landed}"), at)?;
+            did(ActionKind::StageAdvanced, json!({"from": from, "to": Stage::Done, "why": why}));
+        }
+    }
+    Ok(())
+}
+
+/// Entering a stage begins a new stay in it: what was released, awaited or undecided belonged to the old one.
+pub fn enter(task: &mut Task, to: Stage) {
+    task.stage = to;
+    task.epoch += 1;
+    task.waiting_for = None;
+    task.waiting_since = None;
+    task.released = None;
+    task.undecided_since = None;
+}
+
+/// A person (or a label) releases what the task waits for.
+pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &str, at: i64) -> Result<()> {
+    task.released = Some(waiting);
+    task.waiting_for = None;
+    tx.save_task(task, at)?;
+    tx.audit(
+        at,
+        Some(task.id),
+        "released",
+        &json!({"for": waiting, "by": by, "waited_ms": task.waiting_since.map(|s| at - s)}),
+    )?;
+    Ok(())
+}
+
+/// Blocks a task; sticky until `orch retry` (PIPE-3).
+pub fn block(
+    tx: &Tx<'_>,
+    view: &TaskView,
+    task: &mut Task,
+    why: &str,
+    held: Option<Vec<crate::model::task::Finding>>,
+    at: i64,
+) -> Result<()> {
+    free_lease(tx, view)?;
+    task.blocked_reason = Some(why.to_owned());
+    task.block_no += 1;
+    task.held_findings = held;
+    task.critical = None;
+    tx.save_task(task, at)?;
+    tx.audit(at, Some(task.id), "task_blocked", &json!({"stage": task.stage, "why": why}))?;
+    messages::show(tx, task, at)?;
+    messages::alert(tx, task, AlertKind::Blocked, task.block_no, why, at)?;
+    messages::comment(tx, task, &format!("blocked-{}", task.block_no), &format!("Blocked: {why}"), at)?;
+    Ok(())
+}
+
+/// Freezes a repository (SHIP-7); whether that is new.
+pub fn freeze_repo(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, at: i64) -> Result<bool> {
+    let new = tx.set_freeze(repo, why, task.map(|t| t.id), at)?;
+    if new {
+        let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
+        tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why}))?;
+        messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
+    }
+    Ok(new)
+}
+
+/// Frees the repository's lease if this task holds it.
+pub fn free_lease(tx: &Tx<'_>, view: &TaskView) -> Result<bool> {
+    match &view.lease {
+        Some(l) if l.task_id == Some(view.task.id) => {
+            let freed = tx.free_lease(&l.repo, l.fence)?;
+            if freed {
+                tx.audit(
+                    view.now.wall_ms,
+                    Some(view.task.id),
+                    "lease_released",
+                    &json!({"repo": l.repo, "fence": l.fence}),
+                )?;
+            }
+            Ok(freed)
+        }
+        Some(_) | None => Ok(false),
+    }
+}
+
+/// The rework of a landed commit is a new branch from the default one (RULE-28).
+fn renew_branch(task: &mut Task) {
+    let old = task.branch.clone().unwrap_or_default();
+    let prefix = old.split_once(task.key.as_str()).map_or("", |(p, _)| p).to_owned();
+    let mut name = branch_name(&prefix, &task.key, &task.title, task.round);
+    name.truncate(90);
+    task.branch = Some(format!("{}-rework-{}", name.trim_end_matches('-'), task.attempt));
+    task.base_sha = None;
+    task.head_sha = None;
+    task.head_tree = None;
+    task.pr = None;
+}

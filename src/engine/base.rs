@@ -1,0 +1,117 @@
+//! Where a task's work begins: its branch on the remote, from a fresh default branch (RUN-3, RULE-11, RULE-28).
+
+use super::{Ctx, projects};
+use crate::adapters::git::{Mirror, PushOutcome};
+use crate::model::ids::{Sha, TaskId, branch_name};
+use crate::model::report::ActionKind;
+use crate::model::task::Task;
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+/// A task's repository, ready to be worked with.
+#[derive(Debug)]
+pub struct Ground {
+    pub task: Task,
+    pub mirror: Mirror,
+    pub default_branch: String,
+    /// Where the default branch stands in the mirror.
+    pub default_sha: Sha,
+}
+
+/// The mirror with a fresh default branch; makes the task's branch where it has none yet. Repeatable after a kill at
+/// any point. Fails where the remote can't be reached: never an old base.
+pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
+    let task = ctx.task(id)?;
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
+    let default_sha = mirror
+        .fetch_branch(&default_branch)
+        .with_context(|| format!("fetching {default_branch} of {}", task.repo))?
+        .with_context(|| format!("{} has no branch {default_branch}", project.git.remote))?;
+    if task.base_sha.is_some() && task.branch.is_some() {
+        return Ok(Ground { task, mirror, default_branch, default_sha });
+    }
+    let landed = ctx.store.read(|tx| tx.last_landed(&task.repo))?.and_then(|t| t.landed_sha);
+    if let Some(sha) = &landed
+        && mirror.exists(sha)?
+        && !mirror.is_ancestor(sha, &default_sha)?
+    {
+        bail!("{default_branch} at {} does not contain {}, which landed before", default_sha.short(), sha.short());
+    }
+    let wanted = task
+        .branch
+        .clone()
+        .unwrap_or_else(|| branch_name(&project.git.branch_prefix, &task.key, &task.title, task.round));
+    let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
+    let code_tree = mirror.code_tree(&default_sha, &task.key)?;
+    let at = ctx.now().stamp.wall_ms;
+    let task = ctx.store.write(|tx| {
+        let mut t = tx.task(id)?;
+        t.branch = Some(branch.clone());
+        t.base_sha = Some(default_sha.clone());
+        t.head_sha = Some(default_sha.clone());
+        t.head_tree = Some(code_tree.to_string());
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "base": default_sha}))?;
+        Ok::<_, crate::adapters::store::StoreError>(t)
+    })?;
+    ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
+    Ok(Ground { task, mirror, default_branch, default_sha })
+}
+
+/// A branch of ours: one whose creating push said `*` (RULE-11). A name that stands there already is a person's, unless
+/// an intent of this task says that we were about to make it.
+fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base: &Sha) -> Result<String> {
+    for n in 0..20 {
+        let name = if n == 0 {
+            wanted.to_owned()
+        } else {
+            format!("{wanted}-o{}{}", task.id, if n > 1 { format!("-{n}") } else { String::new() })
+        };
+        let key = format!("t{}/branch/{name}", task.id);
+        let row = ctx.store.read(|tx| tx.journal_row(&key))?;
+        if row.as_ref().is_some_and(|r| r.outcome.as_ref().is_some_and(|o| o["ours"] == true)) {
+            return Ok(name);
+        }
+        if row.as_ref().is_some_and(|r| r.outcome.is_some()) {
+            continue;
+        }
+        let standing = mirror.remote_head(&name)?;
+        let outcome = match (&standing, row.is_some()) {
+            // Intended before, and it was seen absent then: ours.
+            (Some(_), true) => true,
+            (Some(_), false) => false,
+            (None, _) => {
+                let at = ctx.now().stamp.wall_ms;
+                let me = ctx.me.clone();
+                ctx.store.write(|tx| {
+                    tx.intend(&key, Some(task.id), "branch_created", &json!({"branch": name, "base": base}), &me, at)
+                        .map(drop)
+                })?;
+                match mirror.push_new_branch(&name, base)? {
+                    PushOutcome::Created => true,
+                    PushOutcome::Same | PushOutcome::Updated => mirror.remote_head(&name)?.as_ref() == Some(base),
+                    PushOutcome::Rejected { moved: true, .. } => false,
+                    PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {name}: {reason}"),
+                }
+            }
+        };
+        let at = ctx.now().stamp.wall_ms;
+        let me = ctx.me.clone();
+        ctx.store.write(|tx| {
+            tx.intend(&key, Some(task.id), "branch_created", &json!({"branch": name, "base": base}), &me, at)?;
+            tx.record_outcome(&key, &json!({"ours": outcome}), at)
+        })?;
+        if outcome {
+            return Ok(name);
+        }
+    }
+    bail!("every name like {wanted} is taken on the remote")
+}
+
+/// Whether this task made the branch (RULE-11).
+pub fn is_ours(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<bool> {
+    let row = ctx.store.read(|tx| tx.journal_row(&format!("t{}/branch/{branch}", task.id)))?;
+    Ok(row.is_some_and(|r| r.outcome.is_none_or(|o| o["ours"] == true)))
+}

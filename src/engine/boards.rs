@@ -1,0 +1,329 @@
+//! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
+
+use super::{Ctx, messages, projects};
+use crate::adapters::board::{Board, BoardError, Scope, StatusCache};
+use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
+use crate::config::{self, Project};
+use crate::model::board::{Group, ItemRef, Resolved, WorkItem, fold, resolve};
+use crate::model::card::AlertKind;
+use crate::model::ids::{Key, TaskId};
+use crate::model::stage::Stage;
+use crate::model::task::{Task, Waiting};
+use anyhow::Result;
+use serde_json::json;
+
+/// A project's board with its statuses by meaning.
+#[derive(Debug)]
+pub struct Seat {
+    pub board: Board,
+    pub resolved: Resolved,
+}
+
+/// Opens a project's board. Statuses come from the cache (TTL); a failed refresh serves the stale set and says so, never
+/// another project's.
+pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
+    let board = projects::board(ctx, project)?;
+    let names = projects::status_names(project);
+    if matches!(board, Board::Local(_)) {
+        let statuses = board.statuses()?;
+        return Ok(Seat { resolved: resolve(&statuses, &names), board });
+    }
+    let name = format!("plane/states/{}", project.key);
+    let now = ctx.now().stamp.wall_ms;
+    let cached: Option<StatusCache> = ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
+    if let Some(c) = cached.as_ref().filter(|c| c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
+        return Ok(Seat { resolved: resolve(&c.statuses, &names), board });
+    }
+    match board.statuses() {
+        Ok(statuses) => {
+            let fresh = StatusCache { fetched_at: now, statuses };
+            let text = serde_json::to_string(&fresh)?;
+            if !ctx.dry {
+                ctx.store.write(|tx| {
+                    tx.set_meta(&name, &text)?;
+                    tx.set_meta("reconcile/stale_since", "")
+                })?;
+            }
+            Ok(Seat { resolved: resolve(&fresh.statuses, &names), board })
+        }
+        Err(e) => match cached {
+            Some(c) => {
+                let since = c.fetched_at.to_string();
+                ctx.store.write(|tx| tx.set_meta("reconcile/stale_since", &since))?;
+                ctx.report.fault(None, format!("statuses of {} are stale, the refresh failed: {e}", project.key), None);
+                Ok(Seat { resolved: resolve(&c.statuses, &names), board })
+            }
+            None => Err(e.into()),
+        },
+    }
+}
+
+/// Takes in what a look at a board found: one row per item, an intent where the status changed into one.
+pub fn observe(ctx: &mut Ctx, project: &Project, resolved: &Resolved, items: &[WorkItem], whole: bool) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let key = project.key.clone();
+    let stop_on = ctx.config.stop.status_enabled;
+    let local = matches!(project.board, config::Board::Local { .. });
+    // Most looks find nothing new: then nothing is written, and no lock is taken.
+    let news: Vec<&WorkItem> = {
+        let rows = ctx.store.read(|tx| tx.items(&key))?;
+        let known: std::collections::HashMap<&str, &ItemRow> = rows.iter().map(|r| (r.item_id.as_str(), r)).collect();
+        items.iter().filter(|i| known.get(i.id.as_str()).is_none_or(|r| differs(r, i))).collect()
+    };
+    if !news.is_empty() {
+        ctx.store.write(|tx| {
+            for item in &news {
+                one(tx, &key, resolved, item, local, stop_on, at)?;
+            }
+            Ok::<_, crate::adapters::store::StoreError>(())
+        })?;
+    }
+    if whole {
+        let there: std::collections::HashSet<&str> = items.iter().map(|i| i.id.as_str()).collect();
+        let open = ctx.store.read(|tx| tx.open_tasks())?;
+        for task in open.iter().filter(|t| t.project == key) {
+            let gone = !there.contains(task.item_id.as_str());
+            set_withdrawn(ctx, task, gone.then(|| GONE.to_owned()), |w| w == GONE)?;
+        }
+    }
+    Ok(())
+}
+
+const GONE: &str = "its work item is gone from the board: withdrawn by a person";
+
+fn differs(row: &ItemRow, item: &WorkItem) -> bool {
+    row.status_id != item.status_id
+        || row.title != item.title
+        || row.group.as_deref() != item.group.map(Group::as_str)
+        || item.updated_ms > row.updated_ms
+}
+
+fn one(
+    tx: &Tx<'_>,
+    project: &str,
+    resolved: &Resolved,
+    item: &WorkItem,
+    local: bool,
+    stop_on: bool,
+    at: i64,
+) -> StoreResult<()> {
+    let old = tx.item(project, &item.id)?;
+    // An observation older than the last one is discarded (RULE-12); on the local board, one that is older than our own
+    // last write is an editor's stale buffer: text, not an intent (RULE-40).
+    let least = old.as_ref().map_or(i64::MIN, |o| if local { o.written_ms } else { o.updated_ms });
+    if item.updated_ms < least {
+        return Ok(());
+    }
+    let changed = old.as_ref().is_none_or(|o| o.status_id != item.status_id);
+    let intent = resolved.intent_of(&item.status_id).filter(|i| stop_on || *i != crate::model::board::Intent::Stop);
+    let to_analyse = intent == Some(crate::model::board::Intent::ToAnalyse);
+    let mut row = ItemRow {
+        project: project.to_owned(),
+        item_id: item.id.clone(),
+        key: item.key.to_string(),
+        status_id: item.status_id.clone(),
+        updated_ms: item.updated_ms,
+        written_ms: old.as_ref().map_or(0, |o| o.written_ms),
+        title: item.title.clone(),
+        group: item.group.map(|g| g.as_str().to_owned()),
+        seen_other_since_end: old.as_ref().is_none_or(|o| o.seen_other_since_end),
+    };
+    if changed && let Some(intent) = intent {
+        let created_order = format!("{:020}-{:09}", item.created_ms.max(0), item.key.number());
+        tx.add_intent(
+            &NewIntent { project, item_id: &item.id, kind: intent.as_str(), created_order: &created_order },
+            at,
+        )?;
+        tx.audit(
+            at,
+            None,
+            "intent_seen",
+            &json!({"key": item.key, "intent": intent, "was": old.as_ref().map(|o| o.status_id.clone())}),
+        )?;
+    }
+    row.seen_other_since_end |= !to_analyse;
+    tx.put_item(&row)?;
+    let Some(mut task) = tx.task_by_item(project, &item.id)? else { return Ok(()) };
+    if task.stage == Stage::Created {
+        follow(tx, &mut task, project, item, at)?;
+    }
+    if !task.stage.is_terminal() {
+        let ended = intent.is_none() && resolved.is_terminal(&item.status_id);
+        let why = ended.then(|| {
+            format!(
+                "{MOVED} {:?} on the board: withdrawn by a person",
+                item.status_name.as_deref().unwrap_or("a closed status")
+            )
+        });
+        withdrawn(tx, &task, why, |w| w.starts_with(MOVED), at)?;
+    }
+    Ok(())
+}
+
+const MOVED: &str = "its work item was moved to";
+
+/// Until its work begins, a task follows what the board says of order, title and blockers.
+fn follow(tx: &Tx<'_>, task: &mut Task, project: &str, item: &WorkItem, at: i64) -> StoreResult<()> {
+    let before = (task.title.clone(), task.body.clone(), task.priority, task.blocked_by.clone());
+    task.title.clone_from(&item.title);
+    if let Some(body) = &item.body {
+        task.body.clone_from(body);
+    }
+    task.priority = priority(item);
+    if let Some(refs) = &item.blocked_by {
+        task.blocked_by = blockers(tx, project, refs)?.0;
+    }
+    if before != (task.title.clone(), task.body.clone(), task.priority, task.blocked_by.clone()) {
+        tx.save_task(task, at)?;
+        tx.set_priority(task.id, task.priority)?;
+    }
+    Ok(())
+}
+
+/// 0 urgent … 4 none.
+pub fn priority(item: &WorkItem) -> i64 {
+    let at = crate::model::board::Priority::ALL.iter().position(|p| *p == item.priority).unwrap_or(4);
+    i64::try_from(at).unwrap_or(4)
+}
+
+/// Blockers as keys; what resolves to none is given by name: it holds, and says so.
+pub fn blockers(tx: &Tx<'_>, project: &str, refs: &[ItemRef]) -> StoreResult<(Vec<Key>, Vec<String>)> {
+    let (mut keys, mut unknown) = (Vec::new(), Vec::new());
+    for r in refs {
+        match r {
+            ItemRef::Key(k) => keys.push(k.clone()),
+            ItemRef::Id(id) => match tx.item(project, id)?.and_then(|i| Key::parse(&i.key).ok()) {
+                Some(k) => keys.push(k),
+                None => unknown.push(id.clone()),
+            },
+        }
+    }
+    Ok((keys, unknown))
+}
+
+fn set_withdrawn(ctx: &mut Ctx, task: &Task, why: Option<String>, own: impl Fn(&str) -> bool) -> Result<()> {
+    if task.withdrawn == why || (why.is_none() && !task.withdrawn.as_deref().is_some_and(&own)) {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let id = task.id;
+    ctx.store.write(|tx| {
+        let t = tx.task(id)?;
+        withdrawn(tx, &t, why, own, at)
+    })?;
+    Ok(())
+}
+
+/// Holds a task whose item a person withdrew; lets it go on when the item comes back.
+fn withdrawn(tx: &Tx<'_>, task: &Task, why: Option<String>, own: impl Fn(&str) -> bool, at: i64) -> StoreResult<()> {
+    let was_own = task.withdrawn.as_deref().is_some_and(own);
+    if task.withdrawn == why || (why.is_none() && !was_own) || (why.is_some() && task.withdrawn.is_some() && !was_own) {
+        return Ok(());
+    }
+    let mut t = task.clone();
+    t.withdrawn.clone_from(&why);
+    tx.save_task(&mut t, at)?;
+    tx.audit(at, Some(t.id), if why.is_some() { "withdrawn" } else { "withdrawal_ended" }, &json!({"why": why}))?;
+    if let Some(why) = &why {
+        messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, why, at)?;
+    }
+    messages::card(tx, &t, at)
+}
+
+/// Reads the local boards: no network, whole each time.
+pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
+    let local: Vec<Project> = ctx
+        .config
+        .projects
+        .iter()
+        .filter(|p| matches!(p.board, config::Board::Local { .. }) && only.is_none_or(|o| o == p.key))
+        .cloned()
+        .collect();
+    for project in local {
+        let done = seat(ctx, &project)
+            .and_then(|s| look(ctx, &project, &s, &Scope::All { cursor: None }).map(drop).map_err(Into::into));
+        if let Err(e) = done {
+            ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
+        }
+    }
+}
+
+/// One look at a board's list, taken in. Gives the listing for the caller's watermark.
+pub fn look(
+    ctx: &mut Ctx,
+    project: &Project,
+    seat: &Seat,
+    scope: &Scope<'_>,
+) -> Result<crate::adapters::board::Listing, BoardError> {
+    let listing = seat.board.list(seat.resolved.statuses(), scope)?;
+    for p in &listing.problems {
+        ctx.report.fault(
+            p.key.as_ref().map(Key::as_str),
+            format!("{} can't be read: {}", p.at, p.why),
+            Some("it is looked at again by the next step".to_owned()),
+        );
+    }
+    let whole =
+        matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none() && listing.problems.is_empty();
+    // Plane's list is offset paging: an item missing from one scan is unknown, not gone.
+    let whole = whole && matches!(project.board, config::Board::Local { .. });
+    observe(ctx, project, &seat.resolved, &listing.items, whole)
+        .map_err(|e| BoardError::Transient(format!("{e:#}")))?;
+    Ok(listing)
+}
+
+/// What a label releases in the person's place (BRD-5): scope first, then the label; an error is "unknown", and unknown
+/// never automates.
+pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
+    if !ctx.config.auto_label.enabled {
+        return None;
+    }
+    let task = ctx.task(id).ok()?;
+    let project = ctx.project(&task.project).ok()?.clone();
+    if !ctx.config.auto_labelled(&project) {
+        return None;
+    }
+    let (waiting, name) = match task.stage {
+        Stage::Analysis => (Waiting::Approval, ctx.config.auto_label.approve_label.clone()),
+        Stage::Deploy if task.released.is_none() => {
+            (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone())
+        }
+        Stage::Created
+        | Stage::Architecture
+        | Stage::Development
+        | Stage::Review
+        | Stage::Testing
+        | Stage::DeployStaging
+        | Stage::Deploy
+        | Stage::Done
+        | Stage::Cancelled => return None,
+    };
+    labelled(ctx, &project, &task, &name).ok().filter(|has| *has).map(|_| waiting)
+}
+
+fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result<bool> {
+    let seat = seat(ctx, project)?;
+    let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(false) };
+    let labels = known_labels(ctx, project, &seat.board)?;
+    let fits: Vec<&str> = labels.iter().filter(|l| fold(&l.name) == fold(name)).map(|l| l.id.as_str()).collect();
+    // A name that fits two labels is ambiguous and counts as absent.
+    Ok(matches!(fits.as_slice(), [one] if item.labels.iter().any(|l| l == one)))
+}
+
+fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<crate::model::board::Label>> {
+    if matches!(board, Board::Local(_)) {
+        return Ok(board.labels()?);
+    }
+    let name = format!("plane/labels/{}", project.key);
+    let now = ctx.now().stamp.wall_ms;
+    let ttl = i64::try_from(ctx.config.auto_label.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
+    let cached: Option<(i64, Vec<crate::model::board::Label>)> =
+        ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
+    if let Some((_, labels)) = cached.filter(|(at, _)| (0..ttl).contains(&(now - at))) {
+        return Ok(labels);
+    }
+    let labels = board.labels()?;
+    let text = serde_json::to_string(&(now, &labels))?;
+    ctx.store.write(|tx| tx.set_meta(&name, &text))?;
+    Ok(labels)
+}

@@ -1,0 +1,139 @@
+//! What a person does to a task on the command line: reject, retry.
+
+use super::{Ctx, apply, messages, view};
+use crate::adapters::store::StoreError;
+use crate::decide::transition;
+use crate::model::ids::TaskId;
+use crate::model::report::{ActionKind, ActionLine};
+use crate::model::stage::{JobKind, JobStatus, Stage};
+use crate::model::task::{Deploy, DeployState, Finding, NewJob};
+use anyhow::Result;
+use serde_json::json;
+
+/// `--reject`: in analysis the analyst works again with the reason; from architecture on back to development. `false`:
+/// refused (created, terminal, a running job, a deploy under way).
+pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let policy = ctx.policy.clone();
+    let done = ctx.store.write(|tx| {
+        let view = view::task(tx, id, &now, None)?;
+        let task = view.task.clone();
+        let running = view.live_job.as_ref().is_some_and(|j| j.status == JobStatus::Running);
+        let refused = task.stage == Stage::Created
+            || task.stage.is_terminal()
+            || running
+            || task.critical.is_some()
+            || task.stop_requested_at.is_some();
+        if refused {
+            return Ok(None);
+        }
+        tx.cancel_jobs(id, "rejected by a person", at)?;
+        let mut t = task.clone();
+        t.blocked_reason = None;
+        t.held_findings = None;
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text}))?;
+        let mut actions = Vec::new();
+        if task.stage == Stage::Analysis {
+            apply::enter(&mut t, Stage::Analysis);
+            tx.save_task(&mut t, at)?;
+            let reason = Some(format!("A person rejected the analysis: {text}"));
+            let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
+            let job = tx.enqueue(&t, &job, at)?;
+            messages::show(tx, &t, at)?;
+            actions.push(ActionLine::new(
+                ActionKind::JobEnqueued,
+                Some(t.key.as_str()),
+                json!({"job": job, "agent": "analyst"}),
+            ));
+        } else {
+            let finding = Finding { source: "a person".to_owned(), text: text.to_owned() };
+            let view = view::task(tx, id, &now, None)?;
+            let decision =
+                transition::send_back(&view, &policy, format!("rejected by a person: {text}"), vec![finding]);
+            apply::one(tx, view, decision, &now, &mut actions)?;
+        }
+        Ok::<_, StoreError>(Some(actions))
+    })?;
+    let Some(actions) = done else { return Ok(false) };
+    ctx.report.changed = true;
+    ctx.report.actions.extend(actions);
+    Ok(true)
+}
+
+/// `orch retry`: takes the held decision again with a fresh budget. `false`: the task is not blocked.
+pub fn retry(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        let mut task = tx.task(id)?;
+        let forge_hold = task.withdrawn.as_deref().is_some_and(|w| w.contains("on the forge"));
+        if task.stage.is_terminal() || (task.blocked_reason.is_none() && !forge_hold) {
+            return Ok(None);
+        }
+        let why = task.blocked_reason.take();
+        let held = task.held_findings.take();
+        if forge_hold {
+            task.withdrawn = None;
+        }
+        tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "was": why, "rollback": held.is_some()}))?;
+        let mut actions = Vec::new();
+        match held {
+            Some(findings) => {
+                task.attempt_base = task.attempt + 1;
+                task.findings_same = 0;
+                tx.save_task(&mut task, at)?;
+                let view = view::task(tx, id, &now, None)?;
+                let why = why.unwrap_or_default();
+                let decision = crate::model::decision::Decision::Rollback {
+                    why: format!("retried: {why}"),
+                    findings,
+                    squash: false,
+                    same: 0,
+                };
+                apply::one(tx, view, decision, &now, &mut actions)?;
+            }
+            None => {
+                let stage = task.stage;
+                apply::enter(&mut task, stage);
+                again(tx, &mut task, at)?;
+                tx.save_task(&mut task, at)?;
+                messages::show(tx, &task, at)?;
+            }
+        }
+        Ok::<_, StoreError>(Some(actions))
+    })?;
+    let Some(actions) = done else { return Ok(false) };
+    ctx.report.changed = true;
+    ctx.report.actions.extend(actions);
+    Ok(true)
+}
+
+/// A deploy whose result stayed unknown is deployed again by a person's word only, under a new id, without a second
+/// merge (RULE-18).
+fn again(
+    tx: &crate::adapters::store::Tx<'_>,
+    task: &mut crate::model::task::Task,
+    at: i64,
+) -> crate::adapters::store::Result<()> {
+    if task.stage != Stage::Deploy {
+        return Ok(());
+    }
+    let deploys = tx.deploys_of(task.id)?;
+    let Some(last) = deploys.iter().rev().find(|d| d.state == DeployState::Settled && d.attempt == task.attempt) else {
+        return Ok(());
+    };
+    let Some(landed) = last.landed_sha.clone() else { return Ok(()) };
+    let new = Deploy {
+        id: format!("{}-{}-{}r{}", task.id, task.attempt, last.fence, deploys.len()),
+        state: DeployState::Initiated,
+        landed_sha: None,
+        result: None,
+        ..last.clone()
+    };
+    tx.insert_deploy(&new)?;
+    tx.move_deploy(&new.id, DeployState::Initiated, DeployState::Landed, Some(&landed), None, at)?;
+    task.critical = Some(format!("deploy {}", new.id));
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! A task's card as data, from rows alone (NTF-1).
+
+use crate::adapters::store::{Result, Tx};
+use crate::model::card::{Ask, CardData, CardRun, CardRunState};
+use crate::model::ids::TaskId;
+use crate::model::policy::Policy;
+use crate::model::stage::{JobStatus, Stage};
+use crate::model::task::{RunState, Waiting};
+
+/// What the card of a task shows.
+pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<CardData> {
+    let task = tx.task(id)?;
+    let stages = policy
+        .project(&task.project)
+        .map_or_else(|| Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(), |p| p.stages.clone());
+    let mut asks = Vec::new();
+    match task.waiting_for {
+        Some(Waiting::Approval) => asks.push(Ask::Approval),
+        Some(Waiting::ConfirmDeploy) => asks.push(Ask::ConfirmDeploy),
+        None => {}
+    }
+    asks.extend(task.blocked_reason.clone().map(Ask::Blocked));
+    asks.extend(task.withdrawn.clone().map(Ask::Withdrawn));
+    asks.extend(tx.freeze(&task.repo)?.map(|f| Ask::Frozen(f.reason)));
+    let runs = tx.runs_of(id)?;
+    let running = tx.live_job(id)?.is_some_and(|j| j.status == JobStatus::Running);
+    Ok(CardData {
+        key: task.key.to_string(),
+        url: None,
+        title: task.title.clone(),
+        stage: task.stage,
+        stopped_stage: task.stopped_stage,
+        stages,
+        attempt: task.attempt,
+        epoch: task.epoch,
+        running,
+        asks,
+        pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
+        notes: notes(tx, id)?,
+        runs: runs
+            .into_iter()
+            .map(|r| CardRun {
+                stage: r.stage,
+                kind: r.kind,
+                agent: r.agent,
+                attempt: r.attempt,
+                epoch: r.epoch,
+                state: match (r.state, r.result.as_deref()) {
+                    (RunState::Settled, Some(w)) if w == "done" || w.starts_with("again") => CardRunState::Done,
+                    (RunState::Settled, _) => CardRunState::Failed,
+                    (RunState::Starting | RunState::Live | RunState::Exited, _) => CardRunState::Running,
+                },
+                started_at: r.started_at,
+                ended_at: r.ended_at,
+                cost_micros: r.cost_micros,
+                tokens_in: r.tokens_in,
+                tokens_out: r.tokens_out,
+                model: r.model,
+                effort: r.effort,
+            })
+            .collect(),
+        now_ms,
+    })
+}
+
+/// Waived staging checks are told on the card (SHIP-3).
+fn notes(tx: &Tx<'_>, id: TaskId) -> Result<Vec<String>> {
+    let rows = tx.evidence_of(id)?;
+    let last = rows.iter().rev().find(|e| e.gate == "staging_status");
+    Ok(last.filter(|e| e.why.contains("waived")).map(|e| e.why.clone()).into_iter().collect())
+}

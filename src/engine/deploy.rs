@@ -1,0 +1,332 @@
+//! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed and is taken up by looking.
+
+use super::{Ctx, base, mergegate, projects, view};
+use crate::adapters::forge::local::Landing;
+use crate::adapters::forge::{ForgeError, MergeOutcome};
+use crate::adapters::process::{self, Life};
+use crate::adapters::sentinel::{self, Sealed, Sentinel};
+use crate::adapters::store::{NewEvidence, StoreError};
+use crate::decide::transition::decide;
+use crate::model::decision::{Decision, Effect, Gate};
+use crate::model::ids::{Sha, TaskId};
+use crate::model::report::{ActionKind, Rule};
+use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// `deploy.<id>.initiated.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Initiated {
+    pub task: i64,
+    pub key: String,
+    pub deploy: String,
+    pub head: String,
+    pub base: String,
+    pub tree: String,
+    pub fence: i64,
+    pub actor: serde_json::Value,
+}
+
+/// Opens the critical window if everything still holds: one transaction that decides anew (RULE-4, RULE-16, RULE-24).
+pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let ground = base::ensure(ctx, id)?;
+    let task = match mergegate::sync_head(ctx, &ground.task, &ground.mirror)? {
+        Some(task) => task,
+        None => return Ok(()),
+    };
+    let head = task.head_sha.clone().context("the task has no pushed head")?;
+    if !ground.mirror.is_ancestor(&ground.default_sha, &head)? {
+        // The base moved since it was looked at: the gate's answer is void, and the gate is asked again.
+        let held = ctx.store.read(|tx| tx.lease(&task.repo))?.map_or(0, |l| l.fence);
+        let why = format!("{} moved to {}", ground.default_branch, ground.default_sha.short());
+        return mergegate::record(
+            ctx,
+            &task,
+            held,
+            EvidenceVerdict::Missing,
+            &why,
+            json!({"fence": held, "base": ground.default_sha}),
+        );
+    }
+    baseline(ctx, &task)?;
+    let tree = ground.mirror.tree_of(&head)?;
+    let now = ctx.now();
+    let policy = ctx.policy.clone();
+    let opened = ctx.store.write(|tx| {
+        let view = view::task(tx, id, &now, None)?;
+        let mut t = view.task.clone();
+        if t.revision != task.revision || decide(&view, &policy) != Decision::Effect(Effect::OpenDeploy) {
+            return Err(StoreError::Lost);
+        }
+        let lease = view.lease.as_ref().ok_or(StoreError::Lost)?;
+        let deploy = Deploy {
+            id: format!("{}-{}-{}", t.id, t.attempt, lease.fence),
+            task_id: t.id,
+            repo: t.repo.clone(),
+            attempt: t.attempt,
+            fence: lease.fence,
+            head: head.clone(),
+            base: ground.default_sha.clone(),
+            tree: tree.to_string(),
+            state: DeployState::Initiated,
+            actor: now.me.clone(),
+            landed_sha: None,
+            result: None,
+            initiated_at: now.stamp.clone(),
+        };
+        tx.insert_deploy(&deploy)?;
+        t.critical = Some(format!("deploy {}", deploy.id));
+        tx.save_task(&mut t, now.stamp.wall_ms)?;
+        tx.audit(
+            now.stamp.wall_ms,
+            Some(id),
+            "deploy_initiated",
+            &json!({"deploy": deploy.id, "head": head, "base": deploy.base, "tree": deploy.tree}),
+        )?;
+        super::messages::show(tx, &t, now.stamp.wall_ms)?;
+        Ok((t, deploy))
+    });
+    let (task, deploy) = match opened {
+        Ok(x) => x,
+        Err(StoreError::Lost) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    ctx.report.did(ActionKind::DeployInitiated, Some(task.key.as_str()), json!({"deploy": deploy.id, "head": head}));
+    write_initiated(ctx, &task, &deploy)
+}
+
+fn write_initiated(ctx: &Ctx, task: &Task, d: &Deploy) -> Result<()> {
+    let path = ctx.paths.deploy(task, &d.id, "initiated");
+    if matches!(sentinel::read::<Initiated>(&path), Sentinel::Present(_)) {
+        return Ok(());
+    }
+    let file = Initiated {
+        task: task.id.0,
+        key: task.key.to_string(),
+        deploy: d.id.clone(),
+        head: d.head.to_string(),
+        base: d.base.to_string(),
+        tree: d.tree.clone(),
+        fence: d.fence,
+        actor: json!(d.actor),
+    };
+    Ok(sentinel::write(&path, &Sealed::new(task.id, d.attempt, file))?)
+}
+
+/// A few looks at production before it changes, kept for the watch (SHIP-6).
+fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    if ctx.policy.project(&task.project).is_some_and(|p| p.watch) {
+        super::watch::take_baseline(ctx, task)?;
+    }
+    Ok(())
+}
+
+/// Lands the initiated deploy, or sees that it has landed. Only "not landed and base unchanged" is tried again.
+pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let task = ctx.task(id)?;
+    let Some(deploy) = newest(ctx, id)?.filter(|d| d.state == DeployState::Initiated) else { return Ok(()) };
+    if deploy.actor != ctx.me {
+        if process::life(&deploy.actor) != Life::Dead {
+            return Ok(());
+        }
+        let me = ctx.me.clone();
+        match ctx.store.write(|tx| tx.take_deploy(&deploy.id, &deploy.actor, &me)) {
+            Ok(()) => {}
+            Err(StoreError::Lost) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    write_initiated(ctx, &task, &deploy)?;
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let tip =
+        mirror.fetch_branch(&default)?.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
+    let tested = Sha::parse(&deploy.tree).map_err(|e| anyhow::anyhow!(e))?;
+    if let Some(landed) = mirror.landed(&deploy.base, &tip, &tested)? {
+        return landed_as(ctx, &task, &deploy, &landed, "it was merged already");
+    }
+    if tip != deploy.base {
+        return mismatch(
+            ctx,
+            &task,
+            &deploy,
+            &format!("{default} moved to {} and holds no commit with the tested tree", tip.short()),
+        );
+    }
+    let key = format!("t{}/{}/merge", task.id, deploy.id);
+    let now = ctx.now();
+    let me = ctx.me.clone();
+    let allowed = ctx.store.write(|tx| {
+        let t = tx.task(id)?;
+        let lease = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(id) && l.fence == deploy.fence);
+        if t.stop_requested_at.is_some() || now.halted.is_some() || !lease {
+            return Ok(false);
+        }
+        tx.intend(
+            &key,
+            Some(id),
+            "pr_merged",
+            &json!({"head": deploy.head, "base": deploy.base}),
+            &me,
+            now.stamp.wall_ms,
+        )?;
+        Ok::<_, StoreError>(true)
+    })?;
+    if !allowed {
+        return withdraw(ctx, &task, &deploy, "a stop, HALT or a lost lease came before the merge");
+    }
+    let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, one_line(&task.title), deploy.head);
+    let landing =
+        Landing { default_branch: &default, head: &deploy.head, expected_base: &deploy.base, message: &message };
+    let forge = projects::forge(ctx, &project)?;
+    let number = task.pr.as_ref().map_or(0, |p| p.number);
+    match forge.merge(&mirror, number, &landing) {
+        Ok(MergeOutcome::Merged { commit, .. }) => landed_as(ctx, &task, &deploy, &commit, "merged"),
+        Ok(MergeOutcome::BaseMoved) => {
+            mismatch(ctx, &task, &deploy, &format!("{default} moved and holds no commit with the tested tree"))
+        }
+        Ok(MergeOutcome::HeadMoved) => {
+            withdraw(ctx, &task, &deploy, "the branch moved")?;
+            void_gate(ctx, id, "the branch moved")
+        }
+        Ok(MergeOutcome::Conflict { paths }) => {
+            withdraw(ctx, &task, &deploy, "it conflicts")?;
+            void_gate(ctx, id, &format!("conflict in {}", paths.join(", ")))
+        }
+        Ok(MergeOutcome::NotYet { reason }) => {
+            ctx.report.hold(
+                Some(task.key.as_str()),
+                Rule::DeployResult,
+                format!("the forge is not ready to merge: {reason}"),
+            );
+            Ok(())
+        }
+        Ok(MergeOutcome::Untested { .. }) => {
+            mismatch(ctx, &task, &deploy, "the pull request was merged, and what landed is not what was tested")
+        }
+        Ok(MergeOutcome::Withdrawn { .. }) => {
+            withdraw(ctx, &task, &deploy, "its pull request was closed by hand")?;
+            hold_withdrawn(ctx, id)
+        }
+        Ok(MergeOutcome::Refused { reason }) => {
+            withdraw(ctx, &task, &deploy, &reason)?;
+            mergegate::block(ctx, id, &format!("the forge refuses the merge: {reason}"), false)
+        }
+        Err(e @ (ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })) => {
+            Err(anyhow::Error::new(e).context("merging; the next step looks first"))
+        }
+        Err(e) => {
+            withdraw(ctx, &task, &deploy, &e.to_string())?;
+            mergegate::block(ctx, id, &format!("the merge failed: {e}"), false)
+        }
+    }
+}
+
+/// A pull request closed by hand holds the task: withdrawn on the forge (RULE-31).
+fn hold_withdrawn(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        let mut t = tx.task(id)?;
+        t.withdrawn = Some("its pull request was closed: withdrawn on the forge".to_owned());
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number)}))?;
+        super::messages::alert(
+            tx,
+            &t,
+            crate::model::card::AlertKind::Withdrawn,
+            t.epoch,
+            "its pull request was closed",
+            at,
+        )
+    })?;
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(120).collect()
+}
+
+/// Waits until the started command has taken its right, so that `--confirm-deploy` returns with phase B done; bounded,
+/// since the queue's own limits may hold the job.
+pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: std::time::Duration) -> Result<()> {
+    let until = std::time::Instant::now() + bound;
+    while newest(ctx, id)?.is_some_and(|d| d.state == DeployState::Landed) && std::time::Instant::now() < until {
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The newest deploy that was not withdrawn.
+pub fn newest(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
+    Ok(ctx.store.read(|tx| tx.deploys_of(id))?.into_iter().rev().find(|d| d.state != DeployState::Withdrawn))
+}
+
+fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let key = format!("t{}/{}/merge", task.id, deploy.id);
+    let done = ctx.store.write(|tx| {
+        tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
+        let mut t = tx.task(task.id)?;
+        t.landed_sha = Some(commit.clone());
+        tx.save_task(&mut t, at)?;
+        tx.record_outcome(&key, &json!({"landed": commit}), at)?;
+        tx.audit(at, Some(t.id), "pr_merged", &json!({"deploy": deploy.id, "landed": commit, "how": how}))?;
+        super::messages::card(tx, &t, at)
+    });
+    match done {
+        Ok(()) => {
+            ctx.report.did(ActionKind::PrMerged, Some(task.key.as_str()), json!({"landed": commit, "how": how}));
+            Ok(())
+        }
+        Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What landed is not what was tested (RULE-5): no deploy, freeze, a person decides.
+fn mismatch(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
+    withdraw(ctx, task, deploy, why)?;
+    mergegate::block(ctx, task.id, why, true)
+}
+
+/// Takes an initiated deploy back before anything was merged or started (RULE-18).
+fn withdraw(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let key = format!("t{}/{}/merge", task.id, deploy.id);
+    let done = ctx.store.write(|tx| {
+        tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Withdrawn, None, None, at)?;
+        let mut t = tx.task(task.id)?;
+        t.critical = None;
+        tx.save_task(&mut t, at)?;
+        tx.record_outcome(&key, &json!({"withdrawn": why}), at)?;
+        tx.audit(at, Some(t.id), "deploy_withdrawn", &json!({"deploy": deploy.id, "why": why}))?;
+        Ok(())
+    });
+    match done {
+        Ok(()) => sentinel::remove(&ctx.paths.deploy(task, &deploy.id, "initiated")).map_err(Into::into),
+        Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn void_gate(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        let mut t = tx.task(id)?;
+        let Some(sha) = t.head_sha.clone() else { return Ok(()) };
+        let row = NewEvidence {
+            gate: Gate::BranchMergeable.as_str(),
+            run_id: None,
+            sha,
+            code_tree: t.head_tree.clone().unwrap_or_default(),
+            verdict: EvidenceVerdict::Missing,
+            why: why.to_owned(),
+            detail: json!({}),
+        };
+        tx.add_evidence(&t, &row, at)?;
+        tx.save_task(&mut t, at)
+    })?;
+    Ok(())
+}

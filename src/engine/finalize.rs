@@ -1,0 +1,254 @@
+//! What an agent's run left becomes commits, a push, a pull request and evidence; each part may be repeated after a kill
+//! (RULE-21, RULE-22).
+
+use super::agent::{Site, excluded};
+use super::settle::{End, NewHead, Settlement};
+use super::{Ctx, judge, projects, settle};
+use crate::adapters::git::{GitError, Mirror, PushOutcome};
+use crate::model::agent_prompt::offending_paths;
+use crate::model::ids::Sha;
+use crate::model::outcome::{Kind, Outcome};
+use crate::model::stage::Stage;
+use crate::model::task::{PullRef, Run};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+/// What a run left becomes commits, a push, evidence: each part may be repeated after a kill.
+pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Settlement>> {
+    if !settle::holds(ctx, run.id, fence, false)? {
+        return Ok(None);
+    }
+    let outcome: Outcome = run
+        .outcome
+        .as_deref()
+        .and_then(|t| serde_json::from_str(t).ok())
+        .context("the run's recorded outcome can't be read")?;
+    let start = run.start_sha.clone().context("the run has no start commit")?;
+    let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
+    if outcome.kind != Kind::Ended {
+        let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
+        return Ok(failed(not_well(ctx, site, run, &outcome)));
+    }
+    let message = format!("{}: {} (attempt {})", site.ground.task.key, run.stage, run.attempt);
+    let committed = match site.worktree.commit_all(&message) {
+        Ok(c) => c,
+        Err(e @ (GitError::Conflict { .. } | GitError::NotFound { .. } | GitError::Rejected { .. })) => {
+            let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
+            return Ok(failed(End::Failed { why: format!("what it left can't be committed: {e}"), spent: true }));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let mirror = &site.ground.mirror;
+    mirror.import(site.worktree.path(), &committed.head, run.id)?;
+    if let Some(end) = broken_rules(ctx, site, run, &start, &committed.head)? {
+        let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
+        return Ok(failed(end));
+    }
+    let Some(head) = push(ctx, site, run, fence, &start, &committed.head)? else {
+        return Ok(failed(End::Failed {
+            why: "the branch moved on the remote; the run begins anew from there".to_owned(),
+            spent: false,
+        }));
+    };
+    settlement(ctx, site, run, mirror, &start, &head)
+}
+
+fn settlement(
+    ctx: &mut Ctx,
+    site: &Site,
+    run: &Run,
+    mirror: &Mirror,
+    start: &Sha,
+    head: &Sha,
+) -> Result<Option<Settlement>> {
+    let task = &site.ground.task;
+    let (start_tree, head_tree) =
+        (mirror.code_tree(start, &task.key)?.to_string(), mirror.code_tree(head, &task.key)?.to_string());
+    let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree };
+    let judged = judge::run(ctx, task, run, &pushed)?;
+    for fault in &judged.faults {
+        tracing::warn!(task = %task.key, "front matter: {fault}");
+    }
+    if !judged.faults.is_empty() {
+        let at = ctx.now().stamp.wall_ms;
+        ctx.store.write(|tx| {
+            tx.audit(at, Some(task.id), "front_matter_faults", &json!({"run": run.id, "faults": judged.faults}))
+                .map(drop)
+        })?;
+    }
+    let pr = open_pull(ctx, site, head)?;
+    let end = match judged.missing {
+        Some(why) => End::Failed { why, spent: true },
+        None => End::Done,
+    };
+    let squashed = task.rework.is_some() && run.stage == Stage::Development && end == End::Done;
+    Ok(Some(Settlement {
+        evidence: judged.rows,
+        end,
+        head: Some(NewHead { sha: head.clone(), tree: head_tree }),
+        pr,
+        reworked: squashed,
+    }))
+}
+
+/// A run that did not end well: a limit spends nothing (RUN-7), everything else is tried again (PIPE-3).
+fn not_well(ctx: &Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
+    let now = (ctx.clock)().wall_ms;
+    match outcome.kind {
+        Kind::UsageLimit { until_ms } | Kind::Overloaded { until_ms } => {
+            let wait = until_ms.unwrap_or(now + 60_000).clamp(now + 1000, now + 7 * 86_400_000);
+            let jitter = run.id.0.rem_euclid(30) * 1000;
+            End::Limited {
+                until: wait + if until_ms.is_some() { jitter } else { 0 },
+                why: outcome.why.clone(),
+                credential: run.credential.clone().unwrap_or_else(|| site.settings.runtime.clone()),
+            }
+        }
+        Kind::Ended | Kind::Failed | Kind::Killed => End::Failed { why: outcome.why.clone(), spent: true },
+    }
+}
+
+/// `may_write`, protected paths, copied files, the diff's size (RULE-22, RULE-23, RUN-7b).
+fn broken_rules(ctx: &Ctx, site: &Site, run: &Run, start: &Sha, head: &Sha) -> Result<Option<End>> {
+    let _ = (ctx, run);
+    let task = &site.ground.task;
+    let paths: Vec<String> = site.ground.mirror.new_paths(start, &site.ground.default_sha, head)?.into_iter().collect();
+    let offending = offending_paths(&site.prompt.may_write_globs(&task.key), &site.project.git.protected_paths, &paths);
+    if !offending.is_empty() {
+        let shown: Vec<&str> = offending.iter().take(20).map(String::as_str).collect();
+        let why = format!("the {} may not change {}", site.agent, shown.join(", "));
+        return Ok(Some(End::Failed { why, spent: true }));
+    }
+    let exclude = excluded(&site.project);
+    if !exclude.is_empty() {
+        let copied = site.worktree.excluded_among(&exclude, paths.iter().map(String::as_str))?;
+        if !copied.is_empty() {
+            return Ok(Some(End::Failed {
+                why: format!("it committed {}, which were copied into the worktree", copied.join(", ")),
+                spent: true,
+            }));
+        }
+    }
+    if site.settings.max_diff_lines > 0 {
+        let stat = site.ground.mirror.diff_stat_lines(start, head)?;
+        let lines = stat.added + stat.deleted;
+        if lines > site.settings.max_diff_lines {
+            return Ok(Some(End::Block {
+                why: format!("the diff has {lines} lines, max_diff_lines allows {}", site.settings.max_diff_lines),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Pushes what the run adds; `None`: the branch moved meanwhile, and the run's commits are discarded (RULE-22). After a
+/// FAIL on secrets the work lands as one commit, by an explicit lease (RUN-4).
+fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sha) -> Result<Option<Sha>> {
+    let task = &site.ground.task;
+    let branch = task.branch.clone().context("the task has no branch")?;
+    let mirror = &site.ground.mirror;
+    let squash = task.rework.is_some() && run.stage == Stage::Development && start != end;
+    let head = if squash {
+        let base = mirror
+            .merge_base(&site.ground.default_sha, start)?
+            .context("the branch has no history in common with the default branch")?;
+        let message = format!("{}: {} (attempt {})", task.key, run.stage, run.attempt);
+        mirror.squash_onto(&base, end, &message, &projects::author(&site.project))?
+    } else {
+        end.clone()
+    };
+    let standing = mirror.remote_head(&branch)?;
+    if standing.as_ref() == Some(&head) {
+        return Ok(Some(head));
+    }
+    if standing.as_ref() != Some(start) {
+        moved(ctx, site, standing)?;
+        return Ok(None);
+    }
+    if head == *start {
+        return Ok(Some(head));
+    }
+    if !settle::holds(ctx, run.id, fence, false)? {
+        bail!("a stop or another step took the run over before its push");
+    }
+    let key = format!("t{}/r{}/push", task.id, run.id);
+    let at = ctx.now().stamp.wall_ms;
+    let me = ctx.me.clone();
+    ctx.store.write(|tx| {
+        tx.intend(&key, Some(task.id), "branch_pushed", &json!({"branch": branch, "from": start, "to": head}), &me, at)
+            .map(drop)
+    })?;
+    let outcome = if squash { mirror.push_with_lease(&branch, &head, start)? } else { mirror.push(&branch, &head)? };
+    let done = match outcome {
+        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,
+        PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),
+        PushOutcome::Rejected { reason, .. } => bail!("the remote refuses the push to {branch}: {reason}"),
+    };
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.record_outcome(&key, &json!({"pushed": done}), at)?;
+        tx.audit(
+            at,
+            Some(task.id),
+            "branch_pushed",
+            &json!({"branch": branch, "from": start, "to": head, "run": run.id, "squash": squash}),
+        )
+        .map(drop)
+    })?;
+    if done {
+        return Ok(Some(head));
+    }
+    let standing = mirror.remote_head(&branch)?;
+    moved(ctx, site, standing)?;
+    Ok(None)
+}
+
+/// The branch stands elsewhere on the remote: the next run begins there.
+fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
+    let task = &site.ground.task;
+    let Some(sha) = standing else { return Ok(()) };
+    site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default())?;
+    let tree = site.ground.mirror.code_tree(&sha, &task.key)?.to_string();
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        t.head_sha = Some(sha.clone());
+        t.head_tree = Some(tree);
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
+    })?;
+    Ok(())
+}
+
+/// One pull request per branch, opened once there is something to show.
+fn open_pull(ctx: &mut Ctx, site: &Site, head: &Sha) -> Result<Option<PullRef>> {
+    let task = &site.ground.task;
+    if task.pr.is_some() || task.base_sha.as_ref() == Some(head) {
+        return Ok(None);
+    }
+    let branch = task.branch.clone().unwrap_or_default();
+    let forge = projects::forge(ctx, &site.project)?;
+    let key = format!("t{}/a{}/open-pr", task.id, task.attempt);
+    let at = ctx.now().stamp.wall_ms;
+    let me = ctx.me.clone();
+    ctx.store.write(|tx| tx.intend(&key, Some(task.id), "pr_opened", &json!({"branch": branch}), &me, at).map(drop))?;
+    let title = format!(
+        "{}: {}",
+        task.key,
+        task.title.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>()
+    );
+    let body = format!("Work item {}.\n\n<!-- orch:t{} -->", task.key, task.id);
+    let pull = forge.open_pull(&branch, &site.ground.default_branch, &title, &body)?;
+    let number = if pull.number == 0 { task.id.0 } else { pull.number };
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.record_outcome(&key, &json!({"number": number, "url": pull.url}), at)?;
+        tx.audit(at, Some(task.id), "pr_opened", &json!({"number": number, "url": pull.url})).map(drop)
+    })?;
+    ctx.report.did(
+        crate::model::report::ActionKind::PrOpened,
+        Some(task.key.as_str()),
+        json!({"number": number, "url": pull.url}),
+    );
+    Ok(Some(PullRef { number, url: pull.url }))
+}

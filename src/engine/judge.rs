@@ -1,0 +1,122 @@
+//! Reads what a run's pushed commits say and makes evidence rows of it (RULE-3, PIPE-4): the file must have changed in
+//! the run's own commits, and the commit judged is the one the run began from.
+
+use super::Ctx;
+use crate::adapters::git::Mirror;
+use crate::adapters::store::NewEvidence;
+use crate::decide::gates::verdict::{self, File, Reading, Verdict};
+use crate::model::artefact::{self, Artefact};
+use crate::model::decision::{CARRY, Gate};
+use crate::model::ids::Sha;
+use crate::model::stage::Stage;
+use crate::model::task::{EvidenceVerdict, Run, Task};
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// The commits of one run, pushed.
+#[derive(Debug)]
+pub struct Pushed<'a> {
+    pub mirror: &'a Mirror,
+    pub start: &'a Sha,
+    pub head: &'a Sha,
+    pub start_tree: &'a str,
+    pub head_tree: &'a str,
+}
+
+/// What the gate reads of a run's commits.
+#[derive(Debug)]
+pub struct Judged {
+    pub rows: Vec<NewEvidence>,
+    /// Why there is no verdict: the run then counts as one that failed (RUN-7b).
+    pub missing: Option<String>,
+    /// Schema faults, for the log and the timeline.
+    pub faults: Vec<String>,
+}
+
+/// Judges a run of its stage's agent that ended well.
+pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Judged> {
+    let changed = pushed.mirror.files_changed_in_commits(pushed.start, pushed.head)?;
+    let gate = match run.stage {
+        Stage::Development => Gate::BranchPushed,
+        Stage::Analysis => Gate::AnalysisComplete,
+        Stage::Architecture => Gate::ArchitectureDone,
+        Stage::Review => Gate::ReviewVerdict,
+        Stage::Testing => Gate::TestsVerdict,
+        Stage::DeployStaging => Gate::StagingStatus,
+        Stage::Created | Stage::Deploy | Stage::Done | Stage::Cancelled => {
+            return Ok(Judged { rows: Vec::new(), missing: None, faults: Vec::new() });
+        }
+    };
+    let files = changed_files(pushed, task, &changed)?;
+    let files: Vec<File<'_>> = files.iter().map(|(path, bytes)| File { path, bytes }).collect();
+    let (reading, findings, faults) = match verdict::judge_stage(run.stage, &task.key, &files) {
+        Some(judged) => (judged.reading, judged.findings, judged.faults),
+        None => (developed(pushed, &changed), Vec::new(), Vec::new()),
+    };
+    let strict = ctx.config.frontmatter.validation_strict && !faults.is_empty();
+    let (verdict, why) = if strict {
+        (EvidenceVerdict::Missing, format!("front matter: {}", faults.join("; ")))
+    } else {
+        (reading.evidence(), stale_said(pushed, task, run, reading.why)?)
+    };
+    let mut rows = Vec::new();
+    // A later stage's agent changed code it may change: what was judged before still holds (RULE-4).
+    if pushed.start_tree != pushed.head_tree && run.stage > Stage::Development {
+        rows.push(NewEvidence {
+            gate: CARRY,
+            run_id: Some(run.id),
+            sha: pushed.head.clone(),
+            code_tree: pushed.head_tree.to_owned(),
+            verdict: EvidenceVerdict::Pass,
+            why: format!("the {} of {} added to the branch", run.stage, task.key),
+            detail: json!({"from": pushed.start_tree, "by": run.stage}),
+        });
+    }
+    // The reviewer judges the commit it began from; who adds code of his own answers for what he pushed.
+    let judged_start = matches!(run.stage, Stage::Review | Stage::DeployStaging);
+    let (sha, tree) = if judged_start { (pushed.start, pushed.start_tree) } else { (pushed.head, pushed.head_tree) };
+    rows.push(NewEvidence {
+        gate: gate.as_str(),
+        run_id: Some(run.id),
+        sha: sha.clone(),
+        code_tree: tree.to_owned(),
+        verdict,
+        why: why.clone(),
+        detail: json!({"findings": findings}),
+    });
+    let missing = (verdict == EvidenceVerdict::Missing).then_some(why);
+    Ok(Judged { rows, missing, faults })
+}
+
+/// A commit of this attempt that changes something outside `docs/work-items/`.
+fn developed(pushed: &Pushed<'_>, changed: &BTreeSet<String>) -> Reading {
+    let code = changed.iter().filter(|p| !p.starts_with("docs/work-items/")).count();
+    if pushed.head == pushed.start || code == 0 {
+        let why = "nothing outside docs/work-items/ was changed".to_owned();
+        return Reading { verdict: Verdict::None(why.clone()), why };
+    }
+    Reading { verdict: Verdict::Pass, why: format!("{} pushed, {code} files of code changed", pushed.head.short()) }
+}
+
+/// A verdict file that stands on the branch but is not this run's is named for what it is: stale (PIPE-4).
+fn stale_said(pushed: &Pushed<'_>, task: &Task, run: &Run, why: String) -> Result<String> {
+    let Some(artefact) = Artefact::of_stage(run.stage).next() else { return Ok(why) };
+    let path = format!("{}/{artefact}", artefact::folder(&task.key));
+    let stands = why.ends_with(": missing") && pushed.mirror.blob_of(pushed.head, &path)?.is_some();
+    Ok(if stands { format!("{path} is from an earlier attempt: it was not written in this run") } else { why })
+}
+
+/// The files of the work item's folder that the run changed, by their path below it: what it left alone is stale.
+fn changed_files(pushed: &Pushed<'_>, task: &Task, changed: &BTreeSet<String>) -> Result<Vec<(String, Vec<u8>)>> {
+    let folder = format!("{}/", artefact::folder(&task.key));
+    let mut files = Vec::new();
+    for path in changed {
+        let Some(below) = path.strip_prefix(&folder) else { continue };
+        // A file too large to be read is as good as none.
+        if let Ok(Some(bytes)) = pushed.mirror.read_file(pushed.head, path) {
+            files.push((below.to_owned(), bytes));
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,60 @@
+//! The merge lease's file: a copy of the row that any step rewrites (RULE-34).
+
+use super::Ctx;
+use crate::adapters::sentinel::{self, Sealed, Sentinel};
+use crate::model::ids::TaskId;
+use crate::model::task::Lease;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// `merge-lease.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFile {
+    pub task: Option<i64>,
+    pub fence: i64,
+    pub lease: serde_json::Value,
+}
+
+/// The fence that the file knows; a broken file counts as one that is newer than nothing.
+pub fn file_fence(ctx: &Ctx, repo: &str) -> i64 {
+    match sentinel::read::<LeaseFile>(&ctx.paths.lease(repo)) {
+        Sentinel::Present(f) => f.body.fence,
+        Sentinel::Absent | Sentinel::Broken(_) => 0,
+    }
+}
+
+/// Makes the file say what the row says: written while held, removed when free.
+pub fn mirror_file(ctx: &Ctx, lease: Option<&Lease>, repo: &str) -> Result<()> {
+    if ctx.dry {
+        return Ok(());
+    }
+    let path = ctx.paths.lease(repo);
+    match lease.filter(|l| l.task_id.is_some()) {
+        None => sentinel::remove(&path)?,
+        Some(l) => {
+            let file = LeaseFile {
+                task: l.task_id.map(|t| t.0),
+                fence: l.fence,
+                lease: serde_json::json!({"actor": l.actor, "acquired_at": l.acquired_at, "renewed_at": l.renewed_at}),
+            };
+            let id = l.task_id.unwrap_or(TaskId(0));
+            sentinel::write(&path, &Sealed::new(id, 0, file))?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings every lease file in line with its row; one that is already is not written again.
+pub fn mirror_all(ctx: &mut Ctx) -> Result<()> {
+    for lease in ctx.store.read(|tx| tx.leases())? {
+        let there = ctx.paths.lease(&lease.repo).exists();
+        let fits = match lease.task_id {
+            None => !there,
+            Some(_) => there && file_fence(ctx, &lease.repo) == lease.fence,
+        };
+        if !fits {
+            mirror_file(ctx, Some(&lease), &lease.repo)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! The merge gate's action (SHIP-2): lease, look, update the branch, record what was seen for one head.
+
+use super::{Ctx, apply, base, lease};
+use crate::adapters::git::{GitError, Mirror, Person, PushOutcome, UpdateMode};
+use crate::adapters::store::{NewEvidence, StoreError, Tx};
+use crate::model::decision::{CARRY, Gate};
+use crate::model::ids::{Sha, TaskId};
+use crate::model::report::ActionKind;
+use crate::model::task::{EvidenceVerdict, Finding, Task};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+/// Brings the branch up to the default branch under the lease and records the answer for its head. Nothing is done
+/// where another task holds the lease or the task moved meanwhile.
+pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let ground = base::ensure(ctx, id)?;
+    let mirror = ground.mirror;
+    let file_fence = lease::file_fence(ctx, &ground.task.repo);
+    let now = ctx.now();
+    let me = ctx.me.clone();
+    let revision = ground.task.revision;
+    let taken = ctx.store.write(|tx| {
+        let task = tx.task(id)?;
+        if task.revision != revision || (task.stop_requested_at.is_some() && task.critical.is_none()) {
+            return Err(StoreError::Lost);
+        }
+        let before = tx.lease(&task.repo)?.and_then(|l| l.task_id);
+        let held = tx.take_lease(&task.repo, id, &me, file_fence, &now.stamp)?;
+        if let Some(l) = held.as_ref().filter(|_| before != Some(id)) {
+            tx.audit(now.stamp.wall_ms, Some(id), "lease_acquired", &json!({"repo": task.repo, "fence": l.fence}))?;
+        }
+        Ok(held.map(|l| (l, before != Some(id))))
+    });
+    let (held, new) = match taken {
+        Ok(Some(x)) => x,
+        Ok(None) | Err(StoreError::Lost) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let key = ground.task.key.to_string();
+    if new {
+        ctx.report.did(ActionKind::LeaseAcquired, Some(&key), json!({"repo": held.repo, "fence": held.fence}));
+    }
+    lease::mirror_file(ctx, Some(&held), &held.repo)?;
+    let task = match sync_head(ctx, &ground.task, &mirror)? {
+        Some(task) => task,
+        None => return Ok(()),
+    };
+    let head = task.head_sha.clone().context("the task has no pushed head")?;
+    let tip = ground.default_sha;
+    if mirror.is_ancestor(&tip, &head)? {
+        return record(
+            ctx,
+            &task,
+            held.fence,
+            EvidenceVerdict::Pass,
+            &format!("{} contains {} at {}", head.short(), ground.default_branch, tip.short()),
+            json!({"fence": held.fence, "base": tip}),
+        );
+    }
+    update(ctx, &task, &mirror, &tip, &head, held.fence)
+}
+
+/// Reads where the branch stands on the remote; a commit that is not ours is a person's and voids what was judged
+/// (RULE-4). `None`: the row changed, or the branch is gone (then the task is held as withdrawn, RULE-31).
+pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror) -> Result<Option<Task>> {
+    let branch = task.branch.clone().context("the task has no branch")?;
+    let at = ctx.now().stamp.wall_ms;
+    let Some(remote) = mirror.remote_head(&branch)? else {
+        let id = task.id;
+        ctx.store.write(|tx| {
+            let mut t = tx.task(id)?;
+            t.withdrawn = Some(format!("branch {branch} is gone from the remote: withdrawn on the forge"));
+            tx.save_task(&mut t, at)?;
+            tx.audit(at, Some(id), "withdrawn", &json!({"branch": branch}))?;
+            super::messages::alert(
+                tx,
+                &t,
+                crate::model::card::AlertKind::Withdrawn,
+                t.epoch,
+                "its branch was deleted",
+                at,
+            )
+        })?;
+        return Ok(None);
+    };
+    if task.head_sha.as_ref() == Some(&remote) {
+        return Ok(Some(task.clone()));
+    }
+    mirror.fetch_branch(&branch)?;
+    // An update whose record was lost is ours: the intent names old and new commit (RULE-30).
+    let intent = ctx.store.read(|tx| tx.open_intents(task.id))?.into_iter().find(|r| {
+        r.kind == "branch_rebased" && r.intent["new"] == json!(remote) && r.intent["old"] == json!(task.head_sha)
+    });
+    if let (Some(row), Some(old)) = (intent, task.head_sha.clone()) {
+        let base = Sha::parse(row.intent["base"].as_str().unwrap_or("")).map_err(|e| anyhow::anyhow!(e))?;
+        return adopt(ctx, task, mirror, &base, &old, &remote, &row.key).map(Some);
+    }
+    let tree = mirror.code_tree(&remote, &task.key)?;
+    let id = task.id;
+    let moved = ctx.store.write(|tx| {
+        let mut t = tx.task(id)?;
+        if t.revision != task.revision {
+            return Err(StoreError::Lost);
+        }
+        t.head_sha = Some(remote.clone());
+        t.head_tree = Some(tree.to_string());
+        t.critical = None;
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": "a person"}))?;
+        Ok(t)
+    });
+    match moved {
+        Ok(t) => Ok(Some(t)),
+        Err(StoreError::Lost) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fence: i64) -> Result<()> {
+    let project = ctx.project(&task.project)?.clone();
+    let author = Person::new(&project.git.author.name, &project.git.author.email);
+    let mode = super::projects::update_mode(&project);
+    let new = match mirror.update_branch(tip, head, mode, &author) {
+        Ok(new) => new,
+        Err(GitError::Conflict { paths }) => {
+            let text = format!(
+                "The branch conflicts with the default branch at {tip} in:\n{}\nBring the branch up to it: merge or rewrite these places.",
+                paths.join("\n")
+            );
+            let finding = Finding { source: "merge conflict".to_owned(), text };
+            let detail = json!({"fence": fence, "base": tip, "findings": [finding]});
+            return record(
+                ctx,
+                task,
+                fence,
+                EvidenceVerdict::Fail,
+                &format!("merge conflict in {}", paths.join(", ")),
+                detail,
+            );
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let branch = task.branch.clone().unwrap_or_default();
+    let key = format!("t{}/a{}/rebase/{}/{}", task.id, task.attempt, head.short(), tip.short());
+    let now = ctx.now();
+    let me = ctx.me.clone();
+    let intent = json!({"old": head, "new": new, "base": tip, "branch": branch});
+    // Opening the window and recording a stop exclude each other here (RULE-16).
+    let opened = ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        let ours = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == fence);
+        if t.revision != task.revision || t.stop_requested_at.is_some() || !ours {
+            return Err(StoreError::Lost);
+        }
+        t.critical = Some("update".to_owned());
+        tx.save_task(&mut t, now.stamp.wall_ms)?;
+        tx.intend(&key, Some(t.id), "branch_rebased", &intent, &me, now.stamp.wall_ms)?;
+        Ok(t)
+    });
+    let task = match opened {
+        Ok(t) => t,
+        Err(StoreError::Lost) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    match mirror.push_with_lease(&branch, &new, head)? {
+        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => {}
+        PushOutcome::Rejected { reason, moved } => {
+            if mirror.remote_head(&branch)?.as_ref() != Some(&new) {
+                close_window(ctx, &task, &key)?;
+                if !moved {
+                    bail!("the remote refuses the updated branch {branch}: {reason}");
+                }
+                return Ok(());
+            }
+        }
+    }
+    adopt(ctx, &task, mirror, tip, head, &new, &key)?;
+    Ok(())
+}
+
+fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        t.critical = None;
+        tx.save_task(&mut t, at)?;
+        tx.record_outcome(key, &json!({"done": false}), at)
+    })?;
+    Ok(())
+}
+
+/// Records an update of ours that stands on the remote: the new head, how it came from the old one, the gate's answer.
+fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new: &Sha, key: &str) -> Result<Task> {
+    let before = mirror.merge_base(old, tip)?.context("the branch has no history in common with the default branch")?;
+    let equal =
+        mirror.patch_ids(&before, old)? == mirror.patch_ids(tip, new)? && mirror.new_paths(old, tip, new)?.is_empty();
+    let (from, to) = (mirror.code_tree(old, &task.key)?, mirror.code_tree(new, &task.key)?);
+    let at = ctx.now().stamp.wall_ms;
+    let branch = task.branch.clone().unwrap_or_default();
+    let done = ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        t.head_sha = Some(new.clone());
+        t.head_tree = Some(to.to_string());
+        t.critical = None;
+        let carry = NewEvidence {
+            gate: CARRY,
+            run_id: None,
+            sha: new.clone(),
+            code_tree: to.to_string(),
+            verdict: EvidenceVerdict::Pass,
+            why: format!(
+                "updated onto {}{}",
+                tip.short(),
+                if equal { ", every patch equal" } else { ", patches changed" }
+            ),
+            detail: json!({"from": from, "by": "update", "equal": equal}),
+        };
+        tx.add_evidence(&t, &carry, at)?;
+        tx.record_outcome(key, &json!({"done": true}), at)?;
+        tx.audit(
+            at,
+            Some(t.id),
+            "branch_rebased",
+            &json!({"from": old, "to": new, "base": tip, "equal_patches": equal}),
+        )?;
+        if let Some(l) = tx.lease(&t.repo)?.filter(|l| l.task_id == Some(t.id)) {
+            let why = format!("updated to {} on {}", new.short(), tip.short());
+            add(tx, &t, EvidenceVerdict::Pass, &why, json!({"fence": l.fence, "base": tip}), at)?;
+        }
+        tx.save_task(&mut t, at)?;
+        Ok::<_, StoreError>(t)
+    })?;
+    ctx.report.did(
+        ActionKind::BranchRebased,
+        Some(task.key.as_str()),
+        json!({"branch": branch, "from": old, "to": new}),
+    );
+    Ok(done)
+}
+
+fn add(
+    tx: &Tx<'_>,
+    task: &Task,
+    verdict: EvidenceVerdict,
+    why: &str,
+    detail: serde_json::Value,
+    at: i64,
+) -> crate::adapters::store::Result<()> {
+    let Some(sha) = task.head_sha.clone() else { return Ok(()) };
+    let row = NewEvidence {
+        gate: Gate::BranchMergeable.as_str(),
+        run_id: None,
+        sha,
+        code_tree: task.head_tree.clone().unwrap_or_default(),
+        verdict,
+        why: why.to_owned(),
+        detail,
+    };
+    tx.add_evidence(task, &row, at).map(drop)
+}
+
+/// Records the gate's answer while the lease is still ours.
+pub fn record(
+    ctx: &mut Ctx,
+    task: &Task,
+    fence: i64,
+    verdict: EvidenceVerdict,
+    why: &str,
+    detail: serde_json::Value,
+) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        let ours = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == fence);
+        if !ours || t.revision != task.revision {
+            return Err(StoreError::Lost);
+        }
+        add(tx, &t, verdict, why, detail.clone(), at)?;
+        tx.audit(
+            at,
+            Some(t.id),
+            "gate",
+            &json!({"gate": "branch_mergeable", "verdict": verdict, "why": why, "head": t.head_sha}),
+        )?;
+        tx.save_task(&mut t, at)
+    });
+    match done {
+        Ok(()) | Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Which way a branch is brought up, named here so that `projects` alone knows the configuration's words.
+pub type Mode = UpdateMode;
+
+/// Kept beside its callers: blocks a task from inside an effect.
+pub fn block(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let (key, repo, frozen) = ctx.store.write(|tx| {
+        let view = super::view::task(tx, id, &now, None)?;
+        let mut task = view.task.clone();
+        apply::block(tx, &view, &mut task, why, None, at)?;
+        let frozen = freeze && apply::freeze_repo(tx, &task.repo, why, Some(&task), at)?;
+        Ok::<_, StoreError>((task.key.to_string(), task.repo.clone(), frozen))
+    })?;
+    ctx.report.did(ActionKind::TaskBlocked, Some(&key), json!({"why": why}));
+    if frozen {
+        ctx.report.did(ActionKind::RepoFrozen, Some(&key), json!({"repo": repo, "why": why}));
+    }
+    Ok(())
+}

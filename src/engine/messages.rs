@@ -1,0 +1,96 @@
+//! Messages written in the transaction that causes them (NTF-2, NTF-3). One key per cause: the same cause is told once.
+
+use crate::adapters::store::{NewOutbox, Result, Sink, Tx};
+use crate::model::board::{Moment, indication};
+use crate::model::card::{AlertKind, Cause, cause_key};
+use crate::model::stage::Stage;
+use crate::model::task::{Task, Waiting};
+use serde_json::json;
+
+/// Where a task is inside its stage, as far as anybody is shown it.
+pub fn moment(task: &Task) -> Moment {
+    match (task.stage, task.watch.as_deref()) {
+        (Stage::Done, Some("armed")) => Moment::Watching,
+        (Stage::Done, Some("degraded")) => Moment::Degraded,
+        _ if task.blocked_reason.is_some() => Moment::Blocked,
+        _ if task.waiting_for.is_some() => Moment::AwaitingPerson,
+        (Stage::Deploy, _) if task.critical.is_some() || task.landed_sha.is_some() => Moment::Deploying,
+        _ => Moment::Working,
+    }
+}
+
+/// The key under which an indication of this stay is delivered; RULE-12 asks whether it was.
+pub fn indication_key(task: &Task, asked: Option<Waiting>) -> String {
+    let word = match asked {
+        Some(w) => w.to_string(),
+        None => {
+            let shown = indication(task.stage, moment(task));
+            shown.map_or_else(|| task.stage.to_string(), |l| l.to_string())
+        }
+    };
+    let word = match task.waiting_for {
+        Some(w) if asked.is_none() => w.to_string(),
+        _ => word,
+    };
+    format!("board/t{}/e{}/b{}/{word}", task.id, task.epoch, task.block_no)
+}
+
+/// Board status and card follow the task. The status itself is computed when it is sent (RULE-13).
+pub fn show(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
+    if indication(task.stage, moment(task)).is_some() {
+        tx.post(
+            &NewOutbox {
+                key: indication_key(task, None),
+                task_id: Some(task.id),
+                sink: Sink::BoardStatus,
+                payload: json!({}),
+            },
+            at,
+        )?;
+    }
+    card(tx, task, at)
+}
+
+/// The card is to be drawn anew.
+pub fn card(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
+    let n = tx.count_up("cards", 1)?;
+    tx.post(
+        &NewOutbox {
+            key: format!("card/t{}/{n}", task.id),
+            task_id: Some(task.id),
+            sink: Sink::Card,
+            payload: json!({}),
+        },
+        at,
+    )?;
+    Ok(())
+}
+
+/// An alert about a task; `number` tells causes of one kind apart (RULE-41).
+pub fn alert(tx: &Tx<'_>, task: &Task, kind: AlertKind, number: i64, detail: &str, at: i64) -> Result<()> {
+    let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": detail});
+    let key = cause_key(kind, Cause::Task(task.id), number);
+    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at)?;
+    Ok(())
+}
+
+/// An alert about a repository, service or credential.
+pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail: &str, at: i64) -> Result<()> {
+    let payload = json!({"kind": kind, "key": "", "title": name, "detail": detail});
+    let key = cause_key(kind, Cause::Named(name), number);
+    tx.post(&NewOutbox { key, task_id: None, sink: Sink::Alert, payload }, at)?;
+    Ok(())
+}
+
+/// A comment on the work item, and on the pull request where there is a forge to hold it.
+pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Result<()> {
+    let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});
+    for sink in [Sink::BoardComment, Sink::ForgeComment] {
+        if sink == Sink::ForgeComment && task.pr.as_ref().is_none_or(|p| p.url.is_empty()) {
+            continue;
+        }
+        let key = format!("{sink}/t{}/{cause}", task.id);
+        tx.post(&NewOutbox { key, task_id: Some(task.id), sink, payload: payload.clone() }, at)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
+
+use super::{Ctx, boards, card, messages, projects};
+use crate::adapters::board::{BoardError, Move, Moved};
+use crate::adapters::forge::ForgeError;
+use crate::adapters::store::{OutboxRow, Sink, StoreError};
+use crate::decide::notify::{After, Carries, RowState, after};
+use crate::model::board::{Intent, indication};
+use crate::model::card::Delivered;
+use crate::model::report::ActionKind;
+use crate::model::stage::Stage;
+use crate::model::task::Task;
+use crate::render;
+use anyhow::Result;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// A step delivers no longer than this.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// A taken row comes free again after this, should its taker die.
+const TAKEN_MS: i64 = 60_000;
+
+/// Delivers what is due until the deadline.
+pub fn deliver(ctx: &mut Ctx) {
+    if ctx.dry {
+        return;
+    }
+    if let Err(e) = super::lease::mirror_all(ctx) {
+        ctx.report.fault(None, format!("the merge lease's file: {e:#}"), None);
+    }
+    let until = Instant::now() + DEADLINE;
+    // One round may free the next row of the same task and sink.
+    while Instant::now() < until {
+        match round(ctx, until) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(e) => {
+                ctx.report.fault(None, format!("delivering messages: {e:#}"), None);
+                return;
+            }
+        }
+    }
+}
+
+fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
+    let now = ctx.now().stamp.wall_ms;
+    let rows = ctx.store.read(|tx| tx.deliverable(now, 64))?;
+    let mut sent = 0;
+    for row in rows {
+        if Instant::now() >= until {
+            break;
+        }
+        let me = ctx.me.clone();
+        let now = ctx.now().stamp.wall_ms;
+        if !ctx.store.write(|tx| tx.take_message(row.id, &me, now, now + TAKEN_MS))? {
+            continue;
+        }
+        let outcome = one(ctx, &row);
+        let now = ctx.now().stamp.wall_ms;
+        let state = RowState {
+            id: row.id,
+            task: row.task_id,
+            sink: row.sink.to_string(),
+            carries: carries(row.sink),
+            attempts: row.attempts + 1,
+            unknown_outcome: row.unknown_outcome,
+            available_at: row.available_at,
+        };
+        ctx.store.write(|tx| match after(&state, &outcome, now) {
+            After::Sent => tx.message_sent(row.id, now),
+            After::Retry { at, unknown, why } => tx.message_failed(row.id, at, unknown, &why),
+            After::GivenUp { why } => {
+                tx.count_up("outbox/strays", 1)?;
+                tracing::warn!(key = row.key, "given up: {why}");
+                tx.message_sent(row.id, now)
+            }
+            After::Park { why } => tx.park_message(row.id, &why),
+        })?;
+        sent += usize::from(outcome == Delivered::Yes);
+    }
+    Ok(sent)
+}
+
+fn carries(sink: Sink) -> Carries {
+    match sink {
+        Sink::Card => Carries::Card,
+        Sink::Alert => Carries::Alert,
+        Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus => Carries::Write,
+    }
+}
+
+fn one(ctx: &mut Ctx, row: &OutboxRow) -> Delivered {
+    let task = match row.task_id.map(|id| ctx.task(id)).transpose() {
+        Ok(task) => task,
+        Err(e) => return Delivered::NotNow { why: format!("{e:#}") },
+    };
+    let done = match (row.sink, task) {
+        (Sink::BoardStatus, Some(task)) => board_status(ctx, &task),
+        (Sink::BoardComment, Some(task)) => board_comment(ctx, &task, row),
+        (Sink::ForgeComment, Some(task)) => forge_comment(ctx, &task, row),
+        (Sink::ForgeStatus, _) => Ok(Delivered::Yes),
+        (Sink::Card, Some(task)) => show_card(ctx, &task),
+        (Sink::Alert, task) => alert(ctx, row, task.as_ref()),
+        (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::Card, None) => {
+            Ok(Delivered::Refused { why: "it names no task".to_owned() })
+        }
+    };
+    done.unwrap_or_else(|e| match e.downcast_ref::<BoardError>() {
+        Some(b) => of_board(b),
+        None => match e.downcast_ref::<ForgeError>() {
+            Some(f) => of_forge(f),
+            None => Delivered::NotNow { why: format!("{e:#}") },
+        },
+    })
+}
+
+fn of_board(e: &BoardError) -> Delivered {
+    match e {
+        BoardError::Throttled { retry_after_s, .. } => Delivered::Throttled { retry_after_s: *retry_after_s },
+        BoardError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
+        BoardError::Invalid(_) | BoardError::NotFound(_) => Delivered::Refused { why: e.to_string() },
+        BoardError::Auth(_) | BoardError::Conflict(_) | BoardError::Transient(_) => {
+            Delivered::NotNow { why: e.to_string() }
+        }
+    }
+}
+
+fn of_forge(e: &ForgeError) -> Delivered {
+    match e {
+        ForgeError::Throttled { retry_after_s, .. } => {
+            Delivered::Throttled { retry_after_s: retry_after_s.unwrap_or(60) }
+        }
+        ForgeError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
+        ForgeError::NotFound(_) => Delivered::Refused { why: e.to_string() },
+        ForgeError::Auth(_) | ForgeError::Conflict(_) | ForgeError::Invalid(_) | ForgeError::Transient(_) => {
+            Delivered::NotNow { why: e.to_string() }
+        }
+    }
+}
+
+/// Computed when sent, after a look, and never over an intent that has not been used (RULE-13).
+fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
+    let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(Delivered::Yes) };
+    let newest = ctx.store.read(|tx| tx.task_by_item(&task.project, &task.item_id))?;
+    if newest.is_some_and(|t| t.id != task.id) {
+        // The work item has a later task: its status is that one's to show.
+        return Ok(Delivered::Yes);
+    }
+    let project = ctx.project(&task.project)?.clone();
+    let seat = boards::seat(ctx, &project)?;
+    let Some(wanted) = seat.resolved.status_for(logical).cloned() else { return Ok(Delivered::Yes) };
+    let statuses = seat.resolved.statuses().to_vec();
+    let Some(item) = seat.board.get(&statuses, &task.key)? else { return Ok(Delivered::Yes) };
+    // What stands there now may be an intent that nobody has seen yet: taken in first, then it has a row.
+    boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), false)?;
+    let pending = ctx.store.read(|tx| tx.has_pending_intent(&task.project, &task.item_id))?;
+    if pending && applies(ctx, task, &seat.resolved, &item.status_id) {
+        return Ok(Delivered::NotNow { why: "a person's intent stands there and is used first".to_owned() });
+    }
+    let never: Vec<String> = if pending { seat.resolved.intent_ids() } else { Vec::new() };
+    let now_ms = ctx.now().stamp.wall_ms;
+    let change = Move { to: &wanted, expect: Some(&item.status_id), never_over: &never, now_ms };
+    let moved = seat.board.set_status(&statuses, &item, &change)?;
+    match moved {
+        Moved::Set(item) | Moved::Already(item) => {
+            let at = ctx.now().stamp.wall_ms;
+            ctx.store.write(|tx| {
+                if let Some(mut row) = tx.item(&task.project, &item.id)? {
+                    row.status_id.clone_from(&item.status_id);
+                    row.updated_ms = row.updated_ms.max(item.updated_ms);
+                    row.written_ms = item.updated_ms;
+                    row.group = item.group.map(|g| g.as_str().to_owned());
+                    row.seen_other_since_end = true;
+                    if task.stage.is_terminal() {
+                        // `orch`'s own last word on an ended task is not a person's other status.
+                        row.seen_other_since_end = false;
+                    }
+                    tx.put_item(&row)?;
+                }
+                tx.audit(at, Some(task.id), "board_status_set", &json!({"status": wanted.name})).map(drop)
+            })?;
+            ctx.report.did(ActionKind::BoardStatusSet, Some(task.key.as_str()), json!({"status": wanted.name}));
+            Ok(Delivered::Yes)
+        }
+        Moved::Held(_) => Ok(Delivered::NotNow { why: "the item changed meanwhile".to_owned() }),
+        Moved::Withdrawn => Ok(Delivered::Yes),
+    }
+}
+
+/// Whether the status that stands there is an intent that would do something to this task.
+fn applies(ctx: &Ctx, task: &Task, resolved: &crate::model::board::Resolved, status: &str) -> bool {
+    match resolved.intent_of(status) {
+        None => false,
+        Some(Intent::Stop) => ctx.config.stop.status_enabled && !task.stage.is_terminal(),
+        Some(Intent::ToAnalyse) => task.stage == Stage::Analysis || task.stage == Stage::Cancelled,
+        Some(Intent::Approved) => task.waiting_for == Some(crate::model::task::Waiting::Approval),
+        Some(Intent::ConfirmDeploy) => task.waiting_for == Some(crate::model::task::Waiting::ConfirmDeploy),
+    }
+}
+
+fn board_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
+    let project = ctx.project(&task.project)?.clone();
+    let seat = boards::seat(ctx, &project)?;
+    let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(Delivered::Yes) };
+    let now = ctx.now().stamp.wall_ms;
+    let new = seat.board.comment(&item, text(row, "marker"), text(row, "text"), now)?;
+    let local = matches!(project.board, crate::config::Board::Local { .. });
+    if local && let Some(after) = seat.board.get(seat.resolved.statuses(), &task.key)? {
+        ctx.store.write(|tx| {
+            if let Some(mut row) = tx.item(&task.project, &after.id)? {
+                row.written_ms = row.written_ms.max(after.updated_ms);
+                row.updated_ms = row.updated_ms.max(after.updated_ms);
+                tx.put_item(&row)?;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+    }
+    if new {
+        ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "board"}));
+    }
+    Ok(Delivered::Yes)
+}
+
+fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
+    let project = ctx.project(&task.project)?.clone();
+    let Some(pr) = &task.pr else { return Ok(Delivered::Yes) };
+    let forge = projects::forge(ctx, &project)?;
+    forge.comment_once(pr.number, text(row, "marker"), text(row, "text"))?;
+    ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "forge", "pr": pr.number}));
+    Ok(Delivered::Yes)
+}
+
+fn text<'r>(row: &'r OutboxRow, name: &str) -> &'r str {
+    row.payload.get(name).and_then(serde_json::Value::as_str).unwrap_or("")
+}
+
+/// The card as a file of the state directory: always, whatever other sinks there are.
+fn show_card(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
+    let now = ctx.now().stamp.wall_ms;
+    let policy = ctx.policy.clone();
+    let data = ctx.store.read(|tx| card::data(tx, task.id, &policy, now))?;
+    let locale = ctx.config.notify.locale;
+    let drawn = render::card::card(&data, locale);
+    let path = ctx.paths.cards().join(format!("{}.txt", task.key));
+    crate::adapters::sentinel::put(&path, drawn.plain.as_bytes())?;
+    ctx.report.did(ActionKind::CardUpdated, Some(task.key.as_str()), json!({}));
+    Ok(Delivered::Yes)
+}
+
+fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>) -> Result<Delivered> {
+    tracing::warn!(task = task.map(|t| t.key.to_string()), "{}: {}", text(row, "kind"), text(row, "detail"));
+    ctx.report.did(ActionKind::AlertSent, task.map(|t| t.key.as_str()), json!({"alert": text(row, "kind")}));
+    Ok(Delivered::Yes)
+}

@@ -1,0 +1,62 @@
+//! Where things are under the state directory (CFG-3).
+
+use crate::model::ids::{RunId, Sha, TaskId};
+use crate::model::task::Task;
+use std::path::{Path, PathBuf};
+
+/// The state directory's layout.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    pub fn database(&self) -> PathBuf {
+        self.root.join("orch.db")
+    }
+    pub fn mirror(&self, repo: &str) -> PathBuf {
+        self.root.join("repos").join(format!("{repo}.git"))
+    }
+    pub fn worktree(&self, task: &Task) -> PathBuf {
+        self.root.join("worktrees").join(&task.repo).join(task.folder())
+    }
+    pub fn lease(&self, repo: &str) -> PathBuf {
+        self.root.join("sentinels").join(repo).join("merge-lease.json")
+    }
+    pub fn sentinels(&self, task: &Task) -> PathBuf {
+        self.root.join("sentinels").join(&task.repo).join(task.folder())
+    }
+    /// `initiated`, `started` or `result` of one deploy.
+    pub fn deploy(&self, task: &Task, deploy: &str, what: &str) -> PathBuf {
+        self.sentinels(task).join(format!("deploy.{deploy}.{what}.json"))
+    }
+    pub fn watch(&self, task: &Task) -> PathBuf {
+        self.sentinels(task).join("post-deploy.json")
+    }
+    /// Where `orch`'s own artefacts for one head are (RULE-1).
+    pub fn evidence(&self, task: TaskId, head: &Sha) -> PathBuf {
+        self.root.join("evidence").join(task.to_string()).join(head.as_str())
+    }
+    pub fn run(&self, run: RunId) -> PathBuf {
+        self.root.join("runs").join(run.to_string())
+    }
+    pub fn run_lock(&self, run: RunId) -> PathBuf {
+        self.run(run).join("lock")
+    }
+    pub fn cards(&self) -> PathBuf {
+        self.root.join("cards")
+    }
+    pub fn archive(&self, task: &Task) -> PathBuf {
+        self.root.join("archive").join(task.folder())
+    }
+    /// An agent's configuration folder, kept per task and stage so that a session may be resumed (RULE-26).
+    pub fn agent_home(&self, task: &Task, stage: &str) -> PathBuf {
+        self.root.join("homes").join(task.id.to_string()).join(stage)
+    }
+}

@@ -1,0 +1,120 @@
+//! A project's outside: its mirror, board and forge, opened from the configuration.
+
+use super::Ctx;
+use crate::adapters::board::plane::Plane;
+use crate::adapters::board::{Board, local::Local};
+use crate::adapters::forge::Forge;
+use crate::adapters::forge::local::LocalForge;
+use crate::adapters::forge::{Gitea, MergeVia, Place};
+use crate::adapters::git::{Credential, MergeMethod, Mirror, Person, UpdateMode};
+use crate::adapters::http::{Auth, Client, Limits, Token};
+use crate::config::{self, Project};
+use crate::model::board::Logical;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+/// The mirror of a project's repository.
+pub fn mirror(ctx: &Ctx, project: &Project) -> Result<Mirror> {
+    let credential = match &project.git.credential {
+        None => None,
+        Some(reference) => {
+            let secret = reference.resolve().with_context(|| format!("the git credential of {}", project.key))?;
+            let text = secret.expose().trim().to_owned();
+            let (user, secret) = text.split_once(':').unwrap_or(("orch", &text));
+            Some(Credential::new(user, secret))
+        }
+    };
+    let git = ctx.git()?;
+    Mirror::open(&git, &ctx.paths.mirror(&project.repo), &project.git.remote, credential)
+        .with_context(|| format!("opening the mirror of {}", project.repo))
+}
+
+/// The configured default branch, else the one that the remote's HEAD names, remembered once known.
+pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<String> {
+    if let Some(name) = &project.git.default_branch {
+        return Ok(name.clone());
+    }
+    let key = format!("default_branch/{}", project.repo);
+    if let Some(known) = ctx.store.read(|tx| tx.meta(&key))? {
+        return Ok(known);
+    }
+    let name =
+        mirror.default_branch().with_context(|| format!("asking {} for its default branch", project.git.remote))?;
+    ctx.store.write(|tx| tx.set_meta(&key, &name))?;
+    Ok(name)
+}
+
+/// The project's board.
+pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
+    match &project.board {
+        config::Board::Local { dir, statuses } => Ok(Board::Local(Local::new(dir, &project.key, statuses))),
+        config::Board::Plane { url, workspace, project: id, api_key, .. } => {
+            let secret = api_key.resolve().with_context(|| format!("the Plane key of {}", project.key))?;
+            let auth = Auth::Header { name: "x-api-key", scheme: "", value: Token::new(secret.expose().trim()) };
+            let http = Client::new(url, auth, Limits::default())?;
+            plane(ctx, project, http, workspace, id)
+        }
+    }
+}
+
+fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &str) -> Result<Board> {
+    let key = format!("plane/project/{}/{workspace}/{id}", project.key);
+    let known: Option<(String, String)> =
+        ctx.store.read(|tx| tx.meta(&key))?.and_then(|t| serde_json::from_str(&t).ok());
+    let (uuid, identifier) = match known {
+        Some(found) => found,
+        None => {
+            let found = crate::adapters::board::plane::find_project(&http, workspace, id)
+                .with_context(|| format!("finding project {id} in workspace {workspace}"))?;
+            let pair = (found.id, found.identifier);
+            let text = serde_json::to_string(&pair)?;
+            ctx.store.write(|tx| tx.set_meta(&key, &text))?;
+            pair
+        }
+    };
+    let path = crate::adapters::board::plane::ItemPath::WorkItems;
+    Ok(Board::Plane(Plane::new(http, workspace, &uuid, &identifier, &project.key, path)))
+}
+
+/// The configured names of statuses.
+pub fn status_names(project: &Project) -> BTreeMap<Logical, String> {
+    project.board.statuses().clone()
+}
+
+/// Who commits in `orch`'s name.
+pub fn author(project: &Project) -> Person {
+    Person::new(&project.git.author.name, &project.git.author.email)
+}
+
+/// The project's forge.
+pub fn forge(_ctx: &Ctx, project: &Project) -> Result<Forge> {
+    Ok(match &project.forge {
+        config::Forge::Local => Forge::Local(LocalForge { method: method(project), identity: author(project) }),
+        config::Forge::Gitea { url, owner, name, token, .. } => {
+            let secret = token.resolve().with_context(|| format!("the forge token of {}", project.key))?;
+            let via = match project.merge.via {
+                config::Via::Forge => MergeVia::Forge,
+                config::Via::Push => MergeVia::Push,
+            };
+            let place = Place { url, owner, name, method: method(project), via };
+            Forge::Gitea(Box::new(Gitea::new(&place, Token::new(secret.expose().trim()), Limits::default())?))
+        }
+    })
+}
+
+/// How a branch lands.
+pub fn method(project: &Project) -> MergeMethod {
+    match project.merge.method {
+        config::Method::Merge => MergeMethod::Merge,
+        config::Method::Rebase => MergeMethod::Rebase,
+        config::Method::Squash => MergeMethod::Squash,
+    }
+}
+
+/// How a branch takes in a moved default branch.
+pub fn update_mode(project: &Project) -> UpdateMode {
+    match project.merge.update {
+        config::Update::Rebase => UpdateMode::Rebase,
+        config::Update::Merge => UpdateMode::Merge,
+    }
+}

@@ -1,0 +1,224 @@
+//! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
+
+use super::settle::{End, Settlement};
+use super::supervise::MARK;
+use super::{Ctx, advance, lease, outbox, settle, stop, tick};
+use crate::adapters::store::StoreError;
+use crate::adapters::{
+    locks,
+    process::{self, Life},
+};
+use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
+use crate::model::report::{ActionKind, Rule};
+use crate::model::stage::JobKind;
+use crate::model::task::{DeployState, Lease, Run, RunState};
+use anyhow::Result;
+use serde_json::json;
+use std::time::Duration;
+
+/// By when a claimed job's supervisor must have reported.
+const START_MS: i64 = 20_000;
+const GONE: Duration = Duration::from_secs(30);
+
+/// The whole step.
+pub fn run(ctx: &mut Ctx) -> Result<()> {
+    if !ctx.config.reaper.enabled {
+        ctx.report.hold(None, Rule::SwitchedOff, "reaper.enabled is off");
+        return Ok(());
+    }
+    let policy = policy(ctx);
+    for run in ctx.store.read(|tx| tx.open_runs())? {
+        if let Err(e) = one(ctx, &run, &policy) {
+            let row = ctx.task(run.task_id).ok();
+            ctx.fault(row.as_ref(), &format!("reaping run {}", run.id), &e);
+        }
+    }
+    reclaim(ctx)?;
+    advance::idle_tasks(ctx)?;
+    stop::look_again(ctx)?;
+    if !ctx.dry {
+        lease::mirror_all(ctx)?;
+    }
+    outbox::deliver(ctx);
+    Ok(())
+}
+
+fn policy(ctx: &Ctx) -> ReapPolicy {
+    let r = &ctx.config.reaper;
+    let ms = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
+    ReapPolicy {
+        dead_ticks: i64::from(r.dead_ticks),
+        // The lock that the kernel frees and the identity make a death certain; a second look only has to be another one.
+        spacing_ms: (ms(r.interval_s) / 2).min(1000),
+        finalize_grace_ms: ms(r.finalize_grace_s),
+        max_running_ms: ms(r.max_running_s),
+        start_ms: START_MS,
+    }
+}
+
+/// Claims whose supervisor never reported go back: also `tick` sees to that, so that a killed tick costs little.
+pub fn give_back_unstarted(ctx: &mut Ctx) -> Result<()> {
+    let policy = policy(ctx);
+    for run in ctx.store.read(|tx| tx.open_runs())?.into_iter().filter(|r| r.state == RunState::Starting) {
+        one(ctx, &run, &policy)?;
+    }
+    Ok(())
+}
+
+/// What is known of a run's supervisor: its lock, held as long as it lives, together with its identity (RULE-20).
+fn supervisor(ctx: &Ctx, run: &Run) -> Seen {
+    let held = locks::is_held(&ctx.paths.run_lock(run.id));
+    let owner = run.finalizer.as_ref().or(run.supervisor.as_ref());
+    let life = owner.map_or(Life::Dead, process::life);
+    match (held, life) {
+        (Some(true), _) | (_, Life::Alive) => Seen::Alive,
+        (Some(false), Life::Dead) => Seen::Dead,
+        // No lock file at all: it never came to hold one.
+        (None, Life::Dead) if !ctx.paths.run_lock(run.id).exists() => Seen::Dead,
+        (Some(false) | None, Life::Dead | Life::Unknown) => Seen::Unknown,
+    }
+}
+
+fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
+    let now = ctx.now().stamp;
+    match reap(run, supervisor(ctx, run), policy, &now) {
+        Reap::Leave => Ok(()),
+        Reap::Forget => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, 0, &now))?),
+        Reap::Count { seen } => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, seen, &now))?),
+        Reap::GiveBack => give_back(ctx, run),
+        Reap::Finalize => finalize(ctx, run),
+        Reap::Lost => end(ctx, run, "dead", "its supervisor vanished", false),
+        Reap::Overdue => {
+            let why = format!("it ran longer than reaper.max_running_s ({} s)", ctx.config.reaper.max_running_s);
+            end(ctx, run, "overdue", &why, true)
+        }
+    }
+}
+
+fn reaped(ctx: &mut Ctx, run: &Run, tier: &str, why: &str) {
+    let key = ctx.task(run.task_id).map(|t| t.key.to_string()).unwrap_or_default();
+    ctx.report.did(
+        ActionKind::JobReaped,
+        Some(&key),
+        json!({"run": run.id, "job_kind": run.kind, "tier": tier, "why": why}),
+    );
+}
+
+fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        if tx.run(run.id)?.state != RunState::Starting {
+            return Err(StoreError::Lost);
+        }
+        tx.settle_run(run.id, "lost: its supervisor never reported", at)?;
+        tx.requeue_job(run.job_id, &run.token, at, None)?;
+        tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": "unstarted"})).map(drop)
+    });
+    match done {
+        Ok(()) => {
+            reaped(ctx, run, "unstarted", "its supervisor never reported");
+            Ok(())
+        }
+        Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Tier 2: the reaper has no copy of finalizing; it starts the supervisor's own (RULE-21).
+fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
+    if !ctx.dry {
+        tick::launch(ctx, run, &["--finalize"])?;
+    }
+    reaped(ctx, run, "exited", "its exit is recorded and nobody finalizes it");
+    Ok(())
+}
+
+/// Tiers 1 and 3: claim, end the tree and see it gone, settle. A deploy's processes are never ended: its result counts.
+fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Result<()> {
+    if ctx.dry {
+        reaped(ctx, run, tier, why);
+        return Ok(());
+    }
+    let me = ctx.me.clone();
+    let fence = match ctx.store.write(|tx| tx.take_finalizer(run.id, run.finalizer.as_ref(), run.fence, &me)) {
+        Ok(fence) => fence,
+        Err(StoreError::Lost) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    if run.kind != JobKind::Deploy {
+        let mark = run.id.to_string();
+        let supervisor = run.supervisor.clone().filter(|_| timed_out);
+        let find = || {
+            let mut all = process::marked(MARK, &mark);
+            all.extend(supervisor.iter().filter(|s| process::life(s) == Life::Alive).cloned());
+            all
+        };
+        process::end_all(&find, Duration::from_secs(ctx.config.agents.stop_grace_s), GONE)?;
+    }
+    let end = End::Failed { why: why.to_owned(), spent: timed_out };
+    // A reserved job's loss is never an attempt.
+    settle::settle(ctx, run, fence, &Settlement { end, ..Settlement::default() })?;
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": tier, "why": why})).map(drop)
+    })?;
+    reaped(ctx, run, tier, why);
+    Ok(())
+}
+
+/// Stale leases (RUN-8): never while a deploy stands initiated without result.
+fn reclaim(ctx: &mut Ctx) -> Result<()> {
+    if !ctx.config.merge_lease.reclaim_enabled {
+        return Ok(());
+    }
+    for held in ctx.store.read(|tx| tx.leases())?.into_iter().filter(|l| l.task_id.is_some()) {
+        if let Some(why) = stale(ctx, &held)? {
+            let at = ctx.now().stamp.wall_ms;
+            let freed = ctx.store.write(|tx| {
+                let freed = tx.free_lease(&held.repo, held.fence)?;
+                if freed {
+                    tx.audit(
+                        at,
+                        held.task_id,
+                        "lease_reclaimed",
+                        &json!({"repo": held.repo, "fence": held.fence, "why": why}),
+                    )?;
+                }
+                Ok::<_, StoreError>(freed)
+            })?;
+            if freed {
+                lease::mirror_file(ctx, None, &held.repo)?;
+                let key = held.task_id.and_then(|t| ctx.task(t).ok()).map(|t| t.key.to_string());
+                ctx.report.did(ActionKind::LeaseReclaimed, key.as_deref(), json!({"repo": held.repo, "why": why}));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stale(ctx: &mut Ctx, held: &Lease) -> Result<Option<String>> {
+    let Some(id) = held.task_id else { return Ok(None) };
+    let Ok(task) = ctx.task(id) else { return Ok(Some("its task is unknown".to_owned())) };
+    let open = ctx
+        .store
+        .read(|tx| tx.deploys_of(id))?
+        .iter()
+        .any(|d| matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started));
+    if open {
+        return Ok(None);
+    }
+    if task.stage.is_terminal() {
+        return Ok(Some(format!("its task is {}", task.stage)));
+    }
+    let now = ctx.now().stamp;
+    let age = held.renewed_at.as_ref().and_then(|r| now.since(r));
+    if task.waiting_for.is_some() {
+        let ttl = i64::try_from(ctx.config.merge_lease.ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
+        return Ok(age.is_some_and(|ms| ms > ttl).then(|| "parked longer than merge_lease.ttl_s".to_owned()));
+    }
+    let live = ctx.store.read(|tx| tx.live_job(id))?.is_some();
+    let actor_gone = held.actor.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
+    // Nothing of it runs and nothing will by itself: a block that kept the lease.
+    Ok((task.blocked_reason.is_some() && !live && actor_gone)
+        .then(|| "its task is blocked and nothing of it runs".to_owned()))
+}

@@ -1,0 +1,109 @@
+//! The `ci` job: runs `ci.command` on one commit, or reads the commit's statuses from the forge (RULE-2).
+
+use super::{Bench, Order, answered, bench, ending, forge, row};
+use crate::adapters::child::EndedBy;
+use crate::decide::gates::{ci::roll_up, verdict::finding};
+use crate::engine::Ctx;
+use crate::engine::agent::tail;
+use crate::engine::settle::{End, Settlement};
+use crate::model::ci::CiAnswer;
+use crate::model::decision::Gate;
+use crate::model::task::{EvidenceVerdict, Run};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Past this much output only the tail goes to the developer.
+const TAIL: usize = 24 << 10;
+
+/// Judges one commit.
+pub fn ci(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
+    let _ = fence;
+    let bench = bench(ctx, run)?;
+    match &bench.project.ci.command {
+        Some(argv) if matches!(bench.project.forge, crate::config::Forge::Local) => {
+            command(ctx, run, &bench, argv).map(Some)
+        }
+        Some(_) | None => statuses(ctx, run, &bench).map(Some),
+    }
+}
+
+fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settlement> {
+    let limit = Duration::from_secs(bench.project.ci.timeout_s);
+    let ran = bench.command(ctx, run, &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[] })?;
+    let log = bench.dir.join("ci.log");
+    let _ = std::fs::remove_dir_all(bench.dir.join("checkout"));
+    let (verdict, why, findings) = match ran {
+        Err(e) => (EvidenceVerdict::ToolError, e.to_string(), vec![]),
+        Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => {
+            (EvidenceVerdict::Pass, format!("ci.command passed on {}", bench.subject.short()), vec![])
+        }
+        Ok(exit) if exit.ended_by.is_none() && exit.code.is_none() => {
+            (EvidenceVerdict::ToolError, format!("ci.command was killed: {}", ending(&exit)), vec![])
+        }
+        Ok(exit) => {
+            let late = exit.ended_by == Some(EndedBy::Wall);
+            let why = format!("CI is red on {}: {}", bench.subject.short(), ending(&exit));
+            let text = format!(
+                "{why}{}\n\n{}",
+                if late { format!(" after {} s", bench.project.ci.timeout_s) } else { String::new() },
+                tail(&log, TAIL)
+            );
+            (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/ci.log", run.id))])
+        }
+    };
+    Ok(answered(row(bench, run, Gate::CiGreen, verdict, why, findings, false)?))
+}
+
+fn statuses(ctx: &Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
+    let now = ctx.now().stamp.wall_ms;
+    let ci = &bench.project.ci;
+    let read = match forge(ctx, bench)?.statuses(&bench.subject) {
+        Ok(list) => list,
+        // No answer says nothing of the commit, and no bound runs (RULE-8).
+        Err(e) => {
+            return Ok(Settlement {
+                end: End::Again { at: now + 30_000, why: format!("the forge did not tell its statuses: {e}") },
+                ..Settlement::default()
+            });
+        }
+    };
+    Ok(match roll_up(&read, &ci.contexts, ci.required) {
+        CiAnswer::Green => answered(row(
+            bench,
+            run,
+            Gate::CiGreen,
+            EvidenceVerdict::Pass,
+            format!("every required status of {} is green", bench.subject.short()),
+            vec![],
+            false,
+        )?),
+        CiAnswer::Red { contexts } => {
+            let said: Vec<String> = read
+                .iter()
+                .filter(|s| contexts.contains(&s.context))
+                .map(|s| format!("{}: {} {} {}", s.context, s.state, s.description, s.target_url))
+                .collect();
+            let why = format!("CI is red on {}: {}", bench.subject.short(), contexts.join(", "));
+            let findings = vec![finding("ci", &format!("{why}\n\n{}", said.join("\n")), "the forge")];
+            answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, why, findings, false)?)
+        }
+        CiAnswer::Pending { missing } => {
+            let waited = now - run.started_at.min(bench.task.updated_at);
+            let bound = ctx.policy.undecided_max_ms;
+            let why = format!("waiting for {} on {}", missing.join(", "), bench.subject.short());
+            if waited > bound {
+                answered(row(
+                    bench,
+                    run,
+                    Gate::CiGreen,
+                    EvidenceVerdict::ToolError,
+                    format!("{why}, longer than gates.undecided_max_s"),
+                    vec![],
+                    false,
+                )?)
+            } else {
+                Settlement { end: End::Again { at: now + 15_000, why }, ..Settlement::default() }
+            }
+        }
+    })
+}

@@ -1,0 +1,199 @@
+//! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
+
+use super::{Order, bench, ending, keep};
+use crate::adapters::process::{self, Life};
+use crate::adapters::sentinel::{self, Sealed, Sentinel};
+use crate::adapters::store::{NewEvidence, StoreError};
+use crate::decide::deploy_result;
+use crate::engine::agent::tail;
+use crate::engine::deploy::newest;
+use crate::engine::settle::{End, Settlement};
+use crate::engine::supervise::MARK;
+use crate::engine::{Ctx, settle};
+use crate::model::artefact::Artefact;
+use crate::model::decision::Gate;
+use crate::model::deploy::{DeployStatus, ResultOf};
+use crate::model::report::ActionKind;
+use crate::model::stage::JobKind;
+use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
+use crate::render::deploy::{DeployFacts, log};
+use crate::render::evidence::ArtefactHead;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::time::Duration;
+
+/// Between two looks for a result.
+const LOOK_MS: i64 = 2000;
+
+/// The wrapper: its O_EXCL `started` is the only right to run the command (RULE-35).
+pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
+    let bench = bench(ctx, run)?;
+    let Some(d) = newest(ctx, run.task_id)?.filter(|d| d.state == DeployState::Landed) else {
+        return Ok(Some(Settlement::default()));
+    };
+    let command = bench.project.deploy.command.clone();
+    // Everything that can fail is done before the right is taken.
+    let checkout_ready = match &command {
+        Some(_) => bench.checkout().map(drop),
+        None => Ok(()),
+    };
+    checkout_ready?;
+    if !settle::holds(ctx, run.id, fence, true)? {
+        return Ok(None);
+    }
+    let started = ctx.paths.deploy(&bench.task, &d.id, "started");
+    let result = ctx.paths.deploy(&bench.task, &d.id, "result");
+    let at = ctx.now().stamp.wall_ms;
+    let body = json!({"task": run.task_id, "deploy": d.id, "run": run.id, "actor": ctx.me, "at": ctx.now().stamp});
+    if let Err(e) = sentinel::create_new(&started, &Sealed::new(run.task_id, d.attempt, body)) {
+        if started.exists() {
+            // Somebody took the right before: the finalizer finds out how it ended.
+            mark_started(ctx, &d, at)?;
+            return Ok(Some(Settlement::default()));
+        }
+        return Err(e).context("taking the right to start the deploy command");
+    }
+    mark_started(ctx, &d, at)?;
+    let exit = match &command {
+        None => Some(0),
+        Some(argv) => {
+            let further = [("ORCH_DEPLOY_RESULT", result.clone().into_os_string())];
+            let limit = Duration::from_secs(bench.project.deploy.timeout_s);
+            match bench.command(
+                ctx,
+                run,
+                &Order { name: "deploy", argv, env: &bench.project.deploy.env, limit, further: &further },
+            )? {
+                Ok(exit) if exit.ended_by.is_none() => exit.code,
+                Ok(exit) => {
+                    tracing::warn!(task = %bench.task.key, "the deploy command: {}", ending(&exit));
+                    None
+                }
+                Err(e) => {
+                    tracing::warn!(task = %bench.task.key, "the deploy command: {e}");
+                    None
+                }
+            }
+        }
+    };
+    // A command that wrote its own result knows better than its wrapper.
+    if !result.exists() {
+        let exit = exit.map_or_else(|| json!("unknown"), |c| json!(c));
+        let text =
+            json!({"schema": 1, "task": run.task_id, "attempt": d.attempt, "deploy": d.id, "exit": exit}).to_string();
+        sentinel::put(&result, text.as_bytes())?;
+    }
+    Ok(Some(Settlement::default()))
+}
+
+fn mark_started(ctx: &mut Ctx, d: &Deploy, at: i64) -> Result<()> {
+    let done = ctx.store.write(|tx| {
+        tx.move_deploy(&d.id, DeployState::Landed, DeployState::Started, None, None, at)?;
+        tx.audit(at, Some(d.task_id), "deploy_started", &json!({"deploy": d.id}))?;
+        let mut t = tx.task(d.task_id)?;
+        tx.save_task(&mut t, at)
+    });
+    match done {
+        Ok(()) | Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Phase C: looks for the result and records what it means; the transition function does the rest.
+pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
+    let task = ctx.task(run.task_id)?;
+    let Some(d) = newest(ctx, run.task_id)?.filter(|d| d.state == DeployState::Started) else {
+        return Ok(Some(Settlement::default()));
+    };
+    let project = ctx.project(&task.project)?.clone();
+    let now = ctx.now().stamp;
+    let path = ctx.paths.deploy(&task, &d.id, "result");
+    let text = std::fs::read_to_string(&path).ok();
+    let limit = i64::try_from(project.deploy.timeout_s).unwrap_or(i64::MAX).saturating_add(60).saturating_mul(1000);
+    let late = now.since(&d.initiated_at).is_none_or(|ms| ms > limit);
+    let overdue = late || (!project.self_hosting && nobody_alive(ctx, &task, &d)?);
+    let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
+    let status = deploy_result::read(text.as_deref(), &of, overdue);
+    if let DeployStatus::Pending { why } = &status {
+        return Ok(Some(Settlement {
+            end: End::Again { at: now.wall_ms + LOOK_MS, why: why.clone() },
+            ..Settlement::default()
+        }));
+    }
+    record(ctx, run, &task, &d, &status)
+}
+
+/// Whether no process can still write a result: neither the wrapper nor anything it started.
+fn nobody_alive(ctx: &mut Ctx, task: &Task, d: &Deploy) -> Result<bool> {
+    let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
+    let of_deploy = runs.iter().filter(|r| r.kind == JobKind::Deploy && r.attempt == d.attempt);
+    let mut alive = false;
+    for r in of_deploy {
+        alive |= r.supervisor.as_ref().is_some_and(|s| process::life(s) != Life::Dead);
+        alive |= !process::marked(MARK, &r.id.to_string()).is_empty();
+    }
+    if alive {
+        return Ok(false);
+    }
+    // Looked at again after the processes: one that ended in between had its chance to write.
+    Ok(!ctx.paths.deploy(task, &d.id, "result").exists())
+}
+
+fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStatus) -> Result<Option<Settlement>> {
+    let now = ctx.now().stamp;
+    let last = ctx.store.read(|tx| tx.runs_of(task.id))?.into_iter().rev().find(|r| r.kind == JobKind::Deploy);
+    let output = last.map(|r| tail(&ctx.paths.run(r.id).join("deploy.log"), 8192)).unwrap_or_default();
+    let head = ArtefactHead {
+        work_item: task.key.to_string(),
+        stage: run.stage.to_string(),
+        agent: "deploy-finalizer".to_owned(),
+        created: now.rfc3339(),
+        head: Some(d.head.to_string()),
+        base: Some(d.base.to_string()),
+        tree: Some(d.tree.clone()),
+    };
+    let facts = DeployFacts {
+        deploy_id: d.id.clone(),
+        revision: d.landed_sha.as_ref().map(ToString::to_string),
+        initiated_at: Some(d.initiated_at.rfc3339()),
+        started_at: match sentinel::read::<serde_json::Value>(&ctx.paths.deploy(task, &d.id, "started")) {
+            Sentinel::Present(v) => v.body["at"]["wall_ms"].as_i64().map(crate::model::time::rfc3339),
+            Sentinel::Absent | Sentinel::Broken(_) => None,
+        },
+        settled_at: Some(now.rfc3339()),
+        output_tail: output.clone(),
+    };
+    if let Some(text) = log(&head, status, &facts) {
+        keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), &text)?;
+    }
+    let (word, why, verdict) = match status {
+        DeployStatus::Success => ("success", "deployed, exit 0".to_owned(), EvidenceVerdict::Pass),
+        DeployStatus::FailedSafe => {
+            ("failed_safe", "the deploy ended with exit 1; production is as before".to_owned(), EvidenceVerdict::Fail)
+        }
+        DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => {
+            ("failed_unknown", format!("production is unknown: {why}"), EvidenceVerdict::ToolError)
+        }
+    };
+    let result = json!({"status": word, "why": why, "log": format!("{why}\n\n{output}")}).to_string();
+    let moved = ctx.store.write(|tx| {
+        tx.move_deploy(&d.id, DeployState::Started, DeployState::Settled, None, Some(&result), now.wall_ms)?;
+        tx.audit(now.wall_ms, Some(task.id), "deploy_finished", &json!({"deploy": d.id, "status": word, "why": why}))
+            .map(drop)
+    });
+    match moved {
+        Ok(()) | Err(StoreError::Lost) => {}
+        Err(e) => return Err(e.into()),
+    }
+    ctx.report.did(ActionKind::DeployFinished, Some(task.key.as_str()), json!({"deploy": d.id, "status": word}));
+    let evidence = NewEvidence {
+        gate: Gate::DeployStatus.as_str(),
+        run_id: Some(run.id),
+        sha: d.head.clone(),
+        code_tree: task.head_tree.clone().unwrap_or_default(),
+        verdict,
+        why,
+        detail: json!({"deploy": d.id}),
+    };
+    Ok(Some(Settlement { evidence: vec![evidence], ..Settlement::default() }))
+}

@@ -1,0 +1,172 @@
+//! Reserved jobs: long deterministic work under a supervisor of its own, once per commit and rule set (RUN-1).
+
+mod build;
+mod ci;
+mod deploy;
+mod scan;
+mod staging;
+
+pub use build::build;
+pub use ci::ci;
+pub use deploy::{deploy, finalizer};
+pub use scan::scan;
+pub use staging::staging;
+
+use super::agent::{child_env, fresh_home};
+use super::settle::Settlement;
+use super::supervise::MARK;
+use super::{Ctx, base, projects};
+use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
+use crate::adapters::git::worktree::checkout_clean;
+use crate::adapters::store::NewEvidence;
+use crate::config::{EnvValue, Project, resolve_env};
+use crate::model::decision::Gate;
+use crate::model::ids::Sha;
+use crate::model::task::{EvidenceVerdict, Finding, Run, Task};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const CAP: u64 = 64 << 20;
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Where a reserved job works.
+struct Bench {
+    task: Task,
+    project: Project,
+    ground: base::Ground,
+    /// The commit in question.
+    subject: Sha,
+    dir: PathBuf,
+    home: PathBuf,
+}
+
+fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
+    let ground = base::ensure(ctx, run.task_id)?;
+    let job = ctx.store.read(|tx| tx.job(run.job_id))?;
+    let task = ground.task.clone();
+    let project = ctx.project(&task.project)?.clone();
+    let subject = job.subject.or_else(|| task.head_sha.clone()).context("the job names no commit")?;
+    let dir = ctx.paths.run(run.id);
+    let home = fresh_home(&dir)?;
+    Ok(Bench { task, project, ground, subject, dir, home })
+}
+
+/// A configured command to be run.
+#[derive(Clone, Copy)]
+struct Order<'a> {
+    /// Of its log.
+    name: &'a str,
+    argv: &'a [String],
+    env: &'a BTreeMap<String, EnvValue>,
+    limit: Duration,
+    /// Variables on top.
+    further: &'a [(&'a str, OsString)],
+}
+
+impl Bench {
+    /// A clean checkout of the subject; the scripts that configured commands name come from the default branch (RULE-23).
+    fn checkout(&self) -> Result<PathBuf> {
+        let dest = self.dir.join("checkout");
+        let scripts = commanded(&self.project);
+        checkout_clean(&self.ground.mirror, &self.subject, &dest, Some((&self.ground.default_sha, &scripts)))?;
+        Ok(dest)
+    }
+
+    /// Runs a configured command in a checkout, its output in `<name>.log`.
+    fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
+        let Order { name, argv, env, limit, further } = *order;
+        let cwd = self.checkout()?;
+        let mut all = child_env(ctx, &self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
+        for (key, value) in resolve_env(env)? {
+            all.push((key.into(), value.expose().into()));
+        }
+        all.extend(further.iter().map(|(n, v)| ((*n).into(), v.clone())));
+        let log = self.dir.join(format!("{name}.log"));
+        let spec = Spec {
+            argv: argv.iter().map(OsString::from).collect(),
+            cwd,
+            env: all,
+            stdin: None,
+            stdout: log.clone(),
+            stderr: log,
+            wall: limit,
+            stall: None,
+            grace: GRACE,
+            mark: (MARK.to_owned(), run.id.to_string()),
+            cap_bytes: CAP,
+        };
+        Ok(child::run(&spec, &mut |_| Control::Go))
+    }
+}
+
+/// Paths inside the repository that configured commands name.
+pub fn commanded(project: &Project) -> Vec<String> {
+    let mut lists: Vec<&Vec<String>> = Vec::new();
+    lists.extend(project.ci.command.as_ref());
+    lists.extend(project.deploy.command.as_ref());
+    lists.extend(project.staging.build.as_ref().map(|b| &b.command));
+    lists.extend(project.post_deploy.rollback.as_ref().map(|b| &b.command));
+    if let Some(crate::config::Revision::Command(c)) = &project.staging.revision {
+        lists.push(&c.command);
+    }
+    let mut paths: Vec<String> = lists
+        .into_iter()
+        .flatten()
+        .filter_map(|word| word.strip_prefix("./").map(|w| w.trim_end_matches('/').to_owned()))
+        .filter(|p| !p.is_empty() && p.split('/').all(|part| !matches!(part, "" | "." | "..")))
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// An evidence row about the job's subject.
+fn row(
+    bench: &Bench,
+    run: &Run,
+    gate: Gate,
+    verdict: EvidenceVerdict,
+    why: String,
+    findings: Vec<Finding>,
+    squash: bool,
+) -> Result<NewEvidence> {
+    Ok(NewEvidence {
+        gate: gate.as_str(),
+        run_id: Some(run.id),
+        sha: bench.subject.clone(),
+        code_tree: bench.ground.mirror.code_tree(&bench.subject, &bench.task.key)?.to_string(),
+        verdict,
+        why,
+        detail: json!({"findings": findings, "squash": squash}),
+    })
+}
+
+fn answered(row: NewEvidence) -> Settlement {
+    Settlement { evidence: vec![row], ..Settlement::default() }
+}
+
+/// Writes an artefact of `orch`'s own for one head, synced, and reads it back (RULE-1).
+fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Vec<u8>> {
+    let path = ctx.paths.evidence(task.id, head).join(name);
+    crate::adapters::sentinel::put(&path, text.as_bytes())?;
+    std::fs::read(&path).with_context(|| format!("reading {} back", path.display()))
+}
+
+/// How an exit reads in a sentence.
+fn ending(exit: &Exit) -> String {
+    match (&exit.ended_by, exit.code, exit.signal) {
+        (Some(child::EndedBy::Wall), ..) => "its time was up".to_owned(),
+        (Some(by), ..) => format!("it was ended: {by:?}"),
+        (None, Some(code), _) => format!("exit {code}"),
+        (None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
+    }
+}
+
+/// The project's forge, for jobs that ask it.
+fn forge(ctx: &Ctx, bench: &Bench) -> Result<crate::adapters::forge::Forge> {
+    projects::forge(ctx, &bench.project)
+}

@@ -1,0 +1,88 @@
+//! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
+
+use super::{answered, bench, keep, row};
+use crate::adapters::scan::{self, Feeds, ScanRequest};
+use crate::decide::gates::security::{Policy, judge};
+use crate::decide::gates::verdict::{self, Verdict, finding};
+use crate::engine::Ctx;
+use crate::engine::settle::Settlement;
+use crate::model::artefact::Artefact;
+use crate::model::decision::Gate;
+use crate::model::scan::{FindingKind, ScanReason, ScanReport};
+use crate::model::stage::Stage;
+use crate::model::task::{EvidenceVerdict, Run};
+use crate::render::security as show;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// Scans, writes 17, and takes the verdict from what is read back.
+pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
+    let bench = bench(ctx, run)?;
+    let mirror = &bench.ground.mirror;
+    let base = mirror
+        .merge_base(&bench.ground.default_sha, &bench.subject)?
+        .context("the branch has no history in common with the default branch")?;
+    let security = &bench.project.security;
+    let key = scan::keep_key(&ctx.paths.root().join("fingerprint.key"))?;
+    let mut request = ScanRequest::new(mirror.path(), base, bench.subject.clone(), key);
+    request.default_tip = Some(bench.ground.default_sha.clone());
+    request.code_tree = Some(mirror.code_tree(&bench.subject, &bench.task.key)?);
+    request.config_path.clone_from(&security.gitleaks_config);
+    request.timeout = Duration::from_secs(security.scan_timeout_s);
+    request.audit = security.dep_audit_enabled;
+    let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    request.feeds = Feeds {
+        osv_url: set(&security.feeds.osv_url),
+        npm_registry: set(&security.feeds.npm_registry),
+        cargo_db: set(&security.feeds.cargo_db),
+    };
+    let now = ctx.now().stamp.wall_ms;
+    let seen = match scan::run(&request) {
+        Ok(seen) => seen,
+        Err(e) => {
+            let why = format!("the range can't be scanned: {e}");
+            return Ok(Some(answered(row(
+                &bench,
+                run,
+                Gate::SecurityGate,
+                EvidenceVerdict::ToolError,
+                why,
+                vec![],
+                false,
+            )?)));
+        }
+    };
+    let policy = Policy {
+        severity_threshold: security.severity_threshold,
+        dep_audit_fail_closed: security.dep_audit_fail_closed,
+        waivers: security.allow.clone(),
+        now_ms: now,
+    };
+    let report = judge(seen, &policy);
+    let head = show::Head { work_item: bench.task.key.as_str(), stage: Stage::Deploy.as_str(), created_ms: now };
+    let text = show::markdown(&report, head);
+    let back = keep(ctx, &bench.task, &bench.subject, Artefact::SecurityReport.as_str(), &text)?;
+    // The reading is what the gate uses: a report that can't be read back is no pass.
+    let read = verdict::judge(Artefact::SecurityReport, Some(&back));
+    let (verdict, why) = match (read.verdict, report.reason) {
+        (Verdict::Pass, None) => (EvidenceVerdict::Pass, show::headline(&report)),
+        (Verdict::Fail, Some(ScanReason::Findings)) => (EvidenceVerdict::Fail, show::headline(&report)),
+        (Verdict::Pass | Verdict::Fail | Verdict::None(_), _) => {
+            (EvidenceVerdict::ToolError, if report.errors.is_empty() { read.why } else { report.errors.join("; ") })
+        }
+    };
+    let findings = match verdict {
+        EvidenceVerdict::Fail => vec![finding("security", &advice(&report), "17-security-report.md")],
+        EvidenceVerdict::Pass | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => vec![],
+    };
+    let squash = report.blocking().any(|f| f.kind == FindingKind::Secret);
+    Ok(Some(answered(row(&bench, run, Gate::SecurityGate, verdict, why, findings, squash)?)))
+}
+
+fn advice(report: &ScanReport) -> String {
+    let mut text = String::from(
+        "Rotate first: a secret that was pushed is known. Then take it out; the rework lands as one commit.\n\n",
+    );
+    text.push_str(&show::text(report));
+    text
+}

@@ -1,0 +1,70 @@
+//! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
+
+use super::{answered, bench, keep, row};
+use crate::adapters::probe::{ProbeCtx, staging as checks};
+use crate::decide::gates::verdict::{self, Verdict, finding};
+use crate::decide::staging::{FoldRules, Tolerance, fold};
+use crate::engine::Ctx;
+use crate::engine::settle::Settlement;
+use crate::model::artefact::Artefact;
+use crate::model::decision::Gate;
+use crate::model::staging::StagingStatus;
+use crate::model::task::{EvidenceVerdict, Run};
+use crate::render::evidence::ArtefactHead;
+use crate::render::staging as show;
+use anyhow::Result;
+
+/// Runs the checks, writes 15, and takes the verdict from what is read back.
+pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
+    let bench = bench(ctx, run)?;
+    let settings = &bench.project.staging;
+    let specs = settings.checks.iter().map(crate::config::Check::spec).collect::<Result<Vec<_>, _>>()?;
+    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.home.clone(), env: env(&bench, run) };
+    let allowed = settings.sandbox_infra.clone();
+    let infra: Vec<String> = allowed.iter().map(|a| a.id.clone()).collect();
+    let results = checks::run(&specs, &infra, &probe, &|| true, &mut |_| {});
+    let _ = std::fs::remove_dir_all(&probe.checkout);
+    let planned: Vec<String> = specs.iter().map(|c| c.id.clone()).collect();
+    let now = ctx.now().stamp;
+    let today =
+        jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(now.wall_ms).unwrap_or_default()).date();
+    let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
+    let folded = fold(&results, &FoldRules { planned: &planned, allowed: &allowed, tolerance, today });
+    let head = ArtefactHead {
+        work_item: bench.task.key.to_string(),
+        stage: run.stage.to_string(),
+        agent: "staging-check".to_owned(),
+        created: now.rfc3339(),
+        head: Some(bench.subject.to_string()),
+        base: Some(bench.ground.default_sha.to_string()),
+        tree: Some(bench.ground.mirror.code_tree(&bench.subject, &bench.task.key)?.to_string()),
+    };
+    let text = show::log(&head, &results, &folded);
+    let back = keep(ctx, &bench.task, &bench.subject, Artefact::StagingLog.as_str(), &text)?;
+    let read = verdict::judge(Artefact::StagingLog, Some(&back));
+    let (verdict, why) = match (read.verdict, folded.status) {
+        (Verdict::Pass, StagingStatus::Success) => {
+            let waived: Vec<&str> = folded.waived.iter().map(|w| w.id.as_str()).collect();
+            let more = if waived.is_empty() { String::new() } else { format!("; waived: {}", waived.join(", ")) };
+            (EvidenceVerdict::Pass, format!("{} staging checks passed{more}", results.len()))
+        }
+        (Verdict::Fail, StagingStatus::Failed) => {
+            (EvidenceVerdict::Fail, format!("staging failed: {}", folded.because.join("; ")))
+        }
+        (Verdict::Pass | Verdict::Fail | Verdict::None(_), _) => (EvidenceVerdict::ToolError, read.why),
+    };
+    let findings =
+        if verdict == EvidenceVerdict::Fail { vec![finding("staging", &text, "15-staging-log.md")] } else { vec![] };
+    Ok(Some(answered(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?)))
+}
+
+/// The variables of probes and checks.
+pub(super) fn env(bench: &super::Bench, run: &Run) -> Vec<(String, String)> {
+    vec![
+        ("ORCH_TASK".to_owned(), bench.task.key.to_string()),
+        ("ORCH_STAGE".to_owned(), run.stage.to_string()),
+        ("ORCH_REPO".to_owned(), bench.task.repo.clone()),
+        ("ORCH_REVISION".to_owned(), bench.subject.to_string()),
+        ("ORCH_ATTEMPT".to_owned(), bench.task.attempt.to_string()),
+    ]
+}

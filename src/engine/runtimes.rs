@@ -1,0 +1,47 @@
+//! The configured runtimes as adapters, and the environment that is theirs.
+
+use super::Ctx;
+use crate::adapters::runtime::{ClaudeSettings, CommandSettings, Runtime, Sandbox};
+use crate::config::{self, AgentSettings, RuntimeKind};
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+
+/// The runtime of an agent.
+pub fn open(ctx: &Ctx, settings: &AgentSettings) -> Result<Runtime> {
+    let runtime = ctx
+        .config
+        .runtimes
+        .get(&settings.runtime)
+        .with_context(|| format!("runtime {} is not declared", settings.runtime))?;
+    Ok(match &runtime.kind {
+        RuntimeKind::Command { command } => Runtime::Command(CommandSettings { argv: command.clone() }),
+        RuntimeKind::Claude { program, permission_mode, allowed_tools, sandbox, extra_args } => {
+            Runtime::Claude(ClaudeSettings {
+                program: program.clone(),
+                permission_mode: permission_mode.clone(),
+                allowed_tools: allowed_tools.clone(),
+                sandbox: match sandbox {
+                    config::Sandbox::Auto => Sandbox::Auto,
+                    config::Sandbox::Required => Sandbox::Required,
+                    config::Sandbox::Off => Sandbox::Off,
+                },
+                extra_args: extra_args.clone(),
+            })
+        }
+    })
+}
+
+/// The runtime's own `env`, references resolved now.
+pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Vec<(OsString, OsString)>> {
+    let Some(runtime) = ctx.config.runtimes.get(&settings.runtime) else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for (name, value) in &runtime.env {
+        match value.resolve() {
+            Ok(secret) => out.push((name.into(), secret.expose().into())),
+            // The default runtime names a key that a subscription login does not need.
+            Err(e) if matches!(runtime.kind, RuntimeKind::Claude { .. }) => tracing::debug!("{name} is left out: {e}"),
+            Err(e) => return Err(e).with_context(|| format!("{name} of runtime {}", settings.runtime)),
+        }
+    }
+    Ok(out)
+}

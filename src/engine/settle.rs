@@ -1,0 +1,196 @@
+//! How a run ends: evidence, job, run, task and the move they allow, in one transaction under the run's fence (RULE-21).
+
+use super::{Ctx, apply, view};
+use crate::adapters::store::{NewEvidence, StoreError};
+use crate::model::decision::Decision;
+use crate::model::ids::RunId;
+use crate::model::report::{ActionKind, ActionLine};
+use crate::model::stage::JobStatus;
+use crate::model::task::{Run, Task};
+use anyhow::Result;
+use serde_json::json;
+
+/// What a finished run leaves.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    pub evidence: Vec<NewEvidence>,
+    pub end: End,
+    /// Changes of the task's row that belong to the same moment.
+    pub head: Option<NewHead>,
+    pub pr: Option<crate::model::task::PullRef>,
+    /// The squash is done.
+    pub reworked: bool,
+}
+
+/// The pushed head after a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewHead {
+    pub sha: crate::model::ids::Sha,
+    pub tree: String,
+}
+
+/// How the job ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum End {
+    #[default]
+    Done,
+    /// `spent`: counts against `run_retries`.
+    Failed { why: String, spent: bool },
+    /// Back to the queue, to be claimed anew from this wall time on.
+    Again { at: i64, why: String },
+    /// The account's window is used up (RUN-7): the job goes back, the credential cools down.
+    Limited { until: i64, why: String, credential: String },
+    /// Blocks the task with this reason.
+    Block { why: String },
+}
+
+/// What settling did.
+#[derive(Debug)]
+pub enum Settled {
+    /// The fence was lost: nothing was done, and nothing may be done.
+    Lost,
+    Done,
+}
+
+/// Settles a run under its fence and drives its task as far as the database alone allows.
+pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Settled> {
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let policy = ctx.policy.clone();
+    let auto = super::boards::auto_release(ctx, run.task_id);
+    let observing = !matches!(run.kind, crate::model::stage::JobKind::Agent);
+    let done = ctx.store.write(|tx| {
+        tx.check_fence(run.id, fence, observing)?;
+        let mut task = tx.task(run.task_id)?;
+        let present = task.epoch == run.epoch && !task.stage.is_terminal();
+        let mut actions = Vec::new();
+        if present {
+            change(&mut task, s);
+            for row in &s.evidence {
+                tx.add_evidence(&task, row, at)?;
+                tx.audit(
+                    at,
+                    Some(task.id),
+                    "evidence",
+                    &json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id}),
+                )?;
+            }
+        }
+        end(tx, run, &mut task, &s.end, at)?;
+        tx.audit(
+            at,
+            Some(task.id),
+            "run_finished",
+            &json!({"run": run.id, "kind": run.kind, "agent": run.agent, "end": words(&s.end), "stage": run.stage}),
+        )?;
+        actions.push(ActionLine::new(
+            ActionKind::RunFinished,
+            Some(task.key.as_str()),
+            json!({"run": run.id, "job_kind": run.kind, "agent": run.agent, "end": words(&s.end)}),
+        ));
+        if present {
+            // Whoever decided on an older view must lose.
+            tx.save_task(&mut task, at)?;
+        }
+        if let End::Block { why } = &s.end
+            && present
+        {
+            let view = view::task(tx, run.task_id, &now, None)?;
+            let mut t = view.task.clone();
+            apply::block(tx, &view, &mut t, why, None, at)?;
+            actions.push(ActionLine::new(ActionKind::TaskBlocked, Some(task.key.as_str()), json!({"why": why})));
+        }
+        let driven = apply::drive(tx, run.task_id, &policy, &now, auto)?;
+        actions.extend(driven.actions);
+        super::messages::card(tx, &tx.task(run.task_id)?, at)?;
+        Ok::<_, StoreError>((actions, driven.last))
+    });
+    match done {
+        Ok((actions, last)) => {
+            ctx.report.changed = true;
+            ctx.report.actions.extend(actions);
+            if let Decision::Hold { rule, why, .. } = last {
+                tracing::debug!(task = %run.task_id, %rule, why, "settled");
+            }
+            Ok(Settled::Done)
+        }
+        Err(StoreError::Lost) => Ok(Settled::Lost),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn change(task: &mut Task, s: &Settlement) {
+    if let Some(head) = &s.head {
+        task.head_sha = Some(head.sha.clone());
+        task.head_tree = Some(head.tree.clone());
+    }
+    if let Some(pr) = &s.pr {
+        task.pr = Some(pr.clone());
+    }
+    if s.reworked {
+        task.rework = None;
+    }
+}
+
+fn end(
+    tx: &crate::adapters::store::Tx<'_>,
+    run: &Run,
+    task: &mut Task,
+    end: &End,
+    at: i64,
+) -> crate::adapters::store::Result<()> {
+    match end {
+        End::Done => tx.settle_job(run.job_id, &run.token, JobStatus::Done, None, false, at)?,
+        End::Failed { why, spent } => {
+            tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), *spent, at)?
+        }
+        End::Block { why } => tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), true, at)?,
+        End::Again { at: due, why } => tx.requeue_job(run.job_id, &run.token, *due, Some(why))?,
+        End::Limited { until, why, credential } => {
+            tx.requeue_job(run.job_id, &run.token, *until, Some(why))?;
+            let streak = tx.cool_down(credential, *until, why)?;
+            super::messages::alert_named(
+                tx,
+                crate::model::card::AlertKind::UsageLimit,
+                credential,
+                *until / 60_000,
+                why,
+                at,
+            )?;
+            if streak >= MOST_LIMITS {
+                tx.cancel_jobs(task.id, why, at)?;
+                task.blocked_reason = Some(format!("{streak} usage limits in a row without a new commit: {why}"));
+                task.block_no += 1;
+            }
+        }
+    }
+    if matches!(end, End::Done)
+        && let Some(credential) = &run.credential
+    {
+        tx.end_cool_down(credential)?;
+    }
+    tx.settle_run(run.id, &words(end), at)
+}
+
+/// Five limits in a row without a new commit block (RULE-26).
+const MOST_LIMITS: i64 = 5;
+
+fn words(end: &End) -> String {
+    match end {
+        End::Done => "done".to_owned(),
+        End::Failed { why, spent: true } => format!("failed: {why}"),
+        End::Failed { why, spent: false } => format!("lost: {why}"),
+        End::Again { why, .. } => format!("again: {why}"),
+        End::Limited { why, .. } => format!("limited: {why}"),
+        End::Block { why } => format!("blocked: {why}"),
+    }
+}
+
+/// The run's row and whether this fence still holds it.
+pub fn holds(ctx: &mut Ctx, run: RunId, fence: i64, observing: bool) -> Result<bool> {
+    match ctx.store.read(|tx| tx.check_fence(run, fence, observing)) {
+        Ok(()) => Ok(true),
+        Err(StoreError::Lost) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}

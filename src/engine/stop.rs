@@ -1,0 +1,309 @@
+//! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
+
+use super::supervise::MARK;
+use super::{Ctx, apply, base, lease, messages, projects};
+use crate::adapters::git::{DeleteOutcome, Worktree};
+use crate::adapters::process::{self, Life};
+use crate::adapters::store::StoreError;
+use crate::model::artefact;
+use crate::model::card::AlertKind;
+use crate::model::ids::TaskId;
+use crate::model::report::ActionKind;
+use crate::model::stage::Stage;
+use crate::model::task::{Actor, Task};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::time::Duration;
+
+const GONE: Duration = Duration::from_secs(30);
+/// A push may land after its client was killed: looked at again this much later (RULE-17).
+const LOOK_AGAIN_MS: i64 = 60_000;
+
+/// What recording a stop found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requested {
+    /// Terminal already: nothing to do.
+    Terminal,
+    /// Recorded; nothing critical is open.
+    Now,
+    /// Recorded, and a critical window is open: whichever step ends it applies the stop.
+    Deferred(String),
+}
+
+/// Records a stop in one transaction that reads the critical window (RULE-16). The first stamp wins; only the first one
+/// is told to anybody.
+pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>) -> Result<Requested> {
+    let at = ctx.now().stamp.wall_ms;
+    let (requested, first, key) = ctx.store.write(|tx| {
+        let mut task = tx.task(id)?;
+        let key = task.key.to_string();
+        if task.stage.is_terminal() {
+            return Ok((Requested::Terminal, false, key));
+        }
+        let first = task.stop_requested_at.is_none();
+        if first {
+            task.stop_requested_at = Some(at);
+            task.stop_reason = reason.map(str::to_owned);
+            tx.save_task(&mut task, at)?;
+            tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical}))?;
+        }
+        Ok::<_, StoreError>((
+            match &task.critical {
+                None => Requested::Now,
+                Some(what) => {
+                    if first {
+                        let why = format!("The stop waits: {what} is under way.");
+                        messages::comment(tx, &task, "stop-deferred", &why, at)?;
+                    }
+                    Requested::Deferred(what.clone())
+                }
+            },
+            first,
+            key,
+        ))
+    })?;
+    if first && let Requested::Deferred(what) = &requested {
+        ctx.report.did(ActionKind::CancelDeferred, Some(&key), json!({"window": what}));
+    }
+    Ok(requested)
+}
+
+/// Carries a recorded stop to its end. Nothing is done while a critical window is open.
+pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let task = ctx.task(id)?;
+    if task.stop_requested_at.is_none()
+        || task.critical.as_deref().is_some_and(|c| !settled_deploy(ctx, &task, c))
+        || task.stage.is_terminal()
+    {
+        return Ok(());
+    }
+    // From here on no late supervisor can settle, push or claim anything of the task.
+    let at = ctx.now().stamp.wall_ms;
+    let cancelled = ctx.store.write(|tx| tx.cancel_jobs(id, "stopped", at))?;
+    if cancelled > 0 {
+        ctx.report.did(ActionKind::JobCancelled, Some(task.key.as_str()), json!({"jobs": cancelled}));
+    }
+    end_processes(ctx, &task)?;
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        for job in tx.jobs_of(id)? {
+            tx.settle_runs_of_job(job.id, "cancelled: stopped", at)?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    archive(ctx, &task)?;
+    close_pull(ctx, &task)?;
+    delete_branch(ctx, &task)?;
+    remove_worktree(ctx, &task)?;
+    finish(ctx, id)
+}
+
+/// A deploy's window may close by the stop itself once the deploy has settled with a failure.
+fn settled_deploy(ctx: &mut Ctx, task: &Task, _critical: &str) -> bool {
+    super::deploy::newest(ctx, task.id)
+        .ok()
+        .flatten()
+        .is_none_or(|d| d.state == crate::model::task::DeployState::Settled)
+}
+
+/// Ends supervisors and every process of every run of the task, and sees them gone.
+fn end_processes(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
+    let me = ctx.me.clone();
+    let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).filter(|a| *a != me).collect();
+    let marks: Vec<String> = runs.iter().map(|r| r.id.to_string()).collect();
+    let find = || {
+        let mut all: Vec<Actor> = supervisors.iter().filter(|a| process::life(a) == Life::Alive).cloned().collect();
+        all.extend(marks.iter().flat_map(|m| process::marked(MARK, m)));
+        all
+    };
+    // The supervisor first, so that it can't take the end of its agent for the agent's own.
+    let grace = Duration::from_secs(ctx.config.agents.stop_grace_s);
+    process::end_all(&find, grace, GONE)?;
+    Ok(())
+}
+
+/// The artefacts as they stand on the branch, kept beside the state.
+fn archive(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let Some(head) = &task.head_sha else { return Ok(()) };
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    if !mirror.exists(head)? {
+        return Ok(());
+    }
+    let stamp = task.stop_requested_at.unwrap_or(0);
+    let dir = ctx.paths.archive(task).join(stamp.to_string());
+    let folder = artefact::folder(&task.key);
+    for entry in mirror.list_all(head, &folder)? {
+        let path = entry.text();
+        let Some(below) = path.strip_prefix(&format!("{folder}/")) else { continue };
+        if below.split('/').any(|p| p.is_empty() || p == "." || p == "..") {
+            continue;
+        }
+        if let Some(bytes) = mirror.read_file(head, &path).unwrap_or(None) {
+            crate::adapters::sentinel::put(&dir.join(below), &bytes)?;
+        }
+    }
+    let sentinels = ctx.paths.sentinels(task);
+    if sentinels.exists() {
+        crate::adapters::sentinel::archive(&sentinels, &dir.join("sentinels"))?;
+    }
+    // A cancelled branch's head is kept (RULE-11).
+    mirror.keep_ref(&format!("refs/orch/cancelled/{}", task.id), head)?;
+    Ok(())
+}
+
+fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let Some(pr) = task.pr.clone() else { return Ok(()) };
+    let project = ctx.project(&task.project)?.clone();
+    let key = format!("t{}/close-pr/{}", task.id, pr.number);
+    if ctx.store.read(|tx| tx.journal_row(&key))?.is_some_and(|r| r.outcome.is_some()) {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let me = ctx.me.clone();
+    ctx.store
+        .write(|tx| tx.intend(&key, Some(task.id), "pr_closed", &json!({"number": pr.number}), &me, at).map(drop))?;
+    projects::forge(ctx, &project)?.close_pull(pr.number)?;
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| tx.record_outcome(&key, &json!({"closed": true}), at))?;
+    ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": pr.number}));
+    Ok(())
+}
+
+/// Only our own branch, only at a commit we know, never the default or a protected one, no force (RULE-11).
+fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let Some(branch) = task.branch.clone() else { return Ok(()) };
+    if !base::is_ours(ctx, task, &branch)? {
+        return Ok(());
+    }
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let Some(standing) = mirror.remote_head(&branch)? else { return Ok(()) };
+    let expected = known_head(ctx, task, &standing)?;
+    let key = format!("t{}/delete-branch/{branch}", task.id);
+    let at = ctx.now().stamp.wall_ms;
+    let me = ctx.me.clone();
+    ctx.store.write(|tx| {
+        tx.intend(&key, Some(task.id), "branch_deleted", &json!({"branch": branch, "at": expected}), &me, at).map(drop)
+    })?;
+    let outcome = match &expected {
+        Some(sha) => mirror.delete_branch(&branch, sha, &default)?,
+        None => DeleteOutcome::Kept { reason: format!("it stands at {}, which is not orch's", standing.short()) },
+    };
+    let at = ctx.now().stamp.wall_ms;
+    let said = match &outcome {
+        DeleteOutcome::Deleted | DeleteOutcome::Gone => json!({"deleted": true}),
+        DeleteOutcome::Kept { reason } => json!({"deleted": false, "why": reason}),
+    };
+    ctx.store.write(|tx| {
+        tx.record_outcome(&key, &said, at)?;
+        if let DeleteOutcome::Kept { reason } = &outcome {
+            messages::comment(tx, task, "branch-kept", &format!("Branch {branch} is kept: {reason}"), at)?;
+        }
+        tx.audit(at, Some(task.id), "branch_deleted", &said).map(drop)
+    })?;
+    if outcome == DeleteOutcome::Deleted {
+        ctx.report.did(ActionKind::BranchDeleted, Some(task.key.as_str()), json!({"branch": branch}));
+    }
+    Ok(())
+}
+
+/// The commit at which the branch may be deleted: the recorded head, or one that an open push of ours named.
+fn known_head(ctx: &mut Ctx, task: &Task, standing: &crate::model::ids::Sha) -> Result<Option<crate::model::ids::Sha>> {
+    if task.head_sha.as_ref() == Some(standing) {
+        return Ok(Some(standing.clone()));
+    }
+    let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
+    let ours = rows.iter().any(|r| {
+        matches!(r.kind.as_str(), "branch_pushed" | "branch_rebased" | "branch_created")
+            && [&r.intent["to"], &r.intent["new"], &r.intent["base"]]
+                .into_iter()
+                .any(|v| v.as_str() == Some(standing.as_str()))
+    });
+    Ok(ours.then(|| standing.clone()))
+}
+
+fn remove_worktree(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let project = ctx.project(&task.project)?.clone();
+    let path = ctx.paths.worktree(task);
+    if !path.exists() {
+        return Ok(());
+    }
+    Worktree::new(&ctx.git()?, &path, &projects::author(&project))
+        .remove()
+        .with_context(|| format!("removing {}", path.display()))?;
+    ctx.report.did(ActionKind::WorktreeRemoved, Some(task.key.as_str()), json!({}));
+    Ok(())
+}
+
+/// `cancelled` and the tombstone in one transaction (RULE-17).
+fn finish(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        let view = super::view::task(tx, id, &now, None)?;
+        let mut task = view.task.clone();
+        if task.stage.is_terminal() {
+            return Err(StoreError::Lost);
+        }
+        apply::free_lease(tx, &view)?;
+        task.stopped_stage = Some(task.stage);
+        apply::enter(&mut task, Stage::Cancelled);
+        task.finished_at = Some(at);
+        task.in_serial = false;
+        task.critical = None;
+        tx.save_task(&mut task, at)?;
+        tx.tombstone(id)?;
+        tx.item_ended(&task.project, &task.item_id)?;
+        let landed = view.deploy.as_ref().and_then(|d| d.landed_sha.clone());
+        tx.audit(
+            at,
+            Some(id),
+            "task_cancelled",
+            &json!({"stage": task.stopped_stage, "reason": task.stop_reason, "landed": landed}),
+        )?;
+        if let Some(sha) = &landed {
+            // What landed stays: said, and frozen (RULE-28).
+            let why = format!("{} was stopped; its work is in the default branch since {}", task.key, sha.short());
+            apply::freeze_repo(tx, &task.repo, &why, Some(&task), at)?;
+        }
+        messages::show(tx, &task, at)?;
+        let detail = task.stop_reason.clone().unwrap_or_else(|| "stopped".to_owned());
+        messages::alert(tx, &task, AlertKind::Cancelled, 1, &detail, at)?;
+        messages::comment(tx, &task, "cancelled", &format!("Cancelled: {detail}"), at)?;
+        let me = now.me.clone();
+        tx.intend(&format!("t{id}/relook"), Some(id), "relook", &json!({"branch": task.branch}), &me, at)?;
+        Ok(task)
+    });
+    match done {
+        Ok(task) => {
+            lease::mirror_file(ctx, None, &task.repo).ok();
+            let held = ctx.store.read(|tx| tx.lease(&task.repo))?;
+            lease::mirror_file(ctx, held.as_ref(), &task.repo)?;
+            ctx.report.did(ActionKind::TaskCancelled, Some(task.key.as_str()), json!({"stage": task.stopped_stage}));
+            Ok(())
+        }
+        Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A reap at least a minute after a stop looks again for branch and pull request (RULE-17).
+pub fn look_again(ctx: &mut Ctx) -> Result<()> {
+    if ctx.dry {
+        return Ok(());
+    }
+    let now = ctx.now().stamp.wall_ms;
+    for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - LOOK_AGAIN_MS))? {
+        let Some(id) = row.task_id else { continue };
+        let task = ctx.task(id)?;
+        let done = delete_branch(ctx, &task).and_then(|()| remove_worktree(ctx, &task));
+        match done {
+            Ok(()) => ctx.store.write(|tx| tx.record_outcome(&row.key, &json!({"looked": true}), now))?,
+            Err(e) => ctx.fault(Some(&task), "looking again after a stop", &e),
+        }
+    }
+    Ok(())
+}

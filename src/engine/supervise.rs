@@ -1,0 +1,117 @@
+//! The supervisor (`orch run-job`, hidden): one per run, the only one that works it (RULE-19 to RULE-21).
+
+use super::settle::{End, Settled, Settlement};
+use super::{Ctx, advance, agent, outbox, reserved, settle, tick};
+use crate::adapters::locks;
+use crate::adapters::process::{self, Life};
+use crate::adapters::store::StoreError;
+use crate::model::ids::RunId;
+use crate::model::report::ActionKind;
+use crate::model::stage::JobKind;
+use crate::model::task::{Run, RunState};
+use anyhow::{Context, Result};
+use serde_json::json;
+
+/// The variable that every process of a run carries.
+pub const MARK: &str = "ORCH_RUN";
+
+/// Works a claimed run from its first act to its settlement; with `finalize`, only what a dead supervisor left to do.
+pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
+    process::become_subreaper().context("becoming a subreaper")?;
+    let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
+    let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(()) };
+    let done = work(ctx, &run, fence, finalize);
+    let settlement = match done {
+        Ok(Some(s)) => s,
+        // Its fence is gone or its result was settled elsewhere.
+        Ok(None) => return Ok(()),
+        Err(e) => {
+            ctx.report.fault(None, format!("run {id}: {e:#}"), None);
+            trouble(&run, &e)
+        }
+    };
+    match settle::settle(ctx, &run, fence, &settlement)? {
+        Settled::Lost => return Ok(()),
+        Settled::Done => {}
+    }
+    follow_up(ctx, &run);
+    Ok(())
+}
+
+/// The run's lock: held as long as this process lives, whatever kills it (RULE-20).
+fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
+    let path = ctx.paths.run_lock(id);
+    std::fs::create_dir_all(ctx.paths.run(id)).context("making the run's folder")?;
+    match locks::hold(&path) {
+        Ok(held) => Ok(Some(held)),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+/// The first act: `starting → live` under the claim's token. `None`: the claim is not ours any more; start nothing.
+fn adopt(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
+    let me = ctx.me.clone();
+    let taken = ctx.store.write(|tx| {
+        tx.adopt_run(id, &me)?;
+        tx.run(id)
+    });
+    match taken {
+        Ok(run) => {
+            let fence = run.fence;
+            Ok(Some((run, fence)))
+        }
+        Err(StoreError::Lost) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Takes the finalizer over from a dead owner (RULE-21).
+fn take_over(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
+    let run = ctx.store.read(|tx| tx.run(id))?;
+    let owner_dead = run.finalizer.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
+    if run.state != RunState::Exited || !owner_dead {
+        return Ok(None);
+    }
+    let me = ctx.me.clone();
+    match ctx.store.write(|tx| tx.take_finalizer(id, run.finalizer.as_ref(), run.fence, &me)) {
+        Ok(fence) => Ok(Some((run, fence))),
+        Err(StoreError::Lost) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
+    let task = ctx.task(run.task_id)?;
+    if task.epoch != run.epoch && !matches!(run.kind, JobKind::PostDeployMonitor) {
+        return Ok(Some(Settlement::default()));
+    }
+    match run.kind {
+        JobKind::Agent => agent::work(ctx, run, fence, finalize),
+        JobKind::Ci => reserved::ci(ctx, run, fence),
+        JobKind::Scan => reserved::scan(ctx, run),
+        JobKind::Staging => reserved::staging(ctx, run),
+        JobKind::Build => reserved::build(ctx, run, fence),
+        JobKind::Deploy => reserved::deploy(ctx, run, fence),
+        JobKind::DeployFinalizer => reserved::finalizer(ctx, run),
+        JobKind::PostDeployMonitor => super::watch::monitor(ctx, run),
+    }
+}
+
+/// `orch`'s own trouble: an agent's run is tried again as one that failed; a reserved job goes back to the queue.
+fn trouble(run: &Run, e: &anyhow::Error) -> Settlement {
+    let why = format!("{e:#}");
+    let spent = matches!(run.kind, JobKind::Agent | JobKind::Deploy);
+    Settlement { end: End::Failed { why, spent }, ..Settlement::default() }
+}
+
+/// So that nothing waits for a timer: move the task on, deliver, start what may start (RUN-4).
+fn follow_up(ctx: &mut Ctx, run: &Run) {
+    advance::noted(ctx, run.task_id);
+    if let Err(e) = tick::dispatch_jobs(ctx, None, None) {
+        ctx.report.fault(None, format!("starting the next job: {e:#}"), None);
+    }
+    outbox::deliver(ctx);
+    let key = ctx.task(run.task_id).map(|t| t.key.to_string()).unwrap_or_default();
+    ctx.report.did(ActionKind::RunFinished, Some(&key), json!({"run": run.id}));
+}

@@ -1,0 +1,214 @@
+//! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
+
+use super::{Ctx, advance, apply, base, boards, intents, messages, outbox, view};
+use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
+use crate::adapters::{disk, store::StoreError};
+use crate::config::ExecutorKind;
+use crate::decide::dispatch;
+use crate::model::ids::{RunId, TaskId};
+use crate::model::report::ActionKind;
+use crate::model::stage::Stage;
+use crate::model::task::Run;
+use crate::model::view::Claim;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::ffi::OsString;
+
+/// The whole step.
+pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
+    super::reap::give_back_unstarted(ctx)?;
+    boards::take_in_local(ctx, only);
+    intents::apply_all(ctx, only)?;
+    advance::idle_tasks(ctx)?;
+    dispatch_jobs(ctx, only, most)?;
+    outbox::deliver(ctx);
+    Ok(())
+}
+
+/// A claimed job with what starting it needs.
+struct Claimed {
+    run: RunId,
+    token: String,
+    task: TaskId,
+    key: String,
+    starts: bool,
+}
+
+/// Claims what may be claimed, in one transaction, and starts it.
+pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
+    let now = ctx.now();
+    let policy = ctx.policy.clone();
+    let free = if ctx.dry { None } else { disk::free_mb(ctx.paths.root()).ok() };
+    let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
+    // Nothing queued: no write lock is taken.
+    if ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
+        return Ok(());
+    }
+    refresh_blockers(ctx);
+    let (claimed, held) = ctx.store.write(|tx| {
+        let queue = view::queue(tx, &now, &policy, day, free)?;
+        let plan = dispatch::plan(&queue, &policy, only, most.unwrap_or(usize::MAX));
+        let mut claimed = Vec::new();
+        for claim in &plan.claims {
+            if let Some(c) = take(tx, claim, &now)? {
+                claimed.push(c);
+            }
+        }
+        Ok::<_, StoreError>((claimed, plan.held))
+    })?;
+    ctx.report.skipped.extend(held);
+    for c in claimed {
+        if let Err(e) = start(ctx, &c) {
+            let row = ctx.task(c.task).ok();
+            ctx.fault(row.as_ref(), "starting a job", &e);
+        }
+    }
+    Ok(())
+}
+
+/// Plane's relations are read once, right before a first claim (RULE-27); the local board's are read with the item.
+fn refresh_blockers(_ctx: &mut Ctx) {}
+
+fn take(
+    tx: &crate::adapters::store::Tx<'_>,
+    claim: &Claim,
+    now: &super::Moment,
+) -> Result<Option<Claimed>, StoreError> {
+    let at = now.stamp.wall_ms;
+    let token = new_token();
+    if !tx.claim_job(claim.job, &token)? {
+        return Ok(None);
+    }
+    let mut task = tx.task(claim.task)?;
+    if let Some(stage) = claim.starts {
+        apply::enter(&mut task, stage);
+        task.started_at = Some(at);
+        task.in_serial = claim.serial;
+        tx.save_task(&mut task, at)?;
+        tx.retarget_job(claim.job, &task, stage.agent())?;
+        tx.audit(
+            at,
+            Some(task.id),
+            "stage_advanced",
+            &json!({"from": Stage::Created, "to": stage, "why": "its first job is claimed"}),
+        )?;
+        messages::show(tx, &task, at)?;
+    }
+    let job = tx.job(claim.job)?;
+    let run = tx.insert_run(&job, &token, claim.credential.as_deref(), claim.reserved_micros, &now.stamp)?;
+    if let (true, Some(credential)) = (claim.canary, &claim.credential) {
+        tx.set_canary(credential, run)?;
+    }
+    tx.audit(at, Some(task.id), "job_started", &json!({"job": job.id, "run": run, "kind": job.kind, "agent": job.agent, "stage": job.stage, "attempt": job.attempt}))?;
+    Ok(Some(Claimed { run, token, task: task.id, key: task.key.to_string(), starts: claim.starts.is_some() }))
+}
+
+fn new_token() -> String {
+    let mut bytes = [0_u8; 16];
+    if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
+        // A token only has to differ from all others; time and process do that where randomness fails.
+        let mixed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        bytes = (mixed ^ (u128::from(std::process::id()) << 96)).to_le_bytes();
+    }
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
+    let run = ctx.store.read(|tx| tx.run(c.run))?;
+    let what =
+        json!({"job_kind": run.kind, "agent": run.agent, "stage": run.stage, "run": run.id, "attempt": run.attempt});
+    if c.starts {
+        ctx.report.did(ActionKind::StageAdvanced, Some(&c.key), json!({"from": Stage::Created, "to": run.stage}));
+    }
+    ctx.report.did(ActionKind::JobStarted, Some(&c.key), what);
+    if ctx.dry {
+        return Ok(());
+    }
+    if c.starts
+        && let Err(e) = base::ensure(ctx, c.task)
+    {
+        give_back_start(ctx, &run, c)?;
+        return Err(e.context("the claim is given back, nothing is spent"));
+    }
+    match spawn(ctx, &run) {
+        Ok(()) => Ok(()),
+        Err(e) => {
+            let at = ctx.now().stamp.wall_ms;
+            ctx.store.write(|tx| {
+                tx.requeue_job(run.job_id, &c.token, at + 5000, Some("its supervisor could not be started"))?;
+                tx.settle_run(run.id, "not started", at)
+            })?;
+            Err(e)
+        }
+    }
+}
+
+/// A start that could not fetch its base: as if the claim had never been (RUN-3).
+fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.requeue_job(run.job_id, &c.token, at + 5000, Some("the repository could not be fetched"))?;
+        tx.settle_run(run.id, "given back", at)?;
+        let mut task = tx.task(c.task)?;
+        apply::enter(&mut task, Stage::Created);
+        task.started_at = None;
+        task.in_serial = false;
+        tx.save_task(&mut task, at)?;
+        tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
+    })?;
+    Ok(())
+}
+
+/// Starts a supervisor that outlives this process.
+pub fn spawn(ctx: &Ctx, run: &Run) -> Result<()> {
+    let dir = ctx.paths.run(run.id);
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    launch(ctx, run, &[])
+}
+
+/// Starts a supervisor with further words on its command line.
+pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
+    let kind = match ctx.config.executor {
+        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Systemd => Kind::Systemd,
+        ExecutorKind::Detach => Kind::Detach,
+    };
+    let executor = Executor::resolve(kind)?;
+    let mut argv: Vec<OsString> = vec![own_program()?.into(), "run-job".into(), run.id.to_string().into()];
+    argv.extend(further.iter().map(OsString::from));
+    argv.extend(ctx.global_args.iter().cloned());
+    let limits = &ctx.config.executor_limits;
+    let start = Start {
+        unit: format!("orch-{}-run-{}{}", installation(ctx), run.id, if further.is_empty() { "" } else { "-finalize" }),
+        argv,
+        env: std::env::vars_os().collect(),
+        cwd: ctx.paths.root().to_owned(),
+        log: ctx.paths.run(run.id).join("supervisor.log"),
+        limits: Limits {
+            memory_max: Some(limits.memory_max.0.clone()).filter(|t| !t.is_empty()),
+            cpu_quota: Some(limits.cpu_quota.0.clone()).filter(|t| !t.is_empty()),
+            tasks_max: Some(limits.tasks_max).filter(|n| *n > 0).map(u64::from),
+            runtime_max_s: None,
+            stop_timeout_s: None,
+            properties: Vec::new(),
+        },
+    };
+    match executor.start(&start) {
+        Ok(()) | Err(ExecutorError::AlreadyRunning { .. }) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// This program's file; a binary that was replaced meanwhile is started in its new form.
+fn own_program() -> Result<std::path::PathBuf> {
+    let path = std::env::current_exe().context("finding this program's own file")?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), std::path::PathBuf::from))
+}
+
+/// What tells this installation's units from another's (RULE-10): eight digits of the state directory's path.
+fn installation(ctx: &Ctx) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(ctx.paths.root().as_os_str().as_encoded_bytes());
+    digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,142 @@
+//! Reads what decisions rest on, each view from one transaction.
+
+use super::Moment;
+use crate::adapters::process::{self, Life};
+use crate::adapters::store::{Result, Tx};
+use crate::model::ids::{Key, TaskId};
+use crate::model::policy::Policy;
+use crate::model::stage::{Agent, Stage};
+use crate::model::task::{DeployState, Freeze, Task, Waiting};
+use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
+use std::collections::BTreeMap;
+
+/// One task's view.
+pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Result<TaskView> {
+    let task = tx.task(id)?;
+    let deploy = tx.deploys_of(id)?.into_iter().rev().find(|d| d.state != DeployState::Withdrawn);
+    let deploy_held = deploy.as_ref().is_some_and(|d| {
+        d.state == DeployState::Initiated && d.actor != now.me && process::life(&d.actor) != Life::Dead
+    });
+    Ok(TaskView {
+        live_job: tx.live_job(id)?,
+        ended: tx.ended_jobs(id, task.epoch)?,
+        evidence: tx.evidence_of(id)?,
+        lease: tx.lease(&task.repo)?,
+        freeze: freeze(tx, &task.repo),
+        undeployed: tx.undeployed(&task.repo, id)?,
+        halted: now.halted.clone(),
+        deploy,
+        deploy_held,
+        auto,
+        now: now.stamp.clone(),
+        task,
+    })
+}
+
+/// A freeze that can't be read counts as one (SHIP-7).
+fn freeze(tx: &Tx<'_>, repo: &str) -> Option<Freeze> {
+    tx.freeze(repo).unwrap_or_else(|e| {
+        Some(Freeze {
+            repo: repo.to_owned(),
+            reason: format!("the freeze can't be read: {e}"),
+            task_id: None,
+            since: 0,
+        })
+    })
+}
+
+/// The queue's view: only rows that are not final.
+pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb: Option<u64>) -> Result<QueueView> {
+    let queued = tx.queued_jobs()?;
+    let running = tx.running_jobs()?;
+    let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, place(t))).collect();
+    for job in queued.iter().chain(&running) {
+        if let std::collections::btree_map::Entry::Vacant(free) = places.entry(job.task_id) {
+            free.insert(place(&tx.task(job.task_id)?));
+        }
+    }
+    let mut blockers = BTreeMap::new();
+    for key in places.values().flat_map(|p| &p.blocked_by) {
+        if !blockers.contains_key(key) {
+            blockers.insert(key.clone(), blocker(tx, key)?);
+        }
+    }
+    let (freezes, freezes_unreadable) = match tx.freezes() {
+        Ok(f) => (f, false),
+        Err(_) => (Vec::new(), true),
+    };
+    let busy = |j: &crate::model::task::Job| Busy {
+        kind: j.kind,
+        agent: j.agent,
+        project: places.get(&j.task_id).map(|p| p.project.clone()).unwrap_or_default(),
+    };
+    let limited = policy.max_task_micros > 0 || policy.max_day_micros > 0;
+    let mut task_micros = BTreeMap::new();
+    let mut dearest = BTreeMap::new();
+    let mut day_micros = 0;
+    if limited && !queued.is_empty() {
+        day_micros = tx.cost_since(None, day_start)?.booked_micros;
+        for job in &queued {
+            task_micros.insert(job.task_id, tx.cost_since(Some(job.task_id), 0)?.booked_micros);
+        }
+        for agent in Agent::ALL {
+            dearest.insert(*agent, tx.dearest_run(*agent)?);
+        }
+    }
+    Ok(QueueView {
+        running: running.iter().map(busy).collect(),
+        queued,
+        places,
+        blockers,
+        freezes,
+        freezes_unreadable,
+        halted: now.halted.clone(),
+        cooldowns: tx.cooldowns()?,
+        day_micros,
+        task_micros,
+        dearest,
+        free_mb,
+        now: now.stamp.clone(),
+    })
+}
+
+fn place(t: &Task) -> Place {
+    Place {
+        id: t.id,
+        key: t.key.clone(),
+        project: t.project.clone(),
+        repo: t.repo.clone(),
+        stage: t.stage,
+        started: t.stage != Stage::Created && !t.stage.is_terminal(),
+        blocked_by: t.blocked_by.clone(),
+        withdrawn: t.withdrawn.is_some(),
+        stop_requested: t.stop_requested_at.is_some(),
+        blocked: t.blocked_reason.is_some(),
+    }
+}
+
+/// The newest task of the key decides, tombstoned ones included; without one, the group of the item on the board.
+fn blocker(tx: &Tx<'_>, key: &Key) -> Result<Blocker> {
+    if let Some(t) = tx.task_by_key(key)? {
+        return Ok(match t.stage {
+            Stage::Done => Blocker::Met,
+            Stage::Cancelled => Blocker::Cancelled,
+            Stage::Created
+            | Stage::Analysis
+            | Stage::Architecture
+            | Stage::Development
+            | Stage::Review
+            | Stage::Testing
+            | Stage::DeployStaging
+            | Stage::Deploy => Blocker::Open,
+        });
+    }
+    Ok(match tx.item_by_key(key.as_str())? {
+        None => Blocker::Unknown,
+        Some(item) => match item.group.as_deref() {
+            Some("completed") => Blocker::Met,
+            Some("cancelled") => Blocker::Cancelled,
+            Some(_) | None => Blocker::Open,
+        },
+    })
+}

@@ -1,0 +1,300 @@
+//! The watch over production (SHIP-6): one probe per interval by a job that puts itself back, from a record that any
+//! later step continues.
+
+use super::agent::{fresh_home, tail};
+use super::settle::{End, Settlement};
+use super::supervise::MARK;
+use super::{Ctx, apply, messages, projects};
+use crate::adapters::child::{self, Control, Spec};
+use crate::adapters::git::worktree::checkout_clean;
+use crate::adapters::probe::{ProbeCtx, watch as look};
+use crate::adapters::{sentinel, store::StoreError};
+use crate::config::{DegradedAction, Project};
+use crate::decide::watch::{NextStep, append, next};
+use crate::model::artefact::Artefact;
+use crate::model::card::AlertKind;
+use crate::model::ids::Sha;
+use crate::model::probe::WatchTarget;
+use crate::model::report::ActionKind;
+use crate::model::task::{DeployState, Run, Task};
+use crate::model::watch::{Classification, Probe, RollbackRun, WatchRecord, WatchStatus};
+use crate::render::evidence::ArtefactHead;
+use crate::render::watch as show;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+const BASELINE_PROBES: usize = 3;
+
+/// The watch's record has its own schema number, task and attempt.
+fn put(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    Ok(sentinel::put(path, &serde_json::to_vec(value)?)?)
+}
+
+/// What one observation asks.
+pub fn target(project: &Project) -> Result<WatchTarget> {
+    let p = &project.post_deploy;
+    Ok(WatchTarget {
+        health: p.health.iter().map(crate::config::Health::spec).collect(),
+        revision: p.revision.as_ref().map(crate::config::Revision::spec).transpose()?,
+        control: p.control.clone(),
+        errors: p.errors.spec()?,
+    })
+}
+
+/// Where probes' commands run: a checkout of what is deployed, if any of them needs one.
+fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir: &Path) -> Result<ProbeCtx> {
+    let needs = matches!(project.post_deploy.revision, Some(crate::config::Revision::Command(_)))
+        || matches!(project.post_deploy.errors, crate::config::Errors::Command(_));
+    let checkout = dir.join("checkout");
+    match sha.filter(|_| needs) {
+        Some(sha) => {
+            let mirror = projects::mirror(ctx, project)?;
+            checkout_clean(&mirror, sha, &checkout, None)?;
+        }
+        None => std::fs::create_dir_all(&checkout).with_context(|| format!("making {}", checkout.display()))?,
+    }
+    let env = vec![
+        ("ORCH_TASK".to_owned(), task.key.to_string()),
+        ("ORCH_REPO".to_owned(), task.repo.clone()),
+        ("ORCH_REVISION".to_owned(), sha.map(ToString::to_string).unwrap_or_default()),
+    ];
+    Ok(ProbeCtx { checkout, home: fresh_home(dir)?, env })
+}
+
+/// A few probes before the deploy, kept beside the sentinels until the watch is armed.
+pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let path = ctx.paths.sentinels(task).join(format!("baseline-{}.json", task.attempt));
+    if path.exists() {
+        return Ok(());
+    }
+    let project = ctx.project(&task.project)?.clone();
+    let target = target(&project)?;
+    let dir = tempfile::tempdir().context("making a folder for the baseline probes")?;
+    let probe_ctx = ground(ctx, &project, task, task.base_sha.as_ref(), dir.path())?;
+    let probes: Vec<Probe> = (0..BASELINE_PROBES).map(|_| look::observe(&target, &probe_ctx, (ctx.clock)())).collect();
+    put(&path, &json!({"schema": 1, "task": task.id, "attempt": task.attempt, "probes": probes}))?;
+    Ok(())
+}
+
+fn baseline(ctx: &Ctx, task: &Task) -> Vec<Probe> {
+    let path = ctx.paths.sentinels(task).join(format!("baseline-{}.json", task.attempt));
+    std::fs::read_to_string(path)
+        .ok()
+        .and_then(|t| serde_json::from_str::<serde_json::Value>(&t).ok())
+        .and_then(|v| serde_json::from_value(v["probes"].clone()).ok())
+        .unwrap_or_default()
+}
+
+/// The record, armed if there is none yet. Broken: an error; the step that needs it stops for this task.
+pub fn record(ctx: &mut Ctx, task: &Task) -> Result<WatchRecord> {
+    let path = ctx.paths.watch(task);
+    let attempt = u32::try_from(task.attempt).unwrap_or(0);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(WatchRecord::parse(&text, task.id.0, attempt)?),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let deploy = super::deploy::newest(ctx, task.id)?.map(|d| d.id).unwrap_or_default();
+            let revision = task.landed_sha.as_ref().map(Sha::as_str);
+            let r = WatchRecord::armed(task.id.0, attempt, &deploy, revision, (ctx.clock)(), baseline(ctx, task));
+            put(&path, &r)?;
+            Ok(r)
+        }
+        Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// One step of a watch: a probe if one is due, its end if it is over. Gives the record and what it came to.
+pub fn step(
+    ctx: &mut Ctx,
+    task: &Task,
+    dir: &Path,
+    now_at_all: bool,
+) -> Result<(WatchRecord, Option<Classification>, Option<i64>)> {
+    let project = ctx.project(&task.project)?.clone();
+    let policy = project.watch_policy();
+    let mut record = record(ctx, task)?;
+    if record.superseded_by.is_none() {
+        record.superseded_by = newer_deploy(ctx, task)?;
+    }
+    let now = (ctx.clock)();
+    let due = match next(&record, &policy, &now) {
+        NextStep::WaitUntil { wall_ms, .. } if !now_at_all => return Ok((record, None, Some(wall_ms))),
+        NextStep::Close(c) => return Ok((record, Some(c), None)),
+        NextStep::ProbeNow | NextStep::WaitUntil { .. } => now,
+    };
+    let probe_ctx = ground(ctx, &project, task, task.landed_sha.as_ref(), dir)?;
+    let probe = look::observe(&target(&project)?, &probe_ctx, due);
+    let _ = std::fs::remove_dir_all(&probe_ctx.checkout);
+    record = append(record, probe, &policy);
+    put(&ctx.paths.watch(task), &record)?;
+    ctx.report.did(ActionKind::ProbeRecorded, Some(task.key.as_str()), json!({"probes": record.probes.len()}));
+    match next(&record, &policy, &(ctx.clock)()) {
+        NextStep::Close(c) => Ok((record, Some(c), None)),
+        NextStep::WaitUntil { wall_ms, .. } => Ok((record, None, Some(wall_ms))),
+        NextStep::ProbeNow => Ok((record, None, Some((ctx.clock)().wall_ms))),
+    }
+}
+
+/// A newer deploy of the same repository ends an older watch as CANCELLED.
+fn newer_deploy(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
+    let latest = ctx.store.read(|tx| tx.last_deploy(&task.repo))?;
+    Ok(latest
+        .filter(|d| d.task_id != task.id && d.state != DeployState::Withdrawn && d.landed_sha.is_some())
+        .filter(|d| d.fence > own_fence(ctx, task))
+        .map(|d| d.id))
+}
+
+fn own_fence(ctx: &mut Ctx, task: &Task) -> i64 {
+    super::deploy::newest(ctx, task.id).ok().flatten().map_or(i64::MAX, |d| d.fence)
+}
+
+/// The reserved job `post-deploy-monitor`.
+pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
+    let task = ctx.task(run.task_id)?;
+    if task.watch.as_deref() != Some("armed") {
+        return Ok(Some(Settlement::default()));
+    }
+    let dir = ctx.paths.run(run.id);
+    let (record, ended, due) = step(ctx, &task, &dir, false)?;
+    match ended {
+        Some(c) => {
+            close(ctx, &task, record, &c, &dir, &run.id.to_string())?;
+            Ok(Some(Settlement::default()))
+        }
+        None => {
+            let at = due.unwrap_or_else(|| (ctx.clock)().wall_ms);
+            Ok(Some(Settlement {
+                end: End::Again { at, why: "the watch goes on".to_owned() },
+                ..Settlement::default()
+            }))
+        }
+    }
+}
+
+/// Writes 16, acts once, and shows the end of a watch.
+pub fn close(
+    ctx: &mut Ctx,
+    task: &Task,
+    mut record: WatchRecord,
+    c: &Classification,
+    dir: &Path,
+    mark: &str,
+) -> Result<()> {
+    let Some(status) = c.status() else { return Ok(()) };
+    let project = ctx.project(&task.project)?.clone();
+    if status == WatchStatus::Degraded
+        && record.rollback.is_none()
+        && !project.self_hosting
+        && project.post_deploy.action == DegradedAction::Rollback
+    {
+        roll_back(ctx, task, &project, &mut record, dir, mark)?;
+    }
+    let head = ArtefactHead {
+        work_item: task.key.to_string(),
+        stage: task.stage.to_string(),
+        agent: "post-deploy-monitor".to_owned(),
+        created: (ctx.clock)().rfc3339(),
+        head: task.head_sha.as_ref().map(ToString::to_string),
+        base: task.base_sha.as_ref().map(ToString::to_string),
+        tree: task.head_tree.clone(),
+    };
+    if let (Some(text), Some(sha)) = (show::log(&head, &record, &project.watch_policy(), c), task.head_sha.as_ref()) {
+        let path = ctx.paths.evidence(task.id, sha).join(Artefact::PostDeployLog.as_str());
+        sentinel::put(&path, text.as_bytes())?;
+    }
+    let word = match status {
+        WatchStatus::Healthy => "healthy",
+        WatchStatus::Degraded => "degraded",
+        WatchStatus::Inconclusive => "inconclusive",
+        WatchStatus::Cancelled => "cancelled",
+    };
+    let at = (ctx.clock)().wall_ms;
+    let freeze =
+        status == WatchStatus::Degraded && ctx.policy.project(&task.project).is_some_and(|p| p.freeze_on_degraded);
+    let why = c.why().to_owned();
+    let done = ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        if t.watch.as_deref() != Some("armed") {
+            return Err(StoreError::Lost);
+        }
+        t.watch = Some(word.to_owned());
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
+        messages::show(tx, &t, at)?;
+        messages::comment(tx, &t, &format!("watch-{}", t.attempt), &format!("Watch: {status}: {why}"), at)?;
+        match status {
+            WatchStatus::Degraded | WatchStatus::Inconclusive => {
+                messages::alert(tx, &t, AlertKind::Degraded, t.attempt, &format!("{status}: {why}"), at)?
+            }
+            WatchStatus::Healthy | WatchStatus::Cancelled => {}
+        }
+        if freeze {
+            apply::freeze_repo(tx, &t.repo, &format!("{} is DEGRADED after its deploy: {why}", t.key), Some(&t), at)?;
+        }
+        Ok(())
+    });
+    match done {
+        Ok(()) => {
+            if freeze {
+                ctx.report.did(ActionKind::RepoFrozen, Some(task.key.as_str()), json!({"repo": task.repo}));
+            }
+            Ok(())
+        }
+        Err(StoreError::Lost) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The project's rollback command, started at most once: recorded before it starts.
+fn roll_back(
+    ctx: &mut Ctx,
+    task: &Task,
+    project: &Project,
+    record: &mut WatchRecord,
+    dir: &Path,
+    mark: &str,
+) -> Result<()> {
+    let Some(command) = project.post_deploy.rollback.clone() else { return Ok(()) };
+    record.rollback = Some(RollbackRun { started_at: (ctx.clock)(), exit: None });
+    put(&ctx.paths.watch(task), record)?;
+    let at = (ctx.clock)().wall_ms;
+    let me = ctx.me.clone();
+    let key = format!("t{}/a{}/rollback", task.id, task.attempt);
+    ctx.store.write(|tx| {
+        tx.intend(&key, Some(task.id), "rollback", &json!({"command": command.command}), &me, at).map(drop)
+    })?;
+    let checkout = dir.join("rollback");
+    let sha = task.landed_sha.clone().context("nothing landed")?;
+    checkout_clean(&projects::mirror(ctx, project)?, &sha, &checkout, None)?;
+    let mut env = super::agent::child_env(ctx, task, task.stage.as_str(), sha.as_str(), &fresh_home(dir)?);
+    env.extend(command.spec()?.env.into_iter().map(|(n, v)| (n.into(), v.into())));
+    let log = dir.join("rollback.log");
+    let spec = Spec {
+        argv: command.command.iter().map(OsString::from).collect(),
+        cwd: checkout,
+        env,
+        stdin: None,
+        stdout: log.clone(),
+        stderr: log.clone(),
+        wall: Duration::from_millis(command.timeout_ms()),
+        stall: None,
+        grace: Duration::from_secs(10),
+        mark: (MARK.to_owned(), mark.to_owned()),
+        cap_bytes: 16 << 20,
+    };
+    let exit = child::run(&spec, &mut |_| Control::Go).ok().and_then(|e| e.code);
+    record.rollback = Some(RollbackRun {
+        exit,
+        ..record.rollback.clone().unwrap_or(RollbackRun { started_at: (ctx.clock)(), exit: None })
+    });
+    put(&ctx.paths.watch(task), record)?;
+    let at = (ctx.clock)().wall_ms;
+    let said = tail(&log, 2000);
+    ctx.store.write(|tx| {
+        tx.record_outcome(&key, &json!({"exit": exit}), at)?;
+        tx.audit(at, Some(task.id), "rolled_back_production", &json!({"exit": exit, "log": said})).map(drop)
+    })?;
+    Ok(())
+}
