@@ -130,6 +130,24 @@ pub enum ChildError {
 /// # Errors
 /// [`ChildError`]; but for `Left`, nothing of it runs any more.
 pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    supervise(spec, tell, After::EndAll)
+}
+
+/// As [`run`], for a command that changes production: what it started and left running stays when it ended by itself,
+/// and both streams go straight to their files, so that neither it nor that depends on this process's life. A limit
+/// still ends the whole tree. No stall limit, no [`Event::Stdout`], no cap.
+pub fn run_outliving(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    supervise(spec, tell, After::LeaveAlone)
+}
+
+/// What becomes of what a child left when it ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    EndAll,
+    LeaveAlone,
+}
+
+fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: After) -> Result<Exit, ChildError> {
     let program = spec.argv.first().ok_or(ChildError::Empty)?.to_string_lossy().into_owned();
     let path = find(spec, &program)?;
     let stdin = match &spec.stdin {
@@ -144,7 +162,11 @@ pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Ex
     let mut command = Command::new(path);
     command.args(spec.argv.iter().skip(1)).current_dir(&spec.cwd).env_clear().process_group(0);
     command.envs(spec.env.iter().map(|(name, value)| (name, value))).env(&spec.mark.0, &spec.mark.1);
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(stdin);
+    match after {
+        After::EndAll => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+        After::LeaveAlone => command.stdout(out.own(&spec.stdout)?).stderr(err.own(&spec.stderr)?),
+    };
     let begun = Instant::now();
     let mut child = command.spawn().map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
     let tree = Tree { pid: Pid::from_child(&child).as_raw_nonzero().get(), own, before, spec };
@@ -168,6 +190,7 @@ pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Ex
             watched.drain(LAST_WORDS, tell);
             Ok(())
         }
+        (None, None) if after == After::LeaveAlone => Ok(()),
         (None, None) => watched.end_reading(&tree, tell),
     };
     // Had it outlived KILL, waiting for it would not end.
@@ -465,6 +488,11 @@ impl Sink {
         let there = file.metadata().map_err(|source| opening(path, source))?.len();
         let cap = spec.cap_bytes;
         Ok(Self { name, file, room: cap.saturating_sub(there), cap, seen: 0, dropped: 0, error: None })
+    }
+
+    /// The file itself, for a child that writes to it without us.
+    fn own(&self, path: &Path) -> Result<Stdio, ChildError> {
+        Ok(Stdio::from(self.file.try_clone().map_err(|source| opening(path, source))?))
     }
 
     fn take(&mut self, bytes: &[u8]) {

@@ -84,7 +84,7 @@ fn agent_prompt(ctx: &Ctx, agent: Agent) -> Result<AgentPrompt> {
 
 fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let task = &site.ground.task;
-    let mark = run.id.to_string();
+    let mark = ctx.paths.mark(run.id);
     // Nothing of an earlier run may share the worktree with this one (RULE-19).
     end_earlier(ctx, task, site)?;
     let start = task.head_sha.clone().context("the task has no pushed head")?;
@@ -156,7 +156,7 @@ fn ctx_at(clock: fn() -> crate::model::time::Stamp) -> i64 {
 /// Ends whatever earlier runs of the task left running.
 fn end_earlier(ctx: &mut Ctx, task: &Task, site: &Site) -> Result<()> {
     let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
-    let ids: Vec<String> = runs.iter().filter(|r| r.agent.is_some()).map(|r| r.id.to_string()).collect();
+    let ids: Vec<String> = runs.iter().filter(|r| r.agent.is_some()).map(|r| ctx.paths.mark(r.id)).collect();
     let find = || ids.iter().flat_map(|id| process::marked(MARK, id)).collect::<Vec<_>>();
     if find().is_empty() {
         return Ok(());

@@ -61,7 +61,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         }
         let lease = view.lease.as_ref().ok_or(StoreError::Lost)?;
         let deploy = Deploy {
-            id: format!("{}-{}-{}", t.id, t.attempt, lease.fence),
+            id: next_id(&t, lease.fence, tx.deploys_of(id)?.len()),
             task_id: t.id,
             repo: t.repo.clone(),
             attempt: t.attempt,
@@ -94,6 +94,13 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     };
     ctx.report.did(ActionKind::DeployInitiated, Some(task.key.as_str()), json!({"deploy": deploy.id, "head": head}));
     write_initiated(ctx, &task, &deploy)
+}
+
+/// A deploy's id: task, attempt and fence (RULE-35), and its number where one before it under the same fence was
+/// withdrawn: no id is used twice.
+fn next_id(task: &Task, fence: i64, before: usize) -> String {
+    let id = format!("{}-{}-{fence}", task.id, task.attempt);
+    if before == 0 { id } else { format!("{id}-{}", before + 1) }
 }
 
 fn write_initiated(ctx: &Ctx, task: &Task, d: &Deploy) -> Result<()> {

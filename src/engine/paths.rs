@@ -49,6 +49,18 @@ impl Paths {
     pub fn run_lock(&self, run: RunId) -> PathBuf {
         self.run(run).join("lock")
     }
+    /// What tells this installation's units and processes from another's on the same host (RULE-10): eight digits of the
+    /// state directory's path.
+    pub fn installation(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
+        digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
+    }
+    /// The value of the mark that every process of a run carries (RULE-19): run numbers alone are the same in every
+    /// installation, and a process of another one must never be taken for ours.
+    pub fn mark(&self, run: RunId) -> String {
+        format!("{}-{run}", self.installation())
+    }
     pub fn cards(&self) -> PathBuf {
         self.root.join("cards")
     }

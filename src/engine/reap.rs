@@ -146,10 +146,12 @@ fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Resu
         Err(e) => return Err(e.into()),
     };
     if run.kind != JobKind::Deploy {
-        let mark = run.id.to_string();
+        let mark = ctx.paths.mark(run.id);
         let supervisor = run.supervisor.clone().filter(|_| timed_out);
         let find = || {
-            let mut all = process::marked(MARK, &mark);
+            // What a monitor's rollback command started is production.
+            let tree = run.kind != JobKind::PostDeployMonitor;
+            let mut all = if tree { process::marked(MARK, &mark) } else { Vec::new() };
             all.extend(supervisor.iter().filter(|s| process::life(s) == Life::Alive).cloned());
             all
         };

@@ -9,7 +9,7 @@ use crate::model::artefact;
 use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
-use crate::model::stage::Stage;
+use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{Actor, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -111,7 +111,12 @@ fn end_processes(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
     let me = ctx.me.clone();
     let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).filter(|a| *a != me).collect();
-    let marks: Vec<String> = runs.iter().map(|r| r.id.to_string()).collect();
+    let marks: Vec<String> = runs
+        .iter()
+        // What a deploy or a rollback started is production: no stop of ours ends it.
+        .filter(|r| !matches!(r.kind, JobKind::Deploy | JobKind::PostDeployMonitor))
+        .map(|r| ctx.paths.mark(r.id))
+        .collect();
     let find = || {
         let mut all: Vec<Actor> = supervisors.iter().filter(|a| process::life(a) == Life::Alive).cloned().collect();
         all.extend(marks.iter().flat_map(|m| process::marked(MARK, m)));

@@ -2,6 +2,8 @@
 
 use super::settle::{End, Settled, Settlement};
 use super::{Ctx, advance, agent, outbox, reserved, settle, tick};
+use crate::adapters::forge::ForgeError;
+use crate::adapters::git::GitError;
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
@@ -27,7 +29,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Ok(None) => return Ok(()),
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
-            trouble(&run, &e)
+            trouble(&run, &e, ctx.now().stamp.wall_ms)
         }
     };
     match settle::settle(ctx, &run, fence, &settlement)? {
@@ -98,11 +100,27 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
     }
 }
 
-/// `orch`'s own trouble: an agent's run is tried again as one that failed; a reserved job goes back to the queue.
-fn trouble(run: &Run, e: &anyhow::Error) -> Settlement {
+/// `orch`'s own trouble. A remote, a forge or a database that does not answer says nothing about the work: the job goes
+/// back, nothing is spent (RULE-8). Else an agent's run is tried again as one that failed, a reserved job as one lost.
+fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     let why = format!("{e:#}");
+    if is_outage(e) && run.kind != JobKind::Deploy {
+        return Settlement { end: End::Again { at: now + OUTAGE_MS, why }, ..Settlement::default() };
+    }
     let spent = matches!(run.kind, JobKind::Agent | JobKind::Deploy);
     Settlement { end: End::Failed { why, spent }, ..Settlement::default() }
+}
+
+/// Between two looks at what did not answer.
+const OUTAGE_MS: i64 = 15_000;
+
+fn is_outage(e: &anyhow::Error) -> bool {
+    e.downcast_ref::<GitError>().is_some_and(GitError::is_transient)
+        || matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked(_)))
+        || matches!(
+            e.downcast_ref::<ForgeError>(),
+            Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })
+        )
 }
 
 /// So that nothing waits for a timer: move the task on, deliver, start what may start (RUN-4).

@@ -7,7 +7,7 @@ use crate::config::ExecutorKind;
 use crate::decide::dispatch;
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::ActionKind;
-use crate::model::stage::Stage;
+use crate::model::stage::{JobKind, Stage};
 use crate::model::task::Run;
 use crate::model::view::Claim;
 use anyhow::{Context, Result};
@@ -179,7 +179,7 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
     argv.extend(ctx.global_args.iter().cloned());
     let limits = &ctx.config.executor_limits;
     let start = Start {
-        unit: format!("orch-{}-run-{}{}", installation(ctx), run.id, if further.is_empty() { "" } else { "-finalize" }),
+        unit: format!("orch-{}-run-{}{}", ctx.paths.installation(), run.id, if further.is_empty() { "" } else { "-finalize" }),
         argv,
         env: std::env::vars_os().collect(),
         cwd: ctx.paths.root().to_owned(),
@@ -190,7 +190,11 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
             tasks_max: Some(limits.tasks_max).filter(|n| *n > 0).map(u64::from),
             runtime_max_s: None,
             stop_timeout_s: None,
-            properties: Vec::new(),
+            // What a deploy, a build of staging or a rollback leaves running outlives its wrapper's unit.
+            properties: match run.kind {
+                JobKind::Deploy | JobKind::PostDeployMonitor | JobKind::Build => vec!["KillMode=process".to_owned()],
+                JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::DeployFinalizer => Vec::new(),
+            },
         },
     };
     match executor.start(&start) {
@@ -204,11 +208,4 @@ fn own_program() -> Result<std::path::PathBuf> {
     let path = std::env::current_exe().context("finding this program's own file")?;
     let text = path.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), std::path::PathBuf::from))
-}
-
-/// What tells this installation's units from another's (RULE-10): eight digits of the state directory's path.
-fn installation(ctx: &Ctx) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(ctx.paths.root().as_os_str().as_encoded_bytes());
-    digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
 }

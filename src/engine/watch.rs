@@ -160,7 +160,7 @@ pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let (record, ended, due) = step(ctx, &task, &dir, false)?;
     match ended {
         Some(c) => {
-            close(ctx, &task, record, &c, &dir, &run.id.to_string())?;
+            close(ctx, &task, record, &c, &dir, &ctx.paths.mark(run.id))?;
             Ok(Some(Settlement::default()))
         }
         None => {
@@ -284,7 +284,7 @@ fn roll_back(
         mark: (MARK.to_owned(), mark.to_owned()),
         cap_bytes: 16 << 20,
     };
-    let exit = child::run(&spec, &mut |_| Control::Go).ok().and_then(|e| e.code);
+    let exit = child::run_outliving(&spec, &mut |_| Control::Go).ok().filter(|e| e.ended_by.is_none()).and_then(|e| e.code);
     record.rollback = Some(RollbackRun {
         exit,
         ..record.rollback.clone().unwrap_or(RollbackRun { started_at: (ctx.clock)(), exit: None })

@@ -51,6 +51,8 @@ pub fn build(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>>
                 env: &build.env,
                 limit: Duration::from_millis(build.timeout_ms()),
                 further: &[],
+                // What serves staging stays.
+                outliving: true,
             },
         )?;
         failed = match ran {

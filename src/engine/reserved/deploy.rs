@@ -62,7 +62,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             match bench.command(
                 ctx,
                 run,
-                &Order { name: "deploy", argv, env: &bench.project.deploy.env, limit, further: &further },
+                &Order { name: "deploy", argv, env: &bench.project.deploy.env, limit, further: &further, outliving: true },
             )? {
                 Ok(exit) if exit.ended_by.is_none() => exit.code,
                 Ok(exit) => {
@@ -130,7 +130,7 @@ fn nobody_alive(ctx: &mut Ctx, task: &Task, d: &Deploy) -> Result<bool> {
     let mut alive = false;
     for r in of_deploy {
         alive |= r.supervisor.as_ref().is_some_and(|s| process::life(s) != Life::Dead);
-        alive |= !process::marked(MARK, &r.id.to_string()).is_empty();
+        alive |= !process::marked(MARK, &ctx.paths.mark(r.id)).is_empty();
     }
     if alive {
         return Ok(false);

@@ -65,6 +65,8 @@ struct Order<'a> {
     limit: Duration,
     /// Variables on top.
     further: &'a [(&'a str, OsString)],
+    /// It changes production: what it leaves running stays.
+    outliving: bool,
 }
 
 impl Bench {
@@ -78,7 +80,7 @@ impl Bench {
 
     /// Runs a configured command in a checkout, its output in `<name>.log`.
     fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
-        let Order { name, argv, env, limit, further } = *order;
+        let Order { name, argv, env, limit, further, outliving } = *order;
         let cwd = self.checkout()?;
         let mut all = child_env(ctx, &self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
         for (key, value) in resolve_env(env)? {
@@ -96,10 +98,11 @@ impl Bench {
             wall: limit,
             stall: None,
             grace: GRACE,
-            mark: (MARK.to_owned(), run.id.to_string()),
+            mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
             cap_bytes: CAP,
         };
-        Ok(child::run(&spec, &mut |_| Control::Go))
+        let go = &mut |_: child::Event<'_>| Control::Go;
+        Ok(if outliving { child::run_outliving(&spec, go) } else { child::run(&spec, go) })
     }
 }
 
