@@ -40,7 +40,8 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
 fn terminal(view: &TaskView) -> Decision {
     let task = &view.task;
     if task.stage == Stage::Done && task.watch.as_deref() == Some("armed") && view.live_job.is_none() {
-        let failed = view.ended.iter().filter(|j| j.kind == JobKind::PostDeployMonitor && j.status == JobStatus::Failed);
+        let failed =
+            view.ended.iter().filter(|j| j.kind == JobKind::PostDeployMonitor && j.status == JobStatus::Failed);
         let wait = match i64::try_from(failed.count()).unwrap_or(i64::MAX) {
             0 => 0,
             n => view.now.wall_ms + gates::back_off(5000, n, task.id.0),

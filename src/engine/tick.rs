@@ -179,7 +179,12 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
     argv.extend(ctx.global_args.iter().cloned());
     let limits = &ctx.config.executor_limits;
     let start = Start {
-        unit: format!("orch-{}-run-{}{}", ctx.paths.installation(), run.id, if further.is_empty() { "" } else { "-finalize" }),
+        unit: format!(
+            "orch-{}-run-{}{}",
+            ctx.paths.installation(),
+            run.id,
+            if further.is_empty() { "" } else { "-finalize" }
+        ),
         argv,
         env: std::env::vars_os().collect(),
         cwd: ctx.paths.root().to_owned(),
@@ -193,7 +198,9 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
             // What a deploy, a build of staging or a rollback leaves running outlives its wrapper's unit.
             properties: match run.kind {
                 JobKind::Deploy | JobKind::PostDeployMonitor | JobKind::Build => vec!["KillMode=process".to_owned()],
-                JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::DeployFinalizer => Vec::new(),
+                JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::DeployFinalizer => {
+                    Vec::new()
+                }
             },
         },
     };

@@ -284,7 +284,8 @@ fn roll_back(
         mark: (MARK.to_owned(), mark.to_owned()),
         cap_bytes: 16 << 20,
     };
-    let exit = child::run_outliving(&spec, &mut |_| Control::Go).ok().filter(|e| e.ended_by.is_none()).and_then(|e| e.code);
+    let exit =
+        child::run_outliving(&spec, &mut |_| Control::Go).ok().filter(|e| e.ended_by.is_none()).and_then(|e| e.code);
     record.rollback = Some(RollbackRun {
         exit,
         ..record.rollback.clone().unwrap_or(RollbackRun { started_at: (ctx.clock)(), exit: None })

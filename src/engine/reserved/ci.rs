@@ -29,7 +29,11 @@ pub fn ci(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
 
 fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settlement> {
     let limit = Duration::from_secs(bench.project.ci.timeout_s);
-    let ran = bench.command(ctx, run, &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[], outliving: false })?;
+    let ran = bench.command(
+        ctx,
+        run,
+        &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[], outliving: false },
+    )?;
     let log = bench.dir.join("ci.log");
     let _ = std::fs::remove_dir_all(bench.dir.join("checkout"));
     let (verdict, why, findings) = match ran {

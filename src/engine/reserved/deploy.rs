@@ -62,7 +62,14 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             match bench.command(
                 ctx,
                 run,
-                &Order { name: "deploy", argv, env: &bench.project.deploy.env, limit, further: &further, outliving: true },
+                &Order {
+                    name: "deploy",
+                    argv,
+                    env: &bench.project.deploy.env,
+                    limit,
+                    further: &further,
+                    outliving: true,
+                },
             )? {
                 Ok(exit) if exit.ended_by.is_none() => exit.code,
                 Ok(exit) => {
