@@ -14,6 +14,7 @@ pub mod judge;
 pub mod lease;
 pub mod mergegate;
 pub mod messages;
+pub mod notices;
 pub mod outbox;
 pub mod paths;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
 
-use super::{Ctx, boards, card, messages, projects};
+use super::{Ctx, boards, messages, notices, projects};
 use crate::adapters::board::{BoardError, Move, Moved};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
@@ -10,7 +10,6 @@ use crate::model::card::Delivered;
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
-use crate::render;
 use anyhow::Result;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -55,7 +54,7 @@ fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
         if !ctx.store.write(|tx| tx.take_message(row.id, &me, now, now + TAKEN_MS))? {
             continue;
         }
-        let outcome = one(ctx, &row);
+        let outcome = one(ctx, &row, until);
         let now = ctx.now().stamp.wall_ms;
         let state = RowState {
             id: row.id,
@@ -70,7 +69,6 @@ fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
             After::Sent => tx.message_sent(row.id, now),
             After::Retry { at, unknown, why } => tx.message_failed(row.id, at, unknown, &why),
             After::GivenUp { why } => {
-                tx.count_up("outbox/strays", 1)?;
                 tracing::warn!(key = row.key, "given up: {why}");
                 tx.message_sent(row.id, now)
             }
@@ -89,7 +87,7 @@ fn carries(sink: Sink) -> Carries {
     }
 }
 
-fn one(ctx: &mut Ctx, row: &OutboxRow) -> Delivered {
+fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
     let task = match row.task_id.map(|id| ctx.task(id)).transpose() {
         Ok(task) => task,
         Err(e) => return Delivered::NotNow { why: format!("{e:#}") },
@@ -99,8 +97,8 @@ fn one(ctx: &mut Ctx, row: &OutboxRow) -> Delivered {
         (Sink::BoardComment, Some(task)) => board_comment(ctx, &task, row),
         (Sink::ForgeComment, Some(task)) => forge_comment(ctx, &task, row),
         (Sink::ForgeStatus, _) => Ok(Delivered::Yes),
-        (Sink::Card, Some(task)) => show_card(ctx, &task),
-        (Sink::Alert, task) => alert(ctx, row, task.as_ref()),
+        (Sink::Card, Some(task)) => notices::card(ctx, &task, row, until),
+        (Sink::Alert, task) => notices::alert(ctx, row, task.as_ref(), until),
         (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::Card, None) => {
             Ok(Delivered::Refused { why: "it names no task".to_owned() })
         }
@@ -232,23 +230,4 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
 
 fn text<'r>(row: &'r OutboxRow, name: &str) -> &'r str {
     row.payload.get(name).and_then(serde_json::Value::as_str).unwrap_or("")
-}
-
-/// The card as a file of the state directory: always, whatever other sinks there are.
-fn show_card(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
-    let now = ctx.now().stamp.wall_ms;
-    let policy = ctx.policy.clone();
-    let data = ctx.store.read(|tx| card::data(tx, task.id, &policy, now))?;
-    let locale = ctx.config.notify.locale;
-    let drawn = render::card::card(&data, locale);
-    let path = ctx.paths.cards().join(format!("{}.txt", task.key));
-    crate::adapters::sentinel::put(&path, drawn.plain.as_bytes())?;
-    ctx.report.did(ActionKind::CardUpdated, Some(task.key.as_str()), json!({}));
-    Ok(Delivered::Yes)
-}
-
-fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>) -> Result<Delivered> {
-    tracing::warn!(task = task.map(|t| t.key.to_string()), "{}: {}", text(row, "kind"), text(row, "detail"));
-    ctx.report.did(ActionKind::AlertSent, task.map(|t| t.key.as_str()), json!({"alert": text(row, "kind")}));
-    Ok(Delivered::Yes)
 }

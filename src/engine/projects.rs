@@ -10,6 +10,7 @@ use crate::adapters::git::{Credential, MergeMethod, Mirror, Person, UpdateMode};
 use crate::adapters::http::{Auth, Client, Limits, Token};
 use crate::config::{self, Project};
 use crate::model::board::Logical;
+use crate::model::task::Task;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -58,7 +59,7 @@ pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
 }
 
 fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &str) -> Result<Board> {
-    let key = format!("plane/project/{}/{workspace}/{id}", project.key);
+    let key = place(project, workspace, id);
     let known: Option<(String, String)> =
         ctx.store.read(|tx| tx.meta(&key))?.and_then(|t| serde_json::from_str(&t).ok());
     let (uuid, identifier) = match known {
@@ -74,6 +75,24 @@ fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &s
     };
     let path = crate::adapters::board::plane::ItemPath::WorkItems;
     Ok(Board::Plane(Plane::new(http, workspace, &uuid, &identifier, &project.key, path)))
+}
+
+/// Where a person finds a task's work item; `None` on the local board. No request is made.
+pub fn item_url(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
+    let Ok(project) = ctx.project(&task.project).cloned() else { return Ok(None) };
+    let config::Board::Plane { url, workspace, project: id, .. } = &project.board else { return Ok(None) };
+    let known: Option<(String, String)> =
+        ctx.store.read(|tx| tx.meta(&place(&project, workspace, id)))?.and_then(|t| serde_json::from_str(&t).ok());
+    let Some((uuid, _)) = known else { return Ok(None) };
+    let url = url.trim_end_matches('/');
+    // The cloud's API and its pages are on two hosts.
+    let url = if url == "https://api.plane.so" { "https://app.plane.so" } else { url };
+    Ok(Some(format!("{url}/{workspace}/projects/{uuid}/issues/{}", task.item_id)))
+}
+
+/// Where the project's id and identifier are remembered.
+fn place(project: &Project, workspace: &str, id: &str) -> String {
+    format!("plane/project/{}/{workspace}/{id}", project.key)
 }
 
 /// The configured names of statuses.

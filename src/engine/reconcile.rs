@@ -21,8 +21,12 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     let projects: Vec<Project> =
         ctx.config.projects.iter().filter(|p| only.is_none_or(|o| o == p.key)).cloned().collect();
     for project in projects {
-        if let Err(e) = one(ctx, &project, full) {
+        let done = one(ctx, &project, full);
+        if let Err(e) = &done {
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
+        }
+        if !ctx.dry {
+            messages::service(ctx, &format!("board of {}", project.key), done.err().as_ref())?;
         }
     }
     intents::apply_all(ctx, only)?;

@@ -5,8 +5,9 @@ use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, store::StoreError};
 use crate::config::ExecutorKind;
 use crate::decide::dispatch;
+use crate::model::card::AlertKind;
 use crate::model::ids::{RunId, TaskId};
-use crate::model::report::ActionKind;
+use crate::model::report::{ActionKind, Held, Rule};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::Run;
 use crate::model::view::Claim;
@@ -54,6 +55,9 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
                 claimed.push(c);
             }
         }
+        for held in &plan.held {
+            tell_cost(tx, held, &policy, day, now.stamp.wall_ms)?;
+        }
         Ok::<_, StoreError>((claimed, plan.held))
     })?;
     ctx.report.skipped.extend(held);
@@ -62,6 +66,26 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
             let row = ctx.task(c.task).ok();
             ctx.fault(row.as_ref(), "starting a job", &e);
         }
+    }
+    Ok(())
+}
+
+/// A run that waits for money is told once: per task and cap, per day (NTF-2).
+fn tell_cost(
+    tx: &crate::adapters::store::Tx<'_>,
+    held: &Held,
+    policy: &crate::model::policy::Policy,
+    day: i64,
+    at: i64,
+) -> Result<(), StoreError> {
+    if held.rule == Rule::TaskCost {
+        let key = held.task.as_deref().and_then(|k| crate::model::ids::Key::parse(k).ok());
+        let Some(task) = key.map(|k| tx.task_by_key(&k)).transpose()?.flatten() else { return Ok(()) };
+        return messages::alert(tx, &task, AlertKind::CostLimit, policy.max_task_micros, &held.why, at);
+    }
+    if held.rule == Rule::DayCost {
+        let name = "limits.max_cost_usd_per_day";
+        return messages::alert_named(tx, AlertKind::CostLimit, name, day / 86_400_000, &held.why, at);
     }
     Ok(())
 }

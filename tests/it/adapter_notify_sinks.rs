@@ -41,9 +41,13 @@ fn the_file_sink_holds_the_plain_card_and_every_alert() {
     assert!(matches!(told(&nowhere, false).delivered, Delivered::NotNow { .. }));
 }
 
+fn in_words(argv: Vec<String>) -> Notifier {
+    Notifier::Command { argv, env: vec![], timeout: Duration::from_secs(60) }
+}
+
 fn script(dir: &std::path::Path, text: &str) -> Notifier {
     let argv = ["/bin/sh", "-c", text, "notify", dir.to_str().unwrap()];
-    Notifier::Command { argv: argv.map(str::to_owned).to_vec() }
+    in_words(argv.map(str::to_owned).to_vec())
 }
 
 #[test]
@@ -72,9 +76,9 @@ fn a_command_gets_json_and_its_exit_code_decides() {
         Delivered::NotNow { why } => assert!(why.contains("oh no"), "{why}"),
         other => panic!("{other:?}"),
     }
-    let none = Notifier::Command { argv: vec!["/nonexistent/program".into()] };
+    let none = in_words(vec!["/nonexistent/program".into()]);
     assert!(told(&none, false).sink_off.is_some());
-    assert!(told(&Notifier::Command { argv: vec![] }, false).sink_off.is_some());
+    assert!(told(&in_words(vec![]), false).sink_off.is_some());
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn a_command_that_hangs_is_ended_with_all_it_started() {
 #[test]
 fn a_webhook_gets_json_and_its_path_is_never_shown() {
     let server = Server::start(|_| Reply::json(204, &Value::Null));
-    let hook = Webhook::new(&format!("{}/T000/SECRET/?x=1", server.url()), Duration::from_secs(5)).unwrap();
+    let hook = Webhook::new(&format!("{}/T000/SECRET/?x=1", server.url()), None, Duration::from_secs(5)).unwrap();
     let sink = Notifier::Webhook(hook);
     is_clean(&told(&sink, false));
     let seen = server.log().remove(0);
@@ -138,7 +142,7 @@ fn a_webhook_gets_json_and_its_path_is_never_shown() {
         assert_eq!(outcome.strays, u32::from(got == Fate::Lost));
         assert!(!format!("{outcome:?} {sink:?}").contains("SECRET"), "{outcome:?}");
     }
-    assert!(Webhook::new("not an address", Duration::from_secs(1)).is_err());
-    let nobody = Webhook::new(&refused_url(), Duration::from_secs(2)).unwrap();
+    assert!(Webhook::new("not an address", None, Duration::from_secs(1)).is_err());
+    let nobody = Webhook::new(&refused_url(), None, Duration::from_secs(2)).unwrap();
     assert!(matches!(told(&Notifier::Webhook(nobody), false).delivered, Delivered::NotNow { .. }));
 }

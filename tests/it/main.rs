@@ -21,6 +21,7 @@ mod cmd_post_deploy_probe;
 mod cmd_security_scan;
 mod cmd_staging_check;
 mod docs_handoff;
+mod outside_telegram;
 mod runtime_claude_real;
 mod security_recall;
 mod support;

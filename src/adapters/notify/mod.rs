@@ -15,7 +15,7 @@ use crate::model::card::{AlertKind, Card, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
 use crate::model::ids::Key;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A message's number within its chat.
 pub type MessageId = i64;
@@ -31,6 +31,9 @@ pub enum Notifier {
     /// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
     Command {
         argv: Vec<String>,
+        /// Its own variables.
+        env: Vec<(String, String)>,
+        timeout: Duration,
     },
     /// Gets each message as a JSON POST; its `id` is the same in a repeat.
     Webhook(Webhook),
@@ -150,7 +153,9 @@ impl Notifier {
             Self::Telegram(t) => return delivery::card(t, stored, mode, message, now_ms, deadline, record),
             Self::File { dir } => sinks::card_file(dir, message),
             Self::Command { .. } | Self::Webhook(_) if is_shown(stored, message) => Outcome::new(Delivered::Yes),
-            Self::Command { argv } => sinks::command(argv, &sinks::card_event(message), deadline),
+            Self::Command { argv, env, timeout } => {
+                sinks::command(argv, env, &sinks::card_event(message), deadline.min(Instant::now() + *timeout))
+            }
             Self::Webhook(hook) => hook.post(&sinks::card_event(message), deadline),
         };
         if made.delivered == Delivered::Yes && !is_shown(stored, message) {
@@ -164,7 +169,9 @@ impl Notifier {
         match self {
             Self::Telegram(t) => delivery::alert(t, message, deadline),
             Self::File { dir } => sinks::alert_file(dir, message),
-            Self::Command { argv } => sinks::command(argv, &sinks::alert_event(message), deadline),
+            Self::Command { argv, env, timeout } => {
+                sinks::command(argv, env, &sinks::alert_event(message), deadline.min(Instant::now() + *timeout))
+            }
             Self::Webhook(hook) => hook.post(&sinks::alert_event(message), deadline),
         }
     }

@@ -1,7 +1,7 @@
 //! The sinks that are no chat: files, a command, a webhook.
 
 use super::{AlertMessage, CardMessage, Outcome};
-use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request};
+use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Token};
 use crate::model::card::Delivered;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
 }
 
 /// Runs the command with the event on stdin until `deadline`; then its process group is ended.
-pub(super) fn command(argv: &[String], event: &Value, deadline: Instant) -> Outcome {
+pub(super) fn command(argv: &[String], env: &[(String, String)], event: &Value, deadline: Instant) -> Outcome {
     let Some((program, args)) = argv.split_first() else {
         return off("the notify command is empty; name a program and its arguments".to_owned());
     };
@@ -112,6 +112,7 @@ pub(super) fn command(argv: &[String], event: &Value, deadline: Instant) -> Outc
     let mut child = Command::new(program);
     child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
     child.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
+    child.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = match child.spawn() {
         Ok(child) => child,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
@@ -176,8 +177,9 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// `timeout`: total of one delivery. Fails with `Invalid` on what is no address.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, HttpError> {
+    /// `token` is sent as `Authorization: Bearer`; `timeout`: total of one delivery. Fails with `Invalid` on what is no
+    /// address.
+    pub fn new(url: &str, token: Option<Token>, timeout: Duration) -> Result<Self, HttpError> {
         let start = url.find("://").map_or(0, |at| at + 3);
         let (origin, path) = match url.get(start..).and_then(|rest| rest.find(['/', '?', '#'])) {
             Some(at) => url.split_at(start + at),
@@ -190,7 +192,11 @@ impl Webhook {
             write: timeout,
             max_body: 1 << 20,
         };
-        Ok(Self { http: Client::new(origin, Auth::None, limits)?, path, timeout })
+        let auth = match token {
+            Some(value) => Auth::Header { name: "authorization", scheme: "Bearer ", value },
+            None => Auth::None,
+        };
+        Ok(Self { http: Client::new(origin, auth, limits)?, path, timeout })
     }
 
     pub(super) fn post(&self, event: &Value, deadline: Instant) -> Outcome {

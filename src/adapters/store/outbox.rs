@@ -1,10 +1,11 @@
 //! The outbox: messages written in the transaction that causes them, delivered by any later step (NTF-3).
 
 use super::{Result, Tx, from_json, parsed, to_json};
+use crate::model::card_steps::{Shown, StoredCard};
 use crate::model::ids::TaskId;
 use crate::model::stage::words;
 use crate::model::task::Actor;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 words! {
     /// Where a message goes.
@@ -130,24 +131,51 @@ impl Tx<'_> {
         Ok(n > 0)
     }
 
-    /// The card's message id and the hash of what it shows.
-    pub fn card(&self, task: TaskId) -> Result<(Option<String>, Option<String>, Option<i64>)> {
-        use rusqlite::OptionalExtension;
+    /// What a sink shows of a task.
+    pub fn card(&self, task: TaskId, sink: &str) -> Result<Option<StoredCard>> {
         Ok(self
             .tx
-            .prepare_cached("SELECT message_id, hash, sent_at FROM cards WHERE task_id = ?1")?
-            .query_row([task.0], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
-            .optional()?
-            .unwrap_or((None, None, None)))
+            .prepare_cached("SELECT message_id, shown, sent_at FROM cards WHERE task_id = ?1 AND sink = ?2")?
+            .query_row(params![task.0, sink], |r| {
+                let shown: String = r.get(1)?;
+                Ok(StoredCard { message_id: r.get(0)?, shown: Shown::from_column(&shown), sent_at: r.get(2)? })
+            })
+            .optional()?)
     }
 
-    pub fn set_card(&self, task: TaskId, message_id: Option<&str>, hash: &str, at: i64) -> Result<()> {
+    pub fn set_card(&self, task: TaskId, sink: &str, card: &StoredCard) -> Result<()> {
         self.tx
             .prepare_cached(
-                "INSERT INTO cards (task_id, message_id, hash, sent_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (task_id) DO UPDATE SET message_id = excluded.message_id, hash = excluded.hash, sent_at = excluded.sent_at",
+                "INSERT INTO cards (task_id, sink, message_id, shown, sent_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (task_id, sink) DO UPDATE SET message_id = excluded.message_id, shown = excluded.shown, sent_at = excluded.sent_at",
             )?
-            .execute(params![task.0, message_id, hash, at])?;
+            .execute(params![task.0, sink, card.message_id, Shown::to_column(card.shown.as_ref()), card.sent_at])?;
         Ok(())
+    }
+
+    /// Forgets what a sink shows, of every task but one: its message numbers mean nothing any more.
+    pub fn forget_cards(&self, sink: &str, but: Option<TaskId>) -> Result<()> {
+        self.tx
+            .prepare_cached("DELETE FROM cards WHERE sink = ?1 AND task_id IS NOT ?2")?
+            .execute(params![sink, but.map(|t| t.0)])?;
+        Ok(())
+    }
+
+    /// Keeps how far a message came that goes to several places.
+    pub fn message_progress(&self, id: i64, payload: &serde_json::Value) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE outbox SET payload = ?2 WHERE id = ?1")?
+            .execute(params![id, payload.to_string()])?;
+        Ok(())
+    }
+
+    /// Parked alerts are to be tried again; how many.
+    pub fn unpark_alerts(&self) -> Result<usize> {
+        Ok(self
+            .tx
+            .prepare_cached(
+                "UPDATE outbox SET state = 'open', available_at = 0 WHERE state = 'parked' AND sink = 'alert'",
+            )?
+            .execute([])?)
     }
 }

@@ -100,6 +100,7 @@ pub fn freeze(call: &Invocation, args: &Freeze) -> CmdResult {
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is frozen already"));
     }
+    outbox::deliver(&mut ctx);
     open::finish(call, &mut ctx, start, Exit::Done)
 }
 

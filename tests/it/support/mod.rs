@@ -2,6 +2,7 @@
 pub mod anthropic;
 pub mod git;
 pub mod gitea;
+pub mod house;
 pub mod http;
 pub mod scan;
 pub mod secrets;

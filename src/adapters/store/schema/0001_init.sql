@@ -167,11 +167,13 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_open ON outbox (task_id, sink, id) WHERE state = 'open';
 
 CREATE TABLE cards (
-    task_id INTEGER PRIMARY KEY REFERENCES tasks (id),
-    message_id TEXT,
-    hash TEXT,
-    sent_at INTEGER
-) STRICT;
+    task_id INTEGER NOT NULL REFERENCES tasks (id),
+    sink TEXT NOT NULL,
+    message_id INTEGER NOT NULL,
+    shown TEXT NOT NULL,
+    sent_at INTEGER NOT NULL,
+    PRIMARY KEY (task_id, sink)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE audit (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,0 +1,355 @@
+//! Cards and alerts to their sinks (NTF-1 to NTF-3): which sinks there are, what each has got, and what is kept of a
+//! delivery: a sink that is off, a group that moved, a wait that was asked for.
+
+use super::{Ctx, card, messages, projects};
+use crate::adapters::http::Token;
+use crate::adapters::notify::{AlertMessage, CardMessage, Notifier, Outcome, Telegram, TelegramConfig, Webhook};
+use crate::adapters::store::{OutboxRow, Store, StoreError, Tx};
+use crate::config::{Notify, TrackerMode};
+use crate::model::card::{AlertData, AlertKind, Delivered};
+use crate::model::card_steps::{CardMode, Shown, StoredCard};
+use crate::model::task::Task;
+use crate::render;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Of one request to a sink; what is left of the step's own deadline may shorten it.
+const REQUEST: Duration = Duration::from_secs(10);
+/// The sink that is always there.
+const FILE: &str = "file";
+
+/// A sink that takes nothing until its configuration changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Off {
+    config: String,
+    why: String,
+    since: i64,
+}
+
+/// A group that became a supergroup: the chat instead of the configured one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Moved {
+    config: String,
+    chat: i64,
+}
+
+/// One configured sink.
+struct Place {
+    name: &'static str,
+    /// Names the configuration without telling it; changes with it.
+    config: String,
+    /// The adapter, or why there can be none.
+    open: Result<Notifier, String>,
+}
+
+fn off_key(name: &str) -> String {
+    format!("sink/{name}/off")
+}
+
+fn moved_key(name: &str) -> String {
+    format!("sink/{name}/moved")
+}
+
+fn wait_key(name: &str) -> String {
+    format!("sink/{name}/wait")
+}
+
+fn read<T: serde::de::DeserializeOwned>(tx: &Tx<'_>, key: &str) -> Result<Option<T>, StoreError> {
+    Ok(tx.meta(key)?.filter(|t| !t.is_empty()).and_then(|t| serde_json::from_str(&t).ok()))
+}
+
+/// The sinks that are off, each with its cause, for `status` and `doctor`.
+pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
+    let mut found = Vec::new();
+    for name in ["telegram", "command", "webhook"] {
+        found.extend(read::<Off>(tx, &off_key(name))?.map(|o| (name, o.why)));
+    }
+    Ok(found)
+}
+
+/// Sixteen digits that change with any of the texts.
+fn digest(parts: &[&str]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// The configured sinks besides the files.
+fn places(ctx: &mut Ctx) -> Result<Vec<Place>> {
+    let Notify { telegram, command, webhook, .. } = ctx.config.notify.clone();
+    let mut out = Vec::new();
+    if let Some(t) = telegram {
+        let token = t.token.resolve();
+        let secret = token.as_ref().map_or("", |s| s.expose()).trim();
+        let config = digest(&[&t.api_base, &t.chat_id, secret]);
+        let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key("telegram")))?;
+        let settings = TelegramConfig { api_base: &t.api_base, chat_id: &t.chat_id, thread_id: None, timeout: REQUEST };
+        let open = match &token {
+            Err(e) => Err(e.to_string()),
+            Ok(_) => Telegram::new(&settings, secret).map_err(|e| e.to_string()),
+        };
+        let here = moved.filter(|m| m.config == config);
+        let open = open.map(|chat| Notifier::Telegram(here.map_or(chat.clone(), |m| chat.in_chat(m.chat))));
+        out.push(Place { name: "telegram", config, open });
+    }
+    if let Some(c) = command {
+        let words: Vec<&str> = c.command.iter().map(String::as_str).collect();
+        out.push(Place {
+            name: "command",
+            config: digest(&words),
+            open: c.spec().map_err(|e| e.to_string()).map(|spec| Notifier::Command {
+                argv: spec.argv,
+                env: spec.env,
+                timeout: Duration::from_millis(c.timeout_ms()),
+            }),
+        });
+    }
+    if let Some(w) = webhook {
+        let token = w.token.as_ref().map(|t| t.resolve()).transpose();
+        let secret = token.as_ref().ok().and_then(Option::as_ref).map(|s| s.expose().trim().to_owned());
+        let config = digest(&[&w.url, secret.as_deref().unwrap_or("")]);
+        let open = match token {
+            Err(e) => Err(e.to_string()),
+            Ok(_) => Webhook::new(&w.url, secret.map(Token::new), Duration::from_secs(w.timeout_s))
+                .map(Notifier::Webhook)
+                .map_err(|e| e.detail),
+        };
+        out.push(Place { name: "webhook", config, open });
+    }
+    Ok(out)
+}
+
+/// What was delivered of one row, in its payload: a repeat leaves out the sinks that have it.
+fn has_it(row: &OutboxRow, name: &str) -> bool {
+    row.payload["done"].as_array().is_some_and(|d| d.iter().any(|n| n == name))
+}
+
+/// Whether a sink may be asked now; if not, how the row stands there.
+fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> {
+    let now = ctx.now().stamp.wall_ms;
+    let (off, wait) = ctx.store.read(|tx| {
+        let wait = tx.meta(&wait_key(place.name))?.and_then(|t| t.parse::<i64>().ok());
+        Ok::<_, StoreError>((read::<Off>(tx, &off_key(place.name))?, wait))
+    })?;
+    if let Some(off) = off {
+        if off.config == place.config {
+            return Ok(Some(Delivered::Refused { why: off.why }));
+        }
+        // Another configuration: what was parked because of the old one goes out now.
+        ctx.store.write(|tx| {
+            tx.set_meta(&off_key(place.name), "")?;
+            tx.unpark_alerts()
+        })?;
+    }
+    if let Some(until) = wait.filter(|u| *u > now) {
+        let seconds = u64::try_from((until - now) / 1000 + 1).unwrap_or(1);
+        return Ok(Some(Delivered::Throttled { retry_after_s: seconds }));
+    }
+    Ok(None)
+}
+
+/// Keeps what a delivery told of its sink.
+fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out: &Outcome) -> Result<()> {
+    for bug in &out.bugs {
+        tracing::error!(key = row.key, sink = place.name, "a message of ours was refused: {bug}");
+    }
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store
+        .write(|tx| {
+            if out.strays > 0 {
+                tx.count_up("outbox/strays", i64::from(out.strays))?;
+            }
+            if !out.bugs.is_empty() {
+                tx.count_up("outbox/bugs", i64::try_from(out.bugs.len()).unwrap_or(1))?;
+            }
+            if let Some(chat) = out.migrated_to {
+                let moved = Moved { config: place.config.clone(), chat };
+                tx.set_meta(&moved_key(place.name), &json!(moved).to_string())?;
+                // Message ids of the old chat mean nothing in the new one; this task's card was sent anew, if it was a card.
+                tx.forget_cards(place.name, task.map(|t| t.id).filter(|_| out.delivered == Delivered::Yes))?;
+                tx.audit(at, None, "chat_moved", &json!({"sink": place.name, "to": chat}))?;
+            }
+            if let Delivered::Throttled { retry_after_s } = &out.delivered {
+                let until = at.saturating_add(i64::try_from(*retry_after_s).unwrap_or(60).clamp(1, 86_400) * 1000);
+                tx.set_meta(&wait_key(place.name), &until.to_string())?;
+            }
+            if let Some(why) = &out.sink_off {
+                let off = Off { config: place.config.clone(), why: why.clone(), since: at };
+                tx.set_meta(&off_key(place.name), &json!(off).to_string())?;
+                let n = tx.count_up(&format!("sink/{}/times_off", place.name), 1)?;
+                tx.audit(at, None, "sink_off", &json!({"sink": place.name, "why": why}))?;
+                messages::alert_named(tx, AlertKind::MessageParked, place.name, n, why, at)?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .map_err(Into::into)
+}
+
+/// Notes that a sink has the row.
+fn done(ctx: &mut Ctx, row: &mut OutboxRow, name: &str) -> Result<()> {
+    if !has_it(row, name) {
+        match row.payload["done"].as_array_mut() {
+            Some(list) => list.push(json!(name)),
+            None => row.payload["done"] = json!([name]),
+        }
+        ctx.store.write(|tx| tx.message_progress(row.id, &row.payload))?;
+    }
+    Ok(())
+}
+
+/// How the row stands over all its sinks: delivered where every sink has it or will never take it and one has it.
+fn over_all(each: Vec<Delivered>) -> Delivered {
+    let rank = |d: &Delivered| match d {
+        Delivered::Refused { .. } => 0,
+        Delivered::Yes => 1,
+        Delivered::NotNow { .. } => 2,
+        Delivered::Throttled { .. } => 3,
+        Delivered::Unknown { .. } => 4,
+    };
+    each.into_iter().max_by_key(rank).unwrap_or(Delivered::Yes)
+}
+
+/// Brings a task's card up to date everywhere; the file of the state directory always, whatever other sinks there are.
+pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> Result<Delivered> {
+    let now = ctx.now().stamp.wall_ms;
+    let policy = ctx.policy.clone();
+    let mut data = ctx.store.read(|tx| card::data(tx, task.id, &policy, now))?;
+    data.url = projects::item_url(ctx, task)?;
+    let locale = ctx.config.notify.locale;
+    let drawn = render::card::card(&data, locale);
+    let (placeholder, retired) = (render::card::placeholder(&data, locale), render::card::retired(&data, locale));
+    let shown = Shown::of(task.stage, task.epoch, &drawn);
+    let message = CardMessage {
+        id: &row.key,
+        key: &task.key,
+        shown: &shown,
+        card: &drawn,
+        placeholder: &placeholder,
+        retired: &retired,
+    };
+    let mode = match ctx.config.notify.telegram.as_ref().map(|t| t.mode) {
+        Some(TrackerMode::Edit) => CardMode::Edit,
+        Some(TrackerMode::Bump) | None => CardMode::Bump,
+    };
+    let file = Notifier::File { dir: ctx.paths.root().to_owned() };
+    let mut each = vec![put_card(&mut ctx.store, FILE, &file, task, mode, &message, now, deadline)?.delivered];
+    for place in places(ctx)? {
+        if let Some(barred) = barred(ctx, &place)? {
+            each.push(barred);
+            continue;
+        }
+        let out = match &place.open {
+            Ok(sink) => put_card(&mut ctx.store, place.name, sink, task, mode, &message, now, deadline)?,
+            Err(why) => off_outcome(why),
+        };
+        keep(ctx, &place, row, Some(task), &out)?;
+        each.push(out.delivered);
+    }
+    let all = over_all(each);
+    if all == Delivered::Yes {
+        ctx.report.did(crate::model::report::ActionKind::CardUpdated, Some(task.key.as_str()), json!({}));
+    }
+    Ok(all)
+}
+
+fn off_outcome(why: &str) -> Outcome {
+    Outcome {
+        delivered: Delivered::Refused { why: why.to_owned() },
+        strays: 0,
+        sink_off: Some(why.to_owned()),
+        migrated_to: None,
+        bugs: Vec::new(),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one delivery, used twice just above")]
+fn put_card(
+    store: &mut Store,
+    name: &str,
+    sink: &Notifier,
+    task: &Task,
+    mode: CardMode,
+    message: &CardMessage<'_>,
+    now: i64,
+    deadline: Instant,
+) -> Result<Outcome> {
+    let stored = store.read(|tx| tx.card(task.id, name))?;
+    let mut record = |new: &StoredCard| store.write(|tx| tx.set_card(task.id, name, new));
+    Ok(sink.deliver_card(stored.as_ref(), mode, message, now, deadline, &mut record)?)
+}
+
+/// Sends an alert to every sink, to the file where no other sink takes it.
+pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Instant) -> Result<Delivered> {
+    let text = |name: &str| row.payload.get(name).and_then(serde_json::Value::as_str).unwrap_or("");
+    let Some(kind) = AlertKind::parse(text("kind")) else {
+        return Ok(Delivered::Refused { why: format!("there is no alert {:?}", text("kind")) });
+    };
+    let url = match task {
+        Some(task) => projects::item_url(ctx, task)?,
+        None => None,
+    };
+    let data = AlertData {
+        key: text("key").to_owned(),
+        url,
+        title: text("title").to_owned(),
+        detail: text("detail").to_owned(),
+        repeated: false,
+    };
+    let locale = ctx.config.notify.locale;
+    let first = render::alert::alert(kind, &data, locale);
+    let repeat = render::alert::alert(kind, &AlertData { repeated: true, ..data }, locale);
+    let message = AlertMessage {
+        id: &row.key,
+        kind,
+        key: task.map(|t| t.key.as_str()),
+        first: &first,
+        repeat: &repeat,
+        unknown_before: row.unknown_outcome,
+    };
+    let mut row = row.clone();
+    let mut each = Vec::new();
+    for place in places(ctx)? {
+        if has_it(&row, place.name) {
+            each.push(Delivered::Yes);
+            continue;
+        }
+        if let Some(barred) = barred(ctx, &place)? {
+            each.push(barred);
+            continue;
+        }
+        let out = match &place.open {
+            Ok(sink) => sink.deliver_alert(&message, deadline),
+            Err(why) => off_outcome(why),
+        };
+        keep(ctx, &place, &row, task, &out)?;
+        if out.delivered == Delivered::Yes {
+            done(ctx, &mut row, place.name)?;
+        }
+        each.push(out.delivered);
+    }
+    let nobody = each.iter().all(|d| matches!(d, Delivered::Refused { .. }));
+    if nobody && !has_it(&row, FILE) {
+        let file = Notifier::File { dir: ctx.paths.root().to_owned() };
+        let out = file.deliver_alert(&message, deadline);
+        if out.delivered == Delivered::Yes {
+            done(ctx, &mut row, FILE)?;
+        }
+        // Where a sink is configured and refuses, the row is parked for it all the same.
+        if each.is_empty() || out.delivered != Delivered::Yes {
+            each.push(out.delivered);
+        }
+    }
+    let all = over_all(each);
+    if all == Delivered::Yes {
+        tracing::info!(task = task.map(|t| t.key.to_string()), "{kind}: {}", text("detail"));
+        let key = task.map(|t| t.key.to_string());
+        ctx.report.did(crate::model::report::ActionKind::AlertSent, key.as_deref(), json!({"alert": kind}));
+    }
+    Ok(all)
+}

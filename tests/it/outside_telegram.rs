@@ -1,0 +1,154 @@
+//! Telegram in the whole binary (NTF-1 to NTF-3, RULE-41): the strict fake takes what real steps send.
+
+use crate::support::house::{House, Plan};
+use crate::support::http::Fault;
+use crate::support::telegram::{CHAT, Closed, TOKEN, Telegram};
+
+fn house(chat: &Telegram, further: &str) -> House {
+    let plan = Plan::with_analysis().top(format!(
+        "notify: {{{further}telegram: {{api_base: \"{}\", token: {{env: BOT}}, chat_id: \"{CHAT}\", mode: bump}}}}",
+        chat.url()
+    ));
+    let mut house = House::new(&plan);
+    house.env.push(("BOT".into(), TOKEN.into()));
+    house
+}
+
+/// Starts a task and waits until it asks for approval and everything is told.
+fn until_asked(house: &House) {
+    house.item("Greet <people> & \"friends\"");
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+}
+
+#[test]
+fn one_card_follows_its_task_and_a_person_is_asked_once() {
+    let chat = Telegram::start();
+    let house = house(&chat, "locale: ru, ");
+    until_asked(&house);
+    let standing = chat.chat();
+    let alerts: Vec<_> = standing.iter().filter(|m| !m.silent).collect();
+    let cards: Vec<_> = standing.iter().filter(|m| m.silent).collect();
+    assert_eq!((cards.len(), alerts.len()), (1, 1), "{standing:#?}");
+    assert!(cards[0].text.contains("ORCH-1") && cards[0].text.contains("Greet <people> & \"friends\""));
+    assert!(cards[0].text.chars().any(|c| ('а'..='я').contains(&c)), "the locale is ru: {}", cards[0].text);
+    assert!(alerts[0].text.contains("ORCH-1"));
+    let file = std::fs::read_to_string(house.path("state/cards/ORCH-1.txt")).unwrap();
+    assert_eq!(file.trim(), cards[0].text.trim(), "the file shows what the chat shows");
+    chat.take();
+    // Nothing changed: nothing is sent, by however many steps.
+    for _ in 0..3 {
+        house.tick().fine();
+        house.orch(&["reap"]).fine();
+    }
+    assert_eq!(chat.take(), []);
+    house.orch(&["advance", "ORCH-1", "--approve"]).fine();
+    house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    let standing = chat.chat();
+    assert_eq!(standing.iter().filter(|m| m.silent).count(), 1, "bumped, not multiplied: {standing:#?}");
+    house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
+    house.until_task("ORCH-1", "is done", |t| t.stage.as_str() == "done");
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    let card = chat.chat().into_iter().find(|m| m.silent).unwrap();
+    assert!(card.text.contains('✅'), "{}", card.text);
+    assert_eq!(house.meta("outbox/bugs"), None);
+    assert!(
+        house.query("SELECT payload || COALESCE(last_error, '') FROM outbox").iter().all(|t| !t.contains("secret"))
+    );
+    chat.take();
+}
+
+#[test]
+fn a_chat_that_is_closed_turns_the_sink_off_until_its_configuration_changes() {
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    chat.close(Some(Closed::Kicked));
+    until_asked(&house);
+    let asked = chat.methods().len();
+    assert!(asked >= 1);
+    assert!(house.path("state/cards/ORCH-1.txt").exists());
+    let told = std::fs::read_to_string(house.path("state/cards/alerts.txt")).unwrap();
+    assert!(told.contains("ORCH-1"), "the alert went to the file: {told}");
+    assert!(told.contains("kicked"), "and that the sink is off: {told}");
+    chat.close(None);
+    house.orch(&["advance", "ORCH-1", "--approve"]).fine();
+    house.until_task("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy");
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    assert_eq!(chat.methods().len(), asked, "off means no request");
+    assert!(!house.query("SELECT key FROM outbox WHERE state = 'parked' AND sink = 'alert'").is_empty());
+    // Another configuration: it is tried anew, and what was parked goes out.
+    let plan = Plan::with_analysis().top(format!(
+        "notify: {{telegram: {{api_base: \"{}/\", token: {{env: BOT}}, chat_id: \"{CHAT}\", mode: edit}}}}",
+        chat.url()
+    ));
+    house.configure(&plan);
+    house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
+    house.until("all is told", || {
+        house.tick();
+        house.query("SELECT key FROM outbox WHERE state IN ('open', 'parked')").is_empty().then_some(())
+    });
+    let sent = chat.take();
+    assert!(sent.iter().any(|m| m.text.contains("ORCH-1") && !m.silent), "{sent:#?}");
+}
+
+#[test]
+fn a_throttle_is_kept_on_disk_and_obeyed_by_every_process() {
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    // The card's placeholder is the first send; the alert's the second.
+    chat.throttle(1, 3600);
+    until_started(&house);
+    assert_eq!(chat.methods().len(), 1, "one request told to wait, and every process obeys");
+    let wait: i64 = house.meta("sink/telegram/wait").unwrap().parse().unwrap();
+    assert!(wait > 0);
+}
+
+/// Waits for the question; what is told stays open.
+fn until_started(house: &House) {
+    house.item("Greet");
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    house.tick().fine();
+}
+
+#[test]
+fn a_group_that_became_a_supergroup_is_followed_and_remembered() {
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    until_asked(&house);
+    chat.take();
+    chat.migrate(-100_777);
+    house.orch(&["advance", "ORCH-1", "--approve"]).fine();
+    house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    let sent = chat.take();
+    assert!(sent.iter().all(|m| m.chat == -100_777), "{sent:#?}");
+    let there: Vec<_> = chat.chat().into_iter().filter(|m| m.chat == -100_777 && m.silent).collect();
+    assert_eq!(there.len(), 1, "one card in the new chat: {there:#?}");
+    assert!(house.meta("sink/telegram/moved").unwrap().contains("-100777"));
+    let before = chat.methods().len();
+    house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
+    house.until_task("ORCH-1", "is done", |t| t.stage.as_str() == "done");
+    let later = &chat.server.log()[before..];
+    assert!(later.iter().all(|s| s.json()["chat_id"] == -100_777), "the old chat is not asked again");
+    chat.take();
+}
+
+#[test]
+fn an_alert_whose_answer_is_lost_is_told_twice_at_most() {
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    house.item("Greet");
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    chat.take();
+    chat.fault("sendMessage", Fault::CutAfterEffect, 1);
+    house.orch(&["freeze", "demo", "--reason", "the database moves"]).fine();
+    let open = house.query("SELECT unknown_outcome FROM outbox WHERE state = 'open' AND sink = 'alert'");
+    assert_eq!(open, ["1"], "it may have arrived");
+    assert_eq!(chat.take().len(), 1, "it has");
+    assert_eq!(house.meta("outbox/strays").as_deref(), Some("1"));
+}

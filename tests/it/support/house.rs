@@ -1,0 +1,305 @@
+//! A whole house for whole-binary tests: a bare repository, a state directory, a scripted agent, the real `orch`.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use super::git::raw;
+use orch::adapters::store::{Mode, Store};
+use orch::model::ids::Key;
+use orch::model::task::{Run, Task};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// More than any wait here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+const AGENT: &str = r#"#!/bin/sh
+set -e
+d="$ORCH_ARTEFACTS"; mkdir -p "$d"
+fm() { printf -- '---\nwork_item: %s\nstage: %s\nagent: %s\ncreated: 2026-01-01T00:00:00Z\n%s---\n\n# %s\n\nText.\n' "$ORCH_TASK" "$ORCH_STAGE" "$ORCH_AGENT" "$2" "$1"; }
+case "$ORCH_STAGE" in
+analysis) for f in 01-brief 02-requirements 03-acceptance-criteria 04-test-plan; do fm $f "" > "$d/$f.md"; done;;
+architecture) mkdir -p "$d/06-adr"; fm adr "status: accepted
+" > "$d/06-adr/ADR-001-x.md";;
+development) echo "$ORCH_TASK round $ORCH_ATTEMPT" >> app.txt;;
+review) fm review "verdict: APPROVED
+" > "$d/12-review.md";;
+testing) fm test "result: PASS
+verdict: PASS
+status: PASS
+" > "$d/13-test-report.md";;
+deploy-staging) fm staging "staging_status: SUCCESS
+" > "$d/15-staging-log.md";;
+esac
+echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
+"#;
+
+/// The parts of the configuration that tests change; each is a piece of YAML.
+pub struct Plan {
+    /// Lines of the project, each `key: value`.
+    pub project: Vec<String>,
+    /// Lines at the top.
+    pub top: Vec<String>,
+    pub agent: String,
+}
+
+impl Plan {
+    /// Only development and deploy, local board, local forge, no CI, no staging.
+    pub fn short() -> Self {
+        Self {
+            project: vec!["stages: [development, deploy]".to_owned()],
+            top: vec!["security: {gate_enabled: false}".to_owned()],
+            agent: AGENT.to_owned(),
+        }
+    }
+
+    /// Analysis before it.
+    pub fn with_analysis() -> Self {
+        let mut plan = Self::short();
+        plan.project[0] = "stages: [analysis, development, deploy]".to_owned();
+        plan
+    }
+
+    pub fn project(mut self, line: impl Into<String>) -> Self {
+        self.project.push(line.into());
+        self
+    }
+
+    pub fn top(mut self, line: impl Into<String>) -> Self {
+        self.top.push(line.into());
+        self
+    }
+}
+
+pub struct House {
+    folder: tempfile::TempDir,
+    pub env: Vec<(String, String)>,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    /// The document on stdout.
+    pub json: Value,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Kinds of the actions it reported.
+    pub fn kinds(&self) -> Vec<String> {
+        let list = self.json["actions"].as_array().cloned().unwrap_or_default();
+        list.iter().map(|a| a["kind"].as_str().unwrap_or("").to_owned()).collect()
+    }
+
+    /// Rules of what it skipped.
+    pub fn rules(&self) -> Vec<String> {
+        let list = self.json["skipped"].as_array().cloned().unwrap_or_default();
+        list.iter().map(|a| a["rule"].as_str().unwrap_or("").to_owned()).collect()
+    }
+
+    #[track_caller]
+    pub fn fine(self) -> Self {
+        assert_eq!(self.code, 0, "{} {}", self.json, self.stderr);
+        self
+    }
+}
+
+impl House {
+    pub fn new(plan: &Plan) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let house = Self { folder, env: Vec::new() };
+        let root = house.root().to_owned();
+        raw(&root, &["init", "-q", "--bare", "-b", "main", "remote.git"]);
+        raw(&root, &["clone", "-q", "remote.git", "person"]);
+        let person = root.join("person");
+        raw(&person, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+        std::fs::write(person.join("app.txt"), "one\n").unwrap();
+        raw(&person, &["add", "-A"]);
+        raw(&person, &["commit", "-q", "-m", "first"]);
+        raw(&person, &["push", "-q", "origin", "main"]);
+        house.script("agent.sh", &plan.agent);
+        house.configure(plan);
+        house
+    }
+
+    pub fn configure(&self, plan: &Plan) {
+        let mut text = String::from(
+            "state_dir: ./state\nexecutor: detach\nmin_free_mb: 1\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n",
+        );
+        for line in &plan.project {
+            text.push_str(&format!("    {line}\n"));
+        }
+        let own = |name: &str| plan.top.iter().any(|l| l.starts_with(name));
+        if !own("agents:") {
+            text.push_str("agents: {runtime: scripted, retry_backoff_s: 0}\n");
+        }
+        if !own("runtimes:") {
+            text.push_str("runtimes: {scripted: {kind: command, command: [./agent.sh]}}\n");
+        }
+        for line in &plan.top {
+            text.push_str(&format!("{line}\n"));
+        }
+        std::fs::write(self.path("orch.yaml"), text).unwrap();
+    }
+
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn remote(&self) -> PathBuf {
+        self.path("remote.git")
+    }
+
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs `orch` in an environment of our own.
+    pub fn orch(&self, args: &[&str]) -> Ran {
+        let out = Command::new(env!("CARGO_BIN_EXE_orch"))
+            .args(args)
+            .args(["--json", "--config", "orch.yaml"])
+            .current_dir(self.root())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.root())
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&out.stdout);
+        Ran {
+            code: out.status.code().unwrap_or(-1),
+            json: serde_json::from_str(&stdout).unwrap_or(Value::String(stdout.into_owned())),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        }
+    }
+
+    pub fn tick(&self) -> Ran {
+        self.orch(&["tick"])
+    }
+
+    pub fn reconcile(&self) -> Ran {
+        self.orch(&["reconcile"])
+    }
+
+    /// A new work item on the local board.
+    pub fn item(&self, title: &str) -> Key {
+        let made = self.orch(&["new", title]).fine();
+        Key::parse(made.json["key"].as_str().unwrap()).unwrap()
+    }
+
+    /// The database; `None` before the first step.
+    pub fn store(&self) -> Option<Store> {
+        Store::open(&self.path("state/orch.db"), Mode::ReadOnly).ok()
+    }
+
+    pub fn task(&self, key: &str) -> Option<Task> {
+        let key = Key::parse(key).unwrap();
+        self.store()?.read(|tx| tx.task_by_key(&key)).ok()?
+    }
+
+    pub fn runs(&self, key: &str) -> Vec<Run> {
+        let Some(task) = self.task(key) else { return Vec::new() };
+        self.store().and_then(|mut s| s.read(|tx| tx.runs_of(task.id)).ok()).unwrap_or_default()
+    }
+
+    /// A value kept over all processes.
+    pub fn meta(&self, key: &str) -> Option<String> {
+        self.store()?.read(|tx| tx.meta(key)).ok()?
+    }
+
+    /// The events of the audit table, as `name detail`.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        self.query(&format!("SELECT detail FROM audit WHERE event = '{name}' ORDER BY seq"))
+            .iter()
+            .map(|t| serde_json::from_str(t).unwrap())
+            .collect()
+    }
+
+    /// One text column of the database, for what has no view.
+    pub fn query(&self, sql: &str) -> Vec<String> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let conn = rusqlite::Connection::open_with_flags(self.path("state/orch.db"), flags).unwrap();
+        conn.busy_timeout(Duration::from_secs(20)).unwrap();
+        let mut statement = conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |r| {
+            let value: rusqlite::types::Value = r.get(0)?;
+            Ok(match value {
+                rusqlite::types::Value::Null => String::new(),
+                rusqlite::types::Value::Integer(n) => n.to_string(),
+                rusqlite::types::Value::Real(n) => n.to_string(),
+                rusqlite::types::Value::Text(t) => t,
+                rusqlite::types::Value::Blob(_) => "blob".to_owned(),
+            })
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Waits until `done` gives something, looking again and again.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = done() {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what} did not happen; {}", self.trouble());
+            std::thread::sleep(Duration::from_millis(40));
+        }
+    }
+
+    /// Waits until a task's row is so and nothing of it runs.
+    #[track_caller]
+    pub fn until_task(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
+        self.until(&format!("{key} {what}"), || {
+            let task = self.task(key).filter(|t| so(t))?;
+            let open = self.query("SELECT id FROM runs WHERE state <> 'settled'");
+            open.is_empty().then_some(task)
+        })
+    }
+
+    /// What the supervisors said, for a test that fails.
+    fn trouble(&self) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(self.path("state/runs")).into_iter().flatten().flatten() {
+            for name in ["supervisor.log", "stderr.log"] {
+                if let Ok(log) = std::fs::read_to_string(entry.path().join(name)) {
+                    text.push_str(&format!("\n--- {}/{name}\n{log}", entry.file_name().to_string_lossy()));
+                }
+            }
+        }
+        if self.store().is_some() {
+            let sql = "SELECT key || ' ' || stage || ' ' || COALESCE(blocked_reason, '') || ' ' || COALESCE(withdrawn, '') || ' ' || COALESCE(waiting_for, '') FROM tasks";
+            text.push_str(&format!("\n{:#?}", self.query(sql)));
+            let sql = "SELECT key || ' ' || state || ' ' || COALESCE(last_error, '') FROM outbox WHERE state <> 'sent' AND state <> 'collapsed'";
+            text.push_str(&format!("\n{:#?}", self.query(sql)));
+        }
+        text
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        // What of ours still runs names the state directory on its command line or in its environment.
+        let mine = self.root().as_os_str().as_encoded_bytes().to_vec();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let text = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if text.windows(mine.len()).any(|w| w == mine)
+                && let Some(pid) = rustix::process::Pid::from_raw(pid)
+                && pid != rustix::process::getpid()
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
