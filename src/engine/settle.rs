@@ -164,7 +164,8 @@ fn end(
             }
         }
     }
-    if matches!(end, End::Done)
+    // The service answered: whatever became of the run, the window is open again.
+    if !matches!(end, End::Limited { .. } | End::Again { .. })
         && let Some(credential) = &run.credential
     {
         tx.end_cool_down(credential)?;

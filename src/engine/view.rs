@@ -6,7 +6,7 @@ use crate::adapters::store::{Result, Tx};
 use crate::model::ids::{Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{DeployState, Freeze, Task, Waiting};
+use crate::model::task::{Cooldown, DeployState, Freeze, RunState, Task, Waiting};
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
 use std::collections::BTreeMap;
 
@@ -91,13 +91,26 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         freezes,
         freezes_unreadable,
         halted: now.halted.clone(),
-        cooldowns: tx.cooldowns()?,
+        cooldowns: cooldowns(tx)?,
         day_micros,
         task_micros,
         dearest,
         free_mb,
         now: now.stamp.clone(),
     })
+}
+
+/// A canary that has ended, however it ended, holds nobody any more (RULE-26).
+fn cooldowns(tx: &Tx<'_>) -> Result<Vec<Cooldown>> {
+    let mut all = tx.cooldowns()?;
+    for c in &mut all {
+        if let Some(run) = c.canary
+            && tx.run(run)?.state == RunState::Settled
+        {
+            c.canary = None;
+        }
+    }
+    Ok(all)
 }
 
 fn place(t: &Task) -> Place {
