@@ -89,6 +89,16 @@ impl Tx<'_> {
         self.jobs_where("status = 'queued' ORDER BY priority, task_id", params![])
     }
 
+    /// The job that is next in the queue.
+    pub fn next_queued(&self) -> Result<Option<JobId>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT id FROM jobs WHERE status = 'queued' ORDER BY priority, task_id LIMIT 1")?
+            .query_row([], |r| r.get(0))
+            .optional()?
+            .map(JobId))
+    }
+
     /// Claimed jobs.
     pub fn running_jobs(&self) -> Result<Vec<Job>> {
         self.jobs_where("status = 'running' ORDER BY id", params![])
