@@ -101,8 +101,11 @@ fn bare(n: i64) {
     for i in 1..=n {
         let token = format!("{i:032}");
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        let running: i64 =
-            tx.prepare_cached("SELECT COUNT(*) FROM jobs WHERE status = 'running'").unwrap().query_row([], |r| r.get(0)).unwrap();
+        let running: i64 = tx
+            .prepare_cached("SELECT COUNT(*) FROM jobs WHERE status = 'running'")
+            .unwrap()
+            .query_row([], |r| r.get(0))
+            .unwrap();
         assert_eq!(running, 0);
         let id: i64 = tx
             .prepare_cached("SELECT id FROM jobs WHERE status = 'queued' ORDER BY priority, id LIMIT 1")
@@ -113,14 +116,20 @@ fn bare(n: i64) {
             .unwrap()
             .execute(params![id, token])
             .unwrap();
-        tx.prepare_cached("INSERT INTO runs (job, state, token) VALUES (?1, 'starting', ?2)").unwrap().execute(params![id, token]).unwrap();
+        tx.prepare_cached("INSERT INTO runs (job, state, token) VALUES (?1, 'starting', ?2)")
+            .unwrap()
+            .execute(params![id, token])
+            .unwrap();
         tx.commit().unwrap();
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
         tx.prepare_cached("UPDATE jobs SET status = 'done' WHERE id = ?1 AND token = ?2 AND status = 'running'")
             .unwrap()
             .execute(params![id, token])
             .unwrap();
-        tx.prepare_cached("UPDATE runs SET state = 'settled' WHERE job = ?1 AND token = ?2").unwrap().execute(params![id, token]).unwrap();
+        tx.prepare_cached("UPDATE runs SET state = 'settled' WHERE job = ?1 AND token = ?2")
+            .unwrap()
+            .execute(params![id, token])
+            .unwrap();
         tx.commit().unwrap();
     }
     println!("{:.0}", n as f64 / start.elapsed().as_secs_f64());
