@@ -2,18 +2,21 @@
 
 use super::exit::Failure;
 use crate::model::report::StepReport;
+use crate::model::time::parse_rfc3339;
 use serde_json::json;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where results go: plain words, or one JSON document.
 #[derive(Debug)]
 pub struct Output {
     json: bool,
+    closed: AtomicBool,
 }
 
 impl Output {
     pub fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, closed: AtomicBool::new(false) }
     }
 
     /// Whether `--json` was given: then only [`Output::document`] may write to stdout.
@@ -31,7 +34,26 @@ impl Output {
     /// Text on stdout as it is, in either form (a scan's SARIF, a schema, a script).
     pub fn raw(&self, text: &str) {
         let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a write to stdout failed: nobody reads any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        std::io::stdout().is_terminal()
+    }
+
+    /// Columns of the terminal; `None`: stdout is none.
+    pub fn width(&self) -> Option<u16> {
+        if !self.is_terminal() {
+            return None;
+        }
+        rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|w| w.ws_col.max(40)).or(Some(100))
     }
 
     /// The one JSON document of this call.
@@ -86,4 +108,33 @@ impl Output {
 
 fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A foreign text for a person's terminal: one line, no control characters, at most so many characters.
+pub fn shown(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    if line.chars().count() <= most {
+        return line;
+    }
+    line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// RFC 3339 as a person's local time (CLI-5); what is none is shown as it is.
+pub fn local(rfc3339: &str) -> String {
+    let Some(ms) = parse_rfc3339(rfc3339) else { return shown(rfc3339, 40) };
+    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system());
+    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// How long ago, in one unit.
+pub fn ago(now_ms: i64, rfc3339: &str) -> String {
+    let Some(ms) = parse_rfc3339(rfc3339) else { return shown(rfc3339, 40) };
+    let s = (now_ms - ms).max(0) / 1000;
+    match s {
+        0..=99 => format!("{s} s ago"),
+        100..=5999 => format!("{} min ago", s / 60),
+        6000..=172_799 => format!("{} h ago", s / 3600),
+        _ => format!("{} d ago", s / 86_400),
+    }
 }

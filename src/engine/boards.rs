@@ -58,6 +58,22 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     }
 }
 
+/// Intents that do not steer in a project (RULE-14), from what is known without a request; a board never read has none.
+pub fn intents_off(ctx: &mut Ctx, project: &Project) -> Vec<crate::model::board::IntentOff> {
+    let names = projects::status_names(project);
+    let statuses = match &project.board {
+        config::Board::Local { .. } => crate::model::board::local_statuses(&names),
+        config::Board::Plane { .. } => {
+            let text = ctx.store.read(|tx| tx.meta(&format!("plane/states/{}", project.key))).ok().flatten();
+            match text.and_then(|t| serde_json::from_str::<StatusCache>(&t).ok()) {
+                Some(cache) => cache.statuses,
+                None => return Vec::new(),
+            }
+        }
+    };
+    resolve(&statuses, &names).off().to_vec()
+}
+
 /// Takes in what a look at a board found: one row per item, an intent where the status changed into one.
 pub fn observe(ctx: &mut Ctx, project: &Project, resolved: &Resolved, items: &[WorkItem], whole: bool) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;

@@ -18,6 +18,7 @@ pub mod scan;
 pub mod seen;
 pub mod stage;
 pub mod staging;
+pub mod status;
 pub mod task;
 pub mod text;
 pub mod time;

@@ -32,7 +32,7 @@ pub struct Finding {
 }
 
 /// A pull request as the task remembers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PullRef {
     pub number: i64,
     pub url: String,

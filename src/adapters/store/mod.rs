@@ -12,6 +12,7 @@ mod leases;
 mod outbox;
 mod runs;
 mod tasks;
+mod views;
 
 pub use audit::{AuditEvent, Broken as AuditBroken};
 pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
@@ -20,6 +21,7 @@ pub use journal::JournalRow;
 pub use outbox::{NewOutbox, OutboxRow, Sink};
 pub use runs::{RunExit, RunSums};
 pub use tasks::NewTask;
+pub use views::{CostSum, ParkedMessage};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::path::{Path, PathBuf};

@@ -23,7 +23,7 @@ fn sha_opt(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Sha>> {
     parsed_opt(row, column, |t| Sha::parse(t).ok())
 }
 
-fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
+pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     Ok(Task {
         id: TaskId(row.get("id")?),
         key: parsed(row, "key", |t| Key::parse(t).ok())?,

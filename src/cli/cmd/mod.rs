@@ -2,6 +2,7 @@
 
 pub mod advance;
 pub mod config;
+pub mod explain;
 pub mod new;
 pub mod operate;
 pub mod post_deploy_probe;
@@ -10,5 +11,6 @@ pub mod reconcile;
 pub mod run_job;
 pub mod security_scan;
 pub mod staging_check;
+pub mod status;
 pub mod stop;
 pub mod tick;

@@ -6,6 +6,7 @@ pub mod house;
 pub mod http;
 pub mod scan;
 pub mod secrets;
+pub mod seeded;
 pub mod telegram;
 pub mod tools;
 pub mod web;

@@ -165,6 +165,7 @@ CREATE TABLE outbox (
     sent_at INTEGER
 ) STRICT;
 CREATE INDEX outbox_open ON outbox (task_id, sink, id) WHERE state = 'open';
+CREATE INDEX outbox_parked ON outbox (id) WHERE state = 'parked';
 
 CREATE TABLE cards (
     task_id INTEGER NOT NULL REFERENCES tasks (id),

@@ -1,0 +1,91 @@
+//! `orch explain` (CLI-3).
+
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::open;
+use crate::cli::output::{local, shown};
+use crate::engine::explain::{self, Explained};
+use crate::model::ids::Key;
+use std::fmt::Write as _;
+
+/// Why a task is where it is: the rule that holds it, the evidence read, what would move it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch explain ORCH-17")]
+pub struct Args {
+    /// A task, or a work item that has none yet
+    #[arg(value_name = "TASK")]
+    task: String,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let mut ctx = open::view(call, "explain")?;
+    let key = Key::parse(&args.task).map_err(|e| Failure::usage(e.to_string()))?;
+    let told = match ctx.store.read(|tx| tx.task_by_key(&key))? {
+        Some(task) => explain::task(&mut ctx, &task)?,
+        None => match explain::item(&mut ctx, &key)? {
+            Some(told) => told,
+            // Nobody knows it: the error with the nearest key.
+            None => return open::task(&mut ctx, &args.task).map(|_| Exit::Broken),
+        },
+    };
+    if call.out.is_json() {
+        call.out.document(&told);
+    } else {
+        call.out.raw(&page(&told));
+    }
+    Ok(Exit::Done)
+}
+
+fn page(e: &Explained) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| {
+        let _ = writeln!(text, "{line}");
+    };
+    let place = match (&e.stage, e.attempt) {
+        (Some(stage), Some(attempt)) => format!("in {stage}, round {attempt}"),
+        _ => "without a task".to_owned(),
+    };
+    say(format!("{}  {}  ({place})", e.key, shown(&e.title, 100)));
+    match &e.held_by {
+        Some(held) => {
+            let until = held.until.as_deref().map(|u| format!(" (until {})", local(u))).unwrap_or_default();
+            say(format!("held by {}: {}{until}", held.rule, shown(&held.why, 600)));
+        }
+        None => say(format!("next: {}", shown(&e.next, 600))),
+    }
+    say("what moves it:".to_owned());
+    for way in &e.moves {
+        say(format!("  {way}"));
+    }
+    if !e.gates.is_empty() {
+        say("gates on leaving the stage:".to_owned());
+    }
+    for g in &e.gates {
+        say(format!("  {:<20} {:<10} {}", g.gate, g.answer, shown(&g.why, 300)));
+        for row in &g.evidence {
+            let stay = if row.present { "" } else { ", of an earlier stay" };
+            let commit: String = row.commit.chars().take(10).collect();
+            say(format!(
+                "    evidence {}: {} on {commit}, round {}{stay}: {}",
+                row.id,
+                row.verdict,
+                row.attempt,
+                shown(&row.why, 200)
+            ));
+        }
+    }
+    if !e.findings.is_empty() {
+        say("to be mended:".to_owned());
+        for f in &e.findings {
+            say(format!("  {}: {}", f.source, shown(&f.text, 300)));
+        }
+    }
+    if let Some(item) = &e.item {
+        say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| shown(s, 80))));
+        for i in &item.intents {
+            let why = i.reason.as_deref().map(|r| format!(": {}", shown(r, 200))).unwrap_or_default();
+            say(format!("  {} {} seen {}{why}", i.intent, i.state, local(&i.seen_at)));
+        }
+    }
+    text
+}

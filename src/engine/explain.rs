@@ -1,0 +1,361 @@
+//! Why a task is where it is (CLI-3): the decision the next step acts on, the gates with the evidence they read, and what
+//! would move it. Nothing is touched, no network.
+
+use super::{Ctx, boards, projects, standing, view};
+use crate::adapters::disk;
+use crate::adapters::store::{IntentRow, ItemRow};
+use crate::config;
+use crate::decide::gates::{self, Facts};
+use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
+use crate::model::decision::{Answer, Decision, Gate, Need};
+use crate::model::ids::Key;
+use crate::model::report::Rule;
+use crate::model::status::HeldBy;
+use crate::model::task::{Evidence, Finding, Task};
+use crate::model::time::rfc3339;
+use anyhow::Result;
+use serde::Serialize;
+
+/// A task or a work item explained.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explained {
+    pub key: String,
+    /// `None`: a work item without a task.
+    pub task: Option<i64>,
+    pub title: String,
+    pub project: String,
+    pub stage: Option<String>,
+    pub attempt: Option<i64>,
+    /// The rule that holds it; `None`: it is being worked, or the next step moves it.
+    pub held_by: Option<HeldBy>,
+    /// What the next step does or sees, in one sentence.
+    pub next: String,
+    /// What would move it.
+    pub moves: Vec<String>,
+    /// The gates on leaving its stage, in order.
+    pub gates: Vec<GateShown>,
+    /// What the developer has to mend.
+    pub findings: Vec<Finding>,
+    /// The work item on its board, as last read.
+    pub item: Option<ItemShown>,
+}
+
+/// A gate's answer now, with the rows it has to read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateShown {
+    pub gate: Gate,
+    /// `pass`, `fail`, `stale`, `stuck`, `undecided`.
+    pub answer: &'static str,
+    pub why: String,
+    /// The newest rows first.
+    pub evidence: Vec<EvidenceShown>,
+}
+
+/// An evidence row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvidenceShown {
+    pub id: i64,
+    pub verdict: String,
+    pub commit: String,
+    pub attempt: i64,
+    pub run: Option<i64>,
+    /// Made in the present stay in the stage.
+    pub present: bool,
+    pub why: String,
+}
+
+/// A work item.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ItemShown {
+    pub status: Option<String>,
+    pub group: Option<String>,
+    /// What was made of its statuses, newest first.
+    pub intents: Vec<IntentShown>,
+}
+
+/// An intent and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IntentShown {
+    pub intent: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub seen_at: String,
+}
+
+const ROWS: usize = 5;
+const INTENTS: u32 = 5;
+
+/// Explains a task.
+pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
+    let now = ctx.now();
+    let policy = ctx.policy.clone();
+    let free_mb = disk::free_mb(ctx.paths.root()).ok();
+    // A label stands for the person; it is looked up only where that asks nobody over the network.
+    let local = ctx.project(&task.project).is_ok_and(|p| matches!(p.board, config::Board::Local { .. }));
+    let auto = if local { boards::auto_release(ctx, task.id) } else { None };
+    let item = item_row(ctx, task)?;
+    let (standing, shown) = ctx.store.read(|tx| {
+        let queue = standing::queue(tx, &now, &policy, free_mb)?;
+        let standing = standing::of(tx, task.id, &queue, &policy, &now, auto)?;
+        let view = view::task(tx, task.id, &now, auto)?;
+        let shown = match policy.project(&task.project) {
+            Some(project) => {
+                let facts = Facts { view: &view, policy: &policy, project };
+                gates::on_leaving(task.stage, project).into_iter().map(|g| gate(g, &facts)).collect()
+            }
+            None => Vec::new(),
+        };
+        Ok::<_, crate::adapters::store::StoreError>((standing, shown))
+    })?;
+    let moves = match &standing.held {
+        Some(held) => moved_by(held.rule, task),
+        None => vec![next_step(&standing.decision).to_owned()],
+    };
+    Ok(Explained {
+        key: task.key.to_string(),
+        task: Some(task.id.0),
+        title: task.title.clone(),
+        project: task.project.clone(),
+        stage: Some(task.stage.to_string()),
+        attempt: Some(task.attempt),
+        next: sentence(&standing.decision),
+        held_by: standing.held,
+        moves,
+        gates: shown,
+        findings: task.findings.clone(),
+        item,
+    })
+}
+
+fn item_row(ctx: &mut Ctx, task: &Task) -> Result<Option<ItemShown>> {
+    let (row, intents) = ctx.store.read(|tx| {
+        let intents = tx.intents_of(&task.project, &task.item_id, INTENTS)?;
+        Ok::<_, crate::adapters::store::StoreError>((tx.item(&task.project, &task.item_id)?, intents))
+    })?;
+    Ok(row.map(|r| ItemShown { status: Some(r.status_id), group: r.group, intents: shown(&intents) }))
+}
+
+fn shown(intents: &[IntentRow]) -> Vec<IntentShown> {
+    let one = |i: &IntentRow| IntentShown {
+        intent: i.kind.clone(),
+        state: i.state.to_string(),
+        reason: i.reason.clone(),
+        seen_at: rfc3339(i.seen_at),
+    };
+    intents.iter().map(one).collect()
+}
+
+fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
+    let (answer, why) = match gates::evaluate(gate, facts) {
+        Answer::Pass { why } => ("pass", why),
+        Answer::Fail { why, .. } => ("fail", why),
+        Answer::Stale { why, .. } => ("stale", why),
+        Answer::Stuck { why, .. } => ("stuck", why),
+        Answer::Undecided { why, need } => {
+            let needs = match need {
+                Need::Job(_) => "a job is needed",
+                Need::Person(_) => "a person decides",
+                Need::Effect(_) => "the next step looks",
+                Need::Wait { .. } => "it waits",
+            };
+            ("undecided", format!("{why} ({needs})"))
+        }
+    };
+    let epoch = facts.view.task.epoch;
+    let row = |e: &Evidence| EvidenceShown {
+        id: e.id,
+        verdict: e.verdict.to_string(),
+        commit: e.sha.to_string(),
+        attempt: e.attempt,
+        run: e.run_id.map(|r| r.0),
+        present: e.epoch == epoch,
+        why: e.why.clone(),
+    };
+    let rows = facts.view.evidence.iter().rev().filter(|e| e.gate == gate.as_str()).take(ROWS);
+    GateShown { gate, answer, why, evidence: rows.map(row).collect() }
+}
+
+fn sentence(decision: &Decision) -> String {
+    match decision {
+        Decision::Hold { why, .. } => why.clone(),
+        Decision::Enqueue(job) => {
+            let who = job.agent.map_or_else(|| format!("the job {}", job.kind), |a| format!("the {a}"));
+            let why = job.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+            format!("{who} is put into the queue{why}")
+        }
+        Decision::Park { waiting } => format!("a person is asked for {waiting}"),
+        Decision::Release { waiting } => format!("{waiting} is released by its label"),
+        Decision::Advance { to, why } => format!("it moves on to {to}: {why}"),
+        Decision::Rollback { why, .. } => format!("it goes back to development: {why}"),
+        Decision::Return { to, why } => format!("it goes back to {to}: {why}"),
+        Decision::Block { why, .. } => format!("it is blocked: {why}"),
+        Decision::Finish { why, .. } => format!("it is done: {why}"),
+        Decision::Effect(effect) => format!("the next step does {effect}"),
+    }
+}
+
+fn next_step(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Hold { rule: Rule::Running, .. } => "the run that is under way; its end settles the job",
+        Decision::Hold { .. } => "the next `orch tick` starts it",
+        Decision::Enqueue(_)
+        | Decision::Park { .. }
+        | Decision::Release { .. }
+        | Decision::Advance { .. }
+        | Decision::Rollback { .. }
+        | Decision::Return { .. }
+        | Decision::Block { .. }
+        | Decision::Finish { .. }
+        | Decision::Effect(_) => "the next `orch tick`, `advance` or `reconcile` does it",
+    }
+}
+
+/// What lifts a rule. Every rule has an answer.
+pub fn moved_by(rule: Rule, task: &Task) -> Vec<String> {
+    let key = &task.key;
+    let one = |text: &str| vec![text.to_owned()];
+    match rule {
+        Rule::Halt => one("`orch resume` lifts HALT"),
+        Rule::Freeze => vec![format!("`orch unfreeze {}`, once a person has looked", task.repo)],
+        Rule::SerialGate => one("the task named ends (done or cancelled), or is withdrawn before its start"),
+        Rule::Dependencies => vec![
+            "the work item named is done".to_owned(),
+            format!("or the relation is taken away from {key} on the board"),
+        ],
+        Rule::MaxConcurrency | Rule::ProjectLimit | Rule::AgentLimit | Rule::ReservedLimit => {
+            one("a running job ends, or the limit is raised in the configuration")
+        }
+        Rule::TaskCost => {
+            vec!["`limits.max_cost_usd_per_task` is raised".to_owned(), format!("or `orch stop {key}` ends it")]
+        }
+        Rule::DayCost => one("the next day (UTC), or `limits.max_cost_usd_per_day` is raised"),
+        Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named goes on"),
+        Rule::Cooldown => one("the credential's window opens again; one run then goes first"),
+        Rule::Disk => one("room on the disk of the state directory, or a smaller `min_free_mb`"),
+        Rule::Running => one("the run that is under way; its end settles the job"),
+        Rule::Queued => one("the next `orch tick` starts it"),
+        Rule::Approval => vec![
+            "Approved on the board".to_owned(),
+            format!("or `orch advance {key} --approve`"),
+            format!("or `orch advance {key} --reject TEXT`: the analyst works again"),
+        ],
+        Rule::ConfirmDeploy => vec![
+            "Confirm Deploy on the board".to_owned(),
+            format!("or `orch advance {key} --confirm-deploy`"),
+            format!("or `orch advance {key} --reject TEXT`: back to development"),
+        ],
+        Rule::Blocked => {
+            vec![format!("`orch retry {key}`, once the reason is gone"), format!("or `orch stop {key}` ends it")]
+        }
+        Rule::StopRequested => one("the next `orch tick` or `orch reap` carries the stop out"),
+        Rule::CriticalWindow => one("the deploy's or update's own result; then the stop is carried out"),
+        Rule::Withdrawn => vec![
+            "what was withdrawn comes back (the work item's status, its file, the branch or pull request)".to_owned(),
+            format!("or `orch stop {key}` ends it"),
+        ],
+        Rule::Gate => one("the gate's evidence; the next step looks again"),
+        Rule::MergeLease => vec![
+            "the holder's deploy or end frees the lease".to_owned(),
+            format!("`orch lease show {}` says who holds it", task.repo),
+        ],
+        Rule::LandedNotDeployed => one("the commit that landed is deployed by its own task, or that task ends"),
+        Rule::DeployResult => one("the deploy command's result"),
+        Rule::Watch => one("the watch's last probe"),
+        Rule::SwitchedOff => one("the switch or project named stands in the configuration again"),
+        Rule::Terminal => vec![format!(
+            "nothing: it has ended; another status, then To Analyse, starts a cancelled work item again ({key})"
+        )],
+    }
+}
+
+/// Explains a work item that has no task; `None`: nobody knows the key.
+pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
+    let project = ctx.config.projects.iter().find(|p| p.key == key.prefix()).cloned();
+    let row = ctx.store.read(|tx| tx.item_by_key(key.as_str()))?;
+    let Some(project) = project else { return Ok(None) };
+    let mut explained = Explained {
+        key: key.to_string(),
+        task: None,
+        title: row.as_ref().map(|r| r.title.clone()).unwrap_or_default(),
+        project: project.key.clone(),
+        stage: None,
+        attempt: None,
+        held_by: None,
+        next: String::new(),
+        moves: Vec::new(),
+        gates: Vec::new(),
+        findings: Vec::new(),
+        item: None,
+    };
+    let names = projects::status_names(&project);
+    let (status, group, resolved) = if matches!(project.board, config::Board::Local { .. }) {
+        let resolved = resolve(&local_statuses(&names), &names);
+        match projects::board(ctx, &project)?.get(resolved.statuses(), key) {
+            Ok(Some(found)) => {
+                explained.title = found.title;
+                (found.status_id, found.group.map(|g| g.to_string()), Some(resolved))
+            }
+            Ok(None) => return Ok(None),
+            Err(e) => {
+                explained.next = format!("its file can't be read: {e}");
+                explained.moves = vec!["mend the file; the next step looks at it again".to_owned()];
+                return Ok(Some(explained));
+            }
+        }
+    } else {
+        match &row {
+            Some(r) => (r.status_id.clone(), r.group.clone(), None),
+            None => return Ok(None),
+        }
+    };
+    let item_id = row.as_ref().map_or_else(|| key.to_string(), |r| r.item_id.clone());
+    let intents = ctx.store.read(|tx| tx.intents_of(&project.key, &item_id, INTENTS))?;
+    let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
+    (explained.next, explained.moves) = taskless(&status, resolved.as_ref(), row.as_ref(), &intents, wanted);
+    explained.item = Some(ItemShown { status: Some(status), group, intents: shown(&intents) });
+    Ok(Some(explained))
+}
+
+/// Why a work item has no task, and what gives it one.
+fn taskless(
+    status: &str,
+    resolved: Option<&Resolved>,
+    row: Option<&ItemRow>,
+    intents: &[IntentRow],
+    wanted: &str,
+) -> (String, Vec<String>) {
+    let start = vec![format!("set its status to {wanted:?}")];
+    let last = intents.first();
+    if let Some(resolved) = resolved {
+        let Some(known) = resolved.status(status) else {
+            let all: Vec<&str> = resolved.statuses().iter().map(|s| s.name.as_str()).collect();
+            let why = format!("its status {status:?} is none that this board knows ({})", all.join(", "));
+            return (why, start);
+        };
+        if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
+            return (
+                format!("{:?} does not steer here: {}", known.name, off.why),
+                vec!["give the intent a status of its own; `orch doctor` names both".to_owned()],
+            );
+        }
+        if resolved.intent_of(status) == Some(Intent::ToAnalyse) {
+            return match last.filter(|_| row.is_some_and(|r| r.status_id == status)) {
+                Some(i) if i.state == crate::adapters::store::IntentState::Dismissed => (
+                    format!("its {wanted:?} was not acted on: {}", i.reason.as_deref().unwrap_or("no reason kept")),
+                    vec![format!("set another status, then {wanted:?} again")],
+                ),
+                Some(_) | None => (
+                    "it waits to be taken in".to_owned(),
+                    vec!["the next `orch tick` or `orch reconcile` makes its task".to_owned()],
+                ),
+            };
+        }
+        return (format!("it stands in {:?}, which starts nothing", known.name), start);
+    }
+    match last {
+        Some(i) => {
+            (format!("its {} is {}: {}", i.kind, i.state, i.reason.as_deref().unwrap_or("not yet acted on")), start)
+        }
+        None => ("as last read, its status starts nothing".to_owned(), start),
+    }
+}

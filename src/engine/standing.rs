@@ -1,0 +1,91 @@
+//! What holds each open task: a reading of the very decisions a step acts on (`decide::transition`, `decide::dispatch`),
+//! without acting. `status` and `explain` show it; the names are those of a step's `skipped`.
+
+use super::{Moment, view};
+use crate::adapters::store::{Result, Tx};
+use crate::decide::{dispatch, transition};
+use crate::model::decision::Decision;
+use crate::model::ids::TaskId;
+use crate::model::policy::Policy;
+use crate::model::report::{Held, Rule};
+use crate::model::stage::JobStatus;
+use crate::model::status::HeldBy;
+use crate::model::task::{Job, Waiting};
+use crate::model::time::rfc3339;
+use std::collections::{BTreeMap, HashMap};
+
+/// The queue as the next `tick` finds it.
+#[derive(Debug)]
+pub struct Queue {
+    pub jobs: HashMap<TaskId, Job>,
+    held: BTreeMap<String, Held>,
+    pub day_micros: i64,
+}
+
+impl Queue {
+    /// What holds a queued task, if anything does: the dispatcher's own word.
+    pub fn holds(&self, key: &str) -> Option<HeldBy> {
+        self.held.get(key).map(|h| HeldBy { rule: h.rule, why: h.why.clone(), until: h.until.clone() })
+    }
+}
+
+/// Where one task stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// What the transition function says.
+    pub decision: Decision,
+    pub live: Option<Job>,
+    /// What holds it; `None`: it is being worked, or the next step moves it.
+    pub held: Option<HeldBy>,
+}
+
+/// Midnight in UTC.
+pub fn day_start(now: &Moment) -> i64 {
+    now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000)
+}
+
+/// Plans the next claims as `tick` does.
+pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, free_mb: Option<u64>) -> Result<Queue> {
+    let queue = view::queue(tx, now, policy, day_start(now), free_mb)?;
+    let plan = dispatch::plan(&queue, policy, None, usize::MAX);
+    let held = plan.held.into_iter().filter_map(|h| Some((h.task.clone()?, h))).collect();
+    let jobs = queue.queued.iter().cloned().chain(tx.running_jobs()?).map(|j| (j.task_id, j)).collect();
+    Ok(Queue { jobs, held, day_micros: queue.day_micros })
+}
+
+/// One task's standing. `auto`: what a label releases (BRD-5).
+pub fn of(
+    tx: &Tx<'_>,
+    id: TaskId,
+    queue: &Queue,
+    policy: &Policy,
+    now: &Moment,
+    auto: Option<Waiting>,
+) -> Result<Standing> {
+    let view = view::task(tx, id, now, auto)?;
+    let decision = transition::decide(&view, policy);
+    let live = view.live_job.clone();
+    let said = match &decision {
+        Decision::Hold { rule, why, until } => {
+            Some(HeldBy { rule: *rule, why: why.clone(), until: until.map(rfc3339) })
+        }
+        Decision::Enqueue(_)
+        | Decision::Park { .. }
+        | Decision::Release { .. }
+        | Decision::Advance { .. }
+        | Decision::Rollback { .. }
+        | Decision::Return { .. }
+        | Decision::Block { .. }
+        | Decision::Finish { .. }
+        | Decision::Effect(_) => None,
+    };
+    let held = match live.as_ref().map(|j| j.status) {
+        // A queued job is the dispatcher's to hold.
+        Some(JobStatus::Queued) => {
+            queue.holds(view.task.key.as_str()).or_else(|| said.filter(|h| h.rule != Rule::Queued))
+        }
+        Some(JobStatus::Running) => said.filter(|h| h.rule == Rule::CriticalWindow || h.rule == Rule::Watch),
+        Some(JobStatus::Done | JobStatus::Failed | JobStatus::Cancelled) | None => said,
+    };
+    Ok(Standing { decision, live, held })
+}

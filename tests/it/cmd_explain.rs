@@ -1,0 +1,99 @@
+//! `orch explain` on the binary (CLI-3): tasks are compared with `tick` in `cmd_status`; here evidence and taskless items.
+
+use crate::support::seeded::{ONE, Seeded, change, task};
+use orch::adapters::store::NewEvidence;
+use orch::model::ids::Sha;
+use orch::model::stage::Stage;
+use orch::model::task::EvidenceVerdict;
+use serde_json::json;
+
+#[test]
+fn the_gates_of_the_stage_are_shown_with_their_evidence() {
+    let world = Seeded::new(ONE);
+    world.write(|tx| {
+        let t = task(tx, "ORCH-1", "one", 1);
+        let head = Sha::parse(&"a".repeat(40)).unwrap();
+        let t = change(tx, &t, |t| {
+            t.stage = Stage::Review;
+            t.epoch = 3;
+            t.head_sha = Some(head.clone());
+            t.head_tree = Some("tree".into());
+            t.blocked_reason = Some("the same findings came back".into());
+        });
+        let row = NewEvidence {
+            gate: "review_verdict",
+            run_id: None,
+            sha: head,
+            code_tree: "tree".into(),
+            verdict: EvidenceVerdict::Fail,
+            why: "REQUEST_CHANGES".into(),
+            detail: json!({"findings": [{"source": "review", "text": "no test"}]}),
+        };
+        tx.add_evidence(&t, &row, 5).unwrap();
+    });
+    let (code, told) = world.json(&["explain", "orch-1"]);
+    assert_eq!(code, 0);
+    assert_eq!((told["held_by"]["rule"].as_str(), told["stage"].as_str()), (Some("blocked"), Some("review")));
+    let gate = &told["gates"][0];
+    assert_eq!((gate["gate"].as_str(), gate["answer"].as_str()), (Some("review_verdict"), Some("fail")));
+    assert_eq!(
+        (gate["evidence"][0]["verdict"].as_str(), gate["evidence"][0]["present"].as_bool()),
+        (Some("fail"), Some(true))
+    );
+    assert!(told["moves"][0].as_str().unwrap().contains("orch retry ORCH-1"));
+    let (_, text, _) = world.orch(&["explain", "ORCH-1"]);
+    assert!(text.contains("held by blocked") && text.contains("evidence 1: fail on aaaaaaaaaa"), "{text}");
+}
+
+#[test]
+fn a_work_item_without_a_task_is_explained() {
+    let world = Seeded::new(ONE);
+    let draft = world.item("later");
+    let (code, told) = world.json(&["explain", &draft]);
+    assert_eq!((code, told["task"].is_null()), (0, true));
+    assert!(told["next"].as_str().unwrap().contains("Backlog"), "{told}");
+    assert!(told["moves"][0].as_str().unwrap().contains("To Analyse"), "{told}");
+
+    let (_, new) = world.json(&["new", "now"]);
+    let (_, told) = world.json(&["explain", new["key"].as_str().unwrap()]);
+    assert!(told["moves"][0].as_str().unwrap().contains("orch tick"), "{told}");
+
+    let file = world.path().join(format!("state/issues/{draft}.md"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("status: Backlog", "status: Whenever")).unwrap();
+    let (_, told) = world.json(&["explain", &draft]);
+    assert!(told["next"].as_str().unwrap().contains("whenever"), "{told}");
+    std::fs::write(&file, "not front matter").unwrap();
+    let (code, told) = world.json(&["explain", &draft]);
+    assert!(code == 0 && told["next"].as_str().unwrap().contains("can't be read"), "{told}");
+    let (code, told) = world.json(&["explain", "ORCH-999"]);
+    assert_eq!((code, told["errors"][0]["code"].as_i64()), (2, Some(2)));
+}
+
+#[test]
+fn a_dismissed_intent_is_told_with_its_reason() {
+    use orch::adapters::store::{IntentState, ItemRow, NewIntent};
+    let world = Seeded::new(ONE);
+    let (_, new) = world.json(&["new", "now"]);
+    let key = new["key"].as_str().unwrap().to_owned();
+    world.write(|tx| {
+        let item = ItemRow {
+            project: "ORCH".into(),
+            item_id: key.clone(),
+            key: key.clone(),
+            status_id: "to analyse".into(),
+            updated_ms: 1,
+            written_ms: 0,
+            title: "now".into(),
+            group: None,
+            seen_other_since_end: true,
+        };
+        tx.put_item(&item).unwrap();
+        let intent = NewIntent { project: "ORCH", item_id: &key, kind: "to_analyse", created_order: "" };
+        let id = tx.add_intent(&intent, 1).unwrap();
+        tx.settle_intent(id, IntentState::Dismissed, "the moon was full", 2).unwrap();
+    });
+    let (_, told) = world.json(&["explain", &key]);
+    assert!(told["next"].as_str().unwrap().contains("the moon was full"), "{told}");
+    assert_eq!(told["item"]["intents"][0]["state"], "dismissed");
+}

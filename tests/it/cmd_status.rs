@@ -1,0 +1,210 @@
+//! `orch status` on the binary (CLI-3).
+
+use crate::support::seeded::{ONE, Seeded, change, task};
+use orch::adapters::store::NewEvidence;
+use orch::model::ids::Sha;
+use orch::model::stage::{Agent, JobKind, Stage};
+use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
+use orch::model::time::Stamp;
+use serde_json::{Value, json};
+
+const BLOCKS: [&str; 12] = [
+    "tasks",
+    "queue",
+    "stop",
+    "reaper",
+    "serial_gate",
+    "auto_labels",
+    "reconcile",
+    "merge_lease",
+    "security",
+    "post_deploy",
+    "outbox",
+    "limits",
+];
+const FIELDS: [&str; 17] = [
+    "id",
+    "key",
+    "title",
+    "project",
+    "stage",
+    "attempt",
+    "branch",
+    "waiting_for",
+    "blocked_reason",
+    "held_by",
+    "cancel_requested_at",
+    "running_job",
+    "cost_usd",
+    "pr",
+    "created_at",
+    "updated_at",
+    "finished_at",
+];
+
+fn names(v: &Value) -> Vec<&str> {
+    v.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn agent_job() -> NewJob {
+    NewJob { agent: Some(Agent::Analyst), ..NewJob::now(JobKind::Agent) }
+}
+
+fn stamp() -> Stamp {
+    Stamp { wall_ms: 1000, mono_ms: 10, boot_id: "b".into() }
+}
+
+#[test]
+fn without_a_database_every_block_is_there_and_nothing_is_made() {
+    let world = Seeded::new(ONE);
+    let (code, told) = world.json(&["status"]);
+    assert_eq!((code, names(&told)), (0, BLOCKS.to_vec()));
+    assert_eq!(told["tasks"], json!([]));
+    assert_eq!(told["queue"], json!({"queued": 0, "running": 0, "done": 0, "failed": 0, "cancelled": 0}));
+    assert!(!world.path().join("state").exists());
+    let (code, text, _) = world.orch(&["status"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("orch new"), "{text}");
+}
+
+#[test]
+fn what_holds_a_task_is_what_tick_says_holds_it() {
+    let world = Seeded::new(&ONE.replace("projects:", "serial_gate: {repos: ['*']}\nprojects:"));
+    let keys: Vec<String> = (1..=6).map(|n| world.item(&format!("item {n}"))).collect();
+    world.write(|tx| {
+        // In work, waits for a person; holds the others of its repository.
+        let first = task(tx, &keys[0], "first", 1);
+        let first = change(tx, &first, |t| {
+            t.stage = Stage::Analysis;
+            t.waiting_for = Some(Waiting::Approval);
+            t.started_at = Some(1);
+            t.in_serial = true;
+        });
+        let complete = NewEvidence {
+            gate: "analysis_complete",
+            run_id: None,
+            sha: Sha::parse(&"a".repeat(40)).unwrap(),
+            code_tree: "tree".into(),
+            verdict: EvidenceVerdict::Pass,
+            why: "four files".into(),
+            detail: json!({}),
+        };
+        tx.add_evidence(&first, &complete, 1).unwrap();
+        let second = task(tx, &keys[1], "second", 2);
+        tx.enqueue(&second, &agent_job(), 2).unwrap();
+        let third = task(tx, &keys[2], "third", 3);
+        tx.enqueue(&third, &NewJob { available_at: i64::MAX / 4, reason: Some("not yet".into()), ..agent_job() }, 3)
+            .unwrap();
+        let fourth = task(tx, &keys[3], "fourth", 4);
+        change(tx, &fourth, |t| {
+            t.stage = Stage::Review;
+            t.blocked_reason = Some("the reviewer failed".into());
+        });
+        let fifth = task(tx, &keys[4], "fifth", 5);
+        change(tx, &fifth, |t| {
+            t.stage = Stage::Development;
+            t.withdrawn = Some("withdrawn on the forge".into());
+        });
+    });
+    let compare = |rules: &[&str]| {
+        let (code, told) = world.json(&["status"]);
+        assert_eq!(code, 0, "{told}");
+        let (_, tick) = world.json(&["tick", "--dry-run"]);
+        let mut seen = Vec::new();
+        for row in told["tasks"].as_array().unwrap() {
+            assert_eq!(names(row), FIELDS);
+            let held = &row["held_by"];
+            let said = tick["skipped"].as_array().unwrap().iter().find(|h| h["task"] == row["key"]);
+            let said = said.unwrap_or_else(|| panic!("{row} is not in {tick}"));
+            assert_eq!((&held["rule"], &held["why"], &held["until"]), (&said["rule"], &said["why"], &said["until"]));
+            let (_, explained) = world.json(&["explain", row["key"].as_str().unwrap()]);
+            assert_eq!(explained["held_by"], *held, "{explained}");
+            seen.push(held["rule"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(seen, rules);
+    };
+    compare(&["approval", "serial_gate", "backoff", "blocked", "withdrawn"]);
+    assert_eq!(world.orch(&["halt", "--reason", "the database moves"]).0, 0);
+    compare(&["approval", "halt", "backoff", "blocked", "withdrawn"]);
+    let (_, told) = world.json(&["status"]);
+    assert_eq!(told["stop"]["halted"], true);
+    let (_, text, _) = world.orch(&["status"]);
+    assert!(text.contains("HALTED: the database moves"), "{text}");
+    assert_eq!(world.orch(&["resume"]).0, 0);
+    assert_eq!(world.orch(&["freeze", "demo", "--reason", "production is sick"]).0, 0);
+    compare(&["approval", "freeze", "backoff", "blocked", "withdrawn"]);
+    let (_, told) = world.json(&["status"]);
+    assert_eq!(told["serial_gate"]["frozen"][0]["repo"], "demo");
+    assert_eq!(told["serial_gate"]["repos"], json!(["demo"]));
+}
+
+#[test]
+fn one_row_a_key_the_hundred_finished_last_and_all_on_demand() {
+    let world = Seeded::new(ONE);
+    world.write(|tx| {
+        for n in 1..=130 {
+            let t = task(tx, &format!("ORCH-{n}"), "old", n);
+            change(tx, &t, |t| {
+                t.stage = if n == 130 { Stage::Cancelled } else { Stage::Done };
+                t.finished_at = Some(1000 + n);
+            });
+            if n == 130 {
+                tx.tombstone(t.id).unwrap();
+            }
+        }
+        let again = task(tx, "ORCH-130", "again", 200);
+        let job = tx.enqueue(&again, &agent_job(), 200).unwrap();
+        assert!(tx.claim_job(job, "token").unwrap());
+        let job = tx.job(job).unwrap();
+        tx.insert_run(&job, "token", Some("claude"), 0, &stamp()).unwrap();
+    });
+    let (_, told) = world.json(&["status"]);
+    let rows = told["tasks"].as_array().unwrap();
+    assert_eq!(rows.len(), 101);
+    assert_eq!((rows[0]["key"].as_str(), rows[0]["id"].as_i64()), (Some("ORCH-30"), Some(30)));
+    let last = rows.last().unwrap();
+    assert_eq!(
+        (last["key"].as_str(), last["id"].as_i64(), last["title"].as_str()),
+        (Some("ORCH-130"), Some(131), Some("again"))
+    );
+    assert_eq!((last["running_job"]["agent"].as_str(), last["held_by"].clone()), (Some("analyst"), Value::Null));
+    assert_eq!(last["cost_usd"], json!(0.0));
+    assert_eq!(told["queue"]["running"], 1);
+    let (_, all) = world.json(&["status", "--all"]);
+    let ids: Vec<i64> = all["tasks"].as_array().unwrap().iter().map(|r| r["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, (1..=131).collect::<Vec<_>>());
+    let (_, one) = world.json(&["status", "orch-130"]);
+    assert_eq!((one["tasks"].as_array().unwrap().len(), one["tasks"][0]["id"].as_i64()), (1, Some(131)));
+    assert!(one["card"].as_str().unwrap().contains("ORCH-130"));
+}
+
+#[test]
+fn parked_messages_and_intents_that_are_off_are_shown() {
+    let statuses = "board: {kind: local, statuses: {stop: Blocked}}";
+    let world = Seeded::new(&format!("{ONE}    {statuses}\n"));
+    world.write(|tx| {
+        use orch::adapters::store::{NewOutbox, Sink};
+        let t = task(tx, "ORCH-1", "one", 1);
+        let new = NewOutbox { key: "card/1".into(), task_id: Some(t.id), sink: Sink::Card, payload: json!({}) };
+        tx.post(&new, 1).unwrap();
+        let row = tx.deliverable(10, 10).unwrap().remove(0);
+        tx.park_message(row.id, "chat not found").unwrap();
+    });
+    let (_, told) = world.json(&["status"]);
+    assert_eq!(told["outbox"]["parked"], 1);
+    assert_eq!(told["outbox"]["messages"][0]["error"], "chat not found");
+    assert_eq!(told["reconcile"]["intents_off"][0]["intent"], "stop", "{}", told["reconcile"]);
+    let (_, text, _) = world.orch(&["status"]);
+    assert!(text.contains("refused: ORCH-1 card: chat not found") && text.contains("`stop` does not steer"), "{text}");
+}
+
+#[test]
+fn an_unknown_task_suggests_the_nearest() {
+    let world = Seeded::new(ONE);
+    world.write(|tx| drop(task(tx, "ORCH-17", "one", 1)));
+    let (code, told) = world.json(&["status", "ORCH-71"]);
+    assert_eq!((code, told["errors"][0]["code"].as_i64()), (2, Some(2)));
+    assert!(told["errors"][0]["hint"].as_str().unwrap().contains("ORCH-17"), "{told}");
+    assert_eq!(world.orch(&["status", "nonsense"]).0, 2);
+    assert_eq!(world.orch(&["status", "--watch", "--json"]).0, 2);
+}
