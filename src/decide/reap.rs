@@ -23,6 +23,9 @@ pub struct ReapPolicy {
     pub max_running_ms: i64,
     /// By when a claimed job's supervisor must have reported.
     pub start_ms: i64,
+    /// The same where the step that claimed it is gone. A supervisor that comes later starts nothing, so a short wait
+    /// harms nothing.
+    pub orphan_start_ms: i64,
 }
 
 /// What is to be done with a run.
@@ -45,13 +48,14 @@ pub enum Reap {
     Overdue,
 }
 
-/// `supervisor`: from its identity and its lock. A live supervisor that is still finalizing is never reaped.
+/// `supervisor`: from its identity and its lock; of a run that starts, from the step that claimed it. A live supervisor that is still finalizing is never reaped.
 pub fn reap(run: &Run, supervisor: Seen, policy: &ReapPolicy, now: &Stamp) -> Reap {
     let age = now.since(&run.claimed_at);
     match run.state {
         RunState::Settled => Reap::Leave,
         // Another boot: whoever was to report is gone.
         RunState::Starting => match age {
+            Some(ms) if supervisor == Seen::Dead && ms >= policy.orphan_start_ms => Reap::GiveBack,
             Some(ms) if ms < policy.start_ms => Reap::Leave,
             Some(_) | None => Reap::GiveBack,
         },
@@ -139,13 +143,17 @@ mod tests {
             finalize_grace_ms: 300,
             max_running_ms: 10_000,
             start_ms: 500,
+            orphan_start_ms: 100,
         };
         let seen = |n, ms| Run { dead_seen: n, dead_seen_at: Some(at(ms)), ..run(RunState::Live) };
         let other = Stamp { boot_id: "c".into(), ..at(50) };
         let cases = [
             (run(RunState::Settled), Seen::Dead, at(99_999), Reap::Leave),
-            (run(RunState::Starting), Seen::Dead, at(499), Reap::Leave),
-            (run(RunState::Starting), Seen::Dead, at(500), Reap::GiveBack),
+            (run(RunState::Starting), Seen::Alive, at(499), Reap::Leave),
+            (run(RunState::Starting), Seen::Unknown, at(499), Reap::Leave),
+            (run(RunState::Starting), Seen::Alive, at(500), Reap::GiveBack),
+            (run(RunState::Starting), Seen::Dead, at(99), Reap::Leave),
+            (run(RunState::Starting), Seen::Dead, at(100), Reap::GiveBack),
             (run(RunState::Starting), Seen::Dead, other.clone(), Reap::GiveBack),
             (run(RunState::Live), Seen::Alive, at(9000), Reap::Leave),
             (run(RunState::Live), Seen::Alive, at(10_001), Reap::Overdue),

@@ -192,8 +192,9 @@ fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
 /// Records an update of ours that stands on the remote: the new head, how it came from the old one, the gate's answer.
 fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new: &Sha, key: &str) -> Result<Task> {
     let before = mirror.merge_base(old, tip)?.context("the branch has no history in common with the default branch")?;
-    let equal =
-        mirror.patch_ids(&before, old)? == mirror.patch_ids(tip, new)? && mirror.new_paths(old, tip, new)?.is_empty();
+    // A rebase makes every commit anew; only a merge can change something beside the patches.
+    let equal = mirror.patch_ids(&before, old)? == mirror.patch_ids(tip, new)?
+        && (!mirror.has_merge_commit(tip, new)? || mirror.new_paths(old, tip, new)?.is_empty());
     let (from, to) = (mirror.code_tree(old, &task.key)?, mirror.code_tree(new, &task.key)?);
     let at = ctx.now().stamp.wall_ms;
     let branch = task.branch.clone().unwrap_or_default();

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// By when a claimed job's supervisor must have reported.
 const START_MS: i64 = 20_000;
+/// The same where the step that claimed the job is gone.
+const ORPHAN_START_MS: i64 = 4000;
 const GONE: Duration = Duration::from_secs(30);
 
 /// The whole step.
@@ -53,6 +55,7 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
         finalize_grace_ms: ms(r.finalize_grace_s),
         max_running_ms: ms(r.max_running_s),
         start_ms: START_MS,
+        orphan_start_ms: ORPHAN_START_MS,
     }
 }
 

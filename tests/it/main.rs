@@ -22,6 +22,7 @@ mod cmd_post_deploy_probe;
 mod cmd_security_scan;
 mod cmd_staging_check;
 mod cmd_status;
+mod crash_storm;
 mod docs_handoff;
 mod outside_telegram;
 mod runtime_claude_real;

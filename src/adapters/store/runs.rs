@@ -71,19 +71,20 @@ fn one(changed: usize) -> Result<()> {
 }
 
 impl Tx<'_> {
-    /// A run for a job just claimed; its supervisor has yet to report.
+    /// A run for a job just claimed by `claimer`; its supervisor has yet to report, and is its finalizer then.
     pub fn insert_run(
         &self,
         job: &Job,
         token: &str,
+        claimer: &Actor,
         credential: Option<&str>,
         reserved_micros: i64,
         now: &Stamp,
     ) -> Result<RunId> {
         self.tx
             .prepare_cached(
-                "INSERT INTO runs (job_id, task_id, stage, kind, agent, attempt, epoch, token, state, claimed_at, credential, reserved_micros, started_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'starting', ?9, ?10, ?11, ?12)",
+                "INSERT INTO runs (job_id, task_id, stage, kind, agent, attempt, epoch, token, state, claimed_at, credential, reserved_micros, started_at, finalizer)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'starting', ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 job.id.0,
@@ -97,7 +98,8 @@ impl Tx<'_> {
                 to_json(now),
                 credential,
                 reserved_micros,
-                now.wall_ms
+                now.wall_ms,
+                to_json(claimer)
             ])?;
         Ok(RunId(self.tx.last_insert_rowid()))
     }

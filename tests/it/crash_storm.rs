@@ -1,0 +1,106 @@
+//! A storm of SIGKILLs over every `orch` process while tasks go from the board to a deploy (TRUST-1, TRUST-2). The seed
+//! fixes what is drawn, not how processes interleave: a failing seed is tried several times.
+//!
+//! `ORCH_STORM_SEED`, `ORCH_STORM_S` (seconds of storm), `ORCH_STORM_BARE=1` (the deploy command writes no result of
+//! its own): see `scripts/storm`.
+
+use crate::support::crash::{Dice, OWN_RESULT, Plan, World, kill};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// Everything that need not move any more: terminal, or blocked.
+fn settled(world: &World, wanted: usize) -> bool {
+    let tasks = world.tasks();
+    tasks.len() == wanted && tasks.iter().all(|t| t.blocked.is_some() || t.stage == "done" || t.stage == "cancelled")
+}
+
+#[test]
+fn storm_of_kills_over_four_tasks_in_two_repositories() {
+    let seed = setting("ORCH_STORM_SEED", 7);
+    let storm = Duration::from_secs(setting("ORCH_STORM_S", 12));
+    let bare = setting("ORCH_STORM_BARE", 0) == 1;
+    let world = World::new(Plan {
+        projects: vec!["AA", "BB"],
+        rounds: 2,
+        nap: "0.2",
+        deploy: if bare { "sleep 0.1\n".into() } else { OWN_RESULT.into() },
+        config: "serial_gate: {repos: aa}\n".into(),
+        ..Plan::default()
+    });
+    for project in ["AA", "BB"] {
+        world.new_item(project, "one thing");
+        world.new_item(project, "another thing");
+    }
+    let over = AtomicBool::new(false);
+    let killed = AtomicUsize::new(0);
+    let steps = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..3_u64 {
+            let (world, over, steps) = (&world, &over, &steps);
+            scope.spawn(move || {
+                let mut dice = Dice::new(seed ^ (n << 32));
+                while !over.load(Ordering::Relaxed) {
+                    let step = ["tick", "reap", "reconcile", "advance"][usize::try_from(dice.below(4)).unwrap()];
+                    drop(world.orch(&[step]));
+                    steps.fetch_add(1, Ordering::Relaxed);
+                    std::thread::park_timeout(Duration::from_millis(dice.below(200)));
+                }
+            });
+        }
+        let (person, over_too) = (&world, &over);
+        scope.spawn(move || {
+            while !over_too.load(Ordering::Relaxed) {
+                person.release_all();
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        let mut dice = Dice::new(seed);
+        let begun = Instant::now();
+        while begun.elapsed() < storm && !settled(&world, 4) {
+            std::thread::park_timeout(Duration::from_millis(20 + dice.below(500)));
+            let targets = world.orch_processes();
+            let all = dice.below(8) == 0;
+            for pid in targets.iter().skip(usize::try_from(dice.below(1.max(targets.len() as u64))).unwrap()) {
+                kill(*pid);
+                killed.fetch_add(1, Ordering::Relaxed);
+                if !all {
+                    break;
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let begun = Instant::now();
+    world.play_until("the end of every task", Duration::from_secs(120), |w| settled(w, 4));
+    println!(
+        "storm: seed {seed}, {} kills, {} steps, {} s until all had ended",
+        killed.load(Ordering::Relaxed),
+        steps.load(Ordering::Relaxed),
+        begun.elapsed().as_secs()
+    );
+    assert_eq!(world.lines("violations.log"), Vec::<String>::new(), "two live agents of one task\n{}", world.story());
+    let deploys = world.deploys();
+    for task in world.tasks() {
+        let ran = deploys.get(&task.key).copied().unwrap_or(0);
+        // Killed between taking the right and the command's start, or without the command's own word: unknown, and
+        // never again by itself (SHIP-5).
+        let unknown = task.blocked.as_ref().is_some_and(|why| why.contains("unknown"));
+        if unknown {
+            println!("storm: {} ended blocked: its deploy's result is unknown (ran {ran} times)", task.key);
+            assert!(ran <= 1, "{task:?} deployed {ran} times\n{}", world.story());
+            let repo = task.key[..2].to_lowercase();
+            assert_eq!(world.count(&format!("SELECT COUNT(*) FROM freezes WHERE repo = '{repo}'")), 1);
+        } else {
+            assert_eq!((task.stage.as_str(), ran), ("done", 1), "{}\n{}", task.key, world.story());
+        }
+        assert_eq!(world.merges(&task.key[..2]).get(&task.key), Some(&1), "{}", world.story());
+    }
+    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status = 'running'"), 0);
+    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'"), 0, "{}", world.story());
+    assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0, "{}", world.story());
+    world.chain_holds();
+}
