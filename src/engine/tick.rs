@@ -119,7 +119,8 @@ fn take(
         messages::show(tx, &task, at)?;
     }
     let job = tx.job(claim.job)?;
-    let run = tx.insert_run(&job, &token, &now.me, claim.credential.as_deref(), claim.reserved_micros, &now.stamp)?;
+    let run = tx.insert_run(&job, &token, claim.credential.as_deref(), claim.reserved_micros, &now.stamp)?;
+    tx.set_claimer(run, &now.me)?;
     if let (true, Some(credential)) = (claim.canary, &claim.credential) {
         tx.set_canary(credential, run)?;
     }

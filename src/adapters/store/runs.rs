@@ -71,20 +71,19 @@ fn one(changed: usize) -> Result<()> {
 }
 
 impl Tx<'_> {
-    /// A run for a job just claimed by `claimer`; its supervisor has yet to report, and is its finalizer then.
+    /// A run for a job just claimed; its supervisor has yet to report.
     pub fn insert_run(
         &self,
         job: &Job,
         token: &str,
-        claimer: &Actor,
         credential: Option<&str>,
         reserved_micros: i64,
         now: &Stamp,
     ) -> Result<RunId> {
         self.tx
             .prepare_cached(
-                "INSERT INTO runs (job_id, task_id, stage, kind, agent, attempt, epoch, token, state, claimed_at, credential, reserved_micros, started_at, finalizer)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'starting', ?9, ?10, ?11, ?12, ?13)",
+                "INSERT INTO runs (job_id, task_id, stage, kind, agent, attempt, epoch, token, state, claimed_at, credential, reserved_micros, started_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'starting', ?9, ?10, ?11, ?12)",
             )?
             .execute(params![
                 job.id.0,
@@ -98,10 +97,17 @@ impl Tx<'_> {
                 to_json(now),
                 credential,
                 reserved_micros,
-                now.wall_ms,
-                to_json(claimer)
+                now.wall_ms
             ])?;
         Ok(RunId(self.tx.last_insert_rowid()))
+    }
+
+    /// Who claimed it: its owner until its supervisor has reported.
+    pub fn set_claimer(&self, id: RunId, me: &Actor) -> Result<()> {
+        one(self
+            .tx
+            .prepare_cached("UPDATE runs SET finalizer = ?2 WHERE id = ?1 AND state = 'starting'")?
+            .execute(params![id.0, to_json(me)])?)
     }
 
     pub fn run(&self, id: RunId) -> Result<Run> {

@@ -134,10 +134,10 @@ fn rule_19_a_late_supervisor_of_a_requeued_claim_adopts_nothing() {
             let id = tx.enqueue(&task, &job(), 1)?;
             assert!(tx.claim_job(id, "t1")?);
             assert!(!tx.claim_job(id, "t2")?);
-            let late = tx.insert_run(&tx.job(id)?, "t1", &actor(1), None, 0, &stamp())?;
+            let late = tx.insert_run(&tx.job(id)?, "t1", None, 0, &stamp())?;
             tx.requeue_job(id, "t1", 0, None)?;
             assert!(tx.claim_job(id, "t2")?);
-            let run = tx.insert_run(&tx.job(id)?, "t2", &actor(1), None, 0, &stamp())?;
+            let run = tx.insert_run(&tx.job(id)?, "t2", None, 0, &stamp())?;
             assert!(matches!(tx.adopt_run(late, &actor(1)), Err(StoreError::Lost)));
             tx.adopt_run(run, &actor(2))?;
             assert!(matches!(tx.adopt_run(run, &actor(3)), Err(StoreError::Lost)));
