@@ -124,21 +124,23 @@ fn one(
     at: i64,
 ) -> StoreResult<()> {
     let old = tx.item(project, &item.id)?;
-    // An observation older than the last one is discarded (RULE-12); on the local board, one that is older than our own
-    // last write is an editor's stale buffer: text, not an intent (RULE-40).
-    let least = old.as_ref().map_or(i64::MIN, |o| if local { o.written_ms } else { o.updated_ms });
-    if item.updated_ms < least {
+    // An observation older than the last one is discarded (RULE-12).
+    if !local && old.as_ref().is_some_and(|o| item.updated_ms < o.updated_ms) {
         return Ok(());
     }
+    // On the local board, a status that comes with an `updated` older than our own last write is an editor's stale
+    // buffer: text, not an intent (RULE-40). A file without `updated` claims nothing of the kind.
+    let stale = local && item.updated_ms > 0 && old.as_ref().is_some_and(|o| item.updated_ms < o.written_ms);
     let changed = old.as_ref().is_none_or(|o| o.status_id != item.status_id);
     let intent = resolved.intent_of(&item.status_id).filter(|i| stop_on || *i != crate::model::board::Intent::Stop);
+    let intent = intent.filter(|_| !stale);
     let to_analyse = intent == Some(crate::model::board::Intent::ToAnalyse);
     let mut row = ItemRow {
         project: project.to_owned(),
         item_id: item.id.clone(),
         key: item.key.to_string(),
         status_id: item.status_id.clone(),
-        updated_ms: item.updated_ms,
+        updated_ms: old.as_ref().map_or(0, |o| o.updated_ms).max(item.updated_ms),
         written_ms: old.as_ref().map_or(0, |o| o.written_ms),
         title: item.title.clone(),
         group: item.group.map(|g| g.as_str().to_owned()),

@@ -168,11 +168,8 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
                     row.updated_ms = row.updated_ms.max(item.updated_ms);
                     row.written_ms = item.updated_ms;
                     row.group = item.group.map(|g| g.as_str().to_owned());
+                    // "Seen or set" (BRD-3): To Analyse after the Cancelled that stands there now is a person's new word.
                     row.seen_other_since_end = true;
-                    if task.stage.is_terminal() {
-                        // `orch`'s own last word on an ended task is not a person's other status.
-                        row.seen_other_since_end = false;
-                    }
                     tx.put_item(&row)?;
                 }
                 tx.audit(at, Some(task.id), "board_status_set", &json!({"status": wanted.name})).map(drop)

@@ -26,6 +26,8 @@ mod crash_storm;
 mod docs_handoff;
 mod outside_telegram;
 mod runtime_claude_real;
+mod scenes_agents;
+mod scenes_board;
 mod security_recall;
 mod support;
 

@@ -11,3 +11,4 @@ pub mod seeded;
 pub mod telegram;
 pub mod tools;
 pub mod web;
+pub mod world;
