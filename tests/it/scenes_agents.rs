@@ -39,7 +39,10 @@ fn what_a_review_a_test_and_a_red_ci_find_stands_verbatim_in_the_next_prompt_and
     // Round 1: CI red. Round 2: review. Round 3: tests. Round 4: all well.
     w.plan("development.1", "develop; echo 'panic at the disco: line 77' > broken; cost 0.01");
     w.plan("development.2", "git rm -qf broken; develop; cost 0.01");
-    w.plan("review.1", "review REQUEST_CHANGES '1. `src/a`: \"off by one\" & <b>late</b>\n2. héllo 🚀 $(rm -rf /) {{ x }}'; cost 0.01");
+    w.plan(
+        "review.1",
+        "review REQUEST_CHANGES '1. `src/a`: \"off by one\" & <b>late</b>\n2. héllo 🚀 $(rm -rf /) {{ x }}'; cost 0.01",
+    );
     w.plan("testing.1", "tests PASS PASS FAILED '## Failing tests\n\n- sum_of_two: expected 4, got 5'; cost 0.01");
     let key = w.auto("Grow");
     let t = w.reach(&key, "done");
@@ -100,7 +103,10 @@ fn agents_that_crash_write_nothing_or_break_off_are_run_again_and_nothing_of_the
     );
     let key = w.auto("Stumble");
     let t = w.reach(&key, "done");
-    assert_eq!((t.attempt, w.runs(&key, "analysis"), w.runs(&key, "development"), w.runs(&key, "review")), (1, 4, 1, 2));
+    assert_eq!(
+        (t.attempt, w.runs(&key, "analysis"), w.runs(&key, "development"), w.runs(&key, "review")),
+        (1, 4, 1, 2)
+    );
     assert!(w.prompt(&key, "analysis", 2).contains("signal 11"), "{}", w.prompt(&key, "analysis", 2));
     let third = w.prompt(&key, "analysis", 3);
     assert!(third.contains("exit code 7") && third.contains("I give up"), "{third}");
@@ -125,7 +131,11 @@ fn who_changes_what_he_may_not_fails_with_the_paths_and_nothing_of_it_is_pushed(
     let second = w.prompt(&key, "development", 2);
     assert!(second.contains("the developer may not change ci.sh"), "{second}");
     assert!(w.prompt(&key, "review", 2).contains("the reviewer may not change app.txt"));
-    assert!(w.prompt(&key, "review", 3).contains("the reviewer may not change src/evil"), "{}", w.prompt(&key, "review", 3));
+    assert!(
+        w.prompt(&key, "review", 3).contains("the reviewer may not change src/evil"),
+        "{}",
+        w.prompt(&key, "review", 3)
+    );
     let all = w.git("orch", &["log", "--format=%H", "--all", "--", "src/evil"]);
     assert_eq!(all, "", "no commit of a run that broke the rules was pushed");
     let run = w.rows("SELECT id FROM runs WHERE result LIKE '%may not change app.txt%'").concat();

@@ -206,7 +206,8 @@ fn edits_made_while_steps_write_are_never_lost() {
 
 #[test]
 fn labels_replace_the_person_only_in_scope() {
-    let w = Plan::new().and("SIDE").top("auto_label: {enabled: true, repos: side}\nlimits: {max_concurrency: 2}").build();
+    let w =
+        Plan::new().and("SIDE").top("auto_label: {enabled: true, repos: side}\nlimits: {max_concurrency: 2}").build();
     let labels = ["--label", " AutoApprove ", "--label", "autodeploy"];
     let out = w.new_item("Out of scope", &[&labels[..], &["--project", "ORCH"]].concat());
     let inside = w.new_item("In scope", &[&labels[..], &["--project", "SIDE"]].concat());

@@ -159,7 +159,11 @@ impl World {
         );
         for (key, more) in &plan.projects {
             let repo = key.to_lowercase();
-            let board = if plan.projects.len() > 1 { format!("  board: {{kind: local, dir: issues-{repo}}}\n") } else { String::new() };
+            let board = if plan.projects.len() > 1 {
+                format!("  board: {{kind: local, dir: issues-{repo}}}\n")
+            } else {
+                String::new()
+            };
             let _ = write!(text, "- key: {key}\n  repo: {repo}\n{board}");
             for (name, standard) in [
                 ("git", format!("git: {{remote: ./{repo}.git}}")),
@@ -299,7 +303,8 @@ impl World {
     pub fn rest(&self, key: &str) -> Row {
         self.drive(&format!("{key} rests"), |w| {
             w.find(key).is_some_and(|t| {
-                !t.live_job && (t.waiting.is_some() || t.blocked.is_some() || t.stage == "done" || t.stage == "cancelled")
+                !t.live_job
+                    && (t.waiting.is_some() || t.blocked.is_some() || t.stage == "done" || t.stage == "cancelled")
             })
         });
         self.task(key)
@@ -388,7 +393,9 @@ impl World {
 
     /// Lines of a log that the scripts write (`ci`, `deploys`).
     pub fn log(&self, name: &str) -> Vec<String> {
-        fs::read_to_string(self.path("log").join(name)).map(|t| t.lines().map(str::to_owned).collect()).unwrap_or_default()
+        fs::read_to_string(self.path("log").join(name))
+            .map(|t| t.lines().map(str::to_owned).collect())
+            .unwrap_or_default()
     }
 
     fn board(&self, key: &str) -> PathBuf {
@@ -444,7 +451,10 @@ impl World {
     pub fn dump(&self) -> String {
         let mut text = format!("world {}\n", self.dir.display());
         for (what, sql) in [
-            ("tasks", "SELECT id, key, stage, attempt, epoch, waiting_for, blocked_reason, withdrawn, critical, stop_requested_at FROM tasks"),
+            (
+                "tasks",
+                "SELECT id, key, stage, attempt, epoch, waiting_for, blocked_reason, withdrawn, critical, stop_requested_at FROM tasks",
+            ),
             ("jobs", "SELECT id, task_id, stage, kind, status, spent, available_at, reason FROM jobs"),
             ("runs", "SELECT id, task_id, stage, kind, state, result FROM runs"),
             ("audit", "SELECT seq, task_id, event, substr(detail, 1, 240) FROM audit ORDER BY seq"),
@@ -545,7 +555,8 @@ fn walk(path: &Path, out: &mut Vec<String>) {
         }
     } else {
         let bytes = fs::read(path).unwrap_or_default();
-        let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+        let sum =
+            bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
         out.push(format!("{} {mode:o} {} {sum:x}", path.display(), bytes.len()));
     }
 }
