@@ -133,7 +133,7 @@ impl World {
     }
 
     fn build(plan: &Plan) -> Self {
-        let folder = tempfile::Builder::new().prefix("orch-world-").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("orch-scene-").tempdir().unwrap();
         let dir = folder.path().canonicalize().unwrap();
         let world = Self { folder: Some(folder), dir };
         for name in ["plan", "log", "home"] {
@@ -524,10 +524,11 @@ impl Drop for World {
             }
             pause(20);
         }
-        if std::thread::panicking() && std::env::var_os("KEEP_WORLD").is_some() {
-            if let Some(folder) = self.folder.take() {
-                let _ = folder.keep();
-            }
+        if std::thread::panicking()
+            && std::env::var_os("KEEP_WORLD").is_some()
+            && let Some(folder) = self.folder.take()
+        {
+            let _ = folder.keep();
         }
         // Read-only folders of a test must not outlive it.
         let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(&self.dir).output();
