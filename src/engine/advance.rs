@@ -80,6 +80,10 @@ pub fn noted(ctx: &mut Ctx, id: TaskId) {
         Ok(decision) => note(ctx, id, decision),
         Err(e) => {
             let row = ctx.task(id).ok();
+            let project = row.as_ref().and_then(|t| ctx.project(&t.project).ok().cloned());
+            if let Some(Err(e)) = project.map(|p| super::throttle::noted(ctx, &p, &e)) {
+                tracing::warn!("keeping a wait: {e:#}");
+            }
             ctx.fault(row.as_ref(), "moving the task on", &e);
         }
     }

@@ -1,6 +1,6 @@
 //! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed and is taken up by looking.
 
-use super::{Ctx, base, mergegate, projects, view};
+use super::{Ctx, base, mergegate, projects, pulls, view};
 use crate::adapters::forge::local::Landing;
 use crate::adapters::forge::{ForgeError, MergeOutcome};
 use crate::adapters::process::{self, Life};
@@ -213,9 +213,9 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Ok(MergeOutcome::Untested { .. }) => {
             mismatch(ctx, &task, &deploy, "the pull request was merged, and what landed is not what was tested")
         }
-        Ok(MergeOutcome::Withdrawn { .. }) => {
-            withdraw(ctx, &task, &deploy, "its pull request was closed by hand")?;
-            hold_withdrawn(ctx, id)
+        Ok(MergeOutcome::Withdrawn { reason }) => {
+            withdraw(ctx, &task, &deploy, &reason)?;
+            pulls::hold(ctx, id, &reason, false)
         }
         Ok(MergeOutcome::Refused { reason }) => {
             withdraw(ctx, &task, &deploy, &reason)?;
@@ -229,26 +229,6 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             mergegate::block(ctx, id, &format!("the merge failed: {e}"), false)
         }
     }
-}
-
-/// A pull request closed by hand holds the task: withdrawn on the forge (RULE-31).
-fn hold_withdrawn(ctx: &mut Ctx, id: TaskId) -> Result<()> {
-    let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| {
-        let mut t = tx.task(id)?;
-        t.withdrawn = Some("its pull request was closed: withdrawn on the forge".to_owned());
-        tx.save_task(&mut t, at)?;
-        tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number)}))?;
-        super::messages::alert(
-            tx,
-            &t,
-            crate::model::card::AlertKind::Withdrawn,
-            t.epoch,
-            "its pull request was closed",
-            at,
-        )
-    })?;
-    Ok(())
 }
 
 fn one_line(text: &str) -> String {
@@ -273,18 +253,21 @@ pub fn newest(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
 fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let key = format!("t{}/{}/merge", task.id, deploy.id);
+    let me = ctx.me.clone();
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
         let mut t = tx.task(task.id)?;
         t.landed_sha = Some(commit.clone());
         tx.save_task(&mut t, at)?;
         tx.record_outcome(&key, &json!({"landed": commit}), at)?;
+        pulls::to_tidy(tx, &t, &me, at)?;
         tx.audit(at, Some(t.id), "pr_merged", &json!({"deploy": deploy.id, "landed": commit, "how": how}))?;
         super::messages::card(tx, &t, at)
     });
     match done {
         Ok(()) => {
             ctx.report.did(ActionKind::PrMerged, Some(task.key.as_str()), json!({"landed": commit, "how": how}));
+            pulls::tidy(ctx);
             Ok(())
         }
         Err(StoreError::Lost) => Ok(()),

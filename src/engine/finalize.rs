@@ -3,13 +3,13 @@
 
 use super::agent::{Site, excluded};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, judge, projects, settle};
+use super::{Ctx, judge, projects, pulls, settle};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::model::agent_prompt::offending_paths;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::stage::Stage;
-use crate::model::task::{PullRef, Run};
+use crate::model::task::Run;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
@@ -76,7 +76,16 @@ fn settlement(
                 .map(drop)
         })?;
     }
-    let pr = open_pull(ctx, site, head)?;
+    let pr = match pulls::open(ctx, &site.project, task, &site.ground.default_branch, head) {
+        Ok(pr) => pr,
+        // What was pushed stands; the merge gate opens it (RULE-8).
+        Err(e) if pulls::is_outage(&e) => {
+            super::throttle::noted(ctx, &site.project, &e)?;
+            tracing::warn!(task = %task.key, "the pull request is opened later: {e:#}");
+            None
+        }
+        Err(e) => return Err(e),
+    };
     let end = match judged.missing {
         Some(why) => End::Failed { why, spent: true },
         None => End::Done,
@@ -218,37 +227,4 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
         tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
     })?;
     Ok(())
-}
-
-/// One pull request per branch, opened once there is something to show.
-fn open_pull(ctx: &mut Ctx, site: &Site, head: &Sha) -> Result<Option<PullRef>> {
-    let task = &site.ground.task;
-    if task.pr.is_some() || task.base_sha.as_ref() == Some(head) {
-        return Ok(None);
-    }
-    let branch = task.branch.clone().unwrap_or_default();
-    let forge = projects::forge(ctx, &site.project)?;
-    let key = format!("t{}/a{}/open-pr", task.id, task.attempt);
-    let at = ctx.now().stamp.wall_ms;
-    let me = ctx.me.clone();
-    ctx.store.write(|tx| tx.intend(&key, Some(task.id), "pr_opened", &json!({"branch": branch}), &me, at).map(drop))?;
-    let title = format!(
-        "{}: {}",
-        task.key,
-        task.title.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>()
-    );
-    let body = format!("Work item {}.\n\n<!-- orch:t{} -->", task.key, task.id);
-    let pull = forge.open_pull(&branch, &site.ground.default_branch, &title, &body)?;
-    let number = if pull.number == 0 { task.id.0 } else { pull.number };
-    let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| {
-        tx.record_outcome(&key, &json!({"number": number, "url": pull.url}), at)?;
-        tx.audit(at, Some(task.id), "pr_opened", &json!({"number": number, "url": pull.url})).map(drop)
-    })?;
-    ctx.report.did(
-        crate::model::report::ActionKind::PrOpened,
-        Some(task.key.as_str()),
-        json!({"number": number, "url": pull.url}),
-    );
-    Ok(Some(PullRef { number, url: pull.url }))
 }

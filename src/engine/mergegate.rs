@@ -1,6 +1,6 @@
 //! The merge gate's action (SHIP-2): lease, look, update the branch, record what was seen for one head.
 
-use super::{Ctx, apply, base, lease};
+use super::{Ctx, apply, base, lease, pulls};
 use crate::adapters::git::{GitError, Mirror, Person, PushOutcome, UpdateMode};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
 use crate::model::decision::{CARRY, Gate};
@@ -46,6 +46,8 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         None => return Ok(()),
     };
     let head = task.head_sha.clone().context("the task has no pushed head")?;
+    let project = ctx.project(&task.project)?.clone();
+    let Some(task) = pulls::ensure(ctx, &project, task, &ground.default_branch, &head)? else { return Ok(()) };
     let tip = ground.default_sha;
     if mirror.is_ancestor(&tip, &head)? {
         return record(
@@ -66,21 +68,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror) -> Result<Option<T
     let branch = task.branch.clone().context("the task has no branch")?;
     let at = ctx.now().stamp.wall_ms;
     let Some(remote) = mirror.remote_head(&branch)? else {
-        let id = task.id;
-        ctx.store.write(|tx| {
-            let mut t = tx.task(id)?;
-            t.withdrawn = Some(format!("branch {branch} is gone from the remote: withdrawn on the forge"));
-            tx.save_task(&mut t, at)?;
-            tx.audit(at, Some(id), "withdrawn", &json!({"branch": branch}))?;
-            super::messages::alert(
-                tx,
-                &t,
-                crate::model::card::AlertKind::Withdrawn,
-                t.epoch,
-                "its branch was deleted",
-                at,
-            )
-        })?;
+        pulls::hold(ctx, task.id, &format!("branch {branch} is gone from the remote"), false)?;
         return Ok(None);
     };
     if task.head_sha.as_ref() == Some(&remote) {
@@ -198,6 +186,7 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
     let (from, to) = (mirror.code_tree(old, &task.key)?, mirror.code_tree(new, &task.key)?);
     let at = ctx.now().stamp.wall_ms;
     let branch = task.branch.clone().unwrap_or_default();
+    let post = ctx.project(&task.project).is_ok_and(super::projects::posts_statuses);
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         t.head_sha = Some(new.clone());
@@ -226,7 +215,7 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
         )?;
         if let Some(l) = tx.lease(&t.repo)?.filter(|l| l.task_id == Some(t.id)) {
             let why = format!("updated to {} on {}", new.short(), tip.short());
-            add(tx, &t, EvidenceVerdict::Pass, &why, json!({"fence": l.fence, "base": tip}), at)?;
+            add(tx, &t, EvidenceVerdict::Pass, &why, json!({"fence": l.fence, "base": tip}), at, post)?;
         }
         tx.save_task(&mut t, at)?;
         Ok::<_, StoreError>(t)
@@ -246,6 +235,7 @@ fn add(
     why: &str,
     detail: serde_json::Value,
     at: i64,
+    post: bool,
 ) -> crate::adapters::store::Result<()> {
     let Some(sha) = task.head_sha.clone() else { return Ok(()) };
     let row = NewEvidence {
@@ -257,7 +247,11 @@ fn add(
         why: why.to_owned(),
         detail,
     };
-    tx.add_evidence(task, &row, at).map(drop)
+    tx.add_evidence(task, &row, at)?;
+    if post {
+        super::messages::forge_status(tx, task, &row, at)?;
+    }
+    Ok(())
 }
 
 /// Records the gate's answer while the lease is still ours.
@@ -270,13 +264,14 @@ pub fn record(
     detail: serde_json::Value,
 ) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
+    let post = ctx.project(&task.project).is_ok_and(super::projects::posts_statuses);
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         let ours = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == fence);
         if !ours || t.revision != task.revision {
             return Err(StoreError::Lost);
         }
-        add(tx, &t, verdict, why, detail.clone(), at)?;
+        add(tx, &t, verdict, why, detail.clone(), at, post)?;
         tx.audit(
             at,
             Some(t.id),

@@ -1,6 +1,6 @@
 //! Messages written in the transaction that causes them (NTF-2, NTF-3). One key per cause: the same cause is told once.
 
-use crate::adapters::store::{NewOutbox, Result, Sink, Tx};
+use crate::adapters::store::{NewEvidence, NewOutbox, Result, Sink, Tx};
 use crate::model::board::{Moment, indication};
 use crate::model::card::{AlertKind, Cause, cause_key};
 use crate::model::stage::Stage;
@@ -79,6 +79,16 @@ pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail
     let payload = json!({"kind": kind, "key": "", "title": name, "detail": detail});
     let key = cause_key(kind, Cause::Named(name), number);
     tx.post(&NewOutbox { key, task_id: None, sink: Sink::Alert, payload }, at)?;
+    Ok(())
+}
+
+/// A gate's answer as a commit status `orch/<gate>`, where the project asks for it (RULE-42).
+pub fn forge_status(tx: &Tx<'_>, task: &Task, row: &NewEvidence, at: i64) -> Result<()> {
+    let sha = task.head_sha.as_ref().unwrap_or(&row.sha);
+    let word = row.verdict;
+    let key = format!("forge_status/t{}/e{}/{}/{}/{word}", task.id, task.epoch, row.gate, sha.short());
+    let payload = json!({"sha": sha, "gate": row.gate, "verdict": word, "why": row.why});
+    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
     Ok(())
 }
 

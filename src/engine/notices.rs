@@ -1,6 +1,7 @@
 //! Cards and alerts to their sinks (NTF-1 to NTF-3): which sinks there are, what each has got, and what is kept of a
 //! delivery: a sink that is off, a group that moved, a wait that was asked for.
 
+use super::throttle::digest;
 use super::{Ctx, card, messages, projects};
 use crate::adapters::http::Token;
 use crate::adapters::notify::{AlertMessage, CardMessage, Notifier, Outcome, Telegram, TelegramConfig, Webhook};
@@ -67,17 +68,6 @@ pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
         found.extend(read::<Off>(tx, &off_key(name))?.map(|o| (name, o.why)));
     }
     Ok(found)
-}
-
-/// Sixteen digits that change with any of the texts.
-fn digest(parts: &[&str]) -> String {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
 /// The configured sinks besides the files.

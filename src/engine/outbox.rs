@@ -1,15 +1,17 @@
 //! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
 
-use super::{Ctx, boards, messages, notices, projects};
+use super::{Ctx, boards, messages, notices, projects, throttle};
 use crate::adapters::board::{BoardError, Move, Moved};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
 use crate::decide::notify::{After, Carries, RowState, after};
 use crate::model::board::{Intent, indication};
 use crate::model::card::Delivered;
+use crate::model::ci::StatusState;
+use crate::model::ids::Sha;
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
-use crate::model::task::Task;
+use crate::model::task::{EvidenceVerdict, Task};
 use anyhow::Result;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -92,17 +94,23 @@ fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
         Ok(task) => task,
         Err(e) => return Delivered::NotNow { why: format!("{e:#}") },
     };
+    let project = task.as_ref().and_then(|t| ctx.project(&t.project).ok().cloned());
     let done = match (row.sink, task) {
         (Sink::BoardStatus, Some(task)) => board_status(ctx, &task),
         (Sink::BoardComment, Some(task)) => board_comment(ctx, &task, row),
         (Sink::ForgeComment, Some(task)) => forge_comment(ctx, &task, row),
-        (Sink::ForgeStatus, _) => Ok(Delivered::Yes),
+        (Sink::ForgeStatus, Some(task)) => forge_status(ctx, &task, row),
         (Sink::Card, Some(task)) => notices::card(ctx, &task, row, until),
         (Sink::Alert, task) => notices::alert(ctx, row, task.as_ref(), until),
-        (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::Card, None) => {
+        (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card, None) => {
             Ok(Delivered::Refused { why: "it names no task".to_owned() })
         }
     };
+    if let (Err(e), Some(project)) = (&done, project)
+        && let Err(e) = throttle::noted(ctx, &project, e)
+    {
+        tracing::warn!("keeping a wait: {e:#}");
+    }
     done.unwrap_or_else(|e| match e.downcast_ref::<BoardError>() {
         Some(b) => of_board(b),
         None => match e.downcast_ref::<ForgeError>() {
@@ -222,6 +230,23 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
     let forge = projects::forge(ctx, &project)?;
     forge.comment_once(pr.number, text(row, "marker"), text(row, "text"))?;
     ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "forge", "pr": pr.number}));
+    Ok(Delivered::Yes)
+}
+
+fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
+    let project = ctx.project(&task.project)?.clone();
+    if !projects::posts_statuses(&project) {
+        return Ok(Delivered::Yes);
+    }
+    let state = match EvidenceVerdict::parse(text(row, "verdict")) {
+        Some(EvidenceVerdict::Pass) => StatusState::Success,
+        Some(EvidenceVerdict::Fail) => StatusState::Failure,
+        Some(EvidenceVerdict::Missing) => StatusState::Pending,
+        Some(EvidenceVerdict::ToolError) | None => StatusState::Error,
+    };
+    let sha = Sha::parse(text(row, "sha")).map_err(|e| anyhow::anyhow!(e))?;
+    let context = format!("orch/{}", text(row, "gate"));
+    projects::forge(ctx, &project)?.post_status(&sha, &context, state, text(row, "why"))?;
     Ok(Delivered::Yes)
 }
 

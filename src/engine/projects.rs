@@ -45,8 +45,9 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
     Ok(name)
 }
 
-/// The project's board.
+/// The project's board; fails as it would while it asks to wait.
 pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
+    super::throttle::pass_board(ctx, project)?;
     match &project.board {
         config::Board::Local { dir, statuses } => Ok(Board::Local(Local::new(dir, &project.key, statuses))),
         config::Board::Plane { url, workspace, project: id, api_key, .. } => {
@@ -105,8 +106,9 @@ pub fn author(project: &Project) -> Person {
     Person::new(&project.git.author.name, &project.git.author.email)
 }
 
-/// The project's forge.
-pub fn forge(_ctx: &Ctx, project: &Project) -> Result<Forge> {
+/// The project's forge; fails as it would while it asks to wait.
+pub fn forge(ctx: &mut Ctx, project: &Project) -> Result<Forge> {
+    super::throttle::pass_forge(ctx, project)?;
     Ok(match &project.forge {
         config::Forge::Local => Forge::Local(LocalForge { method: method(project), identity: author(project) }),
         config::Forge::Gitea { url, owner, name, token, .. } => {
@@ -119,6 +121,14 @@ pub fn forge(_ctx: &Ctx, project: &Project) -> Result<Forge> {
             Forge::Gitea(Box::new(Gitea::new(&place, Token::new(secret.expose().trim()), Limits::default())?))
         }
     })
+}
+
+/// Whether gates post commit statuses (RULE-42): off unless the project says so.
+pub fn posts_statuses(project: &Project) -> bool {
+    match &project.forge {
+        config::Forge::Local => false,
+        config::Forge::Gitea { post_statuses, .. } => *post_statuses,
+    }
 }
 
 /// How a branch lands.

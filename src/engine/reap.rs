@@ -38,6 +38,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
     reclaim(ctx)?;
     advance::idle_tasks(ctx)?;
     stop::look_again(ctx)?;
+    super::pulls::tidy(ctx);
     if !ctx.dry {
         lease::mirror_all(ctx)?;
     }

@@ -1,6 +1,6 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
-use super::{Ctx, advance, boards, intents, messages, outbox};
+use super::{Ctx, advance, boards, intents, messages, outbox, throttle};
 use crate::adapters::board::{BoardError, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::{self, Project};
@@ -32,6 +32,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx)?;
     drifted(ctx)?;
+    super::pulls::tidy(ctx);
     let now = ctx.now().stamp.wall_ms;
     if !ctx.dry {
         ctx.store.write(|tx| tx.set_meta("reconcile/last_run_at", &now.to_string()))?;
@@ -42,7 +43,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
 
 fn one(ctx: &mut Ctx, project: &Project, full: bool) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
-    if let Some(until) = throttled(ctx, project)?.filter(|u| *u > now) {
+    if let Some(until) = throttle::until(ctx, throttle::of_board(project).as_deref())? {
         ctx.report.skipped.push(crate::model::report::Held {
             task: None,
             rule: Rule::Throttled,
@@ -104,17 +105,9 @@ fn mark(ctx: &mut Ctx, project: &Project) -> Result<Option<Mark>> {
     Ok(text.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
-fn throttled(ctx: &mut Ctx, project: &Project) -> Result<Option<i64>> {
-    let text = ctx.store.read(|tx| tx.meta(&format!("throttle/{}", project.key)))?;
-    Ok(text.and_then(|t| t.parse().ok()))
-}
-
 /// A 429 ends the pass and moves the next one, without error noise.
 fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
-    let until = ctx.now().stamp.wall_ms + i64::try_from(seconds.min(86_400)).unwrap_or(60) * 1000;
-    if !ctx.dry {
-        ctx.store.write(|tx| tx.set_meta(&format!("throttle/{}", project.key), &until.to_string()))?;
-    }
+    throttle::store(ctx, throttle::of_board(project).as_deref(), seconds)?;
     ctx.report.hold(None, Rule::Throttled, format!("the board of {} asks to wait {seconds} s", project.key));
     Ok(())
 }

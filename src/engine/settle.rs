@@ -59,6 +59,8 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     let policy = ctx.policy.clone();
     let auto = super::boards::auto_release(ctx, run.task_id);
     let observing = !matches!(run.kind, crate::model::stage::JobKind::Agent);
+    let owner = ctx.task(run.task_id)?.project;
+    let post = ctx.project(&owner).is_ok_and(super::projects::posts_statuses);
     let done = ctx.store.write(|tx| {
         tx.check_fence(run.id, fence, observing)?;
         let mut task = tx.task(run.task_id)?;
@@ -68,6 +70,9 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
             change(&mut task, s);
             for row in &s.evidence {
                 tx.add_evidence(&task, row, at)?;
+                if post && row.gate != crate::model::decision::CARRY {
+                    super::messages::forge_status(tx, &task, row, at)?;
+                }
                 tx.audit(
                     at,
                     Some(task.id),

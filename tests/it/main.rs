@@ -24,6 +24,7 @@ mod cmd_staging_check;
 mod cmd_status;
 mod crash_storm;
 mod docs_handoff;
+mod outside_gitea;
 mod outside_telegram;
 mod runtime_claude_real;
 mod scenes_agents;

@@ -296,6 +296,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Forgets a value.
+    pub fn drop_meta(&self, key: &str) -> Result<()> {
+        self.tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key])?;
+        Ok(())
+    }
+
     /// Adds to a counter kept over all processes and returns its new value.
     pub fn count_up(&self, key: &str, by: i64) -> Result<i64> {
         let now = self.meta(key)?.and_then(|v| v.parse::<i64>().ok()).unwrap_or(0).saturating_add(by);

@@ -3,9 +3,9 @@
 use super::{Bench, Order, answered, bench, ending, forge, row};
 use crate::adapters::child::EndedBy;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
-use crate::engine::Ctx;
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
+use crate::engine::{Ctx, throttle};
 use crate::model::ci::CiAnswer;
 use crate::model::decision::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
@@ -14,6 +14,31 @@ use std::time::Duration;
 
 /// Past this much output only the tail goes to the developer.
 const TAIL: usize = 24 << 10;
+
+/// Between two looks at statuses that are not there yet: a quarter of the time waited so far, within these.
+const SOONEST_MS: i64 = 2_000;
+const LATEST_MS: i64 = 30_000;
+/// Before the forge is asked again after it did not answer.
+const OUTAGE_MS: i64 = 5_000;
+/// A longer gap between two answers was an outage, or nobody looked: it does not count as waiting (RULE-8).
+const GAP_MS: i64 = 10 * LATEST_MS;
+
+fn waiting_key(run: &Run) -> String {
+    format!("ci/j{}", run.job_id.0)
+}
+
+/// For how long the forge has answered "not yet" about this job, in milliseconds.
+fn answered_for(ctx: &mut Ctx, run: &Run, now: i64) -> Result<i64> {
+    let key = waiting_key(run);
+    ctx.store.write(|tx| {
+        let before: Option<(i64, i64)> = tx.meta(&key)?.and_then(|t| serde_json::from_str(&t).ok());
+        let (total, last) = before.unwrap_or((0, now));
+        let gap = now - last;
+        let total = if (0..=GAP_MS).contains(&gap) { total + gap } else { total };
+        tx.set_meta(&key, &serde_json::json!([total, now]).to_string())?;
+        Ok(total)
+    })
+}
 
 /// Judges one commit.
 pub fn ci(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
@@ -58,20 +83,27 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
     Ok(answered(row(bench, run, Gate::CiGreen, verdict, why, findings, false)?))
 }
 
-fn statuses(ctx: &Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
+fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
     let now = ctx.now().stamp.wall_ms;
     let ci = &bench.project.ci;
-    let read = match forge(ctx, bench)?.statuses(&bench.subject) {
+    let read = match forge(ctx, bench).and_then(|f| Ok(f.statuses(&bench.subject)?)) {
         Ok(list) => list,
         // No answer says nothing of the commit, and no bound runs (RULE-8).
         Err(e) => {
+            throttle::noted(ctx, &bench.project, &e)?;
+            let until = throttle::until(ctx, throttle::of_forge(&bench.project).as_deref())?;
+            let at = until.unwrap_or(0).max(now + OUTAGE_MS);
             return Ok(Settlement {
-                end: End::Again { at: now + 30_000, why: format!("the forge did not tell its statuses: {e}") },
+                end: End::Again { at, why: format!("the forge did not tell its statuses: {e:#}") },
                 ..Settlement::default()
             });
         }
     };
-    Ok(match roll_up(&read, &ci.contexts, ci.required) {
+    let answer = roll_up(&read, &ci.contexts, ci.required);
+    if !matches!(answer, CiAnswer::Pending { .. }) {
+        ctx.store.write(|tx| tx.drop_meta(&waiting_key(run)))?;
+    }
+    Ok(match answer {
         CiAnswer::Green => answered(row(
             bench,
             run,
@@ -92,7 +124,7 @@ fn statuses(ctx: &Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, why, findings, false)?)
         }
         CiAnswer::Pending { missing } => {
-            let waited = now - run.started_at.min(bench.task.updated_at);
+            let waited = answered_for(ctx, run, now)?;
             let bound = ctx.policy.undecided_max_ms;
             let why = format!("waiting for {} on {}", missing.join(", "), bench.subject.short());
             if waited > bound {
@@ -106,7 +138,10 @@ fn statuses(ctx: &Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
                     false,
                 )?)
             } else {
-                Settlement { end: End::Again { at: now + 15_000, why }, ..Settlement::default() }
+                Settlement {
+                    end: End::Again { at: now + (waited / 4).clamp(SOONEST_MS, LATEST_MS), why },
+                    ..Settlement::default()
+                }
             }
         }
     })

@@ -170,6 +170,6 @@ fn ending(exit: &Exit) -> String {
 }
 
 /// The project's forge, for jobs that ask it.
-fn forge(ctx: &Ctx, bench: &Bench) -> Result<crate::adapters::forge::Forge> {
+fn forge(ctx: &mut Ctx, bench: &Bench) -> Result<crate::adapters::forge::Forge> {
     projects::forge(ctx, &bench.project)
 }

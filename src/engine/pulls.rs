@@ -1,0 +1,167 @@
+//! Pull requests on a forge: opened once there is something to show, seen when a person's hand was at them, closed where
+//! a merge left them open (SHIP-5, RULE-31).
+
+use super::{Ctx, messages, projects};
+use crate::adapters::forge::{ForgeError, PullState};
+use crate::adapters::store::{StoreError, Tx};
+use crate::config::Project;
+use crate::model::card::AlertKind;
+use crate::model::ids::{Sha, TaskId};
+use crate::model::report::ActionKind;
+use crate::model::task::{PullRef, Task};
+use anyhow::Result;
+use serde_json::json;
+
+/// The journal's kind of closing a pull request whose commit has landed.
+const TIDY: &str = "pr_tidied";
+
+/// One pull request per branch, opened once there is something to show; `None`: there is one, or nothing to show.
+pub fn open(
+    ctx: &mut Ctx,
+    project: &Project,
+    task: &Task,
+    default_branch: &str,
+    head: &Sha,
+) -> Result<Option<PullRef>> {
+    if task.pr.is_some() || task.base_sha.as_ref() == Some(head) {
+        return Ok(None);
+    }
+    let branch = task.branch.clone().unwrap_or_default();
+    let forge = projects::forge(ctx, project)?;
+    let key = format!("t{}/a{}/open-pr", task.id, task.attempt);
+    let at = ctx.now().stamp.wall_ms;
+    let me = ctx.me.clone();
+    ctx.store.write(|tx| tx.intend(&key, Some(task.id), "pr_opened", &json!({"branch": branch}), &me, at).map(drop))?;
+    let title = format!(
+        "{}: {}",
+        task.key,
+        task.title.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>()
+    );
+    let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
+    let body = format!("Work item {}{link}.\n\n<!-- orch:t{} -->", task.key, task.id);
+    let pull = forge.open_pull(&branch, default_branch, &title, &body)?;
+    let number = if pull.number == 0 { task.id.0 } else { pull.number };
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.record_outcome(&key, &json!({"number": number, "url": pull.url}), at)?;
+        tx.audit(at, Some(task.id), "pr_opened", &json!({"number": number, "url": pull.url})).map(drop)
+    })?;
+    ctx.report.did(ActionKind::PrOpened, Some(task.key.as_str()), json!({"number": number, "url": pull.url}));
+    Ok(Some(PullRef { number, url: pull.url }))
+}
+
+/// The task with its pull request as the forge now shows it, opened if an outage kept it from being opened. `None`: a
+/// person closed or merged it, and the task is held.
+pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str, head: &Sha) -> Result<Option<Task>> {
+    let forge = projects::forge(ctx, project)?;
+    if !forge.is_remote() {
+        return Ok(Some(task));
+    }
+    let Some(pr) = task.pr.clone() else {
+        let Some(made) = open(ctx, project, &task, default_branch, head)? else { return Ok(Some(task)) };
+        let at = ctx.now().stamp.wall_ms;
+        let id = task.id;
+        return Ok(Some(ctx.store.write(|tx| {
+            let mut t = tx.task(id)?;
+            t.pr = Some(made);
+            tx.save_task(&mut t, at)?;
+            Ok::<_, StoreError>(t)
+        })?));
+    };
+    let why = match forge.pull(pr.number)? {
+        Some(pull) if pull.merged => {
+            let why = format!("pull request {} was merged by hand, without what orch asks for", pr.number);
+            hold(ctx, task.id, &why, true)?;
+            return Ok(None);
+        }
+        Some(pull) if pull.state == PullState::Open => return Ok(Some(task)),
+        Some(_) => format!("pull request {} was closed", pr.number),
+        None => format!("pull request {} is gone", pr.number),
+    };
+    hold(ctx, task.id, &why, false)?;
+    Ok(None)
+}
+
+/// Holds a task whose pull request or branch a person's hand was at: withdrawn on the forge, one alert (RULE-31).
+pub fn hold(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let key = ctx.task(id)?.key;
+    let frozen = ctx.store.write(|tx| {
+        let mut t = tx.task(id)?;
+        if t.withdrawn.is_some() {
+            return Ok(false);
+        }
+        t.withdrawn =
+            Some(format!("{why}: withdrawn on the forge; `orch retry {key}` takes it up, `orch stop` ends it"));
+        tx.save_task(&mut t, at)?;
+        tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number), "why": why}))?;
+        messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, why, at)?;
+        messages::card(tx, &t, at)?;
+        let frozen = freeze && super::apply::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
+        Ok::<_, StoreError>(frozen)
+    })?;
+    if frozen {
+        ctx.report.did(ActionKind::RepoFrozen, Some(key.as_str()), json!({"why": why}));
+    }
+    Ok(())
+}
+
+/// In the transaction that records a landing: the pull request may still stand open, and is looked after (SHIP-5).
+pub fn to_tidy(tx: &Tx<'_>, task: &Task, me: &crate::model::task::Actor, at: i64) -> Result<(), StoreError> {
+    let Some(pr) = task.pr.as_ref().filter(|p| !p.url.is_empty()) else { return Ok(()) };
+    tx.intend(&tidy_key(task, pr.number), Some(task.id), TIDY, &json!({"number": pr.number}), me, at).map(drop)
+}
+
+fn tidy_key(task: &Task, number: i64) -> String {
+    format!("t{}/tidy-pr/{number}", task.id)
+}
+
+/// Closes every pull request whose commit has landed and which the forge left open. A fault leaves it to a later step.
+pub fn tidy(ctx: &mut Ctx) {
+    let now = ctx.now().stamp.wall_ms;
+    let rows = match ctx.store.read(|tx| tx.intents_of_kind(TIDY, now)) {
+        Ok(rows) if !ctx.dry => rows,
+        Ok(_) | Err(_) => return,
+    };
+    for row in rows {
+        let Some(task) = row.task_id.and_then(|id| ctx.task(id).ok()) else { continue };
+        let number = row.intent["number"].as_i64().unwrap_or(0);
+        if let Err(e) = tidy_one(ctx, &task, number, &row.key) {
+            if let Ok(project) = ctx.project(&task.project).cloned() {
+                let _ = super::throttle::noted(ctx, &project, &e);
+            }
+            tracing::warn!(task = %task.key, "the pull request {number} is left to a later step: {e:#}");
+        }
+    }
+}
+
+fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
+    let project = ctx.project(&task.project)?.clone();
+    let forge = projects::forge(ctx, &project)?;
+    let open = forge.pull(number)?.is_some_and(|p| p.state == PullState::Open && !p.merged);
+    if open {
+        forge.close_pull(number)?;
+    }
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.record_outcome(key, &json!({"closed": open}), at)?;
+        if open {
+            tx.audit(at, Some(task.id), "pr_closed", &json!({"number": number, "why": "its commit has landed"}))?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    if open {
+        ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": number}));
+    }
+    Ok(())
+}
+
+/// Whether a fault is the forge's own, and says nothing of the work (RULE-8).
+pub fn is_outage(e: &anyhow::Error) -> bool {
+    e.chain().any(|e| {
+        matches!(
+            e.downcast_ref::<ForgeError>(),
+            Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })
+        )
+    })
+}

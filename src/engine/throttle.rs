@@ -1,0 +1,110 @@
+//! What services asked to wait, kept on disk per host and credential (services §0.7): a throttled step ends, the next one
+//! honours the time, and nobody sleeps.
+
+use super::Ctx;
+use crate::adapters::board::BoardError;
+use crate::adapters::forge::ForgeError;
+use crate::config::{Board, Forge, Project, SecretRef};
+use anyhow::Result;
+
+/// A service's request to wait is believed up to a day.
+const LONGEST_S: u64 = 86_400;
+/// Where a forge does not say how long.
+const DEFAULT_S: u64 = 60;
+
+/// Sixteen digits that change with any of the texts.
+pub fn digest(parts: &[&str]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+fn place(url: &str, credential: &SecretRef) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or(rest);
+    // Where the credential is from, never what it is.
+    let from = serde_json::to_string(credential).unwrap_or_default();
+    format!("throttle/{host}/{}", digest(&[&from]))
+}
+
+/// The key of the project's board; `None` on the local board.
+pub fn of_board(project: &Project) -> Option<String> {
+    match &project.board {
+        Board::Local { .. } => None,
+        Board::Plane { url, api_key, .. } => Some(place(url, api_key)),
+    }
+}
+
+/// The key of the project's forge; `None` on the local forge.
+pub fn of_forge(project: &Project) -> Option<String> {
+    match &project.forge {
+        Forge::Local => None,
+        Forge::Gitea { url, token, .. } => Some(place(url, token)),
+    }
+}
+
+/// Until when nothing is to be asked there; `None`: now.
+pub fn until(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<i64>> {
+    let Some(key) = key else { return Ok(None) };
+    let now = ctx.now().stamp.wall_ms;
+    let stored = ctx.store.read(|tx| tx.meta(key))?.and_then(|t| t.parse::<i64>().ok());
+    Ok(stored.filter(|until| *until > now))
+}
+
+/// Stores a wait of so many seconds.
+pub fn store(ctx: &mut Ctx, key: Option<&str>, seconds: u64) -> Result<()> {
+    let Some(key) = key.filter(|_| !ctx.dry) else { return Ok(()) };
+    let wait = i64::try_from(seconds.clamp(1, LONGEST_S)).unwrap_or(60);
+    let until = ctx.now().stamp.wall_ms.saturating_add(wait * 1000);
+    Ok(ctx.store.write(|tx| tx.set_meta(key, &until.to_string()))?)
+}
+
+/// Seconds that are left of a stored wait.
+fn left(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<u64>> {
+    let now = ctx.now().stamp.wall_ms;
+    Ok(until(ctx, key)?.map(|until| u64::try_from((until - now) / 1000 + 1).unwrap_or(1)))
+}
+
+/// Fails as the forge would while a wait is stored: no request is made.
+pub fn pass_forge(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    match left(ctx, of_forge(project).as_deref())? {
+        None => Ok(()),
+        Some(seconds) => {
+            let reason = format!("{seconds} s are left of what it asked for before");
+            Err(ForgeError::Throttled { reason, retry_after_s: Some(seconds) }.into())
+        }
+    }
+}
+
+/// Fails as the board would while a wait is stored: no request is made.
+pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    match left(ctx, of_board(project).as_deref())? {
+        None => Ok(()),
+        Some(retry_after_s) => {
+            Err(BoardError::Throttled { retry_after_s, what: "it asked for it before".to_owned() }.into())
+        }
+    }
+}
+
+/// Keeps what a failed call told of waiting.
+pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
+    let board = error.chain().find_map(|e| e.downcast_ref::<BoardError>());
+    if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
+        let key = of_board(project);
+        if left(ctx, key.as_deref())?.is_none() {
+            store(ctx, key.as_deref(), *retry_after_s)?;
+        }
+    }
+    let forge = error.chain().find_map(|e| e.downcast_ref::<ForgeError>());
+    if let Some(ForgeError::Throttled { retry_after_s, .. }) = forge {
+        let key = of_forge(project);
+        if left(ctx, key.as_deref())?.is_none() {
+            store(ctx, key.as_deref(), retry_after_s.unwrap_or(DEFAULT_S))?;
+        }
+    }
+    Ok(())
+}

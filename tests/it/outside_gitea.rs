@@ -1,0 +1,249 @@
+//! The whole main job over a strict Gitea (SHIP-5, RULE-2, RULE-8, RULE-31, RULE-42): branch, pull request, statuses,
+//! merge, verify.
+
+use crate::support::git::raw;
+use crate::support::gitea::{Effect, FakeGitea, Script};
+use crate::support::house::{House, Plan};
+use crate::support::http::{Fault, Reply};
+use orch::model::task::Task;
+use serde_json::json;
+
+struct Scene {
+    house: House,
+    forge: FakeGitea,
+}
+
+fn scene(further: &str) -> Scene {
+    scene_with(further, &["deploy: {confirm: false}"])
+}
+
+fn scene_with(further: &str, lines: &[&str]) -> Scene {
+    // The fake stands before the repository that the house makes: its address is needed first.
+    let base = Plan::short();
+    let mut house = House::new(&base);
+    house.env.push(("FORGE".into(), crate::support::gitea::TOKEN.into()));
+    let forge = FakeGitea::start(&house.remote());
+    let mut plan = Plan::short()
+        .project(format!(
+            "forge: {{kind: gitea, url: \"{}\", owner: team, name: app, token: {{env: FORGE}}{further}}}",
+            forge.url()
+        ))
+        .project("ci: {contexts: [ci/test]}");
+    for line in lines {
+        plan = plan.project(*line);
+    }
+    house.configure(&plan);
+    Scene { house, forge }
+}
+
+impl Scene {
+    /// A task whose pull request is open and waits for its statuses.
+    fn until_pull(&self) -> Task {
+        self.house.item("Greet <people>");
+        self.house.tick().fine();
+        self.house.until("a pull request", || {
+            let task = self.house.task("ORCH-1")?;
+            (task.pr.is_some() && task.head_sha != task.base_sha).then_some(task)
+        })
+    }
+
+    fn green(&self, task: &Task) {
+        let head = task.head_sha.clone().unwrap();
+        self.forge.set_status(head.as_str(), "ci/test", "success");
+    }
+
+    /// Ticks until the task is so.
+    fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
+        self.house.until(what, || {
+            if let Some(task) = self.house.task("ORCH-1").filter(|t| so(t)) {
+                return Some(task);
+            }
+            self.house.tick();
+            None
+        })
+    }
+
+    fn main(&self) -> String {
+        raw(&self.house.remote(), &["rev-parse", "main"])
+    }
+
+    fn merges(&self) -> usize {
+        self.forge.writes().iter().filter(|l| l.ends_with("/merge")).count()
+    }
+}
+
+#[test]
+fn a_branch_becomes_a_pull_request_waits_for_its_statuses_and_is_merged_once() {
+    let s = scene("");
+    let task = s.until_pull();
+    assert_eq!(s.forge.pull(1).title, "ORCH-1: Greet <people>");
+    let head = task.head_sha.clone().unwrap();
+    s.forge.set_status(head.as_str(), "ci/test", "pending");
+    s.forge.set_status(head.as_str(), "orch/review_verdict", "failure");
+    s.house.tick().fine();
+    assert_eq!(s.merges(), 0, "pending is not green");
+    s.green(&task);
+    let done = s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(s.merges(), 1);
+    let pull = s.forge.pull(1);
+    assert!(pull.merged && !pull.open);
+    assert_eq!(done.landed_sha.unwrap().as_str(), s.main());
+    assert!(s.forge.writes().iter().all(|l| !l.contains("/statuses/")), "off by default (RULE-42)");
+    s.house.until("the comments", || {
+        s.house.tick();
+        s.forge.data().comments.iter().any(|c| c.body.contains("Done")).then_some(())
+    });
+    s.house.tick().fine();
+    let done = s.forge.data().comments.iter().filter(|c| c.body.contains("Done")).count();
+    assert_eq!(done, 1, "commented once");
+}
+
+#[test]
+fn red_later_sends_the_work_back_and_only_the_new_head_counts() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.forge.set_status(task.head_sha.clone().unwrap().as_str(), "ci/test", "failure");
+    let again = s.drive("a second attempt", |t| t.attempt == 2 && t.head_sha != task.head_sha);
+    assert!(again.findings.iter().any(|f| f.text.contains("ci/test")), "{:?}", again.findings);
+    assert_eq!(s.forge.data().pulls.len(), 1, "the same pull request");
+    s.green(&again);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(s.merges(), 1);
+}
+
+#[test]
+fn a_merge_answered_200_and_left_open_is_seen_on_the_base_and_tidied() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.forge.script(Script::new(Effect::LandLeftOpen, Some(Reply { body: vec![], ..Reply::json(200, &json!(null)) })));
+    s.green(&task);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(s.merges(), 1, "never merged twice");
+    s.house.until("tidied", || {
+        s.house.reconcile();
+        (!s.forge.pull(1).open).then_some(())
+    });
+    assert_eq!(s.house.query("SELECT outcome FROM journal WHERE kind = 'pr_tidied'"), ["{\"closed\":true}"]);
+}
+
+#[test]
+fn a_merge_cut_after_it_happened_is_read_back_and_not_repeated() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.forge.fault("POST /api/v1/repos/team/app/pulls/1/merge", Fault::CutAfterEffect, 1);
+    s.green(&task);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(s.merges(), 1);
+    assert_eq!(raw(&s.house.remote(), &["rev-list", "--count", "--merges", "main"]), "1");
+}
+
+#[test]
+fn rule_31_a_pull_request_closed_by_hand_holds_the_task_with_one_alert() {
+    let s = scene_with("", &["deploy: {confirm: true}"]);
+    let task = s.until_pull();
+    s.forge.close(1);
+    s.green(&task);
+    let held = s.drive("held", |t| t.withdrawn.is_some());
+    assert!(held.withdrawn.unwrap().contains("withdrawn on the forge"));
+    for _ in 0..3 {
+        s.house.tick();
+        s.house.reconcile();
+    }
+    assert_eq!(s.merges(), 0);
+    assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/withdrawn/%'").len(), 1);
+    assert!(s.house.query("SELECT repo FROM freezes").is_empty(), "closed is no freeze");
+}
+
+#[test]
+fn rule_31_merged_by_hand_without_certificate_also_freezes() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.forge.merge_by_hand(1);
+    s.green(&task);
+    let held = s.drive("held", |t| t.withdrawn.is_some() || t.blocked_reason.is_some());
+    assert!(held.withdrawn.unwrap_or_default().contains("merged by hand"));
+    assert_eq!(s.house.query("SELECT repo FROM freezes"), ["demo"]);
+}
+
+#[test]
+fn a_head_that_moves_in_the_merge_is_judged_anew() {
+    let s = scene("");
+    let task = s.until_pull();
+    let branch = task.branch.clone().unwrap();
+    s.forge.before_merge(move |repo, _| {
+        crate::support::gitea::commit_on(repo, &branch, "person.txt");
+    });
+    s.green(&task);
+    let moved = s.drive("the new head", |t| t.head_sha != task.head_sha);
+    assert_ne!(moved.stage.as_str(), "done");
+    let tree = raw(&s.house.remote(), &["ls-tree", "--name-only", "main"]);
+    assert!(!tree.contains("person.txt"), "nothing untested landed");
+}
+
+#[test]
+fn rule_5_a_base_that_moves_in_a_squash_freezes_and_in_a_merge_the_tested_commit_counts() {
+    for (method, landed) in [("squash", false), ("merge", true)] {
+        let s = scene_with("", &["deploy: {confirm: false}", &format!("merge: {{method: {method}}}")]);
+        let task = s.until_pull();
+        s.forge.before_merge(|repo, _| {
+            crate::support::gitea::commit_on(repo, "main", "other.txt");
+        });
+        s.green(&task);
+        let held = s.drive("held or done", |t| t.blocked_reason.is_some() || t.stage.as_str() == "done");
+        assert_eq!(held.blocked_reason.is_none(), landed, "{method}: {held:?}");
+        assert_eq!(held.landed_sha == held.head_sha, landed, "{method}: the tested commit, not the tip");
+        let frozen = s.house.query("SELECT repo FROM freezes");
+        assert_eq!(frozen.is_empty(), landed, "{method}");
+    }
+}
+
+#[test]
+fn rule_8_an_outage_of_the_forge_blocks_nothing_and_spends_nothing() {
+    let s = scene("");
+    s.forge.fault("", Fault::bad_gateway(), 4);
+    s.house.item("Greet <people>");
+    s.house.tick().fine();
+    let pushed = s.drive("pushed", |t| t.head_sha.is_some() && t.head_sha != t.base_sha);
+    assert_eq!(pushed.attempt, 1);
+    s.green(&pushed);
+    let done = s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(done.attempt, 1);
+    assert_eq!(raw(&s.house.remote(), &["rev-list", "--count", "--merges", "main"]), "1");
+    assert_eq!(s.house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count(), 1, "no run was spent");
+}
+
+#[test]
+fn a_forge_that_asks_to_wait_is_left_alone_by_every_process() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.house.until("nothing runs", || {
+        s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
+    });
+    s.forge.fault("", Fault::throttled(3600), 1);
+    s.house.until("it asked to wait", || {
+        s.house.tick();
+        (!s.house.query("SELECT value FROM meta WHERE key LIKE 'throttle/127.0.0.1:%'").is_empty()).then_some(())
+    });
+    s.green(&task);
+    s.forge.clear_log();
+    for _ in 0..3 {
+        s.house.tick();
+        s.house.reconcile();
+        s.house.orch(&["reap"]);
+    }
+    assert_eq!(s.forge.log().len(), 0);
+}
+
+#[test]
+fn rule_42_statuses_of_gates_are_posted_where_asked_and_never_counted() {
+    let s = scene(", post_statuses: true");
+    let task = s.until_pull();
+    s.green(&task);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    s.house.until("posted", || {
+        s.house.tick();
+        let data = s.forge.data();
+        let of = |c: &str| data.statuses.iter().filter(|s| s.context == c).map(|s| s.state.clone()).collect::<Vec<_>>();
+        (of("orch/branch_pushed") == ["success"] && of("orch/branch_mergeable") == ["success"]).then_some(())
+    });
+}
