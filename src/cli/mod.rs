@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cmd;
+pub mod demo;
 pub mod exit;
 pub mod logging;
 pub mod open;
@@ -80,6 +81,7 @@ pub enum Command {
     StagingCheck(cmd::staging_check::Args),
     PostDeployProbe(cmd::post_deploy_probe::Args),
     Config(cmd::config::Args),
+    Demo(cmd::demo::Args),
 }
 
 /// What every subcommand gets: the global options and the one place that prints.
@@ -124,5 +126,6 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::StagingCheck(args) => cmd::staging_check::run(call, &args),
         Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),
         Command::Config(args) => cmd::config::run(call, &args),
+        Command::Demo(args) => cmd::demo::run(call, &args),
     }
 }

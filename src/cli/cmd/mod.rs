@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod config;
 pub mod explain;
+pub mod demo;
 pub mod new;
 pub mod operate;
 pub mod post_deploy_probe;

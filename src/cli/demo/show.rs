@@ -1,0 +1,218 @@
+//! What the demo tells while it runs: a line per task that moves, and on a terminal a bar per task as well.
+
+use crate::adapters::store::AuditEvent;
+use crate::cli::output::Output;
+use crate::model::ids::Sha;
+use crate::model::stage::Stage;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// Longest text of a line; what is cut stands in the task's timeline.
+const WIDTH: usize = 96;
+
+/// What became of a task, in the demo's words.
+pub struct Told {
+    pub text: String,
+    pub mood: Mood,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Plain,
+    Good,
+    /// Sent back: that is what gates are for.
+    Back,
+    /// A person is asked, or acts.
+    Person,
+    Bad,
+}
+
+/// The demo's voice.
+pub struct Show<'a> {
+    out: &'a Output,
+    start: Instant,
+    colour: bool,
+    bars: Option<Bars>,
+}
+
+struct Bars {
+    all: MultiProgress,
+    each: Vec<(String, ProgressBar)>,
+}
+
+impl<'a> Show<'a> {
+    /// `colour`: what `--color` says.
+    pub fn new(out: &'a Output, colour: &str) -> Self {
+        let terminal = rustix::termios::isatty(rustix::stdio::stdout());
+        let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+        let colour = match colour {
+            "always" => true,
+            "never" => false,
+            _ => (terminal && !set("NO_COLOR")) || set("CLICOLOR_FORCE"),
+        };
+        let live = terminal && rustix::termios::isatty(rustix::stdio::stderr()) && !out.is_json();
+        let bars = live.then(|| Bars { all: MultiProgress::new(), each: Vec::new() });
+        Self { out, start: Instant::now(), colour, bars }
+    }
+
+    /// A bar for a task, where there are bars.
+    pub fn task(&mut self, key: &str, title: &str) {
+        let Some(bars) = &mut self.bars else { return };
+        let bar = bars.all.add(ProgressBar::new(Stage::ALL.len() as u64));
+        let style = ProgressStyle::with_template("  {spinner} {prefix}  {bar:16}  {wide_msg}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("●◐·").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        bar.set_prefix(key.to_owned());
+        bar.set_message(title.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bars.each.push((key.to_owned(), bar));
+    }
+
+    /// Text that belongs to no task.
+    pub fn say(&self, text: impl AsRef<str>) {
+        self.print(text.as_ref());
+    }
+
+    /// One move of a task.
+    pub fn moved(&self, key: &str, stage: Stage, told: &Told) {
+        let text = short(&told.text);
+        if let Some(bars) = &self.bars
+            && let Some((_, bar)) = bars.each.iter().find(|(k, _)| k == key)
+        {
+            bar.set_position(Stage::ALL.iter().position(|s| *s == stage).unwrap_or(0) as u64);
+            if stage == Stage::Done {
+                bar.set_position(Stage::ALL.len() as u64);
+            }
+            bar.set_message(text.clone());
+            if told.mood == Mood::Plain {
+                return;
+            }
+        }
+        let (sign, code) = match told.mood {
+            Mood::Plain => ("·", "2"),
+            Mood::Good => ("✓", "32"),
+            Mood::Back => ("↩", "33"),
+            Mood::Person => ("☺", "36"),
+            Mood::Bad => ("✗", "31"),
+        };
+        let at = self.paint("2", &format!("{:>5.1}s", self.start.elapsed().as_secs_f64()));
+        self.print(&format!("{at}  {key}  {}  {}", self.paint(code, sign), self.paint_mood(told.mood, &text)));
+    }
+
+    /// A check at the end.
+    pub fn check(&self, good: bool, name: &str, detail: &str) {
+        let sign = if good { self.paint("32", "✓") } else { self.paint("31", "✗") };
+        self.print(&format!("  {sign} {name}{}", self.paint("2", &format!("  {detail}"))));
+    }
+
+    pub fn heading(&self, text: &str) {
+        self.print(&format!("\n{}", self.paint("1", text)));
+    }
+
+    /// Takes the bars away: the story is told.
+    pub fn end(&mut self) {
+        if let Some(bars) = self.bars.take() {
+            for (_, bar) in &bars.each {
+                bar.finish_and_clear();
+            }
+            let _ = bars.all.clear();
+        }
+    }
+
+    fn paint_mood(&self, mood: Mood, text: &str) -> String {
+        match mood {
+            Mood::Plain => text.to_owned(),
+            Mood::Good => self.paint("32", text),
+            Mood::Back => self.paint("33", text),
+            Mood::Person => self.paint("36", text),
+            Mood::Bad => self.paint("31", text),
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn print(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => bars.all.suspend(|| self.out.line(line)),
+            None => self.out.line(line),
+        }
+    }
+}
+
+/// One line, cut where it would be long.
+fn short(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    let cut: String = line.chars().take(WIDTH - 1).collect();
+    format!("{}…", cut.trim_end())
+}
+
+/// What an event of the record says, and where the task then stands. `None`: nothing a watcher needs to know.
+pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
+    let detail: Value = serde_json::from_str(&event.detail).unwrap_or(Value::Null);
+    let word = |name: &str| detail[name].as_str().unwrap_or_default().to_owned();
+    let stage = Stage::parse(&word("to"));
+    let told = |mood, text: String| Some((stage, Told { text, mood }));
+    match event.event.as_str() {
+        "stage_advanced" => told(if stage == Some(Stage::Done) { Mood::Good } else { Mood::Plain }, entered(stage?, &word("landed"))),
+        "stage_rolled_back" => told(Mood::Back, sent_back(&detail, &word("why"))),
+        "released" if word("by") == "a label" => {
+            let label = if word("for") == "approval" { "autoApprove" } else { "autoDeploy" };
+            told(Mood::Person, format!("its label {label} says yes; nobody has to be asked"))
+        }
+        "task_blocked" => told(Mood::Bad, format!("blocked: {}", word("why"))),
+        "watch_ended" => {
+            let (status, why) = (word("status"), word("why"));
+            let mood = if status == "HEALTHY" { Mood::Good } else { Mood::Plain };
+            told(mood, format!("watched after the deploy: {}, {why}", status.to_lowercase()))
+        }
+        _ => None,
+    }
+}
+
+fn entered(stage: Stage, landed: &str) -> String {
+    let text = match stage {
+        Stage::Created => "on the board",
+        Stage::Analysis => "taken from the board; the analyst reads it",
+        Stage::Architecture => "the architect decides how, in one page",
+        Stage::Development => "the developer writes code and a test",
+        Stage::Review => "CI is green; the reviewer reads the diff",
+        Stage::Testing => "the review approves; the tester tries it out",
+        Stage::DeployStaging => "the tests pass; on to staging",
+        Stage::Deploy => "staging is fine; now secrets, merge lease, a person's yes",
+        Stage::Done => {
+            let short = Sha::parse(landed).map(|s| s.short().to_string()).unwrap_or_default();
+            return format!("deployed: production runs {short}");
+        }
+        Stage::Cancelled => "cancelled",
+    };
+    text.to_owned()
+}
+
+/// Who sent it back, and the first thing they said.
+fn sent_back(detail: &Value, why: &str) -> String {
+    let attempt = detail["attempt"].as_i64().unwrap_or(0);
+    let finding = &detail["findings"][0];
+    let text = finding["text"].as_str().unwrap_or(why);
+    let source = match finding["source"].as_str().unwrap_or_default() {
+        "ci" => "a failing test",
+        "review" => "the review",
+        "tests" => "the tester",
+        "security" => "the security gate",
+        "" => "a gate",
+        other => other,
+    };
+    let mut lines = text.lines().map(str::trim);
+    let said = match lines.clone().find_map(|l| l.strip_prefix("blocking ")) {
+        // Severity, place and rule of a scan's finding; its preview and fingerprint are for the developer.
+        Some(found) => found.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(": "),
+        None => lines.rfind(|l| !l.is_empty() && !l.starts_with(['#', '`', '|'])).unwrap_or(why).to_owned(),
+    };
+    format!("sent back by {source}, try {attempt}: {said}")
+}
