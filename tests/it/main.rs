@@ -18,6 +18,7 @@ mod adapter_notify_sinks;
 mod adapter_worktree;
 mod cmd_config;
 mod cmd_explain;
+mod cmd_demo;
 mod cmd_post_deploy_probe;
 mod cmd_security_scan;
 mod cmd_staging_check;

@@ -92,7 +92,8 @@ pub fn run(call: &Invocation, dir: Option<&Path>, keep: bool) -> CmdResult {
     let played = play::play(&world, items, &mut show);
     show.end();
     played.map_err(|e| {
-        Failure::from(e).hint(format!("everything is still in {}; state/ holds the logs of each run", world.dir.display()))
+        Failure::from(e)
+            .hint(format!("everything is still in {}; state/ holds the logs of each run", world.dir.display()))
     })?;
     show.heading("Is it true?");
     let checks = verify::all(&world, items);
@@ -151,9 +152,15 @@ fn closing(show: &Show<'_>, world: &World, items: &[Item], good: bool, start: In
     } else {
         format!("The story went otherwise ({seconds:.0} seconds). Look around:")
     });
-    let dir = world.dir.display();
-    show.say(format!("  cd {dir}"));
-    show.say("  orch timeline TEA-2                        every step of the one that was sent back twice");
-    show.say("  git --git-dir remote.git log --oneline     what landed on main");
-    show.say("  cat board/TEA-1.md agent.sh orch.yaml      all there is to set up");
+    let orch = world.shown();
+    let ways = [
+        (format!("{orch} timeline TEA-2"), "every step of the one that was sent back twice"),
+        ("git --git-dir remote.git log --oneline".to_owned(), "what landed on main"),
+        ("less orch.yaml agent.sh board/TEA-4.md".to_owned(), "all there is to set up"),
+    ];
+    let width = ways.iter().map(|(way, _)| way.chars().count()).max().unwrap_or(0);
+    show.say(format!("  cd {}", world.dir.display()));
+    for (way, what) in ways {
+        show.say(format!("  {way:width$}   {what}"));
+    }
 }

@@ -160,7 +160,9 @@ pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
     let stage = Stage::parse(&word("to"));
     let told = |mood, text: String| Some((stage, Told { text, mood }));
     match event.event.as_str() {
-        "stage_advanced" => told(if stage == Some(Stage::Done) { Mood::Good } else { Mood::Plain }, entered(stage?, &word("landed"))),
+        "stage_advanced" => {
+            told(if stage == Some(Stage::Done) { Mood::Good } else { Mood::Plain }, entered(stage?, &word("landed")))
+        }
         "stage_rolled_back" => told(Mood::Back, sent_back(&detail, &word("why"))),
         "released" if word("by") == "a label" => {
             let label = if word("for") == "approval" { "autoApprove" } else { "autoDeploy" };

@@ -76,7 +76,8 @@ fn commits(world: &World, items: &[Item]) -> Result<String> {
 
 fn production(world: &World, items: &[Item]) -> Result<String> {
     let main = world.remote(&["rev-parse", "main"])?;
-    let there = std::fs::read_to_string(world.dir.join("production/version")).context("reading production's revision")?;
+    let there =
+        std::fs::read_to_string(world.dir.join("production/version")).context("reading production's revision")?;
     ensure!(there.trim() == main, "production has {}, main is at {main}", there.trim());
     let program = std::fs::read_to_string(world.dir.join("production/tea")).context("reading production's program")?;
     ensure!(world.remote(&["show", "main:tea"])? == program.trim(), "production's program is not the one on main");

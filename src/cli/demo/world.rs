@@ -141,6 +141,13 @@ impl World {
         })
     }
 
+    /// How a person calls this program: by name where PATH leads to it.
+    pub fn shown(&self) -> String {
+        let named = which::which("orch").and_then(|p| p.canonicalize().map_err(|_| which::Error::CannotFindBinaryPath));
+        let same = named.is_ok_and(|p| self.program.canonicalize().is_ok_and(|own| own == p));
+        if same { "orch".to_owned() } else { self.program.display().to_string() }
+    }
+
     /// PATH with the scanner's folder, where it is not on it.
     fn path(&self) -> Option<std::ffi::OsString> {
         let folder = self.gitleaks.as_deref()?.parent()?.to_owned();

@@ -87,6 +87,8 @@ impl Bin {
     /// A shell script under a name.
     pub fn script(&self, name: &str, body: &str) {
         let path = self.dir.path().join(name);
+        // What stands there may be a link to the machine's own program: written through, it would be lost.
+        let _ = std::fs::remove_file(&path);
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
