@@ -2,8 +2,8 @@
 
 pub mod advance;
 pub mod config;
-pub mod explain;
 pub mod demo;
+pub mod explain;
 pub mod new;
 pub mod operate;
 pub mod post_deploy_probe;
