@@ -3,7 +3,7 @@
 use super::show::{Mood, Show, Told, tell};
 use super::world::World;
 use super::{Item, Person};
-use crate::adapters::store::{Mode, Store, StoreError};
+use crate::adapters::store::{Mode, Store};
 use crate::cli::signals::Signals;
 use crate::model::board::{Intent, Logical};
 use crate::model::ids::{Key, TaskId};
@@ -128,7 +128,7 @@ impl<'w> Game<'w> {
 
     fn narrate(&mut self, task: &Task, show: &Show<'_>) -> Result<()> {
         let from = self.told.get(&task.id).copied().unwrap_or(0);
-        let events = self.store.read(|tx| Ok::<_, StoreError>(tx.timeline(task.id)?))?;
+        let events = self.store.read(|tx| tx.timeline(task.id))?;
         for event in events.into_iter().filter(|e| e.seq > from) {
             if let Some((stage, told)) = tell(&event) {
                 show.moved(task.key.as_str(), stage.unwrap_or(task.stage), &told);

@@ -2,7 +2,7 @@
 
 use super::Item;
 use super::world::{PREFIX, World};
-use crate::adapters::store::{Mode, Store, StoreError};
+use crate::adapters::store::{Mode, Store};
 use crate::model::artefact::{Artefact, folder};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
@@ -121,7 +121,7 @@ fn sent_back(world: &World, items: &[Item]) -> Result<String> {
     let mut count = 0;
     for item in items {
         let t = task(world, item)?;
-        let events = store.read(|tx| Ok::<_, StoreError>(tx.timeline(t.id)?))?;
+        let events = store.read(|tx| tx.timeline(t.id))?;
         let by: Vec<String> = events
             .iter()
             .filter(|e| e.event == "stage_rolled_back")
