@@ -4,7 +4,7 @@ use super::{Ctx, messages, projects};
 use crate::adapters::board::{Board, BoardError, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::{self, Project};
-use crate::model::board::{Group, ItemRef, Resolved, WorkItem, fold, resolve};
+use crate::model::board::{Group, ItemRef, LabelAnswer, Resolved, WorkItem, fold, has_label, resolve};
 use crate::model::card::AlertKind;
 use crate::model::ids::{Key, TaskId};
 use crate::model::stage::Stage;
@@ -82,9 +82,15 @@ pub fn observe(ctx: &mut Ctx, project: &Project, resolved: &Resolved, items: &[W
     let local = matches!(project.board, config::Board::Local { .. });
     // Most looks find nothing new: then nothing is written, and no lock is taken.
     let news: Vec<&WorkItem> = {
-        let rows = ctx.store.read(|tx| tx.items(&key))?;
-        let known: std::collections::HashMap<&str, &ItemRow> = rows.iter().map(|r| (r.item_id.as_str(), r)).collect();
-        items.iter().filter(|i| known.get(i.id.as_str()).is_none_or(|r| differs(r, i))).collect()
+        ctx.store.read(|tx| {
+            let mut news = Vec::new();
+            for item in items {
+                if tx.item(&key, &item.id)?.is_none_or(|r| differs(&r, item)) {
+                    news.push(item);
+                }
+            }
+            Ok::<_, crate::adapters::store::StoreError>(news)
+        })?
     };
     if !news.is_empty() {
         ctx.store.write(|tx| {
@@ -98,9 +104,36 @@ pub fn observe(ctx: &mut Ctx, project: &Project, resolved: &Resolved, items: &[W
         let there: std::collections::HashSet<&str> = items.iter().map(|i| i.id.as_str()).collect();
         let open = ctx.store.read(|tx| tx.open_tasks())?;
         for task in open.iter().filter(|t| t.project == key) {
-            let gone = !there.contains(task.item_id.as_str());
-            set_withdrawn(ctx, task, gone.then(|| GONE.to_owned()), |w| w == GONE)?;
+            set_gone(ctx, task, !there.contains(task.item_id.as_str()))?;
         }
+    }
+    Ok(())
+}
+
+/// Holds a task whose item is gone, archived or a draft; lets it go on when the item is there again.
+pub fn set_gone(ctx: &mut Ctx, task: &Task, gone: bool) -> Result<()> {
+    set_withdrawn(ctx, task, gone.then(|| GONE.to_owned()), |w| w == GONE)
+}
+
+const UNKNOWN: &str = "blocked_by names";
+
+/// The hold of a task with blockers that nobody knows.
+pub fn unknown_blockers(unknown: &[String]) -> Option<String> {
+    (!unknown.is_empty()).then(|| format!("{UNKNOWN} {}, which is no work item anybody knows", unknown.join(", ")))
+}
+
+/// Whether a hold is that one.
+pub fn is_unknown(withdrawn: &str) -> bool {
+    withdrawn.starts_with(UNKNOWN)
+}
+
+/// After a whole look at a board whose pages may drift: what a live task's item is now, asked by itself where the look
+/// did not show it. An item missing from one scan is unknown, not gone.
+pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkItem]) -> Result<()> {
+    for task in ctx.store.read(|tx| tx.open_tasks())?.iter().filter(|t| t.project == project.key) {
+        let there =
+            seen.iter().any(|i| i.id == task.item_id) || seat.board.get(seat.resolved.statuses(), &task.key)?.is_some();
+        set_gone(ctx, task, !there)?;
     }
     Ok(())
 }
@@ -143,6 +176,7 @@ fn one(
         updated_ms: old.as_ref().map_or(0, |o| o.updated_ms).max(item.updated_ms),
         written_ms: old.as_ref().map_or(0, |o| o.written_ms),
         title: item.title.clone(),
+        priority: priority(item),
         group: item.group.map(|g| g.as_str().to_owned()),
         seen_other_since_end: old.as_ref().is_none_or(|o| o.seen_other_since_end),
     };
@@ -285,6 +319,9 @@ pub fn look(
         matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none() && listing.problems.is_empty();
     // Plane's list is offset paging: an item missing from one scan is unknown, not gone.
     let whole = whole && matches!(project.board, config::Board::Local { .. });
+    if let Board::Plane(plane) = &seat.board {
+        projects::remember_path(ctx, project, plane.path()).map_err(|e| BoardError::Transient(format!("{e:#}")))?;
+    }
     observe(ctx, project, &seat.resolved, &listing.items, whole)
         .map_err(|e| BoardError::Transient(format!("{e:#}")))?;
     Ok(listing)
@@ -293,7 +330,7 @@ pub fn look(
 /// What a label releases in the person's place (BRD-5): scope first, then the label; an error is "unknown", and unknown
 /// never automates.
 pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
-    if !ctx.config.auto_label.enabled {
+    if !ctx.config.auto_label.enabled || ctx.dry {
         return None;
     }
     let task = ctx.task(id).ok()?;
@@ -301,31 +338,52 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
     if !ctx.config.auto_labelled(&project) {
         return None;
     }
+    let next_is_deploy = task.stage.next(&project.stages) == Some(Stage::Deploy);
     let (waiting, name) = match task.stage {
         Stage::Analysis => (Waiting::Approval, ctx.config.auto_label.approve_label.clone()),
-        Stage::Deploy if task.released.is_none() => {
+        Stage::Deploy if task.released.is_some() => return None,
+        Stage::Deploy => (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone()),
+        Stage::Created | Stage::Done | Stage::Cancelled => return None,
+        // So that nobody is asked who need not be.
+        Stage::Architecture | Stage::Development | Stage::Review | Stage::Testing | Stage::DeployStaging => {
+            if !next_is_deploy {
+                return None;
+            }
             (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone())
         }
-        Stage::Created
-        | Stage::Architecture
-        | Stage::Development
-        | Stage::Review
-        | Stage::Testing
-        | Stage::DeployStaging
-        | Stage::Deploy
-        | Stage::Done
-        | Stage::Cancelled => return None,
     };
-    labelled(ctx, &project, &task, &name).ok().filter(|has| *has).map(|_| waiting)
+    if task.blocked_reason.is_some() || task.withdrawn.is_some() || task.stop_requested_at.is_some() {
+        return None;
+    }
+    match labelled(ctx, &project, &task, &name) {
+        Ok(LabelAnswer::Yes) => Some(waiting),
+        Ok(LabelAnswer::No) => None,
+        Ok(answer @ (LabelAnswer::Ambiguous | LabelAnswer::Unknown)) => {
+            tracing::warn!(task = %task.key, "label {name:?} is {answer}: it automates nothing");
+            None
+        }
+        Err(e) => {
+            if let Err(e) = super::throttle::noted(ctx, &project, &e) {
+                tracing::warn!("keeping a wait: {e:#}");
+            }
+            tracing::warn!(task = %task.key, "label {name:?} is unknown, it automates nothing: {e:#}");
+            None
+        }
+    }
 }
 
-fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result<bool> {
+fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result<LabelAnswer> {
     let seat = seat(ctx, project)?;
-    let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(false) };
     let labels = known_labels(ctx, project, &seat.board)?;
-    let fits: Vec<&str> = labels.iter().filter(|l| fold(&l.name) == fold(name)).map(|l| l.id.as_str()).collect();
-    // A name that fits two labels is ambiguous and counts as absent.
-    Ok(matches!(fits.as_slice(), [one] if item.labels.iter().any(|l| l == one)))
+    if has_label(&[], Some(&labels), name) == LabelAnswer::Ambiguous {
+        return Ok(LabelAnswer::Ambiguous);
+    }
+    // A project without the label needs no look at the item.
+    if !labels.iter().any(|l| fold(&l.name) == fold(name)) {
+        return Ok(LabelAnswer::No);
+    }
+    let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
+    Ok(has_label(&item.labels, Some(&labels), name))
 }
 
 fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<crate::model::board::Label>> {

@@ -116,16 +116,48 @@ fn read_item(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Found>> {
     let Some(item) = seat.board.get(seat.resolved.statuses(), &key).with_context(|| format!("reading {key}"))? else {
         return Ok(None);
     };
-    let refs = match &item.blocked_by {
-        Some(refs) => refs.clone(),
-        None => seat.board.blocked_by(&item)?,
-    };
+    // Plane's are read right before the first claim (RULE-27).
+    let refs = item.blocked_by.clone().unwrap_or_default();
     let (keys, unknown) = ctx.store.read(|tx| boards::blockers(tx, &row.project, &refs))?;
     Ok(Some((item, keys, unknown)))
 }
 
+/// What a new task begins with.
+struct Begin {
+    key: crate::model::ids::Key,
+    title: String,
+    body: String,
+    priority: i64,
+    blocked_by: Vec<crate::model::ids::Key>,
+    unknown: Vec<String>,
+}
+
+/// The local board is read; of Plane the list has told enough, text and blockers are read when the work begins.
+fn begin(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Begin>> {
+    let project = ctx.project(&row.project)?.clone();
+    if let crate::config::Board::Plane { .. } = &project.board {
+        let Some(item) = ctx.store.read(|tx| tx.item(&row.project, &row.item_id))? else { return Ok(None) };
+        return Ok(Some(Begin {
+            key: crate::model::ids::Key::parse(&item.key)?,
+            title: item.title,
+            body: String::new(),
+            priority: item.priority,
+            blocked_by: Vec::new(),
+            unknown: Vec::new(),
+        }));
+    }
+    Ok(read_item(ctx, row)?.map(|(item, blocked_by, unknown)| Begin {
+        priority: boards::priority(&item),
+        key: item.key,
+        title: item.title,
+        body: item.body.unwrap_or_default(),
+        blocked_by,
+        unknown,
+    }))
+}
+
 fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
-    let Some((item, blocked_by, unknown)) = read_item(ctx, row)? else {
+    let Some(begin) = begin(ctx, row)? else {
         return dismiss(ctx, row, last, "the work item is gone from the board");
     };
     let project = ctx.project(&row.project)?.clone();
@@ -134,22 +166,21 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
     let policy = ctx.policy.clone();
     let made = ctx.store.write(|tx| {
         let new = NewTask {
-            key: &item.key,
+            key: &begin.key,
             project: &project.key,
             repo: &project.repo,
-            item_id: &item.id,
-            title: &item.title,
-            body: item.body.as_deref().unwrap_or(""),
-            priority: boards::priority(&item),
-            blocked_by: &blocked_by,
+            item_id: &row.item_id,
+            title: &begin.title,
+            body: &begin.body,
+            priority: begin.priority,
+            blocked_by: &begin.blocked_by,
         };
         if !tx.settle_intent(row.id, IntentState::Consumed, "started a task", at)? {
             return Ok(None);
         }
         let Some(mut task) = tx.insert_task(&new, at)? else { return Ok(None) };
-        if !unknown.is_empty() {
-            task.withdrawn =
-                Some(format!("blocked_by names {}, which is no work item anybody knows", unknown.join(", ")));
+        if let Some(why) = boards::unknown_blockers(&begin.unknown) {
+            task.withdrawn = Some(why);
             tx.save_task(&mut task, at)?;
         }
         tx.audit(

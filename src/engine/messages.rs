@@ -70,7 +70,10 @@ pub fn card(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
 pub fn alert(tx: &Tx<'_>, task: &Task, kind: AlertKind, number: i64, detail: &str, at: i64) -> Result<()> {
     let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": detail});
     let key = cause_key(kind, Cause::Task(task.id), number);
-    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at)?;
+    let new = tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at)?;
+    if !new && kind != AlertKind::CostLimit {
+        tx.count_up("reconcile/deduped_total", 1)?;
+    }
     Ok(())
 }
 

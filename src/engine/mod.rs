@@ -4,6 +4,7 @@ pub mod advance;
 pub mod agent;
 pub mod apply;
 pub mod base;
+pub mod blockers;
 pub mod boards;
 pub mod by_hand;
 pub mod card;

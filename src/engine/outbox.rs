@@ -156,7 +156,12 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     let seat = boards::seat(ctx, &project)?;
     let Some(wanted) = seat.resolved.status_for(logical).cloned() else { return Ok(Delivered::Yes) };
     let statuses = seat.resolved.statuses().to_vec();
-    let Some(item) = seat.board.get(&statuses, &task.key)? else { return Ok(Delivered::Yes) };
+    let Some(item) = seat.board.get(&statuses, &task.key)? else {
+        if !task.stage.is_terminal() {
+            boards::set_gone(ctx, task, true)?;
+        }
+        return Ok(Delivered::Yes);
+    };
     // What stands there now may be an intent that nobody has seen yet: taken in first, then it has a row.
     boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), false)?;
     let pending = ctx.store.read(|tx| tx.has_pending_intent(&task.project, &task.item_id))?;

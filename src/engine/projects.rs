@@ -1,6 +1,7 @@
 //! A project's outside: its mirror, board and forge, opened from the configuration.
 
 use super::Ctx;
+use crate::adapters::board::plane::ItemPath;
 use crate::adapters::board::plane::Plane;
 use crate::adapters::board::{Board, local::Local};
 use crate::adapters::forge::Forge;
@@ -74,7 +75,10 @@ fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &s
             pair
         }
     };
-    let path = crate::adapters::board::plane::ItemPath::WorkItems;
+    let path = match ctx.store.read(|tx| tx.meta(&path_key(project)))?.as_deref() {
+        Some("issues") => ItemPath::Issues,
+        Some(_) | None => ItemPath::WorkItems,
+    };
     Ok(Board::Plane(Plane::new(http, workspace, &uuid, &identifier, &project.key, path)))
 }
 
@@ -94,6 +98,21 @@ pub fn item_url(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
 /// Where the project's id and identifier are remembered.
 fn place(project: &Project, workspace: &str, id: &str) -> String {
     format!("plane/project/{}/{workspace}/{id}", project.key)
+}
+
+fn path_key(project: &Project) -> String {
+    format!("plane/path/{}", project.key)
+}
+
+/// Remembers which path of work items the server has (services §1.9).
+pub fn remember_path(ctx: &mut Ctx, project: &Project, path: ItemPath) -> Result<()> {
+    let key = path_key(project);
+    let known = ctx.store.read(|tx| tx.meta(&key))?;
+    let word = path.as_str();
+    if known.as_deref().unwrap_or(ItemPath::WorkItems.as_str()) != word && !ctx.dry {
+        ctx.store.write(|tx| tx.set_meta(&key, word))?;
+    }
+    Ok(())
 }
 
 /// The configured names of statuses.

@@ -4,7 +4,7 @@ use super::{Ctx, advance, boards, intents, messages, outbox, throttle};
 use crate::adapters::board::{BoardError, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::{self, Project};
-use crate::model::board::indication;
+use crate::model::board::{WorkItem, indication};
 use crate::model::report::Rule;
 use anyhow::Result;
 use serde_json::json;
@@ -21,7 +21,11 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     let projects: Vec<Project> =
         ctx.config.projects.iter().filter(|p| only.is_none_or(|o| o == p.key)).cloned().collect();
     for project in projects {
-        let done = one(ctx, &project, full);
+        let done = match one(ctx, &project, full) {
+            // No error noise: the pass ends, the next one comes later.
+            Err(e) if is_throttle(&e) => throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)),
+            done => done,
+        };
         if let Err(e) = &done {
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
@@ -41,46 +45,116 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     Ok(())
 }
 
+fn is_throttle(e: &anyhow::Error) -> bool {
+    e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. })))
+}
+
+/// Says until when the board asked to be left alone.
+fn held_back(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    let until = throttle::until(ctx, throttle::of_board(project).as_deref())?;
+    ctx.report.skipped.push(crate::model::report::Held {
+        task: None,
+        rule: Rule::Throttled,
+        why: format!("the board of {} asked to wait", project.key),
+        until: until.map(crate::model::time::rfc3339),
+    });
+    Ok(())
+}
+
 fn one(ctx: &mut Ctx, project: &Project, full: bool) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
-    if let Some(until) = throttle::until(ctx, throttle::of_board(project).as_deref())? {
-        ctx.report.skipped.push(crate::model::report::Held {
-            task: None,
-            rule: Rule::Throttled,
-            why: format!("the board of {} asked to wait", project.key),
-            until: Some(crate::model::time::rfc3339(until)),
-        });
-        return Ok(());
+    if throttle::until(ctx, throttle::of_board(project).as_deref())?.is_some() {
+        return held_back(ctx, project);
     }
     let seat = boards::seat(ctx, project)?;
     let local = matches!(project.board, config::Board::Local { .. });
     let mark = mark(ctx, project)?;
-    let whole = full || local || mark.is_none_or(|m| m.full_due(now, project));
+    let scan = scan(ctx, project)?;
+    let whole = full || local || scan.is_some() || mark.is_none_or(|m| m.full_due(now, project));
     let since = mark.map_or(0, |m| m.updated_ms) - OVERLAP_MS;
-    let scope = if whole { Scope::All { cursor: None } } else { Scope::Since(since) };
+    let cursor = scan.as_ref().map(|s| s.cursor.as_str());
+    let scope = if whole { Scope::All { cursor } } else { Scope::Since(since) };
     let listing = match boards::look(ctx, project, &seat, &scope) {
         Ok(listing) => listing,
         Err(BoardError::Throttled { retry_after_s, .. }) => return wait(ctx, project, retry_after_s),
         Err(e) => return Err(e.into()),
     };
-    let skipped = listing.items.iter().filter(|i| seat.resolved.is_terminal(&i.status_id)).count();
+    let (live, skipped) = skipped(ctx, project, &seat, &listing.items)?;
+    let newest = listing.items.iter().map(|i| i.updated_ms).max().unwrap_or(0);
+    let newest = scan.as_ref().map_or(newest, |s| s.newest_ms.max(newest));
+    let began = scan.as_ref().map_or(now, |s| s.began_at);
     if let Some(unfinished) = &listing.unfinished {
-        wait(ctx, project, unfinished.retry_after_s)?;
-    } else if !ctx.dry {
-        // The watermark is stored last, and not past an item that could not be read (RULE-13).
-        let newest =
-            listing.items.iter().map(|i| i.updated_ms).max().unwrap_or(0).max(mark.map_or(0, |m| m.updated_ms));
-        let mark = Mark { updated_ms: newest, full_at: if whole { now } else { mark.map_or(0, |m| m.full_at) } };
-        let text = serde_json::to_string(&mark)?;
-        ctx.store.write(|tx| {
-            tx.set_meta(&format!("watermark/{}", project.key), &text)?;
-            if whole {
-                tx.set_meta("reconcile/last_full_at", &now.to_string())?;
-            }
-            tx.count_up("reconcile/skipped_terminal_total", i64::try_from(skipped).unwrap_or(0)).map(drop)
-        })?;
+        // Where a whole look goes on; nothing else may be concluded, and no watermark moves.
+        if let (true, Some(cursor)) = (whole && !ctx.dry, &unfinished.cursor) {
+            let text = serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began })?;
+            ctx.store.write(|tx| tx.set_meta(&scan_key(project), &text))?;
+        }
+        return wait(ctx, project, unfinished.retry_after_s);
     }
+    if whole && !local && !live.is_empty() {
+        boards::look_for_missing(ctx, project, &seat, &listing.items)?;
+    }
+    if ctx.dry {
+        return Ok(());
+    }
+    // The watermark is stored last, and not past an item that could not be read (RULE-13). What changed while a whole
+    // look went on is looked at again.
+    let before = mark.map_or(0, |m| m.updated_ms);
+    let took = (ctx.now().stamp.wall_ms - began).max(0);
+    let reached = if whole { newest - took } else { newest };
+    let updated_ms = if listing.problems.is_empty() { reached.max(before) } else { before };
+    let mark = Mark { updated_ms, full_at: if whole { now } else { mark.map_or(0, |m| m.full_at) } };
+    let text = serde_json::to_string(&mark)?;
+    ctx.store.write(|tx| {
+        tx.set_meta(&format!("watermark/{}", project.key), &text)?;
+        if whole {
+            tx.drop_meta(&scan_key(project))?;
+            tx.set_meta("reconcile/last_full_at", &now.to_string())?;
+        }
+        if skipped > 0 {
+            tx.count_up("reconcile/skipped_terminal_total", skipped)?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
     Ok(())
+}
+
+/// Items with live tasks or an armed watch, and how many of the others a terminal group ends (BRD-4, RULE-14): one that
+/// stands on an intent's own status is never skipped.
+fn skipped(
+    ctx: &mut Ctx,
+    project: &Project,
+    seat: &boards::Seat,
+    items: &[WorkItem],
+) -> Result<(std::collections::HashSet<String>, i64)> {
+    let open = ctx.store.read(|tx| tx.open_tasks())?;
+    let live: std::collections::HashSet<String> =
+        open.into_iter().filter(|t| t.project == project.key).map(|t| t.item_id).collect();
+    let resolved = &seat.resolved;
+    let n = items
+        .iter()
+        .filter(|i| resolved.is_terminal(&i.status_id) && resolved.intent_of(&i.status_id).is_none())
+        .filter(|i| !live.contains(&i.id))
+        .count();
+    Ok((live, i64::try_from(n).unwrap_or(0)))
+}
+
+/// A whole look that a budget cut into parts.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+struct Scan {
+    cursor: String,
+    newest_ms: i64,
+    /// By our own clock: only how long it took is used.
+    began_at: i64,
+}
+
+fn scan_key(project: &Project) -> String {
+    format!("scan/{}", project.key)
+}
+
+fn scan(ctx: &mut Ctx, project: &Project) -> Result<Option<Scan>> {
+    let text = ctx.store.read(|tx| tx.meta(&scan_key(project)))?;
+    Ok(text.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
 /// Where the last look ended.

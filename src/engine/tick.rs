@@ -1,6 +1,6 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
-use super::{Ctx, advance, apply, base, boards, intents, messages, outbox, view};
+use super::{Ctx, advance, apply, base, blockers, boards, intents, messages, outbox, view};
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, store::StoreError};
 use crate::config::ExecutorKind;
@@ -45,13 +45,25 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     if ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
         return Ok(());
     }
-    refresh_blockers(ctx);
+    let ready = blockers::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
+    let asks: std::collections::BTreeSet<String> = ctx
+        .config
+        .projects
+        .iter()
+        .filter(|p| matches!(p.board, crate::config::Board::Plane { .. }))
+        .map(|p| p.key.clone())
+        .collect();
     let (claimed, held) = ctx.store.write(|tx| {
         let queue = view::queue(tx, &now, &policy, day, free)?;
-        let plan = dispatch::plan(&queue, &policy, only, most.unwrap_or(usize::MAX));
+        let mut plan = dispatch::plan(&queue, &policy, only, most.unwrap_or(usize::MAX));
         let mut claimed = Vec::new();
-        for claim in &plan.claims {
-            if let Some(c) = take(tx, claim, &now)? {
+        for claim in std::mem::take(&mut plan.claims) {
+            let place = queue.places.get(&claim.task).filter(|p| claim.starts.is_some() && asks.contains(&p.project));
+            if let Some(held) = place.and_then(|p| blockers::held(p.key.as_str(), &ready, claim.task)) {
+                plan.held.push(held);
+                continue;
+            }
+            if let Some(c) = take(tx, &claim, &now)? {
                 claimed.push(c);
             }
         }
@@ -89,9 +101,6 @@ fn tell_cost(
     }
     Ok(())
 }
-
-/// Plane's relations are read once, right before a first claim (RULE-27); the local board's are read with the item.
-fn refresh_blockers(_ctx: &mut Ctx) {}
 
 fn take(
     tx: &crate::adapters::store::Tx<'_>,

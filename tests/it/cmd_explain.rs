@@ -84,6 +84,7 @@ fn a_dismissed_intent_is_told_with_its_reason() {
             status_id: "to analyse".into(),
             updated_ms: 1,
             written_ms: 0,
+            priority: 4,
             title: "now".into(),
             group: None,
             seen_other_since_end: true,

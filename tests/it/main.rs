@@ -26,6 +26,7 @@ mod cmd_status;
 mod crash_storm;
 mod docs_handoff;
 mod outside_gitea;
+mod outside_plane;
 mod outside_telegram;
 mod runtime_claude_real;
 mod scenes_agents;

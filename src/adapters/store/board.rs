@@ -25,6 +25,8 @@ pub struct ItemRow {
     /// When `orch` last wrote it.
     pub written_ms: i64,
     pub title: String,
+    /// 0 urgent … 4 none.
+    pub priority: i64,
     pub group: Option<String>,
     /// Whether a status other than To Analyse was seen since the item's last task ended.
     pub seen_other_since_end: bool,
@@ -62,6 +64,7 @@ fn item(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
         updated_ms: row.get("updated_ms")?,
         written_ms: row.get("written_ms")?,
         title: row.get("title")?,
+        priority: row.get("priority")?,
         group: row.get("grp")?,
         seen_other_since_end: row.get("seen_other_since_end")?,
     })
@@ -102,12 +105,12 @@ impl Tx<'_> {
     pub fn put_item(&self, row: &ItemRow) -> Result<()> {
         self.tx
             .prepare_cached(
-                "INSERT INTO items (project, item_id, key, status_id, updated_ms, written_ms, title, grp, seen_other_since_end)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                "INSERT INTO items (project, item_id, key, status_id, updated_ms, written_ms, title, grp, seen_other_since_end, priority)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (project, item_id) DO UPDATE SET key = excluded.key, status_id = excluded.status_id, updated_ms = excluded.updated_ms,
-                 written_ms = excluded.written_ms, title = excluded.title, grp = excluded.grp, seen_other_since_end = excluded.seen_other_since_end",
+                 written_ms = excluded.written_ms, title = excluded.title, grp = excluded.grp, seen_other_since_end = excluded.seen_other_since_end, priority = excluded.priority",
             )?
-            .execute(params![row.project, row.item_id, row.key, row.status_id, row.updated_ms, row.written_ms, row.title, row.group, row.seen_other_since_end])?;
+            .execute(params![row.project, row.item_id, row.key, row.status_id, row.updated_ms, row.written_ms, row.title, row.group, row.seen_other_since_end, row.priority])?;
         Ok(())
     }
 

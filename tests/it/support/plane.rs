@@ -352,7 +352,18 @@ impl Data {
         }
     }
 
-    fn page(&mut self, seen: &Seen, rows: Vec<Value>, default: usize) -> Reply {
+    fn page(&self, seen: &Seen, rows: Vec<Value>, default: usize) -> Reply {
+        self.page_of(seen, rows.len(), default, |range| rows[range].to_vec())
+    }
+
+    /// Only the rows of the page are made.
+    fn page_of(
+        &self,
+        seen: &Seen,
+        total: usize,
+        default: usize,
+        rows: impl FnOnce(std::ops::Range<usize>) -> Vec<Value>,
+    ) -> Reply {
         let per_page = match seen.query("per_page").map(str::parse::<usize>) {
             None => default,
             Some(Ok(0)) => return refuse(500, &json!({"error": "Something went wrong please try again later"})),
@@ -366,8 +377,8 @@ impl Data {
                 _ => return refuse(400, &json!({"detail": "Invalid cursor parameter."})),
             },
         };
-        let total = rows.len();
-        let results: Vec<Value> = rows.into_iter().skip(at * per_page).take(per_page).collect();
+        let from = (at * per_page).min(total);
+        let results = rows(from..(from + per_page).min(total));
         let more = (at + 1) * per_page < total;
         // Never empty, on the last page too.
         Reply::json(
@@ -401,8 +412,8 @@ impl Data {
             "-created_at" => rows.sort_by_key(|i| std::cmp::Reverse(i.created)),
             _ => return refuse(500, &json!({"error": "Something went wrong please try again later"})),
         }
-        let rows = rows.into_iter().map(|i| self.json(i, Some(fields))).collect();
-        let reply = self.page(seen, rows, 1000);
+        let made = |range: std::ops::Range<usize>| rows[range].iter().map(|i| self.json(i, Some(fields))).collect();
+        let reply = self.page_of(seen, rows.len(), 1000, made);
         if let Some(hook) = self.after_page.take() {
             hook(self);
         }

@@ -194,7 +194,7 @@ CREATE TABLE items (
     updated_ms INTEGER NOT NULL,
     written_ms INTEGER NOT NULL DEFAULT 0,
     title TEXT NOT NULL,
-    body_hash TEXT NOT NULL DEFAULT '',
+    priority INTEGER NOT NULL DEFAULT 4,
     grp TEXT,
     seen_other_since_end INTEGER NOT NULL DEFAULT 1 CHECK (seen_other_since_end IN (0, 1)),
     last_notice TEXT,
