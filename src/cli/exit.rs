@@ -74,13 +74,13 @@ pub fn from_clap(error: &clap::Error) -> Exit {
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
-/// Says a failure in the form asked for and gives the process's exit code.
-pub fn finish(out: &Output, result: CmdResult) -> Exit {
+/// Says a failure in the form asked for, for one of the eight steps as its whole object, and gives the process's exit code.
+pub fn finish(out: &Output, step: Option<&'static str>, result: CmdResult) -> Exit {
     match result {
         Ok(exit) => exit,
         Err(failure) => {
             if !failure.reported {
-                out.failure(&failure);
+                out.failure(step, &failure);
             }
             failure.exit
         }

@@ -3,13 +3,14 @@
 pub mod clock;
 pub mod cmd;
 pub mod demo;
+pub mod docs;
 pub mod exit;
 pub mod logging;
 pub mod open;
 pub mod output;
 pub mod signals;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use exit::CmdResult;
 use output::Output;
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ pub enum Command {
     New(cmd::new::Args),
     Status(cmd::status::Args),
     Explain(cmd::explain::Args),
+    Logs(cmd::logs::Args),
+    Timeline(cmd::timeline::Args),
+    Gate(cmd::gate::Args),
     Retry(cmd::operate::Retry),
     Halt(cmd::operate::Halt),
     Resume(cmd::operate::Resume),
@@ -82,6 +86,8 @@ pub enum Command {
     PostDeployProbe(cmd::post_deploy_probe::Args),
     Config(cmd::config::Args),
     Demo(cmd::demo::Args),
+    Completions(cmd::shell::Completions),
+    Man(cmd::shell::Man),
 }
 
 /// What every subcommand gets: the global options and the one place that prints.
@@ -95,12 +101,51 @@ pub struct Invocation {
 pub fn main() -> std::process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::from_clap(&error).into(),
+        Err(error) => return not_understood(&error).into(),
     };
     logging::start(&cli.global);
     let mut call = Invocation { out: Output::new(cli.global.json), global: cli.global };
+    let step = cli.command.step();
     let result = dispatch(&mut call, cli.command);
-    exit::finish(&call.out, result).into()
+    exit::finish(&call.out, step, result).into()
+}
+
+/// The eight steps (CLI-2), each of which prints its object also when it fails.
+const STEPS: [&str; 8] =
+    ["tick", "reap", "reconcile", "advance", "stop", "security-scan", "staging-check", "post-deploy-probe"];
+
+impl Command {
+    /// The step's name, if it is one of the eight.
+    fn step(&self) -> Option<&'static str> {
+        let which = [
+            matches!(self, Self::Tick(_)),
+            matches!(self, Self::Reap(_)),
+            matches!(self, Self::Reconcile(_)),
+            matches!(self, Self::Advance(_)),
+            matches!(self, Self::Stop(_)),
+            matches!(self, Self::SecurityScan(_)),
+            matches!(self, Self::StagingCheck(_)),
+            matches!(self, Self::PostDeployProbe(_)),
+        ];
+        which.iter().zip(STEPS).find(|(is, _)| **is).map(|(_, name)| name)
+    }
+}
+
+/// A command line that can't be read: clap's own words, or with `--json` a document like any other failure's.
+fn not_understood(error: &clap::Error) -> exit::Exit {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).take_while(|a| a != "--").collect();
+    if !error.use_stderr() || !words.iter().any(|w| w == "--json") {
+        return exit::from_clap(error);
+    }
+    let text = error.render().to_string();
+    let said = text.lines().next().unwrap_or_default();
+    let message = said.strip_prefix("error: ").unwrap_or(said);
+    let known: Vec<String> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let named = words.iter().find(|w| known.contains(w));
+    let step = STEPS.iter().copied().find(|s| named.is_some_and(|n| n == s));
+    let failure = exit::Failure::usage(message).hint("`orch help` lists the subcommands and their options");
+    exit::finish(&Output::new(true), step, Err(failure))
 }
 
 fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
@@ -112,6 +157,9 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Stop(args) => cmd::stop::run(call, &args),
         Command::Status(args) => cmd::status::run(call, &args),
         Command::Explain(args) => cmd::explain::run(call, &args),
+        Command::Logs(args) => cmd::logs::run(call, &args),
+        Command::Timeline(args) => cmd::timeline::run(call, &args),
+        Command::Gate(args) => cmd::gate::run(call, &args),
         Command::New(args) => cmd::new::run(call, &args),
         Command::Retry(args) => cmd::operate::retry(call, &args),
         Command::Halt(args) => cmd::operate::halt(call, &args),
@@ -127,5 +175,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),
         Command::Config(args) => cmd::config::run(call, &args),
         Command::Demo(args) => cmd::demo::run(call, &args),
+        Command::Completions(args) => cmd::shell::completions(call, &args),
+        Command::Man(args) => cmd::shell::man(call, &args),
     }
 }

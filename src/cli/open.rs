@@ -3,6 +3,7 @@
 use super::Invocation;
 use super::clock;
 use super::exit::{CmdResult, Exit, Failure};
+use super::signals::Signals;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
@@ -56,9 +57,14 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     Ok(ctx)
 }
 
-/// As the flag says.
+/// As the flag says. From here on SIGINT and SIGTERM end the step between two actions (CLI-5).
 pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: bool) -> Result<Ctx, Failure> {
-    if dry_run { dry(call, name) } else { step(call, name, mode) }
+    if dry_run {
+        return dry(call, name);
+    }
+    let mut ctx = step(call, name, mode)?;
+    ctx.interrupt = Signals::watch()?.flag();
+    Ok(ctx)
 }
 
 /// A context that only reads; a missing database is an empty one.
@@ -72,6 +78,13 @@ pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 fn context(config: crate::config::Config, store: Store, name: &'static str) -> Result<Ctx, Failure> {
     let me = process::me().context("finding out which process this is")?;
     Ok(Ctx::new(config, store, me, clock::now, name))
+}
+
+/// Notes a fault that ended the step's work early: what was done before it still stands in the report.
+pub fn ended_early(ctx: &mut Ctx, result: anyhow::Result<()>) {
+    if let Err(e) = result {
+        ctx.report.fault(None, format!("{e:#}"), None);
+    }
 }
 
 /// Prints a step's report and gives its exit code: 3 if any of its own work failed, else `exit`.

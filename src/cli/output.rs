@@ -1,7 +1,7 @@
 //! The one place that prints. A closed stdout is not an error (CLI-5).
 
 use super::exit::Failure;
-use crate::model::report::StepReport;
+use crate::model::report::{ErrorLine, StepReport};
 use crate::model::time::parse_rfc3339;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -88,13 +88,36 @@ impl Output {
         }
     }
 
-    /// A failure on stderr for people, as a document with `--json`.
-    pub fn failure(&self, failure: &Failure) {
-        if self.json {
-            self.document(&json!({"errors": [{"code": failure.exit as u8, "message": failure.message, "hint": failure.hint, "task": failure.task}]}));
-        } else {
+    /// A failure on stderr for people; with `--json` the step's whole object, or for another subcommand `errors` alone.
+    pub fn failure(&self, step: Option<&'static str>, failure: &Failure) {
+        if !self.json {
             self.complain(&failure.message, failure.hint.as_deref());
+            return;
         }
+        let line = ErrorLine {
+            code: failure.exit as u8,
+            message: failure.message.clone(),
+            hint: failure.hint.clone(),
+            task: failure.task.clone(),
+        };
+        let Some(step) = step else {
+            self.document(&json!({"errors": [line]}));
+            return;
+        };
+        let mut report = StepReport::new(step);
+        report.errors.push(line);
+        // What these three add to the object is there too, empty.
+        let own: &[&str] = match step {
+            "security-scan" => &["findings"],
+            "staging-check" => &["checks"],
+            "post-deploy-probe" => &["probes"],
+            _ => &[],
+        };
+        if !own.is_empty() {
+            report.extra.insert("verdict".to_owned(), json!(null));
+        }
+        report.extra.extend(own.iter().map(|k| ((*k).to_owned(), json!([]))));
+        self.document(&report);
     }
 
     fn complain(&self, message: &str, hint: Option<&str>) {
@@ -106,7 +129,8 @@ impl Output {
     }
 }
 
-fn plain(value: &serde_json::Value) -> String {
+/// A JSON value in words.
+pub fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

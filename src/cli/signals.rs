@@ -29,6 +29,11 @@ impl Signals {
         Ok(Self { seen, wake })
     }
 
+    /// The flag that a signal sets, for a step's loops.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.seen)
+    }
+
     /// Whether one came.
     pub fn came(&self) -> bool {
         self.seen.load(Ordering::SeqCst)

@@ -100,6 +100,9 @@ fn note(ctx: &mut Ctx, id: TaskId, decision: Decision) {
 /// Every task that no job works on: what a crash left standing, and what only time had to free (RULE-6).
 pub fn idle_tasks(ctx: &mut Ctx) -> Result<()> {
     for id in ctx.store.read(|tx| tx.idle_tasks())? {
+        if ctx.interrupted() {
+            break;
+        }
         noted(ctx, id);
     }
     Ok(())

@@ -108,7 +108,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         Ok::<_, crate::adapters::store::StoreError>((standing, shown))
     })?;
     let moves = match &standing.held {
-        Some(held) => moved_by(held.rule, task),
+        Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo),
         None => vec![next_step(&standing.decision).to_owned()],
     };
     Ok(Explained {
@@ -211,12 +211,11 @@ fn next_step(decision: &Decision) -> &'static str {
 }
 
 /// What lifts a rule. Every rule has an answer.
-pub fn moved_by(rule: Rule, task: &Task) -> Vec<String> {
-    let key = &task.key;
+pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
     let one = |text: &str| vec![text.to_owned()];
     match rule {
         Rule::Halt => one("`orch resume` lifts HALT"),
-        Rule::Freeze => vec![format!("`orch unfreeze {}`, once a person has looked", task.repo)],
+        Rule::Freeze => vec![format!("`orch unfreeze {repo}`, once a person has looked")],
         Rule::SerialGate => one("the task named ends (done or cancelled), or is withdrawn before its start"),
         Rule::Dependencies => vec![
             "the work item named is done".to_owned(),
@@ -256,7 +255,7 @@ pub fn moved_by(rule: Rule, task: &Task) -> Vec<String> {
         Rule::Gate => one("the gate's evidence; the next step looks again"),
         Rule::MergeLease => vec![
             "the holder's deploy or end frees the lease".to_owned(),
-            format!("`orch lease show {}` says who holds it", task.repo),
+            format!("`orch lease show {repo}` says who holds it"),
         ],
         Rule::LandedNotDeployed => one("the commit that landed is deployed by its own task, or that task ends"),
         Rule::DeployResult => one("the deploy command's result"),

@@ -13,6 +13,9 @@ use serde_json::json;
 /// Applies every pending intent: STOP first, new tasks oldest work item first. A fault at one leaves it pending.
 pub fn apply_all(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     for row in ctx.store.read(|tx| tx.pending_intents())? {
+        if ctx.interrupted() {
+            break;
+        }
         if only.is_some_and(|p| p != row.project) {
             continue;
         }

@@ -24,6 +24,7 @@ pub mod projects;
 pub mod pulls;
 pub mod reap;
 pub mod reconcile;
+pub mod replay;
 pub mod reserved;
 pub mod runtimes;
 pub mod settle;
@@ -49,6 +50,8 @@ use anyhow::{Context, Result};
 use paths::Paths;
 use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One reading of the clocks and of HALT, with this process's identity.
 #[derive(Debug, Clone)]
@@ -73,6 +76,8 @@ pub struct Ctx {
     pub report: StepReport,
     /// What a supervisor needs on its command line to find the same configuration and state.
     pub global_args: Vec<OsString>,
+    /// Set by SIGINT or SIGTERM: the step ends between two actions (CLI-5).
+    pub interrupt: Arc<AtomicBool>,
     git: OnceCell<Git>,
 }
 
@@ -92,6 +97,7 @@ impl Ctx {
             dry: false,
             report: StepReport::new(step),
             global_args,
+            interrupt: Arc::new(AtomicBool::new(false)),
             git: OnceCell::new(),
             config,
         }
@@ -99,6 +105,11 @@ impl Ctx {
 
     pub fn now(&self) -> Moment {
         Moment { stamp: (self.clock)(), me: self.me.clone(), halted: sentinel::halted(self.paths.root()) }
+    }
+
+    /// Whether the step is to end: what is begun is finished, nothing further is begun.
+    pub fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::SeqCst)
     }
 
     /// Git, its version checked once a process.

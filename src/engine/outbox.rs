@@ -48,6 +48,9 @@ fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
     let rows = ctx.store.read(|tx| tx.deliverable(now, 64))?;
     let mut sent = 0;
     for row in rows {
+        if ctx.interrupted() {
+            break;
+        }
         if Instant::now() >= until {
             break;
         }

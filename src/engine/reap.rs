@@ -30,6 +30,9 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
     }
     let policy = policy(ctx);
     for run in ctx.store.read(|tx| tx.open_runs())? {
+        if ctx.interrupted() {
+            break;
+        }
         if let Err(e) = one(ctx, &run, &policy) {
             let row = ctx.task(run.task_id).ok();
             ctx.fault(row.as_ref(), &format!("reaping run {}", run.id), &e);

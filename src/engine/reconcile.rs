@@ -21,6 +21,9 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     let projects: Vec<Project> =
         ctx.config.projects.iter().filter(|p| only.is_none_or(|o| o == p.key)).cloned().collect();
     for project in projects {
+        if ctx.interrupted() {
+            break;
+        }
         let done = match one(ctx, &project, full) {
             // No error noise: the pass ends, the next one comes later.
             Err(e) if is_throttle(&e) => throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)),

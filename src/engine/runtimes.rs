@@ -45,3 +45,12 @@ pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Vec<(OsString, OsStrin
     }
     Ok(out)
 }
+
+/// Of what kind the runtime of this name is; `None`: it is not in the configuration any more.
+pub fn kind(config: &config::Config, name: &str) -> Option<crate::model::outcome::RuntimeKind> {
+    use crate::model::outcome::RuntimeKind as Kind;
+    config.runtimes.get(name).map(|r| match r.kind {
+        RuntimeKind::Command { .. } => Kind::Command,
+        RuntimeKind::Claude { .. } => Kind::Claude,
+    })
+}

@@ -21,7 +21,9 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     boards::take_in_local(ctx, only);
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx)?;
-    dispatch_jobs(ctx, only, most)?;
+    if !ctx.interrupted() {
+        dispatch_jobs(ctx, only, most)?;
+    }
     outbox::deliver(ctx);
     Ok(())
 }

@@ -19,6 +19,7 @@ pub struct Args {
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step_or_dry(call, "reap", Mode::Migrate, args.dry_run)?;
-    reap::run(&mut ctx)?;
+    let done = reap::run(&mut ctx);
+    open::ended_early(&mut ctx, done);
     open::finish(call, &mut ctx, start, Exit::Done)
 }

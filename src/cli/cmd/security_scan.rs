@@ -95,7 +95,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     say(call, args, &step, &report);
     if !call.out.is_json() {
         for why in &unwritten {
-            call.out.failure(&Failure::new(Exit::Broken, why.clone()));
+            call.out.failure(None, &Failure::new(Exit::Broken, why.clone()));
         }
     }
     Ok(match report.reason {

@@ -119,7 +119,7 @@ fn say(call: &Invocation, report: &StepReport, verdict: &StagingVerdict) {
         return;
     }
     for error in &report.errors {
-        call.out.failure(&Failure::new(Exit::Broken, error.message.clone()));
+        call.out.failure(None, &Failure::new(Exit::Broken, error.message.clone()));
     }
     for waived in &verdict.waived {
         call.out.line(show::waived_line(waived));

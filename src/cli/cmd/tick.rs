@@ -30,7 +30,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if let Some(reason) = ctx.now().halted {
         ctx.report.hold(None, Rule::Halt, format!("halted: {reason}; `orch resume` lifts it"));
     }
-    tick::run(&mut ctx, project.as_deref(), args.max)?;
+    let done = tick::run(&mut ctx, project.as_deref(), args.max);
+    open::ended_early(&mut ctx, done);
     open::finish(call, &mut ctx, start, Exit::Done)
 }
 

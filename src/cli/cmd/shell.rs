@@ -1,0 +1,60 @@
+//! `orch completions` and `orch man` (CLI-4): what shells and `man` read, from the command line's own definition.
+
+use crate::cli::exit::{CmdResult, Exit};
+use crate::cli::{Cli, Invocation};
+use anyhow::Context;
+use clap::CommandFactory;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Print a completion script
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch completions bash > /etc/bash_completion.d/orch")]
+pub struct Completions {
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+pub fn completions(call: &Invocation, args: &Completions) -> CmdResult {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "orch", &mut script);
+    let script = String::from_utf8_lossy(&script);
+    if call.out.is_json() {
+        call.out.document(&json!({"shell": args.shell.to_string(), "script": script}));
+    } else {
+        call.out.raw(&script);
+    }
+    Ok(Exit::Done)
+}
+
+/// Write the manual pages into a folder, one a subcommand
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch man /usr/local/share/man/man1")]
+pub struct Man {
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+pub fn man(call: &Invocation, args: &Man) -> CmdResult {
+    std::fs::create_dir_all(&args.dir).with_context(|| format!("making {}", args.dir.display()))?;
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let mut written = Vec::new();
+    let mut open = vec![root];
+    while let Some(command) = open.pop() {
+        let name = command.get_display_name().unwrap_or("orch").to_owned();
+        let path = args.dir.join(format!("{name}.1"));
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone()).render(&mut page).context("rendering a manual page")?;
+        std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+        written.push(path);
+        open.extend(command.get_subcommands().filter(|c| !c.is_hide_set()).cloned());
+    }
+    written.sort();
+    if call.out.is_json() {
+        call.out.document(&json!({"files": written}));
+    } else {
+        call.out.line(format!("{} pages in {}", written.len(), args.dir.display()));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,273 @@
+//! `docs/cli.md` and `docs/state-machine.md`, out of the very definitions that the program works by.
+
+use super::Cli;
+use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
+use crate::engine::explain::moved_by;
+use crate::model::board::{Moment, indication};
+use crate::model::decision::Gate;
+use crate::model::policy::{CiSource, ProjectPolicy};
+use crate::model::report::{ActionKind, Rule};
+use crate::model::stage::{JobKind, JobStatus, Stage};
+use crate::model::status::Status;
+use crate::model::task::{DeployState, RunState};
+use clap::CommandFactory;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+const NOTE: &str = "<!-- Generated from the code: change it there, then run the tests with ORCH_BLESS=1. -->";
+
+/// The whole of `docs/cli.md`.
+pub fn cli() -> String {
+    let mut out = format!(
+        "# Command line\n\n{NOTE}\n\n`orch [GLOBAL OPTIONS] SUBCOMMAND [OPTIONS]`. Results go to stdout, logs to stderr. With `--json`, stdout is one\nJSON document and nothing else. `TASK` is a work item's key in any letter case; it means its live or latest task.\n\n## Exit codes\n\n| code | meaning |\n| --- | --- |\n"
+    );
+    for (code, meaning) in [
+        (0, "the step was done, or there was nothing to do"),
+        (1, "a negative verdict: a finding, a failed check, DEGRADED, a named task's gate that does not pass (yet)"),
+        (2, "the command line or the configuration is wrong; nothing was touched"),
+        (3, "something needed is broken or out of reach; safe to run again"),
+        (4, "refused or deferred by a guard"),
+    ] {
+        let _ = writeln!(out, "| {code} | {meaning} |");
+    }
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let _ = write!(
+        out,
+        "\n## Global options\n\nBefore or after the subcommand.\n\n| option | variable | meaning |\n| --- | --- | --- |\n"
+    );
+    for a in root.get_arguments().filter(|a| !a.is_hide_set() && a.get_id() != "help" && a.get_id() != "version") {
+        let variable = a.get_env().map(|v| format!("`{}`", v.to_string_lossy())).unwrap_or_default();
+        let _ = writeln!(out, "| `{}` | {variable} | {} |", form(a), help(a));
+    }
+    out.push_str("\n## Subcommands\n");
+    for command in root.get_subcommands() {
+        subcommand(command, "orch", &mut out);
+    }
+    out.push_str("\n## What a step prints with `--json`\n\n`{step, changed, actions: [{kind, task, ...}], skipped: [{task, rule, why, until}], errors: [{code, message, hint, task}], duration_ms}`; on a failure, too. `security-scan`, `staging-check` and `post-deploy-probe` add `verdict` and `findings`, `checks` or `probes`.\n\n### Kinds of actions\n\n");
+    let kinds: Vec<String> = ActionKind::ALL.iter().map(|k| format!("`{k}`")).collect();
+    out.push_str(&kinds.join(", "));
+    out.push_str(".\n\n### Rules\n\nWhat holds a task, in `skipped`, `status` and `explain` by the same names.\n\n| rule | what moves the task |\n| --- | --- |\n");
+    for rule in Rule::ALL {
+        let _ = writeln!(out, "| `{rule}` | {} |", moved_by(*rule, "TASK", "REPO").join("; "));
+    }
+    out.push_str("\n## What `status --json` shows\n\nTimes are RFC 3339 in UTC. `?` behind a type: it may be null.\n");
+    status(&mut out);
+    out
+}
+
+fn help(a: &clap::Arg) -> String {
+    a.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "\\|").replace('\n', " ")
+}
+
+/// An option as it is written: `-f, --follow`, `--run N`, `TASK`.
+fn form(a: &clap::Arg) -> String {
+    let mut names = Vec::new();
+    if let Some(short) = a.get_short() {
+        names.push(format!("-{short}"));
+    }
+    if let Some(long) = a.get_long() {
+        names.push(format!("--{long}"));
+    }
+    let takes = a.get_action().takes_values();
+    let value: Vec<String> = a.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+    let value = value.join(" ");
+    if names.is_empty() {
+        return if a.is_required_set() { value } else { format!("[{value}]") };
+    }
+    let names = names.join(", ");
+    if takes { format!("{names} {value}") } else { names }
+}
+
+fn subcommand(command: &clap::Command, path: &str, out: &mut String) {
+    if command.is_hide_set() {
+        return;
+    }
+    let path = format!("{path} {}", command.get_name());
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let _ = write!(out, "\n### `{path}`\n\n{about}\n");
+    let own: Vec<&clap::Arg> = command
+        .get_arguments()
+        .filter(|a| !a.is_hide_set() && !a.is_global_set() && a.get_id() != "help" && a.get_id() != "version")
+        .collect();
+    if !own.is_empty() {
+        out.push_str("\n| option | meaning |\n| --- | --- |\n");
+    }
+    for a in own {
+        let choices: Vec<String> = a
+            .get_possible_values()
+            .iter()
+            .filter(|_| a.get_action().takes_values() && !a.is_hide_possible_values_set())
+            .map(|v| v.get_name().to_owned())
+            .collect();
+        let mut said = help(a);
+        if !choices.is_empty() {
+            let _ = write!(said, "{}one of {}", if said.is_empty() { "" } else { ": " }, choices.join(", "));
+        }
+        let _ = writeln!(out, "| `{}` | {said} |", form(a));
+    }
+    if let Some(after) = command.get_after_help() {
+        let after = after.to_string();
+        let example = after.strip_prefix("Example:\n").unwrap_or(&after);
+        let lines: Vec<&str> = example.lines().map(|l| l.strip_prefix("  ").unwrap_or(l)).collect();
+        let _ = write!(out, "\n```\n{}\n```\n", lines.join("\n"));
+    }
+    for inner in command.get_subcommands() {
+        subcommand(inner, &path, out);
+    }
+}
+
+fn status(out: &mut String) {
+    let root = schemars::schema_for!(Status).to_value();
+    let Some(blocks) = root.get("properties").and_then(Value::as_object) else { return };
+    for (name, block) in blocks {
+        let said = block.get("description").and_then(Value::as_str).unwrap_or_default();
+        let list = block.get("type").and_then(Value::as_str) == Some("array");
+        let inner = if list { block.get("items").unwrap_or(block) } else { block };
+        let _ = write!(out, "\n### `{name}`{}\n\n{said}.\n", if list { ", a list" } else { "" });
+        fields(&root, target(&root, inner), out);
+    }
+}
+
+fn fields(root: &Value, object: &Value, out: &mut String) {
+    let Some(properties) = object.get("properties").and_then(Value::as_object) else { return };
+    out.push_str("\n| field | value | meaning |\n| --- | --- | --- |\n");
+    for (name, property) in properties {
+        let said = property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
+        let _ = writeln!(out, "| `{name}` | {} | {said} |", kind(root, property));
+    }
+}
+
+fn target<'v>(root: &'v Value, schema: &'v Value) -> &'v Value {
+    let name = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
+    name.and_then(|n| root.get("$defs")?.get(n)).unwrap_or(schema)
+}
+
+/// A type in words.
+fn kind(root: &Value, schema: &Value) -> String {
+    if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
+        let words: Vec<String> = any
+            .iter()
+            .filter(|s| s.get("type").and_then(Value::as_str) != Some("null"))
+            .map(|s| kind(root, s))
+            .collect();
+        return format!("{}?", words.join(" or "));
+    }
+    let schema = target(root, schema);
+    let words = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    if let Some(list) = schema.get("enum").and_then(Value::as_array) {
+        let all = words(list);
+        return if all.len() > 12 { "a word".to_owned() } else { all.join(", ") };
+    }
+    if let Some(list) = schema.get("oneOf").and_then(Value::as_array) {
+        let all: Vec<&str> = list.iter().filter_map(|s| s.get("const")?.as_str()).collect();
+        return if all.len() > 12 || all.is_empty() { "a word".to_owned() } else { all.join(", ") };
+    }
+    match schema.get("type") {
+        Some(Value::Array(list)) => {
+            let all: Vec<String> = words(list).into_iter().filter(|w| w != "null").collect();
+            format!("{}?", all.join(" or "))
+        }
+        Some(Value::String(word)) if word == "array" => {
+            schema.get("items").map_or_else(|| "list".to_owned(), |i| format!("list of {}", kind(root, i)))
+        }
+        Some(Value::String(word)) if word == "object" => {
+            let names: Vec<&String> =
+                schema.get("properties").and_then(Value::as_object).map(|p| p.keys().collect()).unwrap_or_default();
+            format!("{{{}}}", names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "))
+        }
+        Some(Value::String(word)) => word.clone(),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => "any".to_owned(),
+    }
+}
+
+/// Everything on: every stage, every gate.
+fn whole() -> ProjectPolicy {
+    ProjectPolicy {
+        key: "KEY".to_owned(),
+        repo: "REPO".to_owned(),
+        self_hosting: false,
+        stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
+        ci: CiSource::Command,
+        staging_checks: true,
+        security: true,
+        freshness: true,
+        confirm_deploy: true,
+        watch: true,
+        serial: true,
+        freeze_on_degraded: true,
+        max_running: 0,
+    }
+}
+
+/// The whole of `docs/state-machine.md`.
+pub fn state_machine() -> String {
+    let project = whole();
+    let mut out = format!(
+        "# The state machine\n\n{NOTE}\n\nOne pure function decides every move (`src/decide/transition.rs`), one place applies it under the task's revision\n(`src/engine/apply.rs`). A gate answers PASS, FAIL or UNDECIDED, always with a reason, from rows alone.\n\n## Stages\n\n| stage | agent | may be left out | gates on leaving, in order | next | the board shows |\n| --- | --- | --- | --- | --- | --- |\n"
+    );
+    for stage in Stage::ALL {
+        let gates: Vec<String> = on_leaving(*stage, &project).iter().map(|g| format!("`{g}`")).collect();
+        let dash = || "–".to_owned();
+        let _ = writeln!(
+            out,
+            "| `{stage}` | {} | {} | {} | {} | {} |",
+            stage.agent().map_or_else(dash, |a| a.to_string()),
+            if stage.may_be_left_out() { "yes" } else { "no" },
+            if gates.is_empty() { dash() } else { gates.join(", ") },
+            stage.next(&project.stages).map_or_else(dash, |s| format!("`{s}`")),
+            indication(*stage, Moment::Working).map_or_else(dash, |l| format!("`{l}`")),
+        );
+    }
+    let entering: Vec<String> = ENTERING_DEPLOY.iter().map(|g| format!("`{g}`")).collect();
+    let _ = write!(
+        out,
+        "\n`done` and `cancelled` are the sinks; every stage before them goes to `cancelled` by a stop. Entering `deploy` adds {}\nto the gates of the stage before it, and they are evaluated again before the deploy's critical window opens.\n\n```mermaid\nstateDiagram-v2\n    [*] --> created\n",
+        entering.join(", ")
+    );
+    let id = |s: Stage| s.as_str().replace('-', "_");
+    for stage in Stage::ALL {
+        if let Some(next) = stage.next(&project.stages) {
+            let _ = writeln!(out, "    {} --> {}", id(*stage), id(next));
+        }
+        if *stage > Stage::Development && !stage.is_terminal() {
+            let _ = writeln!(out, "    {} --> {}: no", id(*stage), id(Stage::Development));
+        }
+        if !stage.is_terminal() {
+            let _ = writeln!(out, "    {} --> {}: stop", id(*stage), id(Stage::Cancelled));
+        }
+    }
+    out.push_str(
+        "    done --> [*]\n    cancelled --> [*]\n```\n\n## Decisions\n\n| decision | what happens |\n| --- | --- |\n",
+    );
+    for (name, what) in [
+        ("hold", "nothing; the rule that holds it is named"),
+        ("enqueue", "a job is put into the queue"),
+        ("park", "a person is asked"),
+        ("release", "a label stands in for the person"),
+        ("advance", "on to the next stage: a new stay, what was released or awaited belonged to the old one"),
+        ("rollback", "back to `development` with findings, one attempt spent"),
+        ("return", "back to the stage whose verdict no longer holds for the head, no attempt spent"),
+        ("block", "held until `orch retry`; with it the repository is frozen where the deploy's result is unknown"),
+        ("finish", "`done`; the watch is armed where one is declared"),
+        ("effect", "one effect outside the database, done by the step itself under a journal entry"),
+    ] {
+        let _ = writeln!(out, "| {name} | {what} |");
+    }
+    out.push_str("\n## Gates\n\n| gate | on leaving |\n| --- | --- |\n");
+    for gate in Gate::ALL {
+        let stages: Vec<String> =
+            Stage::ALL.iter().filter(|s| on_leaving(**s, &project).contains(gate)).map(|s| format!("`{s}`")).collect();
+        let _ = writeln!(out, "| `{gate}` | {} |", stages.join(", "));
+    }
+    let list = |words: Vec<String>| words.join(", ");
+    let _ = write!(
+        out,
+        "\n## Jobs, runs, deploys\n\n- Kinds of jobs: {}.\n- A job is {}; the last three are final.\n- A run is {}.\n- A deploy is {}.\n",
+        list(JobKind::ALL.iter().map(|k| format!("`{k}`")).collect()),
+        list(JobStatus::ALL.iter().map(|k| format!("`{k}`")).collect()),
+        list(RunState::ALL.iter().map(|k| format!("`{k}`")).collect()),
+        list(DeployState::ALL.iter().map(|k| format!("`{k}`")).collect()),
+    );
+    out
+}

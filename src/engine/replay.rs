@@ -1,0 +1,155 @@
+//! Decides past gates and the watch again from what was stored (`gate replay`): the same pure functions on the rows as
+//! they stood then.
+
+use super::Ctx;
+use crate::adapters::store::StoreError;
+use crate::decide::gates::{self, Facts};
+use crate::decide::watch::classify;
+use crate::model::decision::{Answer, CARRY, Gate};
+use crate::model::policy::{Policy, ProjectPolicy};
+use crate::model::stage::Stage;
+use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Lease, Task};
+use crate::model::view::TaskView;
+use crate::model::watch::WatchRecord;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The name under which the watch is replayed.
+pub const WATCH: &str = "post_deploy_watch";
+
+/// One decision taken again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Replayed {
+    pub gate: String,
+    /// The evidence row; none for the watch.
+    pub evidence: Option<i64>,
+    pub attempt: i64,
+    pub commit: Option<String>,
+    /// What was recorded then.
+    pub recorded: String,
+    /// What is decided now: `pass`, `fail`, `stale`, `stuck`, `undecided`; of the watch its classification.
+    pub answer: String,
+    pub why: String,
+    /// The record and the decision do not contradict each other.
+    pub agrees: bool,
+}
+
+/// Every gate row of a task, oldest first, then the watch. `only`: one gate by name.
+pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replayed>> {
+    let policy = ctx.policy.clone();
+    let now = ctx.now();
+    let project = policy
+        .project(&task.project)
+        .with_context(|| format!("project {} is not in the configuration, its rules are not known", task.project))?;
+    let (evidence, deploys) =
+        ctx.store.read(|tx| Ok::<_, StoreError>((tx.evidence_of(task.id)?, tx.deploys_of(task.id)?)))?;
+    let mut out = Vec::new();
+    for (at, row) in evidence.iter().enumerate() {
+        let Some(gate) = Gate::parse(&row.gate).filter(|_| row.gate != CARRY) else { continue };
+        if only.is_some_and(|o| o != row.gate) {
+            continue;
+        }
+        let view = TaskView {
+            task: as_it_was(task, row, gate, project),
+            live_job: None,
+            ended: Vec::new(),
+            evidence: evidence.get(..=at).unwrap_or(&evidence).to_vec(),
+            lease: Some(lease(task, row)),
+            deploy: deploy(&deploys, row, gate),
+            freeze: None,
+            undeployed: None,
+            halted: None,
+            deploy_held: false,
+            auto: None,
+            now: now.stamp.clone(),
+        };
+        out.push(one(gate, row, &view, &policy, project));
+    }
+    if only.is_none_or(|o| o == WATCH)
+        && let Some(watch) = watch(ctx, task)?
+    {
+        out.push(watch);
+    }
+    Ok(out)
+}
+
+/// The task at the moment the row was written, as far as gates look.
+fn as_it_was(task: &Task, row: &Evidence, gate: Gate, project: &ProjectPolicy) -> Task {
+    let mut t = task.clone();
+    t.attempt = row.attempt;
+    t.epoch = row.epoch;
+    t.head_sha = Some(row.sha.clone());
+    t.head_tree = Some(row.code_tree.clone());
+    t.blocked_reason = None;
+    t.stop_requested_at = None;
+    if let Some(stage) = Stage::ALL.iter().find(|s| gates::on_leaving(**s, project).contains(&gate)) {
+        t.stage = *stage;
+    }
+    t
+}
+
+/// The lease that the row was made under.
+fn lease(task: &Task, row: &Evidence) -> Lease {
+    let fence = row.detail.get("fence").and_then(Value::as_i64).unwrap_or(0);
+    Lease { repo: task.repo.clone(), fence, task_id: Some(task.id), actor: None, acquired_at: None, renewed_at: None }
+}
+
+fn deploy(deploys: &[Deploy], row: &Evidence, gate: Gate) -> Option<Deploy> {
+    if gate != Gate::DeployStatus {
+        return None;
+    }
+    let id = row.detail.get("deploy").and_then(Value::as_str)?;
+    let settled = |d: &&Deploy| d.id == id && d.state == DeployState::Settled;
+    deploys.iter().find(settled).cloned().map(|d| Deploy { attempt: row.attempt, ..d })
+}
+
+fn one(gate: Gate, row: &Evidence, view: &TaskView, policy: &Policy, project: &ProjectPolicy) -> Replayed {
+    let (answer, why) = match gates::evaluate(gate, &Facts { view, policy, project }) {
+        Answer::Pass { why } => ("pass", why),
+        Answer::Fail { why, .. } => ("fail", why),
+        Answer::Stale { why, .. } => ("stale", why),
+        Answer::Stuck { why, .. } => ("stuck", why),
+        Answer::Undecided { why, .. } => ("undecided", why),
+    };
+    // A gate may ask for more than its own row says; it must never turn a *no* into a *yes*, nor the reverse.
+    let agrees = match row.verdict {
+        EvidenceVerdict::Pass => answer != "fail",
+        EvidenceVerdict::Fail | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => answer != "pass",
+    };
+    Replayed {
+        gate: gate.to_string(),
+        evidence: Some(row.id),
+        attempt: row.attempt,
+        commit: Some(row.sha.to_string()),
+        recorded: row.verdict.to_string(),
+        answer: answer.to_owned(),
+        why,
+        agrees,
+    }
+}
+
+/// The watch, from `post-deploy.json`.
+fn watch(ctx: &mut Ctx, task: &Task) -> Result<Option<Replayed>> {
+    let Some(recorded) = task.watch.clone() else { return Ok(None) };
+    let project = ctx.project(&task.project)?.clone();
+    let places = [ctx.paths.watch(task), ctx.paths.archive(task).join("post-deploy.json")];
+    let Some(path) = places.iter().find(|p| p.exists()) else { return Ok(None) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let mut record = WatchRecord::parse(&text, task.id.0, u32::try_from(task.attempt).unwrap_or(0))?;
+    // Decided anew, not read back.
+    record.latched = None;
+    let policy = project.watch_policy();
+    let c = classify(&record, &policy, recorded != "armed");
+    let answer = c.status().map_or_else(|| "armed".to_owned(), |s| s.to_string().to_ascii_lowercase());
+    Ok(Some(Replayed {
+        gate: WATCH.to_owned(),
+        evidence: None,
+        attempt: task.attempt,
+        commit: record.revision.clone(),
+        agrees: answer == recorded,
+        recorded,
+        answer,
+        why: c.why().to_owned(),
+    }))
+}

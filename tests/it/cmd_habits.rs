@@ -1,0 +1,113 @@
+//! The habits of every command (CLI-1, CLI-5): what is printed on a failure, signals, closed pipes, letter case.
+
+use crate::support::seeded::{ONE, Seeded, task};
+use orch::adapters::store::{NewOutbox, Sink};
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const STEP: [&str; 6] = ["step", "changed", "actions", "skipped", "errors", "duration_ms"];
+
+#[test]
+fn a_step_that_fails_early_prints_its_whole_object() {
+    let world = Seeded::new("nonsense: true\n");
+    for (args, step) in [
+        (vec!["tick"], "tick"),
+        (vec!["reap"], "reap"),
+        (vec!["reconcile"], "reconcile"),
+        (vec!["advance", "ORCH-1"], "advance"),
+        (vec!["stop", "ORCH-1"], "stop"),
+        (vec!["tick", "--bogus"], "tick"),
+        (vec!["stop"], "stop"),
+        (vec!["staging-check", "--checks", "absent.yaml"], "staging-check"),
+        (vec!["post-deploy-probe", "nonsense"], "post-deploy-probe"),
+    ] {
+        let (code, told) = world.json(&args);
+        assert_eq!((code, told["step"].as_str()), (2, Some(step)), "{args:?}: {told}");
+        for field in STEP {
+            assert!(told.get(field).is_some(), "{args:?} lacks {field}: {told}");
+        }
+        let line = &told["errors"][0];
+        let names: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["code", "message", "hint", "task"]);
+        assert_eq!(line["code"], 2, "{told}");
+    }
+    let (code, told) = world.json(&["status"]);
+    assert_eq!((code, told.as_object().unwrap().len()), (2, 1), "{told}");
+    // A word that only looks like a step is none.
+    let (_, told) = world.json(&["new", "stop"]);
+    assert!(told.get("step").is_none(), "{told}");
+}
+
+#[test]
+fn a_task_is_taken_in_any_letter_case_and_a_failure_names_it() {
+    let world = Seeded::new(ONE);
+    world.write(|tx| drop(task(tx, "ORCH-17", "one", 1)));
+    assert_eq!(world.orch(&["status", "orch-17"]).0, 0);
+    let (code, told) = world.json(&["stop", "orch-18"]);
+    assert_eq!((code, told["errors"][0]["task"].as_str()), (2, Some("ORCH-18")));
+    assert!(told["errors"][0]["hint"].as_str().unwrap().contains("ORCH-17"), "{told}");
+    let (code, told) = world.json(&["advance", "ORCH-17", "--approve"]);
+    assert_eq!((code, told["errors"][0]["code"].as_i64(), told["step"].as_str()), (4, Some(4), Some("advance")));
+}
+
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let world = Seeded::new(ONE);
+    world.write(|tx| {
+        for n in 1..=400 {
+            task(tx, &format!("ORCH-{n}"), &"long title ".repeat(20), n);
+        }
+    });
+    for args in [vec!["status"], vec!["status", "--json"], vec!["--help"], vec!["timeline", "ORCH-1"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let out = command.current_dir(world.path()).args(&args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((out.status.code(), out.stderr.len()), (Some(0), 0), "{args:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_step_between_two_actions() {
+    let notify = "notify: {command: {command: [./say.sh]}}\n";
+    let world = Seeded::new(&ONE.replace("projects:", &format!("{notify}projects:")));
+    let say = world.path().join("say.sh");
+    std::fs::write(&say, "#!/bin/sh\ncat > /dev/null\necho x >> said\nwhile [ ! -e go ]; do sleep 0.02; done\n")
+        .unwrap();
+    std::fs::set_permissions(&say, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.write(|tx| {
+        for n in 1..=3 {
+            let new = NewOutbox {
+                key: format!("alert/x/{n}"),
+                task_id: None,
+                sink: Sink::Alert,
+                payload: json!({"kind": "service_down", "key": "", "title": format!("s{n}"), "detail": "down"}),
+            };
+            tx.post(&new, 1).unwrap();
+        }
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    command.current_dir(world.path()).args(["tick", "--json"]).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let said = || {
+        ["said", "state/said"]
+            .iter()
+            .find_map(|f| std::fs::read_to_string(world.path().join(f)).ok())
+            .unwrap_or_default()
+    };
+    let bound = Instant::now() + Duration::from_secs(20);
+    while said().is_empty() {
+        assert!(Instant::now() < bound, "the sink was never called");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    for place in ["go", "state/go"] {
+        std::fs::write(world.path().join(place), "").unwrap();
+    }
+    let out = child.wait_with_output().unwrap();
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((out.status.code(), told["step"].as_str()), (Some(0), Some("tick")), "{told}");
+    assert_eq!(said().lines().count(), 1, "{told}");
+}

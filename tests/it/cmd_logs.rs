@@ -1,0 +1,149 @@
+//! `orch logs`, `timeline`, `gate replay` on the binary (CLI-3).
+
+use crate::support::seeded::{ONE, Seeded, change, task};
+use orch::adapters::store::NewEvidence;
+use orch::model::ids::Sha;
+use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
+use orch::model::task::{EvidenceVerdict, NewJob};
+use orch::model::time::Stamp;
+use serde_json::json;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+fn stamp() -> Stamp {
+    Stamp { wall_ms: 1000, mono_ms: 10, boot_id: "b".into() }
+}
+
+/// A task with one run of each stage given; the last one is not ended.
+fn world(stages: &[(Stage, Agent)]) -> Seeded {
+    let world = Seeded::new(ONE);
+    world.write(|tx| {
+        let t = task(tx, "ORCH-1", "one", 1);
+        for (n, (stage, agent)) in stages.iter().enumerate() {
+            let t = change(tx, &t, |t| t.stage = *stage);
+            let job = NewJob { agent: Some(*agent), ..NewJob::now(JobKind::Agent) };
+            let id = tx.enqueue(&t, &job, 1).unwrap();
+            let token = format!("token{n}");
+            assert!(tx.claim_job(id, &token).unwrap());
+            let run = tx.insert_run(&tx.job(id).unwrap(), &token, Some("claude"), 0, &stamp()).unwrap();
+            if n + 1 < stages.len() {
+                tx.settle_job(id, &token, JobStatus::Done, None, false, 2).unwrap();
+                tx.settle_run(run, "done", 2).unwrap();
+            }
+            tx.audit(5, Some(t.id), "job_started", &json!({"run": run, "stage": stage})).unwrap();
+        }
+    });
+    world
+}
+
+fn put(world: &Seeded, run: i64, file: &str, text: &str) {
+    let dir = world.path().join(format!("state/runs/{run}"));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join(file), text).unwrap();
+}
+
+const SAID: &str =
+    "{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"I look at it\"}]}}\n";
+
+#[test]
+fn output_and_prompt_of_a_run_are_shown() {
+    let world = world(&[(Stage::Analysis, Agent::Analyst), (Stage::Architecture, Agent::Architect)]);
+    put(&world, 1, "events.jsonl", SAID);
+    put(&world, 1, "prompt.md", "# Analyse\n");
+    put(&world, 2, "events.jsonl", &SAID.replace("I look at it", "I draw\\u001b[2J"));
+    put(&world, 2, "stderr.log", "a warning\n");
+    let (code, text, _) = world.orch(&["logs", "orch-1"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("I draw") && text.contains("# stderr.log\na warning") && !text.contains('\x1b'), "{text}");
+    let (_, text, _) = world.orch(&["logs", "ORCH-1", "--stage", "analysis"]);
+    assert!(text.contains("I look at it") && text.contains("analyst in analysis"), "{text}");
+    let (_, text, _) = world.orch(&["logs", "ORCH-1", "--run", "1", "--prompt"]);
+    assert_eq!(text, "# Analyse\n");
+    let (_, told) = world.json(&["logs", "ORCH-1", "--run", "2"]);
+    assert_eq!((told["stage"].as_str(), told["state"].as_str()), (Some("architecture"), Some("starting")));
+    assert_eq!(world.orch(&["logs", "ORCH-1", "--run", "2", "--prompt"]).0, 3);
+    let (code, _, err) = world.orch(&["logs", "ORCH-1", "--run", "9"]);
+    assert!(code == 2 && err.contains("1 (analysis), 2 (architecture)"), "{err}");
+    assert_eq!(world.orch(&["logs", "ORCH-1", "--stage", "nonsense"]).0, 2);
+}
+
+#[test]
+fn following_ends_with_the_run() {
+    let world = world(&[(Stage::Analysis, Agent::Analyst)]);
+    put(&world, 1, "events.jsonl", SAID);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    command.current_dir(world.path()).args(["logs", "ORCH-1", "-f"]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut until = |wanted: &str| {
+        let found = lines.by_ref().map(Result::unwrap).find(|l| l.contains(wanted));
+        assert!(found.is_some(), "{wanted}");
+    };
+    until("I look at it");
+    put(&world, 1, "events.jsonl", &format!("{SAID}{}", SAID.replace("I look at it", "and found it")));
+    until("and found it");
+    world.write(|tx| tx.settle_run(orch::model::ids::RunId(1), "done", 9).unwrap());
+    until("# done");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_timeline_is_the_audit_table() {
+    let world = world(&[(Stage::Analysis, Agent::Analyst)]);
+    let (_, told) = world.json(&["timeline", "ORCH-1"]);
+    assert_eq!(told["events"][0]["event"], "job_started");
+    assert_eq!(told["events"][0]["at"], "1970-01-01T00:00:00.005Z");
+    let (_, text, _) = world.orch(&["timeline", "ORCH-1"]);
+    assert!(text.starts_with("1970-01-01 00:00:00  job_started") && text.contains("stage=analysis"), "{text}");
+}
+
+#[test]
+fn past_gates_are_decided_again_from_their_rows() {
+    let world = Seeded::new(ONE);
+    let row = |gate, verdict, n: &str| NewEvidence {
+        gate,
+        run_id: None,
+        sha: Sha::parse(&n.repeat(40)).unwrap(),
+        code_tree: format!("tree{n}"),
+        verdict,
+        why: format!("{gate} {verdict}"),
+        detail: json!({}),
+    };
+    world.write(|tx| {
+        let t = task(tx, "ORCH-1", "one", 1);
+        let first = change(tx, &t, |t| {
+            t.stage = Stage::Review;
+            t.epoch = 2;
+        });
+        tx.add_evidence(&first, &row("review_verdict", EvidenceVerdict::Fail, "a"), 1).unwrap();
+        let second = change(tx, &t, |t| {
+            t.epoch = 5;
+            t.attempt = 2;
+        });
+        tx.add_evidence(&second, &row("review_verdict", EvidenceVerdict::Missing, "b"), 1).unwrap();
+        tx.add_evidence(&second, &row("review_verdict", EvidenceVerdict::Pass, "b"), 1).unwrap();
+        tx.add_evidence(&second, &row("carry", EvidenceVerdict::Pass, "b"), 1).unwrap();
+        tx.add_evidence(&second, &row("tests_verdict", EvidenceVerdict::Pass, "b"), 1).unwrap();
+    });
+    let (code, told) = world.json(&["gate", "replay", "ORCH-1"]);
+    let seen: Vec<(&str, &str, &str)> = told["replayed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["gate"].as_str().unwrap(), r["recorded"].as_str().unwrap(), r["answer"].as_str().unwrap()))
+        .collect();
+    let review = "review_verdict";
+    assert_eq!(
+        seen,
+        [
+            (review, "fail", "fail"),
+            (review, "missing", "undecided"),
+            (review, "pass", "pass"),
+            ("tests_verdict", "pass", "pass")
+        ]
+    );
+    assert_eq!(code, 0);
+    let (_, told) = world.json(&["gate", "replay", "ORCH-1", "--gate", "tests_verdict"]);
+    assert_eq!(told["replayed"].as_array().unwrap().len(), 1);
+    assert_eq!(world.orch(&["gate", "replay", "ORCH-1", "--gate", "nonsense"]).0, 2);
+}
