@@ -162,3 +162,18 @@ pub fn ago(now_ms: i64, rfc3339: &str) -> String {
         _ => format!("{} d ago", s / 86_400),
     }
 }
+
+/// Columns under a head, without lines. `width`: the terminal's, to wrap in; `None`: nothing is wrapped.
+pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<u16>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if let Some(width) = width {
+        table.set_width(width).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
+    table.set_header(head.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines: Vec<String> = table.lines().map(|l| l.strip_prefix(' ').unwrap_or(&l).trim_end().to_owned()).collect();
+    lines.join("\n")
+}

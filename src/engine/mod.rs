@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod paths;
 pub mod policy;
 pub mod projects;
+pub mod prune;
 pub mod pulls;
 pub mod reap;
 pub mod reconcile;

@@ -19,6 +19,7 @@ pub mod seen;
 pub mod stage;
 pub mod staging;
 pub mod status;
+pub mod summary;
 pub mod task;
 pub mod text;
 pub mod time;

@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod junit;
 pub mod locale;
 pub mod prompt;
+pub mod report;
 pub mod security;
 pub mod staging;
 pub mod watch;

@@ -22,6 +22,7 @@ mod cmd_explain;
 mod cmd_habits;
 mod cmd_logs;
 mod cmd_post_deploy_probe;
+mod cmd_report;
 mod cmd_security_scan;
 mod cmd_staging_check;
 mod cmd_status;

@@ -423,7 +423,7 @@ fn fresh_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Removes a file, link or folder; what is gone is no error, folders without rights are given them.
-fn remove(path: &Path) -> Result<()> {
+pub fn remove(path: &Path) -> Result<()> {
     let gone = |result: std::io::Result<()>| match result {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,

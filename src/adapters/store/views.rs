@@ -1,8 +1,10 @@
 //! Queries for views alone (CLI-3): each reads what is shown at once, whatever the history's length.
 
-use super::{Result, Tx, tasks::task};
+use super::{Result, Tx, parsed, parsed_opt, tasks::task};
 use crate::model::ids::TaskId;
-use crate::model::task::Task;
+use crate::model::stage::{Agent, JobKind, Stage};
+use crate::model::summary::RunFact;
+use crate::model::task::{RunState, Task};
 use rusqlite::params;
 use std::collections::HashMap;
 
@@ -82,5 +84,57 @@ impl Tx<'_> {
             )?
             .query_row([event], |r| Ok((r.get(0)?, r.get(1)?)))
             .optional()?)
+    }
+
+    /// Hands over every run begun since a wall time with its task, oldest first, one at a time.
+    pub fn run_facts(&self, since: i64, each: &mut dyn FnMut(RunFact)) -> Result<()> {
+        let mut statement = self.tx.prepare_cached(
+            "SELECT r.*, t.key, t.title, t.project, t.stage AS task_stage, t.blocked_reason IS NOT NULL AS blocked,
+                    t.created_at AS task_created_at, t.finished_at AS task_finished_at
+             FROM runs r JOIN tasks t ON t.id = r.task_id WHERE r.started_at >= ?1 ORDER BY r.id",
+        )?;
+        let mut rows = statement.query([since])?;
+        while let Some(r) = rows.next()? {
+            each(RunFact {
+                task_id: r.get("task_id")?,
+                key: r.get("key")?,
+                title: r.get("title")?,
+                project: r.get("project")?,
+                task_stage: parsed(r, "task_stage", Stage::parse)?,
+                blocked: r.get("blocked")?,
+                task_created_at: r.get("task_created_at")?,
+                task_finished_at: r.get("task_finished_at")?,
+                stage: parsed(r, "stage", Stage::parse)?,
+                kind: parsed(r, "kind", JobKind::parse)?,
+                agent: parsed_opt(r, "agent", Agent::parse)?,
+                model: r.get("model")?,
+                attempt: r.get("attempt")?,
+                epoch: r.get("epoch")?,
+                state: parsed(r, "state", RunState::parse)?,
+                result: r.get("result")?,
+                cost_micros: r.get("cost_micros")?,
+                tokens_in: r.get("tokens_in")?,
+                tokens_out: r.get("tokens_out")?,
+                started_at: r.get("started_at")?,
+                ended_at: r.get("ended_at")?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Tasks by stage.
+    pub fn task_counts(&self) -> Result<Vec<(Stage, i64)>> {
+        let mut statement = self.tx.prepare_cached("SELECT stage, COUNT(*) AS n FROM tasks GROUP BY stage")?;
+        let rows = statement.query_map([], |r| Ok((parsed(r, "stage", Stage::parse)?, r.get("n")?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Tasks that ended before a wall time, oldest first.
+    pub fn finished_before(&self, before: i64) -> Result<Vec<Task>> {
+        let mut statement = self.tx.prepare_cached(
+            "SELECT * FROM tasks WHERE finished_at IS NOT NULL AND finished_at < ?1 ORDER BY finished_at",
+        )?;
+        let rows = statement.query_map([before], task)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

@@ -3,14 +3,13 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::cli::output::{ago, local, shown};
+use crate::cli::output::{self, ago, local, shown};
 use crate::cli::signals::Signals;
 use crate::engine::status::{self, Which};
 use crate::engine::{Ctx, card};
 use crate::model::ids::TaskId;
 use crate::model::status::{Status, TaskRow};
 use crate::render;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -189,24 +188,10 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
 }
 
 fn table(rows: &[&TaskRow], width: Option<u16>, now_ms: i64) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if let Some(width) = width {
-        table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table.set_header(["TASK", "STAGE", "ROUND", "COST", "CHANGED", "TITLE", "STATE"]);
-    for r in rows {
+    let rows = rows.iter().map(|r| {
         let changed = ago(now_ms, r.finished_at.as_deref().unwrap_or(&r.updated_at));
-        table.add_row([
-            r.key.clone(),
-            r.stage.to_string(),
-            r.attempt.to_string(),
-            cost(r),
-            changed,
-            shown(&r.title, 48),
-            state(r),
-        ]);
-    }
-    let lines: Vec<String> = table.lines().map(|l| l.strip_prefix(' ').unwrap_or(&l).trim_end().to_owned()).collect();
-    lines.join("\n")
+        let (stage, round) = (r.stage.to_string(), r.attempt.to_string());
+        vec![r.key.clone(), stage, round, cost(r), changed, shown(&r.title, 48), state(r)]
+    });
+    output::table(&["TASK", "STAGE", "ROUND", "COST", "CHANGED", "TITLE", "STATE"], rows, width)
 }

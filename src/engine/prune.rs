@@ -1,0 +1,89 @@
+//! `prune` (CLI-4): takes away what nobody needs any more once its task ended so long ago. The rows stay.
+
+use super::Ctx;
+use crate::adapters::git::worktree::remove;
+use crate::adapters::locks;
+use crate::adapters::store::StoreError;
+use crate::model::ids::{RunId, TaskId};
+use crate::model::task::{RunState, Task};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// One folder taken away (or to be taken away).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// `run`, `worktree`, `agent_home`, `archive`.
+    pub kind: &'static str,
+    pub task: Option<String>,
+    pub path: PathBuf,
+}
+
+/// Takes away what belongs to tasks that ended before `before` (wall milliseconds). A fault at one folder is noted; the
+/// rest goes on.
+pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
+    let mut found = Vec::new();
+    for (name, path) in entries(&ctx.paths.root().join("runs"))? {
+        let Ok(id) = name.parse::<i64>() else { continue };
+        let row = ctx.store.read(|tx| match tx.run(RunId(id)) {
+            Ok(run) => Ok(Some((tx.task(run.task_id)?, run))),
+            Err(StoreError::Lost) => Ok(None),
+            Err(e) => Err(e),
+        })?;
+        let Some((task, run)) = row else { continue };
+        let settled = run.state == RunState::Settled && run.ended_at.is_some_and(|t| t < before);
+        let held = locks::is_held(&ctx.paths.run_lock(run.id)) == Some(true);
+        if settled && !held && is_over(&task, before) {
+            found.push(Pruned { kind: "run", task: Some(task.key.to_string()), path });
+        }
+    }
+    for (name, path) in entries(&ctx.paths.root().join("homes"))? {
+        let Ok(id) = name.parse::<i64>() else { continue };
+        let task = ctx.store.read(|tx| match tx.task(TaskId(id)) {
+            Ok(task) => Ok(Some(task)),
+            Err(StoreError::Lost) => Ok(None),
+            Err(e) => Err(e),
+        })?;
+        if let Some(task) = task.filter(|t| is_over(t, before)) {
+            found.push(Pruned { kind: "agent_home", task: Some(task.key.to_string()), path });
+        }
+    }
+    for task in ctx.store.read(|tx| tx.finished_before(before))?.iter().filter(|t| is_over(t, before)) {
+        for (kind, path) in [("worktree", ctx.paths.worktree(task)), ("archive", ctx.paths.archive(task))] {
+            if path.symlink_metadata().is_ok() {
+                found.push(Pruned { kind, task: Some(task.key.to_string()), path });
+            }
+        }
+    }
+    let mut gone = Vec::new();
+    for p in found {
+        if ctx.interrupted() {
+            break;
+        }
+        if !ctx.dry
+            && let Err(e) = remove(&p.path).with_context(|| format!("removing {}", p.path.display()))
+        {
+            ctx.report.fault(p.task.as_deref(), format!("{e:#}"), None);
+            continue;
+        }
+        gone.push(p);
+    }
+    Ok(gone)
+}
+
+/// Ended so long ago, and nothing watches it any more.
+fn is_over(task: &Task, before: i64) -> bool {
+    task.stage.is_terminal() && task.watch.as_deref() != Some("armed") && task.finished_at.is_some_and(|t| t < before)
+}
+
+fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let list = match std::fs::read_dir(dir) {
+        Ok(list) => list,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("reading {}", dir.display())),
+    };
+    let mut found: Vec<(String, PathBuf)> =
+        list.filter_map(|e| e.ok().map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))).collect();
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,247 @@
+//! What runs cost, how long they took, how they ended: sums for `orch report` (CLI-3). Pure.
+
+use super::stage::{Agent, JobKind, Stage};
+use super::task::RunState;
+use super::time::rfc3339;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashSet};
+
+/// One run with its task, as far as the report counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFact {
+    pub task_id: i64,
+    pub key: String,
+    pub title: String,
+    pub project: String,
+    pub task_stage: Stage,
+    pub blocked: bool,
+    pub task_created_at: i64,
+    pub task_finished_at: Option<i64>,
+    pub stage: Stage,
+    pub kind: JobKind,
+    pub agent: Option<Agent>,
+    pub model: Option<String>,
+    pub attempt: i64,
+    pub epoch: i64,
+    pub state: RunState,
+    pub result: Option<String>,
+    /// Millionths of a dollar.
+    pub cost_micros: Option<i64>,
+    pub tokens_in: Option<i64>,
+    pub tokens_out: Option<i64>,
+    /// Wall milliseconds.
+    pub started_at: i64,
+    pub ended_at: Option<i64>,
+}
+
+/// Sums over some runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Sum {
+    pub runs: u64,
+    /// Runs of an agent in a stay that had one before.
+    pub retries: u64,
+    /// Runs that ended otherwise than well.
+    pub failed: u64,
+    /// Known cost in US dollars.
+    pub cost_usd: f64,
+    /// Agent runs that ended and told no cost: then the sum is a lower bound.
+    pub unknown_cost: u64,
+    pub duration_s: f64,
+    pub tokens_in: i64,
+    pub tokens_out: i64,
+    #[serde(skip)]
+    micros: i64,
+    #[serde(skip)]
+    millis: i64,
+}
+
+/// Sums under a name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Named {
+    pub name: String,
+    #[serde(flatten)]
+    pub sum: Sum,
+}
+
+/// One task's sums and outcome.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskSum {
+    pub id: i64,
+    pub key: String,
+    pub title: String,
+    pub project: String,
+    /// `done`, `cancelled`, `blocked` or `open`.
+    pub outcome: &'static str,
+    pub stage: Stage,
+    /// Developer rounds.
+    pub attempts: i64,
+    pub created_at: String,
+    pub finished_at: Option<String>,
+    /// From creation to end, waiting included.
+    pub lead_s: Option<f64>,
+    #[serde(flatten)]
+    pub sum: Sum,
+}
+
+/// The whole report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Summary {
+    pub total: Sum,
+    /// Tasks by outcome.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    pub stages: Vec<Named>,
+    pub agents: Vec<Named>,
+    pub models: Vec<Named>,
+    /// By day (UTC) of the run's start.
+    pub days: Vec<Named>,
+    /// By id.
+    pub tasks: Vec<TaskSum>,
+}
+
+impl Sum {
+    fn add(&mut self, f: &RunFact, again: bool, now_ms: i64) {
+        let agent = f.kind == JobKind::Agent;
+        self.runs += 1;
+        self.retries += u64::from(again);
+        let well = f.result.as_deref().is_some_and(|r| r == "done" || r.starts_with("again"));
+        let ended = f.state == RunState::Settled;
+        self.failed += u64::from(ended && !well);
+        match f.cost_micros {
+            Some(micros) => self.micros = self.micros.saturating_add(micros.max(0)),
+            None => self.unknown_cost += u64::from(agent && ended),
+        }
+        let millis = f.ended_at.unwrap_or(now_ms).saturating_sub(f.started_at).max(0);
+        self.millis = self.millis.saturating_add(millis);
+        self.tokens_in = self.tokens_in.saturating_add(f.tokens_in.unwrap_or(0).max(0));
+        self.tokens_out = self.tokens_out.saturating_add(f.tokens_out.unwrap_or(0).max(0));
+        self.cost_usd = self.micros as f64 / 1_000_000.0;
+        self.duration_s = self.millis as f64 / 1000.0;
+    }
+}
+
+/// Sums the facts, given oldest first.
+#[derive(Debug, Default)]
+pub struct Summing {
+    total: Sum,
+    stages: BTreeMap<Stage, Sum>,
+    agents: BTreeMap<String, Sum>,
+    models: BTreeMap<String, Sum>,
+    days: BTreeMap<String, Sum>,
+    tasks: BTreeMap<i64, TaskSum>,
+    seen: HashSet<(i64, i64)>,
+}
+
+impl Summing {
+    /// Takes the next run. `now_ms` ends what has not ended.
+    pub fn add(&mut self, f: &RunFact, now_ms: i64) {
+        let again = f.kind == JobKind::Agent && !self.seen.insert((f.task_id, f.epoch));
+        let who = f.agent.map_or_else(|| f.kind.to_string(), |a| a.to_string());
+        self.total.add(f, again, now_ms);
+        self.stages.entry(f.stage).or_default().add(f, again, now_ms);
+        self.agents.entry(who).or_default().add(f, again, now_ms);
+        if f.kind == JobKind::Agent {
+            let model = f.model.clone().filter(|m| !m.is_empty()).unwrap_or_else(|| "not told".to_owned());
+            self.models.entry(model).or_default().add(f, again, now_ms);
+        }
+        let day: String = rfc3339(f.started_at).chars().take(10).collect();
+        self.days.entry(day).or_default().add(f, again, now_ms);
+        let task = self.tasks.entry(f.task_id).or_insert_with(|| TaskSum {
+            id: f.task_id,
+            key: f.key.clone(),
+            title: f.title.clone(),
+            project: f.project.clone(),
+            outcome: match f.task_stage {
+                Stage::Done => "done",
+                Stage::Cancelled => "cancelled",
+                Stage::Created
+                | Stage::Analysis
+                | Stage::Architecture
+                | Stage::Development
+                | Stage::Review
+                | Stage::Testing
+                | Stage::DeployStaging
+                | Stage::Deploy => {
+                    if f.blocked {
+                        "blocked"
+                    } else {
+                        "open"
+                    }
+                }
+            },
+            stage: f.task_stage,
+            attempts: 1,
+            created_at: rfc3339(f.task_created_at),
+            finished_at: f.task_finished_at.map(rfc3339),
+            lead_s: f.task_finished_at.map(|t| (t - f.task_created_at).max(0) as f64 / 1000.0),
+            sum: Sum::default(),
+        });
+        task.attempts = task.attempts.max(f.attempt);
+        task.sum.add(f, again, now_ms);
+    }
+
+    /// The report.
+    pub fn end(self) -> Summary {
+        let named = |map: BTreeMap<String, Sum>| map.into_iter().map(|(name, sum)| Named { name, sum }).collect();
+        let mut outcomes = BTreeMap::new();
+        for t in self.tasks.values() {
+            *outcomes.entry(t.outcome).or_insert(0) += 1;
+        }
+        Summary {
+            total: self.total,
+            outcomes,
+            stages: self.stages.into_iter().map(|(s, sum)| Named { name: s.to_string(), sum }).collect(),
+            agents: named(self.agents),
+            models: named(self.models),
+            days: named(self.days),
+            tasks: self.tasks.into_values().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(task: i64, epoch: i64, cost: Option<i64>, result: &str) -> RunFact {
+        RunFact {
+            task_id: task,
+            key: format!("A-{task}"),
+            title: "t".into(),
+            project: "A".into(),
+            task_stage: Stage::Done,
+            blocked: false,
+            task_created_at: 0,
+            task_finished_at: Some(10_000),
+            stage: Stage::Review,
+            kind: JobKind::Agent,
+            agent: Some(Agent::Reviewer),
+            model: None,
+            attempt: epoch,
+            epoch,
+            state: RunState::Settled,
+            result: Some(result.into()),
+            cost_micros: cost,
+            tokens_in: Some(3),
+            tokens_out: None,
+            started_at: 1000,
+            ended_at: Some(3000),
+        }
+    }
+
+    #[test]
+    fn parts_add_up_to_the_total_and_unknown_is_no_zero() {
+        let mut s = Summing::default();
+        for f in [fact(1, 1, Some(500_000), "done"), fact(1, 1, None, "failed: x"), fact(2, 1, Some(250_000), "done")] {
+            s.add(&f, 9000);
+        }
+        let told = s.end();
+        assert_eq!((told.total.runs, told.total.retries, told.total.failed, told.total.unknown_cost), (3, 1, 1, 1));
+        assert!((told.total.cost_usd - 0.75).abs() < 1e-9 && (told.total.duration_s - 6.0).abs() < 1e-9);
+        for parts in [&told.stages, &told.agents, &told.models, &told.days] {
+            assert_eq!(parts.iter().map(|p| p.sum.runs).sum::<u64>(), 3);
+        }
+        assert_eq!(told.tasks.iter().map(|t| t.sum.runs).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(told.outcomes.get("done"), Some(&2));
+        assert_eq!((told.models[0].name.as_str(), told.days[0].name.as_str()), ("not told", "1970-01-01"));
+    }
+}
