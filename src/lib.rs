@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod failpoint;
 pub mod model;
 pub mod render;
 pub mod yaml;

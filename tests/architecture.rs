@@ -8,8 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Layers, from the top; a file may import from levels below its own and from its own layer, not from a sibling.
-const LEVELS: &[&[&str]] =
-    &[&["main"], &["cli"], &["engine"], &["decide", "adapters", "config", "render"], &["model"], &["yaml"]];
+const LEVELS: &[&[&str]] = &[
+    &["main"],
+    &["cli"],
+    &["engine"],
+    &["decide", "adapters", "config", "render"],
+    &["model"],
+    &["yaml", "failpoint"],
+];
 /// Layers without I/O, clock, randomness or logging.
 const PURE: &[&str] = &["decide", "model", "render"];
 /// Paths a pure layer must not name, by their beginning.

@@ -3,6 +3,7 @@
 //! seen to be gone.
 
 use super::process::{self, StillAlive};
+use crate::failpoint::point;
 use crate::model::task::Actor;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -168,7 +169,9 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
         After::LeaveAlone => command.stdout(out.own(&spec.stdout)?).stderr(err.own(&spec.stderr)?),
     };
     let begun = Instant::now();
+    point("spawn");
     let mut child = command.spawn().map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
+    point("spawned");
     let tree = Tree { pid: Pid::from_child(&child).as_raw_nonzero().get(), own, before, spec };
     let watched = Watched::new(&mut child, out, err).and_then(|mut watched| {
         let exit = watched.follow(&tree, begun, tell)?;

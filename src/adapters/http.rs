@@ -426,6 +426,7 @@ impl Client {
             builder = builder.header("content-type", "application/json").body(body.to_string());
         }
         let start = Instant::now();
+        crate::failpoint::point("request");
         let mut reply = builder.send().map_err(|e| {
             let e = e.without_url();
             let detail = chain(&e);
@@ -440,6 +441,7 @@ impl Client {
                 fail(lost.clone(), Fault::Lost, None, format!("the connection broke ({detail})"))
             }
         })?;
+        crate::failpoint::point("answer");
         let status = reply.status().as_u16();
         let headers = reply
             .headers()

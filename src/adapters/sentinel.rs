@@ -2,6 +2,7 @@
 //!
 //! Written to a temporary name, synced, renamed, the folder synced. What can't be understood is never taken for absent.
 
+use crate::failpoint::point;
 use crate::model::ids::TaskId;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -69,6 +70,7 @@ pub fn create_new<T: Serialize>(path: &Path, sealed: &Sealed<T>) -> io::Result<(
     let bytes = json(sealed)?;
     let dir = make_parent(path)?;
     let temporary = temporary(&dir, path, &bytes)?;
+    point("place");
     let placed = match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
         // This file system can't rename so; a link fails on an existing name just as well.
         Err(Errno::INVAL | Errno::NOSYS) => {
@@ -82,6 +84,7 @@ pub fn create_new<T: Serialize>(path: &Path, sealed: &Sealed<T>) -> io::Result<(
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
+    point("placed");
     sync_dir(&dir)
 }
 
@@ -116,6 +119,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Sealed<T>, String> {
 
 /// Removes a sentinel; one that is not there is removed already. Synced.
 pub fn remove(path: &Path) -> io::Result<()> {
+    point("remove");
     match std::fs::remove_file(path) {
         Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
@@ -161,6 +165,7 @@ pub fn archive_those(from: &Path, to: &Path, which: &dyn Fn(&Path) -> bool) -> i
 }
 
 fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> {
+    point("archive");
     for n in 0..10_000 {
         let mut target = name.to_owned();
         if n > 0 {
@@ -183,10 +188,12 @@ fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> 
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = make_parent(path)?;
     let temporary = temporary(&dir, path, bytes)?;
+    point("rename");
     if let Err(error) = std::fs::rename(&temporary, path) {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
+    point("renamed");
     sync_dir(&dir)
 }
 

@@ -166,8 +166,14 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
     } else {
         end.clone()
     };
+    let key = format!("t{}/r{}/push", task.id, run.id);
     let standing = mirror.remote_head(&branch)?;
     if standing.as_ref() == Some(&head) {
+        // Pushed by an owner that was killed before it could say so.
+        let row = ctx.store.read(|tx| tx.journal_row(&key))?;
+        if row.is_some_and(|r| r.outcome.is_none()) {
+            pushed(ctx, site, run, &key, Some((start, &head)), squash)?;
+        }
         return Ok(Some(head));
     }
     if standing.as_ref() != Some(start) {
@@ -180,7 +186,6 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
     if !settle::holds(ctx, run.id, fence, false)? {
         bail!("a stop or another step took the run over before its push");
     }
-    let key = format!("t{}/r{}/push", task.id, run.id);
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
     ctx.store.write(|tx| {
@@ -193,23 +198,25 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
         PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),
         PushOutcome::Rejected { reason, .. } => bail!("the remote refuses the push to {branch}: {reason}"),
     };
-    let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| {
-        tx.record_outcome(&key, &json!({"pushed": done}), at)?;
-        tx.audit(
-            at,
-            Some(task.id),
-            "branch_pushed",
-            &json!({"branch": branch, "from": start, "to": head, "run": run.id, "squash": squash}),
-        )
-        .map(drop)
-    })?;
+    pushed(ctx, site, run, &key, done.then_some((start, &head)), squash)?;
     if done {
         return Ok(Some(head));
     }
     let standing = mirror.remote_head(&branch)?;
     moved(ctx, site, standing)?;
     Ok(None)
+}
+
+/// Records how a push ended; `done`: from where to where it went.
+fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, &Sha)>, squash: bool) -> Result<()> {
+    let task = &site.ground.task;
+    let at = ctx.now().stamp.wall_ms;
+    Ok(ctx.store.write(|tx| {
+        tx.record_outcome(key, &json!({"pushed": done.is_some()}), at)?;
+        let Some((from, to)) = done else { return Ok(()) };
+        let detail = json!({"branch": task.branch, "from": from, "to": to, "run": run.id, "squash": squash});
+        tx.audit(at, Some(task.id), "branch_pushed", &detail).map(drop)
+    })?)
 }
 
 /// The branch stands elsewhere on the remote: the next run begins there.

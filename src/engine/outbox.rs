@@ -3,6 +3,7 @@
 use super::{Ctx, boards, messages, notices, projects, throttle};
 use crate::adapters::board::{BoardError, Move, Moved};
 use crate::adapters::forge::ForgeError;
+use crate::adapters::process::{self, Life};
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
 use crate::decide::notify::{After, Carries, RowState, after};
 use crate::model::board::{Intent, indication};
@@ -29,6 +30,9 @@ pub fn deliver(ctx: &mut Ctx) {
     if let Err(e) = super::lease::mirror_all(ctx) {
         ctx.report.fault(None, format!("the merge lease's file: {e:#}"), None);
     }
+    if let Err(e) = free_orphans(ctx) {
+        ctx.report.fault(None, format!("messages of killed steps: {e:#}"), None);
+    }
     let until = Instant::now() + DEADLINE;
     // One round may free the next row of the same task and sink.
     while Instant::now() < until {
@@ -41,6 +45,17 @@ pub fn deliver(ctx: &mut Ctx) {
             }
         }
     }
+}
+
+/// Rows whose taker was killed are due again at once, as ones that may have arrived.
+fn free_orphans(ctx: &mut Ctx) -> Result<()> {
+    let taken = ctx.store.read(|tx| tx.taken_messages())?;
+    let dead: Vec<_> = taken.into_iter().filter(|(_, owner)| process::life(owner) == Life::Dead).collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let now = ctx.now().stamp.wall_ms;
+    Ok(ctx.store.write(|tx| dead.iter().try_for_each(|(id, owner)| tx.free_message(*id, owner, now)))?)
 }
 
 fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {

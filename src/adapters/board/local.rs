@@ -1,6 +1,7 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
 use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
+use crate::failpoint::point;
 use crate::model::board::{Logical, fold, local_statuses};
 use crate::model::frontmatter::{Field, flat, write_new};
 use crate::model::ids::Key;
@@ -251,8 +252,9 @@ impl Local {
         let mut put_in = new.to_vec();
         let mut expected = old.to_vec();
         for turn in 0..1000 {
+            point("exchange");
             match swap() {
-                Ok(()) => {}
+                Ok(()) => point("exchanged"),
                 // A person removed the file: their last word, nothing of ours stands there.
                 Err(rustix::io::Errno::NOENT) => return Ok(false),
                 Err(e) => return Err(failed(e.into())),
@@ -301,6 +303,7 @@ impl Local {
             next.persist(&counter).map_err(|e| failed(e.error))?;
             sync_dir(&self.dir).map_err(failed)?;
             let temp = self.temp(render(&key, new).as_bytes(), 0o600).map_err(failed)?;
+            point("item");
             match rustix::fs::renameat_with(CWD, temp.path(), CWD, self.path(&key), RenameFlags::NOREPLACE) {
                 Ok(()) => {
                     sync_dir(&self.dir).map_err(failed)?;

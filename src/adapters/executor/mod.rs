@@ -6,6 +6,7 @@ mod systemd;
 
 pub use systemd::{UnitState, stop_unit, unit_state};
 
+use crate::failpoint::point;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -125,10 +126,13 @@ impl Executor {
         if !program.is_absolute() || !program.is_file() {
             return Err(not_started(&format!("{} is not the absolute path of a program", program.display())));
         }
-        match self {
+        point("supervisor");
+        let started = match self {
             Self::Detach => detach::start(start),
             Self::Systemd { user } => systemd::start(start, *user),
-        }
+        };
+        point("supervisor started");
+        started
     }
 }
 

@@ -1,6 +1,7 @@
 //! Running git: a rebuilt environment, no hooks, no questions, a wall-clock limit on the whole process group, and
 //! failures that a caller can branch on. Human text is read only where git has no code or porcelain for the case.
 
+use crate::failpoint::point;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -93,6 +94,8 @@ pub struct Cmd<'a> {
     stdin: Option<Vec<u8>>,
     lock: Option<&'a File>,
     limit: Duration,
+    /// Whether it talks to a remote.
+    remote: bool,
     cap: Option<usize>,
 }
 
@@ -141,6 +144,7 @@ impl Git {
             stdin: None,
             lock: None,
             limit: self.local_limit,
+            remote: false,
             cap: None,
         }
     }
@@ -194,6 +198,7 @@ impl<'a> Cmd<'a> {
     /// Uses the limit for commands that talk to a remote.
     pub fn remote_limit(mut self) -> Self {
         self.limit = self.git.remote_limit;
+        self.remote = true;
         self
     }
 
@@ -300,6 +305,9 @@ impl<'a> Cmd<'a> {
             (None, None) => command.stdin(Stdio::null()),
         };
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.remote {
+            point("remote");
+        }
         let child = command.spawn().map_err(|source| {
             if source.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir() {
                 let program = self.git.program.display().to_string();
@@ -311,6 +319,9 @@ impl<'a> Cmd<'a> {
         let mut talk = Talk::new(child, self.stdin.as_deref().unwrap_or(&[]), self.cap.unwrap_or(OUTPUT_CAP))
             .map_err(GitError::io("talking to git"))?;
         let end = talk.follow(Instant::now() + self.limit).map_err(GitError::io("talking to git"))?;
+        if self.remote {
+            point("remote answered");
+        }
         let args = self.shown();
         let stderr = clip_tail(scrub(&String::from_utf8_lossy(&talk.err)).trim(), STDERR_TAIL);
         let stdout = std::mem::take(&mut talk.out);

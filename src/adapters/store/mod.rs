@@ -23,6 +23,7 @@ pub use runs::{RunExit, RunSums};
 pub use tasks::NewTask;
 pub use views::{CostSum, ParkedMessage};
 
+use crate::failpoint::point;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -186,7 +187,9 @@ impl Store {
             tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         }
+        point("migration");
         tx.commit()?;
+        point("migrated");
         Ok(())
     }
 
@@ -258,7 +261,9 @@ impl Store {
         }
         let tx = Tx { tx };
         let value = work(&tx)?;
+        point("commit");
         tx.tx.commit().map_err(StoreError::from)?;
+        point("committed");
         Ok(value)
     }
 

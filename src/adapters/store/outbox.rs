@@ -91,6 +91,22 @@ impl Tx<'_> {
             == 1)
     }
 
+    /// Open rows that somebody took and did not give back, with the taker.
+    pub fn taken_messages(&self) -> Result<Vec<(i64, Actor)>> {
+        let mut statement =
+            self.tx.prepare_cached("SELECT id, owner FROM outbox WHERE state = 'open' AND owner IS NOT NULL")?;
+        let rows = statement.query_map([], |r| Ok((r.get(0)?, parsed(r, "owner", from_json)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Frees a row whose taker died over it: due at once, and nobody knows whether it arrived.
+    pub fn free_message(&self, id: i64, from: &Actor, now: i64) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE outbox SET owner = NULL, unknown_outcome = 1, available_at = MIN(available_at, ?3) WHERE id = ?1 AND owner = ?2 AND state = 'open'")?
+            .execute(params![id, to_json(from), now])?;
+        Ok(())
+    }
+
     pub fn message_sent(&self, id: i64, at: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE outbox SET state = 'sent', owner = NULL, sent_at = ?2 WHERE id = ?1")?

@@ -1,6 +1,8 @@
 //! A world for tests that kill: repositories with scripted agents that watch each other, a deploy command that keeps a
 //! log, steps as separate processes, and a look at the outcome from outside.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use super::git::raw;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;
@@ -147,7 +149,7 @@ impl World {
         let deploy = format!(
             "#!/bin/sh\necho \"$ORCH_TASK $ORCH_REVISION $ORCH_ATTEMPT\" >> {}\n{}exit 0\n",
             self.path("deploys.log").display(),
-            self.plan.deploy
+            self.plan.deploy.replace("@WORLD@", &self.root().display().to_string())
         );
         script(&clone.join("deploy.sh"), &deploy);
         raw(&clone, &["add", "-A"]);
@@ -218,6 +220,11 @@ impl World {
             })
             .unwrap();
         rows.map(Result::unwrap).collect()
+    }
+
+    /// The newest task of a key.
+    pub fn task(&self, key: &str) -> TaskRow {
+        self.tasks().into_iter().rev().find(|t| t.key == key).unwrap_or_else(|| panic!("no task {key}"))
     }
 
     pub fn count(&self, sql: &str) -> i64 {
@@ -303,6 +310,11 @@ impl World {
             *all.entry(key).or_insert(0) += 1;
         }
         all
+    }
+
+    pub fn branches(&self, project: &str) -> Vec<String> {
+        let repo = self.path(&format!("{}.git", project.to_lowercase()));
+        raw(&repo, &["for-each-ref", "--format=%(refname:short)", "refs/heads"]).lines().map(str::to_owned).collect()
     }
 
     /// All that helps to see why a test failed.

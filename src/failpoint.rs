@@ -1,0 +1,68 @@
+//! Numbered kill points and a shifted clock for the crash tests (TRUST-2). Without the feature `failpoints`, that is in
+//! every release, nothing of it exists but calls that do nothing.
+//!
+//! `ORCH_FAILPOINT_COUNT=FILE`: all processes of a world number their points together; each point is a line of FILE.
+//! `ORCH_FAILPOINT_KILL=N`: the process that reaches point N is killed there by SIGKILL.
+//! `ORCH_FAILPOINT_BOOT=ID`, `ORCH_FAILPOINT_WALL_MS=N`, `ORCH_FAILPOINT_MONO_MS=N`: another boot id, clocks that much off.
+
+#[cfg(feature = "failpoints")]
+pub use hooks::{boot_id, point, shift_ms};
+
+/// A place at which a process may die.
+#[cfg(not(feature = "failpoints"))]
+pub fn point(_name: &str) {}
+
+/// The boot id to be taken for the kernel's.
+#[cfg(not(feature = "failpoints"))]
+pub fn boot_id() -> Option<String> {
+    None
+}
+
+/// By how much wall and boot time are off, in milliseconds.
+#[cfg(not(feature = "failpoints"))]
+pub fn shift_ms() -> (i64, i64) {
+    (0, 0)
+}
+
+#[cfg(feature = "failpoints")]
+mod hooks {
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::fs::OpenOptions;
+    use std::io::{Read, Seek, Write};
+
+    /// Counts the point; dies there if it is the one asked for. Trouble with the file leaves the point uncounted.
+    pub fn point(name: &str) {
+        let Some(path) = std::env::var_os("ORCH_FAILPOINT_COUNT") else { return };
+        let number = count(std::path::Path::new(&path), name).unwrap_or(0);
+        let asked = std::env::var("ORCH_FAILPOINT_KILL").ok().and_then(|n| n.parse::<u64>().ok());
+        if number > 0 && asked == Some(number) {
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+
+    fn count(path: &std::path::Path, name: &str) -> std::io::Result<u64> {
+        let mut lines = OpenOptions::new().create(true).append(true).open(path)?;
+        flock(&lines, FlockOperation::LockExclusive)?;
+        let counter = path.with_extension("number");
+        let mut number = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(counter)?;
+        let mut text = String::new();
+        number.read_to_string(&mut text)?;
+        let next = text.trim().parse::<u64>().unwrap_or(0) + 1;
+        number.rewind()?;
+        write!(number, "{next}")?;
+        let step =
+            std::env::args().find(|a| a.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !a.starts_with('-'));
+        writeln!(lines, "{next} {name} {} {}", getpid().as_raw_nonzero(), step.unwrap_or_default())?;
+        Ok(next)
+    }
+
+    pub fn boot_id() -> Option<String> {
+        std::env::var("ORCH_FAILPOINT_BOOT").ok().filter(|id| !id.is_empty())
+    }
+
+    pub fn shift_ms() -> (i64, i64) {
+        let of = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
+        (of("ORCH_FAILPOINT_WALL_MS"), of("ORCH_FAILPOINT_MONO_MS"))
+    }
+}

@@ -1,0 +1,187 @@
+//! STOP (RUN-9, RULE-16 to RULE-18) against agents that hang, ignore TERM and leave children in sessions of their own.
+
+use crate::support::crash::{Plan, World, kill, said};
+use std::time::{Duration, Instant};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Hangs in one stage, deaf to TERM, with a child in a session of its own and one that is deaf, too.
+fn hanging(stage: &str) -> Plan {
+    Plan {
+        nap: "0.01",
+        extra: format!(
+            "if [ \"$ORCH_STAGE\" = {stage} ]; then trap '' TERM; setsid sleep 1000 & sleep 1000 & : > \"$world/hangs\"; wait; wait; fi\n"
+        ),
+        ..Plan::default()
+    }
+}
+
+/// Plays until the agent of the stage hangs.
+fn meet(world: &World) {
+    world.new_item("AA", "one thing");
+    world.play_until("the hanging agent", BOUND, |w| w.path("hangs").exists());
+}
+
+fn parked(world: &World, waiting: &str) {
+    world.new_item("AA", "one thing");
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < BOUND, "{waiting} did not come\n{}", world.story());
+        drop(world.orch(&["tick"]));
+        match world.tasks().first().and_then(|t| t.waiting.clone()) {
+            Some(w) if w == waiting => return,
+            Some(_) => world.release_all(),
+            None => std::thread::park_timeout(Duration::from_millis(30)),
+        }
+    }
+}
+
+fn board_status(world: &World, key: &str) -> String {
+    let text = std::fs::read_to_string(world.path(&format!("state/issues-aa/{key}.md"))).unwrap();
+    let line = text.lines().find(|l| l.starts_with("status:")).unwrap();
+    line.trim_start_matches("status:").trim().trim_matches('"').to_owned()
+}
+
+/// Nothing of the task is left but its record.
+fn nothing_left(world: &World, key: &str) {
+    let task = world.task(key);
+    assert_eq!(task.stage, "cancelled", "{}", world.story());
+    let begun = Instant::now();
+    while !world.alive().is_empty() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(world.alive(), Vec::<i32>::new(), "a process is left");
+    assert_eq!(world.branches("AA"), ["main"], "the branch is left");
+    assert!(!world.path(&format!("state/worktrees/aa/{key}")).exists(), "the worktree is left");
+    assert!(!world.path("state/sentinels/aa/merge-lease.json").exists(), "the lease's file is left");
+    assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0);
+    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status IN ('queued', 'running')"), 0);
+    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state <> 'settled'"), 0);
+    assert_eq!(board_status(world, key), "Cancelled");
+    world.chain_holds();
+}
+
+#[test]
+fn run_9_a_stop_in_each_stage_leaves_no_process_branch_or_worktree() {
+    std::thread::scope(|scope| {
+        for stage in ["analysis", "architecture", "development", "review", "testing", "deploy-staging"] {
+            scope.spawn(move || {
+                let world = World::new(hanging(stage));
+                meet(&world);
+                assert_eq!(world.task("AA-1").stage, stage);
+                let out = world.orch(&["stop", "AA-1", "--reason", "enough"]);
+                assert!(out.status.success(), "{}", said(&out));
+                nothing_left(&world, "AA-1");
+                if stage != "analysis" {
+                    let archive = world.path("state/archive/AA-1");
+                    let stamp = std::fs::read_dir(archive).unwrap().next().unwrap().unwrap().path();
+                    let brief = std::fs::read_to_string(stamp.join("01-brief.md")).unwrap();
+                    assert!(brief.contains("work_item: AA-1"), "{brief}");
+                }
+                // Said twice, told once.
+                let told = || {
+                    world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE '%cancel%'")
+                        + world.count("SELECT COUNT(*) FROM audit WHERE event IN ('stop_requested', 'task_cancelled')")
+                };
+                let before = told();
+                assert!(world.orch(&["stop", "AA-1"]).status.success());
+                assert_eq!(told(), before);
+            });
+        }
+    });
+}
+
+#[test]
+fn run_9_a_parked_task_stops_at_once_and_starts_from_scratch_by_to_analyse() {
+    for waiting in ["approval", "confirm_deploy"] {
+        let world = World::new(Plan { nap: "0.01", ..Plan::default() });
+        parked(&world, waiting);
+        let out = world.orch(&["stop", "AA-1"]);
+        assert!(out.status.success(), "{}", said(&out));
+        nothing_left(&world, "AA-1");
+        assert_eq!(world.deploys().len(), 0);
+        let item = world.path("state/issues-aa/AA-1.md");
+        let text = std::fs::read_to_string(&item).unwrap();
+        let line = text.lines().find(|l| l.starts_with("status:")).unwrap();
+        std::fs::write(&item, text.replace(line, "status: To Analyse")).unwrap();
+        world.play_until("a new task", BOUND, |w| {
+            w.tasks().len() == 2 && w.task("AA-1").waiting.as_deref() == Some("approval")
+        });
+        let again = world.task("AA-1");
+        assert_eq!((again.id, again.attempt), (2, 1));
+        assert!(again.branch.as_deref().is_some_and(|b| b.ends_with("-2")), "{again:?}");
+    }
+}
+
+/// A deploy command that waits for a word, then ends as told.
+fn waiting_deploy(exit: u8) -> Plan {
+    Plan {
+        nap: "0.01",
+        deploy: format!(
+            "n=0; while [ ! -e @WORLD@/go ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n+1)); done\nexit {exit}\n"
+        ),
+        ..Plan::default()
+    }
+}
+
+#[test]
+fn run_9_a_stop_during_a_deploy_waits_for_its_own_result() {
+    std::thread::scope(|scope| {
+        for (exit, stage, status) in [(0, "done", "Done"), (1, "cancelled", "Cancelled")] {
+            scope.spawn(move || {
+                let world = World::new(waiting_deploy(exit));
+                parked(&world, "confirm_deploy");
+                let out = world.orch(&["advance", "AA-1", "--confirm-deploy"]);
+                assert!(out.status.success(), "{}", said(&out));
+                let begun = Instant::now();
+                while world.deploys().is_empty() && begun.elapsed() < BOUND {
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+                for _ in 0..2 {
+                    let out = world.orch(&["stop", "AA-1"]);
+                    assert_eq!(out.status.code(), Some(4), "{}", said(&out));
+                }
+                assert_eq!(world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE '%stop-deferred%'"), 1);
+                assert_eq!(world.task("AA-1").stage, "deploy");
+                std::fs::write(world.path("go"), "").unwrap();
+                world.play_until("the end", BOUND, |w| ["done", "cancelled"].contains(&w.task("AA-1").stage.as_str()));
+                assert_eq!(world.task("AA-1").stage, stage, "{}", world.story());
+                drop(world.orch(&["reap"]));
+                assert_eq!(board_status(&world, "AA-1"), status);
+                assert_eq!(world.deploys().get("AA-1"), Some(&1));
+                assert_eq!(world.merges("AA").get("AA-1"), Some(&1));
+                assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0);
+            });
+        }
+    });
+}
+
+#[test]
+fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing() {
+    for step in ["reap", "reconcile", "stop"] {
+        let world = World::new(hanging("review"));
+        meet(&world);
+        // The supervisor is held still, so that it comes too late; the stop dies in the middle.
+        let supervisors: Vec<i32> = world.orch_processes();
+        assert_eq!(supervisors.len(), 1, "{}", world.story());
+        let pid = rustix::process::Pid::from_raw(supervisors[0]).unwrap();
+        let mut stop = world.command(&["stop", "AA-1"]).spawn().unwrap();
+        let begun = Instant::now();
+        while world.count("SELECT COUNT(*) FROM jobs WHERE status = 'cancelled'") == 0 && begun.elapsed() < BOUND {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        kill(i32::try_from(stop.id()).unwrap());
+        stop.wait().unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
+        world.play_until("the stop's end", BOUND, |w| {
+            drop(if step == "stop" { w.orch(&["stop", "AA-1"]) } else { w.orch(&[step]) });
+            w.task("AA-1").stage == "cancelled"
+        });
+        nothing_left(&world, "AA-1");
+        assert_eq!(
+            world.count("SELECT COUNT(*) FROM audit WHERE event = 'run_finished' AND detail LIKE '%\"review\"%'"),
+            0
+        );
+        assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'task_cancelled'"), 1);
+    }
+}
