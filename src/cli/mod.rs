@@ -5,6 +5,7 @@ pub mod cmd;
 pub mod demo;
 pub mod docs;
 pub mod exit;
+pub mod init;
 pub mod logging;
 pub mod open;
 pub mod output;
@@ -91,6 +92,7 @@ pub enum Command {
     Demo(cmd::demo::Args),
     Completions(cmd::shell::Completions),
     Man(cmd::shell::Man),
+    Init(cmd::init::Args),
 }
 
 /// What every subcommand gets: the global options and the one place that prints.
@@ -183,5 +185,6 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Demo(args) => cmd::demo::run(call, &args),
         Command::Completions(args) => cmd::shell::completions(call, &args),
         Command::Man(args) => cmd::shell::man(call, &args),
+        Command::Init(args) => cmd::init::run(call, &args),
     }
 }

@@ -21,6 +21,7 @@ mod cmd_demo;
 mod cmd_explain;
 mod cmd_habits;
 mod cmd_logs;
+mod cmd_init;
 mod cmd_post_deploy_probe;
 mod cmd_report;
 mod cmd_security_scan;

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod gate;
 pub mod logs;
 pub mod metrics;
+pub mod init;
 pub mod new;
 pub mod operate;
 pub mod post_deploy_probe;

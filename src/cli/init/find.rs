@@ -1,0 +1,232 @@
+//! Looks around in a checkout: remote, default branch, forge, what tests it, which agent program is here.
+
+use crate::adapters::forge::{Gitea, MergeVia, Place};
+use crate::adapters::git::Git;
+use crate::adapters::git::MergeMethod;
+use crate::adapters::http::{Limits, Token};
+use crate::cli::exit::Failure;
+use crate::model::ids::Sha;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a service on the network may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Commits whose statuses are looked at for `ci.contexts`.
+const RECENT: &str = "10";
+
+/// What a checkout tells.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub key: String,
+    pub repo: String,
+    /// Without a credential.
+    pub remote: String,
+    pub branch: Option<String>,
+    pub forge: Forge,
+    pub ci: Ci,
+    pub claude: Option<PathBuf>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forge {
+    Local,
+    Gitea { url: String, owner: String, name: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ci {
+    Command(Vec<String>),
+    Contexts(Vec<String>),
+    /// A forge that did not tell which statuses there are.
+    UnknownContexts,
+    None,
+}
+
+/// Looks around in `dir`. Fails with exit 2 where there is no remote to work on.
+pub fn around(dir: &Path) -> Result<Found, Failure> {
+    let git = Git::new("git").map_err(|e| Failure::from(anyhow::Error::from(e)))?;
+    let ask = |args: &[&str]| git.cmd(dir).args(args).text().ok().filter(|t| !t.is_empty());
+    let top = ask(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
+    let names = ask(&["remote"]).unwrap_or_default();
+    let names: Vec<&str> = names.lines().collect();
+    let name = names.iter().find(|n| **n == "origin").or(match names.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    });
+    let Some(name) = name else {
+        let why = match (&top, names.len()) {
+            (None, _) => format!("{} is in no git checkout", dir.display()),
+            (Some(top), 0) => format!("the checkout {} has no remote", top.display()),
+            (Some(_), _) => format!("none of the remotes {} is called origin", names.join(", ")),
+        };
+        return Err(Failure::usage(why).hint(
+            "run it in a checkout whose remote `origin` is the repository to work on: `git remote add origin URL`",
+        ));
+    };
+    let mut notes = Vec::new();
+    let url = ask(&["remote", "get-url", name]).unwrap_or_default();
+    let remote = plain(&url, top.as_deref().unwrap_or(dir));
+    if remote != url && url.contains('@') {
+        notes.push("the remote's URL held a credential: it was left out; name it under git.credential".to_owned());
+    }
+    let branch = ask(&["symbolic-ref", "--short", &format!("refs/remotes/{name}/HEAD")])
+        .and_then(|b| b.strip_prefix(&format!("{name}/")).map(str::to_owned));
+    let repo = repo_name(&remote);
+    let key = key_of(&repo);
+    let forge = forge_of(&remote);
+    let root = top.as_deref().unwrap_or(dir);
+    let ci = match &forge {
+        Forge::Local => command(root),
+        Forge::Gitea { url, owner, name: project } => {
+            let commits = ask(&["log", "--format=%H", "-n", RECENT, &format!("refs/remotes/{name}/HEAD")]);
+            let seen = contexts(url, owner, project, commits.as_deref().unwrap_or_default());
+            if seen.is_empty() { Ci::UnknownContexts } else { Ci::Contexts(seen) }
+        }
+    };
+    match &ci {
+        Ci::None => notes.push("nothing was found that tests the program: name ci.command".to_owned()),
+        Ci::UnknownContexts => notes.push(
+            "which CI statuses must be green could not be read: set GITEA_TOKEN and ask `orch doctor`, then name ci.contexts".to_owned(),
+        ),
+        Ci::Command(_) | Ci::Contexts(_) => {}
+    }
+    let claude = which::which("claude").ok();
+    if claude.is_none() {
+        notes.push("claude is not on PATH: install Claude Code, or name another runtime in orch.yaml".to_owned());
+    }
+    if which::which("gitleaks").is_err() {
+        notes.push(
+            "gitleaks is not on PATH: the security gate fails closed without it (scripts/tools/install-gitleaks.sh)"
+                .to_owned(),
+        );
+    }
+    Ok(Found { key, repo, remote, branch, forge, ci, claude, notes })
+}
+
+/// The remote as the configuration wants it: a path is absolute, a URL holds no credential.
+fn plain(url: &str, top: &Path) -> String {
+    if let Some((scheme, rest)) = url.split_once("://") {
+        let host = rest.split('/').next().unwrap_or(rest);
+        // An ssh user is no secret, and needed.
+        if let Some((who, _)) = host.rsplit_once('@').filter(|_| scheme.starts_with("http")) {
+            return format!("{scheme}://{}", rest.get(who.len() + 1..).unwrap_or(rest));
+        }
+        return url.to_owned();
+    }
+    let scp = url.split_once(':').is_some_and(|(host, _)| !host.contains('/'));
+    if scp { url.to_owned() } else { top.join(url).display().to_string() }
+}
+
+fn repo_name(remote: &str) -> String {
+    let last = remote.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or("repo");
+    let name: String = last
+        .trim_end_matches(".git")
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .collect();
+    let name = name.trim_start_matches(['.', '-']).to_owned();
+    if name.is_empty() { "repo".to_owned() } else { name }
+}
+
+/// `my-shop` is MYSHOP: letters and digits, ten at most, a letter first.
+fn key_of(repo: &str) -> String {
+    let all = repo.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase());
+    let key: String = all.skip_while(char::is_ascii_digit).take(10).collect();
+    if key.is_empty() { "ORCH".to_owned() } else { key }
+}
+
+/// A host that answers as Gitea or Forgejo does.
+fn forge_of(remote: &str) -> Forge {
+    let parts = || {
+        let (scheme, rest) = remote.split_once("://").filter(|(s, _)| s.starts_with("http"))?;
+        let mut path = rest.trim_end_matches('/').trim_end_matches(".git").rsplitn(3, '/');
+        let (name, owner, host) = (path.next()?, path.next()?, path.next()?);
+        Some((format!("{scheme}://{host}"), owner.to_owned(), name.to_owned()))
+    };
+    let Some((url, owner, name)) = parts() else { return Forge::Local };
+    let known = open(&url, &owner, &name, "").is_some_and(|f| f.version().is_ok());
+    if known { Forge::Gitea { url, owner, name } } else { Forge::Local }
+}
+
+fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {
+    let limits = Limits { connect: PATIENCE, read: PATIENCE, ..Limits::default() };
+    let place = Place { url, owner, name, method: MergeMethod::Merge, via: MergeVia::Forge };
+    Gitea::new(&place, Token::new(token), limits).ok()
+}
+
+/// The names of statuses that recent commits bear, `orch`'s own excepted (RULE-2).
+fn contexts(url: &str, owner: &str, name: &str, commits: &str) -> Vec<String> {
+    let token = std::env::var("GITEA_TOKEN").unwrap_or_default();
+    let Some(forge) = open(url, owner, name, &token).filter(|_| !token.is_empty()) else { return Vec::new() };
+    let shas = commits.lines().filter_map(|l| Sha::parse(l).ok());
+    let seen = shas.filter_map(|sha| forge.statuses(&sha).ok()).flatten().map(|s| s.context);
+    let seen: BTreeSet<String> = seen.filter(|c| !c.starts_with("orch/")).collect();
+    seen.into_iter().collect()
+}
+
+/// What usually tests such a repository, by what lies in it.
+fn command(root: &Path) -> Ci {
+    let has = |name: &str| root.join(name).is_file();
+    let text = |name: &str| std::fs::read_to_string(root.join(name)).unwrap_or_default();
+    let argv = |words: &[&str]| Ci::Command(words.iter().map(|w| (*w).to_owned()).collect());
+    for script in ["ci.sh", ".ci/run", "scripts/check", "scripts/ci"] {
+        if has(script) {
+            return argv(&[&format!("./{script}")]);
+        }
+    }
+    if text("Makefile").lines().any(|l| l.starts_with("test:")) {
+        return argv(&["make", "test"]);
+    }
+    if has("Cargo.toml") {
+        return argv(&["cargo", "test"]);
+    }
+    if text("package.json").contains("\"test\"") {
+        return argv(&["npm", "test"]);
+    }
+    if has("go.mod") {
+        return argv(&["go", "test", "./..."]);
+    }
+    if has("pyproject.toml") || has("pytest.ini") {
+        return argv(&["python3", "-m", "pytest"]);
+    }
+    Ci::None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_is_named_without_its_credential() {
+        let top = Path::new("/home/ann/shop");
+        for (given, plainly) in [
+            ("https://ann:secret@git.example/t/x.git", "https://git.example/t/x.git"),
+            ("https://git.example/t/x.git", "https://git.example/t/x.git"),
+            ("ssh://git@git.example/t/x.git", "ssh://git@git.example/t/x.git"),
+            ("git@git.example:t/x.git", "git@git.example:t/x.git"),
+            ("/srv/x.git", "/srv/x.git"),
+            ("../x.git", "/home/ann/shop/../x.git"),
+        ] {
+            assert_eq!(plain(given, top), plainly, "{given}");
+        }
+    }
+
+    #[test]
+    fn keys_are_keys_whatever_the_name() {
+        for (name, key) in [
+            ("my-shop", "MYSHOP"),
+            ("2048", "ORCH"),
+            ("7zip", "ZIP"),
+            ("a-very-long-name", "AVERYLONGN"),
+            ("…", "ORCH"),
+        ] {
+            assert_eq!(key_of(name), key);
+            assert!(crate::model::ids::Key::parse(&format!("{key}-1")).is_ok());
+        }
+        assert_eq!(repo_name("git@h:team/My.Repo.git"), "My.Repo");
+        assert_eq!(repo_name("/srv/.git"), "repo");
+    }
+}

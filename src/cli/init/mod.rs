@@ -1,0 +1,151 @@
+//! What `orch init` finds out, and the files it makes of it. Nothing is asked that can be looked up, nothing that stands
+//! is overwritten.
+
+pub mod find;
+pub mod units;
+
+use crate::cli::exit::Failure;
+use crate::model::agent_prompt::builtin_text;
+use crate::model::stage::Agent;
+use anyhow::{Context, Result};
+use find::{Ci, Forge, Found};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = include_str!("orch.yaml");
+const GITLEAKS: &str =
+    "# The secret scan's configuration, read from the default branch: commit it. The built-in rules, nothing allowed;
+# single findings are waived in orch.yaml (security.allow), where a branch can't reach.
+[extend]
+useDefault = true
+";
+
+/// What became of each file.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub written: Vec<PathBuf>,
+    /// Stood there already.
+    pub left: Vec<PathBuf>,
+}
+
+impl Done {
+    /// Writes a file unless something of that name stands there.
+    pub fn put(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+        match file {
+            Ok(mut file) => {
+                file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
+                self.written.push(path.to_owned());
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => self.left.push(path.to_owned()),
+            Err(e) => Err(e).with_context(|| format!("writing {}", path.display()))?,
+        }
+        Ok(())
+    }
+}
+
+/// The configuration, the prompts, the scanner's rules.
+pub fn write(dir: &Path, found: &Found, state_dir: &str, done: &mut Done) -> Result<(), Failure> {
+    done.put(&dir.join("orch.yaml"), &config(found, state_dir))?;
+    for agent in Agent::ALL {
+        done.put(&dir.join("agents").join(format!("{agent}.md")), builtin_text(*agent))?;
+    }
+    done.put(&dir.join(".gitleaks.toml"), GITLEAKS)
+}
+
+/// A text as YAML reads it whatever is in it.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._~+@-".contains(c);
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '~');
+    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "~"];
+    if starts && text.chars().all(plain) && !word.contains(&text.to_ascii_lowercase().as_str()) {
+        return text.to_owned();
+    }
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+fn config(found: &Found, state_dir: &str) -> String {
+    let list = |words: &[String]| serde_json::to_string(words).unwrap_or_default();
+    let branch = match &found.branch {
+        Some(name) => format!("      default_branch: {}", quoted(name)),
+        None => "      # default_branch: main          # absent: the remote's HEAD".to_owned(),
+    };
+    let forge = match &found.forge {
+        Forge::Local => {
+            "    forge: {kind: local}               # docs/connecting-gitea.md for pull requests".to_owned()
+        }
+        Forge::Gitea { url, owner, name } => format!(
+            "    forge: {{kind: gitea, url: {}, owner: {}, name: {}, token: {{env: GITEA_TOKEN}}}}     # docs/connecting-gitea.md",
+            quoted(url),
+            quoted(owner),
+            quoted(name)
+        ),
+    };
+    let ci = match &found.ci {
+        Ci::Command(argv) => format!("    ci: {{command: {}}}          # run on each new head; exit 0 is green", list(argv)),
+        Ci::Contexts(names) => {
+            format!("    ci: {{contexts: {}}}          # seen on recent commits; each must be green", list(names))
+        }
+        Ci::UnknownContexts => {
+            "    ci: {required: false}              # name the statuses that must be green: contexts: [ci/test]".to_owned()
+        }
+        Ci::None => "    # ci: {command: [\"./ci.sh\"]}       # nothing was found that tests the program; without it CI does not apply".to_owned(),
+    };
+    CONFIG
+        .replace("{{state_dir}}", &quoted(state_dir))
+        .replace("{{key}}", &found.key)
+        .replace("{{repo}}", &quoted(&found.repo))
+        .replace("{{remote}}", &quoted(&found.remote))
+        .replace("{{branch}}", &branch)
+        .replace("{{forge}}", &forge)
+        .replace("{{ci}}", &ci)
+        .replace("{{runtime}}", "claude")
+        .replace("{{claude}}", &quoted(&found.claude.as_ref().map_or("claude".into(), |p| p.display().to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_makes_a_file_that_is_read() {
+        let found = Found {
+            key: "SHOP".into(),
+            repo: "shop".into(),
+            remote: "https://git.example/a team/shop.git".into(),
+            branch: Some("trunk".into()),
+            forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
+            ci: Ci::Contexts(vec!["ci/test".into(), "lint: all".into()]),
+            claude: None,
+            notes: vec![],
+        };
+        for ci in [found.ci.clone(), Ci::UnknownContexts] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut done = Done::default();
+            write(dir.path(), &Found { ci, ..found.clone() }, "~/.local/state/orch", &mut done).unwrap();
+            assert_eq!((done.written.len(), done.left.len()), (8, 0));
+            let env = [("HOME".to_owned(), "/h".to_owned())].into();
+            let config = crate::config::load(Some(&dir.path().join("orch.yaml")), None, &env, dir.path()).unwrap();
+            let p = config.projects.first().unwrap();
+            assert_eq!((p.key.as_str(), p.git.remote.as_str()), ("SHOP", "https://git.example/a team/shop.git"));
+            assert_eq!(p.git.default_branch.as_deref(), Some("trunk"));
+            assert!(config.security_gate(p) && config.serial(p));
+            let mut again = Done::default();
+            write(dir.path(), &found, "/other", &mut again).unwrap();
+            assert_eq!((again.written.len(), again.left.len()), (0, 8));
+        }
+    }
+
+    #[test]
+    fn a_word_that_yaml_reads_otherwise_is_quoted() {
+        assert_eq!(quoted("main"), "main");
+        assert_eq!(quoted("~/.local/state/orch"), "~/.local/state/orch");
+        for text in ["no", "2024", "a: b", "- x", "", "null", "a #b"] {
+            assert!(quoted(text).starts_with('"'), "{text}");
+        }
+    }
+}

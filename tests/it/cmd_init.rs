@@ -1,0 +1,113 @@
+//! `orch init` on the binary: what it finds, what it leaves, units that systemd accepts.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn orch(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", dir).args(args).output().unwrap()
+}
+
+fn said(out: &Output) -> (i32, String, String) {
+    let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
+    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
+}
+
+fn git(dir: &Path, args: &[&str]) {
+    let done = Command::new("git").current_dir(dir).args(args).output().unwrap();
+    assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A checkout named `my-shop` with a remote of that name.
+fn checkout() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    git(dir.path(), &["init", "-q", "-b", "main", "."]);
+    git(dir.path(), &["remote", "add", "origin", "https://ann:hunter2@127.0.0.1:9/team/my-shop.git"]);
+    dir
+}
+
+#[test]
+fn it_finds_out_what_it_can_and_its_file_is_accepted() {
+    let dir = checkout();
+    std::fs::write(dir.path().join("Cargo.toml"), "[package]\n").unwrap();
+    let (code, out, err) = said(&orch(dir.path(), &["init"]));
+    assert_eq!(code, 0, "{out}{err}");
+    let config = std::fs::read_to_string(dir.path().join("orch.yaml")).unwrap();
+    for part in
+        ["key: MYSHOP", "repo: my-shop", "https://127.0.0.1:9/team/my-shop.git", "ci: {command: [\"cargo\",\"test\"]}"]
+    {
+        assert!(config.contains(part), "{part}\n{config}");
+    }
+    assert!(!config.contains("hunter2") && !out.contains("hunter2"), "the credential was copied");
+    assert!(out.contains("held a credential"), "{out}");
+    for file in ["agents/analyst.md", "agents/deployer.md", ".gitleaks.toml"] {
+        assert!(dir.path().join(file).is_file() && out.contains(&format!("wrote  {file}")), "{file}\n{out}");
+    }
+    let (code, out, err) = said(&orch(dir.path(), &["config", "check"]));
+    assert_eq!(code, 0, "{out}{err}");
+}
+
+#[test]
+fn what_stands_there_is_left_and_said() {
+    let dir = checkout();
+    std::fs::create_dir(dir.path().join("agents")).unwrap();
+    std::fs::write(dir.path().join("agents/tester.md"), "mine").unwrap();
+    let v: Value = serde_json::from_slice(&orch(dir.path(), &["init", "--json"]).stdout).unwrap();
+    assert_eq!((v["written"].as_array().unwrap().len(), v["left"].as_array().unwrap().len()), (7, 1));
+    let before = std::fs::read(dir.path().join("orch.yaml")).unwrap();
+    let (code, out, _) = said(&orch(dir.path(), &["init"]));
+    assert_eq!(code, 0);
+    assert!(out.contains("left   orch.yaml (it stood there)") && !out.contains("wrote"), "{out}");
+    assert_eq!(std::fs::read(dir.path().join("orch.yaml")).unwrap(), before);
+    assert_eq!(std::fs::read(dir.path().join("agents/tester.md")).unwrap(), b"mine");
+}
+
+#[test]
+fn without_a_remote_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, err) = said(&orch(dir.path(), &["init"]));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("git remote add origin"), "{err}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn systemd_accepts_the_units() {
+    let dir = checkout();
+    let (code, out, err) = said(&orch(dir.path(), &["init", "--systemd", "--user"]));
+    assert_eq!(code, 0, "{out}{err}");
+    let folder = dir.path().join(".config/systemd/user");
+    let tick = std::fs::read_to_string(folder.join("orch-tick.service")).unwrap();
+    let file = dir.path().canonicalize().unwrap().join("orch.yaml");
+    assert!(tick.contains(&format!("--config {} tick", file.display())), "{tick}");
+    assert!(
+        tick.contains(env!("CARGO_BIN_EXE_orch")) && !tick.contains("ProtectSystem") && !tick.contains("/etc/orch"),
+        "{tick}"
+    );
+    assert!(out.contains("enable-linger"), "{out}");
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/systemd");
+    let mut units = Vec::new();
+    for entry in std::fs::read_dir(&templates).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.ends_with(".service") || name.ends_with(".timer") {
+            assert!(folder.join(&name).is_file(), "{name} is not written by init");
+            // The template as it is, with a program that is there.
+            let text = std::fs::read_to_string(entry.path()).unwrap().replace("/usr/bin/orch", "/bin/true");
+            std::fs::write(dir.path().join(&name), text).unwrap();
+            units.extend([dir.path().join(&name), folder.join(&name)]);
+        }
+    }
+    assert_eq!(units.len(), 12);
+    if which::which("systemd-analyze").is_err() {
+        eprintln!("\n*** NOT TESTED: systemd-analyze is not here ***\n");
+        return;
+    }
+    for unit in units {
+        let done = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        let name = unit.file_name().unwrap().to_str().unwrap();
+        assert!(!said.lines().any(|l| l.contains(name)), "{}: {said}", unit.display());
+    }
+}
