@@ -4,6 +4,7 @@ pub mod clock;
 pub mod cmd;
 pub mod demo;
 pub mod docs;
+pub mod doctor;
 pub mod exit;
 pub mod init;
 pub mod logging;
@@ -93,6 +94,7 @@ pub enum Command {
     Completions(cmd::shell::Completions),
     Man(cmd::shell::Man),
     Init(cmd::init::Args),
+    Doctor(cmd::doctor::Args),
 }
 
 /// What every subcommand gets: the global options and the one place that prints.
@@ -186,5 +188,6 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Completions(args) => cmd::shell::completions(call, &args),
         Command::Man(args) => cmd::shell::man(call, &args),
         Command::Init(args) => cmd::init::run(call, &args),
+        Command::Doctor(args) => cmd::doctor::run(call, &args),
     }
 }

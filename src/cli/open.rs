@@ -58,6 +58,14 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 }
 
 /// As the flag says. From here on SIGINT and SIGTERM end the step between two actions (CLI-5).
+/// A context on another configuration than the one named, with a copy of a database in memory: what `doctor` asks the
+/// services with.
+pub fn elsewhere(config: crate::config::Config, database: &std::path::Path) -> Result<Ctx, Failure> {
+    let store = Store::copy_of(database)?;
+    context(config, store, "doctor")
+}
+
+/// As the flag says.
 pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: bool) -> Result<Ctx, Failure> {
     if dry_run {
         return dry(call, name);

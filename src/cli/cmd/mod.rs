@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod gate;
 pub mod logs;

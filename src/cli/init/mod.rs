@@ -116,7 +116,7 @@ mod tests {
         let found = Found {
             key: "SHOP".into(),
             repo: "shop".into(),
-            remote: "https://git.example/a team/shop.git".into(),
+            remote: "https://git.example/a-team/shop.git".into(),
             branch: Some("trunk".into()),
             forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
             ci: Ci::Contexts(vec!["ci/test".into(), "lint: all".into()]),
@@ -131,7 +131,7 @@ mod tests {
             let env = [("HOME".to_owned(), "/h".to_owned())].into();
             let config = crate::config::load(Some(&dir.path().join("orch.yaml")), None, &env, dir.path()).unwrap();
             let p = config.projects.first().unwrap();
-            assert_eq!((p.key.as_str(), p.git.remote.as_str()), ("SHOP", "https://git.example/a team/shop.git"));
+            assert_eq!((p.key.as_str(), p.git.remote.as_str()), ("SHOP", "https://git.example/a-team/shop.git"));
             assert_eq!(p.git.default_branch.as_deref(), Some("trunk"));
             assert!(config.security_gate(p) && config.serial(p));
             let mut again = Done::default();

@@ -1,0 +1,55 @@
+//! `orch doctor` (CLI-4).
+
+use crate::cli::Invocation;
+use crate::cli::doctor::{self, Level, bundle};
+use crate::cli::exit::{CmdResult, Exit};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Check every tool, credential, remote, board and permission; say what is wrong and how to mend it
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit 3 when something needed is broken; what is only odd is a warning.\n\nExample:\n  orch doctor --bundle support.txt"
+)]
+pub struct Args {
+    /// Also write a redacted support bundle, one text file
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let (config, chart) = doctor::examine(call)?;
+    if let Some(path) = &args.bundle {
+        bundle::write(path, &config, &chart)?;
+    }
+    let count = |level: Level| chart.checks.iter().filter(|c| c.level == level).count();
+    let exit = if chart.is_broken() { Exit::Broken } else { Exit::Done };
+    if call.out.is_json() {
+        let errors: Vec<_> = chart
+            .checks
+            .iter()
+            .filter(|c| c.level == Level::Fail)
+            .map(|c| json!({"code": 3, "message": format!("{} {}: {}", c.area, c.name, c.what), "hint": c.mend, "task": null}))
+            .collect();
+        call.out.document(
+            &json!({"ok": errors.is_empty(), "checks": chart.checks, "bundle": args.bundle, "errors": errors}),
+        );
+        return Ok(exit);
+    }
+    let mut area = "";
+    for check in &chart.checks {
+        if check.area != area {
+            area = &check.area;
+            call.out.line(area);
+        }
+        call.out.line(format!("  {} {:<16} {}", check.level.sign(), check.name, check.what));
+        if !check.mend.is_empty() {
+            call.out.line(format!("  {:21} -> {}", "", check.mend));
+        }
+    }
+    call.out.line(format!("{} well, {} odd, {} broken", count(Level::Ok), count(Level::Warn), count(Level::Fail)));
+    if let Some(path) = &args.bundle {
+        call.out.line(format!("wrote {}; look it through before you send it", path.display()));
+    }
+    Ok(exit)
+}

@@ -1,0 +1,343 @@
+//! What is here: state directory, executor, programs, secret files, waivers.
+
+use super::{Chart, Level};
+use crate::adapters::child::{self, Control, Spec};
+use crate::adapters::executor::{Executor, Kind};
+use crate::adapters::git::Git;
+use crate::adapters::store::{Mode, Store};
+use crate::adapters::{disk, sentinel};
+use crate::cli::clock;
+use crate::config::{Config, ExecutorKind, RuntimeKind, SecretRef};
+use crate::model::stage::Agent;
+use crate::model::time::rfc3339;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub fn configuration(config: &Config, chart: &mut Chart) {
+    chart.ok("machine", "configuration", config.file.display().to_string());
+    for warning in &config.warnings {
+        let mend = if warning.contains("ORCH_") {
+            "unset it, or mend its name; `orch config show` lists the known ones"
+        } else {
+            "intended? else mend orch.yaml"
+        };
+        chart.warn("machine", "configuration", warning, mend);
+    }
+}
+
+/// The nearest folder that is there.
+fn standing(path: &Path) -> PathBuf {
+    path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+pub fn state(config: &Config, chart: &mut Chart) {
+    let area = "machine";
+    let dir = &config.state_dir;
+    let base = standing(dir);
+    match std::fs::metadata(dir) {
+        Ok(m) if m.mode() & 0o077 != 0 => {
+            chart.warn(
+                area,
+                "state directory",
+                format!("{} can be read by others", dir.display()),
+                format!("chmod 700 {}", dir.display()),
+            );
+        }
+        Ok(_) => chart.ok(area, "state directory", dir.display().to_string()),
+        Err(_) => chart.ok(area, "state directory", format!("{} is made by the first step", dir.display())),
+    }
+    if rustix::fs::access(&base, rustix::fs::Access::WRITE_OK).is_err() {
+        chart.fail(
+            area,
+            "state directory",
+            format!("{} can't be written", base.display()),
+            "name another state_dir, or give this account the right",
+        );
+    }
+    match disk::network_file_system(&base) {
+        Ok(None) => {}
+        Ok(Some(kind)) => chart.fail(
+            area,
+            "file system",
+            format!("{} is on {kind}, whose locks can't be trusted", base.display()),
+            "put state_dir on a local disk",
+        ),
+        Err(e) => {
+            chart.warn(area, "file system", format!("{}: {e}", base.display()), "see that the folder can be reached")
+        }
+    }
+    match disk::free_mb(&base) {
+        Ok(mb) if mb < config.min_free_mb => {
+            chart.fail(
+                area,
+                "disk",
+                format!("{mb} MB are free, min_free_mb asks for {}: nothing is claimed", config.min_free_mb),
+                "free some room (`orch prune`), or lower min_free_mb",
+            );
+        }
+        Ok(mb) => chart.ok(area, "disk", format!("{mb} MB free")),
+        Err(e) => chart.warn(area, "disk", e.to_string(), "see that the folder can be reached"),
+    }
+    if let Some(reason) = sentinel::halted(dir) {
+        chart.warn(area, "halt", format!("nothing new starts: {reason}"), "`orch resume` when all is well");
+    }
+    let path = dir.join("orch.db");
+    if !path.exists() {
+        return;
+    }
+    match Store::open(&path, Mode::ReadOnly) {
+        Ok(mut store) => {
+            match store.audit_verify() {
+                Ok(Ok(n)) => chart.ok(area, "database", format!("opens; {n} events in an unbroken chain")),
+                Ok(Err(b)) => chart.fail(
+                    area,
+                    "database",
+                    format!("the record is broken at event {}: {}", b.seq, b.why),
+                    "keep a copy, restore the newest backup, run `orch reconcile --full`",
+                ),
+                Err(e) => chart.fail(area, "database", e.to_string(), "restore the newest backup (docs/operations.md)"),
+            }
+            for freeze in store.read(|tx| tx.freezes()).unwrap_or_default() {
+                chart.warn(
+                    area,
+                    "freeze",
+                    format!("{}: {}", freeze.repo, freeze.reason),
+                    format!("`orch unfreeze {}` once production is well", freeze.repo),
+                );
+            }
+        }
+        Err(e) => chart.fail(area, "database", e.to_string(), "docs/operations.md, backup and restore"),
+    }
+}
+
+pub fn executor(config: &Config, chart: &mut Chart) {
+    let area = "machine";
+    let kind = match config.executor {
+        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Systemd => Kind::Systemd,
+        ExecutorKind::Detach => Kind::Detach,
+    };
+    match Executor::resolve(kind) {
+        Ok(Executor::Detach) => chart.ok(area, "executor", "supervisors as sessions of their own"),
+        Ok(Executor::Systemd { user: false }) => chart.ok(area, "executor", "supervisors as system units"),
+        Ok(Executor::Systemd { user: true }) => {
+            chart.ok(area, "executor", "supervisors as units of this user");
+            let name = std::env::var("USER").unwrap_or_default();
+            if !name.is_empty() && !Path::new("/var/lib/systemd/linger").join(&name).exists() {
+                chart.warn(
+                    area,
+                    "linger",
+                    format!("{name} does not linger: agents and timers end at logout"),
+                    format!("loginctl enable-linger {name}"),
+                );
+            }
+        }
+        Err(e) => chart.fail(area, "executor", e.to_string(), "docs/operations.md, timers"),
+    }
+}
+
+/// Found by name on PATH or as the file it names.
+fn find(program: &str) -> Option<PathBuf> {
+    which::which(program).ok()
+}
+
+pub fn tools(config: &Config, chart: &mut Chart) {
+    let area = "tools";
+    let t = &config.tools;
+    match Git::new(&t.git) {
+        Ok(git) => chart.ok(area, "git", format!("{}.{}", git.version().0, git.version().1)),
+        Err(e) => chart.fail(area, "git", e.to_string(), "install git, or name it under tools.git"),
+    }
+    let guarded: Vec<&str> =
+        config.projects.iter().filter(|p| config.security_gate(p)).map(|p| p.key.as_str()).collect();
+    match find(&t.gitleaks) {
+        Some(path) => chart.ok(area, "gitleaks", path.display().to_string()),
+        None if guarded.is_empty() => chart.ok(area, "gitleaks", "not here, and no project has the security gate on"),
+        None => chart.fail(
+            area,
+            "gitleaks",
+            format!("{} is not found: the security gate of {} fails closed", t.gitleaks, guarded.join(", ")),
+            "scripts/tools/install-gitleaks.sh, or name it under tools.gitleaks",
+        ),
+    }
+    let audited = config.projects.iter().any(|p| config.security_gate(p) && p.security.dep_audit_enabled);
+    let closed = config.projects.iter().any(|p| p.security.dep_audit_fail_closed);
+    for (name, program) in
+        [("pip-audit", &t.pip_audit), ("cargo-audit", &t.cargo_audit), ("npm", &t.npm), ("osv-scanner", &t.osv_scanner)]
+    {
+        match find(program) {
+            Some(path) => chart.ok(area, name, path.display().to_string()),
+            None if audited => {
+                let effect = if closed {
+                    "its lock files fail the gate"
+                } else {
+                    "its lock files are not audited, with a warning"
+                };
+                chart.warn(
+                    area,
+                    name,
+                    format!("not found: {effect}"),
+                    "install it where projects have such lock files (scripts/tools/install-audits.sh)",
+                );
+            }
+            None => {}
+        }
+    }
+}
+
+pub fn secrets(config: &Config, chart: &mut Chart) {
+    for (path, from) in config.secrets() {
+        let name = path.strip_prefix("projects.").unwrap_or(&path);
+        // A subscription login needs no key.
+        let optional = path.starts_with("runtimes.");
+        match from.resolve() {
+            Ok(_) => chart.ok("secrets", name, format!("{from} is there")),
+            Err(e) if optional => {
+                chart.warn("secrets", name, e.to_string(), "needed only without a subscription login")
+            }
+            Err(e) => chart.fail("secrets", name, e.to_string(), "set it, or mend the reference; docs/connecting-*.md"),
+        }
+        if let SecretRef::File(file) = from
+            && let Ok(m) = std::fs::metadata(file)
+            && m.mode() & 0o077 != 0
+        {
+            chart.warn(
+                "secrets",
+                name,
+                format!("{} can be read by others (mode {:o})", file.display(), m.mode() & 0o777),
+                format!("chmod 600 {}", file.display()),
+            );
+        }
+    }
+}
+
+pub fn waivers(config: &Config, chart: &mut Chart) {
+    let now = clock::now().wall_ms;
+    let day = |ms: i64| rfc3339(ms).get(..10).unwrap_or_default().to_owned();
+    let (today, soon) = (day(now), day(now + 14 * 86_400_000));
+    for p in &config.projects {
+        for w in &p.security.allow {
+            let name = format!("{} in {} ({})", w.rule, w.path, w.owner);
+            if w.expires < today {
+                chart.warn(
+                    &p.key,
+                    "waiver",
+                    format!("{name} expired {}: the finding blocks again", w.expires),
+                    "mend the finding, or decide anew and date it",
+                );
+            } else if w.expires < soon {
+                chart.warn(
+                    &p.key,
+                    "waiver",
+                    format!("{name} ends {}", w.expires),
+                    "mend the finding before, or decide anew",
+                );
+            }
+        }
+        for a in p
+            .staging
+            .sandbox_infra
+            .iter()
+            .filter_map(|a| a.expires.as_ref().map(|e| (a, e)))
+            .filter(|(_, e)| e.to_string() < today)
+        {
+            chart.warn(
+                &p.key,
+                "waiver",
+                format!("staging check {} is no longer waived since {}", a.0.id, a.1),
+                "mend the check, or decide anew",
+            );
+        }
+    }
+}
+
+/// The runtimes that agents use, each once.
+pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
+    let names: BTreeSet<String> = Agent::ALL.iter().map(|a| config.agent(*a).runtime).collect();
+    for name in names {
+        let Some(runtime) = config.runtimes.get(&name) else {
+            chart.fail("agents", &name, "no runtime of this name is declared", "declare it under runtimes");
+            continue;
+        };
+        match &runtime.kind {
+            RuntimeKind::Command { command } => {
+                let program = command.first().map_or("", String::as_str);
+                match find(program) {
+                    Some(path) => chart.ok("agents", &name, path.display().to_string()),
+                    None => chart.fail(
+                        "agents",
+                        &name,
+                        format!("{program} is not found or can't be executed"),
+                        "mend runtimes.*.command, or chmod +x it",
+                    ),
+                }
+            }
+            RuntimeKind::Claude { program, .. } => match version(program, scratch) {
+                Ok(text) => chart.ok("agents", &name, text),
+                Err(why) => chart.fail(
+                    "agents",
+                    &name,
+                    format!("{program}: {why}"),
+                    "install Claude Code (docs/connecting-claude.md), or name another runtime",
+                ),
+            },
+        }
+    }
+    for agent in Agent::ALL {
+        let path = config.agents.prompts.join(format!("{agent}.md"));
+        if let Ok(bytes) = std::fs::read(&path)
+            && let Err(why) = crate::model::agent_prompt::AgentPrompt::parse(*agent, &bytes)
+        {
+            chart.fail(
+                "agents",
+                agent.as_str(),
+                format!("{}: {why}", path.display()),
+                "mend the file, or remove it: the built-in prompt is used then",
+            );
+        }
+    }
+}
+
+/// What a program says to `--version`.
+fn version(program: &str, scratch: &Path) -> Result<String, String> {
+    let path = find(program).ok_or("not found")?;
+    let out = scratch.join("version.txt");
+    let keep = |name: &str| std::env::var_os(name).map(|v| (OsString::from(name), v));
+    let mut env: Vec<_> = ["PATH", "LANG"].iter().filter_map(|n| keep(n)).collect();
+    env.push(("HOME".into(), scratch.as_os_str().to_owned()));
+    let spec = Spec {
+        argv: vec![path.into_os_string(), "--version".into()],
+        cwd: scratch.to_owned(),
+        env,
+        stdin: None,
+        stdout: out.clone(),
+        stderr: scratch.join("version.err"),
+        wall: Duration::from_secs(20),
+        stall: None,
+        grace: Duration::from_secs(1),
+        mark: ("ORCH_RUN".to_owned(), format!("doctor-{}", std::process::id())),
+        cap_bytes: 1 << 16,
+    };
+    let exit = child::run(&spec, &mut |_| Control::Go).map_err(|e| e.to_string())?;
+    let text = std::fs::read_to_string(&out).unwrap_or_default();
+    match (exit.code, text.lines().next()) {
+        (Some(0), Some(line)) => Ok(line.trim().chars().take(80).collect()),
+        (code, _) => {
+            Err(format!("`--version` ended with {}", code.map_or("a signal".to_owned(), |c| format!("exit {c}"))))
+        }
+    }
+}
+
+impl Level {
+    /// The word in front of a line.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Ok => "ok  ",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        }
+    }
+}

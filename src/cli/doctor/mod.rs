@@ -1,0 +1,91 @@
+//! What `orch doctor` looks at. Every check answers: well, odd, or broken, what it is, and how to mend it. Nothing is
+//! written but a temporary folder that is gone at the end.
+
+pub mod bundle;
+mod machine;
+mod services;
+
+use crate::cli::Invocation;
+use crate::cli::exit::Failure;
+use crate::cli::open;
+use crate::config::Config;
+use crate::engine::Ctx;
+use crate::model::stage::words;
+use anyhow::Context;
+use serde::Serialize;
+
+words! {
+    /// How a check came out.
+    Level { Ok = "ok", Warn = "warn", Fail = "fail" }
+}
+
+/// One thing looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// `machine`, `tools`, `secrets`, `agents`, `notify`, or a project's key.
+    pub area: String,
+    pub name: String,
+    pub level: Level,
+    /// What was found.
+    pub what: String,
+    /// How to mend it; empty where nothing is to be mended.
+    pub mend: String,
+}
+
+/// All that was looked at, in order.
+#[derive(Debug, Default)]
+pub struct Chart {
+    pub checks: Vec<Check>,
+}
+
+impl Chart {
+    fn add(&mut self, area: &str, name: &str, level: Level, what: impl Into<String>, mend: impl Into<String>) {
+        let (what, mend) = (what.into(), mend.into());
+        self.checks.push(Check { area: area.to_owned(), name: name.to_owned(), level, what, mend });
+    }
+
+    fn ok(&mut self, area: &str, name: &str, what: impl Into<String>) {
+        self.add(area, name, Level::Ok, what, "");
+    }
+
+    fn warn(&mut self, area: &str, name: &str, what: impl Into<String>, mend: impl Into<String>) {
+        self.add(area, name, Level::Warn, what, mend);
+    }
+
+    fn fail(&mut self, area: &str, name: &str, what: impl Into<String>, mend: impl Into<String>) {
+        self.add(area, name, Level::Fail, what, mend);
+    }
+
+    /// Whether something needed is broken.
+    pub fn is_broken(&self) -> bool {
+        self.checks.iter().any(|c| c.level == Level::Fail)
+    }
+}
+
+/// Looks at everything. Fails only where the configuration itself can't be read (exit 2).
+pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
+    let config = call.config()?;
+    let mut chart = Chart::default();
+    machine::configuration(&config, &mut chart);
+    machine::state(&config, &mut chart);
+    machine::executor(&config, &mut chart);
+    machine::tools(&config, &mut chart);
+    machine::secrets(&config, &mut chart);
+    machine::waivers(&config, &mut chart);
+    let scratch = tempfile::tempdir().context("making a temporary folder")?;
+    machine::agents(&config, scratch.path(), &mut chart);
+    // Mirrors and caches of what is asked land in the temporary folder, rows in a copy of the database.
+    let mut elsewhere = config.clone();
+    elsewhere.state_dir = scratch.path().to_owned();
+    match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
+        Ok(mut ctx) => services::all(&mut ctx, &mut chart),
+        Err(e) => chart.fail("machine", "database", e.message, e.hint.unwrap_or_default()),
+    }
+    services::telegram(&config, &mut chart);
+    Ok((config, chart))
+}
+
+/// A project's services are asked through the engine's own way to them.
+fn of_project(ctx: &Ctx) -> Vec<crate::config::Project> {
+    ctx.config.projects.clone()
+}

@@ -1,0 +1,166 @@
+//! Every command of the README is run, in the order in which it stands there.
+
+use serde_json::Value;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The lines of the README's `sh` blocks, comments cut off.
+fn commands() -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let mut inside = false;
+    let mut all = Vec::new();
+    for line in text.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            _ if inside => all.push(line.split("  #").next().unwrap().trim().to_owned()),
+            _ => assert!(!line.starts_with("```"), "a block of another kind is not run: {line}"),
+        }
+    }
+    all
+}
+
+/// A checkout with a remote, `orch` on PATH, and an agent without a model.
+struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(home.path("bin")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_orch"), home.path("bin/orch")).unwrap();
+        home.script("agent.sh", AGENT);
+        home.ok(home.dir.path(), "git init -q --bare -b main orch.git && git init -q -b main checkout");
+        let seed =
+            "git config user.name a; git config user.email a@b; printf '#!/bin/sh\ntrue\n' > ci.sh; chmod +x ci.sh
+            git add ci.sh && git commit -qm first && git remote add origin ../orch.git && git push -q origin main
+            git remote set-head origin main";
+        home.ok(&home.checkout(), seed);
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    fn checkout(&self) -> PathBuf {
+        self.path("checkout")
+    }
+
+    fn script(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn sh(&self, dir: &Path, line: &str) -> Output {
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut sh = Command::new("sh");
+        sh.args(["-c", line]).current_dir(dir).env_clear().env("PATH", path).env("HOME", self.dir.path());
+        sh.env("ORCH_SECURITY_GATE_ENABLED", "false").env("ORCH_MIN_FREE_MB", "1").env("ORCH_EXECUTOR", "detach");
+        sh.output().unwrap()
+    }
+
+    fn ok(&self, dir: &Path, line: &str) -> String {
+        let out = self.sh(dir, line);
+        let (said, err) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "$ {line}\n{said}\n{err}");
+        said.into_owned()
+    }
+
+    /// Ticks until the task waits for this (or is in this stage).
+    fn until(&self, what: &str) {
+        let begun = Instant::now();
+        loop {
+            self.ok(&self.checkout(), "orch tick");
+            let text = self.ok(&self.checkout(), "orch status --json --all");
+            let v: Value = serde_json::from_str(&text).unwrap();
+            let task = &v["tasks"][0];
+            if task["waiting_for"] == what || task["stage"] == what {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "never {what}: {task:#}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+const AGENT: &str = r#"#!/bin/sh
+set -e
+cat > /dev/null; mkdir -p "$ORCH_ARTEFACTS/06-adr"
+doc() { printf -- '---\nwork_item: %s\nstage: %s\nagent: %s\ncreated: 2026-01-01\n%s\n---\n\nText.\n' "$ORCH_TASK" "$ORCH_STAGE" "$ORCH_AGENT" "$2" > "$ORCH_ARTEFACTS/$1"; }
+case $ORCH_STAGE in
+analysis) for f in 01-brief 02-requirements 03-acceptance-criteria 04-test-plan; do doc $f.md "x: y"; done ;;
+architecture) doc 06-adr/ADR-001-x.md "status: accepted" ;;
+development) echo hello > greet ;;
+review) doc 12-review.md "verdict: APPROVED" ;;
+testing) doc 13-test-report.md "result: PASS" ;;
+deploy-staging) doc 15-staging-log.md "staging_status: SUCCESS" ;;
+esac
+"#;
+
+#[test]
+fn every_command_of_the_readme_works() {
+    let home = Home::new();
+    let dir = home.checkout();
+    for line in commands() {
+        match line.as_str() {
+            // The builds have tests of their own; that they are there and call what they say is looked at here.
+            "scripts/demo" => {
+                home.script("program", "#!/bin/sh\necho \"called $*\"\n");
+                let program = home.path("program");
+                let line = format!(
+                    "DEMO_PROGRAM={} ORCH_TOOLS_CACHE=/nonexistent {ROOT}/scripts/demo --keep",
+                    program.display()
+                );
+                assert_eq!(home.ok(&dir, &line).trim(), "called demo --keep");
+            }
+            "scripts/check" => {
+                let out = home.sh(&dir, &format!("{ROOT}/scripts/check --nonsense"));
+                assert_eq!(out.status.code(), Some(2));
+            }
+            // Something is amiss in such a place, and the doctor says what; it never fails to say it.
+            line if line.starts_with("orch doctor") => {
+                let out = home.sh(&dir, line);
+                assert!(matches!(out.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&out.stderr));
+                assert!(String::from_utf8_lossy(&out.stdout).contains("git"), "{line}");
+            }
+            line => {
+                match line {
+                    "orch explain ORCH-1" => home.until("approval"),
+                    "orch advance ORCH-1 --confirm-deploy" => home.until("confirm_deploy"),
+                    "orch status ORCH-1" => home.until("done"),
+                    _ => {}
+                }
+                home.ok(&dir, line);
+                if line == "orch init" {
+                    let config = std::fs::read_to_string(dir.join("orch.yaml")).unwrap();
+                    let agent = home.path("agent.sh");
+                    let config = config.replace("runtime: claude", "runtime: scripted").replace(
+                        "  # scripted: {kind: command, command: [\"./agent.sh\"]}",
+                        &format!("  scripted: {{kind: command, command: [{agent:?}]}}"),
+                    );
+                    assert!(config.contains("ci: {command: [\"./ci.sh\"]}"), "{config}");
+                    std::fs::write(dir.join("orch.yaml"), config).unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(home.ok(&home.path("orch.git"), "git show main:greet"), "hello\n");
+    let board = home.ok(&dir, "cat ~/.local/state/orch/issues/ORCH-1.md");
+    assert!(board.contains("status: Done"), "{board}");
+}
+
+#[test]
+fn the_readme_fits_two_screens_and_links_to_what_is_there() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    assert!(text.lines().count() <= 90, "{} lines", text.lines().count());
+    for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
+        assert!(Path::new(ROOT).join(link).exists(), "{link} is not there");
+    }
+}
