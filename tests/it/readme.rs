@@ -134,7 +134,7 @@ fn every_command_of_the_readme_works() {
                 match line {
                     "orch explain ORCH-1" => home.until("approval"),
                     "orch advance ORCH-1 --confirm-deploy" => home.until("confirm_deploy"),
-                    "orch status ORCH-1" => home.until("done"),
+                    "orch timeline ORCH-1" => home.until("done"),
                     _ => {}
                 }
                 home.ok(&dir, line);
