@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Check every tool, credential, remote, board and permission; say what is wrong and how to mend it
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit 3 when something needed is broken; what is only odd is a warning.\n\nExample:\n  orch doctor --bundle support.txt"
+    after_help = "Example:\n  orch doctor --bundle support.txt\n\nExit 3 when something needed is broken; what is only odd is a warning."
 )]
 pub struct Args {
     /// Also write a redacted support bundle, one text file
