@@ -144,7 +144,19 @@ fn differs(row: &ItemRow, item: &WorkItem) -> bool {
     row.status_id != item.status_id
         || row.title != item.title
         || row.group.as_deref() != item.group.map(Group::as_str)
+        || row.body_hash != said(item)
         || item.updated_ms > row.updated_ms
+}
+
+/// What an item says beside title and status, as far as a task that has not begun follows it.
+fn said(item: &WorkItem) -> String {
+    use sha2::{Digest, Sha256};
+    let refs = item.blocked_by.as_ref().map(|refs| format!("{refs:?}"));
+    if item.body.is_none() && refs.is_none() {
+        return String::new();
+    }
+    let text = format!("{:?} {refs:?} {}", item.body, priority(item));
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
 fn one(
@@ -177,6 +189,7 @@ fn one(
         written_ms: old.as_ref().map_or(0, |o| o.written_ms),
         title: item.title.clone(),
         priority: priority(item),
+        body_hash: said(item),
         group: item.group.map(|g| g.as_str().to_owned()),
         seen_other_since_end: old.as_ref().is_none_or(|o| o.seen_other_since_end),
     };
@@ -216,16 +229,20 @@ const MOVED: &str = "its work item was moved to";
 
 /// Until its work begins, a task follows what the board says of order, title and blockers.
 fn follow(tx: &Tx<'_>, task: &mut Task, project: &str, item: &WorkItem, at: i64) -> StoreResult<()> {
-    let before = (task.title.clone(), task.body.clone(), task.priority, task.blocked_by.clone());
+    let before = task.clone();
     task.title.clone_from(&item.title);
     if let Some(body) = &item.body {
         task.body.clone_from(body);
     }
     task.priority = priority(item);
     if let Some(refs) = &item.blocked_by {
-        task.blocked_by = blockers(tx, project, refs)?.0;
+        let (keys, unknown) = blockers(tx, project, refs)?;
+        task.blocked_by = keys;
+        if task.withdrawn.as_deref().is_none_or(is_unknown) {
+            task.withdrawn = unknown_blockers(&unknown);
+        }
     }
-    if before != (task.title.clone(), task.body.clone(), task.priority, task.blocked_by.clone()) {
+    if before != *task {
         tx.save_task(task, at)?;
         tx.set_priority(task.id, task.priority)?;
     }

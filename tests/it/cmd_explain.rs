@@ -78,6 +78,7 @@ fn a_dismissed_intent_is_told_with_its_reason() {
     let key = new["key"].as_str().unwrap().to_owned();
     world.write(|tx| {
         let item = ItemRow {
+            body_hash: String::new(),
             project: "ORCH".into(),
             item_id: key.clone(),
             key: key.clone(),

@@ -41,6 +41,8 @@ mod readme;
 mod runtime_claude_real;
 mod scenes_agents;
 mod scenes_board;
+mod scenes_faults;
+mod scenes_queue;
 mod security_recall;
 mod support;
 

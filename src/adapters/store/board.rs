@@ -27,6 +27,8 @@ pub struct ItemRow {
     pub title: String,
     /// 0 urgent … 4 none.
     pub priority: i64,
+    /// Tells whether what the item says beside title and status has changed; empty where a list does not give it.
+    pub body_hash: String,
     pub group: Option<String>,
     /// Whether a status other than To Analyse was seen since the item's last task ended.
     pub seen_other_since_end: bool,
@@ -65,6 +67,7 @@ fn item(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
         written_ms: row.get("written_ms")?,
         title: row.get("title")?,
         priority: row.get("priority")?,
+        body_hash: row.get("body_hash")?,
         group: row.get("grp")?,
         seen_other_since_end: row.get("seen_other_since_end")?,
     })
@@ -105,12 +108,13 @@ impl Tx<'_> {
     pub fn put_item(&self, row: &ItemRow) -> Result<()> {
         self.tx
             .prepare_cached(
-                "INSERT INTO items (project, item_id, key, status_id, updated_ms, written_ms, title, grp, seen_other_since_end, priority)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                "INSERT INTO items (project, item_id, key, status_id, updated_ms, written_ms, title, grp, seen_other_since_end, priority, body_hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  ON CONFLICT (project, item_id) DO UPDATE SET key = excluded.key, status_id = excluded.status_id, updated_ms = excluded.updated_ms,
-                 written_ms = excluded.written_ms, title = excluded.title, grp = excluded.grp, seen_other_since_end = excluded.seen_other_since_end, priority = excluded.priority",
+                 written_ms = excluded.written_ms, title = excluded.title, grp = excluded.grp, seen_other_since_end = excluded.seen_other_since_end, priority = excluded.priority,
+                 body_hash = excluded.body_hash",
             )?
-            .execute(params![row.project, row.item_id, row.key, row.status_id, row.updated_ms, row.written_ms, row.title, row.group, row.seen_other_since_end, row.priority])?;
+            .execute(params![row.project, row.item_id, row.key, row.status_id, row.updated_ms, row.written_ms, row.title, row.group, row.seen_other_since_end, row.priority, row.body_hash])?;
         Ok(())
     }
 

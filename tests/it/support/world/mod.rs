@@ -83,7 +83,7 @@ impl Ran {
     /// Must have ended with this code.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout {}\nstderr {}", self.out, self.err);
+        assert_eq!(self.code, code, "errors {}\nstdout {}\nstderr {}", self.json["errors"], self.out, self.err);
         self
     }
 
@@ -236,8 +236,8 @@ impl World {
     }
 
     pub fn run_with(&self, env: &[(&str, &str)], args: &[&str]) -> Ran {
-        let mut command = self.command(args);
-        command.arg("--json").envs(env.iter().copied());
+        let mut command = self.command(&["--json"]);
+        command.args(args).envs(env.iter().copied());
         ran(command.output().unwrap())
     }
 
