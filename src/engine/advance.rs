@@ -1,12 +1,11 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
-use super::{Ctx, apply, boards, deploy, mergegate, stop};
+use super::{Ctx, apply, boards, deploy, mergegate, rehearse, stop};
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
-use crate::model::report::{ActionKind, Held};
+use crate::model::report::Held;
 use crate::model::time::rfc3339;
 use anyhow::Result;
-use serde_json::json;
 
 /// More effects than any task needs in one step.
 const MOST_EFFECTS: usize = 12;
@@ -35,10 +34,13 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             ctx.report.actions.extend(driven.actions);
         }
         let Decision::Effect(effect) = driven.last else { return Ok(driven.last) };
-        let row = ctx.task(id)?;
         if ctx.dry {
-            return Ok(Decision::Effect(planned(ctx, row.key.as_str(), effect)));
+            if !rehearse::play(ctx, id, effect)? {
+                return Ok(Decision::Effect(effect));
+            }
+            continue;
         }
+        let row = ctx.task(id)?;
         let revision = row.revision;
         if before == Some((effect, revision)) {
             return Ok(Decision::Hold {
@@ -60,18 +62,6 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         why: "the step has done as much as one step may".to_owned(),
         until: None,
     })
-}
-
-/// `--dry-run`: what the next real step does first.
-fn planned(ctx: &mut Ctx, key: &str, effect: Effect) -> Effect {
-    let kind = match effect {
-        Effect::MergeGate => ActionKind::LeaseAcquired,
-        Effect::OpenDeploy => ActionKind::DeployInitiated,
-        Effect::Land => ActionKind::PrMerged,
-        Effect::CompleteStop => ActionKind::TaskCancelled,
-    };
-    ctx.report.did(kind, Some(key), json!({"planned": effect}));
-    effect
 }
 
 /// Drives one task and notes what holds it or went wrong; the rest of the step goes on.

@@ -25,6 +25,7 @@ pub mod prune;
 pub mod pulls;
 pub mod reap;
 pub mod reconcile;
+pub mod rehearse;
 pub mod replay;
 pub mod reserved;
 pub mod runtimes;

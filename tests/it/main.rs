@@ -42,6 +42,7 @@ mod runtime_claude_real;
 mod scenes_agents;
 mod scenes_board;
 mod scenes_faults;
+mod scenes_git;
 mod scenes_queue;
 mod security_recall;
 mod support;

@@ -1,0 +1,123 @@
+//! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
+//! what is printed is what the next real step does (CLI-2). Nothing outside is looked at or touched.
+
+use super::{Ctx, apply, base};
+use crate::adapters::store::{NewEvidence, StoreError};
+use crate::model::decision::{Effect, Gate};
+use crate::model::ids::TaskId;
+use crate::model::report::ActionKind;
+use crate::model::stage::Stage;
+use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
+use anyhow::Result;
+use serde_json::json;
+
+/// Plays one effect. `false`: it would do nothing, and the decision stands.
+pub fn play(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<bool> {
+    let task = ctx.task(id)?;
+    match effect {
+        Effect::MergeGate => merge_gate(ctx, &task),
+        Effect::OpenDeploy => open(ctx, &task),
+        Effect::Land => land(ctx, &task),
+        Effect::CompleteStop => stop(ctx, &task),
+    }
+}
+
+fn merge_gate(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let now = ctx.now();
+    let me = ctx.me.clone();
+    let (Some(head), Some(tip)) = (task.head_sha.clone(), task.base_sha.clone()) else { return Ok(false) };
+    let taken = ctx.store.write(|tx| {
+        let before = tx.lease(&task.repo)?.and_then(|l| l.task_id);
+        let Some(held) = tx.take_lease(&task.repo, task.id, &me, 0, &now.stamp)? else { return Ok(None) };
+        let row = NewEvidence {
+            gate: Gate::BranchMergeable.as_str(),
+            run_id: None,
+            sha: head.clone(),
+            code_tree: task.head_tree.clone().unwrap_or_default(),
+            verdict: EvidenceVerdict::Pass,
+            why: format!("{} as far as it is known here", head.short()),
+            detail: json!({"fence": held.fence, "base": tip}),
+        };
+        tx.add_evidence(task, &row, now.stamp.wall_ms)?;
+        tx.save_task(&mut task.clone(), now.stamp.wall_ms)?;
+        Ok::<_, StoreError>(Some((held, before != Some(task.id))))
+    })?;
+    let Some((held, new)) = taken else { return Ok(false) };
+    if new {
+        let detail = json!({"repo": held.repo, "fence": held.fence});
+        ctx.report.did(ActionKind::LeaseAcquired, Some(task.key.as_str()), detail);
+    }
+    Ok(true)
+}
+
+fn open(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let now = ctx.now();
+    let (Some(head), Some(base)) = (task.head_sha.clone(), task.base_sha.clone()) else { return Ok(false) };
+    let opened = ctx.store.write(|tx| {
+        let Some(lease) = tx.lease(&task.repo)?.filter(|l| l.task_id == Some(task.id)) else { return Ok(None) };
+        let deploy = Deploy {
+            id: format!("{}-{}-{}", task.id, task.attempt, lease.fence),
+            task_id: task.id,
+            repo: task.repo.clone(),
+            attempt: task.attempt,
+            fence: lease.fence,
+            head: head.clone(),
+            base,
+            tree: task.head_tree.clone().unwrap_or_default(),
+            state: DeployState::Initiated,
+            actor: now.me.clone(),
+            landed_sha: None,
+            result: None,
+            initiated_at: now.stamp.clone(),
+        };
+        tx.insert_deploy(&deploy)?;
+        let mut t = task.clone();
+        t.critical = Some(format!("deploy {}", deploy.id));
+        tx.save_task(&mut t, now.stamp.wall_ms)?;
+        Ok::<_, StoreError>(Some(deploy.id))
+    })?;
+    let Some(deploy) = opened else { return Ok(false) };
+    ctx.report.did(ActionKind::DeployInitiated, Some(task.key.as_str()), json!({"deploy": deploy, "head": head}));
+    Ok(true)
+}
+
+fn land(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let at = ctx.now().stamp.wall_ms;
+    let newest = super::deploy::newest(ctx, task.id)?;
+    let Some(deploy) = newest.filter(|d| d.state == DeployState::Initiated) else { return Ok(false) };
+    ctx.store.write(|tx| {
+        tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(&deploy.head), None, at)?;
+        let mut t = task.clone();
+        t.landed_sha = Some(deploy.head.clone());
+        tx.save_task(&mut t, at)
+    })?;
+    ctx.report.did(ActionKind::PrMerged, Some(task.key.as_str()), json!({"head": deploy.head}));
+    Ok(true)
+}
+
+fn stop(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let at = ctx.now().stamp.wall_ms;
+    let key = task.key.to_string();
+    let jobs = ctx.store.write(|tx| tx.cancel_jobs(task.id, "stopped", at))?;
+    if jobs > 0 {
+        ctx.report.did(ActionKind::JobCancelled, Some(&key), json!({"jobs": jobs}));
+    }
+    if let Some(pr) = &task.pr {
+        ctx.report.did(ActionKind::PrClosed, Some(&key), json!({"number": pr.number}));
+    }
+    if let Some(branch) = &task.branch
+        && base::is_ours(ctx, task, branch)?
+    {
+        ctx.report.did(ActionKind::BranchDeleted, Some(&key), json!({"branch": branch}));
+    }
+    if ctx.paths.worktree(task).exists() {
+        ctx.report.did(ActionKind::WorktreeRemoved, Some(&key), json!({}));
+    }
+    ctx.store.write(|tx| {
+        let mut t = task.clone();
+        apply::enter(&mut t, Stage::Cancelled);
+        tx.save_task(&mut t, at)
+    })?;
+    ctx.report.did(ActionKind::TaskCancelled, Some(&key), json!({"stage": task.stage}));
+    Ok(true)
+}
