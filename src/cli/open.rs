@@ -57,6 +57,16 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     Ok(ctx)
 }
 
+/// A context for a command that looks at the world and records nothing: a copy of the database in memory, the real
+/// state directory (mirror, evidence) beside it.
+pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
+    let config = call.config()?;
+    sentinel::make_dirs(&config.state_dir)
+        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
+    context(config, store, name)
+}
+
 /// As the flag says. From here on SIGINT and SIGTERM end the step between two actions (CLI-5).
 /// A context on another configuration than the one named, with a copy of a database in memory: what `doctor` asks the
 /// services with.

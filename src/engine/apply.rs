@@ -2,6 +2,7 @@
 //! (PIPE-2). Whoever loses the race on the task's revision does nothing.
 
 use super::Moment;
+use super::artefacts;
 use super::messages;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
@@ -36,7 +37,12 @@ pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Optio
         if matches!(decision, Decision::Hold { .. } | Decision::Effect(_)) {
             return Ok(Driven { actions, last: decision });
         }
+        let kept = matches!(decision, Decision::Finish { .. })
+            && policy.project(&view.task.project).is_some_and(|p| p.artefacts_on_branch);
         one(tx, view, decision, now, &mut actions)?;
+        if kept {
+            tx.intend(&artefacts::key(id), Some(id), artefacts::KIND, &json!({}), &now.me, now.stamp.wall_ms)?;
+        }
     }
     Err(StoreError::Lost)
 }

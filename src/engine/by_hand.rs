@@ -1,12 +1,13 @@
 //! What a person does to a task on the command line: reject, retry.
 
 use super::{Ctx, apply, messages, view};
-use crate::adapters::store::StoreError;
+use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::transition;
+use crate::model::decision::Gate;
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Deploy, DeployState, Finding, NewJob};
+use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Finding, NewJob};
 use anyhow::Result;
 use serde_json::json;
 
@@ -96,8 +97,10 @@ pub fn retry(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
             }
             None => {
                 let stage = task.stage;
+                let epoch = task.epoch;
                 apply::enter(&mut task, stage);
-                again(tx, &mut task, at)?;
+                stand(tx, &task, epoch, at)?;
+                again(tx, &mut task, &now.stamp)?;
                 tx.save_task(&mut task, at)?;
                 messages::show(tx, &task, at)?;
             }
@@ -110,12 +113,47 @@ pub fn retry(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     Ok(true)
 }
 
+/// What an agent of this stage got through stands: a block behind it (a scanner, a stale image) is no reason to have it
+/// work again.
+fn stand(
+    tx: &crate::adapters::store::Tx<'_>,
+    task: &crate::model::task::Task,
+    epoch: i64,
+    at: i64,
+) -> crate::adapters::store::Result<()> {
+    let by_agents = [
+        Gate::AnalysisComplete,
+        Gate::ArchitectureDone,
+        Gate::BranchPushed,
+        Gate::ReviewVerdict,
+        Gate::TestsVerdict,
+        Gate::StagingStatus,
+    ];
+    let rows = tx.evidence_of(task.id)?;
+    for gate in by_agents {
+        let last = rows.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch);
+        if let Some(e) = last.filter(|e| e.verdict == EvidenceVerdict::Pass) {
+            let copy = NewEvidence {
+                gate: gate.as_str(),
+                run_id: e.run_id,
+                sha: e.sha.clone(),
+                code_tree: e.code_tree.clone(),
+                verdict: e.verdict,
+                why: e.why.clone(),
+                detail: e.detail.clone(),
+            };
+            tx.add_evidence(task, &copy, at)?;
+        }
+    }
+    Ok(())
+}
+
 /// A deploy whose result stayed unknown is deployed again by a person's word only, under a new id, without a second
 /// merge (RULE-18).
 fn again(
     tx: &crate::adapters::store::Tx<'_>,
     task: &mut crate::model::task::Task,
-    at: i64,
+    now: &crate::model::time::Stamp,
 ) -> crate::adapters::store::Result<()> {
     if task.stage != Stage::Deploy {
         return Ok(());
@@ -130,10 +168,11 @@ fn again(
         state: DeployState::Initiated,
         landed_sha: None,
         result: None,
+        initiated_at: now.clone(),
         ..last.clone()
     };
     tx.insert_deploy(&new)?;
-    tx.move_deploy(&new.id, DeployState::Initiated, DeployState::Landed, Some(&landed), None, at)?;
+    tx.move_deploy(&new.id, DeployState::Initiated, DeployState::Landed, Some(&landed), None, now.wall_ms)?;
     task.critical = Some(format!("deploy {}", new.id));
     Ok(())
 }

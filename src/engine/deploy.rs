@@ -31,12 +31,16 @@ pub struct Initiated {
 /// Opens the critical window if everything still holds: one transaction that decides anew (RULE-4, RULE-16, RULE-24).
 pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let ground = base::ensure(ctx, id)?;
-    let task = match mergegate::sync_head(ctx, &ground.task, &ground.mirror)? {
-        Some(task) => task,
-        None => return Ok(()),
+    let merged = mergegate::merged_as_tested(ctx, &ground.task, &ground.mirror, &ground.default_sha)?;
+    let task = match merged {
+        Some(_) => ground.task.clone(),
+        None => match mergegate::sync_head(ctx, &ground.task, &ground.mirror)? {
+            Some(task) => task,
+            None => return Ok(()),
+        },
     };
     let head = task.head_sha.clone().context("the task has no pushed head")?;
-    if !ground.mirror.is_ancestor(&ground.default_sha, &head)? {
+    if merged.is_none() && !ground.mirror.is_ancestor(&ground.default_sha, &head)? {
         // The base moved since it was looked at: the gate's answer is void, and the gate is asked again.
         let held = ctx.store.read(|tx| tx.lease(&task.repo))?.map_or(0, |l| l.fence);
         let why = format!("{} moved to {}", ground.default_branch, ground.default_sha.short());
@@ -48,6 +52,10 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             &why,
             json!({"fence": held, "base": ground.default_sha}),
         );
+    }
+    let base = merged.unwrap_or_else(|| ground.default_sha.clone());
+    if !clear_ground(ctx, &task)? {
+        return Ok(());
     }
     baseline(ctx, &task)?;
     let tree = ground.mirror.tree_of(&head)?;
@@ -67,7 +75,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             attempt: t.attempt,
             fence: lease.fence,
             head: head.clone(),
-            base: ground.default_sha.clone(),
+            base: base.clone(),
             tree: tree.to_string(),
             state: DeployState::Initiated,
             actor: now.me.clone(),
@@ -94,6 +102,32 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     };
     ctx.report.did(ActionKind::DeployInitiated, Some(task.key.as_str()), json!({"deploy": deploy.id, "head": head}));
     write_initiated(ctx, &task, &deploy)
+}
+
+/// Archives what earlier deploys of the task left (SHIP-5). INITIATED counts if row **or** file has it (RULE-34): one that
+/// the database does not know (it was restored from an older copy) stops the task; nobody knows what was merged or started.
+fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let dir = ctx.paths.sentinels(task);
+    let known: Vec<String> = ctx.store.read(|tx| tx.deploys_of(task.id))?.into_iter().map(|d| d.id).collect();
+    let mut stray = None;
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let id = name.strip_prefix("deploy.").and_then(|n| n.strip_suffix(".initiated.json"));
+        stray = stray.or_else(|| id.filter(|id| !known.iter().any(|k| k == id)).map(str::to_owned));
+    }
+    if let Some(id) = stray {
+        let why = format!("deploy {id} stands initiated in {}, and the database does not know it", dir.display());
+        mergegate::block(ctx, task.id, &why, true)?;
+        return Ok(false);
+    }
+    let ours = format!("baseline-{}.json", task.attempt);
+    let old = |p: &std::path::Path| {
+        let name = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with("deploy.") || name == "post-deploy.json" || (name.starts_with("baseline-") && name != ours)
+    };
+    let to = ctx.paths.archive(task).join(ctx.now().stamp.wall_ms.to_string());
+    sentinel::archive_those(&dir, &to, &old).with_context(|| format!("archiving {}", dir.display()))?;
+    Ok(true)
 }
 
 /// A deploy's id: task, attempt and fence (RULE-35), and its number where one before it under the same fence was
@@ -202,14 +236,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             withdraw(ctx, &task, &deploy, "it conflicts")?;
             void_gate(ctx, id, &format!("conflict in {}", paths.join(", ")))
         }
-        Ok(MergeOutcome::NotYet { reason }) => {
-            ctx.report.hold(
-                Some(task.key.as_str()),
-                Rule::DeployResult,
-                format!("the forge is not ready to merge: {reason}"),
-            );
-            Ok(())
-        }
+        Ok(MergeOutcome::NotYet { reason }) => not_yet(ctx, &task, &deploy, &reason),
         Ok(MergeOutcome::Untested { .. }) => {
             mismatch(ctx, &task, &deploy, "the pull request was merged, and what landed is not what was tested")
         }
@@ -229,6 +256,17 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             mergegate::block(ctx, id, &format!("the merge failed: {e}"), false)
         }
     }
+}
+
+/// The forge still computes: looked at again, for as long as `gates.undecided_max_s` lets a gate be undecided.
+fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<()> {
+    let why = format!("the forge is not ready to merge: {reason}");
+    if super::settle::patience(ctx, task, &format!("merge/{}", deploy.id), true)? > ctx.policy.undecided_max_ms {
+        withdraw(ctx, task, deploy, &why)?;
+        return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
+    }
+    ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why);
+    Ok(())
 }
 
 fn one_line(text: &str) -> String {

@@ -97,6 +97,7 @@ fn settlement(
         head: Some(NewHead { sha: head.clone(), tree: head_tree }),
         pr,
         reworked: squashed,
+        comments: Vec::new(),
     }))
 }
 

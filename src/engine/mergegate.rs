@@ -41,6 +41,13 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         ctx.report.did(ActionKind::LeaseAcquired, Some(&key), json!({"repo": held.repo, "fence": held.fence}));
     }
     lease::mirror_file(ctx, Some(&held), &held.repo)?;
+    let tip = ground.default_sha;
+    // Before the branch is looked at: who merges by hand often deletes it.
+    if let Some(base) = merged_as_tested(ctx, &ground.task, &mirror, &tip)? {
+        let why = format!("it was merged by hand as it was tested on {}", base.short());
+        let detail = json!({"fence": held.fence, "base": base});
+        return record(ctx, &ground.task, held.fence, EvidenceVerdict::Pass, &why, detail);
+    }
     let task = match sync_head(ctx, &ground.task, &mirror)? {
         Some(task) => task,
         None => return Ok(()),
@@ -48,7 +55,11 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     let project = ctx.project(&task.project)?.clone();
     let Some(task) = pulls::ensure(ctx, &project, task, &ground.default_branch, &head)? else { return Ok(()) };
-    let tip = ground.default_sha;
+    if task.base_sha.as_ref() != Some(&head) && mirror.is_ancestor(&head, &tip)? {
+        // Merged without a certificate: whatever it is, nobody tested it (RULE-31).
+        let why = format!("{} was merged by hand before it was released", head.short());
+        return pulls::hold(ctx, id, &why, true);
+    }
     if mirror.is_ancestor(&tip, &head)? {
         return record(
             ctx,
@@ -60,6 +71,23 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         );
     }
     update(ctx, &task, &mirror, &tip, &head, held.fence)
+}
+
+/// The base on which this head passed the gate, if the default branch has taken in exactly that since (SHIP-5: already
+/// merged by hand).
+pub fn merged_as_tested(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha) -> Result<Option<Sha>> {
+    let Some(head) = &task.head_sha else { return Ok(None) };
+    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
+    let gate = Gate::BranchMergeable.as_str();
+    let passed = rows
+        .iter()
+        .rev()
+        .find(|e| e.gate == gate && e.attempt == task.attempt && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
+    let Some(base) = passed.and_then(|e| Sha::parse(e.detail["base"].as_str()?).ok()) else { return Ok(None) };
+    if base == *tip {
+        return Ok(None);
+    }
+    Ok(mirror.landed(&base, tip, &mirror.tree_of(head)?)?.map(|_| base))
 }
 
 /// Reads where the branch stands on the remote; a commit that is not ours is a person's and voids what was judged
@@ -203,7 +231,7 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
                 tip.short(),
                 if equal { ", every patch equal" } else { ", patches changed" }
             ),
-            detail: json!({"from": from, "by": "update", "equal": equal}),
+            detail: json!({"from": from, "from_sha": old, "by": "update", "equal": equal}),
         };
         tx.add_evidence(&t, &carry, at)?;
         tx.record_outcome(key, &json!({"done": true}), at)?;

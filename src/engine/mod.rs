@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod agent;
 pub mod apply;
+pub mod artefacts;
 pub mod base;
 pub mod blockers;
 pub mod boards;
@@ -30,6 +31,7 @@ pub mod replay;
 pub mod reserved;
 pub mod runtimes;
 pub mod settle;
+pub mod staging;
 pub mod standing;
 pub mod status;
 pub mod stop;

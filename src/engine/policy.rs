@@ -1,6 +1,6 @@
 //! The configuration as rules for `decide`: the only place that translates.
 
-use crate::config::{Board, Config, Forge, Project};
+use crate::config::{ArtefactsAfterMerge, Board, Config, Forge, Project};
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, Stage};
 
@@ -43,6 +43,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         confirm_deploy: p.deploy.confirm || p.self_hosting,
         watch: p.post_deploy.enabled && p.post_deploy.repos.covers(p) && !p.post_deploy.health.is_empty(),
         serial: config.serial_gate.enabled && config.serial_gate.repos.covers(p),
+        artefacts_on_branch: p.deploy.artefacts_after_merge == ArtefactsAfterMerge::Branch,
         freeze_on_degraded: config.serial_gate.freeze_enabled,
         max_running: i64::from(config.limits.per_project),
     }

@@ -20,6 +20,8 @@ pub struct Settlement {
     pub pr: Option<crate::model::task::PullRef>,
     /// The squash is done.
     pub reworked: bool,
+    /// Told once on work item and pull request: cause and text.
+    pub comments: Vec<(String, String)>,
 }
 
 /// The pushed head after a run.
@@ -80,6 +82,9 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
                     &json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id}),
                 )?;
             }
+        }
+        for (cause, text) in &s.comments {
+            super::messages::comment(tx, &task, cause, text, at)?;
         }
         end(tx, run, &mut task, &s.end, at)?;
         tx.audit(
@@ -190,6 +195,26 @@ fn words(end: &End) -> String {
         End::Limited { why, .. } => format!("limited: {why}"),
         End::Block { why } => format!("blocked: {why}"),
     }
+}
+
+/// For how long, in milliseconds, a source has now answered "not yet" about one thing (RULE-8): only time between two of
+/// its answers counts, an outage in between counts for nothing. `answered`: whether it did just now.
+pub fn patience(ctx: &mut Ctx, task: &Task, what: &str, answered: bool) -> Result<i64> {
+    let key = format!("t{}/e{}/undecided/{what}", task.id, task.epoch);
+    let now = ctx.now().stamp;
+    let me = ctx.me.clone();
+    let before = ctx.store.read(|tx| tx.journal_row(&key))?.and_then(|r| r.outcome).unwrap_or(json!({}));
+    let last = serde_json::from_value::<crate::model::time::Stamp>(before["at"].clone()).ok();
+    let mut ms = before["ms"].as_i64().unwrap_or(0);
+    if answered && before["answered"] == true {
+        ms += last.and_then(|l| now.since(&l)).unwrap_or(0).max(0);
+    }
+    let outcome = json!({"ms": ms, "at": now, "answered": answered});
+    ctx.store.write(|tx| {
+        tx.intend(&key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
+        tx.record_outcome(&key, &outcome, now.wall_ms)
+    })?;
+    Ok(ms)
 }
 
 /// The run's row and whether this fence still holds it.

@@ -1,6 +1,6 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
-use super::{Ctx, advance, apply, base, blockers, boards, intents, messages, outbox, view};
+use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, view};
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, store::StoreError};
 use crate::config::ExecutorKind;
@@ -22,6 +22,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx)?;
     if !ctx.interrupted() {
+        artefacts::commit_due(ctx)?;
         dispatch_jobs(ctx, only, most)?;
     }
     outbox::deliver(ctx);

@@ -8,7 +8,7 @@ use super::{Ctx, apply, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::git::worktree::checkout_clean;
 use crate::adapters::probe::{ProbeCtx, watch as look};
-use crate::adapters::{sentinel, store::StoreError};
+use crate::adapters::{locks, sentinel, store::StoreError};
 use crate::config::{DegradedAction, Project};
 use crate::decide::watch::{NextStep, append, next};
 use crate::model::artefact::Artefact;
@@ -17,7 +17,7 @@ use crate::model::ids::Sha;
 use crate::model::probe::WatchTarget;
 use crate::model::report::ActionKind;
 use crate::model::task::{DeployState, Run, Task};
-use crate::model::watch::{Classification, Probe, RollbackRun, WatchRecord, WatchStatus};
+use crate::model::watch::{BadRecord, Classification, Probe, RollbackRun, WatchRecord, WatchStatus};
 use crate::render::evidence::ArtefactHead;
 use crate::render::watch as show;
 use anyhow::{Context, Result};
@@ -150,6 +150,29 @@ fn own_fence(ctx: &mut Ctx, task: &Task) -> i64 {
     super::deploy::newest(ctx, task.id).ok().flatten().map_or(i64::MAX, |d| d.fence)
 }
 
+/// The right to write a watch's record: one process at a time, freed by the kernel at its death. `None`: another has it.
+pub fn hold(ctx: &Ctx, task: &Task) -> Result<Option<locks::Held>> {
+    let path = ctx.paths.watch(task).with_extension("lock");
+    sentinel::make_dirs(path.parent().unwrap_or(Path::new("."))).context("making the sentinels' folder")?;
+    match locks::hold(&path) {
+        Ok(held) => Ok(Some(held)),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+/// A record that can't be read is never taken for none: it is kept aside, and the watch ends as one that could not look.
+fn end_unreadable(ctx: &mut Ctx, task: &Task, why: &BadRecord, run: &Run) -> Result<()> {
+    let path = ctx.paths.watch(task);
+    let to = ctx.paths.archive(task).join((ctx.clock)().wall_ms.to_string());
+    let of = |p: &Path| p == path;
+    sentinel::archive_those(&ctx.paths.sentinels(task), &to, &of).context("keeping the broken record aside")?;
+    let record = record(ctx, task)?;
+    let c = Classification::Inconclusive { why: format!("the watch's record can't be read: {why}") };
+    let dir = ctx.paths.run(run.id);
+    close(ctx, task, record, &c, &dir, &ctx.paths.mark(run.id))
+}
+
 /// The reserved job `post-deploy-monitor`.
 pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let task = ctx.task(run.task_id)?;
@@ -157,7 +180,18 @@ pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         return Ok(Some(Settlement::default()));
     }
     let dir = ctx.paths.run(run.id);
-    let (record, ended, due) = step(ctx, &task, &dir, false)?;
+    let Some(_held) = hold(ctx, &task)? else {
+        let end = End::Again { at: (ctx.clock)().wall_ms + 1000, why: "another step observes it".to_owned() };
+        return Ok(Some(Settlement { end, ..Settlement::default() }));
+    };
+    let (record, ended, due) = match step(ctx, &task, &dir, false) {
+        Ok(seen) => seen,
+        Err(e) => {
+            let Some(why) = e.downcast_ref::<BadRecord>().cloned() else { return Err(e) };
+            end_unreadable(ctx, &task, &why, run)?;
+            return Ok(Some(Settlement::default()));
+        }
+    };
     match ended {
         Some(c) => {
             close(ctx, &task, record, &c, &dir, &ctx.paths.mark(run.id))?;
@@ -200,7 +234,8 @@ pub fn close(
         base: task.base_sha.as_ref().map(ToString::to_string),
         tree: task.head_tree.clone(),
     };
-    if let (Some(text), Some(sha)) = (show::log(&head, &record, &project.watch_policy(), c), task.head_sha.as_ref()) {
+    let text = show::log(&head, &record, &project.watch_policy(), c);
+    if let (Some(text), Some(sha)) = (&text, task.head_sha.as_ref()) {
         let path = ctx.paths.evidence(task.id, sha).join(Artefact::PostDeployLog.as_str());
         sentinel::put(&path, text.as_bytes())?;
     }
@@ -223,7 +258,9 @@ pub fn close(
         tx.save_task(&mut t, at)?;
         tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
         messages::show(tx, &t, at)?;
-        messages::comment(tx, &t, &format!("watch-{}", t.attempt), &format!("Watch: {status}: {why}"), at)?;
+        let told = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));
+        let told = told.unwrap_or_else(|| format!("Watch: {status}: {why}"));
+        messages::comment(tx, &t, &format!("16-{}", t.attempt), &told, at)?;
         match status {
             WatchStatus::Degraded | WatchStatus::Inconclusive => {
                 messages::alert(tx, &t, AlertKind::Degraded, t.attempt, &format!("{status}: {why}"), at)?

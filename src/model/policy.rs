@@ -35,6 +35,8 @@ pub struct ProjectPolicy {
     /// In the scope of the serial gate (and the gate on).
     pub serial: bool,
     pub freeze_on_degraded: bool,
+    /// `deploy.artefacts_after_merge: branch`.
+    pub artefacts_on_branch: bool,
     /// CFG `limits.per_project`; 0: none.
     pub max_running: i64,
 }

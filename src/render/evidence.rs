@@ -33,6 +33,25 @@ pub fn front_matter(head: &ArtefactHead, verdict: (&str, &str)) -> String {
     write_new(&fields, "")
 }
 
+/// The most of an artefact that a comment holds, in bytes.
+const COMMENT_BYTES: usize = 24 << 10;
+
+/// An artefact as a comment: named, fenced so that it can't be taken for anything else, cut at a line where it is long.
+pub fn comment(name: crate::model::artefact::Artefact, text: &str) -> String {
+    let mut shown = String::new();
+    for line in text.lines() {
+        if shown.len() + line.len() > COMMENT_BYTES {
+            shown.push_str("… (the whole is in the state directory, under evidence/)\n");
+            break;
+        }
+        shown.push_str(line);
+        shown.push('\n');
+    }
+    let longest = shown.lines().map(|l| l.trim_start().chars().take_while(|c| *c == '`').count()).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{name}:\n\n{fence}markdown\n{shown}{fence}\n")
+}
+
 /// A text as one cell of a Markdown table.
 pub fn cell(text: &str) -> String {
     let mut out = String::new();

@@ -45,6 +45,9 @@ mod scenes_faults;
 mod scenes_git;
 mod scenes_queue;
 mod security_recall;
+mod ship_deploy;
+mod ship_secrets;
+mod ship_watch;
 mod support;
 
 #[test]

@@ -23,6 +23,29 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The scanners, as names to be found on PATH or as paths (`tools.*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanTools {
+    pub gitleaks: String,
+    pub pip_audit: String,
+    pub cargo_audit: String,
+    pub npm: String,
+    pub osv_scanner: String,
+}
+
+impl Default for ScanTools {
+    fn default() -> Self {
+        let name = str::to_owned;
+        Self {
+            gitleaks: name("gitleaks"),
+            pip_audit: name("pip-audit"),
+            cargo_audit: name("cargo-audit"),
+            npm: name("npm"),
+            osv_scanner: name("osv-scanner"),
+        }
+    }
+}
+
 /// What to scan, with what, within what time.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
@@ -44,6 +67,7 @@ pub struct ScanRequest {
     /// Whether dependencies are audited (`security.dep_audit_enabled`).
     pub audit: bool,
     pub feeds: Feeds,
+    pub tools: ScanTools,
     /// Where an advisory database may be kept between scans; `None`: fetched anew.
     pub cache: Option<PathBuf>,
 }
@@ -62,6 +86,7 @@ impl ScanRequest {
             timeout: Duration::from_secs(300),
             audit: true,
             feeds: Feeds::default(),
+            tools: ScanTools::default(),
             cache: None,
         }
     }

@@ -17,7 +17,7 @@ const CONFIG_MOST: u64 = 1 << 20;
 
 /// Scans the range for secrets. Any doubt is an error, which the caller makes a `tool_error`.
 pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Result<SecretFacts> {
-    let gitleaks = Gitleaks::find(&repo.path("home"), &repo.path("empty"), request.timeout)?;
+    let gitleaks = Gitleaks::find(&request.tools.gitleaks, &repo.path("home"), &repo.path("empty"), request.timeout)?;
     let report = repo.path("out/report");
     let rules_built_in = control(&gitleaks, repo, &report).context("positive control")?;
 

@@ -1,10 +1,12 @@
 //! `orch post-deploy-probe` (SHIP-6).
 
 use crate::adapters::probe::{ProbeCtx, watch as look};
+use crate::adapters::store::Mode;
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::cli::{Invocation, clock, signals::Signals};
+use crate::cli::{Invocation, clock, open, signals::Signals};
 use crate::config::standalone;
 use crate::decide::watch::{append, classify};
+use crate::engine::{outbox, watch};
 use crate::model::probe::{HealthSpec, WatchTarget};
 use crate::model::report::StepReport;
 use crate::model::watch::{Classification, MAX_PROBES, WatchPolicy, WatchRecord, WatchStatus};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Observe what was deployed; with --url, a stand-alone watch without any configuration
 ///
-/// Exit 0: HEALTHY, 1: DEGRADED, 3: INCONCLUSIVE.
+/// Exit 0: HEALTHY (of a TASK also: not decided yet, or a newer deploy took over), 1: DEGRADED, 3: INCONCLUSIVE.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch post-deploy-probe --url http://127.0.0.1:8081/health --count 10 --interval 5")]
 pub struct Args {
@@ -40,17 +42,74 @@ const TIMEOUT_MS: u64 = 5_000;
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     match (&args.url, &args.task) {
         (Some(url), _) => alone(call, args, url),
-        (None, Some(task)) => of_task(task),
+        (None, Some(task)) => of_task(call, task),
         (None, None) => Err(Failure::usage("post-deploy-probe needs a TASK or --url URL")),
     }
 }
 
-/// Where the engine joins in: one observation appended to the task's `post-deploy.json`.
-fn of_task(task: &str) -> CmdResult {
-    let key = crate::model::ids::Key::parse(task).map_err(|e| Failure::usage(e.to_string()))?;
-    Err(Failure::usage(format!("{key} has no armed watch that this program could read yet"))
-        .task(key.to_string())
-        .hint("watch a URL on its own with --url URL --count N --interval S"))
+/// One observation of a task's deploy, appended to its `post-deploy.json`; ends the watch where that decides it.
+fn of_task(call: &Invocation, name: &str) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::step(call, "post-deploy-probe", Mode::Use)?;
+    let task = open::task(&mut ctx, name)?;
+    let key = task.key.to_string();
+    let project = ctx.project(&task.project)?.clone();
+    let refused =
+        |why: String| Failure::refused(format!("post-deploy-probe of {key} is refused: {why}")).task(key.clone());
+    if !project.post_deploy.enabled {
+        return Err(refused("post_deploy.enabled is off".to_owned()).hint("unset ORCH_POST_DEPLOY_ENABLED"));
+    }
+    if task.watch.is_none() {
+        let why = format!("it has no watch; it is in {}", task.stage);
+        return Err(refused(why).hint("a watch is armed when a task of a watched project is done"));
+    }
+    let held = watch::hold(&ctx, &task)?;
+    if held.is_none() {
+        return Err(
+            Failure::new(Exit::Broken, format!("another step observes {key} at this moment")).hint("run it again")
+        );
+    }
+    let dir = tempfile::tempdir().context("making a folder for the probe")?;
+    let policy = project.watch_policy();
+    let (record, ended) = if task.watch.as_deref() == Some("armed") {
+        let (record, ended, _) = watch::step(&mut ctx, &task, dir.path(), true)?;
+        if let Some(c) = &ended {
+            watch::close(&mut ctx, &task, record.clone(), c, dir.path(), "by-hand")?;
+        }
+        (record, ended)
+    } else {
+        let record = watch::record(&mut ctx, &task)?;
+        let c = classify(&record, &policy, true);
+        (record, Some(c))
+    };
+    outbox::deliver(&mut ctx);
+    let result = ended.unwrap_or(Classification::Pending);
+    let word = result.status().map_or("PENDING", |s| s.as_str());
+    let revision = record.revision.as_deref();
+    let extra = &mut ctx.report.extra;
+    extra.insert("verdict".into(), word.into());
+    extra.insert("classification".into(), word.into());
+    extra.insert("why".into(), json!(result.why()));
+    extra.insert("probes".into(), show::probes_json(&record.probes, revision));
+    if !call.out.is_json() {
+        if let Some(last) = record.probes.last() {
+            call.out.line(show::line(record.probes.len(), last, revision));
+        }
+        for fault in &ctx.report.errors {
+            call.out.failure(&Failure::new(Exit::Broken, fault.message.clone()));
+        }
+        call.out.line(show::verdict_line(&result));
+    }
+    let exit = match result.status() {
+        Some(WatchStatus::Healthy | WatchStatus::Cancelled) | None => Exit::Done,
+        Some(WatchStatus::Degraded) => Exit::Negative,
+        Some(WatchStatus::Inconclusive) => Exit::Broken,
+    };
+    ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if call.out.is_json() {
+        call.out.document(&ctx.report);
+    }
+    Ok(if ctx.report.errors.is_empty() { exit } else { Exit::Broken })
 }
 
 fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {

@@ -1,11 +1,13 @@
-//! `orch security-scan` (SHIP-1), alone: any git checkout, no configuration, no database.
+//! `orch security-scan` (SHIP-1): alone in any git checkout, with no configuration and no database; or a task's range.
 
 use crate::adapters::scan::{Feeds, RangeError, Resolved, ScanRequest, range, run as scan};
+use crate::adapters::sentinel;
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::cli::{Invocation, clock};
+use crate::cli::{Invocation, clock, open};
 use crate::config::standalone::{self, SecuritySetup};
 use crate::decide::gates::security::{Policy, judge};
-use crate::model::ids::Key;
+use crate::engine::{projects, reserved};
+use crate::model::artefact::Artefact;
 use crate::model::report::{ErrorLine, StepReport};
 use crate::model::scan::{ScanReason, ScanReport, Severity, Waiver};
 use crate::render::security::{self as show, Head};
@@ -51,10 +53,7 @@ pub struct Args {
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     if let Some(task) = &args.task {
-        let key = Key::parse(task).map_err(|e| Failure::usage(e.to_string()))?;
-        return Err(Failure::new(Exit::Broken, format!("scanning the branch of {key} is not available yet"))
-            .hint("scan a checkout of it: orch security-scan --repo DIR --range A..B")
-            .task(key.as_str()));
+        return of_task(call, args, task, start);
     }
     let mut step = StepReport::new("security-scan");
     let setup = standalone::security(&|name| std::env::var(name).ok()).map_err(|e| Failure::usage(e.to_string()))?;
@@ -83,16 +82,69 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let policy = Policy { severity_threshold: Severity::High, dep_audit_fail_closed, waivers, now_ms: now.wall_ms };
     let mut report = judge(seen, &policy);
     report.warnings.extend(trouble);
+    let head = Head { work_item: "", stage: "", created_ms: now.wall_ms };
+    conclude(call, args, step, &Scanned { start, report, head })
+}
 
-    step.extra = show::fields(&report);
+/// The range of a task's branch, out of the mirror, by the configured tools, rules and waivers (and those of `--waivers`).
+/// The report is kept as 17 of that head; what the gate goes by is its own job's reading.
+fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdResult {
+    let step = StepReport::new("security-scan");
+    if args.range.is_some() {
+        return Err(Failure::usage("a TASK has its own range: --range does not go with it"));
+    }
+    let mut ctx = open::aside(call, "security-scan")?;
+    let task = open::task(&mut ctx, name)?;
+    let project = ctx.project(&task.project)?.clone();
+    let refuse = |why: &str| Failure::usage(format!("{}: {why}", task.key)).task(task.key.to_string());
+    let head = task.head_sha.clone().ok_or_else(|| refuse("it has no pushed branch yet"))?;
+    let mirror = projects::mirror(&ctx, &project)?;
+    let default = projects::default_branch(&mut ctx, &project, &mirror)?;
+    let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
+    let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
+    if !mirror.exists(&head).context("looking for the head")? {
+        mirror.fetch().context("fetching the branches")?;
+    }
+    let base = mirror.merge_base(&tip, &head).context("finding where the branch began")?;
+    let base = base.with_context(|| format!("{} has no history in common with {default}", head.short()))?;
+    if args.dry_run {
+        call.out.line(format!("would scan {base}..{head}"));
+        return Ok(Exit::Done);
+    }
+    let range = reserved::Range { mirror: &mirror, base, head: head.clone(), default_tip: tip };
+    let request = reserved::scan_request(&ctx, &project, &task, range)?;
+    let seen = match scan(&request) {
+        Ok(seen) => seen,
+        Err(error) => return unreadable(call, step, &error),
+    };
+    let now = clock::now();
+    let mut policy = reserved::scan_rules(&project, now.wall_ms);
+    policy.waivers.extend(read_waivers(args.waivers.as_deref())?);
+    let report = judge(seen, &policy);
+    let shown = Head { work_item: task.key.as_str(), stage: task.stage.as_str(), created_ms: now.wall_ms };
+    let path = ctx.paths.evidence(task.id, &head).join(Artefact::SecurityReport.as_str());
+    sentinel::put(&path, show::markdown(&report, shown).as_bytes())
+        .with_context(|| format!("writing {}", path.display()))?;
+    conclude(call, args, step, &Scanned { start, report, head: shown })
+}
+
+/// A scan that was judged.
+struct Scanned<'a> {
+    start: Instant,
+    report: ScanReport,
+    head: Head<'a>,
+}
+
+fn conclude(call: &Invocation, args: &Args, mut step: StepReport, scanned: &Scanned<'_>) -> CmdResult {
+    let Scanned { start, report, head } = scanned;
+    step.extra = show::fields(report);
     for why in &report.errors {
         let hint = "nothing is known about this range until the scanner works; run it again".to_owned();
         step.fault(None, why.clone(), Some(hint));
     }
     step.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let head = Head { work_item: "", stage: "", created_ms: now.wall_ms };
-    let unwritten = write_files(args, &mut step, &report, head);
-    say(call, args, &step, &report);
+    let unwritten = write_files(args, &mut step, report, *head);
+    say(call, args, &step, report);
     if !call.out.is_json() {
         for why in &unwritten {
             call.out.failure(None, &Failure::new(Exit::Broken, why.clone()));

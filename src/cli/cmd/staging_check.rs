@@ -1,10 +1,12 @@
 //! `orch staging-check` (SHIP-3).
 
+use crate::adapters::git::worktree::checkout_clean;
 use crate::adapters::probe::{ProbeCtx, staging as run_staging};
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::cli::{Invocation, clock, signals::Signals};
+use crate::cli::{Invocation, clock, open, signals::Signals};
 use crate::config::standalone::{StagingSetup, staging};
 use crate::decide::staging::{FoldRules, Tolerance, fold};
+use crate::engine::{projects, reserved, staging as suite};
 use crate::model::ids::Key;
 use crate::model::report::StepReport;
 use crate::model::stage::Stage;
@@ -47,7 +49,7 @@ pub struct Args {
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let task = args.task.as_deref().map(Key::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
     let Some(file) = &args.checks else {
-        return configured(args);
+        return configured(call, args);
     };
     let text = std::fs::read_to_string(file).map_err(|e| {
         Failure::usage(format!("{} can't be read: {e}", file.display()))
@@ -60,20 +62,79 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     judge(call, args, task.as_ref(), &setup, checkout)
 }
 
-/// Where the engine joins in: checks of a project out of the configuration, in a checkout of the task's head.
-fn configured(args: &Args) -> CmdResult {
-    let what = args.project.as_deref().map_or_else(String::new, |p| format!(" for project {p}"));
-    Err(Failure::usage(format!(
-        "staging-check{what} needs --checks FILE: projects are not read from the configuration here yet"
-    ))
-    .hint("put the project's `staging:` section into a file and name it with --checks"))
+/// The checks of a project out of the configuration, in a clean checkout of the task's head, else of the default branch.
+fn configured(call: &Invocation, args: &Args) -> CmdResult {
+    let start = Instant::now();
+    let mut ctx = open::aside(call, "staging-check")?;
+    let task = args.task.as_deref().map(|t| open::task(&mut ctx, t)).transpose()?;
+    let key = match (args.project.as_deref(), &task, ctx.config.projects.as_slice()) {
+        (Some(name), ..) => super::tick::project(&ctx, Some(name))?.unwrap_or_default(),
+        (None, Some(task), _) => task.project.clone(),
+        (None, None, [only]) => only.key.clone(),
+        (None, None, _) => {
+            return Err(Failure::usage("staging-check needs --project KEY: there are several projects")
+                .hint("or --checks FILE, which needs no configuration"));
+        }
+    };
+    if let Some(t) = task.as_ref().filter(|t| t.project != key) {
+        return Err(Failure::usage(format!("{} belongs to project {}, not to {key}", t.key, t.project)));
+    }
+    let project = ctx.project(&key)?.clone();
+    if !project.staging.enabled {
+        return Err(off());
+    }
+    let signals = Signals::watch()?;
+    let work = tempfile::tempdir().context("making a folder for the checks")?;
+    let mirror = projects::mirror(&ctx, &project)?;
+    let default = projects::default_branch(&mut ctx, &project, &mirror)?;
+    let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
+    let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
+    let head = task.as_ref().and_then(|t| t.head_sha.clone()).unwrap_or_else(|| tip.clone());
+    let checkout = work.path().join("checkout");
+    // Scripts that commands name come from the default branch (RULE-23).
+    let scripts = reserved::commanded(&project);
+    checkout_clean(&mirror, &head, &checkout, Some((&tip, &scripts))).context("checking the revision out")?;
+    let home = work.path().join("home");
+    std::fs::create_dir(&home).context("making an empty home folder for the checks")?;
+    let mut env = vec![
+        ("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned()),
+        ("ORCH_REPO".to_owned(), project.repo.clone()),
+        ("ORCH_REVISION".to_owned(), head.to_string()),
+    ];
+    if let Some(t) = &task {
+        env.push(("ORCH_TASK".to_owned(), t.key.to_string()));
+        env.push(("ORCH_ATTEMPT".to_owned(), t.attempt.to_string()));
+    }
+    let probe = ProbeCtx { checkout, home, env };
+    let mut each = |r: &CheckResult| call.out.line(show::line(r));
+    let tolerance = Tolerance::of(args.strict, project.staging.infra_tolerance_enabled);
+    let order = suite::Order { project: &project, probe: &probe, tolerance, more: &|| !signals.came() };
+    let (results, verdict) = suite::run(&mut ctx, &order, &mut each)?;
+    let key = task.as_ref().map(|t| t.key.clone());
+    let artefact = ArtefactHead {
+        work_item: key.as_ref().map_or_else(|| "none".to_owned(), Key::to_string),
+        stage: Stage::DeployStaging.as_str().to_owned(),
+        agent: "staging-check".to_owned(),
+        created: clock::now().rfc3339(),
+        head: Some(head.to_string()),
+        base: Some(tip.to_string()),
+        tree: match &key {
+            Some(k) => Some(mirror.code_tree(&head, k).context("reading the code's tree")?.to_string()),
+            None => None,
+        },
+    };
+    conclude(call, args, key.as_ref(), &Ran { start, head: artefact, results, verdict })
+}
+
+fn off() -> Failure {
+    Failure::refused("staging-check is refused: staging.enabled is off")
+        .hint("switch it on in the `staging:` section or with ORCH_STAGING_ENABLED=true")
 }
 
 /// Runs a set of checks in a checkout, writes what was asked for and says the verdict.
 fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetup, checkout: PathBuf) -> CmdResult {
     if !setup.enabled {
-        return Err(Failure::refused("staging-check is refused: staging.enabled is off")
-            .hint("switch it on in the `staging:` section or with ORCH_STAGING_ENABLED=true"));
+        return Err(off());
     }
     let start = Instant::now();
     let now = clock::now();
@@ -96,16 +157,29 @@ fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetu
         created: now.rfc3339(),
         ..ArtefactHead::default()
     };
+    conclude(call, args, task, &Ran { start, head, results, verdict })
+}
+
+/// A suite that ran.
+struct Ran {
+    start: Instant,
+    head: ArtefactHead,
+    results: Vec<CheckResult>,
+    verdict: StagingVerdict,
+}
+
+fn conclude(call: &Invocation, args: &Args, task: Option<&Key>, ran: &Ran) -> CmdResult {
+    let Ran { start, head, results, verdict } = ran;
     let mut report = StepReport::new("staging-check");
-    for trouble in write_files(args, &head, &results, &verdict) {
+    for trouble in write_files(args, head, results, verdict) {
         report.fault(task.map(Key::as_str), trouble, None);
     }
     report.extra.insert("verdict".into(), verdict.status.as_str().into());
-    report.extra.insert("checks".into(), show::checks_json(&results, &verdict));
+    report.extra.insert("checks".into(), show::checks_json(results, verdict));
     report.extra.insert("waived".into(), serde_json::json!(verdict.waived));
     report.extra.insert("because".into(), serde_json::json!(verdict.because));
     report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    say(call, &report, &verdict);
+    say(call, &report, verdict);
     Ok(match verdict.status {
         StagingStatus::Failed => Exit::Negative,
         StagingStatus::Success if !report.errors.is_empty() => Exit::Broken,

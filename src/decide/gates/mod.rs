@@ -90,6 +90,27 @@ impl Facts<'_> {
         self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.code_tree == tree)
     }
 
+    /// Whether a row is about the very head, or about a commit of which `orch`'s own update with equal patches made the
+    /// head. For what looks at commits and not at code: a secret is in a history, or in an artefact.
+    fn of_head(&self, row: &Evidence) -> bool {
+        let Some(head) = self.view.task.head_sha.as_ref().map(|h| h.as_str()) else { return false };
+        let mut reached = vec![row.sha.as_str()];
+        let mut at = 0;
+        while let Some(sha) = reached.get(at).copied() {
+            if sha == head {
+                return true;
+            }
+            at += 1;
+            for c in self.view.evidence.iter().filter(|e| e.gate == CARRY && text(&e.detail, "by") == "update") {
+                let equal = c.detail.get("equal").and_then(serde_json::Value::as_bool) == Some(true);
+                if equal && text(&c.detail, "from_sha") == sha && !reached.contains(&c.sha.as_str()) {
+                    reached.push(c.sha.as_str());
+                }
+            }
+        }
+        false
+    }
+
     /// The newest row of a gate in this attempt.
     fn of_attempt(&self, gate: Gate) -> Option<&Evidence> {
         let attempt = self.view.task.attempt;

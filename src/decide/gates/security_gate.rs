@@ -2,18 +2,54 @@
 
 use super::Facts;
 use crate::model::decision::{Answer, Gate};
-use crate::model::stage::{JobKind, Stage};
+use crate::model::stage::JobKind;
 
-/// A believed scan of this code, or of code from which `orch`'s own update made it. A scanner that could not look is
-/// no verdict: it looks again, then the task is blocked; it never passes.
+/// A believed scan of this very head, or of the one from which `orch`'s own update made it (RULE-1): equal code is not
+/// enough, since an artefact or a commit of the range may hold the secret. A scanner that could not look is no verdict: it
+/// looks again, then the task is blocked; it never passes.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.security {
         return Answer::Pass {
             why: "not applicable: the security gate is off or the repository out of its scope".to_owned(),
         };
     }
-    let held = f.view.evidence.iter().rev().find(|e| {
-        e.gate == Gate::SecurityGate.as_str() && e.attempt == f.view.task.attempt && f.holds(e, Stage::Deploy)
-    });
-    f.by_job(Gate::SecurityGate, JobKind::Scan, held.or_else(|| f.on_head(Gate::SecurityGate)))
+    let held = f.view.evidence.iter().rev().find(|e| e.gate == Gate::SecurityGate.as_str() && f.of_head(e));
+    f.by_job(Gate::SecurityGate, JobKind::Scan, held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CARRY, testing};
+    use super::*;
+    use crate::model::decision::Need;
+    use crate::model::stage::Stage;
+    use crate::model::task::EvidenceVerdict;
+    use serde_json::json;
+
+    #[test]
+    fn rule_1_a_scan_counts_for_exactly_its_head_and_what_an_equal_update_made_of_it() {
+        let mut project = testing::project();
+        project.security = true;
+        let policy = testing::policy();
+        let mut view = testing::view(Stage::Testing);
+        let pass = testing::row("security_gate", EvidenceVerdict::Pass);
+        view.evidence = vec![pass.clone()];
+        let ask = |view: &crate::model::view::TaskView| gate(&Facts { view, policy: &policy, project: &project });
+        assert!(matches!(ask(&view), Answer::Pass { .. }));
+        // The same code at another commit: an artefact was added.
+        view.task.head_sha = Some(testing::sha('c'));
+        assert!(matches!(ask(&view), Answer::Undecided { need: Need::Job(_), .. }));
+        for (equal, passes) in [(true, true), (false, false)] {
+            let mut carry = testing::row(CARRY, EvidenceVerdict::Pass);
+            carry.sha = testing::sha('c');
+            carry.detail = json!({"from": "T", "from_sha": testing::sha('a'), "by": "update", "equal": equal});
+            view.evidence = vec![pass.clone(), carry];
+            assert_eq!(matches!(ask(&view), Answer::Pass { .. }), passes);
+        }
+        // A FAIL of the history that was left behind does not condemn the one commit of the rework with the same tree.
+        let mut fail = testing::row("security_gate", EvidenceVerdict::Fail);
+        fail.detail = json!({"squash": true});
+        view.evidence = vec![fail];
+        assert!(matches!(ask(&view), Answer::Undecided { need: Need::Job(_), .. }));
+    }
 }

@@ -25,6 +25,7 @@ pub fn project() -> ProjectPolicy {
         watch: false,
         serial: false,
         freeze_on_degraded: true,
+        artefacts_on_branch: false,
         max_running: 0,
     }
 }

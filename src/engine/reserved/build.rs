@@ -5,8 +5,8 @@ use crate::adapters::probe::{ProbeCtx, revision};
 use crate::decide::gates::freshness::{
     BuildState, Freshness, FreshnessFacts, FreshnessNext, RevisionSourceState, freshness,
 };
-use crate::engine::Ctx;
 use crate::engine::settle::{End, Settlement};
+use crate::engine::{Ctx, settle};
 use crate::model::decision::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
@@ -28,7 +28,6 @@ pub fn build(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>>
     let key = format!("t{}/build/{}", bench.task.id, bench.subject);
     let journal = ctx.store.read(|tx| tx.journal_row(&key))?;
     let built = journal.as_ref().and_then(|r| r.outcome.clone());
-    let since = built.as_ref().and_then(|b| b["at"].as_i64());
     let mut answer = revision::ask(&spec, &probe);
     let mut failed = built.as_ref().and_then(|b| b["failed"].as_str().map(str::to_owned));
     let mut done = built.is_some();
@@ -61,7 +60,7 @@ pub fn build(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>>
             Err(e) => Some(e.to_string()),
         };
         let at = ctx.now().stamp.wall_ms;
-        ctx.store.write(|tx| tx.record_outcome(&key, &json!({"at": at, "failed": failed}), at))?;
+        ctx.store.write(|tx| tx.record_outcome(&key, &json!({"failed": failed}), at))?;
         done = true;
         answer = revision::ask(&spec, &probe);
     }
@@ -72,14 +71,14 @@ pub fn build(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>>
         (None, false, true) => BuildState::NotYet,
         (None, false, false) => BuildState::NotDeclared,
     };
-    let began = since.unwrap_or(run.started_at);
+    let stale = settle::patience(ctx, &bench.task, &format!("image/{}/{done}", bench.subject), answer.is_ok())?;
     let now = ctx.now().stamp.wall_ms;
     let facts = FreshnessFacts {
         source: RevisionSourceState::Declared,
         head: &bench.subject,
         answer: Some(answer.as_ref().map(String::as_str).map_err(String::as_str)),
         build: state,
-        answered_stale_ms: if answer.is_ok() { now - began } else { 0 },
+        answered_stale_ms: stale,
         limit_ms,
     };
     Ok(Some(match freshness(&facts) {

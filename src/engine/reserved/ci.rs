@@ -128,15 +128,8 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             let bound = ctx.policy.undecided_max_ms;
             let why = format!("waiting for {} on {}", missing.join(", "), bench.subject.short());
             if waited > bound {
-                answered(row(
-                    bench,
-                    run,
-                    Gate::CiGreen,
-                    EvidenceVerdict::ToolError,
-                    format!("{why}, longer than gates.undecided_max_s"),
-                    vec![],
-                    false,
-                )?)
+                let why = format!("{why}, longer than gates.undecided_max_s");
+                Settlement { end: End::Block { why }, ..Settlement::default() }
             } else {
                 Settlement {
                     end: End::Again { at: now + (waited / 4).clamp(SOONEST_MS, LATEST_MS), why },

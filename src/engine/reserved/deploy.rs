@@ -115,10 +115,16 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let project = ctx.project(&task.project)?.clone();
     let now = ctx.now().stamp;
     let path = ctx.paths.deploy(&task, &d.id, "result");
-    let text = std::fs::read_to_string(&path).ok();
     let limit = i64::try_from(project.deploy.timeout_s).unwrap_or(i64::MAX).saturating_add(60).saturating_mul(1000);
-    let late = now.since(&d.initiated_at).is_none_or(|ms| ms > limit);
+    // From the command's own start: what a freeze held before it is not its time.
+    let begun = match sentinel::read::<serde_json::Value>(&ctx.paths.deploy(&task, &d.id, "started")) {
+        Sentinel::Present(s) => serde_json::from_value(s.body["at"].clone()).ok(),
+        Sentinel::Absent | Sentinel::Broken(_) => None,
+    };
+    let late = now.since(begun.as_ref().unwrap_or(&d.initiated_at)).is_none_or(|ms| ms > limit);
     let overdue = late || (!project.self_hosting && nobody_alive(ctx, &task, &d)?);
+    // Read after the look at the processes: one that ended in between had its chance to write.
+    let text = std::fs::read_to_string(&path).ok();
     let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
     let status = deploy_result::read(text.as_deref(), &of, overdue);
     if let DeployStatus::Pending { why } = &status {
@@ -126,6 +132,11 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
             end: End::Again { at: now.wall_ms + LOOK_MS, why: why.clone() },
             ..Settlement::default()
         }));
+    }
+    if text.is_none() {
+        // The window closes by a result of our own (RULE-18): a command that comes to life later finds it taken.
+        let closed = json!({"schema": 1, "task": task.id, "attempt": d.attempt, "deploy": d.id, "exit": "unknown"});
+        sentinel::put(&path, closed.to_string().as_bytes())?;
     }
     record(ctx, run, &task, &d, &status)
 }
@@ -139,11 +150,7 @@ fn nobody_alive(ctx: &mut Ctx, task: &Task, d: &Deploy) -> Result<bool> {
         alive |= r.supervisor.as_ref().is_some_and(|s| process::life(s) != Life::Dead);
         alive |= !process::marked(MARK, &ctx.paths.mark(r.id)).is_empty();
     }
-    if alive {
-        return Ok(false);
-    }
-    // Looked at again after the processes: one that ended in between had its chance to write.
-    Ok(!ctx.paths.deploy(task, &d.id, "result").exists())
+    Ok(!alive)
 }
 
 fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStatus) -> Result<Option<Settlement>> {
@@ -170,8 +177,9 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         settled_at: Some(now.rfc3339()),
         output_tail: output.clone(),
     };
-    if let Some(text) = log(&head, status, &facts) {
-        keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), &text)?;
+    let text = log(&head, status, &facts);
+    if let Some(text) = &text {
+        keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), text)?;
     }
     let (word, why, verdict) = match status {
         DeployStatus::Success => ("success", "deployed, exit 0".to_owned(), EvidenceVerdict::Pass),
@@ -202,5 +210,6 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         why,
         detail: json!({"deploy": d.id}),
     };
-    Ok(Some(Settlement { evidence: vec![evidence], ..Settlement::default() }))
+    let told = text.map(|t| (format!("14-{}", d.id), crate::render::evidence::comment(Artefact::DeployLog, &t)));
+    Ok(Some(Settlement { evidence: vec![evidence], comments: told.into_iter().collect(), ..Settlement::default() }))
 }

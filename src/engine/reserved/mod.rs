@@ -9,7 +9,7 @@ mod staging;
 pub use build::build;
 pub use ci::ci;
 pub use deploy::{deploy, finalizer};
-pub use scan::scan;
+pub use scan::{Range, request as scan_request, rules as scan_rules, scan};
 pub use staging::staging;
 
 use super::agent::{child_env, fresh_home};
@@ -20,6 +20,7 @@ use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
 use crate::adapters::git::worktree::checkout_clean;
 use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, resolve_env};
+use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::task::{EvidenceVerdict, Finding, Run, Task};
@@ -157,6 +158,12 @@ fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Ve
     let path = ctx.paths.evidence(task.id, head).join(name);
     crate::adapters::sentinel::put(&path, text.as_bytes())?;
     std::fs::read(&path).with_context(|| format!("reading {} back", path.display()))
+}
+
+/// An artefact of `orch`'s own as a comment (PIPE-5): once for a head and verdict.
+pub fn told(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) -> (String, String) {
+    let number = name.as_str().split('-').next().unwrap_or_default();
+    (format!("{number}-{}-{verdict}", head.short()), crate::render::evidence::comment(name, text))
 }
 
 /// How an exit reads in a sentence.

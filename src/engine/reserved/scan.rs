@@ -1,16 +1,19 @@
 //! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
 
-use super::{answered, bench, keep, row};
-use crate::adapters::scan::{self, Feeds, ScanRequest};
+use super::{answered, bench, keep, row, told};
+use crate::adapters::git::Mirror;
+use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
+use crate::config::{Project, Tools};
 use crate::decide::gates::security::{Policy, judge};
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::engine::Ctx;
 use crate::engine::settle::Settlement;
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
+use crate::model::ids::Sha;
 use crate::model::scan::{FindingKind, ScanReason, ScanReport};
 use crate::model::stage::Stage;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::task::{EvidenceVerdict, Run, Task};
 use crate::render::security as show;
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -22,20 +25,8 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let base = mirror
         .merge_base(&bench.ground.default_sha, &bench.subject)?
         .context("the branch has no history in common with the default branch")?;
-    let security = &bench.project.security;
-    let key = scan::keep_key(&ctx.paths.root().join("fingerprint.key"))?;
-    let mut request = ScanRequest::new(mirror.path(), base, bench.subject.clone(), key);
-    request.default_tip = Some(bench.ground.default_sha.clone());
-    request.code_tree = Some(mirror.code_tree(&bench.subject, &bench.task.key)?);
-    request.config_path.clone_from(&security.gitleaks_config);
-    request.timeout = Duration::from_secs(security.scan_timeout_s);
-    request.audit = security.dep_audit_enabled;
-    let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
-    request.feeds = Feeds {
-        osv_url: set(&security.feeds.osv_url),
-        npm_registry: set(&security.feeds.npm_registry),
-        cargo_db: set(&security.feeds.cargo_db),
-    };
+    let what = Range { mirror, base, head: bench.subject.clone(), default_tip: bench.ground.default_sha.clone() };
+    let request = request(ctx, &bench.project, &bench.task, what)?;
     let now = ctx.now().stamp.wall_ms;
     let seen = match scan::run(&request) {
         Ok(seen) => seen,
@@ -52,12 +43,7 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
             )?)));
         }
     };
-    let policy = Policy {
-        severity_threshold: security.severity_threshold,
-        dep_audit_fail_closed: security.dep_audit_fail_closed,
-        waivers: security.allow.clone(),
-        now_ms: now,
-    };
+    let policy = rules(&bench.project, now);
     let report = judge(seen, &policy);
     let head = show::Head { work_item: bench.task.key.as_str(), stage: Stage::Deploy.as_str(), created_ms: now };
     let text = show::markdown(&report, head);
@@ -76,7 +62,59 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         EvidenceVerdict::Pass | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => vec![],
     };
     let squash = report.blocking().any(|f| f.kind == FindingKind::Secret);
-    Ok(Some(answered(row(&bench, run, Gate::SecurityGate, verdict, why, findings, squash)?)))
+    let mut done = answered(row(&bench, run, Gate::SecurityGate, verdict, why, findings, squash)?);
+    done.comments.push(told(Artefact::SecurityReport, &bench.subject, verdict, &text));
+    Ok(Some(done))
+}
+
+/// The commits of a task's range.
+#[derive(Debug)]
+pub struct Range<'m> {
+    pub mirror: &'m Mirror,
+    pub base: Sha,
+    pub head: Sha,
+    pub default_tip: Sha,
+}
+
+/// The scan of a task's range by the configured tools and rules.
+pub fn request(ctx: &Ctx, project: &Project, task: &Task, range: Range<'_>) -> Result<ScanRequest> {
+    let security = &project.security;
+    let key = scan::keep_key(&ctx.paths.root().join("fingerprint.key"))?;
+    let mut request = ScanRequest::new(range.mirror.path(), range.base, range.head.clone(), key);
+    request.default_tip = Some(range.default_tip);
+    request.code_tree = Some(range.mirror.code_tree(&range.head, &task.key)?);
+    request.config_path.clone_from(&security.gitleaks_config);
+    request.timeout = Duration::from_secs(security.scan_timeout_s);
+    request.audit = security.dep_audit_enabled;
+    let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    request.feeds = Feeds {
+        osv_url: set(&security.feeds.osv_url),
+        npm_registry: set(&security.feeds.npm_registry),
+        cargo_db: set(&security.feeds.cargo_db),
+    };
+    request.tools = tools(&ctx.config.tools);
+    Ok(request)
+}
+
+/// The configured scanners.
+pub fn tools(t: &Tools) -> ScanTools {
+    ScanTools {
+        gitleaks: t.gitleaks.clone(),
+        pip_audit: t.pip_audit.clone(),
+        cargo_audit: t.cargo_audit.clone(),
+        npm: t.npm.clone(),
+        osv_scanner: t.osv_scanner.clone(),
+    }
+}
+
+/// What a project lets pass.
+pub fn rules(project: &Project, now_ms: i64) -> Policy {
+    Policy {
+        severity_threshold: project.security.severity_threshold,
+        dep_audit_fail_closed: project.security.dep_audit_fail_closed,
+        waivers: project.security.allow.clone(),
+        now_ms,
+    }
 }
 
 fn advice(report: &ScanReport) -> String {

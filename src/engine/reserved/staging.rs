@@ -1,14 +1,14 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, bench, keep, row};
-use crate::adapters::probe::{ProbeCtx, staging as checks};
+use super::{answered, bench, keep, row, told};
+use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, Verdict, finding};
-use crate::decide::staging::{FoldRules, Tolerance, fold};
-use crate::engine::Ctx;
+use crate::decide::staging::Tolerance;
 use crate::engine::settle::Settlement;
+use crate::engine::{Ctx, staging as suite};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
-use crate::model::staging::StagingStatus;
+use crate::model::staging::{CheckResult, StagingStatus};
 use crate::model::task::{EvidenceVerdict, Run};
 use crate::render::evidence::ArtefactHead;
 use crate::render::staging as show;
@@ -18,18 +18,13 @@ use anyhow::Result;
 pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let settings = &bench.project.staging;
-    let specs = settings.checks.iter().map(crate::config::Check::spec).collect::<Result<Vec<_>, _>>()?;
     let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.home.clone(), env: env(&bench, run) };
-    let allowed = settings.sandbox_infra.clone();
-    let infra: Vec<String> = allowed.iter().map(|a| a.id.clone()).collect();
-    let results = checks::run(&specs, &infra, &probe, &|| true, &mut |_| {});
-    let _ = std::fs::remove_dir_all(&probe.checkout);
-    let planned: Vec<String> = specs.iter().map(|c| c.id.clone()).collect();
-    let now = ctx.now().stamp;
-    let today =
-        jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(now.wall_ms).unwrap_or_default()).date();
     let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
-    let folded = fold(&results, &FoldRules { planned: &planned, allowed: &allowed, tolerance, today });
+    let (project, mut quiet) = (bench.project.clone(), |_: &CheckResult| {});
+    let order = suite::Order { project: &project, probe: &probe, tolerance, more: &|| true };
+    let (results, folded) = suite::run(ctx, &order, &mut quiet)?;
+    let _ = std::fs::remove_dir_all(&probe.checkout);
+    let now = ctx.now().stamp;
     let head = ArtefactHead {
         work_item: bench.task.key.to_string(),
         stage: run.stage.to_string(),
@@ -55,7 +50,9 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     };
     let findings =
         if verdict == EvidenceVerdict::Fail { vec![finding("staging", &text, "15-staging-log.md")] } else { vec![] };
-    Ok(Some(answered(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?)))
+    let mut done = answered(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?);
+    done.comments.push(told(Artefact::StagingLog, &bench.subject, verdict, &text));
+    Ok(Some(done))
 }
 
 /// The variables of probes and checks.

@@ -242,8 +242,15 @@ fn prepare<'a>(
     repo: &'a ScanRepo,
     tool: Tool,
 ) -> (Option<String>, Result<Auditor<'a>, AuditOutcome>) {
-    let Ok(program) = which::which(tool.program()) else {
-        let why = format!("{} is not installed (not found on PATH)", tool.program());
+    let named = match tool {
+        Tool::Pip => &request.tools.pip_audit,
+        Tool::Cargo => &request.tools.cargo_audit,
+        Tool::Npm => &request.tools.npm,
+        Tool::Osv => &request.tools.osv_scanner,
+    };
+    let Ok(program) = which::which(named) else {
+        let place = if named.contains('/') { format!("no program {named}") } else { "not found on PATH".to_owned() };
+        let why = format!("{} is not installed ({place})", tool.program());
         return (None, Err(AuditOutcome::NotInstalled { why }));
     };
     let auditor = Auditor {

@@ -1,0 +1,251 @@
+//! The staging suite (SHIP-3): a project's declared checks and, for a self-hosting one, `orch`'s own A, B and C. Used by the
+//! `staging` job and by `orch staging-check`.
+
+use super::{Ctx, boards, projects};
+use crate::adapters::probe::{ProbeCtx, staging as checks};
+use crate::adapters::store::{Mode, Store};
+use crate::config::{Check, Project};
+use crate::decide::staging::{FoldRules, SELF_HOSTING, Tolerance, built_in_allowances, fold, self_hosting};
+use crate::model::board::{Intent, Logical};
+use crate::model::ids::{Key, branch_name};
+use crate::model::stage::Agent;
+use crate::model::staging::{Allowance, CheckResult, Fact, SelfHostingFacts, StagingVerdict};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the sandbox work item may take to be branched and queued.
+const SANDBOX: Duration = Duration::from_secs(60);
+
+/// One run of the suite.
+pub struct Order<'a> {
+    pub project: &'a Project,
+    pub probe: &'a ProbeCtx,
+    pub tolerance: Tolerance,
+    /// Asked before each check; once it says no, the rest is NOT_RUN.
+    pub more: &'a dyn Fn() -> bool,
+}
+
+/// Runs the suite and folds it. `each` sees a result as soon as it is there.
+pub fn run(
+    ctx: &mut Ctx,
+    order: &Order<'_>,
+    each: &mut dyn FnMut(&CheckResult),
+) -> Result<(Vec<CheckResult>, StagingVerdict)> {
+    let staging = &order.project.staging;
+    let specs = staging.checks.iter().map(Check::spec).collect::<Result<Vec<_>, _>>()?;
+    let mut allowed: Vec<Allowance> = staging.sandbox_infra.clone();
+    let infra: Vec<String> = allowed.iter().map(|a| a.id.clone()).collect();
+    let mut planned: Vec<String> = specs.iter().map(|c| c.id.clone()).collect();
+    let mut results = checks::run(&specs, &infra, order.probe, order.more, each);
+    if order.project.self_hosting {
+        allowed.extend(built_in_allowances());
+        planned.extend(SELF_HOSTING.map(str::to_owned));
+        let own = if (order.more)() {
+            let facts = look(ctx, order);
+            self_hosting(&facts, &results)
+        } else {
+            SELF_HOSTING
+                .map(|id| {
+                    let class = crate::decide::staging::class_of(id, &allowed);
+                    CheckResult::new(id, class, crate::model::staging::CheckOutcome::NotRun, "interrupted before it", 0)
+                })
+                .to_vec()
+        };
+        own.iter().for_each(|r| each(r));
+        results.extend(own);
+    }
+    let wall = ctx.now().stamp.wall_ms;
+    let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(wall).unwrap_or_default()).date();
+    let rules = FoldRules { planned: &planned, allowed: &allowed, tolerance: order.tolerance, today };
+    let folded = fold(&results, &rules);
+    Ok((results, folded))
+}
+
+fn fact(began: Instant, seen: Result<String>) -> Option<Fact> {
+    let time_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Some(match seen {
+        Ok(detail) => Fact { holds: true, detail, time_ms },
+        Err(e) => Fact { holds: false, detail: format!("{e:#}"), time_ms },
+    })
+}
+
+/// Everything the self-hosting suite wants to know; each look is bounded, and none that fails keeps the next from its own.
+fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
+    let project = order.project;
+    let mut facts = SelfHostingFacts::default();
+    let t = Instant::now();
+    facts.binary = fact(t, own(ctx, order.probe, &["--version"]).map(|out| out.trim().to_owned()));
+    let t = Instant::now();
+    facts.config =
+        fact(t, own(ctx, order.probe, &["config", "check"]).map(|_| format!("{} is read", ctx.config.file.display())));
+    let t = Instant::now();
+    let copy = copy_database(ctx, &order.probe.home);
+    let opened = copy.as_ref().map_err(|e| anyhow::anyhow!("{e:#}")).map(|(_, said)| said.clone());
+    facts.database_opens = fact(t, opened);
+    let t = Instant::now();
+    facts.database_migrates = fact(t, copy.and_then(|(path, _)| migrate(&path)));
+    let t = Instant::now();
+    let seat = projects::board(ctx, project).and_then(|b| Ok(b.statuses().map(|s| s.len())?));
+    facts.board = fact(t, seat.map(|n| format!("it names {n} statuses")));
+    let t = Instant::now();
+    facts.forge = fact(t, forge(ctx, project));
+    let t = Instant::now();
+    facts.notifier = fact(t, notifier(ctx));
+    let t = Instant::now();
+    let (statuses, intents) = resolved(ctx, project);
+    facts.statuses = fact(t, statuses);
+    facts.intents = fact(t, intents);
+    let t = Instant::now();
+    let (branch, job) = sandbox(ctx, order);
+    facts.sandbox_branch = fact(t, branch);
+    facts.sandbox_job = fact(t, job);
+    facts
+}
+
+/// This program in another process, with the same configuration and state.
+fn own(ctx: &Ctx, probe: &ProbeCtx, words: &[&str]) -> Result<String> {
+    let program = std::env::current_exe().context("finding this program's own file")?;
+    let mut child = Command::new(program)
+        .args(words)
+        .args(if words.contains(&"--version") { &[][..] } else { &ctx.global_args })
+        .current_dir(&probe.home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting this program again")?;
+    let until = Instant::now() + SANDBOX;
+    while child.try_wait().context("waiting for it")?.is_none() {
+        if Instant::now() > until {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("`orch {}` did not end within {} s", words.join(" "), SANDBOX.as_secs());
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    let out = child.wait_with_output().context("reading its answer")?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    bail!("`orch {}`: {}: {}", words.join(" "), out.status, said.lines().next_back().unwrap_or("no message"))
+}
+
+/// A copy of the database, opened; a fresh one where there is none yet.
+fn copy_database(ctx: &Ctx, home: &Path) -> Result<(PathBuf, String)> {
+    let from = ctx.paths.database();
+    let to = home.join("copy.db");
+    if !from.exists() {
+        return Ok((to, "there is no database yet".to_owned()));
+    }
+    let store = Store::open(&from, Mode::ReadOnly)?;
+    store.backup(&to)?;
+    Ok((to, "it opens, and was copied".to_owned()))
+}
+
+fn migrate(copy: &Path) -> Result<String> {
+    Store::open(copy, Mode::Migrate)?;
+    Store::open(copy, Mode::Use)?;
+    Ok("the copy migrates".to_owned())
+}
+
+fn forge(ctx: &mut Ctx, project: &Project) -> Result<String> {
+    let forge = projects::forge(ctx, project)?;
+    let (who, repo) = (forge.user()?, forge.repository()?);
+    if repo.archived {
+        bail!("the repository is archived");
+    }
+    Ok(if forge.is_remote() { format!("it knows us as {}", who.login) } else { "the local one".to_owned() })
+}
+
+fn notifier(ctx: &Ctx) -> Result<String> {
+    let notify = &ctx.config.notify;
+    if let Some(t) = &notify.telegram {
+        t.token.resolve().context("the Telegram token")?;
+    }
+    if let Some(t) = notify.webhook.as_ref().and_then(|w| w.token.as_ref()) {
+        t.resolve().context("the webhook's token")?;
+    }
+    Ok(match (&notify.telegram, &notify.webhook, &notify.command) {
+        (None, None, None) => "the card is a file of the state directory".to_owned(),
+        _ => "its credentials can be read".to_owned(),
+    })
+}
+
+fn resolved(ctx: &mut Ctx, project: &Project) -> (Result<String>, Result<String>) {
+    let seat = match boards::seat(ctx, project) {
+        Ok(seat) => seat,
+        Err(e) => {
+            let again = anyhow::anyhow!("{e:#}");
+            return (Err(e), Err(again));
+        }
+    };
+    let shown = Logical::ALL.iter().filter(|l| !Intent::ALL.iter().any(|i| i.logical() == **l));
+    let missing: Vec<String> =
+        shown.filter(|l| seat.resolved.status_for(**l).is_none()).map(ToString::to_string).collect();
+    let statuses = if missing.is_empty() {
+        Ok("every status resolves".to_owned())
+    } else {
+        Err(anyhow::anyhow!("nothing stands for {}", missing.join(", ")))
+    };
+    let off: Vec<String> = Intent::ALL
+        .iter()
+        .map(|i| i.logical())
+        .filter(|l| seat.resolved.status_for(*l).is_none())
+        .map(|l| l.to_string())
+        .collect();
+    let intents = if off.is_empty() {
+        Ok("every intent resolves".to_owned())
+    } else {
+        Err(anyhow::anyhow!("off: {}", off.join(", ")))
+    };
+    (statuses, intents)
+}
+
+/// C9: a work item of the sandbox project is taken in by an ordinary step, branched and queued, and stopped again.
+fn sandbox(ctx: &mut Ctx, order: &Order<'_>) -> (Result<String>, Result<String>) {
+    match through_sandbox(ctx, order) {
+        Ok(both) => both,
+        Err(e) => {
+            let again = anyhow::anyhow!("{e:#}");
+            (Err(e), Err(again))
+        }
+    }
+}
+
+type Both = (Result<String>, Result<String>);
+
+fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
+    let name = order.project.staging.sandbox.clone().context("staging.sandbox.project is not declared")?;
+    let project = ctx.config.project(&name).cloned().with_context(|| format!("project {name} is not configured"))?;
+    let title = format!("Staging check {}", ctx.now().stamp.wall_ms);
+    let said = own(ctx, order.probe, &["new", &title, "--project", &project.key, "--json"])?;
+    let key = serde_json::from_str::<Value>(&said).ok().and_then(|v| Key::parse(v["key"].as_str()?).ok());
+    let key = key.context("`orch new` named no key")?;
+    let mirror = projects::mirror(ctx, &project)?;
+    let (mut branch, mut queued) = (None, None);
+    let until = Instant::now() + SANDBOX;
+    while (branch.is_none() || queued.is_none()) && Instant::now() < until {
+        own(ctx, order.probe, &["tick", "--project", &project.key])?;
+        // The step wrote the real database; a copy in memory would not see it.
+        let mut store = Store::open(&ctx.paths.database(), Mode::Use)?;
+        if let Some(task) = store.read(|tx| tx.task_by_key(&key))? {
+            let jobs = store.read(|tx| tx.jobs_of(task.id))?;
+            queued = jobs.iter().find(|j| j.agent == Some(Agent::Analyst)).map(|j| format!("job {} of {key}", j.id));
+            let wanted = task
+                .branch
+                .unwrap_or_else(|| branch_name(&project.git.branch_prefix, &task.key, &task.title, task.round));
+            branch = mirror.remote_head(&wanted)?.map(|sha| format!("{wanted} at {}", sha.short()));
+        }
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    let ended = own(ctx, order.probe, &["stop", key.as_str(), "--reason", "the staging check is over"]);
+    let late = |what: &str| anyhow::anyhow!("{what} of {key} did not appear within {} s", SANDBOX.as_secs());
+    if let Err(e) = ended {
+        tracing::warn!(%key, "the sandbox work item could not be stopped: {e:#}");
+    }
+    Ok((branch.ok_or_else(|| late("the branch")), queued.ok_or_else(|| late("the analyst's job"))))
+}

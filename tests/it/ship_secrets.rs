@@ -1,0 +1,257 @@
+//! Secrets end to end (SHIP-1, RULE-1, RULE-32): the real binary, real git, the real gitleaks where it can be had.
+
+use crate::support::pipe::{Pipe, Setup};
+use crate::support::secrets::KINDS;
+use crate::support::tools::Bin;
+
+/// `PATH` with a shell's tools and the given scanner.
+fn guarded(bin: &Bin, top: &str) -> Setup {
+    for name in ["sh", "cat", "cp", "grep", "printf", "mkdir", "echo", "sleep", "env", "rm", "find", "sed"] {
+        if let Ok(path) = which::which(name) {
+            bin.link(name, &path);
+        }
+    }
+    Setup {
+        project: "security: {gate_repos: \"*\", dep_audit_enabled: false, scan_timeout_s: 20}".into(),
+        top: top.into(),
+        path: Some(bin.dir.path().to_owned()),
+        files: vec![],
+    }
+}
+
+/// `*` is a scope of the top section in the file; the project's own keys win.
+fn leak(pipe: &Pipe) -> String {
+    let (text, secret) = KINDS[0].make(7);
+    pipe.agent(
+        "development",
+        &format!(
+            "#!/bin/sh\nif [ \"$ORCH_ATTEMPT\" = 1 ]; then cat > leaked.py <<'X'\n{text}X\nelse rm -f leaked.py; echo mended >> app.txt; fi\n"
+        ),
+    );
+    secret
+}
+
+#[test]
+fn a_leaked_key_is_stopped_reworked_as_one_commit_and_never_told() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let pipe = Pipe::new(guarded(&bin, ""));
+    let secret = leak(&pipe);
+    let key = pipe.item("Add a key");
+    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
+    let branch = pipe.of(&key, "branch");
+    let findings = pipe.of(&key, "findings");
+    assert!(findings.contains("leaked.py") && findings.contains("aws-access-token"), "{findings}");
+    assert!(findings.contains("Rotate first"), "{findings}");
+    pipe.until_stage(&key, "done");
+    // One commit on the base, the old ones gone from the branch and from what landed.
+    let log = pipe.remote(&["log", "--format=%H %s", "main"]);
+    let mine: Vec<&str> = log.lines().filter(|l| l.contains(&format!("{key}: development"))).collect();
+    assert_eq!(mine.len(), 1, "{log}");
+    assert!(mine[0].contains("(attempt 2)"), "{log}");
+    assert_eq!(pipe.remote(&["rev-list", "--count", &format!("{branch}~1..{branch}")]), "1");
+    let reachable = pipe.remote(&["log", "-p", "--all", "--format=%H"]);
+    assert!(!reachable.contains(&secret), "the secret left every branch of the remote");
+    // 17 says FAIL for the first head and PASS for the last, each for its own.
+    let reports = crate::support::pipe::files(&pipe.at("state/evidence"));
+    let of = |word: &str| {
+        reports
+            .iter()
+            .filter(|p| std::fs::read_to_string(p).unwrap().contains(&format!("security_status: \"{word}\"")))
+            .count()
+    };
+    assert_eq!((of("FAIL"), of("PASS")), (1, 1));
+    // Nowhere but in git's own objects (compressed there) and the worktree of the first attempt, which is gone.
+    let told = pipe.holding(&secret);
+    assert!(told.is_empty(), "{told:?}");
+    let prompt = pipe.read(&format!("prompts/{key}-development-2.md"));
+    assert!(prompt.contains("leaked.py:1") && prompt.contains("Rotate first"), "{prompt}");
+    assert_eq!(pipe.events("stage_rolled_back").len(), 1);
+    pipe.orch(&["tick"]);
+    let issue = pipe.read(&format!("state/issues/{key}.md"));
+    assert_eq!(issue.matches("17-security-report.md:").count(), 2, "{issue}");
+}
+
+#[test]
+fn rule_32_a_secret_added_and_deleted_again_is_still_a_finding() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let pipe = Pipe::new(guarded(&bin, ""));
+    let (text, secret) = KINDS[2].make(11);
+    // The agent commits twice by itself: the tree is clean, the history is not.
+    pipe.agent(
+        "development",
+        &format!(
+            "#!/bin/sh\necho \"round $ORCH_ATTEMPT\" >> app.txt\nif [ \"$ORCH_ATTEMPT\" = 1 ]; then cat > k.py <<'X'\n{text}X\ngit add -A; git -c user.name=a -c user.email=a@b commit -qm one; rm k.py; git add -A; git -c user.name=a -c user.email=a@b commit -qm two; fi\n"
+        ),
+    );
+    let key = pipe.item("Quick fix");
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.of(&key, "attempt"), "2");
+    assert!(!pipe.remote(&["log", "-p", "--all", "--format=%H"]).contains(&secret));
+    assert!(pipe.holding(&secret).is_empty(), "{:?}", pipe.holding(&secret));
+}
+
+#[test]
+fn a_branch_that_rewrites_the_scanners_configuration_is_a_finding() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let pipe = Pipe::new(guarded(&bin, ""));
+    let (text, secret) = KINDS[0].make(13);
+    pipe.agent(
+        "development",
+        &format!(
+            "#!/bin/sh\nif [ \"$ORCH_ATTEMPT\" = 1 ]; then printf '[allowlist]\\npaths = [\".*\"]\\n' > .gitleaks.toml; cat > k.py <<'X'\n{text}X\nelse rm -f k.py .gitleaks.toml; echo x >> app.txt; fi\n"
+        ),
+    );
+    let key = pipe.item("Loosen it");
+    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
+    let findings = pipe.of(&key, "findings");
+    assert!(findings.contains("scan-config-changed") && findings.contains("k.py"), "{findings}");
+    assert!(!findings.contains(&secret));
+    pipe.until_stage(&key, "done");
+}
+
+/// A scanner that can't be believed: no rollback, no attempt; tried again, then blocked with one alert.
+fn tool_error(script: Option<&str>, said: &str) {
+    let bin = Bin::new();
+    if let Some(text) = script {
+        bin.script("gitleaks", text);
+    }
+    let mut setup = guarded(&bin, "");
+    setup.project = setup.project.replace("scan_timeout_s: 20", "scan_timeout_s: 2");
+    let pipe = Pipe::new(setup);
+    let key = pipe.item("Plain work");
+    pipe.until("the first look", |p| !p.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
+    assert_eq!(pipe.of(&key, "blocked_reason"), "");
+    // The next look waits its time; here it is made to pass.
+    pipe.until("the block", |p| {
+        p.hurry();
+        !p.of(&key, "blocked_reason").is_empty()
+    });
+    assert_eq!(pipe.rows("SELECT verdict FROM evidence WHERE gate = 'security_gate'"), ["tool_error"; 3]);
+    let why = pipe.of(&key, "blocked_reason");
+    assert!(why.contains("could not look 3 times") && why.contains(said), "{why}");
+    assert_eq!((pipe.of(&key, "attempt"), pipe.of(&key, "stage")), ("1".into(), "development".into()));
+    assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
+    assert!(
+        pipe.evidence("17-security-report.md").contains("reason: \"tool_error\""),
+        "{}",
+        pipe.evidence("17-security-report.md")
+    );
+    assert!(pipe.remote(&["log", "--format=%s", "main"]).lines().count() == 1, "nothing landed");
+}
+
+#[test]
+fn a_missing_scanner_is_no_verdict() {
+    tool_error(None, "not installed");
+}
+
+#[test]
+fn a_scanner_replaced_by_true_is_no_verdict() {
+    tool_error(Some("exit 0"), "is not gitleaks 8");
+}
+
+#[test]
+fn a_scanner_that_prints_garbage_is_no_verdict() {
+    tool_error(Some("if [ \"$1\" = version ]; then echo 8.30.1; else echo garbage; fi; exit 0"), "wrote no report");
+}
+
+#[test]
+fn a_scanner_that_hangs_is_no_verdict() {
+    tool_error(Some("exec sleep 600"), "did not end");
+}
+
+#[test]
+fn a_block_by_the_scanner_is_lifted_without_the_developer_working_again() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let pipe = Pipe::new(guarded(&bin, ""));
+    let away = bin.dir.path().join("gitleaks");
+    let real = std::fs::read_link(&away).unwrap();
+    std::fs::remove_file(&away).unwrap();
+    let key = pipe.item("Plain work");
+    pipe.until("the block", |p| {
+        if p.at("state/orch.db").exists() {
+            p.hurry();
+        }
+        !p.of(&key, "blocked_reason").is_empty()
+    });
+    bin.link("gitleaks", &real);
+    assert_eq!(pipe.orch(&["retry", &key]).code, 0);
+    pipe.until_stage(&key, "done");
+    let runs = pipe.rows("SELECT agent FROM runs WHERE kind = 'agent'");
+    assert_eq!(runs, ["developer"], "the work that passed stands");
+}
+
+#[test]
+fn switched_off_or_out_of_scope_the_gate_is_as_if_it_did_not_exist() {
+    let bin = Bin::new();
+    bin.script("gitleaks", "touch \"$0.ran\"; exit 0");
+    let mut setup = guarded(&bin, "");
+    setup.project = "security: {gate_repos: elsewhere}".into();
+    let pipe = Pipe::new(setup);
+    let secret = leak(&pipe);
+    let key = pipe.item("Add a key");
+    pipe.until_stage(&key, "done");
+    assert!(!bin.dir.path().join("gitleaks.ran").exists());
+    assert!(pipe.rows("SELECT 1 FROM jobs WHERE kind = 'scan'").is_empty());
+    assert!(pipe.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
+    assert_eq!(pipe.evidence("17-security-report.md"), "");
+    assert!(pipe.remote(&["log", "-p", "main"]).contains(&secret), "nobody was asked to look");
+}
+
+#[test]
+fn a_waived_finding_stays_in_the_report_and_lets_the_task_pass() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let pipe = Pipe::new(guarded(&bin, ""));
+    leak(&pipe);
+    // The fingerprint is asked for with the same key that the gate uses.
+    let key = pipe.item("Add a key");
+    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
+    let report = pipe.evidence("17-security-report.md");
+    let print = report
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .find(|w| w.len() == 64)
+        .unwrap_or_else(|| panic!("no fingerprint in {report}"))
+        .to_owned();
+    let file = pipe.at("orch.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let waived = text.replace(
+        "scan_timeout_s: 20",
+        &format!(
+            "scan_timeout_s: 20, allow: [{{rule: aws-access-token, path: \"*.py\", fingerprint: {print}, owner: ann, reason: test, expires: 2099-01-01}}]"
+        ),
+    );
+    pipe.agent("development", "#!/bin/sh\necho more >> app.txt\n");
+    std::fs::write(&file, waived).unwrap();
+    pipe.until_stage(&key, "done");
+    let report = pipe.evidence("17-security-report.md");
+    assert!(
+        report.contains("security_status: \"PASS\"") && report.contains("Waived") && report.contains("ann"),
+        "{report}"
+    );
+}
+
+#[test]
+fn security_scan_of_a_task_scans_its_range_from_the_mirror_and_keeps_the_report() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let mut setup = guarded(&bin, "limits: {developer_retries: 0}");
+    // The program is found by its configured path, not by its name.
+    let real = std::fs::read_link(bin.dir.path().join("gitleaks")).unwrap();
+    std::fs::remove_file(bin.dir.path().join("gitleaks")).unwrap();
+    setup.top.push_str(&format!("\ntools: {{gitleaks: {}}}", real.display()));
+    let pipe = Pipe::new(setup);
+    let secret = leak(&pipe);
+    let key = pipe.item("Add a key");
+    assert_eq!(pipe.orch(&["security-scan", "ORCH-99"]).code, 2);
+    pipe.until_blocked(&key);
+    let said = pipe.orch(&["security-scan", &key.to_lowercase(), "--json"]);
+    assert_eq!(said.code, 1, "{}", said.all());
+    assert_eq!(said.json()["findings"][0]["rule"], "aws-access-token", "{}", said.all());
+    assert!(!said.all().contains(&secret));
+    let sarif = pipe.orch(&["security-scan", &key, "--format", "sarif", "--output", "out.sarif"]);
+    assert_eq!(sarif.code, 1);
+    assert!(pipe.read("out.sarif").contains("aws-access-token"));
+    let report = pipe.evidence("17-security-report.md");
+    assert!(
+        report.contains(&format!("work_item: \"{key}\"")) && report.contains("security_status: \"FAIL\""),
+        "{report}"
+    );
+}

@@ -1,0 +1,363 @@
+//! A whole pipeline on this machine: a bare remote, a local board, a scripted agent, the real binary. What its agent does
+//! is a shell script per stage; what happened is read from git, the state directory and, read only, the database.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use super::git::raw;
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// What a test configures; YAML fragments in flow style.
+#[derive(Default)]
+pub struct Setup {
+    /// Keys of the project, one a line, such as `deploy: {confirm: false}`.
+    pub project: String,
+    /// Keys of the top level.
+    pub top: String,
+    /// `PATH` of every process; `None`: the test's own.
+    pub path: Option<PathBuf>,
+    /// Further files of the first commit.
+    pub files: Vec<(&'static str, String)>,
+}
+
+pub struct Pipe {
+    pub dir: tempfile::TempDir,
+    path: Option<PathBuf>,
+    pub env: Vec<(String, String)>,
+}
+
+/// The answer of one call.
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}{}", self.out, self.err))
+    }
+    pub fn all(&self) -> String {
+        format!("exit {}\n{}{}", self.code, self.out, self.err)
+    }
+}
+
+const AGENT: &str = r#"#!/bin/sh
+set -e
+d="$ORCH_ARTEFACTS"; mkdir -p "$d"
+fm() { printf -- '---\nwork_item: %s\nstage: %s\nagent: %s\ncreated: 2026-01-01T00:00:00Z\n%s---\n\n# %s\n\nText %s.\n' "$ORCH_TASK" "$ORCH_STAGE" "$ORCH_AGENT" "$2" "$1" "$ORCH_ATTEMPT"; }
+cat > "HERE/prompts/$ORCH_TASK-$ORCH_STAGE-$ORCH_ATTEMPT.md"
+if [ -x "HERE/do/$ORCH_STAGE" ]; then . "HERE/do/$ORCH_STAGE"; else
+case "$ORCH_STAGE" in
+analysis) for f in 01-brief 02-requirements 03-acceptance-criteria 04-test-plan; do fm $f "" > "$d/$f.md"; done;;
+architecture) mkdir -p "$d/06-adr"; fm adr "status: accepted
+" > "$d/06-adr/ADR-001-x.md";;
+development) echo "$ORCH_TASK round $ORCH_ATTEMPT" >> "$ORCH_TASK.txt";;
+review) fm review "verdict: APPROVED
+" > "$d/12-review.md";;
+testing) fm test "result: PASS
+verdict: PASS
+status: PASS
+" > "$d/13-test-report.md";;
+deploy-staging) fm staging "staging_status: SUCCESS
+" > "$d/15-staging-log.md";;
+esac
+fi
+echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
+"#;
+
+impl Pipe {
+    /// A project ORCH that goes from development straight to deploy unless the setup names other stages.
+    pub fn new(setup: Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = Self { path: setup.path, env: Vec::new(), dir };
+        let at = pipe.dir.path().to_owned();
+        for folder in ["do", "prompts", "prod", "state"] {
+            std::fs::create_dir(at.join(folder)).unwrap();
+        }
+        pipe.script("agent.sh", &AGENT.replace("HERE", at.to_str().unwrap()));
+        raw(&at, &["init", "-q", "--bare", "-b", "main", "remote.git"]);
+        raw(&at, &["clone", "-q", "remote.git", "person"]);
+        raw(&at.join("person"), &["symbolic-ref", "HEAD", "refs/heads/main"]);
+        let base = [
+            ("app.txt", "one\ntwo\nthree\n".to_owned()),
+            ("ci.sh", "#!/bin/sh\n! grep -rq BAD --include='*.txt' .\n".to_owned()),
+            (
+                "deploy.sh",
+                "#!/bin/sh\necho \"$ORCH_REVISION\" >> \"$TARGET/deploys\"\ncp -r . \"$TARGET/tree\"\nexit 0\n"
+                    .to_owned(),
+            ),
+        ];
+        for (name, text) in base.into_iter().chain(setup.files) {
+            pipe.put_person(name, &text);
+        }
+        pipe.commit("first");
+        let stages = if setup.project.contains("stages:") { "" } else { "    stages: [development, deploy]\n" };
+        let security = if setup.project.contains("security:") { "" } else { "    security: {gate_enabled: false}\n" };
+        let mut project = format!(
+            "  - key: ORCH\n    repo: demo\n    git: {{remote: ./remote.git}}\n    ci: {{command: [./ci.sh]}}\n{stages}{security}"
+        );
+        if !setup.project.lines().any(|l| l.trim_start().starts_with("deploy:")) {
+            project.push_str(&format!("    deploy: {}\n", pipe.deploying("")));
+        }
+        for line in setup.project.lines() {
+            project
+                .push_str(&format!("    {}\n", line.trim_start().replace("PROD", at.join("prod").to_str().unwrap())));
+        }
+        let text = format!(
+            "state_dir: ./state\nexecutor: detach\nmin_free_mb: 1\nagents: {{runtime: scripted, retry_backoff_s: 1}}\nruntimes:\n  scripted: {{kind: command, command: [./agent.sh]}}\n{}\nprojects:\n{project}",
+            setup.top
+        );
+        std::fs::write(at.join("orch.yaml"), text).unwrap();
+        pipe
+    }
+
+    /// A `deploy` section that runs `deploy.sh` without a person's word.
+    pub fn deploying(&self, more: &str) -> String {
+        format!("{{confirm: false, command: [./deploy.sh], env: {{TARGET: {}}}{more}}}", self.at("prod").display())
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.at(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What the agent of a stage does instead of its usual work; `fm` and `$d` are there.
+    pub fn agent(&self, stage: &str, text: &str) {
+        self.script(&format!("do/{stage}"), text);
+    }
+
+    /// A file in the person's clone.
+    pub fn put_person(&self, name: &str, text: &str) {
+        let path = self.at("person").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Commits the person's clone and pushes it to the default branch.
+    pub fn commit(&self, message: &str) {
+        let person = self.at("person");
+        raw(&person, &["add", "-A"]);
+        raw(&person, &["commit", "-q", "-m", message]);
+        raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+    }
+
+    /// The person changes files on top of the newest default branch.
+    pub fn person_changes(&self, files: &[(&str, &str)], message: &str) {
+        let person = self.at("person");
+        raw(&person, &["fetch", "-q", "origin"]);
+        raw(&person, &["reset", "-q", "--hard", "origin/main"]);
+        for (name, text) in files {
+            self.put_person(name, text);
+        }
+        self.commit(message);
+    }
+
+    /// Git in the bare remote.
+    pub fn remote(&self, args: &[&str]) -> String {
+        raw(&self.at("remote.git"), args)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let path = self.path.clone().map_or_else(|| std::env::var_os("PATH").unwrap_or_default(), Into::into);
+        command.current_dir(self.dir.path()).env_clear().env("PATH", path).env("HOME", self.dir.path());
+        command.envs(self.env.iter().cloned()).args(args);
+        command
+    }
+
+    pub fn orch(&self, args: &[&str]) -> Said {
+        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
+        Said {
+            code: status.code().unwrap_or(-1),
+            out: String::from_utf8(stdout).unwrap(),
+            err: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
+    /// A new work item's key.
+    pub fn item(&self, title: &str) -> String {
+        let said = self.orch(&["new", title, "--json"]);
+        assert_eq!(said.code, 0, "{}", said.all());
+        said.json()["key"].as_str().unwrap().to_owned()
+    }
+
+    fn db(&self) -> Option<rusqlite::Connection> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = rusqlite::Connection::open_with_flags(self.at("state/orch.db"), flags).ok()?;
+        db.busy_timeout(Duration::from_secs(10)).ok()?;
+        Some(db)
+    }
+
+    /// First column of every row, as text.
+    pub fn rows(&self, sql: &str) -> Vec<String> {
+        let Some(db) = self.db() else { return Vec::new() };
+        let Ok(mut statement) = db.prepare(sql) else { return Vec::new() };
+        let text = |r: &rusqlite::Row<'_>| {
+            Ok(match r.get_ref(0)? {
+                rusqlite::types::ValueRef::Null => String::new(),
+                rusqlite::types::ValueRef::Integer(n) => n.to_string(),
+                rusqlite::types::ValueRef::Real(n) => n.to_string(),
+                rusqlite::types::ValueRef::Text(b) | rusqlite::types::ValueRef::Blob(b) => {
+                    String::from_utf8_lossy(b).into_owned()
+                }
+            })
+        };
+        let found = statement.query_map([], text).and_then(Iterator::collect);
+        found.unwrap_or_default()
+    }
+
+    pub fn one(&self, sql: &str) -> String {
+        self.rows(sql).into_iter().next().unwrap_or_default()
+    }
+
+    /// A column of the newest task of a key.
+    pub fn of(&self, key: &str, column: &str) -> String {
+        self.one(&format!("SELECT {column} FROM tasks WHERE key = '{key}' ORDER BY id DESC LIMIT 1"))
+    }
+
+    /// Time passes for what waits in the queue: the only writes a test makes to the database.
+    pub fn hurry(&self) {
+        let db = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
+        db.busy_timeout(Duration::from_secs(10)).unwrap();
+        db.execute("UPDATE jobs SET available_at = 0 WHERE status = 'queued'", []).unwrap();
+    }
+
+    /// Steps until the condition holds: ticks, with a reap now and then, as timers would.
+    pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        let mut n = 0;
+        loop {
+            if holds(self) {
+                return;
+            }
+            assert!(begun.elapsed() < BOUND, "not within {BOUND:?}: {what}\n{}", self.story());
+            if n % 8 == 0 {
+                self.orch(&["tick"]);
+            }
+            if n % 40 == 39 {
+                self.orch(&["reap"]);
+            }
+            n += 1;
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    pub fn until_stage(&self, key: &str, stage: &str) {
+        self.until(&format!("{key} in {stage}"), |p| p.of(key, "stage") == stage);
+    }
+
+    pub fn until_blocked(&self, key: &str) {
+        self.until(&format!("{key} blocked"), |p| !p.of(key, "blocked_reason").is_empty());
+    }
+
+    /// The audit's account, for a failed test.
+    pub fn story(&self) -> String {
+        let events =
+            self.rows("SELECT COALESCE(task_id, '-') || ' ' || event || ' ' || detail FROM audit ORDER BY seq");
+        let tasks = self.rows(
+            "SELECT key || ' ' || stage || ' a' || attempt || ' blocked=' || COALESCE(blocked_reason, '') || ' waits=' || COALESCE(waiting_for, '') || ' critical=' || COALESCE(critical, '') FROM tasks",
+        );
+        let jobs = self.rows(
+            "SELECT id || ' t' || task_id || ' ' || kind || ' ' || status || ' ' || COALESCE(reason, '') FROM jobs",
+        );
+        let cut = |s: &String| s.chars().take(400).collect::<String>();
+        let mut logs = String::new();
+        for run in self.rows("SELECT id FROM runs ORDER BY id DESC LIMIT 3") {
+            let log = std::fs::read_to_string(self.at(&format!("state/runs/{run}/supervisor.log"))).unwrap_or_default();
+            logs.push_str(&format!("run {run}: {log}\n"));
+        }
+        format!(
+            "{}\n{}\n{}\n{logs}",
+            tasks.join("\n"),
+            jobs.join("\n"),
+            events.iter().map(cut).collect::<Vec<_>>().join("\n")
+        )
+    }
+
+    pub fn events(&self, event: &str) -> Vec<String> {
+        self.rows(&format!("SELECT detail FROM audit WHERE event = '{event}' ORDER BY seq"))
+    }
+
+    /// Alerts by kind, as they are told.
+    pub fn alerts(&self) -> Vec<String> {
+        self.rows("SELECT json_extract(payload, '$.kind') FROM outbox WHERE sink = 'alert' ORDER BY id")
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.at(name)).unwrap_or_default()
+    }
+
+    /// The text of an artefact of orch's own, of the newest head that has one.
+    pub fn evidence(&self, name: &str) -> String {
+        let mut found: Vec<(std::time::SystemTime, String)> = files(&self.at("state/evidence"))
+            .into_iter()
+            .filter(|p| p.file_name().is_some_and(|n| n == name))
+            .map(|p| (p.metadata().unwrap().modified().unwrap(), std::fs::read_to_string(p).unwrap()))
+            .collect();
+        found.sort();
+        found.pop().map(|(_, text)| text).unwrap_or_default()
+    }
+
+    /// Every file below the world (but the person's clone and the remote) that holds these bytes.
+    pub fn holding(&self, needle: &str) -> Vec<PathBuf> {
+        let mut hits = Vec::new();
+        for path in files(self.dir.path()) {
+            let inside = path.strip_prefix(self.dir.path()).unwrap();
+            if ["person", "remote.git", "do"].iter().any(|skip| inside.starts_with(skip)) {
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            if bytes.windows(needle.len()).any(|w| w == needle.as_bytes()) {
+                hits.push(inside.to_owned());
+            }
+        }
+        hits
+    }
+}
+
+/// Every regular file below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(t) if t.is_dir() => open.push(entry.path()),
+                Ok(t) if t.is_file() => found.push(entry.path()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    found
+}
+
+impl Drop for Pipe {
+    /// Ends what still carries this installation's mark, then the folder goes.
+    fn drop(&mut self) {
+        let here = self.dir.path().to_string_lossy().into_owned();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let marked = |file: &str, also: &str| {
+                let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
+                let text = String::from_utf8_lossy(&bytes);
+                text.contains(&here) && text.contains(also)
+            };
+            let ours = marked("environ", "ORCH_RUN=") || marked("cmdline", "run-job");
+            if let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|_| ours) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
