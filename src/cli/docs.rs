@@ -196,6 +196,7 @@ fn whole() -> ProjectPolicy {
         watch: true,
         serial: true,
         freeze_on_degraded: true,
+        artefacts_on_branch: false,
         max_running: 0,
     }
 }

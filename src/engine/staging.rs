@@ -54,7 +54,7 @@ pub fn run(
                 })
                 .to_vec()
         };
-        own.iter().for_each(|r| each(r));
+        own.iter().for_each(&mut *each);
         results.extend(own);
     }
     let wall = ctx.now().stamp.wall_ms;

@@ -139,7 +139,8 @@ fn slow_answers_count_where_a_latency_is_declared() {
 fn unreachable_from_here_is_inconclusive_where_the_control_target_is_gone_too() {
     let nobody = Web::nobody();
     let pipe =
-        watched("http://does-not-exist.invalid/health", &format!(", control: {{url: \"http://{nobody}/\"}}"), "");
+        watched("http://does-not-exist.invalid/health", &format!(", control: {{url: \"http://{nobody}/\"}}"), "")
+            .with_window(3);
     let key = pipe.item("One");
     ended(&pipe, &key);
     assert_eq!(watch(&pipe, &key), "inconclusive", "{}", pipe.evidence("16-post-deploy-log.md"));
@@ -160,8 +161,7 @@ fn degraded_rolls_back_once_where_that_is_configured() {
     pipe.person_changes(
         &[("rollback.sh", "#!/bin/sh\necho \"$ORCH_REVISION\" >> \"$TARGET/rollbacks\"; exit 3\n")],
         "a rollback",
-    )
-    .with_window(3);
+    );
     let key = pipe.item("One");
     ended(&pipe, &key);
     assert_eq!(watch(&pipe, &key), "degraded");

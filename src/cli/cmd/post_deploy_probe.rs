@@ -96,7 +96,7 @@ fn of_task(call: &Invocation, name: &str) -> CmdResult {
             call.out.line(show::line(record.probes.len(), last, revision));
         }
         for fault in &ctx.report.errors {
-            call.out.failure(&Failure::new(Exit::Broken, fault.message.clone()));
+            call.out.failure(Some("post-deploy-probe"), &Failure::new(Exit::Broken, fault.message.clone()));
         }
         call.out.line(show::verdict_line(&result));
     }
