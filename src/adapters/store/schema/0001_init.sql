@@ -195,6 +195,7 @@ CREATE TABLE items (
     written_ms INTEGER NOT NULL DEFAULT 0,
     title TEXT NOT NULL,
     priority INTEGER NOT NULL DEFAULT 4,
+    body_hash TEXT NOT NULL DEFAULT '',
     grp TEXT,
     seen_other_since_end INTEGER NOT NULL DEFAULT 1 CHECK (seen_other_since_end IN (0, 1)),
     last_notice TEXT,
