@@ -7,7 +7,7 @@ use super::signals::Signals;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
-use crate::engine::Ctx;
+use crate::engine::{Ctx, guards};
 use crate::model::ids::Key;
 use crate::model::task::Task;
 use anyhow::Context;
@@ -67,7 +67,6 @@ pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     context(config, store, name)
 }
 
-/// As the flag says. From here on SIGINT and SIGTERM end the step between two actions (CLI-5).
 /// A context on another configuration than the one named, with a copy of a database in memory: what `doctor` asks the
 /// services with.
 pub fn elsewhere(config: crate::config::Config, database: &std::path::Path) -> Result<Ctx, Failure> {
@@ -75,13 +74,17 @@ pub fn elsewhere(config: crate::config::Config, database: &std::path::Path) -> R
     context(config, store, "doctor")
 }
 
-/// As the flag says.
+/// As the flag says. A real step tells changed guard settings (RULE-39); from here on SIGINT and SIGTERM end it between
+/// two actions (CLI-5).
 pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: bool) -> Result<Ctx, Failure> {
     if dry_run {
         return dry(call, name);
     }
     let mut ctx = step(call, name, mode)?;
     ctx.interrupt = Signals::watch()?.flag();
+    if let Err(e) = guards::compare(&mut ctx) {
+        ctx.report.fault(None, format!("comparing the guard settings with the last step's: {e:#}"), None);
+    }
     Ok(ctx)
 }
 

@@ -10,6 +10,7 @@ use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
 use crate::model::decision::{Answer, Decision, Gate, Need};
 use crate::model::ids::Key;
 use crate::model::report::Rule;
+use crate::model::stage::Stage;
 use crate::model::status::HeldBy;
 use crate::model::task::{Evidence, Finding, Task};
 use crate::model::time::rfc3339;
@@ -122,7 +123,8 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         held_by: standing.held,
         moves,
         gates: shown,
-        findings: task.findings.clone(),
+        // Once the developer has answered them they are history, which the timeline tells.
+        findings: if task.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         item,
     })
 }

@@ -199,6 +199,37 @@ fn parked_messages_and_intents_that_are_off_are_shown() {
 }
 
 #[test]
+fn changed_guard_settings_are_told_once_with_variable_and_caller() {
+    let world = Seeded::new(ONE);
+    let tick = |env: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        command.current_dir(world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let out = command.env("USER", "ann").envs(env.iter().copied()).args(["tick", "--json"]).output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
+    };
+    let off = [("ORCH_SECURITY_GATE_ENABLED", "false")];
+    tick(&[]);
+    assert_eq!(world.json(&["status"]).1["security"]["guard_change"], Value::Null);
+    tick(&off);
+    tick(&off);
+    let (_, told) = world.json(&["status"]);
+    let change = &told["security"]["guard_change"]["detail"];
+    let first = &change["changed"][0];
+    assert_eq!(
+        (first["setting"].as_str(), first["was"].as_str(), first["now"].as_str()),
+        (Some("projects.ORCH.security.gate_enabled"), Some("true"), Some("false")),
+        "{change}"
+    );
+    assert_eq!(first["source"], "env ORCH_SECURITY_GATE_ENABLED");
+    assert!(change["caller"].as_str().unwrap().starts_with("ann"), "{change}");
+    let (_, text, _) = world.orch(&["status"]);
+    assert!(text.contains("env ORCH_SECURITY_GATE_ENABLED") && text.contains("of ann"), "{text}");
+    let told = world.write(|tx| tx.was_sent("alert/guard_changed/n:guard settings/2").unwrap());
+    assert!(!told, "the same difference is told once");
+    assert_eq!(world.orch(&["audit", "verify"]).0, 0);
+}
+
+#[test]
 fn an_unknown_task_suggests_the_nearest() {
     let world = Seeded::new(ONE);
     world.write(|tx| drop(task(tx, "ORCH-17", "one", 1)));

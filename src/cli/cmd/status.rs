@@ -145,7 +145,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         q.queued, q.running, q.done, q.failed, q.cancelled, s.limits.cost_today_usd
     ));
     for l in &s.merge_lease {
-        let alive = if l.alive { "" } else { ", its process is gone" };
+        let alive = if l.alive { "" } else { ", with no process at work" };
         say(format!("merge lease of {}: {}{alive}", l.repo, l.task.as_deref().unwrap_or("-")));
     }
     for w in &s.post_deploy.watches {
@@ -167,7 +167,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         say(format!("{}: `{}` does not steer: {}", o.project, o.intent, shown(&o.why, 200)));
     }
     if let Some(g) = &s.security.guard_change {
-        say(format!("guard settings changed {}: {}", local(&g.at), shown(&g.detail.to_string(), 300)));
+        say(format!("guard settings changed {}: {}", local(&g.at), guard_change(&g.detail)));
     }
     if s.outbox.open > 0 || s.outbox.parked > 0 {
         say(format!("messages: {} under way, {} refused", s.outbox.open, s.outbox.parked));
@@ -185,6 +185,19 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         }
     }
     text
+}
+
+/// Which settings, by which variables, and who started that step (RULE-39).
+fn guard_change(detail: &serde_json::Value) -> String {
+    let text = |v: &serde_json::Value| shown(v.as_str().unwrap_or("?"), 80);
+    let changed = detail["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let told: Vec<String> = changed
+        .iter()
+        .map(|c| {
+            format!("{} was {}, is {} ({})", text(&c["setting"]), text(&c["was"]), text(&c["now"]), text(&c["source"]))
+        })
+        .collect();
+    format!("{}; seen by `orch {}` of {}", told.join(", "), text(&detail["step"]), text(&detail["caller"]))
 }
 
 fn table(rows: &[&TaskRow], width: Option<u16>, now_ms: i64) -> String {

@@ -1,0 +1,83 @@
+//! Compares the effective guard settings with the last step's (RULE-39): a switch that somebody's environment turned off
+//! is told, not found out later.
+
+use super::{Ctx, messages};
+use crate::adapters::store::StoreError;
+use crate::model::card::AlertKind;
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+const ROW: &str = "guards/settings";
+
+/// Notes a difference: an audit event, one alert, and by them a line in `status`. The first step of all only remembers.
+pub fn compare(ctx: &mut Ctx) -> Result<()> {
+    let now = ctx.config.guard_settings();
+    let text = serde_json::to_string(&now)?;
+    let kept = ctx.store.read(|tx| tx.meta(ROW))?;
+    if kept.as_deref() == Some(text.as_str()) || ctx.dry {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let was: Option<BTreeMap<String, String>> = kept.as_deref().and_then(|t| serde_json::from_str(t).ok());
+    let changed = was.map(|was| differences(ctx, &was, &now)).unwrap_or_default();
+    let caller = caller();
+    let step = ctx.report.step;
+    ctx.store.write(|tx| {
+        // Another step may have noted the same difference meanwhile.
+        if tx.meta(ROW)? != kept {
+            return Ok(());
+        }
+        tx.set_meta(ROW, &text)?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        tx.audit(at, None, "guard_changed", &json!({"changed": changed, "caller": caller, "step": step}))?;
+        let n = tx.count_up("guards/changes", 1)?;
+        let told: Vec<String> =
+            changed.iter().map(|c| format!("{} was {}, is {} ({})", c.setting, c.was, c.now, c.source)).collect();
+        let detail = format!("{}. Seen by `orch {step}` of {caller}.", told.join("; "));
+        messages::alert_named(tx, AlertKind::GuardChanged, "guard settings", n, &detail, at)?;
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
+}
+
+/// One setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+struct Change {
+    setting: String,
+    was: String,
+    now: String,
+    /// Where the present value comes from: `env NAME`, `file`, `default`.
+    source: String,
+}
+
+fn differences(ctx: &Ctx, was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Change> {
+    let none = "nothing".to_owned();
+    let mut paths: Vec<&String> = was.keys().chain(now.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+        .into_iter()
+        .filter(|p| was.get(*p) != now.get(*p))
+        .map(|p| Change {
+            setting: p.clone(),
+            was: was.get(p).unwrap_or(&none).clone(),
+            now: now.get(p).unwrap_or(&none).clone(),
+            source: if now.contains_key(p) { ctx.config.source(p) } else { "not configured any more".to_owned() },
+        })
+        .collect()
+}
+
+/// Who started this step: the user and the program above it.
+fn caller() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|u| !u.is_empty());
+    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    let parent = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
+    let name = parent.and_then(|p| std::fs::read_to_string(format!("/proc/{p}/comm")).ok());
+    match name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()) {
+        Some(name) => format!("{user}, started by {name}"),
+        None => user,
+    }
+}
