@@ -194,6 +194,7 @@ CREATE TABLE items (
     updated_ms INTEGER NOT NULL,
     written_ms INTEGER NOT NULL DEFAULT 0,
     title TEXT NOT NULL,
+    body_hash TEXT NOT NULL DEFAULT '',
     priority INTEGER NOT NULL DEFAULT 4,
     body_hash TEXT NOT NULL DEFAULT '',
     grp TEXT,
