@@ -196,7 +196,6 @@ CREATE TABLE items (
     title TEXT NOT NULL,
     body_hash TEXT NOT NULL DEFAULT '',
     priority INTEGER NOT NULL DEFAULT 4,
-    body_hash TEXT NOT NULL DEFAULT '',
     grp TEXT,
     seen_other_since_end INTEGER NOT NULL DEFAULT 1 CHECK (seen_other_since_end IN (0, 1)),
     last_notice TEXT,
