@@ -1,6 +1,6 @@
 //! What a person does to a task on the command line: reject, retry.
 
-use super::{Ctx, apply, messages, view};
+use super::{Ctx, apply, messages, stop, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::transition;
 use crate::model::decision::Gate;
@@ -12,7 +12,8 @@ use anyhow::Result;
 use serde_json::json;
 
 /// `--reject`: in analysis the analyst works again with the reason; from architecture on back to development. `false`:
-/// refused (created, terminal, a running job, a deploy under way).
+/// refused (created, terminal, a deploy under way). A run that is at work meanwhile is ended: what it would say is of no
+/// more use.
 pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
@@ -20,22 +21,39 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
     let done = ctx.store.write(|tx| {
         let view = view::task(tx, id, &now, None)?;
         let task = view.task.clone();
-        let running = view.live_job.as_ref().is_some_and(|j| j.status == JobStatus::Running);
+        let running = view.live_job.as_ref().filter(|j| j.status == JobStatus::Running);
+        let deploying = running.is_some_and(|j| match j.kind {
+            JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => true,
+            JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => false,
+        });
         let refused = task.stage == Stage::Created
             || task.stage.is_terminal()
-            || running
+            || deploying
             || task.critical.is_some()
             || task.stop_requested_at.is_some();
         if refused {
             return Ok(None);
         }
-        tx.cancel_jobs(id, "rejected by a person", at)?;
+        let mut cut = Vec::new();
+        if let Some(job) = running {
+            // With the claim's token goes every right of its supervisor to settle, push or judge.
+            cut = tx.runs_of(id)?.into_iter().filter(|r| r.job_id == job.id).collect::<Vec<_>>();
+            tx.settle_runs_of_job(job.id, "cancelled: rejected by a person", at)?;
+        }
+        let mut actions = Vec::new();
+        let cancelled = tx.cancel_jobs(id, "rejected by a person", at)?;
+        if !cut.is_empty() {
+            actions.push(ActionLine::new(
+                ActionKind::JobCancelled,
+                Some(task.key.as_str()),
+                json!({"jobs": cancelled}),
+            ));
+        }
         let mut t = task.clone();
         t.blocked_reason = None;
         t.held_findings = None;
         tx.save_task(&mut t, at)?;
         tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text}))?;
-        let mut actions = Vec::new();
         if task.stage == Stage::Analysis {
             apply::enter(&mut t, Stage::Analysis);
             tx.save_task(&mut t, at)?;
@@ -55,11 +73,14 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
                 transition::send_back(&view, &policy, format!("rejected by a person: {text}"), vec![finding]);
             apply::one(tx, view, decision, &now, &mut actions)?;
         }
-        Ok::<_, StoreError>(Some(actions))
+        Ok::<_, StoreError>(Some((actions, cut)))
     })?;
-    let Some(actions) = done else { return Ok(false) };
+    let Some((actions, cut)) = done else { return Ok(false) };
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
+    if !ctx.dry && !cut.is_empty() {
+        stop::end_runs(ctx, &cut)?;
+    }
     Ok(true)
 }
 

@@ -10,7 +10,7 @@ use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{Actor, Task};
+use crate::model::task::{Actor, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Duration;
@@ -109,6 +109,11 @@ fn settled_deploy(ctx: &mut Ctx, task: &Task, _critical: &str) -> bool {
 /// Ends supervisors and every process of every run of the task, and sees them gone.
 fn end_processes(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
+    end_runs(ctx, &runs)
+}
+
+/// Ends the supervisors and every process of these runs, and sees them gone.
+pub fn end_runs(ctx: &Ctx, runs: &[Run]) -> Result<()> {
     let me = ctx.me.clone();
     let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).filter(|a| *a != me).collect();
     let marks: Vec<String> = runs

@@ -39,6 +39,7 @@ mod outside_plane;
 mod outside_telegram;
 mod readme;
 mod runtime_claude_real;
+mod scenes_abuse;
 mod scenes_agents;
 mod scenes_board;
 mod scenes_faults;

@@ -29,6 +29,18 @@ fn a_work_item_travels_from_the_board_to_a_deployed_commit_with_a_person_asked_t
     for stage in ["analysis", "architecture", "development", "review", "testing", "deploy-staging"] {
         assert_eq!(w.runs(&key, stage), 1, "{stage}");
     }
+    let status = w.run(&["status"]).code(0).json;
+    let row = &status["tasks"][0];
+    assert_eq!(
+        (row["key"].as_str(), row["stage"].as_str(), row["attempt"].as_i64()),
+        (Some(key.as_str()), Some("done"), Some(1))
+    );
+    for name in ["title", "waiting_for", "blocked_reason", "branch", "project", "cost_usd", "running_job"] {
+        assert!(row.get(name).is_some(), "{name}: {row}");
+    }
+    for name in ["queued", "running", "done", "failed", "cancelled"] {
+        assert!(status["queue"][name].is_u64(), "{name}: {}", status["queue"]);
+    }
     w.run(&["audit", "verify"]).code(0);
     assert_eq!(w.tick().kinds(), Vec::<String>::new(), "nothing is left to do");
 }

@@ -151,3 +151,22 @@ fn a_failed_deploy_is_reworked_from_what_is_merged_and_rejections_go_where_they_
     assert_eq!(w.log("deploys").len(), 2);
     assert_eq!(w.git("orch", &["log", "--merges", "--format=%s", "main"]).lines().count(), 2, "a second pull request");
 }
+
+#[test]
+fn a_rejection_ends_the_run_at_work_and_what_it_would_have_said_counts_for_nothing() {
+    let w = Plan::new().project("stages: [development, review, deploy]").build();
+    w.plan("review.1", "review APPROVED; (setsid sleep 600 &); hold review; cost 0.01");
+    let key = w.new_item("Rejected", &[]);
+    w.drive("the reviewer works", |w| w.path("plan/at.review").exists());
+    let head = w.task(&key).head;
+    let ran = w.run(&["advance", &key, "--reject", "Stop: it is the wrong thing."]).code(0);
+    assert_eq!(ran.actions("job_cancelled").len(), 1, "{}", ran.out);
+    assert_eq!(ran.actions("stage_rolled_back").len(), 1, "{}", ran.out);
+    w.go("review");
+    let t = w.rest(&key);
+    assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "review")), ("deploy", 2, 2), "{t:?}");
+    assert!(w.prompt(&key, "development", 2).contains("Stop: it is the wrong thing."));
+    assert_ne!(t.head, head);
+    w.until("nothing is left of the run", |w| w.processes().is_empty());
+    assert_eq!(w.count("SELECT count(*) FROM evidence WHERE gate = 'review_verdict'"), 1);
+}

@@ -52,9 +52,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         && !by_hand::reject(&mut ctx, task.id, text)?
     {
         let why = format!("{} can't be rejected in {}", task.key, task.stage);
-        return Err(Failure::refused(why).task(task.key.to_string()).hint(
-            "a task can be rejected from analysis to deploy, while no job of it runs and no deploy is under way",
-        ));
+        return Err(Failure::refused(why)
+            .task(task.key.to_string())
+            .hint("a task can be rejected from analysis to deploy, while no deploy of it is under way"));
     }
     let decision = advance::task(&mut ctx, task.id)?;
     if args.confirm_deploy || args.approve || args.reject.is_some() {

@@ -16,7 +16,7 @@ fm() {
         "$ORCH_TASK" "$ORCH_STAGE" "$ORCH_AGENT" "$1" "${2:-Text $n.}"
 }
 analysis() { for f in 01-brief 02-requirements 03-acceptance-criteria 04-test-plan; do fresh "$f.md"; fm '' > "$d/$f.md"; done; }
-adr() { mkdir -p "$d/06-adr"; fm 'status: accepted
+adr() { mkdir -p "$d/06-adr"; fresh 06-adr/ADR-001-choice.md; fm 'status: accepted
 ' > "$d/06-adr/ADR-001-choice.md"; }
 develop() { mkdir -p src; echo "$ORCH_TASK attempt $ORCH_ATTEMPT run $n" >> "src/$ORCH_TASK.txt"; }
 review() { fresh 12-review.md; fm "verdict: $1
