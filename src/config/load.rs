@@ -9,7 +9,9 @@ use super::raw::{RawFile, RawRuntime};
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
 use super::show::Origin;
-use super::types::{Agents, Config, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tools, Webhook};
+use super::types::{
+    Agents, CliTool, Config, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tools, Webhook,
+};
 use super::vars::Vars;
 use crate::model::stage::Agent;
 use std::collections::BTreeMap;
@@ -290,7 +292,7 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, at: &str) -> Result<Runtime, Con
         Some(kind) => kind,
         None if raw.command.is_some() => RunnerKind::Command,
         None if at == "runtimes.claude" || raw.program.is_some() => RunnerKind::Claude,
-        None => return Err(missing(&format!("{at}.kind"), "claude or command")),
+        None => return Err(missing(&format!("{at}.kind"), "claude, command, codex, gemini or opencode")),
     };
     let of_claude = [
         ("program", raw.program.is_some()),
@@ -330,8 +332,29 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, at: &str) -> Result<Runtime, Con
             command[0] = place.program(&command[0], &at)?;
             RuntimeKind::Command { command }
         }
+        RunnerKind::Codex => RuntimeKind::Codex(cli_tool(raw, place, at, "codex")?),
+        RunnerKind::Gemini => RuntimeKind::Gemini(cli_tool(raw, place, at, "gemini")?),
+        RunnerKind::OpenCode => RuntimeKind::OpenCode(cli_tool(raw, place, at, "opencode")?),
     };
     Ok(Runtime { kind, env })
+}
+
+/// A preset knows a program and further arguments, nothing else.
+fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Result<CliTool, ConfigError> {
+    let foreign = [
+        ("permission_mode", raw.permission_mode.is_some()),
+        ("allowed_tools", raw.allowed_tools.is_some()),
+        ("sandbox", raw.sandbox.is_some()),
+        ("command", raw.command.is_some()),
+    ];
+    if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
+        return Err(ConfigError::new(format!("{at}.{key} has no meaning for a {usual} runtime"))
+            .hint("it takes program, extra_args and env"));
+    }
+    Ok(CliTool {
+        program: place.program(raw.program.as_deref().unwrap_or(usual), &format!("{at}.program"))?,
+        extra_args: raw.extra_args.clone().unwrap_or_default(),
+    })
 }
 
 /// The effective environment map of this process, for [`load`]; a variable that is not UTF-8 is left out.

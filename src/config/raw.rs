@@ -292,9 +292,9 @@ raw! {
 
     /// A program that plays agents.
     RawRuntime {
-        /// `claude` or `command`
+        /// `claude`, `command`, `codex`, `gemini` or `opencode`
         kind: RunnerKind,
-        /// claude: name or path; default `claude`
+        /// all but command: name or path; default the kind's own name
         program: String,
         /// claude: default `dontAsk`
         permission_mode: String,
@@ -302,7 +302,7 @@ raw! {
         allowed_tools: Vec<String>,
         /// claude: `auto`, `required` or `off`; default auto
         sandbox: Sandbox,
-        /// claude: further arguments
+        /// all but command: further arguments
         extra_args: Vec<String>,
         /// command: program and arguments; the prompt is on stdin
         command: Vec<String>,

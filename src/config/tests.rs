@@ -366,6 +366,18 @@ fn every_secret_is_listed_with_its_path() {
 
 /// `docs/configuration.md` and the example of the units: written anew with `ORCH_BLESS=1`.
 #[test]
+fn presets_know_a_program_and_further_arguments_and_nothing_else() {
+    let with =
+        |runtime: &str| read(&format!("{MINIMAL}\nagents: {{runtime: mine}}\nruntimes: {{mine: {{{runtime}}}}}\n"));
+    for kind in ["codex", "gemini", "opencode"] {
+        let c = with(&format!("kind: {kind}, extra_args: [-x]")).unwrap();
+        let shown = serde_json::to_value(&c.runtimes["mine"]).unwrap();
+        assert_eq!((shown["kind"].as_str(), shown["program"].as_str()), (Some(kind), Some(kind)));
+        assert!(with(&format!("kind: {kind}, sandbox: off")).is_err());
+    }
+}
+
+#[test]
 fn generated_files_are_fresh() {
     for (file, text) in
         [("docs/configuration.md", docs::markdown()), ("scripts/systemd/orch.env.example", docs::env_example())]

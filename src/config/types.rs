@@ -59,7 +59,13 @@ words! {
 }
 words! {
     /// The kind of a runtime.
-    RunnerKind { Claude = "claude", Command = "command" }
+    RunnerKind {
+        Claude = "claude",
+        Command = "command",
+        Codex = "codex",
+        Gemini = "gemini",
+        OpenCode = "opencode",
+    }
 }
 words! {
     /// The kind of a staging check.
@@ -472,7 +478,21 @@ pub enum RuntimeKind {
         extra_args: Vec<String>,
     },
     /// A path in argv[0] such as `./agent.sh` is absolute here (relative to the configuration file's folder).
-    Command { command: Vec<String> },
+    Command {
+        command: Vec<String>,
+    },
+    /// Further agent CLIs over the same seam (RUN-5).
+    Codex(CliTool),
+    Gemini(CliTool),
+    #[serde(rename = "opencode")]
+    OpenCode(CliTool),
+}
+
+/// An agent CLI without settings of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CliTool {
+    pub program: String,
+    pub extra_args: Vec<String>,
 }
 
 /// Which repositories a switch is for. A local test, done before anything else (CFG-2).

@@ -105,14 +105,14 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     {
         return Ok(Played::Not(End::Failed { why, spent: true }));
     }
-    let text = render(ctx, site, run, &start)?;
-    write_private(&site.dir.join("prompt.md"), text.as_bytes())?;
     let runtime = runtimes::open(ctx, &site.settings)?;
     let config_dir = ctx.paths.agent_home(task, run.stage.as_str());
     std::fs::create_dir_all(&config_dir).with_context(|| format!("making {}", config_dir.display()))?;
     let fallback = site.settings.fallback_models.join(",");
     let rules = trusted_rules(site)?;
-    let session = fresh_uuid();
+    let earlier = earlier_session(ctx, run)?;
+    let fresh = fresh_uuid();
+    let session = earlier.as_deref().map_or(Session::Fresh(&fresh), Session::Resume);
     let request = Request {
         agent: site.agent,
         model_candidates: &site.settings.models,
@@ -120,11 +120,22 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         effort: &site.settings.effort,
         max_cost_usd: Some(site.settings.max_cost_usd).filter(|m| *m > 0.0),
         config_dir: &config_dir,
-        session: Some(Session::Fresh(&session)),
+        session: Some(session),
         trusted_rules: rules.as_deref(),
         worktree: site.worktree.path(),
     };
     let launch = runtime.launch(&request);
+    let text = render(ctx, site, run, &start, launch.resumed)?;
+    write_private(&site.dir.join("prompt.md"), text.as_bytes())?;
+    let before = match launch.session.as_deref().filter(|_| launch.resumed) {
+        Some(id) => ctx.store.read(|tx| tx.session_total(id))?,
+        None => None,
+    };
+    if !launch.masked.is_empty() {
+        let mut all = exclude.clone();
+        all.extend(launch.masked.iter().map(|name| format!("/{name}")));
+        site.worktree.exclude(&all)?;
+    }
     for note in &launch.notes {
         tracing::warn!(task = %task.key, "{note}");
     }
@@ -144,9 +155,50 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(Played::Lost);
     }
-    let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(None), &home, &mark)?;
+    let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(before), &home, &mark)?;
+    unmask(site, &launch, &start, &exclude)?;
     record_exit(ctx, site, run, &exit, &outcome)?;
     Ok(Played::Done(Box::new(ctx.store.read(|tx| tx.run(run.id))?)))
+}
+
+/// What a conversation that goes on has to be told.
+const RESUMED: &str = "This conversation goes on from there; the worktree stands at the pushed head again, so that what was not pushed is gone.";
+
+/// The conversation of the run before, where that one ended by a limit and not by anything of its own (RUN-5, RUN-7).
+fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
+    let runs = ctx.store.read(|tx| tx.runs_of(run.task_id))?;
+    let before = runs.iter().rfind(|r| {
+        r.id != run.id
+            && r.agent == run.agent
+            && r.stage == run.stage
+            && r.epoch == run.epoch
+            && r.attempt == run.attempt
+    });
+    let limited = |r: &&Run| {
+        let outcome = r.outcome.as_deref().and_then(|t| serde_json::from_str::<Outcome>(t).ok());
+        outcome.is_some_and(|o| o.kind.is_limit())
+    };
+    Ok(before.filter(limited).and_then(|r| r.session.clone()))
+}
+
+/// Takes away what the runtime's sandbox left where it covered a name: nothing but empty files and folders, and nothing
+/// that the branch holds.
+fn unmask(site: &Site, launch: &Launch, start: &Sha, exclude: &[String]) -> Result<()> {
+    if launch.masked.is_empty() {
+        return Ok(());
+    }
+    for name in &launch.masked {
+        if site.ground.mirror.list_all(start, name)?.is_empty() {
+            let path = site.worktree.path().join(name);
+            match std::fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_file() && meta.len() == 0 => drop(std::fs::remove_file(&path)),
+                // Only an empty one goes.
+                Ok(meta) if meta.is_dir() => drop(std::fs::remove_dir(&path)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    Ok(site.worktree.exclude(exclude)?)
 }
 
 fn ctx_at(clock: fn() -> crate::model::time::Stamp) -> i64 {
@@ -277,7 +329,7 @@ fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>
     Ok(ctx.store.write(|tx| tx.record_exit(run.id, &record, &now))?)
 }
 
-fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<String> {
+fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> Result<String> {
     let task = &site.ground.task;
     let folder = artefact::folder(&task.key);
     let mut artefacts = Vec::new();
@@ -299,7 +351,11 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<String> 
         writes: site.prompt.writes_for(&task.key),
         may_write: site.prompt.may_write_globs(&task.key),
         protected: site.project.git.protected_paths.clone(),
-        failed: job.reason,
+        failed: match (job.reason, resumed) {
+            (Some(why), true) => Some(format!("{why}. {RESUMED}")),
+            (None, true) => Some(RESUMED.to_owned()),
+            (why, false) => why,
+        },
         findings: if run.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         title: task.title.clone(),
         body: task.body.clone(),

@@ -102,16 +102,21 @@ fn settlement(
 }
 
 /// A run that did not end well: a limit spends nothing (RUN-7), everything else is tried again (PIPE-3).
-fn not_well(ctx: &Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
+fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     let now = (ctx.clock)().wall_ms;
     match outcome.kind {
         Kind::UsageLimit { until_ms } | Kind::Overloaded { until_ms } => {
-            let wait = until_ms.unwrap_or(now + 60_000).clamp(now + 1000, now + 7 * 86_400_000);
+            let credential = run.credential.clone().unwrap_or_else(|| site.settings.runtime.clone());
+            // Where no time is given the wait grows, up to an hour; where one is, it is believed for seven days.
+            let streak = ctx.store.read(|tx| tx.limit_streak(&credential)).unwrap_or(0).clamp(0, 6);
+            let growing = now + (60_000_i64 << streak).min(3_600_000);
+            let until = until_ms.unwrap_or(growing).clamp(now + 1000, now + 7 * 86_400_000);
             let jitter = run.id.0.rem_euclid(30) * 1000;
             End::Limited {
-                until: wait + if until_ms.is_some() { jitter } else { 0 },
+                until: until + if until_ms.is_some() { jitter } else { 0 },
                 why: outcome.why.clone(),
-                credential: run.credential.clone().unwrap_or_else(|| site.settings.runtime.clone()),
+                credential,
+                overload: matches!(outcome.kind, Kind::Overloaded { .. }),
             }
         }
         Kind::Ended | Kind::Failed | Kind::Killed => End::Failed { why: outcome.why.clone(), spent: true },

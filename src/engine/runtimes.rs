@@ -1,7 +1,7 @@
 //! The configured runtimes as adapters, and the environment that is theirs.
 
 use super::Ctx;
-use crate::adapters::runtime::{ClaudeSettings, CommandSettings, Runtime, Sandbox};
+use crate::adapters::runtime::{ClaudeSettings, CommandSettings, PresetKind, PresetSettings, Runtime, Sandbox};
 use crate::config::{self, AgentSettings, RuntimeKind};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
@@ -28,7 +28,15 @@ pub fn open(ctx: &Ctx, settings: &AgentSettings) -> Result<Runtime> {
                 extra_args: extra_args.clone(),
             })
         }
+        RuntimeKind::Codex(tool) => preset(PresetKind::Codex, tool),
+        RuntimeKind::Gemini(tool) => preset(PresetKind::Gemini, tool),
+        RuntimeKind::OpenCode(tool) => preset(PresetKind::OpenCode, tool),
     })
+}
+
+fn preset(kind: PresetKind, tool: &config::CliTool) -> Runtime {
+    let settings = PresetSettings { program: tool.program.clone(), extra_args: tool.extra_args.clone() };
+    Runtime::Preset(kind, settings)
 }
 
 /// The runtime's own `env`, references resolved now.

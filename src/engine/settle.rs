@@ -41,7 +41,13 @@ pub enum End {
     /// Back to the queue, to be claimed anew from this wall time on.
     Again { at: i64, why: String },
     /// The account's window is used up (RUN-7): the job goes back, the credential cools down.
-    Limited { until: i64, why: String, credential: String },
+    Limited {
+        until: i64,
+        why: String,
+        credential: String,
+        /// The service is overloaded or away: no count of it blocks (RULE-8).
+        overload: bool,
+    },
     /// Blocks the task with this reason.
     Block { why: String },
 }
@@ -86,7 +92,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         for (cause, text) in &s.comments {
             super::messages::comment(tx, &task, cause, text, at)?;
         }
-        end(tx, run, &mut task, &s.end, at)?;
+        let blocked = end(tx, run, &task, &s.end, at)?;
         tx.audit(
             at,
             Some(task.id),
@@ -102,7 +108,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
             // Whoever decided on an older view must lose.
             tx.save_task(&mut task, at)?;
         }
-        if let End::Block { why } = &s.end
+        if let Some(why) = &blocked
             && present
         {
             let view = view::task(tx, run.task_id, &now, None)?;
@@ -145,32 +151,40 @@ fn change(task: &mut Task, s: &Settlement) {
 fn end(
     tx: &crate::adapters::store::Tx<'_>,
     run: &Run,
-    task: &mut Task,
+    task: &Task,
     end: &End,
     at: i64,
-) -> crate::adapters::store::Result<()> {
+) -> crate::adapters::store::Result<Option<String>> {
+    let mut blocked = None;
     match end {
         End::Done => tx.settle_job(run.job_id, &run.token, JobStatus::Done, None, false, at)?,
         End::Failed { why, spent } => {
             tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), *spent, at)?
         }
-        End::Block { why } => tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), true, at)?,
+        End::Block { why } => {
+            tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), true, at)?;
+            blocked = Some(why.clone());
+        }
         End::Again { at: due, why } => tx.requeue_job(run.job_id, &run.token, *due, Some(why))?,
-        End::Limited { until, why, credential } => {
+        End::Limited { until, why, credential, overload } => {
             tx.requeue_job(run.job_id, &run.token, *until, Some(why))?;
-            let streak = tx.cool_down(credential, *until, why)?;
-            super::messages::alert_named(
-                tx,
-                crate::model::card::AlertKind::UsageLimit,
-                credential,
-                *until / 60_000,
-                why,
-                at,
-            )?;
-            if streak >= MOST_LIMITS {
+            let new = tx.limit_streak(credential)? == 0;
+            let streak = tx.cool_down(credential, *until, why, at)?;
+            if new {
+                // One notice for each time that a window is used up.
+                let n = tx.count_up(&format!("limits/{credential}"), 1)?;
+                super::messages::alert_named(
+                    tx,
+                    crate::model::card::AlertKind::UsageLimit,
+                    credential,
+                    n,
+                    &format!("{why}; it rests until {}", crate::model::time::rfc3339(*until)),
+                    at,
+                )?;
+            }
+            if streak >= MOST_LIMITS && !overload {
                 tx.cancel_jobs(task.id, why, at)?;
-                task.blocked_reason = Some(format!("{streak} usage limits in a row without a new commit: {why}"));
-                task.block_no += 1;
+                blocked = Some(format!("{streak} usage limits in a row without a new commit: {why}"));
             }
         }
     }
@@ -180,7 +194,8 @@ fn end(
     {
         tx.end_cool_down(credential)?;
     }
-    tx.settle_run(run.id, &words(end), at)
+    tx.settle_run(run.id, &words(end), at)?;
+    Ok(blocked)
 }
 
 /// Five limits in a row without a new commit block (RULE-26).

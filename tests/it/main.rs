@@ -34,6 +34,7 @@ mod crash_storm;
 mod crash_sweep;
 mod docs_cli;
 mod docs_handoff;
+mod outside_claude;
 mod outside_gitea;
 mod outside_plane;
 mod outside_telegram;

@@ -49,6 +49,22 @@ const PERMISSION_MODES: [&str; 6] = ["acceptEdits", "auto", "bypassPermissions",
 const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
 const ALIASES: [&str; 7] = ["default", "best", "sonnet", "opus", "haiku", "fable", "opusplan"];
 
+/// What the sandbox makes unwritable by mounting over it; where nothing stood it leaves an empty file behind.
+const MASKED: [&str; 12] = [
+    ".bashrc",
+    ".bash_profile",
+    ".zshrc",
+    ".zprofile",
+    ".profile",
+    ".gitconfig",
+    ".gitmodules",
+    ".ripgreprc",
+    ".mcp.json",
+    ".vscode",
+    ".idea",
+    ".claude",
+];
+
 /// How often one call of the model is repeated: half a minute of waiting, then the job goes back to the queue, which
 /// waits longer and costs nothing (RUN-7).
 const RETRIES: &str = "6";
@@ -78,6 +94,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     let notes = &mut launch.notes;
     let mut argv: Vec<OsString> =
         [settings.program.as_str(), "-p", "--output-format=stream-json", "--verbose"].map(OsString::from).to_vec();
+    let mut masked = Vec::new();
     let mut flag = |name: &str, value: &str| argv.push(format!("--{name}={value}").into());
 
     let mode = settings.permission_mode.as_str();
@@ -96,6 +113,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     flag("setting-sources", "user");
     if let Some(sandbox) = sandbox(settings.sandbox, sandbox_works, notes) {
         flag("settings", &sandbox);
+        masked = MASKED.to_vec();
     }
 
     launch.model = model(request.model_candidates, is_model, RuntimeKind::Claude, notes);
@@ -139,6 +157,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
         }
     }
     argv.extend(settings.extra_args.iter().map(OsString::from));
+    launch.masked = masked;
     launch.argv = argv;
     launch.env = environment(request.config_dir);
     launch

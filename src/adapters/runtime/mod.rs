@@ -69,6 +69,9 @@ pub struct Launch {
     pub resumed: bool,
     /// The model asked for; `None`: the runtime's own default.
     pub model: Option<String>,
+    /// Names at the top of the worktree that the runtime's sandbox covers: it may leave empty files there, which are no
+    /// work of the agent's.
+    pub masked: Vec<&'static str>,
     /// What was left out and why; for the log.
     pub notes: Vec<String>,
 }

@@ -215,18 +215,29 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Starts or prolongs a credential's cool-down and returns how many limits came in a row.
-    pub fn cool_down(&self, credential: &str, until: i64, reason: &str) -> Result<i64> {
+    /// Starts or prolongs a credential's cool-down and returns how many limits came in a row: runs that were under way
+    /// beside the first one meet the same limit, not another.
+    pub fn cool_down(&self, credential: &str, until: i64, reason: &str, now: i64) -> Result<i64> {
         self.tx
             .prepare_cached(
                 "INSERT INTO cooldowns (credential, until, streak, reason) VALUES (?1, ?2, 1, ?3)
-                 ON CONFLICT (credential) DO UPDATE SET until = excluded.until, streak = streak + 1, reason = excluded.reason, canary = NULL",
+                 ON CONFLICT (credential) DO UPDATE SET until = excluded.until, streak = streak + (until <= ?4), reason = excluded.reason, canary = NULL",
             )?
-            .execute(params![credential, until, reason])?;
+            .execute(params![credential, until, reason, now])?;
         Ok(self
             .tx
             .prepare_cached("SELECT streak FROM cooldowns WHERE credential = ?1")?
             .query_row([credential], |r| r.get(0))?)
+    }
+
+    /// How many limits of a credential came in a row.
+    pub fn limit_streak(&self, credential: &str) -> Result<i64> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT streak FROM cooldowns WHERE credential = ?1")?
+            .query_row([credential], |r| r.get(0))
+            .optional()?
+            .unwrap_or(0))
     }
 
     /// After a cool-down one run goes first (RULE-26).

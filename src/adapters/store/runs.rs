@@ -250,6 +250,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What a conversation had cost when a run of it last told (RUN-5).
+    pub fn session_total(&self, session: &str) -> Result<Option<i64>> {
+        Ok(self
+            .tx
+            .prepare_cached(
+                "SELECT session_total_micros FROM runs WHERE session = ?1 AND session_total_micros IS NOT NULL ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row([session], |r| r.get(0))
+            .optional()?)
+    }
+
     /// Cost booked by a task's agent runs (`None`: of all tasks) since a wall time. A run in flight books its
     /// reserved cap; an ended one of unknown cost books that cap too (RULE-25).
     pub fn cost_since(&self, task: Option<TaskId>, since: i64) -> Result<RunSums> {

@@ -246,9 +246,14 @@ impl House {
 
     /// As if every wait that a service asked for were over.
     pub fn minute_passes(&self) {
+        self.change("DELETE FROM meta WHERE key LIKE 'throttle/%'");
+    }
+
+    /// Changes rows as time would.
+    pub fn change(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.path("state/orch.db")).unwrap();
         conn.busy_timeout(Duration::from_secs(20)).unwrap();
-        conn.execute("DELETE FROM meta WHERE key LIKE 'throttle/%'", []).unwrap();
+        conn.execute_batch(sql).unwrap();
     }
 
     /// Waits until `done` gives something, looking again and again.

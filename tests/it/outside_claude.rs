@@ -1,0 +1,173 @@
+//! Agents over their runtimes in the whole binary (RUN-5, RUN-7, RULE-25, RULE-26): the real Claude Code CLI against a
+//! scripted model, and stand-ins for what it can't be made to do. Where the CLI is not installed, the first says so.
+
+use crate::support::anthropic::{Model, TURN_MICROS, Turn};
+use crate::support::house::{House, Plan};
+use orch::model::task::Task;
+use std::path::PathBuf;
+
+/// The pinned CLI in the folder where the install scripts put their tools.
+fn cli() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = set("ORCH_TOOLS_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|c| c.join("orch/tools")))
+        .or_else(|| set("HOME").map(|h| h.join(".cache/orch/tools")))?;
+    let found = Some(cache.join("bin/claude")).filter(|p| p.exists());
+    if found.is_none() {
+        eprintln!("SKIPPED, NOT TESTED: the Claude Code CLI is not installed; run scripts/tools/install-claude.sh");
+    }
+    found
+}
+
+fn house(cli: &std::path::Path, model: &Model, agents: &str) -> House {
+    let plan = Plan::with_analysis().top(format!("agents: {{runtime: claude, retry_backoff_s: 0{agents}}}")).top(
+        format!(
+            "runtimes: {{claude: {{kind: claude, program: \"{}\", sandbox: off, env: {{ANTHROPIC_API_KEY: dummy-key, ANTHROPIC_BASE_URL: \"{}\", CLAUDE_CODE_MAX_RETRIES: \"1\"}}}}}}",
+            cli.display(),
+            model.url()
+        ),
+    );
+    House::new(&plan)
+}
+
+fn write(name: &str) -> Turn {
+    let text = format!(
+        "---\\nwork_item: ORCH-1\\nstage: analysis\\nagent: analyst\\ncreated: 2026-01-01T00:00:00Z\\n---\\n\\n# {name}\\n\\nText.\\n"
+    );
+    Turn::bash(&format!("mkdir -p docs/work-items/ORCH-1 && printf -- '{text}' > docs/work-items/ORCH-1/{name}.md"))
+}
+
+fn analysis() -> Vec<Turn> {
+    let mut turns: Vec<Turn> =
+        ["01-brief", "02-requirements", "03-acceptance-criteria", "04-test-plan"].map(write).to_vec();
+    turns.push(Turn::Say("The analysis is written."));
+    turns
+}
+
+#[test]
+fn the_real_cli_works_the_analysis_and_its_cost_is_booked() {
+    let Some(cli) = cli() else { return };
+    let model = Model::start(analysis());
+    let house = house(&cli, &model, "");
+    house.item("Greet <people>");
+    house.tick().fine();
+    let task =
+        house.until_task("ORCH-1", "waits or is blocked", |t| t.waiting_for.is_some() || t.blocked_reason.is_some());
+    assert!(task.waiting_for.is_some(), "{task:?}");
+    let runs = house.runs("ORCH-1");
+    assert_eq!(runs.len(), 1, "{runs:#?}");
+    assert_eq!(runs[0].cost_micros, Some(5 * TURN_MICROS));
+    assert!(runs[0].session.is_some());
+    let asked = model.asked()[0].to_string();
+    assert!(asked.contains("Greet <people>"), "the prompt came in on stdin");
+    let events = std::fs::read_to_string(house.path("state/runs/1/events.jsonl")).unwrap();
+    assert!(!events.contains("dummy-key"));
+}
+
+#[test]
+fn rule_26_a_429_cools_down_the_credential_and_spends_no_attempt_and_the_session_goes_on() {
+    let Some(cli) = cli() else { return };
+    let limit = Turn::Fail(
+        429,
+        "rate_limit_error",
+        "This request would exceed your account's rate limit.",
+        vec![("retry-after", "3600".to_owned())],
+    );
+    let mut script = vec![write("01-brief"), limit];
+    script.extend(analysis());
+    let model = Model::start(script);
+    let house = house(&cli, &model, "");
+    house.item("Greet");
+    house.tick().fine();
+    let cool = house.until("a cool-down", || {
+        let found = house.store().map(|_| house.query("SELECT until FROM cooldowns"))?;
+        found.first().map(|t| t.parse::<i64>().unwrap())
+    });
+    let task = house.until_task("ORCH-1", "is idle", |t| t.stage.as_str() == "analysis");
+    let job = house.query("SELECT status || ' ' || available_at FROM jobs WHERE kind = 'agent'");
+    assert_eq!(job, [format!("queued {cool}")], "it goes back until then");
+    assert_eq!((task.attempt, house.query("SELECT id FROM jobs WHERE spent = 1").len()), (1, 0), "nothing is spent");
+    assert_eq!(house.query("SELECT key FROM outbox WHERE key LIKE 'alert/usage_limit/%'").len(), 1);
+    house.item("Another");
+    let held = house.tick();
+    assert!(held.rules().contains(&"cooldown".to_owned()), "for every job of the credential: {:?}", held.json);
+    house.orch(&["stop", "ORCH-2"]).fine();
+    assert_eq!(model.asked().len(), 2, "nobody asks meanwhile");
+    // The window opens again.
+    house.change("UPDATE cooldowns SET until = 0; UPDATE jobs SET available_at = 0");
+    house.tick();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    let runs: Vec<_> = house.runs("ORCH-1");
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[0].session, runs[1].session, "the conversation goes on (RUN-5)");
+    assert_eq!(runs[1].cost_micros, Some(5 * TURN_MICROS), "the difference, not the running total");
+    assert!(house.query("SELECT credential FROM cooldowns").is_empty());
+}
+
+/// A stand-in that prints what the CLI prints at a usage limit.
+const LIMITED: &str = r#"#!/bin/sh
+cat > /dev/null
+echo '{"type":"system","subtype":"init","session_id":"5b0e8b1c-3c1e-4f57-9d64-0c1f6f0f6a11","model":"claude-opus-5-5"}'
+echo '{"type":"result","subtype":"success","is_error":true,"api_error_status":429,"result":"You have hit your limit","num_turns":1,"total_cost_usd":0.01,"modelUsage":{},"session_id":"5b0e8b1c-3c1e-4f57-9d64-0c1f6f0f6a11"}'
+exit 1
+"#;
+
+fn until_settled(house: &House, runs: usize) -> Task {
+    house.until_task("ORCH-1", "has so many runs", |_| house.runs("ORCH-1").len() == runs)
+}
+
+#[test]
+fn rule_26_five_limits_in_a_row_block_and_say_so() {
+    let plan = Plan::with_analysis()
+        .top("agents: {runtime: claude, retry_backoff_s: 0}")
+        .top("runtimes: {claude: {kind: claude, program: ./limited.sh, sandbox: off, env: {ANTHROPIC_API_KEY: x}}}");
+    let house = House::new(&plan);
+    house.script("limited.sh", LIMITED);
+    house.item("Greet");
+    for n in 1..=5 {
+        house.tick();
+        let task = until_settled(&house, n);
+        assert_eq!(task.blocked_reason.is_some(), n == 5, "{n}: {task:?}");
+        house.change("UPDATE cooldowns SET until = 0; UPDATE jobs SET available_at = 0");
+    }
+    let alerts = house.query("SELECT key FROM outbox WHERE sink = 'alert' ORDER BY id");
+    assert_eq!(alerts.iter().filter(|a| a.contains("usage_limit")).count(), 1, "{alerts:?}");
+    assert_eq!(alerts.iter().filter(|a| a.contains("blocked")).count(), 1, "{alerts:?}");
+    assert!(house.query("SELECT id FROM jobs WHERE status IN ('queued', 'running')").is_empty());
+}
+
+#[test]
+fn rule_25_a_run_of_unknown_cost_books_its_cap() {
+    let plan = Plan::with_analysis()
+        .top("agents: {runtime: scripted, retry_backoff_s: 0, max_cost_usd: 2}")
+        .top("limits: {max_cost_usd_per_task: 3}");
+    let house = House::new(&plan);
+    // Says nothing of its cost, and writes nothing: it is tried again.
+    house.script("agent.sh", "#!/bin/sh\nexit 0\n");
+    house.item("Greet");
+    house.tick().fine();
+    house.until_task("ORCH-1", "has a run", |_| house.runs("ORCH-1").len() == 1);
+    let held = house.tick();
+    assert!(held.rules().contains(&"task_cost".to_owned()), "2 booked and 2 to reserve pass 3: {:?}", held.json);
+    house.tick();
+    assert_eq!(house.runs("ORCH-1").len(), 1);
+    assert_eq!(house.query("SELECT key FROM outbox WHERE key LIKE 'alert/cost_limit/%'").len(), 1, "told once");
+}
+
+#[test]
+fn a_preset_is_reached_from_the_configuration() {
+    let codex = "#!/bin/sh\ncat > /dev/null\necho \"$@\" > \"$ORCH_WORKTREE/app.txt\"\necho '{\"type\":\"thread.started\",\"thread_id\":\"t-1\"}'\necho '{\"type\":\"turn.completed\",\"usage\":{\"input_tokens\":7,\"output_tokens\":3}}'\n";
+    let plan = Plan::short()
+        .top("agents: {runtime: mine, model: gpt-5}")
+        .top("runtimes: {mine: {kind: codex, program: ./codex.sh, extra_args: [--ephemeral]}}");
+    let house = House::new(&plan);
+    house.script("codex.sh", codex);
+    house.item("Greet");
+    house.tick().fine();
+    house.until_task("ORCH-1", "is developed", |t| t.stage.as_str() == "deploy");
+    let run = &house.runs("ORCH-1")[0];
+    assert_eq!((run.tokens_in, run.tokens_out, run.cost_micros), (Some(7), Some(3), None));
+    assert_eq!(run.session.as_deref(), Some("t-1"));
+    let said = std::fs::read_to_string(house.path("state/worktrees/demo/ORCH-1/app.txt")).unwrap();
+    assert!(said.starts_with("exec --json") && said.contains("-m gpt-5 --ephemeral"), "{said}");
+}
