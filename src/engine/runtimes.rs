@@ -60,5 +60,8 @@ pub fn kind(config: &config::Config, name: &str) -> Option<crate::model::outcome
     config.runtimes.get(name).map(|r| match r.kind {
         RuntimeKind::Command { .. } => Kind::Command,
         RuntimeKind::Claude { .. } => Kind::Claude,
+        RuntimeKind::Codex(_) => Kind::Codex,
+        RuntimeKind::Gemini(_) => Kind::Gemini,
+        RuntimeKind::OpenCode(_) => Kind::OpenCode,
     })
 }

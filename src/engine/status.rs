@@ -10,8 +10,8 @@ use crate::model::policy::Policy;
 use crate::model::stage::{JobKind, JobStatus};
 use crate::model::status::{
     AutoLabelsBlock, CooldownRow, FrozenRow, GuardChange, IntentOffRow, LeaseRow, LimitsBlock, OutboxBlock, ParkedRow,
-    PostDeployBlock, QueueBlock, ReaperBlock, ReconcileBlock, RunningJob, SecurityBlock, SerialGateBlock, Status,
-    StopBlock, StopRow, Suspect, TaskRow, ThrottledRow, WatchRow,
+    PostDeployBlock, QueueBlock, ReaperBlock, ReconcileBlock, RunningJob, SecurityBlock, SerialGateBlock, SinkOffRow,
+    Status, StopBlock, StopRow, Suspect, TaskRow, ThrottledRow, WatchRow,
 };
 use crate::model::task::{Run, Task};
 use crate::model::time::rfc3339;
@@ -163,6 +163,11 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
                         since: rfc3339(m.created_at),
                     })
                     .collect(),
+                sinks_off: super::notices::off(tx)?
+                    .into_iter()
+                    .map(|(sink, why)| SinkOffRow { sink: sink.to_owned(), why })
+                    .collect(),
+                strays_total: tx.meta("outbox/strays")?.and_then(|t| t.parse().ok()).unwrap_or(0),
             },
             limits: LimitsBlock {
                 max_concurrency: config.limits.max_concurrency,
@@ -230,7 +235,8 @@ fn reconcile(
     let number = |name: &str| Ok::<_, crate::adapters::store::StoreError>(tx.meta(name)?.and_then(|t| t.parse().ok()));
     let mut throttled = Vec::new();
     for p in projects {
-        if let Some(until) = number(&format!("throttle/{}", p.key))?.filter(|u: &i64| *u > now_ms) {
+        let Some(key) = super::throttle::of_board(p) else { continue };
+        if let Some(until) = number(&key)?.filter(|u: &i64| *u > now_ms) {
             throttled.push(ThrottledRow { project: p.key.clone(), until: rfc3339(until) });
         }
     }

@@ -282,6 +282,19 @@ pub struct OutboxBlock {
     pub parked: i64,
     /// The newest parked ones: `{task, sink, error, since}`
     pub messages: Vec<ParkedRow>,
+    /// Sinks that take nothing until their configuration changes: `{sink, why}`
+    pub sinks_off: Vec<SinkOffRow>,
+    /// Messages that may have been sent once too often, so far
+    pub strays_total: i64,
+}
+
+/// A sink that is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SinkOffRow {
+    /// `telegram`, `command` or `webhook`
+    pub sink: String,
+    /// What it said
+    pub why: String,
 }
 
 /// A message that its sink refused.

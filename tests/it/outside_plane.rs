@@ -166,6 +166,8 @@ fn rule_13_the_watermark_does_not_pass_a_429_in_the_middle_of_a_page() {
     assert!(pass.json["errors"].as_array().unwrap().is_empty(), "no error noise");
     assert_eq!(s.house.meta("watermark/ORCH").unwrap(), mark, "not moved");
     let asked = s.board.take();
+    let status = s.house.orch(&["status"]).fine().json;
+    assert_eq!(status["reconcile"]["throttled"][0]["project"], "ORCH", "{status}");
     // The next passes wait, whatever process they are.
     s.house.reconcile().fine();
     s.house.tick().fine();
@@ -189,6 +191,8 @@ fn rule_14_a_done_item_with_the_id_of_approved_never_makes_a_notice() {
     assert!(s.house.query("SELECT key FROM outbox").is_empty(), "nothing is told, ever");
     assert!(s.count("reconcile/skipped_terminal_total") >= 2);
     assert!(s.board.data().comments.is_empty());
+    let status = s.house.orch(&["status"]).fine().json;
+    assert_eq!(status["reconcile"]["intents_off"][0]["intent"], "approved", "{status}");
 }
 
 #[test]

@@ -78,6 +78,8 @@ fn a_chat_that_is_closed_turns_the_sink_off_until_its_configuration_changes() {
     house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
     assert_eq!(chat.methods().len(), asked, "off means no request");
     assert!(!house.query("SELECT key FROM outbox WHERE state = 'parked' AND sink = 'alert'").is_empty());
+    let status = house.orch(&["status"]).fine().json;
+    assert_eq!(status["outbox"]["sinks_off"][0]["sink"], "telegram", "{status}");
     // Another configuration: it is tried anew, and what was parked goes out.
     let plan = Plan::with_analysis().top(format!(
         "notify: {{telegram: {{api_base: \"{}/\", token: {{env: BOT}}, chat_id: \"{CHAT}\", mode: edit}}}}",
@@ -136,19 +138,98 @@ fn a_group_that_became_a_supergroup_is_followed_and_remembered() {
     chat.take();
 }
 
+/// Everything told, however often it had to wait.
+fn until_told(house: &House) {
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+}
+
 #[test]
-fn an_alert_whose_answer_is_lost_is_told_twice_at_most() {
+fn rule_41_an_alert_of_unknown_outcome_is_repeated_once_and_says_so() {
     let chat = Telegram::start();
     let house = house(&chat, "");
     house.item("Greet");
     house.tick().fine();
     house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
-    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+    until_told(&house);
     chat.take();
-    chat.fault("sendMessage", Fault::CutAfterEffect, 1);
+    chat.fault("sendMessage", Fault::CutAfterEffect, 2);
     house.orch(&["freeze", "demo", "--reason", "the database moves"]).fine();
     let open = house.query("SELECT unknown_outcome FROM outbox WHERE state = 'open' AND sink = 'alert'");
     assert_eq!(open, ["1"], "it may have arrived");
-    assert_eq!(chat.take().len(), 1, "it has");
-    assert_eq!(house.meta("outbox/strays").as_deref(), Some("1"));
+    let first = chat.take();
+    assert_eq!(first.len(), 1, "it has");
+    house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+    house.tick().fine();
+    let second = chat.take();
+    assert_eq!(second.len(), 1);
+    assert_ne!(first[0].text, second[0].text, "the repeat says so");
+    assert!(second[0].text.contains("the database moves"));
+    house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+    house.tick().fine();
+    assert_eq!(chat.take().len(), 0, "and no third time");
+    assert_eq!(house.meta("outbox/strays").as_deref(), Some("2"));
+    // The cause has its number: another freeze is another alert.
+    house.orch(&["unfreeze", "demo"]).fine();
+    house.orch(&["freeze", "demo", "--reason", "the database moves"]).fine();
+    assert_eq!(chat.take().len(), 1);
+}
+
+#[test]
+fn rule_41_a_placeholder_of_unknown_outcome_is_the_only_orphan() {
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    house.item("Greet");
+    chat.fault("sendMessage", Fault::CutAfterEffect, 1);
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    until_told(&house);
+    let cards: Vec<_> = chat.chat().into_iter().filter(|m| m.silent).collect();
+    assert!(cards.len() <= 2, "at most one too many: {cards:#?}");
+    assert_eq!(cards.iter().filter(|m| m.text.contains("Greet") && m.edits > 0).count(), 1, "one card that follows");
+    assert_eq!(house.meta("outbox/strays").as_deref(), Some("1"), "and it is counted");
+    chat.take();
+}
+
+#[test]
+fn rule_41_a_card_older_than_two_days_is_edited_to_one_line() {
+    const HOURS_49: i64 = 49 * 3_600_000;
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    house.item("Greet");
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    until_told(&house);
+    chat.take();
+    let old = chat.chat().into_iter().find(|m| m.silent).unwrap();
+    house.change(&format!("UPDATE cards SET sent_at = sent_at - {HOURS_49}"));
+    chat.set_clock(1_000_000 + HOURS_49);
+    house.orch(&["advance", "ORCH-1", "--approve"]).fine();
+    house.until_task("ORCH-1", "waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
+    until_told(&house);
+    let now = chat.chat();
+    let kept = now.iter().find(|m| m.id == old.id).expect("it can't be deleted");
+    assert!(!kept.text.trim().contains('\n') && kept.text != old.text, "{}", kept.text);
+    assert_eq!(now.iter().filter(|m| m.silent && m.id != old.id).count(), 1, "{now:#?}");
+    chat.take();
+}
+
+#[test]
+fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_goes() {
+    let chat = Telegram::start();
+    let house = house(&chat, "");
+    house.item("Greet");
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    until_told(&house);
+    chat.take();
+    chat.fault("sendMessage", Fault::bad_gateway(), 1);
+    house.orch(&["freeze", "demo", "--reason", "first"]).fine();
+    house.orch(&["unfreeze", "demo"]).fine();
+    house.orch(&["freeze", "demo", "--reason", "second"]).fine();
+    assert_eq!(chat.take().len(), 0, "the second waits for the first");
+    house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+    house.tick().fine();
+    let told: Vec<String> = chat.take().into_iter().map(|m| m.text).collect();
+    assert_eq!(told.len(), 2);
+    assert!(told[0].contains("first") && told[1].contains("second"), "{told:?}");
 }

@@ -172,6 +172,9 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
     if s.outbox.open > 0 || s.outbox.parked > 0 {
         say(format!("messages: {} under way, {} refused", s.outbox.open, s.outbox.parked));
     }
+    for o in &s.outbox.sinks_off {
+        say(format!("{} is off: {}", o.sink, shown(&o.why, 200)));
+    }
     for m in &s.outbox.messages {
         say(format!("refused: {} {}: {}", m.task.as_deref().unwrap_or("-"), m.sink, shown(&m.error, 160)));
     }
