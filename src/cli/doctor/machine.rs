@@ -284,6 +284,17 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
                     "install Claude Code (docs/connecting-claude.md), or name another runtime",
                 ),
             },
+            RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool) => {
+                match version(&tool.program, scratch) {
+                    Ok(text) => chart.ok("agents", &name, text),
+                    Err(why) => chart.fail(
+                        "agents",
+                        &name,
+                        format!("{}: {why}", tool.program),
+                        "install it, or name another runtime",
+                    ),
+                }
+            }
         }
     }
     for agent in Agent::ALL {
