@@ -29,6 +29,8 @@ pub struct Pipe {
     pub dir: tempfile::TempDir,
     path: Option<PathBuf>,
     pub env: Vec<(String, String)>,
+    /// Another build than the one under test.
+    pub program: Option<PathBuf>,
 }
 
 /// The answer of one call.
@@ -75,7 +77,7 @@ impl Pipe {
     /// A project ORCH that goes from development straight to deploy unless the setup names other stages.
     pub fn new(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let pipe = Self { path: setup.path, env: Vec::new(), dir };
+        let pipe = Self { path: setup.path, env: Vec::new(), program: None, dir };
         let at = pipe.dir.path().to_owned();
         for folder in ["do", "prompts", "prod", "state"] {
             std::fs::create_dir(at.join(folder)).unwrap();
@@ -171,7 +173,8 @@ impl Pipe {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let program = self.program.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        let mut command = Command::new(program);
         let path = self.path.clone().map_or_else(|| std::env::var_os("PATH").unwrap_or_default(), Into::into);
         command.current_dir(self.dir.path()).env_clear().env("PATH", path).env("HOME", self.dir.path());
         command.envs(self.env.iter().cloned()).args(args);
