@@ -130,9 +130,6 @@ impl World {
                 command.env_remove(name);
             }
         }
-        if let Some(path) = self.path() {
-            command.env("PATH", path);
-        }
         let done = command.env(MARK, &self.dir).output().context("starting this program again")?;
         Ok(Said {
             code: done.status.code().unwrap_or(-1),
@@ -146,13 +143,6 @@ impl World {
         let named = which::which("orch").and_then(|p| p.canonicalize().map_err(|_| which::Error::CannotFindBinaryPath));
         let same = named.is_ok_and(|p| self.program.canonicalize().is_ok_and(|own| own == p));
         if same { "orch".to_owned() } else { self.program.display().to_string() }
-    }
-
-    /// PATH with the scanner's folder, where it is not on it.
-    fn path(&self) -> Option<std::ffi::OsString> {
-        let folder = self.gitleaks.as_deref()?.parent()?.to_owned();
-        let old = std::env::var_os("PATH").unwrap_or_default();
-        std::env::join_paths(std::env::split_paths(&old).chain([folder])).ok()
     }
 
     /// What git says of the remote.
