@@ -7,7 +7,7 @@ use super::signals::Signals;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
-use crate::engine::{Ctx, guards};
+use crate::engine::{Ctx, guard, guards};
 use crate::model::ids::Key;
 use crate::model::task::Task;
 use anyhow::Context;
@@ -44,8 +44,11 @@ pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Fa
     }
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    guard::before(&config.state_dir, name)?;
     let store = Store::open(&config.state_dir.join("orch.db"), mode)?;
-    context(config, store, name)
+    let mut ctx = context(config, store, name)?;
+    guard::enter(&mut ctx)?;
+    Ok(ctx)
 }
 
 /// A step's context for `--dry-run`: a copy of the database in memory, nothing touched.
@@ -110,6 +113,9 @@ pub fn ended_early(ctx: &mut Ctx, result: anyhow::Result<()>) {
 
 /// Prints a step's report and gives its exit code: 3 if any of its own work failed, else `exit`.
 pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> CmdResult {
+    if let Err(e) = guard::leave(ctx) {
+        ctx.report.fault(None, format!("the audit's tail: {e:#}"), None);
+    }
     ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut seen = std::collections::HashSet::new();
     ctx.report.skipped.retain(|h| seen.insert((h.task.clone(), h.rule, h.why.clone())));

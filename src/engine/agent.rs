@@ -311,6 +311,7 @@ fn execute(
 
 /// First the file, then the row (RUN-4).
 fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>, outcome: &Outcome) -> Result<()> {
+    super::guard::make_room(ctx.paths.root());
     let now = ctx.now().stamp;
     let file = json!({
         "schema": 1, "task": run.task_id, "run": run.id, "attempt": run.attempt, "at": now,

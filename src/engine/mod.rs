@@ -12,6 +12,7 @@ pub mod card;
 pub mod deploy;
 pub mod explain;
 pub mod finalize;
+pub mod guard;
 pub mod guards;
 pub mod intents;
 pub mod judge;

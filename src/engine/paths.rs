@@ -14,6 +14,11 @@ impl Paths {
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
+    /// The audit table's last number and hash.
+    pub fn audit_tail(&self) -> PathBuf {
+        self.root().join("sentinels/audit-tail.json")
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

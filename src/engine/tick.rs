@@ -25,6 +25,9 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
         artefacts::commit_due(ctx)?;
         dispatch_jobs(ctx, only, most)?;
     }
+    if !ctx.dry {
+        super::guard::ballast(ctx);
+    }
     outbox::deliver(ctx);
     Ok(())
 }

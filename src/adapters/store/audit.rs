@@ -50,6 +50,15 @@ impl Tx<'_> {
         Ok(self.tx.last_insert_rowid())
     }
 
+    /// The hash of an event; `None`: there is no such event.
+    pub fn audit_hash(&self, seq: i64) -> Result<Option<String>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT hash FROM audit WHERE seq = ?1")?
+            .query_row([seq], |r| r.get(0))
+            .optional()?)
+    }
+
     /// The last event's number and hash; `(0, "")` for an empty table.
     pub fn audit_tail(&self) -> Result<(i64, String)> {
         Ok(self

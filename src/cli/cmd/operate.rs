@@ -7,7 +7,7 @@ use crate::adapters::store::{Mode, StoreError};
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::engine::{Ctx, advance, apply, by_hand, lease, outbox, tick};
+use crate::engine::{Ctx, advance, apply, by_hand, guard, lease, outbox, tick};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{DeployState, Lease};
 use anyhow::Context;
@@ -69,6 +69,11 @@ pub struct Resume {}
 pub fn resume(call: &Invocation, _: &Resume) -> CmdResult {
     let mut ctx = open::step(call, "resume", Mode::Use)?;
     let was = sentinel::halted(ctx.paths.root());
+    if let Some(why) = &was
+        && !guard::may_resume(&mut ctx, why)?
+    {
+        return Err(Failure::refused(format!("halted: {why}")).hint("orch reconcile --full"));
+    }
     sentinel::lift_halt(ctx.paths.root()).context("removing HALT")?;
     if was.is_some() {
         let at = ctx.now().stamp.wall_ms;

@@ -1,0 +1,117 @@
+//! What every step looks at before it works: is this directory this machine's, is the database older than what its files
+//! tell of it, is there room (RULE-37, RULE-38).
+
+use super::Ctx;
+use crate::adapters::disk;
+use crate::adapters::sentinel;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// Given up when a disk is full, so that a stop and an exit's record have room (RULE-38); in MiB.
+const BALLAST_MB: u64 = 8;
+/// Ballast is made only where so much more is free.
+const ROOM_MB: u64 = 8 * BALLAST_MB;
+/// How HALT begins when a step set it for a database older than its files.
+const OLDER: &str = "the database is older than its files";
+
+/// Before the database is opened. Fails on a network file system, whose locks tell nothing of other machines, and in a
+/// directory of another machine.
+pub fn before(state_dir: &Path, step: &str) -> Result<()> {
+    if matches!(step, "stop" | "reap" | "run-job") {
+        make_room(state_dir);
+    }
+    if let Ok(Some(kind)) = disk::network_file_system(state_dir) {
+        bail!(
+            "the state directory {} is on {kind}, a network file system, whose locks do not hold; use a local one",
+            state_dir.display()
+        );
+    }
+    // Without an id of its own a machine can't be told from another.
+    let Ok(here) = disk::machine_id() else { return Ok(()) };
+    let path = state_dir.join("machine");
+    match std::fs::read_to_string(&path) {
+        Ok(bound) if bound.trim() == here => Ok(()),
+        Ok(bound) => bail!(
+            "the state directory {} belongs to the machine {}; if it was moved here and no orch of that machine runs any more, remove {}",
+            state_dir.display(),
+            bound.trim(),
+            path.display()
+        ),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            sentinel::put(&path, format!("{here}\n").as_bytes()).with_context(|| format!("writing {}", path.display()))
+        }
+        Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// After the database is opened.
+pub fn enter(ctx: &mut Ctx) -> Result<()> {
+    if !tail_holds(ctx)? {
+        let why = format!("{OLDER}: run `orch reconcile --full`, look at what it says, then `orch resume`");
+        sentinel::halt(ctx.paths.root(), &why).context("writing HALT")?;
+    }
+    Ok(())
+}
+
+/// At a step's end: the audit table's last number and hash beside the database, so that a cut tail is found (TRUST-2).
+pub fn leave(ctx: &mut Ctx) -> Result<()> {
+    if ctx.dry || !tail_holds(ctx)? {
+        return Ok(());
+    }
+    write_tail(ctx)
+}
+
+/// Makes ballast where there is room for it.
+pub fn ballast(ctx: &Ctx) {
+    let root = ctx.paths.root();
+    let room = disk::free_mb(root).is_ok_and(|mb| mb > ctx.config.min_free_mb + ROOM_MB);
+    if room && let Err(e) = disk::take_ballast(root, BALLAST_MB) {
+        tracing::debug!("no ballast: {e}");
+    }
+}
+
+/// Whether a person may lift the halt of an older database now; taken, the files follow the database from here on.
+pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
+    if !halted.starts_with(OLDER) {
+        return Ok(true);
+    }
+    let set = std::fs::metadata(ctx.paths.root().join("HALT")).and_then(|m| m.modified());
+    let set = set.ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_millis());
+    let looked = ctx.store.read(|tx| tx.meta("reconcile/last_full_at"))?.and_then(|t| t.parse::<i64>().ok());
+    if looked.and_then(|at| u128::try_from(at).ok()).is_none_or(|at| at < set) {
+        return Ok(false);
+    }
+    write_tail(ctx)?;
+    Ok(true)
+}
+
+/// Gives the ballast up where nothing else is left (RULE-38).
+pub fn make_room(state_dir: &Path) {
+    if disk::free_mb(state_dir).is_ok_and(|mb| mb == 0) {
+        disk::drop_ballast(state_dir);
+    }
+}
+
+/// `None`: nothing was written yet, or it can't be read: then it is no evidence.
+fn told(ctx: &Ctx) -> Option<(i64, String)> {
+    let bytes = std::fs::read(ctx.paths.audit_tail()).ok()?;
+    let value: Value = serde_json::from_slice(&bytes).ok()?;
+    Some((value["seq"].as_i64()?, value["hash"].as_str()?.to_owned()))
+}
+
+fn tail_holds(ctx: &mut Ctx) -> Result<bool> {
+    let Some((seq, hash)) = told(ctx) else { return Ok(true) };
+    Ok(ctx.store.read(|tx| tx.audit_hash(seq))?.is_some_and(|there| there == hash))
+}
+
+fn write_tail(ctx: &mut Ctx) -> Result<()> {
+    let (seq, hash) = ctx.store.read(|tx| tx.audit_tail())?;
+    if seq == 0 || told(ctx).is_some_and(|(old, there)| old == seq && there == hash) {
+        return Ok(());
+    }
+    let path = ctx.paths.audit_tail();
+    let text = json!({"schema": 1, "seq": seq, "hash": hash}).to_string();
+    sentinel::put(&path, text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+}
