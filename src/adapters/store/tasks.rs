@@ -122,11 +122,12 @@ impl Tx<'_> {
         self.tasks_where("stage NOT IN ('done', 'cancelled') ORDER BY id")
     }
 
-    /// Tasks that are not terminal (or done with an armed watch) and have no live job.
+    /// Tasks that are not terminal (or done with an armed watch) and have no live job, or whose stop is
+    /// recorded: whoever was to carry it out may have been killed right after (RUN-9).
     pub fn idle_tasks(&self) -> Result<Vec<TaskId>> {
         let mut statement = self.tx.prepare_cached(
             "SELECT id FROM tasks t WHERE (stage NOT IN ('done', 'cancelled') OR id IN (SELECT id FROM tasks WHERE watch = 'armed'))
-             AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running')) ORDER BY id",
+             AND (stop_requested_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running'))) ORDER BY id",
         )?;
         let rows = statement.query_map([], |r| Ok(TaskId(r.get(0)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
