@@ -169,6 +169,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             task.finished_at = Some(at);
             task.in_serial = false;
             task.critical = None;
+            task.findings = Vec::new();
             task.watch = watch.then(|| "armed".to_owned());
             tx.save_task(&mut task, at)?;
             let why = if late { format!("{why}; a stop came too late") } else { why };
