@@ -144,7 +144,7 @@ pub fn archive_those(from: &Path, to: &Path, which: &dyn Fn(&Path) -> bool) -> i
     for entry in entries {
         let entry = entry?;
         let path = entry.path();
-        if entry.file_type()?.is_dir() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
             continue;
         }
         if entry.file_name().to_string_lossy().ends_with(TEMPORARY) || !which(&path) {
@@ -177,6 +177,8 @@ fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> 
             Err(Errno::EXIST) => {}
             Err(Errno::INVAL | Errno::NOSYS) if std::fs::symlink_metadata(&target).is_ok() => {}
             Err(Errno::INVAL | Errno::NOSYS) => return std::fs::rename(path, &target),
+            // Another step that archives beside this one was quicker; the folder, if that is what lacks, was just made.
+            Err(Errno::NOENT) if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) => return Ok(()),
             Err(e) => return Err(e.into()),
         }
     }

@@ -477,7 +477,7 @@ pub enum RuntimeKind {
         sandbox: Sandbox,
         extra_args: Vec<String>,
     },
-    /// A path in argv[0] such as `./agent.sh` is absolute here (relative to the configuration file's folder).
+    /// A path as the first word such as `./agent.sh` is absolute here (relative to the configuration file's folder).
     Command {
         command: Vec<String>,
     },

@@ -6,12 +6,14 @@ use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, judge, projects, pulls, settle};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::model::agent_prompt::offending_paths;
+use crate::model::artefact::{self, Artefact};
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::stage::Stage;
 use crate::model::task::Run;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// What a run left becomes commits, a push, evidence: each part may be repeated after a kill.
 pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Settlement>> {
@@ -64,7 +66,8 @@ fn settlement(
     let task = &site.ground.task;
     let (start_tree, head_tree) =
         (mirror.code_tree(start, &task.key)?.to_string(), mirror.code_tree(head, &task.key)?.to_string());
-    let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree };
+    let rewritten = rewritten(site, run);
+    let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree, rewritten };
     let judged = judge::run(ctx, task, run, &pushed)?;
     for fault in &judged.faults {
         tracing::warn!(task = %task.key, "front matter: {fault}");
@@ -99,6 +102,20 @@ fn settlement(
         reworked: squashed,
         comments: Vec::new(),
     }))
+}
+
+/// The stage's documents that were written since the prompt was laid down. A second review with the same words is a
+/// review; git alone can't tell it from none, since nothing changed. Links are not followed.
+fn rewritten(site: &Site, run: &Run) -> BTreeSet<String> {
+    let written = |path: &std::path::Path| {
+        std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).and_then(|m| m.modified().ok())
+    };
+    let Some(began) = written(&site.dir.join("prompt.md")) else { return BTreeSet::new() };
+    let folder = artefact::folder(&site.ground.task.key);
+    Artefact::of_stage(run.stage)
+        .map(|a| format!("{folder}/{a}"))
+        .filter(|path| written(&site.worktree.path().join(path)).is_some_and(|at| at > began))
+        .collect()
 }
 
 /// A run that did not end well: a limit spends nothing (RUN-7), everything else is tried again (PIPE-3).

@@ -22,6 +22,8 @@ pub struct Pushed<'a> {
     pub head: &'a Sha,
     pub start_tree: &'a str,
     pub head_tree: &'a str,
+    /// Documents that the agent wrote again in this run with the very words that stood there: no commit shows it.
+    pub rewritten: BTreeSet<String>,
 }
 
 /// What the gate reads of a run's commits.
@@ -36,7 +38,8 @@ pub struct Judged {
 
 /// Judges a run of its stage's agent that ended well.
 pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Judged> {
-    let changed = pushed.mirror.files_changed_in_commits(pushed.start, pushed.head)?;
+    let mut changed = pushed.mirror.files_changed_in_commits(pushed.start, pushed.head)?;
+    changed.extend(pushed.rewritten.iter().cloned());
     let gate = match run.stage {
         Stage::Development => Gate::BranchPushed,
         Stage::Analysis => Gate::AnalysisComplete,
