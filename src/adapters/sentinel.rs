@@ -178,7 +178,9 @@ fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> 
             Err(Errno::INVAL | Errno::NOSYS) if std::fs::symlink_metadata(&target).is_ok() => {}
             Err(Errno::INVAL | Errno::NOSYS) => return std::fs::rename(path, &target),
             // Another step that archives beside this one was quicker; the folder, if that is what lacks, was just made.
-            Err(Errno::NOENT) if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) => return Ok(()),
+            Err(Errno::NOENT) if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) => {
+                return Ok(());
+            }
             Err(e) => return Err(e.into()),
         }
     }
