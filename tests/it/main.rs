@@ -49,7 +49,9 @@ mod scenes_git;
 mod scenes_queue;
 mod security_recall;
 mod ship_deploy;
+mod ship_merge;
 mod ship_secrets;
+mod ship_staging;
 mod ship_watch;
 mod support;
 

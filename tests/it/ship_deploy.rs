@@ -131,7 +131,7 @@ fn rule_18_exit_2_is_unknown_until_a_person_deploys_again() {
 
 #[test]
 fn rule_18_a_command_past_its_time_is_unknown() {
-    unknown(&format!("[ -e \"$TARGET/ok\" ] || sleep 600\n{PLAIN}"), "timeout_s: 1, ", "unknown");
+    unknown(&format!("[ -e \"$TARGET/ok\" ] || exec sleep 600\n{PLAIN}"), "timeout_s: 1, ", "unknown");
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! What lands is exactly what was tested (SHIP-2, RULE-4, RULE-5, RULE-30, RULE-31), on the local forge.
+
+use crate::support::git::raw;
+use crate::support::pipe::{Pipe, Setup};
+
+fn pipe(project: &str) -> Pipe {
+    Pipe::new(Setup { project: project.into(), ..Setup::default() })
+}
+
+/// Two tasks at once; the serial gate is out of scope for an ordinary project.
+fn two_at_once(project: &str) -> Pipe {
+    Pipe::new(Setup { project: project.into(), top: "limits: {max_concurrency: 2}".into(), ..Setup::default() })
+}
+
+fn tree(pipe: &Pipe, of: &str) -> String {
+    pipe.remote(&["rev-parse", &format!("{of}^{{tree}}")])
+}
+
+const PARKED: &str = "deploy: {confirm: true, command: [./deploy.sh], env: {TARGET: PROD}}";
+
+fn park(pipe: &Pipe, key: &str) {
+    pipe.until("the parking", |p| p.of(key, "waiting_for") == "confirm_deploy");
+}
+
+fn confirm(pipe: &Pipe, key: &str) {
+    let said = pipe.orch(&["advance", key, "--confirm-deploy"]);
+    assert!(said.code <= 1, "{}", said.all());
+}
+
+#[test]
+fn two_tasks_of_a_repository_pass_the_merge_gate_one_after_the_other() {
+    let pipe = two_at_once(PARKED);
+    let (a, b) = (pipe.item("One"), pipe.item("Two"));
+    pipe.until("one parked", |p| !p.rows("SELECT 1 FROM tasks WHERE waiting_for = 'confirm_deploy'").is_empty());
+    pipe.until("the other at the gate", |p| p.rows("SELECT 1 FROM evidence WHERE gate = 'ci_green'").len() >= 2);
+    let holder = pipe.one("SELECT key FROM tasks WHERE waiting_for = 'confirm_deploy'");
+    let other = if holder == a { b.clone() } else { a.clone() };
+    let said = pipe.orch(&["tick", "--json"]).json();
+    assert!(
+        said["skipped"].as_array().unwrap().iter().any(|h| h["task"] == other.as_str() && h["rule"] == "merge_lease"),
+        "{said}"
+    );
+    let shown = pipe.orch(&["lease", "show", "--json"]).json();
+    assert_eq!(shown["leases"][0]["task"], holder.as_str(), "{shown}");
+    let fence = shown["leases"][0]["fence"].as_i64().unwrap();
+    let file: serde_json::Value = serde_json::from_str(&pipe.read("state/sentinels/demo/merge-lease.json")).unwrap();
+    assert_eq!(file["fence"].as_i64(), Some(fence), "{file}");
+    confirm(&pipe, &holder);
+    pipe.until_stage(&holder, "done");
+    // The other was rebased onto the first, tested again, and its verdicts carried over.
+    park(&pipe, &other);
+    assert_eq!(pipe.events("branch_rebased").len(), 1);
+    assert!(pipe.events("branch_rebased")[0].contains("\"equal_patches\":true"));
+    assert!(pipe.orch(&["lease", "show", "--json"]).json()["leases"][0]["fence"].as_i64().unwrap() > fence);
+    confirm(&pipe, &other);
+    pipe.until_stage(&other, "done");
+    for key in [&a, &b] {
+        assert_eq!(tree(&pipe, &pipe.of(key, "landed_sha")), tree(&pipe, &pipe.of(key, "head_sha")));
+    }
+}
+
+#[test]
+fn a_moved_default_branch_is_taken_in_by_rebase_and_ci_runs_on_the_new_head() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let before = pipe.of(&key, "head_sha");
+    pipe.person_changes(&[("other.txt", "a person's\n")], "another change");
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    let head = pipe.of(&key, "head_sha");
+    assert_ne!(head, before);
+    let judged = pipe.rows("SELECT sha FROM evidence WHERE gate = 'ci_green'");
+    assert!(judged.contains(&before) && judged.contains(&head), "{judged:?}");
+    assert_eq!(tree(&pipe, &pipe.of(&key, "landed_sha")), tree(&pipe, &head));
+    assert!(pipe.remote(&["log", "--format=%s", "main"]).contains("another change"));
+    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len(), 1, "the developer did not work again");
+}
+
+#[test]
+fn ci_that_is_red_on_the_rebased_head_rolls_back() {
+    let pipe = pipe(PARKED);
+    pipe.agent(
+        "development",
+        "#!/bin/sh\nif [ \"$ORCH_ATTEMPT\" = 1 ]; then echo alpha > a.txt; else git rm -q --cached a.txt; rm a.txt; echo gamma > c.txt; fi\n",
+    );
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    // Alone each is well; together they are not.
+    pipe.person_changes(
+        &[("ci.sh", "#!/bin/sh\n[ ! -e a.txt ] || { echo 'a.txt is not wanted any more'; exit 1; }\n")],
+        "a stricter CI",
+    );
+    confirm(&pipe, &key);
+    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
+    assert!(pipe.of(&key, "findings").contains("a.txt is not wanted any more"), "{}", pipe.of(&key, "findings"));
+    assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists(), "the lease went with the rollback");
+    park(&pipe, &key);
+}
+
+#[test]
+fn a_conflict_rolls_back_with_the_paths() {
+    let pipe = pipe(PARKED);
+    pipe.agent(
+        "development",
+        "#!/bin/sh\nif [ \"$ORCH_ATTEMPT\" = 1 ]; then sed -i 's/two/mine/' app.txt; else git fetch -q origin; git checkout -q origin/main -- app.txt 2>/dev/null || true; echo \"$ORCH_ATTEMPT\" > mine.txt; fi\n",
+    );
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    pipe.person_changes(&[("app.txt", "one\ntheirs\nthree\n")], "the same line");
+    confirm(&pipe, &key);
+    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
+    let findings = pipe.of(&key, "findings");
+    assert!(findings.contains("merge conflict") && findings.contains("app.txt"), "{findings}");
+}
+
+#[test]
+fn rule_30_a_branch_with_a_merge_commit_is_updated_by_merge() {
+    let pipe = pipe(PARKED);
+    pipe.agent(
+        "development",
+        "#!/bin/sh\ng='git -c user.name=a -c user.email=a@b'\ngit checkout -q -b side; echo side > side.txt; git add -A; $g commit -qm side; git checkout -q -; echo line > line.txt; git add -A; $g commit -qm line; $g merge -q --no-ff -m joined side\n",
+    );
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let before = pipe.of(&key, "head_sha");
+    pipe.person_changes(&[("other.txt", "x\n")], "another change");
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    let head = pipe.of(&key, "head_sha");
+    assert_eq!(pipe.remote(&["rev-parse", &format!("{head}^1")]), before, "the old commits stand below a merge");
+    assert_eq!(tree(&pipe, &pipe.of(&key, "landed_sha")), tree(&pipe, &head));
+}
+
+#[test]
+fn every_merge_method_lands_the_tested_tree() {
+    for method in ["merge", "rebase", "squash"] {
+        let pipe = pipe(&format!("merge: {{method: {method}}}"));
+        let key = pipe.item("One");
+        pipe.until_stage(&key, "done");
+        let (landed, head) = (pipe.of(&key, "landed_sha"), pipe.of(&key, "head_sha"));
+        assert_eq!(tree(&pipe, &landed), tree(&pipe, &head), "{method}");
+        let parents = pipe.remote(&["log", "-1", "--format=%P", &landed]).split_whitespace().count();
+        assert_eq!(parents, if method == "merge" { 2 } else { 1 }, "{method}");
+        assert_eq!(pipe.read("prod/deploys").trim(), landed);
+    }
+}
+
+#[test]
+fn rule_4_a_persons_push_to_the_parked_branch_is_caught() {
+    let pipe =
+        Pipe::new(Setup { project: format!("stages: [development, review, deploy]\n{PARKED}"), ..Setup::default() });
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let branch = pipe.of(&key, "branch");
+    let person = pipe.at("person");
+    raw(&person, &["fetch", "-q", "origin"]);
+    raw(&person, &["checkout", "-q", "-B", "theirs", &format!("origin/{branch}")]);
+    pipe.put_person("slipped.txt", "nobody reviewed this\n");
+    raw(&person, &["add", "-A"]);
+    raw(&person, &["commit", "-q", "-m", "slipped in"]);
+    raw(&person, &["push", "-q", "origin", &format!("HEAD:{branch}")]);
+    raw(&person, &["checkout", "-q", "main"]);
+    confirm(&pipe, &key);
+    pipe.until("the second review", |p| p.rows("SELECT 1 FROM runs WHERE agent = 'reviewer'").len() >= 2);
+    assert_eq!(pipe.events("deploy_initiated").len(), 0, "{}", pipe.story());
+    assert_eq!(pipe.of(&key, "attempt"), "1", "no attempt is spent");
+    park(&pipe, &key);
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+}
+
+#[test]
+fn a_branch_merged_by_hand_as_tested_is_deployed_without_a_second_merge() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let branch = pipe.of(&key, "branch");
+    let person = pipe.at("person");
+    raw(&person, &["fetch", "-q", "origin"]);
+    raw(&person, &["merge", "-q", "--no-ff", "-m", "by hand", &format!("origin/{branch}")]);
+    raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+    // Who merges by hand often deletes the branch, too.
+    raw(&person, &["push", "-q", "origin", &format!(":{branch}")]);
+    let merged = pipe.remote(&["rev-parse", "main"]);
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.of(&key, "landed_sha"), merged);
+    assert_eq!(pipe.read("prod/deploys").trim(), merged);
+    assert_eq!(pipe.remote(&["rev-parse", "main"]), merged, "no second merge");
+}
+
+#[test]
+fn rule_31_a_branch_merged_before_it_was_released_is_held_and_freezes() {
+    let pipe = two_at_once(PARKED);
+    // The first holds the lease, so that the second has no certificate yet.
+    let first = pipe.item("One");
+    park(&pipe, &first);
+    let second = pipe.item("Two");
+    pipe.until("the second at the gate", |p| p.rows("SELECT 1 FROM evidence WHERE gate = 'ci_green'").len() >= 2);
+    let branch = pipe.of(&second, "branch");
+    let person = pipe.at("person");
+    raw(&person, &["fetch", "-q", "origin"]);
+    raw(&person, &["merge", "-q", "--no-ff", "-m", "by hand", &format!("origin/{branch}")]);
+    raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+    confirm(&pipe, &first);
+    pipe.until_stage(&first, "done");
+    pipe.until("the hold", |p| !p.of(&second, "withdrawn").is_empty());
+    assert!(pipe.of(&second, "withdrawn").contains("merged by hand"), "{}", pipe.of(&second, "withdrawn"));
+    assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"]);
+    assert_eq!(pipe.alerts().iter().filter(|a| *a == "withdrawn").count(), 1);
+    assert_eq!(pipe.events("deploy_initiated").len(), 1);
+}
+
+#[test]
+fn rule_5_what_moved_the_base_between_the_window_and_the_merge_freezes_and_blocks() {
+    // The window is open (INITIATED), nothing merged, and somebody else's commit comes: no commit has the tested tree.
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    // A hook of the remote moves the branch at the very push that would land.
+    let hook = pipe.at("remote.git/hooks/pre-receive");
+    std::fs::write(
+        &hook,
+        "#!/bin/sh\nwhile read old new ref; do if [ \"$ref\" = refs/heads/main ] && [ ! -e moved ]; then touch moved; t=$(git rev-parse main^{tree}); c=$(echo other | GIT_QUARANTINE_PATH= GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@y GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@y git commit-tree $t -p main); echo $c > refs/heads/main; fi; done\nexit 0\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    confirm(&pipe, &key);
+    pipe.until_blocked(&key);
+    let why = pipe.of(&key, "blocked_reason");
+    assert!(why.contains("holds no commit with the tested tree"), "{why}");
+    assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"]);
+    assert_eq!(pipe.rows("SELECT state FROM deploys"), ["withdrawn"]);
+    assert_eq!(pipe.read("prod/deploys"), "");
+    // A person looks, thaws and retries: the gate is asked anew, on the moved base, and the deploy has another id.
+    pipe.orch(&["unfreeze", "demo"]);
+    pipe.orch(&["retry", &key]);
+    pipe.until("released or parked", |p| {
+        p.of(&key, "waiting_for") == "confirm_deploy" || p.of(&key, "stage") == "done"
+    });
+    if pipe.of(&key, "stage") != "done" {
+        confirm(&pipe, &key);
+    }
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.rows("SELECT DISTINCT id FROM deploys").len(), 2);
+}
+
+#[test]
+fn a_lease_is_taken_away_by_hand_and_its_old_holder_asks_the_gate_anew() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let fence = |p: &Pipe| p.one("SELECT fence FROM leases");
+    let before: i64 = fence(&pipe).parse().unwrap();
+    assert_eq!(pipe.orch(&["lease", "break", "ORCH", "--why", "a test"]).code, 0);
+    assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
+    assert_eq!(pipe.orch(&["lease", "show", "--json"]).json()["leases"].as_array().unwrap().len(), 0);
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    assert!(fence(&pipe).parse::<i64>().unwrap() > before + 1);
+}
