@@ -10,40 +10,6 @@ fn staged(staging: &str, files: Vec<(&'static str, String)>) -> Pipe {
         ..Setup::default()
     })
 }
-
-#[test]
-fn declared_checks_of_every_kind_move_a_task_and_a_waived_one_stands_on_the_card() {
-    let web = Web::always(Turn::Say(200, "ok"));
-    let nobody = Web::nobody();
-    let pipe = staged(
-        &format!(
-            "checks: [{{id: S1, kind: http, url: \"{}\"}}, {{id: S2, kind: command, command: [./smoke.sh]}}, {{id: S3, kind: tcp, address: \"{nobody}\", timeout_s: 1}}, {{id: S4, kind: sql, database: ./staging.db, query: \"select 1\", expect: \"1\"}}], sandbox_infra: [{{id: S3, signature: refused, owner: ann, expires: 2099-01-01}}]",
-            web.url("/")
-        ),
-        vec![(
-            "smoke.sh",
-            "#!/bin/sh\n[ -e app.txt ] && [ \"$ORCH_STAGE\" = deploy-staging ] && [ -n \"$ORCH_REVISION\" ]\n".into(),
-        )],
-    );
-    rusqlite::Connection::open(pipe.at("staging.db")).unwrap().execute_batch("create table t(a)").unwrap();
-    let key = pipe.item("One");
-    pipe.until_stage(&key, "done");
-    let log = pipe.evidence("15-staging-log.md");
-    assert!(log.contains("staging_status: SUCCESS") && log.contains("| S3 | SANDBOX_INFRA | FAIL (waived)"), "{log}");
-    pipe.orch(&["tick"]);
-    let card = pipe.read(&format!("state/cards/{key}.txt"));
-    assert!(card.contains("waived: S3"), "{card}");
-    // By hand, the same checks on the same head; --strict waives nothing.
-    let said = pipe.orch(&["staging-check", "--task", &key, "--report", "r.md", "--junit", "j.xml"]);
-    assert_eq!(said.code, 0, "{}", said.all());
-    assert!(said.out.contains("INFRA-WAIVED S3") && said.out.trim_end().ends_with("VERDICT SUCCESS"), "{}", said.all());
-    assert!(pipe.read("r.md").contains(&format!("head: {}", pipe.of(&key, "head_sha"))), "{}", pipe.read("r.md"));
-    let strict = pipe.orch(&["staging-check", "--strict", "--project", "demo", "--json"]);
-    assert_eq!((strict.code, strict.json()["verdict"].as_str()), (1, Some("FAILED")), "{}", strict.all());
-    let mut off = pipe.command(&["staging-check"]);
-    assert_eq!(off.env("ORCH_STAGING_ENABLED", "false").output().unwrap().status.code(), Some(4));
-}
-
 #[test]
 fn a_real_failure_rolls_back_with_the_log() {
     let pipe = staged(
