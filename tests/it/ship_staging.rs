@@ -1,7 +1,6 @@
 //! Staging and image freshness end to end (SHIP-3, SHIP-4, RULE-8, RULE-23), and a deploy that replaces orch itself.
 
 use crate::support::pipe::{Pipe, Setup};
-use crate::support::web::{Turn, Web};
 
 fn staged(staging: &str, files: Vec<(&'static str, String)>) -> Pipe {
     Pipe::new(Setup {
