@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const AGENT: &str = r#"#!/bin/sh
 set -e
 world=@WORLD@
-ticks() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+ticks() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | grep -v '^[ZX]' | cut -d' ' -f20; }
 me="$$.$(ticks $$)"
 mkdir -p "$world/agents/$ORCH_TASK"
 : > "$world/agents/$ORCH_TASK/$me"
