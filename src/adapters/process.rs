@@ -5,8 +5,8 @@ use crate::model::task::Actor;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, child_subreaper, getpid, getsid, pidfd_open, pidfd_send_signal,
-    set_child_subreaper, setsid, test_kill_process, waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, child_subreaper, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    setsid, test_kill_process, waitpid,
 };
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -44,6 +44,7 @@ struct Stat {
     state: u8,
     ppid: i32,
     group: i32,
+    session: i32,
     threads: i64,
     start_ticks: u64,
 }
@@ -55,11 +56,12 @@ impl Stat {
         let rest = std::str::from_utf8(bytes.get(end + 1..)?).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let [state] = fields.first()?.as_bytes() else { return None };
-        // Fields 4, 5, 20 and 22 of proc(5); the state is field 3.
+        // Fields 4, 5, 6, 20 and 22 of proc(5); the state is field 3.
         Some(Self {
             state: *state,
             ppid: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             threads: fields.get(17)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
         })
@@ -124,7 +126,9 @@ pub fn become_subreaper() -> io::Result<()> {
 /// [`super::executor`] started; no harm where it leads one already. Fails if it leads a group of an older session (it
 /// was started by hand), or if a standard stream is still a terminal: closing that would break it.
 pub fn new_session() -> io::Result<()> {
-    if getsid(None)? != getpid() {
+    // Read, not asked for by getsid(2): in a container the session may be one of outside, which has no number here.
+    let own = getpid().as_raw_nonzero().get();
+    if Stat::read(own)?.session != own {
         setsid().map_err(|e| {
             io::Error::other(format!("no session of its own ({e}): start it through the executor, not by hand"))
         })?;

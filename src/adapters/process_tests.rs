@@ -24,10 +24,10 @@ fn unique(name: &str) -> String {
 
 #[test]
 fn a_name_may_hold_anything() {
-    let tail = "S 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+    let tail = "S 7 1 2 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
     for name in ["sh", "a b", "x) R 1 (y", ")))", ""] {
         let stat = Stat::parse(format!("42 ({name}) {tail}\n").as_bytes()).unwrap();
-        assert_eq!(stat, Stat { state: b'S', ppid: 7, group: 1, threads: 1, start_ticks: 4711 }, "{name}");
+        assert_eq!(stat, Stat { state: b'S', ppid: 7, group: 1, session: 2, threads: 1, start_ticks: 4711 }, "{name}");
     }
     let mut bytes = b"42 (\xff\xfe) ".to_vec();
     bytes.extend_from_slice(tail.as_bytes());
@@ -130,7 +130,8 @@ fn a_session_of_its_own_is_made_once_and_not_by_the_leader_of_a_group() {
             assert!(made.unwrap_err().to_string().contains("through the executor"));
         } else {
             made.unwrap();
-            assert_eq!(getsid(None).unwrap(), getpid());
+            let own = getpid().as_raw_nonzero().get();
+            assert_eq!(Stat::read(own).unwrap().session, own);
             new_session().unwrap();
         }
         return;
