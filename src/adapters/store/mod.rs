@@ -26,7 +26,7 @@ pub use views::{CostSum, ParkedMessage};
 use crate::failpoint::point;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `PRAGMA application_id`: "orch" in ASCII.
 const APPLICATION_ID: i64 = 0x6f72_6368;
@@ -73,6 +73,8 @@ impl From<rusqlite::Error> for StoreError {
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 const BUSY_S: u64 = 30;
+/// Between two tries of what SQLite refuses at once.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How a step may use the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +135,7 @@ impl Store {
         self.conn.execute_batch("PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON;")?;
         let found = self.version()?;
         if found == 0 || (found < SCHEMA_VERSION && mode == Mode::Migrate) {
-            let journal: String = self.conn.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0))?;
+            let journal = self.write_ahead()?;
             if journal != "wal" {
                 return Err(StoreError::Broken {
                     path: self.path.display().to_string(),
@@ -145,6 +147,18 @@ impl Store {
         }
         self.conn.execute_batch("PRAGMA synchronous = FULL;")?;
         self.check_version(self.version()?, true)
+    }
+
+    /// Switches to the write-ahead log; gives the journal mode in force. Two processes that want it of a fresh file at
+    /// once hold a read lock each and want the write lock: SQLite then asks no busy handler but refuses one of them.
+    fn write_ahead(&self) -> Result<String> {
+        let until = Instant::now() + Duration::from_secs(BUSY_S);
+        loop {
+            match self.conn.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0)).map_err(StoreError::from) {
+                Err(StoreError::Locked(_)) if Instant::now() < until => std::thread::park_timeout(PAUSE),
+                other => return other,
+            }
+        }
     }
 
     fn version(&self) -> Result<i64> {
