@@ -61,7 +61,9 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     let Some(project) = policy.project(&place.project) else {
         return say(Rule::SwitchedOff, format!("project {} is not in the configuration", place.project));
     };
-    if place.stop_requested && !matches!(job.kind, JobKind::DeployFinalizer | JobKind::Deploy) {
+    // A stop that came too late does not end the watch of what was deployed.
+    let stopped = place.stop_requested && !place.stage.is_terminal();
+    if stopped && !matches!(job.kind, JobKind::DeployFinalizer | JobKind::Deploy) {
         return say(Rule::StopRequested, "a stop is recorded".to_owned());
     }
     if let Some(at) = Some(job.available_at).filter(|at| *at > now) {

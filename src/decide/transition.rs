@@ -28,7 +28,8 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     if let Some(why) = &task.blocked_reason {
         return hold(Rule::Blocked, format!("{why}; `orch retry {}` lifts the block", task.key));
     }
-    if let Some(why) = &task.withdrawn {
+    // An open window settles its case first: what is merged or started does not wait for a person.
+    if let Some(why) = task.withdrawn.as_ref().filter(|_| task.critical.is_none()) {
         return hold(Rule::Withdrawn, why.clone());
     }
     if let Some(job) = &view.live_job {
@@ -60,7 +61,8 @@ fn stopping(f: &Facts<'_>) -> Decision {
     if task.critical.is_none() {
         return Decision::Effect(Effect::CompleteStop);
     }
-    let state = f.view.deploy.as_ref().map(|d| d.state);
+    // An earlier attempt's deploy says nothing about the window that is open now.
+    let state = f.view.deploy.as_ref().filter(|d| d.attempt == task.attempt).map(|d| d.state);
     if let Some(job) = &f.view.live_job {
         return match job.kind {
             JobKind::Deploy | JobKind::DeployFinalizer => {

@@ -155,3 +155,54 @@ fn a_stop_is_completed_at_once_unless_a_critical_window_is_open() {
     v.task.critical = Some("update".into());
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
 }
+
+/// A deploy that a person's disappearing work item overtakes still has its result looked for (TRUST-1).
+#[test]
+fn a_withdrawn_task_settles_its_open_window_first() {
+    let mut v = view(Stage::Deploy);
+    v.task.withdrawn = Some("its work item is gone".into());
+    assert_eq!(word(&decide(&v, &policy())), "hold withdrawn");
+    v.task.critical = Some("deploy 1-1-7".into());
+    v.deploy = Some(crate::model::task::Deploy {
+        id: "1-1-7".into(),
+        task_id: v.task.id,
+        repo: "orch".into(),
+        attempt: 1,
+        fence: 7,
+        head: sha('a'),
+        base: sha('b'),
+        tree: "T".into(),
+        state: crate::model::task::DeployState::Started,
+        actor: crate::model::task::Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        landed_sha: Some(sha('e')),
+        result: None,
+        initiated_at: v.now.clone(),
+    });
+    assert_eq!(word(&decide(&v, &policy())), "enqueue deploy-finalizer");
+}
+
+/// RULE-16: the window of an update is not closed by what an earlier attempt's deploy came to.
+#[test]
+fn a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
+    let mut v = view(Stage::DeployStaging);
+    v.task.stop_requested_at = Some(1);
+    v.task.attempt = 2;
+    v.task.critical = Some("update".into());
+    assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
+    v.deploy = Some(crate::model::task::Deploy {
+        id: "1-1-7".into(),
+        task_id: v.task.id,
+        repo: "orch".into(),
+        attempt: 1,
+        fence: 7,
+        head: sha('a'),
+        base: sha('b'),
+        tree: "T".into(),
+        state: crate::model::task::DeployState::Settled,
+        actor: crate::model::task::Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        landed_sha: Some(sha('e')),
+        result: Some(r#"{"status":"failed_safe"}"#.into()),
+        initiated_at: v.now.clone(),
+    });
+    assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
+}

@@ -170,19 +170,26 @@ fn stand(
 }
 
 /// A deploy whose result stayed unknown is deployed again by a person's word only, under a new id, without a second
-/// merge (RULE-18).
+/// merge (RULE-18). One that was blocked on its way is taken up where it stands. Both open the critical window, which a
+/// recorded stop excludes (RULE-16).
 fn again(
     tx: &crate::adapters::store::Tx<'_>,
     task: &mut crate::model::task::Task,
     now: &crate::model::time::Stamp,
 ) -> crate::adapters::store::Result<()> {
-    if task.stage != Stage::Deploy {
+    if task.stage != Stage::Deploy || task.stop_requested_at.is_some() {
         return Ok(());
     }
     let deploys = tx.deploys_of(task.id)?;
-    let Some(last) = deploys.iter().rev().find(|d| d.state == DeployState::Settled && d.attempt == task.attempt) else {
-        return Ok(());
-    };
+    let of_attempt = |d: &&Deploy| d.attempt == task.attempt && d.state != DeployState::Withdrawn;
+    let Some(last) = deploys.iter().rev().find(of_attempt) else { return Ok(()) };
+    match last.state {
+        DeployState::Initiated | DeployState::Landed | DeployState::Started => {
+            task.critical = Some(format!("deploy {}", last.id));
+            return Ok(());
+        }
+        DeployState::Settled | DeployState::Withdrawn => {}
+    }
     let Some(landed) = last.landed_sha.clone() else { return Ok(()) };
     let new = Deploy {
         id: format!("{}-{}-{}r{}", task.id, task.attempt, last.fence, deploys.len()),

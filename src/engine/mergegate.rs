@@ -2,6 +2,7 @@
 
 use super::{Ctx, apply, base, lease, pulls};
 use crate::adapters::git::{GitError, Mirror, Person, PushOutcome, UpdateMode};
+use crate::adapters::process::{self, Life};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
 use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
@@ -9,6 +10,9 @@ use crate::model::report::ActionKind;
 use crate::model::task::{EvidenceVerdict, Finding, Task};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+
+/// The critical window of an update of the branch.
+pub const UPDATE: &str = "update";
 
 /// Brings the branch up to the default branch under the lease and records the answer for its head. Nothing is done
 /// where another task holds the lease or the task moved meanwhile.
@@ -51,6 +55,13 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let task = match sync_head(ctx, &ground.task, &mirror)? {
         Some(task) => task,
         None => return Ok(()),
+    };
+    let task = match task.critical.as_deref() {
+        Some(UPDATE) => match abandoned(ctx, task)? {
+            Some(task) => task,
+            None => return Ok(()),
+        },
+        Some(_) | None => task,
     };
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     let project = ctx.project(&task.project)?.clone();
@@ -168,7 +179,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         if t.revision != task.revision || t.stop_requested_at.is_some() || !ours {
             return Err(StoreError::Lost);
         }
-        t.critical = Some("update".to_owned());
+        t.critical = Some(UPDATE.to_owned());
         tx.save_task(&mut t, now.stamp.wall_ms)?;
         tx.intend(&key, Some(t.id), "branch_rebased", &intent, &me, now.stamp.wall_ms)?;
         Ok(t)
@@ -192,6 +203,36 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
     }
     adopt(ctx, &task, mirror, tip, head, &new, &key)?;
     Ok(())
+}
+
+/// An update whose push never reached the remote: its window closes once nobody is left who could still push, so that a
+/// stop does not wait for ever (RULE-16). `None`: somebody is at it.
+fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
+    let rows = ctx.store.read(|tx| tx.open_intents(task.id))?;
+    let open: Vec<_> = rows.into_iter().filter(|r| r.kind == "branch_rebased").collect();
+    if open.iter().any(|r| r.actor != ctx.me && process::life(&r.actor) != Life::Dead) {
+        return Ok(None);
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        if t.revision != task.revision {
+            return Err(StoreError::Lost);
+        }
+        t.critical = None;
+        tx.save_task(&mut t, at)?;
+        // Without a stop the same update is made again, under the same intent.
+        for row in open.iter().filter(|_| t.stop_requested_at.is_some()) {
+            tx.record_outcome(&row.key, &json!({"done": false}), at)?;
+        }
+        Ok(t)
+    });
+    match done {
+        // A stop that waited for this window goes on.
+        Ok(t) => Ok((t.stop_requested_at.is_none()).then_some(t)),
+        Err(StoreError::Lost) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {

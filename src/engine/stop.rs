@@ -98,12 +98,14 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     finish(ctx, id)
 }
 
-/// A deploy's window may close by the stop itself once the deploy has settled with a failure.
-fn settled_deploy(ctx: &mut Ctx, task: &Task, _critical: &str) -> bool {
-    super::deploy::newest(ctx, task.id)
-        .ok()
-        .flatten()
-        .is_none_or(|d| d.state == crate::model::task::DeployState::Settled)
+/// A deploy's window may close by the stop itself once the deploy has settled with a failure. The window of an update is
+/// closed by who opened it, or by the merge gate for one that is gone.
+fn settled_deploy(ctx: &mut Ctx, task: &Task, critical: &str) -> bool {
+    critical != super::mergegate::UPDATE
+        && super::deploy::newest(ctx, task.id)
+            .ok()
+            .flatten()
+            .is_none_or(|d| d.state == crate::model::task::DeployState::Settled)
 }
 
 /// Ends supervisors and every process of every run of the task, and sees them gone.

@@ -185,3 +185,41 @@ fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing()
         assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'task_cancelled'"), 1);
     }
 }
+
+/// RULE-16: an update of the branch whose step died before its push is closed by the next one; the stop that waited for it
+/// goes on.
+#[test]
+fn rule_16_an_abandoned_update_does_not_hold_a_stop_for_ever() {
+    let world = World::new(Plan { nap: "0.01", ..Plan::default() });
+    parked(&world, "confirm_deploy");
+    let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(20)).unwrap();
+    db.execute_batch("UPDATE tasks SET critical = 'update'").unwrap();
+    drop(db);
+    let out = world.orch(&["stop", "AA-1"]);
+    assert!([Some(0), Some(4)].contains(&out.status.code()), "{}", said(&out));
+    world.play_until("the end", BOUND, |w| w.task("AA-1").stage == "cancelled");
+    nothing_left(&world, "AA-1");
+}
+
+/// RULE-16: what a person takes up again by `retry` in the middle of a deploy is in its window again.
+#[test]
+fn rule_16_a_retried_deploy_stands_in_its_window_and_a_stop_waits_for_it() {
+    let world = World::new(waiting_deploy(0));
+    parked(&world, "confirm_deploy");
+    assert!(world.orch(&["advance", "AA-1", "--confirm-deploy"]).status.success());
+    let begun = Instant::now();
+    while world.deploys().is_empty() && begun.elapsed() < BOUND {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(20)).unwrap();
+    db.execute_batch("UPDATE tasks SET blocked_reason = 'by hand', critical = NULL").unwrap();
+    drop(db);
+    world.step(&["retry", "AA-1"]);
+    let out = world.orch(&["stop", "AA-1"]);
+    assert_eq!(out.status.code(), Some(4), "{}", said(&out));
+    std::fs::write(world.path("go"), "").unwrap();
+    world.play_until("the end", BOUND, |w| w.task("AA-1").stage == "done");
+    assert_eq!((world.deploys().get("AA-1"), world.merges("AA").get("AA-1")), (Some(&1), Some(&1)));
+}

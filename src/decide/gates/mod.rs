@@ -218,9 +218,9 @@ impl Facts<'_> {
                 freeze: false,
             };
         }
-        let (_, lost) = self.failures(kind);
-        if lost >= MAX_LOST {
-            return Answer::Stuck { why: format!("{lost} jobs {kind} were lost"), freeze: false };
+        let (spent, lost) = self.failures(kind);
+        if spent + lost >= MAX_LOST {
+            return Answer::Stuck { why: format!("{} jobs {kind} were lost", spent + lost), freeze: false };
         }
         let wait = match (errors.len(), lost) {
             (0, 0) => 0,
