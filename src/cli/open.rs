@@ -24,6 +24,7 @@ impl From<StoreError> for Failure {
             StoreError::Older { .. }
             | StoreError::Missing(_)
             | StoreError::Foreign { .. }
+            | StoreError::ReadOnly(_)
             | StoreError::Lost
             | StoreError::Sql(_) => None,
         };

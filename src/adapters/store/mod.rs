@@ -52,8 +52,12 @@ pub enum StoreError {
     Foreign { path: String, found: i64 },
     #[error("the database {path} is broken: {why}")]
     Broken { path: String, why: String },
-    #[error("the database stayed locked for {0} s")]
-    Locked(u64),
+    #[error("the database {0} stayed locked for {BUSY_S} s")]
+    Locked(String),
+    #[error(
+        "the database {0} can't be opened for writing: it, its folder or its file system is read-only, or closed to this user"
+    )]
+    ReadOnly(String),
     #[error("the row changed meanwhile")]
     Lost,
     #[error("database: {0}")]
@@ -63,8 +67,30 @@ pub enum StoreError {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Locked(BUSY_S),
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+                Self::Locked("orch.db".to_owned())
+            }
             _ => Self::Sql(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// The same with the file's whole name, where it says less.
+    fn of(self, path: &Path) -> Self {
+        match self {
+            Self::Locked(_) => Self::Locked(path.display().to_string()),
+            Self::Sql(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
+                Self::ReadOnly(path.display().to_string())
+            }
+            other @ (Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Missing(_)
+            | Self::Foreign { .. }
+            | Self::Broken { .. }
+            | Self::ReadOnly(_)
+            | Self::Lost
+            | Self::Sql(_)) => other,
         }
     }
 }
@@ -111,7 +137,7 @@ impl Store {
         if mode == Mode::ReadOnly && !path.exists() {
             return Err(StoreError::Missing(shown));
         }
-        let mut conn = Connection::open_with_flags(path, flags)?;
+        let mut conn = Connection::open_with_flags(path, flags).map_err(|e| StoreError::from(e).of(path))?;
         conn.busy_handler(Some(|tries| {
             // Short sleeps instead of the stock back-off, which starves under load; bounded by BUSY_S.
             std::thread::park_timeout(Duration::from_millis(2 + u64::try_from(tries % 7).unwrap_or(0)));
@@ -120,8 +146,17 @@ impl Store {
         let mut store = Self { conn, path: path.to_owned() };
         let opened = store.prepare(mode);
         match opened {
-            Err(StoreError::Sql(e)) => Err(StoreError::Broken { path: shown, why: e.to_string() }),
-            Err(e) => Err(e),
+            Err(e) => Err(match e.of(path) {
+                StoreError::Sql(e) => StoreError::Broken { path: shown, why: e.to_string() },
+                named @ (StoreError::Newer { .. }
+                | StoreError::Older { .. }
+                | StoreError::Missing(_)
+                | StoreError::Foreign { .. }
+                | StoreError::Broken { .. }
+                | StoreError::Locked(_)
+                | StoreError::ReadOnly(_)
+                | StoreError::Lost) => named,
+            }),
             Ok(()) => Ok(store),
         }
     }
@@ -267,16 +302,21 @@ impl Store {
         &mut self,
         work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
-        let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(StoreError::from)?;
+        let path = &self.path;
+        let named = |e| StoreError::from(e).of(path);
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
+        if tx.is_readonly("main").map_err(named)? {
+            return Err(StoreError::ReadOnly(path.display().to_string()).into());
+        }
+        let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(named)?;
         if found != SCHEMA_VERSION {
-            let path = self.path.display().to_string();
+            let path = path.display().to_string();
             return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION }.into());
         }
         let tx = Tx { tx };
         let value = work(&tx)?;
         point("commit");
-        tx.tx.commit().map_err(StoreError::from)?;
+        tx.tx.commit().map_err(named)?;
         point("committed");
         Ok(value)
     }
