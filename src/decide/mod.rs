@@ -9,3 +9,6 @@ pub mod serial;
 pub mod staging;
 pub mod transition;
 pub mod watch;
+
+#[cfg(test)]
+mod tests;
