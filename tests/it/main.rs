@@ -29,6 +29,7 @@ mod cmd_security_scan;
 mod cmd_staging_check;
 mod cmd_status;
 mod crash_guard;
+mod crash_hazards;
 mod crash_reap;
 mod crash_stop;
 mod crash_storm;

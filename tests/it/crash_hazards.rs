@@ -1,0 +1,379 @@
+//! The measured hazards of a queue made of processes, each on the whole program: a step killed between claim and start, a
+//! supervisor that comes too late, a pid used again, zombies, a thousand runs before a dead one, a database that is
+//! locked or read-only, a disk without room.
+
+use crate::support::crash::{Plan, World, kill, said};
+use rusqlite::Connection;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < BOUND, "{what} did not come");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// A world whose first agent waits for a word, once.
+fn waiting() -> World {
+    let world = World::new(Plan {
+        nap: "0.01",
+        extra: "if [ ! -e \"$world/waits\" ]; then : > \"$world/waits\"; n=0; while [ ! -e \"$world/go\" ] && [ $n -lt 2400 ]; do sleep 0.05; n=$((n+1)); done; fi\n".to_owned(),
+        ..Plan::default()
+    });
+    world.new_item("AA", "one thing");
+    drop(world.orch(&["tick"]));
+    wait("the agent", || world.path("waits").exists());
+    world
+}
+
+fn approval(world: &World) {
+    world.play_until("approval", BOUND, |w| w.task("AA-1").waiting.as_deref() == Some("approval"));
+    assert_eq!(world.lines("violations.log"), Vec::<String>::new());
+    world.chain_holds();
+}
+
+fn reaped(world: &World, tier: &str) -> i64 {
+    world.count(&format!(
+        "SELECT COUNT(*) FROM audit WHERE event = 'job_reaped' AND detail LIKE '%\"tier\":\"{tier}\"%'"
+    ))
+}
+
+fn starts(world: &World) -> usize {
+    world.lines("agents.log").iter().filter(|l| l.starts_with("start")).count()
+}
+
+fn writer(world: &World) -> Connection {
+    let db = Connection::open(world.path("state/orch.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(20)).unwrap();
+    db
+}
+
+/// `(start ticks, state)` of a process.
+fn stat(pid: u32) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    Some(((*fields.get(19)?).to_owned(), (*fields.first()?).to_owned()))
+}
+
+/// Says that the run's supervisor is another process.
+fn identify(world: &World, pid: u32, ticks: Option<&str>) {
+    let db = writer(world);
+    let ticks = ticks.map_or_else(String::new, |t| format!(", '$.start_ticks', {t}"));
+    let n = db
+        .execute(&format!("UPDATE runs SET supervisor = json_set(supervisor, '$.pid', {pid}{ticks}), finalizer = NULL WHERE state = 'live'"), [])
+        .unwrap();
+    assert_eq!(n, 1);
+}
+
+/// Of this test, and of nothing else.
+struct Bystander(Child);
+
+impl Bystander {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills the supervisor alone; its agent lives on.
+fn orphan(world: &World) {
+    let supervisors = world.orch_processes();
+    assert_eq!(supervisors.len(), 1, "{}", world.story());
+    kill(supervisors[0]);
+    wait("the supervisor's death", || world.orch_processes().is_empty());
+}
+
+fn reap_until_dead(world: &World) {
+    wait("the reaping", || {
+        drop(world.orch(&["reap"]));
+        reaped(world, "dead") == 1
+    });
+}
+
+#[test]
+fn run_4_a_pid_that_was_used_again_is_a_death_and_its_new_owner_is_left_alone() {
+    let world = waiting();
+    orphan(&world);
+    let mut other = Bystander::new();
+    identify(&world, other.0.id(), None);
+    reap_until_dead(&world);
+    approval(&world);
+    assert!(other.lives(), "a process that only has the pid was ended");
+}
+
+#[test]
+fn rule_19_a_supervisor_that_is_a_zombie_nobody_waits_for_is_dead() {
+    let world = waiting();
+    orphan(&world);
+    let mut zombie = Command::new("true").spawn().unwrap();
+    let pid = zombie.id();
+    wait("the zombie", || stat(pid).is_some_and(|s| s.1 == "Z"));
+    identify(&world, pid, Some(&stat(pid).unwrap().0));
+    reap_until_dead(&world);
+    approval(&world);
+    assert_eq!(stat(pid).map(|s| s.1).as_deref(), Some("Z"));
+    zombie.wait().unwrap();
+}
+
+/// The same row again under another number, with further columns set.
+fn copies(db: &Connection, table: &str, from: i64, n: i64, set: &[(&str, &str)]) {
+    let mut statement = db.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
+    let columns: Vec<String> = statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
+    let values: Vec<&str> =
+        columns.iter().map(|c| set.iter().find(|(name, _)| name == c).map_or(c.as_str(), |(_, sql)| *sql)).collect();
+    db.execute_batch(&format!(
+        "WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < {n})
+         INSERT INTO {table} ({}) SELECT {} FROM more, {table} WHERE {table}.id = {from} AND n > 1;",
+        columns.join(", "),
+        values.join(", ")
+    ))
+    .unwrap();
+}
+
+#[test]
+fn run_8_a_thousand_runs_that_live_do_not_hide_a_dead_one() {
+    let world = waiting();
+    orphan(&world);
+    let mut other = Bystander::new();
+    let ticks = stat(other.0.id()).unwrap().0;
+    let living = format!("json_set(supervisor, '$.pid', {}, '$.start_ticks', {ticks})", other.0.id());
+    let db = writer(&world);
+    // They come first: the dead one's run is made the last of all.
+    db.execute_batch("PRAGMA foreign_keys = OFF; UPDATE runs SET id = 5000 WHERE id = 1;").unwrap();
+    let key = "'AA-' || (n + 100)";
+    copies(
+        &db,
+        "tasks",
+        1,
+        1000,
+        &[("id", "n + 100"), ("key", key), ("natural_key", key), ("item_id", key), ("branch", "NULL")],
+    );
+    copies(&db, "jobs", 1, 1000, &[("id", "n + 100"), ("task_id", "n + 100"), ("token", "'t' || n")]);
+    let run = [
+        ("id", "n + 100"),
+        ("job_id", "n + 100"),
+        ("task_id", "n + 100"),
+        ("token", "'t' || n"),
+        ("supervisor", living.as_str()),
+        ("finalizer", "NULL"),
+    ];
+    copies(&db, "runs", 5000, 1000, &run);
+    drop(db);
+    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'live'"), 1000);
+    let begun = Instant::now();
+    let mut looks: u32 = 0;
+    wait("the reaping", || {
+        drop(world.orch(&["reap"]));
+        looks += 1;
+        reaped(&world, "dead") == 1
+    });
+    let each = begun.elapsed() / looks;
+    println!("{looks} looks at 1000 runs, {} ms each", each.as_millis());
+    assert!(each < Duration::from_secs(10), "a look took {each:?}");
+    assert_eq!(
+        world.count("SELECT COUNT(*) FROM runs WHERE state = 'live' AND id < 5000"),
+        999,
+        "a living one was reaped"
+    );
+    assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'job_reaped' AND detail LIKE '%5000%'"), 1);
+    assert!(other.lives());
+}
+
+#[test]
+fn trust_2_a_database_that_stays_locked_is_told_by_name_and_nothing_is_lost() {
+    let world = waiting();
+    let db = writer(&world);
+    db.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // The agent ends while nobody can write.
+    std::fs::write(world.path("go"), "").unwrap();
+    std::thread::scope(|scope| {
+        for step in [&["tick"][..], &["reap"], &["stop", "AA-1"]] {
+            let world = &world;
+            scope.spawn(move || {
+                let begun = Instant::now();
+                let out = world.orch(step);
+                let told = said(&out);
+                // A step that has nothing to write may well end well.
+                let ok = out.status.code() == Some(3) && told.contains("orch.db") && told.contains("locked");
+                assert!(ok || (out.status.success() && step[0] != "stop"), "{step:?}: {} {told}", out.status);
+                assert!(begun.elapsed() < Duration::from_secs(100), "{step:?} took {:?}", begun.elapsed());
+            });
+        }
+    });
+    assert_eq!(world.count("SELECT COUNT(*) FROM audit WHERE event = 'stop_requested'"), 0);
+    db.execute_batch("ROLLBACK").unwrap();
+    approval(&world);
+    assert!(starts(&world) <= 2, "{}", world.story());
+}
+
+/// Runs a step in mount namespace of its own where the state directory is read-only; `None` where that is not permitted.
+fn read_only(world: &World, step: &[&str]) -> Option<std::process::Output> {
+    let state = world.path("state").display().to_string();
+    let own = world.command(step);
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" || exit 99; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, &state]).arg(own.get_program()).args(own.get_args());
+    let out = command.current_dir(world.root()).stdin(Stdio::null()).output().ok()?;
+    let permitted = out.status.code() != Some(99) && !said(&out).contains("unshare:");
+    permitted.then_some(out)
+}
+
+#[test]
+fn trust_2_a_read_only_state_directory_is_told_and_left_as_it_is() {
+    let world = waiting();
+    std::fs::write(world.path("go"), "").unwrap();
+    approval(&world);
+    // What has nothing to write may end well; these have.
+    for step in [&["advance", "AA-1", "--approve"][..], &["stop", "AA-1"], &["freeze", "aa", "--reason", "x"]] {
+        let Some(out) = read_only(&world, step) else {
+            eprintln!("SKIPPED: a mount namespace of its own is not permitted here");
+            return;
+        };
+        let told = said(&out);
+        assert_eq!(out.status.code(), Some(3), "{step:?}: {told}");
+        assert!(told.contains(&world.path("state").display().to_string()), "{step:?} does not name the place: {told}");
+        assert!(told.to_lowercase().contains("read"), "{step:?} does not say why: {told}");
+    }
+    approval(&world);
+    world.play_until("done", BOUND, |w| w.task("AA-1").stage == "done");
+}
+
+/// RULE-38: a small file system of its own, filled to the last byte while an agent works; then there is room again.
+#[test]
+fn rule_38_on_a_full_disk_each_step_ends_and_with_room_all_goes_on() {
+    let mut world = World::new(Plan { nap: "0.01", ..Plan::default() });
+    let state = world.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(&state).status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        eprintln!("SKIPPED: no tmpfs can be mounted here");
+        return;
+    }
+    struct Mounted(std::path::PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let _mounted = Mounted(state.clone());
+    world.env.push(("TMPDIR".to_owned(), world.root().display().to_string()));
+    world.new_item("AA", "one thing");
+    approval(&world);
+    let filler = state.join("filler");
+    let fill = || {
+        let of = format!("of={}", filler.display());
+        assert!(Command::new("dd").args(["if=/dev/zero", &of, "bs=4k"]).stderr(Stdio::null()).status().is_ok());
+    };
+    let before = world.task("AA-1");
+    fill();
+    for step in [
+        &["tick"][..],
+        &["reap"],
+        &["reconcile"],
+        &["advance", "AA-1", "--approve"],
+        &["new", "another", "--project", "AA"],
+        &["status"],
+    ] {
+        fill();
+        let begun = Instant::now();
+        let out = world.orch(step);
+        let told = said(&out);
+        let code = out.status.code();
+        assert!(matches!(code, Some(0 | 3)), "{step:?}: {code:?} {told}");
+        let why = ["space", "full", "min_free_mb"];
+        assert!(code == Some(0) || why.iter().any(|w| told.contains(w)), "{step:?} does not say why: {told}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{step:?} took {:?}", begun.elapsed());
+    }
+    std::fs::remove_file(&filler).unwrap();
+    assert_eq!(world.task("AA-1").id, before.id);
+    world.play_until("done", BOUND, |w| w.task("AA-1").stage == "done");
+    assert_eq!(world.deploys().get("AA-1"), Some(&1));
+    assert_eq!(world.merges("AA").get("AA-1"), Some(&1));
+    world.chain_holds();
+}
+
+#[cfg(feature = "failpoints")]
+mod killed {
+    use super::*;
+    use rustix::process::{Pid, Signal, kill_process};
+
+    /// The number of the first point of this name that a tick over one new item reaches.
+    fn point(name: &str) -> String {
+        let mut world = World::new(Plan { nap: "0.01", ..Plan::default() });
+        world.new_item("AA", "one thing");
+        let count = world.path("points");
+        world.env.push(("ORCH_FAILPOINT_COUNT".to_owned(), count.display().to_string()));
+        drop(world.orch(&["tick"]));
+        let lines = world.lines("points");
+        let line = lines.iter().find(|l| l.split(' ').nth(1) == Some(name) && l.ends_with(" tick")).unwrap();
+        line.split(' ').next().unwrap().to_owned()
+    }
+
+    /// A world whose tick was killed right between its claim and the start of the supervisor.
+    fn claimed() -> World {
+        let mut world = World::new(Plan { nap: "0.01", ..Plan::default() });
+        world.new_item("AA", "one thing");
+        let count = world.path("points").display().to_string();
+        world.env =
+            vec![("ORCH_FAILPOINT_COUNT".to_owned(), count), ("ORCH_FAILPOINT_KILL".to_owned(), point("supervisor"))];
+        let out = world.orch(&["tick"]);
+        assert_eq!(out.status.code(), None, "it was to be killed: {}", said(&out));
+        world.env.clear();
+        assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'starting'"), 1, "{}", world.story());
+        assert_eq!(world.orch_processes(), Vec::<i32>::new());
+        world
+    }
+
+    #[test]
+    fn run_4_a_tick_killed_between_claim_and_start_costs_nothing() {
+        let world = claimed();
+        approval(&world);
+        assert_eq!(starts(&world), 1, "{}", world.story());
+        assert_eq!(reaped(&world, "unstarted"), 1);
+        assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE spent = 1 OR status = 'failed'"), 0);
+    }
+
+    #[test]
+    fn rule_19_a_supervisor_that_comes_after_its_claim_was_reaped_does_nothing() {
+        let world = claimed();
+        // It is stopped before its first act.
+        let own = world.command(&["run-job", "1"]);
+        let mut late = Command::new("sh");
+        late.args(["-c", "kill -STOP $$; exec \"$@\"", "late"]).arg(own.get_program()).args(own.get_args());
+        let mut late = late.current_dir(world.root()).stdin(Stdio::null()).spawn().unwrap();
+        wait("the stop", || stat(late.id()).is_some_and(|s| s.1 == "T"));
+        wait("the reaping", || {
+            drop(world.orch(&["reap"]));
+            reaped(&world, "unstarted") == 1
+        });
+        let rows = |w: &World| {
+            (
+                w.count("SELECT COALESCE(MAX(seq), 0) FROM audit"),
+                w.count("SELECT COUNT(*) FROM runs"),
+                w.count("SELECT COUNT(*) FROM jobs WHERE status = 'queued'"),
+                starts(w),
+            )
+        };
+        let before = rows(&world);
+        kill_process(Pid::from_raw(i32::try_from(late.id()).unwrap()).unwrap(), Signal::CONT).unwrap();
+        late.wait().unwrap();
+        assert_eq!(rows(&world), before, "{}", world.story());
+        approval(&world);
+        assert_eq!(starts(&world), 1, "{}", world.story());
+    }
+}
