@@ -13,6 +13,8 @@ pub mod config;
 pub mod decide;
 pub mod engine;
 pub mod failpoint;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod render;
 pub mod yaml;

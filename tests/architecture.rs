@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Layers, from the top; a file may import from levels below its own and from its own layer, not from a sibling.
 const LEVELS: &[&[&str]] = &[
-    &["main"],
+    &["main", "fuzzing"],
     &["cli"],
     &["engine"],
     &["decide", "adapters", "config", "render"],

@@ -334,6 +334,12 @@ pub(super) fn end_sparing(
     Ok(())
 }
 
+/// Reads the bytes as `/proc/<pid>/stat` (see `fuzzing`).
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let _ = Stat::parse(bytes).map(|s| s.is_zombie());
+}
+
 #[cfg(test)]
 #[path = "process_tests.rs"]
 mod tests;

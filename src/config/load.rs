@@ -84,6 +84,15 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|e| fail(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to())))
 }
 
+/// Reads the bytes as a configuration and as a file of checks (see `fuzzing`).
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (folder, none) = (Path::new("/nowhere"), BTreeMap::new());
+    drop(parse(text, folder, None, &none, folder).map_err(|e| e.to_string()));
+    drop(super::standalone::staging(text, folder, &|_| None).map_err(|e| e.to_string()));
+}
+
 /// Reads a configuration's text. `folder`: what its paths are relative to; `state_dir`: what the command line says.
 pub(super) fn parse(
     text: &str,

@@ -36,6 +36,7 @@ mod crash_storm;
 mod crash_sweep;
 mod docs_cli;
 mod docs_handoff;
+mod fuzz_replay;
 mod outside_claude;
 mod outside_gitea;
 mod outside_plane;

@@ -378,3 +378,13 @@ fn render(key: &Key, new: &NewItem<'_>) -> String {
     ];
     write_new(&fields, &format!("{}\n", new.body.trim_end()))
 }
+
+impl Local {
+    /// Reads the bytes as an item's file (see `fuzzing`).
+    #[doc(hidden)]
+    pub fn fuzz(text: &str) {
+        if let Ok(key) = Key::parse("AA-1") {
+            drop(Self::new(".", "AA", &BTreeMap::new()).parse(&key, text));
+        }
+    }
+}

@@ -364,6 +364,12 @@ fn entry_line(line: &[u8]) -> Option<RawEntry<'_>> {
     Some((mode, kind, id, parts.next().and_then(|s| s.parse().ok()), path.get(1..)?))
 }
 
+/// See `fuzzing`.
+pub(super) fn fuzz(bytes: &[u8]) {
+    entry_line(bytes);
+    plain_path(&String::from_utf8_lossy(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,6 +60,16 @@ fn nul_texts(bytes: &[u8]) -> Vec<String> {
     bytes.split(|b| *b == 0).filter(|p| !p.is_empty()).map(|p| String::from_utf8_lossy(p).into_owned()).collect()
 }
 
+/// Reads the bytes as what git prints (see `fuzzing`).
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    push::fuzz(&text);
+    history::fuzz(bytes);
+    update::fuzz(bytes);
+    cmd::scrub(&text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

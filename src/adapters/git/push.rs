@@ -135,6 +135,11 @@ fn read_porcelain(text: &str, name: &str) -> Option<PushOutcome> {
     })
 }
 
+/// See `fuzzing`.
+pub(super) fn fuzz(text: &str) {
+    read_porcelain(text, "refs/heads/a");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -234,6 +234,13 @@ fn ended(message: &str) -> String {
     format!("{}\n", message.trim_end())
 }
 
+/// See `fuzzing`.
+pub(super) fn fuzz(bytes: &[u8]) {
+    if let Some(original) = Original::read(bytes) {
+        original.author_date();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

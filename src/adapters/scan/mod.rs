@@ -129,6 +129,16 @@ fn fingerprint(key: &[u8], parts: &[&[u8]]) -> String {
     })
 }
 
+/// Reads the bytes as every report of a tool (see `fuzzing`).
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    drop(gitleaks::parse_report(bytes));
+    drop(gitleaks::parse_sarif(bytes));
+    let log = String::from_utf8_lossy(bytes);
+    drop((gitleaks::commits_scanned(&log), gitleaks::error_line(&log), gitleaks::is_version(&log)));
+    audits::fuzz(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::fingerprint;

@@ -73,3 +73,12 @@ impl Gitea {
         self
     }
 }
+
+/// Reads the bytes as every answer of the server (see `fuzzing`).
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+    for v in wire::list(value.clone()).unwrap_or_default().iter().chain([&value]) {
+        drop((wire::pull(v), wire::status(v), wire::texts(v, "contexts")));
+    }
+}

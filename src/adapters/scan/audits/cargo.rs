@@ -38,12 +38,12 @@ pub(super) fn audit(auditor: &Auditor<'_>, content: &[u8]) -> Result<Seen, Doubt
 }
 
 /// Packages of a lock file.
-fn packages(content: &[u8]) -> u64 {
+pub(super) fn packages(content: &[u8]) -> u64 {
     content.split(|b| *b == b'\n').filter(|line| line.trim_ascii() == b"[[package]]").count() as u64
 }
 
 /// Reads a report: believed if it has its markers, ignores nothing, and counts the packages of the lock file.
-fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, String> {
+pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, String> {
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
     let advisories = number("/database/advisory-count").ok_or("cargo-audit's report does not name its database")?;
     if advisories < floor {

@@ -357,6 +357,19 @@ fn texts(value: &serde_json::Value, pointer: &str) -> Vec<String> {
     list.into_iter().flatten().filter_map(|v| v.as_str()).map(|s| s.chars().take(100).collect()).take(20).collect()
 }
 
+/// Reads the bytes as every auditor's report and every lock file (see `fuzzing`).
+pub(super) fn fuzz(bytes: &[u8]) {
+    if let Ok(report) = serde_json::from_slice(bytes) {
+        drop(osv::parse(&report));
+        drop(cargo::parse(&report, 1, 0));
+        drop(npm::parse(&report, &report, 0, u64::MAX));
+        drop((pip::parse(&report, 1), npm::packages(&report)));
+    }
+    let text = String::from_utf8_lossy(bytes);
+    drop((pip::requirements(&text), pip::pyproject(&text)));
+    cargo::packages(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,7 +49,7 @@ pub(super) fn audit(auditor: &Auditor<'_>, content: &[u8]) -> Result<Seen, Doubt
 }
 
 /// Least and most packages an audit of this lock file may count: links are counted by some versions only.
-fn packages(lock: &Value) -> Option<(u64, u64)> {
+pub(super) fn packages(lock: &Value) -> Option<(u64, u64)> {
     if let Some(map) = lock.get("packages").and_then(Value::as_object) {
         let all = map.keys().filter(|k| !k.is_empty()).count() as u64;
         let links = map.values().filter(|p| p.get("link").and_then(Value::as_bool) == Some(true)).count() as u64;
@@ -66,7 +66,7 @@ fn packages(lock: &Value) -> Option<(u64, u64)> {
 }
 
 /// Reads a report: believed if it is version 2, counts the packages of the lock file, and its totals agree.
-fn parse(report: &Value, lock: &Value, least: u64, most: u64) -> Result<Seen, String> {
+pub(super) fn parse(report: &Value, lock: &Value, least: u64, most: u64) -> Result<Seen, String> {
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
     if number("/auditReportVersion") != Some(2) {
         return Err("npm audit's report is not of version 2".to_owned());

@@ -22,7 +22,7 @@ pub(super) fn audit(auditor: &Auditor<'_>, path: &str, content: &[u8]) -> Result
 }
 
 /// Reads a report: believed if it lists packages; an advisory's severity is its group's highest score.
-fn parse(report: &Value) -> Result<Seen, String> {
+pub(super) fn parse(report: &Value) -> Result<Seen, String> {
     let results = report.get("results").and_then(Value::as_array).ok_or("osv-scanner's report has no results")?;
     let mut seen = Seen::default();
     for entry in results.iter().filter_map(|r| r.get("packages")?.as_array()).flatten() {

@@ -66,7 +66,7 @@ fn ask(auditor: &Auditor<'_>, list: &[(&str, &str)]) -> Result<Value, Doubt> {
 }
 
 /// Reads a report: believed if it has its marker and an answer for each of `expected` packages.
-fn parse(report: &Value, expected: u64) -> Result<Seen, String> {
+pub(super) fn parse(report: &Value, expected: u64) -> Result<Seen, String> {
     let list = report.get("dependencies").and_then(Value::as_array).ok_or("pip-audit's report has no dependencies")?;
     if let Some(skipped) = list.iter().find(|d| d.get("skip_reason").is_some()) {
         let name = text(skipped, "/name").unwrap_or_default();
@@ -147,7 +147,7 @@ fn pin(bare: &str) -> Option<(String, String)> {
 
 /// Requirement specifiers of a requirements file: comments, hashes and line continuations taken off. Includes and
 /// remote requirements stay in the list, as something that is not pinned; plain options are left out.
-fn requirements(content: &str) -> Vec<String> {
+pub(super) fn requirements(content: &str) -> Vec<String> {
     let joined = content.replace("\\\r\n", " ").replace("\\\n", " ");
     let mut list = Vec::new();
     for line in joined.lines() {
@@ -166,7 +166,7 @@ fn requirements(content: &str) -> Vec<String> {
 
 /// Requirement specifiers of a `pyproject.toml`: the quoted texts of every array in `[project]` named `dependencies`,
 /// in `[project.optional-dependencies]` and `[dependency-groups]`.
-fn pyproject(content: &str) -> Vec<String> {
+pub(super) fn pyproject(content: &str) -> Vec<String> {
     let mut list = Vec::new();
     let mut table = String::new();
     let mut wanted = false;
