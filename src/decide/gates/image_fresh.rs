@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::model::decision::{Answer, Gate};
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::EvidenceVerdict;
+use crate::model::task::{Evidence, EvidenceVerdict};
 
 /// The build job's answer for this head; after a rebuild the declared checks run again on the new image.
 pub fn gate(f: &Facts<'_>) -> Answer {
@@ -13,7 +13,9 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         };
     }
     let head = f.view.task.head_sha.as_ref();
-    let row = f.of_attempt(Gate::StagingImageFresh).filter(|e| Some(&e.sha) == head);
+    // A stale image that a person's retry lifted is asked about again, not remembered.
+    let stands = |e: &&Evidence| e.verdict == EvidenceVerdict::Pass || e.epoch == f.view.task.epoch;
+    let row = f.of_attempt(Gate::StagingImageFresh).filter(|e| Some(&e.sha) == head).filter(stands);
     if let Some(stale) = row.filter(|e| e.verdict == EvidenceVerdict::Fail) {
         // PIPE-3: a stale image is nobody's finding; it blocks without spending an attempt.
         return Answer::Stuck { why: stale.why.clone(), freeze: false };

@@ -24,8 +24,8 @@ pub fn build(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>>
         crate::config::Revision::Command(c) => i64::try_from(c.timeout_ms()).unwrap_or(i64::MAX),
     };
     let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.home.clone(), env: env(&bench, run) };
-    // Built once per head: the journal knows, whoever built.
-    let key = format!("t{}/build/{}", bench.task.id, bench.subject);
+    // Built once per head, and once more where a person's retry began a new stay: the journal knows, whoever built.
+    let key = format!("t{}/e{}/build/{}", bench.task.id, bench.task.epoch, bench.subject);
     let journal = ctx.store.read(|tx| tx.journal_row(&key))?;
     let built = journal.as_ref().and_then(|r| r.outcome.clone());
     let mut answer = revision::ask(&spec, &probe);
