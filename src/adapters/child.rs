@@ -67,6 +67,8 @@ impl std::fmt::Debug for Spec {
 /// What the caller hears while it runs.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// All that can be prepared is; what follows is the start and nothing else. [`Control::End`] withholds it.
+    Starting,
     /// Right after its start: the time to record who it is.
     Started(Actor),
     /// Bytes of stdout as they came, also those past the cap.
@@ -119,6 +121,9 @@ pub enum ChildError {
     File { what: String, source: std::io::Error },
     #[error("{program} can't be watched any more, and was ended: {source}")]
     Watch { program: String, source: std::io::Error },
+    /// The caller withheld the start.
+    #[error("{why}")]
+    Withheld { why: String },
     /// It ended, its tree did not: nothing of the run may be reused.
     #[error("{left}")]
     Left { exit: Box<Exit>, left: StillAlive },
@@ -168,6 +173,9 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
         After::EndAll => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         After::LeaveAlone => command.stdout(out.own(&spec.stdout)?).stderr(err.own(&spec.stderr)?),
     };
+    if let Control::End(why) = tell(Event::Starting) {
+        return Err(ChildError::Withheld { why });
+    }
     let begun = Instant::now();
     point("spawn");
     let mut child = command.spawn().map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;

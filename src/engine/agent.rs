@@ -286,7 +286,7 @@ fn execute(
                 Some(_) | None => Control::Go,
             }
         }
-        Event::Tick => Control::Go,
+        Event::Starting | Event::Tick => Control::Go,
     });
     let now = (ctx.clock)().wall_ms;
     let stderr = tail(&site.dir.join("stderr.log"), 4096);

@@ -276,3 +276,48 @@ fn rule_16_a_stop_during_the_deploy_waits_for_its_result_and_comes_too_late() {
     pipe.until_stage(&key, "done");
     assert!(pipe.events("stage_advanced").last().unwrap().contains("too late"));
 }
+
+/// A command that can't be started never ran: production is as before, the reason is told, nothing is frozen, and the right
+/// to start it is still to be had.
+fn never_ran(script: &str, said: &str) {
+    let pipe = Pipe::new(Setup {
+        project: "deploy: {confirm: false, command: [./deploy.sh], env: {TARGET: PROD}}".into(),
+        files: vec![("deploy.sh", script.to_owned())],
+        ..Setup::default()
+    });
+    let key = pipe.item("One");
+    pipe.until("the block", |p| {
+        if p.at("state/orch.db").exists() {
+            p.hurry();
+        }
+        !p.of(&key, "blocked_reason").is_empty()
+    });
+    let why = pipe.of(&key, "blocked_reason");
+    assert!(why.contains("could not be started") && why.contains(said) && why.contains("as before"), "{why}");
+    assert_eq!(pipe.rows("SELECT state FROM deploys"), ["landed"]);
+    assert!(pipe.rows("SELECT 1 FROM freezes").is_empty(), "{}", pipe.story());
+    assert!(
+        !pipe
+            .at(&format!("state/sentinels/demo/{key}"))
+            .read_dir()
+            .unwrap()
+            .flatten()
+            .any(|f| { f.file_name().to_string_lossy().ends_with(".started.json") })
+    );
+    // The script is mended on the default branch; a person's retry starts it, without a second merge.
+    pipe.person_changes(&[("deploy.sh", &format!("#!/bin/sh\n{PLAIN}\n"))], "a deploy that starts");
+    assert_eq!(pipe.orch(&["retry", &key]).code, 0);
+    pipe.until_stage(&key, "done");
+    assert_eq!(deploys(&pipe).len(), 1);
+    assert_eq!(pipe.events("pr_merged").len(), 1);
+}
+
+#[test]
+fn a_deploy_command_whose_interpreter_is_missing_never_ran() {
+    never_ran("#!/nowhere/interpreter\n", "can't be started");
+}
+
+#[test]
+fn a_deploy_command_that_may_not_be_executed_never_ran() {
+    never_ran("echo not executable\n", "can't be started");
+}

@@ -1,6 +1,7 @@
 //! Staging and image freshness end to end (SHIP-3, SHIP-4, RULE-8, RULE-23), and a deploy that replaces orch itself.
 
 use crate::support::pipe::{Pipe, Setup};
+use crate::support::web::{Turn, Web};
 
 fn staged(staging: &str, files: Vec<(&'static str, String)>) -> Pipe {
     Pipe::new(Setup {
@@ -9,6 +10,40 @@ fn staged(staging: &str, files: Vec<(&'static str, String)>) -> Pipe {
         ..Setup::default()
     })
 }
+
+#[test]
+fn declared_checks_of_every_kind_move_a_task_and_a_waived_one_stands_on_the_card() {
+    let web = Web::always(Turn::Say(200, "ok"));
+    let nobody = Web::nobody();
+    let pipe = staged(
+        &format!(
+            "checks: [{{id: S1, kind: http, url: \"{}\"}}, {{id: S2, kind: command, command: [./smoke.sh]}}, {{id: S3, kind: tcp, address: \"{nobody}\", timeout_s: 1}}, {{id: S4, kind: sql, database: ./staging.db, query: \"select 1\", expect: \"1\"}}], sandbox_infra: [{{id: S3, signature: refused, owner: ann, expires: 2099-01-01}}]",
+            web.url("/")
+        ),
+        vec![(
+            "smoke.sh",
+            "#!/bin/sh\n[ -e app.txt ] && [ \"$ORCH_STAGE\" = deploy-staging ] && [ -n \"$ORCH_REVISION\" ]\n".into(),
+        )],
+    );
+    rusqlite::Connection::open(pipe.at("staging.db")).unwrap().execute_batch("create table t(a)").unwrap();
+    let key = pipe.item("One");
+    pipe.until_stage(&key, "done");
+    let log = pipe.evidence("15-staging-log.md");
+    assert!(log.contains("staging_status: SUCCESS") && log.contains("| S3 | SANDBOX_INFRA | FAIL (waived)"), "{log}");
+    pipe.until("the waived check on the card", |p| p.read(&format!("state/cards/{key}.txt")).contains("waived: S3"));
+    // By hand, the same checks on the same head; --strict waives nothing.
+    let said = pipe.orch(&["staging-check", "--task", &key, "--report", "r.md", "--junit", "j.xml"]);
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(said.out.contains("INFRA-WAIVED S3") && said.out.trim_end().ends_with("VERDICT SUCCESS"), "{}", said.all());
+    // A commit that reads as a number stands in quotes.
+    let report = pipe.read("r.md").replace('"', "");
+    assert!(report.contains(&format!("head: {}", pipe.of(&key, "head_sha"))), "{report}");
+    let strict = pipe.orch(&["staging-check", "--strict", "--project", "demo", "--json"]);
+    assert_eq!((strict.code, strict.json()["verdict"].as_str()), (1, Some("FAILED")), "{}", strict.all());
+    let mut off = pipe.command(&["staging-check"]);
+    assert_eq!(off.env("ORCH_STAGING_ENABLED", "false").output().unwrap().status.code(), Some(4));
+}
+
 #[test]
 fn a_real_failure_rolls_back_with_the_log() {
     let pipe = staged(
@@ -74,6 +109,27 @@ fn a_stale_image_is_built_once_and_then_is_the_head() {
     assert_eq!(pipe.read("prod/staged").trim(), pipe.of(&key, "head_sha"));
     assert_eq!(pipe.read("prod/builds").lines().count(), 1);
 }
+
+#[test]
+fn an_image_that_stays_stale_blocks_without_an_attempt_and_is_asked_again_after_a_retry() {
+    let pipe = fresh("#!/bin/sh\necho built >> \"$TARGET/builds\"\n");
+    place(&pipe);
+    let key = pipe.item("One");
+    pipe.until("the block", |p| {
+        if p.at("state/orch.db").exists() {
+            p.hurry();
+        }
+        !p.of(&key, "blocked_reason").is_empty()
+    });
+    let why = pipe.of(&key, "blocked_reason");
+    assert!(why.contains("staging runs \"none\"") && why.contains("still after 2 s"), "{why}");
+    assert_eq!((pipe.of(&key, "attempt"), pipe.read("prod/builds").lines().count()), ("1".into(), 1));
+    std::fs::write(pipe.at("prod/staged"), pipe.of(&key, "head_sha")).unwrap();
+    assert_eq!(pipe.orch(&["retry", &key]).code, 0);
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len(), 1);
+}
+
 #[test]
 fn a_self_hosting_project_has_its_own_suite_and_parks_whatever_is_configured() {
     let pipe = Pipe::new(Setup {
@@ -109,4 +165,48 @@ fn a_sandbox_work_item_goes_through_the_self_hosting_suite() {
     assert_eq!(said.code, 0, "{}", said.all());
     assert!(!said.out.contains("INFRA-WAIVED"), "{}", said.all());
     assert_eq!(pipe.of("SBX-1", "stage"), "cancelled", "what was tried is stopped again");
+}
+
+/// The command writes its own result and outlives its wrapper; what runs afterwards is another version under the same name.
+#[test]
+fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
+    let old = env!("CARGO_BIN_EXE_orch");
+    let mut pipe = Pipe::new(Setup {
+        project: "self_hosting: true\ndeploy: {command: [./deploy.sh], env: {TARGET: PROD}}".into(),
+        files: vec![(
+            "deploy.sh",
+            "#!/bin/sh\nsetsid sh -c '\necho $$ > \"$TARGET/begun.new\"; mv \"$TARGET/begun.new\" \"$TARGET/begun\"\nwhile [ ! -e \"$TARGET/go\" ]; do sleep 0.05; done\ncp \"$TARGET/next\" \"$TARGET/orch.new\" && mv \"$TARGET/orch.new\" \"$TARGET/orch\"\nprintf \"{\\\"schema\\\":1,\\\"task\\\":\\\"%s\\\",\\\"attempt\\\":%s,\\\"exit\\\":0}\" \"$ORCH_TASK\" \"$ORCH_ATTEMPT\" > \"$ORCH_DEPLOY_RESULT.tmp\"\nmv \"$ORCH_DEPLOY_RESULT.tmp\" \"$ORCH_DEPLOY_RESULT\"' > /dev/null 2>&1 &\nwait\n".into(),
+        )],
+        ..Setup::default()
+    });
+    std::fs::copy(old, pipe.at("prod/orch")).unwrap();
+    // The next version: the same program under another number.
+    let (now, next) = (env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_VERSION").replace('0', "9"));
+    let mut bytes = std::fs::read(old).unwrap();
+    let places: Vec<usize> =
+        bytes.windows(now.len()).enumerate().filter(|(_, w)| *w == now.as_bytes()).map(|(at, _)| at).collect();
+    for at in places {
+        bytes[at..at + next.len()].copy_from_slice(next.as_bytes());
+    }
+    std::fs::write(pipe.at("prod/next"), &bytes).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(pipe.at("prod/next"), mode).unwrap();
+    pipe.program = Some(pipe.at("prod/orch"));
+    assert!(pipe.orch(&["--version"]).out.contains(now));
+    let key = pipe.item("One");
+    pipe.until("the parking", |p| p.of(&key, "waiting_for") == "confirm_deploy");
+    let said = pipe.orch(&["advance", &key, "--confirm-deploy"]);
+    assert_eq!(said.code, 0, "{}", said.all());
+    // Its wrapper is killed, as a restart of its unit would: the command goes on by itself.
+    pipe.until("the command", |p| p.at("prod/begun").exists());
+    let wrapper = pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE kind = 'deploy'");
+    let pid = rustix::process::Pid::from_raw(wrapper.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    std::fs::write(pipe.at("prod/go"), "").unwrap();
+    pipe.until_stage(&key, "done");
+    let said = pipe.orch(&["--version"]).out;
+    assert!(said.contains(&next), "the next version runs now: {said}");
+    assert_eq!(pipe.orch(&["status"]).code, 0);
+    assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'deploy'").len(), 1);
+    assert!(pipe.evidence("14-deploy-log.md").contains("deploy_status: SUCCESS"));
 }

@@ -1,6 +1,7 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
 use super::{Order, bench, ending, keep};
+use crate::adapters::child::{self, ChildError, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
@@ -20,6 +21,7 @@ use crate::render::deploy::{DeployFacts, log};
 use crate::render::evidence::ArtefactHead;
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 /// Between two looks for a result.
@@ -31,58 +33,91 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     let Some(d) = newest(ctx, run.task_id)?.filter(|d| d.state == DeployState::Landed) else {
         return Ok(Some(Settlement::default()));
     };
-    let command = bench.project.deploy.command.clone();
-    // Everything that can fail is done before the right is taken.
-    let checkout_ready = match &command {
-        Some(_) => bench.checkout().map(drop),
-        None => Ok(()),
-    };
-    checkout_ready?;
-    if !settle::holds(ctx, run.id, fence, true)? {
-        return Ok(None);
-    }
     let started = ctx.paths.deploy(&bench.task, &d.id, "started");
     let result = ctx.paths.deploy(&bench.task, &d.id, "result");
-    let at = ctx.now().stamp.wall_ms;
-    let body = json!({"task": run.task_id, "deploy": d.id, "run": run.id, "actor": ctx.me, "at": ctx.now().stamp});
-    if let Err(e) = sentinel::create_new(&started, &Sealed::new(run.task_id, d.attempt, body)) {
-        if started.exists() {
-            // Somebody took the right before: the finalizer finds out how it ended.
-            mark_started(ctx, &d, at)?;
-            return Ok(Some(Settlement::default()));
-        }
-        return Err(e).context("taking the right to start the deploy command");
+    if started.exists() {
+        return taken(ctx, &d);
     }
-    mark_started(ctx, &d, at)?;
-    let exit = match &command {
-        None => Some(0),
+    // Everything that can fail is done before the right is taken.
+    let spec = match &bench.project.deploy.command {
+        None => None,
         Some(argv) => {
             let further = [("ORCH_DEPLOY_RESULT", result.clone().into_os_string())];
             let limit = Duration::from_secs(bench.project.deploy.timeout_s);
-            match bench.command(
-                ctx,
-                run,
-                &Order {
-                    name: "deploy",
-                    argv,
-                    env: &bench.project.deploy.env,
-                    limit,
-                    further: &further,
-                    outliving: true,
+            let env = &bench.project.deploy.env;
+            let order = Order { name: "deploy", argv, env, limit, further: &further, outliving: true };
+            Some(bench.prepare(ctx, run, &order)?)
+        }
+    };
+    if !settle::holds(ctx, run.id, fence, true)? {
+        return Ok(None);
+    }
+    let exit = match spec {
+        None => match take_right(ctx, run, &d, &started) {
+            Ok(()) => {
+                mark_started(ctx, &d)?;
+                Some(0)
+            }
+            Err(_) if started.exists() => return taken(ctx, &d),
+            Err(e) => return Err(e),
+        },
+        Some(spec) => {
+            let mut refused = None;
+            let mut right = false;
+            let ran = child::run_outliving(&spec, &mut |event| match event {
+                // From here to the spawn there is nothing else to do or to fail.
+                Event::Starting => match take_right(ctx, run, &d, &started) {
+                    Ok(()) => {
+                        right = true;
+                        Control::Go
+                    }
+                    Err(e) => {
+                        let why = format!("{e:#}");
+                        refused = Some(e);
+                        Control::End(why)
+                    }
                 },
-            )? {
+                Event::Started(_) => {
+                    // The file is the right; a row that lags is set by whoever finds the file.
+                    if let Err(e) = mark_started(ctx, &d) {
+                        tracing::warn!(deploy = d.id, "recording the start: {e:#}");
+                    }
+                    Control::Go
+                }
+                Event::Stdout(_) | Event::Tick => Control::Go,
+            });
+            if let Some(e) = refused {
+                return if started.exists() { taken(ctx, &d) } else { Err(e) };
+            }
+            match ran {
                 Ok(exit) if exit.ended_by.is_none() => exit.code,
                 Ok(exit) => {
                     tracing::warn!(task = %bench.task.key, "the deploy command: {}", ending(&exit));
                     None
                 }
-                Err(e) => {
+                // It never ran: the right, if it was taken, is ours to give back, and production is as before.
+                Err(
+                    e @ (ChildError::Empty
+                    | ChildError::NotFound { .. }
+                    | ChildError::NotStarted { .. }
+                    | ChildError::File { .. }
+                    | ChildError::Withheld { .. }),
+                ) => {
+                    if right {
+                        sentinel::remove(&started).context("giving back the right to start the deploy command")?;
+                    }
+                    let end = End::Failed { why: format!("{e}; production is as before"), spent: true };
+                    return Ok(Some(Settlement { end, ..Settlement::default() }));
+                }
+                Err(e @ (ChildError::Watch { .. } | ChildError::Left { .. })) => {
                     tracing::warn!(task = %bench.task.key, "the deploy command: {e}");
                     None
                 }
             }
         }
     };
+    // A right whose row could not be set at the start is seen at the end.
+    mark_started(ctx, &d)?;
     // A command that wrote its own result knows better than its wrapper.
     if !result.exists() {
         let exit = exit.map_or_else(|| json!("unknown"), |c| json!(c));
@@ -93,7 +128,22 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     Ok(Some(Settlement::default()))
 }
 
-fn mark_started(ctx: &mut Ctx, d: &Deploy, at: i64) -> Result<()> {
+/// Makes `started`, which only one process ever can.
+fn take_right(ctx: &Ctx, run: &Run, d: &Deploy, started: &Path) -> Result<()> {
+    let at = ctx.now().stamp;
+    let body = json!({"task": run.task_id, "deploy": d.id, "run": run.id, "actor": ctx.me, "at": at});
+    sentinel::create_new(started, &Sealed::new(run.task_id, d.attempt, body))
+        .context("taking the right to start the deploy command")
+}
+
+/// Somebody took the right before: the finalizer finds out how it ended.
+fn taken(ctx: &mut Ctx, d: &Deploy) -> Result<Option<Settlement>> {
+    mark_started(ctx, d)?;
+    Ok(Some(Settlement::default()))
+}
+
+fn mark_started(ctx: &mut Ctx, d: &Deploy) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&d.id, DeployState::Landed, DeployState::Started, None, None, at)?;
         tx.audit(at, Some(d.task_id), "deploy_started", &json!({"deploy": d.id}))?;

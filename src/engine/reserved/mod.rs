@@ -81,7 +81,14 @@ impl Bench {
 
     /// Runs a configured command in a checkout, its output in `<name>.log`.
     fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
-        let Order { name, argv, env, limit, further, outliving } = *order;
+        let spec = self.prepare(ctx, run, order)?;
+        let go = &mut |_: child::Event<'_>| Control::Go;
+        Ok(if order.outliving { child::run_outliving(&spec, go) } else { child::run(&spec, go) })
+    }
+
+    /// All of a configured command but its start.
+    fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
+        let Order { name, argv, env, limit, further, outliving: _ } = *order;
         let cwd = self.checkout()?;
         let mut all = child_env(ctx, &self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
         for (key, value) in resolve_env(env)? {
@@ -89,7 +96,7 @@ impl Bench {
         }
         all.extend(further.iter().map(|(n, v)| ((*n).into(), v.clone())));
         let log = self.dir.join(format!("{name}.log"));
-        let spec = Spec {
+        Ok(Spec {
             argv: argv.iter().map(OsString::from).collect(),
             cwd,
             env: all,
@@ -101,9 +108,7 @@ impl Bench {
             grace: GRACE,
             mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
             cap_bytes: CAP,
-        };
-        let go = &mut |_: child::Event<'_>| Control::Go;
-        Ok(if outliving { child::run_outliving(&spec, go) } else { child::run(&spec, go) })
+        })
     }
 }
 
