@@ -63,9 +63,12 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
     })
 }
 
-/// Waived staging checks are told on the card (SHIP-3).
+/// Waived staging checks (SHIP-3) and dependencies that nobody could audit (SHIP-1) are told on the card.
 fn notes(tx: &Tx<'_>, id: TaskId) -> Result<Vec<String>> {
     let rows = tx.evidence_of(id)?;
-    let last = rows.iter().rev().find(|e| e.gate == "staging_status");
-    Ok(last.filter(|e| e.why.contains("waived")).map(|e| e.why.clone()).into_iter().collect())
+    let last = |gate: &str, telling: &str| {
+        let row = rows.iter().rev().find(|e| e.gate == gate)?;
+        row.why.contains(telling).then(|| row.why.clone())
+    };
+    Ok([last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten().collect())
 }

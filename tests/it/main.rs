@@ -50,6 +50,7 @@ mod scenes_faults;
 mod scenes_git;
 mod scenes_queue;
 mod security_recall;
+mod ship_audit;
 mod ship_deploy;
 mod ship_merge;
 mod ship_secrets;

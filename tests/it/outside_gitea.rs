@@ -212,6 +212,39 @@ fn rule_8_an_outage_of_the_forge_blocks_nothing_and_spends_nothing() {
     assert_eq!(s.house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count(), 1, "no run was spent");
 }
 
+/// What stays undecided for longer than `gates.undecided_max_s` blocks with its reason, and spends no attempt (PIPE-3).
+#[test]
+fn statuses_that_never_come_block_at_the_bound() {
+    let mut s = scene("");
+    s.house.env.push(("ORCH_GATES_UNDECIDED_MAX_S".into(), "1".into()));
+    s.until_pull();
+    let held = s.drive("the block", |t| t.blocked_reason.is_some());
+    let why = held.blocked_reason.clone().unwrap();
+    assert!(why.contains("ci/test") && why.contains("gates.undecided_max_s"), "{why}");
+    assert_eq!((held.attempt, held.stage.as_str()), (1, "development"));
+    assert_eq!(s.merges(), 0);
+}
+
+#[test]
+fn a_forge_that_is_never_ready_to_merge_blocks_at_the_bound_with_the_window_closed() {
+    let mut s = scene("");
+    s.house.env.push(("ORCH_GATES_UNDECIDED_MAX_S".into(), "1".into()));
+    s.forge.data().checking = u32::MAX;
+    let task = s.until_pull();
+    s.green(&task);
+    let held = s.drive("the block", |t| t.blocked_reason.is_some());
+    let why = held.blocked_reason.clone().unwrap();
+    assert!(why.contains("not ready to merge") && why.contains("gates.undecided_max_s"), "{why}");
+    assert_eq!((held.attempt, held.critical.as_deref()), (1, None));
+    assert!(!s.forge.pull(1).merged);
+    // It thinks no more; a person's retry goes on with another deploy.
+    s.forge.data().checking = 0;
+    s.forge.data().pulls[0].set_checking(0);
+    assert_eq!(s.house.orch(&["retry", "ORCH-1"]).code, 0);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    assert!(s.forge.pull(1).merged);
+}
+
 #[test]
 fn a_forge_that_asks_to_wait_is_left_alone_by_every_process() {
     let s = scene("");

@@ -51,7 +51,14 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     // The reading is what the gate uses: a report that can't be read back is no pass.
     let read = verdict::judge(Artefact::SecurityReport, Some(&back));
     let (verdict, why) = match (read.verdict, report.reason) {
-        (Verdict::Pass, None) => (EvidenceVerdict::Pass, show::headline(&report)),
+        (Verdict::Pass, None) => {
+            // Loud in report, card and log (SHIP-1).
+            for line in &report.warnings {
+                tracing::warn!(task = %bench.task.key, "{line}");
+            }
+            let said = std::iter::once(show::headline(&report)).chain(report.warnings.iter().cloned());
+            (EvidenceVerdict::Pass, said.collect::<Vec<_>>().join("; "))
+        }
         (Verdict::Fail, Some(ScanReason::Findings)) => (EvidenceVerdict::Fail, show::headline(&report)),
         (Verdict::Pass | Verdict::Fail | Verdict::None(_), _) => {
             (EvidenceVerdict::ToolError, if report.errors.is_empty() { read.why } else { report.errors.join("; ") })
