@@ -57,7 +57,10 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     if !clear_ground(ctx, &task)? {
         return Ok(());
     }
-    baseline(ctx, &task)?;
+    if ctx.project(&task.project)?.deploy.command.is_none() {
+        // The merge is the deploy.
+        baseline(ctx, &task)?;
+    }
     let tree = ground.mirror.tree_of(&head)?;
     let now = ctx.now();
     let policy = ctx.policy.clone();
@@ -155,8 +158,9 @@ fn write_initiated(ctx: &Ctx, task: &Task, d: &Deploy) -> Result<()> {
     Ok(sentinel::write(&path, &Sealed::new(task.id, d.attempt, file))?)
 }
 
-/// A few looks at production before it changes, kept for the watch (SHIP-6).
-fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
+/// A few looks at production before it changes, kept for the watch (SHIP-6). They may take as long as production is slow:
+/// where a command deploys, its own job takes them, and no step waits (RUN-1).
+pub fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     if ctx.policy.project(&task.project).is_some_and(|p| p.watch) {
         super::watch::take_baseline(ctx, task)?;
     }

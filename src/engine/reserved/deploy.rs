@@ -38,6 +38,10 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     if started.exists() {
         return taken(ctx, &d);
     }
+    // What landed is not held up by a look that can't be made; the watch has no baseline then.
+    if let Err(e) = crate::engine::deploy::baseline(ctx, &bench.task) {
+        tracing::warn!(task = %bench.task.key, "no probes before the deploy: {e:#}");
+    }
     // Everything that can fail is done before the right is taken.
     let spec = match &bench.project.deploy.command {
         None => None,
