@@ -89,7 +89,7 @@ fn observed(run: &Run, policy: &ReapPolicy, now: &Stamp) -> Reap {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::ids::{JobId, RunId, TaskId};
     use crate::model::stage::{JobKind, Stage};
@@ -98,7 +98,8 @@ mod tests {
         Stamp { wall_ms: 0, mono_ms, boot_id: "b".into() }
     }
 
-    fn run(state: RunState) -> Run {
+    /// A run of a live claim, without anything more.
+    pub(in crate::decide) fn run(state: RunState) -> Run {
         Run {
             id: RunId(1),
             job_id: JobId(1),

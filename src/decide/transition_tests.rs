@@ -1,7 +1,7 @@
 use super::*;
 use crate::decide::gates::testing::{policy, row, sha, view};
 use crate::model::stage::Agent;
-use crate::model::task::{EvidenceVerdict, Job, Waiting};
+use crate::model::task::{Actor, Deploy, DeployState, EvidenceVerdict, Job, Waiting};
 
 fn failed(n: i64, spent: bool) -> Job {
     Job {
@@ -156,14 +156,9 @@ fn a_stop_is_completed_at_once_unless_a_critical_window_is_open() {
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
 }
 
-/// A deploy that a person's disappearing work item overtakes still has its result looked for (TRUST-1).
-#[test]
-fn a_withdrawn_task_settles_its_open_window_first() {
-    let mut v = view(Stage::Deploy);
-    v.task.withdrawn = Some("its work item is gone".into());
-    assert_eq!(word(&decide(&v, &policy())), "hold withdrawn");
-    v.task.critical = Some("deploy 1-1-7".into());
-    v.deploy = Some(crate::model::task::Deploy {
+/// The deploy of the first attempt.
+fn deploy(v: &TaskView, state: DeployState, result: Option<&str>) -> Option<Deploy> {
+    Some(Deploy {
         id: "1-1-7".into(),
         task_id: v.task.id,
         repo: "orch".into(),
@@ -172,12 +167,22 @@ fn a_withdrawn_task_settles_its_open_window_first() {
         head: sha('a'),
         base: sha('b'),
         tree: "T".into(),
-        state: crate::model::task::DeployState::Started,
-        actor: crate::model::task::Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        state,
+        actor: Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
         landed_sha: Some(sha('e')),
-        result: None,
+        result: result.map(str::to_owned),
         initiated_at: v.now.clone(),
-    });
+    })
+}
+
+/// A deploy that a person's disappearing work item overtakes still has its result looked for (TRUST-1).
+#[test]
+fn a_withdrawn_task_settles_its_open_window_first() {
+    let mut v = view(Stage::Deploy);
+    v.task.withdrawn = Some("its work item is gone".into());
+    assert_eq!(word(&decide(&v, &policy())), "hold withdrawn");
+    v.task.critical = Some("deploy 1-1-7".into());
+    v.deploy = deploy(&v, DeployState::Started, None);
     assert_eq!(word(&decide(&v, &policy())), "enqueue deploy-finalizer");
 }
 
@@ -189,20 +194,6 @@ fn a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
     v.task.attempt = 2;
     v.task.critical = Some("update".into());
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
-    v.deploy = Some(crate::model::task::Deploy {
-        id: "1-1-7".into(),
-        task_id: v.task.id,
-        repo: "orch".into(),
-        attempt: 1,
-        fence: 7,
-        head: sha('a'),
-        base: sha('b'),
-        tree: "T".into(),
-        state: crate::model::task::DeployState::Settled,
-        actor: crate::model::task::Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
-        landed_sha: Some(sha('e')),
-        result: Some(r#"{"status":"failed_safe"}"#.into()),
-        initiated_at: v.now.clone(),
-    });
+    v.deploy = deploy(&v, DeployState::Settled, Some(r#"{"status":"failed_safe"}"#));
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
 }

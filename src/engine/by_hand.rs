@@ -185,7 +185,7 @@ fn again(
     let Some(last) = deploys.iter().rev().find(of_attempt) else { return Ok(()) };
     match last.state {
         DeployState::Initiated | DeployState::Landed | DeployState::Started => {
-            task.critical = Some(format!("deploy {}", last.id));
+            task.critical = Some(last.window());
             return Ok(());
         }
         DeployState::Settled | DeployState::Withdrawn => {}
@@ -201,6 +201,6 @@ fn again(
     };
     tx.insert_deploy(&new)?;
     tx.move_deploy(&new.id, DeployState::Initiated, DeployState::Landed, Some(&landed), None, now.wall_ms)?;
-    task.critical = Some(format!("deploy {}", new.id));
+    task.critical = Some(new.window());
     Ok(())
 }

@@ -87,7 +87,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             initiated_at: now.stamp.clone(),
         };
         tx.insert_deploy(&deploy)?;
-        t.critical = Some(format!("deploy {}", deploy.id));
+        t.critical = Some(deploy.window());
         tx.save_task(&mut t, now.stamp.wall_ms)?;
         tx.audit(
             now.stamp.wall_ms,

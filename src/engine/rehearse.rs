@@ -72,7 +72,7 @@ fn open(ctx: &mut Ctx, task: &Task) -> Result<bool> {
         };
         tx.insert_deploy(&deploy)?;
         let mut t = task.clone();
-        t.critical = Some(format!("deploy {}", deploy.id));
+        t.critical = Some(deploy.window());
         tx.save_task(&mut t, now.stamp.wall_ms)?;
         Ok::<_, StoreError>(Some(deploy.id))
     })?;

@@ -10,7 +10,7 @@ use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{Actor, Run, Task};
+use crate::model::task::{Actor, DeployState, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Duration;
@@ -71,9 +71,11 @@ pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>) -> Result<Reques
 /// Carries a recorded stop to its end. Nothing is done while a critical window is open.
 pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let task = ctx.task(id)?;
-    if task.stop_requested_at.is_none()
-        || task.critical.as_deref().is_some_and(|c| !settled_deploy(ctx, &task, c))
-        || task.stage.is_terminal()
+    if task.stop_requested_at.is_none() || task.stage.is_terminal() {
+        return Ok(());
+    }
+    if let Some(critical) = &task.critical
+        && !settled_deploy(ctx, &task, critical)?
     {
         return Ok(());
     }
@@ -98,14 +100,11 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     finish(ctx, id)
 }
 
-/// A deploy's window may close by the stop itself once the deploy has settled with a failure. The window of an update is
-/// closed by who opened it, or by the merge gate for one that is gone.
-fn settled_deploy(ctx: &mut Ctx, task: &Task, critical: &str) -> bool {
-    critical != super::mergegate::UPDATE
-        && super::deploy::newest(ctx, task.id)
-            .ok()
-            .flatten()
-            .is_none_or(|d| d.state == crate::model::task::DeployState::Settled)
+/// A deploy's window may close by the stop itself once that deploy has settled with a failure. Every other window is
+/// closed by who opened it, an update's by the merge gate for one that is gone.
+fn settled_deploy(ctx: &mut Ctx, task: &Task, critical: &str) -> Result<bool> {
+    let newest = super::deploy::newest(ctx, task.id)?;
+    Ok(newest.is_some_and(|d| d.state == DeployState::Settled && critical == d.window()))
 }
 
 /// Ends supervisors and every process of every run of the task, and sees them gone.

@@ -285,6 +285,13 @@ pub struct Deploy {
     pub initiated_at: Stamp,
 }
 
+impl Deploy {
+    /// What the task's critical window is named while this deploy is under way (RULE-16).
+    pub fn window(&self) -> String {
+        format!("deploy {}", self.id)
+    }
+}
+
 /// A credential whose usage window is used up (RUN-7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cooldown {

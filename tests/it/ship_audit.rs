@@ -95,13 +95,7 @@ fn a_feed_that_does_not_answer_in_time_fails_where_that_is_asked_and_spends_noth
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("scan_timeout_s: 20", "scan_timeout_s: 3")).unwrap();
     let key = pipe.item("Add a package");
-    pipe.until("the block", |p| {
-        if p.at("state/orch.db").exists() {
-            p.hurry();
-        }
-        !p.of(&key, "blocked_reason").is_empty()
-    });
-    let why = pipe.of(&key, "blocked_reason");
+    let why = pipe.hurried_to_a_block(&key);
     assert!(why.contains("security_gate could not look 3 times") && why.contains("package-lock.json"), "{why}");
     assert_eq!(pipe.of(&key, "attempt"), "1");
     assert!(pipe.evidence("17-security-report.md").contains("reason: \"feed_unreachable\""));

@@ -286,13 +286,7 @@ fn never_ran(script: &str, said: &str) {
         ..Setup::default()
     });
     let key = pipe.item("One");
-    pipe.until("the block", |p| {
-        if p.at("state/orch.db").exists() {
-            p.hurry();
-        }
-        !p.of(&key, "blocked_reason").is_empty()
-    });
-    let why = pipe.of(&key, "blocked_reason");
+    let why = pipe.hurried_to_a_block(&key);
     assert!(why.contains("could not be started") && why.contains(said) && why.contains("as before"), "{why}");
     assert_eq!(pipe.rows("SELECT state FROM deploys"), ["landed"]);
     assert!(pipe.rows("SELECT 1 FROM freezes").is_empty(), "{}", pipe.story());

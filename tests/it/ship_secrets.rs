@@ -122,10 +122,7 @@ fn tool_error(script: Option<&str>, said: &str) {
     pipe.until("the first look", |p| !p.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
     assert_eq!(pipe.of(&key, "blocked_reason"), "");
     // The next look waits its time; here it is made to pass.
-    pipe.until("the block", |p| {
-        p.hurry();
-        !p.of(&key, "blocked_reason").is_empty()
-    });
+    pipe.hurried_to_a_block(&key);
     assert_eq!(pipe.rows("SELECT verdict FROM evidence WHERE gate = 'security_gate'"), ["tool_error"; 3]);
     let why = pipe.of(&key, "blocked_reason");
     assert!(why.contains("could not look 3 times") && why.contains(said), "{why}");
@@ -167,12 +164,7 @@ fn a_block_by_the_scanner_is_lifted_without_the_developer_working_again() {
     let real = std::fs::read_link(&away).unwrap();
     std::fs::remove_file(&away).unwrap();
     let key = pipe.item("Plain work");
-    pipe.until("the block", |p| {
-        if p.at("state/orch.db").exists() {
-            p.hurry();
-        }
-        !p.of(&key, "blocked_reason").is_empty()
-    });
+    pipe.hurried_to_a_block(&key);
     bin.link("gitleaks", &real);
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
     pipe.until_stage(&key, "done");

@@ -115,13 +115,7 @@ fn an_image_that_stays_stale_blocks_without_an_attempt_and_is_asked_again_after_
     let pipe = fresh("#!/bin/sh\necho built >> \"$TARGET/builds\"\n");
     place(&pipe);
     let key = pipe.item("One");
-    pipe.until("the block", |p| {
-        if p.at("state/orch.db").exists() {
-            p.hurry();
-        }
-        !p.of(&key, "blocked_reason").is_empty()
-    });
-    let why = pipe.of(&key, "blocked_reason");
+    let why = pipe.hurried_to_a_block(&key);
     assert!(why.contains("staging runs \"none\"") && why.contains("still after 2 s"), "{why}");
     assert_eq!((pipe.of(&key, "attempt"), pipe.read("prod/builds").lines().count()), ("1".into(), 1));
     std::fs::write(pipe.at("prod/staged"), pipe.of(&key, "head_sha")).unwrap();

@@ -78,19 +78,13 @@ impl From<rusqlite::Error> for StoreError {
 impl StoreError {
     /// The same with the file's whole name, where it says less.
     fn of(self, path: &Path) -> Self {
-        match self {
-            Self::Locked(_) => Self::Locked(path.display().to_string()),
-            Self::Sql(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
-                Self::ReadOnly(path.display().to_string())
-            }
-            other @ (Self::Newer { .. }
-            | Self::Older { .. }
-            | Self::Missing(_)
-            | Self::Foreign { .. }
-            | Self::Broken { .. }
-            | Self::ReadOnly(_)
-            | Self::Lost
-            | Self::Sql(_)) => other,
+        let shown = path.display().to_string();
+        if matches!(self, Self::Locked(_)) {
+            Self::Locked(shown)
+        } else if matches!(&self, Self::Sql(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)) {
+            Self::ReadOnly(shown)
+        } else {
+            self
         }
     }
 }
@@ -144,21 +138,11 @@ impl Store {
             u64::try_from(tries).unwrap_or(u64::MAX) < BUSY_S * 200
         }))?;
         let mut store = Self { conn, path: path.to_owned() };
-        let opened = store.prepare(mode);
-        match opened {
-            Err(e) => Err(match e.of(path) {
-                StoreError::Sql(e) => StoreError::Broken { path: shown, why: e.to_string() },
-                named @ (StoreError::Newer { .. }
-                | StoreError::Older { .. }
-                | StoreError::Missing(_)
-                | StoreError::Foreign { .. }
-                | StoreError::Broken { .. }
-                | StoreError::Locked(_)
-                | StoreError::ReadOnly(_)
-                | StoreError::Lost) => named,
-            }),
-            Ok(()) => Ok(store),
-        }
+        store.prepare(mode).map_err(|e| {
+            let named = e.of(path);
+            if let StoreError::Sql(e) = named { StoreError::Broken { path: shown, why: e.to_string() } } else { named }
+        })?;
+        Ok(store)
     }
 
     fn prepare(&mut self, mode: Mode) -> Result<()> {

@@ -3,9 +3,8 @@
 use super::invariants as hold;
 use super::steps::{By, Steps, drive};
 use super::world::{D, Entry, NOW, Out, Outcomes, Phase, Res, Run, T, actor};
-use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
+use crate::decide::reap::{self, Reap, ReapPolicy, Seen, reap};
 use crate::model::decision::Gate;
-use crate::model::ids::{JobId, RunId, TaskId};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{self, DeployState, EvidenceVerdict as V, RunState};
 use crate::model::time::Stamp;
@@ -239,42 +238,17 @@ const REAPER: ReapPolicy = ReapPolicy {
 
 fn run_row(run: &Run) -> task::Run {
     let at = |ms| Stamp { wall_ms: NOW, mono_ms: ms, boot_id: "b".into() };
+    let state = match run.phase {
+        Phase::Claimed { .. } => RunState::Starting,
+        Phase::Live => RunState::Live,
+        Phase::Exited(_) => RunState::Exited,
+    };
     task::Run {
-        id: RunId(1),
-        job_id: JobId(1),
-        task_id: TaskId(1),
-        stage: Stage::Review,
-        kind: JobKind::Agent,
-        agent: None,
-        attempt: 1,
-        epoch: 1,
-        token: "t".into(),
-        state: match run.phase {
-            Phase::Claimed { .. } => RunState::Starting,
-            Phase::Live => RunState::Live,
-            Phase::Exited(_) => RunState::Exited,
-        },
         claimed_at: at(0),
         supervisor: Some(actor()),
-        runtime: None,
         dead_seen: i64::from(run.dead_seen),
         dead_seen_at: run.dead_seen.then(|| at(0)),
-        start_sha: None,
-        end_sha: None,
         exited_at: Some(at(0)),
-        outcome: None,
-        finalizer: None,
-        fence: 1,
-        credential: None,
-        reserved_micros: 0,
-        cost_micros: None,
-        tokens_in: None,
-        tokens_out: None,
-        model: None,
-        effort: None,
-        session: None,
-        result: None,
-        started_at: 0,
-        ended_at: None,
+        ..reap::tests::run(state)
     }
 }

@@ -266,6 +266,17 @@ impl Pipe {
         self.until(&format!("{key} blocked"), |p| !p.of(key, "blocked_reason").is_empty());
     }
 
+    /// Steps until the task is blocked, with no wait between its tries; gives the reason.
+    pub fn hurried_to_a_block(&self, key: &str) -> String {
+        self.until(&format!("{key} blocked"), |p| {
+            if p.at("state/orch.db").exists() {
+                p.hurry();
+            }
+            !p.of(key, "blocked_reason").is_empty()
+        });
+        self.of(key, "blocked_reason")
+    }
+
     /// The audit's account, for a failed test.
     pub fn story(&self) -> String {
         let events =
