@@ -21,6 +21,7 @@ enum What {
     /// Every row of evidence is judged again; exit 1 when a decision contradicts its record
     #[command(after_help = "Example:\n  orch gate replay ORCH-17 --json")]
     Replay {
+        /// A task's key, such as ORCH-17
         #[arg(value_name = "TASK")]
         task: String,
         /// Only this gate; `post_deploy_watch` for the watch

@@ -27,6 +27,7 @@ const LINE: usize = 8 << 20;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch logs ORCH-17 --stage review\n  orch logs ORCH-17 -f")]
 pub struct Args {
+    /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
     /// The last run of this stage

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch new 'Greet people by name' --body item.md --priority high")]
 pub struct Args {
+    /// One line; the branch is named after it
     #[arg(value_name = "TITLE")]
     title: String,
     /// A file with its text; `-` for standard input

@@ -19,6 +19,7 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch retry ORCH-17")]
 pub struct Retry {
+    /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
 }
@@ -278,6 +279,7 @@ pub fn audit(call: &Invocation, args: &Audit) -> CmdResult {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch backup /var/backups/orch.db")]
 pub struct Backup {
+    /// The copy, a new file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

@@ -31,6 +31,7 @@ pub fn completions(call: &Invocation, args: &Completions) -> CmdResult {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch man /usr/local/share/man/man1")]
 pub struct Man {
+    /// Where the pages go; made if it is missing
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }

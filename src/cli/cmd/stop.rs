@@ -13,6 +13,7 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch stop ORCH-17 --reason 'wrong approach'")]
 pub struct Args {
+    /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
     /// Why; stands on the board and in the card

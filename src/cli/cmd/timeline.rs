@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch timeline ORCH-17 --json | jq -r '.events[].event'")]
 pub struct Args {
+    /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
 }
