@@ -149,7 +149,11 @@ fn real_systemd() -> Option<(Executor, bool)> {
         Ok(Executor::Detach) => panic!("asked for systemd"),
         Err(error) => {
             assert!(matches!(error, ExecutorError::NoManager { .. }), "{error}");
-            eprintln!("SKIPPED: real services: {error}");
+            // Past the capture of a test that passes.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("SKIPPED: real services: {error}\n").as_bytes(),
+            );
             None
         }
     }
