@@ -231,6 +231,12 @@ fn a_waiver_holds_for_its_secret_until_it_expires() {
     std::fs::write(file, "").unwrap();
     let found = bench.scan(&bin, &["--json", "--waivers", file]).findings();
     let fingerprint = found[0]["fingerprint"].as_str().unwrap().to_owned();
+    // The key beside the file holds wherever they are taken together.
+    std::fs::remove_file(bench.world.path("waivers.yaml.key")).unwrap();
+    let found = bench.scan(&bin, &["--json"]).findings();
+    assert_ne!(found[0]["fingerprint"], fingerprint.as_str());
+    // Without one it is the key under which the plain scan printed the fingerprint.
+    let fingerprint = found[0]["fingerprint"].as_str().unwrap().to_owned();
     let waiver = |path: &str, fingerprint: &str, expires: &str| {
         let text = format!(
             "- {{rule: aws-access-token, path: '{path}', fingerprint: '{fingerprint}', owner: ann, reason: a test key, expires: {expires}}}\n"

@@ -53,12 +53,14 @@ fn hide_with_attribute(bench: &Bench, planted: &[Planted], attribute: &str) {
     hide_plain(bench, planted);
 }
 
-fn hide_in_merge(bench: &Bench, planted: &[Planted]) {
-    bench.git(&["checkout", "-q", "-b", "side", "main"]);
-    commit_in(&bench.clone(), &[("side.txt", "side\n")], "side");
+fn hide_in_merge(bench: &Bench, planted: &[Planted], sides: &[&str]) {
+    for side in sides {
+        bench.git(&["checkout", "-q", "-b", side, "main"]);
+        commit_in(&bench.clone(), &[(&format!("{side}.txt"), "side\n")], side);
+    }
     bench.git(&["checkout", "-q", "work"]);
     commit_in(&bench.clone(), &[("own.txt", "own\n")], "own");
-    bench.git(&["merge", "-q", "--no-ff", "--no-commit", "side"]);
+    bench.git(&[&["merge", "-q", "--no-ff", "--no-commit"], sides].concat());
     put(bench, planted, |p| p.text.clone().into_bytes());
     bench.git(&["add", "-A"]);
     bench.git(&["commit", "-q", "-m", "merge"]);
@@ -95,7 +97,20 @@ const PLACES: &[Place] = &[
         reported: None,
         missed: &[],
     },
-    Place { name: "only in a merge commit", path: plain_path, hide: hide_in_merge, reported: None, missed: &[] },
+    Place {
+        name: "only in a merge commit",
+        path: plain_path,
+        hide: |b, p| hide_in_merge(b, p, &["side"]),
+        reported: None,
+        missed: &[],
+    },
+    Place {
+        name: "only in a merge of three",
+        path: plain_path,
+        hide: |b, p| hide_in_merge(b, p, &["side", "other"]),
+        reported: None,
+        missed: &[],
+    },
     Place {
         name: "added, then deleted",
         path: plain_path,
@@ -204,6 +219,21 @@ const PLACES: &[Place] = &[
         },
         reported: None,
         missed: &[],
+    },
+    Place {
+        name: "with the word *false* in it, which the scanner's own list passes",
+        path: plain_path,
+        hide: |b, p| {
+            put(b, p, |p| {
+                let word = if p.kind.name == "AWS key" { "FALSE" } else { "false" };
+                let at = if p.secret.contains('\n') { p.secret.len() / 2 } else { p.secret.len() - 5 };
+                let with = format!("{}{word}{}", &p.secret[..at], &p.secret[at + 5..]);
+                p.text.replace(&p.secret, &with).into_bytes()
+            });
+            b.commit(&[]);
+        },
+        reported: None,
+        missed: &["generic"],
     },
     Place {
         name: "commit message",
@@ -365,6 +395,18 @@ fn every_secret_in_every_hiding_place_is_found_and_the_table_says_so() {
             assert_eq!(*n, expected, "{} in {}\n{made}", kind.name, row.place.name);
         }
     }
+}
+
+#[test]
+fn a_secret_in_an_authors_name_is_found() {
+    let Some(bin) = Bin::with_gitleaks() else { return };
+    let kind = KINDS.iter().find(|k| k.name == "GitHub token").unwrap();
+    let (_, secret) = kind.make(98);
+    let bench = Bench::new();
+    bench.git(&["commit", "-q", "--allow-empty", "-m", "none", "--author", &format!("{secret} <a@localhost>")]);
+    let said = bench.scan(&bin, &["--format", "json"]);
+    assert!(!said.all().contains(&secret));
+    assert_eq!((said.code, said.findings()[0]["file"].as_str()), (1, Some("(commit message)")), "{}", said.all());
 }
 
 /// What the base had is not the branch's: neither where it stands nor in a file that is only renamed.

@@ -32,7 +32,7 @@ struct Origin {
     commit: String,
     /// Content of the base: what is found there is inherited.
     old: bool,
-    /// Neither text nor text with NUL bytes in between.
+    /// Neither text nor text with NUL bytes in between, or not as it was written: entropy says nothing there.
     binary: bool,
     message: bool,
 }
@@ -76,10 +76,9 @@ pub(super) fn scan(
         let _ = std::fs::remove_file(&batch);
     }
     for (n, (commit, text)) in repo.messages(&request.base, &request.head)?.into_iter().enumerate() {
-        let name = format!("m{n:06}");
-        write_neutral(&root.join(&name), &text)?;
         let path = "(commit message)".to_owned();
-        neutral.insert(name, vec![Origin { path, commit, old: false, binary: false, message: true }]);
+        let from = vec![Origin { path, commit, old: false, binary: false, message: true }];
+        give(&root, &format!("m{n:06}"), &text, from, &mut neutral)?;
     }
     if neutral.is_empty() {
         return Ok(Second { blobs: 0, allowed_by_path: 0, findings: Vec::new() });
@@ -115,18 +114,58 @@ fn unpack(
         input.read_exact(&mut newline)?;
 
         n += 1;
-        let name = format!("c{n:06}");
-        write_neutral(&root.join(&name), &bytes)?;
         if let Some(plain) = without_nul(&bytes) {
             let binary = !mostly_text(&plain);
             from.iter_mut().for_each(|o| o.binary = binary);
-            let name = format!("u{n:06}");
-            write_neutral(&root.join(&name), &plain)?;
-            neutral.insert(name, from.clone());
+            give(root, &format!("u{n:06}"), &plain, from.clone(), neutral)?;
         }
+        give(root, &format!("c{n:06}"), &bytes, from, neutral)?;
+    }
+    Ok(())
+}
+
+/// Gives a text to the scanner under a neutral name, and once more where its words could hide a secret.
+fn give(
+    root: &Path,
+    name: &str,
+    bytes: &[u8],
+    mut from: Vec<Origin>,
+    neutral: &mut BTreeMap<String, Vec<Origin>>,
+) -> Result<()> {
+    write_neutral(&root.join(name), bytes)?;
+    neutral.insert(name.to_owned(), from.clone());
+    if let Some(respelled) = respelled(bytes) {
+        let name = format!("{name}w");
+        write_neutral(&root.join(&name), &respelled)?;
+        from.iter_mut().for_each(|o| o.binary = true);
         neutral.insert(name, from);
     }
     Ok(())
+}
+
+/// The scanner's built-in list passes whatever its rules find that begins with *true*, contains *false* or ends in
+/// *null*. Where one of them stands in a long word or beside a key block: the text with another letter in each.
+fn respelled(bytes: &[u8]) -> Option<Vec<u8>> {
+    let part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+' | b'/' | b'=');
+    let mut out = bytes.to_vec();
+    let block = bytes.windows(11).any(|w| w == b"PRIVATE KEY");
+    let mut changed = false;
+    for (word, at) in [(&b"true"[..], 1), (b"false", 2), (b"null", 2)] {
+        for (start, found) in bytes.windows(word.len()).enumerate() {
+            if !found.eq_ignore_ascii_case(word) {
+                continue;
+            }
+            let before = bytes.get(..start).unwrap_or_default().iter().rev().take(16).take_while(|b| part(b)).count();
+            let after = bytes.get(start..).unwrap_or_default().iter().take(16).take_while(|b| part(b)).count();
+            if (block || before + after >= 16)
+                && let Some(letter) = out.get_mut(start + at)
+            {
+                *letter = if letter.is_ascii_lowercase() { b'k' } else { b'K' };
+                changed = true;
+            }
+        }
+    }
+    changed.then_some(out)
 }
 
 /// A line of its own comes first: the scanner leaves out files that begin like a PDF, an archive or a program.
@@ -287,6 +326,16 @@ mod tests {
         assert_eq!(without_nul(b"a\0b\0"), Some(b"ab".to_vec()));
         assert_eq!(without_nul(b"\0a\0b"), Some(b"ab".to_vec()));
         assert_eq!(without_nul(b"ab"), None);
+    }
+
+    #[test]
+    fn words_that_hide_a_secret_are_respelled_in_long_words_and_beside_a_key() {
+        let said = |text: &str| respelled(text.as_bytes()).map(|b| String::from_utf8(b).unwrap());
+        assert_eq!(said("x = false; y: null, true"), None);
+        assert_eq!(said("k = \"abcdFalse0123456789\" false"), Some("k = \"abcdFakse0123456789\" false".into()));
+        assert_eq!(said("0123456789abNULL"), Some("0123456789abNUKL".into()));
+        assert_eq!(said("true0123456789ab"), Some("tkue0123456789ab".into()));
+        assert_eq!(said("PRIVATE KEY\nX: false"), Some("PRIVATE KEY\nX: fakse".into()));
     }
 
     #[test]

@@ -81,7 +81,26 @@ pub(super) fn error_line(log: &str) -> Option<String> {
             let skipped = line.contains("partial scan") || (line.contains("WRN") && line.contains("skipping"));
             level || skipped
         })
-        .map(|line| line.chars().filter(|c| !c.is_control()).take(300).collect())
+        .map(told)
+}
+
+/// A line of the scanner's log for an error message: bounded, and without what could be a secret, since it has just read
+/// them: each long word with letters and digits.
+fn told(line: &str) -> String {
+    let line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=');
+    let mut out = String::new();
+    for word in line.split_inclusive(|c: char| !part(c)) {
+        let body = word.trim_end_matches(|c: char| !part(c));
+        let has = |kind: fn(&u8) -> bool| body.bytes().any(|b| kind(&b));
+        if body.len() >= 16 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) {
+            out.push('…');
+            out.push_str(word.get(body.len()..).unwrap_or_default());
+        } else {
+            out.push_str(word);
+        }
+    }
+    out
 }
 
 /// Whether a text is a bare `8.x` or `8.x.y`: another tool under the same name prints something else.
@@ -184,7 +203,7 @@ fn believe(ran: Ran, report: std::io::Result<Vec<u8>>) -> Result<Answer> {
     let found = match ran.code {
         Some(0) => false,
         Some(FOUND) => true,
-        _ => bail!("gitleaks {}: {}", ran.ending(), ran.complaint()),
+        _ => bail!("gitleaks {}: {}", ran.ending(), told(&ran.complaint())),
     };
     let report = report.map_err(|_| anyhow::anyhow!("gitleaks {} and wrote no report", ran.ending()))?;
     Ok(Answer { found, report, log: ran.stderr })
@@ -228,6 +247,16 @@ mod tests {
         assert!(believe(ran(0, "4:21PM FTL x"), report()).is_err());
         assert!(believe(ran(1, ""), report()).is_err());
         assert!(believe(ran(0, ""), Err(std::io::ErrorKind::NotFound.into())).is_err());
+    }
+
+    #[test]
+    fn an_error_message_never_quotes_a_secret() {
+        let secret = format!("{}{}", "ghp", "_a1b2c3d4e5f6g7h8i9");
+        let said = believe(ran(1, &format!("4:21PM ERR bad \"{secret}\" in conf/my-own-application.toml")), Ok(vec![]));
+        let said = said.unwrap_err().to_string();
+        assert!(!said.contains(&secret) && said.ends_with("ERR bad \"…\" in conf/my-own-application.toml"), "{said}");
+        let said = believe(ran(1, &format!("killed at {secret}")), Ok(vec![])).unwrap_err().to_string();
+        assert!(said.ends_with("killed at …"), "{said}");
     }
 
     #[test]

@@ -283,18 +283,13 @@ impl ScanRepo {
     pub fn new_blobs(&self, base: &Sha, head: &Sha) -> Result<Vec<NewBlob>, RangeError> {
         let merges = format!("--diff-merges={}", self.merges);
         let range = format!("{base}..{head}");
-        let out = self.ask(&[
-            "log",
-            "--raw",
-            "-r",
-            "-z",
-            "--no-abbrev",
-            "--no-renames",
-            "--full-history",
-            "--format=%x01%H",
-            &merges,
-            &range,
-        ])?;
+        let mut args = vec!["log", "--raw", "-r", "-z", "--no-abbrev", "--no-renames", "--full-history"];
+        args.extend(["--format=%x01%H", &merges, &range]);
+        let mut out = self.ask(&args)?;
+        // An octopus merge can't be made again by git, which then shows nothing: what differs from every parent.
+        args.extend(["--min-parents=3", "--diff-merges=combined"]);
+        out.push(0);
+        out.extend(self.ask(&args)?);
         Ok(parse_raw_log(&out))
     }
 
@@ -363,9 +358,15 @@ impl ScanRepo {
         (bytes.len() as u64 <= most).then_some(bytes)
     }
 
-    /// Message of every commit of the range.
+    /// Message of every commit of the range, after its author and committer.
     pub fn messages(&self, base: &Sha, head: &Sha) -> Result<Vec<(String, Vec<u8>)>, RangeError> {
-        let out = self.ask(&["log", "-z", "--encoding=UTF-8", "--format=%H%n%B", &format!("{base}..{head}")])?;
+        let out = self.ask(&[
+            "log",
+            "-z",
+            "--encoding=UTF-8",
+            "--format=%H%n%an %ae%n%cn %ce%n%B",
+            &format!("{base}..{head}"),
+        ])?;
         Ok(out
             .split(|b| *b == 0)
             .filter_map(|entry| {
@@ -377,7 +378,8 @@ impl ScanRepo {
     }
 }
 
-/// Reads `git log --raw -z --format=%x01%H`: the new side of every change that has one.
+/// Reads `git log --raw -z --format=%x01%H`, of merges too: the new side of every change that has one. A line has a
+/// colon for each parent, then their modes and the new one, then their ids and the new one.
 fn parse_raw_log(out: &[u8]) -> Vec<NewBlob> {
     let mut seen: BTreeMap<(String, String), ()> = BTreeMap::new();
     let mut found = Vec::new();
@@ -389,11 +391,14 @@ fn parse_raw_log(out: &[u8]) -> Vec<NewBlob> {
             commit = String::from_utf8_lossy(id).trim().to_owned();
             continue;
         }
-        let Some(meta) = part.strip_prefix(b":") else { continue };
-        let meta = String::from_utf8_lossy(meta).into_owned();
+        let parents = part.iter().take_while(|b| **b == b':').count();
+        if parents == 0 {
+            continue;
+        }
+        let meta = String::from_utf8_lossy(part.get(parents..).unwrap_or_default()).into_owned();
         let words: Vec<&str> = meta.split(' ').collect();
         let path = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-        let (Some(mode), Some(oid)) = (words.get(1), words.get(3)) else { continue };
+        let (Some(mode), Some(oid)) = (words.get(parents), words.get(2 * parents + 1)) else { continue };
         let gone = oid.bytes().all(|b| b == b'0');
         let key = ((*oid).to_owned(), path.clone());
         if !gone && *mode != "160000" && seen.insert(key, ()).is_none() {
@@ -412,10 +417,11 @@ mod tests {
     fn a_raw_log_gives_each_new_content_once_and_no_deletion_or_submodule() {
         let (a, b, z) = ("a".repeat(40), "b".repeat(40), "0".repeat(40));
         let log = format!(
-            "\x01c1\0\n:000000 100644 {z} {a} A\0x y\0:100644 000000 {a} {z} D\0gone\0\x01c2\0\n:000000 160000 {z} {b} A\0sub\0:000000 100644 {z} {a} A\0x y\0"
+            "\x01c1\0\n:000000 100644 {z} {a} A\0x y\0:100644 000000 {a} {z} D\0gone\0\x01c2\0\n:000000 160000 {z} {b} A\0sub\0:000000 100644 {z} {a} A\0x y\0\0\x01c3\0\n:::100644 100644 000000 100644 {a} {a} {z} {b} MMA\0of three\0"
         );
         let blobs = parse_raw_log(log.as_bytes());
-        assert_eq!(blobs, vec![NewBlob { oid: a, path: "x y".into(), commit: "c1".into() }]);
+        let blob = |oid, path: &str, commit: &str| NewBlob { oid, path: path.into(), commit: commit.into() };
+        assert_eq!(blobs, vec![blob(a, "x y", "c1"), blob(b, "of three", "c3")]);
     }
 
     proptest! {

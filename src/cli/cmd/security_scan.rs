@@ -247,18 +247,19 @@ fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
     }
 }
 
-/// The key of the fingerprints: beside the waivers file (`FILE.key`), else in the state directory. Made when missing;
-/// where it can't be kept, a key for this run only, and a warning.
+/// The key of the fingerprints: the one beside the waivers file (`FILE.key`), else the state directory's, under which a
+/// scan without waivers printed what they name; made when there is neither. Where it can't be kept, a key for this run
+/// only, and a warning.
 fn fingerprint_key(call: &Invocation, args: &Args) -> (Vec<u8>, Option<String>) {
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state/orch"));
-    let file = match &args.waivers {
-        Some(waivers) => {
-            let mut name = waivers.as_os_str().to_owned();
-            name.push(".key");
-            Some(PathBuf::from(name))
-        }
-        None => call.global.state_dir.clone().or_else(home).map(|dir| dir.join("fingerprint.key")),
-    };
+    let own = call.global.state_dir.clone().or_else(home).map(|dir| dir.join("fingerprint.key"));
+    let beside = args.waivers.as_ref().map(|waivers| {
+        let mut name = waivers.as_os_str().to_owned();
+        name.push(".key");
+        PathBuf::from(name)
+    });
+    let there = |file: &Option<PathBuf>| file.as_ref().is_some_and(|f| f.exists());
+    let file = if there(&beside) || !there(&own) { beside.or(own) } else { own };
     let kept = file.as_deref().context("no HOME and no --state-dir").and_then(crate::adapters::scan::keep_key);
     match kept {
         Ok(key) => (key, None),
