@@ -97,6 +97,6 @@ fn sentinels(bytes: &[u8]) {
     drop(sentinel::parse::<Value>(bytes));
     let text = String::from_utf8_lossy(bytes);
     let of = crate::model::deploy::ResultOf { task: 3, key: "AA-1".to_owned(), attempt: 1 };
-    drop(decide::deploy_result::read(Some(&text), &of, true));
+    drop(decide::deploy_result::read(Some(&text), &of, Some("by the deadline")));
     drop(WatchRecord::parse(&text, 3, 1));
 }

@@ -3,17 +3,14 @@
 use crate::model::deploy::{DeployStatus, ResultOf};
 use serde_json::Value;
 
-/// What `deploy.<id>.result.json` says. `text`: the file's content, `None` while there is none. `overdue`: `deploy.timeout_s`
-/// and its 60 s are past. A foreign writer may be caught half-way, so a file that merely ends too early is waited for until then;
+/// What `deploy.<id>.result.json` says. `text`: the file's content, `None` while there is none. `over`: why nothing
+/// more is waited for, such as "by the deadline" (`deploy.timeout_s` and 60 s). A foreign writer may be caught half-way, so a file that merely ends too early is waited for until then;
 /// whatever else can't be read as this deploy's exit 0 or 1 leaves production unknown.
-pub fn read(text: Option<&str>, of: &ResultOf, overdue: bool) -> DeployStatus {
+pub fn read(text: Option<&str>, of: &ResultOf, over: Option<&str>) -> DeployStatus {
     let unknown = |why: String| DeployStatus::FailedUnknown { why };
-    let wait = |why: &str| {
-        if overdue {
-            unknown(format!("{why} by the deadline"))
-        } else {
-            DeployStatus::Pending { why: format!("{why} yet") }
-        }
+    let wait = |why: &str| match over {
+        Some(over) => unknown(format!("{why} {over}")),
+        None => DeployStatus::Pending { why: format!("{why} yet") },
     };
     let Some(text) = text else {
         return wait("the deploy has no result");
@@ -37,7 +34,10 @@ pub fn read(text: Option<&str>, of: &ResultOf, overdue: bool) -> DeployStatus {
         Some(Value::Number(n)) if n.as_i64() == Some(0) => DeployStatus::Success,
         Some(Value::Number(n)) if n.as_i64() == Some(1) => DeployStatus::FailedSafe,
         Some(Value::Number(n)) => unknown(format!("the deploy command ended with exit {n}")),
-        Some(Value::String(s)) if s == "unknown" => unknown("the deploy's result was settled as unknown".into()),
+        Some(Value::String(s)) if s == "unknown" => unknown(match value.get("why").and_then(Value::as_str) {
+            Some(why) => why.chars().filter(|c| !c.is_control()).take(300).collect(),
+            None => "the deploy's result was settled as unknown".to_owned(),
+        }),
         other => unknown(format!("the deploy's exit is {}", shown(other))),
     }
 }
@@ -92,15 +92,15 @@ mod tests {
             (Some(format!("{}x", full("0"))), "unknown"),
         ];
         for (text, want) in cases {
-            for overdue in [false, true] {
-                let got = match read(text.as_deref(), &of, overdue) {
+            for over in [None, Some("by the deadline")] {
+                let got = match read(text.as_deref(), &of, over) {
                     DeployStatus::Pending { .. } => "pending",
                     DeployStatus::Success => "success",
                     DeployStatus::FailedSafe => "safe",
                     DeployStatus::FailedUnknown { .. } => "unknown",
                 };
-                let want = if want == "pending" && overdue { "unknown" } else { want };
-                assert_eq!(got, want, "{text:?} overdue={overdue}");
+                let want = if want == "pending" && over.is_some() { "unknown" } else { want };
+                assert_eq!(got, want, "{text:?} over={over:?}");
             }
         }
     }
@@ -109,7 +109,7 @@ mod tests {
         #[test]
         fn no_text_is_a_success_by_accident(text in "\\PC{0,200}") {
             let of = ResultOf { task: 7, key: "ORCH-3".into(), attempt: 2 };
-            proptest::prop_assert!(read(Some(&text), &of, true) != DeployStatus::Success);
+            proptest::prop_assert!(read(Some(&text), &of, Some("by the deadline")) != DeployStatus::Success);
         }
     }
 }

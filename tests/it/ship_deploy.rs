@@ -131,12 +131,12 @@ fn rule_18_exit_2_is_unknown_until_a_person_deploys_again() {
 
 #[test]
 fn rule_18_a_command_past_its_time_is_unknown() {
-    unknown(&format!("[ -e \"$TARGET/ok\" ] || exec sleep 600\n{PLAIN}"), "timeout_s: 1, ", "unknown");
+    unknown(&format!("[ -e \"$TARGET/ok\" ] || exec sleep 600\n{PLAIN}"), "timeout_s: 1, ", "its time was up");
 }
 
 #[test]
 fn rule_18_a_command_ended_by_a_signal_is_unknown() {
-    unknown(&format!("[ -e \"$TARGET/ok\" ] || kill -9 $$\n{PLAIN}"), "", "unknown");
+    unknown(&format!("[ -e \"$TARGET/ok\" ] || kill -9 $$\n{PLAIN}"), "", "signal 9");
 }
 
 #[test]

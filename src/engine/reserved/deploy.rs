@@ -56,11 +56,12 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     if !settle::holds(ctx, run.id, fence, true)? {
         return Ok(None);
     }
-    let exit = match spec {
+    // Its exit, or why there is none.
+    let exit: Result<i32, String> = match spec {
         None => match take_right(ctx, run, &d, &started) {
             Ok(()) => {
                 mark_started(ctx, &d)?;
-                Some(0)
+                Ok(0)
             }
             Err(_) if started.exists() => return taken(ctx, &d),
             Err(e) => return Err(e),
@@ -94,11 +95,10 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                 return if started.exists() { taken(ctx, &d) } else { Err(e) };
             }
             match ran {
-                Ok(exit) if exit.ended_by.is_none() => exit.code,
-                Ok(exit) => {
-                    tracing::warn!(task = %bench.task.key, "the deploy command: {}", ending(&exit));
-                    None
-                }
+                Ok(exit) => match exit.code.filter(|_| exit.ended_by.is_none()) {
+                    Some(code) => Ok(code),
+                    None => Err(format!("the deploy command has no exit of its own: {}", ending(&exit))),
+                },
                 // It never ran: the right, if it was taken, is ours to give back, and production is as before.
                 Err(
                     e @ (ChildError::Empty
@@ -114,8 +114,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
                 }
                 Err(e @ (ChildError::Watch { .. } | ChildError::Left { .. })) => {
-                    tracing::warn!(task = %bench.task.key, "the deploy command: {e}");
-                    None
+                    Err(format!("the deploy command: {e}"))
                 }
             }
         }
@@ -124,10 +123,16 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     mark_started(ctx, &d)?;
     // A command that wrote its own result knows better than its wrapper.
     if !result.exists() {
-        let exit = exit.map_or_else(|| json!("unknown"), |c| json!(c));
-        let text =
-            json!({"schema": 1, "task": run.task_id, "attempt": d.attempt, "deploy": d.id, "exit": exit}).to_string();
-        sentinel::put(&result, text.as_bytes())?;
+        let mut body = json!({"schema": 1, "task": run.task_id, "attempt": d.attempt, "deploy": d.id});
+        match exit {
+            Ok(code) => body["exit"] = json!(code),
+            Err(why) => {
+                tracing::warn!(task = %bench.task.key, "{why}");
+                body["exit"] = json!("unknown");
+                body["why"] = json!(why);
+            }
+        }
+        sentinel::put(&result, body.to_string().as_bytes())?;
     }
     Ok(Some(Settlement::default()))
 }
@@ -176,11 +181,17 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         Sentinel::Absent | Sentinel::Broken(_) => None,
     };
     let late = now.since(begun.as_ref().unwrap_or(&d.initiated_at)).is_none_or(|ms| ms > limit);
-    let overdue = late || (!project.self_hosting && nobody_alive(ctx, &task, &d)?);
+    let over = if late {
+        Some("by the deadline")
+    } else if !project.self_hosting && nobody_alive(ctx, &task, &d)? {
+        Some("and no process that could write it lives")
+    } else {
+        None
+    };
     // Read after the look at the processes: one that ended in between had its chance to write.
     let text = std::fs::read_to_string(&path).ok();
     let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
-    let status = deploy_result::read(text.as_deref(), &of, overdue);
+    let status = deploy_result::read(text.as_deref(), &of, over);
     if let DeployStatus::Pending { why } = &status {
         return Ok(Some(Settlement {
             end: End::Again { at: now.wall_ms + LOOK_MS, why: why.clone() },
