@@ -147,15 +147,31 @@ pub fn new_session() -> io::Result<()> {
 /// Every living process with `name=value` in the environment it was started with, this one excepted. Processes whose
 /// environment can't be read (another user's) are not among them.
 pub fn marked(name: &str, value: &str) -> Vec<Actor> {
+    belonging(name, &[value.to_owned()], &[])
+}
+
+/// Every living process with one of `values` for `name` in the environment it was started with, or in the control group
+/// of one of `units` (a service's name without `.service`), at any depth; this process excepted. The group holds what
+/// cleared its environment and left its session, whoever its parent is.
+pub fn belonging(name: &str, values: &[String], units: &[String]) -> Vec<Actor> {
     let Ok(boot_id) = boot_id() else { return Vec::new() };
-    let wanted = format!("{name}={value}").into_bytes();
+    let wanted: HashSet<Vec<u8>> = values.iter().map(|value| format!("{name}={value}").into_bytes()).collect();
+    let services: HashSet<String> = units.iter().map(|unit| format!("{unit}.service")).collect();
+    let carries = |pid: i32| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|b| *b == 0).any(|entry| wanted.contains(entry))
+    };
+    let inside = |pid: i32| {
+        let groups =
+            if services.is_empty() { None } else { std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok() };
+        groups.is_some_and(|text| text.lines().flat_map(|line| line.split('/')).any(|part| services.contains(part)))
+    };
     let own = getpid().as_raw_nonzero().get();
     let mut found = Vec::new();
     for pid in pids().filter(|pid| *pid != own) {
-        // The ticks are read on both sides: the environment is then of this very process.
+        // The ticks are read on both sides: what was read is then of this very process.
         let Ok(before) = Stat::read(pid) else { continue };
-        let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if before.is_zombie() || !environ.split(|b| *b == 0).any(|entry| entry == wanted) {
+        if before.is_zombie() || !(carries(pid) || inside(pid)) {
             continue;
         }
         if Stat::read(pid).is_ok_and(|after| after.start_ticks == before.start_ticks) {
@@ -165,13 +181,29 @@ pub fn marked(name: &str, value: &str) -> Vec<Actor> {
     found
 }
 
-/// Every living process below `pid`, at any depth, without `pid` itself.
-pub fn descendants(pid: i32) -> Vec<Actor> {
-    descendants_without(pid, &HashSet::new())
+/// Every living process of the session that `leader` made, whether or not it lives itself, that works in `folder` or
+/// below. A session is known by a number alone: who works in a folder of ours is no stranger that was given it anew.
+pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
+    let Ok(boot_id) = boot_id() else { return Vec::new() };
+    if boot_id != leader.boot_id {
+        return Vec::new();
+    }
+    let works_here = |pid: i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    let of_it = |stat: &Stat| stat.session == leader.pid && stat.start_ticks >= leader.start_ticks && !stat.is_zombie();
+    pids()
+        .filter_map(|pid| Some((pid, Stat::read(pid).ok().filter(|stat| pid != leader.pid && of_it(stat))?)))
+        .filter(|(pid, _)| works_here(*pid))
+        .map(|(pid, stat)| Actor { boot_id: boot_id.clone(), pid, start_ticks: stat.start_ticks })
+        .collect()
 }
 
-/// As [`descendants`], without the subtrees that begin at `spared`.
-pub(super) fn descendants_without(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
+/// Every living process below `pid`, at any depth, without `pid` itself.
+pub fn descendants(pid: i32) -> Vec<Actor> {
+    descendants_without(&[pid], &HashSet::new())
+}
+
+/// As [`descendants`], below any of `pids`, without the subtrees that begin at `spared`.
+pub fn descendants_without(pids_above: &[i32], spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
     let Ok(boot_id) = boot_id() else { return Vec::new() };
     let mut below: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
     for child in pids() {
@@ -180,7 +212,7 @@ pub(super) fn descendants_without(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec
         }
     }
     let mut found = Vec::new();
-    let mut open = vec![pid];
+    let mut open = pids_above.to_vec();
     while let Some(parent) = open.pop() {
         for (child, stat) in below.remove(&parent).unwrap_or_default() {
             if spared.contains(&(child, stat.start_ticks)) {

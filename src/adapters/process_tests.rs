@@ -157,3 +157,23 @@ fn threads_without_their_first_are_no_zombie() {
     };
     assert!(stat(1).is_zombie() && stat(0).is_zombie() && !stat(2).is_zombie());
 }
+
+#[test]
+fn a_session_is_known_by_number_and_folder_also_when_its_leader_is_gone() {
+    let here = tempfile::tempdir().unwrap();
+    let place = here.path().display();
+    assert!(Command::new("mkfifo").arg(here.path().join("go")).status().unwrap().success());
+    // One of the session works here, one elsewhere; neither carries the mark.
+    let script = format!(
+        "exec setsid sh -c 'cd {place}; env -i sleep 600 & cd /; env -i sleep 600 & echo ready; read go < {place}/go'"
+    );
+    let (mut child, leader) = shell(&script, &unique("session"));
+    std::fs::write(here.path().join("go"), "\n").unwrap();
+    child.wait().unwrap();
+    let anywhere = || of_session(&leader, std::path::Path::new("/"));
+    assert_eq!((of_session(&leader, here.path()).len(), anywhere().len()), (1, 2));
+    let younger = Actor { start_ticks: u64::MAX, ..leader.clone() };
+    assert!(of_session(&younger, here.path()).is_empty(), "what is older than the leader is not of its session");
+    end_all(&anywhere, Duration::from_secs(1), Duration::from_secs(20)).unwrap();
+    assert!(anywhere().is_empty());
+}

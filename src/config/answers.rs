@@ -6,6 +6,7 @@ use crate::model::ids::Key;
 use crate::model::stage::Agent;
 use crate::model::watch::WatchPolicy;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 impl Config {
     /// One agent's settings, its overrides and the environment's per-agent variables resolved.
@@ -31,6 +32,25 @@ impl Config {
             max_diff_lines: own.max_diff_lines.unwrap_or(all.max_diff_lines),
             max_cost_usd: own.max_cost_usd.unwrap_or(all.max_cost_usd),
         }
+    }
+
+    /// The folders that a step or a supervisor writes to itself: the state directory, boards elsewhere, and repositories on
+    /// this machine, which it pushes to. Each is there once, none below the state directory.
+    pub fn writable(&self) -> Vec<PathBuf> {
+        let mut all = vec![self.state_dir.clone()];
+        for project in &self.projects {
+            let remote = Path::new(project.git.remote.trim_start_matches("file://"));
+            let board = match &project.board {
+                Board::Local { dir, .. } => Some(dir.as_path()),
+                Board::Plane { .. } => None,
+            };
+            for path in board.into_iter().chain(remote.is_absolute().then_some(remote)) {
+                if !path.starts_with(&self.state_dir) && !all.iter().any(|known| known == path) {
+                    all.push(path.to_owned());
+                }
+            }
+        }
+        all
     }
 
     /// The runtime that plays an agent; `None` never happens for a loaded configuration (checked).

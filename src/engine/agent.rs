@@ -2,10 +2,9 @@
 
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
-use super::{Ctx, base, finalize, projects, runtimes, settle};
+use super::{Ctx, base, finalize, projects, runtimes, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
 use crate::adapters::git::{Plan, Worktree};
-use crate::adapters::process;
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
 use crate::adapters::store::RunExit;
 use crate::config::{AgentSettings, Project};
@@ -24,8 +23,6 @@ use std::time::Duration;
 
 /// The events file grows no further than this (RULE-38).
 const CAP: u64 = 256 << 20;
-/// How long processes of a run may take to vanish after KILL.
-const GONE: Duration = Duration::from_secs(30);
 
 /// Works a run; `None`: the fence is lost, and nothing more may be done.
 pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
@@ -86,7 +83,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let task = &site.ground.task;
     let mark = ctx.paths.mark(run.id);
     // Nothing of an earlier run may share the worktree with this one (RULE-19).
-    end_earlier(ctx, task, site)?;
+    end_earlier(ctx, run, site)?;
     let start = task.head_sha.clone().context("the task has no pushed head")?;
     let exclude = excluded(&site.project);
     let branch = task.branch.clone().context("the task has no branch")?;
@@ -206,15 +203,10 @@ fn ctx_at(clock: fn() -> crate::model::time::Stamp) -> i64 {
 }
 
 /// Ends whatever earlier runs of the task left running.
-fn end_earlier(ctx: &mut Ctx, task: &Task, site: &Site) -> Result<()> {
-    let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
-    let ids: Vec<String> = runs.iter().filter(|r| r.agent.is_some()).map(|r| ctx.paths.mark(r.id)).collect();
-    let find = || ids.iter().flat_map(|id| process::marked(MARK, id)).collect::<Vec<_>>();
-    if find().is_empty() {
-        return Ok(());
-    }
-    process::end_all(&find, Duration::from_secs(site.settings.stop_grace_s), GONE)?;
-    Ok(())
+fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
+    let mut runs = ctx.store.read(|tx| tx.runs_of(run.task_id))?;
+    runs.retain(|r| r.agent.is_some() && r.id != run.id);
+    Ok(tree::end(ctx, &runs, &[], site.settings.stop_grace_s)?)
 }
 
 /// The variables every child gets (CFG-1), and nothing else.

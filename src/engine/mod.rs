@@ -40,6 +40,7 @@ pub mod stop;
 pub mod supervise;
 pub mod throttle;
 pub mod tick;
+pub mod tree;
 pub mod view;
 pub mod watch;
 

@@ -66,6 +66,10 @@ impl Paths {
     pub fn mark(&self, run: RunId) -> String {
         format!("{}-{run}", self.installation())
     }
+    /// The unit of a run's supervisor, or of the one that only finalizes it, without `.service` (RULE-10).
+    pub fn unit(&self, run: RunId, finalize: bool) -> String {
+        format!("orch-{}-run-{run}{}", self.installation(), if finalize { "-finalize" } else { "" })
+    }
     pub fn cards(&self) -> PathBuf {
         self.root.join("cards")
     }

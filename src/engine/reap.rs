@@ -1,8 +1,7 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
 use super::settle::{End, Settlement};
-use super::supervise::MARK;
-use super::{Ctx, advance, lease, outbox, settle, stop, tick};
+use super::{Ctx, advance, lease, outbox, settle, stop, supervise, tick, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
@@ -11,16 +10,14 @@ use crate::adapters::{
 use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::JobKind;
-use crate::model::task::{DeployState, Lease, Run, RunState};
+use crate::model::task::{Actor, DeployState, Lease, Run, RunState};
 use anyhow::Result;
 use serde_json::json;
-use std::time::Duration;
 
 /// By when a claimed job's supervisor must have reported.
 const START_MS: i64 = 20_000;
 /// The same where the step that claimed the job is gone.
 const ORPHAN_START_MS: i64 = 4000;
-const GONE: Duration = Duration::from_secs(30);
 
 /// The whole step.
 pub fn run(ctx: &mut Ctx) -> Result<()> {
@@ -123,6 +120,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
     });
     match done {
         Ok(()) => {
+            supervise::forget_environment(ctx, run.id);
             reaped(ctx, run, "unstarted", "its supervisor never reported");
             Ok(())
         }
@@ -153,16 +151,8 @@ fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Resu
         Err(e) => return Err(e.into()),
     };
     if run.kind != JobKind::Deploy {
-        let mark = ctx.paths.mark(run.id);
-        let supervisor = run.supervisor.clone().filter(|_| timed_out);
-        let find = || {
-            // What a monitor's rollback command started is production.
-            let tree = run.kind != JobKind::PostDeployMonitor;
-            let mut all = if tree { process::marked(MARK, &mark) } else { Vec::new() };
-            all.extend(supervisor.iter().filter(|s| process::life(s) == Life::Alive).cloned());
-            all
-        };
-        process::end_all(&find, Duration::from_secs(ctx.config.agents.stop_grace_s), GONE)?;
+        let supervisor: Vec<Actor> = run.supervisor.clone().filter(|_| timed_out).into_iter().collect();
+        tree::end(ctx, std::slice::from_ref(run), &supervisor, ctx.config.agents.stop_grace_s)?;
     }
     let end = End::Failed { why: why.to_owned(), spent: timed_out };
     // A reserved job's loss is never an attempt.

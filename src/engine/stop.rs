@@ -1,21 +1,17 @@
 //! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
 
-use super::supervise::MARK;
-use super::{Ctx, apply, base, lease, messages, projects};
+use super::{Ctx, apply, base, lease, messages, projects, tree};
 use crate::adapters::git::{DeleteOutcome, Worktree};
-use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
 use crate::model::artefact;
 use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
-use crate::model::stage::{JobKind, Stage};
+use crate::model::stage::Stage;
 use crate::model::task::{Actor, DeployState, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::time::Duration;
 
-const GONE: Duration = Duration::from_secs(30);
 /// A push may land after its client was killed: looked at again this much later (RULE-17).
 const LOOK_AGAIN_MS: i64 = 60_000;
 
@@ -115,23 +111,9 @@ fn end_processes(ctx: &mut Ctx, task: &Task) -> Result<()> {
 
 /// Ends the supervisors and every process of these runs, and sees them gone.
 pub fn end_runs(ctx: &Ctx, runs: &[Run]) -> Result<()> {
-    let me = ctx.me.clone();
-    let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).filter(|a| *a != me).collect();
-    let marks: Vec<String> = runs
-        .iter()
-        // What a deploy or a rollback started is production: no stop of ours ends it.
-        .filter(|r| !matches!(r.kind, JobKind::Deploy | JobKind::PostDeployMonitor))
-        .map(|r| ctx.paths.mark(r.id))
-        .collect();
-    let find = || {
-        let mut all: Vec<Actor> = supervisors.iter().filter(|a| process::life(a) == Life::Alive).cloned().collect();
-        all.extend(marks.iter().flat_map(|m| process::marked(MARK, m)));
-        all
-    };
-    // The supervisor first, so that it can't take the end of its agent for the agent's own.
-    let grace = Duration::from_secs(ctx.config.agents.stop_grace_s);
-    process::end_all(&find, grace, GONE)?;
-    Ok(())
+    let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).collect();
+    // A supervisor sees its agent end first; its claim is gone by now, so that it can record nothing of it.
+    Ok(tree::end(ctx, runs, &supervisors, ctx.config.agents.stop_grace_s)?)
 }
 
 /// The artefacts as they stand on the branch, kept beside the state.

@@ -2,6 +2,7 @@
 
 use super::settle::{End, Settled, Settlement};
 use super::{Ctx, advance, agent, outbox, reserved, settle, tick};
+use crate::adapters::executor::ENVIRONMENT_PREFIX;
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::locks;
@@ -21,6 +22,7 @@ pub const MARK: &str = "ORCH_RUN";
 pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
     let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
+    forget_environment(ctx, id);
     let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(()) };
     let done = work(ctx, &run, fence, finalize);
     let settlement = match done {
@@ -48,6 +50,16 @@ fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
         Ok(held) => Ok(Some(held)),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
         Err(e) => Err(e).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+/// Removes what a step that was killed while it started this run as a service left: an environment may hold secrets, and
+/// the manager has read it.
+pub fn forget_environment(ctx: &Ctx, id: RunId) {
+    for entry in std::fs::read_dir(ctx.paths.run(id)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(ENVIRONMENT_PREFIX) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

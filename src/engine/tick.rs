@@ -1,6 +1,6 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
-use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, view};
+use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, tree, view};
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, store::StoreError};
 use crate::config::ExecutorKind;
@@ -217,36 +217,40 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
     let mut argv: Vec<OsString> = vec![own_program()?.into(), "run-job".into(), run.id.to_string().into()];
     argv.extend(further.iter().map(OsString::from));
     argv.extend(ctx.global_args.iter().cloned());
-    let limits = &ctx.config.executor_limits;
     let start = Start {
-        unit: format!(
-            "orch-{}-run-{}{}",
-            ctx.paths.installation(),
-            run.id,
-            if further.is_empty() { "" } else { "-finalize" }
-        ),
+        unit: ctx.paths.unit(run.id, !further.is_empty()),
         argv,
         env: std::env::vars_os().collect(),
         cwd: ctx.paths.root().to_owned(),
         log: ctx.paths.run(run.id).join("supervisor.log"),
-        limits: Limits {
-            memory_max: Some(limits.memory_max.0.clone()).filter(|t| !t.is_empty()),
-            cpu_quota: Some(limits.cpu_quota.0.clone()).filter(|t| !t.is_empty()),
-            tasks_max: Some(limits.tasks_max).filter(|n| *n > 0).map(u64::from),
-            runtime_max_s: None,
-            stop_timeout_s: None,
-            // What a deploy, a build of staging or a rollback leaves running outlives its wrapper's unit.
-            properties: match run.kind {
-                JobKind::Deploy | JobKind::PostDeployMonitor | JobKind::Build => vec!["KillMode=process".to_owned()],
-                JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::DeployFinalizer => {
-                    Vec::new()
-                }
-            },
-        },
+        limits: limits(ctx, run.kind),
     };
     match executor.start(&start) {
         Ok(()) | Err(ExecutorError::AlreadyRunning { .. }) => Ok(()),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// What a unit is held to (RUN-4). A deploy, a build of staging and a rollback change the world as their command says,
+/// for as long as that takes, and what they leave running outlives the unit.
+fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
+    let config = &ctx.config;
+    let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+    let grace_s = config.agents.stop_grace_s;
+    let whole = tree::unit_is_its_tree(kind);
+    Limits {
+        memory_max: set(&config.executor_limits.memory_max.0),
+        cpu_quota: set(&config.executor_limits.cpu_quota.0),
+        tasks_max: Some(config.executor_limits.tasks_max).filter(|n| *n > 0).map(u64::from),
+        // The reaper's own limit comes first: it settles the job as what it is.
+        runtime_max_s: whole.then(|| {
+            let backstop = config.reaper.max_running_s.saturating_add(2 * config.reaper.interval_s);
+            backstop.saturating_add(grace_s + 60)
+        }),
+        stop_timeout_s: whole.then_some(grace_s + 5),
+        // Only what an agent does is nobody's word.
+        writable: (kind == JobKind::Agent).then(|| config.writable()),
+        properties: if whole { Vec::new() } else { vec!["KillMode=process".to_owned()] },
     }
 }
 

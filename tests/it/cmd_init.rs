@@ -4,10 +4,15 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn orch(dir: &Path, args: &[&str]) -> Output {
+fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
     command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("HOME", dir).args(args).output().unwrap()
+    command.env("HOME", dir).args(args);
+    command
+}
+
+fn orch(dir: &Path, args: &[&str]) -> Output {
+    command(dir, args).output().unwrap()
 }
 
 fn said(out: &Output) -> (i32, String, String) {
@@ -87,6 +92,13 @@ fn systemd_accepts_the_units() {
         "{tick}"
     );
     assert!(out.contains("enable-linger"), "{out}");
+    // The reaper's interval is the timer's.
+    let timer = || std::fs::read_to_string(folder.join("orch-reap.timer")).unwrap();
+    assert!(timer().contains("\nOnUnitInactiveSec=60s\n"), "{}", timer());
+    std::fs::remove_file(folder.join("orch-reap.timer")).unwrap();
+    let mut again = command(dir.path(), &["init", "--systemd", "--user"]);
+    assert!(again.env("ORCH_REAPER_INTERVAL_S", "7").output().unwrap().status.success());
+    assert!(timer().contains("\nOnUnitInactiveSec=7s\n") && timer().contains("reap, 7s after"), "{}", timer());
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/systemd");
     let mut units = Vec::new();
     for entry in std::fs::read_dir(&templates).unwrap().flatten() {

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Hangs in one stage, deaf to TERM, with a child in a session of its own and one that is deaf, too.
+/// Hangs in one stage, deaf to TERM, with a child in a session of its own, one that is deaf, too, and one whose parent is
+/// gone and whose environment was cleared: only its supervisor's being a subreaper tells whose it is.
 fn hanging(stage: &str) -> Plan {
     Plan {
         nap: "0.01",
         extra: format!(
-            "if [ \"$ORCH_STAGE\" = {stage} ]; then trap '' TERM; setsid sleep 1000 & sleep 1000 & : > \"$world/hangs\"; wait; wait; fi\n"
+            "if [ \"$ORCH_STAGE\" = {stage} ]; then cp /bin/sleep $world/state/napper; trap '' TERM; (env -i setsid $world/state/napper 86400 &); setsid sleep 1000 & sleep 1000 & : > \"$world/hangs\"; wait; wait; fi\n"
         ),
         ..Plan::default()
     }

@@ -4,14 +4,14 @@
 mod detach;
 mod systemd;
 
-pub use systemd::{UnitState, stop_unit, unit_state};
-
 use crate::failpoint::point;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+/// How the files begin, beside [`Start::log`], that hand a service its environment. They last as long as [`Executor::start`].
+pub const ENVIRONMENT_PREFIX: &str = "environment-";
 /// How long a service manager may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -46,7 +46,10 @@ pub struct Limits {
     pub runtime_max_s: Option<u64>,
     /// Between TERM and KILL when the unit is stopped.
     pub stop_timeout_s: Option<u64>,
-    /// Further properties, `Name=value`: filesystem protection.
+    /// What alone may be written to, temporary files aside. Only the system's manager can hold a service to that; the
+    /// user's would need a user namespace, in which a sandbox of the agent's own may not start.
+    pub writable: Option<Vec<PathBuf>>,
+    /// Further properties, `Name=value`.
     pub properties: Vec<String>,
 }
 

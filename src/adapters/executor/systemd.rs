@@ -1,21 +1,11 @@
 //! Supervisors as transient services (RUN-4): `systemd-run`, `systemctl`, by argv, bounded.
 
-use super::{ExecutorError, Start, ask};
+use super::{ENVIRONMENT_PREFIX, ExecutorError, Start, ask};
 use rustix::process::getuid;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-
-/// What a manager knows of a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnitState {
-    /// Unknown to the manager: never started, or ended and collected.
-    Gone,
-    /// Starting, running or stopping: something of it may live.
-    Live,
-    /// Ended, kept by name; with systemd's result.
-    Ended(String),
-}
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 fn words(user: bool, words: &[&str]) -> Vec<OsString> {
     user.then_some("--user").into_iter().chain(words.iter().copied()).map(OsString::from).collect()
@@ -81,8 +71,11 @@ pub(super) fn start(start: &Start, user: bool) -> Result<(), ExecutorError> {
     let unit = &start.unit;
     let failed = |reason: String| ExecutorError::NotStarted { unit: unit.clone(), reason };
     let text = environment_file(unit, &start.env)?;
-    // Values stand neither on a command line nor in the unit; the manager has read them when systemd-run returns.
-    let mut file = tempfile::Builder::new().prefix("orch-env-").tempfile().map_err(|e| failed(e.to_string()))?;
+    // Values stand neither on a command line nor in the unit; the manager has read them when systemd-run returns. Beside
+    // the log, which the manager must find too: a step's own /tmp may be hidden from it (PrivateTmp=).
+    let place = start.log.parent().ok_or_else(|| failed("its log is in no folder".into()))?;
+    let made = tempfile::Builder::new().prefix(ENVIRONMENT_PREFIX).tempfile_in(place);
+    let mut file = made.map_err(|e| failed(e.to_string()))?;
     file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(|e| failed(e.to_string()))?;
     let answer = ask("systemd-run", &arguments(start, user, file.path()))?;
     match answer.code {
@@ -131,22 +124,31 @@ pub(super) fn arguments(start: &Start, user: bool, env: &std::path::Path) -> Vec
             property(name, OsStr::new(value));
         }
     }
+    if let Some(writable) = limits.writable.as_ref().filter(|_| !user) {
+        // No namespace is forbidden and /proc stays whole: a runtime's own sandbox (bubblewrap) makes both anew.
+        for property in ["NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"] {
+            args.push(format!("--property={property}").into());
+        }
+        let temporary = ["/tmp", "/var/tmp"].map(PathBuf::from);
+        for path in temporary.iter().chain(writable) {
+            // One quoted word; a path that is not there is no fault.
+            let mut arg = OsString::from("--property=ReadWritePaths=\"-");
+            arg.push(guarded(path.as_os_str(), b"\"\\", b'\\'));
+            arg.push("\"");
+            args.push(arg);
+        }
+    }
     args.extend(limits.properties.iter().map(|p| OsString::from(format!("--property={p}"))));
     args.push("--".into());
-    args.extend(start.argv.iter().map(|arg| literal(arg)));
+    // systemd expands variables in a service's arguments; a doubled `$` is one.
+    args.extend(start.argv.iter().map(|arg| guarded(arg, b"$", b'$')));
     args
 }
 
-/// systemd expands variables in a service's arguments; a doubled `$` is one.
-fn literal(arg: &OsStr) -> OsString {
-    let mut bytes = Vec::with_capacity(arg.len());
-    for byte in arg.as_bytes() {
-        bytes.push(*byte);
-        if *byte == b'$' {
-            bytes.push(b'$');
-        }
-    }
-    OsStr::from_bytes(&bytes).to_owned()
+/// `arg` with a byte put before each of `special`.
+fn guarded(arg: &OsStr, special: &[u8], guard: u8) -> OsString {
+    let guarded = arg.as_bytes().iter().flat_map(|b| special.contains(b).then_some(guard).into_iter().chain([*b]));
+    OsString::from_vec(guarded.collect())
 }
 
 /// The environment as systemd.exec(5) reads it from a file. A value it would drop is an error, never a silent loss.
@@ -173,43 +175,4 @@ pub(super) fn environment_file(unit: &str, env: &[(OsString, OsString)]) -> Resu
         text.push_str("\"\n");
     }
     Ok(text)
-}
-
-/// Stops a unit and everything in it: TERM, its stop time-out, KILL. Returns once it is gone; a unit that is not there
-/// is no fault. Bounded by the unit's `TimeoutStopSec` and the client's own limit: repeat it when it fails.
-pub fn stop_unit(unit: &str, user: bool) -> Result<(), ExecutorError> {
-    let name = format!("{unit}.service");
-    let answer = ask("systemctl", &words(user, &["--no-ask-password", "stop", "--", &name]))?;
-    match unit_state(unit, user)? {
-        UnitState::Gone | UnitState::Ended(_) => Ok(()),
-        UnitState::Live => {
-            Err(ExecutorError::Manager { program: "systemctl", reason: format!("{unit} is live: {}", answer.reason()) })
-        }
-    }
-}
-
-/// What the manager says of a unit.
-pub fn unit_state(unit: &str, user: bool) -> Result<UnitState, ExecutorError> {
-    let name = format!("{unit}.service");
-    let show = ["--no-pager", "--no-ask-password", "show", "--property=LoadState,ActiveState,Result", "--", &name];
-    let answer = ask("systemctl", &words(user, &show))?;
-    if answer.code != Some(0) {
-        return Err(ExecutorError::Manager { program: "systemctl", reason: answer.reason() });
-    }
-    parse_state(&answer.stdout).ok_or_else(|| ExecutorError::Manager {
-        program: "systemctl",
-        reason: format!("it named no ActiveState of {name}"),
-    })
-}
-
-/// `None`: not what `systemctl show` prints.
-pub(super) fn parse_state(show: &str) -> Option<UnitState> {
-    let value = |name: &str| show.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    let state = match value("ActiveState")? {
-        "inactive" if value("LoadState") == Some("not-found") => UnitState::Gone,
-        "inactive" | "failed" => UnitState::Ended(value("Result").unwrap_or("unknown").to_owned()),
-        // active, activating, deactivating, reloading, and whatever a later version adds.
-        _ => UnitState::Live,
-    };
-    Some(state)
 }

@@ -3,6 +3,7 @@
 use super::Done;
 use crate::cli::exit::Failure;
 use crate::config::Config;
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 const SERVICES: [(&str, &str); 3] = [
@@ -27,14 +28,21 @@ pub fn folder(user: bool) -> PathBuf {
     base.unwrap_or_else(|| ".config".into()).join("systemd/user")
 }
 
-/// Writes the six units.
+/// Writes the six units. A state directory that is not the manager's to make is made here: a unit whose writable path is
+/// missing does not start.
 pub fn write(folder: &Path, user: bool, program: &Path, config: &Config, done: &mut Done) -> Result<(), Failure> {
+    if !user && config.state_dir != Path::new(STATE) {
+        crate::adapters::sentinel::make_dirs(&config.state_dir)
+            .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    }
     for (name, text) in SERVICES {
         done.put(&folder.join(name), &service(text, user, program, config)?)?;
     }
     for (name, text) in TIMERS {
         let text = if name == "orch-reap.timer" {
-            text.replace("OnUnitInactiveSec=60s", &format!("OnUnitInactiveSec={}s", config.reaper.interval_s.max(1)))
+            let every = format!("{}s", config.reaper.interval_s.max(1));
+            text.replace("OnUnitInactiveSec=60s", &format!("OnUnitInactiveSec={every}"))
+                .replace("reap, 60s", &format!("reap, {every}"))
         } else {
             text.to_owned()
         };
@@ -61,12 +69,8 @@ fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<St
             }
         }
     }
-    let mut writable = word(&config.state_dir)?;
-    for project in config.projects.iter().filter(|p| Path::new(&p.git.remote).is_absolute()) {
-        // A repository on this machine is pushed to by the step itself.
-        writable.push(' ');
-        writable.push_str(&word(Path::new(&project.git.remote))?);
-    }
+    // Only the state directory must be there.
+    let writable = config.writable().iter().map(|path| word(path)).collect::<Result<Vec<_>, _>>()?.join(" -");
     Ok(out
         .replace("ReadWritePaths=/var/lib/orch", &format!("ReadWritePaths={writable}"))
         .replace("/usr/bin/orch", &word(program)?)

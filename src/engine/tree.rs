@@ -1,0 +1,68 @@
+//! Everything that belongs to a run, by whatever still ties it to it, ended and seen gone (RULE-19): its supervisor's
+//! descendants, its unit's control group, the mark, the supervisor's session.
+
+use super::Ctx;
+use super::supervise::MARK;
+use crate::adapters::process::{self, Life, StillAlive};
+use crate::model::stage::JobKind;
+use crate::model::task::{Actor, Run, RunState};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How long processes of a run may take to vanish after KILL.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Whether stopping the unit's main process ends all of its control group. What a deploy, a build of staging or a
+/// rollback leaves running outlives its wrapper's unit.
+pub fn unit_is_its_tree(kind: JobKind) -> bool {
+    match kind {
+        JobKind::Deploy | JobKind::PostDeployMonitor | JobKind::Build => false,
+        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::DeployFinalizer => true,
+    }
+}
+
+/// What a deploy or a rollback started is production: no stop of ours ends it.
+fn is_production(kind: JobKind) -> bool {
+    matches!(kind, JobKind::Deploy | JobKind::PostDeployMonitor)
+}
+
+/// Ends every process of these runs, `supervisors` last: while one lives, what its agent leaves behind becomes its child
+/// and is found. What was seen once stays known, whoever its parent becomes.
+///
+/// # Errors
+/// [`StillAlive`] names what outlived KILL.
+pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Result<(), StillAlive> {
+    let alive = |actors: &[Actor]| -> Vec<Actor> {
+        actors.iter().filter(|a| **a != ctx.me && process::life(a) == Life::Alive).cloned().collect()
+    };
+    let ours: Vec<&Run> = runs.iter().filter(|r| !is_production(r.kind)).collect();
+    let marks: Vec<String> = ours.iter().map(|r| ctx.paths.mark(r.id)).collect();
+    let known: RefCell<HashSet<Actor>> = RefCell::default();
+    let find = || {
+        let mut known = known.borrow_mut();
+        known.retain(|a| process::life(a) != Life::Dead);
+        let mut units = Vec::new();
+        let mut tops: Vec<i32> = Vec::new();
+        for run in &ours {
+            let lives = run.supervisor.as_ref().is_some_and(|s| process::life(s) == Life::Alive);
+            let open = run.state != RunState::Settled;
+            // One that has settled its run started others', and has nothing of its own run below it.
+            if unit_is_its_tree(run.kind) && (open || !lives) {
+                units.extend([ctx.paths.unit(run.id, false), ctx.paths.unit(run.id, true)]);
+            }
+            if let Some(supervisor) = run.supervisor.as_ref().filter(|_| open) {
+                tops.extend(lives.then_some(supervisor.pid));
+                known.extend(process::of_session(supervisor, ctx.paths.root()));
+            }
+        }
+        known.extend(process::belonging(MARK, &marks, &units));
+        tops.extend(known.iter().map(|a| a.pid));
+        if !tops.is_empty() {
+            known.extend(process::descendants_without(&tops, &HashSet::new()));
+        }
+        known.retain(|a| *a != ctx.me && !supervisors.contains(a));
+        if known.is_empty() { alive(supervisors) } else { known.iter().cloned().collect() }
+    };
+    process::end_all(&find, Duration::from_secs(grace_s), GONE)
+}
