@@ -57,6 +57,7 @@ mod ship_secrets;
 mod ship_staging;
 mod ship_watch;
 mod support;
+mod systemd_real;
 
 #[test]
 fn every_file_is_listed() {

@@ -110,7 +110,12 @@ pub struct TaskRow {
 
 impl World {
     pub fn new(plan: Plan) -> Self {
-        let dir = tempfile::Builder::new().prefix("orch-world-").tempdir().unwrap();
+        Self::under(&std::env::temp_dir(), plan)
+    }
+
+    /// In a folder of `base`.
+    pub fn under(base: &Path, plan: Plan) -> Self {
+        let dir = tempfile::Builder::new().prefix("orch-world-").tempdir_in(base).unwrap();
         let world = Self { dir, plan, env: Vec::new() };
         let mut projects = String::new();
         for key in &world.plan.projects {

@@ -1,0 +1,191 @@
+//! A machine of its own that systemd has booted: a container over this machine's own files, with what it writes in
+//! memory. Root only. Everything of it ends with the process that this holds.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use super::crash::{kill, pids};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Its mounts live in a namespace of their own, its processes too: none is left, whoever is killed. Control groups are
+/// named in the machine's tree: two containers must not share one.
+const BOOT: &str = r#"set -e
+for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+    [ -w "$tree/cgroup.procs" ] || continue
+    mkdir "$tree/$1"
+    echo $$ > "$tree/$1/cgroup.procs"
+done
+shift
+exec setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child=KILL --mount-proc sh -c '
+set -e
+dir=$1
+shift
+mount -t tmpfs tmpfs "$dir"
+mkdir -p "$dir/upper/etc" "$dir/work" "$dir/merged"
+: > "$dir/upper/etc/machine-id"
+mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/merged"
+systemd-nspawn -D "$dir/merged" --register=no --keep-unit --private-network --link-journal=no --console=pipe "$@" \
+    --boot systemd.unit=basic.target
+exit
+' sh "$@"
+"#;
+
+/// Where `orch` is in the container.
+pub const ORCH: &str = "/usr/local/bin/orch";
+const BOUND: Duration = Duration::from_secs(60);
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+pub struct Machine {
+    child: Child,
+    group: String,
+    dir: tempfile::TempDir,
+    init: i32,
+}
+
+impl Machine {
+    /// Boots one in which `shared` is the same folder as outside. `None` where that is not possible, said loudly; in the
+    /// gate, as root and with systemd-nspawn here, that is a failure.
+    pub fn boot(shared: &Path) -> Option<Self> {
+        let missing: Vec<&str> = ["systemd-nspawn", "setpriv", "unshare", "nsenter"]
+            .into_iter()
+            .filter(|name| which::which(name).is_err())
+            .collect();
+        let why = if !rustix::process::getuid().is_root() {
+            "only root may boot a container".to_owned()
+        } else if !missing.is_empty() {
+            format!("{} not here (Debian: apt-get install systemd-container)", missing.join(", "))
+        } else {
+            match Self::start(shared) {
+                Ok(machine) => return Some(machine),
+                Err(why) => {
+                    assert!(std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "no container: {why}");
+                    why
+                }
+            }
+        };
+        not_tested(&why);
+        None
+    }
+
+    fn start(shared: &Path) -> Result<Self, String> {
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let group = format!("orch-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let console = std::fs::File::create(dir.path().join("console")).map_err(|e| e.to_string())?;
+        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        let mut command = Command::new("sh");
+        command.args(["-c", BOOT, "sh", &group]).arg(dir.path());
+        command.arg(format!("--bind={0}:{0}", shared.display()));
+        command.arg(format!("--bind-ro={}:{ORCH}", Path::new(&program).display()));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let both = console.try_clone().map_err(|e| e.to_string())?;
+        command.stdin(Stdio::null()).stdout(console).stderr(both).process_group(0);
+        let child = command.spawn().map_err(|e| e.to_string())?;
+        let mut machine = Self { child, group, dir, init: 0 };
+        // unshare, its shell, systemd-nspawn, the container's init.
+        let begun = Instant::now();
+        let top = i32::try_from(machine.child.id()).map_err(|e| e.to_string())?;
+        while machine.init == 0 || !machine.answers() {
+            if begun.elapsed() > BOUND || machine.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                let said = std::fs::read_to_string(machine.dir.path().join("console")).unwrap_or_default();
+                return Err(format!("it did not boot: {}", said.trim()));
+            }
+            machine.init = below(top, 3).into_iter().find(|pid| comm(*pid) == "systemd").unwrap_or(0);
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        Ok(machine)
+    }
+
+    /// Whether its manager has come to rest.
+    fn answers(&self) -> bool {
+        let said = self.run(&["systemctl", "is-system-running"]);
+        matches!(String::from_utf8_lossy(&said.stdout).trim(), "running" | "degraded")
+    }
+
+    /// A command inside, as root.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-n", "-p", "--"]).args(args);
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("LC_ALL", "C").stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// A command inside that must end well; what it said.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(out.status.success(), "{args:?}: {}{said}{}", out.status, String::from_utf8_lossy(&out.stderr));
+        said
+    }
+
+    /// A property of a unit.
+    pub fn show(&self, unit: &str, property: &str) -> String {
+        self.ok(&["systemctl", "show", "--value", &format!("--property={property}"), "--", unit]).trim().to_owned()
+    }
+
+    /// Writes a file inside.
+    pub fn write(&self, path: &str, text: &str) {
+        let mut command = self.command(&["sh", "-c", "mkdir -p \"$(dirname \"$0\")\" && cat > \"$0\"", path]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "{path}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The init of its process namespace: the kernel ends all others with it.
+        let top = i32::try_from(self.child.id()).unwrap_or(0);
+        below(top, 1).into_iter().for_each(kill);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for tree in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
+            let place = Path::new(tree).join(&self.group);
+            for _ in 0..100 {
+                // A group goes when its last process has been reaped.
+                if !place.exists() || remove(&place).is_ok() {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+/// Says, past the capture of a test that passes, why systemd was not tried.
+pub fn not_tested(why: &str) {
+    let _ = std::io::stderr().write_all(format!("\n*** NOT TESTED: real systemd: {why} ***\n\n").as_bytes());
+}
+
+/// A control group's folders, from below; its files are the kernel's.
+fn remove(group: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(group)?.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        remove(&entry.path())?;
+    }
+    std::fs::remove_dir(group)
+}
+
+/// The processes so many steps below one.
+fn below(pid: i32, steps: u8) -> Vec<i32> {
+    let mut found = vec![pid];
+    for _ in 0..steps {
+        found = pids().filter(|child| parent(*child).is_some_and(|p| found.contains(&p))).collect();
+    }
+    found
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn comm(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,354 @@
+//! The systemd executor and `orch init --systemd` under a systemd that was booted for it (RUN-4, RUN-9, RULE-10): timers
+//! fire, an agent outlives its tick, a stop leaves nothing, a killed step harms nothing.
+
+use crate::support::crash::{Plan, World, kill, said};
+use crate::support::nspawn::{Machine, ORCH, not_tested};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+const BOUND: Duration = Duration::from_secs(20);
+const TIMERS: [&str; 3] = ["orch-tick.timer", "orch-reap.timer", "orch-reconcile.timer"];
+
+/// About twice a second, as printf reads it.
+const OFTEN: &str =
+    r"[Timer]\nOnBootSec=\nOnActiveSec=0\nOnUnitInactiveSec=500ms\nAccuracySec=1ms\nRandomizedDelaySec=0\n";
+
+/// A world and the machine that plays it; both see it under the same path.
+struct Site {
+    machine: Machine,
+    world: World,
+}
+
+/// Where a world may be: not below what a unit's PrivateTmp= hides, nor a container's own /tmp.
+fn ground() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let hidden = ["/tmp", "/var/tmp", "/run", "/dev"].iter().any(|top| target.starts_with(top));
+    if hidden { "/srv".into() } else { target.to_owned() }
+}
+
+impl Site {
+    fn new(executor: &str, plan: Plan) -> Option<Self> {
+        let world = World::under(&ground(), plan);
+        let file = world.path("orch.yaml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace("executor: detach", &format!("executor: {executor}"))).unwrap();
+        let machine = Machine::boot(world.root())?;
+        let site = Self { machine, world };
+        // The scripted agent keeps its logs beside the state directory, where an agent's unit may not write by itself.
+        let also = format!("[Service]\nReadWritePaths={}\n", site.world.root().display());
+        site.machine.write("/etc/systemd/system/orch-.service.d/also.conf", &also);
+        site.machine.ok(&["systemctl", "daemon-reload"]);
+        Some(site)
+    }
+
+    /// A command of orch inside, by hand.
+    fn orch(&self, args: &[&str]) -> Output {
+        let (state, file) = (self.world.path("state"), self.world.path("orch.yaml"));
+        let mut all = vec![ORCH, "--state-dir", state.to_str().unwrap(), "--config", file.to_str().unwrap()];
+        all.extend(args);
+        self.machine.run(&all)
+    }
+
+    fn new_item(&self, project: &str, title: &str) {
+        let body = self.world.path("orch.yaml");
+        self.step(&["new", title, "--project", project, "--body", body.to_str().unwrap()]);
+    }
+
+    /// Says yes to whatever waits for a person.
+    fn release(&self) {
+        for task in self.world.tasks() {
+            match task.waiting.as_deref() {
+                Some("approval") => drop(self.orch(&["advance", &task.key, "--approve"])),
+                Some("confirm_deploy") => drop(self.orch(&["advance", &task.key, "--confirm-deploy"])),
+                _ => {}
+            }
+        }
+    }
+
+    fn step(&self, args: &[&str]) -> Output {
+        let out = self.orch(args);
+        assert!(out.status.success(), "orch {args:?}: {}\n{}", out.status, said(&out));
+        out
+    }
+
+    /// Units of the system's manager as `orch init` writes them, the timers firing often.
+    fn units(&self, enabled: &[&str]) {
+        let file = self.world.path("orch.yaml");
+        self.machine.ok(&[ORCH, "--config", file.to_str().unwrap(), "init", "--systemd"]);
+        for timer in enabled {
+            let text = self.machine.ok(&["printf", OFTEN]);
+            self.machine.write(&format!("/etc/systemd/system/{timer}.d/often.conf"), &text);
+        }
+        self.machine.ok(&["systemctl", "daemon-reload"]);
+        if !enabled.is_empty() {
+            self.machine.ok(&[&["systemctl", "enable", "--quiet", "--now"][..], enabled].concat());
+        }
+    }
+
+    /// Awaits what the world shows by itself; no step is started by hand.
+    fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < BOUND, "{what} did not come\n{}", self.story());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn story(&self) -> String {
+        let journal = self.machine.run(&["journalctl", "--no-pager", "-o", "cat", "-n", "80"]);
+        let units = self.machine.run(&["systemctl", "list-units", "--all", "--no-pager", "orch-*"]);
+        let log = self.orch(&["status", "--all"]);
+        format!("{}\n{}\n{}\n{}", said(&units), said(&journal), said(&log), self.world.lines("agents.log").join("\n"))
+    }
+
+    /// Living processes of that kind; nothing but their command line tells them.
+    fn nappers(&self) -> usize {
+        let napper = self.world.path("state/napper").display().to_string();
+        self.world.alive().into_iter().filter(|pid| first_word(*pid) == napper).count()
+    }
+
+    /// Agents as they were started, each by its task, stage and attempt.
+    fn started(&self) -> Vec<String> {
+        let lines = self.world.lines("agents.log");
+        lines.iter().filter(|l| l.starts_with("start ")).map(|l| l.split(" run=").next().unwrap().to_owned()).collect()
+    }
+
+    fn waits(&self, key: &str) -> Option<String> {
+        self.world.tasks().into_iter().find(|t| t.key == key)?.waiting
+    }
+}
+
+/// What a process was started as.
+fn first_word(pid: i32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(line.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// The agent of a stage waits for a word.
+fn waiting(stage: &str) -> String {
+    format!(
+        "if [ \"$ORCH_STAGE\" = {stage} ]; then : > \"$world/waits\"; while [ ! -e \"$world/go\" ]; do sleep 0.05; done; fi\n"
+    )
+}
+
+#[test]
+fn run_4_timers_fire_and_an_agent_outlives_the_tick_that_started_it() {
+    let tries = r#"for place in /etc /usr /root "$world" "$world/state" "$HOME" "$ORCH_WORKTREE" /tmp /var/tmp; do
+    touch "$place/was-here" 2>/dev/null && echo "$place" >> "$world/state/written"
+done
+cat /proc/self/cgroup > "$world/state/cgroup"
+rm -f "$ORCH_WORKTREE/was-here"
+"#;
+    let extra = format!("if [ \"$ORCH_STAGE\" = analysis ]; then\n{tries}fi\n{}", waiting("analysis"));
+    let limits = "executor_limits: {memory_max: 3G, cpu_quota: 200%, tasks_max: 77}\n".to_owned();
+    let Some(site) = Site::new("auto", Plan { nap: "0.01", extra, config: limits, ..Plan::default() }) else { return };
+    site.units(&TIMERS);
+    let written = site.machine.ok(&[
+        "sh",
+        "-c",
+        "systemd-analyze verify --man=no /etc/systemd/system/orch-*.service /etc/systemd/system/orch-*.timer 2>&1",
+    ]);
+    assert_eq!(written, "");
+    site.new_item("AA", "one thing");
+    site.until("the agent", |s| s.world.path("waits").exists());
+    let of = |unit: &str| site.machine.show(unit, "InvocationID");
+    for step in ["orch-tick.service", "orch-reap.service", "orch-reconcile.service"] {
+        for _ in 0..2 {
+            let before = of(step);
+            site.until(step, |_| of(step) != before);
+        }
+        site.until(step, |s| s.machine.show(step, "ActiveState") == "inactive");
+        assert_eq!(site.machine.show(step, "Result"), "success", "{}", site.story());
+    }
+    // The agent is in a unit of its own, named by installation and run (RULE-10), held to the limits.
+    let groups = std::fs::read_to_string(site.world.path("state/cgroup")).unwrap();
+    let unit = groups.trim().rsplit('/').next().unwrap().to_owned();
+    assert!(
+        unit.starts_with("orch-") && unit.ends_with("-run-1.service") && groups.contains("orch-agents.slice"),
+        "{groups}"
+    );
+    for (property, wanted) in [
+        ("ActiveState", "active"),
+        ("KillMode", "control-group"),
+        ("MemoryMax", "3221225472"),
+        ("CPUQuotaPerSecUSec", "2s"),
+        ("TasksMax", "77"),
+        ("RuntimeMaxUSec", "4h 1min 3s"),
+        ("TimeoutStopUSec", "6s"),
+        ("ProtectSystem", "strict"),
+        ("ProtectHome", "read-only"),
+        ("NoNewPrivileges", "yes"),
+        // A sandbox of the runtime's own needs them.
+        ("RestrictNamespaces", "no"),
+    ] {
+        assert_eq!(site.machine.show(&unit, property), wanted, "{property}");
+    }
+    let root = site.world.root().display().to_string();
+    let written: Vec<String> = site.world.lines("state/written").iter().map(|l| l.replace(&root, "")).collect();
+    let (task, run) = ("/state/worktrees/aa/AA-1", "/state/runs/1/home");
+    assert_eq!(written, ["", "/state", run, task, "/tmp", "/var/tmp"], "the first by a drop-in of ours");
+    std::fs::write(site.world.path("go"), "").unwrap();
+    site.until("the wait for approval", |s| s.waits("AA-1").as_deref() == Some("approval"));
+    assert_eq!(site.started(), ["start AA-1 analysis 1"], "{}", site.story());
+}
+
+/// The agent of a stage hangs, deaf to TERM; beside it one as deaf whose parent is gone and whose environment is
+/// cleared; with `setsid` no session ties it to the run either.
+fn hanging(stage: &str, how: &str) -> String {
+    format!(
+        r#"if [ "$ORCH_STAGE" = {stage} ]; then
+    cp /bin/sleep "$world/state/napper"
+    trap '' TERM
+    (env -i {how} "$world/state/napper" 86400 &)
+    : > "$world/hangs"
+    while :; do sleep 1000 & wait; done
+fi
+"#
+    )
+}
+
+#[test]
+fn run_9_a_stop_ends_what_left_its_session_and_cleared_its_environment() {
+    for executor in ["systemd", "detach"] {
+        let plan = Plan { nap: "0.01", extra: hanging("analysis", "setsid"), ..Plan::default() };
+        let Some(site) = Site::new(executor, plan) else { return };
+        site.new_item("AA", "one thing");
+        site.step(&["tick"]);
+        site.until("the hanging agent", |s| s.world.path("hangs").exists());
+        site.until("the napper", |s| s.nappers() == 1);
+        site.step(&["stop", "AA-1"]);
+        assert_eq!((site.nappers(), site.world.alive()), (0, vec![]), "{executor}: a process is left");
+        assert_eq!(site.world.task("AA-1").stage, "cancelled");
+    }
+}
+
+#[test]
+fn run_8_a_reap_ends_what_a_killed_supervisor_left_and_settles() {
+    // Without a unit nothing ties to a run what cleared its environment, left the session and lost its parent.
+    for (executor, how) in [("systemd", "setsid"), ("detach", "")] {
+        let plan = Plan { nap: "0.01", extra: hanging("analysis", how), ..Plan::default() };
+        let Some(site) = Site::new(executor, plan) else { return };
+        site.new_item("AA", "one thing");
+        site.step(&["tick"]);
+        site.until("the hanging agent", |s| s.world.path("hangs").exists());
+        site.until("the napper", |s| s.nappers() == 1);
+        site.world.orch_processes().into_iter().for_each(kill);
+        site.step(&["halt", "--reason", "no retry in this test"]);
+        site.until("the settlement", |s| {
+            s.step(&["reap"]);
+            s.world.count("SELECT COUNT(*) FROM runs WHERE state = 'settled'") == 1
+        });
+        assert_eq!((site.nappers(), site.world.alive()), (0, vec![]), "{executor}: a process is left");
+        assert_eq!(site.world.count("SELECT COUNT(*) FROM audit WHERE event = 'job_reaped'"), 1);
+    }
+}
+
+#[test]
+fn run_8_a_killed_tick_harms_nothing_the_next_one_goes_on() {
+    let keys = ["AA-1", "BB-1"];
+    let plan = Plan { nap: "0.01", projects: vec!["AA", "BB"], ..Plan::default() };
+    let Some(site) = Site::new("auto", plan) else { return };
+    for key in keys {
+        site.new_item(&key[..2], "one thing");
+    }
+    site.units(&TIMERS);
+    let mut killed = 0;
+    site.until("the end of all work", |s| {
+        // Says no where no tick runs at this moment.
+        let kill = ["systemctl", "kill", "--kill-who=main", "--signal=KILL", "orch-tick.service"];
+        killed += usize::from(killed < 12 && s.machine.run(&kill).status.success());
+        s.release();
+        s.world.tasks().len() == 2 && s.world.tasks().iter().all(|t| t.stage == "done")
+    });
+    assert_eq!(killed, 12, "the work was done before it was disturbed");
+    let mut started = site.started();
+    started.sort();
+    let all = started.len();
+    started.dedup();
+    assert_eq!((all, started.len()), (12, 12), "a job was started twice\n{}", site.story());
+    assert_eq!(site.world.lines("violations.log"), Vec::<String>::new());
+    for key in keys {
+        assert_eq!((site.world.deploys()[key], site.world.merges(&key[..2])[key]), (1, 1), "{key}\n{}", site.story());
+    }
+    // Nor does the environment of a service that was being started stay.
+    for run in std::fs::read_dir(site.world.path("state/runs")).unwrap().flatten() {
+        for file in std::fs::read_dir(run.path()).unwrap().flatten() {
+            assert!(!file.file_name().to_string_lossy().starts_with("environment-"), "{:?}", file.path());
+        }
+    }
+    site.until("a good tick", |s| s.machine.show("orch-tick.service", "Result") == "success");
+    site.step(&["audit", "verify"]);
+}
+
+#[test]
+fn run_4_a_step_in_a_unit_that_would_kill_what_it_starts_starts_nothing_and_says_so() {
+    let plan = Plan { nap: "0.01", extra: waiting("analysis"), ..Plan::default() };
+    let Some(site) = Site::new("auto", plan) else { return };
+    site.units(&[]);
+    // No manager can be asked to start a unit: auto would detach.
+    site.machine.ok(&["rm", "/usr/bin/systemd-run"]);
+    site.new_item("AA", "one thing");
+    assert!(!site.machine.run(&["systemctl", "start", "orch-tick.service"]).status.success());
+    let said = site.machine.ok(&["journalctl", "--no-pager", "-o", "cat", "-u", "orch-tick.service"]);
+    assert!(said.contains("orch-tick.service, whose KillMode would kill what it starts"), "{said}");
+    assert_eq!((site.started().len(), site.world.alive()), (0, vec![]));
+    // Nothing is spent by that, and where the unit spares what it started it goes on.
+    site.machine.write("/etc/systemd/system/orch-tick.service.d/spare.conf", "[Service]\nKillMode=process\n");
+    site.machine.ok(&["systemctl", "daemon-reload"]);
+    site.until("the agent", |s| {
+        s.machine.ok(&["systemctl", "start", "orch-tick.service"]);
+        s.world.path("waits").exists()
+    });
+    assert_eq!(site.machine.show("orch-tick.service", "ActiveState"), "inactive");
+    std::fs::write(site.world.path("go"), "").unwrap();
+    site.until("the wait for approval", |s| s.waits("AA-1").as_deref() == Some("approval"));
+    assert_eq!(site.started(), ["start AA-1 analysis 1"], "{}", site.story());
+}
+
+#[test]
+fn cli_4_units_of_a_user_of_its_own_take_a_task_through_the_pipeline() {
+    let plan =
+        Plan { nap: "0.01", extra: "cat /proc/self/cgroup >> \"$world/cgroups\"\n".to_owned(), ..Plan::default() };
+    let Some(site) = Site::new("auto", plan) else { return };
+    let machine = &site.machine;
+    let root = site.world.root().to_str().unwrap().to_owned();
+    let needed = "command -v useradd loginctl && ls /lib/*/security/pam_systemd.so";
+    if !machine.run(&["sh", "-c", needed]).status.success() {
+        return not_tested("a user's manager needs libpam-systemd");
+    }
+    machine.ok(&["useradd", "--create-home", "--shell", "/bin/sh", "keeper"]);
+    machine.ok(&["chown", "-R", "keeper:", &root]);
+    // In the container alone: the checkout may be where only root looks.
+    for above in site.world.root().ancestors().skip(1) {
+        machine.ok(&["chmod", "o+x", above.to_str().unwrap()]);
+    }
+    machine.ok(&["systemctl", "start", "dbus.socket", "systemd-logind.service"]);
+    machine.ok(&["loginctl", "enable-linger", "keeper"]);
+    let id = machine.ok(&["id", "-u", "keeper"]).trim().to_owned();
+    site.until("the user's manager", |s| s.machine.show(&format!("user@{id}.service"), "ActiveState") == "active");
+    let own = |args: &[&str]| {
+        let runtime = format!("XDG_RUNTIME_DIR=/run/user/{id}");
+        let head =
+            ["setpriv", "--reuid=keeper", "--regid=keeper", "--init-groups", "env", "HOME=/home/keeper", &runtime];
+        machine.ok(&[&head[..], args].concat())
+    };
+    let file = site.world.path("orch.yaml");
+    let file = file.to_str().unwrap();
+    own(&[ORCH, "--config", file, "init", "--systemd", "--user"]);
+    own(&["sh", "-c", "systemd-analyze --user verify --man=no ~/.config/systemd/user/orch-*"]);
+    for timer in TIMERS {
+        let place = format!("/home/keeper/.config/systemd/user/{timer}.d");
+        own(&["sh", "-c", &format!("mkdir -p {place} && printf '{OFTEN}' > {place}/often.conf")]);
+    }
+    own(&["systemctl", "--user", "daemon-reload"]);
+    own(&[ORCH, "--config", file, "new", "one thing", "--project", "AA", "--body", file]);
+    own(&[&["systemctl", "--user", "enable", "--quiet", "--now"][..], &TIMERS[..]].concat());
+    site.until("the wait for approval", |s| s.waits("AA-1").as_deref() == Some("approval"));
+    own(&[ORCH, "--config", file, "advance", "AA-1", "--approve"]);
+    site.until("the wait for the word to deploy", |s| s.waits("AA-1").as_deref() == Some("confirm_deploy"));
+    let groups = site.world.lines("cgroups").join("\n");
+    assert!(groups.contains(&format!("/user@{id}.service/orch.slice/orch-agents.slice/orch-")), "{groups}");
+    own(&[ORCH, "--config", file, "stop", "AA-1"]);
+    assert_eq!(site.world.task("AA-1").stage, "cancelled");
+}
