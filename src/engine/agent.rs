@@ -98,7 +98,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     copy_files(site)?;
     let home = fresh_home(&site.dir)?;
     if prepared.created
-        && let Some(why) = set_up(ctx, site, run, &home, &mark)?
+        && let Some(why) = set_up(site, run, &home, &mark)?
     {
         return Ok(Played::Not(End::Failed { why, spent: true }));
     }
@@ -210,7 +210,7 @@ fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
 }
 
 /// The variables every child gets (CFG-1), and nothing else.
-pub fn child_env(ctx: &Ctx, task: &Task, stage: &str, revision: &str, home: &Path) -> Vec<(OsString, OsString)> {
+pub fn child_env(task: &Task, stage: &str, revision: &str, home: &Path) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| {
             let name = name.to_string_lossy();
@@ -224,7 +224,6 @@ pub fn child_env(ctx: &Ctx, task: &Task, stage: &str, revision: &str, home: &Pat
     add("ORCH_REPO", task.repo.as_str().into());
     add("ORCH_REVISION", revision.into());
     add("ORCH_ATTEMPT", task.attempt.to_string().into());
-    let _ = ctx;
     env
 }
 
@@ -239,7 +238,7 @@ fn execute(
 ) -> Result<(Option<child::Exit>, Outcome)> {
     let task = &site.ground.task;
     let start = task.head_sha.as_ref().map(Sha::to_string).unwrap_or_default();
-    let mut env = child_env(ctx, task, run.stage.as_str(), &start, home);
+    let mut env = child_env(task, run.stage.as_str(), &start, home);
     let folder = site.worktree.path().join(artefact::folder(&task.key));
     for (name, value) in [
         ("ORCH_AGENT", OsString::from(site.agent.as_str())),
@@ -374,10 +373,10 @@ fn copy_files(site: &Site) -> Result<()> {
 }
 
 /// `worktree.setup`, once in a new worktree; why it failed, if it did.
-fn set_up(ctx: &Ctx, site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<String>> {
+fn set_up(site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<String>> {
     let Some(setup) = &site.project.worktree.setup else { return Ok(None) };
     let task = &site.ground.task;
-    let mut env = child_env(ctx, task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), home);
+    let mut env = child_env(task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), home);
     env.extend(setup.spec()?.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let spec = Spec {
         argv: setup.command.iter().map(OsString::from).collect(),

@@ -14,6 +14,7 @@ use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// `deploy.<id>.initiated.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +159,9 @@ fn write_initiated(ctx: &Ctx, task: &Task, d: &Deploy) -> Result<()> {
     Ok(sentinel::write(&path, &Sealed::new(task.id, d.attempt, file))?)
 }
 
+/// From here on a production that is looked at is slow: it is not asked again before the deploy, and no step waits for it.
+pub const SLOW: Duration = Duration::from_secs(2);
+
 /// A few looks at production before it changes, kept for the watch (SHIP-6). They may take as long as production is slow:
 /// where a command deploys, its own job takes them, and no step waits (RUN-1).
 pub fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
@@ -278,11 +282,19 @@ fn one_line(text: &str) -> String {
 }
 
 /// Waits until the started command has taken its right, so that `--confirm-deploy` returns with phase B done; bounded,
-/// since the queue's own limits may hold the job.
-pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: std::time::Duration) -> Result<()> {
-    let until = std::time::Instant::now() + bound;
-    while newest(ctx, id)?.is_some_and(|d| d.state == DeployState::Landed) && std::time::Instant::now() < until {
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
+/// since the queue's own limits may hold the job. For a slow production that is looked at first nobody waits: the job
+/// goes on by itself, and the report says so.
+pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let task = ctx.task(id)?;
+    let watched = ctx.policy.project(&task.project).is_some_and(|p| p.watch);
+    while newest(ctx, id)?.is_some_and(|d| d.state == DeployState::Landed) && begun.elapsed() < bound {
+        if watched && begun.elapsed() > SLOW && !super::watch::baseline_path(ctx, &task).exists() {
+            let why = "production answers slowly; its deploy job starts the command once it was looked at";
+            ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why.to_owned());
+            return Ok(());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -102,10 +102,10 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
     }
     match run.kind {
         JobKind::Agent => agent::work(ctx, run, fence, finalize),
-        JobKind::Ci => reserved::ci(ctx, run, fence),
+        JobKind::Ci => reserved::ci(ctx, run),
         JobKind::Scan => reserved::scan(ctx, run),
         JobKind::Staging => reserved::staging(ctx, run),
-        JobKind::Build => reserved::build(ctx, run, fence),
+        JobKind::Build => reserved::build(ctx, run),
         JobKind::Deploy => reserved::deploy(ctx, run, fence),
         JobKind::DeployFinalizer => reserved::finalizer(ctx, run),
         JobKind::PostDeployMonitor => super::watch::monitor(ctx, run),

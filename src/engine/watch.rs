@@ -23,8 +23,8 @@ use crate::render::watch as show;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::ffi::OsString;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const BASELINE_PROBES: usize = 3;
 
@@ -64,9 +64,14 @@ fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir:
     Ok(ProbeCtx { checkout, home: fresh_home(dir)?, env })
 }
 
-/// A few probes before the deploy, kept beside the sentinels until the watch is armed.
+/// Where the probes before the deploy are kept, beside the sentinels, until the watch is armed.
+pub fn baseline_path(ctx: &Ctx, task: &Task) -> PathBuf {
+    ctx.paths.sentinels(task).join(format!("baseline-{}.json", task.attempt))
+}
+
+/// A few probes before the deploy; of a slow production as many as fit.
 pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
-    let path = ctx.paths.sentinels(task).join(format!("baseline-{}.json", task.attempt));
+    let path = baseline_path(ctx, task);
     if path.exists() {
         return Ok(());
     }
@@ -74,14 +79,17 @@ pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let target = target(&project)?;
     let dir = tempfile::tempdir().context("making a folder for the baseline probes")?;
     let probe_ctx = ground(ctx, &project, task, task.base_sha.as_ref(), dir.path())?;
-    let probes: Vec<Probe> = (0..BASELINE_PROBES).map(|_| look::observe(&target, &probe_ctx, (ctx.clock)())).collect();
+    let begun = Instant::now();
+    let mut probes = Vec::new();
+    while probes.is_empty() || (probes.len() < BASELINE_PROBES && begun.elapsed() < super::deploy::SLOW) {
+        probes.push(look::observe(&target, &probe_ctx, (ctx.clock)()));
+    }
     put(&path, &json!({"schema": 1, "task": task.id, "attempt": task.attempt, "probes": probes}))?;
     Ok(())
 }
 
 fn baseline(ctx: &Ctx, task: &Task) -> Vec<Probe> {
-    let path = ctx.paths.sentinels(task).join(format!("baseline-{}.json", task.attempt));
-    std::fs::read_to_string(path)
+    std::fs::read_to_string(baseline_path(ctx, task))
         .ok()
         .and_then(|t| serde_json::from_str::<serde_json::Value>(&t).ok())
         .and_then(|v| serde_json::from_value(v["probes"].clone()).ok())
@@ -305,7 +313,7 @@ fn roll_back(
     let checkout = dir.join("rollback");
     let sha = task.landed_sha.clone().context("nothing landed")?;
     checkout_clean(&projects::mirror(ctx, project)?, &sha, &checkout, None)?;
-    let mut env = super::agent::child_env(ctx, task, task.stage.as_str(), sha.as_str(), &fresh_home(dir)?);
+    let mut env = super::agent::child_env(task, task.stage.as_str(), sha.as_str(), &fresh_home(dir)?);
     env.extend(command.spec()?.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let log = dir.join("rollback.log");
     let spec = Spec {

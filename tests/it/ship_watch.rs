@@ -4,7 +4,7 @@ use crate::support::pipe::{Pipe, Setup};
 use crate::support::web::{Turn, Web};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A project that is watched for a few seconds; `more` are further keys of `post_deploy`.
 fn watched(health: &str, more: &str, project: &str) -> Pipe {
@@ -133,6 +133,29 @@ fn slow_answers_count_where_a_latency_is_declared() {
     let key = pipe.item("One");
     ended(&pipe, &key);
     assert_eq!(watch(&pipe, &key), "degraded", "{}", pipe.evidence("16-post-deploy-log.md"));
+}
+
+#[test]
+fn a_slow_production_does_not_delay_confirm_deploy() {
+    let late = Duration::from_secs(8);
+    let web = Web::serve(move |_, _| Turn::Slow(late, 200));
+    let pipe = Pipe::new(Setup {
+        project: format!(
+            "deploy: {{confirm: true, command: [./deploy.sh], env: {{TARGET: PROD}}}}\npost_deploy: {{repos: \"*\", health: [{{url: \"{}\", timeout_s: 20}}]}}",
+            web.url("/health")
+        ),
+        ..Setup::default()
+    });
+    let key = pipe.item("One");
+    pipe.until("the parking", |p| p.of(&key, "waiting_for") == "confirm_deploy");
+    let begun = Instant::now();
+    let said = pipe.orch(&["advance", &key, "--confirm-deploy", "--json"]);
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert!(begun.elapsed() < late, "{:?}", begun.elapsed());
+    assert!(said.json()["skipped"].to_string().contains("answers slowly"), "{}", said.all());
+    // It is looked at once, and the command starts by itself.
+    pipe.until("the deploy", |p| p.at("prod/deploys").exists());
+    assert_eq!(web.hits(), 1);
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         deploy::await_started(&mut ctx, task.id, Duration::from_secs(30))?;
     }
     outbox::deliver(&mut ctx);
-    let exit = judge(&mut ctx, &task, &decision)?;
+    let exit = judge(&mut ctx, &task)?;
     if let Decision::Hold { rule, why, until } = decision {
         ctx.report.skipped.push(Held { task: Some(task.key.to_string()), rule, why, until: until.map(rfc3339) });
     }
@@ -88,12 +88,11 @@ fn release(ctx: &mut Ctx, task: &Task, stage: Stage, waiting: Waiting) -> Result
 }
 
 /// Moved, released or ended: 0. A named task whose gate does not pass (yet): 1.
-fn judge(ctx: &mut Ctx, before: &Task, decision: &Decision) -> Result<Exit, Failure> {
+fn judge(ctx: &mut Ctx, before: &Task) -> Result<Exit, Failure> {
     let after = ctx.task(before.id)?;
     if after.stage != before.stage || after.attempt != before.attempt || after.stage.is_terminal() || ctx.report.changed
     {
         return Ok(Exit::Done);
     }
-    let _ = decision;
     Ok(Exit::Negative)
 }

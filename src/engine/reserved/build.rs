@@ -14,8 +14,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// One look, with the one build it may cause; a later look goes on where this one ended.
-pub fn build(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
-    let _ = fence;
+pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let Some(source) = bench.project.staging.revision.clone() else { return Ok(Some(Settlement::default())) };
     let spec = source.spec()?;

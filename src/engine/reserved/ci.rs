@@ -41,8 +41,7 @@ fn answered_for(ctx: &mut Ctx, run: &Run, now: i64) -> Result<i64> {
 }
 
 /// Judges one commit.
-pub fn ci(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>> {
-    let _ = fence;
+pub fn ci(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     match &bench.project.ci.command {
         Some(argv) if matches!(bench.project.forge, crate::config::Forge::Local) => {

@@ -90,7 +90,7 @@ impl Bench {
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, outliving: _ } = *order;
         let cwd = self.checkout()?;
-        let mut all = child_env(ctx, &self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
+        let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
         for (key, value) in resolve_env(env)? {
             all.push((key.into(), value.expose().into()));
         }
