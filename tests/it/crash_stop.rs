@@ -93,6 +93,20 @@ fn run_9_a_stop_in_each_stage_leaves_no_process_branch_or_worktree() {
 }
 
 #[test]
+fn run_9_what_an_agent_starts_at_its_last_moment_is_ended_too() {
+    let extra = r#"cp /bin/sleep $world/state/napper
+trap '(trap "" TERM; env -i setsid $world/state/napper 86400 &); exit 0' TERM
+: > "$world/hangs"
+while :; do sleep 0.05; done
+"#;
+    let world = World::new(Plan { extra: extra.to_owned(), ..Plan::default() });
+    meet(&world);
+    let out = world.orch(&["stop", "AA-1"]);
+    assert!(out.status.success(), "{}", said(&out));
+    nothing_left(&world, "AA-1");
+}
+
+#[test]
 fn run_9_a_parked_task_stops_at_once_and_starts_from_scratch_by_to_analyse() {
     for waiting in ["approval", "confirm_deploy"] {
         let world = World::new(Plan { nap: "0.01", ..Plan::default() });

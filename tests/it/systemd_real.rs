@@ -29,6 +29,9 @@ fn ground() -> PathBuf {
 
 impl Site {
     fn new(executor: &str, plan: Plan) -> Option<Self> {
+        if !Machine::possible() {
+            return None;
+        }
         let world = World::under(&ground(), plan);
         let file = world.path("orch.yaml");
         let config = std::fs::read_to_string(&file).unwrap();
@@ -208,15 +211,32 @@ fi
     )
 }
 
+/// A site whose one agent hangs, with its napper beside it.
+fn hung(executor: &str, how: &str) -> Option<Site> {
+    let plan = Plan { nap: "0.01", extra: hanging("analysis", how), ..Plan::default() };
+    let site = Site::new(executor, plan)?;
+    site.new_item("AA", "one thing");
+    site.step(&["tick"]);
+    site.until("the hanging agent", |s| s.world.path("hangs").exists());
+    site.until("the napper", |s| s.nappers() == 1);
+    Some(site)
+}
+
+/// Reaps until the one run is settled; nothing of it is left then.
+fn reaped(site: &Site, how: &str) {
+    site.step(&["halt", "--reason", "no retry in this test"]);
+    site.until("the settlement", |s| {
+        s.step(&["reap"]);
+        s.world.count("SELECT COUNT(*) FROM runs WHERE state = 'settled'") == 1
+    });
+    assert_eq!((site.nappers(), site.world.alive()), (0, vec![]), "{how}: a process is left");
+    assert_eq!(site.world.count("SELECT COUNT(*) FROM audit WHERE event = 'job_reaped'"), 1);
+}
+
 #[test]
 fn run_9_a_stop_ends_what_left_its_session_and_cleared_its_environment() {
     for executor in ["systemd", "detach"] {
-        let plan = Plan { nap: "0.01", extra: hanging("analysis", "setsid"), ..Plan::default() };
-        let Some(site) = Site::new(executor, plan) else { return };
-        site.new_item("AA", "one thing");
-        site.step(&["tick"]);
-        site.until("the hanging agent", |s| s.world.path("hangs").exists());
-        site.until("the napper", |s| s.nappers() == 1);
+        let Some(site) = hung(executor, "setsid") else { return };
         site.step(&["stop", "AA-1"]);
         assert_eq!((site.nappers(), site.world.alive()), (0, vec![]), "{executor}: a process is left");
         assert_eq!(site.world.task("AA-1").stage, "cancelled");
@@ -227,21 +247,19 @@ fn run_9_a_stop_ends_what_left_its_session_and_cleared_its_environment() {
 fn run_8_a_reap_ends_what_a_killed_supervisor_left_and_settles() {
     // Without a unit nothing ties to a run what cleared its environment, left the session and lost its parent.
     for (executor, how) in [("systemd", "setsid"), ("detach", "")] {
-        let plan = Plan { nap: "0.01", extra: hanging("analysis", how), ..Plan::default() };
-        let Some(site) = Site::new(executor, plan) else { return };
-        site.new_item("AA", "one thing");
-        site.step(&["tick"]);
-        site.until("the hanging agent", |s| s.world.path("hangs").exists());
-        site.until("the napper", |s| s.nappers() == 1);
+        let Some(site) = hung(executor, how) else { return };
         site.world.orch_processes().into_iter().for_each(kill);
-        site.step(&["halt", "--reason", "no retry in this test"]);
-        site.until("the settlement", |s| {
-            s.step(&["reap"]);
-            s.world.count("SELECT COUNT(*) FROM runs WHERE state = 'settled'") == 1
-        });
-        assert_eq!((site.nappers(), site.world.alive()), (0, vec![]), "{executor}: a process is left");
-        assert_eq!(site.world.count("SELECT COUNT(*) FROM audit WHERE event = 'job_reaped'"), 1);
+        reaped(&site, executor);
     }
+}
+
+#[test]
+fn run_8_a_unit_that_its_manager_stops_is_gone_whole_and_is_settled_as_lost() {
+    let Some(site) = hung("systemd", "setsid") else { return };
+    let unit = site.machine.ok(&["systemctl", "list-units", "--plain", "--no-legend", "orch-*-run-1.service"]);
+    site.machine.ok(&["systemctl", "stop", unit.split(' ').next().unwrap()]);
+    assert_eq!((site.nappers(), site.world.alive()), (0, vec![]), "the manager left a process");
+    reaped(&site, "stopped by its manager");
 }
 
 #[test]

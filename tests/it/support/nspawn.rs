@@ -46,28 +46,31 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots one in which `shared` is the same folder as outside. `None` where that is not possible, said loudly; in the
-    /// gate, as root and with systemd-nspawn here, that is a failure.
-    pub fn boot(shared: &Path) -> Option<Self> {
-        let missing: Vec<&str> = ["systemd-nspawn", "setpriv", "unshare", "nsenter"]
-            .into_iter()
-            .filter(|name| which::which(name).is_err())
-            .collect();
-        let why = if !rustix::process::getuid().is_root() {
-            "only root may boot a container".to_owned()
+    /// Whether one can be booted here: root, with the tools. Where not, that is said loudly.
+    pub fn possible() -> bool {
+        let needed = ["systemd-nspawn", "setpriv", "unshare", "nsenter"];
+        let missing: Vec<&str> = needed.into_iter().filter(|name| which::which(name).is_err()).collect();
+        if !rustix::process::getuid().is_root() {
+            not_tested("only root may boot a container");
         } else if !missing.is_empty() {
-            format!("{} not here (Debian: apt-get install systemd-container)", missing.join(", "))
+            not_tested(&format!("{} not here (Debian: apt-get install systemd-container)", missing.join(", ")));
         } else {
-            match Self::start(shared) {
-                Ok(machine) => return Some(machine),
-                Err(why) => {
-                    assert!(std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "no container: {why}");
-                    why
-                }
+            return true;
+        }
+        false
+    }
+
+    /// Boots one in which `shared` is the same folder as outside. `None` where the machine forbids it, said loudly; in the
+    /// gate that is a failure.
+    pub fn boot(shared: &Path) -> Option<Self> {
+        match Self::start(shared) {
+            Ok(machine) => Some(machine),
+            Err(why) => {
+                assert!(std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "no container: {why}");
+                not_tested(&why);
+                None
             }
-        };
-        not_tested(&why);
-        None
+        }
     }
 
     fn start(shared: &Path) -> Result<Self, String> {
