@@ -46,8 +46,8 @@ pub struct Limits {
     pub runtime_max_s: Option<u64>,
     /// Between TERM and KILL when the unit is stopped.
     pub stop_timeout_s: Option<u64>,
-    /// What alone may be written to, temporary files aside. Only the system's manager can hold a service to that; the
-    /// user's would need a user namespace, in which a sandbox of the agent's own may not start.
+    /// What alone may be written to, temporary files aside. Only the system's manager holds a service to that: the user's
+    /// needs a user namespace for it, which drops supplementary groups and which some machines forbid.
     pub writable: Option<Vec<PathBuf>>,
     /// Further properties, `Name=value`.
     pub properties: Vec<String>,
