@@ -2,7 +2,9 @@
 
 use crate::model::seen::{Seen, judge};
 use crate::model::time::Stamp;
-use crate::model::watch::{Classification, Counts, ErrorReading, MAX_PROBES, Probe, WatchPolicy, WatchRecord};
+use crate::model::watch::{
+    Classification, Counts, ErrorReading, MAX_PROBES, Probe, RevisionAnswer, WatchPolicy, WatchRecord,
+};
 use std::collections::VecDeque;
 
 /// The share of 5xx, fed probe by probe.
@@ -83,7 +85,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     share.missing = 0;
     let mut sick = sick_before(record);
     let mut excused = None;
-    let (mut made, mut failures, mut bad_row, mut good_row) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut made, mut failures, mut bad_row, mut good_row, mut untold) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     let mut not_made: Option<String> = None;
     let mut recent: VecDeque<bool> = VecDeque::new();
     for probe in &record.probes {
@@ -96,6 +98,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
             }
         };
         made += 1;
+        untold += u64::from(revision.is_some() && matches!(probe.revision, Some(RevisionAnswer::None(_))));
         share.feed(probe);
         if failed.is_some() {
             (failures, bad_row, good_row) = (failures + 1, bad_row + 1, 0);
@@ -141,6 +144,11 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     let readings = made.saturating_sub(share.missing);
     if share.missing > 0 && short(readings) {
         let why = format!("the error source answered at only {readings} of {expected} expected probes");
+        return Classification::Inconclusive { why };
+    }
+    let told = made.saturating_sub(untold);
+    if untold > 0 && short(told) {
+        let why = format!("which revision runs was told at only {told} of {expected} expected probes");
         return Classification::Inconclusive { why };
     }
     let why = if failures == 0 {

@@ -222,6 +222,14 @@ fn the_wrong_revision_is_a_failed_probe_and_no_answer_is_not() {
     let mut r = record(vec![], (0..3).map(|_| is(&"f".repeat(40))).collect());
     r.revision = Some(want.into());
     assert_eq!(word(&r, &policy()), "DEGRADED");
+    // Clean probes of nobody knows which revision say nothing about the deployed one.
+    for (told, word_of_it) in [(11, "HEALTHY"), (9, "HEALTHY"), (7, "INCONCLUSIVE"), (0, "INCONCLUSIVE")] {
+        r.probes =
+            (0..11).map(|n| if n < told { is(want) } else { says(RevisionAnswer::None("exit 1".into())) }).collect();
+        assert_eq!(word(&r, &policy()), word_of_it, "told by {told} of 11 probes");
+    }
+    r.revision = None;
+    assert_eq!(word(&r, &policy()), "HEALTHY");
 }
 
 #[test]
