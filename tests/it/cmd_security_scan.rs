@@ -1,11 +1,10 @@
 //! `orch security-scan` alone: what it says and how it ends, before real scanners, missing ones and false ones.
 
 use crate::support::http::{Reply, Server, refused_url};
-use crate::support::scan::{Bench, Said};
+use crate::support::scan::{Bench, Said, advisory, write_advisory};
 use crate::support::secrets::KINDS;
 use crate::support::tools::{Bin, tool};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 const LOCK: &str = r#"{"name":"x","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{"":{"name":"x","version":"1.0.0","dependencies":{"minimist":"1.2.0"}},"node_modules/minimist":{"version":"1.2.0"}}}"#;
@@ -385,18 +384,6 @@ fn a_feed_that_is_down_or_empty_passes_loudly_and_not_as_audited() {
 }
 
 const TIME_LOCK: &str = "version = 3\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\ndependencies = [\"time\"]\n\n[[package]]\nname = \"time\"\nversion = \"0.1.43\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
-
-fn advisory(id: &str, package: &str, patched: &str) -> String {
-    format!(
-        "```toml\n[advisory]\nid = \"{id}\"\npackage = \"{package}\"\ndate = \"2020-11-18\"\ncvss = \"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H\"\n\n[versions]\npatched = [\"{patched}\"]\n```\n\n# A hole in {package}\n\nText.\n"
-    )
-}
-
-fn write_advisory(db: &Path, id: &str, package: &str) {
-    let dir = db.join("crates").join(package);
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join(format!("{id}.md")), advisory(id, package, ">=0.2.23")).unwrap();
-}
 
 #[test]
 fn a_toy_advisory_database_in_the_branch_is_not_used() {

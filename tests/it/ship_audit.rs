@@ -2,6 +2,7 @@
 
 use crate::support::http::{Reply, Server, refused_url};
 use crate::support::pipe::{Pipe, Setup};
+use crate::support::scan::{advisory, write_advisory};
 use crate::support::tools::Bin;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -61,10 +62,51 @@ fn a_vulnerable_package_goes_back_to_the_developer_whatever_the_branch_configure
     pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
     let findings = pipe.of(&key, "findings");
     assert!(findings.contains("GHSA-xvch-5gv4-984h") && findings.contains("package-lock.json"), "{findings}");
+    assert!(!findings.contains("Rotate"), "there is no secret to rotate: {findings}");
     // Mended by another version; no secret, so that the history stands.
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.of(&key, "attempt"), "2");
     assert!(pipe.evidence("17-security-report.md").contains("security_status: \"PASS\""));
+}
+
+#[test]
+fn a_toy_advisory_database_in_the_branch_is_not_asked_by_the_gate() {
+    let Some(bin) = tools() else { return };
+    if !bin.add("cargo-audit") {
+        return;
+    }
+    let ours = tempfile::tempdir().unwrap();
+    write_advisory(ours.path(), "RUSTSEC-2020-0071", "time");
+    let pipe = Pipe::new(Setup {
+        project: format!(
+            "security: {{gate_repos: \"*\", scan_timeout_s: 60, feeds: {{cargo_db: \"{}\"}}}}",
+            ours.path().display()
+        ),
+        path: Some(bin.dir.path().to_owned()),
+        ..Setup::default()
+    });
+    let toy = advisory("RUSTSEC-2020-9999", "nobody-uses-this", ">=1.0.0");
+    pipe.agent(
+        "development",
+        &format!(
+            r#"#!/bin/sh
+v=0.1.43; [ "$ORCH_ATTEMPT" = 1 ] || v=0.3.36
+printf 'version = 3\n\n[[package]]\nname = "time"\nversion = "%s"\nsource = "registry+https://github.com/rust-lang/crates.io-index"\n' $v > Cargo.lock
+mkdir -p .cargo toy/crates/nobody-uses-this
+printf '[advisories]\nignore = ["RUSTSEC-2020-0071"]\n[database]\npath = "toy"\nfetch = false\nstale = true\n' > .cargo/audit.toml
+cat > toy/crates/nobody-uses-this/RUSTSEC-2020-9999.md <<'END'
+{toy}END
+"#
+        ),
+    );
+    let key = pipe.item("Add a crate");
+    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
+    let findings = pipe.of(&key, "findings");
+    assert!(findings.contains("RUSTSEC-2020-0071") && findings.contains("Cargo.lock"), "{findings}");
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.of(&key, "attempt"), "2");
+    let report = pipe.evidence("17-security-report.md");
+    assert!(report.contains("Cargo.lock by cargo-audit") && !report.contains("NOT audited"), "{report}");
 }
 
 #[test]

@@ -64,12 +64,12 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
             (EvidenceVerdict::ToolError, if report.errors.is_empty() { read.why } else { report.errors.join("; ") })
         }
     };
+    let secret = report.blocking().any(|f| f.kind == FindingKind::Secret);
     let findings = match verdict {
-        EvidenceVerdict::Fail => vec![finding("security", &advice(&report), "17-security-report.md")],
+        EvidenceVerdict::Fail => vec![finding("security", &advice(&report, secret), "17-security-report.md")],
         EvidenceVerdict::Pass | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => vec![],
     };
-    let squash = report.blocking().any(|f| f.kind == FindingKind::Secret);
-    let mut done = answered(row(&bench, run, Gate::SecurityGate, verdict, why, findings, squash)?);
+    let mut done = answered(row(&bench, run, Gate::SecurityGate, verdict, why, findings, secret)?);
     done.comments.push(told(Artefact::SecurityReport, &bench.subject, verdict, &text));
     Ok(Some(done))
 }
@@ -124,10 +124,8 @@ pub fn rules(project: &Project, now_ms: i64) -> Policy {
     }
 }
 
-fn advice(report: &ScanReport) -> String {
-    let mut text = String::from(
-        "Rotate first: a secret that was pushed is known. Then take it out; the rework lands as one commit.\n\n",
-    );
-    text.push_str(&show::text(report));
-    text
+fn advice(report: &ScanReport, secret: bool) -> String {
+    let first =
+        "Rotate first: a secret that was pushed is known. Then take it out; the rework lands as one commit.\n\n";
+    format!("{}{}", if secret { first } else { "" }, show::text(report))
 }
