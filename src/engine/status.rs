@@ -127,7 +127,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
             merge_lease: leases,
             security: SecurityBlock {
                 gate_enabled: config.security.gate_enabled,
-                repos: per_project(&|p| p.security.gate_repos.covers(p)),
+                repos: per_project(&|p| config.security_gate(p)),
                 dep_audit_enabled: config.security.dep_audit_enabled,
                 dep_audit_fail_closed: config.security.dep_audit_fail_closed,
                 severity_threshold: config.security.severity_threshold.to_string(),
@@ -138,7 +138,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
             },
             post_deploy: PostDeployBlock {
                 enabled: config.post_deploy.enabled,
-                repos: per_project(&|p| p.post_deploy.repos.covers(p)),
+                repos: per_project(&|p| p.post_deploy.enabled && p.post_deploy.repos.covers(p)),
                 watches: tx
                     .watched_tasks()?
                     .into_iter()

@@ -236,7 +236,7 @@ pub struct LeaseRow {
 pub struct SecurityBlock {
     /// `security.gate_enabled`
     pub gate_enabled: bool,
-    /// Repositories in its scope
+    /// Repositories it guards: in its scope, and not switched off there
     pub repos: Vec<String>,
     pub dep_audit_enabled: bool,
     pub dep_audit_fail_closed: bool,
@@ -258,7 +258,7 @@ pub struct GuardChange {
 pub struct PostDeployBlock {
     /// `post_deploy.enabled`
     pub enabled: bool,
-    /// Repositories in its scope
+    /// Repositories it watches: in its scope, and not switched off there
     pub repos: Vec<String>,
     /// Armed watches: `{task, repo, revision, since}`
     pub watches: Vec<WatchRow>,

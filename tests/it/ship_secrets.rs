@@ -174,19 +174,24 @@ fn a_block_by_the_scanner_is_lifted_without_the_developer_working_again() {
 
 #[test]
 fn switched_off_or_out_of_scope_the_gate_is_as_if_it_did_not_exist() {
-    let bin = Bin::new();
-    bin.script("gitleaks", "touch \"$0.ran\"; exit 0");
-    let mut setup = guarded(&bin, "");
-    setup.project = "security: {gate_repos: elsewhere}".into();
-    let pipe = Pipe::new(setup);
-    let secret = leak(&pipe);
-    let key = pipe.item("Add a key");
-    pipe.until_stage(&key, "done");
-    assert!(!bin.dir.path().join("gitleaks.ran").exists());
-    assert!(pipe.rows("SELECT 1 FROM jobs WHERE kind = 'scan'").is_empty());
-    assert!(pipe.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
-    assert_eq!(pipe.evidence("17-security-report.md"), "");
-    assert!(pipe.remote(&["log", "-p", "main"]).contains(&secret), "nobody was asked to look");
+    for section in ["{gate_repos: elsewhere}", "{gate_repos: \"*\", gate_enabled: false}"] {
+        let bin = Bin::new();
+        bin.script("gitleaks", "touch \"$0.ran\"; exit 0");
+        let mut setup = guarded(&bin, "");
+        setup.project = format!("security: {section}");
+        let pipe = Pipe::new(setup);
+        let secret = leak(&pipe);
+        let key = pipe.item("Add a key");
+        pipe.until_stage(&key, "done");
+        assert!(!bin.dir.path().join("gitleaks.ran").exists());
+        assert!(pipe.rows("SELECT 1 FROM jobs WHERE kind = 'scan'").is_empty());
+        assert!(pipe.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
+        assert_eq!(pipe.evidence("17-security-report.md"), "");
+        assert!(pipe.remote(&["log", "-p", "main"]).contains(&secret), "nobody was asked to look");
+        // And `status` does not say that it guards.
+        let status = pipe.orch(&["status", "--json"]).json();
+        assert_eq!(status["security"]["repos"], serde_json::json!([]), "{section}");
+    }
 }
 
 #[test]
