@@ -242,8 +242,27 @@ pub fn freeze_repo(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, at: 
         let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
         tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why}))?;
         messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
+        show_freeze(tx, repo, task, at)?;
     }
     Ok(new)
+}
+
+/// Lifts a repository's freeze; whether there was one.
+pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, at: i64) -> Result<bool> {
+    let lifted = tx.lift_freeze(repo)?;
+    if lifted {
+        tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo}))?;
+        show_freeze(tx, repo, None, at)?;
+    }
+    Ok(lifted)
+}
+
+/// The cards of a repository's tasks name its freeze (SHIP-7); that of the task it is about is drawn by who froze.
+fn show_freeze(tx: &Tx<'_>, repo: &str, about: Option<&Task>, at: i64) -> Result<()> {
+    for t in tx.open_tasks()?.iter().filter(|t| t.repo == repo && about.is_none_or(|a| a.id != t.id)) {
+        messages::card(tx, t, at)?;
+    }
+    Ok(())
 }
 
 /// Frees the repository's lease if this task holds it.

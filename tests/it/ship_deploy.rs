@@ -209,11 +209,14 @@ fn a_parked_deploy_waits_for_its_name_and_halt_and_freeze_hold_its_opening() {
     pipe.orch(&["tick"]);
     assert_eq!(pipe.events("deploy_initiated").len(), 0);
     pipe.orch(&["freeze", "demo", "--reason", "sick"]);
+    let card = || pipe.read(&format!("state/cards/{key}.txt"));
+    assert!(card().contains("is frozen: sick"), "{}", card());
     pipe.orch(&["resume"]);
     let said = pipe.orch(&["tick", "--json"]).json();
     assert!(said["skipped"].as_array().unwrap().iter().any(|h| h["rule"] == "freeze"), "{said}");
     assert_eq!(pipe.events("deploy_initiated").len(), 0);
     pipe.orch(&["unfreeze", "demo"]);
+    assert!(!card().contains("is frozen"), "{}", card());
     pipe.until_stage(&key, "done");
     assert_eq!(deploys(&pipe).len(), 1);
 }

@@ -124,18 +124,12 @@ pub fn unfreeze(call: &Invocation, args: &Unfreeze) -> CmdResult {
     let mut ctx = open::step(call, "unfreeze", Mode::Use)?;
     let repo = repo(&ctx, &args.repo)?;
     let at = ctx.now().stamp.wall_ms;
-    let lifted = ctx.store.write(|tx| {
-        let lifted = tx.lift_freeze(&repo)?;
-        if lifted {
-            tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo}))?;
-        }
-        Ok::<_, StoreError>(lifted)
-    })?;
-    if lifted {
+    if ctx.store.write(|tx| apply::unfreeze_repo(tx, &repo, at))? {
         ctx.report.did(ActionKind::RepoUnfrozen, None, json!({"repo": repo}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is not frozen"));
     }
+    outbox::deliver(&mut ctx);
     open::finish(call, &mut ctx, start, Exit::Done)
 }
 
