@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Its mounts live in a namespace of their own, its processes too: none is left, whoever is killed. Control groups are
@@ -36,7 +35,6 @@ exit
 /// Where `orch` is in the container.
 pub const ORCH: &str = "/usr/local/bin/orch";
 const BOUND: Duration = Duration::from_secs(60);
-static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 pub struct Machine {
     child: Child,
@@ -75,7 +73,9 @@ impl Machine {
 
     fn start(shared: &Path) -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let group = format!("orch-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // As unlike any other as the folder: process numbers come again, in another namespace even at the same time.
+        let own = dir.path().file_name().unwrap_or_default().to_string_lossy();
+        let group = format!("orch-test-{}", own.trim_start_matches('.'));
         let console = std::fs::File::create(dir.path().join("console")).map_err(|e| e.to_string())?;
         let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
         let mut command = Command::new("sh");
