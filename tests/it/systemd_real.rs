@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(90);
 const TIMERS: [&str; 3] = ["orch-tick.timer", "orch-reap.timer", "orch-reconcile.timer"];
 
 /// About twice a second, as printf reads it.
