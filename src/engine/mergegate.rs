@@ -286,6 +286,9 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
             let why = format!("updated to {} on {}", new.short(), tip.short());
             add(tx, &t, EvidenceVerdict::Pass, &why, json!({"fence": l.fence, "base": tip}), at, post)?;
         }
+        if post && equal {
+            super::messages::forge_statuses_again(tx, &t, at)?;
+        }
         tx.save_task(&mut t, at)?;
         Ok::<_, StoreError>(t)
     })?;

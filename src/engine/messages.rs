@@ -3,8 +3,10 @@
 use crate::adapters::store::{NewEvidence, NewOutbox, Result, Sink, Tx};
 use crate::model::board::{Moment, indication};
 use crate::model::card::{AlertKind, Cause, cause_key};
+use crate::model::decision::Gate;
+use crate::model::ids::Sha;
 use crate::model::stage::Stage;
-use crate::model::task::{Task, Waiting};
+use crate::model::task::{EvidenceVerdict, Task, Waiting};
 use serde_json::json;
 
 /// Where a task is inside its stage, as far as anybody is shown it.
@@ -71,7 +73,12 @@ pub fn alert(tx: &Tx<'_>, task: &Task, kind: AlertKind, number: i64, detail: &st
     let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": detail});
     let key = cause_key(kind, Cause::Task(task.id), number);
     let new = tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at)?;
-    if !new && kind != AlertKind::CostLimit {
+    if kind == AlertKind::CostLimit { Ok(()) } else { counted(tx, new) }
+}
+
+/// What was told of a work item stays in the outbox under its cause: the same is not told twice, and counted (BRD-4).
+fn counted(tx: &Tx<'_>, new: bool) -> Result<()> {
+    if !new {
         tx.count_up("reconcile/deduped_total", 1)?;
     }
     Ok(())
@@ -88,9 +95,39 @@ pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail
 /// A gate's answer as a commit status `orch/<gate>`, where the project asks for it (RULE-42).
 pub fn forge_status(tx: &Tx<'_>, task: &Task, row: &NewEvidence, at: i64) -> Result<()> {
     let sha = task.head_sha.as_ref().unwrap_or(&row.sha);
-    let word = row.verdict;
-    let key = format!("forge_status/t{}/e{}/{}/{}/{word}", task.id, task.epoch, row.gate, sha.short());
-    let payload = json!({"sha": sha, "gate": row.gate, "verdict": word, "why": row.why});
+    status_of(tx, task, sha, (row.gate, row.verdict, &row.why), at)
+}
+
+/// The answers of this attempt that go on holding for a head that an update of ours or a later stage's agent made
+/// (RULE-4), said of that head too: a forge shows statuses by commit. What is asked of each head anew speaks for itself.
+pub fn forge_statuses_again(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
+    let Some(head) = &task.head_sha else { return Ok(()) };
+    let rows = tx.evidence_of(task.id)?;
+    for gate in [
+        Gate::ArchitectureDone,
+        Gate::BranchPushed,
+        Gate::ReviewVerdict,
+        Gate::TestsVerdict,
+        Gate::StagingStatus,
+        Gate::SecurityGate,
+    ] {
+        let newest = rows.iter().rev().find(|r| r.gate == gate.as_str() && r.attempt == task.attempt);
+        if let Some(row) = newest.filter(|r| r.verdict == EvidenceVerdict::Pass) {
+            status_of(tx, task, head, (gate.as_str(), row.verdict, &row.why), at)?;
+        }
+    }
+    Ok(())
+}
+
+fn status_of(
+    tx: &Tx<'_>,
+    task: &Task,
+    sha: &Sha,
+    (gate, word, why): (&str, EvidenceVerdict, &str),
+    at: i64,
+) -> Result<()> {
+    let key = format!("forge_status/t{}/e{}/{gate}/{}/{word}", task.id, task.epoch, sha.short());
+    let payload = json!({"sha": sha, "gate": gate, "verdict": word, "why": why});
     tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeStatus, payload }, at)?;
     Ok(())
 }
@@ -124,7 +161,10 @@ pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Re
             continue;
         }
         let key = format!("{sink}/t{}/{cause}", task.id);
-        tx.post(&NewOutbox { key, task_id: Some(task.id), sink, payload: payload.clone() }, at)?;
+        let new = tx.post(&NewOutbox { key, task_id: Some(task.id), sink, payload: payload.clone() }, at)?;
+        if sink == Sink::BoardComment {
+            counted(tx, new)?;
+        }
     }
     Ok(())
 }

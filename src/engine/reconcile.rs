@@ -12,6 +12,9 @@ use serde_json::json;
 /// Items changed this long before the watermark are looked at again.
 const OVERLAP_MS: i64 = 120_000;
 
+/// A look at what changed that is cut after so many pages would be cut each time: a whole look goes on where it ended.
+const MANY_PAGES: u32 = 10;
+
 /// One pass over every project.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     if !ctx.config.reconcile.enabled {
@@ -91,6 +94,9 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool) -> Result<()> {
         if let (true, Some(cursor)) = (whole && !ctx.dry, &unfinished.cursor) {
             let text = serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began })?;
             ctx.store.write(|tx| tx.set_meta(&scan_key(project), &text))?;
+        } else if let (false, Some(mark), true) = (ctx.dry, mark, listing.requests >= MANY_PAGES) {
+            let text = serde_json::to_string(&Mark { full_at: 0, ..mark })?;
+            ctx.store.write(|tx| tx.set_meta(&format!("watermark/{}", project.key), &text))?;
         }
         return wait(ctx, project, unfinished.retry_after_s);
     }

@@ -88,6 +88,9 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
                     &json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id}),
                 )?;
             }
+            if post && s.head.is_some() {
+                super::messages::forge_statuses_again(tx, &task, at)?;
+            }
         }
         for (cause, text) in &s.comments {
             super::messages::comment(tx, &task, cause, text, at)?;

@@ -1,7 +1,7 @@
 //! What services asked to wait, kept on disk per host and credential (services §0.7): a throttled step ends, the next one
 //! honours the time, and nobody sleeps.
 
-use super::Ctx;
+use super::{Ctx, messages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Board, Forge, Project, SecretRef};
@@ -90,7 +90,19 @@ pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
     }
 }
 
-/// Keeps what a failed call told of waiting.
+/// Notes that a forge answered: an outage of it is over (NTF-2).
+pub fn answered(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    match of_forge(project) {
+        Some(_) => messages::service(ctx, &forge_name(project), None),
+        None => Ok(()),
+    }
+}
+
+fn forge_name(project: &Project) -> String {
+    format!("forge of {}", project.key)
+}
+
+/// Keeps what a failed call told: of waiting, or of a forge that is of no use for long.
 pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     let board = error.chain().find_map(|e| e.downcast_ref::<BoardError>());
     if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
@@ -105,6 +117,11 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
         if left(ctx, key.as_deref())?.is_none() {
             store(ctx, key.as_deref(), retry_after_s.unwrap_or(DEFAULT_S))?;
         }
+    }
+    if let Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Auth(_)) = forge
+        && !ctx.dry
+    {
+        messages::service(ctx, &forge_name(project), Some(error))?;
     }
     Ok(())
 }

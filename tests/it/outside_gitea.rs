@@ -30,7 +30,11 @@ fn scene_with(further: &str, lines: &[&str]) -> Scene {
         ))
         .project("ci: {contexts: [ci/test]}");
     for line in lines {
-        plan = plan.project(*line);
+        if line.starts_with("stages:") {
+            plan.project[0] = (*line).to_owned();
+        } else {
+            plan = plan.project(*line);
+        }
     }
     house.configure(&plan);
     Scene { house, forge }
@@ -278,5 +282,111 @@ fn rule_42_statuses_of_gates_are_posted_where_asked_and_never_counted() {
         let data = s.forge.data();
         let of = |c: &str| data.statuses.iter().filter(|s| s.context == c).map(|s| s.state.clone()).collect::<Vec<_>>();
         (of("orch/branch_pushed") == ["success"] && of("orch/branch_mergeable") == ["success"]).then_some(())
+    });
+}
+
+/// A forge shows statuses by commit: what still holds for an updated head is said of that head too.
+#[test]
+fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
+    let s = scene_with(
+        ", post_statuses: true",
+        &["deploy: {confirm: false}", "stages: [development, review, testing, deploy]"],
+    );
+    let task = s.until_pull();
+    s.green(&task);
+    s.drive("reviewed", |t| t.stage.as_str() == "testing" || t.stage.as_str() == "deploy");
+    // The default branch moves before anything could land: CI of the pushed head is asked for again.
+    crate::support::gitea::commit_on(&s.house.remote(), "main", "other.txt");
+    let mut asked = std::collections::BTreeSet::new();
+    let done = s.house.until("done", || {
+        let t = s.house.task("ORCH-1")?;
+        if let Some(head) = t.head_sha.clone().filter(|h| asked.insert(h.to_string())) {
+            s.forge.set_status(head.as_str(), "ci/test", "success");
+        }
+        s.house.tick();
+        (t.stage.as_str() == "done").then_some(t)
+    });
+    assert_eq!(s.house.events("branch_rebased").len(), 1, "the update is what is tried here");
+    let head = done.head_sha.unwrap();
+    s.house.until("every gate's status on the landed head", || {
+        s.house.tick();
+        let data = s.forge.data();
+        let good =
+            |c: &str| data.statuses.iter().any(|s| s.sha == head.as_str() && s.context == c && s.state == "success");
+        ["orch/branch_pushed", "orch/review_verdict", "orch/tests_verdict", "orch/ci_green", "orch/branch_mergeable"]
+            .iter()
+            .all(|c| good(c))
+            .then_some(())
+    });
+}
+
+/// NTF-2: told once an outage, and again only when it was over in between.
+#[test]
+fn a_forge_that_is_down_for_long_is_told_once_and_again_at_its_next_outage() {
+    let s = scene("");
+    let task = s.until_pull();
+    let alerts = || s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/service_down/%'");
+    let down = || s.house.meta("down/forge of ORCH").filter(|t| !t.is_empty());
+    for outage in 1..=2 {
+        s.forge.data().down = true;
+        s.house.until("the outage is noted", || {
+            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+            s.house.tick();
+            down()
+        });
+        assert_eq!(alerts().len(), outage - 1, "not for a moment's silence");
+        let minutes = 20 * outage;
+        s.house.change(&format!(
+            "UPDATE meta SET value = CAST(value AS INTEGER) - {minutes} * 60000 WHERE key LIKE 'down/%'"
+        ));
+        s.house.until("it is told", || {
+            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+            s.house.tick();
+            (alerts().len() == outage).then_some(())
+        });
+        for _ in 0..3 {
+            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+            s.house.tick();
+        }
+        assert_eq!(alerts().len(), outage, "once per outage");
+        s.forge.data().down = false;
+        s.house.until("it is over", || {
+            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+            s.house.tick();
+            down().is_none().then_some(())
+        });
+    }
+    let card = s.house.query("SELECT payload FROM outbox WHERE key LIKE 'alert/service_down/%' LIMIT 1");
+    assert!(card[0].contains("forge of ORCH") && card[0].contains("502"), "{card:?}");
+    s.green(&task);
+    s.drive("done", |t| t.stage.as_str() == "done");
+}
+
+/// A token that is taken away in the middle stops nothing for good: no attempt is spent, and it goes on with a new one.
+#[test]
+fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.forge.data().withdrawn = true;
+    s.green(&task);
+    let mut said = String::new();
+    for _ in 0..6 {
+        s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+        let ran = s.house.tick();
+        said.push_str(&format!("{} {}", ran.json, ran.stderr));
+        s.house.until("nothing runs", || {
+            s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
+        });
+    }
+    let held = s.house.task("ORCH-1").unwrap();
+    assert_eq!((s.merges(), held.attempt), (0, 1), "{held:?}");
+    assert!(held.blocked_reason.is_none(), "{:?}\n{said}", held.blocked_reason);
+    assert!(!said.contains(crate::support::gitea::TOKEN), "{said}");
+    assert!(s.house.meta("down/forge of ORCH").is_some_and(|t| !t.is_empty()), "it is told if it lasts");
+    s.forge.data().withdrawn = false;
+    s.house.until("done", || {
+        s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+        s.house.tick();
+        s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
     });
 }

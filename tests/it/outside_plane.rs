@@ -319,6 +319,41 @@ fn a_whole_look_past_the_budget_goes_on_where_it_ended() {
     assert!(lists(&s.board.take()) < 5 + 5, "pages are not read twice");
 }
 
+/// More changed than a minute's budget holds (an import): the looks at what changed would be cut at the same place for ever.
+#[test]
+fn more_changes_than_the_budget_holds_are_taken_in_by_a_whole_look_that_goes_on() {
+    let s = scene();
+    {
+        let mut data = s.board.data();
+        for i in 0..3_000 {
+            data.add(&format!("Item {i}"), "Backlog");
+        }
+    }
+    s.house.reconcile().fine();
+    s.board.data().now += 600_000;
+    for n in 1..=3_000 {
+        s.board.set(n, "In Progress");
+    }
+    s.board.set(1, "In Progress");
+    s.board.take();
+    for pass in 1.. {
+        assert!(pass <= 4, "never at its end: {} requests", s.board.take().len());
+        s.board.data().budget = Some(25);
+        s.house.minute_passes();
+        if s.house.reconcile().fine().rules().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(s.house.query("SELECT item_id FROM items WHERE grp = 'started'").len(), 3_000);
+    s.board.data().budget = None;
+    s.board.data().now += 600_000;
+    s.board.set(2, "Backlog");
+    s.house.reconcile().fine();
+    s.board.take();
+    s.house.reconcile().fine();
+    assert_eq!(s.board.take(), ["GET work-items/"], "and then a look is one request again");
+}
+
 #[test]
 fn pages_that_drift_lose_nothing() {
     let s = scene();

@@ -86,7 +86,10 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
     let now = ctx.now().stamp.wall_ms;
     let ci = &bench.project.ci;
     let read = match forge(ctx, bench).and_then(|f| Ok(f.statuses(&bench.subject)?)) {
-        Ok(list) => list,
+        Ok(list) => {
+            throttle::answered(ctx, &bench.project)?;
+            list
+        }
         // No answer says nothing of the commit, and no bound runs (RULE-8).
         Err(e) => {
             throttle::noted(ctx, &bench.project, &e)?;

@@ -120,6 +120,10 @@ pub struct Data {
     pub archived: bool,
     /// The token no longer sees the repository.
     pub hidden: bool,
+    /// The token is taken away.
+    pub withdrawn: bool,
+    /// Nothing but a proxy answers.
+    pub down: bool,
     pub methods: Vec<&'static str>,
     /// The server's own maximum, to which `limit` is clamped without a word.
     pub max_page: usize,
@@ -154,6 +158,8 @@ impl FakeGitea {
             admin: false,
             archived: false,
             hidden: false,
+            withdrawn: false,
+            down: false,
             methods: vec!["merge", "rebase", "squash"],
             max_page: 50,
             total_header: true,
@@ -301,6 +307,9 @@ impl Data {
         let Some(path) = seen.path.strip_prefix(&self.prefix) else {
             return Reply::html(404, "<html>nothing here</html>");
         };
+        if self.down {
+            return Reply::html(502, "<html>502 Bad Gateway</html>");
+        }
         let method = seen.method.as_str();
         let known = [format!("token {TOKEN}"), format!("Bearer {TOKEN}")];
         if path == "/api/v1/version" {
@@ -313,7 +322,7 @@ impl Data {
             };
         }
         // The same words for a missing and a wrong one.
-        if !seen.header("authorization").is_some_and(|a| known.iter().any(|k| k == a)) {
+        if self.withdrawn || !seen.header("authorization").is_some_and(|a| known.iter().any(|k| k == a)) {
             return error(401, "token is required");
         }
         if path == "/api/v1/user" {

@@ -198,7 +198,6 @@ CREATE TABLE items (
     priority INTEGER NOT NULL DEFAULT 4,
     grp TEXT,
     seen_other_since_end INTEGER NOT NULL DEFAULT 1 CHECK (seen_other_since_end IN (0, 1)),
-    last_notice TEXT,
     PRIMARY KEY (project, item_id)
 ) STRICT, WITHOUT ROWID;
 
