@@ -2,6 +2,7 @@
 
 use super::exit::Failure;
 use crate::model::report::{ErrorLine, StepReport};
+use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -106,17 +107,19 @@ impl Output {
         };
         let mut report = StepReport::new(step);
         report.errors.push(line);
-        // What these three add to the object is there too, empty.
-        let own: &[&str] = match step {
-            "security-scan" => &["findings"],
-            "staging-check" => &["checks"],
-            "post-deploy-probe" => &["probes"],
-            _ => &[],
-        };
-        if !own.is_empty() {
-            report.extra.insert("verdict".to_owned(), json!(null));
+        unlooked(&mut report);
+        self.document(&report);
+    }
+
+    /// What a look would do (`--dry-run`), a line each: nothing is looked at and there is no verdict.
+    pub fn planned(&self, step: &'static str, looks: &[String]) {
+        if !self.json {
+            looks.iter().for_each(|l| self.line(format!("would {l}")));
+            return;
         }
-        report.extra.extend(own.iter().map(|k| ((*k).to_owned(), json!([]))));
+        let mut report = StepReport::new(step);
+        unlooked(&mut report);
+        report.extra.insert("planned".to_owned(), json!(looks));
         self.document(&report);
     }
 
@@ -129,31 +132,33 @@ impl Output {
     }
 }
 
+/// What the three looks add to a step's object is there too, empty.
+fn unlooked(report: &mut StepReport) {
+    let own = match report.step {
+        "security-scan" => "findings",
+        "staging-check" => "checks",
+        "post-deploy-probe" => "probes",
+        _ => return,
+    };
+    report.extra.insert("verdict".to_owned(), json!(null));
+    report.extra.insert(own.to_owned(), json!([]));
+}
+
 /// A JSON value in words.
 pub fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A foreign text for a person's terminal: one line, no control characters, at most so many characters.
-pub fn shown(text: &str, most: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
-    if line.chars().count() <= most {
-        return line;
-    }
-    line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
-}
-
 /// RFC 3339 as a person's local time (CLI-5); what is none is shown as it is.
 pub fn local(rfc3339: &str) -> String {
-    let Some(ms) = parse_rfc3339(rfc3339) else { return shown(rfc3339, 40) };
+    let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
     let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system());
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// How long ago, in one unit.
 pub fn ago(now_ms: i64, rfc3339: &str) -> String {
-    let Some(ms) = parse_rfc3339(rfc3339) else { return shown(rfc3339, 40) };
+    let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
     let s = (now_ms - ms).max(0) / 1000;
     match s {
         0..=99 => format!("{s} s ago"),

@@ -50,8 +50,14 @@ fn plain(message: &str) -> String {
             }
         }
     }
+    for (ours, word) in [("u32", NUMBER), ("u64", NUMBER), ("usize", NUMBER), ("f64", "a number")] {
+        text = text.replace(&format!(", expected {ours}"), &format!(", expected {word}"));
+    }
     text
 }
+
+/// What every count and time of the file is.
+pub(super) const NUMBER: &str = "a whole number, 0 or more";
 
 /// The known word nearest to the unknown one of "unknown field `x`, expected one of `a`, `b`".
 fn suggestion(message: &str) -> Option<String> {

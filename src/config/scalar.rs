@@ -40,7 +40,7 @@ macro_rules! whole {
     ($($ty:ty),*) => {$(
         impl Scalar for $ty {
             fn expected() -> String {
-                "a whole number, 0 or more".into()
+                super::error::NUMBER.into()
             }
             fn parse(text: &str) -> Option<Self> {
                 text.parse().ok()

@@ -2,6 +2,7 @@
 
 use super::{Ctx, projects};
 use crate::adapters::git::{Mirror, PushOutcome};
+use crate::config::Project;
 use crate::model::ids::{Sha, TaskId, branch_name};
 use crate::model::report::ActionKind;
 use crate::model::task::Task;
@@ -39,10 +40,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     {
         bail!("{default_branch} at {} does not contain {}, which landed before", default_sha.short(), sha.short());
     }
-    let wanted = task
-        .branch
-        .clone()
-        .unwrap_or_else(|| branch_name(&project.git.branch_prefix, &task.key, &task.title, task.round));
+    let wanted = wanted(&project, &task);
     let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
     let code_tree = mirror.code_tree(&default_sha, &task.key)?;
     let at = ctx.now().stamp.wall_ms;
@@ -58,6 +56,12 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
     Ok(Ground { task, mirror, default_branch, default_sha })
+}
+
+/// The name that a task's branch has, or is to get where nobody else has it.
+pub fn wanted(project: &Project, task: &Task) -> String {
+    let made = || branch_name(&project.git.branch_prefix, &task.key, &task.title, task.round);
+    task.branch.clone().unwrap_or_else(made)
 }
 
 /// A branch of ours: one whose creating push said `*` (RULE-11). A name that stands there already is a person's, unless

@@ -11,6 +11,7 @@ use crate::model::decision::{Decision, Effect, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
+use crate::model::text::clip;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -226,7 +227,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     if !allowed {
         return withdraw(ctx, &task, &deploy, "a stop, HALT or a lost lease came before the merge");
     }
-    let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, one_line(&task.title), deploy.head);
+    let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
     let landing =
         Landing { default_branch: &default, head: &deploy.head, expected_base: &deploy.base, message: &message };
     let forge = projects::forge(ctx, &project)?;
@@ -275,10 +276,6 @@ fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::DeployResult, why);
     Ok(())
-}
-
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(120).collect()
 }
 
 /// Waits until the started command has taken its right, so that `--confirm-deploy` returns with phase B done; bounded,

@@ -1,6 +1,6 @@
 //! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
 
-use super::{Ctx, boards, messages, notices, projects, throttle};
+use super::{Ctx, boards, messages, notices, projects, rehearse, throttle};
 use crate::adapters::board::{BoardError, Move, Moved};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::process::{self, Life};
@@ -25,6 +25,9 @@ const TAKEN_MS: i64 = 60_000;
 /// Delivers what is due until the deadline.
 pub fn deliver(ctx: &mut Ctx) {
     if ctx.dry {
+        if let Err(e) = rehearse::deliver(ctx) {
+            ctx.report.fault(None, format!("saying what would be delivered: {e:#}"), None);
+        }
         return;
     }
     if let Err(e) = super::lease::mirror_all(ctx) {
@@ -165,9 +168,7 @@ fn of_forge(e: &ForgeError) -> Delivered {
 /// Computed when sent, after a look, and never over an intent that has not been used (RULE-13).
 fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(Delivered::Yes) };
-    let newest = ctx.store.read(|tx| tx.task_by_item(&task.project, &task.item_id))?;
-    if newest.is_some_and(|t| t.id != task.id) {
-        // The work item has a later task: its status is that one's to show.
+    if has_later_task(ctx, task)? {
         return Ok(Delivered::Yes);
     }
     let project = ctx.project(&task.project)?.clone();
@@ -211,6 +212,28 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
         Moved::Held(_) => Ok(Delivered::NotNow { why: "the item changed meanwhile".to_owned() }),
         Moved::Withdrawn => Ok(Delivered::Yes),
     }
+}
+
+/// The status that would be set now, as far as it is known without asking for the item; none while an intent stands there.
+pub fn next_status(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
+    let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(None) };
+    if has_later_task(ctx, task)? {
+        return Ok(None);
+    }
+    let project = ctx.project(&task.project)?.clone();
+    let resolved = boards::seat(ctx, &project)?.resolved;
+    let (item, pending) = ctx.store.read(|tx| {
+        let item = tx.item(&task.project, &task.item_id)?;
+        Ok::<_, StoreError>((item, tx.has_pending_intent(&task.project, &task.item_id)?))
+    })?;
+    let held = item.is_some_and(|i| pending && applies(ctx, task, &resolved, &i.status_id));
+    Ok(resolved.status_for(logical).filter(|_| !held).map(|s| s.name.clone()))
+}
+
+/// Where the work item has a later task its status is that one's to show.
+fn has_later_task(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let newest = ctx.store.read(|tx| tx.task_by_item(&task.project, &task.item_id))?;
+    Ok(newest.is_some_and(|t| t.id != task.id))
 }
 
 /// Whether the status that stands there is an intent that would do something to this task.

@@ -9,6 +9,7 @@ use crate::model::card::AlertKind;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::task::{PullRef, Task};
+use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
 
@@ -32,11 +33,7 @@ pub fn open(
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
     ctx.store.write(|tx| tx.intend(&key, Some(task.id), "pr_opened", &json!({"branch": branch}), &me, at).map(drop))?;
-    let title = format!(
-        "{}: {}",
-        task.key,
-        task.title.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect::<String>()
-    );
+    let title = format!("{}: {}", task.key, clip(&task.title, 200));
     let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
     let body = format!("Work item {}{link}.\n\n<!-- orch:t{} -->", task.key, task.id);
     let pull = forge.open_pull(&branch, default_branch, &title, &body)?;

@@ -207,7 +207,7 @@ fn drifted(ctx: &mut Ctx) -> Result<()> {
         let Ok(seat) = boards::seat(ctx, &project) else { continue };
         let Some(item) = ctx.store.read(|tx| tx.item(&task.project, &task.item_id))? else { continue };
         let wanted = seat.resolved.status_for(logical).map(|s| s.id.clone());
-        if wanted.is_none() || wanted.as_deref() == Some(item.status_id.as_str()) || ctx.dry {
+        if wanted.is_none() || wanted.as_deref() == Some(item.status_id.as_str()) {
             continue;
         }
         let at = ctx.now().stamp.wall_ms;

@@ -1,12 +1,11 @@
 //! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
 //! what is printed is what the next real step does (CLI-2). Nothing outside is looked at or touched.
 
-use super::{Ctx, apply, base};
-use crate::adapters::store::{NewEvidence, StoreError};
+use super::{Ctx, base, outbox};
+use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};
 use crate::model::decision::{Effect, Gate};
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
-use crate::model::stage::Stage;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
 use anyhow::Result;
 use serde_json::json;
@@ -113,11 +112,44 @@ fn stop(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     if ctx.paths.worktree(task).exists() {
         ctx.report.did(ActionKind::WorktreeRemoved, Some(&key), json!({}));
     }
-    ctx.store.write(|tx| {
-        let mut t = task.clone();
-        apply::enter(&mut t, Stage::Cancelled);
-        tx.save_task(&mut t, at)
-    })?;
-    ctx.report.did(ActionKind::TaskCancelled, Some(&key), json!({"stage": task.stage}));
+    super::stop::finish(ctx, task.id)?;
     Ok(true)
+}
+
+/// What the step would deliver at its end, said and not sent: each message as if its sink took it.
+pub fn deliver(ctx: &mut Ctx) -> Result<()> {
+    loop {
+        let now = ctx.now().stamp.wall_ms;
+        let rows = ctx.store.read(|tx| tx.deliverable(now, 64))?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            message(ctx, &row)?;
+            ctx.store.write(|tx| tx.message_sent(row.id, now))?;
+        }
+    }
+}
+
+fn message(ctx: &mut Ctx, row: &OutboxRow) -> Result<()> {
+    let task = row.task_id.map(|id| ctx.task(id)).transpose()?;
+    let key = task.as_ref().map(|t| t.key.to_string());
+    let (kind, detail) = match (row.sink, &task) {
+        (Sink::BoardStatus, Some(task)) => match outbox::next_status(ctx, task) {
+            Ok(Some(status)) => (ActionKind::BoardStatusSet, json!({"status": status})),
+            // A board that does not answer holds its message up, and no step.
+            Ok(None) | Err(_) => return Ok(()),
+        },
+        (Sink::BoardComment, Some(_)) => (ActionKind::CommentPosted, json!({"on": "board"})),
+        (Sink::ForgeComment, Some(Task { pr: Some(pr), .. })) => {
+            (ActionKind::CommentPosted, json!({"on": "forge", "pr": pr.number}))
+        }
+        (Sink::Card, Some(_)) => (ActionKind::CardUpdated, json!({})),
+        (Sink::Alert, _) => (ActionKind::AlertSent, json!({"alert": row.payload["kind"]})),
+        (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card, _) => {
+            return Ok(());
+        }
+    };
+    ctx.report.did(kind, key.as_deref(), detail);
+    Ok(())
 }

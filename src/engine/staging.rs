@@ -28,6 +28,12 @@ pub struct Order<'a> {
     pub more: &'a dyn Fn() -> bool,
 }
 
+/// The checks of the suite by id, in the order in which they are run.
+pub fn planned(project: &Project) -> Vec<String> {
+    let own = if project.self_hosting { &SELF_HOSTING[..] } else { &[] };
+    project.staging.checks.iter().map(Check::id).chain(own.iter().copied()).map(str::to_owned).collect()
+}
+
 /// Runs the suite and folds it. `each` sees a result as soon as it is there.
 pub fn run(
     ctx: &mut Ctx,
@@ -38,11 +44,10 @@ pub fn run(
     let specs = staging.checks.iter().map(Check::spec).collect::<Result<Vec<_>, _>>()?;
     let mut allowed: Vec<Allowance> = staging.sandbox_infra.clone();
     let infra: Vec<String> = allowed.iter().map(|a| a.id.clone()).collect();
-    let mut planned: Vec<String> = specs.iter().map(|c| c.id.clone()).collect();
+    let planned = planned(order.project);
     let mut results = checks::run(&specs, &infra, order.probe, order.more, each);
     if order.project.self_hosting {
         allowed.extend(built_in_allowances());
-        planned.extend(SELF_HOSTING.map(str::to_owned));
         let own = if (order.more)() {
             let facts = look(ctx, order);
             self_hosting(&facts, &results)

@@ -232,7 +232,7 @@ fn remove_worktree(ctx: &mut Ctx, task: &Task) -> Result<()> {
 }
 
 /// `cancelled` and the tombstone in one transaction (RULE-17).
-fn finish(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+pub(super) fn finish(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let done = ctx.store.write(|tx| {

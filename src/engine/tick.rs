@@ -162,6 +162,11 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
     }
     ctx.report.did(ActionKind::JobStarted, Some(&c.key), what);
     if ctx.dry {
+        let task = ctx.task(c.task)?;
+        if c.starts && (task.branch.is_none() || task.base_sha.is_none()) {
+            let branch = base::wanted(ctx.project(&task.project)?, &task);
+            ctx.report.did(ActionKind::BranchCreated, Some(&c.key), json!({"branch": branch}));
+        }
         return Ok(());
     }
     if c.starts

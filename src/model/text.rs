@@ -9,9 +9,39 @@ pub fn beginning(text: &str, max: usize) -> &str {
     text.get(..at).unwrap_or("")
 }
 
+/// Whether a character would steer whoever shows it instead of being shown: a control character, or one that turns the
+/// direction of the text around it (a title could make a line read as another).
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with a blank for each character that steers: one line, nothing cut.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
+}
+
+/// The text on one line without what steers, at most `most` characters, the last a `…` where something was cut.
+pub fn clip(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|c| !steers(*c)).collect();
+    if line.chars().count() <= most {
+        return line;
+    }
+    line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_foreign_text_can_not_steer_whoever_shows_it() {
+        assert_eq!(clip("a\n\u{1b}[31m\u{202e}b\u{2066}c", 40), "a [31mbc");
+        assert_eq!(one_line("a\u{202e}b\tc"), "a b c");
+        assert_eq!(clip("äöüß", 3), "äö…");
+        assert_eq!(clip("👩\u{200d}🔧", 9), "👩\u{200d}🔧", "a joined picture stays one");
+    }
 
     #[test]
     fn a_beginning_ends_at_a_character() {

@@ -1,8 +1,9 @@
 //! Alerts (NTF-2): one short message each.
 
-use super::card::{BUDGET, Both, clip, utf16_len};
+use super::card::{BUDGET, Both, utf16_len};
 use super::locale::{self, Word};
 use crate::model::card::{AlertData, AlertKind, Card, Locale};
+use crate::model::text::clip;
 
 /// The sign at the start of an alert.
 fn sign(kind: AlertKind) -> &'static str {

@@ -6,6 +6,7 @@
 use super::locale::{self, Word};
 use crate::model::card::{Ask, Card, CardData, CardRun, CardRunState, Locale};
 use crate::model::stage::{JobKind, Stage};
+use crate::model::text::{clip, steers};
 
 /// UTF-16 units of the raw HTML, well below Telegram's 4096 after parsing.
 pub const BUDGET: usize = 3800;
@@ -53,7 +54,7 @@ pub fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\n' => out.push('\n'),
-            c if c.is_control() => out.push(' '),
+            c if steers(c) => out.push(' '),
             c => out.push(c),
         }
     }
@@ -63,18 +64,6 @@ pub fn escape(text: &str) -> String {
 fn safe_url(url: &str) -> Option<&str> {
     let known = url.starts_with("https://") || url.starts_with("http://");
     (known && url.len() <= 500 && !url.contains(|c: char| c.is_control() || c.is_whitespace())).then_some(url)
-}
-
-/// The first `most` characters on one line, with `…` where something was cut.
-pub(super) fn clip(text: &str, most: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
-    if line.chars().count() <= most {
-        return line;
-    }
-    let mut short: String = line.chars().take(most.saturating_sub(1)).collect();
-    short.push('…');
-    short
 }
 
 /// Length as Telegram counts.

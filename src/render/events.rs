@@ -1,6 +1,7 @@
 //! An agent's recorded stdout for people (`orch logs`): what it said and did, line by line. Pure; any bytes will do.
 
 use crate::model::outcome::RuntimeKind;
+use crate::model::text::steers;
 use serde_json::Value;
 
 /// How much of one text, tool call or tool answer is shown.
@@ -144,7 +145,7 @@ fn short(text: &str) -> String {
 
 /// Line ends and tabs stay, other control characters go: an agent's text may not steer the reader's terminal.
 fn clean(text: &str, limit: usize) -> String {
-    let kept = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();
+    let kept = |c: &char| matches!(c, '\n' | '\t') || !steers(*c);
     let mut characters = text.chars().filter(kept);
     let mut shown: String = characters.by_ref().take(limit).collect();
     if characters.next().is_some() {

@@ -60,7 +60,7 @@ pub fn cell(text: &str) -> String {
             '|' => out.push_str("\\|"),
             '<' => out.push_str("&lt;"),
             '&' => out.push_str("&amp;"),
-            c if c.is_control() => out.push(' '),
+            c if crate::model::text::steers(c) => out.push(' '),
             c => out.push(c),
         }
     }

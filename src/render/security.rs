@@ -4,6 +4,7 @@ use crate::model::scan::{
     AuditOutcome, Finding, FindingKind, FindingStatus, Judged, ScanReason, ScanReport, ScanVerdict, SecretPass,
     Severity,
 };
+use crate::model::text::one_line;
 use crate::model::time::rfc3339;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -198,10 +199,6 @@ fn place(f: &Finding) -> String {
 
 fn short(commit: &str) -> &str {
     commit.get(..10).unwrap_or(commit)
-}
-
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Text from outside inside a Markdown table: no column, line, link or HTML of its own.

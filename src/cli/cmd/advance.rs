@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "reject")]
     confirm_deploy: bool,
     /// Send it back with this reason
-    #[arg(long, value_name = "TEXT", requires = "task")]
+    #[arg(long, value_name = "TEXT", requires = "task", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reject: Option<String>,
     /// Print what would be done; touch nothing
     #[arg(long)]

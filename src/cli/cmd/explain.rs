@@ -3,9 +3,10 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::cli::output::{local, shown};
+use crate::cli::output::local;
 use crate::engine::explain::{self, Explained};
 use crate::model::ids::Key;
+use crate::model::text::clip;
 use std::fmt::Write as _;
 
 /// Why a task is where it is: the rule that holds it, the evidence read, what would move it
@@ -45,13 +46,13 @@ fn page(e: &Explained) -> String {
         (Some(stage), Some(attempt)) => format!("in {stage}, round {attempt}"),
         _ => "without a task".to_owned(),
     };
-    say(format!("{}  {}  ({place})", e.key, shown(&e.title, 100)));
+    say(format!("{}  {}  ({place})", e.key, clip(&e.title, 100)));
     match &e.held_by {
         Some(held) => {
             let until = held.until.as_deref().map(|u| format!(" (until {})", local(u))).unwrap_or_default();
-            say(format!("held by {}: {}{until}", held.rule, shown(&held.why, 600)));
+            say(format!("held by {}: {}{until}", held.rule, clip(&held.why, 600)));
         }
-        None => say(format!("next: {}", shown(&e.next, 600))),
+        None => say(format!("next: {}", clip(&e.next, 600))),
     }
     say("what moves it:".to_owned());
     for way in &e.moves {
@@ -61,7 +62,7 @@ fn page(e: &Explained) -> String {
         say("gates on leaving the stage:".to_owned());
     }
     for g in &e.gates {
-        say(format!("  {:<20} {:<10} {}", g.gate, g.answer, shown(&g.why, 300)));
+        say(format!("  {:<20} {:<10} {}", g.gate, g.answer, clip(&g.why, 300)));
         for row in &g.evidence {
             let stay = if row.present { "" } else { ", of an earlier stay" };
             let commit: String = row.commit.chars().take(10).collect();
@@ -70,20 +71,20 @@ fn page(e: &Explained) -> String {
                 row.id,
                 row.verdict,
                 row.attempt,
-                shown(&row.why, 200)
+                clip(&row.why, 200)
             ));
         }
     }
     if !e.findings.is_empty() {
         say("to be mended:".to_owned());
         for f in &e.findings {
-            say(format!("  {}: {}", f.source, shown(&f.text, 300)));
+            say(format!("  {}: {}", f.source, clip(&f.text, 300)));
         }
     }
     if let Some(item) = &e.item {
-        say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| shown(s, 80))));
+        say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
         for i in &item.intents {
-            let why = i.reason.as_deref().map(|r| format!(": {}", shown(r, 200))).unwrap_or_default();
+            let why = i.reason.as_deref().map(|r| format!(": {}", clip(r, 200))).unwrap_or_default();
             say(format!("  {} {} seen {}{why}", i.intent, i.state, local(&i.seen_at)));
         }
     }

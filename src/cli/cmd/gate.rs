@@ -3,9 +3,9 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
-use crate::cli::output::shown;
 use crate::engine::replay;
 use crate::model::decision::Gate;
+use crate::model::text::clip;
 use serde_json::json;
 
 /// Decide a past gate or watch again from its stored evidence
@@ -57,7 +57,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             r.attempt,
             r.recorded,
             r.answer,
-            shown(&r.why, 160)
+            clip(&r.why, 160)
         ));
     }
     Ok(if rows.iter().all(|r| r.agrees) { Exit::Done } else { Exit::Negative })

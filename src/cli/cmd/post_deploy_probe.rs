@@ -33,6 +33,9 @@ pub struct Args {
     /// Seconds between two probes
     #[arg(long, value_name = "S", default_value_t = 60.0, requires = "url")]
     interval: f64,
+    /// Print what would be asked, ask nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Longest wait for one answer of the stand-alone watch, in milliseconds.
@@ -42,15 +45,15 @@ const TIMEOUT_MS: u64 = 5_000;
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     match (&args.url, &args.task) {
         (Some(url), _) => alone(call, args, url),
-        (None, Some(task)) => of_task(call, task),
+        (None, Some(task)) => of_task(call, args, task),
         (None, None) => Err(Failure::usage("post-deploy-probe needs a TASK or --url URL")),
     }
 }
 
 /// One observation of a task's deploy, appended to its `post-deploy.json`; ends the watch where that decides it.
-fn of_task(call: &Invocation, name: &str) -> CmdResult {
+fn of_task(call: &Invocation, args: &Args, name: &str) -> CmdResult {
     let start = Instant::now();
-    let mut ctx = open::step(call, "post-deploy-probe", Mode::Use)?;
+    let mut ctx = open::step_or_dry(call, "post-deploy-probe", Mode::Use, args.dry_run)?;
     let task = open::task(&mut ctx, name)?;
     let key = task.key.to_string();
     let project = ctx.project(&task.project)?.clone();
@@ -62,6 +65,11 @@ fn of_task(call: &Invocation, name: &str) -> CmdResult {
     if task.watch.is_none() {
         let why = format!("it has no watch; it is in {}", task.stage);
         return Err(refused(why).hint("a watch is armed when a task of a watched project is done"));
+    }
+    if args.dry_run {
+        let looks: Vec<String> = project.post_deploy.health.iter().map(|h| format!("probe {}", h.url)).collect();
+        call.out.planned("post-deploy-probe", &looks);
+        return Ok(Exit::Done);
     }
     let held = watch::hold(&ctx, &task)?;
     if held.is_none() {
@@ -124,6 +132,11 @@ fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
     if !enabled {
         return Err(Failure::refused("post-deploy-probe is refused: post_deploy.enabled is off")
             .hint("unset ORCH_POST_DEPLOY_ENABLED"));
+    }
+    if args.dry_run {
+        let look = format!("probe {url} {} times, one every {} s", args.count, args.interval);
+        call.out.planned("post-deploy-probe", &[look]);
+        return Ok(Exit::Done);
     }
     let start = Instant::now();
     let signals = Signals::watch()?;

@@ -3,8 +3,9 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::cli::output::{local, shown, table};
+use crate::cli::output::{local, table};
 use crate::model::summary::{Named, Summary, Summing};
+use crate::model::text::clip;
 use crate::model::time::{parse_rfc3339, rfc3339};
 use crate::render::report::{dollars, html, span};
 use anyhow::Context;
@@ -76,7 +77,7 @@ fn page(s: &Summary, width: Option<u16>) -> String {
                 dollars(&t.sum),
                 span(t.sum.duration_s),
                 t.lead_s.map(span).unwrap_or_default(),
-                shown(&t.title, 48),
+                clip(&t.title, 48),
             ]
         });
         let head = ["TASK", "OUTCOME", "ROUNDS", "RUNS", "RETRIES", "COST", "AT WORK", "START TO END", "TITLE"];
@@ -89,7 +90,7 @@ fn named(name: &str, rows: &[Named], width: Option<u16>) -> String {
     let rows = rows.iter().map(|r| {
         let s = &r.sum;
         vec![
-            shown(&r.name, 40),
+            clip(&r.name, 40),
             s.runs.to_string(),
             s.retries.to_string(),
             s.failed.to_string(),

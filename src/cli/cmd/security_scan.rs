@@ -55,7 +55,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if let Some(task) = &args.task {
         return of_task(call, args, task, start);
     }
-    let mut step = StepReport::new("security-scan");
+    let step = StepReport::new("security-scan");
     let setup = standalone::security(&|name| std::env::var(name).ok()).map_err(|e| Failure::usage(e.to_string()))?;
     let waivers = read_waivers(args.waivers.as_deref())?;
     let resolved = match range(&args.repo, args.range.as_deref()) {
@@ -63,12 +63,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Err(error) => return unreadable(call, step, &error),
     };
     if args.dry_run {
-        step.extra.insert("range".into(), serde_json::json!({"base": resolved.base, "head": resolved.head}));
-        if call.out.is_json() {
-            call.out.document(&step);
-        } else {
-            call.out.line(format!("would scan {}..{}", resolved.base, resolved.head));
-        }
+        call.out.planned("security-scan", &[format!("scan {}..{}", resolved.base, resolved.head)]);
         return Ok(Exit::Done);
     }
     let (key, trouble) = fingerprint_key(call, args);
@@ -93,11 +88,16 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     if args.range.is_some() {
         return Err(Failure::usage("a TASK has its own range: --range does not go with it"));
     }
-    let mut ctx = open::aside(call, "security-scan")?;
+    let mut ctx = if args.dry_run { open::dry(call, "security-scan")? } else { open::aside(call, "security-scan")? };
     let task = open::task(&mut ctx, name)?;
     let project = ctx.project(&task.project)?.clone();
     let refuse = |why: &str| Failure::usage(format!("{}: {why}", task.key)).task(task.key.to_string());
     let head = task.head_sha.clone().ok_or_else(|| refuse("it has no pushed branch yet"))?;
+    if args.dry_run {
+        // Where the branch leaves the default one is known only after a fetch, and nothing is fetched here.
+        call.out.planned("security-scan", &[format!("scan {} since it left the default branch: {head}", task.key)]);
+        return Ok(Exit::Done);
+    }
     let mirror = projects::mirror(&ctx, &project)?;
     let default = projects::default_branch(&mut ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
@@ -107,10 +107,6 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     }
     let base = mirror.merge_base(&tip, &head).context("finding where the branch began")?;
     let base = base.with_context(|| format!("{} has no history in common with {default}", head.short()))?;
-    if args.dry_run {
-        call.out.line(format!("would scan {base}..{head}"));
-        return Ok(Exit::Done);
-    }
     let range = reserved::Range { mirror: &mirror, base, head: head.clone(), default_tip: tip };
     let request = reserved::scan_request(&ctx, &project, &task, range)?;
     let seen = match scan(&request) {

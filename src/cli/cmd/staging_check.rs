@@ -43,6 +43,9 @@ pub struct Args {
     /// Write the Markdown artefact
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Print which checks would be run, run none
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs the checks of a file (or of a project) and says the verdict.
@@ -65,7 +68,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 /// The checks of a project out of the configuration, in a clean checkout of the task's head, else of the default branch.
 fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
-    let mut ctx = open::aside(call, "staging-check")?;
+    let mut ctx = if args.dry_run { open::dry(call, "staging-check")? } else { open::aside(call, "staging-check")? };
     let task = args.task.as_deref().map(|t| open::task(&mut ctx, t)).transpose()?;
     let key = match (args.project.as_deref(), &task, ctx.config.projects.as_slice()) {
         (Some(name), ..) => super::tick::project(&ctx, Some(name))?.unwrap_or_default(),
@@ -82,6 +85,9 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let project = ctx.project(&key)?.clone();
     if !project.staging.enabled {
         return Err(off());
+    }
+    if args.dry_run {
+        return planned(call, suite::planned(&project));
     }
     let signals = Signals::watch()?;
     let work = tempfile::tempdir().context("making a folder for the checks")?;
@@ -131,10 +137,20 @@ fn off() -> Failure {
         .hint("switch it on in the `staging:` section or with ORCH_STAGING_ENABLED=true")
 }
 
+fn planned(call: &Invocation, checks: Vec<String>) -> CmdResult {
+    let looks: Vec<String> = checks.into_iter().map(|id| format!("run {id}")).collect();
+    call.out.planned("staging-check", &looks);
+    Ok(Exit::Done)
+}
+
 /// Runs a set of checks in a checkout, writes what was asked for and says the verdict.
 fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetup, checkout: PathBuf) -> CmdResult {
     if !setup.enabled {
         return Err(off());
+    }
+    let planned: Vec<String> = setup.checks.iter().map(|c| c.id.clone()).collect();
+    if args.dry_run {
+        return self::planned(call, planned);
     }
     let start = Instant::now();
     let now = clock::now();
@@ -146,7 +162,6 @@ fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetu
     let infra: Vec<String> = setup.allowed.iter().map(|a| a.id.clone()).collect();
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let results = run_staging::run(&setup.checks, &infra, &ctx, &|| !signals.came(), &mut each);
-    let planned: Vec<String> = setup.checks.iter().map(|c| c.id.clone()).collect();
     let tolerance = Tolerance::of(args.strict, setup.tolerance);
     let rules = FoldRules { planned: &planned, allowed: &setup.allowed, tolerance, today: clock::today(&now) };
     let verdict = fold(&results, &rules);

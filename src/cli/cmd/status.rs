@@ -3,12 +3,13 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::cli::output::{self, ago, local, shown};
+use crate::cli::output::{self, ago, local};
 use crate::cli::signals::Signals;
 use crate::engine::status::{self, Which};
 use crate::engine::{Ctx, card};
 use crate::model::ids::TaskId;
 use crate::model::status::{Status, TaskRow};
+use crate::model::text::clip;
 use crate::render;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -101,7 +102,7 @@ fn state(row: &TaskRow) -> String {
     }
     if let Some(held) = &row.held_by {
         let until = held.until.as_deref().map(|u| format!(", until {}", local(u))).unwrap_or_default();
-        return shown(&format!("{}: {}{until}", held.rule, held.why), 300);
+        return clip(&format!("{}: {}{until}", held.rule, held.why), 300);
     }
     if row.open { "moves on with the next step".to_owned() } else { String::new() }
 }
@@ -119,11 +120,11 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         let _ = writeln!(text, "{line}");
     };
     if let Some(reason) = &s.stop.halt_reason {
-        say(format!("HALTED: {}; `orch resume` lifts it\n", shown(reason, 200)));
+        say(format!("HALTED: {}; `orch resume` lifts it\n", clip(reason, 200)));
     }
     for f in &s.serial_gate.frozen {
         let by = f.task.as_deref().map(|t| format!(" by {t}")).unwrap_or_default();
-        let why = shown(&f.reason, 200);
+        let why = clip(&f.reason, 200);
         say(format!("FROZEN: {} since {}{by}: {why}; `orch unfreeze {}` lifts it\n", f.repo, local(&f.since), f.repo));
     }
     let (open, ended): (Vec<&TaskRow>, Vec<&TaskRow>) = s.tasks.iter().partition(|r| r.open);
@@ -152,7 +153,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         say(format!("watched in {}: {}", w.repo, w.task));
     }
     for c in &s.limits.cooldowns {
-        say(format!("{} cools down until {}: {}", c.credential, local(&c.until), shown(&c.reason, 160)));
+        say(format!("{} cools down until {}: {}", c.credential, local(&c.until), clip(&c.reason, 160)));
     }
     for c in &s.reaper.suspects {
         say(format!("run {} of {}: its supervisor was seen gone {} times", c.run, c.task, c.seen));
@@ -164,7 +165,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         say(format!("the board of {} asked to wait until {}", t.project, local(&t.until)));
     }
     for o in &s.reconcile.intents_off {
-        say(format!("{}: `{}` does not steer: {}", o.project, o.intent, shown(&o.why, 200)));
+        say(format!("{}: `{}` does not steer: {}", o.project, o.intent, clip(&o.why, 200)));
     }
     if let Some(g) = &s.security.guard_change {
         say(format!("guard settings changed {}: {}", local(&g.at), guard_change(&g.detail)));
@@ -173,10 +174,10 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         say(format!("messages: {} under way, {} refused", s.outbox.open, s.outbox.parked));
     }
     for o in &s.outbox.sinks_off {
-        say(format!("{} is off: {}", o.sink, shown(&o.why, 200)));
+        say(format!("{} is off: {}", o.sink, clip(&o.why, 200)));
     }
     for m in &s.outbox.messages {
-        say(format!("refused: {} {}: {}", m.task.as_deref().unwrap_or("-"), m.sink, shown(&m.error, 160)));
+        say(format!("refused: {} {}: {}", m.task.as_deref().unwrap_or("-"), m.sink, clip(&m.error, 160)));
     }
     for (on, what) in [
         (s.stop.enabled, "stop.status_enabled"),
@@ -192,7 +193,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
 
 /// Which settings, by which variables, and who started that step (RULE-39).
 fn guard_change(detail: &serde_json::Value) -> String {
-    let text = |v: &serde_json::Value| shown(v.as_str().unwrap_or("?"), 80);
+    let text = |v: &serde_json::Value| clip(v.as_str().unwrap_or("?"), 80);
     let changed = detail["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
     let told: Vec<String> = changed
         .iter()
@@ -207,7 +208,7 @@ fn table(rows: &[&TaskRow], width: Option<u16>, now_ms: i64) -> String {
     let rows = rows.iter().map(|r| {
         let changed = ago(now_ms, r.finished_at.as_deref().unwrap_or(&r.updated_at));
         let (stage, round) = (r.stage.to_string(), r.attempt.to_string());
-        vec![r.key.clone(), stage, round, cost(r), changed, shown(&r.title, 48), state(r)]
+        vec![r.key.clone(), stage, round, cost(r), changed, clip(&r.title, 48), state(r)]
     });
     output::table(&["TASK", "STAGE", "ROUND", "COST", "CHANGED", "TITLE", "STATE"], rows, width)
 }

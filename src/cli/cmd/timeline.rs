@@ -3,7 +3,8 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
-use crate::cli::output::{local, plain, shown};
+use crate::cli::output::{local, plain};
+use crate::model::text::clip;
 use crate::model::time::rfc3339;
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let said: Vec<String> = detail(&e.detail)
             .iter()
             .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| format!("{k}={}", shown(&plain(v), 240)))
+            .map(|(k, v)| format!("{k}={}", clip(&plain(v), 240)))
             .collect();
         call.out.line(format!("{}  {:<18} {}", local(&rfc3339(e.at)), e.event, said.join("  ")).trim_end());
         if call.out.is_closed() {

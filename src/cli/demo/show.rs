@@ -4,6 +4,7 @@ use crate::adapters::store::AuditEvent;
 use crate::cli::output::Output;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
+use crate::model::text::clip;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -77,7 +78,7 @@ impl<'a> Show<'a> {
 
     /// One move of a task.
     pub fn moved(&self, key: &str, stage: Stage, told: &Told) {
-        let text = short(&told.text);
+        let text = clip(&told.text, WIDTH);
         if let Some(bars) = &self.bars
             && let Some((_, bar)) = bars.each.iter().find(|(k, _)| k == key)
         {
@@ -141,16 +142,6 @@ impl<'a> Show<'a> {
             None => self.out.line(line),
         }
     }
-}
-
-/// One line, cut where it would be long.
-fn short(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.chars().count() <= WIDTH {
-        return line;
-    }
-    let cut: String = line.chars().take(WIDTH - 1).collect();
-    format!("{}…", cut.trim_end())
 }
 
 /// What an event of the record says, and where the task then stands. `None`: nothing a watcher needs to know.
