@@ -77,6 +77,47 @@ fn a_moved_default_branch_is_taken_in_by_rebase_and_ci_runs_on_the_new_head() {
     assert_eq!(pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len(), 1, "the developer did not work again");
 }
 
+/// Somebody pushes to the default branch while the agent works, during the first CI run, during the push of the updated
+/// head, during CI on that head, and while the task is parked.
+#[test]
+fn a_default_branch_that_moves_at_each_point_before_the_merge_lands_tested_with_all_of_it() {
+    let pipe = pipe(PARKED);
+    let with = |text: &str| text.replace("HERE", pipe.at("").to_str().unwrap().trim_end_matches('/'));
+    pipe.script(
+        "move",
+        &with(
+            r#"#!/bin/sh
+[ ! -e "HERE/$1" ] || exit 0
+touch "HERE/$1"; rm -rf HERE/mover
+unset GIT_DIR GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES
+git clone -q HERE/remote.git HERE/mover && cd HERE/mover && echo x > "$1.md" && git add -A &&
+git -c user.name=p -c user.email=p@localhost commit -q -m "moved $1" && git push -q origin HEAD:main
+"#,
+        ),
+    );
+    let ci = "#!/bin/sh\necho x >> HERE/count\ncase $(wc -l < HERE/count) in 1) HERE/move first-ci;; 2) HERE/move second-ci;; esac\n";
+    pipe.person_changes(&[("ci.sh", &with(ci))], "a CI during which others push");
+    pipe.agent("development", &with("#!/bin/sh\necho x > one.txt\nHERE/move work\n"));
+    pipe.script(
+        "remote.git/hooks/update",
+        &with("#!/bin/sh\ncase \"$1 $2\" in *' 0000'*|refs/heads/main*) ;; *) HERE/move push;; esac\n"),
+    );
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    assert!(std::process::Command::new(pipe.at("move")).arg("parked").status().unwrap().success());
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    let (head, landed) = (pipe.of(&key, "head_sha"), pipe.of(&key, "landed_sha"));
+    let files = pipe.remote(&["ls-tree", "--name-only", &landed]);
+    for file in ["one.txt", "work.md", "first-ci.md", "push.md", "second-ci.md", "parked.md"] {
+        assert!(files.lines().any(|f| f == file), "{file} in {files}");
+    }
+    assert_eq!(tree(&pipe, &landed), tree(&pipe, &head));
+    assert!(pipe.rows("SELECT sha FROM evidence WHERE gate = 'ci_green' AND verdict = 'pass'").contains(&head));
+    assert_eq!(pipe.read("prod/deploys").lines().collect::<Vec<_>>(), [landed.as_str()], "one deploy, of what landed");
+    assert_eq!((pipe.of(&key, "attempt").as_str(), pipe.events("repo_frozen").len()), ("1", 0));
+}
+
 #[test]
 fn ci_that_is_red_on_the_rebased_head_rolls_back() {
     let pipe = pipe(PARKED);
