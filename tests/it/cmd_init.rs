@@ -123,3 +123,50 @@ fn systemd_accepts_the_units() {
         assert!(!said.lines().any(|l| l.contains(name)), "{}: {said}", unit.display());
     }
 }
+
+/// A forge that answers as Gitea does is found by the remote's address; the statuses that recent commits bear are
+/// proposed, `orch`'s own never (RULE-2).
+#[test]
+fn a_gitea_is_found_with_the_statuses_of_recent_commits() {
+    let dir = checkout();
+    git(dir.path(), &["init", "-q", "--bare", "-b", "main", "server.git"]);
+    let forge = crate::support::gitea::FakeGitea::start(&dir.path().join("server.git"));
+    forge.data().name = "my-shop".into();
+    git(dir.path(), &["remote", "set-url", "origin", &format!("{}/team/my-shop.git", forge.url())]);
+    let commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m"];
+    git(dir.path(), &[&commit[..], &["old"]].concat());
+    let old = crate::support::git::raw(dir.path(), &["rev-parse", "HEAD"]);
+    git(dir.path(), &[&commit[..], &["new"]].concat());
+    let new = crate::support::git::raw(dir.path(), &["rev-parse", "HEAD"]);
+    for (sha, context) in [(&old, "lint: all"), (&new, "ci/test"), (&new, "orch/review_verdict")] {
+        forge.set_status(sha, context, "success");
+    }
+    let token = crate::support::gitea::TOKEN;
+    let init = |env: &[(&str, &str)]| {
+        let out = command(dir.path(), &["init"]).envs(env.iter().copied()).output().unwrap();
+        let (code, out, err) = said(&out);
+        assert_eq!(code, 0, "{out}{err}");
+        assert!(!format!("{out}{err}").contains(token));
+        let config = std::fs::read_to_string(dir.path().join("orch.yaml")).unwrap();
+        assert!(
+            config.contains("forge: {kind: gitea, url: ") && config.contains("owner: team, name: my-shop"),
+            "{config}"
+        );
+        assert!(config.contains("token: {env: GITEA_TOKEN}") && !config.contains(token), "{config}");
+        let (code, checked, err) = said(&orch(dir.path(), &["config", "check"]));
+        assert_eq!(code, 0, "{checked}{err}");
+        std::fs::remove_file(dir.path().join("orch.yaml")).unwrap();
+        (config, out)
+    };
+    let (config, _) = init(&[("GITEA_TOKEN", token)]);
+    assert!(config.contains("ci: {contexts: [\"ci/test\",\"lint: all\"]}"), "{config}");
+    // The default branch of the remote is looked at where it is known.
+    git(dir.path(), &["update-ref", "refs/remotes/origin/main", &old]);
+    git(dir.path(), &["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
+    let (config, _) = init(&[("GITEA_TOKEN", token)]);
+    assert!(config.contains("ci: {contexts: [\"lint: all\"]}") && config.contains("default_branch: main"), "{config}");
+    // Without a token nobody can tell: nothing is required until a person names it, and that is said.
+    let (config, out) = init(&[]);
+    assert!(config.contains("ci: {required: false}") && out.contains("set GITEA_TOKEN"), "{config}{out}");
+    assert!(forge.writes().is_empty());
+}

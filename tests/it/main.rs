@@ -19,6 +19,7 @@ mod adapter_worktree;
 mod cmd_config;
 mod cmd_demo;
 mod cmd_doctor;
+mod cmd_doctor_services;
 mod cmd_explain;
 mod cmd_habits;
 mod cmd_init;

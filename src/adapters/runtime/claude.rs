@@ -82,6 +82,24 @@ fn is_uuid(text: &str) -> bool {
     parts.iter().map(|p| p.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+/// The flags of the command line that a CLI's own help names, for a look at one before it is used.
+pub const CLAUDE_FLAGS: &[&str] = &[
+    "--output-format",
+    "--verbose",
+    "--permission-mode",
+    "--tools",
+    "--allowedTools",
+    "--setting-sources",
+    "--settings",
+    "--model",
+    "--fallback-model",
+    "--effort",
+    "--max-budget-usd",
+    "--session-id",
+    "--resume",
+    "--strict-mcp-config",
+];
+
 pub(super) fn launch(settings: &ClaudeSettings, request: &Request<'_>) -> Launch {
     // The CLI's own preconditions: without either of them its sandbox does not start.
     let sandbox_works = ["bwrap", "socat"].iter().all(|p| which::which(p).is_ok());

@@ -12,7 +12,7 @@ mod presets;
 
 use crate::model::outcome::RuntimeKind;
 use crate::model::stage::Agent;
-pub use claude::{ClaudeSettings, Sandbox};
+pub use claude::{CLAUDE_FLAGS, ClaudeSettings, Sandbox};
 pub use command::CommandSettings;
 pub use events::{Exit, Live, Reader};
 pub use presets::{PresetKind, PresetSettings};

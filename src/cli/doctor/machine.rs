@@ -4,6 +4,7 @@ use super::{Chart, Level};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::executor::{Executor, Kind};
 use crate::adapters::git::Git;
+use crate::adapters::runtime::CLAUDE_FLAGS;
 use crate::adapters::store::{Mode, Store};
 use crate::adapters::{disk, sentinel};
 use crate::cli::clock;
@@ -254,6 +255,15 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
     }
 }
 
+/// What the environment of a Claude runtime may log in by.
+const LOGINS: [&str; 5] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+];
+
 /// The runtimes that agents use, each once.
 pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
     let names: BTreeSet<String> = Agent::ALL.iter().map(|a| config.agent(*a).runtime).collect();
@@ -262,6 +272,16 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
             chart.fail("agents", &name, "no runtime of this name is declared", "declare it under runtimes");
             continue;
         };
+        let claude_kind = matches!(runtime.kind, RuntimeKind::Claude { .. });
+        if claude_kind && !LOGINS.iter().any(|l| runtime.env.contains_key(*l)) {
+            // Its home is an own empty folder: a login of the person's own is not seen.
+            chart.warn(
+                "agents",
+                &name,
+                format!("runtimes.{name}.env names no key and no token: Claude Code is not logged in"),
+                "name ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN there by reference (docs/connecting-claude.md)",
+            );
+        }
         match &runtime.kind {
             RuntimeKind::Command { command } => {
                 let program = command.first().map_or("", String::as_str);
@@ -275,8 +295,14 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
                     ),
                 }
             }
-            RuntimeKind::Claude { program, .. } => match version(program, scratch) {
-                Ok(text) => chart.ok("agents", &name, text),
+            RuntimeKind::Claude { program, .. } => match claude(program, scratch) {
+                Ok((text, lacks)) if lacks.is_empty() => chart.ok("agents", &name, text),
+                Ok((text, lacks)) => chart.fail(
+                    "agents",
+                    &name,
+                    format!("{text} does not know {}", lacks.join(", ")),
+                    "install a newer Claude Code (docs/connecting-claude.md)",
+                ),
                 Err(why) => chart.fail(
                     "agents",
                     &name,
@@ -312,15 +338,30 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
     }
 }
 
+/// The version of the Claude CLI, and the flags of ours that its help does not name: they move between releases.
+fn claude(program: &str, scratch: &Path) -> Result<(String, Vec<&'static str>), String> {
+    let version = version(program, scratch)?;
+    let help = asked(program, "--help", scratch)?;
+    let known =
+        |flag: &&'static str| help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|w| w == *flag);
+    Ok((version, CLAUDE_FLAGS.iter().copied().filter(|f| !known(f)).collect()))
+}
+
 /// What a program says to `--version`.
 fn version(program: &str, scratch: &Path) -> Result<String, String> {
+    let text = asked(program, "--version", scratch)?;
+    let line = text.lines().next().ok_or("`--version` says nothing")?;
+    Ok(line.trim().chars().take(80).collect())
+}
+
+fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
     let path = find(program).ok_or("not found")?;
     let out = scratch.join("version.txt");
     let keep = |name: &str| std::env::var_os(name).map(|v| (OsString::from(name), v));
     let mut env: Vec<_> = ["PATH", "LANG"].iter().filter_map(|n| keep(n)).collect();
     env.push(("HOME".into(), scratch.as_os_str().to_owned()));
     let spec = Spec {
-        argv: vec![path.into_os_string(), "--version".into()],
+        argv: vec![path.into_os_string(), flag.into()],
         cwd: scratch.to_owned(),
         env,
         stdin: None,
@@ -333,12 +374,9 @@ fn version(program: &str, scratch: &Path) -> Result<String, String> {
         cap_bytes: 1 << 16,
     };
     let exit = child::run(&spec, &mut |_| Control::Go).map_err(|e| e.to_string())?;
-    let text = std::fs::read_to_string(&out).unwrap_or_default();
-    match (exit.code, text.lines().next()) {
-        (Some(0), Some(line)) => Ok(line.trim().chars().take(80).collect()),
-        (code, _) => {
-            Err(format!("`--version` ended with {}", code.map_or("a signal".to_owned(), |c| format!("exit {c}"))))
-        }
+    match exit.code {
+        Some(0) => Ok(std::fs::read_to_string(&out).unwrap_or_default()),
+        code => Err(format!("`{flag}` ended with {}", code.map_or("a signal".to_owned(), |c| format!("exit {c}")))),
     }
 }
 

@@ -81,7 +81,9 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let ci = match &forge {
         Forge::Local => command(root),
         Forge::Gitea { url, owner, name: project } => {
-            let commits = ask(&["log", "--format=%H", "-n", RECENT, &format!("refs/remotes/{name}/HEAD")]);
+            let log = |from: &str| ask(&["log", "--format=%H", "-n", RECENT, from]);
+            // A checkout that was not cloned has no HEAD of its remote.
+            let commits = log(&format!("refs/remotes/{name}/HEAD")).or_else(|| log("HEAD"));
             let seen = contexts(url, owner, project, commits.as_deref().unwrap_or_default());
             if seen.is_empty() { Ci::UnknownContexts } else { Ci::Contexts(seen) }
         }

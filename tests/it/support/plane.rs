@@ -53,6 +53,8 @@ pub struct Data {
     pub offset_h: i64,
     /// The server's clock.
     pub now: i64,
+    /// The token owner's role in the project.
+    pub role: u64,
     /// Requests left before a 429; `None`: no throttle.
     pub budget: Option<i64>,
     pub retry_after_s: u64,
@@ -111,6 +113,7 @@ impl FakePlane {
             relations: true,
             offset_h: 2,
             now: 1_795_000_000_000,
+            role: 15,
             budget: None,
             retry_after_s: 56,
             after_page: None,
@@ -320,6 +323,13 @@ impl Data {
             return no_route();
         }
         match (method, tail) {
+            ("GET", []) => {
+                let role = self.role;
+                Reply::json(
+                    200,
+                    &json!({"id": PROJECT, "identifier": IDENTIFIER, "is_member": true, "member_role": role, "archived_at": null}),
+                )
+            }
             ("GET", ["states"]) => {
                 let rows = self
                     .states

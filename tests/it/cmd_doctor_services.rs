@@ -1,0 +1,249 @@
+//! `orch doctor` on the binary, of what is elsewhere: Plane, Gitea, Telegram and the agent's program. Each answer that is
+//! not well says how to mend it, and none repeats a credential.
+
+use crate::support::git::raw;
+use crate::support::gitea::{FakeGitea, Rule};
+use crate::support::house::{House, Plan};
+use crate::support::plane::{FakePlane, KEY, WORKSPACE};
+use crate::support::telegram::{CHAT, Closed, TOKEN as BOT, Telegram};
+use serde_json::Value;
+
+/// What `orch doctor` said.
+struct Chart {
+    code: i32,
+    checks: Vec<Value>,
+    all: String,
+}
+
+fn examined(house: &House) -> Chart {
+    let ran = house.orch(&["doctor"]);
+    let checks = ran.json["checks"].as_array().unwrap_or_else(|| panic!("{} {}", ran.json, ran.stderr)).clone();
+    let chart = Chart { code: ran.code, all: format!("{} {}", ran.json, ran.stderr), checks };
+    for secret in [KEY, crate::support::gitea::TOKEN, BOT] {
+        assert!(!chart.all.contains(secret), "{}", chart.all);
+    }
+    chart
+}
+
+impl Chart {
+    /// The one check of this name and level whose text holds this part, with a way to mend it unless all is well.
+    #[track_caller]
+    fn says(&self, name: &str, level: &str, part: &str) -> &Value {
+        let text = |c: &Value, n: &str| c[n].as_str().unwrap().to_owned();
+        let fits = |c: &&Value| c["name"] == name && c["level"] == level && text(c, "what").contains(part);
+        let found = self.checks.iter().find(fits);
+        let found = found.unwrap_or_else(|| panic!("no {level} {name} says {part:?}: {:#?}", self.checks));
+        assert!(level == "ok" || !text(found, "mend").is_empty(), "{found}");
+        found
+    }
+
+    fn levels(&self, name: &str) -> Vec<String> {
+        let of = self.checks.iter().filter(|c| c["name"] == name);
+        of.map(|c| c["level"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn on_plane(fake: &FakePlane, further: &str) -> House {
+    let plan = Plan::short().project(format!(
+        "board: {{kind: plane, url: \"{}\", workspace: {WORKSPACE}, project: orch, api_key: {{env: PLANE}}{further}}}",
+        fake.url()
+    ));
+    let mut house = House::new(&plan);
+    house.env.push(("PLANE".into(), KEY.into()));
+    house
+}
+
+#[test]
+fn plane_account_role_intents_and_fallbacks_are_told() {
+    let fake = FakePlane::start();
+    let mut house = on_plane(&fake, "");
+    let well = examined(&house);
+    assert_eq!(well.code, 0, "{}", well.all);
+    well.says("board", "ok", "as orch, role 15");
+    let shown = well.says("board", "ok", "shown by fallback");
+    for part in ["Architecture as In Progress", "Testing as In Progress", "Monitoring after Deploy as Done"] {
+        assert!(shown["what"].as_str().unwrap().contains(part), "{shown}");
+    }
+    assert!(fake.server.lines().iter().all(|l| l.starts_with("GET ")), "a doctor writes nothing");
+    fake.data().role = 5;
+    let guest = examined(&house);
+    assert_eq!(guest.code, 3);
+    guest.says("board", "fail", "guest");
+    fake.data().role = 15;
+    // Statuses that a person took away: an intent fails closed, the first one can't be done without.
+    fake.data().states.retain(|s| s.name != "Approved");
+    let odd = examined(&house);
+    assert_eq!(odd.code, 0, "{}", odd.all);
+    odd.says("board", "warn", "`approved` is off");
+    fake.data().states.retain(|s| s.name != "To Analyse");
+    let broken = examined(&house);
+    assert_eq!(broken.code, 3);
+    broken.says("board", "fail", "`to_analyse` is off");
+    house.env = vec![("PLANE".into(), "plane_api_wrong_0123456789".into())];
+    let wrong = examined(&house);
+    assert_eq!(wrong.code, 3);
+    wrong.says("board", "fail", "Given API token is not valid");
+    assert!(!wrong.all.contains("plane_api_wrong"), "{}", wrong.all);
+}
+
+#[test]
+fn plane_an_intent_on_a_shared_status_is_off_and_says_with_which() {
+    let fake = FakePlane::start();
+    let house = on_plane(&fake, ", statuses: {approved: Done}");
+    let chart = examined(&house);
+    chart.says("board", "warn", "`approved` is off");
+    assert_eq!(chart.code, 0);
+}
+
+fn on_gitea(further: &[&str]) -> (House, FakeGitea) {
+    let base = Plan::short();
+    let mut house = House::new(&base);
+    house.env.push(("FORGE".into(), crate::support::gitea::TOKEN.into()));
+    let forge = FakeGitea::start(&house.remote());
+    let mut plan = Plan::short().project(format!(
+        "forge: {{kind: gitea, url: \"{}\", owner: team, name: app, token: {{env: FORGE}}}}",
+        forge.url()
+    ));
+    for line in further {
+        plan = plan.project(*line);
+    }
+    house.configure(&plan);
+    (house, forge)
+}
+
+#[test]
+fn gitea_account_protection_and_statuses_are_told() {
+    let (mut house, forge) = on_gitea(&["ci: {contexts: [ci/test]}"]);
+    let head = raw(&house.remote(), &["rev-parse", "main"]);
+    let bare = examined(&house);
+    assert_eq!(bare.code, 0, "{}", bare.all);
+    bare.says("forge", "ok", "bound to the tested head");
+    bare.says("forge account", "ok", "orch");
+    bare.says("repository", "ok", "team/app, merge is enabled");
+    bare.says("protection", "warn", "not protected");
+    bare.says("ci", "warn", "has no status ci/test");
+    // As the page on connecting asks for.
+    let rule = Rule { contexts: vec!["ci/test".into()], binds_admins: true, ..Rule::default() };
+    forge.data().rules = vec![("main".into(), rule)];
+    forge.set_status(&head, "ci/test", "success");
+    let well = examined(&house);
+    well.says("protection", "ok", "main is protected");
+    well.says("ci", "ok", "asked for and seen: ci/test");
+    assert!(
+        !["forge", "forge account", "repository", "protection", "ci"]
+            .iter()
+            .any(|n| well.levels(n).iter().any(|l| l != "ok"))
+    );
+    assert!(forge.writes().is_empty(), "a doctor writes nothing");
+    // Whoever may push past the rule is exempt from it.
+    {
+        let mut data = forge.data();
+        let rule = &mut data.rules[0].1;
+        (rule.may_push, rule.required_approvals) = (true, 2);
+        rule.contexts.push("lint".into());
+    }
+    let odd = examined(&house);
+    odd.says("protection", "warn", "may get past the protection");
+    odd.says("protection", "warn", "asks for 2 approvals");
+    odd.says("protection", "warn", "lint");
+    // An administrator, unless the rule binds them.
+    {
+        let mut data = forge.data();
+        let rule = Rule { contexts: vec!["ci/test".into()], ..Rule::default() };
+        (data.admin, data.rules) = (true, vec![("main".into(), rule)]);
+    }
+    let admin = examined(&house);
+    admin.says("forge account", "warn", "administrator");
+    admin.says("protection", "warn", "may get past");
+    forge.data().rules[0].1.binds_admins = true;
+    examined(&house).says("protection", "ok", "main is protected");
+    {
+        let mut data = forge.data();
+        (data.admin, data.version, data.methods) = (false, "1.15.11".into(), vec!["squash"]);
+    }
+    let old = examined(&house);
+    assert_eq!(old.code, 3);
+    old.says("forge", "warn", "does not bind a merge to the tested head");
+    old.says("repository", "fail", "does not allow merge.method: merge");
+    forge.data().archived = true;
+    examined(&house).says("repository", "fail", "archived");
+    forge.data().withdrawn = true;
+    let wrong = examined(&house);
+    assert_eq!(wrong.code, 3);
+    wrong.says("forge account", "fail", "401");
+    forge.data().down = true;
+    examined(&house).says("forge", "fail", "502");
+    house.env.clear();
+    assert_eq!(examined(&house).code, 3);
+}
+
+/// RULE-2: what recent commits bear is proposed, `orch`'s own statuses never.
+#[test]
+fn gitea_statuses_that_could_be_required_are_proposed() {
+    let (house, forge) = on_gitea(&["ci: {required: false}"]);
+    let head = raw(&house.remote(), &["rev-parse", "main"]);
+    for context in ["ci/test", "lint", "orch/review_verdict"] {
+        forge.set_status(&head, context, "success");
+    }
+    let chart = examined(&house);
+    let said = chart.says("ci", "warn", "no status has to be green");
+    assert_eq!(said["mend"], "ci: {contexts: [\"ci/test\", \"lint\"]}");
+}
+
+#[test]
+fn telegram_bot_and_chat_are_told() {
+    let chat = Telegram::start();
+    let plan = Plan::short().top(format!(
+        "notify: {{telegram: {{api_base: \"{}\", token: {{env: TG}}, chat_id: \"{CHAT}\"}}}}",
+        chat.url()
+    ));
+    let mut house = House::new(&plan);
+    house.env.push(("TG".into(), BOT.into()));
+    let well = examined(&house);
+    assert_eq!(well.code, 0, "{}", well.all);
+    well.says("telegram", "ok", &format!("@orch_bot is administrator of {CHAT}"));
+    for closed in [Closed::Kicked, Closed::NotMember] {
+        chat.close(Some(closed));
+        let out = examined(&house);
+        assert_eq!(out.code, 3);
+        out.says("telegram", "fail", "can't write there");
+    }
+    chat.close(Some(Closed::NoChat));
+    examined(&house).says("telegram", "fail", "chat not found");
+    assert!(chat.methods().iter().all(|m| m.starts_with("get")), "nothing is sent: {:?}", chat.methods());
+    house.env = vec![("TG".into(), "4242:AA-another_token".into())];
+    let wrong = examined(&house);
+    assert_eq!(wrong.code, 3);
+    wrong.says("telegram", "fail", "");
+    assert!(!wrong.all.contains("another_token"), "{}", wrong.all);
+}
+
+/// The CLI's flags move between releases: one that lacks what the command line uses is found before a run fails.
+#[test]
+fn claude_version_and_flags_are_told() {
+    let plan = Plan::short()
+        .top("agents: {runtime: claude}")
+        .top("runtimes: {claude: {kind: claude, program: ./claude.sh, env: {}}}");
+    let house = House::new(&plan);
+    let all = "--output-format --verbose --permission-mode --tools --allowedTools --setting-sources --settings --model \
+        --fallback-model --effort --max-budget-usd --session-id --resume --strict-mcp-config";
+    let cli = |flags: &str| {
+        house.script(
+            "claude.sh",
+            &format!("#!/bin/sh\ncase $1 in --version) echo '2.1.330 (Claude Code)';; --help) echo '{flags}';; esac\n"),
+        );
+        examined(&house)
+    };
+    let well = cli(all);
+    assert_eq!(well.code, 0, "{}", well.all);
+    well.says("claude", "ok", "2.1.330");
+    well.says("claude", "warn", "not logged in");
+    let old = cli(&all.replace("--setting-sources ", "").replace("--tools ", ""));
+    assert_eq!(old.code, 3);
+    let said = old.says("claude", "fail", "--tools");
+    assert!(said["what"].as_str().unwrap().contains("--setting-sources"), "{said}");
+    std::fs::remove_file(house.path("claude.sh")).unwrap();
+    let gone = examined(&house);
+    assert_eq!(gone.code, 3);
+    gone.says("claude", "fail", "not found");
+}
