@@ -15,6 +15,7 @@ use crate::model::text::clip;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// `deploy.<id>.initiated.json`.
@@ -111,15 +112,20 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
 
 /// Archives what earlier deploys of the task left (SHIP-5). INITIATED counts if row **or** file has it (RULE-34): one that
 /// the database does not know (it was restored from an older copy) stops the task; nobody knows what was merged or started.
+/// `false`: this step opens no deploy.
 fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let dir = ctx.paths.sentinels(task);
-    let known: Vec<String> = ctx.store.read(|tx| tx.deploys_of(task.id))?.into_iter().map(|d| d.id).collect();
-    let mut stray = None;
-    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let id = name.strip_prefix("deploy.").and_then(|n| n.strip_suffix(".initiated.json"));
-        stray = stray.or_else(|| id.filter(|id| !known.iter().any(|k| k == id)).map(str::to_owned));
+    // The names before the rows: a deploy's row is there before any file of it. One that another step opens meanwhile is
+    // no stray then, and nothing of it is cleared away.
+    let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    let names: HashSet<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let deploys = ctx.store.read(|tx| tx.deploys_of(task.id))?;
+    let open = |d: &Deploy| matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started);
+    if deploys.iter().any(|d| open(d) && d.attempt >= task.attempt) {
+        return Ok(false);
     }
+    let initiated = |name: &String| Some(name.strip_prefix("deploy.")?.strip_suffix(".initiated.json")?.to_owned());
+    let stray = names.iter().filter_map(initiated).find(|id| !deploys.iter().any(|d| d.id == *id));
     if let Some(id) = stray {
         let why = format!("deploy {id} stands initiated in {}, and the database does not know it", dir.display());
         mergegate::block(ctx, task.id, &why, true)?;
@@ -128,7 +134,10 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let ours = format!("baseline-{}.json", task.attempt);
     let old = |p: &std::path::Path| {
         let name = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        name.starts_with("deploy.") || name == "post-deploy.json" || (name.starts_with("baseline-") && name != ours)
+        names.contains(&name)
+            && (name.starts_with("deploy.")
+                || name == "post-deploy.json"
+                || (name.starts_with("baseline-") && name != ours))
     };
     let to = ctx.paths.archive(task).join(ctx.now().stamp.wall_ms.to_string());
     sentinel::archive_those(&dir, &to, &old).with_context(|| format!("archiving {}", dir.display()))?;
