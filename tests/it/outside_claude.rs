@@ -155,6 +155,53 @@ fn rule_25_a_run_of_unknown_cost_books_its_cap() {
 }
 
 #[test]
+fn run_2_a_run_past_the_days_money_waits_for_the_next_day_and_tells_once() {
+    let mut plan = Plan::with_analysis().top("limits: {max_cost_usd_per_day: 1, max_concurrency: 2}");
+    plan.agent = plan.agent.replace("0.01", "0.6");
+    let house = House::new(&plan);
+    house.item("First");
+    house.tick().fine();
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    house.item("Second");
+    let held = house.tick();
+    assert!(
+        held.rules().contains(&"day_cost".to_owned()),
+        "0.6 booked and the dearest to reserve pass 1: {:?}",
+        held.json
+    );
+    let text = held.json.to_string();
+    assert!(text.contains("$0.60 booked today") && text.contains("$1.00 may be spent"), "{text}");
+    for _ in 0..3 {
+        house.tick();
+    }
+    assert_eq!(house.runs("ORCH-2").len(), 0);
+    let told = || house.query("SELECT key FROM outbox WHERE key LIKE 'alert/cost_limit/%'");
+    assert_eq!(told().len(), 1, "{:?}", told());
+    let said = house.orch(&["explain", "ORCH-2"]).json.to_string();
+    assert!(said.contains("day_cost") && said.contains("max_cost_usd_per_day"), "{said}");
+    // Yesterday's money is no longer today's.
+    house.change("UPDATE runs SET started_at = started_at - 86400000, ended_at = ended_at - 86400000");
+    house.until_task_after_ticks("ORCH-2", |t| t.waiting_for.is_some());
+    assert_eq!(told().len(), 1);
+}
+
+#[test]
+fn run_2_agents_at_once_in_one_project_are_limited() {
+    let mut plan = Plan::with_analysis().top("limits: {per_project: 1, max_concurrency: 3}");
+    plan.agent = plan.agent.replace("set -e\n", "set -e\nuntil [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\n");
+    let house = House::new(&plan);
+    house.item("First");
+    house.item("Second");
+    let both = house.tick().fine();
+    assert_eq!(both.kinds().iter().filter(|k| *k == "job_started").count(), 1, "{:?}", both.json);
+    assert!(both.rules().contains(&"project_limit".to_owned()), "{:?}", both.json);
+    std::fs::write(house.path("go"), "").unwrap();
+    for key in ["ORCH-1", "ORCH-2"] {
+        house.until_task_after_ticks(key, |t| t.waiting_for.is_some());
+    }
+}
+
+#[test]
 fn a_preset_is_reached_from_the_configuration() {
     let codex = "#!/bin/sh\ncat > /dev/null\necho \"$@\" > \"$ORCH_WORKTREE/app.txt\"\necho '{\"type\":\"thread.started\",\"thread_id\":\"t-1\"}'\necho '{\"type\":\"turn.completed\",\"usage\":{\"input_tokens\":7,\"output_tokens\":3}}'\n";
     let plan = Plan::short()

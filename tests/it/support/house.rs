@@ -279,6 +279,15 @@ impl House {
         })
     }
 
+    /// As [`House::until_task`], with a tick before each look.
+    #[track_caller]
+    pub fn until_task_after_ticks(&self, key: &str, so: impl Fn(&Task) -> bool) -> Task {
+        self.until(key, || {
+            self.tick();
+            self.task(key).filter(|t| so(t))
+        })
+    }
+
     /// What the supervisors said, for a test that fails.
     fn trouble(&self) -> String {
         let mut text = String::new();
