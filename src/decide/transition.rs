@@ -81,9 +81,8 @@ fn stopping(f: &Facts<'_>) -> Decision {
     match state {
         Some(DeployState::Initiated | DeployState::Landed | DeployState::Started) => by_gates(f),
         Some(DeployState::Settled) => match deploy_status::gate(f) {
-            Answer::Pass { why } => {
-                Decision::Finish { why: format!("{why}; the stop came too late"), watch: f.project.watch }
-            }
+            // The stop came too late; what is written of the end says so.
+            Answer::Pass { why } => Decision::Finish { why, watch: f.project.watch },
             Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. } => {
                 Decision::Effect(Effect::CompleteStop)
             }
