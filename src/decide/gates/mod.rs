@@ -22,8 +22,11 @@ use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Evidence, EvidenceVerdict, Finding, Job, NewJob};
 use crate::model::view::TaskView;
 
-/// How often a supervisor may vanish under one stay in a stage before the task is blocked.
+/// How often an agent's supervisor may vanish under one stay in a stage before the task is blocked: each run costs money.
 pub const MAX_LOST: i64 = 20;
+/// The same for the jobs of one kind worked by code: they cost none and run again (RUN-1), each time after a longer wait,
+/// so that only what vanishes for a quarter of an hour and does nothing else is blocked.
+const MAX_LOST_JOBS: i64 = 100;
 /// How often a tool may fail to look before the task is blocked.
 pub const MAX_TOOL_ERRORS: usize = 3;
 const LONGEST_WAIT_MS: i64 = 300_000;
@@ -219,12 +222,12 @@ impl Facts<'_> {
             };
         }
         let (spent, lost) = self.failures(kind);
-        if spent + lost >= MAX_LOST {
+        if spent + lost >= MAX_LOST_JOBS {
             return Answer::Stuck { why: format!("{} jobs {kind} were lost", spent + lost), freeze: false };
         }
         let wait = match (errors.len(), lost) {
             (0, 0) => 0,
-            (0, _) => 1000,
+            (0, n) => 1000 * n.min(10),
             (n, _) => back_off(TOOL_WAIT_MS, i64::try_from(n).unwrap_or(1), task.id.0),
         };
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
