@@ -19,6 +19,9 @@ pub struct Seat {
     pub resolved: Resolved,
 }
 
+/// For so long one answer of a board about its statuses, or its silence, is enough for one process.
+const ASKED_MS: i64 = 60_000;
+
 /// Opens a project's board. Statuses come from the cache (TTL); a failed refresh serves the stale set and says so, never
 /// another project's.
 pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
@@ -31,10 +34,14 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     let name = format!("plane/states/{}", project.key);
     let now = ctx.now().stamp.wall_ms;
     let cached: Option<StatusCache> = ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
-    if let Some(c) = cached.as_ref().filter(|c| c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
+    // Once a step: what did not answer a moment ago is not asked again for every task.
+    let asked = ctx.statuses_asked.get(&project.key).is_some_and(|at| (0..ASKED_MS).contains(&(now - at)));
+    if let Some(c) = cached.as_ref().filter(|c| asked || c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
         return Ok(Seat { resolved: resolve(&c.statuses, &names), board });
     }
-    match board.statuses() {
+    let answer = board.statuses();
+    ctx.statuses_asked.insert(project.key.clone(), ctx.now().stamp.wall_ms);
+    match answer {
         Ok(statuses) => {
             let fresh = StatusCache { fetched_at: now, statuses };
             let text = serde_json::to_string(&fresh)?;

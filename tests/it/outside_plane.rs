@@ -249,6 +249,26 @@ fn a_failed_refresh_serves_the_stale_statuses_and_says_so() {
     assert!(s.house.meta("reconcile/stale_since").is_some_and(|t| !t.is_empty()));
 }
 
+/// A board that is silent costs a step one wait, however many tasks it shows.
+#[test]
+fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_are_told() {
+    let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
+    for title in ["One", "Two", "Three"] {
+        s.board.item(title, "To Analyse");
+    }
+    s.house.reconcile().fine();
+    s.told();
+    let asked = |s: &Scene| s.board.take().iter().filter(|l| l.as_str() == "GET states/").count();
+    asked(&s);
+    s.house.reconcile().fine();
+    assert_eq!(asked(&s), 1, "at every step, once");
+    let base = format!("GET /api/v1/workspaces/{WORKSPACE}/projects/{PROJECT}/states/");
+    s.board.fault(&base, Fault::bad_gateway(), 10);
+    let pass = s.house.reconcile();
+    assert_eq!((pass.code, asked(&s)), (3, 1));
+    assert_eq!(pass.json["errors"].as_array().unwrap().len(), 1, "{}", pass.json);
+}
+
 #[test]
 fn statuses_are_read_once_in_their_time_to_live() {
     let s = scene();
