@@ -22,7 +22,7 @@ mod vars;
 pub use error::ConfigError;
 pub use load::{candidates, fuzz, load, process_env, schema};
 pub use scalar::{KofM, Text};
-pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env};
+pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, without_secrets};
 pub use settings::{Setting, settings};
 pub use show::Shown;
 pub use types::*;

@@ -179,7 +179,14 @@ impl Place<'_> {
             }
             CheckWord::Command => {
                 let argv = argv(raw.command.as_ref(), &at)?.ok_or_else(|| need("command"))?;
-                (CheckKind::Command(CommandSpec { argv, cwd: raw.cwd.clone().map(Into::into), env: Vec::new() }), 60.0)
+                (
+                    CheckKind::Command(CommandSpec {
+                        argv,
+                        cwd: raw.cwd.clone().map(Into::into),
+                        ..CommandSpec::default()
+                    }),
+                    60.0,
+                )
             }
             CheckWord::Tcp => {
                 (CheckKind::Tcp { address: text(raw.address.as_ref()).ok_or_else(|| need("address"))? }, 3.0)

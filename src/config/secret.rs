@@ -1,5 +1,6 @@
 //! Secrets: references in the configuration, values only where they are used (TRUST-4).
 
+use crate::model::text::without;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use std::collections::BTreeMap;
@@ -270,6 +271,20 @@ impl EnvValue {
 /// The names and values of an `env` map, resolved now. Fails at the first reference that can't be read.
 pub fn resolve_env(env: &BTreeMap<String, EnvValue>) -> Result<Vec<(String, Secret)>, SecretError> {
     env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?))).collect()
+}
+
+/// What a command wrote, without the values that its references gave it: scripts echo them. Where one can't be read now,
+/// nothing is shown of a text that may hold it.
+pub fn without_secrets(text: &str, env: &BTreeMap<String, EnvValue>) -> String {
+    let mut out = text.to_owned();
+    for (name, value) in env {
+        let EnvValue::Ref(from) = value else { continue };
+        let Ok(secret) = from.resolve() else {
+            return format!("(not shown: {name} may stand in it, and can't be read to be taken out)");
+        };
+        out = without(&out, [secret.expose()]);
+    }
+    out
 }
 
 /// Literals may be secrets by mistake: not shown.

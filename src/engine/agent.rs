@@ -7,7 +7,7 @@ use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
 use crate::adapters::git::{Plan, Worktree};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
 use crate::adapters::store::RunExit;
-use crate::config::{AgentSettings, Project};
+use crate::config::{AgentSettings, Project, without_secrets};
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::artefact;
 use crate::model::ids::Sha;
@@ -396,7 +396,7 @@ fn set_up(site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<Stri
         Ok(exit) => Some(format!(
             "worktree.setup ended with {}: {}",
             exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}")),
-            tail(&site.dir.join("setup.log"), 2000)
+            without_secrets(&tail(&site.dir.join("setup.log"), 2000), &setup.env)
         )),
         Err(e) => Some(format!("worktree.setup: {e}")),
     })

@@ -9,7 +9,7 @@ use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::git::worktree::checkout_clean;
 use crate::adapters::probe::{ProbeCtx, watch as look};
 use crate::adapters::{locks, sentinel, store::StoreError};
-use crate::config::{DegradedAction, Project};
+use crate::config::{DegradedAction, Project, without_secrets};
 use crate::decide::watch::{NextStep, append, next};
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
@@ -233,6 +233,10 @@ pub fn close(
     {
         roll_back(ctx, task, &project, &mut record, dir, mark)?;
     }
+    if status == WatchStatus::Cancelled {
+        // Which deploy took over stands in the record, too: who reads it later decides alike.
+        put(&ctx.paths.watch(task), &record)?;
+    }
     let head = ArtefactHead {
         work_item: task.key.to_string(),
         stage: task.stage.to_string(),
@@ -337,7 +341,7 @@ fn roll_back(
     });
     put(&ctx.paths.watch(task), record)?;
     let at = (ctx.clock)().wall_ms;
-    let said = tail(&log, 2000);
+    let said = without_secrets(&tail(&log, 2000), &command.env);
     ctx.store.write(|tx| {
         tx.record_outcome(&key, &json!({"exit": exit}), at)?;
         tx.audit(at, Some(task.id), "rolled_back_production", &json!({"exit": exit, "log": said})).map(drop)

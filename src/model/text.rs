@@ -31,6 +31,13 @@ pub fn clip(text: &str, most: usize) -> String {
     line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// A text without these values, line by line: what a command wrote may echo the secrets it was given. Values of fewer than
+/// four characters are left, since they stand everywhere.
+pub fn without<'a>(text: &str, values: impl IntoIterator<Item = &'a str>) -> String {
+    let lines = values.into_iter().flat_map(str::lines).map(str::trim).filter(|l| l.len() >= 4);
+    lines.fold(text.to_owned(), |text, line| text.replace(line, "***"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,6 +130,40 @@ fn rule_18_exit_2_is_unknown_until_a_person_deploys_again() {
 }
 
 #[test]
+fn a_secret_that_ci_checks_or_deploy_write_is_told_to_nobody() {
+    let key = "{env: DEPLOY_KEY}";
+    let mut pipe = Pipe::new(Setup {
+        project: format!(
+            "stages: [development, deploy-staging, deploy]\nstaging: {{checks: [{{id: S1, kind: command, command: [./smoke.sh], env: {{KEY: {key}}}}}]}}\ndeploy: {{confirm: false, command: [./deploy.sh], env: {{KEY: {key}}}}}"
+        ),
+        files: vec![
+            ("smoke.sh", "#!/bin/sh\necho \"smoke with $KEY\" >&2\n[ \"$ORCH_ATTEMPT\" != 2 ]\n".into()),
+            ("deploy.sh", "#!/bin/sh\necho \"deploying with $KEY\"\nexit 2\n".into()),
+        ],
+        ..Setup::default()
+    });
+    pipe.person_changes(
+        &[("ci.sh", "#!/bin/sh\necho \"testing with $KEY\"\n[ \"$ORCH_ATTEMPT\" != 1 ]\n")],
+        "a CI that talks",
+    );
+    let text = pipe.read("orch.yaml").replace("[./ci.sh]", &format!("[./ci.sh], env: {{KEY: {key}}}"));
+    std::fs::write(pipe.at("orch.yaml"), text).unwrap();
+    let secret = "s3cr3t-0f-the-0perator";
+    pipe.env.push(("DEPLOY_KEY".into(), secret.into()));
+    let key = pipe.item("One");
+    pipe.until_blocked(&key);
+    assert_eq!(pipe.of(&key, "attempt"), "3", "{}", pipe.story());
+    // Each output is told, without it.
+    let prompt = |n| pipe.read(&format!("prompts/{key}-development-{n}.md"));
+    assert!(prompt(2).contains("testing with ***"), "{}", prompt(2));
+    assert!(prompt(3).contains("smoke with ***"), "{}", prompt(3));
+    assert!(pipe.evidence("14-deploy-log.md").contains("deploying with ***"));
+    let holding = pipe.holding(secret);
+    // What the commands themselves wrote stays as it is, for the operator alone.
+    assert!(holding.iter().all(|p| p.starts_with("state/runs")), "{holding:?}");
+}
+
+#[test]
 fn rule_18_a_command_past_its_time_is_unknown() {
     unknown(&format!("[ -e \"$TARGET/ok\" ] || exec sleep 600\n{PLAIN}"), "timeout_s: 1, ", "its time was up");
 }

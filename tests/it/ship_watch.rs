@@ -208,6 +208,8 @@ fn a_newer_deploy_ends_the_older_watch_as_cancelled() {
     pipe.until("the second watch", |p| watch(p, &second) == "armed");
     ended(&pipe, &first);
     assert_eq!(watch(&pipe, &first), "cancelled");
+    let older = pipe.orch(&["post-deploy-probe", &first, "--json"]);
+    assert_eq!((older.code, older.json()["classification"].as_str()), (0, Some("CANCELLED")), "{}", older.all());
     let said = pipe.orch(&["post-deploy-probe", &second, "--json"]);
     assert_eq!((said.code, said.json()["classification"].as_str()), (0, Some("PENDING")), "{}", said.all());
     assert!(!said.json()["probes"].as_array().unwrap().is_empty());

@@ -2,6 +2,7 @@
 
 use super::ProbeCtx;
 use crate::model::probe::CommandSpec;
+use crate::model::text::without;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -61,7 +62,8 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
         let _ = kill_process_group(group, Signal::KILL);
     }
     let status = status?;
-    Ok(Ended { code: status.code(), stdout: collected(&out), stderr: collected(&err) })
+    let told = |stream| without(&collected(stream), spec.hidden.iter().map(String::as_str));
+    Ok(Ended { code: status.code(), stdout: told(&out), stderr: told(&err) })
 }
 
 /// Waits in a thread of its own, so that the limit needs no polling.

@@ -2,6 +2,7 @@
 
 use super::{Bench, Order, answered, bench, ending, forge, row};
 use crate::adapters::child::EndedBy;
+use crate::config::without_secrets;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
@@ -74,7 +75,7 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
             let text = format!(
                 "{why}{}\n\n{}",
                 if late { format!(" after {} s", bench.project.ci.timeout_s) } else { String::new() },
-                tail(&log, TAIL)
+                without_secrets(&tail(&log, TAIL), &bench.project.ci.env)
             );
             (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/ci.log", run.id))])
         }

@@ -5,6 +5,7 @@ use crate::adapters::child::{self, ChildError, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
+use crate::config::without_secrets;
 use crate::decide::deploy_result;
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
@@ -222,6 +223,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     let now = ctx.now().stamp;
     let last = ctx.store.read(|tx| tx.runs_of(task.id))?.into_iter().rev().find(|r| r.kind == JobKind::Deploy);
     let output = last.map(|r| tail(&ctx.paths.run(r.id).join("deploy.log"), 8192)).unwrap_or_default();
+    let output = without_secrets(&output, &ctx.project(&task.project)?.deploy.env);
     let head = ArtefactHead {
         work_item: task.key.to_string(),
         stage: run.stage.to_string(),
