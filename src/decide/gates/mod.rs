@@ -22,11 +22,9 @@ use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Evidence, EvidenceVerdict, Finding, Job, NewJob};
 use crate::model::view::TaskView;
 
-/// How often an agent's supervisor may vanish under one stay in a stage before the task is blocked: each run costs money.
-pub const MAX_LOST: i64 = 20;
-/// The same for the jobs of one kind worked by code: they cost none and run again (RUN-1), each time after a longer wait,
-/// so that only what vanishes for a quarter of an hour and does nothing else is blocked.
-const MAX_LOST_JOBS: i64 = 100;
+/// How often a supervisor may vanish under one stay in a stage before the task is blocked: a killed run is played again
+/// (TRUST-2), each time after a longer wait, so that only what did nothing but vanish for a quarter of an hour is blocked.
+const MAX_LOST: i64 = 100;
 /// How often a tool may fail to look before the task is blocked.
 pub const MAX_TOOL_ERRORS: usize = 3;
 const LONGEST_WAIT_MS: i64 = 300_000;
@@ -183,8 +181,7 @@ impl Facts<'_> {
             return Answer::Stuck { why: format!("{lost} runs of the {agent} were lost: {said}"), freeze: false };
         }
         let wait = match (spent, lost) {
-            (0, 0) => 0,
-            (0, _) => 1000,
+            (0, n) => lost_wait(n),
             (n, _) => back_off(rules.map_or(0, |r| r.retry_backoff_ms), n, task.id.0),
         };
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
@@ -222,12 +219,11 @@ impl Facts<'_> {
             };
         }
         let (spent, lost) = self.failures(kind);
-        if spent + lost >= MAX_LOST_JOBS {
+        if spent + lost >= MAX_LOST {
             return Answer::Stuck { why: format!("{} jobs {kind} were lost", spent + lost), freeze: false };
         }
         let wait = match (errors.len(), lost) {
-            (0, 0) => 0,
-            (0, n) => 1000 * n.min(10),
+            (0, n) => lost_wait(n),
             (n, _) => back_off(TOOL_WAIT_MS, i64::try_from(n).unwrap_or(1), task.id.0),
         };
         let available_at = if wait == 0 { 0 } else { self.view.now.wall_ms + wait };
@@ -237,6 +233,11 @@ impl Facts<'_> {
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }
+}
+
+/// A second more for each run that was lost, at most ten.
+fn lost_wait(lost: i64) -> i64 {
+    1000 * lost.min(10)
 }
 
 /// PASS and FAIL of a row; `missing` and `tool_error` are no verdict.
