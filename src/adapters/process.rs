@@ -11,6 +11,7 @@ use rustix::process::{
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Longest wait for killed processes between two looks for new ones.
@@ -80,12 +81,17 @@ impl Stat {
     }
 }
 
-/// The kernel's boot id. Fails where `/proc` is not mounted.
+/// The kernel's boot id; it outlives this process, so it is read once. Fails where `/proc` is not mounted.
 pub fn boot_id() -> io::Result<String> {
+    static KERNELS: OnceLock<String> = OnceLock::new();
     if let Some(id) = crate::failpoint::boot_id() {
         return Ok(id);
     }
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    if let Some(id) = KERNELS.get() {
+        return Ok(id.clone());
+    }
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    Ok(KERNELS.get_or_init(|| id).clone())
 }
 
 /// This process. Fails where `/proc` can't be read.

@@ -1,5 +1,6 @@
 //! The one place that reads the clocks: time is data, read here and passed down.
 
+use crate::adapters::process;
 use crate::failpoint;
 use crate::model::time::Stamp;
 use rustix::time::{ClockId, clock_gettime};
@@ -10,13 +11,11 @@ pub fn now() -> Stamp {
         let t = clock_gettime(id);
         t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)
     };
-    let kernels = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let boot_id = failpoint::boot_id().unwrap_or_else(kernels);
     let (wall, mono) = failpoint::shift_ms();
     Stamp {
         wall_ms: ms(ClockId::Realtime).saturating_add(wall),
         mono_ms: ms(ClockId::Boottime).saturating_add(mono),
-        boot_id: boot_id.trim().to_owned(),
+        boot_id: process::boot_id().unwrap_or_default(),
     }
 }
 

@@ -164,7 +164,7 @@ impl Tx<'_> {
     pub fn open_deploys(&self) -> Result<Vec<Deploy>> {
         let mut statement = self
             .tx
-            .prepare_cached("SELECT * FROM deploys WHERE state IN ('initiated', 'landed', 'started') ORDER BY id")?;
+            .prepare_cached("SELECT * FROM deploys INDEXED BY deploys_one_open_per_repo WHERE state IN ('initiated', 'landed', 'started') ORDER BY id")?;
         let rows = statement.query_map([], deploy)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

@@ -56,6 +56,10 @@ fn outbox(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
     })
 }
 
+pub(super) const DELIVERABLE: &str = "SELECT * FROM outbox o INDEXED BY outbox_open WHERE state = 'open' AND available_at <= ?1
+             AND id = (SELECT MIN(id) FROM outbox p WHERE p.state = 'open' AND p.task_id IS o.task_id AND p.sink = o.sink)
+             ORDER BY id LIMIT ?2";
+
 impl Tx<'_> {
     /// Writes a message once per key; whether it is new. An indication or card replaces older open ones of its task.
     pub fn post(&self, new: &NewOutbox, at: i64) -> Result<bool> {
@@ -73,11 +77,7 @@ impl Tx<'_> {
 
     /// The oldest open row of every (task, sink) that is due (RULE-41: only these are deliverable).
     pub fn deliverable(&self, now: i64, most: u32) -> Result<Vec<OutboxRow>> {
-        let mut statement = self.tx.prepare_cached(
-            "SELECT * FROM outbox o WHERE state = 'open' AND available_at <= ?1
-             AND id = (SELECT MIN(id) FROM outbox p WHERE p.state = 'open' AND p.task_id IS o.task_id AND p.sink = o.sink)
-             ORDER BY id LIMIT ?2",
-        )?;
+        let mut statement = self.tx.prepare_cached(DELIVERABLE)?;
         let rows = statement.query_map(params![now, most], outbox)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

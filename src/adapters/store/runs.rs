@@ -70,6 +70,8 @@ fn one(changed: usize) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
 }
 
+pub(super) const OPEN: &str = "state <> 'settled' ORDER BY id";
+
 impl Tx<'_> {
     /// A run for a job just claimed; its supervisor has yet to report.
     pub fn insert_run(
@@ -120,7 +122,7 @@ impl Tx<'_> {
 
     /// Runs that are not settled, by id.
     pub fn open_runs(&self) -> Result<Vec<Run>> {
-        self.runs_where("state <> 'settled' ORDER BY id", params![])
+        self.runs_where(OPEN, params![])
     }
 
     /// Every run of a task, oldest first.

@@ -70,6 +70,11 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     })
 }
 
+/// Served by partial indexes alone: a step that has nothing to do reads no history.
+pub(super) const IDLE: &str = "SELECT id FROM tasks t WHERE id IN (SELECT id FROM tasks WHERE stage NOT IN ('done', 'cancelled')
+                 UNION SELECT id FROM tasks WHERE watch = 'armed')
+             AND (stop_requested_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running'))) ORDER BY id";
+
 impl Tx<'_> {
     /// Makes a task in `created`. `None` when the work item has a live (or done, not tombstoned) task already.
     pub fn insert_task(&self, new: &NewTask<'_>, at: i64) -> Result<Option<Task>> {
@@ -125,10 +130,7 @@ impl Tx<'_> {
     /// Tasks that are not terminal (or done with an armed watch) and have no live job, or whose stop is
     /// recorded: whoever was to carry it out may have been killed right after (RUN-9).
     pub fn idle_tasks(&self) -> Result<Vec<TaskId>> {
-        let mut statement = self.tx.prepare_cached(
-            "SELECT id FROM tasks t WHERE (stage NOT IN ('done', 'cancelled') OR id IN (SELECT id FROM tasks WHERE watch = 'armed'))
-             AND (stop_requested_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running'))) ORDER BY id",
-        )?;
+        let mut statement = self.tx.prepare_cached(IDLE)?;
         let rows = statement.query_map([], |r| Ok(TaskId(r.get(0)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

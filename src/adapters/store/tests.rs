@@ -240,3 +240,16 @@ fn eight_threads_migrate_a_fresh_file_once() {
         assert_eq!(Store::open(&path, Mode::ReadOnly).unwrap().version().unwrap(), SCHEMA_VERSION);
     }
 }
+
+#[test]
+fn what_an_idle_step_asks_reads_no_history() {
+    let (_dir, store) = store();
+    let runs = format!("SELECT * FROM runs WHERE {}", runs::OPEN);
+    for sql in [tasks::IDLE, outbox::DELIVERABLE, &runs] {
+        let mut plan = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let given = vec![0_i64; plan.parameter_count()];
+        let lines = plan.query_map(rusqlite::params_from_iter(given), |r| r.get::<_, String>(3)).unwrap();
+        let lines: Vec<String> = lines.map(|l| l.unwrap()).collect();
+        assert!(!lines.iter().any(|l| l.starts_with("SCAN") && !l.contains("USING")), "{sql}: {lines:?}");
+    }
+}

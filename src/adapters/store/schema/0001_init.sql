@@ -53,6 +53,7 @@ CREATE INDEX tasks_open ON tasks (id) WHERE stage NOT IN ('done', 'cancelled');
 CREATE INDEX tasks_by_key ON tasks (key, id);
 CREATE INDEX tasks_by_item ON tasks (project, item_id, id);
 CREATE INDEX tasks_watched ON tasks (id) WHERE watch = 'armed';
+CREATE INDEX tasks_landed ON tasks (repo, updated_at, id) WHERE landed_sha IS NOT NULL;
 CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE jobs (
@@ -114,9 +115,11 @@ CREATE TABLE runs (
     started_at INTEGER NOT NULL,
     ended_at INTEGER
 ) STRICT;
-CREATE INDEX runs_open ON runs (job_id) WHERE state <> 'settled';
+CREATE INDEX runs_open ON runs (id) WHERE state <> 'settled';
+CREATE INDEX runs_dearest ON runs (agent, cost_micros);
 CREATE INDEX runs_by_task ON runs (task_id, id);
 CREATE INDEX runs_by_job ON runs (job_id, id);
+CREATE INDEX runs_by_session ON runs (session, id) WHERE session_total_micros IS NOT NULL;
 CREATE INDEX runs_cost_by_day ON runs (started_at, cost_micros);
 
 CREATE TABLE evidence (
@@ -201,6 +204,8 @@ CREATE TABLE items (
     PRIMARY KEY (project, item_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX items_by_key ON items (key);
+
 CREATE TABLE intents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,
@@ -212,6 +217,7 @@ CREATE TABLE intents (
     seen_at INTEGER NOT NULL,
     settled_at INTEGER
 ) STRICT;
+CREATE INDEX intents_by_item ON intents (project, item_id, id);
 CREATE INDEX intents_pending ON intents (project, item_id) WHERE state = 'pending';
 
 CREATE TABLE leases (
