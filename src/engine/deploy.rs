@@ -241,7 +241,11 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Landing { default_branch: &default, head: &deploy.head, expected_base: &deploy.base, message: &message };
     let forge = projects::forge(ctx, &project)?;
     let number = task.pr.as_ref().map_or(0, |p| p.number);
-    match forge.merge(&mirror, number, &landing) {
+    let merged = forge.merge(&mirror, number, &landing);
+    if merged.is_ok() {
+        super::throttle::answered(ctx, &project);
+    }
+    match merged {
         Ok(MergeOutcome::Merged { commit, .. }) => landed_as(ctx, &task, &deploy, &commit, "merged"),
         Ok(MergeOutcome::BaseMoved) => {
             mismatch(ctx, &task, &deploy, &format!("{default} moved and holds no commit with the tested tree"))

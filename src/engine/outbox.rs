@@ -275,7 +275,7 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
     let Some(pr) = &task.pr else { return Ok(Delivered::Yes) };
     let forge = projects::forge(ctx, &project)?;
     forge.comment_once(pr.number, text(row, "marker"), text(row, "text"))?;
-    throttle::answered(ctx, &project)?;
+    throttle::answered(ctx, &project);
     ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "forge", "pr": pr.number}));
     Ok(Delivered::Yes)
 }
@@ -294,7 +294,7 @@ fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered
     let sha = Sha::parse(text(row, "sha")).map_err(|e| anyhow::anyhow!(e))?;
     let context = format!("orch/{}", text(row, "gate"));
     projects::forge(ctx, &project)?.post_status(&sha, &context, state, text(row, "why"))?;
-    throttle::answered(ctx, &project)?;
+    throttle::answered(ctx, &project);
     Ok(Delivered::Yes)
 }
 

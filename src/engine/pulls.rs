@@ -37,7 +37,7 @@ pub fn open(
     let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
     let body = format!("Work item {}{link}.\n\n<!-- orch:t{} -->", task.key, task.id);
     let pull = forge.open_pull(&branch, default_branch, &title, &body)?;
-    super::throttle::answered(ctx, project)?;
+    super::throttle::answered(ctx, project);
     let number = if pull.number == 0 { task.id.0 } else { pull.number };
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
@@ -67,7 +67,7 @@ pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str
         })?));
     };
     let pull = forge.pull(pr.number)?;
-    super::throttle::answered(ctx, project)?;
+    super::throttle::answered(ctx, project);
     let why = match pull {
         Some(pull) if pull.merged => {
             let why = format!("pull request {} was merged by hand, without what orch asks for", pr.number);
@@ -142,7 +142,7 @@ fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
     if open {
         forge.close_pull(number)?;
     }
-    super::throttle::answered(ctx, &project)?;
+    super::throttle::answered(ctx, &project);
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         tx.record_outcome(key, &json!({"closed": open}), at)?;

@@ -1,5 +1,5 @@
 //! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
-//! what is printed is what the next real step does (CLI-2). Nothing outside is looked at or touched.
+//! what is printed is what the next real step does (CLI-2). Nothing outside is touched.
 
 use super::{Ctx, base, outbox};
 use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};

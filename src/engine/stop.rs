@@ -89,6 +89,9 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         }
         Ok::<_, StoreError>(())
     })?;
+    for run in ctx.store.read(|tx| tx.runs_of(id))? {
+        super::supervise::forget_environment(ctx, run.id);
+    }
     archive(ctx, &task)?;
     close_pull(ctx, &task)?;
     delete_branch(ctx, &task)?;
@@ -158,6 +161,7 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     ctx.store
         .write(|tx| tx.intend(&key, Some(task.id), "pr_closed", &json!({"number": pr.number}), &me, at).map(drop))?;
     projects::forge(ctx, &project)?.close_pull(pr.number)?;
+    super::throttle::answered(ctx, &project);
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| tx.record_outcome(&key, &json!({"closed": true}), at))?;
     ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": pr.number}));

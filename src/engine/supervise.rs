@@ -57,8 +57,10 @@ fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
 /// the manager has read it.
 pub fn forget_environment(ctx: &Ctx, id: RunId) {
     for entry in std::fs::read_dir(ctx.paths.run(id)).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(ENVIRONMENT_PREFIX) {
-            let _ = std::fs::remove_file(entry.path());
+        if entry.file_name().to_string_lossy().starts_with(ENVIRONMENT_PREFIX)
+            && let Err(e) = std::fs::remove_file(entry.path())
+        {
+            tracing::error!("{} may hold secrets and can't be removed: {e}", entry.path().display());
         }
     }
 }

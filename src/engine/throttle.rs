@@ -90,11 +90,12 @@ pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
     }
 }
 
-/// Notes that a forge answered: an outage of it is over (NTF-2).
-pub fn answered(ctx: &mut Ctx, project: &Project) -> Result<()> {
-    match of_forge(project) {
-        Some(_) => messages::service(ctx, &forge_name(project), None),
-        None => Ok(()),
+/// Notes that a forge answered: an outage of it is over (NTF-2). What it answered to is done, whatever becomes of the note.
+pub fn answered(ctx: &mut Ctx, project: &Project) {
+    if of_forge(project).is_some()
+        && let Err(e) = messages::service(ctx, &forge_name(project), None)
+    {
+        tracing::warn!("noting that the forge answered: {e:#}");
     }
 }
 
@@ -119,6 +120,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
         }
     }
     if let Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Auth(_)) = forge
+        && of_forge(project).is_some()
         && !ctx.dry
     {
         messages::service(ctx, &forge_name(project), Some(error))?;

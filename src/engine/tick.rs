@@ -248,7 +248,7 @@ fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
         cpu_quota: set(&config.executor_limits.cpu_quota.0),
         tasks_max: Some(config.executor_limits.tasks_max).filter(|n| *n > 0).map(u64::from),
         // The reaper's own limit comes first: it settles the job as what it is.
-        runtime_max_s: whole.then(|| {
+        runtime_max_s: (whole && config.reaper.enabled).then(|| {
             let backstop = config.reaper.max_running_s.saturating_add(2 * config.reaper.interval_s);
             backstop.saturating_add(grace_s + 60)
         }),

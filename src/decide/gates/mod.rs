@@ -22,9 +22,12 @@ use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Evidence, EvidenceVerdict, Finding, Job, NewJob};
 use crate::model::view::TaskView;
 
-/// How often a supervisor may vanish under one stay in a stage before the task is blocked: a killed run is played again
-/// (TRUST-2), each time after a longer wait, so that only what did nothing but vanish for a quarter of an hour is blocked.
-const MAX_LOST: i64 = 100;
+/// How often an agent's supervisor may vanish under one stay in a stage before the task is blocked: a killed run is played
+/// again (TRUST-2), each time after a longer wait, and each may have cost money.
+const MAX_LOST_RUNS: i64 = 30;
+/// The same for the jobs of one kind worked by code: they cost none and run again (RUN-1), so that only what did nothing
+/// but vanish for a quarter of an hour is blocked.
+const MAX_LOST_JOBS: i64 = 100;
 /// How often a tool may fail to look before the task is blocked.
 pub const MAX_TOOL_ERRORS: usize = 3;
 const LONGEST_WAIT_MS: i64 = 300_000;
@@ -177,7 +180,7 @@ impl Facts<'_> {
                 freeze: false,
             };
         }
-        if lost >= MAX_LOST {
+        if lost >= MAX_LOST_RUNS {
             return Answer::Stuck { why: format!("{lost} runs of the {agent} were lost: {said}"), freeze: false };
         }
         let wait = match (spent, lost) {
@@ -219,7 +222,7 @@ impl Facts<'_> {
             };
         }
         let (spent, lost) = self.failures(kind);
-        if spent + lost >= MAX_LOST {
+        if spent + lost >= MAX_LOST_JOBS {
             return Answer::Stuck { why: format!("{} jobs {kind} were lost", spent + lost), freeze: false };
         }
         let wait = match (errors.len(), lost) {

@@ -43,6 +43,15 @@ pub struct Machine {
     init: i32,
 }
 
+/// Root of a container that was given no rights may not: nothing is wrong then with the tools.
+fn may_mount() -> bool {
+    let look = "mount -t tmpfs none /mnt && mkdir /mnt/a /mnt/b /mnt/c /mnt/d && mount -t overlay none -o lowerdir=/mnt/a,upperdir=/mnt/b,workdir=/mnt/c /mnt/d";
+    let tried = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "sh", "-c", look])
+        .output();
+    tried.is_ok_and(|out| out.status.success())
+}
+
 impl Machine {
     /// Whether one can be booted here: root, with the tools. Where not, that is said loudly.
     pub fn possible() -> bool {
@@ -52,6 +61,8 @@ impl Machine {
             not_tested("only root may boot a container");
         } else if !missing.is_empty() {
             not_tested(&format!("{} not here (Debian: apt-get install systemd-container)", missing.join(", ")));
+        } else if !may_mount() {
+            not_tested("this machine's root may not make namespaces and mounts");
         } else {
             return true;
         }
