@@ -21,6 +21,9 @@ impl From<StoreError> for Failure {
                 Some("restore the newest backup (docs/operations.md), then run `orch reconcile --full`")
             }
             StoreError::Locked(_) => Some("another process holds it; run the step again"),
+            StoreError::Full(_) => {
+                Some("make room there; what is under way is not lost, and `orch stop` has room of its own")
+            }
             StoreError::Older { .. }
             | StoreError::Missing(_)
             | StoreError::Foreign { .. }

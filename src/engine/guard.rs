@@ -10,9 +10,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// Given up when a disk is full, so that a stop and an exit's record have room (RULE-38); in MiB.
-const BALLAST_MB: u64 = 8;
-/// Ballast is made only where so much more is free.
-const ROOM_MB: u64 = 8 * BALLAST_MB;
+const BALLAST_MB: u64 = 4;
+/// Ballast is made only where more than this is free: on a small disk, too, and below `min_free_mb`, where claims wait.
+const ROOM_MB: u64 = 3 * BALLAST_MB;
 /// How HALT begins when a step set it for a database older than its files.
 const OLDER: &str = "the database is older than its files";
 
@@ -66,7 +66,7 @@ pub fn leave(ctx: &mut Ctx) -> Result<()> {
 /// Makes ballast where there is room for it.
 pub fn ballast(ctx: &Ctx) {
     let root = ctx.paths.root();
-    let room = disk::free_mb(root).is_ok_and(|mb| mb > ctx.config.min_free_mb + ROOM_MB);
+    let room = disk::free_mb(root).is_ok_and(|mb| mb > ROOM_MB);
     if room && let Err(e) = disk::take_ballast(root, BALLAST_MB) {
         tracing::debug!("no ballast: {e}");
     }

@@ -130,7 +130,7 @@ const OUTAGE_MS: i64 = 15_000;
 
 fn is_outage(e: &anyhow::Error) -> bool {
     e.downcast_ref::<GitError>().is_some_and(GitError::is_transient)
-        || matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked(_)))
+        || matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked(_) | StoreError::Full(_)))
         || matches!(
             e.downcast_ref::<ForgeError>(),
             Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })

@@ -89,7 +89,7 @@ fn rule_38_stop_works_on_a_full_disk() {
     let state = world.path("state");
     let small = world.path("small");
     std::fs::create_dir(&small).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"]).arg(&small).status();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&small).status();
     if !mounted.is_ok_and(|s| s.success()) {
         println!("skipped: no tmpfs can be mounted here");
         return;

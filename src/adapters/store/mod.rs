@@ -58,6 +58,8 @@ pub enum StoreError {
         "the database {0} can't be opened for writing: it, its folder or its file system is read-only, or closed to this user"
     )]
     ReadOnly(String),
+    #[error("there is no room left where the database {0} is")]
+    Full(String),
     #[error("the row changed meanwhile")]
     Lost,
     #[error("database: {0}")]
@@ -70,6 +72,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
                 Self::Locked("orch.db".to_owned())
             }
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full("orch.db".to_owned()),
             _ => Self::Sql(error),
         }
     }
@@ -81,6 +84,8 @@ impl StoreError {
         let shown = path.display().to_string();
         if matches!(self, Self::Locked(_)) {
             Self::Locked(shown)
+        } else if matches!(self, Self::Full(_)) {
+            Self::Full(shown)
         } else if matches!(&self, Self::Sql(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)) {
             Self::ReadOnly(shown)
         } else {

@@ -273,9 +273,9 @@ impl House {
     #[track_caller]
     pub fn until_task(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.until(&format!("{key} {what}"), || {
-            let task = self.task(key).filter(|t| so(t))?;
+            // The runs first: what settles between the two looks is in the task that is read after it.
             let open = self.query("SELECT id FROM runs WHERE state <> 'settled'");
-            open.is_empty().then_some(task)
+            self.task(key).filter(|t| open.is_empty() && so(t))
         })
     }
 
