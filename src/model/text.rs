@@ -34,8 +34,11 @@ pub fn clip(text: &str, most: usize) -> String {
 /// A text without these values, line by line: what a command wrote may echo the secrets it was given. Values of fewer than
 /// four characters are left, since they stand everywhere.
 pub fn without<'a>(text: &str, values: impl IntoIterator<Item = &'a str>) -> String {
-    let lines = values.into_iter().flat_map(str::lines).map(str::trim).filter(|l| l.len() >= 4);
-    lines.fold(text.to_owned(), |text, line| text.replace(line, "***"))
+    let mut lines: Vec<&str> =
+        values.into_iter().flat_map(str::lines).map(str::trim).filter(|l| l.len() >= 4).collect();
+    // The longest first: one that holds another would else keep its rest.
+    lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+    lines.into_iter().fold(text.to_owned(), |text, line| text.replace(line, "***"))
 }
 
 #[cfg(test)]
@@ -48,6 +51,12 @@ mod tests {
         assert_eq!(one_line("a\u{202e}b\tc"), "a b c");
         assert_eq!(clip("äöüß", 3), "äö…");
         assert_eq!(clip("👩\u{200d}🔧", 9), "👩\u{200d}🔧", "a joined picture stays one");
+    }
+
+    #[test]
+    fn a_value_that_holds_another_leaves_nothing_behind() {
+        assert_eq!(without("with open-sesame-now", ["sesame", "open-sesame-now"]), "with ***");
+        assert_eq!(without("a one-time word, 123", ["one-time word\n", "123"]), "a ***, 123");
     }
 
     #[test]
