@@ -262,7 +262,7 @@ impl Tree<'_> {
         let mut found: HashSet<Actor> = process::marked(&self.spec.mark.0, &self.spec.mark.1).into_iter().collect();
         found.extend(process::group(self.pid));
         if process::is_subreaper() {
-            found.extend(process::descendants_without(&[self.own], &self.before));
+            found.extend(process::descendants_without(self.own, &self.before));
         } else {
             found.extend(process::descendants(self.pid));
         }

@@ -1,12 +1,14 @@
-//! The lock of a run, `runs/<id>/lock`: the kernel frees it at any death of its supervisor (RULE-20).
+//! File locks: a bounded wait for one, and the lock of a run, `runs/<id>/lock`, which the kernel frees at any death of
+//! its supervisor (RULE-20).
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// How long a lock may look taken because somebody looks at it.
 const LOOKED_AT: Duration = Duration::from_millis(200);
@@ -17,36 +19,55 @@ pub struct Held {
     _file: File,
 }
 
+/// Takes the exclusive lock of `file`, waiting at most `bound` for its holder; `None` at the bound. Fails where the file
+/// can't be locked at all.
+pub fn within(file: File, bound: Duration) -> io::Result<Option<File>> {
+    match lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => return Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => {}
+        Err(e) => return Err(e.into()),
+    }
+    // The kernel knows no bound for this wait, so a thread waits. A lock that comes too late is dropped with its message.
+    let (tell, told) = mpsc::sync_channel(1);
+    std::thread::Builder::new().name("lock".into()).spawn(move || {
+        let taken = lock(&file, FlockOperation::LockExclusive);
+        drop(tell.send(taken.map(|()| file)));
+    })?;
+    match told.recv_timeout(bound) {
+        Ok(taken) => Ok(Some(taken?)),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Takes the lock, without waiting for a holder. Fails with `WouldBlock` if another holds it. The file stays for ever:
 /// a removed one could be held twice.
 pub fn hold(path: &Path) -> io::Result<Held> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    let begun = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Held { _file: file }),
-            // Looking takes the lock for an instant; a holder keeps it.
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOOKED_AT => std::thread::sleep(Duration::from_millis(2)),
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
+    // Looking takes the lock for an instant; a holder keeps it.
+    within(file, LOOKED_AT)?.map(|file| Held { _file: file }).ok_or_else(|| ErrorKind::WouldBlock.into())
 }
 
 /// Whether somebody holds the lock, this process included; `None`: can't be told. A lock that was never made is free.
 pub fn is_held(path: &Path) -> Option<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Some(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Some(false),
         Err(_) => return None,
     };
+    // Shared: those who look do not see each other.
+    match lock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(Errno::WOULDBLOCK) => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// flock(2), begun again after a signal.
+fn lock(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
     loop {
-        // Shared: those who look do not see each other.
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Some(false),
-            Err(Errno::WOULDBLOCK) => return Some(true),
+        match flock(file, operation) {
             Err(Errno::INTR) => {}
-            Err(_) => return None,
+            done => return done,
         }
     }
 }

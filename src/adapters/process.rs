@@ -194,6 +194,10 @@ pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
     if boot_id != leader.boot_id {
         return Vec::new();
     }
+    // The kernel gives a number anew only once no session bears it: another process of it means that this one is empty.
+    if Stat::read(leader.pid).is_ok_and(|stat| stat.start_ticks != leader.start_ticks) {
+        return Vec::new();
+    }
     let works_here = |pid: i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
     let of_it = |stat: &Stat| stat.session == leader.pid && stat.start_ticks >= leader.start_ticks && !stat.is_zombie();
     pids()
@@ -203,34 +207,63 @@ pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
         .collect()
 }
 
-/// Every living process below `pid`, at any depth, without `pid` itself.
+/// Every living process below `pid`, at any depth, without `pid` itself. For a number that can't be given anew meanwhile:
+/// this process's own, or that of a child whose exit nobody has taken.
 pub fn descendants(pid: i32) -> Vec<Actor> {
-    descendants_without(&[pid], &HashSet::new())
+    Census::take().below(vec![pid], &HashSet::new())
 }
 
-/// As [`descendants`], below any of `pids`, without the subtrees that begin at `spared`.
-pub fn descendants_without(pids_above: &[i32], spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
-    let Ok(boot_id) = boot_id() else { return Vec::new() };
-    let mut below: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
-    for child in pids() {
-        if let Ok(stat) = Stat::read(child) {
-            below.entry(stat.ppid).or_default().push((child, stat));
-        }
-    }
-    let mut found = Vec::new();
-    let mut open = pids_above.to_vec();
-    while let Some(parent) = open.pop() {
-        for (child, stat) in below.remove(&parent).unwrap_or_default() {
-            if spared.contains(&(child, stat.start_ticks)) {
-                continue;
+/// As [`descendants`], without the subtrees that begin at `spared`.
+pub fn descendants_without(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
+    Census::take().below(vec![pid], spared)
+}
+
+/// Every living process below any of `actors`, at any depth. One that is gone has nothing below it, whoever has its number.
+pub fn descendants_of(actors: &[Actor]) -> Vec<Actor> {
+    let census = Census::take();
+    let same = |a: &&Actor| census.boot_id == a.boot_id && census.ticks.get(&a.pid) == Some(&a.start_ticks);
+    let tops = actors.iter().filter(same).map(|a| a.pid).collect();
+    census.below(tops, &HashSet::new())
+}
+
+/// One look at all processes.
+struct Census {
+    boot_id: String,
+    ticks: HashMap<i32, u64>,
+    children: HashMap<i32, Vec<(i32, Stat)>>,
+}
+
+impl Census {
+    /// Empty where the boot can't be told: nobody can be named then.
+    fn take() -> Self {
+        let mut census = Self { boot_id: String::new(), ticks: HashMap::new(), children: HashMap::new() };
+        let Ok(boot_id) = boot_id() else { return census };
+        census.boot_id = boot_id;
+        for pid in pids() {
+            if let Ok(stat) = Stat::read(pid) {
+                census.ticks.insert(pid, stat.start_ticks);
+                census.children.entry(stat.ppid).or_default().push((pid, stat));
             }
-            open.push(child);
-            if !stat.is_zombie() {
-                found.push(Actor { boot_id: boot_id.clone(), pid: child, start_ticks: stat.start_ticks });
+        }
+        census
+    }
+
+    fn below(mut self, mut open: Vec<i32>, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
+        let mut found = Vec::new();
+        while let Some(parent) = open.pop() {
+            for (child, stat) in self.children.remove(&parent).unwrap_or_default() {
+                if spared.contains(&(child, stat.start_ticks)) {
+                    continue;
+                }
+                open.push(child);
+                if !stat.is_zombie() {
+                    let boot_id = self.boot_id.clone();
+                    found.push(Actor { boot_id, pid: child, start_ticks: stat.start_ticks });
+                }
             }
         }
+        found
     }
-    found
 }
 
 /// Every living process of a process group. Only for a group whose leader is not reaped: another may have its number.

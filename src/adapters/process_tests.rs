@@ -82,6 +82,9 @@ fn marks_and_descent_are_seen_and_the_tree_ends_whatever_it_ignores() {
     let below = descendants(actor.pid);
     assert!(!below.is_empty() && !below.contains(&actor));
     assert!(descendants(i32::try_from(std::process::id()).unwrap()).contains(&actor));
+    assert_eq!(descendants_of(std::slice::from_ref(&actor)).len(), below.len());
+    let earlier = Actor { start_ticks: actor.start_ticks - 1, ..actor.clone() };
+    assert!(descendants_of(&[earlier]).is_empty(), "another process has its number by now");
     assert!(marked("ORCH_TEST_MARK", &mark[..mark.len() - 1]).is_empty(), "a prefix of a value is another value");
 
     end_sparing(&find, Duration::from_millis(200), Duration::from_secs(30), &[actor.pid]).unwrap();
@@ -168,6 +171,9 @@ fn a_session_is_known_by_number_and_folder_also_when_its_leader_is_gone() {
         "exec setsid sh -c 'cd {place}; env -i sleep 600 & cd /; env -i sleep 600 & echo ready; read go < {place}/go'"
     );
     let (mut child, leader) = shell(&script, &unique("session"));
+    let earlier = Actor { start_ticks: leader.start_ticks - 1, ..leader.clone() };
+    assert_eq!(of_session(&leader, here.path()).len(), 1);
+    assert!(of_session(&earlier, here.path()).is_empty(), "another process has the number of its leader by now");
     std::fs::write(here.path().join("go"), "\n").unwrap();
     child.wait().unwrap();
     let anywhere = || of_session(&leader, std::path::Path::new("/"));

@@ -43,7 +43,7 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
         let mut known = known.borrow_mut();
         known.retain(|a| process::life(a) != Life::Dead);
         let mut units = Vec::new();
-        let mut tops: Vec<i32> = Vec::new();
+        let mut tops: Vec<Actor> = Vec::new();
         for run in &ours {
             let lives = run.supervisor.as_ref().is_some_and(|s| process::life(s) == Life::Alive);
             let open = run.state != RunState::Settled;
@@ -52,14 +52,14 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
                 units.extend([ctx.paths.unit(run.id, false), ctx.paths.unit(run.id, true)]);
             }
             if let Some(supervisor) = run.supervisor.as_ref().filter(|_| open) {
-                tops.extend(lives.then_some(supervisor.pid));
+                tops.extend(lives.then(|| supervisor.clone()));
                 known.extend(process::of_session(supervisor, ctx.paths.root()));
             }
         }
         known.extend(process::belonging(MARK, &marks, &units));
-        tops.extend(known.iter().map(|a| a.pid));
+        tops.extend(known.iter().cloned());
         if !tops.is_empty() {
-            known.extend(process::descendants_without(&tops, &HashSet::new()));
+            known.extend(process::descendants_of(&tops));
         }
         known.retain(|a| *a != ctx.me && !supervisors.contains(a));
         if known.is_empty() { alive(supervisors) } else { known.iter().cloned().collect() }

@@ -1,27 +1,23 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
+use super::swap::{self, MAX_FILE, Turn};
 use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
 use crate::failpoint::point;
 use crate::model::board::{Logical, fold, local_statuses};
 use crate::model::frontmatter::{Field, flat, write_new};
 use crate::model::ids::Key;
 use crate::model::time::{parse_rfc3339, rfc3339};
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{CWD, RenameFlags};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// Comments stand below this line; a person's own heading of that name is body.
 const HEADING: &str = "## Comments <!-- orch -->";
-/// Larger files are not work items.
-const MAX_FILE: u64 = 4 << 20;
 /// How often an edit is tried against a file that keeps changing.
 const ATTEMPTS: u32 = 50;
 const COUNTER: &str = ".orch-next";
-const LOCK: &str = ".orch-lock";
 
 /// One project's folder of work items.
 #[derive(Debug, Clone)]
@@ -134,7 +130,7 @@ impl Local {
             let why = format!("no regular file of at most {MAX_FILE} bytes");
             return Ok(Some((String::new(), Err(why))));
         }
-        let bytes = match read_bytes(&path) {
+        let bytes = match swap::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed(e)),
@@ -227,65 +223,45 @@ impl Local {
         mut change: impl FnMut(&str, &WorkItem) -> Result<Edit<T>, String>,
     ) -> Result<Option<T>, BoardError> {
         let path = self.path(key);
+        let name = format!("{key}.md");
+        let failed = |e: std::io::Error| self.failed("writing", &path, &e);
+        let mut turn = None;
         for _ in 0..ATTEMPTS {
+            if turn.is_none() && self.dir.exists() && swap::unfinished(&self.dir, &name).map_err(failed)? {
+                turn = Some(self.turn(&name)?);
+            }
             let Some((text, item)) = self.read(key)? else { return Ok(None) };
-            let look_later = |why: String| BoardError::Transient(format!("{key}.md: {why}"));
+            let look_later = |why: String| BoardError::Transient(format!("{name}: {why}"));
             let item = item.map_err(look_later)?;
             let (new, out) = match change(&text, &item).map_err(look_later)? {
                 Edit::Leave(out) => return Ok(Some(out)),
                 Edit::Write(new, out) => (new, out),
             };
-            if self.exchange(&path, text.as_bytes(), new.as_bytes())? {
+            let Some(turn) = &turn else {
+                // Read again: others of ours may have written until now.
+                turn = Some(self.turn(&name)?);
+                continue;
+            };
+            if swap::exchange(&self.dir, turn, &name, text.as_bytes(), new.as_bytes()).map_err(failed)? {
                 return Ok(Some(out));
             }
         }
-        Err(BoardError::Conflict(format!("{key}.md kept changing while it was to be written")))
+        Err(BoardError::Conflict(format!("{name} kept changing while it was to be written")))
     }
 
-    /// Puts `new` in the place of `old`. `false`: the file held something else, which stands there again.
-    fn exchange(&self, path: &Path, old: &[u8], new: &[u8]) -> Result<bool, BoardError> {
-        let failed = |e: std::io::Error| self.failed("writing", path, &e);
-        let mode =
-            fs::metadata(path).map(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions())).unwrap_or(0o600);
-        let temp = self.temp(new, mode & 0o777).map_err(failed)?;
-        let swap = || rustix::fs::renameat_with(CWD, temp.path(), CWD, path, RenameFlags::EXCHANGE);
-        let mut put_in = new.to_vec();
-        let mut expected = old.to_vec();
-        for turn in 0..1000 {
-            point("exchange");
-            match swap() {
-                Ok(()) => point("exchanged"),
-                // A person removed the file: their last word, nothing of ours stands there.
-                Err(rustix::io::Errno::NOENT) => return Ok(false),
-                Err(e) => return Err(failed(e.into())),
-            }
-            let came_out = read_bytes(temp.path()).map_err(failed)?;
-            if came_out == expected {
-                sync_dir(&self.dir).map_err(failed)?;
-                return Ok(turn == 0);
-            }
-            // Somebody saved in between: what came out is newer than what went in, so it goes back.
-            expected = put_in;
-            put_in = came_out;
-        }
-        Ok(false)
-    }
-
-    /// A synced temporary file in the folder, removed when dropped.
-    fn temp(&self, bytes: &[u8], mode: u32) -> std::io::Result<tempfile::NamedTempFile> {
-        let mut temp = tempfile::Builder::new().prefix(".orch-").suffix(".tmp").tempfile_in(&self.dir)?;
-        temp.write_all(bytes)?;
-        let permissions: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        temp.as_file().set_permissions(permissions)?;
-        temp.as_file().sync_all()?;
-        Ok(temp)
+    /// This process's turn to write, with what killed ones left of `name` set right.
+    fn turn(&self, name: &str) -> Result<Turn, BoardError> {
+        let failed = |e: std::io::Error| self.failed("taking the turn to write in", &self.dir, &e);
+        let turn = swap::turn(&self.dir).map_err(failed)?;
+        swap::mend(&self.dir, &turn, name).map_err(failed)?;
+        Ok(turn)
     }
 
     /// Creates an item under a number that was never used before, also with other processes creating beside.
     pub fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
         fs::create_dir_all(&self.dir).map_err(|e| self.failed("making the folder", &self.dir, &e))?;
         let failed = |e: std::io::Error| self.failed("creating a work item in", &self.dir, &e);
-        let _lock = self.lock()?;
+        let _turn = swap::turn(&self.dir).map_err(failed)?;
         let counter = self.dir.join(COUNTER);
         let stored = match fs::read_to_string(&counter) {
             Ok(text) => text.trim().parse::<u64>().map_err(|_| {
@@ -299,14 +275,14 @@ impl Local {
             let key =
                 Key::parse(&format!("{}-{number}", self.prefix)).map_err(|e| BoardError::Invalid(e.to_string()))?;
             // First the number is used up, then the file appears: a crash in between wastes a number, never reuses one.
-            let next = self.temp((number + 1).to_string().as_bytes(), 0o600).map_err(failed)?;
+            let next = swap::temp(&self.dir, (number + 1).to_string().as_bytes(), 0o600).map_err(failed)?;
             next.persist(&counter).map_err(|e| failed(e.error))?;
-            sync_dir(&self.dir).map_err(failed)?;
-            let temp = self.temp(render(&key, new).as_bytes(), 0o600).map_err(failed)?;
+            swap::sync(&self.dir).map_err(failed)?;
+            let temp = swap::temp(&self.dir, render(&key, new).as_bytes(), 0o600).map_err(failed)?;
             point("item");
             match rustix::fs::renameat_with(CWD, temp.path(), CWD, self.path(&key), RenameFlags::NOREPLACE) {
                 Ok(()) => {
-                    sync_dir(&self.dir).map_err(failed)?;
+                    swap::sync(&self.dir).map_err(failed)?;
                     return Ok(key);
                 }
                 Err(rustix::io::Errno::EXIST) => number += 1,
@@ -327,41 +303,6 @@ impl Local {
         }
         Ok(highest)
     }
-
-    /// Serialises creators; waits at most 10 s.
-    fn lock(&self) -> Result<File, BoardError> {
-        let path = self.dir.join(LOCK);
-        let mut options = fs::OpenOptions::new();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| self.failed("opening", &path, &e))?;
-        let start = Instant::now();
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR)
-                    if start.elapsed() < Duration::from_secs(10) =>
-                {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(e) => return Err(BoardError::Transient(format!("{} is locked ({e})", path.display()))),
-            }
-        }
-    }
-}
-
-fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn render(key: &Key, new: &NewItem<'_>) -> String {

@@ -4,6 +4,7 @@
 
 pub mod local;
 pub mod plane;
+mod swap;
 
 use crate::adapters::http::{Class, HttpError};
 pub use crate::model::board::{Group, ItemRef, Label, Priority, Status, WorkItem};

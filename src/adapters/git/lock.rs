@@ -2,15 +2,12 @@
 //! its standard input, so a killed `orch` does not free what its git still writes.
 
 use super::cmd::{GitError, Result};
-use rustix::fs::{FlockOperation, flock};
+use crate::adapters::locks;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
-
-/// Pause between two looks at a lock that another process holds.
-const LOOK: Duration = Duration::from_millis(25);
+use std::time::{Duration, SystemTime};
 
 /// A held lock; freed when this and every child that inherited it are gone.
 #[derive(Debug)]
@@ -23,26 +20,11 @@ impl MirrorLock {
     /// Waits at most `bound` for the lock file at `path`. Fails with `Busy` or `Io`.
     pub fn take(path: &Path, bound: Duration) -> Result<Self> {
         let what = || format!("the lock {}", path.display());
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(GitError::io(what()))?;
-        let end = Instant::now() + bound;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(e) if e == rustix::io::Errno::WOULDBLOCK || e == rustix::io::Errno::INTR => {}
-                Err(e) => return Err(GitError::Io { what: what(), source: e.into() }),
-            }
-            if Instant::now() >= end {
-                return Err(GitError::Busy { what: path.display().to_string(), seconds: bound.as_secs() });
-            }
-            std::thread::sleep(LOOK);
-        }
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
+        let file = file.and_then(|file| locks::within(file, bound)).map_err(GitError::io(what()))?;
+        let Some(mut file) = file else {
+            return Err(GitError::Busy { what: path.display().to_string(), seconds: bound.as_secs() });
+        };
         // Writing the holder's number moves the file's time: "now" by the clock that also stamps git's lock files.
         let mut stamp = || -> std::io::Result<SystemTime> {
             file.set_len(0)?;
