@@ -4,13 +4,14 @@ use super::{Ctx, messages, projects};
 use crate::adapters::board::{Board, BoardError, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::{self, Project};
-use crate::model::board::{Group, ItemRef, LabelAnswer, Resolved, WorkItem, fold, has_label, resolve};
+use crate::model::board::{Group, ItemRef, LabelAnswer, Resolved, Status, WorkItem, fold, has_label, resolve};
 use crate::model::card::AlertKind;
 use crate::model::ids::{Key, TaskId};
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Waiting};
 use anyhow::Result;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// A project's board with its statuses by meaning.
 #[derive(Debug)]
@@ -21,6 +22,33 @@ pub struct Seat {
 
 /// For so long one answer of a board about its statuses, or its silence, is enough for one process.
 const ASKED_MS: i64 = 60_000;
+
+/// What boards answered a process, and when: a step asks once, not once a task, whatever the answer was and whether or
+/// not it could be stored.
+#[derive(Debug, Default)]
+pub struct Asked {
+    statuses: BTreeMap<String, (i64, Result<Vec<Status>, BoardError>)>,
+    silent: BTreeMap<String, (i64, BoardError)>,
+}
+
+fn lately<T: Clone>(known: &BTreeMap<String, (i64, T)>, key: &str, now: i64) -> Option<T> {
+    known.get(key).filter(|(at, _)| (0..ASKED_MS).contains(&(now - at))).map(|(_, answer)| answer.clone())
+}
+
+/// Notes that a project's board could not be reached.
+pub fn is_silent(ctx: &mut Ctx, project: &Project, error: &BoardError) {
+    let now = ctx.now().stamp.wall_ms;
+    if lately(&ctx.asked.silent, &project.key, now).is_none() {
+        ctx.asked.silent.insert(project.key.clone(), (now, error.clone()));
+    }
+}
+
+/// Fails as a project's board did a moment ago, should it have been silent: each further question of a step would wait as
+/// long.
+pub fn pass_silent(ctx: &mut Ctx, project: &Project) -> Result<(), BoardError> {
+    let now = ctx.now().stamp.wall_ms;
+    lately(&ctx.asked.silent, &project.key, now).map_or(Ok(()), Err)
+}
 
 /// Opens a project's board. Statuses come from the cache (TTL); a failed refresh serves the stale set and says so, never
 /// another project's.
@@ -34,13 +62,19 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     let name = format!("plane/states/{}", project.key);
     let now = ctx.now().stamp.wall_ms;
     let cached: Option<StatusCache> = ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
-    // Once a step: what did not answer a moment ago is not asked again for every task.
-    let asked = ctx.statuses_asked.get(&project.key).is_some_and(|at| (0..ASKED_MS).contains(&(now - at)));
-    if let Some(c) = cached.as_ref().filter(|c| asked || c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
+    if let Some(c) = cached.as_ref().filter(|c| c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
         return Ok(Seat { resolved: resolve(&c.statuses, &names), board });
     }
+    match lately(&ctx.asked.statuses, &project.key, now) {
+        Some(Ok(statuses)) => return Ok(Seat { resolved: resolve(&statuses, &names), board }),
+        Some(Err(e)) => {
+            let stale = cached.ok_or(e)?;
+            return Ok(Seat { resolved: resolve(&stale.statuses, &names), board });
+        }
+        None => {}
+    }
     let answer = board.statuses();
-    ctx.statuses_asked.insert(project.key.clone(), ctx.now().stamp.wall_ms);
+    ctx.asked.statuses.insert(project.key.clone(), (ctx.now().stamp.wall_ms, answer.clone()));
     match answer {
         Ok(statuses) => {
             let fresh = StatusCache { fetched_at: now, statuses };
@@ -135,14 +169,17 @@ pub fn is_unknown(withdrawn: &str) -> bool {
 }
 
 /// After a whole look at a board whose pages may drift: what a live task's item is now, asked by itself where the look
-/// did not show it. An item missing from one scan is unknown, not gone.
-pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkItem]) -> Result<()> {
+/// did not show it. An item missing from one scan is unknown, not gone. Gives whether it came to its end.
+pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkItem]) -> Result<bool> {
     for task in ctx.store.read(|tx| tx.open_tasks())?.iter().filter(|t| t.project == project.key) {
+        if ctx.interrupted() {
+            return Ok(false);
+        }
         let there =
             seen.iter().any(|i| i.id == task.item_id) || seat.board.get(seat.resolved.statuses(), &task.key)?.is_some();
         set_gone(ctx, task, !there)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 const GONE: &str = "its work item is gone from the board: withdrawn by a person";
@@ -316,22 +353,24 @@ pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
         .cloned()
         .collect();
     for project in local {
-        let done = seat(ctx, &project)
-            .and_then(|s| look(ctx, &project, &s, &Scope::All { cursor: None }).map(drop).map_err(Into::into));
+        let done = seat(ctx, &project).and_then(|s| {
+            look(ctx, &project, &s, &Scope::All { cursor: None }, &|| true).map(drop).map_err(Into::into)
+        });
         if let Err(e) = done {
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
     }
 }
 
-/// One look at a board's list, taken in. Gives the listing for the caller's watermark.
+/// One look at a board's list, as long as `go_on` says so, taken in. Gives the listing for the caller's watermark.
 pub fn look(
     ctx: &mut Ctx,
     project: &Project,
     seat: &Seat,
     scope: &Scope<'_>,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<crate::adapters::board::Listing, BoardError> {
-    let listing = seat.board.list(seat.resolved.statuses(), scope)?;
+    let listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
     for p in &listing.problems {
         ctx.report.fault(
             p.key.as_ref().map(Key::as_str),
@@ -406,8 +445,35 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     if !labels.iter().any(|l| fold(&l.name) == fold(name)) {
         return Ok(LabelAnswer::No);
     }
+    let not_labelled = format!("labels/t{}", task.id);
+    if stands(ctx, task, &not_labelled, name)? {
+        return Ok(LabelAnswer::No);
+    }
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
-    Ok(has_label(&item.labels, Some(&labels), name))
+    let answer = has_label(&item.labels, Some(&labels), name);
+    if answer == LabelAnswer::No && matches!(seat.board, Board::Plane(_)) {
+        let text = serde_json::to_string(&(ctx.now().stamp.wall_ms, item.updated_ms, name))?;
+        ctx.store.write(|tx| tx.set_meta(&not_labelled, &text))?;
+    }
+    Ok(answer)
+}
+
+/// Whether an earlier look found the item without the label, and it was not seen to change since: then it is not asked
+/// for again at every step while a person is waited for. A "yes" is never taken from memory.
+fn stands(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
+    let (text, item) = ctx.store.read(|tx| {
+        Ok::<_, crate::adapters::store::StoreError>((tx.meta(key)?, tx.item(&task.project, &task.item_id)?))
+    })?;
+    let known: Option<(i64, i64, String)> = text.and_then(|t| serde_json::from_str(&t).ok());
+    let Some((at, updated_ms, looked_for)) = known else { return Ok(false) };
+    let age = ctx.now().stamp.wall_ms - at;
+    Ok(looked_for == name
+        && (0..label_ttl_ms(ctx)).contains(&age)
+        && item.is_some_and(|row| row.updated_ms <= updated_ms))
+}
+
+fn label_ttl_ms(ctx: &Ctx) -> i64 {
+    i64::try_from(ctx.config.auto_label.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000)
 }
 
 fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<crate::model::board::Label>> {
@@ -416,7 +482,7 @@ fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<c
     }
     let name = format!("plane/labels/{}", project.key);
     let now = ctx.now().stamp.wall_ms;
-    let ttl = i64::try_from(ctx.config.auto_label.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
+    let ttl = label_ttl_ms(ctx);
     let cached: Option<(i64, Vec<crate::model::board::Label>)> =
         ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
     if let Some((_, labels)) = cached.filter(|(at, _)| (0..ttl).contains(&(now - at))) {

@@ -230,6 +230,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
             vec!["`limits.max_cost_usd_per_task` is raised".to_owned(), format!("or `orch stop {key}` ends it")]
         }
         Rule::DayCost => one("the next day (UTC), or `limits.max_cost_usd_per_day` is raised"),
+        Rule::Unfinished => one("the next `orch reconcile` reads on where this one ended"),
         Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named goes on"),
         Rule::Cooldown => one("the credential's window opens again; one run then goes first"),
         Rule::Disk => one("room on the disk of the state directory, or a smaller `min_free_mb`"),

@@ -85,8 +85,8 @@ pub struct Ctx {
     pub global_args: Vec<OsString>,
     /// Set by SIGINT or SIGTERM: the step ends between two actions (CLI-5).
     pub interrupt: Arc<AtomicBool>,
-    /// When this process last asked each project's board for its statuses.
-    statuses_asked: std::collections::BTreeMap<String, i64>,
+    /// What boards answered this process a moment ago.
+    asked: boards::Asked,
     git: OnceCell<Git>,
 }
 
@@ -107,7 +107,7 @@ impl Ctx {
             report: StepReport::new(step),
             global_args,
             interrupt: Arc::new(AtomicBool::new(false)),
-            statuses_asked: std::collections::BTreeMap::new(),
+            asked: boards::Asked::default(),
             git: OnceCell::new(),
             config,
         }

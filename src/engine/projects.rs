@@ -49,6 +49,7 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
 /// The project's board; fails as it would while it asks to wait.
 pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
     super::throttle::pass_board(ctx, project)?;
+    super::boards::pass_silent(ctx, project)?;
     match &project.board {
         config::Board::Local { dir, statuses } => Ok(Board::Local(Local::new(dir, &project.key, statuses))),
         config::Board::Plane { url, workspace, project: id, api_key, .. } => {

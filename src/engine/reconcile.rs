@@ -1,13 +1,16 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
 use super::{Ctx, advance, boards, intents, messages, outbox, throttle};
-use crate::adapters::board::{BoardError, Scope};
+use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::{self, Project};
 use crate::model::board::{WorkItem, indication};
 use crate::model::report::Rule;
 use anyhow::Result;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// Items changed this long before the watermark are looked at again.
 const OVERLAP_MS: i64 = 120_000;
@@ -15,8 +18,11 @@ const OVERLAP_MS: i64 = 120_000;
 /// A look at what changed that is cut after so many pages would be cut each time: a whole look goes on where it ended.
 const MANY_PAGES: u32 = 10;
 
-/// One pass over every project.
-pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
+/// A look at one board takes no longer, a page under way excepted; a whole look then goes on in the next pass.
+pub const LOOK: Duration = Duration::from_secs(120);
+
+/// One pass over every project, each board looked at for so long at most.
+pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> Result<()> {
     if !ctx.config.reconcile.enabled {
         ctx.report.hold(None, Rule::SwitchedOff, "reconcile.enabled is off");
         return Ok(());
@@ -27,12 +33,13 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
         if ctx.interrupted() {
             break;
         }
-        let done = match one(ctx, &project, full) {
+        let done = match one(ctx, &project, full, longest) {
             // No error noise: the pass ends, the next one comes later.
             Err(e) if is_throttle(&e) => throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)),
             done => done,
         };
         if let Err(e) = &done {
+            throttle::noted(ctx, &project, e)?;
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
         if !ctx.dry {
@@ -41,8 +48,10 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool) -> Result<()> {
     }
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx)?;
-    drifted(ctx)?;
-    super::pulls::tidy(ctx);
+    if !ctx.interrupted() {
+        drifted(ctx)?;
+        super::pulls::tidy(ctx);
+    }
     let now = ctx.now().stamp.wall_ms;
     if !ctx.dry {
         ctx.store.write(|tx| tx.set_meta("reconcile/last_run_at", &now.to_string()))?;
@@ -67,7 +76,7 @@ fn held_back(ctx: &mut Ctx, project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn one(ctx: &mut Ctx, project: &Project, full: bool) -> Result<()> {
+fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     if throttle::until(ctx, throttle::of_board(project).as_deref())?.is_some() {
         return held_back(ctx, project);
@@ -80,7 +89,9 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool) -> Result<()> {
     let since = mark.map_or(0, |m| m.updated_ms) - OVERLAP_MS;
     let cursor = scan.as_ref().map(|s| s.cursor.as_str());
     let scope = if whole { Scope::All { cursor } } else { Scope::Since(since) };
-    let listing = match boards::look(ctx, project, &seat, &scope) {
+    let (interrupt, until) = (Arc::clone(&ctx.interrupt), Instant::now() + longest);
+    let go_on = move || !interrupt.load(Ordering::SeqCst) && Instant::now() < until;
+    let listing = match boards::look(ctx, project, &seat, &scope, &go_on) {
         Ok(listing) => listing,
         Err(BoardError::Throttled { retry_after_s, .. }) => return wait(ctx, project, retry_after_s),
         Err(e) => return Err(e.into()),
@@ -90,18 +101,28 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool) -> Result<()> {
     let newest = scan.as_ref().map_or(newest, |s| s.newest_ms.max(newest));
     let began = scan.as_ref().map_or(now, |s| s.began_at);
     if let Some(unfinished) = &listing.unfinished {
-        // Where a whole look goes on; nothing else may be concluded, and no watermark moves.
+        // Where a whole look goes on; nothing else may be concluded, and no watermark moves. A look at what changed that a
+        // slow board makes too long would be cut at the same page each time, as one past a budget.
+        let slow = unfinished.why == Cut::Caller && !ctx.interrupted();
+        let cut_again = slow || listing.requests >= MANY_PAGES;
         if let (true, Some(cursor)) = (whole && !ctx.dry, &unfinished.cursor) {
             let text = serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began })?;
             ctx.store.write(|tx| tx.set_meta(&scan_key(project), &text))?;
-        } else if let (false, Some(mark), true) = (ctx.dry, mark, listing.requests >= MANY_PAGES) {
+        } else if let (false, Some(mark), true) = (ctx.dry, mark, cut_again) {
             let text = serde_json::to_string(&Mark { full_at: 0, ..mark })?;
             ctx.store.write(|tx| tx.set_meta(&format!("watermark/{}", project.key), &text))?;
         }
-        return wait(ctx, project, unfinished.retry_after_s);
+        return match unfinished.why {
+            Cut::Budget { retry_after_s } => wait(ctx, project, retry_after_s),
+            Cut::Caller => {
+                read_on(ctx, project, listing.requests);
+                Ok(())
+            }
+        };
     }
-    if whole && !local && !live.is_empty() {
-        boards::look_for_missing(ctx, project, &seat, &listing.items)?;
+    if whole && !local && !live.is_empty() && !boards::look_for_missing(ctx, project, &seat, &listing.items)? {
+        read_on(ctx, project, listing.requests);
+        return Ok(());
     }
     if ctx.dry {
         return Ok(());
@@ -186,6 +207,13 @@ impl Mark {
 fn mark(ctx: &mut Ctx, project: &Project) -> Result<Option<Mark>> {
     let text = ctx.store.read(|tx| tx.meta(&format!("watermark/{}", project.key)))?;
     Ok(text.and_then(|t| serde_json::from_str(&t).ok()))
+}
+
+/// Says that a look ended before its end, and that nothing is lost.
+fn read_on(ctx: &mut Ctx, project: &Project, pages: u32) {
+    let why = if ctx.interrupted() { "interrupted" } else { "slow" };
+    let why = format!("{why}: the look at the board of {} ended early, {pages} pages read", project.key);
+    ctx.report.hold(None, Rule::Unfinished, why);
 }
 
 /// A 429 ends the pass and moves the next one, without error noise.

@@ -1,7 +1,7 @@
 //! What services asked to wait, kept on disk per host and credential (services §0.7): a throttled step ends, the next one
 //! honours the time, and nobody sleeps.
 
-use super::{Ctx, messages};
+use super::{Ctx, boards, messages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Board, Forge, Project, SecretRef};
@@ -103,7 +103,7 @@ fn forge_name(project: &Project) -> String {
     format!("forge of {}", project.key)
 }
 
-/// Keeps what a failed call told: of waiting, or of a forge that is of no use for long.
+/// Keeps what a failed call told: of waiting, of a board that is silent, or of a forge that is of no use for long.
 pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     let board = error.chain().find_map(|e| e.downcast_ref::<BoardError>());
     if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
@@ -111,6 +111,9 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
         if left(ctx, key.as_deref())?.is_none() {
             store(ctx, key.as_deref(), *retry_after_s)?;
         }
+    }
+    if let Some(silent @ BoardError::Transient(_)) = board {
+        boards::is_silent(ctx, project, silent);
     }
     let forge = error.chain().find_map(|e| e.downcast_ref::<ForgeError>());
     if let Some(ForgeError::Throttled { retry_after_s, .. }) = forge {

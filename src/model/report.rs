@@ -75,6 +75,7 @@ words! {
         DeployResult = "deploy_result",
         Watch = "watch",
         Throttled = "throttled",
+        Unfinished = "unfinished",
         SwitchedOff = "switched_off",
         Terminal = "terminal",
     }

@@ -41,6 +41,7 @@ mod fuzz_replay;
 mod outside_claude;
 mod outside_gitea;
 mod outside_plane;
+mod outside_plane_requests;
 mod outside_telegram;
 mod readme;
 mod runtime_claude_real;

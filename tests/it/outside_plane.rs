@@ -1,66 +1,8 @@
 //! A board on Plane in the whole binary (BRD-1 to BRD-5, RULE-12 to RULE-15, RULE-27), against a strict fake.
 
-use crate::support::house::{House, Plan};
 use crate::support::http::Fault;
-use crate::support::plane::{FakePlane, KEY, PROJECT, WORKSPACE, state_id};
-use orch::model::task::Task;
-
-struct Scene {
-    house: House,
-    board: FakePlane,
-}
-
-fn scene() -> Scene {
-    scene_with("", &[])
-}
-
-/// `board`: further keys of the board; `top`: further lines at the top.
-fn scene_with(board: &str, top: &[&str]) -> Scene {
-    let fake = FakePlane::start();
-    let mut plan = Plan::with_analysis().project(format!(
-        "board: {{kind: plane, url: \"{}\", workspace: {WORKSPACE}, project: orch, api_key: {{env: PLANE}}{board}}}",
-        fake.url()
-    ));
-    for line in top {
-        plan = plan.top(*line);
-    }
-    let mut house = House::new(&plan);
-    house.env.push(("PLANE".into(), KEY.into()));
-    Scene { house, board: fake }
-}
-
-impl Scene {
-    /// Reconciles and ticks until the task is so and nothing of it runs.
-    #[track_caller]
-    fn drive(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
-        self.house.until(&format!("{key} {what}"), || {
-            let quiet = self.house.store().is_some()
-                && self.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty();
-            if let Some(task) = self.house.task(key).filter(|t| quiet && so(t)) {
-                return Some(task);
-            }
-            self.house.reconcile();
-            self.house.tick();
-            None
-        })
-    }
-
-    /// Every message is delivered.
-    fn told(&self) {
-        self.house.until("all is told", || {
-            self.house.tick();
-            self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
-        });
-    }
-
-    fn count(&self, key: &str) -> i64 {
-        self.house.meta(key).map_or(0, |t| t.parse().unwrap())
-    }
-}
-
-fn lists(log: &[String]) -> usize {
-    log.iter().filter(|l| l.as_str() == "GET work-items/").count()
-}
+use crate::support::plane::{PROJECT, WORKSPACE, state_id};
+use crate::support::scene::{Scene, scene, scene_with};
 
 #[test]
 fn a_work_item_is_steered_from_the_board_to_done() {
@@ -149,32 +91,6 @@ fn rule_12_an_approval_from_before_the_question_counts_for_nothing() {
 }
 
 #[test]
-fn rule_13_the_watermark_does_not_pass_a_429_in_the_middle_of_a_page() {
-    let s = scene();
-    for i in 0..250 {
-        s.board.item(&format!("Item {i}"), "Backlog");
-    }
-    s.house.reconcile().fine();
-    let mark = s.house.meta("watermark/ORCH").unwrap();
-    for n in 1..=250 {
-        s.board.set(n, "In Progress");
-    }
-    s.board.data().budget = Some(1);
-    s.board.take();
-    let pass = s.house.reconcile().fine();
-    assert!(pass.rules().contains(&"throttled".to_owned()), "{:?}", pass.json);
-    assert!(pass.json["errors"].as_array().unwrap().is_empty(), "no error noise");
-    assert_eq!(s.house.meta("watermark/ORCH").unwrap(), mark, "not moved");
-    let asked = s.board.take();
-    let status = s.house.orch(&["status"]).fine().json;
-    assert_eq!(status["reconcile"]["throttled"][0]["project"], "ORCH", "{status}");
-    // The next passes wait, whatever process they are.
-    s.house.reconcile().fine();
-    s.house.tick().fine();
-    assert_eq!(s.board.take().len(), 0, "{asked:?}");
-}
-
-#[test]
 fn rule_14_a_done_item_with_the_id_of_approved_never_makes_a_notice() {
     let s = scene_with(", statuses: {approved: Done}", &[]);
     s.board.item("Old", "Done");
@@ -247,131 +163,6 @@ fn a_failed_refresh_serves_the_stale_statuses_and_says_so() {
     assert!(pass.json["errors"][0]["message"].as_str().unwrap().contains("stale"));
     assert!(pass.kinds().contains(&"task_created".to_owned()), "the stale set is served");
     assert!(s.house.meta("reconcile/stale_since").is_some_and(|t| !t.is_empty()));
-}
-
-/// A board that is silent costs a step one wait, however many tasks it shows.
-#[test]
-fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_are_told() {
-    let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
-    for title in ["One", "Two", "Three"] {
-        s.board.item(title, "To Analyse");
-    }
-    s.house.reconcile().fine();
-    s.told();
-    let asked = |s: &Scene| s.board.take().iter().filter(|l| l.as_str() == "GET states/").count();
-    asked(&s);
-    s.house.reconcile().fine();
-    assert_eq!(asked(&s), 1, "at every step, once");
-    let base = format!("GET /api/v1/workspaces/{WORKSPACE}/projects/{PROJECT}/states/");
-    s.board.fault(&base, Fault::bad_gateway(), 10);
-    let pass = s.house.reconcile();
-    assert_eq!((pass.code, asked(&s)), (3, 1));
-    assert_eq!(pass.json["errors"].as_array().unwrap().len(), 1, "{}", pass.json);
-}
-
-#[test]
-fn statuses_are_read_once_in_their_time_to_live() {
-    let s = scene();
-    s.board.item("Greet", "Backlog");
-    for _ in 0..4 {
-        s.house.reconcile().fine();
-    }
-    let log = s.board.take();
-    assert_eq!(log.iter().filter(|l| l.as_str() == "GET states/").count(), 1, "{log:?}");
-    assert_eq!(log.iter().filter(|l| l.as_str() == "GET projects/").count(), 1);
-    assert_eq!(lists(&log), 4);
-}
-
-#[test]
-fn ten_thousand_items_cost_one_request_when_nothing_changed_and_few_when_some_did() {
-    let s = scene();
-    {
-        let mut data = s.board.data();
-        for i in 0..10_000 {
-            data.add(&format!("Item {i}"), if i % 3 == 0 { "Done" } else { "Backlog" });
-        }
-    }
-    s.house.reconcile().fine();
-    assert_eq!(lists(&s.board.take()), 100, "the first look is a whole one");
-    // Past the overlap nothing stands but what changes.
-    s.board.data().now += 600_000;
-    s.board.set(1, "Backlog");
-    s.house.reconcile().fine();
-    s.board.take();
-    s.house.reconcile().fine();
-    assert_eq!(s.board.take(), ["GET work-items/"]);
-    s.board.data().now += 600_000;
-    for n in 0..450 {
-        s.board.set(n * 20 + 1, if n % 2 == 0 { "To Analyse" } else { "In Progress" });
-    }
-    let pass = s.house.reconcile().fine();
-    let made = pass.kinds().iter().filter(|k| *k == "task_created").count();
-    assert_eq!(made, 225);
-    let log = s.board.take();
-    let reads = log.iter().filter(|l| l.starts_with("GET")).count();
-    assert!(reads <= 2 + 450 / 100, "{reads} reads: {log:?}");
-    let keys = s.house.query("SELECT key FROM tasks ORDER BY id LIMIT 2");
-    assert_eq!(keys, ["ORCH-1", "ORCH-41"], "oldest work item first");
-}
-
-#[test]
-fn a_whole_look_past_the_budget_goes_on_where_it_ended() {
-    let s = scene();
-    {
-        let mut data = s.board.data();
-        for i in 0..450 {
-            data.add(&format!("Item {i}"), "Backlog");
-        }
-        data.budget = Some(4);
-        data.retry_after_s = 1;
-    }
-    s.house.reconcile().fine();
-    assert!(s.house.meta("watermark/ORCH").is_none(), "nothing is concluded yet");
-    let seen: usize = s.house.query("SELECT item_id FROM items").len();
-    assert!((1..450).contains(&seen), "{seen}");
-    s.board.data().budget = None;
-    s.house.minute_passes();
-    s.house.until("the rest", || {
-        s.house.reconcile();
-        s.house.meta("watermark/ORCH")
-    });
-    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
-    assert!(lists(&s.board.take()) < 5 + 5, "pages are not read twice");
-}
-
-/// More changed than a minute's budget holds (an import): the looks at what changed would be cut at the same place for ever.
-#[test]
-fn more_changes_than_the_budget_holds_are_taken_in_by_a_whole_look_that_goes_on() {
-    let s = scene();
-    {
-        let mut data = s.board.data();
-        for i in 0..3_000 {
-            data.add(&format!("Item {i}"), "Backlog");
-        }
-    }
-    s.house.reconcile().fine();
-    s.board.data().now += 600_000;
-    for n in 1..=3_000 {
-        s.board.set(n, "In Progress");
-    }
-    s.board.set(1, "In Progress");
-    s.board.take();
-    for pass in 1.. {
-        assert!(pass <= 4, "never at its end: {} requests", s.board.take().len());
-        s.board.data().budget = Some(25);
-        s.house.minute_passes();
-        if s.house.reconcile().fine().rules().is_empty() {
-            break;
-        }
-    }
-    assert_eq!(s.house.query("SELECT item_id FROM items WHERE grp = 'started'").len(), 3_000);
-    s.board.data().budget = None;
-    s.board.data().now += 600_000;
-    s.board.set(2, "Backlog");
-    s.house.reconcile().fine();
-    s.board.take();
-    s.house.reconcile().fine();
-    assert_eq!(s.board.take(), ["GET work-items/"], "and then a look is one request again");
 }
 
 #[test]
@@ -533,17 +324,6 @@ fn rule_15_an_approval_with_a_job_under_way_counts_for_nothing() {
     assert_eq!(s.house.query("SELECT state FROM intents WHERE kind = 'approved'"), ["dismissed"], "{why:?}");
 }
 
-impl Scene {
-    fn told_board_only(&self) {
-        self.house.until("the board is told", || {
-            self.house
-                .query("SELECT id FROM outbox WHERE state = 'open' AND sink = 'board_status'")
-                .is_empty()
-                .then_some(())
-        });
-    }
-}
-
 #[test]
 fn an_older_server_with_issues_only_is_found_once() {
     let s = scene();
@@ -564,13 +344,4 @@ fn a_wrong_key_is_an_error_that_names_the_board_and_not_the_key() {
     assert_eq!(pass.code, 3);
     let text = format!("{} {}", pass.json, pass.stderr);
     assert!(text.contains("board of ORCH") && !text.contains("plane_api_wrong"), "{text}");
-}
-
-#[test]
-fn board_switched_off_costs_no_request() {
-    let s = scene_with("", &["reconcile: {enabled: false}"]);
-    s.board.item("Greet", "To Analyse");
-    s.house.reconcile().fine();
-    s.house.tick().fine();
-    assert_eq!(s.board.take().len(), 0);
 }

@@ -69,12 +69,21 @@ pub struct Listing {
     pub unfinished: Option<Unfinished>,
 }
 
-/// Where a look at the list ended early because the board's budget is used up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a look at the list ended early, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
     /// Where a full scan goes on; `None`: start again.
     pub cursor: Option<String>,
-    pub retry_after_s: u64,
+    pub why: Cut,
+}
+
+/// What cut a look short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The board's budget is used up.
+    Budget { retry_after_s: u64 },
+    /// The caller did not want another page.
+    Caller,
 }
 
 /// What to look at.
@@ -175,11 +184,17 @@ impl Board {
         }
     }
 
-    /// Work items in scope, without bodies on Plane. The local board always gives all, whole.
-    pub fn list(&self, statuses: &[Status], scope: &Scope<'_>) -> Result<Listing, BoardError> {
+    /// Work items in scope, without bodies on Plane, which is asked page after page as long as `go_on` says so, and for
+    /// one page at least. The local board always gives all, whole.
+    pub fn list(
+        &self,
+        statuses: &[Status],
+        scope: &Scope<'_>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Listing, BoardError> {
         match self {
             Self::Local(b) => b.scan(),
-            Self::Plane(b) => b.list(statuses, scope),
+            Self::Plane(b) => b.list(statuses, scope, go_on),
         }
     }
 

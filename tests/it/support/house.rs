@@ -8,7 +8,7 @@ use orch::model::task::{Run, Task};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// More than any wait here takes on a busy machine.
@@ -87,6 +87,15 @@ pub struct Ran {
 }
 
 impl Ran {
+    pub fn of(out: Output) -> Self {
+        let stdout = String::from_utf8_lossy(&out.stdout);
+        Self {
+            code: out.status.code().unwrap_or(-1),
+            json: serde_json::from_str(&stdout).unwrap_or(Value::String(stdout.into_owned())),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        }
+    }
+
     /// Kinds of the actions it reported.
     pub fn kinds(&self) -> Vec<String> {
         let list = self.json["actions"].as_array().cloned().unwrap_or_default();
@@ -164,7 +173,17 @@ impl House {
 
     /// Runs `orch` in an environment of our own.
     pub fn orch(&self, args: &[&str]) -> Ran {
-        let out = Command::new(env!("CARGO_BIN_EXE_orch"))
+        Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// The same, begun and not waited for.
+    pub fn begin(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        command
             .args(args)
             .args(["--json", "--config", "orch.yaml"])
             .current_dir(self.root())
@@ -172,15 +191,8 @@ impl House {
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.root())
             .envs(self.env.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let stdout = String::from_utf8_lossy(&out.stdout);
-        Ran {
-            code: out.status.code().unwrap_or(-1),
-            json: serde_json::from_str(&stdout).unwrap_or(Value::String(stdout.into_owned())),
-            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-        }
+            .stdin(Stdio::null());
+        command
     }
 
     pub fn tick(&self) -> Ran {

@@ -9,6 +9,7 @@ pub mod nspawn;
 pub mod pipe;
 pub mod plane;
 pub mod scan;
+pub mod scene;
 pub mod secrets;
 pub mod seeded;
 pub mod telegram;

@@ -1,7 +1,7 @@
 //! Requests to one Plane project. No state of its own but the item path that works and the last seen budget.
 
 use super::wire;
-use crate::adapters::board::{BoardError, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
+use crate::adapters::board::{BoardError, Cut, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
 use crate::adapters::http::{Class, Client, HttpError, Method, Request, Response, segment};
 use crate::model::board::{ItemRef, Label, Status, WorkItem};
 use crate::model::ids::Key;
@@ -212,8 +212,13 @@ impl Plane {
 
     /// Items in scope, each once, without bodies. `Since` reads newest first until a page holds an older one (one request
     /// when nothing changed); `All` reads by number, so that new items can't shift the pages. Ends early, with what it
-    /// has, when the server asks to wait or the budget is down to the reserve.
-    pub fn list(&self, statuses: &[Status], scope: &Scope<'_>) -> Result<Listing, BoardError> {
+    /// has, when the server asks to wait, the budget is down to the reserve, or `go_on` says no.
+    pub fn list(
+        &self,
+        statuses: &[Status],
+        scope: &Scope<'_>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Listing, BoardError> {
         let (order, since, mut cursor) = match scope {
             Scope::Since(ms) => ("-updated_at", Some(*ms), None),
             Scope::All { cursor } => ("sequence_id", None, cursor.map(str::to_owned)),
@@ -230,7 +235,7 @@ impl Plane {
             let reply = match self.on_items(Method::Get, &path_of, &query, None).map_err(BoardError::from) {
                 Ok(reply) => reply,
                 Err(BoardError::Throttled { retry_after_s, .. }) if found.requests > 0 => {
-                    found.unfinished = Some(Unfinished { cursor: resume(&cursor), retry_after_s });
+                    found.unfinished = Some(Unfinished { cursor: resume(&cursor), why: Cut::Budget { retry_after_s } });
                     return Ok(found);
                 }
                 Err(e) => return Err(e),
@@ -260,10 +265,15 @@ impl Plane {
                 Some(_) | None => return Ok(found),
             }
             let left = self.remaining.load(Ordering::Relaxed);
-            if (0..RESERVE).contains(&left) {
-                found.unfinished = Some(Unfinished { cursor: resume(&cursor), retry_after_s: 60 });
-                return Ok(found);
-            }
+            let why = if (0..RESERVE).contains(&left) {
+                Cut::Budget { retry_after_s: 60 }
+            } else if go_on() {
+                continue;
+            } else {
+                Cut::Caller
+            };
+            found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
+            return Ok(found);
         }
         Err(BoardError::Invalid("the list of work items pages in circles".to_owned()))
     }

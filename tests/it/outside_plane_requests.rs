@@ -1,0 +1,304 @@
+//! What a board on Plane is asked, and how often (BRD-4, RULE-13, the budgets of requests), against a strict fake.
+
+use crate::support::house::Ran;
+use crate::support::http::Fault;
+use crate::support::plane::{KEY, PROJECT, WORKSPACE};
+use crate::support::scene::{Scene, plan, scene, scene_with};
+use orch::adapters::process;
+use orch::adapters::store::{Mode, Store};
+use orch::cli::clock;
+use orch::engine::{Ctx, reconcile};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+fn lists(log: &[String]) -> usize {
+    log.iter().filter(|l| l.as_str() == "GET work-items/").count()
+}
+
+#[test]
+fn rule_13_the_watermark_does_not_pass_a_429_in_the_middle_of_a_page() {
+    let s = scene();
+    for i in 0..250 {
+        s.board.item(&format!("Item {i}"), "Backlog");
+    }
+    s.house.reconcile().fine();
+    let mark = s.house.meta("watermark/ORCH").unwrap();
+    for n in 1..=250 {
+        s.board.set(n, "In Progress");
+    }
+    s.board.data().budget = Some(1);
+    s.board.take();
+    let pass = s.house.reconcile().fine();
+    assert!(pass.rules().contains(&"throttled".to_owned()), "{:?}", pass.json);
+    assert!(pass.json["errors"].as_array().unwrap().is_empty(), "no error noise");
+    assert_eq!(s.house.meta("watermark/ORCH").unwrap(), mark, "not moved");
+    let asked = s.board.take();
+    let status = s.house.orch(&["status"]).fine().json;
+    assert_eq!(status["reconcile"]["throttled"][0]["project"], "ORCH", "{status}");
+    // The next passes wait, whatever process they are.
+    s.house.reconcile().fine();
+    s.house.tick().fine();
+    assert_eq!(s.board.take().len(), 0, "{asked:?}");
+}
+
+/// A board that is silent costs a step one wait, however many tasks it shows.
+#[test]
+fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_are_told() {
+    let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
+    for title in ["One", "Two", "Three"] {
+        s.board.item(title, "To Analyse");
+    }
+    s.house.reconcile().fine();
+    s.told();
+    let asked = |s: &Scene| s.board.take().iter().filter(|l| l.as_str() == "GET states/").count();
+    asked(&s);
+    s.house.reconcile().fine();
+    assert_eq!(asked(&s), 1, "at every step, once");
+    let base = format!("GET /api/v1/workspaces/{WORKSPACE}/projects/{PROJECT}/states/");
+    s.board.fault(&base, Fault::bad_gateway(), 10);
+    let pass = s.house.reconcile();
+    assert_eq!((pass.code, asked(&s)), (3, 1));
+    assert_eq!(pass.json["errors"].as_array().unwrap().len(), 1, "{}", pass.json);
+}
+
+#[test]
+fn statuses_are_read_once_in_their_time_to_live() {
+    let s = scene();
+    s.board.item("Greet", "Backlog");
+    for _ in 0..4 {
+        s.house.reconcile().fine();
+    }
+    let log = s.board.take();
+    assert_eq!(log.iter().filter(|l| l.as_str() == "GET states/").count(), 1, "{log:?}");
+    assert_eq!(log.iter().filter(|l| l.as_str() == "GET projects/").count(), 1);
+    assert_eq!(lists(&log), 4);
+}
+
+#[test]
+fn ten_thousand_items_cost_one_request_when_nothing_changed_and_few_when_some_did() {
+    let s = scene();
+    {
+        let mut data = s.board.data();
+        for i in 0..10_000 {
+            data.add(&format!("Item {i}"), if i % 3 == 0 { "Done" } else { "Backlog" });
+        }
+    }
+    s.house.reconcile().fine();
+    assert_eq!(lists(&s.board.take()), 100, "the first look is a whole one");
+    // Past the overlap nothing stands but what changes.
+    s.board.data().now += 600_000;
+    s.board.set(1, "Backlog");
+    s.house.reconcile().fine();
+    s.board.take();
+    s.house.reconcile().fine();
+    assert_eq!(s.board.take(), ["GET work-items/"]);
+    s.board.data().now += 600_000;
+    for n in 0..450 {
+        s.board.set(n * 20 + 1, if n % 2 == 0 { "To Analyse" } else { "In Progress" });
+    }
+    let pass = s.house.reconcile().fine();
+    let made = pass.kinds().iter().filter(|k| *k == "task_created").count();
+    assert_eq!(made, 225);
+    let log = s.board.take();
+    let reads = log.iter().filter(|l| l.starts_with("GET")).count();
+    assert!(reads <= 2 + 450 / 100, "{reads} reads: {log:?}");
+    let keys = s.house.query("SELECT key FROM tasks ORDER BY id LIMIT 2");
+    assert_eq!(keys, ["ORCH-1", "ORCH-41"], "oldest work item first");
+}
+
+#[test]
+fn a_whole_look_past_the_budget_goes_on_where_it_ended() {
+    let s = scene();
+    {
+        let mut data = s.board.data();
+        for i in 0..450 {
+            data.add(&format!("Item {i}"), "Backlog");
+        }
+        data.budget = Some(4);
+        data.retry_after_s = 1;
+    }
+    s.house.reconcile().fine();
+    assert!(s.house.meta("watermark/ORCH").is_none(), "nothing is concluded yet");
+    let seen: usize = s.house.query("SELECT item_id FROM items").len();
+    assert!((1..450).contains(&seen), "{seen}");
+    s.board.data().budget = None;
+    s.house.minute_passes();
+    s.house.until("the rest", || {
+        s.house.reconcile();
+        s.house.meta("watermark/ORCH")
+    });
+    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
+    assert!(lists(&s.board.take()) < 5 + 5, "pages are not read twice");
+}
+
+/// More changed than a minute's budget holds (an import): the looks at what changed would be cut at the same place for ever.
+#[test]
+fn more_changes_than_the_budget_holds_are_taken_in_by_a_whole_look_that_goes_on() {
+    let s = scene();
+    {
+        let mut data = s.board.data();
+        for i in 0..3_000 {
+            data.add(&format!("Item {i}"), "Backlog");
+        }
+    }
+    s.house.reconcile().fine();
+    s.board.data().now += 600_000;
+    for n in 1..=3_000 {
+        s.board.set(n, "In Progress");
+    }
+    s.board.set(1, "In Progress");
+    s.board.take();
+    for pass in 1.. {
+        assert!(pass <= 4, "never at its end: {} requests", s.board.take().len());
+        s.board.data().budget = Some(25);
+        s.house.minute_passes();
+        if s.house.reconcile().fine().rules().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(s.house.query("SELECT item_id FROM items WHERE grp = 'started'").len(), 3_000);
+    s.board.data().budget = None;
+    s.board.data().now += 600_000;
+    s.board.set(2, "Backlog");
+    s.house.reconcile().fine();
+    s.board.take();
+    s.house.reconcile().fine();
+    assert_eq!(s.board.take(), ["GET work-items/"], "and then a look is one request again");
+}
+
+#[test]
+fn board_switched_off_costs_no_request() {
+    let s = scene_with("", &["reconcile: {enabled: false}"]);
+    s.board.item("Greet", "To Analyse");
+    s.house.reconcile().fine();
+    s.house.tick().fine();
+    assert_eq!(s.board.take().len(), 0);
+}
+
+/// A signal ends a whole look at a slow board after the page under way, and the next pass reads on there (CLI-5).
+#[test]
+fn cli_5_a_signal_ends_a_whole_look_between_two_pages_and_the_next_one_goes_on() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let s = scene();
+        for i in 0..450 {
+            s.board.item(&format!("Item {i}"), "Backlog");
+        }
+        s.board.data().add("Greet", "To Analyse");
+        let ((asked, seen), (answer, wait)) = (channel(), channel::<()>());
+        s.board.data().after_page = Some(Box::new(move |_| {
+            asked.send(()).unwrap();
+            let _ = wait.recv();
+        }));
+        let step = s.house.begin(&["reconcile"]);
+        seen.recv().unwrap();
+        let pid = rustix::process::Pid::from_raw(step.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        drop(answer);
+        let pass = Ran::of(step.wait_with_output().unwrap()).fine();
+        assert_eq!(pass.rules(), ["unfinished"], "{}", pass.json);
+        assert!(pass.json["skipped"][0]["why"].as_str().unwrap().starts_with("interrupted"), "{}", pass.json);
+        assert_eq!(lists(&s.board.take()), 1);
+        assert_eq!(s.house.query("SELECT item_id FROM items").len(), 100, "what came is kept");
+        assert!(s.house.meta("watermark/ORCH").is_none(), "and nothing is concluded");
+        s.house.reconcile().fine();
+        assert_eq!(lists(&s.board.take()), 4, "the page that was read is not read again");
+        assert!(s.house.task("ORCH-451").is_some());
+    }
+}
+
+/// One pass in this process that gives a board so long.
+fn pass(s: &Scene, longest: Duration) -> Vec<String> {
+    let env = s.house.env.iter().cloned().collect();
+    let config = orch::config::load(None, None, &env, s.house.root()).unwrap();
+    let store = Store::open(&config.state_dir.join("orch.db"), Mode::Use).unwrap();
+    let mut ctx = Ctx::new(config, store, process::me().unwrap(), clock::now, "reconcile");
+    reconcile::run(&mut ctx, None, false, longest).unwrap();
+    assert!(ctx.report.errors.is_empty(), "{:?}", ctx.report.errors);
+    ctx.report.skipped.iter().map(|h| h.rule.to_string()).collect()
+}
+
+/// However slow a board is, each pass brings in a page, and many changes at once are not looked at from the start again.
+#[test]
+fn a_board_too_slow_for_one_pass_is_read_page_by_page() {
+    let s = scene();
+    // In this process no variable is set.
+    std::fs::write(s.house.path("key"), KEY).unwrap();
+    s.house.configure(&plan(&s.board, "{file: ./key}", "", &[]));
+    for i in 0..250 {
+        s.board.item(&format!("Item {i}"), "Backlog");
+    }
+    s.house.orch(&["tick"]).fine();
+    for page in 1..=2 {
+        assert_eq!(pass(&s, Duration::ZERO), ["unfinished"]);
+        assert_eq!(s.house.query("SELECT item_id FROM items").len(), page * 100);
+    }
+    assert!(pass(&s, Duration::ZERO).is_empty());
+    assert_eq!(lists(&s.board.take()), 3);
+    s.board.data().now += 600_000;
+    for n in 1..=250 {
+        s.board.set(n, "In Progress");
+    }
+    let passes = (1..9).find(|_| pass(&s, Duration::ZERO).is_empty());
+    assert_eq!(s.house.query("SELECT item_id FROM items WHERE grp = 'started'").len(), 250);
+    assert_eq!(passes, Some(4), "one look at what changed, then three pages");
+}
+
+/// A dry step stores nothing, and asks no more often for that.
+#[test]
+fn a_dry_step_asks_for_the_statuses_once_too() {
+    let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
+    let n = s.board.item("Greet", "To Analyse");
+    s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    s.told();
+    s.board.set(n, "Blocked");
+    s.board.take();
+    s.house.orch(&["reconcile", "--dry-run"]).fine();
+    let log = s.board.take();
+    assert_eq!(log.iter().filter(|l| l.as_str() == "GET states/").count(), 1, "{log:?}");
+    assert!(log.iter().all(|l| l.starts_with("GET")), "{log:?}");
+}
+
+/// While a person is waited for, an item without the label is not asked for again until it changes (BRD-5).
+#[test]
+fn brd_5_a_waiting_task_costs_an_idle_step_nothing_and_a_label_that_comes_is_seen() {
+    let s = scene_with("", &["auto_label: {enabled: true, repos: demo}"]);
+    s.board.data().labels = vec![("l1".into(), "autoApprove".into()), ("l2".into(), "autoDeploy".into())];
+    let n = s.board.item("Greet", "To Analyse");
+    s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    s.told();
+    s.house.reconcile().fine();
+    s.house.tick().fine();
+    s.board.take();
+    for _ in 0..3 {
+        s.house.tick().fine();
+        s.house.reconcile().fine();
+    }
+    assert_eq!(s.board.take(), vec!["GET work-items/"; 3], "one list a pass, nothing a tick");
+    {
+        let mut data = s.board.data();
+        data.tick();
+        let now = data.now;
+        let item = data.item_mut(n);
+        (item.labels, item.updated) = (vec!["l1".into()], now);
+    }
+    s.drive("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
+}
+
+/// One wait a step for a board that is silent, however many tasks would ask it (BRD-4).
+#[test]
+fn a_silent_board_is_asked_once_a_step() {
+    let s =
+        scene_with("", &["auto_label: {enabled: true, repos: demo, states_ttl_s: 0}", "serial_gate: {enabled: false}"]);
+    s.board.data().labels = vec![("l1".into(), "autoApprove".into())];
+    for title in ["One", "Two", "Three"] {
+        s.board.item(title, "To Analyse");
+    }
+    for key in ["ORCH-1", "ORCH-2", "ORCH-3"] {
+        s.drive(key, "waits", |t| t.waiting_for.is_some());
+    }
+    s.told();
+    s.board.take();
+    s.board.fault("GET ", Fault::bad_gateway(), 100);
+    s.house.tick().fine();
+    assert_eq!(s.board.take().len(), 1);
+}
