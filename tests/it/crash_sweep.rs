@@ -3,7 +3,8 @@
 //! what it looks like undisturbed.
 //!
 //! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO` (`deploy`,
-//! `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again; `ORCH_SWEEP_JOBS`: see `scripts/crash-sweep`.
+//! `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`: see
+//! `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};
@@ -231,7 +232,9 @@ fn every_point_swept_ends_as_undisturbed() {
     let whole = text("ORCH_SWEEP").as_deref() == Some("all");
     let sample = usize::try_from(number("ORCH_SWEEP", 2)).unwrap();
     let only = text("ORCH_SWEEP_SCENARIO");
-    let one = text("ORCH_SWEEP_POINT").and_then(|n| n.parse().ok());
+    let at = text("ORCH_SWEEP_POINT");
+    let one = at.as_ref().and_then(|n| n.parse().ok());
+    let from = at.as_ref().and_then(|n| n.strip_suffix('-')?.parse().ok()).unwrap_or(1);
     let web = Web::always(Turn::Say(200, "ok"));
     let mut dice = Dice::new(seed);
     let mut runs: Vec<(Scenario, Outcome, usize, Vec<u64>)> = Vec::new();
@@ -248,7 +251,7 @@ fn every_point_swept_ends_as_undisturbed() {
         assert!(faults.is_empty(), "undisturbed: {faults}");
         let kinds = world.count("SELECT COUNT(DISTINCT kind) FROM journal");
         assert!(points as i64 >= 2 * kinds, "{points} points for {kinds} kinds of action");
-        let all: Vec<u64> = (1..=points as u64).collect();
+        let all: Vec<u64> = (from..=points as u64).collect();
         let mut drawn = match one {
             Some(n) => vec![n],
             None if whole => all,
