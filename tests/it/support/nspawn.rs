@@ -118,9 +118,10 @@ impl Machine {
         matches!(String::from_utf8_lossy(&said.stdout).trim(), "running" | "degraded")
     }
 
-    /// A command inside, as root.
+    /// A command inside, as root, ended where it hangs.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "120", "nsenter"]);
         command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-n", "-p", "--"]).args(args);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("LC_ALL", "C").stdin(Stdio::null());
