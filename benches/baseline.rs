@@ -2,23 +2,33 @@
 //! and the queue's claim and settle beside a bare loop.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may fail loudly and prints its figures")]
 
-use orch::adapters::store::{Mode, NewTask, Store, StoreError};
-use orch::model::ids::Key;
+use orch::adapters::store::{Mode, NewTask, Store, StoreError, Tx};
+use orch::model::ids::{JobId, Key, RunId};
 use orch::model::stage::{JobKind, JobStatus};
 use orch::model::task::NewJob;
 use orch::model::time::Stamp;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::path::Path;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The limit that each claim looks at: jobs claimed at once.
+const LIMIT: i64 = 8;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["exit"] => {}
         ["read", db] => read(Path::new(db)),
-        ["queue", n] => queue(n.parse().unwrap()),
-        ["bare", n] => bare(n.parse().unwrap()),
-        other => println!("baseline exit | read DB | queue N | bare N (got {other:?})"),
+        ["queue", queue, n, loops, way] => {
+            println!("{:.0}", rate(queue, n.parse().unwrap(), loops.parse().unwrap(), way))
+        }
+        ["work", queue, db] => {
+            let mut queue = Queue::open(queue, Path::new(db));
+            while queue.claim_and_settle() {}
+        }
+        ["once", queue, db] => assert!(Queue::open(queue, Path::new(db)).claim_and_settle()),
+        other => println!("baseline exit | read DB | queue orch|bare N LOOPS one|each (got {other:?})"),
     }
 }
 
@@ -34,103 +44,169 @@ fn stamp() -> Stamp {
     Stamp { wall_ms: 1, mono_ms: 1, boot_id: "b".into() }
 }
 
-/// Claims and settles `n` jobs one by one through the store, durably, limits looked at in the claim's transaction.
-fn queue(n: i64) {
+/// Jobs a second over `n` jobs in a fresh database: `loops` processes that claim and settle (`one`), or as many loops
+/// that start a process for each claim (`each`). Every job is claimed exactly once, or this panics.
+fn rate(queue: &str, n: i64, loops: i64, way: &str) -> f64 {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::open(&dir.path().join("orch.db"), Mode::Migrate).unwrap();
-    store
-        .write(|tx| {
-            for i in 1..=n {
-                let key = Key::parse(&format!("B-{i}")).unwrap();
-                let new = NewTask {
-                    key: &key,
-                    project: "B",
-                    repo: "b",
-                    item_id: key.as_str(),
-                    title: "t",
-                    body: "",
-                    priority: 4,
-                    blocked_by: &[],
-                };
-                let task = tx.insert_task(&new, 1)?.unwrap();
-                tx.enqueue(&task, &NewJob::now(JobKind::Ci), 1)?;
-            }
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
+    let db = dir.path().join("queue.db");
+    Queue::seed(queue, &db, n);
+    let this = std::env::current_exe().unwrap();
+    let process = |verb: &str| {
+        let status = Command::new(&this).args([verb, queue]).arg(&db).status().unwrap();
+        assert!(status.success(), "{verb} {queue} ended with {status}");
+    };
     let start = Instant::now();
-    for i in 1..=n {
-        let token = format!("{i:032}");
-        let run = store
-            .write(|tx| {
-                let running = tx.running_jobs()?;
-                assert!(running.is_empty());
-                let id = tx.next_queued()?.unwrap();
-                assert!(tx.claim_job(id, &token)?);
-                let job = tx.job(id)?;
-                Ok::<_, StoreError>((job.id, tx.insert_run(&job, &token, None, 0, &stamp())?))
-            })
-            .unwrap();
-        store
-            .write(|tx| {
-                tx.settle_job(run.0, &token, JobStatus::Done, None, false, 1)?;
-                tx.settle_run(run.1, "done", 1)
-            })
-            .unwrap();
+    if loops == 1 && way == "one" {
+        let mut queue = Queue::open(queue, &db);
+        while queue.claim_and_settle() {}
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..loops {
+                scope.spawn(|| match way {
+                    "one" => process("work"),
+                    _ => (0..n / loops).for_each(|_| process("once")),
+                });
+            }
+        });
     }
-    println!("{:.0}", n as f64 / start.elapsed().as_secs_f64());
+    let spent = start.elapsed();
+    let conn = Connection::open(&db).unwrap();
+    let one = |sql: &str| conn.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
+    let claimed = if way == "one" { n } else { n / loops * loops };
+    assert_eq!(one("SELECT COUNT(*) FROM runs"), claimed, "runs");
+    assert_eq!(one("SELECT COUNT(DISTINCT token) FROM runs"), claimed, "a job was claimed twice");
+    claimed as f64 / spent.as_secs_f64()
 }
 
-/// The same gated claim in a bare loop under WAL and FULL.
-fn bare(n: i64) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut conn = Connection::open(dir.path().join("bare.db")).unwrap();
-    conn.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         CREATE TABLE jobs (id INTEGER PRIMARY KEY, status TEXT NOT NULL, token TEXT, priority INTEGER NOT NULL);
-         CREATE INDEX queued ON jobs (priority, id) WHERE status = 'queued'; CREATE INDEX by_status ON jobs (status);
-         CREATE TABLE runs (id INTEGER PRIMARY KEY, job INTEGER, state TEXT, token TEXT);",
-    )
-    .unwrap();
-    let tx = conn.transaction().unwrap();
-    for i in 1..=n {
-        tx.execute("INSERT INTO jobs VALUES (?1, 'queued', NULL, 4)", [i]).unwrap();
-    }
-    tx.commit().unwrap();
-    let start = Instant::now();
-    for i in 1..=n {
-        let token = format!("{i:032}");
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        let running: i64 = tx
-            .prepare_cached("SELECT COUNT(*) FROM jobs WHERE status = 'running'")
-            .unwrap()
-            .query_row([], |r| r.get(0))
-            .unwrap();
-        assert_eq!(running, 0);
-        let id: i64 = tx
-            .prepare_cached("SELECT id FROM jobs WHERE status = 'queued' ORDER BY priority, id LIMIT 1")
-            .unwrap()
-            .query_row([], |r| r.get(0))
-            .unwrap();
-        tx.prepare_cached("UPDATE jobs SET status = 'running', token = ?2 WHERE id = ?1 AND status = 'queued'")
-            .unwrap()
-            .execute(params![id, token])
-            .unwrap();
-        tx.prepare_cached("INSERT INTO runs (job, state, token) VALUES (?1, 'starting', ?2)")
-            .unwrap()
-            .execute(params![id, token])
-            .unwrap();
-        tx.commit().unwrap();
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        tx.prepare_cached("UPDATE jobs SET status = 'done' WHERE id = ?1 AND token = ?2 AND status = 'running'")
-            .unwrap()
-            .execute(params![id, token])
-            .unwrap();
-        tx.prepare_cached("UPDATE runs SET state = 'settled' WHERE job = ?1 AND token = ?2")
-            .unwrap()
-            .execute(params![id, token])
-            .unwrap();
+/// A queue of jobs: `orch`'s own store, or the same gated claim in bare SQL under WAL and FULL.
+enum Queue {
+    Orch(Store),
+    Bare(Connection),
+}
+
+/// What was claimed: job and run.
+type Claimed = (i64, i64);
+
+impl Queue {
+    fn seed(which: &str, db: &Path, n: i64) {
+        if which == "orch" {
+            let mut store = Store::open(db, Mode::Migrate).unwrap();
+            store.write(|tx| orch_jobs(tx, n)).unwrap();
+            return;
+        }
+        let mut conn = Connection::open(db).unwrap();
+        conn.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             CREATE TABLE jobs (id INTEGER PRIMARY KEY, status TEXT NOT NULL, token TEXT, priority INTEGER NOT NULL);
+             CREATE INDEX queued ON jobs (priority, id) WHERE status = 'queued'; CREATE INDEX by_status ON jobs (status);
+             CREATE TABLE runs (id INTEGER PRIMARY KEY, job INTEGER, state TEXT, token TEXT);",
+        )
+        .unwrap();
+        let tx = conn.transaction().unwrap();
+        for i in 1..=n {
+            tx.execute("INSERT INTO jobs VALUES (?1, 'queued', NULL, 4)", [i]).unwrap();
+        }
         tx.commit().unwrap();
     }
-    println!("{:.0}", n as f64 / start.elapsed().as_secs_f64());
+
+    fn open(which: &str, db: &Path) -> Self {
+        if which == "orch" {
+            return Self::Orch(Store::open(db, Mode::Use).unwrap());
+        }
+        let conn = Connection::open(db).unwrap();
+        conn.busy_timeout(Duration::from_secs(30)).unwrap();
+        conn.execute_batch("PRAGMA synchronous = FULL;").unwrap();
+        Self::Bare(conn)
+    }
+
+    fn claim_and_settle(&mut self) -> bool {
+        let Some(claimed) = self.claim() else { return false };
+        self.settle(claimed);
+        true
+    }
+
+    /// One durable claim of the next job, the number of running ones looked at in its transaction.
+    fn claim(&mut self) -> Option<Claimed> {
+        match self {
+            Self::Orch(store) => store
+                .write(|tx| {
+                    assert!(i64::try_from(tx.running_jobs()?.len()).unwrap() < LIMIT);
+                    let Some(id) = tx.next_queued()? else { return Ok::<_, StoreError>(None) };
+                    let token = format!("{:032}", id.0);
+                    assert!(tx.claim_job(id, &token)?);
+                    let job = tx.job(id)?;
+                    Ok(Some((id.0, tx.insert_run(&job, &token, None, 0, &stamp())?.0)))
+                })
+                .unwrap(),
+            Self::Bare(conn) => {
+                let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+                let running: i64 = tx
+                    .prepare_cached("SELECT COUNT(*) FROM jobs WHERE status = 'running'")
+                    .unwrap()
+                    .query_row([], |r| r.get(0))
+                    .unwrap();
+                assert!(running < LIMIT);
+                let id: i64 = tx
+                    .prepare_cached("SELECT id FROM jobs WHERE status = 'queued' ORDER BY priority, id LIMIT 1")
+                    .unwrap()
+                    .query_row([], |r| r.get(0))
+                    .optional()
+                    .unwrap()?;
+                let token = format!("{id:032}");
+                tx.prepare_cached("UPDATE jobs SET status = 'running', token = ?2 WHERE id = ?1 AND status = 'queued'")
+                    .unwrap()
+                    .execute(params![id, token])
+                    .unwrap();
+                tx.prepare_cached("INSERT INTO runs (job, state, token) VALUES (?1, 'starting', ?2)")
+                    .unwrap()
+                    .execute(params![id, token])
+                    .unwrap();
+                let run = tx.last_insert_rowid();
+                tx.commit().unwrap();
+                Some((id, run))
+            }
+        }
+    }
+
+    fn settle(&mut self, (id, run): Claimed) {
+        let token = format!("{id:032}");
+        match self {
+            Self::Orch(store) => store
+                .write(|tx| {
+                    tx.settle_job(JobId(id), &token, JobStatus::Done, None, false, 1)?;
+                    tx.settle_run(RunId(run), "done", 1)
+                })
+                .unwrap(),
+            Self::Bare(conn) => {
+                let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+                tx.prepare_cached(
+                    "UPDATE jobs SET status = 'done' WHERE id = ?1 AND token = ?2 AND status = 'running'",
+                )
+                .unwrap()
+                .execute(params![id, token])
+                .unwrap();
+                tx.prepare_cached("UPDATE runs SET state = 'settled' WHERE id = ?1").unwrap().execute([run]).unwrap();
+                tx.commit().unwrap();
+            }
+        }
+    }
+}
+
+fn orch_jobs(tx: &Tx<'_>, n: i64) -> Result<(), StoreError> {
+    for i in 1..=n {
+        let key = Key::parse(&format!("B-{i}")).unwrap();
+        let new = NewTask {
+            key: &key,
+            project: "B",
+            repo: "b",
+            item_id: key.as_str(),
+            title: "t",
+            body: "",
+            priority: 4,
+            blocked_by: &[],
+        };
+        let task = tx.insert_task(&new, 1)?.unwrap();
+        tx.enqueue(&task, &NewJob::now(JobKind::Ci), 1)?;
+    }
+    Ok(())
 }
