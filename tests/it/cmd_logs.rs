@@ -68,6 +68,19 @@ fn output_and_prompt_of_a_run_are_shown() {
 }
 
 #[test]
+fn a_run_that_has_just_begun_has_said_nothing_yet() {
+    let world = world(&[(Stage::Analysis, Agent::Analyst), (Stage::Architecture, Agent::Architect)]);
+    let (code, text, _) = world.orch(&["logs", "ORCH-1"]);
+    assert_eq!((code, text.lines().last()), (0, Some("# nothing said yet; -f waits for it")), "{text}");
+    let (code, told) = world.json(&["logs", "ORCH-1"]);
+    assert_eq!((code, &told["logs"]), (0, &json!([])));
+    // Of one that has ended there should be something, and of what it is sent, too.
+    for words in [&["--run", "1"][..], &["--prompt"]] {
+        assert_eq!(world.orch(&[&["logs", "ORCH-1"], words].concat()).0, 3, "{words:?}");
+    }
+}
+
+#[test]
 fn following_ends_with_the_run() {
     let world = world(&[(Stage::Analysis, Agent::Analyst)]);
     put(&world, 1, "events.jsonl", SAID);

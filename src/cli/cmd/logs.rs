@@ -60,7 +60,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
     let dir = ctx.paths.run(run.id);
     let files = if args.prompt { vec![dir.join("prompt.md")] } else { files(&dir, &run) };
-    if !files.iter().any(|f| f.exists()) && !args.follow {
+    let silent = !files.iter().any(|f| f.exists());
+    // One that has just begun has said nothing yet, which is no error.
+    let begun = run.state != RunState::Settled && !args.prompt;
+    if silent && !begun && !args.follow {
         let what = if args.prompt { "prompt" } else { "log" };
         return Err(Failure::new(
             Exit::Broken,
@@ -84,6 +87,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let who = run.agent.map_or_else(|| run.kind.to_string(), |a| a.to_string());
         let end = run.result.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
         call.out.line(format!("# {} run {}, {who} in {}, round {}{end}", task.key, run.id, run.stage, run.attempt));
+        if silent && begun && !args.follow {
+            call.out.line("# nothing said yet; -f waits for it");
+        }
     }
     if args.follow { follow(call, &mut ctx, &run, &dir, kind) } else { print(call, &files, kind) }
 }
