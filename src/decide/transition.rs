@@ -100,6 +100,10 @@ fn stopping(f: &Facts<'_>) -> Decision {
 fn in_queue(job: &crate::model::task::Job, now: i64) -> Decision {
     let what = job.agent.map_or_else(|| job.kind.to_string(), |a| format!("the {a}"));
     if job.status == JobStatus::Running {
+        if let Some(why) = job.reason.as_ref().filter(|_| job.available_at > now) {
+            let why = format!("{what} has ended; {why}");
+            return Decision::Hold { rule: Rule::Backoff, why, until: Some(job.available_at) };
+        }
         return hold(Rule::Running, format!("{what} is at work (job {})", job.id));
     }
     if job.available_at > now {

@@ -60,13 +60,23 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
     }
 }
 
-/// Claims whose supervisor never reported go back: also `tick` sees to that, so that a killed tick costs little.
-pub fn give_back_unstarted(ctx: &mut Ctx) -> Result<()> {
+/// Claims whose supervisor never reported go back, and what an outage put off is tried again: also `tick` sees to that, so
+/// that neither costs much.
+pub fn resume(ctx: &mut Ctx) -> Result<()> {
     let policy = policy(ctx);
-    for run in ctx.store.read(|tx| tx.open_runs())?.into_iter().filter(|r| r.state == RunState::Starting) {
-        one(ctx, &run, &policy)?;
+    for run in ctx.store.read(|tx| tx.open_runs())? {
+        if run.state == RunState::Starting || put_off(ctx, &run)?.is_some() {
+            one(ctx, &run, &policy)?;
+        }
     }
     Ok(())
+}
+
+/// Until when an outage put off what the run left; `None`: it did not.
+fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<i64>> {
+    let Some(exited) = run.exited_at.as_ref().filter(|_| run.state == RunState::Exited) else { return Ok(None) };
+    let job = ctx.store.read(|tx| tx.job(run.job_id))?;
+    Ok(Some(job.available_at).filter(|at| job.token.as_ref() == Some(&run.token) && *at > exited.wall_ms))
 }
 
 /// What is known of a run's supervisor: its lock, held as long as it lives, together with its identity (RULE-20).
@@ -85,7 +95,14 @@ fn supervisor(ctx: &Ctx, run: &Run) -> Seen {
 
 fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let now = ctx.now().stamp;
-    match reap(run, supervisor(ctx, run), policy, &now) {
+    let seen = supervisor(ctx, run);
+    let todo = match put_off(ctx, run)? {
+        // Nobody died over it: it has a time of its own.
+        Some(due) if seen == Seen::Dead && due <= now.wall_ms => Reap::Finalize,
+        Some(_) => Reap::Leave,
+        None => reap(run, seen, policy, &now),
+    };
+    match todo {
         Reap::Leave => Ok(()),
         Reap::Forget => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, 0, &now))?),
         Reap::Count { seen } => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, seen, &now))?),

@@ -84,7 +84,9 @@ pub fn of(
         Some(JobStatus::Queued) => {
             queue.holds(view.task.key.as_str()).or_else(|| said.filter(|h| h.rule != Rule::Queued))
         }
-        Some(JobStatus::Running) => said.filter(|h| h.rule == Rule::CriticalWindow || h.rule == Rule::Watch),
+        Some(JobStatus::Running) => {
+            said.filter(|h| matches!(h.rule, Rule::CriticalWindow | Rule::Watch | Rule::Backoff))
+        }
         Some(JobStatus::Done | JobStatus::Failed | JobStatus::Cancelled) | None => said,
     };
     Ok(Standing { decision, live, held })

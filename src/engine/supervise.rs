@@ -31,6 +31,9 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Ok(None) => return Ok(()),
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
+            if is_outage(&e) && put_off(ctx, &run, &e)? {
+                return Ok(());
+            }
             trouble(&run, &e, ctx.now().stamp.wall_ms)
         }
     };
@@ -123,6 +126,25 @@ fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     }
     let spent = matches!(run.kind, JobKind::Agent | JobKind::Deploy);
     Settlement { end: End::Failed { why, spent }, ..Settlement::default() }
+}
+
+/// What an agent has done and cost is kept through an outage: its run stays exited, and is finalized again later (RULE-8,
+/// RULE-21). Whether it is so far.
+fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
+    let at = ctx.now().stamp.wall_ms + OUTAGE_MS;
+    let why = format!("what it left can't be pushed now: {e:#}");
+    let done = ctx.store.write(|tx| {
+        let exited = run.kind == JobKind::Agent && tx.run(run.id)?.state == RunState::Exited;
+        if exited {
+            tx.put_off_job(run.job_id, &run.token, at, &why)?;
+        }
+        Ok::<_, StoreError>(exited)
+    });
+    match done {
+        // Stopped meanwhile: settling finds that out.
+        Err(StoreError::Lost) => Ok(false),
+        done => Ok(done?),
+    }
 }
 
 /// Between two looks at what did not answer.

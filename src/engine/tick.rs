@@ -17,7 +17,7 @@ use std::ffi::OsString;
 
 /// The whole step.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
-    super::reap::give_back_unstarted(ctx)?;
+    super::reap::resume(ctx)?;
     boards::take_in_local(ctx, only);
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx)?;

@@ -146,6 +146,18 @@ fn gitea_account_protection_and_statuses_are_told() {
     odd.says("protection", "warn", "may get past the protection");
     odd.says("protection", "warn", "asks for 2 approvals");
     odd.says("protection", "warn", "lint");
+    assert!(odd.levels("protection").iter().all(|l| l != "fail"), "{}", odd.all);
+    // What would be refused at the very end is told before anything begins.
+    {
+        let mut data = forge.data();
+        let rule = &mut data.rules[0].1;
+        (rule.may_push, rule.no_merge, rule.required_approvals) = (false, true, 1);
+    }
+    let shut = examined(&house);
+    assert_eq!(shut.code, 3);
+    shut.says("protection", "fail", "may not merge into main");
+    shut.says("protection", "warn", "asks for 1 approval,");
+    assert!(!shut.all.contains("may not push to main"), "nothing is pushed there: {}", shut.all);
     // An administrator, unless the rule binds them.
     {
         let mut data = forge.data();
@@ -175,6 +187,19 @@ fn gitea_account_protection_and_statuses_are_told() {
     examined(&house).says("forge", "fail", "502");
     house.env.clear();
     assert_eq!(examined(&house).code, 3);
+}
+
+/// RULE-31: where the tested commit is pushed, the account has to be allowed to.
+#[test]
+fn gitea_a_push_that_the_protection_forbids_is_told() {
+    let (house, forge) = on_gitea(&["ci: {required: false}", "merge: {via: push}"]);
+    forge.data().rules = vec![("main".into(), Rule::default())];
+    let shut = examined(&house);
+    assert_eq!(shut.code, 3);
+    shut.says("protection", "fail", "may not push to main");
+    forge.data().rules[0].1.may_push = true;
+    let well = examined(&house);
+    assert_eq!((well.code, well.levels("protection")), (0, vec!["ok".to_owned()]), "{}", well.all);
 }
 
 /// RULE-2: what recent commits bear is proposed, `orch`'s own statuses never.

@@ -40,6 +40,7 @@ mod docs_handoff;
 mod fuzz_replay;
 mod outside_claude;
 mod outside_gitea;
+mod outside_outages;
 mod outside_plane;
 mod outside_plane_requests;
 mod outside_telegram;

@@ -117,7 +117,7 @@ pub struct ForgeVersion {
     pub product: Product,
     /// As the server writes it; on the local forge this program's.
     pub version: String,
-    /// Whether a merge with another head than the checked one is refused by the server itself (Gitea 1.17 and later).
+    /// Whether a merge with another head than the checked one is refused by the server itself (Gitea 1.16 and later).
     /// Without it a push between `orch`'s last look and the merge lands untested, and is only found out afterwards.
     pub guards_head: bool,
 }

@@ -360,7 +360,9 @@ impl Done {
         }
         let local =
             says("Unable to create '") || says("cannot lock ref") || says("No space left") || says("bad object");
-        if self.code == 128 && !local {
+        // A push whose connection broke after the names were told ends with 1, and says nothing of what the remote did.
+        let cut = says("RPC failed") || says("unexpected disconnect") || says("hung up unexpectedly");
+        if (self.code == 128 || cut) && !local {
             return GitError::Unreachable { what: self.args, reason: self.stderr };
         }
         self.broken()
@@ -554,6 +556,19 @@ mod tests {
         assert_eq!(scrub("fatal: 'https://u:p@h/x' and ssh://git@h:2/y"), "fatal: 'https://h/x' and ssh://h:2/y");
         assert_eq!(scrub("https://tok@en@host"), "https://host");
         assert_eq!(scrub("a://"), "a://");
+    }
+
+    #[test]
+    fn a_connection_that_broke_says_nothing_of_the_remote_whatever_the_code_is() {
+        let ended = |code: i32, stderr: &str| {
+            Done { code, stdout: vec![], stderr: stderr.into(), truncated: false, args: "push".into() }.remote_error()
+        };
+        let cut = "error: RPC failed; curl 52 Empty reply from server\nsend-pack: unexpected disconnect while reading sideband packet";
+        assert!(ended(1, cut).is_transient());
+        assert!(ended(1, "fatal: the remote end hung up unexpectedly").is_transient());
+        assert!(ended(128, "fatal: unable to access 'http://h/x': Empty reply from server").is_transient());
+        assert!(!ended(1, "error: failed to push some refs to 'http://h/x'").is_transient());
+        assert!(!ended(128, "fatal: couldn't find remote ref refs/heads/x").is_transient());
     }
 
     #[test]

@@ -97,6 +97,14 @@ impl Mirror {
         let done = cmd.args(["origin", refspec]).lock(lock.file()).run()?;
         let text = String::from_utf8_lossy(&done.stdout).into_owned();
         match read_porcelain(&text, &format!("refs/heads/{branch}")) {
+            // It may have been taken: git only never heard.
+            Some(PushOutcome::Rejected { reason, .. }) if reason.starts_with("[remote failure]") => {
+                Err(GitError::Unreachable { what: format!("push to {branch}"), reason })
+            }
+            Some(PushOutcome::Rejected { reason, moved: false }) if done.code <= 1 => {
+                let reason = [reason, remote_words(&done.stderr)].into_iter().filter(|t| !t.is_empty());
+                Ok(PushOutcome::Rejected { reason: reason.collect::<Vec<_>>().join(": "), moved: false })
+            }
             Some(outcome) if done.code <= 1 => Ok(outcome),
             // A transport that breaks after the refs were sent may still print lines: the outcome is unknown.
             Some(_) | None => Err(done.remote_error()),
@@ -135,14 +143,34 @@ fn read_porcelain(text: &str, name: &str) -> Option<PushOutcome> {
     })
 }
 
+/// What the server itself said (a hook, a protection): git's own summary names no cause. On one line, each sentence once.
+fn remote_words(stderr: &str) -> String {
+    let mut said: Vec<&str> = Vec::new();
+    for line in stderr.lines().filter_map(|l| l.strip_prefix("remote:")).map(str::trim) {
+        if !line.is_empty() && !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said.join("; ").chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
 /// See `fuzzing`.
 pub(super) fn fuzz(text: &str) {
     read_porcelain(text, "refs/heads/a");
+    remote_words(text);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_said_is_told_once_on_one_line() {
+        let seen = "remote: \nremote: Gitea: Not allowed to push to protected branch main        \n\
+                    remote: Gitea: Not allowed to push to protected branch main        \nTo http://h/x\nremote: see \u{1b}[1mhelp\n";
+        assert_eq!(remote_words(seen), "Gitea: Not allowed to push to protected branch main; see [1mhelp");
+        assert_eq!(remote_words("error: failed to push some refs"), "");
+    }
 
     #[test]
     fn each_porcelain_flag_has_its_meaning() {

@@ -161,6 +161,18 @@ impl Tx<'_> {
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 
+    /// A running job's run has exited, and what it left is finalized not before `at`; [`StoreError::Lost`] if the token
+    /// no longer holds.
+    pub fn put_off_job(&self, id: JobId, token: &str, at: i64, why: &str) -> Result<()> {
+        let changed = self
+            .tx
+            .prepare_cached(
+                "UPDATE jobs SET available_at = ?3, reason = ?4 WHERE id = ?1 AND token = ?2 AND status = 'running'",
+            )?
+            .execute(params![id.0, token, at, why])?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
+    }
+
     /// Cancels every live job of a task; their tokens are void with them. Returns how many.
     pub fn cancel_jobs(&self, task: TaskId, reason: &str, at: i64) -> Result<usize> {
         Ok(self

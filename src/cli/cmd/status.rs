@@ -8,6 +8,7 @@ use crate::cli::signals::Signals;
 use crate::engine::status::{self, Which};
 use crate::engine::{Ctx, card};
 use crate::model::ids::TaskId;
+use crate::model::report::Rule;
 use crate::model::status::{Status, TaskRow};
 use crate::model::text::clip;
 use crate::render;
@@ -95,7 +96,8 @@ fn card_text(ctx: &mut Ctx, id: TaskId) -> Result<String, Failure> {
 
 /// One sentence: what a task does or waits for.
 fn state(row: &TaskRow) -> String {
-    if let Some(job) = &row.running_job {
+    let put_off = row.held_by.as_ref().is_some_and(|h| h.rule == Rule::Backoff);
+    if let Some(job) = row.running_job.as_ref().filter(|_| !put_off) {
         let who = job.agent.map_or_else(|| job.kind.to_string(), |a| a.to_string());
         let run = job.run.map(|r| format!(" (run {r})")).unwrap_or_default();
         return format!("{who} at work{run}");

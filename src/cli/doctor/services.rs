@@ -149,7 +149,7 @@ fn forge(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mut 
                 "{} {} does not bind a merge to the tested head: a push at the last moment is found only afterwards",
                 v.product, v.version
             ),
-            "upgrade to Gitea 1.17 or later, or set merge.via: push",
+            "upgrade to Gitea 1.16 or later, or set merge.via: push",
         ),
         (Err(e), _) => return chart.fail(area, "forge", e.to_string(), "mend forge.url; docs/connecting-gitea.md"),
     }
@@ -235,12 +235,24 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
             "put it on the rule's merge list",
         );
     }
+    if project.merge.via == Via::Push && p.may_push == Some(false) {
+        chart.fail(
+            area,
+            "protection",
+            format!("the account may not push to {branch}, where merge.via: push lands"),
+            "put it on the rule's push list, or set merge.via: forge",
+        );
+    }
     if p.required_approvals > 0 {
+        let number = p.required_approvals;
         chart.warn(
             area,
             "protection",
-            format!("{branch} asks for {} approvals, which orch never gives", p.required_approvals),
-            "approve each pull request by hand, or take the account out of the rule",
+            format!(
+                "{branch} asks for {number} approval{}, which orch never gives",
+                if number == 1 { "" } else { "s" }
+            ),
+            "ask for none in the rule, or approve each pull request by hand before its deploy is confirmed",
         );
     }
     let missing: Vec<&String> = p.required_contexts.iter().filter(|c| !project.ci.contexts.contains(c)).collect();
@@ -270,7 +282,11 @@ fn contexts(project: &Project, forge: &Forge, head: &crate::model::ids::Sha, cha
             area,
             "ci",
             format!("{} has no status {}", head.short(), unseen.join(", ")),
-            format!("seen there: {}", shown.join(", ")),
+            if shown.is_empty() {
+                "it has none at all: see that CI runs for it, and posts under this name".to_owned()
+            } else {
+                format!("seen there: {}", shown.join(", "))
+            },
         );
     } else {
         chart.ok(

@@ -59,6 +59,8 @@ pub struct Rule {
     pub approvals: u64,
     /// The account is on the push list.
     pub may_push: bool,
+    /// The account is not on the merge list.
+    pub no_merge: bool,
     pub binds_admins: bool,
 }
 
@@ -276,6 +278,11 @@ impl Data {
         self.status_json(&status)
     }
 
+    /// Whether this version heeds `head_commit_id`, as every one since 1.16 does.
+    fn guards_head(&self) -> bool {
+        !self.version.starts_with("1.15")
+    }
+
     /// Whether this version has what came with 1.17.
     fn modern(&self) -> bool {
         !["1.15", "1.16"].iter().any(|v| self.version.starts_with(v))
@@ -349,7 +356,9 @@ impl Data {
             ("GET", [], _) => Reply::json(200, &self.repo_json()),
             ("GET", ["branches", rest @ ..], _) => self.branch(repo, &rest.join("/")),
             ("GET", ["branch_protections"], _) if self.admin => Reply::json(200, &self.rules_json()),
-            ("GET", ["branch_protections"], _) => not_found(),
+            ("GET", ["branch_protections"], _) => {
+                error(403, "user should be an owner or a collaborator with admin write of a repository")
+            }
             // `head` is no filter here.
             ("GET", ["pulls"], _) => {
                 let open = seen.query("state") == Some("open");
@@ -405,8 +414,9 @@ impl Data {
                 "required_approvals": rule.map_or(0, |r| r.required_approvals),
                 "enable_status_check": rule.is_some_and(|r| !r.contexts.is_empty()),
                 "status_check_contexts": rule.map(|r| &r.contexts),
-                "user_can_push": rule.is_none_or(|r| r.may_push), "user_can_merge": true,
-                "effective_branch_protection_name": rule.map_or("", |_| name.as_str()),
+                "user_can_push": rule.is_none_or(|r| r.may_push), "user_can_merge": rule.is_none_or(|r| !r.no_merge),
+                // Told to administrators only.
+                "effective_branch_protection_name": rule.filter(|_| self.admin).map_or("", |_| name.as_str()),
             }),
         )
     }

@@ -135,7 +135,7 @@ pub fn guards_head(version: &str) -> bool {
     let plain = version.rsplit_once("+gitea-").map_or(version, |(_, gitea)| gitea).trim_start_matches('v');
     let mut parts = plain.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u32>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(1), Some(minor)) => minor >= 17,
+        (Some(1), Some(minor)) => minor >= 16,
         (Some(major), Some(_)) => major > 1,
         _ => false,
     }
@@ -147,12 +147,20 @@ mod tests {
 
     #[test]
     fn a_version_that_ignores_the_head_is_told() {
-        for good in
-            ["1.17.0", "1.22.3", "1.23.0+dev-100-gabcdef", "7.0.5+gitea-1.22.0", "v1.25.1", "11.0.1", "1.21.11-1"]
-        {
+        for good in [
+            "1.16.0",
+            "1.16.0+dev",
+            "1.17.0",
+            "1.22.3",
+            "1.23.0+dev-100-gabcdef",
+            "7.0.5+gitea-1.22.0",
+            "v1.25.1",
+            "11.0.1",
+            "1.21.11-1",
+        ] {
             assert!(guards_head(good), "{good}");
         }
-        for bad in ["1.15.11", "1.16.9", "", "main", "1", "0.9.1", "x+gitea-1.15.0"] {
+        for bad in ["1.15.11", "", "main", "1", "0.9.1", "x+gitea-1.15.0"] {
             assert!(!guards_head(bad), "{bad}");
         }
     }

@@ -104,6 +104,9 @@ impl Data {
             let newest = |context: &String| {
                 self.statuses.iter().rfind(|s| s.sha == head && s.context == *context).map(|s| s.state.as_str())
             };
+            if rule.no_merge {
+                return error(405, "User not allowed to merge PR");
+            }
             if rule.contexts.iter().any(|c| newest(c) != Some("success")) {
                 return error(405, "not allowed to merge [reason: Not all required status checks successful]");
             }
@@ -115,7 +118,7 @@ impl Data {
             return error(405, &format!("merge style [{style}] is not allowed for this repository"));
         }
         // Versions before it was known ignore the field.
-        if self.modern() && body["head_commit_id"].as_str().is_some_and(|h| h != head) {
+        if self.guards_head() && body["head_commit_id"].as_str().is_some_and(|h| h != head) {
             return error(409, "head out of date");
         }
         let title = body["MergeTitleField"].as_str().filter(|t| !t.is_empty()).unwrap_or("Merge");
