@@ -87,11 +87,17 @@ fn note(ctx: &mut Ctx, id: TaskId, decision: Decision) {
     }
 }
 
-/// Every task that no job works on: what a crash left standing, and what only time had to free (RULE-6).
-pub fn idle_tasks(ctx: &mut Ctx) -> Result<()> {
+/// Every task that no job works on, of one project or of all: what a crash left standing, and what only time had to
+/// free (RULE-6).
+pub fn idle_tasks(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     for id in ctx.store.read(|tx| tx.idle_tasks())? {
         if ctx.interrupted() {
             break;
+        }
+        if let Some(project) = only
+            && ctx.task(id)?.project != project
+        {
+            continue;
         }
         noted(ctx, id);
     }

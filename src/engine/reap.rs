@@ -36,7 +36,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
         }
     }
     reclaim(ctx)?;
-    advance::idle_tasks(ctx)?;
+    advance::idle_tasks(ctx, None)?;
     stop::look_again(ctx)?;
     super::pulls::tidy(ctx);
     if !ctx.dry {

@@ -47,7 +47,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
         }
     }
     intents::apply_all(ctx, only)?;
-    advance::idle_tasks(ctx)?;
+    advance::idle_tasks(ctx, only)?;
     if !ctx.interrupted() {
         drifted(ctx)?;
         super::pulls::tidy(ctx);

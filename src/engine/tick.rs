@@ -20,7 +20,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     super::reap::resume(ctx)?;
     boards::take_in_local(ctx, only);
     intents::apply_all(ctx, only)?;
-    advance::idle_tasks(ctx)?;
+    advance::idle_tasks(ctx, only)?;
     if !ctx.interrupted() {
         artefacts::commit_due(ctx)?;
         dispatch_jobs(ctx, only, most)?;

@@ -1,7 +1,8 @@
 //! The habits of every command (CLI-1, CLI-5): what is printed on a failure, signals, closed pipes, letter case.
 
-use crate::support::seeded::{ONE, Seeded, task};
+use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::{NewOutbox, Sink};
+use orch::model::stage::Stage;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -110,4 +111,16 @@ fn a_signal_ends_a_step_between_two_actions() {
     let told: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((out.status.code(), told["step"].as_str()), (Some(0), Some("tick")), "{told}");
     assert_eq!(said().lines().count(), 1, "{told}");
+}
+
+/// RULE-6 has an actor for each task: the step that was asked for this project, not any other's.
+#[test]
+fn a_tick_of_one_project_leaves_the_tasks_of_others_alone() {
+    let world = Seeded::new(&format!("{ONE}  - key: SIDE\n    repo: side\n    git: {{remote: ./side.git}}\n"));
+    world.write(|tx| change(tx, &task(tx, "ORCH-1", "one", 1), |t| t.stage = Stage::Analysis));
+    for (project, concerned) in [("SIDE", false), ("ORCH", true)] {
+        let (code, told) = world.json(&["tick", "--project", project]);
+        let held = told["skipped"].as_array().unwrap().iter().any(|h| h["task"] == "ORCH-1");
+        assert_eq!((code, held), (0, concerned), "{project}: {told}");
+    }
 }

@@ -37,7 +37,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step_or_dry(call, "advance", Mode::Use, args.dry_run)?;
     let Some(name) = &args.task else {
-        advance::idle_tasks(&mut ctx)?;
+        advance::idle_tasks(&mut ctx, None)?;
         outbox::deliver(&mut ctx);
         return open::finish(call, &mut ctx, start, Exit::Done);
     };
