@@ -253,6 +253,10 @@ fn brd_5_labels_release_in_scope_and_cost_nothing_out_of_it() {
             s.told();
             let log = s.board.take();
             assert!(log.iter().all(|l| !l.contains("labels")), "{line}: {log:?}");
+            for _ in 0..3 {
+                s.house.tick().fine();
+            }
+            assert!(s.board.take().is_empty(), "{line}: off is as if it did not exist");
         }
     }
 }

@@ -302,3 +302,33 @@ fn a_silent_board_is_asked_once_a_step() {
     s.house.tick().fine();
     assert_eq!(s.board.take().len(), 1);
 }
+
+/// With a task that waits: a tick, a reap and a look at the status ask nothing, a pass one list, a whole look its pages.
+#[test]
+fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
+    let s = scene();
+    s.board.item("Greet", "To Analyse");
+    s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    s.told();
+    {
+        let mut data = s.board.data();
+        for i in 0..1_000 {
+            data.add(&format!("Item {i}"), "Backlog");
+        }
+        data.now += 600_000;
+    }
+    s.house.orch(&["reconcile", "--full"]).fine();
+    s.board.set(1_000, "Backlog");
+    s.house.reconcile().fine();
+    s.board.take();
+    for step in ["tick", "reap", "status", "report", "metrics"] {
+        s.house.orch(&[step]).fine();
+        assert_eq!(s.board.take(), [""; 0], "{step}");
+    }
+    s.house.orch(&["explain", "ORCH-1"]).fine();
+    assert_eq!(s.board.take(), [""; 0]);
+    s.house.reconcile().fine();
+    assert_eq!(s.board.take(), ["GET work-items/"]);
+    s.house.orch(&["reconcile", "--full"]).fine();
+    assert_eq!(s.board.take(), ["GET work-items/"; 11], "1,001 items, a hundred a page, and nothing for each task");
+}
