@@ -2,6 +2,7 @@
 //! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
 //! seen to be gone.
 
+use super::mask::{Mask, scrub};
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
 use crate::model::task::Actor;
@@ -52,6 +53,8 @@ pub struct Spec {
     pub grace: Duration,
     /// A variable that every process of the tree carries: `ORCH_RUN`, the run's id.
     pub mark: (String, String),
+    /// Taken out of what goes to the files (TRUST-4).
+    pub hidden: Vec<String>,
     /// The size past which either file grows no more (RULE-38); what comes then is dropped, not awaited.
     pub cap_bytes: u64,
 }
@@ -71,7 +74,7 @@ pub enum Event<'a> {
     Starting,
     /// Right after its start: the time to record who it is.
     Started(Actor),
-    /// Bytes of stdout as they came, also those past the cap.
+    /// Bytes of stdout as they came, also those past the cap; nothing is taken out of them.
     Stdout(&'a [u8]),
     /// At least once a second: the time to look at stop requests and cost.
     Tick,
@@ -208,6 +211,14 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
     let stuck = process::identify(tree.pid).is_ok_and(|actor| process::life(&actor) == process::Life::Alive);
     let failed = |source| ChildError::Watch { program: program.clone(), source };
     let status = if stuck { None } else { Some(child.wait().map_err(failed)?) };
+    watched.finish();
+    if after == After::LeaveAlone {
+        for path in [&spec.stdout, &spec.stderr] {
+            if let Err(e) = scrub(path, &spec.hidden) {
+                tracing::warn!(log = %path.display(), "secrets were not taken out: {e}");
+            }
+        }
+    }
     let exit = Exit {
         code: status.and_then(|s| s.code()),
         signal: status.and_then(|s| s.signal()),
@@ -443,6 +454,12 @@ impl Watched {
         Ok(control)
     }
 
+    /// Nothing more is read.
+    fn finish(&mut self) {
+        self.out.finish();
+        self.err.finish();
+    }
+
     fn lost(&self) -> Option<String> {
         let said: Vec<String> = [&self.out, &self.err].into_iter().filter_map(Sink::lost).collect();
         (!said.is_empty()).then(|| said.join("; "))
@@ -484,6 +501,7 @@ fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
 struct Sink {
     name: &'static str,
     file: File,
+    mask: Mask,
     /// Bytes that still fit.
     room: u64,
     cap: u64,
@@ -498,7 +516,16 @@ impl Sink {
         let file = file.map_err(|source| opening(path, source))?;
         let there = file.metadata().map_err(|source| opening(path, source))?.len();
         let cap = spec.cap_bytes;
-        Ok(Self { name, file, room: cap.saturating_sub(there), cap, seen: 0, dropped: 0, error: None })
+        Ok(Self {
+            name,
+            file,
+            mask: Mask::new(&spec.hidden),
+            room: cap.saturating_sub(there),
+            cap,
+            seen: 0,
+            dropped: 0,
+            error: None,
+        })
     }
 
     /// The file itself, for a child that writes to it without us.
@@ -507,8 +534,18 @@ impl Sink {
     }
 
     fn take(&mut self, bytes: &[u8]) {
+        self.seen += bytes.len() as u64;
+        let bytes = self.mask.pass(bytes);
+        self.write(&bytes);
+    }
+
+    fn finish(&mut self) {
+        let rest = self.mask.rest();
+        self.write(&rest);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
         let all = bytes.len() as u64;
-        self.seen += all;
         let fits = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
         let (kept, _) = bytes.split_at_checked(fits).unwrap_or((bytes, &[]));
         match self.file.write_all(kept) {

@@ -16,6 +16,7 @@ fn spec(dir: &Path, argv: &[&str]) -> Spec {
         stall: None,
         grace: Duration::from_millis(300),
         mark: (MARK.into(), mark),
+        hidden: vec![],
         cap_bytes: 1 << 20,
     }
 }

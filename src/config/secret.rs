@@ -276,15 +276,15 @@ pub fn resolve_env(env: &BTreeMap<String, EnvValue>) -> Result<Vec<(String, Secr
 /// What a command wrote, without the values that its references gave it: scripts echo them. Where one can't be read now,
 /// nothing is shown of a text that may hold it.
 pub fn without_secrets(text: &str, env: &BTreeMap<String, EnvValue>) -> String {
-    let mut out = text.to_owned();
+    let mut secrets = Vec::new();
     for (name, value) in env {
         let EnvValue::Ref(from) = value else { continue };
         let Ok(secret) = from.resolve() else {
             return format!("(not shown: {name} may stand in it, and can't be read to be taken out)");
         };
-        out = without(&out, [secret.expose()]);
+        secrets.push(secret);
     }
-    out
+    without(text, secrets.iter().map(Secret::expose))
 }
 
 /// Literals may be secrets by mistake: not shown.

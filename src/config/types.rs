@@ -261,7 +261,7 @@ impl CommandLine {
 type Pairs = Vec<(String, String)>;
 
 /// An environment resolved now, and those of its values that came by reference.
-fn exposed(env: &BTreeMap<String, EnvValue>) -> Result<(Pairs, Vec<String>), SecretError> {
+pub fn exposed(env: &BTreeMap<String, EnvValue>) -> Result<(Pairs, Vec<String>), SecretError> {
     let all: Pairs = resolve_env(env)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect();
     let by_reference = |name: &String| matches!(env.get(name), Some(EnvValue::Ref(_)));
     let hidden = all.iter().filter(|(name, _)| by_reference(name)).map(|(_, value)| value.clone()).collect();

@@ -14,6 +14,7 @@ use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Run, RunState, Task};
+use crate::model::text::without;
 use crate::render::prompt::{PromptArtefact, PromptData, prompt};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -248,7 +249,8 @@ fn execute(
         env.push((name.into(), value));
     }
     env.extend(launch.env.iter().cloned());
-    env.extend(runtimes::env(ctx, &site.settings)?);
+    let (own, hidden) = runtimes::env(ctx, &site.settings)?;
+    env.extend(own);
     let spec = Spec {
         argv: launch.argv.clone(),
         cwd: site.worktree.path().to_owned(),
@@ -260,6 +262,7 @@ fn execute(
         stall: Some(site.settings.stall_s).filter(|s| *s > 0).map(Duration::from_secs),
         grace: Duration::from_secs(site.settings.stop_grace_s),
         mark: (MARK.to_owned(), mark.to_owned()),
+        hidden,
         cap_bytes: CAP,
     };
     let cap = super::policy::micros(site.settings.max_cost_usd);
@@ -293,7 +296,8 @@ fn execute(
                 &stderr,
                 now,
             );
-            (Some(exit), outcome)
+            // Read first, then hidden: a value may look like a part of an event.
+            (Some(exit), outcome.hiding(|text| without(text, spec.hidden.iter().map(String::as_str))))
         }
         Err(e @ ChildError::Left { .. }) => return Err(e.into()),
         Err(e) => (None, Outcome::bare(Kind::Failed, e.to_string())),
@@ -377,7 +381,8 @@ fn set_up(site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<Stri
     let Some(setup) = &site.project.worktree.setup else { return Ok(None) };
     let task = &site.ground.task;
     let mut env = child_env(task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), home);
-    env.extend(setup.spec()?.env.into_iter().map(|(n, v)| (n.into(), v.into())));
+    let resolved = setup.spec()?;
+    env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let spec = Spec {
         argv: setup.command.iter().map(OsString::from).collect(),
         cwd: site.worktree.path().to_owned(),
@@ -389,6 +394,7 @@ fn set_up(site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<Stri
         stall: None,
         grace: Duration::from_secs(site.settings.stop_grace_s),
         mark: (MARK.to_owned(), mark.to_owned()),
+        hidden: resolved.hidden,
         cap_bytes: CAP,
     };
     Ok(match child::run(&spec, &mut |_| Control::Go) {

@@ -39,19 +39,27 @@ fn preset(kind: PresetKind, tool: &config::CliTool) -> Runtime {
     Runtime::Preset(kind, settings)
 }
 
-/// The runtime's own `env`, references resolved now.
-pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Vec<(OsString, OsString)>> {
-    let Some(runtime) = ctx.config.runtimes.get(&settings.runtime) else { return Ok(Vec::new()) };
-    let mut out = Vec::new();
+/// Names and values.
+type Env = Vec<(OsString, OsString)>;
+
+/// The runtime's own `env`, references resolved now, and the values that came by reference.
+pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<(Env, Vec<String>)> {
+    let Some(runtime) = ctx.config.runtimes.get(&settings.runtime) else { return Ok(Default::default()) };
+    let (mut out, mut hidden) = (Vec::new(), Vec::new());
     for (name, value) in &runtime.env {
         match value.resolve() {
-            Ok(secret) => out.push((name.into(), secret.expose().into())),
+            Ok(secret) => {
+                out.push((name.into(), secret.expose().into()));
+                if matches!(value, config::EnvValue::Ref(_)) {
+                    hidden.push(secret.expose().to_owned());
+                }
+            }
             // The default runtime names a key that a subscription login does not need.
             Err(e) if matches!(runtime.kind, RuntimeKind::Claude { .. }) => tracing::debug!("{name} is left out: {e}"),
             Err(e) => return Err(e).with_context(|| format!("{name} of runtime {}", settings.runtime)),
         }
     }
-    Ok(out)
+    Ok((out, hidden))
 }
 
 /// Of what kind the runtime of this name is; `None`: it is not in the configuration any more.

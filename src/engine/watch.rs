@@ -318,7 +318,8 @@ fn roll_back(
     let sha = task.landed_sha.clone().context("nothing landed")?;
     checkout_clean(&projects::mirror(ctx, project)?, &sha, &checkout, None)?;
     let mut env = super::agent::child_env(task, task.stage.as_str(), sha.as_str(), &fresh_home(dir)?);
-    env.extend(command.spec()?.env.into_iter().map(|(n, v)| (n.into(), v.into())));
+    let resolved = command.spec()?;
+    env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let log = dir.join("rollback.log");
     let spec = Spec {
         argv: command.command.iter().map(OsString::from).collect(),
@@ -331,6 +332,7 @@ fn roll_back(
         stall: None,
         grace: Duration::from_secs(10),
         mark: (MARK.to_owned(), mark.to_owned()),
+        hidden: resolved.hidden,
         cap_bytes: 16 << 20,
     };
     let exit =

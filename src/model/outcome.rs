@@ -73,6 +73,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The same with each text that is kept of what the agent said put through `hide`.
+    pub fn hiding(mut self, hide: impl Fn(&str) -> String) -> Self {
+        self.why = hide(&self.why);
+        self.text = self.text.map(|t| hide(&t));
+        self.denials = self.denials.iter().map(|d| hide(d)).collect();
+        self
+    }
+
     /// An outcome of which nothing but its end is known.
     pub fn bare(kind: Kind, why: impl Into<String>) -> Self {
         Self {

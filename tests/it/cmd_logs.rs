@@ -1,5 +1,6 @@
 //! `orch logs`, `timeline`, `gate replay` on the binary (CLI-3).
 
+use crate::support::house;
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::ids::Sha;
@@ -159,4 +160,32 @@ fn past_gates_are_decided_again_from_their_rows() {
     let (_, told) = world.json(&["gate", "replay", "ORCH-1", "--gate", "tests_verdict"]);
     assert_eq!(told["replayed"].as_array().unwrap().len(), 1);
     assert_eq!(world.orch(&["gate", "replay", "ORCH-1", "--gate", "nonsense"]).0, 2);
+}
+
+/// TRUST-4: what a runtime was given by reference stands in no log, row, prompt or message, whatever the agent prints.
+#[test]
+fn trust_4_the_key_of_a_runtime_is_kept_nowhere_though_its_agent_prints_it() {
+    let mut plan = house::Plan::short().top(
+        "runtimes: {scripted: {kind: command, command: [./agent.sh], env: {KEY: {env: RUNTIME_KEY}, PART: {env: RUNTIME_PART}}}}",
+    );
+    // Once written in two pieces, once in the words of its failure; a number that looks like the other secret is read.
+    plan.agent = "#!/bin/sh\nprintf 'I use %.9s' \"$KEY\"; printf '%s\\n' \"${KEY#?????????}\"\n\
+                  echo '{\"cost_usd\":0.8421,\"input_tokens\":1,\"output_tokens\":1}'\n\
+                  echo \"refused with $KEY\" >&2; exit 1\n"
+        .to_owned();
+    let mut house = house::House::new(&plan);
+    let secret = ["the", "model", "vendor", "s", "own", "word"].join("-");
+    house.env.push(("RUNTIME_KEY".into(), secret.clone()));
+    house.env.push(("RUNTIME_PART".into(), "8421".into()));
+    let key = house.item("Greet");
+    let task = house.until_task_after_ticks(key.as_str(), |t| t.attempt > 1 || t.blocked_reason.is_some());
+    assert!(house.until_task(key.as_str(), "is quiet", |_| true).id == task.id);
+    assert_eq!(house.runs(key.as_str())[0].cost_micros, Some(842_100), "read first, hidden then");
+    let logs = house.orch(&["logs", key.as_str(), "--run", "1"]).fine().json.to_string();
+    assert!(logs.contains("I use ***") && logs.contains("refused with ***"), "{logs}");
+    let holding: Vec<_> = crate::support::pipe::files(&house.path("state"))
+        .into_iter()
+        .filter(|p| std::fs::read(p).unwrap_or_default().windows(secret.len()).any(|w| w == secret.as_bytes()))
+        .collect();
+    assert!(holding.is_empty(), "{holding:?}");
 }

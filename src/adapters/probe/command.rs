@@ -2,7 +2,7 @@
 
 use super::ProbeCtx;
 use crate::model::probe::CommandSpec;
-use crate::model::text::without;
+use crate::model::text::{without, worth_hiding};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -21,8 +21,28 @@ const PASSED: [&str; 5] = ["PATH", "LANG", "TZ", "TMPDIR", "USER"];
 pub(super) struct Ended {
     /// `None`: by a signal.
     pub code: Option<i32>,
+    /// As it was printed, to be read: nothing of it is kept unseen.
     pub stdout: String,
-    pub stderr: String,
+    stderr: String,
+    hidden: Vec<String>,
+}
+
+impl Ended {
+    /// What it says of its failure, without the secrets it was given: stderr, or stdout where that is silent.
+    pub fn said(&self) -> String {
+        let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        without(text, self.hidden.iter().map(String::as_str))
+    }
+
+    /// Whether one of them stands in a text.
+    pub fn holds_secret(&self, text: &str) -> bool {
+        worth_hiding(self.hidden.iter().map(String::as_str)).iter().any(|value| text.contains(value))
+    }
+
+    /// How it ended, in words.
+    pub fn ending(&self) -> String {
+        self.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}"))
+    }
 }
 
 /// Why there is no exit code.
@@ -62,8 +82,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
         let _ = kill_process_group(group, Signal::KILL);
     }
     let status = status?;
-    let told = |stream| without(&collected(stream), spec.hidden.iter().map(String::as_str));
-    Ok(Ended { code: status.code(), stdout: told(&out), stderr: told(&err) })
+    Ok(Ended { code: status.code(), stdout: collected(&out), stderr: collected(&err), hidden: spec.hidden.clone() })
 }
 
 /// Waits in a thread of its own, so that the limit needs no polling.

@@ -27,8 +27,11 @@ pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
             let name = command.argv.first().map_or("", String::as_str);
             let ended = command::run(command, *timeout_ms, ctx).map_err(|e| format!("{name}: {e}"))?;
             if ended.code != Some(0) {
-                let code = ended.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}"));
-                return Err(format!("{name} ended with {code}: {}", one_line(&ended.stderr, 200)));
+                return Err(format!("{name} ended with {}: {}", ended.ending(), one_line(&ended.said(), 200)));
+            }
+            // The word is compared, and kept.
+            if ended.stdout.split_whitespace().next().is_some_and(|word| ended.holds_secret(word)) {
+                return Err(format!("{name} prints a secret that it was given, where a revision is expected"));
             }
             ended.stdout
         }

@@ -86,10 +86,9 @@ fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Look {
         Err(late @ command::Trouble::Timeout(_)) => (CheckOutcome::Fail, late.to_string()),
         Ok(ended) if ended.code == Some(0) => (CheckOutcome::Pass, "exit 0".into()),
         Ok(ended) => {
-            let code = ended.code.map_or_else(|| "ended by a signal".to_owned(), |c| format!("exit {c}"));
-            let said = if ended.stderr.trim().is_empty() { &ended.stdout } else { &ended.stderr };
+            let code = ended.code.map_or_else(|| "ended by a signal".to_owned(), |_| ended.ending());
             let tail: String = {
-                let line = one_line(said, usize::MAX);
+                let line = one_line(&ended.said(), usize::MAX);
                 let skip = line.chars().count().saturating_sub(300);
                 line.chars().skip(skip).collect()
             };

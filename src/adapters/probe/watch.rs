@@ -67,8 +67,7 @@ fn errors(spec: &ErrorSpec, ctx: &ProbeCtx) -> ErrorReading {
         ErrorSpec::Command { command, timeout_ms } => match command::run(command, *timeout_ms, ctx) {
             Err(trouble) => Err(trouble.to_string()),
             Ok(ended) if ended.code != Some(0) => {
-                let code = ended.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}"));
-                Err(format!("the error source ended with {code}: {}", one_line(&ended.stderr, 200)))
+                Err(format!("the error source ended with {}: {}", ended.ending(), one_line(&ended.said(), 200)))
             }
             Ok(ended) => read_counts(&ended.stdout),
         },

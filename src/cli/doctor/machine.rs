@@ -371,6 +371,7 @@ fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
         stall: None,
         grace: Duration::from_secs(1),
         mark: ("ORCH_RUN".to_owned(), format!("doctor-{}", std::process::id())),
+        hidden: Vec::new(),
         cap_bytes: 1 << 16,
     };
     let exit = child::run(&spec, &mut |_| Control::Go).map_err(|e| e.to_string())?;

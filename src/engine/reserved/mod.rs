@@ -19,7 +19,7 @@ use super::{Ctx, base, projects};
 use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
 use crate::adapters::git::worktree::checkout_clean;
 use crate::adapters::store::NewEvidence;
-use crate::config::{EnvValue, Project, resolve_env};
+use crate::config::{EnvValue, Project, exposed};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
@@ -91,9 +91,8 @@ impl Bench {
         let Order { name, argv, env, limit, further, outliving: _ } = *order;
         let cwd = self.checkout()?;
         let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
-        for (key, value) in resolve_env(env)? {
-            all.push((key.into(), value.expose().into()));
-        }
+        let (own, hidden) = exposed(env)?;
+        all.extend(own.into_iter().map(|(key, value)| (key.into(), value.into())));
         all.extend(further.iter().map(|(n, v)| ((*n).into(), v.clone())));
         let log = self.dir.join(format!("{name}.log"));
         Ok(Spec {
@@ -107,6 +106,7 @@ impl Bench {
             stall: None,
             grace: GRACE,
             mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
+            hidden,
             cap_bytes: CAP,
         })
     }
