@@ -94,6 +94,11 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let listing = match boards::look(ctx, project, &seat, &scope, &go_on) {
         Ok(listing) => listing,
         Err(BoardError::Throttled { retry_after_s, .. }) => return wait(ctx, project, retry_after_s),
+        // A place to go on that the board does not take is none.
+        Err(e @ (BoardError::Invalid(_) | BoardError::NotFound(_))) if scan.is_some() && !ctx.dry => {
+            ctx.store.write(|tx| tx.drop_meta(&scan_key(project)))?;
+            return Err(e.into());
+        }
         Err(e) => return Err(e.into()),
     };
     let (live, skipped) = skipped(ctx, project, &seat, &listing.items)?;
@@ -112,8 +117,9 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
             let text = serde_json::to_string(&Mark { full_at: 0, ..mark })?;
             ctx.store.write(|tx| tx.set_meta(&format!("watermark/{}", project.key), &text))?;
         }
-        return match unfinished.why {
-            Cut::Budget { retry_after_s } => wait(ctx, project, retry_after_s),
+        return match &unfinished.why {
+            Cut::Budget { retry_after_s } => wait(ctx, project, *retry_after_s),
+            Cut::Failed(e) => Err(e.clone().into()),
             Cut::Caller => {
                 read_on(ctx, project, listing.requests);
                 Ok(())

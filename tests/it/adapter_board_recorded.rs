@@ -92,24 +92,10 @@ fn read(entry: &Entry, url: &str) -> bool {
     let (name, body) = (entry.text("name"), entry.body());
     let path = entry.text("path").split('?').next().unwrap();
     let plane = Plane::new(client(url), "acme", PROJECT, "ORCH", "ORCH", ItemPath::WorkItems);
-    let rows = body["results"].as_array();
     if path.ends_with("/users/me/") {
         assert_eq!(plane.probe().unwrap().user, body["display_name"].as_str().unwrap(), "{name}");
-    } else if path.ends_with("/projects/") && rows.is_some() {
-        let found = find_project(&client(url), "acme", "orch").unwrap();
-        assert_eq!((found.id.as_str(), found.identifier.as_str()), (PROJECT, "ORCH"), "{name}");
-    } else if path.ends_with("/states/") && rows.is_some() {
-        let found = plane.statuses().unwrap();
-        assert_eq!(found.len(), rows.unwrap().len(), "{name}");
-        assert!(found.iter().all(|s| s.group.is_some()), "{name}: {found:?}");
-    } else if path.ends_with("/labels/") && rows.is_some() {
-        assert_eq!(plane.labels().unwrap().len(), rows.unwrap().len(), "{name}");
-    } else if let Some(rows) = rows {
-        // Rows without a number (other lists, fewer fields) are problems by name, and never taken for absence.
-        let found = plane.list(&[], &Scope::All { cursor: None }, &|| true).unwrap();
-        let numbered = rows.iter().filter(|r| r["sequence_id"].is_u64()).count();
-        assert_eq!((found.items.len(), found.problems.len()), (numbered, rows.len() - numbered), "{name}");
-        assert!(found.unfinished.is_none(), "{name}");
+    } else if let Some(rows) = body["results"].as_array() {
+        list(name, path, rows, url, &plane);
     } else if path.ends_with("/relations/") && body.is_object() {
         let wanted: Vec<ItemRef> = body["blocked_by"]
             .as_array()
@@ -133,6 +119,25 @@ fn read(entry: &Entry, url: &str) -> bool {
         return false;
     }
     true
+}
+
+fn list(name: &str, path: &str, rows: &[Value], url: &str, plane: &Plane) {
+    if path.ends_with("/projects/") {
+        let found = find_project(&client(url), "acme", "orch").unwrap();
+        assert_eq!((found.id.as_str(), found.identifier.as_str()), (PROJECT, "ORCH"), "{name}");
+    } else if path.ends_with("/states/") {
+        let found = plane.statuses().unwrap();
+        assert_eq!(found.len(), rows.len(), "{name}");
+        assert!(found.iter().all(|s| s.group.is_some()), "{name}: {found:?}");
+    } else if path.ends_with("/labels/") {
+        assert_eq!(plane.labels().unwrap().len(), rows.len(), "{name}");
+    } else {
+        // Rows without a number (other lists, fewer fields) are problems by name, and never taken for absence.
+        let found = plane.list(&[], &Scope::All { cursor: None }, &|| true).unwrap();
+        let numbered = rows.iter().filter(|r| r["sequence_id"].is_u64()).count();
+        assert_eq!((found.items.len(), found.problems.len()), (numbered, rows.len() - numbered), "{name}");
+        assert!(found.unfinished.is_none(), "{name}");
+    }
 }
 
 fn item(entry: &Entry, plane: &Plane) {

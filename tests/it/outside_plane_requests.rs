@@ -332,3 +332,28 @@ fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
     s.house.orch(&["reconcile", "--full"]).fine();
     assert_eq!(s.board.take(), ["GET work-items/"; 11], "1,001 items, a hundred a page, and nothing for each task");
 }
+
+/// A server that ends in the middle of a whole look: what came is kept, and the next pass goes on there.
+#[test]
+fn a_whole_look_that_breaks_off_goes_on_where_it_ended_and_starts_anew_where_that_is_refused() {
+    let s = scene();
+    for i in 0..450 {
+        s.board.item(&format!("Item {i}"), "Backlog");
+    }
+    s.board.data().after_page = Some(Box::new(|data| data.down = true));
+    let pass = s.house.reconcile();
+    assert_eq!((pass.code, pass.rules().len()), (3, 0), "{}", pass.json);
+    assert!(pass.json["errors"][0]["message"].as_str().unwrap().contains("502"), "{}", pass.json);
+    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 100);
+    s.board.data().down = false;
+    s.board.take();
+    s.house.reconcile().fine();
+    assert_eq!(lists(&s.board.take()), 4);
+    assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
+    // A place that the server does not know any more.
+    let scan = r#"{"cursor":"nowhere","newest_ms":0,"began_at":0}"#;
+    s.house.change(&format!("INSERT INTO meta (key, value) VALUES ('scan/ORCH', '{scan}')"));
+    assert_eq!(s.house.reconcile().code, 3);
+    s.house.orch(&["reconcile", "--full"]).fine();
+    assert!(s.house.meta("scan/ORCH").is_none());
+}

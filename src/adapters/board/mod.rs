@@ -78,10 +78,12 @@ pub struct Unfinished {
 }
 
 /// What cut a look short.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cut {
     /// The board's budget is used up.
     Budget { retry_after_s: u64 },
+    /// A later page did not come.
+    Failed(BoardError),
     /// The caller did not want another page.
     Caller,
 }

@@ -58,6 +58,8 @@ pub struct Data {
     /// Requests left before a 429; `None`: no throttle.
     pub budget: Option<i64>,
     pub retry_after_s: u64,
+    /// The server behind the proxy is gone.
+    pub down: bool,
     /// Done once, after the next page of work items was made.
     pub after_page: Option<Hook>,
     /// Done once, between the next GET of one item and what follows.
@@ -116,6 +118,7 @@ impl FakePlane {
             role: 15,
             budget: None,
             retry_after_s: 56,
+            down: false,
             after_page: None,
             after_get: None,
             pending: vec![],
@@ -250,6 +253,9 @@ impl Data {
             if let Some(i) = self.items.iter_mut().find(|i| i.id == id) {
                 i.updated += 90;
             }
+        }
+        if self.down {
+            return Reply::html(502, "<html><body>502 Bad Gateway</body></html>");
         }
         let Some(tail) = seen.path.strip_prefix("/api/v1/") else { return no_route() };
         if !tail.ends_with('/') {

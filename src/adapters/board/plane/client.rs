@@ -212,7 +212,8 @@ impl Plane {
 
     /// Items in scope, each once, without bodies. `Since` reads newest first until a page holds an older one (one request
     /// when nothing changed); `All` reads by number, so that new items can't shift the pages. Ends early, with what it
-    /// has, when the server asks to wait, the budget is down to the reserve, or `go_on` says no.
+    /// has, when the server asks to wait, the budget is down to the reserve, a later page does not come, or `go_on` says
+    /// no.
     pub fn list(
         &self,
         statuses: &[Status],
@@ -232,16 +233,22 @@ impl Plane {
                 query.push(("cursor", c));
             }
             let path_of = |items: &str| self.in_project(&format!("{items}/"));
-            let reply = match self.on_items(Method::Get, &path_of, &query, None).map_err(BoardError::from) {
-                Ok(reply) => reply,
-                Err(BoardError::Throttled { retry_after_s, .. }) if found.requests > 0 => {
-                    found.unfinished = Some(Unfinished { cursor: resume(&cursor), why: Cut::Budget { retry_after_s } });
+            let page = self.on_items(Method::Get, &path_of, &query, None).map_err(BoardError::from);
+            let page = match page.and_then(|reply| read_page(&reply)) {
+                Ok(page) => page,
+                // What came before is not lost with it.
+                Err(e) if found.requests > 0 => {
+                    let why = if let BoardError::Throttled { retry_after_s, .. } = e {
+                        Cut::Budget { retry_after_s }
+                    } else {
+                        Cut::Failed(e)
+                    };
+                    found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
                     return Ok(found);
                 }
                 Err(e) => return Err(e),
             };
             found.requests += 1;
-            let page = read_page(&reply)?;
             let mut older = false;
             for row in &page.results {
                 match wire::item(row, &self.prefix, statuses) {
