@@ -2,9 +2,9 @@
 //! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
 //! seen to be gone.
 
-use super::mask::{Mask, scrub};
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
+use crate::model::mask::Mask;
 use crate::model::task::Actor;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -568,6 +568,24 @@ impl Sink {
             None => None,
         }
     }
+}
+
+/// Writes over the values in a file that others may still be appending to.
+fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
+    let mask = Mask::new(values);
+    let Some(longest) = mask.longest() else { return Ok(()) };
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let (mut buffer, mut base) = (Vec::new(), 0);
+    while (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? > 0 {
+        for at in mask.found(&buffer) {
+            file.write_all_at(&vec![b'*'; at.len()], base + at.start as u64)?;
+        }
+        // A value may stand across two chunks.
+        let done = buffer.len().saturating_sub(longest - 1);
+        buffer.drain(..done);
+        base += done as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

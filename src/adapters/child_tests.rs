@@ -263,3 +263,13 @@ fn ticks_come_in_silence_and_the_start_can_be_refused() {
     assert_eq!(exit.unwrap().ended_by, Some(EndedBy::Asked("not recorded".into())));
     none_left(&one);
 }
+
+#[test]
+fn a_file_is_written_over_where_it_stands_also_across_chunks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let said = format!("{}open sesame{}open sesame", "x".repeat(CHUNK - 5), "y".repeat(CHUNK));
+    std::fs::write(&path, &said).unwrap();
+    scrub(&path, &["open sesame".to_owned()]).unwrap();
+    assert_eq!(text(&path), said.replace("open sesame", "***********"));
+}

@@ -9,7 +9,6 @@ pub mod forge;
 pub mod git;
 pub mod http;
 pub mod locks;
-pub mod mask;
 pub mod notify;
 pub mod probe;
 pub mod process;

@@ -112,7 +112,14 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         let cut_again = slow || listing.requests >= MANY_PAGES;
         if let (true, Some(cursor)) = (whole && !ctx.dry, &unfinished.cursor) {
             let text = serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began })?;
-            ctx.store.write(|tx| tx.set_meta(&scan_key(project), &text))?;
+            ctx.store.write(|tx| {
+                tx.set_meta(&scan_key(project), &text)?;
+                // The next part does not show them again.
+                if skipped > 0 {
+                    tx.count_up("reconcile/skipped_terminal_total", skipped)?;
+                }
+                Ok::<_, StoreError>(())
+            })?;
         } else if let (false, Some(mark), true) = (ctx.dry, mark, cut_again) {
             let text = serde_json::to_string(&Mark { full_at: 0, ..mark })?;
             ctx.store.write(|tx| tx.set_meta(&format!("watermark/{}", project.key), &text))?;

@@ -10,6 +10,7 @@ pub mod decision;
 pub mod deploy;
 pub mod frontmatter;
 pub mod ids;
+pub mod mask;
 pub mod outcome;
 pub mod policy;
 pub mod probe;

@@ -338,7 +338,7 @@ fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
 fn a_whole_look_that_breaks_off_goes_on_where_it_ended_and_starts_anew_where_that_is_refused() {
     let s = scene();
     for i in 0..450 {
-        s.board.item(&format!("Item {i}"), "Backlog");
+        s.board.item(&format!("Item {i}"), if i % 10 == 0 { "Done" } else { "Backlog" });
     }
     s.board.data().after_page = Some(Box::new(|data| data.down = true));
     let pass = s.house.reconcile();
@@ -350,6 +350,7 @@ fn a_whole_look_that_breaks_off_goes_on_where_it_ended_and_starts_anew_where_tha
     s.house.reconcile().fine();
     assert_eq!(lists(&s.board.take()), 4);
     assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
+    assert_eq!(s.count("reconcile/skipped_terminal_total"), 45, "each once, of all parts");
     // A place that the server does not know any more.
     let scan = r#"{"cursor":"nowhere","newest_ms":0,"began_at":0}"#;
     s.house.change(&format!("INSERT INTO meta (key, value) VALUES ('scan/ORCH', '{scan}')"));

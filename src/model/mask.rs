@@ -1,16 +1,10 @@
-//! Takes known values out of what is logged, as it passes or where it stands (TRUST-4): each is written over by as many
-//! `*`, so that lengths, caps and offsets stay.
+//! Takes known values out of what is logged (TRUST-4): each is written over by as many `*`, so that lengths, caps and
+//! offsets stay.
 
-use crate::model::text::worth_hiding;
+use super::text::worth_hiding;
 use std::borrow::Cow;
-use std::fs::OpenOptions;
-use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use zeroize::Zeroizing;
-
-const CHUNK: usize = 256 << 10;
 
 /// A stream without these values, also where one comes in two pieces.
 pub struct Mask {
@@ -48,7 +42,13 @@ impl Mask {
         if held.len() < 4 { held } else { vec![b'*'; held.len()] }
     }
 
-    fn found(&self, text: &[u8]) -> Vec<Range<usize>> {
+    /// The length of the longest value; `None`: there is nothing to hide.
+    pub fn longest(&self) -> Option<usize> {
+        self.values.iter().map(|v| v.len()).max()
+    }
+
+    /// Where values stand in a text.
+    pub fn found(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut all = Vec::new();
         for v in &self.values {
             let Some(first) = v.first() else { continue };
@@ -69,24 +69,6 @@ impl Mask {
 fn begun(text: &[u8], value: &[u8]) -> usize {
     let most = value.len().saturating_sub(1).min(text.len());
     (1..=most).rev().find(|n| value.get(..*n).is_some_and(|start| text.ends_with(start))).unwrap_or(0)
-}
-
-/// Writes over the values in a file that others may still be appending to.
-pub fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
-    let mask = Mask::new(values);
-    let Some(longest) = mask.values.iter().map(|v| v.len()).max() else { return Ok(()) };
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let (mut buffer, mut base) = (Vec::new(), 0);
-    while (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? > 0 {
-        for at in mask.found(&buffer) {
-            file.write_all_at(&vec![b'*'; at.len()], base + at.start as u64)?;
-        }
-        // A value may stand across two chunks.
-        let done = buffer.len().saturating_sub(longest - 1);
-        buffer.drain(..done);
-        base += done as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -131,16 +113,5 @@ mod tests {
             prop_assert!(!cut.contains(&value));
             prop_assert_eq!(cut.len(), text.len());
         }
-    }
-
-    #[test]
-    fn a_file_is_written_over_where_it_stands_also_across_chunks() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let text = format!("{}open sesame{}open sesame", "x".repeat(CHUNK - 5), "y".repeat(CHUNK));
-        std::fs::write(&path, &text).unwrap();
-        scrub(&path, &["open sesame".to_owned()]).unwrap();
-        let after = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(after, text.replace("open sesame", "***********"));
     }
 }
