@@ -111,7 +111,7 @@ mod tests {
 
     /// In a process of its own, because a child of another test has a copy of the lock between its fork and its start.
     #[test]
-    fn a_killed_holder_frees_it() {
+    fn rule_20_a_killed_holder_frees_its_lock() {
         if let Some(path) = std::env::var_os("ORCH_TEST_LOCK") {
             let _held = hold(Path::new(&path)).unwrap();
             // A child has no copy of it.
@@ -124,7 +124,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let mut holder = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "adapters::locks::tests::a_killed_holder_frees_it", "--nocapture"])
+            .args(["--exact", "adapters::locks::tests::rule_20_a_killed_holder_frees_its_lock", "--nocapture"])
             .env("ORCH_TEST_LOCK", &path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

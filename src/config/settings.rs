@@ -273,7 +273,7 @@ section! {
     Reaper, RawReaper, "reaper." {
         enabled "enabled": bool = true, "ORCH_REAPER_ENABLED", "`reap` settles jobs";
         interval_s "interval_s": u64 = 60, "ORCH_REAPER_INTERVAL_S", "written into the timer by `init --systemd`";
-        dead_ticks "dead_ticks": u32 = 2, "ORCH_REAPER_DEAD_TICKS", "consecutive observations, at least 1 s apart, that find the process gone (tier 1)";
+        dead_ticks "dead_ticks": u32 = 2, "ORCH_REAPER_DEAD_TICKS", "consecutive observations, at least 1 s and half an interval apart, that find the process gone (tier 1)";
         finalize_grace_s "finalize_grace_s": u64 = 300, "ORCH_REAPER_FINALIZE_GRACE_S", "age of a recorded exit before another process may finalize (tier 2)";
         max_running_s "max_running_s": u64 = 14_400, "ORCH_REAPER_MAX_RUNNING_S", "backstop (tier 3)";
     }

@@ -196,3 +196,109 @@ fn take(world: &mut QueueView, job: &Job, place: &Place, claim: &Claim) {
         c.canary = Some(crate::model::ids::RunId(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::gates::testing::{policy, task};
+    use crate::model::ids::JobId;
+    use crate::model::stage::{Agent, JobStatus};
+    use crate::model::task::{Cooldown, Freeze};
+    use crate::model::time::Stamp;
+
+    /// A queue of one job, with everything against it that there is.
+    fn against(kind: JobKind, stage: Stage) -> QueueView {
+        let t = task(1, stage);
+        let agent = (kind == JobKind::Agent).then_some(Agent::Developer);
+        let job = Job {
+            id: JobId(1),
+            task_id: t.id,
+            stage,
+            kind,
+            agent,
+            attempt: 1,
+            epoch: t.epoch,
+            status: JobStatus::Queued,
+            token: None,
+            subject: None,
+            available_at: 0,
+            priority: 4,
+            reason: None,
+            spent: false,
+        };
+        let place = Place {
+            id: t.id,
+            key: t.key,
+            project: t.project,
+            repo: t.repo,
+            stage,
+            started: stage != Stage::Created,
+            blocked_by: vec![],
+            withdrawn: false,
+            stop_requested: false,
+            blocked: false,
+        };
+        let busy = Busy { kind: JobKind::Agent, agent: Some(Agent::Developer), project: place.project.clone() };
+        QueueView {
+            queued: vec![job],
+            running: vec![busy],
+            places: [(place.id, place.clone())].into(),
+            blockers: [].into(),
+            freezes: vec![Freeze { repo: place.repo, reason: "sick".into(), task_id: None, since: 0 }],
+            freezes_unreadable: true,
+            halted: Some("night".into()),
+            cooldowns: vec![Cooldown {
+                credential: "scripted".into(),
+                until: 2_000_000,
+                reason: "used up".into(),
+                canary: None,
+            }],
+            day_micros: 9,
+            task_micros: [(place.id, 9)].into(),
+            dearest: [].into(),
+            free_mb: Some(0),
+            now: Stamp { wall_ms: 1_000_000, mono_ms: 1, boot_id: "b".into() },
+        }
+    }
+
+    fn tight() -> Policy {
+        let mut p = policy();
+        (p.max_concurrency, p.max_task_micros, p.max_day_micros, p.min_free_mb) = (1, 1, 1, 512);
+        p
+    }
+
+    /// What holds the one job; `None`: it is claimed.
+    fn held(view: &QueueView, p: &Policy) -> Option<Rule> {
+        let d = plan(view, p, None, 9);
+        assert_eq!(d.claims.len() + d.held.len(), 1);
+        d.held.first().map(|h| h.rule)
+    }
+
+    #[test]
+    fn rule_24_what_observes_or_settles_passes_limits_halt_freeze_and_cool_down() {
+        for kind in [JobKind::Ci, JobKind::Scan, JobKind::DeployFinalizer, JobKind::PostDeployMonitor] {
+            assert_eq!(held(&against(kind, Stage::Deploy), &tight()), None, "{kind}");
+        }
+        // An agent is held by each of them, one after the other.
+        let mut view = against(JobKind::Agent, Stage::Development);
+        let mut p = tight();
+        assert_eq!(held(&view, &p), Some(Rule::Halt));
+        view.halted = None;
+        assert_eq!(held(&view, &p), Some(Rule::Disk));
+        view.free_mb = Some(512);
+        assert_eq!(held(&view, &p), Some(Rule::MaxConcurrency));
+        p.max_concurrency = 2;
+        assert_eq!(held(&view, &p), Some(Rule::Cooldown));
+        view.cooldowns.clear();
+        assert_eq!(held(&view, &p), Some(Rule::TaskCost));
+        p.max_task_micros = 0;
+        assert_eq!(held(&view, &p), Some(Rule::DayCost));
+        p.max_day_micros = 0;
+        assert_eq!(held(&view, &p), None, "a freeze holds no task under way");
+        let mut first = against(JobKind::Agent, Stage::Created);
+        (first.halted, first.free_mb) = (None, None);
+        assert_eq!(held(&first, &p), Some(Rule::Freeze), "a freeze that can't be read holds");
+        first.freezes_unreadable = false;
+        assert_eq!(held(&first, &p), Some(Rule::Freeze));
+    }
+}

@@ -6,7 +6,7 @@ use super::{Ctx, base, finalize, projects, runtimes, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
 use crate::adapters::git::{Plan, Worktree};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
-use crate::adapters::store::RunExit;
+use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project, without_secrets};
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::artefact;
@@ -15,6 +15,7 @@ use crate::model::outcome::{Kind, Outcome};
 use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Run, RunState, Task};
 use crate::model::text::without;
+use crate::model::time::Stamp;
 use crate::render::prompt::{PromptArtefact, PromptData, prompt};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -270,7 +271,8 @@ fn execute(
     let store = &mut ctx.store;
     let ended = child::run(&spec, &mut |event| match event {
         Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
-            Ok(()) => Control::Go,
+            // Another program has migrated the database: what runs is supervised, and nothing else is done (RULE-36).
+            Ok(()) | Err(StoreError::Newer { .. }) => Control::Go,
             Err(e) => Control::End(format!("its start could not be recorded: {e}")),
         },
         Event::Stdout(bytes) => {
@@ -312,8 +314,15 @@ fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>
         "schema": 1, "task": run.task_id, "run": run.id, "attempt": run.attempt, "at": now,
         "exit": exit.as_ref().and_then(|e| e.code), "signal": exit.as_ref().and_then(|e| e.signal), "outcome": outcome,
     });
-    crate::adapters::sentinel::put(&site.dir.join("exit.json"), &serde_json::to_vec(&file)?)?;
-    let record = RunExit {
+    crate::adapters::sentinel::put(&site.dir.join(EXIT), &serde_json::to_vec(&file)?)?;
+    let record = exit_row(outcome)?;
+    Ok(ctx.store.write(|tx| tx.record_exit(run.id, &record, &now))?)
+}
+
+const EXIT: &str = "exit.json";
+
+fn exit_row(outcome: &Outcome) -> Result<RunExit> {
+    Ok(RunExit {
         outcome: serde_json::to_string(outcome)?,
         cost_micros: outcome.cost_micros,
         tokens_in: outcome.tokens_in,
@@ -321,8 +330,18 @@ fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>
         model: outcome.model.clone(),
         session: outcome.session.clone(),
         session_total_micros: outcome.session_total_micros,
-    };
-    Ok(ctx.store.write(|tx| tx.record_exit(run.id, &record, &now))?)
+    })
+}
+
+/// The exit that a dead supervisor wrote down and could not bring into the database: it was killed in between, or another
+/// program had migrated it meanwhile (RULE-36). Gives the row and when that was.
+pub fn exit_on_file(ctx: &Ctx, run: &Run) -> Option<(RunExit, Stamp)> {
+    let bytes = std::fs::read(ctx.paths.run(run.id).join(EXIT)).ok()?;
+    let file: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let at = serde_json::from_value(file["at"].clone()).ok()?;
+    let outcome: Outcome = serde_json::from_value(file["outcome"].clone()).ok()?;
+    let ours = file["schema"] == 1 && file["run"] == run.id.0 && file["task"] == run.task_id.0;
+    Some((exit_row(&outcome).ok().filter(|_| ours)?, at))
 }
 
 fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> Result<String> {

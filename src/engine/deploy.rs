@@ -65,9 +65,11 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         baseline(ctx, &task)?;
     }
     let tree = ground.mirror.tree_of(&head)?;
-    let now = ctx.now();
+    let mut now = ctx.now();
     let policy = ctx.policy.clone();
+    let root = ctx.paths.root().to_owned();
     let opened = ctx.store.write(|tx| {
+        now.halted = sentinel::halted(&root);
         let view = view::task(tx, id, &now, None)?;
         let mut t = view.task.clone();
         if t.revision != task.revision || decide(&view, &policy) != Decision::Effect(Effect::OpenDeploy) {

@@ -5,14 +5,14 @@ use super::Ctx;
 use crate::adapters::git::Mirror;
 use crate::adapters::store::NewEvidence;
 use crate::decide::gates::verdict::{self, File, Reading, Verdict};
-use crate::model::artefact::{self, Artefact};
+use crate::model::artefact;
 use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run, Task};
 use anyhow::Result;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The commits of one run, pushed.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Jud
             return Ok(Judged { rows: Vec::new(), missing: None, faults: Vec::new() });
         }
     };
-    let files = changed_files(pushed, task, &changed)?;
-    let files: Vec<File<'_>> = files.iter().map(|(path, bytes)| File { path, bytes }).collect();
+    let read = changed_files(pushed, task, &changed)?;
+    let files: Vec<File<'_>> = read.iter().map(|(path, bytes)| File { path, bytes }).collect();
     let (reading, findings, faults) = match verdict::judge_stage(run.stage, &task.key, &files) {
         Some(judged) => (judged.reading, judged.findings, judged.faults),
         None => (developed(pushed, &changed), Vec::new(), Vec::new()),
@@ -61,7 +61,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Jud
     let (verdict, why) = if strict {
         (EvidenceVerdict::Missing, format!("front matter: {}", faults.join("; ")))
     } else {
-        (reading.evidence(), stale_said(pushed, task, run, reading.why)?)
+        (reading.evidence(), stale_said(pushed, task, &reading.why)?)
     };
     let mut rows = Vec::new();
     // A later stage's agent changed code it may change: what was judged before still holds (RULE-4).
@@ -86,10 +86,22 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Jud
         code_tree: tree.to_owned(),
         verdict,
         why: why.clone(),
-        detail: json!({"findings": findings}),
+        detail: json!({"findings": findings, "blobs": blobs(pushed, task, &read)?}),
     });
     let missing = (verdict == EvidenceVerdict::Missing).then_some(why);
     Ok(Judged { rows, missing, faults })
+}
+
+/// The very contents that were judged, by their path in the work item's folder (RULE-3).
+fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, String>> {
+    let folder = artefact::folder(&task.key);
+    let mut blobs = BTreeMap::new();
+    for (below, _) in read {
+        if let Some(id) = pushed.mirror.blob_of(pushed.head, &format!("{folder}/{below}"))? {
+            blobs.insert(below.clone(), id.to_string());
+        }
+    }
+    Ok(blobs)
 }
 
 /// A commit of this attempt that changes something outside `docs/work-items/`.
@@ -102,12 +114,20 @@ fn developed(pushed: &Pushed<'_>, changed: &BTreeSet<String>) -> Reading {
     Reading { verdict: Verdict::Pass, why: format!("{} pushed, {code} files of code changed", pushed.head.short()) }
 }
 
-/// A verdict file that stands on the branch but is not this run's is named for what it is: stale (PIPE-4).
-fn stale_said(pushed: &Pushed<'_>, task: &Task, run: &Run, why: String) -> Result<String> {
-    let Some(artefact) = Artefact::of_stage(run.stage).next() else { return Ok(why) };
-    let path = format!("{}/{artefact}", artefact::folder(&task.key));
-    let stands = why.ends_with(": missing") && pushed.mirror.blob_of(pushed.head, &path)?.is_some();
-    Ok(if stands { format!("{path} is from an earlier attempt: it was not written in this run") } else { why })
+/// A file that stands on the branch but is not this run's is named for what it is: stale (PIPE-4).
+fn stale_said(pushed: &Pushed<'_>, task: &Task, why: &str) -> Result<String> {
+    let folder = artefact::folder(&task.key);
+    let mut said = Vec::new();
+    for part in why.split("; ") {
+        let path = part.strip_suffix(": missing").map(|name| format!("{folder}/{name}"));
+        match path {
+            Some(path) if pushed.mirror.blob_of(pushed.head, &path)?.is_some() => {
+                said.push(format!("{path} is from an earlier attempt: it was not written in this run"));
+            }
+            Some(_) | None => said.push(part.to_owned()),
+        }
+    }
+    Ok(said.join("; "))
 }
 
 /// The files of the work item's folder that the run changed, by their path below it: what it left alone is stale.

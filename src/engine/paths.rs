@@ -55,10 +55,11 @@ impl Paths {
         self.run(run).join("lock")
     }
     /// What tells this installation's units and processes from another's on the same host (RULE-10): eight digits of the
-    /// state directory's path.
+    /// state directory's real path, however it is spelled here.
     pub fn installation(&self) -> String {
         use sha2::{Digest, Sha256};
-        let digest = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
+        let real = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let digest = Sha256::digest(real.as_os_str().as_encoded_bytes());
         digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
     }
     /// The value of the mark that every process of a run carries (RULE-19): run numbers alone are the same in every
@@ -79,5 +80,30 @@ impl Paths {
     /// An agent's configuration folder, kept per task and stage so that a session may be resumed (RULE-26).
     pub fn agent_home(&self, task: &Task, stage: &str) -> PathBuf {
         self.root.join("homes").join(task.id.to_string()).join(stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_10_a_unit_is_named_by_its_installation_and_its_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, other) = (dir.path().join("state"), dir.path().join("other"));
+        std::fs::create_dir(&state).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::os::unix::fs::symlink("state", dir.path().join("link")).unwrap();
+        let own = Paths::new(&state);
+        let id = own.installation();
+        assert_eq!(own.unit(RunId(7), false), format!("orch-{id}-run-7"));
+        assert_eq!(own.unit(RunId(7), true), format!("orch-{id}-run-7-finalize"));
+        assert!(id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+        for spelled in ["link", "./state", "other/../state"] {
+            assert_eq!(Paths::new(&dir.path().join(spelled)).installation(), id, "{spelled}");
+        }
+        let beside = Paths::new(&other);
+        assert_ne!(beside.unit(RunId(7), false), own.unit(RunId(7), false));
+        assert_ne!(beside.mark(RunId(7)), own.mark(RunId(7)));
     }
 }

@@ -1,7 +1,7 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
 use super::settle::{End, Settlement};
-use super::{Ctx, advance, lease, outbox, settle, stop, supervise, tick, tree};
+use super::{Ctx, advance, agent, lease, outbox, settle, stop, supervise, tick, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
@@ -51,8 +51,8 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
     let ms = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
     ReapPolicy {
         dead_ticks: i64::from(r.dead_ticks),
-        // The lock that the kernel frees and the identity make a death certain; a second look only has to be another one.
-        spacing_ms: (ms(r.interval_s) / 2).min(1000),
+        // Once per half interval (RULE-20), and at least a second apart (RUN-8).
+        spacing_ms: (ms(r.interval_s) / 2).max(1000),
         finalize_grace_ms: ms(r.finalize_grace_s),
         max_running_ms: ms(r.max_running_s),
         start_ms: START_MS,
@@ -96,6 +96,9 @@ fn supervisor(ctx: &Ctx, run: &Run) -> Seen {
 fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let now = ctx.now().stamp;
     let seen = supervisor(ctx, run);
+    let taken_in = run.state == RunState::Live && seen == Seen::Dead && !ctx.dry && take_in_exit(ctx, run)?;
+    let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
+    let run = &row;
     let todo = match put_off(ctx, run)? {
         // Nobody died over it: it has a time of its own.
         Some(due) if seen == Seen::Dead && due <= now.wall_ms => Reap::Finalize,
@@ -113,6 +116,16 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
             let why = format!("it ran longer than reaper.max_running_s ({} s)", ctx.config.reaper.max_running_s);
             end(ctx, run, "overdue", &why, true)
         }
+    }
+}
+
+/// Records the exit that a dead supervisor left in a file alone; whether there was one.
+fn take_in_exit(ctx: &mut Ctx, run: &Run) -> Result<bool> {
+    let Some((exit, at)) = agent::exit_on_file(ctx, run) else { return Ok(false) };
+    match ctx.store.write(|tx| tx.record_exit(run.id, &exit, &at)) {
+        Ok(()) => Ok(true),
+        Err(StoreError::Lost) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -29,6 +29,8 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Ok(Some(s)) => s,
         // Its fence is gone or its result was settled elsewhere.
         Ok(None) => return Ok(()),
+        // What it saw is in its files, and the program that migrated the database takes it from there (RULE-36).
+        Err(e) if matches!(e.downcast_ref(), Some(StoreError::Newer { .. })) => return Err(e),
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
             if is_outage(&e) && put_off(ctx, &run, &e)? {

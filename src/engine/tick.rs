@@ -2,7 +2,7 @@
 
 use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, tree, view};
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, store::StoreError};
+use crate::adapters::{disk, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
 use crate::decide::dispatch;
 use crate::model::card::AlertKind;
@@ -43,7 +43,7 @@ struct Claimed {
 
 /// Claims what may be claimed, in one transaction, and starts it.
 pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
-    let now = ctx.now();
+    let mut now = ctx.now();
     let policy = ctx.policy.clone();
     let free = if ctx.dry { None } else { disk::free_mb(ctx.paths.root()).ok() };
     let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
@@ -59,7 +59,10 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         .filter(|p| matches!(p.board, crate::config::Board::Plane { .. }))
         .map(|p| p.key.clone())
         .collect();
+    let root = ctx.paths.root().to_owned();
     let (claimed, held) = ctx.store.write(|tx| {
+        // The board may have been asked meanwhile, and the lock waited for: HALT is read where the claim is made (RULE-24).
+        now.halted = sentinel::halted(&root);
         let queue = view::queue(tx, &now, &policy, day, free)?;
         let mut plan = dispatch::plan(&queue, &policy, only, most.unwrap_or(usize::MAX));
         let mut claimed = Vec::new();

@@ -73,7 +73,7 @@ fn two_projects_on_one_remote_are_refused() {
 }
 
 #[test]
-fn required_contexts_must_be_named_on_a_remote_forge() {
+fn rule_2_required_contexts_must_be_named_on_a_remote_forge() {
     let file = |ci: &str| {
         format!(
             "projects: [{{key: A, git: {{remote: /a}}, forge: {{kind: gitea, url: 'http://g', owner: o, name: n, token: {{env: T}}}}, ci: {{{ci}}}}}]"

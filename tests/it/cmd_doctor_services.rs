@@ -204,7 +204,7 @@ fn gitea_a_push_that_the_protection_forbids_is_told() {
 
 /// RULE-2: what recent commits bear is proposed, `orch`'s own statuses never.
 #[test]
-fn gitea_statuses_that_could_be_required_are_proposed() {
+fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);
     let head = raw(&house.remote(), &["rev-parse", "main"]);
     for context in ["ci/test", "lint", "orch/review_verdict"] {

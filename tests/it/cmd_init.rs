@@ -127,7 +127,7 @@ fn systemd_accepts_the_units() {
 /// A forge that answers as Gitea does is found by the remote's address; the statuses that recent commits bear are
 /// proposed, `orch`'s own never (RULE-2).
 #[test]
-fn a_gitea_is_found_with_the_statuses_of_recent_commits() {
+fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     let dir = checkout();
     git(dir.path(), &["init", "-q", "--bare", "-b", "main", "server.git"]);
     let forge = crate::support::gitea::FakeGitea::start(&dir.path().join("server.git"));

@@ -199,7 +199,7 @@ fn parked_messages_and_intents_that_are_off_are_shown() {
 }
 
 #[test]
-fn changed_guard_settings_are_told_once_with_variable_and_caller() {
+fn rule_39_changed_guard_settings_are_told_once_with_variable_and_caller() {
     let world = Seeded::new(ONE);
     let tick = |env: &[(&str, &str)]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
@@ -224,8 +224,15 @@ fn changed_guard_settings_are_told_once_with_variable_and_caller() {
     assert!(change["caller"].as_str().unwrap().starts_with("ann"), "{change}");
     let (_, text, _) = world.orch(&["status"]);
     assert!(text.contains("env ORCH_SECURITY_GATE_ENABLED") && text.contains("of ann"), "{text}");
-    let told = world.write(|tx| tx.was_sent("alert/guard_changed/n:guard settings/2").unwrap());
-    assert!(!told, "the same difference is told once");
+    let rows = |sql: &str| -> i64 {
+        let db = rusqlite::Connection::open(world.path().join("state/orch.db")).unwrap();
+        db.query_row(sql, [], |r| r.get(0)).unwrap()
+    };
+    let alerts = "SELECT COUNT(*) FROM outbox WHERE key LIKE 'alert/guard_changed/%'";
+    let audit = "SELECT COUNT(*) FROM audit WHERE event = 'guard_changed'";
+    assert_eq!((rows(alerts), rows(audit)), (1, 1), "the same difference is told once");
+    tick(&[]);
+    assert_eq!((rows(alerts), rows(audit)), (2, 2), "back again is a difference, too");
     assert_eq!(world.orch(&["audit", "verify"]).0, 0);
 }
 

@@ -109,3 +109,46 @@ fn rule_38_stop_works_on_a_full_disk() {
     assert!(ballast, "tick made no ballast");
     assert_eq!(stage, "cancelled", "{}", said(&out));
 }
+
+/// The database is migrated under a supervisor whose agent works: it goes on supervising and writes the exit to its file;
+/// the program that migrated takes it from there, and the agent is not played again.
+#[test]
+fn rule_36_a_supervisor_of_an_older_program_only_supervises_and_writes_the_exit() {
+    let world = World::new(Plan {
+        nap: "0.01",
+        extra: "if [ ! -e \"$world/waits\" ]; then : > \"$world/waits\"; n=0; while [ ! -e \"$world/go\" ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done; fi\n".to_owned(),
+        ..Plan::default()
+    });
+    world.new_item("AA", "one thing");
+    world.step(&["tick"]);
+    let wait = |what: &str, there: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !there() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}\n{}", world.story());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    };
+    wait("the agent", &|| world.path("waits").exists());
+    let version = |n: i64| {
+        let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
+        db.busy_timeout(Duration::from_secs(20)).unwrap();
+        let kept = db.query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0)).unwrap();
+        db.pragma_update(None, "user_version", n).unwrap();
+        kept
+    };
+    let ours = version(4711);
+    std::fs::write(world.path("go"), "").unwrap();
+    wait("the supervisor's end", &|| world.orch_processes().is_empty());
+    let exit: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.path("state/runs/1/exit.json")).unwrap()).unwrap();
+    assert_eq!((exit["run"].as_i64(), exit["exit"].as_i64()), (Some(1), Some(0)), "{exit}");
+    assert_eq!(world.count("SELECT COUNT(*) FROM runs WHERE state = 'live'"), 1, "nothing of it is in the database");
+    for step in ["tick", "reap", "stop AA-1"] {
+        let out = world.orch(&step.split(' ').collect::<Vec<_>>());
+        assert_eq!(out.status.code(), Some(3), "{step}: {}", said(&out));
+    }
+    version(ours);
+    world.play_until("approval", Duration::from_secs(60), |w| w.task("AA-1").waiting.is_some());
+    let starts = world.lines("agents.log").iter().filter(|l| l.starts_with("start")).count();
+    assert_eq!(starts, 1, "what it did is not done again");
+}

@@ -69,7 +69,7 @@ fn run_8_tier_3_an_overdue_run_is_ended_with_its_tree() {
 }
 
 #[test]
-fn run_8_tier_2_a_recorded_exit_is_finalized_after_the_grace_and_not_beside_a_live_supervisor() {
+fn rule_21_a_live_finalizer_is_left_alone_and_a_dead_ones_work_is_taken_up_where_it_was() {
     // The push waits for a word: the supervisor is alive and still finalizing.
     let world = World::new(Plan { nap: "0.01", ..Plan::default() });
     let hook = world.path("aa.git/hooks/pre-receive");
@@ -81,6 +81,13 @@ fn run_8_tier_2_a_recorded_exit_is_finalized_after_the_grace_and_not_beside_a_li
     world.new_item("AA", "one thing");
     drop(world.orch(&["tick"]));
     wait("the push", || world.path("pushing").exists());
+    // Its exit is recorded, it has the finalizer, and the job runs until all is done: no verdict before the push.
+    let owned = "SELECT COUNT(*) FROM runs WHERE state = 'exited' AND finalizer = supervisor";
+    assert_eq!(world.count(owned), 1, "{}", world.story());
+    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status = 'running'"), 1);
+    assert_eq!(world.count("SELECT COUNT(*) FROM evidence"), 0, "the gate is asked after the push");
+    assert_eq!(world.task("AA-1").stage, "analysis");
+    drop(world.orch(&["run-job", "1", "--finalize"]));
     for _ in 0..6 {
         drop(world.orch(&["reap"]));
         std::thread::park_timeout(Duration::from_millis(400));
@@ -171,4 +178,38 @@ fn rule_33_a_jump_of_the_wall_clock_ends_no_run() {
         world.play_until("review", BOUND, |w| w.task("AA-1").stage != "development");
         assert_eq!(world.lines("violations.log"), Vec::<String>::new());
     }
+}
+
+/// Settling, the stage's change and the next job stand together or not at all: here the next job can't be written.
+#[test]
+fn rule_21_settling_moving_and_the_next_job_are_one_transaction() {
+    let world = World::new(Plan {
+        nap: "0.01",
+        project: "    stages: [development, review, deploy]\n".to_owned(),
+        ..Plan::default()
+    });
+    world.step(&["tick"]);
+    let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(20)).unwrap();
+    db.execute_batch(
+        "CREATE TRIGGER no_next BEFORE INSERT ON jobs WHEN NEW.kind = 'agent' AND NEW.stage = 'review'
+         BEGIN SELECT RAISE(ABORT, 'no next job'); END",
+    )
+    .unwrap();
+    world.new_item("AA", "one thing");
+    drop(world.orch(&["tick"]));
+    let settled =
+        |kind: &str| world.count(&format!("SELECT COUNT(*) FROM runs WHERE kind = '{kind}' AND state = 'settled'"));
+    wait("the CI's supervisor's end", || {
+        world.count("SELECT COUNT(*) FROM runs WHERE kind = 'ci' AND state <> 'starting'") == 1
+            && world.orch_processes().is_empty()
+    });
+    assert_eq!((settled("agent"), settled("ci")), (1, 0), "{}", world.story());
+    assert_eq!(world.count("SELECT COUNT(*) FROM evidence WHERE gate = 'ci_green'"), 0);
+    assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE kind = 'ci' AND status = 'running'"), 1);
+    assert_eq!(world.task("AA-1").stage, "development");
+    db.execute_batch("DROP TRIGGER no_next").unwrap();
+    world.play_until("the review", BOUND, |w| w.task("AA-1").waiting.is_some());
+    assert_eq!(world.lines("agents.log").iter().filter(|l| l.starts_with("start")).count(), 2, "{}", world.story());
+    assert_eq!(world.lines("violations.log"), Vec::<String>::new());
 }

@@ -238,3 +238,42 @@ fn rule_16_a_retried_deploy_stands_in_its_window_and_a_stop_waits_for_it() {
     world.play_until("the end", BOUND, |w| w.task("AA-1").stage == "done");
     assert_eq!((world.deploys().get("AA-1"), world.merges("AA").get("AA-1")), (Some(&1), Some(&1)));
 }
+
+/// An agent with a child that only its environment's mark ties to its run, then both without their supervisor.
+fn orphaned() -> World {
+    let world = World::new(Plan {
+        nap: "0.01",
+        extra: "(setsid sleep 1000 &)\n: > \"$world/hangs\"; sleep 1000\n".to_owned(),
+        ..Plan::default()
+    });
+    meet(&world);
+    let supervisor = world.orch_processes();
+    assert_eq!(supervisor.len(), 1, "{}", world.story());
+    kill(supervisor[0]);
+    world
+}
+
+/// Staging and production on one host have the same run numbers: a stop ends the processes of its own run only.
+#[test]
+fn rule_10_installations_on_one_host_leave_each_other_alone() {
+    let (one, other) = (orphaned(), orphaned());
+    let alive = other.alive();
+    assert!(alive.len() >= 2, "{alive:?}");
+    assert!(one.orch(&["stop", "AA-1"]).status.success());
+    nothing_left(&one, "AA-1");
+    assert_eq!(other.alive(), alive);
+}
+
+/// One directory is one installation, by whatever path a step comes to it.
+#[test]
+fn rule_10_a_step_that_comes_by_another_path_ends_the_same_processes() {
+    let world = orphaned();
+    std::os::unix::fs::symlink(world.path("state"), world.path("link")).unwrap();
+    let own = world.command(&["stop", "AA-1"]);
+    let args = own.get_args().map(|a| if a == world.path("state") { world.path("link").into() } else { a.to_owned() });
+    let mut stop = std::process::Command::new(own.get_program());
+    stop.args(args).current_dir(world.root()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    let out = stop.output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    nothing_left(&world, "AA-1");
+}

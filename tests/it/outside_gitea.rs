@@ -102,8 +102,32 @@ fn a_branch_becomes_a_pull_request_waits_for_its_statuses_and_is_merged_once() {
     assert_eq!(done, 1, "commented once");
 }
 
+/// Green at first, red when the task is about to leave a later stage: whichever step looks finds it.
 #[test]
-fn red_later_sends_the_work_back_and_only_the_new_head_counts() {
+fn rule_6_ci_that_turns_red_after_it_was_green_is_rolled_back() {
+    for confirm in [false, true] {
+        let lines = [format!("deploy: {{confirm: {confirm}}}"), "stages: [development, review, deploy]".to_owned()];
+        let s = scene_with("", &[&lines[0], &lines[1]]);
+        let task = s.until_pull();
+        s.green(&task);
+        // The review moves the head, and CI looks at that one again.
+        let reviewed = s.drive("the reviewed head", |t| t.head_sha != task.head_sha);
+        if confirm {
+            s.green(&reviewed);
+            s.drive("the parking", |t| t.waiting_for.is_some());
+        }
+        s.forge.set_status(reviewed.head_sha.clone().unwrap().as_str(), "ci/test", "failure");
+        if confirm {
+            s.house.orch(&["advance", "ORCH-1", "--confirm-deploy"]);
+        }
+        let again = s.drive("a second attempt", |t| t.attempt == 2);
+        assert!(again.findings.iter().any(|f| f.text.contains("ci/test")), "{:?}", again.findings);
+        assert_eq!((again.waiting_for, again.blocked_reason, s.merges()), (None, None, 0));
+    }
+}
+
+#[test]
+fn rule_6_red_later_sends_the_work_back_and_only_the_new_head_counts() {
     let s = scene("");
     let task = s.until_pull();
     s.forge.set_status(task.head_sha.clone().unwrap().as_str(), "ci/test", "failure");

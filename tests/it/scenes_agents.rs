@@ -94,6 +94,68 @@ fn a_run_without_a_fresh_verdict_is_no_verdict_and_the_stage_runs_again_with_the
     assert!(w.prompt(&key, "testing", 2).contains("13-test-report.md: missing"));
 }
 
+/// A task that no job works on: whichever step looks at it applies what is decided of it, with nobody's word.
+#[test]
+fn rule_6_each_step_rolls_back_what_turned_to_no() {
+    for step in ["tick", "reconcile", "reap", "advance"] {
+        let w = Plan::new().build();
+        let key = w.new_item("Later", &[]);
+        w.rest(&key);
+        w.until("quiet", |w| w.processes().is_empty());
+        let db = rusqlite::Connection::open(w.state("orch.db")).unwrap();
+        db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+        db.execute_batch("UPDATE evidence SET verdict = 'fail' WHERE gate = 'analysis_complete'").unwrap();
+        let ran = w.run(&[step]);
+        assert_eq!(ran.actions("stage_rolled_back").len(), 1, "{step}: {}", ran.out);
+        let t = w.task(&key);
+        assert_eq!((t.stage.as_str(), t.attempt, t.waiting), ("development", 2, None), "{step}");
+    }
+}
+
+#[test]
+fn rule_9_every_file_that_a_stage_asks_for_is_of_the_present_run() {
+    let w = Plan::new().build();
+    w.plan("analysis.1", "analysis; rm $d/04-test-plan.md; cost 0.01");
+    w.plan("analysis.2", "fm '' > $d/04-test-plan.md; cost 0.01");
+    let key = w.new_item("Fresh", &[]);
+    assert_eq!(w.rest(&key).waiting.as_deref(), Some("approval"));
+    assert_eq!(w.runs(&key, "analysis"), 3);
+    let second = w.prompt(&key, "analysis", 2);
+    assert!(second.contains("04-test-plan.md: missing") && !second.contains("is from an earlier attempt"), "{second}");
+    let third = w.prompt(&key, "analysis", 3);
+    for stale in ["01-brief", "02-requirements", "03-acceptance-criteria"] {
+        assert!(third.contains(&format!("{stale}.md is from an earlier attempt")), "{third}");
+    }
+    assert!(!third.contains("04-test-plan.md is"), "{third}");
+}
+
+/// What a killed reviewer committed counts for nothing, and a verdict names its run, its file's content and the commit
+/// that was judged.
+#[test]
+fn rule_3_only_a_run_that_ended_well_gives_a_verdict_with_run_blob_and_judged_commit() {
+    let w = Plan::new().project("stages: [development, review, deploy]").build();
+    w.plan(
+        "review.1",
+        "review APPROVED; git add -A; git -c user.name=x -c user.email=x@x commit -qm approved; kill -KILL $$",
+    );
+    w.plan("review.2", "review REQUEST_CHANGES 'Not yet.'; cost 0.01");
+    let key = w.new_item("Judge", &[]);
+    let t = w.rest(&key);
+    assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "review")), ("deploy", 2, 3));
+    let rows = w.rows(
+        "SELECT e.run_id, e.verdict, e.sha = r.start_sha, json_extract(e.detail, '$.blobs.\"12-review.md\"') \
+         FROM evidence e JOIN runs r ON r.id = e.run_id WHERE e.gate = 'review_verdict' ORDER BY e.id",
+    );
+    let ids = w.rows("SELECT id FROM runs WHERE stage = 'review' AND kind = 'agent' ORDER BY id");
+    let branch = t.branch.unwrap();
+    let path = format!("docs/work-items/{key}/12-review.md");
+    let blobs = w.git("orch", &["log", "--format=%H", &branch, "--", &path]);
+    let blobs: Vec<String> =
+        blobs.lines().rev().map(|c| w.git("orch", &["rev-parse", &format!("{c}:{path}")])).collect();
+    assert_eq!(blobs.len(), 2, "the killed run's commit is not pushed");
+    assert_eq!(rows, [format!("{}|fail|1|{}", ids[1], blobs[0]), format!("{}|pass|1|{}", ids[2], blobs[1])]);
+}
+
 #[test]
 fn agents_that_crash_write_nothing_or_break_off_are_run_again_and_nothing_of_them_stays() {
     let w = Plan::new().auto().build();

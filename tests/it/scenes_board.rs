@@ -67,7 +67,7 @@ fn each_intent_means_one_thing_at_one_stage_and_nothing_elsewhere() {
 }
 
 #[test]
-fn stop_on_the_board_cancels_and_to_analyse_starts_from_scratch_beside_what_was() {
+fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() {
     let w = Plan::new().top("limits: {max_concurrency: 4}").build();
     let key = w.new_item("Twice", &[]);
     w.plan(&format!("{key}.development"), "develop; (setsid sleep 600 &) ; hold dev; good");
@@ -100,6 +100,17 @@ fn stop_on_the_board_cancels_and_to_analyse_starts_from_scratch_beside_what_was(
     w.run(&["advance", &key, "--confirm-deploy"]).code(0);
     w.reach(&key, "done");
     assert!(w.state("sentinels/orch").join(format!("{key}-2")).exists());
+    // What is kept outside the row carries the task's id, which does not come back.
+    assert_eq!(w.rows("SELECT key FROM journal WHERE key NOT LIKE 't' || task_id || '/%'"), Vec::<String>::new());
+    assert_eq!(w.rows("SELECT DISTINCT task_id FROM journal ORDER BY 1"), ["1", "2"]);
+    w.until("both tasks' comments", |w| {
+        ["<!-- orch:orch:t1/", "<!-- orch:orch:t2/"].iter().all(|m| w.item(&key).contains(m))
+    });
+    let deploy = w.rows("SELECT id FROM deploys").concat();
+    assert!(deploy.starts_with("2-1-"), "{deploy}");
+    let file = w.state(&format!("sentinels/orch/{key}-2/deploy.{deploy}.initiated.json"));
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(file["task"], 2, "{file}");
 }
 
 #[test]

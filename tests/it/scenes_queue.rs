@@ -108,7 +108,7 @@ fn blockers_go_first_cycles_are_named_and_unknown_or_cancelled_ones_hold_and_say
 }
 
 #[test]
-fn halt_lets_nothing_new_start_and_resume_goes_on() {
+fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
     let w = Plan::new().project(SHORT).build();
     let key = w.new_item("Halted", &[]);
     std::fs::create_dir_all(w.state("")).unwrap();
@@ -138,6 +138,26 @@ fn halt_lets_nothing_new_start_and_resume_goes_on() {
     assert_eq!((w.log("deploys").len(), w.task(&key).landed), (0, None));
     w.run(&["resume"]).code(0);
     w.reach(&key, "done");
+}
+
+/// HALT comes between the claim and the agent's start: what prepares the worktree sets it.
+#[test]
+fn rule_24_a_supervisor_looks_for_halt_again_right_before_the_agent() {
+    let w = Plan::new().project(SHORT).project("worktree: {setup: {command: [./halt.sh]}}").build();
+    let halt = w.state("HALT").display().to_string();
+    w.person("orch", "main", &[("halt.sh", &format!("#!/bin/sh\necho night > {halt}\n"))], "a setup");
+    let person = w.path("orch");
+    crate::support::git::raw(&person, &["update-index", "--chmod=+x", "halt.sh"]);
+    crate::support::git::raw(&person, &["commit", "-q", "--amend", "--no-edit"]);
+    crate::support::git::raw(&person, &["push", "-q", "-f", "origin", "HEAD:refs/heads/main"]);
+    let key = w.new_item("Halted", &[]);
+    assert_eq!(w.tick().actions("job_started").len(), 1);
+    w.until("the run is settled", |w| w.rows("SELECT result FROM runs") != ["-"]);
+    assert_eq!(w.rows("SELECT result FROM runs"), ["again: halted before it started: night"]);
+    assert_eq!((w.runs(&key, "analysis"), w.count("SELECT count(*) FROM jobs WHERE spent = 1")), (0, 0));
+    assert_eq!(w.tick().held(&key).unwrap().0, "halt");
+    w.run(&["resume"]).code(0);
+    assert_eq!(w.rest(&key).waiting.as_deref(), Some("approval"));
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn a_server_that_the_deploy_started_outlives_it() {
 }
 
 #[test]
-fn a_parked_deploy_waits_for_its_name_and_halt_and_freeze_hold_its_opening() {
+fn rule_24_halt_and_freeze_hold_the_opening_of_a_deploy() {
     let pipe = with(PLAIN, "confirm: true, ");
     let key = pipe.item("One");
     assert_eq!(pipe.orch(&["advance", &key, "--confirm-deploy"]).code, 2, "no task yet");

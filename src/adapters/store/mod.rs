@@ -37,6 +37,38 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/0001_init.sql")];
 /// The schema version this program writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
+/// The oldest program that may still use what this one writes, by the schema that it knows (RULE-36). A migration that
+/// only adds leaves the number.
+const OLDEST: i64 = 1;
+/// Where the database states it, beside the version that the statement is about: an unexplained version is refused.
+const STATED: &str = "schema";
+
+/// What a database says of its schema.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Stated {
+    version: i64,
+    oldest: i64,
+}
+
+/// Whether a database of this newer schema says that this program may use it still.
+fn may_use(conn: &Connection, found: i64) -> bool {
+    let text = conn.query_row("SELECT value FROM meta WHERE key = ?1", [STATED], |r| r.get::<_, String>(0));
+    let stated = text.ok().and_then(|t| from_json::<Stated>(&t));
+    stated.is_some_and(|s| s.version == found && s.oldest <= SCHEMA_VERSION)
+}
+
+fn migrate_within(tx: &rusqlite::Transaction<'_>, found: i64) -> Result<()> {
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        tx.execute_batch(step)?;
+    }
+    if found < SCHEMA_VERSION {
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        Tx::set(tx, STATED, &to_json(&Stated { version: SCHEMA_VERSION, oldest: OLDEST }))?;
+    }
+    Ok(())
+}
+
 /// Why the database can't be used. All of these are exit 3.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -191,7 +223,7 @@ impl Store {
 
     fn check_version(&self, found: i64, _write: bool) -> Result<()> {
         let path = self.path.display().to_string();
-        if found > SCHEMA_VERSION {
+        if found > SCHEMA_VERSION && !may_use(&self.conn, found) {
             return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION });
         }
         if found == 0 {
@@ -218,13 +250,7 @@ impl Store {
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-        for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
-            tx.execute_batch(step)?;
-        }
-        if found < SCHEMA_VERSION {
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        }
+        migrate_within(&tx, found)?;
         point("migration");
         tx.commit()?;
         point("migrated");
@@ -266,11 +292,7 @@ impl Store {
             store.version().map_err(|e| StoreError::Broken { path: path.display().to_string(), why: e.to_string() })?;
         if found < SCHEMA_VERSION {
             let tx = store.conn.transaction()?;
-            for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
-                tx.execute_batch(step)?;
-            }
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+            migrate_within(&tx, found)?;
             tx.commit()?;
         }
         store.check_version(store.version()?, true)?;
@@ -298,9 +320,14 @@ impl Store {
             return Err(StoreError::ReadOnly(path.display().to_string()).into());
         }
         let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(named)?;
-        if found != SCHEMA_VERSION {
-            let path = path.display().to_string();
-            return Err(StoreError::Newer { path, found, known: SCHEMA_VERSION }.into());
+        if found < SCHEMA_VERSION || (found > SCHEMA_VERSION && !may_use(&tx, found)) {
+            let (path, known) = (path.display().to_string(), SCHEMA_VERSION);
+            return Err(if found < known {
+                StoreError::Older { path, found, known }
+            } else {
+                StoreError::Newer { path, found, known }
+            }
+            .into());
         }
         let tx = Tx { tx };
         let value = work(&tx)?;
@@ -336,11 +363,14 @@ impl Tx<'_> {
     }
 
     pub fn set_meta(&self, key: &str, value: &str) -> Result<()> {
-        self.tx
-            .prepare_cached(
-                "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            )?
-            .execute([key, value])?;
+        Self::set(&self.tx, key, value)
+    }
+
+    fn set(conn: &Connection, key: &str, value: &str) -> Result<()> {
+        conn.prepare_cached(
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )?
+        .execute([key, value])?;
         Ok(())
     }
 

@@ -77,7 +77,7 @@ fn pragmas_are_what_durability_needs() {
 }
 
 #[test]
-fn a_work_item_has_one_live_task_and_starts_again_after_its_tombstone() {
+fn rule_9_a_work_item_starts_again_after_its_tombstone_as_another_task() {
     let (_dir, mut store) = store();
     store
         .write(|tx| {
@@ -141,15 +141,74 @@ fn rule_19_a_late_supervisor_of_a_requeued_claim_adopts_nothing() {
             assert!(matches!(tx.adopt_run(late, &actor(1)), Err(StoreError::Lost)));
             tx.adopt_run(run, &actor(2))?;
             assert!(matches!(tx.adopt_run(run, &actor(3)), Err(StoreError::Lost)));
-            let fence = tx.run(run)?.fence;
-            tx.check_fence(run, fence, false)?;
-            let taken = tx.take_finalizer(run, Some(&actor(2)), fence, &actor(4))?;
-            assert!(matches!(tx.check_fence(run, fence, false), Err(StoreError::Lost)));
-            tx.check_fence(run, taken, false)?;
             assert!(matches!(tx.settle_job(id, "t1", JobStatus::Done, None, false, 2), Err(StoreError::Lost)));
             Ok::<_, StoreError>(())
         })
         .unwrap();
+}
+
+#[test]
+fn rule_21_the_finalizer_has_one_owner_and_an_old_fence_settles_nothing() {
+    let (_dir, mut store) = store();
+    store
+        .write(|tx| {
+            let mut task = add(tx, "ORCH-1").unwrap();
+            let id = tx.enqueue(&task, &job(), 1)?;
+            assert!(tx.claim_job(id, "t")?);
+            let run = tx.insert_run(&tx.job(id)?, "t", None, 0, &stamp())?;
+            tx.adopt_run(run, &actor(2))?;
+            let fence = tx.run(run)?.fence;
+            tx.check_fence(run, fence, false)?;
+            // Only from the owner that was seen dead, and only once.
+            assert!(matches!(tx.take_finalizer(run, Some(&actor(9)), fence, &actor(4)), Err(StoreError::Lost)));
+            let taken = tx.take_finalizer(run, Some(&actor(2)), fence, &actor(4))?;
+            assert!(matches!(tx.take_finalizer(run, Some(&actor(2)), fence, &actor(5)), Err(StoreError::Lost)));
+            assert!(matches!(tx.check_fence(run, fence, false), Err(StoreError::Lost)));
+            tx.check_fence(run, taken, false)?;
+            // A recorded stop lets only what observes settle (RULE-17).
+            task.stop_requested_at = Some(1);
+            tx.save_task(&mut task, 2)?;
+            assert!(matches!(tx.check_fence(run, taken, false), Err(StoreError::Lost)));
+            tx.check_fence(run, taken, true)?;
+            tx.settle_run(run, "done", 3)?;
+            assert!(matches!(tx.check_fence(run, taken, true), Err(StoreError::Lost)));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
+
+/// A newer program's additive migration leaves the number of the oldest one that may use the file.
+#[test]
+fn rule_36_the_database_states_the_oldest_program_that_may_use_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orch.db");
+    drop(Store::open(&path, Mode::Migrate).unwrap());
+    let migrated = |version: i64, stated: i64, oldest: i64| {
+        let conn = Connection::open(&path).unwrap();
+        let value = to_json(&Stated { version: stated, oldest });
+        conn.execute("UPDATE meta SET value = ?1 WHERE key = 'schema'", [value]).unwrap();
+        conn.pragma_update(None, "user_version", version).unwrap();
+    };
+    let next = SCHEMA_VERSION + 1;
+    for (stated, oldest, may) in
+        [(next, SCHEMA_VERSION, true), (next, next, false), (SCHEMA_VERSION, SCHEMA_VERSION, false)]
+    {
+        // One that has it open from before is told in its next write.
+        migrated(SCHEMA_VERSION, SCHEMA_VERSION, SCHEMA_VERSION);
+        let mut open = Store::open(&path, Mode::Use).unwrap();
+        migrated(next, stated, oldest);
+        let wrote = open.write(|tx| tx.set_meta("x", "y"));
+        assert_eq!(wrote.is_ok(), may, "{stated} {oldest}: {wrote:?}");
+        assert!(may || matches!(wrote, Err(StoreError::Newer { .. })));
+        for mode in [Mode::Migrate, Mode::Use, Mode::ReadOnly] {
+            assert_eq!(Store::open(&path, mode).is_ok(), may, "{stated} {oldest} {mode:?}");
+        }
+        assert_eq!(Store::copy_of(&path).is_ok(), may);
+        assert_eq!(open.version().unwrap(), next, "nothing goes back");
+    }
+    // Of an older one only a step that migrates makes the present one.
+    migrated(-1, -1, -1);
+    assert!(matches!(Store::open(&path, Mode::Use), Err(StoreError::Older { .. })));
 }
 
 #[test]

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_cases() {
+    fn rule_2_orchs_own_contexts_never_count_and_a_named_one_that_is_absent_is_pending() {
         let cases: &[(&str, &str, bool, &str)] = &[
             // statuses, contexts, required, answer
             ("ci/test=success", "ci/test", true, "green"),
