@@ -70,12 +70,20 @@ pub fn noted(ctx: &mut Ctx, id: TaskId) {
         Ok(decision) => note(ctx, id, decision),
         Err(e) => {
             let row = ctx.task(id).ok();
-            let project = row.as_ref().and_then(|t| ctx.project(&t.project).ok().cloned());
-            if let Some(Err(e)) = project.map(|p| super::throttle::noted(ctx, &p, &e)) {
-                tracing::warn!("keeping a wait: {e:#}");
+            if let Some(row) = &row {
+                keep_note(ctx, row, &e);
             }
             ctx.fault(row.as_ref(), "moving the task on", &e);
         }
+    }
+}
+
+/// Keeps what a failed call told of the services of a task's project. That it can't be kept is a fault of its own, and no
+/// reason to end the step.
+pub fn keep_note(ctx: &mut Ctx, task: &crate::model::task::Task, error: &anyhow::Error) {
+    let Ok(project) = ctx.project(&task.project).cloned() else { return };
+    if let Err(e) = super::throttle::noted(ctx, &project, error) {
+        ctx.fault(Some(task), "keeping what a service told", &e);
     }
 }
 

@@ -30,6 +30,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         .fetch_branch(&default_branch)
         .with_context(|| format!("fetching {default_branch} of {}", task.repo))?
         .with_context(|| format!("{} has no branch {default_branch}", project.git.remote))?;
+    super::outages::git_answered(ctx, &project, false);
     if task.base_sha.is_some() && task.branch.is_some() {
         return Ok(Ground { task, mirror, default_branch, default_sha });
     }
@@ -42,6 +43,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     }
     let wanted = wanted(&project, &task);
     let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
+    super::outages::git_answered(ctx, &project, true);
     let code_tree = mirror.code_tree(&default_sha, &task.key)?;
     let at = ctx.now().stamp.wall_ms;
     let task = ctx.store.write(|tx| {

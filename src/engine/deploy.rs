@@ -245,7 +245,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let number = task.pr.as_ref().map_or(0, |p| p.number);
     let merged = forge.merge(&mirror, number, &landing);
     if merged.is_ok() {
-        super::throttle::answered(ctx, &project);
+        super::outages::forge_answered(ctx, &project);
     }
     match merged {
         Ok(MergeOutcome::Merged { commit, .. }) => landed_as(ctx, &task, &deploy, &commit, "merged"),

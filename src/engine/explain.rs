@@ -11,7 +11,7 @@ use crate::model::decision::{Answer, Decision, Gate, Need};
 use crate::model::ids::Key;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
-use crate::model::status::HeldBy;
+use crate::model::status::{HeldBy, ServiceRow};
 use crate::model::task::{Evidence, Finding, Task};
 use crate::model::time::rfc3339;
 use anyhow::Result;
@@ -39,6 +39,8 @@ pub struct Explained {
     pub findings: Vec<Finding>,
     /// The work item on its board, as last read.
     pub item: Option<ItemShown>,
+    /// What its project uses and is of no use now.
+    pub services_down: Vec<ServiceRow>,
 }
 
 /// A gate's answer now, with the rows it has to read.
@@ -112,6 +114,10 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo),
         None => vec![next_step(&standing.decision).to_owned()],
     };
+    let services_down = match ctx.project(&task.project).cloned() {
+        Ok(project) if !task.stage.is_terminal() => ctx.store.read(|tx| super::outages::of_project(tx, &project))?,
+        Ok(_) | Err(_) => Vec::new(),
+    };
     Ok(Explained {
         key: task.key.to_string(),
         task: Some(task.id.0),
@@ -126,6 +132,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         // Once the developer has answered them they are history, which the timeline tells.
         findings: if task.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         item,
+        services_down,
     })
 }
 
@@ -288,6 +295,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         gates: Vec::new(),
         findings: Vec::new(),
         item: None,
+        services_down: ctx.store.read(|tx| super::outages::of_project(tx, &project))?,
     };
     let names = projects::status_names(&project);
     let (status, group, resolved) = if matches!(project.board, config::Board::Local { .. }) {

@@ -216,6 +216,7 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
             .map(drop)
     })?;
     let outcome = if squash { mirror.push_with_lease(&branch, &head, start)? } else { mirror.push(&branch, &head)? };
+    super::outages::git_answered(ctx, &site.project, true);
     let done = match outcome {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,
         PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),

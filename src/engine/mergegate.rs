@@ -189,7 +189,10 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         Err(StoreError::Lost) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    match mirror.push_with_lease(&branch, &new, head)? {
+    let pushed = mirror.push_with_lease(&branch, &new, head)?;
+    let project = ctx.project(&task.project)?.clone();
+    super::outages::git_answered(ctx, &project, true);
+    match pushed {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => {}
         PushOutcome::Rejected { reason, moved } => {
             if mirror.remote_head(&branch)?.as_ref() != Some(&new) {

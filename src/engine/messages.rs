@@ -132,27 +132,6 @@ fn status_of(
     Ok(())
 }
 
-/// A service that does not answer for so long is told of.
-const DOWN_LONG_MS: i64 = 15 * 60_000;
-
-/// Notes whether a service answered; one that has not for long is told once per outage (NTF-2).
-pub fn service(ctx: &mut super::Ctx, name: &str, error: Option<&anyhow::Error>) -> anyhow::Result<()> {
-    let key = format!("down/{name}");
-    let at = ctx.now().stamp.wall_ms;
-    let since: Option<i64> = ctx.store.read(|tx| tx.meta(&key))?.and_then(|t| t.parse().ok());
-    match (error, since) {
-        (None, None) => Ok(()),
-        (None, Some(_)) => Ok(ctx.store.write(|tx| tx.set_meta(&key, ""))?),
-        (Some(_), None) => Ok(ctx.store.write(|tx| tx.set_meta(&key, &at.to_string()))?),
-        // The outage is its own number: when it began, in minutes.
-        (Some(e), Some(since)) if at - since >= DOWN_LONG_MS => Ok(ctx.store.write(|tx| {
-            let why = format!("no use of it for {} minutes: {e:#}", (at - since) / 60_000);
-            alert_named(tx, AlertKind::ServiceDown, name, since / 60_000, &why, at)
-        })?),
-        (Some(_), Some(_)) => Ok(()),
-    }
-}
-
 /// A comment on the work item, and on the pull request where there is a forge to hold it.
 pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Result<()> {
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});

@@ -20,6 +20,7 @@ pub mod lease;
 pub mod mergegate;
 pub mod messages;
 pub mod notices;
+pub mod outages;
 pub mod outbox;
 pub mod paths;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
 
-use super::{Ctx, boards, messages, notices, projects, rehearse, throttle};
+use super::{Ctx, boards, messages, notices, outages, projects, rehearse, throttle};
 use crate::adapters::board::{BoardError, Move, Moved};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::process::{self, Life};
@@ -159,9 +159,11 @@ fn of_forge(e: &ForgeError) -> Delivered {
         }
         ForgeError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
         ForgeError::NotFound(_) => Delivered::Refused { why: e.to_string() },
-        ForgeError::Auth(_) | ForgeError::Conflict(_) | ForgeError::Invalid(_) | ForgeError::Transient(_) => {
-            Delivered::NotNow { why: e.to_string() }
-        }
+        ForgeError::Auth(_)
+        | ForgeError::Denied(_)
+        | ForgeError::Conflict(_)
+        | ForgeError::Invalid(_)
+        | ForgeError::Transient(_) => Delivered::NotNow { why: e.to_string() },
     }
 }
 
@@ -275,7 +277,7 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
     let Some(pr) = &task.pr else { return Ok(Delivered::Yes) };
     let forge = projects::forge(ctx, &project)?;
     forge.comment_once(pr.number, text(row, "marker"), text(row, "text"))?;
-    throttle::answered(ctx, &project);
+    outages::forge_answered(ctx, &project);
     ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "forge", "pr": pr.number}));
     Ok(Delivered::Yes)
 }
@@ -294,7 +296,7 @@ fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered
     let sha = Sha::parse(text(row, "sha")).map_err(|e| anyhow::anyhow!(e))?;
     let context = format!("orch/{}", text(row, "gate"));
     projects::forge(ctx, &project)?.post_status(&sha, &context, state, text(row, "why"))?;
-    throttle::answered(ctx, &project);
+    outages::forge_answered(ctx, &project);
     Ok(Delivered::Yes)
 }
 

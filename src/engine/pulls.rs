@@ -37,7 +37,7 @@ pub fn open(
     let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
     let body = format!("Work item {}{link}.\n\n<!-- orch:t{} -->", task.key, task.id);
     let pull = forge.open_pull(&branch, default_branch, &title, &body)?;
-    super::throttle::answered(ctx, project);
+    super::outages::forge_answered(ctx, project);
     let number = if pull.number == 0 { task.id.0 } else { pull.number };
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
@@ -67,7 +67,7 @@ pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str
         })?));
     };
     let pull = forge.pull(pr.number)?;
-    super::throttle::answered(ctx, project);
+    super::outages::forge_answered(ctx, project);
     let why = match pull {
         Some(pull) if pull.merged => {
             let why = format!("pull request {} was merged by hand, without what orch asks for", pr.number);
@@ -127,9 +127,7 @@ pub fn tidy(ctx: &mut Ctx) {
         let Some(task) = row.task_id.and_then(|id| ctx.task(id).ok()) else { continue };
         let number = row.intent["number"].as_i64().unwrap_or(0);
         if let Err(e) = tidy_one(ctx, &task, number, &row.key) {
-            if let Ok(project) = ctx.project(&task.project).cloned() {
-                let _ = super::throttle::noted(ctx, &project, &e);
-            }
+            super::advance::keep_note(ctx, &task, &e);
             tracing::warn!(task = %task.key, "the pull request {number} is left to a later step: {e:#}");
         }
     }
@@ -142,16 +140,20 @@ fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
     if open {
         forge.close_pull(number)?;
     }
-    super::throttle::answered(ctx, &project);
+    super::outages::forge_answered(ctx, &project);
     let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| {
+    let first = ctx.store.write(|tx| {
+        // Two steps may be at it; one tells of it.
+        if tx.journal_row(key)?.is_some_and(|row| row.outcome.is_some()) {
+            return Ok(false);
+        }
         tx.record_outcome(key, &json!({"closed": open}), at)?;
         if open {
             tx.audit(at, Some(task.id), "pr_closed", &json!({"number": number, "why": "its commit has landed"}))?;
         }
-        Ok::<_, StoreError>(())
+        Ok::<_, StoreError>(open)
     })?;
-    if open {
+    if first {
         ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": number}));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
-use super::{Ctx, advance, boards, intents, messages, outbox, throttle};
+use super::{Ctx, advance, boards, intents, outages, outbox, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::{self, Project};
@@ -43,7 +43,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
         if !ctx.dry {
-            messages::service(ctx, &format!("board of {}", project.key), done.err().as_ref())?;
+            outages::board(ctx, &project, done.err().as_ref())?;
         }
     }
     intents::apply_all(ctx, only)?;
@@ -240,7 +240,7 @@ fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
 fn drifted(ctx: &mut Ctx) -> Result<()> {
     let open = ctx.store.read(|tx| tx.open_tasks())?;
     for task in open {
-        let Some(logical) = indication(task.stage, messages::moment(&task)) else { continue };
+        let Some(logical) = indication(task.stage, super::messages::moment(&task)) else { continue };
         if task.withdrawn.is_some() {
             continue;
         }

@@ -161,7 +161,7 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     ctx.store
         .write(|tx| tx.intend(&key, Some(task.id), "pr_closed", &json!({"number": pr.number}), &me, at).map(drop))?;
     projects::forge(ctx, &project)?.close_pull(pr.number)?;
-    super::throttle::answered(ctx, &project);
+    super::outages::forge_answered(ctx, &project);
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| tx.record_outcome(&key, &json!({"closed": true}), at))?;
     ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": pr.number}));
@@ -189,6 +189,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
         Some(sha) => mirror.delete_branch(&branch, sha, &default)?,
         None => DeleteOutcome::Kept { reason: format!("it stands at {}, which is not orch's", standing.short()) },
     };
+    super::outages::git_answered(ctx, &project, true);
     let at = ctx.now().stamp.wall_ms;
     let said = match &outcome {
         DeleteOutcome::Deleted | DeleteOutcome::Gone => json!({"deleted": true}),

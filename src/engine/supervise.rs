@@ -33,6 +33,9 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Err(e) if matches!(e.downcast_ref(), Some(StoreError::Newer { .. })) => return Err(e),
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
+            if let Ok(task) = ctx.task(run.task_id) {
+                advance::keep_note(ctx, &task, &e);
+            }
             if is_outage(&e) && put_off(ctx, &run, &e)? {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! What services asked to wait, kept on disk per host and credential (services §0.7): a throttled step ends, the next one
 //! honours the time, and nobody sleeps.
 
-use super::{Ctx, boards, messages};
+use super::{Ctx, boards, outages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Board, Forge, Project, SecretRef};
@@ -90,20 +90,7 @@ pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
     }
 }
 
-/// Notes that a forge answered: an outage of it is over (NTF-2). What it answered to is done, whatever becomes of the note.
-pub fn answered(ctx: &mut Ctx, project: &Project) {
-    if of_forge(project).is_some()
-        && let Err(e) = messages::service(ctx, &forge_name(project), None)
-    {
-        tracing::warn!("noting that the forge answered: {e:#}");
-    }
-}
-
-fn forge_name(project: &Project) -> String {
-    format!("forge of {}", project.key)
-}
-
-/// Keeps what a failed call told: of waiting, of a board that is silent, or of a forge that is of no use for long.
+/// Keeps what a failed call told: of waiting, of a board that is silent, or of a forge or remote that is of no use.
 pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     let board = error.chain().find_map(|e| e.downcast_ref::<BoardError>());
     if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
@@ -122,11 +109,5 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
             store(ctx, key.as_deref(), retry_after_s.unwrap_or(DEFAULT_S))?;
         }
     }
-    if let Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Auth(_)) = forge
-        && of_forge(project).is_some()
-        && !ctx.dry
-    {
-        messages::service(ctx, &forge_name(project), Some(error))?;
-    }
-    Ok(())
+    outages::noted(ctx, project, error)
 }

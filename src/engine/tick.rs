@@ -175,7 +175,10 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
     if c.starts
         && let Err(e) = base::ensure(ctx, c.task)
     {
-        give_back_start(ctx, &run, c)?;
+        give_back_start(ctx, &run, c, &e)?;
+        let owner = ctx.task(c.task)?.project;
+        let project = ctx.project(&owner)?.clone();
+        super::outages::no_start(ctx, &project, &e)?;
         return Err(e.context("the claim is given back, nothing is spent"));
     }
     match spawn(ctx, &run) {
@@ -192,10 +195,11 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
 }
 
 /// A start that could not fetch its base: as if the claim had never been (RUN-3).
-fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed) -> Result<()> {
+fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
+    let why = format!("its branch can't be begun: {why:#}");
     ctx.store.write(|tx| {
-        tx.requeue_job(run.job_id, &c.token, at + 5000, Some("the repository could not be fetched"))?;
+        tx.requeue_job(run.job_id, &c.token, at + 5000, Some(&why))?;
         tx.settle_run(run.id, "given back", at)?;
         let mut task = tx.task(c.task)?;
         apply::enter(&mut task, Stage::Created);

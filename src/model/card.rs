@@ -22,6 +22,7 @@ words! {
         CostLimit = "cost_limit",
         UsageLimit = "usage_limit",
         ServiceDown = "service_down",
+        ServiceBack = "service_back",
         GuardChanged = "guard_changed",
         Withdrawn = "withdrawn",
         RolledBack = "rolled_back",
@@ -43,9 +44,12 @@ impl AlertKind {
             | Self::GuardChanged
             | Self::Withdrawn
             | Self::MessageParked => true,
-            Self::AutoApproveUsed | Self::AutoDeployUsed | Self::Cancelled | Self::UsageLimit | Self::RolledBack => {
-                false
-            }
+            Self::ServiceBack
+            | Self::AutoApproveUsed
+            | Self::AutoDeployUsed
+            | Self::Cancelled
+            | Self::UsageLimit
+            | Self::RolledBack => false,
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Status {
     pub auto_labels: AutoLabelsBlock,
     /// The boards
     pub reconcile: ReconcileBlock,
+    /// Boards, forges and git remotes that are of no use now
+    pub services_down: Vec<ServiceRow>,
     /// Merge leases that are held
     pub merge_lease: Vec<LeaseRow>,
     /// The security gate
@@ -286,6 +288,19 @@ pub struct OutboxBlock {
     pub sinks_off: Vec<SinkOffRow>,
     /// Messages that may have been sent once too often, so far
     pub strays_total: i64,
+}
+
+/// A place that is of no use now: a host, or what one project or account has there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ServiceRow {
+    /// The host; `forge of KEY`, `git remote of KEY` and `board of KEY` where only that project is concerned
+    pub name: String,
+    /// When it failed first
+    pub since: String,
+    /// What of it fails, and what it said last
+    pub why: String,
+    /// Whether the alert was sent
+    pub told: bool,
 }
 
 /// A sink that is off.

@@ -12,6 +12,7 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::AutoApproveUsed | AlertKind::AutoDeployUsed => "🏷",
         AlertKind::Blocked => "⛔",
         AlertKind::Degraded | AlertKind::ServiceDown => "🔥",
+        AlertKind::ServiceBack => "✅",
         AlertKind::Frozen => "🧊",
         AlertKind::Cancelled => "🛑",
         AlertKind::CostLimit | AlertKind::UsageLimit => "💸",
@@ -35,6 +36,7 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::CostLimit
         | AlertKind::UsageLimit
         | AlertKind::ServiceDown
+        | AlertKind::ServiceBack
         | AlertKind::GuardChanged
         | AlertKind::Withdrawn
         | AlertKind::RolledBack

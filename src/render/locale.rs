@@ -113,6 +113,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::CostLimit => ("Cost limit reached", "Достигнут предел расходов"),
         AlertKind::UsageLimit => ("Usage limit reached", "Исчерпан лимит использования"),
         AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
+        AlertKind::ServiceBack => ("A service answers again", "Сервис снова отвечает"),
         AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
         AlertKind::Withdrawn => ("Withdrawn on the forge", "Отозвано на стороне репозитория"),
         AlertKind::RolledBack => ("Production rolled back", "Выполнен откат"),

@@ -224,8 +224,13 @@ fn a_hidden_repository_is_not_a_pull_request_that_is_gone() {
     let forge = gitea(&scene.fake, MergeMethod::Merge, MergeVia::Forge);
     assert_eq!(forge.pull(9).unwrap(), None);
     scene.fake.data().hidden = true;
-    assert!(matches!(forge.pull(9), Err(ForgeError::NotFound(_))));
-    assert!(matches!(forge.close_pull(9), Err(ForgeError::NotFound(_))));
+    assert!(matches!(forge.pull(9), Err(ForgeError::Denied(_))));
+    assert!(matches!(forge.close_pull(9), Err(ForgeError::Denied(_))));
+    // A token that is not known any more sees as little, and is told apart.
+    scene.fake.data().withdrawn = true;
+    assert!(matches!(forge.pull(9), Err(ForgeError::Auth(_))));
+    assert!(matches!(forge.statuses(&scene.head), Err(ForgeError::Auth(_))));
+    assert!(matches!(forge.comment_once(1, "1/x", "x"), Err(ForgeError::Auth(_))));
 }
 
 #[test]
@@ -294,7 +299,7 @@ fn merge_table() -> Vec<Row> {
         row("404 after the merge", "Merged", true, script(Effect::Real, says(404, "Not Found"))),
         row("HTML 504 after the merge", "Merged", true, script(Effect::Real, Some(Reply::html(504, "<html>late")))),
         row("500 and nothing", "Err:Transient", false, script(Effect::Nothing, says(500, ""))),
-        row("403 and nothing", "Err:Auth", false, script(Effect::Nothing, says(403, "no scope"))),
+        row("403 and nothing", "Err:Denied", false, script(Effect::Nothing, says(403, "no scope"))),
         row("401", "Err:Auth", false, script(Effect::Nothing, says(401, "token is required"))),
         row("429", "Err:Throttled", false, |s| s.fake.fault(MERGE, Fault::throttled(7), 1)),
         row("422", "Err:Invalid", false, script(Effect::Nothing, says(422, "In"))),

@@ -72,6 +72,7 @@ fn class(result: &Result<String, ForgeError>) -> &'static str {
     match result {
         Ok(_) => "ok",
         Err(ForgeError::Auth(_)) => "auth",
+        Err(ForgeError::Denied(_)) => "denied",
         Err(ForgeError::NotFound(_)) => "not found",
         Err(ForgeError::Conflict(_)) => "conflict",
         Err(ForgeError::Invalid(_)) => "invalid",
@@ -92,8 +93,9 @@ fn faults() -> Vec<(&'static str, Fault, &'static [&'static str], &'static [&'st
     let lost: &[&str] = &["unknown", "ok"];
     vec![
         ("401", answered(401), &["auth"], &["auth"]),
-        ("403", answered(403), &["auth"], &["auth"]),
-        ("404", answered(404), &["not found", "ok"], &["not found", "ok"]),
+        ("403", answered(403), &["denied"], &["denied"]),
+        // A fault of one answer: the repository itself, asked right after, may read differently.
+        ("404", answered(404), &["not found", "denied", "ok"], &["not found", "ok"]),
         ("409", answered(409), &["conflict"], &["conflict", "ok"]),
         ("413", html(413), &["invalid"], &["invalid"]),
         ("422", answered(422), &["invalid"], &["invalid"]),

@@ -8,7 +8,7 @@ use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
 use orch::model::time::Stamp;
 use serde_json::{Value, json};
 
-const BLOCKS: [&str; 12] = [
+const BLOCKS: [&str; 13] = [
     "tasks",
     "queue",
     "stop",
@@ -16,6 +16,7 @@ const BLOCKS: [&str; 12] = [
     "serial_gate",
     "auto_labels",
     "reconcile",
+    "services_down",
     "merge_lease",
     "security",
     "post_deploy",

@@ -344,73 +344,100 @@ fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
     });
 }
 
-/// NTF-2: told once an outage, and again only when it was over in between.
+/// NTF-2: told once an outage, with its end, and again only when it was over in between.
 #[test]
 fn a_forge_that_is_down_for_long_is_told_once_and_again_at_its_next_outage() {
     let s = scene("");
     let task = s.until_pull();
-    let alerts = || s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/service_down/%'");
-    let down = || s.house.meta("down/forge of ORCH").filter(|t| !t.is_empty());
+    let host = s.forge.url().replace("http://", "");
+    let down = || s.house.meta(&format!("down/{host}"));
     for outage in 1..=2 {
         s.forge.data().down = true;
         s.house.until("the outage is noted", || {
-            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
-            s.house.tick();
+            s.house.next();
             down()
         });
-        assert_eq!(alerts().len(), outage - 1, "not for a moment's silence");
-        let minutes = 20 * outage;
-        s.house.change(&format!(
-            "UPDATE meta SET value = CAST(value AS INTEGER) - {minutes} * 60000 WHERE key LIKE 'down/%'"
-        ));
+        assert_eq!(s.house.alerts("service_down").len(), outage - 1, "not for a moment's silence");
+        s.house.outages_age(20 * i64::try_from(outage).unwrap());
         s.house.until("it is told", || {
-            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
-            s.house.tick();
-            (alerts().len() == outage).then_some(())
+            s.house.next();
+            (s.house.alerts("service_down").len() == outage).then_some(())
         });
         for _ in 0..3 {
-            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
-            s.house.tick();
+            s.house.next();
         }
-        assert_eq!(alerts().len(), outage, "once per outage");
+        assert_eq!(s.house.alerts("service_down").len(), outage, "once per outage");
+        let status = s.house.orch(&["status"]).json["services_down"].clone();
+        assert_eq!((&status[0]["name"], &status[0]["told"]), (&json!(host), &json!(true)), "{status}");
+        let explained = s.house.orch(&["explain", "ORCH-1"]).json["services_down"].to_string();
+        assert!(explained.contains("502"), "{explained}");
         s.forge.data().down = false;
         s.house.until("it is over", || {
-            s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
-            s.house.tick();
+            s.house.next();
             down().is_none().then_some(())
         });
+        assert_eq!(s.house.alerts("service_back"), vec![host.clone(); outage]);
     }
+    assert_eq!(s.house.alerts("service_down"), [host.clone(), host]);
     let card = s.house.query("SELECT payload FROM outbox WHERE key LIKE 'alert/service_down/%' LIMIT 1");
-    assert!(card[0].contains("forge of ORCH") && card[0].contains("502"), "{card:?}");
+    assert!(card[0].contains("502"), "{card:?}");
     s.green(&task);
     s.drive("done", |t| t.stage.as_str() == "done");
 }
 
-/// A token that is taken away in the middle stops nothing for good: no attempt is spent, and it goes on with a new one.
+/// A token that is taken away in the middle stops nothing for good: no attempt is spent, nothing is thrown away, it is
+/// told if it lasts, and it goes on with a new one. The server hides a private repository from it: 404.
 #[test]
 fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
-    let s = scene("");
+    let s = scene(", post_statuses: true");
     let task = s.until_pull();
     s.forge.data().withdrawn = true;
     s.green(&task);
+    s.house.change("UPDATE outbox SET state = 'open', sent_at = NULL, available_at = 0 WHERE sink = 'forge_status'");
     let mut said = String::new();
-    for _ in 0..6 {
-        s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
-        let ran = s.house.tick();
+    for round in 0..6 {
+        s.house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+        let ran = s.house.next();
         said.push_str(&format!("{} {}", ran.json, ran.stderr));
         s.house.until("nothing runs", || {
             s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
         });
+        if round == 3 {
+            s.house.outages_age(20);
+        }
     }
     let held = s.house.task("ORCH-1").unwrap();
     assert_eq!((s.merges(), held.attempt), (0, 1), "{held:?}");
     assert!(held.blocked_reason.is_none(), "{:?}\n{said}", held.blocked_reason);
     assert!(!said.contains(crate::support::gitea::TOKEN), "{said}");
-    assert!(s.house.meta("down/forge of ORCH").is_some_and(|t| !t.is_empty()), "it is told if it lasts");
+    let told = s.house.alerts("service_down");
+    assert!(told.len() == 1 && told[0].contains("the account of {env: FORGE}"), "{told:?}");
+    let parked = s.house.query("SELECT sink || ' ' || last_error FROM outbox WHERE state = 'parked'");
+    assert!(parked.is_empty(), "kept for the new token: {parked:?}");
     s.forge.data().withdrawn = false;
     s.house.until("done", || {
-        s.house.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
-        s.house.tick();
+        s.house.change("UPDATE outbox SET available_at = 0 WHERE state = 'open'");
+        s.house.next();
         s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
     });
+    assert_eq!(s.house.alerts("service_back").len(), 1);
+}
+
+/// An account that was taken out of the repository concerns this project alone.
+#[test]
+fn a_repository_that_is_hidden_is_told_of_the_project() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.forge.data().hidden = true;
+    s.house.until("it is noted", || {
+        s.house.next();
+        s.house.meta("down/forge of ORCH").filter(|t| t.contains("sees no repository team/app"))
+    });
+    s.forge.data().hidden = false;
+    s.green(&task);
+    s.house.until("done", || {
+        s.house.next();
+        s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
+    });
+    assert!(s.house.meta("down/forge of ORCH").is_none());
 }

@@ -1,6 +1,7 @@
 //! What is away for a while: a git remote that can't be reached costs no work and no money, and is told of (RULE-8, NTF-2).
 
 use crate::support::git::raw;
+use crate::support::gitea::{FakeGitea, TOKEN};
 use crate::support::house::{House, Plan};
 
 /// A house whose agent counts its plays; after `away` the remote is gone as the first play ends.
@@ -61,4 +62,85 @@ fn rule_8_an_outage_at_the_push_keeps_what_the_agent_has_done() {
     assert_eq!(plays(&house), 1, "paid for once");
     assert_eq!(house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count(), 1);
     assert!(raw(&house.remote(), &["show", "main:app.txt"]).contains("ORCH-1 round 1"));
+}
+
+/// NTF-2: one host's outage is one alert and one end, however many projects it holds up.
+#[test]
+fn one_host_that_is_down_is_told_once_for_all_its_projects() {
+    let plan = Plan::short().project("deploy: {confirm: false}").project("ci: {contexts: [ci/test]}");
+    let mut house = House::new(&plan);
+    house.env.push(("FORGE".into(), TOKEN.into()));
+    let forge = FakeGitea::start(&house.remote());
+    let section =
+        format!("forge: {{kind: gitea, url: \"{}\", owner: team, name: app, token: {{env: FORGE}}}}", forge.url());
+    house.configure(&plan.project(&section).top("limits: {max_concurrency: 4}"));
+    raw(house.root(), &["clone", "-q", "--bare", "remote.git", "second.git"]);
+    let text = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
+    let second = format!(
+        "    {section}\n  - key: BB\n    repo: second\n    git: {{remote: ./second.git}}\n    stages: [development, deploy]\n    ci: {{contexts: [ci/test]}}\n    {section}\n"
+    );
+    std::fs::write(house.path("orch.yaml"), text.replacen(&format!("    {section}\n"), &second, 1)).unwrap();
+    forge.data().down = true;
+    house.orch(&["new", "One", "--project", "ORCH"]).fine();
+    house.orch(&["new", "Two", "--project", "BB"]).fine();
+    house.until("both wait for the forge", || {
+        house.next();
+        let waits = house
+            .query("SELECT DISTINCT task_id FROM jobs WHERE kind = 'ci' AND reason LIKE '%did not tell its statuses%'");
+        (waits.len() == 2).then_some(())
+    });
+    house.outages_age(20);
+    house.until("it is told", || {
+        house.next();
+        house.alerts("service_down").pop()
+    });
+    for _ in 0..4 {
+        house.next();
+    }
+    let host = forge.url().replace("http://", "");
+    assert_eq!(house.alerts("service_down"), [host.as_str()]);
+    forge.data().down = false;
+    house.until("it is over", || {
+        house.next();
+        house.alerts("service_back").pop()
+    });
+    for _ in 0..3 {
+        house.next();
+    }
+    assert_eq!((house.alerts("service_down").len(), house.alerts("service_back")), (1, vec![host]));
+}
+
+/// A remote that is away is told as a forge is, also where no forge is asked, and a branch that it refuses is no fetch.
+#[test]
+fn a_git_remote_that_is_away_or_refuses_is_told() {
+    let house = house(false);
+    std::fs::rename(house.remote(), house.path("away.git")).unwrap();
+    house.item("One");
+    let noted = || {
+        house.next();
+        house.meta("down/git remote of ORCH")
+    };
+    house.until("it is noted", noted);
+    let row = house.orch(&["status"]).json["tasks"][0].clone();
+    assert!(row["held_by"]["why"].as_str().unwrap().contains("remote can't be reached"), "{row}");
+    house.outages_age(20);
+    house.until("it is told", || {
+        house.next();
+        house.alerts("service_down").pop()
+    });
+    std::fs::rename(house.path("away.git"), house.remote()).unwrap();
+    let hook = house.remote().join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    house.script("remote.git/hooks/pre-receive", "#!/bin/sh\necho User permission denied for writing. >&2\nexit 1\n");
+    house.until("the refusal is noted", || noted().filter(|t| t.contains("User permission denied")));
+    let row = house.orch(&["status"]).json["tasks"][0].clone();
+    assert!(row["held_by"]["why"].as_str().unwrap().contains("User permission denied"), "{row}");
+    assert_eq!(house.alerts("service_back"), ["git remote of ORCH"], "it answers, whatever it says");
+    std::fs::remove_file(hook).unwrap();
+    house.until("done", || {
+        house.next();
+        house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
+    });
+    assert!(house.meta("down/git remote of ORCH").is_none());
+    assert_eq!((house.alerts("service_down").len(), house.alerts("service_back").len()), (1, 1));
 }

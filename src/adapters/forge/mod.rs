@@ -143,6 +143,9 @@ pub struct RepoInfo {
 pub enum ForgeError {
     #[error("the forge does not accept the account: {0}")]
     Auth(String),
+    /// The token counts, and yet its account may not see or do this here: others are not concerned.
+    #[error("the forge denies it to the account: {0}")]
+    Denied(String),
     #[error("not found: {0}")]
     NotFound(String),
     /// Re-read and decide anew.
@@ -280,6 +283,7 @@ impl From<HttpError> for ForgeError {
     fn from(e: HttpError) -> Self {
         let text = e.to_string();
         match e.class {
+            Class::Auth if e.status == Some(403) => Self::Denied(text),
             Class::Auth => Self::Auth(text),
             Class::NotFound => Self::NotFound(text),
             Class::Conflict => Self::Conflict(text),

@@ -374,6 +374,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The values whose keys begin so, by key.
+    pub fn metas(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        let mut statement = self
+            .tx
+            .prepare_cached("SELECT key, value FROM meta WHERE key >= ?1 AND key < ?1 || x'f48fbfbf' ORDER BY key")?;
+        let rows = statement.query_map([prefix], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Forgets a value.
     pub fn drop_meta(&self, key: &str) -> Result<()> {
         self.tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key])?;

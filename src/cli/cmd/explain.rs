@@ -54,6 +54,9 @@ fn page(e: &Explained) -> String {
         }
         None => say(format!("next: {}", clip(&e.next, 600))),
     }
+    for d in &e.services_down {
+        say(format!("of no use since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
+    }
     say("what moves it:".to_owned());
     for way in &e.moves {
         say(format!("  {way}"));

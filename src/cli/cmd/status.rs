@@ -147,6 +147,9 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         "\nqueue: {} queued, {} running, {} done, {} failed, {} cancelled; today ${:.2}",
         q.queued, q.running, q.done, q.failed, q.cancelled, s.limits.cost_today_usd
     ));
+    for d in &s.services_down {
+        say(format!("of no use since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 300)));
+    }
     for l in &s.merge_lease {
         let alive = if l.alive { "" } else { ", with no process at work" };
         say(format!("merge lease of {}: {}{alive}", l.repo, l.task.as_deref().unwrap_or("-")));

@@ -6,7 +6,7 @@ use crate::config::without_secrets;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, throttle};
+use crate::engine::{Ctx, outages, throttle};
 use crate::model::ci::CiAnswer;
 use crate::model::decision::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
@@ -88,7 +88,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
     let ci = &bench.project.ci;
     let read = match forge(ctx, bench).and_then(|f| Ok(f.statuses(&bench.subject)?)) {
         Ok(list) => {
-            throttle::answered(ctx, &bench.project);
+            outages::forge_answered(ctx, &bench.project);
             list
         }
         // No answer says nothing of the commit, and no bound runs (RULE-8).

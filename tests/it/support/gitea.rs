@@ -328,9 +328,10 @@ impl Data {
                 None => Reply { body: b"404 page not found\n".to_vec(), ..Reply::html(404, "") },
             };
         }
-        // The same words for a missing and a wrong one.
+        // The same words for a missing and a wrong one; a private repository is hidden from both.
         if self.withdrawn || !seen.header("authorization").is_some_and(|a| known.iter().any(|k| k == a)) {
-            return error(401, "token is required");
+            let hidden = path.starts_with("/api/v1/repos/");
+            return if hidden { not_found() } else { error(401, "token is required") };
         }
         if path == "/api/v1/user" {
             let admin = self.admin;

@@ -261,6 +261,26 @@ impl House {
         self.change("DELETE FROM meta WHERE key LIKE 'throttle/%'");
     }
 
+    /// As if what is noted of services had begun so many minutes earlier.
+    pub fn outages_age(&self, minutes: i64) {
+        self.change(&format!(
+            "UPDATE meta SET value = json_set(value, '$.since', json_extract(value, '$.since') - {minutes} * 60000) WHERE key LIKE 'down/%'"
+        ));
+    }
+
+    /// What is queued is due at once, and the next step is taken.
+    pub fn next(&self) -> Ran {
+        self.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
+        self.tick()
+    }
+
+    /// The names of what an alert of this kind was about.
+    pub fn alerts(&self, kind: &str) -> Vec<String> {
+        self.query(&format!(
+            "SELECT json_extract(payload, '$.title') FROM outbox WHERE key LIKE 'alert/{kind}/%' ORDER BY id"
+        ))
+    }
+
     /// Changes rows as time would.
     pub fn change(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.path("state/orch.db")).unwrap();

@@ -21,11 +21,40 @@ const MAX_COMMENT: usize = 60_000;
 
 impl Gitea {
     pub(super) fn get(&self, path: &str) -> Result<Value> {
-        Ok(self.http.send(&Request::new(Method::Get, path))?.json()?)
+        Ok(self.send(path, &Request::new(Method::Get, path))?.json()?)
     }
 
     fn write(&self, method: Method, path: &str, body: &Value) -> Result<Response> {
-        Ok(self.http.send(&Request::new(method, path).json(body))?)
+        self.send(path, &Request::new(method, path).json(body))
+    }
+
+    fn send(&self, path: &str, request: &Request<'_>) -> Result<Response> {
+        let said: ForgeError = match self.http.send(request) {
+            Ok(reply) => return Ok(reply),
+            Err(e) => e.into(),
+        };
+        let ForgeError::NotFound(_) = said else { return Err(said) };
+        Err(if path.starts_with(&self.repo) { self.unseen(path, said) } else { said })
+    }
+
+    /// What a 404 below the repository means: a server hides a private repository from a token that it does not know, or
+    /// whose account was taken out, and then nothing in it is known to be gone.
+    fn unseen(&self, path: &str, said: ForgeError) -> ForgeError {
+        let ask = |path: &str| self.http.send(&Request::new(Method::Get, path)).map_err(ForgeError::from);
+        if path != self.repo {
+            match ask(&self.repo) {
+                Ok(_) => return said,
+                Err(ForgeError::NotFound(_)) => {}
+                Err(e) => return e,
+            }
+        }
+        match self.user() {
+            Ok(account) => ForgeError::Denied(format!(
+                "{} sees no repository {}: it is gone, or the account is no collaborator of it ({said})",
+                account.login, self.full_name
+            )),
+            Err(e) => e,
+        }
     }
 
     /// A path below the repository.
@@ -42,7 +71,7 @@ impl Gitea {
             let page = page.to_string();
             let mut query = query.to_vec();
             query.extend([("limit", PAGE), ("page", page.as_str())]);
-            let reply = self.http.send(&Request::new(Method::Get, &path).query(&query))?;
+            let reply = self.send(&path, &Request::new(Method::Get, &path).query(&query))?;
             let total = reply.header_u64("x-total-count").and_then(|n| usize::try_from(n).ok());
             let rows = wire::list(reply.json()?)
                 .ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list, got something else")))?;
@@ -61,16 +90,12 @@ impl Gitea {
         Err(ForgeError::Invalid(format!("GET {path} pages in circles")))
     }
 
-    /// `NotFound` may mean that the token no longer sees the repository: then nothing in it is known to be gone.
-    fn gone<T>(&self) -> Result<Option<T>> {
-        self.get(&self.repo).map(|_| None)
-    }
-
     /// See `Forge::pull`, and so on for every name below.
     pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
         match self.get(&self.at(&format!("pulls/{number}"))) {
             Ok(v) => Ok(Some(wire::pull(&v).map_err(ForgeError::Invalid)?.request)),
-            Err(ForgeError::NotFound(_)) => self.gone(),
+            // The repository is seen: this is gone.
+            Err(ForgeError::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -117,6 +142,7 @@ impl Gitea {
                 found.ok_or(first)
             }
             ForgeError::Auth(_)
+            | ForgeError::Denied(_)
             | ForgeError::NotFound(_)
             | ForgeError::Invalid(_)
             | ForgeError::Throttled { .. }
@@ -236,7 +262,7 @@ impl Gitea {
     fn binds_admins(&self, rule: &str) -> Result<bool> {
         let rows = match self.get(&self.at("branch_protections")) {
             Ok(v) => wire::list(v).unwrap_or_default(),
-            Err(ForgeError::NotFound(_) | ForgeError::Auth(_)) => Vec::new(),
+            Err(ForgeError::NotFound(_) | ForgeError::Denied(_)) => Vec::new(),
             Err(e) => return Err(e),
         };
         let named =
@@ -290,7 +316,7 @@ impl Gitea {
 /// tells what the caller must heed.
 pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Result<T> {
     look.map_err(|second| match second {
-        ForgeError::Throttled { .. } | ForgeError::Auth(_) => second,
+        ForgeError::Throttled { .. } | ForgeError::Auth(_) | ForgeError::Denied(_) => second,
         ForgeError::NotFound(_)
         | ForgeError::Conflict(_)
         | ForgeError::Invalid(_)

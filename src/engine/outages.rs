@@ -1,0 +1,290 @@
+//! What is of no use at the moment (NTF-2): noted from what failed, over with the next use, told once however many
+//! projects it holds up. What is shared is told by its host; what concerns one project or one account only, by that.
+
+use super::{Ctx, messages};
+use crate::adapters::board::BoardError;
+use crate::adapters::forge::ForgeError;
+use crate::adapters::git::GitError;
+use crate::adapters::store::{Result as StoreResult, Tx};
+use crate::config::{Board, Forge, Project};
+use crate::model::card::AlertKind;
+use crate::model::status::ServiceRow;
+use crate::model::time::rfc3339;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An outage that lasts so long is told of.
+const LONG_MS: i64 = 15 * 60_000;
+/// Where nothing was tried for so long, what is noted is of an outage that nobody saw the end of.
+const FORGOTTEN_MS: i64 = 60 * 60_000;
+const PREFIX: &str = "down/";
+
+/// One place that is of no use.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Outage {
+    since: i64,
+    /// The last failure.
+    seen: i64,
+    told: bool,
+    /// What of it fails, each with the newest cause.
+    parts: BTreeMap<String, String>,
+}
+
+/// A place, and which part of it an answer or failure is of.
+type Of = (String, &'static str);
+
+/// The host with its port; `None` for a path of this machine.
+fn host(address: &str) -> Option<&str> {
+    match address.split_once("://") {
+        Some(("file", _)) => None,
+        Some((_, rest)) => {
+            let authority = rest.split('/').next().unwrap_or(rest);
+            Some(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+        }
+        // `git@host:path`, as ssh has it.
+        None => {
+            let (before, _) = address.split_once(':')?;
+            (!before.contains('/')).then(|| before.rsplit_once('@').map_or(before, |(_, host)| host))
+        }
+    }
+    .filter(|h| !h.is_empty())
+}
+
+fn forge_host(project: &Project) -> Option<&str> {
+    match &project.forge {
+        Forge::Local => None,
+        Forge::Gitea { url, .. } => host(url),
+    }
+}
+
+fn board_host(project: &Project) -> Option<&str> {
+    match &project.board {
+        Board::Local { .. } => None,
+        Board::Plane { url, .. } => host(url),
+    }
+}
+
+/// The forge's own host where git asks the same one by another port: one outage, told once.
+fn git_host(project: &Project) -> Option<&str> {
+    let name = |h: &str| h.split(':').next().map(str::to_owned);
+    let own = host(&project.git.remote)?;
+    Some(forge_host(project).filter(|forge| name(forge) == name(own)).unwrap_or(own))
+}
+
+fn forge_account(project: &Project) -> Option<Of> {
+    let Forge::Gitea { token, .. } = &project.forge else { return None };
+    Some((format!("the account of {token} at {}", forge_host(project)?), "forge"))
+}
+
+fn own(what: &str, project: &Project, part: &'static str) -> Of {
+    (format!("{what} of {}", project.key), part)
+}
+
+/// Whether git did not get through at all, which is the same for every repository of the host.
+fn never_got_through(reason: &str) -> bool {
+    [
+        "resolve host",
+        "onnection refused",
+        "onnection timed out",
+        "onnection reset",
+        "Failed to connect",
+        "Couldn't connect",
+        "Empty reply",
+        "unreachable",
+        "No route to host",
+        "returned error: 5",
+        "RPC failed",
+        "unexpected disconnect",
+        "Operation too slow",
+    ]
+    .iter()
+    .any(|words| reason.contains(words))
+}
+
+/// What of the project an error says to be of no use; `None`: it says nothing of the kind.
+fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
+    let shared = |host: Option<&str>, part| host.map(|h| (h.to_owned(), part));
+    error.chain().find_map(|e| {
+        if let Some(e) = e.downcast_ref::<ForgeError>() {
+            forge_host(project)?;
+            return match e {
+                ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) => shared(forge_host(project), "forge"),
+                ForgeError::Auth(_) => forge_account(project),
+                ForgeError::Denied(_) => Some(own("forge", project, "forge")),
+                ForgeError::NotFound(_)
+                | ForgeError::Conflict(_)
+                | ForgeError::Invalid(_)
+                | ForgeError::Throttled { .. } => None,
+            };
+        }
+        match e.downcast_ref::<GitError>()? {
+            GitError::Timeout { what, .. } => shared(git_host(project), part(what)),
+            GitError::Unreachable { what, reason } => {
+                let of = shared(git_host(project).filter(|_| never_got_through(reason)), part(what));
+                Some(of.unwrap_or_else(|| own("git remote", project, part(what))))
+            }
+            GitError::Missing { .. }
+            | GitError::Conflict { .. }
+            | GitError::Rejected { .. }
+            | GitError::NotFound { .. }
+            | GitError::Busy { .. }
+            | GitError::Io { .. }
+            | GitError::Broken { .. } => None,
+        }
+    })
+}
+
+/// A fetch that works says nothing of pushes.
+fn part(command: &str) -> &'static str {
+    if command.starts_with("push") { "git push" } else { "git" }
+}
+
+/// Notes a failed call of forge or remote, if it says that one of them is of no use.
+pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
+    match failed(project, error) {
+        Some(of) => down(ctx, of, error),
+        None => Ok(()),
+    }
+}
+
+/// Notes that no branch can be begun, whatever the remote has against it: nothing of the project moves until a person
+/// has looked.
+pub fn no_start(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
+    let of = failed(project, error).unwrap_or_else(|| own("git remote", project, "git push"));
+    down(ctx, of, error)
+}
+
+/// Notes that the forge answered.
+pub fn forge_answered(ctx: &mut Ctx, project: &Project) {
+    let Some(host) = forge_host(project) else { return };
+    let of = [Some((host.to_owned(), "forge")), forge_account(project), Some(own("forge", project, "forge"))];
+    over(ctx, of.into_iter().flatten().collect());
+}
+
+/// Notes that the remote was read, and, with `pushed`, written.
+pub fn git_answered(ctx: &mut Ctx, project: &Project, pushed: bool) {
+    let places = git_host(project).map(str::to_owned).into_iter().chain([format!("git remote of {}", project.key)]);
+    let parts = if pushed { &["git", "git push"][..] } else { &["git"][..] };
+    over(ctx, places.flat_map(|place| parts.iter().map(move |part| (place.clone(), *part))).collect());
+}
+
+/// Notes how a look at the board ended.
+pub fn board(ctx: &mut Ctx, project: &Project, error: Option<&anyhow::Error>) -> Result<()> {
+    let shared = board_host(project).map(|h| (h.to_owned(), "board"));
+    let own = own("board", project, "board");
+    let Some(error) = error else {
+        over(ctx, shared.into_iter().chain([own]).collect());
+        return Ok(());
+    };
+    let away = error.chain().filter_map(|e| e.downcast_ref::<BoardError>());
+    let away = away.into_iter().any(|e| matches!(e, BoardError::Transient(_) | BoardError::UnknownOutcome(_)));
+    down(ctx, shared.filter(|_| away).unwrap_or(own), error)
+}
+
+fn read(tx: &Tx<'_>, place: &str) -> StoreResult<Option<Outage>> {
+    Ok(tx.meta(&format!("{PREFIX}{place}"))?.and_then(|t| serde_json::from_str(&t).ok()))
+}
+
+fn down(ctx: &mut Ctx, (place, part): Of, error: &anyhow::Error) -> Result<()> {
+    if ctx.dry {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    Ok(ctx.store.write(|tx| {
+        let known = read(tx, &place)?.filter(|o| at - o.seen < FORGOTTEN_MS);
+        let mut outage = known.unwrap_or(Outage { since: at, ..Outage::default() });
+        outage.seen = at;
+        outage.parts.insert(part.to_owned(), crate::model::text::clip(&format!("{error:#}"), 400));
+        let lasts = at - outage.since;
+        if lasts >= LONG_MS && !outage.told {
+            outage.told = true;
+            let parts: Vec<&str> = outage.parts.keys().map(String::as_str).collect();
+            let why = format!("no use of it ({}) for {} minutes: {error:#}", parts.join(", "), lasts / 60_000);
+            // The outage is its own number: when it began, in minutes.
+            messages::alert_named(tx, AlertKind::ServiceDown, &place, outage.since / 60_000, &why, at)?;
+        }
+        tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())
+    })?)
+}
+
+/// Ends what was noted of these parts. What was answered to is done, whatever becomes of the note.
+fn over(ctx: &mut Ctx, of: Vec<Of>) {
+    if ctx.dry {
+        return;
+    }
+    let done = (|| {
+        let noted = ctx.store.read(|tx| {
+            let mut noted = false;
+            for (place, part) in &of {
+                noted |= read(tx, place)?.is_some_and(|o| o.parts.contains_key(*part));
+            }
+            Ok::<_, crate::adapters::store::StoreError>(noted)
+        })?;
+        if !noted {
+            return Ok(());
+        }
+        let at = ctx.now().stamp.wall_ms;
+        ctx.store.write(|tx| {
+            for (place, part) in &of {
+                let Some(mut outage) = read(tx, place)? else { continue };
+                outage.parts.remove(*part);
+                if !outage.parts.is_empty() {
+                    tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())?;
+                    continue;
+                }
+                tx.drop_meta(&format!("{PREFIX}{place}"))?;
+                if outage.told {
+                    let why = format!("it answers again, after {} minutes", (at - outage.since) / 60_000);
+                    messages::alert_named(tx, AlertKind::ServiceBack, place, outage.since / 60_000, &why, at)?;
+                }
+            }
+            Ok::<_, crate::adapters::store::StoreError>(())
+        })
+    })();
+    if let Err(e) = done {
+        tracing::warn!("noting that a service answered: {e}");
+    }
+}
+
+/// What is of no use now, for `status`.
+pub fn rows(tx: &Tx<'_>) -> StoreResult<Vec<ServiceRow>> {
+    let row = |(key, text): (String, String)| {
+        let outage: Outage = serde_json::from_str(&text).ok()?;
+        let why: Vec<String> = outage.parts.iter().map(|(part, why)| format!("{part}: {why}")).collect();
+        let name = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
+        Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), told: outage.told })
+    };
+    Ok(tx.metas(PREFIX)?.into_iter().filter_map(row).collect())
+}
+
+/// What of it a project uses, for `explain`.
+pub fn of_project(tx: &Tx<'_>, project: &Project) -> StoreResult<Vec<ServiceRow>> {
+    let mine = |name: &str| {
+        [forge_host(project), git_host(project), board_host(project)].into_iter().flatten().any(|h| h == name)
+            || forge_account(project).is_some_and(|(place, _)| place == name)
+            || ["forge", "git remote", "board"].iter().any(|what| own(what, project, "").0 == name)
+    };
+    Ok(rows(tx)?.into_iter().filter(|row| mine(&row.name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_is_named_by_its_host() {
+        for (address, want) in [
+            ("https://git.example/team/shop.git", Some("git.example")),
+            ("http://orch:x@127.0.0.1:3000/team/shop.git", Some("127.0.0.1:3000")),
+            ("ssh://git@git.example:2222/team/shop.git", Some("git.example:2222")),
+            ("git@git.example:team/shop.git", Some("git.example")),
+            ("/srv/shop.git", None),
+            ("./remote.git", None),
+            ("file:///srv/shop.git", None),
+            ("dir/a:b.git", None),
+        ] {
+            assert_eq!(host(address), want, "{address}");
+        }
+    }
+}
