@@ -75,16 +75,12 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             tx.save_task(&mut task, at)?;
             tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
             messages::show(tx, &task, at)?;
-            let (kind, detail) = match waiting {
-                Waiting::Approval => {
-                    (AlertKind::ApprovalWanted, "Set Approved on the board, or run `orch advance --approve`.")
-                }
-                Waiting::ConfirmDeploy => (
-                    AlertKind::ConfirmDeployWanted,
-                    "Set Confirm Deploy on the board, or run `orch advance --confirm-deploy`.",
-                ),
+            let kind = match waiting {
+                Waiting::Approval => AlertKind::ApprovalWanted,
+                Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
             };
-            messages::alert(tx, &task, kind, task.epoch, detail, at)?;
+            // What answers it is in the alert's own words.
+            messages::alert(tx, &task, kind, task.epoch, "", at)?;
         }
         Decision::Release { waiting } => {
             release(tx, &mut task, waiting, "a label", at)?;

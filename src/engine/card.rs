@@ -14,7 +14,8 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
         .project(&task.project)
         .map_or_else(|| Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(), |p| p.stages.clone());
     let mut asks = Vec::new();
-    match task.waiting_for {
+    // Of a task that a person withdrew nothing else is asked.
+    match task.waiting_for.filter(|_| task.withdrawn.is_none()) {
         Some(Waiting::Approval) => asks.push(Ask::Approval),
         Some(Waiting::ConfirmDeploy) => asks.push(Ask::ConfirmDeploy),
         None => {}

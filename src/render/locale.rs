@@ -36,7 +36,7 @@ pub fn word(locale: Locale, word: Word) -> &'static str {
             "Подтвердите выкладку: поставьте Confirm Deploy на доске или выполните orch advance {key} --confirm-deploy",
         ),
         Word::AskBlocked => ("Blocked; orch retry {key} lifts it", "Заблокировано; снять: orch retry {key}"),
-        Word::AskWithdrawn => ("Withdrawn on the forge", "Отозвано на стороне репозитория"),
+        Word::AskWithdrawn => ("Withdrawn by a person", "Отозвано человеком"),
         Word::AskFrozen => ("The repository is frozen", "Репозиторий заморожен"),
         Word::PullRequest => ("Pull request", "Запрос на слияние"),
         Word::Repeated => (
@@ -115,7 +115,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
         AlertKind::ServiceBack => ("A service answers again", "Сервис снова отвечает"),
         AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
-        AlertKind::Withdrawn => ("Withdrawn on the forge", "Отозвано на стороне репозитория"),
+        AlertKind::Withdrawn => ("Withdrawn by a person", "Отозвано человеком"),
         AlertKind::RolledBack => ("Production rolled back", "Выполнен откат"),
         AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
     };

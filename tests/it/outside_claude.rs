@@ -2,6 +2,7 @@
 //! scripted model, and stand-ins for what it can't be made to do. Where the CLI is not installed, the first says so.
 
 use crate::support::anthropic::{Model, TURN_MICROS, Turn};
+use crate::support::git::raw;
 use crate::support::house::{House, Plan};
 use orch::model::task::Task;
 use std::path::PathBuf;
@@ -20,21 +21,30 @@ fn cli() -> Option<PathBuf> {
 }
 
 fn house(cli: &std::path::Path, model: &Model, agents: &str) -> House {
-    let plan = Plan::with_analysis().top(format!("agents: {{runtime: claude, retry_backoff_s: 0{agents}}}")).top(
+    House::new(&configured(cli, model, agents))
+}
+
+fn configured(cli: &std::path::Path, model: &Model, agents: &str) -> Plan {
+    Plan::with_analysis().top(format!("agents: {{runtime: claude, retry_backoff_s: 0{agents}}}")).top(
         format!(
             "runtimes: {{claude: {{kind: claude, program: \"{}\", sandbox: off, env: {{ANTHROPIC_API_KEY: dummy-key, ANTHROPIC_BASE_URL: \"{}\", CLAUDE_CODE_MAX_RETRIES: \"1\"}}}}}}",
             cli.display(),
             model.url()
         ),
-    );
-    House::new(&plan)
+    )
 }
 
 fn write(name: &str) -> Turn {
+    artefact("analysis", "analyst", &format!("{name}.md"), "")
+}
+
+/// A shell of the CLI writes an artefact with exact front matter.
+fn artefact(stage: &str, agent: &str, file: &str, more: &str) -> Turn {
     let text = format!(
-        "---\\nwork_item: ORCH-1\\nstage: analysis\\nagent: analyst\\ncreated: 2026-01-01T00:00:00Z\\n---\\n\\n# {name}\\n\\nText.\\n"
+        "---\\nwork_item: ORCH-1\\nstage: {stage}\\nagent: {agent}\\ncreated: 2026-01-01T00:00:00Z\\n{more}---\\n\\n# {file}\\n\\nText.\\n"
     );
-    Turn::bash(&format!("mkdir -p docs/work-items/ORCH-1 && printf -- '{text}' > docs/work-items/ORCH-1/{name}.md"))
+    let path = format!("docs/work-items/ORCH-1/{file}");
+    Turn::bash(&format!("mkdir -p \"$(dirname {path})\" && printf -- '{text}' > {path}"))
 }
 
 fn analysis() -> Vec<Turn> {
@@ -62,6 +72,53 @@ fn the_real_cli_works_the_analysis_and_its_cost_is_booked() {
     assert!(asked.contains("Greet <people>"), "the prompt came in on stdin");
     let events = std::fs::read_to_string(house.path("state/runs/1/events.jsonl")).unwrap();
     assert!(!events.contains("dummy-key"));
+}
+
+/// Every agent of the pipeline is the real CLI, which writes with its own tools, and commits by itself.
+#[test]
+fn the_real_cli_plays_every_agent_from_the_board_to_done() {
+    let Some(cli) = cli() else { return };
+    let house = House::new(&Plan::with_analysis());
+    let greeting = house.path("state/worktrees/demo/ORCH-1/greeting.txt");
+    let mut script = analysis();
+    script.extend([
+        artefact("architecture", "architect", "06-adr/ADR-001-greeting.md", "status: accepted\\n"),
+        Turn::Say("Decided."),
+        Turn::Use("Write", serde_json::json!({"file_path": greeting, "content": "hello\n"})),
+        Turn::bash("git add -A && git -c user.name=dev -c user.email=dev@example.com commit -q -m 'ORCH-1: greet'"),
+        Turn::Say("Developed."),
+        artefact("review", "reviewer", "12-review.md", "verdict: APPROVED\\n"),
+        Turn::Say("Reviewed."),
+        artefact("testing", "tester", "13-test-report.md", "result: PASS\\nverdict: PASS\\nstatus: PASS\\n"),
+        Turn::Say("Tested."),
+        artefact("deploy-staging", "deployer", "15-staging-log.md", "staging_status: SUCCESS\\n"),
+        Turn::Say("On staging."),
+    ]);
+    let turns = script.len();
+    let model = Model::start(script);
+    let mut plan = configured(&cli, &model, "");
+    plan.project[0] =
+        "stages: [analysis, architecture, development, review, testing, deploy-staging, deploy]".to_owned();
+    house.configure(&plan);
+    house.item("Greet");
+    let rests = |t: &Task| t.waiting_for.is_some() || t.blocked_reason.is_some() || t.stage.as_str() == "done";
+    for (flag, stage) in [("--approve", "analysis"), ("--confirm-deploy", "deploy")] {
+        let task = house.until("a question", || {
+            house.tick();
+            house.task("ORCH-1").filter(rests)
+        });
+        assert_eq!((task.stage.as_str(), &task.blocked_reason), (stage, &None), "{task:?}");
+        house.orch(&["advance", "ORCH-1", flag]).fine();
+    }
+    let done = house.until_task_after_ticks("ORCH-1", |t| t.stage.as_str() == "done" || t.blocked_reason.is_some());
+    assert_eq!((done.stage.as_str(), done.attempt), ("done", 1), "{done:?}");
+    let runs = house.runs("ORCH-1");
+    let agents: Vec<_> = runs.iter().filter(|r| r.agent.is_some()).collect();
+    assert_eq!(agents.len(), 6, "each agent once");
+    assert_eq!(agents.iter().filter_map(|r| r.cost_micros).sum::<i64>(), i64::try_from(turns).unwrap() * TURN_MICROS);
+    let landed = raw(&house.remote(), &["log", "--format=%an %s", "main", "--", "greeting.txt"]);
+    assert_eq!(landed.trim(), "dev ORCH-1: greet", "the agent's own commit landed");
+    assert_eq!(model.asked().len(), turns);
 }
 
 #[test]

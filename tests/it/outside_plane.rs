@@ -199,12 +199,16 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     s.house.orch(&["reconcile", "--full"]).fine();
     let held = s.house.task("ORCH-1").unwrap();
     assert!(held.withdrawn.unwrap().contains("withdrawn by a person"));
+    let card = || std::fs::read_to_string(s.house.path("state/cards/ORCH-1.txt")).unwrap();
+    assert!(card().contains("Withdrawn by a person: its work item is gone"), "{}", card());
+    assert!(!card().contains("Approval wanted"), "{}", card());
     assert_ne!(held.stage.as_str(), "cancelled", "never cancelled by guess");
     s.house.orch(&["reconcile", "--full"]).fine();
     assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/withdrawn/%'").len(), 1);
     s.board.data().item_mut(n).archived = false;
     s.house.orch(&["reconcile", "--full"]).fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
+    assert!(card().contains("Approval wanted"), "{}", card());
     // Moved to a closed group by a person: held, explained, not put back.
     s.board.set(n, "Done");
     s.house.reconcile().fine();
