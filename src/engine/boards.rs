@@ -99,6 +99,12 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     }
 }
 
+/// Forgets what is known of a project's statuses: whoever examines the board asks it (`doctor`, on a copy of the database).
+pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    ctx.asked = Asked::default();
+    Ok(ctx.store.write(|tx| tx.drop_meta(&format!("plane/states/{}", project.key)))?)
+}
+
 /// Intents that do not steer in a project (RULE-14), from what is known without a request; a board never read has none.
 pub fn intents_off(ctx: &mut Ctx, project: &Project) -> Vec<crate::model::board::IntentOff> {
     let names = projects::status_names(project);

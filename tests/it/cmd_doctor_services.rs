@@ -65,6 +65,8 @@ fn plane_account_role_intents_and_fallbacks_are_told() {
         assert!(shown["what"].as_str().unwrap().contains(part), "{shown}");
     }
     assert!(fake.server.lines().iter().all(|l| l.starts_with("GET ")), "a doctor writes nothing");
+    // What the steps remember for a while is not what it tells.
+    house.reconcile().fine();
     fake.data().role = 5;
     let guest = examined(&house);
     assert_eq!(guest.code, 3);
@@ -83,6 +85,7 @@ fn plane_account_role_intents_and_fallbacks_are_told() {
     let wrong = examined(&house);
     assert_eq!(wrong.code, 3);
     wrong.says("board", "fail", "Given API token is not valid");
+    assert_eq!(wrong.levels("board"), ["fail"], "and nothing that it did not see");
     assert!(!wrong.all.contains("plane_api_wrong"), "{}", wrong.all);
 }
 

@@ -56,7 +56,7 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
 
 fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
     let area = project.key.clone();
-    let seat = match boards::seat(ctx, project) {
+    let seat = match boards::forget(ctx, project).and_then(|()| boards::seat(ctx, project)) {
         Ok(seat) => seat,
         Err(e) => {
             chart.fail(&area, "board", format!("{e:#}"), "docs/connecting-plane.md");
@@ -92,7 +92,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
                 "board",
                 format!("as {}, role {}", found.user, found.role.map_or("unknown".to_owned(), |r| r.to_string())),
             ),
-            Err(e) => chart.fail(&area, "board", e.to_string(), "docs/connecting-plane.md"),
+            Err(e) => return chart.fail(&area, "board", e.to_string(), "docs/connecting-plane.md"),
         },
     }
     let resolved = &seat.resolved;
