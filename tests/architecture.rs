@@ -518,6 +518,33 @@ fn every_file_of_the_integration_tests_is_listed() {
     hold("integration tests", &faults);
 }
 
+/// The specification's rulings, RULE-1 to RULE-42: each has a test that bears its number.
+#[test]
+fn every_ruling_has_a_test_of_its_number() {
+    let mut numbers = BTreeSet::new();
+    let mut open = vec![root().join("src"), root().join("tests")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            continue;
+        }
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (n, line) in lines.iter().enumerate() {
+            let Some((number, claim)) = line.strip_prefix("fn rule_").and_then(|l| l.split_once('_')) else { continue };
+            let above = lines[..n].iter().rev().take_while(|l| l.starts_with("#["));
+            if !claim.starts_with('(') && above.into_iter().any(|l| *l == "#[test]") {
+                numbers.extend(number.parse::<u32>());
+            }
+        }
+    }
+    let without: Vec<u32> = (1..=42).filter(|n| !numbers.contains(n)).collect();
+    assert!(without.is_empty(), "no test is named rule_N_… for {without:?}");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let mut faults = Vec::new();

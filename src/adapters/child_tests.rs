@@ -176,7 +176,7 @@ fn wall_clock_and_silence_end_it() {
 }
 
 #[test]
-fn a_daemon_that_keeps_stdout_open_is_not_awaited_and_ends() {
+fn rule_19_a_daemon_that_keeps_stdout_open_is_not_awaited_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     let one = sh(dir.path(), "setsid sh -c 'trap \"\" TERM; sleep 600; sleep 600' & echo done; exit 0");
     let begun = Instant::now();
@@ -189,8 +189,8 @@ fn a_daemon_that_keeps_stdout_open_is_not_awaited_and_ends() {
 }
 
 #[test]
-fn a_daemon_without_mark_group_and_parent_is_found_by_a_subreaper() {
-    if !alone("a_daemon_without_mark_group_and_parent_is_found_by_a_subreaper") {
+fn rule_19_a_daemon_without_mark_group_and_parent_is_found_by_a_subreaper() {
+    if !alone("rule_19_a_daemon_without_mark_group_and_parent_is_found_by_a_subreaper") {
         return;
     }
     become_subreaper().unwrap();

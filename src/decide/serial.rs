@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocker_later_in_the_line_goes_first() {
+    fn rule_27_a_blocker_later_in_the_line_goes_first() {
         let p = rules();
         let w = world(vec![place(1, "a", &[2]), place(2, "a", &[])]);
         assert_eq!(first_job_held(&w.places[&TaskId(1)], &w, &p).unwrap().0, Rule::Dependencies);
@@ -166,7 +166,7 @@ mod tests {
     proptest! {
         /// RULE-27: an acyclic world of tasks in two repositories always runs dry, one started per repository.
         #[test]
-        fn acyclic_worlds_never_stall(repos in proptest::collection::vec(any::<bool>(), 1..6), edges in proptest::collection::vec((0usize..6, 0usize..6), 0..10), order in Just(()).prop_perturb(|(), mut r| { let mut v: Vec<usize> = (0..6).collect(); for i in (1..6).rev() { v.swap(i, (r.random::<u32>() as usize) % (i + 1)); } v })) {
+        fn rule_27_acyclic_worlds_never_stall(repos in proptest::collection::vec(any::<bool>(), 1..6), edges in proptest::collection::vec((0usize..6, 0usize..6), 0..10), order in Just(()).prop_perturb(|(), mut r| { let mut v: Vec<usize> = (0..6).collect(); for i in (1..6).rev() { v.swap(i, (r.random::<u32>() as usize) % (i + 1)); } v })) {
             let n = repos.len();
             let mut places: Vec<Place> = repos.iter().enumerate().map(|(i, b)| place(i as i64 + 1, if *b { "a" } else { "b" }, &[])).collect();
             // Along a random order, so that no cycle can arise; blockers may be later in the line.

@@ -102,7 +102,7 @@ fn the_rework_budget_blocks_with_the_findings_held() {
 /// RULE-4: what landed must have been judged, or be related to what was judged by our own update with equal patches or
 /// by a later stage's own writing.
 #[test]
-fn verdicts_hold_across_our_own_update_only_with_equal_patches() {
+fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
     let carry = |by: &str, equal: bool, from: &str, to: &str| {
         let mut e = row(crate::model::decision::CARRY, EvidenceVerdict::Pass);
         e.code_tree = to.into();
@@ -188,7 +188,7 @@ fn a_withdrawn_task_settles_its_open_window_first() {
 
 /// RULE-16: the window of an update is not closed by what an earlier attempt's deploy came to.
 #[test]
-fn a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
+fn rule_16_a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
     let mut v = view(Stage::DeployStaging);
     v.task.stop_requested_at = Some(1);
     v.task.attempt = 2;

@@ -1,6 +1,7 @@
 //! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
 
 use super::{Ctx, apply, base, lease, messages, projects, tree};
+use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, Worktree};
 use crate::adapters::store::StoreError;
 use crate::model::artefact;
@@ -8,7 +9,7 @@ use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
-use crate::model::task::{Actor, DeployState, Run, Task};
+use crate::model::task::{Actor, DeployState, PullRef, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -168,6 +169,21 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
+/// A pull request whose opening landed after its client was killed: nothing recorded it (RULE-17).
+fn close_late_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let Some(branch) = task.branch.clone() else { return Ok(()) };
+    let project = ctx.project(&task.project)?.clone();
+    let forge = projects::forge(ctx, &project)?;
+    if !forge.is_remote() || !base::is_ours(ctx, task, &branch)? {
+        return Ok(());
+    }
+    let mirror = projects::mirror(ctx, &project)?;
+    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let Some(pr) = forge.find_pull(&branch, &default)?.filter(|p| p.state == PullState::Open) else { return Ok(()) };
+    let late = Task { pr: Some(PullRef { number: pr.number, url: pr.url }), ..task.clone() };
+    close_pull(ctx, &late)
+}
+
 /// Only our own branch, only at a commit we know, never the default or a protected one, no force (RULE-11).
 fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let Some(branch) = task.branch.clone() else { return Ok(()) };
@@ -297,7 +313,9 @@ pub fn look_again(ctx: &mut Ctx) -> Result<()> {
     for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - LOOK_AGAIN_MS))? {
         let Some(id) = row.task_id else { continue };
         let task = ctx.task(id)?;
-        let done = delete_branch(ctx, &task).and_then(|()| remove_worktree(ctx, &task));
+        let done = close_late_pull(ctx, &task)
+            .and_then(|()| delete_branch(ctx, &task))
+            .and_then(|()| remove_worktree(ctx, &task));
         match done {
             Ok(()) => ctx.store.write(|tx| tx.record_outcome(&row.key, &json!({"looked": true}), now))?,
             Err(e) => ctx.fault(Some(&task), "looking again after a stop", &e),

@@ -63,7 +63,7 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn two_projects_on_one_remote_are_refused() {
+fn rule_29_two_projects_on_one_remote_are_refused() {
     let dir = with(
         "projects:\n  - {key: A, git: {remote: 'https://git.example/t/x.git'}}\n  - {key: B, git: {remote: 'git@git.example:t/x'}}\n",
     );

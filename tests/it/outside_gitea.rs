@@ -139,6 +139,27 @@ fn rule_6_red_later_sends_the_work_back_and_only_the_new_head_counts() {
     assert_eq!(s.merges(), 1);
 }
 
+/// Push and pull request of a client that was killed land after the stop.
+#[test]
+fn rule_17_a_reap_a_minute_after_a_stop_looks_again_for_branch_and_pull_request() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.house.orch(&["stop", "ORCH-1"]).fine();
+    assert!(!s.forge.pull(1).open);
+    let (branch, head) = (task.branch.unwrap(), task.head_sha.unwrap());
+    let standing = || raw(&s.house.remote(), &["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+    assert_eq!(standing(), "main");
+    raw(&s.house.remote(), &["update-ref", &format!("refs/heads/{branch}"), head.as_str()]);
+    let late = s.forge.data().add_pull(&branch, "main", "late", "");
+    s.house.orch(&["reap"]).fine();
+    assert!(s.forge.pull(late).open, "not yet a minute");
+    s.house.change("UPDATE journal SET intended_at = intended_at - 60000 WHERE kind = 'relook'");
+    s.house.orch(&["reap"]).fine();
+    assert!(!s.forge.pull(late).open);
+    assert_eq!(standing(), "main");
+    assert_eq!(s.house.query("SELECT outcome FROM journal WHERE kind = 'relook'"), ["{\"looked\":true}"]);
+}
+
 #[test]
 fn a_merge_answered_200_and_left_open_is_seen_on_the_base_and_tidied() {
     let s = scene("");

@@ -114,7 +114,7 @@ fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() 
 }
 
 #[test]
-fn the_folder_may_be_edited_by_hand_at_any_moment() {
+fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     let w = World::new();
     let key = w.new_item("Edited", &[]);
     // Comments, unknown keys, order, CRLF stay.
@@ -182,7 +182,7 @@ fn the_folder_may_be_edited_by_hand_at_any_moment() {
 }
 
 #[test]
-fn edits_made_while_steps_write_are_never_lost() {
+fn rule_40_edits_made_while_steps_write_are_never_lost() {
     let w = World::new();
     let key = w.new_item("Busy", &[]);
     w.tick();

@@ -15,7 +15,7 @@ fn parked(more: &str) -> (World, String) {
 }
 
 #[test]
-fn a_persons_push_while_parked_is_caught_and_goes_back_to_the_stage_whose_verdict_no_longer_holds() {
+fn rule_4_a_persons_push_while_parked_goes_back_to_the_stage_whose_verdict_no_longer_holds() {
     let (w, key) = parked("");
     let branch = w.task(&key).branch.unwrap();
     let pushed = w.person("orch", &branch, &[("src/by-hand", "sneaked in\n")], "by hand");

@@ -69,7 +69,7 @@ fn two_repositories_go_side_by_side_within_the_limit() {
 }
 
 #[test]
-fn blockers_go_first_cycles_are_named_and_unknown_or_cancelled_ones_hold_and_say_so() {
+fn rule_27_blockers_go_first_cycles_are_named_and_unknown_or_cancelled_ones_hold_and_say_so() {
     let w = Plan::new().project(SHORT).auto().top("serial_gate: {repos: '*'}\nlimits: {max_concurrency: 4}").build();
     let labels = ["--label", "autoApprove", "--label", "autoDeploy"];
     let item = |title: &str, more: &[&str]| w.new_item(title, &[&labels[..], more].concat());
@@ -161,7 +161,7 @@ fn rule_24_a_supervisor_looks_for_halt_again_right_before_the_agent() {
 }
 
 #[test]
-fn costs_are_booked_before_and_after_a_run() {
+fn rule_25_costs_are_booked_before_and_after_a_run() {
     let w = Plan::new()
         .project(SHORT)
         .auto()

@@ -212,7 +212,7 @@ fn rule_36_the_database_states_the_oldest_program_that_may_use_it() {
 }
 
 #[test]
-fn a_lease_has_one_holder_and_a_growing_fence() {
+fn rule_34_a_lease_has_one_holder_and_a_growing_fence() {
     let (_dir, mut store) = store();
     store
         .write(|tx| {
