@@ -250,6 +250,11 @@ fn orphaned() -> World {
     let supervisor = world.orch_processes();
     assert_eq!(supervisor.len(), 1, "{}", world.story());
     kill(supervisor[0]);
+    let begun = Instant::now();
+    while world.alive().contains(&supervisor[0]) {
+        assert!(begun.elapsed() < BOUND, "{}", world.story());
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
     world
 }
 

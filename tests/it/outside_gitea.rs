@@ -157,6 +157,10 @@ fn rule_17_a_reap_a_minute_after_a_stop_looks_again_for_branch_and_pull_request(
     s.house.orch(&["reap"]).fine();
     assert!(!s.forge.pull(late).open);
     assert_eq!(standing(), "main");
+    // The forge closes one whose branch goes; this one was closed before that.
+    let closed =
+        s.house.query("SELECT json_extract(intent, '$.number') FROM journal WHERE kind = 'pr_closed' ORDER BY 1");
+    assert_eq!(closed, ["1".to_owned(), late.to_string()]);
     assert_eq!(s.house.query("SELECT outcome FROM journal WHERE kind = 'relook'"), ["{\"looked\":true}"]);
 }
 
