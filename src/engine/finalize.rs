@@ -100,7 +100,7 @@ fn settlement(
         head: Some(NewHead { sha: head.clone(), tree: head_tree }),
         pr,
         reworked: squashed,
-        comments: Vec::new(),
+        ..Settlement::default()
     }))
 }
 

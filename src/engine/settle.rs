@@ -6,7 +6,7 @@ use crate::model::decision::Decision;
 use crate::model::ids::RunId;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::JobStatus;
-use crate::model::task::{Run, Task};
+use crate::model::task::{DeployState, Run, Task};
 use anyhow::Result;
 use serde_json::json;
 
@@ -20,8 +20,20 @@ pub struct Settlement {
     pub pr: Option<crate::model::task::PullRef>,
     /// The squash is done.
     pub reworked: bool,
+    /// What its finalizer found.
+    pub deploy: Option<DeployOutcome>,
     /// Told once on work item and pull request: cause and text.
     pub comments: Vec<(String, String)>,
+}
+
+/// A started deploy's result. Recorded with what is told of it: a finalizer that dies in between finds all of it again.
+#[derive(Debug)]
+pub struct DeployOutcome {
+    pub id: String,
+    pub status: &'static str,
+    pub why: String,
+    /// The row's own words: status, why, the end of the log.
+    pub result: String,
 }
 
 /// The pushed head after a run.
@@ -74,6 +86,9 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         let mut task = tx.task(run.task_id)?;
         let present = task.epoch == run.epoch && !task.stage.is_terminal();
         let mut actions = Vec::new();
+        if let Some(found) = &s.deploy {
+            actions.extend(record_deploy(tx, &task, found, at)?);
+        }
         if present {
             change(&mut task, s);
             for row in &s.evidence {
@@ -136,6 +151,24 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         Err(StoreError::Lost) => Ok(Settled::Lost),
         Err(e) => Err(e.into()),
     }
+}
+
+fn record_deploy(
+    tx: &crate::adapters::store::Tx<'_>,
+    task: &Task,
+    found: &DeployOutcome,
+    at: i64,
+) -> crate::adapters::store::Result<Option<ActionLine>> {
+    let DeployOutcome { id, status, why, result } = found;
+    match tx.move_deploy(id, DeployState::Started, DeployState::Settled, None, Some(result), at) {
+        Ok(()) => {}
+        // Another finalizer recorded it.
+        Err(StoreError::Lost) => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    tx.audit(at, Some(task.id), "deploy_finished", &json!({"deploy": id, "status": status, "why": why}))?;
+    let said = json!({"deploy": id, "status": status});
+    Ok(Some(ActionLine::new(ActionKind::DeployFinished, Some(task.key.as_str()), said)))
 }
 
 fn change(task: &mut Task, s: &Settlement) {

@@ -9,13 +9,12 @@ use crate::config::without_secrets;
 use crate::decide::deploy_result;
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
-use crate::engine::settle::{End, Settlement};
+use crate::engine::settle::{DeployOutcome, End, Settlement};
 use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::deploy::{DeployStatus, ResultOf};
-use crate::model::report::ActionKind;
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
 use crate::render::deploy::{DeployFacts, log};
@@ -258,25 +257,21 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         }
     };
     let result = json!({"status": word, "why": why, "log": format!("{why}\n\n{output}")}).to_string();
-    let moved = ctx.store.write(|tx| {
-        tx.move_deploy(&d.id, DeployState::Started, DeployState::Settled, None, Some(&result), now.wall_ms)?;
-        tx.audit(now.wall_ms, Some(task.id), "deploy_finished", &json!({"deploy": d.id, "status": word, "why": why}))
-            .map(drop)
-    });
-    match moved {
-        Ok(()) | Err(StoreError::Lost) => {}
-        Err(e) => return Err(e.into()),
-    }
-    ctx.report.did(ActionKind::DeployFinished, Some(task.key.as_str()), json!({"deploy": d.id, "status": word}));
     let evidence = NewEvidence {
         gate: Gate::DeployStatus.as_str(),
         run_id: Some(run.id),
         sha: d.head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict,
-        why,
+        why: why.clone(),
         detail: json!({"deploy": d.id}),
     };
+    let found = DeployOutcome { id: d.id.clone(), status: word, why, result };
     let told = text.map(|t| (format!("14-{}", d.id), crate::render::evidence::comment(Artefact::DeployLog, &t)));
-    Ok(Some(Settlement { evidence: vec![evidence], comments: told.into_iter().collect(), ..Settlement::default() }))
+    Ok(Some(Settlement {
+        evidence: vec![evidence],
+        deploy: Some(found),
+        comments: told.into_iter().collect(),
+        ..Settlement::default()
+    }))
 }
