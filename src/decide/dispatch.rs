@@ -301,4 +301,25 @@ mod tests {
         first.freezes_unreadable = false;
         assert_eq!(held(&first, &p), Some(Rule::Freeze));
     }
+
+    #[test]
+    fn rule_26_after_a_cool_down_one_run_of_the_credential_goes_first() {
+        let mut view = against(JobKind::Agent, Stage::Development);
+        (view.halted, view.free_mb, view.running) = (None, None, vec![]);
+        let mut p = policy();
+        p.max_concurrency = 9;
+        let second = task(2, Stage::Development);
+        let first = view.places[&view.queued[0].task_id].clone();
+        view.places.insert(second.id, Place { id: second.id, key: second.key, ..first });
+        view.queued.push(Job { id: JobId(2), task_id: second.id, ..view.queued[0].clone() });
+        view.cooldowns[0].until = view.now.wall_ms;
+        let d = plan(&view, &p, None, 9);
+        assert_eq!(d.claims.iter().map(|c| (c.job, c.canary)).collect::<Vec<_>>(), [(JobId(1), true)]);
+        assert_eq!(d.held.iter().map(|h| h.rule).collect::<Vec<_>>(), [Rule::Cooldown]);
+        // While that one lives the others wait; without a limit all go.
+        view.cooldowns[0].canary = Some(crate::model::ids::RunId(7));
+        assert_eq!(plan(&view, &p, None, 9).claims, []);
+        view.cooldowns.clear();
+        assert_eq!(plan(&view, &p, None, 9).claims.len(), 2);
+    }
 }

@@ -47,10 +47,11 @@ pub fn mirror_file(ctx: &Ctx, lease: Option<&Lease>, repo: &str) -> Result<()> {
 /// Brings every lease file in line with its row; one that is already is not written again.
 pub fn mirror_all(ctx: &mut Ctx) -> Result<()> {
     for lease in ctx.store.read(|tx| tx.leases())? {
-        let there = ctx.paths.lease(&lease.repo).exists();
+        let path = ctx.paths.lease(&lease.repo);
         let fits = match lease.task_id {
-            None => !there,
-            Some(_) => there && file_fence(ctx, &lease.repo) == lease.fence,
+            None => !path.exists(),
+            Some(holder) => matches!(sentinel::read::<LeaseFile>(&path),
+                Sentinel::Present(f) if f.body.fence == lease.fence && f.body.task == Some(holder.0)),
         };
         if !fits {
             mirror_file(ctx, Some(&lease), &lease.repo)?;

@@ -170,3 +170,21 @@ fn a_rejection_ends_the_run_at_work_and_what_it_would_have_said_counts_for_nothi
     w.until("nothing is left of the run", |w| w.processes().is_empty());
     assert_eq!(w.count("SELECT count(*) FROM evidence WHERE gate = 'review_verdict'"), 1);
 }
+
+/// The branch moved under a run: its commits are discarded, nothing is spent, and the next one begins at the new head.
+#[test]
+fn rule_22_a_rejected_push_discards_the_run_and_begins_at_the_new_head() {
+    let w = Plan::new().project("stages: [development, deploy]").build();
+    w.plan("development.1", "develop; hold dev; cost 0.01");
+    let key = w.new_item("Moved", &[]);
+    w.drive("the developer works", |w| w.path("plan/at.dev").exists());
+    let branch = w.task(&key).branch.unwrap();
+    let pushed = w.person("orch", &branch, &[("src/by-hand", "mine\n")], "by hand");
+    w.go("dev");
+    let t = w.rest(&key);
+    assert_eq!((t.stage.as_str(), t.attempt, w.runs(&key, "development")), ("deploy", 1, 2), "{t:?}\n{}", w.dump());
+    assert_eq!(w.count("SELECT count(*) FROM jobs WHERE spent = 1"), 0);
+    assert_eq!(w.rows("SELECT start_sha FROM runs WHERE kind = 'agent' ORDER BY id DESC LIMIT 1"), [pushed.as_str()]);
+    let text = w.git("orch", &["show", &format!("{branch}:src/{key}.txt")]);
+    assert!(text.contains("run 2") && !text.contains("run 1"), "{text}");
+}

@@ -301,3 +301,91 @@ fn a_lease_is_taken_away_by_hand_and_its_old_holder_asks_the_gate_anew() {
     pipe.until_stage(&key, "done");
     assert!(fence(&pipe).parse::<i64>().unwrap() > before + 1);
 }
+
+#[test]
+fn rule_34_the_leases_file_is_a_copy_that_any_step_rewrites_and_a_new_fence_passes_both() {
+    let pipe = pipe(PARKED);
+    let file = "state/sentinels/demo/merge-lease.json";
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let row = || (pipe.one("SELECT fence FROM leases"), pipe.one("SELECT task_id FROM leases"));
+    let kept = row();
+    let told: serde_json::Value = serde_json::from_str(&pipe.read(file)).unwrap();
+    let forge = |name: &str, n: i64| {
+        let mut forged = told.clone();
+        assert!(forged[name].is_i64(), "{told}");
+        forged[name] = n.into();
+        forged.to_string()
+    };
+    let forged = [None, Some("{".to_owned()), Some(forge("fence", 41)), Some(forge("task", 77))];
+    for (said, step) in forged.iter().zip(["tick", "reap", "reconcile", "advance"]) {
+        match said {
+            None => std::fs::remove_file(pipe.at(file)).unwrap(),
+            Some(forged) => std::fs::write(pipe.at(file), forged).unwrap(),
+        }
+        pipe.orch(&[step]);
+        let now: serde_json::Value = serde_json::from_str(&pipe.read(file)).unwrap();
+        assert_eq!(now["fence"].to_string(), kept.0, "{step} after {said:?}");
+        assert_eq!(now["task"].to_string(), kept.1, "{step} after {said:?}");
+        assert_eq!(row(), kept, "the row decides");
+    }
+    // The row is lost, as in an older copy of the database; the next fence passes the file's all the same.
+    let db = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
+    db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    std::fs::write(pipe.at(file), forge("fence", 41)).unwrap();
+    db.execute_batch("DELETE FROM leases").unwrap();
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    let fence: i64 = pipe.one("SELECT MAX(fence) FROM deploys").parse().unwrap();
+    assert!(fence > 41, "{fence}");
+}
+
+/// The merge waits in the remote's hook while its client is killed: neither merged nor started.
+#[test]
+fn rule_18_a_deploy_that_neither_merged_nor_started_is_withdrawn_by_halt_and_by_stop() {
+    for by in ["halt", "stop"] {
+        let pipe = pipe(PARKED);
+        let key = pipe.item("One");
+        park(&pipe, &key);
+        let (hook, here) = (pipe.at("remote.git/hooks/pre-receive"), pipe.dir.path().display().to_string());
+        let text = format!(
+            "#!/bin/sh\n: > {here}/merging\nn=0; while [ ! -e {here}/go ] && [ $n -lt 600 ]; do sleep 0.05; n=$((n+1)); done\nexit 1\n"
+        );
+        pipe.script("hook", &text);
+        std::fs::rename(pipe.at("hook"), &hook).unwrap();
+        let mut client = pipe.command(&["advance", &key, "--confirm-deploy"]).spawn().unwrap();
+        let begun = std::time::Instant::now();
+        while !pipe.at("merging").exists() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{}", pipe.story());
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+        client.kill().unwrap();
+        client.wait().unwrap();
+        assert_eq!(pipe.rows("SELECT state FROM deploys"), ["initiated"], "{}", pipe.story());
+        std::fs::remove_file(&hook).unwrap();
+        if by == "halt" {
+            assert_eq!(pipe.orch(&["halt", "--reason", "night"]).code, 0);
+        }
+        std::fs::write(pipe.at("go"), "").unwrap();
+        if by == "stop" {
+            let said = pipe.orch(&["stop", &key]);
+            assert!([0, 4].contains(&said.code), "{}", said.all());
+        }
+        let withdrawn = "SELECT id FROM deploys WHERE state = 'withdrawn'";
+        pipe.until("the withdrawal", |p| !p.rows(withdrawn).is_empty());
+        assert_eq!((pipe.of(&key, "critical"), pipe.of(&key, "landed_sha")), (String::new(), String::new()));
+        assert_eq!(pipe.read("prod/deploys"), "");
+        let first = pipe.one(withdrawn);
+        assert!(!pipe.at(&format!("state/sentinels/demo/{key}/deploy.{first}.initiated.json")).exists());
+        if by == "stop" {
+            pipe.until_stage(&key, "cancelled");
+            assert_eq!(pipe.remote(&["log", "--format=%s", "main"]), "first");
+        } else {
+            assert_eq!(pipe.orch(&["resume"]).code, 0);
+            pipe.until_stage(&key, "done");
+            let ids = pipe.rows("SELECT id FROM deploys ORDER BY initiated_at");
+            assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
+            assert_eq!(pipe.read("prod/deploys").lines().count(), 1);
+        }
+    }
+}
