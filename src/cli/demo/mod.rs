@@ -31,7 +31,7 @@ pub struct Item {
 /// How a person says yes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Person {
-    /// `orch advance --approve`, `--confirm-deploy`.
+    /// `orch advance TASK --approve`, `--confirm-deploy`.
     Commands,
     /// By setting the status on the board.
     Board,

@@ -15,7 +15,8 @@ pub fn approved(f: &Facts<'_>) -> Answer {
         Answer::Pass { why: "the analysis was approved".to_owned() }
     } else {
         Answer::Undecided {
-            why: "a person has to approve the analysis (Approved on the board, or `orch advance --approve`)".to_owned(),
+            why: "a person has to approve the analysis (Approved on the board, or `orch advance TASK --approve`)"
+                .to_owned(),
             need: Need::Person(Waiting::Approval),
         }
     }

@@ -18,7 +18,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         return Answer::Undecided {
-            why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance --confirm-deploy`)"
+            why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance TASK --confirm-deploy`)"
                 .to_owned(),
             need: Need::Person(Waiting::ConfirmDeploy),
         };
