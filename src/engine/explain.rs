@@ -259,7 +259,8 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
         Rule::StopRequested => one("the next `orch tick` or `orch reap` carries the stop out"),
         Rule::CriticalWindow => one("the deploy's or update's own result; then the stop is carried out"),
         Rule::Withdrawn => vec![
-            "what was withdrawn comes back (the work item's status, its file, the branch or pull request)".to_owned(),
+            "what was withdrawn comes back: the work item's status, its file".to_owned(),
+            format!("or its branch or pull request stands open on the forge again, then `orch retry {key}`"),
             format!("or `orch stop {key}` ends it"),
         ],
         Rule::Gate => one("the gate's evidence; the next step looks again"),

@@ -261,6 +261,10 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
     let post = ctx.project(&task.project).is_ok_and(super::projects::posts_statuses);
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
+        // Whoever pushed it and a step that found it on the remote may both be here: one takes it up (RULE-7).
+        if t.head_sha.as_ref() == Some(new) {
+            return Ok((t, false));
+        }
         t.head_sha = Some(new.clone());
         t.head_tree = Some(to.to_string());
         t.critical = None;
@@ -293,14 +297,14 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
             super::messages::forge_statuses_again(tx, &t, at)?;
         }
         tx.save_task(&mut t, at)?;
-        Ok::<_, StoreError>(t)
+        Ok::<_, StoreError>((t, true))
     })?;
-    ctx.report.did(
-        ActionKind::BranchRebased,
-        Some(task.key.as_str()),
-        json!({"branch": branch, "from": old, "to": new}),
-    );
-    Ok(done)
+    let (adopted, first) = done;
+    if first {
+        let what = json!({"branch": branch, "from": old, "to": new});
+        ctx.report.did(ActionKind::BranchRebased, Some(task.key.as_str()), what);
+    }
+    Ok(adopted)
 }
 
 fn add(

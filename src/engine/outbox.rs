@@ -276,7 +276,9 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
     let project = ctx.project(&task.project)?.clone();
     let Some(pr) = &task.pr else { return Ok(Delivered::Yes) };
     let forge = projects::forge(ctx, &project)?;
-    forge.comment_once(pr.number, text(row, "marker"), text(row, "text"))?;
+    // The forge's marker says whose it is by itself.
+    let marker = text(row, "marker");
+    forge.comment_once(pr.number, marker.strip_prefix("orch:").unwrap_or(marker), text(row, "text"))?;
     outages::forge_answered(ctx, &project);
     ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "forge", "pr": pr.number}));
     Ok(Delivered::Yes)

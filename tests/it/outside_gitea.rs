@@ -100,6 +100,8 @@ fn a_branch_becomes_a_pull_request_waits_for_its_statuses_and_is_merged_once() {
     s.house.tick().fine();
     let done = s.forge.data().comments.iter().filter(|c| c.body.contains("Done")).count();
     assert_eq!(done, 1, "commented once");
+    let marked = |c: &str| c.lines().next() == Some("<!-- orch:t1/done -->");
+    assert!(s.forge.data().comments.iter().any(|c| marked(&c.body)), "by its hidden marker");
 }
 
 /// Green at first, red when the task is about to leave a later stage: whichever step looks finds it.
