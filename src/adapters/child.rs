@@ -570,8 +570,8 @@ impl Sink {
     }
 }
 
-/// Writes over the values in a file that others may still be appending to.
-fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
+/// Writes over the values in a file that others may still be appending to. Fails where it can't be read and written.
+pub fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
     let mask = Mask::new(values);
     let Some(longest) = mask.longest() else { return Ok(()) };
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;

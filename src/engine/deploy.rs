@@ -204,6 +204,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let default = projects::default_branch(ctx, &project, &mirror)?;
     let tip =
         mirror.fetch_branch(&default)?.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
+    super::outages::git_answered(ctx, &project, false);
     let tested = Sha::parse(&deploy.tree).map_err(|e| anyhow::anyhow!(e))?;
     if let Some(landed) = mirror.landed(&deploy.base, &tip, &tested)? {
         return landed_as(ctx, &task, &deploy, &landed, "it was merged already");

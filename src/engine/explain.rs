@@ -115,7 +115,10 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         None => vec![next_step(&standing.decision).to_owned()],
     };
     let services_down = match ctx.project(&task.project).cloned() {
-        Ok(project) if !task.stage.is_terminal() => ctx.store.read(|tx| super::outages::of_project(tx, &project))?,
+        Ok(project) if !task.stage.is_terminal() => {
+            let now = ctx.now().stamp.wall_ms;
+            ctx.store.read(|tx| super::outages::of_project(tx, &project, now))?
+        }
         Ok(_) | Err(_) => Vec::new(),
     };
     Ok(Explained {
@@ -296,7 +299,10 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         gates: Vec::new(),
         findings: Vec::new(),
         item: None,
-        services_down: ctx.store.read(|tx| super::outages::of_project(tx, &project))?,
+        services_down: {
+            let now = ctx.now().stamp.wall_ms;
+            ctx.store.read(|tx| super::outages::of_project(tx, &project, now))?
+        },
     };
     let names = projects::status_names(&project);
     let (status, group, resolved) = if matches!(project.board, config::Board::Local { .. }) {

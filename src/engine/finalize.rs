@@ -191,6 +191,7 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
     let standing = mirror.remote_head(&branch)?;
+    super::outages::git_answered(ctx, &site.project, false);
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;

@@ -106,7 +106,10 @@ pub fn merged_as_tested(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha) 
 pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror) -> Result<Option<Task>> {
     let branch = task.branch.clone().context("the task has no branch")?;
     let at = ctx.now().stamp.wall_ms;
-    let Some(remote) = mirror.remote_head(&branch)? else {
+    let remote = mirror.remote_head(&branch)?;
+    let project = ctx.project(&task.project)?.clone();
+    super::outages::git_answered(ctx, &project, false);
+    let Some(remote) = remote else {
         pulls::hold(ctx, task.id, &format!("branch {branch} is gone from the remote"), false)?;
         return Ok(None);
     };

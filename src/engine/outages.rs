@@ -5,7 +5,7 @@ use super::{Ctx, messages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
-use crate::adapters::store::{Result as StoreResult, Tx};
+use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::{Board, Forge, Project};
 use crate::model::card::AlertKind;
 use crate::model::status::ServiceRow;
@@ -67,7 +67,11 @@ fn board_host(project: &Project) -> Option<&str> {
 
 /// The forge's own host where git asks the same one by another port: one outage, told once.
 fn git_host(project: &Project) -> Option<&str> {
-    let name = |h: &str| h.split(':').next().map(str::to_owned);
+    // Without the port; an IPv6 address has colons of its own, and brackets around it.
+    let name = |h: &str| match h.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
+        _ => h.to_owned(),
+    };
     let own = host(&project.git.remote)?;
     Some(forge_host(project).filter(|forge| name(forge) == name(own)).unwrap_or(own))
 }
@@ -149,10 +153,14 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
 }
 
 /// Notes that no branch can be begun, whatever the remote has against it: nothing of the project moves until a person
-/// has looked.
+/// has looked. What is of this machine alone (a lock, the disk, the database) is none of the remote's.
 pub fn no_start(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
-    let of = failed(project, error).unwrap_or_else(|| own("git remote", project, "git push"));
-    down(ctx, of, error)
+    let ours = error.chain().any(|e| {
+        let git = matches!(e.downcast_ref::<GitError>(), Some(GitError::Busy { .. } | GitError::Io { .. }));
+        git || e.downcast_ref::<StoreError>().is_some()
+    });
+    let of = failed(project, error).or_else(|| (!ours).then(|| own("git remote", project, "git push")));
+    of.map_or(Ok(()), |of| down(ctx, of, error))
 }
 
 /// Notes that the forge answered.
@@ -219,7 +227,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
             for (place, part) in &of {
                 noted |= read(tx, place)?.is_some_and(|o| o.parts.contains_key(*part));
             }
-            Ok::<_, crate::adapters::store::StoreError>(noted)
+            Ok::<_, StoreError>(noted)
         })?;
         if !noted {
             return Ok(());
@@ -239,7 +247,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
                     messages::alert_named(tx, AlertKind::ServiceBack, place, outage.since / 60_000, &why, at)?;
                 }
             }
-            Ok::<_, crate::adapters::store::StoreError>(())
+            Ok::<_, StoreError>(())
         })
     })();
     if let Err(e) = done {
@@ -247,10 +255,10 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
     }
 }
 
-/// What is of no use now, for `status`.
-pub fn rows(tx: &Tx<'_>) -> StoreResult<Vec<ServiceRow>> {
+/// What is of no use now, for `status`; not what nobody has asked for long.
+pub fn rows(tx: &Tx<'_>, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
     let row = |(key, text): (String, String)| {
-        let outage: Outage = serde_json::from_str(&text).ok()?;
+        let outage: Outage = serde_json::from_str(&text).ok().filter(|o: &Outage| now_ms - o.seen < FORGOTTEN_MS)?;
         let why: Vec<String> = outage.parts.iter().map(|(part, why)| format!("{part}: {why}")).collect();
         let name = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
         Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), told: outage.told })
@@ -259,13 +267,13 @@ pub fn rows(tx: &Tx<'_>) -> StoreResult<Vec<ServiceRow>> {
 }
 
 /// What of it a project uses, for `explain`.
-pub fn of_project(tx: &Tx<'_>, project: &Project) -> StoreResult<Vec<ServiceRow>> {
+pub fn of_project(tx: &Tx<'_>, project: &Project, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
     let mine = |name: &str| {
         [forge_host(project), git_host(project), board_host(project)].into_iter().flatten().any(|h| h == name)
             || forge_account(project).is_some_and(|(place, _)| place == name)
             || ["forge", "git remote", "board"].iter().any(|what| own(what, project, "").0 == name)
     };
-    Ok(rows(tx)?.into_iter().filter(|row| mine(&row.name)).collect())
+    Ok(rows(tx, now_ms)?.into_iter().filter(|row| mine(&row.name)).collect())
 }
 
 #[cfg(test)]

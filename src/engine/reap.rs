@@ -74,9 +74,11 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
 
 /// Until when an outage put off what the run left; `None`: it did not.
 fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<i64>> {
-    let Some(exited) = run.exited_at.as_ref().filter(|_| run.state == RunState::Exited) else { return Ok(None) };
+    if run.state != RunState::Exited {
+        return Ok(None);
+    }
     let job = ctx.store.read(|tx| tx.job(run.job_id))?;
-    Ok(Some(job.available_at).filter(|at| job.token.as_ref() == Some(&run.token) && *at > exited.wall_ms))
+    Ok(run.put_off(&job, ctx.now().stamp.wall_ms))
 }
 
 /// What is known of a run's supervisor: its lock, held as long as it lives, together with its identity (RULE-20).

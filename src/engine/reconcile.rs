@@ -35,14 +35,19 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
         }
         let done = match one(ctx, &project, full, longest) {
             // No error noise: the pass ends, the next one comes later.
-            Err(e) if is_throttle(&e) => throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)),
+            Err(e) if is_throttle(&e) => {
+                throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)).map(|()| Asked::No)
+            }
             done => done,
         };
         if let Err(e) = &done {
-            throttle::noted(ctx, &project, e)?;
+            if let Err(e) = throttle::noted(ctx, &project, e) {
+                ctx.report.fault(None, format!("keeping what the board of {} told: {e:#}", project.key), None);
+            }
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
-        if !ctx.dry {
+        // A board that was left alone, or only asked to wait, tells neither way.
+        if !ctx.dry && !matches!(done, Ok(Asked::No)) {
             outages::board(ctx, &project, done.err().as_ref())?;
         }
     }
@@ -58,6 +63,13 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
     }
     outbox::deliver(ctx);
     Ok(())
+}
+
+/// Whether a look at a board brought anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Yes,
+    No,
 }
 
 fn is_throttle(e: &anyhow::Error) -> bool {
@@ -76,10 +88,10 @@ fn held_back(ctx: &mut Ctx, project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Result<()> {
+fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Result<Asked> {
     let now = ctx.now().stamp.wall_ms;
     if throttle::until(ctx, throttle::of_board(project).as_deref())?.is_some() {
-        return held_back(ctx, project);
+        return held_back(ctx, project).map(|()| Asked::No);
     }
     let seat = boards::seat(ctx, project)?;
     let local = matches!(project.board, config::Board::Local { .. });
@@ -93,7 +105,9 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let go_on = move || !interrupt.load(Ordering::SeqCst) && Instant::now() < until;
     let listing = match boards::look(ctx, project, &seat, &scope, &go_on) {
         Ok(listing) => listing,
-        Err(BoardError::Throttled { retry_after_s, .. }) => return wait(ctx, project, retry_after_s),
+        Err(BoardError::Throttled { retry_after_s, .. }) => {
+            return wait(ctx, project, retry_after_s).map(|()| Asked::No);
+        }
         // A place to go on that the board does not take is none.
         Err(e @ (BoardError::Invalid(_) | BoardError::NotFound(_))) if scan.is_some() && !ctx.dry => {
             ctx.store.write(|tx| tx.drop_meta(&scan_key(project)))?;
@@ -105,13 +119,15 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let newest = listing.items.iter().map(|i| i.updated_ms).max().unwrap_or(0);
     let newest = scan.as_ref().map_or(newest, |s| s.newest_ms.max(newest));
     let began = scan.as_ref().map_or(now, |s| s.began_at);
+    let unread = !listing.problems.is_empty() || scan.as_ref().is_some_and(|s| s.unread);
     if let Some(unfinished) = &listing.unfinished {
         // Where a whole look goes on; nothing else may be concluded, and no watermark moves. A look at what changed that a
         // slow board makes too long would be cut at the same page each time, as one past a budget.
         let slow = unfinished.why == Cut::Caller && !ctx.interrupted();
         let cut_again = slow || listing.requests >= MANY_PAGES;
         if let (true, Some(cursor)) = (whole && !ctx.dry, &unfinished.cursor) {
-            let text = serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began })?;
+            let text =
+                serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began, unread })?;
             ctx.store.write(|tx| {
                 tx.set_meta(&scan_key(project), &text)?;
                 // The next part does not show them again.
@@ -125,27 +141,27 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
             ctx.store.write(|tx| tx.set_meta(&format!("watermark/{}", project.key), &text))?;
         }
         return match &unfinished.why {
-            Cut::Budget { retry_after_s } => wait(ctx, project, *retry_after_s),
+            Cut::Budget { retry_after_s } => wait(ctx, project, *retry_after_s).map(|()| Asked::Yes),
             Cut::Failed(e) => Err(e.clone().into()),
             Cut::Caller => {
                 read_on(ctx, project, listing.requests);
-                Ok(())
+                Ok(Asked::Yes)
             }
         };
     }
     if whole && !local && !live.is_empty() && !boards::look_for_missing(ctx, project, &seat, &listing.items)? {
         read_on(ctx, project, listing.requests);
-        return Ok(());
+        return Ok(Asked::Yes);
     }
     if ctx.dry {
-        return Ok(());
+        return Ok(Asked::Yes);
     }
     // The watermark is stored last, and not past an item that could not be read (RULE-13). What changed while a whole
     // look went on is looked at again.
     let before = mark.map_or(0, |m| m.updated_ms);
     let took = (ctx.now().stamp.wall_ms - began).max(0);
     let reached = if whole { newest - took } else { newest };
-    let updated_ms = if listing.problems.is_empty() { reached.max(before) } else { before };
+    let updated_ms = if unread { before } else { reached.max(before) };
     let mark = Mark { updated_ms, full_at: if whole { now } else { mark.map_or(0, |m| m.full_at) } };
     let text = serde_json::to_string(&mark)?;
     ctx.store.write(|tx| {
@@ -159,7 +175,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         }
         Ok::<_, StoreError>(())
     })?;
-    Ok(())
+    Ok(Asked::Yes)
 }
 
 /// Items with live tasks or an armed watch, and how many of the others a terminal group ends (BRD-4, RULE-14): one that
@@ -189,6 +205,9 @@ struct Scan {
     newest_ms: i64,
     /// By our own clock: only how long it took is used.
     began_at: i64,
+    /// Whether an item of a part could not be read: then the watermark may not pass it (RULE-13).
+    #[serde(default)]
+    unread: bool,
 }
 
 fn scan_key(project: &Project) -> String {

@@ -124,7 +124,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
                 deploy_label: config.auto_label.deploy_label.clone(),
             },
             reconcile: reconcile(tx, &config.projects, config.reconcile.enabled, off, now.stamp.wall_ms)?,
-            services_down: super::outages::rows(tx)?,
+            services_down: super::outages::rows(tx, now.stamp.wall_ms)?,
             merge_lease: leases,
             security: SecurityBlock {
                 gate_enabled: config.security.gate_enabled,

@@ -193,7 +193,9 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let Some(standing) = mirror.remote_head(&branch)? else { return Ok(()) };
+    let standing = mirror.remote_head(&branch)?;
+    super::outages::git_answered(ctx, &project, false);
+    let Some(standing) = standing else { return Ok(()) };
     let expected = known_head(ctx, task, &standing)?;
     let key = format!("t{}/delete-branch/{branch}", task.id);
     let at = ctx.now().stamp.wall_ms;
@@ -313,9 +315,9 @@ pub fn look_again(ctx: &mut Ctx) -> Result<()> {
     for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - LOOK_AGAIN_MS))? {
         let Some(id) = row.task_id else { continue };
         let task = ctx.task(id)?;
-        let done = close_late_pull(ctx, &task)
-            .and_then(|()| delete_branch(ctx, &task))
-            .and_then(|()| remove_worktree(ctx, &task));
+        // A forge that is away keeps neither the branch nor the worktree.
+        let parts = [close_late_pull(ctx, &task), delete_branch(ctx, &task), remove_worktree(ctx, &task)];
+        let done = parts.into_iter().collect::<Result<()>>();
         match done {
             Ok(()) => ctx.store.write(|tx| tx.record_outcome(&row.key, &json!({"looked": true}), now))?,
             Err(e) => ctx.fault(Some(&task), "looking again after a stop", &e),

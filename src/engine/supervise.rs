@@ -11,7 +11,7 @@ use crate::adapters::store::StoreError;
 use crate::model::ids::RunId;
 use crate::model::report::ActionKind;
 use crate::model::stage::JobKind;
-use crate::model::task::{Run, RunState};
+use crate::model::task::{PUT_OFF_MS, Run, RunState};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -127,7 +127,7 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
 fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     let why = format!("{e:#}");
     if is_outage(e) && run.kind != JobKind::Deploy {
-        return Settlement { end: End::Again { at: now + OUTAGE_MS, why }, ..Settlement::default() };
+        return Settlement { end: End::Again { at: now + PUT_OFF_MS, why }, ..Settlement::default() };
     }
     let spent = matches!(run.kind, JobKind::Agent | JobKind::Deploy);
     Settlement { end: End::Failed { why, spent }, ..Settlement::default() }
@@ -136,7 +136,7 @@ fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
 /// What an agent has done and cost is kept through an outage: its run stays exited, and is finalized again later (RULE-8,
 /// RULE-21). Whether it is so far.
 fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
-    let at = ctx.now().stamp.wall_ms + OUTAGE_MS;
+    let at = ctx.now().stamp.wall_ms + PUT_OFF_MS;
     let why = format!("what it left can't be pushed now: {e:#}");
     let done = ctx.store.write(|tx| {
         let exited = run.kind == JobKind::Agent && tx.run(run.id)?.state == RunState::Exited;
@@ -151,9 +151,6 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
         done => Ok(done?),
     }
 }
-
-/// Between two looks at what did not answer.
-const OUTAGE_MS: i64 = 15_000;
 
 fn is_outage(e: &anyhow::Error) -> bool {
     e.downcast_ref::<GitError>().is_some_and(GitError::is_transient)

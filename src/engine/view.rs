@@ -6,7 +6,7 @@ use crate::adapters::store::{Result, Tx};
 use crate::model::ids::{Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Cooldown, DeployState, Freeze, RunState, Task, Waiting};
+use crate::model::task::{Cooldown, DeployState, Freeze, Run, RunState, Task, Waiting};
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,8 @@ fn freeze(tx: &Tx<'_>, repo: &str) -> Option<Freeze> {
 pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb: Option<u64>) -> Result<QueueView> {
     let queued = tx.queued_jobs()?;
     let running = tx.running_jobs()?;
+    // What an outage put off has ended: it takes nobody's place (RULE-24).
+    let put_off = put_off(tx, &running, now.stamp.wall_ms)?;
     let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, place(t))).collect();
     for job in queued.iter().chain(&running) {
         if let std::collections::btree_map::Entry::Vacant(free) = places.entry(job.task_id) {
@@ -84,14 +86,14 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         }
     }
     Ok(QueueView {
-        running: running.iter().map(busy).collect(),
+        running: running.iter().filter(|j| !put_off.iter().any(|r| r.job_id == j.id)).map(busy).collect(),
         queued,
         places,
         blockers,
         freezes,
         freezes_unreadable,
         halted: now.halted.clone(),
-        cooldowns: cooldowns(tx)?,
+        cooldowns: cooldowns(tx, &put_off)?,
         day_micros,
         task_micros,
         dearest,
@@ -100,12 +102,21 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
     })
 }
 
+/// Runs that have exited and wait for a remote.
+fn put_off(tx: &Tx<'_>, running: &[crate::model::task::Job], now_ms: i64) -> Result<Vec<Run>> {
+    if running.iter().all(|j| j.reason.is_none()) {
+        return Ok(Vec::new());
+    }
+    let waits = |run: &Run| running.iter().any(|j| j.id == run.job_id && run.put_off(j, now_ms).is_some());
+    Ok(tx.open_runs()?.into_iter().filter(waits).collect())
+}
+
 /// A canary that has ended, however it ended, holds nobody any more (RULE-26).
-fn cooldowns(tx: &Tx<'_>) -> Result<Vec<Cooldown>> {
+fn cooldowns(tx: &Tx<'_>, put_off: &[Run]) -> Result<Vec<Cooldown>> {
     let mut all = tx.cooldowns()?;
     for c in &mut all {
         if let Some(run) = c.canary
-            && tx.run(run)?.state == RunState::Settled
+            && (put_off.iter().any(|r| r.id == run) || tx.run(run)?.state == RunState::Settled)
         {
             c.canary = None;
         }

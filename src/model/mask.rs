@@ -16,7 +16,17 @@ pub struct Mask {
 impl Mask {
     pub fn new(values: &[String]) -> Self {
         let lines = worth_hiding(values.iter().map(String::as_str));
-        Self { values: lines.into_iter().map(|l| Zeroizing::new(l.as_bytes().to_vec())).collect(), held: Vec::new() }
+        let mut values: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        for line in lines {
+            values.push(Zeroizing::new(line.as_bytes().to_vec()));
+            // As it stands in an event's JSON.
+            let escaped = Zeroizing::new(serde_json::to_string(line).unwrap_or_default());
+            let inner = escaped.trim_start_matches('"').strip_suffix('"').unwrap_or_default();
+            if inner != line && !inner.is_empty() {
+                values.push(Zeroizing::new(inner.as_bytes().to_vec()));
+            }
+        }
+        Self { values, held: Vec::new() }
     }
 
     /// The next piece. Nothing is copied where there is nothing to hide.
@@ -99,6 +109,8 @@ mod tests {
         assert_eq!(through(mask(&["open sesame"]), &["open ses"]), "********", "cut by the end");
         assert_eq!(through(mask(&["abcdef", "efghij"]), &["abcdefghij"]), "**********", "one across another");
         assert_eq!(through(mask(&["abc", ""]), &["abc"]), "abc", "too short to be one");
+        let said = r#"{"text":"it is a\"b\\c here"}"#;
+        assert_eq!(through(mask(&["a\"b\\c"]), &[said]), r#"{"text":"it is ******* here"}"#, "as JSON has it");
         assert_eq!(through(mask(&["line one\nline two\n"]), &["> line two <"]), "> ******** <");
     }
 

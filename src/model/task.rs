@@ -216,6 +216,19 @@ pub struct Run {
     pub ended_at: Option<i64>,
 }
 
+/// Between two tries to push what a run left, in milliseconds.
+pub const PUT_OFF_MS: i64 = 15_000;
+
+impl Run {
+    /// Until when, by the wall clock, an outage put off what this run left; its job says so. `None`: it did not. A time
+    /// that is farther away than any put-off comes of a clock that was set back.
+    pub fn put_off(&self, job: &Job, now_ms: i64) -> Option<i64> {
+        let exited = self.exited_at.as_ref().filter(|_| self.state == RunState::Exited)?;
+        let until = Some(job.available_at).filter(|at| *at > exited.wall_ms && at - now_ms <= PUT_OFF_MS);
+        until.filter(|_| job.token.as_ref() == Some(&self.token))
+    }
+}
+
 /// What a gate reads: one verdict on one commit, recorded by `orch` (RULE-3, PIPE-4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {

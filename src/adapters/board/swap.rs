@@ -69,7 +69,13 @@ impl Swap {
                 Ok(()) => point("exchanged"),
                 // A person removed the file: their last word, nothing stands there again.
                 Err(rustix::io::Errno::NOENT) => return fs::remove_file(&self.path).map(|()| false),
-                Err(e) => return Err(e.into()),
+                Err(e) => {
+                    // Nothing was swapped: what waits there is ours, or a person's on its way back, for the next writer.
+                    if !self.back {
+                        fs::remove_file(&self.path).ok();
+                    }
+                    return Err(e.into());
+                }
             }
             let came_out = tag(&read(&self.path)?);
             if came_out == self.expected {
@@ -118,13 +124,7 @@ pub fn exchange(dir: &Path, _turn: &Turn, name: &str, old: &[u8], new: &[u8]) ->
     let mode = fs::metadata(dir.join(name)).map_or(0o600, |m| m.permissions().mode() & 0o777);
     let swap = Swap::new(dir, name, tag(old), tag(new), false);
     temp(dir, new, mode)?.persist(&swap.path).map_err(|e| e.error)?;
-    let path = swap.path.clone();
-    let out = swap.run(dir, name);
-    if out.is_err() {
-        // Still there only where nothing was swapped.
-        fs::remove_file(path).ok();
-    }
-    out
+    swap.run(dir, name)
 }
 
 /// Whether a process left an exchange of `name` unfinished, or is at it.
@@ -220,6 +220,23 @@ mod tests {
             left.retain(|f| f != ITEM && f != LOCK);
             assert!(left.is_empty(), "{what}: {left:?}");
         }
+    }
+
+    #[test]
+    fn rule_40_an_exchange_that_fails_halfway_loses_nobodys_words() {
+        let dir = tempfile::tempdir().unwrap();
+        // A person saved after our reading; what came out can't be turned around.
+        fs::write(dir.path().join(ITEM), "saved").unwrap();
+        let back = Swap::new(dir.path(), ITEM, tag(b"ours"), tag(b"saved"), true).path;
+        fs::create_dir(&back).unwrap();
+        let turn = turn(dir.path()).unwrap();
+        exchange(dir.path(), &turn, ITEM, b"old", b"ours").unwrap_err();
+        fs::remove_dir(back).unwrap();
+        mend(dir.path(), &turn, ITEM).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(ITEM)).unwrap(), "saved");
+        // One that never began leaves nothing behind.
+        assert!(!exchange(dir.path(), &turn, "AA-2.md", b"old", b"ours").unwrap());
+        assert_eq!(files(dir.path()).unwrap().len(), 2, "the item and the lock");
     }
 
     #[test]

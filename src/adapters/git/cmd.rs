@@ -362,6 +362,8 @@ impl Done {
             says("Unable to create '") || says("cannot lock ref") || says("No space left") || says("bad object");
         // A push whose connection broke after the names were told ends with 1, and says nothing of what the remote did.
         let cut = says("RPC failed") || says("unexpected disconnect") || says("hung up unexpectedly");
+        // An answer that says no (a body that is too large, say) is none of an outage.
+        let cut = cut && !says("HTTP 4") && !says("returned error: 4");
         if (self.code == 128 || cut) && !local {
             return GitError::Unreachable { what: self.args, reason: self.stderr };
         }
@@ -567,6 +569,8 @@ mod tests {
         assert!(ended(1, cut).is_transient());
         assert!(ended(1, "fatal: the remote end hung up unexpectedly").is_transient());
         assert!(ended(128, "fatal: unable to access 'http://h/x': Empty reply from server").is_transient());
+        let refused = "error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413\nsend-pack: unexpected disconnect while reading sideband packet";
+        assert!(!ended(1, refused).is_transient());
         assert!(!ended(1, "error: failed to push some refs to 'http://h/x'").is_transient());
         assert!(!ended(128, "fatal: couldn't find remote ref refs/heads/x").is_transient());
     }

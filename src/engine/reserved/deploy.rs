@@ -1,6 +1,6 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
-use super::{Order, bench, ending, keep};
+use super::{Order, bench, ending, exposed, keep};
 use crate::adapters::child::{self, ChildError, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
@@ -221,7 +221,16 @@ fn nobody_alive(ctx: &mut Ctx, task: &Task, d: &Deploy) -> Result<bool> {
 fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStatus) -> Result<Option<Settlement>> {
     let now = ctx.now().stamp;
     let last = ctx.store.read(|tx| tx.runs_of(task.id))?.into_iter().rev().find(|r| r.kind == JobKind::Deploy);
-    let output = last.map(|r| tail(&ctx.paths.run(r.id).join("deploy.log"), 8192)).unwrap_or_default();
+    let log_file = last.map(|r| ctx.paths.run(r.id).join("deploy.log"));
+    if let Some(file) = log_file.as_ref().filter(|f| f.exists()) {
+        // Its wrapper may have been killed before it could. The result counts all the same.
+        let hidden =
+            exposed(&ctx.project(&task.project)?.deploy.env).map(|(_, hidden)| hidden).context("resolving them");
+        if let Err(e) = hidden.and_then(|h| Ok(child::scrub(file, &h)?)) {
+            tracing::warn!(log = %file.display(), "secrets were not taken out: {e:#}");
+        }
+    }
+    let output = log_file.map(|f| tail(&f, 8192)).unwrap_or_default();
     let output = without_secrets(&output, &ctx.project(&task.project)?.deploy.env);
     let head = ArtefactHead {
         work_item: task.key.to_string(),
