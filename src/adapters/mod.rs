@@ -1,6 +1,7 @@
 //! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.
 //! `process`, `sentinel`, `locks` and `disk` are the kernel's and the file system's: others stand on them.
 
+pub mod accounts;
 pub mod board;
 pub mod child;
 pub mod disk;

@@ -1,7 +1,9 @@
 //! Processes by identity, never by pid alone (RUN-4): who lives, who descends from whom, who carries a run's mark, and
 //! the end of a whole tree that tries to outlive its run (RULE-19). The kernel's side of `child` and `executor`.
 
+use crate::model::act::{By, Forebear};
 use crate::model::task::Actor;
+use crate::model::text::one_line;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -97,6 +99,54 @@ pub fn boot_id() -> io::Result<String> {
 /// This process. Fails where `/proc` can't be read.
 pub fn me() -> io::Result<Actor> {
     identify(getpid().as_raw_nonzero().get())
+}
+
+/// Who called this subcommand (BND-6): this process's account and terminal, its parent's name, this machine's name.
+pub fn caller() -> By {
+    let terminals = [
+        rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()),
+        rustix::termios::ttyname(rustix::stdio::stdout(), Vec::new()),
+        rustix::termios::ttyname(rustix::stdio::stderr(), Vec::new()),
+    ];
+    let tty = terminals.into_iter().find_map(Result::ok).map(|name| name.to_string_lossy().into_owned());
+    let parent = Stat::read(getpid().as_raw_nonzero().get())
+        .ok()
+        .and_then(|stat| std::fs::read(format!("/proc/{}/comm", stat.ppid)).ok())
+        .map(|name| one_line(String::from_utf8_lossy(&name).trim_end()));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    By::Command { uid: rustix::process::getuid().as_raw(), tty, parent, host: Some(host) }
+}
+
+/// This process and its forebears up to the machine's (or container's) first one. What of a process can't be read is empty
+/// in its entry: command line and control group of one's own account always can.
+pub fn lineage(mark: &str) -> Vec<Forebear> {
+    let Ok(boot_id) = boot_id() else { return Vec::new() };
+    let own = getpid().as_raw_nonzero().get();
+    let mut all: Vec<Forebear> = Vec::new();
+    let mut pid = own;
+    while let Ok(stat) = Stat::read(pid) {
+        let of = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        // What this process did to its own environment since its start does not count.
+        let given = of("environ");
+        let marks = given
+            .split(|b| *b == 0)
+            .filter_map(|entry| entry.strip_prefix(mark.as_bytes())?.strip_prefix(b"="))
+            .map(|value| String::from_utf8_lossy(value).into_owned());
+        let groups = String::from_utf8_lossy(&of("cgroup")).into_owned();
+        let units = groups.split(['/', '\n']).filter_map(|part| part.strip_suffix(".service")).map(str::to_owned);
+        all.push(Forebear {
+            actor: Actor { boot_id: boot_id.clone(), pid, start_ticks: stat.start_ticks },
+            marks: marks.collect(),
+            units: units.collect(),
+            supervises: pid != own && of("cmdline").split(|b| *b == 0).any(|word| word == b"run-job"),
+        });
+        // A loop can't be, but for numbers given again while this reads.
+        if stat.ppid <= 0 || all.iter().any(|f| f.actor.pid == stat.ppid) {
+            break;
+        }
+        pid = stat.ppid;
+    }
+    all
 }
 
 /// The identity of a process, zombie or not. Fails with `NotFound` if there is none of that pid.

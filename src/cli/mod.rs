@@ -51,6 +51,9 @@ pub struct Global {
     /// Colours: auto, always or never
     #[arg(long, global = true, value_name = "WHEN", value_parser = ["auto", "always", "never"], default_value = "auto", hide_possible_values = true)]
     pub color: String,
+    /// A step that another one of `orch` started, which proves it on standard input (BND-6)
+    #[arg(long, global = true, hide = true)]
+    pub own_step: bool,
 }
 
 /// A path that may be empty: an empty variable counts as unset (CFG-2), and clap's own parser refuses it.
@@ -113,7 +116,10 @@ pub fn main() -> std::process::ExitCode {
     logging::start(&cli.global);
     let mut call = Invocation { out: Output::new(cli.global.json), global: cli.global };
     let step = cli.command.step();
-    let result = dispatch(&mut call, cli.command);
+    let result = match refused(&call, &cli.command) {
+        Ok(()) => dispatch(&mut call, cli.command),
+        Err(failure) => Err(failure),
+    };
     exit::finish(&call.out, step, result).into()
 }
 
@@ -153,6 +159,81 @@ fn not_understood(error: &clap::Error) -> exit::Exit {
     let step = STEPS.iter().copied().find(|s| named.is_some_and(|n| n == s));
     let failure = exit::Failure::usage(message).hint("`orch help` lists the subcommands and their options");
     exit::finish(&Output::new(true), step, Err(failure))
+}
+
+/// Whether a subcommand changes something: the state directory, or a configuration (BND-6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Reads,
+    Changes,
+    /// Works a claim, which it has to show.
+    Supervises,
+}
+
+impl Command {
+    fn access(&self) -> Access {
+        let changes = |yes: bool| if yes { Access::Changes } else { Access::Reads };
+        match self {
+            Self::Tick(_)
+            | Self::Reap(_)
+            | Self::Reconcile(_)
+            | Self::Advance(_)
+            | Self::Stop(_)
+            | Self::New(_)
+            | Self::Prune(_)
+            | Self::Retry(_)
+            | Self::Halt(_)
+            | Self::Resume(_)
+            | Self::Freeze(_)
+            | Self::Unfreeze(_)
+            | Self::Init(_) => Access::Changes,
+            Self::Lease(args) => changes(args.changes()),
+            Self::PostDeployProbe(args) => changes(args.changes()),
+            Self::StagingCheck(args) => changes(args.changes()),
+            Self::RunJob(_) => Access::Supervises,
+            Self::Status(_)
+            | Self::Explain(_)
+            | Self::Logs(_)
+            | Self::Timeline(_)
+            | Self::Gate(_)
+            | Self::Report(_)
+            | Self::Metrics(_)
+            | Self::Audit(_)
+            | Self::Backup(_)
+            | Self::SecurityScan(_)
+            | Self::Config(_)
+            | Self::Demo(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Doctor(_) => Access::Reads,
+        }
+    }
+}
+
+/// What comes from inside a run changes nothing (BND-6): decided here, once, before anything else is done.
+fn refused(call: &Invocation, command: &Command) -> Result<(), exit::Failure> {
+    match command.access() {
+        Access::Reads | Access::Supervises => return Ok(()),
+        Access::Changes => {}
+    }
+    let lineage = crate::engine::caller::lineage();
+    if !crate::decide::caller::may_be_inside(&lineage) {
+        return Ok(());
+    }
+    // Where none can be read, the subcommand says so itself.
+    let dir = call.config().ok().map(|c| c.state_dir).or_else(|| call.global.state_dir.clone());
+    let Some(dir) = dir else { return Ok(()) };
+    match crate::engine::caller::inside(&dir, &lineage, call.global.own_step) {
+        Ok(None) => Ok(()),
+        Ok(Some(run)) => {
+            Err(exit::Failure::refused(format!("this was called from inside run {run}, which may change nothing here"))
+                .hint("a person, a timer or an operator's command runs it, from outside every run"))
+        }
+        Err(e) => Err(exit::Failure::refused(format!(
+            "this seems to be called from inside a run, and that can't be checked: {e:#}"
+        ))
+        .hint("run it from outside every run")),
+    }
 }
 
 fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {

@@ -7,6 +7,7 @@ use super::messages;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
 use crate::decide::transition::decide;
+use crate::model::act::By;
 use crate::model::card::AlertKind;
 use crate::model::decision::Decision;
 use crate::model::ids::{TaskId, branch_name};
@@ -83,7 +84,8 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             messages::alert(tx, &task, kind, task.epoch, "", at)?;
         }
         Decision::Release { waiting } => {
-            release(tx, &mut task, waiting, "a label", at)?;
+            let by = By::Label { user: None };
+            release(tx, &mut task, waiting, &by, at)?;
             let kind = match waiting {
                 Waiting::Approval => AlertKind::AutoApproveUsed,
                 Waiting::ConfirmDeploy => AlertKind::AutoDeployUsed,
@@ -96,7 +98,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
                 &format!("{waiting} released by its label."),
                 at,
             )?;
-            did(ActionKind::ReleaseGiven, json!({"for": waiting, "by": "label"}));
+            did(ActionKind::ReleaseGiven, json!({"for": waiting, "by": by}));
         }
         Decision::Advance { to, why } => {
             enter(&mut task, to);
@@ -196,7 +198,7 @@ pub fn enter(task: &mut Task, to: Stage) {
 }
 
 /// A person (or a label) releases what the task waits for.
-pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &str, at: i64) -> Result<()> {
+pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64) -> Result<()> {
     task.released = Some(waiting);
     task.waiting_for = None;
     tx.save_task(task, at)?;
@@ -231,12 +233,21 @@ pub fn block(
     Ok(())
 }
 
-/// Freezes a repository (SHIP-7); whether that is new.
+/// Freezes a repository by `orch`'s own rules (SHIP-7); whether that is new.
 pub fn freeze_repo(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, at: i64) -> Result<bool> {
+    freeze(tx, repo, why, task, None, at)
+}
+
+/// Freezes a repository because a person said so; whether that is new.
+pub fn freeze_by(tx: &Tx<'_>, repo: &str, why: &str, by: &By, at: i64) -> Result<bool> {
+    freeze(tx, repo, why, None, Some(by), at)
+}
+
+fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&By>, at: i64) -> Result<bool> {
     let new = tx.set_freeze(repo, why, task.map(|t| t.id), at)?;
     if new {
         let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
-        tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why}))?;
+        tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why, "by": by}))?;
         messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
         show_freeze(tx, repo, task, at)?;
     }
@@ -244,10 +255,10 @@ pub fn freeze_repo(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, at: 
 }
 
 /// Lifts a repository's freeze; whether there was one.
-pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, at: i64) -> Result<bool> {
+pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> {
     let lifted = tx.lift_freeze(repo)?;
     if lifted {
-        tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo}))?;
+        tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo, "by": by}))?;
         show_freeze(tx, repo, None, at)?;
     }
     Ok(lifted)

@@ -246,7 +246,13 @@ fn one(
     if changed && let Some(intent) = intent {
         let created_order = format!("{:020}-{:09}", item.created_ms.max(0), item.key.number());
         tx.add_intent(
-            &NewIntent { project, item_id: &item.id, kind: intent.as_str(), created_order: &created_order },
+            &NewIntent {
+                project,
+                item_id: &item.id,
+                kind: intent.as_str(),
+                created_order: &created_order,
+                user: item.changed_by.as_deref(),
+            },
             at,
         )?;
         tx.audit(

@@ -3,6 +3,7 @@
 use super::{Ctx, apply, messages, stop, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::transition;
+use crate::model::act::By;
 use crate::model::decision::Gate;
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, ActionLine};
@@ -14,7 +15,7 @@ use serde_json::json;
 /// `--reject`: in analysis the analyst works again with the reason; from architecture on back to development. `false`:
 /// refused (created, terminal, a deploy under way). A run that is at work meanwhile is ended: what it would say is of no
 /// more use.
-pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
+pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let policy = ctx.policy.clone();
@@ -53,7 +54,7 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
         t.blocked_reason = None;
         t.held_findings = None;
         tx.save_task(&mut t, at)?;
-        tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text}))?;
+        tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
         if task.stage == Stage::Analysis {
             apply::enter(&mut t, Stage::Analysis);
             tx.save_task(&mut t, at)?;
@@ -85,7 +86,7 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str) -> Result<bool> {
 }
 
 /// `orch retry`: takes the held decision again with a fresh budget. `false`: the task is not blocked.
-pub fn retry(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
+pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let done = ctx.store.write(|tx| {
@@ -99,7 +100,12 @@ pub fn retry(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
         if forge_hold {
             task.withdrawn = None;
         }
-        tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "was": why, "rollback": held.is_some()}))?;
+        tx.audit(
+            at,
+            Some(id),
+            "retried",
+            &json!({"stage": task.stage, "was": why, "rollback": held.is_some(), "by": by}),
+        )?;
         let mut actions = Vec::new();
         match held {
             Some(findings) => {

@@ -2,6 +2,7 @@
 
 use super::{Ctx, advance, apply, boards, messages, stop};
 use crate::adapters::store::{IntentRow, IntentState, NewTask, StoreError};
+use crate::model::act::By;
 use crate::model::board::{Intent, WorkItem};
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
@@ -74,7 +75,7 @@ fn stop_it(ctx: &mut Ctx, row: &IntentRow, task: Option<Task>) -> Result<()> {
         let why = format!("its task is {} already", task.stage);
         return dismiss(ctx, row, Some(&task), &why);
     }
-    stop::request(ctx, task.id, Some("STOP on the board"))?;
+    stop::request(ctx, task.id, Some("STOP on the board"), &row.by())?;
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| tx.settle_intent(row.id, IntentState::Consumed, "stop requested", at).map(drop))?;
     advance::noted(ctx, task.id);
@@ -190,7 +191,7 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
             at,
             Some(task.id),
             "task_created",
-            &json!({"key": task.key, "title": task.title, "round": task.round}),
+            &json!({"key": task.key, "title": task.title, "round": task.round, "by": row.by()}),
         )?;
         let driven = apply::drive(tx, task.id, &policy, &now, None)?;
         messages::card(tx, &task, at)?;
@@ -231,7 +232,7 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
         }
         apply::enter(&mut t, Stage::Analysis);
         tx.save_task(&mut t, at)?;
-        tx.audit(at, Some(id), "resumed", &json!({"stage": t.stage})).map(drop)
+        tx.audit(at, Some(id), "resumed", &json!({"stage": t.stage, "by": row.by()})).map(drop)
     })?;
     advance::noted(ctx, id);
     Ok(())
@@ -263,15 +264,11 @@ fn release(ctx: &mut Ctx, row: &IntentRow, task: Option<Task>, stage: Stage, wai
         if t.stage != stage || t.waiting_for != Some(waiting) || t.stop_requested_at.is_some() {
             return Err(StoreError::Lost);
         }
-        apply::release(tx, &mut t, waiting, "the board", at)
+        apply::release(tx, &mut t, waiting, &row.by(), at)
     });
     match done {
         Ok(()) => {
-            ctx.report.did(
-                ActionKind::ReleaseGiven,
-                Some(task.key.as_str()),
-                json!({"for": waiting, "by": "the board"}),
-            );
+            ctx.report.did(ActionKind::ReleaseGiven, Some(task.key.as_str()), json!({"for": waiting, "by": row.by()}));
             advance::noted(ctx, id);
             Ok(())
         }
@@ -280,20 +277,20 @@ fn release(ctx: &mut Ctx, row: &IntentRow, task: Option<Task>, stage: Stage, wai
     }
 }
 
-/// A person's release on the command line; `None`: the task does not wait for it (exit 4).
-pub fn release_by_hand(ctx: &mut Ctx, id: TaskId, waiting: Waiting) -> Result<bool> {
+/// A person's release on the command line; `false`: the task does not wait for it (exit 4).
+pub fn release_by_command(ctx: &mut Ctx, id: TaskId, waiting: Waiting, by: &By) -> Result<bool> {
     let at = ctx.now().stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
         if t.waiting_for != Some(waiting) || t.stop_requested_at.is_some() || tx.live_job(id)?.is_some() {
             return Ok(false);
         }
-        apply::release(tx, &mut t, waiting, "the command line", at)?;
+        apply::release(tx, &mut t, waiting, by, at)?;
         Ok::<_, StoreError>(true)
     })?;
     if done {
         let key = ctx.task(id)?.key.to_string();
-        ctx.report.did(ActionKind::ReleaseGiven, Some(&key), json!({"for": waiting, "by": "the command line"}));
+        ctx.report.did(ActionKind::ReleaseGiven, Some(&key), json!({"for": waiting, "by": by}));
     }
     Ok(done)
 }

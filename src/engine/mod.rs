@@ -8,6 +8,7 @@ pub mod base;
 pub mod blockers;
 pub mod boards;
 pub mod by_hand;
+pub mod caller;
 pub mod card;
 pub mod deploy;
 pub mod explain;

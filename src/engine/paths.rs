@@ -71,6 +71,10 @@ impl Paths {
     pub fn unit(&self, run: RunId, finalize: bool) -> String {
         format!("orch-{}-run-{run}{}", self.installation(), if finalize { "-finalize" } else { "" })
     }
+    /// Where a step of `orch`'s own that another one starts proves itself (BND-6).
+    pub fn own_step(&self, token: &str) -> PathBuf {
+        self.root.join("own").join(token)
+    }
     pub fn cards(&self) -> PathBuf {
         self.root.join("cards")
     }

@@ -1,7 +1,7 @@
 //! The staging suite (SHIP-3): a project's declared checks and, for a self-hosting one, `orch`'s own A, B and C. Used by the
 //! `staging` job and by `orch staging-check`.
 
-use super::{Ctx, boards, projects};
+use super::{Ctx, boards, caller, projects};
 use crate::adapters::probe::{ProbeCtx, staging as checks};
 use crate::adapters::store::{Mode, Store};
 use crate::config::{Check, Project};
@@ -110,14 +110,17 @@ fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
     facts
 }
 
-/// This program in another process, with the same configuration and state.
+/// This program in another process, with the same configuration and state. Its caller is a run of the second row, and it
+/// is `orch`'s own all the same: it proves that (BND-6).
 fn own(ctx: &Ctx, probe: &ProbeCtx, words: &[&str]) -> Result<String> {
+    let proof = caller::Proof::new(&ctx.paths)?;
     let program = std::env::current_exe().context("finding this program's own file")?;
     let mut child = Command::new(program)
         .args(words)
         .args(if words.contains(&"--version") { &[][..] } else { &ctx.global_args })
+        .arg("--own-step")
         .current_dir(&probe.home)
-        .stdin(Stdio::null())
+        .stdin(proof.stdin()?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -4,6 +4,7 @@ use super::{Ctx, apply, base, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, Worktree};
 use crate::adapters::store::StoreError;
+use crate::model::act::By;
 use crate::model::artefact;
 use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
@@ -29,7 +30,7 @@ pub enum Requested {
 
 /// Records a stop in one transaction that reads the critical window (RULE-16). The first stamp wins; only the first one
 /// is told to anybody.
-pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>) -> Result<Requested> {
+pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>, by: &By) -> Result<Requested> {
     let at = ctx.now().stamp.wall_ms;
     let (requested, first, key) = ctx.store.write(|tx| {
         let mut task = tx.task(id)?;
@@ -42,7 +43,7 @@ pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>) -> Result<Reques
             task.stop_requested_at = Some(at);
             task.stop_reason = reason.map(str::to_owned);
             tx.save_task(&mut task, at)?;
-            tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical}))?;
+            tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical, "by": by}))?;
         }
         Ok::<_, StoreError>((
             match &task.critical {

@@ -236,6 +236,8 @@ pub struct WorkItem {
     pub created_ms: i64,
     /// Likewise. Never compare with `orch`'s own clock.
     pub updated_ms: i64,
+    /// Who last changed it, where the board says so with the item: on the local board the file's owner.
+    pub changed_by: Option<String>,
 }
 
 /// Why an intent does not steer in a project.

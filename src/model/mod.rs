@@ -1,5 +1,6 @@
 //! L1: plain data and state machines. No I/O, clock, randomness or logging. Everyone may use it.
 
+pub mod act;
 pub mod agent_prompt;
 pub mod artefact;
 pub mod board;

@@ -77,6 +77,17 @@ words! {
     }
 }
 
+impl JobKind {
+    /// Whether its processes run what an agent or a branch says: the second row of BND-1's table. What is `orch`'s own
+    /// in such a job proves it.
+    pub fn runs_foreign_code(self) -> bool {
+        match self {
+            Self::Agent | Self::Ci | Self::Staging | Self::Build => true,
+            Self::Scan | Self::Deploy | Self::DeployFinalizer | Self::PostDeployMonitor => false,
+        }
+    }
+}
+
 impl Stage {
     /// {`done`, `cancelled`}, everywhere that asks.
     pub fn is_terminal(self) -> bool {

@@ -91,7 +91,7 @@ fn a_dismissed_intent_is_told_with_its_reason() {
             seen_other_since_end: true,
         };
         tx.put_item(&item).unwrap();
-        let intent = NewIntent { project: "ORCH", item_id: &key, kind: "to_analyse", created_order: "" };
+        let intent = NewIntent { project: "ORCH", item_id: &key, kind: "to_analyse", created_order: "", user: None };
         let id = tx.add_intent(&intent, 1).unwrap();
         tx.settle_intent(id, IntentState::Dismissed, "the moon was full", 2).unwrap();
     });

@@ -2,6 +2,7 @@
 
 use super::swap::{self, MAX_FILE, Turn};
 use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
+use crate::adapters::accounts;
 use crate::failpoint::point;
 use crate::model::board::{Logical, fold, local_statuses};
 use crate::model::frontmatter::{Field, flat, write_new};
@@ -138,7 +139,8 @@ impl Local {
         let Ok(text) = String::from_utf8(bytes) else {
             return Ok(Some((String::new(), Err("the file is not UTF-8".to_owned()))));
         };
-        let item = self.parse(key, &text);
+        let owner = std::os::unix::fs::MetadataExt::uid(&meta);
+        let item = self.parse(key, &text).map(|item| WorkItem { changed_by: Some(accounts::name(owner)), ..item });
         Ok(Some((text, item)))
     }
 
@@ -169,6 +171,7 @@ impl Local {
             blocked_by: Some(blocked_by),
             created_ms: time("created"),
             updated_ms: time("updated"),
+            changed_by: None,
         })
     }
 

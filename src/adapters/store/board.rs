@@ -1,6 +1,7 @@
 //! What was last seen on the boards, and the intents made of it (RULE-12: edges, not levels).
 
 use super::{Result, Tx, parsed};
+use crate::model::act::By;
 use crate::model::stage::words;
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -43,6 +44,8 @@ pub struct NewIntent<'a> {
     pub kind: &'a str,
     /// Sorts new tasks: creation, then number.
     pub created_order: &'a str,
+    /// Who set the status, where the board says so.
+    pub user: Option<&'a str>,
 }
 
 /// An intent waiting to be applied.
@@ -55,6 +58,15 @@ pub struct IntentRow {
     pub seen_at: i64,
     pub reason: Option<String>,
     pub state: IntentState,
+    /// Who set the status, where the board says so.
+    pub user: Option<String>,
+}
+
+impl IntentRow {
+    /// Who acts by this intent.
+    pub fn by(&self) -> By {
+        By::Board { user: self.user.clone() }
+    }
 }
 
 fn item(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
@@ -82,6 +94,7 @@ fn intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
         seen_at: row.get("seen_at")?,
         reason: row.get("reason")?,
         state: parsed(row, "state", IntentState::parse)?,
+        user: row.get("user")?,
     })
 }
 
@@ -128,8 +141,8 @@ impl Tx<'_> {
 
     pub fn add_intent(&self, new: &NewIntent<'_>, at: i64) -> Result<i64> {
         self.tx
-            .prepare_cached("INSERT INTO intents (project, item_id, kind, state, created_order, seen_at) VALUES (?1, ?2, ?3, 'pending', ?4, ?5)")?
-            .execute(params![new.project, new.item_id, new.kind, new.created_order, at])?;
+            .prepare_cached("INSERT INTO intents (project, item_id, kind, state, created_order, seen_at, user) VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6)")?
+            .execute(params![new.project, new.item_id, new.kind, new.created_order, at, new.user])?;
         Ok(self.tx.last_insert_rowid())
     }
 

@@ -1,5 +1,6 @@
 //! `orch advance` (CLI-2): the exit gate of one task, or of all.
 
+use crate::adapters::process;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
@@ -49,7 +50,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         release(&mut ctx, &task, Stage::Deploy, Waiting::ConfirmDeploy)?;
     }
     if let Some(text) = &args.reject
-        && !by_hand::reject(&mut ctx, task.id, text)?
+        && !by_hand::reject(&mut ctx, task.id, text, &process::caller())?
     {
         let why = format!("{} can't be rejected in {}", task.key, task.stage);
         return Err(Failure::refused(why)
@@ -74,7 +75,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 
 /// A release at the wrong stage, or of a task that does not wait for it, is refused: nothing happens.
 fn release(ctx: &mut Ctx, task: &Task, stage: Stage, waiting: Waiting) -> Result<(), Failure> {
-    if task.stage == stage && intents::release_by_hand(ctx, task.id, waiting)? {
+    if task.stage == stage && intents::release_by_command(ctx, task.id, waiting, &process::caller())? {
         return Ok(());
     }
     let why = if task.stage == stage {

@@ -28,7 +28,7 @@ pub fn retry(call: &Invocation, args: &Retry) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step(call, "retry", Mode::Use)?;
     let task = open::task(&mut ctx, &args.task)?;
-    if by_hand::retry(&mut ctx, task.id)? {
+    if by_hand::retry(&mut ctx, task.id, &process::caller())? {
         advance::noted(&mut ctx, task.id);
         tick::dispatch_jobs(&mut ctx, None, None)?;
         outbox::deliver(&mut ctx);
@@ -52,7 +52,9 @@ pub fn halt(call: &Invocation, args: &Halt) -> CmdResult {
     let new = sentinel::halt(ctx.paths.root(), &args.reason).context("writing HALT")?;
     let at = ctx.now().stamp.wall_ms;
     if new {
-        ctx.store.write(|tx| tx.audit(at, None, "halted", &json!({"reason": args.reason})).map(drop))?;
+        ctx.store.write(|tx| {
+            tx.audit(at, None, "halted", &json!({"reason": args.reason, "by": process::caller()})).map(drop)
+        })?;
     }
     say(
         call,
@@ -78,7 +80,7 @@ pub fn resume(call: &Invocation, _: &Resume) -> CmdResult {
     sentinel::lift_halt(ctx.paths.root()).context("removing HALT")?;
     if was.is_some() {
         let at = ctx.now().stamp.wall_ms;
-        ctx.store.write(|tx| tx.audit(at, None, "resumed", &json!({"was": was})).map(drop))?;
+        ctx.store.write(|tx| tx.audit(at, None, "resumed", &json!({"was": was, "by": process::caller()})).map(drop))?;
     }
     let text = if was.is_some() { "resumed; the next `orch tick` goes on" } else { "nothing was halted" };
     say(call, json!({"halted": false, "changed": was.is_some()}), text);
@@ -101,7 +103,7 @@ pub fn freeze(call: &Invocation, args: &Freeze) -> CmdResult {
     let mut ctx = open::step(call, "freeze", Mode::Use)?;
     let repo = repo(&ctx, &args.repo)?;
     let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::freeze_repo(tx, &repo, &args.reason, None, at))? {
+    if ctx.store.write(|tx| apply::freeze_by(tx, &repo, &args.reason, &process::caller(), at))? {
         ctx.report.did(ActionKind::RepoFrozen, None, json!({"repo": repo, "why": args.reason}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is frozen already"));
@@ -124,7 +126,7 @@ pub fn unfreeze(call: &Invocation, args: &Unfreeze) -> CmdResult {
     let mut ctx = open::step(call, "unfreeze", Mode::Use)?;
     let repo = repo(&ctx, &args.repo)?;
     let at = ctx.now().stamp.wall_ms;
-    if ctx.store.write(|tx| apply::unfreeze_repo(tx, &repo, at))? {
+    if ctx.store.write(|tx| apply::unfreeze_repo(tx, &repo, &process::caller(), at))? {
         ctx.report.did(ActionKind::RepoUnfrozen, None, json!({"repo": repo}));
     } else {
         ctx.report.hold(None, Rule::Freeze, format!("{repo} is not frozen"));
@@ -162,6 +164,16 @@ enum LeaseWhat {
         #[arg(long, value_name = "TEXT")]
         why: String,
     },
+}
+
+impl LeaseArgs {
+    /// Whether it takes a lease away (BND-6).
+    pub fn changes(&self) -> bool {
+        match self.what {
+            LeaseWhat::Show { .. } => false,
+            LeaseWhat::Break { .. } => true,
+        }
+    }
 }
 
 pub fn lease_cmd(call: &Invocation, args: &LeaseArgs) -> CmdResult {
@@ -218,7 +230,12 @@ fn break_lease(call: &Invocation, name: &str, why: &str) -> CmdResult {
             return Ok(None);
         }
         tx.free_lease(&repo, held.fence)?;
-        tx.audit(at, held.task_id, "lease_broken", &json!({"repo": repo, "fence": held.fence, "why": why}))?;
+        tx.audit(
+            at,
+            held.task_id,
+            "lease_broken",
+            &json!({"repo": repo, "fence": held.fence, "why": why, "by": process::caller()}),
+        )?;
         Ok::<_, StoreError>(Some(true))
     })?;
     match done {

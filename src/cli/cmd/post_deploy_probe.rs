@@ -38,6 +38,13 @@ pub struct Args {
     dry_run: bool,
 }
 
+impl Args {
+    /// Whether it adds to a task's record (BND-6).
+    pub fn changes(&self) -> bool {
+        self.task.is_some()
+    }
+}
+
 /// Longest wait for one answer of the stand-alone watch, in milliseconds.
 const TIMEOUT_MS: u64 = 5_000;
 

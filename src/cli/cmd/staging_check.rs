@@ -48,6 +48,13 @@ pub struct Args {
     dry_run: bool,
 }
 
+impl Args {
+    /// Whether it may change something of a state directory (BND-6): a project's suite sends a work item through.
+    pub fn changes(&self) -> bool {
+        self.checks.is_none()
+    }
+}
+
 /// Runs the checks of a file (or of a project) and says the verdict.
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let task = args.task.as_deref().map(Key::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;

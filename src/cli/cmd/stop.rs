@@ -1,5 +1,6 @@
 //! `orch stop` (CLI-2, RUN-9).
 
+use crate::adapters::process;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
@@ -33,7 +34,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         );
     }
     let task = open::task(&mut ctx, &args.task)?;
-    let requested = stop::request(&mut ctx, task.id, args.reason.as_deref())?;
+    let requested = stop::request(&mut ctx, task.id, args.reason.as_deref(), &process::caller())?;
     if requested == Requested::Terminal {
         ctx.report.hold(Some(task.key.as_str()), Rule::Terminal, format!("{} is {} already", task.key, task.stage));
         return open::finish(call, &mut ctx, start, Exit::Done);

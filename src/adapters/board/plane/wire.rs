@@ -76,6 +76,7 @@ pub fn item(v: &Value, prefix: &str, statuses: &[Status]) -> Result<WorkItem, St
         blocked_by: None,
         created_ms: time("created_at"),
         updated_ms: time("updated_at"),
+        changed_by: None,
         id,
     })
 }

@@ -214,6 +214,7 @@ CREATE TABLE intents (
     state TEXT NOT NULL CHECK (state IN ('pending', 'consumed', 'dismissed')),
     reason TEXT,
     created_order TEXT NOT NULL DEFAULT '',
+    user TEXT,
     seen_at INTEGER NOT NULL,
     settled_at INTEGER
 ) STRICT;

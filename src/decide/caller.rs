@@ -1,0 +1,84 @@
+//! Whether the caller of a subcommand comes from inside a run whose processes other people's words steer (BND-6).
+
+use crate::model::act::Forebear;
+use crate::model::ids::RunId;
+use crate::model::stage::JobKind;
+use crate::model::task::Actor;
+
+/// A run that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRun {
+    pub id: RunId,
+    pub kind: JobKind,
+    pub mark: String,
+    pub units: Vec<String>,
+    /// Its supervisor, and who finalizes it.
+    pub owners: Vec<Actor>,
+}
+
+/// Whether anything of a lineage hints at a run, of whatever state directory. Without a hint no database has to be read.
+pub fn may_be_inside(lineage: &[Forebear]) -> bool {
+    lineage.iter().any(|f| f.supervises || !f.marks.is_empty() || f.units.iter().any(|u| u.starts_with("orch-")))
+}
+
+/// The run of the second row that the caller comes from: by its forebears (a supervisor is a subreaper, so that leaving
+/// the session or the parent changes nothing), by a mark, or by a control group. `None`: it comes from none, as an
+/// operator's command does.
+pub fn inside(lineage: &[Forebear], runs: &[OpenRun]) -> Option<RunId> {
+    let of = |run: &&OpenRun| {
+        lineage.iter().enumerate().any(|(n, f)| {
+            f.marks.contains(&run.mark)
+                || f.units.iter().any(|unit| run.units.contains(unit))
+                // The caller is never its own forebear: a supervisor may call itself what it is.
+                || (n > 0 && run.owners.contains(&f.actor))
+        })
+    };
+    runs.iter().filter(|r| r.kind.runs_foreign_code()).find(of).map(|r| r.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(pid: i32) -> Actor {
+        Actor { boot_id: "b".to_owned(), pid, start_ticks: 1 }
+    }
+
+    fn process(pid: i32) -> Forebear {
+        Forebear { actor: actor(pid), marks: vec![], units: vec![], supervises: false }
+    }
+
+    fn run(kind: JobKind) -> OpenRun {
+        let units = vec!["orch-a-run-7".to_owned()];
+        OpenRun { id: RunId(7), kind, mark: "a-7".to_owned(), units, owners: vec![actor(50)] }
+    }
+
+    #[test]
+    fn a_caller_is_known_by_forebear_mark_or_control_group() {
+        let marked = Forebear { marks: vec!["x-1".to_owned(), "a-7".to_owned()], ..process(9) };
+        let other = Forebear { marks: vec!["b-7".to_owned()], ..process(9) };
+        let grouped = Forebear { units: vec!["orch-a-run-7".to_owned()], ..process(9) };
+        let again = Forebear { actor: Actor { start_ticks: 2, ..actor(50) }, ..process(50) };
+        let (me, supervisor) = (process(9), process(50));
+        let table: [(&str, Vec<Forebear>, bool); 8] = [
+            ("nobody's", vec![me.clone(), process(8)], false),
+            ("below the supervisor", vec![me.clone(), process(8), supervisor.clone()], true),
+            ("the supervisor itself", vec![supervisor], false),
+            ("another process of that number", vec![me.clone(), again], false),
+            ("its own mark", vec![marked.clone(), process(8)], true),
+            ("a forebear's mark", vec![me, marked], true),
+            ("another installation's mark", vec![other], false),
+            ("its control group", vec![grouped], true),
+        ];
+        for (what, lineage, expected) in table {
+            for kind in [JobKind::Agent, JobKind::Ci, JobKind::Staging, JobKind::Build] {
+                assert_eq!(inside(&lineage, &[run(kind)]).is_some(), expected, "{what}, {kind}");
+            }
+            // The operator's commands may call what they like.
+            for kind in [JobKind::Deploy, JobKind::DeployFinalizer, JobKind::PostDeployMonitor, JobKind::Scan] {
+                assert_eq!(inside(&lineage, &[run(kind)]), None, "{what}, {kind}");
+            }
+            assert_eq!(inside(&lineage, &[]), None, "{what}, settled");
+        }
+    }
+}

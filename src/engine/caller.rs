@@ -1,0 +1,90 @@
+//! From where a subcommand is called (BND-6): what comes from inside a run of the second row changes nothing.
+
+use super::paths::Paths;
+use super::supervise::MARK;
+use crate::adapters::process;
+use crate::adapters::sentinel;
+use crate::adapters::store::{Mode, Store};
+use crate::decide::caller::{self, OpenRun};
+use crate::model::act::Forebear;
+use crate::model::ids::RunId;
+use crate::model::task::Run;
+use anyhow::{Context, Result};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Longer than any proof.
+const MOST: u64 = 256;
+
+/// This process and its forebears.
+pub fn lineage() -> Vec<Forebear> {
+    process::lineage(MARK)
+}
+
+/// The run of the second row of this state directory that the caller comes from, read from the database alone. With
+/// `proves`, a proof on standard input is taken for the word of a step of `orch`'s own.
+///
+/// # Errors
+/// The database can't be read: then nobody knows.
+pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Option<RunId>> {
+    let paths = Paths::new(state_dir);
+    if !paths.database().exists() {
+        return Ok(None);
+    }
+    let mut store = Store::open(&paths.database(), Mode::ReadOnly)?;
+    let runs: Vec<OpenRun> = store.read(|tx| tx.open_runs())?.iter().map(|run| open(&paths, run)).collect();
+    let found = caller::inside(lineage, &runs);
+    Ok(found.filter(|_| !(proves && proven(&paths))))
+}
+
+fn open(paths: &Paths, run: &Run) -> OpenRun {
+    OpenRun {
+        id: run.id,
+        kind: run.kind,
+        mark: paths.mark(run.id),
+        units: vec![paths.unit(run.id, false), paths.unit(run.id, true)],
+        owners: run.supervisor.iter().chain(&run.finalizer).cloned().collect(),
+    }
+}
+
+/// What a step of `orch`'s own gets from the one that starts it: a file that only the operator's account can make or see,
+/// named on its standard input. It lasts as long as this value.
+#[derive(Debug)]
+pub struct Proof {
+    token: String,
+    file: PathBuf,
+}
+
+impl Proof {
+    pub fn new(paths: &Paths) -> Result<Self> {
+        let mut bytes = [0_u8; 16];
+        rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
+            .context("asking for randomness")?;
+        let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let file = paths.own_step(&token);
+        sentinel::put(&file, b"").with_context(|| format!("writing {}", file.display()))?;
+        Ok(Self { token, file })
+    }
+
+    /// The standard input of the step.
+    pub fn stdin(&self) -> Result<Stdio> {
+        let (read, mut write) = std::io::pipe().context("making a pipe")?;
+        // Far less than a pipe holds.
+        write.write_all(self.token.as_bytes()).context("writing to a pipe")?;
+        Ok(read.into())
+    }
+}
+
+impl Drop for Proof {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+fn proven(paths: &Paths) -> bool {
+    let mut text = String::new();
+    let read = std::io::stdin().take(MOST).read_to_string(&mut text);
+    let plain = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    read.is_ok() && plain && paths.own_step(&text).exists()
+}
