@@ -1,4 +1,4 @@
-//! The readers of bytes from outside, by name, for the targets of `fuzz/` and for the test that replays and mutates their
+//! The readers of bytes from outside, by name, for the targets of `tests/fuzz/` and for the test that replays and mutates their
 //! corpus. No part of the interface; nothing of the program uses it.
 
 use crate::adapters::board::{local::Local, plane::wire};

@@ -1,4 +1,4 @@
-//! Every reader of bytes from outside, with the corpus of `fuzz/` and with seeded mutations of it: the part of fuzzing
+//! Every reader of bytes from outside, with the corpus of `tests/fuzz/` and with seeded mutations of it: the part of fuzzing
 //! that a stable compiler can do in seconds (TRUST-2). `scripts/fuzz` runs the same readers under libFuzzer for longer.
 //!
 //! `ORCH_FUZZ_SECONDS`: for each target (default 1.5). `ORCH_FUZZ_SEED`: another walk.
@@ -58,7 +58,7 @@ const WORDS: &[&str] = &[
 ];
 
 fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name)
 }
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
@@ -141,7 +141,7 @@ fn no_bytes_from_outside_make_a_reader_panic_or_hang() {
 /// A target that is not in all three places is not fuzzed.
 #[test]
 fn every_reader_has_a_target_and_a_corpus() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
     let names = |dir: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(dir).unwrap();
         entries.map(|e| e.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
@@ -151,6 +151,6 @@ fn every_reader_has_a_target_and_a_corpus() {
     assert_eq!(names(&folder.join("corpus")), here);
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     for name in &here {
-        assert!(manifest.contains(&format!("name = \"{name}\"")), "fuzz/Cargo.toml has no {name}");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "tests/fuzz/Cargo.toml has no {name}");
     }
 }
