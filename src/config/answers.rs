@@ -34,10 +34,10 @@ impl Config {
         }
     }
 
-    /// The folders that a step or a supervisor writes to itself: the state directory, boards elsewhere, and repositories on
-    /// this machine, which it pushes to. Each is there once, none below the state directory.
+    /// The folders that a step or a supervisor writes to itself: the state directory, the area of runs, boards elsewhere,
+    /// and repositories on this machine, which it pushes to. Each is there once, none below the state directory.
     pub fn writable(&self) -> Vec<PathBuf> {
-        let mut all = vec![self.state_dir.clone()];
+        let mut all = vec![self.state_dir.clone(), self.area_dir.clone()];
         for project in &self.projects {
             let remote = Path::new(project.git.remote.trim_start_matches("file://"));
             let board = match &project.board {

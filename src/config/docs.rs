@@ -142,7 +142,7 @@ pub fn env_example() -> String {
          # Generated from the code: change it there, then run the tests with ORCH_BLESS=1.\n",
     );
     for s in settings() {
-        let default = if s.path == "state_dir" { "" } else { s.default.as_str() };
+        let default = if matches!(s.path.as_str(), "state_dir" | "area_dir") { "" } else { s.default.as_str() };
         let _ = write!(out, "\n# {} ({}: {})\n#{}={default}\n", s.meaning, s.path, s.expected, s.variable);
     }
     out

@@ -118,6 +118,7 @@ pub(super) fn parse(
         (None, Some(text)) => under(cwd, super::paths::expand(&text, env, "the variable ORCH_STATE_DIR")?),
         (None, None) => own_state_dir(raw.state_dir.as_deref(), &place)?,
     };
+    let area_dir = area_dir(&raw, &state_dir, &place, &vars, cwd)?;
     let security_raw = raw.security.clone().unwrap_or_default();
     let staging_raw = raw.staging.clone().unwrap_or_default();
     let post_raw = raw.post_deploy.clone().unwrap_or_default();
@@ -170,6 +171,7 @@ pub(super) fn parse(
         warnings: Vec::new(),
         origin: Origin::default(),
         state_dir: state_dir.clone(),
+        area_dir,
     };
     check::top(&config)?;
     let known: Vec<String> = settings().into_iter().map(|s| s.variable).collect();
@@ -188,6 +190,35 @@ fn own_state_dir(raw: Option<&str>, place: &Place<'_>) -> Result<PathBuf, Config
         (None, None, Some(home)) => Ok(Path::new(home).join(".local/state/orch")),
         (None, None, None) => Err(missing("state_dir", "a path (neither XDG_STATE_HOME nor HOME is set)")),
     }
+}
+
+/// Where runs have their folders (BND-3). A run must never see the state directory, so neither contains the other.
+fn area_dir(
+    raw: &RawFile,
+    state_dir: &Path,
+    place: &Place<'_>,
+    vars: &Vars<'_>,
+    cwd: &Path,
+) -> Result<PathBuf, ConfigError> {
+    let named = raw.area_dir.as_deref().map(str::trim).filter(|t| !t.is_empty());
+    let dir = match (vars.read::<String>("ORCH_AREA_DIR", "area_dir")?, named) {
+        (Some(text), _) => under(cwd, super::paths::expand(&text, place.env, "the variable ORCH_AREA_DIR")?),
+        (None, Some(text)) => place.path(text, "area_dir")?,
+        (None, None) => {
+            let mut name = state_dir.file_name().unwrap_or("state".as_ref()).to_owned();
+            name.push("-area");
+            state_dir.with_file_name(name)
+        }
+    };
+    if dir.starts_with(state_dir) || state_dir.starts_with(&dir) {
+        return Err(ConfigError::new(format!(
+            "area_dir is {}, and state_dir is {}: expected two folders of which neither contains the other",
+            dir.display(),
+            state_dir.display()
+        ))
+        .hint("runs may write in area_dir and must not see state_dir; leave area_dir out for <state_dir>-area"));
+    }
+    Ok(dir)
 }
 
 fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {

@@ -32,6 +32,8 @@ raw! {
     RawFile {
         /// Where database, mirrors, worktrees and sentinels are; default `$XDG_STATE_HOME/orch`, `~/.local/state/orch`
         state_dir: String,
+        /// Where the checkouts, homes and temporary folders of runs are; outside `state_dir`, which no run may read; default: `state_dir` with `-area` appended
+        area_dir: String,
         /// How supervisors are started
         executor: ExecutorKind,
         /// Limits of each job's unit (systemd executor only)

@@ -47,6 +47,13 @@ pub fn settings() -> Vec<Setting> {
         meaning: "where database, mirrors, worktrees and sentinels are",
         expected: "a path".into(),
     }];
+    all.push(Setting {
+        path: "area_dir".into(),
+        variable: "ORCH_AREA_DIR".into(),
+        default: "<state_dir>-area".into(),
+        meaning: "where checkouts, homes and temporary folders of runs are",
+        expected: "a path outside state_dir".into(),
+    });
     all.extend(Top::settings());
     all.extend(ExecutorLimits::settings());
     all.extend(Tools::settings());

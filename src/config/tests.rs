@@ -342,6 +342,21 @@ fn search_order_and_the_missing_file() {
 }
 
 #[test]
+fn bnd_3_the_area_of_runs_is_beside_the_state_directory_and_never_in_it() {
+    let c = read(MINIMAL).unwrap();
+    assert_eq!(c.area_dir, PathBuf::from(format!("{}-area", c.state_dir.display())));
+    assert_eq!(c.source("area_dir"), "default");
+    let c = read(&format!("{MINIMAL}area_dir: /var/tmp/area\n")).unwrap();
+    assert_eq!((c.area_dir.as_path(), c.source("area_dir").as_str()), (Path::new("/var/tmp/area"), "file"));
+    let c = read_with(MINIMAL, &[("ORCH_AREA_DIR", "/b")]).unwrap();
+    assert_eq!((c.area_dir.as_path(), c.source("area_dir").as_str()), (Path::new("/b"), "env ORCH_AREA_DIR"));
+    for bad in ["/s", "/s/area", "/"] {
+        let e = read(&format!("{MINIMAL}state_dir: /s\narea_dir: {bad}\n")).unwrap_err();
+        assert!(e.message.contains("area_dir is") && e.message.contains("/s"), "{}", e.message);
+    }
+}
+
+#[test]
 fn a_bomb_ends_in_time() {
     for text in
         ["{a: ".repeat(50_000), "[".repeat(50_000), "- ".repeat(50_000), "? ".repeat(20_000), "a: !x ".repeat(5000)]

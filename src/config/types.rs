@@ -78,6 +78,8 @@ pub struct Config {
     /// The file that was read.
     pub file: PathBuf,
     pub state_dir: PathBuf,
+    /// Where the folders of runs are (BND-3); neither inside `state_dir` nor around it.
+    pub area_dir: PathBuf,
     pub executor: ExecutorKind,
     pub executor_limits: ExecutorLimits,
     pub tools: Tools,

@@ -1,10 +1,11 @@
 //! One agent's run: prepare the worktree and the prompt, play the runtime, finalize what it left (RUN-4, RULE-21, RULE-22).
 
+use super::area::{AreaKind, Folders};
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, base, finalize, projects, runtimes, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
-use crate::adapters::git::{Plan, Worktree};
+use crate::adapters::git::{CheckoutPlan, Worktree};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project, without_secrets};
@@ -31,9 +32,11 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
     let ground = base::ensure(ctx, run.task_id)?;
     let project = ctx.project(&ground.task.project)?.clone();
     let agent = run.agent.context("an agent's job names no agent")?;
+    let folders = Folders::of(&ctx.paths, &ground.task, AreaKind::Agent);
     let site = Site {
         settings: ctx.config.agent(agent),
-        worktree: Worktree::new(&ctx.git()?, &ctx.paths.worktree(&ground.task), &projects::author(&project)),
+        worktree: Worktree::new(&ctx.git()?, &folders.checkout, &projects::author(&project)),
+        folders,
         prompt: agent_prompt(ctx, agent)?,
         dir: ctx.paths.run(run.id),
         agent,
@@ -56,6 +59,7 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
 pub(super) struct Site {
     pub(super) settings: AgentSettings,
     pub(super) worktree: Worktree,
+    pub(super) folders: Folders,
     pub(super) prompt: AgentPrompt,
     pub(super) dir: PathBuf,
     pub(super) agent: Agent,
@@ -88,20 +92,17 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     end_earlier(ctx, run, site)?;
     let start = task.head_sha.clone().context("the task has no pushed head")?;
     let exclude = excluded(&site.project);
-    let branch = task.branch.clone().context("the task has no branch")?;
-    let plan = Plan {
-        sha: &start,
-        branch: &branch,
-        default_branch: &site.ground.default_branch,
-        default_sha: &site.ground.default_sha,
-        exclude: &exclude,
+    let plan = CheckoutPlan {
+        branch: Some(task.branch.as_deref().context("the task has no branch")?),
+        default: Some((&site.ground.default_branch, &site.ground.default_sha)),
+        author: Some(&projects::author(&site.project)),
+        ..CheckoutPlan::of(&start)
     };
-    let prepared = site.worktree.prepare(&site.ground.mirror, &plan, Some(&site.dir.join("left-before.patch")))?;
+    site.folders.renew()?;
+    site.ground.mirror.check_out(&site.folders.checkout, &plan)?;
+    site.worktree.exclude(&exclude)?;
     copy_files(site)?;
-    let home = fresh_home(&site.dir)?;
-    if prepared.created
-        && let Some(why) = set_up(site, run, &home, &mark)?
-    {
+    if let Some(why) = set_up(site, run, &mark)? {
         return Ok(Played::Not(End::Failed { why, spent: true }));
     }
     let runtime = runtimes::open(ctx, &site.settings)?;
@@ -154,7 +155,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(Played::Lost);
     }
-    let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(before), &home, &mark)?;
+    let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(before), &mark)?;
     unmask(site, &launch, &start, &exclude)?;
     record_exit(ctx, site, run, &exit, &outcome)?;
     Ok(Played::Done(Box::new(ctx.store.read(|tx| tx.run(run.id))?)))
@@ -212,15 +213,15 @@ fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
 }
 
 /// The variables every child gets (CFG-1), and nothing else.
-pub fn child_env(task: &Task, stage: &str, revision: &str, home: &Path) -> Vec<(OsString, OsString)> {
+pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| {
             let name = name.to_string_lossy();
-            matches!(name.as_ref(), "PATH" | "LANG" | "TZ" | "TMPDIR" | "USER") || name.starts_with("LC_")
+            matches!(name.as_ref(), "PATH" | "LANG" | "TZ" | "USER") || name.starts_with("LC_")
         })
         .collect();
+    env.extend(folders.env());
     let mut add = |name: &str, value: OsString| env.push((name.into(), value));
-    add("HOME", home.as_os_str().to_owned());
     add("ORCH_TASK", task.key.as_str().into());
     add("ORCH_STAGE", stage.into());
     add("ORCH_REPO", task.repo.as_str().into());
@@ -235,12 +236,11 @@ fn execute(
     run: &Run,
     launch: &Launch,
     mut reader: Reader,
-    home: &Path,
     mark: &str,
 ) -> Result<(Option<child::Exit>, Outcome)> {
     let task = &site.ground.task;
     let start = task.head_sha.as_ref().map(Sha::to_string).unwrap_or_default();
-    let mut env = child_env(task, run.stage.as_str(), &start, home);
+    let mut env = child_env(task, run.stage.as_str(), &start, &site.folders);
     let folder = site.worktree.path().join(artefact::folder(&task.key));
     for (name, value) in [
         ("ORCH_AGENT", OsString::from(site.agent.as_str())),
@@ -395,11 +395,11 @@ fn copy_files(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// `worktree.setup`, once in a new worktree; why it failed, if it did.
-fn set_up(site: &Site, run: &Run, home: &Path, mark: &str) -> Result<Option<String>> {
+/// `worktree.setup`, in the new checkout; why it failed, if it did.
+fn set_up(site: &Site, run: &Run, mark: &str) -> Result<Option<String>> {
     let Some(setup) = &site.project.worktree.setup else { return Ok(None) };
     let task = &site.ground.task;
-    let mut env = child_env(task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), home);
+    let mut env = child_env(task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), &site.folders);
     let resolved = setup.spec()?;
     env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let spec = Spec {
@@ -435,13 +435,6 @@ fn trusted_rules(site: &Site) -> Result<Option<PathBuf>> {
     let path = site.dir.join("rules.md");
     write_private(&path, &bytes)?;
     Ok(Some(path))
-}
-
-/// An own empty home for the run.
-pub fn fresh_home(dir: &Path) -> Result<PathBuf> {
-    let home = dir.join("home");
-    std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
-    Ok(home)
 }
 
 /// Writes a file that only its owner reads.

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct Paths {
     root: PathBuf,
+    area: PathBuf,
 }
 
 impl Paths {
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+    /// `root`: the state directory; `area`: where runs have their folders (BND-3).
+    pub fn new(root: &Path, area: &Path) -> Self {
+        Self { root: root.to_owned(), area: area.to_owned() }
     }
     /// The audit table's last number and hash.
     pub fn audit_tail(&self) -> PathBuf {
@@ -22,14 +24,18 @@ impl Paths {
     pub fn root(&self) -> &Path {
         &self.root
     }
+    pub fn area(&self) -> &Path {
+        &self.area
+    }
     pub fn database(&self) -> PathBuf {
         self.root.join("orch.db")
     }
     pub fn mirror(&self, repo: &str) -> PathBuf {
         self.root.join("repos").join(format!("{repo}.git"))
     }
-    pub fn worktree(&self, task: &Task) -> PathBuf {
-        self.root.join("worktrees").join(&task.repo).join(task.folder())
+    /// Everything a task has in the area: its runs' folders.
+    pub fn area_of(&self, task: &Task) -> PathBuf {
+        self.area.join(&task.repo).join(task.folder())
     }
     pub fn lease(&self, repo: &str) -> PathBuf {
         self.root.join("sentinels").join(repo).join("merge-lease.json")
@@ -98,15 +104,15 @@ mod tests {
         std::fs::create_dir(&state).unwrap();
         std::fs::create_dir(&other).unwrap();
         std::os::unix::fs::symlink("state", dir.path().join("link")).unwrap();
-        let own = Paths::new(&state);
+        let own = Paths::new(&state, &state.with_extension("area"));
         let id = own.installation();
         assert_eq!(own.unit(RunId(7), false), format!("orch-{id}-run-7"));
         assert_eq!(own.unit(RunId(7), true), format!("orch-{id}-run-7-finalize"));
         assert!(id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
         for spelled in ["link", "./state", "other/../state"] {
-            assert_eq!(Paths::new(&dir.path().join(spelled)).installation(), id, "{spelled}");
+            assert_eq!(Paths::new(&dir.path().join(spelled), &state).installation(), id, "{spelled}");
         }
-        let beside = Paths::new(&other);
+        let beside = Paths::new(&other, &other.with_extension("area"));
         assert_ne!(beside.unit(RunId(7), false), own.unit(RunId(7), false));
         assert_ne!(beside.mark(RunId(7)), own.mark(RunId(7)));
     }

@@ -49,7 +49,7 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
         }
     }
     for task in ctx.store.read(|tx| tx.finished_before(before))?.iter().filter(|t| is_over(t, before)) {
-        for (kind, path) in [("worktree", ctx.paths.worktree(task)), ("archive", ctx.paths.archive(task))] {
+        for (kind, path) in [("worktree", ctx.paths.area_of(task)), ("archive", ctx.paths.archive(task))] {
             if path.symlink_metadata().is_ok() {
                 found.push(Pruned { kind, task: Some(task.key.to_string()), path });
             }

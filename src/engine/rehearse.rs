@@ -109,7 +109,7 @@ fn stop(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     {
         ctx.report.did(ActionKind::BranchDeleted, Some(&key), json!({"branch": branch}));
     }
-    if ctx.paths.worktree(task).exists() {
+    if ctx.paths.area_of(task).exists() {
         ctx.report.did(ActionKind::WorktreeRemoved, Some(&key), json!({}));
     }
     super::stop::finish(ctx, task.id)?;

@@ -2,7 +2,7 @@
 
 use super::{Ctx, apply, base, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
-use crate::adapters::git::{DeleteOutcome, Worktree};
+use crate::adapters::git::{DeleteOutcome, worktree::remove};
 use crate::adapters::store::StoreError;
 use crate::model::act::By;
 use crate::model::artefact;
@@ -243,14 +243,11 @@ fn known_head(ctx: &mut Ctx, task: &Task, standing: &crate::model::ids::Sha) -> 
 }
 
 fn remove_worktree(ctx: &mut Ctx, task: &Task) -> Result<()> {
-    let project = ctx.project(&task.project)?.clone();
-    let path = ctx.paths.worktree(task);
+    let path = ctx.paths.area_of(task);
     if !path.exists() {
         return Ok(());
     }
-    Worktree::new(&ctx.git()?, &path, &projects::author(&project))
-        .remove()
-        .with_context(|| format!("removing {}", path.display()))?;
+    remove(&path).with_context(|| format!("removing {}", path.display()))?;
     ctx.report.did(ActionKind::WorktreeRemoved, Some(task.key.as_str()), json!({}));
     Ok(())
 }

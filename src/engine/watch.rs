@@ -1,12 +1,13 @@
 //! The watch over production (SHIP-6): one probe per interval by a job that puts itself back, from a record that any
 //! later step continues.
 
-use super::agent::{fresh_home, tail};
+use super::agent::tail;
+use super::area::Folders;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, apply, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
-use crate::adapters::git::worktree::checkout_clean;
+use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, watch as look};
 use crate::adapters::{locks, sentinel, store::StoreError};
 use crate::config::{DegradedAction, Project, without_secrets};
@@ -48,12 +49,11 @@ pub fn target(project: &Project) -> Result<WatchTarget> {
 fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir: &Path) -> Result<ProbeCtx> {
     let needs = matches!(project.post_deploy.revision, Some(crate::config::Revision::Command(_)))
         || matches!(project.post_deploy.errors, crate::config::Errors::Command(_));
-    let checkout = dir.join("checkout");
+    let folders = Folders::of_operator(dir, "probes");
+    folders.renew()?;
+    let checkout = folders.checkout;
     match sha.filter(|_| needs) {
-        Some(sha) => {
-            let mirror = projects::mirror(ctx, project)?;
-            checkout_clean(&mirror, sha, &checkout, None)?;
-        }
+        Some(sha) => check_out(ctx, project, sha, &checkout)?,
         None => std::fs::create_dir_all(&checkout).with_context(|| format!("making {}", checkout.display()))?,
     }
     let env = vec![
@@ -61,7 +61,14 @@ fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir:
         ("ORCH_REPO".to_owned(), task.repo.clone()),
         ("ORCH_REVISION".to_owned(), sha.map(ToString::to_string).unwrap_or_default()),
     ];
-    Ok(ProbeCtx { checkout, home: fresh_home(dir)?, env })
+    Ok(ProbeCtx { checkout, home: folders.home, env })
+}
+
+/// A landed commit for the operator's commands, without the documents of work items.
+fn check_out(ctx: &Ctx, project: &Project, sha: &Sha, to: &Path) -> Result<()> {
+    let plan = CheckoutPlan { documents: Documents::LeftOut, ..CheckoutPlan::of(sha) };
+    projects::mirror(ctx, project)?.check_out(to, &plan)?;
+    Ok(())
 }
 
 /// Where the probes before the deploy are kept, beside the sentinels, until the watch is armed.
@@ -314,16 +321,17 @@ fn roll_back(
     ctx.store.write(|tx| {
         tx.intend(&key, Some(task.id), "rollback", &json!({"command": command.command}), &me, at).map(drop)
     })?;
-    let checkout = dir.join("rollback");
+    let folders = Folders::of_operator(dir, "rollback");
     let sha = task.landed_sha.clone().context("nothing landed")?;
-    checkout_clean(&projects::mirror(ctx, project)?, &sha, &checkout, None)?;
-    let mut env = super::agent::child_env(task, task.stage.as_str(), sha.as_str(), &fresh_home(dir)?);
+    folders.renew()?;
+    check_out(ctx, project, &sha, &folders.checkout)?;
+    let mut env = super::agent::child_env(task, task.stage.as_str(), sha.as_str(), &folders);
     let resolved = command.spec()?;
     env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let log = dir.join("rollback.log");
     let spec = Spec {
         argv: command.command.iter().map(OsString::from).collect(),
-        cwd: checkout,
+        cwd: folders.checkout.clone(),
         env,
         stdin: None,
         stdout: log.clone(),

@@ -122,6 +122,13 @@ pub fn folder(key: &Key) -> String {
     format!("{FOLDER}/{key}")
 }
 
+/// Whether a path of the repository is an artefact of any work item, by its very name (PIPE-5). Anything else in a work
+/// item's folder is code.
+pub fn is_artefact_path(path: &str) -> bool {
+    let below = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
+    below.and_then(|rest| rest.split_once('/')).is_some_and(|(_, name)| Artefact::of(name).is_some())
+}
+
 /// A verdict's text in the form it is compared in: space, quotes and emphasis marks around it dropped, letters in upper
 /// case. The same for every gate (PIPE-5).
 pub fn token(text: &str) -> String {

@@ -286,39 +286,3 @@ fn rule_23_a_forged_object_reaches_neither_the_mirror_nor_the_next_run() {
         }
     }
 }
-
-#[test]
-fn rule_23_a_command_comes_from_the_default_branch_and_is_not_written_through_a_link() {
-    let world = World::new();
-    let person = world.person();
-    write(&person, b"deploy.sh", "good\n");
-    std::fs::set_permissions(person.join("deploy.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let default = world.commit(&[("ci/run", "good\n"), ("ci/lib/x", "good\n")], "commands");
-    world.push("main");
-    let outside = world.path("outside");
-    std::fs::create_dir(&outside).unwrap();
-    world.switch("b", "main");
-    std::fs::remove_dir_all(person.join("ci")).unwrap();
-    symlink(&outside, person.join("ci")).unwrap();
-    std::fs::remove_file(person.join("deploy.sh")).unwrap();
-    let head = world.commit(&[("deploy.sh/inner", "evil\n"), ("new.sh", "evil\n"), ("code", "x")], "evil");
-    world.push("b");
-    let mirror = world.mirror();
-    let dest = world.path("checkout");
-    let paths: Vec<String> = ["./deploy.sh", "ci", "new.sh"].map(str::to_owned).to_vec();
-    for _ in 0..2 {
-        worktree::checkout_clean(&mirror, &head, &dest, Some((&default, &paths))).unwrap();
-        assert_eq!(std::fs::read_to_string(dest.join("deploy.sh")).unwrap(), "good\n");
-        assert_eq!(dest.join("deploy.sh").metadata().unwrap().permissions().mode() & 0o100, 0o100);
-        assert_eq!(std::fs::read_to_string(dest.join("ci/lib/x")).unwrap(), "good\n");
-        assert!(dest.join("code").exists() && !dest.join("new.sh").exists());
-        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
-    }
-    // One file inside a folder that the branch turned into a link.
-    worktree::checkout_clean(&mirror, &head, &dest, Some((&default, &["ci/run".to_owned()]))).unwrap();
-    assert_eq!(std::fs::read_to_string(dest.join("ci/run")).unwrap(), "good\n");
-    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
-    worktree::checkout_clean(&mirror, &head, &dest, None).unwrap();
-    assert!(dest.join("new.sh").exists());
-    assert!(worktree::checkout_clean(&mirror, &head, &dest, Some((&default, &["../x".to_owned()]))).is_err());
-}

@@ -120,10 +120,10 @@ fn prune_takes_what_ended_long_ago_and_nothing_else() {
     for (run, task) in &runs {
         if task.0 == done { &mut old } else { &mut kept }.push(state.join(format!("runs/{run}")));
     }
-    old.extend([state.join("homes/1"), state.join("worktrees/demo/ORCH-1"), state.join("archive/ORCH-1")]);
+    old.extend([state.join("homes/1"), world.path().join("state-area/demo/ORCH-1"), state.join("archive/ORCH-1")]);
     kept.extend([
         state.join("homes/2"),
-        state.join("worktrees/demo/ORCH-2"),
+        world.path().join("state-area/demo/ORCH-2"),
         state.join("evidence/1"),
         state.join("runs/x"),
     ]);

@@ -53,7 +53,7 @@ fn nothing_left(world: &World, key: &str) {
     }
     assert_eq!(world.alive(), Vec::<i32>::new(), "a process is left");
     assert_eq!(world.branches("AA"), ["main"], "the branch is left");
-    assert!(!world.path(&format!("state/worktrees/aa/{key}")).exists(), "the worktree is left");
+    assert!(!world.path(&format!("state-area/aa/{key}")).exists(), "the worktree is left");
     assert!(!world.path("state/sentinels/aa/merge-lease.json").exists(), "the lease's file is left");
     assert_eq!(world.count("SELECT COUNT(*) FROM leases WHERE task_id IS NOT NULL"), 0);
     assert_eq!(world.count("SELECT COUNT(*) FROM jobs WHERE status IN ('queued', 'running')"), 0);

@@ -195,7 +195,7 @@ impl Scenario {
             writeln!(faults, "{} processes are left", world.alive().len()).unwrap();
         }
         if self.stop.is_some() {
-            if world.path("state/worktrees/aa/AA-1").exists() {
+            if world.path("state-area/aa/AA-1").exists() {
                 writeln!(faults, "the worktree is left").unwrap();
             }
             if world.path("state/sentinels/aa/merge-lease.json").exists() {

@@ -10,6 +10,7 @@
 
 mod acts_caller;
 mod adapter_board_recorded;
+mod adapter_checkout;
 mod adapter_forge;
 mod adapter_forge_faults;
 mod adapter_forge_recorded;

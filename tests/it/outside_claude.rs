@@ -79,7 +79,7 @@ fn the_real_cli_works_the_analysis_and_its_cost_is_booked() {
 fn the_real_cli_plays_every_agent_from_the_board_to_done() {
     let Some(cli) = cli() else { return };
     let house = House::new(&Plan::with_analysis());
-    let greeting = house.path("state/worktrees/demo/ORCH-1/greeting.txt");
+    let greeting = house.path("state-area/demo/ORCH-1/agent/checkout/greeting.txt");
     let mut script = analysis();
     script.extend([
         artefact("architecture", "architect", "06-adr/ADR-001-greeting.md", "status: accepted\\n"),
@@ -272,6 +272,6 @@ fn a_preset_is_reached_from_the_configuration() {
     let run = &house.runs("ORCH-1")[0];
     assert_eq!((run.tokens_in, run.tokens_out, run.cost_micros), (Some(7), Some(3), None));
     assert_eq!(run.session.as_deref(), Some("t-1"));
-    let said = std::fs::read_to_string(house.path("state/worktrees/demo/ORCH-1/app.txt")).unwrap();
+    let said = std::fs::read_to_string(house.path("state-area/demo/ORCH-1/agent/checkout/app.txt")).unwrap();
     assert!(said.starts_with("exec --json") && said.contains("-m gpt-5 --ephemeral"), "{said}");
 }

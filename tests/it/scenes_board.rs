@@ -79,7 +79,7 @@ fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() 
     w.drive("it is cancelled", |w| w.task(&key).stage == "cancelled");
     assert_eq!(w.processes(), Vec::<i32>::new(), "its agent's whole tree is gone");
     assert_eq!(w.git("orch", &["branch", "--list", "feature/*"]), "", "its branch is gone");
-    assert!(!w.state("worktrees/orch").join(&key).exists());
+    assert!(!w.path("state-area/orch").join(&key).exists());
     assert!(w.state("archive").join(&key).exists());
     w.drive("the board shows it", |w| w.status(&key) == "Cancelled");
     passes(&w);
@@ -95,8 +95,8 @@ fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() 
     let t = w.rest(&key);
     assert_eq!((t.stage.as_str(), t.attempt), ("deploy", 1));
     assert_eq!(t.branch.as_deref(), Some(format!("feature/{key}-twice-2").as_str()), "{t:?}");
-    assert!(w.state("worktrees/orch").join(format!("{key}-2")).exists());
-    assert!(!w.state("worktrees/orch").join(&key).exists());
+    assert!(w.path("state-area/orch").join(format!("{key}-2")).exists());
+    assert!(!w.path("state-area/orch").join(&key).exists());
     w.run(&["advance", &key, "--confirm-deploy"]).code(0);
     w.reach(&key, "done");
     assert!(w.state("sentinels/orch").join(format!("{key}-2")).exists());

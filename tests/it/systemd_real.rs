@@ -189,7 +189,7 @@ rm -f "$ORCH_WORKTREE/was-here"
     }
     let root = site.world.root().display().to_string();
     let written: Vec<String> = site.world.lines("state/written").iter().map(|l| l.replace(&root, "")).collect();
-    let (task, run) = ("/state/worktrees/aa/AA-1", "/state/runs/1/home");
+    let (task, run) = ("/state-area/aa/AA-1/agent/checkout", "/state-area/aa/AA-1/agent/home");
     assert_eq!(written, ["", "/state", run, task, "/tmp", "/var/tmp"], "the first by a drop-in of ours");
     std::fs::write(site.world.path("go"), "").unwrap();
     site.until("the wait for approval", |s| s.waits("AA-1").as_deref() == Some("approval"));

@@ -37,6 +37,19 @@ impl TreeEntry {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
     }
+
+    /// Whether it is a regular file, executable or not.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, EntryKind::File | EntryKind::Executable)
+    }
+
+    pub fn is_executable(&self) -> bool {
+        self.kind == EntryKind::Executable
+    }
+
+    pub fn is_folder(&self) -> bool {
+        self.kind == EntryKind::Folder
+    }
 }
 
 /// How much a change changes; binary files count as files without lines.
@@ -198,9 +211,47 @@ impl Mirror {
 
     fn ls_tree(&self, sha: &Sha, flags: &[&str], path: &str) -> Result<Vec<TreeEntry>> {
         self.present(sha)?;
+        let paths: Vec<String> = Some(path).filter(|p| !p.is_empty()).map(str::to_owned).into_iter().collect();
+        self.listed(sha, flags, &paths)
+    }
+
+    /// Every entry below any of the plain paths (or the entry itself), folders left out. One process.
+    pub fn list_paths(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
+        self.listed(sha, &["-r"], paths)
+    }
+
+    /// The entries that have exactly these plain paths, folders as such. One process.
+    pub fn named(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
+        self.listed(sha, &[], paths)
+    }
+
+    /// Every file of a commit. One process.
+    pub fn list_files(&self, sha: &Sha) -> Result<Vec<TreeEntry>> {
+        self.listed(sha, &["-r"], &[])
+    }
+
+    /// The contents of blobs, in order. One process; held in memory, so only for files of bounded size.
+    pub fn contents<'a>(&self, ids: impl IntoIterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
+        let ids: Vec<&Sha> = ids.into_iter().collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: String = ids.iter().map(|id| format!("{id}\n")).collect();
+        let out = self.cmd().args(["cat-file", "--batch"]).stdin(asked).ok()?;
+        let mut rest = out.as_slice();
+        let mut found = Vec::new();
+        for id in ids {
+            let (bytes, after) = batch_item(rest).ok_or_else(|| GitError::NotFound { what: format!("blob {id}") })?;
+            found.push(bytes.to_vec());
+            rest = after;
+        }
+        Ok(found)
+    }
+
+    fn listed(&self, sha: &Sha, flags: &[&str], paths: &[String]) -> Result<Vec<TreeEntry>> {
         let mut cmd = self.cmd().args(["ls-tree", "-z", "-l", "--full-tree"]).args(flags).arg(sha.as_str());
-        if !path.is_empty() {
-            cmd = cmd.args(["--", path]);
+        if !paths.is_empty() {
+            cmd = cmd.arg("--").args(paths);
         }
         cmd.ok()?
             .split(|b| *b == 0)
@@ -364,9 +415,24 @@ fn entry_line(line: &[u8]) -> Option<RawEntry<'_>> {
     Some((mode, kind, id, parts.next().and_then(|s| s.parse().ok()), path.get(1..)?))
 }
 
+/// One answer of `cat-file --batch`, `<id> blob <size>\n<bytes>\n`, and what follows it.
+fn batch_item(out: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = out.iter().position(|b| *b == b'\n')?;
+    let (head, rest) = out.split_at(end);
+    let head = std::str::from_utf8(head).ok()?;
+    let mut parts = head.split(' ').skip(1);
+    if parts.next()? != "blob" {
+        return None;
+    }
+    let size: usize = parts.next()?.parse().ok()?;
+    let rest = rest.get(1..)?;
+    Some((rest.get(..size)?, rest.get(size.checked_add(1)?..)?))
+}
+
 /// See `fuzzing`.
 pub(super) fn fuzz(bytes: &[u8]) {
     entry_line(bytes);
+    batch_item(bytes);
     plain_path(&String::from_utf8_lossy(bytes));
 }
 

@@ -1,6 +1,7 @@
 //! git as a program: how it is called (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`) and an
 //! agent's own clone (`worktree`). Nothing here trusts the configuration, hooks or attributes of a tree an agent wrote in.
 
+pub mod checkout;
 pub mod cmd;
 pub mod history;
 mod lock;
@@ -9,6 +10,7 @@ pub mod push;
 pub mod update;
 pub mod worktree;
 
+pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub use cmd::{Git, GitError};
 pub use mirror::{Credential, Mirror};
 pub use push::{DeleteOutcome, PushOutcome};

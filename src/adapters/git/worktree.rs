@@ -3,7 +3,6 @@
 //! git runs here, and every run begins with a repository made anew around the files (RULE-22, RULE-23).
 
 use super::cmd::{Cmd, Git, GitError, Result};
-use super::history::{EntryKind, plain_path};
 use super::mirror::{Mirror, checked};
 use super::{Person, nul_texts};
 use crate::model::ids::Sha;
@@ -316,50 +315,6 @@ impl Person {
     }
 }
 
-/// A clean checkout of `sha` at `dest` for a configured command, made anew. `overlay` names a commit of the default
-/// branch and the paths that are taken from there instead (RULE-23): one that the default branch lacks is absent.
-pub fn checkout_clean(mirror: &Mirror, sha: &Sha, dest: &Path, overlay: Option<(&Sha, &[String])>) -> Result<()> {
-    let io = || GitError::io(format!("checking out to {}", dest.display()));
-    let git = mirror.git();
-    mirror.tree_of(sha)?;
-    remove(dest)?;
-    std::fs::create_dir_all(dest).map_err(io())?;
-    std::fs::set_permissions(dest, Permissions::from_mode(0o700)).map_err(io())?;
-    init(git, dest, mirror, None)?;
-    let cmd = || in_clone(git, dest);
-    cmd().args(["update-ref", "--no-deref", "HEAD", sha.as_str()]).ok()?;
-    cmd().args(["read-tree", sha.as_str()]).ok()?;
-    // In the index, not in the files: a link that the branch planted leads nowhere here.
-    let (default, paths) = overlay.unwrap_or((sha, &[]));
-    let mut changes = Vec::new();
-    for path in paths {
-        let Some(path) = plain_path(path.trim_end_matches('/')) else {
-            return Err(GitError::Rejected { reason: format!("{path:?} is not a path inside the repository") });
-        };
-        for old in mirror.list_all(sha, &path)? {
-            changes.extend_from_slice(b"0 0000000000000000000000000000000000000000\t");
-            changes.extend_from_slice(&old.path);
-            changes.push(0);
-        }
-        for new in mirror.list_all(default, &path)? {
-            let mode = match new.kind {
-                EntryKind::File => "100644",
-                EntryKind::Executable => "100755",
-                EntryKind::Symlink => "120000",
-                EntryKind::Folder | EntryKind::Submodule => continue,
-            };
-            changes.extend_from_slice(format!("{mode} {}\t", new.id).as_bytes());
-            changes.extend_from_slice(&new.path);
-            changes.push(0);
-        }
-    }
-    if !changes.is_empty() {
-        cmd().args(["update-index", "--add", "--replace", "-z", "--index-info"]).stdin(changes).ok()?;
-    }
-    cmd().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
-    Ok(())
-}
-
 fn in_clone<'a>(git: &'a Git, path: &Path) -> Cmd<'a> {
     git.cmd(path).git_dir(&path.join(".git")).config("core.bare=false")
 }
@@ -397,14 +352,19 @@ pub(super) fn disarm(path: &Path, author: Option<&Person>) -> Result<()> {
     } else {
         remove(&info)?;
     }
+    fresh_file(&dot.join("config"), own_config(author).as_bytes())
+        .map_err(GitError::io(format!("writing the configuration of {}", path.display())))
+}
+
+/// The configuration of a repository of our own making.
+pub(super) fn own_config(author: Option<&Person>) -> String {
     let mut text = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogAllRefUpdates = true\n[gc]\n\tauto = 0\n".to_owned();
     if let Some(author) = author {
         let (name, email) = author.parts();
         let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
         text.push_str(&format!("[user]\n\tname = \"{}\"\n\temail = \"{}\"\n", quoted(&name), quoted(&email)));
     }
-    fresh_file(&dot.join("config"), text.as_bytes())
-        .map_err(GitError::io(format!("writing the configuration of {}", path.display())))
+    text
 }
 
 fn real_dir(path: &Path) -> bool {

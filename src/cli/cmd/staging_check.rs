@@ -1,6 +1,6 @@
 //! `orch staging-check` (SHIP-3).
 
-use crate::adapters::git::worktree::checkout_clean;
+use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, staging as run_staging};
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open, signals::Signals};
@@ -106,7 +106,9 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let checkout = work.path().join("checkout");
     // Scripts that commands name come from the default branch (RULE-23).
     let scripts = reserved::commanded(&project);
-    checkout_clean(&mirror, &head, &checkout, Some((&tip, &scripts))).context("checking the revision out")?;
+    let plan =
+        CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&head) };
+    mirror.check_out(&checkout, &plan).context("checking the revision out")?;
     let home = work.path().join("home");
     std::fs::create_dir(&home).context("making an empty home folder for the checks")?;
     let mut env = vec![

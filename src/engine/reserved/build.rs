@@ -22,7 +22,7 @@ pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         crate::config::Revision::Url { timeout_s, .. } => (timeout_s * 1000.0) as i64,
         crate::config::Revision::Command(c) => i64::try_from(c.timeout_ms()).unwrap_or(i64::MAX),
     };
-    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.home.clone(), env: env(&bench, run) };
+    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.folders.home.clone(), env: env(&bench, run) };
     // Built once per head, and once more where a person's retry began a new stay: the journal knows, whoever built.
     let key = format!("t{}/e{}/build/{}", bench.task.id, bench.task.epoch, bench.subject);
     let journal = ctx.store.read(|tx| tx.journal_row(&key))?;
@@ -63,7 +63,7 @@ pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         done = true;
         answer = revision::ask(&spec, &probe);
     }
-    let _ = std::fs::remove_dir_all(&probe.checkout);
+    bench.folders.delete()?;
     let state = match (&failed, done, bench.project.staging.build.is_some()) {
         (Some(why), ..) => BuildState::Failed(why),
         (None, true, _) => BuildState::Done,

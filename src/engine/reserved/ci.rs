@@ -60,7 +60,7 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
         &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[], outliving: false },
     )?;
     let log = bench.dir.join("ci.log");
-    let _ = std::fs::remove_dir_all(bench.dir.join("checkout"));
+    bench.folders.delete()?;
     let (verdict, why, findings) = match ran {
         Err(e) => (EvidenceVerdict::ToolError, e.to_string(), vec![]),
         Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => {

@@ -12,17 +12,19 @@ pub use deploy::{deploy, finalizer};
 pub use scan::{Range, request as scan_request, rules as scan_rules, scan};
 pub use staging::staging;
 
-use super::agent::{child_env, fresh_home};
+use super::agent::child_env;
+use super::area::{AreaKind, Folders};
 use super::settle::Settlement;
 use super::supervise::MARK;
 use super::{Ctx, base, projects};
 use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
-use crate::adapters::git::worktree::checkout_clean;
+use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, exposed};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
+use crate::model::stage::JobKind;
 use crate::model::task::{EvidenceVerdict, Finding, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -42,7 +44,7 @@ struct Bench {
     /// The commit in question.
     subject: Sha,
     dir: PathBuf,
-    home: PathBuf,
+    folders: Folders,
 }
 
 fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
@@ -52,8 +54,15 @@ fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
     let project = ctx.project(&task.project)?.clone();
     let subject = job.subject.or_else(|| task.head_sha.clone()).context("the job names no commit")?;
     let dir = ctx.paths.run(run.id);
-    let home = fresh_home(&dir)?;
-    Ok(Bench { task, project, ground, subject, dir, home })
+    let folders = match run.kind {
+        JobKind::Ci => Folders::of(&ctx.paths, &task, AreaKind::Ci),
+        JobKind::Staging => Folders::of(&ctx.paths, &task, AreaKind::Staging),
+        JobKind::Build => Folders::of(&ctx.paths, &task, AreaKind::Build),
+        JobKind::Agent | JobKind::Scan | JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => {
+            Folders::of_operator(&dir, "work")
+        }
+    };
+    Ok(Bench { task, project, ground, subject, dir, folders })
 }
 
 /// A configured command to be run.
@@ -71,12 +80,21 @@ struct Order<'a> {
 }
 
 impl Bench {
-    /// A clean checkout of the subject; the scripts that configured commands name come from the default branch (RULE-23).
+    /// New folders with a checkout of the subject (R2); the scripts that configured commands name come from the default
+    /// branch (RULE-23), and no artefact of a work item is in it.
     fn checkout(&self) -> Result<PathBuf> {
-        let dest = self.dir.join("checkout");
         let scripts = commanded(&self.project);
-        checkout_clean(&self.ground.mirror, &self.subject, &dest, Some((&self.ground.default_sha, &scripts)))?;
-        Ok(dest)
+        let plan = CheckoutPlan {
+            branch: self.task.branch.as_deref(),
+            default: Some((&self.ground.default_branch, &self.ground.default_sha)),
+            author: Some(&projects::author(&self.project)),
+            scripts: Some((&self.ground.default_sha, &scripts)),
+            documents: Documents::LeftOut,
+            ..CheckoutPlan::of(&self.subject)
+        };
+        self.folders.renew()?;
+        self.ground.mirror.check_out(&self.folders.checkout, &plan)?;
+        Ok(self.folders.checkout.clone())
     }
 
     /// Runs a configured command in a checkout, its output in `<name>.log`.
@@ -90,7 +108,7 @@ impl Bench {
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, outliving: _ } = *order;
         let cwd = self.checkout()?;
-        let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.home);
+        let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.folders);
         let (own, hidden) = exposed(env)?;
         all.extend(own.into_iter().map(|(key, value)| (key.into(), value.into())));
         all.extend(further.iter().map(|(n, v)| ((*n).into(), v.clone())));

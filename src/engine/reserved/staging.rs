@@ -18,12 +18,12 @@ use anyhow::Result;
 pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let settings = &bench.project.staging;
-    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.home.clone(), env: env(&bench, run) };
+    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.folders.home.clone(), env: env(&bench, run) };
     let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
     let (project, mut quiet) = (bench.project.clone(), |_: &CheckResult| {});
     let order = suite::Order { project: &project, probe: &probe, tolerance, more: &|| true };
     let (results, folded) = suite::run(ctx, &order, &mut quiet)?;
-    let _ = std::fs::remove_dir_all(&probe.checkout);
+    bench.folders.delete()?;
     let now = ctx.now().stamp;
     let head = ArtefactHead {
         work_item: bench.task.key.to_string(),

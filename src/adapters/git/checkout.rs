@@ -1,0 +1,217 @@
+//! A checkout for a run: a git work tree of its own, made from nothing but a commit (R2). It has its own copies of
+//! objects (a hard link or an alternate would let a run rewrite the mirror's, RULE-23), no remote, no hook, and HEAD at
+//! the revision. Only git that nobody else could configure works here, and only before the run begins.
+
+use super::cmd::{Cmd, Git, GitError, Result};
+use super::history::plain_path;
+use super::mirror::{Mirror, checked};
+use super::{Person, worktree};
+use crate::model::artefact;
+use crate::model::ids::Sha;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Which documents of work items a checkout holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Documents {
+    /// All of the commit, for agents.
+    Kept,
+    /// No artefact of any work item, for checkouts that run commands: code that needs one is red (BND-5). Marked
+    /// skip-worktree in the index, so that `git status` stays clean.
+    LeftOut,
+}
+
+/// What a checkout is made of.
+#[derive(Debug, Clone)]
+pub struct CheckoutPlan<'a> {
+    pub sha: &'a Sha,
+    /// The branch HEAD is on; `None`: detached.
+    pub branch: Option<&'a str>,
+    /// The default branch, named `origin/<name>`.
+    pub default: Option<(&'a str, &'a Sha)>,
+    /// Who commits there.
+    pub author: Option<&'a Person>,
+    /// Paths that are taken from another commit instead, raw and last: no attribute, filter or link of `sha` has a say
+    /// in them (RULE-23). One that the commit lacks is absent.
+    pub scripts: Option<(&'a Sha, &'a [String])>,
+    pub documents: Documents,
+}
+
+impl<'a> CheckoutPlan<'a> {
+    /// A plain checkout of one commit, everything as there.
+    pub fn of(sha: &'a Sha) -> Self {
+        Self { sha, branch: None, default: None, author: None, scripts: None, documents: Documents::Kept }
+    }
+}
+
+/// A checkout that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedOut {
+    /// The files that were written raw and last, absolute: to be bound read-only, and unchanged after the run.
+    pub scripts: Vec<PathBuf>,
+}
+
+impl Mirror {
+    /// Makes a checkout at `dest`, which is deleted first. Fails with `NotFound` where the mirror lacks a commit, with
+    /// `Rejected` where a script's path leads out of the repository.
+    pub fn check_out(&self, dest: &Path, plan: &CheckoutPlan<'_>) -> Result<CheckedOut> {
+        let making = Making { mirror: self, git: self.git(), dest, plan };
+        self.tree_of(plan.sha)?;
+        worktree::remove(dest)?;
+        making.repository()?;
+        making.objects()?;
+        making.cmd().args(["read-tree", plan.sha.as_str()]).ok()?;
+        let scripts = match plan.scripts {
+            Some((from, paths)) => making.scripts(from, paths)?,
+            None => Scripts::default(),
+        };
+        making.hold_back(&scripts)?;
+        making.cmd().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
+        Ok(CheckedOut { scripts: making.write(&scripts)? })
+    }
+}
+
+/// Files to be written raw, and the names of the checked-out commit that they replace.
+#[derive(Debug, Default)]
+struct Scripts {
+    replaced: Vec<Vec<u8>>,
+    files: Vec<(String, bool, Vec<u8>)>,
+}
+
+struct Making<'a> {
+    mirror: &'a Mirror,
+    git: &'a Git,
+    dest: &'a Path,
+    plan: &'a CheckoutPlan<'a>,
+}
+
+impl<'a> Making<'a> {
+    fn cmd(&self) -> Cmd<'a> {
+        self.git.cmd(self.dest).git_dir(&self.dest.join(".git")).config("core.bare=false")
+    }
+
+    fn io<E: Into<std::io::Error>>(&self) -> impl FnOnce(E) -> GitError {
+        let make = GitError::io(format!("checking out to {}", self.dest.display()));
+        move |e| make(e.into())
+    }
+
+    /// The skeleton, written file by file: no process, no template.
+    fn repository(&self) -> Result<()> {
+        let dot = self.dest.join(".git");
+        for folder in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
+            std::fs::create_dir_all(dot.join(folder)).map_err(self.io())?;
+        }
+        std::fs::set_permissions(self.dest, Permissions::from_mode(0o700)).map_err(self.io())?;
+        let head = match self.plan.branch {
+            Some(branch) => {
+                checked(branch)?;
+                let path = dot.join("refs/heads").join(branch);
+                std::fs::create_dir_all(path.parent().unwrap_or(&dot)).map_err(self.io())?;
+                std::fs::write(path, format!("{}\n", self.plan.sha)).map_err(self.io())?;
+                format!("ref: refs/heads/{branch}\n")
+            }
+            None => format!("{}\n", self.plan.sha),
+        };
+        std::fs::write(dot.join("HEAD"), head).map_err(self.io())?;
+        if let Some((name, sha)) = self.plan.default {
+            checked(name)?;
+            let path = dot.join("refs/remotes/origin").join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&dot)).map_err(self.io())?;
+            std::fs::write(path, format!("{sha}\n")).map_err(self.io())?;
+        }
+        std::fs::write(dot.join("config"), worktree::own_config(self.plan.author)).map_err(self.io())
+    }
+
+    /// Copies what HEAD and the default branch reach, as one pack.
+    fn objects(&self) -> Result<()> {
+        let pack = self.dest.join(".git/objects/pack/pack");
+        let mut revisions = format!("{}\n", self.plan.sha);
+        if let Some((_, sha)) = self.plan.default {
+            revisions.push_str(&format!("{sha}\n"));
+        }
+        self.cmd()
+            // Objects that are packed keep their deltas; none is searched for.
+            .config("pack.window=0")
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.mirror.path().join("objects"))
+            .args(["pack-objects", "-q", "--revs", "--delta-base-offset"])
+            .arg(pack)
+            .stdin(revisions)
+            .ok()
+            .map(drop)
+    }
+
+    /// What the configured commands name, as it is in `from`, and what the checkout's own commit has there.
+    fn scripts(&self, from: &Sha, paths: &[String]) -> Result<Scripts> {
+        let mut plain = Vec::new();
+        for path in paths {
+            plain.push(plain_path(path.trim_end_matches('/')).ok_or_else(|| GitError::Rejected {
+                reason: format!("{path:?} is not a path inside the repository"),
+            })?);
+        }
+        if plain.is_empty() {
+            return Ok(Scripts::default());
+        }
+        // The names that lead to a script as well: where `sha` has a link there, it gives way.
+        let mut ways: Vec<String> = Vec::new();
+        for path in &plain {
+            let ends = path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default().to_owned());
+            ways.extend(ends);
+        }
+        let mut replaced: Vec<Vec<u8>> =
+            self.mirror.list_paths(self.plan.sha, &plain)?.into_iter().map(|e| e.path).collect();
+        if !ways.is_empty() {
+            let leads = self.mirror.named(self.plan.sha, &ways)?;
+            replaced.extend(leads.into_iter().filter(|e| !e.is_folder()).map(|e| e.path));
+        }
+        let wanted: Vec<_> = self.mirror.list_paths(from, &plain)?.into_iter().filter(|e| e.is_file()).collect();
+        let contents = self.mirror.contents(wanted.iter().map(|e| &e.id))?;
+        let files = wanted.iter().zip(contents).map(|(e, bytes)| (e.text(), e.is_executable(), bytes)).collect();
+        Ok(Scripts { replaced, files })
+    }
+
+    /// Marks what is not to be in the files.
+    fn hold_back(&self, scripts: &Scripts) -> Result<()> {
+        let mut names = Vec::new();
+        let mut add = |path: &[u8]| {
+            names.extend_from_slice(path);
+            names.push(0);
+        };
+        scripts.replaced.iter().for_each(|path| add(path));
+        if self.plan.documents == Documents::LeftOut {
+            let folder = [artefact::FOLDER.to_owned()];
+            self.mirror
+                .list_paths(self.plan.sha, &folder)?
+                .iter()
+                .filter(|e| artefact::is_artefact_path(&e.text()))
+                .for_each(|e| add(&e.path));
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.cmd().args(["update-index", "--skip-worktree", "-z", "--stdin"]).stdin(names).ok().map(drop)
+    }
+
+    /// Writes the scripts over whatever is there, byte for byte. Nobody else works in this folder yet.
+    fn write(&self, scripts: &Scripts) -> Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
+        for (name, executable, bytes) in &scripts.files {
+            let mut at = self.dest.to_owned();
+            let mut parts = name.split('/').peekable();
+            while let Some(part) = parts.next() {
+                at.push(part);
+                let folder = at.symlink_metadata().is_ok_and(|m| m.is_dir());
+                if parts.peek().is_some() && !folder {
+                    worktree::remove(&at)?;
+                    std::fs::create_dir(&at).map_err(self.io())?;
+                }
+            }
+            worktree::remove(&at)?;
+            std::fs::write(&at, bytes).map_err(self.io())?;
+            let mode = if *executable { 0o755 } else { 0o644 };
+            std::fs::set_permissions(&at, Permissions::from_mode(mode)).map_err(self.io())?;
+            written.push(at);
+        }
+        Ok(written)
+    }
+}

@@ -1,0 +1,121 @@
+//! The folders of runs (BND-3): `<area_dir>/<repo>/<KEY>/<kind>/{checkout,home,tmp}`, made again for each run from
+//! nothing but a commit (R2), outside the state directory, which no run may see.
+
+use super::paths::Paths;
+use crate::adapters::git::worktree::remove;
+use crate::model::task::Task;
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a set of folders is for. Runs of different kinds never share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AreaKind {
+    Agent,
+    Ci,
+    Staging,
+    Build,
+    Shell,
+}
+
+impl AreaKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Ci => "ci",
+            Self::Staging => "staging",
+            Self::Build => "build",
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// The three folders of one run, and the only ones it may write in. The paths are the same for each run of a task and
+/// kind, because runtimes tie a session to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Holds the three; nothing else belongs in it.
+    pub root: PathBuf,
+    /// The work tree. [`Folders::renew`] does not make it: who checks out does.
+    pub checkout: PathBuf,
+    /// `HOME` of the run.
+    pub home: PathBuf,
+    /// `TMPDIR` of the run.
+    pub tmp: PathBuf,
+}
+
+impl Folders {
+    fn at(root: PathBuf) -> Self {
+        Self { checkout: root.join("checkout"), home: root.join("home"), tmp: root.join("tmp"), root }
+    }
+
+    /// The folders of a task's runs of one kind; a work item's second task has its own (RULE-9).
+    pub fn of(paths: &Paths, task: &Task, kind: AreaKind) -> Self {
+        Self::at(paths.area_of(task).join(kind.as_str()))
+    }
+
+    /// The folders of a repository's base checks.
+    pub fn base(paths: &Paths, repo: &str) -> Self {
+        Self::at(paths.area().join(repo).join("base"))
+    }
+
+    /// Where an operator's command works (a deploy, a rollback, a probe): below a folder that no run can write, such as
+    /// `runs/<id>`. `name` tells several of one run apart.
+    pub fn of_operator(dir: &Path, name: &str) -> Self {
+        Self::at(dir.join(name))
+    }
+
+    /// Deletes whatever an earlier run left and makes home and temporary folder, 0700 (R2). Every process of the earlier
+    /// run must be gone. Fails with the path that can't be deleted or made.
+    pub fn renew(&self) -> Result<()> {
+        self.delete()?;
+        for dir in [&self.root, &self.home, &self.tmp] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .with_context(|| format!("making {}", dir.display()))?;
+            // Whatever the umask.
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+                .with_context(|| format!("setting the mode of {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the folders with everything in them; ones that are gone are no error.
+    pub fn delete(&self) -> Result<()> {
+        remove(&self.root).with_context(|| format!("deleting {}", self.root.display()))
+    }
+
+    /// `HOME` and the names of the temporary folder.
+    pub fn env(&self) -> Vec<(OsString, OsString)> {
+        let tmp = ["TMPDIR", "TMP", "TEMP"].map(|name| (name.into(), self.tmp.as_os_str().to_owned()));
+        std::iter::once(("HOME".into(), self.home.as_os_str().to_owned())).chain(tmp).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_finds_nothing_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = Folders::at(dir.path().join("r/ORCH-1/ci"));
+        folders.renew().unwrap();
+        std::fs::create_dir_all(folders.home.join(".cache/deep")).unwrap();
+        std::fs::write(folders.tmp.join("left"), "x").unwrap();
+        std::fs::create_dir(&folders.checkout).unwrap();
+        // A folder without rights can be deleted all the same.
+        std::fs::set_permissions(folders.home.join(".cache"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        folders.renew().unwrap();
+        assert!(folders.home.is_dir() && folders.tmp.is_dir() && !folders.checkout.exists());
+        assert_eq!(std::fs::read_dir(&folders.home).unwrap().count(), 0);
+        assert_eq!(folders.tmp.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let names: Vec<_> = folders.env().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["HOME", "TMPDIR", "TMP", "TEMP"]);
+        folders.delete().unwrap();
+        assert!(!folders.root.exists());
+    }
+}
