@@ -96,7 +96,7 @@ pub struct Ctx {
 impl Ctx {
     /// A step's context. The state directory must exist unless `dry`.
     pub fn new(config: Config, store: Store, me: Actor, clock: fn() -> Stamp, step: &'static str) -> Self {
-        let paths = Paths::new(&config.state_dir, &config.area_dir);
+        let paths = Paths::with_area(&config.state_dir, &config.area_dir);
         let policy = policy::of(&config);
         let mut global_args: Vec<OsString> = vec!["--state-dir".into(), config.state_dir.clone().into()];
         global_args.extend(["--config".into(), config.file.clone().into()]);

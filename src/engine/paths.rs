@@ -12,8 +12,13 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// The layout of a state directory, with no area of its own: for who asks of the state alone.
+    pub fn new(root: &Path) -> Self {
+        Self::with_area(root, root)
+    }
+
     /// `root`: the state directory; `area`: where runs have their folders (BND-3).
-    pub fn new(root: &Path, area: &Path) -> Self {
+    pub fn with_area(root: &Path, area: &Path) -> Self {
         Self { root: root.to_owned(), area: area.to_owned() }
     }
     /// The audit table's last number and hash.
@@ -104,15 +109,15 @@ mod tests {
         std::fs::create_dir(&state).unwrap();
         std::fs::create_dir(&other).unwrap();
         std::os::unix::fs::symlink("state", dir.path().join("link")).unwrap();
-        let own = Paths::new(&state, &state.with_extension("area"));
+        let own = Paths::new(&state);
         let id = own.installation();
         assert_eq!(own.unit(RunId(7), false), format!("orch-{id}-run-7"));
         assert_eq!(own.unit(RunId(7), true), format!("orch-{id}-run-7-finalize"));
         assert!(id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
         for spelled in ["link", "./state", "other/../state"] {
-            assert_eq!(Paths::new(&dir.path().join(spelled), &state).installation(), id, "{spelled}");
+            assert_eq!(Paths::new(&dir.path().join(spelled)).installation(), id, "{spelled}");
         }
-        let beside = Paths::new(&other, &other.with_extension("area"));
+        let beside = Paths::new(&other);
         assert_ne!(beside.unit(RunId(7), false), own.unit(RunId(7), false));
         assert_ne!(beside.mark(RunId(7)), own.mark(RunId(7)));
     }
