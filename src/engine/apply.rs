@@ -72,6 +72,8 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
         Decision::Park { waiting } => {
             task.waiting_for = Some(waiting);
             task.waiting_since = Some(at);
+            task.wait_no += 1;
+            task.asked_at = None;
             task.undecided_since = None;
             tx.save_task(&mut task, at)?;
             tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
@@ -81,7 +83,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
                 Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
             };
             // What answers it is in the alert's own words.
-            messages::alert(tx, &task, kind, task.epoch, "", at)?;
+            messages::alert(tx, &task, kind, task.wait_no, "", at)?;
         }
         Decision::Release { waiting } => {
             let by = By::Label { user: None };
@@ -193,6 +195,7 @@ pub fn enter(task: &mut Task, to: Stage) {
     task.epoch += 1;
     task.waiting_for = None;
     task.waiting_since = None;
+    task.asked_at = None;
     task.released = None;
     task.undecided_since = None;
 }

@@ -1,14 +1,17 @@
 //! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
 
 use super::{Ctx, messages, projects};
-use crate::adapters::board::{Board, BoardError, Scope, StatusCache};
+use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::{self, Project};
-use crate::model::board::{Group, ItemRef, LabelAnswer, Resolved, Status, WorkItem, fold, has_label, resolve};
+use crate::decide::board::{self as decide, Known, Seen, Sight, Source};
+use crate::model::board::{
+    Group, Intent, ItemRef, LabelAnswer, Moment, Resolved, Status, WorkItem, fold, has_label, resolve,
+};
 use crate::model::card::AlertKind;
 use crate::model::ids::{Key, TaskId};
 use crate::model::stage::Stage;
-use crate::model::task::{Task, Waiting};
+use crate::model::task::{Task, Wait, Waiting};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -121,30 +124,65 @@ pub fn intents_off(ctx: &mut Ctx, project: &Project) -> Vec<crate::model::board:
     resolve(&statuses, &names).off().to_vec()
 }
 
-/// Takes in what a look at a board found: one row per item, an intent where the status changed into one.
-pub fn observe(ctx: &mut Ctx, project: &Project, resolved: &Resolved, items: &[WorkItem], whole: bool) -> Result<()> {
+/// The waits of a project's tasks, by their work items: taken before a board is read, so that a status from before a
+/// question neither asks nor answers it (RULE-43).
+pub type Waits = BTreeMap<String, Wait>;
+
+/// The waits as they are now.
+pub fn waits(ctx: &mut Ctx, project: &Project) -> Result<Waits> {
+    let open = ctx.store.read(|tx| tx.open_tasks())?;
+    let of = open.into_iter().filter(|t| t.project == project.key);
+    Ok(of.filter_map(|t| Some((t.item_id.clone(), t.wait()?))).collect())
+}
+
+/// Records what was read of a board: one row per item, an intent where the status changed into one, and which waits are
+/// asked. `before`: from [`waits`], taken before the board was read. `whole`: the board has no other items. Gives the
+/// items that are to be read once more, since a question was asked or ended while they were read.
+pub fn observe(
+    ctx: &mut Ctx,
+    project: &Project,
+    resolved: &Resolved,
+    items: &[WorkItem],
+    whole: bool,
+    before: &Waits,
+) -> Result<Vec<Key>> {
     let at = ctx.now().stamp.wall_ms;
     let key = project.key.clone();
-    let stop_on = ctx.config.stop.status_enabled;
-    let local = matches!(project.board, config::Board::Local { .. });
-    // Most looks find nothing new: then nothing is written, and no lock is taken.
+    // Most reads find nothing new: then nothing is written, and no lock is taken.
     let news: Vec<&WorkItem> = {
         ctx.store.read(|tx| {
             let mut news = Vec::new();
             for item in items {
-                if tx.item(&key, &item.id)?.is_none_or(|r| differs(&r, item)) {
+                let asks =
+                    before.get(&item.id).is_some_and(|w| !w.asked) && resolved.intent_of(&item.status_id).is_none();
+                if asks || tx.item(&key, &item.id)?.is_none_or(|r| differs(&r, item)) {
                     news.push(item);
                 }
             }
             Ok::<_, crate::adapters::store::StoreError>(news)
         })?
     };
+    let mut unclear = Vec::new();
     if !news.is_empty() {
-        ctx.store.write(|tx| {
+        let read = Reading {
+            project: &key,
+            resolved,
+            source: match project.board {
+                config::Board::Local { .. } => Source::File,
+                config::Board::Plane { .. } => Source::Server,
+            },
+            stop_on: ctx.config.stop.status_enabled,
+            before,
+            at,
+        };
+        unclear = ctx.store.write(|tx| {
+            let mut unclear = Vec::new();
             for item in &news {
-                one(tx, &key, resolved, item, local, stop_on, at)?;
+                if one(tx, &read, item)? == Recorded::No {
+                    unclear.push(item.key.clone());
+                }
             }
-            Ok::<_, crate::adapters::store::StoreError>(())
+            Ok::<_, crate::adapters::store::StoreError>(unclear)
         })?;
     }
     if whole {
@@ -154,7 +192,7 @@ pub fn observe(ctx: &mut Ctx, project: &Project, resolved: &Resolved, items: &[W
             set_gone(ctx, task, !there.contains(task.item_id.as_str()))?;
         }
     }
-    Ok(())
+    Ok(unclear)
 }
 
 /// Holds a task whose item is gone, archived or a draft; lets it go on when the item is there again.
@@ -209,28 +247,90 @@ fn said(item: &WorkItem) -> String {
     Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-fn one(
-    tx: &Tx<'_>,
-    project: &str,
-    resolved: &Resolved,
-    item: &WorkItem,
-    local: bool,
+/// What one reading of a board is judged by.
+struct Reading<'a> {
+    project: &'a str,
+    resolved: &'a Resolved,
+    source: Source,
     stop_on: bool,
+    before: &'a Waits,
+    at: i64,
+}
+
+/// Whether an item that was read is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    Yes,
+    /// It is to be read once more.
+    No,
+}
+
+/// The status that asks a task's present wait in a project, fallbacks included.
+fn asking<'r>(resolved: &'r Resolved, task: &Task) -> Option<&'r str> {
+    let logical = crate::model::board::indication(task.stage, Moment::AwaitingPerson)?;
+    resolved.status_for(logical).map(|s| s.id.as_str())
+}
+
+/// Records that the board asks the task's present wait, if this status does and the task was in the same wait, `before`,
+/// when the board was asked for it or to set it (RULE-43).
+pub fn asked(
+    tx: &Tx<'_>,
+    task: &mut Task,
+    resolved: &Resolved,
+    before: Option<Wait>,
+    status: &str,
     at: i64,
 ) -> StoreResult<()> {
-    let old = tx.item(project, &item.id)?;
-    // An observation older than the last one is discarded (RULE-12).
-    if !local && old.as_ref().is_some_and(|o| item.updated_ms < o.updated_ms) {
+    if task.asked_at.is_some() || !decide::asks(task, before, asking(resolved, task), status) {
         return Ok(());
     }
-    // On the local board, a status that comes with an `updated` older than our own last write is an editor's stale
-    // buffer: text, not an intent (RULE-40). A file without `updated` claims nothing of the kind.
-    let stale = local && item.updated_ms > 0 && old.as_ref().is_some_and(|o| item.updated_ms < o.written_ms);
-    let changed = old.as_ref().is_none_or(|o| o.status_id != item.status_id);
-    let intent = resolved.intent_of(&item.status_id).filter(|i| stop_on || *i != crate::model::board::Intent::Stop);
-    let intent = intent.filter(|_| !stale);
-    let to_analyse = intent == Some(crate::model::board::Intent::ToAnalyse);
-    let mut row = ItemRow {
+    task.asked_at = Some(at);
+    tx.save_task(task, at)?;
+    tx.audit(at, Some(task.id), "asked", &json!({"for": task.waiting_for, "on": "the board"})).map(drop)
+}
+
+fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded> {
+    let Reading { project, resolved, at, .. } = *read;
+    let old = tx.item(project, &item.id)?;
+    let known =
+        old.as_ref().map(|o| Known { status: &o.status_id, updated_ms: o.updated_ms, written_ms: o.written_ms });
+    let means = resolved.intent_of(&item.status_id).filter(|i| read.stop_on || *i != Intent::Stop);
+    let task = tx.task_by_item(project, &item.id)?;
+    let now = task.as_ref().and_then(Task::wait);
+    let seen = Seen {
+        status: &item.status_id,
+        updated_ms: item.updated_ms,
+        means,
+        source: read.source,
+        before: read.before.get(&item.id).copied(),
+        now,
+    };
+    let intent = match decide::sight(known, &seen) {
+        Sight::Older => return Ok(Recorded::Yes),
+        Sight::Unclear => return Ok(Recorded::No),
+        Sight::Recorded { intent } => intent,
+    };
+    if let Some(intent) = intent {
+        let created_order = format!("{:020}-{:09}", item.created_ms.max(0), item.key.number());
+        let answers = now.filter(|w| w.asked).map(|w| w.no);
+        let new = NewIntent {
+            project,
+            item_id: &item.id,
+            kind: intent,
+            answers,
+            created_order: &created_order,
+            user: item.changed_by.as_deref(),
+        };
+        tx.add_intent(&new, at)?;
+        tx.audit(
+            at,
+            None,
+            "intent_seen",
+            &json!({"key": item.key, "intent": intent, "was": old.as_ref().map(|o| o.status_id.clone())}),
+        )?;
+    }
+    let to_analyse = means == Some(Intent::ToAnalyse);
+    tx.put_item(&ItemRow {
         project: project.to_owned(),
         item_id: item.id.clone(),
         key: item.key.to_string(),
@@ -241,35 +341,15 @@ fn one(
         priority: priority(item),
         body_hash: said(item),
         group: item.group.map(|g| g.as_str().to_owned()),
-        seen_other_since_end: old.as_ref().is_none_or(|o| o.seen_other_since_end),
-    };
-    if changed && let Some(intent) = intent {
-        let created_order = format!("{:020}-{:09}", item.created_ms.max(0), item.key.number());
-        tx.add_intent(
-            &NewIntent {
-                project,
-                item_id: &item.id,
-                kind: intent.as_str(),
-                created_order: &created_order,
-                user: item.changed_by.as_deref(),
-            },
-            at,
-        )?;
-        tx.audit(
-            at,
-            None,
-            "intent_seen",
-            &json!({"key": item.key, "intent": intent, "was": old.as_ref().map(|o| o.status_id.clone())}),
-        )?;
-    }
-    row.seen_other_since_end |= !to_analyse;
-    tx.put_item(&row)?;
-    let Some(mut task) = tx.task_by_item(project, &item.id)? else { return Ok(()) };
+        seen_other_since_end: old.as_ref().is_none_or(|o| o.seen_other_since_end) || !to_analyse,
+    })?;
+    let Some(mut task) = task else { return Ok(Recorded::Yes) };
     if task.stage == Stage::Created {
         follow(tx, &mut task, project, item, at)?;
     }
+    asked(tx, &mut task, resolved, seen.before, &item.status_id, at)?;
     if !task.stage.is_terminal() {
-        let ended = intent.is_none() && resolved.is_terminal(&item.status_id);
+        let ended = means.is_none() && resolved.is_terminal(&item.status_id);
         let why = ended.then(|| {
             format!(
                 "{MOVED} {:?} on the board: withdrawn by a person",
@@ -278,7 +358,7 @@ fn one(
         });
         withdrawn(tx, &task, why, |w| w.starts_with(MOVED), at)?;
     }
-    Ok(())
+    Ok(Recorded::Yes)
 }
 
 const MOVED: &str = "its work item was moved to";
@@ -382,7 +462,9 @@ pub fn look(
     scope: &Scope<'_>,
     go_on: &dyn Fn() -> bool,
 ) -> Result<crate::adapters::board::Listing, BoardError> {
-    let listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
+    let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
+    let before = waits(ctx, project).map_err(ours)?;
+    let mut listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
     for p in &listing.problems {
         ctx.report.fault(
             p.key.as_ref().map(Key::as_str),
@@ -395,10 +477,19 @@ pub fn look(
     // Plane's list is offset paging: an item missing from one scan is unknown, not gone.
     let whole = whole && matches!(project.board, config::Board::Local { .. });
     if let Board::Plane(plane) = &seat.board {
-        projects::remember_path(ctx, project, plane.path()).map_err(|e| BoardError::Transient(format!("{e:#}")))?;
+        projects::remember_path(ctx, project, plane.path()).map_err(ours)?;
     }
-    observe(ctx, project, &seat.resolved, &listing.items, whole)
-        .map_err(|e| BoardError::Transient(format!("{e:#}")))?;
+    for key in observe(ctx, project, &seat.resolved, &listing.items, whole, &before).map_err(ours)? {
+        let before = waits(ctx, project).map_err(ours)?;
+        let item = seat.board.get(seat.resolved.statuses(), &key)?;
+        let again = observe(ctx, project, &seat.resolved, item.as_slice(), false, &before).map_err(ours)?;
+        // The next pass reads it again: the watermark does not go past it.
+        listing.problems.extend(again.into_iter().map(|key| Problem {
+            at: key.to_string(),
+            why: "a question about it was asked while it was read".to_owned(),
+            key: Some(key),
+        }));
+    }
     Ok(listing)
 }
 

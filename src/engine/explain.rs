@@ -149,7 +149,7 @@ fn item_row(ctx: &mut Ctx, task: &Task) -> Result<Option<ItemShown>> {
 
 fn shown(intents: &[IntentRow]) -> Vec<IntentShown> {
     let one = |i: &IntentRow| IntentShown {
-        intent: i.kind.clone(),
+        intent: i.kind.to_string(),
         state: i.state.to_string(),
         reason: i.reason.clone(),
         seen_at: rfc3339(i.seen_at),

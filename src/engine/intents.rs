@@ -1,9 +1,10 @@
 //! Turns pending intents into transitions, each once, each with a reason (BRD-3, RULE-12).
 
 use super::{Ctx, advance, apply, boards, messages, stop};
-use crate::adapters::store::{IntentRow, IntentState, NewTask, StoreError};
+use crate::adapters::store::{IntentRow, IntentState, NewOutbox, NewTask, Result as StoreResult, Sink, StoreError, Tx};
+use crate::decide::board::{self as decide, Standing, Use};
 use crate::model::act::By;
-use crate::model::board::{Intent, WorkItem};
+use crate::model::board::WorkItem;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
@@ -27,85 +28,80 @@ pub fn apply_all(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// What an intent does now (RULE-12), with the work item's newest task.
+fn standing(tx: &Tx<'_>, row: &IntentRow, stop_on: bool) -> StoreResult<(Use, Option<Task>)> {
+    let task = tx.task_by_item(&row.project, &row.item_id)?;
+    let busy = match &task {
+        Some(task) => tx.live_job(task.id)?.is_some(),
+        None => false,
+    };
+    let item = tx.item(&row.project, &row.item_id)?;
+    let at = Standing {
+        task: task.as_ref(),
+        busy,
+        seen_other_since_end: item.is_none_or(|i| i.seen_other_since_end),
+        stop_on,
+        answers: row.answers,
+    };
+    Ok((decide::means(row.kind, &at), task))
+}
+
+/// Uses one intent. What the database alone decides is done in the transaction that decides it; what needs the board or
+/// a stop decides once more before it changes anything.
 fn one(ctx: &mut Ctx, row: &IntentRow) -> Result<()> {
-    let Some(intent) = Intent::parse(&row.kind) else { return dismiss(ctx, row, None, "unknown intent") };
-    let task = ctx.store.read(|tx| tx.task_by_item(&row.project, &row.item_id))?;
-    match intent {
-        Intent::Stop => stop_it(ctx, row, task),
-        Intent::ToAnalyse => to_analyse(ctx, row, task),
-        Intent::Approved => release(ctx, row, task, Stage::Analysis, Waiting::Approval),
-        Intent::ConfirmDeploy => release(ctx, row, task, Stage::Deploy, Waiting::ConfirmDeploy),
-    }
-}
-
-fn dismiss(ctx: &mut Ctx, row: &IntentRow, task: Option<&Task>, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| {
-        if tx.settle_intent(row.id, IntentState::Dismissed, why, at)? {
-            tx.audit(
-                at,
-                task.map(|t| t.id),
-                "intent_dismissed",
-                &json!({"intent": row.kind, "item": row.item_id, "why": why}),
-            )?;
-            if let Some(t) = task {
-                // The person's status stands on the board: the indication comes back.
-                tx.post(
-                    &crate::adapters::store::NewOutbox {
-                        key: format!("board/t{}/dismissed{}", t.id, row.id),
-                        task_id: Some(t.id),
-                        sink: crate::adapters::store::Sink::BoardStatus,
-                        payload: json!({}),
-                    },
-                    at,
-                )?;
+    let stop_on = ctx.config.stop.status_enabled;
+    let (done, task) = ctx.store.write(|tx| {
+        let (does, task) = standing(tx, row, stop_on)?;
+        match &does {
+            Use::Nothing(why) => dismiss(tx, row, task.as_ref(), &why.to_string(), at)?,
+            Use::Release(waiting) => {
+                if let Some(task) = &task
+                    && tx.settle_intent(row.id, IntentState::Consumed, "released", at)?
+                {
+                    apply::release(tx, &mut task.clone(), *waiting, &row.by(), at)?;
+                }
             }
+            Use::Start | Use::Resume | Use::Stop => {}
         }
-        Ok::<_, StoreError>(())
+        Ok::<_, StoreError>((does, task))
     })?;
-    Ok(())
+    match (done, task) {
+        (Use::Nothing(_), _) => Ok(()),
+        (Use::Start, last) => create(ctx, row, last.as_ref()),
+        (Use::Resume, Some(task)) => resume(ctx, row, &task),
+        (Use::Stop, Some(task)) => {
+            stop::request(ctx, task.id, Some("STOP on the board"), &row.by())?;
+            let at = ctx.now().stamp.wall_ms;
+            ctx.store.write(|tx| tx.settle_intent(row.id, IntentState::Consumed, "stop requested", at).map(drop))?;
+            advance::noted(ctx, task.id);
+            Ok(())
+        }
+        (Use::Release(waiting), Some(task)) => {
+            let key = task.key.as_str();
+            ctx.report.did(ActionKind::ReleaseGiven, Some(key), json!({"for": waiting, "by": row.by()}));
+            advance::noted(ctx, task.id);
+            Ok(())
+        }
+        (Use::Resume | Use::Stop | Use::Release(_), None) => Ok(()),
+    }
 }
 
-fn stop_it(ctx: &mut Ctx, row: &IntentRow, task: Option<Task>) -> Result<()> {
-    if !ctx.config.stop.status_enabled {
-        return dismiss(ctx, row, task.as_ref(), "stop.status_enabled is off");
+/// Settles an intent that does nothing; the question or the stage is shown on the board again.
+fn dismiss(tx: &Tx<'_>, row: &IntentRow, task: Option<&Task>, why: &str, at: i64) -> StoreResult<()> {
+    if !tx.settle_intent(row.id, IntentState::Dismissed, why, at)? {
+        return Ok(());
     }
-    let Some(task) = task else { return dismiss(ctx, row, None, "the work item has no task") };
-    if task.stage.is_terminal() {
-        let why = format!("its task is {} already", task.stage);
-        return dismiss(ctx, row, Some(&task), &why);
-    }
-    stop::request(ctx, task.id, Some("STOP on the board"), &row.by())?;
-    let at = ctx.now().stamp.wall_ms;
-    ctx.store.write(|tx| tx.settle_intent(row.id, IntentState::Consumed, "stop requested", at).map(drop))?;
-    advance::noted(ctx, task.id);
-    Ok(())
-}
-
-fn to_analyse(ctx: &mut Ctx, row: &IntentRow, task: Option<Task>) -> Result<()> {
-    let Some(task) = task else { return create(ctx, row, None) };
-    match task.stage {
-        Stage::Done => dismiss(ctx, row, Some(&task), "its last task is done; a work item is not started again"),
-        Stage::Cancelled => {
-            let item = ctx.store.read(|tx| tx.item(&row.project, &row.item_id))?;
-            if item.is_some_and(|i| i.seen_other_since_end) {
-                create(ctx, row, Some(&task))
-            } else {
-                dismiss(ctx, row, Some(&task), "no other status was seen since its last task ended")
-            }
-        }
-        Stage::Analysis => resume(ctx, row, &task),
-        Stage::Created
-        | Stage::Architecture
-        | Stage::Development
-        | Stage::Review
-        | Stage::Testing
-        | Stage::DeployStaging
-        | Stage::Deploy => {
-            let why = format!("its task is in {} already", task.stage);
-            dismiss(ctx, row, Some(&task), &why)
-        }
-    }
+    let detail = json!({"intent": row.kind, "item": row.item_id, "why": why});
+    tx.audit(at, task.map(|t| t.id), "intent_dismissed", &detail)?;
+    let Some(task) = task else { return Ok(()) };
+    let again = NewOutbox {
+        key: format!("board/t{}/dismissed{}", task.id, row.id),
+        task_id: Some(task.id),
+        sink: Sink::BoardStatus,
+        payload: json!({}),
+    };
+    tx.post(&again, at).map(drop)
 }
 
 /// A work item, its blockers by key, and those that nobody knows.
@@ -161,12 +157,15 @@ fn begin(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Begin>> {
 }
 
 fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
-    let Some(begin) = begin(ctx, row)? else {
-        return dismiss(ctx, row, last, "the work item is gone from the board");
-    };
+    let begin = begin(ctx, row)?;
     let project = ctx.project(&row.project)?.clone();
     let now = ctx.now();
     let at = now.stamp.wall_ms;
+    let stop_on = ctx.config.stop.status_enabled;
+    let Some(begin) = begin else {
+        let gone = "the work item is gone from the board";
+        return Ok(ctx.store.write(|tx| dismiss(tx, row, last, gone, at))?);
+    };
     let policy = ctx.policy.clone();
     let made = ctx.store.write(|tx| {
         let new = NewTask {
@@ -179,7 +178,9 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
             priority: begin.priority,
             blocked_by: &begin.blocked_by,
         };
-        if !tx.settle_intent(row.id, IntentState::Consumed, "started a task", at)? {
+        if standing(tx, row, stop_on)?.0 != Use::Start
+            || !tx.settle_intent(row.id, IntentState::Consumed, "started a task", at)?
+        {
             return Ok(None);
         }
         let Some(mut task) = tx.insert_task(&new, at)? else { return Ok(None) };
@@ -210,19 +211,14 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
 
 /// To Analyse on a task in analysis that nothing works on: the analyst works again on what the item now says.
 fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
-    let idle = ctx.store.read(|tx| tx.live_job(task.id))?.is_none();
-    if !idle {
-        return dismiss(ctx, row, Some(task), "its analysis is under way");
-    }
-    if task.blocked_reason.is_some() {
-        let why = format!("it is blocked; `orch retry {}` lifts the block", task.key);
-        return dismiss(ctx, row, Some(task), &why);
-    }
     let item = read_item(ctx, row)?.map(|(i, _, _)| i);
     let at = ctx.now().stamp.wall_ms;
+    let stop_on = ctx.config.stop.status_enabled;
     let id = task.id;
     ctx.store.write(|tx| {
-        if !tx.settle_intent(row.id, IntentState::Consumed, "resumed the analysis", at)? {
+        if standing(tx, row, stop_on)?.0 != Use::Resume
+            || !tx.settle_intent(row.id, IntentState::Consumed, "resumed the analysis", at)?
+        {
             return Ok(());
         }
         let mut t = tx.task(id)?;
@@ -236,45 +232,6 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
     })?;
     advance::noted(ctx, id);
     Ok(())
-}
-
-/// Approved and Confirm Deploy act only on the stage that asked, only if the asking was delivered before (RULE-12), and
-/// only without a live job (RULE-15).
-fn release(ctx: &mut Ctx, row: &IntentRow, task: Option<Task>, stage: Stage, waiting: Waiting) -> Result<()> {
-    let Some(task) = task else { return dismiss(ctx, row, None, "the work item has no task") };
-    if task.stage != stage || task.waiting_for != Some(waiting) {
-        let why = format!("its task is in {} and does not wait for {waiting}", task.stage);
-        return dismiss(ctx, row, Some(&task), &why);
-    }
-    let asked = messages::indication_key(&task, Some(waiting));
-    let (was_asked, live) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.was_sent(&asked)?, tx.live_job(task.id)?)))?;
-    if !was_asked {
-        return dismiss(ctx, row, Some(&task), "it was set before the board asked for it");
-    }
-    if live.is_some() {
-        return dismiss(ctx, row, Some(&task), "a job of the task is under way");
-    }
-    let at = ctx.now().stamp.wall_ms;
-    let id = task.id;
-    let done = ctx.store.write(|tx| {
-        if !tx.settle_intent(row.id, IntentState::Consumed, "released", at)? {
-            return Err(StoreError::Lost);
-        }
-        let mut t = tx.task(id)?;
-        if t.stage != stage || t.waiting_for != Some(waiting) || t.stop_requested_at.is_some() {
-            return Err(StoreError::Lost);
-        }
-        apply::release(tx, &mut t, waiting, &row.by(), at)
-    });
-    match done {
-        Ok(()) => {
-            ctx.report.did(ActionKind::ReleaseGiven, Some(task.key.as_str()), json!({"for": waiting, "by": row.by()}));
-            advance::noted(ctx, id);
-            Ok(())
-        }
-        Err(StoreError::Lost) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// A person's release on the command line; `false`: the task does not wait for it (exit 4).

@@ -6,7 +6,7 @@ use crate::model::card::{AlertKind, Cause, cause_key};
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
-use crate::model::task::{EvidenceVerdict, Task, Waiting};
+use crate::model::task::{EvidenceVerdict, Task};
 use serde_json::json;
 
 /// Where a task is inside its stage, as far as anybody is shown it.
@@ -21,20 +21,10 @@ pub fn moment(task: &Task) -> Moment {
     }
 }
 
-/// The key under which an indication of this stay is delivered; RULE-12 asks whether it was.
-pub fn indication_key(task: &Task, asked: Option<Waiting>) -> String {
-    let word = match asked {
-        Some(w) => w.to_string(),
-        None => {
-            let shown = indication(task.stage, moment(task));
-            shown.map_or_else(|| task.stage.to_string(), |l| l.to_string())
-        }
-    };
-    let word = match task.waiting_for {
-        Some(w) if asked.is_none() => w.to_string(),
-        _ => word,
-    };
-    format!("board/t{}/e{}/b{}/{word}", task.id, task.epoch, task.block_no)
+/// The key under which an indication is delivered: one for each thing that the board is to show in this stay.
+fn indication_key(task: &Task) -> String {
+    let shown = indication(task.stage, moment(task)).map_or_else(|| task.stage.to_string(), |l| l.to_string());
+    format!("board/t{}/e{}/b{}/w{}/{shown}", task.id, task.epoch, task.block_no, task.wait().map_or(0, |w| w.no))
 }
 
 /// Board status and card follow the task. The status itself is computed when it is sent (RULE-13).
@@ -42,7 +32,7 @@ pub fn show(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     if indication(task.stage, moment(task)).is_some() {
         tx.post(
             &NewOutbox {
-                key: indication_key(task, None),
+                key: indication_key(task),
                 task_id: Some(task.id),
                 sink: Sink::BoardStatus,
                 payload: json!({}),

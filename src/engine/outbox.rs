@@ -6,12 +6,11 @@ use crate::adapters::forge::ForgeError;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
 use crate::decide::notify::{After, Carries, RowState, after};
-use crate::model::board::{Intent, indication};
+use crate::model::board::{Resolved, WorkItem, indication};
 use crate::model::card::Delivered;
 use crate::model::ci::StatusState;
 use crate::model::ids::Sha;
 use crate::model::report::ActionKind;
-use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Task};
 use anyhow::Result;
 use serde_json::json;
@@ -167,7 +166,7 @@ fn of_forge(e: &ForgeError) -> Delivered {
     }
 }
 
-/// Computed when sent, after a look, and never over an intent that has not been used (RULE-13).
+/// Computed when sent, after a read, and never over an intent that has not been used (RULE-13).
 fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(Delivered::Yes) };
     if has_later_task(ctx, task)? {
@@ -183,31 +182,17 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
         }
         return Ok(Delivered::Yes);
     };
-    // What stands there now may be an intent that nobody has seen yet: taken in first, then it has a row.
-    boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), false)?;
-    let pending = ctx.store.read(|tx| tx.has_pending_intent(&task.project, &task.item_id))?;
-    if pending && applies(ctx, task, &seat.resolved, &item.status_id) {
-        return Ok(Delivered::NotNow { why: "a person's intent stands there and is used first".to_owned() });
+    // What is there now may be an intent that nobody has seen yet: recorded first, then it has a row.
+    let before = task.wait().map(|wait| (task.item_id.clone(), wait)).into_iter().collect();
+    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), false, &before)?;
+    if !unclear.is_empty() || unused_intent(ctx, task, &seat.resolved, &item.status_id)? {
+        return Ok(Delivered::NotNow { why: "a person's intent is on the item and is used first".to_owned() });
     }
-    let never: Vec<String> = if pending { seat.resolved.intent_ids() } else { Vec::new() };
     let now_ms = ctx.now().stamp.wall_ms;
-    let change = Move { to: &wanted, expect: Some(&item.status_id), never_over: &never, now_ms };
-    let moved = seat.board.set_status(&statuses, &item, &change)?;
-    match moved {
+    let change = Move { to: &wanted, expect: Some(&item.status_id), now_ms };
+    match seat.board.set_status(&statuses, &item, &change)? {
         Moved::Set(item) | Moved::Already(item) => {
-            let at = ctx.now().stamp.wall_ms;
-            ctx.store.write(|tx| {
-                if let Some(mut row) = tx.item(&task.project, &item.id)? {
-                    row.status_id.clone_from(&item.status_id);
-                    row.updated_ms = row.updated_ms.max(item.updated_ms);
-                    row.written_ms = item.updated_ms;
-                    row.group = item.group.map(|g| g.as_str().to_owned());
-                    // "Seen or set" (BRD-3): To Analyse after the Cancelled that stands there now is a person's new word.
-                    row.seen_other_since_end = true;
-                    tx.put_item(&row)?;
-                }
-                tx.audit(at, Some(task.id), "board_status_set", &json!({"status": wanted.name})).map(drop)
-            })?;
+            status_set(ctx, task, &seat.resolved, &item)?;
             ctx.report.did(ActionKind::BoardStatusSet, Some(task.key.as_str()), json!({"status": wanted.name}));
             Ok(Delivered::Yes)
         }
@@ -216,7 +201,27 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     }
 }
 
-/// The status that would be set now, as far as it is known without asking for the item; none while an intent stands there.
+/// Records what the item shows now that the board has taken our status. `task`: as it was before the board was asked.
+fn status_set(ctx: &mut Ctx, task: &Task, resolved: &Resolved, item: &WorkItem) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        if let Some(mut row) = tx.item(&task.project, &item.id)? {
+            row.status_id.clone_from(&item.status_id);
+            row.updated_ms = row.updated_ms.max(item.updated_ms);
+            row.written_ms = item.updated_ms;
+            row.group = item.group.map(|g| g.as_str().to_owned());
+            // "Seen or set" (BRD-3): To Analyse after the Cancelled that is there now is a person's new word.
+            row.seen_other_since_end = true;
+            tx.put_item(&row)?;
+        }
+        let mut now = tx.task(task.id)?;
+        boards::asked(tx, &mut now, resolved, task.wait(), &item.status_id, at)?;
+        tx.audit(at, Some(task.id), "board_status_set", &json!({"status": item.status_name})).map(drop)
+    })?;
+    Ok(())
+}
+
+/// The status that would be set now, as far as it is known without asking for the item; none while an intent is there.
 pub fn next_status(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(None) };
     if has_later_task(ctx, task)? {
@@ -224,29 +229,24 @@ pub fn next_status(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     }
     let project = ctx.project(&task.project)?.clone();
     let resolved = boards::seat(ctx, &project)?.resolved;
-    let (item, pending) = ctx.store.read(|tx| {
-        let item = tx.item(&task.project, &task.item_id)?;
-        Ok::<_, StoreError>((item, tx.has_pending_intent(&task.project, &task.item_id)?))
-    })?;
-    let held = item.is_some_and(|i| pending && applies(ctx, task, &resolved, &i.status_id));
+    let item = ctx.store.read(|tx| tx.item(&task.project, &task.item_id))?;
+    let held = match item {
+        Some(item) => unused_intent(ctx, task, &resolved, &item.status_id)?,
+        None => false,
+    };
     Ok(resolved.status_for(logical).filter(|_| !held).map(|s| s.name.clone()))
+}
+
+/// Whether the status on the item is a person's intent that no step has used or dismissed yet.
+fn unused_intent(ctx: &mut Ctx, task: &Task, resolved: &Resolved, status: &str) -> Result<bool> {
+    let Some(intent) = resolved.intent_of(status) else { return Ok(false) };
+    Ok(ctx.store.read(|tx| tx.has_pending_intent(&task.project, &task.item_id, intent))?)
 }
 
 /// Where the work item has a later task its status is that one's to show.
 fn has_later_task(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let newest = ctx.store.read(|tx| tx.task_by_item(&task.project, &task.item_id))?;
     Ok(newest.is_some_and(|t| t.id != task.id))
-}
-
-/// Whether the status that stands there is an intent that would do something to this task.
-fn applies(ctx: &Ctx, task: &Task, resolved: &crate::model::board::Resolved, status: &str) -> bool {
-    match resolved.intent_of(status) {
-        None => false,
-        Some(Intent::Stop) => ctx.config.stop.status_enabled && !task.stage.is_terminal(),
-        Some(Intent::ToAnalyse) => task.stage == Stage::Analysis || task.stage == Stage::Cancelled,
-        Some(Intent::Approved) => task.waiting_for == Some(crate::model::task::Waiting::Approval),
-        Some(Intent::ConfirmDeploy) => task.waiting_for == Some(crate::model::task::Waiting::ConfirmDeploy),
-    }
 }
 
 fn board_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {

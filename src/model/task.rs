@@ -23,6 +23,15 @@ words! {
     }
 }
 
+/// A wait for a person, as somebody who reads a board has to know it (RULE-43).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Wait {
+    /// Counts the waits of the task.
+    pub no: i64,
+    /// The board is known to ask for it.
+    pub asked: bool,
+}
+
 /// One thing to mend, handed to the developer verbatim under its source (PIPE-3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -75,6 +84,11 @@ pub struct Task {
     pub pr: Option<PullRef>,
     pub waiting_for: Option<Waiting>,
     pub waiting_since: Option<i64>,
+    /// How often the task has begun to wait for a person: the number of the present wait.
+    pub wait_no: i64,
+    /// Since when the board is known to ask for the present wait (RULE-43): the asking status was read on the item, or the
+    /// board accepted the write that set it, whoever wrote. `None`: not yet.
+    pub asked_at: Option<i64>,
     /// What a person (or a label) has released in this epoch.
     pub released: Option<Waiting>,
     pub blocked_reason: Option<String>,
@@ -105,6 +119,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// The wait for a person that the task is in.
+    pub fn wait(&self) -> Option<Wait> {
+        self.waiting_for.map(|_| Wait { no: self.wait_no, asked: self.asked_at.is_some() })
+    }
+
     /// The name of the task's worktree and sentinel folder: the key, with `-2`, `-3` from the second task on.
     pub fn folder(&self) -> String {
         if self.round > 1 { format!("{}-{}", self.key, self.round) } else { self.key.to_string() }

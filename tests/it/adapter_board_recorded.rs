@@ -160,7 +160,7 @@ fn item(entry: &Entry, plane: &Plane) {
         return;
     }
     let found = if entry.text("method") == "PATCH" {
-        let change = Move { to: &status, expect: Some(ELSEWHERE), never_over: &[], now_ms: 0 };
+        let change = Move { to: &status, expect: Some(ELSEWHERE), now_ms: 0 };
         match plane.set_status(std::slice::from_ref(&status), "i", &change).unwrap() {
             Moved::Set(item) => item,
             other => panic!("{name}: {other:?}"),

@@ -2,6 +2,7 @@
 
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
+use orch::model::board::Intent;
 use orch::model::ids::Sha;
 use orch::model::stage::Stage;
 use orch::model::task::EvidenceVerdict;
@@ -91,7 +92,14 @@ fn a_dismissed_intent_is_told_with_its_reason() {
             seen_other_since_end: true,
         };
         tx.put_item(&item).unwrap();
-        let intent = NewIntent { project: "ORCH", item_id: &key, kind: "to_analyse", created_order: "", user: None };
+        let intent = NewIntent {
+            project: "ORCH",
+            item_id: &key,
+            kind: Intent::ToAnalyse,
+            answers: None,
+            created_order: "",
+            user: None,
+        };
         let id = tx.add_intent(&intent, 1).unwrap();
         tx.settle_intent(id, IntentState::Dismissed, "the moon was full", 2).unwrap();
     });

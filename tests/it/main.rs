@@ -51,6 +51,7 @@ mod readme;
 mod runtime_claude_real;
 mod scenes_abuse;
 mod scenes_agents;
+mod scenes_answers;
 mod scenes_board;
 mod scenes_faults;
 mod scenes_git;

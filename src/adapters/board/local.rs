@@ -181,9 +181,7 @@ impl Local {
             if item.status_id == change.to.id {
                 return Ok(Edit::Leave(Moved::Already(item.clone())));
             }
-            let held =
-                change.never_over.contains(&item.status_id) || change.expect.is_some_and(|e| e != item.status_id);
-            if held {
+            if change.expect.is_some_and(|e| e != item.status_id) {
                 return Ok(Edit::Leave(Moved::Held(item.clone())));
             }
             let new = flat::set(text, &[("status", &change.to.name), ("updated", &rfc3339(change.now_ms))])?;

@@ -113,8 +113,6 @@ pub struct Move<'a> {
     pub to: &'a Status,
     /// Only if this is the status now; `None`: from any.
     pub expect: Option<&'a str>,
-    /// Ids of statuses never to be written over: the intents without a consumed or dismissed row (RULE-13).
-    pub never_over: &'a [String],
     /// The wall clock, for the local board's `updated`, in milliseconds since the epoch.
     pub now_ms: i64,
 }

@@ -2,6 +2,7 @@
 
 use super::{Result, Tx, parsed};
 use crate::model::act::By;
+use crate::model::board::Intent;
 use crate::model::stage::words;
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -40,8 +41,9 @@ pub struct ItemRow {
 pub struct NewIntent<'a> {
     pub project: &'a str,
     pub item_id: &'a str,
-    /// `to_analyse`, `approved`, `confirm_deploy`, `stop`.
-    pub kind: &'a str,
+    pub kind: Intent,
+    /// The wait of the item's task that had been asked when the status was seen, by its number (RULE-43).
+    pub answers: Option<i64>,
     /// Sorts new tasks: creation, then number.
     pub created_order: &'a str,
     /// Who set the status, where the board says so.
@@ -54,7 +56,9 @@ pub struct IntentRow {
     pub id: i64,
     pub project: String,
     pub item_id: String,
-    pub kind: String,
+    pub kind: Intent,
+    /// As in [`NewIntent`].
+    pub answers: Option<i64>,
     pub seen_at: i64,
     pub reason: Option<String>,
     pub state: IntentState,
@@ -90,7 +94,8 @@ fn intent(row: &Row<'_>) -> rusqlite::Result<IntentRow> {
         id: row.get("id")?,
         project: row.get("project")?,
         item_id: row.get("item_id")?,
-        kind: row.get("kind")?,
+        kind: parsed(row, "kind", Intent::parse)?,
+        answers: row.get("answers")?,
         seen_at: row.get("seen_at")?,
         reason: row.get("reason")?,
         state: parsed(row, "state", IntentState::parse)?,
@@ -141,8 +146,8 @@ impl Tx<'_> {
 
     pub fn add_intent(&self, new: &NewIntent<'_>, at: i64) -> Result<i64> {
         self.tx
-            .prepare_cached("INSERT INTO intents (project, item_id, kind, state, created_order, seen_at, user) VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6)")?
-            .execute(params![new.project, new.item_id, new.kind, new.created_order, at, new.user])?;
+            .prepare_cached("INSERT INTO intents (project, item_id, kind, state, answers, created_order, seen_at, user) VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7)")?
+            .execute(params![new.project, new.item_id, new.kind.as_str(), new.answers, new.created_order, at, new.user])?;
         Ok(self.tx.last_insert_rowid())
     }
 
@@ -155,12 +160,14 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Whether an intent of this item still waits.
-    pub fn has_pending_intent(&self, project: &str, item_id: &str) -> Result<bool> {
+    /// Whether an intent of this kind and item is neither used nor dismissed yet.
+    pub fn has_pending_intent(&self, project: &str, item_id: &str, kind: Intent) -> Result<bool> {
         let n: i64 = self
             .tx
-            .prepare_cached("SELECT COUNT(*) FROM intents WHERE state = 'pending' AND project = ?1 AND item_id = ?2")?
-            .query_row([project, item_id], |r| r.get(0))?;
+            .prepare_cached(
+                "SELECT COUNT(*) FROM intents WHERE state = 'pending' AND project = ?1 AND item_id = ?2 AND kind = ?3",
+            )?
+            .query_row([project, item_id, kind.as_str()], |r| r.get(0))?;
         Ok(n > 0)
     }
 

@@ -140,15 +140,6 @@ impl Tx<'_> {
         ))
     }
 
-    /// Whether the message of this key was delivered.
-    pub fn was_sent(&self, key: &str) -> Result<bool> {
-        let n: i64 = self
-            .tx
-            .prepare_cached("SELECT COUNT(*) FROM outbox WHERE key = ?1 AND state = 'sent'")?
-            .query_row([key], |r| r.get(0))?;
-        Ok(n > 0)
-    }
-
     /// What a sink shows of a task.
     pub fn card(&self, task: TaskId, sink: &str) -> Result<Option<StoredCard>> {
         Ok(self

@@ -47,6 +47,8 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         pr: parsed_opt(row, "pr", from_json)?,
         waiting_for: parsed_opt(row, "waiting_for", Waiting::parse)?,
         waiting_since: row.get("waiting_since")?,
+        wait_no: row.get("wait_no")?,
+        asked_at: row.get("asked_at")?,
         released: parsed_opt(row, "released", Waiting::parse)?,
         blocked_reason: row.get("blocked_reason")?,
         block_no: row.get("block_no")?,
@@ -194,7 +196,8 @@ impl Tx<'_> {
                  attempt_base = ?8, epoch = ?9, branch = ?10, base_sha = ?11, head_sha = ?12, pr = ?13, waiting_for = ?14, waiting_since = ?15,
                  released = ?16, blocked_reason = ?17, block_no = ?18, held_findings = ?19, findings = ?20, undecided_since = ?21, rework = ?22,
                  withdrawn = ?23, critical = ?24, stop_requested_at = ?25, stop_reason = ?26, stopped_stage = ?27, started_at = ?28,
-                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35, body = ?36
+                 in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35, body = ?36,
+                 wait_no = ?37, asked_at = ?38
                  WHERE id = ?1 AND revision = ?2",
             )?
             .execute(params![
@@ -234,6 +237,8 @@ impl Tx<'_> {
                 task.head_tree,
                 task.findings_same,
                 task.body,
+                task.wait_no,
+                task.asked_at,
             ])?;
         if changed == 0 {
             return Err(StoreError::Lost);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::board::Intent;
 use crate::model::ids::Key;
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
 use crate::model::task::NewJob;
@@ -60,6 +61,7 @@ fn check_lists_of_the_schema_are_the_words_of_the_model() {
     assert_eq!(listed(sql, "evidence", "verdict"), all(EvidenceVerdict::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "outbox", "sink"), all(Sink::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "deploys", "state"), all(DeployState::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "intents", "kind"), all(Intent::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "intents", "state"), all(IntentState::ALL.iter().map(|s| s.as_str()).collect()));
 }
 

@@ -77,6 +77,8 @@ pub fn task(id: i64, stage: Stage) -> Task {
         pr: None,
         waiting_for: None,
         waiting_since: None,
+        wait_no: 0,
+        asked_at: None,
         released: None,
         blocked_reason: None,
         block_no: 0,

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the number of states is a result")]
 
+mod asking;
 mod invariants;
 mod runs;
 mod steps;

@@ -322,7 +322,7 @@ impl Plane {
         if now.status_id == change.to.id {
             return Ok(Moved::Already(now));
         }
-        if change.never_over.contains(&now.status_id) || change.expect.is_some_and(|e| e != now.status_id) {
+        if change.expect.is_some_and(|e| e != now.status_id) {
             return Ok(Moved::Held(now));
         }
         let path_of = |items: &str| self.in_project(&format!("{items}/{}/", segment(id)));

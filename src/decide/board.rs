@@ -1,0 +1,212 @@
+//! What a board's status means: which observation counts, whether a wait was asked on the board, and which intent
+//! applies to which task (BRD-3, RULE-12, RULE-15, RULE-40, RULE-43). Pure.
+
+use crate::model::board::Intent;
+use crate::model::ids::Key;
+use crate::model::stage::Stage;
+use crate::model::task::{Task, Wait, Waiting};
+use std::fmt;
+
+/// The last observation of a work item, as far as it decides about the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known<'a> {
+    pub status: &'a str,
+    /// The item's own `updated` then, in milliseconds by the board's clock.
+    pub updated_ms: i64,
+    /// The `updated` of `orch`'s own last write, by the same clock.
+    pub written_ms: i64,
+}
+
+/// How a board is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A file that people edit: what is read is what is there now, whatever time it names.
+    File,
+    /// A server's list: pages may be older than what was read before.
+    Server,
+}
+
+/// What an observation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Older than the last one: discarded (RULE-12).
+    Older,
+    /// An answer, and the question was asked, or ended, while the board was read: nobody can say which came first. Not
+    /// recorded; the item is read once more (RULE-43).
+    Unclear,
+    /// Recorded, with the intent that the status changed into.
+    Recorded { intent: Option<Intent> },
+}
+
+/// What was read of a work item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen<'a> {
+    pub status: &'a str,
+    pub updated_ms: i64,
+    /// The intent that the status stands for.
+    pub means: Option<Intent>,
+    pub source: Source,
+    /// The wait of the item's task when the board was asked, and as it is now.
+    pub before: Option<Wait>,
+    pub now: Option<Wait>,
+}
+
+/// What an observation is, beside the last one.
+pub fn sight(known: Option<Known<'_>>, seen: &Seen<'_>) -> Sight {
+    let Seen { status, updated_ms, means, source, before, now } = *seen;
+    let answers = match means {
+        Some(Intent::Approved | Intent::ConfirmDeploy) => true,
+        Some(Intent::ToAnalyse | Intent::Stop) | None => false,
+    };
+    let unclear = answers && before != now;
+    let Some(known) = known else {
+        return if unclear { Sight::Unclear } else { Sight::Recorded { intent: means } };
+    };
+    // A status that comes in a file with an `updated` older than our own write is an editor's stale buffer: text, not an
+    // intent (RULE-40). A file without `updated` claims nothing of the kind.
+    let stale = match source {
+        Source::Server if updated_ms < known.updated_ms => return Sight::Older,
+        Source::Server => false,
+        Source::File => updated_ms > 0 && updated_ms < known.written_ms,
+    };
+    if unclear && !stale {
+        return Sight::Unclear;
+    }
+    Sight::Recorded { intent: means.filter(|_| !stale && known.status != status) }
+}
+
+/// Whether a status that was on the item asks the task's present wait (RULE-43). `asking`: the status that the indication
+/// of the wait resolves to, fallbacks included. `before`: the wait the task was in when the board was asked for the
+/// status, or to set it; a status from before the wait asks nothing.
+pub fn asks(task: &Task, before: Option<Wait>, asking: Option<&str>, status: &str) -> bool {
+    let same = task.wait().is_some_and(|now| before.is_some_and(|b| b.no == now.no));
+    same && task.blocked_reason.is_none() && asking == Some(status)
+}
+
+/// What is known when an intent is to be used.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// The live or latest task of the work item.
+    pub task: Option<&'a Task>,
+    /// A job of it is queued or running.
+    pub busy: bool,
+    /// Another status than To Analyse was seen or set since its last task ended.
+    pub seen_other_since_end: bool,
+    /// `stop.status_enabled`.
+    pub stop_on: bool,
+    /// The wait that had been asked when the status was seen, by its number.
+    pub answers: Option<i64>,
+}
+
+/// What an intent does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Use {
+    /// A new task of the work item begins.
+    Start,
+    /// The analyst works again on what the item now says.
+    Resume,
+    /// A person's release of what the task waits for.
+    Release(Waiting),
+    Stop,
+    /// Nothing: the row is dismissed with this reason.
+    Nothing(Unused),
+}
+
+/// Why an intent does nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unused {
+    NoTask,
+    StopSwitchedOff,
+    Ended(Stage),
+    /// A finished work item is not started again.
+    Finished,
+    NoOtherStatusSince,
+    UnderWay(Stage),
+    AnalysisUnderWay,
+    Blocked(Key),
+    NotWaiting {
+        stage: Stage,
+        waiting: Waiting,
+    },
+    /// Set before the board asked (RULE-43).
+    TooEarly,
+    /// A job of the task works (RULE-15).
+    Busy,
+    Stopping,
+}
+
+impl fmt::Display for Unused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTask => f.write_str("the work item has no task"),
+            Self::StopSwitchedOff => f.write_str("stop.status_enabled is off"),
+            Self::Ended(stage) => write!(f, "its task is {stage} already"),
+            Self::Finished => f.write_str("its last task is done; a work item is not started again"),
+            Self::NoOtherStatusSince => f.write_str("no other status was seen since its last task ended"),
+            Self::UnderWay(stage) => write!(f, "its task is in {stage} already"),
+            Self::AnalysisUnderWay => f.write_str("its analysis is under way"),
+            Self::Blocked(key) => write!(f, "it is blocked; `orch retry {key}` lifts the block"),
+            Self::NotWaiting { stage, waiting } => {
+                write!(f, "its task is in {stage} and does not wait for {waiting}")
+            }
+            Self::TooEarly => f.write_str("it was set before the board asked for it; the board asks again"),
+            Self::Busy => f.write_str("a job of the task is under way"),
+            Self::Stopping => f.write_str("a stop of the task is requested"),
+        }
+    }
+}
+
+/// What a person's status does to the work item's task: the one table of BRD-3 and RULE-12.
+pub fn means(intent: Intent, at: &Standing<'_>) -> Use {
+    let used = match (intent, at.task) {
+        (Intent::Stop, _) if !at.stop_on => Err(Unused::StopSwitchedOff),
+        (Intent::ToAnalyse, None) => Ok(Use::Start),
+        (Intent::ToAnalyse, Some(task)) => to_analyse(task, at),
+        (Intent::Approved | Intent::ConfirmDeploy | Intent::Stop, None) => Err(Unused::NoTask),
+        (Intent::Stop, Some(task)) if task.stage.is_terminal() => Err(Unused::Ended(task.stage)),
+        (Intent::Stop, Some(_)) => Ok(Use::Stop),
+        (Intent::Approved, Some(task)) => answer(task, Stage::Analysis, Waiting::Approval, at),
+        (Intent::ConfirmDeploy, Some(task)) => answer(task, Stage::Deploy, Waiting::ConfirmDeploy, at),
+    };
+    used.unwrap_or_else(Use::Nothing)
+}
+
+fn to_analyse(task: &Task, at: &Standing<'_>) -> Result<Use, Unused> {
+    match task.stage {
+        Stage::Done => Err(Unused::Finished),
+        Stage::Cancelled if at.seen_other_since_end => Ok(Use::Start),
+        Stage::Cancelled => Err(Unused::NoOtherStatusSince),
+        _ if task.stop_requested_at.is_some() => Err(Unused::Stopping),
+        Stage::Analysis if at.busy => Err(Unused::AnalysisUnderWay),
+        Stage::Analysis if task.blocked_reason.is_some() => Err(Unused::Blocked(task.key.clone())),
+        Stage::Analysis => Ok(Use::Resume),
+        Stage::Created
+        | Stage::Architecture
+        | Stage::Development
+        | Stage::Review
+        | Stage::Testing
+        | Stage::DeployStaging
+        | Stage::Deploy => Err(Unused::UnderWay(task.stage)),
+    }
+}
+
+/// Only on the stage that waits, only if the board had asked this very wait, only without a live job.
+fn answer(task: &Task, stage: Stage, waiting: Waiting, at: &Standing<'_>) -> Result<Use, Unused> {
+    if task.stage != stage || task.waiting_for != Some(waiting) {
+        return Err(Unused::NotWaiting { stage: task.stage, waiting });
+    }
+    if task.stop_requested_at.is_some() {
+        return Err(Unused::Stopping);
+    }
+    if at.answers.is_none() || at.answers != task.wait().map(|w| w.no) {
+        return Err(Unused::TooEarly);
+    }
+    if at.busy {
+        return Err(Unused::Busy);
+    }
+    Ok(Use::Release(waiting))
+}
+
+#[cfg(test)]
+#[path = "board_tests.rs"]
+mod tests;
