@@ -97,6 +97,8 @@ fn sentinels(bytes: &[u8]) {
     drop(sentinel::parse::<Value>(bytes));
     let text = String::from_utf8_lossy(bytes);
     let of = crate::model::deploy::ResultOf { task: 3, key: "AA-1".to_owned(), attempt: 1 };
-    drop(decide::deploy_result::read(Some(&text), &of, Some("by the deadline")));
+    let hash = decide::deploy_result::hash_of("n");
+    let seen = decide::deploy_result::Seen { own: None, file: Some(&text), nonce_hash: Some(&hash) };
+    drop(decide::deploy_result::read(&seen, &of, Some("by the deadline")));
     drop(WatchRecord::parse(&text, 3, 1));
 }

@@ -115,11 +115,16 @@ pub fn ended_early(ctx: &mut Ctx, result: anyhow::Result<()>) {
     }
 }
 
-/// Prints a step's report and gives its exit code: 3 if any of its own work failed, else `exit`.
-pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> CmdResult {
+/// A changing command's last act: the audit table's tail beside the database (BND-6). That it can't be written is a fault.
+pub fn leave(ctx: &mut Ctx) {
     if let Err(e) = guard::leave(ctx) {
         ctx.report.fault(None, format!("the audit's tail: {e:#}"), None);
     }
+}
+
+/// Prints a step's report and gives its exit code: 3 if any of its own work failed, else `exit`.
+pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> CmdResult {
+    leave(ctx);
     ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut seen = std::collections::HashSet::new();
     ctx.report.skipped.retain(|h| seen.insert((h.task.clone(), h.rule, h.why.clone())));

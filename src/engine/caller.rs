@@ -58,10 +58,7 @@ pub struct Proof {
 
 impl Proof {
     pub fn new(paths: &Paths) -> Result<Self> {
-        let mut bytes = [0_u8; 16];
-        rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
-            .context("asking for randomness")?;
-        let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let token = random_token()?;
         let file = paths.own_step(&token);
         sentinel::put(&file, b"").with_context(|| format!("writing {}", file.display()))?;
         Ok(Self { token, file })
@@ -80,6 +77,13 @@ impl Drop for Proof {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.file);
     }
+}
+
+/// 32 hex digits that nobody can guess.
+pub fn random_token() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).context("asking for randomness")?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 fn proven(paths: &Paths) -> bool {

@@ -2,8 +2,10 @@
 //! tell of it, is there room (RULE-37, RULE-38).
 
 use super::Ctx;
+use super::paths::Paths;
 use crate::adapters::disk;
 use crate::adapters::sentinel;
+use crate::adapters::store::{StoreError, TAIL_WRITTEN, Tail};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
@@ -94,24 +96,40 @@ pub fn make_room(state_dir: &Path) {
     }
 }
 
-/// `None`: nothing was written yet, or it can't be read: then it is no evidence.
-fn told(ctx: &Ctx) -> Option<(i64, String)> {
-    let bytes = std::fs::read(ctx.paths.audit_tail()).ok()?;
-    let value: Value = serde_json::from_slice(&bytes).ok()?;
-    Some((value["seq"].as_i64()?, value["hash"].as_str()?.to_owned()))
+/// What the file beside the database says of the last event.
+pub fn stored_tail(paths: &Paths) -> Tail {
+    let bytes = match std::fs::read(paths.audit_tail()) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Tail::Absent,
+        Err(_) => return Tail::Unreadable,
+    };
+    let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    match (value["seq"].as_i64(), value["hash"].as_str()) {
+        (Some(seq), Some(hash)) => Tail::Is { seq, hash: hash.to_owned() },
+        _ => Tail::Unreadable,
+    }
 }
 
+/// A file that can't be read is no evidence of an older database; `audit verify` names it.
 fn tail_holds(ctx: &mut Ctx) -> Result<bool> {
-    let Some((seq, hash)) = told(ctx) else { return Ok(true) };
+    let Tail::Is { seq, hash } = stored_tail(&ctx.paths) else { return Ok(true) };
     Ok(ctx.store.read(|tx| tx.audit_hash(seq))?.is_some_and(|there| there == hash))
 }
 
 fn write_tail(ctx: &mut Ctx) -> Result<()> {
     let (seq, hash) = ctx.store.read(|tx| tx.audit_tail())?;
-    if seq == 0 || told(ctx).is_some_and(|(old, there)| old == seq && there == hash) {
+    if seq == 0 || stored_tail(&ctx.paths) == (Tail::Is { seq, hash }) {
         return Ok(());
     }
     let path = ctx.paths.audit_tail();
-    let text = json!({"schema": 1, "seq": seq, "hash": hash}).to_string();
-    sentinel::put(&path, text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+    // Under the database's lock: of two processes the one that saw the later event writes last.
+    let written = ctx.store.write(|tx| {
+        let (seq, hash) = tx.audit_tail()?;
+        if tx.meta(TAIL_WRITTEN)?.is_none() {
+            tx.set_meta(TAIL_WRITTEN, "1")?;
+        }
+        let text = json!({"schema": 1, "seq": seq, "hash": hash}).to_string();
+        Ok::<_, StoreError>(sentinel::put(&path, text.as_bytes()))
+    })?;
+    written.with_context(|| format!("writing {}", path.display()))
 }

@@ -35,6 +35,28 @@ impl DeployStatus {
     }
 }
 
+/// What a deploy's wrapper saw of its command's end (BND-6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ended", rename_all = "lowercase")]
+pub enum OwnExit {
+    Code {
+        code: i32,
+    },
+    /// It has no exit of its own: its time was up, or a signal ended it.
+    Unknown {
+        why: String,
+    },
+}
+
+impl std::fmt::Display for OwnExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code { code } => write!(f, "the deploy command ended with exit {code}"),
+            Self::Unknown { why } => f.write_str(why),
+        }
+    }
+}
+
 /// Whose result is wanted: a file of another task or attempt is never this one's evidence (CFG-3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultOf {

@@ -8,6 +8,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod acts_audit;
 mod acts_caller;
 mod adapter_board_recorded;
 mod adapter_checkout;

@@ -183,6 +183,18 @@ fn rule_18_half_a_result_is_unknown() {
     );
 }
 
+/// Its wrapper has the last word (BND-6): a file that says otherwise makes neither a yes nor a no.
+#[test]
+fn a_result_that_says_otherwise_than_the_wrapper_is_unknown() {
+    let says = |exit: u8, own: u8| {
+        format!(
+            "[ -e \"$TARGET/ok\" ] || {{ printf '{{\"schema\":1,\"task\":\"%s\",\"attempt\":%s,\"nonce\":\"%s\",\"exit\":{exit}}}' \"$ORCH_TASK\" \"$ORCH_ATTEMPT\" \"$ORCH_DEPLOY_NONCE\" > \"$ORCH_DEPLOY_RESULT\"; exit {own}; }}\n{PLAIN}"
+        )
+    };
+    unknown(&says(0, 1), "", "its result file says otherwise: exit 0");
+    unknown(&says(1, 0), "", "its result file says otherwise: exit 1");
+}
+
 #[test]
 fn rule_35_a_wrapper_killed_with_its_command_leaves_an_unknown_deploy_that_is_never_started_again() {
     let pipe = with(

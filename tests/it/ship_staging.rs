@@ -169,7 +169,7 @@ fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
         project: "self_hosting: true\ndeploy: {command: [./deploy.sh], env: {TARGET: PROD}}".into(),
         files: vec![(
             "deploy.sh",
-            "#!/bin/sh\nsetsid sh -c '\necho $$ > \"$TARGET/begun.new\"; mv \"$TARGET/begun.new\" \"$TARGET/begun\"\nwhile [ ! -e \"$TARGET/go\" ]; do sleep 0.05; done\ncp \"$TARGET/next\" \"$TARGET/orch.new\" && mv \"$TARGET/orch.new\" \"$TARGET/orch\"\nprintf \"{\\\"schema\\\":1,\\\"task\\\":\\\"%s\\\",\\\"attempt\\\":%s,\\\"exit\\\":0}\" \"$ORCH_TASK\" \"$ORCH_ATTEMPT\" > \"$ORCH_DEPLOY_RESULT.tmp\"\nmv \"$ORCH_DEPLOY_RESULT.tmp\" \"$ORCH_DEPLOY_RESULT\"' > /dev/null 2>&1 &\nwait\n".into(),
+            "#!/bin/sh\nsetsid sh -c '\necho $$ > \"$TARGET/begun.new\"; mv \"$TARGET/begun.new\" \"$TARGET/begun\"\nwhile [ ! -e \"$TARGET/go\" ]; do sleep 0.05; done\ncp \"$TARGET/next\" \"$TARGET/orch.new\" && mv \"$TARGET/orch.new\" \"$TARGET/orch\"\nprintf \"{\\\"schema\\\":1,\\\"task\\\":\\\"%s\\\",\\\"attempt\\\":%s,\\\"nonce\\\":\\\"%s\\\",\\\"exit\\\":0}\" \"$ORCH_TASK\" \"$ORCH_ATTEMPT\" \"$ORCH_DEPLOY_NONCE\" > \"$ORCH_DEPLOY_RESULT.tmp\"\nmv \"$ORCH_DEPLOY_RESULT.tmp\" \"$ORCH_DEPLOY_RESULT\"' > /dev/null 2>&1 &\nwait\n".into(),
         )],
         ..Setup::default()
     });

@@ -2,8 +2,9 @@
 
 use super::{Result, Store, Tx};
 use crate::model::ids::TaskId;
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Transaction};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +26,27 @@ pub struct Broken {
 
 const GENESIS: &str = "orch";
 
+/// The event that binds an evidence row by its hash (BND-6).
+pub const EVIDENCE: &str = "evidence";
+/// Set in `meta` with the first writing of the file that holds the last hash: from then on it has to be there.
+pub const TAIL_WRITTEN: &str = "audit/tail_written";
+
+/// What the file beside the database says of the last event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tail {
+    Absent,
+    Unreadable,
+    Is { seq: i64, hash: String },
+}
+
 fn link(previous: &str, at: i64, task: Option<i64>, event: &str, detail: &str) -> String {
+    digest(&[previous, &at.to_string(), &task.map_or_else(String::new, |t| t.to_string()), event, detail])
+}
+
+/// SHA-256 over texts, each with its length.
+pub(super) fn digest(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
-    for part in [previous, &at.to_string(), &task.map_or_else(String::new, |t| t.to_string()), event, detail] {
+    for part in parts {
         hasher.update(part.len().to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -88,28 +107,92 @@ impl Tx<'_> {
 }
 
 impl Store {
-    /// Walks the chain. `Ok(Ok(count))` when it holds.
-    pub fn audit_verify(&mut self) -> Result<std::result::Result<i64, Broken>> {
-        let mut statement =
-            self.conn.prepare("SELECT seq, at, task_id, event, detail, hash FROM audit ORDER BY seq")?;
-        let mut rows = statement.query([])?;
-        let mut previous = GENESIS.to_owned();
-        let mut expected = 0_i64;
-        while let Some(r) = rows.next()? {
-            let seq: i64 = r.get(0)?;
-            expected += 1;
-            if seq != expected {
-                return Ok(Err(Broken { seq, why: format!("expected number {expected}: events are missing") }));
-            }
-            let detail: String = r.get(4)?;
-            let event: String = r.get(3)?;
-            let hash = link(&previous, r.get(1)?, r.get(2)?, &event, &detail);
-            let kept: String = r.get(5)?;
-            if hash != kept {
-                return Ok(Err(Broken { seq, why: "its hash does not fit its content and predecessor".to_owned() }));
-            }
-            previous = kept;
-        }
-        Ok(Ok(expected))
+    /// Walks the chain, and compares it with the tail kept beside it, with the number of events there ever were, and with
+    /// the evidence rows that its events bind. `Ok(Ok(count))` when all holds.
+    pub fn audit_verify(&mut self, tail: &Tail) -> Result<std::result::Result<i64, Broken>> {
+        let tx = self.conn.transaction()?;
+        let mut bound = BTreeMap::new();
+        let count = match chain(&tx, tail, &mut bound)? {
+            Ok(count) => count,
+            Err(broken) => return Ok(Err(broken)),
+        };
+        let found = ends(&tx, tail, count)?.or(evidence(&tx, bound)?);
+        Ok(found.map_or(Ok(count), Err))
     }
+}
+
+/// The events that bind evidence rows, by the row's id: number and hash.
+type Bound = BTreeMap<i64, (i64, String)>;
+
+fn broken(seq: i64, why: impl Into<String>) -> Broken {
+    Broken { seq, why: why.into() }
+}
+
+fn chain(tx: &Transaction<'_>, tail: &Tail, bound: &mut Bound) -> Result<std::result::Result<i64, Broken>> {
+    let mut statement = tx.prepare("SELECT seq, at, task_id, event, detail, hash FROM audit ORDER BY seq")?;
+    let mut rows = statement.query([])?;
+    let mut previous = GENESIS.to_owned();
+    let mut expected = 0_i64;
+    while let Some(r) = rows.next()? {
+        let seq: i64 = r.get(0)?;
+        expected += 1;
+        if seq != expected {
+            return Ok(Err(broken(seq, format!("expected number {expected}: events are missing"))));
+        }
+        let detail: String = r.get(4)?;
+        let event: String = r.get(3)?;
+        let hash = link(&previous, r.get(1)?, r.get(2)?, &event, &detail);
+        let kept: String = r.get(5)?;
+        if hash != kept {
+            return Ok(Err(broken(seq, "its hash does not fit its content and predecessor")));
+        }
+        if matches!(tail, Tail::Is { seq: last, hash } if *last == seq && *hash != kept) {
+            return Ok(Err(broken(seq, "its hash is another than the one kept beside the database")));
+        }
+        if event == EVIDENCE {
+            let value: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
+            if let (Some(row), Some(hash)) = (value["evidence"].as_i64(), value["hash"].as_str()) {
+                bound.insert(row, (seq, hash.to_owned()));
+            }
+        }
+        previous = kept;
+    }
+    Ok(Ok(expected))
+}
+
+/// Whether the chain ends too early.
+fn ends(tx: &Transaction<'_>, tail: &Tail, count: i64) -> Result<Option<Broken>> {
+    let ever: Option<i64> =
+        tx.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")?.query_row([], |r| r.get(0)).optional()?;
+    let written: Option<String> =
+        tx.prepare("SELECT value FROM meta WHERE key = ?1")?.query_row([TAIL_WRITTEN], |r| r.get(0)).optional()?;
+    let tasks: i64 = tx.prepare("SELECT COUNT(*) FROM tasks")?.query_row([], |r| r.get(0))?;
+    Ok(match tail {
+        Tail::Is { seq, .. } if *seq > count => {
+            Some(broken(count, format!("event {seq}, the last by the file beside the database, is missing")))
+        }
+        Tail::Unreadable => Some(broken(count, "the file with the last hash can't be read")),
+        Tail::Absent if written.is_some() => Some(broken(count, "the file with the last hash is gone")),
+        Tail::Absent | Tail::Is { .. } if ever.unwrap_or(0) > count => {
+            Some(broken(count, format!("{} events were written, the last ones are missing", ever.unwrap_or(0))))
+        }
+        Tail::Absent | Tail::Is { .. } if count == 0 && tasks > 0 => Some(broken(0, "the table is empty")),
+        Tail::Absent | Tail::Is { .. } => None,
+    })
+}
+
+/// Whether an evidence row is another than the one its event binds, has no event, or is gone.
+fn evidence(tx: &Transaction<'_>, mut bound: Bound) -> Result<Option<Broken>> {
+    let mut statement = tx.prepare("SELECT * FROM evidence ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get("id")?;
+        let Some((seq, hash)) = bound.remove(&id) else {
+            return Ok(Some(broken(0, format!("no event binds evidence row {id}"))));
+        };
+        if super::evidence::row_hash(row)? != hash {
+            return Ok(Some(broken(seq, format!("evidence row {id} was changed"))));
+        }
+    }
+    Ok(bound.into_iter().next().map(|(id, (seq, _))| broken(seq, format!("evidence row {id} is missing"))))
 }

@@ -1,9 +1,11 @@
 //! Evidence: verdicts on commits. Append-only; the newest row of a gate and epoch counts.
 
+use super::audit::{EVIDENCE, digest};
 use super::{Result, Tx, from_json, parsed};
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use rusqlite::{Row, params};
+use serde_json::json;
 
 /// A verdict to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +35,30 @@ fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
     })
 }
 
+/// The hash of a whole row, as its event binds it (BND-6).
+pub(super) fn row_hash(row: &Row<'_>) -> rusqlite::Result<String> {
+    let number = |column: &str| row.get::<_, i64>(column).map(|n| n.to_string());
+    let text = |column: &str| row.get::<_, String>(column);
+    let run = row.get::<_, Option<i64>>("run_id")?.map_or_else(String::new, |n| n.to_string());
+    let parts = [
+        number("id")?,
+        number("task_id")?,
+        text("gate")?,
+        number("attempt")?,
+        number("epoch")?,
+        run,
+        text("sha")?,
+        text("code_tree")?,
+        text("verdict")?,
+        text("why")?,
+        text("detail")?,
+        number("at")?,
+    ];
+    Ok(digest(&parts.each_ref().map(String::as_str)))
+}
+
 impl Tx<'_> {
-    /// Records a verdict for the task's present attempt and epoch.
+    /// Records a verdict for the task's present attempt and epoch, and binds it by an event of the audit table.
     pub fn add_evidence(&self, task: &Task, new: &NewEvidence, at: i64) -> Result<i64> {
         self.tx
             .prepare_cached(
@@ -54,7 +78,11 @@ impl Tx<'_> {
                 new.detail.to_string(),
                 at
             ])?;
-        Ok(self.tx.last_insert_rowid())
+        let id = self.tx.last_insert_rowid();
+        let hash = self.tx.prepare_cached("SELECT * FROM evidence WHERE id = ?1")?.query_row([id], row_hash)?;
+        let bound = json!({"evidence": id, "gate": new.gate, "verdict": new.verdict, "commit": new.sha, "why": new.why, "hash": hash});
+        self.audit(at, Some(task.id), EVIDENCE, &bound)?;
+        Ok(id)
     }
 
     /// All evidence of a task, oldest first.

@@ -1,6 +1,7 @@
 //! Leases, freezes, deploys, cool-downs: rows decide, files tell (RULE-34).
 
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
+use crate::model::deploy::OwnExit;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Actor, Cooldown, Deploy, DeployState, Freeze, Lease};
 use crate::model::time::Stamp;
@@ -178,6 +179,30 @@ impl Tx<'_> {
             )?
             .execute(params![id, to_json(from), to_json(me)])?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
+    }
+
+    /// Keeps the hash of the nonce that a deploy's command is given; its wrapper alone writes it, before the command starts.
+    pub fn set_deploy_nonce(&self, id: &str, hash: &str) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE deploys SET nonce_hash = ?2 WHERE id = ?1 AND state IN ('landed', 'started')")?
+            .execute([id, hash])?;
+        Ok(())
+    }
+
+    /// Records what a deploy's wrapper saw of its command's end; the first word stays.
+    pub fn set_deploy_exit(&self, id: &str, exit: &OwnExit) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE deploys SET own_exit = ?2 WHERE id = ?1 AND own_exit IS NULL")?
+            .execute([id, &to_json(exit)])?;
+        Ok(())
+    }
+
+    /// What a deploy's wrapper saw of its command's end, and the hash of the nonce.
+    pub fn deploy_exit(&self, id: &str) -> Result<(Option<OwnExit>, Option<String>)> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT own_exit, nonce_hash FROM deploys WHERE id = ?1")?
+            .query_row([id], |r| Ok((parsed_opt(r, "own_exit", from_json)?, r.get("nonce_hash")?)))?)
     }
 
     /// Moves a deploy on from `from`; [`StoreError::Lost`] if it is no longer there.

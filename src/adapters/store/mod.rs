@@ -14,7 +14,7 @@ mod runs;
 mod tasks;
 mod views;
 
-pub use audit::{AuditEvent, Broken as AuditBroken};
+pub use audit::{AuditEvent, Broken as AuditBroken, TAIL_WRITTEN, Tail};
 pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
 pub use evidence::NewEvidence;
 pub use journal::JournalRow;

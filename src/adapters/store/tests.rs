@@ -255,21 +255,82 @@ fn rule_41_only_the_oldest_open_message_of_a_task_and_sink_is_deliverable() {
 }
 
 #[test]
-fn the_audit_chain_tells_a_changed_and_a_missing_event() {
-    let (_dir, mut store) = store();
-    store
-        .write(|tx| {
+fn the_audit_chain_tells_a_changed_a_missing_and_a_cut_event() {
+    let fresh = || {
+        let (dir, mut store) = store();
+        let seen = store.write(|tx| {
             for n in 0..4 {
                 tx.audit(n, None, "event", &serde_json::json!({"n": n}))?;
             }
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
-    assert_eq!(store.audit_verify().unwrap(), Ok(4));
-    store.conn.execute("UPDATE audit SET detail = '{}' WHERE seq = 2", []).unwrap();
-    assert_eq!(store.audit_verify().unwrap().unwrap_err().seq, 2);
-    store.conn.execute("DELETE FROM audit WHERE seq = 2", []).unwrap();
-    assert_eq!(store.audit_verify().unwrap().unwrap_err().seq, 3);
+            tx.audit_tail()
+        });
+        let (seq, hash) = seen.unwrap();
+        (dir, store, Tail::Is { seq, hash })
+    };
+    let (_dir, mut whole, tail) = fresh();
+    assert_eq!(whole.audit_verify(&tail).unwrap(), Ok(4));
+    assert_eq!(whole.audit_verify(&Tail::Absent).unwrap(), Ok(4), "never written yet");
+    assert_eq!(whole.audit_verify(&Tail::Unreadable).unwrap().unwrap_err().seq, 4);
+    let other = Tail::Is { seq: 2, hash: "0".repeat(64) };
+    assert_eq!(whole.audit_verify(&other).unwrap().unwrap_err().seq, 2, "a chain made again");
+    whole.write(|tx| tx.set_meta(TAIL_WRITTEN, "1")).unwrap();
+    assert!(whole.audit_verify(&Tail::Absent).unwrap().unwrap_err().why.contains("is gone"));
+    let table = [
+        ("UPDATE audit SET detail = '{}' WHERE seq = 2", 2, "does not fit"),
+        ("UPDATE audit SET at = 9 WHERE seq = 4", 4, "does not fit"),
+        ("DELETE FROM audit WHERE seq = 2", 3, "events are missing"),
+        ("DELETE FROM audit WHERE seq > 2", 2, "event 4"),
+        ("DELETE FROM audit", 0, "event 4"),
+    ];
+    for (sql, seq, why) in table {
+        let (_dir, mut store, tail) = fresh();
+        store.conn.execute(sql, []).unwrap();
+        let broken = store.audit_verify(&tail).unwrap().unwrap_err();
+        assert!(broken.seq == seq && broken.why.contains(why), "{sql}: {broken:?}");
+        // Nor without the file beside the database.
+        assert!(store.audit_verify(&Tail::Absent).unwrap().is_err(), "{sql}");
+    }
+}
+
+#[test]
+fn an_evidence_row_is_bound_by_its_event() {
+    let changes = [
+        ("UPDATE evidence SET verdict = 'pass' WHERE id = 1", "row 1 was changed"),
+        ("UPDATE evidence SET sha = replace(sha, 'a', 'b') WHERE id = 1", "row 1 was changed"),
+        ("UPDATE evidence SET detail = '{}', why = 'fine' WHERE id = 2", "row 2 was changed"),
+        ("UPDATE evidence SET epoch = epoch + 1 WHERE id = 2", "row 2 was changed"),
+        ("DELETE FROM evidence WHERE id = 2", "row 2 is missing"),
+        (
+            "INSERT INTO evidence (task_id, gate, attempt, epoch, sha, code_tree, verdict, why, at)
+             SELECT task_id, gate, attempt, epoch, sha, code_tree, 'pass', 'x', at FROM evidence WHERE id = 1",
+            "no event binds evidence row 3",
+        ),
+    ];
+    for (sql, why) in changes {
+        let (_dir, mut store) = store();
+        store
+            .write(|tx| {
+                let task = add(tx, "ORCH-1").unwrap();
+                for gate in ["ci_green", "review_verdict"] {
+                    let new = NewEvidence {
+                        gate,
+                        run_id: None,
+                        sha: crate::model::ids::Sha::parse(&"a".repeat(40)).unwrap(),
+                        code_tree: "t".to_owned(),
+                        verdict: EvidenceVerdict::Fail,
+                        why: "red".to_owned(),
+                        detail: serde_json::json!({"n": 1}),
+                    };
+                    tx.add_evidence(&task, &new, 5)?;
+                }
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        assert_eq!(store.audit_verify(&Tail::Absent).unwrap(), Ok(2));
+        store.conn.execute(sql, []).unwrap();
+        let broken = store.audit_verify(&Tail::Absent).unwrap().unwrap_err();
+        assert!(broken.why.contains(why), "{sql}: {broken:?}");
+    }
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub fn halt(call: &Invocation, args: &Halt) -> CmdResult {
         ctx.store.write(|tx| {
             tx.audit(at, None, "halted", &json!({"reason": args.reason, "by": process::caller()})).map(drop)
         })?;
+        open::leave(&mut ctx);
     }
     say(
         call,
@@ -81,6 +82,7 @@ pub fn resume(call: &Invocation, _: &Resume) -> CmdResult {
     if was.is_some() {
         let at = ctx.now().stamp.wall_ms;
         ctx.store.write(|tx| tx.audit(at, None, "resumed", &json!({"was": was, "by": process::caller()})).map(drop))?;
+        open::leave(&mut ctx);
     }
     let text = if was.is_some() { "resumed; the next `orch tick` goes on" } else { "nothing was halted" };
     say(call, json!({"halted": false, "changed": was.is_some()}), text);
@@ -270,7 +272,7 @@ enum AuditWhat {
 pub fn audit(call: &Invocation, args: &Audit) -> CmdResult {
     let AuditWhat::Verify = args.what;
     let mut ctx = open::view(call, "audit")?;
-    match ctx.store.audit_verify()? {
+    match ctx.store.audit_verify(&guard::stored_tail(&ctx.paths))? {
         Ok(count) => {
             say(call, json!({"ok": true, "events": count}), &format!("the chain holds: {count} events"));
             Ok(Exit::Done)

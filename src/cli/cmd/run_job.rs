@@ -21,7 +21,9 @@ pub struct Args {
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     process::new_session().context("starting a session of its own")?;
     let mut ctx = open::step(call, "run-job", Mode::Use)?;
-    supervise::run(&mut ctx, RunId(args.run), args.finalize)?;
+    let worked = supervise::run(&mut ctx, RunId(args.run), args.finalize);
+    open::leave(&mut ctx);
+    worked?;
     for fault in &ctx.report.errors {
         tracing::error!(task = fault.task, "{}", fault.message);
     }

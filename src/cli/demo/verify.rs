@@ -3,6 +3,7 @@
 use super::Item;
 use super::world::{PREFIX, World};
 use crate::adapters::store::{Mode, Store};
+use crate::engine::{guard::stored_tail, paths::Paths};
 use crate::model::artefact::{Artefact, folder};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
@@ -169,7 +170,9 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 
 fn record(world: &World, _items: &[Item]) -> Result<String> {
     let mut store = Store::open(&world.database(), Mode::ReadOnly)?;
-    let events = store.audit_verify()?.map_err(|b| anyhow::anyhow!("event {}: {}", b.seq, b.why))?;
+    let events = store
+        .audit_verify(&stored_tail(&Paths::new(&world.state())))?
+        .map_err(|b| anyhow::anyhow!("event {}: {}", b.seq, b.why))?;
     let leases = store.read(|tx| tx.leases())?;
     ensure!(leases.iter().all(|l| l.task_id.is_none()), "a merge lease is still held");
     ensure!(store.read(|tx| tx.freezes())?.is_empty(), "the repository is frozen");

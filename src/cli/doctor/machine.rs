@@ -9,6 +9,7 @@ use crate::adapters::store::{Mode, Store};
 use crate::adapters::{disk, sentinel};
 use crate::cli::clock;
 use crate::config::{Config, ExecutorKind, RuntimeKind, SecretRef};
+use crate::engine::{guard, paths::Paths};
 use crate::model::stage::Agent;
 use crate::model::time::rfc3339;
 use std::collections::BTreeSet;
@@ -91,7 +92,7 @@ pub fn state(config: &Config, chart: &mut Chart) {
     }
     match Store::open(&path, Mode::ReadOnly) {
         Ok(mut store) => {
-            match store.audit_verify() {
+            match store.audit_verify(&guard::stored_tail(&Paths::new(dir))) {
                 Ok(Ok(n)) => chart.ok(area, "database", format!("opens; {n} events in an unbroken chain")),
                 Ok(Err(b)) => chart.fail(
                     area,

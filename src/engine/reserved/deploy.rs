@@ -6,15 +6,15 @@ use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::config::without_secrets;
-use crate::decide::deploy_result;
+use crate::decide::deploy_result::{self, Seen};
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
 use crate::engine::settle::{DeployOutcome, End, Settlement};
 use crate::engine::supervise::MARK;
-use crate::engine::{Ctx, settle};
+use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
-use crate::model::deploy::{DeployStatus, ResultOf};
+use crate::model::deploy::{DeployStatus, OwnExit, ResultOf};
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
 use crate::render::deploy::{DeployFacts, log};
@@ -43,25 +43,32 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
         tracing::warn!(task = %bench.task.key, "no probes before the deploy: {e:#}");
     }
     // Everything that can fail is done before the right is taken.
+    let nonce = random_token()?;
     let spec = match &bench.project.deploy.command {
         None => None,
         Some(argv) => {
-            let further = [("ORCH_DEPLOY_RESULT", result.clone().into_os_string())];
+            let further =
+                [("ORCH_DEPLOY_RESULT", result.clone().into_os_string()), ("ORCH_DEPLOY_NONCE", nonce.clone().into())];
             let limit = Duration::from_secs(bench.project.deploy.timeout_s);
             let env = &bench.project.deploy.env;
             let order = Order { name: "deploy", argv, env, limit, further: &further, outliving: true };
-            Some(bench.prepare(ctx, run, &order)?)
+            let mut spec = bench.prepare(ctx, run, &order)?;
+            // Whoever knows it can speak for the command: it stays out of the log.
+            spec.hidden.push(nonce.clone());
+            Some(spec)
         }
     };
+    let hash = deploy_result::hash_of(&nonce);
+    ctx.store.write(|tx| tx.set_deploy_nonce(&d.id, &hash))?;
     if !settle::holds(ctx, run.id, fence, true)? {
         return Ok(None);
     }
     // Its exit, or why there is none.
-    let exit: Result<i32, String> = match spec {
+    let exit = match spec {
         None => match take_right(ctx, run, &d, &started) {
             Ok(()) => {
                 mark_started(ctx, &d)?;
-                Ok(0)
+                OwnExit::Code { code: 0 }
             }
             Err(_) if started.exists() => return taken(ctx, &d),
             Err(e) => return Err(e),
@@ -96,8 +103,10 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             }
             match ran {
                 Ok(exit) => match exit.code.filter(|_| exit.ended_by.is_none()) {
-                    Some(code) => Ok(code),
-                    None => Err(format!("the deploy command has no exit of its own: {}", ending(&exit))),
+                    Some(code) => OwnExit::Code { code },
+                    None => OwnExit::Unknown {
+                        why: format!("the deploy command has no exit of its own: {}", ending(&exit)),
+                    },
                 },
                 // It never ran: the right, if it was taken, is ours to give back, and production is as before.
                 Err(
@@ -114,19 +123,20 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
                 }
                 Err(e @ (ChildError::Watch { .. } | ChildError::Left { .. })) => {
-                    Err(format!("the deploy command: {e}"))
+                    OwnExit::Unknown { why: format!("the deploy command: {e}") }
                 }
             }
         }
     };
     // A right whose row could not be set at the start is seen at the end.
     mark_started(ctx, &d)?;
-    // A command that wrote its own result knows better than its wrapper.
+    // The row is the wrapper's word, and the last one; the file is a copy. One that somebody else wrote stays, as evidence.
+    ctx.store.write(|tx| tx.set_deploy_exit(&d.id, &exit))?;
     if !result.exists() {
         let mut body = json!({"schema": 1, "task": run.task_id, "attempt": d.attempt, "deploy": d.id});
-        match exit {
-            Ok(code) => body["exit"] = json!(code),
-            Err(why) => {
+        match &exit {
+            OwnExit::Code { code } => body["exit"] = json!(code),
+            OwnExit::Unknown { why } => {
                 tracing::warn!(task = %bench.task.key, "{why}");
                 body["exit"] = json!("unknown");
                 body["why"] = json!(why);
@@ -191,7 +201,9 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     // Read after the look at the processes: one that ended in between had its chance to write.
     let text = std::fs::read_to_string(&path).ok();
     let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
-    let status = deploy_result::read(text.as_deref(), &of, over);
+    let (own, nonce) = ctx.store.read(|tx| tx.deploy_exit(&d.id))?;
+    let nonce_hash = nonce.as_deref().filter(|_| project.self_hosting);
+    let status = deploy_result::read(&Seen { own: own.as_ref(), file: text.as_deref(), nonce_hash }, &of, over);
     if let DeployStatus::Pending { why } = &status {
         return Ok(Some(Settlement {
             end: End::Again { at: now.wall_ms + LOOK_MS, why: why.clone() },

@@ -253,6 +253,8 @@ CREATE TABLE deploys (
     actor TEXT NOT NULL,
     landed_sha TEXT,
     result TEXT,
+    nonce_hash TEXT,
+    own_exit TEXT,
     initiated_at TEXT NOT NULL,
     settled_at INTEGER
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,37 @@
+//! What `audit verify` finds (BND-6): a cut, an emptied, a changed table, and changed evidence.
+
+use super::support::house::{House, Plan};
+
+#[test]
+fn audit_verify_finds_what_was_cut_emptied_or_changed() {
+    let house = House::new(&Plan::short().project("deploy: {confirm: false}"));
+    let key = house.item("Work");
+    house.until_task_after_ticks(key.as_str(), |t| t.stage.as_str() == "done");
+    let tail = || std::fs::read_to_string(house.path("state/sentinels/audit-tail.json")).unwrap_or_default();
+    let last = || house.query("SELECT MAX(seq) FROM audit").remove(0);
+    // The last words of a run are its supervisor's, and no step has to come after it.
+    house.until("the tail", || tail().contains(&format!("\"seq\":{},", last())).then_some(()));
+    let verify = || house.orch(&["audit", "verify"]);
+    assert_eq!(verify().fine().json["ok"], true);
+    house.orch(&["backup", "whole.db"]).fine();
+    let attacks = [
+        ("DELETE FROM audit WHERE seq > (SELECT MAX(seq) - 2 FROM audit)", "is missing"),
+        ("DELETE FROM audit", "is missing"),
+        ("DELETE FROM audit; DELETE FROM sqlite_sequence", "is missing"),
+        ("UPDATE evidence SET verdict = 'fail' WHERE id = 1", "evidence row 1 was changed"),
+        ("UPDATE audit SET detail = '{}' WHERE seq = 3", "does not fit"),
+    ];
+    for (sql, why) in attacks {
+        house.change(sql);
+        let ran = verify();
+        assert_eq!((ran.code, ran.json["ok"].as_bool()), (1, Some(false)), "{sql}: {}", ran.json);
+        assert!(ran.json["why"].as_str().unwrap().contains(why), "{sql}: {}", ran.json);
+        for name in ["orch.db-wal", "orch.db-shm"] {
+            let _ = std::fs::remove_file(house.path("state").join(name));
+        }
+        std::fs::copy(house.path("whole.db"), house.path("state/orch.db")).unwrap();
+        verify().fine();
+    }
+    std::fs::remove_file(house.path("state/sentinels/audit-tail.json")).unwrap();
+    assert_eq!(verify().code, 1, "the file that keeps the last hash is not to be missed");
+}
