@@ -5,6 +5,7 @@ pub mod caller;
 pub mod deploy_result;
 pub mod dispatch;
 pub mod gates;
+pub mod landing;
 pub mod notify;
 pub mod reap;
 pub mod serial;

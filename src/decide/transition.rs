@@ -30,7 +30,7 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     }
     // An open window settles its case first: what is merged or started does not wait for a person.
     if let Some(why) = task.withdrawn.as_ref().filter(|_| task.critical.is_none()) {
-        return hold(Rule::Withdrawn, why.clone());
+        return hold(Rule::Withdrawn, why.advice(&task.key));
     }
     if let Some(job) = &view.live_job {
         return in_queue(job, view.now.wall_ms);

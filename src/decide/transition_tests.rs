@@ -179,7 +179,7 @@ fn deploy(v: &TaskView, state: DeployState, result: Option<&str>) -> Option<Depl
 #[test]
 fn a_withdrawn_task_settles_its_open_window_first() {
     let mut v = view(Stage::Deploy);
-    v.task.withdrawn = Some("its work item is gone".into());
+    v.task.withdrawn = Some(crate::model::withdrawal::Withdrawal::ItemGone);
     assert_eq!(word(&decide(&v, &policy())), "hold withdrawn");
     v.task.critical = Some("deploy 1-1-7".into());
     v.deploy = deploy(&v, DeployState::Started, None);

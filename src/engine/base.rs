@@ -116,6 +116,25 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
     bail!("every name like {wanted} is taken on the remote")
 }
 
+/// Makes a branch that another hand deleted again, at the last head known (RULE-31). Fails where the remote does not
+/// answer or refuses; one that is there again by another hand is left as it is.
+pub fn restore(ctx: &mut Ctx, id: TaskId, branch: &str) -> Result<()> {
+    let task = ctx.task(id)?;
+    let head = task.head_sha.clone().context("the task has no pushed head")?;
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    match mirror.push_new_branch(branch, &head)? {
+        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated | PushOutcome::Rejected { moved: true, .. } => {
+        }
+        PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {branch}: {reason}"),
+    }
+    super::outages::git_answered(ctx, &project, true);
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "restored": head})))?;
+    ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": head}));
+    Ok(())
+}
+
 /// Whether this task made the branch (RULE-11).
 pub fn is_ours(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<bool> {
     let row = ctx.store.read(|tx| tx.journal_row(&format!("t{}/branch/{branch}", task.id)))?;

@@ -12,6 +12,7 @@ use crate::model::card::AlertKind;
 use crate::model::ids::{Key, TaskId};
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Wait, Waiting};
+use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -197,19 +198,17 @@ pub fn observe(
 
 /// Holds a task whose item is gone, archived or a draft; lets it go on when the item is there again.
 pub fn set_gone(ctx: &mut Ctx, task: &Task, gone: bool) -> Result<()> {
-    set_withdrawn(ctx, task, gone.then(|| GONE.to_owned()), |w| w == GONE)
+    set_withdrawn(ctx, task, gone.then_some(Withdrawal::ItemGone), |w| *w == Withdrawal::ItemGone)
 }
 
-const UNKNOWN: &str = "blocked_by names";
-
 /// The hold of a task with blockers that nobody knows.
-pub fn unknown_blockers(unknown: &[String]) -> Option<String> {
-    (!unknown.is_empty()).then(|| format!("{UNKNOWN} {}, which is no work item anybody knows", unknown.join(", ")))
+pub fn unknown_blockers(unknown: &[String]) -> Option<Withdrawal> {
+    (!unknown.is_empty()).then(|| Withdrawal::UnknownBlockers { names: unknown.to_vec() })
 }
 
 /// Whether a hold is that one.
-pub fn is_unknown(withdrawn: &str) -> bool {
-    withdrawn.starts_with(UNKNOWN)
+pub fn is_unknown(withdrawn: &Withdrawal) -> bool {
+    matches!(withdrawn, Withdrawal::UnknownBlockers { .. })
 }
 
 /// After a whole look at a board whose pages may drift: what a live task's item is now, asked by itself where the look
@@ -225,8 +224,6 @@ pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[W
     }
     Ok(true)
 }
-
-const GONE: &str = "its work item is gone from the board: withdrawn by a person";
 
 fn differs(row: &ItemRow, item: &WorkItem) -> bool {
     row.status_id != item.status_id
@@ -350,18 +347,12 @@ fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded
     asked(tx, &mut task, resolved, seen.before, &item.status_id, at)?;
     if !task.stage.is_terminal() {
         let ended = means.is_none() && resolved.is_terminal(&item.status_id);
-        let why = ended.then(|| {
-            format!(
-                "{MOVED} {:?} on the board: withdrawn by a person",
-                item.status_name.as_deref().unwrap_or("a closed status")
-            )
-        });
-        withdrawn(tx, &task, why, |w| w.starts_with(MOVED), at)?;
+        let status = || item.status_name.clone().unwrap_or_else(|| "a closed status".to_owned());
+        let why = ended.then(|| Withdrawal::ItemClosed { status: status() });
+        withdrawn(tx, &task, why, |w| matches!(w, Withdrawal::ItemClosed { .. }), at)?;
     }
     Ok(Recorded::Yes)
 }
-
-const MOVED: &str = "its work item was moved to";
 
 /// Until its work begins, a task follows what the board says of order, title and blockers.
 fn follow(tx: &Tx<'_>, task: &mut Task, project: &str, item: &WorkItem, at: i64) -> StoreResult<()> {
@@ -374,7 +365,7 @@ fn follow(tx: &Tx<'_>, task: &mut Task, project: &str, item: &WorkItem, at: i64)
     if let Some(refs) = &item.blocked_by {
         let (keys, unknown) = blockers(tx, project, refs)?;
         task.blocked_by = keys;
-        if task.withdrawn.as_deref().is_none_or(is_unknown) {
+        if task.withdrawn.as_ref().is_none_or(is_unknown) {
             task.withdrawn = unknown_blockers(&unknown);
         }
     }
@@ -406,8 +397,8 @@ pub fn blockers(tx: &Tx<'_>, project: &str, refs: &[ItemRef]) -> StoreResult<(Ve
     Ok((keys, unknown))
 }
 
-fn set_withdrawn(ctx: &mut Ctx, task: &Task, why: Option<String>, own: impl Fn(&str) -> bool) -> Result<()> {
-    if task.withdrawn == why || (why.is_none() && !task.withdrawn.as_deref().is_some_and(&own)) {
+fn set_withdrawn(ctx: &mut Ctx, task: &Task, why: Option<Withdrawal>, own: impl Fn(&Withdrawal) -> bool) -> Result<()> {
+    if task.withdrawn == why || (why.is_none() && !task.withdrawn.as_ref().is_some_and(&own)) {
         return Ok(());
     }
     let at = ctx.now().stamp.wall_ms;
@@ -420,17 +411,28 @@ fn set_withdrawn(ctx: &mut Ctx, task: &Task, why: Option<String>, own: impl Fn(&
 }
 
 /// Holds a task whose item a person withdrew; lets it go on when the item comes back.
-fn withdrawn(tx: &Tx<'_>, task: &Task, why: Option<String>, own: impl Fn(&str) -> bool, at: i64) -> StoreResult<()> {
-    let was_own = task.withdrawn.as_deref().is_some_and(own);
+fn withdrawn(
+    tx: &Tx<'_>,
+    task: &Task,
+    why: Option<Withdrawal>,
+    own: impl Fn(&Withdrawal) -> bool,
+    at: i64,
+) -> StoreResult<()> {
+    let was_own = task.withdrawn.as_ref().is_some_and(own);
     if task.withdrawn == why || (why.is_none() && !was_own) || (why.is_some() && task.withdrawn.is_some() && !was_own) {
         return Ok(());
     }
     let mut t = task.clone();
     t.withdrawn.clone_from(&why);
     tx.save_task(&mut t, at)?;
-    tx.audit(at, Some(t.id), if why.is_some() { "withdrawn" } else { "withdrawal_ended" }, &json!({"why": why}))?;
+    tx.audit(
+        at,
+        Some(t.id),
+        if why.is_some() { "withdrawn" } else { "withdrawal_ended" },
+        &json!({"why": why.as_ref().map(ToString::to_string)}),
+    )?;
     if let Some(why) = &why {
-        messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, why, at)?;
+        messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, &why.to_string(), at)?;
     }
     messages::card(tx, &t, at)
 }

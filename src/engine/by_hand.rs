@@ -1,6 +1,6 @@
 //! What a person does to a task on the command line: reject, retry.
 
-use super::{Ctx, apply, messages, stop, view};
+use super::{Ctx, apply, base, messages, stop, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::transition;
 use crate::model::act::By;
@@ -9,6 +9,7 @@ use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Finding, NewJob};
+use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
 
@@ -87,11 +88,15 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
 
 /// `orch retry`: takes the held decision again with a fresh budget. `false`: the task is not blocked.
 pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
+    let taken = ctx.task(id)?.withdrawn.filter(Withdrawal::on_forge);
+    if let Some(Withdrawal::BranchGone { branch }) = &taken {
+        base::restore(ctx, id, branch)?;
+    }
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         let mut task = tx.task(id)?;
-        let forge_hold = task.withdrawn.as_deref().is_some_and(|w| w.contains("on the forge"));
+        let forge_hold = taken.is_some() && task.withdrawn == taken;
         if task.stage.is_terminal() || (task.blocked_reason.is_none() && !forge_hold) {
             return Ok(None);
         }
@@ -99,6 +104,8 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
         let held = task.held_findings.take();
         if forge_hold {
             task.withdrawn = None;
+            // One that was closed, or went with its branch, is opened again as another.
+            task.pr = task.pr.take().filter(|_| matches!(taken, Some(Withdrawal::Merged { .. })));
         }
         tx.audit(
             at,

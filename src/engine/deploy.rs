@@ -1,18 +1,20 @@
 //! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed and is taken up by looking.
 
+use super::landing::{self, Checked};
 use super::{Ctx, base, mergegate, projects, pulls, view};
-use crate::adapters::forge::local::Landing;
+use crate::adapters::forge::local::Landing as Order;
 use crate::adapters::forge::{ForgeError, MergeOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
+use crate::decide::landing::Landing;
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
 use crate::model::text::clip;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashSet;
@@ -33,30 +35,28 @@ pub struct Initiated {
 
 /// Opens the critical window if everything still holds: one transaction that decides anew (RULE-4, RULE-16, RULE-24).
 pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
-    let ground = base::ensure(ctx, id)?;
-    let merged = mergegate::merged_as_tested(ctx, &ground.task, &ground.mirror, &ground.default_sha)?;
-    let task = match merged {
-        Some(_) => ground.task.clone(),
-        None => match mergegate::sync_head(ctx, &ground.task, &ground.mirror)? {
-            Some(task) => task,
-            None => return Ok(()),
-        },
+    base::ensure(ctx, id)?;
+    let Some(checked) = landing::check(ctx, id, landing::Forge::Required)? else { return Ok(()) };
+    let Checked { task, mirror, default_branch, tip, base, .. } = &checked;
+    let contains = |head: Option<&Sha>| head.map_or(Ok(false), |h| mirror.is_ancestor(tip, h));
+    let base = match &checked.landing {
+        Landing::Landed { .. } => base.clone(),
+        Landing::NotYet => tip.clone(),
+        Landing::BaseMoved if contains(task.head_sha.as_ref())? => tip.clone(),
+        // What was looked at is another by now: the gate's answer is void, and the gate is asked again.
+        Landing::BaseMoved => {
+            return void_gate(ctx, id, &format!("{default_branch} moved to {}", tip.short()));
+        }
+        Landing::HeadMoved => {
+            return mergegate::sync_head(ctx, task, mirror, checked.remote_head.as_ref()).map(drop);
+        }
+        Landing::Unsettled { why } => bail!("{why}"),
+        Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
+            return landing::stopped_by(ctx, id, &checked.landing).map(drop);
+        }
     };
+    let Checked { task, mirror, .. } = checked;
     let head = task.head_sha.clone().context("the task has no pushed head")?;
-    if merged.is_none() && !ground.mirror.is_ancestor(&ground.default_sha, &head)? {
-        // The base moved since it was looked at: the gate's answer is void, and the gate is asked again.
-        let held = ctx.store.read(|tx| tx.lease(&task.repo))?.map_or(0, |l| l.fence);
-        let why = format!("{} moved to {}", ground.default_branch, ground.default_sha.short());
-        return mergegate::record(
-            ctx,
-            &task,
-            held,
-            EvidenceVerdict::Missing,
-            &why,
-            json!({"fence": held, "base": ground.default_sha}),
-        );
-    }
-    let base = merged.unwrap_or_else(|| ground.default_sha.clone());
     if !clear_ground(ctx, &task)? {
         return Ok(());
     }
@@ -64,7 +64,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         // The merge is the deploy.
         baseline(ctx, &task)?;
     }
-    let tree = ground.mirror.tree_of(&head)?;
+    let tree = mirror.tree_of(&head)?;
     let mut now = ctx.now();
     let policy = ctx.policy.clone();
     let root = ctx.paths.root().to_owned();
@@ -199,88 +199,113 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         }
     }
     write_initiated(ctx, &task, &deploy)?;
+    let before = landing::check(ctx, id, landing::Forge::Required)?.context("the task has no branch")?;
+    if !after_check(ctx, &task, &deploy, &before.landing)? {
+        return Ok(());
+    }
+    if !may_merge(ctx, &task, &deploy)? {
+        return withdraw(ctx, &task, &deploy, "a stop, HALT or a lost lease came before the merge");
+    }
     let project = ctx.project(&task.project)?.clone();
-    let mirror = projects::mirror(ctx, &project)?;
-    let default = projects::default_branch(ctx, &project, &mirror)?;
-    let tip =
-        mirror.fetch_branch(&default)?.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
-    super::outages::git_answered(ctx, &project, false);
-    let tested = Sha::parse(&deploy.tree).map_err(|e| anyhow::anyhow!(e))?;
-    if let Some(landed) = mirror.landed(&deploy.base, &tip, &tested)? {
-        return landed_as(ctx, &task, &deploy, &landed, "it was merged already");
+    let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
+    let order = Order {
+        default_branch: &before.default_branch,
+        head: &deploy.head,
+        expected_base: &deploy.base,
+        message: &message,
+    };
+    let forge = projects::forge(ctx, &project)?;
+    let number = task.pr.as_ref().map_or(0, |p| p.number);
+    let answer = forge.merge(&before.mirror, number, &order);
+    if answer.is_ok() {
+        super::outages::forge_answered(ctx, &project);
     }
-    if tip != deploy.base {
-        return mismatch(
-            ctx,
-            &task,
-            &deploy,
-            &format!("{default} moved to {} and holds no commit with the tested tree", tip.short()),
-        );
+    // Whatever the answer was: what is there now decides (RULE-5).
+    let after = landing::check(ctx, id, landing::Forge::Required)?.context("the task has no branch")?;
+    if after_check(ctx, &task, &deploy, &after.landing)? {
+        answered(ctx, &task, &deploy, answer)?;
     }
-    let key = format!("t{}/{}/merge", task.id, deploy.id);
+    Ok(())
+}
+
+/// What a check of an initiated deploy means; `true`: nothing happened yet, and nothing stands in the way.
+fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -> Result<bool> {
+    match landing {
+        Landing::Landed { commit } => landed_as(ctx, task, deploy, commit, "the default branch has the tested tree")?,
+        Landing::NotYet => return Ok(true),
+        Landing::Unsettled { why } => not_yet(ctx, task, deploy, why)?,
+        Landing::HeadMoved => back_to_gate(ctx, task, deploy, "the branch moved")?,
+        Landing::BaseMoved => {
+            back_to_gate(ctx, task, deploy, "the default branch moved, and nothing of this task is in it")?;
+        }
+        Landing::Untested { why } | Landing::Rewritten { why } => {
+            withdraw(ctx, task, deploy, why)?;
+            landing::stopped_by(ctx, task.id, landing)?;
+        }
+        Landing::Withdrawn(cause) => {
+            withdraw(ctx, task, deploy, &cause.to_string())?;
+            landing::stopped_by(ctx, task.id, landing)?;
+        }
+    }
+    Ok(false)
+}
+
+/// Takes the right to merge: the last moment at which a stop, HALT or a lost lease comes first.
+fn may_merge(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<bool> {
+    let key = merge_key(task, deploy);
     let now = ctx.now();
     let me = ctx.me.clone();
-    let allowed = ctx.store.write(|tx| {
-        let t = tx.task(id)?;
-        let lease = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(id) && l.fence == deploy.fence);
+    Ok(ctx.store.write(|tx| {
+        let t = tx.task(task.id)?;
+        let lease = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == deploy.fence);
         if t.stop_requested_at.is_some() || now.halted.is_some() || !lease {
             return Ok(false);
         }
-        tx.intend(
-            &key,
-            Some(id),
-            "pr_merged",
-            &json!({"head": deploy.head, "base": deploy.base}),
-            &me,
-            now.stamp.wall_ms,
-        )?;
+        let intent = json!({"head": deploy.head, "base": deploy.base});
+        tx.intend(&key, Some(t.id), "pr_merged", &intent, &me, now.stamp.wall_ms)?;
         Ok::<_, StoreError>(true)
-    })?;
-    if !allowed {
-        return withdraw(ctx, &task, &deploy, "a stop, HALT or a lost lease came before the merge");
-    }
-    let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
-    let landing =
-        Landing { default_branch: &default, head: &deploy.head, expected_base: &deploy.base, message: &message };
-    let forge = projects::forge(ctx, &project)?;
-    let number = task.pr.as_ref().map_or(0, |p| p.number);
-    let merged = forge.merge(&mirror, number, &landing);
-    if merged.is_ok() {
-        super::outages::forge_answered(ctx, &project);
-    }
-    match merged {
-        Ok(MergeOutcome::Merged { commit, .. }) => landed_as(ctx, &task, &deploy, &commit, "merged"),
-        Ok(MergeOutcome::BaseMoved) => {
-            mismatch(ctx, &task, &deploy, &format!("{default} moved and holds no commit with the tested tree"))
+    })?)
+}
+
+fn merge_key(task: &Task, deploy: &Deploy) -> String {
+    format!("t{}/{}/merge", task.id, deploy.id)
+}
+
+/// Nothing has happened, so that the answer's own words count.
+fn answered(
+    ctx: &mut Ctx,
+    task: &Task,
+    deploy: &Deploy,
+    answer: std::result::Result<MergeOutcome, ForgeError>,
+) -> Result<()> {
+    match answer {
+        Ok(MergeOutcome::Merged { .. } | MergeOutcome::Untested { .. }) => {
+            not_yet(ctx, task, deploy, "it says merged, and the default branch does not show it")
         }
-        Ok(MergeOutcome::HeadMoved) => {
-            withdraw(ctx, &task, &deploy, "the branch moved")?;
-            void_gate(ctx, id, "the branch moved")
-        }
+        Ok(MergeOutcome::BaseMoved) => not_yet(ctx, task, deploy, "the default branch moved and came back"),
+        Ok(MergeOutcome::NotYet { reason }) => not_yet(ctx, task, deploy, &reason),
+        Ok(MergeOutcome::HeadMoved) => back_to_gate(ctx, task, deploy, "the branch moved"),
         Ok(MergeOutcome::Conflict { paths }) => {
-            withdraw(ctx, &task, &deploy, "it conflicts")?;
-            void_gate(ctx, id, &format!("conflict in {}", paths.join(", ")))
+            back_to_gate(ctx, task, deploy, &format!("conflict in {}", paths.join(", ")))
         }
-        Ok(MergeOutcome::NotYet { reason }) => not_yet(ctx, &task, &deploy, &reason),
-        Ok(MergeOutcome::Untested { .. }) => {
-            mismatch(ctx, &task, &deploy, "the pull request was merged, and what landed is not what was tested")
-        }
-        Ok(MergeOutcome::Withdrawn { reason }) => {
-            withdraw(ctx, &task, &deploy, &reason)?;
-            pulls::hold(ctx, id, &reason, false)
-        }
+        Ok(MergeOutcome::Withdrawn { reason }) => not_yet(ctx, task, deploy, &reason),
         Ok(MergeOutcome::Refused { reason }) => {
-            withdraw(ctx, &task, &deploy, &reason)?;
-            mergegate::block(ctx, id, &format!("the forge refuses the merge: {reason}"), false)
+            withdraw(ctx, task, deploy, &reason)?;
+            mergegate::block(ctx, task.id, &format!("the forge refuses the merge: {reason}"), false)
         }
         Err(e @ (ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })) => {
             Err(anyhow::Error::new(e).context("merging; the next step looks first"))
         }
         Err(e) => {
-            withdraw(ctx, &task, &deploy, &e.to_string())?;
-            mergegate::block(ctx, id, &format!("the merge failed: {e}"), false)
+            withdraw(ctx, task, deploy, &e.to_string())?;
+            mergegate::block(ctx, task.id, &format!("the merge failed: {e}"), false)
         }
     }
+}
+
+fn back_to_gate(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
+    withdraw(ctx, task, deploy, why)?;
+    void_gate(ctx, task.id, why)
 }
 
 /// The forge still computes: looked at again, for as long as `gates.undecided_max_s` lets a gate be undecided.
@@ -319,7 +344,7 @@ pub fn newest(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
 
 fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    let key = format!("t{}/{}/merge", task.id, deploy.id);
+    let key = merge_key(task, deploy);
     let me = ctx.me.clone();
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
@@ -342,16 +367,10 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     }
 }
 
-/// What landed is not what was tested (RULE-5): no deploy, freeze, a person decides.
-fn mismatch(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
-    withdraw(ctx, task, deploy, why)?;
-    mergegate::block(ctx, task.id, why, true)
-}
-
 /// Takes an initiated deploy back before anything was merged or started (RULE-18).
 fn withdraw(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    let key = format!("t{}/{}/merge", task.id, deploy.id);
+    let key = merge_key(task, deploy);
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Withdrawn, None, None, at)?;
         let mut t = tx.task(task.id)?;

@@ -1,9 +1,11 @@
 //! The merge gate's action (SHIP-2): lease, look, update the branch, record what was seen for one head.
 
+use super::landing::{self, Checked};
 use super::{Ctx, apply, base, lease, pulls};
-use crate::adapters::git::{GitError, Mirror, Person, PushOutcome, UpdateMode};
+use crate::adapters::git::{GitError, Mirror, Person, PushOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
+use crate::decide::landing::Landing;
 use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
@@ -18,7 +20,6 @@ pub const UPDATE: &str = "update";
 /// where another task holds the lease or the task moved meanwhile.
 pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let ground = base::ensure(ctx, id)?;
-    let mirror = ground.mirror;
     let file_fence = lease::file_fence(ctx, &ground.task.repo);
     let now = ctx.now();
     let me = ctx.me.clone();
@@ -45,17 +46,31 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         ctx.report.did(ActionKind::LeaseAcquired, Some(&key), json!({"repo": held.repo, "fence": held.fence}));
     }
     lease::mirror_file(ctx, Some(&held), &held.repo)?;
-    let tip = ground.default_sha;
-    // Before the branch is looked at: who merges by hand often deletes it.
-    if let Some(base) = merged_as_tested(ctx, &ground.task, &mirror, &tip)? {
-        let why = format!("it was merged by hand as it was tested on {}", base.short());
-        let detail = json!({"fence": held.fence, "base": base});
-        return record(ctx, &ground.task, held.fence, EvidenceVerdict::Pass, &why, detail);
+    let Some(checked) = landing::check(ctx, id, landing::Forge::Required)? else { return Ok(()) };
+    match &checked.landing {
+        Landing::Landed { commit } => {
+            let why = format!("it is in the default branch as it was tested, as {}", commit.short());
+            let detail = json!({"fence": held.fence, "base": checked.base});
+            return record(ctx, &checked.task, held.fence, EvidenceVerdict::Pass, &why, detail);
+        }
+        Landing::Unsettled { why } => bail!("{why}"),
+        Landing::HeadMoved | Landing::BaseMoved | Landing::NotYet => {}
+        Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
+            // A window that nobody can close any more must not hold up a stop.
+            if checked.task.critical.as_deref() == Some(UPDATE) && abandoned(ctx, checked.task.clone())?.is_none() {
+                return Ok(());
+            }
+            landing::stopped_by(ctx, id, &checked.landing)?;
+            return Ok(());
+        }
     }
-    let task = match sync_head(ctx, &ground.task, &mirror)? {
-        Some(task) => task,
-        None => return Ok(()),
-    };
+    bring_up(ctx, checked, held.fence)
+}
+
+/// Nothing of the task has landed: the branch as it is on the remote, with a pull request, on top of the default branch.
+fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
+    let Checked { task, mirror, default_branch, tip, remote_head, .. } = checked;
+    let Some(task) = sync_head(ctx, &task, &mirror, remote_head.as_ref())? else { return Ok(()) };
     let task = match task.critical.as_deref() {
         Some(UPDATE) => match abandoned(ctx, task)? {
             Some(task) => task,
@@ -65,54 +80,20 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     };
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     let project = ctx.project(&task.project)?.clone();
-    let Some(task) = pulls::ensure(ctx, &project, task, &ground.default_branch, &head)? else { return Ok(()) };
-    if task.base_sha.as_ref() != Some(&head) && mirror.is_ancestor(&head, &tip)? {
-        // Merged without a certificate: whatever it is, nobody tested it (RULE-31).
-        let why = format!("{} was merged by hand before it was released", head.short());
-        return pulls::hold(ctx, id, &why, true);
-    }
+    let task = pulls::ensure(ctx, &project, task, &default_branch, &head)?;
     if mirror.is_ancestor(&tip, &head)? {
-        return record(
-            ctx,
-            &task,
-            held.fence,
-            EvidenceVerdict::Pass,
-            &format!("{} contains {} at {}", head.short(), ground.default_branch, tip.short()),
-            json!({"fence": held.fence, "base": tip}),
-        );
+        let why = format!("{} contains {default_branch} at {}", head.short(), tip.short());
+        return record(ctx, &task, fence, EvidenceVerdict::Pass, &why, json!({"fence": fence, "base": tip}));
     }
-    update(ctx, &task, &mirror, &tip, &head, held.fence)
+    update(ctx, &task, &mirror, &tip, &head, fence)
 }
 
-/// The base on which this head passed the gate, if the default branch has taken in exactly that since (SHIP-5: already
-/// merged by hand).
-pub fn merged_as_tested(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha) -> Result<Option<Sha>> {
-    let Some(head) = &task.head_sha else { return Ok(None) };
-    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
-    let gate = Gate::BranchMergeable.as_str();
-    let passed = rows
-        .iter()
-        .rev()
-        .find(|e| e.gate == gate && e.attempt == task.attempt && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
-    let Some(base) = passed.and_then(|e| Sha::parse(e.detail["base"].as_str()?).ok()) else { return Ok(None) };
-    if base == *tip {
-        return Ok(None);
-    }
-    Ok(mirror.landed(&base, tip, &mirror.tree_of(head)?)?.map(|_| base))
-}
-
-/// Reads where the branch stands on the remote; a commit that is not ours is a person's and voids what was judged
-/// (RULE-4). `None`: the row changed, or the branch is gone (then the task is held as withdrawn, RULE-31).
-pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror) -> Result<Option<Task>> {
+/// Takes up the branch's head on the remote; a commit that is not ours is a person's and voids what was judged
+/// (RULE-4). `None`: the row changed.
+pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sha>) -> Result<Option<Task>> {
     let branch = task.branch.clone().context("the task has no branch")?;
     let at = ctx.now().stamp.wall_ms;
-    let remote = mirror.remote_head(&branch)?;
-    let project = ctx.project(&task.project)?.clone();
-    super::outages::git_answered(ctx, &project, false);
-    let Some(remote) = remote else {
-        pulls::hold(ctx, task.id, &format!("branch {branch} is gone from the remote"), false)?;
-        return Ok(None);
-    };
+    let remote = remote.with_context(|| format!("branch {branch} is gone from the remote"))?.clone();
     if task.head_sha.as_ref() == Some(&remote) {
         return Ok(Some(task.clone()));
     }
@@ -368,10 +349,7 @@ pub fn record(
     }
 }
 
-/// Which way a branch is brought up, named here so that `projects` alone knows the configuration's words.
-pub type Mode = UpdateMode;
-
-/// Kept beside its callers: blocks a task from inside an effect.
+/// Blocks a task from inside an effect.
 pub fn block(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;

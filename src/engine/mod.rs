@@ -18,6 +18,7 @@ pub mod guard;
 pub mod guards;
 pub mod intents;
 pub mod judge;
+pub mod landing;
 pub mod lease;
 pub mod mergegate;
 pub mod messages;

@@ -7,9 +7,10 @@ use crate::adapters::store::{StoreError, Tx};
 use crate::config::Project;
 use crate::model::card::AlertKind;
 use crate::model::ids::{Sha, TaskId};
-use crate::model::report::ActionKind;
+use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{PullRef, Task};
 use crate::model::text::clip;
+use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
 
@@ -48,60 +49,47 @@ pub fn open(
     Ok(Some(PullRef { number, url: pull.url }))
 }
 
-/// The task with its pull request as the forge now shows it, opened if an outage kept it from being opened. `None`: a
-/// person closed or merged it, and the task is held.
-pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str, head: &Sha) -> Result<Option<Task>> {
-    let forge = projects::forge(ctx, project)?;
-    if !forge.is_remote() {
-        return Ok(Some(task));
+/// The task with its pull request, opened if an outage kept it from being opened.
+pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str, head: &Sha) -> Result<Task> {
+    if task.pr.is_some() || !projects::forge(ctx, project)?.is_remote() {
+        return Ok(task);
     }
-    let Some(pr) = task.pr.clone() else {
-        let Some(made) = open(ctx, project, &task, default_branch, head)? else { return Ok(Some(task)) };
-        let at = ctx.now().stamp.wall_ms;
-        let id = task.id;
-        return Ok(Some(ctx.store.write(|tx| {
-            let mut t = tx.task(id)?;
-            t.pr = Some(made);
-            tx.save_task(&mut t, at)?;
-            Ok::<_, StoreError>(t)
-        })?));
-    };
-    let pull = forge.pull(pr.number)?;
-    super::outages::forge_answered(ctx, project);
-    let why = match pull {
-        Some(pull) if pull.merged => {
-            let why = format!("pull request {} was merged by hand, without what orch asks for", pr.number);
-            hold(ctx, task.id, &why, true)?;
-            return Ok(None);
-        }
-        Some(pull) if pull.state == PullState::Open => return Ok(Some(task)),
-        Some(_) => format!("pull request {} was closed", pr.number),
-        None => format!("pull request {} is gone", pr.number),
-    };
-    hold(ctx, task.id, &why, false)?;
-    Ok(None)
+    let Some(made) = open(ctx, project, &task, default_branch, head)? else { return Ok(task) };
+    let at = ctx.now().stamp.wall_ms;
+    let id = task.id;
+    Ok(ctx.store.write(|tx| {
+        let mut t = tx.task(id)?;
+        t.pr = Some(made);
+        tx.save_task(&mut t, at)?;
+        Ok::<_, StoreError>(t)
+    })?)
 }
 
-/// Holds a task whose pull request or branch a person's hand was at: withdrawn on the forge, one alert (RULE-31).
-pub fn hold(ctx: &mut Ctx, id: TaskId, why: &str, freeze: bool) -> Result<()> {
+/// Holds a task whose pull request or branch another hand took back or merged, with one alert (RULE-31).
+pub fn hold(ctx: &mut Ctx, id: TaskId, cause: &Withdrawal) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    let key = ctx.task(id)?.key;
-    let frozen = ctx.store.write(|tx| {
+    let why = cause.to_string();
+    let (key, held, frozen) = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
+        let key = t.key.to_string();
         if t.withdrawn.is_some() {
-            return Ok(false);
+            return Ok((key, false, false));
         }
-        t.withdrawn =
-            Some(format!("{why}: withdrawn on the forge; `orch retry {key}` takes it up, `orch stop` ends it"));
+        t.withdrawn = Some(cause.clone());
         tx.save_task(&mut t, at)?;
         tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number), "why": why}))?;
-        messages::alert(tx, &t, AlertKind::Withdrawn, t.epoch, why, at)?;
+        let n = tx.count_up(&format!("withdrawals/{id}"), 1)?;
+        messages::alert(tx, &t, AlertKind::Withdrawn, n, &cause.advice(&t.key), at)?;
         messages::card(tx, &t, at)?;
-        let frozen = freeze && super::apply::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
-        Ok::<_, StoreError>(frozen)
+        let frozen = cause.freezes() && super::apply::freeze_repo(tx, &t.repo, &why, Some(&t), at)?;
+        Ok::<_, StoreError>((key, true, frozen))
     })?;
+    if held {
+        ctx.report.hold(Some(&key), Rule::Withdrawn, why.clone());
+        ctx.report.changed = true;
+    }
     if frozen {
-        ctx.report.did(ActionKind::RepoFrozen, Some(key.as_str()), json!({"why": why}));
+        ctx.report.did(ActionKind::RepoFrozen, Some(&key), json!({"why": why}));
     }
     Ok(())
 }

@@ -102,7 +102,8 @@ pub struct Task {
     pub undecided_since: Option<i64>,
     /// `squash` after a security FAIL on secrets (RUN-4).
     pub rework: Option<String>,
-    pub withdrawn: Option<String>,
+    /// Why it is held although nothing of it failed (RULE-31, BRD-4).
+    pub withdrawn: Option<super::withdrawal::Withdrawal>,
     /// The open critical window (RULE-16): what is under way.
     pub critical: Option<String>,
     pub stop_requested_at: Option<i64>,

@@ -104,7 +104,7 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
         let fifth = task(tx, &keys[4], "fifth", 5);
         change(tx, &fifth, |t| {
             t.stage = Stage::Development;
-            t.withdrawn = Some("withdrawn on the forge".into());
+            t.withdrawn = Some(orch::model::withdrawal::Withdrawal::PullClosed { number: 3 });
         });
     });
     let compare = |rules: &[&str]| {

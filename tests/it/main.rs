@@ -60,6 +60,7 @@ mod scenes_queue;
 mod security_recall;
 mod ship_audit;
 mod ship_deploy;
+mod ship_landing;
 mod ship_merge;
 mod ship_secrets;
 mod ship_staging;

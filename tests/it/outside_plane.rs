@@ -198,7 +198,7 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     s.board.data().item_mut(n).archived = true;
     s.house.orch(&["reconcile", "--full"]).fine();
     let held = s.house.task("ORCH-1").unwrap();
-    assert!(held.withdrawn.unwrap().contains("withdrawn by a person"));
+    assert!(held.withdrawn.unwrap().to_string().contains("withdrawn by a person"));
     let card = || std::fs::read_to_string(s.house.path("state/cards/ORCH-1.txt")).unwrap();
     assert!(card().contains("Withdrawn by a person: its work item is gone"), "{}", card());
     assert!(!card().contains("Approval wanted"), "{}", card());

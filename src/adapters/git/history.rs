@@ -363,28 +363,6 @@ impl Mirror {
             .collect())
     }
 
-    /// The commit that landed a tested tree (RULE-5): of the commits in `expected_base..default_tip` with that tree the
-    /// first on the default branch's own line, else the first of all.
-    pub fn landed(&self, expected_base: &Sha, default_tip: &Sha, tested_tree: &Sha) -> Result<Option<Sha>> {
-        self.present(expected_base)?;
-        self.present(default_tip)?;
-        let exclude = format!("^{expected_base}");
-        for line in [&["--first-parent"][..], &[]] {
-            let out = self
-                .cmd()
-                .args(["log", "--reverse", "--topo-order", "--format=%H %T", "--no-show-signature"])
-                .args(line)
-                .args([default_tip.as_str(), exclude.as_str()])
-                .ok()?;
-            let text = String::from_utf8_lossy(&out);
-            let found = text.lines().filter_map(|l| l.split_once(' ')).find(|(_, tree)| *tree == tested_tree.as_str());
-            if let Some((commit, _)) = found {
-                return Ok(Sha::parse(commit).ok());
-            }
-        }
-        Ok(None)
-    }
-
     pub(super) fn id(&self, out: &[u8]) -> Result<Sha> {
         Sha::parse(&String::from_utf8_lossy(out)).map_err(|_| odd("an id"))
     }

@@ -4,6 +4,7 @@
 pub mod checkout;
 pub mod cmd;
 pub mod history;
+pub mod line;
 mod lock;
 pub mod mirror;
 pub mod push;

@@ -57,7 +57,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         findings_same: row.get("findings_same")?,
         undecided_since: row.get("undecided_since")?,
         rework: row.get("rework")?,
-        withdrawn: row.get("withdrawn")?,
+        withdrawn: parsed_opt(row, "withdrawn", from_json)?,
         critical: row.get("critical")?,
         stop_requested_at: row.get("stop_requested_at")?,
         stop_reason: row.get("stop_reason")?,
@@ -168,6 +168,16 @@ impl Tx<'_> {
             .optional()?)
     }
 
+    /// The commits of a repository's other tasks that landed.
+    pub fn landed_commits(&self, repo: &str, except: TaskId) -> Result<Vec<Sha>> {
+        let mut statement = self.tx.prepare_cached(
+            "SELECT landed_sha FROM deploys WHERE repo = ?1 AND task_id <> ?2 AND landed_sha IS NOT NULL",
+        )?;
+        let rows = statement.query_map(params![repo, except.0], |r| r.get::<_, String>(0))?;
+        let texts = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(texts.iter().filter_map(|t| Sha::parse(t).ok()).collect())
+    }
+
     /// Another task of the repository whose commit landed and is not deployed (RULE-28).
     pub fn undeployed(&self, repo: &str, except: TaskId) -> Result<Option<Key>> {
         let text: Option<String> = self
@@ -223,7 +233,7 @@ impl Tx<'_> {
                 to_json(&task.findings),
                 task.undecided_since,
                 task.rework,
-                task.withdrawn,
+                task.withdrawn.as_ref().map(to_json),
                 task.critical,
                 task.stop_requested_at,
                 task.stop_reason,

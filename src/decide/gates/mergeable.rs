@@ -2,6 +2,7 @@
 
 use super::{Facts, ci_green, verdict};
 use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::ids::Sha;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
 use crate::model::task::EvidenceVerdict;
@@ -46,6 +47,24 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         Some((to, why)) => Answer::Stale { to, why },
         None => Answer::Pass { why },
     }
+}
+
+/// The base on which the head was judged fit to land, where the task is released: it is in `deploy`, the gate passed for
+/// this head in this attempt, CI is not red on it, and its certificate holds (RULE-4, RULE-31).
+pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
+    let task = &f.view.task;
+    if task.stage != Stage::Deploy {
+        return None;
+    }
+    let gate = Gate::BranchMergeable.as_str();
+    let passed = f.view.evidence.iter().rev().find(|e| {
+        e.gate == gate
+            && e.attempt == task.attempt
+            && task.head_sha.as_ref() == Some(&e.sha)
+            && e.verdict == EvidenceVerdict::Pass
+    })?;
+    let base = Sha::parse(passed.detail.get("base")?.as_str()?).ok()?;
+    (certificate(f).is_none() && matches!(ci_green::gate(f), Answer::Pass { .. })).then_some(base)
 }
 
 /// The landing certificate (RULE-4): the first stage whose verdict does not hold for the head, and why.

@@ -10,6 +10,7 @@ use crate::model::task::Actor;
 use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Finding, Freeze, Job, Lease, Task, Waiting};
 use crate::model::time::Stamp;
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
+use crate::model::withdrawal::Withdrawal;
 
 pub const NOW: i64 = 1_000_000;
 /// Of a row of this stay and attempt.
@@ -281,7 +282,7 @@ impl T {
             held_findings: self.held.then(Vec::new),
             findings: self.last.map(findings).unwrap_or_default(),
             findings_same: i64::from(self.same),
-            withdrawn: given(self.withdrawn, "withdrawn on the forge"),
+            withdrawn: self.withdrawn.then(|| Withdrawal::BranchGone { branch: "b".into() }),
             critical: match self.window {
                 Window::Closed => None,
                 Window::Update { .. } => Some("update".into()),

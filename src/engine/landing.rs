@@ -1,0 +1,175 @@
+//! One check of what became of a task's branch, its pull request and the default branch, and what follows from it at
+//! once (RULE-5, RULE-31). What it means is `decide::landing`'s to say.
+
+use super::{Ctx, mergegate, projects, pulls, view};
+use crate::adapters::forge::{PullRequest, PullState};
+use crate::adapters::git::{Mirror, line::Ours};
+use crate::config::Project;
+use crate::decide::gates::{Facts, mergeable};
+use crate::decide::landing::{Landing, judge};
+use crate::model::ids::{Sha, TaskId};
+use crate::model::landing::{BranchSeen, PullSeen, Seen};
+use crate::model::stage::Stage;
+use crate::model::task::{DeployState, Task};
+use anyhow::{Context, Result};
+
+/// What was seen, and what it means.
+#[derive(Debug)]
+pub struct Checked {
+    pub task: Task,
+    pub mirror: Mirror,
+    pub default_branch: String,
+    /// The default branch's tip, in the mirror.
+    pub tip: Sha,
+    /// The task's branch on the remote.
+    pub remote_head: Option<Sha>,
+    /// The commit of the default branch that the head was judged on.
+    pub base: Sha,
+    pub landing: Landing,
+}
+
+/// What a forge that does not answer means for a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forge {
+    /// The check fails.
+    Required,
+    /// git alone is asked; the pull request is looked at next time.
+    IfItAnswers,
+}
+
+/// Looks at remote and forge. `None`: the task has no branch yet. Fails where the remote does not answer.
+pub fn check(ctx: &mut Ctx, id: TaskId, forge: Forge) -> Result<Option<Checked>> {
+    let now = ctx.now();
+    let policy = ctx.policy.clone();
+    let (task, released, deploy, others) = ctx.store.read(|tx| {
+        let view = view::task(tx, id, &now, None)?;
+        let released = policy
+            .project(&view.task.project)
+            .and_then(|project| mergeable::released_on(&Facts { view: &view, policy: &policy, project }));
+        let open = view.deploy.clone().filter(|d| d.attempt == view.task.attempt && d.state == DeployState::Initiated);
+        let others = tx.landed_commits(&view.task.repo, id)?;
+        Ok::<_, crate::adapters::store::StoreError>((view.task, released, open, others))
+    })?;
+    let (Some(branch), Some(start), Some(head)) = (task.branch.clone(), task.base_sha.clone(), task.head_sha.clone())
+    else {
+        return Ok(None);
+    };
+    // Phase B opened under the certificate; else the gate's answer says on which base this head was judged.
+    let (base, head, released) = match (&deploy, released) {
+        (Some(d), _) => (d.base.clone(), d.head.clone(), true),
+        (None, Some(base)) => (base, head, true),
+        (None, None) => (start, head, false),
+    };
+    let project = ctx.project(&task.project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
+    // The pull request before the base, so that a merge in between can't look like one that left no trace.
+    let mut pull = ask_pull(ctx, &project, &task, &default_branch, forge)?;
+    let heads = mirror.remote_heads(&[&default_branch, &branch])?;
+    super::outages::git_answered(ctx, &project, false);
+    let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(heads).unwrap_or_default();
+    let tip = tip.with_context(|| format!("{} has no branch {default_branch}", project.git.remote))?;
+    let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
+        tip
+    } else {
+        mirror.fetch_branch(&default_branch)?.unwrap_or(tip)
+    };
+    if remote_head.is_none() && matches!(pull, PullSeen::Open { .. }) {
+        // Who merges often deletes the branch with the same click.
+        pull = ask_pull(ctx, &project, &task, &default_branch, forge)?;
+    }
+    let pushed = pushed(ctx, &task)?;
+    let line = mirror.line(&base, &tip, Ours { head: &head, pushed: &pushed, others: &others })?;
+    let branch = match &remote_head {
+        None => BranchSeen::Gone { branch },
+        Some(sha) if *sha == head => BranchSeen::AtHead,
+        Some(_) => BranchSeen::Elsewhere,
+    };
+    let landing = judge(&Seen { line, pull, branch, released });
+    Ok(Some(Checked { task, mirror, default_branch, tip, remote_head, base, landing }))
+}
+
+/// Every commit that `orch` pushed to the task's present branch.
+fn pushed(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
+    let branch = task.branch.as_deref();
+    let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
+    let of = |name: &str, row: &crate::adapters::store::JournalRow| {
+        Sha::parse(row.intent.get(name)?.as_str()?).ok().filter(|sha| row.intent["base"].as_str() != Some(sha.as_str()))
+    };
+    let ours = rows.iter().filter(|r| r.intent["branch"].as_str() == branch).filter_map(|r| match r.kind.as_str() {
+        "branch_pushed" => of("to", r),
+        "branch_rebased" => of("new", r),
+        _ => None,
+    });
+    Ok(ours.collect())
+}
+
+fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, need: Forge) -> Result<PullSeen> {
+    let Some(number) = task.pr.as_ref().map(|p| p.number) else { return Ok(PullSeen::None) };
+    let asked = projects::forge(ctx, project)
+        .and_then(|forge| if forge.is_remote() { Ok(Some(forge.pull(number)?)) } else { Ok(None) });
+    match asked {
+        Ok(None) => Ok(PullSeen::None),
+        Ok(Some(pull)) => {
+            super::outages::forge_answered(ctx, project);
+            Ok(seen(number, pull, default))
+        }
+        Err(e) if need == Forge::IfItAnswers => {
+            super::advance::keep_note(ctx, task, &e);
+            tracing::warn!(task = %task.key, "pull request {number} is looked at later: {e:#}");
+            Ok(PullSeen::None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn seen(number: i64, pull: Option<PullRequest>, default: &str) -> PullSeen {
+    match pull {
+        None => PullSeen::Gone { number },
+        Some(p) if p.base != default => PullSeen::Retargeted { number, base: p.base },
+        Some(p) if p.merged => PullSeen::Merged { number, commit: p.merge_commit },
+        Some(p) => match p.state {
+            PullState::Open => PullSeen::Open { number },
+            PullState::Closed => PullSeen::Closed { number },
+        },
+    }
+}
+
+/// What follows at once wherever it is seen: another hand's withdrawal holds the task, what landed untested blocks it
+/// and freezes the repository, a rewritten history blocks it. `true`: the task does not go on.
+pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> {
+    match landing {
+        Landing::Withdrawn(cause) => pulls::hold(ctx, id, cause)?,
+        Landing::Untested { why } => mergegate::block(ctx, id, why, true)?,
+        Landing::Rewritten { why } => {
+            let key = ctx.task(id)?.key;
+            let out = format!(
+                "{why}; `orch stop {key}` ends it (To Analyse then starts it on the new history), `orch retry {key}` goes on once the old history is back"
+            );
+            mergegate::block(ctx, id, &out, false)?;
+        }
+        Landing::Landed { .. }
+        | Landing::HeadMoved
+        | Landing::BaseMoved
+        | Landing::Unsettled { .. }
+        | Landing::NotYet => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Before an agent starts and before a task moves (RULE-31): whether another hand has taken it back. Nothing is asked of
+/// a task that is at its end, has no branch, or is held already. `true`: it does not go on.
+pub fn taken_back(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
+    let task = ctx.task(id)?;
+    if task.withdrawn.is_some() {
+        return Ok(true);
+    }
+    let nothing = task.stage == Stage::Created || task.stage.is_terminal() || task.branch.is_none();
+    if ctx.dry || nothing || task.landed_sha.is_some() {
+        return Ok(false);
+    }
+    match check(ctx, id, Forge::IfItAnswers)? {
+        Some(checked) if checked.task.blocked_reason.is_none() => stopped_by(ctx, id, &checked.landing),
+        Some(_) | None => Ok(false),
+    }
+}

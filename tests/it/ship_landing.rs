@@ -1,0 +1,216 @@
+//! Another hand on the default branch, the branch or the pull request: what lands, what freezes, what is held (RULE-5,
+//! RULE-28, RULE-31), whatever the hand, the method and the moment.
+
+use crate::support::git::{World, raw};
+use crate::support::pipe::{Pipe, Setup};
+use orch::adapters::git::line::Ours;
+use orch::decide::landing::{Landing, judge};
+use orch::model::ids::Sha;
+use orch::model::landing::{BranchSeen, PullSeen, Seen};
+use std::path::Path;
+
+const PARKED: &str = "deploy: {confirm: true, command: [./deploy.sh], env: {TARGET: PROD}}";
+
+fn pipe(project: &str) -> Pipe {
+    Pipe::new(Setup { project: project.into(), ..Setup::default() })
+}
+
+fn park(pipe: &Pipe, key: &str) {
+    pipe.until("the parking", |p| p.of(key, "waiting_for") == "confirm_deploy");
+}
+
+fn confirm(pipe: &Pipe, key: &str) {
+    let said = pipe.orch(&["advance", key, "--confirm-deploy"]);
+    assert!(said.code <= 1, "{}", said.all());
+}
+
+/// How a person brings a branch into the default branch.
+const METHODS: [&str; 6] = ["merge", "squash", "rebase", "cherry-pick", "fast-forward", "merge main, then push"];
+
+/// In a clone that stands on the default branch's tip. `false`: the method can't (no fast-forward).
+fn by_hand(clone: &Path, method: &str, branch: &str, base: &str) -> bool {
+    let theirs = format!("origin/{branch}");
+    match method {
+        "merge" => drop(raw(clone, &["merge", "-q", "--no-ff", "-m", "by hand", &theirs])),
+        "squash" => {
+            raw(clone, &["merge", "-q", "--squash", &theirs]);
+            raw(clone, &["commit", "-q", "-m", "squashed by hand"]);
+        }
+        "rebase" => {
+            raw(clone, &["checkout", "-q", "-B", "work", &theirs]);
+            raw(clone, &["rebase", "-q", "origin/main"]);
+        }
+        "cherry-pick" => drop(raw(clone, &["cherry-pick", &format!("{base}..{theirs}")])),
+        "fast-forward" => {
+            raw(clone, &["checkout", "-q", "-B", "work", &theirs]);
+            return raw(clone, &["merge-base", theirs.as_str(), "origin/main"])
+                == raw(clone, &["rev-parse", "origin/main"]);
+        }
+        _ => {
+            raw(clone, &["checkout", "-q", "-B", "work", &theirs]);
+            raw(clone, &["merge", "-q", "--no-edit", "origin/main"]);
+        }
+    }
+    true
+}
+
+/// Every method on the base that was tested, over a base that moved, and with somebody else's commit on top: the commit
+/// of the line with the tested tree, or untested; never the tip, never the branch's head.
+#[test]
+fn rule_5_every_hand_and_method_is_judged_by_the_line() {
+    for method in METHODS {
+        for (moved, later) in [(false, false), (false, true), (true, false), (true, true)] {
+            let name = format!("{method}, base moved {moved}, another commit later {later}");
+            let world = World::new();
+            let person = world.person();
+            let base = raw(&person, &["rev-parse", "HEAD"]);
+            world.switch("b", &base);
+            world.commit(&[("one", "1\n")], "ORCH-1: development (attempt 1)");
+            world.commit(&[("two", "2\n")], "ORCH-1: review (attempt 1)");
+            world.push("b");
+            let head = raw(&person, &["rev-parse", "HEAD"]);
+            world.switch("main", &base);
+            if moved {
+                world.commit(&[("theirs", "x\n")], "somebody else's");
+                world.push("main");
+            }
+            raw(&person, &["fetch", "-q", "origin"]);
+            if !by_hand(&person, method, "b", &base) {
+                continue;
+            }
+            world.push("main");
+            let landed = raw(&person, &["rev-parse", "HEAD"]);
+            if later {
+                world.commit(&[("later", "y\n")], "later");
+                world.push("main");
+            }
+            let mirror = world.mirror();
+            let sha = |text: &str| Sha::parse(text).unwrap();
+            let (base, head) = (sha(&base), sha(&head));
+            let tip = mirror.tracking("main").unwrap().unwrap();
+            let pushed = [head.clone()];
+            let line = mirror.line(&base, &tip, Ours { head: &head, pushed: &pushed, others: &[] }).unwrap();
+            for branch in [BranchSeen::AtHead, BranchSeen::Gone { branch: "b".into() }] {
+                let seen = Seen { line: line.clone(), pull: PullSeen::None, branch, released: true };
+                match judge(&seen) {
+                    Landing::Landed { commit } => {
+                        // The head itself stays on the line where the person merged into the branch.
+                        let own_line = moved && method == "merge main, then push";
+                        assert!(!moved || own_line, "{name}");
+                        assert_eq!(commit.as_str(), if own_line { head.as_str() } else { &landed }, "{name}");
+                    }
+                    Landing::Untested { .. } => assert!(moved, "{name}"),
+                    other => panic!("{name}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+/// Work of others that only looks alike is not ours: a base that moved stays a base that moved.
+#[test]
+fn rule_5_what_others_did_is_not_taken_for_ours() {
+    let world = World::new();
+    let person = world.person();
+    let base = raw(&person, &["rev-parse", "HEAD"]);
+    world.switch("b", &base);
+    world.commit(&[("one", "1\n")], "ORCH-1: development (attempt 1)");
+    let head = Sha::parse(&raw(&person, &["rev-parse", "HEAD"])).unwrap();
+    world.push("b");
+    world.switch("main", &base);
+    let twin = world.commit(&[("one", "1\n")], "ORCH-2: development (attempt 1)");
+    world.commit(&[("more", "1\n")], "more");
+    world.push("main");
+    let mirror = world.mirror();
+    let base = Sha::parse(&base).unwrap();
+    let tip = mirror.tracking("main").unwrap().unwrap();
+    let pushed = [head.clone()];
+    let ask = |others: &[Sha]| mirror.line(&base, &tip, Ours { head: &head, pushed: &pushed, others }).unwrap();
+    assert_eq!(ask(&[]).ours, Some(twin.clone()), "the same change by an unknown hand");
+    assert_eq!(ask(&[twin]).ours, None, "another task's landed commit");
+}
+
+/// A person pushes to the default branch, then merges the task's branch, by every method; then Confirm Deploy.
+#[test]
+fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
+    for method in ["merge", "squash", "cherry-pick"] {
+        let pipe = pipe(PARKED);
+        let key = pipe.item("One");
+        park(&pipe, &key);
+        let (branch, base) = (pipe.of(&key, "branch"), pipe.of(&key, "base_sha"));
+        pipe.person_changes(&[("theirs.txt", "x\n")], "somebody else's");
+        let person = pipe.at("person");
+        raw(&person, &["fetch", "-q", "origin"]);
+        assert!(by_hand(&person, method, &branch, &base));
+        raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+        let said = pipe.orch(&["advance", &key, "--confirm-deploy", "--json"]);
+        assert_ne!(said.code, 3, "{method}: {}", said.all());
+        pipe.until_blocked(&key);
+        assert!(pipe.of(&key, "blocked_reason").contains("not what was tested"), "{}", pipe.story());
+        assert_eq!(pipe.rows("SELECT repo FROM freezes"), ["demo"], "{method}");
+        assert_eq!((pipe.read("prod/deploys").as_str(), pipe.of(&key, "stage").as_str()), ("", "deploy"), "{method}");
+        assert!(
+            pipe.rows("SELECT repo FROM leases WHERE task_id IS NOT NULL").is_empty(),
+            "{method}: the lease is free"
+        );
+    }
+}
+
+/// Merged by hand on the tested base, by methods that leave no merge commit, the branch deleted and a commit on top.
+#[test]
+fn rule_31_a_released_merge_by_hand_is_deployed_as_its_own_commit() {
+    for method in ["squash", "rebase", "fast-forward"] {
+        let pipe = pipe(PARKED);
+        let key = pipe.item("One");
+        park(&pipe, &key);
+        let (branch, base) = (pipe.of(&key, "branch"), pipe.of(&key, "base_sha"));
+        let person = pipe.at("person");
+        raw(&person, &["fetch", "-q", "origin"]);
+        assert!(by_hand(&person, method, &branch, &base));
+        raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+        let landed = raw(&person, &["rev-parse", "HEAD"]);
+        raw(&person, &["push", "-q", "origin", &format!(":{branch}")]);
+        pipe.person_changes(&[("later.txt", "x\n")], "later");
+        let tip = pipe.remote(&["rev-parse", "main"]);
+        // Seen by a full look, too, and no withdrawal: the wait for Confirm Deploy goes on.
+        pipe.orch(&["reconcile"]);
+        assert_eq!(
+            (pipe.of(&key, "withdrawn"), pipe.of(&key, "waiting_for")),
+            (String::new(), "confirm_deploy".into())
+        );
+        confirm(&pipe, &key);
+        pipe.until_stage(&key, "done");
+        assert_eq!(
+            (pipe.of(&key, "landed_sha").as_str(), pipe.read("prod/deploys").trim()),
+            (landed.as_str(), landed.as_str()),
+            "{method}"
+        );
+        assert_eq!(pipe.remote(&["rev-parse", "main"]), tip, "{method}: no second merge");
+        assert!(pipe.rows("SELECT repo FROM freezes").is_empty(), "{method}");
+    }
+}
+
+/// Somebody pushes to the default branch at the very moment of the merge, and nothing of ours lands: back to the merge
+/// gate with the release kept, no block, no freeze.
+#[test]
+fn rule_5_a_base_that_moves_in_the_merge_goes_back_to_the_gate() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    // A hook of the remote moves the branch at the very push that would land.
+    let hook = pipe.at("remote.git/hooks/pre-receive");
+    std::fs::write(
+        &hook,
+        "#!/bin/sh\nwhile read old new ref; do if [ \"$ref\" = refs/heads/main ] && [ ! -e moved ]; then touch moved; t=$(git rev-parse main^{tree}); c=$(echo other | GIT_QUARANTINE_PATH= GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@y GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@y git commit-tree $t -p main); echo $c > refs/heads/main; fi; done\nexit 0\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    assert!(pipe.at("remote.git/moved").exists(), "the hook moved the branch");
+    assert_eq!(pipe.rows("SELECT state FROM deploys ORDER BY initiated_at"), ["withdrawn", "settled"]);
+    assert!(pipe.events("repo_frozen").is_empty() && pipe.events("task_blocked").is_empty(), "{}", pipe.story());
+    let landed = pipe.of(&key, "landed_sha");
+    assert!(pipe.remote(&["log", "--format=%s", &landed]).contains("other"), "with what main had");
+    assert_eq!(pipe.read("prod/deploys").lines().collect::<Vec<_>>(), [landed.as_str()]);
+}
