@@ -138,8 +138,12 @@ pub struct SecretFacts {
     pub control_rule: String,
     /// Distinct file contents that the second pass read.
     pub blobs: u64,
+    /// Raw commits and annotated tags that it read.
+    pub objects: u64,
     /// Findings of the second pass that the project's own path allow-list covers.
     pub allowed_by_path: u64,
+    /// What the project's own configuration left unseen.
+    pub notes: Vec<String>,
     pub findings: Vec<Finding>,
 }
 

@@ -115,7 +115,7 @@ fn body(report: &ScanReport, out: &mut String) {
         SecretPass::Believed(f) => {
             let _ = writeln!(
                 out,
-                "- secrets: gitleaks {}, {} rules ({}), {} commits read (expected {} to {}; merges by {}), {} file contents read again in plain form; planted control found by {}",
+                "- secrets: gitleaks {}, {} rules ({}), {} commits read (expected {} to {}; merges by {}), {} file contents and {} raw commits and tags read again in plain form; planted control found by {}",
                 f.scanner_version,
                 f.rules,
                 cell(&f.config),
@@ -124,6 +124,7 @@ fn body(report: &ScanReport, out: &mut String) {
                 f.commits_most,
                 f.merges,
                 f.blobs,
+                f.objects,
                 f.control_rule
             );
             if f.allowed_by_path > 0 {
@@ -309,7 +310,7 @@ fn scanner_json(pass: &SecretPass) -> Value {
         SecretPass::Believed(f) => json!({
             "state": "believed", "version": f.scanner_version, "rules": f.rules, "config": f.config,
             "commits_scanned": f.commits_scanned, "commits_least": f.commits_least, "commits_most": f.commits_most,
-            "merges": f.merges, "control": f.control_rule, "blobs": f.blobs, "allowed_by_path": f.allowed_by_path,
+            "merges": f.merges, "control": f.control_rule, "blobs": f.blobs, "objects": f.objects, "allowed_by_path": f.allowed_by_path,
         }),
         SecretPass::ToolError { why } => json!({"state": "tool_error", "why": why}),
     }
@@ -473,7 +474,9 @@ mod tests {
                     merges: "remerge".into(),
                     control_rule: "aws-access-token".into(),
                     blobs: 2,
+                    objects: 1,
                     allowed_by_path: 0,
+                    notes: vec![],
                     findings: vec![],
                 })),
                 audits: vec![Audit {

@@ -57,6 +57,7 @@ mod scenes_board;
 mod scenes_faults;
 mod scenes_git;
 mod scenes_queue;
+mod security_hidden;
 mod security_recall;
 mod ship_audit;
 mod ship_deploy;

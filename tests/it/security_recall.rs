@@ -406,7 +406,7 @@ fn a_secret_in_an_authors_name_is_found() {
     bench.git(&["commit", "-q", "--allow-empty", "-m", "none", "--author", &format!("{secret} <a@localhost>")]);
     let said = bench.scan(&bin, &["--format", "json"]);
     assert!(!said.all().contains(&secret));
-    assert_eq!((said.code, said.findings()[0]["file"].as_str()), (1, Some("(commit message)")), "{}", said.all());
+    assert_eq!((said.code, said.findings()[0]["file"].as_str()), (1, Some("(commit header)")), "{}", said.all());
 }
 
 /// What the base had is not the branch's: neither where it stands nor in a file that is only renamed.

@@ -1,8 +1,11 @@
-//! The second pass: every file content (and message) the range brings in, raw, under neutral names. It sees what a
-//! patch does not show (UTF-16), and what the scanner's own path allow-list hides (lock files, minified files).
+//! The second pass: every file content, commit object and path the range brings in, raw, in pieces under neutral names.
+//! It sees what a patch does not show (UTF-16, headers of a commit), what the scanner's own path allow-list hides (lock
+//! files, minified files), and what its reading in blocks cuts through.
 
 use super::ScanRequest;
 use super::gitleaks::{Gitleaks, Leak};
+use super::hidden::Hidden;
+use super::pieces::{OVERLAP, cuts, key_blocks};
 use super::repo::{NewBlob, ScanRepo};
 use super::secrets::finding;
 use crate::model::scan::Finding;
@@ -10,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Most bytes of new file contents one scan reads.
 const MOST: u64 = 1 << 30;
@@ -21,124 +24,325 @@ const BY_ENTROPY: &str = "generic-api-key";
 #[derive(Debug)]
 pub(super) struct Second {
     pub blobs: u64,
+    /// Commits and annotated tags that were read as raw objects.
+    pub objects: u64,
     pub allowed_by_path: u64,
     pub findings: Vec<Finding>,
 }
 
-/// Where a neutral file came from.
+/// What a content is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A file that the range brings in.
+    File { path: String, commit: String },
+    /// A file of the base: what is found there is inherited.
+    Base,
+    /// A raw commit; so many lines are its header.
+    Commit { id: String, header: u64 },
+    /// A raw annotated tag.
+    Tag { id: String },
+    /// A list of paths, one a line.
+    Paths,
+}
+
+/// One neutral file: a piece of a content, in one of its spellings.
 #[derive(Debug, Clone)]
-struct Origin {
-    path: String,
-    commit: String,
-    /// Content of the base: what is found there is inherited.
-    old: bool,
-    /// Neither text nor text with NUL bytes in between, or not as it was written: entropy says nothing there.
-    binary: bool,
-    message: bool,
+pub(super) struct Part {
+    from: Vec<Origin>,
+    /// Lines of the content before it.
+    lines_before: u64,
+    /// More of the content stands before it, or behind.
+    cut: (bool, bool),
+    /// Not as it was written, or no text: entropy says nothing there.
+    no_entropy: bool,
+}
+
+/// A content in one spelling.
+#[derive(Clone, Copy)]
+struct Spelling<'a> {
+    name: &'a str,
+    bytes: &'a [u8],
+    no_entropy: bool,
+}
+
+/// The neutral files of one scan, in a folder of their own.
+pub(super) struct Pass<'a> {
+    pub repo: &'a ScanRepo,
+    pub gitleaks: &'a Gitleaks,
+    /// `None`: the built-in rules.
+    pub config: Option<&'a Path>,
+    pub report: &'a Path,
+    root: PathBuf,
+    parts: BTreeMap<String, Part>,
+}
+
+/// A finding of the pass: what was found, in which neutral file, of which content.
+pub(super) struct Hit<'l> {
+    pub leak: &'l Leak,
+    pub name: String,
+    pub origin: Origin,
+}
+
+impl<'a> Pass<'a> {
+    /// An empty pass over a new folder of the scan's private one.
+    pub fn new(
+        repo: &'a ScanRepo,
+        gitleaks: &'a Gitleaks,
+        config: Option<&'a Path>,
+        report: &'a Path,
+        folder: &str,
+    ) -> Result<Self> {
+        let root = repo.path(folder);
+        std::fs::create_dir_all(&root)?;
+        Ok(Self { repo, gitleaks, config, report, root, parts: BTreeMap::new() })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Gives a content to the scanner: as it is, without NUL bytes where it has some, and each once more where its words
+    /// could hide a secret. Gives the names of its pieces as it is.
+    pub fn give(&mut self, number: usize, kind: char, bytes: &[u8], from: Vec<Origin>) -> Result<Vec<String>> {
+        if let Some(plain) = without_nul(bytes) {
+            let name = format!("{kind}{number:06}u");
+            self.spell(Spelling { name: &name, bytes: &plain, no_entropy: !mostly_text(&plain) }, &from)?;
+        }
+        self.spell(Spelling { name: &format!("{kind}{number:06}"), bytes, no_entropy: false }, &from)
+    }
+
+    fn spell(&mut self, text: Spelling<'_>, from: &[Origin]) -> Result<Vec<String>> {
+        if let Some(other) = respelled(text.bytes) {
+            let name = format!("{}w", text.name);
+            self.cut(Spelling { name: &name, bytes: &other, no_entropy: true }, from)?;
+        }
+        self.cut(text, from)
+    }
+
+    /// Writes the pieces of a text.
+    fn cut(&mut self, text: Spelling<'_>, from: &[Origin]) -> Result<Vec<String>> {
+        let cuts = cuts(text.bytes);
+        let (mut lines, mut counted) = (0_u64, 0_usize);
+        let mut names = Vec::new();
+        for (n, cut) in cuts.iter().enumerate() {
+            lines += newlines(text.bytes.get(counted..cut.start).unwrap_or_default());
+            counted = cut.start;
+            let name = if cuts.len() == 1 { text.name.to_owned() } else { format!("{}-{n:05}", text.name) };
+            let part = Part {
+                from: from.to_vec(),
+                lines_before: lines,
+                cut: (n > 0, n + 1 < cuts.len()),
+                no_entropy: text.no_entropy,
+            };
+            self.write(&name, text.bytes.get(cut.clone()).unwrap_or_default(), part)?;
+            names.push(name);
+        }
+        for (n, block) in key_blocks(text.bytes).into_iter().enumerate() {
+            let lines_before = newlines(text.bytes.get(..block.start).unwrap_or_default());
+            let part = Part { from: from.to_vec(), lines_before, cut: (false, false), no_entropy: true };
+            self.write(&format!("{}-k{n:05}", text.name), &block.text, part)?;
+        }
+        Ok(names)
+    }
+
+    /// A line of its own comes first: the scanner leaves out files that begin like a PDF, an archive or a program.
+    fn write(&mut self, name: &str, bytes: &[u8], part: Part) -> Result<()> {
+        let mut file = File::create(self.root.join(name))?;
+        file.write_all(b"\n")?;
+        file.write_all(bytes)?;
+        self.parts.insert(name.to_owned(), part);
+        Ok(())
+    }
+
+    /// Whether a finding touches a cut: then another piece has it whole, with what stands around it.
+    fn touches_a_cut(&self, leak: &Leak, name: &str, part: &Part) -> bool {
+        if part.cut == (false, false) || leak.matched.is_empty() || leak.matched.len() >= OVERLAP {
+            return false;
+        }
+        let Ok(file) = std::fs::read(self.root.join(name)) else { return false };
+        let body = file.get(1..).unwrap_or_default();
+        let matched = leak.matched.as_bytes();
+        (part.cut.0 && body.starts_with(matched)) || (part.cut.1 && body.ends_with(matched))
+    }
+
+    /// Every finding with what it is of, once for each content and secret; `inherited` are the secrets the base had.
+    fn hits<'l>(
+        &self,
+        leaks: &'l [Leak],
+        seen: &BTreeSet<(String, String)>,
+    ) -> Result<(Vec<Hit<'l>>, BTreeSet<&'l str>)> {
+        let mut inherited: BTreeSet<&str> = BTreeSet::new();
+        let mut hits = Vec::new();
+        let mut done: BTreeSet<(String, &str)> = BTreeSet::new();
+        for leak in leaks {
+            let name = leak.file.strip_prefix("./").unwrap_or(&leak.file).to_owned();
+            let part = self.parts.get(&name).context("gitleaks reports a file that was not given to it")?;
+            if self.touches_a_cut(leak, &name, part) {
+                continue;
+            }
+            for origin in &part.from {
+                let (path, new) = match origin {
+                    Origin::Base => {
+                        inherited.insert(&leak.secret);
+                        continue;
+                    }
+                    Origin::File { path, .. } => (path.clone(), !seen.contains(&(path.clone(), leak.secret.clone()))),
+                    Origin::Commit { id, .. } | Origin::Tag { id } => (format!("\0{id}"), true),
+                    Origin::Paths => (String::new(), true),
+                };
+                if new && done.insert((path, leak.secret.as_str())) {
+                    hits.push(Hit { leak, name: name.clone(), origin: origin.clone() });
+                }
+            }
+        }
+        Ok((hits, inherited))
+    }
+
+    /// Line of a finding in its content, from 1.
+    fn line(&self, hit: &Hit<'_>) -> u64 {
+        let before = self.parts.get(&hit.name).map_or(0, |p| p.lines_before);
+        before.saturating_add(hit.leak.start_line.saturating_sub(1))
+    }
 }
 
 /// Scans them. `seen` are path and secret of what the first pass found already.
 pub(super) fn scan(
     request: &ScanRequest,
-    repo: &ScanRepo,
-    gitleaks: &Gitleaks,
-    config: Option<&Path>,
-    report: &Path,
+    mut pass: Pass<'_>,
     fresh: &[NewBlob],
     seen: &BTreeSet<(String, String)>,
 ) -> Result<Second> {
+    let contents = contents(request, pass.repo, fresh)?;
+    let blobs = contents.values().filter(|from| from.iter().any(|o| *o != Origin::Base)).count() as u64;
+    read(&mut pass, "blob", 'c', contents)?;
+    let objects: BTreeMap<String, Vec<Origin>> = pass
+        .repo
+        .commits(&request.base, &request.head)?
+        .into_iter()
+        .map(|id| (id.clone(), vec![Origin::Commit { id, header: 0 }]))
+        .collect();
+    let tags: BTreeMap<String, Vec<Origin>> =
+        request.tags.iter().map(|id| (id.to_string(), vec![Origin::Tag { id: id.to_string() }])).collect();
+    let count = (objects.len() + tags.len()) as u64;
+    read(&mut pass, "commit", 'm', objects)?;
+    read(&mut pass, "tag", 't', tags)?;
+    let paths: Vec<&NewBlob> = fresh.iter().collect();
+    if !paths.is_empty() {
+        let list: String = paths.iter().map(|b| b.path.replace('\n', " ") + "\n").collect();
+        pass.give(0, 'p', list.as_bytes(), vec![Origin::Paths])?;
+    }
+    if pass.parts.is_empty() {
+        return Ok(Second { blobs, objects: count, allowed_by_path: 0, findings: Vec::new() });
+    }
+    // Working directory and target are the same, so that reported paths are the neutral names.
+    let leaks =
+        pass.gitleaks.run(&["dir"], Path::new("."), Some(&pass.root), pass.config, "json", pass.report)?.leaks()?;
+    let (hits, inherited) = pass.hits(&leaks, seen)?;
+    let hidden = Hidden::ask(&pass, &hits)?;
+    let mut allowed_by_path = 0;
+    let mut findings = Vec::new();
+    for (n, hit) in hits.iter().enumerate() {
+        let no_entropy = hit.origin == Origin::Paths || pass.parts.get(&hit.name).is_some_and(|p| p.no_entropy);
+        if hit.leak.rule == BY_ENTROPY && (no_entropy || hidden.built_in.contains(&n)) {
+            continue;
+        }
+        if hidden.project.contains(&n) && !hidden.built_in.contains(&n) {
+            allowed_by_path += 1;
+            continue;
+        }
+        let line = pass.line(hit);
+        let (path, line, commit) = match &hit.origin {
+            Origin::File { path, commit } => (path.clone(), Some(line), commit.clone()),
+            Origin::Base => continue,
+            Origin::Commit { id, header } if line <= *header => ("(commit header)".to_owned(), None, id.clone()),
+            Origin::Commit { id, .. } => ("(commit message)".to_owned(), None, id.clone()),
+            Origin::Tag { id } => ("(annotated tag)".to_owned(), None, id.clone()),
+            Origin::Paths => {
+                let blob = usize::try_from(line).ok().and_then(|line| paths.get(line.saturating_sub(1)));
+                ("(path of a file)".to_owned(), None, blob.map_or_else(String::new, |b| b.commit.clone()))
+            }
+        };
+        let old = inherited.contains(hit.leak.secret.as_str());
+        findings.push(finding(&request.key, hit.leak, path, line, Some(commit), old));
+    }
+    Ok(Second { blobs, objects: count, allowed_by_path, findings })
+}
+
+/// The contents to read by object id: what the range brings in, and what the changed and the vanished files held before,
+/// since a secret found there as well is not this branch's.
+fn contents(request: &ScanRequest, repo: &ScanRepo, fresh: &[NewBlob]) -> Result<BTreeMap<String, Vec<Origin>>> {
     let base: BTreeMap<String, String> = repo.files(&request.base)?.into_iter().map(|f| (f.path, f.oid)).collect();
     let head: BTreeSet<String> = repo.files(&request.head)?.into_iter().map(|f| f.path).collect();
     let base_oids: BTreeSet<&str> = base.values().map(String::as_str).collect();
-
     let mut origins: BTreeMap<String, Vec<Origin>> = BTreeMap::new();
     for blob in fresh.iter().filter(|b| !base_oids.contains(b.oid.as_str())) {
-        let origin =
-            Origin { path: blob.path.clone(), commit: blob.commit.clone(), old: false, binary: false, message: false };
+        let origin = Origin::File { path: blob.path.clone(), commit: blob.commit.clone() };
         origins.entry(blob.oid.clone()).or_default().push(origin);
     }
-    let new_contents = origins.len() as u64;
-    // What the changed and the vanished files held before: a secret found there as well is not this branch's.
     let touched: BTreeSet<&str> = fresh.iter().map(|b| b.path.as_str()).collect();
-    for (path, oid) in base.iter().filter(|(path, _)| touched.contains(path.as_str()) || !head.contains(*path)) {
-        let origin = Origin { path: path.clone(), commit: String::new(), old: true, binary: false, message: false };
-        origins.entry(oid.clone()).or_default().push(origin);
+    for (_, oid) in base.iter().filter(|(path, _)| touched.contains(path.as_str()) || !head.contains(*path)) {
+        origins.entry(oid.clone()).or_default().push(Origin::Base);
     }
-
-    let root = repo.path("work/contents");
-    std::fs::create_dir_all(&root)?;
-    let mut neutral: BTreeMap<String, Vec<Origin>> = BTreeMap::new();
-    let oids: Vec<String> = origins.keys().cloned().collect();
-    if !oids.is_empty() {
-        let batch = repo.path("out/batch");
-        repo.contents(&oids, MOST, &batch)?;
-        unpack(&batch, &root, &mut origins, &mut neutral)?;
-        let _ = std::fs::remove_file(&batch);
-    }
-    for (n, (commit, text)) in repo.messages(&request.base, &request.head)?.into_iter().enumerate() {
-        let path = "(commit message)".to_owned();
-        let from = vec![Origin { path, commit, old: false, binary: false, message: true }];
-        give(&root, &format!("m{n:06}"), &text, from, &mut neutral)?;
-    }
-    if neutral.is_empty() {
-        return Ok(Second { blobs: 0, allowed_by_path: 0, findings: Vec::new() });
-    }
-    // Working directory and target are the same, so that reported paths are the neutral names.
-    let leaks = gitleaks.run(&["dir"], Path::new("."), Some(&root), config, "json", report)?.leaks()?;
-    sort_out(request, repo, gitleaks, config, report, &root, &leaks, &neutral, seen, new_contents)
+    Ok(origins)
 }
 
-/// Splits the output of `cat-file --batch` into neutral files.
+/// Reads objects of one type and gives them to the pass.
+fn read(pass: &mut Pass<'_>, kind: &str, letter: char, mut from: BTreeMap<String, Vec<Origin>>) -> Result<()> {
+    let oids: Vec<String> = from.keys().cloned().collect();
+    if oids.is_empty() {
+        return Ok(());
+    }
+    let batch = pass.repo.path("out/batch");
+    pass.repo.contents(kind, &oids, MOST, &batch)?;
+    let done = unpack(&batch, kind, &mut from, &mut |number, bytes, mut from| {
+        for origin in &mut from {
+            if let Origin::Commit { header, .. } = origin {
+                *header = header_lines(bytes);
+            }
+        }
+        pass.give(number, letter, bytes, from).map(drop)
+    });
+    let _ = std::fs::remove_file(&batch);
+    done
+}
+
+/// Lines of a raw commit up to the empty one that ends its header.
+fn header_lines(bytes: &[u8]) -> u64 {
+    let end = bytes.windows(2).position(|w| w == b"\n\n").map_or(bytes.len(), |n| n + 1);
+    newlines(bytes.get(..end).unwrap_or_default())
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|b| **b == b'\n').count() as u64
+}
+
+/// Takes the output of `cat-file --batch` apart.
 fn unpack(
     batch: &Path,
-    root: &Path,
-    origins: &mut BTreeMap<String, Vec<Origin>>,
-    neutral: &mut BTreeMap<String, Vec<Origin>>,
+    kind: &str,
+    asked: &mut BTreeMap<String, Vec<Origin>>,
+    give: &mut dyn FnMut(usize, &[u8], Vec<Origin>) -> Result<()>,
 ) -> Result<()> {
     let mut input = BufReader::new(File::open(batch)?);
     let mut header = Vec::new();
     let mut n = 0_usize;
-    while !origins.is_empty() {
+    while !asked.is_empty() {
         header.clear();
         (&mut input).take(200).read_until(b'\n', &mut header)?;
         let line = String::from_utf8_lossy(&header);
         let mut words = line.trim().split(' ');
         let oid = words.next().unwrap_or_default();
-        let size = words.nth(1).and_then(|s| s.parse::<u64>().ok()).filter(|s| *s <= MOST);
-        let size = size.context("git cat-file answered with something else than a file")?;
-        let mut from = origins.remove(oid).context("git cat-file answered with an object nobody asked for")?;
+        ensure!(words.next() == Some(kind), "git cat-file answered with something else than a {kind}");
+        let size = words.next().and_then(|s| s.parse::<u64>().ok()).filter(|s| *s <= MOST);
+        let size = size.with_context(|| format!("git cat-file named no size of a {kind}"))?;
+        let from = asked.remove(oid).context("git cat-file answered with an object nobody asked for")?;
         let mut bytes = Vec::new();
         (&mut input).take(size).read_to_end(&mut bytes)?;
         ensure!(bytes.len() as u64 == size, "git cat-file's answer is cut short");
         let mut newline = [0_u8; 1];
         input.read_exact(&mut newline)?;
-
         n += 1;
-        if let Some(plain) = without_nul(&bytes) {
-            let binary = !mostly_text(&plain);
-            from.iter_mut().for_each(|o| o.binary = binary);
-            give(root, &format!("u{n:06}"), &plain, from.clone(), neutral)?;
-        }
-        give(root, &format!("c{n:06}"), &bytes, from, neutral)?;
-    }
-    Ok(())
-}
-
-/// Gives a text to the scanner under a neutral name, and once more where its words could hide a secret.
-fn give(
-    root: &Path,
-    name: &str,
-    bytes: &[u8],
-    mut from: Vec<Origin>,
-    neutral: &mut BTreeMap<String, Vec<Origin>>,
-) -> Result<()> {
-    write_neutral(&root.join(name), bytes)?;
-    neutral.insert(name.to_owned(), from.clone());
-    if let Some(respelled) = respelled(bytes) {
-        let name = format!("{name}w");
-        write_neutral(&root.join(&name), &respelled)?;
-        from.iter_mut().for_each(|o| o.binary = true);
-        neutral.insert(name, from);
+        give(n, &bytes, from)?;
     }
     Ok(())
 }
@@ -168,14 +372,6 @@ fn respelled(bytes: &[u8]) -> Option<Vec<u8>> {
     changed.then_some(out)
 }
 
-/// A line of its own comes first: the scanner leaves out files that begin like a PDF, an archive or a program.
-fn write_neutral(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(b"\n")?;
-    file.write_all(bytes)?;
-    Ok(())
-}
-
 /// The bytes without NULs, if there were any: UTF-16 and UTF-32 of either byte order become the plain text a rule can
 /// read, with or without a byte order mark, wherever in the file they stand.
 fn without_nul(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -185,136 +381,6 @@ fn without_nul(bytes: &[u8]) -> Option<Vec<u8>> {
 fn mostly_text(bytes: &[u8]) -> bool {
     let text = bytes.iter().filter(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()).count();
     text.saturating_mul(10) >= bytes.len().saturating_mul(7)
-}
-
-/// Maps findings back to paths, and leaves out what the first pass found, what the base had (marked inherited), and
-/// what the project's own path allow-list covers.
-#[allow(clippy::too_many_arguments, reason = "one step of the pass, cut out for its length")]
-fn sort_out(
-    request: &ScanRequest,
-    repo: &ScanRepo,
-    gitleaks: &Gitleaks,
-    config: Option<&Path>,
-    report: &Path,
-    root: &Path,
-    leaks: &[Leak],
-    neutral: &BTreeMap<String, Vec<Origin>>,
-    seen: &BTreeSet<(String, String)>,
-    new_contents: u64,
-) -> Result<Second> {
-    let name_of = |leak: &Leak| leak.file.strip_prefix("./").unwrap_or(&leak.file).to_owned();
-    let mut inherited: BTreeSet<&str> = BTreeSet::new();
-    for leak in leaks {
-        let from = neutral.get(&name_of(leak)).context("gitleaks reports a file that was not given to it")?;
-        if from.iter().any(|o| o.old) {
-            inherited.insert(&leak.secret);
-        }
-    }
-    let mut done: BTreeSet<(String, String)> = seen.clone();
-    let mut rest: Vec<(&Leak, Origin, String)> = Vec::new();
-    for leak in leaks {
-        let name = name_of(leak);
-        for origin in neutral.get(&name).into_iter().flatten().filter(|o| !o.old) {
-            if done.insert((origin.path.clone(), leak.secret.clone())) {
-                rest.push((leak, origin.clone(), name.clone()));
-            }
-        }
-    }
-    let hidden = Hidden::ask(repo, gitleaks, config, report, root, &rest)?;
-    let mut allowed_by_path = 0;
-    let mut findings = Vec::new();
-    for (n, (leak, origin, _)) in rest.iter().enumerate() {
-        let noise = leak.rule == BY_ENTROPY && (origin.binary || hidden.built_in.contains(&n));
-        if noise {
-            continue;
-        }
-        if hidden.project.contains(&n) && !hidden.built_in.contains(&n) {
-            allowed_by_path += 1;
-            continue;
-        }
-        let line = (!origin.message).then(|| leak.start_line.saturating_sub(1));
-        let old = inherited.contains(leak.secret.as_str());
-        findings.push(finding(&request.key, leak, origin.path.clone(), line, Some(origin.commit.clone()), old));
-    }
-    Ok(Second { blobs: new_contents, allowed_by_path, findings })
-}
-
-/// Which of the findings are not made when the content stands under its real path.
-#[derive(Debug, Default)]
-struct Hidden {
-    /// By the scanner's own path allow-list.
-    built_in: BTreeSet<usize>,
-    /// By the project's configuration.
-    project: BTreeSet<usize>,
-}
-
-impl Hidden {
-    fn ask(
-        repo: &ScanRepo,
-        gitleaks: &Gitleaks,
-        config: Option<&Path>,
-        report: &Path,
-        root: &Path,
-        rest: &[(&Leak, Origin, String)],
-    ) -> Result<Self> {
-        let mut hidden = Self::default();
-        let mut waiting: Vec<usize> =
-            (0..rest.len()).filter(|n| rest.get(*n).is_some_and(|(_, o, _)| !o.message)).collect();
-        let mut round = 0_usize;
-        // Two contents of one path can't stand in one folder: one round each.
-        while !waiting.is_empty() {
-            round += 1;
-            let dir = repo.path(&format!("work/real{round}"));
-            std::fs::create_dir_all(&dir)?;
-            let mut placed: BTreeMap<String, (String, Vec<usize>)> = BTreeMap::new();
-            let mut later = Vec::new();
-            for n in waiting {
-                let Some((_, origin, name)) = rest.get(n) else { continue };
-                if placed.get(&origin.path).is_some_and(|(there, _)| there != name) {
-                    later.push(n);
-                } else if !controls(&origin.path)
-                    && let Some(path) = inside(&dir, &origin.path)
-                    && path.parent().is_some_and(|p| std::fs::create_dir_all(p).is_ok())
-                    && std::fs::copy(root.join(name), &path).is_ok()
-                {
-                    placed.entry(origin.path.clone()).or_insert_with(|| (name.clone(), Vec::new())).1.push(n);
-                }
-                // A path that can't be made here is asked nothing: its finding stays.
-            }
-            for (built_in, config) in [(true, None), (false, config)] {
-                if !built_in && config.is_none() {
-                    continue;
-                }
-                let leaks = gitleaks.run(&["dir"], Path::new("."), Some(&dir), config, "json", report)?.leaks()?;
-                let made: BTreeSet<(&str, &str)> =
-                    leaks.iter().map(|l| (l.file.strip_prefix("./").unwrap_or(&l.file), l.secret.as_str())).collect();
-                for (path, (_, numbers)) in &placed {
-                    for n in numbers {
-                        let Some((leak, _, _)) = rest.get(*n) else { continue };
-                        if !made.contains(&(path.as_str(), leak.secret.as_str())) {
-                            let set = if built_in { &mut hidden.built_in } else { &mut hidden.project };
-                            set.insert(*n);
-                        }
-                    }
-                }
-            }
-            waiting = later;
-        }
-        Ok(hidden)
-    }
-}
-
-/// Files the scanner would obey where it finds them.
-fn controls(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    name.starts_with(".gitleaks") || name.starts_with(".betterleaks")
-}
-
-/// A path of the repository below a folder; `None` if it would leave it.
-fn inside(root: &Path, path: &str) -> Option<PathBuf> {
-    let relative = Path::new(path);
-    let plain = relative.components().all(|c| matches!(c, Component::Normal(_))) && !path.is_empty();
-    plain.then(|| root.join(relative))
 }
 
 #[cfg(test)]
@@ -339,33 +405,21 @@ mod tests {
     }
 
     #[test]
-    fn a_path_never_leaves_its_folder() {
-        let root = Path::new("/r");
-        assert_eq!(inside(root, "a/b"), Some(PathBuf::from("/r/a/b")));
-        for bad in ["", "/a", "../a", "a/../../b"] {
-            assert_eq!(inside(root, bad), None, "{bad}");
-        }
-    }
-
-    #[test]
     fn unpack_refuses_what_was_not_asked_for_or_is_cut() {
         let dir = tempfile::tempdir().unwrap();
         let batch = dir.path().join("batch");
-        let asked = || {
-            let origin = Origin { path: "p".into(), commit: "c".into(), old: false, binary: false, message: false };
-            BTreeMap::from([("aa".to_owned(), vec![origin])])
-        };
+        let asked = || BTreeMap::from([("aa".to_owned(), vec![Origin::Base])]);
         for (answer, good) in [
             ("aa blob 3\nxyz\n", true),
             ("bb blob 3\nxyz\n", false),
             ("aa missing\n", false),
+            ("aa tree 3\nxyz\n", false),
             ("aa blob 9\nxyz\n", false),
             ("", false),
             ("aa blob 99999999999999999999\n", false),
         ] {
             std::fs::write(&batch, answer).unwrap();
-            let mut neutral = BTreeMap::new();
-            assert_eq!(unpack(&batch, dir.path(), &mut asked(), &mut neutral).is_ok(), good, "{answer:?}");
+            assert_eq!(unpack(&batch, "blob", &mut asked(), &mut |_, _, _| Ok(())).is_ok(), good, "{answer:?}");
         }
     }
 }

@@ -53,16 +53,39 @@ pub(super) fn parse_report(bytes: &[u8]) -> Result<Vec<Leak>> {
     Ok(leaks)
 }
 
-/// What a SARIF report tells that the JSON one does not: how many rules were in force. And the rules that fired.
-pub(super) fn parse_sarif(bytes: &[u8]) -> Result<(u64, Vec<String>)> {
+/// What a SARIF report shows that the JSON one does not: which rules were in force. And those that fired.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Sarif {
+    /// Their ids.
+    pub rules: Vec<String>,
+    pub fired: Vec<Fired>,
+}
+
+/// A rule that found something, and in which file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fired {
+    pub rule: String,
+    pub file: String,
+}
+
+/// Reads a SARIF report.
+pub(super) fn parse_sarif(bytes: &[u8]) -> Result<Sarif> {
     let doc: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|e| anyhow::anyhow!("its report can't be read (line {}, column {})", e.line(), e.column()))?;
     let run = doc.pointer("/runs/0").context("its report has no run")?;
     let rules = run.pointer("/tool/driver/rules").and_then(|r| r.as_array()).context("its report names no rules")?;
     let fired = run.get("results").and_then(|r| r.as_array()).map_or_else(Vec::new, |results| {
-        results.iter().filter_map(|r| r.get("ruleId")?.as_str().map(str::to_owned)).collect()
+        let fired = |r: &serde_json::Value| {
+            let file = r.pointer("/locations/0/physicalLocation/artifactLocation/uri").and_then(|u| u.as_str());
+            let file = file.unwrap_or_default();
+            let file = file.strip_prefix("./").unwrap_or(file).to_owned();
+            Some(Fired { rule: r.get("ruleId")?.as_str()?.to_owned(), file })
+        };
+        results.iter().filter_map(fired).collect()
     });
-    Ok((rules.len() as u64, fired))
+    // A rule without an id counts as one all the same.
+    let rules = rules.iter().map(|r| r.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned()).collect();
+    Ok(Sarif { rules, fired })
 }
 
 /// `N commits scanned` of the log.

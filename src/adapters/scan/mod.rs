@@ -7,8 +7,11 @@
 mod audits;
 mod blobs;
 mod call;
+mod config;
 mod gitleaks;
+mod hidden;
 mod key;
+mod pieces;
 mod repo;
 mod secrets;
 
@@ -54,6 +57,8 @@ pub struct ScanRequest {
     /// Merge base of the default branch and the head, before any rebase.
     pub base: Sha,
     pub head: Sha,
+    /// Annotated tags that are read with the range's commits.
+    pub tags: Vec<Sha>,
     /// Where the scanner's configuration is read; `None`: the base.
     pub default_tip: Option<Sha>,
     /// The tree the report names as judged; `None`: the head's whole tree.
@@ -79,6 +84,7 @@ impl ScanRequest {
             repo: repo.to_owned(),
             base,
             head,
+            tags: Vec::new(),
             default_tip: None,
             code_tree: None,
             config_path: ".gitleaks.toml".to_owned(),

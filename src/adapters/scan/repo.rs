@@ -4,7 +4,7 @@
 use super::ScanRequest;
 use super::call::{Call, Ran, Silent};
 use crate::model::ids::Sha;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Resolved {
     pub head: Sha,
     /// Tip of the default branch, where `origin/HEAD` names one.
     pub default_tip: Option<Sha>,
+    /// Annotated tags of commits within the range.
+    pub tags: Vec<Sha>,
 }
 
 /// What one git call may take; the slow ones get the scan's own limit.
@@ -50,7 +52,8 @@ pub fn range(repo: &Path, given: Option<&str>) -> Result<Resolved, RangeError> {
         let head =
             asked.commit("HEAD").map_err(|why| RangeError::BadRange { range: "origin/HEAD..HEAD".to_owned(), why })?;
         let base = asked.merge_base(&tip, &head).map_err(|why| RangeError::NoDefault { path, why })?;
-        return Ok(Resolved { base, head, default_tip: Some(tip) });
+        let tags = asked.tags(&base, &head)?;
+        return Ok(Resolved { base, head, default_tip: Some(tip), tags });
     };
     let bad = |why: String| RangeError::BadRange { range: given.chars().take(120).collect(), why };
     let (from, to, symmetric) = match given.split_once("...") {
@@ -66,7 +69,8 @@ pub fn range(repo: &Path, given: Option<&str>) -> Result<Resolved, RangeError> {
     }
     let (left, head) = (side(from)?, side(to)?);
     let base = if symmetric { asked.merge_base(&left, &head).map_err(bad)? } else { left };
-    Ok(Resolved { base, head, default_tip: default_tip.ok() })
+    let tags = asked.tags(&base, &head)?;
+    Ok(Resolved { base, head, default_tip: default_tip.ok(), tags })
 }
 
 fn temp_dir() -> Result<tempfile::TempDir, RangeError> {
@@ -135,6 +139,22 @@ impl Asked<'_> {
             Some(0) => Sha::parse(&text).map_err(|e| e.to_string()),
             _ => Err(format!("{name:?} names no commit here")),
         }
+    }
+
+    /// Annotated tags of commits within a range, and the tags such a tag is of.
+    fn tags(&self, base: &Sha, head: &Sha) -> Result<Vec<Sha>, RangeError> {
+        let ran = self.git(&[
+            "for-each-ref",
+            "--format=%(objecttype) %(objectname)",
+            &format!("--merged={head}"),
+            &format!("--no-merged={base}"),
+            "refs/tags",
+        ])?;
+        if ran.code != Some(0) {
+            return Err(RangeError::Tool(format!("git can't list the tags: {}", ran.complaint())));
+        }
+        let text = String::from_utf8_lossy(&ran.stdout);
+        Ok(text.lines().filter_map(|line| Sha::parse(line.strip_prefix("tag ")?).ok()).collect())
     }
 
     fn merge_base(&self, a: &Sha, b: &Sha) -> Result<Sha, String> {
@@ -290,7 +310,40 @@ impl ScanRepo {
         args.extend(["--min-parents=3", "--diff-merges=combined"]);
         out.push(0);
         out.extend(self.ask(&args)?);
-        Ok(parse_raw_log(&out))
+        let mut found = parse_raw_log(&out);
+        // What no difference shows and a tree of the range yet holds.
+        let known: BTreeSet<String> = found.iter().map(|b| b.oid.clone()).collect();
+        for (oid, path) in self.reachable(base, head)? {
+            if !known.contains(&oid) {
+                found.push(NewBlob { oid, path, commit: head.to_string() });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Blobs by id with a path, in the trees of the range's commits, that the trees at its boundary have not.
+    fn reachable(&self, base: &Sha, head: &Sha) -> Result<BTreeMap<String, String>, RangeError> {
+        let out = self.ask(&["rev-list", "--objects", &format!("{base}..{head}")])?;
+        let text = String::from_utf8_lossy(&out);
+        let named: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+        let list = self.path("out/oids");
+        std::fs::write(&list, named.keys().map(|oid| format!("{oid}\n")).collect::<String>())
+            .map_err(|e| RangeError::Tool(format!("listing the objects of the range: {e}")))?;
+        let ran = self
+            .git(&["cat-file", "--batch-check=%(objecttype) %(objectname)"])
+            .stdin(&list)
+            .run()
+            .map_err(|e: Silent| RangeError::Tool(e.to_string()))?;
+        if ran.code != Some(0) {
+            return Err(RangeError::Tool(format!("git cat-file {}: {}", ran.ending(), ran.complaint())));
+        }
+        Ok(String::from_utf8_lossy(&ran.stdout)
+            .lines()
+            .filter_map(|line| {
+                let oid = line.strip_prefix("blob ")?;
+                Some((oid.to_owned(), (*named.get(oid)?).to_owned()))
+            })
+            .collect())
     }
 
     /// Files of a commit's tree; links to other repositories left out.
@@ -310,9 +363,9 @@ impl ScanRepo {
             .collect())
     }
 
-    /// Whole contents by object id, written one after the other into a file of the private folder; the size of all
+    /// Whole objects of one type by their ids, written one after the other into a file of the private folder; the size of all
     /// together is asked first and bounded by `most` bytes.
-    pub fn contents(&self, oids: &[String], most: u64, into: &Path) -> Result<(), RangeError> {
+    pub fn contents(&self, kind: &str, oids: &[String], most: u64, into: &Path) -> Result<(), RangeError> {
         let tool = |e: std::io::Error| RangeError::Tool(format!("reading file contents: {e}"));
         let list = self.path("out/oids");
         std::fs::write(&list, oids.iter().map(|o| format!("{o}\n")).collect::<String>()).map_err(tool)?;
@@ -323,9 +376,9 @@ impl ScanRepo {
         let mut total = 0_u64;
         let mut seen = 0_usize;
         for line in text.lines() {
-            let size = line.strip_prefix("blob ").and_then(|n| n.parse::<u64>().ok());
+            let size = line.strip_prefix(kind).and_then(|n| n.trim_start().parse::<u64>().ok());
             let size = size.ok_or_else(|| {
-                RangeError::Tool(format!("a file content of the range is missing from the repository: {line}"))
+                RangeError::Tool(format!("a {kind} of the range is missing from the repository: {line}"))
             })?;
             total = total.saturating_add(size);
             seen += 1;
@@ -339,7 +392,7 @@ impl ScanRepo {
         }
         if total > most {
             return Err(RangeError::Tool(format!(
-                "the range brings in {} MiB of files, more than the {} MiB a scan reads",
+                "the range brings in {} MiB of {kind}s, more than the {} MiB a scan reads",
                 total >> 20,
                 most >> 20
             )));
@@ -358,23 +411,10 @@ impl ScanRepo {
         (bytes.len() as u64 <= most).then_some(bytes)
     }
 
-    /// Message of every commit of the range, after its author and committer.
-    pub fn messages(&self, base: &Sha, head: &Sha) -> Result<Vec<(String, Vec<u8>)>, RangeError> {
-        let out = self.ask(&[
-            "log",
-            "-z",
-            "--encoding=UTF-8",
-            "--format=%H%n%an %ae%n%cn %ce%n%B",
-            &format!("{base}..{head}"),
-        ])?;
-        Ok(out
-            .split(|b| *b == 0)
-            .filter_map(|entry| {
-                let end = entry.iter().position(|b| *b == b'\n')?;
-                let commit = String::from_utf8_lossy(entry.get(..end)?).trim().to_owned();
-                Some((commit, entry.get(end + 1..)?.to_vec()))
-            })
-            .collect())
+    /// Every commit of the range.
+    pub fn commits(&self, base: &Sha, head: &Sha) -> Result<Vec<String>, RangeError> {
+        let out = self.ask(&["rev-list", &format!("{base}..{head}")])?;
+        Ok(String::from_utf8_lossy(&out).lines().map(str::to_owned).collect())
     }
 }
 

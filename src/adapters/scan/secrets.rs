@@ -1,19 +1,18 @@
 //! The secrets pass: control, the commits of the range, and every new file content in plain form.
 
 use super::ScanRequest;
-use super::blobs;
+use super::blobs::{self, Pass};
+use super::config;
 use super::gitleaks::{Gitleaks, Leak, commits_scanned, parse_sarif};
+use super::pieces::PIECE;
 use super::repo::ScanRepo;
 use crate::model::scan::{Finding, FindingKind, SecretFacts, Severity};
 use anyhow::{Context as _, Result, ensure};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-/// Rule of a change to the scanner's own configuration within the range.
-pub(super) const CONFIG_CHANGED: &str = "scan-config-changed";
+/// The rule that finds what is planted.
 const CONTROL_RULE: &str = "aws-access-token";
-/// Largest configuration that is read from the default branch.
-const CONFIG_MOST: u64 = 1 << 20;
 
 /// Scans the range for secrets. Any doubt is an error, which the caller makes a `tool_error`.
 pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Result<SecretFacts> {
@@ -21,14 +20,14 @@ pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Resu
     let report = repo.path("out/report");
     let rules_built_in = control(&gitleaks, repo, &report).context("positive control")?;
 
-    let config = default_config(request, repo)?;
-    let rules = match &config.file {
-        None => rules_built_in,
-        Some(file) => rules_of(&gitleaks, repo, file, &report)
-            .with_context(|| format!("the default branch's {} ", request.config_path))?,
-    };
-    ensure!(rules > 0, "the default branch's {} leaves no rule in force", request.config_path);
+    let config = config::of_default_branch(request, repo)?;
+    let fresh = repo.new_blobs(&request.base, &request.head)?;
     let file = config.file.as_deref();
+    let (rules, note) = match file {
+        None => (rules_built_in, None),
+        Some(file) => config::control(&gitleaks, repo, (file, &config), &fresh, (CONTROL_RULE, &planted()?))
+            .context("positive control under the project's configuration")?,
+    };
 
     let least = repo.commits_with_added_lines(&request.base, &request.head)?;
     let (scanned, leaks) = if commits == 0 {
@@ -46,7 +45,6 @@ pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Resu
         (scanned, answer.leaks().context("scanning the commits")?)
     };
 
-    let fresh = repo.new_blobs(&request.base, &request.head)?;
     let paths: BTreeSet<&str> = fresh.iter().map(|b| b.path.as_str()).collect();
     let mut findings = Vec::new();
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
@@ -56,10 +54,10 @@ pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Resu
             findings.push(finding(&request.key, leak, path, Some(leak.start_line), Some(leak.commit.clone()), false));
         }
     }
-    let second =
-        blobs::scan(request, repo, &gitleaks, file, &report, &fresh, &seen).context("scanning the file contents")?;
+    let pass = Pass::new(repo, &gitleaks, file, &report, "work/contents")?;
+    let second = blobs::scan(request, pass, &fresh, &seen).context("scanning the file contents")?;
     findings.extend(second.findings);
-    findings.extend(config_changes(request, repo)?);
+    findings.extend(config::changes(request, repo, &config)?);
     findings
         .sort_by(|a, b| (&a.file, a.line, &a.rule, &a.fingerprint).cmp(&(&b.file, b.line, &b.rule, &b.fingerprint)));
 
@@ -73,7 +71,9 @@ pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Resu
         merges: repo.merges.to_owned(),
         control_rule: CONTROL_RULE.to_owned(),
         blobs: second.blobs,
+        objects: second.objects,
         allowed_by_path: second.allowed_by_path,
+        notes: note.into_iter().collect(),
         findings,
     })
 }
@@ -117,27 +117,28 @@ fn true_path(file: &str, paths: &BTreeSet<&str>) -> String {
     }
 }
 
-/// A planted fake secret must be found by the built-in rules. Gives their number.
+/// Planted fake secrets must be found by the built-in rules: in a file of its own, across a cut of a long line, and at
+/// that line's very end. Gives the number of rules.
 fn control(gitleaks: &Gitleaks, repo: &ScanRepo, report: &Path) -> Result<u64> {
-    let dir = repo.path("work/control");
-    std::fs::create_dir_all(&dir)?;
-    std::fs::write(dir.join("planted"), format!("key = {}\n", planted()?))?;
-    let answer = gitleaks.run(&["dir"], &dir, None, None, "sarif", report)?;
-    let (rules, fired) = parse_sarif(&answer.report)?;
+    let mut pass = Pass::new(repo, gitleaks, None, report, "work/control")?;
+    let mut planted_in = pass.give(0, 'a', format!("key = {}\n", planted()?).as_bytes(), Vec::new())?;
+    let mut long = ";".repeat(PIECE - 12);
+    long.push_str(&format!(" {} ", planted()?));
+    while long.len() < 2 * PIECE {
+        long.push_str("; ");
+    }
+    long.push_str(&planted()?);
+    planted_in.extend(pass.give(1, 'a', long.as_bytes(), Vec::new())?.into_iter().skip(1));
+    ensure!(planted_in.len() == 3, "the control has {} pieces, expected 3", planted_in.len());
+    let answer = gitleaks.run(&["dir"], Path::new("."), Some(pass.root()), None, "sarif", report)?;
+    let sarif = parse_sarif(&answer.report)?;
+    let found = |name: &String| sarif.fired.iter().any(|f| f.rule == CONTROL_RULE && f.file == *name);
     ensure!(
-        answer.found && fired.iter().any(|rule| rule == CONTROL_RULE),
+        answer.found && planted_in.iter().all(found),
         "gitleaks did not find a planted fake secret; it is not working"
     );
-    ensure!(rules >= 50, "gitleaks has only {rules} built-in rules");
-    Ok(rules)
-}
-
-/// How many rules a configuration puts in force.
-fn rules_of(gitleaks: &Gitleaks, repo: &ScanRepo, config: &Path, report: &Path) -> Result<u64> {
-    let dir = repo.path("work/none");
-    std::fs::create_dir_all(&dir)?;
-    let answer = gitleaks.run(&["dir"], &dir, None, Some(config), "sarif", report)?;
-    Ok(parse_sarif(&answer.report)?.0)
+    ensure!(sarif.rules.len() >= 50, "gitleaks has only {} built-in rules", sarif.rules.len());
+    Ok(sarif.rules.len() as u64)
 }
 
 /// A fake access key that no rule's allow-list covers: distinct random characters, so that its entropy is high.
@@ -151,56 +152,6 @@ fn planted() -> Result<String> {
     }
     Ok(std::iter::once("AK".to_owned() + "IA")
         .chain(letters.iter().take(16).map(|b| char::from(*b).to_string()))
-        .collect())
-}
-
-struct Config {
-    /// `None`: built-in rules.
-    file: Option<PathBuf>,
-    label: String,
-}
-
-/// The default branch's configuration, or the built-in one where it has none. Never the branch's own.
-fn default_config(request: &ScanRequest, repo: &ScanRepo) -> Result<Config> {
-    let tip = request.default_tip.as_ref().unwrap_or(&request.base);
-    let files = repo.files(tip)?;
-    let Some(entry) = files.iter().find(|f| f.path == request.config_path) else {
-        return Ok(Config { file: None, label: "built-in".to_owned() });
-    };
-    let bytes = repo
-        .content(&entry.oid, CONFIG_MOST)
-        .with_context(|| format!("{} of the default branch can't be read", entry.path))?;
-    let file = repo.path("work/config.toml");
-    std::fs::write(&file, bytes)?;
-    Ok(Config { file: Some(file), label: format!("{} at {}", entry.path, tip.short()) })
-}
-
-/// The files that tell the scanner what to leave out, compared between base and head.
-fn config_changes(request: &ScanRequest, repo: &ScanRepo) -> Result<Vec<Finding>> {
-    let oids = |commit| -> Result<BTreeMap<String, String>> {
-        Ok(repo.files(commit)?.into_iter().map(|f| (f.path, f.oid)).collect())
-    };
-    let (before, after) = (oids(&request.base)?, oids(&request.head)?);
-    let watched: BTreeSet<&str> = [request.config_path.as_str(), ".gitleaks.toml", ".gitleaksignore"].into();
-    Ok(watched
-        .into_iter()
-        .filter(|path| before.get(*path) != after.get(*path))
-        .map(|path| {
-            let now = after.get(path).map_or("deleted", String::as_str);
-            Finding {
-                kind: FindingKind::ScanConfig,
-                rule: CONFIG_CHANGED.to_owned(),
-                file: path.to_owned(),
-                line: None,
-                commit: None,
-                fingerprint: super::fingerprint(&request.key, &[CONFIG_CHANGED.as_bytes(), path.as_bytes(), now.as_bytes()]),
-                severity: Severity::High,
-                title: "The branch changes what the secret scan looks at; this scan used the default branch's configuration".to_owned(),
-                preview: String::new(),
-                package: None,
-                inherited: false,
-            }
-        })
         .collect())
 }
 

@@ -156,6 +156,7 @@ fn conclude(call: &Invocation, args: &Args, mut step: StepReport, scanned: &Scan
 fn request(args: &Args, setup: SecuritySetup, resolved: Resolved, key: Vec<u8>) -> ScanRequest {
     let mut request = ScanRequest::new(&args.repo, resolved.base, resolved.head, key);
     request.default_tip = resolved.default_tip;
+    request.tags = resolved.tags;
     request.config_path = setup.gitleaks_config;
     request.audit = setup.dep_audit_enabled;
     request.timeout = Duration::from_secs(setup.scan_timeout_s);

@@ -28,6 +28,7 @@ pub fn judge(scan: Scan, policy: &Policy) -> ScanReport {
     let secrets_believed = match &scan.secrets {
         SecretPass::Believed(facts) => {
             found.extend(facts.findings.iter().cloned());
+            warnings.extend(facts.notes.iter().map(|n| format!("secrets: {n}")));
             let doubts = doubts(facts);
             errors.extend(doubts.iter().cloned());
             doubts.is_empty()
@@ -226,7 +227,9 @@ mod tests {
                 merges: "remerge".into(),
                 control_rule: "aws-access-token".into(),
                 blobs: 1,
+                objects: 2,
                 allowed_by_path: 0,
+                notes: vec![],
                 findings,
             })),
             audits: vec![],

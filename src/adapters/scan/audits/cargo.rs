@@ -63,7 +63,7 @@ pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, S
     }
     let mut found = Vec::new();
     for entry in list {
-        let severity = text(entry, "/advisory/cvss").map_or(Severity::Unknown, |vector| cvss3(&vector));
+        let severity = text(entry, "/advisory/cvss").map_or(Severity::Unknown, |vector| severity_of(&vector));
         found.push(advisory(entry, severity).ok_or("cargo-audit's report has an entry without id or package")?);
     }
     let warnings = report.get("warnings").and_then(Value::as_object);
@@ -71,7 +71,7 @@ pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, S
         for entry in entries.as_array().into_iter().flatten() {
             // Unsound counts by its own score; unmaintained, yanked and notices are for people.
             let severity = match kind.as_str() {
-                "unsound" => text(entry, "/advisory/cvss").map_or(Severity::Medium, |vector| cvss3(&vector)),
+                "unsound" => text(entry, "/advisory/cvss").map_or(Severity::Medium, |vector| severity_of(&vector)),
                 _ => Severity::Low,
             };
             if let Some(mut a) = advisory(entry, severity) {
@@ -96,39 +96,28 @@ fn advisory(entry: &Value, severity: Severity) -> Option<Advisory> {
     })
 }
 
-/// Severity of a CVSS 3 vector by its base score; anything else is unknown.
-fn cvss3(vector: &str) -> Severity {
-    if !vector.starts_with("CVSS:3") {
-        return Severity::Unknown;
-    }
-    let metric = |name: &str| vector.split('/').find_map(|part| part.strip_prefix(name)?.strip_prefix(':'));
-    let of = |name: &str, table: &[(&str, f64)]| {
-        let value = metric(name)?;
-        table.iter().find(|(word, _)| *word == value).map(|(_, weight)| *weight)
-    };
-    let score = || -> Option<f64> {
-        let changed = metric("S")? == "C";
-        let pr = if changed { [("N", 0.85), ("L", 0.68), ("H", 0.5)] } else { [("N", 0.85), ("L", 0.62), ("H", 0.27)] };
-        let cia = [("H", 0.56), ("L", 0.22), ("N", 0.0)];
-        let exploit = 8.22
-            * of("AV", &[("N", 0.85), ("A", 0.62), ("L", 0.55), ("P", 0.2)])?
-            * of("AC", &[("L", 0.77), ("H", 0.44)])?
-            * of("PR", &pr)?
-            * of("UI", &[("N", 0.85), ("R", 0.62)])?;
-        let iss = 1.0 - (1.0 - of("C", &cia)?) * (1.0 - of("I", &cia)?) * (1.0 - of("A", &cia)?);
-        let impact = if changed { 7.52 * (iss - 0.029) - 3.25 * (iss - 0.02).powi(15) } else { 6.42 * iss };
-        if impact <= 0.0 {
-            return Some(0.0);
+/// Severity of a CVSS vector of any version by its base score; one that can't be read is unknown.
+pub(super) fn severity_of(vector: &str) -> Severity {
+    let Ok(parsed) = vector.trim().parse::<cvss::Cvss>() else { return Severity::Unknown };
+    // The crate takes a vector of version 3 that lacks base metrics, and scores it 0.
+    if let cvss::Cvss::CvssV30(v) | cvss::Cvss::CvssV31(v) = &parsed {
+        let exploit = v.av.is_some() && v.ac.is_some() && v.pr.is_some() && v.ui.is_some();
+        let impact = v.s.is_some() && v.c.is_some() && v.i.is_some() && v.a.is_some();
+        if !(exploit && impact) {
+            return Severity::Unknown;
         }
-        let sum = if changed { 1.08 * (impact + exploit) } else { impact + exploit };
-        Some((sum.min(10.0) * 10.0).ceil() / 10.0)
-    };
-    match score() {
-        None => Severity::Unknown,
-        Some(s) if s >= 9.0 => Severity::Critical,
-        Some(s) if s >= 7.0 => Severity::High,
-        Some(s) if s >= 4.0 => Severity::Medium,
-        Some(_) => Severity::Low,
+    }
+    of_score(parsed.score())
+}
+
+/// Severity of a score from 0 to 10, by the bands that all versions share.
+pub(super) fn of_score(score: f64) -> Severity {
+    match score {
+        s if s >= 9.0 => Severity::Critical,
+        s if s >= 7.0 => Severity::High,
+        s if s >= 4.0 => Severity::Medium,
+        s if s >= 0.0 => Severity::Low,
+        _ => Severity::Unknown,
     }
 }
 
@@ -179,10 +168,15 @@ mod tests {
             ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H", Severity::High),
             ("CVSS:3.1/AV:N/AC:L/PR:N/UI:R/S:C/C:L/I:L/A:N", Severity::Medium),
             ("CVSS:3.0/AV:P/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N", Severity::Low),
+            ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N", Severity::Critical),
+            ("CVSS:4.0/AV:L/AC:L/AT:P/PR:L/UI:N/VC:L/VI:N/VA:N/SC:N/SI:N/SA:N", Severity::Low),
+            ("AV:N/AC:L/Au:N/C:C/I:C/A:C", Severity::Critical),
+            ("AV:L/AC:H/Au:N/C:P/I:N/A:N", Severity::Low),
             ("CVSS:4.0/AV:N", Severity::Unknown),
+            ("CVSS:9.0/AV:N/AC:L", Severity::Unknown),
             ("CVSS:3.1/AV:N", Severity::Unknown),
         ] {
-            assert_eq!(cvss3(vector), severity, "{vector}");
+            assert_eq!(severity_of(vector), severity, "{vector}");
         }
     }
 
@@ -194,8 +188,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_json_is_a_report_or_a_doubt(text in "[\\[\\]{}:,\"a-z0-9/]{0,80}", vector in "CVSS:3.1[/A-Z:]{0,40}") {
-            let _ = cvss3(&vector);
+        fn any_json_is_a_report_or_a_doubt(text in "[\\[\\]{}:,\"a-z0-9/]{0,80}", vector in "(CVSS:[234].[01]/|)[/A-Za-z:]{0,60}") {
+            let _ = severity_of(&vector);
             if let Ok(v) = serde_json::from_str(&text) {
                 let _ = parse(&v, 1, 1);
             }

@@ -39,13 +39,7 @@ pub(super) fn parse(report: &Value) -> Result<Seen, String> {
                 ecosystem: text(entry, "/package/ecosystem").unwrap_or_default(),
                 package: text(entry, "/package/name").unwrap_or_default(),
                 version: text(entry, "/package/version").unwrap_or_default(),
-                severity: match score {
-                    Some(s) if s >= 9.0 => Severity::Critical,
-                    Some(s) if s >= 7.0 => Severity::High,
-                    Some(s) if s >= 4.0 => Severity::Medium,
-                    Some(_) => Severity::Low,
-                    None => Severity::Unknown,
-                },
+                severity: score.map_or(Severity::Unknown, super::cargo::of_score),
                 title: text(vuln, "/summary").unwrap_or_default(),
                 fixed_in: Vec::new(),
             });
