@@ -294,7 +294,7 @@ fn read(pass: &mut Pass<'_>, kind: &str, letter: char, mut from: BTreeMap<String
     }
     let batch = pass.repo.path("out/batch");
     pass.repo.contents(kind, &oids, MOST, &batch)?;
-    let done = unpack(&batch, kind, &mut from, &mut |number, bytes, mut from| {
+    let done = unpack(&batch, kind, &mut from, |number, bytes, mut from| {
         for origin in &mut from {
             if let Origin::Commit { header, .. } = origin {
                 *header = header_lines(bytes);
@@ -321,7 +321,7 @@ fn unpack(
     batch: &Path,
     kind: &str,
     asked: &mut BTreeMap<String, Vec<Origin>>,
-    give: &mut dyn FnMut(usize, &[u8], Vec<Origin>) -> Result<()>,
+    mut give: impl FnMut(usize, &[u8], Vec<Origin>) -> Result<()>,
 ) -> Result<()> {
     let mut input = BufReader::new(File::open(batch)?);
     let mut header = Vec::new();
@@ -419,7 +419,7 @@ mod tests {
             ("aa blob 99999999999999999999\n", false),
         ] {
             std::fs::write(&batch, answer).unwrap();
-            assert_eq!(unpack(&batch, "blob", &mut asked(), &mut |_, _, _| Ok(())).is_ok(), good, "{answer:?}");
+            assert_eq!(unpack(&batch, "blob", &mut asked(), |_, _, _| Ok(())).is_ok(), good, "{answer:?}");
         }
     }
 }
