@@ -11,6 +11,7 @@ pub mod git;
 pub mod http;
 pub mod locks;
 pub mod notify;
+pub mod pager;
 pub mod probe;
 pub mod process;
 pub mod runtime;

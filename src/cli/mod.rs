@@ -73,6 +73,8 @@ pub enum Command {
     New(cmd::new::Args),
     Status(cmd::status::Args),
     Explain(cmd::explain::Args),
+    Show(cmd::show::Args),
+    Diff(cmd::diff::Args),
     Logs(cmd::logs::Args),
     Timeline(cmd::timeline::Args),
     Gate(cmd::gate::Args),
@@ -193,6 +195,8 @@ impl Command {
             Self::RunJob(_) => Access::Supervises,
             Self::Status(_)
             | Self::Explain(_)
+            | Self::Show(_)
+            | Self::Diff(_)
             | Self::Logs(_)
             | Self::Timeline(_)
             | Self::Gate(_)
@@ -245,6 +249,8 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Stop(args) => cmd::stop::run(call, &args),
         Command::Status(args) => cmd::status::run(call, &args),
         Command::Explain(args) => cmd::explain::run(call, &args),
+        Command::Show(args) => cmd::show::run(call, &args),
+        Command::Diff(args) => cmd::diff::run(call, &args),
         Command::Logs(args) => cmd::logs::run(call, &args),
         Command::Timeline(args) => cmd::timeline::run(call, &args),
         Command::Gate(args) => cmd::gate::run(call, &args),

@@ -1,6 +1,7 @@
 //! The one place that prints. A closed stdout is not an error (CLI-5).
 
 use super::exit::Failure;
+use crate::adapters::pager;
 use crate::model::report::{ErrorLine, StepReport};
 use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
@@ -37,6 +38,14 @@ impl Output {
         let mut stdout = std::io::stdout().lock();
         if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
             self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A text that may be longer than a screen: in the person's pager on a terminal, else as it is.
+    pub fn page(&self, text: &str) {
+        let pager = self.is_terminal().then(|| pager::wanted(|name| std::env::var(name).ok())).flatten();
+        if !pager.is_some_and(|line| pager::show(&line, text)) {
+            self.raw(text);
         }
     }
 

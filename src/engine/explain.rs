@@ -250,11 +250,13 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
             "Approved on the board".to_owned(),
             format!("or `orch advance {key} --approve`"),
             format!("or `orch advance {key} --reject TEXT`: the analyst works again"),
+            format!("before that, read `orch show {key}`"),
         ],
         Rule::ConfirmDeploy => vec![
             "Confirm Deploy on the board".to_owned(),
             format!("or `orch advance {key} --confirm-deploy`"),
             format!("or `orch advance {key} --reject TEXT`: back to development"),
+            format!("before that, read `orch show {key}` and `orch diff {key}`"),
         ],
         Rule::Blocked => {
             vec![format!("`orch retry {key}`, once the reason is gone"), format!("or `orch stop {key}` ends it")]

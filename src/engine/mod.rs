@@ -37,6 +37,7 @@ pub mod replay;
 pub mod reserved;
 pub mod runtimes;
 pub mod settle;
+pub mod show;
 pub mod staging;
 pub mod standing;
 pub mod status;

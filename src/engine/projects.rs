@@ -31,6 +31,16 @@ pub fn mirror(ctx: &Ctx, project: &Project) -> Result<Mirror> {
         .with_context(|| format!("opening the mirror of {}", project.repo))
 }
 
+/// The mirror as it is, for reading: no credential is resolved and nothing is made. `None` before the first fetch.
+pub fn local_mirror(ctx: &Ctx, project: &Project) -> Result<Option<Mirror>> {
+    let path = ctx.paths.mirror(&project.repo);
+    if !path.join("HEAD").is_file() {
+        return Ok(None);
+    }
+    let mirror = Mirror::open(&ctx.git()?, &path, &project.git.remote, None);
+    mirror.map(Some).with_context(|| format!("opening the mirror of {}", project.repo))
+}
+
 /// The configured default branch, else the one that the remote's HEAD names, remembered once known.
 pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<String> {
     if let Some(name) = &project.git.default_branch {

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod report;
 pub mod scan;
 pub mod seen;
+pub mod shown;
 pub mod stage;
 pub mod staging;
 pub mod status;

@@ -16,6 +16,21 @@ pub fn steers(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// The text with each steering or invisible character spelled out as `<U+202E>`; line ends and tabs stay. For texts that a
+/// person reads before deciding, where leaving something out would hide that it was there (ORD-5).
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.replace("\r\n", "\n").chars() {
+        let invisible = matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}' | '\u{e0000}'..='\u{e007f}');
+        if c != '\n' && c != '\t' && (steers(c) || invisible) {
+            out.push_str(&format!("<U+{:04X}>", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// The text with a blank for each character that steers: one line, nothing cut.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
@@ -79,6 +94,13 @@ mod tests {
         assert_eq!(one_line("a\u{202e}b\tc"), "a b c");
         assert_eq!(clip("äöüß", 3), "äö…");
         assert_eq!(clip("👩\u{200d}🔧", 9), "👩\u{200d}🔧", "a joined picture stays one");
+    }
+
+    #[test]
+    fn what_is_read_before_a_decision_hides_nothing() {
+        assert_eq!(visible("a\tb\r\nc\n"), "a\tb\nc\n");
+        assert_eq!(visible("\u{1b}[2Jx\u{202e}y\u{200b}z\r"), "<U+001B>[2Jx<U+202E>y<U+200B>z<U+000D>");
+        assert_eq!(visible("\u{e0041}ä👩"), "<U+E0041>ä👩");
     }
 
     #[test]

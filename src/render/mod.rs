@@ -10,5 +10,6 @@ pub mod locale;
 pub mod prompt;
 pub mod report;
 pub mod security;
+pub mod shown;
 pub mod staging;
 pub mod watch;

@@ -31,6 +31,7 @@ mod cmd_logs;
 mod cmd_post_deploy_probe;
 mod cmd_report;
 mod cmd_security_scan;
+mod cmd_show;
 mod cmd_staging_check;
 mod cmd_status;
 mod crash_guard;

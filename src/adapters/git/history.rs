@@ -1,7 +1,7 @@
 //! What the mirror knows: ancestry, trees, files, and which paths a range of commits touches. Reads only (trees made by
 //! `code_tree` are objects without a name). Names that are no UTF-8 come back with U+FFFD in place of the bytes.
 
-use super::cmd::{GitError, Result};
+use super::cmd::{Cmd, GitError, Result};
 use super::mirror::Mirror;
 use super::nul_texts;
 use crate::model::ids::{Key, Sha};
@@ -50,6 +50,13 @@ impl TreeEntry {
     pub fn is_folder(&self) -> bool {
         self.kind == EntryKind::Folder
     }
+}
+
+/// How a change is written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiffForm {
+    Patch,
+    Stat,
 }
 
 /// How much a change changes; binary files count as files without lines.
@@ -336,15 +343,30 @@ impl Mirror {
             .args(["diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv"])
             .args([from.as_str(), to.as_str()])
             .ok()?;
-        let mut stat = DiffStat::default();
-        for line in nul_texts(&out) {
-            let mut parts = line.splitn(3, '\t');
-            let mut number = || parts.next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-            stat.added = stat.added.saturating_add(number());
-            stat.deleted = stat.deleted.saturating_add(number());
-            stat.files = stat.files.saturating_add(1);
-        }
-        Ok(stat)
+        Ok(stat(&out))
+    }
+
+    /// What `head` changed since it left `base` (`base...head`), as text that no attribute of the branch can hide: nothing
+    /// counts as binary, no filter or helper runs, attributes are the base's where git knows how to take them (ORD-5).
+    pub fn diff_text(&self, base: &Sha, head: &Sha, form: DiffForm) -> Result<Vec<u8>> {
+        let shape: &[&str] = match form {
+            DiffForm::Patch => &["--patch"],
+            DiffForm::Stat => &["--stat=120", "--summary"],
+        };
+        self.plain_diff(base).args(shape).arg(format!("{base}...{head}")).ok()
+    }
+
+    /// Files and lines of `base...head`, with the same eyes as [`Mirror::diff_text`].
+    pub fn diff_size(&self, base: &Sha, head: &Sha) -> Result<DiffStat> {
+        let cmd = self.plain_diff(base).args(["-z", "--numstat", "--no-renames"]);
+        Ok(stat(&cmd.arg(format!("{base}...{head}")).ok()?))
+    }
+
+    fn plain_diff(&self, base: &Sha) -> Cmd<'_> {
+        self.cmd()
+            .env("GIT_ATTR_SOURCE", base.as_str())
+            .args(["diff", "--text", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short"])
+            .args(["--src-prefix=a/", "--dst-prefix=b/"])
     }
 
     /// Stable patch ids of the commits of `base..head`, oldest first, merges left out: what one changed by
@@ -412,6 +434,19 @@ pub(super) fn fuzz(bytes: &[u8]) {
     entry_line(bytes);
     batch_item(bytes);
     plain_path(&String::from_utf8_lossy(bytes));
+}
+
+/// The sum of a `--numstat -z` listing.
+fn stat(out: &[u8]) -> DiffStat {
+    let mut stat = DiffStat::default();
+    for line in nul_texts(out) {
+        let mut parts = line.splitn(3, '\t');
+        let mut number = || parts.next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        stat.added = stat.added.saturating_add(number());
+        stat.deleted = stat.deleted.saturating_add(number());
+        stat.files = stat.files.saturating_add(1);
+    }
+    stat
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod worktree;
 
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub use cmd::{Git, GitError};
+pub use history::{DiffForm, MAX_FILE};
 pub use mirror::{Credential, Mirror};
 pub use push::{DeleteOutcome, PushOutcome};
 pub use update::{MergeMethod, UpdateMode};

@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod config;
 pub mod demo;
+pub mod diff;
 pub mod doctor;
 pub mod explain;
 pub mod gate;
@@ -19,6 +20,7 @@ pub mod report;
 pub mod run_job;
 pub mod security_scan;
 pub mod shell;
+pub mod show;
 pub mod staging_check;
 pub mod status;
 pub mod stop;

@@ -181,11 +181,24 @@ impl House {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// As a person sees it: exit code, stdout, stderr.
+    pub fn text(&self, args: &[&str]) -> (i32, String, String) {
+        let out = self.bare(args).output().unwrap();
+        let utf8 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code().unwrap_or(-1), utf8(&out.stdout), utf8(&out.stderr))
+    }
+
     fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.bare(args);
+        command.arg("--json");
+        command
+    }
+
+    fn bare(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command
             .args(args)
-            .args(["--json", "--config", "orch.yaml"])
+            .args(["--config", "orch.yaml"])
             .current_dir(self.root())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())

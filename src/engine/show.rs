@@ -1,0 +1,94 @@
+//! What the person who decides is shown (ORD-5), read from rows and the mirror; nothing is fetched or written.
+
+use super::{Ctx, projects};
+use crate::adapters::git::{DiffForm, MAX_FILE, Mirror};
+use crate::model::artefact::{Artefact, folder};
+use crate::model::decision::Gate;
+use crate::model::ids::Sha;
+use crate::model::shown::{DiffSize, Shown, ShownDocument, ShownVerdict, heading};
+use crate::model::task::{Task, Waiting};
+use anyhow::{Context, Result};
+
+/// The verdicts that a release of the deploy rests on, in the order they are shown.
+const RELEASED_ON: [Gate; 3] = [Gate::ReviewVerdict, Gate::TestsVerdict, Gate::CiGreen];
+
+/// Everything about a task that a person reads before answering. Also of ended tasks, while the mirror keeps their commits.
+pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
+    let project = ctx.project(&task.project).ok().cloned();
+    let range = range(ctx, task)?;
+    let (documents, diff) = match &range {
+        Some((mirror, base, head)) => (documents(mirror, task, head)?, Some(size(mirror, base, head)?)),
+        None => (Vec::new(), None),
+    };
+    let confirms = task.waiting_for == Some(Waiting::ConfirmDeploy);
+    Ok(Shown {
+        key: task.key.clone(),
+        title: task.title.clone(),
+        stage: task.stage,
+        wait: task.waiting_for,
+        branch: task.branch.clone(),
+        pull_request: task.pr.as_ref().map(|pr| pr.url.clone()).filter(|url| !url.is_empty()),
+        documents,
+        diff,
+        verdicts: if confirms { verdicts(ctx, task)? } else { Vec::new() },
+        deploy_command: project.filter(|_| confirms).and_then(|p| p.deploy.command),
+    })
+}
+
+/// The change itself; `None` before the branch exists.
+pub fn diff(ctx: &Ctx, task: &Task, form: DiffForm) -> Result<Option<Vec<u8>>> {
+    let Some((mirror, base, head)) = range(ctx, task)? else { return Ok(None) };
+    mirror.diff_text(&base, &head, form).map(Some).with_context(|| format!("the change of {}", task.key))
+}
+
+/// The mirror with the task's base and head, where all three exist.
+fn range(ctx: &Ctx, task: &Task) -> Result<Option<(Mirror, Sha, Sha)>> {
+    let (Some(base), Some(head)) = (&task.base_sha, &task.head_sha) else { return Ok(None) };
+    let Ok(project) = ctx.project(&task.project) else { return Ok(None) };
+    let mirror = projects::local_mirror(ctx, project)?;
+    Ok(mirror.map(|mirror| (mirror, base.clone(), head.clone())))
+}
+
+fn documents(mirror: &Mirror, task: &Task, head: &Sha) -> Result<Vec<ShownDocument>> {
+    let folder = folder(&task.key);
+    let listed = mirror.list_paths(head, std::slice::from_ref(&folder));
+    let listed = listed.with_context(|| format!("the documents of {} at {}", task.key, head.short()))?;
+    let below = |path: String| path.strip_prefix(&format!("{folder}/")).map(str::to_owned);
+    let most = MAX_FILE as u64;
+    let found: Vec<(String, Sha)> = listed
+        .into_iter()
+        .filter(|e| e.is_file() && e.size.is_some_and(|size| size <= most))
+        .filter_map(|e| Some((below(e.text())?, e.id)))
+        .filter(|(name, _)| Artefact::of(name).is_some())
+        .collect();
+    let texts = mirror.contents(found.iter().map(|(_, id)| id))?;
+    Ok(found
+        .into_iter()
+        .zip(texts)
+        .map(|((name, sha), bytes)| {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            ShownDocument { name, heading: heading(&text).map(str::to_owned), sha, text }
+        })
+        .collect())
+}
+
+fn size(mirror: &Mirror, base: &Sha, head: &Sha) -> Result<DiffSize> {
+    let stat = mirror.diff_size(base, head)?;
+    Ok(DiffSize {
+        base: base.clone(),
+        head: head.clone(),
+        files: stat.files,
+        insertions: stat.added,
+        deletions: stat.deleted,
+    })
+}
+
+fn verdicts(ctx: &mut Ctx, task: &Task) -> Result<Vec<ShownVerdict>> {
+    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
+    let newest = |gate: Gate| rows.iter().rev().find(|row| row.gate == gate.as_str());
+    Ok(RELEASED_ON
+        .into_iter()
+        .filter_map(newest)
+        .map(|row| ShownVerdict { gate: row.gate.clone(), verdict: row.verdict.to_string(), commit: row.sha.clone() })
+        .collect())
+}
