@@ -48,7 +48,7 @@ pub fn page(shown: &Shown) -> String {
             say(format!("    > {}", clip(&visible(line), QUOTE)));
         }
     }
-    answers(shown).into_iter().for_each(|line| say(line));
+    answers(shown).into_iter().for_each(say);
     text
 }
 
