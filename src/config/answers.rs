@@ -27,6 +27,7 @@ impl Config {
             timeout_s: own.timeout_s.unwrap_or(all.timeout_s),
             stall_s: own.stall_s.unwrap_or(all.stall_s),
             stop_grace_s: own.stop_grace_s.unwrap_or(all.stop_grace_s),
+            linger_s: all.linger_s,
             run_retries: own.run_retries.unwrap_or(all.run_retries),
             retry_backoff_s: own.retry_backoff_s.unwrap_or(all.retry_backoff_s),
             max_diff_lines: own.max_diff_lines.unwrap_or(all.max_diff_lines),

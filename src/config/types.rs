@@ -411,6 +411,7 @@ pub struct Agents {
     pub timeout_s: u64,
     pub stall_s: u64,
     pub stop_grace_s: u64,
+    pub linger_s: u64,
     pub run_retries: u32,
     pub retry_backoff_s: u64,
     pub max_diff_lines: u64,
@@ -461,6 +462,8 @@ pub struct AgentSettings {
     /// 0: no limit.
     pub stall_s: u64,
     pub stop_grace_s: u64,
+    /// After the runtime reported success.
+    pub linger_s: u64,
     pub run_retries: u32,
     pub retry_backoff_s: u64,
     /// 0: no limit.

@@ -66,8 +66,15 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     if stopped && !matches!(job.kind, JobKind::DeployFinalizer | JobKind::Deploy) {
         return say(Rule::StopRequested, "a stop is recorded".to_owned());
     }
+    // What observes or settles goes on (RULE-24).
+    if place.blocked && job.kind == JobKind::Agent {
+        return say(Rule::Blocked, format!("it is blocked; `orch retry {}` lifts the block", place.key));
+    }
+    if place.withdrawn && job.kind == JobKind::Agent {
+        return say(Rule::Withdrawn, "another hand took it back".to_owned());
+    }
     if let Some(at) = Some(job.available_at).filter(|at| *at > now) {
-        let why = job.reason.clone().unwrap_or_else(|| "not yet due".to_owned());
+        let why = job.reason.clone().unwrap_or_else(|| format!("the job {} waits for its time", job.kind));
         return Err((Rule::Backoff, why, Some(at)));
     }
     let free = Claim {
@@ -132,9 +139,6 @@ fn first(place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
             format!("{} is frozen: {}; `orch unfreeze {}` lifts it", f.repo, f.reason, f.repo),
             None,
         ));
-    }
-    if place.withdrawn {
-        return Err((Rule::Withdrawn, "a person withdrew the work item".to_owned(), None));
     }
     first_job_held(place, view, policy).map_or(Ok(()), |(rule, why)| Err((rule, why, None)))
 }
@@ -225,6 +229,8 @@ mod tests {
             priority: 4,
             reason: None,
             spent: false,
+            cause: None,
+            again: 0,
         };
         let place = Place {
             id: t.id,

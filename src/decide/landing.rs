@@ -12,7 +12,7 @@ pub enum Landing {
     /// the tip or the branch's head, is deployed.
     Landed { commit: Sha },
     /// Released, something of ours is in, and no commit of the line has the tested tree: freeze, no deploy.
-    Untested { why: String },
+    Untested { why: String, commit: Option<Sha> },
     /// The default branch's history no longer contains the base.
     Rewritten { why: String },
     /// Another hand took back the pull request or the branch, or merged what nobody released.
@@ -36,7 +36,7 @@ pub fn judge(seen: &Seen) -> Landing {
     }
     if let Some(commit) = merged(line, pull) {
         if *released {
-            return Landing::Untested { why: untested(line, commit.as_ref()) };
+            return Landing::Untested { why: untested(line, commit.as_ref()), commit };
         }
         let number = match pull {
             PullSeen::Merged { number, .. } => Some(*number),

@@ -1,5 +1,6 @@
 //! L2: pure decisions, data in and data out; no I/O, clock, randomness or logging. Used by `engine`, rendered by `cli`.
 
+pub mod again;
 pub mod board;
 pub mod caller;
 pub mod deploy_result;

@@ -8,7 +8,10 @@ words! {
     /// What is known of a process.
     Seen {
         Alive = "alive",
+        /// Its lock is free and its identity is gone: proven (RULE-20).
         Dead = "dead",
+        /// Its identity is gone, and its lock can't be looked at.
+        Suspected = "suspected",
         Unknown = "unknown",
     }
 }
@@ -16,8 +19,9 @@ words! {
 /// Settings of `reaper`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReapPolicy {
+    /// So many observations of a death that can't be proven settle it.
     pub dead_ticks: i64,
-    /// Two observations count only this far apart, in milliseconds.
+    /// Two of them count only this far apart, in milliseconds.
     pub spacing_ms: i64,
     pub finalize_grace_ms: i64,
     pub max_running_ms: i64,
@@ -63,17 +67,21 @@ pub fn reap(run: &Run, supervisor: Seen, policy: &ReapPolicy, now: &Stamp) -> Re
             let waited = run.exited_at.as_ref().and_then(|at| now.since(at));
             match supervisor {
                 Seen::Alive | Seen::Unknown => Reap::Leave,
-                Seen::Dead if waited.is_none_or(|ms| ms >= policy.finalize_grace_ms) => Reap::Finalize,
-                Seen::Dead => Reap::Leave,
+                // The finalizer takes the run over from a dead owner only (RULE-21).
+                Seen::Dead | Seen::Suspected if waited.is_none_or(|ms| ms >= policy.finalize_grace_ms) => {
+                    Reap::Finalize
+                }
+                Seen::Dead | Seen::Suspected => Reap::Leave,
             }
         }
         RunState::Live => match supervisor {
             Seen::Alive | Seen::Unknown if age.is_some_and(|ms| ms > policy.max_running_ms) => Reap::Overdue,
             Seen::Alive if run.dead_seen > 0 => Reap::Forget,
             Seen::Alive | Seen::Unknown => Reap::Leave,
+            Seen::Dead => Reap::Lost,
             // Another boot id is proof enough: nothing of that boot lives.
-            Seen::Dead if age.is_none() => Reap::Lost,
-            Seen::Dead => observed(run, policy, now),
+            Seen::Suspected if age.is_none() => Reap::Lost,
+            Seen::Suspected => observed(run, policy, now),
         },
     }
 }
@@ -160,13 +168,18 @@ pub(super) mod tests {
             (run(RunState::Live), Seen::Alive, at(10_001), Reap::Overdue),
             (run(RunState::Live), Seen::Unknown, at(10_001), Reap::Overdue),
             (run(RunState::Live), Seen::Unknown, at(1), Reap::Leave),
-            (run(RunState::Live), Seen::Dead, at(1), Reap::Count { seen: 1 }),
-            (seen(1, 0), Seen::Dead, at(999), Reap::Leave),
-            (seen(1, 0), Seen::Dead, at(1000), Reap::Lost),
+            (run(RunState::Live), Seen::Dead, at(1), Reap::Lost),
+            (run(RunState::Live), Seen::Suspected, at(1), Reap::Count { seen: 1 }),
+            (seen(1, 0), Seen::Suspected, at(999), Reap::Leave),
+            (seen(1, 0), Seen::Suspected, at(1000), Reap::Lost),
+            (seen(1, 0), Seen::Unknown, at(9000), Reap::Leave),
+            (run(RunState::Live), Seen::Suspected, other.clone(), Reap::Lost),
             (seen(1, 0), Seen::Alive, at(1000), Reap::Forget),
             (run(RunState::Live), Seen::Dead, other, Reap::Lost),
             (run(RunState::Exited), Seen::Dead, at(299), Reap::Leave),
             (run(RunState::Exited), Seen::Dead, at(300), Reap::Finalize),
+            (run(RunState::Exited), Seen::Suspected, at(300), Reap::Finalize),
+            (run(RunState::Exited), Seen::Unknown, at(99_999), Reap::Leave),
             (run(RunState::Exited), Seen::Alive, at(99_999), Reap::Leave),
         ];
         for (run, seen, now, want) in cases {

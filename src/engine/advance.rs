@@ -1,9 +1,12 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
-use super::{Ctx, apply, boards, deploy, mergegate, rehearse, stop};
+use super::refused::Refused;
+use super::{Ctx, apply, boards, deploy, landing, mergegate, rehearse, stop};
+use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
 use crate::model::report::Held;
+use crate::model::stage::JobKind;
 use crate::model::time::rfc3339;
 use anyhow::Result;
 
@@ -13,6 +16,9 @@ const MOST_EFFECTS: usize = 12;
 /// Drives one task. Gives what holds it in the end; effects that did not change the decision end the round.
 pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
     let auto = boards::auto_release(ctx, id);
+    if about_to_move(ctx, id, auto)? {
+        landing::look(ctx, id);
+    }
     let mut before: Option<(Effect, i64)> = None;
     for _ in 0..MOST_EFFECTS {
         let now = ctx.now();
@@ -50,17 +56,41 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             });
         }
         before = Some((effect, revision));
-        match effect {
-            Effect::MergeGate => mergegate::run(ctx, id)?,
-            Effect::OpenDeploy => deploy::open(ctx, id)?,
-            Effect::Land => deploy::land(ctx, id)?,
-            Effect::CompleteStop => stop::complete(ctx, id)?,
+        let done = match effect {
+            Effect::MergeGate => mergegate::run(ctx, id),
+            Effect::OpenDeploy => deploy::open(ctx, id),
+            Effect::Land => deploy::land(ctx, id),
+            Effect::CompleteStop => stop::complete(ctx, id),
+        };
+        if let Err(e) = done {
+            // No later try succeeds: it is blocked with its reason instead (ORD-1). A stop goes on by itself.
+            let refused = Refused::of(&e).filter(|_| effect != Effect::CompleteStop).map(|r| r.why.clone());
+            mergegate::block(ctx, id, &refused.ok_or(e)?, false)?;
         }
     }
     Ok(Decision::Hold {
         rule: crate::model::report::Rule::Gate,
         why: "the step has done as much as one step may".to_owned(),
         until: None,
+    })
+}
+
+/// Whether the next decision moves the task, or has an agent start (RULE-31).
+fn about_to_move(ctx: &mut Ctx, id: TaskId, auto: Option<crate::model::task::Waiting>) -> Result<bool> {
+    if ctx.dry {
+        return Ok(false);
+    }
+    let (now, policy) = (ctx.now(), ctx.policy.clone());
+    let view = ctx.store.read(|tx| super::view::task(tx, id, &now, auto))?;
+    Ok(match decide(&view, &policy) {
+        Decision::Advance { .. }
+        | Decision::Park { .. }
+        | Decision::Release { .. }
+        | Decision::Rollback { .. }
+        | Decision::Return { .. }
+        | Decision::Block { .. } => true,
+        Decision::Enqueue(job) => job.kind == JobKind::Agent,
+        Decision::Hold { .. } | Decision::Finish { .. } | Decision::Effect(_) => false,
     })
 }
 

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The events file grows no further than this (RULE-38).
 const CAP: u64 = 256 << 20;
@@ -269,6 +269,9 @@ fn execute(
     let cap = super::policy::micros(site.settings.max_cost_usd);
     let id = run.id;
     let store = &mut ctx.store;
+    let linger = Duration::from_secs(site.settings.linger_s);
+    let mut success: Option<Instant> = None;
+    let mut lingered = false;
     let ended = child::run(&spec, &mut |event| match event {
         Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
             // Another program has migrated the database: what runs is supervised, and nothing else is done (RULE-36).
@@ -277,10 +280,16 @@ fn execute(
         },
         Event::Stdout(bytes) => {
             reader.feed(bytes);
+            success = reader.succeeded().then(|| success.unwrap_or_else(Instant::now));
             match reader.live().cost_micros {
                 Some(cost) if cap > 0 && cost > cap => Control::End("its cost passed max_cost_usd".to_owned()),
                 Some(_) | None => Control::Go,
             }
+        }
+        // It has said all that counts; what its process still does is not waited for.
+        Event::Tick if success.is_some_and(|since| since.elapsed() >= linger) => {
+            lingered = true;
+            Control::End("it lingered after its success".to_owned())
         }
         Event::Starting | Event::Tick => Control::Go,
     });
@@ -293,11 +302,11 @@ fn execute(
                 EndedBy::Stall => format!("it was silent for {} s", site.settings.stall_s),
                 EndedBy::Asked(why) => why.clone(),
             });
-            let outcome = reader.finish(
-                RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
-                &stderr,
-                now,
-            );
+            let read = match lingered {
+                true => RuntimeExit { code: Some(0), signal: None, ended_by: None },
+                false => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
+            };
+            let outcome = reader.finish(read, &stderr, now);
             // Read first, then hidden: a value may look like a part of an event.
             (Some(exit), outcome.hiding(|text| without(text, spec.hidden.iter().map(String::as_str))))
         }

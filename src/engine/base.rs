@@ -1,5 +1,6 @@
 //! Where a task's work begins: its branch on the remote, from a fresh default branch (RUN-3, RULE-11, RULE-28).
 
+use super::refused::Refused;
 use super::{Ctx, projects};
 use crate::adapters::git::{Mirror, PushOutcome};
 use crate::config::Project;
@@ -39,7 +40,16 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         && mirror.exists(sha)?
         && !mirror.is_ancestor(sha, &default_sha)?
     {
-        bail!("{default_branch} at {} does not contain {}, which landed before", default_sha.short(), sha.short());
+        if !accepted(ctx, &task, sha)? {
+            let why = format!(
+                "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
+                default_sha.short(),
+                sha.short(),
+                task.key,
+                task.key
+            );
+            return Err(Refused::new(why));
+        }
     }
     let wanted = wanted(&project, &task);
     let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
@@ -58,6 +68,27 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
     Ok(Ground { task, mirror, default_branch, default_sha })
+}
+
+/// Whether a person has accepted a default branch that no longer contains a landed commit, or does so now: a `retry` of
+/// the task that was blocked for it.
+fn accepted(ctx: &mut Ctx, task: &Task, landed: &Sha) -> Result<bool> {
+    let (repo, asked) = (format!("history/{}", task.repo), format!("history/{}/t{}", task.repo, task.id));
+    let at = ctx.now().stamp.wall_ms;
+    let visit = task.epoch.to_string();
+    Ok(ctx.store.write(|tx| {
+        if tx.meta(&repo)?.as_deref() == Some(landed.as_str()) {
+            return Ok(true);
+        }
+        let retried = tx.meta(&asked)?.is_some_and(|asked_in| asked_in != visit) && task.blocked_reason.is_none();
+        if retried {
+            tx.set_meta(&repo, landed.as_str())?;
+            tx.audit(at, Some(task.id), "history_accepted", &json!({"without": landed}))?;
+        } else {
+            tx.set_meta(&asked, &visit)?;
+        }
+        Ok::<_, crate::adapters::store::StoreError>(retried)
+    })?)
 }
 
 /// The name that a task's branch has, or is to get where nobody else has it.
@@ -99,7 +130,13 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
                     PushOutcome::Created => true,
                     PushOutcome::Same | PushOutcome::Updated => mirror.remote_head(&name)?.as_ref() == Some(base),
                     PushOutcome::Rejected { moved: true, .. } => false,
-                    PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {name}: {reason}"),
+                    PushOutcome::Rejected { reason, .. } => {
+                        let why = format!(
+                            "the remote refuses branch {name}: {reason}; let orch push there, then `orch retry {}`",
+                            task.key
+                        );
+                        return Err(Refused::new(why));
+                    }
                 }
             }
         };
@@ -113,7 +150,11 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             return Ok(name);
         }
     }
-    bail!("every name like {wanted} is taken on the remote")
+    let why = format!(
+        "every name like {wanted} is taken on the remote, or a branch there is named like a part of it; delete or rename it, then `orch retry {}`",
+        task.key
+    );
+    Err(Refused::new(why))
 }
 
 /// Makes a branch that another hand deleted again, at the last head known (RULE-31). Fails where the remote does not

@@ -8,7 +8,7 @@ use crate::model::decision::Gate;
 use crate::model::ids::TaskId;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Finding, NewJob};
+use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Finding, NewJob, Run, RunState};
 use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
@@ -129,6 +129,14 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
                 };
                 apply::one(tx, view, decision, &now, &mut actions)?;
             }
+            // What an agent left is kept: it is pushed now, and no agent starts (RULE-45).
+            None if kept_run(tx, id)? => {
+                tx.save_task(&mut task, at)?;
+                if let Some(job) = tx.live_job(id)? {
+                    tx.resume_job(job.id, at)?;
+                }
+                messages::show(tx, &task, at)?;
+            }
             None => {
                 let stage = task.stage;
                 let epoch = task.epoch;
@@ -145,6 +153,13 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
     Ok(true)
+}
+
+/// Whether a run of the task has exited and waits for its push.
+fn kept_run(tx: &crate::adapters::store::Tx<'_>, id: TaskId) -> crate::adapters::store::Result<bool> {
+    let Some(job) = tx.live_job(id)? else { return Ok(false) };
+    let exited = |r: &Run| r.job_id == job.id && r.state == RunState::Exited && job.token.as_ref() == Some(&r.token);
+    Ok(job.status == JobStatus::Running && tx.runs_of(id)?.iter().any(exited))
 }
 
 /// What an agent of this stage got through stands: a block behind it (a scanner, a stale image) is no reason to have it

@@ -238,7 +238,7 @@ fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -
         Landing::BaseMoved => {
             back_to_gate(ctx, task, deploy, "the default branch moved, and nothing of this task is in it")?;
         }
-        Landing::Untested { why } | Landing::Rewritten { why } => {
+        Landing::Untested { why, .. } | Landing::Rewritten { why } => {
             withdraw(ctx, task, deploy, why)?;
             landing::stopped_by(ctx, task.id, landing)?;
         }

@@ -2,6 +2,7 @@
 //! (RULE-21, RULE-22).
 
 use super::agent::{Site, excluded};
+use super::refused::Kept;
 use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, judge, projects, pulls, settle};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
@@ -10,7 +11,7 @@ use crate::model::artefact::{self, Artefact};
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::stage::Stage;
-use crate::model::task::Run;
+use crate::model::task::{Cause, Run};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -26,6 +27,9 @@ pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<O
         .and_then(|t| serde_json::from_str(t).ok())
         .context("the run's recorded outcome can't be read")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
+    if super::landing::taken_back(ctx, run.task_id)? {
+        return Err(Kept::new(Cause::TakenBack, "another hand took the task back while the agent worked"));
+    }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
     if outcome.kind != Kind::Ended {
         let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
@@ -47,9 +51,9 @@ pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<O
         return Ok(failed(end));
     }
     let Some(head) = push(ctx, site, run, fence, &start, &committed.head)? else {
-        return Ok(failed(End::Failed {
-            why: "the branch moved on the remote; the run begins anew from there".to_owned(),
-            spent: false,
+        return Ok(failed(End::Unspent {
+            cause: Cause::HeadMoved,
+            why: "the branch moved on the remote; the run begins again from there".to_owned(),
         }));
     };
     settlement(ctx, site, run, mirror, &start, &head)
@@ -200,6 +204,9 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
         }
         return Ok(Some(head));
     }
+    if standing.is_none() {
+        return Err(Kept::new(Cause::TakenBack, format!("branch {branch} is gone from the remote")));
+    }
     if standing.as_ref() != Some(start) {
         moved(ctx, site, standing)?;
         return Ok(None);
@@ -221,7 +228,10 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
     let done = match outcome {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,
         PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),
-        PushOutcome::Rejected { reason, .. } => bail!("the remote refuses the push to {branch}: {reason}"),
+        PushOutcome::Rejected { reason, .. } => {
+            let why = format!("the remote refuses the push to {branch}: {reason}");
+            return Err(Kept::new(Cause::PushRefused, why));
+        }
     };
     pushed(ctx, site, run, &key, done.then_some((start, &head)), squash)?;
     if done {

@@ -9,9 +9,12 @@ use crate::decide::gates::{Facts, mergeable};
 use crate::decide::landing::{Landing, judge};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::landing::{BranchSeen, PullSeen, Seen};
+use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
 use crate::model::task::{DeployState, Task};
+use crate::model::withdrawal::Withdrawal;
 use anyhow::{Context, Result};
+use serde_json::json;
 
 /// What was seen, and what it means.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ fn seen(number: i64, pull: Option<PullRequest>, default: &str) -> PullSeen {
 pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> {
     match landing {
         Landing::Withdrawn(cause) => pulls::hold(ctx, id, cause)?,
-        Landing::Untested { why } => mergegate::block(ctx, id, why, true)?,
+        Landing::Untested { why, .. } => mergegate::block(ctx, id, why, true)?,
         Landing::Rewritten { why } => {
             let key = ctx.task(id)?.key;
             let out = format!(
@@ -157,19 +160,72 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
     Ok(true)
 }
 
-/// Before an agent starts and before a task moves (RULE-31): whether another hand has taken it back. Nothing is asked of
-/// a task that is at its end, has no branch, or is held already. `true`: it does not go on.
+/// Before an agent starts, before its push, before a task moves and while it waits for a person (RULE-31): whether
+/// another hand has taken it back. Nothing is asked of a task that is at its end, has no branch, is held already, or is
+/// being stopped. `true`: it does not go on.
 pub fn taken_back(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     let task = ctx.task(id)?;
     if task.withdrawn.is_some() {
         return Ok(true);
     }
     let nothing = task.stage == Stage::Created || task.stage.is_terminal() || task.branch.is_none();
-    if ctx.dry || nothing || task.landed_sha.is_some() {
+    if ctx.dry || nothing || task.landed_sha.is_some() || task.stop_requested_at.is_some() {
         return Ok(false);
     }
-    match check(ctx, id, Forge::IfItAnswers)? {
-        Some(checked) if checked.task.blocked_reason.is_none() => stopped_by(ctx, id, &checked.landing),
-        Some(_) | None => Ok(false),
+    let Some(checked) = check(ctx, id, Forge::IfItAnswers)? else { return Ok(false) };
+    match (&checked.landing, checked.task.blocked_reason.is_some()) {
+        // The block says what is to be done; what is in the default branch freezes all the same.
+        (Landing::Untested { why, .. }, true) => freeze(ctx, &checked.task, why).map(|()| true),
+        (Landing::Rewritten { .. }, true) => Ok(true),
+        (landing, _) => stopped_by(ctx, id, landing),
     }
+}
+
+/// The same where a remote that does not answer holds up nothing.
+pub fn look(ctx: &mut Ctx, id: TaskId) {
+    if let Err(e) = taken_back(ctx, id)
+        && let Ok(task) = ctx.task(id)
+    {
+        super::advance::keep_note(ctx, &task, &e);
+        tracing::warn!(task = %task.key, "whether another hand was at it is asked later: {e:#}");
+    }
+}
+
+/// Of every task that waits for a person or is blocked: nothing of it moves, and nothing else would see it (RULE-31).
+pub fn look_at_waiting(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
+    if ctx.dry {
+        return Ok(());
+    }
+    for task in ctx.store.read(|tx| tx.open_tasks())? {
+        let waits = task.waiting_for.is_some() || task.blocked_reason.is_some();
+        if waits && task.withdrawn.is_none() && only.is_none_or(|p| p == task.project) && !ctx.interrupted() {
+            look(ctx, task.id);
+        }
+    }
+    Ok(())
+}
+
+fn freeze(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    if ctx.store.write(|tx| super::apply::freeze_repo(tx, &task.repo, why, Some(task), at))? {
+        ctx.report.did(ActionKind::RepoFrozen, Some(task.key.as_str()), json!({"repo": task.repo, "why": why}));
+    }
+    Ok(())
+}
+
+/// For a stop: the commit of the default branch that has something of the task, whoever brought it there (RULE-28).
+pub fn in_default(ctx: &mut Ctx, id: TaskId) -> Result<Option<Sha>> {
+    let Some(checked) = check(ctx, id, Forge::IfItAnswers)? else { return Ok(None) };
+    Ok(match checked.landing {
+        Landing::Landed { commit } => Some(commit),
+        Landing::Untested { commit, .. } | Landing::Withdrawn(Withdrawal::Merged { commit, .. }) => {
+            Some(commit.unwrap_or(checked.tip))
+        }
+        Landing::Withdrawn(_)
+        | Landing::Rewritten { .. }
+        | Landing::HeadMoved
+        | Landing::BaseMoved
+        | Landing::Unsettled { .. }
+        | Landing::NotYet => None,
+    })
 }

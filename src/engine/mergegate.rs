@@ -1,6 +1,7 @@
 //! The merge gate's action (SHIP-2): lease, look, update the branch, record what was seen for one head.
 
 use super::landing::{self, Checked};
+use super::refused::Refused;
 use super::{Ctx, apply, base, lease, pulls};
 use crate::adapters::git::{GitError, Mirror, Person, PushOutcome};
 use crate::adapters::process::{self, Life};
@@ -182,7 +183,11 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
             if mirror.remote_head(&branch)?.as_ref() != Some(&new) {
                 close_window(ctx, &task, &key)?;
                 if !moved {
-                    bail!("the remote refuses the updated branch {branch}: {reason}");
+                    let why = format!(
+                        "the remote refuses the updated branch {branch}: {reason}; let orch force-push its own branches there, or set merge.update: merge, then `orch retry {}`",
+                        task.key
+                    );
+                    return Err(Refused::new(why));
                 }
                 return Ok(());
             }

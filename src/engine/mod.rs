@@ -32,6 +32,7 @@ pub mod prune;
 pub mod pulls;
 pub mod reap;
 pub mod reconcile;
+pub mod refused;
 pub mod rehearse;
 pub mod replay;
 pub mod reserved;

@@ -10,7 +10,7 @@ use crate::adapters::{
 use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::JobKind;
-use crate::model::task::{Actor, DeployState, Lease, Run, RunState};
+use crate::model::task::{Actor, Cause, DeployState, Lease, Run, RunState};
 use anyhow::Result;
 use serde_json::json;
 
@@ -51,8 +51,8 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
     let ms = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
     ReapPolicy {
         dead_ticks: i64::from(r.dead_ticks),
-        // Once per half interval (RULE-20), and at least a second apart (RUN-8).
-        spacing_ms: (ms(r.interval_s) / 2).max(1000),
+        // Of deaths that can't be proven (RULE-20).
+        spacing_ms: 1000,
         finalize_grace_ms: ms(r.finalize_grace_s),
         max_running_ms: ms(r.max_running_s),
         start_ms: START_MS,
@@ -60,12 +60,13 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
     }
 }
 
-/// Claims whose supervisor never reported go back, and what an outage put off is tried again: also `tick` sees to that, so
-/// that neither costs much.
+/// Claims whose supervisor never reported go back, what was put off is tried again, and a death that lock and identity
+/// prove is settled: `tick` sees to these as well, so that none waits for the next reap (RULE-20).
 pub fn resume(ctx: &mut Ctx) -> Result<()> {
     let policy = policy(ctx);
     for run in ctx.store.read(|tx| tx.open_runs())? {
-        if run.state == RunState::Starting || put_off(ctx, &run)?.is_some() {
+        let dead = run.state == RunState::Live && ctx.config.reaper.enabled && supervisor(ctx, &run) == Seen::Dead;
+        if run.state == RunState::Starting || dead || put_off(ctx, &run)?.is_some() {
             one(ctx, &run, &policy)?;
         }
     }
@@ -88,10 +89,11 @@ fn supervisor(ctx: &Ctx, run: &Run) -> Seen {
     let life = owner.map_or(Life::Dead, process::life);
     match (held, life) {
         (Some(true), _) | (_, Life::Alive) => Seen::Alive,
+        // The kernel freed the lock, and the identity is gone: proven.
         (Some(false), Life::Dead) => Seen::Dead,
-        // No lock file at all: it never came to hold one.
-        (None, Life::Dead) if !ctx.paths.run_lock(run.id).exists() => Seen::Dead,
-        (Some(false) | None, Life::Dead | Life::Unknown) => Seen::Unknown,
+        // The lock can't be looked at.
+        (None, Life::Dead) => Seen::Suspected,
+        (Some(false) | None, Life::Unknown) => Seen::Unknown,
     }
 }
 
@@ -101,8 +103,11 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let taken_in = run.state == RunState::Live && seen == Seen::Dead && !ctx.dry && take_in_exit(ctx, run)?;
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
+    let task = ctx.task(run.task_id)?;
+    let held = task.blocked_reason.is_some() || task.withdrawn.is_some();
     let todo = match put_off(ctx, run)? {
-        // Nobody died over it: it has a time of its own.
+        // What was put off has a time of its own; while its task is held it is kept.
+        Some(_) if held => Reap::Leave,
         Some(due) if seen == Seen::Dead && due <= now.wall_ms => Reap::Finalize,
         Some(_) => Reap::Leave,
         None => reap(run, seen, policy, &now),
@@ -147,7 +152,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
             return Err(StoreError::Lost);
         }
         tx.settle_run(run.id, "lost: its supervisor never reported", at)?;
-        tx.requeue_job(run.job_id, &run.token, at, None)?;
+        tx.requeue_job(run.job_id, &run.token, at, "its supervisor never reported")?;
         tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": "unstarted"})).map(drop)
     });
     match done {
@@ -186,7 +191,10 @@ fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Resu
         let supervisor: Vec<Actor> = run.supervisor.clone().filter(|_| timed_out).into_iter().collect();
         tree::end(ctx, std::slice::from_ref(run), &supervisor, ctx.config.agents.stop_grace_s)?;
     }
-    let end = End::Failed { why: why.to_owned(), spent: timed_out };
+    let end = match timed_out {
+        true => End::Failed { why: why.to_owned(), spent: true },
+        false => End::Unspent { cause: Cause::Lost, why: why.to_owned() },
+    };
     // A reserved job's loss is never an attempt.
     settle::settle(ctx, run, fence, &Settlement { end, ..Settlement::default() })?;
     let at = ctx.now().stamp.wall_ms;

@@ -53,6 +53,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
     }
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx, only)?;
+    super::landing::look_at_waiting(ctx, only)?;
     if !ctx.interrupted() {
         drifted(ctx)?;
         super::pulls::tidy(ctx);

@@ -112,7 +112,7 @@ fn stop(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     if ctx.paths.area_of(task).exists() {
         ctx.report.did(ActionKind::WorktreeRemoved, Some(&key), json!({}));
     }
-    super::stop::finish(ctx, task.id)?;
+    super::stop::finish(ctx, task.id, None)?;
     Ok(true)
 }
 

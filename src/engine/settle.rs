@@ -5,8 +5,8 @@ use crate::adapters::store::{NewEvidence, StoreError};
 use crate::model::decision::Decision;
 use crate::model::ids::RunId;
 use crate::model::report::{ActionKind, ActionLine};
-use crate::model::stage::JobStatus;
-use crate::model::task::{DeployState, Run, Task};
+use crate::model::stage::{JobKind, JobStatus};
+use crate::model::task::{Cause, DeployState, Run, Task};
 use anyhow::Result;
 use serde_json::json;
 
@@ -50,6 +50,8 @@ pub enum End {
     Done,
     /// `spent`: counts against `run_retries`.
     Failed { why: String, spent: bool },
+    /// Ended without a result, and no attempt is spent: counted by its cause (RULE-48).
+    Unspent { cause: Cause, why: String },
     /// Back to the queue, to be claimed anew from this wall time on.
     Again { at: i64, why: String },
     /// The account's window is used up (RUN-7): the job goes back, the credential cools down.
@@ -197,13 +199,18 @@ fn end(
         End::Failed { why, spent } => {
             tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), *spent, at)?
         }
+        End::Unspent { cause, why } => tx.settle_job_unspent(run.job_id, &run.token, *cause, why, at)?,
         End::Block { why } => {
             tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), true, at)?;
             blocked = Some(why.clone());
         }
-        End::Again { at: due, why } => tx.requeue_job(run.job_id, &run.token, *due, Some(why))?,
+        // An agent worked: another run of it is counted.
+        End::Again { why, .. } if run.kind == JobKind::Agent && run.runtime.is_some() => {
+            tx.settle_job_unspent(run.job_id, &run.token, Cause::Lost, why, at)?;
+        }
+        End::Again { at: due, why } => tx.requeue_job(run.job_id, &run.token, *due, why)?,
         End::Limited { until, why, credential, overload } => {
-            tx.requeue_job(run.job_id, &run.token, *until, Some(why))?;
+            tx.requeue_job(run.job_id, &run.token, *until, why)?;
             let new = tx.limit_streak(credential)? == 0;
             let streak = tx.cool_down(credential, *until, why, at)?;
             if new {
@@ -241,7 +248,7 @@ fn words(end: &End) -> String {
     match end {
         End::Done => "done".to_owned(),
         End::Failed { why, spent: true } => format!("failed: {why}"),
-        End::Failed { why, spent: false } => format!("lost: {why}"),
+        End::Failed { why, spent: false } | End::Unspent { why, .. } => format!("lost: {why}"),
         End::Again { why, .. } => format!("again: {why}"),
         End::Limited { why, .. } => format!("limited: {why}"),
         End::Block { why } => format!("blocked: {why}"),

@@ -7,7 +7,7 @@ use crate::adapters::store::StoreError;
 use crate::model::act::By;
 use crate::model::artefact;
 use crate::model::card::AlertKind;
-use crate::model::ids::TaskId;
+use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
 use crate::model::task::{Actor, DeployState, PullRef, Run, Task};
@@ -94,11 +94,12 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     for run in ctx.store.read(|tx| tx.runs_of(id))? {
         super::supervise::forget_environment(ctx, run.id);
     }
+    let in_main = super::landing::in_default(ctx, id)?;
     archive(ctx, &task)?;
     close_pull(ctx, &task)?;
     delete_branch(ctx, &task)?;
     remove_worktree(ctx, &task)?;
-    finish(ctx, id)
+    finish(ctx, id, in_main)
 }
 
 /// A deploy's window may close by the stop itself once that deploy has settled with a failure. Every other window is
@@ -253,7 +254,7 @@ fn remove_worktree(ctx: &mut Ctx, task: &Task) -> Result<()> {
 }
 
 /// `cancelled` and the tombstone in one transaction (RULE-17).
-pub(super) fn finish(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<()> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let done = ctx.store.write(|tx| {
@@ -271,7 +272,7 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         tx.save_task(&mut task, at)?;
         tx.tombstone(id)?;
         tx.item_ended(&task.project, &task.item_id)?;
-        let landed = view.deploy.as_ref().and_then(|d| d.landed_sha.clone());
+        let landed = view.deploy.as_ref().and_then(|d| d.landed_sha.clone()).or_else(|| in_main.clone());
         tx.audit(
             at,
             Some(id),

@@ -1,17 +1,19 @@
 //! The supervisor (`orch run-job`, hidden): one per run, the only one that works it (RULE-19 to RULE-21).
 
+use super::refused::{Kept, Refused};
 use super::settle::{End, Settled, Settlement};
-use super::{Ctx, advance, agent, outbox, reserved, settle, tick};
+use super::{Ctx, advance, agent, landing, outbox, reserved, settle, tick};
 use crate::adapters::executor::ENVIRONMENT_PREFIX;
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
+use crate::decide::again::{self, Again};
 use crate::model::ids::RunId;
 use crate::model::report::ActionKind;
 use crate::model::stage::JobKind;
-use crate::model::task::{PUT_OFF_MS, Run, RunState};
+use crate::model::task::{Cause, PUT_OFF_MS, Run, RunState};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -36,12 +38,16 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             if let Ok(task) = ctx.task(run.task_id) {
                 advance::keep_note(ctx, &task, &e);
             }
-            if is_outage(&e) && put_off(ctx, &run, &e)? {
+            if (is_outage(&e) || Kept::of(&e).is_some()) && put_off(ctx, &run, &e)? {
                 return Ok(());
             }
             trouble(&run, &e, ctx.now().stamp.wall_ms)
         }
     };
+    if may_move(&run, &settlement) {
+        // Seen before the move that the settlement allows (RULE-31); a remote that is away is asked at the next one.
+        landing::look(ctx, run.task_id);
+    }
     match settle::settle(ctx, &run, fence, &settlement)? {
         Settled::Lost => return Ok(()),
         Settled::Done => {}
@@ -105,13 +111,28 @@ fn take_over(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
     }
 }
 
+/// Whether the task may move by this settlement.
+fn may_move(run: &Run, settlement: &Settlement) -> bool {
+    let judges = match run.kind {
+        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => true,
+        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
+    };
+    judges && !matches!(settlement.end, End::Again { .. } | End::Limited { .. })
+}
+
 fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
     let task = ctx.task(run.task_id)?;
     if task.epoch != run.epoch && !matches!(run.kind, JobKind::PostDeployMonitor) {
         return Ok(Some(Settlement::default()));
     }
     match run.kind {
-        JobKind::Agent => agent::work(ctx, run, fence, finalize),
+        JobKind::Agent => {
+            if !finalize && run.state != RunState::Exited && landing::taken_back(ctx, run.task_id)? {
+                let end = End::Unspent { cause: Cause::TakenBack, why: "another hand took the task back".to_owned() };
+                return Ok(Some(Settlement { end, ..Settlement::default() }));
+            }
+            agent::work(ctx, run, fence, finalize)
+        }
         JobKind::Ci => reserved::ci(ctx, run),
         JobKind::Scan => reserved::scan(ctx, run),
         JobKind::Staging => reserved::staging(ctx, run),
@@ -126,29 +147,69 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
 /// back, nothing is spent (RULE-8). Else an agent's run is tried again as one that failed, a reserved job as one lost.
 fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     let why = format!("{e:#}");
+    if let Some(refused) = Refused::of(e) {
+        return Settlement { end: End::Block { why: refused.to_string() }, ..Settlement::default() };
+    }
+    if let Some(kept) = Kept::of(e) {
+        return Settlement { end: End::Unspent { cause: kept.cause, why }, ..Settlement::default() };
+    }
     if is_outage(e) && run.kind != JobKind::Deploy {
         return Settlement { end: End::Again { at: now + PUT_OFF_MS, why }, ..Settlement::default() };
     }
-    let spent = matches!(run.kind, JobKind::Agent | JobKind::Deploy);
-    Settlement { end: End::Failed { why, spent }, ..Settlement::default() }
+    let end = match run.kind {
+        JobKind::Agent | JobKind::Deploy => End::Failed { why, spent: true },
+        JobKind::Ci
+        | JobKind::Scan
+        | JobKind::Staging
+        | JobKind::Build
+        | JobKind::DeployFinalizer
+        | JobKind::PostDeployMonitor => End::Unspent { cause: Cause::Lost, why },
+    };
+    Settlement { end, ..Settlement::default() }
 }
 
-/// What an agent has done and cost is kept through an outage: its run stays exited, and is finalized again later (RULE-8,
-/// RULE-21). Whether it is so far.
+/// What an agent has done and cost is kept through an outage, and while the remote refuses its push: its run stays
+/// exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task
+/// is blocked until `retry`. Whether it is kept so.
 fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
-    let at = ctx.now().stamp.wall_ms + PUT_OFF_MS;
-    let why = format!("what it left can't be pushed now: {e:#}");
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let (cause, why) = match Kept::of(e) {
+        Some(kept) => (kept.cause, kept.why.clone()),
+        None => (Cause::Outage, format!("what it left can't be pushed now: {e:#}")),
+    };
     let done = ctx.store.write(|tx| {
-        let exited = run.kind == JobKind::Agent && tx.run(run.id)?.state == RunState::Exited;
-        if exited {
-            tx.put_off_job(run.job_id, &run.token, at, &why)?;
+        if run.kind != JobKind::Agent || tx.run(run.id)?.state != RunState::Exited {
+            return Ok(None);
         }
-        Ok::<_, StoreError>(exited)
+        let times = tx.put_off_job(run.job_id, &run.token, cause, &why)?;
+        let wait = match again::put_off(cause, times) {
+            Again::After(ms) => ms,
+            Again::Hold => 0,
+        };
+        tx.set_job_due(run.job_id, at + wait)?;
+        let view = super::view::task(tx, run.task_id, &now, None)?;
+        if wait > 0 || view.task.blocked_reason.is_some() {
+            return Ok(Some(None));
+        }
+        let mut task = view.task.clone();
+        let way_out =
+            format!("{why}; what the agent left is kept: `orch retry {}` pushes it, and no agent starts", task.key);
+        super::apply::block(tx, &view, &mut task, &way_out, None, at)?;
+        Ok::<_, StoreError>(Some(Some((task.key.to_string(), way_out))))
     });
     match done {
         // Stopped meanwhile: settling finds that out.
         Err(StoreError::Lost) => Ok(false),
-        done => Ok(done?),
+        Err(e) => Err(e.into()),
+        Ok(None) => Ok(false),
+        Ok(Some(blocked)) => {
+            if let Some((key, why)) = blocked {
+                ctx.report.did(ActionKind::TaskBlocked, Some(&key), json!({"why": why}));
+                outbox::deliver(ctx);
+            }
+            Ok(true)
+        }
     }
 }
 

@@ -176,6 +176,9 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
         && let Err(e) = base::ensure(ctx, c.task)
     {
         give_back_start(ctx, &run, c, &e)?;
+        if let Some(refused) = super::refused::Refused::of(&e) {
+            return super::mergegate::block(ctx, c.task, &refused.why, false);
+        }
         let owner = ctx.task(c.task)?.project;
         let project = ctx.project(&owner)?.clone();
         super::outages::no_start(ctx, &project, &e)?;
@@ -185,8 +188,9 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
         Ok(()) => Ok(()),
         Err(e) => {
             let at = ctx.now().stamp.wall_ms;
+            let why = format!("its supervisor could not be started: {e:#}");
             ctx.store.write(|tx| {
-                tx.requeue_job(run.job_id, &c.token, at + 5000, Some("its supervisor could not be started"))?;
+                tx.requeue_job(run.job_id, &c.token, at + 5000, &why)?;
                 tx.settle_run(run.id, "not started", at)
             })?;
             Err(e)
@@ -199,7 +203,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
     let at = ctx.now().stamp.wall_ms;
     let why = format!("its branch can't be begun: {why:#}");
     ctx.store.write(|tx| {
-        tx.requeue_job(run.job_id, &c.token, at + 5000, Some(&why))?;
+        tx.requeue_job(run.job_id, &c.token, at + 5000, &why)?;
         tx.settle_run(run.id, "given back", at)?;
         let mut task = tx.task(c.task)?;
         apply::enter(&mut task, Stage::Created);

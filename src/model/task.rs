@@ -158,6 +158,10 @@ pub struct Job {
     pub reason: Option<String>,
     /// Whether its failure counts against `run_retries`.
     pub spent: bool,
+    /// Of one that ended badly or was put off without spending an attempt: what it is counted by (RULE-48).
+    pub cause: Option<Cause>,
+    /// How often in a row it was put off for this cause.
+    pub again: i64,
 }
 
 /// A queue entry to be made.
@@ -175,6 +179,22 @@ pub struct NewJob {
 impl Job {
     pub fn is_live(&self) -> bool {
         matches!(self.status, JobStatus::Queued | JobStatus::Running)
+    }
+}
+
+words! {
+    /// What makes a run necessary again, or puts one off, without spending an attempt (RULE-48).
+    Cause {
+        /// Its supervisor vanished.
+        Lost = "lost",
+        /// The branch has another head on the remote.
+        HeadMoved = "head_moved",
+        /// The remote does not take the push.
+        PushRefused = "push_refused",
+        /// A service does not answer.
+        Outage = "outage",
+        /// Another hand took the task back; the task itself is held.
+        TakenBack = "taken_back",
     }
 }
 

@@ -40,9 +40,9 @@ fn run_8_tier_1_a_dead_supervisors_agent_is_ended_before_the_stage_is_played_aga
     let supervisor = world.orch_processes();
     assert_eq!(supervisor.len(), 1);
     kill(supervisor[0]);
-    // One look is not enough.
+    // Lock and identity prove it: the first look is enough (RULE-20).
     drop(world.orch(&["reap"]));
-    assert_eq!(reaped(&world, "dead"), 0);
+    assert_eq!(reaped(&world, "dead"), 1, "{}", world.story());
     world.play_until("the next stage", BOUND, |w| w.task("AA-1").stage == "review" || w.task("AA-1").waiting.is_some());
     assert_eq!(reaped(&world, "dead"), 1, "{}", world.story());
     assert_eq!(world.lines("violations.log"), Vec::<String>::new());

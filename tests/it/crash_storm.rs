@@ -15,7 +15,13 @@ fn setting(name: &str, default: u64) -> u64 {
 /// Everything that need not move any more: terminal, or blocked.
 fn settled(world: &World, wanted: usize) -> bool {
     let tasks = world.tasks();
-    tasks.len() == wanted && tasks.iter().all(|t| t.blocked.is_some() || t.stage == "done" || t.stage == "cancelled")
+    // A supervisor that vanished three times in one stage blocks (RULE-48); in a storm a person retries it.
+    for task in tasks.iter().filter(|t| t.blocked.as_ref().is_some_and(|why| why.contains("vanished"))) {
+        drop(world.orch(&["retry", &task.key]));
+    }
+    let ended = |why: &String| !why.contains("vanished");
+    tasks.len() == wanted
+        && tasks.iter().all(|t| t.blocked.as_ref().is_some_and(ended) || t.stage == "done" || t.stage == "cancelled")
 }
 
 #[test]

@@ -132,11 +132,15 @@ fn a_git_remote_that_is_away_or_refuses_is_told() {
     let hook = house.remote().join("hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
     house.script("remote.git/hooks/pre-receive", "#!/bin/sh\necho User permission denied for writing. >&2\nexit 1\n");
-    house.until("the refusal is noted", || noted().filter(|t| t.contains("User permission denied")));
+    house.until("the block", || {
+        house.next();
+        house.task("ORCH-1").and_then(|t| t.blocked_reason).filter(|why| why.contains("User permission denied"))
+    });
     let row = house.orch(&["status"]).json["tasks"][0].clone();
     assert!(row["held_by"]["why"].as_str().unwrap().contains("User permission denied"), "{row}");
     assert_eq!(house.alerts("service_back"), ["git remote of ORCH"], "it answers, whatever it says");
     std::fs::remove_file(hook).unwrap();
+    house.orch(&["retry", "ORCH-1"]);
     house.until("done", || {
         house.next();
         house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")

@@ -166,7 +166,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     w.set_status(&key, "Done");
     passes(&w);
     let t = w.task(&key);
-    assert!(t.withdrawn.unwrap().contains("withdrawn by a person"));
+    assert!(t.withdrawn.unwrap().contains("\"item_closed\""));
     assert_eq!(w.status(&key), "Done");
     w.set_status(&key, "In Review");
     passes(&w);
@@ -175,7 +175,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     let kept = w.item(&key);
     std::fs::remove_file(w.state("issues").join(format!("{key}.md"))).unwrap();
     passes(&w);
-    assert!(w.task(&key).withdrawn.unwrap().contains("gone from the board"));
+    assert!(w.task(&key).withdrawn.unwrap().contains("\"item_gone\""));
     w.write_item(&key, &kept);
     passes(&w);
     assert_eq!(w.task(&key).withdrawn, None);

@@ -98,7 +98,7 @@ fn a_branch_that_is_a_persons_is_never_taken_and_a_deleted_one_holds_the_task() 
     w.git("orch", &["update-ref", "-d", &format!("refs/heads/{branch}")]);
     w.run(&["advance", &key, "--confirm-deploy"]);
     w.drive("it is held", |w| w.task(&key).withdrawn.is_some());
-    assert!(w.task(&key).withdrawn.unwrap().contains("withdrawn on the forge"));
+    assert!(w.task(&key).withdrawn.unwrap().contains("\"branch_gone\""));
     assert_eq!(w.log("deploys").len(), 0);
     w.git("orch", &["update-ref", &format!("refs/heads/{branch}"), &head]);
     w.run(&["retry", &key]).code(0);

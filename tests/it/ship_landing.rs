@@ -214,3 +214,166 @@ fn rule_5_a_base_that_moves_in_the_merge_goes_back_to_the_gate() {
     assert!(pipe.remote(&["log", "--format=%s", &landed]).contains("other"), "with what main had");
     assert_eq!(pipe.read("prod/deploys").lines().collect::<Vec<_>>(), [landed.as_str()]);
 }
+
+/// How many runs of agents there were.
+fn runs(pipe: &Pipe) -> usize {
+    pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len()
+}
+
+/// Another hand while an agent works: seen at the agent's end, held with one alert, no further run; what the agent left
+/// is kept, and where the branch is restored it is pushed without another run.
+#[test]
+fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() {
+    let cases = [
+        ("development", "delete", "branch_gone", false),
+        ("review", "delete", "branch_gone", false),
+        ("review", "merge and delete", "merged", true),
+        ("review", "fast-forward", "merged", true),
+        ("review", "squash", "merged", true),
+    ];
+    for (stage, act, cause, freezes) in cases {
+        let name = format!("{act} in {stage}");
+        let pipe = Pipe::new(Setup {
+            project: format!("stages: [development, review, deploy]\n{PARKED}"),
+            ..Setup::default()
+        });
+        let work = match stage {
+            "review" => "fm review \"verdict: APPROVED\n\" > \"$d/12-review.md\"; sleep 4\n",
+            _ => "echo x > one.txt; sleep 4\n",
+        };
+        pipe.agent(stage, &format!("#!/bin/sh\n{work}"));
+        let key = pipe.item("One");
+        let live = format!("SELECT 1 FROM runs WHERE stage = '{stage}' AND runtime IS NOT NULL");
+        pipe.until("the agent at work", |p| !p.rows(&live).is_empty());
+        let before = runs(&pipe);
+        let (branch, base) = (pipe.of(&key, "branch"), pipe.of(&key, "base_sha"));
+        let person = pipe.at("person");
+        raw(&person, &["fetch", "-q", "origin"]);
+        if act != "delete" {
+            assert!(by_hand(&person, act.split(' ').next().unwrap(), &branch, &base), "{name}");
+            raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+        }
+        if act.ends_with("delete") {
+            raw(&person, &["push", "-q", "origin", &format!(":{branch}")]);
+        }
+        pipe.until("the hold", |p| !p.of(&key, "withdrawn").is_empty());
+        assert!(pipe.of(&key, "withdrawn").contains(&format!("\"{cause}\"")), "{name}: {}", pipe.of(&key, "withdrawn"));
+        pipe.until("the run's end", |p| !p.rows("SELECT 1 FROM runs WHERE state IN ('exited', 'settled')").is_empty());
+        for step in ["tick", "reap", "reconcile", "tick"] {
+            pipe.orch(&[step]);
+        }
+        assert_eq!((runs(&pipe), pipe.of(&key, "stage").as_str()), (before, stage), "{name}: {}", pipe.story());
+        assert_eq!(pipe.rows("SELECT repo FROM freezes").len(), usize::from(freezes), "{name}");
+        assert_eq!(pipe.alerts().iter().filter(|a| *a == "withdrawn").count(), 1, "{name}");
+        if cause == "branch_gone" {
+            assert_eq!(pipe.orch(&["retry", &key]).code, 0, "{name}");
+            park(&pipe, &key);
+            let agents = if stage == "review" { before } else { before + 1 };
+            assert_eq!(runs(&pipe), agents, "{name}: what the agent left was pushed, and it did not work again");
+        } else {
+            let said = pipe.orch(&["stop", &key]);
+            assert_eq!(said.code, 0, "{name}: {}", said.all());
+            assert!(pipe.events("task_cancelled")[0].contains("landed"), "{name}");
+        }
+    }
+}
+
+/// A branch that is deleted while the task waits for a person is seen by the next full look, not by the next move.
+#[test]
+fn rule_31_a_branch_deleted_while_the_task_waits_is_seen_and_restored_by_retry() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let (branch, head) = (pipe.of(&key, "branch"), pipe.of(&key, "head_sha"));
+    raw(&pipe.at("person"), &["push", "-q", "origin", &format!(":{branch}")]);
+    pipe.orch(&["reconcile"]);
+    assert!(pipe.of(&key, "withdrawn").contains("branch_gone"), "{}", pipe.story());
+    let held = pipe.orch(&["explain", &key]).all();
+    assert!(held.contains("is gone from the remote") && held.contains(&format!("orch retry {key}")), "{held}");
+    assert_eq!(pipe.orch(&["retry", &key]).code, 0);
+    assert_eq!(pipe.remote(&["rev-parse", &branch]), head);
+    confirm(&pipe, &key);
+    pipe.until_stage(&key, "done");
+    assert_eq!(runs(&pipe), 1);
+}
+
+/// A hook of the remote that refuses what `when` says, while the file `closed` is there.
+fn closing(pipe: &Pipe, when: &str) {
+    let here = pipe.dir.path().display().to_string();
+    let text = format!(
+        "#!/bin/sh\n[ -e {here}/closed ] || exit 0\n{when} && {{ echo 'the owner says no' >&2; exit 1; }}\nexit 0\n"
+    );
+    pipe.script("remote.git/hooks/update", &text);
+}
+
+#[test]
+fn rule_45_a_push_that_the_remote_refuses_is_kept_and_pushed_after_retry() {
+    let pipe = pipe("");
+    closing(&pipe, "[ \"$1\" != refs/heads/main ] && [ \"$2\" != 0000000000000000000000000000000000000000 ]");
+    std::fs::write(pipe.at("closed"), "").unwrap();
+    let key = pipe.item("One");
+    pipe.until("what was put off", |p| p.rows("SELECT again FROM jobs WHERE cause = 'push_refused'") == ["1"]);
+    let said = pipe.orch(&["explain", &key]).all();
+    assert!(said.contains("the owner says no"), "{said}");
+    for n in ["2", "3"] {
+        // Time passes for what was put off.
+        let db = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
+        db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+        db.execute_batch("UPDATE jobs SET available_at = available_at - 14900 WHERE cause = 'push_refused'").unwrap();
+        pipe.until("the next try", |p| p.rows("SELECT again FROM jobs WHERE cause = 'push_refused'") == [n]);
+    }
+    pipe.until_blocked(&key);
+    assert_eq!((runs(&pipe), pipe.alerts().iter().filter(|a| *a == "blocked").count()), (1, 1), "{}", pipe.story());
+    std::fs::remove_file(pipe.at("closed")).unwrap();
+    assert_eq!(pipe.orch(&["retry", &key]).code, 0);
+    pipe.until_stage(&key, "done");
+    assert_eq!(runs(&pipe), 1, "{}", pipe.story());
+}
+
+#[test]
+fn rule_48_a_forced_push_that_the_remote_refuses_blocks_and_frees_the_lease() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    closing(&pipe, "! git merge-base --is-ancestor $2 $3");
+    std::fs::write(pipe.at("closed"), "").unwrap();
+    pipe.person_changes(&[("other.txt", "x\n")], "another change");
+    let said = pipe.orch(&["advance", &key, "--confirm-deploy"]);
+    assert_ne!(said.code, 3, "{}", said.all());
+    pipe.until_blocked(&key);
+    let why = pipe.of(&key, "blocked_reason");
+    assert!(why.contains("the owner says no") && why.contains("merge.update: merge"), "{why}");
+    assert!(pipe.rows("SELECT repo FROM leases WHERE task_id IS NOT NULL").is_empty());
+    assert_eq!(pipe.orch(&["tick"]).code, 0, "it goes on");
+    assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
+    std::fs::remove_file(pipe.at("closed")).unwrap();
+    pipe.orch(&["retry", &key]);
+    pipe.until("released or parked", |p| {
+        p.of(&key, "waiting_for") == "confirm_deploy" || p.of(&key, "stage") == "done"
+    });
+    if pipe.of(&key, "stage") != "done" {
+        confirm(&pipe, &key);
+    }
+    pipe.until_stage(&key, "done");
+}
+
+#[test]
+fn rule_48_a_rewritten_history_blocks_with_the_ways_out_and_frees_the_lease() {
+    let pipe = pipe(PARKED);
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    let person = pipe.at("person");
+    raw(&person, &["commit", "-q", "--amend", "-m", "another first"]);
+    raw(&person, &["push", "-q", "-f", "origin", "HEAD:main"]);
+    let said = pipe.orch(&["advance", &key, "--confirm-deploy"]);
+    assert_ne!(said.code, 3, "{}", said.all());
+    pipe.until_blocked(&key);
+    let why = pipe.of(&key, "blocked_reason");
+    assert!(why.contains("rewritten") && why.contains("orch stop") && why.contains("orch retry"), "{why}");
+    assert!(pipe.rows("SELECT repo FROM leases WHERE task_id IS NOT NULL").is_empty());
+    assert_eq!(pipe.alerts().iter().filter(|a| *a == "blocked").count(), 1);
+    assert_eq!(pipe.orch(&["tick"]).code, 0);
+    assert!(pipe.events("repo_frozen").is_empty());
+    assert_eq!(pipe.orch(&["stop", &key]).code, 0);
+    pipe.until_stage(&key, "cancelled");
+}

@@ -160,6 +160,13 @@ impl Seen {
         outcome
     }
 
+    /// Whether the result event reports success.
+    pub fn succeeded(&self) -> bool {
+        self.result.as_ref().is_some_and(|result| {
+            result.get("is_error") == Some(&Value::Bool(false)) && text(result, "subtype") == Some("success")
+        })
+    }
+
     /// Success = exit 0 and a result and `is_error` false and subtype `success`.
     fn judge(&self, exit: Exit<'_>, stderr_tail: &str) -> (Kind, String) {
         let bad = ended(exit, stderr_tail);
@@ -177,8 +184,7 @@ impl Seen {
                 }
             };
         };
-        let well = result.get("is_error") == Some(&Value::Bool(false)) && text(result, "subtype") == Some("success");
-        match (well, bad) {
+        match (self.succeeded(), bad) {
             (true, None) => (Kind::Ended, text(result, "terminal_reason").unwrap_or("completed").to_owned()),
             (true, Some((kind, why))) => (kind, format!("success was reported, then {why}")),
             (false, _) => self.failed(result),

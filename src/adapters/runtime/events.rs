@@ -69,6 +69,16 @@ impl Reader {
         }
     }
 
+    /// Whether the runtime has reported its success: what comes now is the end of its process alone.
+    pub fn succeeded(&self) -> bool {
+        match &self.state {
+            State::Claude(seen) => seen.succeeded(),
+            // The last line counts, and which one is the last is known at the end only.
+            State::Command(_) => false,
+            State::Preset(seen) => seen.succeeded(),
+        }
+    }
+
     /// What the run came to. `stderr_tail`: its last few lines; `now_wall_ms` bounds a reset time (RULE-33).
     pub fn finish(mut self, exit: Exit<'_>, stderr_tail: &str, now_wall_ms: i64) -> Outcome {
         let state = &mut self.state;

@@ -237,6 +237,11 @@ impl Seen {
         Live { cost_micros: self.cost_micros, tokens_in: self.tokens_in, tokens_out: self.tokens_out }
     }
 
+    /// Whether the event that ends a turn well was the last word so far.
+    pub fn succeeded(&self) -> bool {
+        self.well && self.error.is_none()
+    }
+
     pub fn finish(self, exit: Exit<'_>, stderr_tail: &str) -> Outcome {
         let (kind, why) = match (ended(exit, stderr_tail), &self.error) {
             (Some((Kind::Failed, _)), Some(error)) => (Kind::Failed, error.clone()),

@@ -3,7 +3,7 @@
 use super::{Result, StoreError, Tx, parsed, parsed_opt};
 use crate::model::ids::{JobId, Sha, TaskId};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::{Job, NewJob, Task};
+use crate::model::task::{Cause, Job, NewJob, Task};
 use rusqlite::{OptionalExtension, Row, params};
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -22,6 +22,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         priority: row.get("priority")?,
         reason: row.get("reason")?,
         spent: row.get("spent")?,
+        cause: parsed_opt(row, "cause", Cause::parse)?,
+        again: row.get("again")?,
     })
 }
 
@@ -152,25 +154,50 @@ impl Tx<'_> {
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 
-    /// Puts a running job back under no token, to be claimed anew from `available_at` on.
-    pub fn requeue_job(&self, id: JobId, token: &str, available_at: i64, reason: Option<&str>) -> Result<()> {
+    /// Ends a running job that failed without spending an attempt, counted by its cause (RULE-48).
+    pub fn settle_job_unspent(&self, id: JobId, token: &str, cause: Cause, reason: &str, at: i64) -> Result<()> {
+        self.settle_job(id, token, JobStatus::Failed, Some(reason), false, at)?;
+        self.tx.prepare_cached("UPDATE jobs SET cause = ?2 WHERE id = ?1")?.execute(params![id.0, cause.as_str()])?;
+        Ok(())
+    }
+
+    /// Puts a running job back under no token, to be claimed again from `available_at` on; `reason` says why it is not
+    /// due yet.
+    pub fn requeue_job(&self, id: JobId, token: &str, available_at: i64, reason: &str) -> Result<()> {
         let changed = self
             .tx
-            .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?3, reason = COALESCE(?4, reason) WHERE id = ?1 AND token = ?2 AND status = 'running'")?
+            .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?3, reason = ?4 WHERE id = ?1 AND token = ?2 AND status = 'running'")?
             .execute(params![id.0, token, available_at, reason])?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 
-    /// A running job's run has exited, and what it left is finalized not before `at`; [`StoreError::Lost`] if the token
-    /// no longer holds.
-    pub fn put_off_job(&self, id: JobId, token: &str, at: i64, why: &str) -> Result<()> {
-        let changed = self
-            .tx
+    /// A running job's run has exited, and what it left is finalized later; gives how often in a row it was put off for
+    /// this cause. [`StoreError::Lost`] if the token no longer holds.
+    pub fn put_off_job(&self, id: JobId, token: &str, cause: Cause, why: &str) -> Result<i64> {
+        self.tx
             .prepare_cached(
-                "UPDATE jobs SET available_at = ?3, reason = ?4 WHERE id = ?1 AND token = ?2 AND status = 'running'",
+                "UPDATE jobs SET reason = ?4, again = CASE WHEN cause = ?3 THEN again + 1 ELSE 1 END, cause = ?3
+                 WHERE id = ?1 AND token = ?2 AND status = 'running' RETURNING again",
             )?
-            .execute(params![id.0, token, at, why])?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
+            .query_row(params![id.0, token, cause.as_str(), why], |r| r.get(0))
+            .optional()?
+            .ok_or(StoreError::Lost)
+    }
+
+    /// From when on what was put off is tried again.
+    pub fn set_job_due(&self, id: JobId, available_at: i64) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE jobs SET available_at = ?2 WHERE id = ?1")?
+            .execute(params![id.0, available_at])?;
+        Ok(())
+    }
+
+    /// A person asks for it: what was put off is due at once, and counted from the beginning.
+    pub fn resume_job(&self, id: JobId, now: i64) -> Result<()> {
+        self.tx
+            .prepare_cached("UPDATE jobs SET available_at = ?2, again = 0 WHERE id = ?1")?
+            .execute(params![id.0, now])?;
+        Ok(())
     }
 
     /// Cancels every live job of a task; their tokens are void with them. Returns how many.

@@ -137,7 +137,7 @@ fn rule_19_a_late_supervisor_of_a_requeued_claim_adopts_nothing() {
             assert!(tx.claim_job(id, "t1")?);
             assert!(!tx.claim_job(id, "t2")?);
             let late = tx.insert_run(&tx.job(id)?, "t1", None, 0, &stamp())?;
-            tx.requeue_job(id, "t1", 0, None)?;
+            tx.requeue_job(id, "t1", 0, "again")?;
             assert!(tx.claim_job(id, "t2")?);
             let run = tx.insert_run(&tx.job(id)?, "t2", None, 0, &stamp())?;
             assert!(matches!(tx.adopt_run(late, &actor(1)), Err(StoreError::Lost)));

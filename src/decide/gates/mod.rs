@@ -16,17 +16,15 @@ pub mod staging_status;
 pub mod tests_verdict;
 pub mod verdict;
 
+use super::again;
 use crate::model::decision::{Answer, CARRY, Gate, Need};
 use crate::model::policy::{Policy, ProjectPolicy};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict, Finding, Job, NewJob};
+use crate::model::task::{Cause, Evidence, EvidenceVerdict, Finding, Job, NewJob};
 use crate::model::view::TaskView;
 
-/// How often an agent's supervisor may vanish under one stay in a stage before the task is blocked: a killed run is played
-/// again (TRUST-2), each time after a longer wait, and each may have cost money.
-const MAX_LOST_RUNS: i64 = 30;
-/// The same for the jobs of one kind worked by code: they cost none and run again (RUN-1), so that only what did nothing
-/// but vanish for a quarter of an hour is blocked.
+/// How often the jobs of one kind worked by code may vanish in one visit to a stage: they cost nothing and run again
+/// (RUN-1), so that only what did nothing but vanish for a quarter of an hour is blocked. Agents: `again`.
 const MAX_LOST_JOBS: i64 = 100;
 /// How often a tool may fail to look before the task is blocked.
 pub const MAX_TOOL_ERRORS: usize = 3;
@@ -180,8 +178,16 @@ impl Facts<'_> {
                 freeze: false,
             };
         }
-        if lost >= MAX_LOST_RUNS {
-            return Answer::Stuck { why: format!("{lost} runs of the {agent} were lost: {said}"), freeze: false };
+        let failed = self.ended(JobKind::Agent).filter(|j| j.status == JobStatus::Failed);
+        if let Some((cause, n)) = again::exhausted(failed) {
+            let why = match cause {
+                Cause::Lost => format!("the supervisors of {n} runs of the {agent} vanished: {said}"),
+                Cause::HeadMoved => format!("the branch moved on the remote under {n} runs of the {agent}: {said}"),
+                Cause::PushRefused | Cause::Outage | Cause::TakenBack => {
+                    format!("{n} runs of the {agent} ended so: {said}")
+                }
+            };
+            return Answer::Stuck { why, freeze: false };
         }
         let wait = match (spent, lost) {
             (0, n) => lost_wait(n),

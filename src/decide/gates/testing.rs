@@ -1,9 +1,9 @@
 //! A small world for the gates' tables of cases.
 
-use crate::model::ids::{Key, Sha, TaskId};
+use crate::model::ids::{JobId, Key, Sha, TaskId};
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
-use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict, Task};
+use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
+use crate::model::task::{Evidence, EvidenceVerdict, Job, Task};
 use crate::model::time::Stamp;
 use crate::model::view::TaskView;
 
@@ -50,6 +50,28 @@ pub fn policy() -> Policy {
         dependencies: true,
         stop_enabled: true,
         min_free_mb: 0,
+    }
+}
+
+/// An agent's run that ended without a result.
+pub fn failed_job() -> Job {
+    Job {
+        id: JobId(1),
+        task_id: TaskId(1),
+        stage: Stage::Review,
+        kind: JobKind::Agent,
+        agent: Some(Agent::Reviewer),
+        attempt: 1,
+        epoch: 5,
+        status: JobStatus::Failed,
+        token: None,
+        subject: None,
+        available_at: 0,
+        priority: 2,
+        reason: None,
+        spent: false,
+        cause: None,
+        again: 0,
     }
 }
 

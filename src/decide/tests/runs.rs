@@ -169,7 +169,11 @@ impl Steps<'_> {
         for overdue in all.iter().copied() {
             let row = run_row(run);
             let mono = if overdue { 20_000 } else { 5_000 };
-            let seen = if run.supervisor { Seen::Alive } else { Seen::Dead };
+            let seen = match (run.supervisor, overdue) {
+                (true, _) => Seen::Alive,
+                (false, false) => Seen::Suspected,
+                (false, true) => Seen::Dead,
+            };
             let now = Stamp { wall_ms: NOW, mono_ms: mono, boot_id: "b".into() };
             match reap(&row, seen, &REAPER, &now) {
                 Reap::Leave => {}

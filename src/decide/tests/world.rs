@@ -334,6 +334,8 @@ impl T {
             priority: 2,
             reason: None,
             spent: false,
+            cause: None,
+            again: 0,
         }
     }
 }

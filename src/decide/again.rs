@@ -1,0 +1,83 @@
+//! How often a cause that spends no attempt may start a run again, or put one off (RULE-48). Counted on the job rows of
+//! one visit to a stage, by cause; `orch retry` begins a new visit, so that it clears every count.
+
+use crate::model::task::{Cause, Job};
+
+/// A run starts again twice for one cause; the next time the task is held with it.
+const MOST: i64 = 2;
+/// Between two tries of what waits for a remote, in milliseconds.
+const WAIT_MS: i64 = 15_000;
+
+/// What follows once something was put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Tried again after so many milliseconds.
+    After(i64),
+    /// The task is blocked with the cause until a person's `retry`.
+    Hold,
+}
+
+/// The most times a cause may repeat; `None`: for as long as it lasts, since no agent works meanwhile.
+fn bound(cause: Cause) -> Option<i64> {
+    match cause {
+        Cause::Lost | Cause::HeadMoved | Cause::PushRefused => Some(MOST),
+        Cause::Outage | Cause::TakenBack => None,
+    }
+}
+
+/// What a run left is kept and was put off for the `times`-th time for this cause.
+pub fn put_off(cause: Cause, times: i64) -> Again {
+    match bound(cause) {
+        Some(most) if times > most => Again::Hold,
+        Some(_) | None => Again::After(WAIT_MS),
+    }
+}
+
+/// The cause that has started one run too many among these failed jobs of one visit, with how often.
+pub fn exhausted<'j>(failed: impl Iterator<Item = &'j Job>) -> Option<(Cause, i64)> {
+    let mut counts: Vec<(Cause, i64)> = Vec::new();
+    for job in failed.filter(|j| !j.spent) {
+        let cause = job.cause.unwrap_or(Cause::Lost);
+        match counts.iter_mut().find(|(c, _)| *c == cause) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((cause, 1)),
+        }
+    }
+    counts.into_iter().find(|(cause, n)| bound(*cause).is_some_and(|most| *n > most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::gates::testing;
+
+    #[test]
+    fn rule_48_every_cause_has_its_bound() {
+        for cause in Cause::ALL {
+            let held = matches!(cause, Cause::Lost | Cause::HeadMoved | Cause::PushRefused);
+            assert_eq!(put_off(*cause, 1), Again::After(WAIT_MS), "{cause}");
+            assert_eq!(put_off(*cause, 2), Again::After(WAIT_MS), "{cause}");
+            assert_eq!(put_off(*cause, 3) == Again::Hold, held, "{cause}");
+            assert_eq!(put_off(*cause, 1000) == Again::Hold, held, "{cause}");
+        }
+    }
+
+    #[test]
+    fn rule_48_runs_are_counted_by_cause() {
+        let job = |cause: Option<Cause>, spent: bool| Job { cause, spent, ..testing::failed_job() };
+        let (lost, moved) = (Some(Cause::Lost), Some(Cause::HeadMoved));
+        let jobs = |list: &[(Option<Cause>, bool)]| list.iter().map(|(c, s)| job(*c, *s)).collect::<Vec<_>>();
+        let cases = [
+            (jobs(&[]), None),
+            (jobs(&[(lost, false), (lost, false)]), None),
+            (jobs(&[(lost, false), (moved, false), (lost, false), (moved, false)]), None),
+            (jobs(&[(lost, false), (None, false), (lost, false)]), Some((Cause::Lost, 3))),
+            (jobs(&[(moved, false), (moved, false), (lost, false), (moved, false)]), Some((Cause::HeadMoved, 3))),
+            (jobs(&[(lost, true), (lost, true), (lost, true)]), None),
+            (jobs(&[(Some(Cause::Outage), false); 9]), None),
+        ];
+        for (jobs, want) in cases {
+            assert_eq!(exhausted(jobs.iter()), want, "{jobs:?}");
+        }
+    }
+}
