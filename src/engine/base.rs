@@ -39,17 +39,16 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     if let Some(sha) = &landed
         && mirror.exists(sha)?
         && !mirror.is_ancestor(sha, &default_sha)?
+        && !accepted(ctx, &task, sha)?
     {
-        if !accepted(ctx, &task, sha)? {
-            let why = format!(
-                "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
-                default_sha.short(),
-                sha.short(),
-                task.key,
-                task.key
-            );
-            return Err(Refused::new(why));
-        }
+        let why = format!(
+            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
+            default_sha.short(),
+            sha.short(),
+            task.key,
+            task.key
+        );
+        return Err(Refused::error(why));
     }
     let wanted = wanted(&project, &task);
     let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
@@ -135,7 +134,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
                             "the remote refuses branch {name}: {reason}; let orch push there, then `orch retry {}`",
                             task.key
                         );
-                        return Err(Refused::new(why));
+                        return Err(Refused::error(why));
                     }
                 }
             }
@@ -154,7 +153,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         "every name like {wanted} is taken on the remote, or a branch there is named like a part of it; delete or rename it, then `orch retry {}`",
         task.key
     );
-    Err(Refused::new(why))
+    Err(Refused::error(why))
 }
 
 /// Makes a branch that another hand deleted again, at the last head known (RULE-31). Fails where the remote does not

@@ -28,7 +28,7 @@ pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<O
         .context("the run's recorded outcome can't be read")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
     if super::landing::taken_back(ctx, run.task_id)? {
-        return Err(Kept::new(Cause::TakenBack, "another hand took the task back while the agent worked"));
+        return Err(Kept::error(Cause::TakenBack, "another hand took the task back while the agent worked"));
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
     if outcome.kind != Kind::Ended {
@@ -205,7 +205,7 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
         return Ok(Some(head));
     }
     if standing.is_none() {
-        return Err(Kept::new(Cause::TakenBack, format!("branch {branch} is gone from the remote")));
+        return Err(Kept::error(Cause::TakenBack, format!("branch {branch} is gone from the remote")));
     }
     if standing.as_ref() != Some(start) {
         moved(ctx, site, standing)?;
@@ -230,7 +230,7 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
         PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),
         PushOutcome::Rejected { reason, .. } => {
             let why = format!("the remote refuses the push to {branch}: {reason}");
-            return Err(Kept::new(Cause::PushRefused, why));
+            return Err(Kept::error(Cause::PushRefused, why));
         }
     };
     pushed(ctx, site, run, &key, done.then_some((start, &head)), squash)?;

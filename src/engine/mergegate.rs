@@ -187,7 +187,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
                         "the remote refuses the updated branch {branch}: {reason}; let orch force-push its own branches there, or set merge.update: merge, then `orch retry {}`",
                         task.key
                     );
-                    return Err(Refused::new(why));
+                    return Err(Refused::error(why));
                 }
                 return Ok(());
             }

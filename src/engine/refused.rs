@@ -12,7 +12,7 @@ pub struct Refused {
 
 impl Refused {
     /// As an error of a step.
-    pub fn new(why: impl Into<String>) -> anyhow::Error {
+    pub fn error(why: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self { why: why.into() })
     }
 
@@ -30,7 +30,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn new(cause: Cause, why: impl Into<String>) -> anyhow::Error {
+    pub fn error(cause: Cause, why: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self { cause, why: why.into() })
     }
 
