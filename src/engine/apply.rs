@@ -183,6 +183,10 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             messages::show(tx, &task, at)?;
             let landed = task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()));
             messages::comment(tx, &task, "done", &format!("Done: {why}.{landed}"), at)?;
+            if late {
+                let said = format!("The stop came too late: it is deployed.{landed}");
+                messages::alert(tx, &task, AlertKind::StopDeferred, 2, &said, at)?;
+            }
             did(ActionKind::StageAdvanced, json!({"from": from, "to": Stage::Done, "why": why}));
         }
     }

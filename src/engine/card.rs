@@ -5,7 +5,7 @@ use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::stage::{JobStatus, Stage};
-use crate::model::task::{RunState, Waiting};
+use crate::model::task::{RunState, Task, Waiting};
 
 /// What the card of a task shows.
 pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<CardData> {
@@ -37,7 +37,7 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
         running,
         asks,
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
-        notes: notes(tx, id)?,
+        notes: stop_note(&task).into_iter().chain(notes(tx, id)?).collect(),
         runs: runs
             .into_iter()
             .map(|r| CardRun {
@@ -65,6 +65,16 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
 }
 
 /// Waived staging checks (SHIP-3) and dependencies that nobody could audit (SHIP-1) are told on the card.
+/// A recorded stop that is not applied: it waits for the critical window, or came too late (RULE-16).
+fn stop_note(task: &Task) -> Option<String> {
+    task.stop_requested_at?;
+    match (task.stage, &task.critical) {
+        (Stage::Done, _) => Some("A stop came too late: it was deployed already.".to_owned()),
+        (Stage::Cancelled, _) | (_, None) => None,
+        (_, Some(what)) => Some(format!("A stop is recorded and waits: {what} is under way.")),
+    }
+}
+
 fn notes(tx: &Tx<'_>, id: TaskId) -> Result<Vec<String>> {
     let rows = tx.evidence_of(id)?;
     let last = |gate: &str, telling: &str| {

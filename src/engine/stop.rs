@@ -10,7 +10,7 @@ use crate::model::card::AlertKind;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
-use crate::model::task::{Actor, DeployState, PullRef, Run, Task};
+use crate::model::task::{Actor, Deploy, DeployState, PullRef, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -52,6 +52,8 @@ pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>, by: &By) -> Resu
                     if first {
                         let why = format!("The stop waits: {what} is under way.");
                         messages::comment(tx, &task, "stop-deferred", &why, at)?;
+                        messages::alert(tx, &task, AlertKind::StopDeferred, 1, &why, at)?;
+                        messages::card(tx, &task, at)?;
                     }
                     Requested::Deferred(what.clone())
                 }
@@ -279,13 +281,16 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
             "task_cancelled",
             &json!({"stage": task.stopped_stage, "reason": task.stop_reason, "landed": landed}),
         )?;
+        let failed = view.deploy.as_ref().filter(|d| d.attempt == view.task.attempt).and_then(failed_deploy);
         if let Some(sha) = &landed {
-            // What landed stays: said, and frozen (RULE-28).
-            let why = format!("{} was stopped; its work is in the default branch since {}", task.key, sha.short());
+            // What landed stays: said, and frozen (RULE-28). A deploy that ended badly is the worse news.
+            let stopped = format!("{} was stopped; its work is in the default branch since {}", task.key, sha.short());
+            let why = failed.as_ref().map_or_else(|| stopped.clone(), |f| format!("{f}; {stopped}"));
             apply::freeze_repo(tx, &task.repo, &why, Some(&task), at)?;
         }
         messages::show(tx, &task, at)?;
-        let detail = task.stop_reason.clone().unwrap_or_else(|| "stopped".to_owned());
+        let stopped = task.stop_reason.clone().unwrap_or_else(|| "stopped".to_owned());
+        let detail = failed.as_ref().map_or_else(|| stopped.clone(), |f| format!("{f}; {stopped}"));
         messages::alert(tx, &task, AlertKind::Cancelled, 1, &detail, at)?;
         messages::comment(tx, &task, "cancelled", &format!("Cancelled: {detail}"), at)?;
         let me = now.me.clone();
@@ -303,6 +308,13 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
         Err(StoreError::Lost) => Ok(()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// What to say of a deploy that settled and did not succeed.
+fn failed_deploy(deploy: &Deploy) -> Option<String> {
+    let result: serde_json::Value = serde_json::from_str(deploy.result.as_deref()?).ok()?;
+    let failed = result["status"].as_str().is_some_and(|status| status != "success");
+    failed.then(|| format!("the deploy failed: {}", result["why"].as_str().unwrap_or("its result is unknown")))
 }
 
 /// A reap at least a minute after a stop looks again for branch and pull request (RULE-17).

@@ -19,6 +19,8 @@ words! {
         Degraded = "degraded",
         Frozen = "frozen",
         Cancelled = "cancelled",
+        /// A stop that waits for a critical window, or came too late.
+        StopDeferred = "stop_deferred",
         CostLimit = "cost_limit",
         UsageLimit = "usage_limit",
         ServiceDown = "service_down",
@@ -48,6 +50,7 @@ impl AlertKind {
             | Self::AutoApproveUsed
             | Self::AutoDeployUsed
             | Self::Cancelled
+            | Self::StopDeferred
             | Self::UsageLimit
             | Self::RolledBack => false,
         }

@@ -14,7 +14,7 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::Degraded | AlertKind::ServiceDown => "🔥",
         AlertKind::ServiceBack => "✅",
         AlertKind::Frozen => "🧊",
-        AlertKind::Cancelled => "🛑",
+        AlertKind::Cancelled | AlertKind::StopDeferred => "🛑",
         AlertKind::CostLimit | AlertKind::UsageLimit => "💸",
         AlertKind::GuardChanged => "🛡",
         AlertKind::Withdrawn | AlertKind::RolledBack => "↩️",
@@ -33,6 +33,7 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::Degraded
         | AlertKind::Frozen
         | AlertKind::Cancelled
+        | AlertKind::StopDeferred
         | AlertKind::CostLimit
         | AlertKind::UsageLimit
         | AlertKind::ServiceDown

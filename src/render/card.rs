@@ -200,11 +200,11 @@ pub fn mark(data: &CardData, stage: Stage) -> Mark {
             return Mark::Running;
         }
     }
+    // A run that ended well is no gate that passed: the task would be in the next stage.
     match last.filter(|r| r.epoch == data.epoch || stopped).map(|r| r.state) {
         Some(CardRunState::Failed) => Mark::Failed,
-        Some(CardRunState::Done) => Mark::Finished,
         Some(CardRunState::Running) => Mark::Running,
-        None => Mark::None,
+        Some(CardRunState::Done) | None => Mark::None,
     }
 }
 

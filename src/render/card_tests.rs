@@ -124,9 +124,24 @@ fn after_a_rollback_no_later_stage_is_shown_finished() {
             ..data(*position)
         };
         for line in lines(&d) {
-            assert_eq!(mark(&d, line) == Mark::Finished, line <= *position, "{line} at {position}");
+            assert_eq!(mark(&d, line) == Mark::Finished, line < *position, "{line} at {position}");
         }
     }
+}
+
+/// CI of the deploy stage ended well, and the task waits, was stopped or is frozen there: its gate has not passed.
+#[test]
+fn a_stage_is_finished_when_its_gate_passed_not_when_a_run_of_it_ended_well() {
+    let mut d = data(Stage::Deploy);
+    d.runs = vec![run(Stage::Deploy, CardRunState::Done, 1)];
+    d.epoch = 1;
+    assert_eq!(mark(&d, Stage::Deploy), Mark::None);
+    d.asks = vec![Ask::Frozen("untested".into())];
+    assert_eq!(mark(&d, Stage::Deploy), Mark::None);
+    (d.stage, d.stopped_stage) = (Stage::Cancelled, Some(Stage::Deploy));
+    assert_eq!(mark(&d, Stage::Deploy), Mark::None);
+    d.stage = Stage::Done;
+    assert_eq!(mark(&d, Stage::Deploy), Mark::Finished);
 }
 
 #[test]
@@ -171,7 +186,7 @@ fn a_line_sums_all_runs_and_tells_the_last_ones_model() {
     last.attempt = 2;
     d.runs = vec![first, lost, last];
     let line = plain_line(&card(&d, Locale::En), "Development ·");
-    assert_eq!(line, "✅ Development · 3m 00s · ≥$0.373456 · 3,702 tokens · m-1 · high · attempt 2");
+    assert_eq!(line, "▫️ Development · 3m 00s · ≥$0.373456 · 3,702 tokens · m-1 · high · attempt 2");
     assert!(plain_line(&card(&d, Locale::En), "Total").contains("≥$0.373456"));
     d.runs.truncate(2);
     d.runs.remove(0);

@@ -110,6 +110,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::Degraded => ("Degraded after the deploy", "Ухудшение после выкладки"),
         AlertKind::Frozen => ("Repository frozen", "Репозиторий заморожен"),
         AlertKind::Cancelled => ("Cancelled", "Отменено"),
+        AlertKind::StopDeferred => ("Stop not applied at once", "Остановка применена не сразу"),
         AlertKind::CostLimit => ("Cost limit reached", "Достигнут предел расходов"),
         AlertKind::UsageLimit => ("Usage limit reached", "Исчерпан лимит использования"),
         AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
