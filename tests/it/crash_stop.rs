@@ -157,6 +157,7 @@ fn run_9_a_stop_during_a_deploy_waits_for_its_own_result() {
                     assert_eq!(out.status.code(), Some(4), "{}", said(&out));
                 }
                 assert_eq!(world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE '%stop-deferred%'"), 1);
+                assert_eq!(world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE 'alert/stop_deferred/%'"), 1);
                 assert_eq!(world.task("AA-1").stage, "deploy");
                 std::fs::write(world.path("go"), "").unwrap();
                 world.play_until("the end", BOUND, |w| ["done", "cancelled"].contains(&w.task("AA-1").stage.as_str()));
