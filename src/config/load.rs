@@ -56,6 +56,26 @@ pub fn load(
         })
 }
 
+/// As [`load`], for what works without a configuration: where none is named and none is found, every setting has its
+/// default and its variable, and there is no project.
+pub fn load_or_bare(
+    file: Option<&Path>,
+    state_dir: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+) -> Result<Config, ConfigError> {
+    let set = |name: &str| env.get(name).is_some_and(|v| !v.is_empty());
+    let named = file.is_some_and(|f| !f.as_os_str().is_empty()) || set("ORCH_CONFIG");
+    if named || candidates(env, cwd).iter().any(|c| c.exists()) {
+        return load(file, state_dir, env, cwd);
+    }
+    let given = state_dir.filter(|p| !p.as_os_str().is_empty()).map(|p| under(cwd, p));
+    // Without a home there is nowhere to keep anything: what needs the folder says so.
+    let homeless = !(set("XDG_STATE_HOME") || set("HOME") || set("ORCH_STATE_DIR"));
+    let nowhere = homeless.then(|| PathBuf::from("/dev/null/orch"));
+    parse_text("", cwd, given.or(nowhere).as_deref(), env, cwd, true)
+}
+
 fn find(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &Path) -> Result<PathBuf, ConfigError> {
     let variable = env.get("ORCH_CONFIG").filter(|v| !v.is_empty()).map(Path::new);
     if let Some(file) = file.filter(|f| !f.as_os_str().is_empty()).or(variable) {
@@ -101,6 +121,18 @@ pub(super) fn parse(
     env: &BTreeMap<String, String>,
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
+    parse_text(text, folder, state_dir, env, cwd, false)
+}
+
+/// `bare`: there need be no project.
+fn parse_text(
+    text: &str,
+    folder: &Path,
+    state_dir: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+    bare: bool,
+) -> Result<Config, ConfigError> {
     let raw: RawFile = if text.trim().is_empty() {
         RawFile::default()
     } else {
@@ -131,7 +163,7 @@ pub(super) fn parse(
         post_deploy: &post_raw,
     };
     let list = raw.projects.as_deref().unwrap_or_default();
-    if list.is_empty() {
+    if list.is_empty() && !bare {
         return Err(missing("projects", "at least [{key: ORCH, git: {remote: PATH-OR-URL}}]"));
     }
     let mut forced = Vec::new();

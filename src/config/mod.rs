@@ -20,7 +20,7 @@ mod types;
 mod vars;
 
 pub use error::ConfigError;
-pub use load::{candidates, fuzz, load, process_env, schema};
+pub use load::{candidates, fuzz, load, load_or_bare, process_env, schema};
 pub use scalar::{KofM, Text};
 pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, without_secrets};
 pub use settings::{Setting, settings};

@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::paths::{expand, under};
 use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision};
 use super::secret::{EnvValue, SecretRef};
-use super::types::{Allowance, Check, CheckWord, CommandLine, Errors, Health, Revision};
+use super::types::{Allowance, Check, CheckWord, CommandLine, Errors, Health, Reading, Revision};
 use crate::model::probe::{CheckKind, CheckSpec, CommandSpec};
 use jiff::civil::Date;
 use std::collections::BTreeMap;
@@ -117,11 +117,12 @@ impl Place<'_> {
                     url: http(&need(&p.url, "url")?, &format!("{at}.prometheus.url"))?,
                     requests: need(&p.requests, "requests")?,
                     errors_5xx: need(&p.errors_5xx, "errors_5xx")?,
+                    reading: p.reading.unwrap_or(Reading::Counter),
                     timeout_s: seconds(raw.timeout_s, 10.0, at)?,
                 })
             }
             _ => Err(ConfigError::new(format!(
-                "{at}: expected {{command, timeout_s, env}} or {{prometheus: {{url, requests, errors_5xx}}, timeout_s}}"
+                "{at}: expected {{command, timeout_s, env}} or {{prometheus: {{url, requests, errors_5xx, reading}}, timeout_s}}"
             ))),
         }
     }

@@ -9,7 +9,8 @@ use super::settings::{
     RawSerialGate, RawStaging, RawStop, RawTools,
 };
 use super::types::{
-    ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, RunnerKind, Sandbox, Update, Via,
+    ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
+    Via,
 };
 use crate::model::board::Logical;
 use crate::model::stage::Stage;
@@ -272,10 +273,12 @@ raw! {
     RawPrometheus {
         /// Where it is
         url: String,
-        /// The number of requests
+        /// Query for the number of requests: `sum(http_requests_total)`, or with `reading: window` `sum(increase(http_requests_total[1m]))`
         requests: String,
-        /// The number of 5xx answers
+        /// Query for the number of 5xx answers, of the same form
         errors_5xx: String,
+        /// `counter` (default): numbers that only grow; `window`: what happened in the query's own window, best as long as `interval_s`
+        reading: Reading,
     }
 
     /// One health URL.

@@ -405,7 +405,7 @@ section! {
         health: Vec<RawHealth> => Vec<Health>, "what is probed; none: no watch";
         revision: RawRevision => Option<Revision>, "how production tells its revision";
         control: RawUrl => Option<String>, "{url}: tells a fault of the service from one of our network";
-        errors: RawErrors => Errors, "{command, timeout_s} or {prometheus: {url, requests, errors_5xx}}; absent: the probes' own answers";
+        errors: RawErrors => Errors, "{command, timeout_s} or {prometheus: {url, requests, errors_5xx, reading}}; absent: the probes' own answers";
         rollback: RawCommand => Option<CommandLine>, "the command that rolls production back";
     }
 }

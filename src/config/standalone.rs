@@ -2,9 +2,7 @@
 
 use super::error::ConfigError;
 use super::parts::{Place, allowances};
-use super::settings::{
-    Feeds, PostDeploy, RawFeeds, RawPostDeploy, RawSecurity, RawStaging, Security, Setting, Staging,
-};
+use super::settings::{PostDeploy, RawStaging, Setting, Staging};
 use super::vars::Vars;
 use crate::model::probe::CheckSpec;
 use crate::model::staging::Allowance;
@@ -49,60 +47,18 @@ fn chosen(settings: &[Setting], var: &dyn Fn(&str) -> Option<String>) -> BTreeMa
     settings.iter().filter_map(|s| Some((s.variable.clone(), var(&s.variable)?))).collect()
 }
 
-/// The stand-alone watch's policy of `count` probes, and whether the watch is switched on. A window shorter than the
-/// threshold could never be DEGRADED, so the threshold is at most `count`.
-pub fn watch(count: u64, var: &dyn Fn(&str) -> Option<String>) -> Result<(bool, WatchPolicy), ConfigError> {
-    let env = chosen(&PostDeploy::settings(), var);
-    let section = RawPostDeploy::default().effective(&Vars::new(&env))?;
-    super::check::post_deploy(&section, "ORCH_POST_DEPLOY_5XX_THRESHOLD")?;
+/// The stand-alone watch's policy of `count` probes. A window shorter than the threshold could never be DEGRADED, so the
+/// threshold is at most `count`.
+pub fn watch(count: u64, section: &PostDeploy) -> WatchPolicy {
     let fail_threshold = section.fail_threshold.min(u32::try_from(count).unwrap_or(u32::MAX)).max(1);
-    let policy = WatchPolicy {
+    WatchPolicy {
         window_s: count,
         interval_s: 1,
         fail_threshold,
         share_5xx: section.share_5xx,
-        ..WatchPolicy::default()
-    };
-    Ok((section.enabled, policy))
-}
-
-/// What the stand-alone security scan takes from the environment (`security.*`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecuritySetup {
-    pub dep_audit_enabled: bool,
-    pub dep_audit_fail_closed: bool,
-    /// Seconds per tool.
-    pub scan_timeout_s: u64,
-    /// Path in the default branch.
-    pub gitleaks_config: String,
-    pub osv_url: Option<String>,
-    pub npm_registry: Option<String>,
-    pub cargo_db: Option<String>,
-}
-
-/// The stand-alone scan's settings. A value that says nothing is refused by its variable's name.
-pub fn security(var: &dyn Fn(&str) -> Option<String>) -> Result<SecuritySetup, ConfigError> {
-    let mut env = chosen(&Security::settings(), var);
-    env.extend(chosen(&Feeds::settings(), var));
-    let vars = Vars::new(&env);
-    let section = RawSecurity::default().effective(&vars)?;
-    let feeds = RawFeeds::default().effective(&vars)?;
-    if !(1..=86_400).contains(&section.scan_timeout_s) {
-        let got = section.scan_timeout_s;
-        return Err(ConfigError::new(format!(
-            "ORCH_SECURITY_SCAN_TIMEOUT_S is {got}, expected whole seconds, 1 to 86400"
-        )));
+        min_requests: section.min_requests,
+        k_of_m: section.k_of_m.get(),
     }
-    let set = |text: String| Some(text).filter(|t| !t.is_empty());
-    Ok(SecuritySetup {
-        dep_audit_enabled: section.dep_audit_enabled,
-        dep_audit_fail_closed: section.dep_audit_fail_closed,
-        scan_timeout_s: section.scan_timeout_s,
-        gitleaks_config: section.gitleaks_config,
-        osv_url: set(feeds.osv_url),
-        npm_registry: set(feeds.npm_registry),
-        cargo_db: set(feeds.cargo_db),
-    })
 }
 
 #[cfg(test)]
@@ -166,7 +122,5 @@ staging:
         assert!(
             staging(text, Path::new("."), &with("maybe")).unwrap_err().to_string().contains("ORCH_STAGING_ENABLED")
         );
-        assert_eq!(watch(2, &|_| None).unwrap().1.fail_threshold, 2);
-        assert!(watch(2, &|n| (n == "ORCH_POST_DEPLOY_5XX_THRESHOLD").then(|| "5".into())).is_err());
     }
 }

@@ -41,6 +41,10 @@ words! {
     Via { Forge = "forge", Push = "push" }
 }
 words! {
+    /// What the queries of an error source give: counters that only grow, or what happened in a window of their own.
+    Reading { Counter = "counter", Window = "window" }
+}
+words! {
     /// Where `orch`'s own artefacts stay after done (RULE-1).
     ArtefactsAfterMerge { State = "state", Branch = "branch" }
 }
@@ -329,6 +333,7 @@ pub enum Errors {
         url: String,
         requests: String,
         errors_5xx: String,
+        reading: Reading,
         timeout_s: f64,
     },
 }
@@ -339,10 +344,11 @@ impl Errors {
         Ok(match self {
             Self::Own => ErrorSpec::Own,
             Self::Command(c) => ErrorSpec::Command { command: c.spec()?, timeout_ms: c.timeout_ms() },
-            Self::Prometheus { url, requests, errors_5xx, timeout_s } => ErrorSpec::Prometheus {
+            Self::Prometheus { url, requests, errors_5xx, reading, timeout_s } => ErrorSpec::Prometheus {
                 url: url.clone(),
                 requests: requests.clone(),
                 errors_5xx: errors_5xx.clone(),
+                window: *reading == Reading::Window,
                 timeout_ms: (timeout_s * 1000.0).ceil() as u64,
             },
         })

@@ -7,12 +7,19 @@ use crate::model::watch::{
 };
 use std::collections::VecDeque;
 
+/// Falls of a counter that a deploy explains.
+const MOST_FALLS: u64 = 1;
+
 /// The share of 5xx, fed probe by probe.
 #[derive(Debug, Clone, Default)]
 struct Share {
     last: Option<Counts>,
     total: Counts,
     missing: u64,
+    /// Readings of a declared source, whether one of them ever showed a request, and how often they fell.
+    readings: u64,
+    moved: bool,
+    falls: u64,
 }
 
 impl Share {
@@ -25,9 +32,23 @@ impl Share {
                 }
             }
             ErrorReading::NoData(_) => self.missing += 1,
+            ErrorReading::Window(now) => match Counts::believed(now.requests, now.errors_5xx) {
+                Err(_) => self.missing += 1,
+                Ok(now) => {
+                    self.readings += 1;
+                    self.moved |= now.requests > 0.0;
+                    self.total.requests += now.requests;
+                    self.total.errors_5xx += now.errors_5xx;
+                }
+            },
             ErrorReading::Counters(now) => match Counts::believed(now.requests, now.errors_5xx) {
                 Err(_) => self.missing += 1,
                 Ok(now) => {
+                    if let Some(before) = self.last {
+                        self.readings += 1;
+                        self.moved |= now.requests != before.requests;
+                        self.falls += u64::from(now.requests < before.requests || now.errors_5xx < before.errors_5xx);
+                    }
                     if let Some(step) = self.last.and_then(|before| step(before, now)) {
                         self.total.requests += step.requests;
                         self.total.errors_5xx += step.errors_5xx;
@@ -36,6 +57,19 @@ impl Share {
                 }
             },
         }
+    }
+
+    /// Why the readings can't be what they were taken for. One fall is a restart of the counting process, as a deploy
+    /// makes; a query over a window rises and falls as it likes.
+    fn odd(&self) -> Option<String> {
+        if self.falls > MOST_FALLS {
+            return Some(format!(
+                "the error source's counters fell {} times, as the numbers of a window do: give a counter such as sum(http_requests_total), or say `reading: window`",
+                self.falls
+            ));
+        }
+        (self.readings > 0 && !self.moved)
+            .then(|| format!("the error source showed no request in {} readings: they never moved", self.readings))
     }
 
     fn exceeded(&self, p: &WatchPolicy) -> Option<String> {
@@ -82,7 +116,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     }
     let share_was_sick = share.exceeded(&p).is_some();
     share.total = Counts::default();
-    share.missing = 0;
+    (share.missing, share.readings, share.moved, share.falls) = (0, 0, false, 0);
     let mut sick = sick_before(record);
     let mut excused = None;
     let (mut made, mut failures, mut bad_row, mut good_row, mut untold) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
@@ -144,6 +178,9 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     let readings = made.saturating_sub(share.missing);
     if share.missing > 0 && short(readings) {
         let why = format!("the error source answered at only {readings} of {expected} expected probes");
+        return Classification::Inconclusive { why };
+    }
+    if let Some(why) = share.odd() {
         return Classification::Inconclusive { why };
     }
     let told = made.saturating_sub(untold);

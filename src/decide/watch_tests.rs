@@ -125,7 +125,8 @@ fn a_share_needs_enough_requests_and_three_errors() {
     assert_eq!(word(&from(20.0, 2.0), &p), "HEALTHY");
     assert_eq!(word(&from(100.0, 5.0), &p), "HEALTHY");
     assert_eq!(word(&from(100.0, 6.0), &p), "DEGRADED");
-    assert_eq!(word(&from(0.0, 0.0), &p), "HEALTHY");
+    // No request at all says nothing.
+    assert_eq!(word(&from(0.0, 0.0), &p), "INCONCLUSIVE");
 }
 
 #[test]
@@ -133,10 +134,11 @@ fn counters_count_from_the_last_reading_before_the_deploy() {
     let p = policy();
     let tail = |n: usize, c: (f64, f64)| (0..n).map(move |_| counted(c.0, c.1));
     let old = counted(1000.0, 500.0);
-    assert_eq!(word(&record(vec![old.clone()], tail(10, (1000.0, 500.0)).collect()), &p), "HEALTHY");
+    assert_eq!(word(&record(vec![old.clone()], tail(10, (1000.0, 500.0)).collect()), &p), "INCONCLUSIVE");
     assert_eq!(word(&record(vec![old.clone()], tail(10, (1100.0, 510.0)).collect()), &p), "DEGRADED");
     // Without a reading from before, the first one is where counting begins.
-    assert_eq!(word(&record(vec![], tail(10, (1000.0, 500.0)).collect()), &p), "HEALTHY");
+    let growing = (0..10).map(|n| counted(1000.0 + f64::from(n), 500.0)).collect();
+    assert_eq!(word(&record(vec![], growing), &p), "HEALTHY");
     // The process began again at the deploy: what it counts since is the new revision's.
     assert_eq!(word(&record(vec![old.clone()], tail(10, (50.0, 10.0)).collect()), &p), "DEGRADED");
     assert_eq!(word(&record(vec![old.clone()], tail(10, (50.0, 1.0)).collect()), &p), "HEALTHY");
@@ -155,9 +157,39 @@ fn a_source_that_says_nothing_usable_never_degrades() {
         let probes: Vec<Probe> = (0..10).map(|_| Probe { errors: errors.clone(), ..ok() }).collect();
         assert_eq!(word(&record(vec![], probes.clone()), &policy()), "INCONCLUSIVE");
         let mut two = probes[..2].to_vec();
-        two.extend((0..8).map(|_| counted(5.0, 0.0)));
+        two.extend((0..8).map(|n| counted(5.0 + f64::from(n), 0.0)));
         assert_eq!(word(&record(vec![], two), &policy()), "HEALTHY");
     }
+}
+
+#[test]
+fn readings_of_a_window_are_flagged_as_counters_and_counted_as_windows() {
+    let p = policy();
+    let window = |requests: f64, errors_5xx: f64| Probe {
+        errors: ErrorReading::Window(Counts { requests, errors_5xx }),
+        ..ok()
+    };
+    // sum(increase(x[5m])) at 30 % errors, steady: never healthy as a counter, found as a window.
+    let steady = |of: &dyn Fn(f64, f64) -> Probe| record(vec![], (0..10).map(|_| of(100.0, 30.0)).collect());
+    let swinging = |of: &dyn Fn(f64, f64) -> Probe, errors: f64| {
+        record(
+            vec![],
+            [100.0, 97.0, 103.0, 99.0, 101.0, 96.0, 104.0, 100.0, 98.0, 102.0].map(|n| of(n, n * errors)).to_vec(),
+        )
+    };
+    assert_eq!(word(&steady(&counted), &p), "INCONCLUSIVE");
+    assert_eq!(word(&steady(&window), &p), "DEGRADED");
+    assert_eq!(word(&swinging(&counted, 0.0), &p), "INCONCLUSIVE");
+    assert_eq!(word(&swinging(&window, 0.3), &p), "DEGRADED");
+    assert_eq!(word(&swinging(&window, 0.01), &p), "HEALTHY");
+    assert_eq!(word(&record(vec![], (0..10).map(|_| window(0.0, 0.0)).collect()), &p), "INCONCLUSIVE");
+    let c = classify(&swinging(&counted, 0.0), &p, true);
+    assert!(c.why().contains("reading: window"), "{}", c.why());
+    // One fall is the restart that a deploy makes.
+    let mut restarted: Vec<Probe> = (0..10).map(|n| counted(10.0 * f64::from(n), 0.0)).collect();
+    assert_eq!(word(&record(vec![counted(5000.0, 7.0)], restarted.clone()), &p), "HEALTHY");
+    restarted[5] = counted(3.0, 0.0);
+    assert_eq!(word(&record(vec![counted(5000.0, 7.0)], restarted), &p), "INCONCLUSIVE");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a person does to a task on the command line: reject, retry.
 
-use super::{Ctx, apply, base, messages, stop, view};
+use super::{Ctx, apply, base, bound, messages, stop, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::transition;
 use crate::model::act::By;
@@ -141,7 +141,7 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
                 let stage = task.stage;
                 let epoch = task.epoch;
                 apply::enter(&mut task, stage);
-                stand(tx, &task, epoch, at)?;
+                stand(tx, &task, epoch, at, &now.root)?;
                 again(tx, &mut task, &now.stamp)?;
                 tx.save_task(&mut task, at)?;
                 messages::show(tx, &task, at)?;
@@ -169,6 +169,7 @@ fn stand(
     task: &crate::model::task::Task,
     epoch: i64,
     at: i64,
+    root: &std::path::Path,
 ) -> crate::adapters::store::Result<()> {
     let by_agents = [
         Gate::AnalysisComplete,
@@ -178,7 +179,7 @@ fn stand(
         Gate::TestsVerdict,
         Gate::StagingStatus,
     ];
-    let rows = tx.evidence_of(task.id)?;
+    let rows = bound::checked(tx.evidence_of(task.id)?, root);
     for gate in by_agents {
         let last = rows.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch);
         if let Some(e) = last.filter(|e| e.verdict == EvidenceVerdict::Pass) {

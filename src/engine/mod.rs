@@ -8,6 +8,7 @@ pub mod artefacts;
 pub mod base;
 pub mod blockers;
 pub mod boards;
+pub mod bound;
 pub mod by_hand;
 pub mod caller;
 pub mod card;
@@ -73,6 +74,8 @@ pub struct Moment {
     pub me: Actor,
     /// The reason, when HALT is set.
     pub halted: Option<String>,
+    /// The state directory: rows bind files in it (RULE-47).
+    pub root: std::path::PathBuf,
 }
 
 /// What a step works with.
@@ -120,7 +123,12 @@ impl Ctx {
     }
 
     pub fn now(&self) -> Moment {
-        Moment { stamp: (self.clock)(), me: self.me.clone(), halted: sentinel::halted(self.paths.root()) }
+        Moment {
+            stamp: (self.clock)(),
+            me: self.me.clone(),
+            halted: sentinel::halted(self.paths.root()),
+            root: self.paths.root().to_owned(),
+        }
     }
 
     /// Whether the step is to end: what is begun is finished, nothing further is begun.

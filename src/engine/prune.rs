@@ -1,6 +1,6 @@
 //! `prune` (CLI-4): takes away what nobody needs any more once its task ended so long ago. The rows stay.
 
-use super::Ctx;
+use super::{Ctx, bound};
 use crate::adapters::git::worktree::remove;
 use crate::adapters::locks;
 use crate::adapters::store::StoreError;
@@ -8,6 +8,7 @@ use crate::model::ids::{RunId, TaskId};
 use crate::model::task::{RunState, Task};
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// One folder taken away (or to be taken away).
@@ -56,7 +57,12 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
         }
     }
     let mut gone = Vec::new();
+    let kept = bound_files(ctx, &found)?;
     for p in found {
+        // A file that a row binds stays: without it the row would be a *no* (RULE-47).
+        if kept.iter().any(|file| file.starts_with(&p.path)) {
+            continue;
+        }
         if ctx.interrupted() {
             break;
         }
@@ -69,6 +75,19 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
         gone.push(p);
     }
     Ok(gone)
+}
+
+/// The files that rows of these tasks bind.
+fn bound_files(ctx: &mut Ctx, found: &[Pruned]) -> Result<Vec<PathBuf>> {
+    let keys: BTreeSet<&str> = found.iter().filter_map(|p| p.task.as_deref()).collect();
+    let root = ctx.paths.root().to_owned();
+    let mut files = Vec::new();
+    for task in ctx.store.read(|tx| tx.finished_before(i64::MAX))? {
+        if keys.contains(task.key.as_str()) {
+            files.extend(bound::files(&ctx.store.read(|tx| tx.evidence_of(task.id))?, &root));
+        }
+    }
+    Ok(files)
 }
 
 /// Ended so long ago, and nothing watches it any more.

@@ -1,12 +1,12 @@
 //! Decides past gates and the watch again from what was stored (`gate replay`): the same pure functions on the rows as
 //! they stood then.
 
-use super::Ctx;
+use super::{Ctx, bound};
 use crate::adapters::store::StoreError;
 use crate::decide::gates::{self, Facts};
 use crate::decide::watch::classify;
 use crate::model::decision::{Answer, CARRY, Gate};
-use crate::model::policy::{Policy, ProjectPolicy};
+use crate::model::policy::ProjectPolicy;
 use crate::model::stage::Stage;
 use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Lease, Task};
 use crate::model::view::TaskView;
@@ -45,16 +45,18 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
     let (evidence, deploys) =
         ctx.store.read(|tx| Ok::<_, StoreError>((tx.evidence_of(task.id)?, tx.deploys_of(task.id)?)))?;
     let mut out = Vec::new();
-    for (at, row) in evidence.iter().enumerate() {
+    let checked = bound::checked(evidence.clone(), ctx.paths.root());
+    for (at, (row, now_counts)) in evidence.iter().zip(&checked).enumerate() {
         let Some(gate) = Gate::parse(&row.gate).filter(|_| row.gate != CARRY) else { continue };
         if only.is_some_and(|o| o != row.gate) {
             continue;
         }
+        let until = settled_by(&checked, at);
         let view = TaskView {
             task: as_it_was(task, row, gate, project),
             live_job: None,
             ended: Vec::new(),
-            evidence: evidence.get(..=at).unwrap_or(&evidence).to_vec(),
+            evidence: checked.get(..until).unwrap_or(&checked).to_vec(),
             lease: Some(lease(task, row)),
             deploy: deploy(&deploys, row, gate),
             freeze: None,
@@ -64,7 +66,7 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
             auto: None,
             now: now.stamp.clone(),
         };
-        out.push(one(gate, row, &view, &policy, project));
+        out.push(one(gate, row, now_counts.tampered, &Facts { view: &view, policy: &policy, project }));
     }
     if only.is_none_or(|o| o == WATCH)
         && let Some(watch) = watch(ctx, task)?
@@ -72,6 +74,15 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
         out.push(watch);
     }
     Ok(out)
+}
+
+/// Rows that the decision of the row at `at` rested on in the end: a gate that asks for others (the merge gate for CI on
+/// the head it made) passes only once they are there. Up to the next row of the same gate or round.
+fn settled_by(rows: &[Evidence], at: usize) -> usize {
+    let Some(row) = rows.get(at) else { return rows.len() };
+    let later = rows.iter().enumerate().skip(at + 1);
+    let mut next = later.filter(|(_, e)| e.gate == row.gate || e.attempt != row.attempt || e.epoch < row.epoch);
+    next.next().map_or(rows.len(), |(n, _)| n)
 }
 
 /// The task at the moment the row was written, as far as gates look.
@@ -104,8 +115,9 @@ fn deploy(deploys: &[Deploy], row: &Evidence, gate: Gate) -> Option<Deploy> {
     deploys.iter().find(settled).cloned().map(|d| Deploy { attempt: row.attempt, ..d })
 }
 
-fn one(gate: Gate, row: &Evidence, view: &TaskView, policy: &Policy, project: &ProjectPolicy) -> Replayed {
-    let (answer, why) = match gates::evaluate(gate, &Facts { view, policy, project }) {
+/// `tampered`: the file that the row rests on is gone or differs (RULE-47).
+fn one(gate: Gate, row: &Evidence, tampered: bool, facts: &Facts<'_>) -> Replayed {
+    let (answer, why) = match gates::evaluate(gate, facts) {
         Answer::Pass { why } => ("pass", why),
         Answer::Fail { why, .. } => ("fail", why),
         Answer::Stale { why, .. } => ("stale", why),
@@ -113,10 +125,11 @@ fn one(gate: Gate, row: &Evidence, view: &TaskView, policy: &Policy, project: &P
         Answer::Undecided { why, .. } => ("undecided", why),
     };
     // A gate may ask for more than its own row says; it must never turn a *no* into a *yes*, nor the reverse.
-    let agrees = match row.verdict {
-        EvidenceVerdict::Pass => answer != "fail",
-        EvidenceVerdict::Fail | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => answer != "pass",
-    };
+    let agrees = !tampered
+        && match row.verdict {
+            EvidenceVerdict::Pass => answer != "fail",
+            EvidenceVerdict::Fail | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => answer != "pass",
+        };
     Replayed {
         gate: gate.to_string(),
         evidence: Some(row.id),

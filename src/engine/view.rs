@@ -1,6 +1,6 @@
 //! Reads what decisions rest on, each view from one transaction.
 
-use super::Moment;
+use super::{Moment, bound};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result, Tx};
 use crate::model::ids::{Key, TaskId};
@@ -20,7 +20,7 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
     Ok(TaskView {
         live_job: tx.live_job(id)?,
         ended: tx.ended_jobs(id, task.epoch)?,
-        evidence: tx.evidence_of(id)?,
+        evidence: bound::checked(tx.evidence_of(id)?, &now.root),
         lease: tx.lease(&task.repo)?,
         freeze: freeze(tx, &task.repo),
         undeployed: tx.undeployed(&task.repo, id)?,

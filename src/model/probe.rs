@@ -54,8 +54,8 @@ pub enum ErrorSpec {
     Own,
     /// Prints `{"requests": n, "errors_5xx": n}`, counters that only grow.
     Command { command: CommandSpec, timeout_ms: u64 },
-    /// Two instant queries at a Prometheus server, likewise counters.
-    Prometheus { url: String, requests: String, errors_5xx: String, timeout_ms: u64 },
+    /// Two instant queries at a Prometheus server: counters, or what happened in a window.
+    Prometheus { url: String, requests: String, errors_5xx: String, window: bool, timeout_ms: u64 },
 }
 
 /// One health URL and what is expected of it.

@@ -155,15 +155,17 @@ pub enum SecretPass {
     ToolError { why: String },
 }
 
-/// One lock file's audit.
+/// One manifest's or lock file's line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    /// `pip-audit`, `cargo-audit`, `npm`, `osv-scanner`.
+    /// `pip-audit`, `cargo-audit`, `npm`, `osv-scanner`; empty where none is asked.
     pub tool: String,
     pub version: Option<String>,
     pub file: String,
     pub outcome: AuditOutcome,
-    /// Parts of the file no advisory can be looked up for (an unpinned requirement).
+    /// Parts of an audited file that no advisory can be looked up for (an unpinned requirement).
+    pub partial: Option<String>,
+    /// What else is to be said of the audit.
     pub notes: Vec<String>,
 }
 
@@ -179,6 +181,12 @@ pub enum AuditOutcome {
     NotInstalled { why: String },
     /// The tool was there and the time ran out, or it could not start.
     Broken { why: String },
+    /// Nothing here audits it, and the base has the very file.
+    Inherited { why: String },
+    /// What it names stands in another file, which has its own line.
+    Covered { by: String },
+    /// It was read, and names no dependency.
+    Empty,
 }
 
 /// Everything a scan saw; no judgement yet.

@@ -40,8 +40,10 @@ pub struct Sum {
     pub runs: u64,
     /// Runs of an agent in a stay that had one before.
     pub retries: u64,
-    /// Runs that ended otherwise than well.
+    /// Runs that ended otherwise than well, those that were stopped apart.
     pub failed: u64,
+    /// Runs that a stop or a person's rejection ended, and claims that were given back: nobody's failure.
+    pub stopped: u64,
     /// Known cost in US dollars.
     pub cost_usd: f64,
     /// Agent runs that ended and told no cost: then the sum is a lower bound.
@@ -75,6 +77,8 @@ pub struct TaskSum {
     pub stage: Stage,
     /// Developer rounds.
     pub attempts: i64,
+    /// Rounds after the first: how often the task went back to development.
+    pub reworks: i64,
     pub created_at: String,
     pub finished_at: Option<String>,
     /// From creation to end, waiting included.
@@ -87,6 +91,10 @@ pub struct TaskSum {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
     pub total: Sum,
+    /// Of all tasks together.
+    pub reworks: i64,
+    /// Half of the finished tasks took at most so long, from creation to end, waiting included.
+    pub lead_median_s: Option<f64>,
     /// Tasks by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
     pub stages: Vec<Named>,
@@ -98,14 +106,35 @@ pub struct Summary {
     pub tasks: Vec<TaskSum>,
 }
 
+/// How a settled run counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Well,
+    Stopped,
+    Failed,
+}
+
+impl Ended {
+    fn of(result: Option<&str>) -> Self {
+        match result {
+            Some(r) if r == "done" || r.starts_with("again") => Self::Well,
+            Some(r) if r.starts_with("cancelled") || r == "given back" => Self::Stopped,
+            Some(_) | None => Self::Failed,
+        }
+    }
+}
+
 impl Sum {
     fn add(&mut self, f: &RunFact, again: bool, now_ms: i64) {
         let agent = f.kind == JobKind::Agent;
         self.runs += 1;
         self.retries += u64::from(again);
-        let well = f.result.as_deref().is_some_and(|r| r == "done" || r.starts_with("again"));
         let ended = f.state == RunState::Settled;
-        self.failed += u64::from(ended && !well);
+        match Ended::of(f.result.as_deref()) {
+            Ended::Well => {}
+            Ended::Stopped => self.stopped += u64::from(ended),
+            Ended::Failed => self.failed += u64::from(ended),
+        }
         match f.cost_micros {
             Some(micros) => self.micros = self.micros.saturating_add(micros.max(0)),
             None => self.unknown_cost += u64::from(agent && ended),
@@ -170,12 +199,14 @@ impl Summing {
             },
             stage: f.task_stage,
             attempts: 1,
+            reworks: 0,
             created_at: rfc3339(f.task_created_at),
             finished_at: f.task_finished_at.map(rfc3339),
             lead_s: f.task_finished_at.map(|t| (t - f.task_created_at).max(0) as f64 / 1000.0),
             sum: Sum::default(),
         });
         task.attempts = task.attempts.max(f.attempt);
+        task.reworks = task.attempts - 1;
         task.sum.add(f, again, now_ms);
     }
 
@@ -186,8 +217,13 @@ impl Summing {
         for t in self.tasks.values() {
             *outcomes.entry(t.outcome).or_insert(0) += 1;
         }
+        let mut leads: Vec<f64> =
+            self.tasks.values().filter(|t| t.stage == Stage::Done).filter_map(|t| t.lead_s).collect();
+        leads.sort_by(f64::total_cmp);
         Summary {
             total: self.total,
+            reworks: self.tasks.values().map(|t| t.reworks).sum(),
+            lead_median_s: leads.get(leads.len().saturating_sub(1) / 2).copied(),
             outcomes,
             stages: self.stages.into_iter().map(|(s, sum)| Named { name: s.to_string(), sum }).collect(),
             agents: named(self.agents),
@@ -242,6 +278,20 @@ mod tests {
         }
         assert_eq!(told.tasks.iter().map(|t| t.sum.runs).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(told.outcomes.get("done"), Some(&2));
+        assert_eq!((told.reworks, told.lead_median_s), (0, Some(10.0)));
         assert_eq!((told.models[0].name.as_str(), told.days[0].name.as_str()), ("not told", "1970-01-01"));
+    }
+
+    #[test]
+    fn a_stopped_run_is_no_failed_one_and_each_round_after_the_first_is_a_rework() {
+        let mut s = Summing::default();
+        let words =
+            ["done", "cancelled: stopped", "cancelled: rejected by a person", "given back", "failed: x", "lost: y"];
+        for (n, word) in words.iter().enumerate() {
+            s.add(&fact(1, 1 + i64::try_from(n).unwrap() / 2, None, word), 9000);
+        }
+        let told = s.end();
+        assert_eq!((told.total.runs, told.total.stopped, told.total.failed), (6, 3, 2));
+        assert_eq!((told.reworks, told.tasks[0].attempts, told.tasks[0].reworks), (2, 3, 2));
     }
 }

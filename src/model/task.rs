@@ -284,8 +284,26 @@ pub struct Evidence {
     pub verdict: EvidenceVerdict,
     /// One sentence.
     pub why: String,
-    /// JSON: findings and what else the verdict rests on.
+    /// JSON: findings and what else the verdict rests on; `file` where that is a file outside git.
     pub detail: serde_json::Value,
+    /// The file it rests on is gone or differs, so that it is no pass any more (RULE-47); never stored.
+    pub tampered: bool,
+}
+
+/// A file below the state directory that a row rests on (RULE-47).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BoundFile {
+    /// Relative to the state directory.
+    pub path: String,
+    /// Hex.
+    pub sha256: String,
+}
+
+impl Evidence {
+    /// The file that this row rests on.
+    pub fn bound(&self) -> Option<BoundFile> {
+        self.detail.get("file").and_then(|file| serde_json::from_value(file.clone()).ok())
+    }
 }
 
 /// A repository's freeze (SHIP-7).

@@ -269,6 +269,8 @@ pub enum ErrorReading {
     Own,
     /// Counters that only grow; a drop is a restart of the counting process.
     Counters(Counts),
+    /// What happened in the source's own window, such as `increase(…[1m])`: each reading stands for itself.
+    Window(Counts),
     /// The source is declared and said nothing usable, and why.
     NoData(String),
 }

@@ -7,6 +7,8 @@ use crate::model::deploy::DeployStatus;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeployFacts {
     pub deploy_id: String,
+    /// The project has a deploy command; else the merge is the deploy.
+    pub command: bool,
     /// The commit that landed and was deployed.
     pub revision: Option<String>,
     /// RFC 3339.
@@ -22,6 +24,9 @@ pub fn log(head: &ArtefactHead, status: &DeployStatus, facts: &DeployFacts) -> O
     let word = status.word()?;
     let mut text = front_matter(head, ("deploy_status", word.as_str()));
     let said = match status {
+        DeployStatus::Success if !facts.command => {
+            "The project has no deploy command: the merge is the deploy, and it landed.".to_owned()
+        }
         DeployStatus::Success => "The deploy command ended with exit 0.".to_owned(),
         DeployStatus::FailedSafe => {
             "The deploy command ended with exit 1: production is as it was before. The task goes back to development."
@@ -37,12 +42,13 @@ pub fn log(head: &ArtefactHead, status: &DeployStatus, facts: &DeployFacts) -> O
         "# Deploy {}: {word}\n\n{said}\n\n| what | when or which |\n| --- | --- |\n",
         cell(&facts.deploy_id)
     ));
-    for (name, value) in [
+    let rows = [
         ("revision", &facts.revision),
         ("initiated", &facts.initiated_at),
         ("command started", &facts.started_at),
         ("settled", &facts.settled_at),
-    ] {
+    ];
+    for (name, value) in rows.into_iter().filter(|(name, _)| facts.command || *name != "command started") {
         text.push_str(&format!("| {name} | {} |\n", value.as_deref().map_or_else(|| "unknown".to_owned(), cell)));
     }
     if !facts.output_tail.trim().is_empty() {
@@ -60,8 +66,12 @@ mod tests {
 
     #[test]
     fn both_failures_are_failed_and_say_what_production_is() {
-        let facts =
-            DeployFacts { deploy_id: "1-1-1".into(), output_tail: "a\n```\nb".into(), ..DeployFacts::default() };
+        let facts = DeployFacts {
+            deploy_id: "1-1-1".into(),
+            command: true,
+            output_tail: "a\n```\nb".into(),
+            ..DeployFacts::default()
+        };
         let head = ArtefactHead::default();
         let safe = log(&head, &DeployStatus::FailedSafe, &facts).unwrap();
         assert!(
@@ -74,6 +84,11 @@ mod tests {
                 && unknown.contains("exit 2")
         );
         assert!(log(&head, &DeployStatus::Success, &facts).unwrap().contains("deploy_status: SUCCESS\n"));
+        let merged = log(&head, &DeployStatus::Success, &DeployFacts::default()).unwrap();
+        assert!(
+            merged.contains("SUCCESS\n") && !merged.contains("exit") && !merged.contains("command started"),
+            "{merged}"
+        );
         assert_eq!(log(&head, &DeployStatus::Pending { why: String::new() }, &facts), None);
     }
 }

@@ -26,6 +26,9 @@ pub fn html(s: &Summary, head: &str) -> String {
         (s.total.runs.to_string(), "runs"),
         (s.total.retries.to_string(), "retries"),
         (s.total.failed.to_string(), "failed runs"),
+        (s.total.stopped.to_string(), "stopped runs"),
+        (s.reworks.to_string(), "reworks"),
+        (s.lead_median_s.map_or_else(|| "none".to_owned(), span), "from start to end (median)"),
         (if outcomes.is_empty() { "none".to_owned() } else { outcomes.join(", ") }, "tasks"),
     ] {
         let _ = write!(out, "<div><b>{}</b>{what}</div>", escape(&value));
@@ -111,17 +114,18 @@ fn table(out: &mut String, title: &str, rows: &[Named]) {
     }
     let _ = write!(
         out,
-        "<h2>{title}</h2>\n<table><tr><th>name</th><th class=\"n\">runs</th><th class=\"n\">retries</th><th class=\"n\">failed</th><th class=\"n\">cost</th><th class=\"n\">time</th><th class=\"n\">tokens in</th><th class=\"n\">tokens out</th></tr>\n"
+        "<h2>{title}</h2>\n<table><tr><th>name</th><th class=\"n\">runs</th><th class=\"n\">retries</th><th class=\"n\">failed</th><th class=\"n\">stopped</th><th class=\"n\">cost</th><th class=\"n\">time</th><th class=\"n\">tokens in</th><th class=\"n\">tokens out</th></tr>\n"
     );
     for r in rows {
         let s = &r.sum;
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             escape(&r.name),
             s.runs,
             s.retries,
             s.failed,
+            s.stopped,
             dollars(s),
             span(s.duration_s),
             s.tokens_in,

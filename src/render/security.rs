@@ -1,7 +1,7 @@
 //! A judged security scan as the Markdown artefact, as text, as JSON and as SARIF 2.1.0. Pure; no secret is in its input.
 
 use crate::model::scan::{
-    AuditOutcome, Finding, FindingKind, FindingStatus, Judged, ScanReason, ScanReport, ScanVerdict, SecretPass,
+    Audit, AuditOutcome, Finding, FindingKind, FindingStatus, Judged, ScanReason, ScanReport, ScanVerdict, SecretPass,
     Severity,
 };
 use crate::model::text::one_line;
@@ -137,20 +137,33 @@ fn body(report: &ScanReport, out: &mut String) {
     if !report.scan.audit_enabled {
         out.push_str("- dependencies: the audit is switched off\n");
     } else if report.scan.audits.is_empty() {
-        out.push_str("- dependencies: no lock file\n");
+        out.push_str("- dependencies: no manifest or lock file of an ecosystem known here\n");
     }
     for a in &report.scan.audits {
-        let tool = a.version.as_ref().map_or_else(|| a.tool.clone(), |v| format!("{} {v}", a.tool));
-        let said = match &a.outcome {
-            AuditOutcome::Believed { packages, findings } => {
-                format!("{packages} packages, {} advisories; the known-vulnerable control was found", findings.len())
-            }
-            AuditOutcome::NotBelieved { .. } | AuditOutcome::NotInstalled { .. } | AuditOutcome::Broken { .. } => {
-                "not audited".to_owned()
-            }
-        };
-        let _ = writeln!(out, "- dependencies: {} by {}: {said}", cell(&a.file), cell(&tool));
+        let _ = writeln!(out, "- dependencies: {}", cell(&audit_line(a)));
     }
+}
+
+/// One line for a manifest or lock file: audited with its count, inherited, covered, empty, or not audited and why.
+fn audit_line(a: &Audit) -> String {
+    let by = match (&a.version, a.tool.as_str()) {
+        (_, "") => String::new(),
+        (None, tool) => format!(" by {tool}"),
+        (Some(version), tool) => format!(" by {tool} {version}"),
+    };
+    let said = match &a.outcome {
+        AuditOutcome::Believed { packages, findings } => {
+            let part = a.partial.as_ref().map(|why| format!("; {why}, NOT audited")).unwrap_or_default();
+            format!("audited{by}, {packages} packages, {} advisories; control found{part}", findings.len())
+        }
+        AuditOutcome::NotBelieved { why } | AuditOutcome::NotInstalled { why } | AuditOutcome::Broken { why } => {
+            format!("NOT audited: {why}")
+        }
+        AuditOutcome::Inherited { why } => format!("inherited, unchanged from the base and not audited: {why}"),
+        AuditOutcome::Covered { by } => format!("what it names is in {by}"),
+        AuditOutcome::Empty => "read, names no dependency".to_owned(),
+    };
+    format!("{}: {said}", one_line(&a.file))
 }
 
 /// The verdict in one sentence.
@@ -244,10 +257,7 @@ pub fn text(report: &ScanReport) -> String {
         );
     }
     for a in &report.scan.audits {
-        if let AuditOutcome::Believed { packages, .. } = &a.outcome {
-            let _ =
-                writeln!(out, "dependencies: {} by {}, {packages} packages, control found", one_line(&a.file), a.tool);
-        }
+        let _ = writeln!(out, "dependencies: {}", one_line(&audit_line(a)));
     }
     for j in &report.findings {
         let f = &j.finding;
@@ -316,14 +326,20 @@ fn scanner_json(pass: &SecretPass) -> Value {
     }
 }
 
-fn audit_json(a: &crate::model::scan::Audit) -> Value {
+fn audit_json(a: &Audit) -> Value {
     let (state, packages, why) = match &a.outcome {
         AuditOutcome::Believed { packages, .. } => ("believed", Some(*packages), None),
         AuditOutcome::NotBelieved { why } => ("not_believed", None, Some(why)),
         AuditOutcome::NotInstalled { why } => ("not_installed", None, Some(why)),
         AuditOutcome::Broken { why } => ("broken", None, Some(why)),
+        AuditOutcome::Inherited { why } => ("inherited", None, Some(why)),
+        AuditOutcome::Covered { by } => ("covered", None, Some(by)),
+        AuditOutcome::Empty => ("empty", None, None),
     };
-    json!({"tool": a.tool, "version": a.version, "file": a.file, "state": state, "packages": packages, "why": why, "notes": a.notes})
+    json!({
+        "tool": a.tool, "version": a.version, "file": a.file, "state": state, "packages": packages, "why": why,
+        "partial": a.partial, "notes": a.notes,
+    })
 }
 
 /// SARIF 2.1.0. `executionSuccessful` tells whether the tools ran; waived findings carry a suppression.
@@ -484,6 +500,7 @@ mod tests {
                     version: Some("11".into()),
                     file: "package-lock.json".into(),
                     outcome: AuditOutcome::Believed { packages: 1, findings: vec![] },
+                    partial: None,
                     notes: vec![],
                 }],
                 audit_enabled: true,

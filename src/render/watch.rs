@@ -48,7 +48,9 @@ pub fn probes_json(probes: &[Probe], revision: Option<&str>) -> Value {
         let seen = judge(p, revision);
         let errors = match &p.errors {
             ErrorReading::Own => Value::Null,
-            ErrorReading::Counters(c) => json!({"requests": c.requests, "errors_5xx": c.errors_5xx}),
+            ErrorReading::Counters(c) | ErrorReading::Window(c) => {
+                json!({"requests": c.requests, "errors_5xx": c.errors_5xx})
+            }
             ErrorReading::NoData(why) => json!({"no_data": why}),
         };
         let running = match &p.revision {
@@ -129,7 +131,7 @@ fn row(n: &str, probe: &Probe, revision: Option<&str>) -> String {
     let seen = judge(probe, revision);
     let errors = match &probe.errors {
         ErrorReading::Own => "own".to_owned(),
-        ErrorReading::Counters(c) => format!("{:.0} / {:.0}", c.errors_5xx, c.requests),
+        ErrorReading::Counters(c) | ErrorReading::Window(c) => format!("{:.0} / {:.0}", c.errors_5xx, c.requests),
         ErrorReading::NoData(why) => format!("no data: {why}"),
     };
     let running = match &probe.revision {

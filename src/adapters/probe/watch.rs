@@ -71,7 +71,7 @@ fn errors(spec: &ErrorSpec, ctx: &ProbeCtx) -> ErrorReading {
             }
             Ok(ended) => read_counts(&ended.stdout),
         },
-        ErrorSpec::Prometheus { url, requests, errors_5xx, timeout_ms } => {
+        ErrorSpec::Prometheus { url, requests, errors_5xx, timeout_ms, window: _ } => {
             query(url, requests, *timeout_ms)
                 .and_then(|n| n.ok_or_else(|| format!("{requests:?} has no sample")))
                 .and_then(|n| {
@@ -82,6 +82,7 @@ fn errors(spec: &ErrorSpec, ctx: &ProbeCtx) -> ErrorReading {
         }
     };
     match counts {
+        Ok(counts) if matches!(spec, ErrorSpec::Prometheus { window: true, .. }) => ErrorReading::Window(counts),
         Ok(counts) => ErrorReading::Counters(counts),
         Err(why) => ErrorReading::NoData(one_line(&why, 300)),
     }

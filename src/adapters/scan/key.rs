@@ -3,7 +3,12 @@
 use anyhow::Context;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Where the state directory's key is.
+pub fn key_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("fingerprint.key")
+}
 
 /// The key of the fingerprints in a file, made when missing; of two that make it at once one wins, and both use it.
 pub fn keep_key(file: &Path) -> anyhow::Result<Vec<u8>> {

@@ -16,8 +16,8 @@ mod repo;
 mod secrets;
 
 pub use audits::Feeds;
-pub use key::keep_key;
-pub use repo::{RangeError, Resolved, range};
+pub use key::{keep_key, key_file};
+pub use repo::{RangeError, Resolved, origin, range};
 
 use crate::model::ids::Sha;
 use crate::model::scan::{Scan, ScanRange, SecretPass};

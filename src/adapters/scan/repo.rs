@@ -73,6 +73,14 @@ pub fn range(repo: &Path, given: Option<&str>) -> Result<Resolved, RangeError> {
     Ok(Resolved { base, head, default_tip: default_tip.ok(), tags })
 }
 
+/// URL of a checkout's remote `origin`; `None` where there is none. Only reads.
+pub fn origin(repo: &Path) -> Option<String> {
+    let home = temp_dir().ok()?;
+    let asked = Asked { repo, home: home.path() };
+    let ran = asked.git(&["config", "--local", "--get", "remote.origin.url"]).ok().filter(|r| r.code == Some(0))?;
+    Some(String::from_utf8_lossy(&ran.stdout).trim().to_owned()).filter(|url| !url.is_empty())
+}
+
 fn temp_dir() -> Result<tempfile::TempDir, RangeError> {
     use std::os::unix::fs::PermissionsExt;
     tempfile::Builder::new()

@@ -32,6 +32,7 @@ fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
         verdict: parsed(row, "verdict", EvidenceVerdict::parse)?,
         why: row.get("why")?,
         detail: parsed(row, "detail", from_json)?,
+        tampered: false,
     })
 }
 

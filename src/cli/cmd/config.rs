@@ -2,7 +2,7 @@
 
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::config::{Config, ConfigError, load, process_env, schema};
+use crate::config::{Config, ConfigError, load, load_or_bare, process_env, schema};
 use anyhow::Context;
 use serde_json::{Value, json};
 
@@ -43,6 +43,15 @@ impl Invocation {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let config = load(self.global.config.as_deref(), self.global.state_dir.as_deref(), &process_env(), &cwd)?;
         Ok(config)
+    }
+}
+
+impl Invocation {
+    /// As [`Self::config`], for what works without a configuration: the defaults and the variables where there is none.
+    pub fn config_or_bare(&self) -> Result<Config, Failure> {
+        let cwd = std::env::current_dir().context("finding the current folder")?;
+        let given = (self.global.config.as_deref(), self.global.state_dir.as_deref());
+        Ok(load_or_bare(given.0, given.1, &process_env(), &cwd)?)
     }
 }
 

@@ -134,9 +134,9 @@ fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
     if !(0.0..=86_400.0).contains(&args.interval) {
         return Err(Failure::usage(format!("--interval is {}, expected 0 to 86400 seconds", args.interval)));
     }
-    let (enabled, policy) =
-        standalone::watch(args.count, &|name| std::env::var(name).ok()).map_err(|e| Failure::usage(e.to_string()))?;
-    if !enabled {
+    let config = call.config_or_bare()?;
+    let policy = standalone::watch(args.count, &config.post_deploy);
+    if !config.post_deploy.enabled {
         return Err(Failure::refused("post-deploy-probe is refused: post_deploy.enabled is off")
             .hint("unset ORCH_POST_DEPLOY_ENABLED"));
     }

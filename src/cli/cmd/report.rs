@@ -53,13 +53,16 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 fn page(s: &Summary, width: Option<u16>) -> String {
     let outcomes: Vec<String> = s.outcomes.iter().map(|(name, n)| format!("{n} {name}")).collect();
     let mut text = format!(
-        "{} runs, {} retries, {} failed, {} known cost, {} at work; tasks: {}\n",
+        "{} runs, {} retries, {} failed, {} stopped, {} reworks, {} known cost, {} at work; tasks: {}; start to end (median): {}\n",
         s.total.runs,
         s.total.retries,
         s.total.failed,
+        s.total.stopped,
+        s.reworks,
         dollars(&s.total),
         span(s.total.duration_s),
-        if outcomes.is_empty() { "none".to_owned() } else { outcomes.join(", ") }
+        if outcomes.is_empty() { "none".to_owned() } else { outcomes.join(", ") },
+        s.lead_median_s.map_or_else(|| "none".to_owned(), span)
     );
     for (name, rows) in [("STAGE", &s.stages), ("AGENT", &s.agents), ("MODEL", &s.models)] {
         if !rows.is_empty() {
@@ -94,11 +97,12 @@ fn named(name: &str, rows: &[Named], width: Option<u16>) -> String {
             s.runs.to_string(),
             s.retries.to_string(),
             s.failed.to_string(),
+            s.stopped.to_string(),
             dollars(s),
             span(s.duration_s),
             s.tokens_in.to_string(),
             s.tokens_out.to_string(),
         ]
     });
-    table(&[name, "RUNS", "RETRIES", "FAILED", "COST", "TIME", "TOKENS IN", "TOKENS OUT"], rows, width)
+    table(&[name, "RUNS", "RETRIES", "FAILED", "STOPPED", "COST", "TIME", "TOKENS IN", "TOKENS OUT"], rows, width)
 }

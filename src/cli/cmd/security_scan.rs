@@ -1,19 +1,19 @@
 //! `orch security-scan` (SHIP-1): alone in any git checkout, with no configuration and no database; or a task's range.
 
-use crate::adapters::scan::{Feeds, RangeError, Resolved, ScanRequest, range, run as scan};
+use crate::adapters::scan::{self, RangeError, ScanRequest, range};
 use crate::adapters::sentinel;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open};
-use crate::config::standalone::{self, SecuritySetup};
+use crate::config::{Config, Security};
 use crate::decide::gates::security::{Policy, judge};
-use crate::engine::{projects, reserved};
+use crate::engine::{bound, projects, reserved};
 use crate::model::artefact::Artefact;
 use crate::model::report::{ErrorLine, StepReport};
-use crate::model::scan::{ScanReason, ScanReport, Severity, Waiver};
+use crate::model::scan::{ScanReason, ScanReport, Waiver};
 use crate::render::security::{self as show, Head};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Scan a commit range for secrets and its dependencies for known vulnerabilities
 ///
@@ -56,8 +56,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         return of_task(call, args, task, start);
     }
     let step = StepReport::new("security-scan");
-    let setup = standalone::security(&|name| std::env::var(name).ok()).map_err(|e| Failure::usage(e.to_string()))?;
-    let waivers = read_waivers(args.waivers.as_deref())?;
+    let config = call.config_or_bare()?;
+    let security = settings_for(&config, &args.repo);
+    let mut waivers = security.allow.clone();
+    waivers.extend(read_waivers(args.waivers.as_deref())?);
     let resolved = match range(&args.repo, args.range.as_deref()) {
         Ok(resolved) => resolved,
         Err(error) => return unreadable(call, step, &error),
@@ -66,15 +68,22 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.planned("security-scan", &[format!("scan {}..{}", resolved.base, resolved.head)]);
         return Ok(Exit::Done);
     }
-    let (key, trouble) = fingerprint_key(call, args);
-    let dep_audit_fail_closed = setup.dep_audit_fail_closed;
-    let request = request(args, setup, resolved, key);
-    let seen = match scan(&request) {
+    let (key, trouble) = fingerprint_key(&config.state_dir, args);
+    let mut request = ScanRequest::new(&args.repo, resolved.base, resolved.head, key);
+    request.default_tip = resolved.default_tip;
+    request.tags = resolved.tags;
+    reserved::apply_settings(&mut request, security, &config.tools);
+    let seen = match scan::run(&request) {
         Ok(seen) => seen,
         Err(error) => return unreadable(call, step, &error),
     };
     let now = clock::now();
-    let policy = Policy { severity_threshold: Severity::High, dep_audit_fail_closed, waivers, now_ms: now.wall_ms };
+    let policy = Policy {
+        severity_threshold: security.severity_threshold,
+        dep_audit_fail_closed: security.dep_audit_fail_closed,
+        waivers,
+        now_ms: now.wall_ms,
+    };
     let mut report = judge(seen, &policy);
     report.warnings.extend(trouble);
     let head = Head { work_item: "", stage: "", created_ms: now.wall_ms };
@@ -109,7 +118,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     let base = base.with_context(|| format!("{} has no history in common with {default}", head.short()))?;
     let range = reserved::Range { mirror: &mirror, base, head: head.clone(), default_tip: tip };
     let request = reserved::scan_request(&ctx, &project, &task, range)?;
-    let seen = match scan(&request) {
+    let seen = match scan::run(&request) {
         Ok(seen) => seen,
         Err(error) => return unreadable(call, step, &error),
     };
@@ -118,7 +127,12 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     policy.waivers.extend(read_waivers(args.waivers.as_deref())?);
     let report = judge(seen, &policy);
     let shown = Head { work_item: task.key.as_str(), stage: task.stage.as_str(), created_ms: now.wall_ms };
-    let path = ctx.paths.evidence(task.id, &head).join(Artefact::SecurityReport.as_str());
+    let mut path = ctx.paths.evidence(task.id, &head).join(Artefact::SecurityReport.as_str());
+    // The file that the gate's own row binds is not written over (RULE-47).
+    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
+    if bound::files(&rows, ctx.paths.root()).contains(&path) {
+        path.set_extension("alone.md");
+    }
     sentinel::put(&path, show::markdown(&report, shown).as_bytes())
         .with_context(|| format!("writing {}", path.display()))?;
     conclude(call, args, step, &Scanned { start, report, head: shown })
@@ -153,15 +167,17 @@ fn conclude(call: &Invocation, args: &Args, mut step: StepReport, scanned: &Scan
     })
 }
 
-fn request(args: &Args, setup: SecuritySetup, resolved: Resolved, key: Vec<u8>) -> ScanRequest {
-    let mut request = ScanRequest::new(&args.repo, resolved.base, resolved.head, key);
-    request.default_tip = resolved.default_tip;
-    request.tags = resolved.tags;
-    request.config_path = setup.gitleaks_config;
-    request.audit = setup.dep_audit_enabled;
-    request.timeout = Duration::from_secs(setup.scan_timeout_s);
-    request.feeds = Feeds { osv_url: setup.osv_url, npm_registry: setup.npm_registry, cargo_db: setup.cargo_db };
-    request
+/// The settings of the project whose remote the checkout's origin is, else those at the top.
+fn settings_for<'c>(config: &'c Config, repo: &Path) -> &'c Security {
+    let origin = scan::origin(repo);
+    let whole = std::fs::canonicalize(repo).ok();
+    let same = |remote: &str| {
+        let trim = |text: &str| text.trim_end_matches('/').trim_end_matches(".git").to_owned();
+        origin.as_deref().is_some_and(|o| trim(o) == trim(remote))
+            || whole.as_ref().is_some_and(|w| std::fs::canonicalize(remote).is_ok_and(|r| r == *w))
+    };
+    let project = config.projects.iter().find(|p| same(&p.git.remote.to_string()));
+    project.map_or(&config.security, |p| &p.security)
 }
 
 /// A range that can't be read: the command line's fault is 2, the repository's 3.
@@ -247,17 +263,15 @@ fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
 /// The key of the fingerprints: the one beside the waivers file (`FILE.key`), else the state directory's, under which a
 /// scan without waivers printed what they name; made when there is neither. Where it can't be kept, a key for this run
 /// only, and a warning.
-fn fingerprint_key(call: &Invocation, args: &Args) -> (Vec<u8>, Option<String>) {
-    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state/orch"));
-    let own = call.global.state_dir.clone().or_else(home).map(|dir| dir.join("fingerprint.key"));
+fn fingerprint_key(state_dir: &Path, args: &Args) -> (Vec<u8>, Option<String>) {
+    let own = scan::key_file(state_dir);
     let beside = args.waivers.as_ref().map(|waivers| {
         let mut name = waivers.as_os_str().to_owned();
         name.push(".key");
         PathBuf::from(name)
     });
-    let there = |file: &Option<PathBuf>| file.as_ref().is_some_and(|f| f.exists());
-    let file = if there(&beside) || !there(&own) { beside.or(own) } else { own };
-    let kept = file.as_deref().context("no HOME and no --state-dir").and_then(crate::adapters::scan::keep_key);
+    let file = beside.filter(|file| file.exists() || !own.exists()).unwrap_or(own);
+    let kept = scan::keep_key(&file);
     match kept {
         Ok(key) => (key, None),
         Err(why) => {

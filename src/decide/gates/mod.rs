@@ -249,8 +249,13 @@ fn lost_wait(lost: i64) -> i64 {
     1000 * lost.min(10)
 }
 
-/// PASS and FAIL of a row; `missing` and `tool_error` are no verdict.
+/// PASS and FAIL of a row; `missing` and `tool_error` are no verdict. A row whose file is gone or changed waits for a person
+/// (RULE-47).
 fn verdict(row: &Evidence) -> Option<Answer> {
+    if row.tampered {
+        let why = format!("{}; `orch retry` judges again", row.why);
+        return Some(Answer::Stuck { why, freeze: false });
+    }
     match row.verdict {
         EvidenceVerdict::Pass => Some(Answer::Pass { why: row.why.clone() }),
         EvidenceVerdict::Fail => {

@@ -44,7 +44,13 @@ pub fn judge(scan: Scan, policy: &Policy) -> ScanReport {
             AuditOutcome::Believed { findings, .. } => {
                 found.extend(findings.iter().cloned());
                 warnings.extend(audit.notes.iter().map(|n| format!("{}: {n}", audit.file)));
+                if let Some(why) = &audit.partial {
+                    feeds_believed = false;
+                    let line = not_audited(audit, why);
+                    if policy.dep_audit_fail_closed { errors.push(line) } else { warnings.push(line) }
+                }
             }
+            AuditOutcome::Inherited { .. } | AuditOutcome::Covered { .. } | AuditOutcome::Empty => {}
             AuditOutcome::NotBelieved { why } | AuditOutcome::NotInstalled { why } | AuditOutcome::Broken { why } => {
                 feeds_believed = false;
                 let line = not_audited(audit, why);
@@ -69,7 +75,9 @@ pub fn judge(scan: Scan, policy: &Policy) -> ScanReport {
 }
 
 fn not_audited(audit: &Audit, why: &str) -> String {
-    format!("dependencies of {} were NOT audited ({}): {why}", audit.file, audit.tool)
+    let part = if audit.partial.is_some() { "some dependencies of" } else { "dependencies of" };
+    let tool = if audit.tool.is_empty() { String::new() } else { format!(" ({})", audit.tool) };
+    format!("{part} {} were NOT audited{tool}: {why}", audit.file)
 }
 
 /// A believed scan must name scanner version, rule count, commits counted and the control's result. Checked here
@@ -239,7 +247,14 @@ mod tests {
     }
 
     fn audit(outcome: AuditOutcome) -> Audit {
-        Audit { tool: "cargo-audit".into(), version: None, file: "Cargo.lock".into(), outcome, notes: vec![] }
+        Audit {
+            tool: "cargo-audit".into(),
+            version: None,
+            file: "Cargo.lock".into(),
+            outcome,
+            partial: None,
+            notes: vec![],
+        }
     }
 
     fn policy() -> Policy {
@@ -367,5 +382,27 @@ mod tests {
             assert_eq!(closed.reason, Some(ScanReason::FeedUnreachable));
             assert!(closed.errors[0].contains("NOT audited"));
         }
+    }
+
+    #[test]
+    fn a_part_that_was_not_looked_up_is_loud_and_fails_when_closed_and_what_is_covered_is_quiet() {
+        let mut s = scan(vec![]);
+        let part = Audit {
+            partial: Some("1 requirement is not pinned".into()),
+            ..audit(AuditOutcome::Believed { packages: 1, findings: vec![] })
+        };
+        s.audits = vec![part];
+        let open = judge(s.clone(), &policy());
+        assert_eq!(open.verdict, ScanVerdict::Pass);
+        assert!(open.warnings[0].contains("some dependencies of Cargo.lock were NOT audited"), "{:?}", open.warnings);
+        let closed = judge(s.clone(), &Policy { dep_audit_fail_closed: true, ..policy() });
+        assert_eq!(closed.reason, Some(ScanReason::FeedUnreachable));
+        s.audits = vec![
+            audit(AuditOutcome::Inherited { why: "x".into() }),
+            audit(AuditOutcome::Covered { by: "y".into() }),
+            audit(AuditOutcome::Empty),
+        ];
+        let quiet = judge(s, &Policy { dep_audit_fail_closed: true, ..policy() });
+        assert!(quiet.verdict == ScanVerdict::Pass && quiet.warnings.is_empty());
     }
 }

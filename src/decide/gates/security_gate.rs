@@ -13,7 +13,10 @@ pub fn gate(f: &Facts<'_>) -> Answer {
             why: "not applicable: the security gate is off or the repository out of its scope".to_owned(),
         };
     }
-    let held = f.view.evidence.iter().rev().find(|e| e.gate == Gate::SecurityGate.as_str() && f.of_head(e));
+    // A row whose file was changed holds until a person retries, which begins a new stay (RULE-47).
+    let counts = |e: &&crate::model::task::Evidence| !e.tampered || e.epoch == f.view.task.epoch;
+    let of_head = f.view.evidence.iter().rev().find(|e| e.gate == Gate::SecurityGate.as_str() && f.of_head(e));
+    let held = of_head.filter(counts);
     f.by_job(Gate::SecurityGate, JobKind::Scan, held)
 }
 
@@ -50,6 +53,22 @@ mod tests {
         let mut fail = testing::row("security_gate", EvidenceVerdict::Fail);
         fail.detail = json!({"squash": true});
         view.evidence = vec![fail];
+        assert!(matches!(ask(&view), Answer::Undecided { need: Need::Job(_), .. }));
+    }
+
+    #[test]
+    fn rule_47_a_row_whose_file_was_changed_holds_until_a_retry_and_never_passes() {
+        let mut project = testing::project();
+        project.security = true;
+        let policy = testing::policy();
+        let mut view = testing::view(Stage::Testing);
+        let older = testing::row("security_gate", EvidenceVerdict::Pass);
+        let mut row = testing::row("security_gate", EvidenceVerdict::Missing);
+        (row.tampered, row.why) = (true, "17 is gone".to_owned());
+        view.evidence = vec![older, row];
+        let ask = |view: &crate::model::view::TaskView| gate(&Facts { view, policy: &policy, project: &project });
+        assert!(matches!(ask(&view), Answer::Stuck { why, .. } if why.contains("17 is gone") && why.contains("retry")));
+        view.task.epoch += 1;
         assert!(matches!(ask(&view), Answer::Undecided { need: Need::Job(_), .. }));
     }
 }

@@ -153,5 +153,6 @@ pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
         verdict,
         why: "because".into(),
         detail: serde_json::json!({}),
+        tampered: false,
     }
 }

@@ -253,8 +253,10 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         base: Some(d.base.to_string()),
         tree: Some(d.tree.clone()),
     };
+    let command = ctx.project(&task.project)?.deploy.command.is_some();
     let facts = DeployFacts {
         deploy_id: d.id.clone(),
+        command,
         revision: d.landed_sha.as_ref().map(ToString::to_string),
         initiated_at: Some(d.initiated_at.rfc3339()),
         started_at: match sentinel::read::<serde_json::Value>(&ctx.paths.deploy(task, &d.id, "started")) {
@@ -269,7 +271,10 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), text)?;
     }
     let (word, why, verdict) = match status {
-        DeployStatus::Success => ("success", "deployed, exit 0".to_owned(), EvidenceVerdict::Pass),
+        DeployStatus::Success => {
+            let why = if command { "deployed, exit 0" } else { "landed; there is no deploy command" };
+            ("success", why.to_owned(), EvidenceVerdict::Pass)
+        }
         DeployStatus::FailedSafe => {
             ("failed_safe", "the deploy ended with exit 1; production is as before".to_owned(), EvidenceVerdict::Fail)
         }

@@ -9,14 +9,14 @@ mod staging;
 pub use build::build;
 pub use ci::ci;
 pub use deploy::{deploy, finalizer};
-pub use scan::{Range, request as scan_request, rules as scan_rules, scan};
+pub use scan::{Range, apply_settings, request as scan_request, rules as scan_rules, scan};
 pub use staging::staging;
 
 use super::agent::child_env;
 use super::area::{AreaKind, Folders};
 use super::settle::Settlement;
 use super::supervise::MARK;
-use super::{Ctx, base, projects};
+use super::{Ctx, base, bound, projects};
 use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::store::NewEvidence;
@@ -25,7 +25,7 @@ use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::stage::JobKind;
-use crate::model::task::{EvidenceVerdict, Finding, Run, Task};
+use crate::model::task::{BoundFile, EvidenceVerdict, Finding, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -176,11 +176,27 @@ fn answered(row: NewEvidence) -> Settlement {
     Settlement { evidence: vec![row], ..Settlement::default() }
 }
 
+/// An artefact as it was read back, and what the row that rests on it binds (RULE-47).
+struct Kept {
+    bytes: Vec<u8>,
+    file: BoundFile,
+}
+
 /// Writes an artefact of `orch`'s own for one head, synced, and reads it back (RULE-1).
-fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Vec<u8>> {
+fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Kept> {
     let path = ctx.paths.evidence(task.id, head).join(name);
     crate::adapters::sentinel::put(&path, text.as_bytes())?;
-    std::fs::read(&path).with_context(|| format!("reading {} back", path.display()))
+    let bytes = std::fs::read(&path).with_context(|| format!("reading {} back", path.display()))?;
+    let file = bound::of(ctx.paths.root(), &path, &bytes);
+    Ok(Kept { bytes, file })
+}
+
+/// The row with the file that it rests on (RULE-47).
+fn resting_on(mut row: NewEvidence, kept: &Kept) -> NewEvidence {
+    if let Some(detail) = row.detail.as_object_mut() {
+        detail.insert("file".to_owned(), json!(kept.file));
+    }
+    row
 }
 
 /// An artefact of `orch`'s own as a comment (PIPE-5): once for a head and verdict.

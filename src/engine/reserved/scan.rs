@@ -1,9 +1,9 @@
 //! The `scan` job: secrets and dependencies of the task's range, before any update of the branch (SHIP-1).
 
-use super::{answered, bench, keep, row, told};
+use super::{answered, bench, keep, resting_on, row, told};
 use crate::adapters::git::Mirror;
 use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
-use crate::config::{Project, Tools};
+use crate::config::{Project, Security, Tools};
 use crate::decide::gates::security::{Policy, judge};
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::engine::Ctx;
@@ -47,9 +47,9 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let report = judge(seen, &policy);
     let head = show::Head { work_item: bench.task.key.as_str(), stage: Stage::Deploy.as_str(), created_ms: now };
     let text = show::markdown(&report, head);
-    let back = keep(ctx, &bench.task, &bench.subject, Artefact::SecurityReport.as_str(), &text)?;
+    let kept = keep(ctx, &bench.task, &bench.subject, Artefact::SecurityReport.as_str(), &text)?;
     // The reading is what the gate uses: a report that can't be read back is no pass.
-    let read = verdict::judge(Artefact::SecurityReport, Some(&back));
+    let read = verdict::judge(Artefact::SecurityReport, Some(&kept.bytes));
     let (verdict, why) = match (read.verdict, report.reason) {
         (Verdict::Pass, None) => {
             // Loud in report, card and log (SHIP-1).
@@ -69,7 +69,7 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         EvidenceVerdict::Fail => vec![finding("security", &advice(&report, secret), "17-security-report.md")],
         EvidenceVerdict::Pass | EvidenceVerdict::Missing | EvidenceVerdict::ToolError => vec![],
     };
-    let mut done = answered(row(&bench, run, Gate::SecurityGate, verdict, why, findings, secret)?);
+    let mut done = answered(resting_on(row(&bench, run, Gate::SecurityGate, verdict, why, findings, secret)?, &kept));
     done.comments.push(told(Artefact::SecurityReport, &bench.subject, verdict, &text));
     Ok(Some(done))
 }
@@ -86,10 +86,16 @@ pub struct Range<'m> {
 /// The scan of a task's range by the configured tools and rules.
 pub fn request(ctx: &Ctx, project: &Project, task: &Task, range: Range<'_>) -> Result<ScanRequest> {
     let security = &project.security;
-    let key = scan::keep_key(&ctx.paths.root().join("fingerprint.key"))?;
+    let key = scan::keep_key(&scan::key_file(ctx.paths.root()))?;
     let mut request = ScanRequest::new(range.mirror.path(), range.base, range.head.clone(), key);
     request.default_tip = Some(range.default_tip);
     request.code_tree = Some(range.mirror.code_tree(&range.head, &task.key)?);
+    apply_settings(&mut request, security, &ctx.config.tools);
+    Ok(request)
+}
+
+/// How a scan is made, by the settings in force: the gate's and the one that `orch security-scan` makes alone.
+pub fn apply_settings(request: &mut ScanRequest, security: &Security, programs: &Tools) {
     request.config_path.clone_from(&security.gitleaks_config);
     request.timeout = Duration::from_secs(security.scan_timeout_s);
     request.audit = security.dep_audit_enabled;
@@ -99,8 +105,7 @@ pub fn request(ctx: &Ctx, project: &Project, task: &Task, range: Range<'_>) -> R
         npm_registry: set(&security.feeds.npm_registry),
         cargo_db: set(&security.feeds.cargo_db),
     };
-    request.tools = tools(&ctx.config.tools);
-    Ok(request)
+    request.tools = tools(programs);
 }
 
 /// The configured scanners.

@@ -1,6 +1,6 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, bench, keep, row, told};
+use super::{answered, bench, keep, resting_on, row, told};
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::decide::staging::Tolerance;
@@ -35,8 +35,8 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         tree: Some(bench.ground.mirror.code_tree(&bench.subject, &bench.task.key)?.to_string()),
     };
     let text = show::log(&head, &results, &folded);
-    let back = keep(ctx, &bench.task, &bench.subject, Artefact::StagingLog.as_str(), &text)?;
-    let read = verdict::judge(Artefact::StagingLog, Some(&back));
+    let kept = keep(ctx, &bench.task, &bench.subject, Artefact::StagingLog.as_str(), &text)?;
+    let read = verdict::judge(Artefact::StagingLog, Some(&kept.bytes));
     let (verdict, why) = match (read.verdict, folded.status) {
         (Verdict::Pass, StagingStatus::Success) => {
             let waived: Vec<&str> = folded.waived.iter().map(|w| w.id.as_str()).collect();
@@ -50,7 +50,7 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     };
     let findings =
         if verdict == EvidenceVerdict::Fail { vec![finding("staging", &text, "15-staging-log.md")] } else { vec![] };
-    let mut done = answered(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?);
+    let mut done = answered(resting_on(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?, &kept));
     done.comments.push(told(Artefact::StagingLog, &bench.subject, verdict, &text));
     Ok(Some(done))
 }

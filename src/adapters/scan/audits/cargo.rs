@@ -80,7 +80,7 @@ pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, S
             }
         }
     }
-    Ok(Seen { packages: counted, advisories: found, notes: Vec::new() })
+    Ok(Seen { packages: counted, advisories: found })
 }
 
 fn advisory(entry: &Value, severity: Severity) -> Option<Advisory> {

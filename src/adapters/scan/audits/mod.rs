@@ -1,16 +1,21 @@
-//! Dependency audits (SHIP-1). Only lock files are looked at, in a clean folder with our own settings: what the branch
+//! Dependency audits (SHIP-1). Every manifest and lock file of a known ecosystem gets a line; what is audited is read in a clean folder with our own settings: what the branch
 //! writes beside them (`.npmrc`, `audit.toml`, `osv-scanner.toml`) never gets there. Each tool is first asked for a
 //! package known to be vulnerable; its answers are believed only if it finds that one.
 
 mod cargo;
+mod lines;
+mod manifests;
 mod npm;
 mod osv;
 mod pip;
+mod python;
 
 use super::call::{Call, Silent};
-use super::repo::{RangeError, ScanRepo, TreeFile};
+use super::repo::{RangeError, ScanRepo};
 use super::{ScanRequest, fingerprint};
 use crate::model::scan::{Audit, AuditOutcome, Finding, FindingKind, Package, Severity};
+use lines::Line;
+use manifests::{Kind, Python, Tool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,54 +34,7 @@ pub struct Feeds {
 const LARGEST: u64 = 32 << 20;
 const MOST_FILES: usize = 64;
 
-/// Which tool reads a file, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Tool {
-    Pip,
-    Cargo,
-    Npm,
-    Osv,
-}
-
-/// Lock files without a tool of their own here.
-const OTHER_LOCK_FILES: &[&str] = &[
-    "yarn.lock",
-    "pnpm-lock.yaml",
-    "bun.lock",
-    "poetry.lock",
-    "Pipfile.lock",
-    "uv.lock",
-    "pdm.lock",
-    "go.mod",
-    "Gemfile.lock",
-    "composer.lock",
-    "gradle.lockfile",
-    "packages.lock.json",
-    "pubspec.lock",
-    "mix.lock",
-    "conan.lock",
-];
-
 impl Tool {
-    fn of(path: &str) -> Option<Self> {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let below = |folder: &str| path.split('/').any(|part| part == folder);
-        if below("node_modules") || below(".git") {
-            return None;
-        }
-        if name == "pyproject.toml" || (name.starts_with("requirements") && name.ends_with(".txt")) {
-            Some(Self::Pip)
-        } else if name == "Cargo.lock" {
-            Some(Self::Cargo)
-        } else if name == "package-lock.json" || name == "npm-shrinkwrap.json" {
-            Some(Self::Npm)
-        } else if OTHER_LOCK_FILES.contains(&name) {
-            Some(Self::Osv)
-        } else {
-            None
-        }
-    }
-
     fn program(self) -> &'static str {
         match self {
             Self::Pip => "pip-audit",
@@ -95,15 +53,34 @@ impl Tool {
         }
     }
 
-    /// A lock file of one package known to be vulnerable, and that package's name.
-    fn control(self) -> (&'static str, &'static str, &'static str) {
+    /// A lock file of one package known to be vulnerable.
+    fn control(self) -> Control {
         match self {
-            Self::Pip => ("requirements.txt", pip::CONTROL, "urllib3"),
-            Self::Cargo => ("Cargo.lock", cargo::CONTROL, "time"),
-            Self::Npm => ("package-lock.json", npm::CONTROL, "minimist"),
-            Self::Osv => ("package-lock.json", npm::CONTROL, "minimist"),
+            Self::Pip => Control {
+                path: "requirements.txt",
+                kind: Kind::Python(Python::Requirements),
+                content: pip::CONTROL,
+                package: "urllib3",
+            },
+            Self::Cargo => {
+                Control { path: "Cargo.lock", kind: Kind::Lock(self), content: cargo::CONTROL, package: "time" }
+            }
+            Self::Npm | Self::Osv => Control {
+                path: "package-lock.json",
+                kind: Kind::Lock(self),
+                content: npm::CONTROL,
+                package: "minimist",
+            },
         }
     }
+}
+
+/// What a tool must find before it is believed.
+struct Control {
+    path: &'static str,
+    kind: Kind,
+    content: &'static str,
+    package: &'static str,
 }
 
 /// One advisory that holds for a package of a lock file.
@@ -124,8 +101,6 @@ struct Advisory {
 struct Seen {
     packages: u64,
     advisories: Vec<Advisory>,
-    /// What can't be looked up.
-    notes: Vec<String>,
 }
 
 /// Why a report is not believed.
@@ -177,19 +152,22 @@ impl Auditor<'_> {
         (ran.code == Some(0)).then(|| word.chars().take(40).collect())
     }
 
-    fn audit(&self, name: &str, content: &[u8]) -> Result<Seen, Doubt> {
-        match self.tool {
-            Tool::Pip => pip::audit(self, name, content),
-            Tool::Cargo => cargo::audit(self, content),
-            Tool::Npm => npm::audit(self, content),
-            Tool::Osv => osv::audit(self, name, content),
+    fn audit(&self, path: &str, kind: Kind, content: &[u8]) -> Result<Seen, Doubt> {
+        match kind {
+            Kind::Python(form) => pip::audit(self, form, content),
+            Kind::Lock(Tool::Cargo) => cargo::audit(self, content),
+            Kind::Lock(Tool::Npm) => npm::audit(self, content),
+            Kind::Lock(Tool::Osv) => osv::audit(self, path, content),
+            Kind::Lock(Tool::Pip) | Kind::CargoToml | Kind::PackageJson | Kind::Manifest(_) => {
+                Err(doubt("no tool reads it"))
+            }
         }
     }
 
     /// The feed is believed only if the known-vulnerable pin is found.
     fn control(&self) -> Result<(), Doubt> {
-        let (name, content, package) = self.tool.control();
-        let seen = self.audit(name, content.as_bytes())?;
+        let Control { path, kind, content, package } = self.tool.control();
+        let seen = self.audit(path, kind, content.as_bytes())?;
         if seen.advisories.iter().any(|a| a.package == package) {
             Ok(())
         } else {
@@ -200,38 +178,38 @@ impl Auditor<'_> {
     }
 }
 
-/// Audits every lock file of the head. What the same file of the base already had is marked inherited.
+/// One line for every manifest and lock file of the head. What the same file of the base already had is marked inherited.
 pub(super) fn all(request: &ScanRequest, repo: &ScanRepo) -> Result<Vec<Audit>, RangeError> {
     let base: BTreeMap<String, String> = repo.files(&request.base)?.into_iter().map(|f| (f.path, f.oid)).collect();
-    let mut files: Vec<(Tool, TreeFile)> =
-        repo.files(&request.head)?.into_iter().filter_map(|f| Tool::of(&f.path).map(|tool| (tool, f))).collect();
-    files.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
-    let beyond = files.split_off(files.len().min(MOST_FILES));
-
-    let mut audits = Vec::new();
+    let tree = lines::Tree { repo, head: repo.files(&request.head)?, base: &base };
     let mut ready: BTreeMap<Tool, (Option<String>, Result<Auditor<'_>, AuditOutcome>)> = BTreeMap::new();
-    for (tool, file) in files {
-        let (version, auditor) = ready.entry(tool).or_insert_with(|| prepare(request, repo, tool));
-        let (outcome, notes) = match auditor {
-            Ok(auditor) => one(request, repo, auditor, &file, base.get(&file.path)),
-            Err(outcome) => (outcome.clone(), Vec::new()),
+    let mut asked = 0_usize;
+    let mut audits = Vec::new();
+    for line in tree.lines() {
+        let tool = line.tool();
+        let (outcome, notes, version) = match tool {
+            None => (line.settled.clone().unwrap_or(AuditOutcome::Empty), Vec::new(), None),
+            Some(_) if asked >= MOST_FILES => {
+                let why = format!("more than {MOST_FILES} lock files in one repository");
+                (AuditOutcome::NotBelieved { why }, Vec::new(), None)
+            }
+            Some(tool) => {
+                asked += 1;
+                let (version, auditor) = ready.entry(tool).or_insert_with(|| prepare(request, repo, tool));
+                let (outcome, notes) = match auditor {
+                    Ok(auditor) => one(request, repo, auditor, &line, base.get(&line.file.path)),
+                    Err(outcome) => (outcome.clone(), Vec::new()),
+                };
+                (outcome, notes, version.clone())
+            }
         };
         audits.push(Audit {
-            tool: tool.program().to_owned(),
-            version: version.clone(),
-            file: file.path,
+            tool: tool.map_or("", Tool::program).to_owned(),
+            version,
+            file: line.file.path,
             outcome,
+            partial: line.partial,
             notes,
-        });
-    }
-    for (tool, file) in beyond {
-        let outcome = AuditOutcome::NotBelieved { why: format!("more than {MOST_FILES} lock files in one repository") };
-        audits.push(Audit {
-            tool: tool.program().to_owned(),
-            version: None,
-            file: file.path,
-            outcome,
-            notes: Vec::new(),
         });
     }
     Ok(audits)
@@ -281,20 +259,21 @@ fn one(
     request: &ScanRequest,
     repo: &ScanRepo,
     auditor: &Auditor<'_>,
-    file: &TreeFile,
+    line: &Line,
     base: Option<&String>,
 ) -> (AuditOutcome, Vec<String>) {
+    let file = &line.file;
     let look = |oid: &str| -> Result<Seen, Doubt> {
         let content = repo
             .content(oid, LARGEST)
             .ok_or_else(|| doubt(format!("it can't be read, or is larger than {} MiB", LARGEST >> 20)))?;
-        auditor.audit(&file.path, &content)
+        auditor.audit(&file.path, line.kind, &content)
     };
     let seen = match look(&file.oid) {
         Ok(seen) => seen,
         Err(doubt) => return (outcome_of(&doubt), Vec::new()),
     };
-    let mut notes = seen.notes.clone();
+    let mut notes = Vec::new();
     // A package at the same advisory in the base, whatever its version there, was vulnerable before this branch.
     let old: BTreeSet<(String, String)> = match base {
         _ if seen.advisories.is_empty() => BTreeSet::new(),
@@ -366,28 +345,9 @@ pub(super) fn fuzz(bytes: &[u8]) {
         drop((pip::parse(&report, 1), npm::packages(&report)));
     }
     let text = String::from_utf8_lossy(bytes);
-    drop((pip::requirements(&text), pip::pyproject(&text)));
-    cargo::packages(bytes);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lock_files_find_their_tool_by_name() {
-        for (path, tool) in [
-            ("requirements.txt", Some(Tool::Pip)),
-            ("a/requirements-dev.txt", Some(Tool::Pip)),
-            ("pyproject.toml", Some(Tool::Pip)),
-            ("x/Cargo.lock", Some(Tool::Cargo)),
-            ("package-lock.json", Some(Tool::Npm)),
-            ("yarn.lock", Some(Tool::Osv)),
-            ("node_modules/x/package-lock.json", None),
-            ("Cargo.toml", None),
-            ("notes/requirements.md", None),
-        ] {
-            assert_eq!(Tool::of(path), tool, "{path}");
-        }
+    for form in [Python::Requirements, Python::Pyproject, Python::TomlLock, Python::PipfileLock] {
+        drop(python::pins(form, &text));
     }
+    drop((manifests::of_cargo_toml(&text), manifests::of_package_json(&text)));
+    cargo::packages(bytes);
 }

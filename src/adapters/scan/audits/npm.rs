@@ -112,7 +112,7 @@ pub(super) fn parse(report: &Value, lock: &Value, least: u64, most: u64) -> Resu
     if found.is_empty() && !map.is_empty() {
         return Err("npm audit lists vulnerable packages without an advisory".to_owned());
     }
-    Ok(Seen { packages: counted, advisories: found, notes: Vec::new() })
+    Ok(Seen { packages: counted, advisories: found })
 }
 
 #[cfg(test)]
