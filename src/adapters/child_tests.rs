@@ -233,7 +233,8 @@ fn memory_stays_flat_and_files_are_capped() {
     assert_eq!((exit.stdout_bytes, streamed), (256 << 20, 256 << 20));
     assert_eq!(one.stdout.metadata().unwrap().len(), 1 << 20);
     assert!(exit.lost.unwrap().contains("past the cap"));
-    assert!(peak() - before < 8 << 10, "{} KiB more", peak() - before);
+    // Pages of the program itself that are read for the first time count too: some megabytes of 256.
+    assert!(peak() - before < 24 << 10, "{} KiB more", peak() - before);
 }
 
 #[test]
