@@ -195,7 +195,12 @@ impl Response {
             what: self.what.clone(),
             detail: detail.to_owned(),
             body: Vec::new(),
+            html: self.is_html(),
         }
+    }
+
+    fn is_html(&self) -> bool {
+        self.header("content-type").is_some_and(|t| t.contains("html"))
     }
 }
 
@@ -257,6 +262,8 @@ pub struct HttpError {
     pub detail: String,
     /// The reply's body, for an adapter that must tell cases apart.
     pub body: Vec<u8>,
+    /// The reply was an HTML page: something in between answered.
+    pub html: bool,
 }
 
 impl HttpError {
@@ -323,6 +330,7 @@ impl Client {
             what: "service address".to_owned(),
             detail,
             body: Vec::new(),
+            html: false,
         };
         let base = base_url.trim_end_matches('/').to_owned();
         let url = reqwest::Url::parse(&base).map_err(|e| bad(format!("expected http(s)://host, got no URL ({e})")))?;
@@ -383,6 +391,7 @@ impl Client {
             fault: Fault::Status,
             status: Some(r.status),
             retry_after_s,
+            html: r.is_html(),
             what: r.what,
             detail,
             body: r.body,
@@ -402,6 +411,7 @@ impl Client {
             what: what.clone(),
             detail: self.redact(&detail),
             body: Vec::new(),
+            html: false,
         };
         let lost = if write { Class::UnknownOutcome } else { Class::Transient };
         let url = self.url(request).map_err(|e| fail(Class::Invalid, Fault::Request, None, e))?;
@@ -495,7 +505,7 @@ impl Client {
 
     /// The start of a reply's body on one line, without the token.
     fn excerpt(&self, r: &Response) -> String {
-        if r.header("content-type").is_some_and(|t| t.contains("html")) {
+        if r.is_html() {
             return "an HTML page (a proxy in between?)".to_owned();
         }
         let text = String::from_utf8_lossy(&r.body);

@@ -8,6 +8,7 @@ use crate::adapters::git::GitError;
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::{Board, Forge, Project};
 use crate::model::card::AlertKind;
+use crate::model::refusal::{Refusal, Side};
 use crate::model::status::ServiceRow;
 use crate::model::time::rfc3339;
 use anyhow::Result;
@@ -114,8 +115,14 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
             forge_host(project)?;
             return match e {
                 ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) => shared(forge_host(project), "forge"),
-                ForgeError::Auth(_) => forge_account(project),
-                ForgeError::Denied(_) => Some(own("forge", project, "forge")),
+                ForgeError::Refused { refusal, .. } => match refusal {
+                    Refusal::BadCredential => forge_account(project),
+                    Refusal::Archived | Refusal::MovedTo { .. } | Refusal::Gone | Refusal::Foreign => {
+                        Some(own("forge", project, "forge"))
+                    }
+                    // One kind of call is refused; the forge is there for all others (RULE-44).
+                    Refusal::Denied { .. } | Refusal::Missing | Refusal::NoPullRequests | Refusal::Other => None,
+                },
                 ForgeError::NotFound(_)
                 | ForgeError::Conflict(_)
                 | ForgeError::Invalid(_)
@@ -128,6 +135,7 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
                 let of = shared(git_host(project).filter(|_| never_got_through(reason)), part(what));
                 Some(of.unwrap_or_else(|| own("git remote", project, part(what))))
             }
+            GitError::Refused { what, .. } => Some(own("git remote", project, part(what))),
             GitError::Missing { .. }
             | GitError::Conflict { .. }
             | GitError::Rejected { .. }
@@ -136,6 +144,26 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
             | GitError::Io { .. }
             | GitError::Broken { .. } => None,
         }
+    })
+}
+
+/// What a person does about a failed call of forge or remote: by its class, the same words everywhere. `None`: nothing
+/// that is known helps but waiting, or the error is none of theirs.
+pub fn advice(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|e| match e.downcast_ref::<ForgeError>() {
+        Some(e) => e.refusal().map(|r| r.advice(Side::Forge)),
+        None => match e.downcast_ref::<GitError>()? {
+            GitError::Refused { refusal, .. } => Some(refusal.advice(Side::Git)),
+            GitError::Missing { .. }
+            | GitError::Timeout { .. }
+            | GitError::Unreachable { .. }
+            | GitError::Conflict { .. }
+            | GitError::Rejected { .. }
+            | GitError::NotFound { .. }
+            | GitError::Busy { .. }
+            | GitError::Io { .. }
+            | GitError::Broken { .. } => None,
+        },
     })
 }
 

@@ -158,11 +158,9 @@ fn of_forge(e: &ForgeError) -> Delivered {
         }
         ForgeError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
         ForgeError::NotFound(_) => Delivered::Refused { why: e.to_string() },
-        ForgeError::Auth(_)
-        | ForgeError::Denied(_)
-        | ForgeError::Conflict(_)
-        | ForgeError::Invalid(_)
-        | ForgeError::Transient(_) => Delivered::NotNow { why: e.to_string() },
+        ForgeError::Refused { .. } | ForgeError::Conflict(_) | ForgeError::Invalid(_) | ForgeError::Transient(_) => {
+            Delivered::NotNow { why: e.to_string() }
+        }
     }
 }
 

@@ -149,10 +149,5 @@ fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
 
 /// Whether a fault is the forge's own, and says nothing of the work (RULE-8).
 pub fn is_outage(e: &anyhow::Error) -> bool {
-    e.chain().any(|e| {
-        matches!(
-            e.downcast_ref::<ForgeError>(),
-            Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })
-        )
-    })
+    e.chain().any(|e| e.downcast_ref::<ForgeError>().is_some_and(ForgeError::is_outage))
 }

@@ -216,10 +216,7 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
 fn is_outage(e: &anyhow::Error) -> bool {
     e.downcast_ref::<GitError>().is_some_and(GitError::is_transient)
         || matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked(_) | StoreError::Full(_)))
-        || matches!(
-            e.downcast_ref::<ForgeError>(),
-            Some(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })
-        )
+        || e.downcast_ref::<ForgeError>().is_some_and(ForgeError::is_outage)
 }
 
 /// So that nothing waits for a timer: move the task on, deliver, start what may start (RUN-4).

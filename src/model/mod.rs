@@ -16,6 +16,7 @@ pub mod mask;
 pub mod outcome;
 pub mod policy;
 pub mod probe;
+pub mod refusal;
 pub mod report;
 pub mod scan;
 pub mod seen;

@@ -7,6 +7,7 @@ use crate::support::http::{Fault, Reply, refused_url};
 use orch::adapters::forge::{Forge, ForgeError, Gitea, MergeVia, Place, StatusState};
 use orch::adapters::git::MergeMethod;
 use orch::adapters::http::{Limits, Token};
+use orch::model::refusal::Refusal;
 use serde_json::json;
 use std::time::Duration;
 
@@ -71,8 +72,15 @@ fn scene() -> Scene {
 fn class(result: &Result<String, ForgeError>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(ForgeError::Auth(_)) => "auth",
-        Err(ForgeError::Denied(_)) => "denied",
+        Err(ForgeError::Refused { refusal, .. }) => match refusal {
+            Refusal::BadCredential => "credential",
+            Refusal::Denied { .. } => "denied",
+            Refusal::Archived => "archived",
+            Refusal::MovedTo { .. } => "moved",
+            Refusal::Gone => "gone",
+            Refusal::Foreign => "foreign",
+            Refusal::Missing | Refusal::NoPullRequests | Refusal::Other => "another",
+        },
         Err(ForgeError::NotFound(_)) => "not found",
         Err(ForgeError::Conflict(_)) => "conflict",
         Err(ForgeError::Invalid(_)) => "invalid",
@@ -92,20 +100,23 @@ fn faults() -> Vec<(&'static str, Fault, &'static [&'static str], &'static [&'st
     let html = |status| Fault::Answer(Reply::html(status, "<html><body>Bad Gateway</body></html>"));
     let lost: &[&str] = &["unknown", "ok"];
     vec![
-        ("401", answered(401), &["auth"], &["auth"]),
+        ("401", answered(401), &["credential"], &["credential"]),
         ("403", answered(403), &["denied"], &["denied"]),
         // A fault of one answer: the repository itself, asked right after, may read differently.
-        ("404", answered(404), &["not found", "denied", "ok"], &["not found", "ok"]),
+        ("404", answered(404), &["not found", "gone", "ok"], &["not found", "ok"]),
         ("409", answered(409), &["conflict"], &["conflict", "ok"]),
         ("413", html(413), &["invalid"], &["invalid"]),
         ("422", answered(422), &["invalid"], &["invalid"]),
-        ("423", answered(423), &["invalid"], &["invalid"]),
+        ("423", answered(423), &["archived"], &["archived"]),
+        ("200 HTML", html(200), &["foreign"], &["unknown", "foreign", "ok"]),
+        ("403 HTML", html(403), &["foreign"], &["foreign"]),
+        ("404 HTML", html(404), &["foreign"], &["foreign"]),
         ("429", Fault::throttled(7), &["throttled"], &["throttled"]),
         ("500", answered(500), &["transient"], &["unknown", "transient"]),
         ("502 HTML", html(502), &["transient"], &["unknown", "transient"]),
         ("503 HTML", html(503), &["transient"], &["unknown", "transient"]),
         ("504 HTML", html(504), &["transient"], &["unknown", "transient"]),
-        ("redirect", Fault::Redirect("http://new.example/api/v1/x?token=s3cret".into()), &["invalid"], &["invalid"]),
+        ("301", Fault::Redirect("http://new.example/api/v1/x?token=s3cret".into()), &["moved"], &["moved"]),
         ("reset", Fault::Reset, &["transient"], lost),
         ("cut after the effect", Fault::CutAfterEffect, &["transient"], lost),
         ("cut in the body", Fault::CutMidBody, &["transient"], lost),
@@ -175,8 +186,8 @@ fn every_call_meets_every_misfortune() {
             assert!(fits, "{at}: {result:?}");
             match &result {
                 Err(ForgeError::Throttled { retry_after_s, .. }) => assert_eq!(*retry_after_s, Some(7), "{at}"),
-                Err(ForgeError::Invalid(text)) if name == "redirect" => {
-                    assert!(text.contains("http://new.example/api/v1/x") && text.contains("correct"), "{at}: {text}");
+                Err(ForgeError::Refused { refusal: Refusal::MovedTo { to }, .. }) => {
+                    assert_eq!(to, "http://new.example/api/v1/x", "{at}");
                 }
                 Ok(text) if call.name == "merge" && text.starts_with("Merged") => settled(&shared, &call, &at),
                 _ => {}

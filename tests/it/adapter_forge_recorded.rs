@@ -6,6 +6,7 @@ use orch::adapters::forge::{CommentOutcome, Forge, ForgeError, Gitea, MergeVia, 
 use orch::adapters::git::MergeMethod;
 use orch::adapters::http::{Auth, Class, Client, Limits, Method, Request, Token};
 use orch::model::ids::Sha;
+use orch::model::refusal::Refusal;
 use serde_json::Value;
 
 /// Answers everything with one recorded answer.
@@ -63,7 +64,8 @@ fn every_recorded_answer_reads() {
         if status >= 400 {
             let error = forge.user().unwrap_err();
             let fits = match status {
-                401 | 403 => matches!(error, ForgeError::Auth(_)),
+                401 => matches!(error, ForgeError::Refused { refusal: Refusal::BadCredential, .. }),
+                403 => matches!(error, ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }),
                 404 => matches!(error, ForgeError::NotFound(_)),
                 409 | 412 => matches!(error, ForgeError::Conflict(_)),
                 500.. => matches!(error, ForgeError::Transient(_)),
@@ -112,4 +114,134 @@ fn every_recorded_answer_reads() {
     }
     assert_eq!((parsed, recorded.lines().count()), (97, 97));
     assert!(read >= 60, "{read}");
+}
+
+const NEWEST: &str = include_str!("../fixtures/gitea-1.26/recorded.jsonl");
+
+/// The class of an error, with what a person is told of it.
+fn class(error: &ForgeError) -> String {
+    match error {
+        ForgeError::Refused { refusal: Refusal::BadCredential, .. } => "bad credential".to_owned(),
+        ForgeError::Refused { refusal: Refusal::Denied { scope }, .. } => {
+            format!("denied {}", scope.as_deref().unwrap_or("-"))
+        }
+        ForgeError::Refused { refusal: Refusal::Archived, .. } => "archived".to_owned(),
+        ForgeError::Refused { refusal: Refusal::MovedTo { to }, .. } => format!("moved {to}"),
+        ForgeError::Refused { refusal: Refusal::Foreign, .. } => "foreign".to_owned(),
+        ForgeError::Refused { refusal, .. } => format!("{refusal:?}"),
+        ForgeError::NotFound(_) => "not found".to_owned(),
+        ForgeError::Conflict(_) => "conflict".to_owned(),
+        ForgeError::Invalid(_) => "invalid".to_owned(),
+        ForgeError::Throttled { .. } => "throttled".to_owned(),
+        ForgeError::Transient(_) => "transient".to_owned(),
+        ForgeError::UnknownOutcome(_) => "unknown".to_owned(),
+    }
+}
+
+/// Each refusal of a real 1.26, given to a read: the class that its status and words mean.
+#[test]
+fn every_refusal_of_the_newest_server_has_its_class() {
+    let mut read = 0;
+    for line in NEWEST.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let name = entry["name"].as_str().unwrap();
+        let status = entry["status"].as_u64().unwrap();
+        if status < 300 {
+            continue;
+        }
+        let body = entry["body"].clone();
+        let json = entry["headers"]["content-type"].as_str().is_some_and(|t| t.contains("json"));
+        let location = entry["headers"]["location"].as_str().map(str::to_owned);
+        let server = Server::start(move |_: &Seen| {
+            let text = body.as_str().unwrap_or("");
+            let reply = if json { Reply::json(status as u16, &body) } else { Reply::text(status as u16, text) };
+            match &location {
+                Some(to) => reply.header("Location", to),
+                None => reply,
+            }
+        });
+        let place =
+            Place { url: &server.url(), owner: "team", name: "app", method: MergeMethod::Merge, via: MergeVia::Forge };
+        let forge = Forge::Gitea(Box::new(Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap()));
+        let error = forge.user().unwrap_err();
+        let said = entry["body"]["message"].as_str().unwrap_or("");
+        let scope = said.split_once("required=[").map(|(_, rest)| rest.split(']').next().unwrap());
+        let wanted = match status {
+            401 => "bad credential".to_owned(),
+            403 => format!("denied {}", scope.unwrap_or("-")),
+            404 => "not found".to_owned(),
+            423 => "archived".to_owned(),
+            301 if name.ends_with("-git") => "moved /team/renamed/info/refs".to_owned(),
+            301 => "moved team/renamed".to_owned(),
+            409 | 412 => "conflict".to_owned(),
+            400 | 405 | 422 => "invalid".to_owned(),
+            500 => "transient".to_owned(),
+            other => panic!("{name}: {other}"),
+        };
+        assert_eq!(class(&error), wanted, "{name}: {error}");
+        assert!(said.is_empty() || error.to_string().contains(&said[..said.len().min(40)]), "{name}: {error}");
+        assert_eq!(error.is_outage(), status >= 500, "{name}");
+        read += 1;
+    }
+    assert!(read > 60, "{read}");
+}
+
+/// Each success of a real 1.26 that the product reads.
+#[test]
+fn every_answer_of_the_newest_server_reads() {
+    let mut read = 0;
+    for line in NEWEST.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let (name, path) = (entry["name"].as_str().unwrap(), entry["path"].as_str().unwrap());
+        let (tail, body) = (path.split('?').next().unwrap(), &entry["body"]);
+        if entry["status"].as_u64().unwrap() >= 300 || entry["method"] == "DELETE" {
+            continue;
+        }
+        let server = replay(&entry);
+        let place =
+            Place { url: &server.url(), owner: "team", name: "app", method: MergeMethod::Merge, via: MergeVia::Forge };
+        let forge = Forge::Gitea(Box::new(Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap()));
+        let sha = Sha::parse(&"a".repeat(40)).unwrap();
+        if body["merged"].is_boolean() {
+            let pull = forge.pull(1).unwrap().unwrap();
+            assert_eq!(
+                (pull.number, pull.merged),
+                (body["number"].as_i64().unwrap(), body["merged"] == true),
+                "{name}"
+            );
+            assert_eq!(pull.merged, pull.merge_commit.is_some(), "{name}");
+            assert_eq!(pull.head, body["head"]["label"].as_str().unwrap(), "{name}");
+            let gone = body["head"]["ref"].as_str().unwrap().starts_with("refs/");
+            assert_eq!(pull.head_sha.is_none(), gone, "{name}");
+        } else if tail.ends_with("/pulls") && entry["method"] == "GET" {
+            let head = body.get(0).map_or("none", |p| p["head"]["ref"].as_str().unwrap());
+            assert_eq!(forge.find_pull(head, "main").unwrap().is_some(), body.get(0).is_some(), "{name}");
+        } else if tail.ends_with("/statuses") {
+            let all = forge.statuses(&sha).unwrap();
+            assert_eq!(all.len(), body.as_array().unwrap().len(), "{name}");
+            let odd = all.iter().filter(|s| s.context == "ci/odd");
+            assert!(odd.into_iter().all(|s| s.state == StatusState::Unknown), "{name}");
+        } else if tail.contains("/branches/") {
+            let found = forge.protection("main").unwrap();
+            assert_eq!(found.may_push, body["user_can_push"].as_bool(), "{name}");
+            assert_eq!(found.may_merge, body["user_can_merge"].as_bool(), "{name}");
+            assert_eq!(found.protected, body["protected"] == true, "{name}");
+        } else if tail.ends_with("/repos/team/app") || tail.ends_with("/repos/team/fresh") {
+            let repo = forge.repository().unwrap();
+            assert_eq!((repo.archived, repo.may_push, repo.pull_requests), (false, Some(true), Some(true)), "{name}");
+        } else if tail.ends_with("/comments") && entry["method"] == "GET" {
+            // The marker of task 1 is on its first comment.
+            let known = body[0]["body"].as_str().unwrap();
+            let marker = known.strip_prefix("<!-- orch:").unwrap().split(" -->").next().unwrap();
+            assert_eq!(forge.comment_once(1, marker, "text").unwrap(), CommentOutcome::Present, "{name}");
+        } else if tail.ends_with("/user") {
+            assert_eq!(forge.user().unwrap().login, "orch", "{name}");
+        } else if tail.ends_with("/version") {
+            assert!(forge.version().unwrap().guards_head, "{name}");
+        } else {
+            continue;
+        }
+        read += 1;
+    }
+    assert!(read >= 30, "{read}");
 }

@@ -137,7 +137,8 @@ fn gitea_account_protection_and_statuses_are_told() {
             .iter()
             .any(|n| well.levels(n).iter().any(|l| l != "ok"))
     );
-    assert!(forge.writes().is_empty(), "a doctor writes nothing");
+    let probe = "PATCH /api/v1/repos/team/app/issues/comments/999999999";
+    assert!(forge.writes().iter().all(|w| w == probe), "a doctor writes nothing: {:?}", forge.writes());
     // Whoever may push past the rule is exempt from it.
     {
         let mut data = forge.data();
@@ -190,6 +191,33 @@ fn gitea_account_protection_and_statuses_are_told() {
     examined(&house).says("forge", "fail", "502");
     house.env.clear();
     assert_eq!(examined(&house).code, 3);
+}
+
+/// A token that lacks one scope is no forge that is away: each missing right is named with the scope that gives it.
+#[test]
+fn gitea_a_token_without_a_scope_is_told_before_the_first_task() {
+    let (house, forge) = on_gitea(&["ci: {contexts: [ci/test]}"]);
+    forge.data().scopes = vec!["read:user", "write:repository"];
+    let mute = examined(&house);
+    assert_eq!(mute.code, 3, "{}", mute.all);
+    mute.says("forge", "ok", "bound to the tested head");
+    mute.says("repository", "ok", "merge is enabled");
+    mute.says("forge rights", "fail", "required=[write:issue]");
+    assert!(mute.all.contains("make a token with the scope write:issue"), "{}", mute.all);
+    forge.data().scopes = vec!["write:repository", "write:issue"];
+    let nameless = examined(&house);
+    assert_eq!(nameless.code, 0, "{}", nameless.all);
+    nameless.says("forge account", "warn", "required=[read:user]");
+    nameless.says("forge rights", "ok", "comments");
+    nameless.says("push", "ok", "accepts pushes");
+    forge.data().renamed = Some("team/renamed".into());
+    let moved = examined(&house);
+    moved.says("repository", "fail", "301");
+    assert!(moved.all.contains("it is at team/renamed now"), "{}", moved.all);
+    let mut data = forge.data();
+    (data.renamed, data.pull_requests) = (None, false);
+    drop(data);
+    examined(&house).says("repository", "fail", "has no pull requests");
 }
 
 /// RULE-31: where the tested commit is pushed, the account has to be allowed to.

@@ -42,6 +42,7 @@ mod crash_storm;
 mod crash_sweep;
 mod docs_cli;
 mod docs_handoff;
+mod fake_gitea;
 mod fuzz_replay;
 mod outside_claude;
 mod outside_gitea;

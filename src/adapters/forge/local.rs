@@ -103,6 +103,7 @@ pub(super) fn repository() -> RepoInfo {
         may_push: None,
         admin: None,
         method_enabled: Some(true),
+        pull_requests: None,
     }
 }
 
@@ -112,6 +113,7 @@ impl From<GitError> for ForgeError {
         match error {
             GitError::Timeout { .. } => Self::UnknownOutcome(text),
             GitError::Unreachable { .. } | GitError::Busy { .. } | GitError::Io { .. } => Self::Transient(text),
+            GitError::Refused { refusal, .. } => Self::Refused { refusal, text },
             GitError::Conflict { .. } => Self::Conflict(text),
             GitError::NotFound { .. } => Self::NotFound(text),
             GitError::Missing { .. } | GitError::Rejected { .. } | GitError::Broken { .. } => Self::Invalid(text),

@@ -11,6 +11,7 @@ pub use local::{Landing, LocalForge};
 use crate::adapters::git::Mirror;
 use crate::adapters::http::{Class, HttpError};
 use crate::model::ids::Sha;
+use crate::model::refusal::Refusal;
 use crate::model::stage::words;
 
 /// Which forge a repository is on.
@@ -136,16 +137,17 @@ pub struct RepoInfo {
     pub admin: Option<bool>,
     /// Whether the configured merge method is enabled; `None`: not told.
     pub method_enabled: Option<bool>,
+    /// Whether pull requests are switched on; `None`: not told.
+    pub pull_requests: Option<bool>,
 }
 
 /// The classes that policy tells apart (services §0.6). No text holds a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
-    #[error("the forge does not accept the account: {0}")]
-    Auth(String),
-    /// The token counts, and yet its account may not see or do this here: others are not concerned.
-    #[error("the forge denies it to the account: {0}")]
-    Denied(String),
+    /// A *no* that a person has to lift (ORD-1). `text`: the request, the status, the first line of the answer.
+    #[error("the forge refuses: {text}")]
+    Refused { refusal: Refusal, text: String },
+    /// What the request names is not there; the repository is.
     #[error("not found: {0}")]
     NotFound(String),
     /// Re-read and decide anew.
@@ -246,6 +248,15 @@ impl Forge {
         }
     }
 
+    /// Whether the token may write comments: asked by an edit of one that can't exist, so that nothing is written.
+    /// `Refused` says what it lacks.
+    pub fn may_comment(&self) -> Result<()> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Gitea(g) => g.may_comment(),
+        }
+    }
+
     /// What guards a branch. Nothing is ever changed.
     pub fn protection(&self, branch: &str) -> Result<Protection> {
         match self {
@@ -279,16 +290,44 @@ impl Forge {
     }
 }
 
+impl ForgeError {
+    /// The class of a *no* that waits for a person; `None`: an outage, a request to wait, an answer to read again.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal.clone()),
+            Self::NotFound(_) => Some(Refusal::Missing),
+            Self::Invalid(_) | Self::Conflict(_) => Some(Refusal::Other),
+            Self::Throttled { .. } | Self::Transient(_) | Self::UnknownOutcome(_) => None,
+        }
+    }
+
+    /// Whether nothing is known of what was asked, and the same may be asked again (RULE-8).
+    pub fn is_outage(&self) -> bool {
+        self.refusal().is_none()
+    }
+}
+
 impl From<HttpError> for ForgeError {
     fn from(e: HttpError) -> Self {
         let text = e.to_string();
+        let refused = |refusal: Refusal| Self::Refused { refusal, text: text.clone() };
+        // A page in the place of an answer: whoever wrote it is not the forge. What comes with 5xx is an outage.
+        if e.html && e.status.is_some_and(|s| (200..300).contains(&s) || [401, 403, 404].contains(&s)) {
+            // A write may still have reached the forge: that is asked first.
+            return if e.class == Class::UnknownOutcome {
+                Self::UnknownOutcome(text)
+            } else {
+                refused(Refusal::Foreign)
+            };
+        }
         match e.class {
-            Class::Auth if e.status == Some(403) => Self::Denied(text),
-            Class::Auth => Self::Auth(text),
+            Class::Auth if e.status == Some(403) => refused(Refusal::Denied { scope: None }),
+            Class::Auth => refused(Refusal::BadCredential),
             Class::NotFound => Self::NotFound(text),
             Class::Conflict => Self::Conflict(text),
-            // A redirect's text names the new place.
-            Class::Invalid | Class::Redirect { .. } | Class::TooLarge => Self::Invalid(text),
+            Class::Redirect { to } => Self::Refused { refusal: Refusal::MovedTo { to: plain(&to) }, text },
+            Class::Invalid if e.status == Some(423) => refused(Refusal::Archived),
+            Class::Invalid | Class::TooLarge => Self::Invalid(text),
             // A server that asks for a day is obeyed, one that asks for a century is not.
             Class::Throttled { retry_after_s } => {
                 Self::Throttled { reason: text, retry_after_s: retry_after_s.map(|s| s.min(86_400)) }
@@ -297,4 +336,9 @@ impl From<HttpError> for ForgeError {
             Class::UnknownOutcome => Self::UnknownOutcome(text),
         }
     }
+}
+
+/// A place without its query (which may hold a token), at most 200 characters.
+fn plain(place: &str) -> String {
+    place.split(['?', '#']).next().unwrap_or("").chars().filter(|c| !c.is_control()).take(200).collect()
 }

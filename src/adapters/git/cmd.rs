@@ -2,6 +2,7 @@
 //! failures that a caller can branch on. Human text is read only where git has no code or porcelain for the case.
 
 use crate::failpoint::point;
+use crate::model::refusal::Refusal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -33,6 +34,9 @@ pub enum GitError {
     /// Transport or authentication: says nothing about what the remote holds.
     #[error("the remote can't be reached (git {what}): {reason}")]
     Unreachable { what: String, reason: String },
+    /// The remote answered, and the answer is a *no* that a person has to lift.
+    #[error("the remote refuses (git {what}): {reason}")]
+    Refused { what: String, refusal: Refusal, reason: String },
     #[error("conflict in {}", paths.join(", "))]
     Conflict { paths: Vec<String> },
     #[error("refused: {reason}")]
@@ -54,9 +58,10 @@ impl GitError {
         move |source| Self::Io { what, source }
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether it says nothing of the work, and the same call may succeed later: by itself, or once a person has lifted
+    /// what the remote has against it.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. })
+        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Refused { .. } | Self::Busy { .. })
     }
 }
 
@@ -345,6 +350,29 @@ impl<'a> Cmd<'a> {
     }
 }
 
+/// The class of a *no* over HTTP, of which git gives nothing but words; `None`: there was no answer, or it is none of
+/// these. What a server prints (`remote: …`) is only heeded beside git's own word of a refusal.
+fn refusal(stderr: &str) -> Option<Refusal> {
+    let says = |text: &str| stderr.contains(text);
+    let asked =
+        ["Authentication failed for", "could not read Username", "could not read Password", "Permission denied ("];
+    if asked.iter().any(|words| says(words)) {
+        return Some(Refusal::BadCredential);
+    }
+    let (_, rest) = stderr.split_once("The requested URL returned error: ").unwrap_or(("", ""));
+    let status = rest.get(..3).and_then(|n| n.parse::<u16>().ok());
+    if status == Some(403) && says(" archived") {
+        return Some(Refusal::Archived);
+    }
+    match status {
+        Some(status) => Refusal::of_status(status, ""),
+        None if stderr.lines().any(|l| l.starts_with("fatal: repository '") && l.ends_with("' not found")) => {
+            Some(Refusal::Gone)
+        }
+        None => None,
+    }
+}
+
 impl Done {
     /// This result as an error.
     pub fn broken(self) -> GitError {
@@ -364,6 +392,9 @@ impl Done {
         let cut = says("RPC failed") || says("unexpected disconnect") || says("hung up unexpectedly");
         // An answer that says no (a body that is too large, say) is none of an outage.
         let cut = cut && !says("HTTP 4") && !says("returned error: 4");
+        if let Some(refusal) = refusal(&self.stderr).filter(|_| !local) {
+            return GitError::Refused { what: self.args, refusal, reason: self.stderr };
+        }
         if (self.code == 128 || cut) && !local {
             return GitError::Unreachable { what: self.args, reason: self.stderr };
         }

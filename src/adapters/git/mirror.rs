@@ -271,11 +271,13 @@ impl Mirror {
         drop(lock);
         if done.code != 0 {
             let error = done.remote_error();
-            return Err(if let GitError::Unreachable { what, reason } = error {
-                GitError::Broken { args: what, code: 128, stderr: reason }
-            } else {
-                error
-            });
+            return Err(
+                if let GitError::Unreachable { what, reason } | GitError::Refused { what, reason, .. } = error {
+                    GitError::Broken { args: what, code: 128, stderr: reason }
+                } else {
+                    error
+                },
+            );
         }
         if self.exists(sha)? { Ok(()) } else { Err(GitError::NotFound { what: format!("commit {sha}") }) }
     }

@@ -39,6 +39,19 @@ impl Mirror {
         self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), Some(""))
     }
 
+    /// Whether the remote lets this account push at all: the opening of a push, of which nothing is sent. What guards
+    /// single branches is not asked. Fails with `Refused` or `Unreachable`.
+    pub fn may_push(&self) -> Result<()> {
+        // The deletion of a branch with an impossible name: no object is needed, and nothing could come of it.
+        let cmd = self.remote_cmd().args(["push", "--dry-run", "--porcelain", "--no-follow-tags"]);
+        let done = cmd.args(["origin", ":refs/heads/orch/no-such-branch"]).run()?;
+        // Answered: no such branch.
+        if done.code <= 1 && done.stderr.contains("remote ref does not exist") || done.code == 0 {
+            return Ok(());
+        }
+        Err(done.remote_error())
+    }
+
     /// A plain push, never forced.
     pub fn push(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
         self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), None)

@@ -2,6 +2,7 @@
 //! written but a temporary folder that is gone at the end.
 
 pub mod bundle;
+mod forge;
 mod machine;
 mod services;
 

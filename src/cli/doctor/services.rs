@@ -2,24 +2,22 @@
 
 use super::{Chart, of_project};
 use crate::adapters::board::Board;
-use crate::adapters::forge::Forge;
 use crate::adapters::git::Mirror;
 use crate::adapters::notify::{Telegram, TelegramConfig};
-use crate::config::{self, Config, Project, Via};
-use crate::engine::{Ctx, boards, projects};
+use crate::config::{Config, Project};
+use crate::engine::{Ctx, boards, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub fn all(ctx: &mut Ctx, chart: &mut Chart) {
     for project in of_project(ctx) {
         let mirror = remote(ctx, &project, chart);
         board(ctx, &project, chart);
-        forge(ctx, &project, mirror.as_ref(), chart);
+        super::forge::all(ctx, &project, mirror.as_ref(), chart);
     }
 }
 
-fn branch(project: &Project, mirror: &Mirror) -> Option<String> {
+pub fn branch(project: &Project, mirror: &Mirror) -> Option<String> {
     project.git.default_branch.clone().or_else(|| mirror.default_branch().ok())
 }
 
@@ -29,12 +27,9 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
     let (branches, mirror) = match asked {
         Ok(found) => found,
         Err(e) => {
-            chart.fail(
-                area,
-                "remote",
-                format!("{e:#}"),
-                "mend git.remote and git.credential; try `git ls-remote` as this user",
-            );
+            let fix = outages::advice(&e)
+                .unwrap_or_else(|| "fix git.remote and git.credential; try `git ls-remote` as this user".to_owned());
+            chart.fail(area, "remote", format!("{e:#}"), fix);
             return None;
         }
     };
@@ -118,186 +113,6 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         .collect();
     if !fallen.is_empty() {
         chart.ok(&area, "board", format!("shown by fallback: {}", fallen.join(", ")));
-    }
-}
-
-fn forge(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mut Chart) {
-    let area = &project.key;
-    let config::Forge::Gitea { url, .. } = &project.forge else {
-        chart.ok(area, "forge", "local: landing is a compare-and-swap on the tested base");
-        return;
-    };
-    let forge = match projects::forge(ctx, project) {
-        Ok(forge) => forge,
-        Err(e) => return chart.fail(area, "forge", format!("{e:#}"), "docs/connecting-gitea.md"),
-    };
-    match (forge.version(), project.merge.via) {
-        (Ok(v), Via::Push) => chart.ok(
-            area,
-            "forge",
-            format!("{} {} at {url}; lands by a fast-forward push of the tested commit", v.product, v.version),
-        ),
-        (Ok(v), Via::Forge) if v.guards_head => chart.ok(
-            area,
-            "forge",
-            format!("{} {} at {url}; merges are bound to the tested head", v.product, v.version),
-        ),
-        (Ok(v), Via::Forge) => chart.warn(
-            area,
-            "forge",
-            format!(
-                "{} {} does not bind a merge to the tested head: a push at the last moment is found only afterwards",
-                v.product, v.version
-            ),
-            "upgrade to Gitea 1.16 or later, or set merge.via: push",
-        ),
-        (Err(e), _) => return chart.fail(area, "forge", e.to_string(), "mend forge.url; docs/connecting-gitea.md"),
-    }
-    match forge.user() {
-        Ok(a) if a.admin => chart.warn(
-            area,
-            "forge account",
-            format!("{} is an administrator of the whole server", a.login),
-            "use an account of its own with write access to this repository",
-        ),
-        Ok(a) => chart.ok(area, "forge account", a.login),
-        Err(e) => {
-            return chart.fail(area, "forge account", e.to_string(), "make a new token (docs/connecting-gitea.md)");
-        }
-    }
-    repository(project, &forge, chart);
-    let Some(mirror) = mirror else { return };
-    let Some(name) = branch(project, mirror) else { return };
-    protection(project, &forge, &name, chart);
-    if let Ok(Some(head)) = mirror.remote_head(&name) {
-        contexts(project, &forge, &head, chart);
-    }
-}
-
-fn repository(project: &Project, forge: &Forge, chart: &mut Chart) {
-    let area = &project.key;
-    match forge.repository() {
-        Ok(r) if r.archived => chart.fail(area, "repository", format!("{} is archived", r.full_name), "unarchive it"),
-        Ok(r) if r.may_push == Some(false) => chart.fail(
-            area,
-            "repository",
-            format!("the account may not push to {}", r.full_name),
-            "give it write access",
-        ),
-        Ok(r) if r.method_enabled == Some(false) => {
-            chart.fail(
-                area,
-                "repository",
-                format!("{} does not allow merge.method: {}", r.full_name, project.merge.method),
-                "enable it in the repository's settings, or name another method",
-            );
-        }
-        Ok(r) => chart.ok(area, "repository", format!("{}, {} is enabled", r.full_name, project.merge.method)),
-        Err(e) => chart.fail(area, "repository", e.to_string(), "mend forge.owner and forge.name"),
-    }
-}
-
-fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart) {
-    let area = &project.key;
-    let p = match forge.protection(branch) {
-        Ok(p) => p,
-        Err(e) => return chart.warn(area, "protection", e.to_string(), "see that the token may read the repository"),
-    };
-    if !p.protected {
-        return chart.warn(
-            area,
-            "protection",
-            format!("{branch} is not protected: whoever may push may push to it"),
-            "protect it on the forge",
-        );
-    }
-    match p.our_token_exempt {
-        Some(true) if project.merge.via == Via::Forge => chart.warn(
-            area,
-            "protection",
-            format!("the account may get past the protection of {branch}"),
-            "take away its direct push and its administrator's override",
-        ),
-        Some(_) | None => chart.ok(
-            area,
-            "protection",
-            format!(
-                "{branch} is protected{}",
-                if p.our_token_exempt.is_none() { "; whether the account is bound by it can't be told" } else { "" }
-            ),
-        ),
-    }
-    if p.may_merge == Some(false) {
-        chart.fail(
-            area,
-            "protection",
-            format!("the account may not merge into {branch}"),
-            "put it on the rule's merge list",
-        );
-    }
-    if project.merge.via == Via::Push && p.may_push == Some(false) {
-        chart.fail(
-            area,
-            "protection",
-            format!("the account may not push to {branch}, where merge.via: push lands"),
-            "put it on the rule's push list, or set merge.via: forge",
-        );
-    }
-    if p.required_approvals > 0 {
-        let number = p.required_approvals;
-        chart.warn(
-            area,
-            "protection",
-            format!(
-                "{branch} asks for {number} approval{}, which orch never gives",
-                if number == 1 { "" } else { "s" }
-            ),
-            "ask for none in the rule, or approve each pull request by hand before its deploy is confirmed",
-        );
-    }
-    let missing: Vec<&String> = p.required_contexts.iter().filter(|c| !project.ci.contexts.contains(c)).collect();
-    if !missing.is_empty() {
-        chart.warn(
-            area,
-            "protection",
-            format!("{branch} asks for statuses that ci.contexts does not name: {missing:?}"),
-            "name them in ci.contexts",
-        );
-    }
-}
-
-/// Which statuses the default branch's head bears (RULE-2).
-fn contexts(project: &Project, forge: &Forge, head: &crate::model::ids::Sha, chart: &mut Chart) {
-    let area = &project.key;
-    let seen: BTreeSet<String> = match forge.statuses(head) {
-        Ok(list) => list.into_iter().map(|s| s.context).filter(|c| !c.starts_with("orch/")).collect(),
-        Err(e) => return chart.warn(area, "ci", e.to_string(), "see that the token may read statuses"),
-    };
-    let shown: Vec<&str> = seen.iter().map(String::as_str).collect();
-    let unseen: Vec<&str> = project.ci.contexts.iter().filter(|c| !seen.contains(*c)).map(String::as_str).collect();
-    if project.ci.contexts.is_empty() && !seen.is_empty() {
-        chart.warn(area, "ci", "no status has to be green".to_owned(), format!("ci: {{contexts: {shown:?}}}"));
-    } else if !unseen.is_empty() {
-        chart.warn(
-            area,
-            "ci",
-            format!("{} has no status {}", head.short(), unseen.join(", ")),
-            if shown.is_empty() {
-                "it has none at all: see that CI runs for it, and posts under this name".to_owned()
-            } else {
-                format!("seen there: {}", shown.join(", "))
-            },
-        );
-    } else {
-        chart.ok(
-            area,
-            "ci",
-            if shown.is_empty() {
-                "no status is asked for".to_owned()
-            } else {
-                format!("asked for and seen: {}", project.ci.contexts.join(", "))
-            },
-        );
     }
 }
 

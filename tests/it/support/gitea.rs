@@ -57,6 +57,12 @@ pub struct Rule {
     pub contexts: Vec<String>,
     pub required_approvals: u64,
     pub approvals: u64,
+    /// A reviewer asked for changes, and the rule heeds it.
+    pub rejected: bool,
+    /// The rule wants the newest base in the head.
+    pub no_outdated: bool,
+    /// The rule wants signed commits, and the head has none.
+    pub unsigned: bool,
     /// The account is on the push list.
     pub may_push: bool,
     /// The account is not on the merge list.
@@ -113,7 +119,7 @@ pub struct Data {
     pub prefix: String,
     pub owner: String,
     pub name: String,
-    /// The repository's new `owner/name`: the old one answers 307.
+    /// The repository's new `owner/name`: the old one answers 301, without a host, to every method.
     pub renamed: Option<String>,
     pub version: String,
     pub forgejo: Option<String>,
@@ -124,6 +130,14 @@ pub struct Data {
     pub hidden: bool,
     /// The token is taken away.
     pub withdrawn: bool,
+    /// What the token may do.
+    pub scopes: Vec<&'static str>,
+    /// Pull requests are switched on in the repository.
+    pub pull_requests: bool,
+    /// The first push was a moment ago: branches answer 500, lists of pull requests 404, so many times.
+    pub fresh: u32,
+    /// What the operator's hook says to every merge.
+    pub hook: Option<String>,
     /// Nothing but a proxy answers.
     pub down: bool,
     pub methods: Vec<&'static str>,
@@ -154,13 +168,17 @@ impl FakeGitea {
             owner: "team".into(),
             name: "app".into(),
             renamed: None,
-            version: "1.22.3".into(),
+            version: "1.26.0".into(),
             forgejo: None,
             login: "orch".into(),
             admin: false,
             archived: false,
             hidden: false,
             withdrawn: false,
+            scopes: vec!["read:user", "write:repository", "write:issue"],
+            pull_requests: true,
+            fresh: 0,
+            hook: None,
             down: false,
             methods: vec!["merge", "rebase", "squash"],
             max_page: 50,
@@ -257,7 +275,12 @@ fn error(status: u16, message: &str) -> Reply {
 }
 
 fn not_found() -> Reply {
-    Reply::json(404, &json!({"documentation_url": "", "errors": null, "message": "Not Found"}))
+    Reply::json(404, &json!({"errors": null, "message": "not found", "url": "http://forge.example/api/swagger"}))
+}
+
+/// What the server answers where it has nothing to say: a 500 that names no cause to a plain account.
+fn silent() -> Reply {
+    error(500, "")
 }
 
 impl Data {
@@ -281,6 +304,48 @@ impl Data {
     /// Whether this version heeds `head_commit_id`, as every one since 1.16 does.
     fn guards_head(&self) -> bool {
         !self.version.starts_with("1.15")
+    }
+
+    /// Whether it is Gitea 1.`minor` or newer.
+    fn since(&self, minor: u32) -> bool {
+        let number = self.version.split('.').nth(1).and_then(|n| n.parse::<u32>().ok());
+        number.is_some_and(|n| n >= minor)
+    }
+
+    /// The server checks scopes before it looks for anything.
+    fn without_scope(&self, method: &str, path: &str) -> Option<Reply> {
+        let kind = match path {
+            "/api/v1/user" => "user",
+            p if p.contains("/issues/") => "issue",
+            p if p.starts_with("/api/v1/repos/") => "repository",
+            _ => return None,
+        };
+        let (read, write) = (format!("read:{kind}"), format!("write:{kind}"));
+        let has = |scope: &String| self.scopes.iter().any(|s| s == scope);
+        let needed = if method == "GET" { &read } else { &write };
+        if has(&write) || method == "GET" && has(&read) {
+            return None;
+        }
+        let all = self.scopes.join(",");
+        Some(error(
+            403,
+            &format!("token does not have at least one of required scope(s), required=[{needed}], token scope={all}"),
+        ))
+    }
+
+    fn reviews(&self, number: i64) -> Reply {
+        let Some(p) = self.pulls.iter().find(|p| p.number == number) else { return not_found() };
+        let Some((_, rule)) = self.rules.iter().find(|(name, _)| *name == p.base) else {
+            return Reply::json(200, &json!([]));
+        };
+        let review = |id: u64, state: &str| {
+            json!({"id": id, "state": state, "official": true, "stale": false,
+            "dismissed": false, "user": {"login": "rev"}, "commit_id": p.seen.0})
+        };
+        let mut list: Vec<Value> = (1..=rule.approvals).map(|id| review(id, "APPROVED")).collect();
+        list.extend(rule.rejected.then(|| review(99, "REQUEST_CHANGES")));
+        let total = list.len();
+        Reply::json(200, &json!(list)).header("X-Total-Count", total)
     }
 
     /// Whether this version has what came with 1.17.
@@ -325,13 +390,21 @@ impl Data {
         if path == "/api/forgejo/v1/version" {
             return match &self.forgejo {
                 Some(version) => Reply::json(200, &json!({"version": version})),
-                None => Reply { body: b"404 page not found\n".to_vec(), ..Reply::html(404, "") },
+                None => Reply::text(404, "Not found.\n"),
             };
         }
-        // The same words for a missing and a wrong one; a private repository is hidden from both.
-        if self.withdrawn || !seen.header("authorization").is_some_and(|a| known.iter().any(|k| k == a)) {
+        let given = seen.header("authorization");
+        if self.withdrawn || given.is_some_and(|a| known.iter().all(|k| k != a)) {
+            // Before 1.24 a private repository is hidden from a token that counts for nothing.
+            let hidden = !self.since(24) && path.starts_with("/api/v1/repos/");
+            return if hidden { not_found() } else { error(401, "invalid username, password or token") };
+        }
+        if given.is_none() {
             let hidden = path.starts_with("/api/v1/repos/");
             return if hidden { not_found() } else { error(401, "token is required") };
+        }
+        if let Some(refusal) = self.without_scope(method, path) {
+            return refusal;
         }
         if path == "/api/v1/user" {
             let admin = self.admin;
@@ -342,13 +415,20 @@ impl Data {
             return if path.starts_with("/api/v1/repos/") { not_found() } else { Reply::unexpected("no such place") };
         };
         if let Some(to) = &self.renamed {
-            return Reply::html(307, "").header("Location", format!("/api/v1/repos/{to}{tail}?x=1"));
+            return moved(method, &format!("/api/v1/repos/{to}{tail}"));
         }
         if self.hidden {
             return not_found();
         }
-        if self.archived && method != "GET" {
-            return error(423, "Repo is archived");
+        if self.archived && method != "GET" && !tail.starts_with("/statuses/") {
+            return error(423, &format!("{}/{} is archived", self.owner, self.name));
+        }
+        if !self.pull_requests && tail.starts_with("/pulls") {
+            return not_found();
+        }
+        if self.fresh > 0 && method == "GET" && (tail.starts_with("/pulls") || tail.starts_with("/branches/")) {
+            self.fresh -= 1;
+            return if tail.starts_with("/pulls") { not_found() } else { Reply::text(500, "Internal Server Error") };
         }
         let parts: Vec<&str> = tail.split('/').skip(1).collect();
         let number = parts.get(1).and_then(|n| n.parse::<i64>().ok());
@@ -371,11 +451,15 @@ impl Data {
             ("GET", ["pulls", _], Some(n)) => self.read_pull(repo, n),
             ("PATCH", ["pulls", _], Some(n)) => self.edit(repo, n, &body),
             ("POST", ["pulls", _, "merge"], Some(n)) => self.merge(repo, n, &body),
+            ("GET", ["commits", sha, "statuses"], _) if rev(repo, sha).is_none() => not_found(),
             ("GET", ["commits", sha, "statuses"], _) => {
                 let list = self.statuses.iter().filter(|s| s.sha == *sha).rev().map(|s| self.status_json(s)).collect();
                 self.page(seen, list)
             }
             ("POST", ["statuses", sha], _) => self.post_status(repo, sha, &body),
+            ("GET", ["pulls", _, "reviews"], Some(n)) => self.reviews(n),
+            // Looked for after the scope.
+            ("PATCH", ["issues", "comments", _], _) => not_found(),
             // Knows no pages: always everything.
             ("GET", ["issues", _, "comments"], Some(n)) => {
                 let list: Vec<_> = self.comments.iter().filter(|c| c.number == n).map(comment_json).collect();
@@ -383,6 +467,10 @@ impl Data {
                 let reply = Reply::json(200, &json!(list));
                 if self.total_header && self.modern() { reply.header("X-Total-Count", total) } else { reply }
             }
+            ("POST", ["issues", _, "comments"], _) if body["body"].as_str().unwrap_or("").is_empty() => {
+                error(422, "[Body]: Required")
+            }
+            ("POST", ["issues", _, "comments"], Some(n)) if self.pulls.iter().all(|p| p.number != n) => silent(),
             ("POST", ["issues", _, "comments"], Some(n)) => {
                 let id = self.comments.len() as u64 + 1;
                 let comment = Comment { id, number: n, body: body["body"].as_str().unwrap_or("").to_owned() };
@@ -431,7 +519,7 @@ impl Data {
     fn repo_json(&self) -> Value {
         json!({
             "id": 1, "name": self.name, "full_name": format!("{}/{}", self.owner, self.name),
-            "default_branch": "main", "archived": self.archived,
+            "default_branch": "main", "archived": self.archived, "has_pull_requests": self.pull_requests,
             "permissions": {"admin": self.admin, "push": true, "pull": true},
             "allow_merge_commits": self.methods.contains(&"merge"), "allow_rebase": self.methods.contains(&"rebase"),
             "allow_squash_merge": self.methods.contains(&"squash"),
@@ -466,10 +554,11 @@ impl Data {
         let text = |name: &str| body[name].as_str().unwrap_or("").to_owned();
         let (head, base, title) = (text("head"), text("base"), text("title"));
         if title.is_empty() {
-            return error(422, "Required");
+            return error(422, "[Title]: Required");
         }
-        let (Some(at), Some(on)) = (branch(repo, &head), branch(repo, &base)) else { return not_found() };
-        if head == base || at == on {
+        let (Some(_), Some(_)) = (branch(repo, &head), branch(repo, &base)) else { return not_found() };
+        // One without a difference can be made.
+        if head == base {
             return error(422, "Invalid PullRequest: There are no changes between the head and the base");
         }
         let home = format!("{}/{}", self.owner, self.name);
@@ -534,13 +623,16 @@ impl Data {
     fn post_status(&mut self, repo: &Path, sha: &str, body: &Value) -> Reply {
         let text = |name: &str| body[name].as_str().unwrap_or("");
         if rev(repo, sha).is_none() {
-            return error(500, &format!("GetCommit[{sha}]: object does not exist [id: {sha}, rel_path: ]"));
+            return silent();
         }
-        if !["pending", "success", "error", "failure", "warning"].contains(&text("state")) {
-            return error(500, "NewCommitStatus: pq: value too long for type character varying(7)");
-        }
+        // Any word is stored.
         Reply::json(201, &self.add_status(sha, text("context"), text("state"), text("description")))
     }
+}
+
+fn moved(method: &str, to: &str) -> Reply {
+    let body = if method == "GET" { format!("<a href=\"{to}\">Moved Permanently</a>.\n\n") } else { String::new() };
+    Reply::html(301, &body).header("Location", to)
 }
 
 fn comment_json(c: &Comment) -> Value {

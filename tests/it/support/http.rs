@@ -62,6 +62,11 @@ impl Reply {
         Self { status, headers, body: body.as_bytes().to_vec(), unexpected: None }
     }
 
+    pub fn text(status: u16, body: &str) -> Self {
+        let headers = vec![("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned())];
+        Self { status, headers, body: body.as_bytes().to_vec(), unexpected: None }
+    }
+
     pub fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self

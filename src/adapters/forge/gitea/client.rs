@@ -7,6 +7,7 @@ use crate::adapters::forge::{
 };
 use crate::adapters::http::{Method, Request, Response, segment};
 use crate::model::ids::Sha;
+use crate::model::refusal::Refusal;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -18,6 +19,8 @@ const PAGE: &str = "50";
 const MAX_PAGES: u32 = 400;
 const MAX_DESCRIPTION: usize = 250;
 const MAX_COMMENT: usize = 60_000;
+/// The id of a comment that no server has yet.
+const NO_COMMENT: u32 = 999_999_999;
 
 impl Gitea {
     pub(super) fn get(&self, path: &str) -> Result<Value> {
@@ -29,30 +32,43 @@ impl Gitea {
     }
 
     fn send(&self, path: &str, request: &Request<'_>) -> Result<Response> {
-        let said: ForgeError = match self.http.send(request) {
+        let said = match self.http.send(request) {
             Ok(reply) => return Ok(reply),
-            Err(e) => e.into(),
+            Err(e) => wire::error(e),
         };
         let ForgeError::NotFound(_) = said else { return Err(said) };
         Err(if path.starts_with(&self.repo) { self.unseen(path, said) } else { said })
     }
 
     /// What a 404 below the repository means: a server hides a private repository from a token that it does not know, or
-    /// whose account was taken out, and then nothing in it is known to be gone.
+    /// whose account was removed, and then nothing in it is known to be gone; and it hides pull requests that are
+    /// switched off.
     fn unseen(&self, path: &str, said: ForgeError) -> ForgeError {
-        let ask = |path: &str| self.http.send(&Request::new(Method::Get, path)).map_err(ForgeError::from);
+        let ask = |path: &str| self.http.send(&Request::new(Method::Get, path)).map_err(wire::error);
         if path != self.repo {
-            match ask(&self.repo) {
+            match ask(&self.repo).and_then(|reply| Ok(reply.json()?)) {
+                Ok(repo)
+                    if wire::flag(&repo, "has_pull_requests") == Some(false) && path.starts_with(&self.at("pulls")) =>
+                {
+                    let text = format!("{} has no pull requests ({said})", self.full_name);
+                    return ForgeError::Refused { refusal: Refusal::NoPullRequests, text };
+                }
                 Ok(_) => return said,
                 Err(ForgeError::NotFound(_)) => {}
                 Err(e) => return e,
             }
         }
+        let gone = |who: &str| ForgeError::Refused {
+            refusal: Refusal::Gone,
+            text: format!(
+                "{who} sees no repository {}: it is gone, or the account is no collaborator of it ({said})",
+                self.full_name
+            ),
+        };
         match self.user() {
-            Ok(account) => ForgeError::Denied(format!(
-                "{} sees no repository {}: it is gone, or the account is no collaborator of it ({said})",
-                account.login, self.full_name
-            )),
+            Ok(account) => gone(&account.login),
+            // A token without the scope to say whose it is counts all the same.
+            Err(ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => gone("the account"),
             Err(e) => e,
         }
     }
@@ -141,8 +157,7 @@ impl Gitea {
                 let found = again(&first, self.find_pull(head, base))?;
                 found.ok_or(first)
             }
-            ForgeError::Auth(_)
-            | ForgeError::Denied(_)
+            ForgeError::Refused { .. }
             | ForgeError::NotFound(_)
             | ForgeError::Invalid(_)
             | ForgeError::Throttled { .. }
@@ -228,6 +243,15 @@ impl Gitea {
         }
     }
 
+    /// The scope is checked before the comment is looked for: 404 with it, 403 without.
+    pub fn may_comment(&self) -> Result<()> {
+        let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
+        match self.write(Method::Patch, &path, &json!({"body": "-"})) {
+            Ok(_) | Err(ForgeError::NotFound(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     pub fn protection(&self, branch: &str) -> Result<Protection> {
         let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
         let b = self.get(&self.at(&format!("branches/{name}")))?;
@@ -262,7 +286,7 @@ impl Gitea {
     fn binds_admins(&self, rule: &str) -> Result<bool> {
         let rows = match self.get(&self.at("branch_protections")) {
             Ok(v) => wire::list(v).unwrap_or_default(),
-            Err(ForgeError::NotFound(_) | ForgeError::Denied(_)) => Vec::new(),
+            Err(ForgeError::NotFound(_) | ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => Vec::new(),
             Err(e) => return Err(e),
         };
         let named =
@@ -308,6 +332,7 @@ impl Gitea {
             may_push: may("push"),
             admin: may("admin"),
             method_enabled: wire::flag(&v, wire::method_switch(self.method)),
+            pull_requests: wire::flag(&v, "has_pull_requests"),
         })
     }
 }
@@ -316,7 +341,7 @@ impl Gitea {
 /// tells what the caller must heed.
 pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Result<T> {
     look.map_err(|second| match second {
-        ForgeError::Throttled { .. } | ForgeError::Auth(_) | ForgeError::Denied(_) => second,
+        ForgeError::Throttled { .. } | ForgeError::Refused { .. } => second,
         ForgeError::NotFound(_)
         | ForgeError::Conflict(_)
         | ForgeError::Invalid(_)

@@ -106,7 +106,7 @@ impl Gitea {
         };
         if e.fault != Fault::Status {
             // The server may still be at it.
-            return Err(e.into());
+            return Err(wire::error(e));
         }
         let said = self.http.redact(&wire::message(&e));
         let low = said.to_lowercase();
@@ -130,7 +130,7 @@ impl Gitea {
             Some(409) if wire::is_conflict_object(&e) => {
                 Ok(MergeOutcome::Conflict { paths: conflict(mirror, landing)?.unwrap_or_default() })
             }
-            Some(409) if has(&["push out of date"]) => not_yet(&said),
+            Some(409) if has(&["push out of date", "cannot lock ref"]) => not_yet(&said),
             Some(409) => match conflict(mirror, landing)? {
                 Some(paths) => Ok(MergeOutcome::Conflict { paths }),
                 // A hook, or an automatic merge that somebody scheduled.
@@ -138,10 +138,9 @@ impl Gitea {
             },
             // Open, as the look told, and yet not there to merge: no right to see or do it.
             Some(404) => refused(format!("the forge does not let this account merge it ({e})")),
-            Some(423) => Err(ForgeError::Invalid(format!("the repository is archived: {e}"))),
             // A complete answer, and nothing happened.
             Some(408 | 425 | 500..) => Err(ForgeError::Transient(e.to_string())),
-            _ => Err(e.into()),
+            _ => Err(wire::error(e)),
         }
     }
 }

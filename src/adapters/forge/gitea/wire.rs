@@ -1,9 +1,10 @@
 //! How the server's JSON reads. Unknown fields and words survive; `null`, absent and empty are the same.
 
-use crate::adapters::forge::{CommitStatus, PullRequest, PullState, StatusState};
+use crate::adapters::forge::{CommitStatus, ForgeError, PullRequest, PullState, StatusState};
 use crate::adapters::git::MergeMethod;
 use crate::adapters::http::HttpError;
 use crate::model::ids::Sha;
+use crate::model::refusal::Refusal;
 use serde_json::Value;
 
 /// A pull request with what matching needs.
@@ -116,6 +117,42 @@ pub fn message(e: &HttpError) -> String {
     let said = said.chain(["message", "Err", "StdErr", "StdOut"].iter().map(|name| text(&v, name)));
     let said = said.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).find(|t| !t.is_empty());
     said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// A failed exchange with what only this server's words tell: which scope a token lacks, where a repository went.
+pub fn error(e: HttpError) -> ForgeError {
+    let lacking = missing_scope(&message(&e));
+    let mut error = ForgeError::from(e);
+    if let ForgeError::Refused { refusal, .. } = &mut error {
+        match refusal {
+            Refusal::Denied { scope } => *scope = lacking,
+            Refusal::MovedTo { to } => *to = repository_of(to),
+            Refusal::BadCredential
+            | Refusal::Archived
+            | Refusal::Gone
+            | Refusal::Missing
+            | Refusal::NoPullRequests
+            | Refusal::Foreign
+            | Refusal::Other => {}
+        }
+    }
+    error
+}
+
+/// `write:issue` in `… required=[write:issue], token scope=…`.
+fn missing_scope(said: &str) -> Option<String> {
+    let list = said.split_once("required=[")?.1.split_once(']')?.0;
+    (!list.is_empty() && list.len() < 100).then(|| list.to_owned())
+}
+
+/// `owner/name` where a redirect leads to a repository of the same server, else the place itself.
+fn repository_of(place: &str) -> String {
+    let tail = place.split_once("/api/v1/repos/").map(|(_, tail)| tail);
+    let mut parts = tail.unwrap_or("").split('/');
+    match (parts.next().filter(|p| !p.is_empty()), parts.next().filter(|p| !p.is_empty())) {
+        (Some(owner), Some(name)) => format!("{owner}/{name}"),
+        (_, None) | (None, _) => place.to_owned(),
+    }
 }
 
 /// Whether the body is nothing but a JSON text: what a hook printed.

@@ -1,6 +1,6 @@
 //! What the fake does inside its repository, by git.
 
-use super::{Data, Effect, Pull, Script, error, not_found};
+use super::{Data, Effect, Pull, Rule, Script, error, not_found};
 use crate::support::git::{person_git, raw};
 use crate::support::http::Reply;
 use serde_json::{Value, json};
@@ -83,15 +83,23 @@ impl Data {
 
     fn really_merge(&mut self, repo: &Path, number: i64, body: &Value, mark: bool) -> Reply {
         let style = body["Do"].as_str().unwrap_or("");
+        // The body is bound before anything is looked for.
+        if style.is_empty() {
+            return error(422, "[Do]: Required");
+        }
         if !["merge", "rebase", "rebase-merge", "squash", "fast-forward-only", "manually-merged"].contains(&style) {
-            return error(422, "In");
+            return error(422, "[Do]: In");
         }
         let Some(p) = self.pulls.iter().find(|p| p.number == number).cloned() else { return not_found() };
         if p.merged && self.modern() {
-            return error(405, "");
+            return error(405, if self.since(26) { "The PR is already merged" } else { "" });
         }
         if !p.open {
             return not_found();
+        }
+        let rule = self.rules.iter().find(|(name, _)| *name == p.base).map(|(_, rule)| rule.clone());
+        if rule.as_ref().is_some_and(|r| r.no_merge) {
+            return error(405, "User not allowed to merge PR");
         }
         if p.title.starts_with("WIP:") {
             return error(405, "Work in progress PRs cannot be merged");
@@ -100,37 +108,62 @@ impl Data {
             return error(405, "Please try again later");
         }
         let head = branch(repo, &p.head).unwrap();
-        if let Some((_, rule)) = self.rules.iter().find(|(name, _)| *name == p.base) {
-            let newest = |context: &String| {
-                self.statuses.iter().rfind(|s| s.sha == head && s.context == *context).map(|s| s.state.as_str())
-            };
-            if rule.no_merge {
-                return error(405, "User not allowed to merge PR");
-            }
-            if rule.contexts.iter().any(|c| newest(c) != Some("success")) {
-                return error(405, "not allowed to merge [reason: Not all required status checks successful]");
-            }
-            if rule.approvals < rule.required_approvals {
-                return error(405, "not allowed to merge [reason: Does not have enough approvals]");
-            }
+        if let Some(unmet) = rule.and_then(|r| self.unmet(repo, &r, &p, &head)) {
+            let bare = self.since(26);
+            return error(
+                405,
+                &if bare { unmet.to_owned() } else { format!("not allowed to merge [reason: {unmet}]") },
+            );
         }
         if !self.methods.contains(&style) {
-            return error(405, &format!("merge style [{style}] is not allowed for this repository"));
+            return error(405, &format!("{style} is not allowed an allowed merge style for this repository"));
         }
         // Versions before it was known ignore the field.
         if self.guards_head() && body["head_commit_id"].as_str().is_some_and(|h| h != head) {
             return error(409, "head out of date");
         }
+        if let Some(said) = &self.hook {
+            return error(409, &format!("PushRejected with remote message: {said}"));
+        }
         let title = body["MergeTitleField"].as_str().filter(|t| !t.is_empty()).unwrap_or("Merge");
         let message = format!("{title}\n\n{}", body["MergeMessageField"].as_str().unwrap_or(""));
         match self.land(repo, number, style, &message, mark) {
             Ok(()) => Reply { body: vec![], ..Reply::json(200, &Value::Null) },
-            Err(Obstacle::BaseMoved) => error(409, "merge push out of date"),
+            Err(Obstacle::BaseMoved) => error(
+                409,
+                "PushRejected with remote message: cannot lock ref 'refs/heads/main': is at x but expected y",
+            ),
             Err(Obstacle::Conflict) => Reply::json(
                 409,
                 &json!({"Style": style, "StdOut": "CONFLICT", "StdErr": "", "CommitSHA": "", "Err": {}}),
             ),
         }
+    }
+
+    /// What of the protection is not met, in the server's order and words.
+    fn unmet(&self, repo: &Path, rule: &Rule, p: &Pull, head: &str) -> Option<&'static str> {
+        let of_head = |pattern: &str| {
+            let mut of = self.statuses.iter().filter(|s| s.sha == head);
+            let start = pattern.strip_suffix('*');
+            of.rfind(|s| start.map_or(s.context == pattern, |start| s.context.starts_with(start)))
+        };
+        if rule.contexts.iter().any(|c| of_head(c).is_none_or(|s| s.state != "success")) {
+            return Some("Not all required status checks successful");
+        }
+        if rule.approvals < rule.required_approvals {
+            return Some("Does not have enough approvals");
+        }
+        if rule.rejected {
+            return Some("There are requested changes");
+        }
+        let contains = || person_git(repo, &["merge-base", "--is-ancestor", &p.base, head]).status.success();
+        if rule.no_outdated && !contains() {
+            return Some("The head branch is behind the base branch");
+        }
+        if rule.unsigned {
+            return Some("the branch requires signed commits but not all head commits are verified");
+        }
+        None
     }
 
     pub(super) fn land(

@@ -1,0 +1,139 @@
+//! What a remote's *no* means to a person: one class and one advice, for git over HTTP and for a forge's API alike
+//! (ORD-1). The adapters read it from statuses and from git's own words; everybody else only asks for the class.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a forge or a git remote does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "class", rename_all = "snake_case")]
+pub enum Refusal {
+    /// 401: the token or password is wrong, expired or missing.
+    BadCredential,
+    /// 403: the account is known and may not do this. `scope`: what the token lacks, where the server names it.
+    Denied { scope: Option<String> },
+    /// 423, or git's 403 with that reason: nothing can be written there.
+    Archived,
+    /// 301, 302, 307, 308. `to` is empty where only a status came.
+    MovedTo { to: String },
+    /// 404, 410: no such repository, or none that this account may see.
+    Gone,
+    /// The repository is there, and what the request names (a branch, a pull request) is not.
+    Missing,
+    /// Pull requests are switched off in the repository.
+    NoPullRequests,
+    /// Something else answers in the place of the forge: an HTML page of a proxy or a login.
+    Foreign,
+    /// Any other *no*: 405, 409, 413, 422.
+    Other,
+}
+
+/// What refused: it decides which keys of the configuration an advice names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The forge's API: `forge.*`.
+    Forge,
+    /// git's transport: `git.*`.
+    Git,
+}
+
+impl Refusal {
+    /// The class of an HTTP status that is a *no*; `None`: a success, an outage, or a request to wait.
+    pub fn of_status(status: u16, location: &str) -> Option<Self> {
+        Some(match status {
+            401 => Self::BadCredential,
+            403 => Self::Denied { scope: None },
+            404 | 410 => Self::Gone,
+            423 => Self::Archived,
+            300..=399 => Self::MovedTo { to: location.to_owned() },
+            408 | 425 | 429 | 500.. | 0..=299 => return None,
+            400..=499 => Self::Other,
+        })
+    }
+
+    /// What a person does about it, naming the keys of that side.
+    pub fn advice(&self, side: Side) -> String {
+        let (credential, address) = match side {
+            Side::Forge => ("forge.token", "forge.url, forge.owner and forge.name"),
+            Side::Git => ("git.credential", "git.remote"),
+        };
+        match self {
+            Self::BadCredential => format!("make a new token and put it where {credential} names it"),
+            Self::Denied { scope: Some(scope) } => {
+                format!("make a token with the scope {scope} and put it where {credential} names it")
+            }
+            Self::Denied { scope: None } => {
+                format!("give the account of {credential} write access to the repository, and its token the scopes")
+            }
+            Self::Archived => "unarchive the repository on the forge, or stop its tasks".to_owned(),
+            Self::MovedTo { to } if to.is_empty() => {
+                format!("the repository has another address now: correct {address}")
+            }
+            Self::MovedTo { to } => format!("it is at {to} now: correct {address}"),
+            Self::Gone => {
+                format!("see that {address} name a repository that exists, and that the account of {credential} may read it")
+            }
+            Self::Missing => {
+                "see that the branch and the default branch exist on the forge, and that git.remote and forge.name are one repository"
+                    .to_owned()
+            }
+            Self::NoPullRequests => "switch pull requests on in the repository's settings".to_owned(),
+            Self::Foreign => {
+                format!("see that {address} lead to the forge itself: a proxy or a login page answers in its place")
+            }
+            Self::Other => "see what the forge says".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_has_one_class_and_each_class_an_advice_that_names_its_own_keys() {
+        let moved = Refusal::MovedTo { to: "/team/renamed".to_owned() };
+        for (status, want) in [
+            (401, Some(Refusal::BadCredential)),
+            (403, Some(Refusal::Denied { scope: None })),
+            (404, Some(Refusal::Gone)),
+            (410, Some(Refusal::Gone)),
+            (423, Some(Refusal::Archived)),
+            (301, Some(moved.clone())),
+            (302, Some(moved.clone())),
+            (307, Some(moved.clone())),
+            (308, Some(moved)),
+            (405, Some(Refusal::Other)),
+            (409, Some(Refusal::Other)),
+            (413, Some(Refusal::Other)),
+            (422, Some(Refusal::Other)),
+            (200, None),
+            (201, None),
+            (204, None),
+            (408, None),
+            (425, None),
+            (429, None),
+            (500, None),
+            (502, None),
+            (503, None),
+        ] {
+            assert_eq!(Refusal::of_status(status, "/team/renamed"), want, "{status}");
+        }
+        for (class, forge, git) in [
+            (Refusal::BadCredential, "forge.token", "git.credential"),
+            (Refusal::Denied { scope: None }, "forge.token", "git.credential"),
+            (Refusal::Denied { scope: Some("write:issue".to_owned()) }, "write:issue", "write:issue"),
+            (Refusal::Archived, "unarchive", "unarchive"),
+            (Refusal::MovedTo { to: String::new() }, "forge.owner", "git.remote"),
+            (Refusal::MovedTo { to: "team/renamed".to_owned() }, "team/renamed", "team/renamed"),
+            (Refusal::Gone, "forge.owner", "git.remote"),
+            (Refusal::Missing, "git.remote", "git.remote"),
+            (Refusal::NoPullRequests, "pull requests", "pull requests"),
+            (Refusal::Foreign, "forge.url", "git.remote"),
+            (Refusal::Other, "forge", "forge"),
+        ] {
+            assert!(class.advice(Side::Forge).contains(forge), "{class:?}: {}", class.advice(Side::Forge));
+            assert!(class.advice(Side::Git).contains(git), "{class:?}: {}", class.advice(Side::Git));
+        }
+    }
+}
