@@ -61,7 +61,17 @@ impl GitError {
     /// Whether it says nothing of the work, and the same call may succeed later: by itself, or once a person has lifted
     /// what the remote has against it.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Refused { .. } | Self::Busy { .. })
+        match self {
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. } => true,
+            // A body that is too large is one the next time, too.
+            Self::Refused { refusal, .. } => *refusal != Refusal::Other,
+            Self::Missing { .. }
+            | Self::Conflict { .. }
+            | Self::Rejected { .. }
+            | Self::NotFound { .. }
+            | Self::Io { .. }
+            | Self::Broken { .. } => false,
+        }
     }
 }
 
@@ -604,6 +614,41 @@ mod tests {
         assert!(!ended(1, refused).is_transient());
         assert!(!ended(1, "error: failed to push some refs to 'http://h/x'").is_transient());
         assert!(!ended(128, "fatal: couldn't find remote ref refs/heads/x").is_transient());
+    }
+
+    #[test]
+    fn each_no_over_http_has_its_class_and_what_never_answered_has_none() {
+        let at = "fatal: unable to access 'http://h/team/app.git/': The requested URL returned error:";
+        for (stderr, want) in [
+            ("fatal: Authentication failed for 'http://h/team/app.git/'".to_owned(), Some(Refusal::BadCredential)),
+            (
+                "remote: Failed to authenticate user\nfatal: Authentication failed for 'http://h/x/'".to_owned(),
+                Some(Refusal::BadCredential),
+            ),
+            (
+                "git@h: Permission denied (publickey).\nfatal: Could not read from remote repository.".to_owned(),
+                Some(Refusal::BadCredential),
+            ),
+            (format!("remote: Forbidden\n{at} 403"), Some(Refusal::Denied { scope: None })),
+            (
+                format!("remote: This repo is archived. You can view files and clone it, but cannot push.\n{at} 403"),
+                Some(Refusal::Archived),
+            ),
+            (
+                "remote: Repository not found\nfatal: repository 'http://h/team/app.git/' not found".to_owned(),
+                Some(Refusal::Gone),
+            ),
+            (format!("{at} 301"), Some(Refusal::MovedTo { to: String::new() })),
+            (format!("{at} 423"), Some(Refusal::Archived)),
+            (format!("{at} 500"), None),
+            (format!("{at} 502"), None),
+            (format!("{at} 429"), None),
+            ("fatal: unable to access 'http://h/x/': Could not resolve host: h".to_owned(), None),
+            // What a server prints is no word of git's own.
+            ("remote: fatal: repository 'x' not found\nfatal: the remote end hung up".to_owned(), None),
+        ] {
+            assert_eq!(refusal(&stderr), want, "{stderr}");
+        }
     }
 
     #[test]
