@@ -61,17 +61,9 @@ impl GitError {
     /// Whether it says nothing of the work, and the same call may succeed later: by itself, or once a person has lifted
     /// what the remote has against it.
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. } => true,
-            // A body that is too large is one the next time, too.
-            Self::Refused { refusal, .. } => *refusal != Refusal::Other,
-            Self::Missing { .. }
-            | Self::Conflict { .. }
-            | Self::Rejected { .. }
-            | Self::NotFound { .. }
-            | Self::Io { .. }
-            | Self::Broken { .. } => false,
-        }
+        // A body that is too large is one the next time, too.
+        matches!(self, Self::Refused { refusal, .. } if *refusal != Refusal::Other)
+            || matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. })
     }
 }
 
@@ -360,29 +352,6 @@ impl<'a> Cmd<'a> {
     }
 }
 
-/// The class of a *no* over HTTP, of which git gives nothing but words; `None`: there was no answer, or it is none of
-/// these. What a server prints (`remote: …`) is only heeded beside git's own word of a refusal.
-fn refusal(stderr: &str) -> Option<Refusal> {
-    let says = |text: &str| stderr.contains(text);
-    let asked =
-        ["Authentication failed for", "could not read Username", "could not read Password", "Permission denied ("];
-    if asked.iter().any(|words| says(words)) {
-        return Some(Refusal::BadCredential);
-    }
-    let (_, rest) = stderr.split_once("The requested URL returned error: ").unwrap_or(("", ""));
-    let status = rest.get(..3).and_then(|n| n.parse::<u16>().ok());
-    if status == Some(403) && says(" archived") {
-        return Some(Refusal::Archived);
-    }
-    match status {
-        Some(status) => Refusal::of_status(status, ""),
-        None if stderr.lines().any(|l| l.starts_with("fatal: repository '") && l.ends_with("' not found")) => {
-            Some(Refusal::Gone)
-        }
-        None => None,
-    }
-}
-
 impl Done {
     /// This result as an error.
     pub fn broken(self) -> GitError {
@@ -402,7 +371,7 @@ impl Done {
         let cut = says("RPC failed") || says("unexpected disconnect") || says("hung up unexpectedly");
         // An answer that says no (a body that is too large, say) is none of an outage.
         let cut = cut && !says("HTTP 4") && !says("returned error: 4");
-        if let Some(refusal) = refusal(&self.stderr).filter(|_| !local) {
+        if let Some(refusal) = super::refusal::read(&self.stderr).filter(|_| !local) {
             return GitError::Refused { what: self.args, refusal, reason: self.stderr };
         }
         if (self.code == 128 || cut) && !local {
@@ -614,41 +583,6 @@ mod tests {
         assert!(!ended(1, refused).is_transient());
         assert!(!ended(1, "error: failed to push some refs to 'http://h/x'").is_transient());
         assert!(!ended(128, "fatal: couldn't find remote ref refs/heads/x").is_transient());
-    }
-
-    #[test]
-    fn each_no_over_http_has_its_class_and_what_never_answered_has_none() {
-        let at = "fatal: unable to access 'http://h/team/app.git/': The requested URL returned error:";
-        for (stderr, want) in [
-            ("fatal: Authentication failed for 'http://h/team/app.git/'".to_owned(), Some(Refusal::BadCredential)),
-            (
-                "remote: Failed to authenticate user\nfatal: Authentication failed for 'http://h/x/'".to_owned(),
-                Some(Refusal::BadCredential),
-            ),
-            (
-                "git@h: Permission denied (publickey).\nfatal: Could not read from remote repository.".to_owned(),
-                Some(Refusal::BadCredential),
-            ),
-            (format!("remote: Forbidden\n{at} 403"), Some(Refusal::Denied { scope: None })),
-            (
-                format!("remote: This repo is archived. You can view files and clone it, but cannot push.\n{at} 403"),
-                Some(Refusal::Archived),
-            ),
-            (
-                "remote: Repository not found\nfatal: repository 'http://h/team/app.git/' not found".to_owned(),
-                Some(Refusal::Gone),
-            ),
-            (format!("{at} 301"), Some(Refusal::MovedTo { to: String::new() })),
-            (format!("{at} 423"), Some(Refusal::Archived)),
-            (format!("{at} 500"), None),
-            (format!("{at} 502"), None),
-            (format!("{at} 429"), None),
-            ("fatal: unable to access 'http://h/x/': Could not resolve host: h".to_owned(), None),
-            // What a server prints is no word of git's own.
-            ("remote: fatal: repository 'x' not found\nfatal: the remote end hung up".to_owned(), None),
-        ] {
-            assert_eq!(refusal(&stderr), want, "{stderr}");
-        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod line;
 mod lock;
 pub mod mirror;
 pub mod push;
+mod refusal;
 pub mod update;
 pub mod worktree;
 

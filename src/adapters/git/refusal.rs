@@ -1,0 +1,66 @@
+//! What git's words say of a remote that answered *no*.
+
+use crate::model::refusal::Refusal;
+
+/// The class of a *no* over HTTP, of which git gives nothing but words; `None`: there was no answer, or it is none of
+/// these. What a server prints (`remote: …`) is only heeded beside git's own word of a refusal.
+pub fn read(stderr: &str) -> Option<Refusal> {
+    let says = |text: &str| stderr.contains(text);
+    let asked =
+        ["Authentication failed for", "could not read Username", "could not read Password", "Permission denied ("];
+    if asked.iter().any(|words| says(words)) {
+        return Some(Refusal::BadCredential);
+    }
+    let (_, rest) = stderr.split_once("The requested URL returned error: ").unwrap_or(("", ""));
+    let status = rest.get(..3).and_then(|n| n.parse::<u16>().ok());
+    if status == Some(403) && says(" archived") {
+        return Some(Refusal::Archived);
+    }
+    match status {
+        Some(status) => Refusal::of_status(status, ""),
+        None if stderr.lines().any(|l| l.starts_with("fatal: repository '") && l.ends_with("' not found")) => {
+            Some(Refusal::Gone)
+        }
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_no_over_http_has_its_class_and_what_never_answered_has_none() {
+        let at = "fatal: unable to access 'http://h/team/app.git/': The requested URL returned error:";
+        for (stderr, want) in [
+            ("fatal: Authentication failed for 'http://h/team/app.git/'".to_owned(), Some(Refusal::BadCredential)),
+            (
+                "remote: Failed to authenticate user\nfatal: Authentication failed for 'http://h/x/'".to_owned(),
+                Some(Refusal::BadCredential),
+            ),
+            (
+                "git@h: Permission denied (publickey).\nfatal: Could not read from remote repository.".to_owned(),
+                Some(Refusal::BadCredential),
+            ),
+            (format!("remote: Forbidden\n{at} 403"), Some(Refusal::Denied { scope: None })),
+            (
+                format!("remote: This repo is archived. You can view files and clone it, but cannot push.\n{at} 403"),
+                Some(Refusal::Archived),
+            ),
+            (
+                "remote: Repository not found\nfatal: repository 'http://h/team/app.git/' not found".to_owned(),
+                Some(Refusal::Gone),
+            ),
+            (format!("{at} 301"), Some(Refusal::MovedTo { to: String::new() })),
+            (format!("{at} 423"), Some(Refusal::Archived)),
+            (format!("{at} 500"), None),
+            (format!("{at} 502"), None),
+            (format!("{at} 429"), None),
+            ("fatal: unable to access 'http://h/x/': Could not resolve host: h".to_owned(), None),
+            // What a server prints is no word of git's own.
+            ("remote: fatal: repository 'x' not found\nfatal: the remote end hung up".to_owned(), None),
+        ] {
+            assert_eq!(read(&stderr), want, "{stderr}");
+        }
+    }
+}
