@@ -157,9 +157,9 @@ fn every_command_of_the_readme_works() {
 }
 
 #[test]
-fn the_readme_fits_two_screens_and_links_to_what_is_there() {
+fn the_readme_fits_two_and_a_half_screens_and_links_to_what_is_there() {
     let text = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    assert!(text.lines().count() <= 90, "{} lines", text.lines().count());
+    assert!(text.lines().count() <= 100, "{} lines", text.lines().count());
     for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
         assert!(Path::new(ROOT).join(link).exists(), "{link} is not there");
     }
