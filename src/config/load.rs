@@ -237,6 +237,8 @@ fn area_dir(
         (Some(text), _) => under(cwd, super::paths::expand(&text, place.env, "the variable ORCH_AREA_DIR")?),
         (None, Some(text)) => place.path(text, "area_dir")?,
         (None, None) => {
+            // By its real path: another spelling of the state directory has the same area (RULE-10).
+            let state_dir = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
             let mut name = state_dir.file_name().unwrap_or("state".as_ref()).to_owned();
             name.push("-area");
             state_dir.with_file_name(name)

@@ -113,6 +113,7 @@ fn prune_takes_what_ended_long_ago_and_nothing_else() {
     let (done, open) = (1_i64, 2_i64);
     let state = world.path().join("state");
     let runs: Vec<(RunId, TaskId)> = world.write(|tx| {
+        tx.audit(1, Some(TaskId(done)), "task_created", &json!({})).unwrap();
         [done, open].iter().flat_map(|t| tx.runs_of(TaskId(*t)).unwrap()).map(|r| (r.id, r.task_id)).collect()
     });
     let mut old = Vec::new();
@@ -140,7 +141,8 @@ fn prune_takes_what_ended_long_ago_and_nothing_else() {
     assert!(code == 0 && text.contains("audit rows stay"), "{text}");
     assert!(old.iter().all(|d| !d.exists()), "{text}");
     assert!(kept.iter().all(|d| d.exists()), "{text}");
-    assert_eq!(world.orch(&["audit", "verify"]).0, 0);
+    let (code, text, err) = world.orch(&["audit", "verify"]);
+    assert_eq!(code, 0, "{text}{err}");
     let (code, _, err) = world.orch(&["logs", "ORCH-1"]);
     assert!(code == 3 && err.contains("pruned"), "{err}");
 }

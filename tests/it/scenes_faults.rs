@@ -98,6 +98,8 @@ fn an_agent_sees_the_documented_variables_and_nothing_of_ours() {
         "ORCH_WORKTREE",
         "PATH",
         "PLAN",
+        "TEMP",
+        "TMP",
         "TMPDIR",
         "TZ",
         "USER",

@@ -145,7 +145,12 @@ fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
 fn rule_24_a_supervisor_looks_for_halt_again_right_before_the_agent() {
     let w = Plan::new().project(SHORT).project("worktree: {setup: {command: [./halt.sh]}}").build();
     let halt = w.state("HALT").display().to_string();
-    w.person("orch", "main", &[("halt.sh", &format!("#!/bin/sh\necho night > {halt}\n"))], "a setup");
+    w.person(
+        "orch",
+        "main",
+        &[("halt.sh", &format!("#!/bin/sh\n[ -e {halt}.set ] || {{ : > {halt}.set; echo night > {halt}; }}\n"))],
+        "a setup",
+    );
     let person = w.path("orch");
     crate::support::git::raw(&person, &["update-index", "--chmod=+x", "halt.sh"]);
     crate::support::git::raw(&person, &["commit", "-q", "--amend", "--no-edit"]);

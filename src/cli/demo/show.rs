@@ -155,7 +155,7 @@ pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
             told(if stage == Some(Stage::Done) { Mood::Good } else { Mood::Plain }, entered(stage?, &word("landed")))
         }
         "stage_rolled_back" => told(Mood::Back, sent_back(&detail, &word("why"))),
-        "released" if word("by") == "a label" => {
+        "released" if detail["by"]["via"] == "label" => {
             let label = if word("for") == "approval" { "autoApprove" } else { "autoDeploy" };
             told(Mood::Person, format!("its label {label} says yes; nobody has to be asked"))
         }
