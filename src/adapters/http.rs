@@ -3,10 +3,11 @@
 //! Redirects are never followed (a followed 301 turns a PATCH into a GET that "succeeds"), every wait and every body
 //! is bounded, and no error text holds a token or a full URL.
 
+use super::net::{self, Route};
 use serde_json::Value;
 use std::fmt;
 use std::io::Read;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -306,7 +307,13 @@ pub fn segment(text: &str) -> String {
 /// A client for one service.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: reqwest::blocking::Client,
+    /// Keeps connections for the next read.
+    reading: reqwest::blocking::Client,
+    /// A connection for each request: a write must not go out on one that the server is closing, since nobody could say
+    /// then whether it arrived. Made for the first write.
+    writing: OnceLock<reqwest::blocking::Client>,
+    route: Route,
+    tls: bool,
     base: String,
     auth: Auth,
     limits: Limits,
@@ -316,7 +323,7 @@ static PROVIDER: Once = Once::new();
 
 impl Client {
     /// `base_url` is `http(s)://host[:port][/prefix]`; a trailing slash is ignored. Fails with `Invalid`.
-    /// Loopback addresses never go through a proxy of the environment.
+    /// Authorities and proxies are [`net::Net::route`]'s: loopback addresses never go through a proxy.
     pub fn new(base_url: &str, auth: Auth, limits: Limits) -> Result<Self, HttpError> {
         PROVIDER.call_once(|| {
             // An error means that a provider is installed already, which is as good.
@@ -342,20 +349,21 @@ impl Client {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(bad("credentials in a URL are refused; configure the token as a reference".to_owned()));
         }
-        let mut builder = reqwest::blocking::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(limits.connect)
-            .timeout(limits.read.max(limits.write))
-            .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(&url) {
-            builder = builder.no_proxy();
+        let route = net::current().route(&base).map_err(&bad)?;
+        let reading = built(&route, tls, &limits, false).map_err(bad)?;
+        Ok(Self { reading, writing: OnceLock::new(), route, tls, base, auth, limits })
+    }
+
+    /// The client for a request that reads or writes.
+    fn inner(&self, write: bool) -> Result<&reqwest::blocking::Client, String> {
+        if !write {
+            return Ok(&self.reading);
         }
-        if !tls {
-            // Plain http needs no certificates: reading the system's store costs time and fails where there is none.
-            builder = builder.tls_certs_only([]);
+        if let Some(made) = self.writing.get() {
+            return Ok(made);
         }
-        let inner = builder.build().map_err(|e| bad(format!("no HTTP client ({})", chain(&e.without_url()))))?;
-        Ok(Self { inner, base, auth, limits })
+        let made = built(&self.route, self.tls, &self.limits, true)?;
+        Ok(self.writing.get_or_init(|| made))
     }
 
     /// The base address, for messages to people (never holds a token).
@@ -422,8 +430,8 @@ impl Client {
             Method::Patch => reqwest::Method::PATCH,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let mut builder =
-            self.inner.request(method, url).timeout(total).header("accept", "application/json, */*;q=0.5");
+        let inner = self.inner(write).map_err(|e| fail(Class::Invalid, Fault::Request, None, e))?;
+        let mut builder = inner.request(method, url).timeout(total).header("accept", "application/json, */*;q=0.5");
         if let Auth::Header { name, scheme, value } = &self.auth {
             let text = Zeroizing::new(format!("{scheme}{}", value.expose()));
             let mut header = reqwest::header::HeaderValue::from_str(&text).map_err(|_| {
@@ -528,9 +536,18 @@ impl Client {
     }
 }
 
-fn is_loopback(url: &reqwest::Url) -> bool {
-    let host = url.host_str().unwrap_or("").trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
+/// `fresh`: no connection is kept for another request.
+fn built(route: &Route, tls: bool, limits: &Limits, fresh: bool) -> Result<reqwest::blocking::Client, String> {
+    let mut builder = reqwest::blocking::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(limits.connect)
+        .timeout(limits.read.max(limits.write))
+        .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")));
+    if fresh {
+        builder = builder.pool_max_idle_per_host(0);
+    }
+    let builder = route.client(builder, tls)?;
+    builder.build().map_err(|e| format!("no HTTP client ({})", chain(&e.without_url())))
 }
 
 /// An error with its causes on one line.
@@ -541,7 +558,8 @@ fn chain(error: &reqwest::Error) -> String {
         text.push_str(&format!(": {c}"));
         cause = c.source();
     }
-    text
+    // A proxy's address may hold a password.
+    super::git::scrub(&text)
 }
 
 #[cfg(test)]

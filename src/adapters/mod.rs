@@ -1,15 +1,18 @@
 //! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.
-//! `process`, `sentinel`, `locks` and `disk` are the kernel's and the file system's: others stand on them.
+//! `process`, `sentinel`, `locks`, `files` and `disk` are the kernel's and the file system's, `net` is the network's:
+//! others stand on them.
 
 pub mod accounts;
 pub mod board;
 pub mod child;
 pub mod disk;
 pub mod executor;
+pub mod files;
 pub mod forge;
 pub mod git;
 pub mod http;
 pub mod locks;
+pub mod net;
 pub mod notify;
 pub mod pager;
 pub mod probe;

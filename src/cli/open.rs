@@ -4,6 +4,7 @@ use super::Invocation;
 use super::clock;
 use super::exit::{CmdResult, Exit, Failure};
 use super::signals::Signals;
+use crate::adapters::net;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
@@ -48,6 +49,7 @@ pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Fa
     }
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    net::write_bundle(&config.state_dir).map_err(|why| Failure::new(Exit::Broken, why))?;
     guard::before(&config.state_dir, name)?;
     let store = Store::open(&config.state_dir.join("orch.db"), mode)?;
     let mut ctx = context(config, store, name)?;

@@ -10,7 +10,7 @@ use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
 use super::show::Origin;
 use super::types::{
-    Agents, CliTool, Config, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tools, Webhook,
+    Agents, CliTool, Config, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls, Tools, Webhook,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
@@ -180,6 +180,7 @@ fn parse_text(
         executor: top.executor,
         min_free_mb: top.min_free_mb,
         executor_limits: raw.executor_limits.unwrap_or_default().effective(&vars)?,
+        tls: tls(raw.tls.unwrap_or_default().effective(&vars)?, &place)?,
         tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
         notify: notify(raw.notify.unwrap_or_default(), &place, &vars)?,
         agents: agents(raw.agents.unwrap_or_default(), &place, &vars)?,
@@ -253,6 +254,13 @@ fn area_dir(
         .hint("runs may write in area_dir and must not see state_dir; leave area_dir out for <state_dir>-area"));
     }
     Ok(dir)
+}
+
+fn tls(mut tls: Tls, place: &Place<'_>) -> Result<Tls, ConfigError> {
+    if !tls.ca_file.is_empty() {
+        tls.ca_file = place.path(&tls.ca_file, "tls.ca_file")?.to_string_lossy().into_owned();
+    }
+    Ok(tls)
 }
 
 fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {

@@ -6,7 +6,7 @@ use super::secret::{EnvValue, SecretRef};
 use super::settings::{
     RawAgents, RawAutoLabel, RawDependencies, RawExecutorLimits, RawFrontmatter, RawGates, RawImageFreshness,
     RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper, RawReconcile, RawSecurity,
-    RawSerialGate, RawStaging, RawStop, RawTools,
+    RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
@@ -41,6 +41,8 @@ raw! {
         executor_limits: RawExecutorLimits,
         /// The programs used: names or paths
         tools: RawTools,
+        /// Whom to trust on the network
+        tls: RawTls,
         /// The repositories worked on
         projects: Vec<RawProject>,
         /// The card and the alerts; absent: the card is written to `cards/<KEY>.txt` in the state directory

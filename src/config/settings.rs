@@ -57,6 +57,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(Top::settings());
     all.extend(ExecutorLimits::settings());
     all.extend(Tools::settings());
+    all.extend(Tls::settings());
     all.extend(Limits::settings());
     all.extend(Gates::settings());
     all.extend(Stop::settings());
@@ -193,6 +194,13 @@ section! {
         cargo_audit "cargo_audit": String = "cargo-audit".into(), "", "dependency audit of Rust";
         npm "npm": String = "npm".into(), "", "dependency audit of npm";
         osv_scanner "osv_scanner": String = "osv-scanner".into(), "", "dependency audit of the rest, where installed";
+    }
+}
+
+section! {
+    /// Whom to trust on the network (docs/network.md).
+    Tls, RawTls, "tls." {
+        ca_file "ca_file": String = String::new(), "", "PEM file of authorities trusted besides the system's, by the API clients, git and every child; empty: none";
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Shown {
 const SHARED: [&str; 3] = ["security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 34] = [
+const GUARDS: [&str; 35] = [
+    "tls.",
     "min_free_mb",
     "limits.",
     "gates.",

@@ -4,7 +4,7 @@
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
     AutoLabel, Dependencies, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits, MergeLease, Plane,
-    PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tools,
+    PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
 };
 use crate::model::board::Logical;
 use crate::model::card::Locale;
@@ -87,6 +87,7 @@ pub struct Config {
     pub executor: ExecutorKind,
     pub executor_limits: ExecutorLimits,
     pub tools: Tools,
+    pub tls: Tls,
     /// In the order of the file; keys, repositories and remotes are all different.
     pub projects: Vec<Project>,
     pub notify: Notify,

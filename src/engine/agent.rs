@@ -221,6 +221,7 @@ pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) ->
         })
         .collect();
     env.extend(folders.env());
+    env.extend(crate::adapters::net::child_env());
     let mut add = |name: &str, value: OsString| env.push((name.into(), value));
     add("ORCH_TASK", task.key.as_str().into());
     add("ORCH_STAGE", stage.into());

@@ -44,6 +44,7 @@ mod docs_cli;
 mod docs_handoff;
 mod fake_gitea;
 mod fuzz_replay;
+mod network;
 mod outside_claude;
 mod outside_gitea;
 mod outside_outages;

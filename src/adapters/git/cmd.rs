@@ -1,6 +1,8 @@
 //! Running git: a rebuilt environment, no hooks, no questions, a wall-clock limit on the whole process group, and
 //! failures that a caller can branch on. Human text is read only where git has no code or porcelain for the case.
 
+use super::fixed::{FIXED_CONFIG, FIXED_ENV};
+use crate::adapters::net;
 use crate::failpoint::point;
 use crate::model::refusal::Refusal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +23,8 @@ pub const LOCAL_LIMIT: Duration = Duration::from_secs(300);
 pub const REMOTE_LIMIT: Duration = Duration::from_secs(600);
 /// The oldest git with `merge-tree --write-tree`.
 const OLDEST: (u32, u32) = (2, 38);
+/// Limit of asking for the operator's settings.
+const SETTINGS_LIMIT: Duration = Duration::from_secs(10);
 const OUTPUT_CAP: usize = 256 << 20;
 const STDERR_TAIL: usize = 2000;
 
@@ -103,6 +107,10 @@ pub struct Cmd<'a> {
     limit: Duration,
     /// Whether it talks to a remote.
     remote: bool,
+    /// Why its remote can't be talked to.
+    no_route: Option<String>,
+    /// With the files of the person who runs `orch`.
+    as_operator: bool,
     cap: Option<usize>,
 }
 
@@ -120,6 +128,12 @@ impl Git {
         }
         git.version = version;
         Ok(git)
+    }
+
+    /// A git whose version nobody asked for: to read settings with.
+    pub(in crate::adapters) fn unchecked(program: &Path) -> Self {
+        let version = OLDEST;
+        Self { program: program.to_owned(), version, local_limit: SETTINGS_LIMIT, remote_limit: SETTINGS_LIMIT }
     }
 
     /// Major and minor version.
@@ -152,6 +166,8 @@ impl Git {
             lock: None,
             limit: self.local_limit,
             remote: false,
+            no_route: None,
+            as_operator: false,
             cap: None,
         }
     }
@@ -209,6 +225,25 @@ impl<'a> Cmd<'a> {
         self
     }
 
+    /// Trusts and goes out as the machine's settings say for this remote ([`crate::adapters::net`]); a path needs nothing.
+    pub fn reaching(mut self, remote: &str) -> Self {
+        match net::current().route(remote) {
+            Ok(route) => {
+                let (config, env) = route.git();
+                self.config.extend(config);
+                self.env.extend(env.into_iter().map(|(name, value)| (name.into(), value)));
+            }
+            Err(why) => self.no_route = Some(why),
+        }
+        self
+    }
+
+    /// Reads the configuration of the person who runs `orch`, and of the system; no repository's. Only to ask for settings.
+    pub(in crate::adapters) fn as_operator(mut self) -> Self {
+        self.as_operator = true;
+        self
+    }
+
     /// Cuts standard output at `bytes` instead of failing.
     pub fn cap(mut self, bytes: usize) -> Self {
         self.cap = Some(bytes);
@@ -224,71 +259,24 @@ impl<'a> Cmd<'a> {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
         command.env_clear().current_dir(&self.dir).process_group(0);
-        // What transport and programs need to be found; everything named GIT_* stays out (7.1).
-        for name in [
-            "PATH",
-            "TMPDIR",
-            "SSH_AUTH_SOCK",
-            "SSL_CERT_FILE",
-            "SSL_CERT_DIR",
-            "http_proxy",
-            "https_proxy",
-            "HTTPS_PROXY",
-            "all_proxy",
-            "ALL_PROXY",
-            "no_proxy",
-            "NO_PROXY",
-        ] {
+        // What transport and programs need to be found; everything named GIT_* stays out (7.1), and what the network needs
+        // is worked out for each remote.
+        for name in ["PATH", "TMPDIR", "SSH_AUTH_SOCK"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
         }
-        command.envs([
-            ("HOME", "/nonexistent"),
-            ("LC_ALL", "C"),
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_EDITOR", "true"),
-            ("GIT_PAGER", "cat"),
-            ("GIT_ASKPASS", "true"),
-            ("SSH_ASKPASS_REQUIRE", "never"),
-            ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("GIT_CONFIG_SYSTEM", "/dev/null"),
-            ("GIT_CONFIG_GLOBAL", "/dev/null"),
-            ("GIT_ATTR_NOSYSTEM", "1"),
-            ("GIT_NO_REPLACE_OBJECTS", "1"),
-            ("GIT_NO_LAZY_FETCH", "1"),
-            ("GIT_OPTIONAL_LOCKS", "0"),
-            ("GIT_LITERAL_PATHSPECS", "1"),
-            (
-                "GIT_SSH_COMMAND",
-                "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=15 -oServerAliveCountMax=4",
-            ),
-        ]);
+        command.envs(FIXED_ENV);
+        if self.as_operator {
+            command.env_remove("GIT_CONFIG_NOSYSTEM").env_remove("GIT_CONFIG_SYSTEM").env_remove("GIT_CONFIG_GLOBAL");
+            command.env_remove("HOME").env("GIT_DIR", "/dev/null");
+            let own = |name: &str| {
+                name.starts_with("GIT_CONFIG") || matches!(name, "HOME" | "XDG_CONFIG_HOME" | "XDG_CONFIG_DIRS")
+            };
+            command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(own)));
+        }
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
-        for pair in [
-            "core.hooksPath=/dev/null",
-            "core.fsmonitor=false",
-            "core.quotePath=false",
-            "commit.gpgsign=false",
-            "tag.gpgsign=false",
-            "push.gpgsign=false",
-            "gc.auto=0",
-            "maintenance.auto=false",
-            "advice.detachedHead=false",
-            "submodule.recurse=false",
-            "diff.external=",
-            "protocol.allow=never",
-            "protocol.file.allow=always",
-            "protocol.ssh.allow=always",
-            "protocol.https.allow=always",
-            "protocol.http.allow=always",
-            "protocol.git.allow=always",
-            "http.followRedirects=false",
-            // Also a git whose orch was killed must end: it holds the mirror's lock.
-            "http.lowSpeedLimit=1",
-            "http.lowSpeedTime=120",
-            "safe.directory=*",
-        ] {
+        for pair in FIXED_CONFIG {
             command.args(["-c", pair]);
         }
         for pair in &self.config {
@@ -305,6 +293,9 @@ impl<'a> Cmd<'a> {
 
     /// Runs to the end and gives code and output, whatever the code. Fails with `Missing`, `Timeout` or `Io`.
     pub fn run(self) -> Result<Done> {
+        if let Some(reason) = &self.no_route {
+            return Err(GitError::Unreachable { what: self.shown(), reason: reason.clone() });
+        }
         let mut command = self.command();
         match (self.lock, &self.stdin) {
             (Some(lock), None) => command.stdin(lock.try_clone().map_err(GitError::io("copying the lock"))?),

@@ -4,7 +4,9 @@
 use super::cmd::{Cmd, Git, GitError, Result};
 use super::lock::MirrorLock;
 use super::{valid_branch, worktree};
+use crate::adapters::files;
 use crate::model::ids::{RunId, Sha};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,6 +54,32 @@ pub struct Mirror {
     lock_wait: Duration,
 }
 
+/// A global git file of our own. The git that serves a repository on this machine drops what is set on our command line
+/// and refuses a repository of another account, unless a global file names it.
+const OWN_GLOBAL: &str = "global.gitconfig";
+
+/// What that file says for a remote on this machine: this one repository is safe, under each name git may give it.
+fn safe(remote: &str) -> Option<String> {
+    let path = remote.strip_prefix("file://").unwrap_or(remote);
+    if !path.starts_with('/') {
+        return None;
+    }
+    let path = PathBuf::from(path.trim_end_matches('/'));
+    let mut names = BTreeSet::new();
+    let mut with_suffix = path.clone().into_os_string();
+    with_suffix.push(".git");
+    for base in [path.join(".git"), with_suffix.into(), path] {
+        names.extend(std::fs::canonicalize(&base));
+        names.insert(base);
+    }
+    let quoted = |name: &PathBuf| name.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
+    Some(names.iter().fold("[safe]\n".to_owned(), |text, name| format!("{text}\tdirectory = \"{}\"\n", quoted(name))))
+}
+
+fn holds(path: &Path, text: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|found| found == text)
+}
+
 impl Mirror {
     /// Opens the mirror at `path` of `remote` (a URL or the path of a bare repository), created on first use; safe for
     /// any number of processes at once. The remote is not contacted. Fails with `Busy`, `Io` or `Broken`.
@@ -68,7 +96,7 @@ impl Mirror {
             credential,
             lock_wait: LOCK_WAIT,
         };
-        if std::fs::read_to_string(path.join("config")).ok().as_deref() != Some(mirror.config().as_str()) {
+        if mirror.files().iter().any(|(name, text)| !holds(&path.join(name), text)) {
             mirror.create()?;
         }
         Ok(mirror)
@@ -94,6 +122,12 @@ impl Mirror {
             "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
              [gc]\n\tauto = 0\n[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = {REFSPEC}\n"
         )
+    }
+
+    /// The files that `orch` writes in the mirror, with what they hold.
+    fn files(&self) -> Vec<(&'static str, String)> {
+        let own = safe(&self.remote).map(|text| (OWN_GLOBAL, text));
+        [("config", self.config())].into_iter().chain(own).collect()
     }
 
     fn lock_path(&self) -> PathBuf {
@@ -130,11 +164,8 @@ impl Mirror {
             std::fs::write(temporary.join("config"), self.config()).map_err(io())?;
             std::fs::rename(&temporary, &self.path).map_err(io())?;
         }
-        let config = self.path.join("config");
-        if std::fs::read_to_string(&config).ok().as_deref() != Some(self.config().as_str()) {
-            let next = self.path.join("config.orch-new");
-            std::fs::write(&next, self.config()).map_err(io())?;
-            std::fs::rename(&next, &config).map_err(io())?;
+        for (name, text) in self.files().iter().filter(|(name, text)| !holds(&self.path.join(name), text)) {
+            files::replace(&self.path.join(name), text.as_bytes(), Some(0o600)).map_err(io())?;
         }
         Ok(())
     }
@@ -153,7 +184,10 @@ impl Mirror {
 
     /// A command that talks to the remote.
     pub(super) fn remote_cmd(&self) -> Cmd<'_> {
-        let cmd = self.cmd().remote_limit().config("credential.helper=");
+        let mut cmd = self.cmd().remote_limit().reaching(&self.remote).config("credential.helper=");
+        if safe(&self.remote).is_some() {
+            cmd = cmd.env("GIT_CONFIG_GLOBAL", self.path.join(OWN_GLOBAL));
+        }
         match &self.credential {
             None => cmd,
             // Bound to the remote's own host: a redirect elsewhere is asked for no secret.

@@ -3,6 +3,7 @@
 
 pub mod checkout;
 pub mod cmd;
+mod fixed;
 pub mod history;
 pub mod line;
 mod lock;
@@ -13,6 +14,7 @@ pub mod update;
 pub mod worktree;
 
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
+pub(super) use cmd::scrub;
 pub use cmd::{Git, GitError};
 pub use history::{DiffForm, MAX_FILE};
 pub use mirror::{Credential, Mirror};

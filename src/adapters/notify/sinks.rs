@@ -112,6 +112,7 @@ pub(super) fn command(argv: &[String], env: &[(String, String)], event: &Value, 
     let mut child = Command::new(program);
     child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
     child.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
+    child.envs(crate::adapters::net::child_env());
     child.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = match child.spawn() {
         Ok(child) => child,

@@ -67,6 +67,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
             command.env(name, value);
         }
     }
+    command.envs(crate::adapters::net::child_env());
     command.env("HOME", &ctx.home).envs(ctx.env.iter().map(|(k, v)| (k, v)));
     command.envs(spec.env.iter().map(|(k, v)| (k, v)));
     command.current_dir(spec.cwd.as_ref().map_or_else(|| ctx.checkout.clone(), |c| ctx.checkout.join(c)));

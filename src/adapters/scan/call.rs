@@ -14,26 +14,8 @@ const CAP: u64 = 64 * 1024 * 1024;
 /// How long the streams may stay open once the tool has ended (a daemon it left keeps them).
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Variables a tool may inherit: how to reach the network and whom to trust there. Everything else is set by us.
-const INHERITED: &[&str] = &[
-    "PATH",
-    "LANG",
-    "TZ",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-];
+/// Variables a tool inherits besides those of the network ([`crate::adapters::net`]). Everything else is set by us.
+const INHERITED: &[&str] = &["PATH", "LANG", "TZ"];
 
 /// One call of a tool.
 #[derive(Debug)]
@@ -75,6 +57,7 @@ impl Call {
         let mut env: Vec<(OsString, OsString)> = INHERITED
             .iter()
             .filter_map(|name| std::env::var_os(name).map(|value| (OsString::from(name), value)))
+            .chain(crate::adapters::net::child_env())
             .collect();
         for (name, value) in [
             ("LC_ALL", "C.UTF-8"),

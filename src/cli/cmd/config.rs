@@ -1,10 +1,12 @@
 //! `orch config` (CLI-4, CFG-1).
 
+use crate::adapters::net;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::config::{Config, ConfigError, load, load_or_bare, process_env, schema};
 use anyhow::Context;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// Show the effective settings, check the configuration, print its JSON Schema
 #[derive(Debug, clap::Args)]
@@ -42,6 +44,8 @@ impl Invocation {
     pub fn config(&self) -> Result<Config, Failure> {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let config = load(self.global.config.as_deref(), self.global.state_dir.as_deref(), &process_env(), &cwd)?;
+        let ca_file = Some(config.tls.ca_file.as_str()).filter(|f| !f.is_empty());
+        net::configure(ca_file.map(Path::new), Path::new(&config.tools.git));
         Ok(config)
     }
 }

@@ -1,5 +1,6 @@
 //! `orch metrics` (CLI-3): Prometheus text format.
 
+use crate::adapters::files;
 use crate::adapters::store::StoreError;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
@@ -12,15 +13,13 @@ use anyhow::Context;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Prometheus text format, for node_exporter's textfile collector
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch metrics --output /var/lib/node_exporter/textfile/orch.prom")]
 pub struct Args {
-    /// Write it there, atomically, instead of to stdout
+    /// Write it there, as a whole, instead of to stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -37,23 +36,14 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         None if call.out.is_json() => call.out.document(&json!({"text": text})),
         None => call.out.raw(&text),
         Some(file) => {
-            replace(file, &text).with_context(|| format!("writing {}", file.display()))?;
+            // Readable by the collector's user.
+            files::output(file, text.as_bytes(), Some(0o644)).with_context(|| format!("writing {}", file.display()))?;
             if call.out.is_json() {
                 call.out.document(&json!({"file": file}));
             }
         }
     }
     Ok(Exit::Done)
-}
-
-/// Whole or not at all, readable by the collector's user.
-fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    let dir = file.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new().prefix(".orch-metrics-").tempfile_in(dir)?;
-    temporary.write_all(text.as_bytes())?;
-    temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file).map(drop).map_err(|e| e.error)
 }
 
 /// A metric's samples: labels and value.

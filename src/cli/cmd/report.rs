@@ -1,5 +1,6 @@
 //! `orch report` (CLI-3): cost, duration, retries and outcome.
 
+use crate::adapters::files;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
@@ -38,7 +39,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if let Some(file) = &args.html {
         let from = args.since.map_or_else(|| "Every run".to_owned(), |s| format!("Runs since {}", local(&rfc3339(s))));
         let page = html(&told, &format!("{from}, as of {}.", local(&rfc3339(now))));
-        std::fs::write(file, page).with_context(|| format!("writing {}", file.display())).map_err(Failure::from)?;
+        files::output(file, page.as_bytes(), None)
+            .with_context(|| format!("writing {}", file.display()))
+            .map_err(Failure::from)?;
     }
     if call.out.is_json() {
         call.out.document(&told);

@@ -1,5 +1,6 @@
 //! `orch security-scan` (SHIP-1): alone in any git checkout, with no configuration and no database; or a task's range.
 
+use crate::adapters::files;
 use crate::adapters::scan::{self, RangeError, ScanRequest, range};
 use crate::adapters::sentinel;
 use crate::cli::exit::{CmdResult, Exit, Failure};
@@ -228,9 +229,9 @@ fn write_files(args: &Args, step: &mut StepReport, report: &ScanReport, head: He
         [(args.report.as_ref(), show::markdown(report, head)), (args.output.as_ref(), document(args, step, report))];
     let mut troubles = Vec::new();
     for (file, text) in files {
-        if let Some(Err(e)) =
-            file.map(|file| std::fs::write(file, text).with_context(|| format!("writing {}", file.display())))
-        {
+        if let Some(Err(e)) = file.map(|file| {
+            files::output(file, text.as_bytes(), None).with_context(|| format!("writing {}", file.display()))
+        }) {
             troubles.push(format!("{e:#}"));
         }
     }

@@ -1,5 +1,6 @@
 //! `orch completions` and `orch man` (CLI-4): what shells and `man` read, from the command line's own definition.
 
+use crate::adapters::files;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::{Cli, Invocation};
 use anyhow::Context;
@@ -47,7 +48,7 @@ pub fn man(call: &Invocation, args: &Man) -> CmdResult {
         let path = args.dir.join(format!("{name}.1"));
         let mut page = Vec::new();
         clap_mangen::Man::new(command.clone()).render(&mut page).context("rendering a manual page")?;
-        std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+        files::output(&path, &page, None).with_context(|| format!("writing {}", path.display()))?;
         written.push(path);
         open.extend(command.get_subcommands().filter(|c| !c.is_hide_set()).cloned());
     }

@@ -1,5 +1,6 @@
 //! `orch staging-check` (SHIP-3).
 
+use crate::adapters::files;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, staging as run_staging};
 use crate::cli::exit::{CmdResult, Exit, Failure};
@@ -231,7 +232,7 @@ fn say(call: &Invocation, report: &StepReport, verdict: &StagingVerdict) {
 fn write_files(args: &Args, head: &ArtefactHead, results: &[CheckResult], verdict: &StagingVerdict) -> Vec<String> {
     let mut troubles = Vec::new();
     let mut write = |file: &Path, text: Result<String, String>| {
-        let done = text.and_then(|t| std::fs::write(file, t).map_err(|e| e.to_string()));
+        let done = text.and_then(|t| files::output(file, t.as_bytes(), None).map_err(|e| e.to_string()));
         if let Err(e) = done {
             troubles.push(format!("{} can't be written: {e}", file.display()));
         }

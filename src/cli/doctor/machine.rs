@@ -4,6 +4,7 @@ use super::{Chart, Level};
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::executor::{Executor, Kind};
 use crate::adapters::git::Git;
+use crate::adapters::net;
 use crate::adapters::runtime::CLAUDE_FLAGS;
 use crate::adapters::store::{Mode, Store};
 use crate::adapters::{disk, sentinel};
@@ -213,6 +214,34 @@ pub fn secrets(config: &Config, chart: &mut Chart) {
                 format!("chmod 600 {}", file.display()),
             );
         }
+    }
+}
+
+/// Whose authorities are trusted and which way leads out, as the HTTP clients and git use them.
+pub fn network(chart: &mut Chart) {
+    let net = net::current();
+    match net.authorities() {
+        Ok(said) => chart.ok("machine", "authorities", said),
+        Err(why) => {
+            chart.fail("machine", "authorities", why, "name a PEM file that this account may read (docs/network.md)")
+        }
+    }
+    for scheme in ["https", "http"] {
+        // The name of a host that nobody has: what holds for every host.
+        match net.route(&format!("{scheme}://host.invalid")).map(|route| (route.proxy, route.no_proxy)) {
+            Ok((None, _)) => {}
+            Ok((Some(proxy), no)) if no.is_empty() => chart.ok("machine", "proxy", format!("{scheme} through {proxy}")),
+            Ok((Some(proxy), no)) => chart.ok("machine", "proxy", format!("{scheme} through {proxy}, but for {no}")),
+            Err(why) => chart.fail("machine", "proxy", why, "correct that setting (docs/network.md)"),
+        }
+    }
+    for name in net.not_followed() {
+        chart.warn(
+            "machine",
+            "network",
+            format!("{name} is set, and orch does not follow it"),
+            "docs/network.md says what is supported instead",
+        );
     }
 }
 

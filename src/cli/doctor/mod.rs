@@ -70,6 +70,7 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
     machine::configuration(&config, &mut chart);
     machine::state(&config, &mut chart);
     machine::executor(&config, &mut chart);
+    machine::network(&mut chart);
     machine::tools(&config, &mut chart);
     machine::secrets(&config, &mut chart);
     machine::waivers(&config, &mut chart);

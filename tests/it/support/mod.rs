@@ -5,6 +5,7 @@ pub mod git;
 pub mod gitea;
 pub mod house;
 pub mod http;
+pub mod net;
 pub mod nspawn;
 pub mod pipe;
 pub mod plane;
