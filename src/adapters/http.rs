@@ -312,7 +312,7 @@ pub struct Client {
     /// A connection for each request: a write must not go out on one that the server is closing, since nobody could say
     /// then whether it arrived. Made for the first write.
     writing: OnceLock<reqwest::blocking::Client>,
-    route: Route,
+    route: Box<Route>,
     tls: bool,
     base: String,
     auth: Auth,
@@ -351,7 +351,7 @@ impl Client {
         }
         let route = net::current().route(&base).map_err(&bad)?;
         let reading = built(&route, tls, &limits, false).map_err(bad)?;
-        Ok(Self { reading, writing: OnceLock::new(), route, tls, base, auth, limits })
+        Ok(Self { reading, writing: OnceLock::new(), route: Box::new(route), tls, base, auth, limits })
     }
 
     /// The client for a request that reads or writes.

@@ -278,7 +278,7 @@ impl Net {
             return known.clone();
         }
         let git = Git::unchecked(&self.git);
-        let cmd = git.cmd(Path::new("/")).as_operator();
+        let cmd = git.cmd(Path::new("/")).with_operators_files();
         let out = cmd.args(["config", "--null", "--type=path", "--get-urlmatch", "http", url]).ok().unwrap_or_default();
         let text = String::from_utf8_lossy(&out).into_owned();
         let pairs = text.split('\0').filter_map(|entry| entry.split_once('\n'));

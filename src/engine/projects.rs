@@ -90,7 +90,7 @@ fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &s
         Some("issues") => ItemPath::Issues,
         Some(_) | None => ItemPath::WorkItems,
     };
-    Ok(Board::Plane(Plane::new(http, workspace, &uuid, &identifier, &project.key, path)))
+    Ok(Board::Plane(Box::new(Plane::new(http, workspace, &uuid, &identifier, &project.key, path))))
 }
 
 /// Where a person finds a task's work item; `None` on the local board. No request is made.

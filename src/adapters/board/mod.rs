@@ -164,7 +164,7 @@ impl StatusCache {
 #[derive(Debug, Clone)]
 pub enum Board {
     Local(local::Local),
-    Plane(plane::Plane),
+    Plane(Box<plane::Plane>),
 }
 
 impl Board {

@@ -110,7 +110,7 @@ pub struct Cmd<'a> {
     /// Why its remote can't be talked to.
     no_route: Option<String>,
     /// With the files of the person who runs `orch`.
-    as_operator: bool,
+    with_operators_files: bool,
     cap: Option<usize>,
 }
 
@@ -167,7 +167,7 @@ impl Git {
             limit: self.local_limit,
             remote: false,
             no_route: None,
-            as_operator: false,
+            with_operators_files: false,
             cap: None,
         }
     }
@@ -239,8 +239,8 @@ impl<'a> Cmd<'a> {
     }
 
     /// Reads the configuration of the person who runs `orch`, and of the system; no repository's. Only to ask for settings.
-    pub(in crate::adapters) fn as_operator(mut self) -> Self {
-        self.as_operator = true;
+    pub(in crate::adapters) fn with_operators_files(mut self) -> Self {
+        self.with_operators_files = true;
         self
     }
 
@@ -267,7 +267,7 @@ impl<'a> Cmd<'a> {
             }
         }
         command.envs(FIXED_ENV);
-        if self.as_operator {
+        if self.with_operators_files {
             command.env_remove("GIT_CONFIG_NOSYSTEM").env_remove("GIT_CONFIG_SYSTEM").env_remove("GIT_CONFIG_GLOBAL");
             command.env_remove("HOME").env("GIT_DIR", "/dev/null");
             let own = |name: &str| {
