@@ -431,10 +431,9 @@ fn one_place_prints() {
     for file in product() {
         let logs = ["src/cli/output.rs", "src/cli/logging.rs", "src/cli/progress.rs"].contains(&file.name.as_str());
         for (line, path) in paths(&file.code) {
+            // `std::io`, `rustix::stdio` and whatever else names a stream of the process.
             let stream = ["stdout", "stderr"].iter().any(|s| {
-                path.ends_with(&format!("std::io::{s}"))
-                    || path.ends_with(&format!(" io::{s}"))
-                    || path == format!("io::{s}")
+                ["io::", "stdio::"].iter().any(|of| path.ends_with(&format!("{of}{s}")) || path == format!("{of}{s}"))
             });
             if stream && !logs {
                 faults.push(format!("{}:{line}: {path}", file.name));
@@ -445,6 +444,8 @@ fn one_place_prints() {
                 let printed = ["println!", "print!", "eprintln!", "eprint!", "dbg!"].iter().find(|m| {
                     line.match_indices(**m).any(|(at, _)| !line.get(..at).is_some_and(|b| b.ends_with(word)))
                 });
+                // clap's errors print themselves, and drop what went wrong.
+                let printed = printed.or_else(|| [".print()"].iter().find(|m| line.contains(**m)));
                 if let Some(what) = printed {
                     faults.push(format!("{}:{}: {what}", file.name, n + 1));
                 }

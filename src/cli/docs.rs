@@ -38,7 +38,7 @@ pub fn cli() -> String {
     );
     for a in root.get_arguments().filter(|a| !a.is_hide_set() && a.get_id() != "help" && a.get_id() != "version") {
         let variable = a.get_env().map(|v| format!("`{}`", v.to_string_lossy())).unwrap_or_default();
-        let _ = writeln!(out, "| `{}` | {variable} | {} |", form(a), help(a));
+        let _ = writeln!(out, "| `{}` | {variable} | {} |", form(a), help(a, false));
     }
     out.push_str("\n## Subcommands\n");
     for command in root.get_subcommands() {
@@ -56,8 +56,27 @@ pub fn cli() -> String {
     out
 }
 
-fn help(a: &clap::Arg) -> String {
-    a.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "\\|").replace('\n', " ")
+/// What an option says: its whole help, the words it takes, its default and its variable.
+fn help(a: &clap::Arg, variable: bool) -> String {
+    let text = a.get_long_help().or_else(|| a.get_help()).map(ToString::to_string).unwrap_or_default();
+    let paragraphs: Vec<String> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
+    let mut said = vec![paragraphs.join("<br>")];
+    let takes = a.get_action().takes_values();
+    let words = a.get_possible_values();
+    // Where a list is hidden in `--help`, the text names the words.
+    if takes && !words.is_empty() && !a.is_hide_possible_values_set() {
+        let words: Vec<String> = words.iter().map(|v| format!("`{}`", v.get_name())).collect();
+        said.push(format!("one of {}", words.join(", ")));
+    }
+    let defaults: Vec<String> = a.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();
+    if takes && defaults.iter().any(|d| !d.is_empty()) {
+        said.push(format!("default `{}`", defaults.join(" ")));
+    }
+    if let Some(name) = a.get_env().filter(|_| variable) {
+        said.push(format!("variable `{}`", name.to_string_lossy()));
+    }
+    said.retain(|part| !part.is_empty());
+    said.join("; ").replace('|', "\\|")
 }
 
 /// An option as it is written: `-f, --follow`, `--run N`, `TASK`.
@@ -84,7 +103,8 @@ fn subcommand(command: &clap::Command, path: &str, out: &mut String) {
         return;
     }
     let path = format!("{path} {}", command.get_name());
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    // The long one begins with the short one.
+    let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     let _ = write!(out, "\n### `{path}`\n\n{about}\n");
     let own: Vec<&clap::Arg> = command
         .get_arguments()
@@ -94,26 +114,33 @@ fn subcommand(command: &clap::Command, path: &str, out: &mut String) {
         out.push_str("\n| option | meaning |\n| --- | --- |\n");
     }
     for a in own {
-        let choices: Vec<String> = a
-            .get_possible_values()
-            .iter()
-            .filter(|_| a.get_action().takes_values() && !a.is_hide_possible_values_set())
-            .map(|v| v.get_name().to_owned())
-            .collect();
-        let mut said = help(a);
-        if !choices.is_empty() {
-            let _ = write!(said, "{}one of {}", if said.is_empty() { "" } else { ": " }, choices.join(", "));
-        }
-        let _ = writeln!(out, "| `{}` | {said} |", form(a));
+        let _ = writeln!(out, "| `{}` | {} |", form(a), help(a, true));
     }
-    if let Some(after) = command.get_after_help() {
-        let after = after.to_string();
-        let example = after.strip_prefix("Example:\n").unwrap_or(&after);
-        let lines: Vec<&str> = example.lines().map(|l| l.strip_prefix("  ").unwrap_or(l)).collect();
-        let _ = write!(out, "\n```\n{}\n```\n", lines.join("\n"));
+    if let Some(after) = command.get_after_long_help().or_else(|| command.get_after_help()) {
+        example(&after.to_string(), out);
     }
     for inner in command.get_subcommands() {
         subcommand(inner, &path, out);
+    }
+}
+
+/// What stands after the options: calls (indented) as a block, everything else as text.
+fn example(after: &str, out: &mut String) {
+    let mut block = false;
+    for line in after.lines() {
+        let call = line.strip_prefix("  ");
+        if call.is_some() != block {
+            out.push_str(if block { "```\n" } else { "\n```\n" });
+            block = !block;
+        }
+        match (call, line) {
+            (Some(call), _) => drop(writeln!(out, "{call}")),
+            (None, "" | "Example:") => {}
+            (None, text) => drop(writeln!(out, "\n{text}")),
+        }
+    }
+    if block {
+        out.push_str("```\n");
     }
 }
 

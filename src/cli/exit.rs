@@ -69,14 +69,14 @@ impl From<anyhow::Error> for Failure {
 
 /// Prints clap's own message; help and version are exit 0, everything else exit 2.
 pub fn from_clap(error: &clap::Error) -> Exit {
-    // A closed stdout is not an error (CLI-5).
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    let out = Output::new(false);
+    out.clap(error);
+    out.ended(if error.use_stderr() { Exit::Usage } else { Exit::Done })
 }
 
 /// Says a failure in the form asked for, for one of the eight steps as its whole object, and gives the process's exit code.
 pub fn finish(out: &Output, step: Option<&'static str>, result: CmdResult) -> Exit {
-    match result {
+    let exit = match result {
         Ok(exit) => exit,
         Err(failure) => {
             if !failure.reported {
@@ -84,5 +84,6 @@ pub fn finish(out: &Output, step: Option<&'static str>, result: CmdResult) -> Ex
             }
             failure.exit
         }
-    }
+    };
+    out.ended(exit)
 }

@@ -1,12 +1,15 @@
-//! The one place that prints. A closed stdout is not an error (CLI-5).
+//! The one place that prints. A closed stdout is not an error (CLI-5); any other write that fails is exit 3 (CLI-1).
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use crate::adapters::pager;
 use crate::model::report::{ErrorLine, StepReport};
 use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where results go: plain words, or one JSON document.
@@ -14,11 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Output {
     json: bool,
     closed: AtomicBool,
+    /// Why something that was asked for is not on stdout.
+    trouble: OnceLock<String>,
 }
 
 impl Output {
     pub fn new(json: bool) -> Self {
-        Self { json, closed: AtomicBool::new(false) }
+        Self { json, closed: AtomicBool::new(false), trouble: OnceLock::new() }
     }
 
     /// Whether `--json` was given: then only [`Output::document`] may write to stdout.
@@ -36,8 +41,36 @@ impl Output {
     /// Text on stdout as it is, in either form (a scan's SARIF, a schema, a script).
     pub fn raw(&self, text: &str) {
         let mut stdout = std::io::stdout().lock();
-        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            self.closed.store(true, Ordering::Relaxed);
+        self.note(write_whole(&mut stdout, text.as_bytes()));
+    }
+
+    /// clap's own text in its own colours: help and version on stdout, a misuse on stderr.
+    pub fn clap(&self, error: &clap::Error) {
+        let done = error.print().and_then(|()| std::io::stdout().flush());
+        if !error.use_stderr() {
+            self.note(done);
+        }
+    }
+
+    fn note(&self, done: std::io::Result<()>) {
+        let Err(error) = done else { return };
+        self.closed.store(true, Ordering::Relaxed);
+        if error.kind() != ErrorKind::BrokenPipe {
+            let _ = self.trouble.set(error.to_string());
+        }
+    }
+
+    /// What a call ends with that would have ended with `exit`: a result nobody can have is exit 3, with a sentence.
+    pub fn ended(&self, exit: Exit) -> Exit {
+        let Some(why) = self.trouble.get() else { return exit };
+        self.complain(
+            &format!("the result can't be written to stdout: {why}"),
+            Some("what was done is done; make room or name another place, and run it again to see it"),
+        );
+        match exit {
+            Exit::Done | Exit::Negative | Exit::Broken => Exit::Broken,
+            // These say that nothing was done, which is still so.
+            Exit::Usage | Exit::Refused => exit,
         }
     }
 
@@ -56,6 +89,10 @@ impl Output {
 
     pub fn is_terminal(&self) -> bool {
         std::io::stdout().is_terminal()
+    }
+
+    pub fn is_error_terminal(&self) -> bool {
+        std::io::stderr().is_terminal()
     }
 
     /// Columns of the terminal; `None`: stdout is none.
@@ -138,6 +175,33 @@ impl Output {
         if let Some(hint) = hint {
             let _ = writeln!(stderr, "  {hint}");
         }
+    }
+}
+
+/// Writes all of it, also into a pipe that whoever reads it has set to non-blocking.
+fn write_whole(to: &mut (impl Write + AsFd), mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => wait_for_room(to)?,
+            Err(e) => return Err(e),
+        }
+    }
+    loop {
+        match to.flush() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => wait_for_room(to)?,
+            done => return done,
+        }
+    }
+}
+
+fn wait_for_room(to: &impl AsFd) -> std::io::Result<()> {
+    match poll(&mut [PollFd::new(to, PollFlags::OUT)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn markdown() -> String {
     let schema = schema();
     let known: BTreeMap<String, Setting> = settings().into_iter().map(|s| (s.path.clone(), s)).collect();
     let mut out = String::from(INTRO);
-    out.push_str("\n## Keys\n\nKeys without a default here say theirs in words, or are absent by default.\n");
+    out.push_str("\n## Keys\n\nA key without a default here is absent by default.\n");
     section(&schema, &schema, "", &known, &mut out);
     out.push_str("\n## Environment\n\nAn empty variable counts as unset; one that can't be read is an error; an unknown `ORCH_…` draws a warning.\n\n| variable | key | default | meaning |\n| --- | --- | --- | --- |\n");
     for s in settings() {
@@ -56,10 +56,12 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
         let (words, below) = kind(root, property);
         let meaning = property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
         let plain = path.strip_prefix("projects[].").unwrap_or(&path);
+        let (meaning, told) = default_in(&meaning);
         let default = match known.get(plain) {
+            Some(s) if s.path == "state_dir" => told,
             Some(s) if !s.default.is_empty() => format!("`{}`", s.default),
             Some(_) => "empty".to_owned(),
-            None => String::new(),
+            None => told,
         };
         let _ = writeln!(out, "| `{key}` | {words} | {default} | {} |", meaning.replace('|', "\\|"));
         if let Some((below, suffix)) = below {
@@ -72,6 +74,22 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
         if !told {
             section(root, below, &path, known, out);
         }
+    }
+}
+
+/// A description without the default that it names (`…; default: x`), and that default.
+fn default_in(text: &str) -> (String, String) {
+    let said = |rest: &str| {
+        let rest = rest.trim_start_matches(':').trim();
+        if rest.contains([' ', '`']) { rest.to_owned() } else { format!("`{rest}`") }
+    };
+    match text.split_once("; default").or_else(|| text.split_once(": default")) {
+        // Another half sentence belongs to the meaning.
+        Some((before, rest)) => match rest.split_once("; ") {
+            Some((default, after)) => (format!("{before}; {after}"), said(default)),
+            None => (before.to_owned(), said(rest)),
+        },
+        None => (text.to_owned(), String::new()),
     }
 }
 

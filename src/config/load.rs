@@ -447,6 +447,7 @@ pub fn process_env() -> BTreeMap<String, String> {
 
 /// The JSON Schema of the file, for editors.
 pub fn schema() -> serde_json::Value {
+    // Two types that differ in `Raw` alone would become one; a test holds them apart.
     let schema = schemars::SchemaGenerator::default().into_root_schema_for::<RawFile>();
     // The names of our types are no part of the public surface.
     let text = serde_json::to_string(&schema).unwrap_or_default();

@@ -121,7 +121,7 @@ raw! {
     RawGit {
         /// URL or path; never with a credential in it
         remote: String,
-        /// Default: the remote's HEAD
+        /// The branch that everything lands on; default: the remote's HEAD
         default_branch: String,
         /// Beginning of branch names; default `feature/`
         branch_prefix: String,
@@ -135,9 +135,9 @@ raw! {
 
     /// Who commits.
     RawAuthor {
-        /// Default `orch`
+        /// Name in commits; default `orch`
         name: String,
-        /// Default `orch@localhost`
+        /// Address in commits; default `orch@localhost`
         email: String,
     }
 
@@ -248,7 +248,7 @@ raw! {
     }
 
     /// The self-hosting suite's sandbox.
-    RawSandbox {
+    RawStagingSandbox {
         /// Key of the project
         project: String,
     }

@@ -3,7 +3,7 @@
 //! `orch.env.example` all come from it (CFG-2).
 
 use super::error::ConfigError;
-use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision, RawSandbox, RawUrl};
+use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision, RawStagingSandbox, RawUrl};
 use super::scalar::{KofM, Scalar, Text};
 use super::types::{
     AgentOverride, Allowance, Check, CommandLine, DegradedAction, Errors, ExecutorKind, Health, Revision, Scope,
@@ -386,7 +386,7 @@ section! {
         sandbox_infra: Vec<RawAllowance> => Vec<Allowance>, "checks whose failure may be waived: an id, or {id, signature, owner, expires}";
         revision: RawRevision => Option<Revision>, "how staging tells its revision: {command, timeout_s} or {url, field}; absent: freshness is not applicable";
         build: RawCommand => Option<CommandLine>, "builds staging anew when its revision is another one";
-        sandbox: RawSandbox => Option<String>, "{project: KEY}: the self-hosting suite's sandbox project";
+        sandbox: RawStagingSandbox => Option<String>, "{project: KEY}: the self-hosting suite's sandbox project";
     }
 }
 

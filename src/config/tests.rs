@@ -426,3 +426,13 @@ proptest! {
         let _ = read(&format!("{}{with}{}", &SAMPLE[..at], &SAMPLE[at..]));
     }
 }
+
+/// The schema names types without their `Raw`: two that differ in it alone would be one, as `staging.sandbox` once was
+/// the sandbox of a runtime.
+#[test]
+fn no_two_types_share_a_name_in_the_schema() {
+    let schema = schemars::SchemaGenerator::default().into_root_schema_for::<super::raw::RawFile>().to_value();
+    let names: Vec<&str> = schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
+    let short: std::collections::BTreeSet<&str> = names.iter().map(|n| n.strip_prefix("Raw").unwrap_or(n)).collect();
+    assert_eq!(short.len(), names.len(), "{names:?}");
+}

@@ -96,6 +96,7 @@ pub struct Freeze {
     /// The repo or the project key
     #[arg(value_name = "REPO")]
     repo: String,
+    /// Why; shown by `status` and recorded
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }

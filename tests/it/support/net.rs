@@ -101,7 +101,7 @@ impl Authority {
         let out = std::fs::File::create(&log).unwrap();
         let mut command = Command::new("python3");
         command.arg(self.path("net.py")).args([kind, what]).args([self.path("server.pem"), self.path("server.key")]);
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(Stdio::inherit()).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(Stdio::null()).spawn().unwrap();
         let mut helper = Helper { child, port: 0, log };
         let bound = std::time::Instant::now() + super::house::PATIENCE;
         while helper.port == 0 {
