@@ -20,6 +20,8 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("explain", vec!["ORCH-1"]),
         ("logs", vec!["ORCH-1"]),
         ("timeline", vec!["ORCH-1"]),
+        ("show", vec!["ORCH-1"]),
+        ("diff", vec!["ORCH-1"]),
         ("gate replay", vec!["ORCH-1"]),
         ("report", vec![]),
         ("metrics", vec![]),
@@ -49,7 +51,7 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
 /// `demo` plays for half a minute, and prints by the same printer.
 const NOT_TRIED: [&str; 1] = ["demo"];
 /// Those that have nothing to show in this small world: a task without a run, a gate or a block, no remote.
-const NOTHING_TO_SHOW: [&str; 4] = ["logs", "gate replay", "doctor", "reconcile"];
+const NOTHING_TO_SHOW: [&str; 6] = ["logs", "show", "diff", "gate replay", "doctor", "reconcile"];
 
 struct Full {
     world: Seeded,
