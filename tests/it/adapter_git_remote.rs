@@ -3,6 +3,7 @@
 use crate::support::git::{World, head, raw};
 use orch::adapters::git::{Credential, GitError, Mirror, Plan, Worktree};
 use orch::model::ids::RunId;
+use orch::model::refusal::Refusal;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -82,7 +83,8 @@ fn a_password_goes_to_the_remote_and_into_no_error_or_file() {
     let credential = Credential::new("orch", "s3cret");
     let mirror = Mirror::open(&world.git, &world.path("r.git"), &remote, Some(credential)).unwrap();
     let error = mirror.fetch().unwrap_err();
-    assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
+    let denied = Refusal::Denied { scope: None };
+    assert!(matches!(&error, GitError::Refused { refusal, .. } if *refusal == denied), "{error}");
     assert!(!format!("{error} {error:?} {mirror:?}").contains("s3cret"));
     // base64("orch:s3cret")
     assert_eq!(server.join().unwrap(), ["", "Basic b3JjaDpzM2NyZXQ="]);

@@ -137,7 +137,7 @@ fn a_git_remote_that_is_away_or_refuses_is_told() {
         house.task("ORCH-1").and_then(|t| t.blocked_reason).filter(|why| why.contains("User permission denied"))
     });
     let row = house.orch(&["status"]).json["tasks"][0].clone();
-    assert!(row["held_by"]["why"].as_str().unwrap().contains("User permission denied"), "{row}");
+    assert!(row["blocked_reason"].as_str().unwrap().contains("User permission denied"), "{row}");
     assert_eq!(house.alerts("service_back"), ["git remote of ORCH"], "it answers, whatever it says");
     std::fs::remove_file(hook).unwrap();
     house.orch(&["retry", "ORCH-1"]);
