@@ -96,6 +96,14 @@ pub fn boot_id() -> io::Result<String> {
     Ok(KERNELS.get_or_init(|| id).clone())
 }
 
+/// Keeps other processes of this account from reading this one's memory, environment and descriptors, and from tracing it
+/// (BND-4). What liveness needs of `/proc` stays readable. Holds until the next exec, so each start of `orch` calls it first.
+pub fn hide() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // A kernel that refuses leaves things as they were; `doctor` and the tests see it.
+    drop(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+}
+
 /// This process. Fails where `/proc` can't be read.
 pub fn me() -> io::Result<Actor> {
     identify(getpid().as_raw_nonzero().get())

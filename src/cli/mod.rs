@@ -111,6 +111,7 @@ pub struct Invocation {
 
 /// Runs the program on the process's own arguments.
 pub fn main() -> std::process::ExitCode {
+    crate::adapters::process::hide();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error).into(),
