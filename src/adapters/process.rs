@@ -101,7 +101,7 @@ pub fn boot_id() -> io::Result<String> {
 pub fn hide() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     // A kernel that refuses leaves things as they were; `doctor` and the tests see it.
-    drop(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// This process. Fails where `/proc` can't be read.
