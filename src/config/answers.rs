@@ -3,6 +3,8 @@
 use super::secret::{EnvValue, SecretRef};
 use super::types::{AgentOverride, AgentSettings, Board, Config, Errors, Forge, Project, Revision, Runtime, Scope};
 use crate::model::ids::Key;
+use crate::model::probe::CheckKind;
+use crate::model::protected::named_by;
 use crate::model::stage::Agent;
 use crate::model::watch::WatchPolicy;
 use std::collections::BTreeMap;
@@ -179,5 +181,37 @@ impl Project {
             min_requests: w.min_requests,
             k_of_m: w.k_of_m.get(),
         }
+    }
+}
+
+impl Project {
+    /// The files inside the repository that configured commands name (RULE-23): protected, and taken from the default
+    /// branch wherever a command runs.
+    pub fn scripts(&self) -> Vec<String> {
+        let mut commands: Vec<&[String]> = Vec::new();
+        commands.extend(self.ci.command.as_deref());
+        commands.extend(self.deploy.command.as_deref());
+        let lines = [&self.worktree.setup, &self.staging.build, &self.post_deploy.rollback];
+        commands.extend(lines.into_iter().flatten().map(|c| c.command.as_slice()));
+        for revision in [&self.staging.revision, &self.post_deploy.revision].into_iter().flatten() {
+            match revision {
+                Revision::Command(c) => commands.push(&c.command),
+                Revision::Url { .. } => {}
+            }
+        }
+        match &self.post_deploy.errors {
+            Errors::Command(c) => commands.push(&c.command),
+            Errors::Own | Errors::Prometheus { .. } => {}
+        }
+        for check in &self.staging.checks {
+            match &check.spec.kind {
+                CheckKind::Command(c) => commands.push(&c.argv),
+                CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => {}
+            }
+        }
+        let mut paths: Vec<String> = commands.into_iter().flat_map(named_by).collect();
+        paths.sort();
+        paths.dedup();
+        paths
     }
 }

@@ -102,7 +102,7 @@ pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
     }
     for (globs, key) in [(&p.git.protected_paths, "git.protected_paths")] {
         for text in globs {
-            glob(text, &format!("{at}.{key}"))?;
+            glob(text.strip_prefix('!').unwrap_or(text), &format!("{at}.{key}"))?;
         }
     }
     waivers(&p.security, &format!("{at}.security"))

@@ -10,6 +10,7 @@ use super::types::{
     PostDeploy, Project, Security, Staging, Update, Via, Worktree,
 };
 use super::vars::Vars;
+use crate::model::protected::BUILT_IN;
 use crate::model::stage::Stage;
 use std::path::Path;
 
@@ -33,7 +34,6 @@ const STAGES: [Stage; 7] = [
     Stage::DeployStaging,
     Stage::Deploy,
 ];
-const PROTECTED: [&str; 5] = [".ci/**", ".gitea/**", ".github/**", "ci.sh", "deploy.sh"];
 
 /// Builds and checks one project. `forced` gets the paths that the self-hosting rules changed.
 pub(super) fn project(
@@ -145,7 +145,8 @@ fn git(raw: Option<&RawGit>, place: &Place<'_>, at: &str) -> Result<Git, ConfigE
         return Err(ConfigError::new(format!("{at}.default_branch is {branch:?}, expected a branch name")));
     }
     let credential = raw.credential.map(|c| place.secret(&c, &format!("{at}.credential"))).transpose()?;
-    let protected_paths = raw.protected_paths.unwrap_or_else(|| PROTECTED.iter().map(|p| (*p).to_owned()).collect());
+    let built_in = BUILT_IN.iter().map(|p| (*p).to_owned());
+    let protected_paths = built_in.chain(raw.protected_paths.unwrap_or_default()).collect();
     Ok(Git { remote, default_branch, branch_prefix, author, credential, protected_paths })
 }
 
@@ -312,53 +313,16 @@ fn inside(at: &str, section: &str) -> String {
     if at.is_empty() { section.to_owned() } else { format!("{at}.{section}") }
 }
 
-/// Adds the scripts that configured commands name to the protected paths (RULE-23).
+/// Adds the scripts that configured commands name to the protected paths (RULE-23), and to `orch`'s own repository the
+/// prompts.
 fn protect(project: &mut Project) {
-    use super::types::{Errors, Revision};
-    use crate::model::probe::CheckKind;
-    let mut commands: Vec<&[String]> = Vec::new();
-    commands.extend(project.ci.command.as_deref());
-    commands.extend(project.deploy.command.as_deref());
-    let lines = [&project.worktree.setup, &project.staging.build, &project.post_deploy.rollback];
-    commands.extend(lines.into_iter().flatten().map(|c| c.command.as_slice()));
-    for revision in [&project.staging.revision, &project.post_deploy.revision].into_iter().flatten() {
-        match revision {
-            Revision::Command(c) => commands.push(&c.command),
-            Revision::Url { .. } => {}
-        }
+    let mut more: Vec<String> = project.scripts().iter().map(|path| globset::escape(path)).collect();
+    if project.self_hosting {
+        more.push("agents/**".to_owned());
     }
-    match &project.post_deploy.errors {
-        Errors::Command(c) => commands.push(&c.command),
-        Errors::Own | Errors::Prometheus { .. } => {}
-    }
-    for check in &project.staging.checks {
-        match &check.spec.kind {
-            CheckKind::Command(c) => commands.push(&c.argv),
-            CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => {}
-        }
-    }
-    let scripts: Vec<String> = commands.into_iter().flatten().filter_map(|word| script(word)).collect();
-    for path in scripts {
+    for path in more {
         if !project.git.protected_paths.contains(&path) {
             project.git.protected_paths.push(path);
         }
     }
-}
-
-/// The path in the repository that a word of an argv names, as a glob: relative with a slash, or a file's name with a
-/// script's ending (`bash ci.sh`).
-fn script(word: &str) -> Option<String> {
-    const ENDINGS: [&str; 9] = ["sh", "bash", "py", "pl", "rb", "js", "mjs", "ts", "php"];
-    let path = word.strip_prefix("./").unwrap_or(word);
-    let plain = |c: char| !c.is_control() && !c.is_whitespace();
-    if path.is_empty() || word.starts_with(['/', '-', '~', '$']) || word.contains("://") || !path.chars().all(plain) {
-        return None;
-    }
-    let ending = path.rsplit_once('.').is_some_and(|(_, e)| ENDINGS.contains(&e));
-    if !word.contains('/') && !ending {
-        return None;
-    }
-    let path = under(Path::new("/"), path);
-    let path = path.to_str()?.strip_prefix('/').filter(|p| !p.is_empty())?;
-    Some(globset::escape(path))
 }

@@ -129,7 +129,7 @@ raw! {
         author: RawAuthor,
         /// The password for the remote, a reference; given to git through a credential helper
         credential: SecretRef,
-        /// Globs no agent may change; the scripts that ci, staging and deploy name are added by themselves; default `.ci/**`, `.gitea/**`, `.github/**`, `ci.sh`, `deploy.sh`
+        /// Globs no agent may change, besides the built-in list (docs/security.md) and the scripts that configured commands name; one that begins with `!` takes its matches out
         protected_paths: Vec<String>,
     }
 

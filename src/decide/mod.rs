@@ -7,6 +7,7 @@ pub mod deploy_result;
 pub mod dispatch;
 pub mod gates;
 pub mod landing;
+pub mod left;
 pub mod notify;
 pub mod reap;
 pub mod serial;

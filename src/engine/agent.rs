@@ -1,11 +1,12 @@
-//! One agent's run: prepare the worktree and the prompt, play the runtime, finalize what it left (RUN-4, RULE-21, RULE-22).
+//! One agent's run: prepare the checkout and the prompt, play the runtime, finalize what it left (RUN-4, RULE-21, RULE-22).
 
 use super::area::{AreaKind, Folders};
+use super::left::Begin;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
-use super::{Ctx, base, finalize, projects, runtimes, settle, tree};
+use super::{Ctx, base, finalize, left, projects, runtimes, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
-use crate::adapters::git::{CheckoutPlan, Worktree};
+use crate::adapters::git::{CheckoutPlan, files::remove};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project, without_secrets};
@@ -20,6 +21,7 @@ use crate::model::time::Stamp;
 use crate::render::prompt::{PromptArtefact, PromptData, prompt};
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,11 +34,9 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
     let ground = base::ensure(ctx, run.task_id)?;
     let project = ctx.project(&ground.task.project)?.clone();
     let agent = run.agent.context("an agent's job names no agent")?;
-    let folders = Folders::of(&ctx.paths, &ground.task, AreaKind::Agent);
     let site = Site {
         settings: ctx.config.agent(agent),
-        worktree: Worktree::new(&ctx.git()?, &folders.checkout, &projects::author(&project)),
-        folders,
+        folders: Folders::of(&ctx.paths, &ground.task, AreaKind::Agent),
         prompt: agent_prompt(ctx, agent)?,
         dir: ctx.paths.run(run.id),
         agent,
@@ -58,7 +58,6 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
 /// Everything one agent's run works with.
 pub(super) struct Site {
     pub(super) settings: AgentSettings,
-    pub(super) worktree: Worktree,
     pub(super) folders: Folders,
     pub(super) prompt: AgentPrompt,
     pub(super) dir: PathBuf,
@@ -92,17 +91,19 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     end_earlier(ctx, run, site)?;
     let start = task.head_sha.clone().context("the task has no pushed head")?;
     let exclude = excluded(&site.project);
+    let mut begin = left::begin(ctx, site, run, &start)?;
     let plan = CheckoutPlan {
+        tree: Some(&begin.tree).filter(|_| begin.is_rework()),
         branch: Some(task.branch.as_deref().context("the task has no branch")?),
         default: Some((&site.ground.default_branch, &site.ground.default_sha)),
         author: Some(&projects::author(&site.project)),
-        ..CheckoutPlan::of(&start)
+        exclude: &exclude,
+        ..CheckoutPlan::of(&begin.parent)
     };
     site.folders.renew()?;
     site.ground.mirror.check_out(&site.folders.checkout, &plan)?;
-    site.worktree.exclude(&exclude)?;
-    copy_files(site)?;
-    if let Some(why) = set_up(site, run, &mark)? {
+    begin.left_out = copy_files(site)?;
+    if let Some(why) = set_up(site, run, &mark, &mut begin)? {
         return Ok(Played::Not(End::Failed { why, spent: true }));
     }
     let runtime = runtimes::open(ctx, &site.settings)?;
@@ -122,7 +123,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         config_dir: &config_dir,
         session: Some(session),
         trusted_rules: rules.as_deref(),
-        worktree: site.worktree.path(),
+        worktree: site.folders.checkout.as_path(),
     };
     let launch = runtime.launch(&request);
     let text = render(ctx, site, run, &start, launch.resumed)?;
@@ -131,11 +132,9 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         Some(id) => ctx.store.read(|tx| tx.session_total(id))?,
         None => None,
     };
-    if !launch.masked.is_empty() {
-        let mut all = exclude.clone();
-        all.extend(launch.masked.iter().map(|name| format!("/{name}")));
-        site.worktree.exclude(&all)?;
-    }
+    // A runtime's sandbox leaves empty files where it covered names.
+    begin.left_out.extend(launch.masked.iter().map(|name| (*name).to_owned()));
+    left::remember(site, &begin)?;
     for note in &launch.notes {
         tracing::warn!(task = %task.key, "{note}");
     }
@@ -156,7 +155,6 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         return Ok(Played::Lost);
     }
     let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(before), &mark)?;
-    unmask(site, &launch, &start, &exclude)?;
     record_exit(ctx, site, run, &exit, &outcome)?;
     Ok(Played::Done(Box::new(ctx.store.read(|tx| tx.run(run.id))?)))
 }
@@ -179,26 +177,6 @@ fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
         outcome.is_some_and(|o| o.kind.is_limit())
     };
     Ok(before.filter(limited).and_then(|r| r.session.clone()))
-}
-
-/// Takes away what the runtime's sandbox left where it covered a name: nothing but empty files and folders, and nothing
-/// that the branch holds.
-fn unmask(site: &Site, launch: &Launch, start: &Sha, exclude: &[String]) -> Result<()> {
-    if launch.masked.is_empty() {
-        return Ok(());
-    }
-    for name in &launch.masked {
-        if site.ground.mirror.list_all(start, name)?.is_empty() {
-            let path = site.worktree.path().join(name);
-            match std::fs::symlink_metadata(&path) {
-                Ok(meta) if meta.is_file() && meta.len() == 0 => drop(std::fs::remove_file(&path)),
-                // Only an empty one goes.
-                Ok(meta) if meta.is_dir() => drop(std::fs::remove_dir(&path)),
-                Ok(_) | Err(_) => {}
-            }
-        }
-    }
-    Ok(site.worktree.exclude(exclude)?)
 }
 
 fn ctx_at(clock: fn() -> crate::model::time::Stamp) -> i64 {
@@ -242,10 +220,10 @@ fn execute(
     let task = &site.ground.task;
     let start = task.head_sha.as_ref().map(Sha::to_string).unwrap_or_default();
     let mut env = child_env(task, run.stage.as_str(), &start, &site.folders);
-    let folder = site.worktree.path().join(artefact::folder(&task.key));
+    let folder = site.folders.checkout.join(artefact::folder(&task.key));
     for (name, value) in [
         ("ORCH_AGENT", OsString::from(site.agent.as_str())),
-        ("ORCH_WORKTREE", site.worktree.path().as_os_str().to_owned()),
+        ("ORCH_WORKTREE", site.folders.checkout.as_os_str().to_owned()),
         ("ORCH_ARTEFACTS", folder.into_os_string()),
     ] {
         env.push((name.into(), value));
@@ -255,7 +233,7 @@ fn execute(
     env.extend(own);
     let spec = Spec {
         argv: launch.argv.clone(),
-        cwd: site.worktree.path().to_owned(),
+        cwd: site.folders.checkout.clone(),
         env,
         stdin: Some(site.dir.join("prompt.md")),
         stdout: site.dir.join("events.jsonl"),
@@ -389,32 +367,38 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
     prompt(&data).map_err(|e| anyhow::anyhow!(e))
 }
 
-/// Patterns of what was copied into the worktree: never committed (RULE-22).
-pub(super) fn excluded(project: &Project) -> Vec<String> {
+/// Patterns of what was copied into the checkout, for the agent's own git.
+fn excluded(project: &Project) -> Vec<String> {
     let names = project.worktree.copy.iter().filter_map(|p| p.file_name());
     names.map(|n| format!("/{}", n.to_string_lossy())).collect()
 }
 
-fn copy_files(site: &Site) -> Result<()> {
+/// Copies the operator's files; gives their names, which are never part of a commit (RULE-22).
+fn copy_files(site: &Site) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
     for from in &site.project.worktree.copy {
         let Some(name) = from.file_name() else { continue };
-        let to = site.worktree.path().join(name);
-        let _ = std::fs::remove_file(&to);
-        std::fs::copy(from, &to).with_context(|| format!("copying {} into the worktree", from.display()))?;
+        let to = site.folders.checkout.join(name);
+        remove(&to)?;
+        std::fs::copy(from, &to).with_context(|| format!("copying {} into the checkout", from.display()))?;
+        names.insert(name.to_string_lossy().into_owned());
     }
-    Ok(())
+    Ok(names)
 }
 
 /// `worktree.setup`, in the new checkout; why it failed, if it did.
-fn set_up(site: &Site, run: &Run, mark: &str) -> Result<Option<String>> {
-    let Some(setup) = &site.project.worktree.setup else { return Ok(None) };
+fn set_up(site: &Site, run: &Run, mark: &str, begin: &mut Begin) -> Result<Option<String>> {
+    // A judge starts no program of the branch (R1).
+    let Some(setup) = site.project.worktree.setup.as_ref().filter(|_| site.agent != Agent::Reviewer) else {
+        return Ok(None);
+    };
     let task = &site.ground.task;
     let mut env = child_env(task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), &site.folders);
     let resolved = setup.spec()?;
     env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let spec = Spec {
         argv: setup.command.iter().map(OsString::from).collect(),
-        cwd: site.worktree.path().to_owned(),
+        cwd: site.folders.checkout.clone(),
         env,
         stdin: None,
         stdout: site.dir.join("setup.log"),
@@ -427,7 +411,14 @@ fn set_up(site: &Site, run: &Run, mark: &str) -> Result<Option<String>> {
         cap_bytes: CAP,
     };
     Ok(match child::run(&spec, &mut |_| Control::Go) {
-        Ok(exit) if exit.code == Some(0) => None,
+        Ok(exit) if exit.code == Some(0) => {
+            let restored = left::after_setup(site, begin)?;
+            if !restored.is_empty() {
+                let shown: Vec<&str> = restored.iter().take(20).map(String::as_str).collect();
+                tracing::warn!(task = %task.key, "worktree.setup changed tracked files, which were restored: {}", shown.join(", "));
+            }
+            None
+        }
         Ok(exit) => Some(format!(
             "worktree.setup ended with {}: {}",
             exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}")),

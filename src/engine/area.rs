@@ -2,7 +2,7 @@
 //! nothing but a commit (R2), outside the state directory, which no run may see.
 
 use super::paths::Paths;
-use crate::adapters::git::worktree::remove;
+use crate::adapters::git::files::remove;
 use crate::model::task::Task;
 use anyhow::{Context, Result};
 use std::ffi::OsString;

@@ -2,7 +2,7 @@
 //! committed under the work item's folder of the default branch, while the repository's lease is held.
 
 use super::{Ctx, lease, projects};
-use crate::adapters::git::{PushOutcome, Worktree};
+use crate::adapters::git::PushOutcome;
 use crate::adapters::store::StoreError;
 use crate::config::ArtefactsAfterMerge;
 use crate::model::artefact::{self, Artefact};
@@ -104,29 +104,17 @@ fn push(
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         entries.push((format!("{}/{artefact}", artefact::folder(&task.key)), bytes));
     }
-    let dir = tempfile::tempdir_in(ctx.paths.root()).context("making a folder for the commit")?;
-    let tree = Worktree::new(&ctx.git()?, &dir.path().join("tree"), &projects::author(project));
-    let plan = crate::adapters::git::Plan {
-        sha: &tip,
-        branch: &default,
-        default_branch: &default,
-        default_sha: &tip,
-        exclude: &[],
-    };
-    tree.prepare(&mirror, &plan, None)?;
-    for (name, bytes) in &entries {
-        let to = tree.path().join(name);
-        std::fs::create_dir_all(to.parent().unwrap_or(tree.path()))
-            .with_context(|| format!("making {}", to.display()))?;
-        std::fs::write(&to, bytes).with_context(|| format!("writing {}", to.display()))?;
-    }
-    let made = tree.commit_all(&format!("{}: what orch recorded of its deploy", task.key))?;
-    if made.head == tip {
+    let build = mirror.build()?;
+    let tree = build.with_files(&mirror.base(&tip)?, &entries)?;
+    if tree == mirror.tree_of(&tip)? {
         return Ok(None);
     }
-    mirror.import(tree.path(), &made.head, crate::model::ids::RunId(0))?;
-    match mirror.land(&default, &made.head, &tip)? {
-        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Some(made.head.to_string())),
+    let message = format!("{}: what orch recorded of its deploy", task.key);
+    let seconds = task.finished_at.unwrap_or(task.created_at) / 1000;
+    let made = build.commit(&tree, &tip, &message, &projects::author(project), seconds)?;
+    mirror.take_in(&build, &made, crate::model::ids::RunId(0))?;
+    match mirror.land(&default, &made, &tip)? {
+        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Some(made.to_string())),
         PushOutcome::Rejected { reason, .. } => bail!("{default} does not take it now: {reason}"),
     }
 }

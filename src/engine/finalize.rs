@@ -1,20 +1,18 @@
 //! What an agent's run left becomes commits, a push, a pull request and evidence; each part may be repeated after a kill
 //! (RULE-21, RULE-22).
 
-use super::agent::{Site, excluded};
+use super::agent::Site;
+use super::left::{self, Taken};
 use super::refused::Kept;
 use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, judge, projects, pulls, settle};
-use crate::adapters::git::{GitError, Mirror, PushOutcome};
-use crate::model::agent_prompt::offending_paths;
-use crate::model::artefact::{self, Artefact};
+use crate::adapters::git::PushOutcome;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::stage::Stage;
 use crate::model::task::{Cause, Run};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use std::collections::BTreeSet;
 
 /// What a run left becomes commits, a push, evidence: each part may be repeated after a kill.
 pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Settlement>> {
@@ -32,46 +30,50 @@ pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<O
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
     if outcome.kind != Kind::Ended {
-        let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
+        if let Err(e) = left::take(site, run, &start).and_then(|t| t.keep_patch(site)) {
+            tracing::warn!(task = %site.ground.task.key, "what the run left can't be kept as a patch: {e:#}");
+        }
         return Ok(failed(not_well(ctx, site, run, &outcome)));
     }
-    let message = format!("{}: {} (attempt {})", site.ground.task.key, run.stage, run.attempt);
-    let committed = match site.worktree.commit_all(&message) {
-        Ok(c) => c,
-        Err(e @ (GitError::Conflict { .. } | GitError::NotFound { .. } | GitError::Rejected { .. })) => {
-            let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
-            return Ok(failed(End::Failed { why: format!("what it left can't be committed: {e}"), spent: true }));
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let mirror = &site.ground.mirror;
-    mirror.import(site.worktree.path(), &committed.head, run.id)?;
-    if let Some(end) = broken_rules(ctx, site, run, &start, &committed.head)? {
-        let _ = site.worktree.save_patch(&start, &site.dir.join("left.patch"));
-        return Ok(failed(end));
+    let taken = left::take(site, run, &start)?;
+    for folder in &taken.nested {
+        tracing::warn!(task = %site.ground.task.key, "{folder} held a repository of its own; its files count as files");
     }
-    let Some(head) = push(ctx, site, run, fence, &start, &committed.head)? else {
+    let broken = taken.faults(site, run)?;
+    if !broken.is_empty() {
+        taken.keep_patch(site)?;
+        let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
+        let why = format!("the {} may not change {}", site.agent, shown.join(", "));
+        return Ok(failed(End::Failed { why, spent: true }));
+    }
+    let end = taken.commit(site, run, &start)?;
+    if let Some(why) = too_long(site, &start, &end)? {
+        taken.keep_patch(site)?;
+        return Ok(failed(End::Block { why }));
+    }
+    let Some(head) = push(ctx, site, run, fence, &start, &end, taken.begin.is_rework())? else {
         return Ok(failed(End::Unspent {
             cause: Cause::HeadMoved,
             why: "the branch moved on the remote; the run begins again from there".to_owned(),
         }));
     };
-    settlement(ctx, site, run, mirror, &start, &head)
+    settlement(ctx, site, run, &taken, &start, &head)
 }
 
 fn settlement(
     ctx: &mut Ctx,
     site: &Site,
     run: &Run,
-    mirror: &Mirror,
+    taken: &Taken<'_>,
     start: &Sha,
     head: &Sha,
 ) -> Result<Option<Settlement>> {
     let task = &site.ground.task;
+    let mirror = &site.ground.mirror;
     let (start_tree, head_tree) =
         (mirror.code_tree(start, &task.key)?.to_string(), mirror.code_tree(head, &task.key)?.to_string());
-    let rewritten = rewritten(site, run);
-    let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree, rewritten };
+    let changed = taken.changed(site, start, head)?;
+    let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree, changed };
     let judged = judge::run(ctx, task, run, &pushed)?;
     for fault in &judged.faults {
         tracing::warn!(task = %task.key, "front matter: {fault}");
@@ -108,20 +110,6 @@ fn settlement(
     }))
 }
 
-/// The stage's documents that were written since the prompt was laid down. A second review with the same words is a
-/// review; git alone can't tell it from none, since nothing changed. Links are not followed.
-fn rewritten(site: &Site, run: &Run) -> BTreeSet<String> {
-    let written = |path: &std::path::Path| {
-        std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).and_then(|m| m.modified().ok())
-    };
-    let Some(began) = written(&site.dir.join("prompt.md")) else { return BTreeSet::new() };
-    let folder = artefact::folder(&site.ground.task.key);
-    Artefact::of_stage(run.stage)
-        .map(|a| format!("{folder}/{a}"))
-        .filter(|path| written(&site.worktree.path().join(path)).is_some_and(|at| at > began))
-        .collect()
-}
-
 /// A run that did not end well: a limit spends nothing (RUN-7), everything else is tried again (PIPE-3).
 fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     let now = (ctx.clock)().wall_ms;
@@ -144,52 +132,38 @@ fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     }
 }
 
-/// `may_write`, protected paths, copied files, the diff's size (RULE-22, RULE-23, RUN-7b).
-fn broken_rules(ctx: &Ctx, site: &Site, run: &Run, start: &Sha, head: &Sha) -> Result<Option<End>> {
-    let _ = (ctx, run);
-    let task = &site.ground.task;
-    let paths: Vec<String> = site.ground.mirror.new_paths(start, &site.ground.default_sha, head)?.into_iter().collect();
-    let offending = offending_paths(&site.prompt.may_write_globs(&task.key), &site.project.git.protected_paths, &paths);
-    if !offending.is_empty() {
-        let shown: Vec<&str> = offending.iter().take(20).map(String::as_str).collect();
-        let why = format!("the {} may not change {}", site.agent, shown.join(", "));
-        return Ok(Some(End::Failed { why, spent: true }));
+/// Whether the change is larger than the agent's bound (RUN-7b).
+fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<String>> {
+    let most = site.settings.max_diff_lines;
+    if most == 0 {
+        return Ok(None);
     }
-    let exclude = excluded(&site.project);
-    if !exclude.is_empty() {
-        let copied = site.worktree.excluded_among(&exclude, paths.iter().map(String::as_str))?;
-        if !copied.is_empty() {
-            return Ok(Some(End::Failed {
-                why: format!("it committed {}, which were copied into the worktree", copied.join(", ")),
-                spent: true,
-            }));
-        }
-    }
-    if site.settings.max_diff_lines > 0 {
-        let stat = site.ground.mirror.diff_stat_lines(start, head)?;
-        let lines = stat.added + stat.deleted;
-        if lines > site.settings.max_diff_lines {
-            return Ok(Some(End::Block {
-                why: format!("the diff has {lines} lines, max_diff_lines allows {}", site.settings.max_diff_lines),
-            }));
-        }
-    }
-    Ok(None)
+    let stat = site.ground.mirror.diff_stat_lines(start, end)?;
+    let lines = stat.added + stat.deleted;
+    Ok((lines > most).then(|| format!("the diff has {lines} lines, max_diff_lines allows {most}")))
 }
 
 /// Pushes what the run adds; `None`: the branch moved meanwhile, and the run's commits are discarded (RULE-22). After a
 /// FAIL on secrets the work lands as one commit, by an explicit lease (RUN-4).
-fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sha) -> Result<Option<Sha>> {
+/// `rework`: the branch was made again on a new base, and takes the old head's place by a lease.
+fn push(
+    ctx: &mut Ctx,
+    site: &Site,
+    run: &Run,
+    fence: i64,
+    start: &Sha,
+    end: &Sha,
+    rework: bool,
+) -> Result<Option<Sha>> {
     let task = &site.ground.task;
     let branch = task.branch.clone().context("the task has no branch")?;
     let mirror = &site.ground.mirror;
-    let squash = task.rework.is_some() && run.stage == Stage::Development && start != end;
+    let squash = task.rework.is_some() && run.stage == Stage::Development && start != end && !rework;
     let head = if squash {
         let base = mirror
             .merge_base(&site.ground.default_sha, start)?
             .context("the branch has no history in common with the default branch")?;
-        let message = format!("{}: {} (attempt {})", task.key, run.stage, run.attempt);
-        mirror.squash_onto(&base, end, &message, &projects::author(&site.project))?
+        mirror.squash_onto(&base, end, &left::message(site, run), &projects::author(&site.project))?
     } else {
         end.clone()
     };
@@ -223,7 +197,8 @@ fn push(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64, start: &Sha, end: &Sh
         tx.intend(&key, Some(task.id), "branch_pushed", &json!({"branch": branch, "from": start, "to": head}), &me, at)
             .map(drop)
     })?;
-    let outcome = if squash { mirror.push_with_lease(&branch, &head, start)? } else { mirror.push(&branch, &head)? };
+    let outcome =
+        if squash || rework { mirror.push_with_lease(&branch, &head, start)? } else { mirror.push(&branch, &head)? };
     super::outages::git_answered(ctx, &site.project, true);
     let done = match outcome {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,

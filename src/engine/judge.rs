@@ -22,8 +22,8 @@ pub struct Pushed<'a> {
     pub head: &'a Sha,
     pub start_tree: &'a str,
     pub head_tree: &'a str,
-    /// Documents that the agent wrote again in this run with the very words that stood there: no commit shows it.
-    pub rewritten: BTreeSet<String>,
+    /// Every path that the run changed, and documents that it wrote again with the very words that were there.
+    pub changed: BTreeSet<String>,
 }
 
 /// What the gate reads of a run's commits.
@@ -38,8 +38,7 @@ pub struct Judged {
 
 /// Judges a run of its stage's agent that ended well.
 pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Judged> {
-    let mut changed = pushed.mirror.files_changed_in_commits(pushed.start, pushed.head)?;
-    changed.extend(pushed.rewritten.iter().cloned());
+    let changed = &pushed.changed;
     let gate = match run.stage {
         Stage::Development => Gate::BranchPushed,
         Stage::Analysis => Gate::AnalysisComplete,
@@ -51,11 +50,11 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Jud
             return Ok(Judged { rows: Vec::new(), missing: None, faults: Vec::new() });
         }
     };
-    let read = changed_files(pushed, task, &changed)?;
+    let read = changed_files(pushed, task, changed)?;
     let files: Vec<File<'_>> = read.iter().map(|(path, bytes)| File { path, bytes }).collect();
     let (reading, findings, faults) = match verdict::judge_stage(run.stage, &task.key, &files) {
         Some(judged) => (judged.reading, judged.findings, judged.faults),
-        None => (developed(pushed, &changed), Vec::new(), Vec::new()),
+        None => (developed(pushed, changed), Vec::new(), Vec::new()),
     };
     let strict = ctx.config.frontmatter.validation_strict && !faults.is_empty();
     let (verdict, why) = if strict {
@@ -76,8 +75,8 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Jud
             detail: json!({"from": pushed.start_tree, "by": run.stage}),
         });
     }
-    // The reviewer judges the commit it began from; who adds code of his own answers for what he pushed.
-    let judged_start = matches!(run.stage, Stage::Review | Stage::DeployStaging);
+    // A judge judges the commit it began from (RULE-3); the developer's evidence is of what was pushed.
+    let judged_start = matches!(run.stage, Stage::Review | Stage::Testing | Stage::DeployStaging);
     let (sha, tree) = if judged_start { (pushed.start, pushed.start_tree) } else { (pushed.head, pushed.head_tree) };
     rows.push(NewEvidence {
         gate: gate.as_str(),

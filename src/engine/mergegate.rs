@@ -136,7 +136,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         Ok(new) => new,
         Err(GitError::Conflict { paths }) => {
             let text = format!(
-                "The branch conflicts with the default branch at {tip} in:\n{}\nBring the branch up to it: merge or rewrite these places.",
+                "The branch conflicts with the default branch at {tip} in:\n{}\nThe checkout is at that commit with both sides in these files: resolve the markers, all of them.",
                 paths.join("\n")
             );
             let finding = Finding { source: "merge conflict".to_owned(), text };

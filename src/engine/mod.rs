@@ -21,6 +21,7 @@ pub mod intents;
 pub mod judge;
 pub mod landing;
 pub mod lease;
+mod left;
 pub mod mergegate;
 pub mod messages;
 pub mod notices;

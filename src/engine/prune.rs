@@ -1,7 +1,7 @@
 //! `prune` (CLI-4): takes away what nobody needs any more once its task ended so long ago. The rows stay.
 
 use super::{Ctx, bound};
-use crate::adapters::git::worktree::remove;
+use crate::adapters::git::files::remove;
 use crate::adapters::locks;
 use crate::adapters::store::StoreError;
 use crate::model::ids::{RunId, TaskId};

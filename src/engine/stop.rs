@@ -2,7 +2,7 @@
 
 use super::{Ctx, apply, base, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
-use crate::adapters::git::{DeleteOutcome, worktree::remove};
+use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::StoreError;
 use crate::model::act::By;
 use crate::model::artefact;

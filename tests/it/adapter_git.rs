@@ -1,10 +1,10 @@
 //! The mirror, histories, updates and pushes against real git.
 
-use crate::support::git::{World, commit_in, head, person_git, raw, rev, write};
+use crate::support::git::{World, head, person_git, raw, write};
 use orch::adapters::forge::MergeOutcome;
 use orch::adapters::forge::local::{Landing, LocalForge};
-use orch::adapters::git::{DeleteOutcome, Git, GitError, MergeMethod, Mirror, Plan, PushOutcome, UpdateMode, Worktree};
-use orch::model::ids::{Key, RunId, Sha};
+use orch::adapters::git::{DeleteOutcome, Git, GitError, MergeMethod, Mirror, PushOutcome, UpdateMode};
+use orch::model::ids::{Key, Sha};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -391,7 +391,6 @@ fn rule_30_a_branch_with_a_merge_is_updated_by_merge_and_keeps_the_resolution() 
     assert_eq!(mirror.update_branch(&base, &tip, UpdateMode::Rebase, &World::author()).unwrap(), new);
     assert!(mirror.is_ancestor(&tip, &new).unwrap() && mirror.is_ancestor(&base, &new).unwrap());
     assert_eq!(mirror.read_file(&new, "README").unwrap().unwrap(), b"both say\n");
-    assert!(mirror.files_changed_in_commits(&tip, &new).unwrap().contains("other"));
     assert!(mirror.new_paths(&tip, &base, &new).unwrap().is_empty());
 }
 
@@ -493,20 +492,4 @@ fn rule_5_a_squash_by_somebody_else_is_found_by_its_tree() {
     let forge = LocalForge { method: MergeMethod::Merge, identity: World::author() };
     let landing = Landing { default_branch: "main", head: &tip, expected_base: &base, message: "m" };
     assert_eq!(forge.merge(&mirror, &landing).unwrap(), MergeOutcome::Merged { commit: squash, pull_open: false });
-}
-
-#[test]
-fn a_commit_comes_from_an_agents_clone_by_its_id_and_keeps_a_name() {
-    let (world, mirror, base, tip) = branch_world();
-    let clone = Worktree::new(&world.git, &world.path("wt"), &World::author());
-    let plan = Plan { sha: &tip, branch: "b", default_branch: "main", default_sha: &base, exclude: &[] };
-    clone.prepare(&mirror, &plan, None).unwrap();
-    let sha = commit_in(clone.path(), &[("agent", "x")], "work");
-    assert!(!mirror.exists(&sha).unwrap());
-    mirror.import(clone.path(), &sha, RunId(31)).unwrap();
-    mirror.import(clone.path(), &sha, RunId(31)).unwrap();
-    assert_eq!(mirror.resolve("refs/orch/runs/31").unwrap(), Some(sha.clone()));
-    assert_eq!(rev(mirror.path(), "refs/orch/runs/31"), sha);
-    let absent = Sha::parse(&"1".repeat(40)).unwrap();
-    assert!(mirror.import(clone.path(), &absent, RunId(32)).is_err());
 }

@@ -203,15 +203,10 @@ fn who_changes_what_he_may_not_fails_with_the_paths_and_nothing_of_it_is_pushed(
     w.plan("development.1", "develop; echo 'exit 0' >> ci.sh; cost 0.01");
     let key = w.auto("Trespass");
     let t = w.reach(&key, "done");
-    assert_eq!((t.attempt, w.runs(&key, "review"), w.runs(&key, "development")), (1, 3, 2));
+    assert_eq!((t.attempt, w.runs(&key, "review"), w.runs(&key, "development")), (1, 2, 2));
     let second = w.prompt(&key, "development", 2);
     assert!(second.contains("the developer may not change ci.sh"), "{second}");
     assert!(w.prompt(&key, "review", 2).contains("the reviewer may not change app.txt"));
-    assert!(
-        w.prompt(&key, "review", 3).contains("the reviewer may not change src/evil"),
-        "{}",
-        w.prompt(&key, "review", 3)
-    );
     let all = w.git("orch", &["log", "--format=%H", "--all", "--", "src/evil"]);
     assert_eq!(all, "", "no commit of a run that broke the rules was pushed");
     let run = w.rows("SELECT id FROM runs WHERE result LIKE '%may not change app.txt%'").concat();

@@ -62,8 +62,9 @@ fn a_conflict_goes_back_to_development_with_its_paths_and_the_rework_lands() {
     w.plan("development.1", "sed -i 's/^two.*/two by the agent/' app.txt; cost 0.01");
     w.plan(
         "development.2",
-        "git config user.name x; git config user.email x@x; git merge -q origin/main >/dev/null 2>&1 || true\n\
-         printf 'one\\ntwo by both\\nthree\\n' > app.txt; git add -A; git commit -qm merged; cost 0.01",
+        "grep -q '^<<<<<<< ' app.txt && grep -q 'by a person' app.txt && grep -q 'by the agent' app.txt && exit_marked=1\n\
+         test \"$exit_marked\" = 1 || exit 9\n\
+         printf 'one\\ntwo by both\\nthree\\n' > app.txt; cost 0.01",
     );
     let key = w.new_item("Conflict", &[]);
     w.rest(&key);

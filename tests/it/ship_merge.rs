@@ -156,24 +156,6 @@ fn a_conflict_rolls_back_with_the_paths() {
 }
 
 #[test]
-fn rule_30_a_branch_with_a_merge_commit_is_updated_by_merge() {
-    let pipe = pipe(PARKED);
-    pipe.agent(
-        "development",
-        "#!/bin/sh\ng='git -c user.name=a -c user.email=a@b'\ngit checkout -q -b side; echo side > side.txt; git add -A; $g commit -qm side; git checkout -q -; echo line > line.txt; git add -A; $g commit -qm line; $g merge -q --no-ff -m joined side\n",
-    );
-    let key = pipe.item("One");
-    park(&pipe, &key);
-    let before = pipe.of(&key, "head_sha");
-    pipe.person_changes(&[("other.txt", "x\n")], "another change");
-    confirm(&pipe, &key);
-    pipe.until_stage(&key, "done");
-    let head = pipe.of(&key, "head_sha");
-    assert_eq!(pipe.remote(&["rev-parse", &format!("{head}^1")]), before, "the old commits stand below a merge");
-    assert_eq!(tree(&pipe, &pipe.of(&key, "landed_sha")), tree(&pipe, &head));
-}
-
-#[test]
 fn every_merge_method_lands_the_tested_tree() {
     for method in ["merge", "rebase", "squash"] {
         let pipe = pipe(&format!("merge: {{method: {method}}}"));

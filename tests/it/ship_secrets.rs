@@ -72,11 +72,11 @@ fn a_leaked_key_is_stopped_reworked_as_one_commit_and_never_told() {
 }
 
 #[test]
-fn rule_32_a_secret_added_and_deleted_again_is_still_a_finding() {
+fn rule_46_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let pipe = Pipe::new(guarded(&bin, ""));
     let (text, secret) = KINDS[2].make(11);
-    // The agent commits twice by itself: the tree is clean, the history is not.
+    // The agent commits twice by itself: its history is thrown away.
     pipe.agent(
         "development",
         &format!(
@@ -85,28 +85,18 @@ fn rule_32_a_secret_added_and_deleted_again_is_still_a_finding() {
     );
     let key = pipe.item("Quick fix");
     pipe.until_stage(&key, "done");
-    assert_eq!(pipe.of(&key, "attempt"), "2");
+    assert_eq!(pipe.of(&key, "attempt"), "1");
     assert!(!pipe.remote(&["log", "-p", "--all", "--format=%H"]).contains(&secret));
     assert!(pipe.holding(&secret).is_empty(), "{:?}", pipe.holding(&secret));
 }
 
 #[test]
-fn a_branch_that_rewrites_the_scanners_configuration_is_a_finding() {
+fn bnd_5_the_scanners_configuration_is_protected() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let pipe = Pipe::new(guarded(&bin, ""));
-    let (text, secret) = KINDS[0].make(13);
-    pipe.agent(
-        "development",
-        &format!(
-            "#!/bin/sh\nif [ \"$ORCH_ATTEMPT\" = 1 ]; then printf '[allowlist]\\npaths = [\".*\"]\\n' > .gitleaks.toml; cat > k.py <<'X'\n{text}X\nelse rm -f k.py .gitleaks.toml; echo x >> app.txt; fi\n"
-        ),
-    );
+    pipe.agent("development", "#!/bin/sh\nprintf '[allowlist]\\npaths = [\".*\"]\\n' > .gitleaks.toml\n");
     let key = pipe.item("Loosen it");
-    pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
-    let findings = pipe.of(&key, "findings");
-    assert!(findings.contains("scan-config-changed") && findings.contains("k.py"), "{findings}");
-    assert!(!findings.contains(&secret));
-    pipe.until_stage(&key, "done");
+    pipe.until("the block", |p| p.of(&key, "blocked_reason").contains(".gitleaks.toml (it is protected)"));
 }
 
 /// A scanner that can't be believed: no rollback, no attempt; tried again, then blocked with one alert.

@@ -5,7 +5,7 @@
 use super::cmd::{Cmd, Git, GitError, Result};
 use super::history::plain_path;
 use super::mirror::{Mirror, checked};
-use super::{Person, worktree};
+use super::{Person, files};
 use crate::model::artefact;
 use crate::model::ids::Sha;
 use std::fs::Permissions;
@@ -26,10 +26,14 @@ pub enum Documents {
 #[derive(Debug, Clone)]
 pub struct CheckoutPlan<'a> {
     pub sha: &'a Sha,
+    /// The files, where they are not the commit's own: the merge to be resolved after a conflict.
+    pub tree: Option<&'a Sha>,
     /// The branch HEAD is on; `None`: detached.
     pub branch: Option<&'a str>,
     /// The default branch, named `origin/<name>`.
     pub default: Option<(&'a str, &'a Sha)>,
+    /// Patterns for `info/exclude`, for the agent's own git.
+    pub exclude: &'a [String],
     /// Who commits there.
     pub author: Option<&'a Person>,
     /// Paths that are taken from another commit instead, raw and last: no attribute, filter or link of `sha` has a say
@@ -41,7 +45,16 @@ pub struct CheckoutPlan<'a> {
 impl<'a> CheckoutPlan<'a> {
     /// A plain checkout of one commit, everything as there.
     pub fn of(sha: &'a Sha) -> Self {
-        Self { sha, branch: None, default: None, author: None, scripts: None, documents: Documents::Kept }
+        Self {
+            sha,
+            tree: None,
+            branch: None,
+            default: None,
+            exclude: &[],
+            author: None,
+            scripts: None,
+            documents: Documents::Kept,
+        }
     }
 }
 
@@ -58,10 +71,10 @@ impl Mirror {
     pub fn check_out(&self, dest: &Path, plan: &CheckoutPlan<'_>) -> Result<CheckedOut> {
         let making = Making { mirror: self, git: self.git(), dest, plan };
         self.tree_of(plan.sha)?;
-        worktree::remove(dest)?;
+        files::remove(dest)?;
         making.repository()?;
         making.objects()?;
-        making.cmd().args(["read-tree", plan.sha.as_str()]).ok()?;
+        making.cmd().args(["read-tree", plan.tree.unwrap_or(plan.sha).as_str()]).ok()?;
         let scripts = match plan.scripts {
             Some((from, paths)) => making.scripts(from, paths)?,
             None => Scripts::default(),
@@ -70,6 +83,60 @@ impl Mirror {
         making.cmd().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
         Ok(CheckedOut { scripts: making.write(&scripts)? })
     }
+}
+
+impl Mirror {
+    /// Puts files of a checkout back to what a commit has, in place of whatever a setup left there. Nothing of the
+    /// checkout's own repository is used. Submodules stay as they are.
+    pub fn restore(&self, sha: &Sha, checkout: &Path, paths: &[String]) -> Result<()> {
+        let names: Vec<&String> = paths.iter().filter(|p| !p.contains('\0')).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let io = || GitError::io(format!("restoring files in {}", checkout.display()));
+        let copy = tempfile::tempdir_in(self.path()).map_err(io())?;
+        let (tree, index) = (copy.path().join("tree"), copy.path().join("index"));
+        std::fs::create_dir(&tree).map_err(io())?;
+        let cmd = || {
+            let cmd = self.git().cmd(&tree).git_dir(self.path()).config("core.bare=false");
+            cmd.env("GIT_WORK_TREE", &tree).env("GIT_INDEX_FILE", &index)
+        };
+        cmd().args(["read-tree", sha.as_str()]).ok()?;
+        let list: String = names.iter().map(|p| format!("{p}\0")).collect();
+        cmd().args(["checkout-index", "-q", "-f", "-z", "--stdin"]).stdin(list).ok()?;
+        for name in names {
+            let from = tree.join(name);
+            let Ok(meta) = from.symlink_metadata() else { continue };
+            if meta.is_dir() {
+                continue;
+            }
+            let to = clear_way(checkout, name)?;
+            if meta.is_symlink() {
+                let target = std::fs::read_link(&from).map_err(io())?;
+                std::os::unix::fs::symlink(target, &to).map_err(io())?;
+            } else {
+                std::fs::copy(&from, &to).map_err(io())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes room for a file: folders on its way that are links or files give way, as does what has its name. Nobody else
+/// works in the checkout.
+fn clear_way(root: &Path, name: &str) -> Result<PathBuf> {
+    let mut at = root.to_owned();
+    let mut parts = name.split('/').peekable();
+    while let Some(part) = parts.next() {
+        at.push(part);
+        let folder = at.symlink_metadata().is_ok_and(|m| m.is_dir());
+        if parts.peek().is_some() && !folder {
+            files::remove(&at)?;
+            std::fs::create_dir(&at).map_err(GitError::io(format!("making {}", at.display())))?;
+        }
+    }
+    files::remove(&at)?;
+    Ok(at)
 }
 
 /// Files to be written raw, and the names of the checked-out commit that they replace.
@@ -120,16 +187,17 @@ impl<'a> Making<'a> {
             std::fs::create_dir_all(path.parent().unwrap_or(&dot)).map_err(self.io())?;
             std::fs::write(path, format!("{sha}\n")).map_err(self.io())?;
         }
-        std::fs::write(dot.join("config"), worktree::own_config(self.plan.author)).map_err(self.io())
+        let mut exclude = String::new();
+        self.plan.exclude.iter().for_each(|p| exclude.push_str(&format!("{}\n", p.replace(['\n', '\r'], ""))));
+        std::fs::write(dot.join("info/exclude"), exclude).map_err(self.io())?;
+        std::fs::write(dot.join("config"), files::own_config(self.plan.author)).map_err(self.io())
     }
 
     /// Copies what HEAD and the default branch reach, as one pack.
     fn objects(&self) -> Result<()> {
         let pack = self.dest.join(".git/objects/pack/pack");
-        let mut revisions = format!("{}\n", self.plan.sha);
-        if let Some((_, sha)) = self.plan.default {
-            revisions.push_str(&format!("{sha}\n"));
-        }
+        let ids = [Some(self.plan.sha), self.plan.default.map(|(_, sha)| sha), self.plan.tree];
+        let revisions: String = ids.into_iter().flatten().map(|id| format!("{id}\n")).collect();
         self.cmd()
             // Objects that are packed keep their deltas; none is searched for.
             .config("pack.window=0")
@@ -196,17 +264,7 @@ impl<'a> Making<'a> {
     fn write(&self, scripts: &Scripts) -> Result<Vec<PathBuf>> {
         let mut written = Vec::new();
         for (name, executable, bytes) in &scripts.files {
-            let mut at = self.dest.to_owned();
-            let mut parts = name.split('/').peekable();
-            while let Some(part) = parts.next() {
-                at.push(part);
-                let folder = at.symlink_metadata().is_ok_and(|m| m.is_dir());
-                if parts.peek().is_some() && !folder {
-                    worktree::remove(&at)?;
-                    std::fs::create_dir(&at).map_err(self.io())?;
-                }
-            }
-            worktree::remove(&at)?;
+            let at = clear_way(self.dest, name)?;
             std::fs::write(&at, bytes).map_err(self.io())?;
             let mode = if *executable { 0o755 } else { 0o644 };
             std::fs::set_permissions(&at, Permissions::from_mode(mode)).map_err(self.io())?;

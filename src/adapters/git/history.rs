@@ -239,20 +239,7 @@ impl Mirror {
 
     /// The contents of blobs, in order. One process; held in memory, so only for files of bounded size.
     pub fn contents<'a>(&self, ids: impl IntoIterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
-        let ids: Vec<&Sha> = ids.into_iter().collect();
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let asked: String = ids.iter().map(|id| format!("{id}\n")).collect();
-        let out = self.cmd().args(["cat-file", "--batch"]).stdin(asked).ok()?;
-        let mut rest = out.as_slice();
-        let mut found = Vec::new();
-        for id in ids {
-            let (bytes, after) = batch_item(rest).ok_or_else(|| GitError::NotFound { what: format!("blob {id}") })?;
-            found.push(bytes.to_vec());
-            rest = after;
-        }
-        Ok(found)
+        contents(&|| self.cmd(), ids.into_iter())
     }
 
     fn listed(&self, sha: &Sha, flags: &[&str], paths: &[String]) -> Result<Vec<TreeEntry>> {
@@ -303,11 +290,6 @@ impl Mirror {
     /// Whether `from..to` contains a merge (RULE-30).
     pub fn has_merge_commit(&self, from: &Sha, to: &Sha) -> Result<bool> {
         Ok(!self.rev_list(&["--min-parents=2", "--max-count=1", to.as_str(), &format!("^{from}")])?.is_empty())
-    }
-
-    /// Paths changed by the commits of `from..to`, merges by their own changes. For freshness (PIPE-4).
-    pub fn files_changed_in_commits(&self, from: &Sha, to: &Sha) -> Result<BTreeSet<String>> {
-        self.own_changes(&[to.as_str(), &format!("^{from}")])
     }
 
     /// RULE-22: every path changed by a commit that pushing `head` would add, new to the run's start **and** to the
@@ -388,6 +370,24 @@ impl Mirror {
     pub(super) fn id(&self, out: &[u8]) -> Result<Sha> {
         Sha::parse(&String::from_utf8_lossy(out)).map_err(|_| odd("an id"))
     }
+}
+
+/// The contents of blobs of one repository, in order.
+pub(super) fn contents<'a, 'c>(cmd: &dyn Fn() -> Cmd<'c>, ids: impl Iterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
+    let ids: Vec<&Sha> = ids.collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    let out = cmd().args(["cat-file", "--batch"]).stdin(asked).ok()?;
+    let mut rest = out.as_slice();
+    let mut found = Vec::new();
+    for id in ids {
+        let (bytes, after) = batch_item(rest).ok_or_else(|| GitError::NotFound { what: format!("blob {id}") })?;
+        found.push(bytes.to_vec());
+        rest = after;
+    }
+    Ok(found)
 }
 
 pub(super) fn odd(what: &str) -> GitError {

@@ -3,9 +3,9 @@
 
 use super::cmd::{Cmd, Git, GitError, Result};
 use super::lock::MirrorLock;
-use super::{valid_branch, worktree};
+use super::valid_branch;
 use crate::adapters::files;
-use crate::model::ids::{RunId, Sha};
+use crate::model::ids::Sha;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -287,33 +287,6 @@ impl Mirror {
             1 => Ok(None),
             _ => Err(done.broken()),
         }
-    }
-
-    /// Brings one commit of a task's clone into the mirror, kept as `refs/orch/runs/<run id>`. The clone's configuration
-    /// is replaced first, and every object is checked on its way. Fails with `NotFound` or `Broken`.
-    pub fn import(&self, from: &Path, sha: &Sha, run: RunId) -> Result<()> {
-        worktree::disarm(from, None)?;
-        let lock = self.locked()?;
-        let done = self
-            .cmd()
-            .config("fetch.fsckObjects=true")
-            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--"])
-            .arg(from.join(".git"))
-            .arg(format!("+{sha}:refs/orch/runs/{run}"))
-            .lock(lock.file())
-            .run()?;
-        drop(lock);
-        if done.code != 0 {
-            let error = done.remote_error();
-            return Err(
-                if let GitError::Unreachable { what, reason } | GitError::Refused { what, reason, .. } = error {
-                    GitError::Broken { args: what, code: 128, stderr: reason }
-                } else {
-                    error
-                },
-            );
-        }
-        if self.exists(sha)? { Ok(()) } else { Err(GitError::NotFound { what: format!("commit {sha}") }) }
     }
 
     /// Keeps a commit under a name of `orch`'s own, such as `refs/orch/cancelled/<task-id>` (RULE-11).

@@ -1,8 +1,11 @@
-//! git as a program: how it is called (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`) and an
-//! agent's own clone (`worktree`). Nothing here trusts the configuration, hooks or attributes of a tree an agent wrote in.
+//! git as a program: how it is called (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`), checkouts of
+//! runs (`checkout`), and what a run left in one, read as data (`walk`) and made into one commit (`build`). git never runs
+//! with a repository, index, attribute, configuration or work tree that a run could write (BND-5).
 
+pub mod build;
 pub mod checkout;
 pub mod cmd;
+pub mod files;
 mod fixed;
 pub mod history;
 pub mod line;
@@ -11,16 +14,15 @@ pub mod mirror;
 pub mod push;
 mod refusal;
 pub mod update;
-pub mod worktree;
+pub mod walk;
 
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub(super) use cmd::scrub;
 pub use cmd::{Git, GitError};
-pub use history::{DiffForm, MAX_FILE};
+pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
 pub use mirror::{Credential, Mirror};
 pub use push::{DeleteOutcome, PushOutcome};
 pub use update::{MergeMethod, UpdateMode};
-pub use worktree::{Plan, Worktree};
 
 /// A name and address as git records them.
 #[derive(Debug, Clone, PartialEq, Eq)]

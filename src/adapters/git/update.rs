@@ -97,6 +97,15 @@ impl Mirror {
 
     /// Whether two commits merge without conflict; gives the merged tree. Fails with `Conflict`.
     pub fn merge_trees(&self, ours: &Sha, theirs: &Sha) -> Result<Sha> {
+        match self.merge_files(ours, theirs)? {
+            (tree, paths) if paths.is_empty() => Ok(tree),
+            (_, paths) => Err(GitError::Conflict { paths }),
+        }
+    }
+
+    /// The merge of two commits as files: a tree, and the paths in conflict, with markers in their files where they are
+    /// text.
+    pub fn merge_files(&self, ours: &Sha, theirs: &Sha) -> Result<(Sha, Vec<String>)> {
         // A bad name and a conflict both end with 1 (7.2): the names are checked first.
         self.tree_of(ours)?;
         self.tree_of(theirs)?;
@@ -108,8 +117,10 @@ impl Mirror {
             .run()?;
         let parts = nul_texts(&done.stdout);
         match (done.code, parts.split_first()) {
-            (0, Some((tree, _))) => Sha::parse(tree).map_err(|_| odd("merge-tree")),
-            (1, Some((_, paths))) => Err(GitError::Conflict { paths: paths.to_vec() }),
+            (0, Some((tree, _))) => Ok((Sha::parse(tree).map_err(|_| odd("merge-tree"))?, Vec::new())),
+            (1, Some((tree, paths))) if !paths.is_empty() => {
+                Ok((Sha::parse(tree).map_err(|_| odd("merge-tree"))?, paths.to_vec()))
+            }
             _ if done.stderr.contains("unrelated histories") => Err(GitError::Rejected {
                 reason: format!("{} and {} have no common history", ours.short(), theirs.short()),
             }),
@@ -226,7 +237,7 @@ impl Original {
     }
 }
 
-fn stamped(person: &Person, date: &str) -> Vec<u8> {
+pub(super) fn stamped(person: &Person, date: &str) -> Vec<u8> {
     format!("{} {date}", person.line()).into_bytes()
 }
 

@@ -7,7 +7,7 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open, signals::Signals};
 use crate::config::standalone::{StagingSetup, staging};
 use crate::decide::staging::{FoldRules, Tolerance, fold};
-use crate::engine::{projects, reserved, staging as suite};
+use crate::engine::{projects, staging as suite};
 use crate::model::ids::Key;
 use crate::model::report::StepReport;
 use crate::model::stage::Stage;
@@ -106,7 +106,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let head = task.as_ref().and_then(|t| t.head_sha.clone()).unwrap_or_else(|| tip.clone());
     let checkout = work.path().join("checkout");
     // Scripts that commands name come from the default branch (RULE-23).
-    let scripts = reserved::commanded(&project);
+    let scripts = project.scripts();
     let plan =
         CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&head) };
     mirror.check_out(&checkout, &plan).context("checking the revision out")?;

@@ -83,7 +83,7 @@ impl Bench {
     /// New folders with a checkout of the subject (R2); the scripts that configured commands name come from the default
     /// branch (RULE-23), and no artefact of a work item is in it.
     fn checkout(&self) -> Result<PathBuf> {
-        let scripts = commanded(&self.project);
+        let scripts = self.project.scripts();
         let plan = CheckoutPlan {
             branch: self.task.branch.as_deref(),
             default: Some((&self.ground.default_branch, &self.ground.default_sha)),
@@ -128,27 +128,6 @@ impl Bench {
             cap_bytes: CAP,
         })
     }
-}
-
-/// Paths inside the repository that configured commands name.
-pub fn commanded(project: &Project) -> Vec<String> {
-    let mut lists: Vec<&Vec<String>> = Vec::new();
-    lists.extend(project.ci.command.as_ref());
-    lists.extend(project.deploy.command.as_ref());
-    lists.extend(project.staging.build.as_ref().map(|b| &b.command));
-    lists.extend(project.post_deploy.rollback.as_ref().map(|b| &b.command));
-    if let Some(crate::config::Revision::Command(c)) = &project.staging.revision {
-        lists.push(&c.command);
-    }
-    let mut paths: Vec<String> = lists
-        .into_iter()
-        .flatten()
-        .filter_map(|word| word.strip_prefix("./").map(|w| w.trim_end_matches('/').to_owned()))
-        .filter(|p| !p.is_empty() && p.split('/').all(|part| !matches!(part, "" | "." | "..")))
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
 }
 
 /// An evidence row about the job's subject.

@@ -1,0 +1,512 @@
+//! Makes the one commit of a run (RULE-46) from what a walk found, in a repository that nobody else writes:
+//! `repos/<repo>.build.git`, made again for each build, its objects the mirror's by alternate. Attributes are those of the
+//! commit that the run began from; no configuration, attribute or object of the run's own repository has a say.
+
+use super::cmd::{Cmd, GitError, Result};
+use super::history::{EntryKind, TreeEntry, odd};
+use super::lock::MirrorLock;
+use super::mirror::Mirror;
+use super::update::stamped;
+use super::walk::{Base, Entry, Found, Kind, Limits, Root, Seal};
+use super::{Person, files};
+use crate::model::ids::{RunId, Sha};
+use crate::model::tree_rules::{Broken, Links, clashes, link_faults};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a build waits for another one of the repository.
+const LOCK_WAIT: Duration = Duration::from_secs(660);
+/// The most that is kept of what a run left, in bytes.
+const PATCH_CAP: usize = 16 << 20;
+const ATTRIBUTES: &[u8] = b".gitattributes";
+const ATTRIBUTES_BYTES: u64 = 1 << 20;
+
+/// A repository in which one run's commit is made.
+#[derive(Debug)]
+pub struct Build<'m> {
+    mirror: &'m Mirror,
+    dir: PathBuf,
+    _lock: MirrorLock,
+}
+
+/// The tree of a run.
+#[derive(Debug)]
+pub struct Built {
+    pub tree: Sha,
+    /// Every path that differs from the base, files and links alike; a rename is two paths.
+    pub changed: BTreeSet<String>,
+    /// The resulting tree, by path.
+    pub entries: Base,
+    /// Rules that the tree breaks: then it is good for a patch, and for nothing else.
+    pub broken: Vec<Broken>,
+}
+
+/// What a tree is built from.
+#[derive(Debug, Clone)]
+pub struct Source<'a> {
+    pub base: &'a Base,
+    pub root: &'a Root,
+    pub found: &'a Found,
+    /// Files as the checkout was made: one whose seal is the same holds what the base has.
+    pub seals: &'a BTreeMap<Vec<u8>, Seal>,
+    pub limits: Limits,
+}
+
+impl Mirror {
+    /// Every file of a commit by its path: what a run begins from. One process.
+    pub fn base(&self, sha: &Sha) -> Result<Base> {
+        Ok(self.list_files(sha)?.into_iter().map(|e| (e.path.clone(), e)).collect())
+    }
+
+    /// Opens the build repository, empty, once no other build of the repository uses it.
+    pub fn build(&self) -> Result<Build<'_>> {
+        let name = self.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let dir = self.path().with_file_name(format!("{name}.build.git"));
+        let lock = MirrorLock::take(&self.path().with_file_name(format!("{name}.build.git.lock")), LOCK_WAIT)?;
+        let io = || GitError::io(format!("making {}", dir.display()));
+        files::remove(&dir)?;
+        for folder in ["objects/pack", "objects/info", "refs/heads", "stage", "targets"] {
+            std::fs::create_dir_all(dir.join(folder)).map_err(io())?;
+        }
+        let objects = std::fs::canonicalize(self.path().join("objects")).map_err(io())?;
+        let objects = objects.to_str().filter(|t| !t.contains(['\n', '"'])).ok_or_else(|| GitError::Rejected {
+            reason: format!("{} can't be named in objects/info/alternates", objects.display()),
+        })?;
+        std::fs::write(dir.join("objects/info/alternates"), format!("{objects}\n")).map_err(io())?;
+        std::fs::write(dir.join("HEAD"), "ref: refs/heads/none\n").map_err(io())?;
+        std::fs::write(dir.join("config"), files::own_config(None)).map_err(io())?;
+        Ok(Build { mirror: self, dir, _lock: lock })
+    }
+
+    /// Brings the commit that a build made into the mirror, as `refs/orch/runs/<run>`; each new object passes
+    /// `fsck --strict` on its way.
+    pub fn take_in(&self, build: &Build<'_>, sha: &Sha, run: RunId) -> Result<()> {
+        std::fs::write(build.dir.join("refs/heads/run"), format!("{sha}\n"))
+            .map_err(GitError::io("naming the run's commit"))?;
+        let lock = self.locked()?;
+        let done = self
+            .cmd()
+            .config("fetch.fsckObjects=true")
+            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--"])
+            .arg(&build.dir)
+            .arg(format!("+refs/heads/run:refs/orch/runs/{run}"))
+            .lock(lock.file())
+            .run()?;
+        if done.code == 0 { Ok(()) } else { Err(done.broken()) }
+    }
+}
+
+impl Build<'_> {
+    fn cmd(&self) -> Cmd<'_> {
+        self.mirror.git().cmd(&self.dir).git_dir(&self.dir).env("GIT_INDEX_FILE", self.dir.join("index"))
+    }
+
+    /// A command whose work tree is the folder of copies, with the attributes of the base in it.
+    fn staged(&self) -> Cmd<'_> {
+        let stage = self.dir.join("stage");
+        self.mirror
+            .git()
+            .cmd(&stage)
+            .git_dir(&self.dir)
+            .config("core.bare=false")
+            .env("GIT_WORK_TREE", &stage)
+            .env("GIT_INDEX_FILE", self.dir.join("no-index"))
+    }
+
+    /// The tree of what the walk found. Unchanged files keep their blob. Fails where git or this machine does; what the
+    /// run did wrong is in `broken`.
+    pub fn tree(&self, source: &Source<'_>) -> Result<Built> {
+        let mut broken = source.found.broken.clone();
+        let mut ids: BTreeMap<Vec<u8>, Sha> = BTreeMap::new();
+        let mut files: Vec<&[u8]> = Vec::new();
+        let mut links: Vec<(&[u8], &[u8])> = Vec::new();
+        let mut total = 0_u64;
+        for (path, entry) in &source.found.entries {
+            let base = source.base.get(path);
+            if let (Some(base), Some(seal)) = (base, source.seals.get(path))
+                && *seal == entry.seal
+                && is_kind(base, &entry.kind)
+            {
+                ids.insert(path.clone(), base.id.clone());
+                continue;
+            }
+            match &entry.kind {
+                Kind::Submodule(at) => drop(ids.insert(path.clone(), at.clone())),
+                Kind::Link(target) => links.push((path, target)),
+                Kind::File { .. } => {
+                    total = total.saturating_add(entry.size);
+                    match too_large(entry, total, &source.limits) {
+                        Some(why) => broken.push(Broken::new(&String::from_utf8_lossy(path), why)),
+                        None => files.push(path),
+                    }
+                }
+            }
+        }
+        self.hash_raw(&links, &mut ids)?;
+        self.hash_files(source, &files, &mut ids, &mut broken)?;
+        let entries = resulting(source, &ids);
+        let tree = self.write_tree(&entries)?;
+        let changed = changes(source.base, &entries);
+        broken.extend(self.tree_faults(source, &entries, &changed)?);
+        Ok(Built { tree, changed, entries, broken })
+    }
+
+    /// Stores contents as they are: links' targets, `orch`'s own files. Gives their ids by path.
+    fn hash_raw(&self, contents: &[(&[u8], &[u8])], ids: &mut BTreeMap<Vec<u8>, Sha>) -> Result<()> {
+        if contents.is_empty() {
+            return Ok(());
+        }
+        let folder = self.dir.join("targets");
+        let mut names = String::new();
+        for (n, (_, bytes)) in contents.iter().enumerate() {
+            std::fs::write(folder.join(n.to_string()), bytes).map_err(GitError::io("copying a content"))?;
+            names.push_str(&format!("{n}\n"));
+        }
+        let cmd = self.mirror.git().cmd(&folder).git_dir(&self.dir);
+        let out = cmd.args(["hash-object", "-w", "--no-filters", "--stdin-paths"]).stdin(names).ok()?;
+        let found = hashed(&out, contents.len())?;
+        ids.extend(contents.iter().map(|(path, _)| path.to_vec()).zip(found));
+        Ok(())
+    }
+
+    /// Copies changed files out and stores them as the base's attributes say.
+    fn hash_files(
+        &self,
+        source: &Source<'_>,
+        files: &[&[u8]],
+        ids: &mut BTreeMap<Vec<u8>, Sha>,
+        broken: &mut Vec<Broken>,
+    ) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let lfs = self.put_attributes(source)?;
+        // An attributes file's own place holds the base's; a name of several lines can't be told to git in a list.
+        let single = |path: &&&[u8]| path.contains(&b'\n') || name_of(path) == ATTRIBUTES;
+        let (odd, plain): (Vec<&&[u8]>, Vec<&&[u8]>) = files.iter().partition(single);
+        let mut names = Vec::new();
+        let mut copied: Vec<&[u8]> = Vec::new();
+        for path in plain {
+            match self.copy(source, path) {
+                Ok(()) => {
+                    names.extend_from_slice(path);
+                    names.push(b'\n');
+                    copied.push(path);
+                }
+                Err(e) => broken.push(Broken::new(&String::from_utf8_lossy(path), format!("can't be read: {e}"))),
+            }
+        }
+        if !copied.is_empty() {
+            let done = self.staged().args(["hash-object", "-w", "--stdin-paths"]).stdin(names).run()?;
+            if done.code != 0 {
+                // A content that the declared encoding can't have, say: the tree stays without these files.
+                let why = format!("can't be stored as .gitattributes says: {}", done.stderr);
+                let named = |p: &String| done.stderr.contains(&format!("'{p}'"));
+                let named = copied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).find(named);
+                broken.push(Broken::new(named.as_deref().unwrap_or("a changed file"), why));
+                return Ok(());
+            }
+            let found = hashed(&done.stdout, copied.len())?;
+            ids.extend(copied.iter().map(|p| p.to_vec()).zip(found));
+        }
+        for path in odd {
+            let mut bytes = Vec::new();
+            let read = source.root.file(path, source.limits.file).and_then(|mut f| f.read_to_end(&mut bytes));
+            if let Err(e) = read {
+                broken.push(Broken::new(&String::from_utf8_lossy(path), format!("can't be read: {e}")));
+                continue;
+            }
+            let mut arg = b"--path=".to_vec();
+            arg.extend_from_slice(path);
+            let arg = OsString::from_vec(arg);
+            let out = self.staged().args(["hash-object", "-w", "--stdin"]).arg(arg).stdin(bytes).ok()?;
+            ids.extend(std::iter::once(path.to_vec()).zip(hashed(&out, 1)?));
+        }
+        if lfs { self.large_files(source, &copied, ids, broken) } else { Ok(()) }
+    }
+
+    /// Writes the base's attributes files into the folder of copies; true where one speaks of LFS.
+    fn put_attributes(&self, source: &Source<'_>) -> Result<bool> {
+        let small = |e: &&TreeEntry| e.is_file() && e.size.is_some_and(|s| s <= ATTRIBUTES_BYTES);
+        let rules: Vec<&TreeEntry> =
+            source.base.values().filter(|e| name_of(&e.path) == ATTRIBUTES).filter(small).collect();
+        let contents = self.mirror.contents(rules.iter().map(|e| &e.id))?;
+        let mut lfs = false;
+        for (entry, bytes) in rules.iter().zip(contents) {
+            // Where a file is now in place of a folder, that folder's rules have nothing left to rule.
+            let gone = ends(&entry.path).any(|way| source.found.entries.contains_key(way));
+            if !gone {
+                put(&self.dir.join("stage"), &entry.path, &mut bytes.as_slice()).map_err(GitError::io("copying"))?;
+            }
+            lfs |= bytes.windows(3).any(|w| w == b"lfs");
+        }
+        Ok(lfs)
+    }
+
+    fn copy(&self, source: &Source<'_>, path: &[u8]) -> std::io::Result<()> {
+        put(&self.dir.join("stage"), path, &mut source.root.file(path, source.limits.file)?)
+    }
+
+    /// Paths that git-lfs keeps: without it only what the base knows already can be taken (a pointer, or the very content
+    /// of one); anything new would have to be uploaded.
+    fn large_files(
+        &self,
+        source: &Source<'_>,
+        copied: &[&[u8]],
+        ids: &mut BTreeMap<Vec<u8>, Sha>,
+        broken: &mut Vec<Broken>,
+    ) -> Result<()> {
+        let mut input = Vec::new();
+        for path in copied {
+            input.extend_from_slice(path);
+            input.push(0);
+        }
+        let out = self.staged().args(["check-attr", "-z", "--stdin", "filter"]).stdin(input).ok()?;
+        let parts: Vec<&[u8]> = out.split(|b| *b == 0).collect();
+        let of_lfs: Vec<&[u8]> = parts
+            .chunks_exact(3)
+            .filter(|c| c.get(2) == Some(&&b"lfs"[..]))
+            .filter_map(|c| c.first().copied())
+            .collect();
+        if of_lfs.is_empty() {
+            return Ok(());
+        }
+        let known: BTreeSet<&Sha> = source.base.values().map(|e| &e.id).collect();
+        let pointers: Vec<&TreeEntry> =
+            source.base.values().filter(|e| e.is_file() && e.size.is_some_and(|s| s < 1024)).collect();
+        let pointers: Vec<&TreeEntry> = pointers.into_iter().filter(|e| of_lfs.contains(&e.path.as_slice())).collect();
+        let contents = self.mirror.contents(pointers.iter().map(|e| &e.id))?;
+        let pointers: BTreeMap<&[u8], (&Sha, Vec<u8>)> =
+            pointers.iter().zip(contents).map(|(e, bytes)| (e.path.as_slice(), (&e.id, bytes))).collect();
+        for path in of_lfs {
+            if ids.get(path).is_some_and(|id| known.contains(id)) {
+                continue;
+            }
+            let same = pointers.get(path).filter(|(_, pointer)| {
+                self.pointer_of(path).is_ok_and(|content| content.as_slice() == pointer.as_slice())
+            });
+            match same {
+                Some((id, _)) => drop(ids.insert(path.to_vec(), (*id).clone())),
+                None => {
+                    ids.remove(path);
+                    let why = "is kept by git-lfs, and its new content can't be uploaded from here";
+                    broken.push(Broken::new(&String::from_utf8_lossy(path), why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The pointer that git-lfs would store for a copied file.
+    fn pointer_of(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
+        use sha2::{Digest, Sha256};
+        let mut file = std::fs::File::open(joined(&self.dir.join("stage"), path))?;
+        let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0_u8; 64 << 10]);
+        loop {
+            let n = file.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(buffer.get(..n).unwrap_or_default());
+            size += n as u64;
+        }
+        let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        Ok(format!("version https://git-lfs.github.com/spec/v1\noid sha256:{hex}\nsize {size}\n").into_bytes())
+    }
+
+    /// Writes the tree and reads it back: it has exactly these entries.
+    fn write_tree(&self, entries: &Base) -> Result<Sha> {
+        let mut lines = Vec::new();
+        for entry in entries.values() {
+            lines.extend_from_slice(format!("{} {}\t", mode(entry.kind), entry.id).as_bytes());
+            lines.extend_from_slice(&entry.path);
+            lines.push(0);
+        }
+        if !lines.is_empty() {
+            self.cmd().args(["update-index", "-z", "--index-info"]).stdin(lines).ok()?;
+        }
+        let out = self.cmd().arg("write-tree").ok()?;
+        let tree = self.mirror.id(&out)?;
+        let out = self.cmd().args(["ls-tree", "-r", "-z", "--full-tree", tree.as_str()]).ok()?;
+        if lists(&out, entries) { Ok(tree) } else { Err(odd("the tree that was written")) }
+    }
+
+    /// Links, names that are one, submodules: judged over the whole resulting tree.
+    fn tree_faults(&self, source: &Source<'_>, entries: &Base, changed: &BTreeSet<String>) -> Result<Vec<Broken>> {
+        let mut broken = Vec::new();
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let links = |all: &Base| -> Result<Links> {
+            let links: Vec<&TreeEntry> = all.values().filter(|e| e.kind == EntryKind::Symlink).collect();
+            let out = self.contents(links.iter().map(|e| &e.id))?;
+            Ok(links.iter().zip(out).map(|(e, target)| (e.text(), text(&target))).collect())
+        };
+        let now = links(entries)?;
+        if !now.is_empty() {
+            let before = links(source.base)?;
+            broken.extend(link_faults(&now, &before));
+        }
+        if !changed.is_empty() {
+            let known: BTreeSet<String> = source
+                .base
+                .keys()
+                .flat_map(|path| ends(path).chain([path.as_slice()]).map(text).collect::<Vec<_>>())
+                .collect();
+            let paths: Vec<String> = entries.keys().map(|p| text(p)).collect();
+            broken.extend(clashes(paths.iter().map(String::as_str), |p| known.contains(p)));
+        }
+        if changed.contains(".gitmodules") {
+            let moved = |e: &&TreeEntry| e.kind == EntryKind::Submodule && changed.contains(&e.text());
+            broken.extend(
+                entries
+                    .values()
+                    .filter(moved)
+                    .map(|e| Broken::new(&e.text(), "is a submodule that changes together with .gitmodules")),
+            );
+        }
+        for entry in entries.values().filter(|e| ends(&e.path).any(|way| name_of(way) == ATTRIBUTES)) {
+            broken.push(Broken::new(&entry.text(), "is in a folder named .gitattributes"));
+        }
+        Ok(broken)
+    }
+
+    /// Contents of blobs that may be in this repository alone.
+    pub fn contents<'a>(&self, ids: impl Iterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
+        super::history::contents(&|| self.cmd(), ids)
+    }
+
+    /// A tree with further files, or others in their place, as they are: no attribute applies.
+    pub fn with_files(&self, base: &Base, files: &[(String, Vec<u8>)]) -> Result<Sha> {
+        let mut ids = BTreeMap::new();
+        let blobs: Vec<(&[u8], &[u8])> =
+            files.iter().map(|(path, bytes)| (path.as_bytes(), bytes.as_slice())).collect();
+        self.hash_raw(&blobs, &mut ids)?;
+        let mut entries = base.clone();
+        for (path, id) in ids {
+            entries.insert(path.clone(), TreeEntry { path, kind: EntryKind::File, id, size: None });
+        }
+        self.write_tree(&entries)
+    }
+
+    /// The commit of a tree on its parent. The same arguments make the same commit.
+    pub fn commit(&self, tree: &Sha, parent: &Sha, message: &str, author: &Person, seconds: i64) -> Result<Sha> {
+        let line = String::from_utf8_lossy(&stamped(author, &format!("{} +0000", seconds.max(0)))).into_owned();
+        let raw = format!("tree {tree}\nparent {parent}\nauthor {line}\ncommitter {line}\n\n{}\n", message.trim_end());
+        let out = self.cmd().args(["hash-object", "-t", "commit", "-w", "--stdin"]).stdin(raw).ok()?;
+        self.mirror.id(&out)
+    }
+
+    /// Writes what a tree changes against a commit to `dest`, at most 16 MiB. False, and no file, where it is nothing.
+    pub fn patch(&self, from: &Sha, tree: &Sha, dest: &Path) -> Result<bool> {
+        let mut diff = self
+            .cmd()
+            .args(["diff-tree", "-r", "-p", "--binary", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"])
+            .args([from.as_str(), tree.as_str()])
+            .cap(PATCH_CAP)
+            .run()?;
+        if diff.code != 0 {
+            return Err(diff.broken());
+        }
+        if diff.stdout.is_empty() {
+            return Ok(false);
+        }
+        if diff.truncated {
+            diff.stdout.extend_from_slice(b"\n[cut at 16 MiB]\n");
+        }
+        files::fresh_file(dest, &diff.stdout).map_err(GitError::io(format!("writing {}", dest.display())))?;
+        Ok(true)
+    }
+}
+
+/// Whether the output of `ls-tree -r -z` has exactly these entries.
+fn lists(out: &[u8], entries: &Base) -> bool {
+    let mut wanted = Vec::new();
+    for e in entries.values() {
+        let kind = if e.kind == EntryKind::Submodule { "commit" } else { "blob" };
+        wanted.extend_from_slice(format!("{} {kind} {}\t", mode(e.kind), e.id).as_bytes());
+        wanted.extend_from_slice(&e.path);
+        wanted.push(0);
+    }
+    // Both are in the order of the paths' bytes.
+    out == wanted
+}
+
+const fn mode(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "100644",
+        EntryKind::Executable => "100755",
+        EntryKind::Symlink => "120000",
+        EntryKind::Submodule => "160000",
+        EntryKind::Folder => "040000",
+    }
+}
+
+const fn kind_of(kind: &Kind) -> EntryKind {
+    match kind {
+        Kind::File { executable: true } => EntryKind::Executable,
+        Kind::File { executable: false } => EntryKind::File,
+        Kind::Link(_) => EntryKind::Symlink,
+        Kind::Submodule(_) => EntryKind::Submodule,
+    }
+}
+
+fn is_kind(base: &TreeEntry, kind: &Kind) -> bool {
+    base.kind == kind_of(kind) && base.kind != EntryKind::Submodule
+}
+
+fn too_large(entry: &Entry, total: u64, limits: &Limits) -> Option<String> {
+    if entry.size > limits.file {
+        return Some(format!("has {} MiB, more than {}", entry.size >> 20, limits.file >> 20));
+    }
+    (total > limits.total).then(|| format!("is where the new files have more than {} MiB", limits.total >> 20))
+}
+
+/// The entries that have an id: what could not be read or stored is left out.
+fn resulting(source: &Source<'_>, ids: &BTreeMap<Vec<u8>, Sha>) -> Base {
+    let of = |(path, entry): (&Vec<u8>, &Entry)| {
+        let id = ids.get(path)?.clone();
+        let found = TreeEntry { path: path.clone(), kind: kind_of(&entry.kind), id, size: Some(entry.size) };
+        Some((path.clone(), found))
+    };
+    source.found.entries.iter().filter_map(of).collect()
+}
+
+/// The paths that differ between two trees, by kind or content.
+fn changes(base: &Base, now: &Base) -> BTreeSet<String> {
+    let differs = |a: &TreeEntry, b: Option<&TreeEntry>| b.is_none_or(|b| (a.kind, &a.id) != (b.kind, &b.id));
+    let new = now.values().filter(|e| differs(e, base.get(&e.path)));
+    let old = base.values().filter(|e| differs(e, now.get(&e.path)));
+    new.chain(old).map(TreeEntry::text).collect()
+}
+
+fn name_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
+}
+
+/// The folders that lead to a path, outermost first.
+fn ends(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, b)| **b == b'/').filter_map(|(at, _)| path.get(..at))
+}
+
+fn joined(folder: &Path, path: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    folder.join(std::ffi::OsStr::from_bytes(path))
+}
+
+fn put(folder: &Path, path: &[u8], from: &mut dyn Read) -> std::io::Result<()> {
+    let to = joined(folder, path);
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&to)?;
+    std::io::copy(from, &mut file).map(drop)
+}
+
+fn hashed(out: &[u8], wanted: usize) -> Result<Vec<Sha>> {
+    let text = String::from_utf8_lossy(out);
+    let ids: Option<Vec<Sha>> = text.lines().map(|l| Sha::parse(l).ok()).collect();
+    ids.filter(|ids| ids.len() == wanted).ok_or_else(|| odd("hash-object"))
+}

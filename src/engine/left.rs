@@ -1,0 +1,284 @@
+//! What is in an agent's checkout that is not the commit's: what `orch` and `worktree.setup` put there before the run, and
+//! what the run left (BND-5, RULE-22, RULE-46).
+
+use super::Ctx;
+use super::agent::Site;
+use crate::adapters::git::build::{Build, Built, Source};
+use crate::adapters::git::walk::{Around, Base, Found, Limits, Root};
+use crate::adapters::git::{EntryKind, GitError};
+use crate::adapters::sentinel;
+use crate::decide::left::{Attributes, Change, Facts, Shape, faults};
+use crate::model::artefact::{self, Artefact};
+use crate::model::decision::Gate;
+use crate::model::ids::Sha;
+use crate::model::protected::Protection;
+use crate::model::stage::Stage;
+use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::tree_rules::Broken;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Paths that are in the checkout and never part of a run's commit.
+type LeftOut = BTreeSet<String>;
+
+/// What a run's checkout was made of. Kept beside the run: whoever finalizes it may be another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begin {
+    /// The commit that the run's own is made on: the pushed head, or after a conflict the new base.
+    pub(super) parent: Sha,
+    /// The files: the parent itself, or the tree of the merge.
+    pub(super) tree: Sha,
+    /// Paths in conflict, to be resolved.
+    conflict: Vec<String>,
+    pub(super) left_out: LeftOut,
+}
+
+impl Begin {
+    fn at(start: &Sha) -> Self {
+        Self { parent: start.clone(), tree: start.clone(), conflict: Vec::new(), left_out: LeftOut::new() }
+    }
+
+    /// Whether the branch is made again on a new base.
+    pub(super) fn is_rework(&self) -> bool {
+        self.parent != self.tree
+    }
+}
+
+/// What the next run begins with: the pushed head, or, where the merge gate found a conflict of it, the new base with the
+/// conflict in the files (RULE-22).
+pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<Begin> {
+    let rows = ctx.store.read(|tx| tx.evidence_of(run.task_id))?;
+    let last = rows.iter().rfind(|e| e.gate == Gate::BranchMergeable.as_str());
+    let conflict = last.is_some_and(|e| e.sha == *start && e.verdict == EvidenceVerdict::Fail);
+    let base = &site.ground.default_sha;
+    let mirror = &site.ground.mirror;
+    if run.stage != Stage::Development || !conflict || mirror.is_ancestor(base, start)? {
+        return Ok(Begin::at(start));
+    }
+    let (tree, paths) = mirror.merge_files(base, start).context("merging the default branch for a rework")?;
+    Ok(Begin { parent: base.clone(), tree, conflict: paths, left_out: LeftOut::new() })
+}
+
+/// The most of a file that is searched for markers: git makes none in larger ones.
+const MARKED_BYTES: u64 = 64 << 20;
+
+fn file(site: &Site) -> PathBuf {
+    site.dir.join("begin.json")
+}
+
+/// Keeps what the run began with.
+pub(super) fn remember(site: &Site, begin: &Begin) -> Result<()> {
+    Ok(sentinel::put(&file(site), &serde_json::to_vec(begin)?)?)
+}
+
+fn remembered(site: &Site, start: &Sha) -> Result<Begin> {
+    let path = file(site);
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Begin::at(start)),
+        Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+fn around<'a>(base: &'a Base, folder: &'a str, left_out: &'a LeftOut) -> Around<'a> {
+    let owner = rustix::process::geteuid().as_raw();
+    Around { base, folder, left_out, owner, limits: Limits::default() }
+}
+
+fn protection(site: &Site) -> Protection {
+    Protection::new(&site.project.git.protected_paths)
+}
+
+/// After `worktree.setup`: restores tracked files that it changed, deletes what it may not leave, and adds what it made to
+/// the paths that are left out, each as a whole. Gives the restored paths, for a warning.
+pub(super) fn after_setup(site: &Site, begin: &mut Begin) -> Result<Vec<String>> {
+    let mirror = &site.ground.mirror;
+    let base = mirror.base(&begin.tree)?;
+    let checkout = &site.folders.checkout;
+    let root = Root::open(checkout).with_context(|| format!("opening {}", checkout.display()))?;
+    let folder = artefact::folder(&site.ground.task.key);
+    let found = root.walk(&around(&base, &folder, &begin.left_out))?;
+    let built = build(&mirror.build()?, &base, &root, &found)?;
+    let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+    let tracked: BTreeSet<String> = base.keys().map(text).collect();
+    let (changed, new): (Vec<String>, Vec<String>) = built.changed.iter().cloned().partition(|p| tracked.contains(p));
+    mirror.restore(&begin.tree, checkout, &changed).context("restoring tracked files that worktree.setup changed")?;
+    let protection = protection(site);
+    let odd = found.broken.iter().map(|b| b.path.trim_end_matches('/').to_owned());
+    for path in new.into_iter().chain(odd).filter(|p| !p.is_empty() && !tracked.contains(p)) {
+        if protection.covers(&path) || path == folder || path.starts_with(&format!("{folder}/")) {
+            crate::adapters::git::files::remove(&checkout.join(&path))?;
+        } else {
+            begin.left_out.insert(outermost(&path, &tracked));
+        }
+    }
+    Ok(changed)
+}
+
+/// The outermost folder on the way to a new path that the base does not have, or the path itself.
+fn outermost(path: &str, tracked: &BTreeSet<String>) -> String {
+    let ends = path.match_indices('/').map(|(at, _)| at);
+    for folder in ends.filter_map(|at| path.get(..at)) {
+        let below = format!("{folder}/");
+        if !tracked.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below)) {
+            return folder.to_owned();
+        }
+    }
+    path.to_owned()
+}
+
+fn build(build: &Build<'_>, base: &Base, root: &Root, found: &Found) -> Result<Built, GitError> {
+    build.tree(&Source { base, root, found, seals: &BTreeMap::new(), limits: Limits::default() })
+}
+
+/// What a run left, as a tree.
+pub(super) struct Taken<'a> {
+    build: Build<'a>,
+    pub(super) begin: Begin,
+    base: Base,
+    built: Built,
+    /// Folders with a repository of their own; their files count as files.
+    pub(super) nested: Vec<String>,
+    /// The stage's documents that the run wrote again, with whatever words.
+    rewritten: BTreeSet<String>,
+}
+
+/// Walks the checkout and builds the run's tree. Only once no process of the run lives.
+pub(super) fn take<'a>(site: &'a Site, run: &Run, start: &Sha) -> Result<Taken<'a>> {
+    let mirror = &site.ground.mirror;
+    let checkout = &site.folders.checkout;
+    let root = Root::open(checkout).with_context(|| format!("opening {}", checkout.display()))?;
+    let begin = remembered(site, start)?;
+    let base = mirror.base(&begin.tree)?;
+    let folder = artefact::folder(&site.ground.task.key);
+    let found = root.walk(&around(&base, &folder, &begin.left_out))?;
+    let repository = mirror.build()?;
+    let built = build(&repository, &base, &root, &found)?;
+    let rewritten = rewritten(site, run, &found);
+    Ok(Taken { build: repository, begin, base, built, nested: found.nested, rewritten })
+}
+
+/// The stage's documents whose files changed since the prompt was written. A second review with the same words is a
+/// review; the tree alone can't tell it from none.
+fn rewritten(site: &Site, run: &Run, found: &Found) -> BTreeSet<String> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(began) = std::fs::symlink_metadata(site.dir.join("prompt.md")).map(|m| (m.ctime(), m.ctime_nsec())) else {
+        return BTreeSet::new();
+    };
+    let folder = artefact::folder(&site.ground.task.key);
+    let documents = found.entries.iter().filter_map(|(path, entry)| {
+        let path = std::str::from_utf8(path).ok()?;
+        let artefact = Artefact::of(path.strip_prefix(&folder)?.strip_prefix('/')?)?;
+        (artefact.schema().stage == run.stage && entry.seal.changed > began).then(|| path.to_owned())
+    });
+    documents.collect()
+}
+
+impl Taken<'_> {
+    /// What the run changed, and documents that it wrote again. A rework on a new base changes whatever differs between
+    /// the two heads.
+    pub(super) fn changed(&self, site: &Site, start: &Sha, head: &Sha) -> Result<BTreeSet<String>> {
+        let mut all: BTreeSet<String> = self.built.changed.union(&self.rewritten).cloned().collect();
+        if self.begin.is_rework() {
+            all.extend(site.ground.mirror.changed_paths(start, head)?);
+        }
+        Ok(all)
+    }
+
+    /// Keeps what the run left as `runs/<id>/left.patch`: it is dropped, and the next run starts clean.
+    pub(super) fn keep_patch(&self, site: &Site) -> Result<bool> {
+        Ok(self.build.patch(&self.begin.tree, &self.built.tree, &site.dir.join("left.patch"))?)
+    }
+
+    /// The rules that the run broke (RULE-22, RULE-23, BND-5).
+    pub(super) fn faults(&self, site: &Site, run: &Run) -> Result<Vec<Broken>> {
+        let mut all = self.built.broken.clone();
+        let changes: Vec<Change> =
+            self.built.changed.iter().map(|path| Change { path: path.clone(), now: self.shape(path) }).collect();
+        let paths: Vec<String> = self.built.entries.values().map(|e| e.text()).collect();
+        let key = &site.ground.task.key;
+        let facts = Facts {
+            key,
+            stage: run.stage,
+            may_write: &site.prompt.may_write_globs(key),
+            protection: &protection(site),
+            changes: &changes,
+            paths: &paths,
+            attributes: &self.attributes()?,
+        };
+        all.extend(faults(&facts));
+        all.extend(self.markers()?);
+        Ok(all)
+    }
+
+    /// Files in conflict that still hold a marker.
+    fn markers(&self) -> Result<Vec<Broken>> {
+        let listed = self.begin.conflict.iter().filter_map(|path| self.built.entries.get(path.as_bytes()));
+        let listed: Vec<_> = listed.filter(|e| e.is_file() && e.size.is_some_and(|s| s <= MARKED_BYTES)).collect();
+        let contents = self.build.contents(listed.iter().map(|e| &e.id))?;
+        let marked = listed.iter().zip(contents).filter(|(_, bytes)| {
+            bytes.split(|b| *b == b'\n').any(|line| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> "))
+        });
+        Ok(marked.map(|(e, _)| Broken::new(&e.text(), "still holds a marker of the merge conflict")).collect())
+    }
+
+    fn shape(&self, path: &str) -> Shape {
+        match self.built.entries.get(path.as_bytes()) {
+            None => Shape::Gone,
+            Some(e) => match e.kind {
+                EntryKind::File => Shape::File { executable: false, size: e.size.unwrap_or(u64::MAX) },
+                EntryKind::Executable => Shape::File { executable: true, size: e.size.unwrap_or(u64::MAX) },
+                EntryKind::Symlink | EntryKind::Submodule | EntryKind::Folder => Shape::Other,
+            },
+        }
+    }
+
+    /// The attributes files that changed, before and after.
+    fn attributes(&self) -> Result<Vec<Attributes>> {
+        let names = self.built.changed.iter().filter(|p| p.rsplit('/').next() == Some(".gitattributes"));
+        let mut all = Vec::new();
+        for path in names {
+            let text = |tree: &Base| -> Result<String> {
+                let entry = tree.get(path.as_bytes()).filter(|e| e.is_file());
+                let bytes = self.build.contents(entry.map(|e| &e.id).into_iter())?;
+                Ok(bytes.first().map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default())
+            };
+            all.push(Attributes { path: path.clone(), before: text(&self.base)?, now: text(&self.built.entries)? });
+        }
+        Ok(all)
+    }
+
+    /// The run's one commit, in the mirror; `start` itself where nothing changed. The same run makes the same commit.
+    pub(super) fn commit(&self, site: &Site, run: &Run, start: &Sha) -> Result<Sha> {
+        if self.built.changed.is_empty() && !self.begin.is_rework() {
+            return Ok(start.clone());
+        }
+        let message = message(site, run);
+        let seconds = run.exited_at.as_ref().map_or(run.started_at, |at| at.wall_ms) / 1000;
+        let author = super::projects::author(&site.project);
+        let commit = self.build.commit(&self.built.tree, &self.begin.parent, &message, &author, seconds)?;
+        site.ground.mirror.take_in(&self.build, &commit, run.id)?;
+        Ok(commit)
+    }
+}
+
+/// The message of a run's commit; the agent's own are thrown away.
+pub(super) fn message(site: &Site, run: &Run) -> String {
+    format!("{}: {} (attempt {})", site.ground.task.key, run.stage, run.attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_setup_made_is_left_out_as_a_whole() {
+        let tracked: BTreeSet<String> = ["src/a.rs", "src.x/y"].map(str::to_owned).into();
+        assert_eq!(outermost("node_modules/a/b", &tracked), "node_modules");
+        assert_eq!(outermost("src/gen/x", &tracked), "src/gen");
+        assert_eq!(outermost("src/gen.rs", &tracked), "src/gen.rs");
+        assert_eq!(outermost(".env", &tracked), ".env");
+    }
+}

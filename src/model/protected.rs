@@ -1,0 +1,263 @@
+//! What no run may change (BND-5): the built-in list, what the operator adds, and the files that configured commands name.
+
+use super::tree_rules::fold;
+use globset::{Glob, GlobBuilder, GlobMatcher};
+
+/// Protected in every repository. `git.protected_paths` adds to these and takes out what begins with `!`.
+pub const BUILT_IN: &[&str] = &[
+    ".ci/**",
+    ".github/**",
+    ".gitea/**",
+    ".forgejo/**",
+    ".woodpecker*",
+    ".gitlab-ci.yml",
+    ".circleci/**",
+    ".travis.yml",
+    ".drone.yml",
+    ".tekton/**",
+    ".buildkite/**",
+    "azure-pipelines.yml",
+    "bitbucket-pipelines.yml",
+    "Jenkinsfile",
+    ".husky/**",
+    ".githooks/**",
+    ".pre-commit-config.yaml",
+    ".envrc",
+    ".vscode/**",
+    ".devcontainer/**",
+    ".lfsconfig",
+    ".gitmodules",
+    "orch.yaml",
+    ".orch.yaml",
+    ".gitleaks.toml",
+    "ci.sh",
+    "deploy.sh",
+    "**/CLAUDE.md",
+    "**/CLAUDE.local.md",
+    "**/AGENTS.md",
+    "**/GEMINI.md",
+    "**/.claude/**",
+    "**/.mcp.json",
+    "**/opencode.json",
+    "**/.opencode/**",
+    "**/.gemini/**",
+    "**/.codex/**",
+    "**/.cursor/**",
+    "**/.cursorrules",
+    "**/.windsurfrules",
+];
+
+/// The compiled patterns. Names are compared folded, so that another case or spelling of one is the same name.
+#[derive(Debug, Clone)]
+pub struct Protection {
+    guards: Vec<GlobMatcher>,
+    exempt: Vec<GlobMatcher>,
+    /// A pattern can't be read: then everything is protected.
+    all: bool,
+}
+
+impl Protection {
+    /// `patterns`: globs, those with a leading `!` take out; `*` stays within a folder, `**` does not.
+    pub fn new(patterns: &[String]) -> Self {
+        let mut made = Self { guards: Vec::new(), exempt: Vec::new(), all: false };
+        for pattern in patterns.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
+            let (to, pattern) = match pattern.strip_prefix('!') {
+                Some(rest) => (&mut made.exempt, vec![rest.to_owned(), format!("{}/**", rest.trim_end_matches('/'))]),
+                None => (&mut made.guards, widened(pattern)),
+            };
+            for wide in pattern {
+                match glob(&fold(&wide)) {
+                    Ok(glob) => to.push(glob.compile_matcher()),
+                    Err(_) => made.all = true,
+                }
+            }
+        }
+        made
+    }
+
+    /// Whether a run may not change this path. A protected folder's contents are protected, and so is every name on the
+    /// way to a protected path, which could become a link.
+    pub fn covers(&self, path: &str) -> bool {
+        let path = fold(path);
+        self.all || (self.guards.iter().any(|g| g.is_match(&path)) && !self.exempt.iter().any(|g| g.is_match(&path)))
+    }
+}
+
+/// `*` stays within a folder, `**` does not.
+pub fn glob(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern.strip_prefix("./").unwrap_or(pattern)).literal_separator(true).build()
+}
+
+/// A protected pattern, all below it, and the fixed names that lead to it.
+fn widened(pattern: &str) -> Vec<String> {
+    let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_end_matches('/');
+    let mut all = vec![pattern.to_owned(), format!("{pattern}/**")];
+    all.extend(pattern.strip_suffix("/**").map(str::to_owned));
+    let mut lead = String::new();
+    for part in pattern.split('/') {
+        if part.contains(['*', '?', '[', '{', '\\']) {
+            break;
+        }
+        lead.push_str(part);
+        all.push(lead.clone());
+        lead.push('/');
+    }
+    all
+}
+
+/// Programs that run what follows them.
+const WRAPPERS: &[&str] = &["env", "sudo", "exec", "nice", "time", "timeout", "nohup", "xargs", "command", "setsid"];
+/// Programs whose first argument is a file to be run.
+const INTERPRETERS: &[&str] = &[
+    "sh", "bash", "dash", "zsh", "ksh", "source", ".", "python", "python3", "node", "ruby", "perl", "php", "deno",
+    "bun",
+];
+const ENDINGS: &[&str] = &["sh", "bash", "py", "pl", "rb", "js", "mjs", "ts", "php"];
+
+/// The paths inside the repository that a command names: what it runs (`./x`, `x/y`, `sh x`), and scripts among its
+/// arguments (`x/y.sh`, `./x`). They are protected and come from the default branch (RULE-23).
+pub fn named_by(argv: &[String]) -> Vec<String> {
+    let mut paths = Vec::new();
+    // Whether the next word is what is run.
+    let (mut program, mut interpreted) = (true, false);
+    for word in argv.iter().flat_map(|word| pieces(word)) {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        let option = word.starts_with('-') || word.contains('=') || word.bytes().all(|b| b.is_ascii_digit());
+        if matches!(word, "&&" | "||" | ";" | "|") {
+            (program, interpreted) = (true, false);
+            continue;
+        }
+        if interpreted && matches!(word, "-c" | "-m") {
+            // A shell's command, or a module's name.
+            (program, interpreted) = (word == "-c", false);
+            continue;
+        }
+        let ending = word.rsplit_once('.').is_some_and(|(_, e)| ENDINGS.contains(&e));
+        let run = (program && word.contains('/')) || interpreted;
+        if !option && (run || ending || word.starts_with("./")) {
+            paths.extend(inside(word));
+        }
+        if option {
+            continue;
+        }
+        let wraps = program && WRAPPERS.contains(&name);
+        interpreted = (program || wraps) && INTERPRETERS.contains(&name);
+        program = wraps;
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// A word of an argv, or the words of a shell's command in it.
+fn pieces(word: &str) -> impl Iterator<Item = &str> {
+    word.split(|c: char| c.is_whitespace() || "()'\"`{}<>".contains(c))
+        .flat_map(|piece| piece.split_inclusive([';', '&', '|']))
+        .flat_map(|piece| {
+            let plain = piece.trim_end_matches([';', '&', '|']);
+            let end = (plain.len() < piece.len()).then_some(";");
+            [Some(plain), end].into_iter().flatten()
+        })
+        .filter(|piece| !piece.is_empty())
+}
+
+/// A word as a path from the repository's root; `None` where it leads elsewhere.
+fn inside(word: &str) -> Option<String> {
+    if word.starts_with(['/', '-', '~', '$']) || word.contains("://") || word.chars().any(char::is_control) {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in word.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/")).filter(|p| !p.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_in(more: &[&str]) -> Protection {
+        Protection::new(&BUILT_IN.iter().chain(more).map(|p| (*p).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_built_in_list_is_protected_in_any_case_and_only_that() {
+        let p = built_in(&[]);
+        for path in [
+            ".github/workflows/x.yml",
+            ".GitHub/workflows/x.yml",
+            ".github",
+            ".woodpecker.yml",
+            ".woodpecker/a.yml",
+            ".gitlab-ci.yml",
+            ".GITLAB-CI.YML",
+            "Jenkinsfile",
+            "jenkinsfile",
+            ".vscode/tasks.json",
+            "CLAUDE.md",
+            "claude.md",
+            "pkg/deep/CLAUDE.md",
+            "pkg/AGENTS.md",
+            "pkg/.claude/settings.json",
+            ".claude",
+            "web/.mcp.json",
+            "web/.cursor/rules/a",
+            ".gitmodules",
+            ".gitleaks.toml",
+            ".g\u{200c}ithub/x",
+        ] {
+            assert!(p.covers(path), "{path}");
+        }
+        for path in
+            ["src/a.rs", "github/x", "docs/CLAUDE.md.txt", "sub/.github/x", "Makefile", "src/ci.sh.md", ".gitignore"]
+        {
+            assert!(!p.covers(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_exception_takes_out_what_it_matches_and_nothing_else() {
+        let p = built_in(&["!.vscode/**", "!docs/AGENTS.md", "ops/*.sh"]);
+        assert!(!p.covers(".vscode/settings.json") && !p.covers("docs/agents.md"));
+        assert!(p.covers("AGENTS.md") && p.covers("ops/x.sh") && p.covers(".devcontainer/x") && p.covers("ops"));
+        assert!(Protection::new(&["[".to_owned()]).covers("anything"));
+        assert!(Protection::new(&["![".to_owned()]).covers("anything"));
+    }
+
+    #[test]
+    fn a_commands_files_are_found_however_it_names_them() {
+        let named = |argv: &[&str]| named_by(&argv.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let one = |argv: &[&str], path: &str| assert_eq!(named(argv), [path], "{argv:?}");
+        one(&["./ci.sh"], "ci.sh");
+        one(&["scripts/ci.sh", "--fast"], "scripts/ci.sh");
+        one(&["scripts/ci"], "scripts/ci");
+        one(&["sh", "x.sh"], "x.sh");
+        one(&["sh", "-e", "x"], "x");
+        one(&["bash", "-eu", "tools/ci"], "tools/ci");
+        one(&["env", "A=1", "tools/ci"], "tools/ci");
+        one(&["timeout", "60", "bash", "tools/ci"], "tools/ci");
+        one(&["python3", "tools/check.py"], "tools/check.py");
+        one(&["sh", "-c", "cd x && ./ci.sh; true"], "ci.sh");
+        one(&["bash", "-c", "tools/ci"], "tools/ci");
+        one(&["make", "-f", "./Makefile.ci"], "Makefile.ci");
+        one(&["a/../b/run"], "b/run");
+        assert_eq!(named(&["sh", "a.sh", "b.sh"]), ["a.sh", "b.sh"]);
+        for none in [
+            &["pytest", "tests/unit"][..],
+            &["cargo", "test"],
+            &["/usr/bin/deploy"],
+            &["make", "ci"],
+            &["~/x.sh"],
+            &["../x.sh"],
+            &["curl", "https://h/x.sh"],
+            &[],
+        ] {
+            assert_eq!(named(none), Vec::<String>::new(), "{none:?}");
+        }
+    }
+}
