@@ -72,7 +72,7 @@ fn a_leaked_key_is_stopped_reworked_as_one_commit_and_never_told() {
 }
 
 #[test]
-fn rule_46_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
+fn rule_32_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let pipe = Pipe::new(guarded(&bin, ""));
     let (text, secret) = KINDS[2].make(11);
