@@ -30,6 +30,7 @@ impl From<StoreError> for Failure {
             | StoreError::Foreign { .. }
             | StoreError::ReadOnly(_)
             | StoreError::Lost
+            | StoreError::Undecodable(_)
             | StoreError::Sql(_) => None,
         };
         let failure = Failure::new(Exit::Broken, error.to_string());
@@ -121,6 +122,12 @@ pub fn ended_early(ctx: &mut Ctx, result: anyhow::Result<()>) {
 pub fn leave(ctx: &mut Ctx) {
     if let Err(e) = guard::leave(ctx) {
         ctx.report.fault(None, format!("the audit's tail: {e:#}"), None);
+    }
+    for row in ctx.store.unreadable() {
+        let of = row.task.as_deref().map(|key| format!(" of {key}")).unwrap_or_default();
+        let what = format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why);
+        let hint = "it holds its own task alone; restore the row from a backup (docs/operations.md)".to_owned();
+        ctx.report.fault(row.task.as_deref(), what, Some(hint));
     }
 }
 

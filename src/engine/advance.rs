@@ -1,7 +1,7 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
 use super::refused::Refused;
-use super::{Ctx, apply, boards, deploy, landing, mergegate, rehearse, stop};
+use super::{Ctx, apply, deploy, labels, landing, mergegate, rehearse, stop};
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
@@ -15,7 +15,7 @@ const MOST_EFFECTS: usize = 12;
 
 /// Drives one task. Gives what holds it in the end; effects that did not change the decision end the round.
 pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
-    let auto = boards::auto_release(ctx, id);
+    let auto = labels::auto_release(ctx, id);
     if about_to_move(ctx, id, auto)? {
         landing::look(ctx, id);
     }
@@ -133,7 +133,7 @@ pub fn idle_tasks(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
             break;
         }
         if let Some(project) = only
-            && ctx.task(id)?.project != project
+            && ctx.task(id).is_ok_and(|t| t.project != project)
         {
             continue;
         }

@@ -5,13 +5,11 @@ use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::{self, Project};
 use crate::decide::board::{self as decide, Known, Seen, Sight, Source};
-use crate::model::board::{
-    Group, Intent, ItemRef, LabelAnswer, Moment, Resolved, Status, WorkItem, fold, has_label, resolve,
-};
+use crate::model::board::{Group, Intent, ItemRef, Moment, Resolved, Status, WorkItem, resolve};
 use crate::model::card::AlertKind;
-use crate::model::ids::{Key, TaskId};
+use crate::model::ids::Key;
 use crate::model::stage::Stage;
-use crate::model::task::{Task, Wait, Waiting};
+use crate::model::task::{Task, Wait};
 use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
@@ -176,15 +174,26 @@ pub fn observe(
             before,
             at,
         };
-        unclear = ctx.store.write(|tx| {
-            let mut unclear = Vec::new();
+        let (again, held) = ctx.store.write(|tx| {
+            let (mut again, mut held) = (Vec::new(), Vec::new());
             for item in &news {
-                if one(tx, &read, item)? == Recorded::No {
-                    unclear.push(item.key.clone());
+                match tx.part(|tx| one(tx, &read, item))? {
+                    Ok(Recorded::Yes) => {}
+                    Ok(Recorded::No) => again.push(item.key.clone()),
+                    // It holds its own task alone; the next pass reads the item again.
+                    Err(why) => held.push((item.key.clone(), why)),
                 }
             }
-            Ok::<_, crate::adapters::store::StoreError>(unclear)
+            Ok::<_, crate::adapters::store::StoreError>((again, held))
         })?;
+        unclear = again;
+        for (key, why) in held {
+            ctx.report.fault(
+                Some(key.as_str()),
+                format!("what the board says of {key} can't be recorded: {why}"),
+                None,
+            );
+        }
     }
     if whole {
         let there: std::collections::HashSet<&str> = items.iter().map(|i| i.id.as_str()).collect();
@@ -493,108 +502,4 @@ pub fn look(
         }));
     }
     Ok(listing)
-}
-
-/// What a label releases in the person's place (BRD-5): scope first, then the label; an error is "unknown", and unknown
-/// never automates.
-pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
-    if !ctx.config.auto_label.enabled || ctx.dry {
-        return None;
-    }
-    let task = ctx.task(id).ok()?;
-    let project = ctx.project(&task.project).ok()?.clone();
-    if !ctx.config.auto_labelled(&project) {
-        return None;
-    }
-    let next_is_deploy = task.stage.next(&project.stages) == Some(Stage::Deploy);
-    let (waiting, name) = match task.stage {
-        Stage::Analysis => (Waiting::Approval, ctx.config.auto_label.approve_label.clone()),
-        Stage::Deploy if task.released.is_some() => return None,
-        Stage::Deploy => (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone()),
-        Stage::Created | Stage::Done | Stage::Cancelled => return None,
-        // So that nobody is asked who need not be.
-        Stage::Architecture | Stage::Development | Stage::Review | Stage::Testing | Stage::DeployStaging => {
-            if !next_is_deploy {
-                return None;
-            }
-            (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone())
-        }
-    };
-    if task.blocked_reason.is_some() || task.withdrawn.is_some() || task.stop_requested_at.is_some() {
-        return None;
-    }
-    match labelled(ctx, &project, &task, &name) {
-        Ok(LabelAnswer::Yes) => Some(waiting),
-        Ok(LabelAnswer::No) => None,
-        Ok(answer @ (LabelAnswer::Ambiguous | LabelAnswer::Unknown)) => {
-            tracing::warn!(task = %task.key, "label {name:?} is {answer}: it automates nothing");
-            None
-        }
-        Err(e) => {
-            if let Err(e) = super::throttle::noted(ctx, &project, &e) {
-                tracing::warn!("keeping a wait: {e:#}");
-            }
-            tracing::warn!(task = %task.key, "label {name:?} is unknown, it automates nothing: {e:#}");
-            None
-        }
-    }
-}
-
-fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result<LabelAnswer> {
-    let seat = seat(ctx, project)?;
-    let labels = known_labels(ctx, project, &seat.board)?;
-    if has_label(&[], Some(&labels), name) == LabelAnswer::Ambiguous {
-        return Ok(LabelAnswer::Ambiguous);
-    }
-    // A project without the label needs no look at the item.
-    if !labels.iter().any(|l| fold(&l.name) == fold(name)) {
-        return Ok(LabelAnswer::No);
-    }
-    let not_labelled = format!("labels/t{}", task.id);
-    if stands(ctx, task, &not_labelled, name)? {
-        return Ok(LabelAnswer::No);
-    }
-    let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
-    let answer = has_label(&item.labels, Some(&labels), name);
-    if answer == LabelAnswer::No && matches!(seat.board, Board::Plane(_)) {
-        let text = serde_json::to_string(&(ctx.now().stamp.wall_ms, item.updated_ms, name))?;
-        ctx.store.write(|tx| tx.set_meta(&not_labelled, &text))?;
-    }
-    Ok(answer)
-}
-
-/// Whether an earlier look found the item without the label, and it was not seen to change since: then it is not asked
-/// for again at every step while a person is waited for. A "yes" is never taken from memory.
-fn stands(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
-    let (text, item) = ctx.store.read(|tx| {
-        Ok::<_, crate::adapters::store::StoreError>((tx.meta(key)?, tx.item(&task.project, &task.item_id)?))
-    })?;
-    let known: Option<(i64, i64, String)> = text.and_then(|t| serde_json::from_str(&t).ok());
-    let Some((at, updated_ms, looked_for)) = known else { return Ok(false) };
-    let age = ctx.now().stamp.wall_ms - at;
-    Ok(looked_for == name
-        && (0..label_ttl_ms(ctx)).contains(&age)
-        && item.is_some_and(|row| row.updated_ms <= updated_ms))
-}
-
-fn label_ttl_ms(ctx: &Ctx) -> i64 {
-    i64::try_from(ctx.config.auto_label.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000)
-}
-
-fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<crate::model::board::Label>> {
-    if matches!(board, Board::Local(_)) {
-        return Ok(board.labels()?);
-    }
-    let name = format!("plane/labels/{}", project.key);
-    let now = ctx.now().stamp.wall_ms;
-    let ttl = label_ttl_ms(ctx);
-    let cached: Option<(i64, Vec<crate::model::board::Label>)> =
-        ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
-    if let Some((_, labels)) = cached.filter(|(at, _)| (0..ttl).contains(&(now - at))) {
-        return Ok(labels);
-    }
-    let labels = board.labels()?;
-    let text = serde_json::to_string(&(now, &labels))?;
-    ctx.store.write(|tx| tx.set_meta(&name, &text))?;
-    Ok(labels)
 }

@@ -1,7 +1,7 @@
 //! Why a task is where it is (CLI-3): the decision the next step acts on, the gates with the evidence they read, and what
 //! would move it. Nothing is touched, no network.
 
-use super::{Ctx, boards, projects, standing, view};
+use super::{Ctx, labels, projects, standing, view};
 use crate::adapters::disk;
 use crate::adapters::store::{IntentRow, ItemRow};
 use crate::config;
@@ -95,7 +95,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     let free_mb = disk::free_mb(ctx.paths.root()).ok();
     // A label stands for the person; it is looked up only where that asks nobody over the network.
     let local = ctx.project(&task.project).is_ok_and(|p| matches!(p.board, config::Board::Local { .. }));
-    let auto = if local { boards::auto_release(ctx, task.id) } else { None };
+    let auto = if local { labels::auto_release(ctx, task.id) } else { None };
     let item = item_row(ctx, task)?;
     let (standing, shown) = ctx.store.read(|tx| {
         let queue = standing::queue(tx, &now, &policy, free_mb)?;

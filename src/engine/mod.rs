@@ -19,6 +19,7 @@ pub mod guard;
 pub mod guards;
 pub mod intents;
 pub mod judge;
+pub mod labels;
 pub mod landing;
 pub mod lease;
 mod left;

@@ -66,8 +66,11 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
     let policy = policy(ctx);
     for run in ctx.store.read(|tx| tx.open_runs())? {
         let dead = run.state == RunState::Live && ctx.config.reaper.enabled && supervisor(ctx, &run) == Seen::Dead;
-        if run.state == RunState::Starting || dead || put_off(ctx, &run)?.is_some() {
-            one(ctx, &run, &policy)?;
+        let due = put_off(ctx, &run).map(|put_off| run.state == RunState::Starting || dead || put_off.is_some());
+        let done = due.and_then(|due| if due { one(ctx, &run, &policy) } else { Ok(()) });
+        if let Err(e) = done {
+            let row = ctx.task(run.task_id).ok();
+            ctx.fault(row.as_ref(), &format!("resuming run {}", run.id), &e);
         }
     }
     Ok(())

@@ -79,7 +79,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let policy = ctx.policy.clone();
-    let auto = super::boards::auto_release(ctx, run.task_id);
+    let auto = super::labels::auto_release(ctx, run.task_id);
     let observing = !matches!(run.kind, crate::model::stage::JobKind::Agent);
     let owner = ctx.task(run.task_id)?.project;
     let post = ctx.project(&owner).is_ok_and(super::projects::posts_statuses);

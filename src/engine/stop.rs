@@ -325,7 +325,7 @@ pub fn look_again(ctx: &mut Ctx) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - LOOK_AGAIN_MS))? {
         let Some(id) = row.task_id else { continue };
-        let task = ctx.task(id)?;
+        let Ok(task) = ctx.task(id) else { continue };
         // A forge that is away keeps neither the branch nor the worktree.
         let parts = [close_late_pull(ctx, &task), delete_branch(ctx, &task), remove_worktree(ctx, &task)];
         let done = parts.into_iter().collect::<Result<()>>();

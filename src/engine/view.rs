@@ -2,7 +2,7 @@
 
 use super::{Moment, bound};
 use crate::adapters::process::{self, Life};
-use crate::adapters::store::{Result, Tx};
+use crate::adapters::store::{Result, StoreError, Tx};
 use crate::model::ids::{Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{Agent, Stage};
@@ -47,15 +47,25 @@ fn freeze(tx: &Tx<'_>, repo: &str) -> Option<Freeze> {
 
 /// The queue's view: only rows that are not final.
 pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb: Option<u64>) -> Result<QueueView> {
-    let queued = tx.queued_jobs()?;
+    let mut queued = tx.queued_jobs()?;
     let running = tx.running_jobs()?;
     // What an outage put off has ended: it takes nobody's place (RULE-24).
     let put_off = put_off(tx, &running, now.stamp.wall_ms)?;
     let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, place(t))).collect();
     for job in queued.iter().chain(&running) {
         if let std::collections::btree_map::Entry::Vacant(free) = places.entry(job.task_id) {
-            free.insert(place(&tx.task(job.task_id)?));
+            match tx.task(job.task_id) {
+                Ok(task) => drop(free.insert(place(&task))),
+                // Its rows hold it alone: it is claimed by nobody, and what runs of it takes its place (RULE-44).
+                Err(StoreError::Undecodable(_)) => {}
+                Err(e) => return Err(e),
+            }
         }
+    }
+    queued.retain(|j| places.contains_key(&j.task_id));
+    for (id, key, project, repo) in tx.in_work_unreadable()? {
+        let Ok(key) = Key::parse(&key) else { continue };
+        places.insert(id, unreadable(id, key, project, repo));
     }
     let mut blockers = BTreeMap::new();
     for key in places.values().flat_map(|p| &p.blocked_by) {
@@ -124,6 +134,22 @@ fn cooldowns(tx: &Tx<'_>, put_off: &[Run]) -> Result<Vec<Cooldown>> {
     Ok(all)
 }
 
+/// A task in work whose row can't be decoded still is in work: its repository takes no other one beside it.
+fn unreadable(id: TaskId, key: Key, project: String, repo: String) -> Place {
+    Place {
+        id,
+        key,
+        project,
+        repo,
+        stage: Stage::Development,
+        started: true,
+        blocked_by: Vec::new(),
+        withdrawn: false,
+        stop_requested: false,
+        blocked: true,
+    }
+}
+
 fn place(t: &Task) -> Place {
     Place {
         id: t.id,
@@ -141,7 +167,11 @@ fn place(t: &Task) -> Place {
 
 /// The newest task of the key decides, tombstoned ones included; without one, the group of the item on the board.
 fn blocker(tx: &Tx<'_>, key: &Key) -> Result<Blocker> {
-    if let Some(t) = tx.task_by_key(key)? {
+    let task = match tx.task_by_key(key) {
+        Err(StoreError::Undecodable(_)) => return Ok(Blocker::Open),
+        found => found?,
+    };
+    if let Some(t) = task {
         return Ok(match t.stage {
             Stage::Done => Blocker::Met,
             Stage::Cancelled => Blocker::Cancelled,

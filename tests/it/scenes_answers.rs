@@ -2,7 +2,7 @@
 
 use crate::support::http::Fault;
 use crate::support::plane::{PROJECT, WORKSPACE};
-use crate::support::scene::scene;
+use crate::support::scene::{scene, scene_with};
 
 fn writes() -> String {
     format!("PATCH /api/v1/workspaces/{WORKSPACE}/projects/{PROJECT}/work-items/")
@@ -46,4 +46,40 @@ fn rule_43_the_question_counts_whoever_put_it_on_the_item_and_an_early_answer_is
     s.board.set(n, "Approved");
     s.drive("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
     assert_eq!(s.house.events("intent_dismissed").len(), 1);
+}
+
+#[test]
+fn rule_44_a_failed_label_list_silences_nothing_else_and_is_named() {
+    let s = scene_with("", &["auto_label: {enabled: true, repos: '*'}"]);
+    let labels = format!("GET /api/v1/workspaces/{WORKSPACE}/projects/{PROJECT}/labels/");
+    s.board.fault(&labels, Fault::status(500), 1000);
+    let n = s.board.item("Greet", "To Analyse");
+    s.board.item("Another", "Backlog");
+    let mut named = false;
+    for _ in 0..200 {
+        let ran = s.house.reconcile();
+        named |= ran.json["errors"].to_string().contains("autoApprove");
+        s.house.tick();
+        if named && s.board.state(n) == "In Review" {
+            break;
+        }
+    }
+    assert!(named, "what failed is an error of the step");
+    assert_eq!(s.board.state(n), "In Review", "the indication is set all the same");
+}
+
+#[test]
+fn rule_44_an_undecodable_row_holds_its_own_task_and_names_it() {
+    let s = scene();
+    s.board.item("Broken", "To Analyse");
+    s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    s.house.change("UPDATE tasks SET findings = 'nonsense' WHERE key = 'ORCH-1'");
+    s.board.item("Fine", "To Analyse");
+    let ran = s.house.reconcile();
+    assert_eq!(ran.code, 3, "{}", ran.json);
+    assert!(s.house.task("ORCH-2").is_some(), "another item becomes a task: {}", ran.json);
+    let ran = s.house.tick();
+    let errors = ran.json["errors"].to_string();
+    assert!(errors.contains("ORCH-1") && errors.contains("findings"), "{errors}");
+    assert!(!errors.contains("can't be reached"), "{errors}");
 }

@@ -153,11 +153,8 @@ impl Tx<'_> {
 
     /// Pending intents, STOP first, then by creation of the work item.
     pub fn pending_intents(&self) -> Result<Vec<IntentRow>> {
-        let mut statement = self.tx.prepare_cached(
-            "SELECT * FROM intents WHERE state = 'pending' ORDER BY kind <> 'stop', created_order, id",
-        )?;
-        let rows = statement.query_map([], intent)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let sql = "SELECT * FROM intents WHERE state = 'pending' ORDER BY kind <> 'stop', created_order, id";
+        self.list("intents", sql, [], intent)
     }
 
     /// Whether an intent of this kind and item is neither used nor dismissed yet.

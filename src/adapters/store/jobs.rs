@@ -88,7 +88,7 @@ impl Tx<'_> {
 
     /// Queued jobs in the order of the queue: priority of the work item, then task id.
     pub fn queued_jobs(&self) -> Result<Vec<Job>> {
-        self.jobs_where("status = 'queued' ORDER BY priority, task_id", params![])
+        self.list("jobs", "SELECT * FROM jobs WHERE status = 'queued' ORDER BY priority, task_id", [], job)
     }
 
     /// The job that is next in the queue.
@@ -103,7 +103,7 @@ impl Tx<'_> {
 
     /// Claimed jobs.
     pub fn running_jobs(&self) -> Result<Vec<Job>> {
-        self.jobs_where("status = 'running' ORDER BY id", params![])
+        self.list("jobs", "SELECT * FROM jobs WHERE status = 'running' ORDER BY id", [], job)
     }
 
     fn jobs_where(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Job>> {

@@ -25,6 +25,8 @@ pub use views::{CostSum, ParkedMessage};
 
 use crate::failpoint::point;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -94,8 +96,29 @@ pub enum StoreError {
     Full(String),
     #[error("the row changed meanwhile")]
     Lost,
+    /// A row of one task: that task is held, the rest goes on (RULE-44).
+    #[error("a row of the database can't be read: {0}")]
+    Undecodable(String),
     #[error("database: {0}")]
     Sql(#[source] rusqlite::Error),
+}
+
+/// A row of a list that can't be decoded: it is left out of the list, and whoever reads it says so (RULE-44).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub table: &'static str,
+    /// Its number in the table.
+    pub row: i64,
+    /// The task it is of, by its key.
+    pub task: Option<String>,
+    pub why: String,
+}
+
+type Unread = RefCell<BTreeMap<(&'static str, i64), Unreadable>>;
+
+fn is_undecodable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    matches!(error, E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..))
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -105,6 +128,7 @@ impl From<rusqlite::Error> for StoreError {
                 Self::Locked("orch.db".to_owned())
             }
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full("orch.db".to_owned()),
+            _ if is_undecodable(&error) => Self::Undecodable(error.to_string()),
             _ => Self::Sql(error),
         }
     }
@@ -149,12 +173,14 @@ pub enum Mode {
 pub struct Store {
     conn: Connection,
     path: PathBuf,
+    unread: Unread,
 }
 
 /// A write transaction; what it does is kept only by [`Store::write`] returning `Ok`.
 #[derive(Debug)]
 pub struct Tx<'c> {
     pub(crate) tx: rusqlite::Transaction<'c>,
+    unread: &'c Unread,
 }
 
 impl Store {
@@ -174,7 +200,7 @@ impl Store {
             std::thread::park_timeout(Duration::from_millis(2 + u64::try_from(tries % 7).unwrap_or(0)));
             u64::try_from(tries).unwrap_or(u64::MAX) < BUSY_S * 200
         }))?;
-        let mut store = Self { conn, path: path.to_owned() };
+        let mut store = Self { conn, path: path.to_owned(), unread: Unread::default() };
         store.prepare(mode).map_err(|e| {
             let named = e.of(path);
             if let StoreError::Sql(e) = named { StoreError::Broken { path: shown, why: e.to_string() } } else { named }
@@ -259,7 +285,7 @@ impl Store {
 
     /// A copy in memory of the database at `path`, which is not touched in any way; a missing one is an empty one.
     pub fn copy_of(path: &Path) -> Result<Self> {
-        let mut store = Self { conn: Connection::open_in_memory()?, path: path.to_owned() };
+        let mut store = Self { conn: Connection::open_in_memory()?, path: path.to_owned(), unread: Unread::default() };
         store.conn.set_prepared_statement_cache_capacity(128);
         if path.exists() {
             let shown = path.display().to_string();
@@ -329,7 +355,7 @@ impl Store {
             }
             .into());
         }
-        let tx = Tx { tx };
+        let tx = Tx { tx, unread: &self.unread };
         let value = work(&tx)?;
         point("commit");
         tx.tx.commit().map_err(named)?;
@@ -343,8 +369,13 @@ impl Store {
         work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Deferred).map_err(StoreError::from)?;
-        let tx = Tx { tx };
+        let tx = Tx { tx, unread: &self.unread };
         work(&tx)
+    }
+
+    /// The rows that lists left out so far because they can't be decoded.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.unread.borrow().values().cloned().collect()
     }
 
     pub fn path(&self) -> &Path {
@@ -353,6 +384,55 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Rows of a list over tasks. One that can't be decoded is left out and noted (RULE-44); whatever decides about one
+    /// task alone reads its rows strictly instead.
+    fn list<T>(
+        &self,
+        table: &'static str,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.tx.prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        let mut list = Vec::new();
+        while let Some(row) = rows.next()? {
+            match read(row) {
+                Ok(value) => list.push(value),
+                Err(e) if is_undecodable(&e) => {
+                    let id: i64 = row.get("id").unwrap_or(-1);
+                    let task = if table == "tasks" { Some(id) } else { row.get("task_id").unwrap_or(None) };
+                    let task = task.map(|id| self.key_text(crate::model::ids::TaskId(id))).transpose()?.flatten();
+                    let unreadable = Unreadable { table, row: id, task, why: e.to_string() };
+                    self.unread.borrow_mut().insert((table, id), unreadable);
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(list)
+    }
+
+    /// A task's key as it is in its row, whatever else the row holds.
+    pub fn key_text(&self, id: crate::model::ids::TaskId) -> Result<Option<String>> {
+        Ok(self.tx.prepare_cached("SELECT key FROM tasks WHERE id = ?1")?.query_row([id.0], |r| r.get(0)).optional()?)
+    }
+
+    /// Does a part of a transaction whose failure at a row that can't be decoded undoes that part alone.
+    pub fn part<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<std::result::Result<T, String>> {
+        self.tx.execute_batch("SAVEPOINT part")?;
+        match work(self) {
+            Ok(value) => {
+                self.tx.execute_batch("RELEASE part")?;
+                Ok(Ok(value))
+            }
+            Err(StoreError::Undecodable(why)) => {
+                self.tx.execute_batch("ROLLBACK TO part; RELEASE part")?;
+                Ok(Err(why))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     /// A value of the `meta` table.
     pub fn meta(&self, key: &str) -> Result<Option<String>> {
         Ok(self

@@ -77,9 +77,7 @@ impl Tx<'_> {
 
     /// The oldest open row of every (task, sink) that is due (RULE-41: only these are deliverable).
     pub fn deliverable(&self, now: i64, most: u32) -> Result<Vec<OutboxRow>> {
-        let mut statement = self.tx.prepare_cached(DELIVERABLE)?;
-        let rows = statement.query_map(params![now, most], outbox)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.list("outbox", DELIVERABLE, params![now, most], outbox)
     }
 
     /// Takes a due row for delivery until `lease_until`; whether this caller got it.

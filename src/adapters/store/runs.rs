@@ -122,7 +122,7 @@ impl Tx<'_> {
 
     /// Runs that are not settled, by id.
     pub fn open_runs(&self) -> Result<Vec<Run>> {
-        self.runs_where(OPEN, params![])
+        self.list("runs", &format!("SELECT * FROM runs WHERE {OPEN}"), [], run)
     }
 
     /// Every run of a task, oldest first.

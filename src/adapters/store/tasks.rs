@@ -129,6 +129,22 @@ impl Tx<'_> {
         self.tasks_where("stage NOT IN ('done', 'cancelled') ORDER BY id")
     }
 
+    /// Tasks in work whose rows can't be decoded: what is readable of them, as far as others must know that they are there
+    /// (their keys and repositories).
+    pub fn in_work_unreadable(&self) -> Result<Vec<(TaskId, String, String, String)>> {
+        let ids: Vec<i64> = self.unread.borrow().keys().filter(|(table, _)| *table == "tasks").map(|k| k.1).collect();
+        let mut found = Vec::new();
+        for id in ids {
+            let row = self
+                .tx
+                .prepare_cached("SELECT key, project, repo FROM tasks WHERE id = ?1 AND stage NOT IN ('created', 'done', 'cancelled')")?
+                .query_row([id], |r| Ok((TaskId(id), r.get(0)?, r.get(1)?, r.get(2)?)))
+                .optional()?;
+            found.extend(row);
+        }
+        Ok(found)
+    }
+
     /// Tasks that are not terminal (or done with an armed watch) and have no live job, or whose stop is
     /// recorded: whoever was to carry it out may have been killed right after (RUN-9).
     pub fn idle_tasks(&self) -> Result<Vec<TaskId>> {
@@ -191,9 +207,7 @@ impl Tx<'_> {
     }
 
     fn tasks_where(&self, condition: &str) -> Result<Vec<Task>> {
-        let mut statement = self.tx.prepare_cached(&format!("SELECT * FROM tasks WHERE {condition}"))?;
-        let rows = statement.query_map([], task)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.list("tasks", &format!("SELECT * FROM tasks WHERE {condition}"), [], task)
     }
 
     /// Writes the whole row if its revision is still `task.revision`, and raises it; `task` then holds the new

@@ -31,16 +31,17 @@ pub struct ParkedMessage {
 impl Tx<'_> {
     /// Every task that is not terminal and the `most` finished last, one per key (the newest), by id.
     pub fn shown_tasks(&self, most: u32) -> Result<Vec<Task>> {
-        let mut statement = self.tx.prepare_cached(
+        self.list(
+            "tasks",
             "SELECT * FROM tasks WHERE id IN (
                 SELECT id FROM tasks WHERE stage NOT IN ('done', 'cancelled')
                 UNION SELECT id FROM (SELECT id FROM tasks t WHERE finished_at IS NOT NULL
                     AND NOT EXISTS (SELECT 1 FROM tasks n WHERE n.key = t.key AND n.id > t.id)
                     ORDER BY finished_at DESC, id DESC LIMIT ?1)
              ) ORDER BY id",
-        )?;
-        let rows = statement.query_map([most], task)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+            [most],
+            task,
+        )
     }
 
     /// What the runs of these tasks cost, in one query; a task without a run is absent.
