@@ -11,6 +11,7 @@ pub(super) const OTHERS: &[&str] = &[
     "ORCH_STATE_DIR",
     "ORCH_LOG",
     "ORCH_LOG_FORMAT",
+    "ORCH_TOOLS_CACHE",
     "ORCH_TASK",
     "ORCH_STAGE",
     "ORCH_REPO",

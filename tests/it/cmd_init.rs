@@ -40,9 +40,13 @@ fn it_finds_out_what_it_can_and_its_file_is_accepted() {
     let (code, out, err) = said(&orch(dir.path(), &["init"]));
     assert_eq!(code, 0, "{out}{err}");
     let config = std::fs::read_to_string(dir.path().join("orch.yaml")).unwrap();
-    for part in
-        ["key: MYSHOP", "repo: my-shop", "https://127.0.0.1:9/team/my-shop.git", "ci: {command: [\"cargo\",\"test\"]}"]
-    {
+    for part in [
+        "key: MYSHOP",
+        "repo: my-shop",
+        "https://127.0.0.1:9/team/my-shop.git",
+        "ci: {command: [\"cargo\",\"test\"]}",
+        "max_cost_usd_per_task: 20",
+    ] {
         assert!(config.contains(part), "{part}\n{config}");
     }
     assert!(!config.contains("hunter2") && !out.contains("hunter2"), "the credential was copied");
@@ -60,7 +64,7 @@ fn what_stands_there_is_left_and_said() {
     std::fs::create_dir(dir.path().join("agents")).unwrap();
     std::fs::write(dir.path().join("agents/tester.md"), "mine").unwrap();
     let v: Value = serde_json::from_slice(&orch(dir.path(), &["init", "--json"]).stdout).unwrap();
-    assert_eq!((v["written"].as_array().unwrap().len(), v["left"].as_array().unwrap().len()), (7, 1));
+    assert_eq!((v["wrote"].as_array().unwrap().len(), v["left"].as_array().unwrap().len()), (7, 1));
     let before = std::fs::read(dir.path().join("orch.yaml")).unwrap();
     let (code, out, _) = said(&orch(dir.path(), &["init"]));
     assert_eq!(code, 0);
@@ -138,6 +142,7 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     let old = crate::support::git::raw(dir.path(), &["rev-parse", "HEAD"]);
     git(dir.path(), &[&commit[..], &["new"]].concat());
     let new = crate::support::git::raw(dir.path(), &["rev-parse", "HEAD"]);
+    git(dir.path(), &["push", "-q", "server.git", "HEAD:refs/heads/main"]);
     for (sha, context) in [(&old, "lint: all"), (&new, "ci/test"), (&new, "orch/review_verdict")] {
         forge.set_status(sha, context, "success");
     }
@@ -165,8 +170,41 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     git(dir.path(), &["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
     let (config, _) = init(&[("GITEA_TOKEN", token)]);
     assert!(config.contains("ci: {contexts: [\"lint: all\"]}") && config.contains("default_branch: main"), "{config}");
-    // Without a token nobody can tell: nothing is required until a person names it, and that is said.
-    let (config, out) = init(&[]);
-    assert!(config.contains("ci: {required: false}") && out.contains("set GITEA_TOKEN"), "{config}{out}");
+    // Without a token nobody is asked, and what it may be is said.
+    let before = forge.log().len();
+    let out = said(&orch(dir.path(), &["init"])).1;
+    assert!(out.contains("127.0.0.1: not known as a forge by its name") && out.contains("set GITEA_TOKEN"), "{out}");
+    assert_eq!(forge.log().len(), before);
     assert!(forge.writes().is_empty());
+}
+
+#[test]
+fn what_is_proposed_is_written_and_said_in_json() {
+    let dir = checkout();
+    git(dir.path(), &["remote", "set-url", "origin", "git@gitlab.com:team/my-shop.git"]);
+    std::fs::write(dir.path().join("package.json"), r#"{"scripts": {"build": "tsc", "test": "jest"}}"#).unwrap();
+    std::fs::write(dir.path().join("package-lock.json"), "{}").unwrap();
+    let (code, out, err) = said(&orch(dir.path(), &["init", "--key", "shop", "--json"]));
+    assert_eq!(code, 0, "{out}{err}");
+    let v: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((v["project"].as_str(), v["added"].as_bool()), (Some("SHOP"), Some(true)));
+    assert_eq!(v["proposed"]["setup"], serde_json::json!(["npm", "ci"]));
+    assert_eq!(v["proposed"]["ci"], serde_json::json!(["sh", "-ec", "npm run build && npm test"]));
+    assert_eq!(v["tried"], serde_json::json!({"setup": "untried", "ci": "untried"}));
+    assert!(v["notes"].to_string().contains("GitLab: orch pushes to main itself"), "{v}");
+    let shown = said(&orch(dir.path(), &["config", "show"])).1;
+    assert!(shown.contains("projects.SHOP.worktree.setup.command") && shown.contains("npm"), "{shown}");
+    let (code, _, err) = said(&orch(dir.path(), &["init", "--key", "1x"]));
+    assert!(code == 2 && err.contains("--key SHOP"), "{err}");
+}
+
+#[test]
+fn an_empty_remote_is_named() {
+    let dir = checkout();
+    git(dir.path(), &["init", "-q", "--bare", "-b", "main", "server.git"]);
+    git(dir.path(), &["remote", "set-url", "origin", "server.git"]);
+    let (code, out, err) = said(&orch(dir.path(), &["init"]));
+    assert!(code == 0 && out.contains("server.git is empty: push a first commit"), "{out}{err}");
+    let (code, out, _) = said(&orch(dir.path(), &["doctor"]));
+    assert!(code == 3 && out.contains("is empty: it has no branch") && out.contains("push a first commit"), "{out}");
 }

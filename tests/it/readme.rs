@@ -102,6 +102,7 @@ review) doc 12-review.md "verdict: APPROVED" ;;
 testing) doc 13-test-report.md "result: PASS" ;;
 deploy-staging) doc 15-staging-log.md "staging_status: SUCCESS" ;;
 esac
+echo '{"cost_usd":0.01}'
 "#;
 
 #[test]

@@ -162,9 +162,12 @@ impl Gitleaks {
     /// Finds it (a path, or a name on PATH) and asks for its version, which must be a bare `8.x`. `empty` is the working directory of
     /// every call: a configuration or ignore file there would be obeyed.
     pub fn find(named: &str, home: &Path, empty: &Path, limit: Duration) -> Result<Self> {
-        let program = which::which(named).map_err(|_| {
-            let place =
-                if named.contains('/') { format!("no program {named}") } else { "not found on PATH".to_owned() };
+        let program = crate::adapters::toolbox::find(named).ok_or_else(|| {
+            let place = if named.contains('/') {
+                format!("no program {named}")
+            } else {
+                "not found on PATH or in the tools cache".to_owned()
+            };
             anyhow::anyhow!("gitleaks is not installed ({place}); scripts/tools/install-gitleaks.sh installs it")
         })?;
         let ran = Call::new(&program, home, limit.min(Duration::from_secs(30))).arg("version").cwd(empty).run()?;

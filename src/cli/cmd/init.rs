@@ -1,8 +1,11 @@
 //! `orch init` (CLI-4).
 
 use crate::cli::Invocation;
+use crate::cli::exit::Failure;
 use crate::cli::exit::{CmdResult, Exit};
+use crate::cli::init::find::Ci;
 use crate::cli::init::{Done, find, units, write};
+use crate::model::ids::Key;
 use anyhow::Context;
 use serde_json::json;
 
@@ -10,6 +13,9 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user")]
 pub struct Args {
+    /// Prefix of the project's work-item keys; else the remote's name in capitals
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Also units and timers for tick, reap and reconcile
     #[arg(long)]
     systemd: bool,
@@ -22,11 +28,22 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let dir = std::env::current_dir().context("finding the current folder")?;
     let mut done = Done::default();
     let mut notes = Vec::new();
+    let mut project = None;
+    let mut proposed = json!({"setup": null, "ci": null});
     // With a configuration named or found here, only what is missing beside it is of interest.
     if call.global.config.is_none() {
-        let found = find::around(&dir)?;
+        let mut found = find::around(&dir)?;
+        if let Some(key) = &args.key {
+            found.key = prefix(key)?;
+        }
         let state = if args.systemd && !args.user { "/var/lib/orch" } else { "~/.local/state/orch" };
         write(&dir, &found, state, &mut done)?;
+        let ci = match &found.ci {
+            Ci::Command(argv) => json!(argv),
+            Ci::Contexts(_) | Ci::UnknownContexts | Ci::None => json!(null),
+        };
+        proposed = json!({"setup": found.setup, "ci": ci});
+        project = Some(found.key);
         notes.extend(found.notes);
     }
     let mut next: Vec<String> =
@@ -55,7 +72,13 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         next.push("orch tick, by hand or by a timer (orch init --systemd --user)".to_owned());
     }
     if call.out.is_json() {
-        call.out.document(&json!({"written": done.written, "left": done.left, "notes": notes, "next": next}));
+        let file = dir.join("orch.yaml");
+        let tried = |what: &str| if proposed[what].is_null() { "none" } else { "untried" };
+        call.out.document(&json!({
+            "file": file, "added": done.written.contains(&file), "project": project, "wrote": done.written,
+            "left": done.left, "tried": {"setup": tried("setup"), "ci": tried("ci")}, "line": null,
+            "proposed": proposed, "notes": notes, "next": next,
+        }));
         return Ok(Exit::Done);
     }
     let shown = |path: &std::path::Path| path.strip_prefix(&dir).unwrap_or(path).display().to_string();
@@ -73,4 +96,14 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.line(format!("  {step}"));
     }
     Ok(Exit::Done)
+}
+
+/// A prefix as keys have it, in capitals. Fails with exit 2.
+fn prefix(text: &str) -> Result<String, Failure> {
+    let key = text.to_ascii_uppercase();
+    match Key::parse(&format!("{key}-1")) {
+        Ok(_) => Ok(key),
+        Err(_) => Err(Failure::usage(format!("{text:?} can't begin work-item keys"))
+            .hint("a letter first, then letters and digits, ten at most: `--key SHOP`")),
+    }
 }

@@ -61,7 +61,7 @@ impl World {
             None => temporary(keep)?,
         };
         claim(&dir, keep)?;
-        let gitleaks = find_gitleaks();
+        let gitleaks = crate::adapters::toolbox::find("gitleaks");
         let key = format!("sk_live_{}", hex(12));
         std::fs::create_dir_all(dir.join("production")).context("making the folder of production")?;
         let shop = Shop::open(&program, &dir.join("production"))?;
@@ -185,16 +185,6 @@ impl Drop for Shop {
 fn own_program() -> Result<PathBuf> {
     let path = std::env::current_exe().context("finding this program's own file")?;
     Ok(path.to_string_lossy().strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
-}
-
-/// On PATH, or where `scripts/tools/install-gitleaks.sh` puts it.
-fn find_gitleaks() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    which::which("gitleaks").ok().or_else(|| {
-        let cache = set("ORCH_TOOLS_CACHE").or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("orch/tools")));
-        let cache = cache.or_else(|| set("HOME").map(|d| d.join(".cache/orch/tools")))?;
-        Some(cache.join("bin/gitleaks")).filter(|p| p.is_file())
-    })
 }
 
 /// The person's folder: new or empty, never one that holds something.

@@ -142,9 +142,9 @@ pub fn executor(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// Found by name on PATH or as the file it names.
+/// Found by name on PATH or in the tools cache, or as the file it names.
 fn find(program: &str) -> Option<PathBuf> {
-    which::which(program).ok()
+    crate::adapters::toolbox::find(program)
 }
 
 pub fn tools(config: &Config, chart: &mut Chart) {

@@ -35,6 +35,9 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
     };
     let shown = &project.git.remote;
     match branch(project, &mirror) {
+        _ if branches.is_empty() => {
+            chart.fail(area, "remote", format!("{shown} is empty: it has no branch"), "push a first commit");
+        }
         Some(name) if branches.iter().any(|(b, _)| *b == name) => {
             chart.ok(area, "remote", format!("{shown}, {} branches, default {name}", branches.len()));
         }

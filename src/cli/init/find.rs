@@ -1,9 +1,12 @@
-//! Looks around in a checkout: remote, default branch, forge, what tests it, which agent program is here.
+//! Checks what a checkout says: remote, default branch, forge, what tests it, which agent program is here.
 
+use super::propose::{Proposal, Root, propose};
+use super::remote::{Service, at, sentence, service};
 use crate::adapters::forge::{Gitea, MergeVia, Place};
 use crate::adapters::git::Git;
 use crate::adapters::git::MergeMethod;
 use crate::adapters::http::{Limits, Token};
+use crate::adapters::toolbox;
 use crate::cli::exit::Failure;
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
@@ -24,6 +27,8 @@ pub struct Found {
     pub remote: String,
     pub branch: Option<String>,
     pub forge: Forge,
+    /// What every checkout needs before its commands; `None`: nothing was found.
+    pub setup: Option<Vec<String>>,
     pub ci: Ci,
     pub claude: Option<PathBuf>,
     /// What a person should know.
@@ -76,10 +81,15 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
         .and_then(|b| b.strip_prefix(&format!("{name}/")).map(str::to_owned));
     let repo = repo_name(&remote);
     let key = key_of(&repo);
-    let forge = forge_of(&remote);
+    let (forge, note) = forge_of(&remote);
+    notes.extend(note);
+    if is_empty(&git, &remote) {
+        notes.push(format!("{remote} is empty: push a first commit"));
+    }
     let root = top.as_deref().unwrap_or(dir);
+    let Proposal { setup, ci: tests } = propose(&Root::read(root));
     let ci = match &forge {
-        Forge::Local => command(root),
+        Forge::Local => tests.map_or(Ci::None, Ci::Command),
         Forge::Gitea { url, owner, name: project } => {
             let log = |from: &str| ask(&["log", "--format=%H", "-n", RECENT, from]);
             // A checkout that was not cloned has no HEAD of its remote.
@@ -89,7 +99,7 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
         }
     };
     match &ci {
-        Ci::None => notes.push("nothing was found that tests the program: name ci.command".to_owned()),
+        Ci::None => notes.push("nothing was found that tests the program, so no CI is written: name ci.command".to_owned()),
         Ci::UnknownContexts => notes.push(
             "which CI statuses must be green could not be read: set GITEA_TOKEN and ask `orch doctor`, then name ci.contexts".to_owned(),
         ),
@@ -99,13 +109,13 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     if claude.is_none() {
         notes.push("claude is not on PATH: install Claude Code, or name another runtime in orch.yaml".to_owned());
     }
-    if which::which("gitleaks").is_err() {
+    if toolbox::find("gitleaks").is_none() {
         notes.push(
-            "gitleaks is not on PATH: the security gate fails closed without it (scripts/tools/install-gitleaks.sh)"
+            "gitleaks is neither on PATH nor in the tools cache: the security gate fails closed without it (scripts/tools/install-gitleaks.sh)"
                 .to_owned(),
         );
     }
-    Ok(Found { key, repo, remote, branch, forge, ci, claude, notes })
+    Ok(Found { key, repo, remote, branch, forge, setup, ci, claude, notes })
 }
 
 /// The remote as the configuration wants it: a path is absolute, a URL holds no credential.
@@ -140,17 +150,32 @@ fn key_of(repo: &str) -> String {
     if key.is_empty() { "ORCH".to_owned() } else { key }
 }
 
-/// A host that answers as Gitea or Forgejo does.
-fn forge_of(remote: &str) -> Forge {
-    let parts = || {
-        let (scheme, rest) = remote.split_once("://").filter(|(s, _)| s.starts_with("http"))?;
-        let mut path = rest.trim_end_matches('/').trim_end_matches(".git").rsplitn(3, '/');
-        let (name, owner, host) = (path.next()?, path.next()?, path.next()?);
-        Some((format!("{scheme}://{host}"), owner.to_owned(), name.to_owned()))
+/// The forge of a remote by its address, and what to know about it. A host of unknown name is asked whether it is a Gitea
+/// only where a token for one is at hand (ORD-2).
+fn forge_of(remote: &str) -> (Forge, Option<String>) {
+    let Some(at) = at(remote) else { return (Forge::Local, None) };
+    let answers =
+        || token().is_some_and(|t| open(&at.web, &at.owner, &at.name, &t).is_some_and(|f| f.version().is_ok()));
+    let gitea = match service(&at.host) {
+        Service::Gitea => true,
+        Service::Unknown => answers(),
+        Service::GitHub | Service::GitLab | Service::Bitbucket | Service::Azure | Service::SourceHut => false,
     };
-    let Some((url, owner, name)) = parts() else { return Forge::Local };
-    let known = open(&url, &owner, &name, "").is_some_and(|f| f.version().is_ok());
-    if known { Forge::Gitea { url, owner, name } } else { Forge::Local }
+    if gitea {
+        (Forge::Gitea { url: at.web, owner: at.owner, name: at.name }, None)
+    } else {
+        (Forge::Local, sentence(&at))
+    }
+}
+
+fn token() -> Option<String> {
+    std::env::var("GITEA_TOKEN").ok().filter(|t| !t.is_empty())
+}
+
+/// Whether a repository on this machine has no branch yet; one elsewhere is not asked.
+fn is_empty(git: &Git, remote: &str) -> bool {
+    let path = Path::new(remote);
+    path.is_dir() && git.cmd(path).args(["for-each-ref", "--count=1", "refs/heads"]).text().is_ok_and(|t| t.is_empty())
 }
 
 fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {
@@ -161,40 +186,11 @@ fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {
 
 /// The names of statuses that recent commits bear, `orch`'s own excepted (RULE-2).
 fn contexts(url: &str, owner: &str, name: &str, commits: &str) -> Vec<String> {
-    let token = std::env::var("GITEA_TOKEN").unwrap_or_default();
-    let Some(forge) = open(url, owner, name, &token).filter(|_| !token.is_empty()) else { return Vec::new() };
+    let Some(forge) = token().and_then(|token| open(url, owner, name, &token)) else { return Vec::new() };
     let shas = commits.lines().filter_map(|l| Sha::parse(l).ok());
     let seen = shas.filter_map(|sha| forge.statuses(&sha).ok()).flatten().map(|s| s.context);
     let seen: BTreeSet<String> = seen.filter(|c| !c.starts_with("orch/")).collect();
     seen.into_iter().collect()
-}
-
-/// What usually tests such a repository, by what lies in it.
-fn command(root: &Path) -> Ci {
-    let has = |name: &str| root.join(name).is_file();
-    let text = |name: &str| std::fs::read_to_string(root.join(name)).unwrap_or_default();
-    let argv = |words: &[&str]| Ci::Command(words.iter().map(|w| (*w).to_owned()).collect());
-    for script in ["ci.sh", ".ci/run", "scripts/check", "scripts/ci"] {
-        if has(script) {
-            return argv(&[&format!("./{script}")]);
-        }
-    }
-    if text("Makefile").lines().any(|l| l.starts_with("test:")) {
-        return argv(&["make", "test"]);
-    }
-    if has("Cargo.toml") {
-        return argv(&["cargo", "test"]);
-    }
-    if text("package.json").contains("\"test\"") {
-        return argv(&["npm", "test"]);
-    }
-    if has("go.mod") {
-        return argv(&["go", "test", "./..."]);
-    }
-    if has("pyproject.toml") || has("pytest.ini") {
-        return argv(&["python3", "-m", "pytest"]);
-    }
-    Ci::None
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! is overwritten.
 
 pub mod find;
+pub mod propose;
+pub mod remote;
 pub mod units;
 
 use crate::cli::exit::Failure;
@@ -95,7 +97,16 @@ fn config(found: &Found, state_dir: &str) -> String {
         }
         Ci::None => "    # ci: {command: [\"./ci.sh\"]}       # nothing was found that tests the program; without it CI does not apply".to_owned(),
     };
+    let setup = match &found.setup {
+        Some(argv) => {
+            format!("    worktree: {{setup: {{command: {}}}}}     # before the commands of each checkout", list(argv))
+        }
+        None => {
+            "    # worktree: {setup: {command: [\"./setup.sh\"]}}     # before the commands of each checkout".to_owned()
+        }
+    };
     CONFIG
+        .replace("{{setup}}", &setup)
         .replace("{{state_dir}}", &quoted(state_dir))
         .replace("{{key}}", &found.key)
         .replace("{{repo}}", &quoted(&found.repo))
@@ -119,6 +130,7 @@ mod tests {
             remote: "https://git.example/a-team/shop.git".into(),
             branch: Some("trunk".into()),
             forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
+            setup: Some(vec!["sh".into(), "-ec".into(), "npm ci; echo 'x: {y}'".into()]),
             ci: Ci::Contexts(vec!["ci/test".into(), "lint: all".into()]),
             claude: None,
             notes: vec![],
@@ -134,6 +146,11 @@ mod tests {
             assert_eq!((p.key.as_str(), p.git.remote.as_str()), ("SHOP", "https://git.example/a-team/shop.git"));
             assert_eq!(p.git.default_branch.as_deref(), Some("trunk"));
             assert!(config.security_gate(p) && config.serial(p));
+            assert_eq!(p.worktree.setup.as_ref().unwrap().command.last().unwrap(), "npm ci; echo 'x: {y}'");
+            // The bill is bounded from the first day.
+            let caps =
+                (config.limits.max_cost_usd_per_task, config.limits.max_cost_usd_per_day, config.agents.max_cost_usd);
+            assert_eq!(caps, (20.0, 100.0, 5.0));
             let mut again = Done::default();
             write(dir.path(), &found, "/other", &mut again).unwrap();
             assert_eq!((again.written.len(), again.left.len()), (0, 8));

@@ -226,7 +226,7 @@ fn prepare<'a>(
         Tool::Npm => &request.tools.npm,
         Tool::Osv => &request.tools.osv_scanner,
     };
-    let Ok(program) = which::which(named) else {
+    let Some(program) = crate::adapters::toolbox::find(named) else {
         let place = if named.contains('/') { format!("no program {named}") } else { "not found on PATH".to_owned() };
         let why = format!("{} is not installed ({place})", tool.program());
         return (None, Err(AuditOutcome::NotInstalled { why }));

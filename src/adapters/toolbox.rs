@@ -1,0 +1,48 @@
+//! Programs that `orch` starts by name: on `PATH`, else in the tools cache that `scripts/tools` fills (ORD-2).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The program: a path as it is, a name on `PATH`, then in the cache's `bin`. `None`: it is nowhere.
+pub fn find(named: impl AsRef<Path>) -> Option<PathBuf> {
+    let named = named.as_ref();
+    let cached = || {
+        let name = named.file_name().filter(|name| *name == named.as_os_str())?;
+        which::which(cache(&|name| std::env::var_os(name))?.join("bin").join(name)).ok()
+    };
+    which::which(named).ok().or_else(cached)
+}
+
+/// `$ORCH_TOOLS_CACHE`, else `$XDG_CACHE_HOME/orch/tools`, else `~/.cache/orch/tools`.
+fn cache(var: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name: &str| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("ORCH_TOOLS_CACHE").or_else(|| {
+        let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        base.map(|base| base.join("orch/tools"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_it_is_said_to_be() {
+        for (vars, place) in [
+            (vec![("ORCH_TOOLS_CACHE", "/t"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], Some("/t")),
+            (vec![("ORCH_TOOLS_CACHE", ""), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], Some("/x/orch/tools")),
+            (vec![("HOME", "/h")], Some("/h/.cache/orch/tools")),
+            (vec![], None),
+        ] {
+            let of = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
+            assert_eq!(cache(&of), place.map(PathBuf::from), "{vars:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_never_looked_for_elsewhere() {
+        assert_eq!(find("/bin/sh"), Some("/bin/sh".into()));
+        assert_eq!(find("/nonexistent/sh"), None);
+        assert!(find("sh").is_some());
+    }
+}
