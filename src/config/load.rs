@@ -277,6 +277,14 @@ fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {
     Ok(tools)
 }
 
+/// A topic's number; zero is none.
+fn topic(number: u64) -> Result<Option<i64>, ConfigError> {
+    let known = i64::try_from(number).map_err(|_| {
+        ConfigError::new(format!("notify.telegram.topic is {number}, expected a topic's number, or 0 for none"))
+    })?;
+    Ok(Some(known).filter(|n| *n > 0))
+}
+
 fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, ConfigError> {
     let locale = raw.effective(vars)?.locale;
     let telegram = match raw.telegram {
@@ -290,6 +298,7 @@ fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, 
                 api_base: super::parts::http(&top.api_base, "notify.telegram.api_base")?,
                 token: place.secret(&token, &format!("{at}.token"))?,
                 chat_id: chat_id.ok_or_else(|| missing("notify.telegram.chat_id", "a chat's number or @name"))?,
+                topic: topic(top.topic)?,
                 mode: top.mode,
             })
         }

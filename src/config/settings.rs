@@ -220,6 +220,7 @@ section! {
     TelegramTop, RawTelegram, "notify.telegram." {
         api_base "api_base": String = "https://api.telegram.org".into(), "", "where the bot API is";
         chat_id "chat_id": Text = Text::default(), "", "the chat that gets card and alerts";
+        topic "topic": u64 = 0, "", "the forum topic in that chat (message_thread_id); 0: the chat itself";
         mode "mode": TrackerMode = TrackerMode::Bump, "ORCH_TRACKER_MODE", "live card: bump (a new message at each stage change) or edit (in place)";
     } further {
         token: super::secret::SecretRef => (), "the bot's token, a reference";

@@ -395,6 +395,8 @@ pub struct Telegram {
     pub api_base: String,
     pub token: SecretRef,
     pub chat_id: String,
+    /// The forum topic (`message_thread_id`); none: the chat itself.
+    pub topic: Option<i64>,
     pub mode: TrackerMode,
 }
 

@@ -6,7 +6,7 @@ use super::{Ctx, card, messages, projects};
 use crate::adapters::http::Token;
 use crate::adapters::notify::{AlertMessage, CardMessage, Notifier, Outcome, Telegram, TelegramConfig, Webhook};
 use crate::adapters::store::{OutboxRow, Store, StoreError, Tx};
-use crate::config::{Notify, TrackerMode};
+use crate::config::{self, Notify, TrackerMode};
 use crate::model::card::{AlertData, AlertKind, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
 use crate::model::task::Task;
@@ -18,15 +18,29 @@ use std::time::{Duration, Instant};
 
 /// Of one request to a sink; what is left of the step's own deadline may shorten it.
 const REQUEST: Duration = Duration::from_secs(10);
+/// The sinks that a configuration can name.
+const SINKS: [&str; 3] = ["telegram", "command", "webhook"];
 /// The sink that is always there.
 const FILE: &str = "file";
 
-/// A sink that takes nothing until its configuration changes.
+/// A sink that refuses is tried again after this; it is never switched off (ORD-5).
+const AGAIN_MS: i64 = 15 * 60 * 1000;
+
+/// A sink that refuses: tried again at most every [`AGAIN_MS`], at once with another configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Off {
     config: String,
     why: String,
     since: i64,
+    /// When it was last asked.
+    #[serde(default)]
+    tried: i64,
+}
+
+impl Off {
+    fn is_due(&self, now: i64) -> bool {
+        now.saturating_sub(self.tried) >= AGAIN_MS || now < self.tried
+    }
 }
 
 /// A group that became a supergroup: the chat instead of the configured one.
@@ -61,13 +75,42 @@ fn read<T: serde::de::DeserializeOwned>(tx: &Tx<'_>, key: &str) -> Result<Option
     Ok(tx.meta(key)?.filter(|t| !t.is_empty()).and_then(|t| serde_json::from_str(&t).ok()))
 }
 
-/// The sinks that are off, each with its cause, for `status` and `doctor`.
+/// Opens the alerts that a refusing sink still owes, once it is due to be tried again.
+pub fn try_again(ctx: &mut Ctx) -> Result<()> {
+    let now = ctx.now().stamp.wall_ms;
+    let due = |tx: &Tx<'_>| -> Result<bool, StoreError> {
+        let mut due = false;
+        for name in SINKS {
+            due |= read::<Off>(tx, &off_key(name))?.is_some_and(|off| off.is_due(now));
+        }
+        Ok(due)
+    };
+    if ctx.store.read(due)? {
+        ctx.store.write(|tx| tx.unpark_alerts())?;
+    }
+    Ok(())
+}
+
+/// The sinks that refuse, each with its cause, for `status` and `doctor`.
 pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
     let mut found = Vec::new();
-    for name in ["telegram", "command", "webhook"] {
+    for name in SINKS {
         found.extend(read::<Off>(tx, &off_key(name))?.map(|o| (name, o.why)));
     }
     Ok(found)
+}
+
+/// Names a chat's configuration without showing it.
+fn identity(t: &config::Telegram, secret: &str) -> String {
+    digest(&[&t.api_base, &t.chat_id, &t.topic.map_or_else(String::new, |n| n.to_string()), secret])
+}
+
+/// The supergroup that the configured group became, if it did.
+pub fn moved_chat(ctx: &mut Ctx) -> Option<i64> {
+    let t = ctx.config.notify.telegram.clone()?;
+    let secret = t.token.resolve().ok()?;
+    let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key("telegram"))).ok()?;
+    moved.filter(|m| m.config == identity(&t, secret.expose().trim())).map(|m| m.chat)
 }
 
 /// The configured sinks besides the files.
@@ -77,9 +120,10 @@ fn places(ctx: &mut Ctx) -> Result<Vec<Place>> {
     if let Some(t) = telegram {
         let token = t.token.resolve();
         let secret = token.as_ref().map_or("", |s| s.expose()).trim();
-        let config = digest(&[&t.api_base, &t.chat_id, secret]);
+        let config = identity(&t, secret);
         let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key("telegram")))?;
-        let settings = TelegramConfig { api_base: &t.api_base, chat_id: &t.chat_id, thread_id: None, timeout: REQUEST };
+        let settings =
+            TelegramConfig { api_base: &t.api_base, chat_id: &t.chat_id, thread_id: t.topic, timeout: REQUEST };
         let open = match &token {
             Err(e) => Err(e.to_string()),
             Ok(_) => Telegram::new(&settings, secret).map_err(|e| e.to_string()),
@@ -128,14 +172,15 @@ fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> {
         Ok::<_, StoreError>((read::<Off>(tx, &off_key(place.name))?, wait))
     })?;
     if let Some(off) = off {
-        if off.config == place.config {
+        if off.config != place.config {
+            // Another configuration: what was parked because of the old one goes out now.
+            ctx.store.write(|tx| {
+                tx.set_meta(&off_key(place.name), "")?;
+                tx.unpark_alerts()
+            })?;
+        } else if !off.is_due(now) {
             return Ok(Some(Delivered::Refused { why: off.why }));
         }
-        // Another configuration: what was parked because of the old one goes out now.
-        ctx.store.write(|tx| {
-            tx.set_meta(&off_key(place.name), "")?;
-            tx.unpark_alerts()
-        })?;
     }
     if let Some(until) = wait.filter(|u| *u > now) {
         let seconds = u64::try_from((until - now) / 1000 + 1).unwrap_or(1);
@@ -169,16 +214,29 @@ fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out:
                 let until = at.saturating_add(i64::try_from(*retry_after_s).unwrap_or(60).clamp(1, 86_400) * 1000);
                 tx.set_meta(&wait_key(place.name), &until.to_string())?;
             }
-            if let Some(why) = &out.sink_off {
-                let off = Off { config: place.config.clone(), why: why.clone(), since: at };
-                tx.set_meta(&off_key(place.name), &json!(off).to_string())?;
-                let n = tx.count_up(&format!("sink/{}/times_off", place.name), 1)?;
-                tx.audit(at, None, "sink_off", &json!({"sink": place.name, "why": why}))?;
-                messages::alert_named(tx, AlertKind::MessageParked, place.name, n, why, at)?;
+            let before = read::<Off>(tx, &off_key(place.name))?;
+            match (&before, &out.sink_off) {
+                (Some(_), None) if out.delivered == Delivered::Yes => tx.set_meta(&off_key(place.name), "")?,
+                (Some(before), refused) => {
+                    let why = refused.clone().unwrap_or_else(|| before.why.clone());
+                    let off = Off { why, tried: at, ..before.clone() };
+                    tx.set_meta(&off_key(place.name), &json!(off).to_string())?;
+                }
+                (None, Some(why)) => first_refusal(tx, place, why, at)?,
+                (None, None) => {}
             }
             Ok::<_, StoreError>(())
         })
         .map_err(Into::into)
+}
+
+/// Records a sink's first refusal and alerts once; its later ones only put off the next try.
+fn first_refusal(tx: &Tx<'_>, place: &Place, why: &str, at: i64) -> Result<(), StoreError> {
+    let off = Off { config: place.config.clone(), why: why.to_owned(), since: at, tried: at };
+    tx.set_meta(&off_key(place.name), &json!(off).to_string())?;
+    let n = tx.count_up(&format!("sink/{}/times_off", place.name), 1)?;
+    tx.audit(at, None, "sink_off", &json!({"sink": place.name, "why": why}))?;
+    messages::alert_named(tx, AlertKind::MessageParked, place.name, n, why, at)
 }
 
 /// Notes that a sink has the row.
@@ -193,14 +251,15 @@ fn done(ctx: &mut Ctx, row: &mut OutboxRow, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// How the row stands over all its sinks: delivered where every sink has it or will never take it and one has it.
-fn over_all(each: Vec<Delivered>) -> Delivered {
+/// How the row stands over all its sinks. A refusing sink is owed an alert until it takes it (ORD-5); a card comes again
+/// with its next change.
+fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
     let rank = |d: &Delivered| match d {
-        Delivered::Refused { .. } => 0,
+        Delivered::Refused { .. } => u8::from(owed) * 2,
         Delivered::Yes => 1,
-        Delivered::NotNow { .. } => 2,
-        Delivered::Throttled { .. } => 3,
-        Delivered::Unknown { .. } => 4,
+        Delivered::NotNow { .. } => 3,
+        Delivered::Throttled { .. } => 4,
+        Delivered::Unknown { .. } => 5,
     };
     each.into_iter().max_by_key(rank).unwrap_or(Delivered::Yes)
 }
@@ -230,6 +289,11 @@ pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> R
     let file = Notifier::File { dir: ctx.paths.root().to_owned() };
     let mut each = vec![put_card(&mut ctx.store, FILE, &file, task, mode, &message, now, deadline)?.delivered];
     for place in places(ctx)? {
+        let has = ctx.store.read(|tx| tx.card(task.id, place.name))?.and_then(|card| card.shown);
+        if has.as_ref() == Some(&shown) {
+            each.push(Delivered::Yes);
+            continue;
+        }
         if let Some(barred) = barred(ctx, &place)? {
             each.push(barred);
             continue;
@@ -241,7 +305,7 @@ pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> R
         keep(ctx, &place, row, Some(task), &out)?;
         each.push(out.delivered);
     }
-    let all = over_all(each);
+    let all = over_all(each, false);
     if all == Delivered::Yes {
         ctx.report.did(crate::model::report::ActionKind::CardUpdated, Some(task.key.as_str()), json!({}));
     }
@@ -335,7 +399,7 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
             each.push(out.delivered);
         }
     }
-    let all = over_all(each);
+    let all = over_all(each, true);
     if all == Delivered::Yes {
         tracing::info!(task = task.map(|t| t.key.to_string()), "{kind}: {}", text("detail"));
         let key = task.map(|t| t.key.to_string());

@@ -35,6 +35,9 @@ pub fn deliver(ctx: &mut Ctx) {
     if let Err(e) = free_orphans(ctx) {
         ctx.report.fault(None, format!("messages of killed steps: {e:#}"), None);
     }
+    if let Err(e) = super::notices::try_again(ctx) {
+        ctx.report.fault(None, format!("trying refusing sinks again: {e:#}"), None);
+    }
     let until = Instant::now() + DEADLINE;
     // One round may free the next row of the same task and sink.
     while Instant::now() < until {

@@ -284,7 +284,7 @@ pub struct OutboxBlock {
     pub parked: i64,
     /// The newest parked ones: `{task, sink, error, since}`
     pub messages: Vec<ParkedRow>,
-    /// Sinks that take nothing until their configuration changes: `{sink, why}`
+    /// Sinks that refuse, each tried again at most every 15 minutes: `{sink, why}`
     pub sinks_off: Vec<SinkOffRow>,
     /// Messages that may have been sent once too often, so far
     pub strays_total: i64,
@@ -303,7 +303,7 @@ pub struct ServiceRow {
     pub told: bool,
 }
 
-/// A sink that is off.
+/// A sink that refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SinkOffRow {
     /// `telegram`, `command` or `webhook`

@@ -117,7 +117,11 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
     assert_eq!(agents.len(), 6, "each agent once");
     assert_eq!(agents.iter().filter_map(|r| r.cost_micros).sum::<i64>(), i64::try_from(turns).unwrap() * TURN_MICROS);
     let landed = raw(&house.remote(), &["log", "--format=%an %s", "main", "--", "greeting.txt"]);
-    assert_eq!(landed.trim(), "dev ORCH-1: greet", "the agent's own commit landed");
+    assert_eq!(
+        landed.trim(),
+        "orch ORCH-1: development (attempt 1)",
+        "one run is one commit, and orch makes it (RULE-46)"
+    );
     assert_eq!(model.asked().len(), turns);
 }
 

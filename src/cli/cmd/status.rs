@@ -179,7 +179,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         say(format!("messages: {} under way, {} refused", s.outbox.open, s.outbox.parked));
     }
     for o in &s.outbox.sinks_off {
-        say(format!("{} is off: {}", o.sink, clip(&o.why, 200)));
+        say(format!("{} refuses, tried again every 15 minutes: {}", o.sink, clip(&o.why, 200)));
     }
     for m in &s.outbox.messages {
         say(format!("refused: {} {}: {}", m.task.as_deref().unwrap_or("-"), m.sink, clip(&m.error, 160)));

@@ -10,7 +10,7 @@ use crate::cli::Invocation;
 use crate::cli::exit::Failure;
 use crate::cli::open;
 use crate::config::Config;
-use crate::engine::Ctx;
+use crate::engine::{Ctx, notices};
 use crate::model::stage::words;
 use anyhow::Context;
 use serde::Serialize;
@@ -80,10 +80,15 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
     let mut elsewhere = config.clone();
     elsewhere.state_dir = scratch.path().to_owned();
     match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
-        Ok(mut ctx) => services::all(&mut ctx, &mut chart),
-        Err(e) => chart.fail("machine", "database", e.message, e.hint.unwrap_or_default()),
+        Ok(mut ctx) => {
+            services::all(&mut ctx, &mut chart);
+            services::telegram(&config, notices::moved_chat(&mut ctx), &mut chart);
+        }
+        Err(e) => {
+            chart.fail("machine", "database", e.message, e.hint.unwrap_or_default());
+            services::telegram(&config, None, &mut chart);
+        }
     }
-    services::telegram(&config, &mut chart);
     Ok((config, chart))
 }
 

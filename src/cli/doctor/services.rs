@@ -5,7 +5,7 @@ use crate::adapters::board::Board;
 use crate::adapters::git::Mirror;
 use crate::adapters::notify::{Telegram, TelegramConfig};
 use crate::config::{Config, Project};
-use crate::engine::{Ctx, boards, outages, projects};
+use crate::engine::{Ctx, boards, notices, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ pub fn all(ctx: &mut Ctx, chart: &mut Chart) {
         let mirror = remote(ctx, &project, chart);
         board(ctx, &project, chart);
         super::forge::all(ctx, &project, mirror.as_ref(), chart);
+    }
+    for (sink, why) in ctx.store.read(notices::off).unwrap_or_default() {
+        let what = format!("{sink} refuses, tried again every 15 minutes: {why}");
+        chart.warn("notify", sink, what, "correct what it says; the alerts it is owed go out with the next try");
     }
 }
 
@@ -119,7 +123,8 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
     }
 }
 
-pub fn telegram(config: &Config, chart: &mut Chart) {
+/// `moved`: the supergroup that the configured group became (NTF-3).
+pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
     let Some(t) = &config.notify.telegram else { return };
     let area = "notify";
     let mend = "docs/connecting-telegram.md";
@@ -128,11 +133,11 @@ pub fn telegram(config: &Config, chart: &mut Chart) {
     let settings = TelegramConfig {
         api_base: &t.api_base,
         chat_id: &t.chat_id,
-        thread_id: None,
+        thread_id: t.topic,
         timeout: Duration::from_secs(10),
     };
     let telegram = match Telegram::new(&settings, token.expose()) {
-        Ok(telegram) => telegram,
+        Ok(telegram) => moved.map_or(telegram.clone(), |chat| telegram.in_chat(chat)),
         Err(e) => return chart.fail(area, "telegram", e.to_string(), mend),
     };
     let bot = match telegram.get_me() {
