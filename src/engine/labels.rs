@@ -18,7 +18,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
     }
     let task = ctx.task(id).ok()?;
     let project = ctx.project(&task.project).ok()?.clone();
-    if !ctx.config.auto_labelled(&project) {
+    if !ctx.config.auto_labelled(&project) || ctx.unlabelled.contains(&project.key) {
         return None;
     }
     let next_is_deploy = task.stage.next(&project.stages) == Some(Stage::Deploy);
@@ -52,6 +52,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
             {
                 tracing::warn!("keeping a wait: {e:#}");
             }
+            ctx.unlabelled.insert(project.key.clone());
             let what = format!("label {name:?} of {} is unknown, it automates nothing: {e:#}", task.key);
             ctx.report.fault(Some(task.key.as_str()), what, None);
             None

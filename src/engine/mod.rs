@@ -98,6 +98,8 @@ pub struct Ctx {
     pub interrupt: Arc<AtomicBool>,
     /// What boards answered this process a moment ago.
     asked: boards::Asked,
+    /// Projects whose labels could not be read in this process: asked and reported once (RULE-44).
+    unlabelled: std::collections::BTreeSet<String>,
     git: OnceCell<Git>,
 }
 
@@ -119,6 +121,7 @@ impl Ctx {
             global_args,
             interrupt: Arc::new(AtomicBool::new(false)),
             asked: boards::Asked::default(),
+            unlabelled: std::collections::BTreeSet::new(),
             git: OnceCell::new(),
             config,
         }

@@ -53,7 +53,9 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
             }
             if let Some(supervisor) = run.supervisor.as_ref().filter(|_| open) {
                 tops.extend(lives.then(|| supervisor.clone()));
-                known.extend(process::of_session(supervisor, ctx.paths.root()));
+                for folder in [ctx.paths.root(), ctx.paths.area()] {
+                    known.extend(process::of_session(supervisor, folder));
+                }
             }
         }
         known.extend(process::belonging(MARK, &marks, &units));

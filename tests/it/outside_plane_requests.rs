@@ -299,8 +299,8 @@ fn a_silent_board_is_asked_once_a_step() {
     s.told();
     s.board.take();
     s.board.fault("GET ", Fault::bad_gateway(), 100);
-    s.house.tick().fine();
-    assert_eq!(s.board.take().len(), 1);
+    let ran = s.house.tick();
+    assert_eq!((ran.code, s.board.take().len()), (3, 1), "{}", ran.json);
 }
 
 /// With a task that waits: a tick, a reap and a look at the status ask nothing, a pass one list, a whole look its pages.

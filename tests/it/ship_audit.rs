@@ -106,7 +106,7 @@ cat > toy/crates/nobody-uses-this/RUSTSEC-2020-9999.md <<'END'
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.of(&key, "attempt"), "2");
     let report = pipe.evidence("17-security-report.md");
-    assert!(report.contains("Cargo.lock by cargo-audit") && !report.contains("NOT audited"), "{report}");
+    assert!(report.contains("Cargo.lock: audited by cargo-audit") && !report.contains("NOT audited"), "{report}");
 }
 
 #[test]
