@@ -14,7 +14,7 @@ use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
 use crate::model::text::clip;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashSet;
@@ -50,7 +50,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Landing::HeadMoved => {
             return mergegate::sync_head(ctx, task, mirror, checked.remote_head.as_ref()).map(drop);
         }
-        Landing::Unsettled { why } => bail!("{why}"),
+        Landing::Unsettled { why } => return landing::unsettled(ctx, task, why),
         Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
             return landing::stopped_by(ctx, id, &checked.landing).map(drop);
         }

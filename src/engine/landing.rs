@@ -9,7 +9,7 @@ use crate::decide::gates::{Facts, mergeable};
 use crate::decide::landing::{Landing, judge};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::landing::{BranchSeen, PullSeen, Seen};
-use crate::model::report::ActionKind;
+use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::Stage;
 use crate::model::task::{DeployState, Task};
 use crate::model::withdrawal::Withdrawal;
@@ -158,6 +158,16 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
         | Landing::NotYet => return Ok(false),
     }
     Ok(true)
+}
+
+/// The forge says merged and its branch does not show it: checked again for as long as `gates.undecided_max_s` lets a
+/// gate be undecided, then a person decides.
+pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
+    if super::settle::patience(ctx, task, "landing", true)? > ctx.policy.undecided_max_ms {
+        return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
+    }
+    ctx.report.hold(Some(task.key.as_str()), Rule::Gate, why.to_owned());
+    Ok(())
 }
 
 /// Before an agent starts, before its push, before a task moves and while it waits for a person (RULE-31): whether

@@ -11,7 +11,7 @@ use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::task::{EvidenceVerdict, Finding, Task};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 
 /// The critical window of an update of the branch.
@@ -54,7 +54,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             let detail = json!({"fence": held.fence, "base": checked.base});
             return record(ctx, &checked.task, held.fence, EvidenceVerdict::Pass, &why, detail);
         }
-        Landing::Unsettled { why } => bail!("{why}"),
+        Landing::Unsettled { why } => return landing::unsettled(ctx, &checked.task, why),
         Landing::HeadMoved | Landing::BaseMoved | Landing::NotYet => {}
         Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
             // A window that nobody can close any more must not hold up a stop.

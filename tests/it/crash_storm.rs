@@ -88,6 +88,7 @@ fn storm_of_kills_over_four_tasks_in_two_repositories() {
         steps.load(Ordering::Relaxed),
         begun.elapsed().as_secs()
     );
+    assert!(killed.load(Ordering::Relaxed) > 0, "nothing was killed, so that nothing was shown");
     assert_eq!(world.lines("violations.log"), Vec::<String>::new(), "two live agents of one task\n{}", world.story());
     let deploys = world.deploys();
     for task in world.tasks() {
