@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod board;
 pub mod child;
+pub mod confine;
 pub mod disk;
 pub mod executor;
 pub mod files;

@@ -7,6 +7,7 @@ pub mod board;
 pub mod card;
 pub mod card_steps;
 pub mod ci;
+pub mod confine;
 pub mod decision;
 pub mod deploy;
 pub mod frontmatter;
