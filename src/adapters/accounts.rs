@@ -14,6 +14,29 @@ fn name_in(list: &str, uid: u32) -> Option<&str> {
     })
 }
 
+/// The other accounts of this machine that somebody can log in to (BND-2): entries besides root and this process's own
+/// whose shell is listed in `/etc/shells`. Where that list is missing, every shell that is no `nologin` or `false` counts.
+pub fn other_logins() -> Vec<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let shells = std::fs::read_to_string("/etc/shells").ok();
+    logins_in(&passwd, shells.as_deref(), rustix::process::getuid().as_raw())
+}
+
+fn logins_in(passwd: &str, shells: Option<&str>, own: u32) -> Vec<String> {
+    let can_log_in = |shell: &str| {
+        let refuses = shell.ends_with("/nologin") || shell.ends_with("/false");
+        // passwd(5): an empty field is /bin/sh.
+        let shell = if shell.is_empty() { "/bin/sh" } else { shell };
+        !refuses && shells.is_none_or(|list| list.lines().any(|line| line.trim() == shell))
+    };
+    let entry = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let (name, uid) = (*fields.first()?, fields.get(2)?.parse::<u32>().ok()?);
+        (uid != 0 && uid != own && can_log_in(fields.get(6)?.trim())).then(|| name.to_owned())
+    };
+    passwd.lines().filter_map(entry).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +47,14 @@ mod tests {
         assert_eq!(name_in(list, 1000), Some("ann"));
         assert_eq!(name_in(list, 0), Some("root"));
         assert_eq!(name_in(list, 7), None);
+    }
+
+    #[test]
+    fn who_can_log_in_has_a_shell_of_the_list() {
+        let list = "root:x:0:0::/root:/bin/bash\nme:x:1000:1000::/home/me:/bin/sh\nann:x:1001:1001::/home/ann:/bin/bash\n\
+                    www:x:33:33::/:/usr/sbin/nologin\nold:x:5:5::/:/opt/odd\nnone:x:6:6::/:\nbroken:x\n";
+        let shells = "# comment\n/bin/sh\n/bin/bash\n/usr/sbin/nologin\n";
+        assert_eq!(logins_in(list, Some(shells), 1000), ["ann", "none"]);
+        assert_eq!(logins_in(list, None, 1000), ["ann", "old", "none"]);
     }
 }

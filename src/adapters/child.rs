@@ -2,24 +2,28 @@
 //! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
 //! seen to be gone.
 
+mod streams;
+
+pub use streams::scrub;
+
+use super::confine::Boundary;
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
-use crate::model::mask::Mask;
+use crate::model::confine::Held;
 use crate::model::task::Actor;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+use streams::{Chunk, Sink, chunk, nonblocking};
 
 /// How long the streams are read past the child's own exit: a daemon it left keeps them open (RULE-19).
 const DRAIN: Duration = Duration::from_secs(2);
@@ -57,6 +61,8 @@ pub struct Spec {
     pub hidden: Vec<String>,
     /// The size past which either file grows no more (RULE-38); what comes then is dropped, not awaited.
     pub cap_bytes: u64,
+    /// Who starts it, and what holds it (BND-2).
+    pub boundary: Boundary,
 }
 
 impl std::fmt::Debug for Spec {
@@ -127,6 +133,9 @@ pub enum ChildError {
     /// The caller withheld the start.
     #[error("{why}")]
     Withheld { why: String },
+    /// The engine did not come as far as the command: nothing of it ran. The cause is the environment's (BND-2).
+    #[error("the confinement by {} could not be set up: {why}", engine.as_str())]
+    Confinement { engine: Held, why: String },
     /// It ended, its tree did not: nothing of the run may be reused.
     #[error("{left}")]
     Left { exit: Box<Exit>, left: StillAlive },
@@ -476,116 +485,6 @@ enum News {
     Nothing,
     /// A signal came to this process.
     Signal,
-}
-
-enum Chunk<'b> {
-    End,
-    Later,
-    Bytes(&'b [u8]),
-}
-
-fn chunk<'b>(pipe: &mut impl Read, buffer: &'b mut [u8]) -> std::io::Result<Chunk<'b>> {
-    match pipe.read(buffer) {
-        Ok(0) => Ok(Chunk::End),
-        Ok(n) => Ok(Chunk::Bytes(buffer.get(..n).unwrap_or(&[]))),
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Chunk::Later),
-        Err(e) => Err(e),
-    }
-}
-
-fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
-    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
-}
-
-/// A stream's file: grows to the cap; a full disk drops bytes instead of ending the run (RULE-38).
-struct Sink {
-    name: &'static str,
-    file: File,
-    mask: Mask,
-    /// Bytes that still fit.
-    room: u64,
-    cap: u64,
-    seen: u64,
-    dropped: u64,
-    error: Option<std::io::Error>,
-}
-
-impl Sink {
-    fn open(name: &'static str, path: &Path, spec: &Spec) -> Result<Self, ChildError> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        let file = file.map_err(|source| opening(path, source))?;
-        let there = file.metadata().map_err(|source| opening(path, source))?.len();
-        let cap = spec.cap_bytes;
-        Ok(Self {
-            name,
-            file,
-            mask: Mask::new(&spec.hidden),
-            room: cap.saturating_sub(there),
-            cap,
-            seen: 0,
-            dropped: 0,
-            error: None,
-        })
-    }
-
-    /// The file itself, for a child that writes to it without us.
-    fn own(&self, path: &Path) -> Result<Stdio, ChildError> {
-        Ok(Stdio::from(self.file.try_clone().map_err(|source| opening(path, source))?))
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        self.seen += bytes.len() as u64;
-        let bytes = self.mask.pass(bytes);
-        self.write(&bytes);
-    }
-
-    fn finish(&mut self) {
-        let rest = self.mask.rest();
-        self.write(&rest);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let all = bytes.len() as u64;
-        let fits = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
-        let (kept, _) = bytes.split_at_checked(fits).unwrap_or((bytes, &[]));
-        match self.file.write_all(kept) {
-            Ok(()) => {
-                self.room -= kept.len() as u64;
-                self.dropped += all - kept.len() as u64;
-            }
-            Err(e) => {
-                self.dropped += all;
-                self.error.get_or_insert(e);
-            }
-        }
-    }
-
-    fn lost(&self) -> Option<String> {
-        let (name, dropped, cap) = (self.name, self.dropped, self.cap);
-        match &self.error {
-            Some(e) => Some(format!("{dropped} bytes of {name} were not written: {e}")),
-            None if dropped > 0 => Some(format!("{dropped} bytes of {name} past the cap of {cap} were dropped")),
-            None => None,
-        }
-    }
-}
-
-/// Writes over the values in a file that others may still be appending to. Fails where it can't be read and written.
-pub fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
-    let mask = Mask::new(values);
-    let Some(longest) = mask.longest() else { return Ok(()) };
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let (mut buffer, mut base) = (Vec::new(), 0);
-    while (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? > 0 {
-        for at in mask.found(&buffer) {
-            file.write_all_at(&vec![b'*'; at.len()], base + at.start as u64)?;
-        }
-        // A value may stand across two chunks.
-        let done = buffer.len().saturating_sub(longest - 1);
-        buffer.drain(..done);
-        base += done as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn spec(dir: &Path, argv: &[&str]) -> Spec {
         mark: (MARK.into(), mark),
         hidden: vec![],
         cap_bytes: 1 << 20,
+        boundary: Boundary::Operator,
     }
 }
 

@@ -6,6 +6,7 @@ use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, base, finalize, left, projects, runtimes, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
+use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, files::remove};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
 use crate::adapters::store::{RunExit, StoreError};
@@ -244,6 +245,7 @@ fn execute(
         mark: (MARK.to_owned(), mark.to_owned()),
         hidden,
         cap_bytes: CAP,
+        boundary: Boundary::Operator,
     };
     let cap = super::policy::micros(site.settings.max_cost_usd);
     let id = run.id;
@@ -409,6 +411,7 @@ fn set_up(site: &Site, run: &Run, mark: &str, begin: &mut Begin) -> Result<Optio
         mark: (MARK.to_owned(), mark.to_owned()),
         hidden: resolved.hidden,
         cap_bytes: CAP,
+        boundary: Boundary::Operator,
     };
     Ok(match child::run(&spec, &mut |_| Control::Go) {
         Ok(exit) if exit.code == Some(0) => {

@@ -7,6 +7,7 @@ use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, apply, messages, projects};
 use crate::adapters::child::{self, Control, Spec};
+use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, watch as look};
 use crate::adapters::{locks, sentinel, store::StoreError};
@@ -342,6 +343,7 @@ fn roll_back(
         mark: (MARK.to_owned(), mark.to_owned()),
         hidden: resolved.hidden,
         cap_bytes: 16 << 20,
+        boundary: Boundary::Operator,
     };
     let exit =
         child::run_outliving(&spec, &mut |_| Control::Go).ok().filter(|e| e.ended_by.is_none()).and_then(|e| e.code);

@@ -1,5 +1,9 @@
 //! The one confinement (BND-2): every process of an agent and every piece of a branch's code starts through it.
 
+mod choose;
+
+pub use choose::{Probe, engine, forget};
+
 use crate::model::confine::{Held, Policy};
 use std::path::PathBuf;
 
@@ -57,10 +61,14 @@ pub struct Run {
     pub tmp: PathBuf,
     /// Tool chains, authorities and such, read-only, besides the system and `policy.read`. One that is not there is passed over.
     pub read: Vec<PathBuf>,
+    /// Never there, also where something above them is named: the state directory, the configuration, secret files.
+    pub hidden: Vec<PathBuf>,
     /// Below the checkout: bound read-only (protected scripts).
     pub frozen: Vec<PathBuf>,
     /// As root: the account the command runs as, which owns the three folders.
     pub uid: Option<u32>,
     /// The runtime brings a sandbox of its own and needs namespaces.
     pub own_sandbox: bool,
+    /// Where the engine's answer is remembered ([`Probe::folder`]); forgotten when it can't start this run.
+    pub answers: PathBuf,
 }

@@ -2,6 +2,7 @@
 
 use super::{Chart, Level};
 use crate::adapters::child::{self, Control, Spec};
+use crate::adapters::confine::Boundary;
 use crate::adapters::executor::{Executor, Kind};
 use crate::adapters::git::Git;
 use crate::adapters::net;
@@ -403,6 +404,7 @@ fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
         mark: ("ORCH_RUN".to_owned(), format!("doctor-{}", std::process::id())),
         hidden: Vec::new(),
         cap_bytes: 1 << 16,
+        boundary: Boundary::Operator,
     };
     let exit = child::run(&spec, &mut |_| Control::Go).map_err(|e| e.to_string())?;
     match exit.code {

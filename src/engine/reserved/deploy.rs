@@ -114,6 +114,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     | ChildError::NotFound { .. }
                     | ChildError::NotStarted { .. }
                     | ChildError::File { .. }
+                    | ChildError::Confinement { .. }
                     | ChildError::Withheld { .. }),
                 ) => {
                     if right {

@@ -18,6 +18,7 @@ use super::settle::Settlement;
 use super::supervise::MARK;
 use super::{Ctx, base, bound, projects};
 use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
+use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, exposed};
@@ -126,6 +127,7 @@ impl Bench {
             mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
             hidden,
             cap_bytes: CAP,
+            boundary: Boundary::Operator,
         })
     }
 }

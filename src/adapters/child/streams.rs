@@ -1,0 +1,123 @@
+//! A child's streams and the files they go to.
+
+use super::{CHUNK, ChildError, Spec, opening};
+use crate::model::mask::Mask;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::Stdio;
+
+pub(super) enum Chunk<'b> {
+    End,
+    Later,
+    Bytes(&'b [u8]),
+}
+
+/// Reads what is there, one buffer at most.
+pub(super) fn chunk<'b>(pipe: &mut impl Read, buffer: &'b mut [u8]) -> std::io::Result<Chunk<'b>> {
+    match pipe.read(buffer) {
+        Ok(0) => Ok(Chunk::End),
+        Ok(n) => Ok(Chunk::Bytes(buffer.get(..n).unwrap_or(&[]))),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Chunk::Later),
+        Err(e) => Err(e),
+    }
+}
+
+pub(super) fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+/// A stream's file: grows to the cap; a full disk drops bytes instead of ending the run (RULE-38).
+pub(super) struct Sink {
+    name: &'static str,
+    file: File,
+    mask: Mask,
+    /// Bytes that still fit.
+    room: u64,
+    cap: u64,
+    /// Bytes that came, dropped ones included.
+    pub(super) seen: u64,
+    dropped: u64,
+    error: Option<std::io::Error>,
+}
+
+impl Sink {
+    pub(super) fn open(name: &'static str, path: &Path, spec: &Spec) -> Result<Self, ChildError> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        let file = file.map_err(|source| opening(path, source))?;
+        let there = file.metadata().map_err(|source| opening(path, source))?.len();
+        let cap = spec.cap_bytes;
+        Ok(Self {
+            name,
+            file,
+            mask: Mask::new(&spec.hidden),
+            room: cap.saturating_sub(there),
+            cap,
+            seen: 0,
+            dropped: 0,
+            error: None,
+        })
+    }
+
+    /// The file itself, for a child that writes to it without us.
+    pub(super) fn own(&self, path: &Path) -> Result<Stdio, ChildError> {
+        Ok(Stdio::from(self.file.try_clone().map_err(|source| opening(path, source))?))
+    }
+
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        self.seen += bytes.len() as u64;
+        let bytes = self.mask.pass(bytes);
+        self.write(&bytes);
+    }
+
+    pub(super) fn finish(&mut self) {
+        let rest = self.mask.rest();
+        self.write(&rest);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let all = bytes.len() as u64;
+        let fits = usize::try_from(self.room).unwrap_or(usize::MAX).min(bytes.len());
+        let (kept, _) = bytes.split_at_checked(fits).unwrap_or((bytes, &[]));
+        match self.file.write_all(kept) {
+            Ok(()) => {
+                self.room -= kept.len() as u64;
+                self.dropped += all - kept.len() as u64;
+            }
+            Err(e) => {
+                self.dropped += all;
+                self.error.get_or_insert(e);
+            }
+        }
+    }
+
+    pub(super) fn lost(&self) -> Option<String> {
+        let (name, dropped, cap) = (self.name, self.dropped, self.cap);
+        match &self.error {
+            Some(e) => Some(format!("{dropped} bytes of {name} were not written: {e}")),
+            None if dropped > 0 => Some(format!("{dropped} bytes of {name} past the cap of {cap} were dropped")),
+            None => None,
+        }
+    }
+}
+
+/// Writes over the values in a file that others may still be appending to. Fails where it can't be read and written.
+pub fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
+    let mask = Mask::new(values);
+    let Some(longest) = mask.longest() else { return Ok(()) };
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let (mut buffer, mut base) = (Vec::new(), 0);
+    while (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? > 0 {
+        for at in mask.found(&buffer) {
+            file.write_all_at(&vec![b'*'; at.len()], base + at.start as u64)?;
+        }
+        // A value may stand across two chunks.
+        let done = buffer.len().saturating_sub(longest - 1);
+        buffer.drain(..done);
+        base += done as u64;
+    }
+    Ok(())
+}
