@@ -14,12 +14,18 @@ pub struct Probe {
     pub others: Vec<String>,
     /// Whether this process is root.
     pub root: bool,
+    /// `orch` itself, which is the last program before each command.
+    pub program: PathBuf,
 }
 
 impl Probe {
     /// This machine and this account, with the answers in `folder`.
-    pub fn here(folder: PathBuf) -> Self {
-        Self { folder, others: accounts::other_logins(), root: rustix::process::geteuid().is_root() }
+    ///
+    /// # Errors
+    /// This program's own file can't be told.
+    pub fn here(folder: PathBuf) -> std::io::Result<Self> {
+        let program = std::env::current_exe()?;
+        Ok(Self { folder, others: accounts::other_logins(), root: rustix::process::geteuid().is_root(), program })
     }
 }
 

@@ -69,6 +69,6 @@ pub struct Run {
     pub uid: Option<u32>,
     /// The runtime brings a sandbox of its own and needs namespaces.
     pub own_sandbox: bool,
-    /// Where the engine's answer is remembered ([`Probe::folder`]); forgotten when it can't start this run.
-    pub answers: PathBuf,
+    /// What the engine was chosen with; its answer is forgotten when it can't start this run.
+    pub probe: Probe,
 }
