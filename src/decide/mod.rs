@@ -1,6 +1,7 @@
 //! L2: pure decisions, data in and data out; no I/O, clock, randomness or logging. Used by `engine`, rendered by `cli`.
 
 pub mod again;
+pub mod awaits;
 pub mod board;
 pub mod caller;
 pub mod deploy_result;

@@ -29,7 +29,8 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
         return hold(Rule::Blocked, format!("{why}; `orch retry {}` lifts the block", task.key));
     }
     // An open window settles its case first: what is merged or started does not wait for a person.
-    if let Some(why) = task.withdrawn.as_ref().filter(|_| task.critical.is_none()) {
+    // One in which nothing was done, since the forge waits for a person, does not.
+    if let Some(why) = task.withdrawn.as_ref().filter(|_| task.critical.is_none() || view.awaits.is_some()) {
         return hold(Rule::Withdrawn, why.advice(&task.key));
     }
     if let Some(job) = &view.live_job {

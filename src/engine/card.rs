@@ -22,6 +22,7 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
     }
     asks.extend(task.blocked_reason.clone().map(Ask::Blocked));
     asks.extend(task.withdrawn.as_ref().map(|w| Ask::Withdrawn(w.advice(&task.key))));
+    asks.extend(super::awaits::open(tx, id)?.map(|a| Ask::Forge(a.said)));
     asks.extend(tx.freeze(&task.repo)?.map(|f| Ask::Frozen(f.reason)));
     let runs = tx.runs_of(id)?;
     let running = tx.live_job(id)?.is_some_and(|j| j.status == JobStatus::Running);

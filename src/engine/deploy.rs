@@ -204,7 +204,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         return Ok(());
     }
     if !may_merge(ctx, &task, &deploy)? {
-        return withdraw(ctx, &task, &deploy, "a stop, HALT or a lost lease came before the merge");
+        return withdraw(ctx, &task, &deploy, "a stop, HALT, a freeze or a lost lease came before the merge");
     }
     let project = ctx.project(&task.project)?.clone();
     let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
@@ -250,7 +250,7 @@ fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -
     Ok(false)
 }
 
-/// Takes the right to merge: the last moment at which a stop, HALT or a lost lease comes first.
+/// Takes the right to merge: the last moment at which a stop, HALT, a freeze or a lost lease comes first.
 fn may_merge(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<bool> {
     let key = merge_key(task, deploy);
     let now = ctx.now();
@@ -258,7 +258,9 @@ fn may_merge(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<bool> {
     Ok(ctx.store.write(|tx| {
         let t = tx.task(task.id)?;
         let lease = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == deploy.fence);
-        if t.stop_requested_at.is_some() || now.halted.is_some() || !lease {
+        // One that can't be read counts (SHIP-7).
+        let frozen = !matches!(tx.freeze(&t.repo), Ok(None));
+        if t.stop_requested_at.is_some() || now.halted.is_some() || frozen || !lease {
             return Ok(false);
         }
         let intent = json!({"head": deploy.head, "base": deploy.base});
@@ -289,6 +291,13 @@ fn answered(
             back_to_gate(ctx, task, deploy, &format!("conflict in {}", paths.join(", ")))
         }
         Ok(MergeOutcome::Withdrawn { reason }) => not_yet(ctx, task, deploy, &reason),
+        Ok(MergeOutcome::Awaits { what, said }) => {
+            if let Some(why) = super::awaits::keep(ctx, task, deploy, what, &said)? {
+                withdraw(ctx, task, deploy, &why)?;
+                mergegate::block(ctx, task.id, &why, false)?;
+            }
+            Ok(())
+        }
         Ok(MergeOutcome::Refused { reason }) => {
             withdraw(ctx, task, deploy, &reason)?;
             mergegate::block(ctx, task.id, &format!("the forge refuses the merge: {reason}"), false)

@@ -268,6 +268,10 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
             format!("or its branch or pull request stands open on the forge again, then `orch retry {key}`"),
             format!("or `orch stop {key}` ends it"),
         ],
+        Rule::Forge => vec![
+            "what the forge waits for is done there; the merge is then made without another release".to_owned(),
+            format!("or `orch stop {key}` ends it"),
+        ],
         Rule::Gate => one("the gate's evidence; the next step looks again"),
         Rule::MergeLease => vec![
             "the holder's deploy or end frees the lease".to_owned(),

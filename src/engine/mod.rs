@@ -5,6 +5,7 @@ pub mod agent;
 pub mod apply;
 pub mod area;
 pub mod artefacts;
+pub mod awaits;
 pub mod base;
 pub mod blockers;
 pub mod boards;

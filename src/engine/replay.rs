@@ -63,6 +63,7 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
             undeployed: None,
             halted: None,
             deploy_held: false,
+            awaits: None,
             auto: None,
             now: now.stamp.clone(),
         };

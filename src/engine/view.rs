@@ -1,6 +1,6 @@
 //! Reads what decisions rest on, each view from one transaction.
 
-use super::{Moment, bound};
+use super::{Moment, awaits, bound};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result, StoreError, Tx};
 use crate::model::ids::{Key, TaskId};
@@ -17,6 +17,7 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
     let deploy_held = deploy.as_ref().is_some_and(|d| {
         d.state == DeployState::Initiated && d.actor != now.me && process::life(&d.actor) != Life::Dead
     });
+    let awaits = awaits::of(tx, id, deploy.as_ref())?;
     Ok(TaskView {
         live_job: tx.live_job(id)?,
         ended: tx.ended_jobs(id, task.epoch)?,
@@ -27,6 +28,7 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
         halted: now.halted.clone(),
         deploy,
         deploy_held,
+        awaits,
         auto,
         now: now.stamp.clone(),
         task,

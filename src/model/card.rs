@@ -27,6 +27,8 @@ words! {
         ServiceBack = "service_back",
         GuardChanged = "guard_changed",
         Withdrawn = "withdrawn",
+        /// The forge waits for a person before it merges.
+        ForgeWaits = "forge_waits",
         RolledBack = "rolled_back",
         MessageParked = "message_parked",
     }
@@ -45,6 +47,7 @@ impl AlertKind {
             | Self::ServiceDown
             | Self::GuardChanged
             | Self::Withdrawn
+            | Self::ForgeWaits
             | Self::MessageParked => true,
             Self::ServiceBack
             | Self::AutoApproveUsed
@@ -127,6 +130,8 @@ pub enum Ask {
     Blocked(String),
     /// The pull request or branch was closed or deleted by hand.
     Withdrawn(String),
+    /// What the forge waits for before it merges.
+    Forge(String),
     /// The repository is frozen, with the reason.
     Frozen(String),
 }

@@ -1,6 +1,11 @@
 //! Commit statuses and what they add up to (SHIP-2, RULE-2).
 
 use super::stage::words;
+use super::text::clip;
+use std::collections::BTreeMap;
+
+/// So many contexts are named in a sentence.
+const NAMED: usize = 10;
 
 words! {
     /// One commit status as a forge tells it; `warning` and `skipped` are not success (SHIP-2).
@@ -33,4 +38,56 @@ pub enum CiAnswer {
     Pending {
         missing: Vec<String>,
     },
+}
+
+/// Which contexts a commit has, each with its newest state (RULE-2: a wait says so); `orch`'s own are left out. At most
+/// ten are named.
+pub fn on_head(statuses: &[CommitStatus]) -> String {
+    let mut newest: BTreeMap<&str, &CommitStatus> = BTreeMap::new();
+    for status in statuses.iter().filter(|s| !is_own(&s.context)) {
+        let known = newest.entry(status.context.as_str()).or_insert(status);
+        if status.id >= known.id {
+            *known = status;
+        }
+    }
+    if newest.is_empty() {
+        return "the head has no status yet".to_owned();
+    }
+    let named: Vec<String> = newest.iter().take(NAMED).map(|(c, s)| format!("{} ({})", clip(c, 80), s.state)).collect();
+    let more = newest.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("the head has {}{more}", named.join(", "))
+}
+
+/// Whether a context is `orch`'s own: such a status never enters the roll-up, or `orch` would judge itself.
+pub fn is_own(context: &str) -> bool {
+    context.split('/').next().is_some_and(|first| first.trim().eq_ignore_ascii_case("orch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heads_contexts_are_named_by_their_newest_state_without_ours_and_bounded() {
+        let one = |id: u64, context: &str, state| CommitStatus {
+            id,
+            context: context.to_owned(),
+            state,
+            description: String::new(),
+            target_url: String::new(),
+        };
+        let list = [
+            one(2, "b", StatusState::Success),
+            one(1, "b", StatusState::Failure),
+            one(3, "a", StatusState::Pending),
+            one(4, "orch/review", StatusState::Failure),
+        ];
+        assert_eq!(on_head(&list), "the head has a (pending), b (success)");
+        assert_eq!(on_head(&list[3..]), "the head has no status yet");
+        let many: Vec<_> =
+            (0..30).map(|n| one(n, &format!("{n:02}{}", "x".repeat(500)), StatusState::Success)).collect();
+        let said = on_head(&many);
+        assert!(said.ends_with("and 20 more") && said.len() < 1200, "{said}");
+    }
 }

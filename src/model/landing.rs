@@ -1,6 +1,8 @@
 //! What one check of a repository shows of a task's landing: facts, judged by `decide::landing`.
 
 use super::ids::Sha;
+use super::stage::words;
+use serde::{Deserialize, Serialize};
 
 /// Everything that the judgement rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,4 +63,54 @@ pub enum BranchSeen {
     AtHead,
     Elsewhere,
     Gone { branch: String },
+}
+
+words! {
+    /// What a forge that does not merge for now waits for (GH-1, rule `forge`).
+    Awaited {
+        /// Statuses or checks that it asks for itself.
+        Checks = "checks",
+        Approval = "approval",
+        /// A reviewer asked for changes, or was asked and has not answered.
+        Review = "review",
+        /// The pull request is marked as work in progress.
+        Draft = "draft",
+        MergeRight = "merge_right",
+        Signature = "signature",
+        ProtectedFiles = "protected_files",
+    }
+}
+
+impl Awaited {
+    /// Whether only a person ends it: such a wait has no bound and is told once. Checks come by themselves or never.
+    pub fn by_person(self) -> bool {
+        self != Self::Checks
+    }
+
+    /// What ends it.
+    pub fn way_out(self) -> &'static str {
+        match self {
+            Self::Checks => "the statuses that the forge asks for turn green",
+            Self::Approval => "somebody approves the pull request on the forge",
+            Self::Review => "the reviewers who asked for changes, or were asked, approve or are dismissed",
+            Self::Draft => "the work-in-progress mark is taken off the pull request",
+            Self::MergeRight => "the account of forge.token may merge into the default branch",
+            Self::Signature => "the branch rule no longer asks for signed commits, which orch does not make",
+            Self::ProtectedFiles => "the branch rule no longer protects the files that the change touches",
+        }
+    }
+}
+
+/// A merge that the forge does not make for now: tried again by itself, the release stays (GH-1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaits {
+    /// The deploy whose merge it is.
+    pub deploy: String,
+    pub what: Awaited,
+    /// In the forge's words.
+    pub said: String,
+    /// How often it was asked.
+    pub asked: i64,
+    /// Wall milliseconds before which it is not asked again.
+    pub until: i64,
 }

@@ -69,6 +69,7 @@ words! {
         StopRequested = "stop_requested",
         CriticalWindow = "critical_window",
         Withdrawn = "withdrawn",
+        Forge = "forge",
         Gate = "gate",
         MergeLease = "merge_lease",
         LandedNotDeployed = "landed_not_deployed",

@@ -1,6 +1,7 @@
 //! What one moment of the database tells: the input of every decision.
 
 use super::ids::{JobId, Key, TaskId};
+use super::landing::Awaits;
 use super::stage::{Agent, JobKind, Stage};
 use super::task::{Cooldown, Deploy, Evidence, Freeze, Job, Lease, Task, Waiting};
 use super::time::Stamp;
@@ -25,6 +26,8 @@ pub struct TaskView {
     pub halted: Option<String>,
     /// Another live process carries the open deploy on.
     pub deploy_held: bool,
+    /// What the forge waits for before it makes the open deploy's merge.
+    pub awaits: Option<Awaits>,
     /// What a label releases in the person's place (BRD-5).
     pub auto: Option<Waiting>,
     pub now: Stamp,

@@ -17,6 +17,7 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::Cancelled | AlertKind::StopDeferred => "🛑",
         AlertKind::CostLimit | AlertKind::UsageLimit => "💸",
         AlertKind::GuardChanged => "🛡",
+        AlertKind::ForgeWaits => "⏳",
         AlertKind::Withdrawn | AlertKind::RolledBack => "↩️",
         AlertKind::MessageParked => "📭",
     }
@@ -40,6 +41,7 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::ServiceBack
         | AlertKind::GuardChanged
         | AlertKind::Withdrawn
+        | AlertKind::ForgeWaits
         | AlertKind::RolledBack
         | AlertKind::MessageParked => None,
     }

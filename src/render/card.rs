@@ -192,7 +192,7 @@ pub fn mark(data: &CardData, stage: Stage) -> Mark {
         for ask in &data.asks {
             match ask {
                 Ask::Blocked(_) => return Mark::Failed,
-                Ask::Approval | Ask::ConfirmDeploy | Ask::Withdrawn(_) => return Mark::Waiting,
+                Ask::Approval | Ask::ConfirmDeploy | Ask::Withdrawn(_) | Ask::Forge(_) => return Mark::Waiting,
                 Ask::Frozen(_) => {}
             }
         }
@@ -270,6 +270,7 @@ fn ask_line(data: &CardData, locale: Locale, ask: &Ask, most: usize) -> Both {
         Ask::ConfirmDeploy => ("👉", Word::AskConfirm, ""),
         Ask::Blocked(why) => ("⛔", Word::AskBlocked, why.as_str()),
         Ask::Withdrawn(why) => ("👉", Word::AskWithdrawn, why.as_str()),
+        Ask::Forge(why) => ("⏳", Word::AskForge, why.as_str()),
         Ask::Frozen(why) => ("🧊", Word::AskFrozen, why.as_str()),
     };
     let text = locale::word(locale, what).replace("{key}", &clip(&data.key, 40));

@@ -13,6 +13,7 @@ words! {
         AskConfirm = "ask_confirm",
         AskBlocked = "ask_blocked",
         AskWithdrawn = "ask_withdrawn",
+        AskForge = "ask_forge",
         AskFrozen = "ask_frozen",
         PullRequest = "pull_request",
         Repeated = "repeated",
@@ -37,6 +38,7 @@ pub fn word(locale: Locale, word: Word) -> &'static str {
         ),
         Word::AskBlocked => ("Blocked; orch retry {key} lifts it", "Заблокировано; снять: orch retry {key}"),
         Word::AskWithdrawn => ("Withdrawn by a person", "Отозвано человеком"),
+        Word::AskForge => ("The forge does not merge yet", "Форж пока не сливает"),
         Word::AskFrozen => ("The repository is frozen", "Репозиторий заморожен"),
         Word::PullRequest => ("Pull request", "Запрос на слияние"),
         Word::Repeated => (
@@ -117,6 +119,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::ServiceBack => ("A service answers again", "Сервис снова отвечает"),
         AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
         AlertKind::Withdrawn => ("Withdrawn by a person", "Отозвано человеком"),
+        AlertKind::ForgeWaits => ("The forge waits for a person", "Форж ждёт человека"),
         AlertKind::RolledBack => ("Production rolled back", "Выполнен откат"),
         AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
     };

@@ -316,9 +316,16 @@ fn merge_table() -> Vec<Row> {
         row("405 already merged", "Merged", true, |s| {
             s.fake.before_merge(|repo, data| data.land_by_hand(repo, 1));
         }),
-        row("405 not allowed", "Refused", false, script(Effect::Nothing, says(405, "User not allowed to merge PR"))),
-        row("405 draft", "Refused", false, |s| s.fake.data().pull_mut(1).title = "WIP: x".into()),
-        row("405 checks", "Refused", false, |s| {
+        row("405 not allowed", "Awaits", false, script(Effect::Nothing, says(405, "User not allowed to merge PR"))),
+        row("405 other words", "Refused", false, script(Effect::Nothing, says(405, "come back on Monday"))),
+        row(
+            "405 behind",
+            "NotYet",
+            false,
+            script(Effect::Nothing, says(405, "The head branch is behind the base branch")),
+        ),
+        row("405 draft", "Awaits", false, |s| s.fake.data().pull_mut(1).title = "WIP: x".into()),
+        row("405 checks", "Awaits", false, |s| {
             let rule = Rule { contexts: vec!["ci/test".into()], ..Rule::default() };
             s.fake.data().rules.push(("main".into(), rule));
         }),
@@ -408,6 +415,9 @@ fn every_row_of_the_merge_table() {
             }
             Ok(MergeOutcome::Refused { reason } | MergeOutcome::NotYet { reason }) => {
                 assert!(!reason.is_empty() && !reason.contains(TOKEN), "{name}: {reason}");
+            }
+            Ok(MergeOutcome::Awaits { said, .. }) => {
+                assert!(!said.is_empty() && !said.contains(TOKEN), "{name}: {said}")
             }
             _ => {}
         }

@@ -1,8 +1,11 @@
 //! What a real server (1.15.11) answered, every piece of it, read by the client.
 
-use crate::support::gitea::TOKEN;
+use crate::adapter_forge::{Scene, gitea};
+use crate::support::gitea::{Effect, Script, TOKEN};
 use crate::support::http::{Reply, Seen, Server};
-use orch::adapters::forge::{CommentOutcome, Forge, ForgeError, Gitea, MergeVia, Place, StatusState};
+use orch::adapters::forge::{
+    Awaited, CommentOutcome, Forge, ForgeError, Gitea, MergeOutcome, MergeVia, Place, StatusState,
+};
 use orch::adapters::git::MergeMethod;
 use orch::adapters::http::{Auth, Class, Client, Limits, Method, Request, Token};
 use orch::model::ids::Sha;
@@ -244,4 +247,42 @@ fn every_answer_of_the_newest_server_reads() {
         read += 1;
     }
     assert!(read >= 30, "{read}");
+}
+
+/// Each no of a real 1.26 to a merge that is not made for now, with the older wording of the same: what it waits for.
+#[test]
+fn every_merge_the_newest_server_puts_off_says_what_it_waits_for() {
+    let wanted = [
+        ("merge-wip", Awaited::Draft),
+        ("merge-status-missing", Awaited::Checks),
+        ("merge-status-failing", Awaited::Checks),
+        ("merge-while-scheduled", Awaited::Checks),
+        ("merge-no-approval", Awaited::Approval),
+        ("merge-rejected", Awaited::Review),
+        ("merge-not-on-list", Awaited::MergeRight),
+        ("merge-unsigned", Awaited::Signature),
+    ];
+    let of = |name: &str| {
+        let entry = NEWEST
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap())
+            .find(|e| e["name"].as_str().is_some_and(|n| n.get(4..) == Some(name)));
+        entry.unwrap()["body"]["message"].as_str().unwrap().to_owned()
+    };
+    for (name, what) in wanted {
+        for said in [of(name), format!("not allowed to merge [reason: {}]", of(name))] {
+            let scene = Scene::new();
+            let forge = gitea(&scene.fake, MergeMethod::Merge, MergeVia::Forge);
+            forge.open_pull("feature/x", "main", "x", "").unwrap();
+            let reply = Reply::json(405, &serde_json::json!({"message": said}));
+            scene.fake.script(Script::new(Effect::Nothing, Some(reply)));
+            match forge.merge(&scene.mirror, 1, &scene.landing()).unwrap() {
+                MergeOutcome::Awaits { what: got, said: told } => {
+                    assert_eq!(got, what, "{name}");
+                    assert!(told.contains(&said), "{told}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
 }

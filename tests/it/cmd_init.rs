@@ -1,5 +1,8 @@
 //! `orch init` on the binary: what it finds, what it leaves, units that systemd accepts.
 
+use orch::adapters::forge::{Gitea, MergeVia, Place};
+use orch::adapters::git::MergeMethod;
+use orch::adapters::http::{Limits, Token};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -170,12 +173,23 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     git(dir.path(), &["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
     let (config, _) = init(&[("GITEA_TOKEN", token)]);
     assert!(config.contains("ci: {contexts: [\"lint: all\"]}") && config.contains("default_branch: main"), "{config}");
+    // What CI posts for a push need not come for a pull request: heads of those are looked at first.
+    git(dir.path(), &["push", "-q", "server.git", "HEAD:refs/heads/feature/x"]);
+    git(dir.path(), &["-C", "server.git", "update-ref", "refs/heads/main", &old]);
+    let at = forge.url();
+    let place = Place { url: &at, owner: "team", name: "my-shop", method: MergeMethod::Merge, via: MergeVia::Forge };
+    let client = Gitea::new(&place, Token::new(token), Limits::default()).unwrap();
+    client.open_pull("feature/x", "main", "x", "").unwrap();
+    forge.set_status(&old, "CI / test (push)", "success");
+    forge.set_status(&new, "CI / test (pull_request)", "success");
+    let (config, _) = init(&[("GITEA_TOKEN", token)]);
+    assert!(config.contains("ci: {contexts: [\"CI / test (pull_request)\",\"ci/test\"]}"), "{config}");
     // Without a token nobody is asked, and what it may be is said.
     let before = forge.log().len();
     let out = said(&orch(dir.path(), &["init"])).1;
     assert!(out.contains("127.0.0.1: not known as a forge by its name") && out.contains("set GITEA_TOKEN"), "{out}");
     assert_eq!(forge.log().len(), before);
-    assert!(forge.writes().is_empty());
+    assert_eq!(forge.writes().len(), 1, "the pull request of this test");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! merge, verify.
 
 use crate::support::git::raw;
-use crate::support::gitea::{Effect, FakeGitea, Script};
+use crate::support::gitea::{Data, Effect, FakeGitea, Rule, Script};
 use crate::support::house::{House, Plan};
 use crate::support::http::{Fault, Reply};
 use orch::model::task::Task;
@@ -470,4 +470,100 @@ fn a_repository_that_is_hidden_is_told_of_the_project() {
         s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
     });
     assert!(s.house.meta("down/forge of ORCH").is_none());
+}
+
+/// What only a person can give, and what comes by itself: the merge waits with the forge's words, the release stays, and
+/// it goes on when it is there (GH-1, rule `forge`).
+#[test]
+fn a_merge_the_forge_puts_off_is_a_hold_that_ends_by_itself() {
+    type Change = fn(&mut Data);
+    let cases: [(&str, bool, Change, Change, &str); 5] = [
+        (
+            "checks",
+            false,
+            |d| rule_of(d).contexts = vec!["ci/extra*".into()],
+            |d| rule_of(d).contexts.clear(),
+            "ci/extra*",
+        ),
+        ("approval", true, |d| rule_of(d).required_approvals = 1, |d| rule_of(d).approvals = 1, "approvals"),
+        ("review", true, |d| rule_of(d).rejected = true, |d| rule_of(d).rejected = false, "requested changes"),
+        ("merge right", true, |d| rule_of(d).no_merge = true, |d| rule_of(d).no_merge = false, "not allowed"),
+        ("draft", true, |d| d.pulls[0].title = "WIP: x".into(), |d| d.pulls[0].title = "x".into(), "Work in progress"),
+    ];
+    for (name, person, set, lift, said) in cases {
+        let s = scene_with("", &["deploy: {confirm: true}"]);
+        let task = s.until_pull();
+        s.green(&task);
+        s.drive("the parking", |t| t.waiting_for.is_some());
+        set(&mut s.forge.data());
+        assert!(s.house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).code <= 1, "{name}");
+        let explained = s.house.until(&format!("the wait for {name}"), || {
+            s.house.tick();
+            let shown = s.house.orch(&["explain", "ORCH-1"]).json;
+            (shown["held_by"]["rule"] == "forge").then_some(shown)
+        });
+        let why = explained["held_by"]["why"].as_str().unwrap();
+        assert!(why.contains(said), "{name}: {why}");
+        if !person {
+            assert!(why.contains("ci/test (success)"), "what the head has: {why}");
+        }
+        let status = s.house.orch(&["status"]).json.to_string();
+        assert!(status.contains("\"rule\":\"forge\""), "{name}: {status}");
+        let alerts = |s: &Scene| s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/forge_waits/%'").len();
+        assert_eq!(alerts(&s), usize::from(person), "{name}");
+        let asked = s.merges();
+        s.house.tick().fine();
+        assert!(s.merges() <= asked + 1, "{name}: it is not asked at every step");
+        lift(&mut s.forge.data());
+        let done = s.drive("done", |t| t.stage.as_str() == "done" || t.waiting_for.is_some());
+        assert_eq!((done.stage.as_str(), done.block_no), ("done", 0), "{name}: no block, no second release");
+        assert_eq!(alerts(&s), usize::from(person), "{name}: told once");
+        assert!(s.forge.pull(1).merged, "{name}");
+    }
+}
+
+fn rule_of(data: &mut Data) -> &mut Rule {
+    if data.rules.is_empty() {
+        data.rules.push(("main".into(), Rule::default()));
+    }
+    &mut data.rules.last_mut().unwrap().1
+}
+
+/// Nothing was done while the forge waits: a stop, HALT and a freeze are heard at once, and so is a merge by hand.
+#[test]
+fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
+    for hand in ["stop", "halt", "freeze", "merge"] {
+        let s = scene_with("", &["deploy: {confirm: true}"]);
+        let task = s.until_pull();
+        s.green(&task);
+        s.drive("the parking", |t| t.waiting_for.is_some());
+        rule_of(&mut s.forge.data()).required_approvals = 1;
+        assert!(s.house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).code <= 1);
+        s.drive("the wait", |t| t.critical.is_some());
+        match hand {
+            "stop" => {
+                s.house.orch(&["stop", "ORCH-1"]);
+                s.drive("cancelled", |t| t.stage.as_str() == "cancelled");
+                assert!(!s.forge.pull(1).merged);
+            }
+            "merge" => {
+                s.forge.merge_by_hand(1);
+                let done = s.drive("done", |t| t.stage.as_str() == "done");
+                assert_eq!(done.block_no, 0);
+            }
+            _ => {
+                let repo = s.house.task("ORCH-1").unwrap().repo;
+                let (on, off) = match hand {
+                    "halt" => (vec!["halt", "--reason", "a look"], vec!["resume"]),
+                    _ => (vec!["freeze", &repo, "--reason", "a look"], vec!["unfreeze", &repo]),
+                };
+                assert_eq!(s.house.orch(&on).code, 0, "{hand}");
+                rule_of(&mut s.forge.data()).approvals = 1;
+                s.drive("the withdrawal", |t| t.critical.is_none());
+                assert!(!s.forge.pull(1).merged, "{hand}: nothing is merged meanwhile");
+                assert_eq!(s.house.orch(&off).code, 0, "{hand}");
+                s.drive("done", |t| t.stage.as_str() == "done");
+            }
+        }
+    }
 }

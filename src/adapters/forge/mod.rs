@@ -11,6 +11,7 @@ pub use local::{Landing, LocalForge};
 use crate::adapters::git::Mirror;
 use crate::adapters::http::{Class, HttpError};
 use crate::model::ids::Sha;
+pub use crate::model::landing::Awaited;
 use crate::model::refusal::Refusal;
 use crate::model::stage::words;
 
@@ -64,7 +65,9 @@ pub enum MergeOutcome {
     /// Not landed, base unchanged, and the forge asks to come again (it still computes): look later, a bounded number
     /// of times.
     NotYet { reason: String },
-    /// The forge does not want it (protection, rights, hook, draft): a person's matter.
+    /// Not landed, base unchanged, and the forge names what it waits for; `said` in its words.
+    Awaits { what: Awaited, said: String },
+    /// The forge does not want it (a hook, a method that is switched off, a rule not known): a person's matter.
     Refused { reason: String },
     /// The pull request is closed or gone, or its branch is, by another hand (RULE-31).
     Withdrawn { reason: String },
@@ -192,6 +195,15 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(None),
             Self::Gitea(g) => g.find_pull(head, base),
+        }
+    }
+
+    /// Heads of the pull requests that changed last, at most ten: what CI posts there is what a pull request gets, which
+    /// the default branch's own commits need not bear (RULE-2). Empty on the local forge.
+    pub fn recent_heads(&self) -> Result<Vec<Sha>> {
+        match self {
+            Self::Local(_) => Ok(Vec::new()),
+            Self::Gitea(g) => g.recent_heads(),
         }
     }
 

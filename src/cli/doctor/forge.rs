@@ -5,6 +5,8 @@ use crate::adapters::forge::{Forge, ForgeError};
 use crate::adapters::git::Mirror;
 use crate::config::{self, Project, Via};
 use crate::engine::{Ctx, outages, projects};
+use crate::model::ci::is_own;
+use crate::model::ids::Sha;
 use crate::model::refusal::{Refusal, Side};
 use std::collections::BTreeSet;
 
@@ -186,7 +188,7 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
                 "{branch} asks for {number} approval{}, which orch never gives",
                 if number == 1 { "" } else { "s" }
             ),
-            "ask for none in the rule, or approve each pull request by hand before its deploy is confirmed",
+            "ask for none in the rule, or approve each pull request by hand: its merge waits for that",
         );
     }
     let missing: Vec<&String> = p.required_contexts.iter().filter(|c| !project.ci.contexts.contains(c)).collect();
@@ -200,12 +202,25 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
     }
 }
 
-/// Which statuses the default branch's head bears (RULE-2).
-fn contexts(project: &Project, forge: &Forge, head: &crate::model::ids::Sha, chart: &mut Chart) {
+/// Which statuses the heads of recent pull requests bear, or else the default branch's head (RULE-2).
+fn contexts(project: &Project, forge: &Forge, head: &Sha, chart: &mut Chart) {
     let area = &project.key;
-    let seen: BTreeSet<String> = match forge.statuses(head) {
-        Ok(list) => list.into_iter().map(|s| s.context).filter(|c| !c.starts_with("orch/")).collect(),
+    let borne = |sha: &Sha| -> Result<BTreeSet<String>, ForgeError> {
+        Ok(forge.statuses(sha)?.into_iter().map(|s| s.context).filter(|c| !is_own(c)).collect())
+    };
+    let read = forge.recent_heads().and_then(|heads| {
+        let of_pulls = heads.iter().map(borne).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        Ok((of_pulls, borne(head)?))
+    });
+    let (of_pulls, of_head): (BTreeSet<String>, BTreeSet<String>) = match read {
+        Ok(both) => both,
         Err(e) => return chart.warn(area, "ci", e.to_string(), "see that the token may read statuses"),
+    };
+    // Only what a pull request gets counts at the gate.
+    let (seen, lacks) = if of_pulls.is_empty() {
+        (of_head, format!("{} has no status", head.short()))
+    } else {
+        (of_pulls, "no recent pull request has a status".to_owned())
     };
     let shown: Vec<&str> = seen.iter().map(String::as_str).collect();
     let unseen: Vec<&str> = project.ci.contexts.iter().filter(|c| !seen.contains(*c)).map(String::as_str).collect();
@@ -215,7 +230,7 @@ fn contexts(project: &Project, forge: &Forge, head: &crate::model::ids::Sha, cha
         chart.warn(
             area,
             "ci",
-            format!("{} has no status {}", head.short(), unseen.join(", ")),
+            format!("{lacks} {}", unseen.join(", ")),
             if shown.is_empty() {
                 "it has none at all: see that CI runs for it, and posts under this name".to_owned()
             } else {

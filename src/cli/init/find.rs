@@ -8,6 +8,7 @@ use crate::adapters::git::MergeMethod;
 use crate::adapters::http::{Limits, Token};
 use crate::adapters::toolbox;
 use crate::cli::exit::Failure;
+use crate::model::ci::is_own;
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -184,13 +185,17 @@ fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {
     Gitea::new(&place, Token::new(token), limits).ok()
 }
 
-/// The names of statuses that recent commits bear, `orch`'s own excepted (RULE-2).
+/// The names of statuses that the heads of recent pull requests bear, or else recent commits, `orch`'s own excepted (RULE-2).
 fn contexts(url: &str, owner: &str, name: &str, commits: &str) -> Vec<String> {
     let Some(forge) = token().and_then(|token| open(url, owner, name, &token)) else { return Vec::new() };
-    let shas = commits.lines().filter_map(|l| Sha::parse(l).ok());
-    let seen = shas.filter_map(|sha| forge.statuses(&sha).ok()).flatten().map(|s| s.context);
-    let seen: BTreeSet<String> = seen.filter(|c| !c.starts_with("orch/")).collect();
-    seen.into_iter().collect()
+    let borne = |shas: Vec<Sha>| -> Vec<String> {
+        let seen = shas.iter().filter_map(|sha| forge.statuses(sha).ok()).flatten().map(|s| s.context);
+        let seen: BTreeSet<String> = seen.filter(|c| !is_own(c)).collect();
+        seen.into_iter().collect()
+    };
+    // What runs for a push to the default branch need not run for a pull request, which is what waits for it.
+    let of_pulls = borne(forge.recent_heads().unwrap_or_default());
+    if of_pulls.is_empty() { borne(commits.lines().filter_map(|l| Sha::parse(l).ok()).collect()) } else { of_pulls }
 }
 
 #[cfg(test)]

@@ -1,15 +1,10 @@
 //! `ci_green` on a remote forge: the roll-up of raw statuses (SHIP-2, RULE-2).
 
-use crate::model::ci::{CiAnswer, CommitStatus, StatusState};
+use crate::model::ci::{CiAnswer, CommitStatus, StatusState, is_own};
 use std::collections::BTreeMap;
 
 /// What stands for the contexts where CI is required and none is named.
 pub const NONE_NAMED: &str = "ci.contexts";
-
-/// Whether a context is `orch`'s own: such a status never enters the roll-up, or `orch` would judge itself.
-fn is_own(context: &str) -> bool {
-    context.split('/').next().is_some_and(|first| first.trim().eq_ignore_ascii_case("orch"))
-}
 
 /// Rolls up the statuses of one commit. `contexts` are the names of `ci.contexts`; with `required` an absent one is
 /// pending, and where none is named nothing can be green. Without `required` only what is there counts: the named

@@ -1,6 +1,7 @@
 //! `deploy_status` (SHIP-5): the deploy's phases, and its result as the finalizer recorded it.
 
 use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate, text};
+use crate::decide::awaits;
 use crate::model::decision::{Answer, Effect, Gate, Need};
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus};
@@ -45,7 +46,10 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
         DeployState::Initiated if f.view.deploy_held => {
             wait(Rule::DeployResult, format!("process {} is merging", d.actor.pid), None)
         }
-        DeployState::Initiated => effect(Effect::Land, "the deploy is initiated and not merged yet"),
+        DeployState::Initiated => match awaits::waits(f.view) {
+            Some((why, until)) => wait(Rule::Forge, why, Some(until)),
+            None => effect(Effect::Land, "the deploy is initiated and not merged yet"),
+        },
         DeployState::Landed => match &f.view.freeze {
             Some(freeze) => wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None),
             None => start_command(f, d),

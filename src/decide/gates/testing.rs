@@ -136,6 +136,7 @@ pub fn view(stage: Stage) -> TaskView {
         undeployed: None,
         halted: None,
         deploy_held: false,
+        awaits: None,
         auto: None,
         now: Stamp { wall_ms: 1_000_000, mono_ms: 1000, boot_id: "b".into() },
     }

@@ -383,6 +383,7 @@ impl World {
             undeployed: undeployed.map(|(n, _)| key(n)),
             halted: self.halted.then(|| "by hand".to_owned()),
             deploy_held: !me && t.deploy.is_some_and(|d| d.state == DeployState::Initiated && d.actor),
+            awaits: None,
             auto: None,
             now: stamp(),
         }

@@ -7,7 +7,7 @@ use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, outages, throttle};
-use crate::model::ci::CiAnswer;
+use crate::model::ci::{CiAnswer, on_head};
 use crate::model::decision::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
@@ -129,7 +129,8 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
         CiAnswer::Pending { missing } => {
             let waited = answered_for(ctx, run, now)?;
             let bound = ctx.policy.undecided_max_ms;
-            let why = format!("waiting for {} on {}", missing.join(", "), bench.subject.short());
+            let named = missing.join(", ");
+            let why = format!("waiting for {named} on {}: {}", bench.subject.short(), on_head(&read));
             if waited > bound {
                 let why = format!("{why}, longer than gates.undecided_max_s");
                 Settlement { end: End::Block { why }, ..Settlement::default() }

@@ -15,6 +15,8 @@ type Result<T> = std::result::Result<T, ForgeError>;
 
 /// Asked for; the server clamps it without a word.
 const PAGE: &str = "50";
+/// Pull requests whose heads tell what CI posts.
+const RECENT: &str = "10";
 /// A list longer than this is a server that pages in circles.
 const MAX_PAGES: u32 = 400;
 const MAX_DESCRIPTION: usize = 250;
@@ -128,6 +130,16 @@ impl Gitea {
             }
         }
         Ok(found)
+    }
+
+    /// Heads of the pull requests that changed last, open or not, newest first; whose branch is gone is left out.
+    pub fn recent_heads(&self) -> Result<Vec<Sha>> {
+        let path = self.at("pulls");
+        let query = [("state", "all"), ("sort", "recentupdate"), ("limit", RECENT), ("page", "1")];
+        let rows = wire::list(self.send(&path, &Request::new(Method::Get, &path).query(&query))?.json()?);
+        let rows =
+            rows.ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list, got something else")))?;
+        Ok(rows.iter().filter_map(|row| wire::pull(row).ok()?.request.head_sha).collect())
     }
 
     fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {

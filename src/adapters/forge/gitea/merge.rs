@@ -2,10 +2,11 @@
 
 use super::client::again;
 use super::{Gitea, MergeVia, wire};
-use crate::adapters::forge::{ForgeError, Landing, MergeOutcome, PullRequest, PullState};
+use crate::adapters::forge::{Awaited, ForgeError, Landing, MergeOutcome, PullRequest, PullState};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
 use crate::adapters::http::{Fault, HttpError, Method, Request};
+use crate::model::ci;
 use crate::model::ids::Sha;
 use serde_json::json;
 
@@ -123,7 +124,14 @@ impl Gitea {
             },
             // "Already merged" has no words, and is not so: the look told.
             Some(405) if said.is_empty() => not_yet("the forge refuses without a reason"),
-            Some(405) => refused(said),
+            Some(405) if has(&["behind the base"]) => not_yet(&said),
+            Some(405) => match wire::awaited(&low) {
+                Some(what) => {
+                    let said = self.awaited_in_full(landing, what, said);
+                    Ok(MergeOutcome::Awaits { what, said })
+                }
+                None => refused(said),
+            },
             // A hook may say anything, these words included: its text comes bare where it can be told.
             Some(409) if wire::is_bare_text(&e) => refused(said),
             Some(409) if low == "head out of date" || has(&["sha does not match"]) => Ok(MergeOutcome::HeadMoved),
@@ -141,6 +149,25 @@ impl Gitea {
             // A complete answer, and nothing happened.
             Some(408 | 425 | 500..) => Err(ForgeError::Transient(e.to_string())),
             _ => Err(wire::error(e)),
+        }
+    }
+}
+
+impl Gitea {
+    /// The server says the same of statuses that are missing, pending and red: which they are stands on the head.
+    fn awaited_in_full(&self, landing: &Landing<'_>, what: Awaited, said: String) -> String {
+        if what != Awaited::Checks {
+            return said;
+        }
+        let read = self.protection(landing.default_branch).and_then(|p| Ok((p, self.statuses(landing.head)?)));
+        match read {
+            Ok((rule, on_head)) => {
+                let asked = rule.required_contexts.join(", ");
+                let asked = if asked.is_empty() { String::new() } else { format!(" it asks for {asked};") };
+                format!("{said};{asked} {}", ci::on_head(&on_head))
+            }
+            // The wait stands whatever else is known of it.
+            Err(_) => said,
         }
     }
 }

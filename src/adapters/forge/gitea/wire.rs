@@ -1,6 +1,6 @@
 //! How the server's JSON reads. Unknown fields and words survive; `null`, absent and empty are the same.
 
-use crate::adapters::forge::{CommitStatus, ForgeError, PullRequest, PullState, StatusState};
+use crate::adapters::forge::{Awaited, CommitStatus, ForgeError, PullRequest, PullState, StatusState};
 use crate::adapters::git::MergeMethod;
 use crate::adapters::http::HttpError;
 use crate::model::ids::Sha;
@@ -153,6 +153,21 @@ fn repository_of(place: &str) -> String {
         (Some(owner), Some(name)) => format!("{owner}/{name}"),
         (_, None) | (None, _) => place.to_owned(),
     }
+}
+
+/// What a refused merge waits for, by the server's words in lower case, old or new; `None`: something else.
+pub fn awaited(low: &str) -> Option<Awaited> {
+    let table = [
+        ("required status checks", Awaited::Checks),
+        ("enough approvals", Awaited::Approval),
+        ("requested changes", Awaited::Review),
+        ("official review requests", Awaited::Review),
+        ("work in progress", Awaited::Draft),
+        ("user not allowed to merge", Awaited::MergeRight),
+        ("requires signed commits", Awaited::Signature),
+        ("changed protected files", Awaited::ProtectedFiles),
+    ];
+    table.iter().find(|(words, _)| low.contains(words)).map(|(_, what)| *what)
 }
 
 /// Whether the body is nothing but a JSON text: what a hook printed.

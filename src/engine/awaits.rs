@@ -1,0 +1,58 @@
+//! Keeps what the forge waits for before it merges (GH-1): the deploy stays initiated with nothing done, the person's
+//! release stays, and the merge is asked for again by itself.
+
+use super::{Ctx, messages, settle};
+use crate::adapters::store::{Result as Stored, Tx};
+use crate::decide::awaits;
+use crate::model::card::AlertKind;
+use crate::model::ids::TaskId;
+use crate::model::landing::{Awaited, Awaits};
+use crate::model::task::{Deploy, DeployState, Task};
+use anyhow::Result;
+use serde_json::json;
+
+fn key(id: TaskId) -> String {
+    format!("awaits/t{id}")
+}
+
+/// What the forge waits for before it makes this deploy's merge. A wait that can't be read is none: the forge is asked.
+pub fn of(tx: &Tx<'_>, id: TaskId, deploy: Option<&Deploy>) -> Stored<Option<Awaits>> {
+    let Some(deploy) = deploy.filter(|d| d.state == DeployState::Initiated) else { return Ok(None) };
+    let kept = tx.meta(&key(id))?.and_then(|text| serde_json::from_str::<Awaits>(&text).ok());
+    Ok(kept.filter(|wait| wait.deploy == deploy.id))
+}
+
+/// The same of the task's newest deploy, for what is shown of it.
+pub fn open(tx: &Tx<'_>, id: TaskId) -> Stored<Option<Awaits>> {
+    let newest = tx.deploys_of(id)?.into_iter().rev().find(|d| d.state != DeployState::Withdrawn);
+    of(tx, id, newest.as_ref())
+}
+
+/// Keeps one more such answer. A wait for a person has no bound and is told once; checks have that of every gate
+/// (`gates.undecided_max_s`, RULE-8). Gives why the task is to be blocked, where that has passed.
+pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &str) -> Result<Option<String>> {
+    if !what.by_person()
+        && settle::patience(ctx, task, &format!("merge/{}", deploy.id), true)? > ctx.policy.undecided_max_ms
+    {
+        return Ok(Some(format!("the forge does not merge: {said}, longer than gates.undecided_max_s")));
+    }
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        let before = of(tx, task.id, Some(deploy))?;
+        let wait = awaits::next(before.as_ref(), &deploy.id, (what, said), at, task.id.0);
+        let new = before.as_ref().is_none_or(|b| b.what != what || b.said != said);
+        tx.set_meta(&key(task.id), &serde_json::to_string(&wait).unwrap_or_default())?;
+        let told = before.as_ref().is_some_and(|b| b.what == what);
+        if new {
+            tx.audit(at, Some(task.id), "forge_awaits", &json!({"deploy": deploy.id, "what": what, "said": said}))?;
+            messages::card(tx, task, at)?;
+        }
+        if what.by_person() && !told {
+            let kind = Awaited::ALL.iter().position(|w| *w == what).and_then(|n| i64::try_from(n).ok()).unwrap_or(0);
+            let number = task.epoch * i64::try_from(Awaited::ALL.len()).unwrap_or(1) + kind;
+            messages::alert(tx, task, AlertKind::ForgeWaits, number, &awaits::why(&wait), at)?;
+        }
+        Ok::<_, crate::adapters::store::StoreError>(())
+    })?;
+    Ok(None)
+}
