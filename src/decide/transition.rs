@@ -6,7 +6,7 @@ use crate::model::decision::{Answer, Decision, Effect, Gate, Need};
 use crate::model::policy::Policy;
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{DeployState, Finding, NewJob};
+use crate::model::task::{DeployState, Finding, NewJob, Waiting};
 use crate::model::view::TaskView;
 
 /// Findings that came back so often in a row without a change block the task (RUN-7b).
@@ -149,13 +149,23 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
             Need::Job(job) => Decision::Enqueue(job),
             Need::Effect(effect) => Decision::Effect(effect),
             Need::Wait { rule, until } => Decision::Hold { rule, why, until },
-            Need::Person(waiting) if f.view.auto == Some(waiting) => Decision::Release { waiting },
+            Need::Person(waiting) if f.view.auto == Some(waiting) && label_counts(f, waiting) => {
+                Decision::Release { waiting }
+            }
             Need::Person(waiting) if task.waiting_for != Some(waiting) => Decision::Park { waiting },
             Need::Person(_) => {
                 let rule = if gate == Gate::AnalysisApproved { Rule::Approval } else { Rule::ConfirmDeploy };
                 hold(rule, why)
             }
         },
+    }
+}
+
+/// A label does not release a deploy whose CI may mean something else than before: a person looks (BND-5).
+fn label_counts(f: &Facts<'_>, waiting: Waiting) -> bool {
+    match waiting {
+        Waiting::Approval => true,
+        Waiting::ConfirmDeploy => f.inputs().is_some_and(|inputs| inputs.is_empty()),
     }
 }
 

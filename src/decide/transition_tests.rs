@@ -199,3 +199,41 @@ fn rule_16_a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
     v.deploy = deploy(&v, DeployState::Settled, Some(r#"{"status":"failed_safe"}"#));
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
 }
+
+/// BND-5: what decides the meaning of CI is listed first, and while there is any of it no label releases a deploy.
+#[test]
+fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
+    let listed = |inputs: serde_json::Value, tree: &str| {
+        let mut e = row(crate::model::decision::INPUTS, EvidenceVerdict::Pass);
+        e.code_tree = tree.into();
+        e.detail = serde_json::json!({"inputs": inputs});
+        e
+    };
+    let some = serde_json::json!([{"path": "Makefile", "why": "build definition"}]);
+    let none = serde_json::json!([]);
+    let table = [
+        (vec![], Some(Waiting::ConfirmDeploy), "effect verdict_inputs"),
+        (vec![listed(none.clone(), "U")], Some(Waiting::ConfirmDeploy), "effect verdict_inputs"),
+        (vec![listed(serde_json::json!("odd"), "T")], None, "effect verdict_inputs"),
+        (vec![listed(some.clone(), "T")], Some(Waiting::ConfirmDeploy), "park confirm_deploy"),
+        (vec![listed(some.clone(), "T")], None, "park confirm_deploy"),
+        (vec![listed(none.clone(), "T")], Some(Waiting::ConfirmDeploy), "release confirm_deploy"),
+        (
+            vec![listed(some.clone(), "U"), listed(none.clone(), "T")],
+            Some(Waiting::ConfirmDeploy),
+            "release confirm_deploy",
+        ),
+    ];
+    for (rows, auto, want) in table {
+        let mut v = view(Stage::Deploy);
+        v.evidence = rows;
+        v.auto = auto;
+        assert_eq!(word(&decide(&v, &policy())), want);
+    }
+    // What the operator set stays in force.
+    let mut all = policy();
+    all.projects.get_mut("ORCH").unwrap().confirm_deploy = false;
+    let mut v = view(Stage::Deploy);
+    v.evidence = vec![listed(some, "T")];
+    assert_eq!(word(&decide(&v, &all)), "effect merge_gate");
+}

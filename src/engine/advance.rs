@@ -1,7 +1,7 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
 use super::refused::Refused;
-use super::{Ctx, apply, deploy, labels, landing, mergegate, rehearse, stop};
+use super::{Ctx, apply, deploy, inputs, labels, landing, mergegate, rehearse, stop};
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
@@ -58,6 +58,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         before = Some((effect, revision));
         let done = match effect {
             Effect::MergeGate => mergegate::run(ctx, id),
+            Effect::VerdictInputs => inputs::record(ctx, id).map(drop),
             Effect::OpenDeploy => deploy::open(ctx, id),
             Effect::Land => deploy::land(ctx, id),
             Effect::CompleteStop => stop::complete(ctx, id),
@@ -90,6 +91,8 @@ fn about_to_move(ctx: &mut Ctx, id: TaskId, auto: Option<crate::model::task::Wai
         | Decision::Return { .. }
         | Decision::Block { .. } => true,
         Decision::Enqueue(job) => job.kind == JobKind::Agent,
+        // A question to a person, or the label's answer, follows at once.
+        Decision::Effect(Effect::VerdictInputs) => true,
         Decision::Hold { .. } | Decision::Finish { .. } | Decision::Effect(_) => false,
     })
 }

@@ -345,6 +345,11 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         }
     }
     let job = ctx.store.read(|tx| tx.job(run.job_id))?;
+    let judged = task.base_sha.as_ref().filter(|_| site.agent == Agent::Reviewer);
+    let inputs = match judged {
+        Some(base) => super::inputs::between(&site.ground.mirror, base, start)?,
+        None => Vec::new(),
+    };
     let data = PromptData {
         standing: site.prompt.body_for(&task.key),
         key: task.key.to_string(),
@@ -356,6 +361,7 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         writes: site.prompt.writes_for(&task.key),
         may_write: site.prompt.may_write_globs(&task.key),
         protected: site.project.git.protected_paths.clone(),
+        inputs,
         failed: match (job.reason, resumed) {
             (Some(why), true) => Some(format!("{why}. {RESUMED}")),
             (None, true) => Some(RESUMED.to_owned()),

@@ -6,11 +6,13 @@ use super::artefacts;
 use super::messages;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
+use crate::decide::gates::inputs_of;
 use crate::decide::transition::decide;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
 use crate::model::decision::Decision;
 use crate::model::ids::{TaskId, branch_name};
+use crate::model::inputs::line;
 use crate::model::policy::Policy;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{Agent, Stage};
@@ -83,7 +85,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
                 Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
             };
             // What answers it is in the alert's own words.
-            messages::alert(tx, &task, kind, task.wait_no, "", at)?;
+            messages::alert(tx, &task, kind, task.wait_no, &before_release(&view, waiting), at)?;
         }
         Decision::Release { waiting } => {
             let by = By::Label { user: None };
@@ -191,6 +193,17 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
         }
     }
     Ok(())
+}
+
+/// What whoever releases a wait is told first (BND-5).
+fn before_release(view: &TaskView, waiting: Waiting) -> String {
+    let tree = view.task.head_tree.as_deref().filter(|_| waiting == Waiting::ConfirmDeploy);
+    let inputs = tree.and_then(|tree| inputs_of(&view.evidence, tree)).unwrap_or_default();
+    if inputs.is_empty() {
+        return String::new();
+    }
+    let label = if view.auto == Some(waiting) { " Its label does not count because of it." } else { "" };
+    format!("Changes what CI means: {}.{label}", line(&inputs, 500))
 }
 
 /// Entering a stage begins a new stay in it: what was released, awaited or undecided belonged to the old one.

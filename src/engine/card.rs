@@ -1,11 +1,12 @@
 //! A task's card as data, from rows alone (NTF-1).
 
 use crate::adapters::store::{Result, Tx};
+use crate::decide::gates::inputs_of;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::stage::{JobStatus, Stage};
-use crate::model::task::{RunState, Task, Waiting};
+use crate::model::task::{Evidence, RunState, Task, Waiting};
 
 /// What the card of a task shows.
 pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<CardData> {
@@ -25,6 +26,8 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
     asks.extend(super::awaits::open(tx, id)?.map(|a| Ask::Forge(a.said)));
     asks.extend(tx.freeze(&task.repo)?.map(|f| Ask::Frozen(f.reason)));
     let runs = tx.runs_of(id)?;
+    let rows = tx.evidence_of(id)?;
+    let listed = task.head_tree.as_deref().and_then(|tree| inputs_of(&rows, tree));
     let running = tx.live_job(id)?.is_some_and(|j| j.status == JobStatus::Running);
     Ok(CardData {
         key: task.key.to_string(),
@@ -37,8 +40,9 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
         epoch: task.epoch,
         running,
         asks,
+        inputs: listed.unwrap_or_default(),
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
-        notes: stop_note(&task).into_iter().chain(notes(tx, id)?).collect(),
+        notes: stop_note(&task).into_iter().chain(notes(&rows)).collect(),
         runs: runs
             .into_iter()
             .map(|r| CardRun {
@@ -65,7 +69,6 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
     })
 }
 
-/// Waived staging checks (SHIP-3) and dependencies that nobody could audit (SHIP-1) are told on the card.
 /// A recorded stop that is not applied: it waits for the critical window, or came too late (RULE-16).
 fn stop_note(task: &Task) -> Option<String> {
     task.stop_requested_at?;
@@ -76,11 +79,11 @@ fn stop_note(task: &Task) -> Option<String> {
     }
 }
 
-fn notes(tx: &Tx<'_>, id: TaskId) -> Result<Vec<String>> {
-    let rows = tx.evidence_of(id)?;
+/// Waived staging checks (SHIP-3) and dependencies that nobody could audit (SHIP-1) are told on the card.
+fn notes(rows: &[Evidence]) -> Vec<String> {
     let last = |gate: &str, telling: &str| {
         let row = rows.iter().rev().find(|e| e.gate == gate)?;
         row.why.contains(telling).then(|| row.why.clone())
     };
-    Ok([last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten().collect())
+    [last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten().collect()
 }

@@ -9,6 +9,7 @@ use crate::decide::gates::{self, Facts};
 use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
 use crate::model::decision::{Answer, Decision, Gate, Need};
 use crate::model::ids::Key;
+use crate::model::inputs::Input;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
 use crate::model::status::{HeldBy, ServiceRow};
@@ -35,6 +36,8 @@ pub struct Explained {
     pub moves: Vec<String>,
     /// The gates on leaving its stage, in order.
     pub gates: Vec<GateShown>,
+    /// What decides the meaning of CI and was changed, once it was listed for the head (BND-5).
+    pub inputs: Vec<Input>,
     /// What the developer has to mend.
     pub findings: Vec<Finding>,
     /// The work item on its board, as last read.
@@ -97,7 +100,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     let local = ctx.project(&task.project).is_ok_and(|p| matches!(p.board, config::Board::Local { .. }));
     let auto = if local { labels::auto_release(ctx, task.id) } else { None };
     let item = item_row(ctx, task)?;
-    let (standing, shown) = ctx.store.read(|tx| {
+    let (standing, shown, inputs) = ctx.store.read(|tx| {
         let queue = standing::queue(tx, &now, &policy, free_mb)?;
         let standing = standing::of(tx, task.id, &queue, &policy, &now, auto)?;
         let view = view::task(tx, task.id, &now, auto)?;
@@ -108,7 +111,8 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
             }
             None => Vec::new(),
         };
-        Ok::<_, crate::adapters::store::StoreError>((standing, shown))
+        let inputs = task.head_tree.as_deref().and_then(|tree| gates::inputs_of(&view.evidence, tree));
+        Ok::<_, crate::adapters::store::StoreError>((standing, shown, inputs.unwrap_or_default()))
     })?;
     let moves = match &standing.held {
         Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo),
@@ -132,6 +136,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         held_by: standing.held,
         moves,
         gates: shown,
+        inputs,
         // Once the developer has answered them they are history, which the timeline tells.
         findings: if task.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         item,
@@ -303,6 +308,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         next: String::new(),
         moves: Vec::new(),
         gates: Vec::new(),
+        inputs: Vec::new(),
         findings: Vec::new(),
         item: None,
         services_down: {

@@ -18,6 +18,7 @@ pub mod explain;
 pub mod finalize;
 pub mod guard;
 pub mod guards;
+pub mod inputs;
 pub mod intents;
 pub mod judge;
 pub mod labels;

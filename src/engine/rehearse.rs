@@ -1,7 +1,7 @@
 //! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
 //! what is printed is what the next real step does (CLI-2). Nothing outside is touched.
 
-use super::{Ctx, base, outbox};
+use super::{Ctx, base, inputs, outbox};
 use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};
 use crate::model::decision::{Effect, Gate};
 use crate::model::ids::TaskId;
@@ -15,6 +15,8 @@ pub fn play(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<bool> {
     let task = ctx.task(id)?;
     match effect {
         Effect::MergeGate => merge_gate(ctx, &task),
+        // It reads the mirror, and writes to the copy.
+        Effect::VerdictInputs => inputs::record(ctx, id),
         Effect::OpenDeploy => open(ctx, &task),
         Effect::Land => land(ctx, &task),
         Effect::CompleteStop => stop(ctx, &task),

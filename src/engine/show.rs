@@ -1,6 +1,6 @@
 //! What the person who decides is shown (ORD-5), read from rows and the mirror; nothing is fetched or written.
 
-use super::{Ctx, projects};
+use super::{Ctx, inputs, projects};
 use crate::adapters::git::{DiffForm, MAX_FILE, Mirror};
 use crate::model::artefact::{Artefact, folder};
 use crate::model::decision::Gate;
@@ -16,9 +16,12 @@ const RELEASED_ON: [Gate; 3] = [Gate::ReviewVerdict, Gate::TestsVerdict, Gate::C
 pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
     let project = ctx.project(&task.project).ok().cloned();
     let range = range(ctx, task)?;
-    let (documents, diff) = match &range {
-        Some((mirror, base, head)) => (documents(mirror, task, head)?, Some(size(mirror, base, head)?)),
-        None => (Vec::new(), None),
+    let (documents, diff, inputs) = match &range {
+        Some((mirror, base, head)) => {
+            let inputs = inputs::between(mirror, base, head)?;
+            (documents(mirror, task, head)?, Some(size(mirror, base, head)?), inputs)
+        }
+        None => (Vec::new(), None, Vec::new()),
     };
     let confirms = task.waiting_for == Some(Waiting::ConfirmDeploy);
     Ok(Shown {
@@ -28,6 +31,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
         wait: task.waiting_for,
         branch: task.branch.clone(),
         pull_request: task.pr.as_ref().map(|pr| pr.url.clone()).filter(|url| !url.is_empty()),
+        inputs,
         documents,
         diff,
         verdicts: if confirms { verdicts(ctx, task)? } else { Vec::new() },

@@ -1,6 +1,7 @@
 //! What a card and an alert say, as plain data (NTF-1, NTF-2), and how a delivery can end (NTF-3).
 
 use super::ids::TaskId;
+use super::inputs::Input;
 use super::stage::{Agent, JobKind, Stage, words};
 
 words! {
@@ -153,6 +154,8 @@ pub struct CardData {
     /// A job of the present stage is being worked.
     pub running: bool,
     pub asks: Vec<Ask>,
+    /// What decides the meaning of CI and was changed (BND-5).
+    pub inputs: Vec<Input>,
     pub pr_url: Option<String>,
     /// Further lines: waived staging checks, a gate that does not apply.
     pub notes: Vec<String>,

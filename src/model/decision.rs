@@ -25,6 +25,9 @@ words! {
 /// The evidence rows that say how one head came from another; no gate of its own.
 pub const CARRY: &str = "carry";
 
+/// The evidence rows that list the verdict inputs of one head (BND-5); no gate of its own.
+pub const INPUTS: &str = "verdict_inputs";
+
 /// A gate's answer (three-valued: PASS, FAIL, UNDECIDED), with a one-sentence why.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -68,6 +71,8 @@ words! {
     Effect {
         /// Take the lease, bring the branch up to the default branch, record what was seen.
         MergeGate = "merge_gate",
+        /// List what decides the meaning of CI and differs between base and head (BND-5).
+        VerdictInputs = "verdict_inputs",
         /// Open the critical window: certificate, INITIATED.
         OpenDeploy = "open_deploy",
         /// Merge, or see that it is merged.

@@ -12,6 +12,7 @@ pub mod decision;
 pub mod deploy;
 pub mod frontmatter;
 pub mod ids;
+pub mod inputs;
 pub mod landing;
 pub mod mask;
 pub mod outcome;

@@ -1,6 +1,7 @@
 //! What the person who decides is shown (ORD-5): the task's documents, the size of its change, and what it waits for.
 
 use super::ids::{Key, Sha};
+use super::inputs::Input;
 use super::stage::Stage;
 use super::task::Waiting;
 use serde::Serialize;
@@ -15,6 +16,8 @@ pub struct Shown {
     pub branch: Option<String>,
     /// The pull request's address; none on a forge without pull requests.
     pub pull_request: Option<String>,
+    /// What decides the meaning of CI and differs between base and head (BND-5): read before the rest.
+    pub inputs: Vec<Input>,
     /// The artefacts on the task's last known head, by name.
     pub documents: Vec<ShownDocument>,
     /// None before the branch exists.

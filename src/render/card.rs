@@ -5,6 +5,7 @@
 
 use super::locale::{self, Word};
 use crate::model::card::{Ask, Card, CardData, CardRun, CardRunState, Locale};
+use crate::model::inputs::line;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::text::{clip, steers};
 
@@ -310,6 +311,10 @@ fn compose(data: &CardData, locale: Locale, details: &[(Stage, Detail)], bounds:
     parts.push(Both::default().bold(locale::word(locale, Word::Total)).text(&format!(" · {total}")));
     if data.pr_url.as_deref().and_then(safe_url).is_some() {
         parts.push(Both::default().link(data.pr_url.as_deref(), locale::word(locale, Word::PullRequest)));
+    }
+    if !data.inputs.is_empty() {
+        let told = locale::word(locale, Word::Inputs);
+        parts.push(Both::default().text("⚠️ ").bold(told).text(&format!(": {}", line(&data.inputs, bounds.reason))));
     }
     if !data.stage.is_terminal() {
         parts.extend(data.asks.iter().take(5).map(|ask| ask_line(data, locale, ask, bounds.reason)));

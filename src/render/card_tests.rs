@@ -32,6 +32,7 @@ fn data(stage: Stage) -> CardData {
         epoch: 1,
         running: false,
         asks: vec![],
+        inputs: vec![],
         pr_url: None,
         notes: vec![],
         runs: vec![],

@@ -15,6 +15,7 @@ words! {
         AskWithdrawn = "ask_withdrawn",
         AskForge = "ask_forge",
         AskFrozen = "ask_frozen",
+        Inputs = "inputs",
         PullRequest = "pull_request",
         Repeated = "repeated",
         Working = "working",
@@ -40,6 +41,7 @@ pub fn word(locale: Locale, word: Word) -> &'static str {
         Word::AskWithdrawn => ("Withdrawn by a person", "Отозвано человеком"),
         Word::AskForge => ("The forge does not merge yet", "Форж пока не сливает"),
         Word::AskFrozen => ("The repository is frozen", "Репозиторий заморожен"),
+        Word::Inputs => ("Changes what CI means", "Меняет смысл CI"),
         Word::PullRequest => ("Pull request", "Запрос на слияние"),
         Word::Repeated => (
             "This may be a repeat: whether the first one arrived is unknown.",

@@ -1,6 +1,7 @@
 //! A task's prompt (PIPE-7): the agent's standing instruction, where and what to write, the findings word for word, and
 //! every text that was written by others in a fence it can't end.
 
+use crate::model::inputs::{Input, MOST, first};
 use crate::model::task::Finding;
 use crate::model::text::beginning;
 use minijinja::{Environment, Value, context};
@@ -40,6 +41,8 @@ pub struct PromptData {
     /// Globs it may change.
     pub may_write: Vec<String>,
     pub protected: Vec<String>,
+    /// For a judge: what decides the meaning of CI and was changed (BND-5).
+    pub inputs: Vec<Input>,
     /// Why the last run of the stage counted for nothing.
     pub failed: Option<String>,
     /// Already cut by who made them (`gates::verdict::finding`).
@@ -65,6 +68,10 @@ pub fn prompt(data: &PromptData) -> Result<String, String> {
         .collect();
     let artefacts: Vec<Value> =
         documents(&data.artefacts).into_iter().map(|a| context! { path => a.path, text => a.text }).collect();
+    let inputs: Vec<Value> = first(&data.inputs, MOST)
+        .iter()
+        .map(|i| context! { path => one_line(&i.path), why => one_line(&i.why) })
+        .collect();
     let text = env
         .get_template("prompt.md")
         .and_then(|t| {
@@ -79,6 +86,7 @@ pub fn prompt(data: &PromptData) -> Result<String, String> {
                 writes => lines(&data.writes),
                 may_write => lines(&data.may_write),
                 protected => lines(&data.protected),
+                inputs,
                 failed => data.failed.as_deref().map(|f| fenced(&cut(f, FAILED_BYTES, ""), "text")),
                 findings,
                 title => fenced(&cut(&one_line(&data.title), TITLE_BYTES, ""), "text"),
@@ -161,6 +169,7 @@ mod tests {
             writes: vec![],
             may_write: vec!["**".into()],
             protected: vec![".ci/**".into(), "ci.sh".into()],
+            inputs: vec![],
             failed: Some("no commit was left".into()),
             findings: vec![
                 Finding { source: "review".into(), text: "1. `a.rs:3` is <wrong> & late\n".into() },

@@ -1,5 +1,6 @@
 //! `orch show` in words (ORD-5): `orch`'s own facts first and last, others' texts quoted, one line each.
 
+use crate::model::inputs::first;
 use crate::model::shown::{Shown, first_line};
 use crate::model::task::Waiting;
 use crate::model::text::{clip, visible};
@@ -7,6 +8,9 @@ use std::fmt::Write as _;
 
 /// The longest quoted line, in characters.
 const QUOTE: usize = 160;
+
+/// So many verdict inputs are listed; `--json` has them all.
+const INPUTS: usize = 30;
 
 /// The whole page: where the task is, what it waits for, its documents, and how to answer.
 pub fn page(shown: &Shown) -> String {
@@ -20,6 +24,12 @@ pub fn page(shown: &Shown) -> String {
         None => "",
     };
     say(format!("{}  {}  ({}{wait})", shown.key, clip(&shown.title, 100), shown.stage));
+    if !shown.inputs.is_empty() {
+        say("changes what CI means:".to_owned());
+    }
+    for input in first(&shown.inputs, INPUTS) {
+        say(format!("  {}: {}", clip(&visible(&input.path), 120), clip(&visible(&input.why), QUOTE)));
+    }
     if let Some(branch) = &shown.branch {
         say(format!("branch: {branch}"));
     }

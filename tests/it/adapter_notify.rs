@@ -36,6 +36,7 @@ pub fn data(stage: Stage) -> CardData {
         attempt: 1,
         epoch: 1,
         running: true,
+        inputs: vec![],
         asks: vec![],
         pr_url: Some("http://forge/pr/1".into()),
         notes: vec![],

@@ -46,6 +46,7 @@ mod docs_handoff;
 mod fake_gitea;
 mod fuzz_replay;
 mod hostile_git_walk;
+mod judge_inputs;
 mod network;
 mod outside_claude;
 mod outside_gitea;

@@ -3,6 +3,7 @@
 //! with a repository, index, attribute, configuration or work tree that a run could write (BND-5).
 
 pub mod build;
+pub mod changes;
 pub mod checkout;
 pub mod cmd;
 pub mod files;
@@ -16,6 +17,7 @@ mod refusal;
 pub mod update;
 pub mod walk;
 
+pub use changes::{ChangedPath, Object};
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub(super) use cmd::scrub;
 pub use cmd::{Git, GitError};
@@ -74,6 +76,7 @@ fn nul_texts(bytes: &[u8]) -> Vec<String> {
 pub fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     push::fuzz(&text);
+    changes::fuzz(bytes);
     history::fuzz(bytes);
     update::fuzz(bytes);
     cmd::scrub(&text);

@@ -6,6 +6,7 @@ use crate::cli::open;
 use crate::cli::output::local;
 use crate::engine::explain::{self, Explained};
 use crate::model::ids::Key;
+use crate::model::inputs::line;
 use crate::model::text::clip;
 use std::fmt::Write as _;
 
@@ -53,6 +54,9 @@ fn page(e: &Explained) -> String {
             say(format!("held by {}: {}{until}", held.rule, clip(&held.why, 600)));
         }
         None => say(format!("next: {}", clip(&e.next, 600))),
+    }
+    if !e.inputs.is_empty() {
+        say(format!("changes what CI means: {}", line(&e.inputs, 1000)));
     }
     for d in &e.services_down {
         say(format!("of no use since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));

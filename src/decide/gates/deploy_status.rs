@@ -17,6 +17,10 @@ pub fn gate(f: &Facts<'_>) -> Answer {
 
 fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
+    // Whoever releases it is told first what decides the meaning of CI (BND-5).
+    if f.inputs().is_none() {
+        return effect(Effect::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
+    }
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         return Answer::Undecided {
             why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance TASK --confirm-deploy`)"

@@ -17,7 +17,8 @@ pub mod tests_verdict;
 pub mod verdict;
 
 use super::again;
-use crate::model::decision::{Answer, CARRY, Gate, Need};
+use crate::model::decision::{Answer, CARRY, Gate, INPUTS, Need};
+use crate::model::inputs::Input;
 use crate::model::policy::{Policy, ProjectPolicy};
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Cause, Evidence, EvidenceVerdict, Finding, Job, NewJob};
@@ -90,6 +91,11 @@ impl Facts<'_> {
     fn on_head(&self, gate: Gate) -> Option<&Evidence> {
         let tree = self.view.task.head_tree.as_deref()?;
         self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.code_tree == tree)
+    }
+
+    /// The verdict inputs of the head's code; `None`: nobody has listed them yet, or the list can't be read (BND-5).
+    pub fn inputs(&self) -> Option<Vec<Input>> {
+        inputs_of(&self.view.evidence, self.view.task.head_tree.as_deref()?)
     }
 
     /// Whether a row is about the very head, or about a commit of which `orch`'s own update with equal patches made the
@@ -242,6 +248,12 @@ impl Facts<'_> {
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }
+}
+
+/// The verdict inputs that were listed for a code tree.
+pub fn inputs_of(rows: &[Evidence], tree: &str) -> Option<Vec<Input>> {
+    let row = rows.iter().rev().find(|e| e.gate == INPUTS && e.code_tree == tree)?;
+    serde_json::from_value(row.detail.get("inputs")?.clone()).ok()
 }
 
 /// A second more for each run that was lost, at most ten.

@@ -206,6 +206,8 @@ impl Steps<'_> {
     fn effect(&mut self, i: usize, w: &World, effect: Effect) {
         match effect {
             Effect::MergeGate => self.merge_gate(i, w),
+            // Listed at once for every head (`World::view`).
+            Effect::VerdictInputs => {}
             Effect::OpenDeploy => self.open(i, w),
             Effect::Land => {
                 // Only a dead lander's place is taken.
