@@ -43,6 +43,8 @@ mod crash_storm;
 mod crash_sweep;
 mod docs_cli;
 mod docs_handoff;
+mod docs_pages;
+mod docs_words;
 mod fake_gitea;
 mod fuzz_replay;
 mod hostile_git_walk;

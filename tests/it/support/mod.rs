@@ -13,6 +13,7 @@ pub mod scan;
 pub mod scene;
 pub mod secrets;
 pub mod seeded;
+pub mod source;
 pub mod telegram;
 pub mod tools;
 pub mod web;

@@ -1,0 +1,109 @@
+//! The pages of `docs/` as a whole: each can be found, and each link leads somewhere (DSK-5).
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut open = vec![root().join("docs")];
+    let mut all = vec![root().join("README.md")];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "md") {
+                all.push(path);
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Targets of the links of a page, outside code.
+fn links(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if !fenced {
+            let plain: String = line.split('`').step_by(2).collect::<Vec<_>>().join("_");
+            all.extend(plain.split("](").skip(1).filter_map(|t| t.split_once(')')).map(|(t, _)| t.to_owned()));
+        }
+    }
+    all
+}
+
+/// The anchors of a page's headings, as forges make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    let mut all = BTreeSet::new();
+    for line in text.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if !fenced && line.starts_with('#') {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            all.insert(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+        }
+    }
+    all
+}
+
+/// `docs/spec/../cli.md` as `docs/cli.md`.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_heading() {
+    let mut faults = Vec::new();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let name = page.strip_prefix(root()).unwrap().display();
+        for link in links(&text).iter().filter(|l| !l.contains("://") && !l.starts_with("mailto:")) {
+            let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(f, a)| (f, Some(a)));
+            let target = if file.is_empty() { page.clone() } else { normal(&page.parent().unwrap().join(file)) };
+            if !target.exists() {
+                faults.push(format!("{name}: {link} does not exist"));
+            } else if let Some(anchor) = anchor
+                && !anchors(&std::fs::read_to_string(&target).unwrap()).contains(anchor)
+            {
+                faults.push(format!("{name}: {link} is no heading there"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The index names each page; pages of a folder that has an index of its own are named there.
+#[test]
+fn every_page_is_in_an_index() {
+    let index = |path: &Path| -> BTreeSet<PathBuf> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        links(&text).iter().map(|l| normal(&path.parent().unwrap().join(l.split('#').next().unwrap()))).collect()
+    };
+    let main = root().join("docs/README.md");
+    let named = index(&main);
+    let mut faults = Vec::new();
+    for page in pages().into_iter().filter(|p| p.starts_with(root().join("docs")) && *p != main) {
+        let own = page.parent().unwrap().join("README.md");
+        if !named.contains(&page) && (own == page || !index(&own).contains(&page)) {
+            faults.push(format!("{} is in no index", page.strip_prefix(root()).unwrap().display()));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
