@@ -1,5 +1,6 @@
-//! The pages of `docs/` as a whole: each can be found, and each link leads somewhere (DSK-5).
+//! The pages of `docs/` as a whole: each can be found, each link leads somewhere, each quoted message exists (DSK-5).
 
+use crate::support::source::{blank, product_files};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
@@ -106,4 +107,34 @@ fn every_page_is_in_an_index() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// `docs/troubleshooting.md` quotes messages of the program: each part of one, between its `…`, is a string of `src`.
+#[test]
+fn every_message_in_docs_troubleshooting_is_one_of_the_program() {
+    let page = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    let (_, section) = page.split_once("\n## By message\n").unwrap();
+    let mut strings = String::new();
+    for path in product_files() {
+        let (_, found) = blank(&std::fs::read_to_string(path).unwrap());
+        for (_, text) in found {
+            // A string that is continued on the next line reads as one.
+            let mut parts = text.split("\\\n");
+            strings.push_str(parts.next().unwrap());
+            parts.for_each(|p| strings.push_str(p.trim_start()));
+            strings.push('\n');
+        }
+    }
+    let mut seen = 0;
+    let mut faults = Vec::new();
+    for row in section.lines().filter(|l| l.starts_with("| `")) {
+        let cell = row.split(" | ").next().unwrap();
+        for message in cell.split('`').skip(1).step_by(2) {
+            seen += 1;
+            let parts = message.split('…').map(str::trim).filter(|p| p.len() > 3);
+            faults.extend(parts.filter(|p| !strings.contains(p)).map(|p| format!("{p:?}, of {message:?}")));
+        }
+    }
+    assert!(seen > 20, "{seen}");
+    assert!(faults.is_empty(), "no string of src has this any more, correct the page:\n{}", faults.join("\n"));
 }
