@@ -187,6 +187,7 @@ fn parse_text(
         runtimes: runtimes(raw.runtimes.as_ref(), &place)?,
         limits,
         gates: raw.gates.unwrap_or_default().effective(&vars)?,
+        effects: raw.effects.unwrap_or_default().effective(&vars)?,
         stop: raw.stop.unwrap_or_default().effective(&vars)?,
         reaper: raw.reaper.unwrap_or_default().effective(&vars)?,
         merge_lease: raw.merge_lease.unwrap_or_default().effective(&vars)?,

@@ -4,9 +4,9 @@
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
-    RawAgents, RawAutoLabel, RawDependencies, RawExecutorLimits, RawFrontmatter, RawGates, RawImageFreshness,
-    RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper, RawReconcile, RawSecurity,
-    RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
+    RawAgents, RawAutoLabel, RawDependencies, RawEffects, RawExecutorLimits, RawFrontmatter, RawGates,
+    RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper, RawReconcile,
+    RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
@@ -57,6 +57,8 @@ raw! {
         limits: RawLimits,
         /// Gates
         gates: RawGates,
+        /// Effects that are refused
+        effects: RawEffects,
         /// STOP
         stop: RawStop,
         /// The reaper

@@ -60,6 +60,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(Tls::settings());
     all.extend(Limits::settings());
     all.extend(Gates::settings());
+    all.extend(Effects::settings());
     all.extend(Stop::settings());
     all.extend(Reaper::settings());
     all.extend(MergeLease::settings());
@@ -275,6 +276,14 @@ section! {
     /// Gates.
     Gates, RawGates, "gates." {
         undecided_max_s "undecided_max_s": u64 = 86_400, "", "a gate UNDECIDED for longer blocks the task, in seconds";
+    }
+}
+
+section! {
+    /// What is asked of git and the forge, and refused (ORD-1).
+    Effects, RawEffects, "effects." {
+        max_tries "max_tries": u32 = 20, "", "an effect on git or the forge that was refused so often blocks the task with the last answer";
+        max_s "max_s": u64 = 86_400, "", "an effect refused for longer blocks the task, in seconds; time in which the service did not answer does not count";
     }
 }
 

@@ -32,11 +32,12 @@ pub struct Shown {
 const SHARED: [&str; 3] = ["security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 35] = [
+const GUARDS: [&str; 36] = [
     "tls.",
     "min_free_mb",
     "limits.",
     "gates.",
+    "effects.",
     "stop.",
     "reaper.",
     "merge_lease.",

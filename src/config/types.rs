@@ -3,8 +3,8 @@
 
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
-    AutoLabel, Dependencies, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits, MergeLease, Plane,
-    PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
+    AutoLabel, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits, MergeLease,
+    Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
 };
 use crate::model::board::Logical;
 use crate::model::card::Locale;
@@ -97,6 +97,7 @@ pub struct Config {
     pub min_free_mb: u64,
     pub limits: Limits,
     pub gates: Gates,
+    pub effects: Effects,
     pub stop: Stop,
     pub reaper: Reaper,
     pub merge_lease: MergeLease,

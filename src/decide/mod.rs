@@ -13,6 +13,7 @@ pub mod landing;
 pub mod left;
 pub mod notify;
 pub mod reap;
+pub mod refused;
 pub mod serial;
 pub mod staging;
 pub mod transition;

@@ -4,6 +4,7 @@
 use super::gates::{self, Facts, deploy_status};
 use crate::model::decision::{Answer, Decision, Effect, Gate, Need};
 use crate::model::policy::Policy;
+use crate::model::refusal::Asked;
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{DeployState, Finding, NewJob, Waiting};
@@ -33,8 +34,15 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     if let Some(why) = task.withdrawn.as_ref().filter(|_| task.critical.is_none() || view.awaits.is_some()) {
         return hold(Rule::Withdrawn, why.advice(&task.key));
     }
+    if let Some(hold) = refused_now(view) {
+        return hold;
+    }
     if let Some(job) = &view.live_job {
         return in_queue(job, view.now.wall_ms);
+    }
+    // What was pushed is shown before the task goes on (SHIP-5).
+    if task.refused.as_ref().is_some_and(|r| r.asked == Asked::OpenPull && task.pr.is_none()) {
+        return Decision::Effect(Effect::OpenPull);
     }
     by_gates(&f)
 }
@@ -96,6 +104,14 @@ fn stopping(f: &Facts<'_>) -> Decision {
             }
         }
     }
+}
+
+/// What the forge refuses holds the task until that very effect is tried again (ORD-1).
+fn refused_now(view: &TaskView) -> Option<Decision> {
+    let refused = view.task.refused.as_ref()?;
+    let until = super::refused::held_until(refused, view.now.wall_ms)?;
+    let why = format!("the forge refuses {}: {}", refused.asked.words(), refused.answer);
+    Some(Decision::Hold { rule: Rule::ForgeRefused, why, until: Some(until) })
 }
 
 fn in_queue(job: &crate::model::task::Job, now: i64) -> Decision {

@@ -237,3 +237,33 @@ fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
     v.evidence = vec![listed(some, "T")];
     assert_eq!(word(&decide(&v, &all)), "effect merge_gate");
 }
+
+/// What the forge refuses holds the task; when its time has come that very effect is next, and a stop goes first (ORD-1).
+#[test]
+fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
+    use crate::model::refusal::{Asked, RefusedEffect};
+    let mut v = view(Stage::Development);
+    let refused = |next_at| RefusedEffect {
+        asked: Asked::OpenPull,
+        answer: "403".to_owned(),
+        tries: 1,
+        answered_ms: 0,
+        last_at: 0,
+        silent: false,
+        next_at,
+    };
+    let now = v.now.wall_ms;
+    v.task.refused = Some(refused(now + 1));
+    let held = decide(&v, &policy());
+    assert!(
+        matches!(&held, Decision::Hold { rule: Rule::ForgeRefused, until: Some(at), .. } if *at == now + 1),
+        "{held:?}"
+    );
+    v.task.refused = Some(refused(now));
+    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::OpenPull));
+    v.task.pr = Some(crate::model::task::PullRef { number: 1, url: String::new() });
+    assert_ne!(decide(&v, &policy()), Decision::Effect(Effect::OpenPull), "somebody opened it");
+    v.task.refused = Some(refused(now + 1));
+    v.task.stop_requested_at = Some(1);
+    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+}

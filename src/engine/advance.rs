@@ -1,7 +1,7 @@
 //! Moves a task as far as it goes: decisions in the database, effects outside it, until something holds it.
 
-use super::refused::Refused;
-use super::{Ctx, apply, deploy, inputs, labels, landing, mergegate, rehearse, stop};
+use super::refused::{self, Refused};
+use super::{Ctx, apply, deploy, inputs, labels, landing, mergegate, pulls, rehearse, stop};
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
@@ -61,8 +61,17 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             Effect::VerdictInputs => inputs::record(ctx, id).map(drop),
             Effect::OpenDeploy => deploy::open(ctx, id),
             Effect::Land => deploy::land(ctx, id),
+            Effect::OpenPull => pulls::again(ctx, id),
             Effect::CompleteStop => stop::complete(ctx, id),
         };
+        if let Err(e) = &done
+            && refused::is_asked(effect)
+            && let Some(answer) = refused::answer(e)
+        {
+            keep_note(ctx, &row, e);
+            return refused::hold(ctx, id, effect, &answer);
+        }
+        refused::over(ctx, &row, effect, done.is_err())?;
         if let Err(e) = done {
             // No later try succeeds: it is blocked with its reason instead (ORD-1). A stop goes on by itself.
             let refused = Refused::of(&e).filter(|_| effect != Effect::CompleteStop).map(|r| r.why.clone());

@@ -14,6 +14,7 @@ use crate::model::decision::Decision;
 use crate::model::ids::{TaskId, branch_name};
 use crate::model::inputs::line;
 use crate::model::policy::Policy;
+use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Task, Waiting};
@@ -215,6 +216,8 @@ pub fn enter(task: &mut Task, to: Stage) {
     task.asked_at = None;
     task.released = None;
     task.undecided_since = None;
+    // A pull request that is missing is missing in every stage.
+    task.refused = task.refused.take().filter(|r| r.asked == Asked::OpenPull && !to.is_terminal());
 }
 
 /// A person (or a label) releases what the task waits for.

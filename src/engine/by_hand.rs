@@ -86,7 +86,8 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
     Ok(true)
 }
 
-/// `orch retry`: takes the held decision again with a fresh budget. `false`: the task is not blocked.
+/// `orch retry`: takes the held decision again with a fresh budget. What the forge refuses is
+/// asked again at once (ORD-1). `false`: the task is neither blocked nor refused anything.
 pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let taken = ctx.task(id)?.withdrawn.filter(Withdrawal::on_forge);
     if let Some(Withdrawal::BranchGone { branch }) = &taken {
@@ -97,8 +98,12 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let done = ctx.store.write(|tx| {
         let mut task = tx.task(id)?;
         let forge_hold = taken.is_some() && task.withdrawn == taken;
-        if task.stage.is_terminal() || (task.blocked_reason.is_none() && !forge_hold) {
+        if task.stage.is_terminal() || (task.blocked_reason.is_none() && !forge_hold && task.refused.is_none()) {
             return Ok(None);
+        }
+        let only_refused = task.blocked_reason.is_none() && !forge_hold;
+        if let Some(r) = &mut task.refused {
+            (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
         }
         let why = task.blocked_reason.take();
         let held = task.held_findings.take();
@@ -130,9 +135,9 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
                 apply::one(tx, view, decision, &now, &mut actions)?;
             }
             // What an agent left is kept: it is pushed now, and no agent starts (RULE-45).
-            None if kept_run(tx, id)? => {
+            None if only_refused || kept_run(tx, id)? => {
                 tx.save_task(&mut task, at)?;
-                if let Some(job) = tx.live_job(id)? {
+                if let Some(job) = tx.live_job(id)?.filter(|j| j.status == JobStatus::Running) {
                     tx.resume_job(job.id, at)?;
                 }
                 messages::show(tx, &task, at)?;

@@ -305,6 +305,11 @@ fn answered(
         Err(e @ (ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })) => {
             Err(anyhow::Error::new(e).context("merging; the next step looks first"))
         }
+        // The window closes, and the merge is asked for again (`forge_refused`).
+        Err(e @ (ForgeError::Refused { .. } | ForgeError::NotFound(_))) => {
+            withdraw(ctx, task, deploy, &e.to_string())?;
+            Err(e.into())
+        }
         Err(e) => {
             withdraw(ctx, task, deploy, &e.to_string())?;
             mergegate::block(ctx, task.id, &format!("the merge failed: {e}"), false)

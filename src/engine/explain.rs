@@ -277,6 +277,11 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
             "what the forge waits for is done there; the merge is then made without another release".to_owned(),
             format!("or `orch stop {key}` ends it"),
         ],
+        Rule::ForgeRefused => vec![
+            "the forge takes it: it is asked again by itself, at most 5 minutes apart".to_owned(),
+            format!("`orch retry {key}` asks at once, and no agent starts"),
+            format!("or `orch stop {key}` ends it"),
+        ],
         Rule::Gate => one("the gate's evidence; the next step looks again"),
         Rule::MergeLease => vec![
             "the holder's deploy or end frees the lease".to_owned(),

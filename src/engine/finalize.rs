@@ -3,12 +3,13 @@
 
 use super::agent::Site;
 use super::left::{self, Taken};
-use super::refused::Kept;
+use super::refused::{self, Kept};
 use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, judge, projects, pulls, settle};
 use crate::adapters::git::PushOutcome;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
+use crate::model::refusal::Asked;
 use crate::model::stage::Stage;
 use crate::model::task::{Cause, Run};
 use anyhow::{Context, Result, bail};
@@ -85,8 +86,15 @@ fn settlement(
                 .map(drop)
         })?;
     }
+    let mut refused = None;
     let pr = match pulls::open(ctx, &site.project, task, &site.ground.default_branch, head) {
         Ok(pr) => pr,
+        // The run is done, and nothing is played again: opening it is (ORD-1).
+        Err(e) if let Some(answer) = refused::answer(&e) => {
+            super::throttle::noted(ctx, &site.project, &e)?;
+            refused = Some((Asked::OpenPull, answer));
+            None
+        }
         // What was pushed stands; the merge gate opens it (RULE-8).
         Err(e) if pulls::is_outage(&e) => {
             super::throttle::noted(ctx, &site.project, &e)?;
@@ -105,6 +113,7 @@ fn settlement(
         end,
         head: Some(NewHead { sha: head.clone(), tree: head_tree }),
         pr,
+        refused,
         reworked: squashed,
         ..Settlement::default()
     }))

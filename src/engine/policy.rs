@@ -1,7 +1,7 @@
 //! The configuration as rules for `decide`: the only place that translates.
 
 use crate::config::{ArtefactsAfterMerge, Board, Config, Forge, Project};
-use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
+use crate::model::policy::{AgentPolicy, CiSource, EffectBounds, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, Stage};
 
 /// The rules that a configuration means.
@@ -17,6 +17,7 @@ pub fn of(config: &Config) -> Policy {
         max_task_micros: micros(config.limits.max_cost_usd_per_task),
         max_day_micros: micros(config.limits.max_cost_usd_per_day),
         undecided_max_ms: ms(config.gates.undecided_max_s),
+        effects: EffectBounds { max_tries: i64::from(config.effects.max_tries), max_ms: ms(config.effects.max_s) },
         dependencies: config.dependencies.enabled,
         stop_enabled: config.stop.status_enabled,
         min_free_mb: config.min_free_mb,

@@ -1,12 +1,13 @@
 //! Pull requests on a forge: opened once there is something to show, seen when a person's hand was at them, closed where
 //! a merge left them open (SHIP-5, RULE-31).
 
-use super::{Ctx, messages, projects};
+use super::{Ctx, base, messages, projects};
 use crate::adapters::forge::{ForgeError, PullState};
 use crate::adapters::store::{StoreError, Tx};
 use crate::config::Project;
 use crate::model::card::AlertKind;
 use crate::model::ids::{Sha, TaskId};
+use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{PullRef, Task};
 use crate::model::text::clip;
@@ -60,9 +61,18 @@ pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str
     Ok(ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
         t.pr = Some(made);
+        t.refused = t.refused.take().filter(|r| r.asked != Asked::OpenPull);
         tx.save_task(&mut t, at)?;
         Ok::<_, StoreError>(t)
     })?)
+}
+
+/// Opens a pull request that the forge refused before (ORD-1).
+pub fn again(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let ground = base::ensure(ctx, id)?;
+    let Some(head) = ground.task.head_sha.clone() else { return Ok(()) };
+    let project = ctx.project(&ground.task.project)?.clone();
+    ensure(ctx, &project, ground.task, &ground.default_branch, &head).map(drop)
 }
 
 /// Holds a task whose pull request or branch another hand took back or merged, with one alert (RULE-31).

@@ -19,6 +19,8 @@ pub fn play(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<bool> {
         Effect::VerdictInputs => inputs::record(ctx, id),
         Effect::OpenDeploy => open(ctx, &task),
         Effect::Land => land(ctx, &task),
+        // What the forge says now is not known here.
+        Effect::OpenPull => Ok(false),
         Effect::CompleteStop => stop(ctx, &task),
     }
 }

@@ -4,6 +4,7 @@ use super::{Ctx, apply, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::model::decision::Decision;
 use crate::model::ids::RunId;
+use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus};
 use crate::model::task::{Cause, DeployState, Run, Task};
@@ -18,6 +19,8 @@ pub struct Settlement {
     /// Changes of the task's row that belong to the same moment.
     pub head: Option<NewHead>,
     pub pr: Option<crate::model::task::PullRef>,
+    /// What the forge refused after the work was done, and its answer (ORD-1).
+    pub refused: Option<(Asked, String)>,
     /// The squash is done.
     pub reworked: bool,
     /// What its finalizer found.
@@ -91,8 +94,13 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         if let Some(found) = &s.deploy {
             actions.extend(record_deploy(tx, &task, found, at)?);
         }
+        let mut given_up = None;
         if present {
-            change(&mut task, s);
+            change(&mut task, s, run.kind);
+            if let Some((asked, answer)) = &s.refused {
+                given_up = super::refused::note(&mut task, *asked, answer, policy.effects, at);
+                tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
+            }
             for row in &s.evidence {
                 tx.add_evidence(&task, row, at)?;
                 if post && row.gate != crate::model::decision::CARRY {
@@ -112,7 +120,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         for (cause, text) in &s.comments {
             super::messages::comment(tx, &task, cause, text, at)?;
         }
-        let blocked = end(tx, run, &task, &s.end, at)?;
+        let blocked = end(tx, run, &task, &s.end, at)?.or(given_up);
         tx.audit(
             at,
             Some(task.id),
@@ -173,7 +181,14 @@ fn record_deploy(
     Ok(Some(ActionLine::new(ActionKind::DeployFinished, Some(task.key.as_str()), said)))
 }
 
-fn change(task: &mut Task, s: &Settlement) {
+fn change(task: &mut Task, s: &Settlement, kind: JobKind) {
+    // The forge told its statuses.
+    if kind == JobKind::Ci && s.refused.is_none() {
+        task.refused = task.refused.take().filter(|r| r.asked != Asked::Statuses);
+    }
+    if kind == JobKind::Agent {
+        task.refused = task.refused.take().filter(|r| r.asked != Asked::Push);
+    }
     if let Some(head) = &s.head {
         task.head_sha = Some(head.sha.clone());
         task.head_tree = Some(head.tree.clone());

@@ -1,6 +1,6 @@
 //! The supervisor (`orch run-job`, hidden): one per run, the only one that works it (RULE-19 to RULE-21).
 
-use super::refused::{Kept, Refused};
+use super::refused::{self, Kept, Refused};
 use super::settle::{End, Settled, Settlement};
 use super::{Ctx, advance, agent, landing, outbox, reserved, settle, tick};
 use crate::adapters::executor::ENVIRONMENT_PREFIX;
@@ -11,6 +11,7 @@ use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
 use crate::decide::again::{self, Again};
 use crate::model::ids::RunId;
+use crate::model::refusal::{Asked, Refusal};
 use crate::model::report::ActionKind;
 use crate::model::stage::JobKind;
 use crate::model::task::{Cause, PUT_OFF_MS, Run, RunState};
@@ -176,17 +177,27 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
     let at = now.stamp.wall_ms;
     let (cause, why) = match Kept::of(e) {
         Some(kept) => (kept.cause, kept.why.clone()),
+        None if may_not_push(e) => (Cause::PushRefused, format!("the remote refuses the push: {e:#}")),
         None => (Cause::Outage, format!("what it left can't be pushed now: {e:#}")),
     };
+    let bounds = ctx.policy.effects;
+    let refused = if cause == Cause::Outage { refused::answer(e) } else { None };
     let done = ctx.store.write(|tx| {
         if run.kind != JobKind::Agent || tx.run(run.id)?.state != RunState::Exited {
             return Ok(None);
         }
         let times = tx.put_off_job(run.job_id, &run.token, cause, &why)?;
-        let wait = match again::put_off(cause, times) {
+        let mut wait = match again::put_off(cause, times) {
             Again::After(ms) => ms,
             Again::Hold => 0,
         };
+        if let Some(answer) = &refused {
+            let mut task = tx.task(run.task_id)?;
+            let given_up = refused::note(&mut task, Asked::Push, answer, bounds, at).is_some();
+            let next = task.refused.as_ref().map_or(at, |r| r.next_at);
+            wait = if given_up { 0 } else { next - at };
+            tx.save_task(&mut task, at)?;
+        }
         tx.set_job_due(run.job_id, at + wait)?;
         let view = super::view::task(tx, run.task_id, &now, None)?;
         if wait > 0 || view.task.blocked_reason.is_some() {
@@ -211,6 +222,12 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
             Ok(true)
         }
     }
+}
+
+/// Nobody but a person can lift it, and no time does.
+fn may_not_push(e: &anyhow::Error) -> bool {
+    let Some(GitError::Refused { what, refusal, .. }) = e.downcast_ref() else { return false };
+    what.starts_with("push") && matches!(refusal, Refusal::Denied { .. } | Refusal::Archived)
 }
 
 fn is_outage(e: &anyhow::Error) -> bool {

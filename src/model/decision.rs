@@ -77,6 +77,8 @@ words! {
         OpenDeploy = "open_deploy",
         /// Merge, or see that it is merged.
         Land = "land",
+        /// Open the pull request that the forge refused before (ORD-1).
+        OpenPull = "open_pull",
         /// Carry a recorded stop to its end.
         CompleteStop = "complete_stop",
     }

@@ -54,6 +54,14 @@ pub struct AgentPolicy {
     pub max_running: i64,
 }
 
+/// How long an effect that is refused is tried again (ORD-1), whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EffectBounds {
+    pub max_tries: i64,
+    /// Time in which there was no answer does not count.
+    pub max_ms: i64,
+}
+
 /// All rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -68,6 +76,7 @@ pub struct Policy {
     pub max_task_micros: i64,
     pub max_day_micros: i64,
     pub undecided_max_ms: i64,
+    pub effects: EffectBounds,
     pub dependencies: bool,
     pub stop_enabled: bool,
     pub min_free_mb: u64,

@@ -27,6 +27,50 @@ pub enum Refusal {
     Other,
 }
 
+crate::model::stage::words! {
+    /// What was asked of the forge or the remote when it said no (ORD-1).
+    Asked {
+        OpenPull = "open_pull",
+        MergeGate = "merge_gate",
+        OpenDeploy = "open_deploy",
+        Land = "land",
+        Statuses = "statuses",
+        Push = "push",
+    }
+}
+
+impl Asked {
+    /// As the end of "the forge refuses …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::OpenPull => "to open the pull request",
+            Self::MergeGate => "what the merge gate asks",
+            Self::OpenDeploy => "what opening the deploy asks",
+            Self::Land => "the merge",
+            Self::Statuses => "to tell the commit's statuses",
+            Self::Push => "what a run left",
+        }
+    }
+}
+
+/// The *no* that holds a task whose work is done (`forge_refused`, ORD-1): that very effect is tried again, within a bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedEffect {
+    pub asked: Asked,
+    /// Status and first line of the last answer, and what a person does about it.
+    pub answer: String,
+    /// How often it was refused.
+    pub tries: i64,
+    /// For how long it has been refused, in milliseconds; time without an answer does not count.
+    pub answered_ms: i64,
+    /// Wall milliseconds of the last try.
+    pub last_at: i64,
+    /// The last try had no answer.
+    pub silent: bool,
+    /// Wall milliseconds from which on it is tried again.
+    pub next_at: i64,
+}
+
 /// What refused: it decides which keys of the configuration an advice names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

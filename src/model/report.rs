@@ -72,6 +72,8 @@ words! {
         Forge = "forge",
         Gate = "gate",
         MergeLease = "merge_lease",
+        /// The forge refuses `orch` an effect after the work was done (ORD-1); `forge` is a wait for somebody.
+        ForgeRefused = "forge_refused",
         LandedNotDeployed = "landed_not_deployed",
         DeployResult = "deploy_result",
         Watch = "watch",

@@ -104,6 +104,8 @@ pub struct Task {
     pub rework: Option<String>,
     /// Why it is held although nothing of it failed (RULE-31, BRD-4).
     pub withdrawn: Option<super::withdrawal::Withdrawal>,
+    /// What the forge or the remote refuses although the work is done (ORD-1).
+    pub refused: Option<super::refusal::RefusedEffect>,
     /// The open critical window (RULE-16): what is under way.
     pub critical: Option<String>,
     pub stop_requested_at: Option<i64>,
@@ -258,13 +260,15 @@ pub struct Run {
 
 /// Between two tries to push what a run left, in milliseconds.
 pub const PUT_OFF_MS: i64 = 15_000;
+/// No try is put off by more, in milliseconds (ORD-1).
+pub const MOST_PUT_OFF_MS: i64 = 300_000;
 
 impl Run {
     /// Until when, by the wall clock, an outage put off what this run left; its job says so. `None`: it did not. A time
     /// that is farther away than any put-off comes of a clock that was set back.
     pub fn put_off(&self, job: &Job, now_ms: i64) -> Option<i64> {
         let exited = self.exited_at.as_ref().filter(|_| self.state == RunState::Exited)?;
-        let until = Some(job.available_at).filter(|at| *at > exited.wall_ms && at - now_ms <= PUT_OFF_MS);
+        let until = Some(job.available_at).filter(|at| *at > exited.wall_ms && at - now_ms <= MOST_PUT_OFF_MS);
         until.filter(|_| job.token.as_ref() == Some(&self.token))
     }
 }

@@ -56,6 +56,7 @@ mod outside_gitea;
 mod outside_outages;
 mod outside_plane;
 mod outside_plane_requests;
+mod outside_refused;
 mod outside_telegram;
 mod readme;
 mod runtime_claude_real;

@@ -8,12 +8,12 @@ use crate::support::http::{Fault, Reply};
 use orch::model::task::Task;
 use serde_json::json;
 
-struct Scene {
-    house: House,
-    forge: FakeGitea,
+pub struct Scene {
+    pub house: House,
+    pub forge: FakeGitea,
 }
 
-fn scene(further: &str) -> Scene {
+pub fn scene(further: &str) -> Scene {
     scene_with(further, &["deploy: {confirm: false}"])
 }
 
@@ -42,7 +42,7 @@ fn scene_with(further: &str, lines: &[&str]) -> Scene {
 
 impl Scene {
     /// A task whose pull request is open and waits for its statuses.
-    fn until_pull(&self) -> Task {
+    pub fn until_pull(&self) -> Task {
         self.house.item("Greet <people>");
         self.house.tick().fine();
         self.house.until("a pull request", || {
@@ -51,13 +51,13 @@ impl Scene {
         })
     }
 
-    fn green(&self, task: &Task) {
+    pub fn green(&self, task: &Task) {
         let head = task.head_sha.clone().unwrap();
         self.forge.set_status(head.as_str(), "ci/test", "success");
     }
 
     /// Ticks until the task is so.
-    fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
+    pub fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(what, || {
             if let Some(task) = self.house.task("ORCH-1").filter(|t| so(t)) {
                 return Some(task);
@@ -71,7 +71,7 @@ impl Scene {
         raw(&self.house.remote(), &["rev-parse", "main"])
     }
 
-    fn merges(&self) -> usize {
+    pub fn merges(&self) -> usize {
         self.forge.writes().iter().filter(|l| l.ends_with("/merge")).count()
     }
 }

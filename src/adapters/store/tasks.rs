@@ -57,6 +57,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         findings_same: row.get("findings_same")?,
         undecided_since: row.get("undecided_since")?,
         rework: row.get("rework")?,
+        refused: parsed_opt(row, "refused", from_json)?,
         withdrawn: parsed_opt(row, "withdrawn", from_json)?,
         critical: row.get("critical")?,
         stop_requested_at: row.get("stop_requested_at")?,
@@ -221,7 +222,7 @@ impl Tx<'_> {
                  released = ?16, blocked_reason = ?17, block_no = ?18, held_findings = ?19, findings = ?20, undecided_since = ?21, rework = ?22,
                  withdrawn = ?23, critical = ?24, stop_requested_at = ?25, stop_reason = ?26, stopped_stage = ?27, started_at = ?28,
                  in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35, body = ?36,
-                 wait_no = ?37, asked_at = ?38
+                 wait_no = ?37, asked_at = ?38, refused = ?39
                  WHERE id = ?1 AND revision = ?2",
             )?
             .execute(params![
@@ -263,6 +264,7 @@ impl Tx<'_> {
                 task.body,
                 task.wait_no,
                 task.asked_at,
+                task.refused.as_ref().map(to_json),
             ])?;
         if changed == 0 {
             return Err(StoreError::Lost);

@@ -219,6 +219,7 @@ impl Steps<'_> {
                 self.push(By::Itself, format!("{}: landing is taken over", i + 1), to);
             }
             Effect::CompleteStop => self.stop(i, w),
+            Effect::OpenPull => panic!("no forge of these worlds refuses anything"),
         }
     }
 

@@ -6,10 +6,11 @@ use crate::config::without_secrets;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, outages, throttle};
+use crate::engine::{Ctx, outages, refused, throttle};
 use crate::model::ci::{CiAnswer, on_head};
 use crate::model::decision::Gate;
-use crate::model::task::{EvidenceVerdict, Run};
+use crate::model::refusal::Asked;
+use crate::model::task::{Cause, EvidenceVerdict, Run};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -94,6 +95,14 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
         // No answer says nothing of the commit, and no bound runs (RULE-8).
         Err(e) => {
             throttle::noted(ctx, &bench.project, &e)?;
+            if let Some(answer) = refused::answer(&e) {
+                let why = format!("the forge refuses to tell the statuses: {answer}");
+                return Ok(Settlement {
+                    end: End::Unspent { cause: Cause::Outage, why },
+                    refused: Some((Asked::Statuses, answer)),
+                    ..Settlement::default()
+                });
+            }
             let until = throttle::until(ctx, throttle::of_forge(&bench.project).as_deref())?;
             let at = until.unwrap_or(0).max(now + OUTAGE_MS);
             return Ok(Settlement {

@@ -38,6 +38,7 @@ CREATE TABLE tasks (
     undecided_since INTEGER,
     rework TEXT,
     withdrawn TEXT,
+    refused TEXT,
     critical TEXT,
     stop_requested_at INTEGER,
     stop_reason TEXT,

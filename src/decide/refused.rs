@@ -1,0 +1,75 @@
+//! How an effect that the forge or the remote refuses is tried again, and when that ends (ORD-1, RULE-45).
+
+use super::gates::back_off;
+use crate::model::policy::EffectBounds;
+use crate::model::refusal::{Asked, RefusedEffect};
+use crate::model::task::MOST_PUT_OFF_MS;
+
+/// Before the first try again, in milliseconds; doubling.
+const FIRST_MS: i64 = 15_000;
+
+/// What is noted of one more *no*, and whether it was the last that its bound allows.
+pub fn once_more(
+    before: Option<&RefusedEffect>,
+    asked: Asked,
+    answer: String,
+    now_ms: i64,
+    bounds: EffectBounds,
+) -> (RefusedEffect, bool) {
+    // However often another effect came between, the task has been refused all the time.
+    let tries = before.map_or(0, |b| b.tries).saturating_add(1);
+    // Where nobody asked for long (the machine slept), nobody was refused meanwhile.
+    let gap = before.filter(|b| !b.silent).map_or(0, |b| (now_ms - b.last_at).clamp(0, 2 * MOST_PUT_OFF_MS));
+    let answered_ms = before.map_or(0, |b| b.answered_ms).saturating_add(gap);
+    let wait = back_off(FIRST_MS, tries, 0).min(MOST_PUT_OFF_MS);
+    let noted =
+        RefusedEffect { asked, answer, tries, answered_ms, last_at: now_ms, silent: false, next_at: now_ms + wait };
+    (noted, tries >= bounds.max_tries || answered_ms >= bounds.max_ms)
+}
+
+/// Until when it is not tried; `None`: it is due. A time that is farther away than any wait comes of a clock that was
+/// set back.
+pub fn held_until(refused: &RefusedEffect, now_ms: i64) -> Option<i64> {
+    Some(refused.next_at).filter(|at| *at > now_ms && at - now_ms <= MOST_PUT_OFF_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: EffectBounds = EffectBounds { max_tries: 20, max_ms: 86_400_000 };
+
+    fn refuse(before: Option<&RefusedEffect>, now: i64, bounds: EffectBounds) -> (RefusedEffect, bool) {
+        once_more(before, Asked::OpenPull, "403".to_owned(), now, bounds)
+    }
+
+    #[test]
+    fn tries_grow_apart_up_to_five_minutes_and_end_at_the_twentieth() {
+        let (mut noted, mut ended) = refuse(None, 0, BOUNDS);
+        let mut waits = vec![noted.next_at];
+        while !ended {
+            let now = noted.next_at;
+            assert_eq!(held_until(&noted, now - 1), Some(now));
+            assert_eq!(held_until(&noted, now), None);
+            (noted, ended) = refuse(Some(&noted), now, BOUNDS);
+            waits.push(noted.next_at - now);
+        }
+        assert_eq!(noted.tries, 20);
+        assert_eq!(waits[..6], [15_000, 30_000, 60_000, 120_000, 240_000, 300_000]);
+        assert!(waits.iter().all(|w| *w <= 300_000));
+    }
+
+    #[test]
+    fn only_time_between_two_answers_counts() {
+        let tight = EffectBounds { max_tries: 1000, max_ms: 60_000 };
+        let (first, ended) = refuse(None, 0, tight);
+        assert!(!ended);
+        let silent = RefusedEffect { silent: true, last_at: 59_000, ..first.clone() };
+        assert!(!refuse(Some(&silent), 3_600_000, tight).1, "an outage came between");
+        let (second, ended) = refuse(Some(&first), 59_999, tight);
+        assert!(!ended);
+        assert!(refuse(Some(&second), 60_000, tight).1);
+        assert_eq!(refuse(Some(&first), 86_400_000, BOUNDS).0.answered_ms, 600_000, "nobody asked for a day");
+        assert_eq!(held_until(&first, -86_400_000), None, "a clock that was set back");
+    }
+}

@@ -1,0 +1,116 @@
+//! A forge that says no after the push: what an agent did is kept, that very call is made again, and no agent is paid a
+//! second time (ORD-1, RULE-45).
+
+use crate::outside_gitea::{Scene, scene};
+use crate::support::gitea::Data;
+use orch::model::task::Task;
+
+/// What the forge has against `orch`, and what its answer begins with.
+type No = (&'static str, fn(&mut Data, bool), &'static str);
+
+const NOES: [No; 5] = [
+    (
+        "the token lacks a scope",
+        |d, no| d.scopes = scopes(if no { "read:repository" } else { "write:repository" }),
+        "403",
+    ),
+    ("the token is withdrawn", |d, no| d.withdrawn = no, "401"),
+    ("the repository is hidden", |d, no| d.hidden = no, "404"),
+    ("the repository was renamed", |d, no| d.renamed = no.then(|| "team/other".to_owned()), "30"),
+    ("the repository is archived", |d, no| d.archived = no, "423"),
+];
+
+fn scopes(repository: &'static str) -> Vec<&'static str> {
+    vec!["read:user", repository, "write:issue"]
+}
+
+impl Scene {
+    fn agents(&self) -> usize {
+        self.house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count()
+    }
+
+    /// A task whose run has ended and whose pull request the forge refuses.
+    fn until_refused(&self) -> Task {
+        self.house.item("Greet <people>");
+        self.house.tick();
+        self.house.until_task("ORCH-1", "is refused", |t| t.refused.is_some())
+    }
+}
+
+#[test]
+fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_starts_again() {
+    for (what, change, status) in NOES {
+        let s = scene("");
+        change(&mut s.forge.data(), true);
+        let task = s.until_refused();
+        assert!(task.head_sha != task.base_sha && task.pr.is_none(), "{what}: pushed");
+        let answer = task.refused.clone().unwrap().answer;
+        assert!(answer.contains(status) && answer.contains(';'), "{what}: {answer}");
+        assert_eq!(s.house.runs("ORCH-1").iter().rfind(|r| r.agent.is_some()).unwrap().result.as_deref(), Some("done"));
+        // Not before its time, and without a fault.
+        for _ in 0..2 {
+            let tick = s.house.tick().fine();
+            assert_eq!(tick.rules(), ["forge_refused"], "{what}");
+        }
+        let explained = s.house.orch(&["explain", "ORCH-1"]).fine().json;
+        assert_eq!(explained["held_by"]["rule"], "forge_refused", "{what}");
+        assert!(explained["moves"].to_string().contains("orch retry ORCH-1"), "{what}: {explained}");
+        // When its time has come it is asked again, and refused again.
+        s.house.change("UPDATE tasks SET refused = json_set(refused, '$.next_at', 0)");
+        s.house.tick().fine();
+        assert_eq!(s.house.task("ORCH-1").unwrap().refused.unwrap().tries, 2, "{what}");
+        // A person lifts it; `retry` asks at once.
+        change(&mut s.forge.data(), false);
+        s.house.orch(&["retry", "ORCH-1"]).fine();
+        let open = s.house.until_task("ORCH-1", "has its pull request", |t| t.pr.is_some());
+        assert_eq!((open.refused, open.attempt), (None, 1), "{what}");
+        s.green(&task);
+        let done = s.drive("done", |t| t.stage.as_str() == "done");
+        assert_eq!((done.attempt, s.agents(), s.merges()), (1, 1, 1), "{what}");
+    }
+}
+
+#[test]
+fn ord_1_what_is_refused_for_longer_than_its_bound_is_blocked_with_the_answer_and_kept() {
+    let mut s = scene("");
+    s.house.env.push(("ORCH_EFFECTS_MAX_TRIES".into(), "2".into()));
+    s.forge.data().archived = true;
+    s.until_refused();
+    s.house.change("UPDATE tasks SET refused = json_set(refused, '$.next_at', 0)");
+    s.house.tick();
+    let held = s.house.task("ORCH-1").unwrap();
+    let why = held.blocked_reason.unwrap();
+    assert!(why.contains("423") && why.contains("2 times") && why.contains("orch retry ORCH-1"), "{why}");
+    assert_eq!(s.house.alerts("blocked").len(), 1);
+    s.forge.data().archived = false;
+    s.house.orch(&["retry", "ORCH-1"]).fine();
+    let open = s.house.until_task("ORCH-1", "has its pull request", |t| t.pr.is_some());
+    s.green(&open);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(s.agents(), 1);
+}
+
+/// Statuses that may not be read are no red CI and no silence: the forge said no.
+#[test]
+fn ord_1_statuses_and_a_merge_that_are_refused_hold_by_the_same_rule() {
+    let s = scene("");
+    let task = s.until_pull();
+    s.house.until("nothing runs", || {
+        s.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty().then_some(())
+    });
+    s.forge.data().withdrawn = true;
+    let held = s.drive("refused", |t| t.refused.is_some());
+    assert_eq!(held.refused.unwrap().asked.as_str(), "statuses");
+    assert!(s.house.tick().fine().rules().contains(&"forge_refused".to_owned()));
+    s.forge.data().withdrawn = false;
+    s.house.orch(&["retry", "ORCH-1"]).fine();
+    s.forge.data().archived = true;
+    s.green(&task);
+    let held = s.drive("the merge is refused", |t| t.refused.as_ref().is_some_and(|r| r.asked.as_str() == "land"));
+    assert_eq!((held.critical, held.blocked_reason), (None, None));
+    assert_eq!(s.house.query("SELECT task_id FROM leases WHERE task_id IS NOT NULL"), Vec::<String>::new());
+    s.forge.data().archived = false;
+    s.house.orch(&["retry", "ORCH-1"]).fine();
+    s.drive("done", |t| t.stage.as_str() == "done");
+    assert_eq!(s.agents(), 1);
+}
