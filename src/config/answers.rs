@@ -56,6 +56,11 @@ impl Config {
         all
     }
 
+    /// Whether some agent is played by the runtime of this name.
+    pub fn plays(&self, runtime: &str) -> bool {
+        Agent::ALL.iter().any(|a| self.agent(*a).runtime == runtime)
+    }
+
     /// The runtime that plays an agent; `None` never happens for a loaded configuration (checked).
     pub fn runtime(&self, agent: Agent) -> Option<&Runtime> {
         self.runtimes.get(&self.agent(agent).runtime)
@@ -188,30 +193,41 @@ impl Project {
     /// The files inside the repository that configured commands name (RULE-23): protected, and taken from the default
     /// branch wherever a command runs.
     pub fn scripts(&self) -> Vec<String> {
-        let mut commands: Vec<&[String]> = Vec::new();
-        commands.extend(self.ci.command.as_deref());
-        commands.extend(self.deploy.command.as_deref());
-        let lines = [&self.worktree.setup, &self.staging.build, &self.post_deploy.rollback];
-        commands.extend(lines.into_iter().flatten().map(|c| c.command.as_slice()));
-        for revision in [&self.staging.revision, &self.post_deploy.revision].into_iter().flatten() {
+        let mut paths: Vec<String> = self.commands().into_iter().flat_map(|(_, argv)| named_by(argv)).collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    /// The configured commands by their keys.
+    pub(super) fn commands(&self) -> Vec<(String, &[String])> {
+        let mut all: Vec<(String, &[String])> = Vec::new();
+        all.extend(self.ci.command.as_deref().map(|c| ("ci.command".to_owned(), c)));
+        all.extend(self.deploy.command.as_deref().map(|c| ("deploy.command".to_owned(), c)));
+        let lines = [
+            ("worktree.setup", &self.worktree.setup),
+            ("staging.build", &self.staging.build),
+            ("post_deploy.rollback", &self.post_deploy.rollback),
+        ];
+        all.extend(
+            lines.into_iter().filter_map(|(key, c)| Some((format!("{key}.command"), c.as_ref()?.command.as_slice()))),
+        );
+        for (key, revision) in [("staging", &self.staging.revision), ("post_deploy", &self.post_deploy.revision)] {
             match revision {
-                Revision::Command(c) => commands.push(&c.command),
-                Revision::Url { .. } => {}
+                Some(Revision::Command(c)) => all.push((format!("{key}.revision.command"), &c.command)),
+                Some(Revision::Url { .. }) | None => {}
             }
         }
         match &self.post_deploy.errors {
-            Errors::Command(c) => commands.push(&c.command),
+            Errors::Command(c) => all.push(("post_deploy.errors.command".to_owned(), &c.command)),
             Errors::Own | Errors::Prometheus { .. } => {}
         }
         for check in &self.staging.checks {
             match &check.spec.kind {
-                CheckKind::Command(c) => commands.push(&c.argv),
+                CheckKind::Command(c) => all.push((format!("staging.checks.{}", check.id()), &c.argv)),
                 CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => {}
             }
         }
-        let mut paths: Vec<String> = commands.into_iter().flat_map(named_by).collect();
-        paths.sort();
-        paths.dedup();
-        paths
+        all
     }
 }

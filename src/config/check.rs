@@ -194,7 +194,7 @@ pub(super) fn together(projects: &[Project]) -> Result<(), ConfigError> {
 
 /// What is odd and no error.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let mut out = Vec::new();
+    let mut out = super::confine::warnings(config);
     let scopes = [
         ("serial_gate.repos", &config.serial_gate.repos),
         ("auto_label.repos", &config.auto_label.repos),

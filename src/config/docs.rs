@@ -24,6 +24,11 @@ projects: [{key: ORCH, git: {remote: PATH-OR-URL}}]
   the checkout they belong to. `~` and `$VAR` expand in paths.
 - A section that stands both at the top and in a project (`security`, `staging`, `post_deploy`): the project's keys win,
   the environment wins over both, and the rules for self-hosting projects win over all.
+- `confine` stands at the top, in a project and in a runtime. What is not said there is as at the top, and what is said
+  may only be stricter (`off` < `auto` < `required`; `open` < `internet` < `hosts` < `closed`; fewer hosts and paths; lower
+  limits; `bubblewrap` for `landlock` or `auto`; an account where there was none): looser is exit 2. `command` and
+  `uid_base` stand at the top alone. `ORCH_CONFINE_…` replaces the value at the top before this comparison, never a
+  project's or a runtime's. docs/security.md says what each engine holds.
 - Secrets never stand in the file. `api_key`, `token` and `credential` take `{env: NAME}`, `{file: PATH}` or
   `{command: [PROGRAM, ...]}`; `env` maps take literals too.
 - A scope is a list of repositories (or one text, separated by commas): empty means the self-hosting projects only, `*`
@@ -44,6 +49,14 @@ pub fn markdown() -> String {
     }
     out
 }
+
+const SHARED: [&str; 5] = [
+    "projects[].confine",
+    "projects[].security",
+    "projects[].staging",
+    "projects[].post_deploy",
+    "runtimes.NAME.confine",
+];
 
 /// One table of keys, then those of the sections in it.
 fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Setting>, out: &mut String) {
@@ -70,7 +83,7 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
     }
     for (below, path) in inner {
         // The shared sections are told once, at the top.
-        let told = ["projects[].security", "projects[].staging", "projects[].post_deploy"].contains(&path.as_str());
+        let told = SHARED.contains(&path.as_str());
         if !told {
             section(root, below, &path, known, out);
         }

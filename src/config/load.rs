@@ -1,6 +1,7 @@
 //! Finding, reading and merging (CFG-1, CFG-2).
 
 use super::check;
+use super::confine;
 use super::error::ConfigError;
 use super::parts::{Place, argv, missing, text};
 use super::paths::under;
@@ -10,7 +11,7 @@ use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
 use super::show::Origin;
 use super::types::{
-    Agents, CliTool, Config, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls, Tools, Webhook,
+    Agents, CliTool, Config, Confine, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls, Tools, Webhook,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
@@ -47,6 +48,7 @@ pub fn load(
             config.file.clone_from(&path);
             config
         })
+        .and_then(|config| confine::places(&config, env).map(|()| config))
         .map_err(|mut e| {
             // A variable's fault is not the file's.
             if !e.message.starts_with("the variable ") {
@@ -151,6 +153,7 @@ fn parse_text(
         (None, None) => own_state_dir(raw.state_dir.as_deref(), &place)?,
     };
     let area_dir = area_dir(&raw, &state_dir, &place, &vars, cwd)?;
+    let confine = confine::top(&raw.confine.clone().unwrap_or_default(), &vars, &place)?;
     let security_raw = raw.security.clone().unwrap_or_default();
     let staging_raw = raw.staging.clone().unwrap_or_default();
     let post_raw = raw.post_deploy.clone().unwrap_or_default();
@@ -158,6 +161,7 @@ fn parse_text(
         place,
         state_dir: &state_dir,
         vars: &vars,
+        confine: &confine,
         security: &security_raw,
         staging: &staging_raw,
         post_deploy: &post_raw,
@@ -184,7 +188,8 @@ fn parse_text(
         tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
         notify: notify(raw.notify.unwrap_or_default(), &place, &vars)?,
         agents: agents(raw.agents.unwrap_or_default(), &place, &vars)?,
-        runtimes: runtimes(raw.runtimes.as_ref(), &place)?,
+        runtimes: runtimes(raw.runtimes.as_ref(), &place, &confine)?,
+        confine: confine.clone(),
         limits,
         gates: raw.gates.unwrap_or_default().effective(&vars)?,
         effects: raw.effects.unwrap_or_default().effective(&vars)?,
@@ -208,6 +213,9 @@ fn parse_text(
         area_dir,
     };
     check::top(&config)?;
+    confine::accounts(&config)?;
+    confine::privilege(&config, rustix::process::geteuid().is_root())?;
+    confine::places(&config, env)?;
     let known: Vec<String> = settings().into_iter().map(|s| s.variable).collect();
     config.warnings = vars.unknown(&known);
     config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
@@ -368,18 +376,19 @@ fn agents(raw: RawAgents, place: &Place<'_>, vars: &Vars<'_>) -> Result<Agents, 
 fn runtimes(
     raw: Option<&BTreeMap<String, RawRuntime>>,
     place: &Place<'_>,
+    top: &Confine,
 ) -> Result<BTreeMap<String, Runtime>, ConfigError> {
     let mut out = BTreeMap::new();
     for (name, raw) in raw.into_iter().flatten() {
-        out.insert(name.clone(), runtime(raw, place, &format!("runtimes.{name}"))?);
+        out.insert(name.clone(), runtime(raw, place, top, &format!("runtimes.{name}"))?);
     }
     if !out.contains_key("claude") {
-        out.insert("claude".into(), runtime(&RawRuntime::default(), place, "runtimes.claude")?);
+        out.insert("claude".into(), runtime(&RawRuntime::default(), place, top, "runtimes.claude")?);
     }
     Ok(out)
 }
 
-fn runtime(raw: &RawRuntime, place: &Place<'_>, at: &str) -> Result<Runtime, ConfigError> {
+fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Result<Runtime, ConfigError> {
     let mut env = place.env(raw.env.as_ref(), at)?;
     let kind = match raw.kind {
         Some(kind) => kind,
@@ -429,7 +438,8 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, at: &str) -> Result<Runtime, Con
         RunnerKind::Gemini => RuntimeKind::Gemini(cli_tool(raw, place, at, "gemini")?),
         RunnerKind::OpenCode => RuntimeKind::OpenCode(cli_tool(raw, place, at, "opencode")?),
     };
-    Ok(Runtime { kind, env })
+    let confine = raw.confine.as_ref().map(|own| confine::inner(own, top, place, at)).transpose()?;
+    Ok(Runtime { kind, env, confine })
 }
 
 /// A preset knows a program and further arguments, nothing else.

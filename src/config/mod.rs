@@ -2,6 +2,7 @@
 
 mod answers;
 mod check;
+mod confine;
 pub mod docs;
 mod error;
 mod load;
@@ -19,6 +20,7 @@ mod tests;
 mod types;
 mod vars;
 
+pub use confine::{List, NetworkWord, UIDS};
 pub use error::ConfigError;
 pub use load::{candidates, fuzz, load, load_or_bare, process_env, schema};
 pub use scalar::{KofM, Text};

@@ -6,8 +6,8 @@ use super::paths::{Remote, expand, remote, under};
 use super::raw::{RawBoard, RawCi, RawDeploy, RawForge, RawGit, RawProject};
 use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawStaging};
 use super::types::{
-    ArtefactsAfterMerge, Author, Board, BoardKind, Ci, DegradedAction, Deploy, Forge, ForgeKind, Git, Merge, Method,
-    PostDeploy, Project, Security, Staging, Update, Via, Worktree,
+    ArtefactsAfterMerge, Author, Board, BoardKind, Ci, Confine, DegradedAction, Deploy, Forge, ForgeKind, Git, Merge,
+    Method, PostDeploy, Project, Security, Staging, Update, Via, Worktree,
 };
 use super::vars::Vars;
 use crate::model::protected::BUILT_IN;
@@ -19,6 +19,8 @@ pub(super) struct Around<'a> {
     pub place: Place<'a>,
     pub state_dir: &'a Path,
     pub vars: &'a Vars<'a>,
+    /// The section at the top, effective.
+    pub confine: &'a Confine,
     pub security: &'a RawSecurity,
     pub staging: &'a RawStaging,
     pub post_deploy: &'a RawPostDeploy,
@@ -82,6 +84,10 @@ pub(super) fn project(
         deploy: deploy(raw.deploy.clone().unwrap_or_default(), &place, &at)?,
         post_deploy: post_deploy(post, around, &at)?,
         stages: raw.stages.clone().unwrap_or_else(|| STAGES.to_vec()),
+        confine: match &raw.confine {
+            Some(own) => super::confine::inner(own, around.confine, &place, &at)?,
+            None => around.confine.clone(),
+        },
         key,
         repo,
         self_hosting,

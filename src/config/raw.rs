@@ -4,7 +4,7 @@
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
-    RawAgents, RawAutoLabel, RawDependencies, RawEffects, RawExecutorLimits, RawFrontmatter, RawGates,
+    RawAgents, RawAutoLabel, RawConfine, RawDependencies, RawEffects, RawExecutorLimits, RawFrontmatter, RawGates,
     RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper, RawReconcile,
     RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
 };
@@ -35,6 +35,8 @@ raw! {
         state_dir: String,
         /// Where the checkouts, homes and temporary folders of runs are; outside `state_dir`, which no run may read; default: `state_dir` with `-area` appended
         area_dir: String,
+        /// How agents and the branch's code are confined; also in a project and in a runtime, which may only make it stricter
+        confine: RawConfine,
         /// How supervisors are started
         executor: ExecutorKind,
         /// Limits of each job's unit (systemd executor only)
@@ -95,6 +97,8 @@ raw! {
         repo: String,
         /// This repository is `orch`'s own production; default false
         self_hosting: bool,
+        /// Confinement of this project's runs; only stricter than the section at the top
+        confine: RawConfine,
         /// The stages worked; some may be left out (never development, deploy), none moved; default: all
         stages: Vec<Stage>,
         /// The repository
@@ -317,6 +321,8 @@ raw! {
         command: Vec<String>,
         /// Its own environment: literals or references
         env: BTreeMap<String, EnvValue>,
+        /// Confinement of this runtime's agents; only stricter than the section at the top
+        confine: RawConfine,
     }
 
     /// A staging check.

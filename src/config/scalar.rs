@@ -228,7 +228,15 @@ macro_rules! by_word {
         }
     )*};
 }
-by_word!(super::types::ExecutorKind, super::types::TrackerMode, super::types::DegradedAction, Locale);
+by_word!(
+    super::types::ExecutorKind,
+    super::types::TrackerMode,
+    super::types::DegradedAction,
+    super::confine::NetworkWord,
+    crate::model::confine::Mode,
+    crate::model::confine::Choice,
+    Locale
+);
 
 impl Scalar for Severity {
     fn expected() -> String {

@@ -2,6 +2,7 @@
 //! meaning. The effective types, the file's types, the environment, `docs/configuration.md` and
 //! `orch.env.example` all come from it (CFG-2).
 
+use super::confine::{List, NetworkWord};
 use super::error::ConfigError;
 use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision, RawStagingSandbox, RawUrl};
 use super::scalar::{KofM, Scalar, Text};
@@ -11,6 +12,7 @@ use super::types::{
 };
 use super::vars::Vars;
 use crate::model::card::Locale;
+use crate::model::confine::{Choice, Mode};
 use crate::model::scan::{Severity, Waiver};
 use crate::model::stage::Agent;
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,7 @@ pub fn settings() -> Vec<Setting> {
     });
     all.extend(Top::settings());
     all.extend(ExecutorLimits::settings());
+    all.extend(Confine::settings());
     all.extend(Tools::settings());
     all.extend(Tls::settings());
     all.extend(Limits::settings());
@@ -183,6 +186,26 @@ section! {
         memory_max "memory_max": Text = Text::default(), "", "memory, as MemoryMax= takes it (4G); empty: no limit";
         cpu_quota "cpu_quota": Text = Text::default(), "", "CPU, as CPUQuota= takes it (200%); empty: no limit";
         tasks_max "tasks_max": u32 = 0, "", "processes and threads; 0: no limit";
+    }
+}
+
+section! {
+    /// How agents and the branch's code are confined.
+    Confine, RawConfine, "confine." {
+        mode "mode": Mode = Mode::Required, "", "required (without an engine nothing of a branch starts), auto (unconfined where there is none) or off";
+        engine "engine": Choice = Choice::Auto, "", "auto (bubblewrap where it works, else landlock), bubblewrap, landlock or command";
+        network "network": NetworkWord = NetworkWord::Open, "", "open (all that this account reaches), internet (global addresses), hosts (those of `hosts`) or closed";
+        hosts "hosts": List = List::default(), "", "with network hosts: NAME:PORT that may be reached";
+        read "read": List = List::default(), "", "further paths to read";
+        write "write": List = List::default(), "", "further paths to write; what a run leaves there is seen by the next run, of any task";
+        user "user": String = String::new(), "", "as root: another account for these processes; empty: an own uid for each run, from uid_base";
+        uid_base "uid_base": u32 = 2_000_000_000, "", "as root: the first of a million uids that no account of the machine has";
+        memory_mb "memory_mb": u64 = 8192, "", "memory of one run, in MiB";
+        processes "processes": u64 = 512, "", "processes and threads of one run";
+        files "files": u64 = 1_000_000, "", "files in the folders of one run";
+        disk_mb "disk_mb": u64 = 10_240, "", "size of the folders of one run, in MiB";
+    } further {
+        command: Vec<String> => Vec<String>, "with engine command: a wrapper and its arguments, at the top level alone; {worktree}, {home} and {tmp} are replaced, the command follows";
     }
 }
 

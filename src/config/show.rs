@@ -29,10 +29,11 @@ pub struct Shown {
 }
 
 /// Sections that stand both at the top and in a project.
-const SHARED: [&str; 3] = ["security.", "staging.", "post_deploy."];
+const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 36] = [
+const GUARDS: [&str; 37] = [
+    "confine.",
     "tls.",
     "min_free_mb",
     "limits.",

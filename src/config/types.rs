@@ -3,8 +3,8 @@
 
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
-    AutoLabel, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits, MergeLease,
-    Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
+    AutoLabel, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits,
+    MergeLease, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
 };
 use crate::model::board::Logical;
 use crate::model::card::Locale;
@@ -84,6 +84,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the folders of runs are (BND-3); neither inside `state_dir` nor around it.
     pub area_dir: PathBuf,
+    /// The section at the top; what holds a run is [`Config::confinement`].
+    pub confine: Confine,
     pub executor: ExecutorKind,
     pub executor_limits: ExecutorLimits,
     pub tools: Tools,
@@ -129,6 +131,8 @@ pub struct Project {
     /// Name used in scopes, sentinels and logs; one safe path element.
     pub repo: String,
     pub self_hosting: bool,
+    /// At least as strict as the section at the top.
+    pub confine: Confine,
     /// The stages worked, in the table's order; `development` and `deploy` are always among them.
     pub stages: Vec<Stage>,
     pub git: Git,
@@ -483,11 +487,14 @@ pub struct AgentSettings {
 }
 
 /// The program that plays an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Runtime {
     #[serde(flatten)]
     pub kind: RuntimeKind,
     pub env: BTreeMap<String, EnvValue>,
+    /// Its own, at least as strict as the section at the top; `None`: that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confine: Option<Confine>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,32 +1,45 @@
 //! How processes of agents and of branches are held (BND-2): the policy as it stands in the configuration, and which
 //! engine holds a run.
 
+use super::stage::words;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Whether runs must be confined. From the loosest to the strictest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Mode {
-    /// Never; shown everywhere as *unconfined*.
-    Off,
-    /// Where an engine is there; else *unconfined*.
-    Auto,
-    /// Without an engine nothing starts: rule `confinement`.
-    #[default]
-    Required,
+words! {
+    /// Whether runs must be confined. From the loosest to the strictest.
+    Mode {
+        /// Never; shown everywhere as *unconfined*.
+        Off = "off",
+        /// Where an engine is there; else *unconfined*.
+        Auto = "auto",
+        /// Without an engine nothing starts: rule `confinement`.
+        Required = "required",
+    }
 }
 
-/// The engine asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Choice {
-    /// bubblewrap where it works, else Landlock.
-    #[default]
-    Auto,
-    Bubblewrap,
-    Landlock,
-    /// The operator's own wrapper.
-    Command,
+impl Default for Mode {
+    fn default() -> Self {
+        Self::Required
+    }
+}
+
+words! {
+    /// The engine asked for.
+    Choice {
+        /// bubblewrap where it works, else Landlock.
+        Auto = "auto",
+        Bubblewrap = "bubblewrap",
+        Landlock = "landlock",
+        /// The operator's own wrapper.
+        Command = "command",
+    }
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self::Auto
+    }
 }
 
 /// What of the network a run reaches. From the loosest to the strictest.

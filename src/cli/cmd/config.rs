@@ -67,7 +67,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             call.out.raw(&format!("{text}\n"));
         }
         What::Check => {
-            let config = call.config()?;
+            let mut config = call.config()?;
+            let path = process_env().remove("PATH").unwrap_or_default();
+            let absent = config.absent(&path).into_iter().map(|(at, what)| format!("{at}: {what} is not there"));
+            config.warnings.extend(absent);
             if call.out.is_json() {
                 let keys: Vec<&str> = config.projects.iter().map(|p| p.key.as_str()).collect();
                 call.out.document(&json!({

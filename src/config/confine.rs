@@ -1,0 +1,500 @@
+//! The section `confine` (BND-2): from the file and the variables to a policy, what may stand in it, and that a project
+//! or a runtime only makes it stricter.
+
+use super::error::ConfigError;
+use super::parts::{Place, missing};
+use super::scalar::Scalar;
+use super::settings::{Confine, RawConfine};
+use super::types::{Config, Project, RuntimeKind};
+use super::vars::Vars;
+use crate::model::confine::{Choice, Host, Limits, Mode, Network, Policy};
+use crate::model::confine_strict::{both, stricter};
+use crate::model::stage::words;
+use crate::model::toolchain;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+words! {
+    /// What of the network a run reaches.
+    NetworkWord { Open = "open", Internet = "internet", Hosts = "hosts", Closed = "closed" }
+}
+
+/// A list that stands in one variable, separated by commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct List(pub Vec<String>);
+
+impl Scalar for List {
+    fn expected() -> String {
+        "a list, in a variable separated by commas".into()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect()))
+    }
+    fn show(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+/// The largest number that is added to `uid_base`.
+pub const UIDS: u32 = 1_000_000;
+/// Below it are the accounts of the machine, of its containers and of its services.
+const LEAST_UID: u32 = 1_000_000;
+
+/// The section at the top: variable, file, default.
+pub(super) fn top(raw: &RawConfine, vars: &Vars<'_>, place: &Place<'_>) -> Result<Confine, ConfigError> {
+    let mut section = raw.effective(vars)?;
+    section.command = raw.command.clone().unwrap_or_default();
+    let at = "confine";
+    spelled(&mut section, place, at)?;
+    match (section.engine, section.command.is_empty()) {
+        (Choice::Command, true) => return Err(missing("confine.command", "[program, arguments]: the wrapper")),
+        (Choice::Command, false) | (Choice::Auto | Choice::Bubblewrap | Choice::Landlock, true) => {}
+        (engine, false) => {
+            return Err(ConfigError::new(format!("confine.command is set, and confine.engine is {engine}"))
+                .hint("say engine: command, or leave the command out"));
+        }
+    }
+    if !(LEAST_UID..=u32::MAX - 1 - UIDS).contains(&section.uid_base) {
+        return Err(ConfigError::new(format!(
+            "confine.uid_base is {}, expected {LEAST_UID} to {}",
+            section.uid_base,
+            u32::MAX - 1 - UIDS
+        )));
+    }
+    Ok(section)
+}
+
+/// A project's or a runtime's section over the one at the top, which the variables have already replaced.
+pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str) -> Result<Confine, ConfigError> {
+    let none = BTreeMap::new();
+    let own = raw.effective(&Vars::new(&none))?;
+    let at = format!("{at}.confine");
+    if raw.command.is_some() {
+        return Err(ConfigError::new(format!("{at}.command is set: a wrapper is set at the top level alone"))
+            .hint("move it to confine.command"));
+    }
+    let mut section = Confine {
+        mode: raw.mode.map_or(top.mode, |_| own.mode),
+        engine: raw.engine.map_or(top.engine, |_| own.engine),
+        network: raw.network.map_or(top.network, |_| own.network),
+        hosts: if raw.hosts.is_some() { own.hosts } else { top.hosts.clone() },
+        read: if raw.read.is_some() { own.read } else { top.read.clone() },
+        write: if raw.write.is_some() { own.write } else { top.write.clone() },
+        user: if raw.user.is_some() { own.user } else { top.user.clone() },
+        uid_base: raw.uid_base.map_or(top.uid_base, |_| own.uid_base),
+        memory_mb: raw.memory_mb.map_or(top.memory_mb, |_| own.memory_mb),
+        processes: raw.processes.map_or(top.processes, |_| own.processes),
+        files: raw.files.map_or(top.files, |_| own.files),
+        disk_mb: raw.disk_mb.map_or(top.disk_mb, |_| own.disk_mb),
+        command: top.command.clone(),
+    };
+    spelled(&mut section, place, &at)?;
+    stricter(&section.policy(), &top.policy()).map_err(|looser| {
+        ConfigError::new(format!(
+            "{at}.{key} is {}, and confine.{key} is {}: a project or a runtime may only be stricter",
+            looser.own,
+            looser.top,
+            key = looser.key
+        ))
+        .hint(format!("make it stricter, or change confine.{} at the top", looser.key))
+    })?;
+    Ok(section)
+}
+
+/// Paths made absolute, hosts in their one spelling, and what must hold of one section by itself.
+fn spelled(section: &mut Confine, place: &Place<'_>, at: &str) -> Result<(), ConfigError> {
+    for (key, list) in [("read", &mut section.read), ("write", &mut section.write)] {
+        for path in &mut list.0 {
+            let absolute = place.path(path, &format!("{at}.{key}"))?;
+            *path = absolute.to_str().map(str::to_owned).ok_or_else(|| {
+                ConfigError::new(format!("{at}.{key} names {}, which is not UTF-8", absolute.display()))
+            })?;
+        }
+    }
+    for host in &mut section.hosts.0 {
+        let known: Host = host.parse().map_err(|why| {
+            ConfigError::new(format!("{at}.hosts: {why}")).hint("name the port too: api.example.org:443")
+        })?;
+        *host = known.to_string();
+    }
+    if section.network == NetworkWord::Hosts && section.hosts.0.is_empty() {
+        return Err(missing(&format!("{at}.hosts"), "[NAME:PORT, ...], because network is hosts"));
+    }
+    for (key, value) in [
+        ("memory_mb", section.memory_mb),
+        ("processes", section.processes),
+        ("files", section.files),
+        ("disk_mb", section.disk_mb),
+    ] {
+        if value == 0 {
+            return Err(ConfigError::new(format!("{at}.{key} is 0, expected 1 or more")));
+        }
+    }
+    Ok(())
+}
+
+impl Confine {
+    /// The section as decisions and engines take it.
+    pub fn policy(&self) -> Policy {
+        let paths = |list: &List| list.0.iter().map(PathBuf::from).collect();
+        Policy {
+            mode: self.mode,
+            choice: self.engine,
+            command: self.command.clone(),
+            network: match self.network {
+                NetworkWord::Open => Network::Open,
+                NetworkWord::Internet => Network::Internet,
+                NetworkWord::Hosts => Network::Hosts(self.hosts.0.iter().filter_map(|h| h.parse().ok()).collect()),
+                NetworkWord::Closed => Network::Closed,
+            },
+            read: paths(&self.read),
+            write: paths(&self.write),
+            user: self.user.clone(),
+            uid_base: self.uid_base,
+            limits: Limits {
+                memory_mb: self.memory_mb,
+                processes: self.processes,
+                files: self.files,
+                disk_mb: self.disk_mb,
+            },
+        }
+    }
+}
+
+impl Config {
+    /// How a project's runs are held; `runtime`: the one that plays the agent, none for commands of the project.
+    pub fn confinement(&self, project: &Project, runtime: Option<&str>) -> Policy {
+        let own = project.confine.policy();
+        match runtime.and_then(|name| self.runtimes.get(name)).and_then(|r| r.confine.as_ref()) {
+            Some(of_runtime) => both(&own, &of_runtime.policy()),
+            None => own,
+        }
+    }
+
+    /// Every section `confine` that stands in the file or is the default, with its path.
+    fn sections(&self) -> Vec<(String, &Confine)> {
+        let projects = self.projects.iter().map(|p| (format!("projects.{}.confine", p.key), &p.confine));
+        let runtimes = self.runtimes.iter();
+        let runtimes = runtimes.filter_map(|(n, r)| Some((format!("runtimes.{n}.confine"), r.confine.as_ref()?)));
+        std::iter::once(("confine".to_owned(), &self.confine)).chain(projects).chain(runtimes).collect()
+    }
+}
+
+/// A path of `orch` or of the operator, and what it is.
+type Named = (PathBuf, String);
+
+/// Below the home: settings of shells, git, ssh and editors, and what starts programs by itself.
+const SETTINGS: &[&str] = &[
+    ".bashrc",
+    ".bash_profile",
+    ".bash_login",
+    ".bash_logout",
+    ".bash_aliases",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".zlogin",
+    ".oh-my-zsh",
+    ".inputrc",
+    ".config",
+    ".gitconfig",
+    ".git-templates",
+    ".ssh",
+    ".gnupg",
+    ".vimrc",
+    ".vim",
+    ".viminfo",
+    ".emacs",
+    ".emacs.d",
+    ".nanorc",
+    ".vscode",
+    ".vscode-server",
+    ".cursor",
+    ".tmux.conf",
+    ".local/share/systemd",
+    ".local/bin",
+    ".npmrc",
+    ".netrc",
+    ".pam_environment",
+    ".xprofile",
+    ".xsession",
+];
+/// What starts programs by itself, or is read by every program.
+const STARTERS: &[&str] = &[
+    "/etc/systemd",
+    "/run/systemd",
+    "/usr/lib/systemd",
+    "/lib/systemd",
+    "/usr/local/lib/systemd",
+    "/etc/crontab",
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+    "/var/spool/cron",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/bash.bashrc",
+    "/etc/gitconfig",
+    "/etc/ssh",
+    "/etc/vim",
+    "/etc/init.d",
+];
+/// Whoever may write there is root. By path, and by the name that such a socket has anywhere.
+const ROOT_SOCKETS: &[&str] = &[
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/var/run/podman/podman.sock",
+    "/var/lib/lxd/unix.socket",
+    "/var/snap/lxd/common/lxd/unix.socket",
+    "/var/lib/incus/unix.socket",
+    "/run/crio/crio.sock",
+    "/run/buildkit/buildkitd.sock",
+];
+const SOCKET_NAMES: &[&str] = &["docker.sock", "containerd.sock", "buildkitd.sock", "crio.sock"];
+
+/// What `read` and `write` may not name (BND-2). `env`: the operator's environment. Fails naming both.
+pub(super) fn places(config: &Config, env: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let sections = config.sections();
+    if sections.iter().all(|(_, s)| s.read.0.is_empty() && s.write.0.is_empty()) {
+        return Ok(());
+    }
+    let hidden = hidden(config);
+    let fixed = fixed(config, env);
+    for (at, section) in sections {
+        for (key, list) in [("read", &section.read), ("write", &section.write)] {
+            for named in &list.0 {
+                let at = format!("{at}.{key}");
+                for path in spellings(Path::new(named)) {
+                    refuse(&at, named, &path, &hidden, key == "write", &fixed)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse(
+    at: &str,
+    named: &str,
+    path: &Path,
+    hidden: &[Named],
+    write: bool,
+    fixed: &[Named],
+) -> Result<(), ConfigError> {
+    let fail = |what: &Path, why: &str| {
+        Err(ConfigError::new(format!("{at} names {named}, and {} is {why}", what.display()))
+            .hint("name a path that does not hold it and is not in it"))
+    };
+    let is_socket = path.file_name().is_some_and(|n| SOCKET_NAMES.iter().any(|s| n == *s));
+    let socket = ROOT_SOCKETS.iter().map(Path::new).find(|s| s.starts_with(path)).or(is_socket.then_some(path));
+    if let Some(socket) = socket {
+        return fail(socket, "a socket that means root");
+    }
+    if let Some((what, why)) = hidden.iter().find(|(h, _)| h.starts_with(path) || path.starts_with(h)) {
+        return fail(what, why);
+    }
+    if let Some((what, why)) = fixed.iter().find(|(f, _)| write && (f.starts_with(path) || path.starts_with(f))) {
+        return fail(what, why);
+    }
+    Ok(())
+}
+
+/// A path as it is written and as what it leads to.
+fn spellings(path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    all.extend(std::fs::canonicalize(path).ok().filter(|real| real != path));
+    all
+}
+
+fn both_spellings(all: impl IntoIterator<Item = Named>) -> Vec<Named> {
+    let all = all.into_iter().filter(|(p, _)| !p.as_os_str().is_empty());
+    all.flat_map(|(path, what)| spellings(&path).into_iter().map(move |p| (p, what.clone())).collect::<Vec<_>>())
+        .collect()
+}
+
+/// What no run may see.
+fn hidden(config: &Config) -> Vec<Named> {
+    let secrets = config.secrets().into_iter().filter_map(|(at, from)| match from {
+        super::SecretRef::File(path) => Some((path.clone(), format!("the secret file of {at}"))),
+        super::SecretRef::Env(_) | super::SecretRef::Command(_) => None,
+    });
+    let own = [
+        (config.state_dir.clone(), "the state directory".to_owned()),
+        (config.area_dir.clone(), "the folder of all runs (area_dir)".to_owned()),
+        (config.file.clone(), "the configuration".to_owned()),
+    ];
+    both_spellings(own.into_iter().chain(secrets))
+}
+
+/// What no run may write.
+fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
+    let own = config.writable().into_iter().map(|p| (p, "a repository or board of orch's own".to_owned()));
+    let mut all: Vec<Named> = own.collect();
+    all.extend(STARTERS.iter().map(|p| ((*p).into(), "a place that starts programs".to_owned())));
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    let folders = path.split(':').filter(|p| p.starts_with('/'));
+    all.extend(folders.map(|p| (p.into(), "a folder of PATH".to_owned())));
+    if let Some(home) = env.get("HOME").filter(|h| h.starts_with('/')).map(Path::new) {
+        all.extend(SETTINGS.iter().map(|s| (home.join(s), "a place of the account's settings".to_owned())));
+        all.extend(toolchain::roots(home, env).into_iter().map(|p| (p, "a tool chain".to_owned())));
+        // Below the home there is room; the settings above stand for the home itself.
+    }
+    both_spellings(all)
+}
+
+/// `user` needs the right to change accounts. `root`: this process is root's.
+pub(super) fn privilege(config: &Config, root: bool) -> Result<(), ConfigError> {
+    match config.sections().into_iter().find(|(_, s)| !root && !s.user.is_empty()) {
+        Some((at, s)) => Err(ConfigError::new(format!(
+            "{at}.user is {:?}, and only root can run processes as another account",
+            s.user
+        ))
+        .hint("leave it out, or run orch as root")),
+        None => Ok(()),
+    }
+}
+
+/// A project's account and a runtime's can't both be.
+pub(super) fn accounts(config: &Config) -> Result<(), ConfigError> {
+    for p in &config.projects {
+        for (name, runtime) in &config.runtimes {
+            let (a, b) = (&p.confine.user, runtime.confine.as_ref().map_or("", |c| c.user.as_str()));
+            if !a.is_empty() && !b.is_empty() && a != b {
+                return Err(ConfigError::new(format!(
+                    "projects.{}.confine.user is {a}, and runtimes.{name}.confine.user is {b}: a run has one account",
+                    p.key
+                ))
+                .hint("name one account, or leave it out in one of them"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is odd and no error.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut out = Vec::new();
+    for (at, s) in config.sections() {
+        if !s.hosts.0.is_empty() && s.network != NetworkWord::Hosts {
+            out.push(format!("{at}.hosts has no effect, because {at}.network is {}", s.network));
+        }
+        if s.mode == Mode::Off {
+            continue;
+        }
+        if s.engine == Choice::Landlock && matches!(s.network, NetworkWord::Internet | NetworkWord::Hosts) {
+            out.push(format!(
+                "{at}.network is {}, which landlock alone can't hold: nothing starts (rule confinement)",
+                s.network
+            ));
+        }
+    }
+    for p in &config.projects {
+        let policy = |runtime: &str| config.confinement(p, Some(runtime));
+        let talks = |kind: &RuntimeKind| !matches!(kind, RuntimeKind::Command { .. });
+        let used = config.runtimes.iter().filter(|(name, r)| config.plays(name) && talks(&r.kind));
+        for (name, _) in used.filter(|(name, _)| policy(name).network == Network::Closed) {
+            out.push(format!("{}: network is closed, and the runtime {name} needs its model", p.key));
+        }
+        // Unconfined runs reach them too; `mode: off` is said everywhere anyway.
+        if p.confine.network == NetworkWord::Open && p.confine.mode != Mode::Off {
+            out.extend(on_loopback(p).into_iter().map(|what| {
+                format!("{}: {what} is on this machine, and with network open a run can answer there", p.key)
+            }));
+        }
+    }
+    out
+}
+
+/// Checks and probes of ports that any process of this machine may open.
+fn on_loopback(p: &Project) -> Vec<String> {
+    use crate::model::probe::CheckKind;
+    let mut out = Vec::new();
+    for check in &p.staging.checks {
+        let address = match &check.spec.kind {
+            CheckKind::Http { url, .. } => url,
+            CheckKind::Tcp { address } => address,
+            CheckKind::Command(_) | CheckKind::Sql { .. } => continue,
+        };
+        if is_loopback(address) {
+            out.push(format!("staging check {}", check.id()));
+        }
+    }
+    out.extend(p.post_deploy.health.iter().filter(|h| is_loopback(&h.url)).map(|h| format!("the probe {}", h.url)));
+    out
+}
+
+/// Whether a URL or `HOST:PORT` names this machine.
+fn is_loopback(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    match host.parse::<std::net::IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
+        Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
+    }
+}
+
+impl Config {
+    /// Configured commands whose program, or an absolute argument, is not there: the key and what is missing. A relative
+    /// path is one of the checkout, and is not looked for. `path`: the value of `PATH`.
+    pub fn absent(&self, path: &str) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        for (at, argv) in self.commands() {
+            let Some((program, arguments)) = argv.split_first() else { continue };
+            let there = match program.contains('/') {
+                true => !program.starts_with('/') || Path::new(program).exists(),
+                false => path.split(':').any(|dir| !dir.is_empty() && Path::new(dir).join(program).is_file()),
+            };
+            if !there {
+                out.push((at.clone(), program.clone()));
+            }
+            // `--file=/x` and the like say what the command makes as often as what it needs.
+            let named = arguments.iter().filter(|a| a.starts_with('/') && !a.contains(char::is_whitespace));
+            out.extend(named.filter(|a| !Path::new(a).exists()).map(|a| (at.clone(), a.clone())));
+        }
+        out
+    }
+
+    /// Every configured command that something may start, with its key.
+    fn commands(&self) -> Vec<(String, Vec<String>)> {
+        let mut out: Vec<(String, Vec<String>)> = Vec::new();
+        let mut add = |at: String, argv: &[String]| out.push((at, argv.to_vec()));
+        if let Some(line) = &self.notify.command {
+            add("notify.command".into(), &line.command);
+        }
+        if !self.confine.command.is_empty() {
+            add("confine.command".into(), &self.confine.command);
+        }
+        for (name, runtime) in self.runtimes.iter().filter(|(name, _)| self.plays(name)) {
+            match &runtime.kind {
+                RuntimeKind::Command { command } => add(format!("runtimes.{name}.command"), command),
+                RuntimeKind::Claude { program, .. } => {
+                    add(format!("runtimes.{name}.program"), std::slice::from_ref(program))
+                }
+                RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool) => {
+                    add(format!("runtimes.{name}.program"), std::slice::from_ref(&tool.program));
+                }
+            }
+        }
+        for p in &self.projects {
+            for (key, argv) in p.commands() {
+                add(format!("projects.{}.{key}", p.key), argv);
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+#[path = "confine_tests.rs"]
+mod tests;
