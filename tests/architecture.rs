@@ -250,7 +250,7 @@ fn an_adapter_knows_no_other() {
     // `http` is the client of every service; `git` is what a forge without a service stands on; the rest is the
     // machine's.
     let shared: BTreeSet<&str> =
-        ["http", "git", "locks", "process", "accounts", "files", "net", "toolbox", "confine"].into();
+        ["http", "git", "locks", "process", "accounts", "files", "net", "toolbox", "confine", "child"].into();
     let mut faults = Vec::new();
     for file in product() {
         let module = file.module();
@@ -266,6 +266,46 @@ fn an_adapter_knows_no_other() {
         }
     }
     hold("adapters", &faults);
+}
+
+/// BND-2: whatever an agent or a branch says is started through `adapters::confine`. Who starts a program of the
+/// operator's own account is named here, with what it starts.
+#[test]
+fn only_what_is_the_operators_starts_outside_the_confinement() {
+    let operators = [
+        "src/adapters/child.rs",      // the boundary itself
+        "src/adapters/confine/",      // the engines
+        "src/engine/reserved/mod.rs", // deploy and staging's own build, by `By::Operator`
+        "src/engine/watch.rs",        // rollback
+        "src/cli/doctor/machine.rs",  // `--version` of configured programs
+    ];
+    let starters = [
+        "src/adapters/child.rs",
+        "src/adapters/confine/",
+        "src/adapters/executor/",        // supervisors
+        "src/adapters/git/cmd.rs",       // git, never on what a run left
+        "src/adapters/notify/sinks.rs",  // notify.command
+        "src/adapters/pager.rs",         // the person's pager
+        "src/adapters/probe/command.rs", // revisions and error counts; checks go through the child
+        "src/adapters/scan/call.rs",     // scanners
+        "src/cli/demo/world.rs",         // this program
+        "src/config/secret.rs",          // commands that print a secret
+        "src/engine/staging.rs",         // this program
+    ];
+    let mut faults = Vec::new();
+    for file in product() {
+        let listed =
+            |list: &[&str]| list.iter().any(|l| file.name == *l || (l.ends_with('/') && file.name.starts_with(l)));
+        for (line, path) in paths(&file.code) {
+            if path.ends_with("Boundary::Operator") && !listed(&operators) {
+                faults.push(format!("{}:{line}: {path}: is this the operator's? then list it here", file.name));
+            }
+            if path.ends_with("Command::new") && !path.contains("clap") && !listed(&starters) {
+                faults.push(format!("{}:{line}: {path}: start it through adapters::child with a boundary", file.name));
+            }
+        }
+    }
+    hold("programs outside the confinement", &faults);
 }
 
 #[test]

@@ -6,6 +6,18 @@ pub fn name(uid: u32) -> String {
     name_in(&list, uid).map_or_else(|| uid.to_string(), str::to_owned)
 }
 
+/// The number of an account that the machine's own list has.
+pub fn uid(name: &str) -> Option<u32> {
+    uid_in(&std::fs::read_to_string("/etc/passwd").unwrap_or_default(), name)
+}
+
+fn uid_in(list: &str, name: &str) -> Option<u32> {
+    list.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name && !name.is_empty()).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
 fn name_in(list: &str, uid: u32) -> Option<&str> {
     list.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -47,6 +59,7 @@ mod tests {
         assert_eq!(name_in(list, 1000), Some("ann"));
         assert_eq!(name_in(list, 0), Some("root"));
         assert_eq!(name_in(list, 7), None);
+        assert_eq!((uid_in(list, "ann"), uid_in(list, ""), uid_in(list, "broken")), (Some(1000), None, None));
     }
 
     #[test]

@@ -217,6 +217,7 @@ fn whole() -> ProjectPolicy {
         stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
         ci: CiSource::Command,
         staging_checks: true,
+        staging_commands: true,
         security: true,
         freshness: true,
         confirm_deploy: true,

@@ -293,6 +293,11 @@ impl Check {
         &self.spec.id
     }
 
+    /// Whether it starts a program.
+    pub fn is_command(&self) -> bool {
+        matches!(self.spec.kind, crate::model::probe::CheckKind::Command(_))
+    }
+
     /// What the probe adapter takes. Fails where a reference of its environment can't be read.
     pub fn spec(&self) -> Result<CheckSpec, SecretError> {
         use crate::model::probe::CheckKind;

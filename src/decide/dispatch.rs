@@ -2,9 +2,10 @@
 //! claim's own transaction, so that concurrent ticks never pass a limit.
 
 use super::serial::first_job_held;
-use crate::model::policy::Policy;
+use crate::model::confine::Standing;
+use crate::model::policy::{CiSource, Policy, ProjectPolicy};
 use crate::model::report::{Held, Rule};
-use crate::model::stage::{JobKind, Stage};
+use crate::model::stage::{Agent, JobKind, Stage};
 use crate::model::task::Job;
 use crate::model::time::rfc3339;
 use crate::model::view::{Busy, Claim, Place, QueueView};
@@ -21,6 +22,29 @@ fn exempt(kind: JobKind) -> bool {
     match kind {
         JobKind::Ci | JobKind::Scan | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => true,
         JobKind::Agent | JobKind::Staging | JobKind::Build | JobKind::Deploy => false,
+    }
+}
+
+/// Whether a job of this kind starts a program of the second row: an agent, or what a branch says (BND-1). A deploy is the
+/// operator's, and what it needs was built before.
+fn second_row(kind: JobKind, project: &ProjectPolicy) -> bool {
+    match kind {
+        JobKind::Agent => true,
+        JobKind::Ci => project.ci == CiSource::Command,
+        JobKind::Staging => project.staging_commands,
+        JobKind::Scan | JobKind::Build | JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => {
+            false
+        }
+    }
+}
+
+/// With `confine.mode: required` and no engine nothing of the second row starts, and nothing is spent (BND-2).
+fn confined(job: &Job, agent: Option<Agent>, project: &ProjectPolicy, view: &QueueView) -> Result<(), Why> {
+    let agent = agent.filter(|_| job.kind == JobKind::Agent);
+    let standing = Standing::find(&view.confinement, &project.key, agent);
+    match standing.and_then(|s| s.why.clone()).filter(|_| second_row(job.kind, project)) {
+        Some(why) => Err((Rule::Confinement, why, None)),
+        None => Ok(()),
     }
 }
 
@@ -92,6 +116,8 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     {
         return say(Rule::ReservedLimit, format!("{of_kind} jobs {} run, {} may", job.kind, policy.max_reserved));
     }
+    let starts = (place.stage == Stage::Created).then(|| place.stage.next(&project.stages)).flatten();
+    confined(job, job.agent.or_else(|| starts.and_then(Stage::agent)), project, view)?;
     if exempt(job.kind) || matches!(job.kind, JobKind::Staging | JobKind::Build | JobKind::Deploy) {
         return Ok(free);
     }
@@ -103,7 +129,6 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     {
         return say(Rule::Disk, format!("{mb} MB are free, min_free_mb asks for {least}"));
     }
-    let starts = (place.stage == Stage::Created).then(|| place.stage.next(&project.stages)).flatten();
     if starts.is_some() {
         first(place, view, policy)?;
     }
@@ -206,7 +231,7 @@ mod tests {
     use super::*;
     use crate::decide::gates::testing::{policy, task};
     use crate::model::ids::JobId;
-    use crate::model::stage::{Agent, JobStatus};
+    use crate::model::stage::JobStatus;
     use crate::model::task::{Cooldown, Freeze};
     use crate::model::time::Stamp;
 
@@ -263,6 +288,7 @@ mod tests {
             task_micros: [(place.id, 9)].into(),
             dearest: [].into(),
             free_mb: Some(0),
+            confinement: vec![],
             now: Stamp { wall_ms: 1_000_000, mono_ms: 1, boot_id: "b".into() },
         }
     }
@@ -306,6 +332,51 @@ mod tests {
         assert_eq!(held(&first, &p), Some(Rule::Freeze), "a freeze that can't be read holds");
         first.freezes_unreadable = false;
         assert_eq!(held(&first, &p), Some(Rule::Freeze));
+    }
+
+    #[test]
+    fn bnd_2_without_an_engine_nothing_of_the_second_row_is_claimed_and_a_deploy_is() {
+        let none = |agent| Standing {
+            project: "ORCH".into(),
+            agent,
+            held: None,
+            why: Some("no bubblewrap; apt install bubblewrap".into()),
+            open: true,
+        };
+        let mut p = policy();
+        if let Some(project) = p.projects.get_mut("ORCH") {
+            (project.ci, project.staging_commands) = (CiSource::Command, true);
+        }
+        let bare = |kind, stage| {
+            let mut view = against(kind, stage);
+            (view.halted, view.free_mb, view.running, view.freezes_unreadable) = (None, None, vec![], false);
+            view.cooldowns.clear();
+            view.freezes.clear();
+            view.confinement = vec![none(None), none(Some(Agent::Developer))];
+            view
+        };
+        for (kind, stage) in [
+            (JobKind::Agent, Stage::Development),
+            (JobKind::Ci, Stage::Development),
+            (JobKind::Staging, Stage::DeployStaging),
+        ] {
+            let view = bare(kind, stage);
+            let d = plan(&view, &p, None, 9);
+            let held = d.held.first().unwrap();
+            assert_eq!((held.rule, d.claims.len()), (Rule::Confinement, 0), "{kind}");
+            assert!(held.why.contains("apt install"), "{}", held.why);
+        }
+        for kind in [JobKind::Deploy, JobKind::DeployFinalizer, JobKind::PostDeployMonitor, JobKind::Scan] {
+            assert_eq!(held(&bare(kind, Stage::Deploy), &p), None, "{kind}");
+        }
+        // Statuses of a forge start nothing here, and an agent with an engine of its own is not held by another's lack.
+        if let Some(project) = p.projects.get_mut("ORCH") {
+            project.ci = CiSource::Statuses;
+        }
+        assert_eq!(held(&bare(JobKind::Ci, Stage::Development), &p), None);
+        let mut view = bare(JobKind::Agent, Stage::Development);
+        view.confinement.retain(|s| s.agent.is_none());
+        assert_eq!(held(&view, &p), None);
     }
 
     #[test]

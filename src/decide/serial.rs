@@ -129,6 +129,7 @@ mod tests {
             task_micros: BTreeMap::new(),
             dearest: BTreeMap::new(),
             free_mb: None,
+            confinement: vec![],
             now: Stamp { wall_ms: 0, mono_ms: 0, boot_id: "b".into() },
         }
     }

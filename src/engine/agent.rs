@@ -1,14 +1,14 @@
 //! One agent's run: prepare the checkout and the prompt, play the runtime, finalize what it left (RUN-4, RULE-21, RULE-22).
 
 use super::area::{AreaKind, Folders};
+use super::confine::{Further, Hold};
 use super::left::Begin;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
-use super::{Ctx, base, finalize, left, projects, runtimes, settle, tree};
+use super::{Ctx, base, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
-use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, files::remove};
-use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Session};
+use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project, without_secrets};
 use crate::model::agent_prompt::AgentPrompt;
@@ -90,29 +90,26 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let mark = ctx.paths.mark(run.id);
     // Nothing of an earlier run may share the worktree with this one (RULE-19).
     end_earlier(ctx, run, site)?;
-    let start = task.head_sha.clone().context("the task has no pushed head")?;
-    let exclude = excluded(&site.project);
-    let mut begin = left::begin(ctx, site, run, &start)?;
-    let plan = CheckoutPlan {
-        tree: Some(&begin.tree).filter(|_| begin.is_rework()),
-        branch: Some(task.branch.as_deref().context("the task has no branch")?),
-        default: Some((&site.ground.default_branch, &site.ground.default_sha)),
-        author: Some(&projects::author(&site.project)),
-        exclude: &exclude,
-        ..CheckoutPlan::of(&begin.parent)
+    let hold = match confine::hold(ctx, &site.project, Some(&site.settings.runtime), run.id) {
+        Ok(hold) => hold,
+        // The engine went away since the claim: nothing is spent, and the next claim is held by its rule (BND-2).
+        Err(none) => return Ok(Played::Not(End::Again { at: ctx.now().stamp.wall_ms, why: none.to_string() })),
     };
-    site.folders.renew()?;
-    site.ground.mirror.check_out(&site.folders.checkout, &plan)?;
-    begin.left_out = copy_files(site)?;
-    if let Some(why) = set_up(site, run, &mark, &mut begin)? {
+    let start = task.head_sha.clone().context("the task has no pushed head")?;
+    let mut begin = lay_out(ctx, site, run, &hold, &start)?;
+    if let Some(why) = set_up(site, run, &hold, &mark, &mut begin)? {
         return Ok(Played::Not(End::Failed { why, spent: true }));
     }
-    let runtime = runtimes::open(ctx, &site.settings)?;
-    let config_dir = ctx.paths.agent_home(task, run.stage.as_str());
-    std::fs::create_dir_all(&config_dir).with_context(|| format!("making {}", config_dir.display()))?;
+    let runtime = runtimes::open(ctx, &site.settings, &hold.engine)?;
+    let config_dir = own_folder(site)?;
     let fallback = site.settings.fallback_models.join(",");
-    let rules = trusted_rules(site)?;
-    let earlier = earlier_session(ctx, run)?;
+    let rules = trusted_rules(site, &config_dir)?;
+    let earlier = match earlier_session(ctx, run)? {
+        Some(id) if resumable(ctx, site, run, &runtime, &id)? => Some(id),
+        Some(_) | None => None,
+    };
+    // Before the prompt is written: what changes in the work item's folder after it is the agent's.
+    hold.hand_over(&site.folders)?;
     let fresh = fresh_uuid();
     let session = earlier.as_deref().map_or(Session::Fresh(&fresh), Session::Resume);
     let request = Request {
@@ -142,7 +139,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let hash = sha256(text.as_bytes());
     ctx.store.write(|tx| {
         tx.set_run_start(run.id, Some(&start), Some(&hash), launch.model.as_deref(), Some(site.settings.effort.as_str()).filter(|e| !e.is_empty()), launch.session.as_deref())?;
-        tx.audit(ctx_at(ctx.clock), Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "notes": launch.notes}))
+        tx.audit(ctx_at(ctx.clock), Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
     })?;
     // HALT and stop are looked at once more before the runtime starts (RULE-24).
     let now = ctx.now();
@@ -155,13 +152,81 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(Played::Lost);
     }
-    let (exit, outcome) = execute(ctx, site, run, &launch, runtime.reader(before), &mark)?;
+    let further =
+        Further { read: program_files(&launch.argv), own_sandbox: runtimes::own_sandbox(&runtime), frozen: Vec::new() };
+    let started = Started { launch: &launch, hold: &hold, further, mark: &mark };
+    let (exit, outcome) = execute(ctx, site, run, started, runtime.reader(before))?;
+    keep_session(ctx, site, run, &runtime, &outcome, hold.owner());
     record_exit(ctx, site, run, &exit, &outcome)?;
     Ok(Played::Done(Box::new(ctx.store.read(|tx| tx.run(run.id))?)))
 }
 
 /// What a conversation that goes on has to be told.
 const RESUMED: &str = "This conversation goes on from there; the worktree stands at the pushed head again, so that what was not pushed is gone.";
+
+/// The run's folders with the checkout it begins with, its account's.
+fn lay_out(ctx: &mut Ctx, site: &Site, run: &Run, hold: &Hold, start: &Sha) -> Result<Begin> {
+    let exclude = excluded(&site.project);
+    let mut begin = left::begin(ctx, site, run, start)?;
+    let plan = CheckoutPlan {
+        tree: Some(&begin.tree).filter(|_| begin.is_rework()),
+        branch: Some(site.ground.task.branch.as_deref().context("the task has no branch")?),
+        default: Some((&site.ground.default_branch, &site.ground.default_sha)),
+        author: Some(&projects::author(&site.project)),
+        exclude: &exclude,
+        ..CheckoutPlan::of(&begin.parent)
+    };
+    site.folders.renew()?;
+    site.ground.mirror.check_out(&site.folders.checkout, &plan)?;
+    begin.left_out = copy_files(site)?;
+    begin.owner = Some(hold.owner());
+    hold.hand_over(&site.folders)?;
+    Ok(begin)
+}
+
+/// What one run of a runtime is started with.
+struct Started<'a> {
+    launch: &'a Launch,
+    hold: &'a Hold,
+    further: Further,
+    mark: &'a str,
+}
+
+/// The runtime's own folder, in the run's home and empty: what `worktree.setup` put there is nobody's settings (BND-3).
+fn own_folder(site: &Site) -> Result<PathBuf> {
+    let dir = runtime_dir(&site.folders);
+    remove(&dir)?;
+    std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    Ok(dir)
+}
+
+fn runtime_dir(folders: &Folders) -> PathBuf {
+    folders.home.join(".runtime")
+}
+
+/// Puts the transcript of an earlier run where the runtime looks for it; whether the conversation can go on.
+fn resumable(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, session: &str) -> Result<bool> {
+    let Some(of) = runtime.transcript(session) else { return Ok(false) };
+    let store = ctx.paths.transcript(&site.ground.task, run.stage.as_str());
+    session::restore(&store, &of, &runtime_dir(&site.folders)).context("restoring the session's transcript")
+}
+
+/// Keeps the session's transcript for a later run. One that can't be kept is a conversation that begins anew.
+fn keep_session(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, outcome: &Outcome, owner: u32) {
+    let Some(of) = outcome.session.as_deref().and_then(|id| runtime.transcript(id)) else { return };
+    let store = ctx.paths.transcript(&site.ground.task, run.stage.as_str());
+    if let Err(e) = session::keep(&runtime_dir(&site.folders), &of, owner, &store) {
+        tracing::warn!(task = %site.ground.task.key, "the session's transcript was not kept: {e}");
+    }
+}
+
+/// The runtime's own program, where it is a file that the operator named by its path or that `PATH` leads to through
+/// links: a confined run must be able to read it.
+fn program_files(argv: &[OsString]) -> Vec<PathBuf> {
+    let Some(found) = argv.first().and_then(|p| which::which(p).ok()) else { return Vec::new() };
+    let real = std::fs::canonicalize(&found).ok().filter(|real| *real != found);
+    std::iter::once(found).chain(real).collect()
+}
 
 /// The conversation of the run before, where that one ended by a limit and not by anything of its own (RUN-5, RUN-7).
 fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
@@ -214,13 +279,14 @@ fn execute(
     ctx: &mut Ctx,
     site: &Site,
     run: &Run,
-    launch: &Launch,
+    started: Started<'_>,
     mut reader: Reader,
-    mark: &str,
 ) -> Result<(Option<child::Exit>, Outcome)> {
+    let Started { launch, hold, further, mark } = started;
     let task = &site.ground.task;
     let start = task.head_sha.as_ref().map(Sha::to_string).unwrap_or_default();
     let mut env = child_env(task, run.stage.as_str(), &start, &site.folders);
+    env.extend(hold.env());
     let folder = site.folders.checkout.join(artefact::folder(&task.key));
     for (name, value) in [
         ("ORCH_AGENT", OsString::from(site.agent.as_str())),
@@ -245,7 +311,7 @@ fn execute(
         mark: (MARK.to_owned(), mark.to_owned()),
         hidden,
         cap_bytes: CAP,
-        boundary: Boundary::Operator,
+        boundary: hold.boundary(&site.folders, further),
     };
     let cap = super::policy::micros(site.settings.max_cost_usd);
     let id = run.id;
@@ -291,7 +357,7 @@ fn execute(
             // Read first, then hidden: a value may look like a part of an event.
             (Some(exit), outcome.hiding(|text| without(text, spec.hidden.iter().map(String::as_str))))
         }
-        Err(e @ ChildError::Left { .. }) => return Err(e.into()),
+        Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
         Err(e) => (None, Outcome::bare(Kind::Failed, e.to_string())),
     })
 }
@@ -395,13 +461,14 @@ fn copy_files(site: &Site) -> Result<BTreeSet<String>> {
 }
 
 /// `worktree.setup`, in the new checkout; why it failed, if it did.
-fn set_up(site: &Site, run: &Run, mark: &str, begin: &mut Begin) -> Result<Option<String>> {
+fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) -> Result<Option<String>> {
     // A judge starts no program of the branch (R1).
     let Some(setup) = site.project.worktree.setup.as_ref().filter(|_| site.agent != Agent::Reviewer) else {
         return Ok(None);
     };
     let task = &site.ground.task;
     let mut env = child_env(task, run.stage.as_str(), task.head_sha.as_ref().map_or("", Sha::as_str), &site.folders);
+    env.extend(hold.env());
     let resolved = setup.spec()?;
     env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let spec = Spec {
@@ -417,7 +484,7 @@ fn set_up(site: &Site, run: &Run, mark: &str, begin: &mut Begin) -> Result<Optio
         mark: (MARK.to_owned(), mark.to_owned()),
         hidden: resolved.hidden,
         cap_bytes: CAP,
-        boundary: Boundary::Operator,
+        boundary: hold.boundary(&site.folders, Further::default()),
     };
     Ok(match child::run(&spec, &mut |_| Control::Go) {
         Ok(exit) if exit.code == Some(0) => {
@@ -433,16 +500,18 @@ fn set_up(site: &Site, run: &Run, mark: &str, begin: &mut Begin) -> Result<Optio
             exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}")),
             without_secrets(&tail(&site.dir.join("setup.log"), 2000), &setup.env)
         )),
+        Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
         Err(e) => Some(format!("worktree.setup: {e}")),
     })
 }
 
 /// What the default branch's CLAUDE.md says, handed over since the checked-out one is not loaded (RUN-7c).
-fn trusted_rules(site: &Site) -> Result<Option<PathBuf>> {
+fn trusted_rules(site: &Site, folder: &Path) -> Result<Option<PathBuf>> {
     let Some(bytes) = site.ground.mirror.read_file(&site.ground.default_sha, "CLAUDE.md").unwrap_or(None) else {
         return Ok(None);
     };
-    let path = site.dir.join("rules.md");
+    // Where the run can read it.
+    let path = folder.join("rules.md");
     write_private(&path, &bytes)?;
     Ok(Some(path))
 }

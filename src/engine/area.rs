@@ -43,27 +43,40 @@ pub struct Folders {
     pub home: PathBuf,
     /// `TMPDIR` of the run.
     pub tmp: PathBuf,
+    /// The folder of all runs that they are in; for an operator's command the root itself.
+    area: PathBuf,
 }
 
 impl Folders {
-    fn at(root: PathBuf) -> Self {
-        Self { checkout: root.join("checkout"), home: root.join("home"), tmp: root.join("tmp"), root }
+    fn at(root: PathBuf, area: &Path) -> Self {
+        let area = area.to_owned();
+        Self { checkout: root.join("checkout"), home: root.join("home"), tmp: root.join("tmp"), root, area }
+    }
+
+    /// The folder of all runs.
+    pub fn area(&self) -> &Path {
+        &self.area
     }
 
     /// The folders of a task's runs of one kind; a work item's second task has its own (RULE-9).
     pub fn of(paths: &Paths, task: &Task, kind: AreaKind) -> Self {
-        Self::at(paths.area_of(task).join(kind.as_str()))
+        Self::at(paths.area_of(task).join(kind.as_str()), paths.area())
     }
 
     /// The folders of a repository's base checks.
     pub fn base(paths: &Paths, repo: &str) -> Self {
-        Self::at(paths.area().join(repo).join("base"))
+        Self::at(paths.area().join(repo).join("base"), paths.area())
     }
 
     /// Where an operator's command works (a deploy, a rollback, a probe): below a folder that no run can write, such as
     /// `runs/<id>`. `name` tells several of one run apart.
     pub fn of_operator(dir: &Path, name: &str) -> Self {
-        Self::at(dir.join(name))
+        Self::at(dir.join(name), &dir.join(name))
+    }
+
+    /// The folders of checks that a person runs, in a folder of their own in the area.
+    pub fn of_check(area: &Path, dir: &Path) -> Self {
+        Self::at(dir.to_owned(), area)
     }
 
     /// Deletes whatever an earlier run left and makes home and temporary folder, 0700 (R2). Every process of the earlier
@@ -102,7 +115,7 @@ mod tests {
     #[test]
     fn a_run_finds_nothing_of_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        let folders = Folders::at(dir.path().join("r/ORCH-1/ci"));
+        let folders = Folders::at(dir.path().join("r/ORCH-1/ci"), dir.path());
         folders.renew().unwrap();
         std::fs::create_dir_all(folders.home.join(".cache/deep")).unwrap();
         std::fs::write(folders.tmp.join("left"), "x").unwrap();

@@ -3,6 +3,7 @@
 use crate::adapters::store::{Result, Tx};
 use crate::decide::gates::inputs_of;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
+use crate::model::confine::{Held, Standing};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::stage::{JobStatus, Stage};
@@ -42,7 +43,7 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
         asks,
         inputs: listed.unwrap_or_default(),
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
-        notes: stop_note(&task).into_iter().chain(notes(&rows)).collect(),
+        notes: stop_note(&task).into_iter().chain(notes(&rows)).chain(held_note(tx, &task)?).collect(),
         runs: runs
             .into_iter()
             .map(|r| CardRun {
@@ -77,6 +78,25 @@ fn stop_note(task: &Task) -> Option<String> {
         (Stage::Cancelled, _) | (_, None) => None,
         (_, Some(what)) => Some(format!("A stop is recorded and waits: {what} is under way.")),
     }
+}
+
+/// What holds the task's runs, where that leaves something open (BND-2).
+fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
+    if task.stage.is_terminal() {
+        return Ok(None);
+    }
+    let all = super::confine::noted(tx)?;
+    let Some(s) = Standing::find(&all, &task.project, task.stage.agent()) else { return Ok(None) };
+    let open = if s.open { ", network open" } else { "" };
+    Ok(match s.held {
+        None => s.why.as_ref().map(|why| format!("Nothing of it starts: {why}")),
+        Some(Held::Unconfined) => Some("Unconfined: its runs have all rights of this account.".to_owned()),
+        Some(Held::Landlock) => Some(format!(
+            "Confined by landlock{open}: modes, times and attributes of the operator's files can be changed."
+        )),
+        Some(Held::Command) => Some(format!("Confined by command{open}.")),
+        Some(Held::Bubblewrap) => s.open.then(|| "Confined by bubblewrap, network open.".to_owned()),
+    })
 }
 
 /// Waived staging checks (SHIP-3) and dependencies that nobody could audit (SHIP-1) are told on the card.

@@ -249,6 +249,11 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
         Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named goes on"),
         Rule::Cooldown => one("the credential's window opens again; one run then goes first"),
         Rule::Disk => one("room on the disk of the state directory, or a smaller `min_free_mb`"),
+        Rule::Confinement => vec![
+            "an engine that holds runs (bubblewrap, or a kernel with Landlock); `orch doctor` names what is missing"
+                .to_owned(),
+            "or `confine.mode: auto` or `off`, shown everywhere as unconfined (docs/security.md)".to_owned(),
+        ],
         Rule::Running => one("the run that is under way; its end settles the job"),
         Rule::Queued => one("the next `orch tick` starts it"),
         Rule::Approval => vec![

@@ -33,11 +33,18 @@ pub(super) struct Begin {
     /// Paths in conflict, to be resolved.
     conflict: Vec<String>,
     pub(super) left_out: LeftOut,
+    /// The account that the run's files belong to; `None`: of before there was one, this process's own.
+    #[serde(default)]
+    pub(super) owner: Option<u32>,
 }
 
 impl Begin {
     fn at(start: &Sha) -> Self {
-        Self { parent: start.clone(), tree: start.clone(), conflict: Vec::new(), left_out: LeftOut::new() }
+        Self { parent: start.clone(), tree: start.clone(), conflict: Vec::new(), left_out: LeftOut::new(), owner: None }
+    }
+
+    fn owner(&self) -> u32 {
+        self.owner.unwrap_or_else(|| rustix::process::geteuid().as_raw())
     }
 
     /// Whether the branch is made again on a new base.
@@ -58,7 +65,7 @@ pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Resul
         return Ok(Begin::at(start));
     }
     let (tree, paths) = mirror.merge_files(base, start).context("merging the default branch for a rework")?;
-    Ok(Begin { parent: base.clone(), tree, conflict: paths, left_out: LeftOut::new() })
+    Ok(Begin { parent: base.clone(), tree, conflict: paths, ..Begin::at(start) })
 }
 
 /// The most of a file that is searched for markers: git makes none in larger ones.
@@ -82,9 +89,8 @@ fn remembered(site: &Site, start: &Sha) -> Result<Begin> {
     }
 }
 
-fn around<'a>(base: &'a Base, folder: &'a str, left_out: &'a LeftOut) -> Around<'a> {
-    let owner = rustix::process::geteuid().as_raw();
-    Around { base, folder, left_out, owner, limits: Limits::default() }
+fn around<'a>(base: &'a Base, folder: &'a str, begin: &'a Begin) -> Around<'a> {
+    Around { base, folder, left_out: &begin.left_out, owner: begin.owner(), limits: Limits::default() }
 }
 
 fn protection(site: &Site) -> Protection {
@@ -99,7 +105,7 @@ pub(super) fn after_setup(site: &Site, begin: &mut Begin) -> Result<Vec<String>>
     let checkout = &site.folders.checkout;
     let root = Root::open(checkout).with_context(|| format!("opening {}", checkout.display()))?;
     let folder = artefact::folder(&site.ground.task.key);
-    let found = root.walk(&around(&base, &folder, &begin.left_out))?;
+    let found = root.walk(&around(&base, &folder, begin))?;
     let built = build(&mirror.build()?, &base, &root, &found)?;
     let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
     let tracked: BTreeSet<String> = base.keys().map(text).collect();
@@ -153,7 +159,7 @@ pub(super) fn take<'a>(site: &'a Site, run: &Run, start: &Sha) -> Result<Taken<'
     let begin = remembered(site, start)?;
     let base = mirror.base(&begin.tree)?;
     let folder = artefact::folder(&site.ground.task.key);
-    let found = root.walk(&around(&base, &folder, &begin.left_out))?;
+    let found = root.walk(&around(&base, &folder, &begin))?;
     let repository = mirror.build()?;
     let built = build(&repository, &base, &root, &found)?;
     let rewritten = rewritten(site, run, &found);

@@ -92,8 +92,8 @@ impl Paths {
     pub fn archive(&self, task: &Task) -> PathBuf {
         self.root.join("archive").join(task.folder())
     }
-    /// An agent's configuration folder, kept per task and stage so that a session may be resumed (RULE-26).
-    pub fn agent_home(&self, task: &Task, stage: &str) -> PathBuf {
+    /// The transcript of an agent's session, kept per task and stage so that it may be resumed (RULE-26).
+    pub fn transcript(&self, task: &Task, stage: &str) -> PathBuf {
         self.root.join("homes").join(task.id.to_string()).join(stage)
     }
 }

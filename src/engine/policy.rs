@@ -39,6 +39,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         staging_checks: p.staging.enabled
             && p.stages.contains(&Stage::DeployStaging)
             && (!p.staging.checks.is_empty() || p.self_hosting),
+        staging_commands: p.staging.checks.iter().any(crate::config::Check::is_command),
         security: p.security.gate_enabled && p.security.gate_repos.covers(p),
         freshness: config.image_freshness.enabled && p.staging.revision.is_some(),
         confirm_deploy: p.deploy.confirm || p.self_hosting,

@@ -1,13 +1,14 @@
 //! The configured runtimes as adapters, and the environment that is theirs.
 
 use super::Ctx;
+use crate::adapters::confine::Engine;
 use crate::adapters::runtime::{ClaudeSettings, CommandSettings, PresetKind, PresetSettings, Runtime, Sandbox};
 use crate::config::{self, AgentSettings, RuntimeKind};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 
-/// The runtime of an agent.
-pub fn open(ctx: &Ctx, settings: &AgentSettings) -> Result<Runtime> {
+/// The runtime of an agent, held by an engine: a sandbox of its own can't start under landlock (BND-2).
+pub fn open(ctx: &Ctx, settings: &AgentSettings, engine: &Engine) -> Result<Runtime> {
     let runtime = ctx
         .config
         .runtimes
@@ -21,6 +22,7 @@ pub fn open(ctx: &Ctx, settings: &AgentSettings) -> Result<Runtime> {
                 permission_mode: permission_mode.clone(),
                 allowed_tools: allowed_tools.clone(),
                 sandbox: match sandbox {
+                    config::Sandbox::Auto if *engine == Engine::Landlock => Sandbox::Off,
                     config::Sandbox::Auto => Sandbox::Auto,
                     config::Sandbox::Required => Sandbox::Required,
                     config::Sandbox::Off => Sandbox::Off,
@@ -60,6 +62,15 @@ pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<(Env, Vec<String>)> {
         }
     }
     Ok((out, hidden))
+}
+
+/// Whether the runtime of an agent brings a sandbox of its own, which needs namespaces.
+pub fn own_sandbox(runtime: &Runtime) -> bool {
+    match runtime {
+        Runtime::Claude(settings) => settings.sandbox != Sandbox::Off,
+        Runtime::Preset(PresetKind::Codex, _) => true,
+        Runtime::Preset(PresetKind::Gemini | PresetKind::OpenCode, _) | Runtime::Command(_) => false,
+    }
 }
 
 /// Of what kind the runtime of this name is; `None`: it is not in the configuration any more.

@@ -23,6 +23,8 @@ const SANDBOX: Duration = Duration::from_secs(60);
 pub struct Order<'a> {
     pub project: &'a Project,
     pub probe: &'a ProbeCtx,
+    /// A folder that no check can reach, for what the suite writes itself.
+    pub scratch: &'a Path,
     pub tolerance: Tolerance,
     /// Asked before each check; once it says no, the rest is NOT_RUN.
     pub more: &'a dyn Fn() -> bool,
@@ -46,6 +48,9 @@ pub fn run(
     let infra: Vec<String> = allowed.iter().map(|a| a.id.clone()).collect();
     let planned = planned(order.project);
     let mut results = checks::run(&specs, &infra, order.probe, order.more, each);
+    if let Some(e) = order.probe.confined.as_ref().and_then(|c| c.failed.borrow_mut().take()) {
+        return Err(e.into());
+    }
     if order.project.self_hosting {
         allowed.extend(built_in_allowances());
         let own = if (order.more)() {
@@ -82,12 +87,14 @@ fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
     let project = order.project;
     let mut facts = SelfHostingFacts::default();
     let t = Instant::now();
-    facts.binary = fact(t, own(ctx, order.probe, &["--version"]).map(|out| out.trim().to_owned()));
+    facts.binary = fact(t, own(ctx, order.scratch, &["--version"]).map(|out| out.trim().to_owned()));
     let t = Instant::now();
-    facts.config =
-        fact(t, own(ctx, order.probe, &["config", "check"]).map(|_| format!("{} is read", ctx.config.file.display())));
+    facts.config = fact(
+        t,
+        own(ctx, order.scratch, &["config", "check"]).map(|_| format!("{} is read", ctx.config.file.display())),
+    );
     let t = Instant::now();
-    let copy = copy_database(ctx, &order.probe.home);
+    let copy = copy_database(ctx, order.scratch);
     let opened = copy.as_ref().map_err(|e| anyhow::anyhow!("{e:#}")).map(|(_, said)| said.clone());
     facts.database_opens = fact(t, opened);
     let t = Instant::now();
@@ -112,14 +119,14 @@ fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
 
 /// This program in another process, with the same configuration and state. Its caller is a run of the second row, and it
 /// is `orch`'s own all the same: it proves that (BND-6).
-fn own(ctx: &Ctx, probe: &ProbeCtx, words: &[&str]) -> Result<String> {
+fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     let proof = caller::Proof::new(&ctx.paths)?;
     let program = std::env::current_exe().context("finding this program's own file")?;
     let mut child = Command::new(program)
         .args(words)
         .args(if words.contains(&"--version") { &[][..] } else { &ctx.global_args })
         .arg("--own-step")
-        .current_dir(&probe.home)
+        .current_dir(folder)
         .stdin(proof.stdin()?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -143,9 +150,9 @@ fn own(ctx: &Ctx, probe: &ProbeCtx, words: &[&str]) -> Result<String> {
 }
 
 /// A copy of the database, opened; a fresh one where there is none yet.
-fn copy_database(ctx: &Ctx, home: &Path) -> Result<(PathBuf, String)> {
+fn copy_database(ctx: &Ctx, folder: &Path) -> Result<(PathBuf, String)> {
     let from = ctx.paths.database();
-    let to = home.join("copy.db");
+    let to = folder.join("copy.db");
     if !from.exists() {
         return Ok((to, "there is no database yet".to_owned()));
     }
@@ -230,14 +237,14 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
     let name = order.project.staging.sandbox.clone().context("staging.sandbox.project is not declared")?;
     let project = ctx.config.project(&name).cloned().with_context(|| format!("project {name} is not configured"))?;
     let title = format!("Staging check {}", ctx.now().stamp.wall_ms);
-    let said = own(ctx, order.probe, &["new", &title, "--project", &project.key, "--json"])?;
+    let said = own(ctx, order.scratch, &["new", &title, "--project", &project.key, "--json"])?;
     let key = serde_json::from_str::<Value>(&said).ok().and_then(|v| Key::parse(v["key"].as_str()?).ok());
     let key = key.context("`orch new` named no key")?;
     let mirror = projects::mirror(ctx, &project)?;
     let (mut branch, mut queued) = (None, None);
     let until = Instant::now() + SANDBOX;
     while (branch.is_none() || queued.is_none()) && Instant::now() < until {
-        own(ctx, order.probe, &["tick", "--project", &project.key])?;
+        own(ctx, order.scratch, &["tick", "--project", &project.key])?;
         // The step wrote the real database; a copy in memory would not see it.
         let mut store = Store::open(&ctx.paths.database(), Mode::Use)?;
         if let Some(task) = store.read(|tx| tx.task_by_key(&key))? {
@@ -250,7 +257,7 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
         }
         std::thread::park_timeout(Duration::from_millis(200));
     }
-    let ended = own(ctx, order.probe, &["stop", key.as_str(), "--reason", "the staging check is over"]);
+    let ended = own(ctx, order.scratch, &["stop", key.as_str(), "--reason", "the staging check is over"]);
     let late = |what: &str| anyhow::anyhow!("{what} of {key} did not appear within {} s", SANDBOX.as_secs());
     if let Err(e) = ended {
         tracing::warn!(%key, "the sandbox work item could not be stopped: {e:#}");

@@ -5,13 +5,14 @@ use crate::adapters::disk;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{CostSum, Result as StoreResult, Tx};
 use crate::config::{Project, Scope};
+use crate::model::confine::{Held, Standing};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::stage::{JobKind, JobStatus};
 use crate::model::status::{
-    AutoLabelsBlock, CooldownRow, FrozenRow, GuardChange, IntentOffRow, LeaseRow, LimitsBlock, OutboxBlock, ParkedRow,
-    PostDeployBlock, QueueBlock, ReaperBlock, ReconcileBlock, RunningJob, SecurityBlock, SerialGateBlock, SinkOffRow,
-    Status, StopBlock, StopRow, Suspect, TaskRow, ThrottledRow, WatchRow,
+    AutoLabelsBlock, ConfinementRow, CooldownRow, FrozenRow, GuardChange, IntentOffRow, LeaseRow, LimitsBlock,
+    OutboxBlock, ParkedRow, PostDeployBlock, QueueBlock, ReaperBlock, ReconcileBlock, RunningJob, SecurityBlock,
+    SerialGateBlock, SinkOffRow, Status, StopBlock, StopRow, Suspect, TaskRow, ThrottledRow, WatchRow,
 };
 use crate::model::task::{Run, Task};
 use crate::model::time::rfc3339;
@@ -126,6 +127,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
             reconcile: reconcile(tx, &config.projects, config.reconcile.enabled, off, now.stamp.wall_ms)?,
             services_down: super::outages::rows(tx, now.stamp.wall_ms)?,
             merge_lease: leases,
+            confinement: confinement(&super::confine::noted(tx)?),
             security: SecurityBlock {
                 gate_enabled: config.security.gate_enabled,
                 repos: per_project(&|p| config.security_gate(p)),
@@ -263,6 +265,7 @@ fn rows(
 ) -> StoreResult<Vec<TaskRow>> {
     let ids: Vec<TaskId> = tasks.iter().map(|t| t.id).collect();
     let costs = tx.costs_of(&ids)?;
+    let confinement = super::confine::noted(tx)?;
     let mut rows = Vec::with_capacity(tasks.len());
     for t in tasks {
         let open = !t.stage.is_terminal() || t.watch.as_deref() == Some("armed");
@@ -295,6 +298,7 @@ fn rows(
                 since: run.map(|r| rfc3339(r.started_at)),
             }),
             cost_usd: usd(cost),
+            unconfined: open && is_unconfined(&confinement, t),
             pr: t.pr.clone(),
             created_at: rfc3339(t.created_at),
             updated_at: rfc3339(t.updated_at),
@@ -304,6 +308,35 @@ fn rows(
         });
     }
     Ok(rows)
+}
+
+/// Whether nothing holds the agent of the stage where a task stands, or its project's commands where that has none.
+fn is_unconfined(all: &[Standing], task: &Task) -> bool {
+    let agent = task.stage.agent();
+    Standing::find(all, &task.project, agent).is_some_and(|s| s.held == Some(Held::Unconfined))
+}
+
+/// One row for all runs of a project that are held alike.
+fn confinement(all: &[Standing]) -> Vec<ConfinementRow> {
+    let mut rows: Vec<ConfinementRow> = Vec::new();
+    for s in all {
+        let held = s.held.map(|h| h.as_str().to_owned());
+        let of = s.agent.map_or_else(|| "commands".to_owned(), |a| a.to_string());
+        let alike = |r: &&mut ConfinementRow| {
+            r.project == s.project && r.held == held && r.why == s.why && r.network_open == s.open
+        };
+        match rows.iter_mut().find(alike) {
+            Some(row) => row.of.push(of),
+            None => rows.push(ConfinementRow {
+                project: s.project.clone(),
+                of: vec![of],
+                held,
+                why: s.why.clone(),
+                network_open: s.open,
+            }),
+        }
+    }
+    rows
 }
 
 /// Unknown is never zero: where runs ended and none told its cost, there is no number.

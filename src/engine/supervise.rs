@@ -3,6 +3,8 @@
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, Settled, Settlement};
 use super::{Ctx, advance, agent, landing, outbox, reserved, settle, tick};
+use crate::adapters::child::ChildError;
+use crate::adapters::confine::NoEngine;
 use crate::adapters::executor::ENVIRONMENT_PREFIX;
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
@@ -20,6 +22,9 @@ use serde_json::json;
 
 /// The variable that every process of a run carries.
 pub const MARK: &str = "ORCH_RUN";
+
+/// Before a run whose engine could not be set up is claimed again: by then a `no` of the machine is asked anew.
+const ENGINE_MS: i64 = 10_000;
 
 /// Works a claimed run from its first act to its settlement; with `finalize`, only what a dead supervisor left to do.
 pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
@@ -153,6 +158,10 @@ fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     }
     if let Some(kept) = Kept::of(e) {
         return Settlement { end: End::Unspent { cause: kept.cause, why }, ..Settlement::default() };
+    }
+    // The engine failed before the command: the environment's fault, and the next claim asks for an engine anew (BND-2).
+    if matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>() {
+        return Settlement { end: End::Again { at: now + ENGINE_MS, why }, ..Settlement::default() };
     }
     if is_outage(e) && run.kind != JobKind::Deploy {
         return Settlement { end: End::Again { at: now + PUT_OFF_MS, why }, ..Settlement::default() };

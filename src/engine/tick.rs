@@ -47,6 +47,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     let policy = ctx.policy.clone();
     let free = if ctx.dry { None } else { disk::free_mb(ctx.paths.root()).ok() };
     let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
+    super::confine::observe(ctx)?;
     // Nothing queued: no write lock is taken.
     if ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
         return Ok(());

@@ -110,6 +110,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         task_micros,
         dearest,
         free_mb,
+        confinement: super::confine::noted(tx)?,
         now: now.stamp.clone(),
     })
 }

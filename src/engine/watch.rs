@@ -62,7 +62,7 @@ fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir:
         ("ORCH_REPO".to_owned(), task.repo.clone()),
         ("ORCH_REVISION".to_owned(), sha.map(ToString::to_string).unwrap_or_default()),
     ];
-    Ok(ProbeCtx { checkout, home: folders.home, env })
+    Ok(ProbeCtx { checkout, home: folders.home, env, confined: None })
 }
 
 /// A landed commit for the operator's commands, without the documents of work items.

@@ -32,6 +32,8 @@ words! {
         ForgeWaits = "forge_waits",
         RolledBack = "rolled_back",
         MessageParked = "message_parked",
+        /// This machine has no engine that holds runs (BND-2).
+        Confinement = "confinement",
     }
 }
 
@@ -49,7 +51,8 @@ impl AlertKind {
             | Self::GuardChanged
             | Self::Withdrawn
             | Self::ForgeWaits
-            | Self::MessageParked => true,
+            | Self::MessageParked
+            | Self::Confinement => true,
             Self::ServiceBack
             | Self::AutoApproveUsed
             | Self::AutoDeployUsed

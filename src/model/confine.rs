@@ -1,44 +1,36 @@
 //! How processes of agents and of branches are held (BND-2): the policy as it stands in the configuration, and which
 //! engine holds a run.
 
-use super::stage::words;
+use super::stage::{Agent, words};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 words! {
     /// Whether runs must be confined. From the loosest to the strictest.
+    #[derive(Default)]
     Mode {
         /// Never; shown everywhere as *unconfined*.
         Off = "off",
         /// Where an engine is there; else *unconfined*.
         Auto = "auto",
         /// Without an engine nothing starts: rule `confinement`.
+        #[default]
         Required = "required",
-    }
-}
-
-impl Default for Mode {
-    fn default() -> Self {
-        Self::Required
     }
 }
 
 words! {
     /// The engine asked for.
+    #[derive(Default)]
     Choice {
         /// bubblewrap where it works, else Landlock.
+        #[default]
         Auto = "auto",
         Bubblewrap = "bubblewrap",
         Landlock = "landlock",
         /// The operator's own wrapper.
         Command = "command",
-    }
-}
-
-impl Default for Choice {
-    fn default() -> Self {
-        Self::Auto
     }
 }
 
@@ -163,6 +155,26 @@ impl Held {
             Self::Command => "command",
             Self::Unconfined => "unconfined",
         }
+    }
+}
+
+/// What holds one project's commands (`agent` none) or one of its agents, as a step last found it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Standing {
+    /// The project's key.
+    pub project: String,
+    pub agent: Option<Agent>,
+    /// `None`: nothing of it may start, and `why` says so with the way out.
+    pub held: Option<Held>,
+    pub why: Option<String>,
+    /// `network: open`: a choice, and shown like *unconfined*.
+    pub open: bool,
+}
+
+impl Standing {
+    /// That of a project's agent, or of its commands.
+    pub fn find<'s>(all: &'s [Self], project: &str, agent: Option<Agent>) -> Option<&'s Self> {
+        all.iter().find(|s| s.project == project && s.agent == agent)
     }
 }
 

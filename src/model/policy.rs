@@ -25,6 +25,8 @@ pub struct ProjectPolicy {
     pub ci: CiSource,
     /// Checks are declared (and the switch is on): `staging-check` works deploy-staging, else the deployer.
     pub staging_checks: bool,
+    /// Some declared check is a command.
+    pub staging_commands: bool,
     /// The security gate is on and the repository in its scope.
     pub security: bool,
     /// `staging.revision` is declared and image freshness on.

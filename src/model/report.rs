@@ -61,6 +61,7 @@ words! {
         Backoff = "backoff",
         Cooldown = "cooldown",
         Disk = "disk",
+        Confinement = "confinement",
         Running = "running",
         Queued = "queued",
         Approval = "approval",

@@ -28,6 +28,8 @@ pub struct Status {
     pub services_down: Vec<ServiceRow>,
     /// Merge leases that are held
     pub merge_lease: Vec<LeaseRow>,
+    /// What holds agents and the branch's code, by project
+    pub confinement: Vec<ConfinementRow>,
     /// The security gate
     pub security: SecurityBlock,
     /// The watch over what was deployed
@@ -64,6 +66,8 @@ pub struct TaskRow {
     pub running_job: Option<RunningJob>,
     /// Known cost of all its runs in US dollars; null: it ran, and no cost is known
     pub cost_usd: Option<f64>,
+    /// Its next agent would run unconfined, with all rights of this account
+    pub unconfined: bool,
     /// The pull request
     pub pr: Option<PullRef>,
     pub created_at: String,
@@ -75,6 +79,21 @@ pub struct TaskRow {
     /// Still something to do: not terminal, or done and being watched.
     #[serde(skip)]
     pub open: bool,
+}
+
+/// What holds some runs of a project, as the last step found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ConfinementRow {
+    /// The project's key
+    pub project: String,
+    /// Whose runs: `commands` (CI, setup, checks) and agents by name
+    pub of: Vec<String>,
+    /// `bubblewrap`, `landlock`, `command` or `unconfined`; null: nothing of them starts (rule `confinement`)
+    pub held: Option<String>,
+    /// Why nothing starts, and the way out
+    pub why: Option<String>,
+    /// `network: open`: they reach all that this account reaches, this machine's own ports included
+    pub network_open: bool,
 }
 
 /// Why a task does not move now.

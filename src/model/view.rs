@@ -1,5 +1,6 @@
 //! What one moment of the database tells: the input of every decision.
 
+use super::confine::Standing;
 use super::ids::{JobId, Key, TaskId};
 use super::landing::Awaits;
 use super::stage::{Agent, JobKind, Stage};
@@ -89,6 +90,8 @@ pub struct QueueView {
     /// The dearest known run of an agent: what an uncapped run reserves (RULE-25).
     pub dearest: BTreeMap<Agent, i64>,
     pub free_mb: Option<u64>,
+    /// What holds whose runs, as a step last found it (BND-2).
+    pub confinement: Vec<Standing>,
     pub now: Stamp,
 }
 

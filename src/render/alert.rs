@@ -16,7 +16,7 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::Frozen => "🧊",
         AlertKind::Cancelled | AlertKind::StopDeferred => "🛑",
         AlertKind::CostLimit | AlertKind::UsageLimit => "💸",
-        AlertKind::GuardChanged => "🛡",
+        AlertKind::GuardChanged | AlertKind::Confinement => "🛡",
         AlertKind::ForgeWaits => "⏳",
         AlertKind::Withdrawn | AlertKind::RolledBack => "↩️",
         AlertKind::MessageParked => "📭",
@@ -43,7 +43,8 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::Withdrawn
         | AlertKind::ForgeWaits
         | AlertKind::RolledBack
-        | AlertKind::MessageParked => None,
+        | AlertKind::MessageParked
+        | AlertKind::Confinement => None,
     }
 }
 

@@ -32,6 +32,7 @@ fn place(config: &str) -> tempfile::TempDir {
 
 const SOUND: &str = "state_dir: ./state
 executor: detach
+confine: {mode: off}
 min_free_mb: 1
 projects: [{key: ORCH, git: {remote: ./remote.git}, ci: {command: ['true']}}]
 security: {gate_enabled: false}

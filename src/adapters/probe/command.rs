@@ -1,11 +1,14 @@
 //! Bounded commands of a probe: argv, no terminal, own process group, an environment of our own making.
 
-use super::ProbeCtx;
+use super::{Confined, ProbeCtx};
+use crate::adapters::child::{self, ChildError, Control};
 use crate::model::probe::CommandSpec;
 use crate::model::text::{without, worth_hiding};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -61,12 +64,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     };
     let mut command = Command::new(program);
     command.args(args).env_clear().process_group(0);
-    for (name, value) in std::env::vars_os() {
-        let keep = name.to_str().is_some_and(|n| PASSED.contains(&n) || n.starts_with("LC_"));
-        if keep {
-            command.env(name, value);
-        }
-    }
+    command.envs(passed());
     command.envs(crate::adapters::net::child_env());
     command.env("HOME", &ctx.home).envs(ctx.env.iter().map(|(k, v)| (k, v)));
     command.envs(spec.env.iter().map(|(k, v)| (k, v)));
@@ -84,6 +82,65 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     }
     let status = status?;
     Ok(Ended { code: status.code(), stdout: collected(&out), stderr: collected(&err), hidden: spec.hidden.clone() })
+}
+
+/// Runs a check that is a command: held, where the context says so.
+pub(super) fn check(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, Trouble> {
+    match &ctx.confined {
+        Some(confined) => held(spec, timeout_ms, ctx, confined),
+        None => run(spec, timeout_ms, ctx),
+    }
+}
+
+fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined) -> Result<Ended, Trouble> {
+    let mut env: Vec<(OsString, OsString)> = passed().collect();
+    env.extend(crate::adapters::net::child_env());
+    env.push(("HOME".into(), ctx.home.clone().into()));
+    env.extend(confined.env.iter().cloned());
+    let own = ctx.env.iter().chain(&spec.env);
+    env.extend(own.map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    let log = |name: &str| confined.logs.join(name);
+    let run = child::Spec {
+        argv: spec.argv.iter().map(OsString::from).collect(),
+        cwd: spec.cwd.as_ref().map_or_else(|| ctx.checkout.clone(), |c| ctx.checkout.join(c)),
+        env,
+        stdin: None,
+        stdout: log("check.out"),
+        stderr: log("check.err"),
+        wall: Duration::from_millis(timeout_ms),
+        stall: None,
+        grace: Duration::from_secs(1),
+        mark: confined.mark.clone(),
+        hidden: spec.hidden.clone(),
+        cap_bytes: KEEP as u64,
+        boundary: confined.boundary.clone(),
+    };
+    let fresh = |path: &Path| std::fs::remove_file(path).or_else(|e| if path.exists() { Err(e) } else { Ok(()) });
+    for path in [&run.stdout, &run.stderr] {
+        fresh(path).map_err(|e| Trouble::NotStarted(format!("{} can't be removed: {e}", path.display())))?;
+    }
+    let ended = child::run(&run, &mut |_| Control::Go);
+    let said = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    match ended {
+        Ok(exit) if exit.ended_by.is_some() => Err(Trouble::Timeout(timeout_ms)),
+        Ok(exit) => Ok(Ended {
+            code: exit.code,
+            stdout: said(&run.stdout),
+            stderr: said(&run.stderr),
+            hidden: spec.hidden.clone(),
+        }),
+        Err(e @ (ChildError::Confinement { .. } | ChildError::Left { .. })) => {
+            let why = e.to_string();
+            *confined.failed.borrow_mut() = Some(e);
+            Err(Trouble::NotStarted(why))
+        }
+        Err(e) => Err(Trouble::NotStarted(e.to_string())),
+    }
+}
+
+/// What of this process's environment a child sees.
+fn passed() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|n| PASSED.contains(&n) || n.starts_with("LC_")))
 }
 
 /// Waits in a thread of its own, so that the limit needs no polling.

@@ -81,7 +81,7 @@ fn ask(url: &str, want: u16, body: &str, limit: u64) -> Look {
 }
 
 fn run_command(spec: &CommandSpec, limit: u64, ctx: &ProbeCtx) -> Look {
-    match command::run(spec, limit, ctx) {
+    match command::check(spec, limit, ctx) {
         Err(command::Trouble::NotStarted(why)) => (CheckOutcome::Error, why),
         Err(late @ command::Trouble::Timeout(_)) => (CheckOutcome::Fail, late.to_string()),
         Ok(ended) if ended.code == Some(0) => (CheckOutcome::Pass, "exit 0".into()),

@@ -48,7 +48,8 @@ pub struct Request<'a> {
     pub effort: &'a str,
     /// The run's cap in US dollars; `None` or 0: none.
     pub max_cost_usd: Option<f64>,
-    /// The runtime's own configuration folder, per task and stage (RULE-26). It must exist.
+    /// The runtime's own configuration folder, in the run's home (BND-3). It must exist; a conversation that goes on has
+    /// its transcript in it.
     pub config_dir: &'a Path,
     pub session: Option<Session<'a>>,
     /// A file with the default branch's CLAUDE.md, to append to the system prompt (RUN-7c).
@@ -76,7 +77,33 @@ pub struct Launch {
     pub notes: Vec<String>,
 }
 
+/// Where a runtime keeps one conversation, below its own folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcript {
+    pub folder: &'static str,
+    /// What its file's name ends with.
+    pub ending: String,
+}
+
+impl Transcript {
+    /// Whether a file of this name is it.
+    pub fn is(&self, name: &[u8]) -> bool {
+        name.ends_with(self.ending.as_bytes())
+    }
+}
+
 impl Runtime {
+    /// The transcript of a conversation; `None` where the runtime keeps none that can be carried from run to run, or the
+    /// id has not the shape of one.
+    pub fn transcript(&self, session: &str) -> Option<Transcript> {
+        let folder = match self {
+            Self::Claude(_) => "projects",
+            Self::Preset(PresetKind::Codex, _) => "sessions",
+            Self::Preset(PresetKind::Gemini | PresetKind::OpenCode, _) | Self::Command(_) => return None,
+        };
+        (session.len() >= 8 && plain(session, "-_")).then(|| Transcript { folder, ending: format!("{session}.jsonl") })
+    }
+
     pub fn kind(&self) -> RuntimeKind {
         match self {
             Self::Claude(_) => RuntimeKind::Claude,

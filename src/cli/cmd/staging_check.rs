@@ -1,14 +1,18 @@
 //! `orch staging-check` (SHIP-3).
 
-use crate::adapters::files;
 use crate::adapters::git::{CheckoutPlan, Documents};
-use crate::adapters::probe::{ProbeCtx, staging as run_staging};
+use crate::adapters::probe::{Confined, ProbeCtx, staging as run_staging};
+use crate::adapters::{files, sentinel};
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open, signals::Signals};
 use crate::config::standalone::{StagingSetup, staging};
+use crate::config::{Check, Project};
 use crate::decide::staging::{FoldRules, Tolerance, fold};
-use crate::engine::{projects, staging as suite};
-use crate::model::ids::Key;
+use crate::engine::area::Folders;
+use crate::engine::confine::{self, Further};
+use crate::engine::supervise::MARK;
+use crate::engine::{Ctx, projects, staging as suite};
+use crate::model::ids::{Key, RunId};
 use crate::model::report::StepReport;
 use crate::model::stage::Stage;
 use crate::model::staging::{CheckResult, StagingStatus, StagingVerdict};
@@ -98,20 +102,22 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
         return planned(call, suite::planned(&project));
     }
     let signals = Signals::watch()?;
-    let work = tempfile::tempdir().context("making a folder for the checks")?;
+    sentinel::make_dirs(&ctx.config.area_dir).context("making the folder of runs")?;
+    let work = tempfile::Builder::new().prefix(".staging-check-").tempdir_in(&ctx.config.area_dir);
+    let work = work.context("making a folder for the checks")?;
+    let scratch = tempfile::tempdir().context("making a folder for the suite")?;
+    let folders = Folders::of_check(&ctx.config.area_dir, work.path());
+    folders.renew()?;
     let mirror = projects::mirror(&ctx, &project)?;
     let default = projects::default_branch(&mut ctx, &project, &mirror)?;
     let tip = mirror.fetch_branch(&default).context("fetching the default branch")?;
     let tip = tip.with_context(|| format!("{} has no branch {default}", project.git.remote))?;
     let head = task.as_ref().and_then(|t| t.head_sha.clone()).unwrap_or_else(|| tip.clone());
-    let checkout = work.path().join("checkout");
     // Scripts that commands name come from the default branch (RULE-23).
     let scripts = project.scripts();
     let plan =
         CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&head) };
-    mirror.check_out(&checkout, &plan).context("checking the revision out")?;
-    let home = work.path().join("home");
-    std::fs::create_dir(&home).context("making an empty home folder for the checks")?;
+    mirror.check_out(&folders.checkout, &plan).context("checking the revision out")?;
     let mut env = vec![
         ("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned()),
         ("ORCH_REPO".to_owned(), project.repo.clone()),
@@ -121,10 +127,17 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
         env.push(("ORCH_TASK".to_owned(), t.key.to_string()));
         env.push(("ORCH_ATTEMPT".to_owned(), t.attempt.to_string()));
     }
-    let probe = ProbeCtx { checkout, home, env };
+    let confined = confined(&ctx, &project, &folders, scratch.path())?;
+    let probe = ProbeCtx { checkout: folders.checkout.clone(), home: folders.home.clone(), env, confined };
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let tolerance = Tolerance::of(args.strict, project.staging.infra_tolerance_enabled);
-    let order = suite::Order { project: &project, probe: &probe, tolerance, more: &|| !signals.came() };
+    let order = suite::Order {
+        project: &project,
+        probe: &probe,
+        scratch: scratch.path(),
+        tolerance,
+        more: &|| !signals.came(),
+    };
     let (results, verdict) = suite::run(&mut ctx, &order, &mut each)?;
     let key = task.as_ref().map(|t| t.key.clone());
     let artefact = ArtefactHead {
@@ -140,6 +153,24 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
         },
     };
     conclude(call, args, key.as_ref(), &Ran { start, head: artefact, results, verdict })
+}
+
+/// What holds the checks that are commands (BND-2): those of a branch's head, run by hand.
+fn confined(ctx: &Ctx, project: &Project, folders: &Folders, logs: &Path) -> Result<Option<Confined>, Failure> {
+    if !project.staging.checks.iter().any(Check::is_command) {
+        return Ok(None);
+    }
+    let own = RunId(std::process::id().into());
+    let hold = confine::hold(ctx, project, None, own)
+        .map_err(|e| Failure::refused(format!("staging-check is refused: {}", e.why)).hint(e.way_out))?;
+    hold.hand_over(folders)?;
+    Ok(Some(Confined {
+        boundary: hold.boundary(folders, Further::default()),
+        logs: logs.to_owned(),
+        mark: (MARK.to_owned(), format!("check-{own}")),
+        env: hold.env(),
+        failed: std::cell::RefCell::new(None),
+    }))
 }
 
 fn off() -> Failure {
@@ -168,7 +199,7 @@ fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetu
     let home = tempfile::tempdir().context("making an empty home folder for the checks")?;
     let mut env = vec![("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned())];
     env.extend(task.map(|t| ("ORCH_TASK".to_owned(), t.to_string())));
-    let ctx = ProbeCtx { checkout, home: home.path().to_owned(), env };
+    let ctx = ProbeCtx { checkout, home: home.path().to_owned(), env, confined: None };
     let infra: Vec<String> = setup.allowed.iter().map(|a| a.id.clone()).collect();
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let results = run_staging::run(&setup.checks, &infra, &ctx, &|| !signals.came(), &mut each);

@@ -9,6 +9,7 @@ use crate::engine::status::{self, Which};
 use crate::engine::{Ctx, card};
 use crate::model::ids::TaskId;
 use crate::model::report::Rule;
+use crate::model::stage::Agent;
 use crate::model::status::{Status, TaskRow};
 use crate::model::text::clip;
 use crate::render;
@@ -147,6 +148,24 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         "\nqueue: {} queued, {} running, {} done, {} failed, {} cancelled; today ${:.2}",
         q.queued, q.running, q.done, q.failed, q.cancelled, s.limits.cost_today_usd
     ));
+    for c in &s.confinement {
+        let whose = if c.of.len() > Agent::ALL.len() { String::new() } else { format!(" ({})", c.of.join(", ")) };
+        match (c.held.as_deref(), &c.why) {
+            (None, why) => say(format!(
+                "NOT STARTED in {}{whose}: {}",
+                c.project,
+                clip(why.as_deref().unwrap_or("nothing holds it"), 300)
+            )),
+            (Some("unconfined"), _) => say(format!(
+                "unconfined in {}{whose}: agents and the branch's code have all rights of this account (docs/security.md)",
+                c.project
+            )),
+            (Some(engine), _) if c.network_open => {
+                say(format!("confined by {engine} in {}{whose}, with the network open", c.project));
+            }
+            (Some(_), _) => {}
+        }
+    }
     for d in &s.services_down {
         say(format!("of no use since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 300)));
     }

@@ -19,6 +19,7 @@ pub fn project() -> ProjectPolicy {
         stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
         ci: CiSource::Command,
         staging_checks: false,
+        staging_commands: false,
         security: false,
         freshness: false,
         confirm_deploy: true,

@@ -436,6 +436,7 @@ impl World {
             task_micros: std::collections::BTreeMap::new(),
             dearest: std::collections::BTreeMap::new(),
             free_mb: None,
+            confinement: vec![],
             now: stamp(),
         }
     }

@@ -1,6 +1,6 @@
 //! The `build` job: asks what staging runs, builds it once if it is another revision, asks again (SHIP-4).
 
-use super::{Order, answered, bench, ending, row, staging::env};
+use super::{By, Order, answered, bench, ending, row, staging::env};
 use crate::adapters::probe::{ProbeCtx, revision};
 use crate::decide::gates::freshness::{
     BuildState, Freshness, FreshnessFacts, FreshnessNext, RevisionSourceState, freshness,
@@ -22,7 +22,12 @@ pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         crate::config::Revision::Url { timeout_s, .. } => (timeout_s * 1000.0) as i64,
         crate::config::Revision::Command(c) => i64::try_from(c.timeout_ms()).unwrap_or(i64::MAX),
     };
-    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.folders.home.clone(), env: env(&bench, run) };
+    let probe = ProbeCtx {
+        checkout: bench.checkout()?,
+        home: bench.folders.home.clone(),
+        env: env(&bench, run),
+        confined: None,
+    };
     // Built once per head, and once more where a person's retry began a new stay: the journal knows, whoever built.
     let key = format!("t{}/e{}/build/{}", bench.task.id, bench.task.epoch, bench.subject);
     let journal = ctx.store.read(|tx| tx.journal_row(&key))?;
@@ -49,8 +54,8 @@ pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
                 env: &build.env,
                 limit: Duration::from_millis(build.timeout_ms()),
                 further: &[],
-                // What serves staging stays.
-                outliving: true,
+                // It builds and serves staging: what serves stays.
+                by: By::Operator,
             },
         )?;
         failed = match ran {

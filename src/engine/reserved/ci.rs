@@ -1,6 +1,6 @@
 //! The `ci` job: runs `ci.command` on one commit, or reads the commit's statuses from the forge (RULE-2).
 
-use super::{Bench, Order, answered, bench, ending, forge, row};
+use super::{Bench, By, Order, answered, bench, ending, forge, row};
 use crate::adapters::child::EndedBy;
 use crate::config::without_secrets;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
@@ -58,7 +58,7 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
     let ran = bench.command(
         ctx,
         run,
-        &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[], outliving: false },
+        &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[], by: By::Branch },
     )?;
     let log = bench.dir.join("ci.log");
     bench.folders.delete()?;

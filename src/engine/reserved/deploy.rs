@@ -1,6 +1,6 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
-use super::{Order, bench, ending, exposed, keep};
+use super::{By, Order, bench, ending, exposed, keep};
 use crate::adapters::child::{self, ChildError, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
@@ -51,7 +51,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                 [("ORCH_DEPLOY_RESULT", result.clone().into_os_string()), ("ORCH_DEPLOY_NONCE", nonce.clone().into())];
             let limit = Duration::from_secs(bench.project.deploy.timeout_s);
             let env = &bench.project.deploy.env;
-            let order = Order { name: "deploy", argv, env, limit, further: &further, outliving: true };
+            let order = Order { name: "deploy", argv, env, limit, further: &further, by: By::Operator };
             let mut spec = bench.prepare(ctx, run, &order)?;
             // Whoever knows it can speak for the command: it stays out of the log.
             spec.hidden.push(nonce.clone());

@@ -14,12 +14,14 @@ pub use staging::staging;
 
 use super::agent::child_env;
 use super::area::{AreaKind, Folders};
+use super::confine::{self, Further, Hold};
 use super::settle::Settlement;
 use super::supervise::MARK;
 use super::{Ctx, base, bound, projects};
 use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
+use crate::adapters::probe::Confined;
 use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, exposed};
 use crate::model::artefact::Artefact;
@@ -29,6 +31,7 @@ use crate::model::stage::JobKind;
 use crate::model::task::{BoundFile, EvidenceVerdict, Finding, Run, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -76,8 +79,16 @@ struct Order<'a> {
     limit: Duration,
     /// Variables on top.
     further: &'a [(&'a str, OsString)],
-    /// It changes production: what it leaves running stays.
-    outliving: bool,
+    by: By,
+}
+
+/// Whose a configured command is (BND-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The operator's: what it leaves running stays.
+    Operator,
+    /// The branch's code.
+    Branch,
 }
 
 impl Bench {
@@ -102,14 +113,55 @@ impl Bench {
     fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
         let spec = self.prepare(ctx, run, order)?;
         let go = &mut |_: child::Event<'_>| Control::Go;
-        Ok(if order.outliving { child::run_outliving(&spec, go) } else { child::run(&spec, go) })
+        Ok(match order.by {
+            By::Operator => child::run_outliving(&spec, go),
+            By::Branch => match child::run(&spec, go) {
+                // Nothing ran: that says nothing of the branch.
+                Err(e @ ChildError::Confinement { .. }) => return Err(e.into()),
+                ran => ran,
+            },
+        })
+    }
+
+    /// What holds the branch's code in this job. Fails where nothing does and something must.
+    fn hold(&self, ctx: &Ctx, run: &Run) -> Result<Hold> {
+        confine::hold(ctx, &self.project, None, run.id).map_err(anyhow::Error::new)
+    }
+
+    /// The protected scripts in the checkout: a run may not write them (RULE-23).
+    fn frozen(&self) -> Vec<PathBuf> {
+        let all = self.project.scripts().into_iter().map(|script| self.folders.checkout.join(script));
+        all.filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
+
+    /// How the job's checks that are commands are held, in the checkout that is there.
+    fn checks(&self, ctx: &Ctx, run: &Run) -> Result<Confined> {
+        let hold = self.hold(ctx, run)?;
+        hold.hand_over(&self.folders)?;
+        let further = Further { frozen: self.frozen(), ..Further::default() };
+        Ok(Confined {
+            boundary: hold.boundary(&self.folders, further),
+            logs: self.dir.clone(),
+            mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
+            env: hold.env(),
+            failed: RefCell::new(None),
+        })
     }
 
     /// All of a configured command but its start.
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
-        let Order { name, argv, env, limit, further, outliving: _ } = *order;
+        let Order { name, argv, env, limit, further, by } = *order;
         let cwd = self.checkout()?;
         let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.folders);
+        let boundary = match by {
+            By::Operator => Boundary::Operator,
+            By::Branch => {
+                let hold = self.hold(ctx, run)?;
+                hold.hand_over(&self.folders)?;
+                all.extend(hold.env());
+                hold.boundary(&self.folders, Further { frozen: self.frozen(), ..Further::default() })
+            }
+        };
         let (own, hidden) = exposed(env)?;
         all.extend(own.into_iter().map(|(key, value)| (key.into(), value.into())));
         all.extend(further.iter().map(|(n, v)| ((*n).into(), v.clone())));
@@ -127,7 +179,7 @@ impl Bench {
             mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
             hidden,
             cap_bytes: CAP,
-            boundary: Boundary::Operator,
+            boundary,
         })
     }
 }

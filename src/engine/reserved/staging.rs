@@ -18,10 +18,13 @@ use anyhow::Result;
 pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let settings = &bench.project.staging;
-    let probe = ProbeCtx { checkout: bench.checkout()?, home: bench.folders.home.clone(), env: env(&bench, run) };
+    let checkout = bench.checkout()?;
+    let commands = settings.checks.iter().any(crate::config::Check::is_command);
+    let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
+    let probe = ProbeCtx { checkout, home: bench.folders.home.clone(), env: env(&bench, run), confined };
     let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
     let (project, mut quiet) = (bench.project.clone(), |_: &CheckResult| {});
-    let order = suite::Order { project: &project, probe: &probe, tolerance, more: &|| true };
+    let order = suite::Order { project: &project, probe: &probe, scratch: &bench.dir, tolerance, more: &|| true };
     let (results, folded) = suite::run(ctx, &order, &mut quiet)?;
     bench.folders.delete()?;
     let now = ctx.now().stamp;

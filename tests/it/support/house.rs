@@ -135,7 +135,7 @@ impl House {
 
     pub fn configure(&self, plan: &Plan) {
         let mut text = String::from(
-            "state_dir: ./state\nexecutor: detach\nmin_free_mb: 1\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n",
+            "state_dir: ./state\nexecutor: detach\nconfine: {mode: off}\nmin_free_mb: 1\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n",
         );
         for line in &plan.project {
             text.push_str(&format!("    {line}\n"));

@@ -13,7 +13,7 @@ pub struct Seeded {
 }
 
 /// One project on a local board whose repository is never reached.
-pub const ONE: &str = "state_dir: ./state\nexecutor: detach\nmin_free_mb: 0\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n";
+pub const ONE: &str = "state_dir: ./state\nexecutor: detach\nconfine: {mode: off}\nmin_free_mb: 0\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n";
 
 impl Seeded {
     pub fn new(config: &str) -> Self {

@@ -1,0 +1,297 @@
+//! What holds the processes of agents and of branches (BND-2, BND-3): the policy of a project and runtime, the engine that
+//! this machine has for it, and what a run is given to read.
+
+use super::Ctx;
+use super::area::Folders;
+use crate::adapters::confine::{self, Boundary, Engine, NoEngine, Probe};
+use crate::adapters::{accounts, net};
+use crate::config::{Config, Project, RuntimeKind, Sandbox, SecretRef, UIDS, process_env};
+use crate::model::confine::{Held, Network, Policy, Standing};
+use crate::model::ids::RunId;
+use crate::model::stage::Agent;
+use crate::model::toolchain::{Offered, offered};
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+/// Where the row of what holds whom is kept: a step writes it, decisions and readers read it.
+pub const META: &str = "confinement";
+
+/// What holds the runs of one project and runtime now.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    pub engine: Engine,
+    pub policy: Policy,
+    probe: Probe,
+    hidden: Vec<PathBuf>,
+    tools: Offered,
+    /// As root, with an engine: the account of one run.
+    uid: Option<u32>,
+}
+
+/// What one command of a run is given besides its folders.
+#[derive(Debug, Clone, Default)]
+pub struct Further {
+    /// Further paths to read.
+    pub read: Vec<PathBuf>,
+    /// Paths below the checkout that it may not write.
+    pub frozen: Vec<PathBuf>,
+    /// Its runtime has a sandbox of its own.
+    pub own_sandbox: bool,
+}
+
+fn probe(config: &Config) -> Result<Probe, NoEngine> {
+    Probe::here(config.state_dir.join("confine")).map_err(|e| NoEngine {
+        why: format!("this program's own file can't be found: {e}"),
+        way_out: "start orch by its path".to_owned(),
+    })
+}
+
+/// The engine for a policy, or why nothing of it may start. `runtime`: what plays the agent, none for a command.
+pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -> Result<Engine, NoEngine> {
+    let probe = probe(config)?;
+    let engine = confine::engine(policy, &probe)?;
+    let own = matches!(runtime, Some(RuntimeKind::Claude { sandbox: Sandbox::Required, .. }));
+    if own && engine == Engine::Landlock {
+        return Err(NoEngine {
+            why: "the runtime's own sandbox is required and can't start under landlock".to_owned(),
+            way_out: "install bubblewrap, or set the runtime's sandbox to auto".to_owned(),
+        });
+    }
+    if probe.root && matches!(engine, Engine::Landlock | Engine::Command { .. }) {
+        reachable(&config.area_dir, engine.held())?;
+    }
+    if probe.root && engine != Engine::None && !policy.user.is_empty() && accounts::uid(&policy.user).is_none() {
+        return Err(NoEngine {
+            why: format!("confine.user names the account {:?}, which this machine does not have", policy.user),
+            way_out: format!("useradd --system {}, or leave it out", policy.user),
+        });
+    }
+    Ok(engine)
+}
+
+/// Whether another account reaches the area by ordinary rights.
+fn reachable(area: &Path, held: Held) -> Result<(), NoEngine> {
+    let closed = |dir: &&Path| std::fs::metadata(dir).is_ok_and(|m| m.mode() & 0o001 == 0);
+    // The area itself is ours to open.
+    match area.ancestors().skip(1).find(closed) {
+        Some(dir) => Err(NoEngine {
+            why: format!("under {} the account of a run can't pass {}", held.as_str(), dir.display()),
+            way_out: "set area_dir to a folder that every account reaches, such as /var/lib/orch-area".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What holds a run of this project; `runtime`: the name of what plays its agent.
+pub fn hold(ctx: &Ctx, project: &Project, runtime: Option<&str>, run: RunId) -> Result<Hold, NoEngine> {
+    of(&ctx.config, project, runtime, run)
+}
+
+/// As [`hold`], for who has a configuration alone.
+pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId) -> Result<Hold, NoEngine> {
+    let policy = config.confinement(project, runtime);
+    let kind = runtime.and_then(|name| config.runtimes.get(name)).map(|r| &r.kind);
+    let engine = engine(config, &policy, kind)?;
+    let probe = probe(config)?;
+    let uid = (probe.root && engine != Engine::None).then(|| match accounts::uid(&policy.user) {
+        Some(uid) if !policy.user.is_empty() => uid,
+        Some(_) | None => policy.uid_base + u32::try_from(run.0.rem_euclid(i64::from(UIDS))).unwrap_or(0),
+    });
+    let vars = process_env();
+    let hidden = hidden(config);
+    let tools = match vars.get("HOME").filter(|h| h.starts_with('/') && h.len() > 1 && engine != Engine::None) {
+        Some(home) => offered(Path::new(home), &vars, &|p| p.is_dir(), &hidden),
+        None => Offered::default(),
+    };
+    for left in &tools.left_out {
+        tracing::debug!("not offered to runs: {left}");
+    }
+    Ok(Hold { engine, policy, probe, hidden, tools, uid })
+}
+
+/// What no run may see whatever is opened around it.
+fn hidden(config: &Config) -> Vec<PathBuf> {
+    let secrets = config.secrets().into_iter().filter_map(|(_, from)| match from {
+        SecretRef::File(path) => Some(path.clone()),
+        SecretRef::Env(_) | SecretRef::Command(_) => None,
+    });
+    [config.state_dir.clone(), config.file.clone()].into_iter().chain(secrets).collect()
+}
+
+impl Hold {
+    /// The account that files of the run belong to.
+    pub fn owner(&self) -> u32 {
+        self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw())
+    }
+
+    /// How it is shown and recorded.
+    pub fn held(&self) -> Held {
+        self.engine.held()
+    }
+
+    /// The variables of the tool chains.
+    pub fn env(&self) -> Vec<(OsString, OsString)> {
+        self.tools.env.iter().map(|(name, value)| ((*name).into(), value.as_os_str().to_owned())).collect()
+    }
+
+    /// Gives the folders to the run's account, after everything that `orch` wrote into them. Nothing of the run may live.
+    /// A regular file with another name elsewhere stays whose it is.
+    pub fn hand_over(&self, folders: &Folders) -> Result<()> {
+        let Some(uid) = self.uid else { return Ok(()) };
+        // The way to them: to pass, not to list.
+        for dir in folders.root.ancestors().take(4) {
+            if dir.starts_with(folders.area()) {
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))
+                    .with_context(|| format!("opening the way through {}", dir.display()))?;
+            }
+        }
+        for dir in [&folders.checkout, &folders.home, &folders.tmp] {
+            give(dir, uid).with_context(|| format!("giving {} to the run's account", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What a command of the run is started within.
+    pub fn boundary(&self, folders: &Folders, further: Further) -> Boundary {
+        let mut read = self.tools.read.clone();
+        read.extend(net::files_of_children());
+        read.extend(further.read);
+        Boundary::Run(Box::new(confine::Run {
+            engine: self.engine.clone(),
+            policy: self.policy.clone(),
+            checkout: folders.checkout.clone(),
+            home: folders.home.clone(),
+            tmp: folders.tmp.clone(),
+            read,
+            hidden: self.hidden.clone(),
+            frozen: further.frozen,
+            uid: self.uid,
+            own_sandbox: further.own_sandbox,
+            probe: self.probe.clone(),
+        }))
+    }
+}
+
+/// Gives a folder and everything below it to an account; links are not followed.
+fn give(root: &Path, uid: u32) -> std::io::Result<()> {
+    let mut open = vec![root.to_owned()];
+    while let Some(path) = open.pop() {
+        let meta = match path.symlink_metadata() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        let foreign = meta.uid() != uid && (meta.is_dir() || meta.nlink() == 1);
+        if meta.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                open.push(entry?.path());
+            }
+        }
+        if foreign {
+            lchown(&path, Some(uid), Some(uid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Which engine holds whose runs, for each project its commands and each agent. Asks the machine where an answer is due.
+pub fn standings(config: &Config) -> Vec<Standing> {
+    let mut asked: Vec<((Policy, bool), Result<Engine, NoEngine>)> = Vec::new();
+    let mut all = Vec::new();
+    for project in &config.projects {
+        let agents = Agent::ALL.iter().map(|a| Some(*a));
+        for agent in std::iter::once(None).chain(agents) {
+            let runtime = agent.map(|a| config.agent(a).runtime);
+            let policy = config.confinement(project, runtime.as_deref());
+            let kind = runtime.as_ref().and_then(|r| config.runtimes.get(r)).map(|r| &r.kind);
+            let key = (policy.clone(), matches!(kind, Some(RuntimeKind::Claude { sandbox: Sandbox::Required, .. })));
+            let answer = match asked.iter().find(|(k, _)| *k == key) {
+                Some((_, answer)) => answer.clone(),
+                None => {
+                    let answer = engine(config, &policy, kind);
+                    asked.push((key, answer.clone()));
+                    answer
+                }
+            };
+            all.push(Standing {
+                project: project.key.clone(),
+                agent,
+                held: answer.as_ref().ok().map(Engine::held),
+                why: answer.err().map(|e| e.to_string()),
+                open: policy.network == Network::Open,
+            });
+        }
+    }
+    all
+}
+
+/// Writes down what holds whom, where it changed, and tells once of a machine that has no engine (NTF-2).
+pub fn observe(ctx: &mut Ctx) -> Result<()> {
+    if ctx.dry {
+        return Ok(());
+    }
+    let now = standings(&ctx.config);
+    let text = serde_json::to_string(&now).context("writing down what holds runs")?;
+    let before = ctx.store.read(|tx| tx.meta(META))?;
+    if before.as_deref() == Some(&text) {
+        return Ok(());
+    }
+    let held_up = |list: &[Standing]| list.iter().find_map(|s| s.why.clone());
+    let was = before.and_then(|t| serde_json::from_str::<Vec<Standing>>(&t).ok()).and_then(|l| held_up(&l));
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.set_meta(META, &text)?;
+        if let (None, Some(why)) = (was, held_up(&now)) {
+            let n = tx.count_up("confinement/held", 1)?;
+            let kind = crate::model::card::AlertKind::Confinement;
+            super::messages::alert_named(tx, kind, "confine", n, &why, at)?;
+        }
+        Ok::<_, crate::adapters::store::StoreError>(())
+    })?;
+    Ok(())
+}
+
+/// What a step last wrote down; nothing before the first.
+pub fn noted(tx: &crate::adapters::store::Tx<'_>) -> crate::adapters::store::Result<Vec<Standing>> {
+    Ok(tx.meta(META)?.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bnd_2_a_folder_that_other_accounts_cannot_pass_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let held = reachable(&closed.join("x/area"), Held::Landlock).unwrap_err();
+        assert!(held.why.contains(closed.to_str().unwrap()) && held.way_out.contains("area_dir"), "{held}");
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
+        assert!(reachable(&closed.join("x/area"), Held::Landlock).is_ok());
+    }
+
+    #[test]
+    fn a_file_with_another_name_elsewhere_is_not_given_away() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, run) = (dir.path().join("mine"), dir.path().join("run"));
+        std::fs::write(&mine, "x").unwrap();
+        std::fs::create_dir_all(run.join("a")).unwrap();
+        std::fs::write(run.join("a/own"), "y").unwrap();
+        std::fs::hard_link(&mine, run.join("a/link")).unwrap();
+        std::os::unix::fs::symlink(&mine, run.join("soft")).unwrap();
+        give(&run, 2_000_000_007).unwrap();
+        let of = |p: &Path| p.symlink_metadata().unwrap().uid();
+        assert_eq!(
+            (of(&run), of(&run.join("a/own")), of(&run.join("soft"))),
+            (2_000_000_007, 2_000_000_007, 2_000_000_007)
+        );
+        assert_eq!(of(&mine), 0);
+    }
+}
