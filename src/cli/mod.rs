@@ -17,7 +17,7 @@ use exit::CmdResult;
 use output::Output;
 use std::path::PathBuf;
 
-/// From an issue on a board to a healthy deploy, by idempotent steps and no resident process.
+/// Run coding agents unattended, from an issue on a board to a healthy deploy.
 #[derive(Debug, Parser)]
 #[command(name = "orch", version, propagate_version = true)]
 pub struct Cli {
@@ -27,7 +27,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Options that stand before or after any subcommand.
+/// Options before or after any subcommand.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
     /// Configuration file; else ./orch.yaml, $XDG_CONFIG_HOME/orch/orch.yaml, /etc/orch/orch.yaml, first found

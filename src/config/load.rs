@@ -86,7 +86,7 @@ fn find(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &Path) -> Resu
     let all = candidates(env, cwd);
     all.iter().find(|c| c.exists()).cloned().ok_or_else(|| {
         let looked: Vec<String> = all.iter().map(|c| c.display().to_string()).collect();
-        ConfigError::new(format!("there is no configuration; looked for {}", looked.join(", ")))
+        ConfigError::new(format!("there is no configuration; searched {}", looked.join(", ")))
             .hint("orch init writes one; or name one with --config FILE")
     })
 }

@@ -135,7 +135,7 @@ raw! {
         author: RawAuthor,
         /// The password for the remote, a reference; given to git through a credential helper
         credential: SecretRef,
-        /// Globs no agent may change, besides the built-in list (docs/security.md) and the scripts that configured commands name; one that begins with `!` takes its matches out
+        /// Globs no agent may change, in addition to the built-in list (docs/security.md) and the scripts that configured commands name; one that begins with `!` takes its matches out
         protected_paths: Vec<String>,
     }
 
@@ -207,7 +207,7 @@ raw! {
 
     /// How a branch lands.
     RawMerge {
-        /// How it takes in a default branch that moved: `rebase` or `merge`; default rebase
+        /// How it catches up with a default branch that moved: `rebase` or `merge`; default rebase
         update: Update,
         /// How the pull request is merged: `merge`, `rebase` or `squash`; default merge
         method: Method,

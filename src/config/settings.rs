@@ -224,7 +224,7 @@ section! {
 section! {
     /// Whom to trust on the network (docs/network.md).
     Tls, RawTls, "tls." {
-        ca_file "ca_file": String = String::new(), "", "PEM file of authorities trusted besides the system's, by the API clients, git and every child; empty: none";
+        ca_file "ca_file": String = String::new(), "", "PEM file of authorities trusted in addition to the system's, by the API clients, git and every child; empty: none";
     }
 }
 
@@ -418,7 +418,7 @@ section! {
         checks: Vec<RawCheck> => Vec<Check>, "what is checked, in order; none: the deployer agent writes 15";
         sandbox_infra: Vec<RawAllowance> => Vec<Allowance>, "checks whose failure may be waived: an id, or {id, signature, owner, expires}";
         revision: RawRevision => Option<Revision>, "how staging tells its revision: {command, timeout_s} or {url, field}; absent: freshness is not applicable";
-        build: RawCommand => Option<CommandLine>, "builds staging anew when its revision is another one";
+        build: RawCommand => Option<CommandLine>, "builds staging again when its revision is another one";
         sandbox: RawStagingSandbox => Option<String>, "{project: KEY}: the self-hosting suite's sandbox project";
     }
 }

@@ -236,7 +236,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
         Rule::SerialGate => one("the task named ends (done or cancelled), or is withdrawn before its start"),
         Rule::Dependencies => vec![
             "the work item named is done".to_owned(),
-            format!("or the relation is taken away from {key} on the board"),
+            format!("or the relation is removed from {key} on the board"),
         ],
         Rule::MaxConcurrency | Rule::ProjectLimit | Rule::AgentLimit | Rule::ReservedLimit => {
             one("a running job ends, or the limit is raised in the configuration")
@@ -368,7 +368,7 @@ fn taskless(
     if let Some(resolved) = resolved {
         let Some(known) = resolved.status(status) else {
             let all: Vec<&str> = resolved.statuses().iter().map(|s| s.name.as_str()).collect();
-            let why = format!("its status {status:?} is none that this board knows ({})", all.join(", "));
+            let why = format!("its status {status:?} is not one that this board knows ({})", all.join(", "));
             return (why, start);
         };
         if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
@@ -384,7 +384,7 @@ fn taskless(
                     vec![format!("set another status, then {wanted:?} again")],
                 ),
                 Some(_) | None => (
-                    "it waits to be taken in".to_owned(),
+                    "it waits to be picked up".to_owned(),
                     vec!["the next `orch tick` or `orch reconcile` makes its task".to_owned()],
                 ),
             };

@@ -289,7 +289,7 @@ pub fn rows(tx: &Tx<'_>, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
         let outage: Outage = serde_json::from_str(&text).ok().filter(|o: &Outage| now_ms - o.seen < FORGOTTEN_MS)?;
         let why: Vec<String> = outage.parts.iter().map(|(part, why)| format!("{part}: {why}")).collect();
         let name = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
-        Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), told: outage.told })
+        Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), alerted: outage.told })
     };
     Ok(tx.metas(PREFIX)?.into_iter().filter_map(row).collect())
 }

@@ -245,7 +245,7 @@ fn mark(ctx: &mut Ctx, project: &Project) -> Result<Option<Mark>> {
 /// Says that a look ended before its end, and that nothing is lost.
 fn read_on(ctx: &mut Ctx, project: &Project, pages: u32) {
     let why = if ctx.interrupted() { "interrupted" } else { "slow" };
-    let why = format!("{why}: the look at the board of {} ended early, {pages} pages read", project.key);
+    let why = format!("{why}: the pass over the board of {} ended early, {pages} pages read", project.key);
     ctx.report.hold(None, Rule::Unfinished, why);
 }
 

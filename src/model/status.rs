@@ -24,7 +24,7 @@ pub struct Status {
     pub auto_labels: AutoLabelsBlock,
     /// The boards
     pub reconcile: ReconcileBlock,
-    /// Boards, forges and git remotes that are of no use now
+    /// Boards, forges and git remotes that are unavailable now
     pub services_down: Vec<ServiceRow>,
     /// Merge leases that are held
     pub merge_lease: Vec<LeaseRow>,
@@ -319,7 +319,7 @@ pub struct ServiceRow {
     /// What of it fails, and what it said last
     pub why: String,
     /// Whether the alert was sent
-    pub told: bool,
+    pub alerted: bool,
 }
 
 /// A sink that refuses.

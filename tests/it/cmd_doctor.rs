@@ -69,7 +69,7 @@ fn a_sound_place_is_well_and_nothing_is_made_there() {
     assert!(!dir.path().join("state").exists(), "the doctor made the state directory");
     let out = orch(dir.path(), &[], &["doctor"]);
     let text = String::from_utf8(out.stdout).unwrap();
-    assert!(text.contains("ORCH\n  ok   remote") && text.contains("0 broken"), "{text}");
+    assert!(text.contains("ORCH\n  ok   remote") && text.contains("0 failed"), "{text}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn what_stands_there_is_left_and_said() {
     let before = std::fs::read(dir.path().join("orch.yaml")).unwrap();
     let (code, out, _) = said(&orch(dir.path(), &["init"]));
     assert_eq!(code, 0);
-    assert!(out.contains("left   orch.yaml (it stood there)") && !out.contains("wrote"), "{out}");
+    assert!(out.contains("kept   orch.yaml (already there)") && !out.contains("wrote"), "{out}");
     assert_eq!(std::fs::read(dir.path().join("orch.yaml")).unwrap(), before);
     assert_eq!(std::fs::read(dir.path().join("agents/tester.md")).unwrap(), b"mine");
 }

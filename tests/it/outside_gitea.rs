@@ -398,7 +398,7 @@ fn a_forge_that_is_down_for_long_is_told_once_and_again_at_its_next_outage() {
         }
         assert_eq!(s.house.alerts("service_down").len(), outage, "once per outage");
         let status = s.house.orch(&["status"]).json["services_down"].clone();
-        assert_eq!((&status[0]["name"], &status[0]["told"]), (&json!(host), &json!(true)), "{status}");
+        assert_eq!((&status[0]["name"], &status[0]["alerted"]), (&json!(host), &json!(true)), "{status}");
         let explained = s.house.orch(&["explain", "ORCH-1"]).json["services_down"].to_string();
         assert!(explained.contains("502"), "{explained}");
         s.forge.data().down = false;

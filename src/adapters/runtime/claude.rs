@@ -118,7 +118,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     let mode = settings.permission_mode.as_str();
     if !PERMISSION_MODES.contains(&mode) {
         notes.push(format!(
-            "permission mode {} is none of {}; {DONT_ASK} taken",
+            "permission mode {} is not one of {}; {DONT_ASK} taken",
             quoted(mode),
             PERMISSION_MODES.join(", ")
         ));
@@ -145,7 +145,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     if EFFORTS.contains(&request.effort) {
         flag("effort", request.effort);
     } else if !request.effort.is_empty() {
-        notes.push(format!("effort {} is none of {}; left out", quoted(request.effort), EFFORTS.join(", ")));
+        notes.push(format!("effort {} is not one of {}; left out", quoted(request.effort), EFFORTS.join(", ")));
     }
     if let Some(cap) = request.max_cost_usd.filter(|c| c.is_finite() && *c > 0.0) {
         flag("max-budget-usd", &cap.to_string());
@@ -258,7 +258,7 @@ fn session<'a>(request: &Request<'a>, notes: &mut Vec<String>) -> Option<Session
         notes.push(if kept {
             format!("session {id} has begun before; resumed")
         } else {
-            format!("session {id} is not in the configuration folder; begun anew")
+            format!("session {id} is not in the configuration folder; begun again")
         });
     }
     Some(if kept { Session::Resume(id) } else { Session::Fresh(id) })

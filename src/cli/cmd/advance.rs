@@ -20,10 +20,10 @@ pub struct Args {
     /// The task; all of them if none is named
     #[arg(value_name = "TASK", required_if_eq_any([("approve", "true"), ("confirm_deploy", "true")]))]
     task: Option<String>,
-    /// A person accepts the analysis
+    /// Accept the analysis
     #[arg(long, conflicts_with_all = ["confirm_deploy", "reject"])]
     approve: bool,
-    /// A person releases the deploy; this process carries it to the started command
+    /// Release the deploy, and start it before returning
     #[arg(long, conflicts_with = "reject")]
     confirm_deploy: bool,
     /// Send it back with this reason

@@ -6,10 +6,10 @@ use crate::cli::exit::{CmdResult, Exit};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Check every tool, credential, remote, board and permission; say what is wrong and how to mend it
+/// Check every tool, credential, remote, board and permission; say what is wrong and how to fix it
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  orch doctor --bundle support.txt\n\nExit 3 when something needed is broken; what is only odd is a warning."
+    after_help = "Example:\n  orch doctor --bundle support.txt\n\nExit 3 when a check failed; warnings alone exit 0."
 )]
 pub struct Args {
     /// Also write a redacted support bundle, one text file
@@ -47,7 +47,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             call.out.line(format!("  {:21} -> {}", "", check.mend));
         }
     }
-    call.out.line(format!("{} well, {} odd, {} broken", count(Level::Ok), count(Level::Warn), count(Level::Fail)));
+    let (ok, warnings, failed) = (count(Level::Ok), count(Level::Warn), count(Level::Fail));
+    let plural = if warnings == 1 { "" } else { "s" };
+    call.out.line(format!("{ok} ok, {warnings} warning{plural}, {failed} failed"));
     if let Some(path) = &args.bundle {
         call.out.line(format!("wrote {}; look it through before you send it", path.display()));
     }

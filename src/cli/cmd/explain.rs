@@ -59,7 +59,7 @@ fn page(e: &Explained) -> String {
         say(format!("changes what CI means: {}", line(&e.inputs, 1000)));
     }
     for d in &e.services_down {
-        say(format!("of no use since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
+        say(format!("unavailable since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
     }
     say("what moves it:".to_owned());
     for way in &e.moves {

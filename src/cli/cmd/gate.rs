@@ -8,7 +8,7 @@ use crate::model::decision::Gate;
 use crate::model::text::clip;
 use serde_json::json;
 
-/// Decide a past gate or watch again from its stored evidence
+/// Re-evaluate past gates and watches from their stored evidence
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch gate replay ORCH-17 --gate security_gate")]
 pub struct Args {

@@ -9,7 +9,7 @@ use crate::model::ids::Key;
 use anyhow::Context;
 use serde_json::json;
 
-/// Write a commented orch.yaml, the agents' prompts and .gitleaks.toml here; nothing that stands is overwritten
+/// Write a commented orch.yaml, the agents' prompts and .gitleaks.toml here; existing files are kept
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user")]
 pub struct Args {
@@ -69,7 +69,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             );
         }
     } else {
-        next.push("orch tick, by hand or by a timer (orch init --systemd --user)".to_owned());
+        next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
     }
     if call.out.is_json() {
         let file = dir.join("orch.yaml");
@@ -86,7 +86,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.line(format!("wrote  {}", shown(path)));
     }
     for path in &done.left {
-        call.out.line(format!("left   {} (it stood there)", shown(path)));
+        call.out.line(format!("kept   {} (already there)", shown(path)));
     }
     for note in &notes {
         call.out.line(format!("note   {note}"));

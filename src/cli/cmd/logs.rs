@@ -23,7 +23,7 @@ const CHUNK: usize = 1 << 20;
 /// A line longer than this is shown in pieces.
 const LINE: usize = 8 << 20;
 
-/// An agent's output, readable; what it was sent; the log of a job that is worked by code
+/// Show an agent's output, its prompt, or a built-in job's log
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch logs ORCH-17 --stage review\n  orch logs ORCH-17 -f")]
 pub struct Args {
@@ -70,7 +70,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             format!("run {} of {} has no {what} in {}", run.id, task.key, dir.display()),
         )
         .task(task.key.to_string())
-        .hint("its folder may have been pruned, or the run never came so far; `orch timeline` says what happened"));
+        .hint("its folder may have been pruned, or the run never got that far; `orch timeline` says what happened"));
     }
     let kind = kind(&ctx, &run);
     if call.out.is_json() {

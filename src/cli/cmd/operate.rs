@@ -15,7 +15,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Lift a blocked task's block: the held decision is taken again with a fresh budget
+/// Unblock a task and try again with a fresh attempt budget
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch retry ORCH-17")]
 pub struct Retry {
@@ -38,7 +38,7 @@ pub fn retry(call: &Invocation, args: &Retry) -> CmdResult {
     open::finish(call, &mut ctx, start, Exit::Done)
 }
 
-/// Nothing new starts: no agent, no merge, no deploy; what runs goes on
+/// Stop starting new work: no agent, no merge, no deploy; running agents continue
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch halt --reason 'the database moves tonight'")]
 pub struct Halt {
@@ -89,7 +89,7 @@ pub fn resume(call: &Invocation, _: &Resume) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// No new task of a repository starts and nothing of it is deployed, until a person lifts it
+/// Freeze a repository: no new tasks, no deploys, until `orch unfreeze`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch freeze orchestrator --reason 'production is sick'")]
 pub struct Freeze {
@@ -143,7 +143,7 @@ fn repo(ctx: &Ctx, name: &str) -> Result<String, Failure> {
     Ok(ctx.project(&key)?.repo.clone())
 }
 
-/// Who holds the merge lease, and whether it lives; take it away by hand
+/// Show or break a repository's merge lease
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch lease show")]
 pub struct LeaseArgs {
@@ -159,7 +159,7 @@ enum LeaseWhat {
         #[arg(value_name = "REPO")]
         repo: Option<String>,
     },
-    /// Take a lease away; refused while a deploy is initiated without result
+    /// Revoke a lease; refused while a deploy is initiated without result
     #[command(after_help = "Example:\n  orch lease break orchestrator --why 'its host is gone'")]
     Break {
         #[arg(value_name = "REPO")]
@@ -255,7 +255,7 @@ fn break_lease(call: &Invocation, name: &str, why: &str) -> CmdResult {
     open::finish(call, &mut ctx, start, Exit::Done)
 }
 
-/// The audit table is a hash chain: say whether it holds
+/// Check the audit log
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch audit verify")]
 pub struct Audit {
@@ -265,7 +265,7 @@ pub struct Audit {
 
 #[derive(Debug, clap::Subcommand)]
 enum AuditWhat {
-    /// Walk the chain
+    /// Verify the audit log's hash chain
     #[command(after_help = "Example:\n  orch audit verify --json")]
     Verify,
 }
@@ -289,7 +289,7 @@ pub fn audit(call: &Invocation, args: &Audit) -> CmdResult {
     }
 }
 
-/// A consistent copy of the database while others use it
+/// Copy the database while it is in use
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch backup /var/backups/orch.db")]
 pub struct Backup {

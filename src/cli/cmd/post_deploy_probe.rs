@@ -24,7 +24,7 @@ pub struct Args {
     /// The task whose deploy is observed once
     #[arg(value_name = "TASK", conflicts_with = "url", required_unless_present = "url")]
     task: Option<String>,
-    /// What to watch; any 2xx is well
+    /// URL to watch; any 2xx is healthy
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// How many probes

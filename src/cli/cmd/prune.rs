@@ -11,14 +11,14 @@ use serde_json::json;
 const AUDIT: &str =
     "audit rows stay: each one's hash rests on the one before it, and `orch audit verify` walks them all";
 
-/// Take away run logs, worktrees, agents' homes and archived sentinels of tasks that ended long ago
+/// Delete logs, worktrees and other leftovers of old tasks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch prune --older-than 90 --dry-run")]
 pub struct Args {
     /// Only what ended at least so many days ago
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     older_than: u32,
-    /// Print what would be taken away; touch nothing
+    /// Print what would be deleted; touch nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -35,7 +35,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         for p in &gone {
             call.out.line(format!("{:<10} {:<12} {}", p.kind, p.task.as_deref().unwrap_or("-"), p.path.display()));
         }
-        let word = if args.dry_run { "would be taken away" } else { "taken away" };
+        let word = if args.dry_run { "would be deleted" } else { "deleted" };
         call.out.line(format!("{} folders {word}; {AUDIT}", gone.len()));
         for e in &ctx.report.errors {
             tracing::error!("{}", e.message);

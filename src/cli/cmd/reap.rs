@@ -7,7 +7,7 @@ use crate::cli::open;
 use crate::engine::reap;
 use std::time::Instant;
 
-/// Settle jobs whose process is gone or overdue, reclaim stale leases, finish half-done stops
+/// Settle jobs whose process is gone or overdue, reclaim stale leases, complete interrupted stops
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch reap --dry-run")]
 pub struct Args {

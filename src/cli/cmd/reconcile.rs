@@ -8,7 +8,7 @@ use crate::cli::open;
 use crate::engine::reconcile;
 use std::time::Instant;
 
-/// Read the boards, turn a person's intents into transitions, bring drifted indications back
+/// Apply status changes people made on the boards; correct statuses that drifted
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch reconcile --full")]
 pub struct Args {

@@ -19,7 +19,7 @@ pub struct Args {
     /// Write one self-contained page with charts
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Only runs begun since then: a date (UTC) or RFC 3339
+    /// Only runs that began since then: a date (UTC) or RFC 3339
     #[arg(long, value_name = "DATE", value_parser = since)]
     since: Option<i64>,
 }

@@ -42,7 +42,7 @@ pub struct Args {
     /// Write the document of --format here instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Findings somebody answers for: YAML, a list or a list under `allow:`
+    /// YAML file of accepted findings: a list, or a list under `allow:`
     #[arg(long, value_name = "FILE")]
     waivers: Option<PathBuf>,
     /// Print what would be scanned, scan nothing

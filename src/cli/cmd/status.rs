@@ -31,7 +31,7 @@ pub struct Args {
     /// Every task, not only what is open and the 100 finished last
     #[arg(long, conflicts_with = "task")]
     all: bool,
-    /// Show it anew every two seconds until interrupted
+    /// Show it again every two seconds until interrupted
     #[arg(long)]
     watch: bool,
 }
@@ -167,7 +167,7 @@ fn page(s: &Status, width: Option<u16>, now_ms: i64) -> String {
         }
     }
     for d in &s.services_down {
-        say(format!("of no use since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 300)));
+        say(format!("unavailable since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 300)));
     }
     for l in &s.merge_lease {
         let alive = if l.alive { "" } else { ", with no process at work" };

@@ -10,14 +10,14 @@ use crate::engine::{advance, outbox};
 use crate::model::report::Rule;
 use std::time::Instant;
 
-/// Cancel a task: end its agent, take its branch, pull request and worktree away, keep its artefacts
+/// Cancel a task: end its agent, close its pull request, delete its branch and worktree, keep its documents
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch stop ORCH-17 --reason 'wrong approach'")]
 pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
-    /// Why; stands on the board and in the card
+    /// Why; shown on the board and on the card
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print what would be done; touch nothing

@@ -8,7 +8,7 @@ use crate::engine::tick;
 use crate::model::report::Rule;
 use std::time::Instant;
 
-/// Take in local boards, start what may start, deliver messages; returns once jobs are started
+/// Pick up work items, start whatever is allowed to start, send messages
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch tick --json | jq .skipped")]
 pub struct Args {

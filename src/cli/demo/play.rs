@@ -42,7 +42,7 @@ pub fn play(world: &World, items: &[Item], show: &mut Show<'_>) -> Result<()> {
     while !game.round(show)? {
         if signals.wait_until(Instant::now() + LOOK) {
             let _ = world.orch(&["halt", "--reason", "the demo was interrupted"]);
-            bail!("interrupted; what was begun ends by itself");
+            bail!("interrupted; what was begun ends on its own");
         }
         if begun.elapsed() > BOUND {
             bail!("after {} s the tasks are not at their end: {}", BOUND.as_secs(), game.standing()?);

@@ -152,7 +152,7 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
             area,
             "protection",
             format!("the account may get past the protection of {branch}"),
-            "take away its direct push and its administrator's override",
+            "remove its direct push and its administrator's override",
         ),
         Some(_) | None => chart.ok(
             area,

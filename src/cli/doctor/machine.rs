@@ -86,7 +86,7 @@ pub fn state(config: &Config, chart: &mut Chart) {
         Err(e) => chart.warn(area, "disk", e.to_string(), "see that the folder can be reached"),
     }
     if let Some(reason) = sentinel::halted(dir) {
-        chart.warn(area, "halt", format!("nothing new starts: {reason}"), "`orch resume` when all is well");
+        chart.warn(area, "halt", format!("nothing new starts: {reason}"), "`orch resume` once it is safe");
     }
     let path = dir.join("orch.db");
     if !path.exists() {
@@ -109,7 +109,7 @@ pub fn state(config: &Config, chart: &mut Chart) {
                     area,
                     "freeze",
                     format!("{}: {}", freeze.repo, freeze.reason),
-                    format!("`orch unfreeze {}` once production is well", freeze.repo),
+                    format!("`orch unfreeze {}` once production is healthy", freeze.repo),
                 );
             }
         }
@@ -258,14 +258,14 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
                     &p.key,
                     "waiver",
                     format!("{name} expired {}: the finding blocks again", w.expires),
-                    "mend the finding, or decide anew and date it",
+                    "mend the finding, or decide again and date it",
                 );
             } else if w.expires < soon {
                 chart.warn(
                     &p.key,
                     "waiver",
                     format!("{name} ends {}", w.expires),
-                    "mend the finding before, or decide anew",
+                    "mend the finding before, or decide again",
                 );
             }
         }
@@ -280,7 +280,7 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
                 &p.key,
                 "waiver",
                 format!("staging check {} is no longer waived since {}", a.0.id, a.1),
-                "mend the check, or decide anew",
+                "mend the check, or decide again",
             );
         }
     }

@@ -58,7 +58,7 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
             Some(freeze) => wait(Rule::Freeze, format!("{} is frozen: {}", freeze.repo, freeze.reason), None),
             None => start_command(f, d),
         },
-        DeployState::Started => job(f, JobKind::DeployFinalizer, d, "the deploy's result has to be looked for", 0),
+        DeployState::Started => job(f, JobKind::DeployFinalizer, d, "the deploy's result has to be found", 0),
         DeployState::Settled => result(d),
         DeployState::Withdrawn => opening(f),
     }
