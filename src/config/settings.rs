@@ -192,7 +192,7 @@ section! {
 section! {
     /// How agents and the branch's code are confined.
     Confine, RawConfine, "confine." {
-        mode "mode": Mode = Mode::Required, "", "required (without an engine nothing of a branch starts), auto (unconfined where there is none) or off";
+        mode "mode": Mode = Mode::Required, "", "required (without an engine nothing of a branch starts), auto (unconfined without an engine) or off";
         engine "engine": Choice = Choice::Auto, "", "auto (bubblewrap where it works, else landlock), bubblewrap, landlock or command";
         network "network": NetworkWord = NetworkWord::Open, "", "open (all that this account reaches), internet (global addresses), hosts (those of `hosts`) or closed";
         hosts "hosts": List = List::default(), "", "with network hosts: NAME:PORT that may be reached";
