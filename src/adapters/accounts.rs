@@ -18,6 +18,19 @@ fn uid_in(list: &str, name: &str) -> Option<u32> {
     })
 }
 
+/// The first group of an account; `None`: the machine's own list does not have it.
+pub fn group(uid: u32) -> Option<u32> {
+    let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    group_in(&list, uid)
+}
+
+fn group_in(list: &str, uid: u32) -> Option<u32> {
+    list.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (fields.next()?.parse() == Ok(uid)).then(|| fields.next()?.parse().ok())?
+    })
+}
+
 fn name_in(list: &str, uid: u32) -> Option<&str> {
     list.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -60,6 +73,7 @@ mod tests {
         assert_eq!(name_in(list, 0), Some("root"));
         assert_eq!(name_in(list, 7), None);
         assert_eq!((uid_in(list, "ann"), uid_in(list, ""), uid_in(list, "broken")), (Some(1000), None, None));
+        assert_eq!((group_in(list, 1000), group_in(list, 7)), (Some(1000), None));
     }
 
     #[test]

@@ -2,28 +2,28 @@
 //! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
 //! seen to be gone.
 
+mod launch;
 mod streams;
 
 pub use streams::scrub;
 
-use super::confine::Boundary;
+use super::confine::{Boundary, Engine, Gate};
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
 use crate::model::confine::Held;
 use crate::model::task::Actor;
+use launch::Launch;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
-use streams::{Chunk, Sink, chunk, nonblocking};
+use streams::{Chunk, Feed, Sink, chunk, nonblocking};
 
 /// How long the streams are read past the child's own exit: a daemon it left keeps them open (RULE-19).
 const DRAIN: Duration = Duration::from_secs(2);
@@ -167,20 +167,12 @@ enum After {
 
 fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: After) -> Result<Exit, ChildError> {
     let program = spec.argv.first().ok_or(ChildError::Empty)?.to_string_lossy().into_owned();
-    let path = find(spec, &program)?;
-    let stdin = match &spec.stdin {
-        Some(path) => Stdio::from(File::open(path).map_err(|source| opening(path, source))?),
-        None => Stdio::null(),
-    };
+    let Launch { mut command, gate, feed } = Launch::new(spec, &program)?;
     let (out, err) = (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?);
     let own = getpid().as_raw_nonzero().get();
     // What was below us before is not the child's.
     let before = if process::is_subreaper() { process::children(own) } else { HashSet::new() };
 
-    let mut command = Command::new(path);
-    command.args(spec.argv.iter().skip(1)).current_dir(&spec.cwd).env_clear().process_group(0);
-    command.envs(spec.env.iter().map(|(name, value)| (name, value))).env(&spec.mark.0, &spec.mark.1);
-    command.stdin(stdin);
     match after {
         After::EndAll => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         After::LeaveAlone => command.stdout(out.own(&spec.stdout)?).stderr(err.own(&spec.stderr)?),
@@ -192,8 +184,13 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
     point("spawn");
     let mut child = command.spawn().map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
     point("spawned");
+    // With it goes our end of what was handed on.
+    drop(command);
     let tree = Tree { pid: Pid::from_child(&child).as_raw_nonzero().get(), own, before, spec };
-    let watched = Watched::new(&mut child, out, err).and_then(|mut watched| {
+    if let Some(Err(e)) = gate.map(Gate::wait) {
+        return Err(launch::not_started(spec, &program, &tree, &mut child, e));
+    }
+    let watched = Watched::new(&mut child, out, err, feed).and_then(|mut watched| {
         let exit = watched.follow(&tree, begun, tell)?;
         Ok((watched, exit))
     });
@@ -228,9 +225,10 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
             }
         }
     }
+    let (code, signal) = launch::ending(spec, status);
     let exit = Exit {
-        code: status.and_then(|s| s.code()),
-        signal: status.and_then(|s| s.signal()),
+        code,
+        signal,
         ended_by: ended.by,
         duration_ms: u64::try_from(ended.after.as_millis()).unwrap_or(u64::MAX),
         stdout_bytes: watched.out.seen,
@@ -244,29 +242,6 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
 
 fn opening(path: &Path, source: std::io::Error) -> ChildError {
     ChildError::File { what: path.display().to_string(), source }
-}
-
-/// The program's file, as execvp would find it in the child.
-fn find(spec: &Spec, program: &str) -> Result<PathBuf, ChildError> {
-    if !spec.cwd.is_dir() {
-        let source = std::io::Error::from(ErrorKind::NotFound);
-        return Err(ChildError::File { what: format!("the working directory {}", spec.cwd.display()), source });
-    }
-    let name = spec.argv.first().ok_or(ChildError::Empty)?;
-    if program.contains('/') {
-        let path = spec.cwd.join(name);
-        if path.exists() {
-            return Ok(path);
-        }
-        let searched = format!("no file {}", path.display());
-        return Err(ChildError::NotFound { program: program.to_owned(), searched });
-    }
-    let paths = spec.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
-    let paths = paths.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    which::which_in(name, Some(&paths), &spec.cwd).map_err(|_| ChildError::NotFound {
-        program: program.to_owned(),
-        searched: format!("PATH is {}", paths.to_string_lossy()),
-    })
 }
 
 /// What belongs to the child.
@@ -295,7 +270,15 @@ impl Tree<'_> {
     }
 
     fn end(&self) -> Result<(), StillAlive> {
-        process::end_sparing(&|| self.find(), self.spec.grace, self.spec.grace + GONE, &self.not_ours_to_reap())
+        let spared = self.engine().into_iter().collect();
+        let sparing = process::Sparing { unreaped: self.not_ours_to_reap(), untold: spared };
+        process::end_sparing(&|| self.find(), self.spec.grace, self.spec.grace + GONE, &sparing)
+    }
+
+    /// The engine's own process, which ends when all in it has. Were it told to end, all would die at once.
+    fn engine(&self) -> Option<i32> {
+        let Boundary::Run(run) = &self.spec.boundary else { return None };
+        matches!(run.engine, Engine::Bubblewrap { .. }).then_some(self.pid)
     }
 }
 
@@ -313,13 +296,14 @@ struct Watched {
     stderr: Option<ChildStderr>,
     out: Sink,
     err: Sink,
+    feed: Option<Feed>,
     buffer: Vec<u8>,
     /// When a byte last came.
     heard: Instant,
 }
 
 impl Watched {
-    fn new(child: &mut Child, out: Sink, err: Sink) -> std::io::Result<Self> {
+    fn new(child: &mut Child, out: Sink, err: Sink, feed: Option<Feed>) -> std::io::Result<Self> {
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let Some(fd) = &stdout {
@@ -328,7 +312,7 @@ impl Watched {
         if let Some(fd) = &stderr {
             nonblocking(fd)?;
         }
-        Ok(Self { pidfd, stdout, stderr, out, err, buffer: vec![0; CHUNK], heard: Instant::now() })
+        Ok(Self { pidfd, stdout, stderr, out, err, feed, buffer: vec![0; CHUNK], heard: Instant::now() })
     }
 
     /// Until the child's own end, or until its tree was ended for a limit.
@@ -425,6 +409,7 @@ impl Watched {
         let mut fds: Vec<PollFd<'_>> = end.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into_iter().collect();
         fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.stderr.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.feed.as_ref().map(|feed| PollFd::new(feed, PollFlags::OUT)));
         match poll(&mut fds, Some(&process::timespec(bound))) {
             Ok(0) => Ok(News::Nothing),
             Ok(_) => {
@@ -439,6 +424,7 @@ impl Watched {
     /// Reads at most one chunk of each stream.
     fn serve(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
         let mut control = Control::Go;
+        self.feed = self.feed.take().and_then(Feed::give);
         if let Some(pipe) = &mut self.stdout {
             match chunk(pipe, &mut self.buffer)? {
                 Chunk::End => self.stdout = None,

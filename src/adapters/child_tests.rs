@@ -1,5 +1,6 @@
 use super::super::process::{Life, become_subreaper, life, marked};
 use super::*;
+use std::process::Command;
 
 const MARK: &str = "ORCH_CHILD_TEST";
 

@@ -414,16 +414,26 @@ pub fn await_end(actor: &Actor, bound: Duration) -> bool {
 /// Ends every process that `find` gives: TERM, up to `grace` for all of them, KILL, and looks again until none is left,
 /// those forked meanwhile included; zombies of our own are reaped. Fails when some are left after `bound`.
 pub fn end_all(find: &dyn Fn() -> Vec<Actor>, grace: Duration, bound: Duration) -> Result<(), StillAlive> {
-    end_sparing(find, grace, bound, &[])
+    end_sparing(find, grace, bound, &Sparing::default())
 }
 
-/// As [`end_all`]; the exits of `unreaped` are left for their owner to take.
+/// What [`end_sparing`] leaves alone.
+#[derive(Debug, Default)]
+pub(super) struct Sparing {
+    /// Whose exits are for their owner to take.
+    pub unreaped: Vec<i32>,
+    /// Who is not asked to end, but is killed with what is left.
+    pub untold: Vec<i32>,
+}
+
+/// As [`end_all`], but for what `sparing` names.
 pub(super) fn end_sparing(
     find: &dyn Fn() -> Vec<Actor>,
     grace: Duration,
     bound: Duration,
-    unreaped: &[i32],
+    sparing: &Sparing,
 ) -> Result<(), StillAlive> {
+    let Sparing { unreaped, untold } = sparing;
     let begun = Instant::now();
     let mut asked: HashSet<Actor> = HashSet::new();
     let mut clear = 0;
@@ -444,7 +454,7 @@ pub(super) fn end_sparing(
         }
         let mut wait = LOOK;
         if spent < grace {
-            for actor in left.iter().filter(|actor| !asked.contains(actor)) {
+            for actor in left.iter().filter(|actor| !asked.contains(actor) && !untold.contains(&actor.pid)) {
                 let _ = signal(actor, Signal::TERM);
                 // A stopped one hears TERM only once it goes on.
                 let _ = signal(actor, Signal::CONT);

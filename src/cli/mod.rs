@@ -91,6 +91,8 @@ pub enum Command {
     Backup(cmd::operate::Backup),
     #[command(hide = true)]
     RunJob(cmd::run_job::Args),
+    #[command(hide = true)]
+    ConfineExec(cmd::confine_exec::Args),
     SecurityScan(cmd::security_scan::Args),
     StagingCheck(cmd::staging_check::Args),
     PostDeployProbe(cmd::post_deploy_probe::Args),
@@ -194,7 +196,8 @@ impl Command {
             Self::PostDeployProbe(args) => changes(args.changes()),
             Self::StagingCheck(args) => changes(args.changes()),
             Self::RunJob(_) => Access::Supervises,
-            Self::Status(_)
+            Self::ConfineExec(_)
+            | Self::Status(_)
             | Self::Explain(_)
             | Self::Show(_)
             | Self::Diff(_)
@@ -268,6 +271,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Audit(args) => cmd::operate::audit(call, &args),
         Command::Backup(args) => cmd::operate::backup(call, &args),
         Command::RunJob(args) => cmd::run_job::run(call, &args),
+        Command::ConfineExec(args) => cmd::confine_exec::run(&args),
         Command::SecurityScan(args) => cmd::security_scan::run(call, &args),
         Command::StagingCheck(args) => cmd::staging_check::run(call, &args),
         Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),

@@ -48,6 +48,7 @@ mod docs_setups;
 mod docs_words;
 mod fake_gitea;
 mod fuzz_replay;
+mod hostile_confine;
 mod hostile_git_walk;
 mod judge_inputs;
 mod network;

@@ -3,9 +3,10 @@
 use super::{CHUNK, ChildError, Spec, opening};
 use crate::model::mask::Mask;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Stdio;
@@ -100,6 +101,45 @@ impl Sink {
             Some(e) => Some(format!("{dropped} bytes of {name} were not written: {e}")),
             None if dropped > 0 => Some(format!("{dropped} bytes of {name} past the cap of {cap} were dropped")),
             None => None,
+        }
+    }
+}
+
+/// A file that is written to a child's standard input as the child reads, so that it never has the file itself open.
+pub(super) struct Feed {
+    file: File,
+    pipe: OwnedFd,
+    /// Read and not yet taken.
+    rest: Vec<u8>,
+}
+
+impl AsFd for Feed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Feed {
+    pub(super) fn new(file: File, pipe: OwnedFd) -> std::io::Result<Self> {
+        nonblocking(&pipe)?;
+        Ok(Self { file, pipe, rest: Vec::new() })
+    }
+
+    /// Gives what the pipe takes now. `None`: all is given, or nobody will read it; the pipe is closed then.
+    pub(super) fn give(mut self) -> Option<Self> {
+        loop {
+            if self.rest.is_empty() {
+                let mut chunk = vec![0; CHUNK];
+                let n = self.file.read(&mut chunk).ok().filter(|n| *n > 0)?;
+                chunk.truncate(n);
+                self.rest = chunk;
+            }
+            match rustix::io::write(&self.pipe, &self.rest) {
+                Ok(n) => drop(self.rest.drain(..n)),
+                Err(Errno::AGAIN) => return Some(self),
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
         }
     }
 }

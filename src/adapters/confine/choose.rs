@@ -1,9 +1,20 @@
 //! Which engine holds a run (BND-2): what the policy asks for, and what this machine can do.
 
-use super::{Engine, NoEngine};
-use crate::adapters::accounts;
-use crate::model::confine::{Mode, Policy};
+use super::start::{NotStarted, Order};
+use super::{Engine, NoEngine, Run, fence};
+use crate::adapters::{accounts, files, process, toolbox};
+use crate::model::confine::{Choice, Mode, Network, Policy};
+use crate::model::text::one_line;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// How long a no is believed, in seconds.
+const NO_S: i64 = 10;
 
 /// What the choice depends on besides the policy.
 #[derive(Debug, Clone)]
@@ -23,27 +34,248 @@ impl Probe {
     ///
     /// # Errors
     /// This program's own file can't be told.
-    pub fn here(folder: PathBuf) -> std::io::Result<Self> {
+    pub fn here(folder: PathBuf) -> io::Result<Self> {
         let program = std::env::current_exe()?;
         Ok(Self { folder, others: accounts::other_logins(), root: rustix::process::geteuid().is_root(), program })
     }
 }
 
-/// The engine for `policy` on this machine. A yes is remembered for boot, program and its state; a no is asked again at
-/// most every 10 s.
+/// The engine for `policy` on this machine. bubblewrap's yes is remembered for boot, program and its state; its no is asked
+/// again at most every 10 s.
 ///
 /// # Errors
 /// [`NoEngine`] where the policy demands one and none holds it.
-pub fn engine(policy: &Policy, _probe: &Probe) -> Result<Engine, NoEngine> {
-    match policy.mode {
-        Mode::Off | Mode::Auto => Ok(Engine::None),
-        Mode::Required => {
-            Err(NoEngine { why: "no engine is built in yet".to_owned(), way_out: "set confine.mode to off".to_owned() })
+pub fn engine(policy: &Policy, probe: &Probe) -> Result<Engine, NoEngine> {
+    let chosen = match policy.mode {
+        Mode::Off => return Ok(Engine::None),
+        Mode::Auto | Mode::Required => match policy.choice {
+            Choice::Auto => bubblewrap(policy, probe).or_else(|no| {
+                beside(policy, probe).map_err(|second| NoEngine { why: format!("{}; {second}", no.why), ..no })
+            }),
+            Choice::Bubblewrap => bubblewrap(policy, probe),
+            Choice::Landlock => landlock(policy),
+            Choice::Command => command(policy),
+        },
+    };
+    match (chosen, policy.mode) {
+        (Err(_), Mode::Auto) => Ok(Engine::None),
+        (chosen, _) => chosen,
+    }
+}
+
+/// Forgets what was answered: an engine could not start a run.
+pub fn forget(folder: &Path) {
+    let _ = std::fs::remove_file(folder.join(ANSWERS));
+}
+
+/// Landlock as the second choice of `auto`; why not, in half a sentence.
+fn beside(policy: &Policy, probe: &Probe) -> Result<Engine, String> {
+    let engine = landlock(policy).map_err(|no| no.why)?;
+    // Modes and times of the operator's own files could be changed, and others here could use that.
+    if policy.mode == Mode::Required && !probe.root && !probe.others.is_empty() {
+        let others = probe.others.join(", ");
+        return Err(format!("Landlock alone is not enough where others can log in ({others})"));
+    }
+    Ok(engine)
+}
+
+fn landlock(policy: &Policy) -> Result<Engine, NoEngine> {
+    match policy.network {
+        Network::Open | Network::Closed => {}
+        Network::Internet | Network::Hosts(_) => {
+            return Err(NoEngine {
+                why: "Landlock can't tell hosts apart".to_owned(),
+                way_out: "set confine.network to open or closed, or use bubblewrap".to_owned(),
+            });
+        }
+    }
+    if fence::there() {
+        return Ok(Engine::Landlock);
+    }
+    Err(NoEngine {
+        why: "this kernel's Landlock is older than ABI 6 or turned off".to_owned(),
+        way_out: "use a kernel from 6.12 on, or install bubblewrap".to_owned(),
+    })
+}
+
+fn command(policy: &Policy) -> Result<Engine, NoEngine> {
+    let program = policy.command.first().map(String::as_str).unwrap_or_default();
+    if toolbox::find(program).is_some() {
+        return Ok(Engine::Command { argv: policy.command.clone() });
+    }
+    Err(NoEngine {
+        why: format!("the wrapper {program:?} was not found"),
+        way_out: "set confine.command to a program that is there, and its arguments".to_owned(),
+    })
+}
+
+fn bubblewrap(policy: &Policy, probe: &Probe) -> Result<Engine, NoEngine> {
+    let Some(program) = toolbox::find("bwrap") else {
+        return Err(NoEngine {
+            why: "bubblewrap is not installed".to_owned(),
+            way_out: "install it: apt-get install bubblewrap, or dnf install bubblewrap".to_owned(),
+        });
+    };
+    let answer = remembered(&program, policy, probe).unwrap_or_else(|| {
+        let mut answer = Answer { said: ask(&program, policy, probe), ..question(&program, policy, probe) };
+        answer.at = now();
+        remember(&answer, probe);
+        answer
+    });
+    match answer.said {
+        Said::Yes { modern } => Ok(Engine::Bubblewrap { program, modern }),
+        Said::No { why } => {
+            Err(NoEngine { way_out: way_out(&program), why: format!("bubblewrap does not work: {why}") })
         }
     }
 }
 
-/// Forgets what was answered: the engine could not start a run.
-pub fn forget(folder: &Path) {
-    let _ = std::fs::remove_dir_all(folder);
+const ANSWERS: &str = "bubblewrap.json";
+
+/// What was asked, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Answer {
+    boot: String,
+    program: PathBuf,
+    size: u64,
+    mtime: (i64, i64),
+    root: bool,
+    network: bool,
+    /// In seconds since the boot.
+    at: i64,
+    said: Said,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    /// `modern`: it knows `--disable-userns` and `--size`.
+    Yes {
+        modern: bool,
+    },
+    No {
+        why: String,
+    },
+}
+
+/// All but the answer.
+fn question(program: &Path, policy: &Policy, probe: &Probe) -> Answer {
+    let data = std::fs::metadata(program).ok();
+    Answer {
+        boot: process::boot_id().unwrap_or_default(),
+        program: program.to_owned(),
+        size: data.as_ref().map_or(0, MetadataExt::size),
+        mtime: data.as_ref().map_or((0, 0), |d| (d.mtime(), d.mtime_nsec())),
+        root: probe.root,
+        network: policy.network != Network::Open,
+        at: 0,
+        said: Said::No { why: String::new() },
+    }
+}
+
+fn remembered(program: &Path, policy: &Policy, probe: &Probe) -> Option<Answer> {
+    let text = std::fs::read(probe.folder.join(ANSWERS)).ok()?;
+    let all: Vec<Answer> = serde_json::from_slice(&text).ok()?;
+    let asked = question(program, policy, probe);
+    let same = |a: &Answer| Answer { at: asked.at, said: asked.said.clone(), ..a.clone() } == asked;
+    let young = |a: &Answer| matches!(a.said, Said::Yes { .. }) || (0..NO_S).contains(&(now() - a.at));
+    all.into_iter().find(|a| same(a) && young(a))
+}
+
+/// Beside the answer with or without a network namespace, as the case may be. Without it, it is asked again: no harm.
+fn remember(answer: &Answer, probe: &Probe) {
+    let path = probe.folder.join(ANSWERS);
+    let old: Vec<Answer> =
+        std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let mut all: Vec<Answer> = old.into_iter().filter(|a| a.network != answer.network).collect();
+    all.push(answer.clone());
+    let written = std::fs::create_dir_all(&probe.folder)
+        .and_then(|()| files::replace(&path, &serde_json::to_vec(&all).unwrap_or_default(), Some(0o600)));
+    if let Err(e) = written {
+        tracing::debug!("the engine's answer is not remembered: {e}");
+    }
+}
+
+fn now() -> i64 {
+    clock_gettime(ClockId::Boottime).tv_sec
+}
+
+/// The very command line with `true`, first as newer versions have it.
+fn ask(program: &Path, policy: &Policy, probe: &Probe) -> Said {
+    let with = |modern| match try_true(program, modern, policy, probe) {
+        Ok(()) => Said::Yes { modern },
+        Err(why) => Said::No { why },
+    };
+    match with(true) {
+        Said::No { why } if why.contains("Unknown option") => with(false),
+        said @ (Said::Yes { .. } | Said::No { .. }) => said,
+    }
+}
+
+fn try_true(program: &Path, modern: bool, policy: &Policy, probe: &Probe) -> Result<(), String> {
+    let text = |e: io::Error| e.to_string();
+    std::fs::create_dir_all(&probe.folder).map_err(text)?;
+    let folder = tempfile::tempdir_in(&probe.folder).map_err(text)?;
+    let own = || folder.path().to_owned();
+    let run = Run {
+        engine: Engine::Bubblewrap { program: program.to_owned(), modern },
+        policy: Policy { read: Vec::new(), write: Vec::new(), ..policy.clone() },
+        checkout: own(),
+        home: own(),
+        tmp: own(),
+        read: Vec::new(),
+        hidden: Vec::new(),
+        frozen: Vec::new(),
+        uid: probe.root.then_some(policy.uid_base),
+        own_sandbox: false,
+        probe: probe.clone(),
+    };
+    let order = Order {
+        argv: &[OsString::from("true")],
+        env: Vec::new(),
+        mark: ("ORCH_RUN", "probe"),
+        cwd: Path::new("/"),
+        fed: false,
+    };
+    let Some(mut prepared) = run.prepare(order)? else { return Err("nothing was prepared".to_owned()) };
+    prepared.command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = prepared.command.spawn().map_err(text)?;
+    drop(prepared.command);
+    let reached = prepared.gate.wait();
+    if reached.is_err() {
+        let _ = child.kill();
+    }
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        stderr.take(4096).read_to_end(&mut said).map_err(text)?;
+    }
+    let status = child.wait().map_err(text)?;
+    match reached {
+        Ok(()) if status.success() => Ok(()),
+        Ok(()) => Err(format!("true ended with {status}")),
+        Err(NotStarted::Command(e)) => Err(format!("true: {e}")),
+        Err(NotStarted::Engine(why)) if why.is_empty() => Err(one_line(&String::from_utf8_lossy(&said))),
+        Err(NotStarted::Engine(why)) => Err(why),
+    }
+}
+
+/// The one command of root's that most likely helps.
+fn way_out(program: &Path) -> String {
+    let set =
+        |name: &str, value: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|v| v.trim() == value);
+    let program = program.display();
+    if set("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        return format!(
+            "as root: printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile bwrap {program} flags=(unconfined) {{\\n  \
+             userns,\\n}}\\n' > /etc/apparmor.d/bwrap && apparmor_parser -r /etc/apparmor.d/bwrap"
+        );
+    }
+    if set("kernel/unprivileged_userns_clone", "0") {
+        return "as root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned();
+    }
+    if set("user/max_user_namespaces", "0") {
+        return "as root: sysctl -w user.max_user_namespaces=15000".to_owned();
+    }
+    "try `bwrap --unshare-user --ro-bind / / true` by hand; inside a container, allow user namespaces and mounts"
+        .to_owned()
 }

@@ -1,17 +1,36 @@
 //! The one confinement (BND-2): every process of an agent and every piece of a branch's code starts through it.
 
+mod bubblewrap;
 mod choose;
+mod exec;
+mod fence;
+mod filter;
+mod paths;
+mod plan;
+mod start;
 
 pub use choose::{Probe, engine, forget};
+pub use exec::exec;
+pub use start::{Gate, NotStarted, Order, Prepared};
 
 use crate::model::confine::{Held, Policy};
 use std::path::PathBuf;
+
+/// The hidden subcommand that is the last program before a confined command.
+const EXEC: &str = "confine-exec";
+/// Where `orch` stands inside bubblewrap: at the root, where no named path can cover it.
+const INSIDE: &str = "/.orch/orch";
+
+/// Where the proxy listens in a run's own network.
+const PROXY_PORT: u16 = 3128;
 
 /// What was chosen to hold a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Engine {
     Bubblewrap {
         program: PathBuf,
+        /// It knows `--disable-userns` and `--size` (0.8).
+        modern: bool,
     },
     Landlock,
     Command {

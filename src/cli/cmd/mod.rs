@@ -2,6 +2,7 @@
 
 pub mod advance;
 pub mod config;
+pub mod confine_exec;
 pub mod demo;
 pub mod diff;
 pub mod doctor;

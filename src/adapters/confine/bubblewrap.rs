@@ -1,0 +1,162 @@
+//! bubblewrap's command line: nothing is there but what is named (BND-2).
+
+use super::paths::{self, Part};
+use super::{EXEC, INSIDE, Run};
+use crate::model::confine::Network;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a run may keep in `/dev/shm`: memory that no process of it shows.
+const SHARED: &str = "1073741824";
+
+/// The whole command line. `passwd`: what stands for `/etc/passwd`. Fails where `/etc` can't be read.
+pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path>) -> io::Result<Vec<OsString>> {
+    let mut line = Line { words: vec![program.into()], named: Vec::new() };
+    line.say(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
+    // From a thread that waits for the run's end: it is that thread's death that counts.
+    line.say(&["--die-with-parent", "--new-session", "--chdir", "/", "--cap-drop", "ALL"]);
+    if run.policy.network != Network::Open {
+        line.say(&["--unshare-net"]);
+    }
+    if run.probe.root {
+        // For `confine-exec`, which takes the run's account and drops them.
+        line.say(&["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]);
+    } else {
+        line.say(&["--unshare-user"]);
+        if modern && !run.own_sandbox {
+            line.say(&["--disable-userns"]);
+        }
+    }
+    line.system(passwd, modern)?;
+    for at in ["/tmp", "/var/tmp"] {
+        line.way(Path::new(at));
+        line.bind("--bind", &run.tmp, Path::new(at));
+    }
+    for path in run.read.iter().chain(&run.policy.read) {
+        line.further("--ro-bind", path)?;
+    }
+    for path in &run.policy.write {
+        line.further("--bind", path)?;
+    }
+    let masked = line.mask(&run.hidden);
+    for path in [&run.checkout, &run.home, &run.tmp] {
+        line.way(path);
+        line.bind("--bind", path, path);
+    }
+    for path in run.frozen.iter().filter(|path| path.exists()) {
+        line.bind("--ro-bind", path, path);
+    }
+    line.way(Path::new(INSIDE));
+    line.bind("--ro-bind", &run.probe.program, Path::new(INSIDE));
+    for path in masked.iter().map(PathBuf::as_path).chain([Path::new("/")]) {
+        line.words.extend(["--remount-ro".into(), path.into()]);
+    }
+    line.say(&["--", INSIDE, EXEC]);
+    Ok(line.words)
+}
+
+struct Line {
+    words: Vec<OsString>,
+    /// What can be seen inside, besides own folders.
+    named: Vec<PathBuf>,
+}
+
+impl Line {
+    fn say(&mut self, words: &[&str]) {
+        self.words.extend(words.iter().map(OsString::from));
+    }
+
+    fn bind(&mut self, how: &str, from: &Path, at: &Path) {
+        self.words.extend([OsStr::new(how), from.as_os_str(), at.as_os_str()].map(OsStr::to_owned));
+    }
+
+    /// The folders above `at`, where they are not there yet: bubblewrap's own would be closed to another account.
+    fn way(&mut self, at: &Path) {
+        let mut above: Vec<&Path> = at.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+        above.reverse();
+        for path in above {
+            self.say(&["--perms", "0755", "--dir"]);
+            self.words.push(path.into());
+        }
+    }
+
+    fn system(&mut self, passwd: Option<&Path>, modern: bool) -> io::Result<()> {
+        for part in paths::system() {
+            match part {
+                Part::Folder(at) => {
+                    self.bind("--ro-bind", &at, &at);
+                    self.named.push(at);
+                }
+                Part::Link { at, to } => self.words.extend(["--symlink".into(), to.into(), at.into()]),
+            }
+        }
+        let etc = Path::new("/etc");
+        self.bind("--ro-bind", etc, etc);
+        self.named.push(etc.to_owned());
+        let masked = self.mask(&paths::not_for_everybody(etc)?);
+        if let Some(passwd) = passwd {
+            self.bind("--ro-bind", passwd, Path::new("/etc/passwd"));
+        }
+        if let Some(target) = paths::resolver() {
+            self.way(&target);
+            self.bind("--ro-bind", &target, &target);
+        }
+        self.say(&["--proc", "/proc", "--dev", "/dev", "--perms", "1777"]);
+        if modern {
+            self.say(&["--size", SHARED]);
+        }
+        self.say(&["--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
+        for path in masked {
+            self.words.extend(["--remount-ro".into(), path.into()]);
+        }
+        Ok(())
+    }
+
+    /// A path of the operator's choice, and what it leads to. One that is not there is passed over.
+    fn further(&mut self, how: &str, path: &Path) -> io::Result<()> {
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io::Error::other(format!("{}: {e}", path.display()))),
+        };
+        // What stands there already: the system's own, in whole.
+        if self.named.contains(&real) {
+            return Ok(());
+        }
+        self.way(&real);
+        self.bind(how, &real, &real);
+        if path != real {
+            self.way(path);
+            self.bind(how, &real, path);
+            self.named.push(path.to_owned());
+        }
+        self.named.push(real);
+        Ok(())
+    }
+
+    /// Puts nothing in the place of each of `hidden` that would be seen; gives those that are folders, to be closed when
+    /// all is in its place.
+    fn mask(&mut self, hidden: &[PathBuf]) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for path in hidden {
+            let (real, seen) = (paths::real(path), path);
+            for path in if real == *seen { vec![real] } else { vec![real, seen.clone()] } {
+                if !self.named.iter().any(|named| path.starts_with(named)) {
+                    continue;
+                }
+                match std::fs::symlink_metadata(&path) {
+                    Ok(data) if data.is_dir() => {
+                        self.say(&["--perms", "0555", "--tmpfs"]);
+                        self.words.push(path.clone().into());
+                        folders.push(path);
+                    }
+                    Ok(data) if !data.is_symlink() => self.bind("--ro-bind", Path::new("/dev/null"), &path),
+                    // A link shows only where it leads.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        folders
+    }
+}

@@ -1,0 +1,253 @@
+//! A confined command made ready to be started: its plan, its engine's command line, its pipes.
+
+use super::paths::{self, Part};
+use super::plan::{Hold, Plan, Reach, Rule};
+use super::{EXEC, Engine, Run, bubblewrap, forget};
+use crate::adapters::{accounts, process};
+use crate::model::confine::Network;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
+
+/// How long an engine may take to come as far as the command.
+const START: Duration = Duration::from_secs(60);
+/// Threads count as processes for the kernel's own limit.
+const THREADS_EACH: u64 = 8;
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Order<'a> {
+    pub argv: &'a [OsString],
+    /// The whole environment, the mark included.
+    pub env: Vec<(OsString, OsString)>,
+    /// The one variable that the engine's own processes carry, too.
+    pub mark: (&'a str, &'a str),
+    pub cwd: &'a Path,
+    /// Whether something is fed to its standard input.
+    pub fed: bool,
+}
+
+/// Ready to be started; output streams and group are the caller's.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The engine with the plan on its standard input. To be dropped before [`Gate::wait`].
+    pub command: Command,
+    /// The writing end of the command's standard input.
+    pub feed: Option<OwnedFd>,
+    pub gate: Gate,
+}
+
+impl Run {
+    /// `None`: nothing holds this run, and it is started like any other command.
+    ///
+    /// # Errors
+    /// What is missing, in one sentence: the run must not start.
+    pub fn prepare(&self, order: Order<'_>) -> Result<Option<Prepared>, String> {
+        if self.engine == Engine::None {
+            return Ok(None);
+        }
+        self.ready(order).map(Some).map_err(|e| e.to_string())
+    }
+
+    fn ready(&self, order: Order<'_>) -> io::Result<Prepared> {
+        let account = self.account()?;
+        let passwd = account.map(|account| self.passwd(account)).transpose()?.flatten();
+        let orch = || vec![self.probe.program.clone().into(), EXEC.into()];
+        let (line, wrapper) = match &self.engine {
+            Engine::Bubblewrap { program, modern } => {
+                (bubblewrap::argv(self, program, *modern, passwd.as_ref().map(NamedTempFile::path))?, Vec::new())
+            }
+            Engine::Command { argv } => (orch(), argv.iter().map(|word| self.filled(word)).collect()),
+            Engine::Landlock | Engine::None => (orch(), Vec::new()),
+        };
+        let (feed, stdin) = if order.fed {
+            pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(write), Some(read)))?
+        } else {
+            (None, None)
+        };
+        let (heard, started) = pipe_with(PipeFlags::CLOEXEC)?;
+        let plan = Plan {
+            argv: wrapper.into_iter().chain(order.argv.iter().cloned()).collect(),
+            env: order.env,
+            cwd: order.cwd.into(),
+            account,
+            file_bytes: self.policy.limits.disk_mb.saturating_mul(1 << 20),
+            processes: self.counted_apart().then(|| self.policy.limits.processes.saturating_mul(THREADS_EACH)),
+            hold: self.hold()?,
+            fed: stdin.is_some(),
+            proxy: false,
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        plan.send(&ours, started.as_fd(), stdin.as_ref().map(AsFd::as_fd), None)?;
+        let mut words = line.into_iter();
+        let program = words.next().ok_or_else(|| io::Error::other("the engine has no program"))?;
+        let mut command = Command::new(program);
+        command.args(words).env_clear().env(order.mark.0, order.mark.1).stdin(Stdio::from(OwnedFd::from(theirs)));
+        let gate = Gate { heard: File::from(heard), answers: self.probe.folder.clone(), _passwd: passwd };
+        Ok(Prepared { command, feed, gate })
+    }
+
+    /// As root: the account, which has to be another one.
+    fn account(&self) -> io::Result<Option<(u32, u32)>> {
+        match self.uid {
+            None if self.probe.root => Err(io::Error::other("as root, a run needs an account of its own")),
+            Some(0) => Err(io::Error::other("a run can't be root's")),
+            None => Ok(None),
+            Some(uid) => Ok(Some((uid, accounts::group(uid).unwrap_or(uid)))),
+        }
+    }
+
+    /// Whether the kernel counts this run's processes apart from all others: in a user namespace, or by an uid of its own.
+    fn counted_apart(&self) -> bool {
+        match (self.uid, &self.engine) {
+            (Some(_), _) => self.policy.user.is_empty(),
+            (None, Engine::Bubblewrap { .. }) => true,
+            (None, Engine::Landlock | Engine::Command { .. } | Engine::None) => false,
+        }
+    }
+
+    /// `/etc/passwd` with an entry for an account that it lacks: many programs ask it for their own name.
+    fn passwd(&self, (uid, gid): (u32, u32)) -> io::Result<Option<NamedTempFile>> {
+        if !matches!(self.engine, Engine::Bubblewrap { .. }) || accounts::group(uid).is_some() {
+            return Ok(None);
+        }
+        let mut text = std::fs::read("/etc/passwd").unwrap_or_default();
+        text.extend_from_slice(format!("orch-run:x:{uid}:{gid}::").as_bytes());
+        text.extend_from_slice(self.home.as_os_str().as_encoded_bytes());
+        text.extend_from_slice(b":/bin/sh\n");
+        std::fs::create_dir_all(&self.probe.folder)?;
+        let mut file = NamedTempFile::with_prefix_in("passwd-", &self.probe.folder)?;
+        file.write_all(&text)?;
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        Ok(Some(file))
+    }
+
+    /// A word of the wrapper with the run's folders in it.
+    fn filled(&self, word: &str) -> OsString {
+        let mut filled = OsString::new();
+        let mut rest = word;
+        while let Some((before, name, after)) = rest
+            .split_once('{')
+            .and_then(|(before, tail)| tail.split_once('}').map(|(name, after)| (before, name, after)))
+        {
+            filled.push(before);
+            match name {
+                "worktree" => filled.push(&self.checkout),
+                "home" => filled.push(&self.home),
+                "tmp" => filled.push(&self.tmp),
+                other => filled.push(format!("{{{other}}}")),
+            }
+            rest = after;
+        }
+        filled.push(rest);
+        filled
+    }
+
+    fn hold(&self) -> io::Result<Hold> {
+        Ok(match &self.engine {
+            Engine::Bubblewrap { .. } => Hold::Inside { namespaces: self.own_sandbox },
+            Engine::Command { .. } | Engine::None => Hold::Wrapped,
+            Engine::Landlock => match self.policy.network {
+                Network::Open => Hold::Alone { rules: self.rules()?, sockets: true },
+                Network::Closed => Hold::Alone { rules: self.rules()?, sockets: false },
+                Network::Internet | Network::Hosts(_) => {
+                    return Err(io::Error::other("Landlock can't tell hosts apart: network must be open or closed"));
+                }
+            },
+        })
+    }
+
+    /// For Landlock: the named paths, less what is hidden. Landlock only adds, so that what lies beside something hidden is
+    /// named one by one.
+    fn rules(&self) -> io::Result<Vec<Rule>> {
+        let mut hidden: Vec<PathBuf> = self.hidden.iter().map(|path| paths::real(path)).collect();
+        let mut rules = Vec::new();
+        let rule = |reach| move |path: PathBuf| Rule { path: path.into(), reach };
+        let further = |path: &PathBuf| paths::without(&paths::real(path), &hidden);
+        rules.extend(self.read.iter().chain(&self.policy.read).flat_map(further).map(rule(Reach::Read)));
+        rules.extend(self.policy.write.iter().flat_map(further).map(rule(Reach::Own)));
+        hidden.extend(paths::not_for_everybody(Path::new("/etc"))?);
+        let system = paths::system().into_iter().filter_map(|part| match part {
+            Part::Folder(path) => Some(path),
+            Part::Link { .. } => None,
+        });
+        let system: Vec<PathBuf> = system.chain([PathBuf::from("/etc")]).chain(paths::resolver()).collect();
+        rules.extend(system.iter().flat_map(|path| paths::without(path, &hidden)).map(rule(Reach::Read)));
+        rules.push(rule(Reach::Look)("/proc".into()));
+        let devices = ["null", "zero", "full", "random", "urandom"];
+        rules.extend(devices.map(|name| rule(Reach::Use)(Path::new("/dev").join(name))));
+        rules.extend([&self.checkout, &self.home, &self.tmp].map(|path| rule(Reach::Own)(path.clone())));
+        Ok(rules)
+    }
+}
+
+/// Whether the command was reached.
+#[derive(Debug)]
+pub struct Gate {
+    heard: File,
+    answers: PathBuf,
+    /// There as long as the engine may look for it.
+    _passwd: Option<NamedTempFile>,
+}
+
+/// Why the command was not.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// The engine, or `confine-exec` in it, failed. Empty: it said nothing here, but perhaps on standard error.
+    Engine(String),
+    /// All was in its place, and the kernel did not start the command.
+    Command(io::Error),
+}
+
+impl Gate {
+    /// Waits until the command runs. Forgets that the engine works, where it does not.
+    ///
+    /// # Errors
+    /// [`NotStarted`]: nothing of the command ran; the engine's processes may still be there.
+    pub fn wait(mut self) -> Result<(), NotStarted> {
+        let result = self.listen();
+        if let Err(NotStarted::Engine(_)) = &result {
+            forget(&self.answers);
+        }
+        result
+    }
+
+    fn listen(&mut self) -> Result<(), NotStarted> {
+        let end = Instant::now() + START;
+        let mut said = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match poll(&mut [PollFd::new(&self.heard, PollFlags::IN)], Some(&process::timespec(left))) {
+                Ok(0) => return Err(NotStarted::Engine(format!("it took longer than {} s", START.as_secs()))),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(NotStarted::Engine(e.to_string())),
+            }
+            let mut buffer = [0; 1024];
+            match self.heard.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => said.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+                Err(e) => return Err(NotStarted::Engine(e.to_string())),
+            }
+        }
+        let said = String::from_utf8_lossy(&said);
+        match said.strip_prefix('S') {
+            Some("") => Ok(()),
+            Some(rest) => {
+                let errno = rest.strip_prefix('E').and_then(|n| n.parse().ok()).unwrap_or_default();
+                Err(NotStarted::Command(io::Error::from_raw_os_error(errno)))
+            }
+            None => Err(NotStarted::Engine(said.strip_prefix('F').unwrap_or(&said).to_owned())),
+        }
+    }
+}

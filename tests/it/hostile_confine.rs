@@ -1,0 +1,134 @@
+//! BND-2, BND-7: a hostile run, held by each engine, and the same run held by nothing, where the same attacks succeed.
+
+use crate::support::confined::{Place, engine};
+use orch::adapters::confine::Engine;
+use orch::model::confine::{Choice, Network};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Command, Stdio};
+
+const SECRET: &str = "planted-c0ffee-planted";
+
+/// The operator's side of the world.
+struct Around {
+    place: Place,
+    victim: Child,
+    _listeners: Vec<UnixListener>,
+    /// Of the abstract socket.
+    name: String,
+    key: u32,
+    queue: String,
+}
+
+impl Drop for Around {
+    fn drop(&mut self) {
+        // It cleans up at the end of its input.
+        drop(self.victim.stdin.take());
+        let _ = self.victim.wait();
+    }
+}
+
+impl Around {
+    /// `number`: of this world in this program.
+    fn new(number: u32) -> Self {
+        let place = Place::new();
+        let secret = format!("{SECRET}\n");
+        for name in ["state/planted", "real-home/planted", "area/other/planted", "named/below/planted"] {
+            place.write(name, &secret);
+        }
+        std::fs::create_dir_all(place.path("outside")).unwrap();
+        let (key, queue) =
+            (std::process::id().wrapping_mul(100) + number, format!("orch-{}-{number}", std::process::id()));
+        let mut victim = Command::new("perl")
+            .args(["-e", include_str!("../fixtures/confine/victim.pl"), &key.to_string(), &queue])
+            .env("PLANTED", SECRET)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(victim.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
+        let name = place.path("abstract").to_str().unwrap().to_owned();
+        use std::os::linux::net::SocketAddrExt;
+        let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let listeners = vec![
+            UnixListener::bind_addr(&abstract_name).unwrap(),
+            UnixListener::bind(place.path("outside/socket")).unwrap(),
+        ];
+        Self { place, victim, _listeners: listeners, name, key, queue }
+    }
+
+    /// Each attack's name, whether it was done, and why.
+    fn attack(&self, engine: &Engine) -> BTreeMap<String, (bool, String)> {
+        let place = &self.place;
+        let mut run = place.run(engine);
+        run.policy.read = vec![place.path("named")];
+        run.hidden.push(place.path("named/below"));
+        let script = place.write("area/checkout/attack.pl", include_str!("../fixtures/confine/attack.pl"));
+        let mut spec = place.spec(run, &["/usr/bin/perl", script.to_str().unwrap()]);
+        let set = |name: &str, value: &str| (format!("ATTACK_{name}").into(), value.into());
+        let at = |name: &str| place.path(name).to_str().unwrap().to_owned();
+        spec.env.extend([
+            set("STATE", &at("state")),
+            set("HOME", &at("real-home")),
+            set("OTHER", &at("area/other")),
+            set("OUT", &at("outside")),
+            set("HIDDEN", &at("named/below/planted")),
+            set("ETC", "/etc/shadow"),
+            set("PID", &self.victim.id().to_string()),
+            set("SECRET", SECRET),
+            set("ABSTRACT", &self.name),
+            set("KEY", &self.key.to_string()),
+            set("QUEUE", &self.queue),
+            set("SOCKET", &at("outside/socket")),
+        ]);
+        spec.stdin = Some(place.write("state/prompt.md", "the prompt\n"));
+        let exit = place.go(&spec);
+        assert_eq!(exit.code, Some(0), "{}{}", place.out(), place.err());
+        let mut all: BTreeMap<String, (bool, String)> = place
+            .out()
+            .lines()
+            .map(|line| {
+                let mut fields = line.split('\t');
+                let (name, did, why) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+                (name.to_owned(), (did == "did", why.to_owned()))
+            })
+            .collect();
+        // What the run itself can't tell.
+        let prompt = std::fs::read_to_string(place.path("state/prompt.md")).unwrap();
+        let written = (prompt != "the prompt\n", prompt);
+        all.insert("write a hidden file through standard input".to_owned(), written);
+        all
+    }
+}
+
+fn held(choice: Choice, number: u32) {
+    let around = Around::new(number);
+    let Some(engine) = engine(choice, Network::Open, &around.place) else { return };
+    let said = around.attack(&engine);
+    let done: Vec<_> = said.iter().filter(|(_, (did, _))| *did).collect();
+    assert!(done.is_empty(), "{engine:?} let through: {done:#?}");
+    assert!(said.len() > 30, "{said:?}");
+    assert!(!around.place.path("outside/written").exists());
+}
+
+#[test]
+fn bubblewrap_holds_a_hostile_run() {
+    held(Choice::Bubblewrap, 1);
+}
+
+#[test]
+fn landlock_holds_a_hostile_run() {
+    held(Choice::Landlock, 2);
+}
+
+/// The proof that the attacks work: held by nothing, each of them succeeds that the account itself may do.
+#[test]
+fn without_confinement_the_same_attacks_succeed() {
+    let around = Around::new(3);
+    let said = around.attack(&Engine::None);
+    let failed: Vec<_> = said.iter().filter(|(_, (did, _))| !did).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
