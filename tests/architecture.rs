@@ -273,14 +273,14 @@ fn an_adapter_knows_no_other() {
 #[test]
 fn only_what_is_the_operators_starts_outside_the_confinement() {
     let operators = [
-        "src/adapters/child.rs",      // the boundary itself
-        "src/adapters/confine/",      // the engines
-        "src/engine/reserved/mod.rs", // deploy and staging's own build, by `By::Operator`
-        "src/engine/watch.rs",        // rollback
-        "src/cli/doctor/machine.rs",  // `--version` of configured programs
+        "src/adapters/child/launch.rs", // the boundary itself
+        "src/adapters/confine/",        // the engines
+        "src/engine/reserved/mod.rs",   // deploy and staging's own build, by `By::Operator`
+        "src/engine/watch.rs",          // rollback
+        "src/cli/doctor/machine.rs",    // `--version` of configured programs
     ];
     let starters = [
-        "src/adapters/child.rs",
+        "src/adapters/child/launch.rs",
         "src/adapters/confine/",
         "src/adapters/executor/",        // supervisors
         "src/adapters/git/cmd.rs",       // git, never on what a run left
