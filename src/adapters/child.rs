@@ -7,7 +7,7 @@ mod streams;
 
 pub use streams::scrub;
 
-use super::confine::{Boundary, Engine, Gate};
+use super::confine::{Boundary, Engine, Gate, Meter, Proxy};
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
 use crate::model::confine::Held;
@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -167,7 +168,7 @@ enum After {
 
 fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: After) -> Result<Exit, ChildError> {
     let program = spec.argv.first().ok_or(ChildError::Empty)?.to_string_lossy().into_owned();
-    let Launch { mut command, gate, feed } = Launch::new(spec, &program)?;
+    let Launch { mut command, gate, feed, proxy } = Launch::new(spec, &program)?;
     let (out, err) = (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?);
     let own = getpid().as_raw_nonzero().get();
     // What was below us before is not the child's.
@@ -190,7 +191,7 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
     if let Some(Err(e)) = gate.map(Gate::wait) {
         return Err(launch::not_started(spec, &program, &tree, &mut child, e));
     }
-    let watched = Watched::new(&mut child, out, err, feed).and_then(|mut watched| {
+    let watched = Watched::new(&mut child, out, err, (feed, proxy)).and_then(|mut watched| {
         let exit = watched.follow(&tree, begun, tell)?;
         Ok((watched, exit))
     });
@@ -256,12 +257,22 @@ impl Tree<'_> {
     fn find(&self) -> Vec<Actor> {
         let mut found: HashSet<Actor> = process::marked(&self.spec.mark.0, &self.spec.mark.1).into_iter().collect();
         found.extend(process::group(self.pid));
-        if process::is_subreaper() {
-            found.extend(process::descendants_without(self.own, &self.before));
-        } else {
-            found.extend(process::descendants(self.pid));
-        }
+        found.extend(self.below());
         found.into_iter().collect()
+    }
+
+    fn below(&self) -> Vec<Actor> {
+        if process::is_subreaper() {
+            process::descendants_without(self.own, &self.before)
+        } else {
+            process::descendants(self.pid)
+        }
+    }
+
+    /// For a confined command: what watches how much it uses.
+    fn meter(&self) -> Option<Meter> {
+        let Boundary::Run(run) = &self.spec.boundary else { return None };
+        (run.engine != Engine::None).then(|| Meter::new(run))
     }
 
     /// Whose exits others take: the child's own, and those of the caller's older children.
@@ -297,13 +308,15 @@ struct Watched {
     out: Sink,
     err: Sink,
     feed: Option<Feed>,
+    proxy: Option<Proxy>,
     buffer: Vec<u8>,
     /// When a byte last came.
     heard: Instant,
 }
 
 impl Watched {
-    fn new(child: &mut Child, out: Sink, err: Sink, feed: Option<Feed>) -> std::io::Result<Self> {
+    fn new(child: &mut Child, out: Sink, err: Sink, beside: (Option<Feed>, Option<Proxy>)) -> std::io::Result<Self> {
+        let (feed, proxy) = beside;
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let Some(fd) = &stdout {
@@ -312,7 +325,10 @@ impl Watched {
         if let Some(fd) = &stderr {
             nonblocking(fd)?;
         }
-        Ok(Self { pidfd, stdout, stderr, out, err, feed, buffer: vec![0; CHUNK], heard: Instant::now() })
+        if let Some(fd) = proxy.as_ref().and_then(|proxy| proxy.said.as_ref()) {
+            nonblocking(fd)?;
+        }
+        Ok(Self { pidfd, stdout, stderr, out, err, feed, proxy, buffer: vec![0; CHUNK], heard: Instant::now() })
     }
 
     /// Until the child's own end, or until its tree was ended for a limit.
@@ -324,6 +340,7 @@ impl Watched {
     ) -> std::io::Result<Ended> {
         let spec = tree.spec;
         let mut control = tell(Event::Started(process::identify(tree.pid)?));
+        let mut meter = tree.meter();
         let mut ticked = Instant::now();
         self.heard = ticked;
         while control == Control::Go {
@@ -339,7 +356,10 @@ impl Watched {
             if control == Control::Go && (news == News::Signal || ticked.elapsed() >= TICK) {
                 process::reap_orphans(&tree.not_ours_to_reap());
                 ticked = Instant::now();
-                control = tell(Event::Tick);
+                control = match (tell(Event::Tick), &mut meter) {
+                    (Control::Go, Some(meter)) => meter.over(&tree.below()).map_or(Control::Go, Control::End),
+                    (control, _) => control,
+                };
             }
             // Silence is judged by what was there to be read, however long the caller took.
             let by = if begun.elapsed() >= spec.wall {
@@ -409,6 +429,7 @@ impl Watched {
         let mut fds: Vec<PollFd<'_>> = end.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into_iter().collect();
         fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.stderr.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.refusals().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.feed.as_ref().map(|feed| PollFd::new(feed, PollFlags::OUT)));
         match poll(&mut fds, Some(&process::timespec(bound))) {
             Ok(0) => Ok(News::Nothing),
@@ -421,10 +442,27 @@ impl Watched {
         }
     }
 
+    fn refusals(&self) -> Option<&File> {
+        self.proxy.as_ref()?.said.as_ref()
+    }
+
+    /// What a run's proxy refused stands with the run's own words.
+    fn hear_proxy(&mut self) -> std::io::Result<()> {
+        let Some(proxy) = &mut self.proxy else { return Ok(()) };
+        let Some(pipe) = &mut proxy.said else { return Ok(()) };
+        match chunk(pipe, &mut self.buffer)? {
+            Chunk::End => proxy.said = None,
+            Chunk::Later => {}
+            Chunk::Bytes(bytes) => self.err.take(bytes),
+        }
+        Ok(())
+    }
+
     /// Reads at most one chunk of each stream.
     fn serve(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
         let mut control = Control::Go;
         self.feed = self.feed.take().and_then(Feed::give);
+        self.hear_proxy()?;
         if let Some(pipe) = &mut self.stdout {
             match chunk(pipe, &mut self.buffer)? {
                 Chunk::End => self.stdout = None,
@@ -451,6 +489,7 @@ impl Watched {
 
     /// Nothing more is read.
     fn finish(&mut self) {
+        let _ = self.hear_proxy();
         self.out.finish();
         self.err.finish();
     }

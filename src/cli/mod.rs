@@ -93,6 +93,8 @@ pub enum Command {
     RunJob(cmd::run_job::Args),
     #[command(hide = true)]
     ConfineExec(cmd::confine_exec::Args),
+    #[command(hide = true)]
+    ConfineProxy(cmd::confine_proxy::Args),
     SecurityScan(cmd::security_scan::Args),
     StagingCheck(cmd::staging_check::Args),
     PostDeployProbe(cmd::post_deploy_probe::Args),
@@ -197,6 +199,7 @@ impl Command {
             Self::StagingCheck(args) => changes(args.changes()),
             Self::RunJob(_) => Access::Supervises,
             Self::ConfineExec(_)
+            | Self::ConfineProxy(_)
             | Self::Status(_)
             | Self::Explain(_)
             | Self::Show(_)
@@ -272,6 +275,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Backup(args) => cmd::operate::backup(call, &args),
         Command::RunJob(args) => cmd::run_job::run(call, &args),
         Command::ConfineExec(args) => cmd::confine_exec::run(&args),
+        Command::ConfineProxy(args) => cmd::confine_proxy::run(&args),
         Command::SecurityScan(args) => cmd::security_scan::run(call, &args),
         Command::StagingCheck(args) => cmd::staging_check::run(call, &args),
         Command::PostDeployProbe(args) => cmd::post_deploy_probe::run(call, &args),

@@ -1,11 +1,14 @@
 //! BND-2, BND-7: a hostile run, held by each engine, and the same run held by nothing, where the same attacks succeed.
 
-use crate::support::confined::{Place, engine};
+use crate::support::confined::{PROGRAM, Place, UID, engine};
 use orch::adapters::confine::Engine;
 use orch::model::confine::{Choice, Network};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 const SECRET: &str = "planted-c0ffee-planted";
@@ -14,6 +17,7 @@ const SECRET: &str = "planted-c0ffee-planted";
 struct Around {
     place: Place,
     victim: Child,
+    _inherited: std::fs::File,
     _listeners: Vec<UnixListener>,
     /// Of the abstract socket.
     name: String,
@@ -23,7 +27,9 @@ struct Around {
 
 impl Drop for Around {
     fn drop(&mut self) {
-        // It cleans up at the end of its input.
+        // It was traced where nothing holds a run, and is stopped since. It cleans up at the end of its input.
+        let pid = rustix::process::Pid::from_child(&self.victim);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
         drop(self.victim.stdin.take());
         let _ = self.victim.wait();
     }
@@ -57,7 +63,10 @@ impl Around {
             UnixListener::bind_addr(&abstract_name).unwrap(),
             UnixListener::bind(place.path("outside/socket")).unwrap(),
         ];
-        Self { place, victim, _listeners: listeners, name, key, queue }
+        // A descriptor that every child gets, unless somebody closes it.
+        let inherited = std::fs::File::create(place.path("inherited")).unwrap();
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+        Self { place, _inherited: inherited, victim, _listeners: listeners, name, key, queue }
     }
 
     /// Each attack's name, whether it was done, and why.
@@ -131,4 +140,36 @@ fn without_confinement_the_same_attacks_succeed() {
     let said = around.attack(&Engine::None);
     let failed: Vec<_> = said.iter().filter(|(_, (did, _))| !did).collect();
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// The same again by an account that is not root: its runs keep its uid, in a user namespace of their own.
+#[test]
+fn an_ordinary_account_holds_its_runs_as_well() {
+    if !rustix::process::geteuid().is_root() {
+        // Every test here was that.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copied = |from: &Path, name: &str| {
+        let to = dir.path().join(name);
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    let tests = copied(&std::env::current_exe().unwrap(), "it");
+    let program = copied(Path::new(env!("CARGO_BIN_EXE_orch")), "orch");
+    let tmp = dir.path().join("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    chown(&tmp, Some(UID + 1), Some(UID + 1)).unwrap();
+    let mut command = Command::new(tests);
+    command.args(["hostile_confine::bubblewrap", "hostile_confine::landlock", "confine_work::", "--test-threads=2"]);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", &tmp).env(PROGRAM, program).current_dir("/");
+    if let Some(required) = std::env::var_os("ORCH_TOOLS_REQUIRED") {
+        command.env("ORCH_TOOLS_REQUIRED", required);
+    }
+    let ended = command.uid(UID + 1).gid(UID + 1).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(!said.contains(" 0 passed"), "{said}");
 }

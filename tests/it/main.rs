@@ -35,6 +35,7 @@ mod cmd_security_scan;
 mod cmd_show;
 mod cmd_staging_check;
 mod cmd_status;
+mod confine_work;
 mod crash_guard;
 mod crash_hazards;
 mod crash_reap;

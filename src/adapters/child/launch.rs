@@ -2,7 +2,7 @@
 
 use super::streams::Feed;
 use super::{ChildError, Spec, Tree, opening};
-use crate::adapters::confine::{Boundary, Engine, Gate, NotStarted, Order, Run};
+use crate::adapters::confine::{Boundary, Engine, Gate, NotStarted, Order, Proxy, Run};
 use crate::model::text::clip;
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,6 +18,8 @@ pub(super) struct Launch {
     pub gate: Option<Gate>,
     /// What is written to a confined command's standard input as it reads.
     pub feed: Option<Feed>,
+    /// The way out of a confined command's own network.
+    pub proxy: Option<Proxy>,
 }
 
 impl Launch {
@@ -41,7 +43,7 @@ impl Launch {
         command.args(spec.argv.iter().skip(1)).current_dir(&spec.cwd).env_clear();
         command.envs(spec.env.iter().map(|(name, value)| (name, value))).env(&spec.mark.0, &spec.mark.1);
         command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
-        Ok(Self { command, gate: None, feed: None })
+        Ok(Self { command, gate: None, feed: None, proxy: None })
     }
 
     fn confined(spec: &Spec, run: &Run, program: &str, stdin: Option<File>) -> Result<Self, ChildError> {
@@ -62,7 +64,7 @@ impl Launch {
             ),
             _ => None,
         };
-        Ok(Self { command: prepared.command, gate: Some(prepared.gate), feed })
+        Ok(Self { command: prepared.command, gate: Some(prepared.gate), feed, proxy: prepared.proxy })
     }
 }
 

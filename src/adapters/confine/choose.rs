@@ -217,9 +217,11 @@ fn try_true(program: &Path, modern: bool, policy: &Policy, probe: &Probe) -> Res
     std::fs::create_dir_all(&probe.folder).map_err(text)?;
     let folder = tempfile::tempdir_in(&probe.folder).map_err(text)?;
     let own = || folder.path().to_owned();
+    // A network of its own is what can fail; what leads out of it is not asked here.
+    let network = if policy.network == Network::Open { Network::Open } else { Network::Closed };
     let run = Run {
         engine: Engine::Bubblewrap { program: program.to_owned(), modern },
-        policy: Policy { read: Vec::new(), write: Vec::new(), ..policy.clone() },
+        policy: Policy { read: Vec::new(), write: Vec::new(), network, ..policy.clone() },
         checkout: own(),
         home: own(),
         tmp: own(),

@@ -61,7 +61,7 @@ fn confine(plan: &Plan, fed: Option<OwnedFd>, proxy: Option<OwnedFd>, started: &
     }
     account(plan)?;
     umask(Mode::WGRP | Mode::WOTH);
-    close_others(started)?;
+    close_others(Some(started))?;
     chdir(&plan.cwd).map_err(|e| at("the working directory", &e.into()))?;
     if let Hold::Wrapped = plan.hold {
         return Ok(());
@@ -134,11 +134,11 @@ fn no_capabilities() -> io::Result<()> {
 }
 
 /// Every descriptor but the standard streams and `started`. Nothing else of this process holds one by now.
-fn close_others(started: &File) -> io::Result<()> {
+pub(super) fn close_others(started: Option<&File>) -> io::Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd")?;
     let numbers: Vec<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
     for number in numbers.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok()) {
-        if number > 2 && number != started.as_raw_fd() {
+        if number > 2 && started.is_none_or(|started| number != started.as_raw_fd()) {
             // The folder's own is closed by now.
             let _ = close(number);
         }

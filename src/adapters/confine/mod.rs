@@ -1,16 +1,21 @@
 //! The one confinement (BND-2): every process of an agent and every piece of a branch's code starts through it.
 
+mod address;
 mod bubblewrap;
 mod choose;
 mod exec;
 mod fence;
 mod filter;
+mod meter;
 mod paths;
 mod plan;
+mod proxy;
 mod start;
 
 pub use choose::{Probe, engine, forget};
 pub use exec::exec;
+pub use meter::Meter;
+pub use proxy::{Proxy, proxy};
 pub use start::{Gate, NotStarted, Order, Prepared};
 
 use crate::model::confine::{Held, Policy};

@@ -2,7 +2,8 @@
 
 use super::paths::{self, Part};
 use super::plan::{Hold, Plan, Reach, Rule};
-use super::{EXEC, Engine, Run, bubblewrap, forget};
+use super::proxy::{self, Proxy};
+use super::{EXEC, Engine, PROXY_PORT, Run, bubblewrap, forget};
 use crate::adapters::{accounts, process};
 use crate::model::confine::Network;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -45,6 +46,8 @@ pub struct Prepared {
     /// The writing end of the command's standard input.
     pub feed: Option<OwnedFd>,
     pub gate: Gate,
+    /// The way out of the run's own network, where there is one.
+    pub proxy: Option<Proxy>,
 }
 
 impl Run {
@@ -75,26 +78,37 @@ impl Run {
         } else {
             (None, None)
         };
+        let mut env = order.env;
+        let proxied = match self.policy.network {
+            Network::Internet | Network::Hosts(_) => matches!(self.engine, Engine::Bubblewrap { .. }),
+            Network::Open | Network::Closed => false,
+        };
+        let (proxy, way) = if proxied {
+            proxy::environment(&mut env, PROXY_PORT);
+            Proxy::start(&self.probe.program, &self.policy.network).map(|(proxy, way)| (Some(proxy), Some(way)))?
+        } else {
+            (None, None)
+        };
         let (heard, started) = pipe_with(PipeFlags::CLOEXEC)?;
         let plan = Plan {
             argv: wrapper.into_iter().chain(order.argv.iter().cloned()).collect(),
-            env: order.env,
+            env,
             cwd: order.cwd.into(),
             account,
             file_bytes: self.policy.limits.disk_mb.saturating_mul(1 << 20),
             processes: self.counted_apart().then(|| self.policy.limits.processes.saturating_mul(THREADS_EACH)),
             hold: self.hold()?,
             fed: stdin.is_some(),
-            proxy: false,
+            proxy: way.is_some(),
         };
         let (ours, theirs) = UnixStream::pair()?;
-        plan.send(&ours, started.as_fd(), stdin.as_ref().map(AsFd::as_fd), None)?;
+        plan.send(&ours, started.as_fd(), stdin.as_ref().map(AsFd::as_fd), way.as_ref().map(AsFd::as_fd))?;
         let mut words = line.into_iter();
         let program = words.next().ok_or_else(|| io::Error::other("the engine has no program"))?;
         let mut command = Command::new(program);
         command.args(words).env_clear().env(order.mark.0, order.mark.1).stdin(Stdio::from(OwnedFd::from(theirs)));
         let gate = Gate { heard: File::from(heard), answers: self.probe.folder.clone(), _passwd: passwd };
-        Ok(Prepared { command, feed, gate })
+        Ok(Prepared { command, feed, gate, proxy })
     }
 
     /// As root: the account, which has to be another one.

@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod config;
 pub mod confine_exec;
+pub mod confine_proxy;
 pub mod demo;
 pub mod diff;
 pub mod doctor;

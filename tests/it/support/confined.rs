@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// The account of a run where this process is root: not one of this machine's.
 pub const UID: u32 = 2_000_000_007;
 
+/// Where `orch` is, for tests that an ordinary account repeats.
+pub const PROGRAM: &str = "ORCH_TEST_PROGRAM";
+
 /// The engine, if this machine has it. Without it: a failure under `ORCH_TOOLS_REQUIRED`, else said loudly.
 pub fn engine(choice: Choice, network: Network, place: &Place) -> Option<Engine> {
     let policy = Policy { choice, network, ..Policy::default() };
@@ -72,7 +75,8 @@ impl Place {
 
     pub fn probe(&self) -> Probe {
         let probe = Probe::here(self.path("state/answers")).unwrap();
-        Probe { program: env!("CARGO_BIN_EXE_orch").into(), ..probe }
+        let program = std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_orch").into(), PathBuf::from);
+        Probe { program, ..probe }
     }
 
     pub fn run(&self, engine: &Engine) -> Run {

@@ -1,0 +1,269 @@
+//! `orch confine-proxy`: the only way out of a run's network (BND-2). A process without secrets, which accepts on a socket
+//! that `confine-exec` made inside, and connects outside to what the policy allows. It ends with its supervisor.
+
+use super::address::{is_global, is_own, meant};
+use super::exec::close_others;
+use super::plan::{receive, send};
+use crate::model::confine::{Host, Network};
+use crate::model::text::clip;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::stdio::stdin;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The hidden subcommand.
+const PROXY: &str = "confine-proxy";
+/// The most connections at a time.
+const MOST: usize = 256;
+/// The longest head of a request.
+const HEAD: usize = 8 << 10;
+/// How long a request's head, and a connection to the outside, may take.
+const WAIT: Duration = Duration::from_secs(15);
+/// Refusals that are told one by one.
+const TOLD: usize = 200;
+
+/// The proxy of one run, ended when this is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    child: Child,
+    /// What it refused, a line each. It ends when nobody reads this.
+    pub said: Option<File>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Proxy {
+    /// Starts it, and gives what `confine-exec` is to send the listener over. Fails where it can't be started.
+    pub(super) fn start(program: &Path, network: &Network) -> io::Result<(Self, UnixStream)> {
+        let hosts = match network {
+            Network::Hosts(hosts) => Some(hosts),
+            Network::Internet | Network::Open | Network::Closed => None,
+        };
+        let (theirs, ours) = UnixStream::pair()?;
+        let mut file = File::from(memfd_create("hosts", MemfdFlags::CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(&hosts)?)?;
+        let (said, tells) = pipe_with(PipeFlags::CLOEXEC)?;
+        send(&ours, &[file.as_fd(), tells.as_fd()])?;
+        let mut command = Command::new(program);
+        command.arg(PROXY).env_clear().current_dir("/").process_group(0);
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok((Self { child: command.spawn()?, said: Some(File::from(said)) }, ours))
+    }
+}
+
+/// What reaches the outside inside such a run, in every spelling that programs know.
+pub(super) fn environment(env: &mut Vec<(std::ffi::OsString, std::ffi::OsString)>, port: u16) {
+    let at = format!("http://127.0.0.1:{port}");
+    let mut set = |name: &str, value: &str| {
+        env.retain(|(n, _)| n != name);
+        env.push((name.into(), value.into()));
+    };
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        set(name, &at);
+        set(&name.to_ascii_lowercase(), &at);
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        set(name, "localhost,127.0.0.1,::1");
+    }
+    set("NODE_USE_ENV_PROXY", "1");
+    let mut java: String = ["http", "https"]
+        .iter()
+        .map(|scheme| format!(" -D{scheme}.proxyHost=127.0.0.1 -D{scheme}.proxyPort={port}"))
+        .collect();
+    java.push_str(" -Dhttp.nonProxyHosts=localhost|127.*|[::1]");
+    let own = env.iter().find(|(name, _)| name == "JAVA_TOOL_OPTIONS").map(|(_, value)| value.clone());
+    let mut value = own.unwrap_or_default();
+    value.push(java);
+    env.retain(|(name, _)| name != "JAVA_TOOL_OPTIONS");
+    env.push(("JAVA_TOOL_OPTIONS".into(), value));
+}
+
+/// What may be reached.
+struct Rules {
+    /// `None`: everything global.
+    hosts: Option<Vec<Host>>,
+    /// To the supervisor.
+    tells: OwnedFd,
+    open: AtomicUsize,
+    told: AtomicUsize,
+}
+
+/// Serves until the supervisor is gone. Fails where nothing can be accepted.
+pub fn proxy() -> io::Result<()> {
+    close_others(None)?;
+    let mut fds = receive(stdin())?.into_iter();
+    let (Some(hosts), Some(tells)) = (fds.next(), fds.next()) else {
+        return Err(io::Error::other("no hosts came on standard input"));
+    };
+    let (mut file, mut text) = (File::from(hosts), String::new());
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    let hosts = serde_json::from_str(&text)?;
+    // None comes where the run did not start.
+    let Some(listener) = receive(stdin())?.into_iter().next().map(TcpListener::from) else { return Ok(()) };
+    listener.set_nonblocking(true)?;
+    let rules = Arc::new(Rules { hosts, tells, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
+    loop {
+        let none = PollFlags::empty();
+        let mut fds = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&rules.tells, none)];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        let [_, supervisor] = &fds;
+        if !supervisor.revents().is_empty() {
+            return Ok(());
+        }
+        match listener.accept() {
+            Ok((client, _)) => serve(client, &rules),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            // Of one connection, or of too many open files: others end meanwhile.
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// In a thread of its own, if there is room.
+fn serve(mut client: TcpStream, rules: &Arc<Rules>) {
+    if rules.open.fetch_add(1, Ordering::SeqCst) >= MOST {
+        rules.open.fetch_sub(1, Ordering::SeqCst);
+        let _ = client.set_nonblocking(true);
+        let _ = client.write_all(b"HTTP/1.1 503 Too many connections\r\nContent-Length: 0\r\n\r\n");
+        return;
+    }
+    let own = Arc::clone(rules);
+    let started = std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
+        let _ = own.connection(&mut client);
+        own.open.fetch_sub(1, Ordering::SeqCst);
+    });
+    if started.is_err() {
+        rules.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Why a request is not served: the status for the client, the words for both sides.
+struct Refusal {
+    status: &'static str,
+    why: String,
+}
+
+impl Rules {
+    fn connection(&self, client: &mut TcpStream) -> io::Result<()> {
+        client.set_read_timeout(Some(WAIT))?;
+        let Some((head, rest)) = head(client)? else { return Ok(()) };
+        let mut line = head.lines().next().unwrap_or_default().split(' ');
+        let (method, target) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
+        let served = if method == "CONNECT" {
+            self.reach(target)
+        } else {
+            Err(Refusal { status: "405 CONNECT only", why: "only CONNECT is served, so use https".to_owned() })
+        };
+        let mut server = match served {
+            Ok(server) => server,
+            Err(refusal) => {
+                self.tell(&format!("refused {method} {target}: {}", refusal.why));
+                let text = format!("orch: {}\n", clip(&refusal.why, 300));
+                let (status, length) = (refusal.status, text.len());
+                write!(client, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}")?;
+                return client.shutdown(Shutdown::Write);
+            }
+        };
+        client.set_read_timeout(None)?;
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        server.write_all(&rest)?;
+        let (mut from, mut to) = (server.try_clone()?, client.try_clone()?);
+        let back = std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        })?;
+        let _ = io::copy(client, &mut server);
+        let _ = server.shutdown(Shutdown::Write);
+        let _ = back.join();
+        Ok(())
+    }
+
+    /// A connection to the address that was judged.
+    fn reach(&self, target: &str) -> Result<TcpStream, Refusal> {
+        let no = |why: String| Refusal { status: "403 Refused by orch", why };
+        let mut host: Host = target.parse().map_err(no)?;
+        host.name.truncate(host.name.trim_end_matches('.').len());
+        let known = self.hosts.as_ref().is_none_or(|hosts| hosts.contains(&host) || self.names(&host.name, host.port));
+        // Not even asked for: a name can say something to whoever answers for it.
+        if !known {
+            return Err(no("it is not in confine.hosts".to_owned()));
+        }
+        let all: Vec<SocketAddr> = (host.name.as_str(), host.port)
+            .to_socket_addrs()
+            .map_err(|e| Refusal { status: "502 Name not found", why: format!("the name has no address: {e}") })?
+            .collect();
+        let open: Vec<IpAddr> = all.iter().map(SocketAddr::ip).filter(|ip| self.may(*ip, host.port)).collect();
+        if open.is_empty() {
+            let which: Vec<String> = all.iter().map(|a| a.ip().to_string()).collect();
+            return Err(no(format!("{} is not on the internet or is this machine", which.join(", "))));
+        }
+        let mut last = String::new();
+        for ip in open {
+            match TcpStream::connect_timeout(&SocketAddr::new(ip, host.port), WAIT) {
+                Ok(server) => return Ok(server),
+                Err(e) => last = e.to_string(),
+            }
+        }
+        Err(Refusal { status: "502 Not reached", why: format!("it can't be reached: {last}") })
+    }
+
+    fn may(&self, ip: IpAddr, port: u16) -> bool {
+        self.names(&ip.to_string(), port) || (is_global(ip) && !is_own(ip))
+    }
+
+    /// Whether `hosts` names exactly this address.
+    fn names(&self, text: &str, port: u16) -> bool {
+        let Ok(ip) = text.parse::<IpAddr>() else { return false };
+        let is = |host: &Host| host.port == port && host.name.parse().is_ok_and(|own: IpAddr| meant(own) == meant(ip));
+        self.hosts.iter().flatten().any(is)
+    }
+
+    /// One line for the run's `stderr.log`.
+    fn tell(&self, line: &str) {
+        let before = self.told.fetch_add(1, Ordering::SeqCst);
+        let line = match before.cmp(&TOLD) {
+            std::cmp::Ordering::Less => clip(line, 400),
+            std::cmp::Ordering::Equal => "refused more, which is not told any more".to_owned(),
+            std::cmp::Ordering::Greater => return,
+        };
+        let _ = rustix::io::write(&self.tells, format!("orch: {line}\n").as_bytes());
+    }
+}
+
+/// The head of a request and what came behind it. `None`: it is no request, or none came in time.
+fn head(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let n = client.read(&mut buffer)?;
+        bytes.extend_from_slice(buffer.get(..n).unwrap_or_default());
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            return Ok(String::from_utf8(bytes).ok().map(|head| (head, rest)));
+        }
+        if n == 0 || bytes.len() > HEAD {
+            return Ok(None);
+        }
+    }
+}
