@@ -195,8 +195,17 @@ fn give(root: &Path, uid: u32) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What holds the runs of one project: its commands', or one agent's.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub project: String,
+    pub agent: Option<Agent>,
+    pub policy: Policy,
+    pub engine: Result<Engine, NoEngine>,
+}
+
 /// Which engine holds whose runs, for each project its commands and each agent. Asks the machine where an answer is due.
-pub fn standings(config: &Config) -> Vec<Standing> {
+pub fn answers(config: &Config) -> Vec<Answer> {
     let mut asked: Vec<((Policy, bool), Result<Engine, NoEngine>)> = Vec::new();
     let mut all = Vec::new();
     for project in &config.projects {
@@ -214,16 +223,22 @@ pub fn standings(config: &Config) -> Vec<Standing> {
                     answer
                 }
             };
-            all.push(Standing {
-                project: project.key.clone(),
-                agent,
-                held: answer.as_ref().ok().map(Engine::held),
-                why: answer.err().map(|e| e.to_string()),
-                open: policy.network == Network::Open,
-            });
+            all.push(Answer { project: project.key.clone(), agent, policy, engine: answer });
         }
     }
     all
+}
+
+/// The same as decisions and readers take it.
+pub fn standings(config: &Config) -> Vec<Standing> {
+    let standing = |a: Answer| Standing {
+        project: a.project,
+        agent: a.agent,
+        held: a.engine.as_ref().ok().map(Engine::held),
+        why: a.engine.err().map(|e| e.to_string()),
+        open: a.policy.network == Network::Open,
+    };
+    answers(config).into_iter().map(standing).collect()
 }
 
 /// Writes down what holds whom, where it changed, and tells once of a machine that has no engine (NTF-2).

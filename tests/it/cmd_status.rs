@@ -8,7 +8,7 @@ use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
 use orch::model::time::Stamp;
 use serde_json::{Value, json};
 
-const BLOCKS: [&str; 13] = [
+const BLOCKS: [&str; 14] = [
     "tasks",
     "queue",
     "stop",
@@ -18,12 +18,13 @@ const BLOCKS: [&str; 13] = [
     "reconcile",
     "services_down",
     "merge_lease",
+    "confinement",
     "security",
     "post_deploy",
     "outbox",
     "limits",
 ];
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "id",
     "key",
     "title",
@@ -37,6 +38,7 @@ const FIELDS: [&str; 17] = [
     "cancel_requested_at",
     "running_job",
     "cost_usd",
+    "unconfined",
     "pr",
     "created_at",
     "updated_at",

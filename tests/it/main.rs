@@ -36,6 +36,7 @@ mod cmd_show;
 mod cmd_staging_check;
 mod cmd_status;
 mod confine_work;
+mod confined_pipeline;
 mod crash_guard;
 mod crash_hazards;
 mod crash_reap;

@@ -2,9 +2,10 @@
 
 use super::Item;
 use super::world::{PREFIX, World};
-use crate::adapters::store::{Mode, Store};
-use crate::engine::{guard::stored_tail, paths::Paths};
+use crate::adapters::store::{Mode, Store, StoreError};
+use crate::engine::{confine::noted, guard::stored_tail, paths::Paths};
 use crate::model::artefact::{Artefact, folder};
+use crate::model::confine::{Held, Standing};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
@@ -23,13 +24,14 @@ type Probe = fn(&World, &[Item]) -> Result<String>;
 
 /// Every check, whatever an earlier one found.
 pub fn all(world: &World, items: &[Item]) -> Vec<Check> {
-    let checks: [(&'static str, Probe); 8] = [
+    let checks: [(&'static str, Probe); 9] = [
         ("every task is done", tasks_done),
         ("one commit per work item on main", commits),
         ("production runs what main has", production),
         ("every document is there", documents),
         ("sent back where it should be, in that order", sent_back),
         ("the leaked key is nowhere", no_secret),
+        ("what held the agents", held),
         ("the record is whole", record),
         ("nothing is left running", nothing_runs),
     ];
@@ -110,6 +112,32 @@ fn documents(world: &World, items: &[Item]) -> Result<String> {
         }
     }
     Ok(format!("{count} of {count}, on main and in the evidence"))
+}
+
+/// The first agent looked for what it has no business with, and said what it could reach.
+fn held(world: &World, items: &[Item]) -> Result<String> {
+    let first = task(world, items.first().context("no item")?)?;
+    let mut store = Store::open(&world.database(), Mode::ReadOnly)?;
+    let (runs, standings) = store.read(|tx| Ok::<_, StoreError>((tx.runs_of(first.id)?, noted(tx)?)))?;
+    let run = runs.iter().find(|r| r.stage == Stage::Analysis).context("no agent analysed the first work item")?;
+    let log = Paths::new(&world.state()).run(run.id).join("stderr.log");
+    let said = std::fs::read_to_string(log).context("reading what the first agent said")?;
+    let names = |begin: &str| -> Vec<String> {
+        let paths = said.lines().filter_map(|l| l.strip_prefix(begin));
+        paths.filter_map(|p| Some(Path::new(p).file_name()?.to_string_lossy().into_owned())).collect()
+    };
+    let engine = Standing::find(&standings, &first.project, run.agent).and_then(|s| s.held);
+    let engine = engine.context("nothing is known of what holds agents")?;
+    let (reached, not) = (names("reached "), names("could not reach "));
+    ensure!(!not.is_empty() || !reached.is_empty(), "the first agent did not say what it could reach");
+    if engine == Held::Unconfined {
+        return Ok(format!(
+            "unconfined: nothing on this machine holds them, and {} could be reached",
+            reached.join(", ")
+        ));
+    }
+    ensure!(reached.is_empty(), "under {} an agent reached {}", engine.as_str(), reached.join(", "));
+    Ok(format!("{}: could not reach {}", engine.as_str(), not.join(", ")))
 }
 
 /// Whether some folder directly below has such a file.

@@ -2,6 +2,7 @@
 //! written but a temporary folder that is gone at the end.
 
 pub mod bundle;
+mod confinement;
 mod forge;
 mod machine;
 mod services;
@@ -79,6 +80,7 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
     // Mirrors and caches of what is asked land in the temporary folder, rows in a copy of the database.
     let mut elsewhere = config.clone();
     elsewhere.state_dir = scratch.path().to_owned();
+    confinement::all(&elsewhere, &mut chart);
     match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
         Ok(mut ctx) => {
             services::all(&mut ctx, &mut chart);

@@ -32,6 +32,8 @@ pub struct Found {
     pub setup: Option<Vec<String>>,
     pub ci: Ci,
     pub claude: Option<PathBuf>,
+    /// The line `confine` of the configuration.
+    pub confine: String,
     /// What a person should know.
     pub notes: Vec<String>,
 }
@@ -116,7 +118,9 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
                 .to_owned(),
         );
     }
-    Ok(Found { key, repo, remote, branch, forge, setup, ci, claude, notes })
+    let (confine, note) = super::confine::line();
+    notes.extend(note);
+    Ok(Found { key, repo, remote, branch, forge, setup, ci, claude, confine, notes })
 }
 
 /// The remote as the configuration wants it: a path is absolute, a URL holds no credential.

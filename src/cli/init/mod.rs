@@ -1,6 +1,7 @@
 //! What `orch init` finds out, and the files it makes of it. Nothing is asked that can be looked up, nothing that stands
 //! is overwritten.
 
+pub mod confine;
 pub mod find;
 pub mod propose;
 pub mod remote;
@@ -106,6 +107,7 @@ fn config(found: &Found, state_dir: &str) -> String {
         }
     };
     CONFIG
+        .replace("{{confine}}", &found.confine)
         .replace("{{setup}}", &setup)
         .replace("{{state_dir}}", &quoted(state_dir))
         .replace("{{key}}", &found.key)
@@ -132,6 +134,7 @@ mod tests {
             forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
             setup: Some(vec!["sh".into(), "-ec".into(), "npm ci; echo 'x: {y}'".into()]),
             ci: Ci::Contexts(vec!["ci/test".into(), "lint: all".into()]),
+            confine: "confine: {network: open}".into(),
             claude: None,
             notes: vec![],
         };

@@ -78,6 +78,10 @@ develop() {
 
 case $ORCH_STAGE in
 analysis)
+    # What an agent has no business with. Where it is held, nothing of it is there.
+    for place in "$TEA_DEMO/state" "$TEA_DEMO/orch.yaml" "$TEA_DEMO/board"; do
+        if ls "$place" >/dev/null 2>&1; then echo "reached $place" >&2; else echo "could not reach $place" >&2; fi
+    done
     echo "What is wanted: see the work item." | document 01-brief.md
     echo "\`tea\` does what the title says, and its README tells so." | document 02-requirements.md
     echo "The tests pass, with one more test for the new words." | document 03-acceptance-criteria.md

@@ -1,0 +1,105 @@
+//! What holds agents and the branch's code (BND-2): the engine, what it leaves open, and commands that are not there.
+
+use super::Chart;
+use crate::adapters::accounts;
+use crate::config::{Config, process_env};
+use crate::engine::confine::{Answer, answers};
+use crate::model::confine::{Held, Mode, Network};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+const AREA: &str = "machine";
+const NAME: &str = "confinement";
+
+/// Where clouds answer a machine about itself, its credentials included.
+const METADATA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)), 80);
+const PATIENCE: Duration = Duration::from_millis(300);
+
+pub fn all(config: &Config, chart: &mut Chart) {
+    let mut told: Vec<(Vec<String>, Answer)> = Vec::new();
+    for answer in answers(config) {
+        let of = answer.agent.map_or_else(|| answer.project.clone(), |a| format!("{} {a}", answer.project));
+        match told.iter_mut().find(|(_, t)| t.policy == answer.policy && t.engine == answer.engine) {
+            Some((whose, _)) => whose.push(of),
+            None => told.push((vec![of], answer)),
+        }
+    }
+    let one = told.len() == 1;
+    for (whose, answer) in &told {
+        // All alike: nobody need be named.
+        let of = if one { String::new() } else { format!(" ({})", whose.join(", ")) };
+        engine(answer, &of, chart);
+    }
+    // Where nothing holds them that is said already.
+    let held = |a: &Answer| a.engine.as_ref().is_ok_and(|e| e.held() != Held::Unconfined);
+    if told.iter().any(|(_, a)| a.policy.network == Network::Open && held(a)) {
+        metadata(chart);
+    }
+    for (at, what) in config.absent(&process_env().remove("PATH").unwrap_or_default()) {
+        // The runtimes' programs have a check of their own.
+        if !at.starts_with("runtimes.") {
+            chart.fail("tools", &at, format!("{what} is not there"), "install it, or mend the command");
+        }
+    }
+}
+
+fn engine(answer: &Answer, of: &str, chart: &mut Chart) {
+    let open = answer.policy.network == Network::Open;
+    let network = if open { ", network open" } else { "" };
+    match &answer.engine {
+        Err(none) => {
+            chart.fail(AREA, NAME, format!("nothing of a branch starts{of}: {}", none.why), &none.way_out);
+            return;
+        }
+        Ok(engine) => match engine.held() {
+            Held::Unconfined => {
+                let how = if answer.policy.mode == Mode::Off { "mode: off" } else { "mode: auto, and no engine works" };
+                chart.warn(
+                    AREA,
+                    NAME,
+                    format!("unconfined{of} ({how}): agents and the branch's code have all rights of this account"),
+                    "set confine.mode to required, with bubblewrap installed (docs/security.md)",
+                );
+                return;
+            }
+            Held::Landlock => {
+                let others = accounts::other_logins();
+                let and = if others.is_empty() {
+                    String::new()
+                } else {
+                    format!("; others can log in here: {}", others.join(", "))
+                };
+                chart.warn(
+                    AREA,
+                    NAME,
+                    format!(
+                        "landlock{of}{network}: modes, times and attributes of this account's files can be changed{and}"
+                    ),
+                    "install bubblewrap, which leaves nothing of that open",
+                );
+            }
+            held @ (Held::Bubblewrap | Held::Command) => {
+                chart.ok(AREA, NAME, format!("{}{of}{network}", held.as_str()));
+            }
+        },
+    }
+    if open {
+        chart.warn(
+            AREA,
+            NAME,
+            format!("network open{of}: runs reach all that this account reaches, this machine's own ports included"),
+            "set confine.network to internet or hosts where bubblewrap works",
+        );
+    }
+}
+
+fn metadata(chart: &mut Chart) {
+    if TcpStream::connect_timeout(&METADATA, PATIENCE).is_ok() {
+        chart.fail(
+            AREA,
+            NAME,
+            "network open, and 169.254.169.254 answers here: a run can ask for this machine's own credentials",
+            "set confine.network to internet or hosts, or close that address to this machine's accounts",
+        );
+    }
+}

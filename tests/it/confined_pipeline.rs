@@ -1,0 +1,195 @@
+//! A whole task under each engine, with agents that attack (BND-2, BND-7): what they reach is written into the branch, so
+//! that the test reads it from the remote. Each attack succeeds where nothing holds it.
+
+use super::support::pipe::{Pipe, Said, Setup};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Whether this machine has the engine; without it a failure under `ORCH_TOOLS_REQUIRED`, else said loudly.
+fn there(pipe: &Pipe, engine: &str) -> bool {
+    let said = pipe.orch(&["doctor", "--json"]);
+    let checks = said.json()["checks"].clone();
+    let held = checks.as_array().unwrap().iter().any(|c| {
+        c["name"] == "confinement" && c["level"] != "fail" && c["what"].as_str().is_some_and(|w| w.contains(engine))
+    });
+    assert!(held || std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "{engine} is not here: {}", said.all());
+    if !held {
+        eprintln!("\n*** NOT TESTED: {engine} is not here ***\n");
+    }
+    held
+}
+
+/// What every process of the second row tries; each success is a line of `$1`.
+const ATTACKS: &str = r##"
+try() { if "$@" >/dev/null 2>&1; then echo "reached: $*" >> "$out"; fi; }
+attack() {
+  out=$1
+  try ls HERE/state
+  try cat HERE/state/orch.db
+  try cat HERE/orch.yaml
+  try cat HERE/key
+  try touch HERE/state/planted
+  try sh -c 'echo "# planted" >> HERE/orch.yaml'
+  try ls HERE/state-area/demo/ORCH-9-other
+  try cat HERE/state-area/demo/ORCH-9-other/agent/checkout/secret
+  try touch HERE/planted
+  try kill -0 VICTIM
+  try cat /proc/VICTIM/environ
+}
+"##;
+
+struct World {
+    pipe: Pipe,
+    victim: std::process::Child,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.victim.kill();
+        let _ = self.victim.wait();
+    }
+}
+
+fn world(confine: &str) -> World {
+    let victim = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let pipe = Pipe::new(Setup {
+        project: "stages: [analysis, development, review, deploy]\nworktree: {setup: {command: [./setup.sh]}}\nboard: {kind: local}"
+            .into(),
+        ..Setup::default()
+    });
+    let here = pipe.dir.path().to_str().unwrap().to_owned();
+    let attacks = ATTACKS.replace("HERE", &here).replace("VICTIM", &victim.id().to_string());
+    let text = pipe.read("orch.yaml").replace("confine: {mode: off}", &confine.replace("HERE", &here));
+    std::fs::write(pipe.at("orch.yaml"), text).unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    // Landlock's account comes to the area by ordinary rights.
+    mode(pipe.dir.path(), 0o711);
+    std::fs::write(pipe.at("key"), "hidden").unwrap();
+    mode(&pipe.at("key"), 0o600);
+    mode(&pipe.at("prompts"), 0o777);
+    let other = pipe.at("state-area/demo/ORCH-9-other/agent/checkout");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("secret"), "another task's").unwrap();
+    for dir in other.ancestors().take_while(|d| *d != pipe.dir.path()) {
+        mode(dir, if dir == other { 0o700 } else { 0o711 });
+    }
+    pipe.put_person(
+        "setup.sh",
+        &format!("#!/bin/sh\n{attacks}\nattack setup-reached.log\nid -u > setup-uid.log\nexit 0\n"),
+    );
+    pipe.put_person("ci.sh", &format!("#!/bin/sh\n{attacks}\nattack reached.log\ncat reached.log 2>/dev/null\ntest ! -s reached.log || test -n \"$(cat allowed 2>/dev/null)\"\n"));
+    pipe.commit("Attack from setup and CI");
+    pipe.agent(
+        "development",
+        &format!(
+            "{attacks}\nattack reached.txt\ncat setup-reached.log >> reached.txt 2>/dev/null || true\nid -u > uid.txt\necho \"$HOME\" > home.txt\necho \"$ORCH_TASK round $ORCH_ATTEMPT\" >> \"$ORCH_TASK.txt\"\nchmod -R go-rwx .\nmkdir -p \"$TMPDIR/locked\"; chmod 000 \"$TMPDIR/locked\"\nMORE\n"
+        ),
+    );
+    World { pipe, victim }
+}
+
+fn released(pipe: &Pipe, key: &str) {
+    pipe.until("the approval is wanted", |p| p.of(key, "waiting_for") == "approval");
+    let said: Said = pipe.orch(&["advance", key, "--approve"]);
+    assert_eq!(said.code, 0, "{}", said.all());
+}
+
+fn delivers_and_reaches_nothing(engine: &str, more: &str) {
+    let w = world(&format!("confine: {{engine: {engine}, read: [HERE/do], write: [HERE/prompts]{more}}}"));
+    let pipe = &w.pipe;
+    pipe.agent("development", &pipe.read("do/development").replace("MORE", ""));
+    if !there(pipe, engine) {
+        return;
+    }
+    let key = pipe.item("Deliver all the same");
+    released(pipe, &key);
+    pipe.until_stage(&key, "done");
+    let file = |name: &str| pipe.remote(&["show", &format!("main:{name}")]);
+    assert!(file(&format!("{key}.txt")).contains("round 1"), "{}", pipe.story());
+    let names = pipe.remote(&["ls-tree", "-r", "--name-only", "main"]);
+    let reached = if names.contains("reached.txt") { file("reached.txt") } else { String::new() };
+    // Whether what was planted is anything but the run's own is judged from outside, below.
+    let reached: Vec<&str> = reached.lines().filter(|l| !l.contains("planted")).collect();
+    assert!(reached.is_empty(), "{reached:?}\n{}", pipe.story());
+    if rustix::process::geteuid().is_root() {
+        assert!(file("uid.txt").trim().parse::<u64>().unwrap() >= 2_000_000_000, "{}", file("uid.txt"));
+    }
+    assert!(file("home.txt").contains("state-area/demo"), "{}", file("home.txt"));
+    assert!(!pipe.at("state/planted").exists() && !pipe.at("planted").exists());
+    assert!(!pipe.read("orch.yaml").contains("planted"));
+    let prepared = pipe.events("run_prepared");
+    assert!(
+        !prepared.is_empty() && prepared.iter().all(|p| p.contains(&format!("\"confined\":\"{engine}\""))),
+        "{prepared:?}"
+    );
+    let status = pipe.orch(&["status", "--json"]).json();
+    assert_eq!(status["confinement"][0]["held"], engine, "{status}");
+    assert_eq!(status["tasks"][0]["unconfined"], false);
+    // Folders without rights are no obstacle.
+    let said = pipe.orch(&["prune", "--older-than", "0"]);
+    assert_eq!(said.code, 0, "{}", said.all());
+}
+
+#[test]
+fn bnd_2_a_task_under_bubblewrap_is_delivered_and_reaches_nothing() {
+    delivers_and_reaches_nothing("bubblewrap", "");
+}
+
+#[test]
+fn bnd_2_a_task_under_landlock_is_delivered_and_reaches_nothing() {
+    delivers_and_reaches_nothing("landlock", "");
+}
+
+#[test]
+fn bnd_7_unconfined_every_one_of_these_attacks_succeeds_and_it_is_said_everywhere() {
+    let w = world("confine: {mode: off}");
+    let pipe = &w.pipe;
+    pipe.agent("development", &pipe.read("do/development").replace("MORE", "echo yes > allowed"));
+    let key = pipe.item("Reach everything");
+    released(pipe, &key);
+    let status = pipe.orch(&["status", "--json"]).json();
+    assert_eq!(
+        (&status["confinement"][0]["held"], &status["tasks"][0]["unconfined"]),
+        (&"unconfined".into(), &true.into())
+    );
+    assert!(pipe.orch(&["status"]).out.contains("unconfined in ORCH"), "{}", pipe.orch(&["status"]).out);
+    assert!(pipe.orch(&["status", &key]).out.contains("Unconfined"), "the card");
+    pipe.until_stage(&key, "done");
+    let reached = pipe.remote(&["show", "main:reached.txt"]);
+    let tried = ATTACKS.lines().filter(|l| l.starts_with("  try ")).count();
+    let of_agent = reached.lines().filter(|l| l.starts_with("reached: ")).count();
+    assert_eq!(of_agent, 2 * tried, "agent and setup, each attack:\n{reached}");
+    assert!(pipe.events("run_prepared").iter().all(|p| p.contains("\"confined\":\"unconfined\"")));
+}
+
+#[test]
+fn bnd_2_without_an_engine_nothing_starts_nothing_is_spent_and_one_alert_says_why() {
+    let bare = tempfile::tempdir().unwrap();
+    for program in ["git", "sh"] {
+        std::os::unix::fs::symlink(which::which(program).unwrap(), bare.path().join(program)).unwrap();
+    }
+    let mut pipe = Pipe::new(Setup { path: Some(bare.path().to_owned()), ..Setup::default() });
+    let text = pipe.read("orch.yaml");
+    let demand = |how: &str| std::fs::write(pipe.at("orch.yaml"), text.replace("confine: {mode: off}", how)).unwrap();
+    demand("confine: {engine: bubblewrap}");
+    let key = pipe.item("Wait for an engine");
+    for _ in 0..3 {
+        let said = pipe.orch(&["tick", "--json"]);
+        let held = said.json()["skipped"].clone();
+        assert!(held.as_array().unwrap().iter().any(|h| h["rule"] == "confinement"), "{}", said.all());
+    }
+    assert_eq!(pipe.one("SELECT COUNT(*) FROM runs"), "0");
+    assert_eq!((pipe.of(&key, "stage"), pipe.of(&key, "attempt")), ("created".into(), "1".into()));
+    assert_eq!(pipe.alerts(), ["confinement"], "one for the machine");
+    let explained = pipe.orch(&["explain", &key]);
+    assert!(explained.out.contains("confinement") && explained.out.contains("bubblewrap"), "{}", explained.all());
+    let status = pipe.orch(&["status"]);
+    assert!(status.out.contains("NOT STARTED in ORCH") && status.out.contains("install"), "{}", status.out);
+    let doctor = pipe.orch(&["doctor"]);
+    assert!(doctor.code != 0 && doctor.out.contains("bubblewrap is not installed"), "{}", doctor.all());
+    // The way out: the task goes on as if nothing had been.
+    demand("confine: {mode: off}");
+    pipe.env.push(("PATH".into(), std::env::var("PATH").unwrap()));
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.of(&key, "attempt"), "1");
+}
