@@ -137,9 +137,10 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         tracing::warn!(task = %task.key, "{note}");
     }
     let hash = sha256(text.as_bytes());
+    let independent = site.agent != Agent::Reviewer || runtime.kind().starts_nothing_for_a_judge();
     ctx.store.write(|tx| {
         tx.set_run_start(run.id, Some(&start), Some(&hash), launch.model.as_deref(), Some(site.settings.effort.as_str()).filter(|e| !e.is_empty()), launch.session.as_deref())?;
-        tx.audit(ctx_at(ctx.clock), Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
+        tx.audit(ctx_at(ctx.clock), Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "independent": independent, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
     })?;
     // HALT and stop are looked at once more before the runtime starts (RULE-24).
     let now = ctx.now();
@@ -416,7 +417,11 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         Some(base) => super::inputs::between(&site.ground.mirror, base, start)?,
         None => Vec::new(),
     };
+    let files = super::handed::over(ctx, site, start)?;
     let data = PromptData {
+        mark: fresh_mark(),
+        now: ctx.now().stamp.rfc3339(),
+        files,
         standing: site.prompt.body_for(&task.key),
         key: task.key.to_string(),
         stage: run.stage.to_string(),
@@ -549,6 +554,11 @@ pub fn tail(path: &Path, most: usize) -> String {
 fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A word that no text of a prompt can hold, since nobody knew it when the text was written.
+fn fresh_mark() -> String {
+    fresh_uuid().replace('-', "")
 }
 
 fn fresh_uuid() -> String {

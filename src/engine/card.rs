@@ -4,8 +4,10 @@ use crate::adapters::store::{Result, Tx};
 use crate::decide::gates::inputs_of;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, Standing};
+use crate::model::decision::Gate;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
+use crate::model::shown::NOT_INDEPENDENT;
 use crate::model::stage::{JobStatus, Stage};
 use crate::model::task::{Evidence, RunState, Task, Waiting};
 
@@ -105,5 +107,7 @@ fn notes(rows: &[Evidence]) -> Vec<String> {
         let row = rows.iter().rev().find(|e| e.gate == gate)?;
         row.why.contains(telling).then(|| row.why.clone())
     };
-    [last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten().collect()
+    let review = rows.iter().rev().find(|e| e.gate == Gate::ReviewVerdict.as_str()).filter(|e| e.depends());
+    let dependent = review.map(|_| NOT_INDEPENDENT.to_owned());
+    [dependent, last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten().collect()
 }

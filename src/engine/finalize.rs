@@ -5,12 +5,12 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, judge, projects, pulls, settle};
+use super::{Ctx, judge, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::refusal::Asked;
-use crate::model::stage::Stage;
+use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Cause, Run};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -75,7 +75,9 @@ fn settlement(
         (mirror.code_tree(start, &task.key)?.to_string(), mirror.code_tree(head, &task.key)?.to_string());
     let changed = taken.changed(site, start, head)?;
     let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree, changed };
-    let judged = judge::run(ctx, task, run, &pushed)?;
+    let kind = runtimes::kind(&ctx.config, &site.settings.runtime);
+    let independent = site.agent != Agent::Reviewer || kind.is_some_and(|k| k.starts_nothing_for_a_judge());
+    let judged = judge::run(ctx, task, run, &pushed, independent)?;
     for fault in &judged.faults {
         tracing::warn!(task = %task.key, "front matter: {fault}");
     }

@@ -36,8 +36,8 @@ pub struct Judged {
     pub faults: Vec<String>,
 }
 
-/// Judges a run of its stage's agent that ended well.
-pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Judged> {
+/// Judges a run of its stage's agent that ended well. `independent`: its runtime could start no program, as a judge's must (R1).
+pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: bool) -> Result<Judged> {
     let changed = &pushed.changed;
     let gate = match run.stage {
         Stage::Development => Gate::BranchPushed,
@@ -85,7 +85,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>) -> Result<Jud
         code_tree: tree.to_owned(),
         verdict,
         why: why.clone(),
-        detail: json!({"findings": findings, "blobs": blobs(pushed, task, &read)?}),
+        detail: json!({"findings": findings, "blobs": blobs(pushed, task, &read)?, "independent": independent}),
     });
     let missing = (verdict == EvidenceVerdict::Missing).then_some(why);
     Ok(Judged { rows, missing, faults })

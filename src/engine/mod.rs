@@ -19,6 +19,7 @@ pub mod explain;
 pub mod finalize;
 pub mod guard;
 pub mod guards;
+mod handed;
 pub mod inputs;
 pub mod intents;
 pub mod judge;

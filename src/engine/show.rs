@@ -93,6 +93,11 @@ fn verdicts(ctx: &mut Ctx, task: &Task) -> Result<Vec<ShownVerdict>> {
     Ok(RELEASED_ON
         .into_iter()
         .filter_map(newest)
-        .map(|row| ShownVerdict { gate: row.gate.clone(), verdict: row.verdict.to_string(), commit: row.sha.clone() })
+        .map(|row| ShownVerdict {
+            gate: row.gate.clone(),
+            verdict: row.verdict.to_string(),
+            commit: row.sha.clone(),
+            independent: !row.depends(),
+        })
         .collect())
 }

@@ -228,7 +228,7 @@ mod tests {
             (good.replace("name: reviewer", "name: tester"), "`name` must be reviewer"),
             (good.replace("stage: review", "stage: testing"), "`stage`"),
             (good.replace("may_write:", "might_write:"), "`might_write` is not known"),
-            (good.replace("{key}/**", "[/**"), "may_write"),
+            (good.replace("may_write:\n  - docs/work-items/{key}", "may_write:\n  - docs/work-items/["), "may_write"),
             ("text".to_owned(), "no front matter"),
             (String::from("---\nname: reviewer\nstage: review\nmay_write: a\n---\n"), "empty"),
         ] {

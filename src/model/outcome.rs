@@ -14,6 +14,17 @@ words! {
     }
 }
 
+impl RuntimeKind {
+    /// Whether an agent that is worked by it can be kept from starting programs, so that a judge runs nothing of what it judges
+    /// (R1). Of the others the review is shown as not independent.
+    pub fn starts_nothing_for_a_judge(self) -> bool {
+        match self {
+            Self::Claude => true,
+            Self::Command | Self::Codex | Self::Gemini | Self::OpenCode => false,
+        }
+    }
+}
+
 /// How a run ended. Only `Ended` makes its artefacts evidence (RULE-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -57,7 +57,12 @@ pub struct ShownVerdict {
     pub verdict: String,
     /// The commit judged.
     pub commit: Sha,
+    /// Who judged could start no program of the branch (R1).
+    pub independent: bool,
 }
+
+/// Said of a review by a runtime that can't be kept from starting programs (R1).
+pub const NOT_INDEPENDENT: &str = "review not independent: its runtime can start programs of the branch";
 
 /// The first heading of a Markdown text, without its marks.
 pub fn heading(text: &str) -> Option<&str> {

@@ -304,6 +304,11 @@ pub struct BoundFile {
 }
 
 impl Evidence {
+    /// Whether whoever gave this verdict could have run what it judged (R1): a review by a runtime that starts programs.
+    pub fn depends(&self) -> bool {
+        self.detail.get("independent").and_then(serde_json::Value::as_bool) == Some(false)
+    }
+
     /// The file that this row rests on.
     pub fn bound(&self) -> Option<BoundFile> {
         self.detail.get("file").and_then(|file| serde_json::from_value(file.clone()).ok())

@@ -1,7 +1,7 @@
 //! `orch show` in words (ORD-5): `orch`'s own facts first and last, others' texts quoted, one line each.
 
 use crate::model::inputs::first;
-use crate::model::shown::{Shown, first_line};
+use crate::model::shown::{NOT_INDEPENDENT, Shown, first_line};
 use crate::model::task::Waiting;
 use crate::model::text::{clip, visible};
 use std::fmt::Write as _;
@@ -43,7 +43,8 @@ pub fn page(shown: &Shown) -> String {
     }
     for v in &shown.verdicts {
         let commit: String = v.commit.as_str().chars().take(10).collect();
-        say(format!("{}: {} on {commit}", v.gate, v.verdict));
+        let note = if v.independent { String::new() } else { format!(" ({NOT_INDEPENDENT})") };
+        say(format!("{}: {} on {commit}{note}", v.gate, v.verdict));
     }
     if let Some(argv) = &shown.deploy_command {
         say(format!("deploy command: {}", clip(&argv.join(" "), 200)));

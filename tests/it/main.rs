@@ -53,6 +53,7 @@ mod fuzz_replay;
 mod hostile_confine;
 mod hostile_git_walk;
 mod judge_inputs;
+mod judge_review;
 mod network;
 mod outside_claude;
 mod outside_gitea;

@@ -79,7 +79,11 @@ fn the_real_cli_works_the_analysis_and_its_cost_is_booked() {
 fn the_real_cli_plays_every_agent_from_the_board_to_done() {
     let Some(cli) = cli() else { return };
     let house = House::new(&Plan::with_analysis());
-    let greeting = house.path("state-area/demo/ORCH-1/agent/checkout/greeting.txt");
+    let area = house.path("state-area/demo/ORCH-1/agent");
+    let greeting = area.join("checkout/greeting.txt");
+    let review = "---\nwork_item: ORCH-1\nstage: review\nagent: reviewer\ncreated: 2026-01-01T00:00:00Z\nverdict: APPROVED\n---\n\n# Review\n\nFine.\n";
+    let review_file = area.join("checkout/docs/work-items/ORCH-1/12-review.md");
+    let ran = house.path("ran-by-the-reviewer");
     let mut script = analysis();
     script.extend([
         artefact("architecture", "architect", "06-adr/ADR-001-greeting.md", "status: accepted\\n"),
@@ -87,7 +91,10 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
         Turn::Use("Write", serde_json::json!({"file_path": greeting, "content": "hello\n"})),
         Turn::bash("git add -A && git -c user.name=dev -c user.email=dev@example.com commit -q -m 'ORCH-1: greet'"),
         Turn::Say("Developed."),
-        artefact("review", "reviewer", "12-review.md", "verdict: APPROVED\\n"),
+        // A judge starts no program, whatever it is talked into (R1).
+        Turn::bash(&format!("touch {}", ran.display())),
+        Turn::Use("Read", serde_json::json!({"file_path": area.join("tmp/judged/change.diff")})),
+        Turn::Use("Write", serde_json::json!({"file_path": review_file, "content": review})),
         Turn::Say("Reviewed."),
         artefact("testing", "tester", "13-test-report.md", "result: PASS\\nverdict: PASS\\nstatus: PASS\\n"),
         Turn::Say("Tested."),
@@ -122,7 +129,22 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
         "orch ORCH-1: development (attempt 1)",
         "one run is one commit, and orch makes it (RULE-46)"
     );
-    assert_eq!(model.asked().len(), turns);
+    let asked = model.asked();
+    assert_eq!(asked.len(), turns);
+    assert!(!ran.exists(), "the reviewer started a program");
+    let reviews: Vec<_> = asked.iter().filter(|a| a.to_string().contains("You are the reviewer")).collect();
+    let tools = |a: &serde_json::Value| -> Vec<String> {
+        let all = a["tools"].as_array().cloned().unwrap_or_default();
+        all.iter().filter_map(|t| t["name"].as_str().map(str::to_owned)).collect()
+    };
+    assert!(!reviews.is_empty());
+    for request in &reviews {
+        // The placeholder is the CLI's own, and no tool.
+        let given: Vec<String> = tools(request).into_iter().filter(|t| t != "DeferredToolPlaceholder").collect();
+        assert!(given.iter().all(|t| ["Read", "Grep", "Glob", "Write"].contains(&t.as_str())), "{given:?}");
+    }
+    assert!(reviews.iter().any(|r| r.to_string().contains("+hello")), "the change is read from the file it was handed");
+    assert!(!house.orch(&["status", "ORCH-1"]).json.to_string().contains("not independent"));
 }
 
 #[test]

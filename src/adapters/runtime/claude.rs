@@ -3,6 +3,7 @@
 
 use super::{Launch, Request, Session, model, plain, quoted};
 use crate::model::outcome::RuntimeKind;
+use crate::model::stage::Agent;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -109,6 +110,14 @@ pub(super) fn launch(settings: &ClaudeSettings, request: &Request<'_>) -> Launch
 /// Every value is joined to its flag by `=`: a variadic flag then takes no second word, and no value looks like a flag.
 fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: bool) -> Launch {
     let mut launch = Launch::default();
+    let judges = request.agent == Agent::Reviewer;
+    let judge;
+    let settings = if judges {
+        judge = as_judge(settings, &mut launch.notes);
+        &judge
+    } else {
+        settings
+    };
     let notes = &mut launch.notes;
     let mut argv: Vec<OsString> =
         [settings.program.as_str(), "-p", "--output-format=stream-json", "--verbose"].map(OsString::from).to_vec();
@@ -132,6 +141,9 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     if let Some(sandbox) = sandbox(settings.sandbox, sandbox_works, notes) {
         flag("settings", &sandbox);
         masked = MASKED.to_vec();
+    } else if judges {
+        // A hook in the settings of the user would be a program.
+        flag("settings", r#"{"disableAllHooks":true}"#);
     }
 
     launch.model = model(request.model_candidates, is_model, RuntimeKind::Claude, notes);
@@ -179,6 +191,23 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
     launch.argv = argv;
     launch.env = environment(request.config_dir);
     launch
+}
+
+/// What a judge gets whatever the configuration says: tools that read, and the one that writes its verdict (R1).
+const JUDGE_TOOLS: [&str; 4] = ["Read", "Grep", "Glob", "Write"];
+
+/// The settings of a run that starts no program. Flags of the operator's own could bring tools back and are left out.
+fn as_judge(settings: &ClaudeSettings, notes: &mut Vec<String>) -> ClaudeSettings {
+    if !settings.extra_args.is_empty() {
+        notes.push("extra_args are left out: a reviewer starts no program".to_owned());
+    }
+    ClaudeSettings {
+        program: settings.program.clone(),
+        permission_mode: DONT_ASK.to_owned(),
+        allowed_tools: JUDGE_TOOLS.map(str::to_owned).to_vec(),
+        sandbox: Sandbox::Off,
+        extra_args: Vec::new(),
+    }
 }
 
 fn environment(config_dir: &Path) -> Vec<(OsString, OsString)> {

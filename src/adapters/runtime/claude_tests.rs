@@ -243,6 +243,39 @@ fn a_full_command_line() {
     }
 }
 
+/// R1: whatever the configuration says.
+#[test]
+fn a_reviewer_gets_no_tool_that_starts_a_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = Request { agent: Agent::Reviewer, ..asked(&[], folder.path()) };
+    let settings = ClaudeSettings {
+        permission_mode: "bypassPermissions".into(),
+        allowed_tools: ["Bash", "mcp__x__run", "Task", "Read(/src/**)"].map(str::to_owned).to_vec(),
+        sandbox: Sandbox::Required,
+        extra_args: ["--tools", "Bash", "--dangerously-skip-permissions"].map(str::to_owned).to_vec(),
+        ..ClaudeSettings::default()
+    };
+    let launch = launch_with(&settings, &request, true);
+    assert_eq!(
+        words(&launch),
+        [
+            "claude",
+            "-p",
+            "--output-format=stream-json",
+            "--verbose",
+            "--permission-mode=dontAsk",
+            "--tools=Read,Grep,Glob,Write",
+            "--allowedTools=Read,Grep,Glob,Write",
+            "--setting-sources=user",
+            "--settings={\"disableAllHooks\":true}",
+            "--strict-mcp-config",
+        ]
+    );
+    assert!(launch.notes.iter().any(|n| n.contains("extra_args")), "{:?}", launch.notes);
+    assert_eq!(launch.masked, Vec::<&str>::new());
+    assert!(Runtime::Claude(settings).kind().starts_nothing_for_a_judge());
+}
+
 #[test]
 fn what_is_wrong_is_left_out_and_noted() {
     let folder = tempfile::tempdir().unwrap();
