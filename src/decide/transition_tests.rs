@@ -111,6 +111,10 @@ fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
         e.detail = serde_json::json!({"from": from, "by": by, "equal": equal});
         e
     };
+    let plain = |mut e: crate::model::task::Evidence| {
+        e.detail["plain"] = true.into();
+        e
+    };
     let judged = |tree: &str| {
         ["review_verdict", "tests_verdict", "staging_status"].map(|g| {
             let mut e = row(g, EvidenceVerdict::Pass);
@@ -123,8 +127,10 @@ fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
         (judged("OLD").to_vec(), vec![], "return review"),
         (judged("OLD").to_vec(), vec![carry("update", true, "OLD", "T")], "advance deploy"),
         (judged("OLD").to_vec(), vec![carry("update", false, "OLD", "T")], "return review"),
-        // The tester wrote after the review: the review holds, the tests' own verdict does not rest on it.
-        (judged("OLD").to_vec(), vec![carry("testing", false, "OLD", "T")], "return testing"),
+        // The tester added new tests that decide nothing else: what was judged before still is what lands.
+        (judged("OLD").to_vec(), vec![plain(carry("testing", false, "OLD", "T"))], "advance deploy"),
+        (judged("OLD").to_vec(), vec![carry("testing", true, "OLD", "T")], "return review"),
+        (judged("OLD").to_vec(), vec![plain(carry("review", true, "OLD", "T"))], "return review"),
     ];
     for (rows, carries, want) in cases {
         let mut v = view(Stage::DeployStaging);
@@ -266,4 +272,57 @@ fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
     v.task.refused = Some(refused(now + 1));
     v.task.stop_requested_at = Some(1);
     assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+}
+
+/// BND-5: whoever runs the branch's code can be made to say yes; only a judge that runs nothing opens the way with it.
+#[test]
+fn a_testers_yes_counts_only_beside_a_review_of_the_same_code() {
+    use crate::model::ids::RunId;
+    let of = |gate: &str, verdict: EvidenceVerdict, tree: &str| {
+        let mut e = row(gate, verdict);
+        e.code_tree = tree.into();
+        e
+    };
+    let (pass, fail) = (EvidenceVerdict::Pass, EvidenceVerdict::Fail);
+    let table = [
+        ("no review", vec![], pass, "return review"),
+        ("a review of the code", vec![of("review_verdict", pass, "T")], pass, "advance deploy-staging"),
+        ("of other code", vec![of("review_verdict", pass, "OLD")], pass, "return review"),
+        ("a negative one", vec![of("review_verdict", fail, "T")], pass, "return review"),
+        ("a no counts by itself", vec![], fail, "rollback"),
+    ];
+    for (name, rows, verdict, want) in table {
+        for (stage, gate) in [(Stage::Testing, "tests_verdict"), (Stage::DeployStaging, "staging_status")] {
+            let mut v = view(stage);
+            v.evidence = rows.clone();
+            v.evidence.push(of(gate, verdict, "T"));
+            let got = word(&decide(&v, &policy()));
+            if stage == Stage::Testing || want != "advance deploy-staging" {
+                assert_eq!(got, want, "{name} {stage}");
+            } else {
+                assert_eq!(got, "effect merge_gate", "{name} {stage}");
+            }
+        }
+    }
+    // Where no reviewer works, none is asked for.
+    let mut without = policy();
+    without.projects.get_mut("ORCH").unwrap().stages.retain(|s| *s != Stage::Review);
+    let mut v = view(Stage::Testing);
+    v.evidence = vec![of("tests_verdict", pass, "T")];
+    assert_eq!(word(&decide(&v, &without)), "advance deploy-staging");
+    // A tester that changes what was reviewed each time is looked at by a person, and goes round again after a retry.
+    let run = |n: i64, epoch: i64| {
+        let mut e = of("tests_verdict", pass, "T");
+        (e.run_id, e.epoch) = (Some(RunId(n)), epoch);
+        e
+    };
+    v.evidence = vec![of("review_verdict", pass, "OLD"), run(1, 1), run(2, 2)];
+    (v.task.epoch, v.evidence[2].epoch) = (2, 2);
+    assert_eq!(word(&decide(&v, &policy())), "return review");
+    v.task.epoch = 3;
+    v.evidence.push(run(3, 3));
+    assert_eq!(word(&decide(&v, &policy())), "block");
+    v.task.epoch = 4;
+    v.evidence.push(run(3, 4));
+    assert_eq!(word(&decide(&v, &policy())), "return review");
 }

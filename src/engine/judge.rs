@@ -1,9 +1,10 @@
 //! Reads what a run's pushed commits say and makes evidence rows of it (RULE-3, PIPE-4): the file must have changed in
 //! the run's own commits, and the commit judged is the one the run began from.
 
-use super::Ctx;
+use super::{Ctx, inputs};
 use crate::adapters::git::Mirror;
 use crate::adapters::store::NewEvidence;
+use crate::decide::definitions::is_test_path;
 use crate::decide::gates::verdict::{self, File, Reading, Verdict};
 use crate::model::artefact;
 use crate::model::decision::{CARRY, Gate};
@@ -63,7 +64,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
         (reading.evidence(), stale_said(pushed, task, &reading.why)?)
     };
     let mut rows = Vec::new();
-    // A later stage's agent changed code it may change: what was judged before still holds (RULE-4).
+    // A later stage's agent changed code: what was judged before holds for new tests that decide nothing else (RULE-4).
     if pushed.start_tree != pushed.head_tree && run.stage > Stage::Development {
         rows.push(NewEvidence {
             gate: CARRY,
@@ -72,7 +73,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
             code_tree: pushed.head_tree.to_owned(),
             verdict: EvidenceVerdict::Pass,
             why: format!("the {} of {} added to the branch", run.stage, task.key),
-            detail: json!({"from": pushed.start_tree, "by": run.stage}),
+            detail: json!({"from": pushed.start_tree, "by": run.stage, "plain": is_plain(pushed)?}),
         });
     }
     // A judge judges the commit it began from (RULE-3); the developer's evidence is of what was pushed.
@@ -89,6 +90,16 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
     });
     let missing = (verdict == EvidenceVerdict::Missing).then_some(why);
     Ok(Judged { rows, missing, faults })
+}
+
+/// Whether all code that a run changed is new test files, none of them a verdict input (RULE-4, BND-5).
+fn is_plain(pushed: &Pushed<'_>) -> Result<bool> {
+    let code: Vec<_> = pushed.mirror.changes(pushed.start, pushed.head)?;
+    let new = code
+        .iter()
+        .filter(|c| !artefact::is_artefact_path(&c.path))
+        .all(|c| c.before.is_none() && is_test_path(&c.path));
+    Ok(new && inputs::of_range(pushed.mirror, pushed.start, pushed.head)?.is_empty())
 }
 
 /// The very contents that were judged, by their path in the work item's folder (RULE-3).

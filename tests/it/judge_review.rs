@@ -57,3 +57,40 @@ fn texts_of_others_stand_between_marks_that_nobody_could_know() {
     assert!(two.contains("Claimed by the reviewer:") && two.contains("Claimed by the analyst:"), "{two}");
     assert!(two.contains("Claimed by whoever wrote the work item on its board"), "{two}");
 }
+
+const TEST: &str = "mkdir -p tests; echo '#[test] fn a() {}' > tests/new.rs; tests PASS PASS PASS; cost 0.01";
+
+/// New tests decide nothing that was judged; a changed or skipped one does, and is judged again (RULE-4, BND-5).
+#[test]
+fn what_a_tester_adds_stands_and_what_it_changes_is_reviewed() {
+    let w = Plan::new().auto().build();
+    w.plan("testing", TEST);
+    let key = w.auto("Add");
+    let t = w.rest(&key);
+    assert_eq!((t.stage.as_str(), w.runs(&key, "review"), w.runs(&key, "testing")), ("done", 1, 1), "{}", w.dump());
+    assert!(w.git("orch", &["show", "main:tests/new.rs"]).contains("fn a()"));
+
+    let w = Plan::new().auto().build();
+    w.plan("development", "mkdir -p tests; echo '#[test] fn a() {}' > tests/new.rs; develop; cost 0.01");
+    w.plan("testing.1", "echo 'fn a() {}' > tests/new.rs; tests PASS PASS PASS; cost 0.01");
+    let key = w.auto("Change");
+    let t = w.rest(&key);
+    assert_eq!((t.attempt, w.runs(&key, "review"), w.runs(&key, "testing")), (1, 2, 2), "{}", w.dump());
+    // The deleted test is seen by the second reviewer, and by the person.
+    assert!(!w.prompt(&key, "review", 1).contains("tests/new.rs`:"));
+    assert_eq!(t.stage, "done", "what is gone was never on the default branch: {}", w.dump());
+}
+
+/// A tester that changes what was reviewed each time does not go round for ever.
+#[test]
+fn rule_48_a_tester_that_never_leaves_the_tests_alone_is_looked_at_by_a_person() {
+    let w = Plan::new().auto().build();
+    w.plan("development", "mkdir -p tests; echo a > tests/a.txt; develop; cost 0.01");
+    w.plan("testing", "echo $n >> tests/a.txt; tests PASS PASS PASS; cost 0.01");
+    let key = w.auto("Round");
+    let why = w.rest(&key).blocked.unwrap();
+    assert!(why.contains("3 times") && why.contains("review"), "{why}");
+    assert_eq!((w.runs(&key, "testing"), w.task(&key).attempt), (3, 1));
+    w.run(&["retry", &key]).code(0);
+    w.drive("it goes round again", |w| w.runs(&key, "review") > 3);
+}

@@ -83,7 +83,7 @@ pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
             Some(e) if e.verdict != EvidenceVerdict::Pass => {
                 return Some((stage, format!("{gate} is not positive: {}", e.why)));
             }
-            Some(e) if !f.holds(e, stage) => {
+            Some(e) if !f.holds(e) => {
                 return Some((stage, format!("{gate} was given for {}, and the code changed since", e.sha.short())));
             }
             Some(_) => {}

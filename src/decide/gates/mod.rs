@@ -23,12 +23,15 @@ use crate::model::policy::{Policy, ProjectPolicy};
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Cause, Evidence, EvidenceVerdict, Finding, Job, NewJob};
 use crate::model::view::TaskView;
+use std::collections::BTreeSet;
 
 /// How often the jobs of one kind worked by code may vanish in one visit to a stage: they cost nothing and run again
 /// (RUN-1), so that only what did nothing but vanish for a quarter of an hour is blocked. Agents: `again`.
 const MAX_LOST_JOBS: i64 = 100;
 /// How often a tool may fail to look before the task is blocked.
 pub const MAX_TOOL_ERRORS: usize = 3;
+/// How often a tester's or deployer's own changes may send a task back to review before a person looks.
+const MAX_RETURNS: usize = 3;
 const LONGEST_WAIT_MS: i64 = 300_000;
 const TOOL_WAIT_MS: i64 = 15_000;
 
@@ -125,9 +128,9 @@ impl Facts<'_> {
         self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.attempt == attempt)
     }
 
-    /// Whether a verdict made in `stage` still holds for the head (RULE-4): the same code, or related to it only by
-    /// `orch`'s own update with equal patches, or by what a later stage's agent may write.
-    pub fn holds(&self, row: &Evidence, stage: Stage) -> bool {
+    /// Whether a verdict still holds for the head (RULE-4): the same code, or related to it only by `orch`'s own update with
+    /// equal patches, or by new test files of the tester that are no verdict inputs.
+    pub fn holds(&self, row: &Evidence) -> bool {
         let Some(head) = self.view.task.head_tree.as_deref() else { return false };
         let mut reached = vec![row.code_tree.as_str()];
         let mut at = 0;
@@ -138,9 +141,11 @@ impl Facts<'_> {
             at += 1;
             for c in self.view.evidence.iter().filter(|e| e.gate == CARRY) {
                 let (from, by) = (text(&c.detail, "from"), text(&c.detail, "by"));
+                let said = |name: &str| c.detail.get(name).and_then(serde_json::Value::as_bool) == Some(true);
                 let carries = match Stage::parse(by) {
-                    Some(writer) => writer > stage,
-                    None => by == "update" && c.detail.get("equal").and_then(serde_json::Value::as_bool) == Some(true),
+                    Some(Stage::Testing) => said("plain"),
+                    Some(_) => false,
+                    None => by == "update" && said("equal"),
                 };
                 if from == tree && carries && !reached.contains(&c.code_tree.as_str()) {
                     reached.push(&c.code_tree);
@@ -206,6 +211,38 @@ impl Facts<'_> {
         let job =
             NewJob { kind: JobKind::Agent, agent: Some(agent), subject: task.head_sha.clone(), available_at, reason };
         Answer::Undecided { why, need: Need::Job(job) }
+    }
+
+    /// The answer of a gate whose verdict comes of running the branch's code: a *yes* counts only beside a review that approves
+    /// the same code, or of code that RULE-4 relates to it. A judge that runs what it judges opens nothing by itself (R1).
+    fn beside_review(&self, gate: Gate) -> Answer {
+        let answer = self.by_agent(gate);
+        if !matches!(answer, Answer::Pass { .. }) || !self.project.stages.contains(&Stage::Review) {
+            return answer;
+        }
+        let review = self.of_attempt(Gate::ReviewVerdict);
+        let why = match review {
+            Some(row) if row.verdict == EvidenceVerdict::Pass && self.holds(row) => return answer,
+            Some(row) if row.verdict == EvidenceVerdict::Pass => {
+                format!("{gate} is positive, but the review was of {}, and the code changed since", row.sha.short())
+            }
+            Some(_) | None => format!("{gate} is positive, but no review approves this code"),
+        };
+        match self.came_back(gate) {
+            Some(times) => Answer::Stuck { why: format!("{why}; so it went {times} times"), freeze: false },
+            None => Answer::Stale { to: Stage::Review, why },
+        }
+    }
+
+    /// How often a judge's own changes have sent the task back to review, where that is as often as it may (RULE-48). A verdict
+    /// that a retry took over into a new stay goes round again.
+    fn came_back(&self, gate: Gate) -> Option<usize> {
+        let of_gate = |e: &&Evidence| e.gate == gate.as_str() && e.attempt == self.view.task.attempt;
+        let epoch = self.view.task.epoch;
+        let runs: BTreeSet<_> = self.view.evidence.iter().filter(of_gate).filter_map(|e| e.run_id).collect();
+        let now = self.fresh(gate)?.run_id?;
+        let again = self.view.evidence.iter().filter(of_gate).any(|e| e.run_id == Some(now) && e.epoch < epoch);
+        (runs.len() >= MAX_RETURNS && runs.len() % MAX_RETURNS == 0 && !again).then_some(runs.len())
     }
 
     /// The answer of a gate whose evidence a reserved job makes for one head: the newest row on the head, or a job.

@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::model::decision::{Answer, Gate};
 
-/// The row that the run's finalizing recorded, or one more run.
+/// The row that the run's finalizing recorded, or one more run; a *yes* only beside a review of the same code (BND-5).
 pub fn gate(f: &Facts<'_>) -> Answer {
-    f.by_agent(Gate::TestsVerdict)
+    f.beside_review(Gate::TestsVerdict)
 }
