@@ -10,6 +10,9 @@ use super::time::parse_rfc3339;
 /// Where the work items' folders are in a project's repository.
 pub const FOLDER: &str = "docs/work-items";
 
+/// Where a work item's decisions are, below its folder.
+pub const ADR_FOLDER: &str = "06-adr";
+
 words! {
     /// An artefact by its file name under the work item's folder.
     Artefact {

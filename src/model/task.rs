@@ -283,7 +283,7 @@ pub struct Evidence {
     pub run_id: Option<RunId>,
     /// The commit judged.
     pub sha: Sha,
-    /// Its tree without the work item's folder.
+    /// Its tree without the work item's artefacts (PIPE-4).
     pub code_tree: String,
     pub verdict: EvidenceVerdict,
     /// One sentence.

@@ -230,24 +230,33 @@ fn rule_29_pruned_branches_go_and_folders_change_places() {
 }
 
 #[test]
-fn pipe_4_the_code_tree_is_blind_to_the_work_items_folder_only() {
+fn pipe_4_the_code_tree_is_blind_to_the_work_items_artefacts_only() {
+    let own = |name: &str| format!("docs/work-items/ORCH-7/{name}");
     let world = World::new();
-    let first = world.commit(&[("docs/work-items/ORCH-9/01.md", "x")], "other item");
-    let second =
-        world.commit(&[("docs/work-items/ORCH-7/01.md", "x"), ("docs/work-items/ORCH-7/d/e", "x")], "artefacts");
-    let third = world.commit(&[("docs/work-items/ORCH-70/01.md", "x")], "another item");
+    let first = world.commit(&[("docs/work-items/ORCH-9/01-brief.md", "x")], "other item");
+    let (brief, adr) = (own("01-brief.md"), own("06-adr/ADR-001-a.md"));
+    let second = world.commit(&[(&brief, "x"), (&adr, "x")], "artefacts");
+    let code = world.commit(&[(&own("app.sh"), "x"), (&own("06-adr/run.sh"), "x")], "code in the folder");
+    let more = world.commit(&[(&adr, "y"), (&own("12-review.md"), "x")], "more artefacts");
+    let third = world.commit(&[("docs/work-items/ORCH-70/01-brief.md", "x")], "another item");
     let fourth = world.commit(&[("src/a", "y")], "code");
+    std::fs::set_permissions(world.person().join(&brief), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let fifth = world.commit(&[], "an artefact that can be run");
     world.push("main");
     let mirror = world.mirror();
     let tree = |sha: &Sha| mirror.code_tree(sha, &key()).unwrap();
     assert_eq!(tree(&first), mirror.tree_of(&first).unwrap());
     assert_eq!(tree(&first), tree(&second));
-    assert_ne!(tree(&second), tree(&third));
+    // Whatever else lies in the folder is code.
+    assert_ne!(tree(&second), tree(&code));
+    assert_eq!(tree(&code), tree(&more));
+    assert_ne!(tree(&more), tree(&third));
     assert_ne!(tree(&third), tree(&fourth));
+    assert_ne!(tree(&fourth), tree(&fifth));
     // An item's folder that is all there is under `docs` leaves no empty folder behind.
     world.switch("only", &format!("{first}~1"));
     let bare = head(&world.person());
-    let only = world.commit(&[("docs/work-items/ORCH-7/01.md", "x")], "artefacts alone");
+    let only = world.commit(&[(&brief, "x"), (&adr, "x")], "artefacts alone");
     world.push("only");
     mirror.fetch().unwrap();
     assert_eq!(tree(&bare), tree(&only));

@@ -4,6 +4,7 @@
 use super::cmd::{Cmd, GitError, Result};
 use super::mirror::Mirror;
 use super::nul_texts;
+use crate::model::artefact::{self, Artefact};
 use crate::model::ids::{Key, Sha};
 use std::collections::BTreeSet;
 
@@ -116,8 +117,9 @@ impl Mirror {
         self.id(&out)
     }
 
-    /// The commit's tree without `docs/work-items/<KEY>/` (PIPE-4): equal for two commits exactly if they differ in
-    /// nothing but the work item's artefacts.
+    /// The commit's tree without the work item's artefacts (PIPE-4): the very names of PIPE-5 below `docs/work-items/<KEY>/`,
+    /// regular files, not executable. Anything else there is code. Equal for two commits exactly if they differ in nothing
+    /// but those.
     pub fn code_tree(&self, sha: &Sha, key: &Key) -> Result<Sha> {
         let folders = ["docs", "work-items", key.as_str()];
         let root = self.tree_of(sha)?;
@@ -133,20 +135,13 @@ impl Mirror {
             levels.push((name, entries));
         }
         // From the innermost folder outwards: without the name, or with its new tree; an emptied folder goes too.
-        let mut replacement: Option<Sha> = None;
+        let mut replacement = self.without_artefacts(&tree, "")?;
         for (name, entries) in levels.into_iter().rev() {
             let mut input = Vec::new();
             for (mode, found, id) in entries {
                 let id = if found == name.as_bytes() { replacement.clone() } else { Some(id) };
                 let Some(id) = id else { continue };
-                let kind = match mode.as_str() {
-                    "040000" => "tree",
-                    "160000" => "commit",
-                    _ => "blob",
-                };
-                input.extend_from_slice(format!("{mode} {kind} {id}\t").as_bytes());
-                input.extend_from_slice(&found);
-                input.push(0);
+                tree_line(&mut input, &mode, &found, &id);
             }
             replacement = if input.is_empty() { None } else { Some(self.make_tree(input)?) };
         }
@@ -154,6 +149,23 @@ impl Mirror {
             Some(tree) => Ok(tree),
             None => self.make_tree(Vec::new()),
         }
+    }
+
+    /// A tree of the work item's folder without its artefacts; `None`: nothing is left. `at`: where it lies below the folder.
+    fn without_artefacts(&self, tree: &Sha, at: &str) -> Result<Option<Sha>> {
+        let mut input = Vec::new();
+        for (mode, name, id) in self.raw_entries(tree)? {
+            let path = format!("{at}{}", String::from_utf8_lossy(&name));
+            let id = match mode.as_str() {
+                "100644" if Artefact::of(&path).is_some() => None,
+                "040000" if path == artefact::ADR_FOLDER => self.without_artefacts(&id, &format!("{path}/"))?,
+                _ => Some(id),
+            };
+            if let Some(id) = id {
+                tree_line(&mut input, &mode, &name, &id);
+            }
+        }
+        if input.is_empty() { Ok(None) } else { self.make_tree(input).map(Some) }
     }
 
     fn make_tree(&self, input: Vec<u8>) -> Result<Sha> {
@@ -370,6 +382,18 @@ impl Mirror {
     pub(super) fn id(&self, out: &[u8]) -> Result<Sha> {
         Sha::parse(&String::from_utf8_lossy(out)).map_err(|_| odd("an id"))
     }
+}
+
+/// One entry as `mktree -z` reads it.
+fn tree_line(input: &mut Vec<u8>, mode: &str, name: &[u8], id: &Sha) {
+    let kind = match mode {
+        "040000" => "tree",
+        "160000" => "commit",
+        _ => "blob",
+    };
+    input.extend_from_slice(format!("{mode} {kind} {id}\t").as_bytes());
+    input.extend_from_slice(name);
+    input.push(0);
 }
 
 /// The contents of blobs of one repository, in order.
