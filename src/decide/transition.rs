@@ -138,6 +138,13 @@ fn by_gates(f: &Facts<'_>) -> Decision {
             None => hold(Rule::Gate, "the project has no stage".to_owned()),
         };
     }
+    // What is worked and judged by has to be what was approved; in `deploy` the certificate asks.
+    if task.stage > Stage::Analysis
+        && task.stage < Stage::Deploy
+        && let Some(why) = f.stale_approval()
+    {
+        return Decision::Return { to: Stage::Analysis, why };
+    }
     let mut reasons = Vec::new();
     for gate in gates::on_leaving(task.stage, f.project) {
         match gates::evaluate(gate, f) {

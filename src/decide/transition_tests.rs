@@ -326,3 +326,25 @@ fn a_testers_yes_counts_only_beside_a_review_of_the_same_code() {
     v.evidence.push(run(3, 4));
     assert_eq!(word(&decide(&v, &policy())), "return review");
 }
+
+/// BND-5: an approval is of contents.
+#[test]
+fn an_approval_of_documents_that_changed_since_sends_the_task_back_to_the_analysis() {
+    let approved = |verdict| row(crate::model::decision::APPROVED, verdict);
+    let (given, stale) = (EvidenceVerdict::Pass, EvidenceVerdict::Missing);
+    for (rows, want) in [
+        (vec![approved(given)], "enqueue developer"),
+        (vec![approved(given), approved(stale)], "return analysis"),
+        (vec![approved(given), approved(stale), approved(given)], "enqueue developer"),
+    ] {
+        let mut v = view(Stage::Development);
+        v.evidence = rows;
+        assert_eq!(word(&decide(&v, &policy())), want);
+    }
+    // Where there is no analysis, nobody approved anything.
+    let mut without = policy();
+    without.projects.get_mut("ORCH").unwrap().stages.retain(|s| *s != Stage::Analysis);
+    let mut v = view(Stage::Development);
+    v.evidence = vec![approved(stale)];
+    assert_eq!(word(&decide(&v, &without)), "enqueue developer");
+}

@@ -404,13 +404,10 @@ pub fn exit_on_file(ctx: &Ctx, run: &Run) -> Option<(RunExit, Stamp)> {
 fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> Result<String> {
     let task = &site.ground.task;
     let folder = artefact::folder(&task.key);
-    let mut artefacts = Vec::new();
-    for entry in site.ground.mirror.list_all(start, &folder)? {
-        let path = entry.text();
-        if let Some(bytes) = site.ground.mirror.read_file(start, &path).unwrap_or(None) {
-            artefacts.push(PromptArtefact { path, text: String::from_utf8_lossy(&bytes).into_owned() });
-        }
-    }
+    let rows = ctx.store.read(|tx| tx.evidence_of(run.task_id))?;
+    let documents = super::approval::documents(&site.ground.mirror, &rows, &task.key, start)?;
+    let artefact = |d: super::approval::Document| PromptArtefact { path: format!("{folder}/{}", d.name), text: d.text };
+    let artefacts = documents.into_iter().map(artefact).collect();
     let job = ctx.store.read(|tx| tx.job(run.job_id))?;
     let judged = task.base_sha.as_ref().filter(|_| site.agent == Agent::Reviewer);
     let inputs = match judged {

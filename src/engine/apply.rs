@@ -2,6 +2,7 @@
 //! (PIPE-2). Whoever loses the race on the task's revision does nothing.
 
 use super::Moment;
+use super::approval;
 use super::artefacts;
 use super::messages;
 use super::view;
@@ -222,6 +223,9 @@ pub fn enter(task: &mut Task, to: Stage) {
 
 /// A person (or a label) releases what the task waits for.
 pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64) -> Result<()> {
+    if waiting == Waiting::Approval {
+        approval::record(tx, task, at)?;
+    }
     task.released = Some(waiting);
     task.waiting_for = None;
     tx.save_task(task, at)?;

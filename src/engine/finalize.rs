@@ -5,7 +5,7 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, judge, projects, pulls, runtimes, settle};
+use super::{Ctx, approval, judge, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
@@ -247,8 +247,13 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default())?;
     let tree = site.ground.mirror.code_tree(&sha, &task.key)?.to_string();
     let at = ctx.now().stamp.wall_ms;
+    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
+    let stale = approval::changed(&site.ground.mirror, &rows, task, &sha, &tree)?;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
+        if let Some(row) = &stale {
+            tx.add_evidence(&t, row, at)?;
+        }
         t.head_sha = Some(sha.clone());
         t.head_tree = Some(tree);
         tx.save_task(&mut t, at)?;

@@ -2,7 +2,7 @@
 
 use super::landing::{self, Checked};
 use super::refused::Refused;
-use super::{Ctx, apply, base, lease, pulls};
+use super::{Ctx, apply, approval, base, lease, pulls};
 use crate::adapters::git::{GitError, Mirror, Person, PushOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
@@ -109,10 +109,15 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
     }
     let tree = mirror.code_tree(&remote, &task.key)?;
     let id = task.id;
+    let rows = ctx.store.read(|tx| tx.evidence_of(id))?;
+    let stale = approval::changed(mirror, &rows, task, &remote, tree.as_str())?;
     let moved = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
         if t.revision != task.revision {
             return Err(StoreError::Lost);
+        }
+        if let Some(row) = &stale {
+            tx.add_evidence(&t, row, at)?;
         }
         t.head_sha = Some(remote.clone());
         t.head_tree = Some(tree.to_string());

@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod agent;
 pub mod apply;
+pub mod approval;
 pub mod area;
 pub mod artefacts;
 pub mod awaits;

@@ -1,8 +1,7 @@
 //! What the person who decides is shown (ORD-5), read from rows and the mirror; nothing is fetched or written.
 
-use super::{Ctx, inputs, projects};
-use crate::adapters::git::{DiffForm, MAX_FILE, Mirror};
-use crate::model::artefact::{Artefact, folder};
+use super::{Ctx, approval, inputs, projects};
+use crate::adapters::git::{DiffForm, Mirror};
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::shown::{DiffSize, Shown, ShownDocument, ShownVerdict, heading};
@@ -19,7 +18,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
     let (documents, diff, inputs) = match &range {
         Some((mirror, base, head)) => {
             let inputs = inputs::between(mirror, base, head)?;
-            (documents(mirror, task, head)?, Some(size(mirror, base, head)?), inputs)
+            (documents(ctx, mirror, task, head)?, Some(size(mirror, base, head)?), inputs)
         }
         None => (Vec::new(), None, Vec::new()),
     };
@@ -53,27 +52,14 @@ fn range(ctx: &Ctx, task: &Task) -> Result<Option<(Mirror, Sha, Sha)>> {
     Ok(mirror.map(|mirror| (mirror, base.clone(), head.clone())))
 }
 
-fn documents(mirror: &Mirror, task: &Task, head: &Sha) -> Result<Vec<ShownDocument>> {
-    let folder = folder(&task.key);
-    let listed = mirror.list_paths(head, std::slice::from_ref(&folder));
-    let listed = listed.with_context(|| format!("the documents of {} at {}", task.key, head.short()))?;
-    let below = |path: String| path.strip_prefix(&format!("{folder}/")).map(str::to_owned);
-    let most = MAX_FILE as u64;
-    let found: Vec<(String, Sha)> = listed
-        .into_iter()
-        .filter(|e| e.is_file() && e.size.is_some_and(|size| size <= most))
-        .filter_map(|e| Some((below(e.text())?, e.id)))
-        .filter(|(name, _)| Artefact::of(name).is_some())
-        .collect();
-    let texts = mirror.contents(found.iter().map(|(_, id)| id))?;
-    Ok(found
-        .into_iter()
-        .zip(texts)
-        .map(|((name, sha), bytes)| {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            ShownDocument { name, heading: heading(&text).map(str::to_owned), sha, text }
-        })
-        .collect())
+fn documents(ctx: &mut Ctx, mirror: &Mirror, task: &Task, head: &Sha) -> Result<Vec<ShownDocument>> {
+    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
+    let found = approval::documents(mirror, &rows, &task.key, head)?;
+    let shown = |d: approval::Document| {
+        let heading = heading(&d.text).map(str::to_owned);
+        ShownDocument { name: d.name, heading, sha: d.id, text: d.text }
+    };
+    Ok(found.into_iter().map(shown).collect())
 }
 
 fn size(mirror: &Mirror, base: &Sha, head: &Sha) -> Result<DiffSize> {

@@ -25,6 +25,10 @@ words! {
 /// The evidence rows that say how one head came from another; no gate of its own.
 pub const CARRY: &str = "carry";
 
+/// The evidence rows that say which contents of the analysis a person approved, or that one of them changed since (BND-5); no
+/// gate of its own.
+pub const APPROVED: &str = "approved";
+
 /// The evidence rows that list the verdict inputs of one head (BND-5); no gate of its own.
 pub const INPUTS: &str = "verdict_inputs";
 

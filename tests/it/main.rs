@@ -52,6 +52,7 @@ mod fake_gitea;
 mod fuzz_replay;
 mod hostile_confine;
 mod hostile_git_walk;
+mod judge_approval;
 mod judge_inputs;
 mod judge_review;
 mod network;

@@ -69,6 +69,10 @@ pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
 
 /// The landing certificate (RULE-4): the first stage whose verdict does not hold for the head, and why.
 pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
+    // What is judged against has to be what was approved (BND-5).
+    if let Some(why) = f.stale_approval() {
+        return Some((Stage::Analysis, why));
+    }
     let judged = [
         (Stage::Review, Gate::ReviewVerdict),
         (Stage::Testing, Gate::TestsVerdict),

@@ -17,13 +17,14 @@ pub mod tests_verdict;
 pub mod verdict;
 
 use super::again;
-use crate::model::decision::{Answer, CARRY, Gate, INPUTS, Need};
+use crate::model::decision::{APPROVED, Answer, CARRY, Gate, INPUTS, Need};
+use crate::model::ids::Sha;
 use crate::model::inputs::Input;
 use crate::model::policy::{Policy, ProjectPolicy};
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Cause, Evidence, EvidenceVerdict, Finding, Job, NewJob};
 use crate::model::view::TaskView;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often the jobs of one kind worked by code may vanish in one visit to a stage: they cost nothing and run again
 /// (RUN-1), so that only what did nothing but vanish for a quarter of an hour is blocked. Agents: `again`.
@@ -99,6 +100,13 @@ impl Facts<'_> {
     /// The verdict inputs of the head's code; `None`: nobody has listed them yet, or the list can't be read (BND-5).
     pub fn inputs(&self) -> Option<Vec<Input>> {
         inputs_of(&self.view.evidence, self.view.task.head_tree.as_deref()?)
+    }
+
+    /// Why the approval of the analysis counts no more: a document changed since (BND-5). `None`: it counts, or none was given.
+    pub fn stale_approval(&self) -> Option<String> {
+        let newest = self.view.evidence.iter().rev().find(|e| e.gate == APPROVED)?;
+        let stale = newest.verdict == EvidenceVerdict::Missing && self.project.stages.contains(&Stage::Analysis);
+        stale.then(|| newest.why.clone())
     }
 
     /// Whether a row is about the very head, or about a commit of which `orch`'s own update with equal patches made the
@@ -285,6 +293,14 @@ impl Facts<'_> {
         let job = NewJob { kind, agent: None, subject: task.head_sha.clone(), available_at, reason: last };
         Answer::Undecided { why, need: Need::Job(job) }
     }
+}
+
+/// The contents that a person approved last, by their path below the work item's folder.
+pub fn approved_blobs(rows: &[Evidence]) -> BTreeMap<String, Sha> {
+    let newest = rows.iter().rev().find(|e| e.gate == APPROVED);
+    let blobs = newest.and_then(|e| e.detail.get("blobs")?.as_object());
+    let one = |(name, id): (&String, &serde_json::Value)| Some((name.clone(), Sha::parse(id.as_str()?).ok()?));
+    blobs.into_iter().flatten().filter_map(one).collect()
 }
 
 /// The verdict inputs that were listed for a code tree.

@@ -1,0 +1,82 @@
+//! What a person approved: the very contents of the analyst's documents (BND-5). Later prompts and `show` read those, whatever
+//! stands on the branch by then.
+
+use crate::adapters::git::{MAX_FILE, Mirror, TreeEntry};
+use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
+use crate::decide::gates::approved_blobs;
+use crate::model::artefact::{Artefact, folder};
+use crate::model::decision::{APPROVED, Gate};
+use crate::model::ids::{Key, Sha};
+use crate::model::task::{Evidence, EvidenceVerdict, Task};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Records which contents are approved: those that the gate before the question judged.
+pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
+    let rows = tx.evidence_of(task.id)?;
+    let complete = |e: &&Evidence| e.gate == Gate::AnalysisComplete.as_str() && e.verdict == EvidenceVerdict::Pass;
+    let Some(judged) = rows.iter().rfind(complete) else { return Ok(()) };
+    let row = NewEvidence {
+        gate: APPROVED,
+        run_id: judged.run_id,
+        sha: judged.sha.clone(),
+        code_tree: judged.code_tree.clone(),
+        verdict: EvidenceVerdict::Pass,
+        why: "the documents of the analysis are approved as they are".to_owned(),
+        detail: json!({"blobs": judged.detail["blobs"]}),
+    };
+    tx.add_evidence(task, &row, at).map(drop)
+}
+
+/// The row that says that approved documents were changed by another hand; `None`: none of them was. One that is gone was not.
+pub fn changed(mirror: &Mirror, rows: &[Evidence], task: &Task, head: &Sha, tree: &str) -> Result<Option<NewEvidence>> {
+    let blobs = approved_blobs(rows);
+    let mut changed = Vec::new();
+    for (name, id) in &blobs {
+        let now = mirror.blob_of(head, &format!("{}/{name}", folder(&task.key)))?;
+        if now.is_some_and(|now| now != *id) {
+            changed.push(name.as_str());
+        }
+    }
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(NewEvidence {
+        gate: APPROVED,
+        run_id: None,
+        sha: head.clone(),
+        code_tree: tree.to_owned(),
+        verdict: EvidenceVerdict::Missing,
+        why: format!("the approval is stale: {} changed since, on {}", changed.join(", "), head.short()),
+        detail: json!({"blobs": blobs}),
+    }))
+}
+
+/// A document of a work item: its path below the folder, the content's id, the text.
+pub struct Document {
+    pub name: String,
+    pub id: Sha,
+    pub text: String,
+}
+
+/// The work item's documents at a commit, the approved ones as they were approved. Larger ones than 1 MiB, links and whatever
+/// is no document are left out.
+pub fn documents(mirror: &Mirror, rows: &[Evidence], key: &Key, head: &Sha) -> Result<Vec<Document>> {
+    let folder = folder(key);
+    let listed = mirror.list_paths(head, std::slice::from_ref(&folder));
+    let listed = listed.with_context(|| format!("the documents of {key} at {}", head.short()))?;
+    let below = |e: &TreeEntry| e.text().strip_prefix(&format!("{folder}/")).map(str::to_owned);
+    let readable = |e: &&TreeEntry| e.is_file() && e.size.is_some_and(|size| size <= MAX_FILE as u64);
+    let mut found: BTreeMap<String, Sha> =
+        listed.iter().filter(readable).filter_map(|e| Some((below(e)?, e.id.clone()))).collect();
+    found.retain(|name, _| Artefact::of(name).is_some());
+    found.extend(approved_blobs(rows));
+    let texts = mirror.contents(found.values()).with_context(|| format!("the documents of {key}"))?;
+    let document = |((name, id), bytes): ((String, Sha), Vec<u8>)| Document {
+        name,
+        id,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    Ok(found.into_iter().zip(texts).map(document).collect())
+}

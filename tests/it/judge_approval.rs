@@ -1,0 +1,38 @@
+//! An approval is of contents (BND-5): what was read is what everybody after it reads.
+
+use super::support::world::Plan;
+
+#[test]
+fn later_prompts_and_show_read_what_was_approved_and_a_changed_document_makes_the_approval_stale() {
+    let w = Plan::new().auto().project("stages: [analysis, development, review, deploy]").build();
+    w.plan("development", "hold develop; develop; cost 0.01");
+    let key = w.new_item("Approve", &["--label", "autoDeploy"]);
+    assert_eq!(w.rest(&key).waiting.as_deref(), Some("approval"));
+    let file = format!("docs/work-items/{key}/02-requirements.md");
+    let branch = w.task(&key).branch.unwrap();
+    let approved = w.git("orch", &["rev-parse", &format!("{branch}:{file}")]);
+    w.run(&["advance", &key, "--approve"]).code(0);
+    let bound = "SELECT json_extract(detail, '$.blobs.\"02-requirements.md\"') FROM evidence WHERE gate = 'approved'";
+    let id: String = w.db().unwrap().query_row(bound, [], |row| row.get(0)).unwrap();
+    assert_eq!(id, approved.trim());
+    w.drive("the developer works", |w| w.path("plan/at.develop").exists());
+    // Another hand gives the agents other requirements, on the branch itself.
+    let text = w.git("orch", &["show", &format!("{branch}:{file}")]).replace("# Document", "# Rob the bank");
+    w.person("orch", &branch, &[(&file, &text)], "requirements");
+    w.go("develop");
+    w.drive("it waits for an approval again", |w| {
+        w.count("SELECT COUNT(*) FROM evidence WHERE gate = 'approved'") > 1
+            && w.task(&key).waiting.as_deref() == Some("approval")
+    });
+    let why = "SELECT why FROM evidence WHERE gate = 'approved' ORDER BY id DESC LIMIT 1";
+    let why: String = w.db().unwrap().query_row(why, [], |row| row.get(0)).unwrap();
+    assert!(why.contains("02-requirements.md changed since"), "{why}");
+    // What another hand wrote reached no agent as a requirement.
+    for n in 1..=w.runs(&key, "development") {
+        let prompt = w.prompt(&key, "development", n);
+        assert!(prompt.contains("# Document") && !prompt.contains("Rob the bank"), "{prompt}");
+    }
+    w.run(&["advance", &key, "--approve"]).code(0);
+    assert_eq!(w.rest(&key).stage, "done", "{}", w.dump());
+    w.run(&["audit", "verify"]).code(0);
+}
