@@ -170,6 +170,10 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
     if let Some((key, _)) = statuses.iter().find(|(_, name)| name.trim().is_empty()) {
         return Err(missing(&format!("{at}.statuses.{key}"), "the status's name"));
     }
+    let deciders = raw.deciders.unwrap_or_default();
+    if deciders.iter().any(|user| user.trim().is_empty()) {
+        return Err(missing(&format!("{at}.deciders"), "the user's name"));
+    }
     let kind = raw.kind.unwrap_or(BoardKind::Local);
     let of_plane = [
         ("url", raw.url.is_some()),
@@ -186,7 +190,7 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
             }
             let dir = raw.dir.unwrap_or_else(|| "issues".into());
             let dir = under(around.state_dir, expand(&dir, around.place.env, &format!("{at}.dir"))?);
-            Ok(Board::Local { dir, statuses })
+            Ok(Board::Local { dir, statuses, deciders })
         }
         BoardKind::Plane => {
             if raw.dir.is_some() {
@@ -207,6 +211,7 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
                 api_key: around.place.secret(&key, &format!("{at}.api_key"))?,
                 statuses,
                 full_scan_every_s,
+                deciders,
             })
         }
     }

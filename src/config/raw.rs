@@ -165,6 +165,8 @@ raw! {
         statuses: BTreeMap<Logical, String>,
         /// Plane: time between two full passes, in seconds; default 86400
         full_scan_every_s: u64,
+        /// Users whose statuses and labels count: on a local board the file's owner by name, on Plane ids of users; default: everybody who can edit the item
+        deciders: Vec<String>,
     }
 
     /// Where pull requests are.

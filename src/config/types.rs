@@ -174,6 +174,7 @@ pub enum Board {
         /// Absolute.
         dir: PathBuf,
         statuses: BTreeMap<Logical, String>,
+        deciders: Vec<String>,
     },
     Plane {
         url: String,
@@ -183,6 +184,7 @@ pub enum Board {
         api_key: SecretRef,
         statuses: BTreeMap<Logical, String>,
         full_scan_every_s: u64,
+        deciders: Vec<String>,
     },
 }
 
@@ -191,6 +193,13 @@ impl Board {
     pub fn statuses(&self) -> &BTreeMap<Logical, String> {
         match self {
             Self::Local { statuses, .. } | Self::Plane { statuses, .. } => statuses,
+        }
+    }
+
+    /// Whose statuses and labels count; empty: whoever can edit the item (BRD-3).
+    pub fn deciders(&self) -> &[String] {
+        match self {
+            Self::Local { deciders, .. } | Self::Plane { deciders, .. } => deciders,
         }
     }
 }

@@ -171,6 +171,7 @@ pub fn observe(
                 config::Board::Plane { .. } => Source::Server,
             },
             stop_on: ctx.config.stop.status_enabled,
+            frozen: !project.board.deciders().is_empty(),
             before,
             at,
         };
@@ -259,6 +260,8 @@ struct Reading<'a> {
     resolved: &'a Resolved,
     source: Source,
     stop_on: bool,
+    /// Title and text of a task stay as its decider saw them (BRD-3).
+    frozen: bool,
     before: &'a Waits,
     at: i64,
 }
@@ -351,7 +354,7 @@ fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded
     })?;
     let Some(mut task) = task else { return Ok(Recorded::Yes) };
     if task.stage == Stage::Created {
-        follow(tx, &mut task, project, item, at)?;
+        follow(tx, &mut task, read, item)?;
     }
     asked(tx, &mut task, resolved, seen.before, &item.status_id, at)?;
     if !task.stage.is_terminal() {
@@ -363,12 +366,16 @@ fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded
     Ok(Recorded::Yes)
 }
 
-/// Until its work begins, a task follows what the board says of order, title and blockers.
-fn follow(tx: &Tx<'_>, task: &mut Task, project: &str, item: &WorkItem, at: i64) -> StoreResult<()> {
+/// Until its work begins, a task follows what the board says of order, title and blockers; not of its text where only some
+/// users decide.
+fn follow(tx: &Tx<'_>, task: &mut Task, read: &Reading<'_>, item: &WorkItem) -> StoreResult<()> {
+    let Reading { project, at, .. } = *read;
     let before = task.clone();
-    task.title.clone_from(&item.title);
-    if let Some(body) = &item.body {
-        task.body.clone_from(body);
+    if !read.frozen {
+        task.title.clone_from(&item.title);
+        if let Some(body) = &item.body {
+            task.body.clone_from(body);
+        }
     }
     task.priority = priority(item);
     if let Some(refs) = &item.blocked_by {

@@ -42,6 +42,8 @@ pub struct Explained {
     pub findings: Vec<Finding>,
     /// The work item on its board, as last read.
     pub item: Option<ItemShown>,
+    /// Its title or text on the board is another one now: the task works by what it was taken with (BRD-3).
+    pub edited: bool,
     /// What its project uses and is of no use now.
     pub services_down: Vec<ServiceRow>,
 }
@@ -100,6 +102,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     let local = ctx.project(&task.project).is_ok_and(|p| matches!(p.board, config::Board::Local { .. }));
     let auto = if local { labels::auto_release(ctx, task.id) } else { None };
     let item = item_row(ctx, task)?;
+    let edited = edited(ctx, task);
     let (standing, shown, inputs) = ctx.store.read(|tx| {
         let queue = standing::queue(tx, &now, &policy, free_mb)?;
         let standing = standing::of(tx, task.id, &queue, &policy, &now, auto)?;
@@ -140,8 +143,23 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         // Once the developer has answered them they are history, which the timeline tells.
         findings: if task.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         item,
+        edited,
         services_down,
     })
+}
+
+/// Whether the board says something else than the task was begun with, as far as that is known without a request.
+fn edited(ctx: &mut Ctx, task: &Task) -> bool {
+    let row = ctx.store.read(|tx| tx.item(&task.project, &task.item_id)).ok().flatten();
+    if row.is_some_and(|row| row.title != task.title) {
+        return true;
+    }
+    let Ok(project) = ctx.project(&task.project).cloned() else { return false };
+    if !matches!(project.board, config::Board::Local { .. }) || task.stage.is_terminal() {
+        return false;
+    }
+    let found = projects::board(ctx, &project).ok().and_then(|board| board.get(&[], &task.key).ok().flatten());
+    found.is_some_and(|item| item.body.as_ref().is_some_and(|body| *body != task.body))
 }
 
 fn item_row(ctx: &mut Ctx, task: &Task) -> Result<Option<ItemShown>> {
@@ -321,6 +339,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         inputs: Vec::new(),
         findings: Vec::new(),
         item: None,
+        edited: false,
         services_down: {
             let now = ctx.now().stamp.wall_ms;
             ctx.store.read(|tx| super::outages::of_project(tx, &project, now))?

@@ -1,5 +1,6 @@
 //! Turns pending intents into transitions, each once, each with a reason (BRD-3, RULE-12).
 
+use super::deciders::{self, Decides};
 use super::{Ctx, advance, apply, boards, messages, stop};
 use crate::adapters::store::{IntentRow, IntentState, NewOutbox, NewTask, Result as StoreResult, Sink, StoreError, Tx};
 use crate::decide::board::{self as decide, Standing, Use};
@@ -46,9 +47,26 @@ fn standing(tx: &Tx<'_>, row: &IntentRow, stop_on: bool) -> StoreResult<(Use, Op
     Ok((decide::means(row.kind, &at), task))
 }
 
+/// The intent with who set it, where that user decides; else it is dismissed, or stays until the board says who it was.
+fn counted(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<IntentRow>> {
+    match deciders::of_intent(ctx, row)? {
+        Decides::Yes { user } => Ok(Some(IntentRow { user, ..row.clone() })),
+        Decides::NotYet => Ok(None),
+        Decides::No { why } => {
+            let at = ctx.now().stamp.wall_ms;
+            ctx.store.write(|tx| {
+                let task = tx.task_by_item(&row.project, &row.item_id)?;
+                dismiss(tx, row, task.as_ref(), &why, at)
+            })?;
+            Ok(None)
+        }
+    }
+}
+
 /// Uses one intent. What the database alone decides is done in the transaction that decides it; what needs the board or
 /// a stop decides once more before it changes anything.
 fn one(ctx: &mut Ctx, row: &IntentRow) -> Result<()> {
+    let Some(row) = &counted(ctx, row)? else { return Ok(()) };
     let at = ctx.now().stamp.wall_ms;
     let stop_on = ctx.config.stop.status_enabled;
     let (done, task) = ctx.store.write(|tx| {

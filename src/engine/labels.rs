@@ -1,7 +1,7 @@
 //! Labels that answer in a person's place (BRD-5). A label that could not be asked for is an error of the step and no silence
 //! of the board (RULE-44).
 
-use super::{Ctx, boards};
+use super::{Ctx, boards, deciders};
 use crate::adapters::board::{Board, BoardError};
 use crate::config::Project;
 use crate::model::board::{Label, LabelAnswer, fold, has_label};
@@ -76,6 +76,10 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     }
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
     let answer = has_label(&item.labels, Some(&labels), name);
+    if answer == LabelAnswer::Yes && !deciders::of_label(project, &seat.board, &item, &labels, name)? {
+        tracing::warn!(task = %task.key, "label {name:?} does not count: nobody of board.deciders is known to have set it");
+        return Ok(LabelAnswer::No);
+    }
     if answer == LabelAnswer::No && matches!(seat.board, Board::Plane(_)) {
         let text = serde_json::to_string(&(ctx.now().stamp.wall_ms, item.updated_ms, name))?;
         ctx.store.write(|tx| tx.set_meta(&not_labelled, &text))?;

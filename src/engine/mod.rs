@@ -15,6 +15,7 @@ pub mod by_hand;
 pub mod caller;
 pub mod card;
 pub mod confine;
+mod deciders;
 pub mod deploy;
 pub mod explain;
 pub mod finalize;

@@ -240,6 +240,17 @@ pub struct WorkItem {
     pub changed_by: Option<String>,
 }
 
+/// What somebody set on a work item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed<'a> {
+    /// The status with this id.
+    Status(&'a str),
+    Label {
+        id: &'a str,
+        name: &'a str,
+    },
+}
+
 /// Why an intent does not steer in a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IntentOff {

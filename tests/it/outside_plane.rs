@@ -353,3 +353,28 @@ fn a_wrong_key_is_an_error_that_names_the_board_and_not_the_key() {
     let text = format!("{} {}", pass.json, pass.stderr);
     assert!(text.contains("board of ORCH") && !text.contains("plane_api_wrong"), "{text}");
 }
+
+/// BRD-3: on Plane it is the activity's actor who decides, and the activity comes a while after the status.
+#[test]
+fn brd_3_only_a_listed_actor_starts_work() {
+    let s = scene_with(", deciders: [ann]", &[]);
+    s.board.item("First", "To Analyse");
+    s.board.item("Second", "To Analyse");
+    let id = |n: usize| s.board.data().items[n].id.clone();
+    let (first, second) = (id(0), id(1));
+    let did = |item: &str, actor: &str| {
+        let row = serde_json::json!({"field": "state", "new_identifier": state_id("To Analyse"), "actor": actor});
+        s.board.data().activities.push((item.to_owned(), row));
+    };
+    let states = || s.house.query("SELECT state || coalesce(': ' || reason, '') FROM intents ORDER BY id");
+    s.house.reconcile().fine();
+    s.house.tick().fine();
+    assert_eq!(states(), ["pending", "pending"], "nobody is known to have set it");
+    did(&first, "eve");
+    did(&second, "ann");
+    s.house.reconcile().fine();
+    let told = states();
+    assert!(told[0].starts_with("dismissed") && told[0].contains("eve"), "{told:?}");
+    s.drive("ORCH-2", "waits", |t| t.waiting_for.is_some());
+    assert!(s.house.task("ORCH-1").is_none());
+}

@@ -222,6 +222,15 @@ impl Board {
         }
     }
 
+    /// Who did a thing to an item last, as the board names its users: on the local board the file's owner. `None`: it is not
+    /// known yet.
+    pub fn who(&self, key: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<String>, BoardError> {
+        match self {
+            Self::Local(b) => Ok(b.get(key)?.and_then(|item| item.changed_by)),
+            Self::Plane(b) => b.who(id, deed),
+        }
+    }
+
     /// What blocks the item. A server without relations blocks nothing.
     pub fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
         match self {

@@ -177,6 +177,12 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Keeps who set an intent's status, once the board says so.
+    pub fn set_intent_user(&self, id: i64, user: &str) -> Result<()> {
+        self.tx.prepare_cached("UPDATE intents SET user = ?2 WHERE id = ?1")?.execute(params![id, user])?;
+        Ok(())
+    }
+
     /// Settles a pending intent; whether this caller did.
     pub fn settle_intent(&self, id: i64, state: IntentState, reason: &str, at: i64) -> Result<bool> {
         Ok(self

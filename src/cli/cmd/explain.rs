@@ -88,6 +88,9 @@ fn page(e: &Explained) -> String {
             say(format!("  {}: {}", f.source, clip(&f.text, 300)));
         }
     }
+    if e.edited {
+        say("edited since it was taken: the next To Analyse in analysis uses the new text".to_owned());
+    }
     if let Some(item) = &e.item {
         say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
         for i in &item.intents {

@@ -45,6 +45,8 @@ pub struct Data {
     pub items: Vec<Item>,
     /// Item, external id, text.
     pub comments: Vec<(String, String, String)>,
+    /// Per item id, oldest first.
+    pub activities: Vec<(String, Value)>,
     /// Which of the two paths of work items there are.
     pub work_items: bool,
     pub issues: bool,
@@ -108,6 +110,7 @@ impl FakePlane {
         let data = Arc::new(Mutex::new(Data {
             states: states.into_iter().map(state).collect(),
             labels: vec![],
+            activities: vec![],
             items: vec![],
             comments: vec![],
             work_items: true,
@@ -355,6 +358,10 @@ impl Data {
             }
             ("PATCH", ["work-items" | "issues", id]) => self.patch(id, &seen.json()),
             ("POST", ["work-items" | "issues", id, "comments"]) => self.comment(id, &seen.json()),
+            ("GET", ["work-items" | "issues", id, "activities"]) => {
+                let rows = self.activities.iter().filter(|(of, _)| of == id).map(|(_, row)| row.clone()).collect();
+                self.page(seen, rows, 100)
+            }
             ("GET", ["work-items" | "issues", id, "relations"]) => {
                 if !self.relations {
                     return no_route();

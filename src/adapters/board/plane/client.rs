@@ -3,7 +3,7 @@
 use super::wire;
 use crate::adapters::board::{BoardError, Cut, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
 use crate::adapters::http::{Class, Client, HttpError, Method, Request, Response, segment};
-use crate::model::board::{ItemRef, Label, Status, WorkItem};
+use crate::model::board::{Deed, ItemRef, Label, Status, WorkItem};
 use crate::model::ids::Key;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -352,6 +352,23 @@ impl Plane {
             Err(e) if e.class == Class::Conflict => Ok(false),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Who did a thing to an item last; `None`: its activities, which a worker writes later, do not say so yet.
+    pub fn who(&self, id: &str, deed: &Deed<'_>) -> Result<Option<String>, BoardError> {
+        let path_of = |items: &str| self.in_project(&format!("{items}/{}/activities/", segment(id)));
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        for _ in 0..MAX_PAGES {
+            let mut query = vec![("per_page", "100")];
+            query.extend(cursor.as_deref().map(|c| ("cursor", c)));
+            let page = read_page(&self.on_items(Method::Get, &path_of, &query, None)?)?;
+            all.extend(page.results);
+            match page.next.filter(|next| cursor.as_ref() != Some(next)) {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        Ok(wire::actor(&all, deed))
     }
 
     /// What blocks an item. Servers before 1.3.0 know no relations: nothing is known to block there.

@@ -1,6 +1,6 @@
 //! What Plane sends, read tolerantly: unknown fields survive, `null`, absent and empty are the same.
 
-use crate::model::board::{Group, ItemRef, Label, Priority, Status, WorkItem};
+use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
 use crate::model::ids::Key;
 use crate::model::time::parse_rfc3339;
 use serde_json::Value;
@@ -87,6 +87,18 @@ pub fn blocked_by(v: &Value) -> Vec<ItemRef> {
     list.iter().filter_map(|r| text(r, "issue_id").or_else(|| id_of(r))).map(ItemRef::Id).collect()
 }
 
+/// Who did a thing last, from an item's activities, which are sorted oldest first.
+pub fn actor(activities: &[Value], deed: &Deed<'_>) -> Option<String> {
+    let is = |row: &Value, name: &str, wanted: &str| row.get(name).and_then(Value::as_str) == Some(wanted);
+    let did = |row: &&Value| match deed {
+        Deed::Status(id) => is(row, "field", "state") && is(row, "new_identifier", id),
+        Deed::Label { id, name } => {
+            is(row, "field", "labels") && (is(row, "new_identifier", id) || is(row, "new_value", name))
+        }
+    };
+    activities.iter().rfind(did)?.get("actor").and_then(id_of)
+}
+
 /// The `id` of the existing object in a 409.
 pub fn existing(v: &Value) -> Option<String> {
     text(v, "id")
@@ -152,6 +164,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    #[test]
+    fn who_did_a_thing_last_is_read_from_the_activities() {
+        let rows = [
+            json!({"field": "state", "new_identifier": "s1", "new_value": "To Analyse", "actor": "ann"}),
+            json!({"field": "labels", "new_identifier": null, "new_value": "autoDeploy", "actor": "bob"}),
+            json!({"field": "state", "new_identifier": "s2", "actor": {"id": "bob"}}),
+            json!({"field": "state", "new_identifier": "s1", "actor": "eve"}),
+            json!({"field": "name", "new_value": "s2", "actor": "mallory"}),
+            json!(null),
+        ];
+        let of = |deed| actor(&rows, &deed);
+        assert_eq!(of(Deed::Status("s1")).as_deref(), Some("eve"));
+        assert_eq!(of(Deed::Status("s2")).as_deref(), Some("bob"));
+        assert_eq!(of(Deed::Status("s3")), None);
+        assert_eq!(of(Deed::Label { id: "l1", name: "autoDeploy" }).as_deref(), Some("bob"));
+        assert_eq!(of(Deed::Label { id: "l1", name: "autoApprove" }), None);
+    }
 
     #[test]
     fn the_last_page_ends_though_it_has_a_cursor() {
