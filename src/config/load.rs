@@ -199,6 +199,7 @@ fn parse_text(
         serial_gate: raw.serial_gate.unwrap_or_default().effective(&vars)?,
         dependencies: raw.dependencies.unwrap_or_default().effective(&vars)?,
         auto_label: raw.auto_label.unwrap_or_default().effective(&vars)?,
+        audit: raw.audit.unwrap_or_default().effective(&vars)?,
         plane: raw.plane.unwrap_or_default().effective(&vars)?,
         reconcile: raw.reconcile.unwrap_or_default().effective(&vars)?,
         frontmatter: raw.frontmatter.unwrap_or_default().effective(&vars)?,

@@ -4,9 +4,9 @@
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
-    RawAgents, RawAutoLabel, RawConfine, RawDependencies, RawEffects, RawExecutorLimits, RawFrontmatter, RawGates,
-    RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper, RawReconcile,
-    RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
+    RawAgents, RawAudit, RawAutoLabel, RawConfine, RawDependencies, RawEffects, RawExecutorLimits, RawFrontmatter,
+    RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper,
+    RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
@@ -73,6 +73,8 @@ raw! {
         dependencies: RawDependencies,
         /// Labels that stand in for a person
         auto_label: RawAutoLabel,
+        /// The audit table
+        audit: RawAudit,
         /// Plane
         plane: RawPlaneTop,
         /// Reconcile

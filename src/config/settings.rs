@@ -7,8 +7,8 @@ use super::error::ConfigError;
 use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision, RawStagingSandbox, RawUrl};
 use super::scalar::{KofM, Scalar, Text};
 use super::types::{
-    AgentOverride, Allowance, Check, CommandLine, DegradedAction, Errors, ExecutorKind, Health, Revision, Scope,
-    TrackerMode,
+    AgentOverride, Allowance, AuditAnchor, Check, CommandLine, DegradedAction, Errors, ExecutorKind, Health, Revision,
+    Scope, TrackerMode,
 };
 use super::vars::Vars;
 use crate::model::card::Locale;
@@ -70,6 +70,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(SerialGate::settings());
     all.extend(Dependencies::settings());
     all.extend(AutoLabel::settings());
+    all.extend(Audit::settings());
     all.extend(Plane::settings());
     all.extend(Reconcile::settings());
     all.extend(Frontmatter::settings());
@@ -360,6 +361,13 @@ section! {
         deploy_label "deploy_label": String = "autoDeploy".into(), "ORCH_AUTO_DEPLOY_LABEL", "name of the label that confirms a deploy";
         repos "repos": Scope = Scope::SelfHosting, "ORCH_AUTO_LABEL_REPOS", "scope, as for the serial gate";
         states_ttl_s "states_ttl_s": u64 = 300, "ORCH_AUTO_LABEL_STATES_TTL_S", "label cache, in seconds";
+    }
+}
+
+section! {
+    /// The audit table.
+    Audit, RawAudit, "audit." {
+        anchor "anchor": AuditAnchor = AuditAnchor::None, "ORCH_AUDIT_ANCHOR", "forge: each stage's comment on the pull request says the audit table's hash; none: it is only on this machine";
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Shown {
 const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 37] = [
+const GUARDS: [&str; 39] = [
     "confine.",
     "tls.",
     "min_free_mb",
@@ -45,6 +45,7 @@ const GUARDS: [&str; 37] = [
     "serial_gate.",
     "dependencies.",
     "auto_label.",
+    "audit.",
     "reconcile.",
     "frontmatter.",
     "security.",
@@ -67,6 +68,7 @@ const GUARDS: [&str; 37] = [
     "self_hosting",
     "stages",
     "git.protected_paths",
+    "board.deciders",
     "ci.",
     "merge.",
     "deploy.confirm",

@@ -3,8 +3,8 @@
 
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
-    AutoLabel, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness, Limits,
-    MergeLease, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
+    Audit, AutoLabel, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness,
+    Limits, MergeLease, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
 };
 use crate::model::board::Logical;
 use crate::model::card::Locale;
@@ -19,6 +19,10 @@ use std::path::PathBuf;
 words! {
     /// How a supervisor is started (RUN-4).
     ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach" }
+}
+words! {
+    /// Where the audit table's last hash is told outside this machine (BND-6).
+    AuditAnchor { None = "none", Forge = "forge" }
 }
 words! {
     /// The live card (`notify.telegram.mode`).
@@ -106,6 +110,7 @@ pub struct Config {
     pub serial_gate: SerialGate,
     pub dependencies: Dependencies,
     pub auto_label: AutoLabel,
+    pub audit: Audit,
     pub plane: Plane,
     pub reconcile: Reconcile,
     pub frontmatter: Frontmatter,

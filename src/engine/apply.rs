@@ -109,12 +109,13 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
         Decision::Advance { to, why } => {
             enter(&mut task, to);
             tx.save_task(&mut task, at)?;
-            tx.audit(
+            let event = tx.audit(
                 at,
                 Some(task.id),
                 "stage_advanced",
                 &json!({"from": from, "to": to, "why": why, "head": task.head_sha}),
             )?;
+            anchor(tx, &task, event, now)?;
             messages::show(tx, &task, at)?;
             did(ActionKind::StageAdvanced, json!({"from": from, "to": to, "why": why}));
         }
@@ -133,12 +134,13 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
                 renew_branch(&mut task);
             }
             tx.save_task(&mut task, at)?;
-            tx.audit(
+            let event = tx.audit(
                 at,
                 Some(task.id),
                 "stage_rolled_back",
                 &json!({"from": from, "why": why, "attempt": task.attempt, "findings": task.findings}),
             )?;
+            anchor(tx, &task, event, now)?;
             messages::show(tx, &task, at)?;
             did(
                 ActionKind::StageRolledBack,
@@ -152,7 +154,9 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             let released = free_lease(tx, &view)?;
             enter(&mut task, to);
             tx.save_task(&mut task, at)?;
-            tx.audit(at, Some(task.id), "stage_rolled_back", &json!({"from": from, "to": to, "why": why}))?;
+            let event =
+                tx.audit(at, Some(task.id), "stage_rolled_back", &json!({"from": from, "to": to, "why": why}))?;
+            anchor(tx, &task, event, now)?;
             messages::show(tx, &task, at)?;
             did(ActionKind::StageRolledBack, json!({"from": from, "to": to, "why": why, "attempt": task.attempt}));
             if released {
@@ -177,12 +181,13 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             task.watch = watch.then(|| "armed".to_owned());
             tx.save_task(&mut task, at)?;
             let why = if late { format!("{why}; a stop came too late") } else { why };
-            tx.audit(
+            let event = tx.audit(
                 at,
                 Some(task.id),
                 "stage_advanced",
                 &json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha}),
             )?;
+            anchor(tx, &task, event, now)?;
             tx.item_ended(&task.project, &task.item_id)?;
             messages::show(tx, &task, at)?;
             let landed = task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()));
@@ -195,6 +200,10 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
         }
     }
     Ok(())
+}
+
+fn anchor(tx: &Tx<'_>, task: &Task, event: i64, now: &Moment) -> Result<()> {
+    if now.anchored { messages::anchor(tx, task, event, now.stamp.wall_ms) } else { Ok(()) }
 }
 
 /// What whoever releases a wait is told first (BND-5).

@@ -122,6 +122,21 @@ fn status_of(
     Ok(())
 }
 
+/// The audit table's hash after the event of a move, as a comment on the pull request alone: whoever rewrites the table can't
+/// rewrite that (BND-6).
+pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
+    if task.pr.as_ref().is_none_or(|p| p.url.is_empty()) {
+        return Ok(());
+    }
+    let Some(hash) = tx.audit_hash(seq)? else { return Ok(()) };
+    let cause = format!("audit-{seq}");
+    let text = format!("Audit event {seq} of orch: {} is in {}. Hash {hash}", task.key, task.stage);
+    let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});
+    let key = format!("{}/t{}/{cause}", Sink::ForgeComment, task.id);
+    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::ForgeComment, payload }, at)?;
+    Ok(())
+}
+
 /// A comment on the work item, and on the pull request where there is a forge to hold it.
 pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Result<()> {
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});

@@ -63,7 +63,7 @@ pub mod watch;
 use crate::adapters::git::Git;
 use crate::adapters::sentinel;
 use crate::adapters::store::Store;
-use crate::config::{Config, Project};
+use crate::config::{AuditAnchor, Config, Project};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::report::StepReport;
@@ -85,6 +85,8 @@ pub struct Moment {
     pub halted: Option<String>,
     /// The state directory: rows bind files in it (RULE-47).
     pub root: std::path::PathBuf,
+    /// Each move tells the forge the audit table's hash (`audit.anchor`).
+    pub anchored: bool,
 }
 
 /// What a step works with.
@@ -140,6 +142,7 @@ impl Ctx {
             me: self.me.clone(),
             halted: sentinel::halted(self.paths.root()),
             root: self.paths.root().to_owned(),
+            anchored: self.config.audit.anchor == AuditAnchor::Forge,
         }
     }
 

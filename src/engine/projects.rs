@@ -61,7 +61,7 @@ pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
     super::throttle::pass_board(ctx, project)?;
     super::boards::pass_silent(ctx, project)?;
     match &project.board {
-        config::Board::Local { dir, statuses } => Ok(Board::Local(Local::new(dir, &project.key, statuses))),
+        config::Board::Local { dir, statuses, .. } => Ok(Board::Local(Local::new(dir, &project.key, statuses))),
         config::Board::Plane { url, workspace, project: id, api_key, .. } => {
             let secret = api_key.resolve().with_context(|| format!("the Plane key of {}", project.key))?;
             let auth = Auth::Header { name: "x-api-key", scheme: "", value: Token::new(secret.expose().trim()) };

@@ -567,3 +567,23 @@ fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
         }
     }
 }
+
+/// BND-6: whoever rewrites the audit table of this machine can't rewrite what the forge was told of it.
+#[test]
+fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {
+    let s = scene("");
+    let path = s.house.path("orch.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("audit: {{anchor: forge}}\n{text}")).unwrap();
+    let task = s.until_pull();
+    s.green(&task);
+    s.drive("done", |t| t.stage.as_str() == "done");
+    let told = s.house.query(
+        "SELECT json_extract(payload, '$.text') FROM outbox WHERE sink = 'forge_comment' AND key LIKE '%/audit-%' ORDER BY id",
+    );
+    assert!(told.len() >= 2, "{told:?}");
+    let hashes = s.house.query("SELECT hash FROM audit WHERE event IN ('stage_advanced', 'stage_rolled_back')");
+    for text in &told {
+        assert!(hashes.iter().any(|hash| text.ends_with(&format!("Hash {hash}"))), "{text}");
+    }
+}

@@ -7,7 +7,7 @@ pub mod plane;
 mod swap;
 
 use crate::adapters::http::{Class, HttpError};
-pub use crate::model::board::{Group, ItemRef, Label, Priority, Status, WorkItem};
+pub use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
 use crate::model::ids::Key;
 use serde::{Deserialize, Serialize};
 
