@@ -2,7 +2,7 @@
 
 use super::{Chart, of_project};
 use crate::adapters::board::Board;
-use crate::adapters::git::Mirror;
+use crate::adapters::git::{Mirror, TreeEntry};
 use crate::adapters::notify::{Telegram, TelegramConfig};
 use crate::config::{Config, Project};
 use crate::engine::{Ctx, boards, notices, outages, projects};
@@ -44,6 +44,7 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
         }
         Some(name) if branches.iter().any(|(b, _)| *b == name) => {
             chart.ok(area, "remote", format!("{shown}, {} branches, default {name}", branches.len()));
+            large_files(area, &mirror, &name, chart);
         }
         Some(name) => chart.fail(
             area,
@@ -54,6 +55,26 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
         None => chart.fail(area, "remote", format!("{shown} names no default branch"), "name git.default_branch"),
     }
     Some(mirror)
+}
+
+/// Whether the default branch, as far as it was fetched before, keeps files in git-lfs, whose new content a run can't bring in.
+fn large_files(area: &str, mirror: &Mirror, branch: &str, chart: &mut Chart) {
+    let Ok(Some(tip)) = mirror.tracking(branch) else { return };
+    let Ok(files) = mirror.list_files(&tip) else { return };
+    let of_git = |e: &&TreeEntry| {
+        e.is_file() && e.text().rsplit('/').next() == Some(".gitattributes") && e.size.is_some_and(|s| s < 1 << 20)
+    };
+    let attributes: Vec<&TreeEntry> = files.iter().filter(of_git).collect();
+    let Ok(texts) = mirror.contents(attributes.iter().map(|e| &e.id)) else { return };
+    let filters = |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("filter=lfs"));
+    if texts.iter().any(|text| filters(text)) {
+        chart.warn(
+            area,
+            "git-lfs",
+            "the repository keeps files in git-lfs: a run that changes one of them fails",
+            "let work items change no such file, or keep it in git itself",
+        );
+    }
 }
 
 fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
@@ -96,6 +117,9 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
             ),
             Err(e) => return chart.fail(&area, "board", e.to_string(), "docs/connecting-plane.md"),
         },
+    }
+    if matches!(seat.board, Board::Plane(_)) && project.board.deciders().is_empty() {
+        chart.ok(&area, "board", "whoever can edit a work item decides; board.deciders names users instead");
     }
     let resolved = &seat.resolved;
     for off in resolved.off() {
