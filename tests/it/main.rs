@@ -56,6 +56,7 @@ mod hostile_git_walk;
 mod judge_approval;
 mod judge_inputs;
 mod judge_review;
+mod judge_scripts;
 mod network;
 mod outside_claude;
 mod outside_gitea;

@@ -4,7 +4,7 @@ use super::Person;
 use super::cmd::{GitError, Result};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Person {
     fn parts(&self) -> (String, String) {
@@ -53,6 +53,34 @@ pub fn remove(path: &Path) -> Result<()> {
     result.map_err(GitError::io(format!("removing {}", path.display())))
 }
 
+/// Inode and change time of files that a run may not touch: one that was written, replaced or given other rights meanwhile shows
+/// it (BND-5). No program can set a change time.
+#[derive(Debug)]
+pub struct Seals(Vec<(PathBuf, Option<Seal>)>);
+
+type Seal = (u64, u64, i64, i64);
+
+fn seal(path: &Path) -> Option<Seal> {
+    use std::os::unix::fs::MetadataExt;
+    path.symlink_metadata().ok().map(|m| (m.dev(), m.ino(), m.ctime(), m.ctime_nsec()))
+}
+
+impl Seals {
+    /// Taken right before the run, after everything that `orch` itself does to the files.
+    pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let now = |path: PathBuf| {
+            let seal = seal(&path);
+            (path, seal)
+        };
+        Self(paths.into_iter().map(now).collect())
+    }
+
+    /// The files that are not as they were.
+    pub fn broken(&self) -> Vec<&Path> {
+        self.0.iter().filter(|(path, was)| seal(path) != *was).map(|(path, _)| path.as_path()).collect()
+    }
+}
+
 /// Gives the owner all rights on every folder below; links are not followed.
 fn make_writable(path: &Path) {
     let mut open = vec![path.to_owned()];
@@ -63,5 +91,35 @@ fn make_writable(path: &Path) {
                 open.push(entry.path());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_written_replaced_or_deleted_breaks_its_seal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let names = ["same", "written", "replaced", "gone", "mode"];
+        names.iter().for_each(|name| std::fs::write(path(name), "x").unwrap());
+        let seals = Seals::of(names.iter().chain(&["never", "new"]).map(|name| path(name)));
+        assert!(seals.broken().is_empty());
+        std::fs::write(path("replaced.new"), "x").unwrap();
+        std::fs::rename(path("replaced.new"), path("replaced")).unwrap();
+        std::fs::write(path("new"), "x").unwrap();
+        std::fs::remove_file(path("gone")).unwrap();
+        // The kernel's clock of files is coarse: written until it shows.
+        let touched = |name: &str, act: &dyn Fn(&Path)| {
+            while !seals.broken().contains(&path(name).as_path()) {
+                act(&path(name));
+            }
+        };
+        touched("written", &|p| std::fs::write(p, "x").unwrap());
+        touched("mode", &|p| std::fs::set_permissions(p, Permissions::from_mode(0o755)).unwrap());
+        let broken: Vec<_> = seals.broken().iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(broken, ["written", "replaced", "gone", "mode", "new"]);
+        assert_eq!(std::fs::read_to_string(path("same")).unwrap(), "x");
     }
 }

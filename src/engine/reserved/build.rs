@@ -59,7 +59,7 @@ pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
             },
         )?;
         failed = match ran {
-            Ok(exit) if exit.code == Some(0) => None,
+            Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => None,
             Ok(exit) => Some(ending(&exit)),
             Err(e) => Some(e.to_string()),
         };

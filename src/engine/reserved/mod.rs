@@ -18,8 +18,9 @@ use super::confine::{self, Further, Hold};
 use super::settle::Settlement;
 use super::supervise::MARK;
 use super::{Ctx, base, bound, projects};
-use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
+use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::confine::Boundary;
+use crate::adapters::git::files::Seals;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::Confined;
 use crate::adapters::store::NewEvidence;
@@ -34,7 +35,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const CAP: u64 = 64 << 20;
@@ -112,15 +113,17 @@ impl Bench {
     /// Runs a configured command in a checkout, its output in `<name>.log`.
     fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
         let spec = self.prepare(ctx, run, order)?;
+        let seals = Seals::of(self.frozen());
         let go = &mut |_: child::Event<'_>| Control::Go;
-        Ok(match order.by {
+        let ran = match order.by {
             By::Operator => child::run_outliving(&spec, go),
             By::Branch => match child::run(&spec, go) {
                 // Nothing ran: that says nothing of the branch.
                 Err(e @ ChildError::Confinement { .. }) => return Err(e.into()),
                 ran => ran,
             },
-        })
+        };
+        Ok(ran.map(|exit| self.sealed(exit, &seals)))
     }
 
     /// What holds the branch's code in this job. Fails where nothing does and something must.
@@ -146,6 +149,19 @@ impl Bench {
             env: hold.env(),
             failed: RefCell::new(None),
         })
+    }
+
+    /// An exit during which a protected script was changed says nothing good, whatever its code: a test overwrote the running
+    /// `ci.sh`, and the shell exited 0 (BND-5).
+    fn sealed(&self, exit: Exit, seals: &Seals) -> Exit {
+        let broken = seals.broken();
+        if broken.is_empty() {
+            return exit;
+        }
+        let name = |path: &Path| path.strip_prefix(&self.folders.checkout).unwrap_or(path).display().to_string();
+        let names: Vec<String> = broken.into_iter().map(name).collect();
+        let why = format!("the protected script {} was changed while it ran", names.join(", "));
+        Exit { ended_by: Some(EndedBy::Asked(why)), ..exit }
     }
 
     /// All of a configured command but its start.
@@ -241,8 +257,9 @@ pub fn told(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) ->
 /// How an exit reads in a sentence.
 fn ending(exit: &Exit) -> String {
     match (&exit.ended_by, exit.code, exit.signal) {
-        (Some(child::EndedBy::Wall), ..) => "its time was up".to_owned(),
-        (Some(by), ..) => format!("it was ended: {by:?}"),
+        (Some(EndedBy::Wall), ..) => "its time was up".to_owned(),
+        (Some(EndedBy::Asked(why)), ..) => why.clone(),
+        (Some(EndedBy::Stall), ..) => "it was silent for too long".to_owned(),
         (None, Some(code), _) => format!("exit {code}"),
         (None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
     }
