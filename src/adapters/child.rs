@@ -8,6 +8,7 @@ mod streams;
 pub use streams::scrub;
 
 use super::confine::{Boundary, Engine, Gate, Meter, Proxy};
+use super::modes;
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
 use crate::model::confine::Held;
@@ -183,7 +184,8 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
     }
     let begun = Instant::now();
     point("spawn");
-    let mut child = command.spawn().map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
+    let mut child = modes::spawn_public(&mut command)
+        .map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
     point("spawned");
     // With it goes our end of what was handed on.
     drop(command);

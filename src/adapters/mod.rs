@@ -1,5 +1,5 @@
 //! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.
-//! `process`, `sentinel`, `locks`, `files` and `disk` are the kernel's and the file system's, `net` is the network's:
+//! `process`, `sentinel`, `locks`, `files`, `modes` and `disk` are the kernel's and the file system's, `net` is the network's:
 //! others stand on them.
 
 pub mod accounts;
@@ -13,6 +13,7 @@ pub mod forge;
 pub mod git;
 pub mod http;
 pub mod locks;
+pub mod modes;
 pub mod net;
 pub mod notify;
 pub mod pager;

@@ -4,10 +4,10 @@ use super::Invocation;
 use super::clock;
 use super::exit::{CmdResult, Exit, Failure};
 use super::signals::Signals;
-use crate::adapters::net;
 use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
+use crate::adapters::{modes, net};
 use crate::engine::{Ctx, guard, guards};
 use crate::model::ids::Key;
 use crate::model::task::Task;
@@ -48,13 +48,16 @@ pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Fa
     for warning in config.warnings.iter().filter(|w| w.contains("ORCH_")) {
         tracing::warn!("{warning}");
     }
+    modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    let open = guard::close(&config.state_dir)?;
     net::write_bundle(&config.state_dir).map_err(|why| Failure::new(Exit::Broken, why))?;
     guard::before(&config.state_dir, name)?;
     let store = Store::open(&config.state_dir.join("orch.db"), mode)?;
     let mut ctx = context(config, store, name)?;
     guard::enter(&mut ctx)?;
+    guard::closed(&mut ctx, open)?;
     Ok(ctx)
 }
 
@@ -71,6 +74,7 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 /// state directory (mirror, evidence) beside it.
 pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = call.config()?;
+    modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
     let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
@@ -107,6 +111,7 @@ pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 }
 
 fn context(config: crate::config::Config, store: Store, name: &'static str) -> Result<Ctx, Failure> {
+    modes::keep_private();
     let me = process::me().context("finding out which process this is")?;
     Ok(Ctx::new(config, store, me, clock::now, name))
 }

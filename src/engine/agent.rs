@@ -8,6 +8,7 @@ use super::supervise::MARK;
 use super::{Ctx, base, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
 use crate::adapters::git::{CheckoutPlan, files::remove};
+use crate::adapters::modes;
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project, without_secrets};
@@ -262,9 +263,10 @@ pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) ->
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| {
             let name = name.to_string_lossy();
-            matches!(name.as_ref(), "PATH" | "LANG" | "TZ" | "USER") || name.starts_with("LC_")
+            matches!(name.as_ref(), "LANG" | "TZ" | "USER") || name.starts_with("LC_")
         })
         .collect();
+    env.extend(modes::search_path().map(|path| (OsString::from("PATH"), path)));
     env.extend(folders.env());
     env.extend(crate::adapters::net::child_env());
     let mut add = |name: &str, value: OsString| env.push((name.into(), value));

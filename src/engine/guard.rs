@@ -1,15 +1,16 @@
 //! What every step looks at before it works: is this directory this machine's, is the database older than what its files
 //! tell of it, is there room (RULE-37, RULE-38).
 
-use super::Ctx;
 use super::paths::Paths;
-use crate::adapters::disk;
+use super::{Ctx, messages};
 use crate::adapters::sentinel;
 use crate::adapters::store::{StoreError, TAIL_WRITTEN, Tail};
+use crate::adapters::{disk, modes};
+use crate::model::card::AlertKind;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Given up when a disk is full, so that a stop and an exit's record have room (RULE-38); in MiB.
 const BALLAST_MB: u64 = 4;
@@ -46,6 +47,48 @@ pub fn before(state_dir: &Path, step: &str) -> Result<()> {
         }
         Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
     }
+}
+
+/// Set once a whole look at the modes was made.
+const MODES: &str = "guards/modes_closed";
+
+/// Takes from group and others what they can do in the state directory (BND-6), before anything in it is opened; gives what
+/// was open. A quick look: what stands directly in it.
+pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
+    let used = state_dir.join("orch.db").exists();
+    let found = modes::close(state_dir, false).context("keeping others out of the state directory")?;
+    // Nobody could read anything in a folder in which there was nothing yet.
+    Ok(if used { found } else { Vec::new() })
+}
+
+/// After the database is opened: the first step of this version looks at all there is, and what was open is told once.
+pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
+    let looked = ctx.store.read(|tx| tx.meta(MODES))?.is_some();
+    if !looked {
+        open.extend(modes::close(ctx.paths.root(), true).context("keeping others out of the state directory")?);
+    }
+    if looked && open.is_empty() {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let root = ctx.paths.root().to_owned();
+    let shown = |p: &PathBuf| p.strip_prefix(&root).unwrap_or(p).display().to_string();
+    let named: Vec<String> =
+        open.iter().take(5).map(shown).map(|p| if p.is_empty() { ".".to_owned() } else { p }).collect();
+    Ok(ctx.store.write(|tx| {
+        tx.set_meta(MODES, "1")?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        tx.audit(at, None, "modes_repaired", &json!({"count": open.len(), "first": named}))?;
+        let n = tx.count_up("guards/modes", 1)?;
+        let detail = format!(
+            "Other accounts could read or change {} files and folders of the state directory ({}); they can no more. What was in them may be known to those accounts.",
+            open.len(),
+            named.join(", ")
+        );
+        messages::alert_named(tx, AlertKind::GuardChanged, "file modes", n, &detail, at)
+    })?)
 }
 
 /// After the database is opened.

@@ -1,5 +1,6 @@
 //! A running `orch` can't be read by another process of its account (BND-4).
 
+use crate::support::pipe::{Pipe, Setup};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -63,4 +64,68 @@ fn bnd_4_no_process_of_the_same_account_reads_a_running_orch() {
     assert!(hidden.try_wait().unwrap().is_none(), "it still runs, and is not readable");
     hidden.kill().unwrap();
     hidden.wait().unwrap();
+}
+
+/// Files and folders below `root` that group or others could use; not what stands in a closed checkout, which a deploy
+/// publishes from.
+fn open_ones(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.ends_with("checkout") {
+            continue;
+        }
+        let meta = path.symlink_metadata().unwrap();
+        if !meta.is_symlink() && meta.permissions().mode() & 0o077 != 0 {
+            found.push(format!("{} {:o}", path.display(), meta.permissions().mode() & 0o7777));
+        }
+        if meta.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn bnd_6_found_d3_the_state_is_the_accounts_alone_and_what_children_write_is_not_whatever_the_umask() {
+    for mask in ["000", "077"] {
+        let mut pipe = Pipe::new(Setup::default());
+        let program = env!("CARGO_BIN_EXE_orch");
+        pipe.script("orch-here", &format!("#!/bin/sh\numask {mask}\nexec {program} \"$@\"\n"));
+        pipe.program = Some(pipe.at("orch-here"));
+        let key = pipe.item("Publish it");
+        pipe.until_stage(&key, "done");
+        assert_eq!(open_ones(&pipe.at("state")), Vec::<String>::new(), "umask {mask}");
+        let mode = |path: &str| std::fs::metadata(pipe.at(path)).unwrap().permissions().mode() & 0o7777;
+        let published = ["prod/deploys", "prod/tree/app.txt", "prod/tree/deploy.sh", "prod/tree"].map(mode);
+        assert_eq!(published, [0o644, 0o644, 0o755, 0o755], "umask {mask}");
+        // The remote is others' to read, too.
+        let landed = pipe.remote(&["rev-parse", "main"]);
+        let folder = format!("remote.git/objects/{}", landed.get(..2).unwrap());
+        if pipe.at(&folder).exists() {
+            assert_eq!(mode(&folder), 0o755, "umask {mask}");
+        }
+    }
+}
+
+#[test]
+fn bnd_6_a_state_directory_that_was_left_open_is_closed_and_told_once() {
+    let pipe = Pipe::new(Setup::default());
+    pipe.item("Wait");
+    assert_eq!(pipe.orch(&["tick"]).code, 0);
+    assert!(!pipe.alerts().iter().any(|a| a == "guard_changed"), "a new one was never open");
+    let set = |name: &str, mode: u32| {
+        std::fs::set_permissions(pipe.at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let deep = pipe.at("state/issues").read_dir().unwrap().next().unwrap().unwrap().path();
+    set("state", 0o755);
+    set("state/orch.db", 0o644);
+    std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(pipe.orch(&["tick"]).code, 0);
+        assert_eq!(open_ones(&pipe.at("state")), Vec::<String>::new());
+        assert_eq!(pipe.alerts().iter().filter(|a| *a == "guard_changed").count(), 1);
+    }
+    let told = pipe.events("modes_repaired");
+    assert!(told.len() == 1 && told[0].contains("orch.db"), "{told:?}");
 }

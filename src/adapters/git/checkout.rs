@@ -98,7 +98,7 @@ impl Mirror {
         let (tree, index) = (copy.path().join("tree"), copy.path().join("index"));
         std::fs::create_dir(&tree).map_err(io())?;
         let cmd = || {
-            let cmd = self.git().cmd(&tree).git_dir(self.path()).config("core.bare=false");
+            let cmd = self.git().cmd(&tree).git_dir(self.path()).config("core.bare=false").public();
             cmd.env("GIT_WORK_TREE", &tree).env("GIT_INDEX_FILE", &index)
         };
         cmd().args(["read-tree", sha.as_str()]).ok()?;
@@ -132,7 +132,9 @@ fn clear_way(root: &Path, name: &str) -> Result<PathBuf> {
         let folder = at.symlink_metadata().is_ok_and(|m| m.is_dir());
         if parts.peek().is_some() && !folder {
             files::remove(&at)?;
-            std::fs::create_dir(&at).map_err(GitError::io(format!("making {}", at.display())))?;
+            let made =
+                std::fs::create_dir(&at).and_then(|()| std::fs::set_permissions(&at, Permissions::from_mode(0o755)));
+            made.map_err(GitError::io(format!("making {}", at.display())))?;
         }
     }
     files::remove(&at)?;
@@ -155,7 +157,7 @@ struct Making<'a> {
 
 impl<'a> Making<'a> {
     fn cmd(&self) -> Cmd<'a> {
-        self.git.cmd(self.dest).git_dir(&self.dest.join(".git")).config("core.bare=false")
+        self.git.cmd(self.dest).git_dir(&self.dest.join(".git")).config("core.bare=false").public()
     }
 
     fn io<E: Into<std::io::Error>>(&self) -> impl FnOnce(E) -> GitError {
@@ -169,7 +171,8 @@ impl<'a> Making<'a> {
         for folder in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
             std::fs::create_dir_all(dot.join(folder)).map_err(self.io())?;
         }
-        std::fs::set_permissions(self.dest, Permissions::from_mode(0o700)).map_err(self.io())?;
+        // Behind a folder of 0700; what copies it as a whole copies this mode, too.
+        std::fs::set_permissions(self.dest, Permissions::from_mode(0o755)).map_err(self.io())?;
         let head = match self.plan.branch {
             Some(branch) => {
                 checked(branch)?;

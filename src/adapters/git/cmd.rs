@@ -1,20 +1,18 @@
 //! Running git: a rebuilt environment, no hooks, no questions, a wall-clock limit on the whole process group, and
 //! failures that a caller can branch on. Human text is read only where git has no code or porcelain for the case.
 
+use super::credential::Credential;
 use super::fixed::{FIXED_CONFIG, FIXED_ENV};
+use super::talk::{End, Talk};
+use crate::adapters::modes;
 use crate::adapters::net;
 use crate::failpoint::point;
 use crate::model::refusal::Refusal;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Limit of a command that touches only local files.
@@ -25,7 +23,7 @@ pub const REMOTE_LIMIT: Duration = Duration::from_secs(600);
 const OLDEST: (u32, u32) = (2, 38);
 /// Limit of asking for the operator's settings.
 const SETTINGS_LIMIT: Duration = Duration::from_secs(10);
-const OUTPUT_CAP: usize = 256 << 20;
+pub(super) const OUTPUT_CAP: usize = 256 << 20;
 const STDERR_TAIL: usize = 2000;
 
 /// Why a git operation did not do what was asked. No text in here holds a credential.
@@ -111,6 +109,10 @@ pub struct Cmd<'a> {
     no_route: Option<String>,
     /// With the files of the person who runs `orch`.
     with_operators_files: bool,
+    /// What it writes is for others to read.
+    public: bool,
+    /// Handed over to git's helper.
+    secret: Option<&'a Credential>,
     cap: Option<usize>,
 }
 
@@ -168,6 +170,8 @@ impl Git {
             remote: false,
             no_route: None,
             with_operators_files: false,
+            public: false,
+            secret: None,
             cap: None,
         }
     }
@@ -218,10 +222,28 @@ impl<'a> Cmd<'a> {
         self
     }
 
-    /// Uses the limit for commands that talk to a remote.
+    /// Uses the limit for commands that talk to a remote; a remote on this machine gets files as its own settings and the
+    /// usual umask make them, and a remote by ssh gets the operator's agent.
     pub fn remote_limit(mut self) -> Self {
         self.limit = self.git.remote_limit;
         self.remote = true;
+        self.public = true;
+        self
+    }
+
+    /// With the usual umask, for files that others than `orch` read.
+    pub(super) fn public(mut self) -> Self {
+        self.public = true;
+        self
+    }
+
+    /// Hands the credential to git's helper, which answers for this remote alone (BND-4): in a nameless file that git and
+    /// its children inherit, in no argument and no environment. A remote that is no HTTP one asks for none.
+    pub(super) fn secret(mut self, credential: &'a Credential, remote: &str) -> Self {
+        if let Some(pair) = super::credential::helper(remote) {
+            self.config.push(pair);
+            self.secret = Some(credential);
+        }
         self
     }
 
@@ -256,12 +278,13 @@ impl<'a> Cmd<'a> {
         clip(&scrub(&joined), 300)
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
         command.env_clear().current_dir(&self.dir).process_group(0);
         // What transport and programs need to be found; everything named GIT_* stays out (7.1), and what the network needs
         // is worked out for each remote.
-        for name in ["PATH", "TMPDIR", "SSH_AUTH_SOCK"] {
+        let agent = self.remote.then_some("SSH_AUTH_SOCK");
+        for name in ["PATH", "TMPDIR"].into_iter().chain(agent) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -306,7 +329,11 @@ impl<'a> Cmd<'a> {
         if self.remote {
             point("remote");
         }
-        let child = command.spawn().map_err(|source| {
+        if let Some(credential) = self.secret {
+            credential.hand_to(&mut command).map_err(GitError::io("handing the credential to git"))?;
+        }
+        let child = if self.public { modes::spawn_public(&mut command) } else { command.spawn() };
+        let child = child.map_err(|source| {
             if source.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir() {
                 let program = self.git.program.display().to_string();
                 return GitError::Missing { program, reason: "no such program".to_owned() };
@@ -370,159 +397,6 @@ impl Done {
         }
         self.broken()
     }
-}
-
-enum End {
-    Exit(i32),
-    Late,
-    Full,
-}
-
-/// The pipes of one running child, served in one loop so that neither side can block the other.
-struct Talk<'b> {
-    child: Child,
-    pidfd: OwnedFd,
-    input: Option<std::process::ChildStdin>,
-    rest: &'b [u8],
-    stdout: Option<std::process::ChildStdout>,
-    stderr: Option<std::process::ChildStderr>,
-    out: Vec<u8>,
-    err: Vec<u8>,
-    cap: usize,
-    reaped: bool,
-}
-
-impl<'b> Talk<'b> {
-    fn new(mut child: Child, rest: &'b [u8], cap: usize) -> std::io::Result<Self> {
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-        let (input, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        if let Some(fd) = &input {
-            nonblocking(fd)?;
-        }
-        if let Some(fd) = &stdout {
-            nonblocking(fd)?;
-        }
-        if let Some(fd) = &stderr {
-            nonblocking(fd)?;
-        }
-        Ok(Self { child, pidfd, input, rest, stdout, stderr, out: Vec::new(), err: Vec::new(), cap, reaped: false })
-    }
-
-    fn follow(&mut self, deadline: Instant) -> std::io::Result<End> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.stop();
-                return Ok(End::Late);
-            }
-            let exited = self.wait_for_something(left)?;
-            self.serve()?;
-            if self.out.len() > self.cap {
-                self.out.truncate(self.cap);
-                self.stop();
-                return Ok(End::Full);
-            }
-            if exited {
-                let status = self.child.wait()?;
-                self.reaped = true;
-                // What it wrote before its end is in the pipes by now; a helper that keeps them open is not awaited.
-                self.serve()?;
-                return Ok(End::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))));
-            }
-        }
-    }
-
-    /// Waits until a pipe or the child has news; true when the child ended.
-    fn wait_for_something(&self, left: Duration) -> std::io::Result<bool> {
-        let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
-        if let Some(fd) = &self.input {
-            fds.push(PollFd::new(fd, PollFlags::OUT));
-        }
-        if let Some(fd) = &self.stdout {
-            fds.push(PollFd::new(fd, PollFlags::IN));
-        }
-        if let Some(fd) = &self.stderr {
-            fds.push(PollFd::new(fd, PollFlags::IN));
-        }
-        let wait = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: 1_000_000 };
-        match poll(&mut fds, Some(&wait)) {
-            Ok(_) => Ok(fds.first().is_some_and(|fd| fd.revents().contains(PollFlags::IN))),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn serve(&mut self) -> std::io::Result<()> {
-        if let Some(input) = &mut self.input {
-            let gone = match input.write(self.rest) {
-                Ok(n) => {
-                    self.rest = self.rest.get(n..).unwrap_or(&[]);
-                    self.rest.is_empty()
-                }
-                Err(e) if later(&e) => false,
-                // It stopped reading: its exit code says why.
-                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => true,
-                Err(e) => return Err(e),
-            };
-            if gone {
-                self.input = None;
-            }
-        }
-        if let Some(pipe) = &mut self.stdout
-            && drain(pipe, &mut self.out, self.cap)?
-        {
-            self.stdout = None;
-        }
-        if let Some(pipe) = &mut self.stderr
-            && drain(pipe, &mut self.err, OUTPUT_CAP)?
-        {
-            self.stderr = None;
-        }
-        Ok(())
-    }
-
-    /// Ends the whole process group: TERM so that git removes its lock files, KILL two seconds later.
-    fn stop(&mut self) {
-        let pid = Pid::from_child(&self.child);
-        let _ = kill_process_group(pid, Signal::TERM);
-        let grace = Timespec { tv_sec: 2, tv_nsec: 0 };
-        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&grace));
-        // The leader is not reaped yet, so the group's number can't belong to anybody else.
-        let _ = kill_process_group(pid, Signal::KILL);
-        let _ = self.child.wait();
-        self.reaped = true;
-    }
-}
-
-impl Drop for Talk<'_> {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.stop();
-        }
-    }
-}
-
-fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
-    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
-}
-
-fn later(e: &std::io::Error) -> bool {
-    matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
-}
-
-/// Reads what is there; true at the end of the stream. Stops one buffer past `cap`.
-fn drain(pipe: &mut impl Read, into: &mut Vec<u8>, cap: usize) -> std::io::Result<bool> {
-    let mut buffer = vec![0_u8; 64 << 10];
-    while into.len() <= cap {
-        match pipe.read(&mut buffer) {
-            Ok(0) => return Ok(true),
-            Ok(n) => into.extend_from_slice(buffer.get(..n).unwrap_or(&[])),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) if later(&e) => return Ok(false),
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(false)
 }
 
 /// Takes the user part out of every URL in a text: `https://user:secret@host` becomes `https://host`.

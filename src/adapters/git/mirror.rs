@@ -2,6 +2,7 @@
 //! writes is written under one lock (RULE-29). Reading it is in `history`, making commits in `update`, pushing in `push`.
 
 use super::cmd::{Cmd, Git, GitError, Result};
+use super::credential::Credential;
 use super::lock::MirrorLock;
 use super::valid_branch;
 use crate::adapters::files;
@@ -14,36 +15,6 @@ use std::time::Duration;
 /// How long an operation waits for the mirror's lock: longer than one transfer takes.
 const LOCK_WAIT: Duration = Duration::from_secs(660);
 const REFSPEC: &str = "+refs/heads/*:refs/remotes/origin/*";
-/// Constant text: name and secret reach it in variables that are set for this one child, never in an argument or URL.
-const HELPER: &str =
-    "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \"$ORCH_GIT_USER\" \"$ORCH_GIT_SECRET\"; }; f";
-
-/// Name and secret for an HTTP remote. `Debug` shows neither.
-#[derive(Clone)]
-pub struct Credential {
-    user: String,
-    secret: String,
-}
-
-impl Credential {
-    /// Takes the account's name and its password or token (a token alone goes with any name).
-    pub fn new(user: &str, secret: &str) -> Self {
-        Self { user: user.to_owned(), secret: secret.to_owned() }
-    }
-}
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credential(…)")
-    }
-}
-
-impl Drop for Credential {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.secret);
-    }
-}
-
 /// An opened mirror.
 #[derive(Debug, Clone)]
 pub struct Mirror {
@@ -120,6 +91,7 @@ impl Mirror {
         let url = self.remote.replace('\\', "\\\\").replace('"', "\\\"");
         format!(
             "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
+             \tsharedRepository = 0600\n\
              [gc]\n\tauto = 0\n[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = {REFSPEC}\n"
         )
     }
@@ -190,11 +162,7 @@ impl Mirror {
         }
         match &self.credential {
             None => cmd,
-            // Bound to the remote's own host: a redirect elsewhere is asked for no secret.
-            Some(credential) => cmd
-                .config(format!("{}.helper={HELPER}", credential_section(&self.remote)))
-                .env("ORCH_GIT_USER", &credential.user)
-                .env("ORCH_GIT_SECRET", &credential.secret),
+            Some(credential) => cmd.secret(credential, &self.remote),
         }
     }
 
@@ -304,14 +272,6 @@ impl Mirror {
     }
 }
 
-/// `credential.<scheme>://<host>` for a URL remote; a path or ssh remote asks no helper.
-fn credential_section(remote: &str) -> String {
-    let Some((scheme, rest)) = remote.split_once("://") else { return "credential".to_owned() };
-    let authority = rest.split('/').next().unwrap_or("");
-    let host = authority.rsplit_once('@').map_or(authority, |(_, h)| h);
-    format!("credential.{scheme}://{host}")
-}
-
 pub(super) fn checked(branch: &str) -> Result<()> {
     if valid_branch(branch) {
         return Ok(());
@@ -324,16 +284,5 @@ fn own_ref(refname: &str) -> Result<()> {
     match refname.strip_prefix("refs/orch/") {
         Some(rest) if valid_branch(rest) => Ok(()),
         Some(_) | None => Err(GitError::Rejected { reason: format!("{refname:?} is not under refs/orch/") }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_offered_to_the_remotes_host_only() {
-        assert_eq!(credential_section("https://u@git.example:3000/a/b.git"), "credential.https://git.example:3000");
-        assert_eq!(format!("{:?}", Credential::new("u", "s3cret")), "Credential(…)");
     }
 }

@@ -6,6 +6,7 @@ pub mod build;
 pub mod changes;
 pub mod checkout;
 pub mod cmd;
+mod credential;
 pub mod files;
 mod fixed;
 pub mod history;
@@ -14,6 +15,7 @@ mod lock;
 pub mod mirror;
 pub mod push;
 mod refusal;
+mod talk;
 pub mod update;
 pub mod walk;
 
@@ -21,8 +23,9 @@ pub use changes::{ChangedPath, Object};
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub(super) use cmd::scrub;
 pub use cmd::{Git, GitError};
+pub use credential::Credential;
 pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
-pub use mirror::{Credential, Mirror};
+pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};
 pub use update::{MergeMethod, UpdateMode};
 

@@ -2,6 +2,7 @@
 
 use super::{AlertMessage, CardMessage, Outcome};
 use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Token};
+use crate::adapters::modes;
 use crate::model::card::Delivered;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Of `cards/alerts.txt`; past it the file becomes `alerts.1.txt`.
 const ALERTS_MAX: u64 = 1 << 20;
 /// What of the caller's environment a command sees (CFG-1).
-const PASSED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"];
+const PASSED: [&str; 5] = ["HOME", "LANG", "TZ", "TMPDIR", "USER"];
 /// Kept of a command's complaint.
 const COMPLAINT: u64 = 4 << 10;
 /// A throttled reply that does not say how long.
@@ -112,9 +113,10 @@ pub(super) fn command(argv: &[String], env: &[(String, String)], event: &Value, 
     let mut child = Command::new(program);
     child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
     child.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
+    child.envs(modes::search_path().map(|path| ("PATH", path)));
     child.envs(crate::adapters::net::child_env());
     child.envs(env.iter().map(|(name, value)| (name, value)));
-    let mut child = match child.spawn() {
+    let mut child = match modes::spawn_public(&mut child) {
         Ok(child) => child,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
             return off(format!("the notify command {program} can't be started: {e}"));

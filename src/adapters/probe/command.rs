@@ -2,6 +2,7 @@
 
 use super::{Confined, ProbeCtx};
 use crate::adapters::child::{self, ChildError, Control};
+use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
 use crate::model::text::{without, worth_hiding};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 const KEEP: usize = 64 << 10;
 
 /// What of the caller's environment a child sees (CFG-1).
-const PASSED: [&str; 5] = ["PATH", "LANG", "TZ", "TMPDIR", "USER"];
+const PASSED: [&str; 4] = ["LANG", "TZ", "TMPDIR", "USER"];
 
 /// A command that ended by itself.
 #[derive(Debug)]
@@ -70,7 +71,8 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     command.envs(spec.env.iter().map(|(k, v)| (k, v)));
     command.current_dir(spec.cwd.as_ref().map_or_else(|| ctx.checkout.clone(), |c| ctx.checkout.join(c)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| Trouble::NotStarted(format!("{program} can't be started: {e}")))?;
+    let started = modes::spawn_public(&mut command);
+    let mut child = started.map_err(|e| Trouble::NotStarted(format!("{program} can't be started: {e}")))?;
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let out = drain(child.stdout.take());
     let err = drain(child.stderr.take());
@@ -140,7 +142,9 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
 
 /// What of this process's environment a child sees.
 fn passed() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|n| PASSED.contains(&n) || n.starts_with("LC_")))
+    let kept = |name: &str| PASSED.contains(&name) || name.starts_with("LC_");
+    let own = std::env::vars_os().filter(move |(name, _)| name.to_str().is_some_and(kept));
+    own.chain(modes::search_path().map(|path| (OsString::from("PATH"), path)))
 }
 
 /// Waits in a thread of its own, so that the limit needs no polling.

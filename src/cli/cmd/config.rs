@@ -1,6 +1,6 @@
 //! `orch config` (CLI-4, CFG-1).
 
-use crate::adapters::net;
+use crate::adapters::{modes, net};
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::config::{Config, ConfigError, load, load_or_bare, process_env, schema};
@@ -46,6 +46,7 @@ impl Invocation {
         let config = load(self.global.config.as_deref(), self.global.state_dir.as_deref(), &process_env(), &cwd)?;
         let ca_file = Some(config.tls.ca_file.as_str()).filter(|f| !f.is_empty());
         net::configure(ca_file.map(Path::new), Path::new(&config.tools.git));
+        modes::configure(&config.area_dir);
         Ok(config)
     }
 }

@@ -5,10 +5,10 @@ use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::executor::{Executor, Kind};
 use crate::adapters::git::Git;
-use crate::adapters::net;
 use crate::adapters::runtime::CLAUDE_FLAGS;
 use crate::adapters::store::{Mode, Store};
 use crate::adapters::{disk, sentinel};
+use crate::adapters::{modes, net};
 use crate::cli::clock;
 use crate::config::{Config, ExecutorKind, RuntimeKind, SecretRef};
 use crate::engine::{guard, paths::Paths};
@@ -218,6 +218,15 @@ pub fn secrets(config: &Config, chart: &mut Chart) {
     }
 }
 
+/// Entries of `PATH` that no child gets (BND-6).
+pub fn search_path(config: &Config, chart: &mut Chart) {
+    let Some(path) = std::env::var_os("PATH") else { return };
+    for dropped in modes::sound(&path, Some(&config.area_dir)).1 {
+        let what = format!("PATH has {dropped}; no child looks for programs there");
+        chart.warn("machine", "PATH", what, "take it out of PATH, or take the right to write from others");
+    }
+}
+
 /// Whose authorities are trusted and which way leads out, as the HTTP clients and git use them.
 pub fn network(chart: &mut Chart) {
     let net = net::current();
@@ -389,7 +398,8 @@ fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
     let path = find(program).ok_or("not found")?;
     let out = scratch.join("version.txt");
     let keep = |name: &str| std::env::var_os(name).map(|v| (OsString::from(name), v));
-    let mut env: Vec<_> = ["PATH", "LANG"].iter().filter_map(|n| keep(n)).collect();
+    let mut env: Vec<_> = keep("LANG").into_iter().collect();
+    env.extend(modes::search_path().map(|path| (OsString::from("PATH"), path)));
     env.push(("HOME".into(), scratch.as_os_str().to_owned()));
     let spec = Spec {
         argv: vec![path.into_os_string(), flag.into()],

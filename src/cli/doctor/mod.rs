@@ -72,6 +72,7 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
     machine::state(&config, &mut chart);
     machine::executor(&config, &mut chart);
     machine::network(&mut chart);
+    machine::search_path(&config, &mut chart);
     machine::tools(&config, &mut chart);
     machine::secrets(&config, &mut chart);
     machine::waivers(&config, &mut chart);
