@@ -12,6 +12,7 @@ use super::modes;
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
 use crate::model::confine::Held;
+use crate::model::redact;
 use crate::model::task::Actor;
 use launch::Launch;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -48,7 +49,7 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// `None`: nothing.
     pub stdin: Option<PathBuf>,
-    /// Appended to, made 0600.
+    /// Appended to, made 0600; known secrets are taken out (BND-4).
     pub stdout: PathBuf,
     pub stderr: PathBuf,
     /// Since its start.
@@ -59,8 +60,6 @@ pub struct Spec {
     pub grace: Duration,
     /// A variable that every process of the tree carries: `ORCH_RUN`, the run's id.
     pub mark: (String, String),
-    /// Taken out of what goes to the files (TRUST-4).
-    pub hidden: Vec<String>,
     /// The size past which either file grows no more (RULE-38); what comes then is dropped, not awaited.
     pub cap_bytes: u64,
     /// Who starts it, and what holds it (BND-2).
@@ -223,7 +222,7 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
     watched.finish();
     if after == After::LeaveAlone {
         for path in [&spec.stdout, &spec.stderr] {
-            if let Err(e) = scrub(path, &spec.hidden) {
+            if let Err(e) = scrub(path, &redact::current()) {
                 tracing::warn!(log = %path.display(), "secrets were not taken out: {e}");
             }
         }

@@ -4,7 +4,9 @@
 //! is bounded, and no error text holds a token or a full URL.
 
 use super::net::{self, Route};
+use crate::model::redact;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::sync::{Once, OnceLock};
@@ -351,6 +353,12 @@ impl Client {
         }
         let route = net::current().route(&base).map_err(&bad)?;
         let reading = built(&route, tls, &limits, false).map_err(bad)?;
+        match &auth {
+            Auth::None => {}
+            Auth::Header { value: token, .. } | Auth::TokenInPath { token, .. } => {
+                redact::learn("token", token.expose())
+            }
+        }
         Ok(Self { reading, writing: OnceLock::new(), route: Box::new(route), tls, base, auth, limits })
     }
 
@@ -498,17 +506,17 @@ impl Client {
             }
         }
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Whatever a service says is read without secrets (BND-4).
+        let body = match redact::current().bytes(&body) {
+            Cow::Borrowed(_) => body,
+            Cow::Owned(clean) => clean,
+        };
         Ok(Response { status, headers, body, elapsed_ms, what, write })
     }
 
-    /// Replaces the token wherever it stands in a text.
+    /// The text without the token, nor any other secret.
     pub fn redact(&self, text: &str) -> String {
-        let token = match &self.auth {
-            Auth::None => return text.to_owned(),
-            Auth::Header { value, .. } => value.expose(),
-            Auth::TokenInPath { token, .. } => token.expose(),
-        };
-        if token.is_empty() { text.to_owned() } else { text.replace(token, "***") }
+        redact::current().text(text).into_owned()
     }
 
     /// The start of a reply's body on one line, without the token.

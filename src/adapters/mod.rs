@@ -11,6 +11,7 @@ pub mod executor;
 pub mod files;
 pub mod forge;
 pub mod git;
+pub mod handed;
 pub mod http;
 pub mod locks;
 pub mod modes;

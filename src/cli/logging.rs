@@ -1,8 +1,23 @@
 //! The log on stderr (tracing-subscriber): text for people, JSON lines for journald.
 
 use super::Global;
+use crate::model::redact;
+use std::io::Write;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// stderr, without secrets: an event comes as a whole.
+struct Redacting;
+
+impl Write for Redacting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(&redact::current().bytes(bytes))?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
 
 /// Starts logging as the options and `ORCH_LOG` say. An unreadable filter falls back to the options' level.
 pub fn start(global: &Global) {
@@ -18,7 +33,7 @@ pub fn start(global: &Global) {
         .filter(|t| !t.trim().is_empty())
         .and_then(|t| EnvFilter::try_new(t).ok())
         .unwrap_or_else(|| EnvFilter::new(format!("off,orch={level}")));
-    let writer = BoxMakeWriter::new(std::io::stderr);
+    let writer = BoxMakeWriter::new(|| Redacting);
     let ansi = match global.color.as_str() {
         "always" => true,
         "never" => false,

@@ -116,6 +116,11 @@ pub struct Invocation {
 /// Runs the program on the process's own arguments.
 pub fn main() -> std::process::ExitCode {
     crate::adapters::process::hide();
+    if let Err(error) = cmd::config::take_over_secrets() {
+        let failure =
+            exit::Failure::new(exit::Exit::Broken, format!("taking over what this process was handed: {error}"));
+        return exit::finish(&Output::new(false), None, Err(failure)).into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error).into(),

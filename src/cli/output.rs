@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use crate::adapters::pager;
+use crate::model::redact;
 use crate::model::report::{ErrorLine, StepReport};
 use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
@@ -38,10 +39,10 @@ impl Output {
         }
     }
 
-    /// Text on stdout as it is, in either form (a scan's SARIF, a schema, a script).
+    /// Text on stdout without secrets, and else as it is, in either form (a scan's SARIF, a schema, a script).
     pub fn raw(&self, text: &str) {
         let mut stdout = std::io::stdout().lock();
-        self.note(write_whole(&mut stdout, text.as_bytes()));
+        self.note(write_whole(&mut stdout, redact::current().text(text).as_bytes()));
     }
 
     /// clap's own text in its own colours: help and version on stdout, a misuse on stderr.
@@ -77,7 +78,7 @@ impl Output {
     /// A text that may be longer than a screen: in the person's pager on a terminal, else as it is.
     pub fn page(&self, text: &str) {
         let pager = self.is_terminal().then(|| pager::wanted(|name| std::env::var(name).ok())).flatten();
-        if !pager.is_some_and(|line| pager::show(&line, text)) {
+        if !pager.is_some_and(|line| pager::show(&line, &redact::current().text(text))) {
             self.raw(text);
         }
     }
@@ -170,6 +171,8 @@ impl Output {
     }
 
     fn complain(&self, message: &str, hint: Option<&str>) {
+        let known = redact::current();
+        let (message, hint) = (known.text(message), hint.map(|hint| known.text(hint)));
         let mut stderr = std::io::stderr().lock();
         let _ = writeln!(stderr, "orch: {message}");
         if let Some(hint) = hint {

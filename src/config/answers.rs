@@ -102,6 +102,31 @@ impl Config {
         out
     }
 
+    /// What a project's runs of the second row can read, and with it whatever a branch says (BND-4): each with where it is
+    /// configured. The keys of runtimes, what the environments of its commands name, the files that are copied.
+    pub fn readable_by_runs(&self, project: &Project) -> Vec<(String, String)> {
+        let mut references = Vec::new();
+        let agents = crate::model::stage::Agent::ALL.iter().map(|agent| self.agent(*agent).runtime);
+        for name in agents.collect::<std::collections::BTreeSet<_>>() {
+            if let Some(runtime) = self.runtimes.get(&name) {
+                in_env(&format!("runtimes.{name}"), &runtime.env, &mut references);
+            }
+        }
+        in_env("ci", &project.ci.env, &mut references);
+        let lines = [("worktree.setup", &project.worktree.setup), ("staging.build", &project.staging.build)];
+        for (at, line) in lines {
+            if let Some(line) = line {
+                in_env(at, &line.env, &mut references);
+            }
+        }
+        for check in &project.staging.checks {
+            in_env(&format!("staging.checks.{}", check.id()), &check.env, &mut references);
+        }
+        let mut all: Vec<_> = references.into_iter().map(|(at, from)| (at, from.to_string())).collect();
+        all.extend(project.worktree.copy.iter().map(|p| ("worktree.copy".to_owned(), p.display().to_string())));
+        all
+    }
+
     /// The serial gate is on and the project in its scope.
     pub fn serial(&self, project: &Project) -> bool {
         self.serial_gate.enabled && self.serial_gate.repos.covers(project)

@@ -1,6 +1,6 @@
 //! Secrets: references in the configuration, values only where they are used (TRUST-4).
 
-use crate::model::text::without;
+use crate::model::redact;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -64,11 +65,31 @@ const MAX_BYTES: u64 = 64 * 1024;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl SecretRef {
-    /// Reads the secret now. Fails if it is absent, empty, not UTF-8 or larger than 64 KiB; a command has 30 s.
+    /// Reads the secret; from here on the redactor of this process knows it. A command is asked once a process. Fails if
+    /// it is absent, empty, not UTF-8 or larger than 64 KiB; a command has 30 s.
     pub fn resolve(&self) -> Result<Secret, SecretError> {
+        let secret = match self {
+            Self::Command(argv) => once(argv, || self.read())?,
+            Self::Env(_) | Self::File(_) => self.read()?,
+        };
+        redact::learn(&self.label(), secret.expose());
+        Ok(secret)
+    }
+
+    /// What stands for the secret in a text, where nothing better is known: no path and no argument.
+    fn label(&self) -> String {
+        match self {
+            Self::Env(name) => name.clone(),
+            Self::File(path) => path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            Self::Command(argv) => argv.first().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// As [`Self::resolve`], but nothing is told of it.
+    pub(super) fn read(&self) -> Result<Secret, SecretError> {
         let fail = |why: String| SecretError { from: self.to_string(), why };
         let text = match self {
-            Self::Env(name) => std::env::var(name).map(Zeroizing::new).map_err(|e| match e {
+            Self::Env(name) => variable(name).map_err(|e| match e {
                 std::env::VarError::NotPresent => fail("the variable is not set".into()),
                 std::env::VarError::NotUnicode(_) => fail("it is not UTF-8".into()),
             })?,
@@ -84,6 +105,34 @@ impl SecretRef {
         }
         Ok(Secret::new(kept.to_owned()))
     }
+}
+
+/// Values of variables that this process was handed instead of being started with them.
+static HANDED: Mutex<BTreeMap<String, Zeroizing<String>>> = Mutex::new(BTreeMap::new());
+
+/// Takes over values of variables that were handed to this process; they go before its environment.
+pub fn take_over(values: BTreeMap<String, Zeroizing<String>>) {
+    HANDED.lock().unwrap_or_else(PoisonError::into_inner).extend(values);
+}
+
+/// A variable that was handed over, or of the environment.
+pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, std::env::VarError> {
+    if let Some(value) = HANDED.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+        return Ok(value.clone());
+    }
+    std::env::var(name).map(Zeroizing::new)
+}
+
+/// The value of a command's argv, asked for once: it may cost a person's touch, or a second.
+fn once(argv: &[String], ask: impl FnOnce() -> Result<Secret, SecretError>) -> Result<Secret, SecretError> {
+    static ASKED: Mutex<BTreeMap<Vec<String>, Secret>> = Mutex::new(BTreeMap::new());
+    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = asked.get(argv) {
+        return Ok(known.clone());
+    }
+    let secret = ask()?;
+    asked.insert(argv.to_vec(), secret.clone());
+    Ok(secret)
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
@@ -271,20 +320,6 @@ impl EnvValue {
 /// The names and values of an `env` map, resolved now. Fails at the first reference that can't be read.
 pub fn resolve_env(env: &BTreeMap<String, EnvValue>) -> Result<Vec<(String, Secret)>, SecretError> {
     env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?))).collect()
-}
-
-/// What a command wrote, without the values that its references gave it: scripts echo them. Where one can't be read now,
-/// nothing is shown of a text that may hold it.
-pub fn without_secrets(text: &str, env: &BTreeMap<String, EnvValue>) -> String {
-    let mut secrets = Vec::new();
-    for (name, value) in env {
-        let EnvValue::Ref(from) = value else { continue };
-        let Ok(secret) = from.resolve() else {
-            return format!("(not shown: {name} may stand in it, and can't be read to be taken out)");
-        };
-        secrets.push(secret);
-    }
-    without(text, secrets.iter().map(Secret::expose))
 }
 
 /// Literals may be secrets by mistake: not shown.

@@ -273,8 +273,7 @@ pub struct CommandLine {
 impl CommandLine {
     /// The command with its environment resolved now; it runs in the checkout it is started for.
     pub fn spec(&self) -> Result<CommandSpec, SecretError> {
-        let (env, hidden) = exposed(&self.env)?;
-        Ok(CommandSpec { argv: self.command.clone(), cwd: None, env, hidden })
+        Ok(CommandSpec { argv: self.command.clone(), cwd: None, env: exposed(&self.env)? })
     }
 
     /// Its time limit in milliseconds.
@@ -286,12 +285,9 @@ impl CommandLine {
 /// Names and values.
 type Pairs = Vec<(String, String)>;
 
-/// An environment resolved now, and those of its values that came by reference.
-pub fn exposed(env: &BTreeMap<String, EnvValue>) -> Result<(Pairs, Vec<String>), SecretError> {
-    let all: Pairs = resolve_env(env)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect();
-    let by_reference = |name: &String| matches!(env.get(name), Some(EnvValue::Ref(_)));
-    let hidden = all.iter().filter(|(name, _)| by_reference(name)).map(|(_, value)| value.clone()).collect();
-    Ok((all, hidden))
+/// An environment resolved now.
+pub fn exposed(env: &BTreeMap<String, EnvValue>) -> Result<Pairs, SecretError> {
+    Ok(resolve_env(env)?.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
 }
 
 /// A declared staging check; the environment of a command check is resolved by [`Check::spec`].
@@ -317,7 +313,7 @@ impl Check {
         use crate::model::probe::CheckKind;
         let mut spec = self.spec.clone();
         match &mut spec.kind {
-            CheckKind::Command(command) => (command.env, command.hidden) = exposed(&self.env)?,
+            CheckKind::Command(command) => command.env = exposed(&self.env)?,
             CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => {}
         }
         Ok(spec)

@@ -11,14 +11,14 @@ use crate::adapters::git::{CheckoutPlan, files::remove};
 use crate::adapters::modes;
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
-use crate::config::{AgentSettings, Project, without_secrets};
+use crate::config::{AgentSettings, Project};
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::artefact;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
+use crate::model::redact;
 use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Run, RunState, Task};
-use crate::model::text::without;
 use crate::model::time::Stamp;
 use crate::render::prompt::{PromptArtefact, PromptData, prompt};
 use anyhow::{Context, Result};
@@ -299,8 +299,7 @@ fn execute(
         env.push((name.into(), value));
     }
     env.extend(launch.env.iter().cloned());
-    let (own, hidden) = runtimes::env(ctx, &site.settings)?;
-    env.extend(own);
+    env.extend(runtimes::env(ctx, &site.settings)?);
     let spec = Spec {
         argv: launch.argv.clone(),
         cwd: site.folders.checkout.clone(),
@@ -312,7 +311,6 @@ fn execute(
         stall: Some(site.settings.stall_s).filter(|s| *s > 0).map(Duration::from_secs),
         grace: Duration::from_secs(site.settings.stop_grace_s),
         mark: (MARK.to_owned(), mark.to_owned()),
-        hidden,
         cap_bytes: CAP,
         boundary: hold.boundary(&site.folders, further),
     };
@@ -357,8 +355,7 @@ fn execute(
                 false => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
             };
             let outcome = reader.finish(read, &stderr, now);
-            // Read first, then hidden: a value may look like a part of an event.
-            (Some(exit), outcome.hiding(|text| without(text, spec.hidden.iter().map(String::as_str))))
+            (Some(exit), outcome.redacted(&redact::current()))
         }
         Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
         Err(e) => (None, Outcome::bare(Kind::Failed, e.to_string())),
@@ -442,7 +439,8 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         body: task.body.clone(),
         artefacts,
     };
-    prompt(&data).map_err(|e| anyhow::anyhow!(e))
+    let text = prompt(&data).map_err(|e| anyhow::anyhow!(e))?;
+    Ok(redact::current().text(&text).into_owned())
 }
 
 /// Patterns of what was copied into the checkout, for the agent's own git.
@@ -486,7 +484,6 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
         stall: None,
         grace: Duration::from_secs(site.settings.stop_grace_s),
         mark: (MARK.to_owned(), mark.to_owned()),
-        hidden: resolved.hidden,
         cap_bytes: CAP,
         boundary: hold.boundary(&site.folders, Further::default()),
     };
@@ -502,7 +499,7 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
         Ok(exit) => Some(format!(
             "worktree.setup ended with {}: {}",
             exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}")),
-            without_secrets(&tail(&site.dir.join("setup.log"), 2000), &setup.env)
+            tail(&site.dir.join("setup.log"), 2000)
         )),
         Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
         Err(e) => Some(format!("worktree.setup: {e}")),

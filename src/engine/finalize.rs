@@ -5,13 +5,15 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, approval, judge, projects, pulls, runtimes, settle};
+use super::{Ctx, approval, judge, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
+use crate::model::card::AlertKind;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::refusal::Asked;
 use crate::model::stage::{Agent, Stage};
 use crate::model::task::{Cause, Run};
+use crate::model::tree_rules::Broken;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
@@ -40,7 +42,12 @@ pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<O
     for folder in &taken.nested {
         tracing::warn!(task = %site.ground.task.key, "{folder} held a repository of its own; its files count as files");
     }
-    let broken = taken.faults(site, run)?;
+    let mut broken = taken.faults(site, run)?;
+    let secrets = taken.secrets(site, run)?;
+    if !secrets.is_empty() {
+        tell_secrets(ctx, site, run, &secrets)?;
+    }
+    broken.extend(secrets);
     if !broken.is_empty() {
         taken.keep_patch(site)?;
         let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
@@ -59,6 +66,18 @@ pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<O
         }));
     };
     settlement(ctx, site, run, &taken, &start, &head)
+}
+
+/// A secret in what an agent left is told at once: whoever keeps it has to know that it can be read.
+fn tell_secrets(ctx: &mut Ctx, site: &Site, run: &Run, secrets: &[Broken]) -> Result<()> {
+    let task = &site.ground.task;
+    let at = ctx.now().stamp.wall_ms;
+    let shown: Vec<String> = secrets.iter().take(5).map(ToString::to_string).collect();
+    let detail = format!("The {} left {}. Nothing of it was pushed.", site.agent, shown.join(", "));
+    Ok(ctx.store.write(|tx| {
+        tx.audit(at, Some(task.id), "secret_found", &json!({"run": run.id, "found": shown}))?;
+        messages::alert(tx, task, AlertKind::SecretFound, run.id.0, &detail, at)
+    })?)
 }
 
 fn settlement(

@@ -12,6 +12,7 @@ use crate::model::artefact::{self, Artefact};
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::protected::Protection;
+use crate::model::redact;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run};
 use crate::model::tree_rules::Broken;
@@ -68,6 +69,8 @@ pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Resul
     Ok(Begin { parent: base.clone(), tree, conflict: paths, ..Begin::at(start) })
 }
 
+/// So much of what a run left is searched for secrets at once.
+const SCANNED_AT_ONCE: u64 = 64 << 20;
 /// The most of a file that is searched for markers: git makes none in larger ones.
 const MARKED_BYTES: u64 = 64 << 20;
 
@@ -216,6 +219,50 @@ impl Taken<'_> {
         };
         all.extend(faults(&facts));
         all.extend(self.markers()?);
+        Ok(all)
+    }
+
+    /// Known secrets in what would be pushed (BND-4): in a changed file, if its base has not held the same one already, in
+    /// its name, in the branch's name or the message. Named, never told.
+    pub(super) fn secrets(&self, site: &Site, run: &Run) -> Result<Vec<Broken>> {
+        let known = redact::current();
+        let mut all = Vec::new();
+        let mut found = |path: &str, names: BTreeSet<&str>| {
+            all.extend(names.iter().map(|name| Broken::new(&known.text(path), format!("holds the secret {name}"))));
+        };
+        let branch = site.ground.task.branch.as_deref().unwrap_or_default();
+        found("the branch's name", known.names(branch.as_bytes()));
+        found("the commit's message", known.names(message(site, run).as_bytes()));
+        self.built.changed.iter().for_each(|path| found(path, known.names(path.as_bytes())));
+        let blob = |tree: &'_ Base, path: &str| {
+            tree.get(path.as_bytes()).filter(|e| e.size.is_some()).map(|e| (e.id.clone(), e.size.unwrap_or_default()))
+        };
+        let mut changed: Vec<&String> = self.built.changed.iter().collect();
+        while !changed.is_empty() {
+            // As many files at once as memory has room for; one at the least.
+            let mut room = SCANNED_AT_ONCE;
+            let fits = changed.iter().take_while(|path| {
+                let size = blob(&self.built.entries, path).map_or(0, |(_, size)| size);
+                let fits = room == SCANNED_AT_ONCE || size <= room;
+                room = room.saturating_sub(size);
+                fits
+            });
+            let rest = changed.split_off(fits.count());
+            let some: Vec<(&String, Sha)> =
+                changed.iter().filter_map(|path| Some((*path, blob(&self.built.entries, path)?.0))).collect();
+            let now = self.build.contents(some.iter().map(|(_, id)| id))?;
+            for ((path, _), bytes) in some.iter().zip(&now) {
+                let mut names = known.names(bytes);
+                if let Some((id, _)) = blob(&self.base, path).filter(|_| !names.is_empty()) {
+                    let before = self.build.contents(std::iter::once(&id))?;
+                    for name in before.iter().flat_map(|b| known.names(b)) {
+                        names.remove(name);
+                    }
+                }
+                found(path, names);
+            }
+            changed = rest;
+        }
         Ok(all)
     }
 

@@ -15,7 +15,7 @@ use anyhow::Result;
 use serde_json::json;
 
 /// By when a claimed job's supervisor must have reported.
-const START_MS: i64 = 20_000;
+pub const START_MS: i64 = 20_000;
 /// The same where the step that claimed the job is gone.
 const ORPHAN_START_MS: i64 = 4000;
 

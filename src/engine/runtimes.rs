@@ -44,24 +44,19 @@ fn preset(kind: PresetKind, tool: &config::CliTool) -> Runtime {
 /// Names and values.
 type Env = Vec<(OsString, OsString)>;
 
-/// The runtime's own `env`, references resolved now, and the values that came by reference.
-pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<(Env, Vec<String>)> {
+/// The runtime's own `env`, references resolved now.
+pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Env> {
     let Some(runtime) = ctx.config.runtimes.get(&settings.runtime) else { return Ok(Default::default()) };
-    let (mut out, mut hidden) = (Vec::new(), Vec::new());
+    let mut out = Vec::new();
     for (name, value) in &runtime.env {
         match value.resolve() {
-            Ok(secret) => {
-                out.push((name.into(), secret.expose().into()));
-                if matches!(value, config::EnvValue::Ref(_)) {
-                    hidden.push(secret.expose().to_owned());
-                }
-            }
+            Ok(secret) => out.push((name.into(), secret.expose().into())),
             // The default runtime names a key that a subscription login does not need.
             Err(e) if matches!(runtime.kind, RuntimeKind::Claude { .. }) => tracing::debug!("{name} is left out: {e}"),
             Err(e) => return Err(e).with_context(|| format!("{name} of runtime {}", settings.runtime)),
         }
     }
-    Ok((out, hidden))
+    Ok(out)
 }
 
 /// Whether the runtime of an agent brings a sandbox of its own, which needs namespaces.

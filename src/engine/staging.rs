@@ -2,6 +2,7 @@
 //! `staging` job and by `orch staging-check`.
 
 use super::{Ctx, boards, caller, projects};
+use crate::adapters::handed;
 use crate::adapters::probe::{ProbeCtx, staging as checks};
 use crate::adapters::store::{Mode, Store};
 use crate::config::{Check, Project};
@@ -122,7 +123,9 @@ fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
 fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     let proof = caller::Proof::new(&ctx.paths)?;
     let program = std::env::current_exe().context("finding this program's own file")?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    handed::pass(&mut command, &ctx.config.variables()).context("handing secrets over")?;
+    let mut child = command
         .args(words)
         .args(if words.contains(&"--version") { &[][..] } else { &ctx.global_args })
         .arg("--own-step")

@@ -5,12 +5,13 @@ use super::settle::{End, Settled, Settlement};
 use super::{Ctx, advance, agent, landing, outbox, reserved, settle, tick};
 use crate::adapters::child::ChildError;
 use crate::adapters::confine::NoEngine;
-use crate::adapters::executor::ENVIRONMENT_PREFIX;
+use crate::adapters::executor::{ENVIRONMENT_PREFIX, PIPE};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
+use crate::config::SecretRef;
 use crate::decide::again::{self, Again};
 use crate::model::ids::RunId;
 use crate::model::refusal::{Asked, Refusal};
@@ -32,6 +33,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
     forget_environment(ctx, id);
     let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(()) };
+    know_all(ctx);
     let done = work(ctx, &run, fence, finalize);
     let settlement = match done {
         Ok(Some(s)) => s,
@@ -62,6 +64,18 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whatever the run's children and services say is kept without any configured secret (BND-4), those that a command prints
+/// included. One that can't be had now is nowhere, or was had by somebody else.
+fn know_all(ctx: &Ctx) {
+    for (at, from) in ctx.config.secrets() {
+        if matches!(from, SecretRef::Command(_))
+            && let Err(e) = from.resolve()
+        {
+            tracing::debug!("{at}: {e}");
+        }
+    }
+}
+
 /// The run's lock: held as long as this process lives, whatever kills it (RULE-20).
 fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
     let path = ctx.paths.run_lock(id);
@@ -77,7 +91,8 @@ fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
 /// the manager has read it.
 pub fn forget_environment(ctx: &Ctx, id: RunId) {
     for entry in std::fs::read_dir(ctx.paths.run(id)).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(ENVIRONMENT_PREFIX)
+        let name = entry.file_name();
+        if (name.to_string_lossy().starts_with(ENVIRONMENT_PREFIX) || name == PIPE)
             && let Err(e) = std::fs::remove_file(entry.path())
         {
             tracing::error!("{} may hold secrets and can't be removed: {e}", entry.path().display());

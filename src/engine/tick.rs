@@ -1,6 +1,6 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
-use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, tree, view};
+use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, reap, tree, view};
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
@@ -14,6 +14,7 @@ use crate::model::view::Claim;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// The whole step.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
@@ -234,10 +235,13 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
     let mut argv: Vec<OsString> = vec![own_program()?.into(), "run-job".into(), run.id.to_string().into()];
     argv.extend(further.iter().map(OsString::from));
     argv.extend(ctx.global_args.iter().cloned());
+    let secrets = ctx.config.variables();
     let start = Start {
         unit: ctx.paths.unit(run.id, !further.is_empty()),
         argv,
-        env: std::env::vars_os().collect(),
+        env: std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(|n| secrets.contains_key(n))).collect(),
+        fetch: Duration::from_millis(u64::try_from(reap::START_MS).unwrap_or_default()),
+        secrets,
         cwd: ctx.paths.root().to_owned(),
         log: ctx.paths.run(run.id).join("supervisor.log"),
         limits: limits(ctx, run.kind),

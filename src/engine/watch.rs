@@ -11,7 +11,7 @@ use crate::adapters::confine::Boundary;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, watch as look};
 use crate::adapters::{locks, sentinel, store::StoreError};
-use crate::config::{DegradedAction, Project, without_secrets};
+use crate::config::{DegradedAction, Project};
 use crate::decide::watch::{NextStep, append, next};
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
@@ -341,7 +341,6 @@ fn roll_back(
         stall: None,
         grace: Duration::from_secs(10),
         mark: (MARK.to_owned(), mark.to_owned()),
-        hidden: resolved.hidden,
         cap_bytes: 16 << 20,
         boundary: Boundary::Operator,
     };
@@ -353,7 +352,7 @@ fn roll_back(
     });
     put(&ctx.paths.watch(task), record)?;
     let at = (ctx.clock)().wall_ms;
-    let said = without_secrets(&tail(&log, 2000), &command.env);
+    let said = tail(&log, 2000);
     ctx.store.write(|tx| {
         tx.record_outcome(&key, &json!({"exit": exit}), at)?;
         tx.audit(at, Some(task.id), "rolled_back_production", &json!({"exit": exit, "log": said})).map(drop)

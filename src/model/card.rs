@@ -34,6 +34,8 @@ words! {
         MessageParked = "message_parked",
         /// This machine has no engine that holds runs (BND-2).
         Confinement = "confinement",
+        /// An agent's work held a known secret; it was not pushed.
+        SecretFound = "secret_found",
     }
 }
 
@@ -52,6 +54,7 @@ impl AlertKind {
             | Self::Withdrawn
             | Self::ForgeWaits
             | Self::MessageParked
+            | Self::SecretFound
             | Self::Confinement => true,
             Self::ServiceBack
             | Self::AutoApproveUsed

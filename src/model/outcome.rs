@@ -1,5 +1,6 @@
 //! What an agent's runtime did, as its adapter read it (RUN-5, RUN-7). `decide` turns it into the job's next state.
 
+use super::redact::Redactor;
 use super::stage::words;
 use serde::{Deserialize, Serialize};
 
@@ -84,11 +85,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The same with each text that is kept of what the agent said put through `hide`.
-    pub fn hiding(mut self, hide: impl Fn(&str) -> String) -> Self {
-        self.why = hide(&self.why);
-        self.text = self.text.map(|t| hide(&t));
-        self.denials = self.denials.iter().map(|d| hide(d)).collect();
+    /// The same without secrets: each text was said by the agent. It was read first, for a value may look like a part of an
+    /// event, and its texts are shortened.
+    pub fn redacted(mut self, known: &Redactor) -> Self {
+        let all = [Some(&mut self.why), self.text.as_mut(), self.model.as_mut(), self.session.as_mut()];
+        for text in all.into_iter().flatten().chain(&mut self.denials) {
+            *text = known.cut_text(text);
+        }
         self
     }
 

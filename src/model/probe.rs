@@ -33,8 +33,6 @@ pub struct CommandSpec {
     pub cwd: Option<PathBuf>,
     /// On top of the few variables every child gets; the values may be secret.
     pub env: Vec<(String, String)>,
-    /// Values of it that are secret: taken out of whatever the program writes.
-    pub hidden: Vec<String>,
 }
 
 /// How to ask for the running revision.

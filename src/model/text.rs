@@ -46,44 +46,6 @@ pub fn clip(text: &str, most: usize) -> String {
     line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// The lines of secrets that can be told from other text, the longest first: one that holds another would else keep its
-/// rest. Of fewer than four characters they stand everywhere.
-pub fn worth_hiding<'a>(values: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut lines: Vec<&str> =
-        values.into_iter().flat_map(str::lines).map(str::trim).filter(|l| l.len() >= 4).collect();
-    lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
-    lines
-}
-
-/// A text without these values, line by line: what a command wrote may echo the secrets it was given. What the end of the
-/// text, or its beginning, cuts of one goes, too: logs are shown by their last bytes.
-pub fn without<'a>(text: &str, values: impl IntoIterator<Item = &'a str>) -> String {
-    let lines = worth_hiding(values);
-    let (from, to) = uncut(text, &lines);
-    let inner = text.get(from..to).unwrap_or("").to_owned();
-    let out = lines.iter().fold(inner, |text, line| text.replace(line, "***"));
-    let mark = |cut: bool| if cut { "***" } else { "" };
-    format!("{}{out}{}", mark(from > 0), mark(to < text.len()))
-}
-
-/// Where the end of a value that the text begins with is over, and where the beginning of one that it ends with begins.
-fn uncut(text: &str, lines: &[&str]) -> (usize, usize) {
-    let cuts = |line: &&str| line.char_indices().map(|(at, _)| at).skip(1).collect::<Vec<_>>();
-    let long = |piece: &str| if piece.len() >= 4 { piece.len() } else { 0 };
-    let before = |line: &&str| {
-        let ends = cuts(line).into_iter().filter_map(|at| line.get(at..));
-        ends.filter(|end| text.starts_with(end)).map(long).max().unwrap_or(0)
-    };
-    let from = lines.iter().filter(|l| !text.starts_with(**l)).map(before).max().unwrap_or(0);
-    let rest = text.get(from..).unwrap_or("");
-    let after = |line: &&str| {
-        let starts = cuts(line).into_iter().filter_map(|at| line.get(..at));
-        starts.filter(|start| rest.ends_with(start)).map(long).max().unwrap_or(0)
-    };
-    let to = lines.iter().filter(|l| !rest.ends_with(**l)).map(after).max().unwrap_or(0);
-    (from, text.len() - to)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,23 +63,6 @@ mod tests {
         assert_eq!(visible("a\tb\r\nc\n"), "a\tb\nc\n");
         assert_eq!(visible("\u{1b}[2Jx\u{202e}y\u{200b}z\r"), "<U+001B>[2Jx<U+202E>y<U+200B>z<U+000D>");
         assert_eq!(visible("\u{e0041}ä👩"), "<U+E0041>ä👩");
-    }
-
-    #[test]
-    fn a_value_that_holds_another_leaves_nothing_behind() {
-        assert_eq!(without("with open-sesame-now", ["sesame", "open-sesame-now"]), "with ***");
-        assert_eq!(without("a one-time word, 123", ["one-time word\n", "123"]), "a ***, 123");
-    }
-
-    #[test]
-    fn what_a_cut_leaves_of_a_value_goes_too() {
-        assert_eq!(without("n sesame now, open ses", ["open sesame"]), "*** now, ***");
-        assert_eq!(without("open sesame", ["open sesame"]), "***");
-        assert_eq!(without("same and open", ["open sesame"]), "*** and ***");
-        assert_eq!(without("me and ope", ["open sesame"]), "me and ope", "of three characters nothing can be told");
-        assert_eq!(without("", ["open sesame"]), "");
-        assert_eq!(without("n sésa", ["open sésame"]), "n sésa");
-        assert_eq!(without("ésame, open sé", ["open sésame"]), "***, ***");
     }
 
     #[test]

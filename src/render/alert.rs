@@ -20,6 +20,7 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::ForgeWaits => "⏳",
         AlertKind::Withdrawn | AlertKind::RolledBack => "↩️",
         AlertKind::MessageParked => "📭",
+        AlertKind::SecretFound => "🔑",
     }
 }
 
@@ -43,6 +44,7 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::Withdrawn
         | AlertKind::ForgeWaits
         | AlertKind::RolledBack
+        | AlertKind::SecretFound
         | AlertKind::MessageParked
         | AlertKind::Confinement => None,
     }

@@ -124,6 +124,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::ForgeWaits => ("The forge waits for a person", "Форж ждёт человека"),
         AlertKind::RolledBack => ("Production rolled back", "Выполнен откат"),
         AlertKind::Confinement => ("Nothing starts: no confinement", "Ничего не запускается: нет изоляции"),
+        AlertKind::SecretFound => ("An agent's work held a secret", "В работе агента найден секрет"),
         AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
     };
     pick(locale, en, ru)

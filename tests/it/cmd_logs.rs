@@ -182,7 +182,10 @@ fn trust_4_the_key_of_a_runtime_is_kept_nowhere_though_its_agent_prints_it() {
     assert!(house.until_task(key.as_str(), "is quiet", |_| true).id == task.id);
     assert_eq!(house.runs(key.as_str())[0].cost_micros, Some(842_100), "read first, hidden then");
     let logs = house.orch(&["logs", key.as_str(), "--run", "1"]).fine().json.to_string();
-    assert!(logs.contains("I use ***") && logs.contains("refused with ***"), "{logs}");
+    assert!(
+        logs.contains("I use [secret: runtimes.scripted.env.KEY]") && logs.contains("refused with [secret: "),
+        "{logs}"
+    );
     let holding: Vec<_> = crate::support::pipe::files(&house.path("state"))
         .into_iter()
         .filter(|p| std::fs::read(p).unwrap_or_default().windows(secret.len()).any(|w| w == secret.as_bytes()))

@@ -11,6 +11,7 @@
 mod acts_audit;
 mod acts_caller;
 mod acts_deciders;
+mod acts_credentials;
 mod acts_hidden;
 mod adapter_board_recorded;
 mod adapter_checkout;

@@ -155,9 +155,9 @@ fn a_secret_that_ci_checks_or_deploy_write_is_told_to_nobody() {
     assert_eq!(pipe.of(&key, "attempt"), "3", "{}", pipe.story());
     // Each output is told, without it.
     let prompt = |n| pipe.read(&format!("prompts/{key}-development-{n}.md"));
-    assert!(prompt(2).contains("testing with ***"), "{}", prompt(2));
-    assert!(prompt(3).contains("smoke with ***"), "{}", prompt(3));
-    assert!(pipe.evidence("14-deploy-log.md").contains("deploying with ***"));
+    assert!(prompt(2).contains("testing with [secret: projects.ORCH."), "{}", prompt(2));
+    assert!(prompt(3).contains("smoke with [secret: projects.ORCH."), "{}", prompt(3));
+    assert!(pipe.evidence("14-deploy-log.md").contains("deploying with [secret: pro"));
     let holding = pipe.holding(&secret);
     assert!(holding.is_empty(), "nor do their own logs keep it: {holding:?}");
 }

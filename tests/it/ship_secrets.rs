@@ -90,6 +90,46 @@ fn rule_32_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
     assert!(pipe.holding(&secret).is_empty(), "{:?}", pipe.holding(&secret));
 }
 
+/// BND-4: whatever gate is on, a value that `orch` itself keeps is not pushed, in no form.
+#[test]
+fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_told_without_its_value() {
+    let secret = ["own", "key", "of", "the", "runtime", "19"].join("-");
+    let mut pipe = Pipe::new(Setup {
+        project: "ci: {command: [./ci.sh], env: {KEY: {env: OWN_KEY}}}".into(),
+        files: vec![("sample.env", format!("KEY={secret}\n"))],
+        ..Setup::default()
+    });
+    let text = pipe.read("orch.yaml").replacen("    ci: {command: [./ci.sh]}\n", "", 1);
+    std::fs::write(pipe.at("orch.yaml"), text).unwrap();
+    let here = pipe.dir.path().display().to_string();
+    std::fs::write(pipe.at("own"), &secret).unwrap();
+    // In a file, then in a name, then not at all; what the base has held before is nobody's fault.
+    pipe.agent(
+        "development",
+        &format!(
+            "#!/bin/sh\necho more >> sample.env\necho x >> {here}/count\ncase $(wc -l < {here}/count) in 1) base64 -w0 < {here}/own > notes.txt;; 2) echo x > \"$(cat {here}/own).txt\";; *) echo done > notes.txt;; esac\n"
+        ),
+    );
+    pipe.env.push(("OWN_KEY".into(), secret.clone()));
+    let key = pipe.item("Keep it");
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.read("count").lines().count(), 3, "{}", pipe.story());
+    let told = pipe.events("secret_found");
+    assert!(
+        told.len() == 2 && told[0].contains("notes.txt (it holds the secret projects.ORCH.ci.env.KEY)"),
+        "{told:?}"
+    );
+    assert_eq!(pipe.alerts().iter().filter(|a| *a == "secret_found").count(), 2);
+    let encoded = "b3duLWtleS1vZi10aGUtcnVudGltZS0xO";
+    let history = pipe.remote(&["log", "--all", "-p", "--format=%H", "--", ":!sample.env"]);
+    assert!(!history.contains(&secret) && !history.contains(encoded), "{history}");
+    for form in [secret.as_str(), encoded] {
+        let holding: Vec<_> =
+            pipe.holding(form).into_iter().filter(|p| !p.ends_with("own") && !p.ends_with("sample.env")).collect();
+        assert!(holding.is_empty(), "{form}: {holding:?}");
+    }
+}
+
 #[test]
 fn bnd_5_the_scanners_configuration_is_protected() {
     let Some(bin) = Bin::with_gitleaks() else { return };

@@ -1,7 +1,7 @@
 //! A child's streams and the files they go to.
 
 use super::{CHUNK, ChildError, Spec, opening};
-use crate::model::mask::Mask;
+use crate::model::redact::{self, Redactor, Stream};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -35,7 +35,7 @@ pub(super) fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
 pub(super) struct Sink {
     name: &'static str,
     file: File,
-    mask: Mask,
+    said: Stream,
     /// Bytes that still fit.
     room: u64,
     cap: u64,
@@ -54,7 +54,7 @@ impl Sink {
         Ok(Self {
             name,
             file,
-            mask: Mask::new(&spec.hidden),
+            said: redact::current().stream(),
             room: cap.saturating_sub(there),
             cap,
             seen: 0,
@@ -70,12 +70,12 @@ impl Sink {
 
     pub(super) fn take(&mut self, bytes: &[u8]) {
         self.seen += bytes.len() as u64;
-        let bytes = self.mask.pass(bytes);
+        let bytes = self.said.pass(bytes);
         self.write(&bytes);
     }
 
     pub(super) fn finish(&mut self) {
-        let rest = self.mask.rest();
+        let rest = self.said.rest();
         self.write(&rest);
     }
 
@@ -144,18 +144,20 @@ impl Feed {
     }
 }
 
-/// Writes over the values in a file that others may still be appending to. Fails where it can't be read and written.
-pub fn scrub(path: &Path, values: &[String]) -> std::io::Result<()> {
-    let mask = Mask::new(values);
-    let Some(longest) = mask.longest() else { return Ok(()) };
+/// Writes over the secrets in a file that others may still be appending to, so that its length stays. Fails where it can't
+/// be read and written.
+pub fn scrub(path: &Path, known: &Redactor) -> std::io::Result<()> {
+    if known.is_empty() {
+        return Ok(());
+    }
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let (mut buffer, mut base) = (Vec::new(), 0);
     while (&mut file).take(CHUNK as u64).read_to_end(&mut buffer)? > 0 {
-        for at in mask.found(&buffer) {
-            file.write_all_at(&vec![b'*'; at.len()], base + at.start as u64)?;
+        for (at, over) in known.places(&buffer) {
+            file.write_all_at(&over, base + at.start as u64)?;
         }
-        // A value may stand across two chunks.
-        let done = buffer.len().saturating_sub(longest - 1);
+        // One may stand across two chunks.
+        let done = buffer.len().saturating_sub(known.longest().saturating_sub(1));
         buffer.drain(..done);
         base += done as u64;
     }

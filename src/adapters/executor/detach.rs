@@ -3,6 +3,7 @@
 //! The started program's first act is [`super::super::process::new_session`]: only the new process can leave the
 //! session without code between fork and exec. Dying before that is dying before it reported (RUN-4).
 
+use super::super::handed;
 use super::{ExecutorError, Start};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -28,7 +29,12 @@ pub(super) fn start(start: &Start) -> Result<(), ExecutorError> {
     let mut command = Command::new(program);
     command.args(args).current_dir(&start.cwd).env_clear().envs(start.env.iter().map(|(k, v)| (k, v)));
     // In its starter's group until it makes its session: the leader of a group may not make one.
-    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    let stdin = if start.secrets.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::from(handed::file(&start.secrets).map_err(|e| failed(format!("handing its secrets over: {e}")))?)
+    };
+    command.stdin(stdin).stdout(out).stderr(err);
     let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
     // If this process lives longer, the exit is taken; if not, init takes it. Nobody awaits the thread.
     let reaper = std::thread::Builder::new().name("reap".into()).stack_size(64 << 10);

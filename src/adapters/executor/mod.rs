@@ -4,6 +4,7 @@
 mod detach;
 mod systemd;
 
+use super::handed::Values;
 use crate::failpoint::point;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// How the files begin, beside [`Start::log`], that hand a service its environment. They last as long as [`Executor::start`].
 pub const ENVIRONMENT_PREFIX: &str = "environment-";
+/// The named pipe that hands a service its secrets, beside [`Start::log`].
+pub const PIPE: &str = "handed";
 /// How long a service manager may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -60,8 +63,12 @@ pub struct Start {
     pub unit: String,
     /// The program is an absolute path.
     pub argv: Vec<OsString>,
-    /// The whole environment. (systemd adds its own: PATH, HOME, USER, INVOCATION_ID.)
+    /// The whole environment, without a secret. (systemd adds its own: PATH, HOME, USER, INVOCATION_ID.)
     pub env: Vec<(OsString, OsString)>,
+    /// Handed to it (BND-4): as its standard input, or where it inherits nothing through [`PIPE`] beside its log.
+    pub secrets: Values,
+    /// How long a service may take to fetch them.
+    pub fetch: Duration,
     pub cwd: PathBuf,
     /// Its stdout and stderr are appended here; one file per unit.
     pub log: PathBuf,

@@ -1,6 +1,7 @@
 //! Supervisors as transient services (RUN-4): `systemd-run`, `systemctl`, by argv, bounded.
 
-use super::{ENVIRONMENT_PREFIX, ExecutorError, Start, ask};
+use super::super::handed;
+use super::{ENVIRONMENT_PREFIX, ExecutorError, PIPE, Start, ask};
 use rustix::process::getuid;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -77,8 +78,21 @@ pub(super) fn start(start: &Start, user: bool) -> Result<(), ExecutorError> {
     let made = tempfile::Builder::new().prefix(ENVIRONMENT_PREFIX).tempfile_in(place);
     let mut file = made.map_err(|e| failed(e.to_string()))?;
     file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(|e| failed(e.to_string()))?;
+    let pipe = place.join(PIPE);
+    let given = !start.secrets.is_empty();
+    if given {
+        handed::make_pipe(&pipe).map_err(|e| failed(format!("making {}: {e}", pipe.display())))?;
+    }
     let answer = ask("systemd-run", &arguments(start, user, file.path()))?;
+    if given && answer.code != Some(0) {
+        // Nobody comes for them. One that runs already had its own.
+        let _ = std::fs::remove_file(&pipe);
+    }
     match answer.code {
+        Some(0) if given => {
+            let offered = handed::offer(&pipe, &start.secrets, start.fetch);
+            offered.map_err(|e| failed(format!("it did not fetch its secrets: {e}")))
+        }
         Some(0) => Ok(()),
         Some(_) | None if exists(&answer.stderr) => Err(ExecutorError::AlreadyRunning { unit: unit.clone() }),
         Some(_) | None => Err(failed(format!("systemd-run: {}", answer.reason()))),

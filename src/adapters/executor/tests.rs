@@ -8,6 +8,8 @@ fn start(dir: &Path, argv: &[&str]) -> Start {
     Start {
         unit: "orch-test-run-7".into(),
         argv: argv.iter().map(Into::into).collect(),
+        secrets: Values::new(),
+        fetch: Duration::from_secs(5),
         env: vec![("ORCH_X".into(), dir.into()), ("PATH".into(), "/usr/bin:/bin".into())],
         cwd: dir.to_owned(),
         log: dir.join("log"),

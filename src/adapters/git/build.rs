@@ -10,7 +10,9 @@ use super::update::stamped;
 use super::walk::{Base, Entry, Found, Kind, Limits, Root, Seal};
 use super::{Person, files};
 use crate::model::ids::{RunId, Sha};
+use crate::model::redact;
 use crate::model::tree_rules::{Broken, Links, clashes, link_faults};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read;
@@ -412,6 +414,9 @@ impl Build<'_> {
         }
         if diff.stdout.is_empty() {
             return Ok(false);
+        }
+        if let Cow::Owned(clean) = redact::current().bytes(&diff.stdout) {
+            diff.stdout = clean;
         }
         if diff.truncated {
             diff.stdout.extend_from_slice(b"\n[cut at 16 MiB]\n");

@@ -7,6 +7,7 @@ use super::talk::{End, Talk};
 use crate::adapters::modes;
 use crate::adapters::net;
 use crate::failpoint::point;
+use crate::model::redact;
 use crate::model::refusal::Refusal;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -348,7 +349,8 @@ impl<'a> Cmd<'a> {
             point("remote answered");
         }
         let args = self.shown();
-        let stderr = clip_tail(scrub(&String::from_utf8_lossy(&talk.err)).trim(), STDERR_TAIL);
+        let said = scrub(&String::from_utf8_lossy(&talk.err));
+        let stderr = clip_tail(redact::current().text(&said).trim(), STDERR_TAIL);
         let stdout = std::mem::take(&mut talk.out);
         match end {
             End::Exit(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),

@@ -91,7 +91,8 @@ mod tests {
             sh.arg("-c").arg(format!("{script} \"$@\"")).args(["f", word]).stdin(Stdio::piped()).stdout(Stdio::piped());
             credential.hand_to(&mut sh).unwrap();
             let mut child = sh.spawn().unwrap();
-            child.stdin.take().unwrap().write_all(asked.as_bytes()).unwrap();
+            // One that has nothing to say does not listen.
+            let _ = child.stdin.take().unwrap().write_all(asked.as_bytes());
             String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
         };
         let own = "protocol=https\nhost=git.example:3000\nwwwauth[]=Basic realm=\"x\"\n\n";

@@ -4,7 +4,7 @@ use super::{Confined, ProbeCtx};
 use crate::adapters::child::{self, ChildError, Control};
 use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
-use crate::model::text::{without, worth_hiding};
+use crate::model::redact;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::ffi::OsString;
 use std::io::Read;
@@ -28,19 +28,13 @@ pub(super) struct Ended {
     /// As it was printed, to be read: nothing of it is kept unseen.
     pub stdout: String,
     stderr: String,
-    hidden: Vec<String>,
 }
 
 impl Ended {
-    /// What it says of its failure, without the secrets it was given: stderr, or stdout where that is silent.
+    /// What it says of its failure, without secrets: stderr, or stdout where that is silent.
     pub fn said(&self) -> String {
         let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
-        without(text, self.hidden.iter().map(String::as_str))
-    }
-
-    /// Whether one of them stands in a text.
-    pub fn holds_secret(&self, text: &str) -> bool {
-        worth_hiding(self.hidden.iter().map(String::as_str)).iter().any(|value| text.contains(value))
+        redact::current().cut_text(text)
     }
 
     /// How it ended, in words.
@@ -83,7 +77,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
         let _ = kill_process_group(group, Signal::KILL);
     }
     let status = status?;
-    Ok(Ended { code: status.code(), stdout: collected(&out), stderr: collected(&err), hidden: spec.hidden.clone() })
+    Ok(Ended { code: status.code(), stdout: collected(&out), stderr: collected(&err) })
 }
 
 /// Runs a check that is a command: held, where the context says so.
@@ -113,7 +107,6 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         stall: None,
         grace: Duration::from_secs(1),
         mark: confined.mark.clone(),
-        hidden: spec.hidden.clone(),
         cap_bytes: KEEP as u64,
         boundary: confined.boundary.clone(),
     };
@@ -125,12 +118,7 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
     let said = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
     match ended {
         Ok(exit) if exit.ended_by.is_some() => Err(Trouble::Timeout(timeout_ms)),
-        Ok(exit) => Ok(Ended {
-            code: exit.code,
-            stdout: said(&run.stdout),
-            stderr: said(&run.stderr),
-            hidden: spec.hidden.clone(),
-        }),
+        Ok(exit) => Ok(Ended { code: exit.code, stdout: said(&run.stdout), stderr: said(&run.stderr) }),
         Err(e @ (ChildError::Confinement { .. } | ChildError::Left { .. })) => {
             let why = e.to_string();
             *confined.failed.borrow_mut() = Some(e);

@@ -2,6 +2,7 @@
 
 use super::{ProbeCtx, command, http};
 use crate::model::probe::RevisionSpec;
+use crate::model::redact;
 use crate::model::staging::one_line;
 use serde_json::Value;
 
@@ -30,7 +31,12 @@ pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
                 return Err(format!("{name} ended with {}: {}", ended.ending(), one_line(&ended.said(), 200)));
             }
             // The word is compared, and kept.
-            if ended.stdout.split_whitespace().next().is_some_and(|word| ended.holds_secret(word)) {
+            if ended
+                .stdout
+                .split_whitespace()
+                .next()
+                .is_some_and(|word| redact::current().find(word.as_bytes()).is_some())
+            {
                 return Err(format!("{name} prints a secret that it was given, where a revision is expected"));
             }
             ended.stdout

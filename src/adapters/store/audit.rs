@@ -2,6 +2,7 @@
 
 use super::{Result, Store, Tx};
 use crate::model::ids::TaskId;
+use crate::model::redact;
 use rusqlite::{OptionalExtension, Transaction};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -62,6 +63,8 @@ impl Tx<'_> {
             .query_row([], |r| r.get(0))
             .optional()?;
         let detail = detail.to_string();
+        // Before it is bound by the chain: a row is never changed afterwards.
+        let detail = redact::current().text(&detail);
         let hash = link(previous.as_deref().unwrap_or(GENESIS), at, task.map(|t| t.0), event, &detail);
         self.tx
             .prepare_cached("INSERT INTO audit (at, task_id, event, detail, hash) VALUES (?1, ?2, ?3, ?4, ?5)")?

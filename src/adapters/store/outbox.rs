@@ -3,6 +3,7 @@
 use super::{Result, Tx, from_json, parsed, to_json};
 use crate::model::card_steps::{Shown, StoredCard};
 use crate::model::ids::TaskId;
+use crate::model::redact;
 use crate::model::stage::words;
 use crate::model::task::Actor;
 use rusqlite::{OptionalExtension, Row, params};
@@ -68,10 +69,12 @@ impl Tx<'_> {
                 .prepare_cached("UPDATE outbox SET state = 'collapsed' WHERE task_id = ?1 AND sink = ?2 AND state = 'open' AND key <> ?3 AND owner IS NULL")?
                 .execute(params![new.task_id.map(|t| t.0), new.sink.as_str(), new.key])?;
         }
+        let payload = new.payload.to_string();
+        let payload = redact::current().text(&payload);
         Ok(self
             .tx
             .prepare_cached("INSERT INTO outbox (key, task_id, sink, payload, state, created_at) VALUES (?1, ?2, ?3, ?4, 'open', ?5) ON CONFLICT (key) DO NOTHING")?
-            .execute(params![new.key, new.task_id.map(|t| t.0), new.sink.as_str(), new.payload.to_string(), at])?
+            .execute(params![new.key, new.task_id.map(|t| t.0), new.sink.as_str(), payload, at])?
             == 1)
     }
 

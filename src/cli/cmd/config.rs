@@ -1,12 +1,14 @@
 //! `orch config` (CLI-4, CFG-1).
 
-use crate::adapters::{modes, net};
+use crate::adapters::{handed, modes, net};
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::config::{Config, ConfigError, load, load_or_bare, process_env, schema};
+use crate::config::{Config, ConfigError, load, load_or_bare, process_env, schema, take_over};
+use crate::model::redact;
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Show the effective settings, check the configuration, print its JSON Schema
 #[derive(Debug, clap::Args)]
@@ -47,6 +49,8 @@ impl Invocation {
         let ca_file = Some(config.tls.ca_file.as_str()).filter(|f| !f.is_empty());
         net::configure(ca_file.map(Path::new), Path::new(&config.tools.git));
         modes::configure(&config.area_dir);
+        redact::configure(config.known());
+        out_of_environment(&config)?;
         Ok(config)
     }
 }
@@ -56,8 +60,33 @@ impl Invocation {
     pub fn config_or_bare(&self) -> Result<Config, Failure> {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let given = (self.global.config.as_deref(), self.global.state_dir.as_deref());
-        Ok(load_or_bare(given.0, given.1, &process_env(), &cwd)?)
+        let config = load_or_bare(given.0, given.1, &process_env(), &cwd)?;
+        redact::configure(config.known());
+        out_of_environment(&config)?;
+        Ok(config)
     }
+}
+
+/// Whether this process may begin again: it is `orch` itself, and nothing of it is under way.
+static MAY_BEGIN_AGAIN: AtomicBool = AtomicBool::new(false);
+
+/// Takes over what this process was handed, and from now on lets no secret stand in its environment. The program's first
+/// act (BND-4).
+pub fn take_over_secrets() -> std::io::Result<()> {
+    take_over(handed::take()?);
+    MAY_BEGIN_AGAIN.store(true, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Where a reference names a variable of this process's environment, the program begins again without it.
+fn out_of_environment(config: &Config) -> Result<(), Failure> {
+    let values = config.variables();
+    if !MAY_BEGIN_AGAIN.load(Ordering::SeqCst) || !values.keys().any(|name| std::env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    let why = handed::begin_again(&values);
+    Err(Failure::new(Exit::Broken, format!("beginning again without secrets in the environment failed: {why}"))
+        .hint("/proc must be mounted, and this program's file be there"))
 }
 
 /// Shows, checks or prints; touches nothing.
@@ -72,6 +101,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             let path = process_env().remove("PATH").unwrap_or_default();
             let absent = config.absent(&path).into_iter().map(|(at, what)| format!("{at}: {what} is not there"));
             config.warnings.extend(absent);
+            let not_hidden = config.not_hidden();
+            config.warnings.extend(not_hidden);
             if call.out.is_json() {
                 let keys: Vec<&str> = config.projects.iter().map(|p| p.key.as_str()).collect();
                 call.out.document(&json!({

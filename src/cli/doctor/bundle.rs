@@ -6,6 +6,7 @@ use crate::adapters::git::cmd::scrub;
 use crate::adapters::store::{Mode, Store};
 use crate::cli::exit::Failure;
 use crate::config::Config;
+use crate::model::redact;
 use crate::model::time::rfc3339;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -18,7 +19,11 @@ const EVENTS: usize = 40;
 
 /// Writes it; a file that stands there is not overwritten.
 pub fn write(path: &Path, config: &Config, chart: &Chart) -> Result<(), Failure> {
-    let text = redacted(&text(config, chart), config);
+    for (_, from) in config.secrets() {
+        // Read, it is known to the redactor; one that can't be read stands nowhere.
+        let _ = from.resolve();
+    }
+    let text = scrub(&redact::current().text(&text(config, chart)));
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let done = file.and_then(|mut f| f.write_all(text.as_bytes()));
     done.map_err(|e| {
@@ -74,17 +79,4 @@ fn record(config: &Config) -> anyhow::Result<String> {
         }
     }
     Ok(out)
-}
-
-/// No known secret, no credential in a URL.
-fn redacted(text: &str, config: &Config) -> String {
-    let mut out = scrub(text);
-    for (_, from) in config.secrets() {
-        if let Ok(secret) = from.resolve()
-            && secret.expose().len() >= 4
-        {
-            out = out.replace(secret.expose(), "***");
-        }
-    }
-    out
 }

@@ -193,6 +193,9 @@ pub fn tools(config: &Config, chart: &mut Chart) {
 }
 
 pub fn secrets(config: &Config, chart: &mut Chart) {
+    for what in config.not_hidden() {
+        chart.warn("secrets", "redaction", what, "take a longer secret, or copy less");
+    }
     for (path, from) in config.secrets() {
         let name = path.strip_prefix("projects.").unwrap_or(&path);
         // A subscription login needs no key.
@@ -214,6 +217,15 @@ pub fn secrets(config: &Config, chart: &mut Chart) {
                 format!("{} can be read by others (mode {:o})", file.display(), m.mode() & 0o777),
                 format!("chmod 600 {}", file.display()),
             );
+        }
+    }
+}
+
+/// What runs can read: not a fault, but nobody should find it out later (BND-4).
+pub fn readable(config: &Config, chart: &mut Chart) {
+    for project in &config.projects {
+        for (at, what) in config.readable_by_runs(project) {
+            chart.ok(&project.key, "readable", format!("{at}: {what} is readable by whatever a branch says"));
         }
     }
 }
@@ -412,7 +424,6 @@ fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
         stall: None,
         grace: Duration::from_secs(1),
         mark: ("ORCH_RUN".to_owned(), format!("doctor-{}", std::process::id())),
-        hidden: Vec::new(),
         cap_bytes: 1 << 16,
         boundary: Boundary::Operator,
     };

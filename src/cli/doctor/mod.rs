@@ -75,6 +75,7 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
     machine::search_path(&config, &mut chart);
     machine::tools(&config, &mut chart);
     machine::secrets(&config, &mut chart);
+    machine::readable(&config, &mut chart);
     machine::waivers(&config, &mut chart);
     let scratch = tempfile::tempdir().context("making a temporary folder")?;
     machine::agents(&config, scratch.path(), &mut chart);

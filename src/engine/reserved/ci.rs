@@ -2,7 +2,6 @@
 
 use super::{Bench, By, Order, answered, bench, ending, forge, row};
 use crate::adapters::child::EndedBy;
-use crate::config::without_secrets;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
@@ -76,7 +75,7 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
             let text = format!(
                 "{why}{}\n\n{}",
                 if late { format!(" after {} s", bench.project.ci.timeout_s) } else { String::new() },
-                without_secrets(&tail(&log, TAIL), &bench.project.ci.env)
+                tail(&log, TAIL)
             );
             (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/ci.log", run.id))])
         }

@@ -5,7 +5,6 @@ use crate::adapters::child::{self, ChildError, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
-use crate::config::without_secrets;
 use crate::decide::deploy_result::{self, Seen};
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
@@ -15,6 +14,7 @@ use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::deploy::{DeployStatus, OwnExit, ResultOf};
+use crate::model::redact;
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
 use crate::render::deploy::{DeployFacts, log};
@@ -52,9 +52,9 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             let limit = Duration::from_secs(bench.project.deploy.timeout_s);
             let env = &bench.project.deploy.env;
             let order = Order { name: "deploy", argv, env, limit, further: &further, by: By::Operator };
-            let mut spec = bench.prepare(ctx, run, &order)?;
+            let spec = bench.prepare(ctx, run, &order)?;
             // Whoever knows it can speak for the command: it stays out of the log.
-            spec.hidden.push(nonce.clone());
+            redact::learn("deploy nonce", &nonce);
             Some(spec)
         }
     };
@@ -237,14 +237,15 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     let log_file = last.map(|r| ctx.paths.run(r.id).join("deploy.log"));
     if let Some(file) = log_file.as_ref().filter(|f| f.exists()) {
         // Its wrapper may have been killed before it could. The result counts all the same.
-        let hidden =
-            exposed(&ctx.project(&task.project)?.deploy.env).map(|(_, hidden)| hidden).context("resolving them");
-        if let Err(e) = hidden.and_then(|h| Ok(child::scrub(file, &h)?)) {
-            tracing::warn!(log = %file.display(), "secrets were not taken out: {e:#}");
+        if let Err(e) = child::scrub(file, &redact::current()) {
+            tracing::warn!(log = %file.display(), "secrets were not taken out: {e}");
         }
     }
-    let output = log_file.map(|f| tail(&f, 8192)).unwrap_or_default();
-    let output = without_secrets(&output, &ctx.project(&task.project)?.deploy.env);
+    let output = match exposed(&ctx.project(&task.project)?.deploy.env) {
+        // Not known any more: nothing is shown of a text that may hold it.
+        Err(e) => format!("(not shown: {e}, and may stand in it)"),
+        Ok(_) => redact::current().cut_text(&log_file.map(|f| tail(&f, 8192)).unwrap_or_default()),
+    };
     let head = ArtefactHead {
         work_item: task.key.to_string(),
         stage: run.stage.to_string(),

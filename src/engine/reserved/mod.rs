@@ -178,8 +178,7 @@ impl Bench {
                 hold.boundary(&self.folders, Further { frozen: self.frozen(), ..Further::default() })
             }
         };
-        let (own, hidden) = exposed(env)?;
-        all.extend(own.into_iter().map(|(key, value)| (key.into(), value.into())));
+        all.extend(exposed(env)?.into_iter().map(|(key, value)| (key.into(), value.into())));
         all.extend(further.iter().map(|(n, v)| ((*n).into(), v.clone())));
         let log = self.dir.join(format!("{name}.log"));
         Ok(Spec {
@@ -193,7 +192,6 @@ impl Bench {
             stall: None,
             grace: GRACE,
             mark: (MARK.to_owned(), ctx.paths.mark(run.id)),
-            hidden,
             cap_bytes: CAP,
             boundary,
         })

@@ -114,7 +114,6 @@ impl Place {
             stall: None,
             grace: Duration::from_secs(20),
             mark: ("ORCH_RUN".to_owned(), format!("confined-{}-{}", std::process::id(), self.dir.path().display())),
-            hidden: Vec::new(),
             cap_bytes: 64 << 20,
             boundary: Boundary::Run(Box::new(run)),
         }
