@@ -1,6 +1,6 @@
 //! The pages of `docs/` as a whole: each can be found, each link leads somewhere, each quoted message exists (DSK-5).
 
-use crate::support::source::{blank, product_files};
+use crate::support::source::{blank, product_files, rust_files};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
@@ -137,4 +137,39 @@ fn every_message_in_docs_troubleshooting_is_one_of_the_program() {
     }
     assert!(seen > 20, "{seen}");
     assert!(faults.is_empty(), "no string of src has this any more, correct the page:\n{}", faults.join("\n"));
+}
+
+/// The requirement and ruling numbers of a text: `BND-3`, `CLU-3b`.
+fn numbers(text: &str) -> BTreeSet<&str> {
+    const PREFIXES: [&str; 14] =
+        ["RULE", "CLI", "CFG", "PIPE", "RUN", "BRD", "SHIP", "NTF", "TRUST", "BND", "ORD", "DSK", "GH", "CLU"];
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let is = |word: &&str| {
+        word.split_once('-').is_some_and(|(prefix, number)| {
+            let digits = number.trim_end_matches(|c: char| c.is_ascii_lowercase());
+            let plain =
+                !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && number.len() <= digits.len() + 1;
+            PREFIXES.contains(&prefix) && plain
+        })
+    };
+    words.filter(is).collect()
+}
+
+/// The numbers that code, tests and documents refer to lead somewhere.
+#[test]
+fn every_requirement_number_is_in_the_specification() {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();
+    let (spec, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        pages().into_iter().partition(|p| p.starts_with(root().join("docs/spec")));
+    let spec: Vec<String> = spec.into_iter().map(read).collect();
+    let known: BTreeSet<&str> = spec.iter().flat_map(|t| numbers(t)).collect();
+    assert!(known.len() > 80, "{known:?}");
+    let code = ["src", "tests"].into_iter().flat_map(rust_files);
+    let mut faults = Vec::new();
+    for path in code.chain(others) {
+        let text = read(path.clone());
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        faults.extend(numbers(&text).difference(&known).map(|n| format!("{name}: {n} is in no page of docs/spec")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
