@@ -216,6 +216,7 @@ fn whole() -> ProjectPolicy {
         self_hosting: false,
         stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
         ci: CiSource::Command,
+        base: false,
         staging_checks: true,
         staging_commands: true,
         security: true,

@@ -192,6 +192,7 @@ fn parse_text(
         confine: confine.clone(),
         limits,
         gates: raw.gates.unwrap_or_default().effective(&vars)?,
+        base: raw.base.unwrap_or_default().effective(&vars)?,
         effects: raw.effects.unwrap_or_default().effective(&vars)?,
         stop: raw.stop.unwrap_or_default().effective(&vars)?,
         reaper: raw.reaper.unwrap_or_default().effective(&vars)?,

@@ -4,9 +4,9 @@
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
-    RawAgents, RawAudit, RawAutoLabel, RawConfine, RawDependencies, RawEffects, RawExecutorLimits, RawFrontmatter,
-    RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy, RawReaper,
-    RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
+    RawAgents, RawAudit, RawAutoLabel, RawBase, RawConfine, RawDependencies, RawEffects, RawExecutorLimits,
+    RawFrontmatter, RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy,
+    RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
@@ -59,6 +59,8 @@ raw! {
         limits: RawLimits,
         /// Gates
         gates: RawGates,
+        /// The base before an agent starts
+        base: RawBase,
         /// Effects that are refused
         effects: RawEffects,
         /// STOP

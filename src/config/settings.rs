@@ -64,6 +64,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(Limits::settings());
     all.extend(Gates::settings());
     all.extend(Effects::settings());
+    all.extend(BaseChecks::settings());
     all.extend(Stop::settings());
     all.extend(Reaper::settings());
     all.extend(MergeLease::settings());
@@ -308,6 +309,14 @@ section! {
     Effects, RawEffects, "effects." {
         max_tries "max_tries": u32 = 20, "", "an effect on git or the forge that was refused so often blocks the task with the last answer";
         max_s "max_s": u64 = 86_400, "", "an effect refused for longer blocks the task, in seconds; time in which the service did not answer does not count";
+    }
+}
+
+section! {
+    /// The base is tried before an agent is paid (ORD-1).
+    BaseChecks, RawBase, "base." {
+        enabled "enabled": bool = true, "", "setup and CI run once on the base before a task's first agent; off: no job, no row, no process";
+        recheck_s "recheck_s": u64 = 600, "", "a red base is tried again after so many seconds, and whenever it or the settings change";
     }
 }
 

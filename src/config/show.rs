@@ -32,13 +32,14 @@ pub struct Shown {
 const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 39] = [
+const GUARDS: [&str; 40] = [
     "confine.",
     "tls.",
     "min_free_mb",
     "limits.",
     "gates.",
     "effects.",
+    "base.",
     "stop.",
     "reaper.",
     "merge_lease.",

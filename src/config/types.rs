@@ -3,8 +3,9 @@
 
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
-    Audit, AutoLabel, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, ImageFreshness,
-    Limits, MergeLease, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls, Tools,
+    Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates,
+    ImageFreshness, Limits, MergeLease, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls,
+    Tools,
 };
 use crate::model::board::Logical;
 use crate::model::card::Locale;
@@ -104,6 +105,7 @@ pub struct Config {
     pub limits: Limits,
     pub gates: Gates,
     pub effects: Effects,
+    pub base: BaseChecks,
     pub stop: Stop,
     pub reaper: Reaper,
     pub merge_lease: MergeLease,

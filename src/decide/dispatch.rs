@@ -132,6 +132,13 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     if starts.is_some() {
         first(place, view, policy)?;
     }
+    if starts.is_some()
+        && project.base
+        && !place.on_red_base
+        && let Some(held) = view.bases.get(&place.repo).and_then(|b| super::base::holds(b, &place.repo))
+    {
+        return Err(held);
+    }
     limits(job, place, view, policy)?;
     let Some(agent) = job.agent.or_else(|| starts.and_then(Stage::agent)) else {
         return say(Rule::Gate, "the job names no agent".to_owned());
@@ -268,6 +275,7 @@ mod tests {
             withdrawn: false,
             stop_requested: false,
             blocked: false,
+            on_red_base: false,
         };
         let busy = Busy { kind: JobKind::Agent, agent: Some(Agent::Developer), project: place.project.clone() };
         QueueView {
@@ -275,6 +283,7 @@ mod tests {
             running: vec![busy],
             places: [(place.id, place.clone())].into(),
             blockers: [].into(),
+            bases: [].into(),
             freezes: vec![Freeze { repo: place.repo, reason: "sick".into(), task_id: None, since: 0 }],
             freezes_unreadable: true,
             halted: Some("night".into()),

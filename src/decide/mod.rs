@@ -2,6 +2,7 @@
 
 pub mod again;
 pub mod awaits;
+pub mod base;
 pub mod board;
 pub mod caller;
 pub mod definitions;

@@ -104,6 +104,7 @@ mod tests {
             withdrawn: false,
             stop_requested: false,
             blocked: false,
+            on_red_base: false,
         }
     }
 
@@ -130,6 +131,7 @@ mod tests {
             dearest: BTreeMap::new(),
             free_mb: None,
             confinement: vec![],
+            bases: BTreeMap::new(),
             now: Stamp { wall_ms: 0, mono_ms: 0, boot_id: "b".into() },
         }
     }

@@ -258,8 +258,16 @@ fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
     Ok(tree::end(ctx, &runs, &[], site.settings.stop_grace_s)?)
 }
 
-/// The variables every child gets (CFG-1), and nothing else.
-pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
+/// The variables of a try of a repository's base: as a task's runs have them, without a task (ORD-1).
+pub fn base_env(repo: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
+    let mut env = plain_env(folders);
+    for (name, value) in [("ORCH_TASK", ""), ("ORCH_STAGE", "base"), ("ORCH_REPO", repo), ("ORCH_REVISION", revision)] {
+        env.push((name.into(), value.into()));
+    }
+    env
+}
+
+fn plain_env(folders: &Folders) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| {
             let name = name.to_string_lossy();
@@ -269,6 +277,12 @@ pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) ->
     env.extend(modes::search_path().map(|path| (OsString::from("PATH"), path)));
     env.extend(folders.env());
     env.extend(crate::adapters::net::child_env());
+    env
+}
+
+/// The variables every child gets (CFG-1), and nothing else.
+pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
+    let mut env = plain_env(folders);
     let mut add = |name: &str, value: OsString| env.push((name.into(), value));
     add("ORCH_TASK", task.key.as_str().into());
     add("ORCH_STAGE", stage.into());

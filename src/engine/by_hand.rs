@@ -1,6 +1,6 @@
 //! What a person does to a task on the command line: reject, retry.
 
-use super::{Ctx, apply, base, bound, messages, stop, view};
+use super::{Ctx, apply, base, base_job, bound, messages, stop, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::transition;
 use crate::model::act::By;
@@ -157,6 +157,27 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let Some(actions) = done else { return Ok(false) };
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
+    Ok(true)
+}
+
+/// `orch retry` of a task that its base holds: the base is tried at once, or, `on_red`, the task starts all the same
+/// (ORD-1). `false`: no base holds it.
+pub fn retry_base(ctx: &mut Ctx, id: TaskId, on_red: bool, by: &By) -> Result<bool> {
+    let task = ctx.task(id)?;
+    if task.stage != Stage::Created {
+        return Ok(false);
+    }
+    if !on_red {
+        return base_job::try_now(ctx, &task.repo);
+    }
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        base_job::allow(tx, id)?;
+        tx.audit(at, Some(id), "starts_on_red_base", &json!({"by": by}))?;
+        messages::comment(tx, &task, "on-red-base", "A person lets it start although the base is red.", at)?;
+        messages::show(tx, &task, at)
+    })?;
+    ctx.report.changed = true;
     Ok(true)
 }
 

@@ -360,6 +360,8 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     let at = ctx.now().stamp.wall_ms;
     let key = merge_key(task, deploy);
     let me = ctx.me.clone();
+    let project = ctx.project(&task.project)?;
+    let ground = super::base_job::applies(&ctx.config, project).then(|| super::base_job::digest(&ctx.config, project));
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
         let mut t = tx.task(task.id)?;
@@ -367,6 +369,16 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         tx.save_task(&mut t, at)?;
         tx.record_outcome(&key, &json!({"landed": commit}), at)?;
         pulls::to_tidy(tx, &t, &me, at)?;
+        // Nothing is tested twice (ORD-1): the default branch has the tree that CI passed on.
+        let of_head = |e: &&crate::model::task::Evidence| {
+            e.gate == Gate::CiGreen.as_str() && Some(&e.code_tree) == t.head_tree.as_ref()
+        };
+        let ci = tx.evidence_of(t.id)?.into_iter().rev().find(|e| of_head(&e));
+        if let Some(ground) = &ground
+            && ci.is_some_and(|e| e.verdict == EvidenceVerdict::Pass && e.detail["ground"] == json!(ground))
+        {
+            super::base_job::passed(tx, &t.repo, &deploy.tree, ground, at)?;
+        }
         tx.audit(at, Some(t.id), "pr_merged", &json!({"deploy": deploy.id, "landed": commit, "how": how}))?;
         super::messages::card(tx, &t, at)
     });

@@ -44,6 +44,8 @@ pub struct Explained {
     pub item: Option<ItemShown>,
     /// Its title or text on the board is another one now: the task works by what it was taken with (BRD-3).
     pub edited: bool,
+    /// The last lines of what fails on its base, where that holds it.
+    pub base: Vec<String>,
     /// What its project uses and is of no use now.
     pub services_down: Vec<ServiceRow>,
 }
@@ -128,7 +130,15 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         }
         Ok(_) | Err(_) => Vec::new(),
     };
+    let by_base = |rule| matches!(rule, Rule::BaseRed | Rule::Environment);
+    let base = match standing.held.as_ref().filter(|h| by_base(h.rule)) {
+        Some(_) => {
+            ctx.store.read(|tx| super::base_job::rows(tx))?.remove(&task.repo).map(|b| b.lines).unwrap_or_default()
+        }
+        None => Vec::new(),
+    };
     Ok(Explained {
+        base,
         key: task.key.to_string(),
         task: Some(task.id.0),
         title: task.title.clone(),
@@ -272,6 +282,16 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
                 .to_owned(),
             "or `confine.mode: auto` or `off`, shown everywhere as unconfined (docs/security.md)".to_owned(),
         ],
+        Rule::BasePending => vec![format!("the try of the base ends; `orch logs --base {repo}` shows it")],
+        Rule::BaseRed => vec![
+            format!("the base or the settings are fixed: `orch logs --base {repo}` says what fails"),
+            format!("`orch retry {key}` tries it at once"),
+            format!("`orch retry {key} --on-red-base`, where this task fixes it"),
+        ],
+        Rule::Environment => vec![
+            "what is named is installed or fixed on this machine; it is tried again automatically".to_owned(),
+            format!("`orch retry {key}` tries it at once"),
+        ],
         Rule::Running => one("the run that is under way; its end settles the job"),
         Rule::Queued => one("the next `orch tick` starts it"),
         Rule::Approval => vec![
@@ -301,7 +321,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
             format!("or `orch stop {key}` ends it"),
         ],
         Rule::ForgeRefused => vec![
-            "the forge takes it: it is asked again by itself, at most 5 minutes apart".to_owned(),
+            "the forge takes it: it is asked again automatically, at most 5 minutes apart".to_owned(),
             format!("`orch retry {key}` asks at once, and no agent starts"),
             format!("or `orch stop {key}` ends it"),
         ],
@@ -326,6 +346,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     let row = ctx.store.read(|tx| tx.item_by_key(key.as_str()))?;
     let Some(project) = project else { return Ok(None) };
     let mut explained = Explained {
+        base: Vec::new(),
         key: key.to_string(),
         task: None,
         title: row.as_ref().map(|r| r.title.clone()).unwrap_or_default(),

@@ -4,7 +4,6 @@
 use super::Ctx;
 use super::agent::{Site, tail};
 use crate::adapters::git::DiffForm;
-use crate::config::without_secrets;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::stage::Agent;
@@ -71,6 +70,5 @@ fn ci_log(ctx: &mut Ctx, site: &Site) -> Result<Option<String>> {
     let Some(row) = rows.iter().rfind(of_head) else { return Ok(None) };
     let log = row.run_id.map(|run| ctx.paths.run(run).join("ci.log"));
     let text = log.map(|path| tail(&path, LOG_BYTES)).filter(|text| !text.trim().is_empty());
-    let text = text.map(|text| without_secrets(&text, &site.project.ci.env));
     Ok(Some(format!("{}: {}\n\n{}", row.verdict, row.why, text.unwrap_or_default())))
 }

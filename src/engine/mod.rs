@@ -8,6 +8,7 @@ pub mod area;
 pub mod artefacts;
 pub mod awaits;
 pub mod base;
+pub mod base_job;
 pub mod blockers;
 pub mod boards;
 pub mod bound;

@@ -36,6 +36,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
             (Forge::Local, Some(_)) => CiSource::Command,
             (Forge::Local, None) => CiSource::None,
         },
+        base: super::base_job::applies(config, p),
         staging_checks: p.staging.enabled
             && p.stages.contains(&Stage::DeployStaging)
             && (!p.staging.checks.is_empty() || p.self_hosting),

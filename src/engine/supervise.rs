@@ -66,7 +66,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
 
 /// Whatever the run's children and services say is kept without any configured secret (BND-4), those that a command prints
 /// included. One that can't be had now is nowhere, or was had by somebody else.
-fn know_all(ctx: &Ctx) {
+pub fn know_all(ctx: &Ctx) {
     for (at, from) in ctx.config.secrets() {
         if matches!(from, SecretRef::Command(_))
             && let Err(e) = from.resolve()
@@ -90,7 +90,12 @@ fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
 /// Removes what a step that was killed while it started this run as a service left: an environment may hold secrets, and
 /// the manager has read it.
 pub fn forget_environment(ctx: &Ctx, id: RunId) {
-    for entry in std::fs::read_dir(ctx.paths.run(id)).into_iter().flatten().flatten() {
+    forget_environment_in(&ctx.paths.run(id));
+}
+
+/// The same of one folder.
+pub fn forget_environment_in(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if (name.to_string_lossy().starts_with(ENVIRONMENT_PREFIX) || name == PIPE)
             && let Err(e) = std::fs::remove_file(entry.path())

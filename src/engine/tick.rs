@@ -19,6 +19,7 @@ use std::time::Duration;
 /// The whole step.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
     super::reap::resume(ctx)?;
+    super::base_job::resume(ctx)?;
     boards::take_in_local(ctx, only);
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx, only)?;
@@ -54,6 +55,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         return Ok(());
     }
     let ready = blockers::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
+    super::base_job::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
     let asks: std::collections::BTreeSet<String> = ctx
         .config
         .projects
@@ -148,7 +150,8 @@ fn take(
     Ok(Some(Claimed { run, token, task: task.id, key: task.key.to_string(), starts: claim.starts.is_some() }))
 }
 
-fn new_token() -> String {
+/// A claim's token: different from all others.
+pub fn new_token() -> String {
     let mut bytes = [0_u8; 16];
     if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
         // A token only has to differ from all others; time and process do that where randomness fails.
@@ -226,25 +229,39 @@ pub fn spawn(ctx: &Ctx, run: &Run) -> Result<()> {
 
 /// Starts a supervisor with further words on its command line.
 pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
+    let mut words: Vec<OsString> = vec!["run-job".into(), run.id.to_string().into()];
+    words.extend(further.iter().map(OsString::from));
+    let log = ctx.paths.run(run.id).join("supervisor.log");
+    launch_as(ctx, ctx.paths.unit(run.id, !further.is_empty()), &words, log, run.kind)
+}
+
+/// Starts this program in a unit of its own; the words come before the global options.
+pub fn launch_as(
+    ctx: &Ctx,
+    unit: String,
+    words: &[OsString],
+    log: std::path::PathBuf,
+    kind_of_job: JobKind,
+) -> Result<()> {
     let kind = match ctx.config.executor {
         ExecutorKind::Auto => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => Kind::Detach,
     };
     let executor = Executor::resolve(kind)?;
-    let mut argv: Vec<OsString> = vec![own_program()?.into(), "run-job".into(), run.id.to_string().into()];
-    argv.extend(further.iter().map(OsString::from));
+    let mut argv: Vec<OsString> = vec![own_program()?.into()];
+    argv.extend(words.iter().cloned());
     argv.extend(ctx.global_args.iter().cloned());
     let secrets = ctx.config.variables();
     let start = Start {
-        unit: ctx.paths.unit(run.id, !further.is_empty()),
+        unit,
         argv,
         env: std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(|n| secrets.contains_key(n))).collect(),
         fetch: Duration::from_millis(u64::try_from(reap::START_MS).unwrap_or_default()),
         secrets,
         cwd: ctx.paths.root().to_owned(),
-        log: ctx.paths.run(run.id).join("supervisor.log"),
-        limits: limits(ctx, run.kind),
+        log,
+        limits: limits(ctx, kind_of_job),
     };
     match executor.start(&start) {
         Ok(()) | Err(ExecutorError::AlreadyRunning { .. }) => Ok(()),

@@ -1,6 +1,6 @@
 //! Reads what decisions rest on, each view from one transaction.
 
-use super::{Moment, awaits, bound};
+use super::{Moment, awaits, base_job, bound};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result, StoreError, Tx};
 use crate::model::ids::{Key, TaskId};
@@ -69,6 +69,11 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         let Ok(key) = Key::parse(&key) else { continue };
         places.insert(id, unreadable(id, key, project, repo));
     }
+    for id in base_job::on_red(tx)? {
+        if let Some(place) = places.get_mut(&id) {
+            place.on_red_base = true;
+        }
+    }
     let mut blockers = BTreeMap::new();
     for key in places.values().flat_map(|p| &p.blocked_by) {
         if !blockers.contains_key(key) {
@@ -102,6 +107,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         queued,
         places,
         blockers,
+        bases: base_job::rows(tx)?,
         freezes,
         freezes_unreadable,
         halted: now.halted.clone(),
@@ -150,6 +156,7 @@ fn unreadable(id: TaskId, key: Key, project: String, repo: String) -> Place {
         withdrawn: false,
         stop_requested: false,
         blocked: true,
+        on_red_base: false,
     }
 }
 
@@ -165,6 +172,7 @@ fn place(t: &Task) -> Place {
         withdrawn: t.withdrawn.is_some(),
         stop_requested: t.stop_requested_at.is_some(),
         blocked: t.blocked_reason.is_some(),
+        on_red_base: false,
     }
 }
 

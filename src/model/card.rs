@@ -26,6 +26,9 @@ words! {
         UsageLimit = "usage_limit",
         ServiceDown = "service_down",
         ServiceBack = "service_back",
+        /// Setup or CI fails on a repository's base, so that no agent starts.
+        BaseRed = "base_red",
+        BaseGreen = "base_green",
         GuardChanged = "guard_changed",
         Withdrawn = "withdrawn",
         /// The forge waits for a person before it merges.
@@ -50,6 +53,7 @@ impl AlertKind {
             | Self::Frozen
             | Self::CostLimit
             | Self::ServiceDown
+            | Self::BaseRed
             | Self::GuardChanged
             | Self::Withdrawn
             | Self::ForgeWaits
@@ -57,6 +61,7 @@ impl AlertKind {
             | Self::SecretFound
             | Self::Confinement => true,
             Self::ServiceBack
+            | Self::BaseGreen
             | Self::AutoApproveUsed
             | Self::AutoDeployUsed
             | Self::Cancelled

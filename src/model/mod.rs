@@ -3,6 +3,7 @@
 pub mod act;
 pub mod agent_prompt;
 pub mod artefact;
+pub mod base;
 pub mod board;
 pub mod card;
 pub mod card_steps;

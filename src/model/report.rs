@@ -62,6 +62,11 @@ words! {
         Cooldown = "cooldown",
         Disk = "disk",
         Confinement = "confinement",
+        /// The base is being tried (ORD-1).
+        BasePending = "base_pending",
+        BaseRed = "base_red",
+        /// This machine lacks something that the work needs (RULE-45).
+        Environment = "environment",
         Running = "running",
         Queued = "queued",
         Approval = "approval",

@@ -26,6 +26,8 @@ pub struct Status {
     pub reconcile: ReconcileBlock,
     /// Boards, forges and git remotes that are unavailable now
     pub services_down: Vec<ServiceRow>,
+    /// Whether setup and CI pass on each repository's base
+    pub base: Vec<BaseRow>,
     /// Merge leases that are held
     pub merge_lease: Vec<LeaseRow>,
     /// What holds agents and the branch's code, by project
@@ -38,6 +40,19 @@ pub struct Status {
     pub outbox: OutboxBlock,
     /// What may run at once and cost
     pub limits: LimitsBlock,
+}
+
+/// The base of a repository.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct BaseRow {
+    pub repo: String,
+    /// The commit tried last
+    pub commit: Option<String>,
+    pub state: super::base::BaseState,
+    /// Since when it is so
+    pub since: Option<String>,
+    /// One sentence; empty: nothing to say
+    pub why: String,
 }
 
 /// A task as `status` shows it.

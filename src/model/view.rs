@@ -1,5 +1,6 @@
 //! What one moment of the database tells: the input of every decision.
 
+use super::base::Base;
 use super::confine::Standing;
 use super::ids::{JobId, Key, TaskId};
 use super::landing::Awaits;
@@ -59,6 +60,8 @@ pub struct Place {
     pub withdrawn: bool,
     pub stop_requested: bool,
     pub blocked: bool,
+    /// A person lets it start on a red base.
+    pub on_red_base: bool,
 }
 
 /// A running job as far as limits need it.
@@ -79,6 +82,8 @@ pub struct QueueView {
     pub places: BTreeMap<TaskId, Place>,
     /// Only blockers that some place names.
     pub blockers: BTreeMap<Key, Blocker>,
+    /// The last try of each repository's base (ORD-1).
+    pub bases: BTreeMap<String, Base>,
     pub freezes: Vec<Freeze>,
     /// The freezes could not be read: every repository counts as frozen (SHIP-7).
     pub freezes_unreadable: bool,

@@ -11,8 +11,8 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::ApprovalWanted | AlertKind::ConfirmDeployWanted => "👉",
         AlertKind::AutoApproveUsed | AlertKind::AutoDeployUsed => "🏷",
         AlertKind::Blocked => "⛔",
-        AlertKind::Degraded | AlertKind::ServiceDown => "🔥",
-        AlertKind::ServiceBack => "✅",
+        AlertKind::Degraded | AlertKind::ServiceDown | AlertKind::BaseRed => "🔥",
+        AlertKind::ServiceBack | AlertKind::BaseGreen => "✅",
         AlertKind::Frozen => "🧊",
         AlertKind::Cancelled | AlertKind::StopDeferred => "🛑",
         AlertKind::CostLimit | AlertKind::UsageLimit => "💸",
@@ -40,6 +40,8 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::UsageLimit
         | AlertKind::ServiceDown
         | AlertKind::ServiceBack
+        | AlertKind::BaseRed
+        | AlertKind::BaseGreen
         | AlertKind::GuardChanged
         | AlertKind::Withdrawn
         | AlertKind::ForgeWaits

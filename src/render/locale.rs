@@ -119,6 +119,8 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::UsageLimit => ("Usage limit reached", "Исчерпан лимит использования"),
         AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
         AlertKind::ServiceBack => ("A service answers again", "Сервис снова отвечает"),
+        AlertKind::BaseRed => ("The base is red", "База не проходит проверку"),
+        AlertKind::BaseGreen => ("The base is green again", "База снова проходит проверку"),
         AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
         AlertKind::Withdrawn => ("Withdrawn by a person", "Отозвано человеком"),
         AlertKind::ForgeWaits => ("The forge waits for a person", "Форж ждёт человека"),

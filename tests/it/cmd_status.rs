@@ -8,7 +8,7 @@ use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
 use orch::model::time::Stamp;
 use serde_json::{Value, json};
 
-const BLOCKS: [&str; 14] = [
+const BLOCKS: [&str; 15] = [
     "tasks",
     "queue",
     "stop",
@@ -17,6 +17,7 @@ const BLOCKS: [&str; 14] = [
     "auto_labels",
     "reconcile",
     "services_down",
+    "base",
     "merge_lease",
     "confinement",
     "security",

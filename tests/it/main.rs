@@ -10,8 +10,8 @@
 
 mod acts_audit;
 mod acts_caller;
-mod acts_deciders;
 mod acts_credentials;
+mod acts_deciders;
 mod acts_hidden;
 mod adapter_board_recorded;
 mod adapter_checkout;
@@ -71,6 +71,7 @@ mod runtime_claude_real;
 mod scenes_abuse;
 mod scenes_agents;
 mod scenes_answers;
+mod scenes_base;
 mod scenes_board;
 mod scenes_faults;
 mod scenes_git;

@@ -61,6 +61,9 @@ fn page(e: &Explained) -> String {
     for d in &e.services_down {
         say(format!("unavailable since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
     }
+    for told in &e.base {
+        say(format!("  | {}", clip(told, 300)));
+    }
     say("what moves it:".to_owned());
     for way in &e.moves {
         say(format!("  {way}"));

@@ -4,7 +4,7 @@ use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::cli::signals::Signals;
-use crate::engine::{Ctx, runtimes};
+use crate::engine::{Ctx, base_job, runtimes};
 use crate::model::outcome::RuntimeKind;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{Run, RunState, Task};
@@ -28,8 +28,11 @@ const LINE: usize = 8 << 20;
 #[command(after_help = "Example:\n  orch logs ORCH-17 --stage review\n  orch logs ORCH-17 -f")]
 pub struct Args {
     /// A task's key, such as ORCH-17
-    #[arg(value_name = "TASK")]
-    task: String,
+    #[arg(value_name = "TASK", required_unless_present = "base")]
+    task: Option<String>,
+    /// The last try of this repository's base instead
+    #[arg(long, value_name = "REPO", conflicts_with_all = ["task", "stage", "run", "prompt", "follow"])]
+    base: Option<String>,
     /// The last run of this stage
     #[arg(long, value_name = "S", value_parser = stage)]
     stage: Option<Stage>,
@@ -53,7 +56,10 @@ fn stage(text: &str) -> Result<Stage, String> {
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::view(call, "logs")?;
-    let task = open::task(&mut ctx, &args.task)?;
+    if let Some(repo) = &args.base {
+        return base(call, &mut ctx, repo);
+    }
+    let task = open::task(&mut ctx, args.task.as_deref().unwrap_or_default())?;
     let run = chosen(&mut ctx, &task, args)?;
     if args.follow && call.out.is_json() {
         return Err(Failure::usage("-f follows a text, and --json is one document").hint("leave one of the two out"));
@@ -92,6 +98,30 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         }
     }
     if args.follow { follow(call, &mut ctx, &run, &dir, kind) } else { print(call, &files, kind) }
+}
+
+/// The log of a repository's base.
+fn base(call: &Invocation, ctx: &mut Ctx, repo: &str) -> CmdResult {
+    let rows = ctx.store.read(|tx| base_job::rows(tx))?;
+    let Some(row) = rows.get(repo) else {
+        let known: Vec<&str> = ctx.config.projects.iter().map(|p| p.repo.as_str()).collect();
+        return Err(Failure::usage(format!("the base of {repo} was never tried"))
+            .hint(format!("the repositories: {}", known.join(", "))));
+    };
+    let dir = base_job::dir(ctx, repo);
+    let files: Vec<PathBuf> = ["setup.log", "ci.log"].iter().map(|n| dir.join(n)).filter(|f| f.exists()).collect();
+    if call.out.is_json() {
+        let text: Vec<_> = files
+            .iter()
+            .filter_map(|f| Some(json!({"file": f, "text": whole(f, RuntimeKind::Command).ok()?})))
+            .collect();
+        call.out.document(&json!({
+            "repo": repo, "commit": row.commit, "state": row.state, "why": row.why, "since": rfc3339(row.since), "logs": text,
+        }));
+        return Ok(Exit::Done);
+    }
+    call.out.line(format!("# base of {repo} at {}: {} {}", row.commit.short(), row.state, row.why));
+    print(call, &files, RuntimeKind::Command)
 }
 
 fn chosen(ctx: &mut Ctx, task: &Task, args: &Args) -> Result<Run, Failure> {

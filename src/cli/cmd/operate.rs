@@ -15,20 +15,25 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Unblock a task and try again with a fresh attempt budget
+/// Unblock a task and try again with a fresh attempt budget, or retry at once what a forge or base refused
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch retry ORCH-17")]
 pub struct Retry {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK")]
     task: String,
+    /// Let the task start although its repository's base is red: it is to fix it
+    #[arg(long)]
+    on_red_base: bool,
 }
 
 pub fn retry(call: &Invocation, args: &Retry) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step(call, "retry", Mode::Use)?;
     let task = open::task(&mut ctx, &args.task)?;
-    if by_hand::retry(&mut ctx, task.id, &process::caller())? {
+    let by = process::caller();
+    let begun = by_hand::retry(&mut ctx, task.id, &by)?;
+    if by_hand::retry_base(&mut ctx, task.id, args.on_red_base, &by)? || begun {
         advance::noted(&mut ctx, task.id);
         tick::dispatch_jobs(&mut ctx, None, None)?;
         outbox::deliver(&mut ctx);

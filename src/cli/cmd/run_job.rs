@@ -8,7 +8,7 @@ use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
 use crate::config::take_over;
 use crate::engine::reap::START_MS;
-use crate::engine::supervise;
+use crate::engine::{base_job, supervise};
 use crate::model::ids::RunId;
 use anyhow::Context;
 use std::time::Duration;
@@ -16,22 +16,37 @@ use std::time::Duration;
 /// Works one claimed run
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    run: i64,
+    #[arg(required_unless_present = "base")]
+    run: Option<i64>,
     /// Only finalize what a dead supervisor left
     #[arg(long)]
     finalize: bool,
+    /// Try the base of this repository instead
+    #[arg(long, value_name = "REPO", requires = "token", conflicts_with_all = ["run", "finalize"])]
+    base: Option<String>,
+    /// The claim of that try
+    #[arg(long, value_name = "T")]
+    token: Option<String>,
 }
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     process::new_session().context("starting a session of its own")?;
     // A service inherits nothing: what it may know waits for it beside its log.
     if let Some(dir) = &call.global.state_dir {
-        let pipe = dir.join("runs").join(args.run.to_string()).join(PIPE);
+        let beside = match (&args.base, args.run) {
+            (Some(repo), _) => base_job::dir_in(dir, repo),
+            (None, run) => dir.join("runs").join(run.unwrap_or_default().to_string()),
+        };
+        let pipe = beside.join(PIPE);
         let bound = Duration::from_millis(u64::try_from(START_MS).unwrap_or_default());
         take_over(handed::receive(&pipe, bound).context("fetching this run's secrets")?);
     }
     let mut ctx = open::step(call, "run-job", Mode::Use)?;
-    let worked = supervise::run(&mut ctx, RunId(args.run), args.finalize);
+    let worked = match (&args.base, args.run) {
+        (Some(repo), _) => base_job::work(&mut ctx, repo, args.token.as_deref().unwrap_or_default()),
+        (None, Some(run)) => supervise::run(&mut ctx, RunId(run), args.finalize),
+        (None, None) => Ok(()),
+    };
     open::leave(&mut ctx);
     worked?;
     for fault in &ctx.report.errors {

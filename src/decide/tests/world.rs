@@ -407,6 +407,7 @@ impl World {
                     withdrawn: t.withdrawn,
                     stop_requested: t.stop,
                     blocked: t.blocked,
+                    on_red_base: false,
                 },
             )
         });
@@ -422,6 +423,7 @@ impl World {
             _ => Blocker::Open,
         };
         QueueView {
+            bases: std::collections::BTreeMap::new(),
             queued: jobs(false).map(|(_, j)| j).collect(),
             running: jobs(true)
                 .map(|(i, j)| Busy { kind: j.kind, agent: j.agent, project: project_name(s.repo[i]) })

@@ -5,7 +5,7 @@ use crate::adapters::child::EndedBy;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, outages, refused, throttle};
+use crate::engine::{Ctx, base_job, outages, refused, throttle};
 use crate::model::ci::{CiAnswer, on_head};
 use crate::model::decision::Gate;
 use crate::model::refusal::Asked;
@@ -80,7 +80,10 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
             (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/ci.log", run.id))])
         }
     };
-    Ok(answered(row(bench, run, Gate::CiGreen, verdict, why, findings, false)?))
+    let mut row = row(bench, run, Gate::CiGreen, verdict, why, findings, false)?;
+    // Under which settings it was so: a change of them makes another verdict of it (ORD-1).
+    row.detail["ground"] = serde_json::json!(base_job::digest(&ctx.config, &bench.project));
+    Ok(answered(row))
 }
 
 fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {

@@ -135,7 +135,7 @@ impl World {
             .replace("@ROUNDS@", &world.plan.rounds.to_string());
         script(&world.path("agent.sh"), &agent);
         let config = format!(
-            "state_dir: ./state\nexecutor: detach\nconfine: {{mode: off}}\nmin_free_mb: 1\nlimits: {{max_concurrency: 8}}\nreaper: {{interval_s: 1, dead_ticks: 2, finalize_grace_s: 1}}\n{}projects:\n{projects}agents: {{runtime: scripted, stop_grace_s: 1, retry_backoff_s: 1, run_retries: 50}}\nruntimes:\n  scripted: {{kind: command, command: [\"./agent.sh\"]}}\n",
+            "state_dir: ./state\nexecutor: detach\nconfine: {{mode: off}}\nbase: {{enabled: false}}\nmin_free_mb: 1\nlimits: {{max_concurrency: 8}}\nreaper: {{interval_s: 1, dead_ticks: 2, finalize_grace_s: 1}}\n{}projects:\n{projects}agents: {{runtime: scripted, stop_grace_s: 1, retry_backoff_s: 1, run_retries: 50}}\nruntimes:\n  scripted: {{kind: command, command: [\"./agent.sh\"]}}\n",
             world.plan.config
         );
         std::fs::write(world.path("orch.yaml"), config).unwrap();

@@ -147,6 +147,10 @@ impl House {
         if !own("runtimes:") {
             text.push_str("runtimes: {scripted: {kind: command, command: [./agent.sh]}}\n");
         }
+        // What is no test of it has no base that is worth a try.
+        if !own("base:") {
+            text.push_str("base: {enabled: false}\n");
+        }
         for line in &plan.top {
             text.push_str(&format!("{line}\n"));
         }

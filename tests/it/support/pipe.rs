@@ -112,7 +112,7 @@ impl Pipe {
                 .push_str(&format!("    {}\n", line.trim_start().replace("PROD", at.join("prod").to_str().unwrap())));
         }
         let text = format!(
-            "state_dir: ./state\nexecutor: detach\nconfine: {{mode: off}}\nmin_free_mb: 1\nreaper: {{interval_s: 1}}\nagents: {{runtime: scripted, retry_backoff_s: 1}}\nruntimes:\n  scripted: {{kind: command, command: [./agent.sh]}}\n{}\nprojects:\n{project}",
+            "state_dir: ./state\nexecutor: detach\nconfine: {{mode: off}}\nbase: {{enabled: false}}\nmin_free_mb: 1\nreaper: {{interval_s: 1}}\nagents: {{runtime: scripted, retry_backoff_s: 1}}\nruntimes:\n  scripted: {{kind: command, command: [./agent.sh]}}\n{}\nprojects:\n{project}",
             setup.top
         );
         std::fs::write(at.join("orch.yaml"), text).unwrap();

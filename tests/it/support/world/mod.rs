@@ -150,7 +150,7 @@ impl World {
     fn config(&self, plan: &Plan) -> String {
         let log = self.path("log").display().to_string();
         let mut text = format!(
-            "state_dir: ./state\nexecutor: detach\nconfine: {{mode: off}}\nmin_free_mb: 1\n\
+            "state_dir: ./state\nexecutor: detach\nconfine: {{mode: off}}\nbase: {{enabled: false}}\nmin_free_mb: 1\n\
              agents: {{runtime: scripted, retry_backoff_s: 0, stop_grace_s: 1{}}}\n\
              runtimes: {{scripted: {{kind: command, command: [./agent.sh], env: {{PLAN: {}}}}}}}\n{}projects:\n",
             plan.agents,

@@ -1,0 +1,508 @@
+//! The reserved job `base` (ORD-1): setup and CI once on a repository's base, before an agent is paid to work on it. One
+//! for each repository, shared by its tasks; what it knows is one row of `meta`, its log is `base/<repo>/*.log`.
+
+use super::agent::{base_env, tail};
+use super::area::Folders;
+use super::confine::{self, Further};
+use super::supervise::{MARK, forget_environment_in, know_all};
+use super::{Ctx, messages, outages, outbox, projects, throttle, tick, view};
+use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
+use crate::adapters::git::{CheckoutPlan, Documents};
+use crate::adapters::locks;
+use crate::adapters::process::{self, Life};
+use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
+use crate::config::{Config, EnvValue, Forge, Project, exposed};
+use crate::decide::base::{Next, next};
+use crate::decide::dispatch;
+use crate::decide::gates::{back_off, ci::roll_up};
+use crate::model::base::{Base, BaseState};
+use crate::model::card::AlertKind;
+use crate::model::ci::CiAnswer;
+use crate::model::ids::{RunId, Sha, TaskId};
+use crate::model::stage::{JobKind, Stage};
+use crate::model::status::BaseRow;
+use crate::model::task::MOST_PUT_OFF_MS;
+use crate::model::time::rfc3339;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const ROW: &str = "base/row/";
+const ON_RED: &str = "base/on_red/t";
+const CAP: u64 = 64 << 20;
+const GRACE: Duration = Duration::from_secs(10);
+/// Processes of a lost try may take so long to vanish after KILL.
+const GONE: Duration = Duration::from_secs(30);
+/// By when a supervisor must have reported.
+const START_MS: i64 = 20_000;
+/// A try that could not be made is not made again sooner, whatever `agents.retry_backoff_s` says: its end starts the next.
+const LEAST_MS: i64 = 5000;
+/// So many last lines are kept of what was red, and told of it.
+const KEPT_LINES: usize = 20;
+const TOLD_LINES: usize = 5;
+/// Trees that passed are remembered, so many of a repository.
+const PASSED: usize = 50;
+
+/// Whether there is anything to try on a project's base.
+pub fn applies(config: &Config, project: &Project) -> bool {
+    let ci = match &project.forge {
+        Forge::Local => project.ci.command.is_some(),
+        Forge::Gitea { .. } => !project.ci.contexts.is_empty(),
+    };
+    config.base.enabled && (ci || project.worktree.setup.is_some())
+}
+
+/// Digest of all settings that decide whether setup and CI pass.
+pub fn digest(config: &Config, project: &Project) -> String {
+    // What is written into the file counts too; a reference counts as such.
+    let literals = |env: &BTreeMap<String, EnvValue>| -> Vec<(String, String)> {
+        let one = |(name, value): (&String, &EnvValue)| match value {
+            EnvValue::Literal(text) => Some((name.clone(), text.clone())),
+            EnvValue::Ref(_) => None,
+        };
+        env.iter().filter_map(one).collect()
+    };
+    let own = (literals(&project.ci.env), project.worktree.setup.as_ref().map(|s| literals(&s.env)));
+    let all =
+        json!([project.worktree, project.ci, config.tools, format!("{:?}", config.confinement(project, None)), own]);
+    throttle::digest(&[&all.to_string()])
+}
+
+/// The rows of all repositories.
+pub fn rows(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Base>> {
+    let row = |(key, text): (String, String)| {
+        Some((key.strip_prefix(ROW)?.to_owned(), serde_json::from_str::<Base>(&text).ok()?))
+    };
+    Ok(tx.metas(ROW)?.into_iter().filter_map(row).collect())
+}
+
+/// Tasks that a person lets start on a red base.
+pub fn on_red(tx: &Tx<'_>) -> StoreResult<BTreeSet<TaskId>> {
+    let id = |(key, _): (String, String)| key.strip_prefix(ON_RED)?.parse().ok().map(TaskId);
+    Ok(tx.metas(ON_RED)?.into_iter().filter_map(id).collect())
+}
+
+/// Lets a task start on a red base (`retry --on-red-base`); its own CI must be green as ever.
+pub fn allow(tx: &Tx<'_>, id: TaskId) -> StoreResult<()> {
+    tx.set_meta(&format!("{ON_RED}{id}"), "1")
+}
+
+/// A person asks for it: a base that is red or could not be tried is tried at once. Whether there is one.
+pub fn try_now(ctx: &mut Ctx, repo: &str) -> Result<bool> {
+    Ok(ctx.store.write(|tx| {
+        let Some(mut base) = row(tx, repo)?.filter(|b| matches!(b.state, BaseState::Red | BaseState::Environment))
+        else {
+            return Ok::<_, StoreError>(false);
+        };
+        base.next_at = 0;
+        put(tx, repo, &base)?;
+        Ok(true)
+    })?)
+}
+
+fn row(tx: &Tx<'_>, repo: &str) -> StoreResult<Option<Base>> {
+    Ok(tx.meta(&format!("{ROW}{repo}"))?.and_then(|t| serde_json::from_str(&t).ok()))
+}
+
+fn put(tx: &Tx<'_>, repo: &str, base: &Base) -> StoreResult<()> {
+    tx.set_meta(&format!("{ROW}{repo}"), &json!(base).to_string())
+}
+
+fn passed_key(repo: &str, tree: &str, config: &str) -> String {
+    format!("base/passed/{repo}/{tree}/{config}")
+}
+
+/// Remembers that a tree passed under these settings: on the base, or at the merge gate.
+pub fn passed(tx: &Tx<'_>, repo: &str, tree: &str, config: &str, at: i64) -> StoreResult<()> {
+    let mut known = tx.metas(&format!("base/passed/{repo}/"))?;
+    known.sort_by_key(|(_, at)| std::cmp::Reverse(at.parse::<i64>().unwrap_or(0)));
+    for (key, _) in known.iter().skip(PASSED) {
+        tx.drop_meta(key)?;
+    }
+    tx.set_meta(&passed_key(repo, tree, config), &at.to_string())
+}
+
+/// Where the log of a repository's base is.
+pub fn dir(ctx: &Ctx, repo: &str) -> PathBuf {
+    dir_in(ctx.paths.root(), repo)
+}
+
+/// The same below a state directory that is not open yet.
+pub fn dir_in(state: &Path, repo: &str) -> PathBuf {
+    state.join("base").join(repo)
+}
+
+/// Right before first jobs are claimed: every base that one of them needs is known, or its try begins. Nothing is asked
+/// and nothing starts where no first job could be claimed.
+pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<()> {
+    if ctx.dry || !ctx.config.base.enabled {
+        return Ok(());
+    }
+    let now = ctx.now();
+    let policy = ctx.policy.clone();
+    let wanted: BTreeSet<String> = ctx.store.read(|tx| {
+        let mut queue = view::queue(tx, &now, &policy, day, free)?;
+        queue.bases.clear();
+        let plan = dispatch::plan(&queue, &policy, only, most);
+        let starts = plan.claims.iter().filter(|c| c.starts.is_some());
+        let places = starts.filter_map(|c| queue.places.get(&c.task)).filter(|p| !p.on_red_base);
+        Ok::<_, StoreError>(places.map(|p| p.project.clone()).collect())
+    })?;
+    for key in wanted {
+        let project = ctx.project(&key)?.clone();
+        if applies(&ctx.config, &project)
+            && let Err(e) = one(ctx, &project)
+        {
+            // The claim meets the same fault and says so; no first job starts on a base that is not known.
+            outages::noted(ctx, &project, &e)?;
+            tracing::warn!(repo = %project.repo, "its base can't be looked at: {e:#}");
+        }
+    }
+    Ok(())
+}
+
+fn one(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    let repo = project.repo.clone();
+    let last = ctx.store.read(|tx| row(tx, &repo))?;
+    if last.as_ref().is_some_and(|b| b.state == BaseState::Running) {
+        return Ok(());
+    }
+    let mirror = projects::mirror(ctx, project)?;
+    let branch = projects::default_branch(ctx, project, &mirror)?;
+    let commit =
+        mirror.fetch_branch(&branch)?.with_context(|| format!("{} has no branch {branch}", project.git.remote))?;
+    let tree = mirror.tree_of(&commit)?.to_string();
+    let config = digest(&ctx.config, project);
+    let at = ctx.now().stamp.wall_ms;
+    let known = ctx.store.read(|tx| tx.meta(&passed_key(&repo, &tree, &config)))?.is_some();
+    let state = match next(last.as_ref(), &tree, &config, known, at) {
+        Next::Wait => return Ok(()),
+        Next::Go if last.as_ref().is_some_and(|b| b.tree == tree && b.state == BaseState::Green) => return Ok(()),
+        Next::Go => BaseState::Green,
+        Next::Try => BaseState::Running,
+    };
+    let token = tick::new_token();
+    let me = ctx.me.clone();
+    let before = last.as_ref().map(|b| b.token.clone());
+    let claimed = ctx.store.write(|tx| {
+        let now = row(tx, &repo)?;
+        if now.as_ref().map(|b| b.token.clone()) != before {
+            return Ok(None);
+        }
+        let base = Base {
+            commit: commit.clone(),
+            tree: tree.clone(),
+            config: config.clone(),
+            state,
+            since: at,
+            why: String::new(),
+            lines: Vec::new(),
+            next_at: 0,
+            failed: last.as_ref().filter(|b| b.config == config).map_or(0, |b| b.failed),
+            token: token.clone(),
+            owner: Some(me),
+            told_no: last.as_ref().map_or(0, |b| b.told_no),
+            told: last.as_ref().is_some_and(|b| b.told),
+        };
+        put(tx, &repo, &base)?;
+        if state == BaseState::Green {
+            recovered(tx, &repo, &mut base.clone(), at)?;
+        }
+        Ok::<_, StoreError>(Some(base))
+    })?;
+    if claimed.is_some_and(|b| b.state == BaseState::Running)
+        && let Err(e) = start(ctx, &repo, &token)
+    {
+        end(ctx, project, &token, &Tried::of(BaseState::Environment, format!("its try could not be started: {e:#}")))?;
+    }
+    Ok(())
+}
+
+fn unit(ctx: &Ctx, repo: &str) -> String {
+    format!("orch-{}-base-{}", ctx.paths.installation(), throttle::digest(&[repo]))
+}
+
+fn mark(ctx: &Ctx, repo: &str) -> String {
+    format!("{}-base-{}", ctx.paths.installation(), throttle::digest(&[repo]))
+}
+
+fn start(ctx: &Ctx, repo: &str, token: &str) -> Result<()> {
+    let dir = dir(ctx, repo);
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let words = ["run-job", "--base", repo, "--token", token].map(OsString::from);
+    tick::launch_as(ctx, unit(ctx, repo), &words, dir.join("supervisor.log"), JobKind::Ci)
+}
+
+/// Takes back tries whose supervisor is gone: they are tried again after a while.
+pub fn resume(ctx: &mut Ctx) -> Result<()> {
+    if ctx.dry {
+        return Ok(());
+    }
+    let now = ctx.now().stamp.wall_ms;
+    for (repo, base) in ctx.store.read(|tx| rows(tx))?.into_iter().filter(|(_, b)| b.state == BaseState::Running) {
+        let held = locks::is_held(&dir(ctx, &repo).join("lock"));
+        let gone = base.owner.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
+        // One that was just claimed has yet to take its lock; its claimer may be gone by then.
+        let late = !(0..START_MS).contains(&(now - base.since));
+        if held != Some(false) || !gone || !late {
+            continue;
+        }
+        end_processes(ctx, &repo)?;
+        let Some(project) = ctx.config.projects.iter().find(|p| p.repo == repo).cloned() else { continue };
+        end(ctx, &project, &base.token, &Tried::of(BaseState::Untried, "its supervisor vanished".to_owned()))?;
+    }
+    Ok(())
+}
+
+fn end_processes(ctx: &Ctx, repo: &str) -> Result<()> {
+    let (marks, units) = ([mark(ctx, repo)], [unit(ctx, repo)]);
+    let find = || process::belonging(MARK, &marks, &units).into_iter().filter(|a| *a != ctx.me).collect();
+    Ok(process::end_all(&find, GRACE, GONE)?)
+}
+
+/// What a try came to.
+struct Tried {
+    state: BaseState,
+    why: String,
+    lines: Vec<String>,
+}
+
+impl Tried {
+    fn of(state: BaseState, why: String) -> Self {
+        Self { state, why, lines: Vec::new() }
+    }
+}
+
+/// The supervisor of a try (`orch run-job --base REPO --token T`). Nothing is done where the claim is another's by now.
+pub fn work(ctx: &mut Ctx, repo: &str, token: &str) -> Result<()> {
+    process::become_subreaper().context("becoming a subreaper")?;
+    let dir = dir(ctx, repo);
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let _lock = match locks::hold(&dir.join("lock")) {
+        Ok(held) => held,
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+        Err(e) => return Err(e).context("locking the base"),
+    };
+    forget_environment_in(&dir);
+    know_all(ctx);
+    let me = ctx.me.clone();
+    let base = ctx.store.write(|tx| {
+        let Some(mut base) = row(tx, repo)?.filter(|b| b.state == BaseState::Running && b.token == token) else {
+            return Ok(None);
+        };
+        base.owner = Some(me);
+        put(tx, repo, &base)?;
+        Ok::<_, StoreError>(Some(base))
+    })?;
+    let Some(base) = base else { return Ok(()) };
+    let project = ctx.config.projects.iter().find(|p| p.repo == repo).cloned();
+    let project = project.with_context(|| format!("no project has the repository {repo}"))?;
+    end_processes(ctx, repo)?;
+    let tried = attempt(ctx, &project, &base.commit).unwrap_or_else(|e| {
+        // `orch`'s own trouble says nothing of the base.
+        Tried::of(BaseState::Environment, format!("{e:#}"))
+    });
+    end(ctx, &project, token, &tried)?;
+    if let Err(e) = tick::dispatch_jobs(ctx, None, None) {
+        ctx.report.fault(None, format!("starting the next job: {e:#}"), None);
+    }
+    outbox::deliver(ctx);
+    Ok(())
+}
+
+/// Statuses of the base on a remote forge, then setup and CI in a new checkout of it.
+fn attempt(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Result<Tried> {
+    if let Some(red) = red_statuses(ctx, project, commit) {
+        return Ok(Tried::of(BaseState::Red, red));
+    }
+    let folders = Folders::base(&ctx.paths, &project.repo);
+    let mirror = projects::mirror(ctx, project)?;
+    let branch = projects::default_branch(ctx, project, &mirror)?;
+    let plan = CheckoutPlan {
+        default: Some((&branch, commit)),
+        author: Some(&projects::author(project)),
+        documents: Documents::LeftOut,
+        ..CheckoutPlan::of(commit)
+    };
+    folders.renew()?;
+    mirror.check_out(&folders.checkout, &plan)?;
+    let hold = confine::hold(ctx, project, None, account(ctx, project))?;
+    hold.hand_over(&folders)?;
+    let scripts = project.scripts().into_iter().map(|script| folders.checkout.join(script));
+    let frozen: Vec<PathBuf> = scripts.filter(|path| path.symlink_metadata().is_ok()).collect();
+    let mut steps = Vec::new();
+    if let Some(setup) = &project.worktree.setup {
+        steps.push(("setup", "worktree.setup", &setup.command, &setup.env, Duration::from_millis(setup.timeout_ms())));
+    }
+    if let (Some(argv), Forge::Local) = (&project.ci.command, &project.forge) {
+        steps.push(("ci", "ci.command", argv, &project.ci.env, Duration::from_secs(project.ci.timeout_s)));
+    }
+    // Logs of an earlier try would pass for this one's.
+    for name in ["setup.log", "ci.log"] {
+        drop(std::fs::remove_file(dir(ctx, &project.repo).join(name)));
+    }
+    for (name, key, argv, env, limit) in steps {
+        let log = dir(ctx, &project.repo).join(format!("{name}.log"));
+        let mut all = base_env(&project.repo, commit.as_str(), &folders);
+        all.extend(hold.env());
+        all.extend(exposed(env)?.into_iter().map(|(key, value)| (key.into(), value.into())));
+        let spec = Spec {
+            argv: argv.iter().map(OsString::from).collect(),
+            cwd: folders.checkout.clone(),
+            env: all,
+            stdin: None,
+            stdout: log.clone(),
+            stderr: log.clone(),
+            wall: limit,
+            stall: None,
+            grace: GRACE,
+            mark: (MARK.to_owned(), mark(ctx, &project.repo)),
+            cap_bytes: CAP,
+            boundary: hold.boundary(&folders, Further { frozen: frozen.clone(), ..Further::default() }),
+        };
+        let ran = child::run(&spec, &mut |_| Control::Go);
+        if let Some(mut tried) = verdict(key, limit, ran) {
+            let text = tail(&log, 16 << 10);
+            let lines: Vec<&str> = text.lines().collect();
+            tried.lines = lines.iter().skip(lines.len().saturating_sub(KEPT_LINES)).map(|l| (*l).to_owned()).collect();
+            folders.delete()?;
+            return Ok(tried);
+        }
+    }
+    folders.delete()?;
+    Ok(Tried::of(BaseState::Green, format!("setup and CI pass on {}", commit.short())))
+}
+
+/// Tries of different repositories run at once: each has an account of its own, beside those of runs.
+fn account(ctx: &Ctx, project: &Project) -> RunId {
+    let place = ctx.config.projects.iter().position(|p| p.key == project.key).unwrap_or(0);
+    RunId(-1 - i64::try_from(place).unwrap_or(0))
+}
+
+/// What a step that did not pass says; `None`: it passed.
+fn verdict(key: &str, limit: Duration, ran: std::result::Result<Exit, ChildError>) -> Option<Tried> {
+    let exit = match ran {
+        Err(e) => return Some(Tried::of(BaseState::Environment, format!("{key}: {e}"))),
+        Ok(exit) => exit,
+    };
+    match (&exit.ended_by, exit.code) {
+        (None, Some(0)) => None,
+        // As a shell says it: a program that can't be run, or isn't there.
+        (None, Some(code @ (126 | 127))) => Some(Tried::of(BaseState::Environment, format!("{key}: exit {code}"))),
+        (None, Some(code)) => Some(Tried::of(BaseState::Red, format!("{key}: exit {code}"))),
+        (None, None) => Some(Tried::of(BaseState::Environment, format!("{key} was killed"))),
+        (Some(_), _) => Some(Tried::of(BaseState::Red, format!("{key} ran longer than {} s", limit.as_secs()))),
+    }
+}
+
+/// The named contexts of the base that are red; what is absent or pending is not known and holds nothing.
+fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String> {
+    if matches!(project.forge, Forge::Local) || project.ci.contexts.is_empty() {
+        return None;
+    }
+    let read = projects::forge(ctx, project).and_then(|f| Ok(f.statuses(commit)?));
+    match read.map(|list| roll_up(&list, &project.ci.contexts, project.ci.required)) {
+        Ok(CiAnswer::Red { contexts }) => Some(format!("red on the forge: {}", contexts.join(", "))),
+        Ok(CiAnswer::Green) => None,
+        Ok(CiAnswer::Pending { missing }) => {
+            tracing::warn!(repo = %project.repo, "the base's CI is not known: {} on {}", missing.join(", "), commit.short());
+            None
+        }
+        Err(e) => {
+            tracing::warn!(repo = %project.repo, "the base's statuses can't be read: {e:#}");
+            None
+        }
+    }
+}
+
+/// Records a try's end under its claim, and tells of a red base once for commit and settings.
+fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
+    let recheck = seconds(ctx.config.base.recheck_s);
+    let first = seconds(ctx.config.agents.retry_backoff_s).max(LEAST_MS);
+    let repo = &project.repo;
+    Ok(ctx.store.write(|tx| {
+        let Some(mut base) = row(tx, repo)?.filter(|b| b.token == token && b.state == BaseState::Running) else {
+            return Ok::<_, StoreError>(());
+        };
+        (base.state, base.since, base.owner) = (tried.state, at, None);
+        (base.why, base.lines) = (tried.why.clone(), tried.lines.clone());
+        base.failed = match tried.state {
+            BaseState::Environment | BaseState::Untried => base.failed + 1,
+            BaseState::Green | BaseState::Red | BaseState::Running | BaseState::NotApplicable => 0,
+        };
+        base.next_at = match tried.state {
+            BaseState::Red => at + recheck,
+            BaseState::Environment | BaseState::Untried => at + back_off(first, base.failed, 0).min(MOST_PUT_OFF_MS),
+            BaseState::Green | BaseState::Running | BaseState::NotApplicable => 0,
+        };
+        tx.audit(
+            at,
+            None,
+            "base_tried",
+            &json!({"repo": repo, "commit": base.commit, "state": base.state, "why": base.why}),
+        )?;
+        match tried.state {
+            BaseState::Green => {
+                passed(tx, repo, &base.tree, &base.config, at)?;
+                recovered(tx, repo, &mut base, at)?;
+            }
+            BaseState::Red => tell(tx, repo, &mut base, at)?,
+            BaseState::Environment | BaseState::Untried | BaseState::Running | BaseState::NotApplicable => {}
+        }
+        put(tx, repo, &base)
+    })?)
+}
+
+fn tell(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
+    let key = format!("base/told/{repo}");
+    let about = format!("{}/{}", base.commit, base.config);
+    base.told = true;
+    if tx.meta(&key)?.as_deref() == Some(about.as_str()) {
+        return Ok(());
+    }
+    tx.set_meta(&key, &about)?;
+    base.told_no = tx.count_up(&format!("base/alerts/{repo}"), 1)?;
+    let waits = tx.open_tasks()?.into_iter().find(|t| t.repo == repo && t.stage == Stage::Created);
+    let ask = waits.map(|t| format!("\n`orch explain {}`", t.key)).unwrap_or_default();
+    let last = base.lines.iter().skip(base.lines.len().saturating_sub(TOLD_LINES));
+    let lines: String = last.map(|l| format!("\n{l}")).collect();
+    let detail = format!("{} at {}{lines}\nNo agent starts.{ask}", base.why, base.commit.short());
+    messages::alert_named(tx, AlertKind::BaseRed, repo, base.told_no, &detail, at)
+}
+
+/// One silent line where a red was told of.
+fn recovered(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
+    tx.drop_meta(&format!("base/told/{repo}"))?;
+    if std::mem::take(&mut base.told) {
+        let why = format!("its base is green at {}", base.commit.short());
+        messages::alert_named(tx, AlertKind::BaseGreen, repo, base.told_no, &why, at)?;
+    }
+    put(tx, repo, base)
+}
+
+/// For `status`: every repository's base, tried or not.
+pub fn shown(tx: &Tx<'_>, config: &Config) -> StoreResult<Vec<BaseRow>> {
+    let rows = rows(tx)?;
+    let one = |p: &Project| match rows.get(&p.repo).filter(|_| applies(config, p)) {
+        Some(b) => BaseRow {
+            repo: p.repo.clone(),
+            commit: Some(b.commit.to_string()),
+            state: b.state,
+            since: Some(rfc3339(b.since)),
+            why: b.why.clone(),
+        },
+        None => BaseRow {
+            repo: p.repo.clone(),
+            commit: None,
+            state: if applies(config, p) { BaseState::Untried } else { BaseState::NotApplicable },
+            since: None,
+            why: String::new(),
+        },
+    };
+    Ok(config.projects.iter().map(one).collect())
+}

@@ -1,0 +1,49 @@
+//! What is known of a repository's base before an agent is paid to work on it (ORD-1).
+
+use super::ids::Sha;
+use super::stage::words;
+use super::task::Actor;
+use serde::{Deserialize, Serialize};
+
+words! {
+    /// How the base of a repository stands.
+    BaseState {
+        Untried = "untried",
+        Running = "running",
+        Green = "green",
+        /// Setup or CI fails on it.
+        Red = "red",
+        /// This machine could not try it: a program that isn't there, one that can't be run.
+        Environment = "environment",
+        /// There is nothing to try: no setup, no CI, or `base.enabled` is off.
+        NotApplicable = "not_applicable",
+    }
+}
+
+/// The last try of a repository's base; one for each repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    pub commit: Sha,
+    pub tree: String,
+    /// Digest of the settings that decide the verdict.
+    pub config: String,
+    pub state: BaseState,
+    /// Wall milliseconds since when it is so.
+    pub since: i64,
+    /// One sentence.
+    pub why: String,
+    /// The last lines of the log of what was red.
+    pub lines: Vec<String>,
+    /// From when on it is tried again (wall milliseconds).
+    pub next_at: i64,
+    /// How often in a row this machine could not try it.
+    pub failed: i64,
+    /// The claim that works it.
+    pub token: String,
+    /// Who claimed it, then its supervisor.
+    pub owner: Option<Actor>,
+    /// Number of the last red that was told of.
+    pub told_no: i64,
+    /// A red that was told of has not become green yet.
+    pub told: bool,
+}
