@@ -3,7 +3,7 @@
 use super::Cli;
 use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
 use crate::engine::explain::moved_by;
-use crate::model::board::{Moment, indication};
+use crate::model::board::{Answers, Moment, indication};
 use crate::model::decision::Gate;
 use crate::model::policy::{CiSource, ProjectPolicy};
 use crate::model::report::{ActionKind, Rule};
@@ -49,7 +49,7 @@ pub fn cli() -> String {
     out.push_str(&kinds.join(", "));
     out.push_str(".\n\n### Rules\n\nWhat holds a task, in `skipped`, `status` and `explain` by the same names.\n\n| rule | what moves the task |\n| --- | --- |\n");
     for rule in Rule::ALL {
-        let _ = writeln!(out, "| `{rule}` | {} |", moved_by(*rule, "TASK", "REPO").join("; "));
+        let _ = writeln!(out, "| `{rule}` | {} |", moved_by(*rule, "TASK", "REPO", &Answers::default()).join("; "));
     }
     out.push_str("\n## What `status --json` shows\n\nTimes are RFC 3339 in UTC. `?` behind a type: it may be null.\n");
     status(&mut out);

@@ -131,6 +131,9 @@ impl Output {
         if report.actions.is_empty() && report.skipped.is_empty() && report.errors.is_empty() {
             self.line(format!("{}: nothing to do", report.step));
         }
+        for n in &report.notices {
+            self.line(format!("note: {n}"));
+        }
         for e in &report.errors {
             self.complain(&e.message, e.hint.as_deref());
         }

@@ -64,17 +64,7 @@ fn suggestion(message: &str) -> Option<String> {
     let at = message.find("unknown field `").or_else(|| message.find("unknown variant `"))?;
     let mut words = message.get(at..)?.split('`').skip(1).step_by(2);
     let unknown = words.next()?;
-    nearest(unknown, words)
-}
-
-/// The nearest of some words, if it is near at all.
-pub(super) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    known
-        .into_iter()
-        .map(|word| (strsim::jaro_winkler(&unknown.to_ascii_lowercase(), &word.to_ascii_lowercase()), word))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, word)| word.to_owned())
+    crate::model::text::nearest(unknown, words)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The environment as a source of settings (CFG-2).
 
-use super::error::{ConfigError, nearest};
+use super::error::ConfigError;
 use super::scalar::Scalar;
+use crate::model::text::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 

@@ -173,7 +173,7 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
             Need::Effect(effect) => Decision::Effect(effect),
             Need::Wait { rule, until } => Decision::Hold { rule, why, until },
             Need::Person(waiting) if f.view.auto == Some(waiting) && label_counts(f, waiting) => {
-                Decision::Release { waiting }
+                Decision::Release { waiting, label: f.policy.label(waiting).to_owned() }
             }
             Need::Person(waiting) if task.waiting_for != Some(waiting) => Decision::Park { waiting },
             Need::Person(_) => {

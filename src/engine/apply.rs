@@ -89,21 +89,16 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             // What answers it is in the alert's own words.
             messages::alert(tx, &task, kind, task.wait_no, &before_release(&view, waiting), at)?;
         }
-        Decision::Release { waiting } => {
-            let by = By::Label { user: None };
-            release(tx, &mut task, waiting, &by, at)?;
-            let kind = match waiting {
-                Waiting::Approval => AlertKind::AutoApproveUsed,
-                Waiting::ConfirmDeploy => AlertKind::AutoDeployUsed,
+        Decision::Release { waiting, label } => {
+            let (kind, said) = match waiting {
+                Waiting::Approval => (AlertKind::AutoApproveUsed, by_label::approved(&label)),
+                Waiting::ConfirmDeploy => (AlertKind::AutoDeployUsed, by_label::deployed(&label)),
             };
-            messages::alert(tx, &task, kind, task.epoch, "released by its label", at)?;
-            messages::comment(
-                tx,
-                &task,
-                &format!("auto-{waiting}-{}", task.epoch),
-                &format!("{waiting} released by its label."),
-                at,
-            )?;
+            let by = By::Label { label: Some(label), user: None };
+            release(tx, &mut task, waiting, &by, at)?;
+            messages::card(tx, &task, at)?;
+            messages::alert(tx, &task, kind, task.epoch, &said, at)?;
+            messages::comment(tx, &task, &format!("auto-{waiting}-{}", task.epoch), &said, at)?;
             did(ActionKind::ReleaseGiven, json!({"for": waiting, "by": by}));
         }
         Decision::Advance { to, why } => {
@@ -242,9 +237,28 @@ pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64)
         at,
         Some(task.id),
         "released",
-        &json!({"for": waiting, "by": by, "waited_ms": task.waiting_since.map(|s| at - s)}),
+        &json!({
+            "for": waiting,
+            "by": by,
+            "so": match waiting {
+                Waiting::Approval => "the analysis counts as approved, and the work goes on",
+                Waiting::ConfirmDeploy => "the deploy begins",
+            },
+            "waited_ms": task.waiting_since.map(|s| at - s),
+        }),
     )?;
     Ok(())
+}
+
+/// What the use of a label is told as, with its name and what follows (BRD-5).
+mod by_label {
+    pub fn approved(label: &str) -> String {
+        format!("Label {label:?}: the analysis counts as approved without anybody being asked, and the work goes on.")
+    }
+
+    pub fn deployed(label: &str) -> String {
+        format!("Label {label:?}: the deploy begins without Confirm Deploy.")
+    }
 }
 
 /// Blocks a task; sticky until `orch retry` (PIPE-3).

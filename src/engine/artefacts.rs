@@ -1,21 +1,34 @@
 //! `deploy.artefacts_after_merge: branch` (RULE-1): once a task is done and its watch over, `orch`'s own artefacts are
 //! committed under the work item's folder of the default branch, while the repository's lease is held.
 
-use super::{Ctx, lease, projects};
-use crate::adapters::git::PushOutcome;
+use super::refused::Refused;
+use super::{Ctx, lease, messages, projects};
+use crate::adapters::git::{GitError, PushOutcome};
 use crate::adapters::store::StoreError;
 use crate::config::ArtefactsAfterMerge;
 use crate::model::artefact::{self, Artefact};
+use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// The journal's word.
 pub const KIND: &str = "artefact_committed";
+
+/// Between two tries after a refusal: doubling from a minute to a day.
+const FIRST_MS: i64 = 60_000;
+const LONGEST_MS: i64 = 86_400_000;
+
+/// What became of the push.
+enum Pushed {
+    /// On the default branch; the commit, where one had to be made.
+    As(Option<String>),
+    Later,
+}
 
 /// The journal's key of a task's one commit.
 pub fn key(id: TaskId) -> String {
@@ -30,14 +43,55 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     for row in ctx.store.read(|tx| tx.intents_of_kind(KIND, now))? {
         let Some(id) = row.task_id else { continue };
-        let task = ctx.task(id)?;
-        if task.stage != Stage::Done || task.watch.as_deref() == Some("armed") {
+        let task = match ctx.task(id) {
+            Ok(task) => task,
+            // Its rows hold it alone (RULE-44).
+            Err(e) => {
+                ctx.fault(None, &format!("committing orch's own artefacts of task {id}"), &e);
+                continue;
+            }
+        };
+        let put_off = row.intent["until"].as_i64().unwrap_or(0);
+        // A time that is farther away comes of a clock that was set back.
+        let waits = (1..=LONGEST_MS).contains(&(put_off - now));
+        if task.stage != Stage::Done || task.watch.as_deref() == Some("armed") || waits {
             continue;
         }
-        if let Err(e) = one(ctx, &task) {
-            ctx.fault(Some(&task), "committing orch's own artefacts", &e);
+        match one(ctx, &task) {
+            Ok(()) => {}
+            Err(e) => match refused(&e) {
+                Some(why) => put_aside(ctx, &task, row.intent["times"].as_i64().unwrap_or(0), &why)?,
+                None => ctx.fault(Some(&task), "committing orch's own artefacts", &e),
+            },
         }
     }
+    Ok(())
+}
+
+/// The remote's *no*, where it is one: a person lifts it, and no step fails by it meanwhile.
+fn refused(e: &anyhow::Error) -> Option<String> {
+    if let Some(refused) = Refused::of(e) {
+        return Some(refused.why.clone());
+    }
+    let git = e.chain().find_map(|e| e.downcast_ref::<GitError>())?;
+    matches!(git, GitError::Refused { .. }).then(|| format!("{e:#}"))
+}
+
+/// Put off, longer each time, and told once. What was recorded stays in the state directory meanwhile.
+fn put_aside(ctx: &mut Ctx, task: &Task, times: i64, why: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let until = at + (FIRST_MS << times.clamp(0, 10)).min(LONGEST_MS);
+    let me = ctx.me.clone();
+    let intent = json!({"times": times + 1, "until": until, "why": why});
+    ctx.store.write(|tx| {
+        tx.intend(&key(task.id), Some(task.id), KIND, &intent, &me, at)?;
+        if times == 0 {
+            tx.audit(at, Some(task.id), "artefacts_refused", &json!({"why": why}))?;
+            messages::alert(tx, task, AlertKind::ArtefactsRefused, 1, why, at)?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    ctx.report.note(format!("{}: {why}; tried again later", task.key));
     Ok(())
 }
 
@@ -76,7 +130,7 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let done = push(ctx, task, &project, &files);
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
-        if let Ok(commit) = &done {
+        if let Ok(Pushed::As(commit)) = &done {
             tx.record_outcome(&key(task.id), &json!({"commit": commit}), at)?;
             tx.audit(at, Some(task.id), KIND, &json!({"commit": commit, "files": files.len()}))?;
         }
@@ -84,18 +138,13 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
         Ok::<_, StoreError>(())
     })?;
     lease::mirror_file(ctx, None, &held.repo)?;
-    let commit = done?;
+    let Pushed::As(commit) = done? else { return Ok(()) };
     ctx.report.did(ActionKind::ArtefactCommitted, Some(task.key.as_str()), json!({"commit": commit}));
     Ok(())
 }
 
 /// One commit of exactly these files on the fresh default branch; what stands there already is not committed again.
-fn push(
-    ctx: &mut Ctx,
-    task: &Task,
-    project: &crate::config::Project,
-    files: &[(Artefact, PathBuf)],
-) -> Result<Option<String>> {
+fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(Artefact, PathBuf)]) -> Result<Pushed> {
     let mirror = projects::mirror(ctx, project)?;
     let default = projects::default_branch(ctx, project, &mirror)?;
     let tip = mirror.fetch_branch(&default)?.with_context(|| format!("the remote has no branch {default}"))?;
@@ -107,14 +156,18 @@ fn push(
     let build = mirror.build()?;
     let tree = build.with_files(&mirror.base(&tip)?, &entries)?;
     if tree == mirror.tree_of(&tip)? {
-        return Ok(None);
+        return Ok(Pushed::As(None));
     }
     let message = format!("{}: what orch recorded of its deploy", task.key);
     let seconds = task.finished_at.unwrap_or(task.created_at) / 1000;
     let made = build.commit(&tree, &tip, &message, &projects::author(project), seconds)?;
     mirror.take_in(&build, &made, crate::model::ids::RunId(0))?;
     match mirror.land(&default, &made, &tip)? {
-        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Some(made.to_string())),
-        PushOutcome::Rejected { reason, .. } => bail!("{default} does not take it now: {reason}"),
+        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Pushed::As(Some(made.to_string()))),
+        // The default branch moved meanwhile: the next step goes on from there.
+        PushOutcome::Rejected { moved: true, .. } => Ok(Pushed::Later),
+        PushOutcome::Rejected { reason, moved: false } => Err(Refused::error(format!(
+            "{default} does not take orch's own artefacts: {reason}; let orch push to it, or set deploy.artefacts_after_merge: state"
+        ))),
     }
 }

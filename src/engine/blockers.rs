@@ -3,7 +3,7 @@
 
 use super::{Ctx, boards, throttle, view};
 use crate::adapters::board::Board;
-use crate::adapters::store::StoreError;
+use crate::adapters::store::{Result as Stored, StoreError, Tx};
 use crate::config;
 use crate::decide::dispatch;
 use crate::model::ids::TaskId;
@@ -58,14 +58,14 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
         })?;
         let mut asked = false;
         for id in tasks {
-            let answer = ask(ctx, id);
+            let answer = asked_about(ctx, id);
             ready.insert(id, answer.map_err(|e| format!("{e:#}")));
             asked = true;
         }
         // A relation that a person takes away frees its task, though not at once.
         for id in stale {
             if due(ctx, id)? {
-                let answer = ask(ctx, id);
+                let answer = asked_about(ctx, id);
                 ready.insert(id, answer.map_err(|e| format!("{e:#}")));
                 asked = true;
             }
@@ -81,10 +81,24 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
 pub fn held(key: &str, ready: &Ready, id: TaskId) -> Option<Held> {
     let why = match ready.get(&id) {
         Some(Ok(())) => return None,
-        Some(Err(why)) => format!("the board does not tell what blocks it: {why}"),
+        Some(Err(why)) => untold(why),
         None => "the board has yet to be asked what blocks it".to_owned(),
     };
     Some(Held { task: Some(key.to_owned()), rule: Rule::Dependencies, why, until: None })
+}
+
+fn untold(why: &str) -> String {
+    format!("the board does not tell what blocks it: {why}")
+}
+
+fn untold_key(id: TaskId) -> String {
+    format!("blockers/t{id}/untold")
+}
+
+/// The same for who only reads (`explain`, `status`): what the last step was told instead of an answer.
+pub fn last_untold(tx: &Tx<'_>, key: &str, id: TaskId) -> Stored<Option<Held>> {
+    let why = tx.meta(&untold_key(id))?.filter(|why| !why.is_empty());
+    Ok(why.map(|why| Held { task: Some(key.to_owned()), rule: Rule::Dependencies, why: untold(&why), until: None }))
 }
 
 fn asked_key(id: TaskId) -> String {
@@ -96,6 +110,18 @@ fn due(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     let ttl = i64::try_from(ctx.config.plane.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
     let last = ctx.store.read(|tx| tx.meta(&asked_key(id)))?.and_then(|t| t.parse::<i64>().ok());
     Ok(last.is_none_or(|at| !(0..ttl).contains(&(now - at))))
+}
+
+/// Asks, and keeps for others that no answer came.
+fn asked_about(ctx: &mut Ctx, id: TaskId) -> Result<()> {
+    let answer = ask(ctx, id);
+    let why = answer.as_ref().err().map_or_else(String::new, |e| format!("{e:#}"));
+    let key = untold_key(id);
+    let before = ctx.store.read(|tx| tx.meta(&key))?.unwrap_or_default();
+    if !ctx.dry && before != why {
+        ctx.store.write(|tx| tx.set_meta(&key, &why))?;
+    }
+    answer
 }
 
 /// Reads the item and its relations into the task.

@@ -5,11 +5,12 @@ use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::{self, Project};
 use crate::decide::board::{self as decide, Known, Seen, Sight, Source};
-use crate::model::board::{Group, Intent, ItemRef, Moment, Resolved, Status, WorkItem, resolve};
+use crate::model::board::{Answers, Group, Intent, ItemRef, Moment, Resolved, Status, WorkItem, resolve};
 use crate::model::card::AlertKind;
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Wait};
+use crate::model::text::nearest;
 use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
@@ -107,20 +108,35 @@ pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
     Ok(ctx.store.write(|tx| tx.drop_meta(&format!("plane/states/{}", project.key)))?)
 }
 
-/// Intents that do not steer in a project (RULE-14), from what is known without a request; a board never read has none.
-pub fn intents_off(ctx: &mut Ctx, project: &Project) -> Vec<crate::model::board::IntentOff> {
+/// A project's statuses by meaning, from what is known without a request; `None`: a board never read.
+pub fn resolved(ctx: &mut Ctx, project: &Project) -> Option<Resolved> {
     let names = projects::status_names(project);
     let statuses = match &project.board {
         config::Board::Local { .. } => crate::model::board::local_statuses(&names),
         config::Board::Plane { .. } => {
             let text = ctx.store.read(|tx| tx.meta(&format!("plane/states/{}", project.key))).ok().flatten();
-            match text.and_then(|t| serde_json::from_str::<StatusCache>(&t).ok()) {
-                Some(cache) => cache.statuses,
-                None => return Vec::new(),
-            }
+            text.and_then(|t| serde_json::from_str::<StatusCache>(&t).ok())?.statuses
         }
     };
-    resolve(&statuses, &names).off().to_vec()
+    Some(resolve(&statuses, &names))
+}
+
+/// Intents that do not steer in a project (RULE-14), from what is known without a request; a board never read has none.
+pub fn intents_off(ctx: &mut Ctx, project: &Project) -> Vec<crate::model::board::IntentOff> {
+    resolved(ctx, project).map(|r| r.off().to_vec()).unwrap_or_default()
+}
+
+/// With which status of its own each question can be answered on a project's board, from what is known without a request.
+/// Nothing is asked for that the board can't take (RULE-14).
+pub fn answers(ctx: &mut Ctx, project: &Project) -> Answers {
+    let names = projects::status_names(project);
+    let known = resolved(ctx, project);
+    let name = |intent: Intent| match &known {
+        Some(resolved) => resolved.status_for(intent.logical()).map(|s| s.name.clone()),
+        // Until it is read, what is configured is what will be asked for.
+        None => Some(names.get(&intent.logical()).map_or(intent.logical().default_name(), String::as_str).to_owned()),
+    };
+    Answers { approved: name(Intent::Approved), confirm_deploy: name(Intent::ConfirmDeploy) }
 }
 
 /// The waits of a project's tasks, by their work items: taken before a board is read, so that a status from before a
@@ -228,9 +244,17 @@ pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[W
         if ctx.interrupted() {
             return Ok(false);
         }
-        let there =
-            seen.iter().any(|i| i.id == task.item_id) || seat.board.get(seat.resolved.statuses(), &task.key)?.is_some();
-        set_gone(ctx, task, !there)?;
+        if seen.iter().any(|i| i.id == task.item_id) {
+            set_gone(ctx, task, false)?;
+            continue;
+        }
+        match seat.board.get(seat.resolved.statuses(), &task.key) {
+            Ok(item) => set_gone(ctx, task, item.is_none())?,
+            // It asks everybody to wait, or nobody answers.
+            Err(e @ (BoardError::Throttled { .. } | BoardError::Silent(_))) => return Err(e.into()),
+            // One item's no says nothing of the next (RULE-44).
+            Err(e) => ctx.fault(Some(task), "looking for its work item", &e.into()),
+        }
     }
     Ok(true)
 }
@@ -472,6 +496,17 @@ pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
     }
 }
 
+/// That a status is a word the board does not know, with the nearest it knows; `None`: it knows it.
+pub fn unknown_status(resolved: &Resolved, status: &str) -> Option<String> {
+    if resolved.status(status).is_some() {
+        return None;
+    }
+    let all: Vec<&str> = resolved.statuses().iter().map(|s| s.name.as_str()).collect();
+    let near = nearest(status, all.iter().copied())
+        .map_or_else(|| format!("it knows {}", all.join(", ")), |word| format!("did you mean {word:?}?"));
+    Some(format!("its status {status:?} is not one that this board knows, and means nothing; {near}"))
+}
+
 /// One look at a board's list, as long as `go_on` says so, taken in. Gives the listing for the caller's watermark.
 pub fn look(
     ctx: &mut Ctx,
@@ -489,6 +524,14 @@ pub fn look(
             format!("{} can't be read: {}", p.at, p.why),
             Some("it is looked at again by the next step".to_owned()),
         );
+    }
+    for p in &listing.strangers {
+        ctx.report.note(format!("{} is passed over: {}", p.at, p.why));
+    }
+    for item in &listing.items {
+        if let Some(said) = unknown_status(&seat.resolved, &item.status_id) {
+            ctx.report.note(format!("{}: {said}", item.key));
+        }
     }
     let whole =
         matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none() && listing.problems.is_empty();

@@ -1,7 +1,10 @@
 //! A task's card as data, from rows alone (NTF-1).
 
+use super::{Ctx, boards};
 use crate::adapters::store::{Result, Tx};
 use crate::decide::gates::inputs_of;
+use crate::model::act::By;
+use crate::model::board::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, Standing};
 use crate::model::decision::Gate;
@@ -12,7 +15,17 @@ use crate::model::stage::{JobStatus, Stage};
 use crate::model::task::{Evidence, RunState, Task, Waiting};
 
 /// What the card of a task shows.
-pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<CardData> {
+pub fn of(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<CardData> {
+    let task = ctx.task(id)?;
+    let answers = match ctx.project(&task.project).cloned() {
+        Ok(project) => boards::answers(ctx, &project),
+        Err(_) => Answers::default(),
+    };
+    let (policy, now) = (ctx.policy.clone(), ctx.now().stamp.wall_ms);
+    Ok(ctx.store.read(|tx| data(tx, id, &policy, &answers, now))?)
+}
+
+fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64) -> Result<CardData> {
     let task = tx.task(id)?;
     let stages = policy
         .project(&task.project)
@@ -20,8 +33,8 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
     let mut asks = Vec::new();
     // Of a task that a person withdrew nothing else is asked.
     match task.waiting_for.filter(|_| task.withdrawn.is_none()) {
-        Some(Waiting::Approval) => asks.push(Ask::Approval),
-        Some(Waiting::ConfirmDeploy) => asks.push(Ask::ConfirmDeploy),
+        Some(Waiting::Approval) => asks.push(Ask::Approval(answers.approved.clone())),
+        Some(Waiting::ConfirmDeploy) => asks.push(Ask::ConfirmDeploy(answers.confirm_deploy.clone())),
         None => {}
     }
     asks.extend(task.blocked_reason.clone().map(Ask::Blocked));
@@ -45,7 +58,7 @@ pub fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, now_ms: i64) -> Result<Car
         asks,
         inputs: listed.unwrap_or_default(),
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
-        notes: stop_note(&task).into_iter().chain(notes(&rows)).chain(held_note(tx, &task)?).collect(),
+        notes: stop_note(&task).into_iter().chain(notes(tx, id, &rows)?).chain(held_note(tx, &task)?).collect(),
         runs: runs
             .into_iter()
             .map(|r| CardRun {
@@ -101,13 +114,28 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     })
 }
 
-/// Waived staging checks (SHIP-3) and dependencies that nobody could audit (SHIP-1) are told on the card.
-fn notes(rows: &[Evidence]) -> Vec<String> {
+/// Waived staging checks (SHIP-3), dependencies that nobody could audit (SHIP-1) and what a label answered (BRD-5) are told
+/// on the card.
+fn notes(tx: &Tx<'_>, id: TaskId, rows: &[Evidence]) -> Result<Vec<String>> {
     let last = |gate: &str, telling: &str| {
         let row = rows.iter().rev().find(|e| e.gate == gate)?;
         row.why.contains(telling).then(|| row.why.clone())
     };
     let review = rows.iter().rev().find(|e| e.gate == Gate::ReviewVerdict.as_str()).filter(|e| e.depends());
     let dependent = review.map(|_| NOT_INDEPENDENT.to_owned());
-    [dependent, last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten().collect()
+    let told =
+        [dependent, last("security_gate", "NOT audited"), last("staging_status", "waived")].into_iter().flatten();
+    let by_label = tx.events_of(id, "released")?.into_iter().filter_map(|detail| {
+        let detail: serde_json::Value = serde_json::from_str(&detail).ok()?;
+        let by = serde_json::from_value::<By>(detail["by"].clone()).ok()?;
+        let told = || {
+            format!(
+                "{} released by {by}: {}.",
+                detail["for"].as_str().unwrap_or("it"),
+                detail["so"].as_str().unwrap_or("it goes on")
+            )
+        };
+        matches!(by, By::Label { .. }).then(told)
+    });
+    Ok(told.chain(by_label).collect())
 }

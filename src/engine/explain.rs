@@ -1,19 +1,19 @@
 //! Why a task is where it is (CLI-3): the decision the next step acts on, the gates with the evidence they read, and what
 //! would move it. Nothing is touched, no network.
 
-use super::{Ctx, labels, projects, standing, view};
+use super::{Ctx, boards, labels, projects, standing, view};
 use crate::adapters::disk;
 use crate::adapters::store::{IntentRow, ItemRow};
 use crate::config;
 use crate::decide::gates::{self, Facts};
-use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
+use crate::model::board::{Answers, Intent, Logical, Resolved, local_statuses, resolve};
 use crate::model::decision::{Answer, Decision, Gate, Need};
 use crate::model::ids::Key;
 use crate::model::inputs::Input;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
 use crate::model::status::{HeldBy, ServiceRow};
-use crate::model::task::{Evidence, Finding, Task};
+use crate::model::task::{Evidence, Finding, Task, Waiting};
 use crate::model::time::rfc3339;
 use anyhow::Result;
 use serde::Serialize;
@@ -79,6 +79,9 @@ pub struct EvidenceShown {
 pub struct ItemShown {
     pub status: Option<String>,
     pub group: Option<String>,
+    /// That its status is a word the board does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What was made of its statuses, newest first.
     pub intents: Vec<IntentShown>,
 }
@@ -105,6 +108,10 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     let auto = if local { labels::auto_release(ctx, task.id) } else { None };
     let item = item_row(ctx, task)?;
     let edited = edited(ctx, task);
+    let answers = match ctx.project(&task.project).cloned() {
+        Ok(project) => boards::answers(ctx, &project),
+        Err(_) => Answers::default(),
+    };
     let (standing, shown, inputs) = ctx.store.read(|tx| {
         let queue = standing::queue(tx, &now, &policy, free_mb)?;
         let standing = standing::of(tx, task.id, &queue, &policy, &now, auto)?;
@@ -120,7 +127,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         Ok::<_, crate::adapters::store::StoreError>((standing, shown, inputs.unwrap_or_default()))
     })?;
     let moves = match &standing.held {
-        Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo),
+        Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo, &answers),
         None => vec![next_step(&standing.decision).to_owned()],
     };
     let services_down = match ctx.project(&task.project).cloned() {
@@ -177,7 +184,12 @@ fn item_row(ctx: &mut Ctx, task: &Task) -> Result<Option<ItemShown>> {
         let intents = tx.intents_of(&task.project, &task.item_id, INTENTS)?;
         Ok::<_, crate::adapters::store::StoreError>((tx.item(&task.project, &task.item_id)?, intents))
     })?;
-    Ok(row.map(|r| ItemShown { status: Some(r.status_id), group: r.group, intents: shown(&intents) }))
+    let Some(row) = row else { return Ok(None) };
+    let note = match ctx.project(&task.project).cloned() {
+        Ok(project) => boards::resolved(ctx, &project).and_then(|r| boards::unknown_status(&r, &row.status_id)),
+        Err(_) => None,
+    };
+    Ok(Some(ItemShown { status: Some(row.status_id), group: row.group, note, intents: shown(&intents) }))
 }
 
 fn shown(intents: &[IntentRow]) -> Vec<IntentShown> {
@@ -229,7 +241,7 @@ fn sentence(decision: &Decision) -> String {
             format!("{who} is put into the queue{why}")
         }
         Decision::Park { waiting } => format!("a person is asked for {waiting}"),
-        Decision::Release { waiting } => format!("{waiting} is released by its label"),
+        Decision::Release { waiting, label } => format!("{waiting} is released by the label {label:?}"),
         Decision::Advance { to, why } => format!("it moves on to {to}: {why}"),
         Decision::Rollback { why, .. } => format!("it goes back to development: {why}"),
         Decision::Return { to, why } => format!("it goes back to {to}: {why}"),
@@ -256,7 +268,13 @@ fn next_step(decision: &Decision) -> &'static str {
 }
 
 /// What lifts a rule. Every rule has an answer.
-pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
+pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<String> {
+    let asked = |waiting, further: Vec<String>| {
+        let on_board = answers.to(waiting).map(|name| format!("{name} on the board"));
+        let mut ways: Vec<String> = on_board.into_iter().chain(further).collect();
+        ways.iter_mut().skip(1).take_while(|w| w.starts_with('`')).for_each(|w| w.insert_str(0, "or "));
+        ways
+    };
     let one = |text: &str| vec![text.to_owned()];
     match rule {
         Rule::Halt => one("`orch resume` lifts HALT"),
@@ -294,18 +312,22 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str) -> Vec<String> {
         ],
         Rule::Running => one("the run that is under way; its end settles the job"),
         Rule::Queued => one("the next `orch tick` starts it"),
-        Rule::Approval => vec![
-            "Approved on the board".to_owned(),
-            format!("or `orch advance {key} --approve`"),
-            format!("or `orch advance {key} --reject TEXT`: the analyst works again"),
-            format!("before that, read `orch show {key}`"),
-        ],
-        Rule::ConfirmDeploy => vec![
-            "Confirm Deploy on the board".to_owned(),
-            format!("or `orch advance {key} --confirm-deploy`"),
-            format!("or `orch advance {key} --reject TEXT`: back to development"),
-            format!("before that, read `orch show {key}` and `orch diff {key}`"),
-        ],
+        Rule::Approval => asked(
+            Waiting::Approval,
+            vec![
+                format!("`orch advance {key} --approve`"),
+                format!("`orch advance {key} --reject TEXT`: the analyst works again"),
+                format!("before that, read `orch show {key}`"),
+            ],
+        ),
+        Rule::ConfirmDeploy => asked(
+            Waiting::ConfirmDeploy,
+            vec![
+                format!("`orch advance {key} --confirm-deploy`"),
+                format!("`orch advance {key} --reject TEXT`: back to development"),
+                format!("before that, read `orch show {key}` and `orch diff {key}`"),
+            ],
+        ),
         Rule::Blocked => {
             vec![format!("`orch retry {key}`, once the reason is gone"), format!("or `orch stop {key}` ends it")]
         }
@@ -391,7 +413,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     let intents = ctx.store.read(|tx| tx.intents_of(&project.key, &item_id, INTENTS))?;
     let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
     (explained.next, explained.moves) = taskless(&status, resolved.as_ref(), row.as_ref(), &intents, wanted);
-    explained.item = Some(ItemShown { status: Some(status), group, intents: shown(&intents) });
+    explained.item = Some(ItemShown { status: Some(status), group, note: None, intents: shown(&intents) });
     Ok(Some(explained))
 }
 
@@ -407,9 +429,7 @@ fn taskless(
     let last = intents.first();
     if let Some(resolved) = resolved {
         let Some(known) = resolved.status(status) else {
-            let all: Vec<&str> = resolved.statuses().iter().map(|s| s.name.as_str()).collect();
-            let why = format!("its status {status:?} is not one that this board knows ({})", all.join(", "));
-            return (why, start);
+            return (boards::unknown_status(resolved, status).unwrap_or_default(), start);
         };
         if let Some(off) = resolved.off().iter().find(|o| resolved.logical_of(status) == Some(o.intent.logical())) {
             return (

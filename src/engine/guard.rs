@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const BALLAST_MB: u64 = 4;
 /// Ballast is made only where more than this is free: on a small disk, too, and below `min_free_mb`, where claims wait.
 const ROOM_MB: u64 = 3 * BALLAST_MB;
+/// The file that binds a state directory to its machine.
+const MACHINE: &str = "machine";
 /// How HALT begins when a step set it for a database older than its files.
 const OLDER: &str = "the database is older than its files";
 
@@ -31,20 +33,26 @@ pub fn before(state_dir: &Path, step: &str) -> Result<()> {
             state_dir.display()
         );
     }
+    let Some(here) = machine(state_dir)? else { return Ok(()) };
+    let path = state_dir.join(MACHINE);
+    sentinel::put(&path, format!("{here}\n").as_bytes()).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Whether the state directory is this machine's (RULE-37): fails with what is told where it is another's, or where that
+/// can't be read. The id that is to be written there, where it is nobody's yet.
+pub fn machine(state_dir: &Path) -> Result<Option<String>> {
     // Without an id of its own a machine can't be told from another.
-    let Ok(here) = disk::machine_id() else { return Ok(()) };
-    let path = state_dir.join("machine");
+    let Ok(here) = disk::machine_id() else { return Ok(None) };
+    let path = state_dir.join(MACHINE);
     match std::fs::read_to_string(&path) {
-        Ok(bound) if bound.trim() == here => Ok(()),
+        Ok(bound) if bound.trim() == here => Ok(None),
         Ok(bound) => bail!(
             "the state directory {} belongs to the machine {}; if it was moved here and no orch of that machine runs any more, remove {}",
             state_dir.display(),
-            bound.trim(),
+            crate::model::text::clip(&bound, 80),
             path.display()
         ),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            sentinel::put(&path, format!("{here}\n").as_bytes()).with_context(|| format!("writing {}", path.display()))
-        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Some(here)),
         Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
     }
 }

@@ -2,14 +2,14 @@
 //! delivery: a sink that is off, a group that moved, a wait that was asked for.
 
 use super::throttle::digest;
-use super::{Ctx, card, messages, projects};
+use super::{Ctx, boards, card, messages, projects};
 use crate::adapters::http::Token;
 use crate::adapters::notify::{AlertMessage, CardMessage, Notifier, Outcome, Telegram, TelegramConfig, Webhook};
 use crate::adapters::store::{OutboxRow, Store, StoreError, Tx};
 use crate::config::{self, Notify, TrackerMode};
 use crate::model::card::{AlertData, AlertKind, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
-use crate::model::task::Task;
+use crate::model::task::{Task, Waiting};
 use crate::render;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -267,8 +267,7 @@ fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
 /// Brings a task's card up to date everywhere; the file of the state directory always, whatever other sinks there are.
 pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> Result<Delivered> {
     let now = ctx.now().stamp.wall_ms;
-    let policy = ctx.policy.clone();
-    let mut data = ctx.store.read(|tx| card::data(tx, task.id, &policy, now))?;
+    let mut data = card::of(ctx, task.id)?;
     data.url = projects::item_url(ctx, task)?;
     let locale = ctx.config.notify.locale;
     let drawn = render::card::card(&data, locale);
@@ -353,6 +352,12 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
         url,
         title: text("title").to_owned(),
         detail: text("detail").to_owned(),
+        answer: task.and_then(|t| {
+            let project = ctx.project(&t.project).ok()?.clone();
+            let answers = boards::answers(ctx, &project);
+            let waiting = if kind == AlertKind::ApprovalWanted { Waiting::Approval } else { Waiting::ConfirmDeploy };
+            answers.to(waiting).map(str::to_owned)
+        }),
         repeated: false,
     };
     let locale = ctx.config.notify.locale;

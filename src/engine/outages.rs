@@ -214,7 +214,9 @@ pub fn board(ctx: &mut Ctx, project: &Project, error: Option<&anyhow::Error>) ->
         return Ok(());
     };
     let away = error.chain().filter_map(|e| e.downcast_ref::<BoardError>());
-    let away = away.into_iter().any(|e| matches!(e, BoardError::Transient(_) | BoardError::UnknownOutcome(_)));
+    let away = away
+        .into_iter()
+        .any(|e| matches!(e, BoardError::Transient(_) | BoardError::Silent(_) | BoardError::UnknownOutcome(_)));
     down(ctx, shared.filter(|_| away).unwrap_or(own), error)
 }
 

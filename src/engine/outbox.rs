@@ -66,7 +66,9 @@ fn free_orphans(ctx: &mut Ctx) -> Result<()> {
 fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
     let now = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.deliverable(now, 64))?;
-    let mut sent = 0;
+    let broken = ctx.store.unreadable().iter().any(|u| u.table == "outbox");
+    // What stood behind it is deliverable in the next round.
+    let mut sent = if broken { ctx.store.write(|tx| tx.park_undecodable())? } else { 0 };
     for row in rows {
         if ctx.interrupted() {
             break;
@@ -148,7 +150,7 @@ fn of_board(e: &BoardError) -> Delivered {
         BoardError::Throttled { retry_after_s, .. } => Delivered::Throttled { retry_after_s: *retry_after_s },
         BoardError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
         BoardError::Invalid(_) | BoardError::NotFound(_) => Delivered::Refused { why: e.to_string() },
-        BoardError::Auth(_) | BoardError::Conflict(_) | BoardError::Transient(_) => {
+        BoardError::Auth(_) | BoardError::Conflict(_) | BoardError::Transient(_) | BoardError::Silent(_) => {
             Delivered::NotNow { why: e.to_string() }
         }
     }

@@ -21,6 +21,8 @@ pub fn of(config: &Config) -> Policy {
         dependencies: config.dependencies.enabled,
         stop_enabled: config.stop.status_enabled,
         min_free_mb: config.min_free_mb,
+        approve_label: config.auto_label.approve_label.clone(),
+        deploy_label: config.auto_label.deploy_label.clone(),
     }
 }
 

@@ -2,17 +2,20 @@
 //! `staging` job and by `orch staging-check`.
 
 use super::{Ctx, boards, caller, projects};
+use crate::adapters::board::{NewItem, Priority};
 use crate::adapters::handed;
 use crate::adapters::probe::{ProbeCtx, staging as checks};
 use crate::adapters::store::{Mode, Store};
-use crate::config::{Check, Project};
+use crate::config::{Board, Check, Project};
 use crate::decide::staging::{FoldRules, SELF_HOSTING, Tolerance, built_in_allowances, fold, self_hosting};
 use crate::model::board::{Intent, Logical};
-use crate::model::ids::{Key, branch_name};
+use crate::model::ids::branch_name;
 use crate::model::stage::Agent;
 use crate::model::staging::{Allowance, CheckResult, Fact, SelfHostingFacts, StagingVerdict};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -125,31 +128,65 @@ fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     let program = std::env::current_exe().context("finding this program's own file")?;
     let mut command = Command::new(program);
     handed::pass(&mut command, &ctx.config.variables()).context("handing secrets over")?;
-    let mut child = command
+    command
         .args(words)
         .args(if words.contains(&"--version") { &[][..] } else { &ctx.global_args })
         .arg("--own-step")
         .current_dir(folder)
-        .stdin(proof.stdin()?)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("starting this program again")?;
-    let until = Instant::now() + SANDBOX;
-    while child.try_wait().context("waiting for it")?.is_none() {
+        .stdin(proof.stdin()?);
+    answer(command, &format!("orch {}", words.join(" ")), SANDBOX)
+}
+
+/// What a command says on stdout. Both streams go to files, so that however much it says, nothing waits for a reader. Fails
+/// with the command's own message.
+fn answer(mut command: Command, name: &str, limit: Duration) -> Result<String> {
+    let out = tempfile::tempfile().context("making a file for its answer")?;
+    let err = tempfile::tempfile().context("making a file for its answer")?;
+    let into = |file: &File| file.try_clone().map(Stdio::from).context("handing it a file");
+    let mut child =
+        command.stdout(into(&out)?).stderr(into(&err)?).spawn().with_context(|| format!("starting `{name}`"))?;
+    let until = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("waiting for it")? {
+            break status;
+        }
         if Instant::now() > until {
             let _ = child.kill();
             let _ = child.wait();
-            bail!("`orch {}` did not end within {} s", words.join(" "), SANDBOX.as_secs());
+            bail!("`{name}` did not end within {} s", limit.as_secs());
         }
         std::thread::park_timeout(Duration::from_millis(10));
+    };
+    let (out, err) = (read_back(out)?, read_back(err)?);
+    if status.success() {
+        return Ok(out);
     }
-    let out = child.wait_with_output().context("reading its answer")?;
-    if out.status.success() {
-        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    bail!("`{name}`: {status}: {}", complaint(&out, &err))
+}
+
+/// The most that is read of an answer, in bytes.
+const ANSWER: u64 = 1 << 20;
+
+fn read_back(mut file: File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.take(ANSWER).read_to_end(&mut bytes))
+        .context("reading its answer")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The message of a command that failed: with `--json` it stands in the document's `errors`, else on stderr.
+fn complaint(out: &str, err: &str) -> String {
+    let document = serde_json::from_str::<Value>(out).unwrap_or_default();
+    let errors = document["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let said: Vec<&str> = errors.iter().filter_map(|e| e["message"].as_str()).collect();
+    if !said.is_empty() {
+        return said.join("; ");
     }
-    let said = String::from_utf8_lossy(&out.stderr);
-    bail!("`orch {}`: {}: {}", words.join(" "), out.status, said.lines().next_back().unwrap_or("no message"))
+    let last = |text: &str| text.lines().rev().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned);
+    // A hint follows the message, on lines of its own.
+    let told = err.lines().find(|l| l.contains("error")).map(|l| l.trim().to_owned());
+    told.or_else(|| last(err)).or_else(|| last(out)).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
 /// A copy of the database, opened; a fresh one where there is none yet.
@@ -239,14 +276,29 @@ type Both = (Result<String>, Result<String>);
 fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
     let name = order.project.staging.sandbox.clone().context("staging.sandbox.project is not declared")?;
     let project = ctx.config.project(&name).cloned().with_context(|| format!("project {name} is not configured"))?;
-    let title = format!("Staging check {}", ctx.now().stamp.wall_ms);
-    let said = own(ctx, order.scratch, &["new", &title, "--project", &project.key, "--json"])?;
-    let key = serde_json::from_str::<Value>(&said).ok().and_then(|v| Key::parse(v["key"].as_str()?).ok());
-    let key = key.context("`orch new` named no key")?;
+    let now_ms = ctx.now().stamp.wall_ms;
+    let seat = boards::seat(ctx, &project)?;
+    let status = seat.resolved.status_for(Logical::ToAnalyse).cloned();
+    let new = NewItem {
+        title: &format!("Staging check {now_ms}"),
+        body: "",
+        labels: &[],
+        priority: Priority::None,
+        blocked_by: &[],
+        status: &status.with_context(|| format!("nothing on the board of {name} starts a work item"))?,
+        marker: Some(&format!("staging-check/{}/{now_ms}", std::process::id())),
+        now_ms,
+    };
+    let key = seat.board.create(&new).context("making a work item of the sandbox")?;
+    // A step takes in files by itself; a server is asked.
+    let asks = matches!(project.board, Board::Plane { .. });
     let mirror = projects::mirror(ctx, &project)?;
     let (mut branch, mut queued) = (None, None);
     let until = Instant::now() + SANDBOX;
     while (branch.is_none() || queued.is_none()) && Instant::now() < until {
+        if asks && queued.is_none() {
+            own(ctx, order.scratch, &["reconcile", "--project", &project.key])?;
+        }
         own(ctx, order.scratch, &["tick", "--project", &project.key])?;
         // The step wrote the real database; a copy in memory would not see it.
         let mut store = Store::open(&ctx.paths.database(), Mode::Use)?;
@@ -266,4 +318,34 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
         tracing::warn!(%key, "the sandbox work item could not be stopped: {e:#}");
     }
     Ok((branch.ok_or_else(|| late("the branch")), queued.ok_or_else(|| late("the analyst's job"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, limit: Duration) -> Result<String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        answer(command, "sh", limit)
+    }
+
+    #[test]
+    fn a_command_that_says_much_on_both_streams_ends_and_is_heard() {
+        let much = "head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2; exit ";
+        let limit = Duration::from_secs(30);
+        assert_eq!(sh(&format!("{much}0"), limit).unwrap().len(), 300_000);
+        assert!(sh(&format!("{much}3"), limit).unwrap_err().to_string().contains("exit status: 3: yyy"));
+        let late = sh("sleep 60", Duration::from_millis(50)).unwrap_err();
+        assert!(late.to_string().contains("did not end"), "{late}");
+    }
+
+    #[test]
+    fn a_failures_message_is_the_commands_own() {
+        let document = r#"{"errors": [{"code": 2, "message": "no such project", "hint": "name one"}]}"#;
+        assert_eq!(complaint(document, ""), "no such project");
+        assert_eq!(complaint("", "error: it is so\n  hint: do this\n"), "error: it is so");
+        assert_eq!(complaint("only here\n", "\n"), "only here");
+        assert_eq!(complaint("", ""), "it said nothing");
+    }
 }

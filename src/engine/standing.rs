@@ -1,7 +1,7 @@
 //! What holds each open task: a reading of the very decisions a step acts on (`decide::transition`, `decide::dispatch`),
 //! without acting. `status` and `explain` show it; the names are those of a step's `skipped`.
 
-use super::{Moment, view};
+use super::{Moment, blockers, view};
 use crate::adapters::store::{Result, Tx};
 use crate::decide::{dispatch, transition};
 use crate::model::decision::Decision;
@@ -48,7 +48,13 @@ pub fn day_start(now: &Moment) -> i64 {
 pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, free_mb: Option<u64>) -> Result<Queue> {
     let queue = view::queue(tx, now, policy, day_start(now), free_mb)?;
     let plan = dispatch::plan(&queue, policy, None, usize::MAX);
-    let held = plan.held.into_iter().filter_map(|h| Some((h.task.clone()?, h))).collect();
+    let mut held: BTreeMap<String, Held> = plan.held.into_iter().filter_map(|h| Some((h.task.clone()?, h))).collect();
+    for claim in plan.claims.iter().filter(|c| c.starts.is_some()) {
+        let Some(key) = queue.places.get(&claim.task).map(|p| p.key.to_string()) else { continue };
+        if let Some(untold) = blockers::last_untold(tx, &key, claim.task)? {
+            held.insert(key, untold);
+        }
+    }
     let jobs = queue.queued.iter().cloned().chain(tx.running_jobs()?).map(|j| (j.task_id, j)).collect();
     Ok(Queue { jobs, held, day_micros: queue.day_micros })
 }

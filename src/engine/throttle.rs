@@ -99,8 +99,8 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
             store(ctx, key.as_deref(), *retry_after_s)?;
         }
     }
-    // Of a local board one broken file says nothing of the others.
-    if let (Some(silent @ BoardError::Transient(_)), Board::Plane { .. }) = (board, &project.board) {
+    // Of a server that answers one failed call says nothing of the others (RULE-44).
+    if let (Some(silent @ BoardError::Silent(_)), Board::Plane { .. }) = (board, &project.board) {
         boards::is_silent(ctx, project, silent);
     }
     let forge = error.chain().find_map(|e| e.downcast_ref::<ForgeError>());

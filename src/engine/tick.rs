@@ -18,14 +18,26 @@ use std::time::Duration;
 
 /// The whole step.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
-    super::reap::resume(ctx)?;
-    super::base_job::resume(ctx)?;
+    // Each part stands for itself: what stops one is an error of the step and none of the others' (RULE-44).
+    let part = |ctx: &mut Ctx, what: &str, done: Result<()>| {
+        if let Err(e) = done {
+            ctx.fault(None, what, &e);
+        }
+    };
+    let done = super::reap::resume(ctx);
+    part(ctx, "finishing runs that waited", done);
+    let done = super::base_job::resume(ctx);
+    part(ctx, "finishing tries of a base", done);
     boards::take_in_local(ctx, only);
-    intents::apply_all(ctx, only)?;
-    advance::idle_tasks(ctx, only)?;
+    let done = intents::apply_all(ctx, only);
+    part(ctx, "using what people set on the boards", done);
+    let done = advance::idle_tasks(ctx, only);
+    part(ctx, "moving tasks on", done);
     if !ctx.interrupted() {
-        artefacts::commit_due(ctx)?;
-        dispatch_jobs(ctx, only, most)?;
+        let done = artefacts::commit_due(ctx);
+        part(ctx, "committing orch's own artefacts", done);
+        let done = dispatch_jobs(ctx, only, most);
+        part(ctx, "starting jobs", done);
     }
     if !ctx.dry {
         super::guard::ballast(ctx);
@@ -33,6 +45,11 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     outbox::deliver(ctx);
     Ok(())
 }
+
+/// Before a start that this machine or a remote stopped is tried again. Nothing tells when the cause is gone, so that it is
+/// asked for: half a timer's usual ten seconds, for a start is not to miss the next step, and a loop of steps is not to ask
+/// a remote that is away more than twelve times a minute.
+const START_AGAIN_MS: i64 = 5_000;
 
 /// A claimed job with what starting it needs.
 struct Claimed {
@@ -195,7 +212,7 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
             let at = ctx.now().stamp.wall_ms;
             let why = format!("its supervisor could not be started: {e:#}");
             ctx.store.write(|tx| {
-                tx.requeue_job(run.job_id, &c.token, at + 5000, &why)?;
+                tx.requeue_job(run.job_id, &c.token, at + START_AGAIN_MS, &why)?;
                 tx.settle_run(run.id, "not started", at)
             })?;
             Err(e)
@@ -208,7 +225,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
     let at = ctx.now().stamp.wall_ms;
     let why = format!("its branch can't be begun: {why:#}");
     ctx.store.write(|tx| {
-        tx.requeue_job(run.job_id, &c.token, at + 5000, &why)?;
+        tx.requeue_job(run.job_id, &c.token, at + START_AGAIN_MS, &why)?;
         tx.settle_run(run.id, "given back", at)?;
         let mut task = tx.task(c.task)?;
         apply::enter(&mut task, Stage::Created);

@@ -31,6 +31,9 @@ pub enum By {
     },
     /// A label of the work item.
     Label {
+        /// Its name; `None` in records of older versions.
+        #[serde(default)]
+        label: Option<String>,
         /// Who put it there.
         user: Option<String>,
     },
@@ -57,7 +60,13 @@ impl fmt::Display for By {
             }
             Self::Telegram { user } => ("Telegram", Some(user)),
             Self::Board { user } => ("the board", user.as_ref()),
-            Self::Label { user } => ("a label", user.as_ref()),
+            Self::Label { label, user } => {
+                match label {
+                    Some(label) => write!(f, "the label {label:?}")?,
+                    None => f.write_str("a label")?,
+                }
+                return user.as_ref().map_or(Ok(()), |user| write!(f, ", {user}"));
+            }
         };
         f.write_str(way)?;
         user.map_or(Ok(()), |user| write!(f, ", {user}"))
@@ -81,7 +90,12 @@ mod tests {
             ),
             (By::Telegram { user: "42".to_owned() }, json!({"via": "telegram", "user": "42"}), "Telegram, 42"),
             (By::Board { user: Some("ann".to_owned()) }, json!({"via": "board", "user": "ann"}), "the board, ann"),
-            (By::Label { user: None }, json!({"via": "label", "user": null}), "a label"),
+            (By::Label { label: None, user: None }, json!({"via": "label", "label": null, "user": null}), "a label"),
+            (
+                By::Label { label: Some("yes".to_owned()), user: Some("ann".to_owned()) },
+                json!({"via": "label", "label": "yes", "user": "ann"}),
+                "the label \"yes\", ann",
+            ),
         ];
         for (by, document, text) in table {
             assert_eq!(json!(by), document);

@@ -34,6 +34,8 @@ words! {
         /// The forge waits for a person before it merges.
         ForgeWaits = "forge_waits",
         RolledBack = "rolled_back",
+        /// `deploy.artefacts_after_merge: branch`, and the default branch does not take them.
+        ArtefactsRefused = "artefacts_refused",
         MessageParked = "message_parked",
         /// This machine has no engine that holds runs (BND-2).
         Confinement = "confinement",
@@ -57,6 +59,7 @@ impl AlertKind {
             | Self::GuardChanged
             | Self::Withdrawn
             | Self::ForgeWaits
+            | Self::ArtefactsRefused
             | Self::MessageParked
             | Self::SecretFound
             | Self::Confinement => true,
@@ -99,6 +102,8 @@ pub struct AlertData {
     pub title: String,
     /// One or a few sentences: the reason, the limit, the variables.
     pub detail: String,
+    /// Of a question: the status that answers it on the board; `None`: only a command does.
+    pub answer: Option<String>,
     /// Sent once before with an outcome that stayed unknown: the message says that it may be a repeat (RULE-41).
     pub repeated: bool,
 }
@@ -136,8 +141,9 @@ pub enum CardRunState {
 /// What is asked of a person, or holds the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    Approval,
-    ConfirmDeploy,
+    /// With the status that answers it on the board; `None`: only a command does.
+    Approval(Option<String>),
+    ConfirmDeploy(Option<String>),
     /// With its reason; `retry` lifts it.
     Blocked(String),
     /// The pull request or branch was closed or deleted by hand.

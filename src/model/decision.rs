@@ -103,6 +103,8 @@ pub enum Decision {
     /// A label stands for the person (BRD-5).
     Release {
         waiting: Waiting,
+        /// Its name.
+        label: String,
     },
     Advance {
         to: Stage,

@@ -1,6 +1,7 @@
 //! What the configuration means for decisions, as plain data: the engine builds it, `decide` reads it.
 
 use super::stage::{Agent, Stage};
+use super::task::Waiting;
 use std::collections::BTreeMap;
 
 /// How a project's CI is known.
@@ -84,9 +85,20 @@ pub struct Policy {
     pub dependencies: bool,
     pub stop_enabled: bool,
     pub min_free_mb: u64,
+    /// The labels that stand for a person, by name (BRD-5).
+    pub approve_label: String,
+    pub deploy_label: String,
 }
 
 impl Policy {
+    /// The label that answers such a wait in the person's place.
+    pub fn label(&self, waiting: Waiting) -> &str {
+        match waiting {
+            Waiting::Approval => &self.approve_label,
+            Waiting::ConfirmDeploy => &self.deploy_label,
+        }
+    }
+
     /// The rules of a task's project; a project that left the configuration has none.
     pub fn project(&self, key: &str) -> Option<&ProjectPolicy> {
         self.projects.get(key)

@@ -143,6 +143,9 @@ pub struct StepReport {
     pub actions: Vec<ActionLine>,
     pub skipped: Vec<Held>,
     pub errors: Vec<ErrorLine>,
+    /// What a person should know and what stops nothing; left out where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     pub duration_ms: u64,
     /// Further fields of one step (`verdict`, `findings`, `checks`, `probes`).
     #[serde(flatten)]
@@ -157,6 +160,7 @@ impl StepReport {
             actions: Vec::new(),
             skipped: Vec::new(),
             errors: Vec::new(),
+            notices: Vec::new(),
             duration_ms: 0,
             extra: serde_json::Map::new(),
         }
@@ -171,6 +175,14 @@ impl StepReport {
     /// Notes what holds a task.
     pub fn hold(&mut self, task: Option<&str>, rule: Rule, why: impl Into<String>) {
         self.skipped.push(Held { task: task.map(str::to_owned), rule, why: why.into(), until: None });
+    }
+
+    /// Notes what a person should know and what stops nothing, once.
+    pub fn note(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        if !self.notices.contains(&what) {
+            self.notices.push(what);
+        }
     }
 
     /// Notes a fault of the step's own work (exit 3 at the end).

@@ -46,6 +46,16 @@ pub fn clip(text: &str, most: usize) -> String {
     line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// The nearest of some words, if it is near at all.
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    known
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(&unknown.to_ascii_lowercase(), &word.to_ascii_lowercase()), word))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,16 +19,18 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::GuardChanged | AlertKind::Confinement => "🛡",
         AlertKind::ForgeWaits => "⏳",
         AlertKind::Withdrawn | AlertKind::RolledBack => "↩️",
-        AlertKind::MessageParked => "📭",
+        AlertKind::MessageParked | AlertKind::ArtefactsRefused => "📭",
         AlertKind::SecretFound => "🔑",
     }
 }
 
 /// The command that answers an alert, where one does.
-fn answer(kind: AlertKind) -> Option<Word> {
+fn answer(kind: AlertKind, on_board: bool) -> Option<Word> {
     match kind {
-        AlertKind::ApprovalWanted => Some(Word::AskApproval),
-        AlertKind::ConfirmDeployWanted => Some(Word::AskConfirm),
+        AlertKind::ApprovalWanted if on_board => Some(Word::AskApproval),
+        AlertKind::ApprovalWanted => Some(Word::AskApprovalByCommand),
+        AlertKind::ConfirmDeployWanted if on_board => Some(Word::AskConfirm),
+        AlertKind::ConfirmDeployWanted => Some(Word::AskConfirmByCommand),
         AlertKind::Blocked => Some(Word::AskBlocked),
         AlertKind::AutoApproveUsed
         | AlertKind::AutoDeployUsed
@@ -45,6 +47,7 @@ fn answer(kind: AlertKind) -> Option<Word> {
         | AlertKind::GuardChanged
         | AlertKind::Withdrawn
         | AlertKind::ForgeWaits
+        | AlertKind::ArtefactsRefused
         | AlertKind::RolledBack
         | AlertKind::SecretFound
         | AlertKind::MessageParked
@@ -76,8 +79,10 @@ fn compose(kind: AlertKind, data: &AlertData, locale: Locale, most: usize) -> Ca
     if !detail.is_empty() {
         parts.push(Both::default().text(&detail));
     }
-    if let Some(word) = answer(kind).filter(|_| !key.is_empty()) {
-        parts.push(Both::default().text(&locale::word(locale, word).replace("{key}", &key)));
+    if let Some(word) = answer(kind, data.answer.is_some()).filter(|_| !key.is_empty()) {
+        let status = clip(data.answer.as_deref().unwrap_or(""), 40);
+        let text = locale::word(locale, word).replace("{status}", &status).replace("{key}", &key);
+        parts.push(Both::default().text(&text));
     }
     if data.repeated {
         parts.push(Both::default().text(locale::word(locale, Word::Repeated)));
@@ -99,6 +104,7 @@ mod tests {
             url: Some("https://board/\"x".into()),
             title: "a <b> & c".into(),
             detail: "because </b>".into(),
+            answer: Some("Yes <b>".into()),
             repeated: true,
         };
         for kind in AlertKind::ALL {
@@ -108,7 +114,25 @@ mod tests {
                 assert!(made.html.contains("because &lt;/b&gt;"));
                 assert!(made.html.contains("href=\"https://board/&quot;x\""));
                 assert!(made.plain.contains(locale::word(*locale, Word::Repeated)));
-                assert!(!made.plain.contains("{key}"));
+                assert!(!made.plain.contains("{key}") && !made.plain.contains("{status}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_names_the_boards_own_status_or_only_the_command() {
+        for (kind, command) in
+            [(AlertKind::ApprovalWanted, "--approve"), (AlertKind::ConfirmDeployWanted, "--confirm-deploy")]
+        {
+            for locale in Locale::ALL {
+                let told = |answer: Option<&str>| {
+                    let answer = answer.map(str::to_owned);
+                    alert(kind, &AlertData { key: "ORCH-1".into(), answer, ..AlertData::default() }, *locale).plain
+                };
+                let named = told(Some("Freigegeben"));
+                assert!(named.contains("Freigegeben") && named.contains(command), "{named}");
+                let without = told(None);
+                assert!(without.contains(command) && !without.contains("Approved"), "{without}");
             }
         }
     }

@@ -193,7 +193,7 @@ pub fn mark(data: &CardData, stage: Stage) -> Mark {
         for ask in &data.asks {
             match ask {
                 Ask::Blocked(_) => return Mark::Failed,
-                Ask::Approval | Ask::ConfirmDeploy | Ask::Withdrawn(_) | Ask::Forge(_) => return Mark::Waiting,
+                Ask::Approval(_) | Ask::ConfirmDeploy(_) | Ask::Withdrawn(_) | Ask::Forge(_) => return Mark::Waiting,
                 Ask::Frozen(_) => {}
             }
         }
@@ -267,14 +267,20 @@ fn sums_text(locale: Locale, sums: Sums) -> String {
 
 fn ask_line(data: &CardData, locale: Locale, ask: &Ask, most: usize) -> Both {
     let (sign, what, reason) = match ask {
-        Ask::Approval => ("👉", Word::AskApproval, ""),
-        Ask::ConfirmDeploy => ("👉", Word::AskConfirm, ""),
+        Ask::Approval(Some(_)) => ("👉", Word::AskApproval, ""),
+        Ask::Approval(None) => ("👉", Word::AskApprovalByCommand, ""),
+        Ask::ConfirmDeploy(Some(_)) => ("👉", Word::AskConfirm, ""),
+        Ask::ConfirmDeploy(None) => ("👉", Word::AskConfirmByCommand, ""),
         Ask::Blocked(why) => ("⛔", Word::AskBlocked, why.as_str()),
         Ask::Withdrawn(why) => ("👉", Word::AskWithdrawn, why.as_str()),
         Ask::Forge(why) => ("⏳", Word::AskForge, why.as_str()),
         Ask::Frozen(why) => ("🧊", Word::AskFrozen, why.as_str()),
     };
-    let text = locale::word(locale, what).replace("{key}", &clip(&data.key, 40));
+    let status = match ask {
+        Ask::Approval(status) | Ask::ConfirmDeploy(status) => status.as_deref().unwrap_or(""),
+        Ask::Blocked(_) | Ask::Withdrawn(_) | Ask::Forge(_) | Ask::Frozen(_) => "",
+    };
+    let text = locale::word(locale, what).replace("{status}", &clip(status, 40)).replace("{key}", &clip(&data.key, 40));
     let line = Both::default().text(&format!("{sign} ")).bold(&text);
     let reason = clip(reason, most);
     if reason.is_empty() { line } else { line.text(&format!(": {reason}")) }

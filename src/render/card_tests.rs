@@ -159,14 +159,14 @@ fn marks_tell_running_failed_waiting_and_stopped() {
     assert_eq!(mark(&d, Stage::Development), Mark::Failed);
     let mut d = data(Stage::Analysis);
     d.runs = vec![run(Stage::Analysis, CardRunState::Done, 1)];
-    d.asks = vec![Ask::Approval];
+    d.asks = vec![Ask::Approval(Some("Approved".into()))];
     assert_eq!(mark(&d, Stage::Analysis), Mark::Waiting);
     assert!(card(&d, Locale::En).plain.contains("orch advance ORCH-7 --approve"));
 
     let mut d = data(Stage::Cancelled);
     d.stopped_stage = Some(Stage::Review);
     d.runs = vec![run(Stage::Review, CardRunState::Failed, 9), run(Stage::Testing, CardRunState::Done, 3)];
-    d.asks = vec![Ask::Approval];
+    d.asks = vec![Ask::Approval(Some("Approved".into()))];
     assert_eq!(mark(&d, Stage::Development), Mark::Finished);
     assert_eq!(mark(&d, Stage::Review), Mark::Failed);
     assert_eq!(mark(&d, Stage::Testing), Mark::None);
@@ -279,7 +279,7 @@ proptest! {
             key, title, stage, runs, now_ms,
             url: Some(format!("https://{url}")),
             pr_url: Some(url),
-            asks: vec![Ask::Blocked(why.clone()), Ask::Frozen(why.clone()), Ask::Withdrawn(why), Ask::ConfirmDeploy],
+            asks: vec![Ask::Blocked(why.clone()), Ask::Frozen(why.clone()), Ask::Withdrawn(why), Ask::ConfirmDeploy(None)],
             notes: vec![note; 20],
             ..data(stage)
         };

@@ -10,7 +10,9 @@ words! {
         Attempt = "attempt",
         Tokens = "tokens",
         AskApproval = "ask_approval",
+        AskApprovalByCommand = "ask_approval_by_command",
         AskConfirm = "ask_confirm",
+        AskConfirmByCommand = "ask_confirm_by_command",
         AskBlocked = "ask_blocked",
         AskWithdrawn = "ask_withdrawn",
         AskForge = "ask_forge",
@@ -23,19 +25,27 @@ words! {
     }
 }
 
-/// A fixed text. `{key}` stands for the work item's key.
+/// A fixed text. `{key}` stands for the work item's key, `{status}` for the status that answers a question on the board.
 pub fn word(locale: Locale, word: Word) -> &'static str {
     let (en, ru) = match word {
         Word::Total => ("Total", "Всего"),
         Word::Attempt => ("attempt", "попытка"),
         Word::Tokens => ("tokens", "токенов"),
         Word::AskApproval => (
-            "Approval wanted: set Approved on the board, or run orch advance {key} --approve",
-            "Нужно одобрение: поставьте Approved на доске или выполните orch advance {key} --approve",
+            "Approval wanted: set {status} on the board, or run orch advance {key} --approve",
+            "Нужно одобрение: поставьте {status} на доске или выполните orch advance {key} --approve",
         ),
         Word::AskConfirm => (
-            "Deploy confirmation wanted: set Confirm Deploy on the board, or run orch advance {key} --confirm-deploy",
-            "Подтвердите выкладку: поставьте Confirm Deploy на доске или выполните orch advance {key} --confirm-deploy",
+            "Deploy confirmation wanted: set {status} on the board, or run orch advance {key} --confirm-deploy",
+            "Подтвердите выкладку: поставьте {status} на доске или выполните orch advance {key} --confirm-deploy",
+        ),
+        Word::AskApprovalByCommand => (
+            "Approval wanted: run orch advance {key} --approve (the board has no status for it)",
+            "Нужно одобрение: выполните orch advance {key} --approve (на доске нет такого статуса)",
+        ),
+        Word::AskConfirmByCommand => (
+            "Deploy confirmation wanted: run orch advance {key} --confirm-deploy (the board has no status for it)",
+            "Подтвердите выкладку: выполните orch advance {key} --confirm-deploy (на доске нет такого статуса)",
         ),
         Word::AskBlocked => ("Blocked; orch retry {key} lifts it", "Заблокировано; снять: orch retry {key}"),
         Word::AskWithdrawn => ("Withdrawn by a person", "Отозвано человеком"),
@@ -127,6 +137,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::RolledBack => ("Production rolled back", "Выполнен откат"),
         AlertKind::Confinement => ("Nothing starts: no confinement", "Ничего не запускается: нет изоляции"),
         AlertKind::SecretFound => ("An agent's work held a secret", "В работе агента найден секрет"),
+        AlertKind::ArtefactsRefused => ("The record of a deploy is not taken", "Запись о выкладке не принята"),
         AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
     };
     pick(locale, en, ru)
@@ -166,7 +177,9 @@ mod tests {
         let cyrillic = |t: &str| t.chars().any(|c| ('а'..='я').contains(&c.to_lowercase().next().unwrap_or(c)));
         for w in Word::ALL {
             let (en, ru) = (word(Locale::En, *w), word(Locale::Ru, *w));
-            assert_eq!(en.matches("{key}").count(), ru.matches("{key}").count(), "{w}");
+            for place in ["{key}", "{status}"] {
+                assert_eq!(en.matches(place).count(), ru.matches(place).count(), "{w}");
+            }
             assert!(!cyrillic(en), "{w}");
             assert!(*w == Word::Working || cyrillic(ru), "{w}");
         }

@@ -71,6 +71,7 @@ mod runtime_claude_real;
 mod scenes_abuse;
 mod scenes_agents;
 mod scenes_answers;
+mod scenes_asked;
 mod scenes_base;
 mod scenes_board;
 mod scenes_faults;

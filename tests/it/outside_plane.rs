@@ -378,3 +378,45 @@ fn brd_3_only_a_listed_actor_starts_work() {
     s.drive("ORCH-2", "waits", |t| t.waiting_for.is_some());
     assert!(s.house.task("ORCH-1").is_none());
 }
+
+/// What the board does not tell holds a task by one rule, whoever says so.
+#[test]
+fn rule_27_one_rule_is_told_by_tick_explain_and_status_where_the_item_can_not_be_read() {
+    let s = scene();
+    s.board.item("Greet", "To Analyse");
+    let by_key = format!("GET /api/v1/workspaces/{WORKSPACE}/work-items/");
+    s.board.fault(&by_key, Fault::status(403), 1);
+    s.house.reconcile();
+    let ran = s.house.until("the hold", || {
+        let ran = s.house.tick();
+        ran.rules().contains(&"dependencies".to_owned()).then_some(ran)
+    });
+    let told = ran.json["skipped"][0]["why"].as_str().unwrap().to_owned();
+    let explained = s.house.orch(&["explain", "ORCH-1"]).json;
+    assert_eq!(explained["held_by"]["rule"], "dependencies", "{explained}");
+    assert_eq!(explained["held_by"]["why"].as_str(), Some(told.as_str()));
+    let status = s.house.orch(&["status"]).json;
+    assert_eq!(status["tasks"][0]["held_by"]["rule"], "dependencies", "{status}");
+    s.drive("ORCH-1", "begins", |t| t.stage.as_str() != "created");
+}
+
+/// C9a and C9b make a work item of the sandbox project on whichever board it has.
+#[test]
+fn a_sandbox_on_a_server_goes_through_the_self_hosting_suite() {
+    let s = scene_with("", &["dependencies: {enabled: false}"]);
+    let file = s.house.path("orch.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let own = "  - {key: OWN, repo: own, self_hosting: true, git: {remote: ./own.git}, board: {kind: local, dir: own-issues}, staging: {sandbox: {project: ORCH}}}\n";
+    crate::support::git::raw(s.house.root(), &["clone", "-q", "--bare", "remote.git", "own.git"]);
+    std::fs::write(&file, text.replacen("projects:\n", &format!("projects:\n{own}"), 1)).unwrap();
+    let (code, out, err) = s.house.text(&["staging-check", "--project", "OWN"]);
+    let of = |id: &str| out.lines().find(|l| l.contains(id)).unwrap_or_else(|| panic!("{id}: {out}{err}")).to_owned();
+    for id in ["C9a", "C9b"] {
+        assert!(of(id).contains("PASS"), "exit {code}: {out}{err}");
+    }
+    assert_eq!(s.board.data().items.len(), 1);
+    s.house.until("the end", || {
+        s.house.tick();
+        s.house.task("ORCH-1").filter(|t| t.stage.as_str() == "cancelled")
+    });
+}

@@ -296,6 +296,32 @@ fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
 }
 
+/// A default branch that refuses what orch recorded of a deploy is a person's matter: told once, no error of each step, and
+/// made up for later.
+#[test]
+fn rule_1_artefacts_that_the_default_branch_refuses_are_told_once_and_committed_later() {
+    let pipe = with(&format!("touch \"$TARGET/deployed\"\n{PLAIN}"), "artefacts_after_merge: branch, ");
+    // The merge is let through; the record of it, whose author is orch alone, is not.
+    let hook = pipe.at("remote.git/hooks/pre-receive");
+    let deployed = pipe.at("prod/deployed");
+    let text =
+        format!("#!/bin/sh\n[ ! -e {} ] || {{ echo 'release window closed' >&2; exit 1; }}\n", deployed.display());
+    std::fs::write(&hook, text).unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let key = pipe.item("One");
+    pipe.until("the refusal", |p| !p.events("artefacts_refused").is_empty());
+    assert_eq!(pipe.of(&key, "stage"), "done");
+    for _ in 0..3 {
+        let ran = pipe.orch(&["tick"]);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+    }
+    assert!(pipe.events("artefacts_refused")[0].contains("release window closed"));
+    assert_eq!(pipe.rows("SELECT 1 FROM outbox WHERE key LIKE 'alert/artefacts_refused/%'").len(), 1);
+    std::fs::remove_file(&hook).unwrap();
+    pipe.change("UPDATE journal SET intent = json_set(intent, '$.until', 0) WHERE kind = 'artefact_committed'");
+    pipe.until("the artefacts", |p| p.remote(&["log", "--format=%s", "main"]).contains("what orch recorded"));
+}
+
 #[test]
 fn rule_34_an_initiated_file_that_the_database_does_not_know_stops_the_task() {
     let pipe = with(PLAIN, "confirm: true, ");

@@ -55,7 +55,7 @@ impl Local {
     }
 
     /// All work items, by key. Empty, half-written or broken files are problems ("look later"); files that are no
-    /// Markdown, hidden ones and those of other projects are ignored; a Markdown file without a key is reported.
+    /// Markdown, hidden ones and those of other projects are ignored; a Markdown file without a key is a stranger.
     pub fn scan(&self) -> Result<Listing, BoardError> {
         let mut found = Listing::default();
         let entries = match fs::read_dir(&self.dir) {
@@ -74,7 +74,7 @@ impl Local {
             match Key::parse(stem) {
                 Ok(key) if key.as_str() == stem && key.prefix() == self.prefix => keys.push(key),
                 Ok(key) if key.as_str() == stem => {}
-                Ok(_) | Err(_) => found.problems.push(Problem {
+                Ok(_) | Err(_) => found.strangers.push(Problem {
                     why: format!(
                         "the file name is no key such as {}-1.md; rename it to make it a work item",
                         self.prefix
@@ -85,7 +85,7 @@ impl Local {
             }
         }
         keys.sort_by_key(Key::number);
-        found.problems.sort_by(|a, b| a.at.cmp(&b.at));
+        found.strangers.sort_by(|a, b| a.at.cmp(&b.at));
         for key in keys {
             match self.read(&key) {
                 Ok(None) => {}

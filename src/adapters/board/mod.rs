@@ -6,7 +6,7 @@ pub mod local;
 pub mod plane;
 mod swap;
 
-use crate::adapters::http::{Class, HttpError};
+use crate::adapters::http::{Class, Fault, HttpError};
 pub use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
 use crate::model::ids::Key;
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,12 @@ pub enum BoardError {
     /// The board asks to wait this many seconds; the pass ends.
     #[error("the board asks to wait {retry_after_s} s: {what}")]
     Throttled { retry_after_s: u64, what: String },
-    /// Nothing was changed; a later step may try again.
+    /// Nothing was changed; a later step may try again. It answered, so that other calls may well go (RULE-44).
     #[error("the board can't be reached: {0}")]
     Transient(String),
+    /// Nobody answers there: the next call would wait as long.
+    #[error("the board can't be reached: {0}")]
+    Silent(String),
     /// A write may or may not have happened: read before repeating it.
     #[error("the board may or may not have done it: {0}")]
     UnknownOutcome(String),
@@ -51,7 +54,8 @@ impl From<HttpError> for BoardError {
             Class::Throttled { retry_after_s } => {
                 Self::Throttled { retry_after_s: retry_after_s.unwrap_or(DEFAULT_WAIT_S).min(86_400), what: text }
             }
-            Class::Transient => Self::Transient(text),
+            Class::Transient if e.fault == Fault::Status => Self::Transient(text),
+            Class::Transient => Self::Silent(text),
             Class::UnknownOutcome => Self::UnknownOutcome(text),
         }
     }
@@ -63,6 +67,8 @@ pub struct Listing {
     pub items: Vec<WorkItem>,
     /// Files or rows that could not be read: "look later", to be reported, never taken for absence.
     pub problems: Vec<Problem>,
+    /// What lies there and is no work item: passed over, and no reason to look later.
+    pub strangers: Vec<Problem>,
     /// Requests made.
     pub requests: u32,
     /// Set: the look ended early; nothing may be concluded from what is missing, and no watermark may move.

@@ -43,7 +43,7 @@ pub struct OutboxRow {
     pub last_error: Option<String>,
 }
 
-fn outbox(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
+pub(super) fn outbox(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
     Ok(OutboxRow {
         id: row.get("id")?,
         key: row.get("key")?,
@@ -78,6 +78,23 @@ impl Tx<'_> {
             == 1)
     }
 
+    /// Parks what can't be decoded among these rows, so that it stands in nobody's way (RULE-44); how many.
+    pub fn park_undecodable(&self) -> Result<usize> {
+        let rows: Vec<(i64, String)> = {
+            let unread = self.unread.borrow();
+            unread.values().filter(|u| u.table == "outbox").map(|u| (u.row, u.why.clone())).collect()
+        };
+        let mut parked = 0;
+        for (id, why) in rows {
+            let why = format!("the row can't be read: {why}");
+            parked += self
+                .tx
+                .prepare_cached("UPDATE outbox SET state = 'parked', owner = NULL, last_error = ?2 WHERE id = ?1 AND state = 'open'")?
+                .execute(params![id, why])?;
+        }
+        Ok(parked)
+    }
+
     /// The oldest open row of every (task, sink) that is due (RULE-41: only these are deliverable).
     pub fn deliverable(&self, now: i64, most: u32) -> Result<Vec<OutboxRow>> {
         self.list("outbox", DELIVERABLE, params![now, most], outbox)
@@ -94,10 +111,8 @@ impl Tx<'_> {
 
     /// Open rows that somebody took and did not give back, with the taker.
     pub fn taken_messages(&self) -> Result<Vec<(i64, Actor)>> {
-        let mut statement =
-            self.tx.prepare_cached("SELECT id, owner FROM outbox WHERE state = 'open' AND owner IS NOT NULL")?;
-        let rows = statement.query_map([], |r| Ok((r.get(0)?, parsed(r, "owner", from_json)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let sql = "SELECT id, task_id, owner FROM outbox WHERE state = 'open' AND owner IS NOT NULL";
+        self.list("outbox", sql, [], |r| Ok((r.get(0)?, parsed(r, "owner", from_json)?)))
     }
 
     /// Frees a row whose taker died over it: due at once, and nobody knows whether it arrived.

@@ -87,6 +87,14 @@ impl Tx<'_> {
             .optional()?)
     }
 
+    /// The details of a task's events of one kind, oldest first.
+    pub fn events_of(&self, task: TaskId, event: &str) -> Result<Vec<String>> {
+        let mut statement =
+            self.tx.prepare_cached("SELECT detail FROM audit WHERE task_id = ?1 AND event = ?2 ORDER BY seq")?;
+        let rows = statement.query_map(params![task.0, event], |r| r.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Hands over every run begun since a wall time with its task, oldest first, one at a time.
     pub fn run_facts(&self, since: i64, each: &mut dyn FnMut(RunFact)) -> Result<()> {
         let mut statement = self.tx.prepare_cached(
@@ -120,6 +128,18 @@ impl Tx<'_> {
                 ended_at: r.get("ended_at")?,
             });
         }
+        Ok(())
+    }
+
+    /// Reads every list that a step reads; what of it can't be decoded is noted (`Store::unreadable`).
+    pub fn read_lists(&self) -> Result<()> {
+        self.open_tasks()?;
+        self.queued_jobs()?;
+        self.running_jobs()?;
+        self.open_runs()?;
+        self.pending_intents()?;
+        self.taken_messages()?;
+        self.list("outbox", "SELECT * FROM outbox WHERE state = 'open'", [], super::outbox::outbox)?;
         Ok(())
     }
 

@@ -96,6 +96,9 @@ fn page(e: &Explained) -> String {
     }
     if let Some(item) = &e.item {
         say(format!("on the board: {}", item.status.as_deref().map_or_else(|| "-".to_owned(), |s| clip(s, 80))));
+        if let Some(note) = &item.note {
+            say(format!("  {}", clip(note, 300)));
+        }
         for i in &item.intents {
             let why = i.reason.as_deref().map(|r| format!(": {}", clip(r, 200))).unwrap_or_default();
             say(format!("  {} {} seen {}{why}", i.intent, i.state, local(&i.seen_at)));

@@ -90,8 +90,7 @@ fn show(call: &Invocation, ctx: &mut Ctx, which: Which) -> Result<(), Failure> {
 }
 
 fn card_text(ctx: &mut Ctx, id: TaskId) -> Result<String, Failure> {
-    let (policy, now) = (ctx.policy.clone(), ctx.now().stamp.wall_ms);
-    let data = ctx.store.read(|tx| card::data(tx, id, &policy, now))?;
+    let data = card::of(ctx, id)?;
     Ok(render::card::card(&data, ctx.config.notify.locale).plain)
 }
 

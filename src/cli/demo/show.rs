@@ -156,7 +156,7 @@ pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
         }
         "stage_rolled_back" => told(Mood::Back, sent_back(&detail, &word("why"))),
         "released" if detail["by"]["via"] == "label" => {
-            let label = if word("for") == "approval" { "autoApprove" } else { "autoDeploy" };
+            let label = detail["by"]["label"].as_str().unwrap_or("of the item");
             told(Mood::Person, format!("its label {label} says yes; nobody has to be asked"))
         }
         "task_blocked" => told(Mood::Bad, format!("blocked: {}", word("why"))),

@@ -61,6 +61,9 @@ pub fn state(config: &Config, chart: &mut Chart) {
             "name another state_dir, or give this account the right",
         );
     }
+    if let Err(e) = guard::machine(dir) {
+        chart.fail(area, "state directory", format!("{e:#}"), "until then every step ends with exit 3");
+    }
     match disk::network_file_system(&base) {
         Ok(None) => {}
         Ok(Some(kind)) => chart.fail(

@@ -85,6 +85,7 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
     confinement::all(&elsewhere, &mut chart);
     match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
         Ok(mut ctx) => {
+            services::rows(&mut ctx, &mut chart);
             services::all(&mut ctx, &mut chart);
             services::telegram(&config, notices::moved_chat(&mut ctx), &mut chart);
         }

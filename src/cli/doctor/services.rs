@@ -77,6 +77,19 @@ fn large_files(area: &str, mirror: &Mirror, branch: &str, chart: &mut Chart) {
     }
 }
 
+/// Rows that can't be decoded, of every table that is read as a list (RULE-44).
+pub fn rows(ctx: &mut Ctx, chart: &mut Chart) {
+    if let Err(e) = ctx.store.read(|tx| tx.read_lists()) {
+        return chart.fail("machine", "database", format!("{e}"), "restore it from a backup (docs/operations.md)");
+    }
+    for row in ctx.store.unreadable() {
+        let of = row.task.as_deref().map(|key| format!(" of {key}")).unwrap_or_default();
+        let what = format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why);
+        let mend = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
+        chart.fail("machine", "database", what, mend);
+    }
+}
+
 fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
     let area = project.key.clone();
     let seat = match boards::forget(ctx, project).and_then(|()| boards::seat(ctx, project)) {
@@ -90,6 +103,15 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         Board::Local(local) => match local.scan() {
             Ok(listing) => {
                 chart.ok(&area, "board", format!("{} work items in files", listing.items.len()));
+                for p in &listing.strangers {
+                    chart.ok(&area, "board", format!("{} is passed over: {}", p.at, p.why));
+                }
+                for item in &listing.items {
+                    if let Some(said) = boards::unknown_status(&seat.resolved, &item.status_id) {
+                        let mend = "correct the word in its file";
+                        chart.warn(&area, "board", format!("{}: {said}", item.key), mend);
+                    }
+                }
                 for p in listing.problems {
                     chart.warn(
                         &area,

@@ -15,8 +15,7 @@ pub fn approved(f: &Facts<'_>) -> Answer {
         Answer::Pass { why: "the analysis was approved".to_owned() }
     } else {
         Answer::Undecided {
-            why: "a person has to approve the analysis (Approved on the board, or `orch advance TASK --approve`)"
-                .to_owned(),
+            why: format!("a person has to approve the analysis; `orch explain {}` says how", f.view.task.key),
             need: Need::Person(Waiting::Approval),
         }
     }

@@ -23,8 +23,7 @@ fn opening(f: &Facts<'_>) -> Answer {
     }
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
         return Answer::Undecided {
-            why: "a person has to release the deploy (Confirm Deploy on the board, or `orch advance TASK --confirm-deploy`)"
-                .to_owned(),
+            why: format!("a person has to release the deploy; `orch explain {}` says how", task.key),
             need: Need::Person(Waiting::ConfirmDeploy),
         };
     }

@@ -53,6 +53,8 @@ pub fn policy() -> Policy {
         dependencies: true,
         stop_enabled: true,
         min_free_mb: 0,
+        approve_label: "autoApprove".into(),
+        deploy_label: "autoDeploy".into(),
     }
 }
 

@@ -89,7 +89,7 @@ fn apply(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
             t.job = Some(Entry { kind: job.kind, due: job.available_at <= NOW, run: None });
         }
         Decision::Park { waiting } => t.waiting = Some(*waiting),
-        Decision::Release { waiting } => {
+        Decision::Release { waiting, .. } => {
             t.released = Some(*waiting);
             t.waiting = None;
         }

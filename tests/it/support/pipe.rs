@@ -231,11 +231,18 @@ impl Pipe {
         self.one(&format!("SELECT {column} FROM tasks WHERE key = '{key}' ORDER BY id DESC LIMIT 1"))
     }
 
-    /// Time passes for what waits in the queue: the only writes a test makes to the database.
+    /// Time passes for what waits in the queue.
     pub fn hurry(&self) {
         let db = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
         db.busy_timeout(Duration::from_secs(10)).unwrap();
         db.execute("UPDATE jobs SET available_at = 0 WHERE status = 'queued'", []).unwrap();
+    }
+
+    /// Changes rows as time would.
+    pub fn change(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
+        conn.busy_timeout(Duration::from_secs(20)).unwrap();
+        conn.execute_batch(sql).unwrap();
     }
 
     /// Steps until the condition holds: ticks, with a reap now and then, as timers would.

@@ -352,6 +352,13 @@ impl Data {
                 self.page(seen, rows, 1000)
             }
             ("GET", ["work-items" | "issues"]) => self.list(seen),
+            ("POST", ["work-items" | "issues"]) => {
+                let body = seen.json();
+                let number = self.add(body["name"].as_str().unwrap(), "Backlog");
+                self.item_mut(number).state = body["state"].as_str().unwrap().to_owned();
+                let made = self.items.last().unwrap().clone();
+                Reply::json(201, &self.json(&made, None))
+            }
             ("GET", ["work-items" | "issues", id]) => {
                 let id = (*id).to_owned();
                 self.one(|i| i.id == id)
