@@ -3,7 +3,8 @@
 use super::Cli;
 use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
 use crate::engine::explain::moved_by;
-use crate::model::board::{Answers, Moment, indication};
+use crate::model::answers::Answers;
+use crate::model::board::{Moment, indication};
 use crate::model::decision::Gate;
 use crate::model::policy::{CiSource, ProjectPolicy};
 use crate::model::report::{ActionKind, Rule};

@@ -4,7 +4,7 @@ use super::{Ctx, boards};
 use crate::adapters::store::{Result, Tx};
 use crate::decide::gates::inputs_of;
 use crate::model::act::By;
-use crate::model::board::Answers;
+use crate::model::answers::Answers;
 use crate::model::card::{Ask, CardData, CardRun, CardRunState};
 use crate::model::confine::{Held, Standing};
 use crate::model::decision::Gate;

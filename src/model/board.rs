@@ -2,7 +2,6 @@
 
 use super::ids::Key;
 use super::stage::{Stage, words};
-use super::task::Waiting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -257,32 +256,6 @@ pub enum Deed<'a> {
 pub struct IntentOff {
     pub intent: Intent,
     pub why: String,
-}
-
-/// The names of the statuses that answer a question on a project's board; `None`: it has none that steers, and only a
-/// command answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answers {
-    pub approved: Option<String>,
-    pub confirm_deploy: Option<String>,
-}
-
-impl Answers {
-    /// The status that answers this wait.
-    pub fn to(&self, waiting: Waiting) -> Option<&str> {
-        match waiting {
-            Waiting::Approval => self.approved.as_deref(),
-            Waiting::ConfirmDeploy => self.confirm_deploy.as_deref(),
-        }
-    }
-}
-
-impl Default for Answers {
-    /// The default names.
-    fn default() -> Self {
-        let name = |l: Logical| Some(l.default_name().to_owned());
-        Self { approved: name(Intent::Approved.logical()), confirm_deploy: name(Intent::ConfirmDeploy.logical()) }
-    }
 }
 
 /// A project's statuses by meaning.

@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod agent_prompt;
+pub mod answers;
 pub mod artefact;
 pub mod base;
 pub mod board;
