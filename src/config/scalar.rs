@@ -229,7 +229,7 @@ macro_rules! by_word {
     )*};
 }
 by_word!(
-    super::types::AuditAnchor,
+    crate::model::act::AuditAnchor,
     super::types::ExecutorKind,
     super::types::TrackerMode,
     super::types::DegradedAction,

@@ -7,10 +7,11 @@ use super::error::ConfigError;
 use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision, RawStagingSandbox, RawUrl};
 use super::scalar::{KofM, Scalar, Text};
 use super::types::{
-    AgentOverride, Allowance, AuditAnchor, Check, CommandLine, DegradedAction, Errors, ExecutorKind, Health, Revision,
-    Scope, TrackerMode,
+    AgentOverride, Allowance, Check, CommandLine, DegradedAction, Errors, ExecutorKind, Health, Revision, Scope,
+    TrackerMode,
 };
 use super::vars::Vars;
+use crate::model::act::AuditAnchor;
 use crate::model::card::Locale;
 use crate::model::confine::{Choice, Mode};
 use crate::model::scan::{Severity, Waiver};

@@ -22,10 +22,6 @@ words! {
     ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach" }
 }
 words! {
-    /// Where the audit table's last hash is told outside this machine (BND-6).
-    AuditAnchor { None = "none", Forge = "forge" }
-}
-words! {
     /// The live card (`notify.telegram.mode`).
     TrackerMode { Bump = "bump", Edit = "edit" }
 }

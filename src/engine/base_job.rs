@@ -242,7 +242,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
         return Ok(());
     }
     let now = ctx.now().stamp.wall_ms;
-    for (repo, base) in ctx.store.read(|tx| rows(tx))?.into_iter().filter(|(_, b)| b.state == BaseState::Running) {
+    for (repo, base) in ctx.store.read(rows)?.into_iter().filter(|(_, b)| b.state == BaseState::Running) {
         let held = locks::is_held(&dir(ctx, &repo).join("lock"));
         let gone = base.owner.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
         // One that was just claimed has yet to take its lock; its claimer may be gone by then.

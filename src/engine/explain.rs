@@ -140,9 +140,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     };
     let by_base = |rule| matches!(rule, Rule::BaseRed | Rule::Environment);
     let base = match standing.held.as_ref().filter(|h| by_base(h.rule)) {
-        Some(_) => {
-            ctx.store.read(|tx| super::base_job::rows(tx))?.remove(&task.repo).map(|b| b.lines).unwrap_or_default()
-        }
+        Some(_) => ctx.store.read(super::base_job::rows)?.remove(&task.repo).map(|b| b.lines).unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(Explained {

@@ -1,5 +1,6 @@
 //! Who acted (BND-6): each release, stop, retry, unfreeze and halt records it. And from where a subcommand was called.
 
+use super::stage::words;
 use super::task::Actor;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -37,6 +38,11 @@ pub enum By {
         /// Who put it there.
         user: Option<String>,
     },
+}
+
+words! {
+    /// Where the audit table's last hash is told outside this machine (BND-6).
+    AuditAnchor { None = "none", Forge = "forge" }
 }
 
 /// A process between the caller and the first process of the machine; the first of a lineage is the caller itself.

@@ -102,7 +102,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 
 /// The log of a repository's base.
 fn base(call: &Invocation, ctx: &mut Ctx, repo: &str) -> CmdResult {
-    let rows = ctx.store.read(|tx| base_job::rows(tx))?;
+    let rows = ctx.store.read(base_job::rows)?;
     let Some(row) = rows.get(repo) else {
         let known: Vec<&str> = ctx.config.projects.iter().map(|p| p.repo.as_str()).collect();
         return Err(Failure::usage(format!("the base of {repo} was never tried"))
