@@ -92,7 +92,7 @@ pub enum StoreError {
         "the database {0} can't be opened for writing: it, its folder or its file system is read-only, or closed to this user"
     )]
     ReadOnly(String),
-    #[error("there is no room left where the database {0} is")]
+    #[error("the disk that holds the database {0} is full")]
     Full(String),
     #[error("the row changed meanwhile")]
     Lost,
