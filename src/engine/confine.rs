@@ -6,7 +6,7 @@ use super::area::Folders;
 use crate::adapters::confine::{self, Boundary, Engine, NoEngine, Probe};
 use crate::adapters::{accounts, net};
 use crate::config::{Config, Project, RuntimeKind, Sandbox, SecretRef, UIDS, process_env};
-use crate::model::confine::{Held, Network, Policy, Standing};
+use crate::model::confine::{Held, Mode, Network, Policy, Standing};
 use crate::model::ids::RunId;
 use crate::model::stage::Agent;
 use crate::model::toolchain::{Offered, offered};
@@ -60,7 +60,15 @@ pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -
         });
     }
     if probe.root && matches!(engine, Engine::Landlock | Engine::Command { .. }) {
-        reachable(&config.area_dir, engine.held())?;
+        match reachable(&config.area_dir, engine.held()) {
+            // What can't hold runs here is no engine here, and `auto` goes on without one, shown as unconfined.
+            Err(no) if policy.mode == Mode::Auto && engine == Engine::Landlock => {
+                tracing::debug!("unconfined: {no}");
+                return Ok(Engine::None);
+            }
+            Err(no) => return Err(no),
+            Ok(()) => {}
+        }
     }
     if probe.root && engine != Engine::None && !policy.user.is_empty() && accounts::uid(&policy.user).is_none() {
         return Err(NoEngine {
