@@ -113,7 +113,7 @@ fn an_agent_sees_the_documented_variables_and_nothing_of_ours() {
     assert_eq!(of("ORCH_REVISION"), w.git("orch", &["rev-parse", "main"]));
     assert_eq!(of("ORCH_ARTEFACTS"), format!("{}/docs/work-items/{key}", of("ORCH_WORKTREE")));
     assert_eq!(seen("pwd").trim(), of("ORCH_WORKTREE"));
-    assert_eq!(seen("home"), "", "HOME is an empty folder");
+    assert_eq!(seen("home"), ".runtime\n", "HOME holds the runtime's own folder and nothing else");
     assert!(of("HOME").starts_with(w.dir.to_str().unwrap()), "{}", of("HOME"));
     assert!(!seen("tty").contains("/dev/"), "{}", seen("tty"));
     for line in seen("fd").lines().filter(|l| l.contains("->")) {
