@@ -143,6 +143,41 @@ fn without_confinement_the_same_attacks_succeed() {
 }
 
 /// The same again by an account that is not root: its runs keep its uid, in a user namespace of their own.
+/// What one command of a run left in `/tmp`, and in the checkout, is not followed when the next one is put in its place.
+#[test]
+fn bubblewrap_links_left_where_it_mounts_lead_nowhere() {
+    let place = Place::new();
+    let Some(engine) = engine(Choice::Bubblewrap, Network::Open, &place) else { return };
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(outside.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let here = place.path("");
+    assert!(here.starts_with("/tmp"), "this has to be below /tmp: {}", here.display());
+    let top: std::path::PathBuf = here.components().take(3).collect();
+    let run = |script: &str| {
+        let mut run = place.run(&engine);
+        run.frozen = vec![place.path("area/checkout/ci.sh"), place.path("area/checkout/dir/ci.sh")];
+        let exit = place.go(&place.spec(run, &["/bin/sh", "-c", script]));
+        assert_eq!(exit.code, Some(0), "{}{}", place.out(), place.err());
+    };
+    run(&format!(
+        "set -e; mv {top} /tmp/moved; ln -s /oldroot{out} {top}; ls -l /tmp",
+        top = top.display(),
+        out = outside.path().display()
+    ));
+    // The same file, for whatever is mounted there later.
+    let secret = place.write("state/secret", SECRET);
+    run(&format!(
+        "set -e; mv {top} /tmp/again; mkdir -p {dir}; touch {secret}; mkdir dir; ln -s ../../state/secret ci.sh; ln -s ../../../state/secret dir/ci.sh",
+        top = top.display(),
+        dir = place.path("state").display(),
+        secret = secret.display(),
+    ));
+    run(&format!("cat ci.sh dir/ci.sh {}; true", secret.display()));
+    assert!(!place.out().contains(SECRET), "{}", place.out());
+    let made: Vec<_> = std::fs::read_dir(outside.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(made.is_empty(), "{made:?}");
+}
+
 #[test]
 fn an_ordinary_account_holds_its_runs_as_well() {
     if !rustix::process::geteuid().is_root() {

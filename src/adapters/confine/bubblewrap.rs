@@ -1,7 +1,7 @@
 //! bubblewrap's command line: nothing is there but what is named (BND-2).
 
 use super::paths::{self, Part};
-use super::{EXEC, INSIDE, Run};
+use super::{EXEC, INSIDE, Run, room};
 use crate::model::confine::Network;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 /// What a run may keep in `/dev/shm`: memory that no process of it shows.
 const SHARED: &str = "1073741824";
 
-/// The whole command line. `passwd`: what stands for `/etc/passwd`. Fails where `/etc` can't be read.
+/// Where a run sees its own temporary folder.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// The whole command line. `passwd`: what stands for `/etc/passwd`. Fails where `/etc` can't be read, or where the run left
+/// something in its temporary folder that stands in the way of what is mounted below `/tmp` and can't be deleted.
 pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path>) -> io::Result<Vec<OsString>> {
-    let mut line = Line { words: vec![program.into()], named: Vec::new() };
+    let mut line = Line { words: vec![program.into()], named: Vec::new(), mounts: Vec::new() };
     line.say(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
     // From a thread that waits for the run's end: it is that thread's death that counts.
     line.say(&["--die-with-parent", "--new-session", "--chdir", "/", "--cap-drop", "ALL"]);
@@ -29,7 +33,7 @@ pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path
         }
     }
     line.system(passwd, modern)?;
-    for at in ["/tmp", "/var/tmp"] {
+    for at in TEMPORARY {
         line.way(Path::new(at));
         line.bind("--bind", &run.tmp, Path::new(at));
     }
@@ -44,7 +48,7 @@ pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path
         line.way(path);
         line.bind("--bind", path, path);
     }
-    for path in run.frozen.iter().filter(|path| path.exists()) {
+    for path in run.frozen.iter().filter(|path| room::plain(&run.checkout, path)) {
         line.bind("--ro-bind", path, path);
     }
     line.way(Path::new(INSIDE));
@@ -53,6 +57,11 @@ pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path
         line.words.extend(["--remount-ro".into(), path.into()]);
     }
     line.say(&["--", INSIDE, EXEC]);
+    for (at, folder) in &line.mounts {
+        for below in TEMPORARY.iter().filter_map(|tmp| at.strip_prefix(tmp).ok()) {
+            room::make(&run.tmp, below, *folder)?;
+        }
+    }
     Ok(line.words)
 }
 
@@ -60,6 +69,8 @@ struct Line {
     words: Vec<OsString>,
     /// What can be seen inside, besides own folders.
     named: Vec<PathBuf>,
+    /// What is mounted where, and whether it is a folder.
+    mounts: Vec<(PathBuf, bool)>,
 }
 
 impl Line {
@@ -69,6 +80,7 @@ impl Line {
 
     fn bind(&mut self, how: &str, from: &Path, at: &Path) {
         self.words.extend([OsStr::new(how), from.as_os_str(), at.as_os_str()].map(OsStr::to_owned));
+        self.mounts.push((at.to_owned(), from.is_dir()));
     }
 
     /// The folders above `at`, where they are not there yet: bubblewrap's own would be closed to another account.

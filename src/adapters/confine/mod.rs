@@ -10,6 +10,7 @@ mod meter;
 mod paths;
 mod plan;
 mod proxy;
+mod room;
 mod start;
 
 pub use choose::{Probe, engine, forget};
