@@ -172,3 +172,24 @@ fn rule_20_a_try_whose_supervisor_was_killed_is_tried_again() {
     });
     until(&house, "green");
 }
+
+#[test]
+fn ord_1_setup_runs_before_ci_and_before_staging_checks_and_fails_as_ci() {
+    let agent = "#!/bin/sh\nset -e\necho \"$ORCH_ATTEMPT\" >> app.txt\nrm -f stop\ntest \"$ORCH_ATTEMPT\" != 1 || echo x > stop\necho '{\"cost_usd\": 0.01}'\n";
+    let mut plan = Plan::short();
+    agent.clone_into(&mut plan.agent);
+    plan.project[0] = "stages: [development, deploy-staging, deploy]".to_owned();
+    let plan = plan
+        .project("worktree: {setup: {command: [sh, -c, 'case $PWD in */ci/*) echo looked; test ! -e stop || exit 7;; esac; echo x > made']}}")
+        .project("ci: {command: [test, -e, made]}")
+        .project("staging: {checks: [{id: S1, name: made, kind: command, command: [test, -e, made]}]}")
+        .project("deploy: {confirm: false}");
+    let house = House::new(&plan);
+    house.item("Greet people");
+    until_done(&house);
+    let said = house.query("SELECT why FROM evidence WHERE gate IN ('ci_green', 'staging_status') ORDER BY id");
+    assert!(said[0].contains("worktree.setup: exit 7"), "{said:?}");
+    assert!(said[1].contains("ci.command passed") && said[2].contains("checks passed"), "{said:?}");
+    let sent_back = house.events("stage_rolled_back")[0].to_string();
+    assert!(sent_back.contains("looked"), "the developer reads its log: {sent_back}");
+}

@@ -52,38 +52,50 @@ pub fn ci(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     }
 }
 
+/// `worktree.setup`, then `ci.command`, in one new checkout. A setup that fails on a task's head is red CI on that head: it
+/// passed on the base (ORD-1).
 fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settlement> {
-    let limit = Duration::from_secs(bench.project.ci.timeout_s);
-    let ran = bench.command(
-        ctx,
-        run,
-        &Order { name: "ci", argv, env: &bench.project.ci.env, limit, further: &[], by: By::Branch },
-    )?;
-    let log = bench.dir.join("ci.log");
+    bench.checkout()?;
+    let (key, name, limit_ms, ran) = match (bench.set_up(ctx, run)?, &bench.project.worktree.setup) {
+        (Some(ran), Some(setup)) => ("worktree.setup", "setup", setup.timeout_ms(), ran),
+        (Some(_) | None, _) => {
+            let limit = Duration::from_secs(bench.project.ci.timeout_s);
+            let env = &bench.project.ci.env;
+            let order = Order { name: "ci", argv, env, limit, further: &[], by: By::Branch };
+            ("ci.command", "ci", bench.project.ci.timeout_s * 1000, bench.start(ctx, run, &order)?)
+        }
+    };
+    let file = format!("{name}.log");
+    let log = bench.dir.join(&file);
     bench.folders.delete()?;
     let (verdict, why, findings) = match ran {
-        Err(e) => (EvidenceVerdict::ToolError, e.to_string(), vec![]),
+        Err(e) => (EvidenceVerdict::ToolError, format!("{}{e}", of(key)), vec![]),
         Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => {
             (EvidenceVerdict::Pass, format!("ci.command passed on {}", bench.subject.short()), vec![])
         }
         Ok(exit) if exit.ended_by.is_none() && exit.code.is_none() => {
-            (EvidenceVerdict::ToolError, format!("ci.command was killed: {}", ending(&exit)), vec![])
+            (EvidenceVerdict::ToolError, format!("{key} was killed: {}", ending(&exit)), vec![])
         }
         Ok(exit) => {
             let late = exit.ended_by == Some(EndedBy::Wall);
-            let why = format!("CI is red on {}: {}", bench.subject.short(), ending(&exit));
+            let why = format!("CI is red on {}: {}{}", bench.subject.short(), of(key), ending(&exit));
             let text = format!(
                 "{why}{}\n\n{}",
-                if late { format!(" after {} s", bench.project.ci.timeout_s) } else { String::new() },
+                if late { format!(" after {} s", limit_ms / 1000) } else { String::new() },
                 tail(&log, TAIL)
             );
-            (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/ci.log", run.id))])
+            (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/{file}", run.id))])
         }
     };
     let mut row = row(bench, run, Gate::CiGreen, verdict, why, findings, false)?;
     // Under which settings it was so: a change of them makes another verdict of it (ORD-1).
     row.detail["ground"] = serde_json::json!(base_job::digest(&ctx.config, &bench.project));
     Ok(answered(row))
+}
+
+/// How a sentence about CI begins where it is about its setup.
+fn of(key: &str) -> String {
+    if key == "ci.command" { String::new() } else { format!("{key}: ") }
 }
 
 fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {

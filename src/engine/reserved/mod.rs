@@ -110,8 +110,23 @@ impl Bench {
         Ok(self.folders.checkout.clone())
     }
 
-    /// Runs a configured command in a checkout, its output in `<name>.log`.
+    /// Runs a configured command in a new checkout, its output in `<name>.log`.
     fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
+        self.checkout()?;
+        self.start(ctx, run, order)
+    }
+
+    /// `worktree.setup` in the checkout that is there, in `setup.log` (ORD-1); `None`: there is none, or it passed.
+    fn set_up(&self, ctx: &Ctx, run: &Run) -> Result<Option<Result<Exit, ChildError>>> {
+        let Some(setup) = &self.project.worktree.setup else { return Ok(None) };
+        let limit = Duration::from_millis(setup.timeout_ms());
+        let order = Order { name: "setup", argv: &setup.command, env: &setup.env, limit, further: &[], by: By::Branch };
+        let ran = self.start(ctx, run, &order)?;
+        Ok(Some(ran).filter(|ran| !ran.as_ref().is_ok_and(|exit| exit.code == Some(0) && exit.ended_by.is_none())))
+    }
+
+    /// Runs a configured command in the checkout that is there, its output in `<name>.log`.
+    fn start(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
         let spec = self.prepare(ctx, run, order)?;
         let seals = Seals::of(self.frozen());
         let go = &mut |_: child::Event<'_>| Control::Go;
@@ -167,7 +182,7 @@ impl Bench {
     /// All of a configured command but its start.
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, by } = *order;
-        let cwd = self.checkout()?;
+        let cwd = self.folders.checkout.clone();
         let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.folders);
         let boundary = match by {
             By::Operator => Boundary::Operator,

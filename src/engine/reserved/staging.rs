@@ -1,10 +1,10 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, bench, keep, resting_on, row, told};
+use super::{answered, bench, ending, keep, resting_on, row, told};
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::decide::staging::Tolerance;
-use crate::engine::settle::Settlement;
+use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, staging as suite};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
@@ -20,6 +20,14 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let settings = &bench.project.staging;
     let checkout = bench.checkout()?;
     let commands = settings.checks.iter().any(crate::config::Check::is_command);
+    // What CI set up is not there any more (ORD-1).
+    if commands && let Some(ran) = bench.set_up(ctx, run)? {
+        let how = ran.map_or_else(|e| e.to_string(), |exit| ending(&exit));
+        let why =
+            format!("worktree.setup, before the staging checks: {how}; `orch logs {}` has its log", bench.task.key);
+        bench.folders.delete()?;
+        return Ok(Some(Settlement { end: End::Failed { why, spent: true }, ..Settlement::default() }));
+    }
     let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
     let probe = ProbeCtx { checkout, home: bench.folders.home.clone(), env: env(&bench, run), confined };
     let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
