@@ -50,7 +50,11 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
     } else {
         match play(ctx, &site, run, fence)? {
             Played::Done(run) => *run,
-            Played::Not(end) => return Ok(Some(Settlement { end, ..Settlement::default() })),
+            // No runtime ran: there is nothing to book (RULE-25).
+            Played::Not(end) => {
+                ctx.store.write(|tx| tx.set_run_free(run.id))?;
+                return Ok(Some(Settlement { end, ..Settlement::default() }));
+            }
             Played::Lost => return Ok(None),
         }
     };
@@ -372,7 +376,11 @@ fn execute(
             (Some(exit), outcome.redacted(&redact::current()))
         }
         Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
-        Err(e) => (None, Outcome::bare(Kind::Failed, e.to_string())),
+        Err(e) => {
+            // Its program did not start, so that nothing was spent; one that could not be watched did (RULE-25).
+            let cost_micros = (!matches!(e, ChildError::Watch { .. })).then_some(0);
+            (None, Outcome { cost_micros, ..Outcome::bare(Kind::Failed, e.to_string()) })
+        }
     })
 }
 

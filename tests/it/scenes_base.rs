@@ -193,3 +193,32 @@ fn ord_1_setup_runs_before_ci_and_before_staging_checks_and_fails_as_ci() {
     let sent_back = house.events("stage_rolled_back")[0].to_string();
     assert!(sent_back.contains("looked"), "the developer reads its log: {sent_back}");
 }
+
+#[test]
+fn rule_25_a_run_whose_program_or_setup_did_not_start_books_nothing() {
+    let plan = Plan::short()
+        .top("agents: {runtime: scripted, max_cost_usd: 5, retry_backoff_s: 0}")
+        .top("limits: {max_cost_usd_per_task: 6}");
+    let house = House::new(&plan);
+    let missing = "runtimes: {scripted: {kind: command, command: [no-such-program]}}";
+    house.configure(&Plan { top: [plan.top.clone(), vec![missing.to_owned()]].concat(), ..Plan::short() });
+    house.item("Greet people");
+    house.until("a run that found no program", || {
+        house.tick();
+        house.runs("ORCH-1").iter().any(|r| r.cost_micros == Some(0)).then_some(())
+    });
+    house.configure(&Plan {
+        top: plan.top.clone(),
+        ..Plan::short().project("worktree: {setup: {command: [sh, -c, 'exit 9']}}")
+    });
+    let of_setup = |house: &House| house.runs("ORCH-1").iter().filter(|r| r.cost_micros == Some(0)).count();
+    let before = of_setup(&house);
+    house.until("a run whose setup failed", || {
+        house.tick();
+        (of_setup(&house) > before).then_some(())
+    });
+    // Two runs at $5 each were over the task's limit by now.
+    house.configure(&plan);
+    house.orch(&["retry", "ORCH-1"]);
+    until_done(&house);
+}

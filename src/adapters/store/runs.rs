@@ -196,6 +196,11 @@ impl Tx<'_> {
             .execute(params![id.0, to_json(runtime)])?)
     }
 
+    /// Notes that the run cost nothing, since no runtime of it ran (RULE-25).
+    pub fn set_run_free(&self, id: RunId) -> Result<()> {
+        one(self.tx.prepare_cached("UPDATE runs SET cost_micros = 0 WHERE id = ?1")?.execute([id.0])?)
+    }
+
     /// Records the runtime's exit (RUN-4: first thing at exit).
     pub fn record_exit(&self, id: RunId, exit: &RunExit, now: &Stamp) -> Result<()> {
         one(self
