@@ -52,14 +52,17 @@ pub struct Facts<'a> {
     pub changes: &'a [Change],
     /// Every path of the resulting tree.
     pub paths: &'a [String],
+    /// Its symbolic links, each with the path it leads to.
+    pub links: &'a [(String, String)],
     pub attributes: &'a [Attributes],
 }
 
 /// The rules that the run broke; empty: its tree may be committed.
 pub fn faults(facts: &Facts<'_>) -> Vec<Broken> {
     let mut broken = Vec::new();
+    let used = used_elsewhere(facts);
     for change in facts.changes {
-        if let Some(why) = fault(facts, change) {
+        if let Some(why) = fault(facts, &used, change) {
             broken.push(Broken::new(&change.path, why));
         }
     }
@@ -77,7 +80,7 @@ pub fn faults(facts: &Facts<'_>) -> Vec<Broken> {
     broken
 }
 
-fn fault(facts: &Facts<'_>, change: &Change) -> Option<String> {
+fn fault(facts: &Facts<'_>, used: &[(&str, String)], change: &Change) -> Option<String> {
     if facts.protection.covers(&change.path) {
         return Some("is protected".to_owned());
     }
@@ -92,8 +95,50 @@ fn fault(facts: &Facts<'_>, change: &Change) -> Option<String> {
             return Some("is in a work item's folder and no document of this work item".to_owned());
         }
     }
-    let one = std::slice::from_ref(&change.path);
-    (!offending_paths(facts.may_write, one).is_empty()).then(|| "is not the agent's to change".to_owned())
+    if !is_own(facts, &change.path) {
+        return Some("is not the agent's to change".to_owned());
+    }
+    let through = used.iter().find(|(_, target)| is_below(&change.path, target));
+    through.map(|(link, _)| format!("is used by way of {link}, which is not the agent's to change"))
+}
+
+fn is_own(facts: &Facts<'_>, path: &str) -> bool {
+    offending_paths(facts.may_write, &[path.to_owned()]).is_empty()
+}
+
+/// What links at places that are not the agent's lead to, each with that link: who changes it changes what is used there.
+/// A link of the agent's own that stands in the way, or is led to, leads on.
+fn used_elsewhere<'a>(facts: &Facts<'a>) -> Vec<(&'a str, String)> {
+    let (own, foreign): (Vec<_>, Vec<_>) = facts.links.iter().partition(|(link, _)| is_own(facts, link));
+    let mut used = Vec::new();
+    for (link, target) in foreign {
+        let (mut reached, mut at) = (vec![target.clone()], 0);
+        while let Some(path) = reached.get(at).cloned().filter(|_| at <= facts.links.len()) {
+            at += 1;
+            let on = own.iter().filter_map(|(link, target)| {
+                let way = path.strip_prefix(link.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+                way.map(|rest| format!("{target}{rest}")).or_else(|| is_below(link, &path).then(|| target.clone()))
+            });
+            let on: Vec<String> = on.filter(|to| !reached.contains(to)).collect();
+            reached.extend(on);
+        }
+        used.extend(reached.into_iter().map(|to| (link.as_str(), to)));
+    }
+    used
+}
+
+/// The path that a relative link leads to; `None`: out of the tree, or nowhere.
+pub fn leads_to(link: &str, target: &str) -> Option<String> {
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            name => parts.push(name),
+        }
+    }
+    (!target.starts_with('/') && !parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn is_below(path: &str, folder: &str) -> bool {
@@ -156,6 +201,7 @@ mod tests {
             protection: &Protection::new(&patterns),
             changes: &[Change { path: path.to_owned(), now }],
             paths: &[path.to_owned()],
+            links: &[],
             attributes: &[],
         };
         faults(&facts).into_iter().next().map(|b| b.why)
@@ -215,6 +261,7 @@ mod tests {
                 protection: &Protection::new(&[]),
                 changes: &[],
                 paths,
+                links: &[],
                 attributes: &[],
             })
         };
@@ -230,6 +277,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_link_from_elsewhere_leads_to_is_used_there() {
+        let told = |path: &str, links: &[(&str, &str)]| {
+            let links: Vec<_> = links.iter().filter_map(|(l, t)| Some(((*l).to_owned(), leads_to(l, t)?))).collect();
+            let facts = Facts {
+                key: &Key::parse("ORCH-1").unwrap(),
+                stage: Stage::Testing,
+                may_write: &["tests/**".to_owned()],
+                protection: &Protection::new(&[]),
+                changes: &[Change { path: path.to_owned(), now: FILE }],
+                paths: &[path.to_owned()],
+                links: &links,
+                attributes: &[],
+            };
+            faults(&facts).into_iter().next().map(|b| b.why)
+        };
+        assert_eq!(told("tests/data/a.json", &[]), None);
+        for link in [("app.json", "tests/data/a.json"), ("src/data", "../tests/data"), ("src/all", "../tests/")] {
+            let why = told("tests/data/a.json", &[link]).unwrap();
+            assert!(why.contains(link.0), "{why}");
+        }
+        for link in [("tests/x", "data/a.json"), ("src/other", "../tests/data/b.json"), ("src/out", "../../x")] {
+            assert_eq!(told("tests/data/a.json", &[link]), None, "{link:?}");
+        }
+        // By way of a link that is the agent's own.
+        let (data, other) = (("tests/data", "real"), ("tests/x/l", "../data/a.json"));
+        assert!(told("tests/real/a.json", &[data, ("src/a", "../tests/data/a.json")]).unwrap().contains("src/a"));
+        assert!(told("tests/data/a.json", &[other, ("src/all", "../tests/x")]).unwrap().contains("src/all"));
+        assert_eq!(told("tests/real/b.json", &[data, ("src/a", "../tests/data/a.json")]), None);
+        assert_eq!(told("tests/b", &[("tests/a", "a/c"), ("src/a", "../tests/a")]), None, "a circle ends");
+        assert_eq!(leads_to("a/b/c", "../d"), Some("a/d".to_owned()));
+        assert_eq!(leads_to("a", "/etc"), None);
+        assert_eq!(leads_to("a", ".."), None);
+    }
+
+    #[test]
     fn a_line_of_attributes_for_a_protected_path_is_a_change_of_that_path() {
         let told = |path: &str, before: &str, now: &str| {
             let facts = Facts {
@@ -239,6 +321,7 @@ mod tests {
                 protection: &Protection::new(&["ci.sh".to_owned(), "ops/**".to_owned()]),
                 changes: &[],
                 paths: &["ci.sh".to_owned(), "ops/deploy".to_owned(), "src/a.sh".to_owned()],
+                links: &[],
                 attributes: &[Attributes { path: path.into(), before: before.into(), now: now.into() }],
             };
             faults(&facts).into_iter().next().map(|b| b.why)

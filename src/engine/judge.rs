@@ -2,7 +2,7 @@
 //! the run's own commits, and the commit judged is the one the run began from.
 
 use super::{Ctx, inputs};
-use crate::adapters::git::Mirror;
+use crate::adapters::git::{EntryKind, Mirror, Object};
 use crate::adapters::store::NewEvidence;
 use crate::decide::definitions::is_test_path;
 use crate::decide::gates::verdict::{self, File, Reading, Verdict};
@@ -98,8 +98,13 @@ fn is_plain(pushed: &Pushed<'_>) -> Result<bool> {
     let new = code
         .iter()
         .filter(|c| !artefact::is_artefact_path(&c.path))
-        .all(|c| c.before.is_none() && is_test_path(&c.path));
+        .all(|c| c.before.is_none() && is_test_path(&c.path) && c.after.as_ref().is_some_and(is_file));
     Ok(new && inputs::of_range(pushed.mirror, pushed.start, pushed.head)?.is_empty())
+}
+
+/// A link or a submodule stands for what was there before.
+fn is_file(object: &Object) -> bool {
+    matches!(object.kind, EntryKind::File | EntryKind::Executable)
 }
 
 /// The very contents that were judged, by their path in the work item's folder (RULE-3).

@@ -7,7 +7,7 @@ use crate::adapters::git::build::{Build, Built, Source};
 use crate::adapters::git::walk::{Around, Base, Found, Limits, Root};
 use crate::adapters::git::{EntryKind, GitError};
 use crate::adapters::sentinel;
-use crate::decide::left::{Attributes, Change, Facts, Shape, faults};
+use crate::decide::left::{Attributes, Change, Facts, Shape, faults, leads_to};
 use crate::model::artefact::{self, Artefact};
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
@@ -215,6 +215,7 @@ impl Taken<'_> {
             protection: &protection(site),
             changes: &changes,
             paths: &paths,
+            links: &self.links()?,
             attributes: &self.attributes()?,
         };
         all.extend(faults(&facts));
@@ -286,6 +287,18 @@ impl Taken<'_> {
                 EntryKind::Symlink | EntryKind::Submodule | EntryKind::Folder => Shape::Other,
             },
         }
+    }
+
+    /// The resulting tree's symbolic links, with what they lead to.
+    fn links(&self) -> Result<Vec<(String, String)>> {
+        let links: Vec<_> = self.built.entries.values().filter(|e| e.kind == EntryKind::Symlink).collect();
+        let targets = self.build.contents(links.iter().map(|e| &e.id))?;
+        let led = links.iter().zip(targets).filter_map(|(e, target)| {
+            let link = e.text();
+            let to = leads_to(&link, std::str::from_utf8(&target).ok()?)?;
+            Some((link, to))
+        });
+        Ok(led.collect())
     }
 
     /// The attributes files that changed, before and after.

@@ -199,17 +199,26 @@ mod tests {
             mine,
             "tests/a/b.rs",
             "test/x.py",
-            "pkg/a_test.go",
-            "pkg/test_a.py",
-            "web/src/a.test.tsx",
+            "web/src/__tests__/a.tsx",
+            "pkg/testdata/a.json",
             "src/test/java/A.java",
+            // Next to the code, where the language's tools take the name for a test's and nothing else's.
+            "pkg/load_test.go",
+            "web/src/a.test.tsx",
+            "src/a.spec.js",
         ];
         assert_eq!(offending(Agent::Tester, &tests), Vec::<String>::new());
         assert_eq!(offending(Agent::Tester, &others), others);
-        assert_eq!(
-            offending(Agent::Tester, &["src/latest.rs", "src/contest_a.rs"]),
-            ["src/latest.rs", "src/contest_a.rs"]
-        );
+        // A name that only looks like a test's may be product code.
+        let product = [
+            "src/latest.rs",
+            "src/test_mode.py",
+            "src/load_test.py",
+            "src/test_a.go",
+            "src/a.test.json",
+            "conftest.py",
+        ];
+        assert_eq!(offending(Agent::Tester, &product), product);
         assert_eq!(offending(Agent::Developer, &["src/a.rs", ".gitignore", mine]), Vec::<String>::new());
     }
 

@@ -81,6 +81,20 @@ fn what_a_tester_adds_stands_and_what_it_changes_is_reviewed() {
     assert_eq!(t.stage, "done", "what is gone was never on the default branch: {}", w.dump());
 }
 
+/// C12: what the product uses by way of a link is product code, though it lies among the tests.
+#[test]
+fn pipe_4_a_tester_reaches_no_product_code_by_a_link_or_by_a_name() {
+    for (path, part) in [("tests/data.json", "src/data.json"), ("src/test_mode.py", "test_mode.py")] {
+        let w = Plan::new().auto().agents("run_retries: 0").build();
+        let files = "mkdir -p tests src; echo 1 > tests/data.json; ln -s ../tests/data.json src/data.json";
+        w.plan("development", &format!("{files}; develop; cost 0.01"));
+        w.plan("testing", &format!("echo 2 > {path}; tests PASS PASS PASS; cost 0.01"));
+        let key = w.auto("Reach");
+        let why = w.rest(&key).blocked.unwrap();
+        assert!(why.contains(part) && why.contains("not the agent's to change"), "{why}");
+    }
+}
+
 /// A tester that changes what was reviewed each time does not go round for ever.
 #[test]
 fn rule_48_a_tester_that_never_leaves_the_tests_alone_is_looked_at_by_a_person() {
