@@ -303,3 +303,23 @@ fn claude_version_and_flags_are_told() {
     assert_eq!(gone.code, 3);
     gone.says("claude", "fail", "not found");
 }
+
+/// E4: a rule over the task branches that refuses the push, or the forced push of a rebase, is told before the first task.
+#[test]
+fn a_rule_over_the_task_branches_is_told() {
+    let (house, forge) = on_gitea(&["ci: {required: false}"]);
+    forge.data().admin = false;
+    examined(&house).says("task branches", "ok", "can be read by an administrator");
+    forge.data().admin = true;
+    examined(&house).says("task branches", "ok", "no rule stands in the way of feature/ORCH-1-a-title");
+    for (name, push, force, level, part) in [
+        ("feature/**", true, false, "warn", "refuses the forced push"),
+        ("feature/*", false, false, "fail", "lets nobody push"),
+        ("feature/**", true, true, "ok", "no rule stands"),
+        ("release/**", false, false, "ok", "no rule stands"),
+    ] {
+        let rule = Rule { may_push: push, may_force: force, ..Rule::default() };
+        forge.data().rules = vec![(name.into(), rule)];
+        examined(&house).says("task branches", level, part);
+    }
+}

@@ -101,6 +101,17 @@ pub struct Protection {
     pub rule: String,
 }
 
+/// A rule over branches. Read only, for `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchRule {
+    /// A branch's name, or a glob in which `*` stays within a part of the name.
+    pub name: String,
+    /// Whether anybody may push by it; `None`: not told.
+    pub push: Option<bool>,
+    /// Whether anybody may push with force; `None`: not told.
+    pub force_push: Option<bool>,
+}
+
 /// Whose token it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
@@ -274,6 +285,14 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Protection::default()),
             Self::Gitea(g) => g.protection(branch),
+        }
+    }
+
+    /// Every rule over branches; `None`: this account may not read them.
+    pub fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
+        match self {
+            Self::Local(_) => Ok(Some(Vec::new())),
+            Self::Gitea(g) => g.branch_rules(),
         }
     }
 

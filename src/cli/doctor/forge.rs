@@ -2,11 +2,12 @@
 
 use super::Chart;
 use crate::adapters::forge::{Forge, ForgeError};
-use crate::adapters::git::Mirror;
+use crate::adapters::git::{Mirror, UpdateMode};
 use crate::config::{self, Project, Via};
 use crate::engine::{Ctx, outages, projects};
 use crate::model::ci::is_own;
 use crate::model::ids::Sha;
+use crate::model::protected::glob;
 use crate::model::refusal::{Refusal, Side};
 use std::collections::BTreeSet;
 
@@ -64,6 +65,7 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
     let Some(mirror) = mirror else { return };
     let Some(name) = super::services::branch(project, mirror) else { return };
     protection(project, &forge, &name, chart);
+    task_branches(project, &forge, chart);
     if let Ok(Some(head)) = mirror.remote_head(&name) {
         contexts(project, &forge, &head, chart);
     }
@@ -199,6 +201,38 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
             format!("{branch} asks for statuses that ci.contexts does not name: {missing:?}"),
             "name them in ci.contexts",
         );
+    }
+}
+
+/// Whether a rule of the forge stands in the way of the branches that tasks will have (RULE-45).
+fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
+    let (area, name) = (&project.key, "task branches");
+    let example = format!("{}{}-1-a-title", project.git.branch_prefix, project.key);
+    let rules = match forge.branch_rules() {
+        Ok(Some(rules)) => rules,
+        Ok(None) => {
+            let what =
+                format!("whether a rule covers {example} can be read by an administrator of the repository only");
+            return chart.ok(area, name, what);
+        }
+        Err(e) => return chart.warn(area, name, e.to_string(), way_out(&e, "docs/connecting-gitea.md")),
+    };
+    let covers = |rule: &str| rule == example || glob(rule).is_ok_and(|g| g.compile_matcher().is_match(&example));
+    let rebases = projects::update_mode(project) == UpdateMode::Rebase;
+    let mut free = true;
+    for rule in rules.iter().filter(|r| covers(&r.name)) {
+        if rule.push == Some(false) {
+            free = false;
+            let what = format!("the rule {} lets nobody push to {example}", rule.name);
+            chart.fail(area, name, what, "let the account push there, or name another git.branch_prefix");
+        } else if rebases && rule.force_push == Some(false) {
+            free = false;
+            let what = format!("the rule {} refuses the forced push with which {example} is rebased", rule.name);
+            chart.warn(area, name, what, "allow the account forced pushes there, or set merge.update: merge");
+        }
+    }
+    if free {
+        chart.ok(area, name, format!("no rule stands in the way of {example}"));
     }
 }
 

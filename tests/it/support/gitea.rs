@@ -65,6 +65,8 @@ pub struct Rule {
     pub unsigned: bool,
     /// The account is on the push list.
     pub may_push: bool,
+    /// Forced pushes are allowed.
+    pub may_force: bool,
     /// The account is not on the merge list.
     pub no_merge: bool,
     pub binds_admins: bool,
@@ -511,8 +513,10 @@ impl Data {
     }
 
     fn rules_json(&self) -> Value {
-        let rule =
-            |(name, r): &(String, Rule)| json!({"rule_name": name, "block_admin_merge_override": r.binds_admins});
+        let rule = |(name, r): &(String, Rule)| {
+            json!({"rule_name": name, "block_admin_merge_override": r.binds_admins, "enable_push": r.may_push,
+                    "enable_force_push": r.may_force})
+        };
         self.rules.iter().map(rule).collect()
     }
 

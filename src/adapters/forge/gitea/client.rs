@@ -2,8 +2,8 @@
 
 use super::{Gitea, wire};
 use crate::adapters::forge::{
-    Account, CommentOutcome, CommitStatus, ForgeError, ForgeVersion, Product, Protection, PullRequest, PullState,
-    RepoInfo, StatusState,
+    Account, BranchRule, CommentOutcome, CommitStatus, ForgeError, ForgeVersion, Product, Protection, PullRequest,
+    PullState, RepoInfo, StatusState,
 };
 use crate::adapters::http::{Method, Request, Response, segment};
 use crate::model::ids::Sha;
@@ -294,13 +294,22 @@ impl Gitea {
         Ok(found)
     }
 
+    pub fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
+        Ok(self.rules()?.map(|rows| rows.iter().map(wire::branch_rule).collect()))
+    }
+
+    /// Only administrators of the repository may read them.
+    fn rules(&self) -> Result<Option<Vec<Value>>> {
+        match self.get(&self.at("branch_protections")) {
+            Ok(v) => Ok(Some(wire::list(v).unwrap_or_default())),
+            Err(ForgeError::NotFound(_) | ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whether the rule of this name holds for administrators (only they can read it).
     fn binds_admins(&self, rule: &str) -> Result<bool> {
-        let rows = match self.get(&self.at("branch_protections")) {
-            Ok(v) => wire::list(v).unwrap_or_default(),
-            Err(ForgeError::NotFound(_) | ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => Vec::new(),
-            Err(e) => return Err(e),
-        };
+        let rows = self.rules()?.unwrap_or_default();
         let named =
             |row: &&Value| [wire::text(row, "rule_name"), wire::text(row, "branch_name")].iter().any(|n| n == rule);
         let binds = |row: &Value| {

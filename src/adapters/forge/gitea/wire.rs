@@ -1,6 +1,6 @@
 //! How the server's JSON reads. Unknown fields and words survive; `null`, absent and empty are the same.
 
-use crate::adapters::forge::{Awaited, CommitStatus, ForgeError, PullRequest, PullState, StatusState};
+use crate::adapters::forge::{Awaited, BranchRule, CommitStatus, ForgeError, PullRequest, PullState, StatusState};
 use crate::adapters::git::MergeMethod;
 use crate::adapters::http::HttpError;
 use crate::model::ids::Sha;
@@ -153,6 +153,12 @@ fn repository_of(place: &str) -> String {
         (Some(owner), Some(name)) => format!("{owner}/{name}"),
         (_, None) | (None, _) => place.to_owned(),
     }
+}
+
+/// Reads a rule over branches; older servers name it by its one branch.
+pub fn branch_rule(v: &Value) -> BranchRule {
+    let name = [text(v, "rule_name"), text(v, "branch_name")].into_iter().find(|n| !n.is_empty()).unwrap_or_default();
+    BranchRule { name, push: flag(v, "enable_push"), force_push: flag(v, "enable_force_push") }
 }
 
 /// What a refused merge waits for, by the server's words in lower case, old or new; `None`: something else.
