@@ -2,7 +2,7 @@
 
 use super::refused::Refused;
 use super::{Ctx, projects};
-use crate::adapters::git::{Mirror, PushOutcome};
+use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::config::Project;
 use crate::model::ids::{Sha, TaskId, branch_name};
 use crate::model::report::ActionKind;
@@ -51,6 +51,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         return Err(Refused::error(why));
     }
     let wanted = wanted(&project, &task);
+    rights(ctx, &project, &mirror)?;
     let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
     super::outages::git_answered(ctx, &project, true);
     let code_tree = mirror.code_tree(&default_sha, &task.key)?;
@@ -67,6 +68,22 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
     Ok(Ground { task, mirror, default_branch, default_sha })
+}
+
+/// Before a task's first branch: whether token and account may do what its run will ask of them, so that none fails
+/// half-way (ORD-1). Two questions that write nothing. Fails with the *no* of remote or forge; no answer is none (RULE-8).
+fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<()> {
+    let forge = projects::forge(ctx, project)?;
+    if !forge.is_remote() {
+        return Ok(());
+    }
+    if let Err(e @ GitError::Refused { .. }) = mirror.may_push() {
+        return Err(e).context("asking whether branches may be pushed");
+    }
+    match forge.may_comment() {
+        Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments may be written"),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Whether a person has accepted a default branch that no longer contains a landed commit, or does so now: a `retry` of

@@ -20,6 +20,8 @@ const LONG_MS: i64 = 15 * 60_000;
 /// Where nothing was tried for so long, what is noted is of an outage that nobody saw the end of.
 const FORGOTTEN_MS: i64 = 60 * 60_000;
 const PREFIX: &str = "down/";
+/// What was asked for before a task's first branch.
+const RIGHTS: &str = "rights";
 
 /// One place that is of no use.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -187,7 +189,10 @@ pub fn no_start(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Resu
         let git = matches!(e.downcast_ref::<GitError>(), Some(GitError::Busy { .. } | GitError::Io { .. }));
         git || e.downcast_ref::<StoreError>().is_some()
     });
-    let of = failed(project, error).or_else(|| (!ours).then(|| own("git remote", project, "git push")));
+    // A right that the token lacks is noted until a branch is begun: the forge answers everything else (RULE-44).
+    let rights = error.chain().any(|e| e.downcast_ref::<ForgeError>().is_some());
+    let other = || if rights { own("forge", project, RIGHTS) } else { own("git remote", project, "git push") };
+    let of = failed(project, error).or_else(|| (!ours).then(other));
     of.map_or(Ok(()), |of| down(ctx, of, error))
 }
 
@@ -198,11 +203,13 @@ pub fn forge_answered(ctx: &mut Ctx, project: &Project) {
     over(ctx, of.into_iter().flatten().collect());
 }
 
-/// Notes that the remote was read, and, with `pushed`, written.
+/// Notes that the remote was read, and, with `pushed`, written, which follows the look for every right.
 pub fn git_answered(ctx: &mut Ctx, project: &Project, pushed: bool) {
     let places = git_host(project).map(str::to_owned).into_iter().chain([format!("git remote of {}", project.key)]);
     let parts = if pushed { &["git", "git push"][..] } else { &["git"][..] };
-    over(ctx, places.flat_map(|place| parts.iter().map(move |part| (place.clone(), *part))).collect());
+    let mut all: Vec<Of> = places.flat_map(|place| parts.iter().map(move |part| (place.clone(), *part))).collect();
+    all.extend(pushed.then(|| own("forge", project, RIGHTS)));
+    over(ctx, all);
 }
 
 /// Notes how a look at the board ended.

@@ -3,6 +3,7 @@
 
 use crate::outside_gitea::{Scene, scene};
 use crate::support::gitea::Data;
+use crate::support::house::Plan;
 use orch::model::task::Task;
 
 /// What the forge has against `orch`, and what its answer begins with.
@@ -29,10 +30,15 @@ impl Scene {
         self.house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count()
     }
 
-    /// A task whose run has ended and whose pull request the forge refuses.
-    fn until_refused(&self) -> Task {
+    /// A task whose run has ended and whose pull request the forge refuses, since it says no from the branch's start on.
+    fn until_refused(&self, no: impl FnOnce(&mut Data)) -> Task {
+        let go = self.house.path("go");
+        let wait = format!("#!/bin/sh\nwhile [ ! -e '{}' ]; do sleep 0.05; done\n", go.display());
+        self.house.script("agent.sh", &Plan::short().agent.replacen("#!/bin/sh\n", &wait, 1));
         self.house.item("Greet <people>");
-        self.house.tick();
+        self.house.tick().fine();
+        no(&mut self.forge.data());
+        std::fs::write(go, "").unwrap();
         self.house.until_task("ORCH-1", "is refused", |t| t.refused.is_some())
     }
 }
@@ -41,8 +47,7 @@ impl Scene {
 fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_starts_again() {
     for (what, change, status) in NOES {
         let s = scene("");
-        change(&mut s.forge.data(), true);
-        let task = s.until_refused();
+        let task = s.until_refused(|d| change(d, true));
         assert!(task.head_sha != task.base_sha && task.pr.is_none(), "{what}: pushed");
         let answer = task.refused.clone().unwrap().answer;
         assert!(answer.contains(status) && answer.contains(';'), "{what}: {answer}");
@@ -70,12 +75,36 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
     }
 }
 
+/// E10: what token and account may not do is asked before the first branch: no branch, no agent, no attempt, and one word.
+#[test]
+fn ord_1_a_right_that_is_missing_is_told_before_the_first_branch() {
+    let s = scene("");
+    s.forge.data().scopes = vec!["read:user", "write:repository"];
+    s.house.item("Greet <people>");
+    let said = s.house.tick();
+    assert_eq!(said.code, 3, "{}", said.json);
+    let told = said.json.to_string();
+    assert!(told.contains("whether comments may be written") && told.contains("write:issue"), "{told}");
+    let status = s.house.text(&["status"]).1;
+    assert!(status.contains("forge of ORCH") && !status.contains("git remote of ORCH"), "{status}");
+    let task = s.house.task("ORCH-1").unwrap();
+    assert_eq!((task.stage.as_str(), task.branch, task.attempt), ("created", None, 1));
+    let given_back = |s: &Scene| s.house.query("SELECT id FROM runs WHERE result = 'given back'").len();
+    assert_eq!((s.agents(), given_back(&s)), (1, 1), "the claim, and no agent");
+    assert!(s.forge.writes().iter().all(|l| l.starts_with("PATCH ")), "{:?}", s.forge.writes());
+    s.forge.data().scopes.push("write:issue");
+    s.house.change("UPDATE jobs SET available_at = 0");
+    s.house.tick().fine();
+    let open = s.house.until_task("ORCH-1", "has its pull request", |t| t.pr.is_some());
+    assert_eq!((open.attempt, s.agents(), given_back(&s)), (1, 2, 1));
+    assert!(!s.house.text(&["status"]).1.contains("forge of ORCH"));
+}
+
 #[test]
 fn ord_1_what_is_refused_for_longer_than_its_bound_is_blocked_with_the_answer_and_kept() {
     let mut s = scene("");
     s.house.env.push(("ORCH_EFFECTS_MAX_TRIES".into(), "2".into()));
-    s.forge.data().archived = true;
-    s.until_refused();
+    s.until_refused(|d| d.archived = true);
     s.house.change("UPDATE tasks SET refused = json_set(refused, '$.next_at', 0)");
     s.house.tick();
     let held = s.house.task("ORCH-1").unwrap();
