@@ -85,6 +85,27 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     assert!(step.json.to_string().contains("company.pem (tls.ca_file) can't be read"), "{}", step.json);
 }
 
+/// C11: what stands alone reaches the network as every other command does.
+#[test]
+fn the_authority_and_the_configuration_reach_a_check_that_stands_alone() {
+    let Some(it) = company("localhost") else { return };
+    let checks = format!(
+        "staging: {{checks: [{{id: S1, kind: http, url: \"https://localhost:{}/api/v1/version\"}}]}}\n",
+        it.api.port
+    );
+    std::fs::write(it.house.path("checks.yaml"), checks).unwrap();
+    std::fs::copy(it.authority.ca(), it.house.path("company.pem")).unwrap();
+    let run = || it.house.text(&["staging-check", "--strict", "--checks", "checks.yaml"]);
+    let none = run();
+    assert!(none.0 == 1 && none.1.contains("ertificate"), "{none:?}");
+    it.configure("localhost", "tls: {ca_file: company.pem}\n");
+    let told = run();
+    assert!(told.0 == 0 && told.1.contains("VERDICT SUCCESS"), "{told:?}");
+    it.configure("localhost", "tls: {ca_fiel: company.pem}\n");
+    let bad = run();
+    assert!(bad.0 == 2 && bad.2.contains("ca_fiel"), "{bad:?}");
+}
+
 #[test]
 fn a_proxy_is_used_by_api_and_git_in_either_case_and_shows_no_password() {
     let Some(mut it) = company("forge.test") else { return };

@@ -46,25 +46,28 @@ impl Invocation {
     pub fn config(&self) -> Result<Config, Failure> {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let config = load(self.global.config.as_deref(), self.global.state_dir.as_deref(), &process_env(), &cwd)?;
-        let ca_file = Some(config.tls.ca_file.as_str()).filter(|f| !f.is_empty());
-        net::configure(ca_file.map(Path::new), Path::new(&config.tools.git));
         modes::configure(&config.area_dir);
-        redact::configure(config.known());
-        out_of_environment(&config)?;
+        reached(&config)?;
         Ok(config)
     }
-}
 
-impl Invocation {
     /// As [`Self::config`], for what works without a configuration: the defaults and the variables where there is none.
     pub fn config_or_bare(&self) -> Result<Config, Failure> {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let given = (self.global.config.as_deref(), self.global.state_dir.as_deref());
         let config = load_or_bare(given.0, given.1, &process_env(), &cwd)?;
-        redact::configure(config.known());
-        out_of_environment(&config)?;
+        reached(&config)?;
         Ok(config)
     }
+}
+
+/// What holds for every command alike, with a configuration or without: the way to the network, what is never shown, and
+/// that no secret stands in the environment. Fails where the program can't begin again.
+fn reached(config: &Config) -> Result<(), Failure> {
+    let ca_file = Some(config.tls.ca_file.as_str()).filter(|f| !f.is_empty());
+    net::configure(ca_file.map(Path::new), Path::new(&config.tools.git));
+    redact::configure(config.known());
+    out_of_environment(config)
 }
 
 /// Whether this process may begin again: it is `orch` itself, and nothing of it is under way.

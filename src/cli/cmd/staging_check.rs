@@ -70,6 +70,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Failure::usage(format!("{} can't be read: {e}", file.display()))
             .hint("--checks takes a YAML file with a `staging:` section")
     })?;
+    // Network, tools and what is refused in it are those of every other command (one way to settings).
+    call.config_or_bare()?;
     let folder = file.parent().unwrap_or(Path::new("."));
     let setup = staging(&text, folder, &|name| std::env::var(name).ok())
         .map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
