@@ -587,3 +587,67 @@ fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {
         assert!(hashes.iter().any(|hash| text.ends_with(&format!("Hash {hash}"))), "{text}");
     }
 }
+
+/// E3: closed or merged while an early stage works or waits, it is seen before the next agent starts.
+#[test]
+fn rule_31_a_pull_request_closed_or_merged_in_an_early_stage_starts_no_further_agent() {
+    for merged in [false, true] {
+        let lines = ["deploy: {confirm: true}", "stages: [analysis, architecture, development, deploy]"];
+        let s = scene_with("", &lines);
+        s.until_pull();
+        s.drive("the question", |t| t.waiting_for.is_some());
+        assert!(s.house.orch(&["advance", "ORCH-1", "--approve"]).code <= 1);
+        s.drive("architecture", |t| t.stage.as_str() == "architecture");
+        if merged {
+            s.forge.merge_by_hand(1);
+        } else {
+            s.forge.close(1);
+        }
+        let held = s.drive("held", |t| t.withdrawn.is_some());
+        let runs = s.house.runs("ORCH-1").len();
+        assert!(runs <= 3, "{runs} runs in {}", held.stage);
+        for _ in 0..3 {
+            s.house.tick();
+        }
+        assert_eq!(s.house.runs("ORCH-1").len(), runs, "no agent starts");
+        assert_eq!(s.house.query("SELECT repo FROM freezes").len(), usize::from(merged));
+        assert_eq!(s.merges(), 0);
+    }
+}
+
+/// RULE-5: the forge says merged and its branch does not show it. That is a wait: nothing is deployed, frozen or taken back,
+/// and after `gates.undecided_max_s` a person decides.
+#[test]
+fn a_landing_that_the_forge_claims_and_its_branch_does_not_show_is_waited_for() {
+    for shown in [true, false] {
+        let s = scene("");
+        let task = s.until_pull();
+        let claim = |merged: bool| {
+            let mut data = s.forge.data();
+            let pull = data.pull_mut(1);
+            (pull.merged, pull.open) = (merged, !merged);
+        };
+        claim(true);
+        s.green(&task);
+        let held = s.house.until("it is held", || {
+            let tick = s.house.tick();
+            tick.json.to_string().contains("reads merged, but nothing has landed").then_some(tick)
+        });
+        assert_eq!(held.code, 0, "{}", held.json);
+        let at = s.house.task("ORCH-1").unwrap();
+        assert_eq!((at.withdrawn, at.blocked_reason, at.attempt), (None, None, 1));
+        assert_eq!((s.house.query("SELECT repo FROM freezes").len(), s.merges()), (0, 0));
+        if shown {
+            claim(false);
+            let done = s.drive("done", |t| t.stage.as_str() == "done");
+            assert_eq!((s.merges(), done.attempt), (1, 1));
+            continue;
+        }
+        let path = s.house.path("orch.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("gates: {{undecided_max_s: 1}}\n{text}")).unwrap();
+        let why = s.drive("a person is asked", |t| t.blocked_reason.is_some()).blocked_reason.unwrap();
+        assert!(why.contains("reads merged") && why.contains("gates.undecided_max_s"), "{why}");
+        assert_eq!((s.house.query("SELECT repo FROM freezes").len(), s.merges()), (0, 0));
+    }
+}
