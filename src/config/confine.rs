@@ -330,7 +330,9 @@ fn hidden(config: &Config) -> Vec<Named> {
         (config.area_dir.clone(), "the folder of all runs (area_dir)".to_owned()),
         (config.file.clone(), "the configuration".to_owned()),
     ];
-    both_spellings(own.into_iter().chain(secrets))
+    let kernel = [("/proc", "where the processes of this machine are seen"), ("/dev/pts", "where terminals are")];
+    let kernel = kernel.map(|(path, what)| (path.into(), what.to_owned()));
+    both_spellings(own.into_iter().chain(kernel).chain(secrets))
 }
 
 /// What no run may write.
@@ -338,6 +340,7 @@ fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
     let own = config.writable().into_iter().map(|p| (p, "a repository or board of orch's own".to_owned()));
     let mut all: Vec<Named> = own.collect();
     all.extend(STARTERS.iter().map(|p| ((*p).into(), "a place that starts programs".to_owned())));
+    all.push(("/sys".into(), "where the kernel is set".to_owned()));
     let path = env.get("PATH").map(String::as_str).unwrap_or_default();
     let folders = path.split(':').filter(|p| p.starts_with('/'));
     all.extend(folders.map(|p| (p.into(), "a folder of PATH".to_owned())));
@@ -349,8 +352,12 @@ fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
     both_spellings(all)
 }
 
-/// `user` needs the right to change accounts. `root`: this process is root's.
+/// `user` needs the right to change accounts, and is another than root. `root`: this process is root's.
 pub(super) fn privilege(config: &Config, root: bool) -> Result<(), ConfigError> {
+    if let Some((at, _)) = config.sections().into_iter().find(|(_, s)| s.user == "root") {
+        return Err(ConfigError::new(format!("{at}.user is \"root\", and a run can't be root's"))
+            .hint("name an account without rights of its own, or leave it out"));
+    }
     match config.sections().into_iter().find(|(_, s)| !root && !s.user.is_empty()) {
         Some((at, s)) => Err(ConfigError::new(format!(
             "{at}.user is {:?}, and only root can run processes as another account",

@@ -93,6 +93,9 @@ fn bnd_2_what_opens_too_much_is_refused_with_both_names() {
         ("/run", "a socket that means root"),
         ("/var/run/docker.sock", "a socket that means root"),
         ("/srv/x/docker.sock", "a socket that means root"),
+        ("/proc", "where the processes of this machine are seen"),
+        ("/proc/sys", "where the processes of this machine are seen"),
+        ("/dev", "where terminals are"),
     ] {
         for key in ["read", "write"] {
             refused(&format!("{secret}confine: {{{key}: ['{path}']}}"), &[&format!("confine.{key} names"), what]);
@@ -107,6 +110,7 @@ fn bnd_2_what_opens_too_much_is_refused_with_both_names() {
         ("/srv/a", "a repository or board"),
         ("/etc/systemd/system", "starts programs"),
         ("/etc", "starts programs"),
+        ("/sys/fs/cgroup", "where the kernel is set"),
     ] {
         let allowed = read(&format!("confine: {{read: ['{path}']}}"));
         assert!(allowed.is_ok() || path == "/home/me", "reading {path}: {allowed:?}");
@@ -118,7 +122,7 @@ fn bnd_2_what_opens_too_much_is_refused_with_both_names() {
             e.message
         );
     }
-    for fine in ["/tmp/shared", "/etc/orch/agent.sh", "/home/me/data"] {
+    for fine in ["/tmp/shared", "/etc/orch/agent.sh", "/home/me/data", "/dev/kvm"] {
         read(&format!("confine: {{read: ['{fine}'], write: ['{fine}']}}")).unwrap();
     }
 }
@@ -156,6 +160,11 @@ fn only_root_takes_another_account() {
     assert!(privilege(&c, true).is_ok());
     let e = privilege(&c, false).unwrap_err();
     assert!(e.message.contains("projects.A.confine.user") && e.message.contains("runner"), "{}", e.message);
+    c.projects[0].confine.user = "root".into();
+    for root in [true, false] {
+        let e = privilege(&c, root).unwrap_err();
+        assert!(e.message.contains("projects.A.confine.user is \"root\""), "{}", e.message);
+    }
 }
 
 #[test]
