@@ -217,6 +217,24 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_some());
 }
 
+/// RULE-44: one item that can't be looked up says nothing of the next.
+#[test]
+fn rule_44_an_item_that_can_not_be_looked_up_hides_no_other_that_is_gone() {
+    let s = scene();
+    let items = [s.board.item("One", "To Analyse"), s.board.item("Two", "To Analyse")];
+    s.house.reconcile().fine();
+    for n in items {
+        s.board.data().item_mut(n).archived = true;
+    }
+    s.board.fault(&format!("GET /api/v1/workspaces/{WORKSPACE}/work-items/ORCH-1/"), Fault::status(403), 1);
+    let gone = || ["ORCH-1", "ORCH-2"].map(|key| s.house.task(key).unwrap().withdrawn.is_some());
+    let said = s.house.orch(&["reconcile", "--full"]);
+    assert!(said.json["errors"].to_string().contains("looking for its work item"), "{}", said.json);
+    assert_eq!(gone(), [false, true]);
+    s.house.orch(&["reconcile", "--full"]).fine();
+    assert_eq!(gone(), [true, true]);
+}
+
 #[test]
 fn a_drifted_indication_is_put_back() {
     let s = scene();
