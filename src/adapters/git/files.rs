@@ -1,9 +1,7 @@
 //! Files of repositories that `orch` itself makes, and the end of folders that others filled.
 
-use super::Person;
 use super::cmd::{GitError, Result};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use super::{Person, gone};
 use std::path::{Path, PathBuf};
 
 impl Person {
@@ -38,17 +36,14 @@ pub(super) fn fresh_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Removes a file, link or folder; what is gone is no error, folders without rights are given them.
 pub fn remove(path: &Path) -> Result<()> {
-    let gone = |result: std::io::Result<()>| match result {
+    let missing = |result: std::io::Result<()>| match result {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
     };
     let result = match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => gone(std::fs::remove_dir_all(path)).or_else(|_| {
-            make_writable(path);
-            gone(std::fs::remove_dir_all(path))
-        }),
-        Ok(_) => gone(std::fs::remove_file(path)),
-        Err(e) => gone(Err(e)),
+        Ok(meta) if meta.is_dir() => gone::folder(path).map_err(Into::into),
+        Ok(_) => missing(std::fs::remove_file(path)),
+        Err(e) => missing(Err(e)),
     };
     result.map_err(GitError::io(format!("removing {}", path.display())))
 }
@@ -81,22 +76,11 @@ impl Seals {
     }
 }
 
-/// Gives the owner all rights on every folder below; links are not followed.
-fn make_writable(path: &Path) {
-    let mut open = vec![path.to_owned()];
-    while let Some(folder) = open.pop() {
-        let _ = std::fs::set_permissions(&folder, Permissions::from_mode(0o700));
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                open.push(entry.path());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_that_was_written_replaced_or_deleted_breaks_its_seal() {

@@ -9,6 +9,7 @@ pub mod cmd;
 mod credential;
 pub mod files;
 mod fixed;
+mod gone;
 pub mod history;
 pub mod line;
 mod lock;
