@@ -77,7 +77,7 @@ fn world(confine: &str) -> World {
         "setup.sh",
         &format!("#!/bin/sh\n{attacks}\nattack setup-reached.log\nid -u > setup-uid.log\nexit 0\n"),
     );
-    pipe.put_person("ci.sh", &format!("#!/bin/sh\n{attacks}\nattack reached.log\ncat reached.log 2>/dev/null\ntest ! -s reached.log || test -n \"$(cat allowed 2>/dev/null)\"\n"));
+    pipe.put_person("ci.sh", &format!("#!/bin/sh\n{attacks}\nattack all.log\n# What was planted is in the run's own throw-away /tmp; it is judged from outside.\ngrep -v planted all.log > reached.log 2>/dev/null\ncat reached.log 2>/dev/null\ntest ! -s reached.log || test -n \"$(cat allowed 2>/dev/null)\"\n"));
     pipe.commit("Attack from setup and CI");
     pipe.agent(
         "development",
