@@ -511,11 +511,13 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
     };
     Ok(match child::run(&spec, &mut |_| Control::Go) {
         Ok(exit) if exit.code == Some(0) => {
-            let restored = left::after_setup(site, begin)?;
-            if !restored.is_empty() {
-                let shown: Vec<&str> = restored.iter().take(20).map(String::as_str).collect();
-                tracing::warn!(task = %task.key, "worktree.setup changed tracked files, which were restored: {}", shown.join(", "));
-            }
+            restore(site, begin)?;
+            None
+        }
+        // Who has to fix what setup stumbles over must be let in; its findings hold the log (ORD-1).
+        Ok(_) if site.agent == Agent::Developer && !task.findings.is_empty() => {
+            tracing::warn!(task = %task.key, "worktree.setup failed; the developer starts without what it makes");
+            restore(site, begin)?;
             None
         }
         Ok(exit) => Some(format!(
@@ -526,6 +528,17 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
         Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
         Err(e) => Some(format!("worktree.setup: {e}")),
     })
+}
+
+/// Puts back the tracked files that setup changed.
+fn restore(site: &Site, begin: &mut Begin) -> Result<()> {
+    let restored = left::after_setup(site, begin)?;
+    if !restored.is_empty() {
+        let shown: Vec<&str> = restored.iter().take(20).map(String::as_str).collect();
+        let (task, shown) = (&site.ground.task.key, shown.join(", "));
+        tracing::warn!(%task, "worktree.setup changed tracked files, which were restored: {shown}");
+    }
+    Ok(())
 }
 
 /// What the default branch's CLAUDE.md says, handed over since the checked-out one is not loaded (RUN-7c).
