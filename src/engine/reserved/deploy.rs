@@ -52,6 +52,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             let limit = Duration::from_secs(bench.project.deploy.timeout_s);
             let env = &bench.project.deploy.env;
             let order = Order { name: "deploy", argv, env, limit, further: &further, by: By::Operator };
+            bench.checkout()?;
             let spec = bench.prepare(ctx, run, &order)?;
             // Whoever knows it can speak for the command: it stays out of the log.
             redact::learn("deploy nonce", &nonce);

@@ -179,7 +179,7 @@ impl Bench {
         Exit { ended_by: Some(EndedBy::Asked(why)), ..exit }
     }
 
-    /// All of a configured command but its start.
+    /// All of a configured command but its checkout and its start.
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, by } = *order;
         let cwd = self.folders.checkout.clone();
