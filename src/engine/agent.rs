@@ -145,7 +145,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let independent = site.agent != Agent::Reviewer || runtime.kind().starts_nothing_for_a_judge();
     ctx.store.write(|tx| {
         tx.set_run_start(run.id, Some(&start), Some(&hash), launch.model.as_deref(), Some(site.settings.effort.as_str()).filter(|e| !e.is_empty()), launch.session.as_deref())?;
-        tx.audit(ctx_at(ctx.clock), Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "independent": independent, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
+        tx.audit((ctx.clock)().wall_ms, Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "independent": independent, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
     })?;
     // HALT and stop are looked at once more before the runtime starts (RULE-24).
     let now = ctx.now();
@@ -249,10 +249,6 @@ fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
         outcome.is_some_and(|o| o.kind.is_limit())
     };
     Ok(before.filter(limited).and_then(|r| r.session.clone()))
-}
-
-fn ctx_at(clock: fn() -> crate::model::time::Stamp) -> i64 {
-    clock().wall_ms
 }
 
 /// Ends whatever earlier runs of the task left running.
