@@ -6,7 +6,7 @@ use super::exec::close_others;
 use super::plan::{receive, send};
 use crate::model::confine::{Host, Network};
 use crate::model::text::clip;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::stdin;
@@ -28,8 +28,10 @@ const PROXY: &str = "confine-proxy";
 const MOST: usize = 256;
 /// The longest head of a request.
 const HEAD: usize = 8 << 10;
-/// How long a request's head, and a connection to the outside, may take.
+/// How long each read of a request's head, and a connection to the outside, may take.
 const WAIT: Duration = Duration::from_secs(15);
+/// Between two tries to accept where that fails.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// Refusals that are told one by one.
 const TOLD: usize = 200;
 
@@ -134,8 +136,10 @@ pub fn proxy() -> io::Result<()> {
         match listener.accept() {
             Ok((client, _)) => serve(client, &rules),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            // Of one connection, or of too many open files: others end meanwhile.
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            // Of one connection, or of too many open files: others end meanwhile, or the supervisor does.
+            Err(_) => {
+                let _ = poll(&mut [PollFd::new(&rules.tells, none)], Some(&PAUSE));
+            }
         }
     }
 }
