@@ -38,12 +38,8 @@ pub fn next(last: Option<&Base>, tree: &str, config: &str, passed: bool, now_ms:
     }
 }
 
-/// What a base holds first jobs by; `None`: nothing. Without a row nothing is known, and that holds as well. The time is
-/// when it is tried again.
-pub fn holds(base: Option<&Base>, repo: &str) -> Option<(Rule, String, Option<i64>)> {
-    let Some(base) = base else {
-        return Some((Rule::BasePending, format!("the base of {repo} has yet to be tried"), None));
-    };
+/// What a base holds first jobs by; `None`: nothing. The time is when it is tried again.
+pub fn holds(base: &Base, repo: &str) -> Option<(Rule, String, Option<i64>)> {
     let at = base.commit.short();
     let again = Some(base.next_at).filter(|at| *at > base.since);
     match base.state {
@@ -112,8 +108,7 @@ mod tests {
     #[test]
     fn ord_1_what_is_not_green_holds_by_its_own_rule() {
         use BaseState as S;
-        let rule = |state| holds(Some(&base(state)), "demo").map(|(rule, ..)| rule);
-        assert_eq!(holds(None, "demo").map(|(rule, ..)| rule), Some(Rule::BasePending), "nothing is known of it");
+        let rule = |state| holds(&base(state), "demo").map(|(rule, ..)| rule);
         assert_eq!(
             S::ALL.iter().map(|s| rule(*s)).collect::<Vec<_>>(),
             [

@@ -135,7 +135,7 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     if starts.is_some()
         && project.base
         && !place.on_red_base
-        && let Some(held) = super::base::holds(view.bases.get(&place.repo), &place.repo)
+        && let Some(held) = view.bases.get(&place.repo).and_then(|b| super::base::holds(b, &place.repo))
     {
         return Err(held);
     }

@@ -142,11 +142,10 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
         return Ok(());
     }
     let now = ctx.now();
-    // Who could start if no base held anybody.
-    let mut policy = ctx.policy.clone();
-    policy.projects.values_mut().for_each(|p| p.base = false);
+    let policy = ctx.policy.clone();
     let wanted: BTreeSet<String> = ctx.store.read(|tx| {
-        let queue = view::queue(tx, &now, &policy, day, free)?;
+        let mut queue = view::queue(tx, &now, &policy, day, free)?;
+        queue.bases.clear();
         let plan = dispatch::plan(&queue, &policy, only, most);
         let starts = plan.claims.iter().filter(|c| c.starts.is_some());
         let places = starts.filter_map(|c| queue.places.get(&c.task)).filter(|p| !p.on_red_base);
