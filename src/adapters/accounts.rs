@@ -24,6 +24,19 @@ pub fn group(uid: u32) -> Option<u32> {
     group_in(&list, uid)
 }
 
+/// The home of an account; `None`: the machine's own list does not have it.
+pub fn home(uid: u32) -> Option<String> {
+    home_in(&std::fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
+}
+
+fn home_in(list: &str, uid: u32) -> Option<String> {
+    list.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let home = fields.get(5)?;
+        (fields.get(2)?.parse() == Ok(uid) && home.starts_with('/')).then(|| (*home).to_owned())
+    })
+}
+
 fn group_in(list: &str, uid: u32) -> Option<u32> {
     list.lines().find_map(|line| {
         let mut fields = line.split(':').skip(2);

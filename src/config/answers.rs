@@ -113,7 +113,11 @@ impl Config {
             }
         }
         in_env("ci", &project.ci.env, &mut references);
-        let lines = [("worktree.setup", &project.worktree.setup), ("staging.build", &project.staging.build)];
+        let lines = [
+            ("worktree.setup", &project.worktree.setup),
+            ("staging.build", &project.staging.build),
+            ("deploy.build", &project.deploy.build),
+        ];
         for (at, line) in lines {
             if let Some(line) = line {
                 in_env(at, &line.env, &mut references);
@@ -179,6 +183,8 @@ impl Project {
         let mut lines = vec![
             ("worktree.setup", self.worktree.setup.as_ref()),
             ("staging.build", self.staging.build.as_ref()),
+            ("staging.deploy", self.staging.deploy.as_ref()),
+            ("deploy.build", self.deploy.build.as_ref()),
             ("post_deploy.rollback", self.post_deploy.rollback.as_ref()),
         ];
         for (name, revision) in
@@ -232,6 +238,8 @@ impl Project {
         let lines = [
             ("worktree.setup", &self.worktree.setup),
             ("staging.build", &self.staging.build),
+            ("staging.deploy", &self.staging.deploy),
+            ("deploy.build", &self.deploy.build),
             ("post_deploy.rollback", &self.post_deploy.rollback),
         ];
         all.extend(

@@ -90,6 +90,12 @@ pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::new(format!("{at}.ci.contexts names {own:?}, which never enters the roll-up"))
             .hint("name the statuses of the CI system; those under orch/ are orch's own"));
     }
+    if p.deploy.build.is_some() && p.deploy.command.is_none() {
+        return Err(ConfigError::new(format!(
+            "{at}.deploy.build is there, and deploy.command, which takes it, is missing"
+        ))
+        .hint("name the command that deploys what the build left in ORCH_BUILD_OUTPUT, or take the build out"));
+    }
     post_deploy(&p.post_deploy, &format!("{at}.post_deploy.5xx_threshold"))?;
     at_least_one(p.post_deploy.interval_s, &format!("{at}.post_deploy.interval_s"))?;
     at_least_one(p.post_deploy.fail_threshold.into(), &format!("{at}.post_deploy.fail_threshold"))?;
@@ -224,6 +230,15 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
                 out.push(format!("{}: ci.command has no effect on a remote forge", p.key));
             }
             Forge::Local | Forge::Gitea { .. } => {}
+        }
+        let staging = &p.staging;
+        if (staging.build.is_some() || staging.deploy.is_some()) && staging.revision.is_none() {
+            out.push(format!("{}: staging.build and staging.deploy have no effect without staging.revision", p.key));
+        } else if staging.build.is_some() && staging.deploy.is_none() {
+            out.push(format!(
+                "{}: staging.build runs confined, and without staging.deploy nothing takes what it builds",
+                p.key
+            ));
         }
         for (on, gate) in [
             (config.security_gate(p), "the security gate"),

@@ -263,6 +263,9 @@ fn ci(raw: RawCi, place: &Place<'_>, at: &str) -> Result<Ci, ConfigError> {
     })
 }
 
+/// The time limit of a build, and of the command that takes it to staging, in seconds, where none is set.
+const BUILD_S: f64 = 900.0;
+
 fn deploy(raw: RawDeploy, place: &Place<'_>, at: &str) -> Result<Deploy, ConfigError> {
     let at = format!("{at}.deploy");
     Ok(Deploy {
@@ -270,6 +273,7 @@ fn deploy(raw: RawDeploy, place: &Place<'_>, at: &str) -> Result<Deploy, ConfigE
         command: argv(raw.command.as_ref(), &at)?,
         timeout_s: limit(raw.timeout_s, 1800, &at)?,
         env: place.env(raw.env.as_ref(), &at)?,
+        build: raw.build.map(|b| place.command(&b, BUILD_S, &format!("{at}.build"))).transpose()?,
         artefacts_after_merge: raw.artefacts_after_merge.unwrap_or(ArtefactsAfterMerge::State),
     })
 }
@@ -300,7 +304,8 @@ pub(super) fn staging(raw: RawStaging, around: &Around<'_>, at: &str) -> Result<
     section.sandbox_infra =
         allowances(raw.sandbox_infra.as_deref().unwrap_or_default(), &format!("{at}.sandbox_infra"))?;
     section.revision = raw.revision.map(|r| place.revision(&r, &format!("{at}.revision"))).transpose()?;
-    section.build = raw.build.map(|b| place.command(&b, 900.0, &format!("{at}.build"))).transpose()?;
+    section.build = raw.build.map(|b| place.command(&b, BUILD_S, &format!("{at}.build"))).transpose()?;
+    section.deploy = raw.deploy.map(|d| place.command(&d, BUILD_S, &format!("{at}.deploy"))).transpose()?;
     section.sandbox = raw.sandbox.and_then(|s| text(s.project.as_ref()));
     Ok(section)
 }

@@ -231,6 +231,8 @@ raw! {
         timeout_s: u64,
         /// Its own environment: literals or references
         env: BTreeMap<String, EnvValue>,
+        /// Builds, confined, what `command` deploys: {command, timeout_s (900), env}; absent: `command` gets a checkout and runs the landed code with this account's rights
+        build: RawCommand,
         /// Where 14 to 17 stay after done: `state` or `branch`; default state
         artefacts_after_merge: ArtefactsAfterMerge,
     }

@@ -436,7 +436,8 @@ section! {
         checks: Vec<RawCheck> => Vec<Check>, "what is checked, in order; none: the deployer agent writes 15";
         sandbox_infra: Vec<RawAllowance> => Vec<Allowance>, "checks whose failure may be waived: an id, or {id, signature, owner, expires}";
         revision: RawRevision => Option<Revision>, "how staging tells its revision: {command, timeout_s} or {url, field}; absent: freshness is not applicable";
-        build: RawCommand => Option<CommandLine>, "builds staging again when its revision is another one";
+        build: RawCommand => Option<CommandLine>, "builds staging again, confined, when its revision is another one: {command, timeout_s (900), env}";
+        deploy: RawCommand => Option<CommandLine>, "takes to staging what `build` left, with this account's rights: {command, timeout_s (900), env}; without a build it gets a checkout";
         sandbox: RawStagingSandbox => Option<String>, "{project: KEY}: the self-hosting suite's sandbox project";
     }
 }

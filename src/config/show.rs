@@ -32,7 +32,7 @@ pub struct Shown {
 const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 40] = [
+const GUARDS: [&str; 41] = [
     "confine.",
     "tls.",
     "min_free_mb",
@@ -73,6 +73,7 @@ const GUARDS: [&str; 40] = [
     "ci.",
     "merge.",
     "deploy.confirm",
+    "deploy.build",
 ];
 
 impl Config {

@@ -248,7 +248,7 @@ pub struct Merge {
     pub via: Via,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Deploy {
     /// Always true for a self-hosting project.
     pub confirm: bool,
@@ -256,6 +256,8 @@ pub struct Deploy {
     pub command: Option<Vec<String>>,
     pub timeout_s: u64,
     pub env: BTreeMap<String, EnvValue>,
+    /// What `command` deploys, made confined before anything lands (BND-3); `None`: it gets a checkout of the landed code.
+    pub build: Option<CommandLine>,
     pub artefacts_after_merge: ArtefactsAfterMerge,
 }
 

@@ -32,9 +32,8 @@ fn second_row(kind: JobKind, project: &ProjectPolicy) -> bool {
         JobKind::Agent => true,
         JobKind::Ci => project.ci == CiSource::Command,
         JobKind::Staging => project.staging_commands,
-        JobKind::Scan | JobKind::Build | JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => {
-            false
-        }
+        JobKind::Build => project.staging_build || project.deploy_build,
+        JobKind::Scan | JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
     }
 }
 
@@ -354,7 +353,7 @@ mod tests {
         };
         let mut p = policy();
         if let Some(project) = p.projects.get_mut("ORCH") {
-            (project.ci, project.staging_commands) = (CiSource::Command, true);
+            (project.ci, project.staging_commands, project.deploy_build) = (CiSource::Command, true, true);
         }
         let bare = |kind, stage| {
             let mut view = against(kind, stage);
@@ -368,6 +367,7 @@ mod tests {
             (JobKind::Agent, Stage::Development),
             (JobKind::Ci, Stage::Development),
             (JobKind::Staging, Stage::DeployStaging),
+            (JobKind::Build, Stage::DeployStaging),
         ] {
             let view = bare(kind, stage);
             let d = plan(&view, &p, None, 9);
@@ -380,9 +380,11 @@ mod tests {
         }
         // Statuses of a forge start nothing here, and an agent with an engine of its own is not held by another's lack.
         if let Some(project) = p.projects.get_mut("ORCH") {
-            project.ci = CiSource::Statuses;
+            (project.ci, project.deploy_build) = (CiSource::Statuses, false);
         }
         assert_eq!(held(&bare(JobKind::Ci, Stage::Development), &p), None);
+        // Where nothing is built a build job only asks staging for its revision.
+        assert_eq!(held(&bare(JobKind::Build, Stage::DeployStaging), &p), None);
         let mut view = bare(JobKind::Agent, Stage::Development);
         view.confinement.retain(|s| s.agent.is_none());
         assert_eq!(held(&view, &p), None);

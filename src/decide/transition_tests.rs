@@ -28,7 +28,7 @@ fn word(d: &Decision) -> String {
     match d {
         Decision::Hold { rule, .. } => format!("hold {rule}"),
         Decision::Enqueue(job) => format!("enqueue {}", job.agent.map_or(job.kind.as_str(), Agent::as_str)),
-        Decision::Park { waiting } => format!("park {waiting}"),
+        Decision::Park { waiting, .. } => format!("park {waiting}"),
         Decision::Release { waiting, .. } => format!("release {waiting}"),
         Decision::Advance { to, .. } => format!("advance {to}"),
         Decision::Rollback { .. } => "rollback".into(),

@@ -3,6 +3,7 @@
 use super::area::{AreaKind, Folders};
 use super::confine::{Further, Hold};
 use super::left::Begin;
+use super::operator::task_env;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, base, confine, finalize, left, projects, runtimes, session, settle, tree};
@@ -283,12 +284,7 @@ fn plain_env(folders: &Folders) -> Vec<(OsString, OsString)> {
 /// The variables every child gets (CFG-1), and nothing else.
 pub fn child_env(task: &Task, stage: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
     let mut env = plain_env(folders);
-    let mut add = |name: &str, value: OsString| env.push((name.into(), value));
-    add("ORCH_TASK", task.key.as_str().into());
-    add("ORCH_STAGE", stage.into());
-    add("ORCH_REPO", task.repo.as_str().into());
-    add("ORCH_REVISION", revision.into());
-    add("ORCH_ATTEMPT", task.attempt.to_string().into());
+    env.extend(task_env(task, stage, revision).into_iter().map(|(name, value)| (name.into(), value.into())));
     env
 }
 

@@ -73,7 +73,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             did(ActionKind::JobEnqueued, json!({"job": id, "job_kind": job.kind, "agent": agent, "stage": task.stage}));
             messages::show(tx, &task, at)?;
         }
-        Decision::Park { waiting } => {
+        Decision::Park { waiting, told } => {
             task.waiting_for = Some(waiting);
             task.waiting_since = Some(at);
             task.wait_no += 1;
@@ -87,7 +87,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
                 Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
             };
             // What answers it is in the alert's own words.
-            messages::alert(tx, &task, kind, task.wait_no, &before_release(&view, waiting), at)?;
+            messages::alert(tx, &task, kind, task.wait_no, &before_release(&view, waiting, &told), at)?;
         }
         Decision::Release { waiting, label } => {
             let (kind, said) = match waiting {
@@ -201,15 +201,17 @@ fn anchor(tx: &Tx<'_>, task: &Task, event: i64, now: &Moment) -> Result<()> {
     if now.anchored { messages::anchor(tx, task, event, now.stamp.wall_ms) } else { Ok(()) }
 }
 
-/// What whoever releases a wait is told first (BND-5).
-fn before_release(view: &TaskView, waiting: Waiting) -> String {
+/// What whoever releases a wait is told first (BND-5): what changes the meaning of CI, then `told`.
+fn before_release(view: &TaskView, waiting: Waiting, told: &str) -> String {
+    let told = if told.is_empty() { String::new() } else { format!("{told}.") };
     let tree = view.task.head_tree.as_deref().filter(|_| waiting == Waiting::ConfirmDeploy);
     let inputs = tree.and_then(|tree| inputs_of(&view.evidence, tree)).unwrap_or_default();
     if inputs.is_empty() {
-        return String::new();
+        return told;
     }
     let label = if view.auto == Some(waiting) { " Its label does not count because of it." } else { "" };
-    format!("Changes what CI means: {}.{label}", line(&inputs, 500))
+    let told = if told.is_empty() { told } else { format!(" {told}") };
+    format!("Changes what CI means: {}.{label}{told}", line(&inputs, 500))
 }
 
 /// Entering a stage begins a new stay in it: what was released, awaited or undecided belonged to the old one.

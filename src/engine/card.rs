@@ -58,7 +58,12 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
         asks,
         inputs: listed.unwrap_or_default(),
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
-        notes: stop_note(&task).into_iter().chain(notes(tx, id, &rows)?).chain(held_note(tx, &task)?).collect(),
+        notes: stop_note(&task)
+            .into_iter()
+            .chain(landed_code_note(policy, &task))
+            .chain(notes(tx, id, &rows)?)
+            .chain(held_note(tx, &task)?)
+            .collect(),
         runs: runs
             .into_iter()
             .map(|r| CardRun {
@@ -93,6 +98,12 @@ fn stop_note(task: &Task) -> Option<String> {
         (Stage::Cancelled, _) | (_, None) => None,
         (_, Some(what)) => Some(format!("A stop is recorded and waits: {what} is under way.")),
     }
+}
+
+/// What Confirm Deploy lets happen, besides the merge (BND-3).
+fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
+    task.waiting_for.filter(|w| *w == Waiting::ConfirmDeploy)?;
+    policy.project(&task.project)?.runs_landed_code().map(|told| format!("The {told}."))
 }
 
 /// What holds the task's runs, where that leaves something open (BND-2).

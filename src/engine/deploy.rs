@@ -57,7 +57,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     };
     let Checked { task, mirror, .. } = checked;
     let head = task.head_sha.clone().context("the task has no pushed head")?;
-    if !clear_ground(ctx, &task)? {
+    if !clear_ground(ctx, &task)? || built_again(ctx, &task, &head)? {
         return Ok(());
     }
     if ctx.project(&task.project)?.deploy.command.is_none() {
@@ -110,6 +110,37 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     };
     ctx.report.did(ActionKind::DeployInitiated, Some(task.key.as_str()), json!({"deploy": deploy.id, "head": head}));
     write_initiated(ctx, &task, &deploy)
+}
+
+/// Whether what `deploy.build` left for the head is gone: it is built again before the window opens, since nothing of the branch
+/// may run in it (BND-3).
+fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
+    let declared = ctx.project(&task.project)?.deploy.build.is_some();
+    if !declared || !super::reserved::build_is_gone(ctx, task, head) {
+        return Ok(false);
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let gone = NewEvidence {
+        gate: Gate::DeployBuild.as_str(),
+        run_id: None,
+        sha: head.clone(),
+        code_tree: task.head_tree.clone().unwrap_or_default(),
+        verdict: EvidenceVerdict::ToolError,
+        why: "what deploy.build left is gone from the state directory".to_owned(),
+        detail: json!({}),
+    };
+    let noted = ctx.store.write(|tx| {
+        let mut t = tx.task(task.id)?;
+        if t.revision != task.revision {
+            return Err(StoreError::Lost);
+        }
+        tx.add_evidence(&t, &gone, at)?;
+        tx.save_task(&mut t, at)
+    });
+    match noted {
+        Ok(()) | Err(StoreError::Lost) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Archives what earlier deploys of the task left (SHIP-5). INITIATED counts if row **or** file has it (RULE-34): one that

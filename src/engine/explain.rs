@@ -239,7 +239,7 @@ fn sentence(decision: &Decision) -> String {
             let why = job.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
             format!("{who} is put into the queue{why}")
         }
-        Decision::Park { waiting } => format!("a person is asked for {waiting}"),
+        Decision::Park { waiting, .. } => format!("a person is asked for {waiting}"),
         Decision::Release { waiting, label } => format!("{waiting} is released by the label {label:?}"),
         Decision::Advance { to, why } => format!("it moves on to {to}: {why}"),
         Decision::Rollback { why, .. } => format!("it goes back to development: {why}"),

@@ -93,7 +93,7 @@ fn remembered(site: &Site, start: &Sha) -> Result<Begin> {
 }
 
 fn around<'a>(base: &'a Base, folder: &'a str, begin: &'a Begin) -> Around<'a> {
-    Around { base, folder, left_out: &begin.left_out, owner: begin.owner(), limits: Limits::default() }
+    Around { base, folder, left_out: &begin.left_out, owner: begin.owner(), limits: Limits::default(), whole: false }
 }
 
 fn protection(site: &Site) -> Protection {

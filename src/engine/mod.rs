@@ -33,6 +33,7 @@ mod left;
 pub mod mergegate;
 pub mod messages;
 pub mod notices;
+pub mod operator;
 pub mod outages;
 pub mod outbox;
 pub mod paths;

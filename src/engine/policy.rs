@@ -1,5 +1,6 @@
 //! The configuration as rules for `decide`: the only place that translates.
 
+use crate::adapters::accounts;
 use crate::config::{ArtefactsAfterMerge, Board, Config, Forge, Project};
 use crate::model::policy::{AgentPolicy, CiSource, EffectBounds, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, Stage};
@@ -43,6 +44,10 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
             && p.stages.contains(&Stage::DeployStaging)
             && (!p.staging.checks.is_empty() || p.self_hosting),
         staging_commands: p.staging.checks.iter().any(crate::config::Check::is_command),
+        staging_build: config.image_freshness.enabled && p.staging.revision.is_some() && p.staging.build.is_some(),
+        deploy_build: p.deploy.build.is_some(),
+        deploys_as: (p.deploy.command.is_some() && p.deploy.build.is_none())
+            .then(|| accounts::name(rustix::process::geteuid().as_raw())),
         security: p.security.gate_enabled && p.security.gate_repos.covers(p),
         freshness: config.image_freshness.enabled && p.staging.revision.is_some(),
         confirm_deploy: p.deploy.confirm || p.self_hosting,

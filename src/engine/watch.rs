@@ -62,7 +62,8 @@ fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir:
         ("ORCH_REPO".to_owned(), task.repo.clone()),
         ("ORCH_REVISION".to_owned(), sha.map(ToString::to_string).unwrap_or_default()),
     ];
-    Ok(ProbeCtx { checkout, home: folders.home, env, confined: None })
+    let own = Some(super::operator::env(&ctx.config));
+    Ok(ProbeCtx { checkout, home: folders.home, env, own, confined: None, sealed: Vec::new() })
 }
 
 /// A landed commit for the operator's commands, without the documents of work items.
@@ -326,7 +327,7 @@ fn roll_back(
     let sha = task.landed_sha.clone().context("nothing landed")?;
     folders.renew()?;
     check_out(ctx, project, &sha, &folders.checkout)?;
-    let mut env = super::agent::child_env(task, task.stage.as_str(), sha.as_str(), &folders);
+    let mut env = super::operator::env_of_task(&ctx.config, task, task.stage.as_str(), sha.as_str());
     let resolved = command.spec()?;
     env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let log = dir.join("rollback.log");

@@ -18,6 +18,7 @@ words! {
         SecurityGate = "security_gate",
         BranchMergeable = "branch_mergeable",
         StagingImageFresh = "staging_image_fresh",
+        DeployBuild = "deploy_build",
         DeployStatus = "deploy_status",
     }
 }
@@ -99,6 +100,8 @@ pub enum Decision {
     Enqueue(NewJob),
     Park {
         waiting: Waiting,
+        /// What whoever answers is told first, besides what was changed; may be empty.
+        told: String,
     },
     /// A label stands for the person (BRD-5).
     Release {

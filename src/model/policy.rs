@@ -30,6 +30,12 @@ pub struct ProjectPolicy {
     pub staging_checks: bool,
     /// Some declared check is a command.
     pub staging_commands: bool,
+    /// `staging.build` is declared and may be needed: freshness is on.
+    pub staging_build: bool,
+    /// `deploy.build` is declared: what the deploy command gets is built, confined, before anything lands.
+    pub deploy_build: bool,
+    /// The account as which the deploy command runs landed code: there is a command, and no build.
+    pub deploys_as: Option<String>,
     /// The security gate is on and the repository in its scope.
     pub security: bool,
     /// `staging.revision` is declared and image freshness on.
@@ -44,6 +50,13 @@ pub struct ProjectPolicy {
     pub artefacts_on_branch: bool,
     /// CFG `limits.per_project`; 0: none.
     pub max_running: i64,
+}
+
+impl ProjectPolicy {
+    /// What a person is told before anything is released (BND-3); `None`: the command gets what was built, or there is none.
+    pub fn runs_landed_code(&self) -> Option<String> {
+        self.deploys_as.as_ref().map(|user| format!("deploy runs the landed code as {user}"))
+    }
 }
 
 /// Rules of one agent role.

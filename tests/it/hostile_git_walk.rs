@@ -56,7 +56,8 @@ impl Scene {
         let root = Root::open(&self.dir).unwrap();
         let left_out: BTreeSet<String> = left_out.iter().map(|p| (*p).to_owned()).collect();
         let owner = rustix::process::geteuid().as_raw();
-        let around = Around { base: &base, folder: "docs/work-items/K-1", left_out: &left_out, owner, limits };
+        let around =
+            Around { base: &base, folder: "docs/work-items/K-1", left_out: &left_out, owner, limits, whole: false };
         let found = root.walk(&around).unwrap();
         let build = self.mirror.build().unwrap();
         let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };
@@ -426,6 +427,7 @@ fn a_repository_within_counts_as_files_and_is_named() {
         left_out: &BTreeSet::new(),
         owner: rustix::process::geteuid().as_raw(),
         limits: Limits::default(),
+        whole: false,
     };
     assert_eq!(Root::open(&scene.dir).unwrap().walk(&around).unwrap().nested, ["app"]);
     let built = scene.built(&[]);
@@ -534,7 +536,8 @@ fn the_patch_of_a_run_is_the_difference_of_the_trees() {
     let base = scene.mirror.base(&scene.start).unwrap();
     let (root, limits) = (Root::open(&scene.dir).unwrap(), Limits::default());
     let owner = rustix::process::geteuid().as_raw();
-    let around = Around { base: &base, folder: "docs/work-items/K-1", left_out: &BTreeSet::new(), owner, limits };
+    let around =
+        Around { base: &base, folder: "docs/work-items/K-1", left_out: &BTreeSet::new(), owner, limits, whole: false };
     let found = root.walk(&around).unwrap();
     let build = scene.mirror.build().unwrap();
     let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };

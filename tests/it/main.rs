@@ -52,6 +52,7 @@ mod docs_setups;
 mod docs_words;
 mod fake_gitea;
 mod fuzz_replay;
+mod hostile_build;
 mod hostile_confine;
 mod hostile_git_walk;
 mod judge_approval;

@@ -86,6 +86,19 @@ impl Mirror {
 }
 
 impl Mirror {
+    /// A folder at `dest`, which is deleted first, that holds these files of a commit, byte for byte, and nothing else: what an
+    /// operator's command needs of a tree that something else was built from (BND-3). One that the commit lacks is absent.
+    /// Fails with `Rejected` where a path leads out of the repository.
+    pub fn scripts_alone(&self, dest: &Path, from: &Sha, paths: &[String]) -> Result<CheckedOut> {
+        let plan = CheckoutPlan { scripts: Some((from, paths)), ..CheckoutPlan::of(from) };
+        let making = Making { mirror: self, git: self.git(), dest, plan: &plan };
+        files::remove(dest)?;
+        std::fs::create_dir_all(dest).map_err(making.io())?;
+        std::fs::set_permissions(dest, Permissions::from_mode(0o755)).map_err(making.io())?;
+        let scripts = making.scripts(from, paths)?;
+        Ok(CheckedOut { scripts: making.write(&scripts)? })
+    }
+
     /// Puts files of a checkout back to what a commit has, in place of whatever a setup left there. Nothing of the
     /// checkout's own repository is used. Submodules stay as they are.
     pub fn restore(&self, sha: &Sha, checkout: &Path, paths: &[String]) -> Result<()> {

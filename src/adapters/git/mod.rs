@@ -1,6 +1,7 @@
 //! git as a program: how it is called (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`), checkouts of
-//! runs (`checkout`), and what a run left in one, read as data (`walk`) and made into one commit (`build`). git never runs
-//! with a repository, index, attribute, configuration or work tree that a run could write (BND-5).
+//! runs (`checkout`), what a run left in one, read as data (`walk`) and made into one commit (`build`), and what a build left to be
+//! deployed (`output`). git never runs with a repository, index, attribute, configuration or work tree that a run could write
+//! (BND-5).
 
 pub mod build;
 pub mod changes;
@@ -14,6 +15,7 @@ pub mod history;
 pub mod line;
 mod lock;
 pub mod mirror;
+pub mod output;
 pub mod push;
 mod refusal;
 mod talk;

@@ -46,6 +46,9 @@ pub struct Around<'a> {
     /// The account that the files must belong to.
     pub owner: u32,
     pub limits: Limits,
+    /// All of it is wanted, as data and not as a tree of git's: nothing is ignored, empty folders count, and no name may be
+    /// git's own.
+    pub whole: bool,
 }
 
 /// What a name in the checkout is.
@@ -94,6 +97,8 @@ fn size(stat: &Stat) -> u64 {
 #[derive(Debug, Default)]
 pub struct Found {
     pub entries: BTreeMap<Vec<u8>, Entry>,
+    /// Where all is wanted: the folders.
+    pub folders: BTreeSet<Vec<u8>>,
     /// Folders that hold a repository of their own; their files count as files.
     pub nested: Vec<String>,
     pub broken: Vec<Broken>,
@@ -210,7 +215,7 @@ impl Walk<'_> {
         }
         names.sort();
         let known = self.ignores.len();
-        if !ignored && names.binary_search(&b".gitignore".to_vec()).is_ok() {
+        if !ignored && !self.around.whole && names.binary_search(&b".gitignore".to_vec()).is_ok() {
             self.read_ignore(fd, prefix);
         }
         for name in names {
@@ -284,7 +289,7 @@ impl Walk<'_> {
     }
 
     fn name(&mut self, fd: BorrowedFd<'_>, prefix: &[u8], name: &[u8], ignored: bool, depth: usize) {
-        if name == b".git" {
+        if name == b".git" && !self.around.whole {
             // The agent's own repository, or one inside: thrown away.
             if !prefix.is_empty() {
                 let folder = prefix.strip_suffix(b"/").unwrap_or(prefix);
@@ -332,6 +337,9 @@ impl Walk<'_> {
                 }
                 return match inside(OFlags::RDONLY | OFlags::DIRECTORY, fd, name) {
                     Ok(below) => {
+                        if self.around.whole {
+                            self.found.folders.insert(path.clone());
+                        }
                         let prefix = [path.as_slice(), b"/"].concat();
                         self.folder(below.as_fd(), &prefix, ignored, depth + 1);
                     }

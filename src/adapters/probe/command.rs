@@ -59,9 +59,11 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     };
     let mut command = Command::new(program);
     command.args(args).env_clear().process_group(0);
-    command.envs(passed());
-    command.envs(crate::adapters::net::child_env());
-    command.env("HOME", &ctx.home).envs(ctx.env.iter().map(|(k, v)| (k, v)));
+    match &ctx.own {
+        Some(own) => command.envs(own.iter().map(|(k, v)| (k, v))),
+        None => command.envs(passed()).envs(crate::adapters::net::child_env()).env("HOME", &ctx.home),
+    };
+    command.envs(ctx.env.iter().map(|(k, v)| (k, v)));
     command.envs(spec.env.iter().map(|(k, v)| (k, v)));
     command.current_dir(spec.cwd.as_ref().map_or_else(|| ctx.checkout.clone(), |c| ctx.checkout.join(c)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

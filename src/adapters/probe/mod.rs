@@ -18,13 +18,17 @@ use std::path::PathBuf;
 pub struct ProbeCtx {
     /// The checkout that commands belong to.
     pub checkout: PathBuf,
-    /// An own empty folder.
+    /// An own empty folder: the home of checks.
     pub home: PathBuf,
+    /// The operator's own environment, for commands that are the operator's (BND-3); `None`: nothing but what every child has.
+    pub own: Option<Vec<(OsString, OsString)>>,
     /// `ORCH_TASK`, `ORCH_STAGE`, `ORCH_REPO`, `ORCH_REVISION`, `ORCH_ATTEMPT`, as far as they are known.
     pub env: Vec<(String, String)>,
     /// What holds checks that are commands, which are the branch's code; `None`: this account starts them. Questions of the
     /// operator's own, such as a revision's, are never held.
     pub confined: Option<Confined>,
+    /// The protected scripts in the checkout: a check during which one changed has failed, whatever it says (BND-5).
+    pub sealed: Vec<PathBuf>,
 }
 
 /// How a check of kind `command` is held (BND-2).

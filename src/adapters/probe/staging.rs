@@ -1,6 +1,7 @@
 //! Runs declared staging checks (SHIP-3), one after the other, in declared order.
 
 use super::{ProbeCtx, command, http};
+use crate::adapters::git::files::Seals;
 use crate::model::probe::{CheckKind, CheckSpec, CommandSpec};
 use crate::model::staging::{CheckClass, CheckOutcome, CheckResult, one_line};
 use rusqlite::types::ValueRef;
@@ -23,11 +24,12 @@ pub fn run(
     each: &mut dyn FnMut(&CheckResult),
 ) -> Vec<CheckResult> {
     let mut results = Vec::with_capacity(checks.len());
+    let seals = Seals::of(ctx.sealed.iter().cloned());
     for check in checks {
         let class = if infra.contains(&check.id) { CheckClass::SandboxInfra } else { CheckClass::Real };
         let result = if more() {
             let start = Instant::now();
-            let (outcome, detail) = look(check, ctx);
+            let (outcome, detail) = sealed(look(check, ctx), check, &seals, ctx);
             let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             CheckResult::new(&check.id, class, outcome, &detail, ms)
         } else {
@@ -37,6 +39,22 @@ pub fn run(
         results.push(result);
     }
     results
+}
+
+/// What a check that is a command says counts only while the protected scripts are as they were: one overwrote the running
+/// script of another, and the shell exited 0 (BND-5).
+fn sealed(look: Look, check: &CheckSpec, seals: &Seals, ctx: &ProbeCtx) -> Look {
+    let broken = match check.kind {
+        CheckKind::Command(_) => seals.broken(),
+        CheckKind::Http { .. } | CheckKind::Tcp { .. } | CheckKind::Sql { .. } => return look,
+    };
+    match broken.first() {
+        None => look,
+        Some(path) => {
+            let name = path.strip_prefix(&ctx.checkout).unwrap_or(path).display();
+            (CheckOutcome::Fail, format!("the protected script {name} was changed while it ran"))
+        }
+    }
 }
 
 fn look(check: &CheckSpec, ctx: &ProbeCtx) -> Look {
@@ -164,4 +182,40 @@ fn first_value(db: &Connection, query: &str) -> Result<Option<String>, SqlTroubl
         ValueRef::Real(n) => n.to_string(),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bnd_5_a_check_during_which_a_protected_script_changed_has_failed_and_so_have_later_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("smoke.sh");
+        std::fs::write(&script, "exit 1\n").unwrap();
+        let ctx = ProbeCtx {
+            checkout: dir.path().to_owned(),
+            home: dir.path().to_owned(),
+            env: Vec::new(),
+            own: None,
+            confined: None,
+            sealed: vec![script],
+        };
+        let check = |id: &str, script: &str| CheckSpec {
+            id: id.to_owned(),
+            name: None,
+            timeout_ms: 10_000,
+            kind: CheckKind::Command(CommandSpec {
+                argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+                cwd: None,
+                env: Vec::new(),
+            }),
+        };
+        let checks =
+            [check("S1", "true"), check("S2", "echo exit 0 > new; mv new smoke.sh"), check("S3", "sh smoke.sh")];
+        let results = run(&checks, &[], &ctx, &|| true, &mut |_| {});
+        let said: Vec<CheckOutcome> = results.iter().map(|r| r.result).collect();
+        assert_eq!(said, [CheckOutcome::Pass, CheckOutcome::Fail, CheckOutcome::Fail]);
+        assert!(results[1].detail.contains("protected script smoke.sh was changed"), "{results:?}");
+    }
 }

@@ -157,7 +157,14 @@ fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
     let target = WatchTarget { health: vec![health], ..WatchTarget::default() };
     let home = tempfile::tempdir().context("making an empty home folder")?;
     let checkout = std::env::current_dir().context("finding the current folder")?;
-    let ctx = ProbeCtx { checkout, home: home.path().to_owned(), env: Vec::new(), confined: None };
+    let ctx = ProbeCtx {
+        checkout,
+        home: home.path().to_owned(),
+        env: Vec::new(),
+        own: None,
+        confined: None,
+        sealed: Vec::new(),
+    };
     let record = observe_all(call, args, &target, &policy, &ctx, &signals);
     let result = classify(&record, &policy, true);
     let mut report = StepReport::new("post-deploy-probe");

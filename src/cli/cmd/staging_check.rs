@@ -119,7 +119,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let scripts = project.scripts();
     let plan =
         CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&head) };
-    mirror.check_out(&folders.checkout, &plan).context("checking the revision out")?;
+    let sealed = mirror.check_out(&folders.checkout, &plan).context("checking the revision out")?.scripts;
     let mut env = vec![
         ("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned()),
         ("ORCH_REPO".to_owned(), project.repo.clone()),
@@ -129,8 +129,9 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
         env.push(("ORCH_TASK".to_owned(), t.key.to_string()));
         env.push(("ORCH_ATTEMPT".to_owned(), t.attempt.to_string()));
     }
-    let confined = confined(&ctx, &project, &folders, scratch.path())?;
-    let probe = ProbeCtx { checkout: folders.checkout.clone(), home: folders.home.clone(), env, confined };
+    let confined = confined(&ctx, &project, &folders, scratch.path(), &sealed)?;
+    let (checkout, home) = (folders.checkout.clone(), folders.home.clone());
+    let probe = ProbeCtx { checkout, home, env, own: None, confined, sealed };
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let tolerance = Tolerance::of(args.strict, project.staging.infra_tolerance_enabled);
     let order = suite::Order {
@@ -158,7 +159,13 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
 }
 
 /// What holds the checks that are commands (BND-2): those of a branch's head, run by hand.
-fn confined(ctx: &Ctx, project: &Project, folders: &Folders, logs: &Path) -> Result<Option<Confined>, Failure> {
+fn confined(
+    ctx: &Ctx,
+    project: &Project,
+    folders: &Folders,
+    logs: &Path,
+    scripts: &[PathBuf],
+) -> Result<Option<Confined>, Failure> {
     if !project.staging.checks.iter().any(Check::is_command) {
         return Ok(None);
     }
@@ -167,7 +174,7 @@ fn confined(ctx: &Ctx, project: &Project, folders: &Folders, logs: &Path) -> Res
         .map_err(|e| Failure::refused(format!("staging-check is refused: {}", e.why)).hint(e.way_out))?;
     hold.hand_over(folders)?;
     Ok(Some(Confined {
-        boundary: hold.boundary(folders, Further::default()),
+        boundary: hold.boundary(folders, Further { frozen: scripts.to_vec(), ..Further::default() }),
         logs: logs.to_owned(),
         mark: (MARK.to_owned(), format!("check-{own}")),
         env: hold.env(),
@@ -201,7 +208,8 @@ fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetu
     let home = tempfile::tempdir().context("making an empty home folder for the checks")?;
     let mut env = vec![("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned())];
     env.extend(task.map(|t| ("ORCH_TASK".to_owned(), t.to_string())));
-    let ctx = ProbeCtx { checkout, home: home.path().to_owned(), env, confined: None };
+    let home_dir = home.path().to_owned();
+    let ctx = ProbeCtx { checkout, home: home_dir, env, own: None, confined: None, sealed: Vec::new() };
     let infra: Vec<String> = setup.allowed.iter().map(|a| a.id.clone()).collect();
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let results = run_staging::run(&setup.checks, &infra, &ctx, &|| !signals.came(), &mut each);

@@ -35,6 +35,7 @@ pub fn all(config: &Config, chart: &mut Chart) {
     if told.iter().any(|(_, a)| a.policy.network == Network::Open && held(a)) {
         metadata(chart);
     }
+    landed_code(config, chart);
     for (at, what) in config.absent(&process_env().remove("PATH").unwrap_or_default()) {
         // The runtimes' programs have a check of their own.
         if !at.starts_with("runtimes.") {
@@ -90,6 +91,28 @@ fn engine(answer: &Answer, of: &str, chart: &mut Chart) {
             format!("network open{of}: runs reach all that this account reaches, this machine's own ports included"),
             "set confine.network to internet or hosts where bubblewrap works",
         );
+    }
+}
+
+/// The operator's commands that run what came from a tree, since nothing builds it confined (BND-3).
+fn landed_code(config: &Config, chart: &mut Chart) {
+    let user = accounts::name(rustix::process::geteuid().as_raw());
+    for p in &config.projects {
+        let (deploys, takes) = (p.deploy.command.is_some(), p.staging.deploy.is_some());
+        for (key, code, build, runs) in [
+            ("deploy", "the landed code", "deploy.build", deploys && p.deploy.build.is_none()),
+            ("staging.deploy", "the branch's code", "staging.build", takes && p.staging.build.is_none()),
+        ] {
+            if runs {
+                let what = format!("{key} runs {code} as {user}");
+                chart.warn(
+                    &p.key,
+                    "deploy",
+                    what,
+                    &format!("set {build}: it builds confined, and the command gets what it left"),
+                );
+            }
+        }
     }
 }
 

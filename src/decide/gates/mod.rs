@@ -5,6 +5,7 @@ pub mod architecture;
 pub mod branch_pushed;
 pub mod ci;
 pub mod ci_green;
+pub mod deploy_build;
 pub mod deploy_status;
 pub mod freshness;
 pub mod image_fresh;
@@ -63,7 +64,8 @@ pub fn on_leaving(stage: Stage, project: &ProjectPolicy) -> Vec<Gate> {
 }
 
 /// The sub-gates on entering `deploy`, evaluated again before its critical window opens.
-pub const ENTERING_DEPLOY: [Gate; 3] = [Gate::SecurityGate, Gate::BranchMergeable, Gate::StagingImageFresh];
+pub const ENTERING_DEPLOY: [Gate; 4] =
+    [Gate::SecurityGate, Gate::BranchMergeable, Gate::StagingImageFresh, Gate::DeployBuild];
 
 /// Evaluates one gate.
 pub fn evaluate(gate: Gate, f: &Facts<'_>) -> Answer {
@@ -79,6 +81,7 @@ pub fn evaluate(gate: Gate, f: &Facts<'_>) -> Answer {
         Gate::SecurityGate => security_gate::gate(f),
         Gate::BranchMergeable => mergeable::gate(f),
         Gate::StagingImageFresh => image_fresh::gate(f),
+        Gate::DeployBuild => deploy_build::gate(f),
         Gate::DeployStatus => deploy_status::gate(f),
     }
 }

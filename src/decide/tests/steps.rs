@@ -88,7 +88,7 @@ fn apply(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
             assert!(t.job.is_none(), "a second live job: {t:?}");
             t.job = Some(Entry { kind: job.kind, due: job.available_at <= NOW, run: None });
         }
-        Decision::Park { waiting } => t.waiting = Some(*waiting),
+        Decision::Park { waiting, .. } => t.waiting = Some(*waiting),
         Decision::Release { waiting, .. } => {
             t.released = Some(*waiting);
             t.waiting = None;
@@ -506,5 +506,7 @@ fn retry(w: &mut World, i: usize, s: &Setting) {
 }
 
 fn by_agent(gate: Gate) -> bool {
-    !matches!(gate, Gate::CiGreen | Gate::SecurityGate | Gate::BranchMergeable | Gate::StagingImageFresh)
+    let by_code =
+        [Gate::CiGreen, Gate::SecurityGate, Gate::BranchMergeable, Gate::StagingImageFresh, Gate::DeployBuild];
+    !by_code.contains(&gate)
 }

@@ -1,5 +1,6 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
+use super::output::{self, INPUT};
 use super::{By, Order, bench, ending, exposed, keep};
 use crate::adapters::child::{self, ChildError, Control, Event};
 use crate::adapters::process::{self, Life};
@@ -47,12 +48,21 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     let spec = match &bench.project.deploy.command {
         None => None,
         Some(argv) => {
-            let further =
-                [("ORCH_DEPLOY_RESULT", result.clone().into_os_string()), ("ORCH_DEPLOY_NONCE", nonce.clone().into())];
+            let mut further = vec![
+                ("ORCH_DEPLOY_RESULT", result.clone().into_os_string()),
+                ("ORCH_DEPLOY_NONCE", nonce.clone().into()),
+            ];
+            // What was built before anything landed is all that it gets (BND-3).
+            match &bench.project.deploy.build {
+                Some(_) => {
+                    further.push((INPUT, output::input(ctx, &bench.task, &d.head)?.into_os_string()));
+                    bench.scripts_alone()?;
+                }
+                None => drop(bench.checkout()?),
+            }
             let limit = Duration::from_secs(bench.project.deploy.timeout_s);
             let env = &bench.project.deploy.env;
             let order = Order { name: "deploy", argv, env, limit, further: &further, by: By::Operator };
-            bench.checkout()?;
             let spec = bench.prepare(ctx, run, &order)?;
             // Whoever knows it can speak for the command: it stays out of the log.
             redact::learn("deploy nonce", &nonce);
@@ -295,6 +305,11 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         why: why.clone(),
         detail: json!({"deploy": d.id}),
     };
+    if *status == DeployStatus::Success
+        && let Err(e) = output::forget(ctx, task)
+    {
+        tracing::warn!(task = %task.key, "what was built for the deploy is still there: {e:#}");
+    }
     let found = DeployOutcome { id: d.id.clone(), status: word, why, result };
     let told = text.map(|t| (format!("14-{}", d.id), crate::render::evidence::comment(Artefact::DeployLog, &t)));
     Ok(Some(Settlement {

@@ -3,12 +3,15 @@
 mod build;
 mod ci;
 mod deploy;
+mod image;
+mod output;
 mod scan;
 mod staging;
 
 pub use build::build;
 pub use ci::ci;
 pub use deploy::{deploy, finalizer};
+pub use output::is_gone as build_is_gone;
 pub use scan::{Range, apply_settings, request as scan_request, rules as scan_rules, scan};
 pub use staging::staging;
 
@@ -17,7 +20,7 @@ use super::area::{AreaKind, Folders};
 use super::confine::{self, Further, Hold};
 use super::settle::Settlement;
 use super::supervise::MARK;
-use super::{Ctx, base, bound, projects};
+use super::{Ctx, base, bound, operator, projects};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::files::Seals;
@@ -50,6 +53,8 @@ struct Bench {
     subject: Sha,
     dir: PathBuf,
     folders: Folders,
+    /// The protected scripts in the checkout that is there, as they were written into it.
+    scripts: RefCell<Vec<PathBuf>>,
 }
 
 fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
@@ -62,12 +67,15 @@ fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
     let folders = match run.kind {
         JobKind::Ci => Folders::of(&ctx.paths, &task, AreaKind::Ci),
         JobKind::Staging => Folders::of(&ctx.paths, &task, AreaKind::Staging),
-        JobKind::Build => Folders::of(&ctx.paths, &task, AreaKind::Build),
-        JobKind::Agent | JobKind::Scan | JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => {
-            Folders::of_operator(&dir, "work")
-        }
+        // What asks staging and what deploys to it are the operator's; the build itself has folders of its own.
+        JobKind::Build
+        | JobKind::Agent
+        | JobKind::Scan
+        | JobKind::Deploy
+        | JobKind::DeployFinalizer
+        | JobKind::PostDeployMonitor => Folders::of_operator(&dir, "work"),
     };
-    Ok(Bench { task, project, ground, subject, dir, folders })
+    Ok(Bench { task, project, ground, subject, dir, folders, scripts: RefCell::default() })
 }
 
 /// A configured command to be run.
@@ -106,14 +114,17 @@ impl Bench {
             ..CheckoutPlan::of(&self.subject)
         };
         self.folders.renew()?;
-        self.ground.mirror.check_out(&self.folders.checkout, &plan)?;
+        self.scripts.replace(self.ground.mirror.check_out(&self.folders.checkout, &plan)?.scripts);
         Ok(self.folders.checkout.clone())
     }
 
-    /// Runs a configured command in a new checkout, its output in `<name>.log`.
-    fn command(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
-        self.checkout()?;
-        self.start(ctx, run, order)
+    /// New folders with the protected scripts alone, for an operator's command that gets what was built (BND-3).
+    fn scripts_alone(&self) -> Result<()> {
+        self.folders.renew()?;
+        let (from, paths) = (&self.ground.default_sha, self.project.scripts());
+        let made = self.ground.mirror.scripts_alone(&self.folders.checkout, from, &paths)?;
+        self.scripts.replace(made.scripts);
+        Ok(())
     }
 
     /// `worktree.setup` in the checkout that is there, in `setup.log` (ORD-1); `None`: there is none, or it passed.
@@ -128,7 +139,7 @@ impl Bench {
     /// Runs a configured command in the checkout that is there, its output in `<name>.log`.
     fn start(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
         let spec = self.prepare(ctx, run, order)?;
-        let seals = Seals::of(self.frozen());
+        let seals = Seals::of(self.scripts.borrow().clone());
         let go = &mut |_: child::Event<'_>| Control::Go;
         let ran = match order.by {
             By::Operator => child::run_outliving(&spec, go),
@@ -146,17 +157,11 @@ impl Bench {
         confine::hold(ctx, &self.project, None, run.id).map_err(anyhow::Error::new)
     }
 
-    /// The protected scripts in the checkout: a run may not write them (RULE-23).
-    fn frozen(&self) -> Vec<PathBuf> {
-        let all = self.project.scripts().into_iter().map(|script| self.folders.checkout.join(script));
-        all.filter(|path| path.symlink_metadata().is_ok()).collect()
-    }
-
     /// How the job's checks that are commands are held, in the checkout that is there.
     fn checks(&self, ctx: &Ctx, run: &Run) -> Result<Confined> {
         let hold = self.hold(ctx, run)?;
         hold.hand_over(&self.folders)?;
-        let further = Further { frozen: self.frozen(), ..Further::default() };
+        let further = Further { frozen: self.scripts.borrow().clone(), ..Further::default() };
         Ok(Confined {
             boundary: hold.boundary(&self.folders, further),
             logs: self.dir.clone(),
@@ -183,14 +188,16 @@ impl Bench {
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, by } = *order;
         let cwd = self.folders.checkout.clone();
-        let mut all = child_env(&self.task, run.stage.as_str(), self.subject.as_str(), &self.folders);
-        let boundary = match by {
-            By::Operator => Boundary::Operator,
+        let (stage, revision) = (run.stage.as_str(), self.subject.as_str());
+        let (mut all, boundary) = match by {
+            By::Operator => (operator::env_of_task(&ctx.config, &self.task, stage, revision), Boundary::Operator),
             By::Branch => {
                 let hold = self.hold(ctx, run)?;
                 hold.hand_over(&self.folders)?;
+                let mut all = child_env(&self.task, stage, revision, &self.folders);
                 all.extend(hold.env());
-                hold.boundary(&self.folders, Further { frozen: self.frozen(), ..Further::default() })
+                let further = Further { frozen: self.scripts.borrow().clone(), ..Further::default() };
+                (all, hold.boundary(&self.folders, further))
             }
         };
         all.extend(exposed(env)?.into_iter().map(|(key, value)| (key.into(), value.into())));

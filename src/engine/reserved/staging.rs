@@ -5,7 +5,7 @@ use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::decide::staging::Tolerance;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, staging as suite};
+use crate::engine::{Ctx, operator, staging as suite};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::staging::{CheckResult, StagingStatus};
@@ -29,7 +29,9 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         return Ok(Some(Settlement { end: End::Failed { why, spent: true }, ..Settlement::default() }));
     }
     let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
-    let probe = ProbeCtx { checkout, home: bench.folders.home.clone(), env: env(&bench, run), confined };
+    let env = operator::task_env(&bench.task, run.stage.as_str(), bench.subject.as_str());
+    let sealed = bench.scripts.borrow().clone();
+    let probe = ProbeCtx { checkout, home: bench.folders.home.clone(), env, own: None, confined, sealed };
     let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
     let (project, mut quiet) = (bench.project.clone(), |_: &CheckResult| {});
     let order = suite::Order { project: &project, probe: &probe, scratch: &bench.dir, tolerance, more: &|| true };
@@ -64,15 +66,4 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let mut done = answered(resting_on(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?, &kept));
     done.comments.push(told(Artefact::StagingLog, &bench.subject, verdict, &text));
     Ok(Some(done))
-}
-
-/// The variables of probes and checks.
-pub(super) fn env(bench: &super::Bench, run: &Run) -> Vec<(String, String)> {
-    vec![
-        ("ORCH_TASK".to_owned(), bench.task.key.to_string()),
-        ("ORCH_STAGE".to_owned(), run.stage.to_string()),
-        ("ORCH_REPO".to_owned(), bench.task.repo.clone()),
-        ("ORCH_REVISION".to_owned(), bench.subject.to_string()),
-        ("ORCH_ATTEMPT".to_owned(), bench.task.attempt.to_string()),
-    ]
 }

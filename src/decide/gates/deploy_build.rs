@@ -1,0 +1,80 @@
+//! `deploy_build` (BND-3): what the deploy command will get is built, confined, on this very head, before anything lands. A build
+//! that fails is red CI on that head.
+
+use super::Facts;
+use crate::model::decision::{Answer, Gate, Need};
+use crate::model::stage::JobKind;
+use crate::model::task::Evidence;
+
+/// The build of the head, whoever's stay it was made in: the same commit is not built twice.
+pub fn gate(f: &Facts<'_>) -> Answer {
+    if !f.project.deploy_build {
+        return Answer::Pass { why: "not applicable: deploy.build is not declared".to_owned() };
+    }
+    f.by_job(Gate::DeployBuild, JobKind::Build, newest(f))
+}
+
+/// The newest row about the very head: what is deployed carries its name, and code that is equal elsewhere does not.
+pub fn newest<'f>(f: &Facts<'f>) -> Option<&'f Evidence> {
+    let head = f.view.task.head_sha.as_ref()?;
+    let gate = Gate::DeployBuild.as_str();
+    f.view.evidence.iter().rev().find(|e| e.gate == gate && e.sha == *head)
+}
+
+/// Which gate a job of kind `build` works for now; `None`: nobody needs it any more.
+pub fn wanted(f: &Facts<'_>) -> Option<Gate> {
+    [Gate::StagingImageFresh, Gate::DeployBuild].into_iter().find(|gate| {
+        let answer = super::evaluate(*gate, f);
+        matches!(answer, Answer::Undecided { need: Need::Job(job), .. } if job.kind == JobKind::Build)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::gates::testing::{policy, project, row, sha, view};
+    use crate::model::policy::ProjectPolicy;
+    use crate::model::stage::Stage;
+    use crate::model::task::EvidenceVerdict;
+
+    fn built() -> ProjectPolicy {
+        ProjectPolicy { deploy_build: true, ..project() }
+    }
+
+    #[test]
+    fn bnd_3_the_head_is_built_once_and_another_head_again() {
+        let (policy, declared) = (policy(), built());
+        let mut view = view(Stage::DeployStaging);
+        let answer = |view: &_, project: &_| gate(&Facts { view, policy: &policy, project });
+        assert!(matches!(answer(&view, &project()), Answer::Pass { why } if why.contains("not applicable")));
+        let needs = |answer: Answer| matches!(answer, Answer::Undecided { need: Need::Job(job), .. } if job.kind == JobKind::Build && job.subject == Some(sha('a')));
+        assert!(needs(answer(&view, &declared)));
+        // Of an earlier attempt and stay, and of this very commit.
+        let old = Evidence { attempt: 0, epoch: 1, ..row(Gate::DeployBuild.as_str(), EvidenceVerdict::Pass) };
+        view.evidence = vec![old.clone()];
+        assert!(matches!(answer(&view, &declared), Answer::Pass { .. }));
+        // The same code as another commit is built again: it carries its name.
+        view.evidence = vec![Evidence { sha: sha('d'), ..old.clone() }];
+        assert!(needs(answer(&view, &declared)));
+        // A build that failed is red; what it left behind was lost: once more.
+        view.evidence = vec![Evidence { verdict: EvidenceVerdict::Fail, ..old.clone() }];
+        assert!(matches!(answer(&view, &declared), Answer::Fail { .. }));
+        view.evidence = vec![old.clone(), Evidence { verdict: EvidenceVerdict::ToolError, epoch: 3, ..old }];
+        assert!(needs(answer(&view, &declared)));
+    }
+
+    #[test]
+    fn a_build_job_works_for_the_first_gate_that_waits_for_one() {
+        let policy = policy();
+        let mut view = view(Stage::DeployStaging);
+        let both = ProjectPolicy { freshness: true, ..built() };
+        let of = |view: &_, project: &_| wanted(&Facts { view, policy: &policy, project });
+        assert_eq!(of(&view, &both), Some(Gate::StagingImageFresh));
+        assert_eq!(of(&view, &built()), Some(Gate::DeployBuild));
+        assert_eq!(of(&view, &project()), None);
+        view.evidence = vec![row(Gate::StagingImageFresh.as_str(), EvidenceVerdict::Pass)];
+        assert_eq!(of(&view, &both), Some(Gate::DeployBuild));
+        view.evidence.push(row(Gate::DeployBuild.as_str(), EvidenceVerdict::Pass));
+        assert_eq!(of(&view, &both), None);
+    }
+}

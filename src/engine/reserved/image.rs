@@ -1,0 +1,152 @@
+//! Image freshness (SHIP-4): asks what staging runs, builds it once if it is another revision, confined, has it taken to staging
+//! by the operator's command, and asks again.
+
+use super::output::{self, INPUT, Made};
+use super::{Bench, By, Order, answered, row};
+use crate::adapters::git::files::remove;
+use crate::adapters::probe::{ProbeCtx, revision};
+use crate::config::Revision;
+use crate::decide::gates::freshness::{
+    BuildState, Freshness, FreshnessFacts, FreshnessNext, RevisionSourceState, freshness,
+};
+use crate::engine::area::Folders;
+use crate::engine::operator;
+use crate::engine::settle::{End, Settlement};
+use crate::engine::{Ctx, settle};
+use crate::model::decision::Gate;
+use crate::model::task::{EvidenceVerdict, Run};
+use anyhow::Result;
+use serde_json::json;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// One look, with the one build it may cause; a later look goes on where this one ended.
+pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option<Settlement>> {
+    let Some(source) = bench.project.staging.revision.clone() else { return Ok(Some(Settlement::default())) };
+    let spec = source.spec()?;
+    // No run ever writes here: what asks is the operator's.
+    let work = bench.folders.clone();
+    let probe = ProbeCtx {
+        checkout: bench.checkout()?,
+        home: work.home.clone(),
+        env: operator::task_env(&bench.task, run.stage.as_str(), bench.subject.as_str()),
+        own: Some(operator::env(&ctx.config)),
+        confined: None,
+        sealed: Vec::new(),
+    };
+    // Built once per head, and once more where a person's retry began a new stay: the journal knows, whoever built.
+    let key = format!("t{}/e{}/build/{}", bench.task.id, bench.task.epoch, bench.subject);
+    let journal = ctx.store.read(|tx| tx.journal_row(&key))?;
+    let built = journal.as_ref().and_then(|r| r.outcome.clone());
+    let mut seen = Seen {
+        answer: revision::ask(&spec, &probe),
+        failed: built.as_ref().and_then(|b| b["failed"].as_str().map(str::to_owned)),
+        done: built.is_some(),
+        declared: bench.project.staging.build.is_some() || bench.project.staging.deploy.is_some(),
+    };
+    let differs = seen.answer.as_ref().is_ok_and(|a| !a.trim().eq_ignore_ascii_case(bench.subject.as_str()));
+    if differs && !seen.done && seen.declared {
+        let (me, now) = (ctx.me.clone(), ctx.now().stamp.wall_ms);
+        ctx.store.write(|tx| {
+            tx.intend(&key, Some(bench.task.id), "staging_built", &json!({"head": bench.subject}), &me, now).map(drop)
+        })?;
+        seen.failed = match brought(ctx, run, &mut bench)? {
+            None | Some(Made::Output(..)) => None,
+            Some(Made::Red(why, _)) => Some(why),
+            // Nothing is said of the commit, and nothing is recorded: it is built again.
+            Some(Made::Environment(why)) => {
+                work.delete()?;
+                return judged(&bench, run, EvidenceVerdict::ToolError, why).map(Some);
+            }
+        };
+        let at = ctx.now().stamp.wall_ms;
+        ctx.store.write(|tx| tx.record_outcome(&key, &json!({"failed": seen.failed}), at))?;
+        seen.done = true;
+        seen.answer = revision::ask(&spec, &probe);
+    }
+    work.delete()?;
+    verdict(ctx, run, &bench, &source, &seen).map(Some)
+}
+
+/// What is known of staging after the look.
+struct Seen {
+    answer: std::result::Result<String, String>,
+    /// Why its build failed.
+    failed: Option<String>,
+    done: bool,
+    /// Whether anything builds it.
+    declared: bool,
+}
+
+fn judged(bench: &Bench, run: &Run, verdict: EvidenceVerdict, why: String) -> Result<Settlement> {
+    Ok(answered(row(bench, run, Gate::StagingImageFresh, verdict, why, vec![], false)?))
+}
+
+fn verdict(ctx: &mut Ctx, run: &Run, bench: &Bench, source: &Revision, seen: &Seen) -> Result<Settlement> {
+    let Seen { answer, failed, done, declared } = seen;
+    let limit_ms = match source {
+        Revision::Url { timeout_s, .. } => (timeout_s * 1000.0) as i64,
+        Revision::Command(c) => i64::try_from(c.timeout_ms()).unwrap_or(i64::MAX),
+    };
+    let state = match (failed, done, declared) {
+        (Some(why), ..) => BuildState::Failed(why),
+        (None, true, _) => BuildState::Done,
+        (None, false, true) => BuildState::NotYet,
+        (None, false, false) => BuildState::NotDeclared,
+    };
+    let stale = settle::patience(ctx, &bench.task, &format!("image/{}/{done}", bench.subject), answer.is_ok())?;
+    let now = ctx.now().stamp.wall_ms;
+    let facts = FreshnessFacts {
+        source: RevisionSourceState::Declared,
+        head: &bench.subject,
+        answer: Some(answer.as_ref().map(String::as_str).map_err(String::as_str)),
+        build: state,
+        answered_stale_ms: stale,
+        limit_ms,
+    };
+    match freshness(&facts) {
+        Freshness::NotApplicable { why } | Freshness::Pass { why } => judged(bench, run, EvidenceVerdict::Pass, why),
+        Freshness::Fail { why } => judged(bench, run, EvidenceVerdict::Fail, why),
+        Freshness::Undecided { why, next: FreshnessNext::Ask | FreshnessNext::Build | FreshnessNext::Wait } => {
+            Ok(Settlement { end: End::Again { at: now + 5000, why }, ..Settlement::default() })
+        }
+    }
+}
+
+/// The build, where there is one, and what takes its output to staging: with this account's rights, in a folder with the
+/// protected scripts alone. Without a build that command gets a checkout. `None`: both went well.
+fn brought(ctx: &mut Ctx, run: &Run, bench: &mut Bench) -> Result<Option<Made>> {
+    let mut input = None;
+    if let Some(build) = bench.project.staging.build.clone() {
+        match output::make(ctx, bench, run, "staging.build", &build)? {
+            Made::Output(path, _) => input = Some(path),
+            other @ (Made::Red(..) | Made::Environment(_)) => return Ok(Some(other)),
+        }
+    }
+    let mut end = None;
+    if let Some(deploy) = bench.project.staging.deploy.clone() {
+        bench.folders = Folders::of_operator(&bench.dir, "deploy");
+        match &input {
+            Some(_) => bench.scripts_alone()?,
+            None => drop(bench.checkout()?),
+        }
+        let further: Vec<(&str, OsString)> = input.iter().map(|path| (INPUT, path.into())).collect();
+        let limit = Duration::from_millis(deploy.timeout_ms());
+        let order = Order {
+            name: "staging-deploy",
+            argv: &deploy.command,
+            env: &deploy.env,
+            limit,
+            further: &further,
+            // It serves staging: what serves stays.
+            by: By::Operator,
+        };
+        let ran = bench.start(ctx, run, &order)?;
+        end = output::judged("staging.deploy", "staging-deploy.log", &ran);
+        bench.folders.delete()?;
+    }
+    if let Some(path) = input {
+        remove(&path)?;
+    }
+    Ok(end)
+}

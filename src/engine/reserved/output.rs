@@ -1,0 +1,163 @@
+//! Runs a build, confined, and takes what it leaves as data to where no run can write (BND-3). The commands that get it are the
+//! operator's; nothing of the branch runs with this account's rights.
+
+use super::{Bench, By, Order, ending};
+use crate::adapters::child::{ChildError, EndedBy, Exit};
+use crate::adapters::git::files::remove;
+use crate::adapters::git::output::{LIMITS, Output, Took, of, take};
+use crate::config::CommandLine;
+use crate::engine::Ctx;
+use crate::engine::area::{AreaKind, Folders};
+use crate::model::decision::Gate;
+use crate::model::ids::{RunId, Sha};
+use crate::model::stage::JobKind;
+use crate::model::task::{EvidenceVerdict, Run, Task};
+use anyhow::{Context, Result, bail};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a build is told of its output folder, and the command that gets it of the copy.
+const OUTPUT: &str = "ORCH_BUILD_OUTPUT";
+pub(super) const INPUT: &str = "ORCH_DEPLOY_INPUT";
+
+/// What a build came to.
+pub(super) enum Made {
+    Output(PathBuf, Output),
+    /// The commit's fault: why, and the log's name.
+    Red(String, &'static str),
+    /// This machine's: it says nothing of the commit.
+    Environment(String),
+}
+
+/// Where the output of a build is kept.
+fn place(ctx: &Ctx, run: RunId) -> PathBuf {
+    ctx.paths.run(run).join("output")
+}
+
+/// `worktree.setup`, then the build, in a new checkout in folders of their own. `key`: which build it is. Leaves the bench there,
+/// with everything deleted.
+///
+/// # Errors
+/// This machine's, the engine's among them; the job is tried again.
+pub(super) fn make(ctx: &Ctx, bench: &mut Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
+    bench.folders = Folders::of(&ctx.paths, &bench.task, AreaKind::Build);
+    bench.checkout()?;
+    let made = made(ctx, bench, run, key, build);
+    bench.folders.delete()?;
+    made
+}
+
+fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
+    let set_up = bench.set_up(ctx, run)?;
+    if let Some(no) = set_up.and_then(|ran| judged("worktree.setup", "setup.log", &ran)) {
+        return Ok(no);
+    }
+    // Setup may have left anything in its place.
+    let dir = bench.folders.tmp.join("build-output");
+    remove(&dir)?;
+    std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let limit = Duration::from_millis(build.timeout_ms());
+    let further = [(OUTPUT, OsString::from(&dir))];
+    let order =
+        Order { name: "build", argv: &build.command, env: &build.env, limit, further: &further, by: By::Branch };
+    let ran = bench.start(ctx, run, &order)?;
+    if let Some(other) = judged(key, "build.log", &ran) {
+        return Ok(other);
+    }
+    let to = place(ctx, run.id);
+    let owner = bench.hold(ctx, run)?.owner();
+    Ok(match take(&dir, &to, owner, LIMITS).with_context(|| format!("taking what {key} left"))? {
+        Took::Whole(output) => Made::Output(to, output),
+        Took::Broken(broken) => {
+            let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
+            Made::Red(format!("{key} may not leave {}", shown.join(", ")), "build.log")
+        }
+    })
+}
+
+/// What a command that did not pass says; `None`: it passed. A program that isn't there, or can't be run, is this machine's
+/// fault and not the commit's (RULE-45).
+pub(super) fn judged(key: &str, log: &'static str, ran: &Result<Exit, ChildError>) -> Option<Made> {
+    let exit = match ran {
+        Err(e) => return Some(Made::Environment(format!("{key}: {e}"))),
+        Ok(exit) => exit,
+    };
+    match (&exit.ended_by, exit.code) {
+        (None, Some(0)) => None,
+        (None, Some(code @ (126 | 127))) => Some(Made::Environment(format!(
+            "{key}: exit {code}: a program that it starts is not on this machine, or can't be run"
+        ))),
+        (None, None) => Some(Made::Environment(format!("{key} was killed: {}", ending(exit)))),
+        (Some(EndedBy::Wall | EndedBy::Stall | EndedBy::Asked(_)), _) | (None, Some(_)) => {
+            Some(Made::Red(format!("{key}: {}", ending(exit)), log))
+        }
+    }
+}
+
+/// Takes away what earlier builds of a task left.
+pub(super) fn forget(ctx: &mut Ctx, task: &Task) -> Result<()> {
+    let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
+    for run in runs.iter().filter(|r| r.kind == JobKind::Build) {
+        remove(&place(ctx, run.id))?;
+    }
+    Ok(())
+}
+
+/// The build that passed on a head: where its output is, and what it was when it was taken.
+fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, Output)> {
+    let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
+    let gate = Gate::DeployBuild.as_str();
+    let row = rows.iter().rev().find(|e| e.gate == gate && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
+    let found = row.and_then(|row| {
+        let output = serde_json::from_value(row.detail.get("output")?.clone()).ok()?;
+        Some((place(ctx, row.run_id?), output))
+    });
+    found.with_context(|| {
+        format!(
+            "deploy.build has not passed on {}; without it in the configuration the landed code is deployed",
+            head.short()
+        )
+    })
+}
+
+/// What the deploy command of a head gets. Fails where it is gone, or is not what the build left.
+pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
+    let (path, output) = recorded(ctx, task, head)?;
+    let seen = of(&path).with_context(|| format!("reading what deploy.build left in {}", path.display()))?;
+    if seen != output {
+        bail!("{} is not what deploy.build left there: it was changed since", path.display());
+    }
+    Ok(path)
+}
+
+/// Whether what was built for a head is gone: then it has to be built again before anything lands.
+pub fn is_gone(ctx: &mut Ctx, task: &Task, head: &Sha) -> bool {
+    recorded(ctx, task, head).is_ok_and(|(path, _)| !path.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_missing_is_the_machines_fault_and_a_no_is_the_commits() {
+        let exit = |code, ended_by| Exit { code, signal: None, ended_by, duration_ms: 1, stdout_bytes: 0, lost: None };
+        let said = |exit: Exit| match judged("deploy.build", "build.log", &Ok(exit)) {
+            None => "passed".to_owned(),
+            Some(Made::Red(why, _)) => format!("red {why}"),
+            Some(Made::Environment(why)) => format!("environment {why}"),
+            Some(Made::Output(..)) => unreachable!(),
+        };
+        assert_eq!(said(exit(Some(0), None)), "passed");
+        assert_eq!(said(exit(Some(1), None)), "red deploy.build: exit 1");
+        assert_eq!(said(exit(Some(0), Some(EndedBy::Asked("seal".into())))), "red deploy.build: seal");
+        assert_eq!(said(exit(None, Some(EndedBy::Wall))), "red deploy.build: its time was up");
+        for code in [126, 127] {
+            assert!(said(exit(Some(code), None)).starts_with(&format!("environment deploy.build: exit {code}")));
+        }
+        assert!(said(exit(None, None)).starts_with("environment"));
+        let none = Err(ChildError::NotFound { program: "x".into(), searched: "PATH".into() });
+        assert!(matches!(judged("deploy.build", "build.log", &none), Some(Made::Environment(_))));
+    }
+}
