@@ -3,8 +3,10 @@
 //! seen to be gone.
 
 mod launch;
+mod person;
 mod streams;
 
+pub use person::{Person, Terminal};
 pub use streams::scrub;
 
 use super::confine::{Boundary, Engine, Gate, Meter, Proxy};
@@ -24,7 +26,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use streams::{Chunk, Feed, Sink, chunk, nonblocking};
 
@@ -149,14 +151,20 @@ pub enum ChildError {
 /// # Errors
 /// [`ChildError`]; but for `Left`, nothing of it runs any more.
 pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
-    supervise(spec, tell, After::EndAll)
+    supervise(spec, tell, After::EndAll, None)
+}
+
+/// As [`run`], with a person's own streams in place of files: what comes on standard input goes to the command, what it says
+/// comes out as it comes, without known secrets (BND-3, BND-4). The files of `spec` are not made.
+pub fn run_for(person: &Person, spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    supervise(spec, tell, After::EndAll, Some(person))
 }
 
 /// As [`run`], for a command that changes production: what it started and left running stays when it ended by itself,
 /// and both streams go straight to their files, so that neither it nor that depends on this process's life. A limit
 /// still ends the whole tree. No stall limit, no [`Event::Stdout`], no cap.
 pub fn run_outliving(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
-    supervise(spec, tell, After::LeaveAlone)
+    supervise(spec, tell, After::LeaveAlone, None)
 }
 
 /// What becomes of what a child left when it ended by itself.
@@ -166,15 +174,24 @@ enum After {
     LeaveAlone,
 }
 
-fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: After) -> Result<Exit, ChildError> {
+fn supervise(
+    spec: &Spec,
+    tell: &mut dyn FnMut(Event<'_>) -> Control,
+    after: After,
+    person: Option<&Person>,
+) -> Result<Exit, ChildError> {
     let program = spec.argv.first().ok_or(ChildError::Empty)?.to_string_lossy().into_owned();
-    let Launch { mut command, gate, feed, proxy } = Launch::new(spec, &program)?;
-    let (out, err) = (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?);
+    let Launch { mut command, gate, feed, keys, proxy } = Launch::new(spec, &program, person)?;
+    let (out, err) = match person {
+        Some(person) => person.sinks()?,
+        None => (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?),
+    };
     let own = getpid().as_raw_nonzero().get();
     // What was below us before is not the child's.
     let before = if process::is_subreaper() { process::children(own) } else { HashSet::new() };
 
     match after {
+        After::EndAll if person.is_some_and(Person::has_terminal) => &mut command,
         After::EndAll => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         After::LeaveAlone => command.stdout(out.own(&spec.stdout)?).stderr(err.own(&spec.stderr)?),
     };
@@ -193,6 +210,9 @@ fn supervise(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control, after: Aft
         return Err(launch::not_started(spec, &program, &tree, &mut child, e));
     }
     let watched = Watched::new(&mut child, out, err, (feed, proxy)).and_then(|mut watched| {
+        if let Some(person) = person {
+            watched.attach(person, keys)?;
+        }
         let exit = watched.follow(&tree, begun, tell)?;
         Ok((watched, exit))
     });
@@ -304,13 +324,15 @@ struct Ended {
 /// The pipes and the end of one child, served in one loop.
 struct Watched {
     pidfd: OwnedFd,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    stdout: Option<File>,
+    stderr: Option<File>,
     out: Sink,
     err: Sink,
     feed: Option<Feed>,
     proxy: Option<Proxy>,
     buffer: Vec<u8>,
+    /// A person reads along.
+    live: bool,
     /// When a byte last came.
     heard: Instant,
 }
@@ -319,7 +341,8 @@ impl Watched {
     fn new(child: &mut Child, out: Sink, err: Sink, beside: (Option<Feed>, Option<Proxy>)) -> std::io::Result<Self> {
         let (feed, proxy) = beside;
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let stdout = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         if let Some(fd) = &stdout {
             nonblocking(fd)?;
         }
@@ -329,7 +352,18 @@ impl Watched {
         if let Some(fd) = proxy.as_ref().and_then(|proxy| proxy.said.as_ref()) {
             nonblocking(fd)?;
         }
-        Ok(Self { pidfd, stdout, stderr, out, err, feed, proxy, buffer: vec![0; CHUNK], heard: Instant::now() })
+        Ok(Self {
+            pidfd,
+            stdout,
+            stderr,
+            out,
+            err,
+            feed,
+            proxy,
+            buffer: vec![0; CHUNK],
+            live: false,
+            heard: Instant::now(),
+        })
     }
 
     /// Until the child's own end, or until its tree was ended for a limit.
@@ -347,9 +381,12 @@ impl Watched {
         while control == Control::Go {
             let left = |limit: Duration, since: Instant| limit.saturating_sub(since.elapsed());
             let stall = spec.stall.map_or(TICK, |stall| left(stall, self.heard));
-            let wait = left(TICK, ticked).min(left(spec.wall, begun)).min(stall);
+            let wait = left(TICK, ticked).min(left(spec.wall, begun)).min(stall).min(self.idle());
             let news = self.wait(Some(self.pidfd.as_fd()), wait)?;
             control = self.serve(tell)?;
+            if news == News::Nothing {
+                self.say_held();
+            }
             if news == News::Ended {
                 return Ok(Ended { by: None, after: begun.elapsed(), left: None });
             }

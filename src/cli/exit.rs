@@ -7,20 +7,36 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// The step was done, or there was nothing to do.
-    Done = 0,
+    Done,
     /// A negative verdict.
-    Negative = 1,
+    Negative,
     /// The command line or the configuration is wrong; nothing was touched.
-    Usage = 2,
+    Usage,
     /// Something needed is broken or out of reach; safe to run again.
-    Broken = 3,
+    Broken,
     /// Refused or deferred by a guard.
-    Refused = 4,
+    Refused,
+    /// What `orch shell` ran ended with this.
+    Child(u8),
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Negative => 1,
+            Self::Usage => 2,
+            Self::Broken => 3,
+            Self::Refused => 4,
+            Self::Child(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 

@@ -75,6 +75,7 @@ pub enum Command {
     Explain(cmd::explain::Args),
     Show(cmd::show::Args),
     Diff(cmd::diff::Args),
+    Shell(cmd::shell_in::Args),
     Logs(cmd::logs::Args),
     Timeline(cmd::timeline::Args),
     Gate(cmd::gate::Args),
@@ -198,6 +199,7 @@ impl Command {
             | Self::Resume(_)
             | Self::Freeze(_)
             | Self::Unfreeze(_)
+            | Self::Shell(_)
             | Self::Init(_) => Access::Changes,
             Self::Lease(args) => changes(args.changes()),
             Self::PostDeployProbe(args) => changes(args.changes()),
@@ -242,7 +244,7 @@ fn refused(call: &Invocation, command: &Command) -> Result<(), exit::Failure> {
     match crate::engine::caller::inside(&dir, &lineage, call.global.own_step) {
         Ok(None) => Ok(()),
         Ok(Some(run)) => {
-            Err(exit::Failure::refused(format!("this was called from inside run {run}, which may change nothing here"))
+            Err(exit::Failure::refused(format!("this was called from inside {run}, which may change nothing here"))
                 .hint("a person, a timer or an operator's command runs it, from outside every run"))
         }
         Err(e) => Err(exit::Failure::refused(format!(
@@ -263,6 +265,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Explain(args) => cmd::explain::run(call, &args),
         Command::Show(args) => cmd::show::run(call, &args),
         Command::Diff(args) => cmd::diff::run(call, &args),
+        Command::Shell(args) => cmd::shell_in::run(call, &args),
         Command::Logs(args) => cmd::logs::run(call, &args),
         Command::Timeline(args) => cmd::timeline::run(call, &args),
         Command::Gate(args) => cmd::gate::run(call, &args),

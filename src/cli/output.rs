@@ -71,7 +71,7 @@ impl Output {
         match exit {
             Exit::Done | Exit::Negative | Exit::Broken => Exit::Broken,
             // These say that nothing was done, which is still so.
-            Exit::Usage | Exit::Refused => exit,
+            Exit::Usage | Exit::Refused | Exit::Child(_) => exit,
         }
     }
 
@@ -146,7 +146,7 @@ impl Output {
             return;
         }
         let line = ErrorLine {
-            code: failure.exit as u8,
+            code: failure.exit.code(),
             message: failure.message.clone(),
             hint: failure.hint.clone(),
             task: failure.task.clone(),
@@ -171,6 +171,11 @@ impl Output {
         unlooked(&mut report);
         report.extra.insert("planned".to_owned(), json!(looks));
         self.document(&report);
+    }
+
+    /// A line on stderr beside what stdout holds.
+    pub fn aside(&self, text: &str) {
+        self.complain(text, None);
     }
 
     fn complain(&self, message: &str, hint: Option<&str>) {

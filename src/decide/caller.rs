@@ -36,6 +36,15 @@ pub fn inside(lineage: &[Forebear], runs: &[OpenRun]) -> Option<RunId> {
     runs.iter().filter(|r| r.kind.runs_foreign_code()).find(of).map(|r| r.id)
 }
 
+/// What of the second row the caller comes from that is no run in the database: a base check, an `orch shell`. By the mark
+/// that each of its processes carries, `installation` first.
+pub fn beside(lineage: &[Forebear], installation: &str) -> Option<&'static str> {
+    let kinds = [("base", "a base check"), ("shell", "an orch shell")];
+    let marks = || lineage.iter().flat_map(|f| &f.marks);
+    let is = |kind: &str| marks().any(|mark| mark.starts_with(&format!("{installation}-{kind}-")));
+    kinds.iter().find(|(kind, _)| is(kind)).map(|(_, what)| *what)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +60,20 @@ mod tests {
     fn run(kind: JobKind) -> OpenRun {
         let units = vec!["orch-a-run-7".to_owned()];
         OpenRun { id: RunId(7), kind, mark: "a-7".to_owned(), units, owners: vec![actor(50)] }
+    }
+
+    #[test]
+    fn bnd_6_a_base_check_and_a_shell_are_known_by_their_marks() {
+        let marked = |mark: &str| vec![process(9), Forebear { marks: vec![mark.to_owned()], ..process(8) }];
+        for (mark, expected) in [
+            ("a-base-1f", Some("a base check")),
+            ("a-shell-3", Some("an orch shell")),
+            ("b-shell-3", None),
+            ("a-7", None),
+            ("check-7", None),
+        ] {
+            assert_eq!(beside(&marked(mark), "a"), expected, "{mark}");
+        }
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Folders {
     /// run must be gone. Fails with the path that can't be deleted or made.
     pub fn renew(&self) -> Result<()> {
         self.delete()?;
+        self.make_way()?;
         for dir in [&self.root, &self.home, &self.tmp] {
             std::fs::DirBuilder::new()
                 .recursive(true)
@@ -94,6 +95,16 @@ impl Folders {
                 .with_context(|| format!("setting the mode of {}", dir.display()))?;
         }
         Ok(())
+    }
+
+    /// Makes what the folders are in, 0700.
+    pub fn make_way(&self) -> Result<()> {
+        let Some(parent) = self.root.parent() else { return Ok(()) };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .with_context(|| format!("making {}", parent.display()))
     }
 
     /// Deletes the folders with everything in them; ones that are gone are no error.

@@ -7,7 +7,6 @@ use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store};
 use crate::decide::caller::{self, OpenRun};
 use crate::model::act::Forebear;
-use crate::model::ids::RunId;
 use crate::model::task::Run;
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
@@ -22,20 +21,23 @@ pub fn lineage() -> Vec<Forebear> {
     process::lineage(MARK)
 }
 
-/// The run of the second row of this state directory that the caller comes from, read from the database alone. With
+/// What of the second row of this state directory the caller comes from, runs as the database alone has them. With
 /// `proves`, a proof on standard input is taken for the word of a step of `orch`'s own.
 ///
 /// # Errors
 /// The database can't be read: then nobody knows.
-pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Option<RunId>> {
+pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Option<String>> {
     let paths = Paths::new(state_dir);
+    if let Some(what) = caller::beside(lineage, &paths.installation()) {
+        return Ok(Some(what.to_owned()));
+    }
     if !paths.database().exists() {
         return Ok(None);
     }
     let mut store = Store::open(&paths.database(), Mode::ReadOnly)?;
     let runs: Vec<OpenRun> = store.read(|tx| tx.open_runs())?.iter().map(|run| open(&paths, run)).collect();
     let found = caller::inside(lineage, &runs);
-    Ok(found.filter(|_| !(proves && proven(&paths))))
+    Ok(found.filter(|_| !(proves && proven(&paths))).map(|run| format!("run {run}")))
 }
 
 fn open(paths: &Paths, run: &Run) -> OpenRun {

@@ -50,6 +50,7 @@ pub mod reserved;
 pub mod runtimes;
 pub mod session;
 pub mod settle;
+pub mod shell;
 pub mod show;
 pub mod staging;
 pub mod standing;

@@ -34,6 +34,7 @@ mod cmd_output;
 mod cmd_post_deploy_probe;
 mod cmd_report;
 mod cmd_security_scan;
+mod cmd_shell;
 mod cmd_show;
 mod cmd_staging_check;
 mod cmd_status;

@@ -1,12 +1,15 @@
 //! A child's start: by the operator's account as it stands, or through an engine that holds it (BND-2).
 
+use super::person::no_terminal;
 use super::streams::Feed;
-use super::{ChildError, Spec, Tree, opening};
+use super::{ChildError, Person, Spec, Tree, opening};
 use crate::adapters::confine::{Boundary, Engine, Gate, NotStarted, Order, Proxy, Run};
 use crate::model::text::clip;
+use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,12 +21,14 @@ pub(super) struct Launch {
     pub gate: Option<Gate>,
     /// What is written to a confined command's standard input as it reads.
     pub feed: Option<Feed>,
+    /// What a person types goes there.
+    pub keys: Option<OwnedFd>,
     /// The way out of a confined command's own network.
     pub proxy: Option<Proxy>,
 }
 
 impl Launch {
-    pub fn new(spec: &Spec, program: &str) -> Result<Self, ChildError> {
+    pub fn new(spec: &Spec, program: &str, person: Option<&Person>) -> Result<Self, ChildError> {
         if !spec.cwd.is_dir() {
             let source = std::io::Error::from(ErrorKind::NotFound);
             return Err(ChildError::File { what: format!("the working directory {}", spec.cwd.display()), source });
@@ -31,40 +36,65 @@ impl Launch {
         let stdin = spec.stdin.as_ref().map(|path| File::open(path).map_err(|source| opening(path, source)));
         let stdin = stdin.transpose()?;
         let mut launch = match &spec.boundary {
-            Boundary::Operator => Self::plain(spec, program, stdin)?,
-            Boundary::Run(run) => Self::confined(spec, run, program, stdin)?,
+            Boundary::Operator => Self::plain(spec, program, stdin, person)?,
+            Boundary::Run(run) => Self::confined(spec, run, program, stdin, person)?,
         };
+        if let Some(person) = person {
+            person.streams(&mut launch.command)?;
+        }
         launch.command.process_group(0);
         Ok(launch)
     }
 
-    fn plain(spec: &Spec, program: &str, stdin: Option<File>) -> Result<Self, ChildError> {
+    fn plain(spec: &Spec, program: &str, stdin: Option<File>, person: Option<&Person>) -> Result<Self, ChildError> {
         let mut command = Command::new(find(spec, program)?);
         command.args(spec.argv.iter().skip(1)).current_dir(&spec.cwd).env_clear();
         command.envs(spec.env.iter().map(|(name, value)| (name, value))).env(&spec.mark.0, &spec.mark.1);
-        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
-        Ok(Self { command, gate: None, feed: None, proxy: None })
+        let mut keys = None;
+        match (stdin, person) {
+            (Some(file), _) => command.stdin(file),
+            (None, None) => command.stdin(Stdio::null()),
+            (None, Some(_)) => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                    .map_err(|e| ChildError::NotStarted { program: program.to_owned(), source: e.into() })?;
+                keys = Some(write);
+                command.stdin(read)
+            }
+        };
+        Ok(Self { command, gate: None, feed: None, keys, proxy: None })
     }
 
-    fn confined(spec: &Spec, run: &Run, program: &str, stdin: Option<File>) -> Result<Self, ChildError> {
+    fn confined(
+        spec: &Spec,
+        run: &Run,
+        program: &str,
+        stdin: Option<File>,
+        person: Option<&Person>,
+    ) -> Result<Self, ChildError> {
         let mark = (OsString::from(&spec.mark.0), OsString::from(&spec.mark.1));
         let order = Order {
             argv: &spec.argv,
             env: spec.env.iter().cloned().chain([mark]).collect(),
             mark: (&spec.mark.0, &spec.mark.1),
             cwd: &spec.cwd,
-            fed: stdin.is_some(),
+            fed: stdin.is_some() || person.is_some(),
+            terminal: person.map(Person::terminal).transpose().map_err(no_terminal)?.flatten(),
         };
         let prepared = run.prepare(order).map_err(|why| ChildError::Confinement { engine: run.engine.held(), why })?;
-        let Some(prepared) = prepared else { return Self::plain(spec, program, stdin) };
+        let Some(prepared) = prepared else { return Self::plain(spec, program, stdin, person) };
+        let mut keys = None;
         let feed = match (stdin, prepared.feed) {
             (Some(file), Some(pipe)) => Some(
                 Feed::new(file, pipe)
                     .map_err(|source| ChildError::NotStarted { program: program.to_owned(), source })?,
             ),
-            _ => None,
+            (None, pipe) => {
+                keys = pipe;
+                None
+            }
+            (Some(_), None) => None,
         };
-        Ok(Self { command: prepared.command, gate: Some(prepared.gate), feed, proxy: prepared.proxy })
+        Ok(Self { command: prepared.command, gate: Some(prepared.gate), feed, keys, proxy: prepared.proxy })
     }
 }
 

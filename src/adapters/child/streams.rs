@@ -23,6 +23,8 @@ pub(super) fn chunk<'b>(pipe: &mut impl Read, buffer: &'b mut [u8]) -> std::io::
         Ok(0) => Ok(Chunk::End),
         Ok(n) => Ok(Chunk::Bytes(buffer.get(..n).unwrap_or(&[]))),
         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Chunk::Later),
+        // A terminal whose other end nobody holds any more.
+        Err(e) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(Chunk::End),
         Err(e) => Err(e),
     }
 }
@@ -61,6 +63,25 @@ impl Sink {
             dropped: 0,
             error: None,
         })
+    }
+
+    /// Onto a stream of this process, without a cap.
+    pub(super) fn onto(name: &'static str, stream: OwnedFd) -> Self {
+        Self {
+            name,
+            file: File::from(stream),
+            said: redact::current().stream(),
+            room: u64::MAX,
+            cap: u64::MAX,
+            seen: 0,
+            dropped: 0,
+            error: None,
+        }
+    }
+
+    /// Whether something waits for what follows it.
+    pub(super) fn holds(&self) -> bool {
+        self.said.holds()
     }
 
     /// The file itself, for a child that writes to it without us.

@@ -238,6 +238,7 @@ fn try_true(program: &Path, modern: bool, policy: &Policy, probe: &Probe) -> Res
         mark: ("ORCH_RUN", "probe"),
         cwd: Path::new("/"),
         fed: false,
+        terminal: None,
     };
     let Some(mut prepared) = run.prepare(order)? else { return Err("nothing was prepared".to_owned()) };
     prepared.command.stdout(Stdio::null()).stderr(Stdio::piped());

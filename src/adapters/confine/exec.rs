@@ -6,7 +6,8 @@ use super::{PROXY_PORT, fence, filter};
 use nix::unistd::close;
 use rustix::fs::Mode;
 use rustix::process::{
-    DumpableBehavior, Gid, Resource, Rlimit, Uid, chdir, getrlimit, nice, set_dumpable_behavior, setrlimit, umask,
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, chdir, getrlimit, ioctl_tiocsctty, nice, set_dumpable_behavior,
+    setrlimit, setsid, umask,
 };
 use rustix::stdio::{dup2_stdin, stdin};
 use rustix::thread::{
@@ -54,6 +55,11 @@ fn confine(plan: &Plan, fed: Option<OwnedFd>, proxy: Option<OwnedFd>, started: &
     };
     dup2_stdin(&fed).map_err(|e| at(if opened { "/dev/null" } else { "standard input" }, &e.into()))?;
     drop(fed);
+    if plan.terminal {
+        // The engine may have made the session already.
+        let _ = setsid();
+        ioctl_tiocsctty(stdin()).map_err(|e| at("taking the terminal", &e.into()))?;
+    }
     limits(plan)?;
     if let Some(proxy) = proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PROXY_PORT)).map_err(|e| at("the proxy's port", &e))?;

@@ -30,8 +30,10 @@ pub(super) struct Plan {
     /// Where the kernel counts this run's processes apart from others'.
     pub processes: Option<u64>,
     pub hold: Hold,
-    /// Whether a pipe for standard input is handed on; else it is `/dev/null`.
+    /// Whether standard input is handed on; else it is `/dev/null`.
     pub fed: bool,
+    /// What is handed on is a terminal, which the command is to control.
+    pub terminal: bool,
     /// Whether a socket for the proxy's listener is handed on.
     pub proxy: bool,
 }

@@ -36,6 +36,8 @@ pub struct Order<'a> {
     pub cwd: &'a Path,
     /// Whether something is fed to its standard input.
     pub fed: bool,
+    /// The terminal it controls, in place of that.
+    pub terminal: Option<OwnedFd>,
 }
 
 /// Ready to be started; output streams and group are the caller's.
@@ -73,7 +75,10 @@ impl Run {
             Engine::Command { argv } => (orch(), argv.iter().map(|word| self.filled(word)).collect()),
             Engine::Landlock | Engine::None => (orch(), Vec::new()),
         };
-        let (feed, stdin) = if order.fed {
+        let terminal = order.terminal.is_some();
+        let (feed, stdin) = if let Some(terminal) = order.terminal {
+            (None, Some(terminal))
+        } else if order.fed {
             pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(write), Some(read)))?
         } else {
             (None, None)
@@ -99,6 +104,7 @@ impl Run {
             processes: self.counted_apart().then(|| self.policy.limits.processes.saturating_mul(THREADS_EACH)),
             hold: self.hold()?,
             fed: stdin.is_some(),
+            terminal,
             proxy: way.is_some(),
         };
         let (ours, theirs) = UnixStream::pair()?;

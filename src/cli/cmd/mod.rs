@@ -22,6 +22,7 @@ pub mod report;
 pub mod run_job;
 pub mod security_scan;
 pub mod shell;
+pub mod shell_in;
 pub mod show;
 pub mod staging_check;
 pub mod status;

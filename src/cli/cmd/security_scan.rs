@@ -195,7 +195,7 @@ fn unreadable(call: &Invocation, mut step: StepReport, error: &RangeError) -> Cm
     failure.hint = hint.map(str::to_owned);
     if call.out.is_json() {
         step.errors.push(ErrorLine {
-            code: exit as u8,
+            code: exit.code(),
             message: failure.message.clone(),
             hint: failure.hint.clone(),
             task: None,

@@ -291,6 +291,11 @@ impl Stream {
         Cow::Owned(out)
     }
 
+    /// Whether something is held back.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// What was held back when the stream ended: a secret that was cut is as secret as a whole one.
     pub fn rest(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
