@@ -23,5 +23,6 @@ pub mod process;
 pub mod runtime;
 pub mod scan;
 pub mod sentinel;
+pub mod site;
 pub mod store;
 pub mod toolbox;

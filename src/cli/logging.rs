@@ -34,11 +34,7 @@ pub fn start(global: &Global) {
         .and_then(|t| EnvFilter::try_new(t).ok())
         .unwrap_or_else(|| EnvFilter::new(format!("off,orch={level}")));
     let writer = BoxMakeWriter::new(|| Redacting);
-    let ansi = match global.color.as_str() {
-        "always" => true,
-        "never" => false,
-        _ => std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none(),
-    };
+    let ansi = super::colour::of(global, std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi).with_target(false);
     if global.log_format.as_deref() == Some("json") {

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cmd;
+pub mod colour;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
@@ -10,6 +11,7 @@ pub mod init;
 pub mod logging;
 pub mod open;
 pub mod output;
+pub mod screen;
 pub mod signals;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -81,6 +83,7 @@ pub enum Command {
     Gate(cmd::gate::Args),
     Report(cmd::report::Args),
     Metrics(cmd::metrics::Args),
+    Page(cmd::page::Args),
     Prune(cmd::prune::Args),
     Retry(cmd::operate::Retry),
     Halt(cmd::operate::Halt),
@@ -122,18 +125,32 @@ pub fn main() -> std::process::ExitCode {
             exit::Failure::new(exit::Exit::Broken, format!("taking over what this process was handed: {error}"));
         return exit::finish(&Output::new(false), None, Err(failure)).into();
     }
-    let cli = match Cli::try_parse() {
+    let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error).into(),
     };
     logging::start(&cli.global);
-    let mut call = Invocation { out: Output::new(cli.global.json), global: cli.global };
+    let mut call = Invocation { out: Output::of(&cli.global), global: cli.global };
     let step = cli.command.step();
     let result = match refused(&call, &cli.command) {
         Ok(()) => dispatch(&mut call, cli.command),
         Err(failure) => Err(failure),
     };
     exit::finish(&call.out, step, result).into()
+}
+
+/// The command line, read; clap's own texts are coloured as ours are.
+fn parsed() -> Result<Cli, clap::Error> {
+    use clap::FromArgMatches;
+    let terminal = Output::new(false).is_terminal();
+    let colour = colour::of_help(&words(), terminal);
+    let matches = Cli::command().color(colour).try_get_matches()?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// The words of the command line that can be options.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).take_while(|a| a != "--").collect()
 }
 
 /// The eight steps (CLI-2), each of which prints its object also when it fails.
@@ -159,8 +176,7 @@ impl Command {
 
 /// A command line that can't be read: clap's own words, or with `--json` a document like any other failure's.
 fn not_understood(error: &clap::Error) -> exit::Exit {
-    let words: Vec<String> =
-        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).take_while(|a| a != "--").collect();
+    let words = words();
     if !error.use_stderr() || !words.iter().any(|w| w == "--json") {
         return exit::from_clap(error);
     }
@@ -216,6 +232,7 @@ impl Command {
             | Self::Gate(_)
             | Self::Report(_)
             | Self::Metrics(_)
+            | Self::Page(_)
             | Self::Audit(_)
             | Self::Backup(_)
             | Self::SecurityScan(_)
@@ -271,6 +288,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Gate(args) => cmd::gate::run(call, &args),
         Command::Report(args) => cmd::report::run(call, &args),
         Command::Metrics(args) => cmd::metrics::run(call, &args),
+        Command::Page(args) => cmd::page::run(call, &args),
         Command::Prune(args) => cmd::prune::run(call, &args),
         Command::New(args) => cmd::new::run(call, &args),
         Command::Retry(args) => cmd::operate::retry(call, &args),

@@ -125,6 +125,7 @@ pub fn ended_early(ctx: &mut Ctx, result: anyhow::Result<()>) {
 
 /// A changing command's last act: the audit table's tail beside the database (BND-6). That it can't be written is a fault.
 pub fn leave(ctx: &mut Ctx) {
+    crate::engine::page::after_step(ctx);
     if let Err(e) = guard::leave(ctx) {
         ctx.report.fault(None, format!("the audit's tail: {e:#}"), None);
     }

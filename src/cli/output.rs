@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct Output {
     json: bool,
+    /// Whether lines for people are coloured (DSK-1).
+    colour: bool,
     closed: AtomicBool,
     /// Why something that was asked for is not on stdout.
     trouble: OnceLock<String>,
@@ -24,7 +26,17 @@ pub struct Output {
 
 impl Output {
     pub fn new(json: bool) -> Self {
-        Self { json, closed: AtomicBool::new(false), trouble: OnceLock::new() }
+        Self { json, colour: false, closed: AtomicBool::new(false), trouble: OnceLock::new() }
+    }
+
+    /// The output of a call, as its options and the environment say.
+    pub fn of(global: &super::Global) -> Self {
+        Self { colour: super::colour::of(global, std::io::stdout().is_terminal()), ..Self::new(global.json) }
+    }
+
+    /// Whether lines for people are coloured.
+    pub fn is_coloured(&self) -> bool {
+        self.colour
     }
 
     /// Whether `--json` was given: then only [`Output::document`] may write to stdout.
@@ -96,12 +108,19 @@ impl Output {
         std::io::stderr().is_terminal()
     }
 
-    /// Columns of the terminal; `None`: stdout is none.
-    pub fn width(&self) -> Option<u16> {
+    /// Columns of the terminal, else `COLUMNS`, else `None`: nothing is cut or wrapped.
+    pub fn columns(&self) -> Option<usize> {
+        let named = || std::env::var("COLUMNS").ok()?.trim().parse().ok().filter(|c| *c > 0);
+        self.size().map(|(columns, _)| columns).or_else(named)
+    }
+
+    /// Columns and rows of the terminal; `None`: stdout is none, or it does not say.
+    pub fn size(&self) -> Option<(usize, usize)> {
         if !self.is_terminal() {
             return None;
         }
-        rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|w| w.ws_col.max(40)).or(Some(100))
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+        (size.ws_col > 0 && size.ws_row > 0).then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
     }
 
     /// The one JSON document of this call.
@@ -240,23 +259,12 @@ pub fn local(rfc3339: &str) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// How long ago, in one unit.
-pub fn ago(now_ms: i64, rfc3339: &str) -> String {
-    let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
-    let s = (now_ms - ms).max(0) / 1000;
-    match s {
-        0..=99 => format!("{s} s ago"),
-        100..=5999 => format!("{} min ago", s / 60),
-        6000..=172_799 => format!("{} h ago", s / 3600),
-        _ => format!("{} d ago", s / 86_400),
-    }
-}
-
 /// Columns under a head, without lines. `width`: the terminal's, to wrap in; `None`: nothing is wrapped.
-pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<u16>) -> String {
+pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if let Some(width) = width {
+        let width = u16::try_from(width.max(40)).unwrap_or(u16::MAX);
         table.set_width(width).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     }
     table.set_header(head.iter().copied());

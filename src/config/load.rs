@@ -11,7 +11,8 @@ use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
 use super::show::Origin;
 use super::types::{
-    Agents, CliTool, Config, Confine, Notify, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls, Tools, Webhook,
+    Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls,
+    Tools, Webhook,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
@@ -193,6 +194,7 @@ fn parse_text(
         limits,
         gates: raw.gates.unwrap_or_default().effective(&vars)?,
         base: raw.base.unwrap_or_default().effective(&vars)?,
+        page: page(raw.page.unwrap_or_default().effective(&vars)?, &place)?,
         effects: raw.effects.unwrap_or_default().effective(&vars)?,
         stop: raw.stop.unwrap_or_default().effective(&vars)?,
         reaper: raw.reaper.unwrap_or_default().effective(&vars)?,
@@ -272,6 +274,13 @@ fn tls(mut tls: Tls, place: &Place<'_>) -> Result<Tls, ConfigError> {
         tls.ca_file = place.path(&tls.ca_file, "tls.ca_file")?.to_string_lossy().into_owned();
     }
     Ok(tls)
+}
+
+fn page(mut page: PageSite, place: &Place<'_>) -> Result<PageSite, ConfigError> {
+    if !page.dir.is_empty() {
+        page.dir = place.path(&page.dir, "page.dir")?.to_string_lossy().into_owned();
+    }
+    Ok(page)
 }
 
 fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {

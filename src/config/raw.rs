@@ -5,8 +5,8 @@ use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
     RawAgents, RawAudit, RawAutoLabel, RawBase, RawConfine, RawDependencies, RawEffects, RawExecutorLimits,
-    RawFrontmatter, RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPlaneTop, RawPostDeploy,
-    RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
+    RawFrontmatter, RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPage, RawPlaneTop,
+    RawPostDeploy, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
@@ -61,6 +61,8 @@ raw! {
         gates: RawGates,
         /// The base before an agent starts
         base: RawBase,
+        /// The static site
+        page: RawPage,
         /// Effects that are refused
         effects: RawEffects,
         /// STOP

@@ -66,6 +66,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(Gates::settings());
     all.extend(Effects::settings());
     all.extend(BaseChecks::settings());
+    all.extend(PageSite::settings());
     all.extend(Stop::settings());
     all.extend(Reaper::settings());
     all.extend(MergeLease::settings());
@@ -318,6 +319,14 @@ section! {
     BaseChecks, RawBase, "base." {
         enabled "enabled": bool = true, "", "setup and CI run once on the base before a task's first agent; off: no job, no row, no process";
         recheck_s "recheck_s": u64 = 600, "", "a red base is tried again after so many seconds, and whenever it or the settings change";
+    }
+}
+
+section! {
+    /// The static site (DSK-2).
+    PageSite, RawPage, "page." {
+        dir "dir": String = String::new(), "", "a folder that every step which changed something writes the static site into; empty: none is written";
+        documents "documents": bool = true, "", "documents and findings are in it; whoever can open the folder can read them";
     }
 }
 

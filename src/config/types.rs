@@ -4,8 +4,8 @@
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
     Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates,
-    ImageFreshness, Limits, MergeLease, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging, Stop, Tls,
-    Tools,
+    ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging,
+    Stop, Tls, Tools,
 };
 use crate::model::board::Logical;
 use crate::model::card::Locale;
@@ -102,6 +102,8 @@ pub struct Config {
     pub gates: Gates,
     pub effects: Effects,
     pub base: BaseChecks,
+    /// `dir` is absolute, or empty.
+    pub page: PageSite,
     pub stop: Stop,
     pub reaper: Reaper,
     pub merge_lease: MergeLease,

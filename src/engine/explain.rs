@@ -1,7 +1,7 @@
 //! Why a task is where it is (CLI-3): the decision the next step acts on, the gates with the evidence they read, and what
 //! would move it. Nothing is touched, no network.
 
-use super::{Ctx, boards, labels, projects, standing, view};
+use super::{Ctx, boards, labels, projects, standing, view, way};
 use crate::adapters::disk;
 use crate::adapters::store::{IntentRow, ItemRow};
 use crate::config;
@@ -12,7 +12,7 @@ use crate::model::decision::{Answer, Decision, Gate, Need};
 use crate::model::ids::Key;
 use crate::model::inputs::Input;
 use crate::model::report::Rule;
-use crate::model::stage::Stage;
+use crate::model::stage::{JobStatus, Stage};
 use crate::model::status::{HeldBy, ServiceRow};
 use crate::model::task::{Evidence, Finding, Task, Waiting};
 use crate::model::time::rfc3339;
@@ -35,6 +35,8 @@ pub struct Explained {
     pub next: String,
     /// What would move it.
     pub moves: Vec<String>,
+    /// The command that moves it on, to be typed as it is; null: there is nothing to do.
+    pub command: Option<String>,
     /// The gates on leaving its stage, in order.
     pub gates: Vec<GateShown>,
     /// What decides the meaning of CI and was changed, once it was listed for the head (BND-5).
@@ -131,6 +133,11 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo, &answers),
         None => vec![next_step(&standing.decision).to_owned()],
     };
+    let running = standing.live.as_ref().is_some_and(|j| j.status == JobStatus::Running);
+    let command = match &standing.held {
+        Some(held) => way::command(held.rule, task.key.as_str(), &task.repo),
+        None => Some(way::unheld(task, running)),
+    };
     let services_down = match ctx.project(&task.project).cloned() {
         Ok(project) if !task.stage.is_terminal() => {
             let now = ctx.now().stamp.wall_ms;
@@ -154,6 +161,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         next: sentence(&standing.decision),
         held_by: standing.held,
         moves,
+        command,
         gates: shown,
         inputs,
         // Once the developer has answered them they are history, which the timeline tells.
@@ -377,6 +385,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         held_by: None,
         next: String::new(),
         moves: Vec::new(),
+        command: None,
         gates: Vec::new(),
         inputs: Vec::new(),
         findings: Vec::new(),
@@ -398,7 +407,8 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
             Ok(None) => return Ok(None),
             Err(e) => {
                 explained.next = format!("its file can't be read: {e}");
-                explained.moves = vec!["mend the file; the next step looks at it again".to_owned()];
+                explained.moves = vec!["fix the file; the next step reads it again".to_owned()];
+                explained.command = Some(way::taskless(&project, key.as_str(), false));
                 return Ok(Some(explained));
             }
         }
@@ -412,6 +422,8 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     let intents = ctx.store.read(|tx| tx.intents_of(&project.key, &item_id, INTENTS))?;
     let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
     (explained.next, explained.moves) = taskless(&status, resolved.as_ref(), row.as_ref(), &intents, wanted);
+    let due = explained.moves.iter().any(|m| m.contains("`orch tick`"));
+    explained.command = Some(way::taskless(&project, key.as_str(), due));
     explained.item = Some(ItemShown { status: Some(status), group, note: None, intents: shown(&intents) });
     Ok(Some(explained))
 }

@@ -36,6 +36,7 @@ pub mod notices;
 pub mod operator;
 pub mod outages;
 pub mod outbox;
+pub mod page;
 pub mod paths;
 pub mod policy;
 pub mod projects;
@@ -62,6 +63,7 @@ pub mod tick;
 pub mod tree;
 pub mod view;
 pub mod watch;
+pub mod way;
 
 use crate::adapters::git::Git;
 use crate::adapters::sentinel;

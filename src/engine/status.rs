@@ -28,6 +28,8 @@ const PARKED: u32 = 20;
 pub enum Which {
     /// What is not terminal and the 100 finished last, one per key.
     Present,
+    /// What is not terminal or being watched, one per key.
+    Open,
     /// Every one.
     All,
     One(TaskId),
@@ -53,6 +55,11 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
     ctx.store.read(|tx| {
         let tasks = match which {
             Which::Present => tx.shown_tasks(FINISHED)?,
+            Which::Open => {
+                let mut tasks = tx.shown_tasks(0)?;
+                tasks.extend(tx.watched_tasks()?);
+                tasks
+            }
             Which::All => tx.all_tasks()?,
             Which::One(id) => vec![tx.task(id)?],
         };
@@ -304,6 +311,7 @@ fn rows(
             created_at: rfc3339(t.created_at),
             updated_at: rfc3339(t.updated_at),
             finished_at: t.finished_at.map(rfc3339),
+            waiting_since: t.waiting_since.map(rfc3339),
             cost_is_least: cost.unknown > 0,
             open,
         });

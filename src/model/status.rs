@@ -88,6 +88,9 @@ pub struct TaskRow {
     pub created_at: String,
     pub updated_at: String,
     pub finished_at: Option<String>,
+    /// Since when it waits for a person.
+    #[serde(skip)]
+    pub waiting_since: Option<String>,
     /// Some run's cost is unknown: the sum is a lower bound.
     #[serde(skip)]
     pub cost_is_least: bool,

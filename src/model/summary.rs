@@ -65,6 +65,16 @@ pub struct Named {
     pub sum: Sum,
 }
 
+/// How long tasks waited for one cause.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WaitSum {
+    /// `approval`, `confirm_deploy`, `blocked` or `queue`.
+    pub cause: &'static str,
+    pub count: u64,
+    pub total_s: f64,
+    pub longest_s: f64,
+}
+
 /// One task's sums and outcome.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskSum {
@@ -95,6 +105,14 @@ pub struct Summary {
     pub reworks: i64,
     /// Half of the finished tasks took at most so long, from creation to end, waiting included.
     pub lead_median_s: Option<f64>,
+    /// Tasks that are done.
+    pub landed: u64,
+    /// Known cost of all runs by the tasks that are done; null: none is.
+    pub cost_per_landed_usd: Option<f64>,
+    /// What tasks waited for, the longest first.
+    pub waits: Vec<WaitSum>,
+    /// By day, and by week (its Monday) where that would be more than 31 rows; in UTC.
+    pub trend: Vec<Named>,
     /// Tasks by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
     pub stages: Vec<Named>,
@@ -125,6 +143,20 @@ impl Ended {
 }
 
 impl Sum {
+    fn merge(&mut self, other: &Sum) {
+        self.runs += other.runs;
+        self.retries += other.retries;
+        self.failed += other.failed;
+        self.stopped += other.stopped;
+        self.unknown_cost += other.unknown_cost;
+        self.micros = self.micros.saturating_add(other.micros);
+        self.millis = self.millis.saturating_add(other.millis);
+        self.tokens_in = self.tokens_in.saturating_add(other.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(other.tokens_out);
+        self.cost_usd = self.micros as f64 / 1_000_000.0;
+        self.duration_s = self.millis as f64 / 1000.0;
+    }
+
     fn add(&mut self, f: &RunFact, again: bool, now_ms: i64) {
         let agent = f.kind == JobKind::Agent;
         self.runs += 1;
@@ -157,6 +189,7 @@ pub struct Summing {
     models: BTreeMap<String, Sum>,
     days: BTreeMap<String, Sum>,
     tasks: BTreeMap<i64, TaskSum>,
+    waits: BTreeMap<&'static str, WaitSum>,
     seen: HashSet<(i64, i64)>,
 }
 
@@ -210,6 +243,15 @@ impl Summing {
         task.sum.add(f, again, now_ms);
     }
 
+    /// Takes the next wait, in milliseconds.
+    pub fn waited(&mut self, cause: &'static str, ms: i64) {
+        let s = ms.max(0) as f64 / 1000.0;
+        let sum = self.waits.entry(cause).or_insert(WaitSum { cause, count: 0, total_s: 0.0, longest_s: 0.0 });
+        sum.count += 1;
+        sum.total_s += s;
+        sum.longest_s = sum.longest_s.max(s);
+    }
+
     /// The report.
     pub fn end(self) -> Summary {
         let named = |map: BTreeMap<String, Sum>| map.into_iter().map(|(name, sum)| Named { name, sum }).collect();
@@ -220,10 +262,17 @@ impl Summing {
         let mut leads: Vec<f64> =
             self.tasks.values().filter(|t| t.stage == Stage::Done).filter_map(|t| t.lead_s).collect();
         leads.sort_by(f64::total_cmp);
+        let landed = outcomes.get("done").copied().unwrap_or(0);
+        let mut waits: Vec<WaitSum> = self.waits.into_values().collect();
+        waits.sort_by(|a, b| b.total_s.total_cmp(&a.total_s));
         Summary {
-            total: self.total,
+            total: self.total.clone(),
             reworks: self.tasks.values().map(|t| t.reworks).sum(),
             lead_median_s: leads.get(leads.len().saturating_sub(1) / 2).copied(),
+            landed,
+            cost_per_landed_usd: (landed > 0).then(|| self.total.cost_usd / landed as f64),
+            waits,
+            trend: named(trend(&self.days)),
             outcomes,
             stages: self.stages.into_iter().map(|(s, sum)| Named { name: s.to_string(), sum }).collect(),
             agents: named(self.agents),
@@ -232,6 +281,25 @@ impl Summing {
             tasks: self.tasks.into_values().collect(),
         }
     }
+}
+
+/// Rows of a trend by day; more are put together by week.
+const DAYS: usize = 31;
+
+fn trend(days: &BTreeMap<String, Sum>) -> BTreeMap<String, Sum> {
+    if days.len() <= DAYS {
+        return days.clone();
+    }
+    let monday = |day: &str| {
+        let date: jiff::civil::Date = day.parse().ok()?;
+        let back = i64::from(date.weekday().to_monday_zero_offset());
+        date.checked_sub(jiff::Span::new().days(back)).ok().map(|d| d.to_string())
+    };
+    let mut weeks: BTreeMap<String, Sum> = BTreeMap::new();
+    for (day, sum) in days {
+        weeks.entry(monday(day).unwrap_or_else(|| day.clone())).or_default().merge(sum);
+    }
+    weeks
 }
 
 #[cfg(test)]
@@ -293,5 +361,25 @@ mod tests {
         let told = s.end();
         assert_eq!((told.total.runs, told.total.stopped, told.total.failed), (6, 3, 2));
         assert_eq!((told.reworks, told.tasks[0].attempts, told.tasks[0].reworks), (2, 3, 2));
+    }
+
+    #[test]
+    fn a_long_trend_is_by_week_and_waits_are_summed_by_cause() {
+        let mut s = Summing::default();
+        for day in 0..70 {
+            let at = day * 86_400_000;
+            s.add(&RunFact { started_at: at, ended_at: Some(at + 1000), ..fact(1, 1, Some(1_000_000), "done") }, at);
+        }
+        s.waited("approval", 1000);
+        s.waited("blocked", 9000);
+        s.waited("approval", 3000);
+        let told = s.end();
+        assert_eq!((told.days.len(), told.trend.len()), (70, 11));
+        // 1 January 1970 was a Thursday.
+        assert_eq!((told.trend[0].name.as_str(), told.trend[0].sum.runs), ("1969-12-29", 4));
+        assert_eq!(told.trend.iter().map(|n| n.sum.cost_usd).sum::<f64>(), 70.0);
+        assert_eq!((told.landed, told.cost_per_landed_usd), (1, Some(70.0)));
+        let waits: Vec<_> = told.waits.iter().map(|w| (w.cause, w.count, w.total_s, w.longest_s)).collect();
+        assert_eq!(waits, [("blocked", 1, 9.0, 9.0), ("approval", 2, 4.0, 3.0)]);
     }
 }

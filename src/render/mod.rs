@@ -1,15 +1,22 @@
 //! L2: pure text out of data: card, reports, prompts, tables. No I/O, clock, randomness or logging.
 
 pub mod alert;
+pub mod board;
 pub mod card;
+pub mod cause;
+pub mod cells;
 pub mod deploy;
 pub mod events;
 pub mod evidence;
 pub mod junit;
 pub mod locale;
+pub mod notes;
+pub mod page;
+pub mod paint;
 pub mod prompt;
 pub mod report;
 pub mod security;
 pub mod shown;
 pub mod staging;
+pub mod story;
 pub mod watch;

@@ -1,34 +1,30 @@
 //! `orch report --html`: one self-contained page with charts drawn as inline SVG. No script, nothing loaded.
 
+use super::board::dollars as amount;
 use super::card::escape;
+use super::cells::grouped;
+use super::page::{self, Kind};
 use crate::model::summary::{Named, Sum, Summary};
 use std::fmt::Write as _;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%;font-size:.9rem}\
-th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
-svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:#222}svg rect{fill:#3b73b9}svg rect.b{fill:#c9853a}\
-.sum{display:flex;gap:2rem;flex-wrap:wrap}.sum b{display:block;font-size:1.3rem}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#16181b}th,td{border-color:#333}svg text{fill:#ddd}}";
+/// Tasks listed; `--json` has all of them.
+const TASKS: usize = 1000;
 
-/// The page. `head`: what it covers and when it was made, in words.
-pub fn html(s: &Summary, head: &str) -> String {
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>orch report</title><style>{STYLE}</style></head><body>\n<h1>orch report</h1>\n<p>{}</p>\n",
-        escape(head)
-    );
+/// The page. `head`: what it covers and when it was made, in words; `kind`: alone, or in the site.
+pub fn html(s: &Summary, head: &str, kind: Kind) -> String {
+    let mut out = format!("<p>{}</p>\n", escape(head));
     out.push_str("<div class=\"sum\">");
     let outcomes: Vec<String> = s.outcomes.iter().map(|(name, n)| format!("{n} {name}")).collect();
     for (value, what) in [
         (dollars(&s.total), "known cost"),
         (span(s.total.duration_s), "at work"),
-        (s.total.runs.to_string(), "runs"),
-        (s.total.retries.to_string(), "retries"),
-        (s.total.failed.to_string(), "failed runs"),
-        (s.total.stopped.to_string(), "stopped runs"),
-        (s.reworks.to_string(), "reworks"),
-        (s.lead_median_s.map_or_else(|| "none".to_owned(), span), "from start to end (median)"),
+        (grouped(s.total.runs), "runs"),
+        (grouped(s.total.retries), "retries"),
+        (grouped(s.total.failed), "failed runs"),
+        (grouped(s.total.stopped), "stopped runs"),
+        (grouped(s.reworks), "reworks"),
+        (s.lead_median_s.map_or_else(|| "none".to_owned(), span), "lead time (median)"),
+        (s.cost_per_landed_usd.map_or_else(|| "none".to_owned(), amount), "per landed task"),
         (if outcomes.is_empty() { "none".to_owned() } else { outcomes.join(", ") }, "tasks"),
     ] {
         let _ = write!(out, "<div><b>{}</b>{what}</div>", escape(&value));
@@ -36,37 +32,60 @@ pub fn html(s: &Summary, head: &str) -> String {
     out.push_str("</div>\n");
     let cost = |n: &Named| (n.sum.cost_usd, dollars(&n.sum));
     let time = |n: &Named| (n.sum.duration_s, span(n.sum.duration_s));
-    bars(&mut out, "Cost by day", &s.days, "", cost);
+    let by = if s.trend.len() < s.days.len() { "Cost by week" } else { "Cost by day" };
+    bars(&mut out, by, &s.trend, "", cost);
     bars(&mut out, "Cost by stage", &s.stages, "", cost);
     bars(&mut out, "Time by stage", &s.stages, "b", time);
     bars(&mut out, "Cost by agent", &s.agents, "", cost);
     bars(&mut out, "Cost by model", &s.models, "", cost);
+    if !s.waits.is_empty() {
+        let rows: Vec<Vec<String>> = s
+            .waits
+            .iter()
+            .map(|w| vec![w.cause.to_owned(), grouped(w.count), span(w.total_s), span(w.longest_s)])
+            .collect();
+        let waits = page::table("Waits", &["waited for", "times", "total", "longest"], 1, &rows);
+        out.push_str(&format!("<h2>Waits</h2>\n{waits}"));
+    }
     for (title, rows) in [("Stages", &s.stages), ("Agents", &s.agents), ("Models", &s.models)] {
         table(&mut out, title, rows);
     }
-    out.push_str("<h2>Tasks</h2>\n<table><tr><th>task</th><th>title</th><th>outcome</th><th class=\"n\">rounds</th><th class=\"n\">runs</th><th class=\"n\">retries</th><th class=\"n\">cost</th><th class=\"n\">at work</th><th class=\"n\">from start to end</th></tr>\n");
-    for t in &s.tasks {
-        let _ = writeln!(
-            out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escape(&t.key),
-            escape(&t.title),
-            t.outcome,
-            t.attempts,
-            t.sum.runs,
-            t.sum.retries,
-            dollars(&t.sum),
-            span(t.sum.duration_s),
-            t.lead_s.map(span).unwrap_or_default()
-        );
+    tasks(&mut out, s, kind);
+    page::shell(kind, "orch report", "", &out)
+}
+
+fn tasks(out: &mut String, s: &Summary, kind: Kind) {
+    let rows: Vec<Vec<String>> = s
+        .tasks
+        .iter()
+        .rev()
+        .take(TASKS)
+        .map(|t| {
+            let key = escape(&t.key);
+            let linked = format!("<a href=\"task/{key}.html\">{key}</a>");
+            vec![
+                if kind == Kind::Alone { key } else { linked },
+                escape(&t.title),
+                t.outcome.to_owned(),
+                grouped(t.reworks),
+                grouped(t.sum.runs),
+                grouped(t.sum.retries),
+                dollars(&t.sum),
+                span(t.sum.duration_s),
+                t.lead_s.map(span).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let head = ["task", "title", "outcome", "reworks", "runs", "retries", "cost", "at work", "lead time"];
+    out.push_str(&format!("<h2>Tasks</h2>\n{}", page::table("Tasks", &head, 3, &rows)));
+    if s.tasks.len() > TASKS {
+        out.push_str(&format!("<p class=\"soft\">{} older</p>\n", grouped((s.tasks.len() - TASKS) as i64)));
     }
-    out.push_str("</table>\n</body></html>\n");
-    out
 }
 
 /// Known cost, `≥` where a part is unknown.
 pub fn dollars(sum: &Sum) -> String {
-    format!("{}${:.2}", if sum.unknown_cost > 0 { "≥" } else { "" }, sum.cost_usd)
+    format!("{}{}", if sum.unknown_cost > 0 { "≥" } else { "" }, amount(sum.cost_usd))
 }
 
 /// Seconds in at most two units.
@@ -112,25 +131,23 @@ fn table(out: &mut String, title: &str, rows: &[Named]) {
     if rows.is_empty() {
         return;
     }
-    let _ = write!(
-        out,
-        "<h2>{title}</h2>\n<table><tr><th>name</th><th class=\"n\">runs</th><th class=\"n\">retries</th><th class=\"n\">failed</th><th class=\"n\">stopped</th><th class=\"n\">cost</th><th class=\"n\">time</th><th class=\"n\">tokens in</th><th class=\"n\">tokens out</th></tr>\n"
-    );
-    for r in rows {
-        let s = &r.sum;
-        let _ = writeln!(
-            out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escape(&r.name),
-            s.runs,
-            s.retries,
-            s.failed,
-            s.stopped,
-            dollars(s),
-            span(s.duration_s),
-            s.tokens_in,
-            s.tokens_out
-        );
-    }
-    out.push_str("</table>\n");
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|r| {
+            let s = &r.sum;
+            vec![
+                escape(&r.name),
+                grouped(s.runs),
+                grouped(s.retries),
+                grouped(s.failed),
+                grouped(s.stopped),
+                dollars(s),
+                span(s.duration_s),
+                grouped(s.tokens_in),
+                grouped(s.tokens_out),
+            ]
+        })
+        .collect();
+    let head = ["name", "runs", "retries", "failed", "stopped", "cost", "time", "tokens in", "tokens out"];
+    out.push_str(&format!("<h2>{title}</h2>\n{}", page::table(title, &head, 1, &rows)));
 }

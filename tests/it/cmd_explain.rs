@@ -43,6 +43,7 @@ fn the_gates_of_the_stage_are_shown_with_their_evidence() {
     );
     assert!(told["moves"][0].as_str().unwrap().contains("orch retry ORCH-1"));
     let (_, text, _) = world.orch(&["explain", "ORCH-1"]);
+    assert_eq!(text.lines().last(), Some("orch retry ORCH-1"), "{text}");
     assert!(text.contains("held by blocked") && text.contains("evidence 1: fail on aaaaaaaaaa"), "{text}");
 }
 
@@ -54,6 +55,7 @@ fn a_work_item_without_a_task_is_explained() {
     assert_eq!((code, told["task"].is_null()), (0, true));
     assert!(told["next"].as_str().unwrap().contains("Backlog"), "{told}");
     assert!(told["moves"][0].as_str().unwrap().contains("To Analyse"), "{told}");
+    assert!(told["command"].as_str().unwrap().ends_with(&format!("/issues/{draft}.md")), "{told}");
 
     let (_, new) = world.json(&["new", "now"]);
     let (_, told) = world.json(&["explain", new["key"].as_str().unwrap()]);

@@ -108,7 +108,7 @@ fn the_timeline_is_the_audit_table() {
     assert_eq!(told["events"][0]["event"], "job_started");
     assert_eq!(told["events"][0]["at"], "1970-01-01T00:00:00.005Z");
     let (_, text, _) = world.orch(&["timeline", "ORCH-1"]);
-    assert!(text.starts_with("1970-01-01 00:00:00  job_started") && text.contains("stage=analysis"), "{text}");
+    assert!(text.starts_with("1970-01-01 00:00:00  a job starts in analysis, run 1\n"), "{text}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("gate replay", vec!["ORCH-1"]),
         ("report", vec![]),
         ("metrics", vec![]),
+        ("page", vec!["--output", "site"]),
         ("prune", vec![]),
         ("retry", vec!["ORCH-1"]),
         ("halt", vec![]),

@@ -72,7 +72,7 @@ fn the_report_sums_and_its_page_holds_itself() {
         assert!(!page.contains(outside), "{outside}");
     }
     let (_, text, _) = world.orch(&["report"]);
-    assert!(text.contains("1 retries") && text.contains("START TO END"), "{text}");
+    assert!(text.contains("3 (1 failed, 0 stopped, 1 retried)") && text.contains("LEAD TIME"), "{text}");
     assert_eq!(world.orch(&["report", "--since", "yesterday"]).0, 2);
 }
 

@@ -250,3 +250,59 @@ fn an_unknown_task_suggests_the_nearest() {
     assert_eq!(world.orch(&["status", "nonsense"]).0, 2);
     assert_eq!(world.orch(&["status", "--watch", "--json"]).0, 2);
 }
+
+#[test]
+fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
+    let world = Seeded::new(ONE);
+    world.write(|tx| drop(task(tx, "ORCH-1", "one", 1)));
+    let coloured = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        command.current_dir(world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let out = command.env("HOME", world.path()).envs(env.iter().copied()).args(args).output().unwrap();
+        out.stdout.contains(&0x1b)
+    };
+    let (force, no) = (("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1"));
+    for args in [&["status"][..], &["status", "--help"]] {
+        assert!(!coloured(args, &[]), "{args:?}: a pipe");
+        assert!(coloured(args, &[force, no]), "{args:?}");
+        assert!(!coloured(args, &[no]), "{args:?}");
+        assert!(!coloured(&[args, &["--color", "never"]].concat(), &[force]), "{args:?}");
+        assert!(coloured(&[args, &["--color=always"]].concat(), &[no]), "{args:?}");
+    }
+    assert!(!coloured(&["status", "--json", "--color", "always"], &[force]));
+    // COLUMNS is the width of a pipe, too.
+    let line = |columns: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        command.current_dir(world.path()).env("COLUMNS", columns).args(["explain", "ORCH-1"]);
+        command.arg("--json").output().unwrap().stdout
+    };
+    assert_eq!(line("60"), line("200"), "only text for people has a width");
+}
+
+#[test]
+fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+    let world = Seeded::new(ONE);
+    let (code, out, err) = world.orch(&["status", "--watch"]);
+    assert!((code, out.as_str()) == (2, "") && err.contains("needs a terminal"), "{code} {out} {err}");
+    let line = format!("echo pid $$; exec {} status --watch", env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new("script");
+    command.current_dir(world.path()).args(["-qec", &line, "/dev/null"]).env("HOME", world.path());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    let pid = first.trim().strip_prefix("pid ").unwrap().to_owned();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"No task yet") {
+        let mut byte = [0];
+        assert_eq!(out.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
+        seen.push(byte[0]);
+    }
+    assert!(seen.starts_with(b"\x1b[?1049h\x1b[?25l"), "{}", String::from_utf8_lossy(&seen));
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    out.read_to_end(&mut seen).unwrap();
+    assert!(seen.ends_with(b"\x1b[?25h\x1b[?1049l"), "{}", String::from_utf8_lossy(&seen));
+    assert!(child.wait().unwrap().success());
+}

@@ -31,6 +31,7 @@ mod cmd_habits;
 mod cmd_init;
 mod cmd_logs;
 mod cmd_output;
+mod cmd_page;
 mod cmd_post_deploy_probe;
 mod cmd_report;
 mod cmd_security_scan;

@@ -254,6 +254,35 @@ impl Mirror {
         contents(&|| self.cmd(), ids.into_iter())
     }
 
+    /// The contents of what these names mean (`COMMIT:PATH`, or an object's id), in order; `None` for what is no blob, is
+    /// missing, or is larger than `most` bytes. One process for all of them.
+    pub fn named_texts(&self, names: &[String], most: usize) -> Result<Vec<Option<Vec<u8>>>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A name on a line of its own, so that no name is two.
+        let lines: String = names.iter().map(|n| format!("{}\n", n.replace(['\n', '\0'], " "))).collect();
+        let out = self.cmd().args(["cat-file", "--batch"]).stdin(lines).ok()?;
+        let mut rest = out.as_slice();
+        let mut found = Vec::with_capacity(names.len());
+        for _ in names {
+            let at = rest.iter().position(|b| *b == b'\n').ok_or_else(|| odd("cat-file"))?;
+            let line = String::from_utf8_lossy(rest.get(..at).unwrap_or_default()).into_owned();
+            rest = rest.get(at + 1..).unwrap_or_default();
+            let mut words = line.rsplit(' ');
+            let size: Option<usize> = words.next().and_then(|w| w.parse().ok());
+            let blob = words.next() == Some("blob");
+            let Some(size) = size.filter(|_| line.split(' ').count() == 3) else {
+                found.push(None);
+                continue;
+            };
+            let bytes = rest.get(..size).ok_or_else(|| odd("cat-file"))?;
+            found.push((blob && size <= most).then(|| bytes.to_vec()));
+            rest = rest.get(size + 1..).unwrap_or_default();
+        }
+        Ok(found)
+    }
+
     fn listed(&self, sha: &Sha, flags: &[&str], paths: &[String]) -> Result<Vec<TreeEntry>> {
         let mut cmd = self.cmd().args(["ls-tree", "-z", "-l", "--full-tree"]).args(flags).arg(sha.as_str());
         if !paths.is_empty() {

@@ -11,8 +11,10 @@ mod journal;
 mod leases;
 mod outbox;
 mod runs;
+mod site;
 mod tasks;
 mod views;
+mod waits;
 
 pub use audit::{AuditEvent, Broken as AuditBroken, TAIL_WRITTEN, Tail};
 pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
@@ -20,6 +22,7 @@ pub use evidence::NewEvidence;
 pub use journal::JournalRow;
 pub use outbox::{NewOutbox, OutboxRow, Sink};
 pub use runs::{RunExit, RunSums};
+pub use site::EndedTask;
 pub use tasks::NewTask;
 pub use views::{CostSum, ParkedMessage};
 

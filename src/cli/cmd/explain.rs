@@ -5,6 +5,7 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::cli::output::local;
 use crate::engine::explain::{self, Explained};
+use crate::engine::way::quoted;
 use crate::model::ids::Key;
 use crate::model::inputs::line;
 use crate::model::text::clip;
@@ -33,9 +34,23 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if call.out.is_json() {
         call.out.document(&told);
     } else {
-        call.out.raw(&page(&told));
+        call.out.raw(&format!("{}{}\n", page(&told), last_line(call, told.command.as_deref())));
     }
     Ok(Exit::Done)
+}
+
+/// What can be typed now, as it is, with the configuration this call was given.
+fn last_line(call: &Invocation, command: Option<&str>) -> String {
+    let Some(command) = command else { return "nothing to do".to_owned() };
+    let Some(rest) = command.strip_prefix("orch ") else { return command.to_owned() };
+    let unset = |name: &str| std::env::var_os(name).is_none_or(|v| v.is_empty());
+    let option = |name: &str, value: Option<&std::path::PathBuf>, variable: &str| {
+        let value = value.filter(|v| !v.as_os_str().is_empty() && unset(variable));
+        value.map(|v| format!("{name} {} ", quoted(&v.to_string_lossy()))).unwrap_or_default()
+    };
+    let config = option("--config", call.global.config.as_ref(), "ORCH_CONFIG");
+    let state = option("--state-dir", call.global.state_dir.as_ref(), "ORCH_STATE_DIR");
+    format!("orch {config}{state}{rest}")
 }
 
 fn page(e: &Explained) -> String {
@@ -86,7 +101,7 @@ fn page(e: &Explained) -> String {
         }
     }
     if !e.findings.is_empty() {
-        say("to be mended:".to_owned());
+        say("to fix:".to_owned());
         for f in &e.findings {
             say(format!("  {}: {}", f.source, clip(&f.text, 300)));
         }

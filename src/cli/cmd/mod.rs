@@ -14,6 +14,7 @@ pub mod logs;
 pub mod metrics;
 pub mod new;
 pub mod operate;
+pub mod page;
 pub mod post_deploy_probe;
 pub mod prune;
 pub mod reap;

@@ -3,12 +3,12 @@
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
-use crate::cli::output::{local, plain};
-use crate::model::text::clip;
+use crate::cli::output::local;
 use crate::model::time::rfc3339;
+use crate::render::story::tell;
 use serde_json::{Map, Value, json};
 
-/// Every event of a task, in order, from the audit table
+/// The story of a task: every event, in order, from the audit table
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch timeline ORCH-17 --json | jq -r '.events[].event'")]
 pub struct Args {
@@ -31,12 +31,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         return Ok(Exit::Done);
     }
     for e in &events {
-        let said: Vec<String> = detail(&e.detail)
-            .iter()
-            .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| format!("{k}={}", clip(&plain(v), 240)))
-            .collect();
-        call.out.line(format!("{}  {:<18} {}", local(&rfc3339(e.at)), e.event, said.join("  ")).trim_end());
+        let told = tell(&e.event, &detail(&e.detail));
+        call.out.line(format!("{}  {}", local(&rfc3339(e.at)), told.line));
+        told.under.iter().for_each(|finding| call.out.line(format!("    {finding}")));
         if call.out.is_closed() {
             break;
         }

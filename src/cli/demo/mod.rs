@@ -82,7 +82,7 @@ fn story(world: &World) -> &'static [Item] {
 /// Plays the demo. Done: every task is where it should be. Negative: the story went otherwise.
 pub fn run(call: &Invocation, dir: Option<&Path>, keep: bool) -> CmdResult {
     let start = Instant::now();
-    let mut show = Show::new(&call.out, &call.global.color);
+    let mut show = Show::new(&call.out);
     let world = World::make(dir, keep)?;
     let items = story(&world);
     opening(&show, &world, items);

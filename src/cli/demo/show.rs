@@ -43,15 +43,8 @@ struct Bars {
 }
 
 impl<'a> Show<'a> {
-    /// `colour`: what `--color` says.
-    pub fn new(out: &'a Output, colour: &str) -> Self {
-        let terminal = out.is_terminal();
-        let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-        let colour = match colour {
-            "always" => true,
-            "never" => false,
-            _ => (terminal && !set("NO_COLOR")) || set("CLICOLOR_FORCE"),
-        };
+    pub fn new(out: &'a Output) -> Self {
+        let (terminal, colour) = (out.is_terminal(), out.is_coloured());
         let live = terminal && out.is_error_terminal() && !out.is_json();
         let bars = live.then(|| Bars { all: MultiProgress::new(), each: Vec::new() });
         Self { out, start: Instant::now(), colour, bars }

@@ -1,0 +1,124 @@
+//! Text measured in a terminal's cells: a wide character takes two, a combining one none (DSK-1).
+
+use unicode_width::UnicodeWidthChar;
+
+/// Cells of a text on one line; a control character has none.
+pub fn width(text: &str) -> usize {
+    text.chars().map(of).sum()
+}
+
+fn of(c: char) -> usize {
+    c.width().unwrap_or(0)
+}
+
+/// The longest beginning of at most `cells`, without trailing blanks.
+pub fn take(text: &str, cells: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += of(*c);
+        used > cells
+    });
+    text.get(..end.map_or(text.len(), |(at, _)| at)).unwrap_or(text).trim_end()
+}
+
+/// The text in at most `cells`, the last of them a `…` where something was cut.
+pub fn cut(text: &str, cells: usize) -> String {
+    if width(text) <= cells {
+        return text.to_owned();
+    }
+    match cells.checked_sub(1) {
+        // One cell stays for the mark.
+        Some(left) => format!("{}…", take(text, left)),
+        None => String::new(),
+    }
+}
+
+/// The text with blanks up to `cells`; a longer one stays as it is.
+pub fn pad(text: &str, cells: usize) -> String {
+    format!("{text}{}", " ".repeat(cells.saturating_sub(width(text))))
+}
+
+/// The text with blanks before it up to `cells`.
+pub fn pad_left(text: &str, cells: usize) -> String {
+    format!("{}{text}", " ".repeat(cells.saturating_sub(width(text))))
+}
+
+/// A whole number with its digits in groups of three: `12,345` (DSK-5).
+pub fn grouped(number: impl Into<i128>) -> String {
+    let number = number.into();
+    let digits = number.unsigned_abs().to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    if number < 0 { format!("-{out}") } else { out }
+}
+
+/// `1 turn`, `2 turns`: a count with its noun, whose plural adds an s.
+pub fn counted(number: impl Into<i128>, noun: &str) -> String {
+    let number = number.into();
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// How long ago, in one unit and one style: `12 s`, `4 min`, `3 h`, `2 d` (DSK-1). What lies ahead is `0 s`.
+pub fn age(ms: i64) -> String {
+    let s = ms.max(0) / 1000;
+    match s {
+        0..=59 => format!("{s} s"),
+        60..=3599 => format!("{} min", s / 60),
+        3600..=86_399 => format!("{} h", s / 3600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_by_cells_and_never_longer() {
+        for (text, cells, wanted) in [
+            ("short", 10, "short"),
+            ("brew green tea", 8, "brew gr…"),
+            ("brew green", 6, "brew…"),
+            ("緑茶を淹れる", 12, "緑茶を淹れる"),
+            ("緑茶を淹れる", 7, "緑茶を…"),
+            ("緑茶を淹れる", 6, "緑茶…"),
+            ("e\u{301}te\u{301}", 3, "e\u{301}te\u{301}"),
+            ("abc", 1, "…"),
+            ("abc", 0, ""),
+        ] {
+            let got = cut(text, cells);
+            assert_eq!(got, wanted, "{text} in {cells}");
+            assert!(width(&got) <= cells);
+        }
+        assert_eq!(pad("緑", 4), "緑  ");
+        assert_eq!(pad_left("7", 3), "  7");
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_counts_agree() {
+        for (n, wanted) in [(0, "0"), (999, "999"), (1000, "1,000"), (-1_234_567, "-1,234,567")] {
+            assert_eq!(grouped(n), wanted);
+        }
+        assert_eq!((counted(1, "turn"), counted(1200, "turn")), ("1 turn".to_owned(), "1,200 turns".to_owned()));
+    }
+
+    #[test]
+    fn ages_have_one_style() {
+        for (s, wanted) in [
+            (-5, "0 s"),
+            (12, "12 s"),
+            (60, "1 min"),
+            (3599, "59 min"),
+            (3600, "1 h"),
+            (86_400, "1 d"),
+            (200_000, "2 d"),
+        ] {
+            assert_eq!(age(s * 1000), wanted);
+        }
+    }
+}
