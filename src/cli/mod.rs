@@ -13,6 +13,7 @@ pub mod open;
 pub mod output;
 pub mod screen;
 pub mod signals;
+pub mod trial;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use exit::CmdResult;

@@ -139,7 +139,7 @@ fn parse_text(
     let raw: RawFile = if text.trim().is_empty() {
         RawFile::default()
     } else {
-        crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string()))?
+        crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?
     };
     let document = crate::yaml::from_str(text).unwrap_or_default();
     let vars = Vars::new(env);
@@ -488,4 +488,11 @@ pub fn schema() -> serde_json::Value {
         object.insert("title".into(), "orch.yaml".into());
     }
     schema
+}
+
+/// Reads a configuration's text in a folder that nobody has.
+#[cfg(test)]
+pub(super) fn parse_for_tests(text: &str) -> Result<Config, ConfigError> {
+    let folder = Path::new("/nowhere");
+    parse(text, folder, None, &BTreeMap::new(), folder)
 }

@@ -27,7 +27,7 @@ struct RawFile {
 
 /// Reads a `--checks` file. `folder`: what a relative `database` is relative to. `var`: the environment, which wins.
 pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, ConfigError> {
-    let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string()))?;
+    let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?;
     let raw = file.staging.ok_or_else(|| ConfigError::new("it has no section `staging:`; name the checks under it"))?;
     let mut env = chosen(&Staging::settings(), var);
     env.extend(var("HOME").map(|h| ("HOME".to_owned(), h)));

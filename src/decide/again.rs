@@ -1,12 +1,16 @@
 //! How often a cause that spends no attempt may start a run again, or put one off (RULE-48). Counted on the job rows of
 //! one visit to a stage, by cause; `orch retry` begins a new visit, so that it clears every count.
 
-use crate::model::task::{Cause, Job};
+use super::gates::back_off;
+use crate::model::report::Rule;
+use crate::model::task::{Cause, Job, MOST_PUT_OFF_MS};
 
 /// A run starts again twice for one cause; the next time the task is held with it.
 const MOST: i64 = 2;
 /// Between two tries of what waits for a remote, in milliseconds.
 const WAIT_MS: i64 = 15_000;
+/// What this machine lacks is looked for no sooner again, whatever `agents.retry_backoff_s` says.
+const LEAST_MS: i64 = 5_000;
 
 /// What follows once something was put off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub enum Again {
 fn bound(cause: Cause) -> Option<i64> {
     match cause {
         Cause::Lost | Cause::HeadMoved | Cause::PushRefused => Some(MOST),
-        Cause::Outage | Cause::TakenBack => None,
+        Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => None,
     }
 }
 
@@ -31,6 +35,23 @@ pub fn put_off(cause: Cause, times: i64) -> Again {
         Some(most) if times > most => Again::Hold,
         Some(_) | None => Again::After(WAIT_MS),
     }
+}
+
+/// The rule that holds a job which was put back for this cause until its time (RULE-45).
+pub fn rule(cause: Option<Cause>) -> Rule {
+    match cause {
+        Some(Cause::Environment) => Rule::Environment,
+        Some(Cause::BaseFirst) => Rule::BasePending,
+        Some(Cause::Lost | Cause::HeadMoved | Cause::PushRefused | Cause::Outage | Cause::TakenBack) | None => {
+            Rule::Backoff
+        }
+    }
+}
+
+/// How long what this machine lacks is waited for before the `times`-th further try, in milliseconds: growing from `first_ms`
+/// (`agents.retry_backoff_s`), at most five minutes (ORD-1). A wait of nothing would try without a pause.
+pub fn environment_wait(first_ms: i64, times: i64) -> i64 {
+    back_off(first_ms.max(LEAST_MS), times, 0).min(MOST_PUT_OFF_MS)
 }
 
 /// The cause that has started one run too many among these failed jobs of one visit, with how often.
@@ -60,6 +81,15 @@ mod tests {
             assert_eq!(put_off(*cause, 3) == Again::Hold, held, "{cause}");
             assert_eq!(put_off(*cause, 1000) == Again::Hold, held, "{cause}");
         }
+    }
+
+    #[test]
+    fn rule_45_what_the_machine_lacks_is_tried_again_within_five_minutes_and_never_without_a_pause() {
+        let waits: Vec<i64> = (1..=9).map(|n| environment_wait(5_000, n)).collect();
+        assert_eq!(waits, [5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000, 300_000]);
+        assert_eq!((environment_wait(0, 1), environment_wait(60_000, 9)), (5_000, 300_000));
+        assert_eq!(rule(Some(Cause::Environment)), Rule::Environment);
+        assert_eq!((rule(Some(Cause::BaseFirst)), rule(None)), (Rule::BasePending, Rule::Backoff));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a repository's base has to be tried before an agent starts, and what it holds meanwhile (ORD-1).
 
-use crate::model::base::{Base, BaseState};
+use crate::model::base::{Base, BaseState, Unseen};
 use crate::model::report::Rule;
 
 /// What is to be done about a base before a first job is claimed.
@@ -38,14 +38,21 @@ pub fn next(last: Option<&Base>, tree: &str, config: &str, passed: bool, now_ms:
     }
 }
 
-/// What a base holds first jobs by; `None`: nothing. The time is when it is tried again.
-pub fn holds(base: &Base, repo: &str) -> Option<(Rule, String, Option<i64>)> {
+/// What a base holds first jobs by; `None`: nothing. The time is when it is tried, or looked at, again. A base of which
+/// nothing is known holds, and so does one that could not be looked at since.
+pub fn holds(base: Option<&Base>, unseen: Option<&Unseen>, repo: &str) -> Option<(Rule, String, Option<i64>)> {
+    if let Some(unseen) = unseen {
+        let why = format!("the base of {repo} can't be looked at: {}; it is tried again automatically", unseen.why);
+        return Some((Rule::BasePending, why, Some(unseen.next_at)));
+    }
+    let yet = || format!("the base of {repo} has yet to be tried");
+    let Some(base) = base else { return Some((Rule::BasePending, yet(), None)) };
     let at = base.commit.short();
     let again = Some(base.next_at).filter(|at| *at > base.since);
     match base.state {
         BaseState::Green | BaseState::NotApplicable => None,
         BaseState::Running => Some((Rule::BasePending, format!("the base of {repo} is tried first, at {at}"), None)),
-        BaseState::Untried => Some((Rule::BasePending, format!("the base of {repo} has yet to be tried"), again)),
+        BaseState::Untried => Some((Rule::BasePending, yet(), again)),
         BaseState::Red => {
             let why = format!("the base of {repo} is red at {at}: {}; `orch logs --base {repo}` has the log", base.why);
             Some((Rule::BaseRed, why, again))
@@ -54,6 +61,35 @@ pub fn holds(base: &Base, repo: &str) -> Option<(Rule, String, Option<i64>)> {
             let why = format!("the base of {repo} can't be tried here: {}; install or fix what is named", base.why);
             Some((Rule::Environment, why, again))
         }
+    }
+}
+
+/// What follows of a red CI at `red_at` (ORD-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedCi {
+    /// It is the task's own: it spends an attempt.
+    Counts,
+    /// The base has to be tried once more.
+    TryBase,
+    /// The base is red as well: the machine has changed.
+    Machine,
+}
+
+/// `no_program`: setup or CI could not be started, or ended with 126 or 127. `recheck_ms`: how long a verdict is believed.
+pub fn red_ci(base: Option<&Base>, no_program: bool, red_at: i64, now_ms: i64, recheck_ms: i64) -> RedCi {
+    let Some(base) = base.filter(|b| b.state.is_verdict()) else { return RedCi::TryBase };
+    let since_red = base.since >= red_at;
+    // A clock that was set back makes a verdict of the future no younger.
+    let fresh = since_red || (0..=recheck_ms).contains(&(now_ms - base.since));
+    match base.state {
+        BaseState::Red | BaseState::Environment if fresh => RedCi::Machine,
+        BaseState::Green if since_red || (fresh && !no_program) => RedCi::Counts,
+        BaseState::Green
+        | BaseState::Red
+        | BaseState::Environment
+        | BaseState::Untried
+        | BaseState::Running
+        | BaseState::NotApplicable => RedCi::TryBase,
     }
 }
 
@@ -108,7 +144,7 @@ mod tests {
     #[test]
     fn ord_1_what_is_not_green_holds_by_its_own_rule() {
         use BaseState as S;
-        let rule = |state| holds(&base(state), "demo").map(|(rule, ..)| rule);
+        let rule = |state| holds(Some(&base(state)), None, "demo").map(|(rule, ..)| rule);
         assert_eq!(
             S::ALL.iter().map(|s| rule(*s)).collect::<Vec<_>>(),
             [
@@ -120,5 +156,42 @@ mod tests {
                 None
             ]
         );
+    }
+
+    #[test]
+    fn ord_1_a_base_that_nothing_is_known_of_holds_and_so_does_one_that_can_not_be_looked_at() {
+        let pending = |b: Option<&Base>, u: Option<&Unseen>| holds(b, u, "demo").map(|(rule, why, at)| (rule, at, why));
+        let (rule, at, _) = pending(None, None).unwrap();
+        assert_eq!((rule, at), (Rule::BasePending, None));
+        let unseen = Unseen { why: "no route to host".to_owned(), since: 1, next_at: 9, failed: 1 };
+        let (rule, at, why) = pending(Some(&base(BaseState::Green)), Some(&unseen)).unwrap();
+        assert_eq!((rule, at), (Rule::BasePending, Some(9)), "it was green before the look that failed");
+        assert!(why.contains("no route to host"), "{why}");
+    }
+
+    #[test]
+    fn ord_1_a_red_ci_counts_once_a_fresh_base_is_green_and_never_while_the_base_is_red() {
+        use BaseState as S;
+        let of = |state, since, no_program, now| {
+            let b = Base { since, ..base(state) };
+            red_ci(Some(&b), no_program, 10_000, now, 600)
+        };
+        assert_eq!(red_ci(None, false, 10_000, 10_000, 600), RedCi::TryBase);
+        for (state, since, no_program, now, want) in [
+            (S::Green, 9_500, false, 10_000, RedCi::Counts),
+            (S::Green, 9_500, true, 10_000, RedCi::TryBase),
+            (S::Green, 9_000, false, 10_000, RedCi::TryBase),
+            (S::Green, 10_500, true, 11_000, RedCi::Counts),
+            (S::Green, 10_500, true, 99_000, RedCi::Counts),
+            (S::Red, 10_500, false, 11_000, RedCi::Machine),
+            (S::Environment, 10_500, true, 11_000, RedCi::Machine),
+            (S::Red, 9_500, false, 10_000, RedCi::Machine),
+            (S::Red, 9_000, false, 10_000, RedCi::TryBase),
+            (S::Running, 10_500, false, 11_000, RedCi::TryBase),
+            (S::Untried, 10_500, false, 11_000, RedCi::TryBase),
+            (S::Green, 99_000, false, 9_000, RedCi::Counts),
+        ] {
+            assert_eq!(of(state, since, no_program, now), want, "{state} since {since}, now {now}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Which queued jobs may be claimed now, and what holds the others (RUN-1, RUN-2, RULE-24 to RULE-27). Run inside the
 //! claim's own transaction, so that concurrent ticks never pass a limit.
 
+use super::again::rule;
 use super::serial::first_job_held;
 use crate::model::confine::Standing;
 use crate::model::policy::{CiSource, Policy, ProjectPolicy};
 use crate::model::report::{Held, Rule};
 use crate::model::stage::{Agent, JobKind, Stage};
-use crate::model::task::Job;
+use crate::model::task::{Cause, Job};
 use crate::model::time::rfc3339;
 use crate::model::view::{Busy, Claim, Place, QueueView};
 
@@ -98,7 +99,10 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     }
     if let Some(at) = Some(job.available_at).filter(|at| *at > now) {
         let why = job.reason.clone().unwrap_or_else(|| format!("the job {} waits for its time", job.kind));
-        return Err((Rule::Backoff, why, Some(at)));
+        return Err((rule(job.cause), why, Some(at)));
+    }
+    if let Some(held) = base_first(job, place, view, project) {
+        return Err(held);
     }
     let free = Claim {
         job: job.id,
@@ -134,7 +138,7 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     if starts.is_some()
         && project.base
         && !place.on_red_base
-        && let Some(held) = view.bases.get(&place.repo).and_then(|b| super::base::holds(b, &place.repo))
+        && let Some(held) = super::base::holds(view.bases.get(&place.repo), view.unseen.get(&place.repo), &place.repo)
     {
         return Err(held);
     }
@@ -158,6 +162,19 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     cost(place, view, policy, reserved)?;
     let serial = starts.is_some() && project.serial;
     Ok(Claim { starts, serial, credential: Some(rules.credential.clone()), reserved_micros: reserved, canary, ..free })
+}
+
+/// A red CI counts once the base was tried after it, and says whether it is the machine that changed (ORD-1).
+fn base_first(job: &Job, place: &Place, view: &QueueView, project: &ProjectPolicy) -> Option<Why> {
+    if job.cause != Some(Cause::BaseFirst) || !project.base {
+        return None;
+    }
+    let base = view.bases.get(&place.repo);
+    if base.is_some_and(|b| b.state.is_verdict() && b.since >= job.available_at) {
+        return None;
+    }
+    let why = job.reason.clone().unwrap_or_else(|| format!("the base of {} is tried again first", place.repo));
+    Some((Rule::BasePending, why, None))
 }
 
 fn first(place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
@@ -197,13 +214,24 @@ fn limits(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Result
 fn cost(place: &Place, view: &QueueView, policy: &Policy, reserved: i64) -> Result<(), Why> {
     let dollars = |m: i64| format!("${}.{:02}", m / 1_000_000, m.rem_euclid(1_000_000) / 10_000);
     let task = view.task_micros.get(&place.id).copied().unwrap_or(0);
+    let too_dear = |booked: i64, of: &str, key: &str, cap: i64| {
+        let spent = format!("{} booked {of}", dollars(booked));
+        match booked >= cap {
+            true => format!("{spent}, {} may be spent ({key})", dollars(cap)),
+            false => format!(
+                "{spent}, and the next run may cost {}: together more than {key} ({} may be spent)",
+                dollars(reserved),
+                dollars(cap)
+            ),
+        }
+    };
     let over = |cap: i64, booked: i64| cap > 0 && (booked + reserved > cap || booked >= cap);
     if over(policy.max_task_micros, task) {
-        let why = format!("{} booked on the task, {} may be spent", dollars(task), dollars(policy.max_task_micros));
+        let why = too_dear(task, "on the task", "limits.max_cost_usd_per_task", policy.max_task_micros);
         return Err((Rule::TaskCost, why, None));
     }
     if over(policy.max_day_micros, view.day_micros) {
-        let why = format!("{} booked today, {} may be spent", dollars(view.day_micros), dollars(policy.max_day_micros));
+        let why = too_dear(view.day_micros, "today", "limits.max_cost_usd_per_day", policy.max_day_micros);
         return Err((Rule::DayCost, why, None));
     }
     Ok(())
@@ -283,6 +311,7 @@ mod tests {
             places: [(place.id, place.clone())].into(),
             blockers: [].into(),
             bases: [].into(),
+            unseen: [].into(),
             freezes: vec![Freeze { repo: place.repo, reason: "sick".into(), task_id: None, since: 0 }],
             freezes_unreadable: true,
             halted: Some("night".into()),

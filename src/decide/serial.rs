@@ -132,6 +132,7 @@ mod tests {
             free_mb: None,
             confinement: vec![],
             bases: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             now: Stamp { wall_ms: 0, mono_ms: 0, boot_id: "b".into() },
         }
     }

@@ -1,7 +1,8 @@
 //! The transition function (PIPE-2): the only code that says how a task moves. Pure and total; its caller applies the
 //! decision under the task's revision counter.
 
-use super::gates::{self, Facts, deploy_status};
+use super::again::rule;
+use super::gates::{self, Facts, ci_green, deploy_status};
 use crate::model::decision::{Answer, Decision, Effect, Gate, Need};
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
@@ -68,7 +69,7 @@ fn terminal(view: &TaskView) -> Decision {
 fn stopping(f: &Facts<'_>) -> Decision {
     let task = &f.view.task;
     if task.critical.is_none() {
-        return Decision::Effect(Effect::CompleteStop);
+        return complete_stop(f);
     }
     // An earlier attempt's deploy says nothing about the window that is open now.
     let state = f.view.deploy.as_ref().filter(|d| d.attempt == task.attempt).map(|d| d.state);
@@ -93,17 +94,27 @@ fn stopping(f: &Facts<'_>) -> Decision {
             // The stop came too late; what is written of the end says so.
             Answer::Pass { why } => Decision::Finish { why, watch: f.project.watch },
             Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. } => {
-                Decision::Effect(Effect::CompleteStop)
+                complete_stop(f)
             }
         },
         Some(DeployState::Withdrawn) | None => {
             if task.critical.as_deref() == Some("update") {
                 Decision::Effect(Effect::MergeGate)
             } else {
-                Decision::Effect(Effect::CompleteStop)
+                complete_stop(f)
             }
         }
     }
+}
+
+/// A stop that forge or remote refuse is tried again, within the bound of every effect (ORD-1).
+fn complete_stop(f: &Facts<'_>) -> Decision {
+    let task = &f.view.task;
+    let refused = task.refused.as_ref().is_some_and(|r| r.asked == Asked::Stop);
+    if let Some(why) = task.blocked_reason.as_ref().filter(|_| refused) {
+        return hold(Rule::Blocked, format!("{why}; `orch retry {}` lifts the block", task.key));
+    }
+    refused_now(f.view).filter(|_| refused).unwrap_or(Decision::Effect(Effect::CompleteStop))
 }
 
 /// What the forge refuses holds the task until that very effect is tried again (ORD-1).
@@ -125,7 +136,7 @@ fn in_queue(job: &crate::model::task::Job, now: i64) -> Decision {
     }
     if job.available_at > now {
         let why = job.reason.clone().map_or_else(|| format!("{what} waits"), |r| format!("{what} waits: {r}"));
-        return Decision::Hold { rule: Rule::Backoff, why, until: Some(job.available_at) };
+        return Decision::Hold { rule: rule(job.cause), why, until: Some(job.available_at) };
     }
     hold(Rule::Queued, format!("{what} is next in the queue (job {})", job.id))
 }
@@ -209,6 +220,10 @@ pub fn send_back(view: &TaskView, policy: &Policy, why: String, findings: Vec<Fi
 /// Back to development with one more attempt, unless the budget is spent or nothing changes any more (PIPE-3).
 fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -> Decision {
     let task = &f.view.task;
+    // Red again where a person had CI run again on this head: with a new budget, as any retry (ORD-1).
+    if ci_green::asked_again(f.view) {
+        return Decision::Rollback { why, findings, squash, same: 0 };
+    }
     let same = if findings == task.findings { task.findings_same + 1 } else { 0 };
     if same >= MOST_SAME {
         let why = format!("the same findings came back unchanged {same} times: {why}");

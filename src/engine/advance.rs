@@ -65,7 +65,6 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             Effect::CompleteStop => stop::complete(ctx, id),
         };
         if let Err(e) = &done
-            && refused::is_asked(effect)
             && let Some(answer) = refused::answer(e)
         {
             keep_note(ctx, &row, e);
@@ -74,7 +73,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         refused::over(ctx, &row, effect, done.is_err())?;
         if let Err(e) = done {
             // No later try succeeds: it is blocked with its reason instead (ORD-1). A stop goes on by itself.
-            let refused = Refused::of(&e).filter(|_| effect != Effect::CompleteStop).map(|r| r.why.clone());
+            let refused = Refused::why(&e).filter(|_| effect != Effect::CompleteStop);
             mergegate::block(ctx, id, &refused.ok_or(e)?, false)?;
         }
     }

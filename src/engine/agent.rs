@@ -103,8 +103,8 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     };
     let start = task.head_sha.clone().context("the task has no pushed head")?;
     let mut begin = lay_out(ctx, site, run, &hold, &start)?;
-    if let Some(why) = set_up(site, run, &hold, &mark, &mut begin)? {
-        return Ok(Played::Not(End::Failed { why, spent: true }));
+    if let Some(end) = set_up(site, run, &hold, &mark, &mut begin)? {
+        return Ok(Played::Not(end));
     }
     let runtime = runtimes::open(ctx, &site.settings, &hold.engine)?;
     let config_dir = own_folder(site)?;
@@ -367,12 +367,9 @@ fn execute(
             let outcome = reader.finish(read, &stderr, now);
             (Some(exit), outcome.redacted(&redact::current()))
         }
-        Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
-        Err(e) => {
-            // Its program did not start, so that nothing was spent; one that could not be watched did (RULE-25).
-            let cost_micros = (!matches!(e, ChildError::Watch { .. })).then_some(0);
-            (None, Outcome { cost_micros, ..Outcome::bare(Kind::Failed, e.to_string()) })
-        }
+        // One that could not be watched did start, and may have cost something (RULE-25).
+        Err(e @ ChildError::Watch { .. }) => (None, Outcome::bare(Kind::Failed, e.to_string())),
+        Err(e) => return Err(anyhow::Error::new(e).context(format!("starting the {}", site.agent))),
     })
 }
 
@@ -476,8 +473,8 @@ fn copy_files(site: &Site) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// `worktree.setup`, in the new checkout; why it failed, if it did.
-fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) -> Result<Option<String>> {
+/// `worktree.setup`, in the new checkout; how the job ends, where it did not pass.
+fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) -> Result<Option<End>> {
     // A judge starts no program of the branch (R1).
     let Some(setup) = site.project.worktree.setup.as_ref().filter(|_| site.agent != Agent::Reviewer) else {
         return Ok(None);
@@ -512,13 +509,16 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
             restore(site, begin)?;
             None
         }
-        Ok(exit) => Some(format!(
-            "worktree.setup ended with {}: {}",
-            exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}")),
-            tail(&site.dir.join("setup.log"), 2000)
-        )),
-        Err(e @ (ChildError::Left { .. } | ChildError::Confinement { .. })) => return Err(e.into()),
-        Err(e) => Some(format!("worktree.setup: {e}")),
+        Ok(exit) => {
+            let code = exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}"));
+            let why = format!("worktree.setup ended with {code}: {}", tail(&site.dir.join("setup.log"), 2000));
+            Some(match exit.code {
+                // As a shell says it: a program that can't be run, or isn't there (RULE-45).
+                Some(126 | 127) if exit.ended_by.is_none() => End::Environment { why },
+                Some(_) | None => End::Failed { why, spent: true },
+            })
+        }
+        Err(e) => return Err(anyhow::Error::new(e).context("worktree.setup")),
     })
 }
 

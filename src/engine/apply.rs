@@ -7,7 +7,7 @@ use super::artefacts;
 use super::messages;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
-use crate::decide::gates::inputs_of;
+use crate::decide::gates::{ci_green, inputs_of};
 use crate::decide::transition::decide;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
@@ -121,6 +121,9 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             task.attempt += 1;
             task.findings = findings;
             task.findings_same = same;
+            if ci_green::asked_again(&view) {
+                task.attempt_base = task.attempt;
+            }
             task.critical = None;
             if squash {
                 task.rework = Some("squash".to_owned());

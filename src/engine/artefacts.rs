@@ -60,7 +60,7 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
         match one(ctx, &task) {
             Ok(()) => {}
             Err(e) => match refused(&e) {
-                Some(why) => put_aside(ctx, &task, row.intent["times"].as_i64().unwrap_or(0), &why)?,
+                Some(why) => put_aside(ctx, &task, &row.intent, &why)?,
                 None => ctx.fault(Some(&task), "committing orch's own artefacts", &e),
             },
         }
@@ -70,19 +70,33 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
 
 /// The remote's *no*, where it is one: a person lifts it, and no step fails by it meanwhile.
 fn refused(e: &anyhow::Error) -> Option<String> {
-    if let Some(refused) = Refused::of(e) {
-        return Some(refused.why.clone());
+    if let Some(why) = Refused::why(e) {
+        return Some(why);
     }
     let git = e.chain().find_map(|e| e.downcast_ref::<GitError>())?;
     matches!(git, GitError::Refused { .. }).then(|| format!("{e:#}"))
 }
 
 /// Put off, longer each time, and told once. What was recorded stays in the state directory meanwhile.
-fn put_aside(ctx: &mut Ctx, task: &Task, times: i64, why: &str) -> Result<()> {
+fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
+    let times = before["times"].as_i64().unwrap_or(0);
+    let since = before["since"].as_i64().unwrap_or(at);
+    let bounds = ctx.policy.effects;
+    if times + 1 >= bounds.max_tries || at - since >= bounds.max_ms {
+        // Every effect on git has a bound (ORD-1); the task is done, so that there is nothing to block.
+        let said = format!("{why}; given up after {} tries: they stay in the state directory", times + 1);
+        ctx.store.write(|tx| {
+            tx.record_outcome(&key(task.id), &json!({"commit": null, "given_up": why}), at)?;
+            tx.audit(at, Some(task.id), "artefacts_refused", &json!({"why": why, "given_up": true}))?;
+            messages::alert(tx, task, AlertKind::ArtefactsRefused, 2, &said, at)
+        })?;
+        ctx.report.note(format!("{}: {said}", task.key));
+        return Ok(());
+    }
     let until = at + (FIRST_MS << times.clamp(0, 10)).min(LONGEST_MS);
     let me = ctx.me.clone();
-    let intent = json!({"times": times + 1, "until": until, "why": why});
+    let intent = json!({"times": times + 1, "since": since, "until": until, "why": why});
     ctx.store.write(|tx| {
         tx.intend(&key(task.id), Some(task.id), KIND, &intent, &me, at)?;
         if times == 0 {
@@ -146,8 +160,7 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
 /// One commit of exactly these files on the fresh default branch; what stands there already is not committed again.
 fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(Artefact, PathBuf)]) -> Result<Pushed> {
     let mirror = projects::mirror(ctx, project)?;
-    let default = projects::default_branch(ctx, project, &mirror)?;
-    let tip = mirror.fetch_branch(&default)?.with_context(|| format!("the remote has no branch {default}"))?;
+    let (default, tip) = projects::fetch_default(ctx, project, &mirror)?;
     let mut entries = Vec::new();
     for (artefact, path) in files {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;

@@ -26,11 +26,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     let task = ctx.task(id)?;
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
-    let default_sha = mirror
-        .fetch_branch(&default_branch)
-        .with_context(|| format!("fetching {default_branch} of {}", task.repo))?
-        .with_context(|| format!("{} has no branch {default_branch}", project.git.remote))?;
+    let (default_branch, default_sha) = projects::fetch_default(ctx, &project, &mirror)?;
     super::outages::git_answered(ctx, &project, false);
     if task.base_sha.is_some() && task.branch.is_some() {
         return Ok(Ground { task, mirror, default_branch, default_sha });

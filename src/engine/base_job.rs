@@ -5,23 +5,21 @@ use super::agent::{base_env, tail};
 use super::area::Folders;
 use super::confine::{self, Further};
 use super::supervise::{MARK, forget_environment_in, know_all};
-use super::{Ctx, messages, outages, outbox, projects, throttle, tick, view};
+use super::{Ctx, messages, outbox, projects, throttle, tick};
 use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::{Config, EnvValue, Forge, Project, exposed};
-use crate::decide::base::{Next, next};
-use crate::decide::dispatch;
-use crate::decide::gates::{back_off, ci::roll_up};
-use crate::model::base::{Base, BaseState};
+use crate::decide::again::environment_wait;
+use crate::decide::gates::ci::roll_up;
+use crate::model::base::{Base, BaseState, Unseen};
 use crate::model::card::AlertKind;
 use crate::model::ci::CiAnswer;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::status::BaseRow;
-use crate::model::task::MOST_PUT_OFF_MS;
 use crate::model::time::rfc3339;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -31,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const ROW: &str = "base/row/";
+const UNSEEN: &str = "base/unseen/";
 const ON_RED: &str = "base/on_red/t";
 const CAP: u64 = 64 << 20;
 const GRACE: Duration = Duration::from_secs(10);
@@ -38,8 +37,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(30);
 /// By when a supervisor must have reported.
 const START_MS: i64 = 20_000;
-/// A try that could not be made is not made again sooner, whatever `agents.retry_backoff_s` says: its end starts the next.
-const LEAST_MS: i64 = 5000;
 /// So many last lines are kept of what was red, and told of it.
 const KEPT_LINES: usize = 20;
 const TOLD_LINES: usize = 5;
@@ -71,6 +68,11 @@ pub fn digest(config: &Config, project: &Project) -> String {
     throttle::digest(&[&all.to_string()])
 }
 
+/// Digest of all that decides what a red CI means: the settings above and those of the base (ORD-1). Kept with a red row.
+pub fn ground(config: &Config, project: &Project) -> String {
+    throttle::digest(&[&digest(config, project), &json!(config.base).to_string()])
+}
+
 /// The rows of all repositories.
 pub fn rows(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Base>> {
     let row = |(key, text): (String, String)| {
@@ -90,28 +92,41 @@ pub fn allow(tx: &Tx<'_>, id: TaskId) -> StoreResult<()> {
     tx.set_meta(&format!("{ON_RED}{id}"), "1")
 }
 
-/// A person asks for it: a base that is red or could not be tried is tried at once. Whether there is one.
-pub fn try_now(ctx: &mut Ctx, repo: &str) -> Result<bool> {
-    Ok(ctx.store.write(|tx| {
-        let Some(mut base) = row(tx, repo)?.filter(|b| matches!(b.state, BaseState::Red | BaseState::Environment))
-        else {
-            return Ok::<_, StoreError>(false);
-        };
-        base.next_at = 0;
-        put(tx, repo, &base)?;
-        Ok(true)
-    })?)
+/// A person asks for it: a base that is red, or could not be tried or looked at, is tried at once. Whether there is one.
+pub fn try_now(tx: &Tx<'_>, repo: &str) -> StoreResult<bool> {
+    let unseen = tx.meta(&unseen_key(repo))?.is_some();
+    tx.drop_meta(&unseen_key(repo))?;
+    let holds = |b: &Base| matches!(b.state, BaseState::Red | BaseState::Environment | BaseState::Untried);
+    let Some(mut base) = row(tx, repo)?.filter(holds) else { return Ok(unseen) };
+    base.next_at = 0;
+    put(tx, repo, &base)?;
+    Ok(true)
 }
 
-fn row(tx: &Tx<'_>, repo: &str) -> StoreResult<Option<Base>> {
+/// Where a look at a base that failed is noted.
+pub(super) fn unseen_key(repo: &str) -> String {
+    format!("{UNSEEN}{repo}")
+}
+
+/// Repositories whose base could not be looked at.
+pub fn unseen(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Unseen>> {
+    let one = |(key, text): (String, String)| {
+        Some((key.strip_prefix(UNSEEN)?.to_owned(), serde_json::from_str::<Unseen>(&text).ok()?))
+    };
+    Ok(tx.metas(UNSEEN)?.into_iter().filter_map(one).collect())
+}
+
+/// What is known of a repository's base.
+pub fn row(tx: &Tx<'_>, repo: &str) -> StoreResult<Option<Base>> {
     Ok(tx.meta(&format!("{ROW}{repo}"))?.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
-fn put(tx: &Tx<'_>, repo: &str, base: &Base) -> StoreResult<()> {
+pub(super) fn put(tx: &Tx<'_>, repo: &str, base: &Base) -> StoreResult<()> {
     tx.set_meta(&format!("{ROW}{repo}"), &json!(base).to_string())
 }
 
-fn passed_key(repo: &str, tree: &str, config: &str) -> String {
+/// Where it is noted that a tree passed.
+pub fn passed_key(repo: &str, tree: &str, config: &str) -> String {
     format!("base/passed/{repo}/{tree}/{config}")
 }
 
@@ -135,92 +150,6 @@ pub fn dir_in(state: &Path, repo: &str) -> PathBuf {
     state.join("base").join(repo)
 }
 
-/// Right before first jobs are claimed: every base that one of them needs is known, or its try begins. Nothing is asked
-/// and nothing starts where no first job could be claimed.
-pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<()> {
-    if ctx.dry || !ctx.config.base.enabled {
-        return Ok(());
-    }
-    let now = ctx.now();
-    let policy = ctx.policy.clone();
-    let wanted: BTreeSet<String> = ctx.store.read(|tx| {
-        let mut queue = view::queue(tx, &now, &policy, day, free)?;
-        queue.bases.clear();
-        let plan = dispatch::plan(&queue, &policy, only, most);
-        let starts = plan.claims.iter().filter(|c| c.starts.is_some());
-        let places = starts.filter_map(|c| queue.places.get(&c.task)).filter(|p| !p.on_red_base);
-        Ok::<_, StoreError>(places.map(|p| p.project.clone()).collect())
-    })?;
-    for key in wanted {
-        let project = ctx.project(&key)?.clone();
-        if applies(&ctx.config, &project)
-            && let Err(e) = one(ctx, &project)
-        {
-            // The claim meets the same fault and says so; no first job starts on a base that is not known.
-            outages::noted(ctx, &project, &e)?;
-            tracing::warn!(repo = %project.repo, "its base can't be looked at: {e:#}");
-        }
-    }
-    Ok(())
-}
-
-fn one(ctx: &mut Ctx, project: &Project) -> Result<()> {
-    let repo = project.repo.clone();
-    let last = ctx.store.read(|tx| row(tx, &repo))?;
-    if last.as_ref().is_some_and(|b| b.state == BaseState::Running) {
-        return Ok(());
-    }
-    let mirror = projects::mirror(ctx, project)?;
-    let branch = projects::default_branch(ctx, project, &mirror)?;
-    let commit =
-        mirror.fetch_branch(&branch)?.with_context(|| format!("{} has no branch {branch}", project.git.remote))?;
-    let tree = mirror.tree_of(&commit)?.to_string();
-    let config = digest(&ctx.config, project);
-    let at = ctx.now().stamp.wall_ms;
-    let known = ctx.store.read(|tx| tx.meta(&passed_key(&repo, &tree, &config)))?.is_some();
-    let state = match next(last.as_ref(), &tree, &config, known, at) {
-        Next::Wait => return Ok(()),
-        Next::Go if last.as_ref().is_some_and(|b| b.tree == tree && b.state == BaseState::Green) => return Ok(()),
-        Next::Go => BaseState::Green,
-        Next::Try => BaseState::Running,
-    };
-    let token = tick::new_token();
-    let me = ctx.me.clone();
-    let before = last.as_ref().map(|b| b.token.clone());
-    let claimed = ctx.store.write(|tx| {
-        let now = row(tx, &repo)?;
-        if now.as_ref().map(|b| b.token.clone()) != before {
-            return Ok(None);
-        }
-        let base = Base {
-            commit: commit.clone(),
-            tree: tree.clone(),
-            config: config.clone(),
-            state,
-            since: at,
-            why: String::new(),
-            lines: Vec::new(),
-            next_at: 0,
-            failed: last.as_ref().filter(|b| b.config == config).map_or(0, |b| b.failed),
-            token: token.clone(),
-            owner: Some(me),
-            told_no: last.as_ref().map_or(0, |b| b.told_no),
-            told: last.as_ref().is_some_and(|b| b.told),
-        };
-        put(tx, &repo, &base)?;
-        if state == BaseState::Green {
-            recovered(tx, &repo, &mut base.clone(), at)?;
-        }
-        Ok::<_, StoreError>(Some(base))
-    })?;
-    if claimed.is_some_and(|b| b.state == BaseState::Running)
-        && let Err(e) = start(ctx, &repo, &token)
-    {
-        end(ctx, project, &token, &Tried::of(BaseState::Environment, format!("its try could not be started: {e:#}")))?;
-    }
-    Ok(())
-}
-
 fn unit(ctx: &Ctx, repo: &str) -> String {
     format!("orch-{}-base-{}", ctx.paths.installation(), throttle::digest(&[repo]))
 }
@@ -229,7 +158,7 @@ fn mark(ctx: &Ctx, repo: &str) -> String {
     format!("{}-base-{}", ctx.paths.installation(), throttle::digest(&[repo]))
 }
 
-fn start(ctx: &Ctx, repo: &str, token: &str) -> Result<()> {
+pub(super) fn start(ctx: &Ctx, repo: &str, token: &str) -> Result<()> {
     let dir = dir(ctx, repo);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let words = ["run-job", "--base", repo, "--token", token].map(OsString::from);
@@ -264,15 +193,20 @@ fn end_processes(ctx: &Ctx, repo: &str) -> Result<()> {
 }
 
 /// What a try came to.
-struct Tried {
-    state: BaseState,
-    why: String,
-    lines: Vec<String>,
+#[derive(Debug)]
+pub struct Tried {
+    pub state: BaseState,
+    /// One sentence.
+    pub why: String,
+    /// The last lines of the log of what was red.
+    pub lines: Vec<String>,
+    /// Each step that ran, `setup` and `ci`, and whether it passed.
+    pub steps: Vec<(&'static str, bool)>,
 }
 
 impl Tried {
-    fn of(state: BaseState, why: String) -> Self {
-        Self { state, why, lines: Vec::new() }
+    pub(super) fn of(state: BaseState, why: String) -> Self {
+        Self { state, why, lines: Vec::new(), steps: Vec::new() }
     }
 }
 
@@ -315,10 +249,28 @@ pub fn work(ctx: &mut Ctx, repo: &str, token: &str) -> Result<()> {
 
 /// Statuses of the base on a remote forge, then setup and CI in a new checkout of it.
 fn attempt(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Result<Tried> {
+    let folders = Folders::base(&ctx.paths, &project.repo);
+    let site = Site { folders: &folders, logs: &dir(ctx, &project.repo), account: account(ctx, project) };
+    play(ctx, project, commit, &site)
+}
+
+/// Where a try works.
+pub struct Site<'a> {
+    /// Of this try alone: made again, and deleted after it.
+    pub folders: &'a Folders,
+    /// Gets `setup.log` and `ci.log`.
+    pub logs: &'a Path,
+    /// Beside those of runs.
+    pub account: RunId,
+}
+
+/// A try at a site: what the reserved job does, and `init --try` and `doctor` by the same code (ORD-2). Blocks; nothing is
+/// recorded. Fails where this machine can't try it.
+pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> Result<Tried> {
     if let Some(red) = red_statuses(ctx, project, commit) {
         return Ok(Tried::of(BaseState::Red, red));
     }
-    let folders = Folders::base(&ctx.paths, &project.repo);
+    let Site { folders, logs, account } = *site;
     let mirror = projects::mirror(ctx, project)?;
     let branch = projects::default_branch(ctx, project, &mirror)?;
     let plan = CheckoutPlan {
@@ -329,51 +281,79 @@ fn attempt(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Result<Tried> {
     };
     folders.renew()?;
     mirror.check_out(&folders.checkout, &plan)?;
-    let hold = confine::hold(ctx, project, None, account(ctx, project))?;
-    hold.hand_over(&folders)?;
+    let hold = confine::hold(ctx, project, None, account)?;
+    hold.hand_over(folders)?;
     let scripts = project.scripts().into_iter().map(|script| folders.checkout.join(script));
     let frozen: Vec<PathBuf> = scripts.filter(|path| path.symlink_metadata().is_ok()).collect();
-    let mut steps = Vec::new();
-    if let Some(setup) = &project.worktree.setup {
-        steps.push(("setup", "worktree.setup", &setup.command, &setup.env, Duration::from_millis(setup.timeout_ms())));
-    }
-    if let (Some(argv), Forge::Local) = (&project.ci.command, &project.forge) {
-        steps.push(("ci", "ci.command", argv, &project.ci.env, Duration::from_secs(project.ci.timeout_s)));
-    }
     // Logs of an earlier try would pass for this one's.
     for name in ["setup.log", "ci.log"] {
-        drop(std::fs::remove_file(dir(ctx, &project.repo).join(name)));
+        drop(std::fs::remove_file(logs.join(name)));
     }
-    for (name, key, argv, env, limit) in steps {
-        let log = dir(ctx, &project.repo).join(format!("{name}.log"));
-        let mut all = base_env(&project.repo, commit.as_str(), &folders);
+    let mut steps = Vec::new();
+    for step in steps_of(project) {
+        let log = logs.join(format!("{}.log", step.name));
+        let mut all = base_env(&project.repo, commit.as_str(), folders);
         all.extend(hold.env());
-        all.extend(exposed(env)?.into_iter().map(|(key, value)| (key.into(), value.into())));
+        all.extend(exposed(step.env)?.into_iter().map(|(key, value)| (key.into(), value.into())));
         let spec = Spec {
-            argv: argv.iter().map(OsString::from).collect(),
+            argv: step.argv.iter().map(OsString::from).collect(),
             cwd: folders.checkout.clone(),
             env: all,
             stdin: None,
             stdout: log.clone(),
             stderr: log.clone(),
-            wall: limit,
+            wall: step.limit,
             stall: None,
             grace: GRACE,
             mark: (MARK.to_owned(), mark(ctx, &project.repo)),
             cap_bytes: CAP,
-            boundary: hold.boundary(&folders, Further { frozen: frozen.clone(), ..Further::default() }),
+            boundary: hold.boundary(folders, Further { frozen: frozen.clone(), ..Further::default() }),
         };
         let ran = child::run(&spec, &mut |_| Control::Go);
-        if let Some(mut tried) = verdict(key, limit, ran) {
+        let failed = verdict(step.key, step.limit, ran);
+        steps.push((step.name, failed.is_none()));
+        if let Some(mut tried) = failed {
             let text = tail(&log, 16 << 10);
             let lines: Vec<&str> = text.lines().collect();
             tried.lines = lines.iter().skip(lines.len().saturating_sub(KEPT_LINES)).map(|l| (*l).to_owned()).collect();
+            tried.steps = steps;
             folders.delete()?;
             return Ok(tried);
         }
     }
     folders.delete()?;
-    Ok(Tried::of(BaseState::Green, format!("setup and CI pass on {}", commit.short())))
+    let why = format!("setup and CI pass on {}", commit.short());
+    Ok(Tried { steps, ..Tried::of(BaseState::Green, why) })
+}
+
+/// A command of a try.
+struct Step<'a> {
+    name: &'static str,
+    key: &'static str,
+    argv: &'a [String],
+    env: &'a BTreeMap<String, EnvValue>,
+    limit: Duration,
+}
+
+fn steps_of(project: &Project) -> Vec<Step<'_>> {
+    let setup = project.worktree.setup.as_ref().map(|s| Step {
+        name: "setup",
+        key: "worktree.setup",
+        argv: &s.command,
+        env: &s.env,
+        limit: Duration::from_millis(s.timeout_ms()),
+    });
+    let ci = match (&project.ci.command, &project.forge) {
+        (Some(argv), Forge::Local) => Some(Step {
+            name: "ci",
+            key: "ci.command",
+            argv,
+            env: &project.ci.env,
+            limit: Duration::from_secs(project.ci.timeout_s),
+        }),
+        (Some(_) | None, _) => None,
+    };
+    setup.into_iter().chain(ci).collect()
 }
 
 /// Tries of different repositories run at once: each has an account of its own, beside those of runs.
@@ -419,11 +399,11 @@ fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String
 }
 
 /// Records a try's end under its claim, and tells of a red base once for commit and settings.
-fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) -> Result<()> {
+pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
     let recheck = seconds(ctx.config.base.recheck_s);
-    let first = seconds(ctx.config.agents.retry_backoff_s).max(LEAST_MS);
+    let first = seconds(ctx.config.agents.retry_backoff_s);
     let repo = &project.repo;
     Ok(ctx.store.write(|tx| {
         let Some(mut base) = row(tx, repo)?.filter(|b| b.token == token && b.state == BaseState::Running) else {
@@ -437,7 +417,7 @@ fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) -> Result<(
         };
         base.next_at = match tried.state {
             BaseState::Red => at + recheck,
-            BaseState::Environment | BaseState::Untried => at + back_off(first, base.failed, 0).min(MOST_PUT_OFF_MS),
+            BaseState::Environment | BaseState::Untried => at + environment_wait(first, base.failed),
             BaseState::Green | BaseState::Running | BaseState::NotApplicable => 0,
         };
         tx.audit(
@@ -476,7 +456,7 @@ fn tell(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
 }
 
 /// One silent line where a red was told of.
-fn recovered(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
+pub(super) fn recovered(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
     tx.drop_meta(&format!("base/told/{repo}"))?;
     if std::mem::take(&mut base.told) {
         let why = format!("its base is green at {}", base.commit.short());

@@ -1,14 +1,17 @@
 //! What a person does to a task on the command line: reject, retry.
 
+use super::red_ci::red_ci;
 use super::{Ctx, apply, base, base_job, bound, messages, stop, view};
-use crate::adapters::store::{NewEvidence, StoreError};
+use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 use crate::decide::transition;
 use crate::model::act::By;
-use crate::model::decision::Gate;
+use crate::model::decision::{Decision, Gate};
 use crate::model::ids::TaskId;
+use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Finding, NewJob, Run, RunState};
+use crate::model::task::{Cause, Deploy, DeployState, EvidenceVerdict, Finding, Job, NewJob, Run, RunState, Task};
+use crate::model::view::TaskView;
 use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
@@ -86,27 +89,53 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
     Ok(true)
 }
 
-/// `orch retry`: takes the held decision again with a fresh budget. What the forge refuses is
-/// asked again at once (ORD-1). `false`: the task is neither blocked nor refused anything.
-pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
+/// What `orch retry` came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retried {
+    /// Something is tried again.
+    Begun,
+    /// Nothing waits for a person's word.
+    Nothing,
+    /// It can't be done; why.
+    Refused(String),
+}
+
+/// `orch retry`: takes the held decision again with a fresh budget. What waits for its time, a base, or a forge that
+/// refuses is tried at once; a red CI whose settings changed since, or which `ci` asks for, runs again on the same head
+/// (ORD-1).
+pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
     let taken = ctx.task(id)?.withdrawn.filter(Withdrawal::on_forge);
     if let Some(Withdrawal::BranchGone { branch }) = &taken {
         base::restore(ctx, id, branch)?;
+    }
+    let red = red_ci(ctx, id)?;
+    if ci && red.is_none() {
+        let key = ctx.task(id)?.key;
+        return Ok(Retried::Refused(format!("{key} is not blocked by a red CI")));
     }
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         let mut task = tx.task(id)?;
         let forge_hold = taken.is_some() && task.withdrawn == taken;
-        if task.stage.is_terminal() || (task.blocked_reason.is_none() && !forge_hold && task.refused.is_none()) {
+        if task.stage.is_terminal() {
             return Ok(None);
         }
-        let only_refused = task.blocked_reason.is_none() && !forge_hold;
+        if task.blocked_reason.is_none() && !forge_hold && task.refused.is_none() {
+            let due = at_once(tx, &task, at)?;
+            if due {
+                tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "by": by}))?;
+            }
+            return Ok(due.then(Vec::new));
+        }
+        let stop = task.refused.as_ref().is_some_and(|r| r.asked == Asked::Stop);
+        let only_refused = stop || (task.blocked_reason.is_none() && !forge_hold);
         if let Some(r) = &mut task.refused {
             (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
         }
         let why = task.blocked_reason.take();
-        let held = task.held_findings.take();
+        let ci_again = red.as_ref().filter(|r| ci || r.changed);
+        let held = task.held_findings.take().filter(|_| ci_again.is_none());
         if forge_hold {
             task.withdrawn = None;
             // One that was closed, or went with its branch, is opened again as another.
@@ -116,8 +145,11 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
             at,
             Some(id),
             "retried",
-            &json!({"stage": task.stage, "was": why, "rollback": held.is_some(), "by": by}),
+            &json!({"stage": task.stage, "was": why, "rollback": held.is_some(), "ci": ci_again.is_some(), "by": by}),
         )?;
+        if task.stage == Stage::Created {
+            base_job::try_now(tx, &task.repo)?;
+        }
         let mut actions = Vec::new();
         match held {
             Some(findings) => {
@@ -126,12 +158,7 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
                 tx.save_task(&mut task, at)?;
                 let view = view::task(tx, id, &now, None)?;
                 let why = why.unwrap_or_default();
-                let decision = crate::model::decision::Decision::Rollback {
-                    why: format!("retried: {why}"),
-                    findings,
-                    squash: false,
-                    same: 0,
-                };
+                let decision = Decision::Rollback { why: format!("retried: {why}"), findings, squash: false, same: 0 };
                 apply::one(tx, view, decision, &now, &mut actions)?;
             }
             // What an agent left is kept: it is pushed now, and no agent starts (RULE-45).
@@ -147,6 +174,9 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
                 let epoch = task.epoch;
                 apply::enter(&mut task, stage);
                 stand(tx, &task, epoch, at, &now.root)?;
+                if let Some(red) = ci_again {
+                    red.runs_again(tx, &task, at)?;
+                }
                 again(tx, &mut task, &now.stamp)?;
                 tx.save_task(&mut task, at)?;
                 messages::show(tx, &task, at)?;
@@ -154,21 +184,27 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
         }
         Ok::<_, StoreError>(Some(actions))
     })?;
-    let Some(actions) = done else { return Ok(false) };
+    let Some(actions) = done else { return Ok(Retried::Nothing) };
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
+    Ok(Retried::Begun)
+}
+
+/// What only waits is due now: a job that was put back or put off, and the base that holds a first job. Whether there is any.
+fn at_once(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<bool> {
+    let held_by_base = task.stage == Stage::Created && base_job::try_now(tx, &task.repo)?;
+    // One that waits for a base is due when that was tried.
+    let waits = |j: &Job| j.available_at > at && j.cause != Some(Cause::BaseFirst);
+    let Some(job) = tx.live_job(task.id)?.filter(waits) else { return Ok(held_by_base) };
+    tx.resume_job(job.id, at)?;
     Ok(true)
 }
 
-/// `orch retry` of a task that its base holds: the base is tried at once, or, `on_red`, the task starts all the same
-/// (ORD-1). `false`: no base holds it.
-pub fn retry_base(ctx: &mut Ctx, id: TaskId, on_red: bool, by: &By) -> Result<bool> {
+/// `orch retry --on-red-base`: the task starts although its base is red (ORD-1). `false`: it has started already.
+pub fn allow_red_base(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let task = ctx.task(id)?;
     if task.stage != Stage::Created {
         return Ok(false);
-    }
-    if !on_red {
-        return base_job::try_now(ctx, &task.repo);
     }
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
@@ -179,6 +215,75 @@ pub fn retry_base(ctx: &mut Ctx, id: TaskId, on_red: bool, by: &By) -> Result<bo
     })?;
     ctx.report.changed = true;
     Ok(true)
+}
+
+/// `orch retry --from STAGE`: that stage's agent starts with a fresh budget (ORD-1).
+pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Retried> {
+    let now = ctx.now();
+    let at = now.stamp.wall_ms;
+    let project = ctx.task(id)?.project;
+    let stages = ctx.policy.project(&project).map(|p| p.stages.clone()).unwrap_or_default();
+    let done = ctx.store.write(|tx| {
+        let view = view::task(tx, id, &now, None)?;
+        let mut task = view.task.clone();
+        if let Some(why) = not_from(&view, stage, &stages) {
+            return Ok(Err(format!("{} {why}", task.key)));
+        }
+        tx.cancel_jobs(id, "started again by a person", at)?;
+        let why = task.blocked_reason.take();
+        let held = task.held_findings.take();
+        task.findings_same = 0;
+        task.attempt_base = task.attempt + i64::from(stage == Stage::Development);
+        tx.save_task(&mut task, at)?;
+        tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "from": stage, "was": why, "by": by}))?;
+        let mut actions = Vec::new();
+        let why = format!("started again by a person{}", why.map_or_else(String::new, |w| format!(": {w}")));
+        let findings = held.unwrap_or_else(|| task.findings.clone());
+        let decision = match stage {
+            Stage::Development => Decision::Rollback { why, findings, squash: false, same: 0 },
+            to => Decision::Return { to, why },
+        };
+        let view = view::task(tx, id, &now, None)?;
+        apply::one(tx, view, decision, &now, &mut actions)?;
+        Ok::<_, StoreError>(Ok(actions))
+    })?;
+    match done {
+        Err(why) => Ok(Retried::Refused(why)),
+        Ok(actions) => {
+            ctx.report.changed = true;
+            ctx.report.actions.extend(actions);
+            Ok(Retried::Begun)
+        }
+    }
+}
+
+/// Why a stage can't be started again; the rest of the sentence after the key.
+fn not_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Option<String> {
+    let task = &view.task;
+    let running = view.live_job.as_ref().is_some_and(|j| j.status == JobStatus::Running);
+    let landed = view.deploy.as_ref().is_some_and(|d| d.attempt == task.attempt && d.landed_sha.is_some());
+    if task.stage.is_terminal() {
+        return Some(format!("is {}: nothing of it is started again", task.stage));
+    }
+    if task.stage == Stage::Created {
+        return Some("has not begun: `orch tick` starts it".to_owned());
+    }
+    if !stages.contains(&stage) || stage.agent().is_none() {
+        return Some(format!("has no stage {stage} with an agent"));
+    }
+    if stage > task.stage {
+        return Some(format!("is in {} and has not reached {stage} yet", task.stage));
+    }
+    if task.stop_requested_at.is_some() || task.critical.is_some() || task.withdrawn.is_some() {
+        return Some("is being stopped, updated or deployed, or was taken back; see `orch explain`".to_owned());
+    }
+    if running {
+        return Some("is at work; wait for the run, or `orch advance --reject` ends it".to_owned());
+    }
+    if landed && stage != Stage::Development {
+        return Some("has landed: its rework begins with --from development".to_owned());
+    }
+    None
 }
 
 /// Whether a run of the task has exited and waits for its push.

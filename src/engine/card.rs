@@ -61,6 +61,7 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
         notes: stop_note(&task)
             .into_iter()
             .chain(landed_code_note(policy, &task))
+            .chain(on_red_base(tx, &task)?)
             .chain(notes(tx, id, &rows)?)
             .chain(held_note(tx, &task)?)
             .collect(),
@@ -104,6 +105,12 @@ fn stop_note(task: &Task) -> Option<String> {
 fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
     task.waiting_for.filter(|w| *w == Waiting::ConfirmDeploy)?;
     policy.project(&task.project)?.runs_landed_code().map(|told| format!("The {told}."))
+}
+
+/// That a person let it start on a red base (ORD-1).
+fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
+    let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
+    Ok(allowed.then(|| "A person let it start although the base is red.".to_owned()))
 }
 
 /// What holds the task's runs, where that leaves something open (BND-2).

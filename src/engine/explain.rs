@@ -295,7 +295,11 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
             one("a running job ends, or the limit is raised in the configuration")
         }
         Rule::TaskCost => {
-            vec!["`limits.max_cost_usd_per_task` is raised".to_owned(), format!("or `orch stop {key}` ends it")]
+            vec![
+                "`limits.max_cost_usd_per_task` is raised, or `agents.max_cost_usd`, which each run reserves, lowered"
+                    .to_owned(),
+                format!("or `orch stop {key}` ends it"),
+            ]
         }
         Rule::DayCost => one("the next day (UTC), or `limits.max_cost_usd_per_day` is raised"),
         Rule::Unfinished => one("the next `orch reconcile` reads on where this one ended"),

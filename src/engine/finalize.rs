@@ -3,7 +3,7 @@
 
 use super::agent::Site;
 use super::left::{self, Taken};
-use super::refused::{self, Kept};
+use super::refused::{self, Kept, Refused};
 use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, approval, judge, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
@@ -158,6 +158,14 @@ fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
                 overload: matches!(outcome.kind, Kind::Overloaded { .. }),
             }
         }
+        Kind::NoLogin => {
+            let name = &site.settings.runtime;
+            let why = format!(
+                "runtime {name} has no login that works: {}; log in, or set what runtimes.{name}.env names",
+                outcome.why
+            );
+            End::Environment { why }
+        }
         Kind::Ended | Kind::Failed | Kind::Killed => End::Failed { why: outcome.why.clone(), spent: true },
     }
 }
@@ -192,7 +200,7 @@ fn push(
     let head = if squash {
         let base = mirror
             .merge_base(&site.ground.default_sha, start)?
-            .context("the branch has no history in common with the default branch")?;
+            .ok_or_else(|| Refused::unrelated(task, &site.ground.default_branch))?;
         mirror.squash_onto(&base, end, &left::message(site, run), &projects::author(&site.project))?
     } else {
         end.clone()

@@ -4,6 +4,7 @@
 use super::{Ctx, messages};
 use crate::adapters::store::StoreError;
 use crate::model::card::AlertKind;
+use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -34,9 +35,7 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
         }
         tx.audit(at, None, "guard_changed", &json!({"changed": changed, "caller": caller, "step": step}))?;
         let n = tx.count_up("guards/changes", 1)?;
-        let told: Vec<String> =
-            changed.iter().map(|c| format!("{} was {}, is {} ({})", c.setting, c.was, c.now, c.source)).collect();
-        let detail = format!("{}. Seen by `orch {step}` of {caller}.", told.join("; "));
+        let detail = alert(&changed, step, &caller);
         messages::alert_named(tx, AlertKind::GuardChanged, "guard settings", n, &detail, at)?;
         Ok::<_, StoreError>(())
     })?;
@@ -51,6 +50,24 @@ struct Change {
     now: String,
     /// Where the present value comes from: `env NAME`, `file`, `default`.
     source: String,
+}
+
+/// So many settings are told in the alert, and so much of each value.
+const TOLD: usize = 4;
+const VALUE: usize = 36;
+
+/// The alert's text: who comes first, and what does not fit is counted, so that nothing is cut off.
+fn alert(changed: &[Change], step: &str, caller: &str) -> String {
+    let one = |c: &Change| {
+        let (was, now) = (clip(&c.was, VALUE), clip(&c.now, VALUE));
+        format!("{} was {was}, is {now} ({})", clip(&c.setting, VALUE), clip(&c.source, VALUE))
+    };
+    let told: Vec<String> = changed.iter().take(TOLD).map(one).collect();
+    let more = match changed.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        n => format!("; and {n} more, which `orch status --json` lists under security.guard_change"),
+    };
+    format!("Seen by `orch {step}` of {}: {}{more}", clip(caller, 2 * VALUE), told.join("; "))
 }
 
 fn differences(ctx: &Ctx, was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Change> {
@@ -79,5 +96,26 @@ fn caller() -> String {
     match name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()) {
         Some(name) => format!("{user}, started by {name}"),
         None => user,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_39_the_alert_of_many_changes_fits_and_counts_the_rest() {
+        let change = |n: usize| Change {
+            setting: format!("projects.A-LONG-PROJECT.security.setting_{n}"),
+            was: "x".repeat(200),
+            now: "y".repeat(200),
+            source: "env ORCH_SECURITY_SOMETHING_LONG".to_owned(),
+        };
+        let many: Vec<Change> = (0..30).map(change).collect();
+        let text = alert(&many, "tick", "root, started by systemd");
+        assert!(text.starts_with("Seen by `orch tick` of root") && text.ends_with("security.guard_change"), "{text}");
+        // An alert's detail is cut past 900.
+        assert!(text.contains("and 26 more") && text.chars().count() <= 900, "{}", text.chars().count());
+        assert!(!alert(&many[..1], "tick", "root").contains("more"));
     }
 }

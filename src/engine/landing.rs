@@ -13,7 +13,7 @@ use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::Stage;
 use crate::model::task::{DeployState, Task};
 use crate::model::withdrawal::Withdrawal;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 /// What was seen, and what it means.
@@ -71,7 +71,11 @@ pub fn check(ctx: &mut Ctx, id: TaskId, forge: Forge) -> Result<Option<Checked>>
     let heads = mirror.remote_heads(&[&default_branch, &branch])?;
     super::outages::git_answered(ctx, &project, false);
     let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(heads).unwrap_or_default();
-    let tip = tip.with_context(|| format!("{} has no branch {default_branch}", project.git.remote))?;
+    let Some(tip) = tip else {
+        // It was renamed: everything is asked again under its new name.
+        projects::follow(ctx, &project, &mirror, &default_branch)?;
+        return check(ctx, id, forge);
+    };
     let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
         tip
     } else {

@@ -245,7 +245,7 @@ fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
 
 /// Records an update of ours that stands on the remote: the new head, how it came from the old one, the gate's answer.
 fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new: &Sha, key: &str) -> Result<Task> {
-    let before = mirror.merge_base(old, tip)?.context("the branch has no history in common with the default branch")?;
+    let before = mirror.merge_base(old, tip)?.ok_or_else(|| Refused::unrelated(task, "the default branch"))?;
     // A rebase makes every commit anew; only a merge can change something beside the patches.
     let equal = mirror.patch_ids(&before, old)? == mirror.patch_ids(tip, new)?
         && (!mirror.has_merge_commit(tip, new)? || mirror.new_paths(old, tip, new)?.is_empty());

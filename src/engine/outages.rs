@@ -141,6 +141,7 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
             GitError::Missing { .. }
             | GitError::Conflict { .. }
             | GitError::Rejected { .. }
+            | GitError::Incompatible { .. }
             | GitError::NotFound { .. }
             | GitError::Busy { .. }
             | GitError::Io { .. }
@@ -161,6 +162,7 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
             | GitError::Unreachable { .. }
             | GitError::Conflict { .. }
             | GitError::Rejected { .. }
+            | GitError::Incompatible { .. }
             | GitError::NotFound { .. }
             | GitError::Busy { .. }
             | GitError::Io { .. }

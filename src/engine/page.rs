@@ -64,7 +64,7 @@ pub fn write(ctx: &mut Ctx, dir: &Path, extent: Extent) -> Result<Option<Written
         return Ok(None);
     }
     let now = ctx.now().stamp.wall_ms;
-    let view = View { columns: None, all: false, now_ms: now, zone: jiff::tz::TimeZone::system() };
+    let view = View { columns: None, all: false, now_ms: now, zone: jiff::tz::TimeZone::system(), pending: Vec::new() };
     let clean = Clean::of(ctx);
     let shown = clean.status(status::read(ctx, status::Which::Open)?);
     let ids = ctx.store.read(|tx| if all { tx.paged_tasks() } else { tx.paged_since(site.memory.seq) })?;

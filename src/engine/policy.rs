@@ -75,7 +75,8 @@ pub fn micros(dollars: f64) -> i64 {
     if dollars.is_finite() && dollars > 0.0 { (dollars * 1_000_000.0).ceil() as i64 } else { 0 }
 }
 
-fn ms(seconds: u64) -> i64 {
+/// Seconds of the configuration as milliseconds.
+pub fn ms(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)
 }
 

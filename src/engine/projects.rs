@@ -1,18 +1,22 @@
 //! A project's outside: its mirror, board and forge, opened from the configuration.
 
 use super::Ctx;
+use super::refused::Refused;
 use crate::adapters::board::plane::ItemPath;
 use crate::adapters::board::plane::Plane;
 use crate::adapters::board::{Board, local::Local};
 use crate::adapters::forge::Forge;
 use crate::adapters::forge::local::LocalForge;
 use crate::adapters::forge::{Gitea, MergeVia, Place};
-use crate::adapters::git::{Credential, MergeMethod, Mirror, Person, UpdateMode};
+use crate::adapters::git::{Credential, GitError, MergeMethod, Mirror, Person, UpdateMode};
 use crate::adapters::http::{Auth, Client, Limits, Token};
 use crate::config::{self, Project};
 use crate::model::board::Logical;
+use crate::model::card::AlertKind;
+use crate::model::ids::Sha;
 use crate::model::task::Task;
 use anyhow::{Context, Result};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// The mirror of a project's repository.
@@ -46,14 +50,71 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
     if let Some(name) = &project.git.default_branch {
         return Ok(name.clone());
     }
-    let key = format!("default_branch/{}", project.repo);
+    let key = default_key(project);
     if let Some(known) = ctx.store.read(|tx| tx.meta(&key))? {
         return Ok(known);
     }
-    let name =
-        mirror.default_branch().with_context(|| format!("asking {} for its default branch", project.git.remote))?;
+    let name = match mirror.default_branch() {
+        Err(GitError::NotFound { .. }) => {
+            let why = format!("{} is empty: it names no default branch; push a first commit to it", project.git.remote);
+            return Err(Refused::error(why));
+        }
+        asked => asked.with_context(|| format!("asking {} for its default branch", project.git.remote))?,
+    };
     ctx.store.write(|tx| tx.set_meta(&key, &name))?;
     Ok(name)
+}
+
+/// The default branch, brought from the remote, with where it stands there. One that was renamed is followed. Fails with a
+/// refusal where it is missing for good (ORD-1).
+pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
+    let name = default_branch(ctx, project, mirror)?;
+    match mirror.fetch_branch(&name) {
+        Ok(Some(sha)) => return Ok((name, sha)),
+        Ok(None) | Err(GitError::NotFound { .. }) => {}
+        Err(e) => return Err(e).with_context(|| format!("fetching {name} of {}", project.repo)),
+    }
+    let new = follow(ctx, project, mirror, &name)?;
+    let sha = mirror.fetch_branch(&new)?.with_context(|| format!("{} has no branch {new}", project.git.remote))?;
+    Ok((new, sha))
+}
+
+/// The new name of a default branch that is gone from the remote: told once, where `git.default_branch` is unset; else, or
+/// where there is none, a refusal that a person lifts (ORD-1).
+pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> Result<String> {
+    let remote = &project.git.remote;
+    let new = match mirror.default_branch() {
+        Ok(new) => Some(new).filter(|new| new != old),
+        Err(GitError::NotFound { .. }) => None,
+        Err(e) => return Err(e).with_context(|| format!("asking {remote} for its default branch")),
+    };
+    let Some(new) = new else {
+        let why = format!("{remote} has no branch {old}, and names no other default branch; push a first commit to it");
+        return Err(Refused::error(why));
+    };
+    if project.git.default_branch.is_some() {
+        let why = format!(
+            "{remote} has no branch {old}, which git.default_branch names; its default branch is {new}: set git.default_branch: {new}, or remove the key"
+        );
+        return Err(Refused::error(why));
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let (key, repo) = (default_key(project), project.repo.clone());
+    ctx.store.write(|tx| {
+        if tx.meta(&key)?.as_deref() == Some(new.as_str()) {
+            return Ok(());
+        }
+        tx.set_meta(&key, &new)?;
+        tx.audit(at, None, "default_branch_renamed", &json!({"repo": repo, "from": old, "to": new}))?;
+        let n = tx.count_up(&format!("default_branch/renamed/{repo}"), 1)?;
+        let why = format!("{old} is gone from the remote, whose default branch is {new} now; orch goes on with {new}");
+        super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, &why, at)
+    })?;
+    Ok(new)
+}
+
+fn default_key(project: &Project) -> String {
+    format!("default_branch/{}", project.repo)
 }
 
 /// The project's board; fails as it would while it asks to wait.

@@ -29,8 +29,21 @@ impl Refused {
         anyhow::Error::new(Self { why: why.into() })
     }
 
-    pub fn of(e: &anyhow::Error) -> Option<&Self> {
-        e.downcast_ref()
+    /// Why no later try succeeds; `None`: one may.
+    pub fn why(e: &anyhow::Error) -> Option<String> {
+        let incompatible = |e: &anyhow::Error| {
+            e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Incompatible { .. }))).then(|| format!("{e:#}"))
+        };
+        e.downcast_ref::<Self>().map(|r| r.why.clone()).or_else(|| incompatible(e))
+    }
+
+    /// Branch and default branch have nothing in common: somebody rewrote one of them.
+    pub fn unrelated(task: &Task, default: &str) -> anyhow::Error {
+        let branch = task.branch.as_deref().unwrap_or("its branch");
+        Self::error(format!(
+            "{branch} has no history in common with {default}: one of them was rewritten; put its history back, then `orch retry {}`, or `orch stop {}` ends the task",
+            task.key, task.key
+        ))
     }
 }
 
@@ -69,7 +82,9 @@ pub fn answer(e: &anyhow::Error) -> Option<String> {
 
 /// Notes on the task's row, which the caller saves, that an effect was refused. The reason to block, past its bound.
 pub fn note(task: &mut Task, asked: Asked, answer: &str, bounds: EffectBounds, at: i64) -> Option<String> {
-    let (noted, last) = once_more(task.refused.as_ref(), asked, answer.to_owned(), at, bounds);
+    // A stop gives up what was refused before: that counts for nothing against it.
+    let before = task.refused.as_ref().filter(|r| asked != Asked::Stop || r.asked == Asked::Stop);
+    let (noted, last) = once_more(before, asked, answer.to_owned(), at, bounds);
     let why = last.then(|| {
         format!(
             "the forge refused {} {} times, the last time: {answer}; what was done is kept: `orch retry {}` asks again, and no agent starts",
@@ -87,7 +102,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<D
     let now = ctx.now();
     let at = now.stamp.wall_ms;
     let bounds = ctx.policy.effects;
-    let Some(asked) = asked(effect) else { anyhow::bail!("{effect} was refused: {answer}") };
+    let asked = asked(effect);
     let (key, held, blocked) = ctx.store.write(|tx| {
         let view = view::task(tx, id, &now, None)?;
         let mut task = view.task.clone();
@@ -122,7 +137,7 @@ fn said(tx: &Tx<'_>, task: &mut Task, at: i64) -> std::result::Result<(), StoreE
 
 /// The effect was done: nothing is refused any more. An answer that did not come is noted, since no bound runs then.
 pub fn over(ctx: &mut Ctx, before: &Task, effect: Effect, outage: bool) -> Result<()> {
-    let ours = |t: &Task| t.refused.as_ref().is_some_and(|r| Some(r.asked) == asked(effect));
+    let ours = |t: &Task| t.refused.as_ref().is_some_and(|r| r.asked == asked(effect));
     if !(ours(before) || (outage && before.refused.is_some())) {
         return Ok(());
     }
@@ -132,25 +147,19 @@ pub fn over(ctx: &mut Ctx, before: &Task, effect: Effect, outage: bool) -> Resul
         let mut task = tx.task(id)?;
         match (&mut task.refused, outage) {
             (Some(r), true) => (r.silent, r.last_at) = (true, at),
-            (Some(r), false) if Some(r.asked) == asked(effect) => task.refused = None,
+            (Some(r), false) if r.asked == asked(effect) => task.refused = None,
             (Some(_) | None, _) => return Ok::<_, StoreError>(()),
         }
         tx.save_task(&mut task, at)
     })?)
 }
 
-/// Whether the forge or the remote is asked something by the effect that may be refused and asked again.
-pub fn is_asked(effect: Effect) -> bool {
-    asked(effect).is_some()
-}
-
-fn asked(effect: Effect) -> Option<Asked> {
-    Some(match effect {
+fn asked(effect: Effect) -> Asked {
+    match effect {
         Effect::OpenPull => Asked::OpenPull,
         Effect::MergeGate | Effect::VerdictInputs => Asked::MergeGate,
         Effect::OpenDeploy => Asked::OpenDeploy,
         Effect::Land => Asked::Land,
-        // A stop goes on by itself.
-        Effect::CompleteStop => return None,
-    })
+        Effect::CompleteStop => Asked::Stop,
+    }
 }

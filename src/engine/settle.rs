@@ -2,6 +2,7 @@
 
 use super::{Ctx, apply, view};
 use crate::adapters::store::{NewEvidence, StoreError};
+use crate::decide::again::environment_wait;
 use crate::model::decision::Decision;
 use crate::model::ids::RunId;
 use crate::model::refusal::Asked;
@@ -57,6 +58,11 @@ pub enum End {
     Unspent { cause: Cause, why: String },
     /// Back to the queue, to be claimed anew from this wall time on.
     Again { at: i64, why: String },
+    /// Back to the queue, nothing spent: this machine lacks what is named, with the way out. Tried again by its backoff for
+    /// as long as that lasts (ORD-1, RULE-45).
+    Environment { why: String },
+    /// Back to the queue until the base was tried after this wall time (ORD-1).
+    BaseFirst { since: i64, why: String },
     /// The account's window is used up (RUN-7): the job goes back, the credential cools down.
     Limited {
         until: i64,
@@ -86,6 +92,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     let observing = !matches!(run.kind, crate::model::stage::JobKind::Agent);
     let owner = ctx.task(run.task_id)?.project;
     let post = ctx.project(&owner).is_ok_and(super::projects::posts_statuses);
+    let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     let done = ctx.store.write(|tx| {
         tx.check_fence(run.id, fence, observing)?;
         let mut task = tx.task(run.task_id)?;
@@ -120,7 +127,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         for (cause, text) in &s.comments {
             super::messages::comment(tx, &task, cause, text, at)?;
         }
-        let blocked = end(tx, run, &task, &s.end, at)?.or(given_up);
+        let blocked = end(tx, run, &task, &s.end, first_ms, at)?.or(given_up);
         tx.audit(
             at,
             Some(task.id),
@@ -206,6 +213,7 @@ fn end(
     run: &Run,
     task: &Task,
     end: &End,
+    first_ms: i64,
     at: i64,
 ) -> crate::adapters::store::Result<Option<String>> {
     let mut blocked = None;
@@ -224,6 +232,13 @@ fn end(
             tx.settle_job_unspent(run.job_id, &run.token, Cause::Lost, why, at)?;
         }
         End::Again { at: due, why } => tx.requeue_job(run.job_id, &run.token, *due, why)?,
+        End::Environment { why } => {
+            let due = |times| at + environment_wait(first_ms, times);
+            tx.requeue_job_for(run.job_id, &run.token, Cause::Environment, why, due)?;
+        }
+        End::BaseFirst { since, why } => {
+            tx.requeue_job_for(run.job_id, &run.token, Cause::BaseFirst, why, |_| *since)?;
+        }
         End::Limited { until, why, credential, overload } => {
             tx.requeue_job(run.job_id, &run.token, *until, why)?;
             let new = tx.limit_streak(credential)? == 0;
@@ -247,7 +262,7 @@ fn end(
         }
     }
     // The service answered: whatever became of the run, the window is open again.
-    if !matches!(end, End::Limited { .. } | End::Again { .. })
+    if !matches!(end, End::Limited { .. } | End::Again { .. } | End::Environment { .. })
         && let Some(credential) = &run.credential
     {
         tx.end_cool_down(credential)?;
@@ -264,7 +279,7 @@ fn words(end: &End) -> String {
         End::Done => "done".to_owned(),
         End::Failed { why, spent: true } => format!("failed: {why}"),
         End::Failed { why, spent: false } | End::Unspent { why, .. } => format!("lost: {why}"),
-        End::Again { why, .. } => format!("again: {why}"),
+        End::Again { why, .. } | End::Environment { why } | End::BaseFirst { why, .. } => format!("again: {why}"),
         End::Limited { why, .. } => format!("limited: {why}"),
         End::Block { why } => format!("blocked: {why}"),
     }

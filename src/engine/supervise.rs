@@ -11,7 +11,7 @@ use crate::adapters::git::GitError;
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
-use crate::config::SecretRef;
+use crate::config::{SecretError, SecretRef};
 use crate::decide::again::{self, Again};
 use crate::model::ids::RunId;
 use crate::model::refusal::{Asked, Refusal};
@@ -46,10 +46,16 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             if let Ok(task) = ctx.task(run.task_id) {
                 advance::keep_note(ctx, &task, &e);
             }
-            if (is_outage(&e) || Kept::of(&e).is_some()) && put_off(ctx, &run, &e)? {
+            let kept = is_outage(&e) || Kept::of(&e).is_some() || Refused::why(&e).is_some() || lacks_room(&e);
+            if kept && put_off(ctx, &run, &e)? {
                 return Ok(());
             }
-            trouble(&run, &e, ctx.now().stamp.wall_ms)
+            let begun = ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
+            if run.kind == JobKind::Agent && !begun {
+                // There is nothing to book (RULE-25).
+                ctx.store.write(|tx| tx.set_run_free(run.id))?;
+            }
+            trouble(&run, begun, &e, ctx.now().stamp.wall_ms)
         }
     };
     if may_move(&run, &settlement) {
@@ -143,7 +149,11 @@ fn may_move(run: &Run, settlement: &Settlement) -> bool {
         JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => true,
         JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
     };
-    judges && !matches!(settlement.end, End::Again { .. } | End::Limited { .. })
+    judges
+        && !matches!(
+            settlement.end,
+            End::Again { .. } | End::Environment { .. } | End::BaseFirst { .. } | End::Limited { .. }
+        )
 }
 
 fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
@@ -171,10 +181,10 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
 
 /// `orch`'s own trouble. A remote, a forge or a database that does not answer says nothing about the work: the job goes
 /// back, nothing is spent (RULE-8). Else an agent's run is tried again as one that failed, a reserved job as one lost.
-fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
+fn trouble(run: &Run, begun: bool, e: &anyhow::Error, now: i64) -> Settlement {
     let why = format!("{e:#}");
-    if let Some(refused) = Refused::of(e) {
-        return Settlement { end: End::Block { why: refused.to_string() }, ..Settlement::default() };
+    if let Some(why) = Refused::why(e) {
+        return Settlement { end: End::Block { why }, ..Settlement::default() };
     }
     if let Some(kept) = Kept::of(e) {
         return Settlement { end: End::Unspent { cause: kept.cause, why }, ..Settlement::default() };
@@ -185,6 +195,10 @@ fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     }
     if is_outage(e) && run.kind != JobKind::Deploy {
         return Settlement { end: End::Again { at: now + PUT_OFF_MS, why }, ..Settlement::default() };
+    }
+    if lacking(run.kind, begun, e) {
+        let why = format!("{why}; install, set or fix what is named");
+        return Settlement { end: End::Environment { why }, ..Settlement::default() };
     }
     let end = match run.kind {
         JobKind::Agent | JobKind::Deploy => End::Failed { why, spent: true },
@@ -198,6 +212,34 @@ fn trouble(run: &Run, e: &anyhow::Error, now: i64) -> Settlement {
     Settlement { end, ..Settlement::default() }
 }
 
+/// Whether this machine lacks something, so that nothing worked: a program, a secret, room (ORD-1, RULE-45). `begun`: an
+/// agent's runtime was started. What a branch can bring about is none of it, for it is tried again without a bound.
+fn lacking(kind: JobKind, begun: bool, e: &anyhow::Error) -> bool {
+    let secret = e.chain().any(|e| e.is::<SecretError>());
+    let program = e.chain().any(|e| {
+        matches!(e.downcast_ref(), Some(ChildError::NotFound { .. } | ChildError::NotStarted { .. }))
+            || matches!(e.downcast_ref(), Some(GitError::Missing { .. }))
+    });
+    match kind {
+        JobKind::Agent => !begun && (secret || program || lacks_room(e)),
+        JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => secret || program || lacks_room(e),
+        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
+    }
+}
+
+/// Whether a disk is full.
+fn lacks_room(e: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    e.chain().any(|e| {
+        let io = e.downcast_ref::<std::io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
+        let git = match e.downcast_ref::<GitError>() {
+            Some(GitError::Broken { stderr, .. }) => stderr.contains("No space left"),
+            Some(_) | None => false,
+        };
+        io || git
+    })
+}
+
 /// What an agent has done and cost is kept through an outage, and while the remote refuses its push: its run stays
 /// exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task
 /// is blocked until `retry`. Whether it is kept so.
@@ -206,10 +248,12 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
     let at = now.stamp.wall_ms;
     let (cause, why) = match Kept::of(e) {
         Some(kept) => (kept.cause, kept.why.clone()),
+        None if Refused::why(e).is_some() => (Cause::PushRefused, format!("{e:#}")),
         None if may_not_push(e) => (Cause::PushRefused, format!("the remote refuses the push: {e:#}")),
         None => (Cause::Outage, format!("what it left can't be pushed now: {e:#}")),
     };
     let bounds = ctx.policy.effects;
+    let forever = Refused::why(e).is_some();
     let refused = if cause == Cause::Outage { refused::answer(e) } else { None };
     let done = ctx.store.write(|tx| {
         if run.kind != JobKind::Agent || tx.run(run.id)?.state != RunState::Exited {
@@ -217,8 +261,8 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
         }
         let times = tx.put_off_job(run.job_id, &run.token, cause, &why)?;
         let mut wait = match again::put_off(cause, times) {
-            Again::After(ms) => ms,
-            Again::Hold => 0,
+            Again::After(ms) if !forever => ms,
+            Again::After(_) | Again::Hold => 0,
         };
         if let Some(answer) = &refused {
             let mut task = tx.task(run.task_id)?;

@@ -4,12 +4,13 @@ use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, mes
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
+use crate::decide::again::environment_wait;
 use crate::decide::dispatch;
 use crate::model::card::AlertKind;
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::{ActionKind, Held, Rule};
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::Run;
+use crate::model::task::{Cause, Run};
 use crate::model::view::Claim;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -72,7 +73,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         return Ok(());
     }
     let ready = blockers::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
-    super::base_job::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
+    super::base_look::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
     let asks: std::collections::BTreeSet<String> = ctx
         .config
         .projects
@@ -198,8 +199,8 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
         && let Err(e) = base::ensure(ctx, c.task)
     {
         give_back_start(ctx, &run, c, &e)?;
-        if let Some(refused) = super::refused::Refused::of(&e) {
-            return super::mergegate::block(ctx, c.task, &refused.why, false);
+        if let Some(why) = super::refused::Refused::why(&e) {
+            return super::mergegate::block(ctx, c.task, &why, false);
         }
         let owner = ctx.task(c.task)?.project;
         let project = ctx.project(&owner)?.clone();
@@ -224,8 +225,10 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
 fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let why = format!("its branch can't be begun: {why:#}");
+    let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     ctx.store.write(|tx| {
-        tx.requeue_job(run.job_id, &c.token, at + START_AGAIN_MS, &why)?;
+        let due = |times| at + environment_wait(first_ms, times);
+        tx.requeue_job_for(run.job_id, &c.token, Cause::Environment, &why, due)?;
         tx.settle_run(run.id, "given back", at)?;
         let mut task = tx.task(c.task)?;
         apply::enter(&mut task, Stage::Created);

@@ -108,6 +108,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         places,
         blockers,
         bases: base_job::rows(tx)?,
+        unseen: base_job::unseen(tx)?,
         freezes,
         freezes_unreadable,
         halted: now.halted.clone(),

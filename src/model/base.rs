@@ -20,6 +20,29 @@ words! {
     }
 }
 
+impl BaseState {
+    /// Whether a try came to an end with something to say.
+    pub fn is_verdict(self) -> bool {
+        match self {
+            Self::Green | Self::Red | Self::Environment => true,
+            Self::Untried | Self::Running | Self::NotApplicable => false,
+        }
+    }
+}
+
+/// A look at a repository's base that failed: until one succeeds nothing is known of it, whatever was known before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unseen {
+    /// One sentence.
+    pub why: String,
+    /// Wall milliseconds of the last look.
+    pub since: i64,
+    /// From when on it is looked again (wall milliseconds).
+    pub next_at: i64,
+    /// How often in a row it failed.
+    pub failed: i64,
+}
+
 /// The last try of a repository's base; one for each repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {

@@ -29,6 +29,8 @@ words! {
         /// Setup or CI fails on a repository's base, so that no agent starts.
         BaseRed = "base_red",
         BaseGreen = "base_green",
+        /// The remote's default branch has another name.
+        DefaultBranch = "default_branch",
         GuardChanged = "guard_changed",
         Withdrawn = "withdrawn",
         /// The forge waits for a person before it merges.
@@ -65,6 +67,7 @@ impl AlertKind {
             | Self::Confinement => true,
             Self::ServiceBack
             | Self::BaseGreen
+            | Self::DefaultBranch
             | Self::AutoApproveUsed
             | Self::AutoDeployUsed
             | Self::Cancelled

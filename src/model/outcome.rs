@@ -32,12 +32,14 @@ impl RuntimeKind {
 pub enum Kind {
     /// Well, by the rule of its runtime. The gate alone says whether the work is done.
     Ended,
-    /// For its own reasons: an error, a turn limit, a wrong command line, a missing login.
+    /// For its own reasons: an error, a turn limit, a wrong command line.
     Failed,
     /// The account's window is used up: spends no attempt (RUN-7). `until_ms`: wall time of the reset, if given.
     UsageLimit { until_ms: Option<i64> },
     /// The service is overloaded, broken or out of reach: spends no attempt (RUN-7).
     Overloaded { until_ms: Option<i64> },
+    /// It has no login, or one that is refused, and did nothing (ORD-1): spends no attempt.
+    NoLogin,
     /// From outside: by a limit of ours, a stop, or a signal of somebody else.
     Killed,
 }
@@ -47,7 +49,7 @@ impl Kind {
     pub fn is_limit(self) -> bool {
         match self {
             Self::UsageLimit { .. } | Self::Overloaded { .. } => true,
-            Self::Ended | Self::Failed | Self::Killed => false,
+            Self::Ended | Self::Failed | Self::Killed | Self::NoLogin => false,
         }
     }
 
@@ -55,7 +57,7 @@ impl Kind {
     pub fn until_ms(self) -> Option<i64> {
         match self {
             Self::UsageLimit { until_ms } | Self::Overloaded { until_ms } => until_ms,
-            Self::Ended | Self::Failed | Self::Killed => None,
+            Self::Ended | Self::Failed | Self::Killed | Self::NoLogin => None,
         }
     }
 }
@@ -123,6 +125,7 @@ mod tests {
             Kind::Ended,
             Kind::Failed,
             Kind::Killed,
+            Kind::NoLogin,
             Kind::UsageLimit { until_ms: Some(7) },
             Kind::Overloaded { until_ms: None },
         ];

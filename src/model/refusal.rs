@@ -36,6 +36,7 @@ crate::model::stage::words! {
         Land = "land",
         Statuses = "statuses",
         Push = "push",
+        Stop = "stop",
     }
 }
 
@@ -49,6 +50,7 @@ impl Asked {
             Self::Land => "the merge",
             Self::Statuses => "to tell the commit's statuses",
             Self::Push => "what a run left",
+            Self::Stop => "what a stop asks: to close the pull request and to delete the branch",
         }
     }
 }

@@ -197,6 +197,10 @@ words! {
         Outage = "outage",
         /// Another hand took the task back; the task itself is held.
         TakenBack = "taken_back",
+        /// This machine lacks something: nothing worked, and nothing is spent (RULE-45).
+        Environment = "environment",
+        /// CI is red, and the base is tried again before that counts (ORD-1).
+        BaseFirst = "base_first",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one moment of the database tells: the input of every decision.
 
-use super::base::Base;
+use super::base::{Base, Unseen};
 use super::confine::Standing;
 use super::ids::{JobId, Key, TaskId};
 use super::landing::Awaits;
@@ -84,6 +84,8 @@ pub struct QueueView {
     pub blockers: BTreeMap<Key, Blocker>,
     /// The last try of each repository's base (ORD-1).
     pub bases: BTreeMap<String, Base>,
+    /// Repositories whose base could not be looked at.
+    pub unseen: BTreeMap<String, Unseen>,
     pub freezes: Vec<Freeze>,
     /// The freezes could not be read: every repository counts as frozen (SHIP-7).
     pub freezes_unreadable: bool,

@@ -18,7 +18,7 @@ fn sign(kind: AlertKind) -> &'static str {
         AlertKind::CostLimit | AlertKind::UsageLimit => "💸",
         AlertKind::GuardChanged | AlertKind::Confinement => "🛡",
         AlertKind::ForgeWaits => "⏳",
-        AlertKind::Withdrawn | AlertKind::RolledBack => "↩️",
+        AlertKind::Withdrawn | AlertKind::RolledBack | AlertKind::DefaultBranch => "↩️",
         AlertKind::MessageParked | AlertKind::ArtefactsRefused => "📭",
         AlertKind::SecretFound => "🔑",
     }
@@ -44,6 +44,7 @@ fn answer(kind: AlertKind, on_board: bool) -> Option<Word> {
         | AlertKind::ServiceBack
         | AlertKind::BaseRed
         | AlertKind::BaseGreen
+        | AlertKind::DefaultBranch
         | AlertKind::GuardChanged
         | AlertKind::Withdrawn
         | AlertKind::ForgeWaits

@@ -35,6 +35,8 @@ pub struct View {
     pub all: bool,
     pub now_ms: i64,
     pub zone: TimeZone,
+    /// Keys of work items that the next step picks up, where there is no task yet.
+    pub pending: Vec<String>,
 }
 
 impl View {
@@ -117,7 +119,7 @@ pub fn page(s: &Status, view: &View) -> Vec<Line> {
         let none = s.tasks.is_empty() && q.done + q.failed + q.cancelled == 0;
         let all = view.all && !s.tasks.is_empty();
         if none {
-            lines.push(Line::of(Paint::Plain, "No task yet: `orch new TITLE`, then `orch tick`."));
+            lines.push(Line::of(Paint::Plain, first_task(&view.pending)));
         } else if !all {
             lines.push(Line::of(Paint::Plain, "No open task; `orch status --all` shows ended ones."));
         }
@@ -131,6 +133,15 @@ pub fn page(s: &Status, view: &View) -> Vec<Line> {
     lines.extend(notes::block("Notes", Paint::Faint, notes::notes(s, view)));
     lines.push(totals(s, count, view));
     lines.into_iter().map(|l| l.within(view.columns())).collect()
+}
+
+/// How the first task begins.
+fn first_task(pending: &[String]) -> String {
+    match pending {
+        [] => "No task yet: `orch new TITLE`, then `orch tick`.".to_owned(),
+        [key] => format!("No task yet: the next `orch tick` picks up {key}."),
+        [key, more @ ..] => format!("No task yet: the next `orch tick` picks up {key} and {} more.", more.len()),
+    }
 }
 
 /// One task's line, before it is laid out.

@@ -118,7 +118,7 @@ fn status(tasks: Vec<TaskRow>) -> Status {
 }
 
 fn view(columns: Option<usize>) -> View {
-    View { columns, all: false, now_ms: NOW, zone: TimeZone::UTC }
+    View { columns, all: false, now_ms: NOW, zone: TimeZone::UTC, pending: Vec::new() }
 }
 
 fn text(s: &Status, view: &View) -> Vec<String> {

@@ -3,6 +3,7 @@
 use super::board::View;
 use super::cells::counted;
 use super::paint::{Line, Paint};
+use crate::model::base::BaseState;
 use crate::model::stage::Agent;
 use crate::model::status::Status;
 use crate::model::text::clip;
@@ -35,6 +36,16 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
     for c in s.confinement.iter().filter(|c| c.held.is_none()) {
         let why = clip(c.why.as_deref().unwrap_or("nothing confines it"), LONG);
         lines.push(format!("NOT STARTED in {}{}: {why}", c.project, whose(&c.of)));
+    }
+    for b in &s.base {
+        let (repo, why) = (&b.repo, clip(&b.why, LONG));
+        match b.state {
+            BaseState::Red => {
+                lines.push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
+            }
+            BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
+            BaseState::Running | BaseState::Untried | BaseState::Green | BaseState::NotApplicable => {}
+        }
     }
     for d in &s.services_down {
         lines.push(format!("unavailable since {}: {}: {}", view.local(&d.since), d.name, clip(&d.why, LONG)));
@@ -79,6 +90,10 @@ pub fn notes(s: &Status, view: &View) -> Vec<String> {
             Some(_) | None => {}
         }
     }
+    for b in s.base.iter().filter(|b| b.state == BaseState::Running) {
+        let (repo, at) = (&b.repo, at(&b.commit));
+        lines.push(format!("base of {repo}: setup and CI are tried{at}; `orch logs --base {repo}` shows it"));
+    }
     for l in &s.merge_lease {
         let alive = if l.alive { "" } else { ", with no process at work" };
         lines.push(format!("merge lease of {}: {}{alive}", l.repo, l.task.as_deref().unwrap_or("-")));
@@ -120,6 +135,10 @@ pub fn block(heading: &str, paint: Paint, lines: Vec<String>) -> Vec<Line> {
     let head = Line::of(Paint::Heading, format!("{heading} ({})", lines.len()));
     let rows = lines.into_iter().map(|l| Line::of(Paint::Plain, "  ").and(paint, l));
     std::iter::once(head).chain(rows).chain([Line::default()]).collect()
+}
+
+fn at(commit: &Option<String>) -> String {
+    commit.as_deref().map_or_else(String::new, |c| format!(" at {}", c.chars().take(10).collect::<String>()))
 }
 
 /// Whose runs: nothing where it is everybody's.

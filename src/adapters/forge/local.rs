@@ -116,7 +116,10 @@ impl From<GitError> for ForgeError {
             GitError::Refused { refusal, .. } => Self::Refused { refusal, text },
             GitError::Conflict { .. } => Self::Conflict(text),
             GitError::NotFound { .. } => Self::NotFound(text),
-            GitError::Missing { .. } | GitError::Rejected { .. } | GitError::Broken { .. } => Self::Invalid(text),
+            GitError::Missing { .. }
+            | GitError::Rejected { .. }
+            | GitError::Incompatible { .. }
+            | GitError::Broken { .. } => Self::Invalid(text),
         }
     }
 }

@@ -44,6 +44,9 @@ pub enum GitError {
     Conflict { paths: Vec<String> },
     #[error("refused: {reason}")]
     Rejected { reason: String },
+    /// Two repositories or histories that never go together: no later try succeeds until a person acts (ORD-1).
+    #[error("{reason}")]
+    Incompatible { reason: String },
     #[error("{what} does not exist")]
     NotFound { what: String },
     /// Another process holds the repository's lock for longer than the bound; nothing was done.
@@ -384,6 +387,10 @@ impl Done {
         let says = |text: &str| self.stderr.contains(text);
         if says("couldn't find remote ref") || says("not our ref") || says("no such ref was fetched") {
             return GitError::NotFound { what: format!("what git {} asked for", self.args) };
+        }
+        if says("mismatched algorithms") {
+            let reason = "the remote's repository names its objects by another hash (SHA-1 or SHA-256) than the one fetched before; set git.remote to the right repository, or move the mirror in `repos/` of the state directory away".to_owned();
+            return GitError::Incompatible { reason };
         }
         let local =
             says("Unable to create '") || says("cannot lock ref") || says("No space left") || says("bad object");

@@ -121,7 +121,7 @@ impl Mirror {
             (1, Some((tree, paths))) if !paths.is_empty() => {
                 Ok((Sha::parse(tree).map_err(|_| odd("merge-tree"))?, paths.to_vec()))
             }
-            _ if done.stderr.contains("unrelated histories") => Err(GitError::Rejected {
+            _ if done.stderr.contains("unrelated histories") => Err(GitError::Incompatible {
                 reason: format!("{} and {} have no common history", ours.short(), theirs.short()),
             }),
             _ => Err(done.broken()),
@@ -134,7 +134,7 @@ impl Mirror {
             let original = self.original(&commit)?;
             let Some(parent) = original.parents.first() else {
                 let reason = format!("{} and {} have no common history", base.short(), head.short());
-                return Err(GitError::Rejected { reason });
+                return Err(GitError::Incompatible { reason });
             };
             let onto_tree = self.tree_of(&onto)?;
             // A stand-in with the new base's tree and the old parent: its merge with the commit has that parent as its

@@ -191,6 +191,15 @@ impl Seen {
         }
     }
 
+    /// Whether the service took no login, and nothing was done: such a run is tried again without a bound, so that one which
+    /// cost anything is none.
+    fn never_logged_in(&self, result: &Value, status: Option<i64>, said: Option<&str>) -> bool {
+        let refused = matches!(status, Some(401 | 403)) || said.is_some_and(|s| s.starts_with("Not logged in"));
+        let (read, written) = self.spent(result);
+        let nothing = [read, written].iter().all(|n| n.unwrap_or(0) == 0);
+        refused && nothing && self.cost(result).is_none_or(|(cost, _)| cost == 0)
+    }
+
     fn failed(&self, result: &Value) -> (Kind, String) {
         let errors = result.get("errors").and_then(Value::as_array);
         let said = text(result, "result").or_else(|| errors?.iter().find_map(Value::as_str));
@@ -214,6 +223,8 @@ impl Seen {
             || text(result, "api_error") == Some("connection_failed")
         {
             Kind::Overloaded { until_ms: None }
+        } else if self.never_logged_in(result, status, said) {
+            Kind::NoLogin
         } else {
             Kind::Failed
         };

@@ -93,7 +93,7 @@ impl Reader {
         };
         match &mut outcome.kind {
             Kind::UsageLimit { until_ms } | Kind::Overloaded { until_ms } => *until_ms = bound(*until_ms),
-            Kind::Ended | Kind::Failed | Kind::Killed => {}
+            Kind::Ended | Kind::Failed | Kind::Killed | Kind::NoLogin => {}
         }
         outcome.why = one_line(&outcome.why, WHY);
         outcome.text = outcome.text.map(|t| cut(&t, TEXT).to_owned());

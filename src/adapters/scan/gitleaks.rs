@@ -168,7 +168,7 @@ impl Gitleaks {
             } else {
                 "not found on PATH or in the tools cache".to_owned()
             };
-            anyhow::anyhow!("gitleaks is not installed ({place}); scripts/tools/install-gitleaks.sh installs it")
+            anyhow::anyhow!("gitleaks is not installed ({place}); `orch doctor --fix` installs it")
         })?;
         let ran = Call::new(&program, home, limit.min(Duration::from_secs(30))).arg("version").cwd(empty).run()?;
         let text = String::from_utf8_lossy(&ran.stdout);

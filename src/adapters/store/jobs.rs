@@ -166,9 +166,26 @@ impl Tx<'_> {
     pub fn requeue_job(&self, id: JobId, token: &str, available_at: i64, reason: &str) -> Result<()> {
         let changed = self
             .tx
-            .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?3, reason = ?4 WHERE id = ?1 AND token = ?2 AND status = 'running'")?
+            .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?3, reason = ?4, cause = NULL, again = 0 WHERE id = ?1 AND token = ?2 AND status = 'running'")?
             .execute(params![id.0, token, available_at, reason])?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
+    }
+
+    /// The same with the cause, which is the rule that holds it meanwhile (RULE-45). `due` gives the time by how often in a
+    /// row it was put back for this cause.
+    pub fn requeue_job_for(
+        &self,
+        id: JobId,
+        token: &str,
+        cause: Cause,
+        reason: &str,
+        due: impl Fn(i64) -> i64,
+    ) -> Result<()> {
+        let times = self.put_off_job(id, token, cause, reason)?;
+        self.tx
+            .prepare_cached("UPDATE jobs SET status = 'queued', token = NULL, available_at = ?2 WHERE id = ?1")?
+            .execute(params![id.0, due(times)])?;
+        Ok(())
     }
 
     /// A running job's run has exited, and what it left is finalized later; gives how often in a row it was put off for

@@ -1,7 +1,7 @@
 //! `orch doctor` (CLI-4).
 
 use crate::cli::Invocation;
-use crate::cli::doctor::{self, Level, bundle};
+use crate::cli::doctor::{self, Chart, Level, bundle, fix};
 use crate::cli::exit::{CmdResult, Exit};
 use serde_json::json;
 use std::path::PathBuf;
@@ -15,10 +15,33 @@ pub struct Args {
     /// Also write a redacted support bundle, one text file
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
+    /// Repair what needs no decision first: gitleaks, permissions, linger; each act is printed
+    #[arg(long)]
+    fix: bool,
+    /// Try no project's setup and CI on its default branch
+    #[arg(long)]
+    quick: bool,
 }
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
-    let (config, chart) = doctor::examine(call)?;
+    let loud = !call.out.is_json();
+    let fixed = match args.fix {
+        true => fix::all(&call.config()?, &|act| {
+            if loud {
+                call.out.line(match &act.failed {
+                    None => format!("fixed  {}", act.what),
+                    Some(why) => format!("not fixed  {}: {why}", act.what),
+                });
+            }
+        }),
+        false => Vec::new(),
+    };
+    let say = |what: &str| {
+        if loud {
+            call.out.line(what);
+        }
+    };
+    let (config, chart) = doctor::examine(call, args.quick, &say)?;
     if let Some(path) = &args.bundle {
         bundle::write(path, &config, &chart)?;
     }
@@ -32,19 +55,17 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             .map(|c| json!({"code": 3, "message": format!("{} {}: {}", c.area, c.name, c.what), "hint": c.mend, "task": null}))
             .collect();
         call.out.document(
-            &json!({"ok": errors.is_empty(), "checks": chart.checks, "bundle": args.bundle, "errors": errors}),
+            &json!({"ok": errors.is_empty(), "checks": chart.checks, "fixed": fixed, "bundle": args.bundle, "errors": errors}),
         );
         return Ok(exit);
     }
-    let mut area = "";
-    for check in &chart.checks {
-        if check.area != area {
-            area = &check.area;
-            call.out.line(area);
-        }
-        call.out.line(format!("  {} {:<16} {}", check.level.sign(), check.name, check.what));
-        if !check.mend.is_empty() {
-            call.out.line(format!("  {:21} -> {}", "", check.mend));
+    for area in areas(&chart) {
+        call.out.line(area);
+        for check in chart.checks.iter().filter(|c| c.area == area) {
+            call.out.line(format!("  {} {:<16} {}", check.level.sign(), check.name, check.what));
+            if !check.mend.is_empty() {
+                call.out.line(format!("  {:21} -> {}", "", check.mend));
+            }
         }
     }
     let (ok, warnings, failed) = (count(Level::Ok), count(Level::Warn), count(Level::Fail));
@@ -54,4 +75,15 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.line(format!("wrote {}; look it through before you send it", path.display()));
     }
     Ok(exit)
+}
+
+/// Each area once, as they first come.
+fn areas(chart: &Chart) -> Vec<&str> {
+    let mut all: Vec<&str> = Vec::new();
+    for check in &chart.checks {
+        if !all.contains(&check.area.as_str()) {
+            all.push(&check.area);
+        }
+    }
+    all
 }

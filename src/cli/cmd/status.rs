@@ -1,12 +1,14 @@
 //! `orch status` (CLI-3, DSK-1).
 
+use crate::adapters::board::local::Local;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::cli::screen::Screen;
 use crate::cli::signals::Signals;
 use crate::engine::status::{self, Which};
-use crate::engine::{Ctx, card};
+use crate::engine::{Ctx, card, projects};
+use crate::model::board::{Logical, fold};
 use crate::model::ids::TaskId;
 use crate::render;
 use crate::render::board::{View, page, screen, state};
@@ -47,11 +49,15 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if call.out.is_json() {
         return document(call, &mut ctx, which).map(|()| Exit::Done);
     }
-    let view = view(call, &ctx, args.all);
+    let mut view = view(call, &ctx, args.all);
     let text = match which {
         Which::One(id) => one(&mut ctx, id, &view)?,
         Which::Present | Which::Open | Which::All => {
-            let lines = page(&status::read(&mut ctx, which)?, &view);
+            let shown = status::read(&mut ctx, which)?;
+            if shown.tasks.is_empty() {
+                view.pending = pending(&ctx);
+            }
+            let lines = page(&shown, &view);
             lines.iter().fold(String::new(), |mut text, line| {
                 let _ = writeln!(text, "{}", line.painted(call.out.is_coloured()));
                 text
@@ -63,7 +69,21 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 }
 
 fn view(call: &Invocation, ctx: &Ctx, all: bool) -> View {
-    View { columns: call.out.columns(), all, now_ms: ctx.now().stamp.wall_ms, zone: jiff::tz::TimeZone::system() }
+    let (now_ms, zone) = (ctx.now().stamp.wall_ms, jiff::tz::TimeZone::system());
+    View { columns: call.out.columns(), all, now_ms, zone, pending: Vec::new() }
+}
+
+/// Work items of local boards that the next step picks up; one that can't be read is left out.
+fn pending(ctx: &Ctx) -> Vec<String> {
+    let mut keys = Vec::new();
+    for project in &ctx.config.projects {
+        let crate::config::Board::Local { dir, statuses, .. } = &project.board else { continue };
+        let names = projects::status_names(project);
+        let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
+        let found = Local::new(dir, &project.key, statuses).scan().map(|l| l.items).unwrap_or_default();
+        keys.extend(found.into_iter().filter(|i| fold(&i.status_id) == fold(wanted)).map(|i| i.key.to_string()));
+    }
+    keys
 }
 
 /// One screen, painted again and again until a signal comes or nobody looks any more.

@@ -167,7 +167,7 @@ pub fn tools(config: &Config, chart: &mut Chart) {
             area,
             "gitleaks",
             format!("{} is not found: the security gate of {} fails closed", t.gitleaks, guarded.join(", ")),
-            "scripts/tools/install-gitleaks.sh, or name it under tools.gitleaks",
+            "`orch doctor --fix` installs it; or name one under tools.gitleaks",
         ),
     }
     let audited = config.projects.iter().any(|p| config.security_gate(p) && p.security.dep_audit_enabled);

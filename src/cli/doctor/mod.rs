@@ -1,8 +1,10 @@
 //! What `orch doctor` looks at. Every check answers: well, odd, or broken, what it is, and how to mend it. Nothing is
 //! written but a temporary folder that is gone at the end.
 
+mod base;
 pub mod bundle;
 mod confinement;
+pub mod fix;
 mod forge;
 mod machine;
 mod services;
@@ -65,7 +67,9 @@ impl Chart {
 }
 
 /// Looks at everything. Fails only where the configuration itself can't be read (exit 2).
-pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
+///
+/// `quick`: no base is tried. `say` is told before what takes long.
+pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Config, Chart), Failure> {
     let config = call.config()?;
     let mut chart = Chart::default();
     machine::configuration(&config, &mut chart);
@@ -87,6 +91,9 @@ pub fn examine(call: &Invocation) -> Result<(Config, Chart), Failure> {
         Ok(mut ctx) => {
             services::rows(&mut ctx, &mut chart);
             services::all(&mut ctx, &mut chart);
+            if !quick {
+                base::all(&mut ctx, &config, say, &mut chart);
+            }
             services::telegram(&config, notices::moved_chat(&mut ctx), &mut chart);
         }
         Err(e) => {

@@ -2,6 +2,7 @@
 
 use super::propose::{Proposal, Root, propose};
 use super::remote::{Service, at, sentence, service};
+use super::try_base::Failed;
 use crate::adapters::forge::{Gitea, MergeVia, Place};
 use crate::adapters::git::Git;
 use crate::adapters::git::MergeMethod;
@@ -31,6 +32,8 @@ pub struct Found {
     /// What every checkout needs before its commands; `None`: nothing was found.
     pub setup: Option<Vec<String>>,
     pub ci: Ci,
+    /// What was proposed, tried, and did not pass.
+    pub failed: super::try_base::Failed,
     pub claude: Option<PathBuf>,
     /// The line `confine` of the configuration.
     pub confine: String,
@@ -114,13 +117,13 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     }
     if toolbox::find("gitleaks").is_none() {
         notes.push(
-            "gitleaks is neither on PATH nor in the tools cache: the security gate fails closed without it (scripts/tools/install-gitleaks.sh)"
+            "gitleaks is neither on PATH nor in the tools cache: the security gate fails closed without it (`orch doctor --fix` installs it)"
                 .to_owned(),
         );
     }
     let (confine, note) = super::confine::line();
     notes.extend(note);
-    Ok(Found { key, repo, remote, branch, forge, setup, ci, claude, confine, notes })
+    Ok(Found { key, repo, remote, branch, forge, setup, ci, failed: Failed::default(), claude, confine, notes })
 }
 
 /// The remote as the configuration wants it: a path is absolute, a URL holds no credential.

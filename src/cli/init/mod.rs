@@ -5,6 +5,7 @@ pub mod confine;
 pub mod find;
 pub mod propose;
 pub mod remote;
+pub mod try_base;
 pub mod units;
 
 use crate::cli::exit::Failure;
@@ -71,7 +72,8 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-fn config(found: &Found, state_dir: &str) -> String {
+/// The text of the configuration for what was found.
+pub(super) fn config(found: &Found, state_dir: &str) -> String {
     let list = |words: &[String]| serde_json::to_string(words).unwrap_or_default();
     let branch = match &found.branch {
         Some(name) => format!("      default_branch: {}", quoted(name)),
@@ -96,12 +98,14 @@ fn config(found: &Found, state_dir: &str) -> String {
         Ci::UnknownContexts => {
             "    ci: {required: false}              # name the statuses that must be green: contexts: [ci/test]".to_owned()
         }
+        Ci::None if found.failed.ci.is_some() => found.failed.ci_line(),
         Ci::None => "    # ci: {command: [\"./ci.sh\"]}       # nothing was found that tests the program; without it CI does not apply".to_owned(),
     };
     let setup = match &found.setup {
         Some(argv) => {
             format!("    worktree: {{setup: {{command: {}}}}}     # before the commands of each checkout", list(argv))
         }
+        None if found.failed.setup.is_some() => found.failed.setup_line(),
         None => {
             "    # worktree: {setup: {command: [\"./setup.sh\"]}}     # before the commands of each checkout".to_owned()
         }
@@ -134,6 +138,7 @@ mod tests {
             forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
             setup: Some(vec!["sh".into(), "-ec".into(), "npm ci; echo 'x: {y}'".into()]),
             ci: Ci::Contexts(vec!["ci/test".into(), "lint: all".into()]),
+            failed: try_base::Failed::default(),
             confine: "confine: {network: open}".into(),
             claude: None,
             notes: vec![],

@@ -131,7 +131,9 @@ fn argv(commands: &[String]) -> Option<Vec<String>> {
         [one] if !one.contains(['&', '\'', '"', ';', '|', '$', '*']) => {
             Some(one.split(' ').map(str::to_owned).collect())
         }
-        all => Some(vec!["sh".to_owned(), "-ec".to_owned(), all.join("; ")]),
+        [one] => Some(vec!["sh".to_owned(), "-ec".to_owned(), one.clone()]),
+        // `sh -e` passes over a failed `a` of `a && b` that something follows.
+        all => Some(vec!["sh".to_owned(), "-ec".to_owned(), all.join("; ").replace(" && ", "; ")]),
     }
 }
 
@@ -462,12 +464,12 @@ mod tests {
         is(
             &[node, ("package-lock.json", ""), ("Cargo.toml", "[package]\n"), ("Cargo.lock", "")],
             "npm ci",
-            "sh -ec cargo test --locked; npm run build && npm test",
+            "sh -ec cargo test --locked; npm run build; npm test",
         );
         is(
             &[node, ("pnpm-lock.yaml", ""), ("requirements.txt", "pytest\n"), ("go.mod", "")],
-            "sh -ec pnpm install --frozen-lockfile; python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
-            "sh -ec pnpm run build && pnpm test; .venv/bin/pytest; go test ./...",
+            "sh -ec pnpm install --frozen-lockfile; python3 -m venv .venv; .venv/bin/pip install -r requirements.txt",
+            "sh -ec pnpm run build; pnpm test; .venv/bin/pytest; go test ./...",
         );
         // Nothing of a language that has no tests is set up beside one that has.
         is(&[("package.json", "{}"), ("go.mod", "")], "-", "go test ./...");

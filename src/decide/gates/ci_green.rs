@@ -4,6 +4,19 @@ use super::Facts;
 use crate::model::decision::{Answer, Gate};
 use crate::model::policy::CiSource;
 use crate::model::stage::JobKind;
+use crate::model::task::EvidenceVerdict;
+use crate::model::view::TaskView;
+
+/// A person's word that CI runs again on the same head (`orch retry`): a row without a verdict that says so.
+pub const AGAIN: &str = "again";
+
+/// Whether CI is red once more in a stay in which a person had it run again: what follows has a budget of its own (ORD-1).
+pub fn asked_again(view: &TaskView) -> bool {
+    let mut rows = view.evidence.iter().rev();
+    let mut of_stay = rows.by_ref().filter(|e| e.gate == Gate::CiGreen.as_str() && e.epoch == view.task.epoch);
+    let red = of_stay.next().is_some_and(|e| e.verdict == EvidenceVerdict::Fail);
+    red && of_stay.any(|e| e.verdict == EvidenceVerdict::Missing && e.detail[AGAIN] == true)
+}
 
 /// A run of `ci.command`, or the roll-up of the commit's statuses; the same code is not tested twice. Statuses are
 /// awaited on the very head, which is what branch protection looks at, and read anew in each stay: CI may turn red later
@@ -15,6 +28,37 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         CiSource::Statuses => {
             let row = f.fresh(Gate::CiGreen).filter(|e| Some(&e.sha) == f.view.task.head_sha.as_ref());
             f.by_job(Gate::CiGreen, JobKind::Ci, row)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::gates::testing;
+    use crate::model::stage::Stage;
+    use serde_json::json;
+
+    #[test]
+    fn ord_1_only_a_red_that_follows_a_persons_word_in_the_same_stay_has_a_new_budget() {
+        let row = |verdict, epoch, again: bool| {
+            let mut e = testing::row("ci_green", verdict);
+            (e.epoch, e.detail) = (epoch, if again { json!({AGAIN: true}) } else { json!({}) });
+            e
+        };
+        let (fail, missing, pass) = (EvidenceVerdict::Fail, EvidenceVerdict::Missing, EvidenceVerdict::Pass);
+        let mut view = testing::view(Stage::Development);
+        let now = view.task.epoch;
+        for (rows, want) in [
+            (vec![row(fail, now, false)], false),
+            (vec![row(missing, now, true), row(fail, now, false)], true),
+            (vec![row(missing, now, true), row(pass, now, false)], false),
+            (vec![row(missing, now, false), row(fail, now, false)], false),
+            (vec![row(missing, now - 1, true), row(fail, now, false)], false),
+            (vec![row(missing, now - 1, true), row(fail, now - 1, false)], false),
+        ] {
+            view.evidence = rows;
+            assert_eq!(asked_again(&view), want, "{:?}", view.evidence);
         }
     }
 }

@@ -205,7 +205,7 @@ impl Facts<'_> {
             let why = match cause {
                 Cause::Lost => format!("the supervisors of {n} runs of the {agent} vanished: {said}"),
                 Cause::HeadMoved => format!("the branch moved on the remote under {n} runs of the {agent}: {said}"),
-                Cause::PushRefused | Cause::Outage | Cause::TakenBack => {
+                Cause::PushRefused | Cause::Outage | Cause::TakenBack | Cause::Environment | Cause::BaseFirst => {
                     format!("{n} runs of the {agent} ended so: {said}")
                 }
             };

@@ -424,6 +424,7 @@ impl World {
         };
         QueueView {
             bases: std::collections::BTreeMap::new(),
+            unseen: std::collections::BTreeMap::new(),
             queued: jobs(false).map(|(_, j)| j).collect(),
             running: jobs(true)
                 .map(|(i, j)| Busy { kind: j.kind, agent: j.agent, project: project_name(s.repo[i]) })

@@ -1,7 +1,8 @@
 //! The `ci` job: runs `ci.command` on one commit, or reads the commit's statuses from the forge (RULE-2).
 
+use super::red_ci::{self, Red};
 use super::{Bench, By, Order, answered, bench, ending, forge, row};
-use crate::adapters::child::EndedBy;
+use crate::adapters::child::{ChildError, EndedBy};
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
@@ -54,7 +55,10 @@ pub fn ci(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
 
 /// `worktree.setup`, then `ci.command`, in one new checkout. A setup that fails on a task's head is red CI on that head: it
 /// passed on the base (ORD-1).
-fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settlement> {
+fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settlement> {
+    if let Some(red) = red_ci::kept(ctx, run, bench)? {
+        return red_ci::settle(ctx, run, bench, red);
+    }
     bench.checkout()?;
     let (key, name, limit_ms, ran) = match (bench.set_up(ctx, run)?, &bench.project.worktree.setup) {
         (Some(ran), Some(setup)) => ("worktree.setup", "setup", setup.timeout_ms(), ran),
@@ -68,29 +72,40 @@ fn command(ctx: &Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settl
     let file = format!("{name}.log");
     let log = bench.dir.join(&file);
     bench.folders.delete()?;
-    let (verdict, why, findings) = match ran {
-        Err(e) => (EvidenceVerdict::ToolError, format!("{}{e}", of(key)), vec![]),
+    let red = |why: String, late: bool, no_program: bool| {
+        let late = if late { format!(" after {} s", limit_ms / 1000) } else { String::new() };
+        let text = format!("{why}{late}\n\n{}", tail(&log, TAIL));
+        let findings = vec![finding("ci", &text, &format!("runs/{}/{file}", run.id))];
+        Red { run: run.id, at: 0, why, findings, no_program }
+    };
+    let red = match ran {
         Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => {
-            (EvidenceVerdict::Pass, format!("ci.command passed on {}", bench.subject.short()), vec![])
+            let why = format!("ci.command passed on {}", bench.subject.short());
+            let mut row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Pass, why, vec![], false)?;
+            // Under which settings: what landed so is a green base under the same (ORD-1).
+            row.detail["ground"] = serde_json::json!(base_job::digest(&ctx.config, &bench.project));
+            return Ok(answered(row));
+        }
+        // A program that isn't there says as little of the branch as the shell's 127 (ORD-1).
+        Err(e @ (ChildError::NotFound { .. } | ChildError::NotStarted { .. })) => {
+            red(format!("CI is red on {}: {}{e}", bench.subject.short(), of(key)), false, true)
+        }
+        Err(e) => {
+            let why = format!("{}{e}", of(key));
+            return Ok(answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::ToolError, why, vec![], false)?));
         }
         Ok(exit) if exit.ended_by.is_none() && exit.code.is_none() => {
-            (EvidenceVerdict::ToolError, format!("{key} was killed: {}", ending(&exit)), vec![])
+            let why = format!("{key} was killed: {}", ending(&exit));
+            return Ok(answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::ToolError, why, vec![], false)?));
         }
         Ok(exit) => {
-            let late = exit.ended_by == Some(EndedBy::Wall);
             let why = format!("CI is red on {}: {}{}", bench.subject.short(), of(key), ending(&exit));
-            let text = format!(
-                "{why}{}\n\n{}",
-                if late { format!(" after {} s", limit_ms / 1000) } else { String::new() },
-                tail(&log, TAIL)
-            );
-            (EvidenceVerdict::Fail, why, vec![finding("ci", &text, &format!("runs/{}/{file}", run.id))])
+            let no_program = exit.ended_by.is_none() && matches!(exit.code, Some(126 | 127));
+            red(why, exit.ended_by == Some(EndedBy::Wall), no_program)
         }
     };
-    let mut row = row(bench, run, Gate::CiGreen, verdict, why, findings, false)?;
-    // Under which settings it was so: a change of them makes another verdict of it (ORD-1).
-    row.detail["ground"] = serde_json::json!(base_job::digest(&ctx.config, &bench.project));
-    Ok(answered(row))
+    let at = ctx.now().stamp.wall_ms;
+    red_ci::settle(ctx, run, bench, Red { at, ..red })
 }
 
 /// How a sentence about CI begins where it is about its setup.

@@ -5,6 +5,7 @@ mod ci;
 mod deploy;
 mod image;
 mod output;
+mod red_ci;
 mod scan;
 mod staging;
 

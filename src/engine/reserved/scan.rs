@@ -7,6 +7,7 @@ use crate::config::{Project, Security, Tools};
 use crate::decide::gates::security::{Policy, judge};
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::engine::Ctx;
+use crate::engine::refused::Refused;
 use crate::engine::settle::Settlement;
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
@@ -15,7 +16,7 @@ use crate::model::scan::{FindingKind, ScanReason, ScanReport};
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run, Task};
 use crate::render::security as show;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::time::Duration;
 
 /// Scans, writes 17, and takes the verdict from what is read back.
@@ -24,7 +25,7 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let mirror = &bench.ground.mirror;
     let base = mirror
         .merge_base(&bench.ground.default_sha, &bench.subject)?
-        .context("the branch has no history in common with the default branch")?;
+        .ok_or_else(|| Refused::unrelated(&bench.task, &bench.ground.default_branch))?;
     let what = Range { mirror, base, head: bench.subject.clone(), default_tip: bench.ground.default_sha.clone() };
     let request = request(ctx, &bench.project, &bench.task, what)?;
     let now = ctx.now().stamp.wall_ms;

@@ -1,0 +1,82 @@
+//! Whether setup and CI pass on each project's base (ORD-2): what is known of it, else it is tried now.
+
+use super::Chart;
+use crate::cli::trial;
+use crate::config::{Config, Project};
+use crate::engine::{Ctx, base_job};
+use crate::model::base::{Base, BaseState};
+
+const FIX: &str = "fix the default branch or the settings named; until then no agent starts";
+
+/// `ctx`: on a copy of the database, with a state directory of its own. `config`: the one in force. `say` is told before
+/// what takes long.
+pub fn all(ctx: &mut Ctx, config: &Config, say: &dyn Fn(&str), chart: &mut Chart) {
+    for project in &config.projects {
+        one(ctx, config, project, say, chart);
+    }
+}
+
+fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), chart: &mut Chart) {
+    let (area, name) = (&project.key, "base");
+    if !base_job::applies(config, project) {
+        return chart.ok(area, name, "nothing to try: neither setup nor CI is configured, or base.enabled is off");
+    }
+    let digest = base_job::digest(config, project);
+    let (commit, tree) = match trial::head(ctx, project) {
+        Ok(found) => found,
+        // The remote's own check says the same.
+        Err(e) => return chart.warn(area, name, format!("not tried: {e:#}"), "fix the remote first"),
+    };
+    let known = ctx.store.read(|tx| {
+        let passed = tx.meta(&base_job::passed_key(&project.repo, &tree, &digest))?.is_some();
+        Ok::<_, crate::adapters::store::StoreError>((passed, base_job::row(tx, &project.repo)?))
+    });
+    match known {
+        Ok((true, _)) => return chart.ok(area, name, format!("green at {}", commit.short())),
+        Ok((false, Some(b))) if b.tree == tree && b.config == digest && told(&b, project, chart) => return,
+        Ok(_) => {}
+        Err(e) => return chart.warn(area, name, e.to_string(), "restore the newest backup (docs/operations.md)"),
+    }
+    say(&format!("{area}: trying setup and CI on {} (`--quick` leaves this out)", commit.short()));
+    match trial::run(ctx, project, &commit, &tree) {
+        Err(e) => chart.warn(area, name, format!("can't be tried here: {e:#}"), "install or fix what is named"),
+        Ok(t) => match t.tried.state {
+            BaseState::Green => {
+                chart.ok(area, name, format!("green at {}: setup and CI pass", commit.short()));
+                if config.state_dir.join("orch.db").exists()
+                    && let Err(e) = trial::keep(config, project, &t)
+                {
+                    chart.warn(
+                        area,
+                        name,
+                        format!("its verdict can't be kept: {e:#}"),
+                        "it is tried again by the first task",
+                    );
+                }
+            }
+            BaseState::Environment => chart.fail(area, name, line(&t), "install what is named for this account"),
+            BaseState::Red | BaseState::Untried | BaseState::Running | BaseState::NotApplicable => {
+                chart.fail(area, name, format!("red at {}: {}", commit.short(), line(&t)), FIX);
+            }
+        },
+    }
+}
+
+fn line(t: &trial::Trial) -> String {
+    t.line().unwrap_or_else(|| t.tried.why.clone())
+}
+
+/// Tells a verdict that is there already; `false`: there is none.
+fn told(b: &Base, project: &Project, chart: &mut Chart) -> bool {
+    let (area, at) = (&project.key, b.commit.short());
+    match b.state {
+        BaseState::Green => chart.ok(area, "base", format!("green at {at}")),
+        BaseState::Running => chart.ok(area, "base", format!("is being tried now, at {at}")),
+        BaseState::Red => {
+            let see = format!("{FIX}; `orch logs --base {}` has the log", project.repo);
+            chart.fail(area, "base", format!("red at {at}: {}", b.why), see);
+        }
+        BaseState::Environment | BaseState::Untried | BaseState::NotApplicable => return false,
+    }
+    true
+}

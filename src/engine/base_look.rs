@@ -1,0 +1,159 @@
+//! When a repository's base is looked at and its try begins (ORD-1): right before a first job is claimed, and for a red CI
+//! that counts only once the base was tried after it. Nothing else fetches, asks or starts anything for a base.
+
+use super::base_job::{self, Tried, applies, digest, passed_key, row};
+use super::refused::Refused;
+use super::{Ctx, mergegate, outages, policy, projects, tick, view};
+use crate::adapters::store::StoreError;
+use crate::config::Project;
+use crate::decide::again::environment_wait;
+use crate::decide::base::{Next, next};
+use crate::decide::dispatch;
+use crate::model::base::{Base, BaseState, Unseen};
+use crate::model::ids::TaskId;
+use crate::model::task::Cause;
+use crate::model::text::clip;
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Every base that one of the next claims needs is known, or its try begins.
+pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<()> {
+    if ctx.dry || !ctx.config.base.enabled {
+        return Ok(());
+    }
+    let now = ctx.now();
+    let mut policy = ctx.policy.clone();
+    // Which first jobs would be claimed if every base were green.
+    policy.projects.values_mut().for_each(|p| p.base = false);
+    let mut first: BTreeMap<String, Vec<TaskId>> = BTreeMap::new();
+    let mut red: BTreeMap<String, i64> = BTreeMap::new();
+    ctx.store.read(|tx| {
+        let queue = view::queue(tx, &now, &policy, day, free)?;
+        let plan = dispatch::plan(&queue, &policy, only, most);
+        for claim in plan.claims.iter().filter(|c| c.starts.is_some()) {
+            if let Some(place) = queue.places.get(&claim.task).filter(|p| !p.on_red_base) {
+                first.entry(place.project.clone()).or_default().push(claim.task);
+            }
+        }
+        // Exempt from a freeze, not from HALT and the disk's bound (RULE-24).
+        let free = queue.halted.is_none() && queue.free_mb.is_none_or(|mb| mb >= policy.min_free_mb);
+        for job in queue.queued.iter().filter(|j| free && j.cause == Some(Cause::BaseFirst)) {
+            if let Some(place) = queue.places.get(&job.task_id).filter(|p| only.is_none_or(|o| o == p.project)) {
+                let since = red.entry(place.project.clone()).or_insert(job.available_at);
+                *since = job.available_at.max(*since);
+            }
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    for (key, tasks) in first {
+        look(ctx, &key, &tasks, None)?;
+    }
+    for (key, since) in red {
+        look(ctx, &key, &[], Some(since))?;
+    }
+    Ok(())
+}
+
+/// Looks at a project's base for these tasks, or, `after`, has it tried once more unless it was since then.
+fn look(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Result<()> {
+    let project = ctx.project(key)?.clone();
+    if !applies(&ctx.config, &project) {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    let before = ctx.store.read(base_job::unseen)?.remove(&project.repo);
+    // A clock that was set back must hold nothing for long.
+    if before.as_ref().is_some_and(|u| u.next_at > at && u.since <= at) {
+        return Ok(());
+    }
+    match one(ctx, &project, after) {
+        Ok(()) if before.is_some() => Ok(ctx.store.write(|tx| tx.drop_meta(&base_job::unseen_key(&project.repo)))?),
+        Ok(()) => Ok(()),
+        Err(e) => failed(ctx, &project, tasks, before.map_or(0, |u| u.failed), e),
+    }
+}
+
+/// Notes a look that failed, which holds first jobs, and reports it as a claim that meets the same fault does. What only a
+/// person lifts blocks the tasks that wait for it.
+fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error: anyhow::Error) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let failed = times.saturating_add(1);
+    let next_at = at + environment_wait(policy::ms(ctx.config.agents.retry_backoff_s), failed);
+    let unseen = Unseen { why: clip(&format!("{error:#}"), 400), since: at, next_at, failed };
+    ctx.store.write(|tx| tx.set_meta(&base_job::unseen_key(&project.repo), &json!(unseen).to_string()))?;
+    if let Some(why) = Refused::why(&error) {
+        for id in tasks {
+            mergegate::block(ctx, *id, &why, false)?;
+        }
+        return Ok(());
+    }
+    outages::no_start(ctx, project, &error)?;
+    let task = tasks.first().and_then(|id| ctx.task(*id).ok());
+    ctx.fault(task.as_ref(), "looking at the base", &error.context("no agent starts, and nothing is spent"));
+    Ok(())
+}
+
+fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
+    let repo = project.repo.clone();
+    let rows = ctx.store.read(base_job::rows)?;
+    let last = rows.get(&repo).cloned();
+    let known = |b: &Base| after.is_some_and(|since| b.state.is_verdict() && b.since >= since);
+    if last.as_ref().is_some_and(|b| b.state == BaseState::Running || known(b)) {
+        return Ok(());
+    }
+    let mirror = projects::mirror(ctx, project)?;
+    let (_, commit) = projects::fetch_default(ctx, project, &mirror)?;
+    let tree = mirror.tree_of(&commit)?.to_string();
+    let config = digest(&ctx.config, project);
+    let at = ctx.now().stamp.wall_ms;
+    let known = ctx.store.read(|tx| tx.meta(&passed_key(&repo, &tree, &config)))?.is_some();
+    let step = if after.is_some() { Next::Try } else { next(last.as_ref(), &tree, &config, known, at) };
+    let tried = rows.values().filter(|b| b.state == BaseState::Running).count();
+    let full = i64::try_from(tried).unwrap_or(i64::MAX) >= ctx.policy.max_reserved;
+    let state = match step {
+        Next::Wait => return Ok(()),
+        Next::Go if last.as_ref().is_some_and(|b| b.tree == tree && b.state == BaseState::Green) => return Ok(()),
+        Next::Go => BaseState::Green,
+        // As many are tried as may be (RULE-24): the end of one starts the next.
+        Next::Try if full && after.is_some() => return Ok(()),
+        Next::Try if full => BaseState::Untried,
+        Next::Try => BaseState::Running,
+    };
+    let token = tick::new_token();
+    let me = ctx.me.clone();
+    let before = last.as_ref().map(|b| b.token.clone());
+    let claimed = ctx.store.write(|tx| {
+        let now = row(tx, &repo)?;
+        if now.as_ref().map(|b| b.token.clone()) != before {
+            return Ok(None);
+        }
+        let base = Base {
+            commit: commit.clone(),
+            tree: tree.clone(),
+            config: config.clone(),
+            state,
+            since: at,
+            why: String::new(),
+            lines: Vec::new(),
+            next_at: 0,
+            failed: last.as_ref().filter(|b| b.config == config).map_or(0, |b| b.failed),
+            token: token.clone(),
+            owner: Some(me),
+            told_no: last.as_ref().map_or(0, |b| b.told_no),
+            told: last.as_ref().is_some_and(|b| b.told),
+        };
+        base_job::put(tx, &repo, &base)?;
+        if state == BaseState::Green {
+            base_job::recovered(tx, &repo, &mut base.clone(), at)?;
+        }
+        Ok::<_, StoreError>(Some(base))
+    })?;
+    if claimed.is_some_and(|b| b.state == BaseState::Running)
+        && let Err(e) = base_job::start(ctx, &repo, &token)
+    {
+        let why = format!("its try could not be started: {e:#}");
+        base_job::end(ctx, project, &token, &Tried::of(BaseState::Environment, why))?;
+    }
+    Ok(())
+}
