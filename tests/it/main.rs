@@ -51,6 +51,7 @@ mod crash_sweep;
 mod docs_cli;
 mod docs_handoff;
 mod docs_pages;
+mod docs_recipes;
 mod docs_setups;
 mod docs_words;
 mod fake_gitea;
