@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 /// The program: a path as it is, a name on `PATH`, then in the cache's `bin`. `None`: it is nowhere.
 pub fn find(named: impl AsRef<Path>) -> Option<PathBuf> {
     let named = named.as_ref();
-    let cached = || {
-        let name = named.file_name().filter(|name| *name == named.as_os_str())?;
-        which::which(cache(&|name| std::env::var_os(name))?.join("bin").join(name)).ok()
-    };
-    which::which(named).ok().or_else(cached)
+    which::which(named).ok().or_else(|| cached(named))
+}
+
+/// The program of a name in the tools cache alone.
+pub fn cached(named: impl AsRef<Path>) -> Option<PathBuf> {
+    let named = named.as_ref();
+    let name = named.file_name().filter(|name| *name == named.as_os_str())?;
+    which::which(cache(&|name| std::env::var_os(name))?.join("bin").join(name)).ok()
 }
 
 /// `$ORCH_TOOLS_CACHE`, else `$XDG_CACHE_HOME/orch/tools`, else `~/.cache/orch/tools`.

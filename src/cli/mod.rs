@@ -8,6 +8,7 @@ pub mod docs;
 pub mod doctor;
 pub mod exit;
 pub mod init;
+pub mod known;
 pub mod logging;
 pub mod open;
 pub mod output;
@@ -33,7 +34,7 @@ pub struct Cli {
 /// Options before or after any subcommand.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// Configuration file; else ./orch.yaml, $XDG_CONFIG_HOME/orch/orch.yaml, /etc/orch/orch.yaml, first found
+    /// Configuration file; else a trusted orch.yaml of this checkout, $XDG_CONFIG_HOME/orch/orch.yaml, /etc/orch/orch.yaml, first found
     #[arg(long, global = true, value_name = "FILE", env = "ORCH_CONFIG", value_parser = maybe_empty_path())]
     pub config: Option<PathBuf>,
     /// State directory; overrides `state_dir`
@@ -48,7 +49,7 @@ pub struct Global {
     /// More log lines; repeat for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Only errors in the log
+    /// Only errors in the log, and of a step's result only what failed
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Colours: auto, always or never
@@ -108,6 +109,7 @@ pub enum Command {
     Completions(cmd::shell::Completions),
     Man(cmd::shell::Man),
     Init(cmd::init::Args),
+    Project(cmd::project::Args),
     Doctor(cmd::doctor::Args),
 }
 
@@ -133,6 +135,9 @@ pub fn main() -> std::process::ExitCode {
     logging::start(&cli.global);
     let mut call = Invocation { out: Output::of(&cli.global), global: cli.global };
     let step = cli.command.step();
+    if cli.command.needs_none() {
+        known::warn_of_passed(&call);
+    }
     let result = match refused(&call, &cli.command) {
         Ok(()) => dispatch(&mut call, cli.command),
         Err(failure) => Err(failure),
@@ -178,6 +183,11 @@ impl Command {
 /// A command line that can't be read: clap's own words, or with `--json` a document like any other failure's.
 fn not_understood(error: &clap::Error) -> exit::Exit {
     let words = words();
+    if !error.use_stderr()
+        && let Some(warning) = known::warning_of_help()
+    {
+        Output::new(false).aside(&warning);
+    }
     if !error.use_stderr() || !words.iter().any(|w| w == "--json") {
         return exit::from_clap(error);
     }
@@ -218,6 +228,8 @@ impl Command {
             | Self::Unfreeze(_)
             | Self::Shell(_)
             | Self::Init(_) => Access::Changes,
+            Self::Project(args) => changes(args.changes()),
+            Self::Config(args) => changes(args.changes()),
             Self::Lease(args) => changes(args.changes()),
             Self::PostDeployProbe(args) => changes(args.changes()),
             Self::StagingCheck(args) => changes(args.changes()),
@@ -237,7 +249,6 @@ impl Command {
             | Self::Audit(_)
             | Self::Backup(_)
             | Self::SecurityScan(_)
-            | Self::Config(_)
             | Self::Demo(_)
             | Self::Completions(_)
             | Self::Man(_)
@@ -257,7 +268,12 @@ fn refused(call: &Invocation, command: &Command) -> Result<(), exit::Failure> {
         return Ok(());
     }
     // Where none can be read, the subcommand says so itself.
-    let dir = call.config().ok().map(|c| c.state_dir).or_else(|| call.global.state_dir.clone());
+    let config = if command.needs_none() {
+        call.config_or_bare().ok().filter(|c| !c.file.as_os_str().is_empty())
+    } else {
+        call.config().ok()
+    };
+    let dir = config.map(|c| c.state_dir).or_else(|| call.global.state_dir.clone());
     let Some(dir) = dir else { return Ok(()) };
     match crate::engine::caller::inside(&dir, &lineage, call.global.own_step) {
         Ok(None) => Ok(()),
@@ -311,6 +327,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Completions(args) => cmd::shell::completions(call, &args),
         Command::Man(args) => cmd::shell::man(call, &args),
         Command::Init(args) => cmd::init::run(call, &args),
+        Command::Project(args) => cmd::project::run(call, &args),
         Command::Doctor(args) => cmd::doctor::run(call, &args),
     }
 }

@@ -8,10 +8,12 @@ use crate::adapters::process;
 use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
 use crate::adapters::{modes, net};
-use crate::engine::{Ctx, guard, guards};
+use crate::config::Config;
+use crate::engine::{Ctx, binding, guard, guards};
 use crate::model::ids::Key;
 use crate::model::task::Task;
 use anyhow::Context;
+use serde_json::json;
 use std::time::Instant;
 
 impl From<StoreError> for Failure {
@@ -44,6 +46,7 @@ impl From<StoreError> for Failure {
 /// A step's context on the real state directory, made if it is missing.
 pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Failure> {
     let config = call.config()?;
+    binding::check(&config.state_dir, &config.file)?;
     // What is merely odd is for `doctor` and `config check`; a variable that nobody reads is told at once.
     for warning in config.warnings.iter().filter(|w| w.contains("ORCH_")) {
         tracing::warn!("{warning}");
@@ -58,12 +61,39 @@ pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Fa
     let mut ctx = context(config, store, name)?;
     guard::enter(&mut ctx)?;
     guard::closed(&mut ctx, open)?;
+    binding::take(&mut ctx, false)?;
     Ok(ctx)
+}
+
+/// `orch config adopt`: the state directory belongs to this configuration from now on (ORD-3).
+pub fn adopt(call: &Invocation) -> CmdResult {
+    let config = call.config()?;
+    let was = binding::bound(&config.state_dir);
+    modes::keep_private();
+    sentinel::make_dirs(&config.state_dir)
+        .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
+    guard::before(&config.state_dir, "config")?;
+    let store = Store::open(&config.state_dir.join("orch.db"), Mode::Use)?;
+    let mut ctx = context(config, store, "config")?;
+    guard::enter(&mut ctx)?;
+    let changed = binding::take(&mut ctx, true)?;
+    leave(&mut ctx);
+    let (state, file) = (ctx.paths.root().display(), ctx.config.file.display());
+    if call.out.is_json() {
+        call.out.document(&json!({
+            "file": ctx.config.file, "state_dir": ctx.paths.root(), "was": was, "changed": changed, "errors": [],
+        }));
+    } else if changed {
+        call.out.line(format!("{state} belongs to {file} from now on"));
+    } else {
+        call.out.line(format!("{state} belongs to {file} already"));
+    }
+    Ok(Exit::Done)
 }
 
 /// A step's context for `--dry-run`: a copy of the database in memory, nothing touched.
 pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
-    let config = call.config()?;
+    let config = bound(call)?;
     let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
     let mut ctx = context(config, store, name)?;
     ctx.dry = true;
@@ -73,7 +103,7 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 /// A context for a command that looks at the world and records nothing: a copy of the database in memory, the real
 /// state directory (mirror, evidence) beside it.
 pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
-    let config = call.config()?;
+    let config = bound(call)?;
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
@@ -83,7 +113,7 @@ pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
 
 /// A context on another configuration than the one named, with a copy of a database in memory: what `doctor` asks the
 /// services with.
-pub fn elsewhere(config: crate::config::Config, database: &std::path::Path) -> Result<Ctx, Failure> {
+pub fn elsewhere(config: Config, database: &std::path::Path) -> Result<Ctx, Failure> {
     let store = Store::copy_of(database)?;
     context(config, store, "doctor")
 }
@@ -104,13 +134,26 @@ pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: b
 
 /// A context that only reads; a missing database is an empty one.
 pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
-    let config = call.config()?;
+    let config = bound(call)?;
     let path = config.state_dir.join("orch.db");
     let store = if path.exists() { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
     context(config, store, name)
 }
 
-fn context(config: crate::config::Config, store: Store, name: &'static str) -> Result<Ctx, Failure> {
+/// The configuration, whose state directory is no other one's. Fails with exit 2.
+pub fn bound(call: &Invocation) -> Result<Config, Failure> {
+    let config = call.config()?;
+    binding::check(&config.state_dir, &config.file)?;
+    Ok(config)
+}
+
+impl From<binding::Other> for Failure {
+    fn from(other: binding::Other) -> Self {
+        Failure::usage(other.to_string()).hint(other.way_out())
+    }
+}
+
+fn context(config: Config, store: Store, name: &'static str) -> Result<Ctx, Failure> {
     modes::keep_private();
     let me = process::me().context("finding out which process this is")?;
     Ok(Ctx::new(config, store, me, clock::now, name))
@@ -143,7 +186,11 @@ pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> C
     ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut seen = std::collections::HashSet::new();
     ctx.report.skipped.retain(|h| seen.insert((h.task.clone(), h.rule, h.why.clone())));
-    call.out.step(&ctx.report);
+    if call.global.quiet {
+        call.out.faults(&ctx.report);
+    } else {
+        call.out.step(&ctx.report);
+    }
     Ok(if ctx.report.errors.is_empty() { exit } else { Exit::Broken })
 }
 

@@ -192,7 +192,22 @@ impl Output {
         self.document(&report);
     }
 
-    /// A line on stderr beside what stdout holds.
+    /// Of a step's report only what failed (`-q`, ORD-4); with `--json` all of it.
+    pub fn faults(&self, report: &StepReport) {
+        if self.json {
+            self.document(report);
+        } else {
+            report.errors.iter().for_each(|e| self.complain(&e.message, e.hint.as_deref()));
+        }
+    }
+
+    /// A question to a person on the terminal, without a line end: the answer stands behind it.
+    pub fn ask(&self, question: &str) {
+        let mut stderr = std::io::stderr().lock();
+        let _ = write!(stderr, "{}", redact::current().text(question)).and_then(|()| stderr.flush());
+    }
+
+    /// A line on stderr, next to what stdout has; also before a log is running.
     pub fn aside(&self, text: &str) {
         self.complain(text, None);
     }

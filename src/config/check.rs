@@ -3,6 +3,7 @@
 use super::error::ConfigError;
 use super::paths::identity;
 use super::types::{Config, DegradedAction, Forge, PostDeploy, Project, Scope, Security};
+use crate::model::parts::overlap;
 use crate::model::stage::Stage;
 
 /// A setting that must be at least 1.
@@ -77,6 +78,7 @@ fn unit_limits(config: &Config) -> Result<(), ConfigError> {
 /// One project by itself; `at` is its path.
 pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
     stages(&p.stages, at)?;
+    paths(p, at)?;
     if let Forge::Gitea { .. } = &p.forge
         && p.ci.required
         && p.ci.contexts.is_empty()
@@ -166,14 +168,52 @@ fn stages(stages: &[Stage], at: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// All projects together: keys, repositories and remotes are different (RULE-29).
+/// Projects that are parts of one remote have the first one's repo name, since gate, lease and mirror are the remote's
+/// (ORD-3).
+pub(super) fn one_name_each(projects: &mut [Project]) {
+    for n in 1..projects.len() {
+        let (before, rest) = projects.split_at_mut(n);
+        let Some(b) = rest.first_mut() else { continue };
+        if let Some(a) = before.iter().find(|a| apart(a, b) && identity(&a.git.remote) == identity(&b.git.remote)) {
+            b.repo.clone_from(&a.repo);
+        }
+    }
+}
+
+/// Whether two projects are parts of a repository that have no path in common.
+fn apart(a: &Project, b: &Project) -> bool {
+    !a.paths.is_empty() && !b.paths.is_empty() && !overlap(&a.paths, &b.paths)
+}
+
+/// The parts of a repository.
+fn paths(p: &Project, at: &str) -> Result<(), ConfigError> {
+    for text in &p.paths {
+        let at = format!("{at}.paths");
+        glob(text, &at)?;
+        if text.trim().is_empty() || text.starts_with(['/', '!']) || text.split('/').any(|part| part == "..") {
+            return Err(ConfigError::new(format!("{at}: {text:?} is no part of a repository"))
+                .hint("a glob from its root: services/api/**"));
+        }
+    }
+    Ok(())
+}
+
+/// All projects together: keys, repositories and remotes are different (RULE-29), except for parts of one remote (ORD-3).
 pub(super) fn together(projects: &[Project]) -> Result<(), ConfigError> {
     for (n, b) in projects.iter().enumerate() {
         for a in &projects[..n] {
             if a.key == b.key {
                 return Err(ConfigError::new(format!("two projects have the key {}, expected one each", a.key)));
             }
-            if a.repo.eq_ignore_ascii_case(&b.repo) {
+            let one_remote = identity(&a.git.remote) == identity(&b.git.remote);
+            if one_remote && !apart(a, b) {
+                return Err(ConfigError::new(format!(
+                    "the projects {} and {} have one remote (git.remote)",
+                    a.key, b.key
+                ))
+                .hint("give each its own `paths` that don't overlap, or merge the two entries"));
+            }
+            if a.repo.eq_ignore_ascii_case(&b.repo) && !one_remote {
                 return Err(ConfigError::new(format!(
                     "the projects {} and {} have one repo name, {}",
                     a.key, b.key, a.repo
@@ -186,13 +226,6 @@ pub(super) fn together(projects: &[Project]) -> Result<(), ConfigError> {
                     a.key, b.key
                 ))
                 .hint("give it another `repo`: a scope or a freeze could mean both"));
-            }
-            if identity(&a.git.remote) == identity(&b.git.remote) {
-                return Err(ConfigError::new(format!(
-                    "the projects {} and {} have one remote (git.remote)",
-                    a.key, b.key
-                ))
-                .hint("one repository belongs to one project: merge the two entries"));
             }
         }
     }

@@ -473,7 +473,7 @@ impl Config {
     }
 
     /// Every configured command that something may start, with its key.
-    fn commands(&self) -> Vec<(String, Vec<String>)> {
+    pub fn commands(&self) -> Vec<(String, Vec<String>)> {
         let mut out: Vec<(String, Vec<String>)> = Vec::new();
         let mut add = |at: String, argv: &[String]| out.push((at, argv.to_vec()));
         if let Some(line) = &self.notify.command {

@@ -10,8 +10,8 @@ const INTRO: &str = "# Configuration
 
 <!-- Generated from the types that read the file: change those, then run the tests with ORCH_BLESS=1. -->
 
-`orch` reads one YAML file: `--config FILE`, else `ORCH_CONFIG`, else `./orch.yaml`, `$XDG_CONFIG_HOME/orch/orch.yaml`,
-`/etc/orch/orch.yaml`, the first found. `orch config check` says whether it holds, `orch config show` what is in force
+`orch` reads one YAML file: `--config FILE`, else `ORCH_CONFIG`, else an `orch.yaml` of the checkout that this account trusts
+(`orch config trust FILE`), else `$XDG_CONFIG_HOME/orch/orch.yaml`, else `/etc/orch/orch.yaml`. `orch config check` says whether it holds, `orch config show` what is in force
 and where each value came from, `orch config schema` prints its JSON Schema for editors.
 
 The smallest file:

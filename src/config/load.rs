@@ -3,6 +3,7 @@
 use super::check;
 use super::confine;
 use super::error::ConfigError;
+use super::locate::{self, Sought};
 use super::parts::{Place, argv, missing, text};
 use super::paths::under;
 use super::project::{Around, post_deploy, project, security, staging};
@@ -22,16 +23,6 @@ use std::path::{Path, PathBuf};
 /// A larger file is no configuration.
 const MAX_BYTES: u64 = 256 << 10;
 
-/// Where a configuration is looked for, in this order (cli.md).
-pub fn candidates(env: &BTreeMap<String, String>, cwd: &Path) -> Vec<PathBuf> {
-    let set = |name: &str| env.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let user = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")));
-    let mut all = vec![cwd.join("orch.yaml")];
-    all.extend(user.map(|dir| dir.join("orch/orch.yaml")));
-    all.push("/etc/orch/orch.yaml".into());
-    all
-}
-
 /// Finds and reads the configuration. `file`, `state_dir`: what the command line says, relative to `cwd`; `env`: the
 /// process's environment. Touches nothing. Every failure is exit 2.
 pub fn load(
@@ -41,12 +32,33 @@ pub fn load(
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
     let path = find(file, env, cwd)?;
-    let text = read(&path)?;
+    from(&path, state_dir, env, cwd)
+}
+
+/// The folder of runs of a file's configuration, where it can be read.
+fn area_of(file: &Path, env: &BTreeMap<String, String>, cwd: &Path) -> Option<PathBuf> {
+    let area = from(file, None, env, cwd).ok()?.area_dir;
+    Some(std::fs::canonicalize(&area).unwrap_or(area))
+}
+
+/// What a search without `--config` finds (ORD-3).
+pub fn search(env: &BTreeMap<String, String>, cwd: &Path) -> Sought {
+    locate::sought(env, cwd, &|file| area_of(file, env, cwd))
+}
+
+/// Reads one file. `state_dir`: what the command line says.
+fn from(
+    path: &Path,
+    state_dir: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+) -> Result<Config, ConfigError> {
+    let text = read(path)?;
     let asked = |given: Option<&Path>| given.filter(|p| !p.as_os_str().is_empty()).map(|p| under(cwd, p));
     let folder = path.parent().unwrap_or(Path::new("/"));
     parse(&text, folder, asked(state_dir).as_deref(), env, cwd)
         .map(|mut config| {
-            config.file.clone_from(&path);
+            config.file = path.to_owned();
             config
         })
         .and_then(|config| confine::places(&config, env).map(|()| config))
@@ -67,11 +79,11 @@ pub fn load_or_bare(
     env: &BTreeMap<String, String>,
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
-    let set = |name: &str| env.get(name).is_some_and(|v| !v.is_empty());
-    let named = file.is_some_and(|f| !f.as_os_str().is_empty()) || set("ORCH_CONFIG");
-    if named || candidates(env, cwd).iter().any(|c| c.exists()) {
-        return load(file, state_dir, env, cwd);
+    // A file that does not count is passed over (ORD-3).
+    if let Some(file) = locate::named(file, env, cwd).or_else(|| search(env, cwd).file) {
+        return load(Some(&file), state_dir, env, cwd);
     }
+    let set = |name: &str| env.get(name).is_some_and(|v| !v.is_empty());
     let given = state_dir.filter(|p| !p.as_os_str().is_empty()).map(|p| under(cwd, p));
     // Without a home there is nowhere to keep anything: what needs the folder says so.
     let homeless = !(set("XDG_STATE_HOME") || set("HOME") || set("ORCH_STATE_DIR"));
@@ -80,16 +92,15 @@ pub fn load_or_bare(
 }
 
 fn find(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &Path) -> Result<PathBuf, ConfigError> {
-    let variable = env.get("ORCH_CONFIG").filter(|v| !v.is_empty()).map(Path::new);
-    if let Some(file) = file.filter(|f| !f.as_os_str().is_empty()).or(variable) {
-        return Ok(under(cwd, file));
+    if let Some(file) = locate::named(file, env, cwd) {
+        return Ok(file);
     }
-    let all = candidates(env, cwd);
-    all.iter().find(|c| c.exists()).cloned().ok_or_else(|| {
-        let looked: Vec<String> = all.iter().map(|c| c.display().to_string()).collect();
-        ConfigError::new(format!("there is no configuration; searched {}", looked.join(", ")))
-            .hint("orch init writes one; or name one with --config FILE")
-    })
+    let found = search(env, cwd);
+    match (&found.passed, &found.file) {
+        (Some(passed), _) => Err(passed.refusal()),
+        (None, Some(file)) => Ok(file.clone()),
+        (None, None) => Err(locate::nowhere(&found)),
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -176,6 +187,7 @@ fn parse_text(
     for (n, raw) in list.iter().enumerate() {
         projects.push(project(raw, n, &around, &mut forced)?);
     }
+    check::one_name_each(&mut projects);
     check::together(&projects)?;
     let top = RawTop { executor: raw.executor, min_free_mb: raw.min_free_mb }.effective(&vars)?;
     let mut limits = raw.limits.clone().unwrap_or_default().effective(&vars)?;

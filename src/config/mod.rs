@@ -7,6 +7,7 @@ pub mod docs;
 mod error;
 mod known;
 mod load;
+pub mod locate;
 mod parts;
 mod paths;
 mod project;
@@ -23,7 +24,8 @@ mod vars;
 
 pub use confine::{List, NetworkWord, UIDS};
 pub use error::ConfigError;
-pub use load::{candidates, fuzz, load, load_or_bare, process_env, schema};
+pub use load::{fuzz, load, load_or_bare, process_env, schema, search};
+pub use paths::same_remote;
 pub use scalar::{KofM, Text};
 pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, take_over};
 pub use settings::{Setting, settings};

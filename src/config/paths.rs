@@ -96,8 +96,10 @@ pub(super) fn identity(text: &str) -> String {
     };
     match remote(text) {
         Remote::Path(path) => {
-            let real = [path.to_owned(), format!("{path}.git")].iter().find_map(|p| std::fs::canonicalize(p).ok());
-            trimmed(&real.map_or_else(|| path.to_owned(), |p| p.to_string_lossy().into_owned()))
+            let path = if path.starts_with('/') { under(Path::new("/"), path) } else { PathBuf::from(path) };
+            let path = path.to_string_lossy().into_owned();
+            let real = [path.clone(), format!("{path}.git")].iter().find_map(|p| std::fs::canonicalize(p).ok());
+            trimmed(&real.map_or_else(|| path.clone(), |p| p.to_string_lossy().into_owned()))
         }
         Remote::Url { scheme, address, .. } => {
             let end = address.find('/').unwrap_or(address.len());
@@ -119,6 +121,11 @@ pub(super) fn identity(text: &str) -> String {
             format!("//{host}/{}", trimmed(path.trim_start_matches('/')))
         }
     }
+}
+
+/// Whether two spellings are one remote (RULE-29).
+pub fn same_remote(one: &str, other: &str) -> bool {
+    identity(one) == identity(other)
 }
 
 #[cfg(test)]
@@ -150,5 +157,6 @@ mod tests {
             assert_ne!(identity(other), one, "{other}");
         }
         assert_eq!(identity("/a/b.git/"), identity("file:///a/b"));
+        assert_eq!(identity("/a/./x/../b"), identity("/a/b"));
     }
 }

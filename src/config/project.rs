@@ -88,6 +88,7 @@ pub(super) fn project(
             Some(own) => super::confine::inner(own, around.confine, &place, &at)?,
             None => around.confine.clone(),
         },
+        paths: raw.paths.clone().unwrap_or_default(),
         key,
         repo,
         self_hosting,

@@ -103,6 +103,8 @@ raw! {
         repo: String,
         /// This repository is `orch`'s own production; default false
         self_hosting: bool,
+        /// Globs: the part of the repository that is this project; agents write there and in the work item's folder, and commands run in the first one's folder; default: all of it
+        paths: Vec<String>,
         /// Confinement of this project's runs; only stricter than the section at the top
         confine: RawConfine,
         /// The stages worked; some may be left out (never development, deploy), none moved; default: all

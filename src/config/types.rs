@@ -136,6 +136,8 @@ pub struct Project {
     /// Name used in scopes, sentinels and logs; one safe path element.
     pub repo: String,
     pub self_hosting: bool,
+    /// Globs; empty: the whole repository (ORD-3).
+    pub paths: Vec<String>,
     /// At least as strict as the section at the top.
     pub confine: Confine,
     /// The stages worked, in the table's order; `development` and `deploy` are always among them.

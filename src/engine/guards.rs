@@ -7,7 +7,7 @@ use crate::model::card::AlertKind;
 use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const ROW: &str = "guards/settings";
 
@@ -21,7 +21,9 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
     }
     let at = ctx.now().stamp.wall_ms;
     let was: Option<BTreeMap<String, String>> = kept.as_deref().and_then(|t| serde_json::from_str(t).ok());
-    let changed = was.map(|was| differences(ctx, &was, &now)).unwrap_or_default();
+    let moved = was.as_ref().map(|was| moved(was, &now)).unwrap_or_default();
+    let mut changed = was.map(|was| differences(ctx, &was, &now)).unwrap_or_default();
+    changed.retain(|c| !moved.iter().any(|(key, _)| project_of(&c.setting) == Some(key.as_str())));
     let caller = caller();
     let step = ctx.report.step;
     ctx.store.write(|tx| {
@@ -30,6 +32,9 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
             return Ok(());
         }
         tx.set_meta(ROW, &text)?;
+        for (project, event) in &moved {
+            tx.audit(at, None, event, &json!({"project": project, "caller": caller, "step": step}))?;
+        }
         if changed.is_empty() {
             return Ok(());
         }
@@ -40,6 +45,21 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
         Ok::<_, StoreError>(())
     })?;
     Ok(())
+}
+
+/// The project that a setting belongs to.
+fn project_of(path: &str) -> Option<&str> {
+    path.strip_prefix("projects.").and_then(|rest| rest.split_once('.')).map(|(key, _)| key)
+}
+
+/// Projects that were added or removed since: an event each, and no alert about their guards (ORD-3).
+fn moved(was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, &'static str)> {
+    let of = |all: &BTreeMap<String, String>| -> BTreeSet<String> {
+        all.keys().filter_map(|path| project_of(path)).map(str::to_owned).collect()
+    };
+    let (was, now) = (of(was), of(now));
+    let added = now.difference(&was).map(|key| (key.clone(), "project_added"));
+    added.chain(was.difference(&now).map(|key| (key.clone(), "project_removed"))).collect()
 }
 
 /// One setting that differs.
@@ -117,5 +137,15 @@ mod tests {
         // An alert's detail is cut past 900.
         assert!(text.contains("and 26 more") && text.chars().count() <= 900, "{}", text.chars().count());
         assert!(!alert(&many[..1], "tick", "root").contains("more"));
+    }
+
+    #[test]
+    fn ord_3_a_project_that_comes_or_goes_is_no_changed_guard() {
+        let of = |keys: &[&str]| -> BTreeMap<String, String> {
+            keys.iter().map(|k| (format!("projects.{k}.security.gate_enabled"), "true".to_owned())).collect()
+        };
+        let found = moved(&of(&["A", "B"]), &of(&["B", "C"]));
+        assert_eq!(found, [("C".to_owned(), "project_added"), ("A".to_owned(), "project_removed")]);
+        assert_eq!(project_of("security.gate_enabled"), None);
     }
 }

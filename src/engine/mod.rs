@@ -10,6 +10,7 @@ pub mod awaits;
 pub mod base;
 pub mod base_job;
 pub mod base_look;
+pub mod binding;
 pub mod blockers;
 pub mod boards;
 pub mod bound;

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod inputs;
 pub mod landing;
 pub mod outcome;
+pub mod parts;
 pub mod policy;
 pub mod probe;
 pub mod protected;

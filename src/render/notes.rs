@@ -41,7 +41,8 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
         let (repo, why) = (&b.repo, clip(&b.why, LONG));
         match b.state {
             BaseState::Red => {
-                lines.push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
+                lines
+                    .push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
             }
             BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
             BaseState::Running | BaseState::Untried | BaseState::Green | BaseState::NotApplicable => {}

@@ -9,7 +9,7 @@ const GOOD: &str = "projects: [{key: ORCH, git: {remote: ./repo.git, credential:
 fn orch(dir: &Path, env: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
     command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("HOME", dir).envs(env.iter().copied()).args(args).output().unwrap()
+    command.env("HOME", dir).env("ORCH_CONFIG", "orch.yaml").envs(env.iter().copied()).args(args).output().unwrap()
 }
 
 fn with(text: &str) -> tempfile::TempDir {
@@ -119,7 +119,7 @@ fn show_tells_values_and_sources_and_the_environment_wins() {
 fn an_empty_variable_counts_as_unset_and_the_state_directory_tells_its_source() {
     let dir = with(GOOD);
     let empty = [("ORCH_CONFIG", ""), ("ORCH_STATE_DIR", ""), ("ORCH_LOG_FORMAT", "")];
-    let (code, out, err) = said(&orch(dir.path(), &empty, &["config", "show"]));
+    let (code, out, err) = said(&orch(dir.path(), &empty, &["config", "show", "--config", "orch.yaml"]));
     assert_eq!(code, 0, "{err}");
     assert!(out.lines().any(|l| l.starts_with("state_dir ") && l.ends_with("(default)")), "{out}");
     let (_, out, _) = said(&orch(dir.path(), &[("ORCH_STATE_DIR", "./s")], &["config", "show"]));

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 fn orch(dir: &Path, env: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
     command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("HOME", dir).envs(env.iter().copied()).args(args).output().unwrap()
+    command.env("HOME", dir).env("ORCH_CONFIG", "orch.yaml").envs(env.iter().copied()).args(args).output().unwrap()
 }
 
 /// A folder with a bare repository, an agent, and this configuration.

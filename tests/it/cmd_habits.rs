@@ -64,7 +64,14 @@ fn a_closed_stdout_is_no_error() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
-        let out = command.current_dir(world.path()).args(&args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let out = command
+            .current_dir(world.path())
+            .env("ORCH_CONFIG", "orch.yaml")
+            .args(&args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
         assert_eq!((out.status.code(), out.stderr.len()), (Some(0), 0), "{args:?}");
     }
 }
@@ -89,7 +96,7 @@ fn a_signal_ends_a_step_between_two_actions() {
         }
     });
     let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
-    command.current_dir(world.path()).args(["tick", "--json"]).stdout(Stdio::piped());
+    command.current_dir(world.path()).env("ORCH_CONFIG", "orch.yaml").args(["tick", "--json"]).stdout(Stdio::piped());
     let child = command.spawn().unwrap();
     let said = || {
         ["said", "state/said"]

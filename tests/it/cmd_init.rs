@@ -28,6 +28,11 @@ fn git(dir: &Path, args: &[&str]) {
     assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// The account's one configuration: a home is the checkout itself here.
+fn config(dir: &Path) -> std::path::PathBuf {
+    dir.join(".config/orch/orch.yaml")
+}
+
 /// A checkout named `my-shop` with a remote of that name.
 fn checkout() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +47,7 @@ fn it_finds_out_what_it_can_and_its_file_is_accepted() {
     std::fs::write(dir.path().join("Cargo.toml"), "[package]\n").unwrap();
     let (code, out, err) = said(&orch(dir.path(), &["init"]));
     assert_eq!(code, 0, "{out}{err}");
-    let config = std::fs::read_to_string(dir.path().join("orch.yaml")).unwrap();
+    let config = std::fs::read_to_string(config(dir.path())).unwrap();
     for part in [
         "key: MYSHOP",
         "repo: my-shop",
@@ -54,7 +59,7 @@ fn it_finds_out_what_it_can_and_its_file_is_accepted() {
     }
     assert!(!config.contains("hunter2") && !out.contains("hunter2"), "the credential was copied");
     assert!(out.contains("held a credential"), "{out}");
-    for file in ["agents/analyst.md", "agents/deployer.md", ".gitleaks.toml"] {
+    for file in [".config/orch/agents/analyst.md", ".config/orch/agents/deployer.md", ".gitleaks.toml"] {
         assert!(dir.path().join(file).is_file() && out.contains(&format!("wrote  {file}")), "{file}\n{out}");
     }
     let (code, out, err) = said(&orch(dir.path(), &["config", "check"]));
@@ -64,16 +69,17 @@ fn it_finds_out_what_it_can_and_its_file_is_accepted() {
 #[test]
 fn what_stands_there_is_left_and_said() {
     let dir = checkout();
-    std::fs::create_dir(dir.path().join("agents")).unwrap();
-    std::fs::write(dir.path().join("agents/tester.md"), "mine").unwrap();
+    let agents = config(dir.path()).with_file_name("agents");
+    std::fs::create_dir_all(&agents).unwrap();
+    std::fs::write(agents.join("tester.md"), "mine").unwrap();
     let v: Value = serde_json::from_slice(&orch(dir.path(), &["init", "--json"]).stdout).unwrap();
-    assert_eq!((v["wrote"].as_array().unwrap().len(), v["left"].as_array().unwrap().len()), (7, 1));
-    let before = std::fs::read(dir.path().join("orch.yaml")).unwrap();
+    assert_eq!((v["wrote"].as_array().unwrap().len(), v["left"].as_array().unwrap().len()), (7, 1), "{v:#}");
+    let before = std::fs::read(config(dir.path())).unwrap();
     let (code, out, _) = said(&orch(dir.path(), &["init"]));
     assert_eq!(code, 0);
-    assert!(out.contains("kept   orch.yaml (already there)") && !out.contains("wrote"), "{out}");
-    assert_eq!(std::fs::read(dir.path().join("orch.yaml")).unwrap(), before);
-    assert_eq!(std::fs::read(dir.path().join("agents/tester.md")).unwrap(), b"mine");
+    assert!(out.contains("already there: MYSHOP") && !out.contains("wrote"), "{out}");
+    assert_eq!(std::fs::read(config(dir.path())).unwrap(), before);
+    assert_eq!(std::fs::read(agents.join("tester.md")).unwrap(), b"mine");
 }
 
 #[test]
@@ -92,8 +98,13 @@ fn systemd_accepts_the_units() {
     assert_eq!(code, 0, "{out}{err}");
     let folder = dir.path().join(".config/systemd/user");
     let tick = std::fs::read_to_string(folder.join("orch-tick.service")).unwrap();
-    let file = dir.path().canonicalize().unwrap().join("orch.yaml");
-    assert!(tick.contains(&format!("--config {} tick", file.display())), "{tick}");
+    let file = config(&dir.path().canonicalize().unwrap());
+    assert!(tick.contains(&format!("--config {} tick -q\n", file.display())), "{tick}");
+    let env = file.with_file_name("orch.env");
+    assert!(tick.contains(&format!("\nEnvironmentFile={}\n", env.display())), "{tick}");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&env.metadata().unwrap().permissions()) & 0o777, 0o600);
+    let set = std::fs::read_to_string(&env).unwrap();
+    assert!(set.contains("\nPATH=/") && set.contains("\n#ANTHROPIC_API_KEY=\n") && !set.contains("/tmp"), "{set}");
     assert!(
         tick.contains(env!("CARGO_BIN_EXE_orch")) && !tick.contains("ProtectSystem") && !tick.contains("/etc/orch"),
         "{tick}"
@@ -124,10 +135,10 @@ fn systemd_accepts_the_units() {
         return;
     }
     for unit in units {
-        let done = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
+        let done = Command::new("systemd-analyze").arg("verify").arg(&unit).output().unwrap();
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         let name = unit.file_name().unwrap().to_str().unwrap();
-        assert!(!said.lines().any(|l| l.contains(name)), "{}: {said}", unit.display());
+        assert!(!said.lines().any(|l| l.contains(name) || l.contains("orch")), "{}: {said}", unit.display());
     }
 }
 
@@ -155,7 +166,8 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
         let (code, out, err) = said(&out);
         assert_eq!(code, 0, "{out}{err}");
         assert!(!format!("{out}{err}").contains(token));
-        let config = std::fs::read_to_string(dir.path().join("orch.yaml")).unwrap();
+        let file = config(dir.path());
+        let config = std::fs::read_to_string(&file).unwrap();
         assert!(
             config.contains("forge: {kind: gitea, url: ") && config.contains("owner: team, name: my-shop"),
             "{config}"
@@ -163,7 +175,7 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
         assert!(config.contains("token: {env: GITEA_TOKEN}") && !config.contains(token), "{config}");
         let (code, checked, err) = said(&orch(dir.path(), &["config", "check"]));
         assert_eq!(code, 0, "{checked}{err}");
-        std::fs::remove_file(dir.path().join("orch.yaml")).unwrap();
+        std::fs::remove_file(file).unwrap();
         (config, out)
     };
     let (config, _) = init(&[("GITEA_TOKEN", token)]);

@@ -86,7 +86,11 @@ fn following_ends_with_the_run() {
     let world = world(&[(Stage::Analysis, Agent::Analyst)]);
     put(&world, 1, "events.jsonl", SAID);
     let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
-    command.current_dir(world.path()).args(["logs", "ORCH-1", "-f"]).stdout(Stdio::piped());
+    command
+        .current_dir(world.path())
+        .env("ORCH_CONFIG", "orch.yaml")
+        .args(["logs", "ORCH-1", "-f"])
+        .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut until = |wanted: &str| {

@@ -45,14 +45,19 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("completions", vec!["bash"]),
         ("man", vec!["man1"]),
         ("init", vec![]),
+        ("project list", vec![]),
+        ("project add", vec!["."]),
+        ("project remove", vec!["ORCH"]),
+        ("config trust", vec!["orch.yaml"]),
+        ("config adopt", vec![]),
         ("doctor", vec![]),
     ]
 }
 
 /// `demo` plays for half a minute, and prints by the same printer.
 const NOT_TRIED: [&str; 1] = ["demo"];
-/// Those that have nothing to show in this small world: a task without a run, a gate or a block, no remote.
-const NOTHING_TO_SHOW: [&str; 6] = ["logs", "show", "diff", "gate replay", "doctor", "reconcile"];
+/// Those that have nothing to show in this small world: a task without a run, a gate or a block, no remote, live tasks.
+const NOTHING_TO_SHOW: [&str; 7] = ["logs", "show", "diff", "gate replay", "doctor", "reconcile", "project remove"];
 
 struct Full {
     world: Seeded,
@@ -77,7 +82,7 @@ impl Full {
         let _ = std::fs::remove_file(self.world.path().join("copy.db"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.current_dir(self.world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        command.env("HOME", self.world.path()).args(args).stdin(Stdio::null());
+        command.env("HOME", self.world.path()).env("ORCH_CONFIG", "orch.yaml").args(args).stdin(Stdio::null());
         command.stdout(stdout).stderr(Stdio::piped()).output().unwrap()
     }
 }

@@ -94,13 +94,18 @@ fn the_site_has_its_hooks_is_safe_and_names_what_it_wrote() {
     let out = command.args(["-c", &line]).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(said.contains("331 tasks in site/index.html") && said.contains("can read titles, documents and findings"), "{said}");
+    assert!(
+        said.contains("331 tasks in site/index.html") && said.contains("can read titles, documents and findings"),
+        "{said}"
+    );
     let files = all(&site);
     assert_eq!(files.len(), 331 + 5, "index, report, two of ended ones and the manifest");
     for file in &files {
         assert_eq!(std::fs::metadata(site.join(file)).unwrap().permissions().mode() & 0o777, 0o644, "{file}");
         let page = std::fs::read_to_string(site.join(file)).unwrap();
-        for never in ["<script>alert", "<img", "onerror=y>", " style=", "javascript:", "RAWLOG", "sk_li", "http-equiv=\"refresh"] {
+        for never in
+            ["<script>alert", "<img", "onerror=y>", " style=", "javascript:", "RAWLOG", "sk_li", "http-equiv=\"refresh"]
+        {
             assert!(!page.contains(never), "{never} in {file}");
         }
         assert!(!page.contains(world.path().to_str().unwrap()), "a path of this machine in {file}");
@@ -156,8 +161,7 @@ fn a_step_that_changed_something_writes_the_page_and_an_idle_one_writes_nothing(
         tx.audit(10, Some(t.id), "head_moved", &json!({})).unwrap();
     });
     world.json(&["tick"]);
-    let changed: Vec<String> =
-        seen().into_iter().filter(|f| !before.contains(f)).map(|(name, ..)| name).collect();
+    let changed: Vec<String> = seen().into_iter().filter(|f| !before.contains(f)).map(|(name, ..)| name).collect();
     assert_eq!(changed, [".orch-page.json", "index.html", "task/ORCH-400.html"]);
     assert!(std::fs::read_to_string(pages.join("index.html")).unwrap().contains("now another"));
 }

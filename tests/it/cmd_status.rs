@@ -208,7 +208,13 @@ fn rule_39_changed_guard_settings_are_told_once_with_variable_and_caller() {
     let tick = |env: &[(&str, &str)]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
         command.current_dir(world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let out = command.env("USER", "ann").envs(env.iter().copied()).args(["tick", "--json"]).output().unwrap();
+        let out = command
+            .env("USER", "ann")
+            .env("ORCH_CONFIG", "orch.yaml")
+            .envs(env.iter().copied())
+            .args(["tick", "--json"])
+            .output()
+            .unwrap();
         assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
     };
     let off = [("ORCH_SECURITY_GATE_ENABLED", "false")];

@@ -63,6 +63,7 @@ mod judge_approval;
 mod judge_inputs;
 mod judge_review;
 mod judge_scripts;
+mod many_projects;
 mod network;
 mod outside_claude;
 mod outside_gitea;

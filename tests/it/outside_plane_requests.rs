@@ -209,7 +209,7 @@ fn cli_5_a_signal_ends_a_whole_look_between_two_pages_and_the_next_one_goes_on()
 /// One pass in this process that gives a board so long.
 fn pass(s: &Scene, longest: Duration) -> Vec<String> {
     let env = s.house.env.iter().cloned().collect();
-    let config = orch::config::load(None, None, &env, s.house.root()).unwrap();
+    let config = orch::config::load(Some("orch.yaml".as_ref()), None, &env, s.house.root()).unwrap();
     let store = Store::open(&config.state_dir.join("orch.db"), Mode::Use).unwrap();
     let mut ctx = Ctx::new(config, store, process::me().unwrap(), clock::now, "reconcile");
     reconcile::run(&mut ctx, None, false, longest).unwrap();

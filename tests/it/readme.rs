@@ -140,7 +140,8 @@ fn every_command_of_the_readme_works() {
                 }
                 home.ok(&dir, line);
                 if line == "orch init" {
-                    let config = std::fs::read_to_string(dir.join("orch.yaml")).unwrap();
+                    let file = home.path(".config/orch/orch.yaml");
+                    let config = std::fs::read_to_string(&file).unwrap();
                     let agent = home.path("agent.sh");
                     let config = config.replace("runtime: claude", "runtime: scripted").replace(
                         "  # scripted: {kind: command, command: [\"./agent.sh\"]}",
@@ -150,7 +151,7 @@ fn every_command_of_the_readme_works() {
                     let line = config.lines().find(|l| l.starts_with("confine: ")).unwrap();
                     let config = config.replace(line, "confine: {mode: off}");
                     assert!(config.contains("ci: {command: [\"./ci.sh\"]}"), "{config}");
-                    std::fs::write(dir.join("orch.yaml"), config).unwrap();
+                    std::fs::write(file, config).unwrap();
                 }
             }
         }

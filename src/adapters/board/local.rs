@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 const HEADING: &str = "## Comments <!-- orch -->";
 /// How often an edit is tried against a file that keeps changing.
 const ATTEMPTS: u32 = 50;
+/// The next number of all projects of a folder together, as earlier versions counted; with `-KEY`: of one project (ORD-3).
 const COUNTER: &str = ".orch-next";
 
 /// One project's folder of work items.
@@ -263,14 +264,20 @@ impl Local {
         fs::create_dir_all(&self.dir).map_err(|e| self.failed("making the folder", &self.dir, &e))?;
         let failed = |e: std::io::Error| self.failed("creating a work item in", &self.dir, &e);
         let _turn = swap::turn(&self.dir).map_err(failed)?;
-        let counter = self.dir.join(COUNTER);
-        let stored = match fs::read_to_string(&counter) {
-            Ok(text) => text.trim().parse::<u64>().map_err(|_| {
-                BoardError::Invalid(format!("{} holds no number; write the next free one into it", counter.display()))
-            })?,
-            Err(e) if e.kind() == ErrorKind::NotFound => 1,
-            Err(e) => return Err(failed(e)),
-        };
+        let counter = self.dir.join(format!("{COUNTER}-{}", self.prefix));
+        let mut stored = 1;
+        // What was counted jointly goes on from there.
+        for file in [&counter, &self.dir.join(COUNTER)] {
+            match fs::read_to_string(file) {
+                Ok(text) => {
+                    let wrong = format!("{} has no number in it; write the next free one into it", file.display());
+                    stored = text.trim().parse::<u64>().map_err(|_| BoardError::Invalid(wrong))?;
+                    break;
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
         let mut number = stored.max(self.highest().map_err(failed)?.saturating_add(1));
         loop {
             let key =

@@ -146,6 +146,18 @@ impl Executor {
     }
 }
 
+/// Whether the system's manager or this user's own runs here.
+pub fn is_managed() -> bool {
+    systemd::manager().is_ok()
+}
+
+/// Asks a manager's client to do something, bounded; `program`: `systemctl` or `loginctl`. Fails with what it said.
+pub fn manage(program: &'static str, words: &[&str]) -> Result<(), ExecutorError> {
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let answer = ask(program, &words)?;
+    if answer.code == Some(0) { Ok(()) } else { Err(ExecutorError::Manager { program, reason: answer.reason() }) }
+}
+
 /// What a manager's client said.
 struct Answer {
     code: Option<i32>,

@@ -3,11 +3,12 @@
 use crate::adapters::{handed, modes, net};
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::{known, open};
 use crate::config::{Config, ConfigError, load, load_or_bare, process_env, schema, take_over};
 use crate::model::redact;
 use anyhow::Context;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Show the effective settings, check the configuration, print its JSON Schema
@@ -29,6 +30,27 @@ enum What {
     /// Print the JSON Schema of the file, for editors
     #[command(after_help = "Example:\n  orch config schema > orch.schema.json")]
     Schema,
+    /// Let the orch.yaml of a checkout count for this account: its commands are started as you
+    #[command(after_help = "Example:\n  orch config trust ./orch.yaml")]
+    Trust {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Let the state directory belong to this configuration from now on: the file was moved or renamed
+    #[command(after_help = "Example:\n  orch --config /etc/orch/orch.yaml config adopt")]
+    Adopt,
+}
+
+impl Args {
+    /// Whether it works without a configuration (ORD-3).
+    pub fn needs_none(&self) -> bool {
+        matches!(self.what, What::Schema | What::Trust { .. })
+    }
+
+    /// Whether it changes what counts (BND-6).
+    pub fn changes(&self) -> bool {
+        matches!(self.what, What::Trust { .. } | What::Adopt)
+    }
 }
 
 impl From<ConfigError> for Failure {
@@ -94,7 +116,17 @@ fn out_of_environment(config: &Config) -> Result<(), Failure> {
 
 /// Shows, checks or prints; touches nothing.
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
-    match args.what {
+    match &args.what {
+        What::Trust { file } => {
+            let (file, new) = known::trust(file)?;
+            if call.out.is_json() {
+                call.out.document(&json!({"file": file, "trusted": true, "changed": new, "errors": []}));
+            } else {
+                let word = if new { "counts from now on" } else { "counts already" };
+                call.out.line(format!("{} {word} in its folder and below", file.display()));
+            }
+        }
+        What::Adopt => return open::adopt(call),
         What::Schema => {
             let text = serde_json::to_string_pretty(&schema()).unwrap_or_default();
             call.out.raw(&format!("{text}\n"));

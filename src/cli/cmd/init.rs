@@ -1,19 +1,23 @@
-//! `orch init` (CLI-4).
+//! `orch init` (CLI-4, ORD-2 to ORD-4).
 
 use crate::cli::Invocation;
-use crate::cli::exit::Failure;
-use crate::cli::exit::{CmdResult, Exit};
-use crate::cli::init::find::Ci;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::init::find::{Ci, Found};
+use crate::cli::init::install::{Outcome, Place, Request};
 use crate::cli::init::try_base::{self, Came, Tried};
-use crate::cli::init::{Done, find, units, write};
+use crate::cli::init::{Done, ask, envfile, find, install, scanner, uninstall, units};
+use crate::cli::known;
+use crate::config::{Config, load, locate, process_env};
 use crate::model::ids::Key;
 use anyhow::Context;
-use serde_json::json;
-use std::io::IsTerminal;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
-/// Write a commented orch.yaml, the agents' prompts and .gitleaks.toml here; existing files are kept
+/// Set up this repository: the account's configuration and prompts, or one more project in it
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user")]
+#[command(
+    after_help = "Example:\n  cd my-project && orch init && orch doctor\n  orch init --systemd --user\n\nThe first call writes $XDG_CONFIG_HOME/orch/orch.yaml with the prompts next to it, later ones add a project. In the checkout only .gitleaks.toml is written: commit it."
+)]
 pub struct Args {
     /// Prefix of the project's work-item keys; else the remote's name in capitals
     #[arg(long, value_name = "KEY")]
@@ -27,87 +31,219 @@ pub struct Args {
     /// Take the default answer to each question
     #[arg(long)]
     yes: bool,
-    /// Also units and timers for tick, reap and reconcile
+    /// Write ./orch.yaml and ./agents for this checkout alone, with a state directory of its own
+    #[arg(long)]
+    here: bool,
+    /// Also orch.env, and units and timers for tick, reap and reconcile
     #[arg(long)]
     systemd: bool,
     /// For the user's own manager (~/.config/systemd/user) instead of the system's
-    #[arg(long, requires = "systemd")]
+    #[arg(long)]
     user: bool,
+    /// Write the units below DIR instead, for a package or an image
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<PathBuf>,
+    /// Remove what `init` installed: units, timers, an unchanged orch.env, lingering, completions, manual pages
+    #[arg(long, conflicts_with_all = ["key", "here", "systemd"])]
+    uninstall: bool,
+}
+
+/// What a call did and what a person should know and do.
+#[derive(Debug, Default)]
+struct Told {
+    done: Done,
+    notes: Vec<String>,
+    next: Vec<String>,
+    project: Option<String>,
+    added: bool,
+    proposed: Value,
+    tried: Option<Tried>,
 }
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let only = [("--user", args.user), ("--prefix", args.prefix.is_some())];
+    if let Some((option, _)) = only.iter().find(|(_, given)| *given && !args.systemd && !args.uninstall) {
+        return Err(Failure::usage(format!("{option} belongs to --systemd or --uninstall"))
+            .hint(format!("orch init --systemd {option}")));
+    }
     let dir = std::env::current_dir().context("finding the current folder")?;
-    let mut done = Done::default();
-    let mut notes = Vec::new();
-    let mut project = None;
-    let mut proposed = json!({"setup": null, "ci": null});
-    let mut tried = None;
-    // With a configuration named or found here, only what is missing beside it is of interest.
-    if call.global.config.is_none() {
-        let mut found = find::around(&dir)?;
-        if let Some(key) = &args.key {
-            found.key = prefix(key)?;
-        }
-        let ci = match &found.ci {
-            Ci::Command(argv) => json!(argv),
-            Ci::Contexts(_) | Ci::UnknownContexts | Ci::None => json!(null),
-        };
-        proposed = json!({"setup": found.setup, "ci": ci});
-        let file = dir.join("orch.yaml");
-        let untried = Tried::not(&found);
-        let wanted = !file.exists() && untried.is_possible() && wants_try(call, args, &proposed);
-        let came = if wanted { try_base::play(&mut found) } else { untried };
-        let state = if args.systemd && !args.user { "/var/lib/orch" } else { "~/.local/state/orch" };
-        write(&dir, &found, state, &mut done)?;
-        if let Err(e) = try_base::keep(&came, &file, &found.key) {
-            notes.push(format!("that they passed can't be kept: {e:#}; the first task tries them again"));
-        }
-        tried = Some(came);
-        project = Some(found.key);
-        notes.extend(found.notes);
+    let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
+    let place = install::place(call, &dir, args.here)?;
+    if args.uninstall {
+        let file = Some(&place.file).filter(|file| file.exists());
+        return uninstall::run(call, file.map(PathBuf::as_path), args.user, args.prefix.as_deref());
     }
-    let mut next: Vec<String> =
-        ["look at orch.yaml, then: orch doctor", "orch new 'A first work item'"].map(str::to_owned).into();
+    let mut told = Told { proposed: json!({"setup": null, "ci": null}), ..Told::default() };
+    // Units can be had from anywhere, once there is an installation.
+    let units_alone = args.systemd && place.file.exists() && locate::top(&dir).is_none();
+    if !units_alone {
+        project(call, args, &place, &dir, &mut told)?;
+    }
+    told.next.push(format!("look at {}, then: orch doctor", place.file.display()));
+    told.next.push(match (&told.project, several(call, &place.file)) {
+        (Some(key), true) => format!("orch new 'A first work item' --project {key}"),
+        _ => "orch new 'A first work item'".to_owned(),
+    });
     if args.systemd {
-        let config = if call.global.config.is_none() {
-            let env = crate::config::process_env();
-            crate::config::load(Some(&dir.join("orch.yaml")), call.global.state_dir.as_deref(), &env, &dir)?
-        } else {
-            call.config()?
-        };
-        let program = std::env::current_exe().context("finding this program's own file")?;
-        units::write(&units::folder(args.user), args.user, &program, &config, &mut done)?;
-        let user = if args.user { "--user " } else { "" };
-        next.push(format!("systemctl {user}daemon-reload"));
-        next.push(format!("systemctl {user}enable --now orch-tick.timer orch-reap.timer orch-reconcile.timer"));
-        if args.user {
-            next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
-        } else {
-            notes.push(
-                "steps and agents of system units run as root; `--user` under an account of their own is safer"
-                    .to_owned(),
-            );
-        }
+        systemd(call, args, &place.file, &mut told)?;
     } else {
-        next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
+        told.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
     }
+    let exit = exit(args, told.tried.as_ref());
+    say(call, &dir, &place.file, told);
+    Ok(exit)
+}
+
+fn read(call: &Invocation, file: &Path) -> Result<Config, Failure> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    Ok(load(Some(file), call.global.state_dir.as_deref(), &process_env(), folder)?)
+}
+
+fn several(call: &Invocation, file: &Path) -> bool {
+    read(call, file).is_ok_and(|config| config.projects.len() > 1)
+}
+
+/// The project of a checkout: found out, tried where that is wanted, then written to the installation's file.
+fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut Told) -> Result<(), Failure> {
+    let key = args.key.as_deref().map(prefix).transpose()?;
+    let mut found = find::around(dir)?;
+    let top = locate::top(dir).unwrap_or(dir);
+    if let Err(why) = writable(top) {
+        return Err(Failure::new(Exit::Broken, format!("{} can't be written: {why}", top.display()))
+            .hint("nothing was changed; give this account the right to write .gitleaks.toml there"));
+    }
+    told.proposed = proposed(&found);
+    let untried = Tried::not(&found);
+    let paths = install::part_of(dir);
+    let possible = untried.is_possible() && !install::is_there(call, place, &found, &paths)?;
+    let tried = if possible && wants_try(call, args, &told.proposed) { try_base::play(&mut found) } else { untried };
+    let agree = |question: &str| ask::yes(call, args.yes, question);
+    let system = args.systemd && !args.user;
+    let request = Request { found: &found, key: key.as_deref(), paths, system, agree: &agree };
+    match install::add(call, place, &request, &mut told.done)? {
+        Outcome::Declined => return Err(Failure::refused("nothing was changed")),
+        Outcome::There { key, note } => {
+            told.notes.push(format!("already there: {key} in {}", place.file.display()));
+            told.notes.extend(note);
+            told.project = Some(key);
+        }
+        Outcome::Added(is) => {
+            if key.is_none() && is != found.key {
+                told.notes.push(format!("the key {} is taken: this project is {is}; --key decides", found.key));
+            }
+            if let Err(e) = try_base::keep(&tried, &place.file, &is) {
+                let why = format!("that they passed can't be kept: {e:#}; the first task tries them again");
+                told.notes.push(why);
+            }
+            told.notes.extend(found.notes);
+            told.project = Some(is);
+            told.added = true;
+        }
+    }
+    told.tried = Some(tried);
+    scanner(top, &mut told.done)?;
+    if told.done.written.iter().any(|path| path.ends_with(".gitleaks.toml")) {
+        told.notes.push("commit .gitleaks.toml: the secret scan reads it from the default branch".to_owned());
+    }
+    if place.here {
+        known::trust(&place.file)?;
+    }
+    Ok(())
+}
+
+/// `--try` says by its exit whether everything passed; the file is written all the same.
+fn exit(args: &Args, tried: Option<&Tried>) -> Exit {
+    if args.try_them && tried.is_some_and(|t| !t.passed()) { Exit::Negative } else { Exit::Done }
+}
+
+/// Whether the proposals are to be tried: as the flags say, else as a person at the terminal does.
+fn wants_try(call: &Invocation, args: &Args, proposed: &Value) -> bool {
+    if args.try_them || args.no_try || !ask::is_person(call) {
+        return args.try_them;
+    }
+    for (name, key) in [("setup", "worktree.setup"), ("ci", "ci.command")] {
+        let words: Vec<&str> = proposed[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !words.is_empty() {
+            call.out.line(format!("{key}: {}", words.join(" ")));
+        }
+    }
+    ask::yes(call, args.yes, "try them now in a clone of the default branch?")
+}
+
+/// What became of the proposals, for a person.
+fn lines(tried: &Tried) -> Vec<String> {
+    let one = |name: &str, came: Came| match came {
+        Came::Passed => Some(format!("tried  {name} passed")),
+        Came::Failed => Some(format!("tried  {name} failed, and is written as a comment")),
+        Came::Untried | Came::None => None,
+    };
+    let line = tried.line.as_ref().map(|l| format!("       {l}"));
+    [one("worktree.setup", tried.setup), one("ci.command", tried.ci), line].into_iter().flatten().collect()
+}
+
+fn proposed(found: &Found) -> Value {
+    let ci = match &found.ci {
+        Ci::Command(argv) => json!(argv),
+        Ci::Contexts(_) | Ci::UnknownContexts | Ci::None => json!(null),
+    };
+    json!({"setup": found.setup, "ci": ci})
+}
+
+/// Whether a checkout takes the scanner's file.
+fn writable(top: &Path) -> Result<(), rustix::io::Errno> {
+    if top.join(".gitleaks.toml").symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    rustix::fs::access(top, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+}
+
+fn systemd(call: &Invocation, args: &Args, file: &Path, told: &mut Told) -> Result<(), Failure> {
+    let config = read(call, file)?;
+    let program = std::env::current_exe().context("finding this program's own file")?;
+    envfile::write(&config, &mut told.done, &mut told.notes)?;
+    let folder = units::folder(args.user, args.prefix.as_deref());
+    let names = units::Names::of(&folder, &config);
+    units::write(&folder, args.user, &program, &config, &names, &mut told.done)?;
+    let user = if args.user { "--user " } else { "" };
+    if !units::is_running(args.user) {
+        told.notes.push("no manager is running here: the units are written, and take effect where one does".to_owned());
+    }
+    if let Some(prefix) = &args.prefix {
+        told.notes
+            .push(format!("everything is below {}: copy it to the root of the machine it is for", prefix.display()));
+    }
+    told.next.push(format!("systemctl {user}daemon-reload"));
+    told.next.push(format!("systemctl {user}enable --now {}", names.timers().join(" ")));
+    if args.user {
+        told.next.push("loginctl enable-linger      # else everything ends when you log out".to_owned());
+    } else {
+        told.notes.push(
+            "steps and agents of system units run as root; `--user` under an account of their own is safer".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
+    let Told { done, notes, next, project, added, proposed, tried } = told;
     if call.out.is_json() {
-        let file = dir.join("orch.yaml");
         let of = |came: fn(&Tried) -> Came| tried.as_ref().map_or("none", |t| came(t).as_str());
         call.out.document(&json!({
-            "file": file, "added": done.written.contains(&file), "project": project, "wrote": done.written,
-            "left": done.left, "tried": {"setup": of(|t| t.setup), "ci": of(|t| t.ci)},
-            "line": tried.as_ref().and_then(|t| t.line.clone()),
-            "proposed": proposed, "notes": notes, "next": next,
+            "file": file, "added": added, "project": project, "wrote": done.written,
+            "changed": done.changed, "left": done.left, "tried": {"setup": of(|t| t.setup), "ci": of(|t| t.ci)},
+            "line": tried.as_ref().and_then(|t| t.line.clone()), "proposed": proposed, "notes": notes, "next": next,
         }));
-        return Ok(exit(args, tried.as_ref()));
+        return;
     }
-    for line in tried.iter().flat_map(told) {
+    for line in tried.iter().flat_map(lines) {
         call.out.line(line);
     }
-    let shown = |path: &std::path::Path| path.strip_prefix(&dir).unwrap_or(path).display().to_string();
+    let shown = |path: &Path| path.strip_prefix(dir).unwrap_or(path).display().to_string();
     for path in &done.written {
         call.out.line(format!("wrote  {}", shown(path)));
+    }
+    for path in &done.changed {
+        call.out.line(format!("added  {} to {}", project.as_deref().unwrap_or_default(), shown(path)));
     }
     for path in &done.left {
         call.out.line(format!("kept   {} (already there)", shown(path)));
@@ -119,48 +255,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     for step in &next {
         call.out.line(format!("  {step}"));
     }
-    Ok(exit(args, tried.as_ref()))
-}
-
-/// `--try` says by its exit whether everything passed; the file is written all the same.
-fn exit(args: &Args, tried: Option<&Tried>) -> Exit {
-    if args.try_them && tried.is_some_and(|t| !t.passed()) { Exit::Negative } else { Exit::Done }
-}
-
-/// Whether the proposals are to be tried: as the flags say, else as a person at the terminal does.
-fn wants_try(call: &Invocation, args: &Args, proposed: &serde_json::Value) -> bool {
-    let person = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !call.out.is_json();
-    if args.try_them || args.no_try || !person {
-        return args.try_them;
-    }
-    for (name, key) in [("setup", "worktree.setup"), ("ci", "ci.command")] {
-        let words: Vec<&str> = proposed[name].as_array().into_iter().flatten().filter_map(|w| w.as_str()).collect();
-        if !words.is_empty() {
-            call.out.line(format!("{key}: {}", words.join(" ")));
-        }
-    }
-    if args.yes {
-        return true;
-    }
-    call.out.raw("try them now in a clone of the default branch? [Y/n] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    read.is_ok_and(|n| n > 0) && !answer.trim().to_lowercase().starts_with('n')
-}
-
-/// What became of the proposals, for a person.
-fn told(tried: &Tried) -> Vec<String> {
-    let one = |name: &str, came: Came| match came {
-        Came::Passed => Some(format!("tried  {name} passed")),
-        Came::Failed => Some(format!("tried  {name} failed, and is written as a comment")),
-        Came::Untried | Came::None => None,
-    };
-    let line = tried.line.as_ref().map(|l| format!("       {l}"));
-    [one("worktree.setup", tried.setup), one("ci.command", tried.ci), line].into_iter().flatten().collect()
 }
 
 /// A prefix as keys have it, in capitals. Fails with exit 2.
-fn prefix(text: &str) -> Result<String, Failure> {
+pub fn prefix(text: &str) -> Result<String, Failure> {
     let key = text.to_ascii_uppercase();
     match Key::parse(&format!("{key}-1")) {
         Ok(_) => Ok(key),

@@ -16,6 +16,7 @@ pub mod new;
 pub mod operate;
 pub mod page;
 pub mod post_deploy_probe;
+pub mod project;
 pub mod prune;
 pub mod reap;
 pub mod reconcile;

@@ -8,6 +8,7 @@ pub mod fix;
 mod forge;
 mod machine;
 mod services;
+mod timers;
 
 use crate::cli::Invocation;
 use crate::cli::exit::Failure;
@@ -70,7 +71,7 @@ impl Chart {
 ///
 /// `quick`: no base is tried. `say` is told before what takes long.
 pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Config, Chart), Failure> {
-    let config = call.config()?;
+    let config = open::bound(call)?;
     let mut chart = Chart::default();
     machine::configuration(&config, &mut chart);
     machine::state(&config, &mut chart);
@@ -78,6 +79,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     machine::network(&mut chart);
     machine::search_path(&config, &mut chart);
     machine::tools(&config, &mut chart);
+    timers::all(&config, &mut chart);
     machine::secrets(&config, &mut chart);
     machine::readable(&config, &mut chart);
     machine::waivers(&config, &mut chart);

@@ -92,8 +92,8 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     if is_empty(&git, &remote) {
         notes.push(format!("{remote} is empty: push a first commit"));
     }
-    let root = top.as_deref().unwrap_or(dir);
-    let Proposal { setup, ci: tests } = propose(&Root::read(root));
+    // A part of a repository is a project of its own (ORD-3).
+    let Proposal { setup, ci: tests } = propose(&Root::read(dir));
     let ci = match &forge {
         Forge::Local => tests.map_or(Ci::None, Ci::Command),
         Forge::Gitea { url, owner, name: project } => {
@@ -124,6 +124,32 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let (confine, note) = super::confine::line();
     notes.extend(note);
     Ok(Found { key, repo, remote, branch, forge, setup, ci, failed: Failed::default(), claude, confine, notes })
+}
+
+/// What a URL alone tells: there is no checkout to propose commands from, and nobody is asked (ORD-2).
+pub fn of_url(url: &str) -> Found {
+    let remote = plain(url, Path::new("/"));
+    let repo = repo_name(&remote);
+    let (forge, note) = forge_of(&remote);
+    let mut notes: Vec<String> = note.into_iter().collect();
+    notes.push("no CI is written, because there is no checkout here to find it in: name ci.command".to_owned());
+    let ci = if forge == Forge::Local { Ci::None } else { Ci::UnknownContexts };
+    let (confine, note) = super::confine::line();
+    notes.extend(note);
+    let claude = which::which("claude").ok();
+    Found {
+        key: key_of(&repo),
+        repo,
+        remote,
+        branch: None,
+        forge,
+        setup: None,
+        ci,
+        claude,
+        confine,
+        failed: super::try_base::Failed::default(),
+        notes,
+    }
 }
 
 /// The remote as the configuration wants it: a path is absolute, a URL holds no credential.

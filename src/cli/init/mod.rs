@@ -1,11 +1,16 @@
 //! What `orch init` finds out, and the files it makes of it. Nothing is asked that can be looked up, nothing that stands
 //! is overwritten.
 
+pub mod ask;
 pub mod confine;
+pub mod edit;
+pub mod envfile;
 pub mod find;
+pub mod install;
 pub mod propose;
 pub mod remote;
 pub mod try_base;
+pub mod uninstall;
 pub mod units;
 
 use crate::cli::exit::Failure;
@@ -31,6 +36,8 @@ pub struct Done {
     pub written: Vec<PathBuf>,
     /// Stood there already.
     pub left: Vec<PathBuf>,
+    /// Stood there, and has one project more.
+    pub changed: Vec<PathBuf>,
 }
 
 impl Done {
@@ -52,13 +59,17 @@ impl Done {
     }
 }
 
-/// The configuration, the prompts, the scanner's rules.
-pub fn write(dir: &Path, found: &Found, state_dir: &str, done: &mut Done) -> Result<(), Failure> {
-    done.put(&dir.join("orch.yaml"), &config(found, state_dir))?;
+/// The agents' prompts, beside the installation's file.
+pub fn prompts(folder: &Path, done: &mut Done) -> Result<(), Failure> {
     for agent in Agent::ALL {
-        done.put(&dir.join("agents").join(format!("{agent}.md")), builtin_text(*agent))?;
+        done.put(&folder.join("agents").join(format!("{agent}.md")), builtin_text(*agent))?;
     }
-    done.put(&dir.join(".gitleaks.toml"), GITLEAKS)
+    Ok(())
+}
+
+/// The scanner's rules, all that a checkout gets.
+pub fn scanner(top: &Path, done: &mut Done) -> Result<(), Failure> {
+    done.put(&top.join(".gitleaks.toml"), GITLEAKS)
 }
 
 /// A text as YAML reads it whatever is in it.
@@ -145,9 +156,8 @@ mod tests {
         };
         for ci in [found.ci.clone(), Ci::UnknownContexts] {
             let dir = tempfile::tempdir().unwrap();
-            let mut done = Done::default();
-            write(dir.path(), &Found { ci, ..found.clone() }, "~/.local/state/orch", &mut done).unwrap();
-            assert_eq!((done.written.len(), done.left.len()), (8, 0));
+            let text = config(&Found { ci, ..found.clone() }, "~/.local/state/orch");
+            std::fs::write(dir.path().join("orch.yaml"), text).unwrap();
             let env = [("HOME".to_owned(), "/h".to_owned())].into();
             let config = crate::config::load(Some(&dir.path().join("orch.yaml")), None, &env, dir.path()).unwrap();
             let p = config.projects.first().unwrap();
@@ -159,9 +169,6 @@ mod tests {
             let caps =
                 (config.limits.max_cost_usd_per_task, config.limits.max_cost_usd_per_day, config.agents.max_cost_usd);
             assert_eq!(caps, (20.0, 100.0, 5.0));
-            let mut again = Done::default();
-            write(dir.path(), &found, "/other", &mut again).unwrap();
-            assert_eq!((again.written.len(), again.left.len()), (0, 8));
         }
     }
 

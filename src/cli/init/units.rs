@@ -1,58 +1,124 @@
-//! systemd units: the templates of `scripts/systemd/`, with the paths of this machine (services.md 8).
+//! systemd units: the templates of `scripts/systemd/`, with the paths of this machine (services.md 8, ORD-4).
 
-use super::Done;
+use super::{Done, envfile};
+use crate::adapters::executor;
 use crate::cli::exit::Failure;
 use crate::config::Config;
+use crate::engine::paths::Paths;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 const SERVICES: [(&str, &str); 3] = [
-    ("orch-tick.service", include_str!("../../../scripts/systemd/orch-tick.service")),
-    ("orch-reap.service", include_str!("../../../scripts/systemd/orch-reap.service")),
-    ("orch-reconcile.service", include_str!("../../../scripts/systemd/orch-reconcile.service")),
+    ("tick.service", include_str!("../../../scripts/systemd/orch-tick.service")),
+    ("reap.service", include_str!("../../../scripts/systemd/orch-reap.service")),
+    ("reconcile.service", include_str!("../../../scripts/systemd/orch-reconcile.service")),
 ];
 const TIMERS: [(&str, &str); 3] = [
-    ("orch-tick.timer", include_str!("../../../scripts/systemd/orch-tick.timer")),
-    ("orch-reap.timer", include_str!("../../../scripts/systemd/orch-reap.timer")),
-    ("orch-reconcile.timer", include_str!("../../../scripts/systemd/orch-reconcile.timer")),
+    ("tick.timer", include_str!("../../../scripts/systemd/orch-tick.timer")),
+    ("reap.timer", include_str!("../../../scripts/systemd/orch-reap.timer")),
+    ("reconcile.timer", include_str!("../../../scripts/systemd/orch-reconcile.timer")),
 ];
 const STATE: &str = "/var/lib/orch";
 
-/// Where a manager looks for units of an administrator, or of a user.
-pub fn folder(user: bool) -> PathBuf {
+/// Where a manager searches units of an administrator, or of a user; below a prefix as packages have them.
+pub fn folder(user: bool, prefix: Option<&Path>) -> PathBuf {
+    if let Some(prefix) = prefix {
+        let prefix = std::path::absolute(prefix).unwrap_or_else(|_| prefix.to_owned());
+        return prefix.join("lib/systemd").join(if user { "user" } else { "system" });
+    }
     if !user {
         return "/etc/systemd/system".into();
     }
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")));
     base.unwrap_or_else(|| ".config".into()).join("systemd/user")
 }
 
+/// Whether a manager runs that would take units of this kind.
+pub fn is_running(user: bool) -> bool {
+    executor::is_managed() && user != rustix::process::getuid().is_root()
+}
+
+/// How the units of one installation are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    stem: String,
+}
+
+impl Names {
+    /// `orch`, or with the installation's eight digits where another one has those names in this folder already.
+    pub fn of(folder: &Path, config: &Config) -> Self {
+        let plain = Self { stem: "orch".to_owned() };
+        let own = Self { stem: format!("orch-{}", Paths::new(&config.state_dir).installation()) };
+        let tick = |names: &Self| std::fs::read_to_string(folder.join(names.name("tick.service"))).ok();
+        match (tick(&plain), tick(&own)) {
+            (_, Some(_)) => own,
+            (Some(text), None) if !is_of(&text, &config.file) => own,
+            (Some(_) | None, None) => plain,
+        }
+    }
+
+    /// Those of a stem that was found.
+    pub fn called(stem: &str) -> Self {
+        Self { stem: stem.to_owned() }
+    }
+
+    /// `orch-tick.service`, where `kind` is `tick.service`.
+    pub fn name(&self, kind: &str) -> String {
+        format!("{}-{kind}", self.stem)
+    }
+
+    pub fn timers(&self) -> Vec<String> {
+        TIMERS.iter().map(|(kind, _)| self.name(kind)).collect()
+    }
+
+    /// All six.
+    pub fn all(&self) -> Vec<String> {
+        SERVICES.iter().chain(&TIMERS).map(|(kind, _)| self.name(kind)).collect()
+    }
+}
+
+/// Whether a service's text starts steps of this configuration.
+pub fn is_of(text: &str, file: &Path) -> bool {
+    let Ok(file) = word(file) else { return false };
+    text.lines().any(|line| line.starts_with("ExecStart=") && line.contains(&format!(" --config {file} ")))
+}
+
 /// Writes the six units. A state directory that is not the manager's to make is made here: a unit whose writable path is
 /// missing does not start.
-pub fn write(folder: &Path, user: bool, program: &Path, config: &Config, done: &mut Done) -> Result<(), Failure> {
+pub fn write(
+    folder: &Path,
+    user: bool,
+    program: &Path,
+    config: &Config,
+    names: &Names,
+    done: &mut Done,
+) -> Result<(), Failure> {
     if !user && config.state_dir != Path::new(STATE) {
         crate::adapters::sentinel::make_dirs(&config.state_dir)
             .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
     }
-    for (name, text) in SERVICES {
-        done.put(&folder.join(name), &service(text, user, program, config)?)?;
+    // Nothing is written where one of them could not be.
+    let services = SERVICES.iter().map(|(kind, text)| Ok((names.name(kind), service(text, user, program, config)?)));
+    let services = services.collect::<Result<Vec<_>, Failure>>()?;
+    for (name, text) in services {
+        done.put(&folder.join(name), &text)?;
     }
-    for (name, text) in TIMERS {
-        let text = if name == "orch-reap.timer" {
+    for (kind, text) in TIMERS {
+        let text = if kind == "reap.timer" {
             let every = format!("{}s", config.reaper.interval_s.max(1));
             text.replace("OnUnitInactiveSec=60s", &format!("OnUnitInactiveSec={every}"))
                 .replace("reap, 60s", &format!("reap, {every}"))
         } else {
             text.to_owned()
         };
-        done.put(&folder.join(name), &text)?;
+        done.put(&folder.join(names.name(kind)), &text)?;
     }
     Ok(())
 }
 
 fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<String, Failure> {
-    let env = config.file.with_file_name("orch.env");
+    let env = envfile::place(&config.file);
     let mut out = String::new();
     let mut system_only = false;
     for line in text.lines() {
@@ -75,7 +141,7 @@ fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<St
         .replace("ReadWritePaths=/var/lib/orch", &format!("ReadWritePaths={writable}"))
         .replace("/usr/bin/orch", &word(program)?)
         .replace("--config /etc/orch/orch.yaml", &format!("--config {}", word(&config.file)?))
-        .replace("-/etc/orch/orch.env", &format!("-{}", word(&env)?)))
+        .replace("EnvironmentFile=/etc/orch/orch.env", &format!("EnvironmentFile={}", word(&env)?)))
 }
 
 /// A path as a unit file takes it: `%` doubled; white space and quotes have no place in one.

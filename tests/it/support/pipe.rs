@@ -177,7 +177,7 @@ impl Pipe {
         let mut command = Command::new(program);
         let path = self.path.clone().map_or_else(|| std::env::var_os("PATH").unwrap_or_default(), Into::into);
         command.current_dir(self.dir.path()).env_clear().env("PATH", path).env("HOME", self.dir.path());
-        command.envs(self.env.iter().cloned()).args(args);
+        command.env("ORCH_CONFIG", "orch.yaml").envs(self.env.iter().cloned()).args(args);
         command
     }
 

@@ -30,7 +30,13 @@ impl Seeded {
     pub fn orch(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.current_dir(self.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let out = command.env("HOME", self.path()).env("TZ", "UTC").args(args).output().unwrap();
+        let out = command
+            .env("HOME", self.path())
+            .env("ORCH_CONFIG", "orch.yaml")
+            .env("TZ", "UTC")
+            .args(args)
+            .output()
+            .unwrap();
         let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
         (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
     }

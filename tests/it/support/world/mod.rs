@@ -226,7 +226,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.current_dir(&self.dir).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
-        command.args(args);
+        command.env("ORCH_CONFIG", "orch.yaml").args(args);
         command
     }
 

@@ -1,0 +1,174 @@
+//! `orch project` (ORD-3): the projects of one installation.
+
+use super::init::prefix;
+use crate::adapters::store::Mode;
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::init::install::{self, Outcome, Place, Request};
+use crate::cli::init::{Done, ask, find, remote, scanner};
+use crate::cli::open;
+use crate::cli::output;
+use crate::config::locate;
+use crate::engine::guards;
+use anyhow::Context;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Add, list or remove the projects of this installation
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch project add ~/src/api --key API && orch project list")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Add the repository of a checkout, or of a URL
+    #[command(
+        after_help = "Example:\n  orch project add ~/src/api\n  orch project add git@git.example:team/api.git --key API"
+    )]
+    Add {
+        /// A checkout, or the URL of a repository; default: the working folder
+        #[arg(value_name = "PATH|URL", default_value = ".")]
+        from: String,
+        /// Prefix of the project's work-item keys; else the remote's name in capitals
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Every project with its repository and the number of its open tasks
+    #[command(after_help = "Example:\n  orch project list --json | jq -r '.projects[].key'")]
+    List,
+    /// Take a project out of the configuration; its record stays. Exit 4 while it has live tasks
+    #[command(after_help = "Example:\n  orch project remove API")]
+    Remove {
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+}
+
+impl Args {
+    /// Whether it changes the configuration (BND-6).
+    pub fn changes(&self) -> bool {
+        !matches!(self.what, What::List)
+    }
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    match &args.what {
+        What::Add { from, key } => add(call, from, key.as_deref()),
+        What::List => list(call),
+        What::Remove { key } => remove(call, key),
+    }
+}
+
+fn add(call: &Invocation, from: &str, key: Option<&str>) -> CmdResult {
+    let cwd = std::env::current_dir().context("finding the current folder")?;
+    let key = key.map(prefix).transpose()?;
+    let place: Place = install::place(call, &cwd, false)?;
+    let path = Path::new(from);
+    let checkout = if path.exists() {
+        Some(std::fs::canonicalize(path).with_context(|| format!("finding {from}"))?)
+    } else {
+        None
+    };
+    let found = match &checkout {
+        Some(dir) => find::around(dir)?,
+        None if remote::at(from).is_some() => find::of_url(from),
+        None => {
+            return Err(Failure::usage(format!("{from} is neither a folder here nor the URL of a repository"))
+                .hint("orch project add PATH, or orch project add git@HOST:owner/name.git"));
+        }
+    };
+    let agree = |question: &str| ask::yes(call, false, question);
+    let paths = checkout.as_deref().map(install::part_of).unwrap_or_default();
+    let request = Request { found: &found, key: key.as_deref(), paths, system: false, agree: &agree };
+    let mut done = Done::default();
+    let outcome = install::add(call, &place, &request, &mut done)?;
+    let mut notes = found.notes.clone();
+    let (is, added) = match outcome {
+        Outcome::Declined => return Err(Failure::refused("nothing was changed")),
+        Outcome::There { key, note } => {
+            notes = note.into_iter().collect();
+            (key, false)
+        }
+        Outcome::Added(key) => (key, true),
+    };
+    if let Some(top) = checkout.as_deref().map(|dir| locate::top(dir).unwrap_or(dir)) {
+        scanner(top, &mut done)?;
+    }
+    if added {
+        record(call)?;
+    }
+    if call.out.is_json() {
+        call.out.document(&json!({
+            "file": place.file, "added": added, "project": is, "wrote": done.written, "notes": notes, "errors": [],
+        }));
+        return Ok(Exit::Done);
+    }
+    let word = if added { "added to" } else { "already there in" };
+    call.out.line(format!("{is} {word} {}", place.file.display()));
+    notes.iter().for_each(|note| call.out.line(format!("note   {note}")));
+    Ok(Exit::Done)
+}
+
+/// The audit event of a project that was added or removed, where there is a state directory yet; else the first step writes
+/// what there is.
+pub fn record(call: &Invocation) -> Result<(), Failure> {
+    let Ok(config) = call.config_or_bare() else { return Ok(()) };
+    if config.file.as_os_str().is_empty() || !config.state_dir.join("orch.db").exists() {
+        return Ok(());
+    }
+    let mut ctx = open::step(call, "project", Mode::Use)?;
+    guards::compare(&mut ctx)?;
+    open::leave(&mut ctx);
+    Ok(())
+}
+
+fn list(call: &Invocation) -> CmdResult {
+    let mut ctx = open::view(call, "project")?;
+    let open_tasks = ctx.store.read(|tx| tx.open_tasks())?;
+    let count = |key: &str| open_tasks.iter().filter(|task| task.project == key).count();
+    if call.out.is_json() {
+        let rows: Vec<_> = ctx
+            .config
+            .projects
+            .iter()
+            .map(|p| json!({"key": p.key, "repo": p.repo, "remote": p.git.remote, "paths": p.paths, "open": count(&p.key)}))
+            .collect();
+        call.out.document(&json!({"projects": rows, "errors": []}));
+        return Ok(Exit::Done);
+    }
+    let rows = ctx.config.projects.iter().map(|p| {
+        let paths = if p.paths.is_empty() { "-".to_owned() } else { p.paths.join(", ") };
+        vec![p.key.clone(), p.repo.clone(), p.git.remote.clone(), paths, count(&p.key).to_string()]
+    });
+    call.out.raw(&output::table(&["KEY", "REPO", "REMOTE", "PATHS", "OPEN"], rows, call.out.columns()));
+    Ok(Exit::Done)
+}
+
+fn remove(call: &Invocation, name: &str) -> CmdResult {
+    let file: PathBuf = {
+        let mut ctx = open::view(call, "project")?;
+        let key = super::tick::project(&ctx, Some(name))?.unwrap_or_default();
+        if !key.eq_ignore_ascii_case(name) {
+            return Err(Failure::usage(format!("{name} is a repository's name")).hint(format!("name the key: {key}")));
+        }
+        let live = ctx.store.read(|tx| tx.open_tasks())?;
+        let live: Vec<String> = live.iter().filter(|t| t.project == key).map(|t| t.key.to_string()).collect();
+        if let Some(first) = live.first() {
+            return Err(Failure::refused(format!("{key} has {} live tasks: {}", live.len(), live.join(", ")))
+                .hint(format!("let them end, or stop them first: orch stop {first}")));
+        }
+        ctx.config.file.clone()
+    };
+    let key = name.to_ascii_uppercase();
+    install::remove(call, &file, &key)?;
+    record(call)?;
+    if call.out.is_json() {
+        call.out.document(&json!({"file": file, "removed": key, "errors": []}));
+    } else {
+        call.out.line(format!("{key} is out of {}; its record stays", file.display()));
+    }
+    Ok(Exit::Done)
+}

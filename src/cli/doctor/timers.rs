@@ -1,0 +1,127 @@
+//! What this shell finds and the timers' units don't, or elsewhere (ORD-4): they have `orch.env`, and nothing of the shell.
+
+use super::Chart;
+use crate::adapters::toolbox;
+use crate::cli::init::envfile;
+use crate::config::{Config, RuntimeKind};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// A line for each program that shell and units find differently. Nothing where there is no `orch.env`.
+pub fn all(config: &Config, chart: &mut Chart) {
+    let path = envfile::place(&config.file);
+    let Ok(text) = std::fs::read_to_string(&path) else { return };
+    let unit = envfile::settings(&text).remove("PATH").unwrap_or_default();
+    let shell = std::env::var_os("PATH").unwrap_or_default();
+    let mut same = true;
+    for (name, needed) in programs(config) {
+        let (here, there) = (find(&name, &shell), find(&name, OsStr::new(&unit)));
+        let place = |found: &Option<PathBuf>| found.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+        if here == there {
+            continue;
+        }
+        same = false;
+        let fix = format!("set PATH in {} as the shell has it", path.display());
+        match (&here, &there) {
+            (Some(_), None) if needed => {
+                let what = format!("the shell finds {}, and the timers' units find none", place(&here));
+                chart.fail("timers", &name, what, format!("add its folder to PATH in {}", path.display()));
+            }
+            (Some(_), None) => {
+                chart.warn(
+                    "timers",
+                    &name,
+                    format!("the shell finds {}, and the timers' units find none", place(&here)),
+                    fix,
+                );
+            }
+            (None, Some(_)) => {
+                chart.warn(
+                    "timers",
+                    &name,
+                    format!("the timers' units find {}, and the shell finds none", place(&there)),
+                    fix,
+                );
+            }
+            _ => {
+                let what = format!("the shell finds {}, and the timers' units find {}", place(&here), place(&there));
+                chart.warn("timers", &name, what, fix);
+            }
+        }
+    }
+    let lacking: Vec<String> = envfile::lacking(config, &text).into_iter().filter(|n| n != "PATH").collect();
+    let unset: Vec<String> = lacking.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
+    if !unset.is_empty() {
+        let what = format!("this shell has {}, and the timers' units do not", unset.join(", "));
+        chart.warn("timers", "variables", what, format!("set them in {}, or name files instead", path.display()));
+        same = false;
+    }
+    if same {
+        chart.ok("timers", "orch.env", format!("{}: units find the programs that this shell finds", path.display()));
+    }
+}
+
+/// On a search path, then in the tools cache, as every step searches.
+fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+    let found = which::which_in(name, Some(path), "/").ok();
+    found.or_else(|| toolbox::cached(name))
+}
+
+/// The programs of this configuration that are searched by name, and whether something fails without them.
+fn programs(config: &Config) -> BTreeMap<String, bool> {
+    let mut all: BTreeMap<String, bool> = BTreeMap::new();
+    let mut add = |name: &str, needed: bool| {
+        if !name.is_empty() && !name.contains('/') {
+            *all.entry(name.to_owned()).or_default() |= needed;
+        }
+    };
+    let t = &config.tools;
+    add(&t.git, true);
+    add(&t.gitleaks, config.projects.iter().any(|p| config.security_gate(p)));
+    for audit in [&t.pip_audit, &t.cargo_audit, &t.npm, &t.osv_scanner] {
+        add(audit, false);
+    }
+    for (_, runtime) in config.runtimes.iter().filter(|(name, _)| config.plays(name)) {
+        match &runtime.kind {
+            RuntimeKind::Command { command } => add(command.first().map_or("", String::as_str), true),
+            RuntimeKind::Claude { program, .. } => add(program, true),
+            RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool) => {
+                add(&tool.program, true)
+            }
+        }
+    }
+    for (_, argv) in config.commands() {
+        started(&argv).into_iter().for_each(|name| add(&name, true));
+    }
+    all
+}
+
+/// What a command starts by name: its program, and of a line for `sh -c` the first word of each part.
+fn started(argv: &[String]) -> Vec<String> {
+    let Some((program, arguments)) = argv.split_first() else { return Vec::new() };
+    let mut all = vec![program.clone()];
+    let shell = Path::new(program).file_name().is_some_and(|n| ["sh", "bash", "dash"].iter().any(|s| n == *s));
+    let script = arguments.windows(2).find(|w| w[0].starts_with('-') && w[0].ends_with('c')).map(|w| w[1].as_str());
+    if let Some(script) = script.filter(|_| shell) {
+        let parts = script.split(['\n', ';', '|', '&']);
+        let words = parts.filter_map(|part| part.split_whitespace().next());
+        let plain = |w: &&str| w.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+        all.extend(words.filter(plain).map(str::to_owned));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ord_4_what_a_command_starts_is_known_by_its_words() {
+        let of = |argv: &[&str]| started(&argv.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["cargo", "test"]), ["cargo"]);
+        assert_eq!(of(&["sh", "-ec", "npm ci && npm test; cd x\n./y $Z"]), ["sh", "npm", "npm", "cd"]);
+        assert_eq!(of(&["./ci.sh"]), ["./ci.sh"]);
+        assert!(of(&[]).is_empty());
+    }
+}

@@ -1,0 +1,201 @@
+//! `orch init --uninstall`: removes what `init` installed, never configuration, state or repositories (ORD-4).
+
+use super::{envfile, units};
+use crate::adapters::executor;
+use crate::cli::Invocation;
+use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::config::process_env;
+use anyhow::Context;
+use serde_json::json;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Gone {
+    removed: Vec<PathBuf>,
+    notes: Vec<String>,
+    next: Vec<String>,
+}
+
+impl Gone {
+    fn delete(&mut self, path: &Path) -> Result<bool, Failure> {
+        match std::fs::remove_file(path) {
+            Ok(()) => {
+                self.removed.push(path.to_owned());
+                Ok(true)
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(e) => Err(e).with_context(|| format!("removing {}", path.display()))?,
+        }
+    }
+}
+
+/// Removes the units of the installation `file`, its unchanged `orch.env`, and what belongs to the account. A second call
+/// finds nothing.
+pub fn run(call: &Invocation, file: Option<&Path>, user: bool, prefix: Option<&Path>) -> CmdResult {
+    let mut gone = Gone::default();
+    if let Some(file) = file {
+        // Without `--user` both kinds are looked through: who installed need not remember which it was.
+        let kinds: &[bool] = if user { &[true] } else { &[true, false] };
+        for kind in kinds {
+            remove_units(file, *kind, prefix, &mut gone)?;
+        }
+        environment(file, prefix, &mut gone)?;
+    }
+    if prefix.is_none() {
+        pages(&mut gone)?;
+    }
+    if call.out.is_json() {
+        let Gone { removed, notes, next } = gone;
+        call.out.document(&json!({"removed": removed, "notes": notes, "next": next, "errors": []}));
+        return Ok(Exit::Done);
+    }
+    for path in &gone.removed {
+        call.out.line(format!("removed  {}", path.display()));
+    }
+    for note in &gone.notes {
+        call.out.line(format!("note     {note}"));
+    }
+    if gone.removed.is_empty() && gone.notes.is_empty() {
+        call.out.line("nothing is installed");
+    }
+    if !gone.next.is_empty() {
+        call.out.line("next:");
+        gone.next.iter().for_each(|step| call.out.line(format!("  {step}")));
+    }
+    Ok(Exit::Done)
+}
+
+fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, gone: &mut Gone) -> Result<(), Failure> {
+    let folder = units::folder(user, prefix);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+        Err(e) => Err(e).with_context(|| format!("reading {}", folder.display()))?,
+    };
+    let mut stems: Vec<String> = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(stem) = name.strip_suffix("-tick.service").filter(|stem| stem.starts_with("orch")) else { continue };
+        if std::fs::read_to_string(entry.path()).is_ok_and(|text| units::is_of(&text, file)) {
+            stems.push(stem.to_owned());
+        }
+    }
+    stems.sort();
+    let managed = prefix.is_none() && units::is_running(user);
+    let mut timers = Vec::new();
+    for stem in &stems {
+        let names = units::Names::called(stem);
+        timers.extend(names.timers());
+        if managed {
+            let words: Vec<String> =
+                manager(user).chain(["disable".into(), "--now".into()]).chain(names.timers()).collect();
+            told(executor::manage("systemctl", &as_words(&words)), gone);
+        }
+        for name in names.all() {
+            gone.delete(&folder.join(&name))?;
+            gone.delete(&folder.join("timers.target.wants").join(&name))?;
+        }
+    }
+    if stems.is_empty() || prefix.is_some() {
+        return Ok(());
+    }
+    if managed {
+        let words: Vec<String> = manager(user).chain(["daemon-reload".into()]).collect();
+        told(executor::manage("systemctl", &as_words(&words)), gone);
+    } else {
+        let option = if user { "--user " } else { "" };
+        gone.next.push(format!("where a manager runs: systemctl {option}stop {}", timers.join(" ")));
+        gone.next.push(format!("systemctl {option}daemon-reload"));
+    }
+    if user {
+        lingering(&folder, gone);
+    }
+    Ok(())
+}
+
+fn manager(user: bool) -> impl Iterator<Item = String> {
+    user.then(|| "--user".to_owned()).into_iter()
+}
+
+fn as_words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn told(done: Result<(), executor::ExecutorError>, gone: &mut Gone) {
+    if let Err(e) = done {
+        gone.notes.push(e.to_string());
+    }
+}
+
+/// Lingering was for the timers: it ends with the last of them.
+fn lingering(folder: &Path, gone: &mut Gone) {
+    let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let others = others.filter_map(|e| e.file_name().into_string().ok());
+    if others.into_iter().any(|name| name.starts_with("orch") && name.ends_with(".timer")) {
+        return;
+    }
+    let name = crate::adapters::accounts::name(rustix::process::getuid().as_raw());
+    let file = Path::new("/var/lib/systemd/linger").join(&name);
+    if !file.exists() {
+        return;
+    }
+    match executor::manage("loginctl", &["disable-linger", &name]) {
+        Ok(()) => {
+            gone.notes.push(format!("{name} lingers no more; `loginctl enable-linger` if something else needs it"))
+        }
+        Err(_) => gone.next.push(format!("loginctl disable-linger {name}")),
+    }
+}
+
+/// The units' environment, while nobody has changed it and no unit of another prefix reads it.
+fn environment(file: &Path, prefix: Option<&Path>, gone: &mut Gone) -> Result<(), Failure> {
+    let path = envfile::place(file);
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    let installed = |user: bool| {
+        let read = std::fs::read_dir(units::folder(user, None)).into_iter().flatten().flatten();
+        read.filter(|e| e.file_name().to_string_lossy().ends_with("-tick.service"))
+            .any(|e| std::fs::read_to_string(e.path()).is_ok_and(|text| units::is_of(&text, file)))
+    };
+    if prefix.is_some() && (installed(true) || installed(false)) {
+        return Ok(());
+    }
+    if envfile::is_unchanged(&text) {
+        gone.delete(&path)?;
+    } else if !gone.removed.is_empty() {
+        gone.notes.push(format!("{} was changed by somebody: it stays", path.display()));
+    }
+    Ok(())
+}
+
+/// Completions and manual pages in the account's own folders.
+fn pages(gone: &mut Gone) -> Result<(), Failure> {
+    let env = process_env();
+    let set = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = set("HOME");
+    let data = set("XDG_DATA_HOME").or_else(|| home.as_ref().map(|h| h.join(".local/share")));
+    let config = set("XDG_CONFIG_HOME").or_else(|| home.map(|h| h.join(".config")));
+    let mut files: Vec<PathBuf> = Vec::new();
+    if let Some(data) = data {
+        let places =
+            ["bash-completion/completions/orch", "zsh/site-functions/_orch", "fish/vendor_completions.d/orch.fish"];
+        files.extend(places.iter().map(|place| data.join(place)));
+        let man = std::fs::read_dir(data.join("man/man1")).into_iter().flatten().flatten().map(|e| e.path());
+        files.extend(man.filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name == "orch.1" || (name.starts_with("orch-") && name.ends_with(".1"))
+        }));
+    }
+    files.extend(config.map(|config| config.join("fish/completions/orch.fish")));
+    files.sort();
+    for file in files {
+        // What somebody else calls so does not speak of this program.
+        let ours =
+            |text: String| text.contains(".TH orch") || text.contains("_orch") || text.contains("complete -c orch");
+        if std::fs::read_to_string(&file).is_ok_and(ours) {
+            gone.delete(&file)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Many repositories in one installation (ORD-3), on the binary with a home of its own.
+
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Home {
+    dir: tempfile::TempDir,
+}
+
+fn said(out: &Output) -> (i32, String, String) {
+    let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
+    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(home.at("home")).unwrap();
+        home
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.at("home/.config/orch/orch.yaml")
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.config()).unwrap()
+    }
+
+    /// A bare repository with a commit, and a checkout of it.
+    fn repository(&self, name: &str) -> PathBuf {
+        let git = |args: &[&str]| {
+            let mut git = Command::new("git");
+            git.current_dir(self.at("")).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args);
+            let done = git.output().unwrap();
+            assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        };
+        let (bare, dir) = (format!("{name}.git"), format!("src/{name}"));
+        git(&["init", "-q", "--bare", "-b", "main", &bare]);
+        git(&["init", "-q", "-b", "main", &dir]);
+        git(&["-C", &dir, "commit", "-q", "--allow-empty", "-m", "first"]);
+        git(&["-C", &dir, "remote", "add", "origin", self.at(&bare).to_str().unwrap()]);
+        git(&["-C", &dir, "push", "-q", "origin", "main"]);
+        self.at(&dir)
+    }
+
+    fn command(&self, dir: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.at("home")).env("ORCH_EXECUTOR", "detach").env("ORCH_MIN_FREE_MB", "0").args(args);
+        command
+    }
+
+    fn orch(&self, dir: &Path, args: &[&str]) -> (i32, String, String) {
+        said(&self.command(dir, args).output().unwrap())
+    }
+
+    fn ok(&self, dir: &Path, args: &[&str]) -> String {
+        let (code, out, err) = self.orch(dir, args);
+        assert_eq!(code, 0, "{args:?}\n{out}\n{err}");
+        out
+    }
+
+    fn json(&self, dir: &Path, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(dir, &[args, &["--json"]].concat())).unwrap()
+    }
+}
+
+#[test]
+fn ord_3_one_installation_serves_many_repositories() {
+    let home = Home::new();
+    let (shop, api) = (home.repository("shop"), home.repository("api"));
+    let out = home.ok(&shop, &["init"]);
+    assert!(out.contains("commit .gitleaks.toml"), "{out}");
+    let in_checkout = |dir: &Path| {
+        let mut all: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|n| n != ".git")
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(in_checkout(&shop), [".gitleaks.toml"]);
+    // What a person wrote stays, and the second project comes after the first.
+    let mine = home.text().replace("projects:\n", "projects:\n  # mine, all mine\n");
+    std::fs::write(home.config(), &mine).unwrap();
+    let v = home.json(&api, &["init"]);
+    assert_eq!((v["project"].as_str(), v["added"].as_bool()), (Some("API"), Some(true)), "{v:#}");
+    assert_eq!(in_checkout(&api), [".gitleaks.toml"]);
+    let both = home.text();
+    assert!(both.contains("# mine, all mine") && both.find("key: SHOP") < both.find("key: API"), "{both}");
+    let kept: Vec<&str> = mine.lines().filter(|l| !both.contains(*l)).collect();
+    assert!(kept.is_empty(), "{kept:?}");
+    // Twice is once, and two at one time are two.
+    let v = home.json(&api, &["init"]);
+    assert_eq!(v["added"], false);
+    assert_eq!(home.text(), both);
+    let more: Vec<PathBuf> = ["one", "two", "three"].iter().map(|n| home.repository(n)).collect();
+    let running: Vec<_> = more.iter().map(|d| home.command(d, &["init"]).spawn().unwrap()).collect();
+    assert!(running.into_iter().all(|mut c| c.wait().unwrap().success()));
+    let v = home.json(&home.at(""), &["config", "check"]);
+    assert_eq!(v["projects"].as_array().unwrap().len(), 5, "{}", home.text());
+    // Keys are counted per project, and everything works from anywhere.
+    for (key, first) in [("API", "API-1"), ("SHOP", "SHOP-1"), ("API", "API-2")] {
+        assert_eq!(home.json(&home.at(""), &["new", "x", "--draft", "--project", key])["key"], first);
+    }
+    assert_eq!(home.ok(&home.at(""), &["tick", "-q"]), "");
+    let rows = home.json(&home.at("home"), &["project", "list"])["projects"].clone();
+    let row = rows.as_array().unwrap().iter().find(|r| r["key"] == "API").unwrap();
+    assert_eq!(
+        (row["repo"].as_str(), row["open"].as_i64(), row["paths"].clone()),
+        (Some("api"), Some(0), Value::Array(vec![]))
+    );
+    // A project that leaves takes nothing with it but its entry; that is an event and no alert.
+    home.ok(&home.at(""), &["project", "remove", "API"]);
+    assert!(!home.text().contains("key: API") && home.text().contains("# mine, all mine"), "{}", home.text());
+    assert!(home.at("home/.local/state/orch/issues/API-1.md").exists());
+    let (code, _, err) = home.orch(&home.at(""), &["project", "remove", "API"]);
+    assert!(code == 2 && err.contains("API"), "{err}");
+    home.ok(&home.at(""), &["tick", "-q"]);
+    let store = rusqlite::Connection::open(home.at("home/.local/state/orch/orch.db")).unwrap();
+    let count = |what: &str| -> i64 {
+        store.query_row("SELECT count(*) FROM audit WHERE event = ?1", [what], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("project_removed"), count("guard_changed")), (1, 0));
+    home.ok(&home.at(""), &["project", "add", api.to_str().unwrap(), "--key", "BACK"]);
+    assert_eq!((count("project_added"), count("guard_changed")), (1, 0));
+    assert!(home.text().contains("key: BACK"));
+}
+
+#[test]
+fn ord_3_a_taken_key_gets_a_proposal_and_a_broken_file_is_left_alone() {
+    let home = Home::new();
+    let (shop, other) = (home.repository("shop"), home.repository("Shop!"));
+    home.ok(&shop, &["init"]);
+    let (code, _, err) = home.orch(&other, &["init", "--key", "shop"]);
+    assert!(code == 2 && err.contains("--key SHOP2"), "{err}");
+    let out = home.ok(&other, &["init"]);
+    assert!(out.contains("the key SHOP is taken: this project is SHOP2"), "{out}");
+    home.ok(&home.at(""), &["config", "check"]);
+    let before = home.text();
+    let third = home.repository("third");
+    std::fs::set_permissions(&third, std::fs::Permissions::from_mode(0o700)).unwrap();
+    for broken in [format!("{before}nonsense: 1\n"), before.replace("projects:\n", "projects: &all\n") + "x: *all\n"] {
+        std::fs::write(home.config(), &broken).unwrap();
+        let (code, out, err) = home.orch(&third, &["init"]);
+        assert!(code == 2 && out.is_empty() && err.contains("orch.yaml"), "{out}{err}");
+        assert_eq!(home.text(), broken);
+        assert!(!third.join(".gitleaks.toml").exists());
+    }
+    // Anchors can't be taken over by text, but a list in brackets can.
+    std::fs::write(
+        home.config(),
+        format!("projects: [{{key: SHOP, git: {{remote: {}}}}}]   # mine\n", home.at("shop.git").display()),
+    )
+    .unwrap();
+    home.ok(&third, &["init"]);
+    let keys = home.json(&third, &["config", "check"])["projects"].clone();
+    assert_eq!(keys, serde_json::json!(["SHOP", "THIRD"]));
+    assert!(home.text().contains("# mine"));
+}
+
+/// A clone with a configuration of its author's is not obeyed, and git is not even asked there.
+#[test]
+fn ord_3_a_clones_own_configuration_counts_only_by_this_accounts_word() {
+    let home = Home::new();
+    let clone = home.repository("clone");
+    let trap = home.at("trap");
+    let hook = home.at("hook.sh");
+    std::fs::write(&hook, format!("#!/bin/sh\necho ran >> {}\n", trap.display())).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!(
+        "state_dir: ./state\nprojects: [{{key: EVIL, git: {{remote: {}, credential: {{command: [{}]}}}}}}]\n",
+        home.at("clone.git").display(),
+        hook.display()
+    );
+    let file = clone.join("orch.yaml");
+    std::fs::write(&file, text).unwrap();
+    let set = format!("[core]\nfsmonitor = {}\n", hook.display());
+    let config = std::fs::read_to_string(clone.join(".git/config")).unwrap();
+    std::fs::write(clone.join(".git/config"), config + &set).unwrap();
+    std::fs::create_dir_all(clone.join("deep/er")).unwrap();
+    for args in [&["doctor"][..], &["status"], &["tick"], &["config", "check"], &["project", "list"]] {
+        for dir in [&clone, &clone.join("deep/er")] {
+            let (code, out, err) = home.orch(dir, args);
+            assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+            assert!(err.contains(&format!("orch config trust {}", file.display())), "{err}");
+        }
+    }
+    assert!(!trap.exists(), "the clone's own commands ran");
+    // What needs none passes it over with one warning, on stderr.
+    for args in [&["completions", "bash"][..], &["config", "schema"], &["--help"], &["--version"]] {
+        let (code, out, err) = home.orch(&clone, args);
+        assert!(code == 0 && !out.contains("is ignored"), "{args:?}: {out}");
+        assert_eq!(err.matches("orch.yaml is ignored").count(), 1, "{args:?}: {err}");
+    }
+    let (code, _, err) = home.orch(&clone, &["init"]);
+    assert!(code == 0 && err.contains("is ignored"), "{err}");
+    assert!(home.text().contains("key: CLONE"));
+    let (code, _, err) = home.orch(&clone, &["init", "--here"]);
+    assert!(code == 2 && err.contains("does not trust it"), "{err}");
+    // By this account's word it counts; the state directory stays its own.
+    home.ok(&home.at(""), &["config", "trust", file.to_str().unwrap()]);
+    assert_eq!(home.json(&clone, &["config", "check"])["projects"], serde_json::json!(["EVIL"]));
+    let list = home.at("home/.config/orch/known");
+    assert_eq!(std::fs::read_to_string(&list).unwrap(), format!("{}\n", file.display()));
+    assert_eq!(list.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let (code, _, err) = home.orch(&home.at(""), &["config", "trust", "nothing.yaml"]);
+    assert!(code == 2 && err.contains("nothing.yaml"), "{err}");
+}
+
+#[test]
+fn ord_3_here_is_an_installation_of_its_own_and_a_state_directory_belongs_to_one() {
+    let home = Home::new();
+    let (shop, api) = (home.repository("shop"), home.repository("api"));
+    home.ok(&shop, &["init", "--here"]);
+    home.ok(&api, &["init", "--here"]);
+    assert!(shop.join("orch.yaml").is_file() && shop.join("agents/tester.md").is_file());
+    for dir in [&shop, &api] {
+        home.ok(dir, &["tick", "-q"]);
+    }
+    let state = |dir: &Path| {
+        let shown = home.json(dir, &["config", "show"]);
+        let set =
+            shown["settings"].as_array().unwrap().iter().find(|s| s["path"] == "state_dir").unwrap()["value"].clone();
+        PathBuf::from(set.as_str().unwrap())
+    };
+    assert_ne!(state(&shop), state(&api));
+    // Another file on the same directory is refused with both paths, whoever asks.
+    let moved = home.at("moved.yaml");
+    let text = std::fs::read_to_string(shop.join("orch.yaml")).unwrap();
+    std::fs::write(&moved, &text).unwrap();
+    let other = moved.to_str().unwrap();
+    for args in [&["tick"][..], &["status"], &["doctor"], &["audit", "verify"], &["tick", "--dry-run"]] {
+        let (code, out, err) = home.orch(&home.at(""), &[&["--config", other], args].concat());
+        let both = err.contains(other) && err.contains(shop.join("orch.yaml").to_str().unwrap());
+        assert!(code == 2 && out.is_empty() && both && err.contains("config adopt"), "{args:?}: {out}{err}");
+    }
+    let count = || -> i64 {
+        let store =
+            rusqlite::Connection::open(state(&api).parent().unwrap().join(state_name(&moved, &home)).join("orch.db"));
+        let sql = "SELECT count(*) FROM audit WHERE event = 'configuration_adopted'";
+        store.unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    home.ok(&home.at(""), &["--config", other, "config", "adopt"]);
+    assert_eq!(count(), 1);
+    home.ok(&home.at(""), &["--config", other, "status"]);
+    assert_eq!(home.orch(&shop, &["status"]).0, 2);
+    // Where the recorded file is gone, readers take the new one, and the next step writes it down once.
+    std::fs::remove_file(&moved).unwrap();
+    home.ok(&shop, &["status"]);
+    assert_eq!(count(), 1);
+    for _ in 0..2 {
+        home.ok(&shop, &["tick", "-q"]);
+    }
+    assert_eq!(count(), 2);
+}
+
+/// The name of the state directory that a configuration's text names.
+fn state_name(file: &Path, home: &Home) -> String {
+    let text =
+        std::fs::read_to_string(file).or_else(|_| std::fs::read_to_string(home.at("src/shop/orch.yaml"))).unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("state_dir: ")).unwrap().to_owned();
+    line.rsplit('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn ord_3_a_folder_of_a_monorepo_is_a_project() {
+    let home = Home::new();
+    let mono = home.repository("mono");
+    for part in ["services/api", "services/web"] {
+        std::fs::create_dir_all(mono.join(part)).unwrap();
+    }
+    home.ok(&mono.join("services/api"), &["init"]);
+    let v = home.json(&mono.join("services/web"), &["init", "--key", "WEB"]);
+    assert_eq!(v["added"], true, "{v:#}");
+    let rows = home.json(&home.at(""), &["project", "list"])["projects"].clone();
+    let of = |n: usize, what: &str| rows[n][what].clone();
+    assert_eq!((of(0, "key"), of(1, "key")), ("MONO".into(), "WEB".into()));
+    assert_eq!(
+        (of(0, "paths"), of(1, "paths")),
+        (serde_json::json!(["services/api/**"]), serde_json::json!(["services/web/**"]))
+    );
+    assert_eq!(
+        (of(0, "repo"), of(0, "remote")),
+        (of(1, "repo"), of(1, "remote")),
+        "gate, lease and mirror are the remote's"
+    );
+    assert_eq!(home.json(&mono.join("services/web"), &["init"])["added"], false);
+    assert!(mono.join(".gitleaks.toml").exists() && !mono.join("services/api/.gitleaks.toml").exists());
+    // RULE-29 holds where they overlap.
+    std::fs::write(home.config(), home.text().replace("services/web/**", "services/**")).unwrap();
+    let (code, _, err) = home.orch(&home.at(""), &["config", "check"]);
+    assert!(code == 2 && err.contains("one remote"), "{err}");
+}
