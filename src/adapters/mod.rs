@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod board;
+pub mod caches;
 pub mod child;
 pub mod confine;
 pub mod disk;

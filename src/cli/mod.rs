@@ -93,6 +93,7 @@ pub enum Command {
     Freeze(cmd::operate::Freeze),
     Unfreeze(cmd::operate::Unfreeze),
     Lease(cmd::operate::LeaseArgs),
+    Cache(cmd::cache::Args),
     Audit(cmd::operate::Audit),
     Backup(cmd::operate::Backup),
     #[command(hide = true)]
@@ -227,6 +228,7 @@ impl Command {
             | Self::Freeze(_)
             | Self::Unfreeze(_)
             | Self::Shell(_)
+            | Self::Cache(_)
             | Self::Init(_) => Access::Changes,
             Self::Project(args) => changes(args.changes()),
             Self::Config(args) => changes(args.changes()),
@@ -314,6 +316,7 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Freeze(args) => cmd::operate::freeze(call, &args),
         Command::Unfreeze(args) => cmd::operate::unfreeze(call, &args),
         Command::Lease(args) => cmd::operate::lease_cmd(call, &args),
+        Command::Cache(args) => cmd::cache::run(call, &args),
         Command::Audit(args) => cmd::operate::audit(call, &args),
         Command::Backup(args) => cmd::operate::backup(call, &args),
         Command::RunJob(args) => cmd::run_job::run(call, &args),

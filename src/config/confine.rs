@@ -88,6 +88,7 @@ pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str
         processes: raw.processes.map_or(top.processes, |_| own.processes),
         files: raw.files.map_or(top.files, |_| own.files),
         disk_mb: raw.disk_mb.map_or(top.disk_mb, |_| own.disk_mb),
+        cache_copy_max_mb: raw.cache_copy_max_mb.map_or(top.cache_copy_max_mb, |_| own.cache_copy_max_mb),
         command: top.command.clone(),
     };
     spelled(&mut section, place, &at)?;
@@ -158,6 +159,7 @@ impl Confine {
                 processes: self.processes,
                 files: self.files,
                 disk_mb: self.disk_mb,
+                cache_copy_max_mb: self.cache_copy_max_mb,
             },
         }
     }

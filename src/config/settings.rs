@@ -208,6 +208,7 @@ section! {
         processes "processes": u64 = 512, "", "processes and threads of one run";
         files "files": u64 = 1_000_000, "", "files in the folders of one run";
         disk_mb "disk_mb": u64 = 10_240, "", "size of the folders of one run, in MiB";
+        cache_copy_max_mb "cache_copy_max_mb": u64 = 2048, "", "size of the download and build caches that a run may begin with, in MiB; a larger cache is not kept, 0: none is";
     } further {
         command: Vec<String> => Vec<String>, "with engine command: a wrapper and its arguments, at the top level alone; {worktree}, {home} and {tmp} are replaced, the command follows";
     }

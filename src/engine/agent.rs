@@ -6,7 +6,7 @@ use super::left::Begin;
 use super::operator::task_env;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
-use super::{Ctx, base, confine, finalize, left, projects, runtimes, session, settle, tree};
+use super::{Ctx, base, cache, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
 use crate::adapters::git::{CheckoutPlan, files::remove};
 use crate::adapters::modes;
@@ -186,6 +186,7 @@ fn lay_out(ctx: &mut Ctx, site: &Site, run: &Run, hold: &Hold, start: &Sha) -> R
     site.folders.renew()?;
     site.ground.mirror.check_out(&site.folders.checkout, &plan)?;
     begin.left_out = copy_files(site)?;
+    cache::of_agent(ctx, site, &begin)?.give(&site.folders);
     begin.owner = Some(hold.owner());
     hold.hand_over(&site.folders)?;
     Ok(begin)

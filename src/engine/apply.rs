@@ -4,6 +4,7 @@
 use super::Moment;
 use super::approval;
 use super::artefacts;
+use super::cache;
 use super::messages;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
@@ -301,6 +302,7 @@ pub fn freeze_by(tx: &Tx<'_>, repo: &str, why: &str, by: &By, at: i64) -> Result
 fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&By>, at: i64) -> Result<bool> {
     let new = tx.set_freeze(repo, why, task.map(|t| t.id), at)?;
     if new {
+        cache::drop_base(tx, repo, at)?;
         let n = tx.count_up(&format!("freezes/{repo}"), 1)?;
         tx.audit(at, task.map(|t| t.id), "repo_frozen", &json!({"repo": repo, "why": why, "by": by}))?;
         messages::alert_named(tx, AlertKind::Frozen, repo, n, why, at)?;
@@ -313,6 +315,7 @@ fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&B
 pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> {
     let lifted = tx.lift_freeze(repo)?;
     if lifted {
+        cache::drop_base(tx, repo, at)?;
         tx.audit(at, None, "repo_unfrozen", &json!({"repo": repo, "by": by}))?;
         show_freeze(tx, repo, None, at)?;
     }

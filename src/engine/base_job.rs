@@ -3,6 +3,7 @@
 
 use super::agent::{base_env, tail};
 use super::area::Folders;
+use super::cache::Caches;
 use super::confine::{self, Further};
 use super::supervise::{MARK, forget_environment_in, know_all};
 use super::{Ctx, messages, outbox, projects, throttle, tick};
@@ -281,6 +282,8 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     };
     folders.renew()?;
     mirror.check_out(&folders.checkout, &plan)?;
+    let caches = Caches::of_base(ctx, project)?;
+    caches.give(folders);
     let hold = confine::hold(ctx, project, None, account)?;
     hold.hand_over(folders)?;
     let scripts = project.scripts().into_iter().map(|script| folders.checkout.join(script));
@@ -317,10 +320,12 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
             let lines: Vec<&str> = text.lines().collect();
             tried.lines = lines.iter().skip(lines.len().saturating_sub(KEPT_LINES)).map(|l| (*l).to_owned()).collect();
             tried.steps = steps;
+            caches.keep(folders);
             folders.delete()?;
             return Ok(tried);
         }
     }
+    caches.keep(folders);
     folders.delete()?;
     let why = format!("setup and CI pass on {}", commit.short());
     Ok(Tried { steps, ..Tried::of(BaseState::Green, why) })

@@ -1,8 +1,8 @@
 //! What holds the processes of agents and of branches (BND-2, BND-3): the policy of a project and runtime, the engine that
 //! this machine has for it, and what a run is given to read.
 
-use super::Ctx;
 use super::area::Folders;
+use super::{Ctx, mirrors};
 use crate::adapters::confine::{self, Boundary, Engine, NoEngine, Probe};
 use crate::adapters::{accounts, net};
 use crate::config::{Config, Project, RuntimeKind, Sandbox, SecretRef, UIDS, process_env};
@@ -26,6 +26,8 @@ pub struct Hold {
     probe: Probe,
     hidden: Vec<PathBuf>,
     tools: Offered,
+    /// Those that the operator's package mirrors need.
+    certificates: Vec<PathBuf>,
     /// As root, with an engine: the account of one run.
     uid: Option<u32>,
 }
@@ -116,7 +118,7 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
     for left in &tools.left_out {
         tracing::debug!("not offered to runs: {left}");
     }
-    Ok(Hold { engine, policy, probe, hidden, tools, uid })
+    Ok(Hold { engine, policy, probe, hidden, tools, certificates: mirrors::certificates(), uid })
 }
 
 /// What no run may see whatever is opened around it.
@@ -165,6 +167,7 @@ impl Hold {
     pub fn boundary(&self, folders: &Folders, further: Further) -> Boundary {
         let mut read = self.tools.read.clone();
         read.extend(net::files_of_children());
+        read.extend(self.certificates.iter().cloned());
         read.extend(further.read);
         Boundary::Run(Box::new(confine::Run {
             engine: self.engine.clone(),

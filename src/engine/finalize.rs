@@ -5,7 +5,7 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, approval, judge, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, approval, cache, judge, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::model::card::AlertKind;
 use crate::model::ids::Sha;
@@ -19,6 +19,14 @@ use serde_json::json;
 
 /// What a run left becomes commits, a push, evidence: each part may be repeated after a kill.
 pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Settlement>> {
+    let done = taken(ctx, site, run, fence)?;
+    if let (Some(_), Some(start)) = (&done, &run.start_sha) {
+        cache::of_agent(ctx, site, &left::remembered(site, start)?)?.keep(&site.folders);
+    }
+    Ok(done)
+}
+
+fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Settlement>> {
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(None);
     }

@@ -83,7 +83,8 @@ pub(super) fn remember(site: &Site, begin: &Begin) -> Result<()> {
     Ok(sentinel::put(&file(site), &serde_json::to_vec(begin)?)?)
 }
 
-fn remembered(site: &Site, start: &Sha) -> Result<Begin> {
+/// What the run began with, for whoever finalizes it.
+pub(super) fn remembered(site: &Site, start: &Sha) -> Result<Begin> {
     let path = file(site);
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display())),

@@ -42,6 +42,14 @@ impl Paths {
     pub fn area_of(&self, task: &Task) -> PathBuf {
         self.area.join(&task.repo).join(task.folder())
     }
+    /// A task's caches of one kind of run, a folder for each code tree (BND-3).
+    pub fn task_cache(&self, task: &Task, kind: &str) -> PathBuf {
+        self.area_of(task).join("cache").join(kind)
+    }
+    /// A repository's base cache. No work item's key is spelled like its folder.
+    pub fn base_cache(&self, repo: &str) -> PathBuf {
+        self.area.join(repo).join("cache").join("base")
+    }
     pub fn lease(&self, repo: &str) -> PathBuf {
         self.root.join("sentinels").join(repo).join("merge-lease.json")
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// One folder taken away (or to be taken away).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// `run`, `worktree`, `agent_home`, `archive`.
+    /// `run`, `worktree`, `agent_home`, `archive`, `cache`.
     pub kind: &'static str,
     pub task: Option<String>,
     pub path: PathBuf,
@@ -56,6 +56,9 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
             }
         }
     }
+    let repos: Vec<String> = ctx.config.projects.iter().map(|p| p.repo.clone()).collect();
+    let old = super::cache::stale(&ctx.paths, &repos, ctx.now().stamp.wall_ms);
+    found.extend(old.into_iter().map(|path| Pruned { kind: "cache", task: None, path }));
     let mut gone = Vec::new();
     let kept = bound_files(ctx, &found)?;
     for p in found {

@@ -3,6 +3,7 @@
 
 use super::agent::child_env;
 use super::area::{AreaKind, Folders};
+use super::cache::Caches;
 use super::confine::{self, Further, Hold};
 use super::paths::Paths;
 use super::supervise::{MARK, know_all};
@@ -124,6 +125,7 @@ impl Site<'_> {
         };
         self.folders.renew()?;
         let made = mirror.check_out(&self.folders.checkout, &plan).context("checking the task's head out")?;
+        Caches::of_task(ctx, &self.project, self.task, AreaKind::Shell, None)?.give(&self.folders);
         self.frozen = made.scripts;
         self.head = Some(head);
         self.hold.hand_over(&self.folders)

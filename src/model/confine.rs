@@ -93,11 +93,13 @@ pub struct Limits {
     pub files: u64,
     /// Of its folders together, in MiB.
     pub disk_mb: u64,
+    /// Of the caches that it begins with, in MiB (BND-3); 0: it begins with none.
+    pub cache_copy_max_mb: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mb: 8192, processes: 512, files: 1_000_000, disk_mb: 10_240 }
+        Self { memory_mb: 8192, processes: 512, files: 1_000_000, disk_mb: 10_240, cache_copy_max_mb: 2048 }
     }
 }
 

@@ -84,12 +84,13 @@ pub fn stricter(own: &Policy, top: &Policy) -> Result<(), Looser> {
 }
 
 /// The limits by their keys.
-fn numbers(limits: &Limits) -> [(&'static str, u64); 4] {
+fn numbers(limits: &Limits) -> [(&'static str, u64); 5] {
     [
         ("memory_mb", limits.memory_mb),
         ("processes", limits.processes),
         ("files", limits.files),
         ("disk_mb", limits.disk_mb),
+        ("cache_copy_max_mb", limits.cache_copy_max_mb),
     ]
 }
 
@@ -116,6 +117,7 @@ pub fn both(a: &Policy, b: &Policy) -> Policy {
             processes: a.limits.processes.min(b.limits.processes),
             files: a.limits.files.min(b.limits.files),
             disk_mb: a.limits.disk_mb.min(b.limits.disk_mb),
+            cache_copy_max_mb: a.limits.cache_copy_max_mb.min(b.limits.cache_copy_max_mb),
         },
     }
 }

@@ -17,6 +17,7 @@ pub mod frontmatter;
 pub mod ids;
 pub mod inputs;
 pub mod landing;
+pub mod mirrors;
 pub mod outcome;
 pub mod parts;
 pub mod policy;

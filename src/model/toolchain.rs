@@ -69,6 +69,21 @@ pub const CREDENTIALS: &[&str] = &[
     ".gemini",
 ];
 
+/// Below a run's home: download and build caches of tool chains, which another run may begin with. None holds settings, or a
+/// folder of programs that `PATH` leads to.
+pub const CACHES: &[&str] = &[
+    ".cache",
+    ".cargo/registry",
+    ".cargo/git",
+    "go/pkg/mod",
+    ".m2/repository",
+    ".gradle/caches",
+    ".npm/_cacache",
+    ".local/share/pnpm/store",
+    ".yarn/berry/cache",
+    ".bun/install/cache",
+];
+
 /// What a run is offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offered {
@@ -196,6 +211,17 @@ mod tests {
         for root in ["/", "/home", "/home/me", "/srv", "/srv/state/x", "/home/me/.ssh"] {
             let o = offer(&[("RUSTUP_HOME", root)], &[root]);
             assert_eq!((o.read.len(), o.env.len()), (0, 0), "{root}: {o:?}");
+        }
+    }
+
+    #[test]
+    fn bnd_3_no_cache_holds_a_credential_or_programs_of_path() {
+        for cache in CACHES.iter().map(Path::new) {
+            for other in
+                CREDENTIALS.iter().chain(&[".cargo/bin", "go/bin", ".local/bin", ".bun/bin", ".cargo/config.toml"])
+            {
+                assert!(!Path::new(other).starts_with(cache) && !cache.starts_with(other), "{cache:?} {other}");
+            }
         }
     }
 

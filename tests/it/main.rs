@@ -40,6 +40,7 @@ mod cmd_shell;
 mod cmd_show;
 mod cmd_staging_check;
 mod cmd_status;
+mod confine_cache;
 mod confine_work;
 mod confined_pipeline;
 mod crash_guard;

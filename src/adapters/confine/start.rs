@@ -66,7 +66,7 @@ impl Run {
 
     fn ready(&self, order: Order<'_>) -> io::Result<Prepared> {
         let account = self.account()?;
-        let passwd = account.map(|account| self.passwd(account)).transpose()?.flatten();
+        let passwd = self.passwd(account)?;
         let orch = || vec![self.probe.program.clone().into(), EXEC.into()];
         let (line, wrapper) = match &self.engine {
             Engine::Bubblewrap { program, modern } => {
@@ -84,6 +84,9 @@ impl Run {
             (None, None)
         };
         let mut env = order.env;
+        if !matches!(self.engine, Engine::Bubblewrap { .. }) {
+            java_home(&mut env, &self.home);
+        }
         let proxied = match self.policy.network {
             Network::Internet | Network::Hosts(_) => matches!(self.engine, Engine::Bubblewrap { .. }),
             Network::Open | Network::Closed => false,
@@ -136,15 +139,14 @@ impl Run {
         }
     }
 
-    /// `/etc/passwd` with an entry for an account that it lacks: many programs ask it for their own name.
-    fn passwd(&self, (uid, gid): (u32, u32)) -> io::Result<Option<NamedTempFile>> {
-        if !matches!(self.engine, Engine::Bubblewrap { .. }) || accounts::group(uid).is_some() {
+    /// `/etc/passwd` with the run's home in its account's entry: many programs ask it for their own name, and Java for its home.
+    fn passwd(&self, account: Option<(u32, u32)>) -> io::Result<Option<NamedTempFile>> {
+        if !matches!(self.engine, Engine::Bubblewrap { .. }) {
             return Ok(None);
         }
-        let mut text = std::fs::read("/etc/passwd").unwrap_or_default();
-        text.extend_from_slice(format!("orch-run:x:{uid}:{gid}::").as_bytes());
-        text.extend_from_slice(self.home.as_os_str().as_encoded_bytes());
-        text.extend_from_slice(b":/bin/sh\n");
+        let uid = account.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
+        let text = std::fs::read("/etc/passwd").unwrap_or_default();
+        let text = entry(&text, uid, account.map(|(_, gid)| gid), self.home.as_os_str().as_encoded_bytes());
         std::fs::create_dir_all(&self.probe.folder)?;
         let mut file = NamedTempFile::with_prefix_in("passwd-", &self.probe.folder)?;
         file.write_all(&text)?;
@@ -211,6 +213,40 @@ impl Run {
     }
 }
 
+/// Java asks the machine's accounts for its home, and not `HOME`: what keeps downloads there is told where they are.
+fn java_home(env: &mut Vec<(OsString, OsString)>, home: &Path) {
+    let mut maven = OsString::from("-Duser.home=");
+    maven.push(home);
+    for (name, value) in [("MAVEN_OPTS", maven), ("GRADLE_USER_HOME", home.join(".gradle").into())] {
+        if !env.iter().any(|(n, _)| n == name) {
+            env.push((name.into(), value));
+        }
+    }
+}
+
+/// Its lines, with `home` in those of `uid`; where there is none and `gid` is given, one more.
+fn entry(passwd: &[u8], uid: u32, gid: Option<u32>, home: &[u8]) -> Vec<u8> {
+    let number = uid.to_string();
+    let (mut text, mut known) = (Vec::new(), false);
+    for line in passwd.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        let mut fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+        if fields.len() == 7 && fields.get(2).is_some_and(|f| *f == number.as_bytes()) {
+            known = true;
+            if let Some(field) = fields.get_mut(5) {
+                *field = home;
+            }
+        }
+        text.extend_from_slice(&fields.join(&b':'));
+        text.push(b'\n');
+    }
+    if let Some(gid) = gid.filter(|_| !known) {
+        text.extend_from_slice(format!("orch-run:x:{uid}:{gid}::").as_bytes());
+        text.extend_from_slice(home);
+        text.extend_from_slice(b":/bin/sh\n");
+    }
+    text
+}
+
 /// Whether the command was reached.
 #[derive(Debug)]
 pub struct Gate {
@@ -269,5 +305,23 @@ impl Gate {
             }
             None => Err(NotStarted::Engine(said.strip_prefix('F').unwrap_or(&said).to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bnd_3_the_account_of_a_run_has_the_run_s_home() {
+        let passwd = b"root:x:0:0:root:/root:/bin/bash\nme:x:1000:1000:,,,:/home/me:/bin/zsh\nodd\n";
+        let of = |uid, gid| String::from_utf8(entry(passwd, uid, gid, b"/area/home")).unwrap();
+        assert_eq!(of(1000, None), "root:x:0:0:root:/root:/bin/bash\nme:x:1000:1000:,,,:/area/home:/bin/zsh\nodd\n");
+        assert!(of(7, Some(8)).ends_with("odd\norch-run:x:7:8::/area/home:/bin/sh\n"), "{}", of(7, Some(8)));
+        assert!(!of(7, None).contains("orch-run"));
+        let mut env = vec![("MAVEN_OPTS".into(), "-Xmx1g".into())];
+        java_home(&mut env, Path::new("/h"));
+        assert_eq!(env[0].1, "-Xmx1g");
+        assert_eq!(env[1], ("GRADLE_USER_HOME".into(), "/h/.gradle".into()));
     }
 }

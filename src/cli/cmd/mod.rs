@@ -1,6 +1,7 @@
 //! One file per subcommand: an `Args` struct whose doc comment is the help, and `run`.
 
 pub mod advance;
+pub mod cache;
 pub mod config;
 pub mod confine_exec;
 pub mod confine_proxy;

@@ -11,7 +11,7 @@ use crate::decide::staging::{FoldRules, Tolerance, fold};
 use crate::engine::area::Folders;
 use crate::engine::confine::{self, Further};
 use crate::engine::supervise::MARK;
-use crate::engine::{Ctx, projects, staging as suite};
+use crate::engine::{Ctx, mirrors, projects, staging as suite};
 use crate::model::ids::{Key, RunId};
 use crate::model::report::StepReport;
 use crate::model::stage::Stage;
@@ -120,6 +120,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let plan =
         CheckoutPlan { scripts: Some((&tip, &scripts)), documents: Documents::LeftOut, ..CheckoutPlan::of(&head) };
     let sealed = mirror.check_out(&folders.checkout, &plan).context("checking the revision out")?.scripts;
+    mirrors::write(&folders.home);
     let mut env = vec![
         ("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned()),
         ("ORCH_REPO".to_owned(), project.repo.clone()),

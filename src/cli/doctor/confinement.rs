@@ -4,6 +4,7 @@ use super::Chart;
 use crate::adapters::accounts;
 use crate::config::{Config, process_env};
 use crate::engine::confine::{Answer, answers};
+use crate::engine::mirrors;
 use crate::model::confine::{Held, Mode, Network};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -36,6 +37,15 @@ pub fn all(config: &Config, chart: &mut Chart) {
         metadata(chart);
     }
     landed_code(config, chart);
+    for mirror in mirrors::of_operator().iter().filter(|m| !m.taken.left_out.is_empty()) {
+        let (file, keys) = (mirror.from.display(), mirror.taken.left_out.join(", "));
+        chart.warn(
+            AREA,
+            "mirrors",
+            format!("{file}: {keys} has user information in it, and is not given to runs"),
+            "name a mirror that needs no password there, or allow the public one in confine.network",
+        );
+    }
     for (at, what) in config.absent(&process_env().remove("PATH").unwrap_or_default()) {
         // The runtimes' programs have a check of their own.
         if !at.starts_with("runtimes.") {

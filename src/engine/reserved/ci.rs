@@ -71,7 +71,7 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
     };
     let file = format!("{name}.log");
     let log = bench.dir.join(&file);
-    bench.folders.delete()?;
+    bench.clear()?;
     let red = |why: String, late: bool, no_program: bool| {
         let late = if late { format!(" after {} s", limit_ms / 1000) } else { String::new() };
         let text = format!("{why}{late}\n\n{}", tail(&log, TAIL));

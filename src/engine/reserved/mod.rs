@@ -18,6 +18,7 @@ pub use staging::staging;
 
 use super::agent::child_env;
 use super::area::{AreaKind, Folders};
+use super::cache::Caches;
 use super::confine::{self, Further, Hold};
 use super::settle::Settlement;
 use super::supervise::MARK;
@@ -56,6 +57,7 @@ struct Bench {
     folders: Folders,
     /// The protected scripts in the checkout that is there, as they were written into it.
     scripts: RefCell<Vec<PathBuf>>,
+    caches: Caches,
 }
 
 fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
@@ -65,18 +67,23 @@ fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
     let project = ctx.project(&task.project)?.clone();
     let subject = job.subject.or_else(|| task.head_sha.clone()).context("the job names no commit")?;
     let dir = ctx.paths.run(run.id);
-    let folders = match run.kind {
-        JobKind::Ci => Folders::of(&ctx.paths, &task, AreaKind::Ci),
-        JobKind::Staging => Folders::of(&ctx.paths, &task, AreaKind::Staging),
-        // What asks staging and what deploys to it are the operator's; the build itself has folders of its own.
+    // What asks staging and what deploys to it are the operator's; the build itself has folders of its own.
+    let kind = match run.kind {
+        JobKind::Ci => Some(AreaKind::Ci),
+        JobKind::Staging => Some(AreaKind::Staging),
         JobKind::Build
         | JobKind::Agent
         | JobKind::Scan
         | JobKind::Deploy
         | JobKind::DeployFinalizer
-        | JobKind::PostDeployMonitor => Folders::of_operator(&dir, "work"),
+        | JobKind::PostDeployMonitor => None,
     };
-    Ok(Bench { task, project, ground, subject, dir, folders, scripts: RefCell::default() })
+    let folders = kind.map_or_else(|| Folders::of_operator(&dir, "work"), |kind| Folders::of(&ctx.paths, &task, kind));
+    // The head's code tree is known; of another commit nothing is kept.
+    let tree = task.head_tree.clone().filter(|_| task.head_sha.as_ref() == Some(&subject));
+    let caches = kind.map(|kind| Caches::of_task(ctx, &project, &task, kind, tree.as_deref())).transpose()?;
+    let caches = caches.unwrap_or_default();
+    Ok(Bench { task, project, ground, subject, dir, folders, caches, scripts: RefCell::default() })
 }
 
 /// A configured command to be run.
@@ -116,7 +123,14 @@ impl Bench {
         };
         self.folders.renew()?;
         self.scripts.replace(self.ground.mirror.check_out(&self.folders.checkout, &plan)?.scripts);
+        self.caches.give(&self.folders);
         Ok(self.folders.checkout.clone())
+    }
+
+    /// Keeps the caches of what ran here, and deletes its folders.
+    fn clear(&self) -> Result<()> {
+        self.caches.keep(&self.folders);
+        self.folders.delete()
     }
 
     /// New folders with the protected scripts alone, for an operator's command that gets what was built (BND-3).

@@ -8,6 +8,7 @@ use crate::adapters::git::output::{LIMITS, Output, Took, of, take};
 use crate::config::CommandLine;
 use crate::engine::Ctx;
 use crate::engine::area::{AreaKind, Folders};
+use crate::engine::cache::Caches;
 use crate::model::decision::Gate;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
@@ -40,11 +41,13 @@ fn place(ctx: &Ctx, run: RunId) -> PathBuf {
 ///
 /// # Errors
 /// This machine's, the engine's among them; the job is tried again.
-pub(super) fn make(ctx: &Ctx, bench: &mut Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
+pub(super) fn make(ctx: &mut Ctx, bench: &mut Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
     bench.folders = Folders::of(&ctx.paths, &bench.task, AreaKind::Build);
+    bench.caches = Caches::of_task(ctx, &bench.project, &bench.task, AreaKind::Build, None)?;
     bench.checkout()?;
     let made = made(ctx, bench, run, key, build);
-    bench.folders.delete()?;
+    bench.clear()?;
+    bench.caches = Caches::default();
     made
 }
 

@@ -25,7 +25,7 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         let how = ran.map_or_else(|e| e.to_string(), |exit| ending(&exit));
         let why =
             format!("worktree.setup, before the staging checks: {how}; `orch logs {}` has its log", bench.task.key);
-        bench.folders.delete()?;
+        bench.clear()?;
         return Ok(Some(Settlement { end: End::Failed { why, spent: true }, ..Settlement::default() }));
     }
     let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
@@ -36,7 +36,7 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let (project, mut quiet) = (bench.project.clone(), |_: &CheckResult| {});
     let order = suite::Order { project: &project, probe: &probe, scratch: &bench.dir, tolerance, more: &|| true };
     let (results, folded) = suite::run(ctx, &order, &mut quiet)?;
-    bench.folders.delete()?;
+    bench.clear()?;
     let now = ctx.now().stamp;
     let head = ArtefactHead {
         work_item: bench.task.key.to_string(),
