@@ -52,6 +52,23 @@ fn name_in(list: &str, uid: u32) -> Option<&str> {
     })
 }
 
+/// The names of this process's groups that the machine's own list has.
+pub fn own_groups() -> Vec<String> {
+    let list = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let mut own: Vec<u32> = rustix::process::getgroups().unwrap_or_default().iter().map(|g| g.as_raw()).collect();
+    own.push(rustix::process::getegid().as_raw());
+    groups_in(&list, &own)
+}
+
+fn groups_in(list: &str, own: &[u32]) -> Vec<String> {
+    let entry = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        own.contains(&fields.nth(1)?.parse().ok()?).then(|| name.to_owned())
+    };
+    list.lines().filter_map(entry).collect()
+}
+
 /// The other accounts of this machine that somebody can log in to (BND-2): entries besides root and this process's own
 /// whose shell is listed in `/etc/shells`. Where that list is missing, every shell that is no `nologin` or `false` counts.
 pub fn other_logins() -> Vec<String> {
@@ -87,6 +104,12 @@ mod tests {
         assert_eq!(name_in(list, 7), None);
         assert_eq!((uid_in(list, "ann"), uid_in(list, ""), uid_in(list, "broken")), (Some(1000), None, None));
         assert_eq!((group_in(list, 1000), group_in(list, 7)), (Some(1000), None));
+    }
+
+    #[test]
+    fn groups_have_the_names_of_the_list() {
+        let list = "root:x:0:\ndocker:x:998:ann,bob\nbroken\nann:x:1000:\n";
+        assert_eq!(groups_in(list, &[1000, 998, 7]), ["docker", "ann"]);
     }
 
     #[test]

@@ -147,6 +147,13 @@ pub fn files_of_children() -> Vec<PathBuf> {
     child_env().into_iter().filter(|(name, _)| named(name)).map(|(_, value)| value.into()).collect()
 }
 
+/// The operator's own proxy for https, with its password, and what is reached without it; `None`: there is none.
+pub fn proxy_of_runs() -> Option<(String, String)> {
+    let net = current();
+    let route = net.route("https://host.invalid").unwrap_or_default();
+    route.proxy.map(|proxy| (proxy.url, route.no_proxy))
+}
+
 impl Net {
     fn of_process() -> Self {
         Self::of(&|name| std::env::var_os(name))

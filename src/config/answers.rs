@@ -230,6 +230,13 @@ impl Project {
         paths
     }
 
+    /// What the branch's own code is started with: a command for each key (BND-1).
+    pub fn commands_of_branch(&self) -> Vec<&[String]> {
+        let of_branch = ["worktree.setup.", "ci.command", "staging.build.", "deploy.build.", "staging.checks."];
+        let is = |key: &str| of_branch.iter().any(|b| key.starts_with(b));
+        self.commands().into_iter().filter(|(key, _)| is(key)).map(|(_, argv)| argv).collect()
+    }
+
     /// The configured commands by their keys.
     pub(super) fn commands(&self) -> Vec<(String, &[String])> {
         let mut all: Vec<(String, &[String])> = Vec::new();

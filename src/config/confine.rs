@@ -267,6 +267,7 @@ pub(super) fn places(config: &Config, env: &BTreeMap<String, String>) -> Result<
     if sections.iter().all(|(_, s)| s.read.0.is_empty() && s.write.0.is_empty()) {
         return Ok(());
     }
+    planted(&config.confine)?;
     let hidden = hidden(config);
     let fixed = fixed(config, env);
     for (at, section) in sections {
@@ -277,6 +278,24 @@ pub(super) fn places(config: &Config, env: &BTreeMap<String, String>) -> Result<
                     refuse(&at, named, &path, &hidden, key == "write", &fixed)?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// What stands below a path that runs write is theirs to replace: by a link, for example, to what they may not see.
+/// Projects and runtimes name a part of what the top does.
+fn planted(top: &Confine) -> Result<(), ConfigError> {
+    let all = top.read.0.iter().map(|p| ("read", p)).chain(top.write.0.iter().map(|p| ("write", p)));
+    for (key, path) in all {
+        let own = spellings(Path::new(path));
+        let under = |other: &PathBuf| own.iter().any(|p| p != other && p.starts_with(other));
+        let below = |other: &&String| path != *other && spellings(Path::new(other)).iter().any(under);
+        if let Some(written) = top.write.0.iter().find(below) {
+            return Err(ConfigError::new(format!(
+                "confine.{key} names {path}, which is below {written} of confine.write: a run could put a link there"
+            ))
+            .hint("name a path that no run writes, or leave it out: what is written can be read"));
         }
     }
     Ok(())

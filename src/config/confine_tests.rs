@@ -80,6 +80,22 @@ fn bnd_2_a_variable_replaces_the_value_at_the_top_before_the_comparison() {
 }
 
 #[test]
+fn bnd_2_a_path_that_runs_can_replace_is_refused_with_both_names() {
+    for (read_, write) in [("[/srv/shared/x]", "[/srv/shared]"), ("[]", "[/srv/shared, /srv/shared/x]")] {
+        let text = format!("confine: {{read: {read_}, write: {write}}}");
+        refused(&text, &["/srv/shared/x", "below /srv/shared of confine.write"]);
+    }
+    read("confine: {read: [/srv, /srv/shared], write: [/srv/shared]}").unwrap();
+    // A link leads there.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    std::fs::create_dir(dir.path().join("real/x")).unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    refused(&format!("confine: {{read: [{}], write: [{}]}}", at("link/x"), at("real")), &["link/x", "confine.write"]);
+}
+
+#[test]
 fn bnd_2_what_opens_too_much_is_refused_with_both_names() {
     let secret = "notify: {webhook: {url: 'http://x', token: {file: /srv/keys/hook}}}\n";
     for (path, what) in [

@@ -230,7 +230,7 @@ fn keep_session(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, outcome: &
 
 /// The runtime's own program, where it is a file that the operator named by its path or that `PATH` leads to through
 /// links: a confined run must be able to read it.
-fn program_files(argv: &[OsString]) -> Vec<PathBuf> {
+pub fn program_files(argv: &[OsString]) -> Vec<PathBuf> {
     let Some(found) = argv.first().and_then(|p| which::which(p).ok()) else { return Vec::new() };
     let real = std::fs::canonicalize(&found).ok().filter(|real| *real != found);
     std::iter::once(found).chain(real).collect()

@@ -4,6 +4,7 @@
 use super::area::Folders;
 use super::{Ctx, mirrors};
 use crate::adapters::confine::{self, Boundary, Engine, NoEngine, Probe};
+use crate::adapters::git::files::remove;
 use crate::adapters::{accounts, net};
 use crate::config::{Config, Project, RuntimeKind, Sandbox, SecretRef, UIDS, process_env};
 use crate::model::confine::{Held, Mode, Network, Policy, Standing};
@@ -62,7 +63,8 @@ pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -
         });
     }
     if probe.root && matches!(engine, Engine::Landlock | Engine::Command { .. }) {
-        match reachable(&config.area_dir, engine.held()) {
+        let tools = path_chains(&tools(config));
+        match reachable(&config.area_dir, &tools, engine.held()) {
             // What can't hold runs here is no engine here, and `auto` goes on without one, shown as unconfined.
             Err(no) if policy.mode == Mode::Auto && engine == Engine::Landlock => {
                 tracing::debug!("unconfined: {no}");
@@ -81,8 +83,25 @@ pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -
     Ok(engine)
 }
 
-/// Whether another account reaches the area by ordinary rights.
-fn reachable(area: &Path, held: Held) -> Result<(), NoEngine> {
+/// The tool chains that a run's account has to reach: those that `PATH` leads to. Another, which nothing may ask for, is no
+/// reason to hold anything.
+fn path_chains(tools: &Offered) -> Vec<PathBuf> {
+    let path = process_env().remove("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = path.split(':').map(PathBuf::from).collect();
+    tools.read.iter().filter(|chain| folders.iter().any(|folder| folder.starts_with(chain))).cloned().collect()
+}
+
+/// What tool chains of this account a run is offered.
+fn tools(config: &Config) -> Offered {
+    let vars = process_env();
+    match vars.get("HOME").filter(|h| h.starts_with('/') && h.len() > 1) {
+        Some(home) => offered(Path::new(home), &vars, &|p| p.is_dir(), &hidden(config)),
+        None => Offered::default(),
+    }
+}
+
+/// Whether another account reaches the area, and the tool chains, by ordinary rights.
+fn reachable(area: &Path, tools: &[PathBuf], held: Held) -> Result<(), NoEngine> {
     let closed = |dir: &&Path| std::fs::metadata(dir).is_ok_and(|m| m.mode() & 0o001 == 0);
     // The area itself is ours to open.
     match area.ancestors().skip(1).find(closed) {
@@ -90,7 +109,22 @@ fn reachable(area: &Path, held: Held) -> Result<(), NoEngine> {
             why: format!("under {} the account of a run can't pass {}", held.as_str(), dir.display()),
             way_out: "set area_dir to a folder that every account reaches, such as /var/lib/orch-area".to_owned(),
         }),
-        None => Ok(()),
+        None => tools.iter().try_for_each(|chain| match chain.ancestors().find(closed) {
+            // Else its programs are there and fail with "Permission denied", which would count against the branch.
+            Some(dir) => Err(NoEngine {
+                why: format!(
+                    "under {} the account of a run can't pass {} to the tool chain {} of PATH",
+                    held.as_str(),
+                    dir.display(),
+                    chain.display()
+                ),
+                way_out: format!(
+                    "install bubblewrap, install the tool chain where every account reaches it (below /opt, say), take it out of PATH, or chmod o+x {}",
+                    dir.display()
+                ),
+            }),
+            None => Ok(()),
+        }),
     }
 }
 
@@ -109,12 +143,8 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
         Some(uid) if !policy.user.is_empty() => uid,
         Some(_) | None => policy.uid_base + u32::try_from(run.0.rem_euclid(i64::from(UIDS))).unwrap_or(0),
     });
-    let vars = process_env();
     let hidden = hidden(config);
-    let tools = match vars.get("HOME").filter(|h| h.starts_with('/') && h.len() > 1 && engine != Engine::None) {
-        Some(home) => offered(Path::new(home), &vars, &|p| p.is_dir(), &hidden),
-        None => Offered::default(),
-    };
+    let tools = if engine == Engine::None { Offered::default() } else { tools(config) };
     for left in &tools.left_out {
         tracing::debug!("not offered to runs: {left}");
     }
@@ -191,6 +221,13 @@ fn give(root: &Path, uid: u32) -> std::io::Result<()> {
     while let Some(path) = open.pop() {
         let meta = match path.symlink_metadata() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            // Deeper than a path can say: nobody's work, and nothing a later command could use.
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidFilename => {
+                if let Some(parent) = path.parent() {
+                    remove(parent).map_err(std::io::Error::other)?;
+                }
+                continue;
+            }
             found => found?,
         };
         let foreign = meta.uid() != uid && (meta.is_dir() || meta.nlink() == 1);
@@ -294,10 +331,42 @@ mod tests {
         std::fs::create_dir(&closed).unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let held = reachable(&closed.join("x/area"), Held::Landlock).unwrap_err();
+        let held = reachable(&closed.join("x/area"), &[], Held::Landlock).unwrap_err();
         assert!(held.why.contains(closed.to_str().unwrap()) && held.way_out.contains("area_dir"), "{held}");
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
-        assert!(reachable(&closed.join("x/area"), Held::Landlock).is_ok());
+        assert!(reachable(&closed.join("x/area"), &[], Held::Landlock).is_ok());
+        // A tool chain in a closed home.
+        let bin = closed.join("home/.cargo/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::set_permissions(closed.join("home"), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let held = reachable(&closed.join("x/area"), std::slice::from_ref(&bin), Held::Landlock).unwrap_err();
+        assert!(held.why.contains("home to the tool chain") && held.way_out.contains("bubblewrap"), "{held}");
+        std::fs::set_permissions(closed.join("home"), std::fs::Permissions::from_mode(0o711)).unwrap();
+        assert!(reachable(&closed.join("x/area"), &[bin], Held::Landlock).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_is_too_deep_for_a_path_is_deleted_and_the_rest_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("kept"), "x").unwrap();
+        // Made from the inside out, by names that each fit.
+        let name = "d".repeat(200);
+        std::fs::create_dir(dir.path().join("top")).unwrap();
+        for _ in 0..25 {
+            let outer = dir.path().join("outer");
+            std::fs::create_dir(&outer).unwrap();
+            std::fs::rename(dir.path().join("top"), outer.join(&name)).unwrap();
+            std::fs::rename(&outer, dir.path().join("top")).unwrap();
+        }
+        give(dir.path(), rustix::process::geteuid().as_raw()).unwrap();
+        assert!(dir.path().join("kept").exists());
+        let mut depth = 0;
+        let mut at = dir.path().join("top");
+        while at.is_dir() {
+            depth += 1;
+            at.push(&name);
+        }
+        assert!(depth < 21, "{depth}");
     }
 
     #[test]

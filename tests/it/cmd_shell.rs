@@ -195,3 +195,94 @@ fn bnd_2_without_an_engine_no_shell_opens() {
     assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
     assert!(text(&out.stderr).contains("wrapper"), "{}", text(&out.stderr));
 }
+
+/// A company's proxy that answers every CONNECT itself; what it is asked comes out of the channel.
+fn company() -> (u16, mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+                head.push(byte[0]);
+            }
+            let refused = text(&head).contains("closed.example.invalid");
+            let _ = tell.send(text(&head));
+            let answer = if refused { "HTTP/1.1 403 not today\r\n\r\n" } else { "HTTP/1.1 200 ok\r\n\r\nearly " };
+            let _ = client.write_all(answer.as_bytes());
+            let mut rest = String::new();
+            let _ = client.read_to_string(&mut rest);
+            let _ = client.write_all(rest.as_bytes());
+        }
+    });
+    (port, told)
+}
+
+#[test]
+fn bnd_2_behind_a_company_s_proxy_hosts_are_reached_through_it() {
+    let names = ["api.example.invalid", "closed.example.invalid"];
+    let (house, key) =
+        house(&format!("{{engine: bubblewrap, network: hosts, hosts: [{}:443, {}:443]}}", names[0], names[1]));
+    let (port, told) = company();
+    let connect = |host: &str| {
+        format!(
+            "perl -e 'use IO::Socket::INET; $s=IO::Socket::INET->new(\"127.0.0.1:3128\"); \
+             print $s \"CONNECT {host}:443 HTTP/1.1\\r\\n\\r\\nhello\\n\"; $s->shutdown(1); local $/; print <$s>'\n"
+        )
+    };
+    let script = format!("{}{}{}env | grep -i proxy\n", connect(names[0]), connect(names[1]), connect("other.invalid"));
+    let mut child = command(&house, &key)
+        .env("https_proxy", format!("http://u:hidden@127.0.0.1:{port}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let (said, err) = (text(&out.stdout), text(&out.stderr));
+    assert!(said.contains("early hello"), "{said}{err}");
+    assert!(said.contains("answers HTTP/1.1 403 not today"), "{said}{err}");
+    assert!(said.contains("not in confine.hosts"), "{said}{err}");
+    assert!(said.contains("https_proxy=http://127.0.0.1:3128") && !said.contains("hidden"), "{said}");
+    let asked: Vec<String> = told.try_iter().collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    for (asked, name) in asked.iter().zip(names) {
+        assert!(asked.starts_with(&format!("CONNECT {name}:443 HTTP/1.1\r\n")), "{asked}");
+        assert!(asked.contains("Proxy-Authorization: Basic dTpoaWRkZW4=\r\n"), "{asked}");
+    }
+}
+
+#[test]
+fn bnd_3_doctor_asks_inside_for_what_commands_begin_with() {
+    let (house, _) = house("{engine: bubblewrap}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let program = elsewhere.path().join("only-outside");
+    std::fs::write(&program, "#!/bin/sh\necho 1\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", elsewhere.path().display(), std::env::var("PATH").unwrap());
+    for (command, level) in [("git", "ok"), ("only-outside", "not")] {
+        let text_of = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
+        let with = format!("    repo: demo\n    ci: {{command: [{command}, x]}}\n");
+        std::fs::write(house.path("doctor.yaml"), text_of.replace("    repo: demo\n", &with)).unwrap();
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_orch"));
+        doctor.args(["doctor", "--json", "--config", "doctor.yaml"]).current_dir(house.root()).env_clear();
+        let out = doctor.env("PATH", &path).env("HOME", house.root()).output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let checks = said["checks"].as_array().unwrap();
+        let of = |name: &str| checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {said}"));
+        let runs = of(&format!("runs {command}"));
+        assert_eq!(runs["level"] == "ok", level == "ok", "{runs}");
+        assert!(runs.to_string().contains("inside bubblewrap"), "{runs}");
+        assert!(of("limits").to_string().contains("measured once a second"), "{said}");
+        assert!(of("area_dir").to_string().contains("share a file system"), "{said}");
+    }
+    let left: Vec<_> = std::fs::read_dir(house.path("state-area"))
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".doctor"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

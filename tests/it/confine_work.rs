@@ -243,6 +243,22 @@ fn hosts_are_reached_by_the_proxy_and_no_others() {
     assert!(go(&Network::Open, &listed, true).0.contains("heard hello"));
 }
 
+/// `doctor` asks by the very proxy of runs, and comes as far as that lets it.
+#[test]
+fn whether_a_service_is_reached_is_asked_through_the_proxy() {
+    let place = Place::new();
+    let listed = server();
+    let hosts = Network::Hosts(vec![listed.parse().unwrap()]);
+    let ask = |network: &Network, host: &str| {
+        confine::reaches(&place.probe().program, network, &host.parse().unwrap()).unwrap_err()
+    };
+    assert!(ask(&hosts, "unlisted.invalid:443").contains("not in confine.hosts"));
+    assert!(ask(&Network::Internet, &listed).contains("not on the internet or is this machine"));
+    // It is reached, and speaks no TLS.
+    let said = ask(&hosts, &listed);
+    assert!(said.contains("TLS with"), "{said}");
+}
+
 #[test]
 fn landlock_closes_the_network_or_leaves_it_open() {
     let place = Place::new();

@@ -10,13 +10,16 @@ mod meter;
 mod paths;
 mod plan;
 mod proxy;
+mod reach;
 mod room;
 mod start;
+mod upstream;
 
 pub use choose::{Probe, engine, forget};
 pub use exec::exec;
 pub use meter::Meter;
 pub use proxy::{Proxy, proxy};
+pub use reach::reaches;
 pub use start::{Gate, NotStarted, Order, Prepared};
 
 use crate::model::confine::{Held, Policy};

@@ -4,6 +4,8 @@
 use super::address::{is_global, is_own, meant};
 use super::exec::close_others;
 use super::plan::{receive, send};
+use super::upstream::Upstream;
+use crate::adapters::net;
 use crate::model::confine::{Host, Network};
 use crate::model::text::clip;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,16 +22,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The hidden subcommand.
 const PROXY: &str = "confine-proxy";
 /// The most connections at a time.
 const MOST: usize = 256;
 /// The longest head of a request.
-const HEAD: usize = 8 << 10;
-/// How long each read of a request's head, and a connection to the outside, may take.
-const WAIT: Duration = Duration::from_secs(15);
+pub(super) const HEAD: usize = 8 << 10;
+/// How long a whole head, and a connection to the outside, may take.
+pub(super) const WAIT: Duration = Duration::from_secs(15);
 /// Between two tries to accept where that fails.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// Refusals that are told one by one.
@@ -59,7 +61,8 @@ impl Proxy {
         };
         let (theirs, ours) = UnixStream::pair()?;
         let mut file = File::from(memfd_create("hosts", MemfdFlags::CLOEXEC)?);
-        file.write_all(&serde_json::to_vec(&hosts)?)?;
+        let upstream = net::proxy_of_runs().and_then(|(url, except)| Upstream::new(&url, &except));
+        file.write_all(&serde_json::to_vec(&(hosts, upstream))?)?;
         let (said, tells) = pipe_with(PipeFlags::CLOEXEC)?;
         send(&ours, &[file.as_fd(), tells.as_fd()])?;
         let mut command = Command::new(program);
@@ -100,6 +103,8 @@ pub(super) fn environment(env: &mut Vec<(std::ffi::OsString, std::ffi::OsString)
 struct Rules {
     /// `None`: everything global.
     hosts: Option<Vec<Host>>,
+    /// The operator's own proxy.
+    upstream: Option<Upstream>,
     /// To the supervisor.
     tells: OwnedFd,
     open: AtomicUsize,
@@ -116,11 +121,11 @@ pub fn proxy() -> io::Result<()> {
     let (mut file, mut text) = (File::from(hosts), String::new());
     file.rewind()?;
     file.read_to_string(&mut text)?;
-    let hosts = serde_json::from_str(&text)?;
+    let (hosts, upstream) = serde_json::from_str(&text)?;
     // None comes where the run did not start.
     let Some(listener) = receive(stdin())?.into_iter().next().map(TcpListener::from) else { return Ok(()) };
     listener.set_nonblocking(true)?;
-    let rules = Arc::new(Rules { hosts, tells, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
+    let rules = Arc::new(Rules { hosts, upstream, tells, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
     loop {
         let none = PollFlags::empty();
         let mut fds = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&rules.tells, none)];
@@ -168,10 +173,15 @@ struct Refusal {
     why: String,
 }
 
+impl Refusal {
+    fn unreached(why: String) -> Self {
+        Self { status: "502 Not reached", why }
+    }
+}
+
 impl Rules {
     fn connection(&self, client: &mut TcpStream) -> io::Result<()> {
-        client.set_read_timeout(Some(WAIT))?;
-        let Some((head, rest)) = head(client)? else { return Ok(()) };
+        let Some((head, rest)) = read_head(client, HEAD)? else { return Ok(()) };
         let mut line = head.lines().next().unwrap_or_default().split(' ');
         let (method, target) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
         let served = if method == "CONNECT" {
@@ -179,8 +189,8 @@ impl Rules {
         } else {
             Err(Refusal { status: "405 CONNECT only", why: "only CONNECT is served, so use https".to_owned() })
         };
-        let mut server = match served {
-            Ok(server) => server,
+        let (mut server, early) = match served {
+            Ok(reached) => reached,
             Err(refusal) => {
                 self.tell(&format!("refused {method} {target}: {}", refusal.why));
                 let text = format!("orch: {}\n", clip(&refusal.why, 300));
@@ -191,6 +201,7 @@ impl Rules {
         };
         client.set_read_timeout(None)?;
         client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        client.write_all(&early)?;
         server.write_all(&rest)?;
         let (mut from, mut to) = (server.try_clone()?, client.try_clone()?);
         let back = std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
@@ -203,8 +214,9 @@ impl Rules {
         Ok(())
     }
 
-    /// A connection to the address that was judged.
-    fn reach(&self, target: &str) -> Result<TcpStream, Refusal> {
+    /// A connection to the address that was judged, and what came on it already. Behind the operator's own proxy that one
+    /// looks a name up and connects: what this machine knows of the name is judged here all the same.
+    fn reach(&self, target: &str) -> Result<(TcpStream, Vec<u8>), Refusal> {
         let no = |why: String| Refusal { status: "403 Refused by orch", why };
         let mut host: Host = target.parse().map_err(no)?;
         host.name.truncate(host.name.trim_end_matches('.').len());
@@ -213,23 +225,31 @@ impl Rules {
         if !known {
             return Err(no("it is not in confine.hosts".to_owned()));
         }
-        let all: Vec<SocketAddr> = (host.name.as_str(), host.port)
-            .to_socket_addrs()
-            .map_err(|e| Refusal { status: "502 Name not found", why: format!("the name has no address: {e}") })?
-            .collect();
+        let upstream = self.upstream.as_ref().filter(|up| !up.spares(&host));
+        let all: Vec<SocketAddr> = match ((host.name.as_str(), host.port).to_socket_addrs(), upstream) {
+            (Ok(all), _) => all.collect(),
+            // Only the proxy's side knows names of the outside, where a company's own servers don't.
+            (Err(_), Some(up)) => return up.reach(&host).map_err(Refusal::unreached),
+            (Err(e), None) => {
+                return Err(Refusal { status: "502 Name not found", why: format!("the name has no address: {e}") });
+            }
+        };
         let open: Vec<IpAddr> = all.iter().map(SocketAddr::ip).filter(|ip| self.may(*ip, host.port)).collect();
         if open.is_empty() {
             let which: Vec<String> = all.iter().map(|a| a.ip().to_string()).collect();
             return Err(no(format!("{} is not on the internet or is this machine", which.join(", "))));
         }
+        if let Some(up) = upstream.filter(|_| open.iter().all(|ip| is_global(*ip))) {
+            return up.reach(&host).map_err(Refusal::unreached);
+        }
         let mut last = String::new();
         for ip in open {
             match TcpStream::connect_timeout(&SocketAddr::new(ip, host.port), WAIT) {
-                Ok(server) => return Ok(server),
+                Ok(server) => return Ok((server, Vec::new())),
                 Err(e) => last = e.to_string(),
             }
         }
-        Err(Refusal { status: "502 Not reached", why: format!("it can't be reached: {last}") })
+        Err(Refusal::unreached(format!("it can't be reached: {last}")))
     }
 
     fn may(&self, ip: IpAddr, port: u16) -> bool {
@@ -255,18 +275,25 @@ impl Rules {
     }
 }
 
-/// The head of a request and what came behind it. `None`: it is no request, or none came in time.
-fn head(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
+/// A head of at most `most` bytes and what came behind it, all of it within [`WAIT`]: who sends a byte now and then holds
+/// a place no longer than others. `None`: it is no head.
+pub(super) fn read_head(stream: &mut TcpStream, most: usize) -> io::Result<Option<(String, Vec<u8>)>> {
+    let end = Instant::now() + WAIT;
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
     loop {
-        let n = client.read(&mut buffer)?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let n = stream.read(&mut buffer)?;
         bytes.extend_from_slice(buffer.get(..n).unwrap_or_default());
         if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let rest = bytes.split_off(end + 4);
             return Ok(String::from_utf8(bytes).ok().map(|head| (head, rest)));
         }
-        if n == 0 || bytes.len() > HEAD {
+        if n == 0 || bytes.len() > most {
             return Ok(None);
         }
     }

@@ -6,6 +6,7 @@ pub mod bundle;
 mod confinement;
 pub mod fix;
 mod forge;
+mod inside;
 mod machine;
 mod services;
 mod timers;
@@ -89,6 +90,8 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     let mut elsewhere = config.clone();
     elsewhere.state_dir = scratch.path().to_owned();
     confinement::all(&elsewhere, &mut chart);
+    inside::bounds(&config, &mut chart);
+    inside::all(&elsewhere, &mut chart);
     match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
         Ok(mut ctx) => {
             services::rows(&mut ctx, &mut chart);

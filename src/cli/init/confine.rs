@@ -1,6 +1,7 @@
 //! The line `confine` of a new configuration (BND-2), and what a person should know of this machine.
 
 use crate::adapters::confine::{Probe, engine};
+use crate::adapters::net;
 use crate::model::confine::{Network, Policy};
 
 /// The line, and why nothing would start here, if so. Asks the engines; makes no request.
@@ -14,21 +15,21 @@ pub fn line() -> (String, Option<String>) {
         )
     });
     let apart = engine(&Policy { network: Network::Internet, ..Policy::default() }, &probe).is_ok();
-    let behind = PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let network = network(apart, behind);
+    let network = network(apart, passes_on());
     (format!("{network}{}", if probe.root { ROOT } else { "" }), note)
 }
 
-/// `apart`: a run can be given a network namespace. `behind`: this account reaches the network through a proxy, which
-/// the confinement's own does not pass requests on to.
-const fn network(apart: bool, behind: bool) -> &'static str {
-    match (apart, behind) {
-        (true, false) => INTERNET,
-        (false, _) | (true, true) => OPEN,
-    }
+/// Whether the confinement's own proxy can reach the network as this account does: directly, or through a proxy that is
+/// asked by plain HTTP.
+fn passes_on() -> bool {
+    net::proxy_of_runs().is_none_or(|(url, _)| url.starts_with("http://"))
 }
 
-const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+/// `apart`: a run can be given a network namespace. `passes`: what leads out of it can reach the network.
+const fn network(apart: bool, passes: bool) -> &'static str {
+    if apart && passes { INTERNET } else { OPEN }
+}
+
 const INTERNET: &str = "confine: {network: internet}           # agents and CI reach global addresses by HTTPS, no port of this machine; docs/security.md";
 const OPEN: &str = "confine: {network: open}               # a choice: agents and CI reach all that this account reaches; docs/security.md";
 const ROOT: &str =
@@ -40,8 +41,8 @@ mod tests {
 
     #[test]
     fn the_network_is_kept_apart_where_that_works() {
-        assert_eq!(network(true, false), INTERNET);
-        for open in [network(true, true), network(false, false), network(false, true)] {
+        assert_eq!(network(true, true), INTERNET);
+        for open in [network(true, false), network(false, false), network(false, true)] {
             assert_eq!(open, OPEN);
         }
     }

@@ -1,0 +1,239 @@
+//! What runs find inside their confinement (BND-3): the programs that configured commands begin with, the service of each
+//! runtime, what bounds them, and what the account gives them besides.
+
+use super::Chart;
+use crate::adapters::child::{self, ChildError, Control, Spec};
+use crate::adapters::confine::reaches;
+use crate::adapters::executor::{Executor, Kind};
+use crate::adapters::{accounts, confine::Probe};
+use crate::config::{Config, EnvValue, ExecutorKind, Project, Runtime, RuntimeKind};
+use crate::engine::agent::{base_env, program_files};
+use crate::engine::area::Folders;
+use crate::engine::confine::{self, Further};
+use crate::engine::mirrors;
+use crate::model::confine::{Held, Host, Network};
+use crate::model::ids::RunId;
+use crate::model::stage::Agent;
+use crate::model::text::clip;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+const AREA: &str = "machine";
+/// How long `--version` may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Groups whose members can become root, or read what is not theirs.
+const POWERFUL: &[&str] = &[
+    "root",
+    "docker",
+    "lxd",
+    "incus",
+    "incus-admin",
+    "libvirt",
+    "kvm",
+    "disk",
+    "adm",
+    "sudo",
+    "wheel",
+    "admin",
+    "shadow",
+    "kmem",
+    "systemd-journal",
+];
+
+/// What bounds a run, and what the account's groups give it. `config`: as it is.
+pub fn bounds(config: &Config, chart: &mut Chart) {
+    let limits = config.confine.policy().limits;
+    let measured = format!(
+        "measured once a second ({} MiB of memory, {} processes, {} files and {} MiB in its folders)",
+        limits.memory_mb, limits.processes, limits.files, limits.disk_mb
+    );
+    let kind = match config.executor {
+        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Systemd => Kind::Systemd,
+        ExecutorKind::Detach => Kind::Detach,
+    };
+    let how = match Executor::resolve(kind) {
+        Ok(Executor::Systemd { .. }) => format!("the unit's control group (executor_limits); in addition {measured}"),
+        Ok(Executor::Detach) => format!("no control group; {measured}"),
+        Err(_) => measured,
+    };
+    chart.ok(AREA, "limits", format!("{how}; file size and open files by the kernel"));
+    let device = |path: &Path| path.ancestors().find_map(|p| std::fs::metadata(p).ok()).map(|m| m.dev());
+    if device(&config.area_dir) == device(&config.state_dir) {
+        chart.warn(
+            AREA,
+            "area_dir",
+            format!(
+                "{} and the state directory share a file system: runs can fill the database's disk",
+                config.area_dir.display()
+            ),
+            "set area_dir to a file system of its own",
+        );
+    }
+    let groups = accounts::own_groups();
+    let strong: Vec<&str> = groups.iter().map(String::as_str).filter(|g| POWERFUL.contains(g)).collect();
+    if !strong.is_empty() && !rustix::process::geteuid().is_root() {
+        chart.warn(
+            AREA,
+            "groups",
+            format!("this account is in {}, which gives more than the account itself", strong.join(", ")),
+            "run orch as an account of its own that is in none of them",
+        );
+    }
+}
+
+/// Programs and services, project by project. `config`: with a state directory that is gone at the end.
+pub fn all(config: &Config, chart: &mut Chart) {
+    for project in &config.projects {
+        let mut asked = BTreeSet::new();
+        for (runtime, program) in needed(config, project) {
+            if asked.insert((runtime.clone(), program.clone())) {
+                one(config, project, runtime.as_deref(), &program, chart);
+            }
+        }
+    }
+    let mut services = BTreeSet::new();
+    for project in &config.projects {
+        for agent in Agent::ALL {
+            let name = config.agent(*agent).runtime;
+            let network = config.confinement(project, Some(&name)).network;
+            let host = config.runtimes.get(&name).and_then(service);
+            if let Some(host) = host.filter(|h| services.insert((h.clone(), network.word()))) {
+                service_reached(config, project, &name, &host, &network, chart);
+            }
+        }
+    }
+}
+
+/// What commands of the second row begin with: runtime (none: the project's own command) and program. A path of the
+/// checkout is not here to be asked.
+fn needed(config: &Config, project: &Project) -> Vec<(Option<String>, String)> {
+    let mut all: Vec<(Option<String>, String)> = Vec::new();
+    let mut add = |runtime: Option<&String>, argv: &[String]| {
+        all.extend(argv.first().map(|program| (runtime.cloned(), program.clone())));
+    };
+    for argv in project.commands_of_branch() {
+        add(None, argv);
+    }
+    for agent in Agent::ALL {
+        let name = config.agent(*agent).runtime;
+        match config.runtimes.get(&name).map(|r| &r.kind) {
+            Some(RuntimeKind::Command { command }) => add(Some(&name), command),
+            Some(RuntimeKind::Claude { program, .. }) => add(Some(&name), std::slice::from_ref(program)),
+            Some(RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool)) => {
+                add(Some(&name), std::slice::from_ref(&tool.program));
+            }
+            None => {}
+        }
+    }
+    all.retain(|(_, program)| !program.contains('/') || program.starts_with('/'));
+    all
+}
+
+fn one(config: &Config, project: &Project, runtime: Option<&str>, program: &str, chart: &mut Chart) {
+    let (area, name) = (project.key.as_str(), format!("runs {program}"));
+    let install = "install it where every account finds it, or open its folder by confine.read";
+    match version(config, project, runtime, program) {
+        // No engine, or none that holds: said elsewhere.
+        Ok(None) => {}
+        Ok(Some((held, Ok(line)))) => chart.ok(area, &name, format!("{line} (inside {})", held.as_str())),
+        Ok(Some((held, Err(why)))) => {
+            chart.fail(area, &name, format!("inside {}: {why}", held.as_str()), install);
+        }
+        Err(why) => chart.warn(area, &name, why, "see that area_dir can be written"),
+    }
+}
+
+type Answer = (Held, Result<String, String>);
+
+/// `PROGRAM --version` in the confinement and environment of a run. `None`: nothing holds runs here.
+fn version(config: &Config, project: &Project, runtime: Option<&str>, program: &str) -> Result<Option<Answer>, String> {
+    let Ok(hold) = confine::of(config, project, runtime, RunId(i64::from(std::process::id()))) else { return Ok(None) };
+    if hold.held() == Held::Unconfined {
+        return Ok(None);
+    }
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let place = if config.area_dir.is_dir() { config.area_dir.clone() } else { std::env::temp_dir() };
+    let place = tempfile::Builder::new().prefix(".doctor-").tempdir_in(place).map_err(|e| text(&e))?;
+    let folders = Folders::of_check(place.path(), &place.path().join("run"));
+    folders.renew().map_err(|e| text(&e))?;
+    std::fs::create_dir(&folders.checkout).map_err(|e| text(&e))?;
+    mirrors::write(&folders.home);
+    hold.hand_over(&folders).map_err(|e| text(&e))?;
+    let argv = [program, "--version"].map(OsString::from).to_vec();
+    let further =
+        Further { read: if runtime.is_some() { program_files(&argv) } else { Vec::new() }, ..Further::default() };
+    let mut env = base_env(&project.repo, "", &folders);
+    env.extend(hold.env());
+    let at = |name: &str| place.path().join(name);
+    let spec = Spec {
+        cwd: folders.checkout.clone(),
+        env,
+        stdin: None,
+        stdout: at("out"),
+        stderr: at("err"),
+        wall: PATIENCE,
+        stall: None,
+        grace: Duration::from_secs(1),
+        mark: ("ORCH_RUN".to_owned(), format!("doctor-{}", std::process::id())),
+        cap_bytes: 1 << 16,
+        boundary: hold.boundary(&folders, further),
+        argv,
+    };
+    let said = |name: &str| {
+        let text = std::fs::read(at(name)).unwrap_or_default();
+        clip(String::from_utf8_lossy(&text).lines().next().unwrap_or_default(), 100)
+    };
+    let answer = match child::run(&spec, &mut |_| Control::Go) {
+        Err(e @ ChildError::Left { .. }) => return Err(e.to_string()),
+        Err(e) => Err(e.to_string()),
+        Ok(exit) if exit.code == Some(0) => {
+            Ok(if said("out").is_empty() { "it is there".to_owned() } else { said("out") })
+        }
+        Ok(exit) if matches!(exit.code, Some(126 | 127)) || exit.ended_by.is_some() => {
+            Err(format!("`--version` does not run: {}", said("err")))
+        }
+        // Shells and small programs know no `--version`; a tool chain that can't be read says so.
+        Ok(_) => Ok(format!("it is there; to `--version` it says: {}", said("err"))),
+    };
+    Ok(Some((hold.held(), answer)))
+}
+
+/// The service that a runtime talks to, where that is known.
+fn service(runtime: &Runtime) -> Option<Host> {
+    let (variable, usual) = match &runtime.kind {
+        RuntimeKind::Claude { .. } => ("ANTHROPIC_BASE_URL", "api.anthropic.com:443"),
+        RuntimeKind::Codex(_) => ("OPENAI_BASE_URL", "api.openai.com:443"),
+        RuntimeKind::Gemini(_) => ("GOOGLE_GEMINI_BASE_URL", "generativelanguage.googleapis.com:443"),
+        RuntimeKind::OpenCode(_) | RuntimeKind::Command { .. } => return None,
+    };
+    let named = match runtime.env.get(variable) {
+        Some(EnvValue::Literal(url)) => {
+            let rest = url.strip_prefix("https://")?;
+            let authority = rest.split(['/', '?']).next()?;
+            if authority.contains(':') { authority.to_owned() } else { format!("{authority}:443") }
+        }
+        Some(EnvValue::Ref(_)) => return None,
+        None => usual.to_owned(),
+    };
+    named.parse().ok()
+}
+
+fn service_reached(config: &Config, project: &Project, name: &str, host: &Host, network: &Network, chart: &mut Chart) {
+    let held = confine::of(config, project, Some(name), RunId(0)).map(|hold| hold.held());
+    let proxied = matches!(network, Network::Internet | Network::Hosts(_)) && held == Ok(Held::Bubblewrap);
+    let Some(probe) = Probe::here(config.state_dir.clone()).ok().filter(|_| proxied) else { return };
+    let what = format!("{host}, the service of runtime {name}");
+    match reaches(&probe.program, network, host) {
+        Ok(()) => chart.ok(AREA, "network", format!("{what}, is reached through the proxy of runs")),
+        Err(why) => chart.fail(
+            AREA,
+            "network",
+            format!("{what}, is not reached through the proxy of runs: {why}"),
+            format!("add {host} to confine.hosts, see that this machine reaches it, or set confine.network to open"),
+        ),
+    }
+}
