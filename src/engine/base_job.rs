@@ -313,6 +313,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
             boundary: hold.boundary(folders, Further { frozen: frozen.clone(), ..Further::default() }),
         };
         let ran = child::run(&spec, &mut |_| Control::Go);
+        let ended = ran.is_ok();
         let failed = verdict(step.key, step.limit, ran);
         steps.push((step.name, failed.is_none()));
         if let Some(mut tried) = failed {
@@ -320,7 +321,10 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
             let lines: Vec<&str> = text.lines().collect();
             tried.lines = lines.iter().skip(lines.len().saturating_sub(KEPT_LINES)).map(|l| (*l).to_owned()).collect();
             tried.steps = steps;
-            caches.keep(folders);
+            // Of what may live on nothing is kept.
+            if ended {
+                caches.keep(folders);
+            }
             folders.delete()?;
             return Ok(tried);
         }

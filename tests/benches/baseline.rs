@@ -2,12 +2,16 @@
 //! and the queue's claim and settle beside a bare loop.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may fail loudly and prints its figures")]
 
+use orch::adapters::child::{self, Control, Spec};
+use orch::adapters::confine::{self, Boundary, Engine, Probe, Run};
 use orch::adapters::store::{Mode, NewTask, Store, StoreError, Tx};
+use orch::model::confine::{Choice, Policy};
 use orch::model::ids::{JobId, Key, RunId};
 use orch::model::stage::{JobKind, JobStatus};
 use orch::model::task::NewJob;
 use orch::model::time::Stamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,8 +31,11 @@ fn main() {
             let mut queue = Queue::open(queue, Path::new(db));
             while queue.claim_and_settle() {}
         }
+        ["confined", program, rounds] => confined(Path::new(program), rounds.parse().unwrap()),
         ["once", queue, db] => assert!(Queue::open(queue, Path::new(db)).claim_and_settle()),
-        other => println!("baseline exit | read DB | queue orch|bare N LOOPS one|each (got {other:?})"),
+        other => println!(
+            "baseline exit | read DB | queue orch|bare N LOOPS one|each | confined ORCH ROUNDS (got {other:?})"
+        ),
     }
 }
 
@@ -38,6 +45,62 @@ fn read(db: &Path) {
     conn.execute_batch("PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;").unwrap();
     let n: i64 = conn.query_row("SELECT id FROM tasks ORDER BY id DESC LIMIT 1", [], |r| r.get(0)).unwrap();
     assert!(n > 0);
+}
+
+/// Medians, in milliseconds, of the whole life of `true` as a run: held by nothing, by bubblewrap, by Landlock, in turn; `-`
+/// where an engine does not work here. `program`: `orch` itself.
+fn confined(program: &Path, rounds: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let probe = Probe { program: program.to_owned(), ..Probe::here(at("state")).unwrap() };
+    let uid = probe.root.then_some(2_000_000_009);
+    for name in ["checkout", "home", "tmp"] {
+        std::fs::create_dir(at(name)).unwrap();
+        chown(at(name), uid, uid).unwrap();
+    }
+    let engine = |choice| confine::engine(&Policy { choice, ..Policy::default() }, &probe).ok();
+    let engines = [Some(Engine::None), engine(Choice::Bubblewrap), engine(Choice::Landlock)];
+    let spec = |engine: &Engine| Spec {
+        argv: vec!["/usr/bin/true".into()],
+        cwd: at("checkout"),
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        stdin: None,
+        stdout: at("out"),
+        stderr: at("err"),
+        wall: Duration::from_secs(60),
+        stall: None,
+        grace: Duration::from_secs(1),
+        mark: ("ORCH_RUN".to_owned(), format!("bench-{}", std::process::id())),
+        cap_bytes: 1 << 16,
+        boundary: Boundary::Run(Box::new(Run {
+            engine: engine.clone(),
+            policy: Policy::default(),
+            checkout: at("checkout"),
+            home: at("home"),
+            tmp: at("tmp"),
+            read: Vec::new(),
+            hidden: vec![at("state")],
+            frozen: Vec::new(),
+            uid,
+            own_sandbox: false,
+            probe: probe.clone(),
+        })),
+    };
+    let mut times: Vec<Vec<Duration>> = engines.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (engine, times) in engines.iter().zip(&mut times) {
+            let Some(engine) = engine else { continue };
+            let start = Instant::now();
+            assert_eq!(child::run(&spec(engine), &mut |_| Control::Go).unwrap().code, Some(0));
+            times.push(start.elapsed());
+        }
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times.get(times.len() / 2).map_or("-".to_owned(), |t| format!("{:.2}", t.as_secs_f64() * 1000.0))
+    };
+    println!("{}", times.into_iter().map(median).collect::<Vec<_>>().join(" "));
 }
 
 fn stamp() -> Stamp {

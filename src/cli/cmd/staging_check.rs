@@ -172,7 +172,7 @@ fn confined(
     }
     let own = RunId(std::process::id().into());
     let hold = confine::hold(ctx, project, None, own)
-        .map_err(|e| Failure::refused(format!("staging-check is refused: {}", e.why)).hint(e.way_out))?;
+        .map_err(|e| Failure::new(Exit::Broken, format!("no check ran: {}", e.why)).hint(e.way_out))?;
     hold.hand_over(folders)?;
     Ok(Some(Confined {
         boundary: hold.boundary(folders, Further { frozen: scripts.to_vec(), ..Further::default() }),

@@ -71,7 +71,11 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
     };
     let file = format!("{name}.log");
     let log = bench.dir.join(&file);
-    bench.clear()?;
+    match &ran {
+        // What lives on could put a link where a cache was just looked at.
+        Err(ChildError::Left { .. }) => bench.folders.delete()?,
+        Ok(_) | Err(_) => bench.clear()?,
+    }
     let red = |why: String, late: bool, no_program: bool| {
         let late = if late { format!(" after {} s", limit_ms / 1000) } else { String::new() };
         let text = format!("{why}{late}\n\n{}", tail(&log, TAIL));

@@ -25,7 +25,7 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         let how = ran.map_or_else(|e| e.to_string(), |exit| ending(&exit));
         let why =
             format!("worktree.setup, before the staging checks: {how}; `orch logs {}` has its log", bench.task.key);
-        bench.clear()?;
+        bench.folders.delete()?;
         return Ok(Some(Settlement { end: End::Failed { why, spent: true }, ..Settlement::default() }));
     }
     let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
