@@ -212,6 +212,7 @@ fn kind(root: &Value, schema: &Value) -> String {
 /// Everything on: every stage, every gate.
 fn whole() -> ProjectPolicy {
     ProjectPolicy {
+        fault: None,
         key: "KEY".to_owned(),
         repo: "REPO".to_owned(),
         self_hosting: false,

@@ -9,7 +9,7 @@ use crate::adapters::sentinel;
 use crate::adapters::store::{Mode, Store, StoreError};
 use crate::adapters::{modes, net};
 use crate::config::Config;
-use crate::engine::{Ctx, binding, guard, guards};
+use crate::engine::{Ctx, binding, guard, guards, repository};
 use crate::model::ids::Key;
 use crate::model::task::Task;
 use anyhow::Context;
@@ -62,6 +62,7 @@ pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Fa
     guard::enter(&mut ctx)?;
     guard::closed(&mut ctx, open)?;
     binding::take(&mut ctx, false)?;
+    repository::apply(&mut ctx);
     Ok(ctx)
 }
 
@@ -97,6 +98,7 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
     let mut ctx = context(config, store, name)?;
     ctx.dry = true;
+    repository::apply(&mut ctx);
     Ok(ctx)
 }
 
@@ -108,7 +110,9 @@ pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     sentinel::make_dirs(&config.state_dir)
         .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
     let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
-    context(config, store, name)
+    let mut ctx = context(config, store, name)?;
+    repository::apply(&mut ctx);
+    Ok(ctx)
 }
 
 /// A context on another configuration than the one named, with a copy of a database in memory: what `doctor` asks the
@@ -137,7 +141,9 @@ pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     let path = config.state_dir.join("orch.db");
     let store = if path.exists() { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
-    context(config, store, name)
+    let mut ctx = context(config, store, name)?;
+    repository::apply(&mut ctx);
+    Ok(ctx)
 }
 
 /// The configuration, whose state directory is no other one's. Fails with exit 2.

@@ -3,12 +3,31 @@
 use super::secret::{EnvValue, SecretRef};
 use super::types::{AgentOverride, AgentSettings, Board, Config, Errors, Forge, Project, Revision, Runtime, Scope};
 use crate::model::ids::Key;
+use crate::model::parts;
 use crate::model::probe::CheckKind;
 use crate::model::protected::named_by;
 use crate::model::stage::Agent;
 use crate::model::watch::WatchPolicy;
+use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SelfHosting => Ok(()),
+            Self::All => f.write_str("*"),
+            Self::Repos(names) => f.write_str(&names.join(",")),
+        }
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
 
 impl Config {
     /// One agent's settings, its overrides and the environment's per-agent variables resolved.
@@ -164,6 +183,11 @@ fn in_env<'a>(at: &str, env: &'a BTreeMap<String, EnvValue>, out: &mut Vec<(Stri
 }
 
 impl Project {
+    /// Where setup, CI and staging commands run in a checkout: at its root, or in the folder of the first of `paths` (ORD-3).
+    pub fn folder_in(&self, checkout: &Path) -> PathBuf {
+        self.paths.first().map_or_else(|| checkout.to_owned(), |first| checkout.join(parts::folder(first)))
+    }
+
     fn secrets<'a>(&'a self, out: &mut Vec<(String, &'a SecretRef)>) {
         let at = format!("projects.{}", self.key);
         out.extend(self.git.credential.as_ref().map(|c| (format!("{at}.git.credential"), c)));
@@ -224,7 +248,13 @@ impl Project {
     /// The files inside the repository that configured commands name (RULE-23): protected, and taken from the default
     /// branch wherever a command runs.
     pub fn scripts(&self) -> Vec<String> {
-        let mut paths: Vec<String> = self.commands().into_iter().flat_map(|(_, argv)| named_by(argv)).collect();
+        let folder = self.paths.first().map(|first| parts::folder(first)).unwrap_or_default();
+        let named = self.commands().into_iter().flat_map(|(key, argv)| {
+            let inside = ["ci.", "worktree.", "staging.", "deploy.build."].iter().any(|begin| key.starts_with(begin));
+            let folder = if inside { folder.as_str() } else { "" };
+            named_by(argv).into_iter().filter_map(|path| parts::below(folder, &path))
+        });
+        let mut paths: Vec<String> = named.collect();
         paths.sort();
         paths.dedup();
         paths

@@ -8,6 +8,7 @@ use super::parts::{Place, argv, missing, text};
 use super::paths::under;
 use super::project::{Around, post_deploy, project, security, staging};
 use super::raw::{RawFile, RawRuntime};
+use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
 use super::show::Origin;
@@ -53,10 +54,21 @@ fn from(
     env: &BTreeMap<String, String>,
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
+    from_with(path, state_dir, env, cwd, &BTreeMap::new())
+}
+
+fn from_with(
+    path: &Path,
+    state_dir: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    cwd: &Path,
+    repositories: &BTreeMap<String, Repository>,
+) -> Result<Config, ConfigError> {
     let text = read(path)?;
     let asked = |given: Option<&Path>| given.filter(|p| !p.as_os_str().is_empty()).map(|p| under(cwd, p));
     let folder = path.parent().unwrap_or(Path::new("/"));
-    parse(&text, folder, asked(state_dir).as_deref(), env, cwd)
+    let bare = Bare { no_projects: false, repositories };
+    parse_text(&text, folder, asked(state_dir).as_deref(), env, cwd, bare)
         .map(|mut config| {
             config.file = path.to_owned();
             config
@@ -88,7 +100,8 @@ pub fn load_or_bare(
     // Without a home there is nowhere to keep anything: what needs the folder says so.
     let homeless = !(set("XDG_STATE_HOME") || set("HOME") || set("ORCH_STATE_DIR"));
     let nowhere = homeless.then(|| PathBuf::from("/dev/null/orch"));
-    parse_text("", cwd, given.or(nowhere).as_deref(), env, cwd, true)
+    let bare = Bare { no_projects: true, repositories: &BTreeMap::new() };
+    parse_text("", cwd, given.or(nowhere).as_deref(), env, cwd, bare)
 }
 
 fn find(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &Path) -> Result<PathBuf, ConfigError> {
@@ -135,17 +148,38 @@ pub(super) fn parse(
     env: &BTreeMap<String, String>,
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
-    parse_text(text, folder, state_dir, env, cwd, false)
+    parse_text(text, folder, state_dir, env, cwd, Bare { no_projects: false, repositories: &BTreeMap::new() })
 }
 
-/// `bare`: there need be no project.
+/// What a text is read with besides itself.
+#[derive(Clone, Copy)]
+struct Bare<'a> {
+    /// There need be no project.
+    no_projects: bool,
+    /// What repositories say of themselves, by the key of their project (ORD-3).
+    repositories: &'a BTreeMap<String, Repository>,
+}
+
+impl Config {
+    /// The same file with what repositories say of themselves, where their projects let them. Fails where the two together
+    /// do not hold.
+    pub fn with_repositories(
+        &self,
+        repositories: &BTreeMap<String, Repository>,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let given = self.origin.state_dir_given.then_some(self.state_dir.as_path());
+        from_with(&self.file, given, env, Path::new("/"), repositories)
+    }
+}
+
 fn parse_text(
     text: &str,
     folder: &Path,
     state_dir: Option<&Path>,
     env: &BTreeMap<String, String>,
     cwd: &Path,
-    bare: bool,
+    bare: Bare<'_>,
 ) -> Result<Config, ConfigError> {
     let raw: RawFile = if text.trim().is_empty() {
         RawFile::default()
@@ -179,13 +213,19 @@ fn parse_text(
         post_deploy: &post_raw,
     };
     let list = raw.projects.as_deref().unwrap_or_default();
-    if list.is_empty() && !bare {
+    if list.is_empty() && !bare.no_projects {
         return Err(missing("projects", "at least [{key: ORCH, git: {remote: PATH-OR-URL}}]"));
     }
     let mut forced = Vec::new();
     let mut projects = Vec::new();
     for (n, raw) in list.iter().enumerate() {
-        projects.push(project(raw, n, &around, &mut forced)?);
+        let own = raw.key.as_ref().filter(|_| raw.repository_config == Some(true));
+        let own = own.and_then(|key| bare.repositories.get(key.trim()));
+        let (checks, build) = (staging_raw.checks.is_some(), staging_raw.build.is_some());
+        match own.map(|own| own.over(raw, checks, build)) {
+            Some(whole) => projects.push(project(&whole, n, &around, &mut forced)?),
+            None => projects.push(project(raw, n, &around, &mut forced)?),
+        }
     }
     check::one_name_each(&mut projects);
     check::together(&projects)?;

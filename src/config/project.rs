@@ -89,6 +89,8 @@ pub(super) fn project(
             None => around.confine.clone(),
         },
         paths: raw.paths.clone().unwrap_or_default(),
+        repository_config: raw.repository_config.unwrap_or(false),
+        fault: None,
         key,
         repo,
         self_hosting,

@@ -105,6 +105,8 @@ raw! {
         self_hosting: bool,
         /// Globs: the part of the repository that is this project; agents write there and in the work item's folder, and commands run in the first one's folder; default: all of it
         paths: Vec<String>,
+        /// Whether `.orch.yaml` on its default branch counts (worktree.setup, ci, staging.checks, staging.build, merge.update, merge.method, paths; keys of this file win); default false
+        repository_config: bool,
         /// Confinement of this project's runs; only stricter than the section at the top
         confine: RawConfine,
         /// The stages worked; some may be left out (never development, deploy), none moved; default: all

@@ -14,7 +14,6 @@ use crate::model::stage::{Agent, Stage, words};
 pub use crate::model::staging::Allowance;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 words! {
@@ -136,6 +135,11 @@ pub struct Project {
     /// Name used in scopes, sentinels and logs; one safe path element.
     pub repo: String,
     pub self_hosting: bool,
+    /// `.orch.yaml` of its default branch counts.
+    pub repository_config: bool,
+    /// Why that file does not hold: nothing of the project starts.
+    #[serde(skip)]
+    pub fault: Option<String>,
     /// Globs; empty: the whole repository (ORD-3).
     pub paths: Vec<String>,
     /// At least as strict as the section at the top.
@@ -576,22 +580,6 @@ impl Scope {
             Self::All => true,
             Self::Repos(names) => names.iter().any(|n| *n == project.repo || *n == project.key),
         }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SelfHosting => Ok(()),
-            Self::All => f.write_str("*"),
-            Self::Repos(names) => f.write_str(&names.join(",")),
-        }
-    }
-}
-
-impl Serialize for Scope {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
     }
 }
 

@@ -120,6 +120,9 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         return say(Rule::ReservedLimit, format!("{of_kind} jobs {} run, {} may", job.kind, policy.max_reserved));
     }
     let starts = (place.stage == Stage::Created).then(|| place.stage.next(&project.stages)).flatten();
+    if let Some(why) = project.fault.as_ref().filter(|_| job.kind == JobKind::Build || second_row(job.kind, project)) {
+        return say(Rule::Configuration, why.clone());
+    }
     confined(job, job.agent.or_else(|| starts.and_then(Stage::agent)), project, view)?;
     if exempt(job.kind) || matches!(job.kind, JobKind::Staging | JobKind::Build | JobKind::Deploy) {
         return Ok(free);

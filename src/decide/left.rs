@@ -4,6 +4,7 @@
 use crate::model::agent_prompt::offending_paths;
 use crate::model::artefact::{Artefact, FOLDER, folder};
 use crate::model::ids::Key;
+use crate::model::parts::Parts;
 use crate::model::protected::Protection;
 use crate::model::stage::Stage;
 use crate::model::tree_rules::{Broken, fold};
@@ -49,6 +50,8 @@ pub struct Facts<'a> {
     /// Globs of the agent's `may_write`.
     pub may_write: &'a [String],
     pub protection: &'a Protection,
+    /// The part of the repository that is this project (ORD-3).
+    pub parts: &'a Parts,
     pub changes: &'a [Change],
     /// Every path of the resulting tree.
     pub paths: &'a [String],
@@ -94,6 +97,9 @@ fn fault(facts: &Facts<'_>, used: &[(&str, String)], change: &Change) -> Option<
         if documents {
             return Some("is in a work item's folder and no document of this work item".to_owned());
         }
+    }
+    if !facts.parts.covers(&change.path) {
+        return Some("is outside of the `paths` of this project".to_owned());
     }
     if !is_own(facts, &change.path) {
         return Some("is not the agent's to change".to_owned());
@@ -198,6 +204,7 @@ mod tests {
             key: &Key::parse("ORCH-1").unwrap(),
             stage,
             may_write: &[may.to_owned()],
+            parts: &Parts::new(&[]),
             protection: &Protection::new(&patterns),
             changes: &[Change { path: path.to_owned(), now }],
             paths: &[path.to_owned()],
@@ -258,6 +265,7 @@ mod tests {
                 key: &Key::parse("ORCH-1").unwrap(),
                 stage: Stage::Architecture,
                 may_write: &[],
+                parts: &Parts::new(&[]),
                 protection: &Protection::new(&[]),
                 changes: &[],
                 paths,
@@ -284,6 +292,7 @@ mod tests {
                 key: &Key::parse("ORCH-1").unwrap(),
                 stage: Stage::Testing,
                 may_write: &["tests/**".to_owned()],
+                parts: &Parts::new(&[]),
                 protection: &Protection::new(&[]),
                 changes: &[Change { path: path.to_owned(), now: FILE }],
                 paths: &[path.to_owned()],
@@ -318,6 +327,7 @@ mod tests {
                 key: &Key::parse("ORCH-1").unwrap(),
                 stage: Stage::Development,
                 may_write: &["**".to_owned()],
+                parts: &Parts::new(&[]),
                 protection: &Protection::new(&["ci.sh".to_owned(), "ops/**".to_owned()]),
                 changes: &[],
                 paths: &["ci.sh".to_owned(), "ops/deploy".to_owned(), "src/a.sh".to_owned()],

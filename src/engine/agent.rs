@@ -439,7 +439,7 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         folder,
         writes: site.prompt.writes_for(&task.key),
         may_write: site.prompt.may_write_globs(&task.key),
-        protected: site.project.git.protected_paths.clone(),
+        protected: withheld(&site.project),
         inputs,
         failed: match (job.reason, resumed) {
             (Some(why), true) => Some(format!("{why}. {RESUMED}")),
@@ -453,6 +453,15 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
     };
     let text = prompt(&data).map_err(|e| anyhow::anyhow!(e))?;
     Ok(redact::current().text(&text).into_owned())
+}
+
+/// What an agent may not change, as its prompt says it: protected paths, and all that is another project's (ORD-3).
+fn withheld(project: &Project) -> Vec<String> {
+    let mut all = project.git.protected_paths.clone();
+    if !project.paths.is_empty() {
+        all.push(format!("everything outside of {} and the folder of the documents", project.paths.join(", ")));
+    }
+    all
 }
 
 /// Patterns of what was copied into the checkout, for the agent's own git.
@@ -487,7 +496,7 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
     env.extend(resolved.env.into_iter().map(|(n, v)| (n.into(), v.into())));
     let spec = Spec {
         argv: setup.command.iter().map(OsString::from).collect(),
-        cwd: site.folders.checkout.clone(),
+        cwd: site.project.folder_in(&site.folders.checkout),
         env,
         stdin: None,
         stdout: site.dir.join("setup.log"),

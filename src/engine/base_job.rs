@@ -300,7 +300,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
         all.extend(exposed(step.env)?.into_iter().map(|(key, value)| (key.into(), value.into())));
         let spec = Spec {
             argv: step.argv.iter().map(OsString::from).collect(),
-            cwd: folders.checkout.clone(),
+            cwd: project.folder_in(&folders.checkout),
             env: all,
             stdin: None,
             stdout: log.clone(),

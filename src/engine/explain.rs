@@ -311,6 +311,11 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
                 .to_owned(),
             "or `confine.mode: auto` or `off`, shown everywhere as unconfined (docs/security.md)".to_owned(),
         ],
+        Rule::Configuration => {
+            vec![format!(
+                "`.orch.yaml` on the default branch of {repo} is corrected, or its project drops `repository_config`"
+            )]
+        }
         Rule::BasePending => vec![format!("the try of the base ends; `orch logs --base {repo}` shows it")],
         Rule::BaseRed => vec![
             format!("the base or the settings are fixed: `orch logs --base {repo}` says what fails"),

@@ -11,6 +11,7 @@ use crate::decide::left::{Attributes, Change, Facts, Shape, faults, leads_to};
 use crate::model::artefact::{self, Artefact};
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
+use crate::model::parts::Parts;
 use crate::model::protected::Protection;
 use crate::model::redact;
 use crate::model::stage::Stage;
@@ -214,6 +215,7 @@ impl Taken<'_> {
             stage: run.stage,
             may_write: &site.prompt.may_write_globs(key),
             protection: &protection(site),
+            parts: &Parts::new(&site.project.paths),
             changes: &changes,
             paths: &paths,
             links: &self.links()?,

@@ -52,6 +52,7 @@ pub mod red_ci;
 pub mod refused;
 pub mod rehearse;
 pub mod replay;
+pub mod repository;
 pub mod reserved;
 pub mod runtimes;
 pub mod session;

@@ -29,6 +29,7 @@ pub fn of(config: &Config) -> Policy {
 
 fn project(config: &Config, p: &Project) -> ProjectPolicy {
     ProjectPolicy {
+        fault: p.fault.clone(),
         key: p.key.clone(),
         repo: p.repo.clone(),
         self_hosting: p.self_hosting,

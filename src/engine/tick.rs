@@ -63,6 +63,7 @@ struct Claimed {
 
 /// Claims what may be claimed, in one transaction, and starts it.
 pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
+    super::repository::ready(ctx, only, most.unwrap_or(usize::MAX))?;
     let mut now = ctx.now();
     let policy = ctx.policy.clone();
     let free = if ctx.dry { None } else { disk::free_mb(ctx.paths.root()).ok() };

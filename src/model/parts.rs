@@ -28,6 +28,19 @@ pub fn folder(pattern: &str) -> String {
     fixed.join("/")
 }
 
+/// A path as it is named in a folder, from the root of the repository; `None`: it leads out.
+pub fn below(folder: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|p| !p.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            name => parts.push(name),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 /// A part of a path without the brackets that protect its own characters; `None`: it is a pattern.
 fn literal(part: &str) -> Option<String> {
     let mut text = part.to_owned();
@@ -69,6 +82,9 @@ mod tests {
         ] {
             assert_eq!(folder(pattern), at, "{pattern}");
         }
+        assert_eq!(below("services/api", "./ci.sh").as_deref(), Some("services/api/ci.sh"));
+        assert_eq!(below("services/api", "../x.sh").as_deref(), Some("services/x.sh"));
+        assert_eq!((below("", "../x"), below("", "a/b")), (None, Some("a/b".to_owned())));
         let parts = Parts::new(&list(&["services/api/**", "Makefile"]));
         for (path, within) in [
             ("services/api/src/main.rs", true),

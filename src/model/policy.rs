@@ -18,6 +18,8 @@ pub enum CiSource {
 /// One project's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectPolicy {
+    /// Why what its repository says of itself does not hold (ORD-3).
+    pub fault: Option<String>,
     pub key: String,
     pub repo: String,
     pub self_hosting: bool,

@@ -62,6 +62,8 @@ words! {
         Cooldown = "cooldown",
         Disk = "disk",
         Confinement = "confinement",
+        /// What the repository says of itself does not hold (ORD-3).
+        Configuration = "configuration",
         /// The base is being tried (ORD-1).
         BasePending = "base_pending",
         BaseRed = "base_red",

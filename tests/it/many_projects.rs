@@ -300,3 +300,91 @@ fn ord_3_a_folder_of_a_monorepo_is_a_project() {
     let (code, _, err) = home.orch(&home.at(""), &["config", "check"]);
     assert!(code == 2 && err.contains("one remote"), "{err}");
 }
+
+const AGENT: &str = r#"#!/bin/sh
+cat > /dev/null; mkdir -p "$ORCH_ARTEFACTS" services/web; echo x > services/web/taken
+for f in 01-brief 02-requirements 03-acceptance-criteria 04-test-plan; do
+printf -- '---\nwork_item: %s\nstage: %s\nagent: %s\ncreated: 2026-01-01\n---\n\nText.\n' "$ORCH_TASK" "$ORCH_STAGE" "$ORCH_AGENT" > "$ORCH_ARTEFACTS/$f.md"
+done
+"#;
+
+impl Home {
+    fn push(&self, dir: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+            std::fs::write(dir.join(name), text).unwrap();
+            std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        crate::support::git::raw(dir, &["add", "-A"]);
+        crate::support::git::raw(dir, &["commit", "-q", "-m", "more"]);
+        crate::support::git::raw(dir, &["push", "-q", "origin", "HEAD:main"]);
+    }
+
+    /// Ticks until the answer is there.
+    fn until<T>(&self, look: impl Fn(&Home) -> Option<T>) -> T {
+        let begun = std::time::Instant::now();
+        loop {
+            self.orch(&self.at(""), &["tick", "-q"]);
+            if let Some(found) = look(self) {
+                return found;
+            }
+            let (_, status, _) = self.orch(&self.at(""), &["status", "--json"]);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(40), "never: {status}");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+/// `.orch.yaml` of the default branch says how its part is tried; agents write in that part alone.
+#[test]
+fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
+    let home = Home::new();
+    let mono = home.repository("mono");
+    let out = home.at("tried");
+    let own = format!(
+        "paths: [services/api/**]\nci: {{command: [./ci.sh], env: {{OUT: {}}}}}\nworktree: {{setup: {{command: [./ci.sh], env: {{OUT: {}}}}}}}\n",
+        out.display(),
+        out.display()
+    );
+    home.push(
+        &mono,
+        &[
+            (".orch.yaml", &own),
+            ("services/api/ci.sh", "#!/bin/sh\npwd >> \"$OUT\"\n"),
+            ("ci.sh", "#!/bin/sh\nexit 1\n"),
+        ],
+    );
+    std::fs::write(home.at("agent.sh"), AGENT).unwrap();
+    std::fs::set_permissions(home.at("agent.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(home.config().parent().unwrap()).unwrap();
+    let text = format!(
+        "confine: {{mode: off}}\nprojects: [{{key: API, repository_config: true, git: {{remote: {}}}}}]\nsecurity: {{gate_enabled: false}}\nagents: {{runtime: scripted, run_retries: 0}}\nruntimes: {{scripted: {{kind: command, command: [{}]}}}}\n",
+        home.at("mono.git").display(),
+        home.at("agent.sh").display()
+    );
+    std::fs::write(home.config(), text).unwrap();
+    home.ok(&home.at(""), &["new", "one"]);
+    let why = home.until(|home| {
+        let status = home.json(&home.at(""), &["status"]);
+        status["tasks"][0]["blocked_reason"].as_str().map(str::to_owned)
+    });
+    assert!(why.contains("services/web/taken") && why.contains("outside of the `paths` of this project"), "{why}");
+    let tried = std::fs::read_to_string(&out).unwrap();
+    assert!(tried.lines().count() >= 2 && tried.lines().all(|l| l.ends_with("/services/api")), "{tried}");
+    // Another key holds the project, and is named; what was read last is not what counts.
+    home.push(&mono, &[(".orch.yaml", &format!("{own}deploy: {{command: [./x]}}\n"))]);
+    home.ok(&home.at(""), &["stop", "API-1"]);
+    home.ok(&home.at(""), &["new", "two"]);
+    let held = home.until(|home| {
+        let status = home.json(&home.at(""), &["status"]);
+        let task = status["tasks"].as_array().unwrap().iter().find(|t| t["key"] == "API-2")?.clone();
+        (task["held_by"]["rule"] == "configuration").then(|| task["held_by"]["why"].to_string())
+    });
+    assert!(held.contains(".orch.yaml") && held.contains("deploy"), "{held}");
+    home.push(&mono, &[(".orch.yaml", &own.replace("./ci.sh", "/bin/true"))]);
+    home.until(|home| {
+        let status = home.json(&home.at(""), &["status"]);
+        let task = status["tasks"].as_array().unwrap().iter().find(|t| t["key"] == "API-2")?.clone();
+        (task["stage"] != "created").then_some(())
+    });
+}

@@ -131,7 +131,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
         env.push(("ORCH_ATTEMPT".to_owned(), t.attempt.to_string()));
     }
     let confined = confined(&ctx, &project, &folders, scratch.path(), &sealed)?;
-    let (checkout, home) = (folders.checkout.clone(), folders.home.clone());
+    let (checkout, home) = (project.folder_in(&folders.checkout), folders.home.clone());
     let probe = ProbeCtx { checkout, home, env, own: None, confined, sealed };
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let tolerance = Tolerance::of(args.strict, project.staging.infra_tolerance_enabled);

@@ -13,6 +13,7 @@ pub fn sha(digit: char) -> Sha {
 
 pub fn project() -> ProjectPolicy {
     ProjectPolicy {
+        fault: None,
         key: "ORCH".into(),
         repo: "orch".into(),
         self_hosting: false,

@@ -27,7 +27,7 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
     // No run ever writes here: what asks is the operator's.
     let work = bench.folders.clone();
     let probe = ProbeCtx {
-        checkout: bench.checkout()?,
+        checkout: bench.project.folder_in(&bench.checkout()?),
         home: work.home.clone(),
         env: operator::task_env(&bench.task, run.stage.as_str(), bench.subject.as_str()),
         own: Some(operator::env(&ctx.config)),

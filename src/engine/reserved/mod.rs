@@ -202,7 +202,9 @@ impl Bench {
     /// All of a configured command but its checkout and its start.
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, by } = *order;
-        let cwd = self.folders.checkout.clone();
+        // What is deployed is the repository; what is tried is the project's part of it (ORD-3).
+        let checkout = self.folders.checkout.clone();
+        let cwd = if by == By::Branch { self.project.folder_in(&checkout) } else { checkout };
         let (stage, revision) = (run.stage.as_str(), self.subject.as_str());
         let (mut all, boundary) = match by {
             By::Operator => (operator::env_of_task(&ctx.config, &self.task, stage, revision), Boundary::Operator),

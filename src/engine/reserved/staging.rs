@@ -31,6 +31,7 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
     let env = operator::task_env(&bench.task, run.stage.as_str(), bench.subject.as_str());
     let sealed = bench.scripts.borrow().clone();
+    let checkout = bench.project.folder_in(&checkout);
     let probe = ProbeCtx { checkout, home: bench.folders.home.clone(), env, own: None, confined, sealed };
     let tolerance = Tolerance::of(false, settings.infra_tolerance_enabled);
     let (project, mut quiet) = (bench.project.clone(), |_: &CheckResult| {});

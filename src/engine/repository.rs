@@ -1,0 +1,109 @@
+//! What a repository says of itself (`.orch.yaml`, ORD-3), read from the default branch's head as the mirror has it: no
+//! branch's word, and no request.
+
+use super::{Ctx, outages, policy, projects, view};
+use crate::adapters::store::StoreError;
+use crate::config::{Config, Project, REPOSITORY_FILE, Repository, process_env};
+use crate::decide::dispatch;
+use anyhow::Result;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Puts it into the configuration in force. Where it does not hold, the project's `fault` says why, and nothing of it starts.
+pub fn apply(ctx: &mut Ctx) {
+    if !ctx.config.projects.iter().any(|p| p.repository_config) {
+        return;
+    }
+    let mut faults = BTreeMap::new();
+    let mut sound: BTreeMap<String, Repository> = BTreeMap::new();
+    let env = process_env();
+    let mut whole: Option<Config> = None;
+    for project in ctx.config.projects.clone().into_iter().filter(|p| p.repository_config) {
+        let own = match read(ctx, &project) {
+            Ok(Some(own)) => own,
+            Ok(None) => continue,
+            Err(why) => {
+                faults.insert(project.key, why);
+                continue;
+            }
+        };
+        // One after the other, so that what does not go together is this project's fault.
+        sound.insert(project.key.clone(), own);
+        match ctx.config.with_repositories(&sound, &env) {
+            Ok(config) => whole = Some(config),
+            Err(e) => {
+                sound.remove(&project.key);
+                faults.insert(project.key, format!("{REPOSITORY_FILE}: {}", e.message));
+            }
+        }
+    }
+    // What another file would say alone holds as well.
+    if let Some(config) = whole {
+        ctx.config.projects = config.projects;
+    }
+    for project in &mut ctx.config.projects {
+        project.fault = faults.remove(&project.key);
+    }
+    ctx.policy = policy::of(&ctx.config);
+}
+
+/// The file of a project's repository; `None`: it has none. Fails with why it is not known or does not hold.
+fn read(ctx: &mut Ctx, project: &Project) -> Result<Option<Repository>, String> {
+    let unknown =
+        || format!("the default branch of {} has not been read yet; the next `orch tick` reads it", project.repo);
+    let failed = |e: anyhow::Error| format!("{REPOSITORY_FILE} of {} can't be read: {e:#}", project.repo);
+    let mirror = projects::local_mirror(ctx, project).map_err(failed)?.ok_or_else(unknown)?;
+    let branch = match &project.git.default_branch {
+        Some(name) => Some(name.clone()),
+        None => {
+            let row = format!("default_branch/{}", project.repo);
+            ctx.store.read(|tx| tx.meta(&row)).map_err(|e| failed(e.into()))?
+        }
+    };
+    let head = mirror.tracking(&branch.ok_or_else(unknown)?).map_err(|e| failed(e.into()))?.ok_or_else(unknown)?;
+    let Some(entry) = mirror.entry(&head, REPOSITORY_FILE).map_err(|e| failed(e.into()))? else { return Ok(None) };
+    let bytes = mirror.read_file(&head, REPOSITORY_FILE).map_err(|e| failed(e.into()))?;
+    let bytes = bytes.ok_or_else(|| format!("{REPOSITORY_FILE} is no regular file, but {:?}", entry.kind))?;
+    Repository::parse(&bytes).map(Some).map_err(|e| e.message)
+}
+
+/// Before first jobs are claimed: the default branch of their project is fetched, so that what it says is what its head says.
+/// Nothing is asked where no first job could be claimed. What can't be fetched stays as it was read last.
+pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
+    let listed: BTreeSet<String> =
+        ctx.config.projects.iter().filter(|p| p.repository_config).map(|p| p.key.clone()).collect();
+    if ctx.dry || listed.is_empty() || ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
+        return Ok(());
+    }
+    let now = ctx.now();
+    let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
+    let mut policy = ctx.policy.clone();
+    for project in policy.projects.values_mut() {
+        project.fault = None;
+        project.base = false;
+    }
+    let wanted: BTreeSet<String> = ctx.store.read(|tx| {
+        let queue = view::queue(tx, &now, &policy, day, None)?;
+        let plan = dispatch::plan(&queue, &policy, only, most);
+        let starts = plan.claims.iter().filter(|c| c.starts.is_some());
+        let keys = starts.filter_map(|c| queue.places.get(&c.task)).map(|p| p.project.clone());
+        Ok::<_, StoreError>(keys.filter(|key| listed.contains(key)).collect())
+    })?;
+    for key in &wanted {
+        let project = ctx.project(key)?.clone();
+        if let Err(e) = fetch(ctx, &project) {
+            outages::noted(ctx, &project, &e)?;
+            tracing::warn!(repo = %project.repo, "its {REPOSITORY_FILE} can't be fetched: {e:#}");
+        }
+    }
+    if !wanted.is_empty() {
+        apply(ctx);
+    }
+    Ok(())
+}
+
+fn fetch(ctx: &mut Ctx, project: &Project) -> Result<()> {
+    let mirror = projects::mirror(ctx, project)?;
+    let branch = projects::default_branch(ctx, project, &mirror)?;
+    mirror.fetch_branch(&branch)?;
+    Ok(())
+}
