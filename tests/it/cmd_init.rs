@@ -234,3 +234,71 @@ fn an_empty_remote_is_named() {
     let (code, out, _) = said(&orch(dir.path(), &["doctor"]));
     assert!(code == 3 && out.contains("is empty: it has no branch") && out.contains("push a first commit"), "{out}");
 }
+
+#[test]
+fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_there() {
+    let dir = checkout();
+    let home = dir.path().canonicalize().unwrap();
+    // In no temporary folder, or `orch.env` leaves it out.
+    let own = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let program = own.path().join("only-here");
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", own.path().display(), std::env::var("PATH").unwrap());
+    let ok = |args: &[&str]| {
+        let (code, out, err) = said(&command(&home, args).env("PATH", &path).output().unwrap());
+        assert_eq!(code, 0, "{out}{err}");
+        out
+    };
+    ok(&["init"]);
+    let file = config(&home);
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("    # ci: {command: [\"./ci.sh\"]}", "    ci: {command: [only-here]}");
+    std::fs::write(&file, text).unwrap();
+    let timers = |path: &str| -> Vec<Value> {
+        let out = command(&home, &["doctor", "--json"]).env("PATH", path).output().unwrap();
+        let v: Value = serde_json::from_slice(&out.stdout).unwrap();
+        v["checks"].as_array().unwrap().iter().filter(|c| c["area"] == "timers").cloned().collect()
+    };
+    assert!(timers(&path).is_empty(), "there are no units");
+    let out = ok(&["init", "--systemd", "--user"]);
+    assert!(out.contains("systemctl --user enable --now orch-tick.timer"), "{out}");
+    let all = timers(&path);
+    assert_eq!((all.len(), all[0]["level"].as_str()), (1, Some("ok")), "{all:?}");
+    // Only the units find it, then only the shell: that fails, since CI needs it.
+    let less = timers(&std::env::var("PATH").unwrap());
+    assert!(less[0]["name"] == "only-here" && less[0]["level"] == "warn", "{less:?}");
+    let env = file.with_file_name("orch.env");
+    let set = std::fs::read_to_string(&env).unwrap();
+    std::fs::write(&env, set.replace(&format!("{}:", own.path().display()), "")).unwrap();
+    let more = timers(&path);
+    assert!(more[0]["name"] == "only-here" && more[0]["level"] == "fail", "{more:?}");
+    // A second installation has units of its own name in the same folder.
+    let here = tempfile::tempdir().unwrap();
+    git(here.path(), &["init", "-q", "-b", "main", "."]);
+    git(here.path(), &["remote", "add", "origin", "/srv/other.git"]);
+    let second = command(here.path(), &["init", "--here", "--systemd", "--user"]).env("HOME", &home).output().unwrap();
+    assert!(second.status.success(), "{second:?}");
+    let units = || {
+        let all = std::fs::read_dir(home.join(".config/systemd/user")).unwrap();
+        let mut names: Vec<String> = all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        (units().len(), units().iter().filter(|n| n.starts_with("orch-tick.")).count()),
+        (12, 2),
+        "{:?}",
+        units()
+    );
+    // A changed orch.env stays, configuration and state stay, and a second call does nothing.
+    let out = ok(&["init", "--uninstall"]);
+    assert!(out.contains("removed") && out.contains("was changed by somebody"), "{out}");
+    assert_eq!(units().len(), 6, "those of the other installation: {:?}", units());
+    assert!(file.exists() && env.exists());
+    assert!(ok(&["init", "--uninstall"]).contains("nothing is installed"));
+    let out = command(here.path(), &["init", "--uninstall", "--json"]).env("HOME", &home).output().unwrap();
+    let v: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((v["removed"].as_array().unwrap().len(), units().len()), (7, 0), "{v:#}");
+}

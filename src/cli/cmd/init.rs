@@ -209,8 +209,10 @@ fn systemd(call: &Invocation, args: &Args, file: &Path, told: &mut Told) -> Resu
         told.notes.push("no manager is running here: the units are written, and take effect where one does".to_owned());
     }
     if let Some(prefix) = &args.prefix {
-        told.notes
-            .push(format!("everything is below {}: copy it to the root of the machine it is for", prefix.display()));
+        told.notes.push(format!(
+            "the units are below {}: a manager searches /usr/lib/systemd and /usr/local/lib/systemd",
+            prefix.display()
+        ));
     }
     told.next.push(format!("systemctl {user}daemon-reload"));
     told.next.push(format!("systemctl {user}enable --now {}", names.timers().join(" ")));

@@ -143,7 +143,8 @@ fn list(call: &Invocation) -> CmdResult {
         let paths = if p.paths.is_empty() { "-".to_owned() } else { p.paths.join(", ") };
         vec![p.key.clone(), p.repo.clone(), p.git.remote.clone(), paths, count(&p.key).to_string()]
     });
-    call.out.raw(&output::table(&["KEY", "REPO", "REMOTE", "PATHS", "OPEN"], rows, call.out.columns()));
+    let table = output::table(&["KEY", "REPO", "REMOTE", "PATHS", "OPEN"], rows, call.out.columns());
+    call.out.line(table.trim_end());
     Ok(Exit::Done)
 }
 
@@ -157,7 +158,7 @@ fn remove(call: &Invocation, name: &str) -> CmdResult {
         let live = ctx.store.read(|tx| tx.open_tasks())?;
         let live: Vec<String> = live.iter().filter(|t| t.project == key).map(|t| t.key.to_string()).collect();
         if let Some(first) = live.first() {
-            return Err(Failure::refused(format!("{key} has {} live tasks: {}", live.len(), live.join(", ")))
+            return Err(Failure::refused(format!("{key} has live tasks: {}", live.join(", ")))
                 .hint(format!("let them end, or stop them first: orch stop {first}")));
         }
         ctx.config.file.clone()

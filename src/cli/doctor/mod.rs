@@ -81,6 +81,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     machine::search_path(&config, &mut chart);
     machine::tools(&config, &mut chart);
     timers::all(&config, &mut chart);
+    timers::repositories(call, &config, &mut chart);
     machine::secrets(&config, &mut chart);
     machine::readable(&config, &mut chart);
     machine::waivers(&config, &mut chart);

@@ -3,7 +3,8 @@
 use super::Chart;
 use crate::adapters::toolbox;
 use crate::cli::init::envfile;
-use crate::config::{Config, RuntimeKind};
+use crate::cli::{Invocation, open};
+use crate::config::{Config, REPOSITORY_FILE, RuntimeKind};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,26 @@ pub fn all(config: &Config, chart: &mut Chart) {
     }
     if same {
         chart.ok("timers", "orch.env", format!("{}: units find the programs that this shell finds", path.display()));
+    }
+}
+
+/// Whether what repositories say of themselves holds, as the mirrors have it (ORD-3).
+pub fn repositories(call: &Invocation, config: &Config, chart: &mut Chart) {
+    if !config.projects.iter().any(|p| p.repository_config) {
+        return;
+    }
+    // What keeps the database from being opened has its own check.
+    let Ok(ctx) = open::view(call, "doctor") else { return };
+    for project in ctx.config.projects.iter().filter(|p| p.repository_config) {
+        match &project.fault {
+            Some(why) => chart.warn(
+                &project.key,
+                REPOSITORY_FILE,
+                why,
+                "correct it on the default branch; until then nothing starts",
+            ),
+            None => chart.ok(&project.key, REPOSITORY_FILE, "counts as far as this configuration says nothing"),
+        }
     }
 }
 
