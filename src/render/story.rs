@@ -1,6 +1,7 @@
 //! A task's audit events as a story (DSK-1): one line an event, findings under it, hashes of ten. `--json` has everything.
 
 use crate::model::act::By;
+use crate::model::stage::Stage;
 use crate::model::text::clip;
 use serde_json::{Map, Value};
 
@@ -73,7 +74,7 @@ fn known(event: &str, left: &mut Map<String, Value>) -> Option<String> {
         "stage_advanced" => format!("{} → {}", take("from"), take("to")),
         "stage_rolled_back" => {
             let (from, to, attempt) = (take("from"), take("to"), take("attempt"));
-            let to = if to.is_empty() { "development".to_owned() } else { to };
+            let to = if to.is_empty() { Stage::Development.as_str().to_owned() } else { to };
             let round = if attempt.is_empty() { String::new() } else { format!(", round {attempt}") };
             format!("{from} → {to}, sent back{round}")
         }
