@@ -27,6 +27,11 @@ pub fn once_more(
     (noted, tries >= bounds.max_tries || answered_ms >= bounds.max_ms)
 }
 
+/// Whether an effect of a task that is done has been refused for as long as its bound allows: there is nothing to block.
+pub fn is_spent(tries: i64, since_ms: i64, now_ms: i64, bounds: EffectBounds) -> bool {
+    tries >= bounds.max_tries || now_ms - since_ms >= bounds.max_ms
+}
+
 /// Until when it is not tried; `None`: it is due. A time that is farther away than any wait comes of a clock that was
 /// set back.
 pub fn held_until(refused: &RefusedEffect, now_ms: i64) -> Option<i64> {
@@ -57,6 +62,12 @@ mod tests {
         assert_eq!(noted.tries, 20);
         assert_eq!(waits[..6], [15_000, 30_000, 60_000, 120_000, 240_000, 300_000]);
         assert!(waits.iter().all(|w| *w <= 300_000));
+    }
+
+    #[test]
+    fn ord_1_what_is_refused_after_the_end_has_the_same_bound() {
+        assert!(!is_spent(19, 0, 86_399_999, BOUNDS));
+        assert!(is_spent(20, 0, 0, BOUNDS) && is_spent(1, 0, 86_400_000, BOUNDS));
     }
 
     #[test]

@@ -274,6 +274,35 @@ fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
     assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
 }
 
+/// A stop that the forge refuses is tried again with a pause, and holds the task with the answer past its bound (ORD-1).
+#[test]
+fn ord_1_a_stop_that_is_refused_has_the_bound_of_every_effect() {
+    use crate::model::refusal::{Asked, RefusedEffect};
+    let mut v = view(Stage::Development);
+    let now = v.now.wall_ms;
+    v.task.stop_requested_at = Some(1);
+    v.task.blocked_reason = Some("something else, before the stop".to_owned());
+    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+    let refused = |asked, next_at| RefusedEffect {
+        asked,
+        answer: "403".to_owned(),
+        tries: 1,
+        answered_ms: 0,
+        last_at: 0,
+        silent: false,
+        next_at,
+    };
+    v.task.blocked_reason = None;
+    v.task.refused = Some(refused(Asked::Stop, now + 1));
+    let held = decide(&v, &policy());
+    assert!(matches!(&held, Decision::Hold { rule: Rule::ForgeRefused, .. }), "{held:?}");
+    v.task.refused = Some(refused(Asked::Stop, now));
+    assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
+    v.task.blocked_reason = Some("refused 20 times".to_owned());
+    let held = decide(&v, &policy());
+    assert!(matches!(&held, Decision::Hold { rule: Rule::Blocked, .. }), "{held:?}");
+}
+
 /// BND-5: whoever runs the branch's code can be made to say yes; only a judge that runs nothing opens the way with it.
 #[test]
 fn a_testers_yes_counts_only_beside_a_review_of_the_same_code() {

@@ -6,6 +6,7 @@ use super::{Ctx, lease, messages, projects};
 use crate::adapters::git::{GitError, PushOutcome};
 use crate::adapters::store::StoreError;
 use crate::config::ArtefactsAfterMerge;
+use crate::decide::refused::is_spent;
 use crate::model::artefact::{self, Artefact};
 use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
@@ -82,8 +83,7 @@ fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) 
     let at = ctx.now().stamp.wall_ms;
     let times = before["times"].as_i64().unwrap_or(0);
     let since = before["since"].as_i64().unwrap_or(at);
-    let bounds = ctx.policy.effects;
-    if times + 1 >= bounds.max_tries || at - since >= bounds.max_ms {
+    if is_spent(times + 1, since, at, ctx.policy.effects) {
         // Every effect on git has a bound (ORD-1); the task is done, so that there is nothing to block.
         let said = format!("{why}; given up after {} tries: they stay in the state directory", times + 1);
         ctx.store.write(|tx| {

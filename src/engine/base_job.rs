@@ -477,20 +477,25 @@ pub(super) fn recovered(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> St
 /// For `status`: every repository's base, tried or not.
 pub fn shown(tx: &Tx<'_>, config: &Config) -> StoreResult<Vec<BaseRow>> {
     let rows = rows(tx)?;
+    let unseen = unseen(tx)?;
+    let why = |p: &Project, why: &str| match unseen.get(&p.repo).filter(|_| applies(config, p)) {
+        Some(u) => format!("can't be checked: {}", u.why),
+        None => why.to_owned(),
+    };
     let one = |p: &Project| match rows.get(&p.repo).filter(|_| applies(config, p)) {
         Some(b) => BaseRow {
             repo: p.repo.clone(),
             commit: Some(b.commit.to_string()),
             state: b.state,
             since: Some(rfc3339(b.since)),
-            why: b.why.clone(),
+            why: why(p, &b.why),
         },
         None => BaseRow {
             repo: p.repo.clone(),
             commit: None,
             state: if applies(config, p) { BaseState::Untried } else { BaseState::NotApplicable },
             since: None,
-            why: String::new(),
+            why: why(p, ""),
         },
     };
     Ok(config.projects.iter().map(one).collect())

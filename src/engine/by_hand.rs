@@ -239,9 +239,10 @@ pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Re
         let mut actions = Vec::new();
         let why = format!("started again by a person{}", why.map_or_else(String::new, |w| format!(": {w}")));
         let findings = held.unwrap_or_else(|| task.findings.clone());
-        let decision = match stage {
-            Stage::Development => Decision::Rollback { why, findings, squash: false, same: 0 },
-            to => Decision::Return { to, why },
+        let decision = if stage == Stage::Development {
+            Decision::Rollback { why, findings, squash: false, same: 0 }
+        } else {
+            Decision::Return { to: stage, why }
         };
         let view = view::task(tx, id, &now, None)?;
         apply::one(tx, view, decision, &now, &mut actions)?;

@@ -316,7 +316,10 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
                 "`.orch.yaml` on the default branch of {repo} is corrected, or its project drops `repository_config`"
             )]
         }
-        Rule::BasePending => vec![format!("the try of the base ends; `orch logs --base {repo}` shows it")],
+        Rule::BasePending => vec![
+            format!("the try of the base ends; `orch logs --base {repo}` shows it"),
+            format!("`orch retry {key}` checks it at once, where it could not be reached"),
+        ],
         Rule::BaseRed => vec![
             format!("the base or the settings are fixed: `orch logs --base {repo}` says what fails"),
             format!("`orch retry {key}` tries it at once"),

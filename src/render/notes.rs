@@ -45,6 +45,10 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
                     .push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
             }
             BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
+            // A base that could not be checked says so, whatever was known before.
+            BaseState::Untried | BaseState::Green if b.why.starts_with("can't") => {
+                lines.push(format!("base of {repo} {why}"));
+            }
             BaseState::Running | BaseState::Untried | BaseState::Green | BaseState::NotApplicable => {}
         }
     }

@@ -181,3 +181,42 @@ fn ord_1_a_stage_is_started_again_by_a_persons_word() {
         house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).map(|r| r.stage.to_string()).collect();
     assert_eq!((before, stages), (2, ["development", "review", "review"].map(str::to_owned).to_vec()));
 }
+
+#[test]
+fn ord_1_a_remote_or_a_history_that_never_fits_blocks_at_once_with_the_way_out() {
+    let house = House::new(&Plan::short());
+    house.item("Greet people");
+    house.until("it asks", || {
+        house.tick();
+        house.task("ORCH-1").filter(|t| t.waiting_for.is_some())
+    });
+    // Somebody puts another history in the place of the default branch.
+    let person = house.path("person");
+    raw(&person, &["checkout", "-q", "--orphan", "other"]);
+    std::fs::write(person.join("app.txt"), "another program\n").unwrap();
+    raw(&person, &["add", "-A"]);
+    raw(&person, &["commit", "-q", "-m", "another history"]);
+    raw(&person, &["push", "-q", "--force", "origin", "HEAD:main"]);
+    house.orch(&["advance", "ORCH-1", "--confirm-deploy"]);
+    let why = house.until("blocked", || {
+        house.tick();
+        house.task("ORCH-1").and_then(|t| t.blocked_reason)
+    });
+    assert!(why.contains("histor"), "{why}");
+    assert!(house.orch(&["explain", "ORCH-1"]).json["moves"].to_string().contains("orch retry ORCH-1"));
+    assert_eq!(house.query("SELECT task_id FROM leases WHERE task_id IS NOT NULL").len(), 0);
+    house.orch(&["stop", "ORCH-1"]);
+    // Another repository in its place, whose objects have longer names.
+    std::fs::rename(house.remote(), house.path("old.git")).unwrap();
+    raw(house.root(), &["init", "-q", "--bare", "-b", "main", "--object-format=sha256", "remote.git"]);
+    raw(house.root(), &["init", "-q", "-b", "main", "--object-format=sha256", "long"]);
+    raw(&house.path("long"), &["commit", "-q", "--allow-empty", "-m", "first"]);
+    raw(&house.path("long"), &["push", "-q", "../remote.git", "main"]);
+    house.item("Greet them again");
+    let why = house.until("blocked", || {
+        house.tick();
+        house.task("ORCH-2").and_then(|t| t.blocked_reason)
+    });
+    assert!(why.contains("SHA-256") && why.contains("git.remote"), "{why}");
+    assert_eq!(house.alerts("blocked").len(), 2, "one for each");
+}

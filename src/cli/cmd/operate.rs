@@ -8,7 +8,7 @@ use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::engine::by_hand::{self, Retried};
-use crate::engine::{Ctx, advance, apply, guard, lease, outbox, tick};
+use crate::engine::{Ctx, advance, apply, guard, lease, outbox, reap, tick};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::Stage;
 use crate::model::task::{DeployState, Lease};
@@ -53,6 +53,8 @@ pub fn retry(call: &Invocation, args: &Retry) -> CmdResult {
         Some(stage) => by_hand::retry_from(&mut ctx, task.id, stage, &by)?,
         None => by_hand::retry(&mut ctx, task.id, args.ci, &by)?,
     };
+    // What a run left and was deferred is finished at once, too.
+    reap::resume(&mut ctx)?;
     match retried {
         Retried::Refused(why) => {
             return Err(Failure::refused(why).hint(format!("orch explain {} says what moves it", task.key)));

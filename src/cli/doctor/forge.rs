@@ -3,6 +3,7 @@
 use super::Chart;
 use crate::adapters::forge::{Forge, ForgeError};
 use crate::adapters::git::{Mirror, UpdateMode};
+use crate::cli::init::remote;
 use crate::config::{self, Project, Via};
 use crate::engine::{Ctx, outages, projects};
 use crate::model::ci::is_own;
@@ -15,8 +16,10 @@ use std::collections::BTreeSet;
 pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mut Chart) {
     let area = &project.key;
     let config::Forge::Gitea { url, .. } = &project.forge else {
-        chart.ok(area, "forge", "local: landing is a compare-and-swap on the tested base");
-        return;
+        // A forge that orch does not speak is named for what it means (ORD-2).
+        let said = remote::at(&project.git.remote).and_then(|at| remote::sentence(&at));
+        let plain = || "local: landing is a compare-and-swap on the tested base".to_owned();
+        return chart.ok(area, "forge", said.unwrap_or_else(plain));
     };
     let forge = match projects::forge(ctx, project) {
         Ok(forge) => forge,
