@@ -3,10 +3,12 @@
 pub mod clock;
 pub mod cmd;
 pub mod colour;
+pub mod complete;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod exit;
+pub mod help;
 pub mod init;
 pub mod known;
 pub mod logging;
@@ -129,6 +131,9 @@ pub fn main() -> std::process::ExitCode {
             exit::Failure::new(exit::Exit::Broken, format!("taking over what this process was handed: {error}"));
         return exit::finish(&Output::new(false), None, Err(failure)).into();
     }
+    if complete::answered() {
+        return exit::Exit::Done.into();
+    }
     let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error).into(),
@@ -150,8 +155,9 @@ pub fn main() -> std::process::ExitCode {
 fn parsed() -> Result<Cli, clap::Error> {
     use clap::FromArgMatches;
     let terminal = Output::new(false).is_terminal();
-    let colour = colour::of_help(&words(), terminal);
-    let matches = Cli::command().color(colour).try_get_matches()?;
+    let words = words();
+    let command = if help::is_asked(&words) { help::command() } else { Cli::command() };
+    let matches = command.color(colour::of_help(&words, terminal)).try_get_matches()?;
     Cli::from_arg_matches(&matches)
 }
 

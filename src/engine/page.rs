@@ -130,7 +130,7 @@ fn put(site: &Site, name: &str, text: &str) -> Result<bool> {
 }
 
 fn foot(view: &View) -> String {
-    let zone = view.zone.iana_name().unwrap_or("local time");
+    let zone = view.zone_name();
     format!("Written by orch {} from its records. Times in {zone}.", env!("CARGO_PKG_VERSION"))
 }
 

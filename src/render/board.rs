@@ -55,10 +55,12 @@ impl View {
         parse_rfc3339(rfc3339).map_or_else(|| "-".to_owned(), |ms| age(self.now_ms.saturating_sub(ms)))
     }
 
-    fn zone_name(&self) -> String {
+    /// The zone's name; without one, its offset now.
+    pub fn zone_name(&self) -> String {
         let offset = || {
             let at = jiff::Timestamp::from_millisecond(self.now_ms).unwrap_or_default();
-            self.zone.to_offset(at).to_string()
+            let offset = self.zone.to_offset(at);
+            if offset.is_zero() { "UTC".to_owned() } else { format!("UTC{offset}") }
         };
         self.zone.iana_name().map_or_else(offset, str::to_owned)
     }

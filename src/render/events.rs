@@ -1,5 +1,6 @@
 //! An agent's recorded stdout for people (`orch logs`): what it said and did, line by line. Pure; any bytes will do.
 
+use super::cells::counted;
 use crate::model::outcome::RuntimeKind;
 use crate::model::text::steers;
 use serde_json::Value;
@@ -38,7 +39,9 @@ fn claude(event: &Value) -> Vec<String> {
         ("system", "api_retry") => {
             let n = |name: &str| event.get(name).and_then(Value::as_i64).unwrap_or(0);
             let (status, wait) = (n("error_status"), n("retry_delay_ms"));
-            vec![format!("! the model answered {status}; try {} of {} in {wait} ms", n("attempt"), n("max_retries"))]
+            // Nobody answered where there is no status.
+            let said = if status == 0 { "no answer".to_owned() } else { format!("the model answered {status}") };
+            vec![format!("! {said}; try {} of {} in {wait} ms", n("attempt"), n("max_retries"))]
         }
         ("system", "permission_denied") => vec![format!("! not permitted: {}", flat(event, "tool_name"))],
         ("system", "compact_boundary") => vec!["— the conversation was shortened".to_owned()],
@@ -58,7 +61,7 @@ fn claude(event: &Value) -> Vec<String> {
             let turns = event.get("num_turns").and_then(Value::as_i64).unwrap_or(0);
             let failed = event.get("is_error") != Some(&Value::Bool(false));
             let how = if failed { format!("failed ({reason})") } else { "done".to_owned() };
-            let mut lines = vec![format!("— {how} · {turns} turns · {cost}")];
+            let mut lines = vec![format!("— {how} · {} · {cost}", counted(turns, "turn"))];
             if failed {
                 let errors = event.get("errors").and_then(Value::as_array);
                 let listed = errors.map_or("", |e| e.iter().find_map(Value::as_str).unwrap_or(""));
@@ -189,7 +192,7 @@ mod tests {
         let refused = include_bytes!("../../tests/fixtures/claude/oauth429.jsonl");
         let shown = readable(RuntimeKind::Claude, refused);
         assert!(shown.contains("! the account's five_hour window is used up\n"), "{shown}");
-        assert!(shown.contains("— failed (success) · 1 turns"), "{shown}");
+        assert!(shown.contains("— failed (success) · 1 turn"), "{shown}");
     }
 
     #[test]
@@ -206,5 +209,20 @@ mod tests {
         assert_eq!(readable(RuntimeKind::Codex, codex), "hello\n");
         let opencode = br#"{"type":"error","error":{"name":"APIError"}}"#;
         assert_eq!(readable(RuntimeKind::OpenCode, opencode), "! {\"name\":\"APIError\"}\n");
+    }
+
+    #[test]
+    fn nobody_answered_is_said_so_and_counts_agree() {
+        let line = |event: &str| readable(RuntimeKind::Claude, event.as_bytes());
+        let retry = |status: &str| {
+            line(&format!(
+                r#"{{"type":"system","subtype":"api_retry","error_status":{status},"attempt":1,"max_retries":3,"retry_delay_ms":5}}"#
+            ))
+        };
+        assert_eq!(retry("null"), "! no answer; try 1 of 3 in 5 ms\n");
+        assert_eq!(retry("529"), "! the model answered 529; try 1 of 3 in 5 ms\n");
+        let result =
+            line(r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1,"total_cost_usd":0.5}"#);
+        assert_eq!(result, "— done · 1 turn · 0.5000 USD\n");
     }
 }

@@ -165,3 +165,22 @@ fn a_step_that_changed_something_writes_the_page_and_an_idle_one_writes_nothing(
     assert_eq!(changed, [".orch-page.json", "index.html", "task/ORCH-400.html"]);
     assert!(std::fs::read_to_string(pages.join("index.html")).unwrap().contains("now another"));
 }
+
+/// The policy lets our own style and script through, search and links work, nothing scrolls sideways, axe-core is content.
+#[test]
+fn a_real_browser_reads_searches_and_clicks() {
+    let world = world("");
+    assert_eq!(world.orch(&["page", "--output", "site"]).0, 0);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/page-check");
+    let out = Command::new(script).arg(world.path().join("site")).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    if out.status.code() == Some(3) {
+        assert!(
+            std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(),
+            "no browser, and ORCH_TOOLS_REQUIRED is set: {said}"
+        );
+        eprintln!("\n*** NOT TESTED: no headless Chromium could be installed: {said} ***\n");
+        return;
+    }
+    assert!(out.status.success() && said.contains("nothing found"), "{said}");
+}

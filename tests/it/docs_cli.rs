@@ -45,7 +45,12 @@ fn completions_and_manual_pages_come_from_the_same_definition() {
     let orch = |args: &[&str]| std::process::Command::new(env!("CARGO_BIN_EXE_orch")).args(args).output().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let out = orch(&["completions", shell]);
-        assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("post-deploy-probe"), "{shell}");
+        assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("COMPLETE"), "{shell}");
+        // As a shell calls it, by its name on PATH.
+        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = std::process::Command::new("orch");
+        let asked = command.env("PATH", binary.parent().unwrap()).env("COMPLETE", shell).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&asked.stdout), String::from_utf8_lossy(&out.stdout), "{shell}");
     }
     let man = dir.path().join("man1");
     assert!(orch(&["man", man.to_str().unwrap()]).status.success());
@@ -53,4 +58,41 @@ fn completions_and_manual_pages_come_from_the_same_definition() {
     assert!(page.contains("orch status ORCH"), "{page}");
     assert!(man.join("orch.1").exists() && man.join("orch-lease-show.1").exists());
     assert!(!man.join("orch-run-job.1").exists());
+}
+
+/// DSK-3: live words, quickly, without a write, and silence where there is no configuration.
+#[test]
+fn completion_offers_live_words_and_writes_nothing() {
+    use crate::support::seeded::{ONE, Seeded, task};
+    let world = Seeded::new(ONE);
+    world.write(|tx| {
+        for n in 1..=3000 {
+            task(tx, &format!("ORCH-{n}"), "brew tea", n);
+        }
+    });
+    let asked = |dir: &std::path::Path, words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        command.current_dir(dir).env_clear().env("HOME", dir).env("COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        command.env("_CLAP_COMPLETE_INDEX", words.len().saturating_sub(1).to_string()).arg("--").args(words);
+        let out = command.output().unwrap();
+        assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8(out.stdout).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let listed = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(world.path().join("state")).unwrap().flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    assert_eq!(asked(world.path(), &["orch", "explain", "orch-299"]).len(), 11);
+    assert_eq!(asked(world.path(), &["orch", "freeze", "d"]), ["demo"]);
+    assert_eq!(asked(world.path(), &["orch", "tick", "--project", "O"]), ["ORCH"]);
+    assert_eq!(asked(world.path(), &["orch", "logs", "ORCH-1", "--stage", "rev"]), ["review"]);
+    assert!(asked(world.path(), &["orch", "stat"]).contains(&"status".to_owned()));
+    assert_eq!(listed(), before);
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(asked(empty.path(), &["orch", "explain", ""]).iter().filter(|w| !w.starts_with('-')).count(), 0);
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
 }

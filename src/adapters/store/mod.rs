@@ -186,6 +186,24 @@ pub struct Tx<'c> {
     unread: &'c Unread,
 }
 
+/// A connection that only reads, and makes no file beside the database where nobody writes it.
+fn untouched(path: &Path) -> rusqlite::Result<Connection> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    // Nobody writes it: then reading it must not even make the log's index file.
+    let quiet = if std::fs::metadata(log).is_ok_and(|m| m.len() > 0) { "" } else { "?immutable=1" };
+    let encoded: String = path
+        .to_string_lossy()
+        .bytes()
+        .map(|b| match b {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(b).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(format!("file:{encoded}{quiet}"), flags)
+}
+
 impl Store {
     /// Opens `path`. Fails on a newer or foreign file, and on an older one unless `mode` is [`Mode::Migrate`].
     pub fn open(path: &Path, mode: Mode) -> Result<Self> {
@@ -286,29 +304,20 @@ impl Store {
         Ok(())
     }
 
+    /// The database at `path` for a quick look: read where it is, and not touched in any way.
+    pub fn glance(path: &Path) -> Result<Self> {
+        let store = Self { conn: untouched(path)?, path: path.to_owned(), unread: Unread::default() };
+        store.check_version(store.version()?, true)?;
+        Ok(store)
+    }
+
     /// A copy in memory of the database at `path`, which is not touched in any way; a missing one is an empty one.
     pub fn copy_of(path: &Path) -> Result<Self> {
         let mut store = Self { conn: Connection::open_in_memory()?, path: path.to_owned(), unread: Unread::default() };
         store.conn.set_prepared_statement_cache_capacity(128);
         if path.exists() {
             let shown = path.display().to_string();
-            let wal = |suffix: &str| {
-                let mut name = path.as_os_str().to_owned();
-                name.push(suffix);
-                std::fs::metadata(name).is_ok_and(|m| m.len() > 0)
-            };
-            // Nobody writes it: then reading it must not even make the log's index file.
-            let quiet = if wal("-wal") { "" } else { "?immutable=1" };
-            let encoded: String = path
-                .to_string_lossy()
-                .bytes()
-                .map(|b| match b {
-                    b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(b).to_string(),
-                    other => format!("%{other:02X}"),
-                })
-                .collect();
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let copied = Connection::open_with_flags(format!("file:{encoded}{quiet}"), flags).and_then(|from| {
+            let copied = untouched(path).and_then(|from| {
                 let copy = rusqlite::backup::Backup::new(&from, &mut store.conn)?;
                 copy.run_to_completion(4096, Duration::from_millis(1), None)
             });

@@ -101,8 +101,11 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.document(&json!({"key": key}));
     } else {
         call.out.line(format!("{key}  {}", args.title.trim()));
+        if let Board::Local { dir, .. } = &project.board {
+            call.out.line(format!("written to {}", dir.join(format!("{key}.md")).display()));
+        }
         if !args.draft {
-            call.out.line("the next `orch tick` takes it in");
+            call.out.line("the next `orch tick` picks it up");
         }
     }
     Ok(Exit::Done)

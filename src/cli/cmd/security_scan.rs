@@ -13,6 +13,7 @@ use crate::model::report::{ErrorLine, StepReport};
 use crate::model::scan::{ScanReason, ScanReport, Waiver};
 use crate::render::security::{self as show, Head};
 use anyhow::Context;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -241,13 +242,6 @@ fn write_files(args: &Args, step: &mut StepReport, report: &ScanReport, head: He
     troubles
 }
 
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum WaiverFile {
-    List(Vec<Waiver>),
-    Section { allow: Vec<Waiver> },
-}
-
 fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
     let Some(file) = file else { return Ok(Vec::new()) };
     let expected = "--waivers takes a YAML list of {rule, path, fingerprint, owner, reason, expires}";
@@ -256,8 +250,33 @@ fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    match crate::yaml::from_str(&text).map_err(|e| bad(e.to_string()))? {
-        WaiverFile::List(list) | WaiverFile::Section { allow: list } => Ok(list),
+    waivers(crate::yaml::from_str(&text).map_err(|e| bad(e.to_string()))?).map_err(bad)
+}
+
+/// A list, or a list under `allow:`; what is wrong is said of the entry and its field, not of the parser (DSK-5).
+fn waivers(file: Value) -> Result<Vec<Waiver>, String> {
+    let list = match file {
+        Value::Object(mut section) => match section.remove("allow") {
+            Some(list) => list,
+            None => return Err("`allow` is missing".to_owned()),
+        },
+        other => other,
+    };
+    let Value::Array(list) = list else { return Err("expected a list of waivers".to_owned()) };
+    let one = |(i, waiver): (usize, Value)| {
+        serde_json::from_value(waiver).map_err(|e| format!("waiver {}: {}", i + 1, field_error(&e.to_string())))
+    };
+    list.into_iter().enumerate().map(one).collect()
+}
+
+/// serde's words about a field in ours.
+fn field_error(said: &str) -> String {
+    if let Some(name) = said.strip_prefix("missing field ") {
+        return format!("{name} is missing");
+    }
+    match said.strip_prefix("unknown field ") {
+        Some(rest) => format!("unknown key {rest}"),
+        None => said.to_owned(),
     }
 }
 
@@ -280,5 +299,29 @@ fn fingerprint_key(state_dir: &Path, args: &Args) -> (Vec<u8>, Option<String>) {
             let _ = rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty());
             (key, Some(format!("fingerprints hold for this run only, their key can't be kept: {why:#}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_wrong_waiver_is_named_with_its_field() {
+        let good = json!({"rule": "r", "path": "*", "owner": "ann", "reason": "test", "expires": "2030-01-01"});
+        assert_eq!(waivers(json!({"allow": [good]})).unwrap().len(), 1);
+        let without = |field: &str| {
+            let mut bad = good.clone();
+            bad.as_object_mut().unwrap().remove(field);
+            waivers(json!([good, bad])).unwrap_err()
+        };
+        assert_eq!(without("owner"), "waiver 2: `owner` is missing");
+        assert_eq!(without("expires"), "waiver 2: `expires` is missing");
+        assert_eq!(waivers(json!({"deny": []})).unwrap_err(), "`allow` is missing");
+        assert_eq!(waivers(json!("x")).unwrap_err(), "expected a list of waivers");
+        let mut odd = good.clone();
+        odd["who"] = json!("ann");
+        assert!(waivers(json!([odd])).unwrap_err().starts_with("waiver 1: unknown key `who`"));
     }
 }

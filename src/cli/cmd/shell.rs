@@ -2,13 +2,13 @@
 
 use crate::adapters::files;
 use crate::cli::exit::{CmdResult, Exit};
-use crate::cli::{Cli, Invocation};
+use crate::cli::{Cli, Invocation, complete};
 use anyhow::Context;
 use clap::CommandFactory;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Print a completion script
+/// Print a completion script, the same as `COMPLETE=SHELL orch`: it asks this program for live keys
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  orch completions bash > /etc/bash_completion.d/orch")]
 pub struct Completions {
@@ -17,8 +17,7 @@ pub struct Completions {
 }
 
 pub fn completions(call: &Invocation, args: &Completions) -> CmdResult {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "orch", &mut script);
+    let script = complete::script(&args.shell.to_string()).context("making the script")?;
     let script = String::from_utf8_lossy(&script);
     if call.out.is_json() {
         call.out.document(&json!({"shell": args.shell.to_string(), "script": script}));

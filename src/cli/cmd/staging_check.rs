@@ -82,7 +82,11 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 /// The checks of a project out of the configuration, in a clean checkout of the task's head, else of the default branch.
 fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
-    let mut ctx = if args.dry_run { open::dry(call, "staging-check")? } else { open::aside(call, "staging-check")? };
+    let opened = if args.dry_run { open::dry(call, "staging-check") } else { open::aside(call, "staging-check") };
+    let mut ctx = opened.map_err(|f| match f.exit {
+        Exit::Usage => f.hint("`--checks FILE` needs no configuration; `orch init` writes one"),
+        Exit::Done | Exit::Negative | Exit::Broken | Exit::Refused => f,
+    })?;
     let task = args.task.as_deref().map(|t| open::task(&mut ctx, t)).transpose()?;
     let key = match (args.project.as_deref(), &task, ctx.config.projects.as_slice()) {
         (Some(name), ..) => super::tick::project(&ctx, Some(name))?.unwrap_or_default(),

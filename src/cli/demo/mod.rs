@@ -10,6 +10,7 @@ mod world;
 
 use super::Invocation;
 use super::exit::{CmdResult, Exit, Failure};
+use crate::engine::way::quoted;
 use serde_json::json;
 use show::Show;
 use std::path::Path;
@@ -152,15 +153,15 @@ fn closing(show: &Show<'_>, world: &World, items: &[Item], good: bool, start: In
     } else {
         format!("The story went otherwise ({seconds:.0} seconds). Look around:")
     });
-    let orch = world.shown();
+    let orch = quoted(&world.shown());
     let ways = [
         (format!("{orch} timeline TEA-2"), "every step of the one that was sent back twice"),
         ("git --git-dir remote.git log --oneline".to_owned(), "what landed on main"),
         ("less orch.yaml agent.sh board/TEA-4.md".to_owned(), "all there is to set up"),
     ];
     let width = ways.iter().map(|(way, _)| way.chars().count()).max().unwrap_or(0);
-    show.say(format!("  cd {}", world.dir.display()));
+    show.say(format!("  cd {}", quoted(&world.dir.to_string_lossy())));
     for (way, what) in ways {
-        show.say(format!("  {way:width$}   {what}"));
+        show.say(format!("  {way:width$}   # {what}"));
     }
 }

@@ -91,7 +91,9 @@ impl<'w> Game<'w> {
     /// Tells what is new, does what a person or a timer would do. Whether all is over.
     fn round(&mut self, show: &Show<'_>) -> Result<bool> {
         let tasks = self.tasks()?;
+        let at_work: Vec<_> = self.store.read(|tx| tx.open_runs())?.into_iter().map(|r| r.task_id).collect();
         for task in &tasks {
+            show.running(task.key.as_str(), at_work.contains(&task.id));
             self.narrate(task, show)?;
         }
         // Nothing in the story blocks: what is blocked waits for ever, and so does what stands behind it.
@@ -150,7 +152,9 @@ impl<'w> Game<'w> {
                 continue;
             };
             let worth = matches!(rule, Rule::SerialGate | Rule::Dependencies);
-            if worth && self.holds.insert((key.to_owned(), rule)) {
+            // What a moment ago held it may not any more.
+            let begun = self.tasks()?.iter().any(|t| t.key.as_str() == key && t.stage != Stage::Created);
+            if worth && !begun && self.holds.insert((key.to_owned(), rule)) {
                 let text = format!("waits: {}", held["why"].as_str().unwrap_or_default());
                 show.moved(key, Stage::Created, &Told { text, mood: Mood::Plain });
             }

@@ -5,6 +5,7 @@ use crate::cli::output::Output;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::text::clip;
+use crate::render::cells;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -60,18 +61,31 @@ impl<'a> Show<'a> {
         }
         bar.set_prefix(key.to_owned());
         bar.set_message(title.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(100));
         bars.each.push((key.to_owned(), bar));
     }
 
-    /// Text that belongs to no task.
+    /// Its bar spins only while something of it runs.
+    pub fn running(&self, key: &str, runs: bool) {
+        let bar = self.bars.as_ref().and_then(|b| b.each.iter().find(|(k, _)| k == key));
+        match bar {
+            Some((_, bar)) if runs => bar.enable_steady_tick(Duration::from_millis(100)),
+            Some((_, bar)) => bar.disable_steady_tick(),
+            None => {}
+        }
+    }
+
+    /// Text that belongs to no task; on a terminal no line is wider than it, and no word is broken.
     pub fn say(&self, text: impl AsRef<str>) {
-        self.print(text.as_ref());
+        for line in text.as_ref().split('\n') {
+            wrapped(line, self.out.columns()).iter().for_each(|l| self.print(l));
+        }
     }
 
     /// One move of a task.
     pub fn moved(&self, key: &str, stage: Stage, told: &Told) {
-        let text = clip(&told.text, WIDTH);
+        // Before it are the time, the key and a sign.
+        let room = self.out.columns().map_or(WIDTH, |c| c.saturating_sub(20 + key.len()).clamp(30, WIDTH));
+        let text = whole_words(&clip(&told.text, WIDTH), room);
         if let Some(bars) = &self.bars
             && let Some((_, bar)) = bars.each.iter().find(|(k, _)| k == key)
         {
@@ -98,6 +112,8 @@ impl<'a> Show<'a> {
     /// A check at the end.
     pub fn check(&self, good: bool, name: &str, detail: &str) {
         let sign = if good { self.paint("32", "✓") } else { self.paint("31", "✗") };
+        let room = self.out.columns().map_or(usize::MAX, |c| c.saturating_sub(8 + cells::width(name)));
+        let detail = whole_words(detail, room);
         self.print(&format!("  {sign} {name}{}", self.paint("2", &format!("  {detail}"))));
     }
 
@@ -137,6 +153,36 @@ impl<'a> Show<'a> {
     }
 }
 
+/// The text in so many cells, cut between two words.
+fn whole_words(text: &str, room: usize) -> String {
+    if cells::width(text) <= room {
+        return text.to_owned();
+    }
+    let mut kept = cells::take(text, room.saturating_sub(2));
+    if text.get(kept.len()..).is_some_and(|rest| !rest.starts_with(' ')) {
+        kept = kept.rsplit_once(' ').map_or(kept, |(whole, _)| whole);
+    }
+    format!("{} …", kept.trim_end())
+}
+
+/// The line in lines of at most so many cells, further ones indented as the first is.
+fn wrapped(line: &str, columns: Option<usize>) -> Vec<String> {
+    let Some(columns) = columns.filter(|c| cells::width(line) > *c) else { return vec![line.to_owned()] };
+    let indent: String = line.chars().take_while(|c| *c == ' ').collect();
+    let mut lines = vec![indent.clone()];
+    for word in line.split_whitespace() {
+        let Some(last) = lines.last_mut() else { break };
+        let gap = usize::from(last.len() > indent.len());
+        if gap == 1 && cells::width(last) + gap + cells::width(word) > columns {
+            lines.push(format!("{indent}{word}"));
+        } else {
+            last.push_str(if gap == 1 { " " } else { "" });
+            last.push_str(word);
+        }
+    }
+    lines
+}
+
 /// What an event of the record says, and where the task then stands. `None`: nothing a watcher needs to know.
 pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
     let detail: Value = serde_json::from_str(&event.detail).unwrap_or(Value::Null);
@@ -171,7 +217,7 @@ fn entered(stage: Stage, landed: &str) -> String {
         Stage::Review => "CI is green; the reviewer reads the diff",
         Stage::Testing => "the review approves; the tester tries it out",
         Stage::DeployStaging => "the tests pass; on to staging",
-        Stage::Deploy => "staging is fine; now secrets, merge lease, a person's yes",
+        Stage::Deploy => "staging is fine; the scan for secrets (20 to 40 s), then a yes",
         Stage::Done => {
             let short = Sha::parse(landed).map(|s| s.short().to_string()).unwrap_or_default();
             return format!("deployed: production runs {short}");
@@ -201,4 +247,21 @@ fn sent_back(detail: &Value, why: &str) -> String {
         None => lines.rfind(|l| !l.is_empty() && !l.starts_with(['#', '`', '|'])).unwrap_or(why).to_owned(),
     };
     format!("sent back by {source}, try {attempt}: {said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_fit_and_no_word_is_broken() {
+        assert_eq!(whole_words("brew green tea slowly", 17), "brew green tea …");
+        assert_eq!(whole_words("brew green tea", 14), "brew green tea");
+        assert_eq!(whole_words("brew green tea", 12), "brew green …");
+        let line = "  the agent is a shell script; every step is a process of its own";
+        let lines = wrapped(line, Some(30));
+        assert!(lines.iter().all(|l| l.len() <= 30 && l.starts_with("  ")), "{lines:?}");
+        assert_eq!(lines.iter().map(|l| l.trim()).collect::<Vec<_>>().join(" "), line.trim());
+        assert_eq!(wrapped(line, None), [line]);
+    }
 }

@@ -4,9 +4,10 @@ use super::{Chart, of_project};
 use crate::adapters::board::Board;
 use crate::adapters::git::{Mirror, TreeEntry};
 use crate::adapters::notify::{Telegram, TelegramConfig};
-use crate::config::{Config, Project};
+use crate::config::{self, Config, Project};
 use crate::engine::{Ctx, boards, notices, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
+use crate::render::cells::counted;
 use std::time::Duration;
 
 pub fn all(ctx: &mut Ctx, chart: &mut Chart) {
@@ -102,7 +103,12 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
     match &seat.board {
         Board::Local(local) => match local.scan() {
             Ok(listing) => {
-                chart.ok(&area, "board", format!("{} work items in files", listing.items.len()));
+                let folder = match &project.board {
+                    config::Board::Local { dir, .. } => format!(" in {}", dir.display()),
+                    config::Board::Plane { .. } => String::new(),
+                };
+                let items = counted(listing.items.len() as u64, "work item");
+                chart.ok(&area, "board", format!("{items}{folder}"));
                 for p in &listing.strangers {
                     chart.ok(&area, "board", format!("{} is passed over: {}", p.at, p.why));
                 }
