@@ -74,7 +74,7 @@ fn known(event: &str, left: &mut Map<String, Value>) -> Option<String> {
         "stage_advanced" => format!("{} → {}", take("from"), take("to")),
         "stage_rolled_back" => {
             let (from, to, attempt) = (take("from"), take("to"), take("attempt"));
-            let to = if to.is_empty() { Stage::Development.as_str().to_owned() } else { to };
+            let to = if to.is_empty() { Stage::Development.to_string() } else { to };
             let round = if attempt.is_empty() { String::new() } else { format!(", round {attempt}") };
             format!("{from} → {to}, sent back{round}")
         }

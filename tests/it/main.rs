@@ -73,6 +73,7 @@ mod outside_plane;
 mod outside_plane_requests;
 mod outside_refused;
 mod outside_telegram;
+mod package;
 mod readme;
 mod runtime_claude_real;
 mod scenes_abuse;
