@@ -2,7 +2,7 @@
 //! where there is no configuration or it can't be read.
 
 use super::Cli;
-use crate::adapters::store::{Store, StoreError};
+use crate::adapters::store::Store;
 use crate::config::{Config, load, process_env};
 use crate::model::decision::Gate;
 use crate::model::stage::Stage;
@@ -69,7 +69,7 @@ fn tasks() -> Vec<String> {
     let keys = || {
         let path = config()?.state_dir.join("orch.db");
         let mut store = Store::glance(&path).ok()?;
-        store.read(|tx| Ok::<_, StoreError>(tx.all_keys()?)).ok()
+        store.read(|tx| tx.all_keys()).ok()
     };
     keys().unwrap_or_default()
 }

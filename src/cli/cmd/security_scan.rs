@@ -255,13 +255,8 @@ fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
 
 /// A list, or a list under `allow:`; what is wrong is said of the entry and its field, not of the parser (DSK-5).
 fn waivers(file: Value) -> Result<Vec<Waiver>, String> {
-    let list = match file {
-        Value::Object(mut section) => match section.remove("allow") {
-            Some(list) => list,
-            None => return Err("`allow` is missing".to_owned()),
-        },
-        other => other,
-    };
+    let list =
+        if let Value::Object(mut section) = file { section.remove("allow").ok_or("`allow` is missing")? } else { file };
     let Value::Array(list) = list else { return Err("expected a list of waivers".to_owned()) };
     let one = |(i, waiver): (usize, Value)| {
         serde_json::from_value(waiver).map_err(|e| format!("waiver {}: {}", i + 1, field_error(&e.to_string())))
