@@ -380,6 +380,36 @@ fn every_secret_is_listed_with_its_path() {
     }
 }
 
+#[test]
+fn bnd_3_builds_have_bounds_protected_scripts_and_readable_secrets() {
+    let with = |keys: &str| read(&format!("projects: [{{key: ORCH, git: {{remote: /srv/o}}, {keys}}}]\n"));
+    let all = "deploy: {command: [./deploy.sh], build: {command: [./b.sh], env: {K: {file: /k}}}}, staging: {revision: {command: [./r.sh]}, build: {command: [./s.sh], timeout_s: 60}, deploy: {command: [./t.sh], env: {T: {file: /t}}}}";
+    let c = with(all).unwrap();
+    let p = &c.projects[0];
+    let (build, staging) = (p.deploy.build.as_ref().unwrap(), &p.staging);
+    let times = [build, staging.build.as_ref().unwrap(), staging.deploy.as_ref().unwrap()].map(|l| l.timeout_ms());
+    assert_eq!(times, [900_000, 60_000, 900_000]);
+    for script in ["b.sh", "s.sh", "t.sh", "deploy.sh"] {
+        assert!(p.git.protected_paths.iter().any(|path| path == script), "{script}");
+    }
+    let secrets: Vec<String> = c.secrets().into_iter().map(|(at, _)| at).collect();
+    assert!(["deploy.build.env.K", "staging.deploy.env.T"].iter().all(|at| secrets.iter().any(|s| s.ends_with(at))));
+    let readable = c.readable_by_runs(p);
+    assert!(readable.iter().any(|(at, _)| at == "deploy.build.env.K"), "{readable:?}");
+    assert!(!readable.iter().any(|(at, _)| at.starts_with("staging.deploy")), "{readable:?}");
+    let warned = |keys: &str, part: &str| with(keys).unwrap().warnings.iter().any(|w| w.contains(part));
+    assert!(!warned(all, "staging.build"));
+    assert!(warned("staging: {build: {command: [./s.sh]}}", "no effect without staging.revision"));
+    assert!(warned(
+        "staging: {revision: {command: [./r.sh]}, build: {command: [./s.sh]}}",
+        "nothing takes what it builds"
+    ));
+    let e = with("deploy: {build: {command: [./b.sh]}}").unwrap_err();
+    assert!(e.message.contains("deploy.command") && e.hint.is_some(), "{e}");
+    assert!(with("deploy: {command: [./d], build: {command: [./b.sh], timeout_s: 0}}").is_err());
+    assert!(with("deploy: {command: [./d], build: {command: []}}").is_err());
+}
+
 /// `docs/configuration.md` and the example of the units: written anew with `ORCH_BLESS=1`.
 #[test]
 fn presets_know_a_program_and_further_arguments_and_nothing_else() {

@@ -133,14 +133,14 @@ fn places(ctx: &mut Ctx) -> Result<Vec<Place>> {
         out.push(Place { name: "telegram", config, open });
     }
     if let Some(c) = command {
+        let mut env = super::operator::env(&ctx.config);
         let words: Vec<&str> = c.command.iter().map(String::as_str).collect();
         out.push(Place {
             name: "command",
             config: digest(&words),
-            open: c.spec().map_err(|e| e.to_string()).map(|spec| Notifier::Command {
-                argv: spec.argv,
-                env: spec.env,
-                timeout: Duration::from_millis(c.timeout_ms()),
+            open: c.spec().map_err(|e| e.to_string()).map(|spec| {
+                env.extend(spec.env.into_iter().map(|(name, value)| (name.into(), value.into())));
+                Notifier::Command { argv: spec.argv, env, timeout: Duration::from_millis(c.timeout_ms()) }
             }),
         });
     }

@@ -1,5 +1,5 @@
 //! The environment of the operator's own commands (BND-3): deploy, staging deploy, `staging.revision`, rollback, errors and
-//! revision of the watch. kubectl, aws and docker keep in the operator's home what they need.
+//! revision of the watch, notify. kubectl, aws and docker keep in the operator's home what they need.
 
 use crate::adapters::{accounts, modes, net};
 use crate::config::{Config, SecretRef};
@@ -17,6 +17,23 @@ const OF_THE_UNIT: [&str; 8] = [
     "WATCHDOG_USEC",
     "JOURNAL_STREAM",
     "INVOCATION_ID",
+];
+
+/// What `orch` tells a child of one run: where a step is started from such a child, none of it is the operator's.
+const OF_A_RUN: [&str; 13] = [
+    "ORCH_RUN",
+    "ORCH_TASK",
+    "ORCH_STAGE",
+    "ORCH_REPO",
+    "ORCH_REVISION",
+    "ORCH_ATTEMPT",
+    "ORCH_AGENT",
+    "ORCH_WORKTREE",
+    "ORCH_ARTEFACTS",
+    "ORCH_BUILD_OUTPUT",
+    "ORCH_DEPLOY_INPUT",
+    "ORCH_DEPLOY_RESULT",
+    "ORCH_DEPLOY_NONCE",
 ];
 
 /// The real home and environment, less every variable that a secret of some section is read from: a command gets its own
@@ -39,7 +56,10 @@ fn kept(
     home: Option<OsString>,
 ) -> Vec<(OsString, OsString)> {
     let passed = |name: &OsString| match name.to_str() {
-        Some(name) => name != "PATH" && !secrets.contains(name) && !OF_THE_UNIT.contains(&name),
+        Some(name) => {
+            let not_its_own = OF_THE_UNIT.contains(&name) || OF_A_RUN.contains(&name);
+            name != "PATH" && !secrets.contains(name) && !not_its_own
+        }
         None => true,
     };
     let mut env: Vec<_> = all.filter(|(name, _)| passed(name)).collect();
@@ -80,6 +100,7 @@ mod tests {
             ("PLANE_KEY", "s"),
             ("NOTIFY_SOCKET", "/run/n"),
             ("PATH", "."),
+            ("ORCH_DEPLOY_NONCE", "n"),
         ];
         let pairs = |all: &[(&str, &str)]| all.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect::<Vec<_>>();
         let secrets = BTreeSet::from(["PLANE_KEY"]);

@@ -2,7 +2,7 @@
 //! relative, with `/` between their parts.
 
 use super::artefact::FOLDER;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A path that breaks a rule, and the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +68,13 @@ pub fn name_fault(path: &str) -> Option<&'static str> {
 /// Names of one tree that are one name on some file system, at least one of them new. Folders count as names.
 pub fn clashes<'a>(paths: impl Iterator<Item = &'a str>, is_old: impl Fn(&str) -> bool) -> Vec<Broken> {
     let mut seen: BTreeMap<String, &'a str> = BTreeMap::new();
+    let mut told: BTreeSet<&'a str> = BTreeSet::new();
     let mut broken = Vec::new();
     for path in paths {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         for name in ends.filter_map(|at| path.get(..at)) {
             let first = seen.entry(fold(name)).or_insert(name);
-            if *first != name && !(is_old(first) && is_old(name)) && !broken.iter().any(|b: &Broken| b.path == name) {
+            if *first != name && !(is_old(first) && is_old(name)) && told.insert(name) {
                 broken.push(Broken::new(name, format!("is the same name as {first:?} on some file systems")));
             }
         }

@@ -14,6 +14,7 @@ pub use telegram::{Telegram, TelegramConfig};
 use crate::model::card::{AlertKind, Card, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
 use crate::model::ids::Key;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,8 @@ pub enum Notifier {
     /// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
     Command {
         argv: Vec<String>,
-        /// Its own variables.
-        env: Vec<(String, String)>,
+        /// Its whole environment.
+        env: Vec<(OsString, OsString)>,
         timeout: Duration,
     },
     /// Gets each message as a JSON POST; its `id` is the same in a repeat.

@@ -6,6 +6,7 @@ use crate::adapters::modes;
 use crate::model::card::Delivered;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Of `cards/alerts.txt`; past it the file becomes `alerts.1.txt`.
 const ALERTS_MAX: u64 = 1 << 20;
-/// What of the caller's environment a command sees (CFG-1).
-const PASSED: [&str; 5] = ["HOME", "LANG", "TZ", "TMPDIR", "USER"];
 /// Kept of a command's complaint.
 const COMPLAINT: u64 = 4 << 10;
 /// A throttled reply that does not say how long.
@@ -101,7 +100,7 @@ pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
 }
 
 /// Runs the command with the event on stdin until `deadline`; then its process group is ended.
-pub(super) fn command(argv: &[String], env: &[(String, String)], event: &Value, deadline: Instant) -> Outcome {
+pub(super) fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadline: Instant) -> Outcome {
     let Some((program, args)) = argv.split_first() else {
         return off("the notify command is empty; name a program and its arguments".to_owned());
     };
@@ -109,12 +108,8 @@ pub(super) fn command(argv: &[String], env: &[(String, String)], event: &Value, 
     if left.is_zero() {
         return not_now("no time left in this step".to_owned());
     }
-    let passed = |name: &str| PASSED.contains(&name) || name.starts_with("LC_");
     let mut child = Command::new(program);
     child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
-    child.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
-    child.envs(modes::search_path().map(|path| ("PATH", path)));
-    child.envs(crate::adapters::net::child_env());
     child.envs(env.iter().map(|(name, value)| (name, value)));
     let mut child = match modes::spawn_public(&mut child) {
         Ok(child) => child,

@@ -70,9 +70,10 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     }
     let to = place(ctx, run.id);
     let owner = bench.hold(ctx, run)?.owner();
-    Ok(match take(&dir, &to, owner, LIMITS).with_context(|| format!("taking what {key} left"))? {
-        Took::Whole(output) => Made::Output(to, output),
-        Took::Broken(broken) => {
+    Ok(match take(&dir, &to, owner, LIMITS) {
+        Err(e) => Made::Environment(format!("what {key} left can't be kept: {e}")),
+        Ok(Took::Whole(output)) => Made::Output(to, output),
+        Ok(Took::Broken(broken)) => {
             let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
             Made::Red(format!("{key} may not leave {}", shown.join(", ")), "build.log")
         }
