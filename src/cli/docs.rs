@@ -231,6 +231,7 @@ fn whole() -> ProjectPolicy {
         serial: true,
         freeze_on_degraded: true,
         artefacts_on_branch: false,
+        deletes_branch: true,
         max_running: 0,
     }
 }

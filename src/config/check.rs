@@ -28,6 +28,7 @@ pub(super) fn top(config: &Config) -> Result<(), ConfigError> {
     at_least_one(config.gates.undecided_max_s, "gates.undecided_max_s")?;
     at_least_one(u64::from(config.effects.max_tries), "effects.max_tries")?;
     at_least_one(config.effects.max_s, "effects.max_s")?;
+    at_least_one(config.prune.every_s, "prune.every_s")?;
     at_least_one(config.base.recheck_s, "base.recheck_s")?;
     at_least_one(config.agents.timeout_s, "agents.timeout_s")?;
     for (agent, own) in &config.agents.overrides {

@@ -248,6 +248,7 @@ fn parse_text(
         base: raw.base.unwrap_or_default().effective(&vars)?,
         page: page(raw.page.unwrap_or_default().effective(&vars)?, &place)?,
         effects: raw.effects.unwrap_or_default().effective(&vars)?,
+        prune: raw.prune.unwrap_or_default().effective(&vars)?,
         stop: raw.stop.unwrap_or_default().effective(&vars)?,
         reaper: raw.reaper.unwrap_or_default().effective(&vars)?,
         merge_lease: raw.merge_lease.unwrap_or_default().effective(&vars)?,
@@ -357,6 +358,18 @@ fn topic(number: u64) -> Result<Option<i64>, ConfigError> {
     Ok(Some(known).filter(|n| *n > 0))
 }
 
+/// Accounts of the service itself, in whose name anonymous administrators, channels and forwards write.
+const NOBODY: [i64; 3] = [777_000, 1_087_968_824, 136_817_688];
+
+/// Users who decide in the chat (ORD-5).
+fn deciders(users: Vec<i64>) -> Result<Vec<i64>, ConfigError> {
+    if let Some(user) = users.iter().find(|u| **u <= 0 || NOBODY.contains(u)) {
+        return Err(ConfigError::new(format!("notify.telegram.deciders has {user}, expected the number of a person"))
+            .hint("groups and channels have negative numbers; docs/connecting-telegram.md says how to find a user's number"));
+    }
+    Ok(users)
+}
+
 fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, ConfigError> {
     let locale = raw.effective(vars)?.locale;
     let telegram = match raw.telegram {
@@ -372,6 +385,7 @@ fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, 
                 chat_id: chat_id.ok_or_else(|| missing("notify.telegram.chat_id", "a chat's number or @name"))?,
                 topic: topic(top.topic)?,
                 mode: top.mode,
+                deciders: deciders(raw.deciders.unwrap_or_default())?,
             })
         }
     };

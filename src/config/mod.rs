@@ -8,6 +8,7 @@ mod error;
 mod known;
 mod load;
 pub mod locate;
+mod notify;
 mod parts;
 mod paths;
 mod project;

@@ -78,6 +78,7 @@ pub(super) fn project(
             update: merge.update.unwrap_or(Update::Rebase),
             method: merge.method.unwrap_or(Method::Merge),
             via: merge.via.unwrap_or(Via::Forge),
+            delete_branch: merge.delete_branch.unwrap_or(true),
         },
         security,
         staging,

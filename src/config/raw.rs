@@ -6,7 +6,8 @@ use super::secret::{EnvValue, SecretRef};
 use super::settings::{
     RawAgents, RawAudit, RawAutoLabel, RawBase, RawConfine, RawDependencies, RawEffects, RawExecutorLimits,
     RawFrontmatter, RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPage, RawPlaneTop,
-    RawPostDeploy, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls, RawTools,
+    RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls,
+    RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
@@ -65,6 +66,8 @@ raw! {
         page: RawPage,
         /// Effects that are refused
         effects: RawEffects,
+        /// What ended tasks left on this machine
+        prune: RawPrune,
         /// STOP
         stop: RawStop,
         /// The reaper
@@ -225,6 +228,8 @@ raw! {
         method: Method,
         /// `forge`, or `push`: a fast-forward push of the tested commit; default forge
         via: Via,
+        /// A branch that landed is deleted on the remote, unless somebody moved it; default true
+        delete_branch: bool,
     }
 
     /// The deploy.
@@ -239,7 +244,7 @@ raw! {
         env: BTreeMap<String, EnvValue>,
         /// Builds, confined, what `command` deploys: {command, timeout_s (900), env}; absent: `command` gets a checkout and runs the landed code with this account's rights
         build: RawCommand,
-        /// Where 14 to 17 stay after done: `state` or `branch`; default state
+        /// Where 14 to 17 stay after done: `state` or `branch`; `none`: nothing of the work item's folder lands; default state
         artefacts_after_merge: ArtefactsAfterMerge,
     }
 

@@ -60,7 +60,7 @@ impl Repository {
         let raw: RawRepository = if empty {
             RawRepository::default()
         } else {
-            crate::yaml::from_str(text).map_err(|e| named(ConfigError::of_yaml(&e.to_string())))?
+            crate::yaml::from_str(text).map_err(|e| named(ConfigError::of_yaml(&e.to_string(), text)))?
         };
         raw.literals().map_err(named)?;
         let sql = raw.staging.checks.iter().flatten().find(|c| c.kind == Some(CheckWord::Sql));

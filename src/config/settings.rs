@@ -67,6 +67,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(Effects::settings());
     all.extend(BaseChecks::settings());
     all.extend(PageSite::settings());
+    all.extend(Prune::settings());
     all.extend(Stop::settings());
     all.extend(Reaper::settings());
     all.extend(MergeLease::settings());
@@ -253,6 +254,7 @@ section! {
         mode "mode": TrackerMode = TrackerMode::Bump, "ORCH_TRACKER_MODE", "live card: bump (a new message at each stage change) or edit (in place)";
     } further {
         token: super::secret::SecretRef => (), "the bot's token, a reference";
+        deciders: Vec<i64> => (), "numbers of the users who may approve, reject, confirm and stop by buttons in the chat; empty: no buttons, and nothing is read from the chat";
     }
 }
 
@@ -328,6 +330,16 @@ section! {
     PageSite, RawPage, "page." {
         dir "dir": String = String::new(), "", "a folder that every step which changed something writes the static site into; empty: none is written";
         documents "documents": bool = true, "", "documents and findings are in it; whoever can open the folder can read them";
+    }
+}
+
+section! {
+    /// Keeping house (ORD-6).
+    Prune, RawPrune, "prune." {
+        auto "auto": bool = true, "", "`tick` deletes what ended tasks left on this machine";
+        checkouts_after_s "checkouts_after_s": u64 = 259_200, "", "checkouts and homes of a task's runs are deleted so long after it ended, in seconds";
+        runs_after_s "runs_after_s": u64 = 2_592_000, "", "logs of its runs, transcripts and archives are deleted so long after it ended, in seconds";
+        every_s "every_s": u64 = 3600, "", "time between two such passes, in seconds";
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Shown {
 const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
-const GUARDS: [&str; 41] = [
+const GUARDS: [&str; 42] = [
     "confine.",
     "tls.",
     "min_free_mb",
@@ -70,6 +70,7 @@ const GUARDS: [&str; 41] = [
     "stages",
     "git.protected_paths",
     "board.deciders",
+    "notify.telegram.deciders",
     "ci.",
     "merge.",
     "deploy.confirm",

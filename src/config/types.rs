@@ -1,14 +1,14 @@
 //! The effective configuration: defaulted, merged (project over top, environment over both, self-hosting rules over
 //! all), checked. Fields are named as the keys of the file (CFG-1).
 
+pub use super::notify::{Notify, Telegram, Webhook};
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
     Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates,
-    ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Reaper, Reconcile, Security, SerialGate, Staging,
-    Stop, Tls, Tools,
+    ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile, Security, SerialGate,
+    Staging, Stop, Tls, Tools,
 };
 use crate::model::board::Logical;
-use crate::model::card::Locale;
 use crate::model::probe::{CheckSpec, CommandSpec, ErrorSpec, HealthSpec, RevisionSpec};
 use crate::model::stage::{Agent, Stage, words};
 pub use crate::model::staging::Allowance;
@@ -45,8 +45,8 @@ words! {
     Reading { Counter = "counter", Window = "window" }
 }
 words! {
-    /// Where `orch`'s own artefacts stay after done (RULE-1).
-    ArtefactsAfterMerge { State = "state", Branch = "branch" }
+    /// Where `orch`'s own artefacts stay after done (RULE-1); `none`: the work item's documents don't land either (ORD-6).
+    ArtefactsAfterMerge { State = "state", Branch = "branch", None = "none" }
 }
 words! {
     /// The claude runtime's sandbox.
@@ -100,6 +100,7 @@ pub struct Config {
     pub limits: Limits,
     pub gates: Gates,
     pub effects: Effects,
+    pub prune: Prune,
     pub base: BaseChecks,
     /// `dir` is absolute, or empty.
     pub page: PageSite,
@@ -254,6 +255,8 @@ pub struct Merge {
     pub update: Update,
     pub method: Method,
     pub via: Via,
+    /// A branch is deleted on the remote once it landed and its task is done (ORD-6).
+    pub delete_branch: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -407,33 +410,6 @@ impl Health {
             timeout_ms: (self.timeout_s * 1000.0).ceil() as u64,
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Notify {
-    pub locale: Locale,
-    /// Without any sink the card is a file of the state directory.
-    pub telegram: Option<Telegram>,
-    pub command: Option<CommandLine>,
-    pub webhook: Option<Webhook>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Telegram {
-    pub api_base: String,
-    pub token: SecretRef,
-    pub chat_id: String,
-    /// The forum topic (`message_thread_id`); none: the chat itself.
-    pub topic: Option<i64>,
-    pub mode: TrackerMode,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Webhook {
-    pub url: String,
-    /// Sent as `Authorization: Bearer`.
-    pub token: Option<SecretRef>,
-    pub timeout_s: u64,
 }
 
 /// The `agents` section; what one agent gets is [`Config::agent`].

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Growth of the wait after failures, in milliseconds.
 const FIRST_WAIT_MS: i64 = 15_000;
-const LONGEST_WAIT_MS: i64 = 3_600_000;
+const LONGEST_WAIT_MS: i64 = 900_000;
 /// A service's own request to wait is believed up to a day.
 const LONGEST_THROTTLE_MS: i64 = 86_400_000;
-/// Failures after which a message is parked: about four days of trying.
-pub const MAX_ATTEMPTS: i64 = 100;
 
 words! {
     /// What a row carries, as far as delivery differs.
@@ -74,7 +72,7 @@ pub enum After {
     GivenUp {
         why: String,
     },
-    /// Refused for good: shown by `status`.
+    /// Refused: shown by `status`, and put back into the queue at most every quarter of an hour.
     Park {
         why: String,
     },
@@ -108,7 +106,7 @@ pub fn deliver(row: &RowState, now_ms: i64) -> Next {
     if row.available_at <= now_ms { Next::Deliver } else { Next::Wait { until: row.available_at } }
 }
 
-/// The wait after `attempts` tries: doubling, at most an hour, spread by up to a quarter so that rows that failed
+/// The wait after `attempts` tries: doubling, at most a quarter of an hour (ORD-1), spread by up to a quarter so that rows that failed
 /// together do not come back together.
 pub fn back_off_ms(attempts: i64, row: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or(0);
@@ -119,11 +117,10 @@ pub fn back_off_ms(attempts: i64, row: i64) -> i64 {
 
 /// What becomes of a row whose try ended so. `row.attempts` counts this try.
 pub fn after(row: &RowState, outcome: &Delivered, now_ms: i64) -> After {
-    let later = |unknown: bool, why: &str| {
-        if row.attempts >= MAX_ATTEMPTS {
-            return After::Park { why: format!("given up after {} tries; the last: {why}", row.attempts) };
-        }
-        After::Retry { at: now_ms.saturating_add(back_off_ms(row.attempts, row.id)), unknown, why: why.to_owned() }
+    let later = |unknown: bool, why: &str| After::Retry {
+        at: now_ms.saturating_add(back_off_ms(row.attempts, row.id)),
+        unknown,
+        why: why.to_owned(),
     };
     match outcome {
         Delivered::Yes => After::Sent,
@@ -197,8 +194,8 @@ mod tests {
         assert!(matches!(after(&write, &unknown, 0), After::Retry { unknown: true, .. }));
         let not_now = Delivered::NotNow { why: why() };
         assert!(matches!(after(&again, &not_now, 0), After::Retry { unknown: true, .. }), "what is unknown stays so");
-        let old = RowState { attempts: MAX_ATTEMPTS, ..alert };
-        assert!(matches!(after(&old, &not_now, 0), After::Park { .. }));
+        let old = RowState { attempts: 100_000, ..alert };
+        assert!(matches!(after(&old, &not_now, 0), After::Retry { .. }), "tried for as long as it is due");
     }
 
     #[test]
@@ -216,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_up_to_an_hour_and_is_spread() {
+    fn the_wait_doubles_up_to_a_quarter_of_an_hour_and_is_spread() {
         assert_eq!(back_off_ms(1, 0), 15_000);
         assert_eq!(back_off_ms(2, 0), 30_000);
-        assert_eq!(back_off_ms(9, 0), 3_600_000);
+        assert_eq!(back_off_ms(9, 0), 900_000);
         assert_ne!(back_off_ms(1, 1), back_off_ms(1, 2));
     }
 

@@ -4,6 +4,7 @@
 use super::Moment;
 use super::approval;
 use super::artefacts;
+use super::branches;
 use super::cache;
 use super::messages;
 use super::view;
@@ -43,9 +44,18 @@ pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Optio
         if matches!(decision, Decision::Hold { .. } | Decision::Effect(_)) {
             return Ok(Driven { actions, last: decision });
         }
-        let kept = matches!(decision, Decision::Finish { .. })
-            && policy.project(&view.task.project).is_some_and(|p| p.artefacts_on_branch);
+        let (finishes, project) = (matches!(decision, Decision::Finish { .. }), view.task.project.clone());
+        // A rework of what landed has another branch; the old one is at its end.
+        let left = matches!(decision, Decision::Rollback { .. }) && view.task.landed_sha.is_some();
+        let left = left.then(|| view.task.clone());
+        let kept = finishes && policy.project(&view.task.project).is_some_and(|p| p.artefacts_on_branch);
         one(tx, view, decision, now, &mut actions)?;
+        if policy.project(&project).is_some_and(|p| p.deletes_branch) {
+            let landed = if finishes { Some(tx.task(id)?) } else { left };
+            if let Some(landed) = landed {
+                branches::to_delete(tx, &landed, &now.me, now.stamp.wall_ms)?;
+            }
+        }
         if kept {
             tx.intend(&artefacts::key(id), Some(id), artefacts::KIND, &json!({}), &now.me, now.stamp.wall_ms)?;
         }
@@ -87,6 +97,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
                 Waiting::Approval => AlertKind::ApprovalWanted,
                 Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
             };
+            messages::wait_comment(tx, &task, at)?;
             // What answers it is in the alert's own words.
             messages::alert(tx, &task, kind, task.wait_no, &before_release(&view, waiting, &told), at)?;
         }

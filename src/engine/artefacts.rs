@@ -3,19 +3,20 @@
 
 use super::refused::Refused;
 use super::{Ctx, lease, messages, projects};
-use crate::adapters::git::{GitError, PushOutcome};
+use crate::adapters::git::{GitError, Mirror, PushOutcome};
+use crate::adapters::sentinel;
 use crate::adapters::store::StoreError;
 use crate::config::ArtefactsAfterMerge;
 use crate::decide::refused::is_spent;
 use crate::model::artefact::{self, Artefact};
 use crate::model::card::AlertKind;
-use crate::model::ids::TaskId;
+use crate::model::ids::{Key, Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The journal's word.
 pub const KIND: &str = "artefact_committed";
@@ -106,6 +107,24 @@ fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) 
         Ok::<_, StoreError>(())
     })?;
     ctx.report.note(format!("{}: {why}; tried again later", task.key));
+    Ok(())
+}
+
+/// Copies the work item's documents at a commit into a folder of the state directory; larger ones than 1 MiB and what is no
+/// plain file are left out.
+pub fn copy(mirror: &Mirror, head: &Sha, key: &Key, dir: &Path) -> Result<()> {
+    let folder = artefact::folder(key);
+    for entry in mirror.list_all(head, &folder)? {
+        let path = entry.text();
+        let Some(below) = path.strip_prefix(&format!("{folder}/")) else { continue };
+        if below.split('/').any(|p| p.is_empty() || p == "." || p == "..") {
+            continue;
+        }
+        if let Some(bytes) = mirror.read_file(head, &path).unwrap_or(None) {
+            let to = dir.join(below);
+            sentinel::put(&to, &bytes).with_context(|| format!("writing {}", to.display()))?;
+        }
+    }
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! What a person does to a task on the command line: reject, retry.
 
 use super::red_ci::red_ci;
-use super::{Ctx, apply, base, base_job, bound, messages, stop, view};
+use super::{Ctx, Moment, apply, base, base_job, bound, messages, stop, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 use crate::decide::transition;
 use crate::model::act::By;
 use crate::model::decision::{Decision, Gate};
 use crate::model::ids::TaskId;
+use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus, Stage};
@@ -20,73 +21,85 @@ use serde_json::json;
 /// refused (created, terminal, a deploy under way). A run that is at work meanwhile is ended: what it would say is of no
 /// more use.
 pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
-    let now = ctx.now();
-    let at = now.stamp.wall_ms;
-    let policy = ctx.policy.clone();
-    let done = ctx.store.write(|tx| {
-        let view = view::task(tx, id, &now, None)?;
-        let task = view.task.clone();
-        let running = view.live_job.as_ref().filter(|j| j.status == JobStatus::Running);
-        let deploying = running.is_some_and(|j| match j.kind {
-            JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => true,
-            JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => false,
-        });
-        let refused = task.stage == Stage::Created
-            || task.stage.is_terminal()
-            || deploying
-            || task.critical.is_some()
-            || task.stop_requested_at.is_some();
-        if refused {
-            return Ok(None);
-        }
-        let mut cut = Vec::new();
-        if let Some(job) = running {
-            // With the claim's token goes every right of its supervisor to settle, push or judge.
-            cut = tx.runs_of(id)?.into_iter().filter(|r| r.job_id == job.id).collect::<Vec<_>>();
-            tx.settle_runs_of_job(job.id, "cancelled: rejected by a person", at)?;
-        }
-        let mut actions = Vec::new();
-        let cancelled = tx.cancel_jobs(id, "rejected by a person", at)?;
-        if !cut.is_empty() {
-            actions.push(ActionLine::new(
-                ActionKind::JobCancelled,
-                Some(task.key.as_str()),
-                json!({"jobs": cancelled}),
-            ));
-        }
-        let mut t = task.clone();
-        t.blocked_reason = None;
-        t.held_findings = None;
-        tx.save_task(&mut t, at)?;
-        tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
-        if task.stage == Stage::Analysis {
-            apply::enter(&mut t, Stage::Analysis);
-            tx.save_task(&mut t, at)?;
-            let reason = Some(format!("A person rejected the analysis: {text}"));
-            let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
-            let job = tx.enqueue(&t, &job, at)?;
-            messages::show(tx, &t, at)?;
-            actions.push(ActionLine::new(
-                ActionKind::JobEnqueued,
-                Some(t.key.as_str()),
-                json!({"job": job, "agent": "analyst"}),
-            ));
-        } else {
-            let finding = Finding { source: "a person".to_owned(), text: text.to_owned() };
-            let view = view::task(tx, id, &now, None)?;
-            let decision =
-                transition::send_back(&view, &policy, format!("rejected by a person: {text}"), vec![finding]);
-            apply::one(tx, view, decision, &now, &mut actions)?;
-        }
-        Ok::<_, StoreError>(Some((actions, cut)))
-    })?;
-    let Some((actions, cut)) = done else { return Ok(false) };
+    let (now, policy) = (ctx.now(), ctx.policy.clone());
+    let done = ctx.store.write(|tx| reject_in(tx, id, text, by, &now, &policy))?;
+    let Some(Rejected { actions, cut }) = done else { return Ok(false) };
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
     if !ctx.dry && !cut.is_empty() {
         stop::end_runs(ctx, &cut)?;
     }
     Ok(true)
+}
+
+/// What a rejection did.
+#[derive(Debug)]
+pub struct Rejected {
+    pub actions: Vec<ActionLine>,
+    /// Runs whose processes are to be ended.
+    pub cut: Vec<Run>,
+}
+
+/// The same within the caller's transaction; `None`: refused.
+pub fn reject_in(
+    tx: &Tx<'_>,
+    id: TaskId,
+    text: &str,
+    by: &By,
+    now: &Moment,
+    policy: &Policy,
+) -> Result<Option<Rejected>, StoreError> {
+    let at = now.stamp.wall_ms;
+    let view = view::task(tx, id, now, None)?;
+    let task = view.task.clone();
+    let running = view.live_job.as_ref().filter(|j| j.status == JobStatus::Running);
+    let deploying = running.is_some_and(|j| match j.kind {
+        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => true,
+        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => false,
+    });
+    let refused = task.stage == Stage::Created
+        || task.stage.is_terminal()
+        || deploying
+        || task.critical.is_some()
+        || task.stop_requested_at.is_some();
+    if refused {
+        return Ok(None);
+    }
+    let mut cut = Vec::new();
+    if let Some(job) = running {
+        // With the claim's token goes every right of its supervisor to settle, push or judge.
+        cut = tx.runs_of(id)?.into_iter().filter(|r| r.job_id == job.id).collect::<Vec<_>>();
+        tx.settle_runs_of_job(job.id, "cancelled: rejected by a person", at)?;
+    }
+    let mut actions = Vec::new();
+    let cancelled = tx.cancel_jobs(id, "rejected by a person", at)?;
+    if !cut.is_empty() {
+        actions.push(ActionLine::new(ActionKind::JobCancelled, Some(task.key.as_str()), json!({"jobs": cancelled})));
+    }
+    let mut t = task.clone();
+    t.blocked_reason = None;
+    t.held_findings = None;
+    tx.save_task(&mut t, at)?;
+    tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
+    if task.stage == Stage::Analysis {
+        apply::enter(&mut t, Stage::Analysis);
+        tx.save_task(&mut t, at)?;
+        let reason = Some(format!("A person rejected the analysis: {text}"));
+        let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
+        let job = tx.enqueue(&t, &job, at)?;
+        messages::show(tx, &t, at)?;
+        actions.push(ActionLine::new(
+            ActionKind::JobEnqueued,
+            Some(t.key.as_str()),
+            json!({"job": job, "agent": "analyst"}),
+        ));
+    } else {
+        let finding = Finding { source: "a person".to_owned(), text: text.to_owned() };
+        let view = view::task(tx, id, now, None)?;
+        let decision = transition::send_back(&view, policy, format!("rejected by a person: {text}"), vec![finding]);
+        apply::one(tx, view, decision, now, &mut actions)?;
+    }
+    Ok(Some(Rejected { actions, cut }))
 }
 
 /// What `orch retry` came to.

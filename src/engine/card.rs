@@ -22,7 +22,9 @@ pub fn of(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<CardData> {
         Err(_) => Answers::default(),
     };
     let (policy, now) = (ctx.policy.clone(), ctx.now().stamp.wall_ms);
-    Ok(ctx.store.read(|tx| data(tx, id, &policy, &answers, now))?)
+    let mut data = ctx.store.read(|tx| data(tx, id, &policy, &answers, now))?;
+    data.wait = super::show::wait(ctx, &task, ctx.config.notify.locale);
+    Ok(data)
 }
 
 fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64) -> Result<CardData> {
@@ -56,6 +58,7 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
         epoch: task.epoch,
         running,
         asks,
+        wait: Vec::new(),
         inputs: listed.unwrap_or_default(),
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
         notes: stop_note(&task)

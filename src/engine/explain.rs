@@ -8,6 +8,7 @@ use crate::config;
 use crate::decide::gates::{self, Facts};
 use crate::model::answers::Answers;
 use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
+use crate::model::card::Locale;
 use crate::model::decision::{Answer, Decision, Gate, Need};
 use crate::model::ids::Key;
 use crate::model::inputs::Input;
@@ -33,6 +34,9 @@ pub struct Explained {
     pub held_by: Option<HeldBy>,
     /// What the next step does or sees, in one sentence.
     pub next: String,
+    /// What it waits for, as the person who decides is shown it (ORD-5).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wait: Vec<String>,
     /// What would move it.
     pub moves: Vec<String>,
     /// The command that moves it on, to be typed as it is; null: there is nothing to do.
@@ -138,6 +142,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         Some(held) => way::command(held.rule, task.key.as_str(), &task.repo),
         None => Some(way::unheld(task, running)),
     };
+    let wait = crate::render::shown::plain(&super::show::wait(ctx, task, Locale::En));
     let services_down = match ctx.project(&task.project).cloned() {
         Ok(project) if !task.stage.is_terminal() => {
             let now = ctx.now().stamp.wall_ms;
@@ -160,6 +165,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         attempt: Some(task.attempt),
         next: sentence(&standing.decision),
         held_by: standing.held,
+        wait,
         moves,
         command,
         gates: shown,
@@ -396,6 +402,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         attempt: None,
         held_by: None,
         next: String::new(),
+        wait: Vec::new(),
         moves: Vec::new(),
         command: None,
         gates: Vec::new(),

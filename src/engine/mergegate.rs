@@ -2,10 +2,11 @@
 
 use super::landing::{self, Checked};
 use super::refused::Refused;
-use super::{Ctx, apply, approval, base, lease, pulls};
+use super::{Ctx, apply, approval, artefacts, base, lease, pulls};
 use crate::adapters::git::{GitError, Mirror, Person, PushOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
+use crate::config::{ArtefactsAfterMerge, Project};
 use crate::decide::landing::Landing;
 use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
@@ -82,7 +83,9 @@ fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     let project = ctx.project(&task.project)?.clone();
     let task = pulls::ensure(ctx, &project, task, &default_branch, &head)?;
-    if mirror.is_ancestor(&tip, &head)? {
+    let lands_documents =
+        leaves_out(&project) && mirror.tree_without_folder(&head, &task.key)? != mirror.tree_of(&head)?;
+    if mirror.is_ancestor(&tip, &head)? && !lands_documents {
         let why = format!("{} contains {default_branch} at {}", head.short(), tip.short());
         return record(ctx, &task, fence, EvidenceVerdict::Pass, &why, json!({"fence": fence, "base": tip}));
     }
@@ -133,11 +136,28 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
     }
 }
 
-fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fence: i64) -> Result<()> {
-    let project = ctx.project(&task.project)?.clone();
+/// Whether nothing of the work item's folder lands (`deploy.artefacts_after_merge: none`).
+fn leaves_out(project: &Project) -> bool {
+    project.deploy.artefacts_after_merge == ArtefactsAfterMerge::None
+}
+
+/// The branch on top of the default branch, and without its documents where they don't land (ORD-6): those are kept in the
+/// state directory. Fails with `Conflict`.
+fn updated(ctx: &Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha) -> Result<Sha, GitError> {
+    let Ok(project) = ctx.project(&task.project) else { return Ok(head.clone()) };
     let author = Person::new(&project.git.author.name, &project.git.author.email);
-    let mode = super::projects::update_mode(&project);
-    let new = match mirror.update_branch(tip, head, mode, &author) {
+    let new = mirror.update_branch(tip, head, super::projects::update_mode(project), &author)?;
+    if !leaves_out(project) {
+        return Ok(new);
+    }
+    mirror.without_folder(&new, &task.key, &author)
+}
+
+fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fence: i64) -> Result<()> {
+    if ctx.project(&task.project).is_ok_and(leaves_out) {
+        artefacts::copy(mirror, head, &task.key, &ctx.paths.evidence(task.id, head))?;
+    }
+    let new = match updated(ctx, task, mirror, tip, head) {
         Ok(new) => new,
         Err(GitError::Conflict { paths }) => {
             let text = format!(
@@ -247,8 +267,16 @@ fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
 fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new: &Sha, key: &str) -> Result<Task> {
     let before = mirror.merge_base(old, tip)?.ok_or_else(|| Refused::unrelated(task, "the default branch"))?;
     // A rebase makes every commit anew; only a merge can change something beside the patches.
-    let equal = mirror.patch_ids(&before, old)? == mirror.patch_ids(tip, new)?
-        && (!mirror.has_merge_commit(tip, new)? || mirror.new_paths(old, tip, new)?.is_empty());
+    // That documents were left out is our own update, and no patch of the branch (ORD-6).
+    let (mut was_old, mut was, mut left_out) = (old.clone(), new.clone(), false);
+    if ctx.project(&task.project).is_ok_and(leaves_out) {
+        was_old = mirror.before_removal(old, &task.key)?.unwrap_or(was_old);
+        let removed = mirror.before_removal(new, &task.key)?;
+        left_out = removed.is_some();
+        was = removed.unwrap_or(was);
+    }
+    let equal = mirror.patch_ids(&before, &was_old)? == mirror.patch_ids(tip, &was)?
+        && (!mirror.has_merge_commit(tip, &was)? || mirror.new_paths(&was_old, tip, &was)?.is_empty());
     let (from, to) = (mirror.code_tree(old, &task.key)?, mirror.code_tree(new, &task.key)?);
     let at = ctx.now().stamp.wall_ms;
     let branch = task.branch.clone().unwrap_or_default();
@@ -273,7 +301,7 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
                 tip.short(),
                 if equal { ", every patch equal" } else { ", patches changed" }
             ),
-            detail: json!({"from": from, "from_sha": old, "by": "update", "equal": equal}),
+            detail: json!({"from": from, "from_sha": old, "by": "update", "equal": equal, "left_out": left_out}),
         };
         tx.add_evidence(&t, &carry, at)?;
         tx.record_outcome(key, &json!({"done": true}), at)?;

@@ -137,6 +137,15 @@ pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
     Ok(())
 }
 
+/// What a person is asked, on the work item (ORD-5): one comment for each time that it is asked, its text made when it is
+/// written.
+pub fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
+    let cause = format!("wait-{}", task.wait_no);
+    let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "wait": task.wait_no});
+    let key = format!("{}/t{}/{cause}", Sink::BoardComment, task.id);
+    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardComment, payload }, at).map(drop)
+}
+
 /// A comment on the work item, and on the pull request where there is a forge to hold it.
 pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Result<()> {
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});

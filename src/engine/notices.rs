@@ -2,7 +2,7 @@
 //! delivery: a sink that is off, a group that moved, a wait that was asked for.
 
 use super::throttle::digest;
-use super::{Ctx, boards, card, messages, projects};
+use super::{Ctx, asks, boards, card, messages, projects, show};
 use crate::adapters::http::Token;
 use crate::adapters::notify::{AlertMessage, CardMessage, Notifier, Outcome, Telegram, TelegramConfig, Webhook};
 use crate::adapters::store::{OutboxRow, Store, StoreError, Tx};
@@ -25,6 +25,9 @@ const FILE: &str = "file";
 
 /// A sink that refuses is tried again after this; it is never switched off (ORD-5).
 const AGAIN_MS: i64 = 15 * 60 * 1000;
+
+/// When refused writes were last asked again.
+const WRITES: &str = "outbox/writes_again";
 
 /// A sink that refuses: tried again at most every [`AGAIN_MS`], at once with another configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,12 +54,17 @@ struct Moved {
 }
 
 /// One configured sink.
-struct Place {
-    name: &'static str,
+pub(super) struct Place {
+    pub name: &'static str,
     /// Names the configuration without telling it; changes with it.
     config: String,
     /// The adapter, or why there can be none.
-    open: Result<Notifier, String>,
+    pub open: Result<Notifier, String>,
+}
+
+/// The chat, where one is configured.
+pub(super) fn chat_place(ctx: &mut Ctx) -> Result<Option<Place>> {
+    Ok(places(ctx)?.into_iter().find(|p| p.name == "telegram"))
 }
 
 fn off_key(name: &str) -> String {
@@ -88,6 +96,19 @@ pub fn try_again(ctx: &mut Ctx) -> Result<()> {
     if ctx.store.read(due)? {
         ctx.store.write(|tx| tx.unpark_alerts())?;
     }
+    // What a board or forge refused is asked again as well (ORD-1).
+    if ctx.store.read(|tx| tx.outbox_counts())?.1 == 0 {
+        return Ok(());
+    }
+    let last = ctx.store.read(|tx| tx.meta(WRITES))?.and_then(|t| t.parse::<i64>().ok());
+    let waits = last.is_some_and(|last| (0..AGAIN_MS).contains(&(now - last)));
+    if !waits {
+        ctx.store.write(|tx| {
+            tx.set_meta(WRITES, &now.to_string())?;
+            // The first refusal is not asked again at once.
+            if last.is_some() { tx.unpark_writes().map(drop) } else { Ok(()) }
+        })?;
+    }
     Ok(())
 }
 
@@ -97,6 +118,7 @@ pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
     for name in SINKS {
         found.extend(read::<Off>(tx, &off_key(name))?.map(|o| (name, o.why)));
     }
+    found.extend(super::chat::fault(tx)?.map(|why| ("telegram answers", why)));
     Ok(found)
 }
 
@@ -165,7 +187,7 @@ fn has_it(row: &OutboxRow, name: &str) -> bool {
 }
 
 /// Whether a sink may be asked now; if not, how the row stands there.
-fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> {
+pub(super) fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> {
     let now = ctx.now().stamp.wall_ms;
     let (off, wait) = ctx.store.read(|tx| {
         let wait = tx.meta(&wait_key(place.name))?.and_then(|t| t.parse::<i64>().ok());
@@ -189,8 +211,20 @@ fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> {
     Ok(None)
 }
 
+/// Whether a sink asked to be left alone, or refused a moment ago.
+pub(super) fn waits(ctx: &mut Ctx, place: &Place) -> Result<bool> {
+    Ok(barred(ctx, place)?.is_some())
+}
+
+/// Keeps how long a sink asks to be left alone.
+pub(super) fn throttled(ctx: &mut Ctx, name: &str, seconds: u64) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let until = at.saturating_add(i64::try_from(seconds).unwrap_or(60).clamp(1, 86_400) * 1000);
+    Ok(ctx.store.write(|tx| tx.set_meta(&wait_key(name), &until.to_string()))?)
+}
+
 /// Keeps what a delivery told of its sink.
-fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out: &Outcome) -> Result<()> {
+pub(super) fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out: &Outcome) -> Result<()> {
     for bug in &out.bugs {
         tracing::error!(key = row.key, sink = place.name, "a message of ours was refused: {bug}");
     }
@@ -208,6 +242,7 @@ fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out:
                 tx.set_meta(&moved_key(place.name), &json!(moved).to_string())?;
                 // Message ids of the old chat mean nothing in the new one; this task's card was sent anew, if it was a card.
                 tx.forget_cards(place.name, task.map(|t| t.id).filter(|_| out.delivered == Delivered::Yes))?;
+                super::asks::moved(tx, chat, at)?;
                 tx.audit(at, None, "chat_moved", &json!({"sink": place.name, "to": chat}))?;
             }
             if let Delivered::Throttled { retry_after_s } = &out.delivered {
@@ -318,6 +353,7 @@ fn off_outcome(why: &str) -> Outcome {
         sink_off: Some(why.to_owned()),
         migrated_to: None,
         bugs: Vec::new(),
+        sent: None,
     }
 }
 
@@ -358,6 +394,10 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
             let waiting = if kind == AlertKind::ApprovalWanted { Waiting::Approval } else { Waiting::ConfirmDeploy };
             answers.to(waiting).map(str::to_owned)
         }),
+        lines: match task {
+            Some(task) if asks::asks(kind, task) => show::wait(ctx, task, ctx.config.notify.locale),
+            Some(_) | None => Vec::new(),
+        },
         repeated: false,
     };
     let locale = ctx.config.notify.locale;
@@ -370,6 +410,7 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
         first: &first,
         repeat: &repeat,
         unknown_before: row.unknown_outcome,
+        buttons: &[],
     };
     let mut row = row.clone();
     let mut each = Vec::new();
@@ -383,6 +424,7 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
             continue;
         }
         let out = match &place.open {
+            Ok(sink @ Notifier::Telegram(_)) => asks::alert(ctx, sink, &row, task, &message, deadline)?,
             Ok(sink) => sink.deliver_alert(&message, deadline),
             Err(why) => off_outcome(why),
         };

@@ -35,6 +35,9 @@ pub fn deliver(ctx: &mut Ctx) {
     if let Err(e) = free_orphans(ctx) {
         ctx.report.fault(None, format!("messages of killed steps: {e:#}"), None);
     }
+    if let Err(e) = super::asks::sweep(ctx) {
+        ctx.report.fault(None, format!("questions that were answered elsewhere: {e:#}"), None);
+    }
     if let Err(e) = super::notices::try_again(ctx) {
         ctx.report.fault(None, format!("trying refusing sinks again: {e:#}"), None);
     }
@@ -109,7 +112,7 @@ fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
 fn carries(sink: Sink) -> Carries {
     match sink {
         Sink::Card => Carries::Card,
-        Sink::Alert => Carries::Alert,
+        Sink::Alert | Sink::Chat => Carries::Alert,
         Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus => Carries::Write,
     }
 }
@@ -127,6 +130,7 @@ fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
         (Sink::ForgeStatus, Some(task)) => forge_status(ctx, &task, row),
         (Sink::Card, Some(task)) => notices::card(ctx, &task, row, until),
         (Sink::Alert, task) => notices::alert(ctx, row, task.as_ref(), until),
+        (Sink::Chat, task) => super::asks::deliver(ctx, row, task.as_ref(), until),
         (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card, None) => {
             Ok(Delivered::Refused { why: "it names no task".to_owned() })
         }
@@ -257,7 +261,12 @@ fn board_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
     let seat = boards::seat(ctx, &project)?;
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(Delivered::Yes) };
     let now = ctx.now().stamp.wall_ms;
-    let new = seat.board.comment(&item, text(row, "marker"), text(row, "text"), now)?;
+    let text = match row.payload["wait"].as_i64() {
+        Some(no) if task.waiting_for.is_none() || task.wait_no != no => return Ok(Delivered::Yes),
+        Some(_) => super::show::comment(ctx, task)?,
+        None => text(row, "text").to_owned(),
+    };
+    let new = seat.board.comment(&item, crate::engine::outbox::text(row, "marker"), &text, now)?;
     let local = matches!(project.board, crate::config::Board::Local { .. });
     if local && let Some(after) = seat.board.get(seat.resolved.statuses(), &task.key)? {
         ctx.store.write(|tx| {

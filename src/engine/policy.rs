@@ -55,6 +55,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         watch: p.post_deploy.enabled && p.post_deploy.repos.covers(p) && !p.post_deploy.health.is_empty(),
         serial: config.serial_gate.enabled && config.serial_gate.repos.covers(p),
         artefacts_on_branch: p.deploy.artefacts_after_merge == ArtefactsAfterMerge::Branch,
+        deletes_branch: p.merge.delete_branch,
         freeze_on_degraded: config.serial_gate.freeze_enabled,
         max_running: i64::from(config.limits.per_project),
     }

@@ -114,6 +114,13 @@ fn tidy_key(task: &Task, number: i64) -> String {
     format!("t{}/tidy-pr/{number}", task.id)
 }
 
+/// Whether a task's pull request is still to be looked after.
+pub fn is_tidying(ctx: &mut Ctx, task: &Task) -> Result<bool> {
+    let Some(pr) = &task.pr else { return Ok(false) };
+    let row = ctx.store.read(|tx| tx.journal_row(&tidy_key(task, pr.number)))?;
+    Ok(row.is_some_and(|row| row.outcome.is_none()))
+}
+
 /// Closes every pull request whose commit has landed and which the forge left open. A fault leaves it to a later step.
 pub fn tidy(ctx: &mut Ctx) {
     let now = ctx.now().stamp.wall_ms;

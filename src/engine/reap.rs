@@ -42,6 +42,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
     if !ctx.dry {
         lease::mirror_all(ctx)?;
     }
+    super::chat::answers(ctx, super::chat::When::Asked);
     outbox::deliver(ctx);
     Ok(())
 }

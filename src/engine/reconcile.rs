@@ -51,6 +51,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
             outages::board(ctx, &project, done.err().as_ref())?;
         }
     }
+    super::chat::answers(ctx, super::chat::When::Always);
     intents::apply_all(ctx, only)?;
     advance::idle_tasks(ctx, only)?;
     super::landing::look_at_waiting(ctx, only)?;

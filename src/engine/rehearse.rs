@@ -150,7 +150,10 @@ fn message(ctx: &mut Ctx, row: &OutboxRow) -> Result<()> {
         }
         (Sink::Card, Some(_)) => (ActionKind::CardUpdated, json!({})),
         (Sink::Alert, _) => (ActionKind::AlertSent, json!({"alert": row.payload["kind"]})),
-        (Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card, _) => {
+        (
+            Sink::BoardStatus | Sink::BoardComment | Sink::ForgeComment | Sink::ForgeStatus | Sink::Card | Sink::Chat,
+            _,
+        ) => {
             return Ok(());
         }
     };

@@ -1,11 +1,15 @@
 //! What the person who decides is shown (ORD-5), read from rows and the mirror; nothing is fetched or written.
 
-use super::{Ctx, approval, inputs, projects};
+use super::{Ctx, approval, boards, inputs, projects};
+use crate::adapters::accounts;
 use crate::adapters::git::{DiffForm, Mirror};
+use crate::model::answers::Answers;
+use crate::model::card::Locale;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
-use crate::model::shown::{DiffSize, Shown, ShownDocument, ShownVerdict, heading};
+use crate::model::shown::{DiffSize, Line, Shown, ShownDocument, ShownVerdict, heading};
 use crate::model::task::{Task, Waiting};
+use crate::render::shown::{comment as comment_text, lines};
 use anyhow::{Context, Result};
 
 /// The verdicts that a release of the deploy rests on, in the order they are shown.
@@ -34,8 +38,38 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
         documents,
         diff,
         verdicts: if confirms { verdicts(ctx, task)? } else { Vec::new() },
+        deploy_user: project
+            .as_ref()
+            .filter(|p| confirms && p.deploy.command.is_some())
+            .map(|_| accounts::name(rustix::process::geteuid().as_raw())),
         deploy_command: project.filter(|_| confirms).and_then(|p| p.deploy.command),
     })
+}
+
+/// What a wait shows, as lines of at most `most` characters each; nothing where the task waits for nobody, and a fault is
+/// no reason not to ask.
+pub fn wait(ctx: &mut Ctx, task: &Task, locale: Locale) -> Vec<Line> {
+    if task.waiting_for.is_none() {
+        return Vec::new();
+    }
+    match self::task(ctx, task) {
+        Ok(shown) => lines(&shown, locale),
+        Err(e) => {
+            tracing::warn!(task = %task.key, "asked without its documents: {e:#}");
+            Vec::new()
+        }
+    }
+}
+
+/// The comment on the work item that asks for what the task waits for.
+pub fn comment(ctx: &mut Ctx, task: &Task) -> Result<String> {
+    let shown = self::task(ctx, task)?;
+    let answers = match ctx.project(&task.project).cloned() {
+        Ok(project) => boards::answers(ctx, &project),
+        Err(_) => Answers::default(),
+    };
+    let status = task.waiting_for.and_then(|waiting| answers.to(waiting)).map(str::to_owned);
+    Ok(comment_text(&shown, status.as_deref()))
 }
 
 /// The change itself; `None` before the branch exists.
@@ -54,7 +88,9 @@ fn range(ctx: &Ctx, task: &Task) -> Result<Option<(Mirror, Sha, Sha)>> {
 
 fn documents(ctx: &mut Ctx, mirror: &Mirror, task: &Task, head: &Sha) -> Result<Vec<ShownDocument>> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
-    let found = approval::documents(mirror, &rows, &task.key, head)?;
+    // Where documents don't land they are in the commit before they were left out (ORD-6).
+    let before = mirror.before_removal(head, &task.key)?;
+    let found = approval::documents(mirror, &rows, &task.key, before.as_ref().unwrap_or(head))?;
     let shown = |d: approval::Document| {
         let heading = heading(&d.text).map(str::to_owned);
         ShownDocument { name: d.name, heading, sha: d.id, text: d.text }

@@ -1,11 +1,10 @@
 //! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
 
-use super::{Ctx, apply, base, lease, messages, projects, tree};
+use super::{Ctx, apply, artefacts, base, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, files::remove};
-use crate::adapters::store::StoreError;
+use crate::adapters::store::{StoreError, Tx};
 use crate::model::act::By;
-use crate::model::artefact;
 use crate::model::card::AlertKind;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
@@ -32,40 +31,46 @@ pub enum Requested {
 /// is told to anybody.
 pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>, by: &By) -> Result<Requested> {
     let at = ctx.now().stamp.wall_ms;
-    let (requested, first, key) = ctx.store.write(|tx| {
-        let mut task = tx.task(id)?;
-        let key = task.key.to_string();
-        if task.stage.is_terminal() {
-            return Ok((Requested::Terminal, false, key));
-        }
-        let first = task.stop_requested_at.is_none();
-        if first {
-            task.stop_requested_at = Some(at);
-            task.stop_reason = reason.map(str::to_owned);
-            tx.save_task(&mut task, at)?;
-            tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical, "by": by}))?;
-        }
-        Ok::<_, StoreError>((
-            match &task.critical {
-                None => Requested::Now,
-                Some(what) => {
-                    if first {
-                        let why = format!("The stop waits: {what} is under way.");
-                        messages::comment(tx, &task, "stop-deferred", &why, at)?;
-                        messages::alert(tx, &task, AlertKind::StopDeferred, 1, &why, at)?;
-                        messages::card(tx, &task, at)?;
-                    }
-                    Requested::Deferred(what.clone())
-                }
-            },
-            first,
-            key,
-        ))
-    })?;
-    if first && let Requested::Deferred(what) = &requested {
-        ctx.report.did(ActionKind::CancelDeferred, Some(&key), json!({"window": what}));
+    let recorded = ctx.store.write(|tx| request_in(tx, id, reason, by, at))?;
+    if recorded.first
+        && let Requested::Deferred(what) = &recorded.requested
+    {
+        ctx.report.did(ActionKind::CancelDeferred, Some(&recorded.key), json!({"window": what}));
     }
-    Ok(requested)
+    Ok(recorded.requested)
+}
+
+/// A stop as it was recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    pub requested: Requested,
+    /// Whether none was recorded before.
+    pub first: bool,
+    pub key: String,
+}
+
+/// The same within the caller's transaction.
+pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i64) -> Result<Recorded, StoreError> {
+    let mut task = tx.task(id)?;
+    let key = task.key.to_string();
+    if task.stage.is_terminal() {
+        return Ok(Recorded { requested: Requested::Terminal, first: false, key });
+    }
+    let first = task.stop_requested_at.is_none();
+    if first {
+        task.stop_requested_at = Some(at);
+        task.stop_reason = reason.map(str::to_owned);
+        tx.save_task(&mut task, at)?;
+        tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical, "by": by}))?;
+    }
+    let Some(what) = &task.critical else { return Ok(Recorded { requested: Requested::Now, first, key }) };
+    if first {
+        let why = format!("The stop waits: {what} is under way.");
+        messages::comment(tx, &task, "stop-deferred", &why, at)?;
+        messages::alert(tx, &task, AlertKind::StopDeferred, 1, &why, at)?;
+        messages::card(tx, &task, at)?;
+    }
+    Ok(Recorded { requested: Requested::Deferred(what.clone()), first, key })
 }
 
 /// Carries a recorded stop to its end. Nothing is done while a critical window is open.
@@ -134,17 +139,7 @@ fn archive(ctx: &mut Ctx, task: &Task) -> Result<()> {
     }
     let stamp = task.stop_requested_at.unwrap_or(0);
     let dir = ctx.paths.archive(task).join(stamp.to_string());
-    let folder = artefact::folder(&task.key);
-    for entry in mirror.list_all(head, &folder)? {
-        let path = entry.text();
-        let Some(below) = path.strip_prefix(&format!("{folder}/")) else { continue };
-        if below.split('/').any(|p| p.is_empty() || p == "." || p == "..") {
-            continue;
-        }
-        if let Some(bytes) = mirror.read_file(head, &path).unwrap_or(None) {
-            crate::adapters::sentinel::put(&dir.join(below), &bytes)?;
-        }
-    }
+    artefacts::copy(&mirror, head, &task.key, &dir)?;
     let sentinels = ctx.paths.sentinels(task);
     if sentinels.exists() {
         crate::adapters::sentinel::archive(&sentinels, &dir.join("sentinels"))?;

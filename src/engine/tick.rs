@@ -1,6 +1,9 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
-use super::{Ctx, advance, apply, artefacts, base, blockers, boards, intents, messages, outbox, reap, tree, view};
+use super::{
+    Ctx, advance, apply, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap,
+    tree, view,
+};
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
@@ -37,13 +40,24 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     if !ctx.interrupted() {
         let done = artefacts::commit_due(ctx);
         part(ctx, "committing orch's own artefacts", done);
+        let done = branches::tidy(ctx);
+        part(ctx, "deleting merged branches", done);
         let done = dispatch_jobs(ctx, only, most);
         part(ctx, "starting jobs", done);
+        // After the starts, so that a chat that is away delays none; what it released starts at once.
+        if chat::answers(ctx, chat::When::Asked) {
+            let done = dispatch_jobs(ctx, only, most);
+            part(ctx, "starting jobs", done);
+        }
     }
     if !ctx.dry {
         super::guard::ballast(ctx);
     }
     outbox::deliver(ctx);
+    if !ctx.interrupted() {
+        let done = prune::auto(ctx);
+        part(ctx, "deleting what ended tasks left", done);
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ pub fn command(rule: Rule, key: &str, repo: &str) -> Option<String> {
         Rule::Approval => format!("orch advance {key} --approve"),
         Rule::ConfirmDeploy => format!("orch advance {key} --confirm-deploy"),
         Rule::Blocked | Rule::ForgeRefused | Rule::Withdrawn => format!("orch retry {key}"),
-        Rule::Confinement | Rule::Environment => "orch doctor".to_owned(),
+        Rule::Confinement | Rule::Environment | Rule::Configuration => "orch doctor".to_owned(),
         Rule::BaseRed | Rule::BasePending => format!("orch logs --base {repo}"),
         Rule::Disk => "orch prune --dry-run".to_owned(),
         Rule::TaskCost | Rule::SwitchedOff => "orch config show".to_owned(),

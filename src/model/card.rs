@@ -2,6 +2,7 @@
 
 use super::ids::TaskId;
 use super::inputs::Input;
+use super::shown::Line;
 use super::stage::{Agent, JobKind, Stage, words};
 
 words! {
@@ -105,6 +106,8 @@ pub struct AlertData {
     pub title: String,
     /// One or a few sentences: the reason, the limit, the variables.
     pub detail: String,
+    /// Of a question: what it is about (ORD-5); the title is quoted among it.
+    pub lines: Vec<Line>,
     /// Of a question: the status that answers it on the board; `None`: only a command does.
     pub answer: Option<String>,
     /// Sent once before with an outcome that stayed unknown: the message says that it may be a repeat (RULE-41).
@@ -174,6 +177,8 @@ pub struct CardData {
     /// A job of the present stage is being worked.
     pub running: bool,
     pub asks: Vec<Ask>,
+    /// What the question to a person is about (ORD-5).
+    pub wait: Vec<Line>,
     /// What decides the meaning of CI and was changed (BND-5).
     pub inputs: Vec<Input>,
     pub pr_url: Option<String>,

@@ -1,7 +1,7 @@
 //! Verdict inputs (BND-5): what decides the meaning of CI and differs between base and head. Found by `decide::inputs`, shown
 //! first to the reviewer and to the person who confirms a deploy.
 
-use super::text::clip;
+use super::text::{clip, defused};
 use serde::{Deserialize, Serialize};
 
 /// A path that decides what a green CI means, and why it does.
@@ -26,11 +26,11 @@ pub fn first(inputs: &[Input], most: usize) -> Vec<Input> {
 }
 
 /// One line for a card or an alert, of about `most` characters at most: `Makefile (build definition); …`. Paths are a branch's own
-/// words: cut, and without what steers a terminal.
+/// words: cut, with what steers a terminal spelled out, and addressing nobody.
 pub fn line(inputs: &[Input], most: usize) -> String {
     let mut text = String::new();
     for (n, input) in inputs.iter().enumerate() {
-        let one = format!("{} ({})", clip(&input.path, 80), clip(&input.why, 120));
+        let one = format!("{} ({})", clip(&defused(&input.path), 80), clip(&defused(&input.why), 120));
         let left = inputs.len() - n;
         if n > 0 && text.chars().count() + one.chars().count() > most {
             text.push_str(&format!("; and {left} more"));

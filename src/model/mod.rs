@@ -8,6 +8,7 @@ pub mod base;
 pub mod board;
 pub mod card;
 pub mod card_steps;
+pub mod chat;
 pub mod ci;
 pub mod confine;
 pub mod confine_strict;

@@ -50,6 +50,8 @@ pub struct ProjectPolicy {
     pub freeze_on_degraded: bool,
     /// `deploy.artefacts_after_merge: branch`.
     pub artefacts_on_branch: bool,
+    /// `merge.delete_branch`.
+    pub deletes_branch: bool,
     /// CFG `limits.per_project`; 0: none.
     pub max_running: i64,
 }

@@ -6,6 +6,14 @@ use super::stage::Stage;
 use super::task::Waiting;
 use serde::Serialize;
 
+/// A line of what a wait shows: a fact of `orch`'s own, or somebody else's words, quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    Fact(String),
+    /// One line, defused.
+    Quote(String),
+}
+
 /// `orch show` and `orch diff` with `--json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shown {
@@ -26,6 +34,9 @@ pub struct Shown {
     pub verdicts: Vec<ShownVerdict>,
     /// The deploy command; none where the merge is the deploy.
     pub deploy_command: Option<Vec<String>>,
+    /// The account that the deploy runs the landed code as, where it has a checkout of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy_user: Option<String>,
 }
 
 /// One artefact as it is committed.

@@ -31,6 +31,38 @@ pub fn visible(text: &str) -> String {
     out
 }
 
+/// A foreign text as one line that hides nothing and addresses nobody: what steers or is invisible is spelled out, and what
+/// chats and boards would turn into a mention or a link is taken apart (ORD-5).
+pub fn defused(text: &str) -> String {
+    let line = visible(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line.as_str();
+    while let Some(c) = rest.chars().next() {
+        let taken = ["://", "www.", "WWW."].into_iter().find(|mark| rest.starts_with(mark));
+        let taken = match (taken, c) {
+            (Some("://"), _) => {
+                out.push_str("[:]//");
+                3
+            }
+            (Some(www), _) => {
+                out.push_str(www.trim_end_matches('.'));
+                out.push_str("[.]");
+                4
+            }
+            (None, '@') => {
+                out.push_str("(at)");
+                1
+            }
+            (None, c) => {
+                out.push(c);
+                c.len_utf8()
+            }
+        };
+        rest = rest.get(taken..).unwrap_or("");
+    }
+    out
+}
+
 /// The text with a blank for each character that steers: one line, nothing cut.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
@@ -73,6 +105,13 @@ mod tests {
         assert_eq!(visible("a\tb\r\nc\n"), "a\tb\nc\n");
         assert_eq!(visible("\u{1b}[2Jx\u{202e}y\u{200b}z\r"), "<U+001B>[2Jx<U+202E>y<U+200B>z<U+000D>");
         assert_eq!(visible("\u{e0041}ä👩"), "<U+E0041>ä👩");
+    }
+
+    #[test]
+    fn a_quoted_text_mentions_nobody_links_nowhere_and_hides_nothing() {
+        assert_eq!(defused("ask @ann\nat https://x.y"), "ask (at)ann at https[:]//x.y");
+        assert_eq!(defused("www.x.y \u{202e}ä\u{200b}"), "www[.]x.y <U+202E>ä<U+200B>");
+        assert_eq!(defused(""), "");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Alerts (NTF-2): one short message each.
 
-use super::card::{BUDGET, Both, utf16_len};
+use super::card::{BUDGET, Both, utf16_len, wait_line};
 use super::locale::{self, Word};
 use crate::model::card::{AlertData, AlertKind, Card, Locale};
 use crate::model::text::clip;
@@ -56,12 +56,17 @@ fn answer(kind: AlertKind, on_board: bool) -> Option<Word> {
     }
 }
 
-/// An alert in both forms; every value escaped and bounded, at most [`BUDGET`] UTF-16 units.
+/// The most of a question, in characters (ORD-5).
+const QUESTION: usize = 1500;
+
+/// An alert in both forms; every value escaped and bounded, at most [`BUDGET`] UTF-16 units, a question at most
+/// [`QUESTION`] characters.
 pub fn alert(kind: AlertKind, data: &AlertData, locale: Locale) -> Card {
     let mut most = 900;
+    let fits = |made: &Card| data.lines.is_empty() || made.plain.chars().count() <= QUESTION;
     loop {
         let made = compose(kind, data, locale, most);
-        if utf16_len(&made.html) <= BUDGET || most < 20 {
+        if (utf16_len(&made.html) <= BUDGET && fits(&made)) || most < 20 {
             return made;
         }
         most /= 2;
@@ -75,11 +80,14 @@ fn compose(kind: AlertKind, data: &AlertData, locale: Locale, most: usize) -> Ca
     if !key.is_empty() {
         about = about.link(data.url.as_deref(), &key).text(" ");
     }
-    let mut parts = vec![head, about.text(&clip(&data.title, most.min(200)))];
+    // A question quotes the title among what it shows.
+    let asks = !data.lines.is_empty();
+    let mut parts = vec![head, if asks { about } else { about.text(&clip(&data.title, most.min(200))) }];
     let detail = clip(&data.detail, most);
     if !detail.is_empty() {
         parts.push(Both::default().text(&detail));
     }
+    parts.extend(data.lines.iter().map(|line| wait_line(line, most.min(160))));
     if let Some(word) = answer(kind, data.answer.is_some()).filter(|_| !key.is_empty()) {
         let status = clip(data.answer.as_deref().unwrap_or(""), 40);
         let text = locale::word(locale, word).replace("{status}", &status).replace("{key}", &key);
@@ -97,6 +105,7 @@ fn compose(kind: AlertKind, data: &AlertData, locale: Locale, most: usize) -> Ca
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::shown::Line;
 
     #[test]
     fn every_kind_is_told_in_every_language_with_values_escaped() {
@@ -106,6 +115,7 @@ mod tests {
             title: "a <b> & c".into(),
             detail: "because </b>".into(),
             answer: Some("Yes <b>".into()),
+            lines: vec![],
             repeated: true,
         };
         for kind in AlertKind::ALL {
@@ -134,6 +144,32 @@ mod tests {
                 assert!(named.contains("Freigegeben") && named.contains(command), "{named}");
                 let without = told(None);
                 assert!(without.contains(command) && !without.contains("Approved"), "{without}");
+            }
+        }
+    }
+
+    #[test]
+    fn ord_5_a_question_is_short_quotes_others_and_begins_and_ends_with_facts() {
+        let quote = |n: usize| Line::Quote(format!("{n} {}", "<&>\u{1f600} https[:]//x ".repeat(50)));
+        let mut lines = vec![Line::Fact("branch: x".into())];
+        lines.extend((0..9).map(quote));
+        lines.push(Line::Fact("read it: orch show ORCH-1".into()));
+        for kind in [AlertKind::ApprovalWanted, AlertKind::ConfirmDeployWanted] {
+            for locale in Locale::ALL {
+                let data = AlertData {
+                    key: "ORCH-1".into(),
+                    title: "@all".into(),
+                    detail: "changed ".repeat(400),
+                    lines: lines.clone(),
+                    ..AlertData::default()
+                };
+                let made = alert(kind, &data, *locale);
+                assert!(made.plain.chars().count() <= QUESTION, "{}", made.plain.chars().count());
+                assert!(utf16_len(&made.html) <= BUDGET && !made.plain.contains("@all"));
+                assert!(made.html.contains("&gt; <code>0 &lt;&amp;&gt;"), "{}", made.html);
+                let last = made.plain.lines().last().unwrap();
+                assert!(last.contains("orch advance ORCH-1") && !last.starts_with('>'), "{last}");
+                assert_eq!(made.plain.lines().nth(1), Some("ORCH-1 "));
             }
         }
     }

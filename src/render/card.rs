@@ -6,6 +6,7 @@
 use super::locale::{self, Word};
 use crate::model::card::{Ask, Card, CardData, CardRun, CardRunState, Locale};
 use crate::model::inputs::line;
+use crate::model::shown::Line;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::text::{clip, steers};
 
@@ -24,6 +25,13 @@ impl Both {
     pub fn text(mut self, text: &str) -> Self {
         self.html.push_str(&escape(text));
         self.plain.push_str(text);
+        self
+    }
+
+    /// Somebody else's words: quoted, and nothing in it becomes a link or a mention.
+    pub fn quote(mut self, text: &str) -> Self {
+        self.html.push_str(&format!("&gt; <code>{}</code>", escape(text)));
+        self.plain.push_str(&format!("> {text}"));
         self
     }
 
@@ -286,6 +294,14 @@ fn ask_line(data: &CardData, locale: Locale, ask: &Ask, most: usize) -> Both {
     if reason.is_empty() { line } else { line.text(&format!(": {reason}")) }
 }
 
+/// A line of what a wait shows, of about so many characters at most.
+pub(super) fn wait_line(line: &Line, most: usize) -> Both {
+    match line {
+        Line::Fact(text) => Both::default().text(&clip(text, most.max(120))),
+        Line::Quote(text) => Both::default().quote(&clip(text, most)),
+    }
+}
+
 /// Bounds of one try; each further try shows less.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -322,6 +338,8 @@ fn compose(data: &CardData, locale: Locale, details: &[(Stage, Detail)], bounds:
         let told = locale::word(locale, Word::Inputs);
         parts.push(Both::default().text("⚠️ ").bold(told).text(&format!(": {}", line(&data.inputs, bounds.reason))));
     }
+    // Between facts, and before how to answer.
+    parts.extend(data.wait.iter().map(|l| wait_line(l, bounds.reason)));
     if !data.stage.is_terminal() {
         parts.extend(data.asks.iter().take(5).map(|ask| ask_line(data, locale, ask, bounds.reason)));
     }

@@ -31,6 +31,7 @@ fn data(stage: Stage) -> CardData {
         attempt: 1,
         epoch: 1,
         running: false,
+        wait: vec![],
         asks: vec![],
         inputs: vec![],
         pr_url: None,

@@ -19,6 +19,7 @@ pub fn words(rule: Rule) -> &'static str {
         Rule::Cooldown => "the credential's usage window is used up",
         Rule::Disk => "too little room on the state directory's disk",
         Rule::Confinement => "nothing here can confine a run; see `orch doctor`",
+        Rule::Configuration => "`.orch.yaml` says more than it may; see `orch doctor`",
         Rule::BasePending => "the base is being tried",
         Rule::BaseRed => "setup or CI fail on the base",
         Rule::Environment => "this machine lacks something; see `orch doctor`",

@@ -19,6 +19,14 @@ words! {
         AskFrozen = "ask_frozen",
         Inputs = "inputs",
         PullRequest = "pull_request",
+        Branch = "branch",
+        Changed = "changed",
+        ChangedOne = "changed_one",
+        Verdict = "verdict",
+        DeployCommand = "deploy_command",
+        DeployUser = "deploy_user",
+        ReadShow = "read_show",
+        ReadDiff = "read_diff",
         Repeated = "repeated",
         Working = "working",
         Continued = "continued",
@@ -53,6 +61,14 @@ pub fn word(locale: Locale, word: Word) -> &'static str {
         Word::AskFrozen => ("The repository is frozen", "Репозиторий заморожен"),
         Word::Inputs => ("Changes what CI means", "Меняет смысл CI"),
         Word::PullRequest => ("Pull request", "Запрос на слияние"),
+        Word::Branch => ("branch: {branch}", "ветка: {branch}"),
+        Word::Changed => ("{files} files changed, head {head}", "изменено файлов: {files}, вершина {head}"),
+        Word::ChangedOne => ("{files} file changed, head {head}", "изменён {files} файл, вершина {head}"),
+        Word::Verdict => ("{gate}: {verdict} on {commit}", "{gate}: {verdict} на {commit}"),
+        Word::DeployCommand => ("deploy command: {command}", "команда выкладки: {command}"),
+        Word::DeployUser => ("deploy runs the landed code as {user}", "выкладка запускает слитый код от имени {user}"),
+        Word::ReadShow => ("read it: orch show {key}", "прочитать: orch show {key}"),
+        Word::ReadDiff => ("read it: orch diff {key}", "прочитать: orch diff {key}"),
         Word::Repeated => (
             "This may be a repeat: whether the first one arrived is unknown.",
             "Возможно, это повтор: дошло ли первое сообщение, неизвестно.",
@@ -178,7 +194,18 @@ mod tests {
         let cyrillic = |t: &str| t.chars().any(|c| ('а'..='я').contains(&c.to_lowercase().next().unwrap_or(c)));
         for w in Word::ALL {
             let (en, ru) = (word(Locale::En, *w), word(Locale::Ru, *w));
-            for place in ["{key}", "{status}"] {
+            for place in [
+                "{key}",
+                "{status}",
+                "{branch}",
+                "{files}",
+                "{head}",
+                "{gate}",
+                "{verdict}",
+                "{commit}",
+                "{command}",
+                "{user}",
+            ] {
                 assert_eq!(en.matches(place).count(), ru.matches(place).count(), "{w}");
             }
             assert!(!cyrillic(en), "{w}");

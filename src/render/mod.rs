@@ -5,6 +5,7 @@ pub mod board;
 pub mod card;
 pub mod cause;
 pub mod cells;
+pub mod chat;
 pub mod deploy;
 pub mod events;
 pub mod evidence;

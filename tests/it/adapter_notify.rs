@@ -38,6 +38,7 @@ pub fn data(stage: Stage) -> CardData {
         running: true,
         inputs: vec![],
         asks: vec![],
+        wait: vec![],
         pr_url: Some("http://forge/pr/1".into()),
         notes: vec![],
         runs: vec![],
@@ -98,8 +99,9 @@ impl Task {
 }
 
 pub fn is_clean(o: &Outcome) {
-    let clean = Outcome { delivered: Delivered::Yes, strays: 0, sink_off: None, migrated_to: None, bugs: vec![] };
-    assert_eq!(*o, clean);
+    let clean =
+        Outcome { delivered: Delivered::Yes, strays: 0, sink_off: None, migrated_to: None, bugs: vec![], sent: None };
+    assert_eq!(*o, Outcome { sent: o.sent, ..clean });
 }
 
 fn one(fake: &Fake) -> Message {
@@ -287,6 +289,7 @@ fn markup_that_is_refused_goes_as_plain_text_once_and_is_a_noted_bug() {
         first: &broken,
         repeat: &broken,
         unknown_before: false,
+        buttons: &[],
     };
     let outcome = task.sink.deliver_alert(&message, soon());
     assert_eq!((outcome.delivered, outcome.bugs.len()), (Delivered::Yes, 1));
@@ -350,7 +353,15 @@ pub fn told(sink: &Notifier, unknown_before: bool) -> Outcome {
     let (first, repeat) = (text(false), text(true));
     let key = Some("ORCH-7");
     let kind = AlertKind::Blocked;
-    let message = AlertMessage { id: "alert/blocked/t7/1", kind, key, first: &first, repeat: &repeat, unknown_before };
+    let message = AlertMessage {
+        id: "alert/blocked/t7/1",
+        kind,
+        key,
+        first: &first,
+        repeat: &repeat,
+        unknown_before,
+        buttons: &[],
+    };
     sink.deliver_alert(&message, soon())
 }
 
@@ -370,7 +381,8 @@ fn an_alert_rings_where_a_person_is_asked_and_a_repeat_says_so() {
 
     let quiet = alert::alert(AlertKind::Cancelled, &AlertData::default(), Locale::Ru);
     let kind = AlertKind::Cancelled;
-    let message = AlertMessage { id: "q", kind, key: None, first: &quiet, repeat: &quiet, unknown_before: false };
+    let message =
+        AlertMessage { id: "q", kind, key: None, first: &quiet, repeat: &quiet, unknown_before: false, buttons: &[] };
     is_clean(&sink.deliver_alert(&message, soon()));
     assert!(fake.take()[0].silent);
 }
@@ -526,7 +538,8 @@ fn with_no_time_left_nothing_is_begun() {
     let task = Task::new(&fake, CardMode::Bump);
     let text = Card { html: "x".into(), plain: "x".into() };
     let kind = AlertKind::Frozen;
-    let message = AlertMessage { id: "a", kind, key: None, first: &text, repeat: &text, unknown_before: false };
+    let message =
+        AlertMessage { id: "a", kind, key: None, first: &text, repeat: &text, unknown_before: false, buttons: &[] };
     let outcome = task.sink.deliver_alert(&message, Instant::now());
     assert!(matches!(outcome.delivered, Delivered::NotNow { .. }));
     assert!(fake.methods().is_empty());

@@ -87,7 +87,8 @@ fn a_command_that_hangs_is_ended_with_all_it_started() {
     let sink = script(dir.path(), "sleep 600 & echo $! > \"$1/pid\"; sleep 600");
     let text = Card { html: "x".into(), plain: "x".into() };
     let kind = AlertKind::Frozen;
-    let message = AlertMessage { id: "a", kind, key: None, first: &text, repeat: &text, unknown_before: false };
+    let message =
+        AlertMessage { id: "a", kind, key: None, first: &text, repeat: &text, unknown_before: false, buttons: &[] };
     let start = Instant::now();
     let outcome = sink.deliver_alert(&message, start + Duration::from_millis(700));
     assert!(start.elapsed() < Duration::from_secs(10));

@@ -48,6 +48,16 @@ pub fn remove(path: &Path) -> Result<()> {
     result.map_err(GitError::io(format!("removing {}", path.display())))
 }
 
+/// The same until a moment; whether all of it is gone by then.
+pub fn remove_until(path: &Path, until: std::time::Instant) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => gone::folder_until(path, Some(until))
+            .map_err(Into::into)
+            .map_err(GitError::io(format!("removing {}", path.display()))),
+        Ok(_) | Err(_) => remove(path).map(|()| true),
+    }
+}
+
 /// Inode and change time of files that a run may not touch: one that was written, replaced or given other rights meanwhile shows
 /// it (BND-5). No program can set a change time.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use rustix::io::{Errno, Result};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 /// So many folders below each other are gone through; what is deeper is moved up first.
 const DEEP: usize = 32;
@@ -15,8 +16,13 @@ const DEEP: usize = 32;
 /// # Errors
 /// What the kernel says of the first thing that can't be deleted. What is gone already is no error.
 pub(super) fn folder(path: &Path) -> Result<()> {
+    folder_until(path, None).map(drop)
+}
+
+/// The same until a moment; whether all of it is gone by then. What is left can be deleted by the next call.
+pub(super) fn folder_until(path: &Path, until: Option<Instant>) -> Result<bool> {
     let top = match open(path, FLAGS, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(true),
         Err(Errno::ACCESS) => {
             chmodat(rustix::fs::CWD, path, Mode::RWXU, AtFlags::empty())?;
             open(path, FLAGS, Mode::empty())?
@@ -24,12 +30,15 @@ pub(super) fn folder(path: &Path) -> Result<()> {
         opened => opened?,
     };
     let _ = fchmod(&top, Mode::RWXU);
-    let mut walk = Walk { top: top.as_fd(), done: 0, moved: 0 };
+    let mut walk = Walk { top: top.as_fd(), done: 0, moved: 0, until, late: false };
     loop {
         let before = walk.done;
         walk.empty(top.as_fd(), 0)?;
+        if walk.late {
+            return Ok(false);
+        }
         match rustix::fs::rmdir(path) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Ok(()) | Err(Errno::NOENT) => return Ok(true),
             // What was moved up, or passed over by the reading of a folder that shrank.
             Err(Errno::NOTEMPTY | Errno::EXIST) if walk.done > before => {}
             Err(e) => return Err(e),
@@ -44,12 +53,19 @@ struct Walk<'a> {
     /// What was deleted or moved.
     done: u64,
     moved: u64,
+    until: Option<Instant>,
+    /// The time is up.
+    late: bool,
 }
 
 impl Walk<'_> {
     /// Deletes what is in `dir`, and moves up what lies too deep.
     fn empty(&mut self, dir: BorrowedFd<'_>, depth: usize) -> Result<()> {
         for entry in Dir::read_from(dir)? {
+            self.late |= self.until.is_some_and(|until| Instant::now() >= until);
+            if self.late {
+                return Ok(());
+            }
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
@@ -145,6 +161,8 @@ mod tests {
             std::fs::set_permissions(path.join(closed), Permissions::from_mode(0o000)).unwrap();
         }
         drop(at);
+        assert!(!folder_until(&path, Some(Instant::now())).unwrap(), "no time, nothing is deleted");
+        assert!(path.exists());
         folder(&path).unwrap();
         assert!(!path.exists() && other.join("kept").is_file());
         folder(&path).unwrap();

@@ -121,6 +121,16 @@ impl Mirror {
     /// regular files, not executable. Anything else there is code. Equal for two commits exactly if they differ in nothing
     /// but those.
     pub fn code_tree(&self, sha: &Sha, key: &Key) -> Result<Sha> {
+        self.with_folder(sha, key, &|tree| self.without_artefacts(tree, ""))
+    }
+
+    /// The commit's tree without anything of the work item's folder (ORD-6).
+    pub fn tree_without_folder(&self, sha: &Sha, key: &Key) -> Result<Sha> {
+        self.with_folder(sha, key, &|_| Ok(None))
+    }
+
+    /// The commit's tree with another work item's folder; `None`: without one.
+    fn with_folder(&self, sha: &Sha, key: &Key, other: &dyn Fn(&Sha) -> Result<Option<Sha>>) -> Result<Sha> {
         let folders = ["docs", "work-items", key.as_str()];
         let root = self.tree_of(sha)?;
         let mut levels = Vec::new();
@@ -135,7 +145,7 @@ impl Mirror {
             levels.push((name, entries));
         }
         // From the innermost folder outwards: without the name, or with its new tree; an emptied folder goes too.
-        let mut replacement = self.without_artefacts(&tree, "")?;
+        let mut replacement = other(&tree)?;
         for (name, entries) in levels.into_iter().rev() {
             let mut input = Vec::new();
             for (mode, found, id) in entries {

@@ -5,7 +5,7 @@ use super::cmd::{GitError, Result};
 use super::history::odd;
 use super::mirror::Mirror;
 use super::{Person, nul_texts};
-use crate::model::ids::Sha;
+use crate::model::ids::{Key, Sha};
 
 /// How a branch is brought onto a moved base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,27 @@ impl Mirror {
         let original = self.original(last)?;
         let line = stamped(identity, &original.author_date());
         self.write_commit(&original.tree, &[base], &line, &line, None, ended(message).as_bytes())
+    }
+
+    /// `head` with one more commit that removes the work item's folder (ORD-6); `head` itself where there is none. Makes the
+    /// same commit when called again.
+    pub fn without_folder(&self, head: &Sha, key: &Key, identity: &Person) -> Result<Sha> {
+        let tree = self.tree_without_folder(head, key)?;
+        if tree == self.tree_of(head)? {
+            return Ok(head.clone());
+        }
+        let line = stamped(identity, &self.original(head)?.author_date());
+        let message = format!("{key}: leave the work item's documents out of the default branch\n");
+        self.write_commit(&tree, &[head], &line, &line, None, message.as_bytes())
+    }
+
+    /// The commit before one that did nothing but remove the work item's folder; `None`: `head` is no such commit.
+    pub fn before_removal(&self, head: &Sha, key: &Key) -> Result<Option<Sha>> {
+        let parents = self.original(head)?.parents;
+        let [parent] = parents.as_slice() else { return Ok(None) };
+        let tree = self.tree_of(head)?;
+        let removed = tree != self.tree_of(parent)? && tree == self.tree_without_folder(parent, key)?;
+        Ok(removed.then(|| parent.clone()))
     }
 
     /// Whether two commits merge without conflict; gives the merged tree. Fails with `Conflict`.

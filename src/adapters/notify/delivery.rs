@@ -1,7 +1,7 @@
 //! How a card and an alert are delivered to a chat: `model::card_steps` gives the calls, this makes them (RULE-41).
 
-use super::telegram::{Deletion, Telegram, Text};
-use super::{AlertMessage, CardMessage, MessageId, NotifyError, Outcome};
+use super::telegram::{Deletion, Extra, Telegram, Text};
+use super::{AlertMessage, CardMessage, MessageId, NotifyError, Outcome, Sent};
 use crate::model::card::{Card, Delivered};
 use crate::model::card_steps::{CardMode, CardStep, StoredCard, card_steps};
 use std::collections::VecDeque;
@@ -45,22 +45,28 @@ impl Delivery {
         self.out.bugs.push(error.to_string());
     }
 
-    fn send_text(&mut self, text: Text<'_>, silent: bool) -> Result<MessageId, NotifyError> {
-        match self.chat()?.send(text, silent) {
-            Err(NotifyError::Migrated { new_chat_id }) if self.moved(new_chat_id) => self.chat()?.send(text, silent),
+    fn send_text(&mut self, text: Text<'_>, silent: bool, extra: &Extra<'_>) -> Result<Sent, NotifyError> {
+        match self.chat()?.send_with(text, silent, extra) {
+            Err(NotifyError::Migrated { new_chat_id }) if self.moved(new_chat_id) => {
+                self.chat()?.send_with(text, silent, extra)
+            }
             other => other,
         }
     }
 
     /// Sends; as plain text where the markup is refused.
-    fn send(&mut self, card: &Card, silent: bool) -> Result<MessageId, NotifyError> {
-        match self.send_text(Text::Html(&card.html), silent) {
+    fn send_with(&mut self, card: &Card, silent: bool, extra: &Extra<'_>) -> Result<Sent, NotifyError> {
+        match self.send_text(Text::Html(&card.html), silent, extra) {
             Err(e @ NotifyError::Unparsable { .. }) => {
                 self.bug(&e);
-                self.send_text(Text::Plain(&card.plain), silent)
+                self.send_text(Text::Plain(&card.plain), silent, extra)
             }
             other => other,
         }
+    }
+
+    fn send(&mut self, card: &Card, silent: bool) -> Result<MessageId, NotifyError> {
+        self.send_with(card, silent, &Extra::default()).map(|sent| sent.message_id)
     }
 
     fn edit_text(&mut self, id: MessageId, text: Text<'_>) -> Result<(), NotifyError> {
@@ -102,6 +108,7 @@ impl Delivery {
                 self.out.strays += 1;
                 Delivered::Unknown { why }
             }
+            NotifyError::Conflict { .. } => Delivered::NotNow { why },
             NotifyError::Permanent { .. } | NotifyError::WrongAddress { .. } | NotifyError::WrongToken { .. } => {
                 self.out.sink_off = Some(why.clone());
                 Delivered::Refused { why }
@@ -203,9 +210,33 @@ pub(super) fn card<E>(
 }
 
 pub(super) fn alert(to: &Telegram, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+    let extra = Extra { buttons: message.buttons, ..Extra::default() };
+    ask(to, message.text(), !message.kind.asks_a_person(), &extra, deadline)
+}
+
+/// Sends a message; [`Outcome::sent`] says where it is. A lost reply is an unknown outcome.
+pub fn ask(to: &Telegram, text: &Card, silent: bool, extra: &Extra<'_>, deadline: Instant) -> Outcome {
     let mut run = Delivery::new(to, deadline);
-    match run.send(message.text(), !message.kind.asks_a_person()) {
-        Ok(_) => run.out,
+    match run.send_with(text, silent, extra) {
+        Ok(sent) => Outcome { sent: Some(sent), ..run.out },
+        Err(e) => run.end(e),
+    }
+}
+
+/// Shows a message with this text and no buttons. One that is gone, or can't be edited any more, is done with.
+pub fn close(to: &Telegram, message: MessageId, text: &Card, deadline: Instant) -> Outcome {
+    let mut run = Delivery::new(to, deadline);
+    match run.edit(message, text) {
+        Ok(()) | Err(NotifyError::EditGone { .. }) => run.out,
+        Err(e) => run.end(e),
+    }
+}
+
+/// Answers the press of a button; one that is too old to be answered is done with.
+pub fn answer(to: &Telegram, callback: &str, text: &str, alert: bool, deadline: Instant) -> Outcome {
+    let run = Delivery::new(to, deadline);
+    match run.chat().and_then(|chat| chat.answer_press(callback, text, alert)) {
+        Ok(()) | Err(NotifyError::Invalid { .. }) => run.out,
         Err(e) => run.end(e),
     }
 }

@@ -7,12 +7,15 @@
 mod delivery;
 mod sinks;
 pub mod telegram;
+mod updates;
 
+pub use delivery::{answer, ask, close};
 pub use sinks::Webhook;
-pub use telegram::{Telegram, TelegramConfig};
+pub use telegram::{Extra, Telegram, TelegramConfig};
 
 use crate::model::card::{AlertKind, Card, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
+use crate::model::chat::Button;
 use crate::model::ids::Key;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +23,14 @@ use std::time::{Duration, Instant};
 
 /// A message's number within its chat.
 pub type MessageId = i64;
+
+/// Where a new message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The chat's number, where the reply says it.
+    pub chat: Option<i64>,
+    pub message_id: MessageId,
+}
 
 /// A sink of cards and alerts.
 #[derive(Debug, Clone)]
@@ -69,11 +80,13 @@ pub struct AlertMessage<'a> {
     pub repeat: &'a Card,
     /// An earlier try ended without an answer (the row's `unknown_outcome`).
     pub unknown_before: bool,
+    /// What answers it, where the sink has buttons (ORD-5).
+    pub buttons: &'a [Vec<Button>],
 }
 
 impl AlertMessage<'_> {
     /// The text that is true.
-    fn text(&self) -> &Card {
+    pub fn text(&self) -> &Card {
         if self.unknown_before { self.repeat } else { self.first }
     }
 }
@@ -92,11 +105,13 @@ pub struct Outcome {
     pub migrated_to: Option<i64>,
     /// What `orch` did wrong (markup that did not parse, a text too long): to be logged.
     pub bugs: Vec<String>,
+    /// The new message, where one was sent and has a number.
+    pub sent: Option<Sent>,
 }
 
 impl Outcome {
     fn new(delivered: Delivered) -> Self {
-        Self { delivered, strays: 0, sink_off: None, migrated_to: None, bugs: vec![] }
+        Self { delivered, strays: 0, sink_off: None, migrated_to: None, bugs: vec![], sent: None }
     }
 }
 
@@ -126,6 +141,9 @@ pub enum NotifyError {
     /// The group has become this supergroup.
     #[error("the group has become the supergroup {new_chat_id}; set notify.telegram.chat_id to it")]
     Migrated { new_chat_id: i64 },
+    /// Another program reads this bot's updates, or a webhook gets them.
+    #[error("{why}; one bot serves one installation: another program or a webhook gets this bot's updates")]
+    Conflict { why: String },
     #[error("asked to wait {retry_after_s} s")]
     Throttled { retry_after_s: u64 },
     /// A send that may or may not have arrived. Never of an edit or a deletion: those may be repeated.

@@ -1,7 +1,8 @@
 //! The Bot API as far as `orch` speaks it (services.md §4): one request each, every reply in its class, nothing repeated.
 
-use super::{MessageId, NotifyError};
+use super::{MessageId, NotifyError, Sent};
 use crate::adapters::http::{Auth, Class, Client, Limits, Method, Request, Token};
+use crate::model::chat::Button;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -38,6 +39,17 @@ pub enum Text<'a> {
     Plain(&'a str),
 }
 
+/// What a new message has besides its text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extra<'a> {
+    /// Rows of inline buttons.
+    pub buttons: &'a [Vec<Button>],
+    /// Whoever the text mentions is asked to reply to it.
+    pub force_reply: bool,
+    /// The message that it is a reply to, where that is still there.
+    pub reply_to: Option<MessageId>,
+}
+
 /// What a deletion found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
@@ -66,11 +78,15 @@ pub struct Member {
 
 /// What was asked; decides what a lost reply means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
+pub(super) enum Act {
     Send,
     Edit,
     Delete,
     Read,
+    /// Reads what came from the chat: refused while another program does.
+    Updates,
+    /// Answers the press of a button.
+    Answer,
 }
 
 impl Act {
@@ -78,7 +94,7 @@ impl Act {
     fn lost(self, why: String) -> NotifyError {
         match self {
             Self::Send => NotifyError::UnknownOutcome { why },
-            Self::Edit | Self::Delete | Self::Read => NotifyError::Transient { why },
+            Self::Edit | Self::Delete | Self::Read | Self::Updates | Self::Answer => NotifyError::Transient { why },
         }
     }
 }
@@ -107,7 +123,8 @@ impl Telegram {
             connect: Duration::from_secs(5).min(config.timeout / 2),
             read: config.timeout,
             write: config.timeout,
-            max_body: 1 << 20,
+            // A page of a hundred updates, each with a long text.
+            max_body: 8 << 20,
         };
         let auth = Auth::TokenInPath { prefix: "/bot", token: Token::new(token) };
         let http =
@@ -129,18 +146,32 @@ impl Telegram {
 
     /// Sends a new message. A lost reply is `UnknownOutcome`.
     pub fn send(&self, text: Text<'_>, silent: bool) -> Result<MessageId, NotifyError> {
+        self.send_with(text, silent, &Extra::default()).map(|sent| sent.message_id)
+    }
+
+    /// The same with buttons, as a reply, or asking for one.
+    pub fn send_with(&self, text: Text<'_>, silent: bool, extra: &Extra<'_>) -> Result<Sent, NotifyError> {
         let mut body = content(text);
+        if let Some(markup) = markup(extra) {
+            body.insert("reply_markup".into(), markup);
+        }
+        if let Some(id) = extra.reply_to {
+            let reply = json!({"message_id": id, "allow_sending_without_reply": true});
+            body.insert("reply_parameters".into(), reply);
+        }
         body.insert("disable_notification".into(), json!(silent));
         if let Some(thread) = self.thread_id {
             body.insert("message_thread_id".into(), json!(thread));
         }
         let result = self.post(Act::Send, "/sendMessage", body)?;
-        result.get("message_id").and_then(Value::as_i64).filter(|id| *id > 0).ok_or_else(|| {
-            NotifyError::UnknownOutcome { why: "sendMessage answered ok without a message_id".to_owned() }
-        })
+        let message_id = result.get("message_id").and_then(Value::as_i64).filter(|id| *id > 0);
+        let message_id = message_id.ok_or_else(|| NotifyError::UnknownOutcome {
+            why: "sendMessage answered ok without a message_id".to_owned(),
+        })?;
+        Ok(Sent { chat: result.get("chat").and_then(|c| c.get("id")).and_then(Value::as_i64), message_id })
     }
 
-    /// Replaces a message's text; the same text again is success.
+    /// Replaces a message's text, and takes its buttons off; the same text again is success.
     pub fn edit(&self, id: MessageId, text: Text<'_>) -> Result<(), NotifyError> {
         let mut body = content(text);
         body.insert("message_id".into(), json!(id));
@@ -191,10 +222,12 @@ impl Telegram {
         self.call(act, &Request::new(Method::Post, method).json(&body))
     }
 
-    fn call(&self, act: Act, request: &Request<'_>) -> Result<Value, NotifyError> {
+    /// One request of this kind; `Ok` is its `result`.
+    pub(super) fn call(&self, act: Act, request: &Request<'_>) -> Result<Value, NotifyError> {
         let response = self.http.exchange(&request.clone().timeout(self.timeout)).map_err(|e| match e.class {
             Class::Transient => NotifyError::Transient { why: e.detail },
             Class::Invalid | Class::Auth => NotifyError::WrongAddress { why: e.detail },
+            Class::TooLarge if act == Act::Updates => NotifyError::TooLong { why: e.detail },
             Class::NotFound
             | Class::Conflict
             | Class::Throttled { .. }
@@ -206,6 +239,16 @@ impl Telegram {
         let text = self.http.redact(&response.text());
         interpret(act, response.status, &text, response.retry_after_s())
     }
+}
+
+/// The markup of a new message; inline buttons and a question for a reply exclude each other.
+fn markup(extra: &Extra<'_>) -> Option<Value> {
+    if extra.force_reply {
+        return Some(json!({"force_reply": true, "selective": true}));
+    }
+    let button = |b: &Button| json!({"text": b.text, "callback_data": b.data});
+    let rows: Vec<Vec<Value>> = extra.buttons.iter().map(|row| row.iter().map(button).collect()).collect();
+    (!rows.is_empty()).then(|| json!({"inline_keyboard": rows}))
 }
 
 /// What every text goes with; the one place that sends (NTF-1). Old servers read only the second of the preview
@@ -260,6 +303,7 @@ fn interpret(act: Act, status: u16, body: &str, retry_after_s: Option<u64>) -> R
             let wait = parameter("retry_after").and_then(Value::as_u64).or(retry_after_s);
             NotifyError::Throttled { retry_after_s: wait.unwrap_or(DEFAULT_WAIT_S) }
         }
+        409 if act == Act::Updates => NotifyError::Conflict { why },
         409 => NotifyError::Transient { why },
         300..=399 => NotifyError::WrongAddress { why: format!("HTTP {status}, a redirect, which is not followed") },
         // 2xx without a reply that can be read, 408, 425, 5xx.
@@ -335,6 +379,9 @@ mod tests {
             (Act::Send, 401, "Unauthorized", |r| matches!(r, Err(E::WrongToken { .. }))),
             (Act::Send, 404, "Not Found", |r| matches!(r, Err(E::WrongToken { .. }))),
             (Act::Send, 409, "Conflict", |r| matches!(r, Err(E::Transient { .. }))),
+            (Act::Updates, 409, "Conflict: terminated", |r| matches!(r, Err(E::Conflict { .. }))),
+            (Act::Updates, 502, "Bad Gateway", |r| matches!(r, Err(E::Transient { .. }))),
+            (Act::Answer, 400, "Bad Request: query is too old", |r| matches!(r, Err(E::Invalid { .. }))),
             (Act::Send, 500, "Internal", |r| matches!(r, Err(E::UnknownOutcome { .. }))),
             (Act::Edit, 500, "Internal", |r| matches!(r, Err(E::Transient { .. }))),
             (Act::Delete, 502, "Bad Gateway", |r| matches!(r, Err(E::Transient { .. }))),

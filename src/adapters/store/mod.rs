@@ -5,6 +5,7 @@
 
 mod audit;
 mod board;
+mod chat;
 mod evidence;
 mod jobs;
 mod journal;
@@ -18,6 +19,7 @@ mod waits;
 
 pub use audit::{AuditEvent, Broken as AuditBroken, TAIL_WRITTEN, Tail};
 pub use board::{IntentRow, IntentState, ItemRow, NewIntent};
+pub use chat::{NewAsk, WaitEnd};
 pub use evidence::NewEvidence;
 pub use journal::JournalRow;
 pub use outbox::{NewOutbox, OutboxRow, Sink};

@@ -17,6 +17,8 @@ words! {
         ForgeStatus = "forge_status",
         Card = "card",
         Alert = "alert",
+        /// What is done in the chat for an answer (ORD-5): the payload is a `ChatAct`.
+        Chat = "chat",
     }
 }
 
@@ -194,12 +196,23 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Parked alerts are to be tried again; how many.
+    /// Parked writes to boards and forges are to be tried again (ORD-1); how many. What can't be read stays parked.
+    pub fn unpark_writes(&self) -> Result<usize> {
+        Ok(self
+            .tx
+            .prepare_cached(
+                "UPDATE outbox SET state = 'open', available_at = 0 WHERE state = 'parked' AND task_id IS NOT NULL
+                 AND sink IN ('board_status', 'board_comment', 'forge_comment', 'forge_status') AND last_error NOT LIKE 'the row can''t be read%'",
+            )?
+            .execute([])?)
+    }
+
+    /// Parked alerts, and what is still to be done in a chat, are to be tried again; how many.
     pub fn unpark_alerts(&self) -> Result<usize> {
         Ok(self
             .tx
             .prepare_cached(
-                "UPDATE outbox SET state = 'open', available_at = 0 WHERE state = 'parked' AND sink = 'alert'",
+                "UPDATE outbox SET state = 'open', available_at = 0 WHERE state = 'parked' AND sink IN ('alert', 'chat')",
             )?
             .execute([])?)
     }

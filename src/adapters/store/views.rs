@@ -1,11 +1,11 @@
 //! Queries for views alone (CLI-3): each reads what is shown at once, whatever the history's length.
 
 use super::{Result, Tx, parsed, parsed_opt, tasks::task};
-use crate::model::ids::TaskId;
+use crate::model::ids::{Key, TaskId};
 use crate::model::stage::{Agent, JobKind, Stage};
 use crate::model::summary::RunFact;
 use crate::model::task::{RunState, Task};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use std::collections::HashMap;
 
 /// What a task's runs cost.
@@ -59,10 +59,11 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The newest parked messages, newest first.
+    /// The newest messages that are refused, or still fail after about an hour, newest first.
     pub fn parked_messages(&self, most: u32) -> Result<Vec<ParkedMessage>> {
         let mut statement = self.tx.prepare_cached(
-            "SELECT task_id, sink, COALESCE(last_error, ''), created_at FROM outbox WHERE state = 'parked' ORDER BY id DESC LIMIT ?1",
+            "SELECT task_id, sink, COALESCE(last_error, ''), created_at FROM outbox
+             WHERE state = 'parked' OR (state = 'open' AND attempts >= 8 AND last_error IS NOT NULL) ORDER BY id DESC LIMIT ?1",
         )?;
         let rows = statement.query_map(params![most], |r| {
             Ok(ParkedMessage {
@@ -93,6 +94,15 @@ impl Tx<'_> {
             self.tx.prepare_cached("SELECT detail FROM audit WHERE task_id = ?1 AND event = ?2 ORDER BY seq")?;
         let rows = statement.query_map(params![task.0, event], |r| r.get(0))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A work item's task by its round, tombstoned or not.
+    pub fn task_of_round(&self, key: &Key, round: u32) -> Result<Option<Task>> {
+        Ok(self
+            .tx
+            .prepare_cached("SELECT * FROM tasks WHERE key = ?1 AND round = ?2 ORDER BY id DESC LIMIT 1")?
+            .query_row(params![key.as_str(), round], task)
+            .optional()?)
     }
 
     /// Hands over every run begun since a wall time with its task, oldest first, one at a time.

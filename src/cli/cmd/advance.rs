@@ -5,7 +5,7 @@ use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
-use crate::engine::{Ctx, advance, by_hand, deploy, intents, outbox, tick};
+use crate::engine::{Ctx, advance, by_hand, chat, deploy, intents, outbox, tick};
 use crate::model::decision::Decision;
 use crate::model::report::Held;
 use crate::model::stage::Stage;
@@ -39,6 +39,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let mut ctx = open::step_or_dry(call, "advance", Mode::Use, args.dry_run)?;
     let Some(name) = &args.task else {
         advance::idle_tasks(&mut ctx, None)?;
+        chat::answers(&mut ctx, chat::When::Asked);
         outbox::deliver(&mut ctx);
         return open::finish(call, &mut ctx, start, Exit::Done);
     };
@@ -65,6 +66,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.confirm_deploy && !ctx.dry {
         deploy::await_started(&mut ctx, task.id, Duration::from_secs(30))?;
     }
+    chat::answers(&mut ctx, chat::When::Asked);
     outbox::deliver(&mut ctx);
     let exit = judge(&mut ctx, &task)?;
     if let Decision::Hold { rule, why, until } = decision {

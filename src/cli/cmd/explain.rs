@@ -73,6 +73,9 @@ fn page(e: &Explained) -> String {
     if !e.inputs.is_empty() {
         say(format!("changes what CI means: {}", line(&e.inputs, 1000)));
     }
+    for line in &e.wait {
+        say(format!("  {line}"));
+    }
     for d in &e.services_down {
         say(format!("unavailable since {}: {}: {}", local(&d.since), d.name, clip(&d.why, 400)));
     }

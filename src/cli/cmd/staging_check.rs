@@ -85,7 +85,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let opened = if args.dry_run { open::dry(call, "staging-check") } else { open::aside(call, "staging-check") };
     let mut ctx = opened.map_err(|f| match f.exit {
         Exit::Usage => f.hint("`--checks FILE` needs no configuration; `orch init` writes one"),
-        Exit::Done | Exit::Negative | Exit::Broken | Exit::Refused => f,
+        Exit::Done | Exit::Negative | Exit::Broken | Exit::Refused | Exit::Child(_) => f,
     })?;
     let task = args.task.as_deref().map(|t| open::task(&mut ctx, t)).transpose()?;
     let key = match (args.project.as_deref(), &task, ctx.config.projects.as_slice()) {

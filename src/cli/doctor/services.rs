@@ -20,6 +20,10 @@ pub fn all(ctx: &mut Ctx, chart: &mut Chart) {
         let what = format!("{sink} refuses, tried again every 15 minutes: {why}");
         chart.warn("notify", sink, what, "correct what it says; the alerts it is owed go out with the next try");
     }
+    for m in ctx.store.read(|tx| tx.parked_messages(3)).unwrap_or_default() {
+        let what = format!("a message is not delivered, tried again every 15 minutes: {}", m.error);
+        chart.warn("notify", &m.sink, what, "correct what it says, and it goes out with the next try");
+    }
 }
 
 pub fn branch(project: &Project, mirror: &Mirror) -> Option<String> {
@@ -209,5 +213,27 @@ pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
         Err(e) => {
             chart.fail(area, "telegram", format!("@{}: {e}", bot.username), "add the bot to the chat, mend chat_id")
         }
+    }
+    if !t.deciders.is_empty() {
+        answers(&telegram, t.deciders.len(), chart);
+    }
+}
+
+/// Whether this bot's updates come here (ORD-5): one bot serves one installation. What another program takes is named by
+/// what the steps met.
+fn answers(telegram: &Telegram, deciders: usize, chart: &mut Chart) {
+    let (area, name) = ("notify", "telegram answers");
+    match telegram.webhook() {
+        Ok(None) => {
+            let people = if deciders == 1 { "1 person decides" } else { &format!("{deciders} people decide") };
+            chart.ok(area, name, format!("{people} by buttons in the chat"));
+        }
+        Ok(Some(host)) => chart.fail(
+            area,
+            name,
+            format!("a webhook at {host} gets this bot's updates: one bot serves one installation"),
+            "use a bot of its own for this installation, or delete the webhook",
+        ),
+        Err(e) => chart.fail(area, name, e.to_string(), "docs/connecting-telegram.md"),
     }
 }

@@ -18,13 +18,18 @@ pub fn asked_again(view: &TaskView) -> bool {
     red && of_stay.any(|e| e.verdict == EvidenceVerdict::Missing && e.detail[AGAIN] == true)
 }
 
-/// A run of `ci.command`, or the roll-up of the commit's statuses; the same code is not tested twice. Statuses are
+/// A run of `ci.command`, or the roll-up of the commit's statuses; the same code is not tested twice, unless the head leaves
+/// out documents that were there when it was (ORD-6). Statuses are
 /// awaited on the very head, which is what branch protection looks at, and read anew in each stay: CI may turn red later
 /// (RULE-6).
 pub fn gate(f: &Facts<'_>) -> Answer {
     match f.project.ci {
         CiSource::None => Answer::Pass { why: "not applicable: the project has no ci.command".to_owned() },
-        CiSource::Command => f.by_job(Gate::CiGreen, JobKind::Ci, f.on_head(Gate::CiGreen)),
+        CiSource::Command => {
+            let head = f.view.task.head_sha.as_ref();
+            let row = f.on_head(Gate::CiGreen).filter(|e| !f.left_out() || Some(&e.sha) == head);
+            f.by_job(Gate::CiGreen, JobKind::Ci, row)
+        }
         CiSource::Statuses => {
             let row = f.fresh(Gate::CiGreen).filter(|e| Some(&e.sha) == f.view.task.head_sha.as_ref());
             f.by_job(Gate::CiGreen, JobKind::Ci, row)

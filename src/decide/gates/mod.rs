@@ -133,6 +133,13 @@ impl Facts<'_> {
         false
     }
 
+    /// Whether the head is `orch`'s own commit that leaves the work item's documents out (ORD-6).
+    fn left_out(&self) -> bool {
+        let head = self.view.task.head_sha.as_ref();
+        let said = |e: &Evidence| e.detail.get("left_out").and_then(serde_json::Value::as_bool) == Some(true);
+        self.view.evidence.iter().any(|e| e.gate == CARRY && Some(&e.sha) == head && said(e))
+    }
+
     /// The newest row of a gate in this attempt.
     fn of_attempt(&self, gate: Gate) -> Option<&Evidence> {
         let attempt = self.view.task.attempt;

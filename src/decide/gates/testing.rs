@@ -32,6 +32,7 @@ pub fn project() -> ProjectPolicy {
         serial: false,
         freeze_on_degraded: true,
         artefacts_on_branch: false,
+        deletes_branch: true,
         max_running: 0,
     }
 }

@@ -168,6 +168,11 @@ impl Pipe {
     }
 
     /// Git in the bare remote.
+    pub fn remote_dir(&self) -> PathBuf {
+        self.at("remote.git")
+    }
+
+    /// Git in the bare remote.
     pub fn remote(&self, args: &[&str]) -> String {
         raw(&self.at("remote.git"), args)
     }

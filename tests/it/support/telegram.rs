@@ -26,6 +26,18 @@ pub struct Message {
     pub thread: Option<i64>,
     pub edits: usize,
     pub sent_at: i64,
+    /// Text and data of each inline button.
+    pub buttons: Vec<(String, String)>,
+    pub force_reply: bool,
+    pub reply_to: Option<i64>,
+}
+
+impl Message {
+    /// The data of the button with this verb.
+    pub fn button(&self, verb: &str) -> String {
+        let found = self.buttons.iter().find(|(_, data)| data.ends_with(&format!(":{verb}")));
+        found.unwrap_or_else(|| panic!("no {verb} in {self:#?}")).1.clone()
+    }
 }
 
 /// Why the chat takes nothing.
@@ -50,6 +62,14 @@ struct World {
     /// So many requests are answered 429 with this wait.
     throttle: (usize, u64),
     uneditable: Vec<i64>,
+    /// Whether anybody may read updates here.
+    read: bool,
+    last_update: i64,
+    updates: BTreeMap<i64, Value>,
+    webhook: bool,
+    other_reader: bool,
+    /// Each press by its name: how it was answered.
+    presses: BTreeMap<String, Option<(String, bool)>>,
 }
 
 /// A running fake with one bot and one chat.
@@ -117,10 +137,82 @@ impl Telegram {
         self.server.fault(&format!("{verb} /bot{TOKEN}/{method}"), fault, times);
     }
 
+    /// From now on updates may be read.
+    pub fn readable(&self) {
+        self.world().read = true;
+    }
+
+    /// Another program reads this bot's updates.
+    pub fn other_reader(&self, on: bool) {
+        self.world().other_reader = on;
+    }
+
+    pub fn webhook(&self, on: bool) {
+        self.world().webhook = on;
+    }
+
+    /// Something happens in the chat; its number.
+    pub fn update(&self, mut what: Value) -> i64 {
+        let mut w = self.world();
+        w.last_update += 1;
+        let id = 500 + w.last_update;
+        what["update_id"] = json!(id);
+        w.updates.insert(id, what);
+        id
+    }
+
+    /// The same update comes once more, as after a crash before it was confirmed.
+    pub fn update_again(&self, id: i64, what: Value) {
+        let mut what = what;
+        what["update_id"] = json!(id);
+        self.world().updates.insert(id, what);
+    }
+
+    /// A press as the service sends it.
+    pub fn pressed(&self, user: i64, message: i64, data: &str) -> (String, Value) {
+        let mut w = self.world();
+        let name = format!("cb{}", w.presses.len());
+        w.presses.insert(name.clone(), None);
+        let chat = w.messages.get(&message).map_or(CHAT, |m| m.chat);
+        let query = json!({"id": name, "from": person(user), "chat_instance": "-1", "data": data,
+            "message": {"message_id": message, "date": 1, "chat": {"id": chat, "type": "supergroup"}, "text": "x"}});
+        (name, json!({"callback_query": query}))
+    }
+
+    /// A person presses a button; the name of the press.
+    pub fn press(&self, user: i64, message: &Message, verb: &str) -> String {
+        let (name, what) = self.pressed(user, message.id, &message.button(verb));
+        self.update(what);
+        name
+    }
+
+    /// A person replies to a message.
+    pub fn reply(&self, user: i64, to: i64, text: &str) -> Value {
+        json!({"message": {"message_id": 90_000, "date": 1, "from": person(user), "text": text,
+            "chat": {"id": CHAT, "type": "supergroup"}, "reply_to_message": {"message_id": to, "date": 1}}})
+    }
+
+    /// What a press was answered; panics while it was not.
+    pub fn answered(&self, press: &str) -> String {
+        let w = self.world();
+        let answer = w.presses.get(press).and_then(Clone::clone);
+        answer.unwrap_or_else(|| panic!("{press} was never answered")).0
+    }
+
+    /// Presses nobody answered.
+    pub fn unanswered(&self) -> Vec<String> {
+        self.world().presses.iter().filter(|(_, a)| a.is_none()).map(|(n, _)| n.clone()).collect()
+    }
+
     /// The methods asked so far.
     pub fn methods(&self) -> Vec<String> {
         self.server.log().iter().map(|s| s.path.rsplit('/').next().unwrap_or("").to_owned()).collect()
     }
+}
+
+/// A user as the service names one.
+pub fn person(id: i64) -> Value {
+    json!({"id": id, "is_bot": false, "first_name": format!("User{id}"), "language_code": "en"})
 }
 
 impl Drop for Telegram {
@@ -161,10 +253,16 @@ fn answer(w: &mut World, seen: &Seen) -> Reply {
     match (seen.method.as_str(), method) {
         ("GET", "getMe") => ok(&json!({"id": BOT_ID, "is_bot": true, "first_name": "orch", "username": "orch_bot"})),
         ("GET", "getChatMember") => member(w, seen),
+        ("GET", "getWebhookInfo") => {
+            let url = if w.webhook { "https://other.example/hook" } else { "" };
+            ok(&json!({"url": url, "has_custom_certificate": false, "pending_update_count": w.updates.len()}))
+        }
+        ("POST", _) if seen.header("content-type") != Some("application/json") => {
+            Reply::unexpected("a body that is not called application/json")
+        }
+        ("POST", "getUpdates") if w.read => updates(w, &seen.json()),
+        ("POST", "answerCallbackQuery") => answer_press(w, &seen.json()),
         ("POST", "sendMessage" | "editMessageText" | "deleteMessage") => {
-            if seen.header("content-type") != Some("application/json") {
-                return Reply::unexpected("a body that is not called application/json");
-            }
             let body = seen.json();
             if let Some(no) = chat_of(w, &body) {
                 return no;
@@ -177,6 +275,72 @@ fn answer(w: &mut World, seen: &Seen) -> Reply {
         }
         _ => Reply::unexpected(format!("{} {method}", seen.method)),
     }
+}
+
+/// Those before `offset` are confirmed and forgotten.
+fn updates(w: &mut World, body: &Value) -> Reply {
+    if w.webhook {
+        let why = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first";
+        return refuse(409, why);
+    }
+    if w.other_reader {
+        let why = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running";
+        return refuse(409, why);
+    }
+    if body["timeout"] != json!(0) || body["allowed_updates"] != json!(["message", "callback_query"]) {
+        return Reply::unexpected(format!("getUpdates that waits, or asks for what it does not use: {body}"));
+    }
+    let limit = body["limit"].as_u64().unwrap_or(100);
+    if !(1..=100).contains(&limit) {
+        return Reply::unexpected("a limit that the service does not know");
+    }
+    if let Some(offset) = body["offset"].as_i64() {
+        w.updates.retain(|id, _| *id >= offset);
+    }
+    let page: Vec<Value> = w.updates.values().take(usize::try_from(limit).unwrap()).cloned().collect();
+    ok(&json!(page))
+}
+
+fn answer_press(w: &mut World, body: &Value) -> Reply {
+    let text = body["text"].as_str().unwrap_or("").to_owned();
+    if text.chars().count() > 200 {
+        return refuse(400, "Bad Request: MESSAGE_TOO_LONG");
+    }
+    match body["callback_query_id"].as_str().and_then(|name| w.presses.get_mut(name)) {
+        Some(answer @ None) => {
+            *answer = Some((text, body["show_alert"].as_bool().unwrap_or(false)));
+            ok(&json!(true))
+        }
+        Some(_) | None => {
+            refuse(400, "Bad Request: query is too old and response timeout expired or query ID is invalid")
+        }
+    }
+}
+
+/// The buttons of a message, and whether it asks for a reply.
+fn markup(body: &Value) -> Result<(Vec<(String, String)>, bool), Reply> {
+    let markup = &body["reply_markup"];
+    if markup.is_null() {
+        return Ok((vec![], false));
+    }
+    if markup["force_reply"] == json!(true) {
+        return Ok((vec![], true));
+    }
+    let mut buttons = vec![];
+    for button in markup["inline_keyboard"].as_array().into_iter().flatten().flat_map(|row| row.as_array().unwrap()) {
+        let (text, data) = (button["text"].as_str().unwrap_or(""), button["callback_data"].as_str().unwrap_or(""));
+        if text.is_empty() {
+            return Err(refuse(400, "Bad Request: inline keyboard button text is empty"));
+        }
+        if !(1..=64).contains(&data.len()) {
+            return Err(refuse(400, "Bad Request: BUTTON_DATA_INVALID"));
+        }
+        buttons.push((text.to_owned(), data.to_owned()));
+    }
+    if buttons.is_empty() {
+        return Err(Reply::unexpected(format!("a markup that is neither buttons nor a question: {markup}")));
+    }
+    Ok((buttons, false))
 }
 
 fn closed(w: &World) -> Option<Reply> {
@@ -255,6 +419,15 @@ fn send(w: &mut World, body: &Value) -> Reply {
     let Some(silent) = body["disable_notification"].as_bool() else {
         return Reply::unexpected("a message that does not say whether it rings");
     };
+    let (buttons, force_reply) = match markup(body) {
+        Ok(m) => m,
+        Err(no) => return no,
+    };
+    let reply_to = body["reply_parameters"]["message_id"].as_i64();
+    let there = reply_to.is_none_or(|id| w.messages.contains_key(&id));
+    if !there && body["reply_parameters"]["allow_sending_without_reply"] != json!(true) {
+        return refuse(400, "Bad Request: message to be replied not found");
+    }
     w.last += 1;
     let message = Message {
         id: w.last,
@@ -266,6 +439,9 @@ fn send(w: &mut World, body: &Value) -> Reply {
         thread: body["message_thread_id"].as_i64(),
         edits: 0,
         sent_at: w.now_ms,
+        buttons,
+        force_reply,
+        reply_to: reply_to.filter(|_| there),
     };
     w.messages.insert(message.id, message.clone());
     w.unread.push(message.clone());
@@ -284,11 +460,15 @@ fn edit(w: &mut World, body: &Value) -> Reply {
     let Some(message) = w.messages.get_mut(&id).filter(|m| Some(m.chat) == chat) else {
         return refuse(400, "Bad Request: message to edit not found");
     };
-    if w.uneditable.contains(&id) {
+    if w.uneditable.contains(&id) || message.force_reply {
         return refuse(400, "Bad Request: message can't be edited");
     }
     let raw = body["text"].as_str().unwrap();
-    if message.raw == raw && message.html == html {
+    let (buttons, _) = match markup(body) {
+        Ok(m) => m,
+        Err(no) => return no,
+    };
+    if message.raw == raw && message.html == html && message.buttons == buttons {
         return refuse(
             400,
             "Bad Request: message is not modified: specified new message content and reply markup are exactly the same as a current content and reply markup of the message",
@@ -297,6 +477,7 @@ fn edit(w: &mut World, body: &Value) -> Reply {
     raw.clone_into(&mut message.raw);
     message.text = text;
     message.html = html;
+    message.buttons = buttons;
     message.edits += 1;
     ok(&shape(message))
 }

@@ -161,7 +161,7 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE,
     task_id INTEGER REFERENCES tasks (id),
-    sink TEXT NOT NULL CHECK (sink IN ('board_status', 'board_comment', 'forge_comment', 'forge_status', 'card', 'alert')),
+    sink TEXT NOT NULL CHECK (sink IN ('board_status', 'board_comment', 'forge_comment', 'forge_status', 'card', 'alert', 'chat')),
     payload TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('open', 'sent', 'parked', 'collapsed')),
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -271,4 +271,39 @@ CREATE TABLE cooldowns (
     streak INTEGER NOT NULL,
     reason TEXT NOT NULL,
     canary INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE asks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL CHECK (kind IN ('wait', 'sure', 'reason')),
+    nonce_hash TEXT UNIQUE,
+    task_id INTEGER NOT NULL REFERENCES tasks (id),
+    attempt INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    wait_no INTEGER NOT NULL,
+    waiting TEXT NOT NULL CHECK (waiting IN ('approval', 'confirm_deploy')),
+    head TEXT,
+    user INTEGER,
+    chat INTEGER,
+    message_id INTEGER,
+    html TEXT NOT NULL,
+    plain TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'used', 'ended')),
+    decided TEXT,
+    asked_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX asks_open ON asks (task_id) WHERE state = 'open';
+CREATE INDEX asks_reasons ON asks (chat, message_id) WHERE kind = 'reason' AND state = 'open';
+
+CREATE TABLE chat_updates (
+    bot TEXT NOT NULL,
+    update_id INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (bot, update_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE chat_strangers (
+    day INTEGER NOT NULL,
+    user INTEGER NOT NULL,
+    PRIMARY KEY (day, user)
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,295 @@
+//! Messages that take an answer (ORD-5): the question with its buttons, what follows in the chat when it is answered, and its
+//! end when the answer comes from elsewhere.
+
+use super::{Ctx, notices};
+use crate::adapters::notify::{self, AlertMessage, Extra, Notifier, Outcome, Telegram};
+use crate::adapters::store::{NewAsk, NewOutbox, OutboxRow, Sink, StoreError, Tx, WaitEnd};
+use crate::decide::chat::{buttons, is_over};
+use crate::model::act::By;
+use crate::model::card::{AlertKind, Card, Cause, Delivered, cause_key};
+use crate::model::chat::{Ask, AskKind, AskState, Button, ChatAct, Decided, Ending, data};
+use crate::model::ids::TaskId;
+use crate::model::task::{Task, Waiting};
+use crate::render;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::time::Instant;
+
+/// Whether anybody may answer in the chat: only then are there buttons, rows and requests for it.
+pub fn on(ctx: &Ctx) -> bool {
+    ctx.config.notify.telegram.as_ref().is_some_and(|t| !t.deciders.is_empty())
+}
+
+/// 128 random bits. Fails where the system has none to give: then there are no buttons.
+fn nonce() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    anyhow::ensure!(got == bytes.len(), "the system gave {got} random bytes of {}", bytes.len());
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// What of a nonce is kept.
+pub fn hash(nonce: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(nonce.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The wait that an alert asks about.
+fn waiting_of(kind: AlertKind) -> Option<Waiting> {
+    match kind {
+        AlertKind::ApprovalWanted => Some(Waiting::Approval),
+        AlertKind::ConfirmDeployWanted => Some(Waiting::ConfirmDeploy),
+        _ => None,
+    }
+}
+
+/// Whether an alert asks about what the task waits for now.
+pub fn asks(kind: AlertKind, task: &Task) -> bool {
+    waiting_of(kind).is_some_and(|waiting| task.waiting_for == Some(waiting))
+}
+
+/// Sends an alert to the chat, with buttons where it asks about a wait that goes on.
+pub fn alert(
+    ctx: &mut Ctx,
+    sink: &Notifier,
+    row: &OutboxRow,
+    task: Option<&Task>,
+    message: &AlertMessage<'_>,
+    deadline: Instant,
+) -> Result<Outcome> {
+    let asked = match (waiting_of(message.kind).filter(|_| on(ctx)), task) {
+        (Some(waiting), Some(task)) => begin_wait(ctx, row, task, (message.kind, waiting), message.text())?,
+        _ => None,
+    };
+    let Some((id, keys)) = asked else { return Ok(sink.deliver_alert(message, deadline)) };
+    let out = sink.deliver_alert(&AlertMessage { buttons: &keys, ..*message }, deadline);
+    settle(ctx, id, &out)?;
+    Ok(out)
+}
+
+/// A message that is about to be sent: its row, and its buttons.
+type Begun = (i64, Vec<Vec<Button>>);
+
+/// Records the question before it is sent, so that no button is ever pressed that nobody knows.
+fn begin_wait(
+    ctx: &mut Ctx,
+    row: &OutboxRow,
+    task: &Task,
+    (kind, waiting): (AlertKind, Waiting),
+    text: &Card,
+) -> Result<Option<Begun>> {
+    let cause = cause_key(kind, Cause::Task(task.id), task.wait_no);
+    let this = row.key == cause || row.key.starts_with(&format!("{cause}/"));
+    let asks = task.waiting_for == Some(waiting) && task.stop_requested_at.is_none();
+    if this && asks { begin(ctx, task, AskKind::Wait, waiting, text) } else { Ok(None) }
+}
+
+fn begin(ctx: &mut Ctx, task: &Task, kind: AskKind, waiting: Waiting, text: &Card) -> Result<Option<Begun>> {
+    let nonce = match nonce() {
+        Ok(nonce) => nonce,
+        Err(e) => {
+            tracing::warn!(task = %task.key, "sent without buttons: {e:#}");
+            return Ok(None);
+        }
+    };
+    let (locale, at, id) = (ctx.config.notify.locale, ctx.now().stamp.wall_ms, task.id);
+    let button = |verb| Button { text: render::chat::button(locale, verb), data: data(&nonce, verb) };
+    let rows = buttons(kind, waiting, ctx.config.stop.status_enabled);
+    let keys = rows.into_iter().map(|row| row.into_iter().map(button).collect()).collect();
+    let hash = hash(&nonce);
+    let new = NewAsk { kind, nonce_hash: Some(&hash), waiting, user: None, message: None, text };
+    let ask = ctx.store.write(|tx| {
+        // The wait may have ended since the task was read.
+        let now = tx.task(id)?;
+        let same = (now.waiting_for, now.wait_no, now.epoch) == (Some(waiting), task.wait_no, task.epoch);
+        if same { tx.add_ask(&now, &new, at).map(Some) } else { Ok(None) }
+    })?;
+    Ok(ask.map(|ask| (ask, keys)))
+}
+
+/// Keeps where the message is; forgets one that certainly was not sent.
+fn settle(ctx: &mut Ctx, ask: i64, out: &Outcome) -> Result<()> {
+    let chat = out.sent.and_then(|s| Some((s.chat?, s.message_id)));
+    ctx.store.write(|tx| match (chat, &out.delivered) {
+        (Some((chat, message)), _) => tx.ask_sent(ask, chat, message),
+        // It may be there, or is and did not say where: its first press does.
+        (None, Delivered::Yes | Delivered::Unknown { .. }) => Ok(()),
+        (None, Delivered::Throttled { .. } | Delivered::NotNow { .. } | Delivered::Refused { .. }) => tx.drop_ask(ask),
+    })?;
+    Ok(())
+}
+
+/// Has something done in the chat, once for its cause.
+pub fn post(tx: &Tx<'_>, task: Option<TaskId>, cause: &str, act: &ChatAct, at: i64) -> Result<(), StoreError> {
+    let payload = serde_json::to_value(act).unwrap_or_default();
+    tx.post(&NewOutbox { key: format!("chat/{cause}"), task_id: task, sink: Sink::Chat, payload }, at).map(drop)
+}
+
+/// Ends a question; its message loses its buttons and shows who decided.
+pub fn close(tx: &Tx<'_>, ask: &Ask, state: AskState, decided: &Decided, at: i64) -> Result<(), StoreError> {
+    if tx.end_ask(ask.id, state, decided)? {
+        show_closed(tx, ask, at)?;
+    }
+    Ok(())
+}
+
+/// The service lets nobody edit a question for a reply.
+pub fn show_closed(tx: &Tx<'_>, ask: &Ask, at: i64) -> Result<(), StoreError> {
+    if ask.kind == AskKind::Reason || ask.message_id.is_none() {
+        return Ok(());
+    }
+    post(tx, Some(ask.task), &format!("close/{}", ask.id), &ChatAct::Close { ask: ask.id }, at)
+}
+
+/// Ends every question of a task whose wait is over; `answered`: the one that was.
+pub fn end_all(tx: &Tx<'_>, task: TaskId, answered: Option<i64>, decided: &Decided, at: i64) -> Result<(), StoreError> {
+    let now = tx.task(task)?;
+    for ask in tx.open_asks()?.iter().filter(|a| a.task == task && is_over(a, Some(&now))) {
+        let state = if answered == Some(ask.id) { AskState::Used } else { AskState::Ended };
+        close(tx, ask, state, decided, at)?;
+    }
+    Ok(())
+}
+
+/// Ends the questions whose wait ended elsewhere: by the board, by a command, by another step.
+pub fn sweep(ctx: &mut Ctx) -> Result<()> {
+    let over = |tx: &Tx<'_>| -> Result<Vec<Ask>, StoreError> {
+        let mut over = Vec::new();
+        for ask in tx.open_asks()? {
+            if is_over(&ask, Some(&tx.task(ask.task)?)) {
+                over.push(ask);
+            }
+        }
+        Ok(over)
+    };
+    if ctx.dry || ctx.store.read(over)?.is_empty() {
+        return Ok(());
+    }
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        for ask in over(tx)? {
+            let end = tx.wait_end(ask.task, ask.asked_at)?;
+            close(tx, &ask, AskState::Ended, &ended(end.as_ref(), at), at)?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
+}
+
+/// How a wait ended, from the event that ended it.
+fn ended(end: Option<&WaitEnd>, at: i64) -> Decided {
+    let Some(end) = end else { return Decided { what: Ending::Over, by: None, at } };
+    let detail: serde_json::Value = serde_json::from_str(&end.detail).unwrap_or_default();
+    let by = serde_json::from_value::<By>(detail["by"].clone()).ok().map(|by| by.to_string());
+    let what = match end.event.as_str() {
+        "released" if detail["for"] == json!(Waiting::Approval) => Ending::Approved,
+        "released" => Ending::Confirmed,
+        "rejected" => Ending::Rejected,
+        "stop_requested" => Ending::Stopped,
+        _ => Ending::Over,
+    };
+    Decided { what, by, at: end.at }
+}
+
+/// The group became a supergroup: messages of the old one can't be reached, so what is still asked is asked in the new one.
+pub fn moved(tx: &Tx<'_>, to: i64, at: i64) -> Result<(), StoreError> {
+    for ask in tx.open_asks()?.into_iter().filter(|a| a.chat.is_some_and(|chat| chat != to)) {
+        let over = Decided { what: Ending::Over, by: None, at };
+        if tx.end_ask(ask.id, AskState::Ended, &over)? && ask.kind == AskKind::Wait {
+            let task = tx.task(ask.task)?;
+            again(tx, &task, ask.waiting, &format!("in{to}"), at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the same once more, for a cause of its own.
+pub fn again(tx: &Tx<'_>, task: &Task, waiting: Waiting, cause: &str, at: i64) -> Result<(), StoreError> {
+    let kind = match waiting {
+        Waiting::Approval => AlertKind::ApprovalWanted,
+        Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
+    };
+    let key = format!("{}/{cause}", cause_key(kind, Cause::Task(task.id), task.wait_no));
+    let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": ""});
+    tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at).map(drop)
+}
+
+/// Does one thing in the chat. Without a chat that takes answers there is nothing to do.
+pub fn deliver(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Instant) -> Result<Delivered> {
+    let act: ChatAct = match serde_json::from_value(row.payload.clone()) {
+        Ok(act) => act,
+        Err(e) => return Ok(Delivered::Refused { why: format!("the row can't be read: {e}") }),
+    };
+    let place = match notices::chat_place(ctx)? {
+        Some(place) if on(ctx) => place,
+        Some(_) | None => return Ok(Delivered::Yes),
+    };
+    if let Some(barred) = notices::barred(ctx, &place)? {
+        return Ok(barred);
+    }
+    let Ok(Notifier::Telegram(to)) = &place.open else {
+        return Ok(Delivered::Refused { why: place.open.err().unwrap_or_default() });
+    };
+    let out = match act {
+        ChatAct::Answer { callback, text, alert } => notify::answer(to, &callback, &text, alert, deadline),
+        ChatAct::Close { ask } => match shut(ctx, to, ask, deadline)? {
+            Some(out) => out,
+            None => return Ok(Delivered::Yes),
+        },
+        ChatAct::Reason { ask, user, name } => match ask_reason(ctx, to, (ask, user, &name), deadline)? {
+            Some(out) => out,
+            None => return Ok(Delivered::Yes),
+        },
+        ChatAct::Sure { ask } => match ask_sure(ctx, to, ask, deadline)? {
+            Some(out) => out,
+            None => return Ok(Delivered::Yes),
+        },
+    };
+    notices::keep(ctx, &place, row, task, &out)?;
+    Ok(out.delivered)
+}
+
+fn shut(ctx: &mut Ctx, to: &Telegram, ask: i64, deadline: Instant) -> Result<Option<Outcome>> {
+    let Some(ask) = ctx.store.read(|tx| tx.ask(ask))? else { return Ok(None) };
+    let (Some(chat), Some(message), Some(decided)) = (ask.chat, ask.message_id, &ask.decided) else { return Ok(None) };
+    let text = render::chat::closed(&ask.text, decided, ctx.config.notify.locale);
+    Ok(Some(notify::close(&to.in_chat(chat), message, &text, deadline)))
+}
+
+/// The question that another one follows from, while its wait goes on.
+fn going_on(ctx: &mut Ctx, ask: i64) -> Result<Option<(Ask, Task)>> {
+    let Some(ask) = ctx.store.read(|tx| tx.ask(ask))? else { return Ok(None) };
+    let task = ctx.task(ask.task)?;
+    Ok((!is_over(&ask, Some(&task))).then_some((ask, task)))
+}
+
+fn ask_reason(
+    ctx: &mut Ctx,
+    to: &Telegram,
+    (ask, user, name): (i64, i64, &str),
+    deadline: Instant,
+) -> Result<Option<Outcome>> {
+    let Some((ask, task)) = going_on(ctx, ask)? else { return Ok(None) };
+    let text = render::chat::why(ctx.config.notify.locale, task.key.as_str(), user, name);
+    let extra = Extra { force_reply: true, reply_to: ask.message_id, ..Extra::default() };
+    let out = notify::ask(to, &text, false, &extra, deadline);
+    if let Some(sent) = out.sent {
+        let chat = sent.chat.or(ask.chat).context("the service does not say in which chat the question is")?;
+        let message = Some((chat, sent.message_id));
+        let (kind, waiting) = (AskKind::Reason, ask.waiting);
+        let new = NewAsk { kind, nonce_hash: None, waiting, user: Some(user), message, text: &text };
+        let at = ctx.now().stamp.wall_ms;
+        ctx.store.write(|tx| tx.add_ask(&task, &new, at))?;
+    }
+    Ok(Some(out))
+}
+
+fn ask_sure(ctx: &mut Ctx, to: &Telegram, ask: i64, deadline: Instant) -> Result<Option<Outcome>> {
+    let Some((ask, task)) = going_on(ctx, ask)? else { return Ok(None) };
+    let text = render::chat::sure(ctx.config.notify.locale, task.key.as_str(), &task.title);
+    let Some((id, keys)) = begin(ctx, &task, AskKind::Sure, ask.waiting, &text)? else { return Ok(None) };
+    let extra = Extra { buttons: &keys, reply_to: ask.message_id, ..Extra::default() };
+    let out = notify::ask(to, &text, false, &extra, deadline);
+    settle(ctx, id, &out)?;
+    Ok(Some(out))
+}

@@ -1,0 +1,114 @@
+//! Branches that landed are deleted on the remote (ORD-6): once their task is done, at the very head that was merged, and with
+//! that head kept in the mirror. One that somebody moved is kept, and named.
+
+use super::{Ctx, base, messages, outages, projects, pulls};
+use crate::adapters::git::DeleteOutcome;
+use crate::adapters::store::{JournalRow, StoreError, Tx};
+use crate::model::ids::Sha;
+use crate::model::report::ActionKind;
+use crate::model::task::{Actor, Task};
+use anyhow::{Context, Result};
+use serde_json::json;
+
+/// The journal's word.
+const KIND: &str = "merged_branch";
+/// Between two tries: doubling from a minute to a day.
+const FIRST_MS: i64 = 60_000;
+const LONGEST_MS: i64 = 86_400_000;
+/// After so many the branch is kept.
+const MOST_TRIES: i64 = 20;
+
+/// In the transaction that ends the branch's use: it is to be deleted. Nothing is written for one that never landed.
+pub fn to_delete(tx: &Tx<'_>, task: &Task, me: &Actor, at: i64) -> Result<(), StoreError> {
+    let (Some(branch), Some(head), Some(_)) = (&task.branch, &task.head_sha, &task.landed_sha) else { return Ok(()) };
+    let intent = json!({"branch": branch, "head": head, "tries": 0, "until": 0});
+    tx.intend(&format!("t{}/merged/{branch}", task.id), Some(task.id), KIND, &intent, me, at).map(drop)
+}
+
+/// Deletes what is due. A remote that is away, or refuses, is asked again later and fails no step.
+pub fn tidy(ctx: &mut Ctx) -> Result<()> {
+    let now = ctx.now().stamp.wall_ms;
+    if ctx.dry {
+        return Ok(());
+    }
+    for row in ctx.store.read(|tx| tx.intents_of_kind(KIND, now))? {
+        let until = row.intent["until"].as_i64().unwrap_or(0);
+        // A time that is farther away comes of a clock that was set back.
+        if ctx.interrupted() || (1..=LONGEST_MS).contains(&(until - now)) {
+            continue;
+        }
+        let Some(task) = row.task_id.and_then(|id| ctx.task(id).ok()) else { continue };
+        if let Err(e) = one(ctx, &task, &row) {
+            later(ctx, &task, &row, &e)?;
+        }
+    }
+    Ok(())
+}
+
+fn later(ctx: &mut Ctx, task: &Task, row: &JournalRow, e: &anyhow::Error) -> Result<()> {
+    super::advance::keep_note(ctx, task, e);
+    let tries = row.intent["tries"].as_i64().unwrap_or(0) + 1;
+    if tries >= MOST_TRIES {
+        return kept(ctx, task, row, &format!("{e:#}"));
+    }
+    tracing::warn!(task = %task.key, "its branch is deleted later: {e:#}");
+    let at = ctx.now().stamp.wall_ms;
+    let mut intent = row.intent.clone();
+    intent["tries"] = json!(tries);
+    intent["until"] = json!(at + (FIRST_MS << tries.clamp(0, 10)).min(LONGEST_MS));
+    let me = ctx.me.clone();
+    ctx.store.write(|tx| tx.intend(&row.key, Some(task.id), KIND, &intent, &me, at).map(drop))?;
+    Ok(())
+}
+
+fn one(ctx: &mut Ctx, task: &Task, row: &JournalRow) -> Result<()> {
+    let branch = row.intent["branch"].as_str().unwrap_or("").to_owned();
+    let head = Sha::parse(row.intent["head"].as_str().unwrap_or("")).map_err(|e| anyhow::anyhow!(e))?;
+    let project = ctx.project(&task.project)?.clone();
+    if !project.merge.delete_branch {
+        return done(ctx, task, row, &json!({"deleted": false, "why": "merge.delete_branch is off"}));
+    }
+    // A pull request that the forge left open would be closed as unmerged.
+    if pulls::is_tidying(ctx, task)? {
+        return Ok(());
+    }
+    let mirror = projects::mirror(ctx, &project)?;
+    mirror.keep_ref(&format!("refs/orch/done/{}", task.id), &head).context("keeping the merged head")?;
+    if !base::is_ours(ctx, task, &branch)? {
+        return done(ctx, task, row, &json!({"deleted": false, "why": "orch did not create it"}));
+    }
+    let default = projects::default_branch(ctx, &project, &mirror)?;
+    let outcome = mirror.delete_branch(&branch, &head, &default)?;
+    outages::git_answered(ctx, &project, true);
+    match outcome {
+        DeleteOutcome::Deleted => {
+            done(ctx, task, row, &json!({"deleted": true}))?;
+            ctx.report.did(ActionKind::BranchDeleted, Some(task.key.as_str()), json!({"branch": branch}));
+            Ok(())
+        }
+        DeleteOutcome::Gone => done(ctx, task, row, &json!({"deleted": true})),
+        DeleteOutcome::Kept { reason } => kept(ctx, task, row, &reason),
+    }
+}
+
+fn done(ctx: &mut Ctx, task: &Task, row: &JournalRow, outcome: &serde_json::Value) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    ctx.store.write(|tx| {
+        tx.record_outcome(&row.key, outcome, at)?;
+        let mut detail = outcome.clone();
+        detail["branch"] = row.intent["branch"].clone();
+        tx.audit(at, Some(task.id), "branch_deleted", &detail).map(drop)
+    })?;
+    Ok(())
+}
+
+/// The branch stays, and the work item says so.
+fn kept(ctx: &mut Ctx, task: &Task, row: &JournalRow, reason: &str) -> Result<()> {
+    done(ctx, task, row, &json!({"deleted": false, "why": reason}))?;
+    let at = ctx.now().stamp.wall_ms;
+    let branch = row.intent["branch"].as_str().unwrap_or("");
+    let text = format!("Branch {branch} is kept: {reason}");
+    ctx.store.write(|tx| messages::comment(tx, task, "branch-kept", &text, at))?;
+    ctx.report.note(format!("{}: {text}", task.key));
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! Reads what people answered in the chat, and applies each update once (ORD-5). Whatever goes wrong here is shown by `status`
+//! and `doctor` and delays nothing else.
+
+use super::asks::{self, hash};
+use super::by_hand::{self, Rejected};
+use super::{Ctx, Moment, advance, apply, notices, stop};
+use crate::adapters::locks;
+use crate::adapters::notify::{Notifier, NotifyError, Telegram};
+use crate::adapters::store::{StoreError, Tx};
+use crate::decide::chat::{self as decide, Does, Facts, Ours};
+use crate::model::act::By;
+use crate::model::card::Locale;
+use crate::model::chat::{Ask, AskState, ChatAct, Decided, Ending, News, Press, Said, Says, Update, parse_data};
+use crate::model::ids::TaskId;
+use crate::model::policy::Policy;
+use crate::model::report::{ActionKind, ActionLine};
+use crate::model::task::{Run, Task, Waiting};
+use crate::render;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Reading takes no longer, in all.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// With less left no request is begun.
+const LEAST: Duration = Duration::from_millis(500);
+/// After a failure reading waits: doubling, so that a chat that is away costs no step its time.
+const FIRST_MS: i64 = 15_000;
+const LONGEST_MS: i64 = 300_000;
+const DAY_MS: i64 = 86_400_000;
+/// Where the last failure is kept.
+const FAULT: &str = "sink/telegram/answers";
+
+/// When the chat is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// Only while a message waits for an answer.
+    Asked,
+}
+
+/// Why the chat could not be read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Fault {
+    why: String,
+    since: i64,
+    tried: i64,
+    times: u32,
+}
+
+impl Fault {
+    /// Not yet due again; a time that is farther away comes of a clock that was set back.
+    fn waits(&self, now: i64) -> bool {
+        let pause = (FIRST_MS << self.times.saturating_sub(1).min(10)).min(LONGEST_MS);
+        (0..pause).contains(&(now - self.tried))
+    }
+}
+
+fn kept_fault(tx: &Tx<'_>) -> Result<Option<Fault>, StoreError> {
+    Ok(tx.meta(FAULT)?.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// Why answers can't be read at present, for `status` and `doctor`.
+pub fn fault(tx: &Tx<'_>) -> Result<Option<String>, StoreError> {
+    Ok(kept_fault(tx)?.map(|f| f.why))
+}
+
+/// By what updates are judged.
+struct Rules {
+    deciders: Vec<i64>,
+    ours: Ours,
+    bot: String,
+    stop_on: bool,
+    locale: Locale,
+}
+
+/// What one update did.
+#[derive(Default)]
+struct Applied {
+    /// It was not applied before.
+    new: bool,
+    /// The task that it moved.
+    task: Option<TaskId>,
+    actions: Vec<ActionLine>,
+    /// Runs whose processes are to be ended.
+    cut: Vec<Run>,
+}
+
+/// Reads and applies answers, and moves the tasks they are about; whether any did. Never fails: a fault is kept and shown.
+pub fn answers(ctx: &mut Ctx, when: When) -> bool {
+    match read(ctx, when) {
+        Ok(moved) => {
+            let any = !moved.is_empty();
+            moved.into_iter().for_each(|id| advance::noted(ctx, id));
+            any
+        }
+        Err(e) => {
+            ctx.report.note(format!("answers in the chat are read later: {e:#}"));
+            false
+        }
+    }
+}
+
+fn read(ctx: &mut Ctx, when: When) -> Result<Vec<TaskId>> {
+    if ctx.dry || ctx.interrupted() || !asks::on(ctx) {
+        return Ok(Vec::new());
+    }
+    asks::sweep(ctx)?;
+    if when == When::Asked && ctx.store.read(|tx| tx.open_asks())?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = ctx.now().stamp.wall_ms;
+    let fault = ctx.store.read(kept_fault)?;
+    let Some(place) = notices::chat_place(ctx)? else { return Ok(Vec::new()) };
+    if fault.is_some_and(|f| f.waits(now)) || notices::waits(ctx, &place)? {
+        return Ok(Vec::new());
+    }
+    // Two that read at once are refused by the service; whoever comes second leaves it to the first.
+    let Ok(_held) = locks::hold(&ctx.paths.root().join("telegram.lock")) else { return Ok(Vec::new()) };
+    let Ok(Notifier::Telegram(chat)) = &place.open else { return Ok(Vec::new()) };
+    let Some(rules) = rules(ctx) else { return Ok(Vec::new()) };
+    let (moved, done) = pages(ctx, chat, &rules)?;
+    keep(ctx, done.err())?;
+    Ok(moved)
+}
+
+fn rules(ctx: &mut Ctx) -> Option<Rules> {
+    let moved = notices::moved_chat(ctx);
+    let t = ctx.config.notify.telegram.as_ref()?;
+    let name = t.chat_id.trim();
+    let configured = || name.parse().map_or_else(|_| Ours::Name(name.trim_start_matches('@').to_owned()), Ours::Number);
+    Some(Rules {
+        deciders: t.deciders.clone(),
+        ours: moved.map_or_else(configured, Ours::Number),
+        bot: Telegram::bot(t.token.resolve().ok()?.expose()).to_owned(),
+        stop_on: ctx.config.stop.status_enabled,
+        locale: ctx.config.notify.locale,
+    })
+}
+
+/// Keeps how reading went.
+fn keep(ctx: &mut Ctx, error: Option<NotifyError>) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    if let Some(NotifyError::Throttled { retry_after_s }) = error {
+        return notices::throttled(ctx, "telegram", retry_after_s);
+    }
+    let before = ctx.store.read(kept_fault)?;
+    if before.is_none() && error.is_none() {
+        return Ok(());
+    }
+    ctx.store.write(|tx| match &error {
+        None => tx.drop_meta(FAULT),
+        Some(e) => {
+            let (since, times) = before.map_or((at, 0), |f| (f.since, f.times));
+            let fault = Fault { why: e.to_string(), since, tried: at, times: times.saturating_add(1) };
+            tx.set_meta(FAULT, &json!(fault).to_string())
+        }
+    })?;
+    Ok(())
+}
+
+/// One page, and further ones only while they are full.
+fn pages(ctx: &mut Ctx, chat: &Telegram, rules: &Rules) -> Result<(Vec<TaskId>, Result<(), NotifyError>)> {
+    let until = Instant::now() + DEADLINE;
+    let mut moved = Vec::new();
+    let mut limit = Telegram::PAGE;
+    loop {
+        let now = ctx.now().stamp.wall_ms;
+        let left = until.saturating_duration_since(Instant::now());
+        if left < LEAST || ctx.interrupted() {
+            return Ok((moved, Ok(())));
+        }
+        let offset = ctx.store.read(|tx| tx.next_update(&rules.bot, now))?;
+        let page = match chat.within(left).updates(offset, limit) {
+            Ok(page) => page,
+            // A page that is too large to be read is read one by one.
+            Err(NotifyError::TooLong { .. }) if limit > 1 => {
+                limit = 1;
+                continue;
+            }
+            Err(e) => return Ok((moved, Err(e))),
+        };
+        let mut new = false;
+        for update in &page {
+            let applied = one(ctx, rules, update)?;
+            new |= applied.new;
+            ctx.report.changed |= !applied.actions.is_empty();
+            ctx.report.actions.extend(applied.actions);
+            if !applied.cut.is_empty() {
+                stop::end_runs(ctx, &applied.cut)?;
+            }
+            moved.extend(applied.task);
+        }
+        let full = u32::try_from(page.len()).is_ok_and(|n| n >= limit);
+        if !full || !new {
+            return Ok((moved, Ok(())));
+        }
+    }
+}
+
+/// Applies an update and keeps its number in one transaction. A row that can't be read spoils this update alone.
+fn one(ctx: &mut Ctx, rules: &Rules, update: &Update) -> Result<Applied, StoreError> {
+    let (now, policy) = (ctx.now(), ctx.policy.clone());
+    let at = now.stamp.wall_ms;
+    let done = ctx.store.write(|tx| {
+        if !tx.note_update(&rules.bot, update.id, at)? {
+            return Ok(Applied::default());
+        }
+        let applied = match &update.news {
+            News::Press(press) => pressed(tx, press, rules, (update.id, at))?,
+            News::Said(said) => replied(tx, said, rules, (&now, &policy))?,
+            News::Other => Applied::default(),
+        };
+        Ok::<_, StoreError>(Applied { new: true, ..applied })
+    });
+    match done {
+        Err(StoreError::Undecodable(why)) => {
+            tracing::error!(update = update.id, "an answer in the chat is left out: {why}");
+            ctx.store.write(|tx| tx.note_update(&rules.bot, update.id, at))?;
+            Ok(Applied { new: true, ..Applied::default() })
+        }
+        done => done,
+    }
+}
+
+/// The task of a message and whether it is being worked.
+fn subject(tx: &Tx<'_>, ask: Option<&Ask>) -> Result<(Option<Task>, bool), StoreError> {
+    let Some(ask) = ask else { return Ok((None, false)) };
+    let task = match tx.task(ask.task) {
+        Ok(task) => task,
+        Err(StoreError::Lost) => return Ok((None, false)),
+        Err(e) => return Err(e),
+    };
+    let busy = tx.live_job(task.id)?.is_some();
+    Ok((Some(task), busy))
+}
+
+fn facts<'a>(rules: &'a Rules, ask: Option<&'a Ask>, task: Option<&'a Task>, busy: bool, now: i64) -> Facts<'a> {
+    let Rules { deciders, ours, stop_on, .. } = rules;
+    Facts { deciders, chat: ours, ask, task, busy, stop_on: *stop_on, now }
+}
+
+fn pressed(tx: &Tx<'_>, press: &Press, rules: &Rules, (update, at): (i64, i64)) -> Result<Applied, StoreError> {
+    let ask = match parse_data(&press.data) {
+        Some((nonce, _)) => tx.ask_by_nonce(&hash(nonce))?,
+        None => None,
+    };
+    let (task, busy) = subject(tx, ask.as_ref())?;
+    let judged = decide::press(press, &facts(rules, ask.as_ref(), task.as_ref(), busy, at));
+    let mut applied = Applied::default();
+    if judged.does == Does::Stranger {
+        stranger(tx, press, task.as_ref(), at)?;
+    } else if let (Some(ask), Some(task)) = (&ask, &task) {
+        if !matches!(judged.says, Says::NotHere | Says::Unknown) {
+            first_seen(tx, ask, press, at)?;
+        }
+        applied = act(tx, (ask, task), press, &judged.does, (update, at))?;
+    }
+    let (text, alert) = render::chat::answer(rules.locale, &judged.says);
+    let act = ChatAct::Answer { callback: press.callback.clone(), text, alert };
+    // In a lane of its own: nobody waits for an answer because a message can't be edited.
+    asks::post(tx, None, &format!("answer/{}/{update}", rules.bot), &act, at)?;
+    Ok(applied)
+}
+
+/// A message whose sending was never confirmed is where it is first pressed.
+fn first_seen(tx: &Tx<'_>, ask: &Ask, press: &Press, at: i64) -> Result<(), StoreError> {
+    let Some((chat, message)) = press.message.as_ref().filter(|_| ask.message_id.is_none()) else { return Ok(()) };
+    tx.ask_sent(ask.id, chat.id, *message)?;
+    if ask.state == AskState::Open {
+        return Ok(());
+    }
+    asks::show_closed(tx, &Ask { message_id: Some(*message), ..ask.clone() }, at)
+}
+
+/// Noted once a person and day.
+fn stranger(tx: &Tx<'_>, press: &Press, task: Option<&Task>, at: i64) -> Result<(), StoreError> {
+    if tx.note_stranger(at.div_euclid(DAY_MS), press.from.id)? {
+        let who = render::chat::name(&press.from.name, press.from.id);
+        let by = By::Telegram { user: press.from.id.to_string() };
+        tx.audit(at, task.map(|t| t.id), "stranger_refused", &json!({"by": by, "who": who}))?;
+    }
+    Ok(())
+}
+
+fn act(
+    tx: &Tx<'_>,
+    (ask, task): (&Ask, &Task),
+    press: &Press,
+    does: &Does,
+    (update, at): (i64, i64),
+) -> Result<Applied, StoreError> {
+    let by = By::Telegram { user: press.from.id.to_string() };
+    let who = || Some(render::chat::name(&press.from.name, press.from.id));
+    let key = Some(task.key.as_str());
+    // As the row is now: where the message is may just have been learnt.
+    let ask = tx.ask(ask.id)?.unwrap_or_else(|| ask.clone());
+    let mut applied = Applied::default();
+    match does {
+        Does::Nothing | Does::Stranger => {}
+        Does::Release(waiting) => {
+            apply::release(tx, &mut task.clone(), *waiting, &by, at)?;
+            let what = match waiting {
+                Waiting::Approval => Ending::Approved,
+                Waiting::ConfirmDeploy => Ending::Confirmed,
+            };
+            asks::end_all(tx, task.id, Some(ask.id), &Decided { what, by: who(), at }, at)?;
+            applied.actions.push(ActionLine::new(ActionKind::ReleaseGiven, key, json!({"for": waiting, "by": by})));
+            applied.task = Some(task.id);
+        }
+        Does::Stop => {
+            let recorded = stop::request_in(tx, task.id, Some("Stop in the chat"), &by, at)?;
+            if let (true, stop::Requested::Deferred(window)) = (recorded.first, &recorded.requested) {
+                applied.actions.push(ActionLine::new(ActionKind::CancelDeferred, key, json!({"window": window})));
+            }
+            asks::end_all(tx, task.id, Some(ask.id), &Decided { what: Ending::Stopped, by: who(), at }, at)?;
+            applied.task = Some(task.id);
+        }
+        Does::KeepOn => {
+            asks::close(tx, &ask, AskState::Used, &Decided { what: Ending::NotStopped, by: who(), at }, at)?;
+        }
+        Does::AskReason => {
+            let act = ChatAct::Reason { ask: ask.id, user: press.from.id, name: press.from.name.clone() };
+            asks::post(tx, Some(task.id), &format!("reason/{}/{update}", ask.id), &act, at)?;
+        }
+        Does::AskSure => {
+            let act = ChatAct::Sure { ask: ask.id };
+            asks::post(tx, Some(task.id), &format!("sure/{}/{update}", ask.id), &act, at)?;
+        }
+        Does::AskAgain => {
+            asks::close(tx, &ask, AskState::Ended, &Decided { what: Ending::HeadChanged, by: None, at }, at)?;
+            asks::again(tx, task, ask.waiting, &format!("ask{}", ask.id), at)?;
+        }
+    }
+    Ok(applied)
+}
+
+/// The reason of a rejection, where a message is one.
+fn replied(tx: &Tx<'_>, said: &Said, rules: &Rules, (now, policy): (&Moment, &Policy)) -> Result<Applied, StoreError> {
+    let at = now.stamp.wall_ms;
+    let ask = match said.reply_to {
+        Some(message) => tx.ask_for_reason(said.chat.id, message)?,
+        None => None,
+    };
+    let (task, busy) = subject(tx, ask.as_ref())?;
+    let reason = decide::reason(said, &facts(rules, ask.as_ref(), task.as_ref(), busy, at));
+    let (Some(reason), Some(ask), Some(task)) = (reason, ask, task) else { return Ok(Applied::default()) };
+    let by = By::Telegram { user: said.from.id.to_string() };
+    let Some(Rejected { actions, cut }) = by_hand::reject_in(tx, task.id, &reason, &by, now, policy)? else {
+        return Ok(Applied::default());
+    };
+    let who = Some(render::chat::name(&said.from.name, said.from.id));
+    asks::end_all(tx, task.id, Some(ask.id), &Decided { what: Ending::Rejected, by: who, at }, at)?;
+    Ok(Applied { new: true, task: Some(task.id), actions, cut })
+}

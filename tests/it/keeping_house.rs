@@ -1,0 +1,215 @@
+//! Keeping house (ORD-6): what ended tasks leave is deleted in time and by small shares, merged branches are deleted on the
+//! remote, and documents land only where they are to.
+
+use crate::support::git::raw;
+use crate::support::pipe::{Pipe, Setup};
+use orch::adapters::process;
+use orch::adapters::store::{Mode, Store};
+use orch::cli::clock;
+use orch::engine::{Ctx, prune};
+use orch::model::time::Stamp;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+const HOUR: i64 = 3_600_000;
+
+fn branches(pipe: &Pipe) -> Vec<String> {
+    let all = pipe.remote(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+    all.lines().map(str::to_owned).filter(|b| b != "main").collect()
+}
+
+#[test]
+fn ord_6_a_merged_branch_is_deleted_and_one_that_somebody_moved_is_kept_and_named() {
+    let pipe = Pipe::new(Setup::default());
+    let key = pipe.item("One");
+    pipe.until_stage(&key, "done");
+    pipe.until("the branch is gone", |p| branches(p).is_empty());
+    let (id, head) = (pipe.of(&key, "id"), pipe.of(&key, "head_sha"));
+    let mirror = pipe.at("state/repos/demo.git");
+    assert_eq!(raw(&mirror, &["rev-parse", &format!("refs/orch/done/{id}")]), head);
+    let diff = pipe.orch(&["diff", &key]);
+    assert!(diff.code == 0 && diff.out.contains("ORCH-1 round 1"), "{}", diff.all());
+
+    // While the second is deployed somebody pushes to its branch.
+    let moving = format!(
+        "#!/bin/sh\ncd {} && for b in $(git for-each-ref --format='%(refname)' refs/heads/feature); do git update-ref $b refs/heads/main; done\n",
+        pipe.remote_dir().display()
+    );
+    pipe.person_changes(&[("deploy.sh", &moving)], "a deploy that moves branches");
+    let second = pipe.item("Two");
+    pipe.until_stage(&second, "done");
+    pipe.until("what became of the branch", |p| p.events("branch_deleted").len() == 2);
+    assert!(pipe.events("branch_deleted")[1].contains("\"deleted\":false"), "{:?}", pipe.events("branch_deleted"));
+    assert_eq!(branches(&pipe).len(), 1, "it is kept");
+    pipe.until("it is named", |p| p.read(&format!("state/issues/{second}.md")).contains("is kept: it stands at"));
+    // Off: no row, no request; the branch stays.
+    let text =
+        pipe.read("orch.yaml").replace("    repo: demo\n", "    repo: demo\n    merge: {delete_branch: false}\n");
+    std::fs::write(pipe.at("orch.yaml"), text).unwrap();
+    let third = pipe.item("Three");
+    pipe.until_stage(&third, "done");
+    pipe.orch(&["tick"]);
+    assert_eq!(branches(&pipe).len(), 2);
+    assert_eq!(pipe.one("SELECT COUNT(*) FROM journal WHERE kind = 'merged_branch'"), "2");
+}
+
+static PASSED: AtomicI64 = AtomicI64::new(0);
+
+/// The clock of the simulated month.
+fn later() -> Stamp {
+    let now = clock::now();
+    Stamp { wall_ms: now.wall_ms + PASSED.load(Ordering::SeqCst), ..now }
+}
+
+/// What a month left, counted: checkouts, runs, transcripts.
+fn left(pipe: &Pipe) -> [usize; 3] {
+    let count = |dir: PathBuf| std::fs::read_dir(dir).map_or(0, |list| list.count());
+    [count(pipe.at("state-area/demo")), count(pipe.at("state/runs")), count(pipe.at("state/homes"))]
+}
+
+/// One more task like the first, ended now, with the folders that its runs leave. Its number.
+fn another(conn: &rusqlite::Connection, pipe: &Pipe, stage: &str) -> i64 {
+    let columns = |table: &str| -> Vec<String> {
+        let mut rows = conn.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
+        rows.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let copy = |table: &str, from: i64, set: &[(&str, String)]| {
+        let names = columns(table);
+        let values: Vec<String> = names
+            .iter()
+            .map(|n| set.iter().find(|(name, _)| name == n).map_or_else(|| n.clone(), |(_, value)| value.clone()))
+            .collect();
+        let sql = format!(
+            "INSERT INTO {table} ({}) SELECT {} FROM {table} WHERE id = {from}",
+            names.join(", "),
+            values.join(", ")
+        );
+        conn.execute(&sql, []).unwrap();
+        conn.last_insert_rowid()
+    };
+    let at = later().wall_ms.to_string();
+    let n: i64 = conn.query_row("SELECT MAX(id) + 1 FROM tasks", [], |r| r.get(0)).unwrap();
+    let key = format!("'ORCH-{n}'");
+    let finished = if stage == "done" { at.clone() } else { "NULL".to_owned() };
+    let task = copy(
+        "tasks",
+        1,
+        &[
+            ("id", n.to_string()),
+            ("key", key.clone()),
+            ("natural_key", key.clone()),
+            ("item_id", key),
+            ("stage", format!("'{stage}'")),
+            ("finished_at", finished),
+        ],
+    );
+    let first: i64 = conn.query_row("SELECT MIN(id) FROM runs", [], |r| r.get(0)).unwrap();
+    let fill = |dir: PathBuf| {
+        std::fs::create_dir_all(dir.join("deep/er")).unwrap();
+        std::fs::write(dir.join("deep/er/file"), "x").unwrap();
+    };
+    for _ in 0..2 {
+        let last: i64 = conn.query_row("SELECT MAX(id) + 1 FROM runs", [], |r| r.get(0)).unwrap();
+        let set = [("id", last.to_string()), ("task_id", task.to_string()), ("ended_at", at.clone())];
+        fill(pipe.at(&format!("state/runs/{}", copy("runs", first, &set))));
+    }
+    fill(pipe.at(&format!("state/homes/{task}")));
+    fill(pipe.at(&format!("state-area/demo/ORCH-{task}/agent/checkout")));
+    task
+}
+
+#[test]
+fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() {
+    let pipe = Pipe::new(Setup::default());
+    let key = pipe.item("One");
+    pipe.until_stage(&key, "done");
+    pipe.until("the branch is gone", |p| branches(p).is_empty());
+    let env = BTreeMap::from([("HOME".to_owned(), pipe.at("").display().to_string())]);
+    let config = orch::config::load(Some(Path::new("orch.yaml")), None, &env, pipe.dir.path()).unwrap();
+    let store = Store::open(&config.state_dir.join("orch.db"), Mode::Use).unwrap();
+    let mut ctx = Ctx::new(config, store, process::me().unwrap(), later, "tick");
+    let conn = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
+    conn.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    // In work for the whole month, and blocked.
+    let live = another(&conn, &pipe, "development");
+    conn.execute("UPDATE tasks SET blocked_reason = 'a person is away' WHERE id = ?1", [live]).unwrap();
+    let watched = another(&conn, &pipe, "done");
+    conn.execute("UPDATE tasks SET watch = 'armed' WHERE id = ?1", [watched]).unwrap();
+    let needed = [
+        pipe.at(&format!("state/homes/{live}")),
+        pipe.at(&format!("state-area/demo/ORCH-{live}")),
+        pipe.at(&format!("state-area/demo/ORCH-{watched}")),
+        pipe.at("state/evidence"),
+    ];
+    let mut most = [0; 3];
+    // Forty days, a task every twelve hours.
+    for _ in 0..40 * 2 {
+        another(&conn, &pipe, "done");
+        for _ in 0..2 {
+            PASSED.fetch_add(6 * HOUR, Ordering::SeqCst);
+            prune::auto(&mut ctx).unwrap();
+        }
+        let now = left(&pipe);
+        for (most, now) in most.iter_mut().zip(now) {
+            *most = (*most).max(now);
+        }
+    }
+    let [checkouts, runs, homes] = most;
+    assert!(checkouts <= 3 * 2 + 5, "three days of checkouts: {checkouts}");
+    assert!(runs <= 2 * (30 * 2 + 5) + 8 && homes <= 30 * 2 + 5, "thirty days of runs: {runs}, {homes}");
+    assert!(runs >= 2 * 29 * 2, "and not less: {runs}");
+    assert!(needed.iter().all(|p| p.exists()), "{needed:?}");
+    assert!(ctx.report.errors.is_empty(), "{:?}", ctx.report.errors);
+
+    // Nobody ticked for two months: each tick takes its share, and the next one goes on.
+    PASSED.fetch_add(60 * 24 * HOUR, Ordering::SeqCst);
+    let mut before: usize = left(&pipe).iter().sum();
+    let start = before;
+    let mut shares = 0;
+    // The pass that was under way ends first.
+    for _ in 0..20 {
+        prune::auto(&mut ctx).unwrap();
+        let now: usize = left(&pipe).iter().sum();
+        assert!(before - now <= 50, "one tick deleted {}", before - now);
+        shares += usize::from(now < before);
+        before = now;
+        PASSED.fetch_add(HOUR / 4, Ordering::SeqCst);
+    }
+    assert!(start > 150 && shares > 3 && before < 20, "{start} folders, {shares} shares, {before} left");
+    assert!(needed.iter().all(|p| p.exists()), "{needed:?}");
+    assert_eq!(pipe.one("SELECT COUNT(*) FROM tasks"), (40 * 2 + 3).to_string(), "rows stay");
+    // Not due again within the hour, and never where it is off.
+    another(&conn, &pipe, "done");
+    conn.execute("UPDATE tasks SET finished_at = 1 WHERE stage = 'done'", []).unwrap();
+    let now = left(&pipe);
+    prune::auto(&mut ctx).unwrap();
+    assert_eq!(left(&pipe), now);
+    PASSED.fetch_add(2 * HOUR, Ordering::SeqCst);
+    ctx.config.prune.auto = false;
+    prune::auto(&mut ctx).unwrap();
+    assert_eq!(left(&pipe), now);
+    ctx.config.prune.auto = true;
+    prune::auto(&mut ctx).unwrap();
+    assert!(left(&pipe) < now);
+}
+
+#[test]
+fn ord_6_with_none_no_document_lands_and_nobody_works_again_for_it() {
+    let project = "stages: [development, review, deploy]\ndeploy: {confirm: false, command: [./deploy.sh], env: {TARGET: PROD}, artefacts_after_merge: none}";
+    let pipe = Pipe::new(Setup { project: project.into(), ..Setup::default() });
+    let key = pipe.item("One");
+    pipe.until_stage(&key, "done");
+    let tree = pipe.remote(&["ls-tree", "-r", "--name-only", "main"]);
+    assert!(tree.contains("ORCH-1.txt") && !tree.contains("work-items"), "{tree}");
+    let (id, head) = (pipe.of(&key, "id"), pipe.of(&key, "head_sha"));
+    let green = pipe.rows(&format!("SELECT verdict FROM evidence WHERE gate = 'ci_green' AND sha = '{head}'"));
+    assert!(green.contains(&"pass".to_owned()), "CI is green on the very head that landed");
+    assert!(pipe.events("branch_rebased")[0].contains("\"equal_patches\":true"));
+    let reviews = pipe.rows("SELECT 1 FROM runs WHERE agent = 'reviewer'").len();
+    assert_eq!(reviews, 1, "leaving the documents out is no change of the branch's work");
+    let before = raw(&pipe.at("state/repos/demo.git"), &["rev-parse", &format!("{head}^")]);
+    assert!(pipe.read(&format!("state/evidence/{id}/{before}/12-review.md")).contains("APPROVED"));
+    let shown = pipe.orch(&["show", &key, "12"]);
+    assert!(shown.code == 0 && shown.out.contains("APPROVED"), "{}", shown.all());
+}

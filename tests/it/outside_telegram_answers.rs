@@ -1,0 +1,233 @@
+//! People decide by buttons in the chat (ORD-5): the strict fake sends what the service sends, real steps read it.
+
+use crate::support::house::{House, Plan};
+use crate::support::telegram::{CHAT, Message, TOKEN, Telegram, person};
+use serde_json::{Value, json};
+
+const ANN: i64 = 42;
+const BOB: i64 = 43;
+const EVE: i64 = 66;
+
+fn house(chat: &Telegram) -> House {
+    chat.readable();
+    let plan = Plan::with_analysis().top(format!(
+        "notify: {{telegram: {{api_base: \"{}\", token: {{env: BOT}}, chat_id: \"{CHAT}\", mode: edit, deciders: [{ANN}, {BOB}]}}}}",
+        chat.url()
+    ));
+    let mut house = House::new(&plan);
+    house.env.push(("BOT".into(), TOKEN.into()));
+    house
+}
+
+/// Waits until the task waits, everything is sent, and nothing runs.
+fn until_asked(house: &House) {
+    house.until_task("ORCH-1", "waits", |t| t.waiting_for.is_some());
+    house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
+}
+
+/// The newest message with buttons.
+fn question(chat: &Telegram) -> Message {
+    chat.chat().into_iter().rfind(|m| !m.buttons.is_empty()).expect("a message with buttons")
+}
+
+fn message(chat: &Telegram, id: i64) -> Message {
+    chat.chat().into_iter().find(|m| m.id == id).unwrap()
+}
+
+fn waits(house: &House) -> bool {
+    house.task("ORCH-1").unwrap().waiting_for.is_some()
+}
+
+fn read_count(chat: &Telegram) -> usize {
+    chat.methods().iter().filter(|m| *m == "getUpdates").count()
+}
+
+#[test]
+fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
+    let chat = Telegram::start();
+    let house = house(&chat);
+    house.orch(&["tick"]).fine();
+    assert_eq!(read_count(&chat), 0, "nothing is asked: tick reads nothing");
+    house.reconcile().fine();
+    assert_eq!(read_count(&chat), 1, "reconcile reads each time");
+    house.item("Greet");
+    house.tick().fine();
+    until_asked(&house);
+    let asked = question(&chat);
+    let texts: Vec<&str> = asked.buttons.iter().map(|b| b.0.as_str()).collect();
+    assert_eq!(texts, ["Approve", "Reject", "Stop"]);
+    let nonce = asked.button("approve").split(':').nth(1).unwrap().to_owned();
+    assert!(house.query("SELECT nonce_hash FROM asks").iter().all(|h| h.len() == 64 && !h.contains(&nonce)));
+    let kept: Vec<String> =
+        house.query("SELECT payload FROM outbox").into_iter().chain(house.query("SELECT detail FROM audit")).collect();
+    assert!(kept.iter().all(|t| !t.contains(&nonce)), "the nonce is stored hashed only");
+
+    // Strangers, bots, other chats, other data, nonsense: nothing of it decides, all of it is answered, and is got past.
+    let eve = chat.press(EVE, &asked, "approve");
+    let again = chat.press(EVE, &asked, "stop");
+    let tampered: [fn(&mut Value); 6] = [
+        |q| q["from"]["is_bot"] = json!(true),
+        |q| q["message"]["chat"]["id"] = json!(-7),
+        |q| q["message"]["message_id"] = json!(77),
+        |q| q["data"] = json!("menu:approve"),
+        |q| q["data"] = json!("o1:00000000000000000000000000000000:approve"),
+        |q| q["message"] = Value::Null,
+    ];
+    let mut presses = Vec::new();
+    for change in tampered {
+        let (press, mut what) = chat.pressed(ANN, asked.id, &asked.button("approve"));
+        change(&mut what["callback_query"]);
+        chat.update(what);
+        presses.push(press);
+    }
+    let huge = "x".repeat(700_000);
+    for nonsense in [
+        json!({"callback_query": {"id": 5, "from": "me"}}),
+        json!({"message": {"text": huge, "from": person(ANN), "chat": {"id": CHAT}}}),
+        json!({"poll": {"id": huge}}),
+        json!({"message": {"from": [], "chat": {}, "reply_to_message": 7}}),
+        chat.reply(ANN, asked.id, "approve"),
+    ] {
+        chat.update(nonsense);
+    }
+    house.tick().fine();
+    assert!(waits(&house), "nothing of this decides");
+    assert_eq!(chat.answered(&eve), "you may not decide here");
+    assert_eq!(chat.answered(&again), "you may not decide here");
+    assert_eq!(chat.unanswered(), Vec::<String>::new());
+    assert_eq!(chat.answered(&presses[3]), "this button is not known here");
+    let strangers = house.events("stranger_refused");
+    // A bot that bears a decider's number is one too.
+    assert_eq!(strangers.iter().filter(|e| e["by"]["user"] == "66").count(), 1, "{strangers:#?}");
+    house.tick().fine();
+    assert_eq!(house.query("SELECT COUNT(*) FROM chat_updates"), ["13"], "each is applied once");
+
+    // A reply of somebody else, or to another message, is no reason; the same user's is.
+    let press = chat.press(ANN, &asked, "reject");
+    house.tick().fine();
+    assert_eq!(chat.answered(&press), "Reply to the next message with the reason");
+    let why = chat.chat().into_iter().find(|m| m.force_reply).unwrap();
+    assert_eq!((why.reply_to, why.raw.contains("tg://user?id=42")), (Some(asked.id), true));
+    chat.update(chat.reply(EVE, why.id, "mine"));
+    chat.update(chat.reply(BOB, why.id, "mine"));
+    chat.update(chat.reply(ANN, asked.id, "mine"));
+    let mut forwarded = chat.reply(ANN, why.id, "mine");
+    forwarded["message"]["forward_origin"] = json!({"type": "user"});
+    chat.update(forwarded);
+    house.tick().fine();
+    assert!(waits(&house) && house.events("rejected").is_empty(), "until then the wait is as it was");
+    let reply = chat.reply(ANN, why.id, "say <hello> to \u{202e}all");
+    let id = chat.update(reply.clone());
+    house.tick().fine();
+    let rejected = house.events("rejected");
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0]["by"], json!({"via": "telegram", "user": "42"}));
+    assert_eq!(rejected[0]["why"], "say <hello> to all");
+    assert!(
+        message(&chat, asked.id).buttons.is_empty()
+            && message(&chat, asked.id).text.contains("Rejected by User42 (Telegram, 42)")
+    );
+
+    // It is asked again, with other buttons; the old ones and the repeated update do nothing.
+    until_asked(&house);
+    let second = question(&chat);
+    assert_ne!(second.id, asked.id);
+    chat.update_again(id, reply);
+    let (stale, what) = chat.pressed(ANN, asked.id, &asked.button("approve"));
+    chat.update(what);
+    house.tick().fine();
+    assert!(waits(&house) && house.events("rejected").len() == 1);
+    assert!(
+        chat.answered(&stale).starts_with("already decided by User42 (Telegram, 42) at "),
+        "{}",
+        chat.answered(&stale)
+    );
+
+    // An answer from elsewhere takes the buttons off as well.
+    house.orch(&["advance", "ORCH-1", "--approve"]).fine();
+    let shown = message(&chat, second.id);
+    assert!(shown.buttons.is_empty() && shown.text.contains("Approved by the command line"), "{}", shown.text);
+    until_asked(&house);
+    let deploy = question(&chat);
+    let (late, what) = chat.pressed(BOB, second.id, &second.button("approve"));
+    chat.update(what);
+    // The branch gets another head: Confirm Deploy is stale, and asked again.
+    house.change("UPDATE asks SET head = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' WHERE state = 'open'");
+    let moved = chat.press(BOB, &deploy, "deploy");
+    house.tick().fine();
+    assert!(chat.answered(&late).starts_with("already decided by the command line"), "{}", chat.answered(&late));
+    assert!(chat.answered(&moved).contains("another head"), "{}", chat.answered(&moved));
+    assert!(waits(&house) && message(&chat, deploy.id).buttons.is_empty());
+    let fresh = question(&chat);
+    assert_ne!(fresh.id, deploy.id);
+    let done = chat.press(BOB, &fresh, "deploy");
+    house.tick().fine();
+    house.until_task("ORCH-1", "is done", |t| t.stage.as_str() == "done");
+    assert_eq!(chat.answered(&done), "Done");
+    let released = house.events("released");
+    assert_eq!(released.last().unwrap()["by"], json!({"via": "telegram", "user": "43"}));
+    assert!(message(&chat, fresh.id).text.contains("Deploy confirmed by User43 (Telegram, 43)"));
+    assert!(chat.chat().iter().all(|m| m.buttons.is_empty()));
+    let before = read_count(&chat);
+    house.tick().fine();
+    assert_eq!(read_count(&chat), before, "nothing is asked any more");
+    assert_eq!(house.meta("outbox/bugs"), None);
+    chat.take();
+}
+
+#[test]
+fn ord_5_stop_asks_once_more_and_another_reader_is_named() {
+    let chat = Telegram::start();
+    let house = house(&chat);
+    house.item("Greet");
+    house.tick().fine();
+    until_asked(&house);
+    let asked = question(&chat);
+    chat.press(ANN, &asked, "stop");
+    house.tick().fine();
+    let sure = question(&chat);
+    assert!(sure.id != asked.id && sure.reply_to == Some(asked.id) && sure.text.contains("Stop ORCH-1?"), "{sure:#?}");
+    assert!(waits(&house), "one press stops nothing");
+    let no = chat.press(BOB, &sure, "no");
+    house.tick().fine();
+    assert_eq!(chat.answered(&no), "Not stopped");
+    assert!(
+        waits(&house) && message(&chat, sure.id).buttons.is_empty() && !message(&chat, asked.id).buttons.is_empty()
+    );
+
+    // Another program reads this bot's updates: named, and nothing else is held up; its end is seen.
+    chat.other_reader(true);
+    house.tick().fine();
+    let status = house.orch(&["status"]).fine().json;
+    let off = &status["outbox"]["sinks_off"][0];
+    assert_eq!(off["sink"], "telegram answers", "{status}");
+    assert!(off["why"].as_str().unwrap().contains("one bot serves one installation"), "{off}");
+    let doctor = house.text(&["doctor"]);
+    assert!(doctor.1.contains("one bot serves one installation"), "{} {}", doctor.1, doctor.2);
+    let reads = read_count(&chat);
+    house.tick().fine();
+    assert_eq!(read_count(&chat), reads, "and it is not asked at every step");
+    chat.other_reader(false);
+    house.change("UPDATE meta SET value = json_set(value, '$.tried', 0) WHERE key = 'sink/telegram/answers'");
+
+    // The second question again, and yes. A crash after the update was applied brings it once more.
+    chat.press(ANN, &asked, "stop");
+    house.tick().fine();
+    let sure = question(&chat);
+    let (yes, what) = chat.pressed(ANN, sure.id, &sure.button("yes"));
+    let id = chat.update(what.clone());
+    house.tick().fine();
+    house.until_task("ORCH-1", "is cancelled", |t| t.stage.as_str() == "cancelled");
+    assert_eq!(chat.answered(&yes), "Done");
+    let stops = house.events("stop_requested");
+    assert_eq!((stops.len(), &stops[0]["by"]), (1, &json!({"via": "telegram", "user": "42"})));
+    chat.update_again(id, what);
+    house.reconcile().fine();
+    assert_eq!(house.events("stop_requested").len(), 1);
+    let status = house.orch(&["status"]).fine().json;
+    assert_eq!(status["outbox"]["sinks_off"], json!([]), "{status}");
+    assert!(
+        message(&chat, asked.id).text.contains("Stopped by User42") && chat.chat().iter().all(|m| m.buttons.is_empty())
+    );
+    chat.take();
+}
