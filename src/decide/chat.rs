@@ -2,7 +2,7 @@
 
 use crate::model::chat::{Ask, AskKind, AskState, Chat, Press, Said, Says, Sender, Verb, parse_data};
 use crate::model::task::{Task, Waiting};
-use crate::model::text::clip;
+use crate::model::text::steers;
 
 /// A reason is taken for so long after it was asked for.
 pub const REASON_MS: i64 = 24 * 3_600_000;
@@ -140,7 +140,9 @@ pub fn reason(said: &Said, facts: &Facts<'_>) -> Option<String> {
     let very = said.reply_to.is_some() && said.reply_to == ask.message_id;
     let own = !said.borrowed && decides(facts, &said.from) && ask.user == Some(said.from.id);
     let in_time = (0..=REASON_MS).contains(&(facts.now - ask.asked_at));
-    let text = clip(&said.text, REASON_CHARS);
+    let shown = |c: &char| *c == '\n' || !steers(*c);
+    let text: String = said.text.trim().chars().filter(shown).take(REASON_CHARS).collect();
+    let text = text.trim().to_owned();
     (here && very && own && in_time && !is_over(ask, facts.task) && !text.is_empty()).then_some(text)
 }
 
@@ -388,7 +390,7 @@ mod tests {
             let mut w = world(AskKind::Reason, Waiting::Approval, Verb::Reject);
             let mut said = said();
             change(&mut said, &mut w);
-            assert_eq!(reason(&said, &w.facts()), counts.then(|| "too long".to_owned()), "{name}");
+            assert_eq!(reason(&said, &w.facts()), counts.then(|| "too\nlong".to_owned()), "{name}");
         }
         let w = world(AskKind::Reason, Waiting::Approval, Verb::Reject);
         let long = Said { text: "é".repeat(9000), ..said() };

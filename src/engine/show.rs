@@ -9,7 +9,7 @@ use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::shown::{DiffSize, Line, Shown, ShownDocument, ShownVerdict, heading};
 use crate::model::task::{Task, Waiting};
-use crate::render::shown::{comment as comment_text, lines};
+use crate::render::shown::{bare, comment as comment_text, lines};
 use anyhow::{Context, Result};
 
 /// The verdicts that a release of the deploy rests on, in the order they are shown.
@@ -56,7 +56,7 @@ pub fn wait(ctx: &mut Ctx, task: &Task, locale: Locale) -> Vec<Line> {
         Ok(shown) => lines(&shown, locale),
         Err(e) => {
             tracing::warn!(task = %task.key, "asked without its documents: {e:#}");
-            Vec::new()
+            bare(task.key.as_str(), &task.title, locale)
         }
     }
 }

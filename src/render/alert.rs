@@ -78,11 +78,14 @@ fn compose(kind: AlertKind, data: &AlertData, locale: Locale, most: usize) -> Ca
     let head = Both::default().text(&format!("{} ", sign(kind))).bold(locale::alert_title(locale, kind));
     let mut about = Both::default();
     if !key.is_empty() {
-        about = about.link(data.url.as_deref(), &key).text(" ");
+        about = about.link(data.url.as_deref(), &key);
     }
     // A question quotes the title among what it shows.
-    let asks = !data.lines.is_empty();
-    let mut parts = vec![head, if asks { about } else { about.text(&clip(&data.title, most.min(200))) }];
+    if data.lines.is_empty() {
+        let space = if key.is_empty() { "" } else { " " };
+        about = about.text(space).text(&clip(&data.title, most.min(200)));
+    }
+    let mut parts = vec![head, about];
     let detail = clip(&data.detail, most);
     if !detail.is_empty() {
         parts.push(Both::default().text(&detail));
@@ -169,7 +172,7 @@ mod tests {
                 assert!(made.html.contains("&gt; <code>0 &lt;&amp;&gt;"), "{}", made.html);
                 let last = made.plain.lines().last().unwrap();
                 assert!(last.contains("orch advance ORCH-1") && !last.starts_with('>'), "{last}");
-                assert_eq!(made.plain.lines().nth(1), Some("ORCH-1 "));
+                assert_eq!(made.plain.lines().nth(1), Some("ORCH-1"));
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::card::{Both, escape};
 use crate::model::card::{Card, Locale};
 use crate::model::chat::{Decided, Ending, Says, Verb};
-use crate::model::text::{clip, visible};
+use crate::model::text::{clip, defused, visible};
 use crate::model::time::rfc3339;
 
 fn pick(locale: Locale, en: &'static str, ru: &'static str) -> &'static str {
@@ -132,7 +132,7 @@ pub fn sure(locale: Locale, key: &str, title: &str) -> Card {
         "Stop {key}? Its branch is deleted and its work ends; the work item can start again from scratch.",
         "Остановить {key}? Ветка будет удалена, работа прекратится; задачу можно начать заново.",
     );
-    let made = Both::default().bold(&text.replace("{key}", key)).text(&format!("\n{}", clip(&visible(title), 100)));
+    let made = Both::default().bold(&text.replace("{key}", key)).text("\n").quote(&clip(&defused(title), 100));
     Card { html: made.html, plain: made.plain }
 }
 

@@ -124,6 +124,12 @@ pub fn lines(shown: &Shown, locale: Locale) -> Vec<Line> {
     out
 }
 
+/// The least that a question shows: what it is about, and where to read more.
+pub fn bare(key: &str, title: &str, locale: Locale) -> Vec<Line> {
+    let read = locale::word(locale, Word::ReadShow).replace("{key}", key);
+    vec![Line::Quote(clip(&defused(title), QUOTE)), Line::Fact(read)]
+}
+
 fn ten(sha: &Sha) -> String {
     sha.as_str().chars().take(10).collect()
 }

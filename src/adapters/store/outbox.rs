@@ -125,7 +125,9 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What was done in a chat leaves no row: anybody there may press a button as often as they like.
     pub fn message_sent(&self, id: i64, at: i64) -> Result<()> {
+        self.tx.prepare_cached("DELETE FROM outbox WHERE id = ?1 AND sink = 'chat'")?.execute([id])?;
         self.tx
             .prepare_cached("UPDATE outbox SET state = 'sent', owner = NULL, sent_at = ?2 WHERE id = ?1")?
             .execute(params![id, at])?;
