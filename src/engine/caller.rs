@@ -35,7 +35,10 @@ pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Op
         return Ok(None);
     }
     let mut store = Store::open(&paths.database(), Mode::ReadOnly)?;
-    let runs: Vec<OpenRun> = store.read(|tx| tx.open_runs())?.iter().map(|run| open(&paths, run)).collect();
+    let open_runs = store.read(|tx| tx.open_runs())?;
+    // An operator's command that a build job starts is no caller of the branch's.
+    let foreign = open_runs.iter().filter(|run| !paths.in_operators_hands(run.id).exists());
+    let runs: Vec<OpenRun> = foreign.map(|run| open(&paths, run)).collect();
     let found = caller::inside(lineage, &runs);
     Ok(found.filter(|_| !(proves && proven(&paths))).map(|run| format!("run {run}")))
 }

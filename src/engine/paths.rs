@@ -73,6 +73,10 @@ impl Paths {
     pub fn run_lock(&self, run: RunId) -> PathBuf {
         self.run(run).join("lock")
     }
+    /// There once a build job has nothing of the branch left and starts an operator's command (BND-6).
+    pub fn in_operators_hands(&self, run: RunId) -> PathBuf {
+        self.run(run).join("operators")
+    }
     /// What tells this installation's units and processes from another's on the same host (RULE-10): eight digits of the
     /// state directory's real path, however it is spelled here.
     pub fn installation(&self) -> String {

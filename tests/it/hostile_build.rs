@@ -282,16 +282,23 @@ fn ship_4_staging_is_built_confined_and_taken_there_by_the_operators_command() {
         project: "staging: {revision: {command: [./revision.sh], timeout_s: 2}, build: {command: [./build.sh], timeout_s: 20}, deploy: {command: [./stage.sh], timeout_s: 20, env: {TARGET: PROD}}}".into(),
         files: vec![
             ("revision.sh", "#!/bin/sh\ncat PROD/staged/revision 2>/dev/null || echo none\n".into()),
-            ("build.sh", "#!/bin/sh\necho touched > revision.sh.new\necho \"$ORCH_REVISION\" > \"$ORCH_BUILD_OUTPUT/revision\"; test -z \"$TARGET\"\n".into()),
-            ("stage.sh", "#!/bin/sh\nls > \"$TARGET/seen\"; echo \"$HOME\" >> \"$TARGET/seen\"; mkdir -p \"$TARGET/staged\"; cp \"$ORCH_DEPLOY_INPUT\"/* \"$TARGET/staged\"\n".into()),
+            ("build.sh", "#!/bin/sh\necho touched > revision.sh.new\necho \"$ORCH_REVISION\" > \"$ORCH_BUILD_OUTPUT/revision\"; test -z \"$TARGET\" || exit 1\nORCH --config HERE/orch.yaml new refused; echo $? > \"$ORCH_BUILD_OUTPUT/code\"\n".into()),
+            ("stage.sh", "#!/bin/sh\nls > \"$TARGET/seen\"; echo \"$HOME\" >> \"$TARGET/seen\"; mkdir -p \"$TARGET/staged\"; cp \"$ORCH_DEPLOY_INPUT\"/* \"$TARGET/staged\"\n[ -e \"$TARGET/called\" ] || { ORCH --config HERE/orch.yaml new Two; echo $? > \"$TARGET/called\"; }\n".into()),
         ],
         ..Setup::default()
     });
-    let script = pipe.read("person/revision.sh").replace("PROD", pipe.at("prod").to_str().unwrap());
-    pipe.person_changes(&[("revision.sh", &script)], "Place the script");
+    let here = pipe.dir.path().to_str().unwrap();
+    let placed = ["revision.sh", "build.sh", "stage.sh"].map(|name| {
+        let text = pipe.read(&format!("person/{name}")).replace("PROD", pipe.at("prod").to_str().unwrap());
+        (name, text.replace("HERE", here).replace("ORCH --config", &format!("{} --config", env!("CARGO_BIN_EXE_orch"))))
+    });
+    let placed: Vec<(&str, &str)> = placed.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    pipe.person_changes(&placed, "Place the scripts");
     let key = pipe.item("One");
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.read("prod/staged/revision").trim(), pipe.of(&key, "head_sha"));
+    // BND-6: the build may not call orch, the operator's command may.
+    assert_eq!((pipe.read("prod/staged/code"), pipe.read("prod/called")), ("4\n".into(), "0\n".into()));
     let home = pipe.dir.path().display();
     assert_eq!(pipe.read("prod/seen"), format!("build.sh\nci.sh\ndeploy.sh\nrevision.sh\nstage.sh\n{home}\n"));
     let build = pipe.one("SELECT id FROM runs WHERE kind = 'build'");

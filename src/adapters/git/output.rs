@@ -232,6 +232,8 @@ mod tests {
     use super::*;
     use std::fs;
 
+    type Make<'a> = &'a dyn Fn(&Place);
+
     fn own() -> u32 {
         rustix::process::geteuid().as_raw()
     }
@@ -302,7 +304,7 @@ mod tests {
 
     #[test]
     fn bnd_3_whatever_is_no_plain_data_is_refused_by_its_name() {
-        let cases: [(&str, &dyn Fn(&Place)); 12] = [
+        let cases: [(&str, Make<'_>); 12] = [
             ("out-link", &|p| symlink("../../etc", p.out("out-link")).unwrap()),
             ("absolute", &|p| symlink("/etc/passwd", p.out("absolute")).unwrap()),
             ("b/through", &|p| {

@@ -119,7 +119,7 @@ fn landed_code(config: &Config, chart: &mut Chart) {
                     &p.key,
                     "deploy",
                     what,
-                    &format!("set {build}: it builds confined, and the command gets what it left"),
+                    format!("set {build}: it builds confined, and the command gets what it left"),
                 );
             }
         }

@@ -5,6 +5,7 @@ use super::output::{self, INPUT, Made};
 use super::{Bench, By, Order, answered, row};
 use crate::adapters::git::files::remove;
 use crate::adapters::probe::{ProbeCtx, revision};
+use crate::adapters::sentinel;
 use crate::config::Revision;
 use crate::decide::gates::freshness::{
     BuildState, Freshness, FreshnessFacts, FreshnessNext, RevisionSourceState, freshness,
@@ -141,6 +142,8 @@ fn brought(ctx: &mut Ctx, run: &Run, bench: &mut Bench) -> Result<Option<Made>> 
             // It serves staging: what serves stays.
             by: By::Operator,
         };
+        // Every process of the build is gone, and this job starts none any more.
+        sentinel::put(&ctx.paths.in_operators_hands(run.id), b"")?;
         let ran = bench.start(ctx, run, &order)?;
         end = output::judged("staging.deploy", "staging-deploy.log", &ran);
         bench.folders.delete()?;

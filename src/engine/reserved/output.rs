@@ -13,6 +13,7 @@ use crate::model::decision::Gate;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
 use crate::model::task::{EvidenceVerdict, Run, Task};
+use crate::model::text::clip;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -74,7 +75,7 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
         Err(e) => Made::Environment(format!("what {key} left can't be kept: {e}")),
         Ok(Took::Whole(output)) => Made::Output(to, output),
         Ok(Took::Broken(broken)) => {
-            let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
+            let shown: Vec<String> = broken.iter().take(20).map(|b| clip(&b.to_string(), 300)).collect();
             Made::Red(format!("{key} may not leave {}", shown.join(", ")), "build.log")
         }
     })
