@@ -245,6 +245,15 @@ impl Project {
 }
 
 impl Project {
+    /// What an agent may not change, as its prompt says it: protected paths, and all that is another project's (ORD-3).
+    pub fn withheld(&self) -> Vec<String> {
+        let mut all = self.git.protected_paths.clone();
+        if !self.paths.is_empty() {
+            all.push(format!("everything outside of {} and the folder of the documents", self.paths.join(", ")));
+        }
+        all
+    }
+
     /// The files inside the repository that configured commands name (RULE-23): protected, and taken from the default
     /// branch wherever a command runs.
     pub fn scripts(&self) -> Vec<String> {

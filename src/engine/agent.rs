@@ -439,7 +439,7 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
         folder,
         writes: site.prompt.writes_for(&task.key),
         may_write: site.prompt.may_write_globs(&task.key),
-        protected: withheld(&site.project),
+        protected: site.project.withheld(),
         inputs,
         failed: match (job.reason, resumed) {
             (Some(why), true) => Some(format!("{why}. {RESUMED}")),
@@ -453,15 +453,6 @@ fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> 
     };
     let text = prompt(&data).map_err(|e| anyhow::anyhow!(e))?;
     Ok(redact::current().text(&text).into_owned())
-}
-
-/// What an agent may not change, as its prompt says it: protected paths, and all that is another project's (ORD-3).
-fn withheld(project: &Project) -> Vec<String> {
-    let mut all = project.git.protected_paths.clone();
-    if !project.paths.is_empty() {
-        all.push(format!("everything outside of {} and the folder of the documents", project.paths.join(", ")));
-    }
-    all
 }
 
 /// Patterns of what was copied into the checkout, for the agent's own git.
