@@ -23,6 +23,7 @@ impl From<StoreError> for Failure {
             StoreError::Broken { .. } => {
                 Some("restore the newest backup (docs/operations.md), then run `orch reconcile --full`")
             }
+            StoreError::Undecodable(_) => Some(RESTORE),
             StoreError::Locked(_) => Some("another process holds it; run the step again"),
             StoreError::Full(_) => {
                 Some("make room there; what is under way is not lost, and `orch stop` has room of its own")
@@ -32,7 +33,6 @@ impl From<StoreError> for Failure {
             | StoreError::Foreign { .. }
             | StoreError::ReadOnly(_)
             | StoreError::Lost
-            | StoreError::Undecodable(_)
             | StoreError::Sql(_) => None,
         };
         let failure = Failure::new(Exit::Broken, error.to_string());
@@ -178,11 +178,26 @@ pub fn leave(ctx: &mut Ctx) {
     if let Err(e) = guard::leave(ctx) {
         ctx.report.fault(None, format!("the audit's tail: {e:#}"), None);
     }
-    for row in ctx.store.unreadable() {
+    for (task, what) in unread(ctx) {
+        ctx.report.fault(task.as_deref(), what, Some(RESTORE.to_owned()));
+    }
+}
+
+const RESTORE: &str = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
+
+/// The rows that were left out of what was read because they can't be decoded (RULE-44): task, and what is wrong.
+fn unread(ctx: &Ctx) -> Vec<(Option<String>, String)> {
+    let say = |row: crate::adapters::store::Unreadable| {
         let of = row.task.as_deref().map(|key| format!(" of {key}")).unwrap_or_default();
-        let what = format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why);
-        let hint = "it holds its own task alone; restore the row from a backup (docs/operations.md)".to_owned();
-        ctx.report.fault(row.task.as_deref(), what, Some(hint));
+        (row.task, format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why))
+    };
+    ctx.store.unreadable().into_iter().map(say).collect()
+}
+
+/// Names on stderr what a view had to leave out: what is not shown would be taken for not there.
+pub fn tell_unread(ctx: &Ctx) {
+    for (_, what) in unread(ctx) {
+        tracing::error!("{what}; {RESTORE}");
     }
 }
 
@@ -204,8 +219,11 @@ pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> C
 /// nearest known key.
 pub fn task(ctx: &mut Ctx, text: &str) -> Result<Task, Failure> {
     let key = Key::parse(text).map_err(|e| Failure::usage(e.to_string()))?;
-    if let Some(task) = ctx.store.read(|tx| tx.task_by_key(&key))? {
-        return Ok(task);
+    match ctx.store.read(|tx| tx.task_by_key(&key)) {
+        Ok(Some(task)) => return Ok(task),
+        Ok(None) => {}
+        Err(e @ StoreError::Undecodable(_)) => return Err(Failure::from(e).task(key.to_string())),
+        Err(e) => return Err(e.into()),
     }
     let failure = Failure::usage(format!("{key} has no task")).task(key.to_string());
     Err(match nearest(ctx, &key)? {

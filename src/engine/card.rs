@@ -12,7 +12,7 @@ use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::shown::NOT_INDEPENDENT;
 use crate::model::stage::{JobStatus, Stage};
-use crate::model::task::{Evidence, RunState, Task, Waiting};
+use crate::model::task::{Evidence, EvidenceVerdict, RunState, Task, Waiting};
 
 /// What the card of a task shows.
 pub fn of(ctx: &mut Ctx, id: TaskId) -> anyhow::Result<CardData> {
@@ -61,8 +61,9 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
         wait: Vec::new(),
         inputs: listed.unwrap_or_default(),
         pr_url: task.pr.as_ref().map(|p| p.url.clone()).filter(|u| !u.is_empty()),
-        notes: stop_note(&task)
+        notes: failed_deploy_note(&task, &rows)
             .into_iter()
+            .chain(stop_note(&task))
             .chain(landed_code_note(policy, &task))
             .chain(on_red_base(tx, &task)?)
             .chain(notes(tx, id, &rows)?)
@@ -114,6 +115,13 @@ fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
 fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
     Ok(allowed.then(|| "A person let it start although the base is red.".to_owned()))
+}
+
+/// A cancelled task's deploy that did not succeed: what production runs now is worse news than the end of the task.
+fn failed_deploy_note(task: &Task, rows: &[Evidence]) -> Option<String> {
+    let last = rows.iter().rev().find(|e| e.gate == Gate::DeployStatus.as_str())?;
+    let failed = task.stage == Stage::Cancelled && last.verdict != EvidenceVerdict::Pass;
+    failed.then(|| format!("The deploy failed: {}.", last.why))
 }
 
 /// What holds the task's runs, where that leaves something open (BND-2).

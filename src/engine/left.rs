@@ -17,10 +17,11 @@ use crate::model::redact;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run};
 use crate::model::tree_rules::Broken;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// Paths that are in the checkout and never part of a run's commit.
 type LeftOut = BTreeSet<String>;
@@ -98,6 +99,24 @@ fn around<'a>(base: &'a Base, folder: &'a str, begin: &'a Begin) -> Around<'a> {
     Around { base, folder, left_out: &begin.left_out, owner: begin.owner(), limits: Limits::default(), whole: false }
 }
 
+fn open(checkout: &Path) -> Result<Root> {
+    Root::open(checkout).map_err(|e| unreadable(checkout, &e))
+}
+
+/// A checkout that can't be walked: what ran in it took it away, or the rights to it.
+fn unreadable(checkout: &Path, e: &std::io::Error) -> anyhow::Error {
+    let at = checkout.display();
+    match e.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => anyhow!(
+            "the folder of the checkout is gone, what ran in it removed it, and nothing of its work is left: {at}"
+        ),
+        ErrorKind::PermissionDenied => {
+            anyhow!("the folder of the checkout can't be read, what ran in it took the rights to it away (chmod): {at}")
+        }
+        _ => anyhow!("reading the checkout {at}: {e}"),
+    }
+}
+
 fn protection(site: &Site) -> Protection {
     Protection::new(&site.project.git.protected_paths)
 }
@@ -108,9 +127,9 @@ pub(super) fn after_setup(site: &Site, begin: &mut Begin) -> Result<Vec<String>>
     let mirror = &site.ground.mirror;
     let base = mirror.base(&begin.tree)?;
     let checkout = &site.folders.checkout;
-    let root = Root::open(checkout).with_context(|| format!("opening {}", checkout.display()))?;
+    let root = open(checkout)?;
     let folder = artefact::folder(&site.ground.task.key);
-    let found = root.walk(&around(&base, &folder, begin))?;
+    let found = root.walk(&around(&base, &folder, begin)).map_err(|e| unreadable(checkout, &e))?;
     let built = build(&mirror.build()?, &base, &root, &found)?;
     let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
     let tracked: BTreeSet<String> = base.keys().map(text).collect();
@@ -154,21 +173,23 @@ pub(super) struct Taken<'a> {
     pub(super) nested: Vec<String>,
     /// The stage's documents that the run wrote again, with whatever words.
     rewritten: BTreeSet<String>,
+    /// The walk did not come to its end.
+    partial: bool,
 }
 
 /// Walks the checkout and builds the run's tree. Only once no process of the run lives.
 pub(super) fn take<'a>(site: &'a Site, run: &Run, start: &Sha) -> Result<Taken<'a>> {
     let mirror = &site.ground.mirror;
     let checkout = &site.folders.checkout;
-    let root = Root::open(checkout).with_context(|| format!("opening {}", checkout.display()))?;
+    let root = open(checkout)?;
     let begin = remembered(site, start)?;
     let base = mirror.base(&begin.tree)?;
     let folder = artefact::folder(&site.ground.task.key);
-    let found = root.walk(&around(&base, &folder, &begin))?;
+    let found = root.walk(&around(&base, &folder, &begin)).map_err(|e| unreadable(checkout, &e))?;
     let repository = mirror.build()?;
     let built = build(&repository, &base, &root, &found)?;
     let rewritten = rewritten(site, run, &found);
-    Ok(Taken { build: repository, begin, base, built, nested: found.nested, rewritten })
+    Ok(Taken { build: repository, begin, base, built, nested: found.nested, rewritten, partial: found.partial })
 }
 
 /// The stage's documents whose files changed since the prompt was written. A second review with the same words is a
@@ -206,6 +227,10 @@ impl Taken<'_> {
     /// The rules that the run broke (RULE-22, RULE-23, BND-5).
     pub(super) fn faults(&self, site: &Site, run: &Run) -> Result<Vec<Broken>> {
         let mut all = self.built.broken.clone();
+        if self.partial {
+            // What the walk did not come to would be taken for deleted.
+            return Ok(all);
+        }
         let changes: Vec<Change> =
             self.built.changed.iter().map(|path| Change { path: path.clone(), now: self.shape(path) }).collect();
         let paths: Vec<String> = self.built.entries.values().map(|e| e.text()).collect();

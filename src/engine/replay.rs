@@ -58,6 +58,7 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
             ended: Vec::new(),
             evidence: checked.get(..until).unwrap_or(&checked).to_vec(),
             lease: Some(lease(task, row)),
+            lease_holder: None,
             deploy: deploy(&deploys, row, gate),
             freeze: None,
             undeployed: None,

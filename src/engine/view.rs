@@ -6,7 +6,7 @@ use crate::adapters::store::{Result, StoreError, Tx};
 use crate::model::ids::{Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Cooldown, DeployState, Freeze, Run, RunState, Task, Waiting};
+use crate::model::task::{Cooldown, DeployState, Freeze, Lease, Run, RunState, Task, Waiting};
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
 use std::collections::BTreeMap;
 
@@ -18,11 +18,13 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
         d.state == DeployState::Initiated && d.actor != now.me && process::life(&d.actor) != Life::Dead
     });
     let awaits = awaits::of(tx, id, deploy.as_ref())?;
+    let lease = tx.lease(&task.repo)?;
     Ok(TaskView {
         live_job: tx.live_job(id)?,
         ended: tx.ended_jobs(id, task.epoch)?,
         evidence: bound::checked(tx.evidence_of(id)?, &now.root),
-        lease: tx.lease(&task.repo)?,
+        lease_holder: lease_holder(tx, lease.as_ref(), id)?,
+        lease,
         freeze: freeze(tx, &task.repo),
         undeployed: tx.undeployed(&task.repo, id)?,
         halted: now.halted.clone(),
@@ -33,6 +35,19 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
         now: now.stamp.clone(),
         task,
     })
+}
+
+/// Another task that holds the lease: its key, and the person or forge that it waits for.
+fn lease_holder(tx: &Tx<'_>, lease: Option<&Lease>, me: TaskId) -> Result<Option<String>> {
+    let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != me) else { return Ok(None) };
+    let Some(key) = tx.key_text(other)? else { return Ok(None) };
+    let waits = match (tx.task(other), awaits::open(tx, other)?) {
+        (_, Some(wait)) => format!(", which waits at the forge: {}", wait.said),
+        (Ok(Task { waiting_for: Some(what), .. }), None) => format!(", which waits for {what}"),
+        (Ok(Task { blocked_reason: Some(why), .. }), None) => format!(", which is blocked: {why}"),
+        (Ok(_) | Err(_), None) => String::new(),
+    };
+    Ok(Some(format!("{key}{waits}")))
 }
 
 /// A freeze that can't be read counts as one (SHIP-7).

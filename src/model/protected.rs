@@ -112,41 +112,86 @@ const INTERPRETERS: &[&str] = &[
     "sh", "bash", "dash", "zsh", "ksh", "source", ".", "python", "python3", "node", "ruby", "perl", "php", "deno",
     "bun",
 ];
+/// Programs that take their rules from a file named after `-f`.
+const BY_FILE: &[&str] = &["make", "gmake", "just", "task", "rake", "ant", "mvn", "ninja"];
+const FILE_OPTIONS: &[&str] = &["-f", "--file", "--makefile", "--justfile", "--taskfile", "--rakefile"];
 const ENDINGS: &[&str] = &["sh", "bash", "py", "pl", "rb", "js", "mjs", "ts", "php"];
 
-/// The paths inside the repository that a command names: what it runs (`./x`, `x/y`, `sh x`), and scripts among its
-/// arguments (`x/y.sh`, `./x`). They are protected and come from the default branch (RULE-23).
+/// The paths inside the repository that a command names: what it runs (`./x`, `x/y`, `sh x`), scripts among its arguments
+/// (`x/y.sh`, `./x`), and files of rules (`make -f x`). They are protected and come from the default branch (RULE-23).
 pub fn named_by(argv: &[String]) -> Vec<String> {
     let mut paths = Vec::new();
-    // Whether the next word is what is run.
-    let (mut program, mut interpreted) = (true, false);
+    let mut next = Next::Program;
+    // Of the last `cd`, and whether a program that takes `-f FILE` is at work.
+    let (mut folder, mut by_file) = (None, false);
     for word in argv.iter().flat_map(|word| pieces(word)) {
         let name = word.rsplit('/').next().unwrap_or(word);
-        let option = word.starts_with('-') || word.contains('=') || word.bytes().all(|b| b.is_ascii_digit());
         if matches!(word, "&&" | "||" | ";" | "|") {
-            (program, interpreted) = (true, false);
+            next = Next::Program;
             continue;
         }
-        if interpreted && matches!(word, "-c" | "-m") {
+        if next == Next::Folder {
+            folder = Some(word);
+            next = Next::Argument;
+            continue;
+        }
+        if next == Next::Script && is_command_option(word) {
             // A shell's command, or a module's name.
-            (program, interpreted) = (word == "-c", false);
+            next = if word == "-m" { Next::Argument } else { Next::Program };
             continue;
         }
-        let ending = word.rsplit_once('.').is_some_and(|(_, e)| ENDINGS.contains(&e));
-        let run = (program && word.contains('/')) || interpreted;
-        if !option && (run || ending || word.starts_with("./")) {
-            paths.extend(inside(word));
+        if by_file && FILE_OPTIONS.contains(&word) {
+            next = Next::Script;
+            continue;
         }
+        let rules = word.split_once('=').filter(|(option, _)| by_file && FILE_OPTIONS.contains(option));
+        let option = word.starts_with('-') || word.contains('=') || word.bytes().all(|b| b.is_ascii_digit());
+        let ending = word.rsplit_once('.').is_some_and(|(_, e)| ENDINGS.contains(&e));
+        let run = (next == Next::Program && word.contains('/')) || next == Next::Script;
+        let named = match rules {
+            Some((_, file)) => Some(file),
+            None => (!option && (run || ending || word.starts_with("./"))).then_some(word),
+        };
+        paths.extend(named.into_iter().flat_map(|word| [inside(word), below(folder, word)]).flatten());
         if option {
             continue;
         }
-        let wraps = program && WRAPPERS.contains(&name);
-        interpreted = (program || wraps) && INTERPRETERS.contains(&name);
-        program = wraps;
+        let wraps = next == Next::Program && WRAPPERS.contains(&name);
+        if next == Next::Program {
+            by_file = BY_FILE.contains(&name);
+        }
+        next = match next {
+            Next::Program if matches!(word, "cd" | "pushd") => Next::Folder,
+            Next::Program if INTERPRETERS.contains(&name) => Next::Script,
+            Next::Program if wraps => Next::Program,
+            Next::Program | Next::Script | Next::Folder | Next::Argument => Next::Argument,
+        };
     }
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// What the next word of a command is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Program,
+    /// A file to be run, or options before it.
+    Script,
+    /// Where a shell goes.
+    Folder,
+    Argument,
+}
+
+/// `-c`, also among others (`-ec`), and `-m`.
+fn is_command_option(word: &str) -> bool {
+    let letters = word.strip_prefix('-').filter(|l| l.bytes().all(|b| b.is_ascii_alphabetic()));
+    word == "-m" || letters.is_some_and(|l| l.ends_with('c'))
+}
+
+/// A word as a path below the folder that a shell went to.
+fn below(folder: Option<&str>, word: &str) -> Option<String> {
+    inside(&format!("{}/{word}", folder?)).filter(|_| !word.starts_with(['/', '~', '$']))
 }
 
 /// A word of an argv, or the words of a shell's command in it.
@@ -242,9 +287,14 @@ mod tests {
         one(&["env", "A=1", "tools/ci"], "tools/ci");
         one(&["timeout", "60", "bash", "tools/ci"], "tools/ci");
         one(&["python3", "tools/check.py"], "tools/check.py");
-        one(&["sh", "-c", "cd x && ./ci.sh; true"], "ci.sh");
+        assert_eq!(named(&["sh", "-c", "cd x && ./ci.sh; true"]), ["ci.sh", "x/ci.sh"]);
+        assert_eq!(named(&["bash", "-euc", "set -x; cd web/app; sh ci"]), ["ci", "web/app/ci"]);
+        one(&["sh", "-ec", "cd /srv && ./ci.sh"], "ci.sh");
         one(&["bash", "-c", "tools/ci"], "tools/ci");
         one(&["make", "-f", "./Makefile.ci"], "Makefile.ci");
+        one(&["make", "-f", "build/ci.mk", "all"], "build/ci.mk");
+        one(&["env", "A=1", "just", "--justfile=ci.just", "test"], "ci.just");
+        one(&["sh", "-c", "true && make -s -f ci.mk"], "ci.mk");
         one(&["a/../b/run"], "b/run");
         assert_eq!(named(&["sh", "a.sh", "b.sh"]), ["a.sh", "b.sh"]);
         for none in [
@@ -252,6 +302,8 @@ mod tests {
             &["cargo", "test"],
             &["/usr/bin/deploy"],
             &["make", "ci"],
+            &["rm", "-f", "target/report"],
+            &["sh", "-c", "cd web && npm test"],
             &["~/x.sh"],
             &["../x.sh"],
             &["curl", "https://h/x.sh"],

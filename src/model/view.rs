@@ -19,6 +19,8 @@ pub struct TaskView {
     /// All evidence of the task, oldest first.
     pub evidence: Vec<Evidence>,
     pub lease: Option<Lease>,
+    /// Another task that holds the lease, by its key, with what it waits for.
+    pub lease_holder: Option<String>,
     /// The newest deploy of the task that was not withdrawn.
     pub deploy: Option<Deploy>,
     pub freeze: Option<Freeze>,

@@ -525,6 +525,10 @@ fn a_walk_is_bounded_in_number_depth_and_time() {
         assert!(broken.iter().any(|b| b.why.contains(why)) && broken.len() <= 80, "{why}: {broken:?}");
     }
     assert_eq!(scene.built(&[]).broken, []);
+    scene.put("large", &"x".repeat(100));
+    let broken = scene.limited(&[], Limits { total: 110, ..all }).broken;
+    let [one] = broken.as_slice() else { panic!("one file is to blame: {broken:?}") };
+    assert!(one.path == "large" && one.why.contains("the largest of 52 new"), "{one:?}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ mod fuzz_replay;
 mod hostile_build;
 mod hostile_confine;
 mod hostile_git_walk;
+mod hostile_left;
 mod judge_approval;
 mod judge_inputs;
 mod judge_review;

@@ -82,4 +82,9 @@ fn rule_44_an_undecodable_row_holds_its_own_task_and_names_it() {
     let errors = ran.json["errors"].to_string();
     assert!(errors.contains("ORCH-1") && errors.contains("findings"), "{errors}");
     assert!(!errors.contains("can't be reached"), "{errors}");
+    // A view that has to leave it out says so, and one of the task itself names task and way out.
+    let (code, shown, told) = s.house.text(&["status"]);
+    assert!(code == 0 && shown.contains("ORCH-2") && told.contains("of ORCH-1 can't be read"), "{shown}{told}");
+    let (code, _, told) = s.house.text(&["show", "ORCH-1"]);
+    assert!(code == 3 && told.contains("restore the row from a backup"), "{told}");
 }

@@ -351,6 +351,19 @@ fn rule_16_a_stop_during_the_deploy_waits_for_its_result_and_comes_too_late() {
     assert!(pipe.events("stage_advanced").last().unwrap().contains("too late"));
 }
 
+#[test]
+fn a_deploy_that_failed_under_a_stop_is_told_on_the_card_of_the_cancelled_task() {
+    let pipe =
+        with("#!/bin/sh\ntouch \"$TARGET/begun\"; while [ ! -e \"$TARGET/go\" ]; do sleep 0.05; done\nexit 2\n", "");
+    let key = pipe.item("One");
+    pipe.until("the command", |p| p.at("prod/begun").exists());
+    assert_eq!(pipe.orch(&["stop", &key]).code, 4);
+    std::fs::write(pipe.at("prod/go"), "").unwrap();
+    pipe.until_stage(&key, "cancelled");
+    let card = pipe.orch(&["status", &key]).out;
+    assert!(card.contains("The deploy failed: production is unknown"), "{card}");
+}
+
 /// A command that can't be started never ran: production is as before, the reason is told, nothing is frozen, and the right
 /// to start it is still to be had.
 fn never_ran(script: &str, said: &str) {

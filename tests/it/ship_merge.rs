@@ -40,6 +40,8 @@ fn two_tasks_of_a_repository_pass_the_merge_gate_one_after_the_other() {
         said["skipped"].as_array().unwrap().iter().any(|h| h["task"] == other.as_str() && h["rule"] == "merge_lease"),
         "{said}"
     );
+    let why = said["skipped"].to_string();
+    assert!(why.contains(&format!("is held by {holder}, which waits for confirm_deploy")), "{why}");
     let shown = pipe.orch(&["lease", "show", "--json"]).json();
     assert_eq!(shown["leases"][0]["task"], holder.as_str(), "{shown}");
     let fence = shown["leases"][0]["fence"].as_i64().unwrap();

@@ -126,7 +126,6 @@ impl Build<'_> {
         let mut ids: BTreeMap<Vec<u8>, Sha> = BTreeMap::new();
         let mut files: Vec<&[u8]> = Vec::new();
         let mut links: Vec<(&[u8], &[u8])> = Vec::new();
-        let mut total = 0_u64;
         for (path, entry) in &source.found.entries {
             let base = source.base.get(path);
             if let (Some(base), Some(seal)) = (base, source.seals.get(path))
@@ -139,15 +138,18 @@ impl Build<'_> {
             match &entry.kind {
                 Kind::Submodule(at) => drop(ids.insert(path.clone(), at.clone())),
                 Kind::Link(target) => links.push((path, target)),
-                Kind::File { .. } => {
-                    total = total.saturating_add(entry.size);
-                    match too_large(entry, total, &source.limits) {
-                        Some(why) => broken.push(Broken::new(&String::from_utf8_lossy(path), why)),
-                        None => files.push(path),
-                    }
+                Kind::File { .. } if entry.size > source.limits.file => {
+                    let why = format!(
+                        "has {} MiB, more than the {} MiB that one file may have; what is so large belongs elsewhere, or is ignored",
+                        entry.size >> 20,
+                        source.limits.file >> 20
+                    );
+                    broken.push(Broken::new(&String::from_utf8_lossy(path), why));
                 }
+                Kind::File { .. } => files.push(path),
             }
         }
+        broken.extend(drop_the_largest(&mut files, &source.found.entries, source.limits.total));
         self.hash_raw(&links, &mut ids)?;
         self.hash_files(source, &files, &mut ids, &mut broken)?;
         let entries = resulting(source, &ids);
@@ -462,11 +464,31 @@ fn is_kind(base: &TreeEntry, kind: &Kind) -> bool {
     base.kind == kind_of(kind) && base.kind != EntryKind::Submodule
 }
 
-fn too_large(entry: &Entry, total: u64, limits: &Limits) -> Option<String> {
-    if entry.size > limits.file {
-        return Some(format!("has {} MiB, more than {}", entry.size >> 20, limits.file >> 20));
+/// Leaves out files, the largest first, until the others fit into `most` bytes together. Gives the rule that this breaks,
+/// under the name of the largest: any other path may be innocent.
+fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, most: u64) -> Option<Broken> {
+    let size = |path: &[u8]| entries.get(path).map_or(0, |e| e.size);
+    let all: u64 = files.iter().map(|path| size(path)).fold(0, u64::saturating_add);
+    if all <= most {
+        return None;
     }
-    (total > limits.total).then(|| format!("is where the new files have more than {} MiB", limits.total >> 20))
+    let mut left = all;
+    let mut by_size: Vec<&[u8]> = files.clone();
+    by_size.sort_by_key(|path| std::cmp::Reverse(size(path)));
+    let fits = |path: &&&[u8]| {
+        let over = left > most;
+        left = left.saturating_sub(if over { size(path) } else { 0 });
+        over
+    };
+    let dropped: BTreeSet<&[u8]> = by_size.iter().take_while(fits).copied().collect();
+    files.retain(|path| !dropped.contains(path));
+    let why = format!(
+        "is the largest of {} new or changed files that have {} MiB together, more than the {} MiB that one run may leave",
+        files.len() + dropped.len(),
+        all >> 20,
+        most >> 20
+    );
+    by_size.first().map(|path| Broken::new(&String::from_utf8_lossy(path), why))
 }
 
 /// The entries that have an id: what could not be read or stored is left out.

@@ -22,16 +22,20 @@ pub struct Limits {
     /// Names looked at.
     pub names: usize,
     pub depth: usize,
-    /// Bytes of one file that is new or changed.
+    /// Bytes of one file that is new or changed. Its blob is read whole for secrets, so this stays below what git's output
+    /// may be.
     pub file: u64,
     /// Bytes of all files that are new or changed.
     pub total: u64,
     pub time: Duration,
 }
 
+const FILE_BYTES: u64 = 200 << 20;
+const _: () = assert!(FILE_BYTES < super::cmd::OUTPUT_CAP as u64, "a file that is let through can be read again");
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { names: 1_000_000, depth: 128, file: 512 << 20, total: 2 << 30, time: Duration::from_secs(120) }
+        Self { names: 1_000_000, depth: 128, file: FILE_BYTES, total: 2 << 30, time: Duration::from_secs(120) }
     }
 }
 
@@ -102,6 +106,8 @@ pub struct Found {
     /// Folders that hold a repository of their own; their files count as files.
     pub nested: Vec<String>,
     pub broken: Vec<Broken>,
+    /// A bound ended the walk: what is not in `entries` may be there all the same.
+    pub partial: bool,
 }
 
 /// A checkout whose files can be opened by path.
@@ -151,7 +157,6 @@ impl Root {
             ignores: Vec::new(),
             names: 0,
             deadline: Instant::now() + around.limits.time,
-            over: false,
         };
         let fd = inside(OFlags::RDONLY | OFlags::DIRECTORY, self.fd.as_fd(), b".")?;
         walk.folder(fd.as_fd(), b"", false, 0);
@@ -174,7 +179,6 @@ struct Walk<'a> {
     ignores: Vec<(usize, Gitignore)>,
     names: usize,
     deadline: Instant,
-    over: bool,
 }
 
 impl Walk<'_> {
@@ -185,10 +189,10 @@ impl Walk<'_> {
     }
 
     fn stop(&mut self, path: &[u8], why: String) {
-        if !self.over {
+        if !self.found.partial {
             self.found.broken.truncate(NAMED - 1);
             self.broken(path, why);
-            self.over = true;
+            self.found.partial = true;
         }
     }
 
@@ -225,7 +229,7 @@ impl Walk<'_> {
             } else if Instant::now() > self.deadline {
                 self.stop(prefix, format!("is where the walk took more than {} s", self.around.limits.time.as_secs()));
             }
-            if self.over {
+            if self.found.partial {
                 break;
             }
             self.name(fd, prefix, &name, ignored, depth);

@@ -46,6 +46,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.watch {
         return watch(call, which, args.all);
     }
+    open::tell_unread(&ctx);
     if call.out.is_json() {
         return document(call, &mut ctx, which).map(|()| Exit::Done);
     }

@@ -16,7 +16,8 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     }
     let lease = f.view.lease.as_ref();
     if let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != task.id) {
-        return wait(Rule::MergeLease, format!("task {other} holds the merge lease of {}", task.repo));
+        let holder = f.view.lease_holder.clone().unwrap_or_else(|| format!("task {other}"));
+        return wait(Rule::MergeLease, format!("the merge lease of {} is held by {holder}", task.repo));
     }
     let ours = lease.filter(|l| l.task_id == Some(task.id)).map(|l| l.fence);
     let looked = f.of_attempt(Gate::BranchMergeable).filter(|e| {

@@ -142,6 +142,7 @@ pub fn view(stage: Stage) -> TaskView {
         ended: vec![],
         evidence: vec![],
         lease: None,
+        lease_holder: None,
         deploy: None,
         freeze: None,
         undeployed: None,

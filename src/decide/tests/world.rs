@@ -379,6 +379,7 @@ impl World {
                 acquired_at: None,
                 renewed_at: None,
             }),
+            lease_holder: None,
             deploy: t.deploy.map(|d| deploy_row(i, repo, t, &d)),
             freeze: self.frozen[repo].then(|| freeze(repo)),
             undeployed: undeployed.map(|(n, _)| key(n)),
