@@ -1,9 +1,9 @@
 //! The readers of bytes from outside, by name, for the targets of `tests/fuzz/` and for the test that replays and mutates their
 //! corpus. No part of the interface; nothing of the program uses it.
 
-use crate::adapters::board::{local::Local, plane::wire};
+use crate::adapters::board::{github as issues, local::Local, plane::wire};
 use crate::adapters::runtime::{ClaudeSettings, CommandSettings, Exit, PresetKind, PresetSettings, Runtime};
-use crate::adapters::{forge::gitea, git, process, scan, sentinel};
+use crate::adapters::{forge, git, process, scan, sentinel};
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::ids::{Key, Sha, branch_name};
 use crate::model::outcome::RuntimeKind;
@@ -21,7 +21,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("board_rows", board_rows),
     ("checks_file", config::fuzz),
     ("config", config::fuzz),
-    ("forge_answers", gitea::fuzz),
+    ("forge_answers", forge_answers),
     ("front_matter", front_matter),
     ("git_output", git::fuzz),
     ("local_item", local_item),
@@ -40,6 +40,7 @@ pub fn run(name: &str, bytes: &[u8]) {
 }
 
 fn board_rows(bytes: &[u8]) {
+    issues::fuzz(bytes);
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else { return };
     let rows = wire::page(&value).map(|p| p.results).unwrap_or_default();
     let statuses: Vec<_> = rows.iter().filter_map(wire::status).collect();
@@ -49,6 +50,11 @@ fn board_rows(bytes: &[u8]) {
     let shown = wire::html(&String::from_utf8_lossy(bytes));
     // What a person typed is never markup.
     assert!(shown.split('<').skip(1).all(|t| ["p>", "/p>", "br>"].iter().any(|own| t.starts_with(own))), "{shown}");
+}
+
+fn forge_answers(bytes: &[u8]) {
+    forge::gitea::fuzz(bytes);
+    forge::github::fuzz(bytes);
 }
 
 fn front_matter(bytes: &[u8]) {

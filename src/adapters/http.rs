@@ -23,7 +23,7 @@ impl Token {
     }
 
     /// The secret itself; only for building a request.
-    fn expose(&self) -> &str {
+    pub(super) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -111,13 +111,15 @@ pub struct Request<'a> {
     pub path: &'a str,
     pub query: &'a [(&'a str, &'a str)],
     pub body: Option<&'a Value>,
+    /// Further headers, names in lower case; an `accept` among them goes in the place of the usual one.
+    pub headers: &'a [(&'a str, &'a str)],
     /// Instead of the limits' total.
     pub timeout: Option<Duration>,
 }
 
 impl<'a> Request<'a> {
     pub fn new(method: Method, path: &'a str) -> Self {
-        Self { method, path, query: &[], body: None, timeout: None }
+        Self { method, path, query: &[], body: None, headers: &[], timeout: None }
     }
 
     pub fn query(mut self, query: &'a [(&'a str, &'a str)]) -> Self {
@@ -127,6 +129,11 @@ impl<'a> Request<'a> {
 
     pub fn json(mut self, body: &'a Value) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    pub fn headers(mut self, headers: &'a [(&'a str, &'a str)]) -> Self {
+        self.headers = headers;
         self
     }
 
@@ -439,7 +446,13 @@ impl Client {
             Method::Delete => reqwest::Method::DELETE,
         };
         let inner = self.inner(write).map_err(|e| fail(Class::Invalid, Fault::Request, None, e))?;
-        let mut builder = inner.request(method, url).timeout(total).header("accept", "application/json, */*;q=0.5");
+        let mut builder = inner.request(method, url).timeout(total);
+        if !request.headers.iter().any(|(name, _)| *name == "accept") {
+            builder = builder.header("accept", "application/json, */*;q=0.5");
+        }
+        for (name, value) in request.headers {
+            builder = builder.header(*name, *value);
+        }
         if let Auth::Header { name, scheme, value } = &self.auth {
             let text = Zeroizing::new(format!("{scheme}{}", value.expose()));
             let mut header = reqwest::header::HeaderValue::from_str(&text).map_err(|_| {

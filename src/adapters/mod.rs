@@ -12,6 +12,7 @@ pub mod executor;
 pub mod files;
 pub mod forge;
 pub mod git;
+pub mod github;
 pub mod handed;
 pub mod http;
 pub mod locks;

@@ -1,7 +1,7 @@
 //! What the rest asks of a configuration.
 
 use super::secret::{EnvValue, SecretRef};
-use super::types::{AgentOverride, AgentSettings, Board, Config, Errors, Forge, Project, Revision, Runtime, Scope};
+use super::types::{AgentOverride, AgentSettings, Board, Config, Errors, Project, Revision, Runtime, Scope};
 use crate::model::ids::Key;
 use crate::model::parts;
 use crate::model::probe::CheckKind;
@@ -64,7 +64,7 @@ impl Config {
             let remote = Path::new(project.git.remote.trim_start_matches("file://"));
             let board = match &project.board {
                 Board::Local { dir, .. } => Some(dir.as_path()),
-                Board::Plane { .. } => None,
+                Board::Plane { .. } | Board::Github(_) => None,
             };
             for path in board.into_iter().chain(remote.is_absolute().then_some(remote)) {
                 if !path.starts_with(&self.state_dir) && !all.iter().any(|known| known == path) {
@@ -191,14 +191,8 @@ impl Project {
     fn secrets<'a>(&'a self, out: &mut Vec<(String, &'a SecretRef)>) {
         let at = format!("projects.{}", self.key);
         out.extend(self.git.credential.as_ref().map(|c| (format!("{at}.git.credential"), c)));
-        match &self.board {
-            Board::Plane { api_key, .. } => out.push((format!("{at}.board.api_key"), api_key)),
-            Board::Local { .. } => {}
-        }
-        match &self.forge {
-            Forge::Gitea { token, .. } => out.push((format!("{at}.forge.token"), token)),
-            Forge::Local => {}
-        }
+        out.extend(self.board.secret().map(|(key, from)| (format!("{at}.board.{key}"), from)));
+        out.extend(self.forge.secret().map(|(key, from)| (format!("{at}.forge.{key}"), from)));
         in_env(&format!("{at}.ci"), &self.ci.env, out);
         in_env(&format!("{at}.deploy"), &self.deploy.env, out);
         for check in &self.staging.checks {

@@ -80,10 +80,7 @@ fn unit_limits(config: &Config) -> Result<(), ConfigError> {
 pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
     stages(&p.stages, at)?;
     paths(p, at)?;
-    if let Forge::Gitea { .. } = &p.forge
-        && p.ci.required
-        && p.ci.contexts.is_empty()
-    {
+    if p.forge.is_remote() && p.ci.required && p.ci.contexts.is_empty() {
         return Err(ConfigError::new(format!(
             "{at}.ci.contexts is missing, expected the names of the statuses that must be green on the forge"
         ))
@@ -260,10 +257,10 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             Forge::Local if p.ci.command.is_none() => {
                 out.push(format!("{}: ci.command is absent, CI is not applicable and ci_green passes", p.key));
             }
-            Forge::Gitea { .. } if p.ci.command.is_some() => {
+            forge if forge.is_remote() && p.ci.command.is_some() => {
                 out.push(format!("{}: ci.command has no effect on a remote forge", p.key));
             }
-            Forge::Local | Forge::Gitea { .. } => {}
+            Forge::Local | Forge::Gitea { .. } | Forge::Github(_) => {}
         }
         let staging = &p.staging;
         if (staging.build.is_some() || staging.deploy.is_some()) && staging.revision.is_none() {

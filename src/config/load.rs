@@ -257,6 +257,7 @@ fn parse_text(
         auto_label: raw.auto_label.unwrap_or_default().effective(&vars)?,
         audit: raw.audit.unwrap_or_default().effective(&vars)?,
         plane: raw.plane.unwrap_or_default().effective(&vars)?,
+        github: raw.github.unwrap_or_default().effective(&vars)?,
         reconcile: raw.reconcile.unwrap_or_default().effective(&vars)?,
         frontmatter: raw.frontmatter.unwrap_or_default().effective(&vars)?,
         security: security(security_raw.clone(), &around, "")?,

@@ -170,44 +170,31 @@ fn is_ref(name: &str) -> bool {
 
 fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigError> {
     let at = format!("{at}.board");
-    let statuses = raw.statuses.unwrap_or_default();
+    let statuses = raw.statuses.clone().unwrap_or_default();
     if let Some((key, _)) = statuses.iter().find(|(_, name)| name.trim().is_empty()) {
         return Err(missing(&format!("{at}.statuses.{key}"), "the status's name"));
     }
-    let deciders = raw.deciders.unwrap_or_default();
+    let deciders = raw.deciders.clone().unwrap_or_default();
     if deciders.iter().any(|user| user.trim().is_empty()) {
         return Err(missing(&format!("{at}.deciders"), "the user's name"));
     }
     let kind = raw.kind.unwrap_or(BoardKind::Local);
-    let of_plane = [
-        ("url", raw.url.is_some()),
-        ("workspace", raw.workspace.is_some()),
-        ("project", raw.project.is_some()),
-        ("api_key", raw.api_key.is_some()),
-        ("full_scan_every_s", raw.full_scan_every_s.is_some()),
-    ];
+    strangers(kind, &at, &board_keys(&raw))?;
+    let full_scan_every_s = raw.full_scan_every_s.unwrap_or(86_400);
+    if full_scan_every_s == 0 {
+        return Err(ConfigError::new(format!("{at}.full_scan_every_s is 0, expected 1 or more")));
+    }
     match kind {
         BoardKind::Local => {
-            if let Some((key, _)) = of_plane.iter().find(|(_, set)| *set) {
-                return Err(ConfigError::new(format!("{at}.{key} belongs to a plane board, and this is a local one"))
-                    .hint("say kind: plane"));
-            }
             let dir = raw.dir.unwrap_or_else(|| "issues".into());
             let dir = under(around.state_dir, expand(&dir, around.place.env, &format!("{at}.dir"))?);
             Ok(Board::Local { dir, statuses, deciders })
         }
         BoardKind::Plane => {
-            if raw.dir.is_some() {
-                return Err(ConfigError::new(format!("{at}.dir belongs to a local board, and this is a plane one")));
-            }
             let need = |value: &Option<String>, key: &str, what: &str| {
                 text(value.as_ref()).ok_or_else(|| missing(&format!("{at}.{key}"), what))
             };
             let key = raw.api_key.ok_or_else(|| missing(&format!("{at}.api_key"), "{env: NAME} or {file: PATH}"))?;
-            let full_scan_every_s = raw.full_scan_every_s.unwrap_or(86_400);
-            if full_scan_every_s == 0 {
-                return Err(ConfigError::new(format!("{at}.full_scan_every_s is 0, expected 1 or more")));
-            }
             Ok(Board::Plane {
                 url: http(&need(&raw.url, "url", "where Plane is")?, &format!("{at}.url"))?,
                 workspace: need(&raw.workspace, "workspace", "the workspace's slug")?,
@@ -218,7 +205,42 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
                 deciders,
             })
         }
+        BoardKind::Github => {
+            let of = (statuses, deciders);
+            Ok(Board::Github(super::github::board(&raw, of, full_scan_every_s, &around.place, &at)?))
+        }
     }
+}
+
+/// The keys of a board that not every kind has: each with whether it is there, and of which kinds it is.
+fn board_keys(raw: &RawBoard) -> Vec<(&'static str, bool, &'static [BoardKind])> {
+    use BoardKind::{Github, Local, Plane};
+    vec![
+        ("dir", raw.dir.is_some(), &[Local]),
+        ("url", raw.url.is_some(), &[Plane]),
+        ("workspace", raw.workspace.is_some(), &[Plane]),
+        ("project", raw.project.is_some(), &[Plane]),
+        ("api_key", raw.api_key.is_some(), &[Plane]),
+        ("full_scan_every_s", raw.full_scan_every_s.is_some(), &[Plane, Github]),
+        ("api_base", raw.api_base.is_some(), &[Github]),
+        ("owner", raw.owner.is_some(), &[Github]),
+        ("name", raw.name.is_some(), &[Github]),
+        ("token", raw.token.is_some(), &[Github]),
+        ("app", raw.app.is_some(), &[Github]),
+        ("labels", raw.labels.is_some(), &[Github]),
+    ]
+}
+
+/// Refuses keys that belong to another kind: none may be there and do nothing.
+fn strangers<K: Copy + PartialEq + std::fmt::Display>(
+    kind: K,
+    at: &str,
+    keys: &[(&str, bool, &[K])],
+) -> Result<(), ConfigError> {
+    let Some((key, _, of)) = keys.iter().find(|(_, set, of)| *set && !of.contains(&kind)) else { return Ok(()) };
+    let of = of.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Err(ConfigError::new(format!("{at}.{key} is a key of kind {}, and this is {kind}", of.join(" and ")))
+        .hint(format!("say kind: {}", of.join(" or kind: "))))
 }
 
 fn forge(raw: RawForge, place: &Place<'_>, at: &str) -> Result<Forge, ConfigError> {
@@ -226,22 +248,10 @@ fn forge(raw: RawForge, place: &Place<'_>, at: &str) -> Result<Forge, ConfigErro
     let need = |value: &Option<String>, key: &str, what: &str| {
         text(value.as_ref()).ok_or_else(|| missing(&format!("{at}.{key}"), what))
     };
-    match raw.kind.unwrap_or(ForgeKind::Local) {
-        ForgeKind::Local => {
-            let of_gitea = [
-                ("url", raw.url.is_some()),
-                ("owner", raw.owner.is_some()),
-                ("name", raw.name.is_some()),
-                ("token", raw.token.is_some()),
-            ];
-            match of_gitea.iter().find(|(_, set)| *set) {
-                Some((key, _)) => {
-                    Err(ConfigError::new(format!("{at}.{key} belongs to a gitea forge, and this is the local one"))
-                        .hint("say kind: gitea"))
-                }
-                None => Ok(Forge::Local),
-            }
-        }
+    let kind = raw.kind.unwrap_or(ForgeKind::Local);
+    strangers(kind, &at, &forge_keys(&raw))?;
+    match kind {
+        ForgeKind::Local => Ok(Forge::Local),
         ForgeKind::Gitea => {
             let token = raw.token.clone();
             let token = token.ok_or_else(|| missing(&format!("{at}.token"), "{env: NAME} or {file: PATH}"))?;
@@ -253,7 +263,25 @@ fn forge(raw: RawForge, place: &Place<'_>, at: &str) -> Result<Forge, ConfigErro
                 post_statuses: raw.post_statuses.unwrap_or(false),
             })
         }
+        ForgeKind::Github => Ok(Forge::Github(super::github::forge(&raw, place, &at)?)),
     }
+}
+
+/// As [`board_keys`], of a forge.
+fn forge_keys(raw: &RawForge) -> Vec<(&'static str, bool, &'static [ForgeKind])> {
+    use ForgeKind::{Gitea, Github};
+    vec![
+        ("url", raw.url.is_some(), &[Gitea]),
+        ("owner", raw.owner.is_some(), &[Gitea, Github]),
+        ("name", raw.name.is_some(), &[Gitea, Github]),
+        ("token", raw.token.is_some(), &[Gitea, Github]),
+        ("post_statuses", raw.post_statuses.is_some(), &[Gitea, Github]),
+        ("api_base", raw.api_base.is_some(), &[Github]),
+        ("app", raw.app.is_some(), &[Github]),
+        ("draft", raw.draft.is_some(), &[Github]),
+        ("reviewers", raw.reviewers.is_some(), &[Github]),
+        ("team_reviewers", raw.team_reviewers.is_some(), &[Github]),
+    ]
 }
 
 fn ci(raw: RawCi, place: &Place<'_>, at: &str) -> Result<Ci, ConfigError> {
@@ -264,6 +292,7 @@ fn ci(raw: RawCi, place: &Place<'_>, at: &str) -> Result<Ci, ConfigError> {
         timeout_s: limit(raw.timeout_s, 3600, &at)?,
         env: place.env(raw.env.as_ref(), &at)?,
         contexts: raw.contexts.unwrap_or_default(),
+        accept: raw.accept.unwrap_or_default(),
     })
 }
 

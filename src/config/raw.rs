@@ -5,15 +5,16 @@ use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
     RawAgents, RawAudit, RawAutoLabel, RawBase, RawConfine, RawDependencies, RawEffects, RawExecutorLimits,
-    RawFrontmatter, RawGates, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPage, RawPlaneTop,
-    RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop, RawTls,
-    RawTools,
+    RawFrontmatter, RawGates, RawGithubTop, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPage,
+    RawPlaneTop, RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop,
+    RawTls, RawTools,
 };
 use super::types::{
     ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
     Via,
 };
 use crate::model::board::Logical;
+use crate::model::ci::Accepted;
 use crate::model::stage::Stage;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -84,6 +85,8 @@ raw! {
         audit: RawAudit,
         /// Plane
         plane: RawPlaneTop,
+        /// GitHub
+        github: RawGithubTop,
         /// Reconcile
         reconcile: RawReconcile,
         /// Front matter of artefacts
@@ -162,7 +165,7 @@ raw! {
 
     /// Where work items are.
     RawBoard {
-        /// `local` or `plane`; default local
+        /// `local`, `plane` or `github`; default local
         kind: BoardKind,
         /// Local: the folder, relative to `state_dir`; default `issues`
         dir: String,
@@ -176,26 +179,66 @@ raw! {
         api_key: SecretRef,
         /// Names of the statuses, by logical key; default: the names of `docs/state-machine.md`
         statuses: BTreeMap<Logical, String>,
-        /// Plane: time between two full passes, in seconds; default 86400
+        /// Plane and GitHub: time between two full passes, in seconds; default 86400
         full_scan_every_s: u64,
-        /// Users whose statuses and labels count: on a local board the file's owner by name, on Plane ids of users; default: everybody who can edit the item
+        /// Users whose statuses and labels count: on a local board the file's owner by name, on Plane ids of users, on GitHub logins beside those who may write to the repository, also of bots and Apps; default: everybody who can edit the item, on GitHub everybody who may write to the repository
         deciders: Vec<String>,
+        /// GitHub: the API's address; default `https://api.github.com`, on Enterprise Server `https://HOST/api/v3`
+        api_base: String,
+        /// GitHub: the repository's owner
+        owner: String,
+        /// GitHub: the repository's name
+        name: String,
+        /// GitHub: the token, a reference; or `app`
+        token: SecretRef,
+        /// GitHub: the App that speaks, in the place of a token
+        app: RawApp,
+        /// GitHub: what stands before the names of labels
+        labels: RawBoardLabels,
+    }
+
+    /// A GitHub App.
+    RawApp {
+        /// The App's id or client id
+        id: Text,
+        /// The installation's id
+        installation: u64,
+        /// The private key, PEM, a reference
+        key: SecretRef,
+    }
+
+    /// What stands before the names of labels.
+    RawBoardLabels {
+        /// Before a status's name; the whole label has at most 50 characters and no comma; default `orch: `
+        prefix: String,
+        /// Before `urgent`, `high`, `medium` or `low`; default `priority: `
+        priority: String,
     }
 
     /// Where pull requests are.
     RawForge {
-        /// `local` or `gitea`; default local
+        /// `local`, `gitea` or `github`; default local
         kind: ForgeKind,
         /// Gitea: where it is
         url: String,
-        /// Gitea: the repository's owner
+        /// Gitea and GitHub: the repository's owner
         owner: String,
-        /// Gitea: the repository's name
+        /// Gitea and GitHub: the repository's name
         name: String,
-        /// Gitea: the token, a reference
+        /// Gitea and GitHub: the token, a reference; on GitHub or `app`
         token: SecretRef,
-        /// Gitea: post commit statuses `orch/<gate>`; default false
+        /// Gitea and GitHub: post commit statuses `orch/<gate>`; default false
         post_statuses: bool,
+        /// GitHub: the API's address; default `https://api.github.com`, on Enterprise Server `https://HOST/api/v3`
+        api_base: String,
+        /// GitHub: the App that speaks, in the place of a token
+        app: RawApp,
+        /// GitHub: open pull requests as drafts, marked ready before the merge; default false
+        draft: bool,
+        /// GitHub: who is asked to review
+        reviewers: Vec<String>,
+        /// GitHub: the teams asked to review
+        team_reviewers: Vec<String>,
     }
 
     /// What a new worktree needs.
@@ -218,6 +261,8 @@ raw! {
         env: BTreeMap<String, EnvValue>,
         /// Remote forge: the status names required
         contexts: Vec<String>,
+        /// Remote forge: which of `neutral` and `skipped` pass, too; default none
+        accept: Vec<Accepted>,
     }
 
     /// How a branch lands.

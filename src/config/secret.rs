@@ -100,11 +100,17 @@ impl SecretRef {
         if kept.is_empty() {
             return Err(fail("it is empty".into()));
         }
-        if kept.contains(['\n', '\r', '\0']) {
+        // A key in PEM has lines by its nature; nothing else has.
+        if kept.contains(['\n', '\r', '\0']) && !is_pem(kept) {
             return Err(fail("it has several lines, expected one".into()));
         }
         Ok(Secret::new(kept.to_owned()))
     }
+}
+
+/// Whether a secret is a key as PEM writes one, which has several lines.
+fn is_pem(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN ") && text.trim_end().ends_with("-----") && !text.contains('\0')
 }
 
 /// Values of variables that this process was handed instead of being started with them.

@@ -76,6 +76,7 @@ pub fn settings() -> Vec<Setting> {
     all.extend(AutoLabel::settings());
     all.extend(Audit::settings());
     all.extend(Plane::settings());
+    all.extend(Github::settings());
     all.extend(Reconcile::settings());
     all.extend(Frontmatter::settings());
     all.extend(Security::settings());
@@ -407,6 +408,14 @@ section! {
     /// Plane.
     Plane, RawPlaneTop, "plane." {
         states_ttl_s "states_ttl_s": u64 = 300, "ORCH_PLANE_STATES_TTL_S", "board status cache, in seconds; 0: read at every step";
+    }
+}
+
+section! {
+    /// GitHub.
+    Github, RawGithubTop, "github." {
+        write_gap_ms "write_gap_ms": u64 = 1000, "ORCH_GITHUB_WRITE_GAP_MS", "pause between two writes of one credential, in milliseconds; 0: none";
+        reserve "reserve": u64 = 100, "ORCH_GITHUB_RESERVE", "requests of an hour that are kept for intents and stops: CI and full passes wait";
     }
 }
 

@@ -79,6 +79,71 @@ projects:
 }
 
 #[test]
+fn gh_1_a_github_board_and_forge_take_a_token_or_an_app_and_keys_of_their_own() {
+    let with = |board: &str, forge: &str| {
+        read(&format!(
+            "projects:\n  - key: A\n    git: {{remote: /a}}\n    ci: {{contexts: [t], accept: [neutral]}}\n    board: {board}\n    forge: {forge}\n"
+        ))
+    };
+    let token = "{kind: github, owner: team, name: app, token: {env: T}}";
+    let app = "{kind: github, api_base: \"https://git.example/api/v3/\", owner: team, name: app, app: {id: 12, installation: 5, key: {file: /k.pem}}, draft: true, reviewers: [ann]}";
+    let c = with(token, app).unwrap();
+    let p = &c.projects[0];
+    let (board, forge) = (p.board.account().unwrap(), p.forge.account().unwrap());
+    assert_eq!((board.url, forge.url), ("https://api.github.com", "https://git.example/api/v3"));
+    assert_eq!((board.resource, forge.name.as_str()), (Some("core"), "App 12, installation 5"));
+    assert!(matches!(&p.forge, Forge::Github(f) if f.draft && f.reviewers == ["ann"]));
+    assert_eq!(p.ci.accept, [crate::model::ci::Accepted::Neutral]);
+    let paths: Vec<String> = c.secrets().into_iter().map(|(path, _)| path).collect();
+    assert!(
+        paths.contains(&"projects.A.board.token".to_owned()) && paths.contains(&"projects.A.forge.app.key".to_owned())
+    );
+    // One credential, one account: its limits are shared.
+    let c = with(token, token).unwrap();
+    assert_eq!(c.projects[0].board.account(), c.projects[0].forge.account());
+    for (board, forge, said) in [
+        ("{kind: github, owner: o, name: n}", token, "board.token is missing"),
+        ("{kind: github, owner: o, token: {env: T}}", token, "board.name is missing"),
+        (
+            "{kind: github, owner: o, name: n, token: {env: T}, url: 'http://p'}",
+            token,
+            "board.url is a key of kind plane, and this is github",
+        ),
+        ("{owner: o}", token, "board.owner is a key of kind github, and this is local"),
+        (
+            token,
+            "{kind: github, owner: o, name: n, token: {env: T}, app: {id: 1, installation: 1, key: {env: K}}}",
+            "both token and app",
+        ),
+        (token, "{kind: github, owner: o, name: n, app: {id: 1, key: {env: K}}}", "app.installation is missing"),
+        (
+            token,
+            "{kind: github, owner: o, name: n, token: {env: T}, api_base: 'https://github.com'}",
+            "expected the API's address",
+        ),
+        (
+            token,
+            "{kind: gitea, url: 'http://g', owner: o, name: n, token: {env: T}, draft: true}",
+            "draft is a key of kind github",
+        ),
+        (
+            "{kind: github, owner: o, name: n, token: {env: T}, labels: {prefix: ' '}}",
+            token,
+            "labels.prefix is missing",
+        ),
+        ("{kind: github, owner: o, name: n, token: {env: T}, labels: {prefix: 'a, '}}", token, "without a comma"),
+        (
+            "{kind: github, owner: o, name: n, token: {env: T}, statuses: {done: 'This is a name that makes a label too long to be one'}}",
+            token,
+            "at most 50 characters",
+        ),
+    ] {
+        let error = with(board, forge).unwrap_err().to_string();
+        assert!(error.contains(said), "{board} {forge}: {error}");
+    }
+}
+
+#[test]
 fn a_minimal_file_has_the_defaults_of_the_page() {
     let c = read(MINIMAL).unwrap();
     let p = &c.projects[0];

@@ -4,11 +4,12 @@
 pub use super::notify::{Notify, Telegram, Webhook};
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
-    Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates,
+    Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, Github,
     ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile, Security, SerialGate,
     Staging, Stop, Tls, Tools,
 };
-use crate::model::board::Logical;
+pub use super::sides::{Board, Forge};
+use crate::model::ci::Accepted;
 use crate::model::probe::{CheckSpec, CommandSpec, ErrorSpec, HealthSpec, RevisionSpec};
 use crate::model::stage::{Agent, Stage, words};
 pub use crate::model::staging::Allowance;
@@ -55,11 +56,11 @@ words! {
 
 words! {
     /// The kind of a board.
-    BoardKind { Local = "local", Plane = "plane" }
+    BoardKind { Local = "local", Plane = "plane", Github = "github" }
 }
 words! {
     /// The kind of a forge.
-    ForgeKind { Local = "local", Gitea = "gitea" }
+    ForgeKind { Local = "local", Gitea = "gitea", Github = "github" }
 }
 words! {
     /// The kind of a runtime.
@@ -112,6 +113,7 @@ pub struct Config {
     pub auto_label: AutoLabel,
     pub audit: Audit,
     pub plane: Plane,
+    pub github: Github,
     pub reconcile: Reconcile,
     pub frontmatter: Frontmatter,
     /// The top section; for a project use `project.security`.
@@ -179,57 +181,6 @@ pub struct Author {
     pub email: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Board {
-    Local {
-        /// Absolute.
-        dir: PathBuf,
-        statuses: BTreeMap<Logical, String>,
-        deciders: Vec<String>,
-    },
-    Plane {
-        url: String,
-        workspace: String,
-        /// Its id or identifier.
-        project: String,
-        api_key: SecretRef,
-        statuses: BTreeMap<Logical, String>,
-        full_scan_every_s: u64,
-        deciders: Vec<String>,
-    },
-}
-
-impl Board {
-    /// The configured status names; a logical key that is not in it has its default name (BRD-2).
-    pub fn statuses(&self) -> &BTreeMap<Logical, String> {
-        match self {
-            Self::Local { statuses, .. } | Self::Plane { statuses, .. } => statuses,
-        }
-    }
-
-    /// Whose statuses and labels count; empty: whoever can edit the item (BRD-3).
-    pub fn deciders(&self) -> &[String] {
-        match self {
-            Self::Local { deciders, .. } | Self::Plane { deciders, .. } => deciders,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Forge {
-    Local,
-    Gitea {
-        url: String,
-        owner: String,
-        name: String,
-        token: SecretRef,
-        /// Commit statuses `orch/<gate>` (RULE-42).
-        post_statuses: bool,
-    },
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Worktree {
     /// Run once in a new worktree.
@@ -248,6 +199,8 @@ pub struct Ci {
     pub env: BTreeMap<String, EnvValue>,
     /// Remote forge: the status names that must be green.
     pub contexts: Vec<String>,
+    /// Ends of a check that pass beside success.
+    pub accept: Vec<Accepted>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,7 +12,7 @@ use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
-use crate::config::{Config, EnvValue, Forge, Project, exposed};
+use crate::config::{Config, EnvValue, Project, exposed};
 use crate::decide::again::environment_wait;
 use crate::decide::gates::ci::roll_up;
 use crate::model::base::{Base, BaseState, Unseen};
@@ -46,10 +46,7 @@ const PASSED: usize = 50;
 
 /// Whether there is anything to try on a project's base.
 pub fn applies(config: &Config, project: &Project) -> bool {
-    let ci = match &project.forge {
-        Forge::Local => project.ci.command.is_some(),
-        Forge::Gitea { .. } => !project.ci.contexts.is_empty(),
-    };
+    let ci = if project.forge.is_remote() { !project.ci.contexts.is_empty() } else { project.ci.command.is_some() };
     config.base.enabled && (ci || project.worktree.setup.is_some())
 }
 
@@ -352,8 +349,8 @@ fn steps_of(project: &Project) -> Vec<Step<'_>> {
         env: &s.env,
         limit: Duration::from_millis(s.timeout_ms()),
     });
-    let ci = match (&project.ci.command, &project.forge) {
-        (Some(argv), Forge::Local) => Some(Step {
+    let ci = match (&project.ci.command, project.forge.is_remote()) {
+        (Some(argv), false) => Some(Step {
             name: "ci",
             key: "ci.command",
             argv,
@@ -389,11 +386,11 @@ fn verdict(key: &str, limit: Duration, ran: std::result::Result<Exit, ChildError
 
 /// The named contexts of the base that are red; what is absent or pending is not known and holds nothing.
 fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String> {
-    if matches!(project.forge, Forge::Local) || project.ci.contexts.is_empty() {
+    if !project.forge.is_remote() || project.ci.contexts.is_empty() {
         return None;
     }
     let read = projects::forge(ctx, project).and_then(|f| Ok(f.statuses(commit)?));
-    match read.map(|list| roll_up(&list, &project.ci.contexts, project.ci.required)) {
+    match read.map(|list| roll_up(&list, &project.ci.contexts, project.ci.required, &project.ci.accept)) {
         Ok(CiAnswer::Red { contexts }) => Some(format!("red on the forge: {}", contexts.join(", "))),
         Ok(CiAnswer::Green) => None,
         Ok(CiAnswer::Pending { missing }) => {

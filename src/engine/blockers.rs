@@ -2,9 +2,7 @@
 //! local board's are read with the item; Plane's lists carry neither.
 
 use super::{Ctx, boards, throttle, view};
-use crate::adapters::board::Board;
 use crate::adapters::store::{Result as Stored, StoreError, Tx};
-use crate::config;
 use crate::decide::dispatch;
 use crate::model::ids::TaskId;
 use crate::model::report::{Held, Rule};
@@ -21,13 +19,8 @@ pub type Ready = BTreeMap<TaskId, Result<(), String>>;
 /// Asks about every task whose first job would be claimed now, until the answer changes nothing more.
 pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<Ready> {
     let mut ready = Ready::new();
-    let remote: BTreeSet<String> = ctx
-        .config
-        .projects
-        .iter()
-        .filter(|p| matches!(p.board, config::Board::Plane { .. }))
-        .map(|p| p.key.clone())
-        .collect();
+    let remote: BTreeSet<String> =
+        ctx.config.projects.iter().filter(|p| p.board.is_remote()).map(|p| p.key.clone()).collect();
     if remote.is_empty() {
         return Ok(ready);
     }
@@ -130,9 +123,11 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let project = ctx.project(&task.project)?.clone();
     let read = (|| {
         let seat = boards::seat(ctx, &project)?;
-        let Board::Plane(board) = &seat.board else { return Ok(None) };
-        let Some(item) = board.get(seat.resolved.statuses(), &task.key)? else { return Ok(Some(None)) };
-        let refs = if ctx.config.dependencies.enabled { board.blocked_by(&item.id)? } else { Vec::new() };
+        if !project.board.is_remote() {
+            return Ok(None);
+        }
+        let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(Some(None)) };
+        let refs = if ctx.config.dependencies.enabled { seat.board.blocked_by(&item)? } else { Vec::new() };
         Ok::<_, anyhow::Error>(Some(Some((item, refs))))
     })();
     let found = match read {
@@ -149,8 +144,11 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Some(Some((item, refs))) => Ok(ctx.store.write(|tx| {
             let mut t = tx.task(id)?;
             let (keys, unknown) = boards::blockers(tx, &t.project, &refs)?;
-            t.title.clone_from(&item.title);
-            t.body = item.body.clone().unwrap_or_default();
+            // Where rights are asked, the text is the one that the decider saw (GH-2).
+            if !project.board.asks_rights() {
+                t.title.clone_from(&item.title);
+                t.body = item.body.clone().unwrap_or_default();
+            }
             t.priority = boards::priority(&item);
             t.blocked_by = keys;
             t.withdrawn = boards::unknown_blockers(&unknown).or(t.withdrawn.take().filter(|w| !boards::is_unknown(w)));

@@ -3,7 +3,7 @@
 use super::{Ctx, messages, projects};
 use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
-use crate::config::{self, Project};
+use crate::config::Project;
 use crate::decide::board::{self as decide, Known, Seen, Sight, Source};
 use crate::model::answers::Answers;
 use crate::model::board::{Group, Intent, ItemRef, Moment, Resolved, Status, WorkItem, resolve};
@@ -112,12 +112,11 @@ pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
 /// A project's statuses by meaning, from what is known without a request; `None`: a board never read.
 pub fn resolved(ctx: &mut Ctx, project: &Project) -> Option<Resolved> {
     let names = projects::status_names(project);
-    let statuses = match &project.board {
-        config::Board::Local { .. } => crate::model::board::local_statuses(&names),
-        config::Board::Plane { .. } => {
-            let text = ctx.store.read(|tx| tx.meta(&format!("plane/states/{}", project.key))).ok().flatten();
-            text.and_then(|t| serde_json::from_str::<StatusCache>(&t).ok())?.statuses
-        }
+    let statuses = if project.board.is_remote() {
+        let text = ctx.store.read(|tx| tx.meta(&format!("plane/states/{}", project.key))).ok().flatten();
+        text.and_then(|t| serde_json::from_str::<StatusCache>(&t).ok())?.statuses
+    } else {
+        crate::model::board::local_statuses(&names)
     };
     Some(resolve(&statuses, &names))
 }
@@ -183,12 +182,9 @@ pub fn observe(
         let read = Reading {
             project: &key,
             resolved,
-            source: match project.board {
-                config::Board::Local { .. } => Source::File,
-                config::Board::Plane { .. } => Source::Server,
-            },
+            source: if project.board.is_remote() { Source::Server } else { Source::File },
             stop_on: ctx.config.stop.status_enabled,
-            frozen: !project.board.deciders().is_empty(),
+            frozen: !project.board.deciders().is_empty() || project.board.asks_rights(),
             before,
             at,
         };
@@ -484,7 +480,7 @@ pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
         .config
         .projects
         .iter()
-        .filter(|p| matches!(p.board, config::Board::Local { .. }) && only.is_none_or(|o| o == p.key))
+        .filter(|p| !p.board.is_remote() && only.is_none_or(|o| o == p.key))
         .cloned()
         .collect();
     for project in local {
@@ -536,8 +532,8 @@ pub fn look(
     }
     let whole =
         matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none() && listing.problems.is_empty();
-    // Plane's list is offset paging: an item missing from one scan is unknown, not gone.
-    let whole = whole && matches!(project.board, config::Board::Local { .. });
+    // A server's list comes in pages: an item missing from one scan is unknown, not gone.
+    let whole = whole && !project.board.is_remote();
     if let Board::Plane(plane) = &seat.board {
         projects::remember_path(ctx, project, plane.path()).map_err(ours)?;
     }

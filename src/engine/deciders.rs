@@ -1,7 +1,7 @@
-//! Whose word counts on a board (BRD-3): where `board.deciders` lists users, a status or label of anybody else is text.
+//! Whose word counts on a board (BRD-3): where `board.deciders` lists users, or the board is asked for rights, a status or label of anybody else is text.
 
 use super::{Ctx, boards};
-use crate::adapters::board::Board;
+use crate::adapters::board::{Board, Doer};
 use crate::adapters::store::IntentRow;
 use crate::config::Project;
 use crate::model::board::{Deed, Label, WorkItem, fold};
@@ -29,51 +29,113 @@ pub enum Decides {
 pub fn of_intent(ctx: &mut Ctx, row: &IntentRow) -> Result<Decides> {
     // A project that is no longer configured decides nothing; who asks next says so.
     let Ok(project) = ctx.project(&row.project).cloned() else { return Ok(Decides::Yes { user: row.user.clone() }) };
-    let deciders = project.board.deciders();
-    if deciders.is_empty() {
+    if project.board.deciders().is_empty() && !project.board.asks_rights() {
         return Ok(Decides::Yes { user: row.user.clone() });
     }
-    let user = match &row.user {
-        Some(user) => Some(user.clone()),
-        None => asked(ctx, &project, row)?,
+    let answer = match &row.user {
+        // A right is asked for at that moment, never remembered.
+        Some(user) if !project.board.asks_rights() => Some((Doer::named(user.clone()), is_named(&project, user))),
+        Some(_) | None => asked(ctx, &project, row)?,
     };
     let age = ctx.now().stamp.wall_ms - row.seen_at;
-    Ok(match user {
-        Some(user) if deciders.contains(&user) => Decides::Yes { user: Some(user) },
-        Some(user) => Decides::No { why: format!("it was set by {user}, who is not in board.deciders") },
+    Ok(match answer {
+        Some((doer, _)) if counted_before(ctx, row, &doer)? => {
+            Decides::No { why: format!("it was set by {} once, and counted then", doer.name) }
+        }
+        Some((doer, true)) => Decides::Yes { user: Some(doer.name) },
+        Some((doer, false)) if project.board.asks_rights() => Decides::No {
+            why: format!(
+                "it was set by {}, who may not write to the repository and is not in board.deciders",
+                if doer.through_app { format!("{} through an App", doer.name) } else { doer.name }
+            ),
+        },
+        Some((doer, false)) => {
+            Decides::No { why: format!("it was set by {}, who is not in board.deciders", doer.name) }
+        }
         None if (0..UNKNOWN_MS).contains(&age) => Decides::NotYet,
-        None => Decides::No { why: "the board does not say who set it, and board.deciders is set".to_owned() },
+        None => Decides::No { why: "the board does not say who set it".to_owned() },
     })
 }
 
-/// Asks the board who set an intent's status, and keeps the answer.
-fn asked(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<String>> {
+/// Whether `board.deciders` names somebody.
+fn is_named(project: &Project, user: &str) -> bool {
+    let same = |d: &String| if project.board.asks_rights() { fold(d) == fold(user) } else { d == user };
+    project.board.deciders().iter().any(same)
+}
+
+/// Whether somebody may decide, by name or by the board's own rights.
+fn may(project: &Project, board: &Board, doer: &Doer) -> Result<bool> {
+    Ok(is_named(project, &doer.name) || project.board.asks_rights() && board.may_decide(doer)?)
+}
+
+/// Whether the very deed counted for another intent before (GH-2: once).
+fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
+    let Some(event) = &doer.event else { return Ok(false) };
+    let key = format!("steered/{}/{}/{}", row.project, row.item_id, row.kind);
+    let mine = format!("{event}/{}", row.id);
+    match ctx.store.read(|tx| tx.meta(&key))? {
+        Some(known) if known == mine => Ok(false),
+        Some(known) if known.split_once('/').is_some_and(|(of, _)| of == event) => Ok(true),
+        Some(_) | None if ctx.dry => Ok(false),
+        Some(_) | None => {
+            ctx.store.write(|tx| tx.set_meta(&key, &mine))?;
+            Ok(false)
+        }
+    }
+}
+
+/// Asks the board who set an intent's status, keeps the answer, and says whether they may decide.
+fn asked(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Doer, bool)>> {
+    let Some((key, status, seat)) = place(ctx, project, row)? else { return Ok(None) };
+    let Some(doer) = seat.board.who(&key, &row.item_id, &Deed::Status(&status))? else { return Ok(None) };
+    let may = may(project, &seat.board, &doer)?;
+    if !ctx.dry {
+        ctx.store.write(|tx| tx.set_intent_user(row.id, &doer.name))?;
+    }
+    Ok(Some((doer, may)))
+}
+
+/// Where an intent stands: its item's key, its status's id and the board.
+fn place(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Key, String, boards::Seat)>> {
     let Some(item) = ctx.store.read(|tx| tx.item(&row.project, &row.item_id))? else { return Ok(None) };
     let Ok(key) = Key::parse(&item.key) else { return Ok(None) };
     let seat = boards::seat(ctx, project)?;
     let statuses = seat.resolved.statuses();
-    let Some(status) = statuses.iter().find(|s| seat.resolved.intent_of(&s.id) == Some(row.kind)) else {
-        return Ok(None);
-    };
-    let user = seat.board.who(&key, &row.item_id, &Deed::Status(&status.id))?;
-    if let Some(user) = user.as_ref().filter(|_| !ctx.dry) {
-        ctx.store.write(|tx| tx.set_intent_user(row.id, user))?;
+    let status = statuses.iter().find(|s| seat.resolved.intent_of(&s.id) == Some(row.kind)).map(|s| s.id.clone());
+    Ok(status.map(|status| (key, status, seat)))
+}
+
+/// Takes an intent off the item that nobody with a say has set, and says so there, once. Comfort: what fails is told.
+pub fn take_back(ctx: &mut Ctx, row: &IntentRow, why: &str) {
+    let Ok(project) = ctx.project(&row.project).cloned() else { return };
+    if !project.board.asks_rights() || ctx.dry {
+        return;
     }
-    Ok(user)
+    let done = (|| {
+        let Some((key, status, seat)) = place(ctx, &project, row)? else { return Ok(()) };
+        seat.board.take_back(&row.item_id, &status)?;
+        let Some(item) = seat.board.get(seat.resolved.statuses(), &key)? else { return Ok(()) };
+        let now = ctx.now().stamp.wall_ms;
+        let text = format!("orch took the label {status:?} off: {why}.");
+        seat.board.comment(&item, &format!("orch:intent/{}", row.id), &text, now)?;
+        Ok::<_, anyhow::Error>(())
+    })();
+    if let Err(e) = done {
+        ctx.report.fault(None, format!("taking back intent {} of {}: {e:#}", row.kind, row.item_id), None);
+    }
 }
 
 /// Whether who put a label on an item may decide. Fails where the board does not answer; an answer that is not there is a no.
 pub fn of_label(project: &Project, board: &Board, item: &WorkItem, labels: &[Label], name: &str) -> Result<bool> {
-    let deciders = project.board.deciders();
-    if deciders.is_empty() {
+    if project.board.deciders().is_empty() && !project.board.asks_rights() {
         return Ok(true);
     }
-    let user = match &item.changed_by {
-        Some(user) => Some(user.clone()),
+    let doer = match &item.changed_by {
+        Some(user) => Some(Doer::named(user.clone())),
         None => match labels.iter().find(|l| fold(&l.name) == fold(name)) {
             Some(label) => board.who(&item.key, &item.id, &Deed::Label { id: &label.id, name: &label.name })?,
             None => None,
         },
     };
-    Ok(user.is_some_and(|user| deciders.contains(&user)))
+    doer.map_or(Ok(false), |doer| may(project, board, &doer))
 }

@@ -4,7 +4,6 @@
 use super::{Ctx, boards, labels, projects, standing, view, way};
 use crate::adapters::disk;
 use crate::adapters::store::{IntentRow, ItemRow};
-use crate::config;
 use crate::decide::gates::{self, Facts};
 use crate::model::answers::Answers;
 use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
@@ -111,7 +110,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     let policy = ctx.policy.clone();
     let free_mb = disk::free_mb(ctx.paths.root()).ok();
     // A label stands for the person; it is looked up only where that asks nobody over the network.
-    let local = ctx.project(&task.project).is_ok_and(|p| matches!(p.board, config::Board::Local { .. }));
+    let local = ctx.project(&task.project).is_ok_and(|p| !p.board.is_remote());
     let auto = if local { labels::auto_release(ctx, task.id) } else { None };
     let item = item_row(ctx, task)?;
     let edited = edited(ctx, task);
@@ -185,7 +184,7 @@ fn edited(ctx: &mut Ctx, task: &Task) -> bool {
         return true;
     }
     let Ok(project) = ctx.project(&task.project).cloned() else { return false };
-    if !matches!(project.board, config::Board::Local { .. }) || task.stage.is_terminal() {
+    if project.board.is_remote() || task.stage.is_terminal() {
         return false;
     }
     let found = projects::board(ctx, &project).ok().and_then(|board| board.get(&[], &task.key).ok().flatten());
@@ -416,7 +415,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
         },
     };
     let names = projects::status_names(&project);
-    let (status, group, resolved) = if matches!(project.board, config::Board::Local { .. }) {
+    let (status, group, resolved) = if !project.board.is_remote() {
         let resolved = resolve(&local_statuses(&names), &names);
         match projects::board(ctx, &project)?.get(resolved.statuses(), key) {
             Ok(Some(found)) => {

@@ -53,6 +53,7 @@ fn counted(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<IntentRow>> {
         Decides::Yes { user } => Ok(Some(IntentRow { user, ..row.clone() })),
         Decides::NotYet => Ok(None),
         Decides::No { why } => {
+            deciders::take_back(ctx, row, &why);
             let at = ctx.now().stamp.wall_ms;
             ctx.store.write(|tx| {
                 let task = tx.task_by_item(&row.project, &row.item_id)?;
@@ -153,7 +154,8 @@ struct Begin {
 /// The local board is read; of Plane the list has told enough, text and blockers are read when the work begins.
 fn begin(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Begin>> {
     let project = ctx.project(&row.project)?.clone();
-    if let crate::config::Board::Plane { .. } = &project.board {
+    // Where rights are asked, the decider's text is what they saw now (GH-2).
+    if project.board.is_remote() && !project.board.asks_rights() {
         let Some(item) = ctx.store.read(|tx| tx.item(&row.project, &row.item_id))? else { return Ok(None) };
         return Ok(Some(Begin {
             key: crate::model::ids::Key::parse(&item.key)?,

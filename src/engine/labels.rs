@@ -80,7 +80,7 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
         tracing::warn!(task = %task.key, "label {name:?} does not count: nobody of board.deciders is known to have set it");
         return Ok(LabelAnswer::No);
     }
-    if answer == LabelAnswer::No && matches!(seat.board, Board::Plane(_)) {
+    if answer == LabelAnswer::No && project.board.is_remote() {
         let text = serde_json::to_string(&(ctx.now().stamp.wall_ms, item.updated_ms, name))?;
         ctx.store.write(|tx| tx.set_meta(&not_labelled, &text))?;
     }
@@ -106,7 +106,7 @@ fn label_ttl_ms(ctx: &Ctx) -> i64 {
 }
 
 fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<Label>> {
-    if matches!(board, Board::Local(_)) {
+    if !project.board.is_remote() {
         return Ok(board.labels()?);
     }
     let name = format!("plane/labels/{}", project.key);

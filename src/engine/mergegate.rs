@@ -280,7 +280,7 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
     let (from, to) = (mirror.code_tree(old, &task.key)?, mirror.code_tree(new, &task.key)?);
     let at = ctx.now().stamp.wall_ms;
     let branch = task.branch.clone().unwrap_or_default();
-    let post = ctx.project(&task.project).is_ok_and(super::projects::posts_statuses);
+    let post = ctx.project(&task.project).is_ok_and(|p| p.forge.posts_statuses());
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         // Whoever pushed it and a step that found it on the remote may both be here: one takes it up (RULE-7).
@@ -365,7 +365,7 @@ pub fn record(
     detail: serde_json::Value,
 ) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    let post = ctx.project(&task.project).is_ok_and(super::projects::posts_statuses);
+    let post = ctx.project(&task.project).is_ok_and(|p| p.forge.posts_statuses());
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         let ours = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == fence);

@@ -6,7 +6,7 @@ use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
-use crate::config::{Board, Forge, Project};
+use crate::config::Project;
 use crate::model::card::AlertKind;
 use crate::model::refusal::{Refusal, Side};
 use crate::model::status::ServiceRow;
@@ -55,17 +55,11 @@ fn host(address: &str) -> Option<&str> {
 }
 
 fn forge_host(project: &Project) -> Option<&str> {
-    match &project.forge {
-        Forge::Local => None,
-        Forge::Gitea { url, .. } => host(url),
-    }
+    host(project.forge.account()?.url)
 }
 
 fn board_host(project: &Project) -> Option<&str> {
-    match &project.board {
-        Board::Local { .. } => None,
-        Board::Plane { url, .. } => host(url),
-    }
+    host(project.board.account()?.url)
 }
 
 /// The forge's own host where git asks the same one by another port: one outage, told once.
@@ -80,8 +74,8 @@ fn git_host(project: &Project) -> Option<&str> {
 }
 
 fn forge_account(project: &Project) -> Option<Of> {
-    let Forge::Gitea { token, .. } = &project.forge else { return None };
-    Some((format!("the account of {token} at {}", forge_host(project)?), "forge"))
+    let name = project.forge.account()?.name;
+    Some((format!("the account of {name} at {}", forge_host(project)?), "forge"))
 }
 
 fn own(what: &str, project: &Project, part: &'static str) -> Of {

@@ -267,8 +267,9 @@ fn board_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
         None => text(row, "text").to_owned(),
     };
     let new = seat.board.comment(&item, crate::engine::outbox::text(row, "marker"), &text, now)?;
-    let local = matches!(project.board, crate::config::Board::Local { .. });
-    if local && let Some(after) = seat.board.get(seat.resolved.statuses(), &task.key)? {
+    if !project.board.is_remote()
+        && let Some(after) = seat.board.get(seat.resolved.statuses(), &task.key)?
+    {
         ctx.store.write(|tx| {
             if let Some(mut row) = tx.item(&task.project, &after.id)? {
                 row.written_ms = row.written_ms.max(after.updated_ms);
@@ -298,7 +299,7 @@ fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
 
 fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
     let project = ctx.project(&task.project)?.clone();
-    if !projects::posts_statuses(&project) {
+    if !project.forge.posts_statuses() {
         return Ok(Delivered::Yes);
     }
     let state = match EvidenceVerdict::parse(text(row, "verdict")) {

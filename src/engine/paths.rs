@@ -32,6 +32,10 @@ impl Paths {
     pub fn area(&self) -> &Path {
         &self.area
     }
+    /// Installation tokens of GitHub Apps, and when a credential last wrote.
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("tokens")
+    }
     pub fn database(&self) -> PathBuf {
         self.root.join("orch.db")
     }

@@ -1,7 +1,7 @@
 //! The configuration as rules for `decide`: the only place that translates.
 
 use crate::adapters::accounts;
-use crate::config::{ArtefactsAfterMerge, Board, Config, Forge, Project};
+use crate::config::{ArtefactsAfterMerge, Config, Project};
 use crate::model::policy::{AgentPolicy, CiSource, EffectBounds, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, Stage};
 
@@ -34,11 +34,10 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         repo: p.repo.clone(),
         self_hosting: p.self_hosting,
         stages: p.stages.clone(),
-        ci: match (&p.forge, &p.ci.command) {
-            (Forge::Gitea { .. }, _) if p.ci.required || !p.ci.contexts.is_empty() => CiSource::Statuses,
-            (Forge::Gitea { .. }, _) => CiSource::None,
-            (Forge::Local, Some(_)) => CiSource::Command,
-            (Forge::Local, None) => CiSource::None,
+        ci: match (p.forge.is_remote(), &p.ci.command) {
+            (true, _) if p.ci.required || !p.ci.contexts.is_empty() => CiSource::Statuses,
+            (true, _) | (false, None) => CiSource::None,
+            (false, Some(_)) => CiSource::Command,
         },
         base: super::base_job::applies(config, p),
         staging_checks: p.staging.enabled
@@ -84,5 +83,5 @@ pub fn ms(seconds: u64) -> i64 {
 
 /// Whether any project has a board that is reached over the network.
 pub fn has_remote_board(config: &Config) -> bool {
-    config.projects.iter().any(|p| matches!(p.board, Board::Plane { .. }))
+    config.projects.iter().any(|p| p.board.is_remote())
 }

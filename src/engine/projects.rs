@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 /// The mirror of a project's repository.
 pub fn mirror(ctx: &Ctx, project: &Project) -> Result<Mirror> {
     let credential = match &project.git.credential {
-        None => None,
+        None => super::github::git_credential(ctx, project)?,
         Some(reference) => {
             let secret = reference.resolve().with_context(|| format!("the git credential of {}", project.key))?;
             let text = secret.expose().trim().to_owned();
@@ -129,6 +129,7 @@ pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
             let http = Client::new(url, auth, Limits::default())?;
             plane(ctx, project, http, workspace, id)
         }
+        config::Board::Github(board) => Ok(Board::Github(Box::new(super::github::board(ctx, project, board)?))),
     }
 }
 
@@ -157,7 +158,9 @@ fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &s
 /// Where a person finds a task's work item; `None` on the local board. No request is made.
 pub fn item_url(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     let Ok(project) = ctx.project(&task.project).cloned() else { return Ok(None) };
-    let config::Board::Plane { url, workspace, project: id, .. } = &project.board else { return Ok(None) };
+    let config::Board::Plane { url, workspace, project: id, .. } = &project.board else {
+        return Ok(super::github::issue_url(&project, &task.item_id));
+    };
     let known: Option<(String, String)> =
         ctx.store.read(|tx| tx.meta(&place(&project, workspace, id)))?.and_then(|t| serde_json::from_str(&t).ok());
     let Some((uuid, _)) = known else { return Ok(None) };
@@ -204,21 +207,18 @@ pub fn forge(ctx: &mut Ctx, project: &Project) -> Result<Forge> {
         config::Forge::Local => Forge::Local(LocalForge { method: method(project), identity: author(project) }),
         config::Forge::Gitea { url, owner, name, token, .. } => {
             let secret = token.resolve().with_context(|| format!("the forge token of {}", project.key))?;
-            let via = match project.merge.via {
-                config::Via::Forge => MergeVia::Forge,
-                config::Via::Push => MergeVia::Push,
-            };
-            let place = Place { url, owner, name, method: method(project), via };
+            let place = Place { url, owner, name, method: method(project), via: via(project) };
             Forge::Gitea(Box::new(Gitea::new(&place, Token::new(secret.expose().trim()), Limits::default())?))
         }
+        config::Forge::Github(forge) => Forge::Github(Box::new(super::github::forge(ctx, project, forge)?)),
     })
 }
 
-/// Whether gates post commit statuses (RULE-42): off unless the project says so.
-pub fn posts_statuses(project: &Project) -> bool {
-    match &project.forge {
-        config::Forge::Local => false,
-        config::Forge::Gitea { post_statuses, .. } => *post_statuses,
+/// Who moves the default branch.
+pub fn via(project: &Project) -> MergeVia {
+    match project.merge.via {
+        config::Via::Forge => MergeVia::Forge,
+        config::Via::Push => MergeVia::Push,
     }
 }
 

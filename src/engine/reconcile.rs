@@ -3,7 +3,7 @@
 use super::{Ctx, advance, boards, intents, outages, outbox, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
-use crate::config::{self, Project};
+use crate::config::Project;
 use crate::model::board::{WorkItem, indication};
 use crate::model::report::Rule;
 use anyhow::Result;
@@ -96,7 +96,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         return held_back(ctx, project).map(|()| Asked::No);
     }
     let seat = boards::seat(ctx, project)?;
-    let local = matches!(project.board, config::Board::Local { .. });
+    let local = !project.board.is_remote();
     let mark = mark(ctx, project)?;
     let scan = scan(ctx, project)?;
     let whole = full || local || scan.is_some() || mark.is_none_or(|m| m.full_due(now, project));
@@ -166,8 +166,14 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let updated_ms = if unread { before } else { reached.max(before) };
     let mark = Mark { updated_ms, full_at: if whole { now } else { mark.map_or(0, |m| m.full_at) } };
     let text = serde_json::to_string(&mark)?;
+    // Only a list that was taken in to its end may be known as unchanged the next time.
+    let seen = seat.board.seen().filter(|_| !unread);
     ctx.store.write(|tx| {
         tx.set_meta(&format!("watermark/{}", project.key), &text)?;
+        match &seen {
+            Some(seen) => tx.set_meta(&super::github::seen_key(project), seen)?,
+            None => tx.drop_meta(&super::github::seen_key(project))?,
+        }
         if whole {
             tx.drop_meta(&scan_key(project))?;
             tx.set_meta("reconcile/last_full_at", &now.to_string())?;
@@ -230,10 +236,7 @@ struct Mark {
 
 impl Mark {
     fn full_due(self, now: i64, project: &Project) -> bool {
-        let every = match &project.board {
-            config::Board::Plane { full_scan_every_s, .. } => i64::try_from(*full_scan_every_s).unwrap_or(86_400),
-            config::Board::Local { .. } => 0,
-        };
+        let every = i64::try_from(project.board.full_scan_every_s()).unwrap_or(86_400);
         now - self.full_at >= every.clamp(0, 86_400).saturating_mul(1000)
     }
 }

@@ -91,7 +91,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     let auto = super::labels::auto_release(ctx, run.task_id);
     let observing = !matches!(run.kind, crate::model::stage::JobKind::Agent);
     let owner = ctx.task(run.task_id)?.project;
-    let post = ctx.project(&owner).is_ok_and(super::projects::posts_statuses);
+    let post = ctx.project(&owner).is_ok_and(|p| p.forge.posts_statuses());
     let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     let done = ctx.store.write(|tx| {
         tx.check_fence(run.id, fence, observing)?;

@@ -6,7 +6,7 @@ use crate::adapters::board::{NewItem, Priority};
 use crate::adapters::handed;
 use crate::adapters::probe::{ProbeCtx, staging as checks};
 use crate::adapters::store::{Mode, Store};
-use crate::config::{Board, Check, Project};
+use crate::config::{Check, Project};
 use crate::decide::staging::{FoldRules, SELF_HOSTING, Tolerance, built_in_allowances, fold, self_hosting};
 use crate::model::board::{Intent, Logical};
 use crate::model::ids::branch_name;
@@ -291,7 +291,7 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
     };
     let key = seat.board.create(&new).context("making a work item of the sandbox")?;
     // A step takes in files by itself; a server is asked.
-    let asks = matches!(project.board, Board::Plane { .. });
+    let asks = project.board.is_remote();
     let mirror = projects::mirror(ctx, &project)?;
     let (mut branch, mut queued) = (None, None);
     let until = Instant::now() + SANDBOX;

@@ -4,7 +4,7 @@
 use super::{Ctx, boards, outages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
-use crate::config::{Board, Forge, Project, SecretRef};
+use crate::config::{Account, Project};
 use anyhow::Result;
 
 /// A service's request to wait is believed up to a day.
@@ -23,28 +23,22 @@ pub fn digest(parts: &[&str]) -> String {
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-fn place(url: &str, credential: &SecretRef) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+/// One row for all who speak with a credential to a host: a board and a forge share it.
+fn place(account: &Account<'_>) -> String {
+    let rest = account.url.split_once("://").map_or(account.url, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or(rest);
-    // Where the credential is from, never what it is.
-    let from = serde_json::to_string(credential).unwrap_or_default();
-    format!("throttle/{host}/{}", digest(&[&from]))
+    let of = account.resource.map_or_else(String::new, |resource| format!("/{resource}"));
+    format!("throttle/{host}/{}{of}", digest(&[&account.from]))
 }
 
 /// The key of the project's board; `None` on the local board.
 pub fn of_board(project: &Project) -> Option<String> {
-    match &project.board {
-        Board::Local { .. } => None,
-        Board::Plane { url, api_key, .. } => Some(place(url, api_key)),
-    }
+    project.board.account().map(|account| place(&account))
 }
 
 /// The key of the project's forge; `None` on the local forge.
 pub fn of_forge(project: &Project) -> Option<String> {
-    match &project.forge {
-        Forge::Local => None,
-        Forge::Gitea { url, token, .. } => Some(place(url, token)),
-    }
+    project.forge.account().map(|account| place(&account))
 }
 
 /// Until when nothing is to be asked there; `None`: now.
@@ -100,7 +94,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
         }
     }
     // Of a server that answers one failed call says nothing of the others (RULE-44).
-    if let (Some(silent @ BoardError::Silent(_)), Board::Plane { .. }) = (board, &project.board) {
+    if let Some(silent @ BoardError::Silent(_)) = board.filter(|_| project.board.is_remote()) {
         boards::is_silent(ctx, project, silent);
     }
     let forge = error.chain().find_map(|e| e.downcast_ref::<ForgeError>());

@@ -89,13 +89,8 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     }
     let ready = blockers::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
     super::base_look::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
-    let asks: std::collections::BTreeSet<String> = ctx
-        .config
-        .projects
-        .iter()
-        .filter(|p| matches!(p.board, crate::config::Board::Plane { .. }))
-        .map(|p| p.key.clone())
-        .collect();
+    let asks: std::collections::BTreeSet<String> =
+        ctx.config.projects.iter().filter(|p| p.board.is_remote()).map(|p| p.key.clone()).collect();
     let root = ctx.paths.root().to_owned();
     let (claimed, held) = ctx.store.write(|tx| {
         // The board may have been asked meanwhile, and the lock waited for: HALT is read where the claim is made (RULE-24).

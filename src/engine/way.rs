@@ -55,7 +55,7 @@ pub fn taskless(project: &config::Project, key: &str, due: bool) -> String {
             format!("\"${{EDITOR:-vi}}\" {}", quoted(&file.to_string_lossy()))
         }
         config::Board::Local { .. } => "orch tick".to_owned(),
-        config::Board::Plane { .. } => "orch reconcile".to_owned(),
+        config::Board::Plane { .. } | config::Board::Github(_) => "orch reconcile".to_owned(),
     }
 }
 

@@ -8,10 +8,42 @@ use std::collections::BTreeMap;
 const NAMED: usize = 10;
 
 words! {
-    /// One commit status as a forge tells it; `warning` and `skipped` are not success (SHIP-2).
+    /// One commit status as a forge tells it; `warning`, `skipped` and `neutral` are not success (SHIP-2).
     StatusState {
         Pending = "pending", Success = "success", Error = "error", Failure = "failure", Warning = "warning",
-        Skipped = "skipped", Unknown = "unknown",
+        Skipped = "skipped", Neutral = "neutral", Unknown = "unknown",
+    }
+}
+
+words! {
+    /// An end of a check that is neither success nor failure, and passes where `ci.accept` names it (GH-1).
+    Accepted { Neutral = "neutral", Skipped = "skipped" }
+}
+
+impl Accepted {
+    pub fn state(self) -> StatusState {
+        match self {
+            Self::Neutral => StatusState::Neutral,
+            Self::Skipped => StatusState::Skipped,
+        }
+    }
+}
+
+/// What a check run has that a posted status has not (GH-1): several of one name may count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckRun {
+    /// Which app runs it; 0: not told.
+    pub app: u64,
+    /// Milliseconds since the epoch by the forge's clock; 0: not told.
+    pub started_ms: i64,
+    /// Set once it has ended.
+    pub completed_ms: Option<i64>,
+}
+
+impl CheckRun {
+    /// Whether a later run of the same app makes this one history: it started after this one had ended.
+    pub fn superseded_by(&self, other: &Self) -> bool {
+        self.app == other.app && self.completed_ms.is_some_and(|end| other.started_ms > 0 && other.started_ms > end)
     }
 }
 
@@ -24,6 +56,8 @@ pub struct CommitStatus {
     pub state: StatusState,
     pub description: String,
     pub target_url: String,
+    /// `None`: a posted status, of which the newest of a context counts.
+    pub run: Option<CheckRun>,
 }
 
 /// What the statuses of exactly one commit say.
@@ -76,6 +110,7 @@ mod tests {
             state,
             description: String::new(),
             target_url: String::new(),
+            run: None,
         };
         let list = [
             one(2, "b", StatusState::Success),

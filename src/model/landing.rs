@@ -78,6 +78,13 @@ words! {
         MergeRight = "merge_right",
         Signature = "signature",
         ProtectedFiles = "protected_files",
+        CodeOwners = "code_owners",
+        /// A deployment that has to succeed first.
+        Deployments = "deployments",
+        /// The branch takes pull requests from its merge queue alone.
+        MergeQueue = "merge_queue",
+        /// Another rule of the branch; the forge's words name it.
+        Rule = "rule",
     }
 }
 
@@ -97,6 +104,12 @@ impl Awaited {
             Self::MergeRight => "the account of forge.token may merge into the default branch",
             Self::Signature => "the branch rule no longer asks for signed commits, which orch does not make",
             Self::ProtectedFiles => "the branch rule no longer protects the files that the change touches",
+            Self::CodeOwners => "the code owners of the changed files approve the pull request",
+            Self::Deployments => "the deployments that the branch rule asks for succeed",
+            Self::MergeQueue => {
+                "the branch rule no longer asks for a merge queue, or somebody puts the pull request into it"
+            }
+            Self::Rule => "what the branch rule asks for is met, or the rule no longer asks for it",
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The board: Plane or a local folder behind one seam (BRD-1). Used by `engine` only.
+//! The board: Plane, GitHub or a local folder behind one seam (BRD-1). Used by `engine` only.
 //!
 //! Every call takes and gives values; caches, watermarks and throttle times are the caller's to keep.
 
+pub mod github;
 pub mod local;
 pub mod plane;
 mod swap;
@@ -151,6 +152,23 @@ pub struct NewItem<'a> {
     pub now_ms: i64,
 }
 
+/// Who did something on a board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doer {
+    pub name: String,
+    /// A program's hand was in it: then only the name counts, no right.
+    pub through_app: bool,
+    /// Which deed it was, where the board tells deeds apart.
+    pub event: Option<String>,
+}
+
+impl Doer {
+    /// Somebody of whom only the name is known.
+    pub fn named(name: String) -> Self {
+        Self { name, through_app: false, event: None }
+    }
+}
+
 /// A project's statuses with the time they were read (milliseconds, wall clock): what a caller stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusCache {
@@ -171,6 +189,7 @@ impl StatusCache {
 pub enum Board {
     Local(local::Local),
     Plane(Box<plane::Plane>),
+    Github(Box<github::Issues>),
 }
 
 impl Board {
@@ -179,6 +198,7 @@ impl Board {
         match self {
             Self::Local(b) => Ok(b.statuses()),
             Self::Plane(b) => b.statuses(),
+            Self::Github(b) => b.statuses(),
         }
     }
 
@@ -187,6 +207,7 @@ impl Board {
         match self {
             Self::Local(b) => b.labels(),
             Self::Plane(b) => b.labels(),
+            Self::Github(b) => b.labels(),
         }
     }
 
@@ -201,6 +222,7 @@ impl Board {
         match self {
             Self::Local(b) => b.scan(),
             Self::Plane(b) => b.list(statuses, scope, go_on),
+            Self::Github(b) => b.list(scope, go_on),
         }
     }
 
@@ -209,6 +231,7 @@ impl Board {
         match self {
             Self::Local(b) => b.get(key),
             Self::Plane(b) => b.get(statuses, key),
+            Self::Github(b) => b.get(key),
         }
     }
 
@@ -217,6 +240,7 @@ impl Board {
         match self {
             Self::Local(b) => b.set_status(&item.key, change),
             Self::Plane(b) => b.set_status(statuses, &item.id, change),
+            Self::Github(b) => b.set_status(&item.id, change),
         }
     }
 
@@ -225,15 +249,42 @@ impl Board {
         match self {
             Self::Local(b) => b.append_comment(&item.key, marker, text, now_ms),
             Self::Plane(b) => b.comment(&item.id, marker, text),
+            Self::Github(b) => b.comment(&item.id, marker, text),
         }
     }
 
     /// Who did a thing to an item last, as the board names its users: on the local board the file's owner. `None`: it is not
     /// known yet.
-    pub fn who(&self, key: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<String>, BoardError> {
+    pub fn who(&self, key: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<Doer>, BoardError> {
         match self {
-            Self::Local(b) => Ok(b.get(key)?.and_then(|item| item.changed_by)),
-            Self::Plane(b) => b.who(id, deed),
+            Self::Local(b) => Ok(b.get(key)?.and_then(|item| item.changed_by).map(Doer::named)),
+            Self::Plane(b) => Ok(b.who(id, deed)?.map(Doer::named)),
+            Self::Github(b) => b.who(id, deed),
+        }
+    }
+
+    /// Whether the board lets somebody decide who is named nowhere: asked of its own rights, at this moment.
+    pub fn may_decide(&self, doer: &Doer) -> Result<bool, BoardError> {
+        match self {
+            Self::Local(_) | Self::Plane(_) => Ok(false),
+            Self::Github(b) => b.may_decide(doer),
+        }
+    }
+
+    /// Takes an intent off that nobody with a say has set. Only where statuses are marks beside each other: elsewhere the
+    /// next indication replaces it.
+    pub fn take_back(&self, id: &str, status: &str) -> Result<(), BoardError> {
+        match self {
+            Self::Local(_) | Self::Plane(_) => Ok(()),
+            Self::Github(b) => b.take_off(id, status),
+        }
+    }
+
+    /// What the newest whole list is known by, for the next look to ask whether it still holds; `None`: not told.
+    pub fn seen(&self) -> Option<String> {
+        match self {
+            Self::Local(_) | Self::Plane(_) => None,
+            Self::Github(b) => b.seen(),
         }
     }
 
@@ -242,6 +293,7 @@ impl Board {
         match self {
             Self::Local(b) => Ok(b.get(&item.key)?.and_then(|i| i.blocked_by).unwrap_or_default()),
             Self::Plane(b) => b.blocked_by(&item.id),
+            Self::Github(b) => b.blocked_by(&item.id),
         }
     }
 
@@ -250,6 +302,7 @@ impl Board {
         match self {
             Self::Local(b) => b.create(new),
             Self::Plane(b) => b.create(new),
+            Self::Github(b) => b.create(new),
         }
     }
 }

@@ -2,10 +2,13 @@
 //! caller has to: every call has an answer on every forge. The types here are common to all of them.
 
 pub mod gitea;
+pub mod github;
 pub mod local;
+mod look;
 
 pub use crate::model::ci::{CommitStatus, StatusState};
 pub use gitea::{Gitea, MergeVia, Place};
+pub use github::Github;
 pub use local::{Landing, LocalForge};
 
 use crate::adapters::git::Mirror;
@@ -22,6 +25,8 @@ pub enum Forge {
     Local(LocalForge),
     /// Gitea or Forgejo.
     Gitea(Box<Gitea>),
+    /// github.com or GitHub Enterprise Server.
+    Github(Box<Github>),
 }
 
 words! {
@@ -123,7 +128,7 @@ pub struct Account {
 
 words! {
     /// What runs the forge.
-    Product { Local = "local", Gitea = "gitea", Forgejo = "forgejo" }
+    Product { Local = "local", Gitea = "gitea", Forgejo = "forgejo", Github = "github" }
 }
 
 /// What a probe of the server told (for `doctor`).
@@ -188,7 +193,7 @@ impl Forge {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::Local(_) => false,
-            Self::Gitea(_) => true,
+            Self::Gitea(_) | Self::Github(_) => true,
         }
     }
 
@@ -198,6 +203,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(local::pull(head, base)),
             Self::Gitea(g) => g.open_pull(head, base, title, body),
+            Self::Github(g) => g.open_pull(head, base, title, body),
         }
     }
 
@@ -206,6 +212,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(None),
             Self::Gitea(g) => g.find_pull(head, base),
+            Self::Github(g) => g.find_pull(head, base),
         }
     }
 
@@ -215,6 +222,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Vec::new()),
             Self::Gitea(g) => g.recent_heads(),
+            Self::Github(g) => g.recent_heads(),
         }
     }
 
@@ -224,6 +232,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Some(local::pull("", ""))),
             Self::Gitea(g) => g.pull(number),
+            Self::Github(g) => g.pull(number),
         }
     }
 
@@ -232,6 +241,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(()),
             Self::Gitea(g) => g.close_pull(number),
+            Self::Github(g) => g.close_pull(number),
         }
     }
 
@@ -242,6 +252,7 @@ impl Forge {
         match self {
             Self::Local(f) => f.merge(mirror, landing),
             Self::Gitea(g) => g.merge(mirror, number, landing),
+            Self::Github(g) => g.merge(mirror, number, landing),
         }
     }
 
@@ -251,6 +262,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Vec::new()),
             Self::Gitea(g) => g.statuses(sha),
+            Self::Github(g) => g.statuses(sha),
         }
     }
 
@@ -260,6 +272,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(false),
             Self::Gitea(g) => g.post_status(sha, context, state, description),
+            Self::Github(g) => g.post_status(sha, context, state, description),
         }
     }
 
@@ -268,6 +281,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(CommentOutcome::NoForge),
             Self::Gitea(g) => g.comment_once(number, marker, body),
+            Self::Github(g) => g.comment_once(number, marker, body),
         }
     }
 
@@ -277,6 +291,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(()),
             Self::Gitea(g) => g.may_comment(),
+            Self::Github(g) => g.may_comment(),
         }
     }
 
@@ -285,6 +300,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Protection::default()),
             Self::Gitea(g) => g.protection(branch),
+            Self::Github(g) => g.protection(branch),
         }
     }
 
@@ -293,6 +309,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Some(Vec::new())),
             Self::Gitea(g) => g.branch_rules(),
+            Self::Github(g) => g.branch_rules(),
         }
     }
 
@@ -301,6 +318,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(Account::default()),
             Self::Gitea(g) => g.user(),
+            Self::Github(g) => g.user(),
         }
     }
 
@@ -309,6 +327,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(local::version()),
             Self::Gitea(g) => g.version(),
+            Self::Github(g) => g.version(),
         }
     }
 
@@ -317,6 +336,7 @@ impl Forge {
         match self {
             Self::Local(_) => Ok(local::repository()),
             Self::Gitea(g) => g.repository(),
+            Self::Github(g) => g.repository(),
         }
     }
 }

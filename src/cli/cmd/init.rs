@@ -58,6 +58,7 @@ struct Told {
     added: bool,
     proposed: Value,
     tried: Option<Tried>,
+    labels: Vec<String>,
 }
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
@@ -78,6 +79,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let units_alone = args.systemd && place.file.exists() && locate::top(&dir).is_none();
     if !units_alone {
         project(call, args, &place, &dir, &mut told)?;
+    }
+    if !told.added {
+        labels(call, &place.file, &mut told);
     }
     told.next.push(format!("look at {}, then: orch doctor", place.file.display()));
     told.next.push(match (&told.project, several(call, &place.file)) {
@@ -227,13 +231,14 @@ fn systemd(call: &Invocation, args: &Args, file: &Path, told: &mut Told) -> Resu
 }
 
 fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
-    let Told { done, notes, next, project, added, proposed, tried } = told;
+    let Told { done, notes, next, project, added, proposed, tried, labels } = told;
     if call.out.is_json() {
         let of = |came: fn(&Tried) -> Came| tried.as_ref().map_or("none", |t| came(t).as_str());
         call.out.document(&json!({
             "file": file, "added": added, "project": project, "wrote": done.written,
             "changed": done.changed, "left": done.left, "tried": {"setup": of(|t| t.setup), "ci": of(|t| t.ci)},
-            "line": tried.as_ref().and_then(|t| t.line.clone()), "proposed": proposed, "notes": notes, "next": next,
+            "line": tried.as_ref().and_then(|t| t.line.clone()), "proposed": proposed, "labels": labels,
+            "notes": notes, "next": next,
         }));
         return;
     }
@@ -250,12 +255,27 @@ fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
     for path in &done.left {
         call.out.line(format!("kept   {} (already there)", shown(path)));
     }
+    for label in &labels {
+        call.out.line(format!("label  {label}"));
+    }
     for note in &notes {
         call.out.line(format!("note   {note}"));
     }
     call.out.line("next:");
     for step in &next {
         call.out.line(format!("  {step}"));
+    }
+}
+
+/// Makes the labels that a board lacks, of a project that was configured before (GH-2). What fails is a note: the files are
+/// written all the same.
+fn labels(call: &Invocation, file: &Path, told: &mut Told) {
+    let Ok(config) = read(call, file) else { return };
+    for project in config.projects.iter().filter(|p| told.project.as_ref() == Some(&p.key)) {
+        match crate::engine::github::make_labels(&config, project) {
+            Ok(labels) => told.labels.extend(labels),
+            Err(e) => told.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),
+        }
     }
 }
 

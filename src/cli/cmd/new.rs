@@ -63,15 +63,14 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         .config
         .projects
         .iter()
-        .filter(|p| matches!(p.board, Board::Local { .. }) && chosen.as_ref().is_none_or(|c| *c == p.key))
+        .filter(|p| !p.board.is_remote() && chosen.as_ref().is_none_or(|c| *c == p.key))
         .cloned()
         .collect();
     let project = match local.as_slice() {
         [one] => one.clone(),
         [] => {
-            return Err(
-                Failure::usage("no such project has a local board").hint("on Plane, create the work item there")
-            );
+            return Err(Failure::usage("no such project has a local board")
+                .hint("on a server's board, create the work item there"));
         }
         several => {
             let keys: Vec<&str> = several.iter().map(|p| p.key.as_str()).collect();

@@ -4,7 +4,7 @@ use super::Chart;
 use crate::adapters::forge::{Forge, ForgeError};
 use crate::adapters::git::{Mirror, UpdateMode};
 use crate::cli::init::remote;
-use crate::config::{self, Project, Via};
+use crate::config::{Project, Via};
 use crate::engine::{Ctx, outages, projects};
 use crate::model::ci::is_own;
 use crate::model::ids::Sha;
@@ -15,15 +15,16 @@ use std::collections::BTreeSet;
 /// The project's forge: version, account, repository, protection, statuses.
 pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mut Chart) {
     let area = &project.key;
-    let config::Forge::Gitea { url, .. } = &project.forge else {
+    let Some(account) = project.forge.account() else {
         // A forge that orch does not speak is named for what it means (ORD-2).
         let said = remote::at(&project.git.remote).and_then(|at| remote::sentence(&at));
         let plain = || "local: landing is a compare-and-swap on the tested base".to_owned();
         return chart.ok(area, "forge", said.unwrap_or_else(plain));
     };
+    let (url, page) = (account.url, project.forge.page());
     let forge = match projects::forge(ctx, project) {
         Ok(forge) => forge,
-        Err(e) => return chart.fail(area, "forge", format!("{e:#}"), "docs/connecting-gitea.md"),
+        Err(e) => return chart.fail(area, "forge", format!("{e:#}"), page),
     };
     match (forge.version(), project.merge.via) {
         (Ok(v), Via::Push) => chart.ok(
@@ -45,7 +46,7 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
             ),
             "upgrade to Gitea 1.16 or later, or set merge.via: push",
         ),
-        (Err(e), _) => return chart.fail(area, "forge", e.to_string(), way_out(&e, "docs/connecting-gitea.md")),
+        (Err(e), _) => return chart.fail(area, "forge", e.to_string(), way_out(&e, page)),
     }
     match forge.user() {
         Ok(a) if a.admin => chart.warn(
@@ -57,9 +58,9 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
         Ok(a) => chart.ok(area, "forge account", a.login),
         // A token that may not say whose it is can do all the rest.
         Err(e @ ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => {
-            chart.warn(area, "forge account", e.to_string(), way_out(&e, "docs/connecting-gitea.md"));
+            chart.warn(area, "forge account", e.to_string(), way_out(&e, page));
         }
-        Err(e) => return chart.fail(area, "forge account", e.to_string(), way_out(&e, "docs/connecting-gitea.md")),
+        Err(e) => return chart.fail(area, "forge account", e.to_string(), way_out(&e, page)),
     }
     if !repository(project, &forge, chart) {
         return;
@@ -69,7 +70,11 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
     let Some(name) = super::services::branch(project, mirror) else { return };
     protection(project, &forge, &name, chart);
     task_branches(project, &forge, chart);
-    if let Ok(Some(head)) = mirror.remote_head(&name) {
+    let head = mirror.remote_head(&name).ok().flatten();
+    if let Forge::Github(github) = &forge {
+        super::github::forge(github, project, &name, head.as_ref(), chart);
+    }
+    if let Some(head) = head {
         contexts(project, &forge, &head, chart);
     }
 }
@@ -89,7 +94,7 @@ fn rights(project: &Project, forge: &Forge, mirror: Option<&Mirror>, chart: &mut
             area,
             "forge rights",
             format!("no comment can be written: {e}"),
-            way_out(&e, "docs/connecting-gitea.md"),
+            way_out(&e, project.forge.page()),
         ),
     }
     let Some(mirror) = mirror else { return };
@@ -218,7 +223,7 @@ fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
                 format!("whether a rule covers {example} can be read by an administrator of the repository only");
             return chart.ok(area, name, what);
         }
-        Err(e) => return chart.warn(area, name, e.to_string(), way_out(&e, "docs/connecting-gitea.md")),
+        Err(e) => return chart.warn(area, name, e.to_string(), way_out(&e, project.forge.page())),
     };
     let covers = |rule: &str| rule == example || glob(rule).is_ok_and(|g| g.compile_matcher().is_match(&example));
     let rebases = projects::update_mode(project) == UpdateMode::Rebase;

@@ -6,6 +6,7 @@ pub mod bundle;
 mod confinement;
 pub mod fix;
 mod forge;
+mod github;
 mod inside;
 mod machine;
 mod services;

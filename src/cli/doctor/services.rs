@@ -100,7 +100,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
     let seat = match boards::forget(ctx, project).and_then(|()| boards::seat(ctx, project)) {
         Ok(seat) => seat,
         Err(e) => {
-            chart.fail(&area, "board", format!("{e:#}"), "docs/connecting-plane.md");
+            chart.fail(&area, "board", format!("{e:#}"), project.board.page());
             return;
         }
     };
@@ -109,7 +109,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
             Ok(listing) => {
                 let folder = match &project.board {
                     config::Board::Local { dir, .. } => format!(" in {}", dir.display()),
-                    config::Board::Plane { .. } => String::new(),
+                    config::Board::Plane { .. } | config::Board::Github(_) => String::new(),
                 };
                 let items = counted(listing.items.len() as u64, "work item");
                 chart.ok(&area, "board", format!("{items}{folder}"));
@@ -147,8 +147,9 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
                 "board",
                 format!("as {}, role {}", found.user, found.role.map_or("unknown".to_owned(), |r| r.to_string())),
             ),
-            Err(e) => return chart.fail(&area, "board", e.to_string(), "docs/connecting-plane.md"),
+            Err(e) => return chart.fail(&area, "board", e.to_string(), project.board.page()),
         },
+        Board::Github(issues) => super::github::board(issues, project, chart),
     }
     if matches!(seat.board, Board::Plane(_)) && project.board.deciders().is_empty() {
         chart.ok(&area, "board", "whoever can edit a work item decides; board.deciders names users instead");

@@ -1,11 +1,12 @@
 //! Checks what a checkout says: remote, default branch, forge, what tests it, which agent program is here.
 
 use super::propose::{Proposal, Root, propose};
-use super::remote::{Service, at, sentence, service};
+use super::remote::{At, Service, at, sentence, service};
 use super::try_base::Failed;
-use crate::adapters::forge::{Gitea, MergeVia, Place};
+use crate::adapters::forge::{self, Gitea, MergeVia, Place};
 use crate::adapters::git::Git;
 use crate::adapters::git::MergeMethod;
+use crate::adapters::github::{Account, Api, Login, Pace};
 use crate::adapters::http::{Limits, Token};
 use crate::adapters::toolbox;
 use crate::cli::exit::Failure;
@@ -44,7 +45,41 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forge {
     Local,
-    Gitea { url: String, owner: String, name: String },
+    Gitea {
+        url: String,
+        owner: String,
+        name: String,
+    },
+    /// `api_base`: empty on github.com.
+    Github {
+        api_base: String,
+        owner: String,
+        name: String,
+    },
+}
+
+impl Forge {
+    /// The variable that its credential is looked for in.
+    pub fn variable(&self) -> Option<&'static str> {
+        match self {
+            Self::Local => None,
+            Self::Gitea { .. } => Some("GITEA_TOKEN"),
+            Self::Github { .. } => Some("GITHUB_TOKEN"),
+        }
+    }
+
+    /// The forge itself, where a token for it is at hand.
+    fn at_hand(&self) -> Option<forge::Forge> {
+        let token = std::env::var(self.variable()?).ok().filter(|t| !t.is_empty())?;
+        match self {
+            Self::Local => None,
+            Self::Gitea { url, owner, name } => Some(forge::Forge::Gitea(Box::new(open(url, owner, name, &token)?))),
+            Self::Github { api_base, owner, name } => {
+                let base = if api_base.is_empty() { "https://api.github.com" } else { api_base };
+                Some(forge::Forge::Github(Box::new(github(base, owner, name, &token)?)))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,19 +131,22 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let Proposal { setup, ci: tests } = propose(&Root::read(dir));
     let ci = match &forge {
         Forge::Local => tests.map_or(Ci::None, Ci::Command),
-        Forge::Gitea { url, owner, name: project } => {
+        Forge::Gitea { .. } | Forge::Github { .. } => {
             let log = |from: &str| ask(&["log", "--format=%H", "-n", RECENT, from]);
             // A checkout that was not cloned has no HEAD of its remote.
             let commits = log(&format!("refs/remotes/{name}/HEAD")).or_else(|| log("HEAD"));
-            let seen = contexts(url, owner, project, commits.as_deref().unwrap_or_default());
+            let seen = contexts(&forge, branch.as_deref(), commits.as_deref().unwrap_or_default());
             if seen.is_empty() { Ci::UnknownContexts } else { Ci::Contexts(seen) }
         }
     };
     match &ci {
-        Ci::None => notes.push("nothing was found that tests the program, so no CI is written: name ci.command".to_owned()),
-        Ci::UnknownContexts => notes.push(
-            "which CI statuses must be green could not be read: set GITEA_TOKEN and ask `orch doctor`, then name ci.contexts".to_owned(),
-        ),
+        Ci::None => {
+            notes.push("nothing was found that tests the program, so no CI is written: name ci.command".to_owned())
+        }
+        Ci::UnknownContexts => notes.push(format!(
+            "which CI statuses must be green could not be read: set {} and ask `orch doctor`, then name ci.contexts",
+            forge.variable().unwrap_or_default()
+        )),
         Ci::Command(_) | Ci::Contexts(_) => {}
     }
     let claude = which::which("claude").ok();
@@ -193,7 +231,8 @@ fn forge_of(remote: &str) -> (Forge, Option<String>) {
     let gitea = match service(&at.host) {
         Service::Gitea => true,
         Service::Unknown => answers(),
-        Service::GitHub | Service::GitLab | Service::Bitbucket | Service::Azure | Service::SourceHut => false,
+        Service::GitHub => return (github_at(at), None),
+        Service::GitLab | Service::Bitbucket | Service::Azure | Service::SourceHut => false,
     };
     if gitea {
         (Forge::Gitea { url: at.web, owner: at.owner, name: at.name }, None)
@@ -218,9 +257,46 @@ fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {
     Gitea::new(&place, Token::new(token), limits).ok()
 }
 
-/// The names of statuses that the heads of recent pull requests bear, or else recent commits, `orch`'s own excepted (RULE-2).
-fn contexts(url: &str, owner: &str, name: &str, commits: &str) -> Vec<String> {
-    let Some(forge) = token().and_then(|token| open(url, owner, name, &token)) else { return Vec::new() };
+/// Where the API of a GitHub repository is: of an Enterprise Server below its pages, of a residency beside them.
+fn github_at(at: At) -> Forge {
+    let api_base = if at.host == "github.com" {
+        String::new()
+    } else if at.host.ends_with(".ghe.com") {
+        format!("https://api.{}", at.host)
+    } else {
+        format!("{}/api/v3", at.web)
+    };
+    Forge::Github { api_base, owner: at.owner, name: at.name }
+}
+
+fn github(base: &str, owner: &str, name: &str, token: &str) -> Option<forge::Github> {
+    let limits = Limits { connect: PATIENCE, read: PATIENCE, ..Limits::default() };
+    let login = Login::Token(Token::new(token));
+    let api = Api::new(Account { api_base: base, login, pace: Pace::default(), reserve: 0, limits }).ok()?;
+    let place = forge::github::Place {
+        owner,
+        name,
+        id: None,
+        base: None,
+        method: MergeMethod::Merge,
+        via: MergeVia::Forge,
+        draft: false,
+        reviewers: &[],
+        team_reviewers: &[],
+    };
+    forge::Github::new(&place, api).ok()
+}
+
+/// The names of statuses that the branch's rules ask for, or that the heads of recent pull requests bear, or else recent
+/// commits, `orch`'s own excepted (RULE-2).
+fn contexts(forge: &Forge, branch: Option<&str>, commits: &str) -> Vec<String> {
+    let Some(forge) = forge.at_hand() else { return Vec::new() };
+    if let (forge::Forge::Github(_), Some(branch)) = (&forge, branch)
+        && let Ok(rule) = forge.protection(branch)
+        && !rule.required_contexts.is_empty()
+    {
+        return rule.required_contexts;
+    }
     let borne = |shas: Vec<Sha>| -> Vec<String> {
         let seen = shas.iter().filter_map(|sha| forge.statuses(sha).ok()).flatten().map(|s| s.context);
         let seen: BTreeSet<String> = seen.filter(|c| !is_own(c)).collect();

@@ -100,6 +100,7 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
             quoted(owner),
             quoted(name)
         ),
+        Forge::Github { api_base, owner, name } => github(api_base, owner, name),
     };
     let ci = match &found.ci {
         Ci::Command(argv) => format!("    ci: {{command: {}}}          # run on each new head; exit 0 is green", list(argv)),
@@ -135,9 +136,43 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
         .replace("{{claude}}", &quoted(&found.claude.as_ref().map_or("claude".into(), |p| p.display().to_string())))
 }
 
+/// The forge's line, and those that use an App and the issues: an App can read checks, and is no person.
+fn github(api_base: &str, owner: &str, name: &str) -> String {
+    let base = if api_base.is_empty() { String::new() } else { format!("api_base: {}, ", quoted(api_base)) };
+    let at = format!("kind: github, {base}owner: {}, name: {}", quoted(owner), quoted(name));
+    format!(
+        "    forge: {{{at}, token: {{env: GITHUB_TOKEN}}}}     # docs/connecting-github.md
+    # Better: an App in the place of a token, which can read checks of private repositories and is no person.
+    # forge: {{{at}, app: {{id: 1, installation: 2, key: {{file: ~/orch-app.pem}}}}}}
+    # Issues as work items, in the place of the board above; `orch init` then makes the labels.
+    # board: {{{at}, token: {{env: GITHUB_TOKEN}}}}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lines_of_a_github_remote_are_read_each() {
+        for (api_base, read) in
+            [("", "https://api.github.com"), ("https://git.example/api/v3", "https://git.example/api/v3")]
+        {
+            let lines = github(api_base, "a-team", "no");
+            let plain = lines.replace("# forge:", "forge:").replace("# board:", "board:");
+            for line in plain.lines().filter(|l| !l.trim_start().starts_with('#')) {
+                let text =
+                    format!("projects:\n  - key: A\n    git: {{remote: /a}}\n    ci: {{required: false}}\n{line}\n");
+                let dir = tempfile::tempdir().unwrap();
+                std::fs::write(dir.path().join("orch.yaml"), text).unwrap();
+                let env = [("HOME".to_owned(), "/h".to_owned())].into();
+                let config = crate::config::load(Some(&dir.path().join("orch.yaml")), None, &env, dir.path()).unwrap();
+                let p = config.projects.first().unwrap();
+                let of = p.forge.account().or(p.board.account()).unwrap();
+                assert_eq!(of.url, read, "{line}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_found_makes_a_file_that_is_read() {

@@ -55,7 +55,7 @@ pub fn at(remote: &str) -> Option<At> {
 pub fn service(host: &str) -> Service {
     let named = |word: &str| host.split(['.', '-']).any(|part| part == word);
     let of = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
-    if of("github.com") || named("github") {
+    if of("github.com") || of("ghe.com") || named("github") {
         Service::GitHub
     } else if of("gitlab.com") || named("gitlab") {
         Service::GitLab
@@ -76,8 +76,7 @@ pub fn service(host: &str) -> Service {
 pub fn sentence(at: &At) -> Option<String> {
     let without = "orch pushes to main itself, opens no";
     Some(match service(&at.host) {
-        Service::Gitea => return None,
-        Service::GitHub => format!("GitHub: {without} pull request and reads no check"),
+        Service::Gitea | Service::GitHub => return None,
         Service::GitLab => format!("GitLab: {without} merge request and reads no pipeline"),
         Service::Bitbucket => format!("Bitbucket: {without} pull request and reads no pipeline"),
         Service::Azure => format!("Azure DevOps: {without} pull request and reads no pipeline"),
@@ -118,6 +117,7 @@ mod tests {
         for (host, service_) in [
             ("github.com", Service::GitHub),
             ("notgithub.com", Service::Unknown),
+            ("team.ghe.com", Service::GitHub),
             ("gitlab.company.example", Service::GitLab),
             ("gitea.company.example", Service::Gitea),
             ("codeberg.org", Service::Gitea),
@@ -132,6 +132,7 @@ mod tests {
             "GitLab: orch pushes to main itself, opens no merge request and reads no pipeline"
         );
         assert_eq!(said("https://codeberg.org/team/app"), "");
+        assert_eq!(said("git@github.com:team/app"), "");
         assert!(said("https://git.example/team/app").starts_with("git.example: "));
     }
 }

@@ -1,6 +1,6 @@
 //! `ci_green` on a remote forge: the roll-up of raw statuses (SHIP-2, RULE-2).
 
-use crate::model::ci::{CiAnswer, CommitStatus, StatusState, is_own};
+use crate::model::ci::{Accepted, CiAnswer, CommitStatus, StatusState, is_own};
 use std::collections::BTreeMap;
 
 /// What stands for the contexts where CI is required and none is named.
@@ -8,15 +8,12 @@ pub const NONE_NAMED: &str = "ci.contexts";
 
 /// Rolls up the statuses of one commit. `contexts` are the names of `ci.contexts`; with `required` an absent one is
 /// pending, and where none is named nothing can be green. Without `required` only what is there counts: the named
-/// contexts, or all where none is named. `warning`, `skipped` and words not known are no success and no failure: they
-/// wait for a newer status, and spend no attempt.
-pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool) -> CiAnswer {
-    let mut newest: BTreeMap<&str, &CommitStatus> = BTreeMap::new();
+/// contexts, or all where none is named. `warning`, words not known, and `skipped` and `neutral` that are not in `accept`
+/// are no success and no failure: they wait for a newer status, and spend no attempt.
+pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool, accept: &[Accepted]) -> CiAnswer {
+    let mut by_name: BTreeMap<&str, Vec<&CommitStatus>> = BTreeMap::new();
     for status in statuses.iter().filter(|s| !is_own(&s.context)) {
-        let known = newest.entry(status.context.as_str()).or_insert(status);
-        if status.id >= known.id {
-            *known = status;
-        }
+        by_name.entry(status.context.as_str()).or_default().push(status);
     }
     let mut named: Vec<&str> = contexts.iter().map(String::as_str).filter(|c| !is_own(c)).collect();
     named.sort_unstable();
@@ -24,15 +21,13 @@ pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool) -
     if named.is_empty() && required {
         return CiAnswer::Pending { missing: vec![NONE_NAMED.to_owned()] };
     }
-    let asked: Vec<&str> = if contexts.is_empty() { newest.keys().copied().collect() } else { named };
+    let asked: Vec<&str> = if contexts.is_empty() { by_name.keys().copied().collect() } else { named };
     let (mut red, mut missing) = (Vec::new(), Vec::new());
     for context in asked {
-        match newest.get(context).map(|s| s.state) {
-            Some(StatusState::Success) => {}
-            Some(StatusState::Failure | StatusState::Error) => red.push(context.to_owned()),
-            Some(StatusState::Pending | StatusState::Warning | StatusState::Skipped | StatusState::Unknown) => {
-                missing.push(context.to_owned());
-            }
+        match by_name.get(context).map(|all| of_name(all, accept)) {
+            Some(Count::Pass) => {}
+            Some(Count::Red) => red.push(context.to_owned()),
+            Some(Count::Open) => missing.push(context.to_owned()),
             None if required => missing.push(context.to_owned()),
             None => {}
         }
@@ -44,6 +39,32 @@ pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool) -
     } else {
         CiAnswer::Green
     }
+}
+
+/// What one name comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Count {
+    Pass,
+    Open,
+    Red,
+}
+
+/// The newest posted status and every check run that no later one made history: the worst of them counts (GH-1).
+fn of_name(all: &[&CommitStatus], accept: &[Accepted]) -> Count {
+    let posted = all.iter().filter(|s| s.run.is_none()).max_by_key(|s| s.id).copied();
+    let runs = || all.iter().copied().filter_map(|s| Some((s, s.run?)));
+    let live = runs().filter(|(_, run)| !runs().any(|(_, other)| run.superseded_by(&other))).map(|(s, _)| s);
+    let count = |s: &CommitStatus| match s.state {
+        StatusState::Success => Count::Pass,
+        StatusState::Failure | StatusState::Error => Count::Red,
+        state if accept.iter().any(|a| a.state() == state) => Count::Pass,
+        StatusState::Pending
+        | StatusState::Warning
+        | StatusState::Skipped
+        | StatusState::Neutral
+        | StatusState::Unknown => Count::Open,
+    };
+    posted.into_iter().chain(live).map(count).max().unwrap_or(Count::Open)
 }
 
 #[cfg(test)]
@@ -62,6 +83,7 @@ mod tests {
                     state: StatusState::parse(state).unwrap(),
                     description: String::new(),
                     target_url: String::new(),
+                    run: None,
                 }
             })
             .collect()
@@ -117,7 +139,7 @@ mod tests {
             ("orchard/ci=failure", "", false, "red orchard/ci"),
         ];
         for (statuses, contexts, required, want) in cases {
-            let got = match roll_up(&of(statuses), &names(contexts), *required) {
+            let got = match roll_up(&of(statuses), &names(contexts), *required, &[]) {
                 CiAnswer::Green => "green".to_owned(),
                 CiAnswer::Red { contexts } => format!("red {}", contexts.join(" ")),
                 CiAnswer::Pending { missing } => format!("pending {}", missing.join(" ")),
@@ -126,19 +148,58 @@ mod tests {
         }
     }
 
+    #[test]
+    fn gh_1_every_run_of_a_name_must_pass_unless_a_later_one_of_its_app_took_its_place() {
+        use crate::model::ci::CheckRun;
+        // app, start, end, state
+        let one = |id: u64, (app, started_ms, end, state): (u64, i64, i64, &str)| CommitStatus {
+            id,
+            context: "test".into(),
+            state: StatusState::parse(state).unwrap(),
+            description: String::new(),
+            target_url: String::new(),
+            run: (app > 0).then_some(CheckRun { app, started_ms, completed_ms: (end > 0).then_some(end) }),
+        };
+        let cases: &[(&[(u64, i64, i64, &str)], &[Accepted], &str)] = &[
+            (&[(1, 1, 5, "success")], &[], "green"),
+            (&[(1, 1, 5, "failure"), (1, 6, 9, "success")], &[], "green"),
+            // Begun before the red one had ended: both count.
+            (&[(1, 1, 5, "failure"), (1, 4, 9, "success")], &[], "red"),
+            (&[(1, 1, 5, "success"), (1, 6, 0, "pending")], &[], "pending"),
+            // Another app's run of the name takes nobody's place.
+            (&[(1, 1, 5, "failure"), (2, 6, 9, "success")], &[], "red"),
+            (&[(1, 1, 5, "success"), (0, 0, 0, "failure")], &[], "red"),
+            (&[(1, 1, 5, "success"), (0, 0, 0, "success")], &[], "green"),
+            (&[(1, 1, 5, "neutral")], &[], "pending"),
+            (&[(1, 1, 5, "neutral")], &[Accepted::Neutral], "green"),
+            (&[(1, 1, 5, "skipped")], &[Accepted::Neutral], "pending"),
+            (&[(1, 1, 5, "skipped")], &[Accepted::Neutral, Accepted::Skipped], "green"),
+            (&[(1, 1, 5, "unknown")], &[Accepted::Neutral, Accepted::Skipped], "pending"),
+        ];
+        for (runs, accept, want) in cases {
+            let list: Vec<CommitStatus> = runs.iter().enumerate().map(|(n, r)| one(n as u64, *r)).collect();
+            let got = match roll_up(&list, &names("test"), true, accept) {
+                CiAnswer::Green => "green",
+                CiAnswer::Red { .. } => "red",
+                CiAnswer::Pending { .. } => "pending",
+            };
+            assert_eq!(got, *want, "{runs:?} {accept:?}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn the_order_of_the_list_says_nothing(states in proptest::collection::vec((0..3_u8, 0..7_usize), 0..12), seed in any::<u64>()) {
+        fn the_order_of_the_list_says_nothing(states in proptest::collection::vec((0..3_u8, 0..8_usize), 0..12), seed in any::<u64>()) {
             let list: Vec<CommitStatus> = states.iter().enumerate().map(|(i, (c, s))| CommitStatus {
-                id: i as u64, context: format!("c{c}"), state: StatusState::ALL[*s], description: String::new(), target_url: String::new(),
+                id: i as u64, context: format!("c{c}"), state: StatusState::ALL[*s], description: String::new(), target_url: String::new(), run: None,
             }).collect();
             let mut mixed = list.clone();
             let n = mixed.len().max(1);
             mixed.rotate_left(seed as usize % n);
             mixed.reverse();
             let contexts = names("c0 c1");
-            prop_assert_eq!(roll_up(&list, &contexts, true), roll_up(&mixed, &contexts, true));
-            if roll_up(&list, &contexts, true) == CiAnswer::Green {
+            prop_assert_eq!(roll_up(&list, &contexts, true, &[]), roll_up(&mixed, &contexts, true, &[]));
+            if roll_up(&list, &contexts, true, &[]) == CiAnswer::Green {
                 for c in ["c0", "c1"] {
                     let last = list.iter().rfind(|s| s.context == c);
                     prop_assert_eq!(last.map(|s| s.state), Some(StatusState::Success));

@@ -46,9 +46,7 @@ fn answered_for(ctx: &mut Ctx, run: &Run, now: i64) -> Result<i64> {
 pub fn ci(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     match &bench.project.ci.command {
-        Some(argv) if matches!(bench.project.forge, crate::config::Forge::Local) => {
-            command(ctx, run, &bench, argv).map(Some)
-        }
+        Some(argv) if !bench.project.forge.is_remote() => command(ctx, run, &bench, argv).map(Some),
         Some(_) | None => statuses(ctx, run, &bench).map(Some),
     }
 }
@@ -144,7 +142,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             });
         }
     };
-    let answer = roll_up(&read, &ci.contexts, ci.required);
+    let answer = roll_up(&read, &ci.contexts, ci.required, &ci.accept);
     if !matches!(answer, CiAnswer::Pending { .. }) {
         ctx.store.write(|tx| tx.drop_meta(&waiting_key(run)))?;
     }

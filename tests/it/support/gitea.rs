@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 mod merge;
 
-pub use merge::commit_on;
-use merge::{branch, conflicts, named, rev};
+pub use merge::{branch, commit_on, conflict_of, land, rev};
+use merge::{conflicts, named};
 
 pub const TOKEN: &str = "gitea-fake-0123456789abcdef";
 const NOW: &str = "2026-11-22T14:34:06Z";

@@ -150,7 +150,7 @@ impl Plane {
     ) -> Result<Response, HttpError> {
         let go = |at: ItemPath| {
             let path = path_of(at.as_str());
-            let request = Request { method, path: &path, query, body, timeout: None };
+            let request = Request { method, path: &path, query, body, headers: &[], timeout: None };
             self.send(&request)
         };
         let first = self.path();

@@ -1,6 +1,7 @@
 //! Reads, pull requests, statuses, comments and probes. Every write looks first, and again when its answer is lost.
 
 use super::{Gitea, wire};
+use crate::adapters::forge::look::{again, cut, mark};
 use crate::adapters::forge::{
     Account, BranchRule, CommentOutcome, CommitStatus, ForgeError, ForgeVersion, Product, Protection, PullRequest,
     PullState, RepoInfo, StatusState,
@@ -201,7 +202,7 @@ impl Gitea {
     }
 
     pub fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
-        if matches!(state, StatusState::Unknown | StatusState::Skipped) || context.is_empty() {
+        if matches!(state, StatusState::Unknown | StatusState::Skipped | StatusState::Neutral) || context.is_empty() {
             return Err(ForgeError::Invalid(format!("a status {state} of context {context:?} can't be posted")));
         }
         let description = cut(description, MAX_DESCRIPTION);
@@ -227,12 +228,7 @@ impl Gitea {
     }
 
     pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._:-".contains(c);
-        if marker.is_empty() || marker.contains("--") || !marker.chars().all(plain) {
-            return Err(ForgeError::Invalid(format!("the comment marker {marker:?} is no plain word")));
-        }
-        // Only the first line counts: what an agent wrote below can't pass for another comment.
-        let mark = format!("<!-- orch:{marker} -->");
+        let mark = mark(marker)?;
         let path = format!("issues/{number}/comments");
         let stands = || -> Result<bool> {
             let rows = self.all(&path, &[])?;
@@ -355,25 +351,5 @@ impl Gitea {
             method_enabled: wire::flag(&v, wire::method_switch(self.method)),
             pull_requests: wire::flag(&v, "has_pull_requests"),
         })
-    }
-}
-
-/// The second look after a write whose outcome is not known. Its failure leaves the outcome unknown, except where it
-/// tells what the caller must heed.
-pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Result<T> {
-    look.map_err(|second| match second {
-        ForgeError::Throttled { .. } | ForgeError::Refused { .. } => second,
-        ForgeError::NotFound(_)
-        | ForgeError::Conflict(_)
-        | ForgeError::Invalid(_)
-        | ForgeError::Transient(_)
-        | ForgeError::UnknownOutcome(_) => ForgeError::UnknownOutcome(format!("{first}; looking again: {second}")),
-    })
-}
-
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
     }
 }

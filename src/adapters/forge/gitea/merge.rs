@@ -1,23 +1,15 @@
 //! The merge (services §2.4). The forge's answer is a hint; what counts is what stands on the base afterwards (RULE-5).
 
-use super::client::again;
 use super::{Gitea, MergeVia, wire};
-use crate::adapters::forge::{Awaited, ForgeError, Landing, MergeOutcome, PullRequest, PullState};
+use crate::adapters::forge::look::{Look, again, conflict};
+use crate::adapters::forge::{Awaited, ForgeError, Landing, MergeOutcome};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
 use crate::adapters::http::{Fault, HttpError, Method, Request};
 use crate::model::ci;
-use crate::model::ids::Sha;
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, ForgeError>;
-
-/// What stands where.
-struct Look {
-    pull: Result<Option<PullRequest>>,
-    tip: Sha,
-    landed: Option<Sha>,
-}
 
 /// What the attempt itself answered.
 enum Answer {
@@ -72,18 +64,8 @@ impl Gitea {
         }
     }
 
-    /// Reads the pull request before the base, so that a merge in between can't look like one that left no trace.
     fn look(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<Look> {
-        let mut pull = self.pull(number);
-        let tree = mirror.tree_of(landing.head)?;
-        let tip = mirror.fetch_branch(landing.default_branch)?;
-        let tip = tip.ok_or_else(|| ForgeError::NotFound(format!("the default branch {}", landing.default_branch)))?;
-        let landed =
-            if tip == *landing.expected_base { None } else { mirror.landed(landing.expected_base, &tip, &tree)? };
-        if landed.is_some() && matches!(&pull, Ok(Some(p)) if p.state == PullState::Open) {
-            pull = self.pull(number);
-        }
-        Ok(Look { pull, tip, landed })
+        Look::take(&|| self.pull(number), mirror, landing)
     }
 
     /// Not landed, head and base where they were, the pull request open: only now the answer's own words count.
@@ -169,50 +151,6 @@ impl Gitea {
             // The wait stands whatever else is known of it.
             Err(_) => said,
         }
-    }
-}
-
-impl Look {
-    /// What follows from the state alone; `None`: nothing has happened, and nothing stands in the way.
-    fn settled(self, landing: &Landing<'_>) -> Result<Option<MergeOutcome>> {
-        if let Some(commit) = self.landed {
-            let done =
-                matches!(&self.pull, Ok(Some(p)) if p.state == PullState::Closed) || matches!(self.pull, Ok(None));
-            return Ok(Some(MergeOutcome::Merged { commit, pull_open: !done }));
-        }
-        let withdrawn = |reason: String| Ok(Some(MergeOutcome::Withdrawn { reason }));
-        let Some(pull) = self.pull? else {
-            return withdrawn("the pull request is gone".to_owned());
-        };
-        let moved = self.tip != *landing.expected_base;
-        if pull.merged {
-            if moved && pull.base == landing.default_branch {
-                return Ok(Some(MergeOutcome::Untested { commit: pull.merge_commit }));
-            }
-            let (n, base) = (pull.number, landing.default_branch);
-            return Err(ForgeError::Transient(format!("pull request {n} reads merged, but nothing is on {base}")));
-        }
-        if pull.state == PullState::Closed {
-            return withdrawn(format!("pull request {} was closed", pull.number));
-        }
-        if pull.base != landing.default_branch {
-            return withdrawn(format!("pull request {} now has the base {}", pull.number, pull.base));
-        }
-        match &pull.head_sha {
-            None => withdrawn(format!("the branch {} is gone", pull.head)),
-            Some(head) if head != landing.head => Ok(Some(MergeOutcome::HeadMoved)),
-            Some(_) if moved => Ok(Some(MergeOutcome::BaseMoved)),
-            Some(_) => Ok(None),
-        }
-    }
-}
-
-/// Decided by git: the forge's own flag means four things.
-fn conflict(mirror: &Mirror, landing: &Landing<'_>) -> Result<Option<Vec<String>>> {
-    match mirror.merge_trees(landing.expected_base, landing.head) {
-        Ok(_) => Ok(None),
-        Err(GitError::Conflict { paths }) => Ok(Some(paths)),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -73,6 +73,7 @@ pub fn status(v: &Value) -> Result<CommitStatus, String> {
         state: StatusState::parse(&word).unwrap_or(StatusState::Unknown),
         description: text(v, "description"),
         target_url: text(v, "target_url"),
+        run: None,
     })
 }
 

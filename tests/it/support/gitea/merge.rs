@@ -175,28 +175,7 @@ impl Data {
         mark: bool,
     ) -> Result<(), Obstacle> {
         let p = self.pull_mut(number).clone();
-        let (base, head) = (branch(repo, &p.base).unwrap(), branch(repo, &p.head).unwrap());
-        let made = match style {
-            "rebase" if person_git(repo, &["merge-base", "--is-ancestor", &base, &head]).status.success() => head,
-            "merge" | "squash" | "rebase" => {
-                let out = person_git(repo, &["merge-tree", "--write-tree", &base, &head]);
-                if !out.status.success() {
-                    return Err(Obstacle::Conflict);
-                }
-                let tree = String::from_utf8(out.stdout).unwrap().trim().to_owned();
-                let mut args = vec!["commit-tree", &tree, "-p", &base];
-                if style == "merge" {
-                    args.extend(["-p", &head]);
-                }
-                args.extend(["-m", message]);
-                raw(repo, &args)
-            }
-            other => panic!("the fake does not land by {other}"),
-        };
-        let swap = person_git(repo, &["update-ref", &format!("refs/heads/{}", p.base), &made, &base]);
-        if !swap.status.success() {
-            return Err(Obstacle::BaseMoved);
-        }
+        let made = land(repo, &p.base, &p.head, style, message)?;
         if mark {
             let p = self.pull_mut(number);
             (p.open, p.merged, p.merge_commit) = (false, true, Some(made));
@@ -205,7 +184,36 @@ impl Data {
     }
 }
 
+/// Lands one branch on another by git; gives the commit.
+pub fn land(repo: &Path, base_name: &str, head_name: &str, style: &str, message: &str) -> Result<String, Obstacle> {
+    let (base, head) = (branch(repo, base_name).unwrap(), branch(repo, head_name).unwrap());
+    let made = match style {
+        "rebase" if person_git(repo, &["merge-base", "--is-ancestor", &base, &head]).status.success() => head,
+        "merge" | "squash" | "rebase" => {
+            let out = person_git(repo, &["merge-tree", "--write-tree", &base, &head]);
+            if !out.status.success() {
+                return Err(Obstacle::Conflict);
+            }
+            let tree = String::from_utf8(out.stdout).unwrap().trim().to_owned();
+            let mut args = vec!["commit-tree", &tree, "-p", &base];
+            if style == "merge" {
+                args.extend(["-p", &head]);
+            }
+            args.extend(["-m", message]);
+            raw(repo, &args)
+        }
+        other => panic!("the fake does not land by {other}"),
+    };
+    let swap = person_git(repo, &["update-ref", &format!("refs/heads/{base_name}"), &made, &base]);
+    if swap.status.success() { Ok(made) } else { Err(Obstacle::BaseMoved) }
+}
+
 pub fn conflicts(repo: &Path, p: &Pull) -> bool {
-    let (Some(base), Some(head)) = (branch(repo, &p.base), branch(repo, &p.head)) else { return true };
+    conflict_of(repo, &p.base, &p.head)
+}
+
+/// Whether two branches can't be merged.
+pub fn conflict_of(repo: &Path, base: &str, head: &str) -> bool {
+    let (Some(base), Some(head)) = (branch(repo, base), branch(repo, head)) else { return true };
     !person_git(repo, &["merge-tree", "--write-tree", &base, &head]).status.success()
 }

@@ -1,0 +1,474 @@
+//! Requests to one repository's issues. Labels are added and taken off one a call, never replaced as a whole: one that was
+//! added meanwhile lives (GH-2).
+
+use super::{Issues, error, wire};
+use crate::adapters::board::{BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
+use crate::adapters::github::{Api, flag, text};
+use crate::adapters::http::{Method, Request, segment};
+use crate::model::board::{Deed, Group, ItemRef, Label, Logical, Status, WorkItem, fold};
+use crate::model::ids::Key;
+use crate::model::time::rfc3339;
+use serde_json::{Value, json};
+use std::sync::PoisonError;
+use wire::Issue;
+
+type Result<T> = std::result::Result<T, BoardError>;
+
+const MAX_COMMENT: usize = 60_000;
+/// How long what is not urgent waits where only the reserve is left.
+const RESERVED_S: u64 = 60;
+/// Six hex digits, as GitHub wants them.
+const COLOURS: [(Group, &str); 5] = [
+    (Group::Unstarted, "1d76db"),
+    (Group::Started, "fbca04"),
+    (Group::Completed, "0e8a16"),
+    (Group::Cancelled, "cccccc"),
+    (Group::Backlog, "ededed"),
+];
+
+/// What a look at the credential found (for `doctor`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    pub user: String,
+    /// The repository's id, which stays with it under every name.
+    pub id: u64,
+    /// `None`: not told.
+    pub may_push: Option<bool>,
+    /// Whether issues are switched on; `None`: not told.
+    pub has_issues: Option<bool>,
+    pub archived: bool,
+}
+
+impl Issues {
+    fn at(&self, tail: &str) -> String {
+        format!("{}/{tail}", self.repo)
+    }
+
+    fn all(&self, tail: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
+        self.api.all(&self.at(tail), query, "").map_err(error)
+    }
+
+    /// Who the credential is and what the repository allows. Two requests, for `doctor`.
+    pub fn probe(&self) -> Result<Probe> {
+        let user = self.api.me().map_err(error)?;
+        let v = self.api.get(&self.repo).map_err(error)?;
+        Ok(Probe {
+            user,
+            id: v.get("id").and_then(Value::as_u64).unwrap_or(0),
+            may_push: v.get("permissions").and_then(|p| flag(p, "push")),
+            has_issues: flag(&v, "has_issues"),
+            archived: flag(&v, "archived") == Some(true),
+        })
+    }
+
+    /// The labels that are statuses, and the four states that no label stands for.
+    pub fn statuses(&self) -> Result<Vec<Status>> {
+        Ok(wire::statuses(&self.all("labels", &[])?, &self.words, &self.names))
+    }
+
+    /// The repository's labels. An error is "unknown", never "none".
+    pub fn labels(&self) -> Result<Vec<Label>> {
+        Ok(self.all("labels", &[])?.iter().filter_map(wire::label).collect())
+    }
+
+    /// What the last list that came whole in one answer is known by, for the next process to ask whether it still holds.
+    pub fn seen(&self) -> Option<String> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Issues in scope, each once. `Since` reads oldest change first, so that what changes meanwhile moves to the end; where
+    /// the list is as it was, one request says so and nothing is given. `All` goes by creation. Ends early, with what it has,
+    /// at a limit, at the reserve, where a later page does not come, or `go_on` says no.
+    pub fn list(&self, scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing> {
+        let since = match scope {
+            Scope::Since(ms) => whole_seconds((*ms).max(0)),
+            Scope::All { .. } => String::new(),
+        };
+        let (mut page, query) = match scope {
+            Scope::Since(_) => {
+                (1, vec![("state", "all"), ("sort", "updated"), ("direction", "asc"), ("since", since.as_str())])
+            }
+            Scope::All { cursor } => (
+                cursor.and_then(|c| c.parse().ok()).filter(|n| *n > 0).unwrap_or(1),
+                vec![("state", "all"), ("sort", "created"), ("direction", "asc")],
+            ),
+        };
+        let changes = matches!(scope, Scope::Since(_));
+        let mut found = Listing::default();
+        loop {
+            let cut = |why: Cut| Unfinished { cursor: (!changes).then(|| page.to_string()), why };
+            if found.requests > 0 && !go_on() {
+                found.unfinished = Some(cut(Cut::Caller));
+                return Ok(found);
+            }
+            if !changes && self.api.spare().is_err() {
+                found.unfinished = Some(cut(Cut::Budget { retry_after_s: RESERVED_S }));
+                return Ok(found);
+            }
+            let rows = match self.page(&query, page, &since, changes && found.requests == 0) {
+                Ok(Some(rows)) => rows,
+                // Nothing changed since the last look.
+                Ok(None) => {
+                    found.requests += 1;
+                    return Ok(found);
+                }
+                // What came before is not lost with it.
+                Err(e) if found.requests > 0 => {
+                    let why = if let BoardError::Throttled { retry_after_s, .. } = e {
+                        Cut::Budget { retry_after_s }
+                    } else {
+                        Cut::Failed(e)
+                    };
+                    found.unfinished = Some(cut(why));
+                    return Ok(found);
+                }
+                Err(e) => return Err(e),
+            };
+            found.requests += 1;
+            for row in &rows {
+                self.take_in(row, &mut found)?;
+            }
+            if Api::is_last(rows.len()) {
+                return Ok(found);
+            }
+            page += 1;
+        }
+    }
+
+    fn take_in(&self, row: &Value, found: &mut Listing) -> Result<()> {
+        let problem = |why: String| {
+            let number = row.get("number").and_then(Value::as_u64).map_or_else(|| "?".to_owned(), |n| n.to_string());
+            let key = Key::parse(&format!("{}-{number}", self.key)).ok();
+            Problem { at: format!("issue {number}"), why, key }
+        };
+        match Issue::read(row) {
+            Ok(issue) if issue.is_pull => {}
+            Ok(issue) => match self.item(&issue) {
+                // What changed while the pages were read comes twice: the later one counts.
+                Ok(item) => {
+                    found.items.retain(|i| i.id != item.id);
+                    found.items.push(item);
+                }
+                Err(e @ (BoardError::Throttled { .. } | BoardError::Silent(_) | BoardError::Auth(_))) => return Err(e),
+                Err(e) => found.problems.push(problem(e.to_string())),
+            },
+            Err(why) => found.problems.push(problem(why)),
+        }
+        Ok(())
+    }
+
+    /// One page; `None`: as it was the last time. Only a list of one page can be known by its ETag.
+    fn page(&self, query: &[(&str, &str)], page: usize, since: &str, first: bool) -> Result<Option<Vec<Value>>> {
+        let path = self.at("issues");
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.as_deref().and_then(|s| s.split_once(' ')).filter(|(of, _)| first && *of == since);
+        let etag = known.map(|(_, etag)| etag.to_owned());
+        let header = etag.as_deref().map(|etag| [("if-none-match", etag)]);
+        let reply = self.api.page(&path, query, page, header.as_ref().map_or(&[][..], |h| &h[..])).map_err(error)?;
+        if reply.status == 304 {
+            return Ok(None);
+        }
+        let etag = reply.header("etag").map(str::to_owned);
+        let Value::Array(rows) = reply.json()? else {
+            return Err(BoardError::Invalid(format!("GET {path}: expected a list, got something else")));
+        };
+        let whole = first && Api::is_last(rows.len());
+        *seen = etag.filter(|_| whole).map(|etag| format!("{since} {etag}"));
+        Ok(Some(rows))
+    }
+
+    /// The issue as a work item; of several intents their events tell the later, and of a closed one whether a person did it.
+    fn item(&self, issue: &Issue) -> Result<WorkItem> {
+        let intents = issue.intents(&self.words);
+        let later = if intents.len() > 1 {
+            wire::latest(&self.all(&format!("issues/{}/events", issue.number), &[])?, &intents).map(str::to_owned)
+        } else {
+            None
+        };
+        let status = issue.status(&self.words, self.is_ours(issue)?, later.as_deref());
+        issue.with_status(&self.key, &self.words, status).map_err(BoardError::Invalid)
+    }
+
+    /// Whether orch or a bot closed it, which a landing does whose commits say so.
+    fn is_ours(&self, issue: &Issue) -> Result<bool> {
+        if issue.closed.is_none() || issue.closed_by.is_empty() {
+            return Ok(false);
+        }
+        Ok(issue.closed_by_bot || self.api.is_me(&issue.closed_by).map_err(error)?)
+    }
+
+    /// `None`: deleted, transferred, gone, or a pull request. A 404 of a repository that can't be seen is `Auth`.
+    fn read(&self, number: &str) -> Result<Option<(Issue, Value)>> {
+        let path = self.at(&format!("issues/{}", segment(number)));
+        let v = match self.api.get(&path) {
+            Ok(v) => v,
+            Err(e) if matches!(e.http.status, Some(301 | 410)) => return self.repository_is_there(None),
+            Err(e) if e.http.status == Some(404) => return self.repository_is_there(None),
+            Err(e) => return Err(error(e)),
+        };
+        let issue = Issue::read(&v).map_err(BoardError::Invalid)?;
+        Ok((!issue.is_pull).then_some((issue, v)))
+    }
+
+    /// That the repository answers under its own name, so that what is missing in it is gone.
+    fn repository_is_there<T>(&self, then: T) -> Result<T> {
+        match self.api.get(&self.repo) {
+            Ok(v)
+                if text(&v, "full_name").eq_ignore_ascii_case(&self.full_name) || text(&v, "full_name").is_empty() =>
+            {
+                Ok(then)
+            }
+            Ok(v) => Err(BoardError::Auth(format!(
+                "{} is {} now: correct board.owner and board.name",
+                self.full_name,
+                text(&v, "full_name")
+            ))),
+            Err(e) if matches!(e.http.status, Some(301 | 307 | 404)) => Err(BoardError::Auth(format!(
+                "no repository {} is seen: it moved, or the credential may not read it ({e})",
+                self.full_name
+            ))),
+            Err(e) => Err(error(e)),
+        }
+    }
+
+    /// One item with its body; `None`: gone (see [`Issues::list`] for the rest).
+    pub fn get(&self, key: &Key) -> Result<Option<WorkItem>> {
+        self.read(&key.number().to_string())?.map(|(issue, _)| self.item(&issue)).transpose()
+    }
+
+    /// Reads the issue, adds the new label, takes off those seen, and opens or closes it as the status's group says.
+    pub fn set_status(&self, number: &str, change: &Move<'_>) -> Result<Moved> {
+        let Some((mut issue, _)) = self.read(number)? else { return Ok(Moved::Withdrawn) };
+        let now = self.item(&issue)?;
+        if change.expect.is_some_and(|e| e != now.status_id) {
+            return Ok(Moved::Held(now));
+        }
+        let to = change.to;
+        let is_label = self.words.name_of(&to.id).is_some();
+        let others: Vec<String> =
+            issue.statuses(&self.words).into_iter().filter(|l| fold(l) != fold(&to.id)).map(str::to_owned).collect();
+        let there = !is_label || issue.labels.iter().any(|l| fold(l) == fold(&to.id));
+        let state = self.state_for(&issue, to)?;
+        if there && others.is_empty() && state.is_none() {
+            return Ok(Moved::Already(now));
+        }
+        if !there {
+            let answer = self.write(Method::Post, &format!("issues/{number}/labels"), &json!({"labels": [to.id]}))?;
+            issue.labels = wire::names(&answer);
+        }
+        for label in &others {
+            self.take_off(number, label)?;
+        }
+        issue.labels.retain(|l| !others.iter().any(|o| fold(o) == fold(l)));
+        if let Some((state, reason)) = state {
+            let body = json!({"state": state, "state_reason": reason});
+            let answer = self.write(Method::Patch, &format!("issues/{number}"), &body)?;
+            issue = Issue { labels: issue.labels, ..Issue::read(&answer).map_err(BoardError::UnknownOutcome)? };
+        }
+        let after = self.item(&issue)?;
+        // A label that was not there when it was added does not exist, or somebody took it off: read again later.
+        if is_label && !issue.labels.iter().any(|l| fold(l) == fold(&to.id)) {
+            return Err(BoardError::Conflict(format!("{} was to be {:?} and is not", after.key, to.name)));
+        }
+        Ok(Moved::Set(after))
+    }
+
+    /// What the issue's state is to become, with the reason. One that a person closed stays closed: only their own intent
+    /// opens it again.
+    fn state_for(&self, issue: &Issue, to: &Status) -> Result<Option<(&'static str, &'static str)>> {
+        let wanted = to.group.filter(|g| g.is_terminal());
+        Ok(match (wanted, issue.closed) {
+            (Some(Group::Completed), None) => Some(("closed", "completed")),
+            (Some(_), None) => Some(("closed", "not_planned")),
+            (None, Some(_)) if !issue.intents(&self.words).is_empty() || self.is_ours(issue)? => {
+                Some(("open", "reopened"))
+            }
+            (Some(_), Some(_)) | (None, None | Some(_)) => None,
+        })
+    }
+
+    fn write(&self, method: Method, tail: &str, body: &Value) -> Result<Value> {
+        self.api.write(method, &self.at(tail), body).map_err(error)
+    }
+
+    /// Takes a label off; one that is not on it is as good.
+    pub fn take_off(&self, number: &str, label: &str) -> Result<()> {
+        let path = self.at(&format!("issues/{number}/labels/{}", segment(label)));
+        match self.api.send(&Request::new(Method::Delete, &path)) {
+            Ok(_) => Ok(()),
+            Err(e) if e.http.status == Some(404) => self.repository_is_there(()),
+            Err(e) => Err(error(e)),
+        }
+    }
+
+    /// Comments once per marker: it stands in the comment's first line, and only an own one counts. What a locked issue
+    /// refuses is dropped.
+    pub fn comment(&self, number: &str, marker: &str, said: &str) -> Result<bool> {
+        let mark = format!("<!-- {marker} -->");
+        let stands = || -> Result<bool> {
+            for row in self.all(&format!("issues/{number}/comments"), &[])? {
+                let author = row.get("user").map(|u| text(u, "login")).unwrap_or_default();
+                if text(&row, "body").trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(error)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        if stands()? {
+            return Ok(false);
+        }
+        let said: String = said.chars().take(MAX_COMMENT).collect();
+        let body = json!({"body": format!("{mark}\n{said}")});
+        match self.write(Method::Post, &format!("issues/{number}/comments"), &body) {
+            Ok(_) => Ok(true),
+            Err(e @ BoardError::Auth(_)) => match self.read(number)? {
+                Some((issue, _)) if issue.locked => Ok(false),
+                Some(_) | None => Err(e),
+            },
+            Err(e @ BoardError::UnknownOutcome(_)) => match stands() {
+                Ok(true) => Ok(true),
+                Ok(false) | Err(_) => Err(e),
+            },
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Who put a status or label on last; `None`: its events do not say so yet.
+    pub fn who(&self, number: &str, deed: &Deed<'_>) -> Result<Option<Doer>> {
+        let label = match deed {
+            Deed::Status(id) => id,
+            Deed::Label { name, .. } => name,
+        };
+        let events = self.all(&format!("issues/{}/events", segment(number)), &[])?;
+        Ok(wire::labelled(&events, label))
+    }
+
+    /// Whether somebody may write to the repository at this moment. `triage` reads as `read`; who acts through an App, and
+    /// whom GitHub does not know as a user, may not.
+    pub fn may_decide(&self, doer: &Doer) -> Result<bool> {
+        if doer.through_app {
+            return Ok(false);
+        }
+        let path = self.at(&format!("collaborators/{}/permission", segment(&doer.name)));
+        match self.api.get(&path) {
+            Ok(v) => Ok(["write", "admin"].contains(&text(&v, "permission").as_str())),
+            Err(e) if e.http.status == Some(404) => self.repository_is_there(false),
+            Err(e) => Err(error(e)),
+        }
+    }
+
+    /// The issues that hold this one: those that block it until they are completed, and its sub-issues. Asked only where the
+    /// summaries say that there are some, or say nothing; a server without the feature has none.
+    pub fn blocked_by(&self, number: &str) -> Result<Vec<ItemRef>> {
+        let Some((issue, _)) = self.read(number)? else { return Ok(Vec::new()) };
+        let mut refs = Vec::new();
+        for (count, tail) in [(issue.blockers, "dependencies/blocked_by"), (issue.parts, "sub_issues")] {
+            if count == Some(0) {
+                continue;
+            }
+            let rows = match self.all(&format!("issues/{number}/{tail}"), &[]) {
+                Ok(rows) => rows,
+                // The summary says that there are some: then it is no missing feature.
+                Err(BoardError::NotFound(_)) if count.is_none() => continue,
+                Err(e) => return Err(e),
+            };
+            for row in &rows {
+                let other = Issue::read(row).map_err(BoardError::Invalid)?;
+                if other.closed != Some(Group::Completed) {
+                    refs.push(self.reference(row, other.number));
+                }
+            }
+        }
+        Ok(refs)
+    }
+
+    /// By key where it is of this repository, else by its place.
+    fn reference(&self, row: &Value, number: u64) -> ItemRef {
+        let of = text(row, "repository_url");
+        let of = of.split_once("/repos/").map_or(self.full_name.as_str(), |(_, of)| of);
+        match Key::parse(&format!("{}-{number}", self.key)) {
+            Ok(key) if of.eq_ignore_ascii_case(&self.full_name) => ItemRef::Key(key),
+            Ok(_) | Err(_) => ItemRef::Id(format!("{of}#{number}")),
+        }
+    }
+
+    /// Opens an issue; with a marker a repeat finds the first one's. Labels that were dropped without a word are added.
+    pub fn create(&self, new: &NewItem<'_>) -> Result<Key> {
+        let mark = new.marker.map(|m| format!("<!-- orch:{m} -->"));
+        if let Some(mark) = &mark {
+            let query = [("state", "all"), ("sort", "created"), ("direction", "desc")];
+            let reply = self.api.page(&self.at("issues"), &query, 1, &[]).map_err(error)?;
+            let rows = reply.json()?;
+            for row in rows.as_array().into_iter().flatten() {
+                let author = row.get("user").map(|u| text(u, "login")).unwrap_or_default();
+                if text(row, "body").contains(mark) && self.api.is_me(&author).map_err(error)? {
+                    return self.key_of(row);
+                }
+            }
+        }
+        let body = [Some(new.body.to_owned()), mark].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
+        let mut labels: Vec<String> = new.labels.to_vec();
+        if new.priority != crate::model::board::Priority::None {
+            labels.push(format!("{}{}", self.words.priority, new.priority));
+        }
+        let made = self.write(Method::Post, "issues", &json!({"title": new.title, "body": body, "labels": labels}))?;
+        let key = self.key_of(&made)?;
+        // By itself and last: it starts the work, and its event says who.
+        if self.words.name_of(&new.status.id).is_some() {
+            let tail = format!("issues/{}/labels", key.number());
+            self.write(Method::Post, &tail, &json!({"labels": [new.status.id]}))?;
+        }
+        Ok(key)
+    }
+
+    fn key_of(&self, v: &Value) -> Result<Key> {
+        let issue = Issue::read(v).map_err(BoardError::UnknownOutcome)?;
+        Key::parse(&format!("{}-{}", self.key, issue.number)).map_err(|e| BoardError::Invalid(e.to_string()))
+    }
+
+    /// The labels of statuses, each with what it stands for, that the repository has not.
+    fn missing(&self) -> Result<Vec<(Logical, String)>> {
+        let there = self.labels()?;
+        let label = |l: &Logical| {
+            format!("{}{}", self.words.prefix, self.names.get(l).map_or(l.default_name(), String::as_str))
+        };
+        let all = Logical::ALL.iter().map(|l| (*l, label(l)));
+        Ok(all.filter(|(_, label)| !there.iter().any(|l| fold(&l.name) == fold(label))).collect())
+    }
+
+    /// The names of labels of statuses that the repository has not.
+    pub fn missing_labels(&self) -> Result<Vec<String>> {
+        Ok(self.missing()?.into_iter().map(|(_, label)| label).collect())
+    }
+
+    /// Makes the labels that are missing, and gives their names. For `orch init`, never for a step.
+    pub fn make_labels(&self) -> Result<Vec<String>> {
+        let mut made = Vec::new();
+        for (logical, label) in &self.missing()? {
+            let colour = COLOURS.iter().find(|(g, _)| *g == logical.group()).map_or("ededed", |(_, c)| c);
+            let body = json!({"name": label, "color": colour, "description": description(*logical)});
+            match self.write(Method::Post, "labels", &body) {
+                Ok(_) => made.push(label.clone()),
+                // Also in another case: it is there.
+                Err(BoardError::Invalid(_)) if self.labels()?.iter().any(|l| fold(&l.name) == fold(label)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(made)
+    }
+}
+
+fn description(logical: Logical) -> &'static str {
+    match logical {
+        Logical::ToAnalyse => "Set by a person: orch begins with the analysis",
+        Logical::Approved => "Set by a person: the analysis is approved",
+        Logical::ConfirmDeploy => "Set by a person: the deploy is released",
+        Logical::Stop => "Set by a person: orch stops its work on the issue",
+        _ => "Set by orch: where its work on the issue is",
+    }
+}
+
+/// A time as GitHub's lists take it: whole seconds.
+fn whole_seconds(ms: i64) -> String {
+    rfc3339(ms / 1000 * 1000).replace(".000Z", "Z")
+}

@@ -1,0 +1,112 @@
+//! Issues of one GitHub repository as a board (GH-2, services-github §5): a status is a label, steering is an event, and the
+//! group is the issue's state. Requests are in `client`, how answers read in `wire`.
+
+mod client;
+mod wire;
+
+pub use client::Probe;
+
+use super::BoardError;
+use crate::adapters::github::Api;
+use crate::adapters::http::segment;
+use crate::model::board::{Group, Logical, fold};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Which repository, and how it writes statuses and priorities.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    pub owner: &'a str,
+    pub name: &'a str,
+    /// The key prefix in `orch`.
+    pub key: &'a str,
+    /// Stands before a status's name in its label.
+    pub prefix: &'a str,
+    /// Stands before a priority's word in its label.
+    pub priority: &'a str,
+    /// The configured names of statuses; defaults for the rest.
+    pub statuses: &'a BTreeMap<Logical, String>,
+    /// What [`Issues::seen`] gave the last time.
+    pub seen: Option<String>,
+}
+
+/// How labels are read as statuses and priorities.
+#[derive(Debug, Clone)]
+pub(super) struct Words {
+    prefix: String,
+    priority: String,
+    /// The folded labels of intents, with what each means.
+    intents: BTreeMap<String, Logical>,
+    /// The folded labels that stand for a closed issue.
+    ends: BTreeMap<String, Group>,
+}
+
+/// One repository's issues.
+#[derive(Debug, Clone)]
+pub struct Issues {
+    api: Api,
+    /// `/repos/<owner>/<name>`, encoded.
+    repo: String,
+    /// `<owner>/<name>`.
+    full_name: String,
+    key: String,
+    words: Words,
+    /// The configured names, for making labels.
+    names: BTreeMap<Logical, String>,
+    /// The newest list that was read whole in one answer: its URL and ETag.
+    seen: Arc<Mutex<Option<String>>>,
+}
+
+impl Issues {
+    /// Nothing is asked yet.
+    pub fn new(place: Place<'_>, api: Api) -> Self {
+        let names: BTreeMap<Logical, String> = Logical::ALL
+            .iter()
+            .map(|l| (*l, place.statuses.get(l).map_or(l.default_name(), String::as_str).to_owned()))
+            .collect();
+        let intents = [Logical::ToAnalyse, Logical::Approved, Logical::ConfirmDeploy, Logical::Stop];
+        let label = |l: &Logical| names.get(l).map(|name| (fold(&format!("{}{name}", place.prefix)), *l));
+        let ends = [Logical::Done, Logical::Cancelled];
+        let ends = ends.iter().filter_map(label).map(|(name, l)| (name, l.group())).collect();
+        Self {
+            api,
+            repo: format!("/repos/{}/{}", segment(place.owner), segment(place.name)),
+            full_name: format!("{}/{}", place.owner, place.name),
+            key: place.key.to_owned(),
+            words: Words {
+                prefix: place.prefix.to_owned(),
+                priority: place.priority.to_owned(),
+                intents: intents.iter().filter_map(label).collect(),
+                ends,
+            },
+            names,
+            seen: Arc::new(Mutex::new(place.seen)),
+        }
+    }
+}
+
+/// A failed exchange as the board's callers tell them apart.
+fn error(e: crate::adapters::github::Failure) -> BoardError {
+    let lacks = e.lacks.map(|l| format!(" (it takes {l})")).unwrap_or_default();
+    match BoardError::from(e.http) {
+        BoardError::Auth(text) => BoardError::Auth(format!("{text}{lacks}")),
+        other => other,
+    }
+}
+
+/// Reads the bytes as every answer of the board (see `fuzzing`).
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+    let words = Words {
+        prefix: "orch: ".into(),
+        priority: "priority: ".into(),
+        intents: BTreeMap::new(),
+        ends: BTreeMap::new(),
+    };
+    let rows = value.as_array().cloned().unwrap_or_default();
+    drop((wire::labelled(&rows, "x"), wire::statuses(&rows, &words, &BTreeMap::new())));
+    for v in rows.iter().chain([&value]) {
+        drop(wire::Issue::read(v).map(|issue| issue.item("A", &words)));
+    }
+}

@@ -1,0 +1,460 @@
+//! Reads, pull requests, comments and probes. Every write looks first, and again when its answer is lost.
+
+use super::{Github, wire};
+use crate::adapters::forge::look::{again, cut, mark};
+use crate::adapters::forge::{
+    Account, BranchRule, CommentOutcome, ForgeError, ForgeVersion, Product, Protection, PullRequest, PullState,
+    RepoInfo,
+};
+use crate::adapters::github::{Failure, flag, text};
+use crate::adapters::http::{Method, Request, segment};
+use crate::model::ids::Sha;
+use crate::model::refusal::Refusal;
+use serde_json::{Value, json};
+
+type Result<T> = std::result::Result<T, ForgeError>;
+
+/// What the rules of a repository mean for orch (for `doctor`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notes {
+    /// A head that lacks the newest base is not merged.
+    pub strict: bool,
+    /// What orch can't meet.
+    pub refusals: Vec<String>,
+    /// Types of rules that hold for task branches and stand in the way there.
+    pub task_branches: Vec<String>,
+    /// There is protection that is no ruleset.
+    pub classic: bool,
+}
+
+/// Pull requests whose heads tell what CI posts.
+const RECENT: &str = "10";
+const MAX_COMMENT: usize = 60_000;
+/// The id of a comment that no server has.
+const NO_COMMENT: u64 = 999_999_999_999;
+
+impl Github {
+    /// A path below the repository.
+    pub(super) fn at(&self, tail: &str) -> String {
+        format!("{}/{tail}", self.repo)
+    }
+
+    /// What an exchange below the repository led to: a 404 is told apart from a repository that can't be seen.
+    pub(super) fn told<T>(&self, path: &str, done: std::result::Result<T, Failure>) -> Result<T> {
+        let said = match done {
+            Ok(done) => return Ok(done),
+            Err(e) => wire::error(e),
+        };
+        match said {
+            ForgeError::NotFound(_) if path.starts_with(&self.repo) => Err(self.unseen(path, said)),
+            said => Err(said),
+        }
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Value> {
+        self.told(path, self.api.get(path))
+    }
+
+    pub(super) fn write(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        self.told(path, self.api.write(method, path, body))
+    }
+
+    /// A private repository is hidden from whoever may not see it, and then nothing in it is known to be gone.
+    fn unseen(&self, path: &str, said: ForgeError) -> ForgeError {
+        if path != self.repo {
+            match self.api.get(&self.repo).map_err(wire::error) {
+                Ok(_) => return said,
+                Err(ForgeError::NotFound(_)) => {}
+                Err(e) => return e,
+            }
+        }
+        let who = match self.api.me().map_err(wire::error) {
+            Ok(login) => login,
+            Err(ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => "the account".to_owned(),
+            Err(e) => return e,
+        };
+        let text = format!(
+            "{who} sees no repository {}: it is gone, or the account or App has no access to it ({said})",
+            self.full_name
+        );
+        ForgeError::Refused { refusal: Refusal::Gone, text }
+    }
+
+    /// Reads a pull request, and that it is of the repository that was there at first contact.
+    pub(super) fn read(&self, v: &Value) -> Result<wire::Pull> {
+        let pull = wire::pull(v).map_err(ForgeError::Invalid)?;
+        match self.id {
+            Some(id) if pull.base_repo != 0 && pull.base_repo != id => Err(ForgeError::Refused {
+                refusal: Refusal::MovedTo { to: String::new() },
+                text: format!(
+                    "{} has the id {} and had {id}: another repository took its name",
+                    self.full_name, pull.base_repo
+                ),
+            }),
+            Some(_) | None => Ok(pull),
+        }
+    }
+
+    /// The repository's id, which stays with it under every name.
+    pub fn id(&self) -> Result<u64> {
+        let repo = self.get(&self.repo)?;
+        repo.get("id")
+            .and_then(Value::as_u64)
+            .ok_or_else(|| ForgeError::Invalid(format!("GET {}: a repository without an id", self.repo)))
+    }
+
+    /// One pull request with all that a read by itself tells; `None`: there is none.
+    pub(super) fn whole(&self, number: i64) -> Result<Option<wire::Pull>> {
+        match self.get(&self.at(&format!("pulls/{number}"))) {
+            Ok(v) => self.read(&v).map(Some),
+            // The repository is seen: this is gone.
+            Err(ForgeError::NotFound(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// See `Forge::pull`, and so on for every name below.
+    pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
+        Ok(self.whole(number)?.map(|p| p.request))
+    }
+
+    /// Of several (two creators at once) the oldest. The owner stands before the branch, or the filter counts for nothing.
+    pub fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
+        let path = self.at("pulls");
+        let head_of = format!("{}:{head}", self.owner);
+        let rows =
+            self.told(&path, self.api.all(&path, &[("state", "all"), ("head", &head_of), ("base", base)], ""))?;
+        let mut found: Option<PullRequest> = None;
+        for row in &rows {
+            // One that can't be read may be the one that is looked for.
+            let pull = self.read(row)?;
+            if self.matches(&pull, head, base) && found.as_ref().is_none_or(|f| pull.request.number < f.number) {
+                found = Some(pull.request);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Heads of the pull requests that changed last, open or not, newest first.
+    pub fn recent_heads(&self) -> Result<Vec<Sha>> {
+        let path = self.at("pulls");
+        let query = [("state", "all"), ("sort", "updated"), ("direction", "desc"), ("per_page", RECENT)];
+        let reply = self.told(&path, self.api.send(&Request::new(Method::Get, &path).query(&query)))?;
+        let rows = reply.json()?;
+        let rows = rows.as_array().ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list")))?;
+        Ok(rows.iter().filter_map(|row| wire::pull(row).ok()?.request.head_sha).collect())
+    }
+
+    fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {
+        pull.request.head == head
+            && pull.request.base == base
+            && pull.request.state == PullState::Open
+            && pull.head_repo.eq_ignore_ascii_case(&self.full_name)
+    }
+
+    pub fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
+        if let Some(found) = self.find_pull(head, base)? {
+            return Ok(found);
+        }
+        let body = without_closing(body);
+        let wanted = json!({"head": head, "base": base, "title": title, "body": body, "draft": self.draft});
+        let first = match self.write(Method::Post, &self.at("pulls"), &wanted) {
+            Ok(v) => match self.read(&v) {
+                Ok(pull) if self.matches(&pull, head, base) => {
+                    self.ask_reviewers(pull.request.number);
+                    return Ok(pull.request);
+                }
+                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
+                Err(e) => ForgeError::UnknownOutcome(e.to_string()),
+            },
+            Err(e) => e,
+        };
+        match first {
+            // 422 says that there is one, that nothing differs, or that a branch is not there: looked at, not read.
+            ForgeError::Invalid(_) | ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) => {
+                let found = again(&first, self.find_pull(head, base))?;
+                match found {
+                    Some(found) => Ok(found),
+                    None => Err(self.no_branch(head, base)?.unwrap_or(first)),
+                }
+            }
+            ForgeError::Refused { .. }
+            | ForgeError::NotFound(_)
+            | ForgeError::Throttled { .. }
+            | ForgeError::Transient(_) => Err(first),
+        }
+    }
+
+    /// That a branch is not on the forge, which the 422 of a pull request tells in words alone.
+    fn no_branch(&self, head: &str, base: &str) -> Result<Option<ForgeError>> {
+        for branch in [head, base] {
+            let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+            match self.get(&self.at(&format!("git/ref/heads/{name}"))) {
+                Ok(_) => {}
+                Err(e @ ForgeError::NotFound(_)) => return Ok(Some(e)),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Comfort: what is refused is told, and nothing waits for it. One who can't be asked makes it refuse all.
+    fn ask_reviewers(&self, number: i64) {
+        if self.reviewers.is_empty() && self.team_reviewers.is_empty() {
+            return;
+        }
+        let body = json!({"reviewers": self.reviewers, "team_reviewers": self.team_reviewers});
+        let path = self.at(&format!("pulls/{number}/requested_reviewers"));
+        if let Err(e) = self.write(Method::Post, &path, &body) {
+            tracing::warn!(pull = number, "nobody is asked to review: {e}");
+        }
+    }
+
+    pub fn close_pull(&self, number: i64) -> Result<()> {
+        let open = |pull: Option<PullRequest>| pull.is_some_and(|p| p.state == PullState::Open && !p.merged);
+        if !open(self.pull(number)?) {
+            return Ok(());
+        }
+        let path = self.at(&format!("pulls/{number}"));
+        match self.write(Method::Patch, &path, &json!({"state": "closed"})) {
+            Ok(_) => Ok(()),
+            // Merged meanwhile, or gone.
+            Err(
+                e @ (ForgeError::Conflict(_)
+                | ForgeError::Invalid(_)
+                | ForgeError::UnknownOutcome(_)
+                | ForgeError::NotFound(_)),
+            ) => {
+                if open(again(&e, self.pull(number))?) {
+                    Err(e)
+                } else {
+                    Ok(())
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One comment a key, edited where it says something else: by the key in its first line, and only an own one, for
+    /// anybody can write that line.
+    pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
+        let mark = mark(marker)?;
+        let path = self.at(&format!("issues/{number}/comments"));
+        let wanted = format!("{mark}\n{}", cut(body, MAX_COMMENT));
+        let stands = || -> Result<Option<(u64, bool)>> {
+            for row in self.told(&path, self.api.all(&path, &[], ""))? {
+                let (said, author) =
+                    (text(&row, "body"), row.get("user").map(|u| text(u, "login")).unwrap_or_default());
+                if said.trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(wire::error)? {
+                    let id = row.get("id").and_then(Value::as_u64).unwrap_or(0);
+                    // Line ends come back as the browser's.
+                    return Ok(Some((id, said.replace('\r', "").trim() == wanted.trim())));
+                }
+            }
+            Ok(None)
+        };
+        let body = json!({"body": wanted});
+        let sent = match stands()? {
+            Some((_, true)) => return Ok(CommentOutcome::Present),
+            Some((id, false)) => {
+                let path = self.at(&format!("issues/comments/{id}"));
+                self.write(Method::Patch, &path, &body).map(|_| CommentOutcome::Present)
+            }
+            None => self.write(Method::Post, &path, &body).map(|_| CommentOutcome::Posted),
+        };
+        match sent {
+            Err(e @ ForgeError::UnknownOutcome(_)) => {
+                if again(&e, stands())?.is_some_and(|(_, same)| same) {
+                    Ok(CommentOutcome::Posted)
+                } else {
+                    Err(e)
+                }
+            }
+            sent => sent,
+        }
+    }
+
+    /// The permission is checked before the comment is looked for: 404 with it, 403 without.
+    pub fn may_comment(&self) -> Result<()> {
+        let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
+        match self.write(Method::Patch, &path, &json!({"body": "-"})) {
+            Ok(_) | Err(ForgeError::NotFound(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The active rules of a branch, rulesets of all levels; classic protection is not among them.
+    pub(super) fn rules_of(&self, branch: &str) -> Result<wire::Rules> {
+        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let path = self.at(&format!("rules/branches/{name}"));
+        match self.told(&path, self.api.all(&path, &[], "")) {
+            Ok(rows) => Ok(wire::rules(&rows)),
+            // An older Enterprise Server has none.
+            Err(ForgeError::NotFound(_)) => Ok(wire::Rules::default()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The rules of the branch that everything lands on.
+    pub(super) fn base_rules(&self) -> Result<&wire::Rules> {
+        if let Some(rules) = self.rules.get() {
+            return Ok(rules);
+        }
+        let base = match &self.base {
+            Some(base) => base.clone(),
+            None => text(&self.get(&self.repo)?, "default_branch"),
+        };
+        let rules = self.rules_of(&base)?;
+        Ok(self.rules.get_or_init(|| rules))
+    }
+
+    pub fn protection(&self, branch: &str) -> Result<Protection> {
+        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let b = self.get(&self.at(&format!("branches/{name}")))?;
+        let rules = self.rules_of(branch)?;
+        let protected = flag(&b, "protected") == Some(true) || !rules.types.is_empty();
+        let mut required_contexts: Vec<String> = rules.checks.into_iter().map(|(context, _)| context).collect();
+        // What classic protection asks for is told to everybody who may push.
+        let classic = b.get("protection").and_then(|p| p.get("required_status_checks")).and_then(|c| c.get("contexts"));
+        let classic = classic.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        required_contexts.extend(classic.map(str::to_owned));
+        required_contexts.sort();
+        required_contexts.dedup();
+        Ok(Protection {
+            protected,
+            our_token_exempt: None,
+            required_contexts,
+            required_approvals: rules.approvals,
+            may_merge: None,
+            may_push: None,
+            rule: rules.types.join(", "),
+        })
+    }
+
+    /// Rulesets have no globs of one rule each: what holds is asked of a branch.
+    pub fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
+        Ok(None)
+    }
+
+    /// What the credential may read, one right after the other, each asked by the call that needs it.
+    pub fn rights(&self, head: &Sha) -> Vec<(&'static str, Result<()>)> {
+        let one = |path: String, query: &[(&str, &str)]| {
+            let path = self.at(&path);
+            self.told(&path, self.api.send(&Request::new(Method::Get, &path).query(query))).map(drop)
+        };
+        vec![
+            ("Contents: read", one(format!("commits/{head}"), &[])),
+            ("Pull requests: read", one("pulls".to_owned(), &[("per_page", "1")])),
+            ("Issues: read", one("issues".to_owned(), &[("per_page", "1")])),
+            ("Checks: read", one(format!("commits/{head}/check-runs"), &[("per_page", "1")])),
+            ("Commit statuses: read", one(format!("commits/{head}/status"), &[("per_page", "1")])),
+            ("Actions: read", one("actions/runs".to_owned(), &[("per_page", "1")])),
+        ]
+    }
+
+    /// What the rules of the default branch and of task branches mean for a merge.
+    pub fn notes(&self, branch: &str, prefix: &str) -> Result<Notes> {
+        let rules = self.rules_of(branch)?;
+        let of_tasks = self.rules_of(&format!("{prefix}A-1"))?;
+        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let classic = flag(&self.get(&self.at(&format!("branches/{name}")))?, "protected") == Some(true);
+        let asked = |on: bool, what: String| on.then_some(what);
+        let refusals = [
+            asked(rules.queue, format!("{branch} has a merge queue, which orch does not enter")),
+            asked(
+                rules.approvals > 0,
+                format!("{branch} asks for {} approvals, which orch never gives", rules.approvals),
+            ),
+            asked(rules.code_owners, format!("{branch} asks for its code owners' review")),
+            asked(rules.review, format!("{branch} asks for resolved conversations or an approval of the last push")),
+            asked(rules.signatures, format!("{branch} asks for signed commits, which orch does not make")),
+            asked(rules.deployments, format!("{branch} asks for deployments")),
+            asked(
+                !rules.methods.is_empty() && !rules.methods.iter().any(|m| m == wire::method(self.method)),
+                format!(
+                    "{branch} allows the merge methods {}, not {}",
+                    rules.methods.join(", "),
+                    wire::method(self.method)
+                ),
+            ),
+        ];
+        let stands_in_the_way =
+            ["creation", "update", "deletion", "non_fast_forward", "branch_name_pattern", "pull_request"];
+        Ok(Notes {
+            strict: rules.strict,
+            refusals: refusals.into_iter().flatten().collect(),
+            task_branches: of_tasks.types.into_iter().filter(|t| stands_in_the_way.contains(&t.as_str())).collect(),
+            // A ruleset makes a branch protected, too.
+            classic: classic && rules.types.is_empty(),
+        })
+    }
+
+    pub fn user(&self) -> Result<Account> {
+        Ok(Account { login: self.api.me().map_err(wire::error)?, admin: false })
+    }
+
+    pub fn version(&self) -> Result<ForgeVersion> {
+        let meta = self.api.get("/meta").map_err(wire::error)?;
+        if !meta.is_object() {
+            return Err(ForgeError::Invalid("GET /meta: expected an object; is this GitHub's API?".to_owned()));
+        }
+        let own = text(&meta, "installed_version");
+        let version = if own.is_empty() { "github.com".to_owned() } else { own };
+        Ok(ForgeVersion { product: Product::Github, version, guards_head: true })
+    }
+
+    pub fn repository(&self) -> Result<RepoInfo> {
+        let v = self.get(&self.repo)?;
+        let may = |name: &str| v.get("permissions").and_then(|p| flag(p, name));
+        Ok(RepoInfo {
+            full_name: text(&v, "full_name"),
+            default_branch: text(&v, "default_branch"),
+            archived: flag(&v, "archived").unwrap_or(false),
+            may_push: may("push"),
+            admin: may("admin"),
+            method_enabled: flag(&v, wire::method_switch(self.method)),
+            pull_requests: None,
+        })
+    }
+}
+
+/// The text without what would close an issue when it lands: GitHub reads `fixes #12` in a pull request's body and in
+/// commit messages (GH-1). A dash parts the word from the number.
+pub(super) fn without_closing(text: &str) -> String {
+    const WORDS: [&str; 9] = ["close", "closes", "closed", "fix", "fixes", "fixed", "resolve", "resolves", "resolved"];
+    let mut out = String::with_capacity(text.len());
+    let mut after_word = false;
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let bare = piece.trim_end();
+        let names_one = bare.contains('#') || bare.contains("://") || bare.to_ascii_uppercase().starts_with("GH-");
+        if after_word && names_one {
+            out.push_str("- ");
+        }
+        out.push_str(piece);
+        let word = bare.trim_end_matches(':');
+        let word = word.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("").to_ascii_lowercase();
+        after_word = if bare.is_empty() { after_word } else { WORDS.contains(&word.as_str()) };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gh_1_no_text_of_ours_closes_an_issue() {
+        for (said, kept) in [
+            ("Fixes #12", "Fixes - #12"),
+            ("SHOP-1: (closes:  o/r#3) and more", "SHOP-1: (closes:  - o/r#3) and more"),
+            ("resolved\nhttps://github.com/o/r/issues/3", "resolved\n- https://github.com/o/r/issues/3"),
+            ("fixed GH-3", "fixed - GH-3"),
+            ("Fix the door, see #3", "Fix the door, see #3"),
+            ("prefixes #3", "prefixes #3"),
+            ("<!-- orch:t1 -->", "<!-- orch:t1 -->"),
+            ("", ""),
+        ] {
+            assert_eq!(without_closing(said), kept);
+        }
+    }
+}

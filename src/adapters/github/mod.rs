@@ -1,0 +1,316 @@
+//! What GitHub's board and forge both stand on: one client a credential with GitHub's headers, limits and errors
+//! (services-github §1 to §3). `app` logs in as a GitHub App, `pace` spreads the writes of one credential.
+
+pub mod app;
+mod failure;
+mod pace;
+
+pub use app::App;
+pub use failure::{Failure, said};
+pub use pace::Pace;
+
+use crate::adapters::git::Credential;
+use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Response, Token};
+use crate::model::board::fold;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The version of the description that every call is written against.
+const VERSION: &str = "2022-11-28";
+const ACCEPT: (&str, &str) = ("accept", "application/vnd.github+json");
+const PAGE: usize = 100;
+/// A list longer than this is a server that pages in circles.
+const MAX_PAGES: usize = 1_000;
+/// How long what is not urgent waits where only the reserve is left.
+const RESERVED_S: u64 = 60;
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Who speaks.
+#[derive(Debug, Clone)]
+pub enum Login {
+    /// A person's or machine account's token.
+    Token(Token),
+    /// A GitHub App, by an installation token that is renewed.
+    App(App),
+}
+
+/// One credential on one server.
+#[derive(Debug, Clone)]
+pub struct Account<'a> {
+    /// `https://api.github.com`, or `https://HOST/api/v3`.
+    pub api_base: &'a str,
+    pub login: Login,
+    /// Spreads the writes of this credential over time.
+    pub pace: Pace,
+    /// Requests of an hour that are kept for intents and stops.
+    pub reserve: u64,
+    pub limits: Limits,
+}
+
+/// A client of one credential. Clones share what was seen of the limits.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The API's address, by which tokens are kept.
+    base: String,
+    /// What requests go below: `base`, but for GraphQL on Enterprise Server.
+    at: String,
+    login: Login,
+    limits: Limits,
+    pace: Pace,
+    reserve: u64,
+    /// Made with the token that is good at the moment.
+    client: Arc<Mutex<Option<Client>>>,
+    /// What is left of the hour, as last told.
+    left: Arc<Mutex<Option<u64>>>,
+    /// Own login, once known.
+    me: Arc<OnceLock<String>>,
+}
+
+impl Api {
+    /// Nothing is asked yet. Fails with `Invalid` for an address that is none.
+    pub fn new(account: Account<'_>) -> Result<Self> {
+        let base = account.api_base.trim_end_matches('/').to_owned();
+        let client = match &account.login {
+            Login::Token(token) => Some(client(&base, token.clone(), &account.limits)?),
+            // Its token is got with the first request.
+            Login::App(_) => {
+                Client::new(&base, Auth::None, account.limits.clone())?;
+                None
+            }
+        };
+        Ok(Self {
+            at: base.clone(),
+            base,
+            login: account.login,
+            limits: account.limits,
+            pace: account.pace,
+            reserve: account.reserve,
+            client: Arc::new(Mutex::new(client)),
+            left: Arc::default(),
+            me: Arc::default(),
+        })
+    }
+
+    /// The client with a token that is good. `renew`: the one at hand was refused.
+    fn client(&self, renew: bool) -> Result<Client> {
+        let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(client), false) = (held.as_ref(), renew) {
+            return Ok(client.clone());
+        }
+        let token = match &self.login {
+            Login::Token(token) => token.clone(),
+            Login::App(app) => app.token(&self.base, &self.limits, renew)?,
+        };
+        Ok(held.insert(client(&self.at, token, &self.limits)?).clone())
+    }
+
+    /// Sends, and gives a 2xx or 304. A write waits for its turn. An App's token that is refused is renewed once.
+    pub fn send(&self, request: &Request<'_>) -> Result<Response> {
+        let client = self.client(false)?;
+        match self.once(&client, request) {
+            Err(e) if e.http.status == Some(401) && matches!(self.login, Login::App(_)) => {
+                self.once(&self.client(true)?, request)
+            }
+            done => done,
+        }
+    }
+
+    fn once(&self, client: &Client, request: &Request<'_>) -> Result<Response> {
+        let turn = if request.method.is_write() { Some(self.pace.turn().map_err(own)?) } else { None };
+        let mut headers = vec![ACCEPT, ("x-github-api-version", VERSION)];
+        headers.extend_from_slice(request.headers);
+        let reply = client.exchange(&request.clone().headers(&headers));
+        drop(turn);
+        let reply = reply?;
+        if let Some(left) = reply.header_u64("x-ratelimit-remaining") {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+        }
+        if reply.status == 304 {
+            return Ok(reply);
+        }
+        let wait = failure::asks_to_wait(&reply);
+        let lacks = reply.header("x-accepted-github-permissions").map(|t| t.chars().take(100).collect::<String>());
+        client.check(reply).map_err(|mut http| {
+            if let Some(retry_after_s) = wait {
+                http.class = Class::Throttled { retry_after_s };
+                http.retry_after_s = retry_after_s;
+            }
+            Failure { lacks: lacks.filter(|_| http.status == Some(403)), http }
+        })
+    }
+
+    /// Fails as a limit would where only the reserve is left: for what intents and stops don't wait for.
+    pub fn spare(&self) -> Result<()> {
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.filter(|left| *left < self.reserve) {
+            None => Ok(()),
+            Some(left) => Err(refused(
+                Class::Throttled { retry_after_s: Some(RESERVED_S) },
+                &format!("{left} requests of the hour are left, github.reserve keeps {} of them", self.reserve),
+            )),
+        }
+    }
+
+    /// What git shows over HTTPS: the token that is good at the moment.
+    pub fn git_credential(&self) -> Result<Credential> {
+        let token = match &self.login {
+            Login::Token(token) => token.clone(),
+            Login::App(app) => app.token(&self.base, &self.limits, false)?,
+        };
+        Ok(Credential::new("x-access-token", token.expose()))
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value> {
+        Ok(self.send(&Request::new(Method::Get, path))?.json()?)
+    }
+
+    pub fn write(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        Ok(self.send(&Request::new(method, path).json(body))?.json()?)
+    }
+
+    /// Every item of a list, page after page until one is short. `within`: the key of the list in an answer that is an
+    /// object; empty: the answer is the list.
+    pub fn all(&self, path: &str, query: &[(&str, &str)], within: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        for page in 1..=MAX_PAGES {
+            let rows = self.page(path, query, page, &[])?.json()?;
+            let rows = if within.is_empty() { rows } else { rows.get(within).cloned().unwrap_or(Value::Null) };
+            let Value::Array(rows) = rows else {
+                return Err(refused(Class::Invalid, &format!("GET {path}: expected a list, got something else")));
+            };
+            let short = rows.len() < PAGE;
+            items.extend(rows);
+            if short {
+                return Ok(items);
+            }
+        }
+        Err(refused(Class::Invalid, &format!("GET {path} pages in circles")))
+    }
+
+    /// One page of a list, as it came.
+    pub fn page(&self, path: &str, query: &[(&str, &str)], page: usize, headers: &[(&str, &str)]) -> Result<Response> {
+        let (size, page) = (PAGE.to_string(), page.to_string());
+        let mut query = query.to_vec();
+        query.extend([("per_page", size.as_str()), ("page", page.as_str())]);
+        self.send(&Request::new(Method::Get, path).query(&query).headers(headers))
+    }
+
+    /// Whether a page of so many items is the last.
+    pub fn is_last(rows: usize) -> bool {
+        rows < PAGE
+    }
+
+    /// A GraphQL call. Its errors come with status 200; the first one's message is the failure's.
+    pub fn graphql(&self, query: &str, variables: &Value) -> Result<Value> {
+        let body = json!({"query": query, "variables": variables});
+        let request = Request::new(Method::Post, "/graphql").json(&body);
+        let reply = match self.base.strip_suffix("/v3").filter(|base| base.ends_with("/api")) {
+            // Enterprise Server has it beside `v3`, not below.
+            Some(base) => {
+                let api = Self { at: base.to_owned(), client: Arc::default(), ..self.clone() };
+                api.send(&request)?
+            }
+            None => self.send(&request)?,
+        };
+        let answer = reply.json()?;
+        let Some(error) = answer.get("errors").and_then(Value::as_array).and_then(|list| list.first()) else {
+            return Ok(answer.get("data").cloned().unwrap_or(Value::Null));
+        };
+        let word = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("");
+        let class = match word("type") {
+            "RATE_LIMITED" => Class::Throttled { retry_after_s: None },
+            "NOT_FOUND" => Class::NotFound,
+            "FORBIDDEN" => Class::Auth,
+            _ => Class::Invalid,
+        };
+        Err(refused(class, &format!("POST /graphql: {}", word("message").chars().take(300).collect::<String>())))
+    }
+
+    /// The login by which others see this credential. Asked once.
+    pub fn me(&self) -> Result<String> {
+        if let Some(me) = self.me.get() {
+            return Ok(me.clone());
+        }
+        let login = match &self.login {
+            Login::Token(_) => text(&self.get("/user")?, "login"),
+            Login::App(app) => format!("{}[bot]", app.slug(&self.base, &self.limits)?),
+        };
+        if login.is_empty() || login == "[bot]" {
+            return Err(refused(Class::Invalid, "GET /user: an answer without a login; is this GitHub's address?"));
+        }
+        Ok(self.me.get_or_init(|| login).clone())
+    }
+
+    /// Whether somebody of this login is this credential itself.
+    pub fn is_me(&self, login: &str) -> Result<bool> {
+        Ok(fold(&self.me()?) == fold(login))
+    }
+
+    /// The text without any secret.
+    pub fn redact(&self, text: &str) -> String {
+        crate::model::redact::current().text(text).into_owned()
+    }
+
+    /// Whether an App speaks.
+    pub fn is_app(&self) -> bool {
+        matches!(self.login, Login::App(_))
+    }
+}
+
+fn client(base: &str, token: Token, limits: &Limits) -> std::result::Result<Client, HttpError> {
+    Client::new(base, Auth::Header { name: "authorization", scheme: "Bearer ", value: token }, limits.clone())
+}
+
+/// A failure of our own making: nothing was sent, or what came was no answer.
+pub(crate) fn refused(class: Class, detail: &str) -> Failure {
+    let retry_after_s = if let Class::Throttled { retry_after_s } = class { retry_after_s } else { None };
+    let http = HttpError {
+        class,
+        fault: Fault::Body,
+        status: None,
+        retry_after_s,
+        what: "GitHub".to_owned(),
+        detail: detail.to_owned(),
+        body: Vec::new(),
+        html: false,
+    };
+    Failure { http, lacks: None }
+}
+
+fn own(e: std::io::Error) -> Failure {
+    refused(Class::Transient, &format!("waiting for the turn of a write: {e}"))
+}
+
+/// A text field; empty where it is none.
+pub fn text(v: &Value, name: &str) -> String {
+    v.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
+}
+
+pub fn flag(v: &Value, name: &str) -> Option<bool> {
+    v.get(name).and_then(Value::as_bool)
+}
+
+/// The host that git asks, for an API's address: `github.com` for `api.github.com`.
+pub fn git_host(api_base: &str) -> Option<String> {
+    let rest = api_base.split_once("://")?.1;
+    let host = rest.split('/').next().filter(|h| !h.is_empty())?;
+    Some(host.strip_prefix("api.").unwrap_or(host).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_is_on_the_host_of_the_pages() {
+        for (api, host) in [
+            ("https://api.github.com", Some("github.com")),
+            ("https://git.example:8443/api/v3", Some("git.example:8443")),
+            ("https://api.team.ghe.com", Some("team.ghe.com")),
+            ("nothing", None),
+        ] {
+            assert_eq!(git_host(api).as_deref(), host, "{api}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A project on GitHub in the whole binary (GH-1, GH-2): from an issue by pull request and required checks to done, over a
+//! strict fake.
+
+use crate::support::github::{FakeGithub, TOKEN};
+use crate::support::house::{House, Plan};
+use crate::support::http::Fault;
+use orch::model::task::Task;
+
+struct Scene {
+    house: House,
+    hub: FakeGithub,
+}
+
+fn scene(board: &str) -> Scene {
+    let mut house = House::new(&Plan::with_analysis());
+    house.env.push(("GITHUB".into(), TOKEN.into()));
+    let hub = FakeGithub::start(&house.remote());
+    let at = format!("api_base: \"{}\", owner: team, name: app, token: {{env: GITHUB}}", hub.url());
+    let plan = Plan::with_analysis()
+        .project(format!("board: {{kind: github, {at}{board}}}"))
+        .project(format!("forge: {{kind: github, {at}}}"))
+        .project("ci: {contexts: [ci/test]}")
+        .top("github: {write_gap_ms: 0}");
+    house.configure(&plan);
+    let s = Scene { house, hub };
+    s.hub.data().checking = 0;
+    // With the board configured, `orch init` makes the labels that are missing.
+    let config = s.house.path("orch.yaml");
+    let (code, out, err) = s.house.text(&["--config", config.to_str().unwrap(), "init"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("orch: To Analyse"), "{out}");
+    s
+}
+
+impl Scene {
+    /// Reconciles and ticks until the task is so and nothing of it runs; CI passes on every head.
+    #[track_caller]
+    fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
+        self.house.until(what, || {
+            let quiet = self.house.store().is_some()
+                && self.house.query("SELECT id FROM runs WHERE state <> 'settled'").is_empty();
+            if let Some(task) = self.house.task("ORCH-1").filter(|t| quiet && so(t)) {
+                return Some(task);
+            }
+            if let Some(head) = self.house.task("ORCH-1").and_then(|t| t.head_sha.filter(|_| t.pr.is_some())) {
+                let known = self.hub.data().runs.iter().any(|r| r.sha == head.as_str());
+                if !known {
+                    self.hub.check(head.as_str(), "ci/test", "success");
+                }
+            }
+            self.house.reconcile();
+            self.house.tick();
+            None
+        })
+    }
+
+    fn told(&self) {
+        self.house.until("all is told", || {
+            self.house.tick();
+            self.house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(())
+        });
+    }
+
+    fn labels(&self) -> Vec<String> {
+        self.hub.data().labels_of(1)
+    }
+
+    /// Every request so far.
+    fn passes(&self) -> Vec<String> {
+        self.hub.log().iter().map(crate::support::http::Seen::line).collect()
+    }
+}
+
+#[test]
+fn gh_2_an_issue_is_steered_from_its_labels_by_required_checks_to_done() {
+    let s = scene("");
+    s.hub.data().open_issue("Greet <people>", "Say hello to them.");
+    s.house.reconcile().fine();
+    assert!(s.house.task("ORCH-1").is_none());
+    s.hub.data().label(1, "orch: To Analyse", "ann");
+    let waiting = s.drive("waits", |t| t.waiting_for.is_some());
+    s.told();
+    assert_eq!((waiting.title.as_str(), s.labels()), ("Greet <people>", vec!["orch: In Review".to_owned()]));
+    let prompt = std::fs::read_to_string(s.house.path("state/runs/1/prompt.md")).unwrap();
+    assert!(prompt.contains("Say hello to them."), "the text was read");
+    s.hub.data().label(1, "orch: Approved", "ann");
+    let parked = s.drive("waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
+    s.told();
+    assert_eq!(s.labels(), ["orch: Awaiting Deploy"]);
+    let pull = s.hub.pull(parked.pr.unwrap().number);
+    assert!(pull.title.starts_with("ORCH-1: ") && pull.body.ends_with("<!-- orch:t1 -->"), "{pull:?}");
+    // The answer of the merge is lost: git says what became of it.
+    s.hub.fault(&format!("PUT /repos/team/app/pulls/{}/merge", pull.number), Fault::CutAfterEffect, 1);
+    s.hub.data().label(1, "orch: Confirm Deploy", "ann");
+    let done = s.drive("is done", |t| t.stage.as_str() == "done");
+    s.told();
+    assert_eq!(s.hub.writes().iter().filter(|l| l.ends_with("/merge")).count(), 1, "merged once");
+    let main = crate::support::git::raw(&s.house.remote(), &["rev-parse", "main"]);
+    assert_eq!(done.landed_sha.unwrap().as_str(), main);
+    assert_eq!(s.labels(), ["orch: Done"]);
+    assert_eq!(s.hub.data().issues[0].closed.as_deref(), Some("completed"));
+    // One moves the watermark, the next one's answer is what is known from then on.
+    for _ in 0..2 {
+        s.house.reconcile().fine();
+    }
+    s.hub.clear_log();
+    let left = s.hub.data().left;
+    for _ in 0..3 {
+        s.house.reconcile().fine();
+    }
+    assert_eq!(s.passes(), vec!["GET /repos/team/app/issues"; 3], "an idle pass is one request");
+    assert_eq!(s.hub.data().left, left, "and free of quota");
+}
+
+#[test]
+fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
+    let s = scene(", deciders: [\"release[bot]\"]");
+    s.hub.data().rights.push(("triager".into(), "read".into()));
+    s.hub.data().open_issue("Greet", "");
+    for (who, said) in
+        [("triager", "set by triager,"), ("dep[bot]", "set by dep[bot] through an App,"), ("eve", "set by eve,")]
+    {
+        s.hub.data().label(1, "orch: To Analyse", who);
+        for _ in 0..2 {
+            s.house.reconcile().fine();
+        }
+        assert!(s.house.task("ORCH-1").is_none(), "{who}");
+        assert!(s.labels().is_empty(), "{who}: the label is taken off");
+        let told = s.hub.data().comments.iter().filter(|c| c.body.contains(said)).count();
+        assert_eq!(told, 1, "{who}: {:?}", s.hub.data().comments);
+    }
+    s.hub.data().label(1, "orch: To Analyse", "release[bot]");
+    s.drive("waits", |t| t.waiting_for.is_some());
+    s.told();
+    // The text is what the decider saw.
+    s.hub.data().issue_mut(1).title = "Drop all tables".into();
+    s.hub.data().label(1, "orch: Approved", "eve");
+    s.house.reconcile().fine();
+    s.told();
+    let still = s.house.task("ORCH-1").unwrap();
+    assert!(still.waiting_for.is_some() && still.title == "Greet", "{still:?}");
+    assert_eq!(s.labels(), ["orch: In Review"], "and the question stands there again");
+    // Closed by a person: held, and reopened it goes on.
+    s.hub.data().close_issue(1, "not_planned", "ann");
+    s.house.reconcile().fine();
+    let held = s.house.task("ORCH-1").unwrap().withdrawn.map(|w| w.to_string()).unwrap_or_default();
+    assert!(held.contains("withdrawn by a person"), "{held}");
+    s.hub.data().issue_mut(1).closed = None;
+    s.house.reconcile().fine();
+    assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
+    s.hub.data().issues[0].gone = Some(410);
+    s.house.orch(&["reconcile", "--full"]).fine();
+    assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_some(), "deleted");
+}
+
+#[test]
+fn gh_2_a_limit_ends_the_pass_without_error_for_board_and_forge() {
+    let s = scene("");
+    s.hub.data().open_issue("Greet", "");
+    let limit =
+        crate::support::github::error(403, "You have exceeded a secondary rate limit").header("Retry-After", 600);
+    s.house.reconcile().fine();
+    s.hub.fault("GET /repos/team/app/issues", Fault::Answer(limit), 1);
+    s.hub.data().label(1, "orch: To Analyse", "ann");
+    let pass = s.house.reconcile().fine();
+    assert!(pass.rules().contains(&"throttled".to_owned()), "{:?}", pass.json);
+    s.hub.clear_log();
+    s.house.reconcile().fine();
+    s.house.tick().fine();
+    assert!(s.hub.log().is_empty(), "every process obeys");
+    let rows = s.house.query("SELECT key FROM meta WHERE key LIKE 'throttle/%'");
+    assert!(rows.len() == 1 && rows[0].ends_with("/core"), "{rows:?}");
+}
