@@ -39,6 +39,8 @@ pub fn of_intent(ctx: &mut Ctx, row: &IntentRow) -> Result<Decides> {
     };
     let age = ctx.now().stamp.wall_ms - row.seen_at;
     Ok(match answer {
+        // The label is there again, and its own event may not be told yet.
+        Some((doer, _)) if counted_before(ctx, row, &doer)? && (0..UNKNOWN_MS).contains(&age) => Decides::NotYet,
         Some((doer, _)) if counted_before(ctx, row, &doer)? => {
             Decides::No { why: format!("it was set by {} once, and counted then", doer.name) }
         }

@@ -2,7 +2,8 @@
 //! the first contact on (GH-1).
 
 use super::paths::Paths;
-use super::{Ctx, projects, throttle};
+use super::{Ctx, boards, projects, throttle};
+use crate::adapters::board::BoardError;
 use crate::adapters::board::github::{self as issues, Issues};
 use crate::adapters::forge::Github;
 use crate::adapters::forge::github::Place;
@@ -91,6 +92,22 @@ fn open_issues(config: &Config, project: &Project, board: &GithubBoard, seen: Op
 pub fn make_labels(config: &Config, project: &Project) -> Result<Vec<String>> {
     let Board::Github(board) = &project.board else { return Ok(Vec::new()) };
     Ok(open_issues(config, project, board, None)?.make_labels()?)
+}
+
+/// That the repository of a board is the one of the first contact: a stranger can take the name of one that moved (GH-1).
+/// Fails with `Auth` where it is another. Asked before a whole look.
+pub fn same_repository(ctx: &mut Ctx, project: &Project, board: &boards::Seat) -> Result<()> {
+    let crate::adapters::board::Board::Github(issues) = &board.board else { return Ok(()) };
+    let id = issues.id()?;
+    match known_id(ctx, project)? {
+        Some(known) if known != id => Err(BoardError::Auth(format!(
+            "the repository has the id {id} and had {known}: another one took its name; correct board.owner and board.name"
+        ))
+        .into()),
+        Some(_) => Ok(()),
+        None if ctx.dry => Ok(()),
+        None => remember_id(ctx, project, id),
+    }
 }
 
 /// Where it is kept what the newest list was known by.

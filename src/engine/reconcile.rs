@@ -100,6 +100,9 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let mark = mark(ctx, project)?;
     let scan = scan(ctx, project)?;
     let whole = full || local || scan.is_some() || mark.is_none_or(|m| m.full_due(now, project));
+    if whole && scan.is_none() {
+        super::github::same_repository(ctx, project, &seat)?;
+    }
     let since = mark.map_or(0, |m| m.updated_ms) - OVERLAP_MS;
     let cursor = scan.as_ref().map(|s| s.cursor.as_str());
     let scope = if whole { Scope::All { cursor } } else { Scope::Since(since) };

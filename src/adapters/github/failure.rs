@@ -7,14 +7,14 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{http}")]
 pub struct Failure {
-    pub http: HttpError,
+    pub http: Box<HttpError>,
     /// The permission that would have let it through, where a 403 names it.
     pub lacks: Option<String>,
 }
 
 impl From<HttpError> for Failure {
     fn from(http: HttpError) -> Self {
-        Self { http, lacks: None }
+        Self { http: Box::new(http), lacks: None }
     }
 }
 

@@ -136,7 +136,7 @@ impl Api {
                 http.class = Class::Throttled { retry_after_s };
                 http.retry_after_s = retry_after_s;
             }
-            Failure { lacks: lacks.filter(|_| http.status == Some(403)), http }
+            Failure { lacks: lacks.filter(|_| http.status == Some(403)), http: Box::new(http) }
         })
     }
 
@@ -275,7 +275,7 @@ pub(crate) fn refused(class: Class, detail: &str) -> Failure {
         body: Vec::new(),
         html: false,
     };
-    Failure { http, lacks: None }
+    Failure { http: Box::new(http), lacks: None }
 }
 
 fn own(e: std::io::Error) -> Failure {

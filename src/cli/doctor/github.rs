@@ -60,7 +60,7 @@ pub fn forge(forge: &Github, project: &Project, branch: &str, head: Option<&Sha>
         chart.warn(
             area,
             "rules",
-            format!("nothing guards {branch} between the last look and the merge: what lands then untested is found afterwards"),
+            format!("nothing guards {branch} between the last check and the merge: what lands then untested is found afterwards"),
             "require branches to be up to date before merging, or set merge.via: push",
         );
     }

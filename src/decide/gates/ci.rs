@@ -160,7 +160,8 @@ mod tests {
             target_url: String::new(),
             run: (app > 0).then_some(CheckRun { app, started_ms, completed_ms: (end > 0).then_some(end) }),
         };
-        let cases: &[(&[(u64, i64, i64, &str)], &[Accepted], &str)] = &[
+        type Runs = &'static [(u64, i64, i64, &'static str)];
+        let cases: &[(Runs, &[Accepted], &str)] = &[
             (&[(1, 1, 5, "success")], &[], "green"),
             (&[(1, 1, 5, "failure"), (1, 6, 9, "success")], &[], "green"),
             // Begun before the red one had ended: both count.

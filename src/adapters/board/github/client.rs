@@ -61,6 +61,13 @@ impl Issues {
         })
     }
 
+    /// The repository's id, which stays with it under every name.
+    pub fn id(&self) -> Result<u64> {
+        let v = self.api.get(&self.repo).map_err(error)?;
+        let id = v.get("id").and_then(Value::as_u64);
+        id.ok_or_else(|| BoardError::Invalid(format!("GET {}: a repository without an id", self.repo)))
+    }
+
     /// The labels that are statuses, and the four states that no label stands for.
     pub fn statuses(&self) -> Result<Vec<Status>> {
         Ok(wire::statuses(&self.all("labels", &[])?, &self.words, &self.names))
@@ -135,6 +142,16 @@ impl Issues {
         }
     }
 
+    /// The issue again by itself, where a list leaves out who closed it and that decides what it means.
+    fn with_closer(&self, issue: Issue) -> Result<Issue> {
+        let shown = issue.statuses(&self.words);
+        let open_word = shown.len() == 1 && shown.iter().all(|label| !self.words.is_end(label));
+        if issue.closed.is_none() || !issue.closed_by.is_empty() || !open_word {
+            return Ok(issue);
+        }
+        Ok(self.read(&issue.number.to_string())?.map_or(issue, |(whole, _)| whole))
+    }
+
     fn take_in(&self, row: &Value, found: &mut Listing) -> Result<()> {
         let problem = |why: String| {
             let number = row.get("number").and_then(Value::as_u64).map_or_else(|| "?".to_owned(), |n| n.to_string());
@@ -143,7 +160,7 @@ impl Issues {
         };
         match Issue::read(row) {
             Ok(issue) if issue.is_pull => {}
-            Ok(issue) => match self.item(&issue) {
+            Ok(issue) => match self.with_closer(issue).and_then(|issue| self.item(&issue)) {
                 // What changed while the pages were read comes twice: the later one counts.
                 Ok(item) => {
                     found.items.retain(|i| i.id != item.id);
@@ -459,13 +476,14 @@ impl Issues {
 }
 
 fn description(logical: Logical) -> &'static str {
-    match logical {
-        Logical::ToAnalyse => "Set by a person: orch begins with the analysis",
-        Logical::Approved => "Set by a person: the analysis is approved",
-        Logical::ConfirmDeploy => "Set by a person: the deploy is released",
-        Logical::Stop => "Set by a person: orch stops its work on the issue",
-        _ => "Set by orch: where its work on the issue is",
-    }
+    let intents = [
+        (Logical::ToAnalyse, "Set by a person: orch begins with the analysis"),
+        (Logical::Approved, "Set by a person: the analysis is approved"),
+        (Logical::ConfirmDeploy, "Set by a person: the deploy is released"),
+        (Logical::Stop, "Set by a person: orch stops its work on the issue"),
+    ];
+    let own = intents.iter().find(|(l, _)| *l == logical).map(|(_, text)| *text);
+    own.unwrap_or("Set by orch: where its work on the issue is")
 }
 
 /// A time as GitHub's lists take it: whole seconds.

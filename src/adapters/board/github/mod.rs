@@ -88,10 +88,8 @@ impl Issues {
 /// A failed exchange as the board's callers tell them apart.
 fn error(e: crate::adapters::github::Failure) -> BoardError {
     let lacks = e.lacks.map(|l| format!(" (it takes {l})")).unwrap_or_default();
-    match BoardError::from(e.http) {
-        BoardError::Auth(text) => BoardError::Auth(format!("{text}{lacks}")),
-        other => other,
-    }
+    let failed = BoardError::from(*e.http);
+    if let BoardError::Auth(text) = &failed { BoardError::Auth(format!("{text}{lacks}")) } else { failed }
 }
 
 /// Reads the bytes as every answer of the board (see `fuzzing`).

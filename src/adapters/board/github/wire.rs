@@ -158,6 +158,11 @@ impl Words {
         }
     }
 
+    /// Whether a status's label stands for a closed issue.
+    pub fn is_end(&self, label: &str) -> bool {
+        self.ends(label).is_some()
+    }
+
     /// How a status's label closes an issue.
     fn ends(&self, label: &str) -> Option<Group> {
         self.ends.get(&fold(label)).copied()

@@ -45,10 +45,8 @@ impl Github {
             Ok(done) => return Ok(done),
             Err(e) => wire::error(e),
         };
-        match said {
-            ForgeError::NotFound(_) if path.starts_with(&self.repo) => Err(self.unseen(path, said)),
-            said => Err(said),
-        }
+        let missing = matches!(said, ForgeError::NotFound(_)) && path.starts_with(&self.repo);
+        Err(if missing { self.unseen(path, said) } else { said })
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value> {
@@ -285,7 +283,7 @@ impl Github {
 
     /// The active rules of a branch, rulesets of all levels; classic protection is not among them.
     pub(super) fn rules_of(&self, branch: &str) -> Result<wire::Rules> {
-        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let name = segment(branch);
         let path = self.at(&format!("rules/branches/{name}"));
         match self.told(&path, self.api.all(&path, &[], "")) {
             Ok(rows) => Ok(wire::rules(&rows)),
@@ -309,7 +307,7 @@ impl Github {
     }
 
     pub fn protection(&self, branch: &str) -> Result<Protection> {
-        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let name = segment(branch);
         let b = self.get(&self.at(&format!("branches/{name}")))?;
         let rules = self.rules_of(branch)?;
         let protected = flag(&b, "protected") == Some(true) || !rules.types.is_empty();
@@ -356,7 +354,7 @@ impl Github {
     pub fn notes(&self, branch: &str, prefix: &str) -> Result<Notes> {
         let rules = self.rules_of(branch)?;
         let of_tasks = self.rules_of(&format!("{prefix}A-1"))?;
-        let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
+        let name = segment(branch);
         let classic = flag(&self.get(&self.at(&format!("branches/{name}")))?, "protected") == Some(true);
         let asked = |on: bool, what: String| on.then_some(what);
         let refusals = [

@@ -128,7 +128,7 @@ pub fn method_switch(method: MergeMethod) -> &'static str {
 /// A failed exchange with what only GitHub tells: which permission is missing, where a repository went.
 pub fn error(e: Failure) -> ForgeError {
     let lacks = e.lacks;
-    let mut error = ForgeError::from(e.http);
+    let mut error = ForgeError::from(*e.http);
     if let ForgeError::Refused { refusal: Refusal::Denied { scope }, .. } = &mut error {
         *scope = lacks;
     }
