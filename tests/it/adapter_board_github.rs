@@ -142,6 +142,10 @@ fn gh_2_what_a_person_closed_stays_closed_and_a_landing_is_no_person() {
     ] {
         scene.fake.data().close_issue(n, reason, by);
         assert_eq!(status(), want, "{reason} by {by}");
+        // A list need not tell who it was.
+        scene.fake.data().terse = true;
+        let listed = board.list(all.statuses(), &Scope::All { cursor: None }, &|| true).unwrap();
+        assert_eq!(listed.items[0].status_id, want, "listed: {reason} by {by}");
     }
     scene.fake.data().close_issue(n, "completed", "ann");
     moved(&board, &all, n, Logical::Testing, None).unwrap();

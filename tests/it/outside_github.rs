@@ -148,6 +148,21 @@ fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
     s.hub.data().issue_mut(1).closed = None;
     s.house.reconcile().fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
+    // Put on again, by somebody whose event is not told yet: the older one says nothing of it.
+    s.hub.data().label(1, "orch: Approved", "ann");
+    s.hub.data().lag = 1;
+    s.house.reconcile().fine();
+    s.house.tick().fine();
+    assert!(s.house.task("ORCH-1").unwrap().waiting_for.is_some());
+    assert!(s.labels().contains(&"orch: Approved".to_owned()), "{:?}", s.labels());
+    s.hub.data().lag = 0;
+    s.drive("waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
+    s.told();
+    // Another repository of the name stops the project.
+    s.hub.data().id = 78;
+    let other = s.house.orch(&["reconcile", "--full"]);
+    assert!(other.code == 3 && other.json["errors"].to_string().contains("took its name"), "{:?}", other.json);
+    s.hub.data().id = 77;
     s.hub.data().issues[0].gone = Some(410);
     s.house.orch(&["reconcile", "--full"]).fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_some(), "deleted");
@@ -170,4 +185,40 @@ fn gh_2_a_limit_ends_the_pass_without_error_for_board_and_forge() {
     assert!(s.hub.log().is_empty(), "every process obeys");
     let rows = s.house.query("SELECT key FROM meta WHERE key LIKE 'throttle/%'");
     assert!(rows.len() == 1 && rows[0].ends_with("/core"), "{rows:?}");
+}
+
+#[test]
+fn gh_1_doctor_asks_for_each_right_and_names_what_the_rules_refuse() {
+    let s = scene("");
+    let examined = || {
+        let said = s.house.orch(&["doctor"]).json.to_string();
+        assert!(!said.contains(TOKEN), "{said}");
+        said
+    };
+    let well = examined();
+    for part in ["Checks: read", "Issues: read", "every status has its label", "require branches to be up to date"] {
+        assert!(well.contains(part), "{part}: {well}");
+    }
+    {
+        let mut data = s.hub.data();
+        data.no_checks = true;
+        data.labels.retain(|l| l != "orch: STOP");
+        data.rules.push(serde_json::json!({"type": "pull_request", "ruleset_id": 1, "parameters": {
+            "required_approving_review_count": 2, "dismiss_stale_reviews_on_push": false,
+            "require_code_owner_review": true, "require_last_push_approval": false,
+            "required_review_thread_resolution": false}}));
+    }
+    let odd = examined();
+    for part in [
+        "Checks: read is missing, jobs of Actions are read instead",
+        "main asks for 2 approvals, which orch never gives",
+        "main asks for its code owners' review",
+        "no label orch: STOP",
+        "the intent `stop` is off",
+    ] {
+        assert!(odd.contains(part), "{part}: {odd}");
+    }
+    assert!(
+        s.hub.writes().iter().all(|w| w.starts_with("POST /repos/team/app/labels") || w.contains("comments/99999"))
+    );
 }

@@ -106,6 +106,10 @@ pub struct Data {
     pub issues: Vec<Issue>,
     pub events: Vec<Event>,
     pub labels: Vec<String>,
+    /// A list leaves out who closed an issue.
+    pub terse: bool,
+    /// So many of the newest events are not told yet.
+    pub lag: usize,
     /// Login and its `permission`.
     pub rights: Vec<(String, String)>,
     /// Tokens that an App was given: the last one counts.
@@ -152,6 +156,8 @@ impl FakeGithub {
             issues: vec![],
             events: vec![],
             labels: vec![],
+            terse: false,
+            lag: 0,
             rights: vec![("orch".into(), "write".into()), ("ann".into(), "admin".into())],
             app_tokens: vec![],
             app_key: vec![],

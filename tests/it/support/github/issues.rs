@@ -135,7 +135,11 @@ impl Data {
         let mut rows: Vec<(i64, Value)> = Vec::new();
         for issue in self.issues.iter().filter(|i| i.gone.is_none() && i.updated >= since) {
             let at = if seen.query("sort") == Some("updated") { issue.updated } else { issue.number };
-            rows.push((at, self.issue_json(issue)));
+            let mut v = self.issue_json(issue);
+            if self.terse {
+                v["closed_by"] = Value::Null;
+            }
+            rows.push((at, v));
         }
         // Pull requests are in it.
         for p in &self.pulls {
@@ -268,7 +272,8 @@ impl Data {
                 page(seen, self.label_rows(n))
             }
             ("GET", ["issues", _, "events"]) => {
-                let rows = self.events.iter().filter(|e| e.number == n).map(event_json).collect();
+                let told = self.events.len().saturating_sub(self.lag);
+                let rows = self.events.iter().take(told).filter(|e| e.number == n).map(event_json).collect();
                 page(seen, rows)
             }
             ("GET", ["issues", _, "dependencies", "blocked_by"]) => {
