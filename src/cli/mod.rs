@@ -241,6 +241,7 @@ impl Command {
             Self::Lease(args) => changes(args.changes()),
             Self::PostDeployProbe(args) => changes(args.changes()),
             Self::StagingCheck(args) => changes(args.changes()),
+            Self::SecurityScan(args) => changes(args.changes()),
             Self::RunJob(_) => Access::Supervises,
             Self::ConfineExec(_)
             | Self::ConfineProxy(_)
@@ -256,7 +257,6 @@ impl Command {
             | Self::Page(_)
             | Self::Audit(_)
             | Self::Backup(_)
-            | Self::SecurityScan(_)
             | Self::Demo(_)
             | Self::Completions(_)
             | Self::Man(_)

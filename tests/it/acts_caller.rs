@@ -54,6 +54,7 @@ fn an_agent_changes_nothing_by_calling_orch_whatever_it_does_to_seem_outside() {
                 "prune",
                 "post-deploy-probe ORCH-1",
                 "staging-check",
+                "security-scan ORCH-1",
             ],
             _ => &["advance ORCH-2 --approve", "stop ORCH-2"],
         };
@@ -76,7 +77,7 @@ fn an_agent_changes_nothing_by_calling_orch_whatever_it_does_to_seem_outside() {
     let said = std::fs::read_to_string(house.path("said")).unwrap();
     let changing = codes.lines().filter(|l| !l.starts_with("reads "));
     let passed: Vec<&str> = changing.clone().filter(|l| !l.ends_with(" 4")).collect();
-    assert!(passed.is_empty() && changing.count() == 18 + 5 * 2, "{codes}\n{said}");
+    assert!(passed.is_empty() && changing.count() == 19 + 5 * 2, "{codes}\n{said}");
     assert!(said.contains("from inside run"), "{said}");
     assert!(codes.contains("reads status 0") && codes.contains("reads lease 0"), "{codes}");
     assert!(house.events("halted").is_empty() && house.events("stop_requested").is_empty());

@@ -52,6 +52,13 @@ pub struct Args {
 }
 
 /// Scans, judges, says and writes.
+impl Args {
+    /// Of a task it keeps its report in the state directory.
+    pub fn changes(&self) -> bool {
+        self.task.is_some()
+    }
+}
+
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     if let Some(task) = &args.task {
