@@ -11,7 +11,7 @@ use super::paths::Paths;
 use super::{Ctx, mirrors};
 use crate::adapters::caches::{self, Bounds, Done};
 use crate::adapters::git::files::remove;
-use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
+use crate::adapters::store::{Result as StoreResult, Tx};
 use crate::config::{Config, Project};
 use crate::model::task::Task;
 use crate::model::toolchain::CACHES;
@@ -167,7 +167,7 @@ fn usable(ctx: &mut Ctx, repo: &str) -> Result<Option<(PathBuf, i64)>> {
     if !path.is_dir() {
         return Ok(None);
     }
-    let dropped = ctx.store.read(|tx| Ok::<_, StoreError>(tx.meta(&dropped_key(repo))?))?;
+    let dropped = ctx.store.read(|tx| tx.meta(&dropped_key(repo)))?;
     let now = ctx.now().stamp.wall_ms;
     Ok(born(&path, dropped.and_then(|at| at.parse().ok()), now).map(|born| (path, born)))
 }
