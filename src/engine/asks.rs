@@ -36,11 +36,9 @@ pub fn hash(nonce: &str) -> String {
 
 /// The wait that an alert asks about.
 fn waiting_of(kind: AlertKind) -> Option<Waiting> {
-    match kind {
-        AlertKind::ApprovalWanted => Some(Waiting::Approval),
-        AlertKind::ConfirmDeployWanted => Some(Waiting::ConfirmDeploy),
-        _ => None,
-    }
+    let asks =
+        [(AlertKind::ApprovalWanted, Waiting::Approval), (AlertKind::ConfirmDeployWanted, Waiting::ConfirmDeploy)];
+    asks.into_iter().find(|(asking, _)| *asking == kind).map(|(_, waiting)| waiting)
 }
 
 /// Whether an alert asks about what the task waits for now.

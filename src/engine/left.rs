@@ -106,14 +106,12 @@ fn open(checkout: &Path) -> Result<Root> {
 /// A checkout that can't be walked: what ran in it took it away, or the rights to it.
 fn unreadable(checkout: &Path, e: &std::io::Error) -> anyhow::Error {
     let at = checkout.display();
-    match e.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => anyhow!(
-            "the folder of the checkout is gone, what ran in it removed it, and nothing of its work is left: {at}"
-        ),
-        ErrorKind::PermissionDenied => {
-            anyhow!("the folder of the checkout can't be read, what ran in it took the rights to it away (chmod): {at}")
-        }
-        _ => anyhow!("reading the checkout {at}: {e}"),
+    if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+        anyhow!("the folder of the checkout is gone, what ran in it removed it, and nothing of its work is left: {at}")
+    } else if e.kind() == ErrorKind::PermissionDenied {
+        anyhow!("the folder of the checkout can't be read, what ran in it withdrew the rights to it (chmod): {at}")
+    } else {
+        anyhow!("reading the checkout {at}: {e}")
     }
 }
 
