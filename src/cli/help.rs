@@ -18,6 +18,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
             ("logs", "An agent's output, or its prompt"),
             ("timeline", "The story of a task"),
             ("report", "Cost, lead time, reworks, waits and outcome"),
+            ("shell", "A confined shell in a task's checkout"),
             ("page", "Board, tasks and report as a static site"),
         ],
     ),
@@ -42,6 +43,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
             ("gate", "Evaluate past gates again"),
             ("audit", "Verify the audit log's hash chain"),
             ("metrics", "Numbers for Prometheus"),
+            ("cache", "Drop a repository's cache"),
             ("prune", "Delete leftovers of old tasks"),
             ("backup", "Copy the database while it is in use"),
         ],
@@ -58,6 +60,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
         "Setup",
         &[
             ("init", "Write the configuration"),
+            ("project", "Add, list or remove projects"),
             ("doctor", "Check the setup; say how to fix what is wrong"),
             ("config", "Show, check or describe the configuration"),
             ("demo", "See the whole pipeline work, in a minute"),

@@ -40,7 +40,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
         verdicts: if confirms { verdicts(ctx, task)? } else { Vec::new() },
         deploy_user: project
             .as_ref()
-            .filter(|p| confirms && p.deploy.command.is_some())
+            .filter(|p| confirms && p.deploy.command.is_some() && p.deploy.build.is_none())
             .map(|_| accounts::name(rustix::process::geteuid().as_raw())),
         deploy_command: project.filter(|_| confirms).and_then(|p| p.deploy.command),
     })

@@ -63,7 +63,7 @@ fn a_sound_place_is_well_and_nothing_is_made_there() {
     let dir = place(SOUND);
     let (code, checks) = examined(dir.path(), &[]);
     assert_eq!(code, 0, "{checks:#?}");
-    for part in ["default main", "work items in files", "MB free", "agent.sh", "compare-and-swap"] {
+    for part in ["default main", "work items in ", "MB free", "agent.sh", "compare-and-swap"] {
         said(&checks, "ok", part);
     }
     assert!(!dir.path().join("state").exists(), "the doctor made the state directory");

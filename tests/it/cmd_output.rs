@@ -27,6 +27,8 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
         ("metrics", vec![]),
         ("page", vec!["--output", "site"]),
         ("prune", vec![]),
+        ("cache drop", vec!["demo"]),
+        ("shell", vec!["ORCH-1", "--", "true"]),
         ("retry", vec!["ORCH-1"]),
         ("halt", vec![]),
         ("resume", vec![]),
@@ -57,7 +59,8 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
 /// `demo` plays for half a minute, and prints by the same printer.
 const NOT_TRIED: [&str; 1] = ["demo"];
 /// Those that have nothing to show in this small world: a task without a run, a gate or a block, no remote, live tasks.
-const NOTHING_TO_SHOW: [&str; 7] = ["logs", "show", "diff", "gate replay", "doctor", "reconcile", "project remove"];
+const NOTHING_TO_SHOW: [&str; 8] =
+    ["logs", "show", "diff", "shell", "gate replay", "doctor", "reconcile", "project remove"];
 
 struct Full {
     world: Seeded,

@@ -89,7 +89,7 @@ fn the_site_has_its_hooks_is_safe_and_names_what_it_wrote() {
     let world = world("");
     let site = world.path().join("site");
     let mut command = Command::new("sh");
-    command.current_dir(world.path()).env("TZ", "UTC").env("HOME", world.path());
+    command.current_dir(world.path()).env("TZ", "UTC").env("HOME", world.path()).env("ORCH_CONFIG", "orch.yaml");
     let line = format!("umask 077; exec {} page --output site", env!("CARGO_BIN_EXE_orch"));
     let out = command.args(["-c", &line]).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();

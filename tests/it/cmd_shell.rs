@@ -60,6 +60,12 @@ fn rows(house: &House) -> Vec<String> {
 
 fn is_held_like_a_run(engine: &str, held: bool) {
     let (house, key) = house(engine);
+    // The supervisor delivers on after its run is settled.
+    let open = "SELECT id FROM outbox WHERE state = 'open' UNION ALL SELECT id FROM jobs WHERE status = 'running'";
+    house.until("all is delivered", || {
+        house.tick();
+        house.query(open).is_empty().then_some(())
+    });
     let before = rows(&house);
     let head = house.task(&key).unwrap().head_sha.unwrap();
     let here = house.root().display();
@@ -264,12 +270,12 @@ fn bnd_3_doctor_asks_inside_for_what_commands_begin_with() {
     std::fs::write(&program, "#!/bin/sh\necho 1\n").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", elsewhere.path().display(), std::env::var("PATH").unwrap());
+    let text_of = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
     for (command, level) in [("git", "ok"), ("only-outside", "not")] {
-        let text_of = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
         let with = format!("    repo: demo\n    ci: {{command: [{command}, x]}}\n");
-        std::fs::write(house.path("doctor.yaml"), text_of.replace("    repo: demo\n", &with)).unwrap();
+        std::fs::write(house.path("orch.yaml"), text_of.replace("    repo: demo\n", &with)).unwrap();
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_orch"));
-        doctor.args(["doctor", "--json", "--config", "doctor.yaml"]).current_dir(house.root()).env_clear();
+        doctor.args(["doctor", "--json", "--config", "orch.yaml"]).current_dir(house.root()).env_clear();
         let out = doctor.env("PATH", &path).env("HOME", house.root()).output().unwrap();
         let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
         let checks = said["checks"].as_array().unwrap();

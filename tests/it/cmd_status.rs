@@ -264,6 +264,7 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
     let coloured = |args: &[&str], env: &[(&str, &str)]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
         command.current_dir(world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("ORCH_CONFIG", "orch.yaml");
         let out = command.env("HOME", world.path()).envs(env.iter().copied()).args(args).output().unwrap();
         out.stdout.contains(&0x1b)
     };
@@ -279,7 +280,8 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
     // COLUMNS is the width of a pipe, too.
     let line = |columns: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
-        command.current_dir(world.path()).env("COLUMNS", columns).args(["explain", "ORCH-1"]);
+        command.current_dir(world.path()).env("COLUMNS", columns).env("ORCH_CONFIG", "orch.yaml");
+        command.args(["explain", "ORCH-1"]);
         command.arg("--json").output().unwrap().stdout
     };
     assert_eq!(line("60"), line("200"), "only text for people has a width");
@@ -295,6 +297,7 @@ fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
     let line = format!("echo pid $$; exec {} status --watch", env!("CARGO_BIN_EXE_orch"));
     let mut command = Command::new("script");
     command.current_dir(world.path()).args(["-qec", &line, "/dev/null"]).env("HOME", world.path());
+    command.env("ORCH_CONFIG", "orch.yaml");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut first = String::new();

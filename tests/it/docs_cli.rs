@@ -73,6 +73,9 @@ fn completion_offers_live_words_and_writes_nothing() {
     let asked = |dir: &std::path::Path, words: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
         command.current_dir(dir).env_clear().env("HOME", dir).env("COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        if dir.join("orch.yaml").exists() {
+            command.env("ORCH_CONFIG", "orch.yaml");
+        }
         command.env("_CLAP_COMPLETE_INDEX", words.len().saturating_sub(1).to_string()).arg("--").args(words);
         let out = command.output().unwrap();
         assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));

@@ -7,7 +7,7 @@ use crate::cli::init::install::{Outcome, Place, Request};
 use crate::cli::init::try_base::{self, Came, Tried};
 use crate::cli::init::{Done, ask, envfile, find, install, scanner, uninstall, units};
 use crate::cli::known;
-use crate::config::{Config, load, locate, process_env};
+use crate::config::{Board, Config, load, locate, process_env};
 use crate::model::ids::Key;
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -76,8 +76,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
     let mut told = Told { proposed: json!({"setup": null, "ci": null}), ..Told::default() };
     // Units can be had from anywhere, once there is an installation.
-    let units_alone = args.systemd && place.file.exists() && locate::top(&dir).is_none();
-    if !units_alone {
+    let outside = place.file.exists() && locate::top(&dir).is_none();
+    if !(outside && (args.systemd || has_labels(call, &place.file))) {
         project(call, args, &place, &dir, &mut told)?;
     }
     if !told.added {
@@ -101,6 +101,11 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 fn read(call: &Invocation, file: &Path) -> Result<Config, Failure> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     Ok(load(Some(file), call.global.state_dir.as_deref(), &process_env(), folder)?)
+}
+
+/// Whether a project of the file has a board whose statuses are labels that this command makes (GH-2).
+fn has_labels(call: &Invocation, file: &Path) -> bool {
+    read(call, file).is_ok_and(|config| config.projects.iter().any(|p| matches!(p.board, Board::Github(_))))
 }
 
 fn several(call: &Invocation, file: &Path) -> bool {
@@ -271,7 +276,7 @@ fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
 /// written all the same.
 fn labels(call: &Invocation, file: &Path, told: &mut Told) {
     let Ok(config) = read(call, file) else { return };
-    for project in config.projects.iter().filter(|p| told.project.as_ref() == Some(&p.key)) {
+    for project in config.projects.iter().filter(|p| told.project.as_ref().is_none_or(|key| *key == p.key)) {
         match crate::engine::github::make_labels(&config, project) {
             Ok(labels) => told.labels.extend(labels),
             Err(e) => told.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),

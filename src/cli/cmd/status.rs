@@ -46,9 +46,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.watch {
         return watch(call, which, args.all);
     }
-    open::tell_unread(&ctx);
     if call.out.is_json() {
-        return document(call, &mut ctx, which).map(|()| Exit::Done);
+        document(call, &mut ctx, which)?;
+        open::tell_unread(&ctx);
+        return Ok(Exit::Done);
     }
     let mut view = view(call, &ctx, args.all);
     let text = match which {
@@ -65,6 +66,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             })
         }
     };
+    open::tell_unread(&ctx);
     call.out.raw(&text);
     Ok(Exit::Done)
 }
