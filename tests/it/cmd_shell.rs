@@ -138,13 +138,17 @@ fn bnd_3_a_person_has_a_terminal_of_the_shell_s_own() {
         command(&house, &key).env("TERM", "vt100").stdin(end()).stdout(end()).stderr(Stdio::null()).spawn().unwrap();
     let (told, mut seen) = (listen(&ours), String::new());
     let mut until = |what: &str| {
-        while !seen.contains(what) {
+        let end = loop {
+            if let Some(at) = seen.find(what) {
+                break at + what.len();
+            }
             match told.recv_timeout(PATIENCE) {
                 Ok(more) => seen.push_str(&more),
                 Err(e) => panic!("{what}: {e}: {seen:?}"),
             }
-        }
-        seen.clear();
+        };
+        // What came with it may be what is waited for next.
+        seen.drain(..end);
     };
     let mut keys = std::fs::File::from(ours.try_clone().unwrap());
     let mut types = |text: &str| keys.write_all(text.as_bytes()).unwrap();
