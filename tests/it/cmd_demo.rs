@@ -67,6 +67,12 @@ fn the_story_is_told_and_true() {
         assert!(out.contains(part), "{part}\n{out}\n{err}");
     }
     assert!(!out.contains('✗') && !out.contains('\u{1b}') && !out.contains("sk_live_"), "{out}");
+    // What it names to look around works as it is typed.
+    let ways = out.split("Look around:\n").nth(1).unwrap().replace("less ", "cat ");
+    let mut typed = Command::new("sh");
+    typed.args(["-ec", &ways]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    let looked = typed.env("HOME", home.path()).output().unwrap();
+    assert!(looked.status.success(), "{ways}\n{}", String::from_utf8_lossy(&looked.stderr));
     // The test's own eyes.
     let subjects = git(&dir, &["--git-dir", "remote.git", "log", "--format=%s", "main"]);
     assert_eq!(subjects.lines().count(), 5, "{subjects}");

@@ -155,7 +155,7 @@ fn closing(show: &Show<'_>, world: &World, items: &[Item], good: bool, start: In
     });
     let orch = quoted(&world.shown());
     let ways = [
-        (format!("{orch} timeline TEA-2"), "every step of the one that was sent back twice"),
+        (format!("{orch} --config orch.yaml timeline TEA-2"), "every step of the one that was sent back twice"),
         ("git --git-dir remote.git log --oneline".to_owned(), "what landed on main"),
         ("less orch.yaml agent.sh board/TEA-4.md".to_owned(), "all there is to set up"),
     ];
