@@ -47,14 +47,21 @@ fn examined(dir: &Path, env: &[(&str, &str)]) -> (i32, Vec<Value>) {
         serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
     let code = out.status.code().unwrap();
     assert_eq!(v["ok"].as_bool().unwrap(), code == 0, "{v:#}");
+    // The fields that DSK-4 and CLI-4 fix.
+    for check in v["checks"].as_array().unwrap() {
+        let fields: Vec<&str> = check.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields.len(), 5, "{check}");
+        assert!(["area", "name", "level", "message", "fix"].iter().all(|f| fields.contains(f)), "{check}");
+        assert!(["ok", "warning", "failed"].contains(&check["level"].as_str().unwrap()), "{check}");
+    }
     (code, v["checks"].as_array().unwrap().clone())
 }
 
 /// The one answer of this level that holds this text; each has a way out unless all is well.
 fn said<'v>(checks: &'v [Value], level: &str, part: &str) -> &'v Value {
-    let fits = |c: &&Value| c["level"] == level && c["what"].as_str().unwrap().contains(part);
+    let fits = |c: &&Value| c["level"] == level && c["message"].as_str().unwrap().contains(part);
     let found = checks.iter().find(fits).unwrap_or_else(|| panic!("no {level} says {part:?}: {checks:#?}"));
-    assert!(level == "ok" || !found["mend"].as_str().unwrap().is_empty(), "{found}");
+    assert!(level == "ok" || !found["fix"].as_str().unwrap().is_empty(), "{found}");
     found
 }
 
@@ -69,7 +76,7 @@ fn a_sound_place_is_well_and_nothing_is_made_there() {
     assert!(!dir.path().join("state").exists(), "the doctor made the state directory");
     let out = orch(dir.path(), &[], &["doctor"]);
     let text = String::from_utf8(out.stdout).unwrap();
-    assert!(text.contains("ORCH\n  ok   remote") && text.contains("0 failed"), "{text}");
+    assert!(text.contains("ORCH\n  ok      remote") && text.contains("0 failed"), "{text}");
 }
 
 #[test]
@@ -89,9 +96,9 @@ fn what_is_broken_is_named_with_its_way_out() {
     let (code, checks) = examined(dir.path(), &env);
     assert_eq!(code, 3);
     for part in ["no-gitleaks", "gone.git", "nobody.sh", "min_free_mb asks for 999999999"] {
-        said(&checks, "fail", part);
+        said(&checks, "failed", part);
     }
-    said(&checks, "warn", "ORCH_SECURTY_GATE");
+    said(&checks, "warning", "ORCH_SECURTY_GATE");
 }
 
 #[test]
@@ -105,8 +112,8 @@ fn a_secret_that_others_can_read_draws_a_warning_and_a_missing_one_fails() {
     std::fs::set_permissions(dir.path().join("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let (code, checks) = examined(dir.path(), &[]);
     assert_eq!(code, 3);
-    assert!(said(&checks, "warn", "can be read by others")["mend"].as_str().unwrap().starts_with("chmod 600"));
-    said(&checks, "fail", "NOT_SET");
+    assert!(said(&checks, "warning", "can be read by others")["fix"].as_str().unwrap().starts_with("chmod 600"));
+    said(&checks, "failed", "NOT_SET");
     assert!(!format!("{checks:?}").contains(token));
 }
 

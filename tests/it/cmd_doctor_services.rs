@@ -1,5 +1,5 @@
 //! `orch doctor` on the binary, of what is elsewhere: Plane, Gitea, Telegram and the agent's program. Each answer that is
-//! not well says how to mend it, and none repeats a credential.
+//! not ok says how to fix it, and none repeats a credential.
 
 use crate::support::git::raw;
 use crate::support::gitea::{FakeGitea, Rule};
@@ -26,14 +26,14 @@ fn examined(house: &House) -> Chart {
 }
 
 impl Chart {
-    /// The one check of this name and level whose text holds this part, with a way to mend it unless all is well.
+    /// The one check of this name and level whose text holds this part, with a way to fix it unless all is well.
     #[track_caller]
     fn says(&self, name: &str, level: &str, part: &str) -> &Value {
         let text = |c: &Value, n: &str| c[n].as_str().unwrap().to_owned();
-        let fits = |c: &&Value| c["name"] == name && c["level"] == level && text(c, "what").contains(part);
+        let fits = |c: &&Value| c["name"] == name && c["level"] == level && text(c, "message").contains(part);
         let found = self.checks.iter().find(fits);
         let found = found.unwrap_or_else(|| panic!("no {level} {name} says {part:?}: {:#?}", self.checks));
-        assert!(level == "ok" || !text(found, "mend").is_empty(), "{found}");
+        assert!(level == "ok" || !text(found, "fix").is_empty(), "{found}");
         found
     }
 
@@ -62,7 +62,7 @@ fn plane_account_role_intents_and_fallbacks_are_told() {
     well.says("board", "ok", "as orch, role 15");
     let shown = well.says("board", "ok", "shown by fallback");
     for part in ["Architecture as In Progress", "Testing as In Progress", "Monitoring after Deploy as Done"] {
-        assert!(shown["what"].as_str().unwrap().contains(part), "{shown}");
+        assert!(shown["message"].as_str().unwrap().contains(part), "{shown}");
     }
     assert!(fake.server.lines().iter().all(|l| l.starts_with("GET ")), "a doctor writes nothing");
     // What the steps remember for a while is not what it tells.
@@ -70,22 +70,22 @@ fn plane_account_role_intents_and_fallbacks_are_told() {
     fake.data().role = 5;
     let guest = examined(&house);
     assert_eq!(guest.code, 3);
-    guest.says("board", "fail", "guest");
+    guest.says("board", "failed", "guest");
     fake.data().role = 15;
     // Statuses that a person took away: an intent fails closed, the first one can't be done without.
     fake.data().states.retain(|s| s.name != "Approved");
     let odd = examined(&house);
     assert_eq!(odd.code, 0, "{}", odd.all);
-    odd.says("board", "warn", "`approved` is off");
+    odd.says("board", "warning", "`approved` is off");
     fake.data().states.retain(|s| s.name != "To Analyse");
     let broken = examined(&house);
     assert_eq!(broken.code, 3);
-    broken.says("board", "fail", "`to_analyse` is off");
+    broken.says("board", "failed", "`to_analyse` is off");
     house.env = vec![("PLANE".into(), "plane_api_wrong_0123456789".into())];
     let wrong = examined(&house);
     assert_eq!(wrong.code, 3);
-    wrong.says("board", "fail", "Given API token is not valid");
-    assert_eq!(wrong.levels("board"), ["fail"], "and nothing that it did not see");
+    wrong.says("board", "failed", "Given API token is not valid");
+    assert_eq!(wrong.levels("board"), ["failed"], "and nothing that it did not see");
     assert!(!wrong.all.contains("plane_api_wrong"), "{}", wrong.all);
 }
 
@@ -94,7 +94,7 @@ fn plane_an_intent_on_a_shared_status_is_off_and_says_with_which() {
     let fake = FakePlane::start();
     let house = on_plane(&fake, ", statuses: {approved: Done}");
     let chart = examined(&house);
-    chart.says("board", "warn", "`approved` is off");
+    chart.says("board", "warning", "`approved` is off");
     assert_eq!(chart.code, 0);
 }
 
@@ -123,8 +123,8 @@ fn gitea_account_protection_and_statuses_are_told() {
     bare.says("forge", "ok", "bound to the tested head");
     bare.says("forge account", "ok", "orch");
     bare.says("repository", "ok", "team/app, merge is enabled");
-    bare.says("protection", "warn", "not protected");
-    bare.says("ci", "warn", "has no status ci/test");
+    bare.says("protection", "warning", "not protected");
+    bare.says("ci", "warning", "has no status ci/test");
     // As the page on connecting asks for.
     let rule = Rule { contexts: vec!["ci/test".into()], binds_admins: true, ..Rule::default() };
     forge.data().rules = vec![("main".into(), rule)];
@@ -147,10 +147,10 @@ fn gitea_account_protection_and_statuses_are_told() {
         rule.contexts.push("lint".into());
     }
     let odd = examined(&house);
-    odd.says("protection", "warn", "may get past the protection");
-    odd.says("protection", "warn", "asks for 2 approvals");
-    odd.says("protection", "warn", "lint");
-    assert!(odd.levels("protection").iter().all(|l| l != "fail"), "{}", odd.all);
+    odd.says("protection", "warning", "may get past the protection");
+    odd.says("protection", "warning", "asks for 2 approvals");
+    odd.says("protection", "warning", "lint");
+    assert!(odd.levels("protection").iter().all(|l| l != "failed"), "{}", odd.all);
     // What would be refused at the very end is told before anything begins.
     {
         let mut data = forge.data();
@@ -159,8 +159,8 @@ fn gitea_account_protection_and_statuses_are_told() {
     }
     let shut = examined(&house);
     assert_eq!(shut.code, 3);
-    shut.says("protection", "fail", "may not merge into main");
-    shut.says("protection", "warn", "asks for 1 approval,");
+    shut.says("protection", "failed", "may not merge into main");
+    shut.says("protection", "warning", "asks for 1 approval,");
     assert!(!shut.all.contains("may not push to main"), "nothing is pushed there: {}", shut.all);
     // An administrator, unless the rule binds them.
     {
@@ -169,8 +169,8 @@ fn gitea_account_protection_and_statuses_are_told() {
         (data.admin, data.rules) = (true, vec![("main".into(), rule)]);
     }
     let admin = examined(&house);
-    admin.says("forge account", "warn", "administrator");
-    admin.says("protection", "warn", "may get past");
+    admin.says("forge account", "warning", "administrator");
+    admin.says("protection", "warning", "may get past");
     forge.data().rules[0].1.binds_admins = true;
     examined(&house).says("protection", "ok", "main is protected");
     {
@@ -179,16 +179,16 @@ fn gitea_account_protection_and_statuses_are_told() {
     }
     let old = examined(&house);
     assert_eq!(old.code, 3);
-    old.says("forge", "warn", "does not bind a merge to the tested head");
-    old.says("repository", "fail", "does not allow merge.method: merge");
+    old.says("forge", "warning", "does not bind a merge to the tested head");
+    old.says("repository", "failed", "does not allow merge.method: merge");
     forge.data().archived = true;
-    examined(&house).says("repository", "fail", "archived");
+    examined(&house).says("repository", "failed", "archived");
     forge.data().withdrawn = true;
     let wrong = examined(&house);
     assert_eq!(wrong.code, 3);
-    wrong.says("forge account", "fail", "401");
+    wrong.says("forge account", "failed", "401");
     forge.data().down = true;
-    examined(&house).says("forge", "fail", "502");
+    examined(&house).says("forge", "failed", "502");
     house.env.clear();
     assert_eq!(examined(&house).code, 3);
 }
@@ -202,22 +202,22 @@ fn gitea_a_token_without_a_scope_is_told_before_the_first_task() {
     assert_eq!(mute.code, 3, "{}", mute.all);
     mute.says("forge", "ok", "bound to the tested head");
     mute.says("repository", "ok", "merge is enabled");
-    mute.says("forge rights", "fail", "required=[write:issue]");
+    mute.says("forge rights", "failed", "required=[write:issue]");
     assert!(mute.all.contains("make a token with the scope write:issue"), "{}", mute.all);
     forge.data().scopes = vec!["write:repository", "write:issue"];
     let nameless = examined(&house);
     assert_eq!(nameless.code, 0, "{}", nameless.all);
-    nameless.says("forge account", "warn", "required=[read:user]");
+    nameless.says("forge account", "warning", "required=[read:user]");
     nameless.says("forge rights", "ok", "comments");
     nameless.says("push", "ok", "accepts pushes");
     forge.data().renamed = Some("team/renamed".into());
     let moved = examined(&house);
-    moved.says("repository", "fail", "301");
+    moved.says("repository", "failed", "301");
     assert!(moved.all.contains("it is at team/renamed now"), "{}", moved.all);
     let mut data = forge.data();
     (data.renamed, data.pull_requests) = (None, false);
     drop(data);
-    examined(&house).says("repository", "fail", "has no pull requests");
+    examined(&house).says("repository", "failed", "has no pull requests");
 }
 
 /// RULE-31: where the tested commit is pushed, the account has to be allowed to.
@@ -227,7 +227,7 @@ fn gitea_a_push_that_the_protection_forbids_is_told() {
     forge.data().rules = vec![("main".into(), Rule::default())];
     let shut = examined(&house);
     assert_eq!(shut.code, 3);
-    shut.says("protection", "fail", "may not push to main");
+    shut.says("protection", "failed", "may not push to main");
     forge.data().rules[0].1.may_push = true;
     let well = examined(&house);
     assert_eq!((well.code, well.levels("protection")), (0, vec!["ok".to_owned()]), "{}", well.all);
@@ -242,8 +242,8 @@ fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
         forge.set_status(&head, context, "success");
     }
     let chart = examined(&house);
-    let said = chart.says("ci", "warn", "no status has to be green");
-    assert_eq!(said["mend"], "ci: {contexts: [\"ci/test\", \"lint\"]}");
+    let said = chart.says("ci", "warning", "no status has to be green");
+    assert_eq!(said["fix"], "ci: {contexts: [\"ci/test\", \"lint\"]}");
 }
 
 #[test]
@@ -262,15 +262,15 @@ fn telegram_bot_and_chat_are_told() {
         chat.close(Some(closed));
         let out = examined(&house);
         assert_eq!(out.code, 3);
-        out.says("telegram", "fail", "can't write there");
+        out.says("telegram", "failed", "can't write there");
     }
     chat.close(Some(Closed::NoChat));
-    examined(&house).says("telegram", "fail", "chat not found");
+    examined(&house).says("telegram", "failed", "chat not found");
     assert!(chat.methods().iter().all(|m| m.starts_with("get")), "nothing is sent: {:?}", chat.methods());
     house.env = vec![("TG".into(), "4242:AA-another_token".into())];
     let wrong = examined(&house);
     assert_eq!(wrong.code, 3);
-    wrong.says("telegram", "fail", "");
+    wrong.says("telegram", "failed", "");
     assert!(!wrong.all.contains("another_token"), "{}", wrong.all);
 }
 
@@ -293,15 +293,15 @@ fn claude_version_and_flags_are_told() {
     let well = cli(all);
     assert_eq!(well.code, 0, "{}", well.all);
     well.says("claude", "ok", "2.1.330");
-    well.says("claude", "warn", "not logged in");
+    well.says("claude", "warning", "not logged in");
     let old = cli(&all.replace("--setting-sources ", "").replace("--tools ", ""));
     assert_eq!(old.code, 3);
-    let said = old.says("claude", "fail", "--tools");
-    assert!(said["what"].as_str().unwrap().contains("--setting-sources"), "{said}");
+    let said = old.says("claude", "failed", "--tools");
+    assert!(said["message"].as_str().unwrap().contains("--setting-sources"), "{said}");
     std::fs::remove_file(house.path("claude.sh")).unwrap();
     let gone = examined(&house);
     assert_eq!(gone.code, 3);
-    gone.says("claude", "fail", "not found");
+    gone.says("claude", "failed", "not found");
 }
 
 /// E4: a rule over the task branches that refuses the push, or the forced push of a rebase, is told before the first task.
@@ -313,8 +313,8 @@ fn a_rule_over_the_task_branches_is_told() {
     forge.data().admin = true;
     examined(&house).says("task branches", "ok", "no rule stands in the way of feature/ORCH-1-a-title");
     for (name, push, force, level, part) in [
-        ("feature/**", true, false, "warn", "refuses the forced push"),
-        ("feature/*", false, false, "fail", "lets nobody push"),
+        ("feature/**", true, false, "warning", "refuses the forced push"),
+        ("feature/*", false, false, "failed", "lets nobody push"),
         ("feature/**", true, true, "ok", "no rule stands"),
         ("release/**", false, false, "ok", "no rule stands"),
     ] {

@@ -268,12 +268,12 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
     assert_eq!((all.len(), all[0]["level"].as_str()), (1, Some("ok")), "{all:?}");
     // Only the units find it, then only the shell: that fails, since CI needs it.
     let less = timers(&std::env::var("PATH").unwrap());
-    assert!(less[0]["name"] == "only-here" && less[0]["level"] == "warn", "{less:?}");
+    assert!(less[0]["name"] == "only-here" && less[0]["level"] == "warning", "{less:?}");
     let env = file.with_file_name("orch.env");
     let set = std::fs::read_to_string(&env).unwrap();
     std::fs::write(&env, set.replace(&format!("{}:", own.path().display()), "")).unwrap();
     let more = timers(&path);
-    assert!(more[0]["name"] == "only-here" && more[0]["level"] == "fail", "{more:?}");
+    assert!(more[0]["name"] == "only-here" && more[0]["level"] == "failed", "{more:?}");
     // A second installation has units of its own name in the same folder.
     let here = tempfile::tempdir().unwrap();
     git(here.path(), &["init", "-q", "-b", "main", "."]);

@@ -87,7 +87,7 @@ fn ord_2_doctor_tries_the_base_quick_does_not_and_a_second_fix_does_nothing() {
     let base = |told: &Value| told["checks"].as_array().unwrap().iter().find(|c| c["name"] == "base").cloned();
     assert_eq!(base(&checks(&["--quick"])), None);
     let red = base(&checks(&[])).unwrap();
-    assert!(red["level"] == "fail" && red["what"].as_str().unwrap().contains("error: broken"), "{red}");
+    assert!(red["level"] == "failed" && red["message"].as_str().unwrap().contains("error: broken"), "{red}");
     let state = dir.path().join(".local/state/orch");
     std::fs::create_dir_all(&state).unwrap();
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -114,6 +114,6 @@ fn ord_2_fix_puts_the_pinned_scanner_into_the_tools_cache() {
     assert!(first["fixed"].to_string().contains("gitleaks"), "{}", first["fixed"]);
     assert_eq!(first["fixed"][0]["failed"], Value::Null, "{}", first["fixed"]);
     let found = first["checks"].as_array().unwrap().iter().find(|c| c["name"] == "gitleaks").unwrap().clone();
-    assert!(found["level"] == "ok" && found["what"].as_str().unwrap().contains("tools/bin/gitleaks"), "{found}");
+    assert!(found["level"] == "ok" && found["message"].as_str().unwrap().contains("tools/bin/gitleaks"), "{found}");
     assert_eq!(fix()["fixed"], serde_json::json!([]));
 }

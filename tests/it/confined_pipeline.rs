@@ -10,7 +10,9 @@ fn there(pipe: &Pipe, engine: &str) -> bool {
     let said = pipe.orch(&["doctor", "--json"]);
     let checks = said.json()["checks"].clone();
     let held = checks.as_array().unwrap().iter().any(|c| {
-        c["name"] == "confinement" && c["level"] != "fail" && c["what"].as_str().is_some_and(|w| w.contains(engine))
+        c["name"] == "confinement"
+            && c["level"] != "failed"
+            && c["message"].as_str().is_some_and(|w| w.contains(engine))
     });
     assert!(held || std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "{engine} is not here: {}", said.all());
     if !held {

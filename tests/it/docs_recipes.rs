@@ -120,7 +120,7 @@ fn ord_7_each_recipe_for_setup_and_ci_passes_on_a_project_of_its_kind() {
     }
     assert!(run > 0, "no recipe was run");
     let broken = base("monorepo", &recipe("monorepo"), true);
-    assert_eq!(broken["level"], "fail", "the first part fails, the second passes: {broken}");
+    assert_eq!(broken["level"], "failed", "the first part fails, the second passes: {broken}");
 }
 
 #[test]

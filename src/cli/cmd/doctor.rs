@@ -29,8 +29,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         true => fix::all(&call.config()?, &|act| {
             if loud {
                 call.out.line(match &act.failed {
-                    None => format!("fixed  {}", act.what),
-                    Some(why) => format!("not fixed  {}: {why}", act.what),
+                    None => format!("fixed  {}", act.message),
+                    Some(why) => format!("not fixed  {}: {why}", act.message),
                 });
             }
         }),
@@ -51,8 +51,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let errors: Vec<_> = chart
             .checks
             .iter()
-            .filter(|c| c.level == Level::Fail)
-            .map(|c| json!({"code": 3, "message": format!("{} {}: {}", c.area, c.name, c.what), "hint": c.mend, "task": null}))
+            .filter(|c| c.level == Level::Failed)
+            .map(|c| json!({"code": 3, "message": format!("{} {}: {}", c.area, c.name, c.message), "hint": c.fix, "task": null}))
             .collect();
         call.out.document(
             &json!({"ok": errors.is_empty(), "checks": chart.checks, "fixed": fixed, "bundle": args.bundle, "errors": errors}),
@@ -62,13 +62,13 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     for area in areas(&chart) {
         call.out.line(area);
         for check in chart.checks.iter().filter(|c| c.area == area) {
-            call.out.line(format!("  {} {:<16} {}", check.level.sign(), check.name, check.what));
-            if !check.mend.is_empty() {
-                call.out.line(format!("  {:21} -> {}", "", check.mend));
+            call.out.line(format!("  {} {:<16} {}", check.level.sign(), check.name, check.message));
+            if !check.fix.is_empty() {
+                call.out.line(format!("  {:24} -> {}", "", check.fix));
             }
         }
     }
-    let (ok, warnings, failed) = (count(Level::Ok), count(Level::Warn), count(Level::Fail));
+    let (ok, warnings, failed) = (count(Level::Ok), count(Level::Warning), count(Level::Failed));
     let plural = if warnings == 1 { "" } else { "s" };
     call.out.line(format!("{ok} ok, {warnings} warning{plural}, {failed} failed"));
     if let Some(path) = &args.bundle {

@@ -40,7 +40,7 @@ fn text(config: &Config, chart: &Chart) -> String {
     let shown = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
     part("machine", &format!("{} {} {}", shown(uname.sysname()), shown(uname.release()), shown(uname.machine())));
     let lines = |c: &super::Check| {
-        format!("{} {} {}: {} {}", c.level.sign(), c.area, c.name, c.what, c.mend).trim_end().to_owned()
+        format!("{} {} {}: {} {}", c.level.sign(), c.area, c.name, c.message, c.fix).trim_end().to_owned()
     };
     part("doctor", &chart.checks.iter().map(lines).collect::<Vec<_>>().join("\n"));
     let settings: Vec<String> =

@@ -114,11 +114,11 @@ fn landed_code(config: &Config, chart: &mut Chart) {
             ("staging.deploy", "the branch's code", "staging.build", takes && p.staging.build.is_none()),
         ] {
             if runs {
-                let what = format!("{key} runs {code} as {user}");
+                let message = format!("{key} runs {code} as {user}");
                 chart.warn(
                     &p.key,
                     "deploy",
-                    what,
+                    message,
                     format!("set {build}: it builds confined, and the command gets what it left"),
                 );
             }

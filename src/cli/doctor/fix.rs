@@ -1,5 +1,5 @@
-//! `orch doctor --fix` (ORD-2): what needs no decision is done, and each act is told. What is right already is left alone,
-//! so that a second call does nothing.
+//! `orch doctor --fix` (ORD-2): what needs no decision is done, and each act is reported. What is right already is left
+//! alone, so that a second call does nothing.
 
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;
@@ -20,21 +20,22 @@ const LINGER_LIMIT: Duration = Duration::from_secs(30);
 /// Something that was done, or could not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Act {
-    pub what: String,
+    /// What was done, as a person would type or say it.
+    pub message: String,
     /// Why it could not be done; `None`: it is done.
     pub failed: Option<String>,
 }
 
 impl Act {
-    fn of<E: std::fmt::Display>(what: impl Into<String>, done: Result<(), E>) -> Self {
-        Self { what: what.into(), failed: done.err().map(|e| e.to_string()) }
+    fn of<E: std::fmt::Display>(message: impl Into<String>, done: Result<(), E>) -> Self {
+        Self { message: message.into(), failed: done.err().map(|e| e.to_string()) }
     }
 }
 
 /// Every kind of repair, in order; each gives what it did.
 const ALL: [fn(&Config) -> Vec<Act>; 3] = [gitleaks, permissions, linger];
 
-/// Repairs what can be. `say` is told each act right after it.
+/// Repairs what can be. `say` gets each act right after it.
 pub fn all(config: &Config, say: &dyn Fn(&Act)) -> Vec<Act> {
     let mut done = Vec::new();
     for repair in ALL {
@@ -73,8 +74,8 @@ fn permissions(config: &Config) -> Vec<Act> {
 
 fn closed(path: &Path, mode: u32) -> Option<Act> {
     let open = std::fs::metadata(path).ok().filter(|m| m.mode() & 0o077 != 0)?;
-    let what = format!("chmod {mode:o} {} (was {:o})", path.display(), open.mode() & 0o777);
-    Some(Act::of(what, std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))))
+    let message = format!("chmod {mode:o} {} (was {:o})", path.display(), open.mode() & 0o777);
+    Some(Act::of(message, std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))))
 }
 
 /// Units of a user's own manager end at logout unless the user lingers.
@@ -145,7 +146,7 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         let act = closed(&file, 0o600).unwrap();
-        assert!(act.failed.is_none() && act.what.contains("was 644"), "{act:?}");
+        assert!(act.failed.is_none() && act.message.contains("was 644"), "{act:?}");
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
         assert_eq!((closed(&file, 0o600), closed(&dir.path().join("none"), 0o600)), (None, None));
     }

@@ -219,9 +219,9 @@ fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
     let rules = match forge.branch_rules() {
         Ok(Some(rules)) => rules,
         Ok(None) => {
-            let what =
+            let message =
                 format!("whether a rule covers {example} can be read by an administrator of the repository only");
-            return chart.ok(area, name, what);
+            return chart.ok(area, name, message);
         }
         Err(e) => return chart.warn(area, name, e.to_string(), way_out(&e, project.forge.page())),
     };
@@ -231,12 +231,12 @@ fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
     for rule in rules.iter().filter(|r| covers(&r.name)) {
         if rule.push == Some(false) {
             free = false;
-            let what = format!("the rule {} lets nobody push to {example}", rule.name);
-            chart.fail(area, name, what, "let the account push there, or name another git.branch_prefix");
+            let message = format!("the rule {} lets nobody push to {example}", rule.name);
+            chart.fail(area, name, message, "let the account push there, or name another git.branch_prefix");
         } else if rebases && rule.force_push == Some(false) {
             free = false;
-            let what = format!("the rule {} refuses the forced push with which {example} is rebased", rule.name);
-            chart.warn(area, name, what, "allow the account forced pushes there, or set merge.update: merge");
+            let message = format!("the rule {} refuses the forced push with which {example} is rebased", rule.name);
+            chart.warn(area, name, message, "allow the account forced pushes there, or set merge.update: merge");
         }
     }
     if free {

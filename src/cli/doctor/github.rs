@@ -23,16 +23,16 @@ pub fn board(issues: &Issues, project: &Project, chart: &mut Chart) {
         chart.fail(area, "board", "issues are switched off in the repository", "switch them on in its settings");
     }
     if found.may_push == Some(false) {
-        let what = format!("{} may not write to the repository: labels are dropped without a word", found.user);
-        chart.fail(area, "board", what, "give the account write access, or the App Issues: write");
+        let message = format!("{} may not write to the repository: labels are dropped without a word", found.user);
+        chart.fail(area, "board", message, "give the account write access, or the App Issues: write");
     } else {
         chart.ok(area, "board", format!("as {}; whoever may write to the repository decides", found.user));
     }
     match issues.missing_labels() {
         Ok(missing) if missing.is_empty() => chart.ok(area, "labels", "every status has its label"),
         Ok(missing) => {
-            let what = format!("no label {}", missing.join(", "));
-            chart.warn(area, "labels", what, "`orch init` with this board configured makes them");
+            let message = format!("no label {}", missing.join(", "));
+            chart.warn(area, "labels", message, "`orch init` with this board configured makes them");
         }
         Err(e) => chart.warn(area, "labels", e.to_string(), PAGE),
     }
@@ -68,7 +68,7 @@ pub fn forge(forge: &Github, project: &Project, branch: &str, head: Option<&Sha>
         chart.warn(area, "rules", refusal, "the merge waits for a person then (held by the rule forge)");
     }
     if !notes.task_branches.is_empty() {
-        let what = format!(
+        let message = format!(
             "rules hold for branches that begin with {}: {}",
             project.git.branch_prefix,
             notes.task_branches.join(", ")
@@ -76,12 +76,12 @@ pub fn forge(forge: &Github, project: &Project, branch: &str, head: Option<&Sha>
         chart.warn(
             area,
             "rules",
-            what,
+            message,
             "let the account push, rewrite and delete there, or name another git.branch_prefix",
         );
     }
     if notes.classic {
-        let what = format!("{branch} also has classic protection, which can't be read");
-        chart.warn(area, "rules", what, "look at it in the repository's settings, or make a ruleset of it");
+        let message = format!("{branch} also has classic protection, which can't be read");
+        chart.warn(area, "rules", message, "look at it in the repository's settings, or make a ruleset of it");
     }
 }

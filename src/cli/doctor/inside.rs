@@ -226,13 +226,13 @@ fn service_reached(config: &Config, project: &Project, name: &str, host: &Host, 
     let held = confine::of(config, project, Some(name), RunId(0)).map(|hold| hold.held());
     let proxied = matches!(network, Network::Internet | Network::Hosts(_)) && held == Ok(Held::Bubblewrap);
     let Some(probe) = Probe::here(config.state_dir.clone()).ok().filter(|_| proxied) else { return };
-    let what = format!("{host}, the service of runtime {name}");
+    let message = format!("{host}, the service of runtime {name}");
     match reaches(&probe.program, network, host) {
-        Ok(()) => chart.ok(AREA, "network", format!("{what}, is reached through the proxy of runs")),
+        Ok(()) => chart.ok(AREA, "network", format!("{message}, is reached through the proxy of runs")),
         Err(why) => chart.fail(
             AREA,
             "network",
-            format!("{what}, is not reached through the proxy of runs: {why}"),
+            format!("{message}, is not reached through the proxy of runs: {why}"),
             format!("add {host} to confine.hosts, see that this machine reaches it, or set confine.network to open"),
         ),
     }

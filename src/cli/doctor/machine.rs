@@ -23,12 +23,12 @@ use std::time::Duration;
 pub fn configuration(config: &Config, chart: &mut Chart) {
     chart.ok("machine", "configuration", config.file.display().to_string());
     for warning in &config.warnings {
-        let mend = if warning.contains("ORCH_") {
+        let fix = if warning.contains("ORCH_") {
             "unset it, or mend its name; `orch config show` lists the known ones"
         } else {
             "intended? else mend orch.yaml"
         };
-        chart.warn("machine", "configuration", warning, mend);
+        chart.warn("machine", "configuration", warning, fix);
     }
 }
 
@@ -196,8 +196,8 @@ pub fn tools(config: &Config, chart: &mut Chart) {
 }
 
 pub fn secrets(config: &Config, chart: &mut Chart) {
-    for what in config.not_hidden() {
-        chart.warn("secrets", "redaction", what, "take a longer secret, or copy less");
+    for message in config.not_hidden() {
+        chart.warn("secrets", "redaction", message, "take a longer secret, or copy less");
     }
     for (path, from) in config.secrets() {
         let name = path.strip_prefix("projects.").unwrap_or(&path);
@@ -237,8 +237,8 @@ pub fn readable(config: &Config, chart: &mut Chart) {
 pub fn search_path(config: &Config, chart: &mut Chart) {
     let Some(path) = std::env::var_os("PATH") else { return };
     for dropped in modes::sound(&path, Some(&config.area_dir)).1 {
-        let what = format!("PATH has {dropped}; no child looks for programs there");
-        chart.warn("machine", "PATH", what, "take it out of PATH, or take the right to write from others");
+        let message = format!("PATH has {dropped}; no child looks for programs there");
+        chart.warn("machine", "PATH", message, "take it out of PATH, or take the right to write from others");
     }
 }
 
@@ -438,12 +438,12 @@ fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
 }
 
 impl Level {
-    /// The word in front of a line.
+    /// The level in front of a line, padded to the longest.
     pub fn sign(self) -> &'static str {
         match self {
-            Self::Ok => "ok  ",
-            Self::Warn => "warn",
-            Self::Fail => "FAIL",
+            Self::Ok => "ok     ",
+            Self::Warning => "warning",
+            Self::Failed => "failed ",
         }
     }
 }

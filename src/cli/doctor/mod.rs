@@ -1,4 +1,4 @@
-//! What `orch doctor` looks at. Every check answers: well, odd, or broken, what it is, and how to mend it. Nothing is
+//! What `orch doctor` checks. Every check has a level, what was found, and how to fix it. Nothing is
 //! written but a temporary folder that is gone at the end.
 
 mod base;
@@ -23,10 +23,10 @@ use serde::Serialize;
 
 words! {
     /// How a check came out.
-    Level { Ok = "ok", Warn = "warn", Fail = "fail" }
+    Level { Ok = "ok", Warning = "warning", Failed = "failed" }
 }
 
-/// One thing looked at.
+/// One thing checked.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
     /// `machine`, `tools`, `secrets`, `agents`, `notify`, or a project's key.
@@ -34,38 +34,38 @@ pub struct Check {
     pub name: String,
     pub level: Level,
     /// What was found.
-    pub what: String,
-    /// How to mend it; empty where nothing is to be mended.
-    pub mend: String,
+    pub message: String,
+    /// How to fix it; empty where there is nothing to fix.
+    pub fix: String,
 }
 
-/// All that was looked at, in order.
+/// All checks, in order.
 #[derive(Debug, Default)]
 pub struct Chart {
     pub checks: Vec<Check>,
 }
 
 impl Chart {
-    fn add(&mut self, area: &str, name: &str, level: Level, what: impl Into<String>, mend: impl Into<String>) {
-        let (what, mend) = (what.into(), mend.into());
-        self.checks.push(Check { area: area.to_owned(), name: name.to_owned(), level, what, mend });
+    fn add(&mut self, area: &str, name: &str, level: Level, message: impl Into<String>, fix: impl Into<String>) {
+        let (message, fix) = (message.into(), fix.into());
+        self.checks.push(Check { area: area.to_owned(), name: name.to_owned(), level, message, fix });
     }
 
-    fn ok(&mut self, area: &str, name: &str, what: impl Into<String>) {
-        self.add(area, name, Level::Ok, what, "");
+    fn ok(&mut self, area: &str, name: &str, message: impl Into<String>) {
+        self.add(area, name, Level::Ok, message, "");
     }
 
-    fn warn(&mut self, area: &str, name: &str, what: impl Into<String>, mend: impl Into<String>) {
-        self.add(area, name, Level::Warn, what, mend);
+    fn warn(&mut self, area: &str, name: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.add(area, name, Level::Warning, message, fix);
     }
 
-    fn fail(&mut self, area: &str, name: &str, what: impl Into<String>, mend: impl Into<String>) {
-        self.add(area, name, Level::Fail, what, mend);
+    fn fail(&mut self, area: &str, name: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.add(area, name, Level::Failed, message, fix);
     }
 
     /// Whether something needed is broken.
     pub fn is_broken(&self) -> bool {
-        self.checks.iter().any(|c| c.level == Level::Fail)
+        self.checks.iter().any(|c| c.level == Level::Failed)
     }
 }
 

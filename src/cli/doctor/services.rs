@@ -17,12 +17,12 @@ pub fn all(ctx: &mut Ctx, chart: &mut Chart) {
         super::forge::all(ctx, &project, mirror.as_ref(), chart);
     }
     for (sink, why) in ctx.store.read(notices::off).unwrap_or_default() {
-        let what = format!("{sink} refuses, tried again every 15 minutes: {why}");
-        chart.warn("notify", sink, what, "correct what it says; the alerts it is owed go out with the next try");
+        let message = format!("{sink} refuses, tried again every 15 minutes: {why}");
+        chart.warn("notify", sink, message, "correct what it says; the alerts it is owed go out with the next try");
     }
     for m in ctx.store.read(|tx| tx.parked_messages(3)).unwrap_or_default() {
-        let what = format!("a message is not delivered, tried again every 15 minutes: {}", m.error);
-        chart.warn("notify", &m.sink, what, "correct what it says, and it goes out with the next try");
+        let message = format!("a message is not delivered, tried again every 15 minutes: {}", m.error);
+        chart.warn("notify", &m.sink, message, "correct what it says, and it goes out with the next try");
     }
 }
 
@@ -89,9 +89,9 @@ pub fn rows(ctx: &mut Ctx, chart: &mut Chart) {
     }
     for row in ctx.store.unreadable() {
         let of = row.task.as_deref().map(|key| format!(" of {key}")).unwrap_or_default();
-        let what = format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why);
-        let mend = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
-        chart.fail("machine", "database", what, mend);
+        let message = format!("row {} of {}{of} can't be read: {}", row.row, row.table, row.why);
+        let fix = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
+        chart.fail("machine", "database", message, fix);
     }
 }
 
@@ -118,8 +118,8 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
                 }
                 for item in &listing.items {
                     if let Some(said) = boards::unknown_status(&seat.resolved, &item.status_id) {
-                        let mend = "correct the word in its file";
-                        chart.warn(&area, "board", format!("{}: {said}", item.key), mend);
+                        let fix = "correct the word in its file";
+                        chart.warn(&area, "board", format!("{}: {said}", item.key), fix);
                     }
                 }
                 for p in listing.problems {
@@ -156,12 +156,12 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
     }
     let resolved = &seat.resolved;
     for off in resolved.off() {
-        let what = format!("the intent `{}` is off: {}", off.intent, off.why);
-        let mend = "make a status of that name of its own, or name one under board.statuses";
+        let message = format!("the intent `{}` is off: {}", off.intent, off.why);
+        let fix = "make a status of that name of its own, or name one under board.statuses";
         match off.intent {
             // Without it nothing ever begins.
-            Intent::ToAnalyse => chart.fail(&area, "board", what, mend),
-            Intent::Approved | Intent::ConfirmDeploy | Intent::Stop => chart.warn(&area, "board", what, mend),
+            Intent::ToAnalyse => chart.fail(&area, "board", message, fix),
+            Intent::Approved | Intent::ConfirmDeploy | Intent::Stop => chart.warn(&area, "board", message, fix),
         }
     }
     for note in resolved.notes() {
@@ -184,7 +184,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
 pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
     let Some(t) = &config.notify.telegram else { return };
     let area = "notify";
-    let mend = "docs/connecting-telegram.md";
+    let fix = "docs/connecting-telegram.md";
     // That it can't be read stands among the secrets.
     let Ok(token) = t.token.resolve() else { return };
     let settings = TelegramConfig {
@@ -195,11 +195,11 @@ pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
     };
     let telegram = match Telegram::new(&settings, token.expose()) {
         Ok(telegram) => moved.map_or(telegram.clone(), |chat| telegram.in_chat(chat)),
-        Err(e) => return chart.fail(area, "telegram", e.to_string(), mend),
+        Err(e) => return chart.fail(area, "telegram", e.to_string(), fix),
     };
     let bot = match telegram.get_me() {
         Ok(bot) => bot,
-        Err(e) => return chart.fail(area, "telegram", e.to_string(), mend),
+        Err(e) => return chart.fail(area, "telegram", e.to_string(), fix),
     };
     match telegram.get_chat_member(&bot) {
         Ok(m) if m.can_send => {

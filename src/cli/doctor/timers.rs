@@ -26,8 +26,8 @@ pub fn all(config: &Config, chart: &mut Chart) {
         let fix = format!("set PATH in {} as the shell has it", path.display());
         match (&here, &there) {
             (Some(_), None) if needed => {
-                let what = format!("the shell finds {}, and the timers' units find none", place(&here));
-                chart.fail("timers", &name, what, format!("add its folder to PATH in {}", path.display()));
+                let message = format!("the shell finds {}, and the timers' units find none", place(&here));
+                chart.fail("timers", &name, message, format!("add its folder to PATH in {}", path.display()));
             }
             (Some(_), None) => {
                 chart.warn(
@@ -46,16 +46,16 @@ pub fn all(config: &Config, chart: &mut Chart) {
                 );
             }
             _ => {
-                let what = format!("the shell finds {}, and the timers' units find {}", place(&here), place(&there));
-                chart.warn("timers", &name, what, fix);
+                let message = format!("the shell finds {}, and the timers' units find {}", place(&here), place(&there));
+                chart.warn("timers", &name, message, fix);
             }
         }
     }
     let lacking: Vec<String> = envfile::lacking(config, &text).into_iter().filter(|n| n != "PATH").collect();
     let unset: Vec<String> = lacking.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     if !unset.is_empty() {
-        let what = format!("this shell has {}, and the timers' units do not", unset.join(", "));
-        chart.warn("timers", "variables", what, format!("set them in {}, or name files instead", path.display()));
+        let message = format!("this shell has {}, and the timers' units do not", unset.join(", "));
+        chart.warn("timers", "variables", message, format!("set them in {}, or name files instead", path.display()));
         same = false;
     }
     if same {
