@@ -73,7 +73,7 @@ fn what_a_review_a_test_and_a_red_ci_find_stands_verbatim_in_the_next_prompt_and
     assert!(!third.contains("panic at the disco"), "older findings are gone:\n{third}");
     let fourth = w.prompt(&key, "development", 4);
     assert!(fourth.contains("- sum_of_two: expected 4, got 5") && fourth.contains("## tests"), "{fourth}");
-    assert!(!w.prompt(&key, "review", 2).contains("Findings to mend"));
+    assert!(!w.prompt(&key, "review", 2).contains("Findings to fix"));
 }
 
 #[test]
