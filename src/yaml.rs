@@ -3,7 +3,7 @@
 /// Reads one YAML document into a type. The error says what was expected, with line and column.
 pub fn from_str<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_yaml::Error> {
     if depth(text) > MAX_DEPTH {
-        return Err(serde::de::Error::custom(format!("more than {MAX_DEPTH} brackets stand open at once")));
+        return Err(serde::de::Error::custom(format!("more than {MAX_DEPTH} brackets are open at once")));
     }
     serde_yaml::from_str(text)
 }

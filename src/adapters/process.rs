@@ -32,7 +32,7 @@ pub enum Life {
 /// Processes that outlived KILL and the bound: uninterruptible, of another user, or forking faster than they are seen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} process(es) are still alive after {seconds} s and KILL: pid {}; end them by hand, then repeat the step",
+    "{} process(es) are still alive after {seconds} s and KILL: pid {}; end them yourself, then repeat the step",
     left.len(),
     left.iter().map(|a| a.pid.to_string()).collect::<Vec<_>>().join(", ")
 )]
@@ -194,7 +194,7 @@ pub fn new_session() -> io::Result<()> {
     let own = getpid().as_raw_nonzero().get();
     if Stat::read(own)?.session != own {
         setsid().map_err(|e| {
-            io::Error::other(format!("no session of its own ({e}): start it through the executor, not by hand"))
+            io::Error::other(format!("no session of its own ({e}): start it through the executor, not manually"))
         })?;
     }
     let terminal = [

@@ -280,7 +280,7 @@ pub fn state_machine() -> String {
         ("hold", "nothing; the rule that holds it is named"),
         ("enqueue", "a job is put into the queue"),
         ("park", "a person is asked"),
-        ("release", "a label stands in for the person"),
+        ("release", "a label replaces the answer of a person"),
         ("advance", "on to the next stage: a new stay, what was released or awaited belonged to the old one"),
         ("rollback", "back to `development` with findings, one attempt spent"),
         ("return", "back to the stage whose verdict no longer holds for the head, no attempt spent"),

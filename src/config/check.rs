@@ -147,8 +147,8 @@ pub(super) fn waivers(section: &Security, at: &str) -> Result<(), ConfigError> {
 
 fn stages(stages: &[Stage], at: &str) -> Result<(), ConfigError> {
     let at = format!("{at}.stages");
-    if let Some(odd) = stages.iter().find(|s| s.is_terminal() || **s == Stage::Created) {
-        return Err(ConfigError::new(format!("{at} names {odd}, which no project can choose or leave out")));
+    if let Some(stage) = stages.iter().find(|s| s.is_terminal() || **s == Stage::Created) {
+        return Err(ConfigError::new(format!("{at} names {stage}, which no project can choose or leave out")));
     }
     for must in [Stage::Development, Stage::Deploy] {
         if !stages.contains(&must) {

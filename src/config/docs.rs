@@ -22,14 +22,14 @@ projects: [{key: ORCH, git: {remote: PATH-OR-URL}}]
 
 - Unknown keys are refused. Relative paths are relative to the file's folder, `board.dir` to `state_dir`; commands run in
   the checkout they belong to. `~` and `$VAR` expand in paths.
-- A section that stands both at the top and in a project (`security`, `staging`, `post_deploy`): the project's keys win,
+- A section that exists both at the top and in a project (`security`, `staging`, `post_deploy`): the project's keys win,
   the environment wins over both, and the rules for self-hosting projects win over all.
-- `confine` stands at the top, in a project and in a runtime. What is not said there is as at the top, and what is said
+- `confine` is allowed at the top, in a project and in a runtime. What is not said there is as at the top, and what is said
   may only be stricter (`off` < `auto` < `required`; `open` < `internet` < `hosts` < `closed`; fewer hosts and paths; lower
   limits; `bubblewrap` for `landlock` or `auto`; an account where there was none): looser is exit 2. `command` and
-  `uid_base` stand at the top alone. `ORCH_CONFINE_…` replaces the value at the top before this comparison, never a
+  `uid_base` are allowed at the top only. `ORCH_CONFINE_…` replaces the value at the top before this comparison, never a
   project's or a runtime's. docs/security.md says what each engine holds.
-- Secrets never stand in the file. `api_key`, `token` and `credential` take `{env: NAME}`, `{file: PATH}` or
+- Secrets are never in the file. `api_key`, `token` and `credential` take `{env: NAME}`, `{file: PATH}` or
   `{command: [PROGRAM, ...]}`; `env` maps take literals too.
 - A scope is a list of repositories (or one text, separated by commas): empty means the self-hosting projects only, `*`
   means all.

@@ -31,7 +31,7 @@ impl ConfigError {
         }
         match suggestion(message) {
             Some(word) => error.hint(format!("did you mean `{word}`?")),
-            None => error.hint("orch config schema prints what may stand there"),
+            None => error.hint("orch config schema prints what is allowed there"),
         }
     }
 }

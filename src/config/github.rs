@@ -107,7 +107,7 @@ fn labels(raw: RawBoardLabels, statuses: &BTreeMap<Logical, String>, at: &str) -
     };
     for (key, prefix) in [("prefix", &labels.prefix), ("priority", &labels.priority)] {
         if prefix.trim().is_empty() {
-            return Err(missing(&format!("{at}.labels.{key}"), "a text that tells these labels from others"));
+            return Err(missing(&format!("{at}.labels.{key}"), "a text that distinguishes these labels from others"));
         }
         if prefix.contains(',') || prefix.chars().any(char::is_control) {
             return Err(ConfigError::new(format!("{at}.labels.{key} is {prefix:?}, expected a text without a comma")));

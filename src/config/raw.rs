@@ -79,7 +79,7 @@ raw! {
         serial_gate: RawSerialGate,
         /// Blocked-by
         dependencies: RawDependencies,
-        /// Labels that stand in for a person
+        /// Labels that replace a person's answer
         auto_label: RawAutoLabel,
         /// The audit table
         audit: RawAudit,
@@ -181,7 +181,7 @@ raw! {
         statuses: BTreeMap<Logical, String>,
         /// Plane and GitHub: time between two full passes, in seconds; default 86400
         full_scan_every_s: u64,
-        /// Users whose statuses and labels count: on a local board the file's owner by name, on Plane ids of users, on GitHub logins beside those who may write to the repository, also of bots and Apps; default: everybody who can edit the item, on GitHub everybody who may write to the repository
+        /// Users whose statuses and labels count: on a local board the file's owner by name, on Plane ids of users, on GitHub logins in addition to those who may write to the repository, also of bots and Apps; default: everybody who can edit the item, on GitHub everybody who may write to the repository
         deciders: Vec<String>,
         /// GitHub: the API's address; default `https://api.github.com`, on Enterprise Server `https://HOST/api/v3`
         api_base: String,
@@ -193,7 +193,7 @@ raw! {
         token: SecretRef,
         /// GitHub: the App that speaks, in the place of a token
         app: RawApp,
-        /// GitHub: what stands before the names of labels
+        /// GitHub: the prefixes of label names
         labels: RawBoardLabels,
     }
 

@@ -66,7 +66,7 @@ impl Repository {
         let sql = raw.staging.checks.iter().flatten().find(|c| c.kind == Some(CheckWord::Sql));
         if sql.is_some() {
             return Err(named(ConfigError::new(
-                "staging.checks: a check of kind sql stands in the installation's file alone",
+                "staging.checks: a check of kind sql is allowed in the installation's file only",
             )));
         }
         Ok(Self(raw))

@@ -256,7 +256,7 @@ impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for Quiet<T> {
 }
 
 const LITERAL: &str =
-    "a secret must not stand here itself (it is not repeated); expected {env: NAME}, {file: PATH} or {command: [...]}";
+    "a secret itself is not allowed here (it is not repeated); expected {env: NAME}, {file: PATH} or {command: [...]}";
 
 impl<'de> de::Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -151,7 +151,7 @@ macro_rules! section {
 
         impl $raw {
             /// This section's keys over another one's.
-            #[allow(dead_code, reason = "not every section stands in projects too")]
+            #[allow(dead_code, reason = "not every section exists in projects too")]
             pub(super) fn over(self, below: Self) -> Self {
                 Self { $( $field: self.$field.or(below.$field), )* $( $more: self.$more.or(below.$more), )* }
             }
@@ -387,7 +387,7 @@ section! {
 }
 
 section! {
-    /// Labels that stand in for a person.
+    /// Labels that replace a person's answer.
     AutoLabel, RawAutoLabel, "auto_label." {
         enabled "enabled": bool = false, "ORCH_AUTO_LABEL_ENABLED", "the labels below replace the person at approval and deploy";
         approve_label "approve_label": String = "autoApprove".into(), "ORCH_AUTO_APPROVE_LABEL", "name of the label that approves an analysis";
@@ -466,7 +466,7 @@ section! {
     } further {
         checks: Vec<RawCheck> => Vec<Check>, "what is checked, in order; none: the deployer agent writes 15";
         sandbox_infra: Vec<RawAllowance> => Vec<Allowance>, "checks whose failure may be waived: an id, or {id, signature, owner, expires}";
-        revision: RawRevision => Option<Revision>, "how staging tells its revision: {command, timeout_s} or {url, field}; absent: freshness is not applicable";
+        revision: RawRevision => Option<Revision>, "how staging reports its revision: {command, timeout_s} or {url, field}; absent: freshness is not applicable";
         build: RawCommand => Option<CommandLine>, "builds staging again, confined, when its revision is another one: {command, timeout_s (900), env}";
         deploy: RawCommand => Option<CommandLine>, "takes to staging what `build` left, with this account's rights: {command, timeout_s (900), env}; without a build it gets a checkout";
         sandbox: RawStagingSandbox => Option<String>, "{project: KEY}: the self-hosting suite's sandbox project";
@@ -494,8 +494,8 @@ section! {
         k_of_m "k_of_m": KofM = KofM::default(), "", "DEGRADED also at k failures among the last m probes; empty: this rule is off";
     } further {
         health: Vec<RawHealth> => Vec<Health>, "what is probed; none: no watch";
-        revision: RawRevision => Option<Revision>, "how production tells its revision";
-        control: RawUrl => Option<String>, "{url}: tells a fault of the service from one of our network";
+        revision: RawRevision => Option<Revision>, "how production reports its revision";
+        control: RawUrl => Option<String>, "{url}: distinguishes a fault of the service from one of our network";
         errors: RawErrors => Errors, "{command, timeout_s} or {prometheus: {url, requests, errors_5xx, reading}}; absent: the probes' own answers";
         rollback: RawCommand => Option<CommandLine>, "the command that rolls production back";
     }

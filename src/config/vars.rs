@@ -47,7 +47,7 @@ impl<'a> Vars<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let value = T::parse(text).ok_or_else(|| {
             ConfigError::new(format!("the variable {name} is {text:?}, expected {}", T::expected()))
-                .hint(format!("mend it or unset it; the key in the file is {path}"))
+                .hint(format!("correct or unset it; the key in the file is {path}"))
         })?;
         self.used.borrow_mut().insert(path.to_owned(), name.to_owned());
         Ok(Some(value))

@@ -32,7 +32,11 @@ pub fn waits(view: &TaskView) -> Option<(String, i64)> {
 
 /// In one sentence, with what ends it.
 pub fn why(wait: &Awaits) -> String {
-    format!("the forge does not merge yet: {}; it goes on by itself once {}", wait.said, wait.what.way_out())
+    format!(
+        "the forge does not merge yet: {}; the task continues automatically once {}",
+        wait.said,
+        wait.what.way_out()
+    )
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn rule_5_and_31_the_table_of_cases() {
                 s.pull = merged();
             }),
             "landed a",
-            "withdrawn: pull request 3 was merged by hand",
+            "withdrawn: pull request 3 was merged by a person",
         ),
         (
             "merged as tested, without a pull request, the branch deleted",
@@ -53,7 +53,7 @@ fn rule_5_and_31_the_table_of_cases() {
                 s.branch = gone();
             }),
             "landed a",
-            "withdrawn: its branch was merged by hand",
+            "withdrawn: its branch was merged by a person",
         ),
         (
             "the tested tree stands there, and the pull request is open",
@@ -72,7 +72,7 @@ fn rule_5_and_31_the_table_of_cases() {
                 s.pull = merged();
             }),
             "untested",
-            "withdrawn: pull request 3 was merged by hand (ddddddd",
+            "withdrawn: pull request 3 was merged by a person (ddddddd",
         ),
         (
             "squashed over a moved base: only the forge tells",
@@ -82,7 +82,7 @@ fn rule_5_and_31_the_table_of_cases() {
                 s.branch = gone();
             }),
             "untested",
-            "withdrawn: pull request 3 was merged by hand (ccccccc",
+            "withdrawn: pull request 3 was merged by a person (ccccccc",
         ),
         (
             "ours is in, and the pull request was closed",
@@ -92,7 +92,7 @@ fn rule_5_and_31_the_table_of_cases() {
                 s.pull = PullSeen::Closed { number: 3 };
             }),
             "untested",
-            "withdrawn: its branch was merged by hand",
+            "withdrawn: its branch was merged by a person",
         ),
         (
             "merged, says the forge, and nothing is there",
@@ -161,7 +161,7 @@ fn rule_5_and_31_the_table_of_cases() {
                 s.line.ours = Some(sha('d'));
             }),
             "untested",
-            "withdrawn: its branch was merged by hand",
+            "withdrawn: its branch was merged by a person",
         ),
     ];
     for (name, change, released, before) in cases {

@@ -183,9 +183,9 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
     if let Some(why) = share.odd() {
         return Classification::Inconclusive { why };
     }
-    let told = made.saturating_sub(untold);
-    if untold > 0 && short(told) {
-        let why = format!("which revision runs was told at only {told} of {expected} expected probes");
+    let reported = made.saturating_sub(untold);
+    if untold > 0 && short(reported) {
+        let why = format!("only {reported} of {expected} expected probes reported which revision runs");
         return Classification::Inconclusive { why };
     }
     let why = if failures == 0 {

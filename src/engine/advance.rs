@@ -124,7 +124,7 @@ pub fn noted(ctx: &mut Ctx, id: TaskId) {
 pub fn keep_note(ctx: &mut Ctx, task: &crate::model::task::Task, error: &anyhow::Error) {
     let Ok(project) = ctx.project(&task.project).cloned() else { return };
     if let Err(e) = super::throttle::noted(ctx, &project, error) {
-        ctx.fault(Some(task), "keeping what a service told", &e);
+        ctx.fault(Some(task), "keeping what a service answered", &e);
     }
 }
 

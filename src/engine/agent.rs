@@ -169,7 +169,8 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
 }
 
 /// What a conversation that goes on has to be told.
-const RESUMED: &str = "This conversation goes on from there; the worktree stands at the pushed head again, so that what was not pushed is gone.";
+const RESUMED: &str =
+    "This conversation continues from there; the worktree is at the pushed head again, so what was not pushed is gone.";
 
 /// The run's folders with the checkout it begins with, its account's.
 fn lay_out(ctx: &mut Ctx, site: &Site, run: &Run, hold: &Hold, start: &Sha) -> Result<Begin> {

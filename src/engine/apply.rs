@@ -216,17 +216,17 @@ fn anchor(tx: &Tx<'_>, task: &Task, event: i64, now: &Moment) -> Result<()> {
     if now.anchored { messages::anchor(tx, task, event, now.stamp.wall_ms) } else { Ok(()) }
 }
 
-/// What whoever releases a wait is told first (BND-5): what changes the meaning of CI, then `told`.
-fn before_release(view: &TaskView, waiting: Waiting, told: &str) -> String {
-    let told = if told.is_empty() { String::new() } else { format!("{told}.") };
+/// What whoever releases a wait is told first (BND-5): what changes the meaning of CI, then `note`.
+fn before_release(view: &TaskView, waiting: Waiting, note: &str) -> String {
+    let note = if note.is_empty() { String::new() } else { format!("{note}.") };
     let tree = view.task.head_tree.as_deref().filter(|_| waiting == Waiting::ConfirmDeploy);
     let inputs = tree.and_then(|tree| inputs_of(&view.evidence, tree)).unwrap_or_default();
     if inputs.is_empty() {
-        return told;
+        return note;
     }
     let label = if view.auto == Some(waiting) { " Its label does not count because of it." } else { "" };
-    let told = if told.is_empty() { told } else { format!(" {told}") };
-    format!("Changes what CI means: {}.{label}{told}", line(&inputs, 500))
+    let note = if note.is_empty() { note } else { format!(" {note}") };
+    format!("Changes what CI means: {}.{label}{note}", line(&inputs, 500))
 }
 
 /// Entering a stage begins a new stay in it: what was released, awaited or undecided belonged to the old one.
@@ -258,7 +258,7 @@ pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64)
             "for": waiting,
             "by": by,
             "so": match waiting {
-                Waiting::Approval => "the analysis counts as approved, and the work goes on",
+                Waiting::Approval => "the analysis counts as approved, and the work continues",
                 Waiting::ConfirmDeploy => "the deploy begins",
             },
             "waited_ms": task.waiting_since.map(|s| at - s),
@@ -270,7 +270,7 @@ pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64)
 /// What the use of a label is told as, with its name and what follows (BRD-5).
 mod by_label {
     pub fn approved(label: &str) -> String {
-        format!("Label {label:?}: the analysis counts as approved without anybody being asked, and the work goes on.")
+        format!("Label {label:?}: the analysis counts as approved without anybody being asked, and the work continues.")
     }
 
     pub fn deployed(label: &str) -> String {

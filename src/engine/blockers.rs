@@ -81,7 +81,7 @@ pub fn held(key: &str, ready: &Ready, id: TaskId) -> Option<Held> {
 }
 
 fn untold(why: &str) -> String {
-    format!("the board does not tell what blocks it: {why}")
+    format!("the board does not say what blocks it: {why}")
 }
 
 fn untold_key(id: TaskId) -> String {

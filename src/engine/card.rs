@@ -108,7 +108,7 @@ fn stop_note(task: &Task) -> Option<String> {
 /// What Confirm Deploy lets happen, besides the merge (BND-3).
 fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
     task.waiting_for.filter(|w| *w == Waiting::ConfirmDeploy)?;
-    policy.project(&task.project)?.runs_landed_code().map(|told| format!("The {told}."))
+    policy.project(&task.project)?.runs_landed_code().map(|note| format!("The {note}."))
 }
 
 /// That a person let it start on a red base (ORD-1).
@@ -161,7 +161,7 @@ fn notes(tx: &Tx<'_>, id: TaskId, rows: &[Evidence]) -> Result<Vec<String>> {
             format!(
                 "{} released by {by}: {}.",
                 detail["for"].as_str().unwrap_or("it"),
-                detail["so"].as_str().unwrap_or("it goes on")
+                detail["so"].as_str().unwrap_or("it continues")
             )
         };
         matches!(by, By::Label { .. }).then(told)

@@ -160,7 +160,8 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let initiated = |name: &String| Some(name.strip_prefix("deploy.")?.strip_suffix(".initiated.json")?.to_owned());
     let stray = names.iter().filter_map(initiated).find(|id| !deploys.iter().any(|d| d.id == *id));
     if let Some(id) = stray {
-        let why = format!("deploy {id} stands initiated in {}, and the database does not know it", dir.display());
+        let why =
+            format!("deploy {id} is recorded as initiated in {}, and the database does not know it", dir.display());
         mergegate::block(ctx, task.id, &why, true)?;
         return Ok(false);
     }

@@ -308,7 +308,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
         }
         Rule::DayCost => one("the next day (UTC), or `limits.max_cost_usd_per_day` is raised"),
         Rule::Unfinished => one("the next `orch reconcile` reads on where this one ended"),
-        Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named goes on"),
+        Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named continues"),
         Rule::Cooldown => one("the credential's window opens again; one run then goes first"),
         Rule::Disk => one("room on the disk of the state directory, or a smaller `min_free_mb`"),
         Rule::Confinement => vec![
@@ -359,7 +359,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
         Rule::CriticalWindow => one("the deploy's or update's own result; then the stop is carried out"),
         Rule::Withdrawn => vec![
             "what was withdrawn comes back: the work item's status, its file".to_owned(),
-            format!("or its branch or pull request stands open on the forge again, then `orch retry {key}`"),
+            format!("or its branch or pull request is open on the forge again, then `orch retry {key}`"),
             format!("or `orch stop {key}` ends it"),
         ],
         Rule::Forge => vec![
@@ -379,7 +379,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
         Rule::LandedNotDeployed => one("the commit that landed is deployed by its own task, or that task ends"),
         Rule::DeployResult => one("the deploy command's result"),
         Rule::Watch => one("the watch's last probe"),
-        Rule::SwitchedOff => one("the switch or project named stands in the configuration again"),
+        Rule::SwitchedOff => one("the switch or project named is in the configuration again"),
         Rule::Terminal => vec![format!(
             "nothing: it has ended; another status, then To Analyse, starts a cancelled work item again ({key})"
         )],
@@ -478,7 +478,7 @@ fn taskless(
                 ),
             };
         }
-        return (format!("it stands in {:?}, which starts nothing", known.name), start);
+        return (format!("it is in {:?}, which starts nothing", known.name), start);
     }
     match last {
         Some(i) => {

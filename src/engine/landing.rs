@@ -151,7 +151,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
         Landing::Rewritten { why } => {
             let key = ctx.task(id)?.key;
             let out = format!(
-                "{why}; `orch stop {key}` ends it (To Analyse then starts it on the new history), `orch retry {key}` goes on once the old history is back"
+                "{why}; `orch stop {key}` ends it (To Analyse then starts it on the new history), `orch retry {key}` continues once the old history is back"
             );
             mergegate::block(ctx, id, &out, false)?;
         }

@@ -29,7 +29,7 @@ struct Outage {
     since: i64,
     /// The last failure.
     seen: i64,
-    told: bool,
+    alerted: bool,
     /// What of it fails, each with the newest cause.
     parts: BTreeMap<String, String>,
 }
@@ -238,8 +238,8 @@ fn down(ctx: &mut Ctx, (place, part): Of, error: &anyhow::Error) -> Result<()> {
         outage.seen = at;
         outage.parts.insert(part.to_owned(), crate::model::text::clip(&format!("{error:#}"), 400));
         let lasts = at - outage.since;
-        if lasts >= LONG_MS && !outage.told {
-            outage.told = true;
+        if lasts >= LONG_MS && !outage.alerted {
+            outage.alerted = true;
             let parts: Vec<&str> = outage.parts.keys().map(String::as_str).collect();
             let why = format!("no use of it ({}) for {} minutes: {error:#}", parts.join(", "), lasts / 60_000);
             // The outage is its own number: when it began, in minutes.
@@ -275,7 +275,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
                     continue;
                 }
                 tx.drop_meta(&format!("{PREFIX}{place}"))?;
-                if outage.told {
+                if outage.alerted {
                     let why = format!("it answers again, after {} minutes", (at - outage.since) / 60_000);
                     messages::alert_named(tx, AlertKind::ServiceBack, place, outage.since / 60_000, &why, at)?;
                 }
@@ -294,7 +294,7 @@ pub fn rows(tx: &Tx<'_>, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
         let outage: Outage = serde_json::from_str(&text).ok().filter(|o: &Outage| now_ms - o.seen < FORGOTTEN_MS)?;
         let why: Vec<String> = outage.parts.iter().map(|(part, why)| format!("{part}: {why}")).collect();
         let name = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
-        Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), alerted: outage.told })
+        Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), alerted: outage.alerted })
     };
     Ok(tx.metas(PREFIX)?.into_iter().filter_map(row).collect())
 }

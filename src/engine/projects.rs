@@ -107,7 +107,8 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
         tx.set_meta(&key, &new)?;
         tx.audit(at, None, "default_branch_renamed", &json!({"repo": repo, "from": old, "to": new}))?;
         let n = tx.count_up(&format!("default_branch/renamed/{repo}"), 1)?;
-        let why = format!("{old} is gone from the remote, whose default branch is {new} now; orch goes on with {new}");
+        let why =
+            format!("{old} is gone from the remote, whose default branch is {new} now; orch continues with {new}");
         super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, &why, at)
     })?;
     Ok(new)

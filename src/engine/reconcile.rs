@@ -42,7 +42,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
         };
         if let Err(e) = &done {
             if let Err(e) = throttle::noted(ctx, &project, e) {
-                ctx.report.fault(None, format!("keeping what the board of {} told: {e:#}", project.key), None);
+                ctx.report.fault(None, format!("keeping what the board of {} answered: {e:#}", project.key), None);
             }
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }

@@ -204,7 +204,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     })?;
     let outcome = match &expected {
         Some(sha) => mirror.delete_branch(&branch, sha, &default)?,
-        None => DeleteOutcome::Kept { reason: format!("it stands at {}, which is not orch's", standing.short()) },
+        None => DeleteOutcome::Kept { reason: format!("it is at {}, which is not orch's", standing.short()) },
     };
     super::outages::git_answered(ctx, &project, true);
     let at = ctx.now().stamp.wall_ms;

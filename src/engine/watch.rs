@@ -217,7 +217,7 @@ pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         None => {
             let at = due.unwrap_or_else(|| (ctx.clock)().wall_ms);
             Ok(Some(Settlement {
-                end: End::Again { at, why: "the watch goes on".to_owned() },
+                end: End::Again { at, why: "the watch continues".to_owned() },
                 ..Settlement::default()
             }))
         }

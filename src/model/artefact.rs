@@ -198,7 +198,7 @@ pub fn validate(artefact: Artefact, doc: &Document, key: &Key) -> Vec<String> {
     for name in schema.with_fail.iter().filter(|_| failed) {
         if doc.text(name).and_then(ScanReason::parse).is_none() {
             let words: Vec<&str> = ScanReason::ALL.iter().map(|r| r.as_str()).collect();
-            faults.push(format!("`{name}` is missing beside FAIL, expected {}", words.join(" or ")));
+            faults.push(format!("`{name}` is missing, and FAIL requires it; expected {}", words.join(" or ")));
         }
     }
     faults

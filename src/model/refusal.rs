@@ -48,7 +48,7 @@ impl Asked {
             Self::MergeGate => "what the merge gate asks",
             Self::OpenDeploy => "what opening the deploy asks",
             Self::Land => "the merge",
-            Self::Statuses => "to tell the commit's statuses",
+            Self::Statuses => "to list the commit's statuses",
             Self::Push => "what a run left",
             Self::Stop => "what a stop asks: to close the pull request and to delete the branch",
         }

@@ -20,7 +20,7 @@ pub struct Status {
     pub reaper: ReaperBlock,
     /// One task after the other, and what is frozen
     pub serial_gate: SerialGateBlock,
-    /// Labels that stand in for a person
+    /// Labels that replace a person's answer
     pub auto_labels: AutoLabelsBlock,
     /// The boards
     pub reconcile: ReconcileBlock,
@@ -212,7 +212,7 @@ pub struct FrozenRow {
     pub task: Option<String>,
 }
 
-/// Labels that stand in for a person.
+/// Labels that replace a person's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AutoLabelsBlock {
     /// `auto_label.enabled`

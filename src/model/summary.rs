@@ -202,7 +202,7 @@ impl Summing {
         self.stages.entry(f.stage).or_default().add(f, again, now_ms);
         self.agents.entry(who).or_default().add(f, again, now_ms);
         if f.kind == JobKind::Agent {
-            let model = f.model.clone().filter(|m| !m.is_empty()).unwrap_or_else(|| "not told".to_owned());
+            let model = f.model.clone().filter(|m| !m.is_empty()).unwrap_or_else(|| "unknown".to_owned());
             self.models.entry(model).or_default().add(f, again, now_ms);
         }
         let day: String = rfc3339(f.started_at).chars().take(10).collect();
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(told.tasks.iter().map(|t| t.sum.runs).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(told.outcomes.get("done"), Some(&2));
         assert_eq!((told.reworks, told.lead_median_s), (0, Some(10.0)));
-        assert_eq!((told.models[0].name.as_str(), told.days[0].name.as_str()), ("not told", "1970-01-01"));
+        assert_eq!((told.models[0].name.as_str(), told.days[0].name.as_str()), ("unknown", "1970-01-01"));
     }
 
     #[test]

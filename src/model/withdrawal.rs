@@ -72,10 +72,10 @@ impl Withdrawal {
                 format!("{self}; `orch stop {key}` ends it, `orch retry {key}` looks again after a revert")
             }
             Self::PullClosed { .. } | Self::PullGone { .. } | Self::PullRetargeted { .. } => {
-                format!("{self}; `orch retry {key}` opens another and goes on, `orch stop {key}` ends it")
+                format!("{self}; `orch retry {key}` opens another and continues, `orch stop {key}` ends it")
             }
             Self::BranchGone { .. } => {
-                format!("{self}; `orch retry {key}` restores it and goes on, `orch stop {key}` ends it")
+                format!("{self}; `orch retry {key}` restores it and continues, `orch stop {key}` ends it")
             }
         }
     }
@@ -100,8 +100,8 @@ impl fmt::Display for Withdrawal {
             Self::BranchGone { branch } => write!(f, "branch {branch} is gone from the remote: {FORGE}"),
             Self::Merged { pull, commit } => {
                 match pull {
-                    Some(number) => write!(f, "pull request {number} was merged by hand")?,
-                    None => f.write_str("its branch was merged by hand")?,
+                    Some(number) => write!(f, "pull request {number} was merged by a person")?,
+                    None => f.write_str("its branch was merged by a person")?,
                 }
                 if let Some(commit) = commit {
                     write!(f, " ({} is in the default branch)", commit.short())?;
@@ -129,7 +129,7 @@ mod tests {
             (Withdrawal::PullRetargeted { number: 3, base: "next".into() }, "now has the base next", true),
             (Withdrawal::BranchGone { branch: "feature/x".into() }, "branch feature/x is gone", true),
             (Withdrawal::Merged { pull: Some(3), commit: None }, "pull request 3 was merged by hand", true),
-            (Withdrawal::Merged { pull: None, commit: None }, "its branch was merged by hand", true),
+            (Withdrawal::Merged { pull: None, commit: None }, "its branch was merged by a person", true),
         ];
         for (cause, said, forge) in all {
             let text = serde_json::to_string(&cause).unwrap();

@@ -33,7 +33,7 @@ pub fn log(head: &ArtefactHead, status: &DeployStatus, facts: &DeployFacts) -> O
                 .to_owned()
         }
         DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => format!(
-            "Nobody knows what production runs: {}. Nothing more is done by itself; a person looks, then `orch retry` \
+            "Nobody knows what production runs: {}. Nothing more happens automatically; a person looks, then `orch retry` \
              (a new deploy) or STOP, and `orch unfreeze`.",
             cell(why)
         ),

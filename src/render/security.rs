@@ -173,7 +173,7 @@ pub fn headline(report: &ScanReport) -> String {
         (ScanVerdict::Pass, _) if report.warnings.is_empty() => "nothing found that blocks".to_owned(),
         (ScanVerdict::Pass, _) => format!("nothing found that blocks; {} warnings", report.warnings.len()),
         (ScanVerdict::Fail, Some(ScanReason::Findings)) => {
-            format!("{n} finding{} to mend", if n == 1 { "" } else { "s" })
+            format!("{n} finding{} to fix", if n == 1 { "" } else { "s" })
         }
         (ScanVerdict::Fail, Some(ScanReason::ToolError) | None) => {
             "the scanner could not look, so nothing is known; run it again".to_owned()
@@ -201,7 +201,7 @@ fn what(f: &Finding) -> String {
     if let Some(p) = &f.package {
         let _ = write!(text, " in {} {}", p.name, p.version);
         if !p.fixed_in.is_empty() {
-            let _ = write!(text, ", mended in {}", p.fixed_in.join(", "));
+            let _ = write!(text, ", fixed in {}", p.fixed_in.join(", "));
         }
     }
     text

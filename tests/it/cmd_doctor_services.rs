@@ -311,7 +311,7 @@ fn a_rule_over_the_task_branches_is_told() {
     forge.data().admin = false;
     examined(&house).says("task branches", "ok", "can be read by an administrator");
     forge.data().admin = true;
-    examined(&house).says("task branches", "ok", "no rule stands in the way of feature/ORCH-1-a-title");
+    examined(&house).says("task branches", "ok", "no rule blocks feature/ORCH-1-a-title");
     for (name, push, force, level, part) in [
         ("feature/**", true, false, "warning", "refuses the forced push"),
         ("feature/*", false, false, "failed", "lets nobody push"),

@@ -42,7 +42,7 @@ fn ord_6_a_merged_branch_is_deleted_and_one_that_somebody_moved_is_kept_and_name
     pipe.until("what became of the branch", |p| p.events("branch_deleted").len() == 2);
     assert!(pipe.events("branch_deleted")[1].contains("\"deleted\":false"), "{:?}", pipe.events("branch_deleted"));
     assert_eq!(branches(&pipe).len(), 1, "it is kept");
-    pipe.until("it is named", |p| p.read(&format!("state/issues/{second}.md")).contains("is kept: it stands at"));
+    pipe.until("it is named", |p| p.read(&format!("state/issues/{second}.md")).contains("is kept: it is at"));
     // Off: no row, no request; the branch stays.
     let text =
         pipe.read("orch.yaml").replace("    repo: demo\n", "    repo: demo\n    merge: {delete_branch: false}\n");

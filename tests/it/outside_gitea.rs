@@ -216,7 +216,7 @@ fn rule_31_merged_by_hand_without_certificate_also_freezes() {
     s.forge.merge_by_hand(1);
     s.green(&task);
     let held = s.drive("held", |t| t.withdrawn.is_some() || t.blocked_reason.is_some());
-    assert!(held.withdrawn.is_some_and(|w| w.to_string().contains("merged by hand")));
+    assert!(held.withdrawn.is_some_and(|w| w.to_string().contains("merged by a person")));
     assert_eq!(s.house.query("SELECT repo FROM freezes"), ["demo"]);
 }
 

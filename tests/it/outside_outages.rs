@@ -86,7 +86,7 @@ fn one_host_that_is_down_is_told_once_for_all_its_projects() {
     house.until("both wait for the forge", || {
         house.next();
         let waits = house
-            .query("SELECT DISTINCT task_id FROM jobs WHERE kind = 'ci' AND reason LIKE '%did not tell its statuses%'");
+            .query("SELECT DISTINCT task_id FROM jobs WHERE kind = 'ci' AND reason LIKE '%did not list its statuses%'");
         (waits.len() == 2).then_some(())
     });
     house.outages_age(20);

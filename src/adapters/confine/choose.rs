@@ -84,7 +84,7 @@ fn landlock(policy: &Policy) -> Result<Engine, NoEngine> {
         Network::Open | Network::Closed => {}
         Network::Internet | Network::Hosts(_) => {
             return Err(NoEngine {
-                why: "Landlock can't tell hosts apart".to_owned(),
+                why: "Landlock can't distinguish hosts".to_owned(),
                 way_out: "set confine.network to open or closed, or use bubblewrap".to_owned(),
             });
         }
@@ -279,6 +279,6 @@ fn way_out(program: &Path) -> String {
     if set("user/max_user_namespaces", "0") {
         return "as root: sysctl -w user.max_user_namespaces=15000".to_owned();
     }
-    "try `bwrap --unshare-user --ro-bind / / true` by hand; inside a container, allow user namespaces and mounts"
+    "try `bwrap --unshare-user --ro-bind / / true` yourself; inside a container, allow user namespaces and mounts"
         .to_owned()
 }

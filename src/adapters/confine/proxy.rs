@@ -268,7 +268,7 @@ impl Rules {
         let before = self.told.fetch_add(1, Ordering::SeqCst);
         let line = match before.cmp(&TOLD) {
             std::cmp::Ordering::Less => clip(line, 400),
-            std::cmp::Ordering::Equal => "refused more, which is not told any more".to_owned(),
+            std::cmp::Ordering::Equal => "further refusals are not logged".to_owned(),
             std::cmp::Ordering::Greater => return,
         };
         let _ = rustix::io::write(&self.tells, format!("orch: {line}\n").as_bytes());

@@ -183,7 +183,7 @@ impl Run {
                 Network::Open => Hold::Alone { rules: self.rules()?, sockets: true },
                 Network::Closed => Hold::Alone { rules: self.rules()?, sockets: false },
                 Network::Internet | Network::Hosts(_) => {
-                    return Err(io::Error::other("Landlock can't tell hosts apart: network must be open or closed"));
+                    return Err(io::Error::other("Landlock can't distinguish hosts: network must be open or closed"));
                 }
             },
         })

@@ -86,7 +86,7 @@ impl Mirror {
             None => return Ok(DeleteOutcome::Gone),
             Some(head) if head != *expected => {
                 return Ok(DeleteOutcome::Kept {
-                    reason: format!("it stands at {}, not at {}", head.short(), expected.short()),
+                    reason: format!("it is at {}, not at {}", head.short(), expected.short()),
                 });
             }
             Some(_) => {}

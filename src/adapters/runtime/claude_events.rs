@@ -259,7 +259,7 @@ fn denials(result: &Value) -> Vec<String> {
         let tool = text(denial, "tool_name").unwrap_or("a tool");
         let told = denial.get("tool_input").and_then(Value::as_object);
         let told = told.and_then(|input| input.values().find_map(Value::as_str));
-        told.map_or_else(|| tool.to_owned(), |told| format!("{tool}: {told}"))
+        told.map_or_else(|| tool.to_owned(), |input| format!("{tool}: {input}"))
     };
     listed.map_or_else(Vec::new, |l| l.iter().map(one).collect())
 }

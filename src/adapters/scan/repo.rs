@@ -131,7 +131,7 @@ impl Asked<'_> {
             (Some(0), b"false") => Ok(()),
             (Some(0), b"true") => Err(RangeError::Shallow { path: self.repo.display().to_string() }),
             _ => Err(RangeError::Tool(format!(
-                "git can't tell whether {} is shallow: {}",
+                "git doesn't say whether {} is shallow: {}",
                 self.repo.display(),
                 ran.complaint()
             ))),

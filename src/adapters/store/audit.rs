@@ -150,7 +150,7 @@ fn chain(tx: &Transaction<'_>, tail: &Tail, bound: &mut Bound) -> Result<std::re
             return Ok(Err(broken(seq, "its hash does not fit its content and predecessor")));
         }
         if matches!(tail, Tail::Is { seq: last, hash } if *last == seq && *hash != kept) {
-            return Ok(Err(broken(seq, "its hash is another than the one kept beside the database")));
+            return Ok(Err(broken(seq, "its hash differs from the one in the file next to the database")));
         }
         if event == EVIDENCE {
             let value: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
@@ -171,9 +171,10 @@ fn ends(tx: &Transaction<'_>, tail: &Tail, count: i64) -> Result<Option<Broken>>
         tx.prepare("SELECT value FROM meta WHERE key = ?1")?.query_row([TAIL_WRITTEN], |r| r.get(0)).optional()?;
     let tasks: i64 = tx.prepare("SELECT COUNT(*) FROM tasks")?.query_row([], |r| r.get(0))?;
     Ok(match tail {
-        Tail::Is { seq, .. } if *seq > count => {
-            Some(broken(count, format!("event {seq}, the last by the file beside the database, is missing")))
-        }
+        Tail::Is { seq, .. } if *seq > count => Some(broken(
+            count,
+            format!("event {seq}, the last one according to the file next to the database, is missing"),
+        )),
         Tail::Unreadable => Some(broken(count, "the file with the last hash can't be read")),
         Tail::Absent if written.is_some() => Some(broken(count, "the file with the last hash is gone")),
         Tail::Absent | Tail::Is { .. } if ever.unwrap_or(0) > count => {

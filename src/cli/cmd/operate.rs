@@ -124,7 +124,7 @@ pub fn resume(call: &Invocation, _: &Resume) -> CmdResult {
         ctx.store.write(|tx| tx.audit(at, None, "resumed", &json!({"was": was, "by": process::caller()})).map(drop))?;
         open::leave(&mut ctx);
     }
-    let text = if was.is_some() { "resumed; the next `orch tick` goes on" } else { "nothing was halted" };
+    let text = if was.is_some() { "resumed; the next `orch tick` continues" } else { "nothing was halted" };
     say(call, json!({"halted": false, "changed": was.is_some()}), text);
     Ok(Exit::Done)
 }

@@ -44,7 +44,7 @@ const STORY: [Item; 4] = [
     Item {
         key: "TEA-1",
         title: "Brew green tea",
-        body: "`tea green` should tell temperature and time. Boiling water makes it bitter.",
+        body: "`tea green` should show temperature and time. Boiling water makes it bitter.",
         further: &["--priority", "high"],
         person: Person::Commands,
         sent_back: &[],

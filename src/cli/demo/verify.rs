@@ -72,7 +72,7 @@ fn commits(world: &World, items: &[Item]) -> Result<String> {
     let subjects: Vec<&str> = subjects.lines().skip(1).collect();
     ensure!(subjects.len() == items.len(), "{} commits on main for {} work items", subjects.len(), items.len());
     for (subject, item) in subjects.iter().zip(items) {
-        ensure!(subject.contains(item.key), "the commit {subject:?} stands where {}'s should", item.key);
+        ensure!(subject.contains(item.key), "the commit {subject:?} is where {}'s should be", item.key);
     }
     Ok(format!("{PREFIX}-1 to {PREFIX}-{}, in that order", items.len()))
 }

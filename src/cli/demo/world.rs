@@ -82,7 +82,7 @@ impl World {
         git(&self.dir, &["init", "-q", "--bare", "remote.git"])?;
         git(&seed, &["init", "-q"])?;
         git(&seed, &["add", "-A"])?;
-        git(&seed, &["commit", "-q", "-m", "Tell how to brew a black tea"])?;
+        git(&seed, &["commit", "-q", "-m", "Say how to brew a black tea"])?;
         git(&seed, &["push", "-q", "../remote.git", "HEAD:refs/heads/main"])?;
         let first = git(&seed, &["rev-parse", "HEAD"])?;
         std::fs::remove_dir_all(&seed).context("clearing the seed away")?;

@@ -65,11 +65,11 @@ fn record(config: &Config) -> anyhow::Result<String> {
         let _ = writeln!(out, "jobs {status}: {n}");
     }
     for task in store.read(|tx| tx.open_tasks())? {
-        let standing = json!({
+        let state = json!({
             "stage": task.stage, "attempt": task.attempt, "waiting_for": task.waiting_for, "critical": task.critical,
             "blocked": task.blocked_reason, "head": task.head_sha, "pr": task.pr.as_ref().map(|p| p.number),
         });
-        let _ = writeln!(out, "\n{} {standing}", task.key);
+        let _ = writeln!(out, "\n{} {state}", task.key);
         let events = store.read(|tx| tx.timeline(task.id))?;
         for e in events.iter().skip(events.len().saturating_sub(EVENTS)) {
             // Findings and work items' texts are the project's own affair.

@@ -49,7 +49,7 @@ pub fn all(config: &Config, chart: &mut Chart) {
     for (at, what) in config.absent(&process_env().remove("PATH").unwrap_or_default()) {
         // The runtimes' programs have a check of their own.
         if !at.starts_with("runtimes.") {
-            chart.fail("tools", &at, format!("{what} is not there"), "install it, or mend the command");
+            chart.fail("tools", &at, format!("{what} is not there"), "install it, or correct the command");
         }
     }
 }

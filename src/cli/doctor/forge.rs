@@ -169,7 +169,7 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
             "protection",
             format!(
                 "{branch} is protected{}",
-                if p.our_token_exempt.is_none() { "; whether the account is bound by it can't be told" } else { "" }
+                if p.our_token_exempt.is_none() { "; it is not known whether that binds the account" } else { "" }
             ),
         ),
     }
@@ -198,7 +198,7 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
                 "{branch} asks for {number} approval{}, which orch never gives",
                 if number == 1 { "" } else { "s" }
             ),
-            "ask for none in the rule, or approve each pull request by hand: its merge waits for that",
+            "ask for none in the rule, or approve each pull request yourself: its merge waits for that",
         );
     }
     let missing: Vec<&String> = p.required_contexts.iter().filter(|c| !project.ci.contexts.contains(c)).collect();
@@ -240,7 +240,7 @@ fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
         }
     }
     if free {
-        chart.ok(area, name, format!("no rule stands in the way of {example}"));
+        chart.ok(area, name, format!("no rule blocks {example}"));
     }
 }
 

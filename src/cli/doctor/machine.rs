@@ -24,9 +24,9 @@ pub fn configuration(config: &Config, chart: &mut Chart) {
     chart.ok("machine", "configuration", config.file.display().to_string());
     for warning in &config.warnings {
         let fix = if warning.contains("ORCH_") {
-            "unset it, or mend its name; `orch config show` lists the known ones"
+            "unset it, or correct its name; `orch config show` lists the known ones"
         } else {
-            "intended? else mend orch.yaml"
+            "correct orch.yaml, unless it is intended"
         };
         chart.warn("machine", "configuration", warning, fix);
     }
@@ -208,7 +208,9 @@ pub fn secrets(config: &Config, chart: &mut Chart) {
             Err(e) if optional => {
                 chart.warn("secrets", name, e.to_string(), "needed only without a subscription login")
             }
-            Err(e) => chart.fail("secrets", name, e.to_string(), "set it, or mend the reference; docs/connecting-*.md"),
+            Err(e) => {
+                chart.fail("secrets", name, e.to_string(), "set it, or correct the reference; docs/connecting-*.md")
+            }
         }
         if let SecretRef::File(file) = from
             && let Ok(m) = std::fs::metadata(file)
@@ -282,14 +284,14 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
                     &p.key,
                     "waiver",
                     format!("{name} expired {}: the finding blocks again", w.expires),
-                    "mend the finding, or decide again and date it",
+                    "fix the finding, or renew the waiver with a new date",
                 );
             } else if w.expires < soon {
                 chart.warn(
                     &p.key,
                     "waiver",
                     format!("{name} ends {}", w.expires),
-                    "mend the finding before, or decide again",
+                    "fix the finding before then, or renew the waiver",
                 );
             }
         }
@@ -304,7 +306,7 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
                 &p.key,
                 "waiver",
                 format!("staging check {} is no longer waived since {}", a.0.id, a.1),
-                "mend the check, or decide again",
+                "fix what the check finds, or renew the waiver",
             );
         }
     }
@@ -346,7 +348,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
                         "agents",
                         &name,
                         format!("{program} is not found or can't be executed"),
-                        "mend runtimes.*.command, or chmod +x it",
+                        "correct runtimes.*.command, or chmod +x the program",
                     ),
                 }
             }
@@ -387,7 +389,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
                 "agents",
                 agent.as_str(),
                 format!("{}: {why}", path.display()),
-                "mend the file, or remove it: the built-in prompt is used then",
+                "fix the file, or remove it to use the built-in prompt",
             );
         }
     }

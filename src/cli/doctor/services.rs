@@ -55,7 +55,7 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
             area,
             "remote",
             format!("{shown} has no branch {name}"),
-            "mend git.default_branch, or push a first commit",
+            "correct git.default_branch, or push a first commit",
         ),
         None => chart.fail(area, "remote", format!("{shown} names no default branch"), "name git.default_branch"),
     }
@@ -127,11 +127,11 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
                         &area,
                         "board",
                         format!("{}: {}", p.at, p.why),
-                        "mend the file; it is looked at again by each step",
+                        "fix the file; each step reads it again",
                     );
                 }
             }
-            Err(e) => chart.fail(&area, "board", e.to_string(), "mend board.dir"),
+            Err(e) => chart.fail(&area, "board", e.to_string(), "correct board.dir"),
         },
         Board::Plane(plane) => match plane.probe() {
             Ok(found) if found.role.is_some_and(|r| r < 15) => {
@@ -211,9 +211,12 @@ pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
             format!("@{} is {} of {} and can't write there", bot.username, m.status, t.chat_id),
             "add the bot to the chat, with the right to send messages",
         ),
-        Err(e) => {
-            chart.fail(area, "telegram", format!("@{}: {e}", bot.username), "add the bot to the chat, mend chat_id")
-        }
+        Err(e) => chart.fail(
+            area,
+            "telegram",
+            format!("@{}: {e}", bot.username),
+            "add the bot to the chat, or correct chat_id",
+        ),
     }
     if !t.deciders.is_empty() {
         answers(&telegram, t.deciders.len(), chart);

@@ -55,11 +55,11 @@ pub fn remove(text: &str, key: &str) -> Result<String, Reason> {
     let last = all.is_empty();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let Some((at, "")) = value_after_head(&lines) else {
-        return Err("its projects do not stand one below the other".to_owned());
+        return Err("its projects are not one below the other".to_owned());
     };
     let list = list(&lines, at);
     let dashes: Vec<usize> = (list.from..list.to).filter(|n| is_dash(lines[*n], list.indent)).collect();
-    let from = *dashes.get(n).ok_or("its projects can't be told apart")?;
+    let from = *dashes.get(n).ok_or("where one project ends and the next begins is not clear")?;
     let to = match dashes.get(n + 1) {
         // Comments no deeper than the next entry's dash are about that entry.
         Some(next) => (from..*next).rev().take_while(|n| is_note(lines[*n], list.indent)).last().unwrap_or(*next),

@@ -75,7 +75,7 @@ fn references(config: &Config) -> BTreeMap<String, String> {
 fn text(config: &Config, path: &[PathBuf]) -> String {
     let folders: Vec<String> = path.iter().map(|p| p.display().to_string()).collect();
     let mut rest = String::from(
-        "# Secrets may stand here: no other account can read this file. All variables: docs/configuration.md\n",
+        "# This file may contain secrets: no other account can read it. All variables: docs/configuration.md\n",
     );
     rest.push_str(&format!("PATH={}\n", value(&folders.join(":"))));
     for (name, at) in references(config) {

@@ -148,7 +148,7 @@ fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<St
 fn word(path: &Path) -> Result<String, Failure> {
     let text = path.to_string_lossy().replace('%', "%%");
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || "\"'\\$".contains(c)) {
-        return Err(Failure::usage(format!("the path {} can't stand in a unit file", path.display()))
+        return Err(Failure::usage(format!("the path {} can't be written to a unit file", path.display()))
             .hint("use a path without spaces, quotes and dollar signs"));
     }
     Ok(text)

@@ -22,9 +22,9 @@ fn opening(f: &Facts<'_>) -> Answer {
         return effect(Effect::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
     }
     if f.project.confirm_deploy && task.released != Some(Waiting::ConfirmDeploy) {
-        let told = f.project.runs_landed_code().map(|t| format!("; {t}")).unwrap_or_default();
+        let note = f.project.runs_landed_code().map(|t| format!("; {t}")).unwrap_or_default();
         return Answer::Undecided {
-            why: format!("a person has to release the deploy{told}; `orch explain {}` says how", task.key),
+            why: format!("a person has to release the deploy{note}; `orch explain {}` says how", task.key),
             need: Need::Person(Waiting::ConfirmDeploy),
         };
     }

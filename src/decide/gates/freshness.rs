@@ -71,7 +71,7 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
     match facts.source {
         RevisionSourceState::NotDeclared => {
             return Freshness::NotApplicable {
-                why: "staging.revision is not declared: nothing tells what staging runs".into(),
+                why: "staging.revision is not declared: nothing reports what staging runs".into(),
             };
         }
         RevisionSourceState::SwitchedOff => {

@@ -130,7 +130,7 @@ pub fn staging_status(doc: &Document) -> Reading {
 pub fn security_status(doc: &Document) -> Reading {
     let mut answer = answer(Artefact::SecurityReport, doc, |v| match ScanVerdict::parse(v) {
         Some(ScanVerdict::Pass) if doc.text("reason").is_some() => {
-            Verdict::None(format!("{}: PASS beside a `reason`; expected one of the two", Artefact::SecurityReport))
+            Verdict::None(format!("{}: both PASS and a `reason`; expected one of the two", Artefact::SecurityReport))
         }
         Some(ScanVerdict::Pass) => Verdict::Pass,
         Some(ScanVerdict::Fail) => Verdict::Fail,

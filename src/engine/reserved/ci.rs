@@ -127,7 +127,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
         Err(e) => {
             throttle::noted(ctx, &bench.project, &e)?;
             if let Some(answer) = refused::answer(&e) {
-                let why = format!("the forge refuses to tell the statuses: {answer}");
+                let why = format!("the forge refuses to list the statuses: {answer}");
                 return Ok(Settlement {
                     end: End::Unspent { cause: Cause::Outage, why },
                     refused: Some((Asked::Statuses, answer)),
@@ -137,7 +137,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             let until = throttle::until(ctx, throttle::of_forge(&bench.project).as_deref())?;
             let at = until.unwrap_or(0).max(now + OUTAGE_MS);
             return Ok(Settlement {
-                end: End::Again { at, why: format!("the forge did not tell its statuses: {e:#}") },
+                end: End::Again { at, why: format!("the forge did not list its statuses: {e:#}") },
                 ..Settlement::default()
             });
         }

@@ -254,7 +254,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     }
     let output = match exposed(&ctx.project(&task.project)?.deploy.env) {
         // Not known any more: nothing is shown of a text that may hold it.
-        Err(e) => format!("(not shown: {e}, and may stand in it)"),
+        Err(e) => format!("(not shown: {e}, and the output may contain it)"),
         Ok(_) => redact::current().cut_text(&log_file.map(|f| tail(&f, 8192)).unwrap_or_default()),
     };
     let head = ArtefactHead {

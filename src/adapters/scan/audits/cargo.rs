@@ -54,7 +54,7 @@ pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, S
         return Err(format!("cargo-audit counted {counted} packages, the lock file has {expected}"));
     }
     if report.pointer("/settings/ignore").and_then(Value::as_array).is_none_or(|i| !i.is_empty()) {
-        return Err("cargo-audit was told to ignore advisories, not by us".to_owned());
+        return Err("cargo-audit is configured to ignore advisories, and not by orch".to_owned());
     }
     let list = report.pointer("/vulnerabilities/list").and_then(Value::as_array);
     let list = list.ok_or("cargo-audit's report has no list of vulnerabilities")?;
