@@ -102,6 +102,9 @@ pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Re
     launch
 }
 
+/// The exit code of `gemini` where no way to log in is chosen, or what the chosen one needs is missing.
+const GEMINI_NO_LOGIN: i32 = 41;
+
 const FOLLOW: &str = "Follow the instructions above.";
 
 /// What the stream has said.
@@ -117,6 +120,10 @@ pub(super) struct Seen {
     /// The event that ends a turn well was seen, after the last error.
     well: bool,
     error: Option<String>,
+    /// The last error says that there is no login, or that it is refused.
+    no_login: bool,
+    /// The model said something, or a tool ran.
+    worked: bool,
     text: Option<String>,
 }
 
@@ -132,6 +139,8 @@ impl Seen {
             turns: 0,
             well: false,
             error: None,
+            no_login: false,
+            worked: false,
             text: None,
         }
     }
@@ -148,6 +157,7 @@ impl Seen {
     fn add(&mut self, input: Option<i64>, output: Option<i64>) {
         self.tokens_in = plus(self.tokens_in, input);
         self.tokens_out = plus(self.tokens_out, output);
+        self.worked |= [self.tokens_in, self.tokens_out].iter().any(|n| n.is_some_and(|n| n > 0));
     }
 
     fn codex(&mut self, event: &Value) {
@@ -155,7 +165,7 @@ impl Seen {
             "thread.started" => self.session = text(event, "thread_id").map(str::to_owned),
             "turn.started" => self.well = false,
             "turn.completed" => {
-                self.well = true;
+                (self.well, self.worked) = (true, true);
                 self.turns += 1;
                 if let Some(usage) = event.get("usage") {
                     // Cached ones are part of the input.
@@ -165,9 +175,14 @@ impl Seen {
             "turn.failed" => {
                 self.well = false;
                 self.error = event.get("error").and_then(|e| text(e, "message")).map(str::to_owned);
+                let said = self.error.as_deref().unwrap_or("");
+                let refused = ["unexpected status 401", "unexpected status 403", "Missing environment variable"];
+                self.no_login = refused.iter().any(|start| said.starts_with(start));
             }
+            "item.started" => self.worked = true,
             "item.completed" => {
                 let Some(item) = event.get("item") else { return };
+                self.worked |= text(item, "type") != Some("error");
                 // An item of type error may be harmless: the turn's end says.
                 if text(item, "type") == Some("agent_message") {
                     self.text = text(item, "text").map(str::to_owned);
@@ -184,6 +199,7 @@ impl Seen {
                 self.model = text(event, "model").map(str::to_owned);
             }
             "message" if text(event, "role") != Some("user") => {
+                self.worked = true;
                 let said = text(event, "content").unwrap_or("");
                 let delta = event.get("delta") == Some(&Value::Bool(true));
                 match &mut self.text {
@@ -193,11 +209,16 @@ impl Seen {
                 }
             }
             "error" => self.error = message(event).or(self.error.take()),
+            "tool_use" => self.worked = true,
             "result" => {
                 self.well = text(event, "status").is_none_or(|s| s == "success");
                 self.turns += 1;
                 if !self.well {
                     self.error = event.get("error").and_then(message).or(self.error.take());
+                    // The service's answer stands in it as JSON; a key of another shape is a bad request there.
+                    let said = self.error.as_deref().unwrap_or("");
+                    let refused = ["\"code\":401", "\"code\":403", "API key not valid"];
+                    self.no_login = refused.iter().any(|part| said.contains(part));
                 }
                 if let Some(stats) = event.get("stats") {
                     self.add(count(stats, "input_tokens"), count(stats, "output_tokens"));
@@ -214,7 +235,7 @@ impl Seen {
         let part = event.get("part");
         match text(event, "type").unwrap_or("") {
             "step_finish" => {
-                self.well = true;
+                (self.well, self.worked) = (true, true);
                 self.turns += 1;
                 let Some(part) = part else { return };
                 self.cost_micros = plus(self.cost_micros, micros(part.get("cost").and_then(Value::as_f64)));
@@ -227,8 +248,18 @@ impl Seen {
                     );
                 }
             }
-            "text" => self.text = part.and_then(|p| text(p, "text")).map(str::to_owned),
-            "error" => self.error = event.get("error").and_then(message).or(Some("an error event".to_owned())),
+            "tool_use" => self.worked = true,
+            "text" => {
+                self.worked = true;
+                self.text = part.and_then(|p| text(p, "text")).map(str::to_owned);
+            }
+            "error" => {
+                let error = event.get("error");
+                self.error = error.and_then(message).or(Some("an error event".to_owned()));
+                let status = error.and_then(|e| count(e.get("data")?, "statusCode"));
+                let named = error.and_then(|e| text(e, "name")) == Some("ProviderAuthError");
+                self.no_login = named || matches!(status, Some(401 | 403));
+            }
             _ => {}
         }
     }
@@ -242,6 +273,13 @@ impl Seen {
         self.well && self.error.is_none()
     }
 
+    /// Nothing was done, since there is no login or it is refused (ORD-1). One that was refused after the agent had worked
+    /// is none.
+    fn never_logged_in(&self, exit: Exit<'_>) -> bool {
+        let by_code = self.preset == PresetKind::Gemini && exit.code == Some(GEMINI_NO_LOGIN);
+        !self.worked && (self.no_login || by_code)
+    }
+
     pub fn finish(self, exit: Exit<'_>, stderr_tail: &str) -> Outcome {
         let (kind, why) = match (ended(exit, stderr_tail), &self.error) {
             (Some((Kind::Failed, _)), Some(error)) => (Kind::Failed, error.clone()),
@@ -252,6 +290,7 @@ impl Seen {
             (None, Some(error)) => (Kind::Failed, error.clone()),
             (None, None) => (Kind::Failed, "exit code 0 without the event that ends a turn".to_owned()),
         };
+        let kind = if kind == Kind::Failed && self.never_logged_in(exit) { Kind::NoLogin } else { kind };
         Outcome {
             cost_micros: self.cost_micros,
             tokens_in: self.tokens_in,

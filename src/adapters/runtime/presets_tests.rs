@@ -78,7 +78,7 @@ fn gemini_sums_up_at_its_end() {
     let bad = [r#"{"type":"result","status":"error","error":{"type":"x","message":"turn limit"}}"#];
     let got = read(PresetKind::Gemini, &bad, 53);
     assert_eq!((got.kind, got.why.as_str()), (Kind::Failed, "turn limit"));
-    assert_eq!(read(PresetKind::Gemini, &[], 41).why, "exit code 41");
+    assert_eq!(read(PresetKind::Gemini, &[], 42).why, "exit code 42");
 }
 
 #[test]
@@ -90,4 +90,51 @@ fn opencode_adds_up_its_steps_and_its_exit_code_is_not_trusted() {
     let error = r#"{"type":"error","sessionID":"s","error":{"name":"APIError","data":{"message":"overdrawn"}}}"#;
     assert_eq!(read(PresetKind::OpenCode, &[step, error], 0).why, "overdrawn");
     assert_eq!(read(PresetKind::OpenCode, &["{}"], 0).kind, Kind::Failed);
+}
+
+/// What codex 0.169, gemini 0.61 and opencode 1.18 print without a key, or with one that their service refuses.
+#[test]
+fn ord_1_a_login_that_is_missing_or_refused_is_no_failure_unless_the_agent_had_worked() {
+    let codex = |said: &str| format!(r#"{{"type":"turn.failed","error":{{"message":"{said}"}}}}"#);
+    let gemini = |code: u32, said: &str| {
+        format!(
+            r#"{{"type":"result","status":"error","error":{{"type":"unknown","message":"[API Error: {{\"error\":{{\"code\":{code},\"message\":\"{said}\"}}}}]"}},"stats":{{"total_tokens":0,"input_tokens":0,"output_tokens":0}}}}"#
+        )
+    };
+    let opencode = |status: u32| {
+        format!(
+            r#"{{"type":"error","sessionID":"s","error":{{"name":"APIError","data":{{"message":"invalid x-api-key","statusCode":{status}}}}}}}"#
+        )
+    };
+    let unauthorized =
+        "unexpected status 401 Unauthorized: Incorrect API key provided, url: http://127.0.0.1/v1/responses";
+    let said = r#"{"type":"item.completed","item":{"type":"agent_message","text":"a"}}"#;
+    let ran = r#"{"type":"item.started","item":{"type":"command_execution"}}"#;
+    let harmless = r#"{"type":"item.completed","item":{"type":"error","message":"metadata not found"}}"#;
+    let spoke = r#"{"type":"message","role":"assistant","content":"a"}"#;
+    let step = r#"{"type":"step_finish","part":{"cost":0}}"#;
+    let own = r#"{"type":"error","error":{"name":"ProviderAuthError","data":{"providerID":"x","message":"no key"}}}"#;
+    let (c, g, o) = (PresetKind::Codex, PresetKind::Gemini, PresetKind::OpenCode);
+    let cases: &[(PresetKind, &[&str], i32, Kind)] = &[
+        (c, &[&codex(unauthorized)], 1, Kind::NoLogin),
+        (c, &[harmless, &codex("Missing environment variable: `KEY`.")], 1, Kind::NoLogin),
+        (c, &[said, &codex(unauthorized)], 1, Kind::Failed),
+        (c, &[ran, &codex(unauthorized)], 1, Kind::Failed),
+        (c, &[&codex("unexpected status 400 Bad Request: 401")], 1, Kind::Failed),
+        (g, &[], 41, Kind::NoLogin),
+        (g, &[spoke], 41, Kind::Failed),
+        (g, &[&gemini(401, "no")], 145, Kind::NoLogin),
+        (g, &[&gemini(400, "API key not valid. Please pass a valid API key.")], 144, Kind::NoLogin),
+        (g, &[&gemini(500, "no")], 1, Kind::Failed),
+        (g, &[spoke, &gemini(401, "no")], 145, Kind::Failed),
+        (o, &[&opencode(401)], 1, Kind::NoLogin),
+        (o, &[&opencode(401)], 0, Kind::NoLogin),
+        (o, &[own], 1, Kind::NoLogin),
+        (o, &[&opencode(400)], 1, Kind::Failed),
+        (o, &[step, &opencode(401)], 1, Kind::Failed),
+    ];
+    for (preset, lines, code, want) in cases {
+        let got = read(*preset, lines, *code);
+        assert_eq!(got.kind, *want, "{preset:?} {code} {lines:?}: {}", got.why);
+    }
 }
