@@ -6,8 +6,9 @@ use super::area::Folders;
 use super::cache::Caches;
 use super::confine::{self, Further};
 use super::supervise::{MARK, forget_environment_in, know_all};
-use super::{Ctx, messages, outbox, projects, throttle, tick};
-use crate::adapters::child::{self, ChildError, Control, Exit, Spec};
+use super::{Ctx, messages, outbox, projects, reserved, throttle, tick};
+use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
+use crate::adapters::git::files::Seals;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
@@ -309,7 +310,9 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
             cap_bytes: CAP,
             boundary: hold.boundary(folders, Further { frozen: frozen.clone(), ..Further::default() }),
         };
+        let seals = Seals::of(frozen.clone());
         let ran = child::run(&spec, &mut |_| Control::Go);
+        let ran = ran.map(|exit| reserved::sealed(exit, &seals, &folders.checkout));
         let ended = ran.is_ok();
         let failed = verdict(step.key, step.limit, ran);
         steps.push((step.name, failed.is_none()));
@@ -380,7 +383,11 @@ fn verdict(key: &str, limit: Duration, ran: std::result::Result<Exit, ChildError
         (None, Some(code @ (126 | 127))) => Some(Tried::of(BaseState::Environment, format!("{key}: exit {code}"))),
         (None, Some(code)) => Some(Tried::of(BaseState::Red, format!("{key}: exit {code}"))),
         (None, None) => Some(Tried::of(BaseState::Environment, format!("{key} was killed"))),
-        (Some(_), _) => Some(Tried::of(BaseState::Red, format!("{key} ran longer than {} s", limit.as_secs()))),
+        // Its checks are another's words (BND-5).
+        (Some(EndedBy::Asked(why)), _) => Some(Tried::of(BaseState::Red, format!("{key}: {why}"))),
+        (Some(EndedBy::Wall | EndedBy::Stall), _) => {
+            Some(Tried::of(BaseState::Red, format!("{key} ran longer than {} s", limit.as_secs())))
+        }
     }
 }
 

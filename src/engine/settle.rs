@@ -30,6 +30,14 @@ pub struct Settlement {
     pub comments: Vec<(String, String)>,
 }
 
+impl Settlement {
+    /// This machine lacks what `why` names: the job goes back, nothing is spent (ORD-1, RULE-45).
+    pub fn environment(why: &str) -> Self {
+        let why = format!("{why}; install, set or fix what is named");
+        Self { end: End::Environment { why }, ..Self::default() }
+    }
+}
+
 /// A started deploy's result. Recorded with what is told of it: a finalizer that dies in between finds all of it again.
 #[derive(Debug)]
 pub struct DeployOutcome {

@@ -24,9 +24,6 @@ use serde_json::json;
 /// The variable that every process of a run carries.
 pub const MARK: &str = "ORCH_RUN";
 
-/// Before a run whose engine could not be set up is claimed again: by then a `no` of the machine is asked anew.
-const ENGINE_MS: i64 = 10_000;
-
 /// Works a claimed run from its first act to its settlement; with `finalize`, only what a dead supervisor left to do.
 pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
@@ -50,12 +47,12 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             if kept && put_off(ctx, &run, &e)? {
                 return Ok(());
             }
-            let begun = ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
+            let begun = !no_engine(&e) && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
             if run.kind == JobKind::Agent && !begun {
                 // There is nothing to book (RULE-25).
                 ctx.store.write(|tx| tx.set_run_free(run.id))?;
             }
-            trouble(&run, begun, &e, ctx.now().stamp.wall_ms)
+            trouble(run.kind, begun, &e, ctx.now().stamp.wall_ms)
         }
     };
     if may_move(&run, &settlement) {
@@ -181,7 +178,7 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
 
 /// `orch`'s own trouble. A remote, a forge or a database that does not answer says nothing about the work: the job goes
 /// back, nothing is spent (RULE-8). Else an agent's run is tried again as one that failed, a reserved job as one lost.
-fn trouble(run: &Run, begun: bool, e: &anyhow::Error, now: i64) -> Settlement {
+fn trouble(kind: JobKind, begun: bool, e: &anyhow::Error, now: i64) -> Settlement {
     let why = format!("{e:#}");
     if let Some(why) = Refused::why(e) {
         return Settlement { end: End::Block { why }, ..Settlement::default() };
@@ -189,18 +186,17 @@ fn trouble(run: &Run, begun: bool, e: &anyhow::Error, now: i64) -> Settlement {
     if let Some(kept) = Kept::of(e) {
         return Settlement { end: End::Unspent { cause: kept.cause, why }, ..Settlement::default() };
     }
-    // The engine failed before the command: the environment's fault, and the next claim asks for an engine anew (BND-2).
-    if matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>() {
-        return Settlement { end: End::Again { at: now + ENGINE_MS, why }, ..Settlement::default() };
+    if no_engine(e) {
+        let way_out = if e.is::<NoEngine>() { "" } else { "; `orch doctor` tries the engine and says what it lacks" };
+        return Settlement { end: End::Environment { why: format!("{why}{way_out}") }, ..Settlement::default() };
     }
-    if is_outage(e) && run.kind != JobKind::Deploy {
+    if is_outage(e) && kind != JobKind::Deploy {
         return Settlement { end: End::Again { at: now + PUT_OFF_MS, why }, ..Settlement::default() };
     }
-    if lacking(run.kind, begun, e) {
-        let why = format!("{why}; install, set or fix what is named");
-        return Settlement { end: End::Environment { why }, ..Settlement::default() };
+    if lacking(kind, begun, e) {
+        return Settlement::environment(&why);
     }
-    let end = match run.kind {
+    let end = match kind {
         JobKind::Agent | JobKind::Deploy => End::Failed { why, spent: true },
         JobKind::Ci
         | JobKind::Scan
@@ -210,6 +206,12 @@ fn trouble(run: &Run, begun: bool, e: &anyhow::Error, now: i64) -> Settlement {
         | JobKind::PostDeployMonitor => End::Unspent { cause: Cause::Lost, why },
     };
     Settlement { end, ..Settlement::default() }
+}
+
+/// Whether the engine failed before the command, or there is none: nothing of it ran, which is the environment's fault, and
+/// the next claim asks for an engine anew (BND-2). One that passes its probe and fails each run is tried as any other lack.
+fn no_engine(e: &anyhow::Error) -> bool {
+    matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>()
 }
 
 /// Whether this machine lacks something, so that nothing worked: a program, a secret, room (ORD-1, RULE-45). `begun`: an
@@ -318,4 +320,27 @@ fn follow_up(ctx: &mut Ctx, run: &Run) {
     outbox::deliver(ctx);
     let key = ctx.task(run.task_id).map(|t| t.key.to_string()).unwrap_or_default();
     ctx.report.did(ActionKind::RunFinished, Some(&key), json!({"run": run.id}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::confine::Held;
+
+    #[test]
+    fn bnd_2_an_engine_that_fails_a_run_is_environment_for_every_kind_of_job_that_it_holds() {
+        let failed = || ChildError::Confinement { engine: Held::Bubblewrap, why: "no namespace".to_owned() };
+        let none = || NoEngine { why: "no engine".to_owned(), way_out: "install bubblewrap".to_owned() };
+        for kind in [JobKind::Agent, JobKind::Ci, JobKind::Staging, JobKind::Build] {
+            let errors = [
+                (anyhow::Error::new(failed()), "orch doctor"),
+                (anyhow::Error::new(failed()).context("worktree.setup"), "orch doctor"),
+                (anyhow::Error::new(none()), "install bubblewrap"),
+            ];
+            for (e, way_out) in errors {
+                let end = trouble(kind, false, &e, 0).end;
+                assert!(matches!(&end, End::Environment { why } if why.contains(way_out)), "{kind} {end:?}");
+            }
+        }
+    }
 }

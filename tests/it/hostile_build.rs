@@ -182,13 +182,22 @@ fn bnd_3_a_build_that_says_no_or_leaves_what_is_no_data_is_red_ci() {
     assert!(logs.out.contains("said in round 1"), "{}", logs.all());
 }
 
+/// As often as it is looked for: nobody is blocked, and no attempt is spent.
 #[test]
-fn rule_45_a_build_whose_program_is_missing_spends_no_attempt() {
+fn rule_45_a_build_whose_program_is_missing_is_held_by_its_rule_and_spends_nothing() {
     let pipe = built("[ -e $TARGET/there ] || exec no-such-program-here\ncp app.txt $ORCH_BUILD_OUTPUT/app");
     let key = pipe.item("One");
-    let why = pipe.hurried_to_a_block(&key);
-    assert!(why.contains("deploy_build could not look 3 times") && why.contains("exit 127"), "{why}");
+    let held = || pipe.orch(&["explain", &key, "--json"]).json()["held_by"].clone();
+    pipe.until("the fourth build", |p| {
+        p.hurry();
+        p.rows("SELECT id FROM runs WHERE kind = 'build' AND ended_at IS NOT NULL").len() >= 4
+    });
+    pipe.until("it is held", |_| held()["rule"] == "environment");
+    let why = held()["why"].to_string();
+    assert!(why.contains("deploy.build") && why.contains("exit 127") && why.contains("fix what is named"), "{why}");
+    assert_eq!(pipe.rows("SELECT id FROM jobs WHERE kind = 'build' AND (spent = 1 OR status = 'failed')").len(), 0);
     assert_eq!((pipe.of(&key, "attempt"), pipe.of(&key, "landed_sha")), ("1".into(), String::new()));
+    assert_eq!(pipe.of(&key, "blocked_reason"), "");
     std::fs::write(pipe.at("prod/there"), "").unwrap();
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
     pipe.until_stage(&key, "done");

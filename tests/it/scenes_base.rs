@@ -26,10 +26,15 @@ fn house(further: &[&str]) -> House {
 
 /// A person's commit on the default branch.
 fn commit(house: &House, state: &str) -> String {
+    commit_file(house, "state", state)
+}
+
+fn commit_file(house: &House, name: &str, text: &str) -> String {
     let person = house.path("person");
     raw(&person, &["fetch", "-q"]);
     raw(&person, &["reset", "-q", "--hard", "origin/main"]);
-    std::fs::write(person.join("state"), state).unwrap();
+    std::fs::write(person.join(name), text).unwrap();
+    std::fs::set_permissions(person.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     raw(&person, &["add", "-A"]);
     raw(&person, &["commit", "-q", "-m", "state"]);
     raw(&person, &["push", "-q", "origin", "HEAD:main"]);
@@ -223,4 +228,18 @@ fn rule_25_a_run_whose_program_or_setup_did_not_start_books_nothing() {
     house.configure(&plan);
     house.orch(&["retry", "ORCH-1"]);
     until_done(&house);
+}
+
+/// The script itself ends well, and only the seal shows that it is another one.
+#[test]
+fn bnd_5_a_base_whose_protected_script_changes_while_it_runs_is_red() {
+    let plan = Plan::short().project("ci: {command: [./ci.sh]}").top("base: {recheck_s: 600}");
+    let house = House::new(&plan);
+    let other = "printf '#!/bin/sh\\nexit 0\\n' > other; chmod 755 other; mv other ci.sh";
+    commit_file(&house, "ci.sh", &format!("#!/bin/sh\n{other}\nexit 0\n"));
+    house.item("Greet people");
+    let red = until(&house, "red");
+    let why = red["why"].as_str().unwrap();
+    assert_eq!(why, "ci.command: the protected script ci.sh was changed while it ran");
+    assert_eq!(agents(&house), 0);
 }

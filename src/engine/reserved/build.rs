@@ -46,7 +46,8 @@ fn for_deploy(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option<Settl
             let findings = vec![finding("deploy.build", &text, &format!("runs/{}/{file}", run.id))];
             row(&bench, run, Gate::DeployBuild, EvidenceVerdict::Fail, why, findings, false)?
         }
-        Made::Environment(why) => row(&bench, run, Gate::DeployBuild, EvidenceVerdict::ToolError, why, vec![], false)?,
+        Made::Environment(why) => return Ok(Some(Settlement::environment(&why))),
+        Made::Unsaid(why) => row(&bench, run, Gate::DeployBuild, EvidenceVerdict::ToolError, why, vec![], false)?,
     };
     Ok(Some(answered(row)))
 }

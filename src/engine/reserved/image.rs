@@ -57,6 +57,10 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
             // Nothing is said of the commit, and nothing is recorded: it is built again.
             Some(Made::Environment(why)) => {
                 work.delete()?;
+                return Ok(Some(Settlement::environment(&why)));
+            }
+            Some(Made::Unsaid(why)) => {
+                work.delete()?;
                 return judged(&bench, run, EvidenceVerdict::ToolError, why).map(Some);
             }
         };
@@ -121,7 +125,7 @@ fn brought(ctx: &mut Ctx, run: &Run, bench: &mut Bench) -> Result<Option<Made>> 
     if let Some(build) = bench.project.staging.build.clone() {
         match output::make(ctx, bench, run, "staging.build", &build)? {
             Made::Output(path, _) => input = Some(path),
-            other @ (Made::Red(..) | Made::Environment(_)) => return Ok(Some(other)),
+            other @ (Made::Red(..) | Made::Environment(_) | Made::Unsaid(_)) => return Ok(Some(other)),
         }
     }
     let mut end = None;

@@ -164,7 +164,7 @@ impl Bench {
                 ran => ran,
             },
         };
-        Ok(ran.map(|exit| self.sealed(exit, &seals)))
+        Ok(ran.map(|exit| sealed(exit, &seals, &self.folders.checkout)))
     }
 
     /// What holds the branch's code in this job. Fails where nothing does and something must.
@@ -184,19 +184,6 @@ impl Bench {
             env: hold.env(),
             failed: RefCell::new(None),
         })
-    }
-
-    /// An exit during which a protected script was changed says nothing good, whatever its code: a test overwrote the running
-    /// `ci.sh`, and the shell exited 0 (BND-5).
-    fn sealed(&self, exit: Exit, seals: &Seals) -> Exit {
-        let broken = seals.broken();
-        if broken.is_empty() {
-            return exit;
-        }
-        let name = |path: &Path| path.strip_prefix(&self.folders.checkout).unwrap_or(path).display().to_string();
-        let names: Vec<String> = broken.into_iter().map(name).collect();
-        let why = format!("the protected script {} was changed while it ran", names.join(", "));
-        Exit { ended_by: Some(EndedBy::Asked(why)), ..exit }
     }
 
     /// All of a configured command but its checkout and its start.
@@ -235,6 +222,19 @@ impl Bench {
             boundary,
         })
     }
+}
+
+/// An exit during which a protected script was changed says nothing good, whatever its code: a test overwrote the running
+/// `ci.sh`, and the shell exited 0 (BND-5).
+pub fn sealed(exit: Exit, seals: &Seals, checkout: &Path) -> Exit {
+    let broken = seals.broken();
+    if broken.is_empty() {
+        return exit;
+    }
+    let name = |path: &Path| path.strip_prefix(checkout).unwrap_or(path).display().to_string();
+    let names: Vec<String> = broken.into_iter().map(name).collect();
+    let why = format!("the protected script {} was changed while it ran", names.join(", "));
+    Exit { ended_by: Some(EndedBy::Asked(why)), ..exit }
 }
 
 /// An evidence row about the job's subject.

@@ -28,8 +28,11 @@ pub(super) enum Made {
     Output(PathBuf, Output),
     /// The commit's fault: why, and the log's name.
     Red(String, &'static str),
-    /// This machine's: it says nothing of the commit.
+    /// This machine lacks what is named: it says nothing of the commit, and it is built again for as long as that lasts
+    /// (RULE-45).
     Environment(String),
+    /// It says nothing of the commit, and a branch can bring it about: a few times only.
+    Unsaid(String),
 }
 
 /// Where the output of a build is kept.
@@ -72,7 +75,10 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     let to = place(ctx, run.id);
     let owner = bench.hold(ctx, run)?.owner();
     Ok(match take(&dir, &to, owner, LIMITS) {
-        Err(e) => Made::Environment(format!("what {key} left can't be kept: {e}")),
+        Err(e) => {
+            let why = format!("what {key} left can't be kept: {e}");
+            if is_full(&e) { Made::Environment(why) } else { Made::Unsaid(why) }
+        }
         Ok(Took::Whole(output)) => Made::Output(to, output),
         Ok(Took::Broken(broken)) => {
             let shown: Vec<String> = broken.iter().take(20).map(|b| clip(&b.to_string(), 300)).collect();
@@ -85,7 +91,14 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
 /// fault and not the commit's (RULE-45).
 pub(super) fn judged(key: &str, log: &'static str, ran: &Result<Exit, ChildError>) -> Option<Made> {
     let exit = match ran {
-        Err(e) => return Some(Made::Environment(format!("{key}: {e}"))),
+        Err(e @ (ChildError::NotFound { .. } | ChildError::NotStarted { .. })) => {
+            return Some(Made::Environment(format!("{key}: {e}")));
+        }
+        Err(ChildError::File { what, source }) => {
+            let why = format!("{key}: {what} can't be opened: {source}");
+            return Some(if is_full(source) { Made::Environment(why) } else { Made::Unsaid(why) });
+        }
+        Err(e) => return Some(Made::Unsaid(format!("{key}: {e}"))),
         Ok(exit) => exit,
     };
     match (&exit.ended_by, exit.code) {
@@ -93,11 +106,16 @@ pub(super) fn judged(key: &str, log: &'static str, ran: &Result<Exit, ChildError
         (None, Some(code @ (126 | 127))) => Some(Made::Environment(format!(
             "{key}: exit {code}: a program that it starts is not on this machine, or can't be run"
         ))),
-        (None, None) => Some(Made::Environment(format!("{key} was killed: {}", ending(exit)))),
+        (None, None) => Some(Made::Unsaid(format!("{key} was killed: {}", ending(exit)))),
         (Some(EndedBy::Wall | EndedBy::Stall | EndedBy::Asked(_)), _) | (None, Some(_)) => {
             Some(Made::Red(format!("{key}: {}", ending(exit)), log))
         }
     }
+}
+
+/// Whether there is no room left.
+fn is_full(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Takes away what earlier builds of a task left.
@@ -152,6 +170,7 @@ mod tests {
             None => "passed".to_owned(),
             Some(Made::Red(why, _)) => format!("red {why}"),
             Some(Made::Environment(why)) => format!("environment {why}"),
+            Some(Made::Unsaid(why)) => format!("unsaid {why}"),
             Some(Made::Output(..)) => unreachable!(),
         };
         assert_eq!(said(exit(Some(0), None)), "passed");
@@ -161,8 +180,14 @@ mod tests {
         for code in [126, 127] {
             assert!(said(exit(Some(code), None)).starts_with(&format!("environment deploy.build: exit {code}")));
         }
-        assert!(said(exit(None, None)).starts_with("environment"));
+        // A branch's code can end itself so: it is not waited for without a bound.
+        assert!(said(exit(None, None)).starts_with("unsaid deploy.build was killed"));
         let none = Err(ChildError::NotFound { program: "x".into(), searched: "PATH".into() });
         assert!(matches!(judged("deploy.build", "build.log", &none), Some(Made::Environment(_))));
+        let file = |kind| Err(ChildError::File { what: "build.log".into(), source: std::io::Error::from(kind) });
+        let full = file(std::io::ErrorKind::StorageFull);
+        assert!(matches!(judged("deploy.build", "build.log", &full), Some(Made::Environment(_))));
+        let denied = file(std::io::ErrorKind::PermissionDenied);
+        assert!(matches!(judged("deploy.build", "build.log", &denied), Some(Made::Unsaid(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! The `staging` job: the declared checks on the task's head, folded into a verdict (SHIP-3).
 
-use super::{answered, bench, ending, keep, resting_on, row, told};
+use super::{answered, bench, ending, keep, output, resting_on, row, told};
 use crate::adapters::probe::ProbeCtx;
 use crate::decide::gates::verdict::{self, Verdict, finding};
 use crate::decide::staging::Tolerance;
@@ -22,10 +22,15 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let commands = settings.checks.iter().any(crate::config::Check::is_command);
     // What CI set up is not there any more (ORD-1).
     if commands && let Some(ran) = bench.set_up(ctx, run)? {
+        let environment =
+            matches!(output::judged("worktree.setup", "setup.log", &ran), Some(output::Made::Environment(_)));
         let how = ran.map_or_else(|e| e.to_string(), |exit| ending(&exit));
         let why =
             format!("worktree.setup, before the staging checks: {how}; `orch logs {}` has its log", bench.task.key);
         bench.folders.delete()?;
+        if environment {
+            return Ok(Some(Settlement::environment(&why)));
+        }
         return Ok(Some(Settlement { end: End::Failed { why, spent: true }, ..Settlement::default() }));
     }
     let confined = commands.then(|| bench.checks(ctx, run)).transpose()?;
