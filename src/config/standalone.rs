@@ -1,9 +1,11 @@
 //! What the two checks that work without a configuration read: a file with a `staging:` section, and a few variables.
 
+use super::confine;
 use super::error::ConfigError;
 use super::parts::{Place, allowances};
-use super::settings::{PostDeploy, RawStaging, Setting, Staging};
+use super::settings::{Confine, PostDeploy, RawConfine, RawStaging, Setting, Staging};
 use super::vars::Vars;
+use crate::model::confine::{Mode, Policy};
 use crate::model::probe::CheckSpec;
 use crate::model::staging::Allowance;
 use crate::model::watch::WatchPolicy;
@@ -18,27 +20,41 @@ pub struct StagingSetup {
     pub tolerance: bool,
     pub checks: Vec<CheckSpec>,
     pub allowed: Vec<Allowance>,
+    /// How checks that are commands are held. They are the caller's own, so the mode is `auto` where none is named (BND-2).
+    pub confine: Policy,
 }
 
 #[derive(Deserialize)]
 struct RawFile {
     staging: Option<RawStaging>,
+    confine: Option<RawConfine>,
 }
+
+/// The variable of `confine.mode`.
+const MODE: &str = "ORCH_CONFINE_MODE";
 
 /// Reads a `--checks` file. `folder`: what a relative `database` is relative to. `var`: the environment, which wins.
 pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, ConfigError> {
     let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?;
     let raw = file.staging.ok_or_else(|| ConfigError::new("it has no section `staging:`; name the checks under it"))?;
     let mut env = chosen(&Staging::settings(), var);
+    env.extend(chosen(&Confine::settings(), var));
     env.extend(var("HOME").map(|h| ("HOME".to_owned(), h)));
     let section = raw.effective(&Vars::new(&env))?;
-    let checks = Place { folder, env: &env }.checks(raw.checks.as_deref().unwrap_or_default(), "staging.checks")?;
+    let place = Place { folder, env: &env };
+    let held = file.confine.unwrap_or_default();
+    let mut confine = confine::top(&held, &Vars::new(&env), &place)?;
+    if held.mode.is_none() && var(MODE).is_none_or(|v| v.trim().is_empty()) {
+        confine.mode = Mode::Auto;
+    }
+    let checks = place.checks(raw.checks.as_deref().unwrap_or_default(), "staging.checks")?;
     let specs = checks.iter().map(|c| c.spec().map_err(|e| ConfigError::new(format!("check {}: {e}", c.id()))));
     Ok(StagingSetup {
         enabled: section.enabled,
         tolerance: section.infra_tolerance_enabled,
         checks: specs.collect::<Result<_, _>>()?,
         allowed: allowances(raw.sandbox_infra.as_deref().unwrap_or_default(), "sandbox_infra")?,
+        confine: confine.policy(),
     })
 }
 
@@ -106,11 +122,26 @@ staging:
             ("staging: {checks: [{id: S1, kind: tcp, address: 'a:1'}, {id: S1, kind: tcp, address: 'a:1'}]}", "twice"),
             ("staging: {checks: [{id: 'a b', kind: tcp, address: 'a:1'}]}", "a b"),
             ("staging: {checks: [], sandbox_infra: [{id: S1, expires: tomorrow}]}", "tomorrow"),
+            ("{staging: {checks: []}, confine: {mode: never}}", "never"),
+            ("{staging: {checks: []}, confine: {engine: command}}", "confine.command"),
             ("staging: [", ""),
         ] {
             let e = read(text).unwrap_err().to_string();
             assert!(e.contains(part), "{text}: {e}");
         }
+    }
+
+    #[test]
+    fn bnd_2_the_callers_own_commands_are_held_where_an_engine_is_there_unless_the_file_says_otherwise() {
+        let mode = |text: &str, variable: Option<&'static str>| {
+            let var = |name: &str| variable.filter(|_| name == MODE).map(str::to_owned);
+            staging(text, Path::new("/f"), &var).unwrap().confine.mode
+        };
+        let (bare, strict) = ("staging: {checks: []}", "{staging: {checks: []}, confine: {mode: required}}");
+        assert_eq!((mode(bare, None), mode(bare, Some(""))), (Mode::Auto, Mode::Auto));
+        assert_eq!((mode(strict, None), mode(bare, Some("off"))), (Mode::Required, Mode::Off));
+        let known = crate::config::settings::Confine::settings();
+        assert!(known.iter().any(|s| s.variable == MODE));
     }
 
     #[test]

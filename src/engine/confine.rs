@@ -45,10 +45,14 @@ pub struct Further {
 }
 
 fn probe(config: &Config) -> Result<Probe, NoEngine> {
-    Probe::here(config.state_dir.join("confine")).map_err(|e| NoEngine {
+    Probe::here(config.state_dir.join("confine")).map_err(no_program)
+}
+
+fn no_program(e: std::io::Error) -> NoEngine {
+    NoEngine {
         why: format!("this program's own file can't be found: {e}"),
         way_out: "start orch by its path".to_owned(),
-    })
+    }
 }
 
 /// The engine for a policy, or why nothing of it may start. `runtime`: what plays the agent, none for a command.
@@ -138,7 +142,32 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
     let policy = config.confinement(project, runtime);
     let kind = runtime.and_then(|name| config.runtimes.get(name)).map(|r| &r.kind);
     let engine = engine(config, &policy, kind)?;
-    let probe = probe(config)?;
+    Ok(held(config, policy, engine, probe(config)?, run))
+}
+
+/// What holds commands of the caller's own in a folder of the caller's own, with no state directory: what the engines
+/// answer is written below `answers`. `None`: nothing does, and the policy lets them start all the same. As root nothing
+/// can, since the account of a run does not have the caller's folder.
+///
+/// # Errors
+/// [`NoEngine`] where the policy demands an engine.
+pub fn of_caller(config: &Config, policy: &Policy, answers: PathBuf) -> Result<Option<Hold>, NoEngine> {
+    let probe = Probe::here(answers).map_err(no_program)?;
+    if probe.root && policy.mode == Mode::Required {
+        return Err(NoEngine {
+            why: "as root, checks in a folder of one's own can't be confined".to_owned(),
+            way_out: "run it as another account, or set confine.mode to auto".to_owned(),
+        });
+    }
+    let engine = if probe.root { Engine::None } else { confine::engine(policy, &probe)? };
+    if engine == Engine::None {
+        return Ok(None);
+    }
+    let run = RunId(std::process::id().into());
+    Ok(Some(held(config, policy.clone(), engine, probe, run)))
+}
+
+fn held(config: &Config, policy: Policy, engine: Engine, probe: Probe, run: RunId) -> Hold {
     let uid = (probe.root && engine != Engine::None).then(|| match accounts::uid(&policy.user) {
         Some(uid) if !policy.user.is_empty() => uid,
         Some(_) | None => policy.uid_base + u32::try_from(run.0.rem_euclid(i64::from(UIDS))).unwrap_or(0),
@@ -148,7 +177,7 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
     for left in &tools.left_out {
         tracing::debug!("not offered to runs: {left}");
     }
-    Ok(Hold { engine, policy, probe, hidden, tools, certificates: mirrors::certificates(), uid })
+    Hold { engine, policy, probe, hidden, tools, certificates: mirrors::certificates(), uid }
 }
 
 /// What no run may see whatever is opened around it.
@@ -157,7 +186,9 @@ fn hidden(config: &Config) -> Vec<PathBuf> {
         SecretRef::File(path) => Some(path.clone()),
         SecretRef::Env(_) | SecretRef::Command(_) => None,
     });
-    [config.state_dir.clone(), config.file.clone()].into_iter().chain(secrets).collect()
+    // Without a configuration there is no file of one.
+    let own = [config.state_dir.clone(), config.file.clone()].into_iter().filter(|p| !p.as_os_str().is_empty());
+    own.chain(secrets).collect()
 }
 
 impl Hold {

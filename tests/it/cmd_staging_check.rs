@@ -215,3 +215,46 @@ fn switched_off_it_is_refused_and_asks_nobody() {
     );
     assert_eq!(code(&orch(with(&off).path(), &[])), 1);
 }
+
+/// The caller's own commands: held where an engine is there, else started with one warning; as root nothing can hold them,
+/// and what the file demands is not given up.
+#[test]
+fn bnd_2_the_commands_of_a_file_are_confined_where_an_engine_is_there_and_else_it_is_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let all = |mode| std::fs::Permissions::from_mode(mode);
+    let shared = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(shared.path(), all(0o755)).unwrap();
+    let program = shared.path().join("orch");
+    std::fs::copy(env!("CARGO_BIN_EXE_orch"), &program).unwrap();
+    let secret = shared.path().join("secret");
+    std::fs::write(&secret, "x").unwrap();
+    std::fs::set_permissions(&secret, all(0o644)).unwrap();
+    let run = |ordinary: bool, confine: &str| {
+        let dir = with(&format!(
+            "  checks:\n    - {{id: S1, kind: command, command: [sh, -c, 'cat {} 2>/dev/null && exit 3; mktemp > made']}}\n{confine}\n",
+            secret.display()
+        ));
+        std::fs::set_permissions(dir.path(), all(0o777)).unwrap();
+        let drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"].map(std::ffi::OsString::from);
+        let root = rustix::process::geteuid().is_root();
+        let mut argv = if ordinary && root { drop.to_vec() } else { Vec::new() };
+        argv.push(program.clone().into());
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).args(["staging-check", "--checks", "staging.yaml"]).current_dir(dir.path());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", dir.path());
+        let out = command.output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        (code(&out), said, format!("{}{}", text(&out), dir.path().join("made").exists()))
+    };
+    let (done, said, seen) = run(true, "");
+    assert!(done == 0 && !said.contains("unconfined") && seen.ends_with("true"), "{done} {said} {seen}");
+    let (done, said, seen) = run(true, "confine: {mode: off}");
+    assert!(done == 1 && seen.contains("exit 3"), "{done} {said} {seen}");
+    assert_eq!(said.matches("unconfined").count(), 1, "{said}");
+    if rustix::process::geteuid().is_root() {
+        let (done, said, _) = run(false, "");
+        assert!(done == 1 && said.matches("unconfined").count() == 1, "{done} {said}");
+        let (done, said, seen) = run(false, "confine: {mode: required}");
+        assert!(done == 3 && said.contains("no check ran") && !seen.contains("VERDICT"), "{done} {said} {seen}");
+    }
+}

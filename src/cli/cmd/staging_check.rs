@@ -6,13 +6,14 @@ use crate::adapters::{files, sentinel};
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::{Invocation, clock, open, signals::Signals};
 use crate::config::standalone::{StagingSetup, staging};
-use crate::config::{Check, Project};
+use crate::config::{Check, Config, Project};
 use crate::decide::staging::{FoldRules, Tolerance, fold};
 use crate::engine::area::Folders;
-use crate::engine::confine::{self, Further};
+use crate::engine::confine::{self, Further, Hold};
 use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, mirrors, projects, staging as suite};
 use crate::model::ids::{Key, RunId};
+use crate::model::probe::CheckKind;
 use crate::model::report::StepReport;
 use crate::model::stage::Stage;
 use crate::model::staging::{CheckResult, StagingStatus, StagingVerdict};
@@ -71,12 +72,12 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
             .hint("--checks takes a YAML file with a `staging:` section")
     })?;
     // Network, tools and what is refused in it are those of every other command (one way to settings).
-    call.config_or_bare()?;
+    let config = call.config_or_bare()?;
     let folder = file.parent().unwrap_or(Path::new("."));
     let setup = staging(&text, folder, &|name| std::env::var(name).ok())
         .map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
     let checkout = std::env::current_dir().context("finding the current folder")?;
-    judge(call, args, task.as_ref(), &setup, checkout)
+    judge(call, args, &Own { task, setup, checkout, file, config: &config })
 }
 
 /// The checks of a project out of the configuration, in a clean checkout of the task's head, else of the default branch.
@@ -178,13 +179,46 @@ fn confined(
     let hold = confine::hold(ctx, project, None, own)
         .map_err(|e| Failure::new(Exit::Broken, format!("no check ran: {}", e.why)).hint(e.way_out))?;
     hold.hand_over(folders)?;
-    Ok(Some(Confined {
+    Ok(Some(within(&hold, folders, logs, scripts)))
+}
+
+fn within(hold: &Hold, folders: &Folders, logs: &Path, scripts: &[PathBuf]) -> Confined {
+    Confined {
         boundary: hold.boundary(folders, Further { frozen: scripts.to_vec(), ..Further::default() }),
         logs: logs.to_owned(),
-        mark: (MARK.to_owned(), format!("check-{own}")),
-        env: hold.env(),
+        mark: (MARK.to_owned(), format!("check-{}", std::process::id())),
+        env: hold.env().into_iter().chain(folders.env()).collect(),
         failed: std::cell::RefCell::new(None),
-    }))
+    }
+}
+
+/// A set of checks of the caller's own.
+struct Own<'a> {
+    task: Option<Key>,
+    setup: StagingSetup,
+    /// The caller's folder.
+    checkout: PathBuf,
+    file: &'a Path,
+    config: &'a Config,
+}
+
+impl Own<'_> {
+    /// What holds the checks that are commands, where an engine is there (BND-2); else that is said once. `work`: an empty
+    /// folder for this run alone.
+    fn confined(&self, call: &Invocation, folders: &Folders, work: &Path) -> Result<Option<Confined>, Failure> {
+        if !self.setup.checks.iter().any(|c| matches!(c.kind, CheckKind::Command(_))) {
+            return Ok(None);
+        }
+        let hold = confine::of_caller(self.config, &self.setup.confine, work.join("engines"))
+            .map_err(|e| Failure::new(Exit::Broken, format!("no check ran: {}", e.why)).hint(e.way_out))?;
+        if hold.is_none() {
+            call.out.aside(&format!(
+                "unconfined: nothing holds the commands of {}, which have all rights of this account",
+                self.file.display()
+            ));
+        }
+        Ok(hold.map(|hold| within(&hold, folders, work, &[])))
+    }
 }
 
 fn off() -> Failure {
@@ -199,7 +233,8 @@ fn planned(call: &Invocation, checks: Vec<String>) -> CmdResult {
 }
 
 /// Runs a set of checks in a checkout, writes what was asked for and says the verdict.
-fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetup, checkout: PathBuf) -> CmdResult {
+fn judge(call: &Invocation, args: &Args, own: &Own<'_>) -> CmdResult {
+    let (task, setup) = (own.task.as_ref(), &own.setup);
     if !setup.enabled {
         return Err(off());
     }
@@ -210,14 +245,23 @@ fn judge(call: &Invocation, args: &Args, task: Option<&Key>, setup: &StagingSetu
     let start = Instant::now();
     let now = clock::now();
     let signals = Signals::watch()?;
-    let home = tempfile::tempdir().context("making an empty home folder for the checks")?;
+    let work = tempfile::tempdir().context("making a folder for the checks")?;
+    let mut folders = Folders::of_check(work.path(), &work.path().join("run"));
+    folders.renew()?;
+    folders.checkout.clone_from(&own.checkout);
+    let confined = own.confined(call, &folders, work.path())?;
     let mut env = vec![("ORCH_STAGE".to_owned(), Stage::DeployStaging.as_str().to_owned())];
     env.extend(task.map(|t| ("ORCH_TASK".to_owned(), t.to_string())));
-    let home_dir = home.path().to_owned();
-    let ctx = ProbeCtx { checkout, home: home_dir, env, own: None, confined: None, sealed: Vec::new() };
+    let (checkout, home) = (own.checkout.clone(), folders.home.clone());
+    let ctx = ProbeCtx { checkout, home, env, own: None, confined, sealed: Vec::new() };
     let infra: Vec<String> = setup.allowed.iter().map(|a| a.id.clone()).collect();
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let results = run_staging::run(&setup.checks, &infra, &ctx, &|| !signals.came(), &mut each);
+    // Nothing falls back to less, and what did not run says nothing.
+    if let Some(e) = ctx.confined.as_ref().and_then(|c| c.failed.borrow_mut().take()) {
+        return Err(Failure::new(Exit::Broken, format!("no verdict: {e}"))
+            .hint("`confine: {mode: off}` in the file runs its commands unconfined"));
+    }
     let tolerance = Tolerance::of(args.strict, setup.tolerance);
     let rules = FoldRules { planned: &planned, allowed: &setup.allowed, tolerance, today: clock::today(&now) };
     let verdict = fold(&results, &rules);
