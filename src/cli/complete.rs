@@ -53,7 +53,8 @@ fn words(arg: &Arg) -> Option<fn() -> Vec<String>> {
     match (arg.get_id().as_str(), name) {
         (_, Some("TASK")) | ("blocked_by", _) => Some(tasks),
         ("project", _) => Some(|| projects(|p| p.key.clone())),
-        (_, Some("REPO")) | ("base", _) => Some(|| projects(|p| p.repo.clone())),
+        ("base", _) => Some(|| projects(|p| p.base_name().to_owned())),
+        (_, Some("REPO")) => Some(|| projects(|p| p.repo.clone())),
         ("stage" | "from", _) => Some(|| Stage::ALL.iter().map(ToString::to_string).collect()),
         ("gate", _) => Some(|| Gate::ALL.iter().map(ToString::to_string).collect()),
         _ => None,

@@ -218,7 +218,7 @@ fn whole() -> ProjectPolicy {
         self_hosting: false,
         stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
         ci: CiSource::Command,
-        base: false,
+        base: None,
         staging_checks: true,
         staging_commands: true,
         security: true,

@@ -39,7 +39,7 @@ pub fn run(ctx: &mut Ctx, project: &Project, commit: &Sha, tree: &str) -> Result
     let work = tempfile::Builder::new().prefix(".base-").tempdir_in(&area);
     let work = work.with_context(|| format!("making a folder in {}", area.display()))?;
     let folders = Folders::of_check(&area, work.path());
-    let logs = base_job::dir(ctx, &project.repo);
+    let logs = base_job::dir(ctx, project.base_name());
     std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
     let site = Site { folders: &folders, logs: &logs, account: RunId(ACCOUNT) };
     let tried = base_job::play(ctx, project, commit, &site)?;
@@ -54,7 +54,7 @@ pub fn keep(config: &Config, project: &Project, trial: &Trial) -> Result<()> {
     let mut store = Store::open(&config.state_dir.join("orch.db"), Mode::Use)?;
     let digest = base_job::digest(config, project);
     let at = clock::now().wall_ms;
-    Ok(store.write(|tx| base_job::passed(tx, &project.repo, &trial.tree, &digest, at))?)
+    Ok(store.write(|tx| base_job::passed(tx, project.base_name(), &trial.tree, &digest, at))?)
 }
 
 impl Trial {

@@ -188,6 +188,12 @@ impl Project {
         self.paths.first().map_or_else(|| checkout.to_owned(), |first| checkout.join(parts::folder(first)))
     }
 
+    /// What its base is named by, wherever it is kept, worked, asked for or told of: its repository, and of a part of one
+    /// its key, so that a red base holds that part alone (ORD-3). No key is another project's repository (RULE-29).
+    pub fn base_name(&self) -> &str {
+        if self.paths.is_empty() { &self.repo } else { &self.key }
+    }
+
     fn secrets<'a>(&'a self, out: &mut Vec<(String, &'a SecretRef)>) {
         let at = format!("projects.{}", self.key);
         out.extend(self.git.credential.as_ref().map(|c| (format!("{at}.git.credential"), c)));

@@ -101,7 +101,7 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         let why = job.reason.clone().unwrap_or_else(|| format!("the job {} waits for its time", job.kind));
         return Err((rule(job.cause), why, Some(at)));
     }
-    if let Some(held) = base_first(job, place, view, project) {
+    if let Some(held) = base_first(job, view, project) {
         return Err(held);
     }
     let free = Claim {
@@ -139,9 +139,9 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
         first(place, view, policy)?;
     }
     if starts.is_some()
-        && project.base
         && !place.on_red_base
-        && let Some(held) = super::base::holds(view.bases.get(&place.repo), view.unseen.get(&place.repo), &place.repo)
+        && let Some(base) = &project.base
+        && let Some(held) = super::base::holds(view.bases.get(base), view.unseen.get(base), base)
     {
         return Err(held);
     }
@@ -168,15 +168,13 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
 }
 
 /// A red CI counts once the base was tried after it, and says whether it is the machine that changed (ORD-1).
-fn base_first(job: &Job, place: &Place, view: &QueueView, project: &ProjectPolicy) -> Option<Why> {
-    if job.cause != Some(Cause::BaseFirst) || !project.base {
-        return None;
-    }
-    let base = view.bases.get(&place.repo);
+fn base_first(job: &Job, view: &QueueView, project: &ProjectPolicy) -> Option<Why> {
+    let name = project.base.as_ref().filter(|_| job.cause == Some(Cause::BaseFirst))?;
+    let base = view.bases.get(name);
     if base.is_some_and(|b| b.state.is_verdict() && b.since >= job.available_at) {
         return None;
     }
-    let why = job.reason.clone().unwrap_or_else(|| format!("the base of {} is tried again first", place.repo));
+    let why = job.reason.clone().unwrap_or_else(|| format!("the base of {name} is tried again first"));
     Some((Rule::BasePending, why, None))
 }
 
@@ -420,6 +418,24 @@ mod tests {
         let mut view = bare(JobKind::Agent, Stage::Development);
         view.confinement.retain(|s| s.agent.is_none());
         assert_eq!(held(&view, &p), None);
+    }
+
+    #[test]
+    fn ord_3_a_first_job_is_held_by_the_base_of_its_own_project_and_by_no_other_of_the_repository() {
+        let mut view = against(JobKind::Agent, Stage::Created);
+        (view.halted, view.free_mb, view.running, view.freezes_unreadable) = (None, None, vec![], false);
+        view.cooldowns.clear();
+        view.freezes.clear();
+        let unseen = crate::model::base::Unseen { why: "no route".into(), since: 1, next_at: 9, failed: 1 };
+        let repo = view.places[&view.queued[0].task_id].repo.clone();
+        view.unseen = [("WEB".to_owned(), unseen.clone()), (repo, unseen)].into();
+        let mut p = policy();
+        for (base, by) in [(None, None), (Some("WEB"), Some("no route")), (Some("API"), Some("base of API"))] {
+            p.projects.get_mut("ORCH").unwrap().base = base.map(str::to_owned);
+            let why = plan(&view, &p, None, 9).held.first().map(|h| h.why.clone());
+            assert_eq!(why.is_some(), by.is_some(), "{base:?}: {why:?}");
+            assert!(why.is_none_or(|why| by.is_some_and(|by| why.contains(by))), "{base:?}");
+        }
     }
 
     #[test]

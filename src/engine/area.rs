@@ -63,9 +63,9 @@ impl Folders {
         Self::at(paths.area_of(task).join(kind.as_str()), paths.area())
     }
 
-    /// The folders of a repository's base checks.
-    pub fn base(paths: &Paths, repo: &str) -> Self {
-        Self::at(paths.area().join(repo).join("base"), paths.area())
+    /// The folders of a base's checks, by its name.
+    pub fn base(paths: &Paths, name: &str) -> Self {
+        Self::at(paths.area().join(name).join("base"), paths.area())
     }
 
     /// Where an operator's command works (a deploy, a rollback, a probe): below a folder that no run can write, such as

@@ -1,5 +1,6 @@
 //! The reserved job `base` (ORD-1): setup and CI once on a repository's base, before an agent is paid to work on it. One
-//! for each repository, shared by its tasks; what it knows is one row of `meta`, its log is `base/<repo>/*.log`.
+//! for each repository, or part of one ([`Project::base_name`]), shared by its tasks; what it knows is one row of `meta`, its
+//! log is `base/<name>/*.log`.
 
 use super::agent::{base_env, tail};
 use super::area::Folders;
@@ -20,6 +21,7 @@ use crate::model::base::{Base, BaseState, Unseen};
 use crate::model::card::AlertKind;
 use crate::model::ci::CiAnswer;
 use crate::model::ids::{RunId, Sha, TaskId};
+use crate::model::parts;
 use crate::model::stage::{JobKind, Stage};
 use crate::model::status::BaseRow;
 use crate::model::time::rfc3339;
@@ -42,7 +44,7 @@ const START_MS: i64 = 20_000;
 /// So many last lines are kept of what was red, and told of it.
 const KEPT_LINES: usize = 20;
 const TOLD_LINES: usize = 5;
-/// Trees that passed are remembered, so many of a repository.
+/// Trees that passed are remembered, so many of a base.
 const PASSED: usize = 50;
 
 /// Whether there is anything to try on a project's base.
@@ -62,8 +64,10 @@ pub fn digest(config: &Config, project: &Project) -> String {
         env.iter().filter_map(one).collect()
     };
     let own = (literals(&project.ci.env), project.worktree.setup.as_ref().map(|s| literals(&s.env)));
-    let all =
-        json!([project.worktree, project.ci, config.tools, format!("{:?}", config.confinement(project, None)), own]);
+    let confinement = format!("{:?}", config.confinement(project, None));
+    // Of a part: the folder in which they run.
+    let folder = project.paths.first().map(|first| parts::folder(first));
+    let all = json!([project.worktree, project.ci, config.tools, confinement, own, folder]);
     throttle::digest(&[&all.to_string()])
 }
 
@@ -72,7 +76,7 @@ pub fn ground(config: &Config, project: &Project) -> String {
     throttle::digest(&[&digest(config, project), &json!(config.base).to_string()])
 }
 
-/// The rows of all repositories.
+/// The rows of all bases, by name.
 pub fn rows(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Base>> {
     let row = |(key, text): (String, String)| {
         Some((key.strip_prefix(ROW)?.to_owned(), serde_json::from_str::<Base>(&text).ok()?))
@@ -92,22 +96,22 @@ pub fn allow(tx: &Tx<'_>, id: TaskId) -> StoreResult<()> {
 }
 
 /// A person asks for it: a base that is red, or could not be tried or looked at, is tried at once. Whether there is one.
-pub fn try_now(tx: &Tx<'_>, repo: &str) -> StoreResult<bool> {
-    let unseen = tx.meta(&unseen_key(repo))?.is_some();
-    tx.drop_meta(&unseen_key(repo))?;
+pub fn try_now(tx: &Tx<'_>, name: &str) -> StoreResult<bool> {
+    let unseen = tx.meta(&unseen_key(name))?.is_some();
+    tx.drop_meta(&unseen_key(name))?;
     let holds = |b: &Base| matches!(b.state, BaseState::Red | BaseState::Environment | BaseState::Untried);
-    let Some(mut base) = row(tx, repo)?.filter(holds) else { return Ok(unseen) };
+    let Some(mut base) = row(tx, name)?.filter(holds) else { return Ok(unseen) };
     base.next_at = 0;
-    put(tx, repo, &base)?;
+    put(tx, name, &base)?;
     Ok(true)
 }
 
 /// Where a look at a base that failed is noted.
-pub(super) fn unseen_key(repo: &str) -> String {
-    format!("{UNSEEN}{repo}")
+pub(super) fn unseen_key(name: &str) -> String {
+    format!("{UNSEEN}{name}")
 }
 
-/// Repositories whose base could not be looked at.
+/// Bases that could not be looked at, by name.
 pub fn unseen(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Unseen>> {
     let one = |(key, text): (String, String)| {
         Some((key.strip_prefix(UNSEEN)?.to_owned(), serde_json::from_str::<Unseen>(&text).ok()?))
@@ -115,53 +119,53 @@ pub fn unseen(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Unseen>> {
     Ok(tx.metas(UNSEEN)?.into_iter().filter_map(one).collect())
 }
 
-/// What is known of a repository's base.
-pub fn row(tx: &Tx<'_>, repo: &str) -> StoreResult<Option<Base>> {
-    Ok(tx.meta(&format!("{ROW}{repo}"))?.and_then(|t| serde_json::from_str(&t).ok()))
+/// What is known of a base.
+pub fn row(tx: &Tx<'_>, name: &str) -> StoreResult<Option<Base>> {
+    Ok(tx.meta(&format!("{ROW}{name}"))?.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
-pub(super) fn put(tx: &Tx<'_>, repo: &str, base: &Base) -> StoreResult<()> {
-    tx.set_meta(&format!("{ROW}{repo}"), &json!(base).to_string())
+pub(super) fn put(tx: &Tx<'_>, name: &str, base: &Base) -> StoreResult<()> {
+    tx.set_meta(&format!("{ROW}{name}"), &json!(base).to_string())
 }
 
 /// Where it is noted that a tree passed.
-pub fn passed_key(repo: &str, tree: &str, config: &str) -> String {
-    format!("base/passed/{repo}/{tree}/{config}")
+pub fn passed_key(name: &str, tree: &str, config: &str) -> String {
+    format!("base/passed/{name}/{tree}/{config}")
 }
 
 /// Remembers that a tree passed under these settings: on the base, or at the merge gate.
-pub fn passed(tx: &Tx<'_>, repo: &str, tree: &str, config: &str, at: i64) -> StoreResult<()> {
-    let mut known = tx.metas(&format!("base/passed/{repo}/"))?;
+pub fn passed(tx: &Tx<'_>, name: &str, tree: &str, config: &str, at: i64) -> StoreResult<()> {
+    let mut known = tx.metas(&format!("base/passed/{name}/"))?;
     known.sort_by_key(|(_, at)| std::cmp::Reverse(at.parse::<i64>().unwrap_or(0)));
     for (key, _) in known.iter().skip(PASSED) {
         tx.drop_meta(key)?;
     }
-    tx.set_meta(&passed_key(repo, tree, config), &at.to_string())
+    tx.set_meta(&passed_key(name, tree, config), &at.to_string())
 }
 
-/// Where the log of a repository's base is.
-pub fn dir(ctx: &Ctx, repo: &str) -> PathBuf {
-    dir_in(ctx.paths.root(), repo)
+/// Where the log of a base is.
+pub fn dir(ctx: &Ctx, name: &str) -> PathBuf {
+    dir_in(ctx.paths.root(), name)
 }
 
 /// The same below a state directory that is not open yet.
-pub fn dir_in(state: &Path, repo: &str) -> PathBuf {
-    state.join("base").join(repo)
+pub fn dir_in(state: &Path, name: &str) -> PathBuf {
+    state.join("base").join(name)
 }
 
-fn unit(ctx: &Ctx, repo: &str) -> String {
-    format!("orch-{}-base-{}", ctx.paths.installation(), throttle::digest(&[repo]))
+fn unit(ctx: &Ctx, name: &str) -> String {
+    format!("orch-{}-base-{}", ctx.paths.installation(), throttle::digest(&[name]))
 }
 
-fn mark(ctx: &Ctx, repo: &str) -> String {
-    format!("{}-base-{}", ctx.paths.installation(), throttle::digest(&[repo]))
+fn mark(ctx: &Ctx, name: &str) -> String {
+    format!("{}-base-{}", ctx.paths.installation(), throttle::digest(&[name]))
 }
 
-pub(super) fn start(ctx: &Ctx, repo: &str, token: &str) -> Result<()> {
-    let dir = dir(ctx, repo);
+pub(super) fn start(ctx: &Ctx, name: &str, token: &str) -> Result<()> {
+    let dir = dir(ctx, name);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    let words = ["run-job", "--base", repo, "--token", token].map(OsString::from);
-    tick::launch_as(ctx, unit(ctx, repo), &words, dir.join("supervisor.log"), JobKind::Ci)
+    let words = ["run-job", "--base", name, "--token", token].map(OsString::from);
+    tick::launch_as(ctx, unit(ctx, name), &words, dir.join("supervisor.log"), JobKind::Ci)
 }
 
 /// Takes back tries whose supervisor is gone: they are tried again after a while.
@@ -170,23 +174,27 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
         return Ok(());
     }
     let now = ctx.now().stamp.wall_ms;
-    for (repo, base) in ctx.store.read(rows)?.into_iter().filter(|(_, b)| b.state == BaseState::Running) {
-        let held = locks::is_held(&dir(ctx, &repo).join("lock"));
+    for (name, base) in ctx.store.read(rows)?.into_iter().filter(|(_, b)| b.state == BaseState::Running) {
+        let held = locks::is_held(&dir(ctx, &name).join("lock"));
         let gone = base.owner.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
         // One that was just claimed has yet to take its lock; its claimer may be gone by then.
         let late = !(0..START_MS).contains(&(now - base.since));
         if held != Some(false) || !gone || !late {
             continue;
         }
-        end_processes(ctx, &repo)?;
-        let Some(project) = ctx.config.projects.iter().find(|p| p.repo == repo).cloned() else { continue };
+        end_processes(ctx, &name)?;
+        let Some(project) = ctx.config.projects.iter().find(|p| p.base_name() == name).cloned() else {
+            // Nobody's any more: it must not count among those being tried.
+            ctx.store.write(|tx| tx.drop_meta(&format!("{ROW}{name}")))?;
+            continue;
+        };
         end(ctx, &project, &base.token, &Tried::of(BaseState::Untried, "its supervisor vanished".to_owned()))?;
     }
     Ok(())
 }
 
-fn end_processes(ctx: &Ctx, repo: &str) -> Result<()> {
-    let (marks, units) = ([mark(ctx, repo)], [unit(ctx, repo)]);
+fn end_processes(ctx: &Ctx, name: &str) -> Result<()> {
+    let (marks, units) = ([mark(ctx, name)], [unit(ctx, name)]);
     let find = || process::belonging(MARK, &marks, &units).into_iter().filter(|a| *a != ctx.me).collect();
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
@@ -209,10 +217,10 @@ impl Tried {
     }
 }
 
-/// The supervisor of a try (`orch run-job --base REPO --token T`). Nothing is done where the claim is another's by now.
-pub fn work(ctx: &mut Ctx, repo: &str, token: &str) -> Result<()> {
+/// The supervisor of a try (`orch run-job --base NAME --token T`). Nothing is done where the claim is another's by now.
+pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
-    let dir = dir(ctx, repo);
+    let dir = dir(ctx, name);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let _lock = match locks::hold(&dir.join("lock")) {
         Ok(held) => held,
@@ -223,17 +231,17 @@ pub fn work(ctx: &mut Ctx, repo: &str, token: &str) -> Result<()> {
     know_all(ctx);
     let me = ctx.me.clone();
     let base = ctx.store.write(|tx| {
-        let Some(mut base) = row(tx, repo)?.filter(|b| b.state == BaseState::Running && b.token == token) else {
+        let Some(mut base) = row(tx, name)?.filter(|b| b.state == BaseState::Running && b.token == token) else {
             return Ok(None);
         };
         base.owner = Some(me);
-        put(tx, repo, &base)?;
+        put(tx, name, &base)?;
         Ok::<_, StoreError>(Some(base))
     })?;
     let Some(base) = base else { return Ok(()) };
-    let project = ctx.config.projects.iter().find(|p| p.repo == repo).cloned();
-    let project = project.with_context(|| format!("no project has the repository {repo}"))?;
-    end_processes(ctx, repo)?;
+    let project = ctx.config.projects.iter().find(|p| p.base_name() == name).cloned();
+    let project = project.with_context(|| format!("no project has the base {name}"))?;
+    end_processes(ctx, name)?;
     let tried = attempt(ctx, &project, &base.commit).unwrap_or_else(|e| {
         // `orch`'s own trouble says nothing of the base.
         Tried::of(BaseState::Environment, format!("{e:#}"))
@@ -248,8 +256,8 @@ pub fn work(ctx: &mut Ctx, repo: &str, token: &str) -> Result<()> {
 
 /// Statuses of the base on a remote forge, then setup and CI in a new checkout of it.
 fn attempt(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Result<Tried> {
-    let folders = Folders::base(&ctx.paths, &project.repo);
-    let site = Site { folders: &folders, logs: &dir(ctx, &project.repo), account: account(ctx, project) };
+    let folders = Folders::base(&ctx.paths, project.base_name());
+    let site = Site { folders: &folders, logs: &dir(ctx, project.base_name()), account: account(ctx, project) };
     play(ctx, project, commit, &site)
 }
 
@@ -306,7 +314,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
             wall: step.limit,
             stall: None,
             grace: GRACE,
-            mark: (MARK.to_owned(), mark(ctx, &project.repo)),
+            mark: (MARK.to_owned(), mark(ctx, project.base_name())),
             cap_bytes: CAP,
             boundary: hold.boundary(folders, Further { frozen: frozen.clone(), ..Further::default() }),
         };
@@ -365,7 +373,7 @@ fn steps_of(project: &Project) -> Vec<Step<'_>> {
     setup.into_iter().chain(ci).collect()
 }
 
-/// Tries of different repositories run at once: each has an account of its own, beside those of runs.
+/// Tries of different bases run at once: each has an account of its own, beside those of runs.
 fn account(ctx: &Ctx, project: &Project) -> RunId {
     let place = ctx.config.projects.iter().position(|p| p.key == project.key).unwrap_or(0);
     RunId(-1 - i64::try_from(place).unwrap_or(0))
@@ -417,9 +425,9 @@ pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) 
     let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
     let recheck = seconds(ctx.config.base.recheck_s);
     let first = seconds(ctx.config.agents.retry_backoff_s);
-    let repo = &project.repo;
+    let name = project.base_name();
     Ok(ctx.store.write(|tx| {
-        let Some(mut base) = row(tx, repo)?.filter(|b| b.token == token && b.state == BaseState::Running) else {
+        let Some(mut base) = row(tx, name)?.filter(|b| b.token == token && b.state == BaseState::Running) else {
             return Ok::<_, StoreError>(());
         };
         (base.state, base.since, base.owner) = (tried.state, at, None);
@@ -437,65 +445,66 @@ pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) 
             at,
             None,
             "base_tried",
-            &json!({"repo": repo, "commit": base.commit, "state": base.state, "why": base.why}),
+            &json!({"repo": name, "commit": base.commit, "state": base.state, "why": base.why}),
         )?;
         match tried.state {
             BaseState::Green => {
-                passed(tx, repo, &base.tree, &base.config, at)?;
-                recovered(tx, repo, &mut base, at)?;
+                passed(tx, name, &base.tree, &base.config, at)?;
+                recovered(tx, name, &mut base, at)?;
             }
-            BaseState::Red => tell(tx, repo, &mut base, at)?,
+            BaseState::Red => tell(tx, project, &mut base, at)?,
             BaseState::Environment | BaseState::Untried | BaseState::Running | BaseState::NotApplicable => {}
         }
-        put(tx, repo, &base)
+        put(tx, name, &base)
     })?)
 }
 
-fn tell(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
-    let key = format!("base/told/{repo}");
+fn tell(tx: &Tx<'_>, project: &Project, base: &mut Base, at: i64) -> StoreResult<()> {
+    let name = project.base_name();
+    let key = format!("base/told/{name}");
     let about = format!("{}/{}", base.commit, base.config);
     base.told = true;
     if tx.meta(&key)?.as_deref() == Some(about.as_str()) {
         return Ok(());
     }
     tx.set_meta(&key, &about)?;
-    base.told_no = tx.count_up(&format!("base/alerts/{repo}"), 1)?;
-    let waits = tx.open_tasks()?.into_iter().find(|t| t.repo == repo && t.stage == Stage::Created);
+    base.told_no = tx.count_up(&format!("base/alerts/{name}"), 1)?;
+    let waits = tx.open_tasks()?.into_iter().find(|t| t.project == project.key && t.stage == Stage::Created);
     let ask = waits.map(|t| format!("\n`orch explain {}`", t.key)).unwrap_or_default();
     let last = base.lines.iter().skip(base.lines.len().saturating_sub(TOLD_LINES));
     let lines: String = last.map(|l| format!("\n{l}")).collect();
     let detail = format!("{} at {}{lines}\nNo agent starts.{ask}", base.why, base.commit.short());
-    messages::alert_named(tx, AlertKind::BaseRed, repo, base.told_no, &detail, at)
+    messages::alert_named(tx, AlertKind::BaseRed, name, base.told_no, &detail, at)
 }
 
 /// One silent line where a red was told of.
-pub(super) fn recovered(tx: &Tx<'_>, repo: &str, base: &mut Base, at: i64) -> StoreResult<()> {
-    tx.drop_meta(&format!("base/told/{repo}"))?;
+pub(super) fn recovered(tx: &Tx<'_>, name: &str, base: &mut Base, at: i64) -> StoreResult<()> {
+    tx.drop_meta(&format!("base/told/{name}"))?;
     if std::mem::take(&mut base.told) {
         let why = format!("its base is green at {}", base.commit.short());
-        messages::alert_named(tx, AlertKind::BaseGreen, repo, base.told_no, &why, at)?;
+        messages::alert_named(tx, AlertKind::BaseGreen, name, base.told_no, &why, at)?;
     }
-    put(tx, repo, base)
+    put(tx, name, base)
 }
 
-/// For `status`: every repository's base, tried or not.
+/// For `status`: every project's base, tried or not.
 pub fn shown(tx: &Tx<'_>, config: &Config) -> StoreResult<Vec<BaseRow>> {
     let rows = rows(tx)?;
     let unseen = unseen(tx)?;
-    let why = |p: &Project, why: &str| match unseen.get(&p.repo).filter(|_| applies(config, p)) {
+    let why = |p: &Project, why: &str| match unseen.get(p.base_name()).filter(|_| applies(config, p)) {
         Some(u) => format!("can't be checked: {}", u.why),
         None => why.to_owned(),
     };
-    let one = |p: &Project| match rows.get(&p.repo).filter(|_| applies(config, p)) {
+    let one = |p: &Project| match rows.get(p.base_name()).filter(|_| applies(config, p)) {
         Some(b) => BaseRow {
-            repo: p.repo.clone(),
+            repo: p.base_name().to_owned(),
             commit: Some(b.commit.to_string()),
             state: b.state,
             since: Some(rfc3339(b.since)),
             why: why(p, &b.why),
         },
         None => BaseRow {
-            repo: p.repo.clone(),
+            repo: p.base_name().to_owned(),
             commit: None,
             state: if applies(config, p) { BaseState::Untried } else { BaseState::NotApplicable },
             since: None,

@@ -1,4 +1,4 @@
-//! When a repository's base is looked at and its try begins (ORD-1): right before a first job is claimed, and for a red CI
+//! When a base is looked at and its try begins (ORD-1): right before a first job is claimed, and for a red CI
 //! that counts only once the base was tried after it. Nothing else fetches, asks or starts anything for a base.
 
 use super::base_job::{self, Tried, applies, digest, passed_key, row};
@@ -15,44 +15,67 @@ use crate::model::task::Cause;
 use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every base that one of the next claims needs is known, or its try begins.
 pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<()> {
     if ctx.dry || !ctx.config.base.enabled {
         return Ok(());
     }
-    let now = ctx.now();
-    let mut policy = ctx.policy.clone();
-    // Which first jobs would be claimed if every base were green.
-    policy.projects.values_mut().for_each(|p| p.base = false);
-    let mut first: BTreeMap<String, Vec<TaskId>> = BTreeMap::new();
-    let mut red: BTreeMap<String, i64> = BTreeMap::new();
-    ctx.store.read(|tx| {
-        let queue = view::queue(tx, &now, &policy, day, free)?;
-        let plan = dispatch::plan(&queue, &policy, only, most);
-        for claim in plan.claims.iter().filter(|c| c.starts.is_some()) {
-            if let Some(place) = queue.places.get(&claim.task).filter(|p| !p.on_red_base) {
-                first.entry(place.project.clone()).or_default().push(claim.task);
+    let red = red_since(ctx, only, day, free)?;
+    let mut looked: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let now = ctx.now();
+        let mut policy = ctx.policy.clone();
+        let first = ctx.store.read(|tx| {
+            let known = base_job::rows(tx)?;
+            // Which first jobs would be claimed if the bases that are not known yet were green. One that was looked at and
+            // holds its jobs leaves their place to another project's, which has to be known then.
+            for (key, project) in &mut policy.projects {
+                let row = project.base.as_ref().and_then(|name| known.get(name));
+                if !looked.contains(key) || row.is_some_and(|b| b.state == BaseState::Running) {
+                    project.base = None;
+                }
             }
-        }
-        // Exempt from a freeze, not from HALT and the disk's bound (RULE-24).
-        let free = queue.halted.is_none() && queue.free_mb.is_none_or(|mb| mb >= policy.min_free_mb);
-        for job in queue.queued.iter().filter(|j| free && j.cause == Some(Cause::BaseFirst)) {
-            if let Some(place) = queue.places.get(&job.task_id).filter(|p| only.is_none_or(|o| o == p.project)) {
-                let since = red.entry(place.project.clone()).or_insert(job.available_at);
-                *since = job.available_at.max(*since);
+            let queue = view::queue(tx, &now, &policy, day, free)?;
+            let plan = dispatch::plan(&queue, &policy, only, most);
+            let mut first: BTreeMap<String, Vec<TaskId>> = BTreeMap::new();
+            for claim in plan.claims.iter().filter(|c| c.starts.is_some()) {
+                let place = queue.places.get(&claim.task).filter(|p| !p.on_red_base && !looked.contains(&p.project));
+                if let Some(place) = place {
+                    first.entry(place.project.clone()).or_default().push(claim.task);
+                }
             }
+            Ok::<_, StoreError>(first)
+        })?;
+        if first.is_empty() {
+            break;
         }
-        Ok::<_, StoreError>(())
-    })?;
-    for (key, tasks) in first {
-        look(ctx, &key, &tasks, None)?;
+        for (key, tasks) in first {
+            look(ctx, &key, &tasks, None)?;
+            looked.insert(key);
+        }
     }
     for (key, since) in red {
         look(ctx, &key, &[], Some(since))?;
     }
     Ok(())
+}
+
+/// The projects of which a red CI waits for a base that was tried after it, with when (wall milliseconds).
+fn red_since(ctx: &mut Ctx, only: Option<&str>, day: i64, free: Option<u64>) -> Result<BTreeMap<String, i64>> {
+    let (now, policy) = (ctx.now(), ctx.policy.clone());
+    let mut red: BTreeMap<String, i64> = BTreeMap::new();
+    let queue = ctx.store.read(|tx| view::queue(tx, &now, &policy, day, free))?;
+    // Exempt from a freeze, not from HALT and the disk's bound (RULE-24).
+    let free = queue.halted.is_none() && queue.free_mb.is_none_or(|mb| mb >= policy.min_free_mb);
+    for job in queue.queued.iter().filter(|j| free && j.cause == Some(Cause::BaseFirst)) {
+        if let Some(place) = queue.places.get(&job.task_id).filter(|p| only.is_none_or(|o| o == p.project)) {
+            let since = red.entry(place.project.clone()).or_insert(job.available_at);
+            *since = job.available_at.max(*since);
+        }
+    }
+    Ok(red)
 }
 
 /// Looks at a project's base for these tasks, or, `after`, has it tried once more unless it was since then.
@@ -62,13 +85,15 @@ fn look(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Resul
         return Ok(());
     }
     let at = ctx.now().stamp.wall_ms;
-    let before = ctx.store.read(base_job::unseen)?.remove(&project.repo);
+    let before = ctx.store.read(base_job::unseen)?.remove(project.base_name());
     // A clock that was set back must hold nothing for long.
     if before.as_ref().is_some_and(|u| u.next_at > at && u.since <= at) {
         return Ok(());
     }
     match one(ctx, &project, after) {
-        Ok(()) if before.is_some() => Ok(ctx.store.write(|tx| tx.drop_meta(&base_job::unseen_key(&project.repo)))?),
+        Ok(()) if before.is_some() => {
+            Ok(ctx.store.write(|tx| tx.drop_meta(&base_job::unseen_key(project.base_name())))?)
+        }
         Ok(()) => Ok(()),
         Err(e) => failed(ctx, &project, tasks, before.map_or(0, |u| u.failed), e),
     }
@@ -81,7 +106,7 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
     let failed = times.saturating_add(1);
     let next_at = at + environment_wait(policy::ms(ctx.config.agents.retry_backoff_s), failed);
     let unseen = Unseen { why: clip(&format!("{error:#}"), 400), since: at, next_at, failed };
-    ctx.store.write(|tx| tx.set_meta(&base_job::unseen_key(&project.repo), &json!(unseen).to_string()))?;
+    ctx.store.write(|tx| tx.set_meta(&base_job::unseen_key(project.base_name()), &json!(unseen).to_string()))?;
     if let Some(why) = Refused::why(&error) {
         for id in tasks {
             mergegate::block(ctx, *id, &why, false)?;
@@ -95,9 +120,9 @@ fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error:
 }
 
 fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
-    let repo = project.repo.clone();
+    let name = project.base_name().to_owned();
     let rows = ctx.store.read(base_job::rows)?;
-    let last = rows.get(&repo).cloned();
+    let last = rows.get(&name).cloned();
     let known = |b: &Base| after.is_some_and(|since| b.state.is_verdict() && b.since >= since);
     if last.as_ref().is_some_and(|b| b.state == BaseState::Running || known(b)) {
         return Ok(());
@@ -107,7 +132,7 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
     let tree = mirror.tree_of(&commit)?.to_string();
     let config = digest(&ctx.config, project);
     let at = ctx.now().stamp.wall_ms;
-    let known = ctx.store.read(|tx| tx.meta(&passed_key(&repo, &tree, &config)))?.is_some();
+    let known = ctx.store.read(|tx| tx.meta(&passed_key(&name, &tree, &config)))?.is_some();
     let step = if after.is_some() { Next::Try } else { next(last.as_ref(), &tree, &config, known, at) };
     let tried = rows.values().filter(|b| b.state == BaseState::Running).count();
     let full = i64::try_from(tried).unwrap_or(i64::MAX) >= ctx.policy.max_reserved;
@@ -124,7 +149,7 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
     let me = ctx.me.clone();
     let before = last.as_ref().map(|b| b.token.clone());
     let claimed = ctx.store.write(|tx| {
-        let now = row(tx, &repo)?;
+        let now = row(tx, &name)?;
         if now.as_ref().map(|b| b.token.clone()) != before {
             return Ok(None);
         }
@@ -143,14 +168,14 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
             told_no: last.as_ref().map_or(0, |b| b.told_no),
             told: last.as_ref().is_some_and(|b| b.told),
         };
-        base_job::put(tx, &repo, &base)?;
+        base_job::put(tx, &name, &base)?;
         if state == BaseState::Green {
-            base_job::recovered(tx, &repo, &mut base.clone(), at)?;
+            base_job::recovered(tx, &name, &mut base.clone(), at)?;
         }
         Ok::<_, StoreError>(Some(base))
     })?;
     if claimed.is_some_and(|b| b.state == BaseState::Running)
-        && let Err(e) = base_job::start(ctx, &repo, &token)
+        && let Err(e) = base_job::start(ctx, &name, &token)
     {
         let why = format!("its try could not be started: {e:#}");
         base_job::end(ctx, project, &token, &Tried::of(BaseState::Environment, why))?;

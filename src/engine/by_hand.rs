@@ -3,6 +3,7 @@
 use super::red_ci::red_ci;
 use super::{Ctx, Moment, apply, base, base_job, bound, messages, stop, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
+use crate::config::Config;
 use crate::decide::transition;
 use crate::model::act::By;
 use crate::model::decision::{Decision, Gate};
@@ -135,7 +136,7 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
             return Ok(None);
         }
         if task.blocked_reason.is_none() && !forge_hold && task.refused.is_none() {
-            let due = at_once(tx, &task, at)?;
+            let due = at_once(tx, &ctx.config, &task, at)?;
             if due {
                 tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "by": by}))?;
             }
@@ -161,7 +162,7 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
             &json!({"stage": task.stage, "was": why, "rollback": held.is_some(), "ci": ci_again.is_some(), "by": by}),
         )?;
         if task.stage == Stage::Created {
-            base_job::try_now(tx, &task.repo)?;
+            try_base(tx, &ctx.config, &task)?;
         }
         let mut actions = Vec::new();
         match held {
@@ -203,9 +204,14 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
     Ok(Retried::Begun)
 }
 
+/// The base of a task's project is tried at once where it holds first jobs. Whether there is one.
+fn try_base(tx: &Tx<'_>, config: &Config, task: &Task) -> StoreResult<bool> {
+    config.project(&task.project).map_or(Ok(false), |p| base_job::try_now(tx, p.base_name()))
+}
+
 /// What only waits is due now: a job that was put back or put off, and the base that holds a first job. Whether there is any.
-fn at_once(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<bool> {
-    let held_by_base = task.stage == Stage::Created && base_job::try_now(tx, &task.repo)?;
+fn at_once(tx: &Tx<'_>, config: &Config, task: &Task, at: i64) -> StoreResult<bool> {
+    let held_by_base = task.stage == Stage::Created && try_base(tx, config, task)?;
     // One that waits for a base is due when that was tried.
     let waits = |j: &Job| j.available_at > at && j.cause != Some(Cause::BaseFirst);
     let Some(job) = tx.live_job(task.id)?.filter(waits) else { return Ok(held_by_base) };

@@ -1,7 +1,7 @@
 //! What a new home of a run begins with (BND-3): the caches that it may have, and the operator's mirrors.
 //!
 //! A cache is given to a run of the same task and kind that begins on the same code tree as the one that wrote it; else the
-//! run gets the repository's base cache, which base checks alone write. So what a branch plants in a cache reaches its own
+//! run gets its base's cache (a repository's, or a part's), which base checks alone write. So what a branch plants in a cache reaches its own
 //! task on that very tree, and nobody else.
 
 use super::agent::Site;
@@ -30,7 +30,7 @@ const NEW: &str = "new";
 pub struct Caches {
     /// Of this task, kind and code tree.
     own: Option<PathBuf>,
-    /// The repository's, where it may be used.
+    /// The base's, where it may be used.
     base: Option<PathBuf>,
     /// Where what the run leaves is kept, and for a base cache since when.
     to: Option<(PathBuf, Option<i64>)>,
@@ -48,14 +48,17 @@ pub fn drop_base(tx: &Tx<'_>, repo: &str, at: i64) -> StoreResult<()> {
     tx.set_meta(&dropped_key(repo), &at.to_string())
 }
 
-/// Deletes a repository's base cache now; whether there was one.
+/// Deletes a repository's base caches now, those of all its parts; whether there was one.
 pub fn delete_base(ctx: &mut Ctx, repo: &str) -> Result<bool> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| drop_base(tx, repo, at))?;
-    let path = ctx.paths.base_cache(repo);
-    let there = path.symlink_metadata().is_ok();
-    remove(&path).with_context(|| format!("deleting {}", path.display()))?;
-    Ok(there)
+    let mut any = false;
+    for project in ctx.config.projects.iter().filter(|p| p.repo == repo) {
+        let path = ctx.paths.base_cache(project.base_name());
+        any |= path.symlink_metadata().is_ok();
+        remove(&path).with_context(|| format!("deleting {}", path.display()))?;
+    }
+    Ok(any)
 }
 
 fn bounds(config: &Config, project: &Project) -> Option<Bounds> {
@@ -71,8 +74,8 @@ fn born(path: &Path, dropped: Option<i64>, now: i64) -> Option<i64> {
 }
 
 /// Base caches that are past their age, for `prune`.
-pub fn stale(paths: &Paths, repos: &[String], now: i64) -> Vec<PathBuf> {
-    let all = repos.iter().map(|repo| paths.base_cache(repo));
+pub fn stale(paths: &Paths, projects: &[Project], now: i64) -> Vec<PathBuf> {
+    let all = projects.iter().map(|p| paths.base_cache(p.base_name()));
     all.filter(|path| path.symlink_metadata().is_ok() && born(path, None, now).is_none()).collect()
 }
 
@@ -86,7 +89,7 @@ impl Caches {
             AreaKind::Build | AreaKind::Shell => false,
         };
         let own = tree.filter(|_| keeps).map(|tree| ctx.paths.task_cache(task, kind.as_str()).join(tree));
-        let base = usable(ctx, &task.repo)?.map(|(path, _)| path);
+        let base = usable(ctx, project)?.map(|(path, _)| path);
         let to = own.clone().map(|path| (path, None));
         Ok(Self { own, base, to, bounds: Some(bounds), mirrors: true })
     }
@@ -94,9 +97,9 @@ impl Caches {
     /// Of a base check, on a commit of the default branch: the only one that writes the base cache.
     pub fn of_base(ctx: &mut Ctx, project: &Project) -> Result<Self> {
         let Some(bounds) = bounds(&ctx.config, project) else { return Ok(Self { mirrors: true, ..Self::default() }) };
-        let known = usable(ctx, &project.repo)?;
+        let known = usable(ctx, project)?;
         let since = known.as_ref().map_or_else(|| ctx.now().stamp.wall_ms, |(_, born)| *born);
-        let to = Some((ctx.paths.base_cache(&project.repo), Some(since)));
+        let to = Some((ctx.paths.base_cache(project.base_name()), Some(since)));
         Ok(Self { own: None, base: known.map(|(path, _)| path), to, bounds: Some(bounds), mirrors: true })
     }
 
@@ -162,12 +165,12 @@ fn keep(home: &Path, to: &Path, since: Option<i64>, bounds: Bounds) -> std::io::
     Ok(Done::Whole)
 }
 
-fn usable(ctx: &mut Ctx, repo: &str) -> Result<Option<(PathBuf, i64)>> {
-    let path = ctx.paths.base_cache(repo);
+fn usable(ctx: &mut Ctx, project: &Project) -> Result<Option<(PathBuf, i64)>> {
+    let path = ctx.paths.base_cache(project.base_name());
     if !path.is_dir() {
         return Ok(None);
     }
-    let dropped = ctx.store.read(|tx| tx.meta(&dropped_key(repo)))?;
+    let dropped = ctx.store.read(|tx| tx.meta(&dropped_key(&project.repo)))?;
     let now = ctx.now().stamp.wall_ms;
     Ok(born(&path, dropped.and_then(|at| at.parse().ok()), now).map(|born| (path, born)))
 }

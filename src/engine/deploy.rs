@@ -393,6 +393,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     let key = merge_key(task, deploy);
     let me = ctx.me.clone();
     let project = ctx.project(&task.project)?;
+    let name = project.base_name().to_owned();
     let ground = super::base_job::applies(&ctx.config, project).then(|| super::base_job::digest(&ctx.config, project));
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
@@ -409,7 +410,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         if let Some(ground) = &ground
             && ci.is_some_and(|e| e.verdict == EvidenceVerdict::Pass && e.detail["ground"] == json!(ground))
         {
-            super::base_job::passed(tx, &t.repo, &deploy.tree, ground, at)?;
+            super::base_job::passed(tx, &name, &deploy.tree, ground, at)?;
         }
         tx.audit(at, Some(t.id), "pr_merged", &json!({"deploy": deploy.id, "landed": commit, "how": how}))?;
         super::messages::card(tx, &t, at)

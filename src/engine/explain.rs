@@ -132,13 +132,18 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         let inputs = task.head_tree.as_deref().and_then(|tree| gates::inputs_of(&view.evidence, tree));
         Ok::<_, crate::adapters::store::StoreError>((standing, shown, inputs.unwrap_or_default()))
     })?;
+    let base_name = policy.project(&task.project).and_then(|p| p.base.as_deref());
+    let about = |rule| match (rule, base_name) {
+        (Rule::BaseRed | Rule::BasePending, Some(name)) => name,
+        (_, _) => &task.repo,
+    };
     let moves = match &standing.held {
-        Some(held) => moved_by(held.rule, task.key.as_str(), &task.repo, &answers),
+        Some(held) => moved_by(held.rule, task.key.as_str(), about(held.rule), &answers),
         None => vec![next_step(&standing.decision).to_owned()],
     };
     let running = standing.live.as_ref().is_some_and(|j| j.status == JobStatus::Running);
     let command = match &standing.held {
-        Some(held) => way::command(held.rule, task.key.as_str(), &task.repo),
+        Some(held) => way::command(held.rule, task.key.as_str(), about(held.rule)),
         None => Some(way::unheld(task, running)),
     };
     let wait = crate::render::shown::plain(&super::show::wait(ctx, task, Locale::En));
@@ -150,8 +155,8 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         Ok(_) | Err(_) => Vec::new(),
     };
     let by_base = |rule| matches!(rule, Rule::BaseRed | Rule::Environment);
-    let base = match standing.held.as_ref().filter(|h| by_base(h.rule)) {
-        Some(_) => ctx.store.read(super::base_job::rows)?.remove(&task.repo).map(|b| b.lines).unwrap_or_default(),
+    let base = match base_name.filter(|_| standing.held.as_ref().is_some_and(|h| by_base(h.rule))) {
+        Some(name) => ctx.store.read(|tx| super::base_job::row(tx, name))?.map(|b| b.lines).unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(Explained {

@@ -50,9 +50,9 @@ impl Paths {
     pub fn task_cache(&self, task: &Task, kind: &str) -> PathBuf {
         self.area_of(task).join("cache").join(kind)
     }
-    /// A repository's base cache. No work item's key is spelled like its folder.
-    pub fn base_cache(&self, repo: &str) -> PathBuf {
-        self.area.join(repo).join("cache").join("base")
+    /// The cache of a base, by its name. No work item's key is spelled like its folder.
+    pub fn base_cache(&self, name: &str) -> PathBuf {
+        self.area.join(name).join("cache").join("base")
     }
     pub fn lease(&self, repo: &str) -> PathBuf {
         self.root.join("sentinels").join(repo).join("merge-lease.json")

@@ -94,8 +94,7 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
 
 /// Deletes base caches past their age (BND-3).
 fn caches(ctx: &mut Ctx) -> Vec<Pruned> {
-    let repos: Vec<String> = ctx.config.projects.iter().map(|p| p.repo.clone()).collect();
-    let old = super::cache::stale(&ctx.paths, &repos, ctx.now().stamp.wall_ms);
+    let old = super::cache::stale(&ctx.paths, &ctx.config.projects, ctx.now().stamp.wall_ms);
     let mut gone = Vec::new();
     for path in old {
         if !ctx.dry

@@ -79,7 +79,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
     let mut policy = ctx.policy.clone();
     for project in policy.projects.values_mut() {
         project.fault = None;
-        project.base = false;
+        project.base = None;
     }
     let wanted: BTreeSet<String> = ctx.store.read(|tx| {
         let queue = view::queue(tx, &now, &policy, day, None)?;

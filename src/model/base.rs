@@ -1,4 +1,4 @@
-//! What is known of a repository's base before an agent is paid to work on it (ORD-1).
+//! What is known of the base of a repository, or of a part of one, before an agent is paid to work on it (ORD-1).
 
 use super::ids::Sha;
 use super::stage::words;
@@ -43,7 +43,7 @@ pub struct Unseen {
     pub failed: i64,
 }
 
-/// The last try of a repository's base; one for each repository.
+/// The last try of a base; one for each repository, or part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     pub commit: Sha,

@@ -26,8 +26,8 @@ pub struct ProjectPolicy {
     /// The stages that are not left out.
     pub stages: Vec<Stage>,
     pub ci: CiSource,
-    /// Its base is tried before a first agent starts.
-    pub base: bool,
+    /// The name of its base, which is tried before a first agent starts; `None`: there is nothing to try.
+    pub base: Option<String>,
     /// Checks are declared (and the switch is on): `staging-check` works deploy-staging, else the deployer.
     pub staging_checks: bool,
     /// Some declared check is a command.

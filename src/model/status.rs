@@ -26,7 +26,7 @@ pub struct Status {
     pub reconcile: ReconcileBlock,
     /// Boards, forges and git remotes that are unavailable now
     pub services_down: Vec<ServiceRow>,
-    /// Whether setup and CI pass on each repository's base
+    /// Whether setup and CI pass on each project's base
     pub base: Vec<BaseRow>,
     /// Merge leases that are held
     pub merge_lease: Vec<LeaseRow>,
@@ -42,9 +42,10 @@ pub struct Status {
     pub limits: LimitsBlock,
 }
 
-/// The base of a repository.
+/// The base of a repository, or of a part of one.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct BaseRow {
+    /// What `orch logs --base` takes: the repository, or the key of a project with `paths`
     pub repo: String,
     /// The commit tried last
     pub commit: Option<String>,

@@ -84,9 +84,9 @@ pub struct QueueView {
     pub places: BTreeMap<TaskId, Place>,
     /// Only blockers that some place names.
     pub blockers: BTreeMap<Key, Blocker>,
-    /// The last try of each repository's base (ORD-1).
+    /// The last try of each base, by its name (ORD-1).
     pub bases: BTreeMap<String, Base>,
-    /// Repositories whose base could not be looked at.
+    /// Bases that could not be looked at, by name.
     pub unseen: BTreeMap<String, Unseen>,
     pub freezes: Vec<Freeze>,
     /// The freezes could not be read: every repository counts as frozen (SHIP-7).

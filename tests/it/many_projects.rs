@@ -388,3 +388,59 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
         (task["stage"] != "created").then_some(())
     });
 }
+
+/// A red base of one part holds that part alone, also where both are tried by the same words.
+#[test]
+fn ord_3_a_red_base_of_one_part_holds_only_that_one() {
+    let home = Home::new();
+    let mono = home.repository("mono");
+    let out = home.at("tried");
+    let red = format!("#!/bin/sh\necho broken; echo tried >> {}; exit 1\n", out.display());
+    home.push(&mono, &[("services/api/ci.sh", &red), ("services/web/ci.sh", "#!/bin/sh\necho whole\n")]);
+    std::fs::write(home.at("agent.sh"), AGENT).unwrap();
+    std::fs::set_permissions(home.at("agent.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(home.config().parent().unwrap()).unwrap();
+    let remote = home.at("mono.git");
+    let part = |key: &str, folder: &str| {
+        format!(
+            "{{key: {key}, repo: mono, git: {{remote: {}}}, paths: ['{folder}/**'], ci: {{command: [./ci.sh]}}}}",
+            remote.display()
+        )
+    };
+    let text = format!(
+        "confine: {{mode: off}}\nserial_gate: {{enabled: false}}\nprojects: [{}, {}]\nsecurity: {{gate_enabled: false}}\nagents: {{runtime: scripted, run_retries: 0}}\nruntimes: {{scripted: {{kind: command, command: [{}]}}}}\n",
+        part("API", "services/api"),
+        part("WEB", "services/web"),
+        home.at("agent.sh").display()
+    );
+    std::fs::write(home.config(), text).unwrap();
+    for key in ["API", "WEB"] {
+        home.ok(&home.at(""), &["new", "one", "--project", key]);
+    }
+    let task = |home: &Home, key: &str| {
+        let status = home.json(&home.at(""), &["status"]);
+        status["tasks"].as_array().unwrap().iter().find(|t| t["key"] == key).cloned()
+    };
+    home.until(|home| {
+        let held = task(home, "API-1")?["held_by"]["rule"] == "base_red";
+        (held && task(home, "WEB-1")?["stage"] != "created").then_some(())
+    });
+    assert_eq!(task(&home, "API-1").unwrap()["stage"], "created");
+    let status = home.json(&home.at(""), &["status"]);
+    let bases: Vec<_> = status["base"].as_array().unwrap().iter().map(|b| (&b["repo"], &b["state"])).collect();
+    assert_eq!(format!("{bases:?}"), r#"[(String("API"), String("red")), (String("WEB"), String("green"))]"#);
+    // It is named by its key wherever it is asked for, and the repository's name means neither.
+    let explained = home.json(&home.at(""), &["explain", "API-1"]);
+    assert_eq!(explained["command"], "orch logs --base API");
+    assert!(explained["base"].to_string().contains("broken"), "{explained}");
+    for (name, said) in [("API", "broken"), ("WEB", "whole")] {
+        assert!(home.json(&home.at(""), &["logs", "--base", name])["logs"].to_string().contains(said), "{name}");
+    }
+    let (code, _, err) = home.orch(&home.at(""), &["logs", "--base", "mono"]);
+    assert!(code == 2 && err.contains("API, WEB"), "{err}");
+    // A retry of the task tries the base that holds it.
+    let tried = || std::fs::read_to_string(&out).unwrap().lines().count();
+    assert_eq!(tried(), 1);
+    home.ok(&home.at(""), &["retry", "API-1"]);
+    home.until(|_| (tried() == 2).then_some(()));
+}

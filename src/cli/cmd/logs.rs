@@ -4,6 +4,7 @@ use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::cli::signals::Signals;
+use crate::config::{Config, Project};
 use crate::engine::{Ctx, base_job, runtimes};
 use crate::model::outcome::RuntimeKind;
 use crate::model::stage::{JobKind, Stage};
@@ -30,7 +31,7 @@ pub struct Args {
     /// A task's key, such as ORCH-17
     #[arg(value_name = "TASK", required_unless_present = "base")]
     task: Option<String>,
-    /// The last try of this repository's base instead
+    /// The last try of the base of this repository, or of the project with this key
     #[arg(long, value_name = "REPO", conflicts_with_all = ["task", "stage", "run", "prompt", "follow"])]
     base: Option<String>,
     /// The last run of this stage
@@ -100,13 +101,11 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.follow { follow(call, &mut ctx, &run, &dir, kind) } else { print(call, &files, kind) }
 }
 
-/// The log of a repository's base.
-fn base(call: &Invocation, ctx: &mut Ctx, repo: &str) -> CmdResult {
-    let rows = ctx.store.read(base_job::rows)?;
-    let Some(row) = rows.get(repo) else {
-        let known: Vec<&str> = ctx.config.projects.iter().map(|p| p.repo.as_str()).collect();
-        return Err(Failure::usage(format!("the base of {repo} was never tried"))
-            .hint(format!("the repositories: {}", known.join(", "))));
+/// The log of a base.
+fn base(call: &Invocation, ctx: &mut Ctx, asked: &str) -> CmdResult {
+    let repo = &base_name(&ctx.config, asked)?;
+    let Some(row) = ctx.store.read(|tx| base_job::row(tx, repo))? else {
+        return Err(Failure::usage(format!("the base of {repo} was never tried")).hint(bases(&ctx.config)));
     };
     let dir = base_job::dir(ctx, repo);
     let files: Vec<PathBuf> = ["setup.log", "ci.log"].iter().map(|n| dir.join(n)).filter(|f| f.exists()).collect();
@@ -122,6 +121,24 @@ fn base(call: &Invocation, ctx: &mut Ctx, repo: &str) -> CmdResult {
     }
     call.out.line(format!("# base of {repo} at {}: {} {}", row.commit.short(), row.state, row.why));
     print(call, &files, RuntimeKind::Command)
+}
+
+fn bases(config: &Config) -> String {
+    let known: Vec<&str> = config.projects.iter().map(Project::base_name).collect();
+    format!("the bases: {}", known.join(", "))
+}
+
+/// The name of the base that is meant by a repository or a project's key; a word that is neither stays, as of a project
+/// that was removed. Fails where a repository has several.
+fn base_name(config: &Config, asked: &str) -> Result<String, Failure> {
+    let of_repo: Vec<&Project> = config.projects.iter().filter(|p| p.repo == asked).collect();
+    let one = config.projects.iter().find(|p| p.key == asked || p.base_name() == asked);
+    match (one, of_repo.as_slice()) {
+        (Some(project), _) => Ok(project.base_name().to_owned()),
+        (None, [project]) => Ok(project.base_name().to_owned()),
+        (None, []) => Ok(asked.to_owned()),
+        (None, _) => Err(Failure::usage(format!("{asked} has a base for each of its projects")).hint(bases(config))),
+    }
 }
 
 fn chosen(ctx: &mut Ctx, task: &Task, args: &Args) -> Result<Run, Failure> {

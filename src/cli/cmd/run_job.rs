@@ -21,8 +21,8 @@ pub struct Args {
     /// Only finalize what a dead supervisor left
     #[arg(long)]
     finalize: bool,
-    /// Try the base of this repository instead
-    #[arg(long, value_name = "REPO", requires = "token", conflicts_with_all = ["run", "finalize"])]
+    /// Try the base of this name instead
+    #[arg(long, value_name = "NAME", requires = "token", conflicts_with_all = ["run", "finalize"])]
     base: Option<String>,
     /// The claim of that try
     #[arg(long, value_name = "T")]
@@ -34,7 +34,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     // A service inherits nothing: what it may know waits for it beside its log.
     if let Some(dir) = &call.global.state_dir {
         let beside = match (&args.base, args.run) {
-            (Some(repo), _) => base_job::dir_in(dir, repo),
+            (Some(name), _) => base_job::dir_in(dir, name),
             (None, run) => dir.join("runs").join(run.unwrap_or_default().to_string()),
         };
         let pipe = beside.join(PIPE);
@@ -43,7 +43,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
     let mut ctx = open::step(call, "run-job", Mode::Use)?;
     let worked = match (&args.base, args.run) {
-        (Some(repo), _) => base_job::work(&mut ctx, repo, args.token.as_deref().unwrap_or_default()),
+        (Some(name), _) => base_job::work(&mut ctx, name, args.token.as_deref().unwrap_or_default()),
         (None, Some(run)) => supervise::run(&mut ctx, RunId(run), args.finalize),
         (None, None) => Ok(()),
     };

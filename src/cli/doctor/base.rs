@@ -28,8 +28,8 @@ fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), ch
         Err(e) => return chart.warn(area, name, format!("not tried: {e:#}"), "fix the remote first"),
     };
     let known = ctx.store.read(|tx| {
-        let passed = tx.meta(&base_job::passed_key(&project.repo, &tree, &digest))?.is_some();
-        Ok::<_, crate::adapters::store::StoreError>((passed, base_job::row(tx, &project.repo)?))
+        let passed = tx.meta(&base_job::passed_key(project.base_name(), &tree, &digest))?.is_some();
+        Ok::<_, crate::adapters::store::StoreError>((passed, base_job::row(tx, project.base_name())?))
     });
     match known {
         Ok((true, _)) => return chart.ok(area, name, format!("green at {}", commit.short())),
@@ -73,7 +73,7 @@ fn told(b: &Base, project: &Project, chart: &mut Chart) -> bool {
         BaseState::Green => chart.ok(area, "base", format!("green at {at}")),
         BaseState::Running => chart.ok(area, "base", format!("is being tried now, at {at}")),
         BaseState::Red => {
-            let see = format!("{FIX}; `orch logs --base {}` has the log", project.repo);
+            let see = format!("{FIX}; `orch logs --base {}` has the log", project.base_name());
             chart.fail(area, "base", format!("red at {at}: {}", b.why), see);
         }
         BaseState::Environment | BaseState::Untried | BaseState::NotApplicable => return false,

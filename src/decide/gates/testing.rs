@@ -19,7 +19,7 @@ pub fn project() -> ProjectPolicy {
         self_hosting: false,
         stages: Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(),
         ci: CiSource::Command,
-        base: false,
+        base: None,
         staging_checks: false,
         staging_commands: false,
         staging_build: false,

@@ -38,11 +38,11 @@ pub(super) fn kept(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Option<Red
 
 /// What follows of a red CI: it counts, waits for the base, or is the machine's.
 pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Result<Settlement> {
-    let repo = &bench.project.repo;
+    let name = bench.project.base_name();
     let applies = base_job::applies(&ctx.config, &bench.project);
     let (base, on_red) = ctx
         .store
-        .read(|tx| Ok::<_, crate::adapters::store::StoreError>((base_job::row(tx, repo)?, base_job::on_red(tx)?)))?;
+        .read(|tx| Ok::<_, crate::adapters::store::StoreError>((base_job::row(tx, name)?, base_job::on_red(tx)?)))?;
     let now = ctx.now().stamp.wall_ms;
     let recheck = policy::ms(ctx.config.base.recheck_s);
     let next = match applies && !on_red.contains(&bench.task.id) {
@@ -60,7 +60,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             Ok(answered(row))
         }
         RedCi::TryBase => {
-            let why = format!("{}; the base of {repo} is tried again before that counts", red.why);
+            let why = format!("{}; the base of {name} is tried again before that counts", red.why);
             let (since, text) = (red.at, json!([bench.subject, red]).to_string());
             ctx.store.write(|tx| tx.set_meta(&key(run), &text))?;
             Ok(Settlement { end: End::BaseFirst { since, why }, ..Settlement::default() })
@@ -69,7 +69,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             ctx.store.write(|tx| tx.drop_meta(&key(run)))?;
             let of_base = base.map(|b| b.why).unwrap_or_default();
             let why = format!(
-                "{}, and so is the base ({of_base}): this machine has changed; fix what `orch logs --base {repo}` shows",
+                "{}, and so is the base ({of_base}): this machine has changed; fix what `orch logs --base {name}` shows",
                 red.why
             );
             Ok(Settlement { end: End::Environment { why }, ..Settlement::default() })
