@@ -128,7 +128,7 @@ mod tests {
             (Withdrawal::PullGone { number: 3 }, "pull request 3 is gone", true),
             (Withdrawal::PullRetargeted { number: 3, base: "next".into() }, "now has the base next", true),
             (Withdrawal::BranchGone { branch: "feature/x".into() }, "branch feature/x is gone", true),
-            (Withdrawal::Merged { pull: Some(3), commit: None }, "pull request 3 was merged by hand", true),
+            (Withdrawal::Merged { pull: Some(3), commit: None }, "pull request 3 was merged by a person", true),
             (Withdrawal::Merged { pull: None, commit: None }, "its branch was merged by a person", true),
         ];
         for (cause, said, forge) in all {

@@ -315,8 +315,8 @@ fn a_rule_over_the_task_branches_is_told() {
     for (name, push, force, level, part) in [
         ("feature/**", true, false, "warning", "refuses the forced push"),
         ("feature/*", false, false, "failed", "lets nobody push"),
-        ("feature/**", true, true, "ok", "no rule stands"),
-        ("release/**", false, false, "ok", "no rule stands"),
+        ("feature/**", true, true, "ok", "no rule blocks"),
+        ("release/**", false, false, "ok", "no rule blocks"),
     ] {
         let rule = Rule { may_push: push, may_force: force, ..Rule::default() };
         forge.data().rules = vec![(name.into(), rule)];

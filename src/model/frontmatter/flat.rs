@@ -55,7 +55,7 @@ pub fn read(text: &str) -> Result<Front, String> {
         let (name, value) = line.split_once(':').ok_or_else(|| format!("expected `name: value`: {}", cut(trimmed)))?;
         let name = name.trim().to_owned();
         if fields.iter().any(|(n, _)| *n == name) {
-            return Err(format!("`{}` is there twice", cut(&name)));
+            return Err(format!("`{}` appears twice", cut(&name)));
         }
         fields.push((name, field(value.trim())?));
     }

@@ -268,7 +268,7 @@ fn entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<(String, Field)>, A
     while let Some((name, value)) = map.next_entry::<String, Any>()? {
         if !seen.insert(name.clone()) {
             let name: String = name.chars().take(60).collect();
-            return Err(A::Error::custom(format!("`{name}` is there twice")));
+            return Err(A::Error::custom(format!("`{name}` appears twice")));
         }
         fields.push((name, value.0));
     }

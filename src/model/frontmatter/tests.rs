@@ -48,8 +48,8 @@ fn what_can_not_be_used_is_broken_with_its_reason() {
     for (text, why) in [
         ("---", "closing"),
         ("---\nverdict: APPROVED\n", "closing"),
-        ("---\nverdict: A\nverdict: B\n---\n", "`verdict` stands twice"),
-        ("---\nm: {a: 1, a: 2}\n---\n", "`a` stands twice"),
+        ("---\nverdict: A\nverdict: B\n---\n", "`verdict` appears twice"),
+        ("---\nm: {a: 1, a: 2}\n---\n", "`a` appears twice"),
         ("---\na: [\n---\n", "YAML"),
         ("---\n- a\n- b\n---\n", "mapping"),
         ("---\njust words\n---\n", "mapping"),
