@@ -18,7 +18,7 @@ const TASKS: &str = "task";
 pub enum SiteError {
     #[error("{} contains {name}, which `orch` did not write", dir.display())]
     Foreign { dir: PathBuf, name: String },
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 

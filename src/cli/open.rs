@@ -14,6 +14,7 @@ use crate::model::ids::Key;
 use crate::model::task::Task;
 use anyhow::Context;
 use serde_json::json;
+use std::path::Path;
 use std::time::Instant;
 
 impl From<StoreError> for Failure {
@@ -140,10 +141,19 @@ pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: b
 pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     let path = config.state_dir.join("orch.db");
-    let store = if path.exists() { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
+    let store = if is_there(&path)? { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
     let mut ctx = context(config, store, name)?;
     repository::apply(&mut ctx);
     Ok(ctx)
+}
+
+/// Whether there is a database. A state directory that can't be looked into is not an empty one: exit 3 (TRUST-3).
+fn is_there(database: &Path) -> Result<bool, Failure> {
+    database.try_exists().map_err(|e| {
+        let dir = database.parent().unwrap_or(database).display();
+        Failure::new(Exit::Broken, format!("the state directory {dir} can't be read: {e}"))
+            .hint("give this account the right to it, or run this as the account that owns it")
+    })
 }
 
 /// The configuration, whose state directory is no other one's. Fails with exit 2.

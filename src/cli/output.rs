@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use crate::adapters::pager;
 use crate::model::redact;
-use crate::model::report::{ErrorLine, StepReport};
+use crate::model::report::{ErrorLine, Rule, StepReport};
 use crate::model::text::clip;
 use crate::model::time::parse_rfc3339;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -145,7 +145,11 @@ impl Output {
         }
         for h in &report.skipped {
             let until = h.until.as_deref().map(|u| format!(" (until {u})")).unwrap_or_default();
-            self.line(format!("{:<12} waits: {} - {}{until}", h.task.as_deref().unwrap_or("-"), h.rule, h.why));
+            let task = h.task.as_deref().unwrap_or("-");
+            self.line(match h.rule {
+                Rule::Terminal => format!("{task:<12} ended: {}", h.why),
+                rule => format!("{task:<12} waits: {rule} - {}{until}", h.why),
+            });
         }
         if report.actions.is_empty() && report.skipped.is_empty() && report.errors.is_empty() {
             self.line(format!("{}: nothing to do", report.step));

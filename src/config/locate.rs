@@ -96,6 +96,12 @@ fn nearest(cwd: &Path) -> Option<PathBuf> {
     within.map(|dir| dir.join("orch.yaml")).find(|file| file.exists())
 }
 
+/// Whether a file is there. One that this account may not look at counts as there: to say that there is none would be a lie,
+/// and to take the next one another installation's work.
+fn stands(looked: std::io::Result<bool>) -> bool {
+    looked.unwrap_or_else(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 /// Searches as for a command without `--config`. `areas`: the folders of runs of a configuration, in which no file ever
 /// counts. Touches nothing but what it reads.
 pub fn sought(env: &BTreeMap<String, String>, cwd: &Path, areas: &dyn Fn(&Path) -> Option<PathBuf>) -> Sought {
@@ -118,7 +124,7 @@ pub fn sought(env: &BTreeMap<String, String>, cwd: &Path, areas: &dyn Fn(&Path) 
         }
     }
     if found.file.is_none() {
-        found.file = usual.into_iter().find(|file| file.exists());
+        found.file = usual.into_iter().find(|file| stands(file.try_exists()));
     }
     found
 }
@@ -246,6 +252,13 @@ mod tests {
         // A list that others can write says nothing.
         std::fs::set_permissions(known_list(&h.env).unwrap(), std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(h.sought("clone").passed.unwrap().warning().contains("chmod 600"));
+    }
+
+    #[test]
+    fn ord_3_a_file_that_may_not_be_looked_at_is_there_and_one_below_a_file_is_not() {
+        use rustix::io::Errno;
+        assert!(stands(Err(Errno::ACCESS.into())) && stands(Ok(true)));
+        assert!(!stands(Err(Errno::NOTDIR.into())) && !stands(Ok(false)));
     }
 
     #[test]

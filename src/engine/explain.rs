@@ -385,9 +385,9 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
         Rule::DeployResult => one("the deploy command's result"),
         Rule::Watch => one("the watch's last probe"),
         Rule::SwitchedOff => one("the switch or project named is in the configuration again"),
-        Rule::Terminal => vec![format!(
-            "nothing: it has ended; another status, then To Analyse, starts a cancelled work item again ({key})"
-        )],
+        Rule::Terminal => {
+            one("nothing: it has ended; a cancelled work item starts again by another status, then To Analyse")
+        }
     }
 }
 

@@ -64,7 +64,8 @@ const MODES: &str = "guards/modes_closed";
 /// was open. A quick look: what stands directly in it.
 pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
     let used = state_dir.join("orch.db").exists();
-    let found = modes::close(state_dir, false).context("keeping others out of the state directory")?;
+    let found = modes::close(state_dir, false)
+        .with_context(|| format!("keeping others out of the state directory {}", state_dir.display()))?;
     // Nobody could read anything in a folder in which there was nothing yet.
     Ok(if used { found } else { Vec::new() })
 }

@@ -126,7 +126,8 @@ fn developed(pushed: &Pushed<'_>, changed: &BTreeSet<String>) -> Reading {
         let why = "nothing outside docs/work-items/ was changed".to_owned();
         return Reading { verdict: Verdict::None(why.clone()), why };
     }
-    Reading { verdict: Verdict::Pass, why: format!("{} pushed, {code} files of code changed", pushed.head.short()) }
+    let files = if code == 1 { "file" } else { "files" };
+    Reading { verdict: Verdict::Pass, why: format!("{} pushed, {code} {files} of code changed", pushed.head.short()) }
 }
 
 /// A file that stands on the branch but is not this run's is named for what it is: stale (PIPE-4).

@@ -46,7 +46,9 @@ fn a_later_edit_is_shown_and_reaches_no_prompt() {
     std::fs::write(&path, text).unwrap();
     w.tick();
     w.drive("the edit was read", |w| w.say(&["explain", &key]).out.contains("edited since it was taken"));
-    w.run(&["advance", &key, "--approve"]).code(0);
+    // What it starts is not said to stand in the queue.
+    let said = w.run(&["advance", &key, "--approve"]).code(0).out.clone();
+    assert!(said.contains("\"job_started\"") && !said.contains("\"queued\""), "{said}");
     w.rest(&key);
     let prompt = w.prompt(&key, "development", 1);
     assert!(prompt.contains("First words") && !prompt.contains("Other words"), "{prompt}");

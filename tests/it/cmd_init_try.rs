@@ -18,7 +18,7 @@ fn clone(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
         std::fs::set_permissions(work.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     raw(&work, &["add", "-A"]);
-    raw(&work, &["commit", "-q", "-m", "first"]);
+    raw(&work, &["commit", "-q", "--allow-empty", "-m", "first"]);
     raw(&work, &["push", "-q", "origin", "main"]);
     (dir, work)
 }
@@ -73,6 +73,28 @@ fn ord_2_what_failed_is_a_comment_with_its_error_and_try_exits_1() {
     assert!(told["line"].as_str().unwrap().contains("exit 3: error: it is broken"), "{told}");
     let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
     assert!(file.contains("\n    # ci: {command: [\"./ci.sh\"]}     # failed on"), "{file}");
+}
+
+#[test]
+fn ord_3_a_project_that_is_added_is_tried_too() {
+    let (dir, work) = clone(&[("ci.sh", "#!/bin/sh\necho 'error: it is broken'; exit 3\n")]);
+    let out = orch(dir.path(), dir.path(), &["project", "add", work.to_str().unwrap(), "--try", "--json"], &[]);
+    let told = json(&out);
+    assert_eq!((out.status.code(), told["tried"]["ci"].as_str()), (Some(1), Some("failed")), "{told}");
+    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    assert!(file.contains("\n    # ci: {command: [\"./ci.sh\"]}     # failed on"), "{file}");
+}
+
+#[test]
+fn trust_3_a_state_directory_that_cant_be_looked_into_is_not_an_empty_one() {
+    let (dir, work) = clone(&[]);
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let state = dir.path().join("file/state");
+    assert!(orch(dir.path(), &work, &["init", "--no-try"], &[]).status.success());
+    let out = orch(dir.path(), &work, &["status"], &[("ORCH_STATE_DIR", state.to_str().unwrap())]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!((out.status.code(), out.stdout.is_empty()), (Some(3), true), "{said}");
+    assert!(said.contains(state.to_str().unwrap()), "{said}");
 }
 
 #[test]

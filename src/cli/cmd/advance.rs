@@ -7,7 +7,7 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
 use crate::engine::{Ctx, advance, by_hand, chat, deploy, intents, outbox, tick};
 use crate::model::decision::Decision;
-use crate::model::report::Held;
+use crate::model::report::{ActionKind, Held, Rule};
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Waiting};
 use crate::model::time::rfc3339;
@@ -69,7 +69,13 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     chat::answers(&mut ctx, chat::When::Asked);
     outbox::deliver(&mut ctx);
     let exit = judge(&mut ctx, &task)?;
-    if let Decision::Hold { rule, why, until } = decision {
+    // What was in the queue when the decision fell may have been started since.
+    let key = task.key.to_string();
+    let started =
+        ctx.report.actions.iter().any(|a| a.kind == ActionKind::JobStarted && a.task.as_deref() == Some(&key));
+    if let Decision::Hold { rule, why, until } = decision
+        && !(started && rule == Rule::Queued)
+    {
         ctx.report.skipped.push(Held { task: Some(task.key.to_string()), rule, why, until: until.map(rfc3339) });
     }
     open::finish(call, &mut ctx, start, exit)

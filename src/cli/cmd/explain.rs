@@ -53,6 +53,11 @@ fn last_line(call: &Invocation, command: Option<&str>) -> String {
     format!("orch {config}{state}{rest}")
 }
 
+/// A reason without its pointer to this very page.
+fn here(e: &Explained, why: &str) -> String {
+    why.replace(&format!("; `orch explain {}` says how", e.key), "")
+}
+
 fn page(e: &Explained) -> String {
     let mut text = String::new();
     let mut say = |line: String| {
@@ -66,7 +71,7 @@ fn page(e: &Explained) -> String {
     match &e.held_by {
         Some(held) => {
             let until = held.until.as_deref().map(|u| format!(" (until {})", local(u))).unwrap_or_default();
-            say(format!("held by {}: {}{until}", held.rule, clip(&held.why, 600)));
+            say(format!("held by {}: {}{until}", held.rule, clip(&here(e, &held.why), 600)));
         }
         None => say(format!("next: {}", clip(&e.next, 600))),
     }
@@ -90,7 +95,7 @@ fn page(e: &Explained) -> String {
         say("gates on leaving the stage:".to_owned());
     }
     for g in &e.gates {
-        say(format!("  {:<20} {:<10} {}", g.gate, g.answer, clip(&g.why, 300)));
+        say(format!("  {:<20} {:<10} {}", g.gate, g.answer, clip(&here(e, &g.why), 300)));
         for row in &g.evidence {
             let stay = if row.present { "" } else { ", of an earlier stay" };
             let commit: String = row.commit.chars().take(10).collect();

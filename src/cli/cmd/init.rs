@@ -22,12 +22,8 @@ pub struct Args {
     /// Prefix of the project's work-item keys; else the remote's name in capitals
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Try the proposed setup and CI on the remote's default branch; exit 1 where they don't pass
-    #[arg(long = "try", conflicts_with = "no_try")]
-    try_them: bool,
-    /// Write the proposals untried
-    #[arg(long)]
-    no_try: bool,
+    #[command(flatten)]
+    trying: Trying,
     /// Take the default answer to each question
     #[arg(long)]
     yes: bool,
@@ -46,6 +42,39 @@ pub struct Args {
     /// Remove what `init` installed: units, timers, an unchanged orch.env, lingering, completions, manual pages
     #[arg(long, conflicts_with_all = ["key", "here", "systemd"])]
     uninstall: bool,
+}
+
+/// Whether the proposals are tried (ORD-2).
+#[derive(Debug, clap::Args)]
+pub struct Trying {
+    /// Try the proposed setup and CI on the remote's default branch; exit 1 where they don't pass
+    #[arg(long = "try", conflicts_with = "no_try")]
+    try_them: bool,
+    /// Write the proposals untried
+    #[arg(long)]
+    no_try: bool,
+}
+
+impl Trying {
+    /// As the flags say, else as a person at the terminal does.
+    pub fn wanted(&self, call: &Invocation, yes: bool, found: &Found) -> bool {
+        if self.try_them || self.no_try || !ask::is_person(call) {
+            return self.try_them;
+        }
+        let proposed = proposed(found);
+        for (name, key) in [("setup", "worktree.setup"), ("ci", "ci.command")] {
+            let words: Vec<&str> = proposed[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if !words.is_empty() {
+                call.out.line(format!("{key}: {}", words.join(" ")));
+            }
+        }
+        ask::yes(call, yes, "try them now in a clone of the default branch?")
+    }
+
+    /// `--try` says by its exit whether everything passed; the file is written all the same.
+    pub fn exit(&self, tried: Option<&Tried>) -> Exit {
+        if self.try_them && tried.is_some_and(|t| !t.passed()) { Exit::Negative } else { Exit::Done }
+    }
 }
 
 /// What a call did and what a person should know and do.
@@ -93,7 +122,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     } else {
         told.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
     }
-    let exit = exit(args, told.tried.as_ref());
+    let exit = args.trying.exit(told.tried.as_ref());
     say(call, &dir, &place.file, told);
     Ok(exit)
 }
@@ -125,7 +154,8 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
     let untried = Tried::not(&found);
     let paths = install::part_of(dir);
     let possible = untried.is_possible() && !install::is_there(call, place, &found, &paths)?;
-    let tried = if possible && wants_try(call, args, &told.proposed) { try_base::play(&mut found) } else { untried };
+    let tried =
+        if possible && args.trying.wanted(call, args.yes, &found) { try_base::play(&mut found) } else { untried };
     let agree = |question: &str| ask::yes(call, args.yes, question);
     let system = args.systemd && !args.user;
     let request = Request { found: &found, key: key.as_deref(), paths, system, agree: &agree };
@@ -140,10 +170,8 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
             if key.is_none() && is != found.key {
                 told.notes.push(format!("the key {} is taken: this project is {is}; --key decides", found.key));
             }
-            if let Err(e) = try_base::keep(&tried, &place.file, &is) {
-                let why = format!("that they passed can't be kept: {e:#}; the first task tries them again");
-                told.notes.push(why);
-            }
+            told.notes.extend(try_base::kept(&tried, &place.file, &is));
+            told.notes.extend(found.runtime_note(&place.file, &told.done.written));
             told.notes.extend(found.notes);
             told.project = Some(is);
             told.added = true;
@@ -160,27 +188,8 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
     Ok(())
 }
 
-/// `--try` says by its exit whether everything passed; the file is written all the same.
-fn exit(args: &Args, tried: Option<&Tried>) -> Exit {
-    if args.try_them && tried.is_some_and(|t| !t.passed()) { Exit::Negative } else { Exit::Done }
-}
-
-/// Whether the proposals are to be tried: as the flags say, else as a person at the terminal does.
-fn wants_try(call: &Invocation, args: &Args, proposed: &Value) -> bool {
-    if args.try_them || args.no_try || !ask::is_person(call) {
-        return args.try_them;
-    }
-    for (name, key) in [("setup", "worktree.setup"), ("ci", "ci.command")] {
-        let words: Vec<&str> = proposed[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        if !words.is_empty() {
-            call.out.line(format!("{key}: {}", words.join(" ")));
-        }
-    }
-    ask::yes(call, args.yes, "try them now in a clone of the default branch?")
-}
-
 /// What became of the proposals, for a person.
-fn lines(tried: &Tried) -> Vec<String> {
+pub fn lines(tried: &Tried) -> Vec<String> {
     let one = |name: &str, came: Came| match came {
         Came::Passed => Some(format!("tried  {name} passed")),
         Came::Failed => Some(format!("tried  {name} failed, and is written as a comment")),
@@ -238,10 +247,10 @@ fn systemd(call: &Invocation, args: &Args, file: &Path, told: &mut Told) -> Resu
 fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
     let Told { done, notes, next, project, added, proposed, tried, labels } = told;
     if call.out.is_json() {
-        let of = |came: fn(&Tried) -> Came| tried.as_ref().map_or("none", |t| came(t).as_str());
+        let came = tried.as_ref().map_or_else(|| json!({"setup": "none", "ci": "none"}), Tried::json);
         call.out.document(&json!({
             "file": file, "added": added, "project": project, "wrote": done.written,
-            "changed": done.changed, "left": done.left, "tried": {"setup": of(|t| t.setup), "ci": of(|t| t.ci)},
+            "changed": done.changed, "left": done.left, "tried": came,
             "line": tried.as_ref().and_then(|t| t.line.clone()), "proposed": proposed, "labels": labels,
             "notes": notes, "next": next,
         }));

@@ -1,10 +1,11 @@
 //! `orch project` (ORD-3): the projects of one installation.
 
-use super::init::prefix;
+use super::init::{Trying, lines, prefix};
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::init::install::{self, Outcome, Place, Request};
+use crate::cli::init::try_base::{self, Tried};
 use crate::cli::init::{Done, ask, find, remote, scanner};
 use crate::cli::open;
 use crate::cli::output;
@@ -35,6 +36,8 @@ enum What {
         /// Prefix of the project's work-item keys; else the remote's name in capitals
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
+        #[command(flatten)]
+        trying: Trying,
     },
     /// Every project with its repository and the number of its open tasks
     #[command(after_help = "Example:\n  orch project list --json | jq -r '.projects[].key'")]
@@ -56,13 +59,13 @@ impl Args {
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     match &args.what {
-        What::Add { from, key } => add(call, from, key.as_deref()),
+        What::Add { from, key, trying } => add(call, from, key.as_deref(), trying),
         What::List => list(call),
         What::Remove { key } => remove(call, key),
     }
 }
 
-fn add(call: &Invocation, from: &str, key: Option<&str>) -> CmdResult {
+fn add(call: &Invocation, from: &str, key: Option<&str>, trying: &Trying) -> CmdResult {
     let cwd = std::env::current_dir().context("finding the current folder")?;
     let key = key.map(prefix).transpose()?;
     let place: Place = install::place(call, &cwd, false)?;
@@ -72,9 +75,9 @@ fn add(call: &Invocation, from: &str, key: Option<&str>) -> CmdResult {
     } else {
         None
     };
-    let found = match &checkout {
+    let mut found = match &checkout {
         Some(dir) => find::around(dir)?,
-        None if remote::at(from).is_some() => find::of_url(from),
+        None if remote::is_url(from) => find::of_url(from),
         None => {
             return Err(Failure::usage(format!("{from} is neither a folder here nor the URL of a repository"))
                 .hint("orch project add PATH, or orch project add git@HOST:owner/name.git"));
@@ -82,6 +85,9 @@ fn add(call: &Invocation, from: &str, key: Option<&str>) -> CmdResult {
     };
     let agree = |question: &str| ask::yes(call, false, question);
     let paths = checkout.as_deref().map(install::part_of).unwrap_or_default();
+    let untried = Tried::not(&found);
+    let possible = untried.is_possible() && !install::is_there(call, &place, &found, &paths)?;
+    let tried = if possible && trying.wanted(call, false, &found) { try_base::play(&mut found) } else { untried };
     let request = Request { found: &found, key: key.as_deref(), paths, system: false, agree: &agree };
     let mut done = Done::default();
     let outcome = install::add(call, &place, &request, &mut done)?;
@@ -92,7 +98,11 @@ fn add(call: &Invocation, from: &str, key: Option<&str>) -> CmdResult {
             notes = note.into_iter().collect();
             (key, false)
         }
-        Outcome::Added(key) => (key, true),
+        Outcome::Added(key) => {
+            notes.extend(found.runtime_note(&place.file, &done.written));
+            notes.extend(try_base::kept(&tried, &place.file, &key));
+            (key, true)
+        }
     };
     if let Some(top) = checkout.as_deref().map(|dir| locate::top(dir).unwrap_or(dir)) {
         scanner(top, &mut done)?;
@@ -100,16 +110,19 @@ fn add(call: &Invocation, from: &str, key: Option<&str>) -> CmdResult {
     if added {
         record(call)?;
     }
+    let exit = trying.exit(Some(&tried));
     if call.out.is_json() {
         call.out.document(&json!({
-            "file": place.file, "added": added, "project": is, "wrote": done.written, "notes": notes, "errors": [],
+            "file": place.file, "added": added, "project": is, "wrote": done.written,
+            "tried": tried.json(), "line": tried.line, "notes": notes, "errors": [],
         }));
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
+    lines(&tried).into_iter().for_each(|line| call.out.line(line));
     let word = if added { "added to" } else { "already there in" };
     call.out.line(format!("{is} {word} {}", place.file.display()));
     notes.iter().for_each(|note| call.out.line(format!("note   {note}")));
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// The audit event of a project that was added or removed, where there is a state directory yet; else the first step writes

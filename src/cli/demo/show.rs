@@ -216,8 +216,8 @@ fn entered(stage: Stage, landed: &str) -> String {
         Stage::Development => "the developer writes code and a test",
         Stage::Review => "CI is green; the reviewer reads the diff",
         Stage::Testing => "the review approves; the tester tries it out",
-        Stage::DeployStaging => "the tests pass; on to staging",
-        Stage::Deploy => "staging is fine; the scan for secrets (20 to 40 s), then a yes",
+        Stage::DeployStaging => "the tests pass; staging and the scan (up to 40 s)",
+        Stage::Deploy => "staging is fine, the scan found nothing; then a yes",
         Stage::Done => {
             let short = Sha::parse(landed).map(|s| s.short().to_string()).unwrap_or_default();
             return format!("deployed: production runs {short}");

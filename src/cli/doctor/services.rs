@@ -48,7 +48,15 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
             chart.fail(area, "remote", format!("{shown} is empty: it has no branch"), "push a first commit");
         }
         Some(name) if branches.iter().any(|(b, _)| *b == name) => {
-            chart.ok(area, "remote", format!("{shown}, {} branches, default {name}", branches.len()));
+            chart.ok(
+                area,
+                "remote",
+                format!(
+                    "{shown}, {} {}, default {name}",
+                    branches.len(),
+                    if branches.len() == 1 { "branch" } else { "branches" }
+                ),
+            );
             large_files(area, &mirror, &name, chart);
         }
         Some(name) => chart.fail(

@@ -150,8 +150,8 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
         Ci::Command(_) | Ci::Contexts(_) => {}
     }
     let claude = which::which("claude").ok();
-    if claude.is_none() {
-        notes.push("claude is not on PATH: install Claude Code, or name another runtime in orch.yaml".to_owned());
+    if is_absent(&remote) {
+        notes.push(format!("{remote} is not there: make the repository, and push a first commit"));
     }
     if toolbox::find("gitleaks").is_none() {
         notes.push(
@@ -162,6 +162,15 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let (confine, note) = super::confine::line();
     notes.extend(note);
     Ok(Found { key, repo, remote, branch, forge, setup, ci, failed: Failed::default(), claude, confine, notes })
+}
+
+impl Found {
+    /// The note of the first project, whose new file names Claude Code; what a file that stood names is doctor's to judge.
+    pub fn runtime_note(&self, file: &Path, written: &[PathBuf]) -> Option<String> {
+        let missing = self.claude.is_none() && written.iter().any(|path| path == file);
+        let name = file.display();
+        missing.then(|| format!("claude is not on PATH: install Claude Code, or name another runtime in {name}"))
+    }
 }
 
 /// What a URL alone tells: there is no checkout to propose commands from, and nobody is asked (ORD-2).
@@ -249,6 +258,12 @@ fn token() -> Option<String> {
 fn is_empty(git: &Git, remote: &str) -> bool {
     let path = Path::new(remote);
     path.is_dir() && git.cmd(path).args(["for-each-ref", "--count=1", "refs/heads"]).text().is_ok_and(|t| t.is_empty())
+}
+
+/// Whether the remote is a path of this machine at which nothing is.
+fn is_absent(remote: &str) -> bool {
+    let path = Path::new(remote);
+    path.is_absolute() && matches!(path.try_exists(), Ok(false))
 }
 
 fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {

@@ -51,6 +51,18 @@ pub fn at(remote: &str) -> Option<At> {
     (!host.is_empty() && !name.is_empty()).then(|| At { host, web, owner: owner.to_owned(), name: name.to_owned() })
 }
 
+/// Whether it is the address of a repository on another machine, whatever its path is like: `at` takes the usual ones apart.
+pub fn is_url(remote: &str) -> bool {
+    let (host, path) = match remote.split_once("://") {
+        Some((scheme, rest)) if ["http", "https", "ssh", "git"].contains(&scheme.to_ascii_lowercase().as_str()) => {
+            rest.split_once('/').unwrap_or((rest, ""))
+        }
+        Some(_) => return false,
+        None => remote.split_once(':').unwrap_or_default(),
+    };
+    !host.is_empty() && !host.contains('/') && !path.trim_matches('/').is_empty()
+}
+
 /// By the parts of the host's name: `gitlab.example`, `git.gitea.io`.
 pub fn service(host: &str) -> Service {
     let named = |word: &str| host.split(['.', '-']).any(|part| part == word);
@@ -109,6 +121,18 @@ mod tests {
         }
         for path in ["/srv/app.git", "../app.git", "./a:b/c", "file:///srv/app.git", "C", "", "https://h", "h:app"] {
             assert_eq!(at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_one_whatever_its_path_is_like() {
+        for url in ["https://h/x.git", "ssh://git@h:22/srv/x.git", "h:app", "git@h:team/app.git", "git://h/x"] {
+            assert!(is_url(url), "{url}");
+        }
+        for other in
+            ["/srv/app.git", "../app.git", "./a:b/c", "file:///srv/app.git", "C", "", "https://h", "https://h/", ":x"]
+        {
+            assert!(!is_url(other), "{other}");
         }
     }
 

@@ -79,6 +79,11 @@ impl Tried {
         self.setup != Came::None || self.ci != Came::None
     }
 
+    /// Each of the two as a word.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({"setup": self.setup.as_str(), "ci": self.ci.as_str()})
+    }
+
     /// Whether everything that was proposed passed.
     pub fn passed(&self) -> bool {
         [self.setup, self.ci].iter().all(|c| matches!(c, Came::Passed | Came::None))
@@ -153,8 +158,14 @@ fn on_the_base(found: &Found) -> Result<Trial> {
     trial::run(&mut ctx, &project, &commit, &tree)
 }
 
+/// Keeps what passed; gives a note where that can't be done, which costs no more than another try.
+pub fn kept(tried: &Tried, file: &Path, key: &str) -> Option<String> {
+    let e = keep(tried, file, key).err()?;
+    Some(format!("that they passed can't be kept: {e:#}; the first task tries them again"))
+}
+
 /// Keeps what passed as the verdict of its commit, under the configuration as it was written.
-pub fn keep(tried: &Tried, file: &Path, key: &str) -> Result<()> {
+fn keep(tried: &Tried, file: &Path, key: &str) -> Result<()> {
     let Some(trial) = &tried.green else { return Ok(()) };
     let folder = file.parent().unwrap_or(Path::new("."));
     let config = config::load(Some(file), None, &process_env(), folder).map_err(|e| anyhow::anyhow!(e.message))?;
