@@ -146,9 +146,10 @@ impl Output {
         for h in &report.skipped {
             let until = h.until.as_deref().map(|u| format!(" (until {u})")).unwrap_or_default();
             let task = h.task.as_deref().unwrap_or("-");
-            self.line(match h.rule {
-                Rule::Terminal => format!("{task:<12} ended: {}", h.why),
-                rule => format!("{task:<12} waits: {rule} - {}{until}", h.why),
+            self.line(if h.rule == Rule::Terminal {
+                format!("{task:<12} ended: {}", h.why)
+            } else {
+                format!("{task:<12} waits: {} - {}{until}", h.rule, h.why)
             });
         }
         if report.actions.is_empty() && report.skipped.is_empty() && report.errors.is_empty() {
