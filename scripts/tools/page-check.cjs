@@ -67,8 +67,14 @@ async function clicks(browser, dir) {
 
 (async () => {
   const chromium = require("@sparticuz/chromium").default || require("@sparticuz/chromium");
-  const browser = await puppeteer.launch({ executablePath: await chromium.executablePath(), headless: "shell",
-    args: [...chromium.args, "--allow-file-access-from-files"] });
+  let browser;
+  try {
+    browser = await puppeteer.launch({ executablePath: await chromium.executablePath(), headless: "shell",
+      args: [...chromium.args, "--allow-file-access-from-files"] });
+  } catch (e) {
+    console.error(`page-check: the browser does not start (libnss3 is needed): ${e.message}`);
+    process.exit(3);
+  }
   try {
     for (const given of process.argv.slice(2)) {
       const dir = path.resolve(given), tasks = fs.readdirSync(path.join(dir, "task")).filter(n => n.endsWith(".html"));
