@@ -119,7 +119,7 @@ struct Pass {
     after: Option<String>,
 }
 
-/// One tick's share of pruning: nothing until `prune.every_s` has passed, then at most [`MOST`] folders or [`LONGEST`], and
+/// One tick's share of pruning: nothing until `prune.every_s` has passed, then at most `MOST` folders or `LONGEST`, and
 /// the next tick goes on where this one ended.
 pub fn auto(ctx: &mut Ctx) -> Result<()> {
     let settings = ctx.config.prune.clone();

@@ -60,7 +60,7 @@ fn answer(kind: AlertKind, on_board: bool) -> Option<Word> {
 const QUESTION: usize = 1500;
 
 /// An alert in both forms; every value escaped and bounded, at most [`BUDGET`] UTF-16 units, a question at most
-/// [`QUESTION`] characters.
+/// `QUESTION` characters.
 pub fn alert(kind: AlertKind, data: &AlertData, locale: Locale) -> Card {
     let mut most = 900;
     let fits = |made: &Card| data.lines.is_empty() || made.plain.chars().count() <= QUESTION;

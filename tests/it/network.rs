@@ -70,7 +70,12 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     reached(&it.doctor(&[]), "http.sslCAInfo");
     std::fs::write(&home, format!("[http \"https://localhost:{port}\"]\n\tsslCAInfo = {ca}\n")).unwrap();
     let one = it.doctor(&[]);
-    assert!(one.0.contains(", default main") && one.1.contains("ertificate"), "for that address only: {} {}", one.0, one.1);
+    assert!(
+        one.0.contains(", default main") && one.1.contains("ertificate"),
+        "for that address only: {} {}",
+        one.0,
+        one.1
+    );
     std::fs::remove_file(&home).unwrap();
     std::fs::copy(&ca, it.house.path("company.pem")).unwrap();
     it.configure("localhost", "tls: {ca_file: company.pem}\n");
