@@ -37,3 +37,4 @@ pub use settings::{Setting, settings};
 pub use show::Shown;
 pub use sides::{Account, BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
 pub use types::*;
+pub use vars::OF_A_RUN;

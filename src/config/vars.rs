@@ -6,13 +6,10 @@ use crate::model::text::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Variables that are no settings: options of the command line, and what `orch` gives its children.
-pub(super) const OTHERS: &[&str] = &[
-    "ORCH_CONFIG",
-    "ORCH_STATE_DIR",
-    "ORCH_LOG",
-    "ORCH_LOG_FORMAT",
-    "ORCH_TOOLS_CACHE",
+/// What `orch` tells a child of one run. None of it is a setting, and none of it is the operator's where a step is started
+/// from such a child.
+pub const OF_A_RUN: [&str; 13] = [
+    "ORCH_RUN",
     "ORCH_TASK",
     "ORCH_STAGE",
     "ORCH_REPO",
@@ -21,9 +18,14 @@ pub(super) const OTHERS: &[&str] = &[
     "ORCH_AGENT",
     "ORCH_WORKTREE",
     "ORCH_ARTEFACTS",
-    "ORCH_RUN",
+    "ORCH_BUILD_OUTPUT",
+    "ORCH_DEPLOY_INPUT",
     "ORCH_DEPLOY_RESULT",
+    "ORCH_DEPLOY_NONCE",
 ];
+
+/// Options of the command line, which are no settings either.
+const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_LOG_FORMAT", "ORCH_TOOLS_CACHE"];
 
 /// The variables of one load, with a record of which gave a value.
 #[derive(Debug)]
@@ -60,7 +62,8 @@ impl<'a> Vars<'a> {
 
     /// One warning for each `ORCH_…` that is none of `known`.
     pub(super) fn unknown(&self, known: &[String]) -> Vec<String> {
-        let is_known = |name: &str| OTHERS.contains(&name) || known.iter().any(|k| k == name);
+        let is_known =
+            |name: &str| OPTIONS.contains(&name) || OF_A_RUN.contains(&name) || known.iter().any(|k| k == name);
         let mut warnings = Vec::new();
         for name in self.env.keys().filter(|n| n.starts_with("ORCH_") && !is_known(n)) {
             let near = nearest(name, known.iter().map(String::as_str));
@@ -68,5 +71,18 @@ impl<'a> Vars<'a> {
             warnings.push(format!("the variable {name} is no setting and has no effect{near}"));
         }
         warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_s_child_is_given_is_no_unknown_setting() {
+        let mut env: BTreeMap<String, String> = OF_A_RUN.iter().map(|n| ((*n).to_owned(), "x".to_owned())).collect();
+        assert_eq!(Vars::new(&env).unknown(&[]), Vec::<String>::new());
+        env.insert("ORCH_DEPLOY_RESULTS".to_owned(), "x".to_owned());
+        assert_eq!(Vars::new(&env).unknown(&[]).len(), 1);
     }
 }

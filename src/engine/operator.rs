@@ -2,7 +2,7 @@
 //! revision of the watch, notify. kubectl, aws and docker keep in the operator's home what they need.
 
 use crate::adapters::{accounts, modes, net};
-use crate::config::{Config, SecretRef};
+use crate::config::{Config, OF_A_RUN, SecretRef};
 use crate::model::task::Task;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,23 +17,6 @@ const OF_THE_UNIT: [&str; 8] = [
     "WATCHDOG_USEC",
     "JOURNAL_STREAM",
     "INVOCATION_ID",
-];
-
-/// What `orch` tells a child of one run: where a step is started from such a child, none of it is the operator's.
-const OF_A_RUN: [&str; 13] = [
-    "ORCH_RUN",
-    "ORCH_TASK",
-    "ORCH_STAGE",
-    "ORCH_REPO",
-    "ORCH_REVISION",
-    "ORCH_ATTEMPT",
-    "ORCH_AGENT",
-    "ORCH_WORKTREE",
-    "ORCH_ARTEFACTS",
-    "ORCH_BUILD_OUTPUT",
-    "ORCH_DEPLOY_INPUT",
-    "ORCH_DEPLOY_RESULT",
-    "ORCH_DEPLOY_NONCE",
 ];
 
 /// The real home and environment, less every variable that a secret of some section is read from: a command gets its own
