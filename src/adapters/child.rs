@@ -10,6 +10,7 @@ pub use person::{Person, Terminal};
 pub use streams::scrub;
 
 use super::confine::{Boundary, Engine, Gate, Meter, Proxy};
+use super::git;
 use super::modes;
 use super::process::{self, StillAlive};
 use crate::failpoint::point;
@@ -187,6 +188,8 @@ fn supervise(
         None => (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?),
     };
     let own = getpid().as_raw_nonzero().get();
+    // For hours, perhaps: no git waits beside it for questions.
+    git::rest();
     // What was below us before is not the child's.
     let before = if process::is_subreaper() { process::children(own) } else { HashSet::new() };
 

@@ -64,7 +64,7 @@ pub struct Document {
 /// is no document are left out.
 pub fn documents(mirror: &Mirror, rows: &[Evidence], key: &Key, head: &Sha) -> Result<Vec<Document>> {
     let folder = folder(key);
-    let listed = mirror.list_paths(head, std::slice::from_ref(&folder));
+    let listed = mirror.list_sized(head, std::slice::from_ref(&folder));
     let listed = listed.with_context(|| format!("the documents of {key} at {}", head.short()))?;
     let below = |e: &TreeEntry| e.text().strip_prefix(&format!("{folder}/")).map(str::to_owned);
     let readable = |e: &&TreeEntry| e.is_file() && e.size.is_some_and(|size| size <= MAX_FILE as u64);

@@ -114,7 +114,7 @@ fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) 
 /// plain file are left out.
 pub fn copy(mirror: &Mirror, head: &Sha, key: &Key, dir: &Path) -> Result<()> {
     let folder = artefact::folder(key);
-    for entry in mirror.list_all(head, &folder)? {
+    for entry in mirror.list_paths(head, std::slice::from_ref(&folder))? {
         let path = entry.text();
         let Some(below) = path.strip_prefix(&format!("{folder}/")) else { continue };
         if below.split('/').any(|p| p.is_empty() || p == "." || p == "..") {

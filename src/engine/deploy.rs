@@ -36,7 +36,7 @@ pub struct Initiated {
 /// Opens the critical window if everything still holds: one transaction that decides anew (RULE-4, RULE-16, RULE-24).
 pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     base::ensure(ctx, id)?;
-    let Some(checked) = landing::check(ctx, id, landing::Forge::Required)? else { return Ok(()) };
+    let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
     let Checked { task, mirror, default_branch, tip, base, .. } = &checked;
     let contains = |head: Option<&Sha>| head.map_or(Ok(false), |h| mirror.is_ancestor(tip, h));
     let base = match &checked.landing {
@@ -231,7 +231,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         }
     }
     write_initiated(ctx, &task, &deploy)?;
-    let before = landing::check(ctx, id, landing::Forge::Required)?.context("the task has no branch")?;
+    let before = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if !after_check(ctx, &task, &deploy, &before.landing)? {
         return Ok(());
     }
@@ -253,7 +253,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         super::outages::forge_answered(ctx, &project);
     }
     // Whatever the answer was: what is there now decides (RULE-5).
-    let after = landing::check(ctx, id, landing::Forge::Required)?.context("the task has no branch")?;
+    let after = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if after_check(ctx, &task, &deploy, &after.landing)? {
         answered(ctx, &task, &deploy, answer)?;
     }

@@ -98,8 +98,12 @@ fn settlement(
 ) -> Result<Option<Settlement>> {
     let task = &site.ground.task;
     let mirror = &site.ground.mirror;
-    let (start_tree, head_tree) =
-        (mirror.code_tree(start, &task.key)?.to_string(), mirror.code_tree(head, &task.key)?.to_string());
+    let known = task.head_tree.clone().filter(|_| task.head_sha.as_ref() == Some(start));
+    let start_tree = match known {
+        Some(tree) => tree,
+        None => mirror.code_tree(start, &task.key)?.to_string(),
+    };
+    let head_tree = if head == start { start_tree.clone() } else { mirror.code_tree(head, &task.key)?.to_string() };
     let changed = taken.changed(site, start, head)?;
     let pushed = judge::Pushed { mirror, start, head, start_tree: &start_tree, head_tree: &head_tree, changed };
     let kind = runtimes::kind(&ctx.config, &site.settings.runtime);
@@ -214,7 +218,7 @@ fn push(
         end.clone()
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
-    let standing = mirror.remote_head(&branch)?;
+    let standing = mirror.glance(&[&branch])?.into_iter().next().flatten();
     super::outages::git_answered(ctx, &site.project, false);
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.

@@ -31,17 +31,19 @@ pub struct Checked {
     pub landing: Landing,
 }
 
-/// What a forge that does not answer means for a check.
+/// How much a check asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forge {
-    /// The check fails.
-    Required,
-    /// git alone is asked; the pull request is looked at next time.
-    IfItAnswers,
+pub enum Depth {
+    /// Remote and forge; one that does not answer fails it.
+    Full,
+    /// The remote, and the forge if it answers: else the pull request is looked at next time.
+    Remote,
+    /// The same, where an answer of the remote that is less than a second old counts.
+    Glance,
 }
 
 /// Looks at remote and forge. `None`: the task has no branch yet. Fails where the remote does not answer.
-pub fn check(ctx: &mut Ctx, id: TaskId, forge: Forge) -> Result<Option<Checked>> {
+pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>> {
     let now = ctx.now();
     let policy = ctx.policy.clone();
     let (task, released, deploy, others) = ctx.store.read(|tx| {
@@ -67,14 +69,17 @@ pub fn check(ctx: &mut Ctx, id: TaskId, forge: Forge) -> Result<Option<Checked>>
     let mirror = projects::mirror(ctx, &project)?;
     let default_branch = projects::default_branch(ctx, &project, &mirror)?;
     // The pull request before the base, so that a merge in between can't look like one that left no trace.
-    let mut pull = ask_pull(ctx, &project, &task, &default_branch, forge)?;
-    let heads = mirror.remote_heads(&[&default_branch, &branch])?;
+    let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
+    let heads = match depth {
+        Depth::Full | Depth::Remote => mirror.remote_heads(&[&default_branch, &branch])?,
+        Depth::Glance => mirror.glance(&[&default_branch, &branch])?,
+    };
     super::outages::git_answered(ctx, &project, false);
     let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(heads).unwrap_or_default();
     let Some(tip) = tip else {
         // It was renamed: everything is asked again under its new name.
         projects::follow(ctx, &project, &mirror, &default_branch)?;
-        return check(ctx, id, forge);
+        return check(ctx, id, depth);
     };
     let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
         tip
@@ -83,7 +88,7 @@ pub fn check(ctx: &mut Ctx, id: TaskId, forge: Forge) -> Result<Option<Checked>>
     };
     if remote_head.is_none() && matches!(pull, PullSeen::Open { .. }) {
         // Who merges often deletes the branch with the same click.
-        pull = ask_pull(ctx, &project, &task, &default_branch, forge)?;
+        pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     }
     let pushed = pushed(ctx, &task)?;
     let line = mirror.line(&base, &tip, Ours { head: &head, pushed: &pushed, others: &others })?;
@@ -111,7 +116,7 @@ fn pushed(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     Ok(ours.collect())
 }
 
-fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, need: Forge) -> Result<PullSeen> {
+fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, depth: Depth) -> Result<PullSeen> {
     let Some(number) = task.pr.as_ref().map(|p| p.number) else { return Ok(PullSeen::None) };
     let asked = projects::forge(ctx, project)
         .and_then(|forge| if forge.is_remote() { Ok(Some(forge.pull(number)?)) } else { Ok(None) });
@@ -121,7 +126,7 @@ fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, need: 
             super::outages::forge_answered(ctx, project);
             Ok(seen(number, pull, default))
         }
-        Err(e) if need == Forge::IfItAnswers => {
+        Err(e) if depth != Depth::Full => {
             super::advance::keep_note(ctx, task, &e);
             tracing::warn!(task = %task.key, "pull request {number} is looked at later: {e:#}");
             Ok(PullSeen::None)
@@ -186,7 +191,7 @@ pub fn taken_back(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     if ctx.dry || nothing || task.landed_sha.is_some() || task.stop_requested_at.is_some() {
         return Ok(false);
     }
-    let Some(checked) = check(ctx, id, Forge::IfItAnswers)? else { return Ok(false) };
+    let Some(checked) = check(ctx, id, Depth::Glance)? else { return Ok(false) };
     match (&checked.landing, checked.task.blocked_reason.is_some()) {
         // The block says what is to be done; what is in the default branch freezes all the same.
         (Landing::Untested { why, .. }, true) => freeze(ctx, &checked.task, why).map(|()| true),
@@ -229,7 +234,7 @@ fn freeze(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
 
 /// For a stop: the commit of the default branch that has something of the task, whoever brought it there (RULE-28).
 pub fn in_default(ctx: &mut Ctx, id: TaskId) -> Result<Option<Sha>> {
-    let Some(checked) = check(ctx, id, Forge::IfItAnswers)? else { return Ok(None) };
+    let Some(checked) = check(ctx, id, Depth::Remote)? else { return Ok(None) };
     Ok(match checked.landing {
         Landing::Landed { commit } => Some(commit),
         Landing::Untested { commit, .. } | Landing::Withdrawn(Withdrawal::Merged { commit, .. }) => {

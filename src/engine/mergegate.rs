@@ -48,7 +48,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         ctx.report.did(ActionKind::LeaseAcquired, Some(&key), json!({"repo": held.repo, "fence": held.fence}));
     }
     lease::mirror_file(ctx, Some(&held), &held.repo)?;
-    let Some(checked) = landing::check(ctx, id, landing::Forge::Required)? else { return Ok(()) };
+    let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
     match &checked.landing {
         Landing::Landed { commit } => {
             let why = format!("it is in the default branch as it was tested, as {}", commit.short());

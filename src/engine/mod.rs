@@ -87,7 +87,6 @@ use crate::model::task::{Actor, Task};
 use crate::model::time::Stamp;
 use anyhow::{Context, Result};
 use paths::Paths;
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +124,6 @@ pub struct Ctx {
     asked: boards::Asked,
     /// Projects whose labels could not be read in this process: asked and reported once (RULE-44).
     unlabelled: std::collections::BTreeSet<String>,
-    git: OnceCell<Git>,
 }
 
 impl Ctx {
@@ -147,7 +145,6 @@ impl Ctx {
             interrupt: Arc::new(AtomicBool::new(false)),
             asked: boards::Asked::default(),
             unlabelled: std::collections::BTreeSet::new(),
-            git: OnceCell::new(),
             config,
         }
     }
@@ -167,13 +164,9 @@ impl Ctx {
         self.interrupt.load(Ordering::SeqCst)
     }
 
-    /// Git, its version checked once a process.
-    pub fn git(&self) -> Result<Git> {
-        if let Some(git) = self.git.get() {
-            return Ok(git.clone());
-        }
-        let git = Git::new(&self.config.tools.git)?;
-        Ok(self.git.get_or_init(|| git).clone())
+    /// Git; its version is checked when a mirror is first opened with it.
+    pub fn git(&self) -> Git {
+        Git::named(&self.config.tools.git)
     }
 
     /// A task's project in the configuration.

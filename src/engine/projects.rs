@@ -30,8 +30,7 @@ pub fn mirror(ctx: &Ctx, project: &Project) -> Result<Mirror> {
             Some(Credential::new(user, secret))
         }
     };
-    let git = ctx.git()?;
-    Mirror::open(&git, &ctx.paths.mirror(&project.repo), &project.git.remote, credential)
+    Mirror::open(&ctx.git(), &ctx.paths.mirror(&project.repo), &project.git.remote, credential)
         .with_context(|| format!("opening the mirror of {}", project.repo))
 }
 
@@ -41,7 +40,7 @@ pub fn local_mirror(ctx: &Ctx, project: &Project) -> Result<Option<Mirror>> {
     if !path.join("HEAD").is_file() {
         return Ok(None);
     }
-    let mirror = Mirror::open(&ctx.git()?, &path, &project.git.remote, None);
+    let mirror = Mirror::open(&ctx.git(), &path, &project.git.remote, None);
     mirror.map(Some).with_context(|| format!("opening the mirror of {}", project.repo))
 }
 
@@ -69,7 +68,7 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
 /// refusal where it is missing for good (ORD-1).
 pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
     let name = default_branch(ctx, project, mirror)?;
-    match mirror.fetch_branch(&name) {
+    match mirror.bring(&name) {
         Ok(Some(sha)) => return Ok((name, sha)),
         Ok(None) | Err(GitError::NotFound { .. }) => {}
         Err(e) => return Err(e).with_context(|| format!("fetching {name} of {}", project.repo)),

@@ -6,6 +6,7 @@ use super::cmd::{Cmd, GitError, Result};
 use super::history::{EntryKind, TreeEntry, odd};
 use super::lock::MirrorLock;
 use super::mirror::Mirror;
+use super::reader::{self, Raw};
 use super::update::stamped;
 use super::walk::{Base, Entry, Found, Kind, Limits, Root, Seal};
 use super::{Person, files};
@@ -99,6 +100,12 @@ impl Mirror {
             .lock(lock.file())
             .run()?;
         if done.code == 0 { Ok(()) } else { Err(done.broken()) }
+    }
+}
+
+impl Drop for Build<'_> {
+    fn drop(&mut self) {
+        reader::forget(&self.dir);
     }
 }
 
@@ -335,8 +342,9 @@ impl Build<'_> {
         }
         let out = self.cmd().arg("write-tree").ok()?;
         let tree = self.mirror.id(&out)?;
-        let out = self.cmd().args(["ls-tree", "-r", "-z", "--full-tree", tree.as_str()]).ok()?;
-        if lists(&out, entries) { Ok(tree) } else { Err(odd("the tree that was written")) }
+        let mut written = Vec::new();
+        reader::below(&|| self.cmd(), &tree, "", &mut written)?;
+        if lists(&written, entries) { Ok(tree) } else { Err(odd("the tree that was written")) }
     }
 
     /// Links, names that are one, submodules: judged over the whole resulting tree.
@@ -428,17 +436,12 @@ impl Build<'_> {
     }
 }
 
-/// Whether the output of `ls-tree -r -z` has exactly these entries.
-fn lists(out: &[u8], entries: &Base) -> bool {
-    let mut wanted = Vec::new();
-    for e in entries.values() {
-        let kind = if e.kind == EntryKind::Submodule { "commit" } else { "blob" };
-        wanted.extend_from_slice(format!("{} {kind} {}\t", mode(e.kind), e.id).as_bytes());
-        wanted.extend_from_slice(&e.path);
-        wanted.push(0);
-    }
-    // Both are in the order of the paths' bytes.
-    out == wanted
+/// Whether a tree's entries are exactly these, each in its mode.
+fn lists(written: &[Raw], entries: &Base) -> bool {
+    let mut found: Vec<(&[u8], &str, &Sha)> =
+        written.iter().map(|(m, path, id)| (path.as_slice(), m.as_str(), id)).collect();
+    found.sort_unstable();
+    found.into_iter().eq(entries.values().map(|e| (e.path.as_slice(), mode(e.kind), &e.id)))
 }
 
 const fn mode(kind: EntryKind) -> &'static str {

@@ -23,7 +23,7 @@ pub struct ChangedPath {
 }
 
 impl Mirror {
-    /// Every path that differs between two commits' trees, with both objects and their sizes. Two processes.
+    /// Every path that differs between two commits' trees, with both objects and their sizes.
     pub fn changes(&self, from: &Sha, to: &Sha) -> Result<Vec<ChangedPath>> {
         let args = ["diff-tree", "-r", "--raw", "-z", "--no-renames", "--no-ext-diff", "--no-abbrev"];
         let out = self.cmd().args(args).args([from.as_str(), to.as_str()]).ok()?;
@@ -39,19 +39,9 @@ impl Mirror {
     }
 
     fn sized(&self, found: &mut [ChangedPath]) -> Result<()> {
-        let mut objects: Vec<&mut Object> = found
-            .iter_mut()
-            .flat_map(|c| c.before.iter_mut().chain(c.after.iter_mut()))
-            .filter(|o| o.kind != EntryKind::Submodule)
-            .collect();
-        if objects.is_empty() {
-            return Ok(());
-        }
-        let asked: String = objects.iter().map(|o| format!("{}\n", o.id)).collect();
-        let out = self.cmd().args(["cat-file", "--batch-check=%(objectsize)"]).stdin(asked).ok()?;
-        let sizes = String::from_utf8_lossy(&out).into_owned();
-        for (object, size) in objects.iter_mut().zip(sizes.lines()) {
-            object.size = size.trim().parse().ok();
+        let objects = found.iter_mut().flat_map(|c| c.before.iter_mut().chain(c.after.iter_mut()));
+        for object in objects.filter(|o| o.kind != EntryKind::Submodule) {
+            object.size = self.info(object.id.as_str())?.map(|found| found.size as u64);
         }
         Ok(())
     }

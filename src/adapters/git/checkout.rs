@@ -74,13 +74,19 @@ impl Mirror {
         files::remove(dest)?;
         making.repository()?;
         making.objects()?;
-        making.cmd().args(["read-tree", plan.tree.unwrap_or(plan.sha).as_str()]).ok()?;
         let scripts = match plan.scripts {
             Some((from, paths)) => making.scripts(from, paths)?,
             None => Scripts::default(),
         };
-        making.hold_back(&scripts)?;
-        making.cmd().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
+        let held_back = making.held_back(&scripts)?;
+        let tree = plan.tree.unwrap_or(plan.sha).as_str();
+        if held_back.is_empty() {
+            making.cmd().args(["read-tree", "--reset", "-u", tree]).ok()?;
+        } else {
+            making.cmd().args(["read-tree", tree]).ok()?;
+            making.cmd().args(["update-index", "--skip-worktree", "-z", "--stdin"]).stdin(held_back).ok()?;
+            making.cmd().args(["checkout-index", "-q", "-a", "-f", "-u"]).ok()?;
+        }
         Ok(CheckedOut { scripts: making.write(&scripts)? })
     }
 }
@@ -254,8 +260,8 @@ impl<'a> Making<'a> {
         Ok(Scripts { replaced, files })
     }
 
-    /// Marks what is not to be in the files.
-    fn hold_back(&self, scripts: &Scripts) -> Result<()> {
+    /// What is in the index and not to be in the files, each name ended by NUL.
+    fn held_back(&self, scripts: &Scripts) -> Result<Vec<u8>> {
         let mut names = Vec::new();
         let mut add = |path: &[u8]| {
             names.extend_from_slice(path);
@@ -270,10 +276,7 @@ impl<'a> Making<'a> {
                 .filter(|e| artefact::is_artefact_path(&e.text()))
                 .for_each(|e| add(&e.path));
         }
-        if names.is_empty() {
-            return Ok(());
-        }
-        self.cmd().args(["update-index", "--skip-worktree", "-z", "--stdin"]).stdin(names).ok().map(drop)
+        Ok(names)
     }
 
     /// Writes the scripts over whatever is there, byte for byte. Nobody else works in this folder yet.

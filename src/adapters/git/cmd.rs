@@ -11,9 +11,10 @@ use crate::model::redact;
 use crate::model::refusal::Refusal;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Limit of a command that touches only local files.
@@ -123,17 +124,36 @@ pub struct Cmd<'a> {
 impl Git {
     /// Checks that `program` (a path, or a name looked up in `PATH`) is git 2.38 or newer. Fails with `Missing`.
     pub fn new(program: impl Into<PathBuf>) -> Result<Self> {
-        let mut git =
-            Self { program: program.into(), version: (0, 0), local_limit: LOCAL_LIMIT, remote_limit: REMOTE_LIMIT };
-        let missing = |reason: String| GitError::Missing { program: git.program.display().to_string(), reason };
-        let done = git.cmd(Path::new("/")).args(["version"]).run().map_err(|e| missing(e.to_string()))?;
+        let mut git = Self::named(program);
+        git.version = git.checked()?;
+        Ok(git)
+    }
+
+    /// The same, checked when a mirror is opened with it for the first time ([`super::Mirror::open`]).
+    pub fn named(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), version: (0, 0), local_limit: LOCAL_LIMIT, remote_limit: REMOTE_LIMIT }
+    }
+
+    /// Which file the program is now, in words that change when it is replaced; empty where there is none.
+    pub(super) fn stamp(&self) -> String {
+        let found = which::which(&self.program)
+            .and_then(|at| at.metadata().map(|m| (at, m)).map_err(|_| which::Error::CannotFindBinaryPath));
+        found.map_or_else(
+            |_| String::new(),
+            |(at, m)| format!("{} {} {} {}.{}", at.display(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()),
+        )
+    }
+
+    /// Its version. Fails with `Missing` where it is no git, or older than 2.38.
+    pub(super) fn checked(&self) -> Result<(u32, u32)> {
+        let missing = |reason: String| GitError::Missing { program: self.program.display().to_string(), reason };
+        let done = self.cmd(Path::new("/")).args(["version"]).run().map_err(|e| missing(e.to_string()))?;
         let text = String::from_utf8_lossy(&done.stdout).trim().to_owned();
         let version = parse_version(&text).ok_or_else(|| missing(format!("it answered {:?}", clip(&text, 80))))?;
         if version < OLDEST {
             return Err(missing(format!("version {}.{} is too old", version.0, version.1)));
         }
-        git.version = version;
-        Ok(git)
+        Ok(version)
     }
 
     /// A git whose version nobody asked for: to read settings with.
@@ -337,13 +357,7 @@ impl<'a> Cmd<'a> {
             credential.hand_to(&mut command).map_err(GitError::io("handing the credential to git"))?;
         }
         let child = if self.public { modes::spawn_public(&mut command) } else { command.spawn() };
-        let child = child.map_err(|source| {
-            if source.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir() {
-                let program = self.git.program.display().to_string();
-                return GitError::Missing { program, reason: "no such program".to_owned() };
-            }
-            GitError::Io { what: format!("starting git in {}", self.dir.display()), source }
-        })?;
+        let child = child.map_err(|e| self.not_started(e))?;
         drop(command);
         let mut talk = Talk::new(child, self.stdin.as_deref().unwrap_or(&[]), self.cap.unwrap_or(OUTPUT_CAP))
             .map_err(GitError::io("talking to git"))?;
@@ -352,8 +366,7 @@ impl<'a> Cmd<'a> {
             point("remote answered");
         }
         let args = self.shown();
-        let said = scrub(&String::from_utf8_lossy(&talk.err));
-        let stderr = clip_tail(redact::current().text(&said).trim(), STDERR_TAIL);
+        let stderr = told(&talk.err);
         let stdout = std::mem::take(&mut talk.out);
         match end {
             End::Exit(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),
@@ -361,6 +374,28 @@ impl<'a> Cmd<'a> {
             End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
             End::Late => Err(GitError::Timeout { what: args, seconds: self.limit.as_secs() }),
         }
+    }
+
+    /// Starts it for a conversation that its caller leads, with the wall-clock limit of one answer: standard input and output
+    /// are pipes, errors go to a file. Local reads only. Fails with `Missing` or `Io`.
+    pub(super) fn spawn_reader(self, errors: &File) -> Result<(Child, Duration)> {
+        let mut command = self.command();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(errors.try_clone().map_err(GitError::io("talking to git"))?);
+        Ok((command.spawn().map_err(|e| self.not_started(e))?, self.limit))
+    }
+
+    /// The repository, for one reader each.
+    pub(super) fn place(&self) -> std::io::Result<(PathBuf, PathBuf, u64, u64)> {
+        super::reader::place(&self.git.program, self.git_dir.as_deref().unwrap_or(&self.dir))
+    }
+
+    fn not_started(&self, source: std::io::Error) -> GitError {
+        if source.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir() {
+            let program = self.git.program.display().to_string();
+            return GitError::Missing { program, reason: "no such program".to_owned() };
+        }
+        GitError::Io { what: format!("starting git in {}", self.dir.display()), source }
     }
 
     /// Runs; any code but 0 is an error.
@@ -406,6 +441,12 @@ impl Done {
         }
         self.broken()
     }
+}
+
+/// The end of what git wrote to its errors, for people: no credential, no known secret.
+pub(super) fn told(errors: &[u8]) -> String {
+    let said = scrub(&String::from_utf8_lossy(errors));
+    clip_tail(redact::current().text(&said).trim(), STDERR_TAIL)
 }
 
 /// Takes the user part out of every URL in a text: `https://user:secret@host` becomes `https://host`.

@@ -1,15 +1,18 @@
 //! What the mirror knows: ancestry, trees, files, and which paths a range of commits touches. Reads only (trees made by
 //! `code_tree` are objects without a name). Names that are no UTF-8 come back with U+FFFD in place of the bytes.
 
-use super::cmd::{Cmd, GitError, Result};
+use super::cmd::{Cmd, GitError, OUTPUT_CAP, Result};
 use super::mirror::Mirror;
 use super::nul_texts;
+use super::reader::{self, Info, Maker, Raw};
 use crate::model::artefact::{self, Artefact};
 use crate::model::ids::{Key, Sha};
 use std::collections::BTreeSet;
 
 /// The largest file that is read out of a commit, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
+/// The tree that comes in place of a folder's; `None`: none.
+type Instead<'a> = dyn Fn(&Sha, &mut Option<Maker>) -> Result<Option<Sha>> + 'a;
 const SUMMARY: [&str; 4] = ["--name-only", "--no-renames", "--no-ext-diff", "-z"];
 
 /// What a name in a tree stands for.
@@ -71,13 +74,12 @@ pub struct DiffStat {
 impl Mirror {
     /// Whether the mirror has this commit.
     pub fn exists(&self, sha: &Sha) -> Result<bool> {
-        let done = self.cmd().args(["cat-file", "-e", &format!("{sha}^{{commit}}")]).run()?;
-        match done.code {
-            0 => Ok(true),
-            // 128 for an id that is not there with `^{commit}`, 1 without.
-            1 | 128 if !done.stderr.contains("not a git repository") => Ok(false),
-            _ => Err(done.broken()),
-        }
+        Ok(self.info(&format!("{sha}^{{commit}}"))?.is_some())
+    }
+
+    /// What a name stands for, asked of the mirror's reader.
+    pub(super) fn info(&self, name: &str) -> Result<Option<Info>> {
+        reader::info(&|| self.cmd(), name)
     }
 
     fn present(&self, sha: &Sha) -> Result<()> {
@@ -86,6 +88,9 @@ impl Mirror {
 
     /// Whether `a` is `b` or an ancestor of it. Fails with `NotFound` where the mirror lacks one.
     pub fn is_ancestor(&self, a: &Sha, b: &Sha) -> Result<bool> {
+        if a == b {
+            return self.present(a).map(|()| true);
+        }
         let done = self.cmd().args(["merge-base", "--is-ancestor", a.as_str(), b.as_str()]).run()?;
         match done.code {
             0 => Ok(true),
@@ -112,25 +117,24 @@ impl Mirror {
 
     /// The tree of a commit.
     pub fn tree_of(&self, sha: &Sha) -> Result<Sha> {
-        self.present(sha)?;
-        let out = self.cmd().args(["rev-parse", "--verify", "-q", &format!("{sha}^{{tree}}")]).ok()?;
-        self.id(&out)
+        let missing = || GitError::NotFound { what: format!("commit {sha} in the mirror") };
+        Ok(self.info(&format!("{sha}^{{commit}}^{{tree}}"))?.ok_or_else(missing)?.id)
     }
 
     /// The commit's tree without the work item's artefacts (PIPE-4): the very names of PIPE-5 below `docs/work-items/<KEY>/`,
     /// regular files, not executable. Anything else there is code. Equal for two commits exactly if they differ in nothing
     /// but those.
     pub fn code_tree(&self, sha: &Sha, key: &Key) -> Result<Sha> {
-        self.with_folder(sha, key, &|tree| self.without_artefacts(tree, ""))
+        self.with_folder(sha, key, &|tree, maker| self.without_artefacts(tree, "", maker))
     }
 
     /// The commit's tree without anything of the work item's folder (ORD-6).
     pub fn tree_without_folder(&self, sha: &Sha, key: &Key) -> Result<Sha> {
-        self.with_folder(sha, key, &|_| Ok(None))
+        self.with_folder(sha, key, &|_, _| Ok(None))
     }
 
     /// The commit's tree with another work item's folder; `None`: without one.
-    fn with_folder(&self, sha: &Sha, key: &Key, other: &dyn Fn(&Sha) -> Result<Option<Sha>>) -> Result<Sha> {
+    fn with_folder(&self, sha: &Sha, key: &Key, other: &Instead<'_>) -> Result<Sha> {
         let folders = ["docs", "work-items", key.as_str()];
         let root = self.tree_of(sha)?;
         let mut levels = Vec::new();
@@ -145,60 +149,88 @@ impl Mirror {
             levels.push((name, entries));
         }
         // From the innermost folder outwards: without the name, or with its new tree; an emptied folder goes too.
-        let mut replacement = other(&tree)?;
+        let mut maker = None;
+        let mut replacement = other(&tree, &mut maker)?;
+        if replacement.as_ref() == Some(&tree) {
+            return Ok(root);
+        }
         for (name, entries) in levels.into_iter().rev() {
-            let mut input = Vec::new();
-            for (mode, found, id) in entries {
+            let instead = |(mode, found, id): Raw| {
                 let id = if found == name.as_bytes() { replacement.clone() } else { Some(id) };
-                let Some(id) = id else { continue };
-                tree_line(&mut input, &mode, &found, &id);
-            }
-            replacement = if input.is_empty() { None } else { Some(self.make_tree(input)?) };
+                Some((mode, found, id?))
+            };
+            let entries: Vec<Raw> = entries.into_iter().filter_map(instead).collect();
+            replacement = if entries.is_empty() { None } else { Some(self.make_tree(&mut maker, &entries)?) };
         }
         match replacement {
             Some(tree) => Ok(tree),
-            None => self.make_tree(Vec::new()),
+            None => self.make_tree(&mut maker, &[]),
         }
     }
 
     /// A tree of the work item's folder without its artefacts; `None`: nothing is left. `at`: where it lies below the folder.
-    fn without_artefacts(&self, tree: &Sha, at: &str) -> Result<Option<Sha>> {
-        let mut input = Vec::new();
-        for (mode, name, id) in self.raw_entries(tree)? {
-            let path = format!("{at}{}", String::from_utf8_lossy(&name));
+    fn without_artefacts(&self, tree: &Sha, at: &str, maker: &mut Option<Maker>) -> Result<Option<Sha>> {
+        let (all, mut left) = (self.raw_entries(tree)?, Vec::new());
+        for (mode, name, id) in &all {
+            let path = format!("{at}{}", String::from_utf8_lossy(name));
             let id = match mode.as_str() {
                 "100644" if Artefact::of(&path).is_some() => None,
-                "040000" if path == artefact::ADR_FOLDER => self.without_artefacts(&id, &format!("{path}/"))?,
-                _ => Some(id),
+                "040000" if path == artefact::ADR_FOLDER => self.without_artefacts(id, &format!("{path}/"), maker)?,
+                _ => Some(id.clone()),
             };
-            if let Some(id) = id {
-                tree_line(&mut input, &mode, &name, &id);
-            }
+            left.extend(id.map(|id| (mode.clone(), name.clone(), id)));
         }
-        if input.is_empty() { Ok(None) } else { self.make_tree(input).map(Some) }
+        Ok(match (left.is_empty(), left == all) {
+            (true, _) => None,
+            (false, true) => Some(tree.clone()),
+            (false, false) => Some(self.make_tree(maker, &left)?),
+        })
     }
 
-    fn make_tree(&self, input: Vec<u8>) -> Result<Sha> {
-        let out = self.cmd().args(["mktree", "-z", "--missing"]).stdin(input).ok()?;
-        self.id(&out)
+    fn make_tree(&self, maker: &mut Option<Maker>, entries: &[Raw]) -> Result<Sha> {
+        let maker = match maker {
+            Some(maker) => maker,
+            None => maker.insert(Maker::start(self.cmd())?),
+        };
+        maker.tree(entries)
     }
 
     /// Mode, name and id of each entry of one tree.
-    fn raw_entries(&self, tree: &Sha) -> Result<Vec<(String, Vec<u8>, Sha)>> {
-        let out = self.cmd().args(["ls-tree", "-z", tree.as_str()]).ok()?;
-        out.split(|b| *b == 0)
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                let (mode, _, id, _, path) = entry_line(line).ok_or_else(|| odd("ls-tree"))?;
-                Ok((mode, path.to_vec(), id))
-            })
-            .collect()
+    fn raw_entries(&self, tree: &Sha) -> Result<Vec<Raw>> {
+        reader::tree(&|| self.cmd(), tree.as_str())
     }
 
     /// The entry at a path of a commit, symlinks not followed.
     pub fn entry(&self, sha: &Sha, path: &str) -> Result<Option<TreeEntry>> {
+        self.present(sha)?;
         let Some(path) = plain_path(path) else { return Ok(None) };
-        Ok(self.ls_tree(sha, &[], &path)?.into_iter().find(|e| e.path == path.as_bytes()))
+        self.at(sha, &path)?.map(|raw| self.with_size(&path, raw)).transpose()
+    }
+
+    /// What the commit has at a plain path.
+    fn at(&self, sha: &Sha, path: &str) -> Result<Option<Raw>> {
+        let mut tree = self.tree_of(sha)?;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let Some(found) = self.raw_entries(&tree)?.into_iter().find(|(_, name, _)| name == part.as_bytes()) else {
+                return Ok(None);
+            };
+            if parts.peek().is_none() {
+                return Ok(Some(found));
+            }
+            if kind_of(&found.0) != EntryKind::Folder {
+                return Ok(None);
+            }
+            tree = found.2;
+        }
+        Ok(None)
+    }
+
+    fn with_size(&self, path: &str, (mode, _, id): Raw) -> Result<TreeEntry> {
+        let kind = kind_of(&mode);
+        let blob = !matches!(kind, EntryKind::Folder | EntryKind::Submodule);
+        let size = if blob { self.info(id.as_str())?.map(|found| found.size as u64) } else { None };
+        Ok(TreeEntry { path: path.as_bytes().to_vec(), kind, id, size })
     }
 
     /// A regular file's bytes; `None` where there is none (a symlink, folder or submodule is none). Fails with
@@ -211,7 +243,7 @@ impl Mirror {
         if entry.size.is_none_or(|size| size > MAX_FILE as u64) {
             return Err(GitError::Rejected { reason: format!("{path} at {} is larger than 1 MiB", sha.short()) });
         }
-        self.cmd().args(["cat-file", "blob", entry.id.as_str()]).ok().map(Some)
+        reader::content(&|| self.cmd(), entry.id.as_str(), "blob", MAX_FILE)
     }
 
     /// The id of a regular file's content at a path.
@@ -220,46 +252,62 @@ impl Mirror {
         Ok(entry.filter(|e| matches!(e.kind, EntryKind::File | EntryKind::Executable)).map(|e| e.id))
     }
 
-    /// The direct entries of a folder (`""`: the root); empty where there is none.
-    pub fn list_dir(&self, sha: &Sha, dir: &str) -> Result<Vec<TreeEntry>> {
-        let dir = dir.trim_end_matches('/');
-        if dir.is_empty() {
-            return self.ls_tree(sha, &[], "");
-        }
-        let Some(dir) = plain_path(dir) else { return Ok(Vec::new()) };
-        self.ls_tree(sha, &[], &format!("{dir}/"))
-    }
-
-    /// Every entry below a path (or the entry itself), folders left out; empty where there is none.
-    pub fn list_all(&self, sha: &Sha, path: &str) -> Result<Vec<TreeEntry>> {
-        match plain_path(path.trim_end_matches('/')) {
-            Some(path) => self.ls_tree(sha, &["-r"], &path),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn ls_tree(&self, sha: &Sha, flags: &[&str], path: &str) -> Result<Vec<TreeEntry>> {
-        self.present(sha)?;
-        let paths: Vec<String> = Some(path).filter(|p| !p.is_empty()).map(str::to_owned).into_iter().collect();
-        self.listed(sha, flags, &paths)
-    }
-
-    /// Every entry below any of the plain paths (or the entry itself), folders left out. One process.
+    /// Every entry below any of the plain paths (or the entry itself), folders left out, without sizes.
     pub fn list_paths(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
-        self.listed(sha, &["-r"], paths)
+        let mut found = Vec::new();
+        for path in paths.iter().filter_map(|path| plain_path(path.trim_end_matches('/'))) {
+            match self.at(sha, &path)? {
+                Some((mode, _, id)) if kind_of(&mode) == EntryKind::Folder => {
+                    let mut below = Vec::new();
+                    reader::below(&|| self.cmd(), &id, &format!("{path}/"), &mut below)?;
+                    let entry = |(mode, path, id): Raw| TreeEntry { path, kind: kind_of(&mode), id, size: None };
+                    found.extend(below.into_iter().map(entry));
+                }
+                Some((mode, _, id)) => {
+                    let kind = kind_of(&mode);
+                    found.push(TreeEntry { path: path.as_bytes().to_vec(), kind, id, size: None });
+                }
+                None => {}
+            }
+        }
+        Ok(found)
     }
 
-    /// The entries that have exactly these plain paths, folders as such. One process.
+    /// The same with the sizes of files and links.
+    pub fn list_sized(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
+        let mut found = self.list_paths(sha, paths)?;
+        for entry in found.iter_mut().filter(|e| e.kind != EntryKind::Submodule) {
+            entry.size = self.info(entry.id.as_str())?.map(|info| info.size as u64);
+        }
+        Ok(found)
+    }
+
+    /// The entries that have exactly these plain paths, folders as such, without sizes.
     pub fn named(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
-        self.listed(sha, &[], paths)
+        let mut found = Vec::new();
+        for path in paths.iter().filter_map(|path| plain_path(path)) {
+            let entry = self.at(sha, &path)?;
+            let entry = entry.map(|(mode, _, id)| (kind_of(&mode), id));
+            found.extend(entry.map(|(kind, id)| TreeEntry { path: path.as_bytes().to_vec(), kind, id, size: None }));
+        }
+        Ok(found)
     }
 
-    /// Every file of a commit. One process.
+    /// Every file of a commit, with sizes. One process.
     pub fn list_files(&self, sha: &Sha) -> Result<Vec<TreeEntry>> {
-        self.listed(sha, &["-r"], &[])
+        self.cmd()
+            .args(["ls-tree", "-z", "-l", "-r", "--full-tree", sha.as_str()])
+            .ok()?
+            .split(|b| *b == 0)
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let (mode, id, size, path) = entry_line(line).ok_or_else(|| odd("ls-tree"))?;
+                Ok(TreeEntry { path: path.to_vec(), kind: kind_of(&mode), id, size })
+            })
+            .collect()
     }
 
-    /// The contents of blobs, in order. One process; held in memory, so only for files of bounded size.
+    /// The contents of blobs, in order; held in memory, so only for files of bounded size.
     pub fn contents<'a>(&self, ids: impl IntoIterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
         contents(&|| self.cmd(), ids.into_iter())
     }
@@ -271,48 +319,14 @@ impl Mirror {
             return Ok(Vec::new());
         }
         // A name on a line of its own, so that no name is two.
-        let lines: String = names.iter().map(|n| format!("{}\n", n.replace(['\n', '\0'], " "))).collect();
-        let out = self.cmd().args(["cat-file", "--batch"]).stdin(lines).ok()?;
-        let mut rest = out.as_slice();
-        let mut found = Vec::with_capacity(names.len());
-        for _ in names {
-            let at = rest.iter().position(|b| *b == b'\n').ok_or_else(|| odd("cat-file"))?;
-            let line = String::from_utf8_lossy(rest.get(..at).unwrap_or_default()).into_owned();
-            rest = rest.get(at + 1..).unwrap_or_default();
-            let mut words = line.rsplit(' ');
-            let size: Option<usize> = words.next().and_then(|w| w.parse().ok());
-            let blob = words.next() == Some("blob");
-            let Some(size) = size.filter(|_| line.split(' ').count() == 3) else {
-                found.push(None);
-                continue;
-            };
-            let bytes = rest.get(..size).ok_or_else(|| odd("cat-file"))?;
-            found.push((blob && size <= most).then(|| bytes.to_vec()));
-            rest = rest.get(size + 1..).unwrap_or_default();
-        }
-        Ok(found)
-    }
-
-    fn listed(&self, sha: &Sha, flags: &[&str], paths: &[String]) -> Result<Vec<TreeEntry>> {
-        let mut cmd = self.cmd().args(["ls-tree", "-z", "-l", "--full-tree"]).args(flags).arg(sha.as_str());
-        if !paths.is_empty() {
-            cmd = cmd.arg("--").args(paths);
-        }
-        cmd.ok()?
-            .split(|b| *b == 0)
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                let (mode, kind, id, size, path) = entry_line(line).ok_or_else(|| odd("ls-tree"))?;
-                let kind = match (kind.as_str(), mode.as_str()) {
-                    ("tree", _) => EntryKind::Folder,
-                    ("commit", _) => EntryKind::Submodule,
-                    (_, "120000") => EntryKind::Symlink,
-                    (_, "100755") => EntryKind::Executable,
-                    _ => EntryKind::File,
-                };
-                Ok(TreeEntry { path: path.to_vec(), kind, id, size })
-            })
-            .collect()
+        let text = |name: &String| {
+            let name = name.replace(['\n', '\0'], " ");
+            match self.info(&name)?.filter(|found| found.kind == "blob" && found.size <= most) {
+                Some(found) => reader::content(&|| self.cmd(), found.id.as_str(), "blob", most),
+                None => Ok(None),
+            }
+        };
+        names.iter().map(text).collect()
     }
 
     /// Paths that differ between two commits' trees; a rename is two paths.
@@ -423,34 +437,21 @@ impl Mirror {
     }
 }
 
-/// One entry as `mktree -z` reads it.
-fn tree_line(input: &mut Vec<u8>, mode: &str, name: &[u8], id: &Sha) {
-    let kind = match mode {
-        "040000" => "tree",
-        "160000" => "commit",
-        _ => "blob",
-    };
-    input.extend_from_slice(format!("{mode} {kind} {id}\t").as_bytes());
-    input.extend_from_slice(name);
-    input.push(0);
-}
-
 /// The contents of blobs of one repository, in order.
 pub(super) fn contents<'a, 'c>(cmd: &dyn Fn() -> Cmd<'c>, ids: impl Iterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
-    let ids: Vec<&Sha> = ids.collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let missing = |id: &Sha| GitError::NotFound { what: format!("blob {id}") };
+    ids.map(|id| reader::content(cmd, id.as_str(), "blob", OUTPUT_CAP)?.ok_or_else(|| missing(id))).collect()
+}
+
+/// What a mode in a tree (six digits) stands for.
+fn kind_of(mode: &str) -> EntryKind {
+    match mode {
+        "040000" => EntryKind::Folder,
+        "160000" => EntryKind::Submodule,
+        "120000" => EntryKind::Symlink,
+        "100755" => EntryKind::Executable,
+        _ => EntryKind::File,
     }
-    let asked: String = ids.iter().map(|id| format!("{id}\n")).collect();
-    let out = cmd().args(["cat-file", "--batch"]).stdin(asked).ok()?;
-    let mut rest = out.as_slice();
-    let mut found = Vec::new();
-    for id in ids {
-        let (bytes, after) = batch_item(rest).ok_or_else(|| GitError::NotFound { what: format!("blob {id}") })?;
-        found.push(bytes.to_vec());
-        rest = after;
-    }
-    Ok(found)
 }
 
 pub(super) fn odd(what: &str) -> GitError {
@@ -464,38 +465,24 @@ pub(super) fn plain_path(path: &str) -> Option<String> {
     plain.then(|| path.to_owned())
 }
 
-/// Mode, kind, id, size, path.
-type RawEntry<'a> = (String, String, Sha, Option<u64>, &'a [u8]);
+/// Mode, id, size, path.
+type RawEntry<'a> = (String, Sha, Option<u64>, &'a [u8]);
 
-/// `<mode> <kind> <id>[ <size>]\t<path>`.
+/// `<mode> <kind> <id> <size>\t<path>`.
 fn entry_line(line: &[u8]) -> Option<RawEntry<'_>> {
     let tab = line.iter().position(|b| *b == b'\t')?;
     let (head, path) = line.split_at(tab);
     let head = String::from_utf8_lossy(head);
     let mut parts = head.split_whitespace();
-    let (mode, kind) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-    let id = Sha::parse(parts.next()?).ok()?;
-    Some((mode, kind, id, parts.next().and_then(|s| s.parse().ok()), path.get(1..)?))
-}
-
-/// One answer of `cat-file --batch`, `<id> blob <size>\n<bytes>\n`, and what follows it.
-fn batch_item(out: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = out.iter().position(|b| *b == b'\n')?;
-    let (head, rest) = out.split_at(end);
-    let head = std::str::from_utf8(head).ok()?;
-    let mut parts = head.split(' ').skip(1);
-    if parts.next()? != "blob" {
-        return None;
-    }
-    let size: usize = parts.next()?.parse().ok()?;
-    let rest = rest.get(1..)?;
-    Some((rest.get(..size)?, rest.get(size.checked_add(1)?..)?))
+    let mode = parts.next()?.to_owned();
+    let id = Sha::parse(parts.nth(1)?).ok()?;
+    Some((mode, id, parts.next().and_then(|s| s.parse().ok()), path.get(1..)?))
 }
 
 /// See `fuzzing`.
 pub(super) fn fuzz(bytes: &[u8]) {
     entry_line(bytes);
-    batch_item(bytes);
+    reader::fuzz(bytes);
     plain_path(&String::from_utf8_lossy(bytes));
 }
 

@@ -130,6 +130,9 @@ impl Mirror {
         let text = String::from_utf8_lossy(&done.stdout);
         let found: BTreeMap<&str, &str> =
             text.lines().filter_map(|l| l.split_once('\t')).map(|(i, n)| (n, i)).collect();
-        Ok(names.iter().map(|n| found.get(n.as_str()).and_then(|id| Sha::parse(id).ok())).collect())
+        let heads: Vec<Option<Sha>> =
+            names.iter().map(|n| found.get(n.as_str()).and_then(|id| Sha::parse(id).ok())).collect();
+        branches.iter().zip(&heads).for_each(|(branch, head)| self.answered(branch, head.as_ref()));
+        Ok(heads)
     }
 }

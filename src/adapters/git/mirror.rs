@@ -88,9 +88,11 @@ impl Mirror {
     }
 
     fn config(&self) -> String {
+        // Another git than the one that was checked makes this another file.
+        let git = self.git.stamp().replace(['\n', '\r'], " ");
         let url = self.remote.replace('\\', "\\\\").replace('"', "\\\"");
         format!(
-            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
+            "# made with {git}\n[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
              \tsharedRepository = 0600\n\
              [gc]\n\tauto = 0\n[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = {REFSPEC}\n"
         )
@@ -110,6 +112,7 @@ impl Mirror {
 
     /// Makes the repository under a temporary name and renames it, or corrects its configuration.
     fn create(&self) -> Result<()> {
+        self.git.checked()?;
         let parent = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(GitError::io(parent.display()))?;
         let lock = MirrorLock::take(&self.lock_path(), self.lock_wait)?;
@@ -175,7 +178,9 @@ impl Mirror {
     pub fn fetch_branch(&self, branch: &str) -> Result<Option<Sha>> {
         checked(branch)?;
         self.fetch_refspec(&["origin", &format!("+refs/heads/{branch}:refs/remotes/origin/{branch}")])?;
-        self.tracking(branch)
+        let head = self.tracking(branch)?;
+        self.answered(branch, head.as_ref());
+        Ok(head)
     }
 
     fn fetch_refspec(&self, args: &[&str]) -> Result<()> {
@@ -206,15 +211,17 @@ impl Mirror {
         checked(branch)?;
         let name = format!("refs/heads/{branch}");
         let done = self.remote_cmd().args(["ls-remote", "--exit-code", "origin", &name]).run()?;
-        match done.code {
+        let head = match done.code {
             // The pattern also matches `refs/heads/x/refs/heads/<branch>`: only the exact name counts.
-            0 => Ok(String::from_utf8_lossy(&done.stdout).lines().find_map(|line| {
+            0 => String::from_utf8_lossy(&done.stdout).lines().find_map(|line| {
                 let (id, found) = line.split_once('\t')?;
                 if found == name { Sha::parse(id).ok() } else { None }
-            })),
-            2 => Ok(None),
-            _ => Err(done.remote_error()),
-        }
+            }),
+            2 => None,
+            _ => return Err(done.remote_error()),
+        };
+        self.answered(branch, head.as_ref());
+        Ok(head)
     }
 
     /// Every branch of the remote with its commit, as it answers now; for looking after branches that a kill left.
@@ -246,15 +253,7 @@ impl Mirror {
 
     /// The commit that a ref of the mirror names.
     pub fn resolve(&self, refname: &str) -> Result<Option<Sha>> {
-        let done = self
-            .cmd()
-            .args(["rev-parse", "--verify", "-q", "--end-of-options", &format!("{refname}^{{commit}}")])
-            .run()?;
-        match done.code {
-            0 => Ok(Sha::parse(&String::from_utf8_lossy(&done.stdout)).ok()),
-            1 => Ok(None),
-            _ => Err(done.broken()),
-        }
+        Ok(self.info(&format!("{refname}^{{commit}}"))?.map(|found| found.id))
     }
 
     /// Keeps a commit under a name of `orch`'s own, such as `refs/orch/cancelled/<task-id>` (RULE-11).

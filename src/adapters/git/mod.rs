@@ -10,6 +10,7 @@ pub mod cmd;
 mod credential;
 pub mod files;
 mod fixed;
+mod glance;
 mod gone;
 pub mod history;
 pub mod line;
@@ -17,6 +18,7 @@ mod lock;
 pub mod mirror;
 pub mod output;
 pub mod push;
+mod reader;
 mod refusal;
 mod talk;
 pub mod update;
@@ -30,6 +32,7 @@ pub use credential::Credential;
 pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
 pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};
+pub use reader::rest;
 pub use update::{MergeMethod, UpdateMode};
 
 /// A name and address as git records them.

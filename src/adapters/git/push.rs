@@ -36,7 +36,7 @@ pub enum DeleteOutcome {
 impl Mirror {
     /// Makes a branch that does not exist yet: an empty lease (RULE-11). An equal branch of somebody else gives `Same`.
     pub fn push_new_branch(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
-        self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), Some(""))
+        self.push_spec(branch, Some(sha), Some(""))
     }
 
     /// Whether the remote lets this account push at all: the opening of a push, of which nothing is sent. What guards
@@ -54,12 +54,12 @@ impl Mirror {
 
     /// A plain push, never forced.
     pub fn push(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
-        self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), None)
+        self.push_spec(branch, Some(sha), None)
     }
 
     /// Replaces the branch if it still stands at `expected`.
     pub fn push_with_lease(&self, branch: &str, sha: &Sha, expected: &Sha) -> Result<PushOutcome> {
-        self.push_spec(branch, &format!("{sha}:refs/heads/{branch}"), Some(expected.as_str()))
+        self.push_spec(branch, Some(sha), Some(expected.as_str()))
     }
 
     /// Lands a tested commit: a fast-forward of the default branch, rejected if that moved from `expected_base`
@@ -91,7 +91,7 @@ impl Mirror {
             }
             Some(_) => {}
         }
-        match self.push_spec(branch, &format!(":refs/heads/{branch}"), Some(expected.as_str()))? {
+        match self.push_spec(branch, None, Some(expected.as_str()))? {
             PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(DeleteOutcome::Deleted),
             PushOutcome::Rejected { reason, .. } => match self.remote_head(branch)? {
                 None => Ok(DeleteOutcome::Gone),
@@ -100,14 +100,19 @@ impl Mirror {
         }
     }
 
-    fn push_spec(&self, branch: &str, refspec: &str, lease: Option<&str>) -> Result<PushOutcome> {
+    /// `sha`: `None` deletes the branch.
+    fn push_spec(&self, branch: &str, sha: Option<&Sha>, lease: Option<&str>) -> Result<PushOutcome> {
         checked(branch)?;
+        self.unknown(branch);
         let lock = self.locked()?;
         let mut cmd = self.remote_cmd().args(["push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no"]);
         if let Some(expected) = lease {
             cmd = cmd.arg(format!("--force-with-lease=refs/heads/{branch}:{expected}"));
         }
-        let done = cmd.args(["origin", refspec]).lock(lock.file()).run()?;
+        let done = cmd
+            .args(["origin", &format!("{}:refs/heads/{branch}", sha.map_or("", Sha::as_str))])
+            .lock(lock.file())
+            .run()?;
         let text = String::from_utf8_lossy(&done.stdout).into_owned();
         match read_porcelain(&text, &format!("refs/heads/{branch}")) {
             // It may have been taken: git only never heard.
@@ -118,7 +123,12 @@ impl Mirror {
                 let reason = [reason, remote_words(&done.stderr)].into_iter().filter(|t| !t.is_empty());
                 Ok(PushOutcome::Rejected { reason: reason.collect::<Vec<_>>().join(": "), moved: false })
             }
-            Some(outcome) if done.code <= 1 => Ok(outcome),
+            Some(outcome) if done.code <= 1 => {
+                if !matches!(outcome, PushOutcome::Rejected { .. }) {
+                    self.answered(branch, sha);
+                }
+                Ok(outcome)
+            }
             // A transport that breaks after the refs were sent may still print lines: the outcome is unknown.
             Some(_) | None => Err(done.remote_error()),
         }

@@ -140,7 +140,7 @@ impl Drop for Talk<'_> {
     }
 }
 
-fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
+pub(super) fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 

@@ -1,0 +1,64 @@
+//! What a remote answered a moment ago (RULE-31 asks it before each start, push and move, which is four times within a tenth of a
+//! second where one run ends and the next begins). An answer counts for [`FRESH`] within the process that asked, and for
+//! nothing once that process has waited for a child ([`super::rest`]). Whoever is about to land, deploy or delete asks anew.
+
+use super::cmd::Result;
+use super::mirror::Mirror;
+use crate::model::ids::Sha;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const FRESH: Duration = Duration::from_secs(1);
+
+type Heads = BTreeMap<String, (Option<Sha>, Instant)>;
+
+static SEEN: Mutex<BTreeMap<PathBuf, Heads>> = Mutex::new(BTreeMap::new());
+
+fn seen<T>(act: impl FnOnce(&mut BTreeMap<PathBuf, Heads>) -> T) -> T {
+    act(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Everything that was answered before counts for nothing more.
+pub(super) fn forget() {
+    seen(BTreeMap::clear);
+}
+
+fn known(mirror: &Path, branch: &str) -> Option<Option<Sha>> {
+    let fresh = |(head, at): &(Option<Sha>, Instant)| (at.elapsed() < FRESH).then(|| head.clone());
+    seen(|all| all.get(mirror)?.get(branch).and_then(fresh))
+}
+
+impl Mirror {
+    /// Keeps what the remote answered of a branch; `None`: it has no such branch.
+    pub(super) fn answered(&self, branch: &str, head: Option<&Sha>) {
+        let entry = (head.cloned(), Instant::now());
+        seen(|all| all.entry(self.path().to_owned()).or_default().insert(branch.to_owned(), entry));
+    }
+
+    /// What the remote answered of a branch counts for nothing more: it is about to change.
+    pub(super) fn unknown(&self, branch: &str) {
+        seen(|all| all.get_mut(self.path()).and_then(|heads| heads.remove(branch)));
+    }
+
+    /// Where these branches are on the remote, as it answered at most a second ago, or answers now. Fails as
+    /// [`Mirror::remote_heads`].
+    pub fn glance(&self, branches: &[&str]) -> Result<Vec<Option<Sha>>> {
+        let known: Option<Vec<Option<Sha>>> = branches.iter().map(|branch| known(self.path(), branch)).collect();
+        match known {
+            Some(heads) => Ok(heads),
+            None => self.remote_heads(branches),
+        }
+    }
+
+    /// Brings one branch, unless the mirror has what the remote answered a moment ago. Fails as [`Mirror::fetch_branch`].
+    pub fn bring(&self, branch: &str) -> Result<Option<Sha>> {
+        if let Some(Some(head)) = known(self.path(), branch)
+            && self.tracking(branch)?.as_ref() == Some(&head)
+        {
+            return Ok(Some(head));
+        }
+        self.fetch_branch(branch)
+    }
+}

@@ -1,0 +1,374 @@
+//! One long-lived `git cat-file --batch-command` per repository and process, so that a step that asks fifty small questions
+//! about objects starts one git and not fifty. It reads objects and names, runs nothing of a repository's, and follows what
+//! fetches and pushes add meanwhile: git looks again where it does not find an object. [`rest`] ends them, which is done before a
+//! process waits for something of hours.
+
+use super::cmd::{Cmd, GitError, OUTPUT_CAP, Result};
+use super::talk::nonblocking;
+use crate::model::ids::Sha;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an ended reader has to leave.
+const GRACE: Duration = Duration::from_secs(2);
+const ERRORS_TAIL: u64 = 2000;
+/// The most entries that are listed below one folder.
+const MOST_ENTRIES: usize = 2_000_000;
+
+/// The program, the repository, and which folder that was: one made again under the same name is another.
+type Place = (PathBuf, PathBuf, u64, u64);
+
+static READERS: Mutex<BTreeMap<Place, Reader>> = Mutex::new(BTreeMap::new());
+
+/// What an object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Info {
+    pub id: Sha,
+    pub kind: String,
+    /// Bytes of its content.
+    pub size: usize,
+}
+
+/// Ends every reader of this process, and what remotes answered counts for nothing more; the next question starts anew.
+pub fn rest() {
+    super::glance::forget();
+    READERS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// Ends the reader of one repository, before its folder is taken away.
+pub(super) fn forget(git_dir: &Path) {
+    READERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, dir, ..), _| dir != git_dir);
+}
+
+/// What a name stands for (an id, a ref, `COMMIT^{tree}`); `None` where there is nothing of the name. `cmd`: a git that names
+/// its repository. Fails where git does, after a second try with a new process.
+pub(super) fn info<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Option<Info>> {
+    with(cmd, |reader| reader.info(name))
+}
+
+/// The content of an object of a kind; `None` where there is nothing of the name, or something else. Fails with `Rejected`
+/// where it has more than `most` bytes.
+pub(super) fn content<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str, kind: &str, most: usize) -> Result<Option<Vec<u8>>> {
+    let Some(found) = info(cmd, name)?.filter(|found| found.kind == kind) else { return Ok(None) };
+    content_of(cmd, &found, most).map(Some)
+}
+
+fn content_of<'c>(cmd: &dyn Fn() -> Cmd<'c>, found: &Info, most: usize) -> Result<Vec<u8>> {
+    if found.size > most {
+        return Err(GitError::Rejected { reason: format!("{} has {} bytes, more than {most}", found.id, found.size) });
+    }
+    with(cmd, |reader| reader.content(found))
+}
+
+fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::Result<T>) -> Result<T> {
+    let place = cmd().place().map_err(GitError::io("looking for a repository"))?;
+    let mut readers = READERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for last in [false, true] {
+        let mut reader = match readers.remove(&place) {
+            Some(reader) => reader,
+            None => Reader::start(cmd(), &["cat-file", "--batch-command"])?,
+        };
+        match ask(&mut reader) {
+            Ok(answer) => {
+                readers.insert(place, reader);
+                return Ok(answer);
+            }
+            Err(e) if last => return Err(reader.failed(&e)),
+            // A process that ended since its last answer says nothing of the question.
+            Err(_) => {}
+        }
+    }
+    Err(GitError::Io { what: "asking git".to_owned(), source: std::io::ErrorKind::Other.into() })
+}
+
+#[derive(Debug)]
+struct Reader {
+    args: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    errors: File,
+    /// Bytes that were read and not yet taken.
+    held: Vec<u8>,
+    limit: Duration,
+    until: Instant,
+}
+
+/// A conversation that makes trees, one `git mktree` for all of them; gone with it.
+#[derive(Debug)]
+pub(super) struct Maker(Reader);
+
+impl Maker {
+    pub(super) fn start(cmd: Cmd<'_>) -> Result<Self> {
+        Reader::start(cmd, &["mktree", "-z", "--missing", "--batch"]).map(Self)
+    }
+
+    /// The id of a tree of these entries, which is written. They need not be there.
+    pub(super) fn tree(&mut self, entries: &[Raw]) -> Result<Sha> {
+        let mut question = Vec::new();
+        for (mode, name, id) in entries {
+            let kind = match mode.as_str() {
+                "040000" => "tree",
+                "160000" => "commit",
+                _ => "blob",
+            };
+            question.extend_from_slice(format!("{mode} {kind} {id}\t").as_bytes());
+            question.extend_from_slice(name);
+            question.push(0);
+        }
+        question.push(0);
+        let answer = self.0.ask(&question).and_then(|()| self.0.line());
+        match answer {
+            Ok(line) => Sha::parse(&line).map_err(|_| super::history::odd("mktree")),
+            Err(e) => Err(self.0.failed(&e)),
+        }
+    }
+}
+
+impl Reader {
+    fn start(cmd: Cmd<'_>, args: &'static [&'static str]) -> Result<Self> {
+        let io = || GitError::io("talking to git");
+        let errors = tempfile::tempfile().map_err(io())?;
+        let (mut child, limit) = cmd.args(args).spawn_reader(&errors)?;
+        let piped = (child.stdin.take(), child.stdout.take());
+        let (Some(input), Some(output)) = piped else { return Err(io()(std::io::ErrorKind::BrokenPipe.into())) };
+        nonblocking(&output).map_err(io())?;
+        Ok(Self {
+            args: args.join(" "),
+            child,
+            input: Some(input),
+            output,
+            errors,
+            held: Vec::new(),
+            limit,
+            until: Instant::now(),
+        })
+    }
+
+    fn info(&mut self, name: &str) -> std::io::Result<Option<Info>> {
+        // A question is a line.
+        if name.contains(['\n', '\0']) {
+            return Ok(None);
+        }
+        self.ask(format!("info {name}\n").as_bytes())?;
+        let line = self.line()?;
+        Ok(read_info(&line))
+    }
+
+    fn content(&mut self, of: &Info) -> std::io::Result<Vec<u8>> {
+        self.ask(format!("contents {}\n", of.id).as_bytes())?;
+        let line = self.line()?;
+        let odd = || std::io::Error::other(format!("{} is gone", of.id));
+        let found = read_info(&line).filter(|found| found == of).ok_or_else(odd)?;
+        let mut bytes = self.take(found.size + 1)?;
+        bytes.truncate(found.size);
+        Ok(bytes)
+    }
+
+    /// Writes one question; the answer to the one before was read to its end, so that it fits into the pipe.
+    fn ask(&mut self, question: &[u8]) -> std::io::Result<()> {
+        self.until = Instant::now() + self.limit;
+        let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.input.as_mut().ok_or_else(gone)?.write_all(question)
+    }
+
+    fn line(&mut self) -> std::io::Result<String> {
+        loop {
+            if let Some(at) = self.held.iter().position(|b| *b == b'\n') {
+                let mut line: Vec<u8> = self.held.drain(..=at).collect();
+                line.pop();
+                return Ok(String::from_utf8_lossy(&line).into_owned());
+            }
+            self.more()?;
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> std::io::Result<Vec<u8>> {
+        while self.held.len() < bytes {
+            self.more()?;
+        }
+        let rest = self.held.split_off(bytes);
+        Ok(std::mem::replace(&mut self.held, rest))
+    }
+
+    fn more(&mut self) -> std::io::Result<()> {
+        let mut buffer = [0_u8; 64 << 10];
+        loop {
+            match self.output.read(&mut buffer) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    self.held.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                    return Ok(());
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => self.wait()?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn wait(&self) -> std::io::Result<()> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        let wait = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: 1_000_000 };
+        match poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Why a conversation broke off, as an error of git's.
+    fn failed(&mut self, error: &std::io::Error) -> GitError {
+        let args = self.args.clone();
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            return GitError::Timeout { what: args, seconds: self.limit.as_secs() };
+        }
+        self.end();
+        let mut said = Vec::new();
+        let length = self.errors.metadata().map_or(0, |m| m.len());
+        let _ = self.errors.seek(SeekFrom::Start(length.saturating_sub(ERRORS_TAIL)));
+        let _ = (&self.errors).take(ERRORS_TAIL).read_to_end(&mut said);
+        let said = super::cmd::told(&said);
+        let code = self.child.try_wait().ok().flatten().and_then(|s| s.code()).unwrap_or(-1);
+        GitError::Broken { args, code, stderr: if said.is_empty() { error.to_string() } else { said } }
+    }
+
+    /// Closes its input, upon which it ends; by force where it does not.
+    fn end(&mut self) {
+        self.input = None;
+        let pid = Pid::from_child(&self.child);
+        let ended = pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|fd| {
+            let grace = Timespec { tv_sec: GRACE.as_secs().try_into().unwrap_or(1), tv_nsec: 0 };
+            poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&grace)).is_ok_and(|n| n > 0)
+        });
+        if !ended {
+            // The leader is not reaped yet, so the group's number can't belong to anybody else.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.end();
+        }
+    }
+}
+
+/// `<id> <kind> <size>`; anything else (`… missing`, `… ambiguous`) is nothing.
+fn read_info(line: &str) -> Option<Info> {
+    let mut words = line.split(' ');
+    let id = Sha::parse(words.next()?).ok()?;
+    let kind = words.next()?.to_owned();
+    let size = words.next()?.parse().ok()?;
+    words.next().is_none().then_some(Info { id, kind, size })
+}
+
+/// One entry of a tree: mode (six digits), name, id.
+pub(super) type Raw = (String, Vec<u8>, Sha);
+
+/// The entries of a tree object, in its order. `name`: the tree's, or a commit's with `^{tree}`. Fails with `NotFound`.
+pub(super) fn tree<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Vec<Raw>> {
+    let missing = || GitError::NotFound { what: format!("tree {name} in the mirror") };
+    let found = info(cmd, name)?.filter(|found| found.kind == "tree").ok_or_else(missing)?;
+    let (bytes, id) = (content_of(cmd, &found, OUTPUT_CAP)?, found.id);
+    read_tree(&bytes, id.as_str().len() / 2).ok_or_else(|| super::history::odd("a tree"))
+}
+
+/// Everything below a tree, folders left out, in git's order; names begin with `at`. Fails with `Rejected` for a tree that names
+/// itself into more entries than a repository has.
+pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &mut Vec<Raw>) -> Result<()> {
+    const FOLDER: &str = "040000";
+    let (mut left, mut seen) = (vec![(FOLDER.to_owned(), at.as_bytes().to_vec(), top.clone())], 0_usize);
+    while let Some((mode, mut path, id)) = left.pop() {
+        if mode != FOLDER {
+            found.push((mode, path, id));
+            continue;
+        }
+        if seen > 0 {
+            path.push(b'/');
+        }
+        let entries = tree(cmd, id.as_str())?;
+        seen = seen.saturating_add(entries.len().max(1));
+        if seen > MOST_ENTRIES {
+            return Err(GitError::Rejected { reason: format!("{at:?} holds more than {MOST_ENTRIES} files") });
+        }
+        left.extend(entries.into_iter().rev().map(|(mode, name, id)| (mode, [path.as_slice(), &name].concat(), id)));
+    }
+    Ok(())
+}
+
+/// `<mode> <name>\0<id>`, again and again.
+fn read_tree(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Raw>> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        let space = bytes.iter().position(|b| *b == b' ')?;
+        let mode = std::str::from_utf8(bytes.get(..space)?).ok()?;
+        let rest = bytes.get(space + 1..)?;
+        let end = rest.iter().position(|b| *b == 0)?;
+        let name = rest.get(..end)?.to_vec();
+        let id = rest.get(end + 1..end + 1 + id_bytes)?;
+        let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
+        entries.push((format!("{mode:0>6}"), name, Sha::parse(&hex).ok()?));
+        bytes = rest.get(end + 1 + id_bytes..)?;
+    }
+    Some(entries)
+}
+
+/// Where a command's repository is, for one reader each.
+pub(super) fn place(program: &Path, git_dir: &Path) -> std::io::Result<Place> {
+    let meta = git_dir.metadata()?;
+    Ok((program.to_owned(), git_dir.to_owned(), meta.dev(), meta.ino()))
+}
+
+/// See `fuzzing`.
+pub(super) fn fuzz(bytes: &[u8]) {
+    read_info(&String::from_utf8_lossy(bytes));
+    read_tree(bytes, 20);
+    read_tree(bytes, 32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_an_object_or_nothing() {
+        let id = "a".repeat(40);
+        let found = read_info(&format!("{id} blob 12")).unwrap();
+        assert_eq!((found.id.as_str(), found.kind.as_str(), found.size), (id.as_str(), "blob", 12));
+        for nothing in [format!("{id} missing"), "x ambiguous".into(), format!("{id} blob 1 2"), String::new()] {
+            assert_eq!(read_info(&nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_read_to_its_last_byte_or_not_at_all() {
+        let mut bytes = b"40000 docs\0".to_vec();
+        bytes.extend([0xab; 20]);
+        bytes.extend(b"100644 a b\0");
+        bytes.extend([0xcd; 20]);
+        let read = read_tree(&bytes, 20).unwrap();
+        assert_eq!(read[0].0, "040000");
+        assert_eq!(
+            (read[1].0.as_str(), read[1].1.as_slice(), read[1].2.as_str()),
+            ("100644", &b"a b"[..], &*"cd".repeat(20))
+        );
+        for cut in 1..bytes.len() {
+            assert!(read_tree(&bytes[..cut], 20).is_none_or(|part| part.len() == 1), "{cut}");
+        }
+        assert_eq!(read_tree(b"", 20), Some(Vec::new()));
+    }
+}
