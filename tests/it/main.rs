@@ -45,6 +45,7 @@ mod cmd_status;
 mod confine_cache;
 mod confine_work;
 mod confined_pipeline;
+mod cost;
 mod crash_guard;
 mod crash_hazards;
 mod crash_reap;
