@@ -28,6 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use streams::{Chunk, Feed, Sink, chunk, nonblocking};
 
@@ -279,18 +280,19 @@ struct Tree<'s> {
 
 impl Tree<'_> {
     fn find(&self) -> Vec<Actor> {
-        let mut found: HashSet<Actor> = process::marked(&self.spec.mark.0, &self.spec.mark.1).into_iter().collect();
-        found.extend(process::group(self.pid));
-        found.extend(self.below());
-        found.into_iter().collect()
+        let (mark, (top, spared)) = (&self.spec.mark, self.top());
+        process::of_run((&mark.0, &mark.1), self.pid, top, spared).into_iter().collect()
+    }
+
+    /// Below whom everything is the child's, but for these.
+    fn top(&self) -> (i32, &HashSet<(i32, u64)>) {
+        static NOBODY: LazyLock<HashSet<(i32, u64)>> = LazyLock::new(HashSet::new);
+        if process::is_subreaper() { (self.own, &self.before) } else { (self.pid, &NOBODY) }
     }
 
     fn below(&self) -> Vec<Actor> {
-        if process::is_subreaper() {
-            process::descendants_without(self.own, &self.before)
-        } else {
-            process::descendants(self.pid)
-        }
+        let (top, spared) = self.top();
+        process::descendants(top, spared)
     }
 
     /// For a confined command: what watches how much it uses.

@@ -265,15 +265,33 @@ pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
         .collect()
 }
 
-/// Every living process below `pid`, at any depth, without `pid` itself. For a number that can't be given anew meanwhile:
-/// this process's own, or that of a child whose exit nobody has taken.
-pub fn descendants(pid: i32) -> Vec<Actor> {
-    Census::take().below(vec![pid], &HashSet::new())
+/// Every living process below `pid`, at any depth, without `pid` itself and the subtrees that begin at `spared`. For a number
+/// that can't be given anew meanwhile: this process's own, or that of a child whose exit nobody has taken. Reads nothing of
+/// other processes where the kernel lists children, and may then miss one that is born meanwhile: who has to be sure
+/// uses [`of_run`], and looks again.
+pub fn descendants(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
+    let Ok(boot_id) = boot_id() else { return Vec::new() };
+    let (mut open, mut found) = (vec![pid], Vec::new());
+    while let Some(parent) = open.pop() {
+        let Some(children) = listed_children(parent) else { return Census::take().below(vec![pid], spared) };
+        for (child, stat) in children.into_iter().filter(|(pid, stat)| !spared.contains(&(*pid, stat.start_ticks))) {
+            open.push(child);
+            if !stat.is_zombie() {
+                found.push(Actor { boot_id: boot_id.clone(), pid: child, start_ticks: stat.start_ticks });
+            }
+        }
+    }
+    found
 }
 
-/// As [`descendants`], without the subtrees that begin at `spared`.
-pub fn descendants_without(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
-    Census::take().below(vec![pid], spared)
+/// Everything of a run, by one look at all processes: who bears the mark, who is of the group that `leader` leads (which is
+/// not reaped: another may have its number), and who is below `top`, without the subtrees that begin at `spared`.
+pub(super) fn of_run(mark: (&str, &str), leader: i32, top: i32, spared: &HashSet<(i32, u64)>) -> HashSet<Actor> {
+    let mut found: HashSet<Actor> = marked(mark.0, mark.1).into_iter().collect();
+    let census = Census::take();
+    found.extend(census.group(leader));
+    found.extend(census.below(vec![top], spared));
+    found
 }
 
 /// Every living process below any of `actors`, at any depth. One that is gone has nothing below it, whoever has its number.
@@ -306,6 +324,17 @@ impl Census {
         census
     }
 
+    /// Every living process of a process group.
+    fn group(&self, leader: i32) -> Vec<Actor> {
+        let all = self.children.values().flatten().filter(|(_, stat)| stat.group == leader && !stat.is_zombie());
+        let actor = |(pid, stat): &(i32, Stat)| Actor {
+            boot_id: self.boot_id.clone(),
+            pid: *pid,
+            start_ticks: stat.start_ticks,
+        };
+        all.map(actor).collect()
+    }
+
     fn below(mut self, mut open: Vec<i32>, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
         let mut found = Vec::new();
         while let Some(parent) = open.pop() {
@@ -324,20 +353,29 @@ impl Census {
     }
 }
 
-/// Every living process of a process group. Only for a group whose leader is not reaped: another may have its number.
-pub(super) fn group(leader: i32) -> Vec<Actor> {
-    let Ok(boot_id) = boot_id() else { return Vec::new() };
-    pids()
-        .filter_map(|pid| Some((pid, Stat::read(pid).ok()?)))
-        .filter(|(_, stat)| stat.group == leader && !stat.is_zombie())
-        .map(|(pid, stat)| Actor { boot_id: boot_id.clone(), pid, start_ticks: stat.start_ticks })
-        .collect()
-}
-
 /// The direct children of a process, zombies included: pid and start ticks.
 pub(super) fn children(pid: i32) -> HashSet<(i32, u64)> {
-    let stat = |child| Stat::read(child).ok().filter(|stat| stat.ppid == pid);
-    pids().filter_map(|child| Some((child, stat(child)?.start_ticks))).collect()
+    of_parent(pid).into_iter().map(|(child, stat)| (child, stat.start_ticks)).collect()
+}
+
+fn of_parent(pid: i32) -> Vec<(i32, Stat)> {
+    listed_children(pid).unwrap_or_else(|| {
+        let stat = |child| Stat::read(child).ok().filter(|stat| stat.ppid == pid);
+        pids().filter_map(|child| Some((child, stat(child)?))).collect()
+    })
+}
+
+/// A process's direct children by the kernel's own list; `None` where it keeps none (`CONFIG_PROC_CHILDREN`).
+fn listed_children(pid: i32) -> Option<Vec<(i32, Stat)>> {
+    static KEPT: OnceLock<bool> = OnceLock::new();
+    if !*KEPT.get_or_init(|| std::path::Path::new("/proc/thread-self/children").exists()) {
+        return None;
+    }
+    // A thread, or the whole process, may end while this reads.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let pids: Vec<i32> = lists.flat_map(|l| l.split(' ').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+    Some(pids.into_iter().filter_map(|p| Some((p, Stat::read(p).ok().filter(|s| s.ppid == pid)?))).collect())
 }
 
 /// Takes the exit of every zombie child but `spared`, if this process is a subreaper; else does nothing, because then a
@@ -347,10 +385,8 @@ pub fn reap_orphans(spared: &[i32]) {
         return;
     }
     let own = getpid().as_raw_nonzero().get();
-    for pid in pids().filter(|pid| !spared.contains(pid)) {
-        if Stat::read(pid).is_ok_and(|stat| stat.ppid == own && stat.is_zombie()) {
-            reap(pid);
-        }
+    for (pid, _) in of_parent(own).iter().filter(|(pid, stat)| stat.is_zombie() && !spared.contains(pid)) {
+        reap(*pid);
     }
 }
 

@@ -79,9 +79,9 @@ fn marks_and_descent_are_seen_and_the_tree_ends_whatever_it_ignores() {
     let find = || marked("ORCH_TEST_MARK", &mark);
     assert!(find().len() >= 2 && find().contains(&actor));
     assert!(find().iter().all(|a| a.pid != i32::try_from(std::process::id()).unwrap()));
-    let below = descendants(actor.pid);
+    let below = descendants(actor.pid, &HashSet::new());
     assert!(!below.is_empty() && !below.contains(&actor));
-    assert!(descendants(i32::try_from(std::process::id()).unwrap()).contains(&actor));
+    assert!(descendants(i32::try_from(std::process::id()).unwrap(), &HashSet::new()).contains(&actor));
     assert_eq!(descendants_of(std::slice::from_ref(&actor)).len(), below.len());
     let earlier = Actor { start_ticks: actor.start_ticks - 1, ..actor.clone() };
     assert!(descendants_of(&[earlier]).is_empty(), "another process has its number by now");
