@@ -66,6 +66,10 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
 /// a remote that is away more than twelve times a minute.
 const START_AGAIN_MS: i64 = 5_000;
 
+/// The most jobs that one step starts, so that it ends within seconds however many are queued; the next one, at most ten
+/// seconds later, goes on (speed).
+const MOST_STARTS: usize = 16;
+
 /// A claimed job with what starting it needs.
 struct Claimed {
     run: RunId,
@@ -77,7 +81,8 @@ struct Claimed {
 
 /// Claims what may be claimed, in one transaction, and starts it.
 pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
-    super::repository::ready(ctx, only, most.unwrap_or(usize::MAX))?;
+    let most = most.unwrap_or(MOST_STARTS).min(MOST_STARTS);
+    super::repository::ready(ctx, only, most)?;
     let mut now = ctx.now();
     let policy = ctx.policy.clone();
     let free = if ctx.dry { None } else { disk::free_mb(ctx.paths.root()).ok() };
@@ -87,8 +92,8 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     if ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
         return Ok(());
     }
-    let ready = blockers::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
-    super::base_look::ready(ctx, only, most.unwrap_or(usize::MAX), day, free)?;
+    let ready = blockers::ready(ctx, only, most, day, free)?;
+    super::base_look::ready(ctx, only, most, day, free)?;
     let asks: std::collections::BTreeSet<String> =
         ctx.config.projects.iter().filter(|p| p.board.is_remote()).map(|p| p.key.clone()).collect();
     let root = ctx.paths.root().to_owned();
@@ -96,7 +101,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         // The board may have been asked meanwhile, and the lock waited for: HALT is read where the claim is made (RULE-24).
         now.halted = sentinel::halted(&root);
         let queue = view::queue(tx, &now, &policy, day, free)?;
-        let mut plan = dispatch::plan(&queue, &policy, only, most.unwrap_or(usize::MAX));
+        let mut plan = dispatch::plan(&queue, &policy, only, most);
         let mut claimed = Vec::new();
         for claim in std::mem::take(&mut plan.claims) {
             let place = queue.places.get(&claim.task).filter(|p| claim.starts.is_some() && asks.contains(&p.project));

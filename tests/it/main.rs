@@ -24,6 +24,7 @@ mod adapter_git;
 mod adapter_git_remote;
 mod adapter_notify;
 mod adapter_notify_sinks;
+mod ci_action;
 mod cmd_config;
 mod cmd_demo;
 mod cmd_doctor;
