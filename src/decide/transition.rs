@@ -10,6 +10,7 @@ use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{DeployState, Finding, NewJob, Waiting};
 use crate::model::view::TaskView;
+use crate::model::window::Window;
 
 /// Findings that came back so often in a row without a change block the task (RUN-7b).
 const MOST_SAME: i64 = 2;
@@ -50,7 +51,7 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
 
 fn terminal(view: &TaskView) -> Decision {
     let task = &view.task;
-    if task.stage == Stage::Done && task.watch.as_deref() == Some("armed") && view.live_job.is_none() {
+    if task.stage == Stage::Done && task.is_watched() && view.live_job.is_none() {
         let failed =
             view.ended.iter().filter(|j| j.kind == JobKind::PostDeployMonitor && j.status == JobStatus::Failed);
         let wait = match i64::try_from(failed.count()).unwrap_or(i64::MAX) {
@@ -59,9 +60,9 @@ fn terminal(view: &TaskView) -> Decision {
         };
         return Decision::Enqueue(NewJob { available_at: wait, ..NewJob::now(JobKind::PostDeployMonitor) });
     }
-    match (&view.live_job, task.watch.as_deref()) {
-        (Some(_), Some("armed")) => hold(Rule::Watch, format!("{} is deployed and being watched", task.key)),
-        _ => hold(Rule::Terminal, format!("{} is {}", task.key, task.stage)),
+    match &view.live_job {
+        Some(_) if task.is_watched() => hold(Rule::Watch, format!("{} is deployed and being watched", task.key)),
+        Some(_) | None => hold(Rule::Terminal, format!("{} is {}", task.key, task.stage)),
     }
 }
 
@@ -98,7 +99,7 @@ fn stopping(f: &Facts<'_>) -> Decision {
             }
         },
         Some(DeployState::Withdrawn) | None => {
-            if task.critical.as_deref() == Some("update") {
+            if task.critical == Some(Window::Update) {
                 Decision::Effect(Effect::MergeGate)
             } else {
                 complete_stop(f)

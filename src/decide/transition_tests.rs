@@ -1,5 +1,6 @@
 use super::*;
 use crate::decide::gates::testing::{policy, row, sha, view};
+use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::stage::Agent;
 use crate::model::task::{Actor, Deploy, DeployState, EvidenceVerdict, Job, Waiting};
 
@@ -160,12 +161,12 @@ fn a_stop_is_completed_at_once_unless_a_critical_window_is_open() {
     v.task.stop_requested_at = Some(1);
     v.task.blocked_reason = Some("x".into());
     assert_eq!(word(&decide(&v, &policy())), "effect complete_stop");
-    v.task.critical = Some("update".into());
+    v.task.critical = Some(Window::Update);
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
 }
 
 /// The deploy of the first attempt.
-fn deploy(v: &TaskView, state: DeployState, result: Option<&str>) -> Option<Deploy> {
+fn deploy(v: &TaskView, state: DeployState, end: Option<DeployEnd>) -> Option<Deploy> {
     Some(Deploy {
         id: "1-1-7".into(),
         task_id: v.task.id,
@@ -178,7 +179,7 @@ fn deploy(v: &TaskView, state: DeployState, result: Option<&str>) -> Option<Depl
         state,
         actor: Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
         landed_sha: Some(sha('e')),
-        result: result.map(str::to_owned),
+        result: end.map(|end| DeployResult { end, why: end.to_string(), log: String::new() }),
         initiated_at: v.now.clone(),
     })
 }
@@ -189,7 +190,7 @@ fn a_withdrawn_task_settles_its_open_window_first() {
     let mut v = view(Stage::Deploy);
     v.task.withdrawn = Some(crate::model::withdrawal::Withdrawal::ItemGone);
     assert_eq!(word(&decide(&v, &policy())), "hold withdrawn");
-    v.task.critical = Some("deploy 1-1-7".into());
+    v.task.critical = Some(Window::Deploy { id: "1-1-7".into() });
     v.deploy = deploy(&v, DeployState::Started, None);
     assert_eq!(word(&decide(&v, &policy())), "enqueue deploy-finalizer");
 }
@@ -200,9 +201,9 @@ fn rule_16_a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
     let mut v = view(Stage::DeployStaging);
     v.task.stop_requested_at = Some(1);
     v.task.attempt = 2;
-    v.task.critical = Some("update".into());
+    v.task.critical = Some(Window::Update);
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
-    v.deploy = deploy(&v, DeployState::Settled, Some(r#"{"status":"failed_safe"}"#));
+    v.deploy = deploy(&v, DeployState::Settled, Some(DeployEnd::FailedSafe));
     assert_eq!(word(&decide(&v, &policy())), "effect merge_gate");
 }
 

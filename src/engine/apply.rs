@@ -20,8 +20,9 @@ use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Task, Waiting};
+use crate::model::task::{Rework, Task, Waiting};
 use crate::model::view::TaskView;
+use crate::model::watch::Watch;
 use serde_json::json;
 
 /// More rounds than any chain of decisions without an outside effect can have.
@@ -138,7 +139,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             }
             task.critical = None;
             if squash {
-                task.rework = Some("squash".to_owned());
+                task.rework = Some(Rework::OneCommit);
             }
             if landed {
                 renew_branch(&mut task);
@@ -188,7 +189,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             task.in_serial = false;
             task.critical = None;
             task.findings = Vec::new();
-            task.watch = watch.then(|| "armed".to_owned());
+            task.watch = watch.then_some(Watch::Armed);
             tx.save_task(&mut task, at)?;
             let why = if late { format!("{why}; a stop came too late") } else { why };
             let event = tx.audit(

@@ -56,7 +56,7 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
         let put_off = row.intent["until"].as_i64().unwrap_or(0);
         // A time that is farther away comes of a clock that was set back.
         let waits = (1..=LONGEST_MS).contains(&(put_off - now));
-        if task.stage != Stage::Done || task.watch.as_deref() == Some("armed") || waits {
+        if task.stage != Stage::Done || task.is_watched() || waits {
             continue;
         }
         match one(ctx, &task) {

@@ -11,6 +11,7 @@ use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, JobStatus, Stage};
 use crate::model::task::{Cause, Deploy, DeployState, EvidenceVerdict, Finding, Job, NewJob, Run, RunState, Task};
 use crate::model::view::TaskView;
@@ -70,7 +71,7 @@ pub fn reject_in(
     if let Some(job) = running {
         // With the claim's token goes every right of its supervisor to settle, push or judge.
         cut = tx.runs_of(id)?.into_iter().filter(|r| r.job_id == job.id).collect::<Vec<_>>();
-        tx.settle_runs_of_job(job.id, "cancelled: rejected by a person", at)?;
+        tx.settle_runs_of_job(job.id, &RunEnd::new(RunResult::Cancelled, "rejected by a person"), at)?;
     }
     let mut actions = Vec::new();
     let cancelled = tx.cancel_jobs(id, "rejected by a person", at)?;

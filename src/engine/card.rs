@@ -77,8 +77,8 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
                 agent: r.agent,
                 attempt: r.attempt,
                 epoch: r.epoch,
-                state: match (r.state, r.result.as_deref()) {
-                    (RunState::Settled, Some(w)) if w == "done" || w.starts_with("again") => CardRunState::Done,
+                state: match (r.state, &r.result) {
+                    (RunState::Settled, Some(end)) if end.is_well() => CardRunState::Done,
                     (RunState::Settled, _) => CardRunState::Failed,
                     (RunState::Starting | RunState::Live | RunState::Exited, _) => CardRunState::Running,
                 },

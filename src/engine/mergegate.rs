@@ -12,11 +12,9 @@ use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::task::{EvidenceVerdict, Finding, Task};
+use crate::model::window::Window;
 use anyhow::{Context, Result};
 use serde_json::json;
-
-/// The critical window of an update of the branch.
-pub const UPDATE: &str = "update";
 
 /// Brings the branch up to the default branch under the lease and records the answer for its head. Nothing is done
 /// where another task holds the lease or the task moved meanwhile.
@@ -59,7 +57,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Landing::HeadMoved | Landing::BaseMoved | Landing::NotYet => {}
         Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
             // A window that nobody can close any more must not hold up a stop.
-            if checked.task.critical.as_deref() == Some(UPDATE) && abandoned(ctx, checked.task.clone())?.is_none() {
+            if checked.task.critical == Some(Window::Update) && abandoned(ctx, checked.task.clone())?.is_none() {
                 return Ok(());
             }
             landing::stopped_by(ctx, id, &checked.landing)?;
@@ -73,12 +71,12 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
 fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
     let Checked { task, mirror, default_branch, tip, remote_head, .. } = checked;
     let Some(task) = sync_head(ctx, &task, &mirror, remote_head.as_ref())? else { return Ok(()) };
-    let task = match task.critical.as_deref() {
-        Some(UPDATE) => match abandoned(ctx, task)? {
+    let task = match task.critical {
+        Some(Window::Update) => match abandoned(ctx, task)? {
             Some(task) => task,
             None => return Ok(()),
         },
-        Some(_) | None => task,
+        Some(Window::Deploy { .. }) | None => task,
     };
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     let project = ctx.project(&task.project)?.clone();
@@ -189,7 +187,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         if t.revision != task.revision || t.stop_requested_at.is_some() || !ours {
             return Err(StoreError::Lost);
         }
-        t.critical = Some(UPDATE.to_owned());
+        t.critical = Some(Window::Update);
         tx.save_task(&mut t, now.stamp.wall_ms)?;
         tx.intend(&key, Some(t.id), "branch_rebased", &intent, &me, now.stamp.wall_ms)?;
         Ok(t)

@@ -7,13 +7,14 @@ use crate::model::decision::Gate;
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Task};
+use crate::model::watch::Watch;
 use serde_json::json;
 
 /// Where a task is inside its stage, as far as anybody is shown it.
 pub fn moment(task: &Task) -> Moment {
-    match (task.stage, task.watch.as_deref()) {
-        (Stage::Done, Some("armed")) => Moment::Watching,
-        (Stage::Done, Some("degraded")) => Moment::Degraded,
+    match (task.stage, task.watch) {
+        (Stage::Done, Some(Watch::Armed)) => Moment::Watching,
+        (Stage::Done, Some(Watch::Degraded)) => Moment::Degraded,
         _ if task.blocked_reason.is_some() => Moment::Blocked,
         _ if task.waiting_for.is_some() => Moment::AwaitingPerson,
         (Stage::Deploy, _) if task.critical.is_some() || task.landed_sha.is_some() => Moment::Deploying,

@@ -257,7 +257,9 @@ impl Gather<'_> {
             stage: r.stage.to_string(),
             round: r.attempt,
             model: r.model.clone().unwrap_or_default(),
-            result: self.clean.text(&first_line(r.result.as_deref().unwrap_or("running"))),
+            result: self
+                .clean
+                .text(&first_line(&r.result.as_ref().map_or_else(|| "running".to_owned(), ToString::to_string))),
             started: self.view.local(&rfc3339(r.started_at)),
             took_s: r.ended_at.map(|e| (e - r.started_at).max(0) as f64 / 1000.0),
             cost_usd: r.cost_micros.map(status::dollars),

@@ -229,7 +229,7 @@ fn folder(name: &str) -> Option<(Key, u32)> {
 
 /// Ended so long ago, and nothing watches it any more.
 fn is_over(task: &Task, before: i64) -> bool {
-    task.stage.is_terminal() && task.watch.as_deref() != Some("armed") && task.finished_at.is_some_and(|t| t < before)
+    task.stage.is_terminal() && !task.is_watched() && task.finished_at.is_some_and(|t| t < before)
 }
 
 /// The folders of a part that are there, by name; those of checkouts with their repository before it.

@@ -9,6 +9,7 @@ use crate::adapters::{
 };
 use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
 use crate::model::report::{ActionKind, Rule};
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::JobKind;
 use crate::model::task::{Actor, Cause, DeployState, Lease, Run, RunState};
 use anyhow::Result;
@@ -155,7 +156,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
         if tx.run(run.id)?.state != RunState::Starting {
             return Err(StoreError::Lost);
         }
-        tx.settle_run(run.id, "lost: its supervisor never reported", at)?;
+        tx.settle_run(run.id, &RunEnd::new(RunResult::Lost, "its supervisor never reported"), at)?;
         tx.requeue_job(run.job_id, &run.token, at, "its supervisor never reported")?;
         tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": "unstarted"})).map(drop)
     });

@@ -10,7 +10,7 @@ use crate::model::policy::ProjectPolicy;
 use crate::model::stage::Stage;
 use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Lease, Task};
 use crate::model::view::TaskView;
-use crate::model::watch::WatchRecord;
+use crate::model::watch::{Watch, WatchRecord};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -146,7 +146,7 @@ fn one(gate: Gate, row: &Evidence, tampered: bool, facts: &Facts<'_>) -> Replaye
 
 /// The watch, from `post-deploy.json`.
 fn watch(ctx: &mut Ctx, task: &Task) -> Result<Option<Replayed>> {
-    let Some(recorded) = task.watch.clone() else { return Ok(None) };
+    let Some(recorded) = task.watch else { return Ok(None) };
     let project = ctx.project(&task.project)?.clone();
     let places = [ctx.paths.watch(task), ctx.paths.archive(task).join("post-deploy.json")];
     let Some(path) = places.iter().find(|p| p.exists()) else { return Ok(None) };
@@ -155,16 +155,16 @@ fn watch(ctx: &mut Ctx, task: &Task) -> Result<Option<Replayed>> {
     // Decided anew, not read back.
     record.latched = None;
     let policy = project.watch_policy();
-    let c = classify(&record, &policy, recorded != "armed");
-    let answer = c.status().map_or_else(|| "armed".to_owned(), |s| s.to_string().to_ascii_lowercase());
+    let c = classify(&record, &policy, recorded != Watch::Armed);
+    let answer = c.status().map_or(Watch::Armed, Watch::from);
     Ok(Some(Replayed {
         gate: WATCH.to_owned(),
         evidence: None,
         attempt: task.attempt,
         commit: record.revision.clone(),
         agrees: answer == recorded,
-        recorded,
-        answer,
+        recorded: recorded.to_string(),
+        answer: answer.to_string(),
         why: c.why().to_owned(),
     }))
 }

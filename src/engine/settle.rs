@@ -4,9 +4,11 @@ use super::{Ctx, apply, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::again::environment_wait;
 use crate::model::decision::Decision;
+use crate::model::deploy::DeployResult;
 use crate::model::ids::RunId;
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, JobStatus};
 use crate::model::task::{Cause, DeployState, Run, Task};
 use anyhow::Result;
@@ -42,10 +44,7 @@ impl Settlement {
 #[derive(Debug)]
 pub struct DeployOutcome {
     pub id: String,
-    pub status: &'static str,
-    pub why: String,
-    /// The row's own words: status, why, the end of the log.
-    pub result: String,
+    pub result: DeployResult,
 }
 
 /// The pushed head after a run.
@@ -140,12 +139,12 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
             at,
             Some(task.id),
             "run_finished",
-            &json!({"run": run.id, "kind": run.kind, "agent": run.agent, "end": words(&s.end), "stage": run.stage}),
+            &json!({"run": run.id, "kind": run.kind, "agent": run.agent, "end": run_end(&s.end), "stage": run.stage}),
         )?;
         actions.push(ActionLine::new(
             ActionKind::RunFinished,
             Some(task.key.as_str()),
-            json!({"run": run.id, "job_kind": run.kind, "agent": run.agent, "end": words(&s.end)}),
+            json!({"run": run.id, "job_kind": run.kind, "agent": run.agent, "end": run_end(&s.end)}),
         ));
         if present {
             // Whoever decided on an older view must lose.
@@ -184,15 +183,15 @@ fn record_deploy(
     found: &DeployOutcome,
     at: i64,
 ) -> crate::adapters::store::Result<Option<ActionLine>> {
-    let DeployOutcome { id, status, why, result } = found;
+    let DeployOutcome { id, result } = found;
     match tx.move_deploy(id, DeployState::Started, DeployState::Settled, None, Some(result), at) {
         Ok(()) => {}
         // Another finalizer recorded it.
         Err(StoreError::Lost) => return Ok(None),
         Err(e) => return Err(e),
     }
-    tx.audit(at, Some(task.id), "deploy_finished", &json!({"deploy": id, "status": status, "why": why}))?;
-    let said = json!({"deploy": id, "status": status});
+    tx.audit(at, Some(task.id), "deploy_finished", &json!({"deploy": id, "status": result.end, "why": result.why}))?;
+    let said = json!({"deploy": id, "status": result.end});
     Ok(Some(ActionLine::new(ActionKind::DeployFinished, Some(task.key.as_str()), said)))
 }
 
@@ -275,22 +274,25 @@ fn end(
     {
         tx.end_cool_down(credential)?;
     }
-    tx.settle_run(run.id, &words(end), at)?;
+    tx.settle_run(run.id, &run_end(end), at)?;
     Ok(blocked)
 }
 
 /// Five limits in a row without a new commit block (RULE-26).
 const MOST_LIMITS: i64 = 5;
 
-fn words(end: &End) -> String {
-    match end {
-        End::Done => "done".to_owned(),
-        End::Failed { why, spent: true } => format!("failed: {why}"),
-        End::Failed { why, spent: false } | End::Unspent { why, .. } => format!("lost: {why}"),
-        End::Again { why, .. } | End::Environment { why } | End::BaseFirst { why, .. } => format!("again: {why}"),
-        End::Limited { why, .. } => format!("limited: {why}"),
-        End::Block { why } => format!("blocked: {why}"),
-    }
+fn run_end(end: &End) -> RunEnd {
+    let (result, why) = match end {
+        End::Done => (RunResult::Done, ""),
+        End::Failed { why, spent: true } => (RunResult::Failed, why.as_str()),
+        End::Failed { why, spent: false } | End::Unspent { why, .. } => (RunResult::Lost, why.as_str()),
+        End::Again { why, .. } | End::Environment { why } | End::BaseFirst { why, .. } => {
+            (RunResult::Again, why.as_str())
+        }
+        End::Limited { why, .. } => (RunResult::Limited, why.as_str()),
+        End::Block { why } => (RunResult::Blocked, why.as_str()),
+    };
+    RunEnd::new(result, why)
 }
 
 /// For how long, in milliseconds, a source has now answered "not yet" about one thing (RULE-8): only time between two of

@@ -276,7 +276,7 @@ fn rows(
     let confinement = super::confine::noted(tx)?;
     let mut rows = Vec::with_capacity(tasks.len());
     for t in tasks {
-        let open = !t.stage.is_terminal() || t.watch.as_deref() == Some("armed");
+        let open = !t.stage.is_terminal() || t.is_watched();
         let job = queue.jobs.get(&t.id);
         let queued = job.is_some_and(|j| j.status == JobStatus::Queued);
         let held_by = match queue.holds(t.key.as_str()).filter(|_| queued) {

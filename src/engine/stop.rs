@@ -6,10 +6,13 @@ use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::{StoreError, Tx};
 use crate::model::act::By;
 use crate::model::card::AlertKind;
+use crate::model::deploy::DeployEnd;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::Stage;
 use crate::model::task::{Actor, Deploy, DeployState, PullRef, Run, Task};
+use crate::model::window::Window;
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -24,7 +27,7 @@ pub enum Requested {
     /// Recorded; nothing critical is open.
     Now,
     /// Recorded, and a critical window is open: whichever step ends it applies the stop.
-    Deferred(String),
+    Deferred(Window),
 }
 
 /// Records a stop in one transaction that reads the critical window (RULE-16). The first stamp wins; only the first one
@@ -63,14 +66,14 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
         tx.save_task(&mut task, at)?;
         tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical, "by": by}))?;
     }
-    let Some(what) = &task.critical else { return Ok(Recorded { requested: Requested::Now, first, key }) };
+    let Some(what) = task.critical.clone() else { return Ok(Recorded { requested: Requested::Now, first, key }) };
     if first {
         let why = format!("The stop waits: {what} is under way.");
         messages::comment(tx, &task, "stop-deferred", &why, at)?;
         messages::alert(tx, &task, AlertKind::StopDeferred, 1, &why, at)?;
         messages::card(tx, &task, at)?;
     }
-    Ok(Recorded { requested: Requested::Deferred(what.clone()), first, key })
+    Ok(Recorded { requested: Requested::Deferred(what), first, key })
 }
 
 /// Carries a recorded stop to its end. Nothing is done while a critical window is open.
@@ -79,8 +82,8 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     if task.stop_requested_at.is_none() || task.stage.is_terminal() {
         return Ok(());
     }
-    if let Some(critical) = &task.critical
-        && !settled_deploy(ctx, &task, critical)?
+    if let Some(open) = &task.critical
+        && !settled_deploy(ctx, &task, open)?
     {
         return Ok(());
     }
@@ -94,7 +97,7 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         for job in tx.jobs_of(id)? {
-            tx.settle_runs_of_job(job.id, "cancelled: stopped", at)?;
+            tx.settle_runs_of_job(job.id, &RunEnd::new(RunResult::Cancelled, "stopped"), at)?;
         }
         Ok::<_, StoreError>(())
     })?;
@@ -111,9 +114,9 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
 
 /// A deploy's window may close by the stop itself once that deploy has settled with a failure. Every other window is
 /// closed by who opened it, an update's by the merge gate for one that is gone.
-fn settled_deploy(ctx: &mut Ctx, task: &Task, critical: &str) -> Result<bool> {
+fn settled_deploy(ctx: &mut Ctx, task: &Task, open: &Window) -> Result<bool> {
     let newest = super::deploy::newest(ctx, task.id)?;
-    Ok(newest.is_some_and(|d| d.state == DeployState::Settled && critical == d.window()))
+    Ok(newest.is_some_and(|d| d.state == DeployState::Settled && *open == d.window()))
 }
 
 /// Ends supervisors and every process of every run of the task, and sees them gone.
@@ -307,9 +310,8 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
 
 /// What to say of a deploy that settled and did not succeed.
 fn failed_deploy(deploy: &Deploy) -> Option<String> {
-    let result: serde_json::Value = serde_json::from_str(deploy.result.as_deref()?).ok()?;
-    let failed = result["status"].as_str().is_some_and(|status| status != "success");
-    failed.then(|| format!("the deploy failed: {}", result["why"].as_str().unwrap_or("its result is unknown")))
+    let result = deploy.result.as_ref().filter(|r| r.end != DeployEnd::Success)?;
+    Some(format!("the deploy failed: {}", result.why))
 }
 
 /// A reap at least a minute after a stop looks again for branch and pull request (RULE-17).

@@ -12,6 +12,7 @@ use crate::decide::dispatch;
 use crate::model::card::AlertKind;
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::{ActionKind, Held, Rule};
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{Cause, Run};
 use crate::model::view::Claim;
@@ -229,7 +230,7 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
             let why = format!("its supervisor could not be started: {e:#}");
             ctx.store.write(|tx| {
                 tx.requeue_job(run.job_id, &c.token, at + START_AGAIN_MS, &why)?;
-                tx.settle_run(run.id, "not started", at)
+                tx.settle_run(run.id, &RunEnd::new(RunResult::NotStarted, why), at)
             })?;
             Err(e)
         }
@@ -244,7 +245,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
     ctx.store.write(|tx| {
         let due = |times| at + environment_wait(first_ms, times);
         tx.requeue_job_for(run.job_id, &c.token, Cause::Environment, &why, due)?;
-        tx.settle_run(run.id, "given back", at)?;
+        tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
         apply::enter(&mut task, Stage::Created);
         task.started_at = None;

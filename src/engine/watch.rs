@@ -193,7 +193,7 @@ fn end_unreadable(ctx: &mut Ctx, task: &Task, why: &BadRecord, run: &Run) -> Res
 /// The reserved job `post-deploy-monitor`.
 pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let task = ctx.task(run.task_id)?;
-    if task.watch.as_deref() != Some("armed") {
+    if !task.is_watched() {
         return Ok(Some(Settlement::default()));
     }
     let dir = ctx.paths.run(run.id);
@@ -260,22 +260,16 @@ pub fn close(
         let path = ctx.paths.evidence(task.id, sha).join(Artefact::PostDeployLog.as_str());
         sentinel::put(&path, text.as_bytes())?;
     }
-    let word = match status {
-        WatchStatus::Healthy => "healthy",
-        WatchStatus::Degraded => "degraded",
-        WatchStatus::Inconclusive => "inconclusive",
-        WatchStatus::Cancelled => "cancelled",
-    };
     let at = (ctx.clock)().wall_ms;
     let freeze =
         status == WatchStatus::Degraded && ctx.policy.project(&task.project).is_some_and(|p| p.freeze_on_degraded);
     let why = c.why().to_owned();
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
-        if t.watch.as_deref() != Some("armed") {
+        if !t.is_watched() {
             return Err(StoreError::Lost);
         }
-        t.watch = Some(word.to_owned());
+        t.watch = Some(status.into());
         tx.save_task(&mut t, at)?;
         tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
         messages::show(tx, &t, at)?;

@@ -35,6 +35,27 @@ impl DeployStatus {
     }
 }
 
+words! {
+    /// What a settled deploy came to.
+    DeployEnd {
+        Success = "success",
+        /// Production is as it was before.
+        FailedSafe = "failed_safe",
+        /// Nobody knows what production runs.
+        FailedUnknown = "failed_unknown",
+    }
+}
+
+/// A settled deploy's result, as its finalizer recorded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployResult {
+    pub end: DeployEnd,
+    /// One sentence.
+    pub why: String,
+    /// Why, and the end of the command's output, without secrets.
+    pub log: String,
+}
+
 /// What a deploy's wrapper saw of its command's end (BND-6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ended", rename_all = "lowercase")]

@@ -1,5 +1,6 @@
 //! What runs cost, how long they took, how they ended: sums for `orch report` (CLI-3). Pure.
 
+use super::run_end::RunEnd;
 use super::stage::{Agent, JobKind, Stage};
 use super::task::RunState;
 use super::time::rfc3339;
@@ -24,7 +25,7 @@ pub struct RunFact {
     pub attempt: i64,
     pub epoch: i64,
     pub state: RunState,
-    pub result: Option<String>,
+    pub result: Option<RunEnd>,
     /// Millionths of a dollar.
     pub cost_micros: Option<i64>,
     pub tokens_in: Option<i64>,
@@ -133,10 +134,10 @@ enum Ended {
 }
 
 impl Ended {
-    fn of(result: Option<&str>) -> Self {
-        match result {
-            Some(r) if r == "done" || r.starts_with("again") => Self::Well,
-            Some(r) if r.starts_with("cancelled") || r == "given back" => Self::Stopped,
+    fn of(end: Option<&RunEnd>) -> Self {
+        match end {
+            Some(end) if end.is_well() => Self::Well,
+            Some(end) if end.is_taken_back() => Self::Stopped,
             Some(_) | None => Self::Failed,
         }
     }
@@ -162,7 +163,7 @@ impl Sum {
         self.runs += 1;
         self.retries += u64::from(again);
         let ended = f.state == RunState::Settled;
-        match Ended::of(f.result.as_deref()) {
+        match Ended::of(f.result.as_ref()) {
             Ended::Well => {}
             Ended::Stopped => self.stopped += u64::from(ended),
             Ended::Failed => self.failed += u64::from(ended),
@@ -305,8 +306,9 @@ fn trend(days: &BTreeMap<String, Sum>) -> BTreeMap<String, Sum> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::run_end::RunResult;
 
-    fn fact(task: i64, epoch: i64, cost: Option<i64>, result: &str) -> RunFact {
+    fn fact(task: i64, epoch: i64, cost: Option<i64>, result: RunResult) -> RunFact {
         RunFact {
             task_id: task,
             key: format!("A-{task}"),
@@ -323,7 +325,7 @@ mod tests {
             attempt: epoch,
             epoch,
             state: RunState::Settled,
-            result: Some(result.into()),
+            result: Some(RunEnd::new(result, "because")),
             cost_micros: cost,
             tokens_in: Some(3),
             tokens_out: None,
@@ -335,7 +337,8 @@ mod tests {
     #[test]
     fn parts_add_up_to_the_total_and_unknown_is_no_zero() {
         let mut s = Summing::default();
-        for f in [fact(1, 1, Some(500_000), "done"), fact(1, 1, None, "failed: x"), fact(2, 1, Some(250_000), "done")] {
+        let (done, failed) = (RunResult::Done, RunResult::Failed);
+        for f in [fact(1, 1, Some(500_000), done), fact(1, 1, None, failed), fact(2, 1, Some(250_000), done)] {
             s.add(&f, 9000);
         }
         let told = s.end();
@@ -353,13 +356,12 @@ mod tests {
     #[test]
     fn a_stopped_run_is_no_failed_one_and_each_round_after_the_first_is_a_rework() {
         let mut s = Summing::default();
-        let words =
-            ["done", "cancelled: stopped", "cancelled: rejected by a person", "given back", "failed: x", "lost: y"];
-        for (n, word) in words.iter().enumerate() {
-            s.add(&fact(1, 1 + i64::try_from(n).unwrap() / 2, None, word), 9000);
+        use RunResult::{Again, Cancelled, Done, Failed, GivenBack, Lost};
+        for (n, end) in [Done, Cancelled, Again, GivenBack, Failed, Lost].into_iter().enumerate() {
+            s.add(&fact(1, 1 + i64::try_from(n).unwrap() / 2, None, end), 9000);
         }
         let told = s.end();
-        assert_eq!((told.total.runs, told.total.stopped, told.total.failed), (6, 3, 2));
+        assert_eq!((told.total.runs, told.total.stopped, told.total.failed), (6, 2, 2));
         assert_eq!((told.reworks, told.tasks[0].attempts, told.tasks[0].reworks), (2, 3, 2));
     }
 
@@ -368,7 +370,10 @@ mod tests {
         let mut s = Summing::default();
         for day in 0..70 {
             let at = day * 86_400_000;
-            s.add(&RunFact { started_at: at, ended_at: Some(at + 1000), ..fact(1, 1, Some(1_000_000), "done") }, at);
+            s.add(
+                &RunFact { started_at: at, ended_at: Some(at + 1000), ..fact(1, 1, Some(1_000_000), RunResult::Done) },
+                at,
+            );
         }
         s.waited("approval", 1000);
         s.waited("blocked", 9000);

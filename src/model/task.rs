@@ -1,8 +1,12 @@
 //! Rows as plain data: tasks, jobs, runs, evidence. What `decide` reads and `store` writes.
 
+use super::deploy::DeployResult;
 use super::ids::{JobId, Key, RunId, Sha, TaskId};
+use super::run_end::RunEnd;
 use super::stage::{Agent, JobKind, JobStatus, Stage, words};
 use super::time::Stamp;
+use super::watch::Watch;
+use super::window::Window;
 use serde::{Deserialize, Serialize};
 
 words! {
@@ -20,6 +24,14 @@ words! {
         Fail = "fail",
         Missing = "missing",
         ToolError = "tool_error",
+    }
+}
+
+words! {
+    /// What a rework makes of the branch's history.
+    Rework {
+        /// One commit, after a security FAIL on secrets (RUN-4).
+        OneCommit = "one_commit",
     }
 }
 
@@ -100,28 +112,32 @@ pub struct Task {
     pub findings_same: i64,
     /// Since when the same gate has been undecided (wall ms), source answering (RULE-8).
     pub undecided_since: Option<i64>,
-    /// `squash` after a security FAIL on secrets (RUN-4).
-    pub rework: Option<String>,
+    /// What the next round has to leave of the branch's history; `None`: all of it.
+    pub rework: Option<Rework>,
     /// Why it is held although nothing of it failed (RULE-31, BRD-4).
     pub withdrawn: Option<super::withdrawal::Withdrawal>,
     /// What the forge or the remote refuses although the work is done (ORD-1).
     pub refused: Option<super::refusal::RefusedEffect>,
     /// The open critical window (RULE-16): what is under way.
-    pub critical: Option<String>,
+    pub critical: Option<Window>,
     pub stop_requested_at: Option<i64>,
     pub stop_reason: Option<String>,
     pub stopped_stage: Option<Stage>,
     pub started_at: Option<i64>,
     pub in_serial: bool,
     pub landed_sha: Option<Sha>,
-    /// `armed`, `healthy`, `degraded`, `inconclusive`, `cancelled`.
-    pub watch: Option<String>,
+    pub watch: Option<Watch>,
     pub created_at: i64,
     pub updated_at: i64,
     pub finished_at: Option<i64>,
 }
 
 impl Task {
+    /// Whether its deploy is being watched.
+    pub fn is_watched(&self) -> bool {
+        self.watch == Some(Watch::Armed)
+    }
+
     /// The wait for a person that the task is in.
     pub fn wait(&self) -> Option<Wait> {
         self.waiting_for.map(|_| Wait { no: self.wait_no, asked: self.asked_at.is_some() })
@@ -256,8 +272,8 @@ pub struct Run {
     pub model: Option<String>,
     pub effort: Option<String>,
     pub session: Option<String>,
-    /// How it was settled: `done`, `failed: …`, `lost: …`.
-    pub result: Option<String>,
+    /// How it was settled.
+    pub result: Option<RunEnd>,
     pub started_at: i64,
     pub ended_at: Option<i64>,
 }
@@ -365,14 +381,15 @@ pub struct Deploy {
     pub state: DeployState,
     pub actor: Actor,
     pub landed_sha: Option<Sha>,
-    pub result: Option<String>,
+    /// Of one that is settled.
+    pub result: Option<DeployResult>,
     pub initiated_at: Stamp,
 }
 
 impl Deploy {
-    /// What the task's critical window is named while this deploy is under way (RULE-16).
-    pub fn window(&self) -> String {
-        format!("deploy {}", self.id)
+    /// The task's critical window while this deploy is under way (RULE-16).
+    pub fn window(&self) -> Window {
+        Window::Deploy { id: self.id.clone() }
     }
 }
 

@@ -20,6 +20,28 @@ words! {
     }
 }
 
+words! {
+    /// The watch over what a task deployed.
+    Watch {
+        Armed = "armed",
+        Healthy = "healthy",
+        Degraded = "degraded",
+        Inconclusive = "inconclusive",
+        Cancelled = "cancelled",
+    }
+}
+
+impl From<WatchStatus> for Watch {
+    fn from(status: WatchStatus) -> Self {
+        match status {
+            WatchStatus::Healthy => Self::Healthy,
+            WatchStatus::Degraded => Self::Degraded,
+            WatchStatus::Inconclusive => Self::Inconclusive,
+            WatchStatus::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
 /// What the whole record says so far.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Classification {

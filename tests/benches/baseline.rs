@@ -237,7 +237,11 @@ impl Queue {
             Self::Orch(store) => store
                 .write(|tx| {
                     tx.settle_job(JobId(id), &token, JobStatus::Done, None, false, 1)?;
-                    tx.settle_run(RunId(run), "done", 1)
+                    tx.settle_run(
+                        RunId(run),
+                        &orch::model::run_end::RunEnd::new(orch::model::run_end::RunResult::Done, ""),
+                        1,
+                    )
                 })
                 .unwrap(),
             Self::Bare(conn) => {

@@ -4,6 +4,7 @@ use crate::support::house;
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::ids::Sha;
+use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
 use orch::model::task::{EvidenceVerdict, NewJob};
 use orch::model::time::Stamp;
@@ -29,7 +30,7 @@ fn world(stages: &[(Stage, Agent)]) -> Seeded {
             let run = tx.insert_run(&tx.job(id).unwrap(), &token, Some("claude"), 0, &stamp()).unwrap();
             if n + 1 < stages.len() {
                 tx.settle_job(id, &token, JobStatus::Done, None, false, 2).unwrap();
-                tx.settle_run(run, "done", 2).unwrap();
+                tx.settle_run(run, &RunEnd::new(RunResult::Done, ""), 2).unwrap();
             }
             tx.audit(5, Some(t.id), "job_started", &json!({"run": run, "stage": stage})).unwrap();
         }
@@ -100,7 +101,7 @@ fn following_ends_with_the_run() {
     until("I look at it");
     put(&world, 1, "events.jsonl", &format!("{SAID}{}", SAID.replace("I look at it", "and found it")));
     until("and found it");
-    world.write(|tx| tx.settle_run(orch::model::ids::RunId(1), "done", 9).unwrap());
+    world.write(|tx| tx.settle_run(orch::model::ids::RunId(1), &RunEnd::new(RunResult::Done, ""), 9).unwrap());
     until("# done");
     assert!(child.wait().unwrap().success());
 }

@@ -3,6 +3,7 @@
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::RunExit;
 use orch::model::ids::{RunId, TaskId};
+use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
 use orch::model::task::NewJob;
 use orch::model::time::{Stamp, parse_rfc3339};
@@ -37,8 +38,12 @@ fn world() -> Seeded {
                 let exit =
                     RunExit { outcome: "{}".into(), cost_micros: cost, model: Some("m".into()), ..RunExit::default() };
                 tx.record_exit(run, &exit, &at).unwrap();
-                let (word, status) = if n == 1 { ("failed: x", JobStatus::Failed) } else { ("done", JobStatus::Done) };
-                tx.settle_run(run, word, at.wall_ms + 60_000).unwrap();
+                let (word, status) = if n == 1 {
+                    (RunEnd::new(RunResult::Failed, "x"), JobStatus::Failed)
+                } else {
+                    (RunEnd::new(RunResult::Done, ""), JobStatus::Done)
+                };
+                tx.settle_run(run, &word, at.wall_ms + 60_000).unwrap();
                 tx.settle_job(id, &token, status, None, true, 2).unwrap();
             }
             if !open {

@@ -61,7 +61,7 @@ fn run_8_tier_3_an_overdue_run_is_ended_with_its_tree() {
         reaped(&world, "overdue") == 1
     });
     assert_eq!(
-        world.count("SELECT COUNT(*) FROM runs WHERE result LIKE 'failed: it ran longer%'"),
+        world.count("SELECT COUNT(*) FROM runs WHERE result = 'failed' AND result_why LIKE 'it ran longer%'"),
         1,
         "{}",
         world.story()

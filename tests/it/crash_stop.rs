@@ -230,7 +230,7 @@ fn rule_16_a_retried_deploy_stands_in_its_window_and_a_stop_waits_for_it() {
     }
     let db = rusqlite::Connection::open(world.path("state/orch.db")).unwrap();
     db.busy_timeout(Duration::from_secs(20)).unwrap();
-    db.execute_batch("UPDATE tasks SET blocked_reason = 'by hand', critical = NULL").unwrap();
+    db.execute_batch("UPDATE tasks SET blocked_reason = 'by hand', critical = NULL, critical_deploy = NULL").unwrap();
     drop(db);
     world.step(&["retry", "AA-1"]);
     let out = world.orch(&["stop", "AA-1"]);

@@ -155,8 +155,7 @@ impl Scenario {
         let mut faults = String::new();
         let mut got = outcome(world);
         let mut want = base.clone();
-        let unknown =
-            world.count("SELECT COUNT(*) FROM deploys WHERE state = 'settled' AND result LIKE '%failed_unknown%'");
+        let unknown = world.count("SELECT COUNT(*) FROM deploys WHERE state = 'settled' AND result = 'failed_unknown'");
         if unknown > 0 {
             // Started, no result: blocked and frozen, not repeated (SHIP-5).
             let ran = got.deploys.values().sum::<usize>();

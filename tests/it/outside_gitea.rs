@@ -293,7 +293,7 @@ fn a_forge_that_is_never_ready_to_merge_blocks_at_the_bound_with_the_window_clos
     let held = s.drive("the block", |t| t.blocked_reason.is_some());
     let why = held.blocked_reason.clone().unwrap();
     assert!(why.contains("not ready to merge") && why.contains("gates.undecided_max_s"), "{why}");
-    assert_eq!((held.attempt, held.critical.as_deref()), (1, None));
+    assert_eq!((held.attempt, held.critical), (1, None));
     assert!(!s.forge.pull(1).merged);
     // It thinks no more; a person's retry goes on with another deploy.
     s.forge.data().checking = 0;

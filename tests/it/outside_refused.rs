@@ -4,6 +4,7 @@
 use crate::outside_gitea::{Scene, scene};
 use crate::support::gitea::Data;
 use crate::support::house::Plan;
+use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::task::Task;
 
 /// What the forge has against `orch`, and what its answer begins with.
@@ -51,7 +52,10 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
         assert!(task.head_sha != task.base_sha && task.pr.is_none(), "{what}: pushed");
         let answer = task.refused.clone().unwrap().answer;
         assert!(answer.contains(status) && answer.contains(';'), "{what}: {answer}");
-        assert_eq!(s.house.runs("ORCH-1").iter().rfind(|r| r.agent.is_some()).unwrap().result.as_deref(), Some("done"));
+        assert_eq!(
+            s.house.runs("ORCH-1").iter().rfind(|r| r.agent.is_some()).unwrap().result,
+            Some(RunEnd::new(RunResult::Done, ""))
+        );
         // Not before its time, and without a fault.
         for _ in 0..2 {
             let tick = s.house.tick().fine();

@@ -210,7 +210,7 @@ fn who_changes_what_he_may_not_fails_with_the_paths_and_nothing_of_it_is_pushed(
     assert!(w.prompt(&key, "review", 2).contains("the reviewer may not change app.txt"));
     let all = w.git("orch", &["log", "--format=%H", "--all", "--", "src/evil"]);
     assert_eq!(all, "", "no commit of a run that broke the rules was pushed");
-    let run = w.rows("SELECT id FROM runs WHERE result LIKE '%may not change app.txt%'").concat();
+    let run = w.rows("SELECT id FROM runs WHERE result_why LIKE '%may not change app.txt%'").concat();
     let left = std::fs::read_to_string(w.state(&format!("runs/{run}/left.patch"))).unwrap();
     assert!(left.contains("+evil"), "{left}");
 }

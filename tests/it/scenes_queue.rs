@@ -158,7 +158,7 @@ fn rule_24_a_supervisor_looks_for_halt_again_right_before_the_agent() {
     let key = w.new_item("Halted", &[]);
     assert_eq!(w.tick().actions("job_started").len(), 1);
     w.until("the run is settled", |w| w.rows("SELECT result FROM runs") != ["-"]);
-    assert_eq!(w.rows("SELECT result FROM runs"), ["again: halted before it started: night"]);
+    assert_eq!(w.rows("SELECT result || ': ' || result_why FROM runs"), ["again: halted before it started: night"]);
     assert_eq!((w.runs(&key, "analysis"), w.count("SELECT count(*) FROM jobs WHERE spent = 1")), (0, 0));
     assert_eq!(w.tick().held(&key).unwrap().0, "halt");
     w.run(&["resume"]).code(0);

@@ -75,7 +75,7 @@ fn rule_23_a_branch_may_not_bring_its_own_check() {
     );
     let key = pipe.item("One");
     pipe.until_stage(&key, "done");
-    let ended = pipe.rows("SELECT result FROM runs WHERE kind = 'agent' ORDER BY id");
+    let ended = pipe.rows("SELECT result || ': ' || result_why FROM runs WHERE kind = 'agent' ORDER BY id");
     assert!(ended[0].contains("may not change smoke.sh"), "{ended:?}");
     assert_eq!(pipe.of(&key, "attempt"), "1");
 }

@@ -1,7 +1,7 @@
 //! Leases, freezes, deploys, cool-downs: rows decide, files tell (RULE-34).
 
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
-use crate::model::deploy::OwnExit;
+use crate::model::deploy::{DeployEnd, DeployResult, OwnExit};
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Actor, Cooldown, Deploy, DeployState, Freeze, Lease};
 use crate::model::time::Stamp;
@@ -18,6 +18,12 @@ fn lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
     })
 }
 
+fn result(row: &Row<'_>) -> rusqlite::Result<Option<DeployResult>> {
+    let Some(end) = parsed_opt(row, "result", DeployEnd::parse)? else { return Ok(None) };
+    let text = |column: &str| Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(column)?.unwrap_or_default());
+    Ok(Some(DeployResult { end, why: text("result_why")?, log: text("result_log")? }))
+}
+
 fn deploy(row: &Row<'_>) -> rusqlite::Result<Deploy> {
     Ok(Deploy {
         id: row.get("id")?,
@@ -31,7 +37,7 @@ fn deploy(row: &Row<'_>) -> rusqlite::Result<Deploy> {
         state: parsed(row, "state", DeployState::parse)?,
         actor: parsed(row, "actor", from_json)?,
         landed_sha: parsed_opt(row, "landed_sha", |t| Sha::parse(t).ok())?,
-        result: row.get("result")?,
+        result: result(row)?,
         initiated_at: parsed(row, "initiated_at", from_json)?,
     })
 }
@@ -212,16 +218,25 @@ impl Tx<'_> {
         from: DeployState,
         to: DeployState,
         landed: Option<&Sha>,
-        result: Option<&str>,
+        result: Option<&DeployResult>,
         at: i64,
     ) -> Result<()> {
         let settled = matches!(to, DeployState::Settled | DeployState::Withdrawn).then_some(at);
         let changed = self
             .tx
             .prepare_cached(
-                "UPDATE deploys SET state = ?3, landed_sha = COALESCE(?4, landed_sha), result = COALESCE(?5, result), settled_at = ?6 WHERE id = ?1 AND state = ?2",
+                "UPDATE deploys SET state = ?3, landed_sha = COALESCE(?4, landed_sha), result = ?5, result_why = ?7, result_log = ?8, settled_at = ?6 WHERE id = ?1 AND state = ?2",
             )?
-            .execute(params![id, from.as_str(), to.as_str(), landed.map(Sha::as_str), result, settled])?;
+            .execute(params![
+                id,
+                from.as_str(),
+                to.as_str(),
+                landed.map(Sha::as_str),
+                result.map(|r| r.end.as_str()),
+                settled,
+                result.map(|r| r.why.as_str()),
+                result.map(|r| r.log.as_str())
+            ])?;
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
 use crate::model::ids::{JobId, RunId, Sha, TaskId};
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, Stage};
 use crate::model::task::{Actor, Job, Run, RunState};
 use crate::model::time::Stamp;
@@ -27,6 +28,13 @@ pub struct RunSums {
     /// Known cost plus the caps reserved by runs in flight.
     pub booked_micros: i64,
     pub known_micros: i64,
+}
+
+/// How a run ended, from its row.
+pub(super) fn run_end(row: &Row<'_>) -> rusqlite::Result<Option<RunEnd>> {
+    let result = parsed_opt(row, "result", RunResult::parse)?;
+    let why: Option<String> = row.get("result_why")?;
+    Ok(result.map(|result| RunEnd { result, why: why.unwrap_or_default() }))
 }
 
 fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
@@ -60,7 +68,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         model: row.get("model")?,
         effort: row.get("effort")?,
         session: row.get("session")?,
-        result: row.get("result")?,
+        result: run_end(row)?,
         started_at: row.get("started_at")?,
         ended_at: row.get("ended_at")?,
     })
@@ -230,20 +238,20 @@ impl Tx<'_> {
     }
 
     /// Ends a run's record.
-    pub fn settle_run(&self, id: RunId, result: &str, at: i64) -> Result<()> {
+    pub fn settle_run(&self, id: RunId, end: &RunEnd, at: i64) -> Result<()> {
         one(self
             .tx
             .prepare_cached(
-                "UPDATE runs SET state = 'settled', result = ?2, ended_at = ?3 WHERE id = ?1 AND state <> 'settled'",
+                "UPDATE runs SET state = 'settled', result = ?2, result_why = ?3, ended_at = ?4 WHERE id = ?1 AND state <> 'settled'",
             )?
-            .execute(params![id.0, result, at])?)
+            .execute(params![id.0, end.result.as_str(), end.why, at])?)
     }
 
     /// Settles whatever runs a job still has (its supervisor never reported, or its job was cancelled).
-    pub fn settle_runs_of_job(&self, job: JobId, result: &str, at: i64) -> Result<()> {
+    pub fn settle_runs_of_job(&self, job: JobId, end: &RunEnd, at: i64) -> Result<()> {
         self.tx
-            .prepare_cached("UPDATE runs SET state = 'settled', result = ?2, ended_at = ?3 WHERE job_id = ?1 AND state <> 'settled'")?
-            .execute(params![job.0, result, at])?;
+            .prepare_cached("UPDATE runs SET state = 'settled', result = ?2, result_why = ?3, ended_at = ?4 WHERE job_id = ?1 AND state <> 'settled'")?
+            .execute(params![job.0, end.result.as_str(), end.why, at])?;
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
 use crate::model::ids::{Key, Sha, TaskId};
 use crate::model::stage::Stage;
-use crate::model::task::{Task, Waiting};
+use crate::model::task::{Rework, Task, Waiting};
+use crate::model::watch::Watch;
+use crate::model::window::Window;
 use rusqlite::{OptionalExtension, Row, params};
 
 /// What a new task starts with.
@@ -21,6 +23,11 @@ pub struct NewTask<'a> {
 
 fn sha_opt(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Sha>> {
     parsed_opt(row, column, |t| Sha::parse(t).ok())
+}
+
+fn window(row: &Row<'_>) -> rusqlite::Result<Option<Window>> {
+    let deploy: Option<String> = row.get("critical_deploy")?;
+    parsed_opt(row, "critical", |word| Window::from_row(word, deploy))
 }
 
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
@@ -56,17 +63,17 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         findings: parsed(row, "findings", from_json)?,
         findings_same: row.get("findings_same")?,
         undecided_since: row.get("undecided_since")?,
-        rework: row.get("rework")?,
+        rework: parsed_opt(row, "rework", Rework::parse)?,
         refused: parsed_opt(row, "refused", from_json)?,
         withdrawn: parsed_opt(row, "withdrawn", from_json)?,
-        critical: row.get("critical")?,
+        critical: window(row)?,
         stop_requested_at: row.get("stop_requested_at")?,
         stop_reason: row.get("stop_reason")?,
         stopped_stage: parsed_opt(row, "stopped_stage", Stage::parse)?,
         started_at: row.get("started_at")?,
         in_serial: row.get("in_serial")?,
         landed_sha: sha_opt(row, "landed_sha")?,
-        watch: row.get("watch")?,
+        watch: parsed_opt(row, "watch", Watch::parse)?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
         finished_at: row.get("finished_at")?,
@@ -222,7 +229,7 @@ impl Tx<'_> {
                  released = ?16, blocked_reason = ?17, block_no = ?18, held_findings = ?19, findings = ?20, undecided_since = ?21, rework = ?22,
                  withdrawn = ?23, critical = ?24, stop_requested_at = ?25, stop_reason = ?26, stopped_stage = ?27, started_at = ?28,
                  in_serial = ?29, landed_sha = ?30, watch = ?31, updated_at = ?32, finished_at = ?33, head_tree = ?34, findings_same = ?35, body = ?36,
-                 wait_no = ?37, asked_at = ?38, refused = ?39
+                 wait_no = ?37, asked_at = ?38, refused = ?39, critical_deploy = ?40
                  WHERE id = ?1 AND revision = ?2",
             )?
             .execute(params![
@@ -247,16 +254,16 @@ impl Tx<'_> {
                 task.held_findings.as_ref().map(to_json),
                 to_json(&task.findings),
                 task.undecided_since,
-                task.rework,
+                task.rework.map(Rework::as_str),
                 task.withdrawn.as_ref().map(to_json),
-                task.critical,
+                task.critical.as_ref().map(Window::word),
                 task.stop_requested_at,
                 task.stop_reason,
                 task.stopped_stage.map(Stage::as_str),
                 task.started_at,
                 task.in_serial,
                 task.landed_sha.as_ref().map(Sha::as_str),
-                task.watch,
+                task.watch.map(Watch::as_str),
                 at,
                 task.finished_at,
                 task.head_tree,
@@ -265,6 +272,7 @@ impl Tx<'_> {
                 task.wait_no,
                 task.asked_at,
                 task.refused.as_ref().map(to_json),
+                task.critical.as_ref().and_then(Window::deploy),
             ])?;
         if changed == 0 {
             return Err(StoreError::Lost);

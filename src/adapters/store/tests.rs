@@ -1,10 +1,13 @@
 use super::*;
 use crate::model::board::Intent;
+use crate::model::deploy::DeployEnd;
 use crate::model::ids::Key;
+use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
 use crate::model::task::NewJob;
-use crate::model::task::{Actor, DeployState, EvidenceVerdict, RunState, Waiting};
+use crate::model::task::{Actor, DeployState, EvidenceVerdict, Rework, RunState, Waiting};
 use crate::model::time::Stamp;
+use crate::model::watch::Watch;
 
 fn stamp() -> Stamp {
     Stamp { wall_ms: 1000, mono_ms: 10, boot_id: "b".into() }
@@ -58,6 +61,10 @@ fn check_lists_of_the_schema_are_the_words_of_the_model() {
     assert_eq!(listed(sql, "jobs", "agent"), all(Agent::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "jobs", "status"), all(JobStatus::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "runs", "state"), all(RunState::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "runs", "result"), all(RunResult::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "tasks", "rework"), all(Rework::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "tasks", "watch"), all(Watch::ALL.iter().map(|s| s.as_str()).collect()));
+    assert_eq!(listed(sql, "deploys", "result"), all(DeployEnd::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "evidence", "verdict"), all(EvidenceVerdict::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "outbox", "sink"), all(Sink::ALL.iter().map(|s| s.as_str()).collect()));
     assert_eq!(listed(sql, "deploys", "state"), all(DeployState::ALL.iter().map(|s| s.as_str()).collect()));
@@ -172,7 +179,7 @@ fn rule_21_the_finalizer_has_one_owner_and_an_old_fence_settles_nothing() {
             tx.save_task(&mut task, 2)?;
             assert!(matches!(tx.check_fence(run, taken, false), Err(StoreError::Lost)));
             tx.check_fence(run, taken, true)?;
-            tx.settle_run(run, "done", 3)?;
+            tx.settle_run(run, &RunEnd::new(RunResult::Done, ""), 3)?;
             assert!(matches!(tx.check_fence(run, taken, true), Err(StoreError::Lost)));
             Ok::<_, StoreError>(())
         })

@@ -130,7 +130,7 @@ impl Tx<'_> {
                 attempt: r.get("attempt")?,
                 epoch: r.get("epoch")?,
                 state: parsed(r, "state", RunState::parse)?,
-                result: r.get("result")?,
+                result: super::runs::run_end(r)?,
                 cost_micros: r.get("cost_micros")?,
                 tokens_in: r.get("tokens_in")?,
                 tokens_out: r.get("tokens_out")?,

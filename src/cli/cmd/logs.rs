@@ -92,7 +92,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
     if !args.prompt {
         let who = run.agent.map_or_else(|| run.kind.to_string(), |a| a.to_string());
-        let end = run.result.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+        let end = run.result.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
         call.out.line(format!("# {} run {}, {who} in {}, round {}{end}", task.key, run.id, run.stage, run.attempt));
         if silent && begun && !args.follow {
             call.out.line("# nothing said yet; -f waits for it");
@@ -235,7 +235,8 @@ fn follow(call: &Invocation, ctx: &mut Ctx, run: &Run, dir: &Path, kind: Runtime
             }
         }
         if ended {
-            call.out.line(format!("# {}", now.result.as_deref().unwrap_or("ended")));
+            let end = now.result.as_ref().map_or_else(|| "ended".to_owned(), ToString::to_string);
+            call.out.line(format!("# {end}"));
         }
         if ended || call.out.is_closed() || signals.wait_until(Instant::now() + LOOK) {
             return Ok(Exit::Done);

@@ -86,7 +86,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str) -> CmdResult {
     }
     let dir = tempfile::tempdir().context("making a folder for the probe")?;
     let policy = project.watch_policy();
-    let (record, ended) = if task.watch.as_deref() == Some("armed") {
+    let (record, ended) = if task.is_watched() {
         let (record, ended, _) = watch::step(&mut ctx, &task, dir.path(), true)?;
         if let Some(c) = &ended {
             watch::close(&mut ctx, &task, record.clone(), c, dir.path(), "by-hand")?;

@@ -100,7 +100,7 @@ impl<'w> Game<'w> {
         if let Some(t) = tasks.iter().find(|t| t.blocked_reason.is_some()) {
             bail!("{} is blocked: {}", t.key, t.blocked_reason.as_deref().unwrap_or_default());
         }
-        let over = |t: &Task| t.stage.is_terminal() && t.watch.as_deref() != Some("armed");
+        let over = |t: &Task| t.stage.is_terminal() && !t.is_watched();
         if tasks.len() == self.items.len() && tasks.iter().all(over) {
             // The last words to the board, the last supervisor's end.
             let (undelivered, _) = self.store.read(|tx| tx.outbox_counts())?;

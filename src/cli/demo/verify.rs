@@ -9,6 +9,7 @@ use crate::model::confine::{Held, Standing};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::Task;
+use crate::model::watch::Watch;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -86,8 +87,8 @@ fn production(world: &World, items: &[Item]) -> Result<String> {
     ensure!(world.remote(&["show", "main:tea"])? == program.trim(), "production's program is not the one on main");
     let last = task(world, items.last().context("no item")?)?;
     ensure!(last.landed_sha.as_ref().is_some_and(|s| s.as_str() == main), "{} landed elsewhere", last.key);
-    let watch = last.watch.unwrap_or_default();
-    ensure!(watch == "healthy", "the watch over {} ended {watch}", last.key);
+    let watch = last.watch.map_or("", Watch::as_str);
+    ensure!(last.watch == Some(Watch::Healthy), "the watch over {} ended {watch}", last.key);
     Ok(format!("{}, probed over HTTP and healthy", main.get(..10).unwrap_or(&main)))
 }
 

@@ -1,8 +1,9 @@
 //! `deploy_status` (SHIP-5): the deploy's phases, and its result as the finalizer recorded it.
 
-use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate, text};
+use super::{ENTERING_DEPLOY, Facts, MAX_TOOL_ERRORS, back_off, evaluate};
 use crate::decide::awaits;
 use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus};
 use crate::model::task::{Deploy, DeployState, Finding, NewJob, Waiting};
@@ -78,17 +79,15 @@ fn start_command(f: &Facts<'_>, d: &Deploy) -> Answer {
 }
 
 fn result(d: &Deploy) -> Answer {
-    let value: serde_json::Value =
-        d.result.as_deref().and_then(|t| serde_json::from_str(t).ok()).unwrap_or(serde_json::Value::Null);
-    let why = text(&value, "why").to_owned();
-    match text(&value, "status") {
-        "success" => Answer::Pass { why },
-        "failed_safe" => Answer::Fail {
-            findings: vec![Finding { source: "deploy".to_owned(), text: text(&value, "log").to_owned() }],
-            why,
-            squash: false,
-        },
-        _ => Answer::Stuck { why, freeze: true },
+    let Some(DeployResult { end, why, log }) = d.result.clone() else {
+        return Answer::Stuck { why: "the deploy's result is not recorded".to_owned(), freeze: true };
+    };
+    match end {
+        DeployEnd::Success => Answer::Pass { why },
+        DeployEnd::FailedSafe => {
+            Answer::Fail { findings: vec![Finding { source: "deploy".to_owned(), text: log }], why, squash: false }
+        }
+        DeployEnd::FailedUnknown => Answer::Stuck { why, freeze: true },
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::decide::gates::testing::{self, sha};
 use crate::model::decision::{CARRY, Gate, INPUTS};
+use crate::model::deploy::{DeployEnd, DeployResult};
 use crate::model::ids::{JobId, Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{JobKind, JobStatus, Stage};
@@ -10,6 +11,8 @@ use crate::model::task::Actor;
 use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Finding, Freeze, Job, Lease, Task, Waiting};
 use crate::model::time::Stamp;
 use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
+use crate::model::watch::Watch;
+use crate::model::window::Window as Open;
 use crate::model::withdrawal::Withdrawal;
 
 pub const NOW: i64 = 1_000_000;
@@ -285,12 +288,12 @@ impl T {
             withdrawn: self.withdrawn.then(|| Withdrawal::BranchGone { branch: "b".into() }),
             critical: match self.window {
                 Window::Closed => None,
-                Window::Update { .. } => Some("update".into()),
-                Window::Deploy => Some("deploy 1".into()),
+                Window::Update { .. } => Some(Open::Update),
+                Window::Deploy => Some(Open::Deploy { id: "1".into() }),
             },
             stop_requested_at: self.stop.then_some(1),
             landed_sha: self.landed.then(|| sha('e')),
-            watch: given(self.armed, "armed"),
+            watch: self.armed.then_some(Watch::Armed),
             ..testing::task(i64::try_from(i).unwrap() + 1, self.stage)
         }
     }
@@ -467,9 +470,9 @@ fn freeze(repo: usize) -> Freeze {
 
 fn deploy_row(i: usize, repo: usize, t: &T, d: &D) -> Deploy {
     let status = d.result.map(|r| match r {
-        Res::Success => "success",
-        Res::Safe => "failed_safe",
-        Res::Unknown => "failed_unknown",
+        Res::Success => DeployEnd::Success,
+        Res::Safe => DeployEnd::FailedSafe,
+        Res::Unknown => DeployEnd::FailedUnknown,
     });
     Deploy {
         id: "1".into(),
@@ -483,9 +486,11 @@ fn deploy_row(i: usize, repo: usize, t: &T, d: &D) -> Deploy {
         state: d.state,
         actor: actor(),
         landed_sha: (d.state != DeployState::Initiated).then(|| sha('e')),
-        result: status
-            .filter(|_| d.state == DeployState::Settled)
-            .map(|w| serde_json::json!({"status": w, "why": w, "log": ""}).to_string()),
+        result: status.filter(|_| d.state == DeployState::Settled).map(|end| DeployResult {
+            end,
+            why: end.to_string(),
+            log: String::new(),
+        }),
         initiated_at: stamp(),
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
-use crate::model::deploy::{DeployStatus, OwnExit, ResultOf};
+use crate::model::deploy::{DeployEnd, DeployResult, DeployStatus, OwnExit, ResultOf};
 use crate::model::redact;
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
@@ -283,26 +283,28 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     if let Some(text) = &text {
         keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), text)?;
     }
-    let (word, why, verdict) = match status {
+    let (end, why, verdict) = match status {
         DeployStatus::Success => {
             let why = if command { "deployed, exit 0" } else { "landed; there is no deploy command" };
-            ("success", why.to_owned(), EvidenceVerdict::Pass)
+            (DeployEnd::Success, why.to_owned(), EvidenceVerdict::Pass)
         }
-        DeployStatus::FailedSafe => {
-            ("failed_safe", "the deploy ended with exit 1; production is as before".to_owned(), EvidenceVerdict::Fail)
-        }
+        DeployStatus::FailedSafe => (
+            DeployEnd::FailedSafe,
+            "the deploy ended with exit 1; production is as before".to_owned(),
+            EvidenceVerdict::Fail,
+        ),
         DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => {
-            ("failed_unknown", format!("production is unknown: {why}"), EvidenceVerdict::ToolError)
+            (DeployEnd::FailedUnknown, format!("production is unknown: {why}"), EvidenceVerdict::ToolError)
         }
     };
-    let result = json!({"status": word, "why": why, "log": format!("{why}\n\n{output}")}).to_string();
+    let result = DeployResult { end, why: why.clone(), log: format!("{why}\n\n{output}") };
     let evidence = NewEvidence {
         gate: Gate::DeployStatus.as_str(),
         run_id: Some(run.id),
         sha: d.head.clone(),
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict,
-        why: why.clone(),
+        why,
         detail: json!({"deploy": d.id}),
     };
     if *status == DeployStatus::Success
@@ -310,7 +312,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     {
         tracing::warn!(task = %task.key, "what was built for the deploy is still there: {e:#}");
     }
-    let found = DeployOutcome { id: d.id.clone(), status: word, why, result };
+    let found = DeployOutcome { id: d.id.clone(), result };
     let told = text.map(|t| (format!("14-{}", d.id), crate::render::evidence::comment(Artefact::DeployLog, &t)));
     Ok(Some(Settlement {
         evidence: vec![evidence],

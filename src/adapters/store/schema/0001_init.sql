@@ -36,20 +36,22 @@ CREATE TABLE tasks (
     findings TEXT NOT NULL DEFAULT '[]',
     findings_same INTEGER NOT NULL DEFAULT 0,
     undecided_since INTEGER,
-    rework TEXT,
+    rework TEXT CHECK (rework IN ('one_commit')),
     withdrawn TEXT,
     refused TEXT,
-    critical TEXT,
+    critical TEXT CHECK (critical IN ('update', 'deploy')),
+    critical_deploy TEXT,
     stop_requested_at INTEGER,
     stop_reason TEXT,
     stopped_stage TEXT,
     started_at INTEGER,
     in_serial INTEGER NOT NULL DEFAULT 0 CHECK (in_serial IN (0, 1)),
     landed_sha TEXT,
-    watch TEXT,
+    watch TEXT CHECK (watch IN ('armed', 'healthy', 'degraded', 'inconclusive', 'cancelled')),
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    finished_at INTEGER
+    finished_at INTEGER,
+    CHECK ((critical_deploy IS NOT NULL) = (critical IS NOT NULL AND critical = 'deploy'))
 ) STRICT;
 CREATE UNIQUE INDEX tasks_one_in_work_per_serial_repo ON tasks (repo) WHERE in_serial = 1;
 CREATE INDEX tasks_open ON tasks (id) WHERE stage NOT IN ('done', 'cancelled');
@@ -116,9 +118,11 @@ CREATE TABLE runs (
     session TEXT,
     session_total_micros INTEGER,
     prompt_hash TEXT,
-    result TEXT,
+    result TEXT CHECK (result IN ('done', 'failed', 'lost', 'again', 'limited', 'blocked', 'cancelled', 'given back', 'not started')),
+    result_why TEXT,
     started_at INTEGER NOT NULL,
-    ended_at INTEGER
+    ended_at INTEGER,
+    CHECK ((result IS NOT NULL) = (state = 'settled'))
 ) STRICT;
 CREATE INDEX runs_open ON runs (id) WHERE state <> 'settled';
 CREATE INDEX runs_dearest ON runs (agent, cost_micros);
@@ -255,11 +259,14 @@ CREATE TABLE deploys (
     state TEXT NOT NULL CHECK (state IN ('initiated', 'landed', 'started', 'settled', 'withdrawn')),
     actor TEXT NOT NULL,
     landed_sha TEXT,
-    result TEXT,
+    result TEXT CHECK (result IN ('success', 'failed_safe', 'failed_unknown')),
+    result_why TEXT,
+    result_log TEXT,
     nonce_hash TEXT,
     own_exit TEXT,
     initiated_at TEXT NOT NULL,
-    settled_at INTEGER
+    settled_at INTEGER,
+    CHECK ((result IS NOT NULL) = (state = 'settled'))
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX deploys_one_open_per_repo ON deploys (repo) WHERE state IN ('initiated', 'landed', 'started');
 CREATE INDEX deploys_by_repo ON deploys (repo, fence);

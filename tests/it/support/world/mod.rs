@@ -453,10 +453,10 @@ impl World {
         for (what, sql) in [
             (
                 "tasks",
-                "SELECT id, key, stage, attempt, epoch, waiting_for, blocked_reason, withdrawn, critical, stop_requested_at FROM tasks",
+                "SELECT id, key, stage, attempt, epoch, waiting_for, blocked_reason, withdrawn, critical, critical_deploy, stop_requested_at FROM tasks",
             ),
             ("jobs", "SELECT id, task_id, stage, kind, status, spent, available_at, reason FROM jobs"),
-            ("runs", "SELECT id, task_id, stage, kind, state, result FROM runs"),
+            ("runs", "SELECT id, task_id, stage, kind, state, result, result_why FROM runs"),
             ("audit", "SELECT seq, task_id, event, substr(detail, 1, 240) FROM audit ORDER BY seq"),
             ("outbox", "SELECT key, state, last_error FROM outbox WHERE state <> 'sent'"),
         ] {
