@@ -4,6 +4,8 @@
 //! `ORCH_FAILPOINT_COUNT=FILE`: all processes of a world number their points together; each point is a line of FILE.
 //! `ORCH_FAILPOINT_KILL=N`: the process that reaches point N is killed there by SIGKILL.
 //! `ORCH_FAILPOINT_BOOT=ID`, `ORCH_FAILPOINT_WALL_MS=N`, `ORCH_FAILPOINT_MONO_MS=N`: another boot id, clocks that much off.
+//! `ORCH_FAILPOINT_RATE=N`, `ORCH_FAILPOINT_SINCE_MS=T`: since the boot time T both clocks run N times as fast, in every
+//! process alike; what a process sleeps or limits for itself stays real time.
 
 #[cfg(feature = "failpoints")]
 pub use hooks::{boot_id, point, shift_ms};
@@ -28,6 +30,7 @@ pub fn shift_ms() -> (i64, i64) {
 mod hooks {
     use rustix::fs::{FlockOperation, flock};
     use rustix::process::{Signal, getpid, kill_process};
+    use rustix::time::{ClockId, clock_gettime};
     use std::fs::OpenOptions;
     use std::io::{Read, Seek, Write};
 
@@ -62,7 +65,11 @@ mod hooks {
     }
 
     pub fn shift_ms() -> (i64, i64) {
-        let of = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
-        (of("ORCH_FAILPOINT_WALL_MS"), of("ORCH_FAILPOINT_MONO_MS"))
+        let of = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0_i64);
+        let faster = of("ORCH_FAILPOINT_RATE").saturating_sub(1).max(0);
+        let now = clock_gettime(ClockId::Boottime);
+        let passed = now.tv_sec.saturating_mul(1000) + now.tv_nsec / 1_000_000 - of("ORCH_FAILPOINT_SINCE_MS");
+        let gained = passed.saturating_mul(faster);
+        (of("ORCH_FAILPOINT_WALL_MS") + gained, of("ORCH_FAILPOINT_MONO_MS") + gained)
     }
 }

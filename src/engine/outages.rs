@@ -138,6 +138,7 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
             | GitError::Incompatible { .. }
             | GitError::NotFound { .. }
             | GitError::Busy { .. }
+            | GitError::Killed { .. }
             | GitError::Io { .. }
             | GitError::Broken { .. } => None,
         }
@@ -159,6 +160,7 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
             | GitError::Incompatible { .. }
             | GitError::NotFound { .. }
             | GitError::Busy { .. }
+            | GitError::Killed { .. }
             | GitError::Io { .. }
             | GitError::Broken { .. } => None,
         },

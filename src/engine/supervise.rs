@@ -43,8 +43,9 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             if let Ok(task) = ctx.task(run.task_id) {
                 advance::keep_note(ctx, &task, &e);
             }
-            let kept = is_outage(&e) || Kept::of(&e).is_some() || Refused::why(&e).is_some() || lacks_room(&e);
-            if kept && put_off(ctx, &run, &e)? {
+            if let Some((cause, why)) = keeps(&e)
+                && put_off(ctx, &run, &e, cause, &why)?
+            {
                 return Ok(());
             }
             let begun = !no_engine(&e) && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
@@ -217,16 +218,27 @@ fn no_engine(e: &anyhow::Error) -> bool {
 /// Whether this machine lacks something, so that nothing worked: a program, a secret, room (ORD-1, RULE-45). `begun`: an
 /// agent's runtime was started. What a branch can bring about is none of it, for it is tried again without a bound.
 fn lacking(kind: JobKind, begun: bool, e: &anyhow::Error) -> bool {
+    match kind {
+        JobKind::Agent => !begun && lacks(e),
+        JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => lacks(e),
+        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
+    }
+}
+
+/// Whether a program, a secret or room is missing.
+fn lacks(e: &anyhow::Error) -> bool {
     let secret = e.chain().any(|e| e.is::<SecretError>());
     let program = e.chain().any(|e| {
         matches!(e.downcast_ref(), Some(ChildError::NotFound { .. } | ChildError::NotStarted { .. }))
             || matches!(e.downcast_ref(), Some(GitError::Missing { .. }))
     });
-    match kind {
-        JobKind::Agent => !begun && (secret || program || lacks_room(e)),
-        JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => secret || program || lacks_room(e),
-        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
-    }
+    secret || program || lacks_room(e)
+}
+
+/// Whether a git of ours could not be started or was ended from outside: that says nothing of the work. A branch may bring
+/// it about (memory), so it has a bound.
+fn cut_short(e: &anyhow::Error) -> bool {
+    e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Killed { .. } | GitError::Io { .. })))
 }
 
 /// Whether a disk is full.
@@ -242,18 +254,33 @@ fn lacks_room(e: &anyhow::Error) -> bool {
     })
 }
 
-/// What an agent has done and cost is kept through an outage, and while the remote refuses its push: its run stays
-/// exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task
-/// is blocked until `retry`. Whether it is kept so.
-fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
+/// Why what an agent has left can't be finalized now, where that is no fault of it: the remote, or this machine. `None`: it
+/// is the agent's, or nobody knows.
+fn keeps(e: &anyhow::Error) -> Option<(Cause, String)> {
+    if let Some(kept) = Kept::of(e) {
+        return Some((kept.cause, kept.why.clone()));
+    }
+    if Refused::why(e).is_some() {
+        return Some((Cause::PushRefused, format!("{e:#}")));
+    }
+    if may_not_push(e) {
+        return Some((Cause::PushRefused, format!("the remote refuses the push: {e:#}")));
+    }
+    if is_outage(e) || lacks_room(e) {
+        return Some((Cause::Outage, format!("what it left can't be pushed now: {e:#}")));
+    }
+    if lacks(e) {
+        return Some((Cause::Environment, format!("what it left can't be pushed now: {e:#}")));
+    }
+    cut_short(e).then(|| (Cause::Lost, format!("what it left can't be read or pushed: {e:#}")))
+}
+
+/// What an agent has done and cost is kept through an outage, while this machine lacks something, and while the remote
+/// refuses its push: its run stays exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45).
+/// Past the cause's bound the task is blocked until `retry`. Whether it is kept so.
+fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error, cause: Cause, why: &str) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
-    let (cause, why) = match Kept::of(e) {
-        Some(kept) => (kept.cause, kept.why.clone()),
-        None if Refused::why(e).is_some() => (Cause::PushRefused, format!("{e:#}")),
-        None if may_not_push(e) => (Cause::PushRefused, format!("the remote refuses the push: {e:#}")),
-        None => (Cause::Outage, format!("what it left can't be pushed now: {e:#}")),
-    };
     let bounds = ctx.policy.effects;
     let forever = Refused::why(e).is_some();
     let refused = if cause == Cause::Outage { refused::answer(e) } else { None };
@@ -261,7 +288,7 @@ fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error) -> Result<bool> {
         if run.kind != JobKind::Agent || tx.run(run.id)?.state != RunState::Exited {
             return Ok(None);
         }
-        let times = tx.put_off_job(run.job_id, &run.token, cause, &why)?;
+        let times = tx.put_off_job(run.job_id, &run.token, cause, why)?;
         let mut wait = match again::put_off(cause, times) {
             Again::After(ms) if !forever => ms,
             Again::After(_) | Again::Hold => 0,
@@ -326,6 +353,36 @@ fn follow_up(ctx: &mut Ctx, run: &Run) {
 mod tests {
     use super::*;
     use crate::model::confine::Held;
+
+    /// RULE-45: none of these is the agent's fault, so none of them plays it again.
+    #[test]
+    fn rule_45_what_an_agent_has_left_is_kept_whatever_this_machine_lacks() {
+        let io = |kind: std::io::ErrorKind| std::io::Error::from(kind);
+        let git = |e: GitError| anyhow::Error::new(e).context("reading what it left");
+        let broken = |stderr: &str| GitError::Broken { args: "ls-tree".into(), code: 128, stderr: stderr.into() };
+        for (e, cause) in [
+            (git(GitError::Killed { what: "ls-tree".into(), signal: 9 }), Some(Cause::Lost)),
+            (
+                git(GitError::Io { what: "starting git".into(), source: io(std::io::ErrorKind::WouldBlock) }),
+                Some(Cause::Lost),
+            ),
+            (
+                git(GitError::Missing { program: "git".into(), reason: "no such program".into() }),
+                Some(Cause::Environment),
+            ),
+            (
+                anyhow::Error::new(ChildError::NotFound { program: "gitleaks".into(), searched: "PATH".into() }),
+                Some(Cause::Environment),
+            ),
+            (git(broken("error: No space left on device")), Some(Cause::Outage)),
+            (anyhow::Error::new(io(std::io::ErrorKind::StorageFull)).context("writing"), Some(Cause::Outage)),
+            (Kept::error(Cause::TakenBack, "taken back"), Some(Cause::TakenBack)),
+            (git(broken("fatal: bad tree")), None),
+            (anyhow::anyhow!("a bug"), None),
+        ] {
+            assert_eq!(keeps(&e).map(|(cause, _)| cause), cause, "{e:#}");
+        }
+    }
 
     #[test]
     fn bnd_2_an_engine_that_fails_a_run_is_environment_for_every_kind_of_job_that_it_holds() {

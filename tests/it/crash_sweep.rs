@@ -3,8 +3,8 @@
 //! what it looks like undisturbed.
 //!
 //! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO` (`deploy`,
-//! `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`: see
-//! `scripts/crash-sweep`.
+//! `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`:
+//! see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};
@@ -15,7 +15,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const BOUND: Duration = Duration::from_secs(60);
 /// Where a stop meets its task: in the agent of a stage, or parked for a person.
 const STOPS: &[&str] =
     &["analysis", "architecture", "development", "review", "testing", "deploy-staging", "approval", "confirm_deploy"];
@@ -26,6 +25,11 @@ fn text(name: &str) -> Option<String> {
 
 fn number(name: &str, default: u64) -> u64 {
     text(name).and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// How long one part of a scenario may take; more than it needs on a busy machine.
+fn bound() -> Duration {
+    Duration::from_secs(number("ORCH_SWEEP_BOUND_S", 60))
 }
 
 /// What has to be equal.
@@ -120,13 +124,13 @@ impl Scenario {
                 drop(world.orch(&["stop", "AA-1", "--reason", "enough"]));
             }
         }
-        world.play_until(&self.name, BOUND, over);
+        world.play_until(&self.name, bound(), over);
         // What is done once more does nothing more.
         world.env.clear();
         for step in ["tick", "reap", "reconcile"] {
             drop(world.orch(&[step]));
         }
-        world.play_until("quiet", BOUND, over);
+        world.play_until("quiet", bound(), over);
         let points = world.lines("points.log").len();
         (world, points)
     }
@@ -135,7 +139,7 @@ impl Scenario {
     fn meet(&self, world: &World, at: &str) {
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < BOUND, "{} did not come to {at}\n{}", self.name, world.story());
+            assert!(begun.elapsed() < bound(), "{} did not come to {at}\n{}", self.name, world.story());
             for step in ["tick", "reap"] {
                 drop(world.orch(&[step]));
             }

@@ -72,6 +72,7 @@ mod judge_scripts;
 mod keeping_house;
 mod many_projects;
 mod network;
+mod nights;
 mod outside_claude;
 mod outside_gitea;
 mod outside_github;

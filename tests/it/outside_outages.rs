@@ -148,3 +148,28 @@ fn a_git_remote_that_is_away_or_refuses_is_told() {
     assert!(house.meta("down/git remote of ORCH").is_none());
     assert_eq!((house.alerts("service_down").len(), house.alerts("service_back").len()), (1, 1));
 }
+
+/// A git of ours that the kernel ends for want of memory says nothing of the agent: what it has done is finalized again.
+#[test]
+fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent_again() {
+    let house = house(false);
+    let root = house.root().display();
+    let once = format!("if [ -e {root}/plays ] && mkdir {root}/killed 2> /dev/null; then kill -9 $$; fi");
+    house.script("git.sh", &format!("#!/bin/sh\ncase \"$*\" in *ls-tree*) {once} ;; esac\nexec git \"$@\"\n"));
+    let text = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
+    std::fs::write(house.path("orch.yaml"), format!("{text}tools: {{git: {root}/git.sh}}\n")).unwrap();
+    house.item("One");
+    house.tick().fine();
+    let why = house.until("it is put off", || {
+        house
+            .query("SELECT reason FROM jobs WHERE status = 'running' AND available_at > 0 AND reason IS NOT NULL")
+            .pop()
+    });
+    assert!(why.contains("ended by signal 9"), "{why}");
+    house.until("done", || {
+        due(&house);
+        house.tick();
+        house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
+    });
+    assert_eq!(plays(&house), 1, "paid for once");
+}

@@ -111,7 +111,7 @@ impl From<GitError> for ForgeError {
     fn from(error: GitError) -> Self {
         let text = error.to_string();
         match error {
-            GitError::Timeout { .. } => Self::UnknownOutcome(text),
+            GitError::Timeout { .. } | GitError::Killed { .. } => Self::UnknownOutcome(text),
             GitError::Unreachable { .. } | GitError::Busy { .. } | GitError::Io { .. } => Self::Transient(text),
             GitError::Refused { refusal, .. } => Self::Refused { refusal, text },
             GitError::Conflict { .. } => Self::Conflict(text),

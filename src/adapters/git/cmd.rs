@@ -53,6 +53,9 @@ pub enum GitError {
     /// Another process holds the repository's lock for longer than the bound; nothing was done.
     #[error("{what} is in use by another process since more than {seconds} s; nothing was done")]
     Busy { what: String, seconds: u64 },
+    /// By the kernel for want of memory, or by a person: says nothing of what it was asked.
+    #[error("git {what} was ended by signal {signal}, which orch did not send")]
+    Killed { what: String, signal: i32 },
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("git {args} ended with {code}: {stderr}")]
@@ -370,6 +373,7 @@ impl<'a> Cmd<'a> {
         let stdout = std::mem::take(&mut talk.out);
         match end {
             End::Exit(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),
+            End::Signal(signal) => Err(GitError::Killed { what: args, signal }),
             End::Full if self.cap.is_some() => Ok(Done { code: 0, stdout, stderr, truncated: true, args }),
             End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
             End::Late => Err(GitError::Timeout { what: args, seconds: self.limit.as_secs() }),

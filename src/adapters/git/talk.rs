@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 pub(super) enum End {
     Exit(i32),
+    /// By a signal that nobody here sent.
+    Signal(i32),
     Late,
     Full,
 }
@@ -65,7 +67,10 @@ impl<'b> Talk<'b> {
                 self.reaped = true;
                 // What it wrote before its end is in the pipes by now; a helper that keeps them open is not awaited.
                 self.serve()?;
-                return Ok(End::Exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))));
+                return Ok(match status.code() {
+                    Some(code) => End::Exit(code),
+                    None => End::Signal(status.signal().unwrap_or(0)),
+                });
             }
         }
     }

@@ -205,26 +205,31 @@ impl World {
     }
 
     pub fn tasks(&self) -> Vec<TaskRow> {
-        let db = self.db();
-        let mut statement = db
-            .prepare("SELECT id, key, stage, waiting_for, blocked_reason, stop_requested_at, critical, attempt, branch FROM tasks ORDER BY id")
-            .unwrap();
-        let rows = statement
-            .query_map([], |r| {
-                Ok(TaskRow {
-                    id: r.get(0)?,
-                    key: r.get(1)?,
-                    stage: r.get(2)?,
-                    waiting: r.get(3)?,
-                    blocked: r.get(4)?,
-                    stop_requested: r.get::<_, Option<i64>>(5)?.is_some(),
-                    critical: r.get(6)?,
-                    attempt: r.get(7)?,
-                    branch: r.get(8)?,
-                })
+        self.try_tasks().unwrap()
+    }
+
+    /// Fails while the database can't be read.
+    pub fn try_tasks(&self) -> rusqlite::Result<Vec<TaskRow>> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(self.path("state/orch.db"), flags)?;
+        db.busy_timeout(Duration::from_secs(20))?;
+        let mut statement = db.prepare(
+            "SELECT id, key, stage, waiting_for, blocked_reason, stop_requested_at, critical, attempt, branch FROM tasks ORDER BY id",
+        )?;
+        let rows = statement.query_map([], |r| {
+            Ok(TaskRow {
+                id: r.get(0)?,
+                key: r.get(1)?,
+                stage: r.get(2)?,
+                waiting: r.get(3)?,
+                blocked: r.get(4)?,
+                stop_requested: r.get::<_, Option<i64>>(5)?.is_some(),
+                critical: r.get(6)?,
+                attempt: r.get(7)?,
+                branch: r.get(8)?,
             })
-            .unwrap();
-        rows.map(Result::unwrap).collect()
+        })?;
+        rows.collect()
     }
 
     /// The newest task of a key.
@@ -236,12 +241,17 @@ impl World {
         self.db().query_row(sql, [], |r| r.get(0)).unwrap()
     }
 
-    /// Releases what waits for a person.
+    /// Releases what waits for a person, who has read the question: one that is answered before it is written down is
+    /// not written any more.
     pub fn release_all(&self) {
         if !self.path("state/orch.db").exists() {
             return;
         }
         for task in self.tasks() {
+            let unread = "SELECT COUNT(*) FROM outbox WHERE state = 'open' AND sink = 'board_comment' AND task_id = ";
+            if self.count(&format!("{unread}{}", task.id)) > 0 {
+                continue;
+            }
             match task.waiting.as_deref() {
                 Some("approval") => drop(self.orch(&["advance", &task.key, "--approve"])),
                 Some("confirm_deploy") => drop(self.orch(&["advance", &task.key, "--confirm-deploy"])),

@@ -188,6 +188,11 @@ impl Server {
         self.shared.plan.lock().unwrap().push(Planned { prefix: prefix.to_owned(), fault, times });
     }
 
+    /// No further request meets a fault.
+    pub fn calm(&self) {
+        self.shared.plan.lock().unwrap().clear();
+    }
+
     pub fn unexpected(&self) -> Vec<String> {
         self.shared.unexpected.lock().unwrap().clone()
     }

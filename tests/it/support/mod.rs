@@ -8,6 +8,8 @@ pub mod github;
 pub mod house;
 pub mod http;
 pub mod net;
+#[cfg(feature = "failpoints")]
+pub mod night;
 pub mod nspawn;
 pub mod openapi;
 pub mod pipe;
