@@ -11,7 +11,9 @@ use crate::adapters::{modes, net};
 use crate::config::Config;
 use crate::engine::{Ctx, binding, guard, guards, repository};
 use crate::model::ids::Key;
-use crate::model::task::Task;
+use crate::model::stage::JobKind;
+use crate::model::task::{RunState, Task};
+use crate::render::cells::counted;
 use anyhow::Context;
 use serde_json::json;
 use std::path::Path;
@@ -217,12 +219,28 @@ pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> C
     ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut seen = std::collections::HashSet::new();
     ctx.report.skipped.retain(|h| seen.insert((h.task.clone(), h.rule, h.why.clone())));
+    if ctx.report.is_idle() {
+        ctx.report.at_work = at_work(ctx);
+    }
     if call.global.quiet {
         call.out.faults(&ctx.report);
     } else {
         call.out.step(&ctx.report);
     }
-    Ok(if ctx.report.errors.is_empty() { exit } else { Exit::Broken })
+    Ok(if ctx.report.failed() { Exit::Broken } else { exit })
+}
+
+/// What runs by itself while a step finds nothing to do; `None`: nothing, or nobody knows.
+fn at_work(ctx: &mut Ctx) -> Option<String> {
+    let runs = ctx.store.read(|tx| tx.open_runs()).ok()?;
+    let live = runs.iter().filter(|r| matches!(r.state, RunState::Starting | RunState::Live));
+    let (agents, jobs): (Vec<_>, Vec<_>) = live.partition(|r| r.kind == JobKind::Agent);
+    let said: Vec<String> = [(agents.len(), "agent"), (jobs.len(), "job")]
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| counted(n as u64, what))
+        .collect();
+    (!said.is_empty()).then(|| format!("{} at work", said.join(" and ")))
 }
 
 /// The live or latest task of a key given on the command line, in any letter case. Unknown or malformed: exit 2, with the

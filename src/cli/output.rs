@@ -152,8 +152,9 @@ impl Output {
                 format!("{task:<12} waits: {} - {}{until}", h.rule, h.why)
             });
         }
-        if report.actions.is_empty() && report.skipped.is_empty() && report.errors.is_empty() {
-            self.line(format!("{}: nothing to do", report.step));
+        if report.is_idle() {
+            let now = report.at_work.as_ref().map(|at| format!(" now: {at}")).unwrap_or_default();
+            self.line(format!("{}: nothing to do{now}", report.step));
         }
         for n in &report.notices {
             self.line(format!("note: {n}"));

@@ -14,7 +14,8 @@ const LONGEST_MS: i64 = 60_000;
 pub fn next(before: Option<&Awaits>, deploy: &str, (what, said): (Awaited, &str), now: i64, salt: i64) -> Awaits {
     let asked = before.filter(|b| b.deploy == deploy && b.what == what).map_or(0, |b| b.asked) + 1;
     let pause = back_off(FIRST_MS, asked, salt).min(LONGEST_MS);
-    Awaits { deploy: deploy.to_owned(), what, said: said.to_owned(), asked, until: now.saturating_add(pause) }
+    let until = now.saturating_add(pause);
+    Awaits { deploy: deploy.to_owned(), what, said: said.to_owned(), asked, until, lease_free: false }
 }
 
 /// Why the merge is not asked for now, and until when; `None`: it is due, or something comes first that withdraws it (a

@@ -7,6 +7,7 @@ use crate::decide::awaits;
 use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::landing::{Awaited, Awaits};
+use crate::model::stage::Stage;
 use crate::model::task::{Deploy, DeployState, Task};
 use anyhow::Result;
 use serde_json::json;
@@ -15,17 +16,23 @@ fn key(id: TaskId) -> String {
     format!("awaits/t{id}")
 }
 
-/// What the forge waits for before it makes this deploy's merge. A wait that can't be read is none: the forge is asked.
-pub fn of(tx: &Tx<'_>, id: TaskId, deploy: Option<&Deploy>) -> Stored<Option<Awaits>> {
-    let Some(deploy) = deploy.filter(|d| d.state == DeployState::Initiated) else { return Ok(None) };
-    let kept = tx.meta(&key(id))?.and_then(|text| serde_json::from_str::<Awaits>(&text).ok());
-    Ok(kept.filter(|wait| wait.deploy == deploy.id))
+/// What the forge waits for before it makes the merge of the task's newest deploy; one that was withdrawn to give the lease
+/// back waits on. A wait that can't be read is none: the forge is asked.
+pub fn of(tx: &Tx<'_>, task: &Task) -> Stored<Option<Awaits>> {
+    let Some(deploy) = tx.deploys_of(task.id)?.pop().filter(|d| d.attempt == task.attempt) else { return Ok(None) };
+    let kept = tx.meta(&key(task.id))?.and_then(|text| serde_json::from_str::<Awaits>(&text).ok());
+    let parked = task.stage == Stage::Deploy && task.landed_sha.is_none() && task.blocked_reason.is_none();
+    Ok(kept.filter(|wait| wait.deploy == deploy.id).filter(|wait| match deploy.state {
+        DeployState::Initiated => true,
+        DeployState::Withdrawn => wait.lease_free && parked,
+        DeployState::Landed | DeployState::Started | DeployState::Settled => false,
+    }))
 }
 
-/// The same of the task's newest deploy, for what is shown of it.
-pub fn open(tx: &Tx<'_>, id: TaskId) -> Stored<Option<Awaits>> {
-    let newest = tx.deploys_of(id)?.into_iter().rev().find(|d| d.state != DeployState::Withdrawn);
-    of(tx, id, newest.as_ref())
+/// The wait goes on without the merge lease, which is given back.
+pub fn without_lease(tx: &Tx<'_>, task: &Task) -> Stored<()> {
+    let Some(wait) = of(tx, task)? else { return Ok(()) };
+    tx.set_meta(&key(task.id), &serde_json::to_string(&Awaits { lease_free: true, ..wait }).unwrap_or_default())
 }
 
 /// Keeps one more such answer. A wait for a person has no bound and is told once; checks have that of every gate
@@ -38,7 +45,7 @@ pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &s
     }
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
-        let before = of(tx, task.id, Some(deploy))?;
+        let before = of(tx, task)?;
         let wait = awaits::next(before.as_ref(), &deploy.id, (what, said), at, task.id.0);
         let new = before.as_ref().is_none_or(|b| b.what != what || b.said != said);
         tx.set_meta(&key(task.id), &serde_json::to_string(&wait).unwrap_or_default())?;

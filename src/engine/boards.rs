@@ -158,7 +158,7 @@ pub fn observe(
     project: &Project,
     resolved: &Resolved,
     items: &[WorkItem],
-    whole: bool,
+    whole: Option<&[Key]>,
     before: &Waits,
 ) -> Result<Vec<Key>> {
     let at = ctx.now().stamp.wall_ms;
@@ -209,10 +209,10 @@ pub fn observe(
             );
         }
     }
-    if whole {
+    if let Some(unread) = whole {
         let there: std::collections::HashSet<&str> = items.iter().map(|i| i.id.as_str()).collect();
         let open = ctx.store.read(|tx| tx.open_tasks())?;
-        for task in open.iter().filter(|t| t.project == key) {
+        for task in open.iter().filter(|t| t.project == key && !unread.contains(&t.key)) {
             set_gone(ctx, task, !there.contains(task.item_id.as_str()))?;
         }
     }
@@ -516,11 +516,14 @@ pub fn look(
     let before = waits(ctx, project).map_err(ours)?;
     let mut listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
     for p in &listing.problems {
-        ctx.report.fault(
-            p.key.as_ref().map(Key::as_str),
-            format!("{} can't be read: {}", p.at, p.why),
-            Some("it is looked at again by the next step".to_owned()),
-        );
+        let (task, why) = (p.key.as_ref().map(Key::as_str), format!("{} can't be read: {}", p.at, p.why));
+        let next = Some("it is looked at again by the next step".to_owned());
+        // A folder is a person's: what stands in it for one item is told, and is no failure of the step (RULE-40, RULE-44).
+        if project.board.is_remote() {
+            ctx.report.fault(task, why, next);
+        } else {
+            ctx.report.others_fault(task, why, next);
+        }
     }
     for p in &listing.strangers {
         ctx.report.note(format!("{} is passed over: {}", p.at, p.why));
@@ -530,17 +533,17 @@ pub fn look(
             ctx.report.note(format!("{}: {said}", item.key));
         }
     }
-    let whole =
-        matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none() && listing.problems.is_empty();
-    // A server's list comes in pages: an item missing from one scan is unknown, not gone.
-    let whole = whole && !project.board.is_remote();
+    let whole = matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none();
+    // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
+    let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
+    let whole = (whole && !project.board.is_remote()).then_some(unread.as_slice());
     if let Board::Plane(plane) = &seat.board {
         projects::remember_path(ctx, project, plane.path()).map_err(ours)?;
     }
     for key in observe(ctx, project, &seat.resolved, &listing.items, whole, &before).map_err(ours)? {
         let before = waits(ctx, project).map_err(ours)?;
         let item = seat.board.get(seat.resolved.statuses(), &key)?;
-        let again = observe(ctx, project, &seat.resolved, item.as_slice(), false, &before).map_err(ours)?;
+        let again = observe(ctx, project, &seat.resolved, item.as_slice(), None, &before).map_err(ours)?;
         // The next pass reads it again: the watermark does not go past it.
         listing.problems.extend(again.into_iter().map(|key| Problem {
             at: key.to_string(),

@@ -41,7 +41,7 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
     }
     asks.extend(task.blocked_reason.clone().map(Ask::Blocked));
     asks.extend(task.withdrawn.as_ref().map(|w| Ask::Withdrawn(w.advice(&task.key))));
-    asks.extend(super::awaits::open(tx, id)?.map(|a| Ask::Forge(a.said)));
+    asks.extend(super::awaits::of(tx, &task)?.map(|a| Ask::Forge(a.said)));
     asks.extend(tx.freeze(&task.repo)?.map(|f| Ask::Frozen(f.reason)));
     let runs = tx.runs_of(id)?;
     let rows = tx.evidence_of(id)?;

@@ -218,18 +218,7 @@ pub fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
 /// Lands the initiated deploy, or sees that it has landed. Only "not landed and base unchanged" is tried again.
 pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let task = ctx.task(id)?;
-    let Some(deploy) = newest(ctx, id)?.filter(|d| d.state == DeployState::Initiated) else { return Ok(()) };
-    if deploy.actor != ctx.me {
-        if process::life(&deploy.actor) != Life::Dead {
-            return Ok(());
-        }
-        let me = ctx.me.clone();
-        match ctx.store.write(|tx| tx.take_deploy(&deploy.id, &deploy.actor, &me)) {
-            Ok(()) => {}
-            Err(StoreError::Lost) => return Ok(()),
-            Err(e) => return Err(e.into()),
-        }
-    }
+    let Some(deploy) = taken(ctx, id)? else { return Ok(()) };
     write_initiated(ctx, &task, &deploy)?;
     let before = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if !after_check(ctx, &task, &deploy, &before.landing)? {
@@ -258,6 +247,37 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         answered(ctx, &task, &deploy, answer)?;
     }
     Ok(())
+}
+
+/// The task's initiated deploy, this process's alone from here on; `None`: there is none, or somebody is at it.
+fn taken(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
+    let Some(deploy) = newest(ctx, id)?.filter(|d| d.state == DeployState::Initiated) else { return Ok(None) };
+    if deploy.actor != ctx.me {
+        if process::life(&deploy.actor) != Life::Dead {
+            return Ok(None);
+        }
+        let me = ctx.me.clone();
+        match ctx.store.write(|tx| tx.take_deploy(&deploy.id, &deploy.actor, &me)) {
+            Ok(()) => {}
+            Err(StoreError::Lost) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Some(deploy))
+}
+
+/// Makes the merge lease of a task free to give back whose merge waits for a person at the forge: nothing was merged, so
+/// that the deploy is withdrawn (RULE-18); release and wait stay. `false`: something was done, or somebody is at it.
+pub fn park(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<bool> {
+    let task = ctx.task(id)?;
+    let Some(deploy) = taken(ctx, id)? else { return Ok(false) };
+    let seen = landing::check(ctx, id, landing::Forge::Required)?.context("the task has no branch")?;
+    if seen.landing != Landing::NotYet {
+        return Ok(false);
+    }
+    ctx.store.write(|tx| super::awaits::without_lease(tx, &task))?;
+    withdraw(ctx, &task, &deploy, why)?;
+    Ok(true)
 }
 
 /// What a check of an initiated deploy means; `true`: nothing happened yet, and nothing stands in the way.

@@ -139,11 +139,14 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     };
     let moves = match &standing.held {
         Some(held) => moved_by(held.rule, task.key.as_str(), about(held.rule), &answers),
+        // A blocked task with a run to finish: `retry` finishes it.
+        None if task.blocked_reason.is_some() => moved_by(Rule::Blocked, task.key.as_str(), &task.repo, &answers),
         None => vec![next_step(&standing.decision).to_owned()],
     };
     let running = standing.live.as_ref().is_some_and(|j| j.status == JobStatus::Running);
     let command = match &standing.held {
         Some(held) => way::command(held.rule, task.key.as_str(), about(held.rule)),
+        None if task.blocked_reason.is_some() => way::command(Rule::Blocked, task.key.as_str(), &task.repo),
         None => Some(way::unheld(task, running)),
     };
     let wait = crate::render::shown::plain(&super::show::wait(ctx, task, Locale::En));

@@ -54,14 +54,27 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
         return Ok(known);
     }
     let name = match mirror.default_branch() {
-        Err(GitError::NotFound { .. }) => {
-            let why = format!("{} is empty: it names no default branch; push a first commit to it", project.git.remote);
-            return Err(Refused::error(why));
-        }
+        Err(GitError::NotFound { .. }) => return Err(Refused::error(nameless(project, mirror)?)),
         asked => asked.with_context(|| format!("asking {} for its default branch", project.git.remote))?,
     };
     ctx.store.write(|tx| tx.set_meta(&key, &name))?;
     Ok(name)
+}
+
+/// That a remote names no default branch, and what to do: it is empty, or its HEAD names a commit or a branch that is gone.
+fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
+    let remote = &project.git.remote;
+    let branches = mirror.remote_branches().with_context(|| format!("asking {remote} for its branches"))?;
+    let names: Vec<&str> = branches.iter().take(5).map(|(name, _)| name.as_str()).collect();
+    Ok(if names.is_empty() {
+        format!("{remote} is empty: it names no default branch; push a first commit to it")
+    } else {
+        format!(
+            "{remote} names no default branch: its HEAD is on none of its branches ({}{}); set git.default_branch, or let its HEAD name one of them",
+            names.join(", "),
+            if branches.len() > names.len() { ", ..." } else { "" }
+        )
+    })
 }
 
 /// The default branch, brought from the remote, with where it stands there. One that was renamed is followed. Fails with a
@@ -88,7 +101,7 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
         Err(e) => return Err(e).with_context(|| format!("asking {remote} for its default branch")),
     };
     let Some(new) = new else {
-        let why = format!("{remote} has no branch {old}, and names no other default branch; push a first commit to it");
+        let why = format!("{remote} has no branch {old}; {}", nameless(project, mirror)?);
         return Err(Refused::error(why));
     };
     if project.git.default_branch.is_some() {

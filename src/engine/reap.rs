@@ -1,7 +1,7 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
 use super::settle::{End, Settlement};
-use super::{Ctx, advance, agent, lease, outbox, settle, stop, supervise, tick, tree};
+use super::{Ctx, advance, agent, awaits, deploy, lease, outbox, settle, stop, supervise, tick, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
@@ -11,7 +11,7 @@ use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::JobKind;
-use crate::model::task::{Actor, Cause, DeployState, Lease, Run, RunState};
+use crate::model::task::{Actor, Cause, Deploy, DeployState, Lease, Run, RunState};
 use anyhow::Result;
 use serde_json::json;
 
@@ -216,7 +216,11 @@ fn reclaim(ctx: &mut Ctx) -> Result<()> {
         return Ok(());
     }
     for held in ctx.store.read(|tx| tx.leases())?.into_iter().filter(|l| l.task_id.is_some()) {
-        if let Some(why) = stale(ctx, &held)? {
+        let stale = stale(ctx, &held).unwrap_or_else(|e| {
+            ctx.fault(None, &format!("looking at the merge lease of {}", held.repo), &e);
+            None
+        });
+        if let Some(why) = stale {
             let at = ctx.now().stamp.wall_ms;
             let freed = ctx.store.write(|tx| {
                 let freed = tx.free_lease(&held.repo, held.fence)?;
@@ -243,12 +247,10 @@ fn reclaim(ctx: &mut Ctx) -> Result<()> {
 fn stale(ctx: &mut Ctx, held: &Lease) -> Result<Option<String>> {
     let Some(id) = held.task_id else { return Ok(None) };
     let Ok(task) = ctx.task(id) else { return Ok(Some("its task is unknown".to_owned())) };
-    let open = ctx
-        .store
-        .read(|tx| tx.deploys_of(id))?
-        .iter()
-        .any(|d| matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started));
-    if open {
+    let (deploys, wait) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.deploys_of(id)?, awaits::of(tx, &task)?)))?;
+    let open = |d: &Deploy| matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started);
+    let at_forge = wait.is_some_and(|w| w.what.by_person());
+    if deploys.iter().any(open) && !at_forge {
         return Ok(None);
     }
     if task.stage.is_terminal() {
@@ -256,9 +258,11 @@ fn stale(ctx: &mut Ctx, held: &Lease) -> Result<Option<String>> {
     }
     let now = ctx.now().stamp;
     let age = held.renewed_at.as_ref().and_then(|r| now.since(r));
-    if task.waiting_for.is_some() {
+    if task.waiting_for.is_some() || at_forge {
         let ttl = i64::try_from(ctx.config.merge_lease.ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
-        return Ok(age.is_some_and(|ms| ms > ttl).then(|| "parked longer than merge_lease.ttl_s".to_owned()));
+        let why = "parked longer than merge_lease.ttl_s".to_owned();
+        let over = age.is_some_and(|ms| ms > ttl);
+        return Ok((over && (!at_forge || ctx.dry || deploy::park(ctx, id, &why)?)).then_some(why));
     }
     let live = ctx.store.read(|tx| tx.live_job(id))?.is_some();
     let actor_gone = held.actor.as_ref().is_none_or(|a| process::life(a) == Life::Dead);

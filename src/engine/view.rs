@@ -17,7 +17,7 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
     let deploy_held = deploy.as_ref().is_some_and(|d| {
         d.state == DeployState::Initiated && d.actor != now.me && process::life(&d.actor) != Life::Dead
     });
-    let awaits = awaits::of(tx, id, deploy.as_ref())?;
+    let awaits = awaits::of(tx, &task)?;
     let lease = tx.lease(&task.repo)?;
     Ok(TaskView {
         live_job: tx.live_job(id)?,
@@ -41,11 +41,12 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
 fn lease_holder(tx: &Tx<'_>, lease: Option<&Lease>, me: TaskId) -> Result<Option<String>> {
     let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != me) else { return Ok(None) };
     let Some(key) = tx.key_text(other)? else { return Ok(None) };
-    let waits = match (tx.task(other), awaits::open(tx, other)?) {
-        (_, Some(wait)) => format!(", which waits at the forge: {}", wait.said),
-        (Ok(Task { waiting_for: Some(what), .. }), None) => format!(", which waits for {what}"),
-        (Ok(Task { blocked_reason: Some(why), .. }), None) => format!(", which is blocked: {why}"),
-        (Ok(_) | Err(_), None) => String::new(),
+    let Ok(task) = tx.task(other) else { return Ok(Some(key)) };
+    let waits = match (awaits::of(tx, &task)?, &task) {
+        (Some(wait), _) => format!(", which waits at the forge: {}", wait.said),
+        (None, Task { waiting_for: Some(what), .. }) => format!(", which waits for {what}"),
+        (None, Task { blocked_reason: Some(why), .. }) => format!(", which is blocked: {why}"),
+        (None, _) => String::new(),
     };
     Ok(Some(format!("{key}{waits}")))
 }

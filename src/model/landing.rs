@@ -126,4 +126,7 @@ pub struct Awaits {
     pub asked: i64,
     /// Wall milliseconds before which it is not asked again.
     pub until: i64,
+    /// The merge lease was given back meanwhile, and the deploy withdrawn with nothing done: the wait goes on (RUN-8).
+    #[serde(default)]
+    pub lease_free: bool,
 }

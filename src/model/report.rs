@@ -148,6 +148,9 @@ pub struct StepReport {
     /// What a person should know and what stops nothing; left out where there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// What goes on by itself (`1 agent at work`), for people who read that there was nothing to do.
+    #[serde(skip)]
+    pub at_work: Option<String>,
     pub duration_ms: u64,
     /// Further fields of one step (`verdict`, `findings`, `checks`, `probes`).
     #[serde(flatten)]
@@ -163,6 +166,7 @@ impl StepReport {
             skipped: Vec::new(),
             errors: Vec::new(),
             notices: Vec::new(),
+            at_work: None,
             duration_ms: 0,
             extra: serde_json::Map::new(),
         }
@@ -190,5 +194,20 @@ impl StepReport {
     /// Notes a fault of the step's own work (exit 3 at the end).
     pub fn fault(&mut self, task: Option<&str>, message: impl Into<String>, hint: Option<String>) {
         self.errors.push(ErrorLine { code: 3, message: message.into(), hint, task: task.map(str::to_owned) });
+    }
+
+    /// Notes what somebody else left so that one item alone suffers from it: told, and no failure of the step (RULE-44).
+    pub fn others_fault(&mut self, task: Option<&str>, message: impl Into<String>, hint: Option<String>) {
+        self.errors.push(ErrorLine { code: 0, message: message.into(), hint, task: task.map(str::to_owned) });
+    }
+
+    /// Whether nothing was done, nothing is held and nothing failed.
+    pub fn is_idle(&self) -> bool {
+        self.actions.is_empty() && self.skipped.is_empty() && self.errors.is_empty()
+    }
+
+    /// Whether some of the step's own work failed (exit 3).
+    pub fn failed(&self) -> bool {
+        self.errors.iter().any(|e| e.code != 0)
     }
 }

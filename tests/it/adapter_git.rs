@@ -380,6 +380,13 @@ fn rule_30_a_repeated_update_makes_the_same_commits_and_keeps_every_patch() {
     assert_eq!(author.trim_start_matches("Pat"), committer.trim_start_matches("Orch"));
     assert!(matches!(mirror.push_new_branch("b2", &tip).unwrap(), PushOutcome::Created));
     assert_eq!(mirror.push_with_lease("b2", &new, &tip).unwrap(), PushOutcome::Updated);
+    // A remote that takes no forced push says the same words as of a branch that moved, and it did not (RULE-45).
+    let bare = world.remote();
+    raw(std::path::Path::new(&bare), &["config", "receive.denyNonFastForwards", "true"]);
+    let PushOutcome::Rejected { reason, moved: false } = mirror.push_with_lease("b2", &tip, &new).unwrap() else {
+        panic!("it is refused, and nothing moved");
+    };
+    assert!(reason.contains("denying non-fast-forward"), "in the remote's words: {reason}");
 }
 
 #[test]

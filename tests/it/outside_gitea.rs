@@ -568,6 +568,36 @@ fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
     }
 }
 
+/// RUN-8: a task that waits for a person at the forge keeps the merge lease no longer than any parked one. Its release and
+/// its wait stay, and it goes on by itself.
+#[test]
+fn run_8_a_wait_for_a_person_at_the_forge_gives_the_lease_back_after_its_time() {
+    let s = scene_with("", &["deploy: {confirm: true}"]);
+    let task = s.until_pull();
+    s.green(&task);
+    s.drive("the parking", |t| t.waiting_for.is_some());
+    rule_of(&mut s.forge.data()).required_approvals = 1;
+    assert!(s.house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).code <= 1);
+    s.drive("the wait", |t| t.critical.is_some());
+    let held = |s: &Scene| s.house.query("SELECT repo FROM leases WHERE task_id IS NOT NULL").len();
+    s.house.orch(&["reap"]).fine();
+    assert_eq!(held(&s), 1, "not before merge_lease.ttl_s");
+    let long_ago = "json_set(renewed_at, '$.mono_ms', json_extract(renewed_at, '$.mono_ms') - 7300000)";
+    s.house.change(&format!("UPDATE leases SET renewed_at = {long_ago}"));
+    s.house.until("the lease is given back", || {
+        s.house.orch(&["reap"]).fine().kinds().contains(&"lease_reclaimed".to_owned()).then_some(())
+    });
+    let parked = s.house.task("ORCH-1").unwrap();
+    assert_eq!((parked.stage.as_str(), parked.waiting_for), ("deploy", None), "no second release is asked for");
+    assert_eq!(s.house.query("SELECT seq FROM audit WHERE event = 'deploy_withdrawn'").len(), 1);
+    let shown = s.house.text(&["status"]).1;
+    assert!(shown.contains("approval"), "what is awaited stays in sight: {shown}");
+    rule_of(&mut s.forge.data()).approvals = 1;
+    let done = s.drive("done", |t| t.stage.as_str() == "done" || t.waiting_for.is_some());
+    assert_eq!((done.stage.as_str(), done.block_no, s.forge.pull(1).merged), ("done", 0, true));
+    assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/forge_waits/%'").len(), 1, "told once");
+}
+
 /// BND-6: whoever rewrites the audit table of this machine can't rewrite what the forge was told of it.
 #[test]
 fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {

@@ -121,6 +121,51 @@ fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
     assert!(chart.contains("README.md is passed over"), "exit {code}: {chart}");
 }
 
+/// What stands in one work item's place and is none holds that item alone, makes no step wait, and is no failure of it
+/// (RULE-44, RULE-40).
+#[test]
+fn rule_44_a_thing_in_an_items_place_that_is_no_file_of_one_is_told_and_holds_nothing_else() {
+    let house = house("", &[]);
+    parked(&house);
+    let dir = house.path("state/issues");
+    let kept = std::fs::read(dir.join("ORCH-1.md")).unwrap();
+    std::fs::create_dir(dir.join("ORCH-20.md")).unwrap();
+    raw_fifo(&dir.join("ORCH-21.md"));
+    let _socket = std::os::unix::net::UnixListener::bind(dir.join("ORCH-22.md")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.join("ORCH-23.md")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.join("ORCH-24.md")).unwrap();
+    std::fs::write(dir.join("ORCH-25.md"), [0xff, 0xfe, 0]).unwrap();
+    std::fs::write(dir.join("ORCH-26.md"), "no front matter").unwrap();
+    let names: Vec<String> = (20..=26).map(|n| format!("ORCH-{n}")).collect();
+    let told = |ran: &crate::support::house::Ran, names: &[String]| {
+        let errors = ran.json["errors"].as_array().cloned().unwrap_or_default();
+        names.iter().all(|n| errors.iter().any(|e| e["task"] == n.as_str() && e["code"] == 0))
+    };
+    for step in ["tick", "reconcile", "tick"] {
+        let ran = house.orch(&[step]);
+        assert!(ran.code == 0 && told(&ran, &names), "{step}: {}", ran.json);
+    }
+    // Live work in the same place is neither gone nor heard; an item that is gone is seen as ever.
+    std::fs::remove_file(dir.join("ORCH-1.md")).unwrap();
+    raw_fifo(&dir.join("ORCH-1.md"));
+    assert!(told(&house.orch(&["tick"]).fine(), &["ORCH-1".to_owned()]));
+    assert_eq!(house.task("ORCH-1").unwrap().withdrawn, None);
+    std::fs::remove_file(dir.join("ORCH-1.md")).unwrap();
+    house.tick().fine();
+    assert!(house.task("ORCH-1").unwrap().withdrawn.is_some(), "its file is gone");
+    std::fs::write(dir.join("ORCH-1.md"), kept).unwrap();
+    house.item("Another");
+    house.tick().fine();
+    assert_eq!(house.task("ORCH-1").unwrap().withdrawn, None);
+    assert!(house.task("ORCH-27").is_some(), "a new item becomes a task");
+    let (_, chart, _) = house.text(&["doctor"]);
+    assert!(names.iter().all(|n| chart.contains(&format!("{n}.md"))), "{chart}");
+}
+
+fn raw_fifo(path: &std::path::Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 /// A message that can't be read is parked; what stands behind it goes out.
 #[test]
 fn rule_44_a_broken_message_stands_in_nobodys_way_and_doctor_names_what_is_unreadable() {

@@ -189,3 +189,22 @@ fn rule_22_a_rejected_push_discards_the_run_and_begins_at_the_new_head() {
     let text = w.git("orch", &["show", &format!("{branch}:src/{key}.txt")]);
     assert!(text.contains("run 2") && !text.contains("run 1"), "{text}");
 }
+
+/// A remote whose HEAD names none of its branches is not empty: the way out is to name one (ORD-1).
+#[test]
+fn ord_1_a_remote_that_names_no_default_branch_is_told_with_its_branches() {
+    for detached in [false, true] {
+        let w = World::new();
+        match detached {
+            true => w.git("orch", &["update-ref", "--no-deref", "HEAD", "refs/heads/main"]),
+            false => w.git("orch", &["symbolic-ref", "HEAD", "refs/heads/trunk"]),
+        };
+        let key = w.new_item("Nameless", &[]);
+        w.drive("it is blocked", |w| w.find(&key).is_some_and(|t| t.blocked.is_some()));
+        let why = w.task(&key).blocked.unwrap();
+        assert!(why.contains("git.default_branch") && why.contains("(main)") && !why.contains("empty"), "{why}");
+        w.git("orch", &["symbolic-ref", "HEAD", "refs/heads/main"]);
+        w.run(&["retry", &key]).code(0);
+        assert_eq!(w.rest(&key).waiting.as_deref(), Some("approval"));
+    }
+}

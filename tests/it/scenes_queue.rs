@@ -120,6 +120,9 @@ fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
     w.plan("analysis", "hold a; good");
     w.tick();
     w.at("a");
+    w.until("the card and the board are told", |w| w.run(&["tick"]).kinds().is_empty());
+    assert_eq!(w.say(&["tick"]).out, "tick: nothing to do now: 1 agent at work\n");
+    assert_eq!(w.run(&["tick"]).json["at_work"], serde_json::Value::Null, "for people alone");
     w.run(&["halt", "--reason", "moving house"]).code(0);
     w.go("a");
     w.until("what runs is settled", |w| !w.task(&key).live_job);

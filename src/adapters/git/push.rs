@@ -54,12 +54,26 @@ impl Mirror {
 
     /// A plain push, never forced.
     pub fn push(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
-        self.push_spec(branch, Some(sha), None)
+        let outcome = self.push_spec(branch, Some(sha), None)?;
+        self.judged(branch, sha, None, outcome)
     }
 
     /// Replaces the branch if it still stands at `expected`.
     pub fn push_with_lease(&self, branch: &str, sha: &Sha, expected: &Sha) -> Result<PushOutcome> {
-        self.push_spec(branch, Some(sha), Some(expected.as_str()))
+        let outcome = self.push_spec(branch, Some(sha), Some(expected.as_str()))?;
+        self.judged(branch, sha, Some(expected), outcome)
+    }
+
+    /// Whether a branch moved is what the remote shows, not what it says: a server that allows no forced push says
+    /// `non-fast-forward` of a branch that stands where it stood, and would be asked for ever.
+    fn judged(&self, branch: &str, sha: &Sha, expected: Option<&Sha>, outcome: PushOutcome) -> Result<PushOutcome> {
+        let PushOutcome::Rejected { reason, moved: true } = outcome else { return Ok(outcome) };
+        let stands = match (self.remote_head(branch)?, expected) {
+            (Some(now), Some(expected)) => now == *expected,
+            (Some(now), None) => self.is_ancestor(&now, sha).unwrap_or(false),
+            (None, _) => false,
+        };
+        Ok(PushOutcome::Rejected { reason, moved: !stands })
     }
 
     /// Lands a tested commit: a fast-forward of the default branch, rejected if that moved from `expected_base`
@@ -119,9 +133,9 @@ impl Mirror {
             Some(PushOutcome::Rejected { reason, .. }) if reason.starts_with("[remote failure]") => {
                 Err(GitError::Unreachable { what: format!("push to {branch}"), reason })
             }
-            Some(PushOutcome::Rejected { reason, moved: false }) if done.code <= 1 => {
+            Some(PushOutcome::Rejected { reason, moved }) if done.code <= 1 => {
                 let reason = [reason, remote_words(&done.stderr)].into_iter().filter(|t| !t.is_empty());
-                Ok(PushOutcome::Rejected { reason: reason.collect::<Vec<_>>().join(": "), moved: false })
+                Ok(PushOutcome::Rejected { reason: reason.collect::<Vec<_>>().join(": "), moved })
             }
             Some(outcome) if done.code <= 1 => {
                 if !matches!(outcome, PushOutcome::Rejected { .. }) {

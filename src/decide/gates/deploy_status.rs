@@ -29,6 +29,10 @@ fn opening(f: &Facts<'_>) -> Answer {
             need: Need::Person(Waiting::ConfirmDeploy),
         };
     }
+    // The lease was given back while a person is awaited at the forge; it is taken again once the forge is asked again.
+    if let Some((why, until)) = awaits::waits(f.view) {
+        return wait(Rule::Forge, why, Some(until));
+    }
     for gate in ENTERING_DEPLOY {
         match evaluate(gate, f) {
             Answer::Pass { .. } => {}
