@@ -182,7 +182,10 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
         Answer::Stuck { why, freeze } => Decision::Block { why, held: None, freeze },
         Answer::Undecided { why, need } => match need {
             Need::Job(job) => Decision::Enqueue(job),
-            Need::Effect(effect) => Decision::Effect(effect),
+            Need::Effect(effect) => match f.project.fault.as_ref().filter(|_| by_repository(effect)) {
+                Some(why) => hold(Rule::Configuration, why.clone()),
+                None => Decision::Effect(effect),
+            },
             Need::Wait { rule, until } => Decision::Hold { rule, why, until },
             Need::Person(waiting) if f.view.auto == Some(waiting) && label_counts(f, waiting) => {
                 Decision::Release { waiting, label: f.policy.label(waiting).to_owned() }
@@ -199,6 +202,15 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
                 hold(rule, why)
             }
         },
+    }
+}
+
+/// Whether an effect is done as `.orch.yaml` says (`merge.update`, `merge.method`): where that file does not hold, the
+/// installation's word is no stand-in for it (ORD-3). A window that is open settles its own case: the merge itself asks.
+fn by_repository(effect: Effect) -> bool {
+    match effect {
+        Effect::MergeGate | Effect::OpenDeploy => true,
+        Effect::Land | Effect::VerdictInputs | Effect::OpenPull | Effect::CompleteStop => false,
     }
 }
 

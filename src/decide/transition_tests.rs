@@ -378,3 +378,24 @@ fn an_approval_of_documents_that_changed_since_sends_the_task_back_to_the_analys
     v.evidence = vec![approved(stale)];
     assert_eq!(word(&decide(&v, &without)), "enqueue developer");
 }
+
+/// What is done as the repository's own file says waits for one that holds; what has begun settles (ORD-3).
+#[test]
+fn a_faulty_repository_file_holds_the_merge_gate() {
+    let mut policy = policy();
+    let project = policy.projects.get_mut("ORCH").unwrap();
+    project.confirm_deploy = false;
+    let mut v = view(Stage::Deploy);
+    let mut inputs = row(crate::model::decision::INPUTS, EvidenceVerdict::Pass);
+    inputs.detail = serde_json::json!({"inputs": []});
+    v.evidence = vec![inputs];
+    assert_eq!(word(&decide(&v, &policy)), "effect merge_gate");
+    policy.projects.get_mut("ORCH").unwrap().fault = Some(".orch.yaml: unknown field `deploy`".to_owned());
+    let held = decide(&v, &policy);
+    assert!(
+        matches!(&held, Decision::Hold { rule: Rule::Configuration, why, .. } if why.contains("`deploy`")),
+        "{held:?}"
+    );
+    v.deploy = deploy(&v, DeployState::Initiated, None);
+    assert_eq!(word(&decide(&v, &policy)), "effect land");
+}

@@ -5,7 +5,7 @@ use super::{Ctx, apply, deploy, inputs, labels, landing, mergegate, pulls, rehea
 use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
-use crate::model::report::Held;
+use crate::model::report::{Held, Rule};
 use crate::model::stage::JobKind;
 use crate::model::time::rfc3339;
 use anyhow::Result;
@@ -20,6 +20,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         landing::look(ctx, id);
     }
     let mut before: Option<(Effect, i64)> = None;
+    let mut looked = false;
     for _ in 0..MOST_EFFECTS {
         let now = ctx.now();
         let policy = ctx.policy.clone();
@@ -28,7 +29,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             // Somebody else moved it: what it does now is theirs to say.
             Err(crate::adapters::store::StoreError::Lost) => {
                 return Ok(Decision::Hold {
-                    rule: crate::model::report::Rule::Running,
+                    rule: Rule::Running,
                     why: "another step moved the task meanwhile".to_owned(),
                     until: None,
                 });
@@ -38,6 +39,13 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         if !driven.actions.is_empty() {
             ctx.report.changed = true;
             ctx.report.actions.extend(driven.actions);
+        }
+        if !looked && by_repository(&driven.last) {
+            looked = true;
+            let project = ctx.task(id)?.project;
+            if super::repository::look(ctx, &project)? {
+                continue;
+            }
         }
         let Decision::Effect(effect) = driven.last else { return Ok(driven.last) };
         if ctx.dry {
@@ -50,7 +58,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         let revision = row.revision;
         if before == Some((effect, revision)) {
             return Ok(Decision::Hold {
-                rule: crate::model::report::Rule::Gate,
+                rule: Rule::Gate,
                 why: format!("{effect} has to be tried again"),
                 until: None,
             });
@@ -77,11 +85,23 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             mergegate::block(ctx, id, &refused.ok_or(e)?, false)?;
         }
     }
-    Ok(Decision::Hold {
-        rule: crate::model::report::Rule::Gate,
-        why: "the step has done as much as one step may".to_owned(),
-        until: None,
-    })
+    Ok(Decision::Hold { rule: Rule::Gate, why: "the step has done as much as one step may".to_owned(), until: None })
+}
+
+/// Whether what comes next is done as `.orch.yaml` on the default branch says, or waits for that file to hold (ORD-3).
+fn by_repository(next: &Decision) -> bool {
+    match next {
+        Decision::Effect(effect) => matches!(effect, Effect::MergeGate | Effect::OpenDeploy | Effect::Land),
+        Decision::Hold { rule, .. } => *rule == Rule::Configuration,
+        Decision::Enqueue(_)
+        | Decision::Park { .. }
+        | Decision::Release { .. }
+        | Decision::Advance { .. }
+        | Decision::Rollback { .. }
+        | Decision::Return { .. }
+        | Decision::Block { .. }
+        | Decision::Finish { .. } => false,
+    }
 }
 
 /// Whether the next decision moves the task, or has an agent start (RULE-31).

@@ -225,7 +225,12 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         return Ok(());
     }
     if !may_merge(ctx, &task, &deploy)? {
-        return withdraw(ctx, &task, &deploy, "a stop, HALT, a freeze or a lost lease came before the merge");
+        return withdraw(
+            ctx,
+            &task,
+            &deploy,
+            "a stop, HALT, a freeze, a lost lease or a faulty .orch.yaml came before the merge",
+        );
     }
     let project = ctx.project(&task.project)?.clone();
     let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
@@ -302,10 +307,15 @@ fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -
     Ok(false)
 }
 
-/// Takes the right to merge: the last moment at which a stop, HALT, a freeze or a lost lease comes first.
+/// Takes the right to merge: the last moment at which a stop, HALT, a freeze, a lost lease or a faulty `.orch.yaml`
+/// comes first.
 fn may_merge(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<bool> {
     let key = merge_key(task, deploy);
     let now = ctx.now();
+    // How it merges may be the repository's word, which is not known (ORD-3).
+    if ctx.project(&task.project)?.fault.is_some() {
+        return Ok(false);
+    }
     let me = ctx.me.clone();
     Ok(ctx.store.write(|tx| {
         let t = tx.task(task.id)?;

@@ -86,6 +86,10 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     } else {
         mirror.fetch_branch(&default_branch)?.unwrap_or(tip)
     };
+    // A mirror that was lost has the default branch again and nothing else.
+    if remote_head.is_some() && !mirror.exists(&head)? {
+        mirror.fetch_branch(&branch)?;
+    }
     if remote_head.is_none() && matches!(pull, PullSeen::Open { .. }) {
         // Who merges often deletes the branch with the same click.
         pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;

@@ -66,44 +66,68 @@ fn read(ctx: &mut Ctx, project: &Project) -> Result<Option<Repository>, String> 
     Repository::parse(&bytes).map(Some).map_err(|e| e.message)
 }
 
-/// Before first jobs are claimed: the default branch of their project is fetched, so that what it says is what its head says.
-/// Nothing is asked where no first job could be claimed. What can't be fetched stays as it was read last.
+/// Before jobs are claimed: the default branch is fetched of each project that a first job, or one that a faulty file holds,
+/// could be claimed of, so that what it says is what its head says. Nothing is asked where none could. What can't be fetched
+/// stays as it was read last.
 pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
     let listed: BTreeSet<String> =
         ctx.config.projects.iter().filter(|p| p.repository_config).map(|p| p.key.clone()).collect();
     if ctx.dry || listed.is_empty() || ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
         return Ok(());
     }
-    let now = ctx.now();
-    let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
-    let mut policy = ctx.policy.clone();
-    for project in policy.projects.values_mut() {
-        project.fault = None;
-        project.base = None;
-    }
-    let wanted: BTreeSet<String> = ctx.store.read(|tx| {
-        let queue = view::queue(tx, &now, &policy, day, None)?;
-        let plan = dispatch::plan(&queue, &policy, only, most);
-        let starts = plan.claims.iter().filter(|c| c.starts.is_some());
-        let keys = starts.filter_map(|c| queue.places.get(&c.task)).map(|p| p.project.clone());
-        Ok::<_, StoreError>(keys.filter(|key| listed.contains(key)).collect())
-    })?;
-    for key in &wanted {
-        let project = ctx.project(key)?.clone();
-        if let Err(e) = fetch(ctx, &project) {
-            outages::noted(ctx, &project, &e)?;
-            tracing::warn!(repo = %project.repo, "its {REPOSITORY_FILE} can't be fetched: {e:#}");
+    let mut looked: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let now = ctx.now();
+        let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
+        let mut policy = ctx.policy.clone();
+        let mut faulty: BTreeSet<String> = BTreeSet::new();
+        // One that was looked at and holds its jobs leaves their place to another project's, which has to be known then.
+        for (key, project) in policy.projects.iter_mut().filter(|(key, _)| !looked.contains(*key)) {
+            project.base = None;
+            if project.fault.take().is_some() {
+                faulty.insert(key.clone());
+            }
         }
-    }
-    if !wanted.is_empty() {
+        let wanted: BTreeSet<String> = ctx.store.read(|tx| {
+            let queue = view::queue(tx, &now, &policy, day, None)?;
+            let plan = dispatch::plan(&queue, &policy, only, most);
+            let claims = plan.claims.iter().filter_map(|c| Some((c, &queue.places.get(&c.task)?.project)));
+            let asked =
+                claims.filter(|(c, key)| c.starts.is_some() || faulty.contains(*key)).map(|(_, key)| key.clone());
+            Ok::<_, StoreError>(asked.filter(|key| listed.contains(key) && !looked.contains(key)).collect())
+        })?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for key in &wanted {
+            refresh(ctx, key)?;
+        }
         apply(ctx);
+        looked.extend(wanted);
+    }
+}
+
+/// Before the merge gate and what follows it, and while a faulty file holds a task there: as `ready`, for one project, since no
+/// queued job asks for it. `false`: the repository has no word in it, and nothing was asked.
+pub fn look(ctx: &mut Ctx, key: &str) -> Result<bool> {
+    if ctx.dry || !ctx.project(key).is_ok_and(|p| p.repository_config) {
+        return Ok(false);
+    }
+    refresh(ctx, key)?;
+    apply(ctx);
+    Ok(true)
+}
+
+fn refresh(ctx: &mut Ctx, key: &str) -> Result<()> {
+    let project = ctx.project(key)?.clone();
+    if let Err(e) = fetch(ctx, &project) {
+        outages::noted(ctx, &project, &e)?;
+        tracing::warn!(repo = %project.repo, "its {REPOSITORY_FILE} can't be fetched: {e:#}");
     }
     Ok(())
 }
 
 fn fetch(ctx: &mut Ctx, project: &Project) -> Result<()> {
     let mirror = projects::mirror(ctx, project)?;
-    let branch = projects::default_branch(ctx, project, &mirror)?;
-    mirror.fetch_branch(&branch)?;
-    Ok(())
+    projects::fetch_default(ctx, project, &mirror).map(drop)
 }

@@ -389,6 +389,37 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
     });
 }
 
+/// A faulty file of one repository leaves the only place to another, which then is read as well.
+#[test]
+fn ord_3_a_faulty_file_holds_no_other_repository() {
+    let home = Home::new();
+    for (name, own) in [("api", "deploy: {command: [./x]}\n"), ("web", "ci: {command: [/bin/true]}\n")] {
+        let dir = home.repository(name);
+        home.push(&dir, &[(".orch.yaml", own)]);
+    }
+    std::fs::write(home.at("agent.sh"), AGENT).unwrap();
+    std::fs::set_permissions(home.at("agent.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(home.config().parent().unwrap()).unwrap();
+    let of = |key: &str, name: &str| {
+        format!("{{key: {key}, repository_config: true, git: {{remote: {}}}}}", home.at(name).display())
+    };
+    let text = format!(
+        "confine: {{mode: off}}\nbase: {{enabled: false}}\nlimits: {{max_concurrency: 1}}\nserial_gate: {{enabled: false}}\nprojects: [{}, {}]\nsecurity: {{gate_enabled: false}}\nagents: {{runtime: scripted}}\nruntimes: {{scripted: {{kind: command, command: [{}]}}}}\n",
+        of("API", "api.git"),
+        of("WEB", "web.git"),
+        home.at("agent.sh").display()
+    );
+    std::fs::write(home.config(), text).unwrap();
+    for key in ["API", "WEB"] {
+        home.ok(&home.at(""), &["new", "one", "--project", key]);
+    }
+    let said = home.json(&home.at(""), &["tick"]);
+    let started: Vec<_> = said["actions"].as_array().unwrap().iter().filter(|a| a["kind"] == "job_started").collect();
+    assert!(started.len() == 1 && started[0]["task"] == "WEB-1", "{said}");
+    let held = said["skipped"].as_array().unwrap().iter().find(|h| h["task"] == "API-1").unwrap();
+    assert_eq!(held["rule"], "configuration", "{said}");
+}
+
 /// A red base of one part holds that part alone, also where both are tried by the same words.
 #[test]
 fn ord_3_a_red_base_of_one_part_holds_only_that_one() {

@@ -61,6 +61,26 @@ fn two_tasks_of_a_repository_pass_the_merge_gate_one_after_the_other() {
     }
 }
 
+/// How the repository lands is its own file's word; the installation's is no stand-in for one that does not hold (ORD-3).
+#[test]
+fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
+    let pipe = pipe(&format!("repository_config: true\n{PARKED}"));
+    let key = pipe.item("One");
+    park(&pipe, &key);
+    pipe.person_changes(&[(".orch.yaml", "merge: {method: squash}\ndeploy: {confirm: false}\n")], "more than it may");
+    confirm(&pipe, &key);
+    let held = || pipe.orch(&["tick", "--json"]).json()["skipped"].to_string();
+    pipe.until("the hold", |_| held().contains("configuration"));
+    // A mirror that is gone is brought again: nothing waits for a step that nobody takes.
+    std::fs::remove_dir_all(pipe.at("state/repos/demo.git")).unwrap();
+    assert!(held().contains(".orch.yaml: "), "{}", held());
+    pipe.person_changes(&[(".orch.yaml", "merge: {method: squash}\n")], "what it may");
+    pipe.until_stage(&key, "done");
+    pipe.until_stage(&key, "done");
+    let parents = pipe.remote(&["log", "-1", "--format=%P", &pipe.of(&key, "landed_sha")]);
+    assert_eq!(parents.split_whitespace().count(), 1, "squashed, as the file says: {parents}");
+}
+
 #[test]
 fn a_moved_default_branch_is_taken_in_by_rebase_and_ci_runs_on_the_new_head() {
     let pipe = pipe(PARKED);
