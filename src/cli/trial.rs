@@ -75,7 +75,9 @@ fn line(why: &str, log: &[String]) -> String {
         let low = l.to_lowercase();
         ["error", "fatal", "not found", "cannot", "can't", "no such"].iter().any(|w| low.contains(w))
     };
-    match said.iter().find(names).or_else(|| said.last()) {
+    // What the run's network refused is the cause of what a program makes of it.
+    let refused = |l: &&String| l.starts_with("orch: refused ");
+    match said.iter().find(refused).or_else(|| said.iter().find(names)).or_else(|| said.last()) {
         Some(l) => crate::model::text::clip(&format!("{why}: {l}"), 200),
         None => why.to_owned(),
     }
@@ -91,6 +93,10 @@ mod tests {
         for (lines, want) in [
             ("   Compiling x\nerror: no field `y`\nerror: aborting", "ci.command: exit 1: error: no field `y`"),
             ("one\n\u{1b}[31mtwo\n\n", "ci.command: exit 1: [31mtwo"),
+            (
+                "npm error code E403\norch: refused CONNECT h:443: x",
+                "ci.command: exit 1: orch: refused CONNECT h:443: x",
+            ),
             ("", "ci.command: exit 1"),
         ] {
             assert_eq!(line("ci.command: exit 1", &log(lines)), want);

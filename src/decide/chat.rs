@@ -132,18 +132,40 @@ pub fn buttons(kind: AskKind, waiting: Waiting, stop_on: bool) -> Vec<Vec<Verb>>
     }
 }
 
+/// What a message in the chat comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// No answer to a question of ours: nobody is answered.
+    Nothing,
+    /// The reason of a rejection.
+    Reason(String),
+    /// Whoever was asked for the reason gave one that can't be used, and is shown why.
+    Unused(Says),
+}
+
 /// The reason that a message gives, where it is the answer to the question for one: the same user's own reply to that very
 /// message, in time. Anything else is no answer, and the wait is as it was.
-pub fn reason(said: &Said, facts: &Facts<'_>) -> Option<String> {
-    let ask = facts.ask.filter(|a| a.kind == AskKind::Reason && a.state == AskState::Open)?;
+pub fn reason(said: &Said, facts: &Facts<'_>) -> Heard {
+    let Some(ask) = facts.ask.filter(|a| a.kind == AskKind::Reason) else { return Heard::Nothing };
     let here = facts.chat.is(&said.chat) && ask.chat == Some(said.chat.id);
     let very = said.reply_to.is_some() && said.reply_to == ask.message_id;
     let own = !said.borrowed && decides(facts, &said.from) && ask.user == Some(said.from.id);
-    let in_time = (0..=REASON_MS).contains(&(facts.now - ask.asked_at));
+    let age = facts.now - ask.asked_at;
+    if !(here && very && own) || age < 0 {
+        return Heard::Nothing;
+    }
+    if ask.state != AskState::Open || is_over(ask, facts.task) {
+        return Heard::Unused(Says::Stale(ask.decided.clone()));
+    }
+    if age > REASON_MS {
+        return Heard::Unused(Says::TooLate);
+    }
     let shown = |c: &char| *c == '\n' || !steers(*c);
     let text: String = said.text.trim().chars().filter(shown).take(REASON_CHARS).collect();
-    let text = text.trim().to_owned();
-    (here && very && own && in_time && !is_over(ask, facts.task) && !text.is_empty()).then_some(text)
+    match text.trim() {
+        "" => Heard::Unused(Says::NoText),
+        text => Heard::Reason(text.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -364,37 +386,41 @@ mod tests {
         let said = || Said {
             from: ann(),
             chat: chat(CHAT),
+            id: Some(9),
             reply_to: Some(7),
             text: "too\nlong\u{202e}".into(),
             borrowed: false,
         };
         type Change = fn(&mut Said, &mut World);
-        let table: &[(&str, Change, bool)] = &[
-            ("the answer", |_, _| {}, true),
-            ("another decider", |s, _| s.from.id = 43, false),
-            ("a bot", |s, _| s.from.is_bot = true, false),
-            ("forwarded, or an anonymous administrator", |s, _| s.borrowed = true, false),
-            ("no reply", |s, _| s.reply_to = None, false),
-            ("a reply to another message", |s, _| s.reply_to = Some(8), false),
-            ("another chat", |s, _| s.chat.id = -9, false),
-            ("a picture", |s, _| s.text = " \n\u{202e}".into(), false),
-            ("an alert's", |_, w| w.ask.as_mut().unwrap().kind = AskKind::Wait, false),
-            ("a day later", |_, w| w.ask.as_mut().unwrap().asked_at = 2000 - REASON_MS - 1, false),
-            ("just in time", |_, w| w.ask.as_mut().unwrap().asked_at = 2000 - REASON_MS, true),
-            ("before it was asked", |_, w| w.ask.as_mut().unwrap().asked_at = 2001, false),
-            ("decided", |_, w| w.task.as_mut().unwrap().waiting_for = None, false),
-            ("used", |_, w| w.ask.as_mut().unwrap().state = AskState::Used, false),
-            ("nobody asked", |_, w| w.ask = None, false),
+        let used = Heard::Reason("too\nlong".to_owned());
+        let stale = Heard::Unused(Says::Stale(None));
+        let (late, empty) = (Heard::Unused(Says::TooLate), Heard::Unused(Says::NoText));
+        let table: &[(&str, Change, &Heard)] = &[
+            ("the answer", |_, _| {}, &used),
+            ("another decider", |s, _| s.from.id = 43, &Heard::Nothing),
+            ("a bot", |s, _| s.from.is_bot = true, &Heard::Nothing),
+            ("forwarded, or an anonymous administrator", |s, _| s.borrowed = true, &Heard::Nothing),
+            ("no reply", |s, _| s.reply_to = None, &Heard::Nothing),
+            ("a reply to another message", |s, _| s.reply_to = Some(8), &Heard::Nothing),
+            ("another chat", |s, _| s.chat.id = -9, &Heard::Nothing),
+            ("a picture", |s, _| s.text = " \n\u{202e}".into(), &empty),
+            ("an alert's", |_, w| w.ask.as_mut().unwrap().kind = AskKind::Wait, &Heard::Nothing),
+            ("a day later", |_, w| w.ask.as_mut().unwrap().asked_at = 2000 - REASON_MS - 1, &late),
+            ("just in time", |_, w| w.ask.as_mut().unwrap().asked_at = 2000 - REASON_MS, &used),
+            ("before it was asked", |_, w| w.ask.as_mut().unwrap().asked_at = 2001, &Heard::Nothing),
+            ("decided", |_, w| w.task.as_mut().unwrap().waiting_for = None, &stale),
+            ("used", |_, w| w.ask.as_mut().unwrap().state = AskState::Used, &stale),
+            ("nobody asked", |_, w| w.ask = None, &Heard::Nothing),
         ];
-        for (name, change, counts) in table {
+        for (name, change, want) in table {
             let mut w = world(AskKind::Reason, Waiting::Approval, Verb::Reject);
             let mut said = said();
             change(&mut said, &mut w);
-            assert_eq!(reason(&said, &w.facts()), counts.then(|| "too\nlong".to_owned()), "{name}");
+            assert_eq!(reason(&said, &w.facts()), **want, "{name}");
         }
         let w = world(AskKind::Reason, Waiting::Approval, Verb::Reject);
         let long = Said { text: "é".repeat(9000), ..said() };
-        assert_eq!(reason(&long, &w.facts()).unwrap().chars().count(), REASON_CHARS);
+        assert_eq!(reason(&long, &w.facts()), Heard::Reason("é".repeat(REASON_CHARS)));
     }
 
     #[test]

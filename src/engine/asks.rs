@@ -230,6 +230,10 @@ pub fn deliver(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: In
     };
     let out = match act {
         ChatAct::Answer { callback, text, alert } => notify::answer(to, &callback, &text, alert, deadline),
+        ChatAct::Reply { chat, message, text } => {
+            let extra = Extra { reply_to: message, ..Extra::default() };
+            notify::ask(&to.in_chat(chat), &render::chat::line(&text), true, &extra, deadline)
+        }
         ChatAct::Close { ask } => match shut(ctx, to, ask, deadline)? {
             Some(out) => out,
             None => return Ok(Delivered::Yes),

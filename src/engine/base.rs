@@ -4,7 +4,8 @@ use super::refused::Refused;
 use super::{Ctx, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::config::Project;
-use crate::model::ids::{Sha, TaskId, branch_name};
+use crate::model::ids::{Key, Sha, TaskId, branch_name};
+use crate::model::refusal::{Refusal, Side};
 use crate::model::report::ActionKind;
 use crate::model::task::Task;
 use anyhow::{Context, Result, bail};
@@ -47,7 +48,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         return Err(Refused::error(why));
     }
     let wanted = wanted(&project, &task);
-    rights(ctx, &project, &mirror)?;
+    rights(ctx, &project, &mirror, &task.key)?;
     let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
     super::outages::git_answered(ctx, &project, true);
     let code_tree = mirror.code_tree(&default_sha, &task.key)?;
@@ -66,15 +67,31 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     Ok(Ground { task, mirror, default_branch, default_sha })
 }
 
+/// A push that the remote refuses, before anything was done: a login that is missing is the environment's (RULE-45); an
+/// account that may not push is refused for good (ORD-1).
+fn no_push(e: GitError, key: &Key) -> anyhow::Error {
+    match e {
+        GitError::Refused { refusal, reason, .. } if refusal != Refusal::BadCredential => {
+            let way = refusal.advice(Side::Git);
+            Refused::error(format!(
+                "the remote takes no push of this account: {reason}; {way}, then `orch retry {key}`"
+            ))
+        }
+        e => anyhow::Error::new(e).context("asking whether branches may be pushed"),
+    }
+}
+
 /// Before a task's first branch: whether token and account may do what its run will ask of them, so that none fails
-/// half-way (ORD-1). Two questions that write nothing. Fails with the *no* of remote or forge; no answer is none (RULE-8).
-fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<()> {
+/// half-way (ORD-1). Two questions that write nothing. Fails with the *no* of remote or forge, for good where the account may not
+/// push; no answer is none (RULE-8).
+fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Result<()> {
     let forge = projects::forge(ctx, project)?;
     if !forge.is_remote() {
         return Ok(());
     }
-    if let Err(e @ GitError::Refused { .. }) = mirror.may_push() {
-        return Err(e).context("asking whether branches may be pushed");
+    match mirror.may_push() {
+        Err(e @ GitError::Refused { .. }) => return Err(no_push(e, key)),
+        Ok(()) | Err(_) => {}
     }
     match forge.may_comment() {
         Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments may be written"),
@@ -138,7 +155,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
                     tx.intend(&key, Some(task.id), "branch_created", &json!({"branch": name, "base": base}), &me, at)
                         .map(drop)
                 })?;
-                match mirror.push_new_branch(&name, base)? {
+                let pushed = mirror.push_new_branch(&name, base).map_err(|e| no_push(e, &task.key))?;
+                match pushed {
                     PushOutcome::Created => true,
                     PushOutcome::Same | PushOutcome::Updated => mirror.remote_head(&name)?.as_ref() == Some(base),
                     PushOutcome::Rejected { moved: true, .. } => false,
@@ -192,4 +210,20 @@ pub fn restore(ctx: &mut Ctx, id: TaskId, branch: &str) -> Result<()> {
 pub fn is_ours(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<bool> {
     let row = ctx.store.read(|tx| tx.journal_row(&format!("t{}/branch/{branch}", task.id)))?;
     Ok(row.is_some_and(|r| r.outcome.is_none_or(|o| o["ours"] == true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A login that is missing holds; an account that may not push is blocked with the way out.
+    #[test]
+    fn ord_1_an_account_that_may_not_push_is_refused_for_good() {
+        let no = |refusal| GitError::Refused { what: "push".to_owned(), refusal, reason: "no".to_owned() };
+        let key = Key::parse("ORCH-1").unwrap();
+        let denied = Refused::why(&no_push(no(Refusal::Denied { scope: None }), &key)).unwrap();
+        assert!(denied.contains("write access") && denied.ends_with("then `orch retry ORCH-1`"), "{denied}");
+        assert!(Refused::why(&no_push(no(Refusal::Archived), &key)).is_some());
+        assert!(Refused::why(&no_push(no(Refusal::BadCredential), &key)).is_none());
+    }
 }

@@ -7,7 +7,7 @@ use super::{Ctx, Moment, advance, apply, notices, stop};
 use crate::adapters::locks;
 use crate::adapters::notify::{Notifier, NotifyError, Telegram};
 use crate::adapters::store::{StoreError, Tx};
-use crate::decide::chat::{self as decide, Does, Facts, Ours};
+use crate::decide::chat::{self as decide, Does, Facts, Heard, Ours};
 use crate::model::act::By;
 use crate::model::card::Locale;
 use crate::model::chat::{Ask, AskState, ChatAct, Decided, Ending, News, Press, Said, Says, Update, parse_data};
@@ -209,7 +209,7 @@ fn one(ctx: &mut Ctx, rules: &Rules, update: &Update) -> Result<Applied, StoreEr
         }
         let applied = match &update.news {
             News::Press(press) => pressed(tx, press, rules, (update.id, at))?,
-            News::Said(said) => replied(tx, said, rules, (&now, &policy))?,
+            News::Said(said) => replied(tx, said, rules, (update.id, &now, &policy))?,
             News::Other => Applied::default(),
         };
         Ok::<_, StoreError>(Applied { new: true, ..applied })
@@ -337,20 +337,44 @@ fn act(
 }
 
 /// The reason of a rejection, where a message is one.
-fn replied(tx: &Tx<'_>, said: &Said, rules: &Rules, (now, policy): (&Moment, &Policy)) -> Result<Applied, StoreError> {
+fn replied(
+    tx: &Tx<'_>,
+    said: &Said,
+    rules: &Rules,
+    (update, now, policy): (i64, &Moment, &Policy),
+) -> Result<Applied, StoreError> {
     let at = now.stamp.wall_ms;
     let ask = match said.reply_to {
         Some(message) => tx.ask_for_reason(said.chat.id, message)?,
         None => None,
     };
     let (task, busy) = subject(tx, ask.as_ref())?;
-    let reason = decide::reason(said, &facts(rules, ask.as_ref(), task.as_ref(), busy, at));
-    let (Some(reason), Some(ask), Some(task)) = (reason, ask, task) else { return Ok(Applied::default()) };
+    let heard = decide::reason(said, &facts(rules, ask.as_ref(), task.as_ref(), busy, at));
+    let (Some(ask), Some(task)) = (ask, task) else { return Ok(Applied::default()) };
+    let reason = match heard {
+        Heard::Nothing => return Ok(Applied::default()),
+        Heard::Unused(says) => return unused(tx, said, &task, rules, (update, &says, at)),
+        Heard::Reason(reason) => reason,
+    };
     let by = By::Telegram { user: said.from.id.to_string() };
     let Some(Rejected { actions, cut }) = by_hand::reject_in(tx, task.id, &reason, &by, now, policy)? else {
-        return Ok(Applied::default());
+        return unused(tx, said, &task, rules, (update, &Says::Busy, at));
     };
     let who = Some(render::chat::name(&said.from.name, said.from.id));
     asks::end_all(tx, task.id, Some(ask.id), &Decided { what: Ending::Rejected, by: who, at }, at)?;
     Ok(Applied { new: true, task: Some(task.id), actions, cut })
+}
+
+/// Whoever was asked for a reason hears why theirs did nothing, as each press is answered.
+fn unused(
+    tx: &Tx<'_>,
+    said: &Said,
+    task: &Task,
+    rules: &Rules,
+    (update, says, at): (i64, &Says, i64),
+) -> Result<Applied, StoreError> {
+    let text = render::chat::unused(rules.locale, task.key.as_str(), says);
+    let act = ChatAct::Reply { chat: said.chat.id, message: said.id, text };
+    asks::post(tx, None, &format!("answer/{}/{update}", rules.bot), &act, at)?;
+    Ok(Applied::default())
 }

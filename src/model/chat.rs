@@ -126,6 +126,8 @@ pub struct Press {
 pub struct Said {
     pub from: Sender,
     pub chat: Chat,
+    /// Its own number, where the service says it.
+    pub id: Option<i64>,
     /// The message that it is a reply to.
     pub reply_to: Option<i64>,
     pub text: String,
@@ -162,9 +164,11 @@ pub enum ChatAct {
     Reason { ask: i64, user: i64, name: String },
     /// Asks whether a stop is really meant.
     Sure { ask: i64 },
+    /// Replies to a message that could not be used as a reason.
+    Reply { chat: i64, message: Option<i64>, text: String },
 }
 
-/// What whoever pressed is shown.
+/// What whoever pressed, or gave a reason, is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Says {
     Done(Verb),
@@ -175,6 +179,10 @@ pub enum Says {
     Stale(Option<Decided>),
     HeadChanged,
     Busy,
+    /// A reason that came later than it was asked for.
+    TooLate,
+    /// A reason without a word.
+    NoText,
 }
 
 /// A button below a message.

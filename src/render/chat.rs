@@ -80,6 +80,14 @@ pub fn answer(locale: Locale, says: &Says) -> (String, bool) {
             fixed("a run is under way; try again when it has ended", "идёт работа; повторите, когда она закончится"),
             true,
         ),
+        Says::TooLate => (
+            fixed(
+                "that is more than 24 hours ago; press Reject again",
+                "прошло больше 24 часов; нажмите «Отклонить» ещё раз",
+            ),
+            true,
+        ),
+        Says::NoText => (fixed("write the reason as text", "напишите причину текстом"), true),
         Says::HeadChanged => (
             fixed(
                 "the branch has another head since; it is asked again",
@@ -89,6 +97,15 @@ pub fn answer(locale: Locale, says: &Says) -> (String, bool) {
         ),
         Says::Stale(None) => (fixed("nothing is asked here any more", "ответ здесь больше не нужен"), true),
         Says::Stale(Some(decided)) => (already(locale, decided), true),
+    }
+}
+
+/// The reply to a reason that can't be used.
+pub fn unused(locale: Locale, key: &str, says: &Says) -> String {
+    let (why, _) = answer(locale, says);
+    match locale {
+        Locale::En => format!("{key} is not rejected: {why}"),
+        Locale::Ru => format!("{key} не отклонено: {why}"),
     }
 }
 
@@ -107,6 +124,12 @@ fn already(locale: Locale, decided: &Decided) -> String {
 pub fn closed(text: &Card, decided: &Decided, locale: Locale) -> Card {
     let line = ending(locale, decided);
     Card { html: format!("{}\n\n<b>{}</b>", text.html, escape(&line)), plain: format!("{}\n\n{line}", text.plain) }
+}
+
+/// A line of ours as a message.
+pub fn line(text: &str) -> Card {
+    let made = Both::default().text(text);
+    Card { html: made.html, plain: made.plain }
 }
 
 /// The question for a reason, which mentions who is to give it.

@@ -250,7 +250,10 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
         assert_eq!(code, 0, "{out}{err}");
         out
     };
-    ok(&["init"]);
+    let said = ok(&["init", "--yes"]);
+    let data = home.join(".local/share");
+    let (script, page) = (data.join("bash-completion/completions/orch"), data.join("man/man1/orch-tick.1"));
+    assert!(script.exists() && page.exists() && said.contains("manual pages in"), "{said}");
     let file = config(&home);
     let text = std::fs::read_to_string(&file)
         .unwrap()
@@ -296,7 +299,7 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
     let out = ok(&["init", "--uninstall"]);
     assert!(out.contains("removed") && out.contains("was changed by somebody"), "{out}");
     assert_eq!(units().len(), 6, "those of the other installation: {:?}", units());
-    assert!(file.exists() && env.exists());
+    assert!(file.exists() && env.exists() && !script.exists() && !page.exists());
     assert!(ok(&["init", "--uninstall"]).contains("nothing is installed"));
     let out = command(here.path(), &["init", "--uninstall", "--json"]).env("HOME", &home).output().unwrap();
     let v: Value = serde_json::from_slice(&out.stdout).unwrap();

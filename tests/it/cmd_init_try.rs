@@ -14,6 +14,7 @@ fn clone(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     let work = dir.path().join("shop");
     raw(&work, &["symbolic-ref", "HEAD", "refs/heads/main"]);
     for (name, text) in files {
+        std::fs::create_dir_all(work.join(name).parent().unwrap()).unwrap();
         std::fs::write(work.join(name), text).unwrap();
         std::fs::set_permissions(work.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -40,6 +41,28 @@ fn orch(home: &Path, work: &Path, args: &[&str], env: &[(&str, &str)]) -> Output
 fn json(out: &Output) -> Value {
     let text = String::from_utf8_lossy(&out.stdout);
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&out.stderr)))
+}
+
+/// Where there is no checkout the default branch itself says what tests it; a part is tried in its own folder.
+#[test]
+fn ord_2_a_url_and_a_part_are_proposed_and_tried_as_a_checkout_is() {
+    let here = "#!/bin/sh\ntest -f ../web/README\n";
+    let (dir, work) =
+        clone(&[("ci.sh", "#!/bin/sh\ntest -d services\n"), ("services/api/ci.sh", here), ("services/web/README", "")]);
+    let url = dir.path().join("shop.git").display().to_string();
+    let untried = orch(dir.path(), dir.path(), &["project", "add", &url, "--no-try", "--json"], &[]);
+    let told = json(&untried);
+    assert!(told["notes"].to_string().contains("`--try` reads the default branch"), "{told}");
+    let other = tempfile::tempdir().unwrap();
+    let told = json(&orch(other.path(), dir.path(), &["project", "add", &url, "--try", "--json"], &[]));
+    assert_eq!((told["tried"]["ci"].as_str(), told["added"].as_bool()), (Some("passed"), Some(true)), "{told}");
+    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    assert!(file.contains("\n    ci: {command: [\"./ci.sh\"]}"), "{file}");
+    let part = tempfile::tempdir().unwrap();
+    let told = json(&orch(part.path(), &work.join("services/api"), &["init", "--try", "--json"], &[]));
+    assert_eq!(told["tried"]["ci"], "passed", "{told}");
+    let file = std::fs::read_to_string(told["file"].as_str().unwrap()).unwrap();
+    assert!(file.contains("\n    paths: [\"services/api/**\"]"), "{file}");
 }
 
 #[test]

@@ -111,6 +111,11 @@ fn ord_3_one_installation_serves_many_repositories() {
     for (key, first) in [("API", "API-1"), ("SHOP", "SHOP-1"), ("API", "API-2")] {
         assert_eq!(home.json(&home.at(""), &["new", "x", "--draft", "--project", key])["key"], first);
     }
+    // In a checkout, it is that checkout's project.
+    for (dir, first) in [(api.join("."), "API-3"), (shop.clone(), "SHOP-2")] {
+        assert_eq!(home.json(&dir, &["new", "x", "--draft"])["key"], first);
+    }
+    assert_eq!(home.orch(&home.at(""), &["new", "x"]).0, 2, "elsewhere it has to be named");
     assert_eq!(home.ok(&home.at(""), &["tick", "-q"]), "");
     let rows = home.json(&home.at("home"), &["project", "list"])["projects"].clone();
     let row = rows.as_array().unwrap().iter().find(|r| r["key"] == "API").unwrap();
@@ -130,7 +135,13 @@ fn ord_3_one_installation_serves_many_repositories() {
         store.query_row("SELECT count(*) FROM audit WHERE event = ?1", [what], |row| row.get(0)).unwrap()
     };
     assert_eq!((count("project_removed"), count("guard_changed")), (1, 0));
+    // Units alone don't put it back.
+    let without = home.text();
+    let out = home.ok(&api, &["init", "--systemd", "--user"]);
+    assert!(out.contains("API was removed from") && out.contains("`orch init` in this checkout adds it"), "{out}");
+    assert_eq!(home.text(), without);
     home.ok(&home.at(""), &["project", "add", api.to_str().unwrap(), "--key", "BACK"]);
+    assert!(!home.text().contains("taken out by"), "{}", home.text());
     assert_eq!((count("project_added"), count("guard_changed")), (1, 0));
     assert!(home.text().contains("key: BACK"));
 }

@@ -143,7 +143,10 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
         chat.answered(&stale)
     );
 
-    // An answer from elsewhere takes the buttons off as well.
+    // An answer from elsewhere takes the buttons off as well, and a reason that comes after it is answered.
+    chat.press(ANN, &second, "reject");
+    house.tick().fine();
+    let why = chat.chat().into_iter().rfind(|m| m.force_reply).unwrap();
     house.orch(&["advance", "ORCH-1", "--approve"]).fine();
     let shown = message(&chat, second.id);
     assert!(shown.buttons.is_empty() && shown.text.contains("Approved by the command line"), "{}", shown.text);
@@ -154,7 +157,15 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     // The branch gets another head: Confirm Deploy is stale, and asked again.
     house.change("UPDATE asks SET head = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' WHERE state = 'open'");
     let moved = chat.press(BOB, &deploy, "deploy");
+    chat.update(chat.reply(ANN, why.id, "not like this"));
     house.tick().fine();
+    let said = chat.chat().into_iter().find(|m| m.text.contains("is not rejected")).unwrap();
+    assert!(
+        said.text.starts_with("ORCH-1 is not rejected: already decided by the command line, uid "),
+        "{}",
+        said.text
+    );
+    assert_eq!(house.events("rejected").len(), 1);
     assert!(chat.answered(&late).starts_with("already decided by the command line"), "{}", chat.answered(&late));
     assert!(chat.answered(&moved).contains("another head"), "{}", chat.answered(&moved));
     assert!(waits(&house) && message(&chat, deploy.id).buttons.is_empty());

@@ -438,10 +438,10 @@ impl Done {
         // An answer that says no (a body that is too large, say) is none of an outage.
         let cut = cut && !says("HTTP 4") && !says("returned error: 4");
         if let Some(refusal) = super::refusal::read(&self.stderr).filter(|_| !local) {
-            return GitError::Refused { what: self.args, refusal, reason: self.stderr };
+            return GitError::Refused { what: self.args, refusal, reason: said(&self.stderr) };
         }
         if (self.code == 128 || cut) && !local {
-            return GitError::Unreachable { what: self.args, reason: self.stderr };
+            return GitError::Unreachable { what: self.args, reason: said(&self.stderr) };
         }
         self.broken()
     }
@@ -451,6 +451,18 @@ impl Done {
 pub(super) fn told(errors: &[u8]) -> String {
     let said = scrub(&String::from_utf8_lossy(errors));
     clip_tail(redact::current().text(&said).trim(), STDERR_TAIL)
+}
+
+/// What git says of a remote on one line, without the advice that it gives whatever happened.
+fn said(stderr: &str) -> String {
+    let advice = [
+        "fatal: Could not read from remote repository.",
+        "Please make sure you have the correct access rights",
+        "and the repository exists.",
+    ];
+    let lines = || stderr.lines().map(str::trim).filter(|l| !l.is_empty());
+    let own: Vec<&str> = lines().filter(|l| !advice.contains(l)).collect();
+    if own.is_empty() { lines().take(1).collect() } else { own.join("; ") }
 }
 
 /// Takes the user part out of every URL in a text: `https://user:secret@host` becomes `https://host`.
@@ -481,6 +493,15 @@ fn clip_tail(text: &str, chars: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_remote_says_is_one_line_without_gits_own_advice() {
+        let advice = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\nand the repository exists.\n";
+        let of = |own: &str| said(&format!("{own}{advice}"));
+        assert_eq!(of("fatal: '/x' does not appear\n"), "fatal: '/x' does not appear");
+        assert_eq!(of(""), "fatal: Could not read from remote repository.");
+        assert_eq!(said("remote: a\nremote: b\nfatal: c"), "remote: a; remote: b; fatal: c");
+    }
 
     #[test]
     fn a_url_is_shown_without_its_user_part() {

@@ -11,6 +11,12 @@ pub fn read(stderr: &str) -> Option<Refusal> {
     if asked.iter().any(|words| says(words)) {
         return Some(Refusal::BadCredential);
     }
+    // Over ssh there is no status: a server's word counts where git says that it was served nothing.
+    let served = !says("fatal: Could not read from remote repository");
+    let denied = ["ERROR: Permission to ", "marked as read only", "not allowed to push", "not authorized to write"];
+    if !served && denied.iter().any(|words| says(words)) {
+        return Some(Refusal::Denied { scope: None });
+    }
     let (_, rest) = stderr.split_once("The requested URL returned error: ").unwrap_or(("", ""));
     let status = rest.get(..3).and_then(|n| n.parse::<u16>().ok());
     if status == Some(403) && says(" archived") {
@@ -42,6 +48,12 @@ mod tests {
                 "git@h: Permission denied (publickey).\nfatal: Could not read from remote repository.".to_owned(),
                 Some(Refusal::BadCredential),
             ),
+            (
+                "ERROR: Permission to team/app.git denied to bot.\nfatal: Could not read from remote repository."
+                    .to_owned(),
+                Some(Refusal::Denied { scope: None }),
+            ),
+            ("remote: you are not allowed to push\nfatal: the remote end hung up".to_owned(), None),
             (format!("remote: Forbidden\n{at} 403"), Some(Refusal::Denied { scope: None })),
             (
                 format!("remote: This repo is archived. You can view files and clone it, but cannot push.\n{at} 403"),

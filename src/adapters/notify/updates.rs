@@ -115,6 +115,7 @@ fn said(message: &Value) -> Option<Said> {
     Some(Said {
         from: message.get("from").and_then(sender)?,
         chat: message.get("chat").and_then(chat)?,
+        id: message.get("message_id").and_then(Value::as_i64),
         reply_to: message.get("reply_to_message").and_then(|m| m.get("message_id")).and_then(Value::as_i64),
         text: beginning(message.get("text").and_then(Value::as_str).unwrap_or(""), TEXT_BYTES).to_owned(),
         borrowed: marks.iter().any(|name| message.get(name).is_some_and(|v| !v.is_null())),
@@ -144,7 +145,7 @@ mod tests {
         let said = json!({"update_id": 2, "message": {"message_id": 9, "from": from, "chat": chat, "date": 1,
             "reply_to_message": {"message_id": 5}, "text": "no"}});
         let Some(News::Said(s)) = read(&said) else { panic!() };
-        assert_eq!((s.reply_to, s.text.as_str(), s.borrowed), (Some(5), "no", false));
+        assert_eq!((s.id, s.reply_to, s.text.as_str(), s.borrowed), (Some(9), Some(5), "no", false));
         for mark in ["forward_origin", "forward_date", "sender_chat", "via_bot"] {
             let mut other = said.clone();
             other["message"][mark] = json!({"id": 1});

@@ -109,9 +109,7 @@ impl Tx<'_> {
     pub fn ask_for_reason(&self, chat: i64, message_id: i64) -> Result<Option<Ask>> {
         Ok(self
             .tx
-            .prepare_cached(
-                "SELECT * FROM asks WHERE kind = 'reason' AND state = 'open' AND chat = ?1 AND message_id = ?2",
-            )?
+            .prepare_cached("SELECT * FROM asks WHERE kind = 'reason' AND chat = ?1 AND message_id = ?2")?
             .query_row(params![chat, message_id], ask)
             .optional()?)
     }

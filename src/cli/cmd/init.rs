@@ -5,7 +5,7 @@ use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::init::find::{Ci, Found};
 use crate::cli::init::install::{Outcome, Place, Request};
 use crate::cli::init::try_base::{self, Came, Tried};
-use crate::cli::init::{Done, ask, envfile, find, install, scanner, uninstall, units};
+use crate::cli::init::{Done, ask, envfile, find, install, scanner, shells, uninstall, units};
 use crate::cli::known;
 use crate::config::{Board, Config, load, locate, process_env};
 use crate::model::ids::Key;
@@ -71,6 +71,14 @@ impl Trying {
         ask::yes(call, yes, "try them now in a clone of the default branch?")
     }
 
+    /// Whether the default branch of a repository without a checkout here is read to propose what tests it (ORD-2).
+    pub fn reads(&self, call: &Invocation, url: &str) -> bool {
+        if self.try_them || self.no_try || !ask::is_person(call) {
+            return self.try_them;
+        }
+        ask::yes(call, false, &format!("read the default branch of {url}, to propose setup and CI?"))
+    }
+
     /// `--try` says by its exit whether everything passed; the file is written all the same.
     pub fn exit(&self, tried: Option<&Tried>) -> Exit {
         if self.try_them && tried.is_some_and(|t| !t.passed()) { Exit::Negative } else { Exit::Done }
@@ -122,6 +130,14 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     } else {
         told.next.push("orch tick, yourself or by a timer (orch init --systemd --user)".to_owned());
     }
+    if args.prefix.is_none()
+        && (args.yes || ask::is_person(call))
+        && let Some((places, question)) = shells::offered()
+        && ask::yes(call, args.yes, &question)
+    {
+        let note = shells::install(&places, &mut told.done)?;
+        told.notes.extend(note);
+    }
     let exit = args.trying.exit(told.tried.as_ref());
     say(call, &dir, &place.file, told);
     Ok(exit)
@@ -150,15 +166,22 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
         return Err(Failure::new(Exit::Broken, format!("{} can't be written: {why}", top.display()))
             .hint("nothing was changed; give this account the right to write .gitleaks.toml there"));
     }
+    let was = install::removed(place, &found);
+    if let Some(key) = was.as_ref().filter(|_| args.systemd && args.key.is_none() && !args.yes && !ask::is_person(call))
+    {
+        return stays_out(call, place, key, told);
+    }
     told.proposed = proposed(&found);
     let untried = Tried::not(&found);
-    let paths = install::part_of(dir);
-    let possible = untried.is_possible() && !install::is_there(call, place, &found, &paths)?;
+    let possible = untried.is_possible() && !install::is_there(call, place, &found)?;
     let tried =
         if possible && args.trying.wanted(call, args.yes, &found) { try_base::play(&mut found) } else { untried };
-    let agree = |question: &str| ask::yes(call, args.yes, question);
+    let agree = |question: &str| match &was {
+        Some(key) => ask::yes(call, args.yes, &format!("{key} was removed before: {question}")),
+        None => ask::yes(call, args.yes, question),
+    };
     let system = args.systemd && !args.user;
-    let request = Request { found: &found, key: key.as_deref(), paths, system, agree: &agree };
+    let request = Request { found: &found, key: key.as_deref(), system, agree: &agree };
     match install::add(call, place, &request, &mut told.done)? {
         Outcome::Declined => return Err(Failure::refused("nothing was changed")),
         Outcome::There { key, note } => {
@@ -169,6 +192,9 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
         Outcome::Added(is) => {
             if key.is_none() && is != found.key {
                 told.notes.push(format!("the key {} is taken: this project is {is}; --key decides", found.key));
+            }
+            if let Some(was) = &was {
+                told.notes.push(format!("{was} was removed from this installation before, and is in it again as {is}"));
             }
             told.notes.extend(try_base::kept(&tried, &place.file, &is));
             told.notes.extend(found.runtime_note(&place.file, &told.done.written));
@@ -185,6 +211,19 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
     if place.here {
         known::trust(&place.file)?;
     }
+    Ok(())
+}
+
+/// Units alone are no word to put back a project that was removed.
+fn stays_out(call: &Invocation, place: &Place, key: &str, told: &mut Told) -> Result<(), Failure> {
+    let why = format!("{key} was removed from {} and stays out", place.file.display());
+    let way = "`orch init` in this checkout adds it again";
+    if install::is_empty(call, place)? {
+        return Err(
+            Failure::refused(format!("{why}, and there is no other project that timers could work on")).hint(way)
+        );
+    }
+    told.notes.push(format!("{why}: {way}"));
     Ok(())
 }
 
@@ -260,8 +299,13 @@ fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
         call.out.line(line);
     }
     let shown = |path: &Path| path.strip_prefix(dir).unwrap_or(path).display().to_string();
-    for path in &done.written {
+    let (pages, files): (Vec<&PathBuf>, Vec<_>) =
+        done.written.iter().partition(|path| path.parent().is_some_and(|folder| folder.ends_with("man/man1")));
+    for path in files {
         call.out.line(format!("wrote  {}", shown(path)));
+    }
+    if let Some(folder) = pages.first().and_then(|page| page.parent()) {
+        call.out.line(format!("wrote  {} manual pages in {}", pages.len(), folder.display()));
     }
     for path in &done.changed {
         call.out.line(format!("added  {} to {}", project.as_deref().unwrap_or_default(), shown(path)));

@@ -5,11 +5,13 @@ use crate::adapters::board::NewItem;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::init::find;
 use crate::cli::open;
-use crate::config::Board;
+use crate::config::{Board, Config, Project, locate, same_remote};
 use crate::engine::boards;
 use crate::model::board::{Group, Logical, Priority, fold};
 use crate::model::ids::Key;
+use crate::model::protected::glob;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -32,7 +34,7 @@ pub struct Args {
     /// A work item that has to be done first; may be given several times
     #[arg(long, value_name = "KEY")]
     blocked_by: Vec<String>,
-    /// The project, where there are several
+    /// The project, where there are several; default: the working folder's
     #[arg(long, value_name = "KEY")]
     project: Option<String>,
     /// In Backlog: nothing starts it yet
@@ -58,7 +60,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Some(path) => std::fs::read_to_string(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?,
     };
     let mut ctx = open::step(call, "new", Mode::Use)?;
-    let chosen = project(&ctx, args.project.as_deref())?;
+    let chosen = match &args.project {
+        Some(named) => project(&ctx, Some(named))?,
+        None => here(&ctx.config),
+    };
     let local: Vec<_> = ctx
         .config
         .projects
@@ -108,4 +113,19 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The one project whose repository, and part of it, the working folder is a checkout of; `None`: none, or several.
+fn here(config: &Config) -> Option<String> {
+    let dir = std::env::current_dir().ok().filter(|_| config.projects.len() > 1)?;
+    let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
+    let remote = find::remote_of(&dir)?;
+    let top = locate::top(&dir)?;
+    let within = dir.strip_prefix(top).unwrap_or(&dir).join("a");
+    let part = |p: &&Project| {
+        let holds = |path: &String| glob(path).is_ok_and(|g| g.compile_matcher().is_match(&within));
+        same_remote(&p.git.remote, &remote) && (p.paths.is_empty() || p.paths.iter().any(holds))
+    };
+    let mut all = config.projects.iter().filter(part);
+    all.next().filter(|_| all.next().is_none()).map(|p| p.key.clone())
 }

@@ -4,6 +4,7 @@ use super::init::{Trying, lines, prefix};
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::init::find::Found;
 use crate::cli::init::install::{self, Outcome, Place, Request};
 use crate::cli::init::try_base::{self, Tried};
 use crate::cli::init::{Done, ask, find, remote, scanner};
@@ -70,25 +71,26 @@ fn add(call: &Invocation, from: &str, key: Option<&str>, trying: &Trying) -> Cmd
     let key = key.map(prefix).transpose()?;
     let place: Place = install::place(call, &cwd, false)?;
     let path = Path::new(from);
-    let checkout = if path.exists() {
+    let there = if path.exists() {
         Some(std::fs::canonicalize(path).with_context(|| format!("finding {from}"))?)
     } else {
         None
     };
-    let mut found = match &checkout {
-        Some(dir) => find::around(dir)?,
-        None if remote::is_url(from) => find::of_url(from),
-        None => {
+    let checkout = there.as_ref().filter(|dir| !is_bare(dir));
+    let mut found = match (checkout, &there) {
+        (Some(dir), _) => find::around(dir)?,
+        (None, Some(bare)) => of_url(call, &bare.display().to_string(), trying),
+        (None, None) if remote::is_url(from) => of_url(call, from, trying),
+        (None, None) => {
             return Err(Failure::usage(format!("{from} is neither a folder here nor the URL of a repository"))
                 .hint("orch project add PATH, or orch project add git@HOST:owner/name.git"));
         }
     };
     let agree = |question: &str| ask::yes(call, false, question);
-    let paths = checkout.as_deref().map(install::part_of).unwrap_or_default();
     let untried = Tried::not(&found);
-    let possible = untried.is_possible() && !install::is_there(call, &place, &found, &paths)?;
+    let possible = untried.is_possible() && !install::is_there(call, &place, &found)?;
     let tried = if possible && trying.wanted(call, false, &found) { try_base::play(&mut found) } else { untried };
-    let request = Request { found: &found, key: key.as_deref(), paths, system: false, agree: &agree };
+    let request = Request { found: &found, key: key.as_deref(), system: false, agree: &agree };
     let mut done = Done::default();
     let outcome = install::add(call, &place, &request, &mut done)?;
     let mut notes = found.notes.clone();
@@ -104,7 +106,7 @@ fn add(call: &Invocation, from: &str, key: Option<&str>, trying: &Trying) -> Cmd
             (key, true)
         }
     };
-    if let Some(top) = checkout.as_deref().map(|dir| locate::top(dir).unwrap_or(dir)) {
+    if let Some(top) = checkout.map(|dir| locate::top(dir).unwrap_or(dir)) {
         scanner(top, &mut done)?;
     }
     if added {
@@ -123,6 +125,23 @@ fn add(call: &Invocation, from: &str, key: Option<&str>, trying: &Trying) -> Cmd
     call.out.line(format!("{is} {word} {}", place.file.display()));
     notes.iter().for_each(|note| call.out.line(format!("note   {note}")));
     Ok(exit)
+}
+
+/// Whether a folder is a repository that has no checkout of its own: what a remote on this machine is.
+fn is_bare(dir: &Path) -> bool {
+    dir.join("HEAD").is_file() && dir.join("objects").is_dir() && dir.join("refs").is_dir()
+}
+
+/// As `init` finds it in a checkout, from the default branch itself where it may be read; a URL alone proposes nothing.
+fn of_url(call: &Invocation, url: &str, trying: &Trying) -> Found {
+    let mut found = find::of_url(url);
+    let root = if trying.reads(call, url) {
+        try_base::root_of(&found).map_err(|e| format!("the default branch can't be read: {e:#}"))
+    } else {
+        Err("there is no checkout here to find them in; `--try` reads the default branch".to_owned())
+    };
+    found.read(root);
+    found
 }
 
 /// The audit event of a project that was added or removed, where there is a state directory yet; else the first step writes

@@ -1,10 +1,9 @@
 //! `orch completions` and `orch man` (CLI-4): what shells and `man` read, from the command line's own definition.
 
-use crate::adapters::files;
 use crate::cli::exit::{CmdResult, Exit};
-use crate::cli::{Cli, Invocation, complete};
+use crate::cli::init::shells;
+use crate::cli::{Invocation, complete};
 use anyhow::Context;
-use clap::CommandFactory;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -37,21 +36,7 @@ pub struct Man {
 }
 
 pub fn man(call: &Invocation, args: &Man) -> CmdResult {
-    std::fs::create_dir_all(&args.dir).with_context(|| format!("making {}", args.dir.display()))?;
-    let mut root = Cli::command().disable_help_subcommand(true);
-    root.build();
-    let mut written = Vec::new();
-    let mut open = vec![root];
-    while let Some(command) = open.pop() {
-        let name = command.get_display_name().unwrap_or("orch").to_owned();
-        let path = args.dir.join(format!("{name}.1"));
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone()).render(&mut page).context("rendering a manual page")?;
-        files::output(&path, &page, None).with_context(|| format!("writing {}", path.display()))?;
-        written.push(path);
-        open.extend(command.get_subcommands().filter(|c| !c.is_hide_set()).cloned());
-    }
-    written.sort();
+    let written = shells::pages(&args.dir)?;
     if call.out.is_json() {
         call.out.document(&json!({"files": written}));
     } else {

@@ -10,6 +10,7 @@ use crate::adapters::github::{Account, Api, Login, Pace};
 use crate::adapters::http::{Limits, Token};
 use crate::adapters::toolbox;
 use crate::cli::exit::Failure;
+use crate::config::locate;
 use crate::model::ci::is_own;
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
@@ -26,6 +27,8 @@ const RECENT: &str = "10";
 pub struct Found {
     pub key: String,
     pub repo: String,
+    /// The part of the repository that is the project; empty: all of it.
+    pub paths: Vec<String>,
     /// Without a credential.
     pub remote: String,
     pub branch: Option<String>,
@@ -98,11 +101,7 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     let top = ask(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
     let names = ask(&["remote"]).unwrap_or_default();
     let names: Vec<&str> = names.lines().collect();
-    let name = names.iter().find(|n| **n == "origin").or(match names.as_slice() {
-        [only] => Some(only),
-        _ => None,
-    });
-    let Some(name) = name else {
+    let Some(name) = chosen(&names) else {
         let why = match (&top, names.len()) {
             (None, _) => format!("{} is in no git checkout", dir.display()),
             (Some(top), 0) => format!("the checkout {} has no remote", top.display()),
@@ -161,10 +160,49 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     }
     let (confine, note) = super::confine::line();
     notes.extend(note);
-    Ok(Found { key, repo, remote, branch, forge, setup, ci, failed: Failed::default(), claude, confine, notes })
+    let (paths, failed) = (super::install::part_of(dir), Failed::default());
+    Ok(Found { key, repo, paths, remote, branch, forge, setup, ci, failed, claude, confine, notes })
+}
+
+/// `origin`, or the only remote.
+fn chosen<'n>(names: &[&'n str]) -> Option<&'n str> {
+    names.iter().copied().find(|n| *n == "origin").or(match names {
+        [only] => Some(only),
+        _ => None,
+    })
+}
+
+/// The remote of the checkout that a folder is in, as [`around`] gives it.
+pub fn remote_of(dir: &Path) -> Option<String> {
+    let git = Git::new("git").ok()?;
+    let ask = |args: &[&str]| git.cmd(dir).args(args).text().ok().filter(|t| !t.is_empty());
+    let names = ask(&["remote"])?;
+    let url = ask(&["remote", "get-url", chosen(&names.lines().collect::<Vec<_>>())?])?;
+    Some(plain(&url, locate::top(dir)?))
 }
 
 impl Found {
+    /// Takes up what the files of the default branch propose, where there was no checkout to find it in. `root`: why they
+    /// were not read, in its place.
+    pub fn read(&mut self, root: Result<Root, String>) {
+        let (Proposal { setup, ci }, unread) = match root {
+            Ok(root) => (propose(&root), None),
+            Err(why) => (Proposal::default(), Some(why)),
+        };
+        self.setup = setup;
+        if self.forge == Forge::Local {
+            self.ci = ci.map_or(Ci::None, Ci::Command);
+        }
+        self.notes.extend(match (&self.ci, unread) {
+            (_, Some(why)) => Some(format!("no setup and no CI is written: {why}")),
+            (Ci::None, None) => {
+                Some("nothing was found that tests the program, so no CI is written: name ci.command".to_owned())
+            }
+            (Ci::UnknownContexts, None) => Some("name in ci.contexts which CI statuses must be green".to_owned()),
+            (Ci::Command(_) | Ci::Contexts(_), None) => None,
+        });
+    }
+
     /// The note of the first project, whose new file names Claude Code; what a file that stood names is doctor's to judge.
     pub fn runtime_note(&self, file: &Path, written: &[PathBuf]) -> Option<String> {
         let missing = self.claude.is_none() && written.iter().any(|path| path == file);
@@ -173,13 +211,12 @@ impl Found {
     }
 }
 
-/// What a URL alone tells: there is no checkout to propose commands from, and nobody is asked (ORD-2).
+/// What a URL alone tells: there is no checkout to propose commands from, and nobody is asked (ORD-2); see [`Found::read`].
 pub fn of_url(url: &str) -> Found {
     let remote = plain(url, Path::new("/"));
     let repo = repo_name(&remote);
     let (forge, note) = forge_of(&remote);
     let mut notes: Vec<String> = note.into_iter().collect();
-    notes.push("no CI is written, because there is no checkout here to find it in: name ci.command".to_owned());
     let ci = if forge == Forge::Local { Ci::None } else { Ci::UnknownContexts };
     let (confine, note) = super::confine::line();
     notes.extend(note);
@@ -187,6 +224,7 @@ pub fn of_url(url: &str) -> Found {
     Found {
         key: key_of(&repo),
         repo,
+        paths: Vec::new(),
         remote,
         branch: None,
         forge,

@@ -2,7 +2,7 @@
 //! makes the file, a later one is added to it.
 
 use super::find::Found;
-use super::{Done, edit, quoted};
+use super::{Done, edit};
 use crate::adapters::{files, locks};
 use crate::cli::Invocation;
 use crate::cli::exit::{Exit, Failure};
@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Begins the comment about a project that was taken out.
+const GONE: &str = "# taken out by `orch project remove`: ";
 /// How long another `init` may have the file.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A person who adds a project writes no more than that many of one name.
@@ -86,8 +88,6 @@ pub struct Request<'a> {
     pub found: &'a Found,
     /// `--key`.
     pub key: Option<&'a str>,
-    /// A part of the repository.
-    pub paths: Vec<String>,
     /// For the system's manager.
     pub system: bool,
     /// Asked before a file that stands is changed.
@@ -103,7 +103,7 @@ pub fn add(call: &Invocation, place: &Place, request: &Request<'_>, done: &mut D
     if !place.file.exists() {
         let found = with_key(request.found.clone(), request.key.unwrap_or(&request.found.key));
         let state = state_dir(place, &found.key, request.system);
-        let text = with_paths(&super::config(&found, &state), &request.paths);
+        let text = super::config(&found, &state);
         write_checked(call, &place.file, &text, None)?;
         done.written.push(place.file.clone());
         super::prompts(folder, done)?;
@@ -111,7 +111,7 @@ pub fn add(call: &Invocation, place: &Place, request: &Request<'_>, done: &mut D
     }
     let text = read(&place.file)?;
     let projects = projects(call, &place.file, &text)?;
-    if let Some(there) = standing(&projects, request.found, &request.paths) {
+    if let Some(there) = standing(&projects, request.found) {
         done.left.push(place.file.clone());
         return Ok(there);
     }
@@ -120,23 +120,58 @@ pub fn add(call: &Invocation, place: &Place, request: &Request<'_>, done: &mut D
         return Ok(Outcome::Declined);
     }
     let found = Found { repo, ..with_key(request.found.clone(), &key) };
-    let whole = with_paths(&super::config(&found, "/nowhere"), &request.paths);
+    let whole = super::config(&found, "/nowhere");
     let made = edit::add(&text, &entry(&whole)).map_err(|why| {
         Failure::usage(format!("{} can't be changed automatically: {why}", place.file.display()))
             .hint(format!("add this below `projects:` yourself:\n{}", entry(&whole)))
     })?;
+    let made: String =
+        made.split_inclusive('\n').filter(|l| !gone(l.trim_end()).is_some_and(|g| g.is(&found))).collect();
     write_checked(call, &place.file, &made, Some(&text))?;
     done.changed.push(place.file.clone());
     Ok(Outcome::Added(key))
 }
 
 /// Whether the project is in the file already: then nothing of it is tried.
-pub fn is_there(call: &Invocation, place: &Place, found: &Found, paths: &[String]) -> Result<bool, Failure> {
+pub fn is_there(call: &Invocation, place: &Place, found: &Found) -> Result<bool, Failure> {
     if !place.file.exists() {
         return Ok(false);
     }
     let projects = projects(call, &place.file, &read(&place.file)?)?;
-    Ok(standing(&projects, found, paths).is_some())
+    Ok(standing(&projects, found).is_some())
+}
+
+/// The key under which the project was in this file before it was taken out; `None`: it never was, or is there again.
+pub fn removed(place: &Place, found: &Found) -> Option<String> {
+    let text = std::fs::read_to_string(&place.file).ok()?;
+    text.lines().filter_map(gone).find(|g| g.is(found)).map(|g| g.key)
+}
+
+/// A project that was taken out, as a comment of the file remembers it: nobody puts it back unasked.
+struct Gone {
+    key: String,
+    remote: String,
+    paths: Vec<String>,
+}
+
+impl Gone {
+    fn line(&self) -> String {
+        format!("{GONE}{}\n", serde_json::json!([self.key, self.remote, self.paths]))
+    }
+
+    fn is(&self, found: &Found) -> bool {
+        same_remote(&self.remote, &found.remote) && self.paths == found.paths
+    }
+}
+
+fn gone(line: &str) -> Option<Gone> {
+    let (key, remote, paths) = serde_json::from_str(line.strip_prefix(GONE)?).ok()?;
+    Some(Gone { key, remote, paths })
+}
+
+/// Whether the file names no project.
+pub fn is_empty(call: &Invocation, place: &Place) -> Result<bool, Failure> {
+    Ok(projects(call, &place.file, &read(&place.file)?)?.is_empty())
 }
 
 /// Takes a project out of the file. Fails where it can't be done without touching more.
@@ -148,7 +183,10 @@ pub fn remove(call: &Invocation, file: &Path, key: &str) -> Result<(), Failure> 
         Failure::usage(format!("{} can't be changed automatically: {why}", file.display()))
             .hint(format!("delete the entry of {key} below `projects:` yourself"))
     })?;
-    write_checked(call, &file, &made, Some(&text))
+    let was = projects(call, &file, &text)?.into_iter().find(|p| p.key == key);
+    let was = was.map(|p| Gone { key: p.key, remote: p.git.remote, paths: p.paths }.line()).unwrap_or_default();
+    let end = if made.ends_with('\n') { "" } else { "\n" };
+    write_checked(call, &file, &format!("{made}{end}{was}"), Some(&text))
 }
 
 /// The folder's lock, held until it is dropped; nothing is left behind.
@@ -210,7 +248,8 @@ fn write_checked(call: &Invocation, file: &Path, text: &str, before: Option<&str
 }
 
 /// Whether the remote (or this part of it) is in the file already.
-fn standing(projects: &[Project], found: &Found, paths: &[String]) -> Option<Outcome> {
+fn standing(projects: &[Project], found: &Found) -> Option<Outcome> {
+    let paths = &found.paths;
     let same = || projects.iter().filter(|p| same_remote(&p.git.remote, &found.remote));
     let there = |p: &Project, note: Option<String>| Outcome::There { key: p.key.clone(), note };
     if let Some(whole) = same().find(|p| p.paths.is_empty()) {
@@ -264,17 +303,6 @@ fn free_key(wanted: &str, taken: &dyn Fn(&str) -> bool) -> String {
 
 fn with_key(found: Found, key: &str) -> Found {
     Found { key: key.to_owned(), ..found }
-}
-
-/// The configuration with the line `paths` of its one project.
-fn with_paths(text: &str, paths: &[String]) -> String {
-    if paths.is_empty() {
-        return text.to_owned();
-    }
-    let list: Vec<String> = paths.iter().map(|p| quoted(p)).collect();
-    let line = format!("    paths: [{}]        # the part of the repository that is this project\n", list.join(", "));
-    let lines = text.split_inclusive('\n');
-    lines.map(|l| if l.starts_with("    repo:") { format!("{l}{line}") } else { l.to_owned() }).collect()
 }
 
 /// The one project of a new configuration, its dash in the first column.

@@ -9,6 +9,7 @@ pub mod find;
 pub mod install;
 pub mod propose;
 pub mod remote;
+pub mod shells;
 pub mod try_base;
 pub mod uninstall;
 pub mod units;
@@ -122,12 +123,19 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
             "    # worktree: {setup: {command: [\"./setup.sh\"]}}     # before the commands of each checkout".to_owned()
         }
     };
+    let paths: Vec<String> = found.paths.iter().map(|p| quoted(p)).collect();
+    let paths = match paths.as_slice() {
+        [] => String::new(),
+        parts => {
+            format!("\n    paths: [{}]        # the part of the repository that is this project", parts.join(", "))
+        }
+    };
     CONFIG
         .replace("{{confine}}", &found.confine)
         .replace("{{setup}}", &setup)
         .replace("{{state_dir}}", &quoted(state_dir))
         .replace("{{key}}", &found.key)
-        .replace("{{repo}}", &quoted(&found.repo))
+        .replace("{{repo}}", &format!("{}{paths}", quoted(&found.repo)))
         .replace("{{remote}}", &quoted(&found.remote))
         .replace("{{branch}}", &branch)
         .replace("{{forge}}", &forge)
@@ -179,6 +187,7 @@ mod tests {
         let found = Found {
             key: "SHOP".into(),
             repo: "shop".into(),
+            paths: vec!["services/api/**".into()],
             remote: "https://git.example/a-team/shop.git".into(),
             branch: Some("trunk".into()),
             forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
@@ -198,6 +207,7 @@ mod tests {
             let p = config.projects.first().unwrap();
             assert_eq!((p.key.as_str(), p.git.remote.as_str()), ("SHOP", "https://git.example/a-team/shop.git"));
             assert_eq!(p.git.default_branch.as_deref(), Some("trunk"));
+            assert_eq!(p.paths, ["services/api/**"], "what is tried runs where the project's commands run");
             assert!(config.security_gate(p) && config.serial(p));
             assert_eq!(p.worktree.setup.as_ref().unwrap().command.last().unwrap(), "npm ci; echo 'x: {y}'");
             // The bill is bounded from the first day.

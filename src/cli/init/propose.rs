@@ -42,6 +42,14 @@ impl Root {
         it
     }
 
+    /// The same from names and a reader of the few files that matter.
+    pub fn of(names: impl Iterator<Item = String>, read: impl Fn(&str) -> Option<String>) -> Self {
+        let listed = |name: &String| !name.contains('/') || FOLDERS.iter().any(|f| direct(name, f));
+        let names: BTreeSet<String> = names.filter(listed).collect();
+        let texts = names.iter().filter(|n| is_read(n)).filter_map(|n| Some((n.clone(), read(n)?))).collect();
+        Self { names, texts }
+    }
+
     fn list(&mut self, root: &Path, below: &str) {
         let Ok(entries) = std::fs::read_dir(root.join(below)) else { return };
         for entry in entries.flatten() {
@@ -68,6 +76,11 @@ impl Root {
     fn first<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
         names.iter().find(|n| self.has(n)).copied()
     }
+}
+
+/// Whether a file lies in that folder itself.
+fn direct(name: &str, folder: &str) -> bool {
+    name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| !rest.contains('/'))
 }
 
 fn text(path: &Path) -> Option<String> {

@@ -2,10 +2,13 @@
 //! What passed is written and kept as that commit's verdict; what did not is written as a comment with its error.
 
 use super::find::{Ci, Found};
+use super::propose::Root;
+use crate::adapters::git::TreeEntry;
 use crate::cli::exit::Failure;
 use crate::cli::open;
 use crate::cli::trial::{self, Trial};
-use crate::config::{self, process_env};
+use crate::config::{self, Project, process_env};
+use crate::engine::{Ctx, projects};
 use crate::model::stage::words;
 use anyhow::{Context, Result};
 use std::os::unix::fs::PermissionsExt;
@@ -142,6 +145,27 @@ fn take_out(found: &mut Found, tried: &Tried, why: &str) {
 }
 
 fn on_the_base(found: &Found) -> Result<Trial> {
+    in_scratch(found, &|ctx, project| {
+        let (commit, tree) = trial::head(ctx, project)?;
+        trial::run(ctx, project, &commit, &tree)
+    })
+}
+
+/// The names and the few files at the root of the remote's default branch that say how a project is tested, where there is no
+/// checkout of it (ORD-2). Fetches the branch.
+pub fn root_of(found: &Found) -> Result<Root> {
+    in_scratch(found, &|ctx, project| {
+        let (commit, _) = trial::head(ctx, project)?;
+        let mirror = projects::mirror(ctx, project)?;
+        let files = mirror.list_files(&commit)?;
+        let names = files.iter().filter(|f| f.is_file()).map(TreeEntry::text);
+        let read = |name: &str| String::from_utf8(mirror.read_file(&commit, name).ok()??).ok();
+        Ok(Root::of(names, read))
+    })
+}
+
+/// Does something with the configuration that was found, in folders that are gone afterwards.
+fn in_scratch<T>(found: &Found, todo: &dyn Fn(&mut Ctx, &Project) -> Result<T>) -> Result<T> {
     // Runs may have an account of their own, which has to reach the area.
     let open = std::fs::Permissions::from_mode(0o711);
     let scratch = tempfile::Builder::new().prefix("orch-init-").permissions(open).tempdir()?;
@@ -154,8 +178,7 @@ fn on_the_base(found: &Found) -> Result<Trial> {
     let config = config::load(Some(&file), None, &process_env(), scratch.path()).map_err(|e| failed(e.into()))?;
     let project = config.projects.first().cloned().context("the proposal names no project")?;
     let mut ctx = open::elsewhere(config, &scratch.path().join("state/orch.db")).map_err(failed)?;
-    let (commit, tree) = trial::head(&mut ctx, &project)?;
-    trial::run(&mut ctx, &project, &commit, &tree)
+    todo(&mut ctx, &project)
 }
 
 /// Keeps what passed; gives a note where that can't be done, which costs no more than another try.
@@ -182,6 +205,7 @@ mod tests {
         Found {
             key: "SHOP".into(),
             repo: "shop".into(),
+            paths: vec![],
             remote: "/srv/shop.git".into(),
             branch: None,
             forge: Forge::Local,

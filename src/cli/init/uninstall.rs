@@ -1,5 +1,6 @@
 //! `orch init --uninstall`: removes what `init` installed, never configuration, state or repositories (ORD-4).
 
+use super::shells::Places;
 use super::{envfile, units};
 use crate::adapters::executor;
 use crate::cli::Invocation;
@@ -171,23 +172,14 @@ fn environment(file: &Path, prefix: Option<&Path>, gone: &mut Gone) -> Result<()
 
 /// Completions and manual pages in the account's own folders.
 fn pages(gone: &mut Gone) -> Result<(), Failure> {
-    let env = process_env();
-    let set = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = set("HOME");
-    let data = set("XDG_DATA_HOME").or_else(|| home.as_ref().map(|h| h.join(".local/share")));
-    let config = set("XDG_CONFIG_HOME").or_else(|| home.map(|h| h.join(".config")));
-    let mut files: Vec<PathBuf> = Vec::new();
-    if let Some(data) = data {
-        let places =
-            ["bash-completion/completions/orch", "zsh/site-functions/_orch", "fish/vendor_completions.d/orch.fish"];
-        files.extend(places.iter().map(|place| data.join(place)));
-        let man = std::fs::read_dir(data.join("man/man1")).into_iter().flatten().flatten().map(|e| e.path());
-        files.extend(man.filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name == "orch.1" || (name.starts_with("orch-") && name.ends_with(".1"))
-        }));
-    }
-    files.extend(config.map(|config| config.join("fish/completions/orch.fish")));
+    let Some(places) = Places::of(&process_env()) else { return Ok(()) };
+    let mut files: Vec<PathBuf> = places.scripts().into_iter().map(|(_, path)| path).collect();
+    files.push(places.other_script());
+    let man = std::fs::read_dir(places.pages()).into_iter().flatten().flatten().map(|e| e.path());
+    files.extend(man.filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "orch.1" || (name.starts_with("orch-") && name.ends_with(".1"))
+    }));
     files.sort();
     for file in files {
         // What somebody else calls so does not speak of this program.
