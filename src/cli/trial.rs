@@ -11,6 +11,8 @@ use crate::engine::{Ctx, projects};
 use crate::model::ids::{RunId, Sha};
 use anyhow::{Context, Result};
 
+/// Begins what the network of a confined run says of a host that it refuses.
+pub const NO_WAY: &str = "orch: refused ";
 /// Beside the accounts of runs and of base jobs.
 const ACCOUNT: i64 = -10_000;
 
@@ -76,7 +78,7 @@ fn line(why: &str, log: &[String]) -> String {
         ["error", "fatal", "not found", "cannot", "can't", "no such"].iter().any(|w| low.contains(w))
     };
     // What the run's network refused is the cause of what a program makes of it.
-    let refused = |l: &&String| l.starts_with("orch: refused ");
+    let refused = |l: &&String| l.starts_with(NO_WAY);
     match said.iter().find(refused).or_else(|| said.iter().find(names)).or_else(|| said.last()) {
         Some(l) => crate::model::text::clip(&format!("{why}: {l}"), 200),
         None => why.to_owned(),

@@ -122,6 +122,11 @@ struct Pass {
 /// One tick's share of pruning: nothing until `prune.every_s` has passed, then at most `MOST` folders or `LONGEST`, and
 /// the next tick goes on where this one ended.
 pub fn auto(ctx: &mut Ctx) -> Result<()> {
+    auto_within(ctx, LONGEST)
+}
+
+/// The same in at most `longest`: how far a share comes in a time is the machine's.
+pub fn auto_within(ctx: &mut Ctx, longest: Duration) -> Result<()> {
     let settings = ctx.config.prune.clone();
     if !settings.auto || ctx.dry {
         return Ok(());
@@ -135,7 +140,7 @@ pub fn auto(ctx: &mut Ctx) -> Result<()> {
         return Ok(());
     }
     let ages = Ages { checkouts: now - ms(settings.checkouts_after_s), rest: now - ms(settings.runs_after_s) };
-    let done = share(ctx, &mut pass, ages);
+    let done = share(ctx, &mut pass, ages, Instant::now() + longest);
     if matches!(done, Ok(true)) {
         pass = Pass { ended_at: now, ..Pass::default() };
     }
@@ -144,8 +149,7 @@ pub fn auto(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// Whether the pass came to its end.
-fn share(ctx: &mut Ctx, pass: &mut Pass, ages: Ages) -> Result<bool> {
-    let until = Instant::now() + LONGEST;
+fn share(ctx: &mut Ctx, pass: &mut Pass, ages: Ages, until: Instant) -> Result<bool> {
     let mut deleted = 0;
     let first = pass.part.as_deref().and_then(Part::parse).unwrap_or(Part::Runs);
     for part in Part::ALL.iter().copied().skip_while(|p| *p != first) {

@@ -327,9 +327,9 @@ fn run_4_a_step_in_a_unit_that_would_kill_what_it_starts_starts_nothing_and_says
 
 #[test]
 fn cli_4_units_of_a_user_of_its_own_take_a_task_through_the_pipeline() {
-    let plan =
-        Plan { nap: "0.01", extra: "cat /proc/self/cgroup >> \"$world/cgroups\"\n".to_owned(), ..Plan::default() };
-    let Some(site) = Site::new("auto", plan) else { return };
+    let second = "if [ \"$ORCH_TASK\" = AA-2 ]; then : > \"$world/waits\"; while [ ! -e \"$world/go\" ]; do sleep 0.05; done; fi\n";
+    let extra = format!("cat /proc/self/cgroup >> \"$world/cgroups\"\n{second}");
+    let Some(site) = Site::new("auto", Plan { nap: "0.01", extra, ..Plan::default() }) else { return };
     let machine = &site.machine;
     let root = site.world.root().to_str().unwrap().to_owned();
     let needed = "command -v useradd loginctl && ls /lib/*/security/pam_systemd.so";
@@ -370,4 +370,25 @@ fn cli_4_units_of_a_user_of_its_own_take_a_task_through_the_pipeline() {
     assert!(groups.contains(&format!("/user@{id}.service/orch.slice/orch-agents.slice/orch-")), "{groups}");
     own(&[ORCH, "--config", file, "stop", "AA-1"]);
     assert_eq!(site.world.task("AA-1").stage, "cancelled");
+    // What units see is what doctor sees (ORD-4).
+    let checks = own(&["sh", "-c", &format!("{ORCH} --config {file} doctor --quick --json || true")]);
+    let checks: serde_json::Value = serde_json::from_str(&checks).unwrap();
+    let timers: Vec<_> = checks["checks"].as_array().unwrap().iter().filter(|c| c["area"] == "timers").collect();
+    assert!(!timers.is_empty() && timers.iter().all(|c| c["level"] == "ok"), "{timers:#?}");
+    // A run that is under way outlives the removal of the units, and settles by its own supervisor.
+    own(&[ORCH, "--config", file, "new", "other thing", "--project", "AA", "--body", file]);
+    site.until("a run by the timer", |s| s.world.path("waits").exists());
+    let gone = own(&[ORCH, "--config", file, "init", "--uninstall", "--json"]);
+    let gone: serde_json::Value = serde_json::from_str(&gone).unwrap();
+    assert!(
+        gone["removed"].to_string().contains("orch-tick.timer")
+            && gone["next"].to_string().contains("once the runs under way have ended: loginctl disable-linger keeper"),
+        "{gone:#}"
+    );
+    let units = own(&["systemctl", "--user", "list-units", "--all", "--no-pager", "--plain", "--no-legend", "orch-*"]);
+    assert!(!units.contains(".timer") && units.contains("-run-"), "{units}");
+    std::fs::write(site.world.path("go"), "").unwrap();
+    site.until("the end of the run", |s| s.waits("AA-2").as_deref() == Some("approval"));
+    let again = own(&[ORCH, "--config", file, "init", "--uninstall"]);
+    assert!(again.contains("nothing is installed"), "{again}");
 }

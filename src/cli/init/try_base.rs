@@ -60,6 +60,9 @@ fn comment(text: &str) -> String {
     crate::model::text::clip(&plain, 200)
 }
 
+/// What a person does about a host that the run's network refuses.
+const NO_WAY_OUT: &str = "what the run needs of the network was refused: list its hosts in confine.hosts with confine.network: hosts, or set confine.network: open (docs/security.md)";
+
 /// How a try of the proposals ended.
 #[derive(Debug)]
 pub struct Tried {
@@ -120,6 +123,9 @@ pub fn play(found: &mut Found) -> Tried {
     };
     (tried.setup, tried.ci) = (came("setup", tried.setup), came("ci", tried.ci));
     tried.line = trial.line();
+    if tried.line.as_ref().is_some_and(|line| line.contains(trial::NO_WAY)) {
+        found.notes.push(NO_WAY_OUT.to_owned());
+    }
     let why = format!("failed on {}: {}", trial.commit.short(), tried.line.clone().unwrap_or_default());
     take_out(found, &tried, &why);
     if tried.passed() {

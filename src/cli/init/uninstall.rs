@@ -3,9 +3,10 @@
 use super::shells::Places;
 use super::{envfile, units};
 use crate::adapters::executor;
+use crate::adapters::store::{Mode, Store};
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
-use crate::config::process_env;
+use crate::config::{load, process_env};
 use anyhow::Context;
 use serde_json::json;
 use std::io::ErrorKind;
@@ -38,9 +39,10 @@ pub fn run(call: &Invocation, file: Option<&Path>, user: bool, prefix: Option<&P
     let mut gone = Gone::default();
     if let Some(file) = file {
         // Without `--user` both kinds are looked through: who installed need not remember which it was.
+        let alive = alive(call, file);
         let kinds: &[bool] = if user { &[true] } else { &[true, false] };
         for kind in kinds {
-            remove_units(file, *kind, prefix, &mut gone)?;
+            remove_units(file, *kind, prefix, alive, &mut gone)?;
         }
         environment(file, prefix, &mut gone)?;
     }
@@ -68,7 +70,16 @@ pub fn run(call: &Invocation, file: Option<&Path>, user: bool, prefix: Option<&P
     Ok(Exit::Done)
 }
 
-fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, gone: &mut Gone) -> Result<(), Failure> {
+/// Whether runs of the installation are under way, as far as its record can be read.
+fn alive(call: &Invocation, file: &Path) -> bool {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let Ok(config) = load(Some(file), call.global.state_dir.as_deref(), &process_env(), folder) else { return false };
+    let path = config.state_dir.join("orch.db");
+    let store = path.exists().then(|| Store::open(&path, Mode::ReadOnly).ok()).flatten();
+    store.is_some_and(|mut store| store.read(|tx| tx.open_runs()).is_ok_and(|runs| !runs.is_empty()))
+}
+
+fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, alive: bool, gone: &mut Gone) -> Result<(), Failure> {
     let folder = units::folder(user, prefix);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
@@ -111,7 +122,7 @@ fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, gone: &mut Gone)
         gone.next.push(format!("systemctl {option}daemon-reload"));
     }
     if user {
-        lingering(&folder, gone);
+        lingering(&folder, alive, gone);
     }
     Ok(())
 }
@@ -130,8 +141,9 @@ fn told(done: Result<(), executor::ExecutorError>, gone: &mut Gone) {
     }
 }
 
-/// Lingering was for the timers: it ends with the last of them.
-fn lingering(folder: &Path, gone: &mut Gone) {
+/// Lingering was for the timers: it ends with the last of them, and not while a run is alive, which would end with the
+/// account's manager.
+fn lingering(folder: &Path, alive: bool, gone: &mut Gone) {
     let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let others = others.filter_map(|e| e.file_name().into_string().ok());
     if others.into_iter().any(|name| name.starts_with("orch") && name.ends_with(".timer")) {
@@ -141,6 +153,9 @@ fn lingering(folder: &Path, gone: &mut Gone) {
     let file = Path::new("/var/lib/systemd/linger").join(&name);
     if !file.exists() {
         return;
+    }
+    if alive {
+        return gone.next.push(format!("once the runs under way have ended: loginctl disable-linger {name}"));
     }
     match executor::manage("loginctl", &["disable-linger", &name]) {
         Ok(()) => {
