@@ -70,15 +70,15 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
 /// A push that the remote refuses, before anything was done: a login that is missing is the environment's (RULE-45); an
 /// account that may not push is refused for good (ORD-1).
 fn no_push(e: GitError, key: &Key) -> anyhow::Error {
-    match e {
-        GitError::Refused { refusal, reason, .. } if refusal != Refusal::BadCredential => {
-            let way = refusal.advice(Side::Git);
-            Refused::error(format!(
-                "the remote takes no push of this account: {reason}; {way}, then `orch retry {key}`"
-            ))
-        }
-        e => anyhow::Error::new(e).context("asking whether branches may be pushed"),
+    if let GitError::Refused { refusal, reason, .. } = &e
+        && *refusal != Refusal::BadCredential
+    {
+        let way = refusal.advice(Side::Git);
+        return Refused::error(format!(
+            "the remote takes no push of this account: {reason}; {way}, then `orch retry {key}`"
+        ));
     }
+    anyhow::Error::new(e).context("asking whether branches may be pushed")
 }
 
 /// Before a task's first branch: whether token and account may do what its run will ask of them, so that none fails
@@ -89,9 +89,8 @@ fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Resul
     if !forge.is_remote() {
         return Ok(());
     }
-    match mirror.may_push() {
-        Err(e @ GitError::Refused { .. }) => return Err(no_push(e, key)),
-        Ok(()) | Err(_) => {}
+    if let Err(e @ GitError::Refused { .. }) = mirror.may_push() {
+        return Err(no_push(e, key));
     }
     match forge.may_comment() {
         Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments may be written"),

@@ -276,7 +276,7 @@ fn taken(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
 pub fn park(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<bool> {
     let task = ctx.task(id)?;
     let Some(deploy) = taken(ctx, id)? else { return Ok(false) };
-    let seen = landing::check(ctx, id, landing::Forge::Required)?.context("the task has no branch")?;
+    let seen = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if seen.landing != Landing::NotYet {
         return Ok(false);
     }
