@@ -6,6 +6,7 @@ use crate::engine::explain::moved_by;
 use crate::model::answers::Answers;
 use crate::model::board::{Moment, indication};
 use crate::model::decision::Gate;
+use crate::model::edges::{EDGES, Edge};
 use crate::model::policy::{CiSource, ProjectPolicy};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::{JobKind, JobStatus, Stage};
@@ -236,6 +237,43 @@ fn whole() -> ProjectPolicy {
     }
 }
 
+/// The edges as the table has them: the picture shows those of a project with every stage, the list all of them.
+fn edges(project: &ProjectPolicy, out: &mut String) {
+    let id = |s: Stage| s.as_str().replace('-', "_");
+    for (edge, from, all) in EDGES {
+        for to in *all {
+            let said = match edge {
+                Edge::Start | Edge::Advance if from.next(&project.stages) == Some(*to) => String::new(),
+                // In the list alone: what only fewer stages make possible, and the many ways back to a verdict.
+                Edge::Start | Edge::Advance | Edge::Return | Edge::Repeat => continue,
+                Edge::GiveBack if Stage::Created.next(&project.stages) != Some(*from) => continue,
+                Edge::GiveBack | Edge::Rollback | Edge::Cancel => format!(": {edge}"),
+            };
+            let _ = writeln!(out, "    {} --> {}{said}", id(*from), id(*to));
+        }
+    }
+    out.push_str("    done --> [*]\n    cancelled --> [*]\n```\n\n## Edges\n\nA change of the stage that is not in this table is refused, and an alert names its cause.\n\n| edge | from | to |\n| --- | --- | --- |\n");
+    for (edge, from, all) in EDGES {
+        let to: Vec<String> = all.iter().map(|s| format!("`{s}`")).collect();
+        let _ = writeln!(out, "| {edge} | `{from}` | {} |", to.join(", "));
+    }
+    out.push_str("\n| edge | what makes it |\n| --- | --- |\n");
+    for edge in Edge::ALL {
+        let what = match edge {
+            Edge::Start => "its first job is claimed",
+            Edge::GiveBack => "that claim is given back, since its branch could not be begun",
+            Edge::Advance => "every gate on leaving passed",
+            Edge::Rollback => "a gate or a person says no: one attempt is spent",
+            Edge::Return => {
+                "a verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is spent"
+            }
+            Edge::Repeat => "a retry, a rejected or resumed analysis: the stage begins again",
+            Edge::Cancel => "a stop is carried out",
+        };
+        let _ = writeln!(out, "| {edge} | {what} |");
+    }
+}
+
 /// The whole of `docs/state-machine.md`.
 pub fn state_machine() -> String {
     let project = whole();
@@ -258,24 +296,11 @@ pub fn state_machine() -> String {
     let entering: Vec<String> = ENTERING_DEPLOY.iter().map(|g| format!("`{g}`")).collect();
     let _ = write!(
         out,
-        "\n`done` and `cancelled` are the sinks; every stage before them goes to `cancelled` by a stop. Entering `deploy` adds {}\nto the gates of the stage before it, and they are evaluated again before the deploy's critical window opens.\n\n```mermaid\nstateDiagram-v2\n    [*] --> created\n",
+        "\n`done` and `cancelled` are the sinks. Entering `deploy` adds {}\nto the gates of the stage before it, and they are evaluated again before the deploy's critical window opens.\n\n```mermaid\nstateDiagram-v2\n    [*] --> created\n",
         entering.join(", ")
     );
-    let id = |s: Stage| s.as_str().replace('-', "_");
-    for stage in Stage::ALL {
-        if let Some(next) = stage.next(&project.stages) {
-            let _ = writeln!(out, "    {} --> {}", id(*stage), id(next));
-        }
-        if *stage > Stage::Development && !stage.is_terminal() {
-            let _ = writeln!(out, "    {} --> {}: no", id(*stage), id(Stage::Development));
-        }
-        if !stage.is_terminal() {
-            let _ = writeln!(out, "    {} --> {}: stop", id(*stage), id(Stage::Cancelled));
-        }
-    }
-    out.push_str(
-        "    done --> [*]\n    cancelled --> [*]\n```\n\n## Decisions\n\n| decision | what happens |\n| --- | --- |\n",
-    );
+    edges(&project, &mut out);
+    out.push_str("\n## Decisions\n\n| decision | what happens |\n| --- | --- |\n");
     for (name, what) in [
         ("hold", "nothing; the rule that holds it is named"),
         ("enqueue", "a job is put into the queue"),

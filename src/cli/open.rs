@@ -36,6 +36,8 @@ impl From<StoreError> for Failure {
             | StoreError::Foreign { .. }
             | StoreError::ReadOnly(_)
             | StoreError::Lost
+            | StoreError::Illegal(_)
+            | StoreError::Cycle { .. }
             | StoreError::Sql(_) => None,
         };
         let failure = Failure::new(Exit::Broken, error.to_string());

@@ -5,6 +5,7 @@ pub mod awaits;
 pub mod base;
 pub mod board;
 pub mod caller;
+pub mod changes;
 pub mod chat;
 pub mod definitions;
 pub mod deploy_result;

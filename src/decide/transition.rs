@@ -3,6 +3,7 @@
 
 use super::again::rule;
 use super::gates::{self, Facts, ci_green, deploy_status};
+use crate::model::change::Budget;
 use crate::model::decision::{Answer, Decision, Effect, Gate, Need};
 use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
@@ -235,7 +236,7 @@ fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -
     let task = &f.view.task;
     // Red again where a person had CI run again on this head: with a new budget, as any retry (ORD-1).
     if ci_green::asked_again(f.view) {
-        return Decision::Rollback { why, findings, squash, same: 0 };
+        return Decision::Rollback { why, findings, squash, same: 0, budget: Budget::Anew };
     }
     let same = if findings == task.findings { task.findings_same + 1 } else { 0 };
     if same >= MOST_SAME {
@@ -246,7 +247,7 @@ fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -
         let why = format!("{} developer attempts are spent; the last: {why}", task.attempt - task.attempt_base + 1);
         return Decision::Block { why, held: Some(findings), freeze: false };
     }
-    Decision::Rollback { why, findings, squash, same }
+    Decision::Rollback { why, findings, squash, same, budget: Budget::Counts }
 }
 
 fn hold(rule: Rule, why: String) -> Decision {

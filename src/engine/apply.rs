@@ -9,20 +9,20 @@ use super::cache;
 use super::messages;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
-use crate::decide::gates::{ci_green, inputs_of};
+use crate::decide::changes;
+use crate::decide::gates::inputs_of;
 use crate::decide::transition::decide;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
+use crate::model::change::{Change, Move};
 use crate::model::decision::Decision;
-use crate::model::ids::{TaskId, branch_name};
+use crate::model::ids::TaskId;
 use crate::model::inputs::line;
 use crate::model::policy::Policy;
-use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Rework, Task, Waiting};
+use crate::model::task::{Finding, NewJob, Task, Waiting};
 use crate::model::view::TaskView;
-use crate::model::watch::Watch;
 use serde_json::json;
 
 /// More rounds than any chain of decisions without an outside effect can have.
@@ -36,15 +36,17 @@ pub struct Driven {
 }
 
 /// Applies decisions until one needs something outside the database. Runs inside the caller's transaction, so that a
-/// settlement and the move it allows are one (RULE-21).
+/// settlement and the move it allows are one (RULE-21). Fails with the decisions where they lead to each other.
 pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Option<Waiting>) -> Result<Driven> {
     let mut actions = Vec::new();
+    let mut made = Vec::new();
     for _ in 0..MOST_ROUNDS {
         let view = view::task(tx, id, now, auto)?;
         let decision = decide(&view, policy);
         if matches!(decision, Decision::Hold { .. } | Decision::Effect(_)) {
             return Ok(Driven { actions, last: decision });
         }
+        made.push(format!("{} in {}", decision.name(), view.task.stage));
         let (finishes, project) = (matches!(decision, Decision::Finish { .. }), view.task.project.clone());
         // A rework of what landed has another branch; the old one is at its end.
         let left = matches!(decision, Decision::Rollback { .. }) && view.task.landed_sha.is_some();
@@ -61,156 +63,169 @@ pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Optio
             tx.intend(&artefacts::key(id), Some(id), artefacts::KIND, &json!({}), &now.me, now.stamp.wall_ms)?;
         }
     }
-    Err(StoreError::Lost)
+    let key = tx.key_text(id)?.unwrap_or_else(|| format!("task {id}"));
+    Err(StoreError::Cycle { key, last: made.join(", ") })
+}
+
+/// Makes one change of a task's row and saves it.
+pub fn change(tx: &Tx<'_>, task: &mut Task, change: Change, at: i64) -> Result<()> {
+    task.apply(change)?;
+    tx.save_task(task, at)
 }
 
 /// Applies one decision; holds and effects change nothing here.
 pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, actions: &mut Vec<ActionLine>) -> Result<()> {
-    let at = now.stamp.wall_ms;
+    let change = changes::of(&view, &decision);
+    let making = Making { tx, view: &view, now, at: now.stamp.wall_ms };
     let mut task = view.task.clone();
-    let key = task.key.to_string();
-    let from = task.stage;
-    let mut did = |kind, detail| actions.push(ActionLine::new(kind, Some(&key), detail));
-    match decision {
-        Decision::Hold { .. } | Decision::Effect(_) => {}
-        Decision::Enqueue(job) => {
-            let id = tx.enqueue(&task, &job, at)?;
-            let agent = job.agent.map(Agent::as_str);
-            tx.audit(
-                at,
-                Some(task.id),
-                "job_enqueued",
-                &json!({"job": id, "kind": job.kind, "agent": agent, "stage": task.stage, "why": job.reason}),
-            )?;
-            did(ActionKind::JobEnqueued, json!({"job": id, "job_kind": job.kind, "agent": agent, "stage": task.stage}));
-            messages::show(tx, &task, at)?;
+    match (decision, change) {
+        (Decision::Hold { .. } | Decision::Effect(_), _) => Ok(()),
+        (Decision::Enqueue(job), _) => making.enqueue(&task, &job, actions),
+        (Decision::Release { waiting, label }, _) => making.release(&mut task, waiting, label, actions),
+        (Decision::Block { why, held, freeze }, _) => making.block(&mut task, &why, held, freeze, actions),
+        (Decision::Park { waiting, told }, Some(change)) => making.park(&mut task, change, waiting, &told),
+        (Decision::Finish { why, .. }, Some(change)) => making.finish(&mut task, change, why, actions),
+        (Decision::Advance { to, why }, Some(change)) => making.advance(&mut task, change, to, &why, actions),
+        (Decision::Rollback { why, .. } | Decision::Return { why, .. }, Some(change)) => {
+            making.back(&mut task, change, &why, actions)
         }
-        Decision::Park { waiting, told } => {
-            task.waiting_for = Some(waiting);
-            task.waiting_since = Some(at);
-            task.wait_no += 1;
-            task.asked_at = None;
-            task.undecided_since = None;
-            tx.save_task(&mut task, at)?;
-            tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
-            messages::show(tx, &task, at)?;
-            let kind = match waiting {
-                Waiting::Approval => AlertKind::ApprovalWanted,
-                Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
-            };
-            messages::wait_comment(tx, &task, at)?;
-            // What answers it is in the alert's own words.
-            messages::alert(tx, &task, kind, task.wait_no, &before_release(&view, waiting, &told), at)?;
-        }
-        Decision::Release { waiting, label } => {
-            let (kind, said) = match waiting {
-                Waiting::Approval => (AlertKind::AutoApproveUsed, by_label::approved(&label)),
-                Waiting::ConfirmDeploy => (AlertKind::AutoDeployUsed, by_label::deployed(&label)),
-            };
-            let by = By::Label { label: Some(label), user: None };
-            release(tx, &mut task, waiting, &by, at)?;
-            messages::card(tx, &task, at)?;
-            messages::alert(tx, &task, kind, task.epoch, &said, at)?;
-            messages::comment(tx, &task, &format!("auto-{waiting}-{}", task.epoch), &said, at)?;
-            did(ActionKind::ReleaseGiven, json!({"for": waiting, "by": by}));
-        }
-        Decision::Advance { to, why } => {
-            enter(&mut task, to);
-            tx.save_task(&mut task, at)?;
-            let event = tx.audit(
-                at,
-                Some(task.id),
-                "stage_advanced",
-                &json!({"from": from, "to": to, "why": why, "head": task.head_sha}),
-            )?;
-            anchor(tx, &task, event, now)?;
-            messages::show(tx, &task, at)?;
-            did(ActionKind::StageAdvanced, json!({"from": from, "to": to, "why": why}));
-        }
-        Decision::Rollback { why, findings, squash, same } => {
-            let landed = view.deploy.as_ref().is_some_and(|d| d.attempt == task.attempt && d.landed_sha.is_some());
-            let released = free_lease(tx, &view)?;
-            enter(&mut task, Stage::Development);
-            task.attempt += 1;
-            task.findings = findings;
-            task.findings_same = same;
-            if ci_green::asked_again(&view) {
-                task.attempt_base = task.attempt;
-            }
-            task.critical = None;
-            if squash {
-                task.rework = Some(Rework::OneCommit);
-            }
-            if landed {
-                renew_branch(&mut task);
-            }
-            tx.save_task(&mut task, at)?;
-            let event = tx.audit(
-                at,
-                Some(task.id),
-                "stage_rolled_back",
-                &json!({"from": from, "why": why, "attempt": task.attempt, "findings": task.findings}),
-            )?;
-            anchor(tx, &task, event, now)?;
-            messages::show(tx, &task, at)?;
-            did(
-                ActionKind::StageRolledBack,
-                json!({"from": from, "to": Stage::Development, "why": why, "attempt": task.attempt}),
-            );
-            if released {
-                did(ActionKind::LeaseReleased, json!({"repo": task.repo}));
-            }
-        }
-        Decision::Return { to, why } => {
-            let released = free_lease(tx, &view)?;
-            enter(&mut task, to);
-            tx.save_task(&mut task, at)?;
-            let event =
-                tx.audit(at, Some(task.id), "stage_rolled_back", &json!({"from": from, "to": to, "why": why}))?;
-            anchor(tx, &task, event, now)?;
-            messages::show(tx, &task, at)?;
-            did(ActionKind::StageRolledBack, json!({"from": from, "to": to, "why": why, "attempt": task.attempt}));
-            if released {
-                did(ActionKind::LeaseReleased, json!({"repo": task.repo}));
-            }
-        }
-        Decision::Block { why, held, freeze } => {
-            block(tx, &view, &mut task, &why, held, at)?;
-            did(ActionKind::TaskBlocked, json!({"stage": from, "why": why}));
-            if freeze && freeze_repo(tx, &task.repo, &why, Some(&task), at)? {
-                did(ActionKind::RepoFrozen, json!({"repo": task.repo, "why": why}));
-            }
-        }
-        Decision::Finish { why, watch } => {
-            let late = task.stop_requested_at.is_some();
-            free_lease(tx, &view)?;
-            enter(&mut task, Stage::Done);
-            task.finished_at = Some(at);
-            task.in_serial = false;
-            task.critical = None;
-            task.findings = Vec::new();
-            task.watch = watch.then_some(Watch::Armed);
-            tx.save_task(&mut task, at)?;
-            let why = if late { format!("{why}; a stop came too late") } else { why };
-            let event = tx.audit(
-                at,
-                Some(task.id),
-                "stage_advanced",
-                &json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha}),
-            )?;
-            anchor(tx, &task, event, now)?;
-            tx.item_ended(&task.project, &task.item_id)?;
-            messages::show(tx, &task, at)?;
-            let landed = task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()));
-            messages::comment(tx, &task, "done", &format!("Done: {why}.{landed}"), at)?;
-            if late {
-                let said = format!("The stop came too late: it is deployed.{landed}");
-                messages::alert(tx, &task, AlertKind::StopDeferred, 2, &said, at)?;
-            }
-            did(ActionKind::StageAdvanced, json!({"from": from, "to": Stage::Done, "why": why}));
-        }
+        // Each of these has its change: `decide::changes` matches them all.
+        (
+            Decision::Park { .. }
+            | Decision::Finish { .. }
+            | Decision::Advance { .. }
+            | Decision::Rollback { .. }
+            | Decision::Return { .. },
+            None,
+        ) => Ok(()),
     }
-    Ok(())
+}
+
+/// One decision that is being recorded.
+struct Making<'a> {
+    tx: &'a Tx<'a>,
+    view: &'a TaskView,
+    now: &'a Moment,
+    at: i64,
+}
+
+impl Making<'_> {
+    fn did(&self, actions: &mut Vec<ActionLine>, kind: ActionKind, detail: serde_json::Value) {
+        actions.push(ActionLine::new(kind, Some(self.view.task.key.as_str()), detail));
+    }
+
+    fn enqueue(&self, task: &Task, job: &NewJob, actions: &mut Vec<ActionLine>) -> Result<()> {
+        let id = self.tx.enqueue(task, job, self.at)?;
+        let agent = job.agent.map(Agent::as_str);
+        self.tx.audit(
+            self.at,
+            Some(task.id),
+            "job_enqueued",
+            &json!({"job": id, "kind": job.kind, "agent": agent, "stage": task.stage, "why": job.reason}),
+        )?;
+        let detail = json!({"job": id, "job_kind": job.kind, "agent": agent, "stage": task.stage});
+        self.did(actions, ActionKind::JobEnqueued, detail);
+        messages::show(self.tx, task, self.at)
+    }
+
+    fn park(&self, task: &mut Task, asks: Change, waiting: Waiting, told: &str) -> Result<()> {
+        let (tx, at) = (self.tx, self.at);
+        change(tx, task, asks, at)?;
+        tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
+        messages::show(tx, task, at)?;
+        let kind = match waiting {
+            Waiting::Approval => AlertKind::ApprovalWanted,
+            Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
+        };
+        messages::wait_comment(tx, task, at)?;
+        // What answers it is in the alert's own words.
+        messages::alert(tx, task, kind, task.wait_no, &before_release(self.view, waiting, told), at)
+    }
+
+    fn release(&self, task: &mut Task, waiting: Waiting, label: String, actions: &mut Vec<ActionLine>) -> Result<()> {
+        let (tx, at) = (self.tx, self.at);
+        let (kind, said) = match waiting {
+            Waiting::Approval => (AlertKind::AutoApproveUsed, by_label::approved(&label)),
+            Waiting::ConfirmDeploy => (AlertKind::AutoDeployUsed, by_label::deployed(&label)),
+        };
+        let by = By::Label { label: Some(label), user: None };
+        release(tx, task, waiting, &by, at)?;
+        messages::card(tx, task, at)?;
+        messages::alert(tx, task, kind, task.epoch, &said, at)?;
+        messages::comment(tx, task, &format!("auto-{waiting}-{}", task.epoch), &said, at)?;
+        self.did(actions, ActionKind::ReleaseGiven, json!({"for": waiting, "by": by}));
+        Ok(())
+    }
+
+    fn advance(&self, task: &mut Task, on: Change, to: Stage, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
+        let from = task.stage;
+        change(self.tx, task, on, self.at)?;
+        let detail = json!({"from": from, "to": to, "why": why, "head": task.head_sha});
+        let event = self.tx.audit(self.at, Some(task.id), "stage_advanced", &detail)?;
+        anchor(self.tx, task, event, self.now)?;
+        messages::show(self.tx, task, self.at)?;
+        self.did(actions, ActionKind::StageAdvanced, json!({"from": from, "to": to, "why": why}));
+        Ok(())
+    }
+
+    /// A rollback or a return: back to an earlier stage, the lease free.
+    fn back(&self, task: &mut Task, back: Change, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
+        let from = task.stage;
+        let spent = matches!(&back, Change::Move(Move::Rollback(_)));
+        let freed = free_lease(self.tx, self.view)?;
+        change(self.tx, task, back, self.at)?;
+        let detail = if spent {
+            json!({"from": from, "why": why, "attempt": task.attempt, "findings": task.findings})
+        } else {
+            json!({"from": from, "to": task.stage, "why": why})
+        };
+        let event = self.tx.audit(self.at, Some(task.id), "stage_rolled_back", &detail)?;
+        anchor(self.tx, task, event, self.now)?;
+        messages::show(self.tx, task, self.at)?;
+        let detail = json!({"from": from, "to": task.stage, "why": why, "attempt": task.attempt});
+        self.did(actions, ActionKind::StageRolledBack, detail);
+        if freed {
+            self.did(actions, ActionKind::LeaseReleased, json!({"repo": task.repo}));
+        }
+        Ok(())
+    }
+
+    fn block(
+        &self,
+        task: &mut Task,
+        why: &str,
+        held: Option<Vec<Finding>>,
+        freeze: bool,
+        actions: &mut Vec<ActionLine>,
+    ) -> Result<()> {
+        block(self.tx, self.view, task, why, held, self.at)?;
+        self.did(actions, ActionKind::TaskBlocked, json!({"stage": task.stage, "why": why}));
+        if freeze && freeze_repo(self.tx, &task.repo, why, Some(task), self.at)? {
+            self.did(actions, ActionKind::RepoFrozen, json!({"repo": task.repo, "why": why}));
+        }
+        Ok(())
+    }
+
+    fn finish(&self, task: &mut Task, end: Change, why: String, actions: &mut Vec<ActionLine>) -> Result<()> {
+        let (tx, at, from) = (self.tx, self.at, task.stage);
+        let late = task.stop_requested_at.is_some();
+        free_lease(tx, self.view)?;
+        change(tx, task, end, at)?;
+        let why = if late { format!("{why}; a stop came too late") } else { why };
+        let detail = json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha});
+        let event = tx.audit(at, Some(task.id), "stage_advanced", &detail)?;
+        anchor(tx, task, event, self.now)?;
+        tx.item_ended(&task.project, &task.item_id)?;
+        messages::show(tx, task, at)?;
+        let landed = task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()));
+        messages::comment(tx, task, "done", &format!("Done: {why}.{landed}"), at)?;
+        if late {
+            let said = format!("The stop came too late: it is deployed.{landed}");
+            messages::alert(tx, task, AlertKind::StopDeferred, 2, &said, at)?;
+        }
+        self.did(actions, ActionKind::StageAdvanced, json!({"from": from, "to": Stage::Done, "why": why}));
+        Ok(())
+    }
 }
 
 fn anchor(tx: &Tx<'_>, task: &Task, event: i64, now: &Moment) -> Result<()> {
@@ -230,27 +245,12 @@ fn before_release(view: &TaskView, waiting: Waiting, note: &str) -> String {
     format!("Changes what CI means: {}.{label}{note}", line(&inputs, 500))
 }
 
-/// Entering a stage begins a new stay in it: what was released, awaited or undecided belonged to the old one.
-pub fn enter(task: &mut Task, to: Stage) {
-    task.stage = to;
-    task.epoch += 1;
-    task.waiting_for = None;
-    task.waiting_since = None;
-    task.asked_at = None;
-    task.released = None;
-    task.undecided_since = None;
-    // A pull request that is missing is missing in every stage.
-    task.refused = task.refused.take().filter(|r| r.asked == Asked::OpenPull && !to.is_terminal());
-}
-
 /// A person (or a label) releases what the task waits for.
 pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64) -> Result<()> {
     if waiting == Waiting::Approval {
         approval::record(tx, task, at)?;
     }
-    task.released = Some(waiting);
-    task.waiting_for = None;
-    tx.save_task(task, at)?;
+    change(tx, task, Change::Grant { waiting }, at)?;
     tx.audit(
         at,
         Some(task.id),
@@ -285,15 +285,15 @@ pub fn block(
     view: &TaskView,
     task: &mut Task,
     why: &str,
-    held: Option<Vec<crate::model::task::Finding>>,
+    held: Option<Vec<Finding>>,
     at: i64,
 ) -> Result<()> {
     free_lease(tx, view)?;
-    task.blocked_reason = Some(why.to_owned());
-    task.block_no += 1;
-    task.held_findings = held;
-    task.critical = None;
-    tx.save_task(task, at)?;
+    // Another step ended it meanwhile: there is nothing to hold.
+    if task.stage.is_terminal() {
+        return Ok(());
+    }
+    change(tx, task, Change::Block { why: why.to_owned(), held }, at)?;
     tx.audit(at, Some(task.id), "task_blocked", &json!({"stage": task.stage, "why": why}))?;
     messages::show(tx, task, at)?;
     messages::alert(tx, task, AlertKind::Blocked, task.block_no, why, at)?;
@@ -359,17 +359,4 @@ pub fn free_lease(tx: &Tx<'_>, view: &TaskView) -> Result<bool> {
         }
         Some(_) | None => Ok(false),
     }
-}
-
-/// The rework of a landed commit is a new branch from the default one (RULE-28).
-fn renew_branch(task: &mut Task) {
-    let old = task.branch.clone().unwrap_or_default();
-    let prefix = old.split_once(task.key.as_str()).map_or("", |(p, _)| p).to_owned();
-    let mut name = branch_name(&prefix, &task.key, &task.title, task.round);
-    name.truncate(90);
-    task.branch = Some(format!("{}-rework-{}", name.trim_end_matches('-'), task.attempt));
-    task.base_sha = None;
-    task.head_sha = None;
-    task.head_tree = None;
-    task.pr = None;
 }

@@ -1,9 +1,10 @@
 //! Where a task's work begins: its branch on the remote, from a fresh default branch (RUN-3, RULE-11, RULE-28).
 
 use super::refused::Refused;
-use super::{Ctx, projects};
+use super::{Ctx, apply, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::config::Project;
+use crate::model::change::Change;
 use crate::model::ids::{Key, Sha, TaskId, branch_name};
 use crate::model::refusal::{Refusal, Side};
 use crate::model::report::ActionKind;
@@ -55,11 +56,8 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     let at = ctx.now().stamp.wall_ms;
     let task = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
-        t.branch = Some(branch.clone());
-        t.base_sha = Some(default_sha.clone());
-        t.head_sha = Some(default_sha.clone());
-        t.head_tree = Some(code_tree.to_string());
-        tx.save_task(&mut t, at)?;
+        let made = Change::Branch { name: branch.clone(), base: default_sha.clone(), tree: code_tree.to_string() };
+        apply::change(tx, &mut t, made, at)?;
         tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "base": default_sha}))?;
         Ok::<_, crate::adapters::store::StoreError>(t)
     })?;

@@ -4,6 +4,7 @@
 use super::{Ctx, boards, throttle, view};
 use crate::adapters::store::{Result as Stored, StoreError, Tx};
 use crate::decide::dispatch;
+use crate::model::change::Change;
 use crate::model::ids::TaskId;
 use crate::model::report::{Held, Rule};
 use crate::model::stage::Stage;
@@ -151,7 +152,8 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             }
             t.priority = boards::priority(&item);
             t.blocked_by = keys;
-            t.withdrawn = boards::unknown_blockers(&unknown).or(t.withdrawn.take().filter(|w| !boards::is_unknown(w)));
+            let other = t.withdrawn.clone().filter(|w| !boards::is_unknown(w));
+            t.apply(Change::Withdrawal(boards::unknown_blockers(&unknown).or(other)))?;
             tx.save_task(&mut t, at)?;
             tx.set_priority(id, t.priority)?;
             tx.set_meta(&asked_key(id), &at.to_string())

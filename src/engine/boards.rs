@@ -1,6 +1,6 @@
 //! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
 
-use super::{Ctx, messages, projects};
+use super::{Ctx, apply, messages, projects};
 use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::Project;
@@ -8,6 +8,7 @@ use crate::decide::board::{self as decide, Known, Seen, Sight, Source};
 use crate::model::answers::Answers;
 use crate::model::board::{Group, Intent, ItemRef, Moment, Resolved, Status, WorkItem, resolve};
 use crate::model::card::AlertKind;
+use crate::model::change::Change;
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Wait};
@@ -314,8 +315,7 @@ pub fn asked(
     if task.asked_at.is_some() || !decide::asks(task, before, asking(resolved, task), status) {
         return Ok(());
     }
-    task.asked_at = Some(at);
-    tx.save_task(task, at)?;
+    apply::change(tx, task, Change::Asked { at }, at)?;
     tx.audit(at, Some(task.id), "asked", &json!({"for": task.waiting_for, "on": "the board"})).map(drop)
 }
 
@@ -403,7 +403,7 @@ fn follow(tx: &Tx<'_>, task: &mut Task, read: &Reading<'_>, item: &WorkItem) -> 
         let (keys, unknown) = blockers(tx, project, refs)?;
         task.blocked_by = keys;
         if task.withdrawn.as_ref().is_none_or(is_unknown) {
-            task.withdrawn = unknown_blockers(&unknown);
+            task.apply(Change::Withdrawal(unknown_blockers(&unknown)))?;
         }
     }
     if before != *task {
@@ -460,8 +460,7 @@ fn withdrawn(
         return Ok(());
     }
     let mut t = task.clone();
-    t.withdrawn.clone_from(&why);
-    tx.save_task(&mut t, at)?;
+    apply::change(tx, &mut t, Change::Withdrawal(why.clone()), at)?;
     tx.audit(
         at,
         Some(t.id),

@@ -6,6 +6,7 @@ use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx}
 use crate::config::Config;
 use crate::decide::transition;
 use crate::model::act::By;
+use crate::model::change::{Budget, Change, Move};
 use crate::model::decision::{Decision, Gate};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
@@ -79,13 +80,10 @@ pub fn reject_in(
         actions.push(ActionLine::new(ActionKind::JobCancelled, Some(task.key.as_str()), json!({"jobs": cancelled})));
     }
     let mut t = task.clone();
-    t.blocked_reason = None;
-    t.held_findings = None;
-    tx.save_task(&mut t, at)?;
+    apply::change(tx, &mut t, Change::Unblock, at)?;
     tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
     if task.stage == Stage::Analysis {
-        apply::enter(&mut t, Stage::Analysis);
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
         let reason = Some(format!("A person rejected the analysis: {text}"));
         let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
         let job = tx.enqueue(&t, &job, at)?;
@@ -148,13 +146,16 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
         if let Some(r) = &mut task.refused {
             (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
         }
-        let why = task.blocked_reason.take();
+        let why = task.blocked_reason.clone();
         let ci_again = red.as_ref().filter(|r| ci || r.changed);
-        let held = task.held_findings.take().filter(|_| ci_again.is_none());
+        let held = task.held_findings.clone().filter(|_| ci_again.is_none());
+        task.apply(Change::Unblock)?;
         if forge_hold {
-            task.withdrawn = None;
+            task.apply(Change::Withdrawal(None))?;
             // One that was closed, or went with its branch, is opened again as another.
-            task.pr = task.pr.take().filter(|_| matches!(taken, Some(Withdrawal::Merged { .. })));
+            if !matches!(taken, Some(Withdrawal::Merged { .. })) {
+                task.apply(Change::Pull(None))?;
+            }
         }
         tx.audit(
             at,
@@ -168,12 +169,11 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
         let mut actions = Vec::new();
         match held {
             Some(findings) => {
-                task.attempt_base = task.attempt + 1;
-                task.findings_same = 0;
                 tx.save_task(&mut task, at)?;
                 let view = view::task(tx, id, &now, None)?;
                 let why = why.unwrap_or_default();
-                let decision = Decision::Rollback { why: format!("retried: {why}"), findings, squash: false, same: 0 };
+                let why = format!("retried: {why}");
+                let decision = Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew };
                 apply::one(tx, view, decision, &now, &mut actions)?;
             }
             // What an agent left is kept: it is pushed now, and no agent starts (RULE-45).
@@ -185,9 +185,8 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
                 messages::show(tx, &task, at)?;
             }
             None => {
-                let stage = task.stage;
                 let epoch = task.epoch;
-                apply::enter(&mut task, stage);
+                task.apply(Change::Move(Move::Repeat))?;
                 stand(tx, &task, epoch, at, &now.root)?;
                 if let Some(red) = ci_again {
                     red.runs_again(tx, &task, at)?;
@@ -250,17 +249,15 @@ pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Re
             return Ok(Err(format!("{} {why}", task.key)));
         }
         tx.cancel_jobs(id, "started again by a person", at)?;
-        let why = task.blocked_reason.take();
-        let held = task.held_findings.take();
-        task.findings_same = 0;
-        task.attempt_base = task.attempt + i64::from(stage == Stage::Development);
-        tx.save_task(&mut task, at)?;
+        let (why, held) = (task.blocked_reason.clone(), task.held_findings.clone());
+        task.apply(Change::Unblock)?;
+        apply::change(tx, &mut task, Change::FreshBudget, at)?;
         tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "from": stage, "was": why, "by": by}))?;
         let mut actions = Vec::new();
         let why = format!("started again by a person{}", why.map_or_else(String::new, |w| format!(": {w}")));
         let findings = held.unwrap_or_else(|| task.findings.clone());
         let decision = if stage == Stage::Development {
-            Decision::Rollback { why, findings, squash: false, same: 0 }
+            Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew }
         } else {
             Decision::Return { to: stage, why }
         };
@@ -366,7 +363,7 @@ fn again(
     let Some(last) = deploys.iter().rev().find(of_attempt) else { return Ok(()) };
     match last.state {
         DeployState::Initiated | DeployState::Landed | DeployState::Started => {
-            task.critical = Some(last.window());
+            task.apply(Change::OpenWindow(last.window()))?;
             return Ok(());
         }
         DeployState::Settled | DeployState::Withdrawn => {}
@@ -382,6 +379,6 @@ fn again(
     };
     tx.insert_deploy(&new)?;
     tx.move_deploy(&new.id, DeployState::Initiated, DeployState::Landed, Some(&landed), None, now.wall_ms)?;
-    task.critical = Some(new.window());
+    task.apply(Change::OpenWindow(new.window()))?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed and is taken up by looking.
 
 use super::landing::{self, Checked};
-use super::{Ctx, base, mergegate, projects, pulls, view};
+use super::{Ctx, apply, base, mergegate, projects, pulls, view};
 use crate::adapters::forge::local::Landing as Order;
 use crate::adapters::forge::{ForgeError, MergeOutcome};
 use crate::adapters::process::{self, Life};
@@ -9,6 +9,7 @@ use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::landing::Landing;
 use crate::decide::transition::decide;
+use crate::model::change::Change;
 use crate::model::decision::{Decision, Effect, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
@@ -92,8 +93,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             initiated_at: now.stamp.clone(),
         };
         tx.insert_deploy(&deploy)?;
-        t.critical = Some(deploy.window());
-        tx.save_task(&mut t, now.stamp.wall_ms)?;
+        apply::change(tx, &mut t, Change::OpenWindow(deploy.window()), now.stamp.wall_ms)?;
         tx.audit(
             now.stamp.wall_ms,
             Some(id),
@@ -428,8 +428,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
         let mut t = tx.task(task.id)?;
-        t.landed_sha = Some(commit.clone());
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::Landed { commit: commit.clone() }, at)?;
         tx.record_outcome(&key, &json!({"landed": commit}), at)?;
         pulls::to_tidy(tx, &t, &me, at)?;
         // Nothing is tested twice (ORD-1): the default branch has the tree that CI passed on.
@@ -463,8 +462,7 @@ fn withdraw(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Withdrawn, None, None, at)?;
         let mut t = tx.task(task.id)?;
-        t.critical = None;
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::CloseWindow, at)?;
         tx.record_outcome(&key, &json!({"withdrawn": why}), at)?;
         tx.audit(at, Some(t.id), "deploy_withdrawn", &json!({"deploy": deploy.id, "why": why}))?;
         Ok(())

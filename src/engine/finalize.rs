@@ -5,9 +5,10 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, approval, cache, judge, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, apply, approval, cache, judge, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::model::card::AlertKind;
+use crate::model::change::Change;
 use crate::model::ids::Sha;
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::refusal::Asked;
@@ -293,9 +294,7 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
-        t.head_sha = Some(sha.clone());
-        t.head_tree = Some(tree);
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
         tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
     })?;
     Ok(())

@@ -6,9 +6,9 @@ use crate::adapters::store::{IntentRow, IntentState, NewOutbox, NewTask, Result 
 use crate::decide::board::{self as decide, Standing, Use};
 use crate::model::act::By;
 use crate::model::board::WorkItem;
+use crate::model::change::{Change, Move};
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
-use crate::model::stage::Stage;
 use crate::model::task::{Task, Waiting};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -205,8 +205,7 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
         }
         let Some(mut task) = tx.insert_task(&new, at)? else { return Ok(None) };
         if let Some(why) = boards::unknown_blockers(&begin.unknown) {
-            task.withdrawn = Some(why);
-            tx.save_task(&mut task, at)?;
+            apply::change(tx, &mut task, Change::Withdrawal(Some(why)), at)?;
         }
         tx.audit(
             at,
@@ -246,8 +245,7 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
             t.title.clone_from(&item.title);
             t.body = item.body.clone().unwrap_or_default();
         }
-        apply::enter(&mut t, Stage::Analysis);
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
         tx.audit(at, Some(id), "resumed", &json!({"stage": t.stage, "by": row.by()})).map(drop)
     })?;
     advance::noted(ctx, id);

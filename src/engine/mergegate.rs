@@ -8,6 +8,7 @@ use crate::adapters::process::{self, Life};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
 use crate::config::{ArtefactsAfterMerge, Project};
 use crate::decide::landing::Landing;
+use crate::model::change::Change;
 use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
@@ -120,10 +121,8 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
-        t.head_sha = Some(remote.clone());
-        t.head_tree = Some(tree.to_string());
-        t.critical = None;
-        tx.save_task(&mut t, at)?;
+        t.apply(Change::CloseWindow)?;
+        apply::change(tx, &mut t, Change::Head { sha: remote.clone(), tree: tree.to_string() }, at)?;
         tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": "a person"}))?;
         Ok(t)
     });
@@ -187,8 +186,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         if t.revision != task.revision || t.stop_requested_at.is_some() || !ours {
             return Err(StoreError::Lost);
         }
-        t.critical = Some(Window::Update);
-        tx.save_task(&mut t, now.stamp.wall_ms)?;
+        apply::change(tx, &mut t, Change::OpenWindow(Window::Update), now.stamp.wall_ms)?;
         tx.intend(&key, Some(t.id), "branch_rebased", &intent, &me, now.stamp.wall_ms)?;
         Ok(t)
     });
@@ -234,8 +232,7 @@ fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
         if t.revision != task.revision {
             return Err(StoreError::Lost);
         }
-        t.critical = None;
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::CloseWindow, at)?;
         // Without a stop the same update is made again, under the same intent.
         for row in open.iter().filter(|_| t.stop_requested_at.is_some()) {
             tx.record_outcome(&row.key, &json!({"done": false}), at)?;
@@ -254,8 +251,7 @@ fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
-        t.critical = None;
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::CloseWindow, at)?;
         tx.record_outcome(key, &json!({"done": false}), at)
     })?;
     Ok(())
@@ -285,9 +281,8 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
         if t.head_sha.as_ref() == Some(new) {
             return Ok((t, false));
         }
-        t.head_sha = Some(new.clone());
-        t.head_tree = Some(to.to_string());
-        t.critical = None;
+        t.apply(Change::CloseWindow)?;
+        t.apply(Change::Head { sha: new.clone(), tree: to.to_string() })?;
         let carry = NewEvidence {
             gate: CARRY,
             run_id: None,

@@ -77,9 +77,10 @@ pub mod way;
 
 use crate::adapters::git::Git;
 use crate::adapters::sentinel;
-use crate::adapters::store::Store;
+use crate::adapters::store::{Store, StoreError};
 use crate::config::{Config, Project};
 use crate::model::act::AuditAnchor;
+use crate::model::card::AlertKind;
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
 use crate::model::report::StepReport;
@@ -185,6 +186,21 @@ impl Ctx {
 
     /// Notes a fault at one task, project or service; the rest of the step goes on.
     pub fn fault(&mut self, task: Option<&Task>, what: &str, error: &anyhow::Error) {
+        if let Some(task) = task
+            && let Some(why @ (StoreError::Illegal(_) | StoreError::Cycle { .. })) = error.downcast_ref()
+        {
+            self.alarm(task, &why.to_string());
+        }
         self.report.fault(task.map(|t| t.key.as_str()), format!("{what}: {error:#}"), None);
+    }
+
+    /// Tells a person of a change that the state machine refused: once for each row that it was refused for.
+    fn alarm(&mut self, task: &Task, why: &str) {
+        let at = (self.clock)().wall_ms;
+        let (name, n) = (task.key.as_str(), task.revision);
+        let told = self.store.write(|tx| messages::alert_named(tx, AlertKind::Blocked, name, n, why, at));
+        if let Err(e) = told {
+            self.report.fault(Some(task.key.as_str()), format!("reporting a refused change: {e}"), None);
+        }
     }
 }

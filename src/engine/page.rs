@@ -373,7 +373,9 @@ impl Clean {
     fn status(&self, mut s: Status) -> Status {
         for row in &mut s.tasks {
             row.title = self.text(&row.title);
-            row.blocked_reason = row.blocked_reason.take().map(|t| self.text(&t));
+            if let Some(why) = &mut row.blocked_reason {
+                *why = self.text(why);
+            }
             if let Some(held) = &mut row.held_by {
                 held.why = self.text(&held.why);
             }

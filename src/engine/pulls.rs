@@ -1,11 +1,12 @@
 //! Pull requests on a forge: opened once there is something to show, seen when a person's hand was at them, closed where
 //! a merge left them open (SHIP-5, RULE-31).
 
-use super::{Ctx, base, messages, projects};
+use super::{Ctx, apply, base, messages, projects};
 use crate::adapters::forge::{ForgeError, PullState};
 use crate::adapters::store::{StoreError, Tx};
 use crate::config::Project;
 use crate::model::card::AlertKind;
+use crate::model::change::Change;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, Rule};
@@ -60,7 +61,7 @@ pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str
     let id = task.id;
     Ok(ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
-        t.pr = Some(made);
+        t.apply(Change::Pull(Some(made)))?;
         t.refused = t.refused.take().filter(|r| r.asked != Asked::OpenPull);
         tx.save_task(&mut t, at)?;
         Ok::<_, StoreError>(t)
@@ -85,8 +86,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, cause: &Withdrawal) -> Result<()> {
         if t.withdrawn.is_some() {
             return Ok((key, false, false));
         }
-        t.withdrawn = Some(cause.clone());
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::Withdrawal(Some(cause.clone())), at)?;
         tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number), "why": why}))?;
         let n = tx.count_up(&format!("withdrawals/{id}"), 1)?;
         messages::alert(tx, &t, AlertKind::Withdrawn, n, &cause.advice(&t.key), at)?;

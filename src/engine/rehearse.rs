@@ -1,8 +1,9 @@
 //! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
 //! what is printed is what the next real step does (CLI-2). Nothing outside is touched.
 
-use super::{Ctx, base, inputs, outbox};
+use super::{Ctx, apply, base, inputs, outbox};
 use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};
+use crate::model::change::Change;
 use crate::model::decision::{Effect, Gate};
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
@@ -75,8 +76,7 @@ fn open(ctx: &mut Ctx, task: &Task) -> Result<bool> {
         };
         tx.insert_deploy(&deploy)?;
         let mut t = task.clone();
-        t.critical = Some(deploy.window());
-        tx.save_task(&mut t, now.stamp.wall_ms)?;
+        apply::change(tx, &mut t, Change::OpenWindow(deploy.window()), now.stamp.wall_ms)?;
         Ok::<_, StoreError>(Some(deploy.id))
     })?;
     let Some(deploy) = opened else { return Ok(false) };
@@ -91,8 +91,7 @@ fn land(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(&deploy.head), None, at)?;
         let mut t = task.clone();
-        t.landed_sha = Some(deploy.head.clone());
-        tx.save_task(&mut t, at)
+        apply::change(tx, &mut t, Change::Landed { commit: deploy.head.clone() }, at)
     })?;
     ctx.report.did(ActionKind::PrMerged, Some(task.key.as_str()), json!({"head": deploy.head}));
     Ok(true)

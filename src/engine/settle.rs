@@ -3,6 +3,7 @@
 use super::{Ctx, apply, view};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::again::environment_wait;
+use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
 use crate::model::deploy::DeployResult;
 use crate::model::ids::RunId;
@@ -110,7 +111,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         }
         let mut given_up = None;
         if present {
-            change(&mut task, s, run.kind);
+            change(&mut task, s, run.kind)?;
             if let Some((asked, answer)) = &s.refused {
                 given_up = super::refused::note(&mut task, *asked, answer, policy.effects, at);
                 tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
@@ -195,7 +196,7 @@ fn record_deploy(
     Ok(Some(ActionLine::new(ActionKind::DeployFinished, Some(task.key.as_str()), said)))
 }
 
-fn change(task: &mut Task, s: &Settlement, kind: JobKind) {
+fn change(task: &mut Task, s: &Settlement, kind: JobKind) -> Result<(), Illegal> {
     // The forge told its statuses.
     if kind == JobKind::Ci && s.refused.is_none() {
         task.refused = task.refused.take().filter(|r| r.asked != Asked::Statuses);
@@ -204,15 +205,15 @@ fn change(task: &mut Task, s: &Settlement, kind: JobKind) {
         task.refused = task.refused.take().filter(|r| r.asked != Asked::Push);
     }
     if let Some(head) = &s.head {
-        task.head_sha = Some(head.sha.clone());
-        task.head_tree = Some(head.tree.clone());
+        task.apply(Change::Head { sha: head.sha.clone(), tree: head.tree.clone() })?;
     }
     if let Some(pr) = &s.pr {
-        task.pr = Some(pr.clone());
+        task.apply(Change::Pull(Some(pr.clone())))?;
     }
     if s.reworked {
-        task.rework = None;
+        task.apply(Change::Reworked)?;
     }
+    Ok(())
 }
 
 fn end(

@@ -6,11 +6,11 @@ use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::{StoreError, Tx};
 use crate::model::act::By;
 use crate::model::card::AlertKind;
+use crate::model::change::{Change, Move};
 use crate::model::deploy::DeployEnd;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::run_end::{RunEnd, RunResult};
-use crate::model::stage::Stage;
 use crate::model::task::{Actor, Deploy, DeployState, PullRef, Run, Task};
 use crate::model::window::Window;
 use anyhow::{Context, Result};
@@ -61,9 +61,7 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
     }
     let first = task.stop_requested_at.is_none();
     if first {
-        task.stop_requested_at = Some(at);
-        task.stop_reason = reason.map(str::to_owned);
-        tx.save_task(&mut task, at)?;
+        apply::change(tx, &mut task, Change::RequestStop { reason: reason.map(str::to_owned), at }, at)?;
         tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical, "by": by}))?;
     }
     let Some(what) = task.critical.clone() else { return Ok(Recorded { requested: Requested::Now, first, key }) };
@@ -264,12 +262,7 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
             return Err(StoreError::Lost);
         }
         apply::free_lease(tx, &view)?;
-        task.stopped_stage = Some(task.stage);
-        apply::enter(&mut task, Stage::Cancelled);
-        task.finished_at = Some(at);
-        task.in_serial = false;
-        task.critical = None;
-        tx.save_task(&mut task, at)?;
+        apply::change(tx, &mut task, Change::Move(Move::Cancel { at }), at)?;
         tx.tombstone(id)?;
         tx.item_ended(&task.project, &task.item_id)?;
         let landed = view.deploy.as_ref().and_then(|d| d.landed_sha.clone()).or_else(|| in_main.clone());

@@ -10,6 +10,7 @@ use crate::config::ExecutorKind;
 use crate::decide::again::environment_wait;
 use crate::decide::dispatch;
 use crate::model::card::AlertKind;
+use crate::model::change::{Change, Move};
 use crate::model::ids::{RunId, TaskId};
 use crate::model::report::{ActionKind, Held, Rule};
 use crate::model::run_end::{RunEnd, RunResult};
@@ -161,10 +162,8 @@ fn take(
     }
     let mut task = tx.task(claim.task)?;
     if let Some(stage) = claim.starts {
-        apply::enter(&mut task, stage);
-        task.started_at = Some(at);
-        task.in_serial = claim.serial;
-        tx.save_task(&mut task, at)?;
+        let start = Move::Start { to: stage, serial: claim.serial, at };
+        apply::change(tx, &mut task, Change::Move(start), at)?;
         tx.retarget_job(claim.job, &task, stage.agent())?;
         tx.audit(
             at,
@@ -247,10 +246,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
         tx.requeue_job_for(run.job_id, &c.token, Cause::Environment, &why, due)?;
         tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
-        apply::enter(&mut task, Stage::Created);
-        task.started_at = None;
-        task.in_serial = false;
-        tx.save_task(&mut task, at)?;
+        apply::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
         tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
     })?;
     Ok(())

@@ -15,6 +15,7 @@ use crate::config::{DegradedAction, Project};
 use crate::decide::watch::{NextStep, append, next};
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
+use crate::model::change::Change;
 use crate::model::ids::Sha;
 use crate::model::probe::WatchTarget;
 use crate::model::report::ActionKind;
@@ -269,8 +270,7 @@ pub fn close(
         if !t.is_watched() {
             return Err(StoreError::Lost);
         }
-        t.watch = Some(status.into());
-        tx.save_task(&mut t, at)?;
+        apply::change(tx, &mut t, Change::EndWatch(status), at)?;
         tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
         messages::show(tx, &t, at)?;
         let told = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));

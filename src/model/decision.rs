@@ -1,5 +1,6 @@
 //! What is to happen to a task next: the output of every decision, and all that `apply` needs to do it.
 
+use super::change::Budget;
 use super::report::Rule;
 use super::stage::{JobKind, Stage, words};
 use super::task::{Finding, NewJob, Waiting};
@@ -119,6 +120,7 @@ pub enum Decision {
         squash: bool,
         /// How often in a row these same findings have now come back.
         same: i64,
+        budget: Budget,
     },
     Return {
         to: Stage,
@@ -135,6 +137,24 @@ pub enum Decision {
         watch: bool,
     },
     Effect(Effect),
+}
+
+impl Decision {
+    /// The decision's name, as `docs/state-machine.md` lists it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hold { .. } => "hold",
+            Self::Enqueue(_) => "enqueue",
+            Self::Park { .. } => "park",
+            Self::Release { .. } => "release",
+            Self::Advance { .. } => "advance",
+            Self::Rollback { .. } => "rollback",
+            Self::Return { .. } => "return",
+            Self::Block { .. } => "block",
+            Self::Finish { .. } => "finish",
+            Self::Effect(_) => "effect",
+        }
+    }
 }
 
 impl NewJob {

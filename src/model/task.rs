@@ -110,8 +110,6 @@ pub struct Task {
     pub findings: Vec<Finding>,
     /// How often in a row the same findings came back unchanged (RUN-7b).
     pub findings_same: i64,
-    /// Since when the same gate has been undecided (wall ms), source answering (RULE-8).
-    pub undecided_since: Option<i64>,
     /// What the next round has to leave of the branch's history; `None`: all of it.
     pub rework: Option<Rework>,
     /// Why it is held although nothing of it failed (RULE-31, BRD-4).

@@ -1,7 +1,11 @@
 //! `orch status` on the binary (CLI-3).
 
 use crate::support::seeded::{ONE, Seeded, change, task};
+use orch::adapters::process;
 use orch::adapters::store::NewEvidence;
+use orch::cli::clock;
+use orch::engine::{Ctx, apply};
+use orch::model::change::{Change, Move};
 use orch::model::ids::Sha;
 use orch::model::stage::{Agent, JobKind, Stage};
 use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
@@ -81,6 +85,7 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
         let first = change(tx, &first, |t| {
             t.stage = Stage::Analysis;
             t.waiting_for = Some(Waiting::Approval);
+            t.waiting_since = Some(1);
             t.started_at = Some(1);
             t.in_serial = true;
         });
@@ -150,6 +155,7 @@ fn one_row_a_key_the_hundred_finished_last_and_all_on_demand() {
             let t = task(tx, &format!("ORCH-{n}"), "old", n);
             change(tx, &t, |t| {
                 t.stage = if n == 130 { Stage::Cancelled } else { Stage::Done };
+                t.stopped_stage = (n == 130).then_some(Stage::Created);
                 t.finished_at = Some(1000 + n);
             });
             if n == 130 {
@@ -314,4 +320,32 @@ fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
     out.read_to_end(&mut seen).unwrap();
     assert!(seen.ends_with(b"\x1b[?25h\x1b[?1049l"), "{}", String::from_utf8_lossy(&seen));
     assert!(child.wait().unwrap().success());
+}
+
+/// PIPE-1: what the table of edges does not have changes nothing, and a person is told once for that row.
+#[test]
+fn pipe_1_a_change_that_is_no_edge_is_refused_and_told_once() {
+    let world = Seeded::new(ONE);
+    let t = world.write(|tx| task(tx, "ORCH-1", "one", 1));
+    let env = std::collections::BTreeMap::new();
+    let config = orch::config::load(Some("orch.yaml".as_ref()), None, &env, world.path()).unwrap();
+    let mut ctx = Ctx::new(config, world.store(), process::me().unwrap(), clock::now, "tick");
+    for _ in 0..2 {
+        let done = ctx.store.write(|tx| {
+            let mut row = tx.task(t.id)?;
+            tx.audit(1, Some(t.id), "before", &json!({}))?;
+            apply::change(tx, &mut row, Change::Move(Move::Finish { watch: false, at: 1 }), 1)
+        });
+        ctx.fault(Some(&t), "moving the task on", &done.unwrap_err().into());
+    }
+    assert!(
+        ctx.report.errors[0].message.contains("advance from created to done is no edge"),
+        "{:?}",
+        ctx.report.errors
+    );
+    let db = rusqlite::Connection::open(world.path().join("state/orch.db")).unwrap();
+    let count = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT COUNT(*) FROM audit WHERE event = 'before'"), 0, "nothing of the transaction is kept");
+    assert_eq!(count("SELECT COUNT(*) FROM outbox WHERE sink = 'alert' AND payload LIKE '%is no edge%'"), 1);
+    assert_eq!(ctx.task(t.id).unwrap(), t);
 }

@@ -101,6 +101,12 @@ pub enum StoreError {
     Full(String),
     #[error("the row changed meanwhile")]
     Lost,
+    /// A change that the task's row does not allow; nothing of the transaction is kept.
+    #[error(transparent)]
+    Illegal(#[from] crate::model::change::Illegal),
+    /// Decisions that lead to each other; nothing of the transaction is kept.
+    #[error("{key}: decisions go round; this is a fault of orch, and nothing was changed. The last: {last}")]
+    Cycle { key: String, last: String },
     /// A row of one task: that task is held, the rest goes on (RULE-44).
     #[error("a row of the database can't be read: {0}")]
     Undecodable(String),

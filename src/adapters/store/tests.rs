@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::board::Intent;
+use crate::model::change::{Change, Move};
 use crate::model::deploy::DeployEnd;
 use crate::model::ids::Key;
 use crate::model::run_end::{RunEnd, RunResult};
@@ -92,7 +93,7 @@ fn rule_9_a_work_item_starts_again_after_its_tombstone_as_another_task() {
         .write(|tx| {
             let mut first = add(tx, "ORCH-1").unwrap();
             assert!(add(tx, "ORCH-1").is_none());
-            first.stage = Stage::Cancelled;
+            first.apply(Change::Move(Move::Cancel { at: 2 })).unwrap();
             tx.save_task(&mut first, 2)?;
             tx.tombstone(first.id)?;
             let second = add(tx, "ORCH-1").unwrap();

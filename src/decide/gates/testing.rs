@@ -118,7 +118,6 @@ pub fn task(id: i64, stage: Stage) -> Task {
         held_findings: None,
         findings: vec![],
         findings_same: 0,
-        undecided_since: None,
         rework: None,
         withdrawn: None,
         critical: None,

@@ -3,9 +3,10 @@
 use super::world::{Rel, Res, Row, Setting, T, Window, World};
 use crate::decide::dispatch::Dispatch;
 use crate::model::decision::{Decision, Gate};
+use crate::model::edges::EDGES;
 use crate::model::policy::CiSource;
 use crate::model::stage::{JobKind, Stage};
-use crate::model::task::{DeployState, EvidenceVerdict as V, Waiting};
+use crate::model::task::{DeployState, EvidenceVerdict as V, Task, Waiting};
 use crate::model::view::QueueView;
 
 fn passed(t: &T, which: impl Fn(&Row) -> bool, gate: Gate) -> bool {
@@ -61,6 +62,16 @@ pub fn decided(before: &World, after: &World, i: usize, s: &Setting, decision: &
     if to == Stage::Deploy {
         landable(before, i, s);
     }
+}
+
+/// The change that the product makes of a row, and the world's own telling of it, come to the same.
+pub fn agree(row: &Task, told: &Task) {
+    let of = |t: &Task| {
+        let held = (t.blocked_reason.is_some(), t.held_findings.is_some(), t.withdrawn.is_some());
+        let rounds = (t.attempt, t.findings_same, t.rework);
+        (t.stage, t.waiting_for, t.released, held, rounds, t.critical.clone(), t.watch, t.stop_requested_at)
+    };
+    assert_eq!(of(row), of(told), "Task::apply and the exploration differ");
 }
 
 fn green(t: &T, s: &Setting, i: usize) -> bool {
@@ -193,6 +204,8 @@ pub fn edge(before: &World, after: &World, person: bool, s: &Setting) {
         if a.stage.is_terminal() {
             assert_eq!(a.stage, b.stage, "an ended task comes back");
         }
+        let along = EDGES.iter().any(|(_, from, to)| *from == a.stage && to.contains(&b.stage));
+        assert!(a.stage == b.stage || along, "{} to {} is no edge", a.stage, b.stage);
         if a.stage == Stage::Cancelled {
             assert!(b.job.is_none(), "a cancelled task has work: {b:?}");
         }

@@ -3,9 +3,12 @@
 
 use super::invariants as hold;
 use super::world::{Act, D, Entry, NOW, Outcomes, Phase, Rel, Run, Setting, T, Window, World};
+use crate::decide::changes;
 use crate::decide::dispatch;
 use crate::decide::transition::{decide, send_back};
+use crate::model::change::Budget;
 use crate::model::decision::{Decision, Effect, Gate};
+use crate::model::edges::{Edge as Along, leads};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{DeployState, EvidenceVerdict as V, Finding};
 
@@ -48,7 +51,9 @@ pub fn from(w: &World, s: &Setting) -> Vec<Edge> {
     all.edges
 }
 
-pub fn enter(t: &mut T, to: Stage) {
+/// Along an edge of the product's own table.
+pub fn enter(t: &mut T, edge: Along, to: Stage) {
+    assert!(leads(edge, t.stage, to), "{edge} from {} to {to} is no edge", t.stage);
     t.stage = to;
     t.waiting = None;
     t.released = None;
@@ -75,7 +80,18 @@ pub fn drive(w: &mut World, i: usize, s: &Setting) -> Decision {
     panic!("decisions for {} go round: {:?}", i + 1, w.tasks[i]);
 }
 
+/// Carries out a decision here, and sees that the product's own change of the row comes to the same.
 fn apply(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
+    let view = w.view(i, s, false);
+    carry_out(w, i, s, decision);
+    let mut row = view.task.clone();
+    if let Some(change) = changes::of(&view, decision) {
+        row.apply(change).unwrap_or_else(|illegal| panic!("{illegal}"));
+    }
+    hold::agree(&row, &w.view(i, s, false).task);
+}
+
+fn carry_out(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
     if let Decision::Rollback { .. } | Decision::Return { .. } | Decision::Block { .. } | Decision::Finish { .. } =
         decision
     {
@@ -93,9 +109,10 @@ fn apply(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
             t.released = Some(*waiting);
             t.waiting = None;
         }
-        Decision::Advance { to, .. } | Decision::Return { to, .. } => enter(t, *to),
+        Decision::Advance { to, .. } => enter(t, Along::Advance, *to),
+        Decision::Return { to, .. } => enter(t, Along::Return, *to),
         Decision::Rollback { findings, same, .. } => {
-            enter(t, Stage::Development);
+            enter(t, Along::Rollback, Stage::Development);
             t.rounds += 1;
             t.last = findings.first().and_then(|f| Gate::parse(&f.source));
             t.same = u8::try_from(*same).unwrap();
@@ -118,7 +135,7 @@ fn apply(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
             }
         }
         Decision::Finish { watch, .. } => {
-            enter(t, Stage::Done);
+            enter(t, Along::Advance, Stage::Done);
             t.rows.clear();
             t.last = None;
             t.same = 0;
@@ -170,7 +187,7 @@ impl Steps<'_> {
                 let entry = t.job.as_mut().unwrap();
                 assert!(entry.run.is_none(), "a job is claimed twice: {t:?}");
                 if let Some(stage) = claim.starts {
-                    enter(t, stage);
+                    enter(t, Along::Start, stage);
                 }
                 let phase = Phase::Claimed { spawned };
                 let run = Run { phase, supervisor: spawned, agent: false, dead_seen: false, present: true };
@@ -317,7 +334,7 @@ impl Steps<'_> {
         hold::cancelled(w, i);
         to.free_lease(i, self.s);
         let t = &mut to.tasks[i];
-        enter(t, Stage::Cancelled);
+        enter(t, Along::Cancel, Stage::Cancelled);
         t.rows.clear();
         t.window = Window::Closed;
         let landed = t.landed;
@@ -486,13 +503,14 @@ fn retry(w: &mut World, i: usize, s: &Setting) {
         t.same = 0;
         let findings = t.last.map(|g| Finding { source: g.as_str().into(), text: "because".into() });
         let findings = findings.into_iter().collect();
-        let decision = Decision::Rollback { why: "retried".into(), findings, squash: false, same: 0 };
+        let decision =
+            Decision::Rollback { why: "retried".into(), findings, squash: false, same: 0, budget: Budget::Counts };
         return apply(w, i, s, &decision);
     }
     let stands: Vec<_> =
         t.rows.iter().filter(|r| r.fresh && r.verdict == V::Pass && by_agent(r.gate)).copied().collect();
     let stage = t.stage;
-    enter(t, stage);
+    enter(t, Along::Repeat, stage);
     for row in &mut t.rows {
         row.fresh = stands.iter().any(|r| r.gate == row.gate);
     }

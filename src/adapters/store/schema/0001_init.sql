@@ -35,7 +35,6 @@ CREATE TABLE tasks (
     held_findings TEXT,
     findings TEXT NOT NULL DEFAULT '[]',
     findings_same INTEGER NOT NULL DEFAULT 0,
-    undecided_since INTEGER,
     rework TEXT CHECK (rework IN ('one_commit')),
     withdrawn TEXT,
     refused TEXT,
@@ -51,6 +50,11 @@ CREATE TABLE tasks (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     finished_at INTEGER,
+    CHECK (waiting_for IS NULL OR (waiting_since IS NOT NULL AND released IS NULL)),
+    CHECK (asked_at IS NULL OR waiting_since IS NOT NULL),
+    CHECK (held_findings IS NULL OR blocked_reason IS NOT NULL),
+    CHECK ((finished_at IS NOT NULL) = (stage IN ('done', 'cancelled'))),
+    CHECK ((stopped_stage IS NOT NULL) = (stage = 'cancelled')),
     CHECK ((critical_deploy IS NOT NULL) = (critical IS NOT NULL AND critical = 'deploy'))
 ) STRICT;
 CREATE UNIQUE INDEX tasks_one_in_work_per_serial_repo ON tasks (repo) WHERE in_serial = 1;
