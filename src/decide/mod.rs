@@ -7,6 +7,7 @@ pub mod board;
 pub mod caller;
 pub mod changes;
 pub mod chat;
+pub mod command;
 pub mod definitions;
 pub mod deploy_result;
 pub mod dispatch;

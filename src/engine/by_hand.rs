@@ -1,21 +1,21 @@
 //! What a person does to a task on the command line: reject, retry.
 
-use super::red_ci::red_ci;
+use super::red_ci::{RedCi, red_ci};
 use super::{Ctx, Moment, apply, base, base_job, bound, messages, stop, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 use crate::config::Config;
+use crate::decide::command::{self, DeployAgain, Held, Lift, Refused, Reject, Then};
 use crate::decide::transition;
 use crate::model::act::By;
 use crate::model::change::{Budget, Change, Move};
 use crate::model::decision::{Decision, Gate};
 use crate::model::ids::TaskId;
 use crate::model::policy::Policy;
-use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, JobStatus, Stage};
-use crate::model::task::{Cause, Deploy, DeployState, EvidenceVerdict, Finding, Job, NewJob, Run, RunState, Task};
-use crate::model::view::TaskView;
+use crate::model::task::{Cause, Deploy, DeployState, Finding, Job, NewJob, Run, RunState, Task};
+use crate::model::time::Stamp;
 use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
@@ -55,19 +55,8 @@ pub fn reject_in(
     let at = now.stamp.wall_ms;
     let view = view::task(tx, id, now, None)?;
     let task = view.task.clone();
+    let Ok(meaning) = command::reject(&view) else { return Ok(None) };
     let running = view.live_job.as_ref().filter(|j| j.status == JobStatus::Running);
-    let deploying = running.is_some_and(|j| match j.kind {
-        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => true,
-        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => false,
-    });
-    let refused = task.stage == Stage::Created
-        || task.stage.is_terminal()
-        || deploying
-        || task.critical.is_some()
-        || task.stop_requested_at.is_some();
-    if refused {
-        return Ok(None);
-    }
     let mut cut = Vec::new();
     if let Some(job) = running {
         // With the claim's token goes every right of its supervisor to settle, push or judge.
@@ -82,22 +71,25 @@ pub fn reject_in(
     let mut t = task.clone();
     apply::change(tx, &mut t, Change::Unblock, at)?;
     tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
-    if task.stage == Stage::Analysis {
-        apply::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
-        let reason = Some(format!("A person rejected the analysis: {text}"));
-        let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
-        let job = tx.enqueue(&t, &job, at)?;
-        messages::show(tx, &t, at)?;
-        actions.push(ActionLine::new(
-            ActionKind::JobEnqueued,
-            Some(t.key.as_str()),
-            json!({"job": job, "agent": "analyst"}),
-        ));
-    } else {
-        let finding = Finding { source: "a person".to_owned(), text: text.to_owned() };
-        let view = view::task(tx, id, now, None)?;
-        let decision = transition::send_back(&view, policy, format!("rejected by a person: {text}"), vec![finding]);
-        apply::one(tx, view, decision, now, &mut actions)?;
+    match meaning {
+        Reject::Analyse => {
+            apply::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
+            let reason = Some(format!("A person rejected the analysis: {text}"));
+            let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
+            let job = tx.enqueue(&t, &job, at)?;
+            messages::show(tx, &t, at)?;
+            actions.push(ActionLine::new(
+                ActionKind::JobEnqueued,
+                Some(t.key.as_str()),
+                json!({"job": job, "agent": "analyst"}),
+            ));
+        }
+        Reject::SendBack => {
+            let finding = Finding { source: "a person".to_owned(), text: text.to_owned() };
+            let view = view::task(tx, id, now, None)?;
+            let decision = transition::send_back(&view, policy, format!("rejected by a person: {text}"), vec![finding]);
+            apply::one(tx, view, decision, now, &mut actions)?;
+        }
     }
     Ok(Some(Rejected { actions, cut }))
 }
@@ -124,84 +116,94 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
     let red = red_ci(ctx, id)?;
     if ci && red.is_none() {
         let key = ctx.task(id)?.key;
-        return Ok(Retried::Refused(format!("{key} is not blocked by a red CI")));
+        return Ok(Retried::Refused(format!("{key} {}", Refused::NoRedCi)));
     }
     let now = ctx.now();
-    let at = now.stamp.wall_ms;
     let done = ctx.store.write(|tx| {
-        let mut task = tx.task(id)?;
-        let forge_hold = taken.is_some() && task.withdrawn == taken;
-        if task.stage.is_terminal() {
-            return Ok(None);
-        }
-        if task.blocked_reason.is_none() && !forge_hold && task.refused.is_none() {
-            let due = at_once(tx, &ctx.config, &task, at)?;
-            if due {
-                tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "by": by}))?;
-            }
-            return Ok(due.then(Vec::new));
-        }
-        let stop = task.refused.as_ref().is_some_and(|r| r.asked == Asked::Stop);
-        let only_refused = stop || (task.blocked_reason.is_none() && !forge_hold);
-        if let Some(r) = &mut task.refused {
-            (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
-        }
-        let why = task.blocked_reason.clone();
-        let ci_again = red.as_ref().filter(|r| ci || r.changed);
-        let held = task.held_findings.clone().filter(|_| ci_again.is_none());
-        task.apply(Change::Unblock)?;
-        if forge_hold {
-            task.apply(Change::Withdrawal(None))?;
-            // One that was closed, or went with its branch, is opened again as another.
-            if !matches!(taken, Some(Withdrawal::Merged { .. })) {
-                task.apply(Change::Pull(None))?;
-            }
-        }
-        tx.audit(
-            at,
-            Some(id),
-            "retried",
-            &json!({"stage": task.stage, "was": why, "rollback": held.is_some(), "ci": ci_again.is_some(), "by": by}),
-        )?;
-        if task.stage == Stage::Created {
-            try_base(tx, &ctx.config, &task)?;
-        }
-        let mut actions = Vec::new();
-        match held {
-            Some(findings) => {
-                tx.save_task(&mut task, at)?;
-                let view = view::task(tx, id, &now, None)?;
-                let why = why.unwrap_or_default();
-                let why = format!("retried: {why}");
-                let decision = Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew };
-                apply::one(tx, view, decision, &now, &mut actions)?;
-            }
-            // What an agent left is kept: it is pushed now, and no agent starts (RULE-45).
-            None if only_refused || kept_run(tx, id)? => {
-                tx.save_task(&mut task, at)?;
-                if let Some(job) = tx.live_job(id)?.filter(|j| j.status == JobStatus::Running) {
-                    tx.resume_job(job.id, at)?;
+        let task = tx.task(id)?;
+        let held = Held { taken: taken.as_ref(), red: red.as_ref().map(|r| r.changed), kept: kept_run(tx, id)? };
+        match command::retry(&task, &held, ci) {
+            Err(_) => Ok(None),
+            Ok(command::Retry::DueNow) => {
+                let due = at_once(tx, &ctx.config, &task, now.stamp.wall_ms)?;
+                if due {
+                    tx.audit(now.stamp.wall_ms, Some(id), "retried", &json!({"stage": task.stage, "by": by}))?;
                 }
-                messages::show(tx, &task, at)?;
+                Ok(due.then(Vec::new))
             }
-            None => {
-                let epoch = task.epoch;
-                task.apply(Change::Move(Move::Repeat))?;
-                stand(tx, &task, epoch, at, &now.root)?;
-                if let Some(red) = ci_again {
-                    red.runs_again(tx, &task, at)?;
+            Ok(command::Retry::Lift(lift)) => {
+                if task.stage == Stage::Created {
+                    try_base(tx, &ctx.config, &task)?;
                 }
-                again(tx, &mut task, &now.stamp)?;
-                tx.save_task(&mut task, at)?;
-                messages::show(tx, &task, at)?;
+                lifted(tx, task, &lift, red.as_ref(), by, &now).map(Some)
             }
         }
-        Ok::<_, StoreError>(Some(actions))
     })?;
     let Some(actions) = done else { return Ok(Retried::Nothing) };
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
     Ok(Retried::Begun)
+}
+
+/// Lifts what a retry lifts, and begins what follows.
+fn lifted(
+    tx: &Tx<'_>,
+    mut task: Task,
+    lift: &Lift,
+    red: Option<&RedCi>,
+    by: &By,
+    now: &Moment,
+) -> StoreResult<Vec<ActionLine>> {
+    let (id, at) = (task.id, now.stamp.wall_ms);
+    let why = task.blocked_reason.clone();
+    if let Some(r) = &mut task.refused {
+        (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
+    }
+    task.apply(Change::Unblock)?;
+    if lift.restores {
+        task.apply(Change::Withdrawal(None))?;
+    }
+    // One that was closed, or went with its branch, is opened again as another.
+    if !lift.keeps_pull {
+        task.apply(Change::Pull(None))?;
+    }
+    let rollback = matches!(lift.then, Then::RollBack(_));
+    tx.audit(
+        at,
+        Some(id),
+        "retried",
+        &json!({"stage": task.stage, "was": why, "rollback": rollback, "ci": lift.ci, "by": by}),
+    )?;
+    let mut actions = Vec::new();
+    match &lift.then {
+        Then::RollBack(findings) => {
+            tx.save_task(&mut task, at)?;
+            let view = view::task(tx, id, now, None)?;
+            let why = format!("retried: {}", why.unwrap_or_default());
+            let findings = findings.clone();
+            let decision = Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew };
+            apply::one(tx, view, decision, now, &mut actions)?;
+        }
+        Then::Continue => {
+            tx.save_task(&mut task, at)?;
+            if let Some(job) = tx.live_job(id)?.filter(|j| j.status == JobStatus::Running) {
+                tx.resume_job(job.id, at)?;
+            }
+            messages::show(tx, &task, at)?;
+        }
+        Then::Repeat => {
+            let epoch = task.epoch;
+            task.apply(Change::Move(Move::Repeat))?;
+            stand(tx, &task, epoch, at, &now.root)?;
+            if let Some(red) = red.filter(|_| lift.ci) {
+                red.runs_again(tx, &task, at)?;
+            }
+            again(tx, &mut task, &now.stamp)?;
+            tx.save_task(&mut task, at)?;
+            messages::show(tx, &task, at)?;
+        }
+    }
+    Ok(actions)
 }
 
 /// The base of a task's project is tried at once where it holds first jobs. Whether there is one.
@@ -245,22 +247,16 @@ pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Re
     let done = ctx.store.write(|tx| {
         let view = view::task(tx, id, &now, None)?;
         let mut task = view.task.clone();
-        if let Some(why) = not_from(&view, stage, &stages) {
-            return Ok(Err(format!("{} {why}", task.key)));
-        }
+        let decision = match command::retry_from(&view, stage, &stages) {
+            Ok(decision) => decision,
+            Err(why) => return Ok(Err(format!("{} {why}", task.key))),
+        };
         tx.cancel_jobs(id, "started again by a person", at)?;
-        let (why, held) = (task.blocked_reason.clone(), task.held_findings.clone());
+        let was = task.blocked_reason.clone();
         task.apply(Change::Unblock)?;
         apply::change(tx, &mut task, Change::FreshBudget, at)?;
-        tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "from": stage, "was": why, "by": by}))?;
+        tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "from": stage, "was": was, "by": by}))?;
         let mut actions = Vec::new();
-        let why = format!("started again by a person{}", why.map_or_else(String::new, |w| format!(": {w}")));
-        let findings = held.unwrap_or_else(|| task.findings.clone());
-        let decision = if stage == Stage::Development {
-            Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew }
-        } else {
-            Decision::Return { to: stage, why }
-        };
         let view = view::task(tx, id, &now, None)?;
         apply::one(tx, view, decision, &now, &mut actions)?;
         Ok::<_, StoreError>(Ok(actions))
@@ -275,110 +271,45 @@ pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Re
     }
 }
 
-/// Why a stage can't be started again; the rest of the sentence after the key.
-fn not_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Option<String> {
-    let task = &view.task;
-    let running = view.live_job.as_ref().is_some_and(|j| j.status == JobStatus::Running);
-    let landed = view.deploy.as_ref().is_some_and(|d| d.attempt == task.attempt && d.landed_sha.is_some());
-    if task.stage.is_terminal() {
-        return Some(format!("is {}: nothing of it is started again", task.stage));
-    }
-    if task.stage == Stage::Created {
-        return Some("has not begun: `orch tick` starts it".to_owned());
-    }
-    if !stages.contains(&stage) || stage.agent().is_none() {
-        return Some(format!("has no stage {stage} with an agent"));
-    }
-    if stage > task.stage {
-        return Some(format!("is in {} and has not reached {stage} yet", task.stage));
-    }
-    if task.stop_requested_at.is_some() || task.critical.is_some() || task.withdrawn.is_some() {
-        return Some("is being stopped, updated or deployed, or was taken back; see `orch explain`".to_owned());
-    }
-    if running {
-        return Some("is at work; wait for the run, or `orch advance --reject` ends it".to_owned());
-    }
-    if landed && stage != Stage::Development {
-        return Some("has landed: its rework begins with --from development".to_owned());
-    }
-    None
-}
-
 /// Whether a run of the task has exited and waits for its push.
-fn kept_run(tx: &crate::adapters::store::Tx<'_>, id: TaskId) -> crate::adapters::store::Result<bool> {
+fn kept_run(tx: &Tx<'_>, id: TaskId) -> StoreResult<bool> {
     let Some(job) = tx.live_job(id)? else { return Ok(false) };
     let exited = |r: &Run| r.job_id == job.id && r.state == RunState::Exited && job.token.as_ref() == Some(&r.token);
     Ok(job.status == JobStatus::Running && tx.runs_of(id)?.iter().any(exited))
 }
 
-/// What an agent of this stage got through stands: a block behind it (a scanner, a stale image) is no reason to have it
-/// work again.
-fn stand(
-    tx: &crate::adapters::store::Tx<'_>,
-    task: &crate::model::task::Task,
-    epoch: i64,
-    at: i64,
-    root: &std::path::Path,
-) -> crate::adapters::store::Result<()> {
-    let by_agents = [
-        Gate::AnalysisComplete,
-        Gate::ArchitectureDone,
-        Gate::BranchPushed,
-        Gate::ReviewVerdict,
-        Gate::TestsVerdict,
-        Gate::StagingStatus,
-    ];
+/// Takes what stays valid over into the stay that has just begun.
+fn stand(tx: &Tx<'_>, task: &Task, epoch: i64, at: i64, root: &std::path::Path) -> StoreResult<()> {
     let rows = bound::checked(tx.evidence_of(task.id)?, root);
-    for gate in by_agents {
-        let last = rows.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch);
-        if let Some(e) = last.filter(|e| e.verdict == EvidenceVerdict::Pass) {
-            let copy = NewEvidence {
-                gate: gate.as_str(),
-                run_id: e.run_id,
-                sha: e.sha.clone(),
-                code_tree: e.code_tree.clone(),
-                verdict: e.verdict,
-                why: e.why.clone(),
-                detail: e.detail.clone(),
-            };
-            tx.add_evidence(task, &copy, at)?;
-        }
+    for e in command::stays_valid(&rows, epoch) {
+        let Some(gate) = Gate::parse(&e.gate) else { continue };
+        let copy = NewEvidence {
+            gate: gate.as_str(),
+            run_id: e.run_id,
+            sha: e.sha.clone(),
+            code_tree: e.code_tree.clone(),
+            verdict: e.verdict,
+            why: e.why.clone(),
+            detail: e.detail.clone(),
+        };
+        tx.add_evidence(task, &copy, at)?;
     }
     Ok(())
 }
 
-/// A deploy whose result stayed unknown is deployed again by a person's word only, under a new id, without a second
-/// merge (RULE-18). One that was blocked on its way is taken up where it stands. Both open the critical window, which a
-/// recorded stop excludes (RULE-16).
-fn again(
-    tx: &crate::adapters::store::Tx<'_>,
-    task: &mut crate::model::task::Task,
-    now: &crate::model::time::Stamp,
-) -> crate::adapters::store::Result<()> {
-    if task.stage != Stage::Deploy || task.stop_requested_at.is_some() {
-        return Ok(());
-    }
-    let deploys = tx.deploys_of(task.id)?;
-    let of_attempt = |d: &&Deploy| d.attempt == task.attempt && d.state != DeployState::Withdrawn;
-    let Some(last) = deploys.iter().rev().find(of_attempt) else { return Ok(()) };
-    match last.state {
-        DeployState::Initiated | DeployState::Landed | DeployState::Started => {
-            task.apply(Change::OpenWindow(last.window()))?;
-            return Ok(());
+/// Takes the attempt's deploy up, or makes it again (RULE-18).
+fn again(tx: &Tx<'_>, task: &mut Task, now: &Stamp) -> StoreResult<()> {
+    let window = match command::deploy_again(task, &tx.deploys_of(task.id)?) {
+        DeployAgain::No => return Ok(()),
+        DeployAgain::TakeUp(window) => window,
+        DeployAgain::Anew(new) => {
+            let new = Deploy { initiated_at: now.clone(), ..*new };
+            tx.insert_deploy(&new)?;
+            let (from, to) = (DeployState::Initiated, DeployState::Landed);
+            tx.move_deploy(&new.id, from, to, new.landed_sha.as_ref(), None, now.wall_ms)?;
+            new.window()
         }
-        DeployState::Settled | DeployState::Withdrawn => {}
-    }
-    let Some(landed) = last.landed_sha.clone() else { return Ok(()) };
-    let new = Deploy {
-        id: format!("{}-{}-{}r{}", task.id, task.attempt, last.fence, deploys.len()),
-        state: DeployState::Initiated,
-        landed_sha: None,
-        result: None,
-        initiated_at: now.clone(),
-        ..last.clone()
     };
-    tx.insert_deploy(&new)?;
-    tx.move_deploy(&new.id, DeployState::Initiated, DeployState::Landed, Some(&landed), None, now.wall_ms)?;
-    task.apply(Change::OpenWindow(new.window()))?;
+    task.apply(Change::OpenWindow(window))?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::deciders::{self, Decides};
 use super::{Ctx, advance, apply, boards, messages, stop};
 use crate::adapters::store::{IntentRow, IntentState, NewOutbox, NewTask, Result as StoreResult, Sink, StoreError, Tx};
 use crate::decide::board::{self as decide, Standing, Use};
+use crate::decide::command::{self, Refused};
 use crate::model::act::By;
 use crate::model::board::WorkItem;
 use crate::model::change::{Change, Move};
@@ -252,18 +253,18 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// A person's release on the command line; `false`: the task does not wait for it (exit 4).
-pub fn release_by_command(ctx: &mut Ctx, id: TaskId, waiting: Waiting, by: &By) -> Result<bool> {
+/// A person's release on the command line; else why it is refused (exit 4).
+pub fn release_by_command(ctx: &mut Ctx, id: TaskId, waiting: Waiting, by: &By) -> Result<Option<Refused>> {
     let at = ctx.now().stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
-        if t.waiting_for != Some(waiting) || t.stop_requested_at.is_some() || tx.live_job(id)?.is_some() {
-            return Ok(false);
+        if let Err(refused) = command::release(&t, waiting, tx.live_job(id)?.is_some()) {
+            return Ok(Some(refused));
         }
         apply::release(tx, &mut t, waiting, by, at)?;
-        Ok::<_, StoreError>(true)
+        Ok::<_, StoreError>(None)
     })?;
-    if done {
+    if done.is_none() {
         let key = ctx.task(id)?.key.to_string();
         ctx.report.did(ActionKind::ReleaseGiven, Some(&key), json!({"for": waiting, "by": by}));
     }

@@ -4,6 +4,7 @@ use super::{Ctx, apply, artefacts, base, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::{StoreError, Tx};
+use crate::decide::command;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
@@ -56,15 +57,15 @@ pub struct Recorded {
 pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i64) -> Result<Recorded, StoreError> {
     let mut task = tx.task(id)?;
     let key = task.key.to_string();
-    if task.stage.is_terminal() {
-        return Ok(Recorded { requested: Requested::Terminal, first: false, key });
-    }
-    let first = task.stop_requested_at.is_none();
+    let (first, waits) = match command::stop(&task) {
+        command::Stop::Ended => return Ok(Recorded { requested: Requested::Terminal, first: false, key }),
+        command::Stop::Recorded { first, waits } => (first, waits),
+    };
     if first {
         apply::change(tx, &mut task, Change::RequestStop { reason: reason.map(str::to_owned), at }, at)?;
-        tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": task.critical, "by": by}))?;
+        tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": waits, "by": by}))?;
     }
-    let Some(what) = task.critical.clone() else { return Ok(Recorded { requested: Requested::Now, first, key }) };
+    let Some(what) = waits else { return Ok(Recorded { requested: Requested::Now, first, key }) };
     if first {
         let why = format!("The stop waits: {what} is under way.");
         messages::comment(tx, &task, "stop-deferred", &why, at)?;

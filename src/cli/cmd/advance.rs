@@ -8,7 +8,6 @@ use crate::cli::open;
 use crate::engine::{Ctx, advance, by_hand, chat, deploy, intents, outbox, tick};
 use crate::model::decision::Decision;
 use crate::model::report::{ActionKind, Held, Rule};
-use crate::model::stage::Stage;
 use crate::model::task::{Task, Waiting};
 use crate::model::time::rfc3339;
 use std::time::{Duration, Instant};
@@ -45,10 +44,10 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     };
     let task = open::task(&mut ctx, name)?;
     if args.approve {
-        release(&mut ctx, &task, Stage::Analysis, Waiting::Approval)?;
+        release(&mut ctx, &task, Waiting::Approval)?;
     }
     if args.confirm_deploy {
-        release(&mut ctx, &task, Stage::Deploy, Waiting::ConfirmDeploy)?;
+        release(&mut ctx, &task, Waiting::ConfirmDeploy)?;
     }
     if let Some(text) = &args.reject
         && !by_hand::reject(&mut ctx, task.id, text, &process::caller())?
@@ -82,16 +81,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
 }
 
 /// A release at the wrong stage, or of a task that does not wait for it, is refused: nothing happens.
-fn release(ctx: &mut Ctx, task: &Task, stage: Stage, waiting: Waiting) -> Result<(), Failure> {
-    if task.stage == stage && intents::release_by_command(ctx, task.id, waiting, &process::caller())? {
-        return Ok(());
-    }
-    let why = if task.stage == stage {
-        format!("{} is in {stage}, but does not wait for {waiting}", task.key)
-    } else {
-        format!("{} is in {}, not in {stage}", task.key, task.stage)
-    };
-    Err(Failure::refused(why)
+fn release(ctx: &mut Ctx, task: &Task, waiting: Waiting) -> Result<(), Failure> {
+    let Some(why) = intents::release_by_command(ctx, task.id, waiting, &process::caller())? else { return Ok(()) };
+    Err(Failure::refused(format!("{} {why}", task.key))
         .task(task.key.to_string())
         .hint(format!("`orch explain {}` says what it waits for", task.key)))
 }
