@@ -18,6 +18,7 @@ pub mod left;
 pub mod notify;
 pub mod reap;
 pub mod refused;
+pub mod run_end;
 pub mod serial;
 pub mod staging;
 pub mod transition;

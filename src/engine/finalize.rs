@@ -7,6 +7,7 @@ use super::refused::{self, Kept, Refused};
 use super::settle::{End, NewHead, Settlement};
 use super::{Ctx, apply, approval, cache, judge, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
+use crate::decide::run_end::{self, Who};
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::ids::Sha;
@@ -153,34 +154,13 @@ fn settlement(
     }))
 }
 
-/// A run that did not end well: a limit spends nothing (RUN-7), everything else is tried again (PIPE-3).
+/// What the end of a run that did not end well means for its job.
 fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     let now = (ctx.clock)().wall_ms;
-    match outcome.kind {
-        Kind::UsageLimit { until_ms } | Kind::Overloaded { until_ms } => {
-            let credential = run.credential.clone().unwrap_or_else(|| site.settings.runtime.clone());
-            // Where no time is given the wait grows, up to an hour; where one is, it is believed for seven days.
-            let streak = ctx.store.read(|tx| tx.limit_streak(&credential)).unwrap_or(0).clamp(0, 6);
-            let growing = now + (60_000_i64 << streak).min(3_600_000);
-            let until = until_ms.unwrap_or(growing).clamp(now + 1000, now + 7 * 86_400_000);
-            let jitter = run.id.0.rem_euclid(30) * 1000;
-            End::Limited {
-                until: until + if until_ms.is_some() { jitter } else { 0 },
-                why: outcome.why.clone(),
-                credential,
-                overload: matches!(outcome.kind, Kind::Overloaded { .. }),
-            }
-        }
-        Kind::NoLogin => {
-            let name = &site.settings.runtime;
-            let why = format!(
-                "runtime {name} has no login that works: {}; log in, or set what runtimes.{name}.env names",
-                outcome.why
-            );
-            End::Environment { why }
-        }
-        Kind::Ended | Kind::Failed | Kind::Killed => End::Failed { why: outcome.why.clone(), spent: true },
-    }
+    let runtime = site.settings.runtime.as_str();
+    let credential = run.credential.as_deref().unwrap_or(runtime);
+    let limits = ctx.store.read(|tx| tx.limit_streak(credential)).unwrap_or(0);
+    run_end::of_outcome(outcome, &Who { runtime, credential, limits, run: run.id.0 }, now)
 }
 
 /// Whether the change is larger than the agent's bound (RUN-7b).

@@ -1,17 +1,18 @@
 //! How a run ends: evidence, job, run, task and the move they allow, in one transaction under the run's fence (RULE-21).
 
-use super::{Ctx, apply, view};
-use crate::adapters::store::{NewEvidence, StoreError};
-use crate::decide::again::environment_wait;
+use super::{Ctx, apply, messages, view};
+use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
+pub use crate::decide::run_end::End;
+use crate::decide::run_end::{self, JobEnd};
+use crate::model::card::AlertKind;
 use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
 use crate::model::deploy::DeployResult;
 use crate::model::ids::RunId;
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
-use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, JobStatus};
-use crate::model::task::{Cause, DeployState, Run, Task};
+use crate::model::task::{DeployState, Run, Task};
 use anyhow::Result;
 use serde_json::json;
 
@@ -36,8 +37,7 @@ pub struct Settlement {
 impl Settlement {
     /// This machine lacks what `why` names: the job goes back, nothing is spent (ORD-1, RULE-45).
     pub fn environment(why: &str) -> Self {
-        let why = format!("{why}; install, set or fix what is named");
-        Self { end: End::Environment { why }, ..Self::default() }
+        Self { end: End::lack(why), ..Self::default() }
     }
 }
 
@@ -53,34 +53,6 @@ pub struct DeployOutcome {
 pub struct NewHead {
     pub sha: crate::model::ids::Sha,
     pub tree: String,
-}
-
-/// How the job ends.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum End {
-    #[default]
-    Done,
-    /// `spent`: counts against `run_retries`.
-    Failed { why: String, spent: bool },
-    /// Ended without a result, and no attempt is spent: counted by its cause (RULE-48).
-    Unspent { cause: Cause, why: String },
-    /// Back to the queue, to be claimed anew from this wall time on.
-    Again { at: i64, why: String },
-    /// Back to the queue, nothing spent: this machine lacks what is named, with the way out. Tried again by its backoff for
-    /// as long as that lasts (ORD-1, RULE-45).
-    Environment { why: String },
-    /// Back to the queue until the base was tried after this wall time (ORD-1).
-    BaseFirst { since: i64, why: String },
-    /// The account's window is used up (RUN-7): the job goes back, the credential cools down.
-    Limited {
-        until: i64,
-        why: String,
-        credential: String,
-        /// The service is overloaded or away: no count of it blocks (RULE-8).
-        overload: bool,
-    },
-    /// Blocks the task with this reason.
-    Block { why: String },
 }
 
 /// What settling did.
@@ -119,7 +91,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
             for row in &s.evidence {
                 tx.add_evidence(&task, row, at)?;
                 if post && row.gate != crate::model::decision::CARRY {
-                    super::messages::forge_status(tx, &task, row, at)?;
+                    messages::forge_status(tx, &task, row, at)?;
                 }
                 tx.audit(
                     at,
@@ -129,23 +101,23 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
                 )?;
             }
             if post && s.head.is_some() {
-                super::messages::forge_statuses_again(tx, &task, at)?;
+                messages::forge_statuses_again(tx, &task, at)?;
             }
         }
         for (cause, text) in &s.comments {
-            super::messages::comment(tx, &task, cause, text, at)?;
+            messages::comment(tx, &task, cause, text, at)?;
         }
         let blocked = end(tx, run, &task, &s.end, first_ms, at)?.or(given_up);
         tx.audit(
             at,
             Some(task.id),
             "run_finished",
-            &json!({"run": run.id, "kind": run.kind, "agent": run.agent, "end": run_end(&s.end), "stage": run.stage}),
+            &json!({"run": run.id, "kind": run.kind, "agent": run.agent, "end": s.end.recorded(), "stage": run.stage}),
         )?;
         actions.push(ActionLine::new(
             ActionKind::RunFinished,
             Some(task.key.as_str()),
-            json!({"run": run.id, "job_kind": run.kind, "agent": run.agent, "end": run_end(&s.end)}),
+            json!({"run": run.id, "job_kind": run.kind, "agent": run.agent, "end": s.end.recorded()}),
         ));
         if present {
             // Whoever decided on an older view must lose.
@@ -161,7 +133,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         }
         let driven = apply::drive(tx, run.task_id, &policy, &now, auto)?;
         actions.extend(driven.actions);
-        super::messages::card(tx, &tx.task(run.task_id)?, at)?;
+        messages::card(tx, &tx.task(run.task_id)?, at)?;
         Ok::<_, StoreError>((actions, driven.last))
     });
     match done {
@@ -178,12 +150,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     }
 }
 
-fn record_deploy(
-    tx: &crate::adapters::store::Tx<'_>,
-    task: &Task,
-    found: &DeployOutcome,
-    at: i64,
-) -> crate::adapters::store::Result<Option<ActionLine>> {
+fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> StoreResult<Option<ActionLine>> {
     let DeployOutcome { id, result } = found;
     match tx.move_deploy(id, DeployState::Started, DeployState::Settled, None, Some(result), at) {
         Ok(()) => {}
@@ -216,84 +183,51 @@ fn change(task: &mut Task, s: &Settlement, kind: JobKind) -> Result<(), Illegal>
     Ok(())
 }
 
-fn end(
-    tx: &crate::adapters::store::Tx<'_>,
-    run: &Run,
-    task: &Task,
-    end: &End,
-    first_ms: i64,
-    at: i64,
-) -> crate::adapters::store::Result<Option<String>> {
-    let mut blocked = None;
-    match end {
-        End::Done => tx.settle_job(run.job_id, &run.token, JobStatus::Done, None, false, at)?,
-        End::Failed { why, spent } => {
-            tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), *spent, at)?
-        }
-        End::Unspent { cause, why } => tx.settle_job_unspent(run.job_id, &run.token, *cause, why, at)?,
-        End::Block { why } => {
-            tx.settle_job(run.job_id, &run.token, JobStatus::Failed, Some(why), true, at)?;
-            blocked = Some(why.clone());
-        }
-        // An agent worked: another run of it is counted.
-        End::Again { why, .. } if run.kind == JobKind::Agent && run.runtime.is_some() => {
-            tx.settle_job_unspent(run.job_id, &run.token, Cause::Lost, why, at)?;
-        }
-        End::Again { at: due, why } => tx.requeue_job(run.job_id, &run.token, *due, why)?,
-        End::Environment { why } => {
-            let due = |times| at + environment_wait(first_ms, times);
-            tx.requeue_job_for(run.job_id, &run.token, Cause::Environment, why, due)?;
-        }
-        End::BaseFirst { since, why } => {
-            tx.requeue_job_for(run.job_id, &run.token, Cause::BaseFirst, why, |_| *since)?;
-        }
-        End::Limited { until, why, credential, overload } => {
-            tx.requeue_job(run.job_id, &run.token, *until, why)?;
-            let new = tx.limit_streak(credential)? == 0;
-            let streak = tx.cool_down(credential, *until, why, at)?;
-            if new {
-                // One notice for each time that a window is used up.
-                let n = tx.count_up(&format!("limits/{credential}"), 1)?;
-                super::messages::alert_named(
-                    tx,
-                    crate::model::card::AlertKind::UsageLimit,
-                    credential,
-                    n,
-                    &format!("{why}; it rests until {}", crate::model::time::rfc3339(*until)),
-                    at,
-                )?;
-            }
-            if streak >= MOST_LIMITS && !overload {
-                tx.cancel_jobs(task.id, why, at)?;
-                blocked = Some(format!("{streak} usage limits in a row without a new commit: {why}"));
-            }
-        }
+/// Ends job, cool-down and run; gives why the task is blocked with it.
+fn end(tx: &Tx<'_>, run: &Run, task: &Task, end: &End, first_ms: i64, at: i64) -> StoreResult<Option<String>> {
+    let (id, token) = (run.job_id, run.token.as_str());
+    match run_end::of_job(end, run.kind, run.runtime.is_some(), at, first_ms) {
+        JobEnd::Done => tx.settle_job(id, token, JobStatus::Done, None, false, at)?,
+        JobEnd::Failed { why, spent } => tx.settle_job(id, token, JobStatus::Failed, Some(why), spent, at)?,
+        JobEnd::Unspent { cause, why } => tx.settle_job_unspent(id, token, cause, why, at)?,
+        JobEnd::Again { at: due, why } => tx.requeue_job(id, token, due, why)?,
+        JobEnd::Later { cause, why, wait } => tx.requeue_job_for(id, token, cause, why, |times| wait.due(times))?,
     }
-    // The service answered: whatever became of the run, the window is open again.
-    if !matches!(end, End::Limited { .. } | End::Again { .. } | End::Environment { .. })
+    let limits = match end {
+        End::Limited { until, why, credential, .. } => cool_down(tx, credential, *until, why, at)?,
+        End::Done
+        | End::Failed { .. }
+        | End::Unspent { .. }
+        | End::Again { .. }
+        | End::Environment { .. }
+        | End::BaseFirst { .. }
+        | End::Block { .. } => 0,
+    };
+    let blocked = run_end::blocks(end, limits);
+    // What was put back for the limit does not wait behind the block.
+    if let (1.., Some(why)) = (limits, &blocked) {
+        tx.cancel_jobs(task.id, why, at)?;
+    }
+    if end.shows_an_open_window()
         && let Some(credential) = &run.credential
     {
         tx.end_cool_down(credential)?;
     }
-    tx.settle_run(run.id, &run_end(end), at)?;
+    tx.settle_run(run.id, &end.recorded(), at)?;
     Ok(blocked)
 }
 
-/// Five limits in a row without a new commit block (RULE-26).
-const MOST_LIMITS: i64 = 5;
-
-fn run_end(end: &End) -> RunEnd {
-    let (result, why) = match end {
-        End::Done => (RunResult::Done, ""),
-        End::Failed { why, spent: true } => (RunResult::Failed, why.as_str()),
-        End::Failed { why, spent: false } | End::Unspent { why, .. } => (RunResult::Lost, why.as_str()),
-        End::Again { why, .. } | End::Environment { why } | End::BaseFirst { why, .. } => {
-            (RunResult::Again, why.as_str())
-        }
-        End::Limited { why, .. } => (RunResult::Limited, why.as_str()),
-        End::Block { why } => (RunResult::Blocked, why.as_str()),
-    };
-    RunEnd::new(result, why)
+/// The credential rests; gives how many limits came in a row.
+fn cool_down(tx: &Tx<'_>, credential: &str, until: i64, why: &str, at: i64) -> StoreResult<i64> {
+    let new = tx.limit_streak(credential)? == 0;
+    let streak = tx.cool_down(credential, until, why, at)?;
+    if new {
+        // One notice for each time that a window is used up.
+        let n = tx.count_up(&format!("limits/{credential}"), 1)?;
+        let said = format!("{why}; it rests until {}", crate::model::time::rfc3339(until));
+        messages::alert_named(tx, AlertKind::UsageLimit, credential, n, &said, at)?;
+    }
+    Ok(streak)
 }
 
 /// For how long, in milliseconds, a source has now answered "not yet" about one thing (RULE-8): only time between two of

@@ -12,12 +12,12 @@ use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
 use crate::config::{SecretError, SecretRef};
-use crate::decide::again::{self, Again};
+use crate::decide::run_end::{self, Fault};
 use crate::model::ids::RunId;
 use crate::model::refusal::{Asked, Refusal};
 use crate::model::report::ActionKind;
 use crate::model::stage::JobKind;
-use crate::model::task::{Cause, PUT_OFF_MS, Run, RunState};
+use crate::model::task::{Cause, Run, RunState};
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -43,20 +43,20 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             if let Ok(task) = ctx.task(run.task_id) {
                 advance::keep_note(ctx, &task, &e);
             }
-            if let Some((cause, why)) = keeps(&e)
-                && put_off(ctx, &run, &e, cause, &why)?
-            {
+            let fault = fault(&e);
+            if put_off(ctx, &run, fault, &e)? {
                 return Ok(());
             }
-            let begun = !no_engine(&e) && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
+            let begun = fault != Fault::NoEngine && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
             if run.kind == JobKind::Agent && !begun {
                 // There is nothing to book (RULE-25).
                 ctx.store.write(|tx| tx.set_run_free(run.id))?;
             }
-            trouble(run.kind, begun, &e, ctx.now().stamp.wall_ms)
+            let end = run_end::of_fault(run.kind, begun, fault, said(fault, &e), ctx.now().stamp.wall_ms);
+            Settlement { end, ..Settlement::default() }
         }
     };
-    if may_move(&run, &settlement) {
+    if run_end::may_move(run.kind, &settlement.end) {
         // Seen before the move that the settlement allows (RULE-31); a remote that is away is asked at the next one.
         landing::look(ctx, run.task_id);
     }
@@ -141,19 +141,6 @@ fn take_over(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
     }
 }
 
-/// Whether the task may move by this settlement.
-fn may_move(run: &Run, settlement: &Settlement) -> bool {
-    let judges = match run.kind {
-        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => true,
-        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
-    };
-    judges
-        && !matches!(
-            settlement.end,
-            End::Again { .. } | End::Environment { .. } | End::BaseFirst { .. } | End::Limited { .. }
-        )
-}
-
 fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
     let task = ctx.task(run.task_id)?;
     if task.epoch != run.epoch && !matches!(run.kind, JobKind::PostDeployMonitor) {
@@ -177,68 +164,51 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
     }
 }
 
-/// `orch`'s own trouble. A remote, a forge or a database that does not answer says nothing about the work: the job goes
-/// back, nothing is spent (RULE-8). Else an agent's run is tried again as one that failed, a reserved job as one lost.
-fn trouble(kind: JobKind, begun: bool, e: &anyhow::Error, now: i64) -> Settlement {
-    let why = format!("{e:#}");
-    if let Some(why) = Refused::why(e) {
-        return Settlement { end: End::Block { why }, ..Settlement::default() };
-    }
-    if let Some(kept) = Kept::of(e) {
-        return Settlement { end: End::Unspent { cause: kept.cause, why }, ..Settlement::default() };
-    }
-    if no_engine(e) {
-        let way_out = if e.is::<NoEngine>() { "" } else { "; `orch doctor` tries the engine and says what it lacks" };
-        return Settlement { end: End::Environment { why: format!("{why}{way_out}") }, ..Settlement::default() };
-    }
-    if is_outage(e) && kind != JobKind::Deploy {
-        return Settlement { end: End::Again { at: now + PUT_OFF_MS, why }, ..Settlement::default() };
-    }
-    if lacking(kind, begun, e) {
-        return Settlement::environment(&why);
-    }
-    let end = match kind {
-        JobKind::Agent | JobKind::Deploy => End::Failed { why, spent: true },
-        JobKind::Ci
-        | JobKind::Scan
-        | JobKind::Staging
-        | JobKind::Build
-        | JobKind::DeployFinalizer
-        | JobKind::PostDeployMonitor => End::Unspent { cause: Cause::Lost, why },
+/// What an error of a run says about the work; the first that fits. What it means is `decide::run_end`.
+fn fault(e: &anyhow::Error) -> Fault {
+    let program = || {
+        e.chain().any(|e| {
+            matches!(e.downcast_ref(), Some(ChildError::NotFound { .. } | ChildError::NotStarted { .. }))
+                || matches!(e.downcast_ref(), Some(GitError::Missing { .. }))
+        })
     };
-    Settlement { end, ..Settlement::default() }
-}
-
-/// Whether the engine failed before the command, or there is none: nothing of it ran, which is the environment's fault, and
-/// the next claim asks for an engine anew (BND-2). One that passes its probe and fails each run is tried as any other lack.
-fn no_engine(e: &anyhow::Error) -> bool {
-    matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>()
-}
-
-/// Whether this machine lacks something, so that nothing worked: a program, a secret, room (ORD-1, RULE-45). `begun`: an
-/// agent's runtime was started. What a branch can bring about is none of it, for it is tried again without a bound.
-fn lacking(kind: JobKind, begun: bool, e: &anyhow::Error) -> bool {
-    match kind {
-        JobKind::Agent => !begun && lacks(e),
-        JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => lacks(e),
-        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
+    if Refused::why(e).is_some() {
+        Fault::Refused
+    } else if let Some(kept) = Kept::of(e) {
+        Fault::Kept(kept.cause)
+    // The engine failed before the command, or there is none: nothing of it ran, and the next claim asks for an engine
+    // again (BND-2). One that passes its probe and fails each run is tried as any other lack.
+    } else if matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>() {
+        Fault::NoEngine
+    } else if is_outage(e) {
+        if may_not_push(e) { Fault::MayNotPush } else { Fault::Outage }
+    } else if lacks_room(e) {
+        Fault::NoRoom
+    } else if e.chain().any(|e| e.is::<SecretError>()) || program() {
+        Fault::Lack
+    } else if e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Killed { .. } | GitError::Io { .. }))) {
+        Fault::CutShort
+    } else {
+        Fault::Other
     }
 }
 
-/// Whether a program, a secret or room is missing.
-fn lacks(e: &anyhow::Error) -> bool {
-    let secret = e.chain().any(|e| e.is::<SecretError>());
-    let program = e.chain().any(|e| {
-        matches!(e.downcast_ref(), Some(ChildError::NotFound { .. } | ChildError::NotStarted { .. }))
-            || matches!(e.downcast_ref(), Some(GitError::Missing { .. }))
-    });
-    secret || program || lacks_room(e)
-}
-
-/// Whether a git of ours could not be started or was ended from outside: that says nothing of the work. A branch may bring
-/// it about (memory), so it has a bound.
-fn cut_short(e: &anyhow::Error) -> bool {
-    e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Killed { .. } | GitError::Io { .. })))
+/// What the end of the run says of such an error.
+fn said(fault: Fault, e: &anyhow::Error) -> String {
+    match fault {
+        Fault::Refused => Refused::why(e).unwrap_or_else(|| format!("{e:#}")),
+        Fault::NoEngine if !e.is::<NoEngine>() => {
+            format!("{e:#}; `orch doctor` tries the engine and says what it lacks")
+        }
+        Fault::NoEngine
+        | Fault::Kept(_)
+        | Fault::MayNotPush
+        | Fault::Outage
+        | Fault::NoRoom
+        | Fault::Lack
+        | Fault::CutShort
+        | Fault::Other => format!("{e:#}"),
+    }
 }
 
 /// Whether a disk is full.
@@ -254,45 +224,25 @@ fn lacks_room(e: &anyhow::Error) -> bool {
     })
 }
 
-/// Why what an agent has left can't be finalized now, where that is no fault of it: the remote, or this machine. `None`: it
-/// is the agent's, or nobody knows.
-fn keeps(e: &anyhow::Error) -> Option<(Cause, String)> {
-    if let Some(kept) = Kept::of(e) {
-        return Some((kept.cause, kept.why.clone()));
-    }
-    if Refused::why(e).is_some() {
-        return Some((Cause::PushRefused, format!("{e:#}")));
-    }
-    if may_not_push(e) {
-        return Some((Cause::PushRefused, format!("the remote refuses the push: {e:#}")));
-    }
-    if is_outage(e) || lacks_room(e) {
-        return Some((Cause::Outage, format!("what it left can't be pushed now: {e:#}")));
-    }
-    if lacks(e) {
-        return Some((Cause::Environment, format!("what it left can't be pushed now: {e:#}")));
-    }
-    cut_short(e).then(|| (Cause::Lost, format!("what it left can't be read or pushed: {e:#}")))
-}
-
-/// What an agent has done and cost is kept through an outage, while this machine lacks something, and while the remote
-/// refuses its push: its run stays exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45).
-/// Past the cause's bound the task is blocked until `retry`. Whether it is kept so.
-fn put_off(ctx: &mut Ctx, run: &Run, e: &anyhow::Error, cause: Cause, why: &str) -> Result<bool> {
+/// What an agent has done and cost is kept through an outage, and while the remote refuses its push: its run stays
+/// exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task
+/// is blocked until `retry`. Whether it is kept so.
+fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
+    let why = match fault {
+        Fault::Kept(_) => Kept::of(e).map_or_else(|| format!("{e:#}"), |kept| kept.why.clone()),
+        Fault::MayNotPush => format!("the remote refuses the push: {e:#}"),
+        Fault::Outage | Fault::NoRoom | Fault::Lack => format!("what it left can't be pushed now: {e:#}"),
+        Fault::CutShort => format!("what it left can't be read or pushed: {e:#}"),
+        Fault::Refused | Fault::NoEngine | Fault::Other => format!("{e:#}"),
+    };
     let bounds = ctx.policy.effects;
-    let forever = Refused::why(e).is_some();
-    let refused = if cause == Cause::Outage { refused::answer(e) } else { None };
     let done = ctx.store.write(|tx| {
-        if run.kind != JobKind::Agent || tx.run(run.id)?.state != RunState::Exited {
-            return Ok(None);
-        }
-        let times = tx.put_off_job(run.job_id, &run.token, cause, why)?;
-        let mut wait = match again::put_off(cause, times) {
-            Again::After(ms) if !forever => ms,
-            Again::After(_) | Again::Hold => 0,
-        };
+        let Some((cause, keep)) = run_end::keeps(run.kind, tx.run(run.id)?.state, fault) else { return Ok(None) };
+        let refused = if cause == Cause::Outage { refused::answer(e) } else { None };
+        let times = tx.put_off_job(run.job_id, &run.token, cause, &why)?;
+        let mut wait = run_end::kept_for(cause, keep, times).unwrap_or(0);
         if let Some(answer) = &refused {
             let mut task = tx.task(run.task_id)?;
             let given_up = refused::note(&mut task, Asked::Push, answer, bounds, at).is_some();
@@ -380,7 +330,8 @@ mod tests {
             (git(broken("fatal: bad tree")), None),
             (anyhow::anyhow!("a bug"), None),
         ] {
-            assert_eq!(keeps(&e).map(|(cause, _)| cause), cause, "{e:#}");
+            let kept = run_end::keeps(JobKind::Agent, RunState::Exited, fault(&e));
+            assert_eq!(kept.map(|(cause, _)| cause), cause, "{e:#}");
         }
     }
 
@@ -395,7 +346,7 @@ mod tests {
                 (anyhow::Error::new(none()), "install bubblewrap"),
             ];
             for (e, way_out) in errors {
-                let end = trouble(kind, false, &e, 0).end;
+                let end = run_end::of_fault(kind, false, fault(&e), said(fault(&e), &e), 0);
                 assert!(matches!(&end, End::Environment { why } if why.contains(way_out)), "{kind} {end:?}");
             }
         }

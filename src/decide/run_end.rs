@@ -1,0 +1,305 @@
+//! What the end of a run means: for its job, its credential, its task (PIPE-3, RUN-7, RULE-8, RULE-26, RULE-45, RULE-48).
+//! Pure; the settlement records it under the run's fence.
+
+use super::again::{self, Again, environment_wait};
+use crate::model::outcome::{Kind, Outcome};
+use crate::model::run_end::{RunEnd, RunResult};
+use crate::model::stage::JobKind;
+use crate::model::task::{Cause, PUT_OFF_MS, RunState};
+
+/// Five limits in a row without a new commit block (RULE-26).
+const MOST_LIMITS: i64 = 5;
+/// The first wait for a window whose reset nobody names; doubling, in milliseconds.
+const FIRST_LIMIT_MS: i64 = 60_000;
+const LONGEST_LIMIT_MS: i64 = 3_600_000;
+/// A reset that is named is believed for so long (RUN-7).
+const BELIEVED_MS: i64 = 7 * 86_400_000;
+/// Runs that wait for one reset are spread over so many seconds.
+const SPREAD_S: i64 = 30;
+
+/// How a run's job ends. Times are wall milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum End {
+    #[default]
+    Done,
+    /// `spent`: counts against `run_retries`.
+    Failed { why: String, spent: bool },
+    /// Ended without a result, and no attempt is spent: counted by its cause (RULE-48).
+    Unspent { cause: Cause, why: String },
+    /// Back to the queue, to be claimed again from this time on.
+    Again { at: i64, why: String },
+    /// Back to the queue, nothing spent: this machine lacks what is named, with the way out. Tried again by its backoff for
+    /// as long as that lasts (ORD-1, RULE-45).
+    Environment { why: String },
+    /// Back to the queue until the base was tried after this time (ORD-1).
+    BaseFirst { since: i64, why: String },
+    /// The account's window is used up (RUN-7): the job goes back, the credential cools down.
+    Limited {
+        until: i64,
+        why: String,
+        credential: String,
+        /// The service is overloaded or away: no count of it blocks (RULE-8).
+        overload: bool,
+    },
+    /// Blocks the task with this reason.
+    Block { why: String },
+}
+
+impl End {
+    /// This machine lacks what `why` names: the job goes back, nothing is spent (ORD-1, RULE-45).
+    pub fn lack(why: &str) -> Self {
+        Self::Environment { why: format!("{why}; install, set or fix what is named") }
+    }
+
+    /// What the run's row says of it.
+    pub fn recorded(&self) -> RunEnd {
+        let (result, why) = match self {
+            Self::Done => (RunResult::Done, ""),
+            Self::Failed { why, spent: true } => (RunResult::Failed, why.as_str()),
+            Self::Failed { why, spent: false } | Self::Unspent { why, .. } => (RunResult::Lost, why.as_str()),
+            Self::Again { why, .. } | Self::Environment { why } | Self::BaseFirst { why, .. } => {
+                (RunResult::Again, why.as_str())
+            }
+            Self::Limited { why, .. } => (RunResult::Limited, why.as_str()),
+            Self::Block { why } => (RunResult::Blocked, why.as_str()),
+        };
+        RunEnd::new(result, why)
+    }
+
+    /// Whether the service answered: whatever became of the run, its credential's window is open again.
+    pub fn shows_an_open_window(&self) -> bool {
+        match self {
+            Self::Limited { .. } | Self::Again { .. } | Self::Environment { .. } => false,
+            Self::Done | Self::Failed { .. } | Self::Unspent { .. } | Self::BaseFirst { .. } | Self::Block { .. } => {
+                true
+            }
+        }
+    }
+}
+
+/// What becomes of the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEnd<'e> {
+    Done,
+    Failed {
+        why: &'e str,
+        spent: bool,
+    },
+    /// Failed, nothing spent, counted by its cause.
+    Unspent {
+        cause: Cause,
+        why: &'e str,
+    },
+    /// Back to the queue, due at this time.
+    Again {
+        at: i64,
+        why: &'e str,
+    },
+    /// Back to the queue; due after a wait that grows with how often in a row this cause put it back.
+    Later {
+        cause: Cause,
+        why: &'e str,
+        wait: Wait,
+    },
+}
+
+/// Until when a job waits that was put back for a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Until(i64),
+    /// From `now` on, growing from `first_ms`.
+    Growing {
+        now: i64,
+        first_ms: i64,
+    },
+}
+
+impl Wait {
+    /// When it is due, put back for the `times`-th time in a row.
+    pub fn due(self, times: i64) -> i64 {
+        match self {
+            Self::Until(at) => at,
+            Self::Growing { now, first_ms } => now + environment_wait(first_ms, times),
+        }
+    }
+}
+
+/// What the end of a run does to its job. `worked`: a runtime of it was started. `first_ms`: `agents.retry_backoff_s`.
+pub fn of_job(end: &End, kind: JobKind, worked: bool, now: i64, first_ms: i64) -> JobEnd<'_> {
+    match end {
+        End::Done => JobEnd::Done,
+        End::Failed { why, spent } => JobEnd::Failed { why, spent: *spent },
+        End::Block { why } => JobEnd::Failed { why, spent: true },
+        End::Unspent { cause, why } => JobEnd::Unspent { cause: *cause, why },
+        // An agent worked: another run of it is counted.
+        End::Again { why, .. } if kind == JobKind::Agent && worked => JobEnd::Unspent { cause: Cause::Lost, why },
+        End::Again { at, why } => JobEnd::Again { at: *at, why },
+        End::Limited { until, why, .. } => JobEnd::Again { at: *until, why },
+        End::Environment { why } => {
+            JobEnd::Later { cause: Cause::Environment, why, wait: Wait::Growing { now, first_ms } }
+        }
+        End::BaseFirst { since, why } => JobEnd::Later { cause: Cause::BaseFirst, why, wait: Wait::Until(*since) },
+    }
+}
+
+/// Why a task is blocked with the end of its run. `limits`: how many usage limits of the credential came in a row, this one
+/// included.
+pub fn blocks(end: &End, limits: i64) -> Option<String> {
+    match end {
+        End::Block { why } => Some(why.clone()),
+        End::Limited { why, overload: false, .. } if limits >= MOST_LIMITS => {
+            Some(format!("{limits} usage limits in a row without a new commit: {why}"))
+        }
+        End::Limited { .. }
+        | End::Done
+        | End::Failed { .. }
+        | End::Unspent { .. }
+        | End::Again { .. }
+        | End::Environment { .. }
+        | End::BaseFirst { .. } => None,
+    }
+}
+
+/// Whether the task may move by such an end: another hand is looked for first (RULE-31).
+pub fn may_move(kind: JobKind, end: &End) -> bool {
+    let judges = match kind {
+        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => true,
+        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
+    };
+    let moves = match end {
+        End::Again { .. } | End::Environment { .. } | End::BaseFirst { .. } | End::Limited { .. } => false,
+        End::Done | End::Failed { .. } | End::Unspent { .. } | End::Block { .. } => true,
+    };
+    judges && moves
+}
+
+/// Whose run did not end well.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// The runtime, by its name in the configuration.
+    pub runtime: &'a str,
+    /// What a usage limit cools down.
+    pub credential: &'a str,
+    /// Usage limits of it in a row before this run.
+    pub limits: i64,
+    /// The run's number: it spreads runs that wait for one reset.
+    pub run: i64,
+}
+
+/// An agent's run that did not end well: a limit spends nothing (RUN-7), nor does a missing login; everything else is tried
+/// again as a failure (PIPE-3).
+pub fn of_outcome(outcome: &Outcome, who: &Who<'_>, now: i64) -> End {
+    match outcome.kind {
+        Kind::UsageLimit { until_ms } | Kind::Overloaded { until_ms } => End::Limited {
+            until: limited_until(until_ms, who, now),
+            why: outcome.why.clone(),
+            credential: who.credential.to_owned(),
+            overload: matches!(outcome.kind, Kind::Overloaded { .. }),
+        },
+        Kind::NoLogin => {
+            let name = who.runtime;
+            let why = format!(
+                "runtime {name} has no login that works: {}; log in, or set what runtimes.{name}.env names",
+                outcome.why
+            );
+            End::Environment { why }
+        }
+        Kind::Ended | Kind::Failed | Kind::Killed => End::Failed { why: outcome.why.clone(), spent: true },
+    }
+}
+
+/// Where no time is given the wait grows, up to an hour; where one is, it is believed for seven days.
+fn limited_until(named: Option<i64>, who: &Who<'_>, now: i64) -> i64 {
+    let growing = now + (FIRST_LIMIT_MS << who.limits.clamp(0, 6)).min(LONGEST_LIMIT_MS);
+    let until = named.unwrap_or(growing).clamp(now + 1000, now + BELIEVED_MS);
+    if named.is_some() { until + who.run.rem_euclid(SPREAD_S) * 1000 } else { until }
+}
+
+/// What went wrong in a run that came to no result of its own, by what it says about the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No later try succeeds until a person acts.
+    Refused,
+    /// What the run left is kept, and counted by this cause.
+    Kept(Cause),
+    /// The remote takes no push of this account: only a person can change that, and no time does.
+    MayNotPush,
+    /// The confinement's engine failed before the command, or there is none (BND-2).
+    NoEngine,
+    /// A remote, a forge or a database that does not answer says nothing about the work (RULE-8).
+    Outage,
+    /// The disk is full.
+    NoRoom,
+    /// A program or a secret is missing.
+    Lack,
+    /// A git of ours could not be started or was ended from outside: that says nothing of the work. A branch may bring it
+    /// about (memory), so it has a bound.
+    CutShort,
+    Other,
+}
+
+/// `orch`'s own trouble in a run. `begun`: an agent's runtime was started, so that no lack of this machine explains it: what
+/// a branch can bring about is tried again within a bound.
+pub fn of_fault(kind: JobKind, begun: bool, fault: Fault, why: String, now: i64) -> End {
+    let failed = |why| match kind {
+        JobKind::Agent | JobKind::Deploy => End::Failed { why, spent: true },
+        JobKind::Ci
+        | JobKind::Scan
+        | JobKind::Staging
+        | JobKind::Build
+        | JobKind::DeployFinalizer
+        | JobKind::PostDeployMonitor => End::Unspent { cause: Cause::Lost, why },
+    };
+    let lacks = match kind {
+        JobKind::Agent => !begun,
+        JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => true,
+        JobKind::Deploy | JobKind::DeployFinalizer | JobKind::PostDeployMonitor => false,
+    };
+    match fault {
+        Fault::Refused => End::Block { why },
+        Fault::Kept(cause) => End::Unspent { cause, why },
+        Fault::NoEngine => End::Environment { why },
+        Fault::Outage | Fault::MayNotPush if kind != JobKind::Deploy => End::Again { at: now + PUT_OFF_MS, why },
+        Fault::NoRoom | Fault::Lack if lacks => End::lack(&why),
+        Fault::Outage | Fault::NoRoom | Fault::Lack | Fault::CutShort | Fault::MayNotPush | Fault::Other => failed(why),
+    }
+}
+
+/// By what cause the work of an agent's run is kept after a fault, and whether a person has to act first; `None`: it is not
+/// kept. Its run has exited, and is finalized again without another run (RULE-8, RULE-21, RULE-45).
+pub fn keeps(kind: JobKind, state: RunState, fault: Fault) -> Option<(Cause, Keep)> {
+    if kind != JobKind::Agent || state != RunState::Exited {
+        return None;
+    }
+    match fault {
+        Fault::Refused => Some((Cause::PushRefused, Keep::UntilRetry)),
+        Fault::Kept(cause) => Some((cause, Keep::Tried)),
+        Fault::MayNotPush => Some((Cause::PushRefused, Keep::Tried)),
+        Fault::Outage | Fault::NoRoom => Some((Cause::Outage, Keep::Tried)),
+        Fault::Lack => Some((Cause::Environment, Keep::Tried)),
+        Fault::CutShort => Some((Cause::Lost, Keep::Tried)),
+        Fault::NoEngine | Fault::Other => None,
+    }
+}
+
+/// How work that is kept is pushed at last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Again and again, within the cause's bound.
+    Tried,
+    /// Nobody but a person can lift it, and no time does.
+    UntilRetry,
+}
+
+/// How long work waits that is kept for the `times`-th time in a row, in milliseconds; `None`: its task is blocked until a
+/// person's `retry`.
+pub fn kept_for(cause: Cause, keep: Keep, times: i64) -> Option<i64> {
+    match (keep, again::put_off(cause, times)) {
+        (Keep::Tried, Again::After(ms)) => Some(ms),
+        (Keep::Tried, Again::Hold) | (Keep::UntilRetry, _) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "run_end_tests.rs"]
+mod tests;
