@@ -26,6 +26,9 @@ pub(super) struct Around<'a> {
     pub post_deploy: &'a RawPostDeploy,
 }
 
+/// `worktree.copy_max_mb`, where it is not named.
+const COPY_MAX_MB: u64 = 512;
+
 /// The stages a project has unless it says otherwise.
 const STAGES: [Stage; 7] = [
     Stage::Analysis,
@@ -72,7 +75,7 @@ pub(super) fn project(
         git: git(raw.git.as_ref(), &place, &at)?,
         board: board(raw.board.clone().unwrap_or_default(), around, &at)?,
         forge: forge(raw.forge.clone().unwrap_or_default(), &place, &at)?,
-        worktree: Worktree { setup, copy },
+        worktree: Worktree { setup, copy, copy_max_mb: worktree.copy_max_mb.unwrap_or(COPY_MAX_MB) },
         ci: ci(raw.ci.clone().unwrap_or_default(), &place, &at)?,
         merge: Merge {
             update: merge.update.unwrap_or(Update::Rebase),

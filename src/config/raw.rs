@@ -247,6 +247,8 @@ raw! {
         setup: RawCommand,
         /// Files of the operator's machine to copy into it
         copy: Vec<String>,
+        /// History that a new worktree has its own copy of, in MiB; above that it reads the default branch's from a store that no run can write, 0: always; default 512
+        copy_max_mb: u64,
     }
 
     /// Continuous integration.

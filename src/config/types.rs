@@ -187,6 +187,8 @@ pub struct Worktree {
     pub setup: Option<CommandLine>,
     /// Files of the operator's machine, copied into a new worktree under the same file name; absolute.
     pub copy: Vec<PathBuf>,
+    /// A larger history is not copied into each worktree, but read from a store (BND-3); in MiB.
+    pub copy_max_mb: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

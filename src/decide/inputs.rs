@@ -3,6 +3,7 @@
 
 use super::definitions::{definition, is_lock_file, is_test_path};
 use crate::model::inputs::Input;
+use crate::model::large::is_pointer;
 use crate::model::text::clip;
 use std::collections::BTreeSet;
 
@@ -39,11 +40,10 @@ pub struct Change {
 const LONGEST_LINE: usize = 4096;
 /// git looks so far for a NUL byte.
 const BINARY_BYTES: usize = 8000;
-const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// A file's content as a side of a change: what can't be read line by line says so.
 pub fn side(bytes: &[u8]) -> Side {
-    if bytes.starts_with(LFS) {
+    if is_pointer(bytes) {
         return Side::Opaque("kept in LFS".to_owned());
     }
     if bytes.iter().take(BINARY_BYTES).any(|b| *b == 0) {

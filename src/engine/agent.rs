@@ -176,7 +176,9 @@ const RESUMED: &str =
 fn lay_out(ctx: &mut Ctx, site: &Site, run: &Run, hold: &Hold, start: &Sha) -> Result<Begin> {
     let exclude = excluded(&site.project);
     let mut begin = left::begin(ctx, site, run, start)?;
+    let shared = hold.shared(&site.project, &site.ground.mirror, &site.ground.default_sha)?;
     let plan = CheckoutPlan {
+        shared: shared.as_ref(),
         tree: Some(&begin.tree).filter(|_| begin.is_rework()),
         branch: Some(site.ground.task.branch.as_deref().context("the task has no branch")?),
         default: Some((&site.ground.default_branch, &site.ground.default_sha)),

@@ -280,7 +280,10 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     let Site { folders, logs, account } = *site;
     let mirror = projects::mirror(ctx, project)?;
     let branch = projects::default_branch(ctx, project, &mirror)?;
+    let hold = confine::hold(ctx, project, None, account)?;
+    let shared = hold.shared(project, &mirror, commit)?;
     let plan = CheckoutPlan {
+        shared: shared.as_ref(),
         default: Some((&branch, commit)),
         author: Some(&projects::author(project)),
         documents: Documents::LeftOut,
@@ -290,7 +293,6 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     mirror.check_out(&folders.checkout, &plan)?;
     let caches = Caches::of_base(ctx, project)?;
     caches.give(folders);
-    let hold = confine::hold(ctx, project, None, account)?;
     hold.hand_over(folders)?;
     let scripts = project.scripts().into_iter().map(|script| folders.checkout.join(script));
     let frozen: Vec<PathBuf> = scripts.filter(|path| path.symlink_metadata().is_ok()).collect();

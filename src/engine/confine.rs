@@ -4,11 +4,13 @@
 use super::area::Folders;
 use super::{Ctx, mirrors};
 use crate::adapters::confine::{self, Boundary, Engine, NoEngine, Probe};
+use crate::adapters::git::Mirror;
 use crate::adapters::git::files::remove;
+use crate::adapters::git::shared::Shared;
 use crate::adapters::{accounts, net};
 use crate::config::{Config, Project, RuntimeKind, Sandbox, SecretRef, UIDS, process_env};
 use crate::model::confine::{Held, Mode, Network, Policy, Standing};
-use crate::model::ids::RunId;
+use crate::model::ids::{RunId, Sha};
 use crate::model::stage::Agent;
 use crate::model::toolchain::{Offered, offered};
 use anyhow::{Context, Result};
@@ -31,6 +33,8 @@ pub struct Hold {
     certificates: Vec<PathBuf>,
     /// As root, with an engine: the account of one run.
     uid: Option<u32>,
+    /// Where checkouts of the repository may read their history; none for a caller's own commands.
+    history: Option<PathBuf>,
 }
 
 /// What one command of a run is given besides its folders.
@@ -142,7 +146,8 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
     let policy = config.confinement(project, runtime);
     let kind = runtime.and_then(|name| config.runtimes.get(name)).map(|r| &r.kind);
     let engine = engine(config, &policy, kind)?;
-    Ok(held(config, policy, engine, probe(config)?, run))
+    let history = config.area_dir.join(&project.repo).join("history");
+    Ok(Hold { history: Some(history), ..held(config, policy, engine, probe(config)?, run) })
 }
 
 /// What holds commands of the caller's own in a folder of the caller's own, with no state directory: what the engines
@@ -177,7 +182,7 @@ fn held(config: &Config, policy: Policy, engine: Engine, probe: Probe, run: RunI
     for left in &tools.left_out {
         tracing::debug!("not offered to runs: {left}");
     }
-    Hold { engine, policy, probe, hidden, tools, certificates: mirrors::certificates(), uid }
+    Hold { engine, policy, probe, hidden, tools, certificates: mirrors::certificates(), uid, history: None }
 }
 
 /// What no run may see whatever is opened around it.
@@ -195,6 +200,19 @@ impl Hold {
     /// The account that files of the run belong to.
     pub fn owner(&self) -> u32 {
         self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw())
+    }
+
+    /// Where a checkout at the default branch's `tip`, or ahead of it, reads its history, for a repository that is too large to
+    /// be copied each time (BND-3). `None`: it is copied, as always where nothing keeps a run from writing there, and for a
+    /// wrapper, which may not show it.
+    pub fn shared(&self, project: &Project, mirror: &Mirror, tip: &Sha) -> Result<Option<Shared>> {
+        let most = project.worktree.copy_max_mb.saturating_mul(1 << 20);
+        let holds = matches!(self.engine, Engine::Bubblewrap { .. } | Engine::Landlock);
+        let Some(root) = self.history.as_ref().filter(|_| holds) else { return Ok(None) };
+        if most > 0 && mirror.packed_bytes()? <= most {
+            return Ok(None);
+        }
+        mirror.shared(root, tip).map(Some).context("keeping the history for checkouts to read (worktree.copy_max_mb)")
     }
 
     /// How it is shown and recorded.
@@ -230,6 +248,8 @@ impl Hold {
         read.extend(net::files_of_children());
         read.extend(self.certificates.iter().cloned());
         read.extend(further.read);
+        // One that is not there is passed over.
+        read.extend(self.history.clone());
         Boundary::Run(Box::new(confine::Run {
             engine: self.engine.clone(),
             policy: self.policy.clone(),

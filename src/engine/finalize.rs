@@ -69,6 +69,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
         taken.keep_patch(site)?;
         return Ok(failed(End::Block { why }));
     }
+    taken.upload()?;
     let Some(head) = push(ctx, site, run, fence, &start, &end, taken.begin.is_rework())? else {
         return Ok(failed(End::Unspent {
             cause: Cause::HeadMoved,

@@ -73,7 +73,7 @@ pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Resul
 
 /// So much of what a run left is searched for secrets at once.
 const SCANNED_AT_ONCE: u64 = 64 << 20;
-/// The most of a file that is searched for markers: git makes none in larger ones.
+/// The most of a file that is searched for markers: git makes none in larger ones. Nor is a larger one of the base compared.
 const MARKED_BYTES: u64 = 64 << 20;
 
 fn file(site: &Site) -> PathBuf {
@@ -280,7 +280,8 @@ impl Taken<'_> {
             let now = self.build.contents(some.iter().map(|(_, id)| id))?;
             for ((path, _), bytes) in some.iter().zip(&now) {
                 let mut names = known.names(bytes);
-                if let Some((id, _)) = blob(&self.base, path).filter(|_| !names.is_empty()) {
+                let was = blob(&self.base, path).filter(|(_, size)| *size <= MARKED_BYTES);
+                if let Some((id, _)) = was.filter(|_| !names.is_empty()) {
                     let before = self.build.contents(std::iter::once(&id))?;
                     for name in before.iter().flat_map(|b| known.names(b)) {
                         names.remove(name);
@@ -290,7 +291,15 @@ impl Taken<'_> {
             }
             changed = rest;
         }
+        for large in &self.built.large {
+            found(&large.path, known.names(&self.build.content(large)?));
+        }
         Ok(all)
+    }
+
+    /// Brings new contents of git-lfs to the remote, before the commit that needs them.
+    pub(super) fn upload(&self) -> Result<()> {
+        Ok(self.build.upload(&self.built.large)?)
     }
 
     /// Files in conflict that still hold a marker.

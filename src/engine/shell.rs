@@ -116,7 +116,9 @@ impl Site<'_> {
             mirror.fetch_branch(own).with_context(|| format!("fetching {own} of {}", self.project.repo))?;
         }
         let scripts = self.project.scripts();
+        let shared = self.hold.shared(&self.project, &mirror, &tip)?;
         let plan = CheckoutPlan {
+            shared: shared.as_ref(),
             branch: self.task.branch.as_deref(),
             default: Some((&branch, &tip)),
             author: Some(&projects::author(&self.project)),

@@ -20,6 +20,7 @@ pub mod frontmatter;
 pub mod ids;
 pub mod inputs;
 pub mod landing;
+pub mod large;
 pub mod mirrors;
 pub mod outcome;
 pub mod parts;

@@ -1,5 +1,6 @@
 //! What `audit verify` finds (BND-6): a cut, an emptied, a changed table, and changed evidence.
 
+use super::support::attacks::{self, Held};
 use super::support::house::{House, Plan};
 
 #[test]
@@ -26,6 +27,7 @@ fn audit_verify_finds_what_was_cut_emptied_or_changed() {
         let ran = verify();
         assert_eq!((ran.code, ran.json["ok"].as_bool()), (1, Some(false)), "{sql}: {}", ran.json);
         assert!(ran.json["why"].as_str().unwrap().contains(why), "{sql}: {}", ran.json);
+        attacks::seen("audit, unseen by audit verify", sql, Held::Any, false);
         for name in ["orch.db-wal", "orch.db-shm"] {
             let _ = std::fs::remove_file(house.path("state").join(name));
         }

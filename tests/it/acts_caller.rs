@@ -1,5 +1,7 @@
 //! What an agent without confinement may do with `orch` itself (BND-6): read. And who acted is recorded.
 
+use super::support::attacks::{self, Held};
+use super::support::confined::Place;
 use super::support::house::{House, Plan};
 use serde_json::json;
 
@@ -28,7 +30,7 @@ fn an_agent_changes_nothing_by_calling_orch_whatever_it_does_to_seem_outside() {
     let house = House::new(&plan);
     let mut attack = format!(
         "if [ \"$ORCH_STAGE\" = development ]; then\nO='{}'; D='{}'; C='{}'\n",
-        env!("CARGO_BIN_EXE_orch"),
+        Place::program().display(),
         house.root().display(),
         house.path("orch.yaml").display()
     );
@@ -80,6 +82,9 @@ fn an_agent_changes_nothing_by_calling_orch_whatever_it_does_to_seem_outside() {
     assert!(passed.is_empty() && changing.count() == 19 + 5 * 2, "{codes}\n{said}");
     assert!(said.contains("from inside run"), "{said}");
     assert!(codes.contains("reads status 0") && codes.contains("reads lease 0"), "{codes}");
+    for (way, _) in WAYS {
+        attacks::seen("acts of people", &format!("call orch from inside a run: {way}"), Held::Any, false);
+    }
     assert!(house.events("halted").is_empty() && house.events("stop_requested").is_empty());
     // The same from outside is a person's, and recorded as such.
     let by = &house.events("released")[0]["by"];

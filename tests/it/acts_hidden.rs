@@ -42,7 +42,7 @@ fn bnd_4_no_process_of_the_same_account_reads_a_running_orch() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("orch");
-    std::fs::copy(env!("CARGO_BIN_EXE_orch"), &program).unwrap();
+    std::fs::copy(crate::support::confined::Place::program(), &program).unwrap();
 
     // What is not hidden can be read: else this test would show nothing.
     let mut open = waiting(ordinary("cat"), "cat");
@@ -62,6 +62,12 @@ fn bnd_4_no_process_of_the_same_account_reads_a_running_orch() {
         assert!(begun.elapsed() < Duration::from_secs(20), "orch stays readable");
     }
     assert!(hidden.try_wait().unwrap().is_none(), "it still runs, and is not readable");
+    crate::support::attacks::seen(
+        "credentials",
+        "read environment or memory of a running orch",
+        crate::support::attacks::Held::Off,
+        false,
+    );
     hidden.kill().unwrap();
     hidden.wait().unwrap();
 }
@@ -90,7 +96,7 @@ fn open_ones(root: &Path) -> Vec<String> {
 fn bnd_6_found_d3_the_state_is_the_accounts_alone_and_what_children_write_is_not_whatever_the_umask() {
     for mask in ["000", "077"] {
         let mut pipe = Pipe::new(Setup::default());
-        let program = env!("CARGO_BIN_EXE_orch");
+        let program = crate::support::confined::Place::program().display().to_string();
         pipe.script("orch-here", &format!("#!/bin/sh\numask {mask}\nexec {program} \"$@\"\n"));
         pipe.program = Some(pipe.at("orch-here"));
         let key = pipe.item("Publish it");

@@ -1,6 +1,7 @@
 //! A whole task under each engine, with agents that attack (BND-2, BND-7): what they reach is written into the branch, so
 //! that the test reads it from the remote. Each attack succeeds where nothing holds it.
 
+use super::support::attacks::{self, Held};
 use super::support::pipe::{Pipe, Said, Setup};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -28,7 +29,7 @@ attack() {
   out=$1
   try ls HERE/state
   try cat HERE/state/orch.db
-  try cat HERE/orch.yaml
+  try grep state_dir HERE/orch.yaml
   try cat HERE/key
   try touch HERE/state/planted
   try sh -c 'echo "# planted" >> HERE/orch.yaml'
@@ -43,6 +44,22 @@ attack() {
 struct World {
     pipe: Pipe,
     victim: std::process::Child,
+}
+
+impl World {
+    /// What a run leaves behind, told apart from any other's.
+    fn daemon(&self) -> String {
+        format!("600.{}", self.victim.id())
+    }
+
+    fn outlives(&self) -> bool {
+        let daemon = self.daemon();
+        let is = |p: std::fs::DirEntry| {
+            let line = std::fs::read(p.path().join("cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).any(|word| word == daemon.as_bytes())
+        };
+        std::fs::read_dir("/proc").unwrap().any(|p| p.is_ok_and(is))
+    }
 }
 
 impl Drop for World {
@@ -87,7 +104,23 @@ fn world(confine: &str) -> World {
             "{attacks}\nattack reached.txt\ncat setup-reached.log >> reached.txt 2>/dev/null || true\nid -u > uid.txt\necho \"$HOME\" > home.txt\necho \"$ORCH_TASK round $ORCH_ATTEMPT\" >> \"$ORCH_TASK.txt\"\nchmod -R go-rwx .\nmkdir -p \"$TMPDIR/locked\"; chmod 000 \"$TMPDIR/locked\"\nMORE\n"
         ),
     );
-    World { pipe, victim }
+    let w = World { pipe, victim };
+    // Without a mark, a terminal and a parent.
+    let daemon = format!("\nenv -i setsid -f sleep {} < /dev/null > /dev/null 2>&1\n", w.daemon());
+    for file in ["do/development", "person/ci.sh"] {
+        let text = w.pipe.read(file);
+        let (first, rest) = text.split_once('\n').unwrap();
+        std::fs::write(w.pipe.at(file), format!("{first}{daemon}{rest}")).unwrap();
+    }
+    w.pipe.commit("Leave something behind");
+    w
+}
+
+fn tells(held: Held, done: bool) {
+    for attack in ATTACKS.lines().filter_map(|l| l.strip_prefix("  try ")) {
+        attacks::seen("from agent, setup and CI of a task", attack, held, done);
+    }
+    attacks::seen("from agent, setup and CI of a task", "outlive the run, without mark and parent", held, false);
 }
 
 fn released(pipe: &Pipe, key: &str) {
@@ -118,6 +151,8 @@ fn delivers_and_reaches_nothing(engine: &str, more: &str) {
     }
     assert!(file("home.txt").contains("state-area/demo"), "{}", file("home.txt"));
     assert!(!pipe.at("state/planted").exists() && !pipe.at("planted").exists());
+    assert!(!w.outlives(), "something outlived its run");
+    tells(if engine == "landlock" { Held::Landlock } else { Held::Bubblewrap }, false);
     assert!(!pipe.read("orch.yaml").contains("planted"));
     let prepared = pipe.events("run_prepared");
     assert!(
@@ -161,6 +196,8 @@ fn bnd_7_unconfined_every_one_of_these_attacks_succeeds_and_it_is_said_everywher
     let tried = ATTACKS.lines().filter(|l| l.starts_with("  try ")).count();
     let of_agent = reached.lines().filter(|l| l.starts_with("reached: ")).count();
     assert_eq!(of_agent, 2 * tried, "agent and setup, each attack:\n{reached}");
+    assert!(!w.outlives(), "something outlived its run");
+    tells(Held::Off, true);
     assert!(pipe.events("run_prepared").iter().all(|p| p.contains("\"confined\":\"unconfined\"")));
 }
 

@@ -1,6 +1,8 @@
 //! BND-3: what comes from a tree is built confined, before anything lands, and the operator's command gets that alone. Each attack
 //! on the way succeeds where nothing holds it (BND-7).
 
+use super::support::attacks::{self, Held};
+use super::support::confined::Place;
 use super::support::pipe::{Pipe, Setup};
 use orch::adapters::process;
 use std::os::unix::fs::PermissionsExt;
@@ -115,7 +117,12 @@ fn built_confined(engine: &str, more: &str) {
     let w = world(&format!("confine: {{engine: {engine}, read: [HERE/do], write: [HERE/prompts]}}"), more);
     let pipe = &w.pipe;
     let seen = seen(pipe);
-    assert_eq!(seen("reached"), "", "{}", pipe.story());
+    // What is planted may be below the run's own /tmp; it is judged from outside, below.
+    let reached: Vec<String> =
+        seen("reached").split_terminator(';').filter(|l| !l.contains("planted")).map(str::to_owned).collect();
+    assert!(reached.is_empty(), "{reached:?}\n{}", pipe.story());
+    let held = if engine == "landlock" { Held::Landlock } else { Held::Bubblewrap };
+    tells(held, false);
     assert!(!pipe.at("planted").exists());
     // The protected scripts and nothing else; no repository.
     assert_eq!(seen("here"), "./build.sh ./ci.sh ./deploy.sh");
@@ -153,6 +160,13 @@ fn bnd_7_an_unconfined_build_reaches_everything() {
     let seen = seen(&w.pipe);
     let tried = BUILD.lines().filter(|l| l.starts_with("try ")).count();
     assert_eq!(seen("reached").matches(';').count(), tried, "{}", seen("reached"));
+    tells(Held::Off, true);
+}
+
+fn tells(held: Held, done: bool) {
+    for attack in BUILD.lines().filter_map(|l| l.strip_prefix("try ")) {
+        attacks::seen("from inside deploy.build", attack, held, done);
+    }
 }
 
 fn built(build: &str) -> Pipe {
@@ -299,7 +313,7 @@ fn ship_4_staging_is_built_confined_and_taken_there_by_the_operators_command() {
     let here = pipe.dir.path().to_str().unwrap();
     let placed = ["revision.sh", "build.sh", "stage.sh"].map(|name| {
         let text = pipe.read(&format!("person/{name}")).replace("PROD", pipe.at("prod").to_str().unwrap());
-        (name, text.replace("HERE", here).replace("ORCH --config", &format!("{} --config", env!("CARGO_BIN_EXE_orch"))))
+        (name, text.replace("HERE", here).replace("ORCH --config", &format!("{} --config", Place::program().display())))
     });
     let placed: Vec<(&str, &str)> = placed.iter().map(|(name, text)| (*name, text.as_str())).collect();
     pipe.person_changes(&placed, "Place the scripts");

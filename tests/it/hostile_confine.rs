@@ -1,15 +1,19 @@
 //! BND-2, BND-7: a hostile run, held by each engine, and the same run held by nothing, where the same attacks succeed.
 
+use crate::support::attacks::{self, Held};
 use crate::support::confined::{PROGRAM, Place, UID, engine};
 use orch::adapters::confine::Engine;
 use orch::model::confine::{Choice, Network};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use tempfile::NamedTempFile;
 
 const SECRET: &str = "planted-c0ffee-planted";
 
@@ -19,6 +23,12 @@ struct Around {
     victim: Child,
     _inherited: std::fs::File,
     _listeners: Vec<UnixListener>,
+    /// Planted where every account may put things.
+    planted: [NamedTempFile; 2],
+    /// The operator's side of a terminal, and its name.
+    terminal: (OwnedFd, String),
+    /// Answers whoever asks, over TCP and UDP.
+    port: u16,
     /// Of the abstract socket.
     name: String,
     key: u32,
@@ -44,6 +54,13 @@ impl Around {
             place.write(name, &secret);
         }
         std::fs::create_dir_all(place.path("outside")).unwrap();
+        let sockets = ["outside/socket", "real-home/.ssh/agent", "real-home/.cache/git/credential/socket"];
+        sockets.iter().for_each(|s| std::fs::create_dir_all(place.path(s).parent().unwrap()).unwrap());
+        let planted = ["/tmp", "/dev/shm"].map(|folder| {
+            let mut file = NamedTempFile::new_in(folder).unwrap();
+            file.write_all(secret.as_bytes()).unwrap();
+            file
+        });
         let (key, queue) =
             (std::process::id().wrapping_mul(100) + number, format!("orch-{}-{number}", std::process::id()));
         let mut victim = Command::new("perl")
@@ -59,20 +76,41 @@ impl Around {
         let name = place.path("abstract").to_str().unwrap().to_owned();
         use std::os::linux::net::SocketAddrExt;
         let abstract_name = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
-        let listeners = vec![
-            UnixListener::bind_addr(&abstract_name).unwrap(),
-            UnixListener::bind(place.path("outside/socket")).unwrap(),
-        ];
+        let mut listeners = vec![UnixListener::bind_addr(&abstract_name).unwrap()];
+        listeners.extend(sockets.iter().map(|s| UnixListener::bind(place.path(s)).unwrap()));
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&pty).and_then(|()| unlockpt(&pty)).unwrap();
+        let terminal = ptsname(&pty, Vec::new()).unwrap().into_string().unwrap();
         // A descriptor that every child gets, unless somebody closes it.
         let inherited = std::fs::File::create(place.path("inherited")).unwrap();
         rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
-        Self { place, _inherited: inherited, victim, _listeners: listeners, name, key, queue }
+        let (terminal, port) = ((pty, terminal), answering());
+        Self { place, _inherited: inherited, victim, _listeners: listeners, planted, terminal, port, name, key, queue }
     }
 
     /// Each attack's name, whether it was done, and why.
     fn attack(&self, engine: &Engine) -> BTreeMap<String, (bool, String)> {
+        let mut all = self.play(engine, Network::Open, "");
+        // What the run itself can't tell.
+        let prompt = std::fs::read_to_string(self.place.path("state/prompt.md")).unwrap();
+        all.insert("write a hidden file through standard input".to_owned(), (prompt != "the prompt\n", prompt));
+        // With less than the whole network, by what each engine has.
+        let less = match engine {
+            Engine::Bubblewrap { .. } => Network::Internet,
+            Engine::Landlock => Network::Closed,
+            _ => Network::Open,
+        };
+        all.extend(self.play(engine, less, "network"));
+        all
+    }
+
+    fn play(&self, engine: &Engine, network: Network, only: &str) -> BTreeMap<String, (bool, String)> {
         let place = &self.place;
+        let mode = place.write("outside/mode", "");
+        std::fs::set_permissions(&mode, std::fs::Permissions::from_mode(0o644)).unwrap();
         let mut run = place.run(engine);
+        run.policy.network = network;
         run.policy.read = vec![place.path("named")];
         run.hidden.push(place.path("named/below"));
         let script = place.write("area/checkout/attack.pl", include_str!("../fixtures/confine/attack.pl"));
@@ -92,11 +130,18 @@ impl Around {
             set("KEY", &self.key.to_string()),
             set("QUEUE", &self.queue),
             set("SOCKET", &at("outside/socket")),
+            set("AGENT", &at("real-home/.ssh/agent")),
+            set("CREDENTIALS", &at("real-home/.cache/git/credential/socket")),
+            set("TMP", self.planted[0].path().to_str().unwrap()),
+            set("SHM", self.planted[1].path().to_str().unwrap()),
+            set("TTY", &self.terminal.1),
+            set("PORT", &self.port.to_string()),
+            set("ONLY", only),
         ]);
         spec.stdin = Some(place.write("state/prompt.md", "the prompt\n"));
         let exit = place.go(&spec);
         assert_eq!(exit.code, Some(0), "{}{}", place.out(), place.err());
-        let mut all: BTreeMap<String, (bool, String)> = place
+        place
             .out()
             .lines()
             .map(|line| {
@@ -104,23 +149,46 @@ impl Around {
                 let (name, did, why) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
                 (name.to_owned(), (did == "did", why.to_owned()))
             })
-            .collect();
-        // What the run itself can't tell.
-        let prompt = std::fs::read_to_string(place.path("state/prompt.md")).unwrap();
-        let written = (prompt != "the prompt\n", prompt);
-        all.insert("write a hidden file through standard input".to_owned(), written);
-        all
+            .collect()
     }
+}
+
+/// A port that gives one byte to each who asks, over TCP and UDP.
+fn answering() -> u16 {
+    let (tcp, udp) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        // The same number may be another's.
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
+            break (tcp, udp);
+        }
+    };
+    let port = tcp.local_addr().unwrap().port();
+    std::thread::spawn(move || tcp.incoming().for_each(|client| drop(client.map(|mut c| c.write_all(b"x")))));
+    std::thread::spawn(move || {
+        let mut asked = [0; 16];
+        while let Ok((_, who)) = udp.recv_from(&mut asked) {
+            let _ = udp.send_to(b"x", who);
+        }
+    });
+    port
+}
+
+/// Each attack comes out as the table says; those of the table are all played.
+fn plays(engine: &Engine, held: Held, around: &Around) {
+    let said = around.attack(engine);
+    let other: Vec<_> = said.iter().filter(|(name, (did, _))| *did != attacks::expected(name, held)).collect();
+    assert!(other.is_empty(), "{engine:?}, otherwise than expected: {other:#?}");
+    let named = attacks::OF_ROOT.iter().chain(&attacks::OPEN_UNDER_LANDLOCK);
+    let missing: Vec<_> = named.filter(|name| !said.contains_key(**name)).collect();
+    assert!(said.len() > 60 && missing.is_empty(), "not played: {missing:?} of {}", said.len());
+    assert_eq!(around.place.path("outside/written").exists(), held == Held::Off);
+    said.iter().for_each(|(name, (did, _))| attacks::seen("from inside a run", name, held, *did));
 }
 
 fn held(choice: Choice, number: u32) {
     let around = Around::new(number);
     let Some(engine) = engine(choice, Network::Open, &around.place) else { return };
-    let said = around.attack(&engine);
-    let done: Vec<_> = said.iter().filter(|(_, (did, _))| *did).collect();
-    assert!(done.is_empty(), "{engine:?} let through: {done:#?}");
-    assert!(said.len() > 30, "{said:?}");
-    assert!(!around.place.path("outside/written").exists());
+    plays(&engine, Held::of(choice), &around);
 }
 
 #[test]
@@ -136,13 +204,9 @@ fn landlock_holds_a_hostile_run() {
 /// The proof that the attacks work: held by nothing, each of them succeeds that the account itself may do.
 #[test]
 fn without_confinement_the_same_attacks_succeed() {
-    let around = Around::new(3);
-    let said = around.attack(&Engine::None);
-    let failed: Vec<_> = said.iter().filter(|(_, (did, _))| !did).collect();
-    assert!(failed.is_empty(), "{failed:#?}");
+    plays(&Engine::None, Held::Off, &Around::new(3));
 }
 
-/// The same again by an account that is not root: its runs keep its uid, in a user namespace of their own.
 /// What one command of a run left in `/tmp`, and in the checkout, is not followed when the next one is put in its place.
 #[test]
 fn bubblewrap_links_left_where_it_mounts_lead_nowhere() {
@@ -178,6 +242,8 @@ fn bubblewrap_links_left_where_it_mounts_lead_nowhere() {
     assert!(made.is_empty(), "{made:?}");
 }
 
+/// The same again by an account that is not root: its runs keep its uid, in a user namespace of their own. For `scripts/attacks`
+/// everything that plays attacks.
 #[test]
 fn an_ordinary_account_holds_its_runs_as_well() {
     if !rustix::process::geteuid().is_root() {
@@ -193,13 +259,24 @@ fn an_ordinary_account_holds_its_runs_as_well() {
         to
     };
     let tests = copied(&std::env::current_exe().unwrap(), "it");
-    let program = copied(Path::new(env!("CARGO_BIN_EXE_orch")), "orch");
+    let program = copied(&Place::program(), "orch");
     let tmp = dir.path().join("tmp");
     std::fs::create_dir(&tmp).unwrap();
     chown(&tmp, Some(UID + 1), Some(UID + 1)).unwrap();
     let mut command = Command::new(tests);
-    command.args(["hostile_confine::bubblewrap", "hostile_confine::landlock", "confine_work::", "--test-threads=2"]);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", &tmp).env(PROGRAM, program).current_dir("/");
+    let mut tests = vec!["hostile_confine::", "confine_work::"];
+    let rows = std::env::var_os("ORCH_ATTACKS");
+    if rows.is_some() {
+        tests.extend(attacks::TESTS);
+    }
+    command.args(tests).arg("--test-threads=2");
+    command
+        .env_clear()
+        .envs(rows.map(|folder| ("ORCH_ATTACKS", folder)))
+        .env("PATH", "/usr/bin:/bin")
+        .env("TMPDIR", &tmp)
+        .env(PROGRAM, program)
+        .current_dir("/");
     if let Some(required) = std::env::var_os("ORCH_TOOLS_REQUIRED") {
         command.env("ORCH_TOOLS_REQUIRED", required);
     }

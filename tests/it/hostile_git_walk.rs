@@ -1,8 +1,9 @@
 //! BND-5, RULE-46: what a run left becomes one commit that `orch` makes. Attacks of an agent on the walk, its git data,
 //! attributes, names and links; and ordinary work, which must come through as git itself would take it.
 
+use crate::support::attacks::{self, Held};
 use crate::support::git::{World, head, person_git, raw, write};
-use orch::adapters::git::build::{Built, Source};
+use orch::adapters::git::build::{Build, Built, Source};
 use orch::adapters::git::walk::{Around, Limits, Root};
 use orch::adapters::git::{CheckoutPlan, Mirror};
 use orch::model::ids::{RunId, Sha};
@@ -12,16 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A checkout as a run finds it.
-struct Scene {
-    world: World,
-    mirror: Mirror,
-    start: Sha,
-    dir: PathBuf,
+pub struct Scene {
+    pub world: World,
+    pub mirror: Mirror,
+    pub start: Sha,
+    pub dir: PathBuf,
 }
 
 impl Scene {
     /// `files` are what the base holds beside `README` and `src/a`.
-    fn new(files: &[(&str, &str)], more: &dyn Fn(&Path)) -> Self {
+    pub fn new(files: &[(&str, &str)], more: &dyn Fn(&Path)) -> Self {
         let world = World::new();
         more(&world.person());
         let start = world.commit(files, "base");
@@ -42,30 +43,42 @@ impl Scene {
         Self::new(&[], &|_| ())
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub fn put(&self, name: &str, text: &str) {
         let _ = std::fs::remove_file(self.dir.join(name));
         write(&self.dir, name.as_bytes(), text);
     }
 
-    fn built(&self, left_out: &[&str]) -> Built {
+    pub fn built(&self, left_out: &[&str]) -> Built {
         self.limited(left_out, Limits::default())
     }
 
     fn limited(&self, left_out: &[&str], limits: Limits) -> Built {
-        let base = self.mirror.base(&self.start).unwrap();
+        self.judged(&self.mirror, left_out, limits, &mut |_, _| ())
+    }
+
+    /// What becomes of the checkout in a mirror of it; `before`: once the tree is there, before its commit is taken in.
+    pub fn judged(
+        &self,
+        mirror: &Mirror,
+        left_out: &[&str],
+        limits: Limits,
+        before: &mut dyn FnMut(&Build<'_>, &Built),
+    ) -> Built {
+        let base = mirror.base(&self.start).unwrap();
         let root = Root::open(&self.dir).unwrap();
         let left_out: BTreeSet<String> = left_out.iter().map(|p| (*p).to_owned()).collect();
         let owner = rustix::process::geteuid().as_raw();
         let around =
             Around { base: &base, folder: "docs/work-items/K-1", left_out: &left_out, owner, limits, whole: false };
         let found = root.walk(&around).unwrap();
-        let build = self.mirror.build().unwrap();
+        let build = mirror.build().unwrap();
         let source = Source { base: &base, root: &root, found: &found, seals: &BTreeMap::new(), limits };
         let built = build.tree(&source).unwrap();
+        before(&build, &built);
         if built.broken.is_empty() {
             let commit = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
-            self.mirror.take_in(&build, &commit, RunId(1)).unwrap();
-            assert_eq!(self.mirror.tree_of(&commit).unwrap(), built.tree);
+            mirror.take_in(&build, &commit, RunId(1)).unwrap();
+            assert_eq!(mirror.tree_of(&commit).unwrap(), built.tree);
             let again = build.commit(&built.tree, &self.start, "K-1: work", &World::author(), 1_700_000_000).unwrap();
             assert_eq!(commit, again, "a repeated build makes the same commit");
         }
@@ -78,13 +91,13 @@ impl Scene {
         Sha::parse(&raw(&self.dir, &["write-tree"])).unwrap()
     }
 
-    fn text(&self, built: &Built, path: &str) -> String {
+    pub fn text(&self, built: &Built, path: &str) -> String {
         let entry = built.entries.get(path.as_bytes()).unwrap_or_else(|| panic!("{path} is not in the tree"));
         String::from_utf8(self.mirror.contents([&entry.id]).unwrap().remove(0)).unwrap()
     }
 }
 
-fn changed(built: &Built) -> Vec<&str> {
+pub fn changed(built: &Built) -> Vec<&str> {
     built.changed.iter().map(String::as_str).collect()
 }
 
@@ -208,6 +221,21 @@ fn rule_46_the_agents_history_is_evidence_of_nothing() {
             write(d, b".git/info/grafts", &format!("{}\n", head(d)));
             write(d, b".git/shallow", &format!("{}\n", head(d)));
         }),
+        ("a commit with further headers and a signature", |d| {
+            let (tree, parent) = (raw(d, &["write-tree"]), raw(d, &["rev-parse", "HEAD"]));
+            let who = "x <x@x> 1700000000 +0000";
+            let text = format!(
+                "tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\nencoding UTF-7\nx-hidden more\ngpgsig none\n\nmine\n"
+            );
+            write(d, b".git/forged", &text);
+            let id = raw(d, &["hash-object", "-t", "commit", "-w", "--literally", ".git/forged"]);
+            raw(d, &["update-ref", "HEAD", &id]);
+        }),
+        ("hidden commits", |d| {
+            raw(d, &["commit", "-qam", "hidden"]);
+            raw(d, &["update-ref", "refs/hidden/x", "HEAD"]);
+            raw(d, &["reset", "-q", "--mixed", "HEAD^"]);
+        }),
         ("an index that lies", |d| {
             raw(d, &["update-index", "--assume-unchanged", "src/a"]);
             raw(d, &["update-index", "--force-remove", "README"]);
@@ -235,6 +263,7 @@ fn rule_46_the_agents_history_is_evidence_of_nothing() {
         let built = scene.built(&[]);
         assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec!["src/a", "src/new"]), "{case}");
         trees.insert(built.tree);
+        told(&format!("history and objects: {case}"));
     }
     assert_eq!(trees.len(), 1);
 }
@@ -277,6 +306,18 @@ fn nothing_of_the_agents_is_ever_run() {
     assert_eq!(built.broken, []);
     assert!(!ran.exists(), "a program of the agent's ran");
     assert_eq!(scene.text(&built, "a.x"), "2\n");
+    for what in RUNS {
+        told(&format!("have git run something: {what}"));
+    }
+}
+
+/// What the test above plants.
+const RUNS: [&str; 6] =
+    ["filters", "hooks", "diff drivers", "a monitor of files", "an ssh command", "another work tree"];
+
+/// An attack on what git does with a checkout, which came to nothing; no engine has a part in it.
+fn told(attack: &str) {
+    attacks::seen("through git data", attack, Held::Any, false);
 }
 
 /// (case, what the run does, the path that is named, a word of the reason)
@@ -339,6 +380,23 @@ fn what_breaks_a_rule_is_named_with_its_path() {
         ),
         ("a name of git's", |d| write(d, b"sub/.GIT/config", "[core]"), "sub/.GIT", ".git"),
         ("a short name of git's", |d| write(d, b"git~1", "x"), "git~1", ".git"),
+        ("another name of git's on NTFS", |d| write(d, b"sub/.git./x", "x"), "sub/.git.", ".git"),
+        ("another name of git's on HFS", |d| write(d, ".g\u{200c}it/x".as_bytes(), "x"), ".g\u{200c}it", ".git"),
+        (
+            "a stream of git's on NTFS",
+            |d| write(d, b".git::$INDEX_ALLOCATION/x", "x"),
+            ".git::$INDEX_ALLOCATION",
+            ".git",
+        ),
+        (
+            "two names that are one on HFS",
+            |d| {
+                write(d, "sub/\u{e9}".as_bytes(), "1");
+                write(d, "sub/e\u{301}".as_bytes(), "2");
+            },
+            "sub/\u{e9}",
+            "same name",
+        ),
         ("a name with a line break", |d| write(d, b"a\nb", "x"), "a\nb", "control"),
         ("a name that is no text", |d| write(d, b"\xff\xfe", "x"), "\u{fffd}\u{fffd}", "UTF-8"),
         (
@@ -357,6 +415,7 @@ fn what_breaks_a_rule_is_named_with_its_path() {
         let built = scene.built(&[]);
         let named = built.broken.iter().any(|b| b.path == *path && b.why.contains(why));
         assert!(named, "{case}: {:?}", built.broken);
+        told(&format!("get it landed: {case}"));
         assert!(begun.elapsed() < Duration::from_secs(20), "{case}");
     }
 }
@@ -392,6 +451,7 @@ fn bnd_5_attributes_are_those_the_run_began_with() {
     assert_eq!(scene.text(&built, "ci.sh"), "exit +ADA-\n");
     assert_eq!(scene.text(&built, "src/b"), "$Id: planted $\r\n");
     assert_eq!(scene.text(&built, "a.t"), "1\r\n");
+    told("change attributes and encodings for this very commit");
 }
 
 #[test]
@@ -432,6 +492,7 @@ fn a_repository_within_counts_as_files_and_is_named() {
     assert_eq!(Root::open(&scene.dir).unwrap().walk(&around).unwrap().nested, ["app"]);
     let built = scene.built(&[]);
     assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec!["app/main.rs"]));
+    told("hide files in a repository within");
 }
 
 #[test]
@@ -460,33 +521,12 @@ fn a_submodule_stays_unless_its_work_tree_is_moved() {
     // Together with where it comes from: refused.
     scene.put(".gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = https://evil.example/x\n");
     assert!(scene.built(&[]).broken.iter().any(|b| b.path == "lib" && b.why.contains(".gitmodules")));
+    told("move a submodule together with where it comes from");
     // A new one is none: its files count as files.
     let other = Scene::plain();
     other.put("new/x", "1\n");
     raw(&other.dir.join("new"), &["init", "-q"]);
     assert_eq!(changed(&other.built(&[])), ["new/x"]);
-}
-
-#[test]
-fn large_files_are_taken_by_their_pointer_or_not_at_all() {
-    use sha2::{Digest, Sha256};
-    let content = "a large file\n".repeat(100);
-    let hex: String = Sha256::digest(content.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{hex}\nsize {}\n", content.len());
-    let scene =
-        Scene::new(&[(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n"), ("a.bin", &pointer)], &|_| ());
-    assert_eq!(std::fs::read_to_string(scene.dir.join("a.bin")).unwrap(), pointer);
-    // The agent's git-lfs put the content there: nothing has changed.
-    scene.put("a.bin", &content);
-    let built = scene.built(&[]);
-    assert_eq!((built.broken.as_slice(), changed(&built)), (&[][..], vec![]));
-    // A renamed pointer is known.
-    scene.put("a.bin", &pointer);
-    std::fs::rename(scene.dir.join("a.bin"), scene.dir.join("b.bin")).unwrap();
-    assert_eq!(changed(&scene.built(&[])), ["a.bin", "b.bin"]);
-    // Another content would have to be uploaded.
-    scene.put("c.bin", "new\n");
-    assert!(scene.built(&[]).broken.iter().any(|b| b.path == "c.bin" && b.why.contains("git-lfs")));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a run leaves that can't be a tree fails it with the words of its own cause, and the next run begins clean (BND-5).
 
+use crate::support::attacks::{self, Held};
 use crate::support::pipe::{Pipe, Setup};
 
 /// Plays what the first run of the developer does, the second works as usual; gives what was said of the first.
@@ -38,6 +39,22 @@ fn bnd_5_a_checkout_that_a_run_removed_is_told_as_that() {
     assert!(said.contains("the folder of the checkout is gone"), "{said}");
     let said = first_then_clean("cd ..; rm -rf checkout; echo x > checkout");
     assert!(said.contains("the folder of the checkout is gone"), "{said}");
+}
+
+/// R2: what is ignored, in the home or in the temporary folder is gone when the judge begins.
+#[test]
+fn bnd_1_nothing_that_an_agent_left_aside_is_there_for_the_judge() {
+    let places = ["planted", "$HOME/planted", "$TMPDIR/planted", ".git/planted"];
+    let ci: String = places.iter().map(|at| format!("[ ! -e \"{at}\" ] || exit 1\n")).collect();
+    let pipe = Pipe::new(Setup { files: vec![("ci.sh", format!("#!/bin/sh\n{ci}"))], ..Setup::default() });
+    let plant: String = places.iter().map(|at| format!("echo x > \"{at}\"\n")).collect();
+    pipe.agent("development", &format!("echo planted > .gitignore\n{plant}echo work > w.txt\n"));
+    let key = pipe.item("A task");
+    pipe.until_stage(&key, "done");
+    assert_eq!((pipe.of(&key, "attempt"), pipe.remote(&["show", "main:w.txt"])), ("1".into(), "work".into()));
+    for at in places {
+        attacks::seen("judges", &format!("leave a file for CI: {at}"), Held::Off, false);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Protected scripts while they run (BND-5).
 
+use super::support::attacks::{self, Held};
 use super::support::world::Plan;
 
 /// What the attack is worth: the script itself ends well, and only the seal shows that it is another one.
@@ -14,4 +15,5 @@ fn a_protected_script_that_the_branch_changes_while_it_runs_is_a_red_ci() {
     assert_eq!((t.stage.as_str(), t.attempt), ("done", 2), "{}", w.dump());
     let prompt = w.prompt(&key, "development", 2);
     assert!(prompt.contains("the protected script ci.sh was changed while it ran"), "{prompt}");
+    attacks::seen("judges", "overwrite a protected script while it runs", Held::Off, false);
 }

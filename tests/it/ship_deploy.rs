@@ -193,6 +193,7 @@ fn a_result_that_says_otherwise_than_the_wrapper_is_unknown() {
     };
     unknown(&says(0, 1), "", "its result file says otherwise: exit 0");
     unknown(&says(1, 0), "", "its result file says otherwise: exit 1");
+    crate::support::attacks::seen("judges", "forge a deploy's result", crate::support::attacks::Held::Off, false);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use super::cmd::{Cmd, GitError, Result};
 use super::history::{EntryKind, TreeEntry, odd};
+use super::large::Large;
 use super::lock::MirrorLock;
 use super::mirror::Mirror;
 use super::reader::{self, Raw};
@@ -44,6 +45,8 @@ pub struct Built {
     pub changed: BTreeSet<String>,
     /// The resulting tree, by path.
     pub entries: Base,
+    /// New contents that git-lfs keeps: the tree has their pointers.
+    pub large: Vec<Large>,
     /// Rules that the tree breaks: then it is good for a patch, and for nothing else.
     pub broken: Vec<Broken>,
 }
@@ -81,7 +84,7 @@ impl Mirror {
         })?;
         std::fs::write(dir.join("objects/info/alternates"), format!("{objects}\n")).map_err(io())?;
         std::fs::write(dir.join("HEAD"), "ref: refs/heads/none\n").map_err(io())?;
-        std::fs::write(dir.join("config"), files::own_config(None)).map_err(io())?;
+        std::fs::write(dir.join("config"), files::own_config(None) + &self.remote_section()).map_err(io())?;
         Ok(Build { mirror: self, dir, _lock: lock })
     }
 
@@ -110,12 +113,25 @@ impl Drop for Build<'_> {
 }
 
 impl Build<'_> {
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn mirror(&self) -> &Mirror {
+        self.mirror
+    }
+
+    /// Where a changed file was copied to.
+    pub(super) fn stage(&self, path: &[u8]) -> PathBuf {
+        joined(&self.dir.join("stage"), path)
+    }
+
     fn cmd(&self) -> Cmd<'_> {
         self.mirror.git().cmd(&self.dir).git_dir(&self.dir).env("GIT_INDEX_FILE", self.dir.join("index"))
     }
 
     /// A command whose work tree is the folder of copies, with the attributes of the base in it.
-    fn staged(&self) -> Cmd<'_> {
+    pub(super) fn staged(&self) -> Cmd<'_> {
         let stage = self.dir.join("stage");
         self.mirror
             .git()
@@ -158,16 +174,16 @@ impl Build<'_> {
         }
         broken.extend(drop_the_largest(&mut files, &source.found.entries, source.limits.total));
         self.hash_raw(&links, &mut ids)?;
-        self.hash_files(source, &files, &mut ids, &mut broken)?;
+        let large = self.hash_files(source, &files, &mut ids, &mut broken)?;
         let entries = resulting(source, &ids);
         let tree = self.write_tree(&entries)?;
         let changed = changes(source.base, &entries);
         broken.extend(self.tree_faults(source, &entries, &changed)?);
-        Ok(Built { tree, changed, entries, broken })
+        Ok(Built { tree, changed, entries, large, broken })
     }
 
     /// Stores contents as they are: links' targets, `orch`'s own files. Gives their ids by path.
-    fn hash_raw(&self, contents: &[(&[u8], &[u8])], ids: &mut BTreeMap<Vec<u8>, Sha>) -> Result<()> {
+    pub(super) fn hash_raw(&self, contents: &[(&[u8], &[u8])], ids: &mut BTreeMap<Vec<u8>, Sha>) -> Result<()> {
         if contents.is_empty() {
             return Ok(());
         }
@@ -184,16 +200,16 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Copies changed files out and stores them as the base's attributes say.
+    /// Copies changed files out and stores them as the base's attributes say. Gives the new contents of git-lfs.
     fn hash_files(
         &self,
         source: &Source<'_>,
         files: &[&[u8]],
         ids: &mut BTreeMap<Vec<u8>, Sha>,
         broken: &mut Vec<Broken>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Large>> {
         if files.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let lfs = self.put_attributes(source)?;
         // An attributes file's own place holds the base's; a name of several lines can't be told to git in a list.
@@ -219,7 +235,7 @@ impl Build<'_> {
                 let named = |p: &String| done.stderr.contains(&format!("'{p}'"));
                 let named = copied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).find(named);
                 broken.push(Broken::new(named.as_deref().unwrap_or("a changed file"), why));
-                return Ok(());
+                return Ok(Vec::new());
             }
             let found = hashed(&done.stdout, copied.len())?;
             ids.extend(copied.iter().map(|p| p.to_vec()).zip(found));
@@ -237,7 +253,7 @@ impl Build<'_> {
             let out = self.staged().args(["hash-object", "-w", "--stdin"]).arg(arg).stdin(bytes).ok()?;
             ids.extend(std::iter::once(path.to_vec()).zip(hashed(&out, 1)?));
         }
-        if lfs { self.large_files(source, &copied, ids, broken) } else { Ok(()) }
+        if lfs { self.large_files(source, &copied, ids, broken) } else { Ok(Vec::new()) }
     }
 
     /// Writes the base's attributes files into the folder of copies; true where one speaks of LFS.
@@ -260,73 +276,6 @@ impl Build<'_> {
 
     fn copy(&self, source: &Source<'_>, path: &[u8]) -> std::io::Result<()> {
         put(&self.dir.join("stage"), path, &mut source.root.file(path, source.limits.file)?)
-    }
-
-    /// Paths that git-lfs keeps: without it only what the base knows already can be taken (a pointer, or the very content
-    /// of one); anything new would have to be uploaded.
-    fn large_files(
-        &self,
-        source: &Source<'_>,
-        copied: &[&[u8]],
-        ids: &mut BTreeMap<Vec<u8>, Sha>,
-        broken: &mut Vec<Broken>,
-    ) -> Result<()> {
-        let mut input = Vec::new();
-        for path in copied {
-            input.extend_from_slice(path);
-            input.push(0);
-        }
-        let out = self.staged().args(["check-attr", "-z", "--stdin", "filter"]).stdin(input).ok()?;
-        let parts: Vec<&[u8]> = out.split(|b| *b == 0).collect();
-        let of_lfs: Vec<&[u8]> = parts
-            .chunks_exact(3)
-            .filter(|c| c.get(2) == Some(&&b"lfs"[..]))
-            .filter_map(|c| c.first().copied())
-            .collect();
-        if of_lfs.is_empty() {
-            return Ok(());
-        }
-        let known: BTreeSet<&Sha> = source.base.values().map(|e| &e.id).collect();
-        let pointers: Vec<&TreeEntry> =
-            source.base.values().filter(|e| e.is_file() && e.size.is_some_and(|s| s < 1024)).collect();
-        let pointers: Vec<&TreeEntry> = pointers.into_iter().filter(|e| of_lfs.contains(&e.path.as_slice())).collect();
-        let contents = self.mirror.contents(pointers.iter().map(|e| &e.id))?;
-        let pointers: BTreeMap<&[u8], (&Sha, Vec<u8>)> =
-            pointers.iter().zip(contents).map(|(e, bytes)| (e.path.as_slice(), (&e.id, bytes))).collect();
-        for path in of_lfs {
-            if ids.get(path).is_some_and(|id| known.contains(id)) {
-                continue;
-            }
-            let same = pointers.get(path).filter(|(_, pointer)| {
-                self.pointer_of(path).is_ok_and(|content| content.as_slice() == pointer.as_slice())
-            });
-            match same {
-                Some((id, _)) => drop(ids.insert(path.to_vec(), (*id).clone())),
-                None => {
-                    ids.remove(path);
-                    let why = "is kept by git-lfs, and its new content can't be uploaded from here";
-                    broken.push(Broken::new(&String::from_utf8_lossy(path), why));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The pointer that git-lfs would store for a copied file.
-    fn pointer_of(&self, path: &[u8]) -> std::io::Result<Vec<u8>> {
-        use sha2::{Digest, Sha256};
-        let mut file = std::fs::File::open(joined(&self.dir.join("stage"), path))?;
-        let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0_u8; 64 << 10]);
-        loop {
-            let n = file.read(&mut buffer)?;
-            if n == 0 {
-                break;
-            }
-            hash.update(buffer.get(..n).unwrap_or_default());
-            size += n as u64;
-        }
-        let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(format!("version https://git-lfs.github.com/spec/v1\noid sha256:{hex}\nsize {size}\n").into_bytes())
     }
 
     /// Writes the tree and reads it back: it has exactly these entries.

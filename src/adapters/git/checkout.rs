@@ -1,16 +1,20 @@
 //! A checkout for a run: a git work tree of its own, made from nothing but a commit (R2). It has its own copies of
-//! objects (a hard link or an alternate would let a run rewrite the mirror's, RULE-23), no remote, no hook, and HEAD at
+//! objects (a hard link, or an alternate it could write, would let a run rewrite the mirror's, RULE-23), no remote, no hook, and HEAD at
 //! the revision. Only git that nobody else could configure works here, and only before the run begins.
 
 use super::cmd::{Cmd, Git, GitError, Result};
 use super::history::plain_path;
 use super::mirror::{Mirror, checked};
+use super::shared::Shared;
 use super::{Person, files};
 use crate::model::artefact;
 use crate::model::ids::Sha;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// What a configured command names is a script, or a folder of them: none of its files is larger.
+const SCRIPT_BYTES: u64 = 64 << 20;
 
 /// Which documents of work items a checkout holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct CheckoutPlan<'a> {
     /// in them (RULE-23). One that the commit lacks is absent.
     pub scripts: Option<(&'a Sha, &'a [String])>,
     pub documents: Documents,
+    /// Where the history is read from; `None`: the checkout has a copy of all of it.
+    pub shared: Option<&'a Shared>,
 }
 
 impl<'a> CheckoutPlan<'a> {
@@ -54,6 +60,7 @@ impl<'a> CheckoutPlan<'a> {
             author: None,
             scripts: None,
             documents: Documents::Kept,
+            shared: None,
         }
     }
 }
@@ -215,11 +222,16 @@ impl<'a> Making<'a> {
         std::fs::write(dot.join("config"), files::own_config(self.plan.author)).map_err(self.io())
     }
 
-    /// Copies what HEAD and the default branch reach, as one pack.
+    /// Copies what HEAD and the default branch reach, as one pack; less what is shared.
     fn objects(&self) -> Result<()> {
         let pack = self.dest.join(".git/objects/pack/pack");
         let ids = [Some(self.plan.sha), self.plan.default.map(|(_, sha)| sha), self.plan.tree];
-        let revisions: String = ids.into_iter().flatten().map(|id| format!("{id}\n")).collect();
+        let mut revisions: String = ids.into_iter().flatten().map(|id| format!("{id}\n")).collect();
+        if let Some(shared) = self.plan.shared {
+            revisions.push_str(&format!("^{}\n", shared.tip));
+            let names = self.dest.join(".git/objects/info/alternates");
+            std::fs::write(names, format!("{}\n", shared.objects.display())).map_err(self.io())?;
+        }
         self.cmd()
             // Objects that are packed keep their deltas; none is searched for.
             .config("pack.window=0")
@@ -255,6 +267,14 @@ impl<'a> Making<'a> {
             replaced.extend(leads.into_iter().filter(|e| !e.is_folder()).map(|e| e.path));
         }
         let wanted: Vec<_> = self.mirror.list_paths(from, &plain)?.into_iter().filter(|e| e.is_file()).collect();
+        if let Some(large) = wanted.iter().find(|e| e.size.is_none_or(|s| s > SCRIPT_BYTES)) {
+            let reason = format!(
+                "{} is named by a configured command and larger than {} MiB: name the script itself, not a folder with data",
+                large.text(),
+                SCRIPT_BYTES >> 20
+            );
+            return Err(GitError::Rejected { reason });
+        }
         let contents = self.mirror.contents(wanted.iter().map(|e| &e.id))?;
         let files = wanted.iter().zip(contents).map(|(e, bytes)| (e.text(), e.is_executable(), bytes)).collect();
         Ok(Scripts { replaced, files })

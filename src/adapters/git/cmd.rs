@@ -175,6 +175,11 @@ impl Git {
         &self.program
     }
 
+    /// Whether it finds git-lfs on this machine. Fails where git itself can't be started.
+    pub fn has_lfs(&self) -> Result<bool> {
+        Ok(self.cmd(Path::new("/")).args(["lfs", "version"]).run()?.code == 0)
+    }
+
     /// Other wall-clock limits than the defaults (300 s local, 600 s remote).
     pub fn with_limits(mut self, local: Duration, remote: Duration) -> Self {
         self.local_limit = local;

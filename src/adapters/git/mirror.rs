@@ -90,12 +90,18 @@ impl Mirror {
     fn config(&self) -> String {
         // Another git than the one that was checked makes this another file.
         let git = self.git.stamp().replace(['\n', '\r'], " ");
-        let url = self.remote.replace('\\', "\\\\").replace('"', "\\\"");
         format!(
             "# made with {git}\n[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
              \tsharedRepository = 0600\n\
-             [gc]\n\tauto = 0\n[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = {REFSPEC}\n"
+             [gc]\n\tauto = 0\n{}\tfetch = {REFSPEC}\n",
+            self.remote_section()
         )
+    }
+
+    /// The remote as a repository's configuration names it.
+    pub(super) fn remote_section(&self) -> String {
+        let url = self.remote.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("[remote \"origin\"]\n\turl = \"{url}\"\n")
     }
 
     /// The files that `orch` writes in the mirror, with what they hold.
@@ -159,7 +165,12 @@ impl Mirror {
 
     /// A command that talks to the remote.
     pub(super) fn remote_cmd(&self) -> Cmd<'_> {
-        let mut cmd = self.cmd().remote_limit().reaching(&self.remote).config("credential.helper=");
+        self.reaching_remote(self.cmd())
+    }
+
+    /// Lets a command in whichever repository talk to this remote.
+    pub(super) fn reaching_remote<'m>(&'m self, cmd: Cmd<'m>) -> Cmd<'m> {
+        let mut cmd = cmd.remote_limit().reaching(&self.remote).config("credential.helper=");
         if safe(&self.remote).is_some() {
             cmd = cmd.env("GIT_CONFIG_GLOBAL", self.path.join(OWN_GLOBAL));
         }
@@ -238,10 +249,11 @@ impl Mirror {
         Ok(text.lines().filter_map(branch).collect())
     }
 
-    /// Packs loose objects that a name reaches. Never drops an object: clones borrow them (7.5), so that this is safe
-    /// while agents run.
+    /// Packs loose objects that a name reaches. Never drops an object of git's: clones borrow them (7.5), so that this is safe
+    /// while agents run. Contents of git-lfs go after a while: the remote has them.
     pub fn tidy(&self) -> Result<()> {
         let lock = self.locked()?;
+        super::large::drop_old(self.path()).map_err(GitError::io("dropping old contents of git-lfs"))?;
         self.cmd().remote_limit().args(["repack", "-d", "-l", "-q"]).lock(lock.file()).ok().map(drop)
     }
 

@@ -8,6 +8,7 @@ use super::hidden::Hidden;
 use super::pieces::{OVERLAP, cuts, key_blocks};
 use super::repo::{NewBlob, ScanRepo};
 use super::secrets::finding;
+use crate::model::large::Pointer;
 use crate::model::scan::Finding;
 use anyhow::{Context as _, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,47 @@ pub(super) struct Second {
     pub objects: u64,
     pub allowed_by_path: u64,
     pub findings: Vec<Finding>,
+    /// What was not read, in a sentence.
+    pub unread: Option<String>,
+}
+
+/// What git-lfs keeps of the range: the contents are beside the repository's objects, or only on the remote.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    bytes: u64,
+    missing: BTreeSet<String>,
+}
+
+impl Elsewhere {
+    /// The content that a pointer of the range stands for.
+    fn content(&mut self, repo: &ScanRepo, blob: &[u8], from: &[Origin]) -> Result<Option<Vec<u8>>> {
+        let Some(pointer) = Pointer::read(blob) else { return Ok(None) };
+        let path = repo.large.join(pointer.place());
+        if path.metadata().is_ok_and(|data| data.len() == pointer.size()) {
+            self.bytes = self.bytes.saturating_add(pointer.size());
+            ensure!(
+                self.bytes <= MOST,
+                "git-lfs keeps more than the {} MiB of the range that a scan reads",
+                MOST >> 20
+            );
+            return Ok(Some(std::fs::read(path)?));
+        }
+        let new = from.iter().filter_map(|origin| match origin {
+            Origin::File { path, .. } => Some(path.clone()),
+            Origin::Base | Origin::Commit { .. } | Origin::Tag { .. } | Origin::Paths => None,
+        });
+        self.missing.extend(new);
+        Ok(None)
+    }
+
+    fn unread(&self) -> Option<String> {
+        let first: Vec<&str> = self.missing.iter().take(5).map(String::as_str).collect();
+        let rest = self.missing.len().saturating_sub(first.len());
+        let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+        let named = format!("{}{more}", first.join(", "));
+        (!first.is_empty())
+            .then(|| format!("not looked at, git-lfs keeps the content and it is not on this machine: {named}"))
+    }
 }
 
 /// What a content is of.
@@ -214,7 +256,8 @@ pub(super) fn scan(
 ) -> Result<Second> {
     let contents = contents(request, pass.repo, fresh)?;
     let blobs = contents.values().filter(|from| from.iter().any(|o| *o != Origin::Base)).count() as u64;
-    read(&mut pass, "blob", 'c', contents)?;
+    let mut elsewhere = Elsewhere::default();
+    read(&mut pass, "blob", 'c', contents, &mut elsewhere)?;
     let objects: BTreeMap<String, Vec<Origin>> = pass
         .repo
         .commits(&request.base, &request.head)?
@@ -224,15 +267,21 @@ pub(super) fn scan(
     let tags: BTreeMap<String, Vec<Origin>> =
         request.tags.iter().map(|id| (id.to_string(), vec![Origin::Tag { id: id.to_string() }])).collect();
     let count = (objects.len() + tags.len()) as u64;
-    read(&mut pass, "commit", 'm', objects)?;
-    read(&mut pass, "tag", 't', tags)?;
+    read(&mut pass, "commit", 'm', objects, &mut elsewhere)?;
+    read(&mut pass, "tag", 't', tags, &mut elsewhere)?;
     let paths: Vec<&NewBlob> = fresh.iter().collect();
     if !paths.is_empty() {
         let list: String = paths.iter().map(|b| b.path.replace('\n', " ") + "\n").collect();
         pass.give(0, 'p', list.as_bytes(), vec![Origin::Paths])?;
     }
     if pass.parts.is_empty() {
-        return Ok(Second { blobs, objects: count, allowed_by_path: 0, findings: Vec::new() });
+        return Ok(Second {
+            blobs,
+            objects: count,
+            allowed_by_path: 0,
+            findings: Vec::new(),
+            unread: elsewhere.unread(),
+        });
     }
     // Working directory and target are the same, so that reported paths are the neutral names.
     let leaks =
@@ -265,7 +314,7 @@ pub(super) fn scan(
         let old = inherited.contains(hit.leak.secret.as_str());
         findings.push(finding(&request.key, hit.leak, path, line, Some(commit), old));
     }
-    Ok(Second { blobs, objects: count, allowed_by_path, findings })
+    Ok(Second { blobs, objects: count, allowed_by_path, findings, unread: elsewhere.unread() })
 }
 
 /// The contents to read by object id: what the range brings in, and what the changed and the vanished files held before,
@@ -287,7 +336,13 @@ fn contents(request: &ScanRequest, repo: &ScanRepo, fresh: &[NewBlob]) -> Result
 }
 
 /// Reads objects of one type and gives them to the pass.
-fn read(pass: &mut Pass<'_>, kind: &str, letter: char, mut from: BTreeMap<String, Vec<Origin>>) -> Result<()> {
+fn read(
+    pass: &mut Pass<'_>,
+    kind: &str,
+    letter: char,
+    mut from: BTreeMap<String, Vec<Origin>>,
+    elsewhere: &mut Elsewhere,
+) -> Result<()> {
     let oids: Vec<String> = from.keys().cloned().collect();
     if oids.is_empty() {
         return Ok(());
@@ -299,6 +354,9 @@ fn read(pass: &mut Pass<'_>, kind: &str, letter: char, mut from: BTreeMap<String
             if let Origin::Commit { header, .. } = origin {
                 *header = header_lines(bytes);
             }
+        }
+        if let Some(content) = elsewhere.content(pass.repo, bytes, &from)? {
+            pass.give(number, 'l', &content, from.clone())?;
         }
         pass.give(number, letter, bytes, from).map(drop)
     });

@@ -195,6 +195,8 @@ pub(super) struct TreeFile {
 pub(super) struct ScanRepo {
     dir: tempfile::TempDir,
     limit: Duration,
+    /// Where git-lfs keeps contents beside the objects that are scanned.
+    pub large: PathBuf,
     /// `remerge` where git has it, else `first-parent` (RULE-32).
     pub merges: &'static str,
 }
@@ -206,7 +208,8 @@ impl ScanRepo {
         let objects = asked.objects()?;
         asked.refuse_shallow()?;
         let format = if request.head.as_str().len() == 64 { "sha256" } else { "sha1" };
-        let mut repo = Self { dir, limit: request.timeout, merges: "first-parent" };
+        let large = objects.with_file_name("lfs");
+        let mut repo = Self { dir, limit: request.timeout, large, merges: "first-parent" };
         let io = |e: std::io::Error| RangeError::Tool(format!("preparing the scan's repository: {e}"));
         for sub in ["home", "empty", "out", "work"] {
             std::fs::create_dir(repo.path(sub)).map_err(io)?;

@@ -73,7 +73,7 @@ pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Resu
         blobs: second.blobs,
         objects: second.objects,
         allowed_by_path: second.allowed_by_path,
-        notes: note.into_iter().collect(),
+        notes: note.into_iter().chain(second.unread).collect(),
         findings,
     })
 }

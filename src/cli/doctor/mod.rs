@@ -101,6 +101,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
             if !quick {
                 base::all(&mut ctx, &config, say, &mut chart);
             }
+            services::large_files(&mut ctx, &config, &mut chart);
             services::telegram(&config, notices::moved_chat(&mut ctx), &mut chart);
         }
         Err(e) => {

@@ -5,6 +5,7 @@ use crate::adapters::board::Board;
 use crate::adapters::git::{Mirror, TreeEntry};
 use crate::adapters::notify::{Telegram, TelegramConfig};
 use crate::config::{self, Config, Project};
+use crate::engine::paths::Paths;
 use crate::engine::{Ctx, boards, notices, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
 use crate::render::cells::counted;
@@ -57,7 +58,6 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
                     if branches.len() == 1 { "branch" } else { "branches" }
                 ),
             );
-            large_files(area, &mirror, &name, chart);
         }
         Some(name) => chart.fail(
             area,
@@ -70,8 +70,22 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
     Some(mirror)
 }
 
-/// Whether the default branch, as far as it was fetched before, keeps files in git-lfs, whose new content a run can't bring in.
-fn large_files(area: &str, mirror: &Mirror, branch: &str, chart: &mut Chart) {
+/// Whether a default branch, as far as it was fetched, keeps files in git-lfs, and git-lfs is not here to take new contents of
+/// runs to the remote (BND-5). `config`: the one in force, whose mirrors are read, since `ctx` has none of its own before it
+/// fetched.
+pub fn large_files(ctx: &mut Ctx, config: &Config, chart: &mut Chart) {
+    let roots = [Paths::new(&config.state_dir), ctx.paths.clone()];
+    for project in of_project(ctx) {
+        let path = roots.iter().map(|r| r.mirror(&project.repo)).find(|path| path.join("HEAD").is_file());
+        let opened = path.and_then(|p| Mirror::open(&ctx.git().ok()?, &p, &project.git.remote, None).ok());
+        let Some(mirror) = opened else { continue };
+        if let Ok(name) = projects::default_branch(ctx, &project, &mirror) {
+            large_files_of(&project.key, &mirror, &name, chart);
+        }
+    }
+}
+
+fn large_files_of(area: &str, mirror: &Mirror, branch: &str, chart: &mut Chart) {
     let Ok(Some(tip)) = mirror.tracking(branch) else { return };
     let Ok(files) = mirror.list_files(&tip) else { return };
     let of_git = |e: &&TreeEntry| {
@@ -80,12 +94,17 @@ fn large_files(area: &str, mirror: &Mirror, branch: &str, chart: &mut Chart) {
     let attributes: Vec<&TreeEntry> = files.iter().filter(of_git).collect();
     let Ok(texts) = mirror.contents(attributes.iter().map(|e| &e.id)) else { return };
     let filters = |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("filter=lfs"));
-    if texts.iter().any(|text| filters(text)) {
+    if !texts.iter().any(|text| filters(text)) {
+        return;
+    }
+    if mirror.git().has_lfs().unwrap_or(false) {
+        chart.ok(area, "git-lfs", "new contents of files that git-lfs keeps are taken to the remote");
+    } else {
         chart.warn(
             area,
             "git-lfs",
-            "the repository keeps files in git-lfs: a run that changes one of them fails",
-            "let work items change no such file, or keep it in git itself",
+            "the repository keeps files in git-lfs, which is not installed: a run that changes one of them fails",
+            "install git-lfs where git finds it (apt-get install git-lfs)",
         );
     }
 }

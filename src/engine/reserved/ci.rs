@@ -57,7 +57,7 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
     if let Some(red) = red_ci::kept(ctx, run, bench)? {
         return red_ci::settle(ctx, run, bench, red);
     }
-    bench.checkout()?;
+    bench.checkout_for(ctx, run)?;
     let (key, name, limit_ms, ran) = match (bench.set_up(ctx, run)?, &bench.project.worktree.setup) {
         (Some(ran), Some(setup)) => ("worktree.setup", "setup", setup.timeout_ms(), ran),
         (Some(_) | None, _) => {

@@ -26,6 +26,7 @@ use super::{Ctx, base, bound, operator, projects};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::files::Seals;
+use crate::adapters::git::shared::Shared;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::Confined;
 use crate::adapters::store::NewEvidence;
@@ -112,8 +113,22 @@ impl Bench {
     /// New folders with a checkout of the subject (R2); the scripts that configured commands name come from the default
     /// branch (RULE-23), and no artefact of a work item is in it.
     fn checkout(&self) -> Result<PathBuf> {
+        self.checkout_with(None)
+    }
+
+    /// The same for commands of the branch alone, which read a large history from where it is shared.
+    fn checkout_for(&self, ctx: &Ctx, run: &Run) -> Result<PathBuf> {
+        // Where nothing can hold the run, what starts it says so.
+        let hold = self.hold(ctx, run).ok();
+        let (mirror, tip) = (&self.ground.mirror, &self.ground.default_sha);
+        let shared = hold.map(|hold| hold.shared(&self.project, mirror, tip)).transpose()?.flatten();
+        self.checkout_with(shared.as_ref())
+    }
+
+    fn checkout_with(&self, shared: Option<&Shared>) -> Result<PathBuf> {
         let scripts = self.project.scripts();
         let plan = CheckoutPlan {
+            shared,
             branch: self.task.branch.as_deref(),
             default: Some((&self.ground.default_branch, &self.ground.default_sha)),
             author: Some(&projects::author(&self.project)),

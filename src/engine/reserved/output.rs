@@ -48,7 +48,7 @@ fn place(ctx: &Ctx, run: RunId) -> PathBuf {
 pub(super) fn make(ctx: &mut Ctx, bench: &mut Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
     bench.folders = Folders::of(&ctx.paths, &bench.task, AreaKind::Build);
     bench.caches = Caches::of_task(ctx, &bench.project, &bench.task, AreaKind::Build, None)?;
-    bench.checkout()?;
+    bench.checkout_for(ctx, run)?;
     let made = made(ctx, bench, run, key, build);
     bench.clear()?;
     bench.caches = Caches::default();

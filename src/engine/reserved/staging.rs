@@ -18,7 +18,7 @@ use anyhow::Result;
 pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let settings = &bench.project.staging;
-    let checkout = bench.checkout()?;
+    let checkout = bench.checkout_for(ctx, run)?;
     let commands = settings.checks.iter().any(crate::config::Check::is_command);
     // What CI set up is not there any more (ORD-1).
     if commands && let Some(ran) = bench.set_up(ctx, run)? {

@@ -73,10 +73,14 @@ impl Place {
         path
     }
 
+    /// The `orch` under test.
+    pub fn program() -> PathBuf {
+        std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_orch").into(), PathBuf::from)
+    }
+
     pub fn probe(&self) -> Probe {
         let probe = Probe::here(self.path("state/answers")).unwrap();
-        let program = std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_orch").into(), PathBuf::from);
-        Probe { program, ..probe }
+        Probe { program: Self::program(), ..probe }
     }
 
     pub fn run(&self, engine: &Engine) -> Run {

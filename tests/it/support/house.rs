@@ -199,7 +199,7 @@ impl House {
     }
 
     fn bare(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(super::confined::Place::program());
         command
             .args(args)
             .args(["--config", "orch.yaml"])

@@ -1,5 +1,6 @@
 //! What the tests share: hermetic environments, fakes of the services, git helpers.
 pub mod anthropic;
+pub mod attacks;
 pub mod confined;
 pub mod crash;
 pub mod git;

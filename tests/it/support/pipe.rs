@@ -178,7 +178,7 @@ impl Pipe {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let program = self.program.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        let program = self.program.clone().unwrap_or_else(super::confined::Place::program);
         let mut command = Command::new(program);
         let path = self.path.clone().map_or_else(|| std::env::var_os("PATH").unwrap_or_default(), Into::into);
         command.current_dir(self.dir.path()).env_clear().env("PATH", path).env("HOME", self.dir.path());

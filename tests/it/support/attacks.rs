@@ -1,0 +1,87 @@
+//! What was attacked and what was seen (BND-7). The tests that play attacks say here what they saw, once it was as expected;
+//! `scripts/attacks` has them write it down, and makes the table of docs/results/attacks.md of it.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use orch::model::confine::Choice;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The folder that gets the rows; without it nothing is written.
+const ROWS: &str = "ORCH_ATTACKS";
+
+/// What `scripts/attacks` has an ordinary account play as well.
+pub const TESTS: [&str; 7] = [
+    "hostile_build::",
+    "hostile_git_walk::",
+    "hostile_left::",
+    "hostile_lfs::bnd",
+    "confined_pipeline::",
+    "judge_scripts::",
+    "acts_",
+];
+
+/// What an attack of a run runs against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Bubblewrap,
+    Landlock,
+    /// `mode: off`: nothing.
+    Off,
+    /// What no engine has a part in: data that `orch` reads after a run.
+    Any,
+}
+
+impl Held {
+    pub fn of(engine: Choice) -> Self {
+        match engine {
+            Choice::Bubblewrap => Self::Bubblewrap,
+            Choice::Landlock => Self::Landlock,
+            other => panic!("{other:?} holds nothing by itself"),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Bubblewrap => "bubblewrap",
+            Self::Landlock => "landlock",
+            Self::Off => "off",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// Attacks that an account other than root can't do even where nothing holds it.
+pub const OF_ROOT: [&str; 7] = [
+    "read a private part of etc",
+    "write to the system",
+    "set the kernel",
+    "raw sockets",
+    "make a device",
+    "restart the machine",
+    "raise the priority",
+];
+
+/// What Landlock leaves open to runs that have the operator's own uid, as docs/security.md says; as root they have another.
+pub const OPEN_UNDER_LANDLOCK: [&str; 2] =
+    ["change the mode of a file of the operator", "change the times of a file of the operator"];
+
+/// Whether this attack of a run is done, by what holds the run and who started it.
+pub fn expected(attack: &str, held: Held) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    match held {
+        Held::Bubblewrap | Held::Any => false,
+        Held::Landlock => !root && OPEN_UNDER_LANDLOCK.contains(&attack),
+        Held::Off => root || !OF_ROOT.contains(&attack),
+    }
+}
+
+/// One row: what was seen, which was what is expected.
+pub fn seen(group: &str, attack: &str, held: Held, done: bool) {
+    let Some(folder) = std::env::var_os(ROWS).map(PathBuf::from) else { return };
+    let account = if rustix::process::geteuid().is_root() { "root" } else { "ordinary" };
+    let said = if done { "done" } else { "refused" };
+    let line = format!("{group}\t{attack}\t{}\t{account}\t{said}\n", held.word());
+    let file = folder.join(format!("{account}.tsv"));
+    // In one write, since tests run beside each other.
+    std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap().write_all(line.as_bytes()).unwrap();
+}
