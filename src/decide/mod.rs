@@ -23,6 +23,7 @@ pub mod serial;
 pub mod staging;
 pub mod transition;
 pub mod watch;
+pub mod workflows;
 
 #[cfg(test)]
 mod tests;

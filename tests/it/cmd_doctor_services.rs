@@ -114,6 +114,46 @@ fn on_gitea(further: &[&str]) -> (House, FakeGitea) {
     (house, forge)
 }
 
+/// BND-1: a branch is pushed before it is judged, and runs there with what the workflows of the default branch give it.
+#[test]
+fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_told() {
+    let (house, forge) = on_gitea(&["ci: {required: false}"]);
+    let person = house.path("person");
+    crate::support::git::commit_in(
+        &person,
+        &[
+            (
+                ".gitea/workflows/ci.yml",
+                "on: [push]\npermissions: {contents: read}\njobs: {a: {runs-on: x, steps: [{run: 'echo ${{ secrets.DEPLOY_KEY }}'}]}}\n",
+            ),
+            (
+                ".github/workflows/release.yaml",
+                "on: {push: {branches: [main]}}\njobs: {a: {steps: [{run: 'echo ${{ secrets.OTHER }}'}]}}\n",
+            ),
+            (".github/workflows/odd.yml", "on: [\n"),
+        ],
+        "workflows",
+    );
+    raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+    house.orch(&["new", "One"]).fine();
+    house.orch(&["tick"]);
+    let told = examined(&house);
+    let ci = told.says("forge's CI", "warning", ".gitea/workflows/ci.yml runs a task's branch before it is judged");
+    assert!(ci["message"].as_str().unwrap().contains("DEPLOY_KEY"), "{ci}");
+    told.says("forge's CI", "ok", ".github/workflows/release.yaml is not started by a task's branch");
+    told.says("forge's CI", "warning", ".github/workflows/odd.yml can't be read");
+    assert!(!told.levels("forge's CI").contains(&"failed".to_owned()));
+    // A runner under this account, by its name.
+    let runner = house.path("act_runner");
+    std::fs::copy("/bin/sleep", &runner).unwrap();
+    let mut runs = std::process::Command::new(&runner).arg("600").spawn().unwrap();
+    let told = examined(&house);
+    runs.kill().unwrap();
+    runs.wait().unwrap();
+    told.says("forge's CI", "failed", "act_runner runs here under this account");
+    drop(forge);
+}
+
 #[test]
 fn gitea_account_protection_and_statuses_are_told() {
     let (mut house, forge) = on_gitea(&["ci: {contexts: [ci/test]}"]);

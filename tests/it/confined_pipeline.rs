@@ -201,6 +201,59 @@ fn bnd_7_unconfined_every_one_of_these_attacks_succeeds_and_it_is_said_everywher
     assert!(pipe.events("run_prepared").iter().all(|p| p.contains("\"confined\":\"unconfined\"")));
 }
 
+/// An engine that answers its probe and fails at each run: the machine's fault, told with its words, tried again with a growing
+/// wait; nothing runs with less, and no attempt is spent.
+#[test]
+fn bnd_2_an_engine_that_only_its_probe_passes_holds_the_task_and_spends_nothing() {
+    let Ok(real) = which::which("bwrap") else {
+        assert!(std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "bubblewrap is not here");
+        return;
+    };
+    let bin = tempfile::tempdir().unwrap();
+    let fake = bin.path().join("bwrap");
+    let put = |rest: &str| {
+        let exec = format!("exec {} \"$@\"", real.display());
+        std::fs::write(
+            &fake,
+            format!("#!/bin/sh\n[ \"$ORCH_RUN\" != probe ] || {exec}\n{rest}\n").replace("EXEC", &exec),
+        )
+        .unwrap();
+        std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    put("echo 'the engine is out of order' >&2; exit 1");
+    let path = format!("{}:{}", bin.path().display(), std::env::var("PATH").unwrap());
+    let pipe = Pipe::new(Setup { path: Some(path.into()), ..Setup::default() });
+    let here = pipe.dir.path().to_str().unwrap().to_owned();
+    let confine = format!("confine: {{engine: bubblewrap, read: [{here}/do], write: [{here}/prompts]}}");
+    let text = pipe.read("orch.yaml").replace("confine: {mode: off}", &confine);
+    std::fs::write(pipe.at("orch.yaml"), text).unwrap();
+    std::fs::set_permissions(pipe.at("prompts"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let key = pipe.item("Wait for the engine");
+    let runs = |p: &Pipe| p.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL").len();
+    pipe.until("the first run", |p| runs(p) >= 1);
+    // By itself not at once, and later each time.
+    let waits =
+        |p: &Pipe| p.one("SELECT available_at - (SELECT MAX(ended_at) FROM runs) FROM jobs WHERE status = 'queued'");
+    let mut seen = Vec::new();
+    for n in 2..=4 {
+        pipe.until("it is put back", |p| !p.rows("SELECT id FROM jobs WHERE status = 'queued'").is_empty());
+        seen.push(waits(&pipe).parse::<i64>().unwrap());
+        pipe.hurry();
+        pipe.until("the next run", |p| runs(p) >= n);
+    }
+    assert!(seen[0] > 1000 && seen.windows(2).all(|w| w[0] < w[1]), "{seen:?}");
+    let held = pipe.orch(&["explain", &key, "--json"]).json()["held_by"].clone();
+    assert_eq!(held["rule"], "environment", "{held}");
+    assert!(held["why"].as_str().unwrap().contains("the engine is out of order"), "{held}");
+    assert_eq!((pipe.of(&key, "attempt"), pipe.of(&key, "blocked_reason")), ("1".into(), String::new()));
+    assert_eq!(pipe.rows("SELECT id FROM jobs WHERE spent = 1"), Vec::<String>::new());
+    assert_eq!(std::fs::read_dir(pipe.at("prompts")).unwrap().count(), 0, "the agent ran");
+    put("EXEC");
+    assert_eq!(pipe.orch(&["retry", &key]).code, 0);
+    pipe.until_stage(&key, "done");
+    assert_eq!(pipe.of(&key, "attempt"), "1");
+}
+
 #[test]
 fn bnd_2_without_an_engine_nothing_starts_nothing_is_spent_and_one_alert_says_why() {
     let bare = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! fire, an agent outlives its tick, a stop leaves nothing, a killed step harms nothing.
 
 use crate::support::crash::{Plan, World, kill, said};
+use crate::support::git::raw;
 use crate::support::nspawn::{Machine, ORCH, not_tested};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -323,6 +324,78 @@ fn run_4_a_step_in_a_unit_that_would_kill_what_it_starts_starts_nothing_and_says
     std::fs::write(site.world.path("go"), "").unwrap();
     site.until("the wait for approval", |s| s.waits("AA-1").as_deref() == Some("approval"));
     assert_eq!(site.started(), ["start AA-1 analysis 1"], "{}", site.story());
+}
+
+/// What a held agent says of itself: what its secret is by its digest alone, who it is, and what it can't see.
+const HELD: &str = r#"#!/bin/sh
+set -e
+d="$ORCH_ARTEFACTS"; mkdir -p "$d"
+digest=$(printf %s "$KEY" | sha256sum | cut -c1-16)
+state=$(ls @WORLD@/state > /dev/null 2>&1 && echo seen || echo hidden)
+units=$(ls /run/systemd > /dev/null 2>&1 && echo seen || echo hidden)
+sleep 4
+for f in 01-brief 02-requirements 03-acceptance-criteria 04-test-plan; do
+printf -- '---\nwork_item: %s\nstage: %s\nagent: %s\ncreated: 2026-01-01T00:00:00Z\n---\n\n# %s\n\nIt is %s uid %s state %s units %s.\n' "$ORCH_TASK" "$ORCH_STAGE" "$ORCH_AGENT" $f "$digest" "$(id -u)" "$state" "$units" > "$d/$f.md"
+done
+echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
+"#;
+
+/// BND-2, BND-4: inside a real unit the probe passes and the engine holds the run; the secret of its environment came through a
+/// named pipe that is gone, and stands in nobody's environment, arguments or unit but the agent's own.
+#[test]
+fn bnd_4_a_unit_s_run_is_held_and_gets_its_secret_through_a_pipe() {
+    if which::which("bwrap").is_err() {
+        assert!(std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "bubblewrap is not here");
+        return not_tested("bubblewrap is not here");
+    }
+    let Some(site) = Site::new("systemd", Plan::default()) else { return };
+    let file = site.world.path("orch.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("confine: {mode: off}", "confine: {engine: bubblewrap}");
+    let text = text.replace("command: [\"./agent.sh\"]", "command: [\"./agent.sh\"], env: {KEY: {env: AGENT_KEY}}");
+    std::fs::write(&file, text).unwrap();
+    let agent = HELD.replace("@WORLD@", &site.world.root().display().to_string());
+    std::fs::write(site.world.path("agent.sh"), agent).unwrap();
+    let secret = "c0ffee-of-the-operator";
+    let (state, config) = (site.world.path("state"), file.to_str().unwrap().to_owned());
+    let tick = |site: &Site| {
+        let given = format!("AGENT_KEY={secret}");
+        let own = ["env", &given, ORCH, "--state-dir", state.to_str().unwrap(), "--config", &config, "tick"];
+        site.machine.ok(&own);
+    };
+    site.new_item("AA", "one thing");
+    // Whoever has the secret in its environment or arguments: the agent's own processes alone.
+    let holders = |site: &Site| {
+        let look = format!(
+            "for p in /proc/[0-9]*; do grep -q -s {secret} $p/environ $p/cmdline && cat $p/comm; done; systemctl show 'orch-*' --no-pager | grep -c {secret}"
+        );
+        let said = site.machine.run(&["sh", "-c", &look]);
+        String::from_utf8_lossy(&said.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    tick(&site);
+    let mut seen = Vec::new();
+    site.until("the agent has it", |s| {
+        // The shell that looks has it in its own arguments.
+        seen = holders(s);
+        seen.iter().any(|name| name == "agent.sh")
+    });
+    let others: Vec<_> =
+        seen.iter().filter(|name| !["agent.sh", "sleep", "sh", "grep", "0"].contains(&name.as_str())).collect();
+    assert!(others.is_empty(), "{seen:?}");
+    site.until("the wait for approval", |s| {
+        tick(s);
+        s.waits("AA-1").as_deref() == Some("approval")
+    });
+    let runs = site.world.path("state/runs");
+    let pipes = std::process::Command::new("find").arg(&runs).args(["-type", "p"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&pipes.stdout), "");
+    let branch = raw(&site.world.path("aa.git"), &["for-each-ref", "--format=%(refname)", "refs/heads/feature"]);
+    let brief = raw(&site.world.path("aa.git"), &["show", &format!("{branch}:docs/work-items/AA-1/01-brief.md")]);
+    use sha2::{Digest, Sha256};
+    let digest: String = Sha256::digest(secret).iter().map(|b| format!("{b:02x}")).take(8).collect();
+    assert!(brief.contains(&format!("It is {digest} uid 2")) && brief.contains("state hidden units hidden"), "{brief}");
+    let status = String::from_utf8_lossy(&site.orch(&["status", "--json"]).stdout).into_owned();
+    assert!(status.contains("\"held\":\"bubblewrap\""), "{status}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod inside;
 mod machine;
 mod services;
 mod timers;
+mod workflows;
 
 use crate::cli::Invocation;
 use crate::cli::exit::Failure;
@@ -101,7 +102,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
             if !quick {
                 base::all(&mut ctx, &config, say, &mut chart);
             }
-            services::large_files(&mut ctx, &config, &mut chart);
+            services::default_branches(&mut ctx, &config, &mut chart);
             services::telegram(&config, notices::moved_chat(&mut ctx), &mut chart);
         }
         Err(e) => {

@@ -8,6 +8,7 @@ use crate::config::{self, Config, Project};
 use crate::engine::paths::Paths;
 use crate::engine::{Ctx, boards, notices, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
+use crate::model::ids::Sha;
 use crate::render::cells::counted;
 use std::time::Duration;
 
@@ -70,24 +71,32 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
     Some(mirror)
 }
 
-/// Whether a default branch, as far as it was fetched, keeps files in git-lfs, and git-lfs is not here to take new contents of
-/// runs to the remote (BND-5). `config`: the one in force, whose mirrors are read, since `ctx` has none of its own before it
-/// fetched.
-pub fn large_files(ctx: &mut Ctx, config: &Config, chart: &mut Chart) {
+/// A project's mirror with the head of its default branch, as far as it was fetched; `None` before that. `config`: the one in
+/// force, whose mirrors are read, since `ctx` has none of its own before it fetched.
+fn fetched(ctx: &mut Ctx, config: &Config, project: &Project) -> Option<(Mirror, Sha)> {
     let roots = [Paths::new(&config.state_dir), ctx.paths.clone()];
+    let path = roots.iter().map(|r| r.mirror(&project.repo)).find(|path| path.join("HEAD").is_file())?;
+    let mirror = Mirror::open(&ctx.git().ok()?, &path, &project.git.remote, None).ok()?;
+    let name = projects::default_branch(ctx, project, &mirror).ok()?;
+    let tip = mirror.tracking(&name).ok()??;
+    Some((mirror, tip))
+}
+
+/// What default branches say that concerns runs: contents of git-lfs, and what a forge's own CI gives a task's branch.
+pub fn default_branches(ctx: &mut Ctx, config: &Config, chart: &mut Chart) {
     for project in of_project(ctx) {
-        let path = roots.iter().map(|r| r.mirror(&project.repo)).find(|path| path.join("HEAD").is_file());
-        let opened = path.and_then(|p| Mirror::open(&ctx.git().ok()?, &p, &project.git.remote, None).ok());
-        let Some(mirror) = opened else { continue };
-        if let Ok(name) = projects::default_branch(ctx, &project, &mirror) {
-            large_files_of(&project.key, &mirror, &name, chart);
+        if let Some((mirror, tip)) = fetched(ctx, config, &project) {
+            large_files(&project.key, &mirror, &tip, chart);
+            if project.forge != config::Forge::Local {
+                super::workflows::all(&project, &mirror, &tip, chart);
+            }
         }
     }
 }
 
-fn large_files_of(area: &str, mirror: &Mirror, branch: &str, chart: &mut Chart) {
-    let Ok(Some(tip)) = mirror.tracking(branch) else { return };
-    let Ok(files) = mirror.list_files(&tip) else { return };
+/// Whether a default branch keeps files in git-lfs, and git-lfs is not here to take new contents of runs to the remote (BND-5).
+fn large_files(area: &str, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
+    let Ok(files) = mirror.list_files(tip) else { return };
     let of_git = |e: &&TreeEntry| {
         e.is_file() && e.text().rsplit('/').next() == Some(".gitattributes") && e.size.is_some_and(|s| s < 1 << 20)
     };

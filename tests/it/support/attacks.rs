@@ -10,14 +10,17 @@ use std::path::PathBuf;
 const ROWS: &str = "ORCH_ATTACKS";
 
 /// What `scripts/attacks` has an ordinary account play as well.
-pub const TESTS: [&str; 7] = [
+pub const TESTS: [&str; 10] = [
     "hostile_build::",
     "hostile_git_walk::",
     "hostile_left::",
     "hostile_lfs::bnd",
     "confined_pipeline::",
     "judge_scripts::",
-    "acts_",
+    "acts_caller::",
+    "acts_audit::",
+    "acts_credentials::",
+    "acts_hidden::",
 ];
 
 /// What an attack of a run runs against.

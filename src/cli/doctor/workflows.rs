@@ -1,0 +1,50 @@
+//! A forge's own CI, which runs a pushed branch before anybody has judged it (BND-1): what its workflows give a task's branch, and
+//! whether a runner of it is on this machine under this account.
+
+use super::Chart;
+use crate::adapters::git::Mirror;
+use crate::adapters::process;
+use crate::config::Project;
+use crate::decide::workflows::{FOLDERS, reach};
+use crate::model::ids::Sha;
+
+const NAME: &str = "forge's CI";
+/// What processes of forges' runners are called, in at most 15 letters.
+const RUNNERS: [&str; 6] =
+    ["Runner.Listener", "Runner.Worker", "act_runner", "forgejo-runner", "gitlab-runner", "woodpecker-agen"];
+
+/// The workflows of the default branch.
+pub fn all(project: &Project, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
+    let area = &project.key;
+    let branch = format!("{}{}-1-x", project.git.branch_prefix, project.key);
+    let entries = FOLDERS.iter().flat_map(|folder| mirror.list_dir(tip, folder).unwrap_or_default());
+    let yaml = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
+    let mut own_runner = false;
+    for path in entries.filter(|e| e.is_file()).map(|e| e.text()).filter(|name| yaml(name)) {
+        let bytes = mirror.read_file(tip, &path).map(Option::unwrap_or_default).map_err(|e| e.to_string());
+        match bytes.and_then(|bytes| reach(&String::from_utf8_lossy(&bytes), &branch)) {
+            Err(why) => {
+                chart.warn(area, NAME, format!("{path} can't be read: {why}"), "look at what it gives a task's branch")
+            }
+            Ok(None) => chart.ok(area, NAME, format!("{path} is not started by a task's branch")),
+            Ok(Some(found)) if found.is_empty() => {
+                chart.ok(area, NAME, format!("{path} gives a task's branch neither secrets nor writing rights"));
+            }
+            Ok(Some(found)) => {
+                own_runner |= found.own_runner;
+                let message = format!("{path} runs a task's branch before it is judged, and gives it {}", found.text());
+                let fix = "keep secrets and `permissions` to workflows of the default branch, or in an environment with reviewers";
+                chart.warn(area, NAME, message, fix);
+            }
+        }
+    }
+    let here = process::called(&RUNNERS);
+    if !here.is_empty() {
+        let which = if own_runner { ", and a workflow asks for one" } else { "" };
+        let message = format!(
+            "{} runs here under this account{which}: what a branch starts there has all its rights",
+            here.join(", ")
+        );
+        chart.fail(area, NAME, message, "run it under another account, or on another machine");
+    }
+}
