@@ -50,13 +50,18 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     }
     let wanted = wanted(&project, &task);
     rights(ctx, &project, &mirror, &task.key)?;
-    let branch = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
+    let (branch, head) = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
     super::outages::git_answered(ctx, &project, true);
-    let code_tree = mirror.code_tree(&default_sha, &task.key)?;
+    let code_tree = mirror.code_tree(&head, &task.key)?;
     let at = ctx.now().stamp.wall_ms;
     let task = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
-        let made = Change::Branch { name: branch.clone(), base: default_sha.clone(), tree: code_tree.to_string() };
+        // Another process was first: what it recorded is what the branch was cut from.
+        if t.base_sha.is_some() && t.branch.is_some() {
+            return Ok(t);
+        }
+        let tree = code_tree.to_string();
+        let made = Change::Branch { name: branch.clone(), base: default_sha.clone(), head: head.clone(), tree };
         apply::change(tx, &mut t, made, at)?;
         tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "base": default_sha}))?;
         Ok::<_, crate::adapters::store::StoreError>(t)
@@ -124,8 +129,8 @@ pub fn wanted(project: &Project, task: &Task) -> String {
 }
 
 /// A branch of ours: one whose creating push said `*` (RULE-11). A name that stands there already is a person's, unless
-/// an intent of this task says that we were about to make it.
-fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base: &Sha) -> Result<String> {
+/// an intent of this task says that we were about to make it. Gives its name, and its head on the remote.
+fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base: &Sha) -> Result<(String, Sha)> {
     for n in 0..20 {
         let name = if n == 0 {
             wanted.to_owned()
@@ -135,7 +140,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         let key = format!("t{}/branch/{name}", task.id);
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
         if row.as_ref().is_some_and(|r| r.outcome.as_ref().is_some_and(|o| o["ours"] == true)) {
-            return Ok(name);
+            let head = caught_up(mirror, &name, base)?;
+            return Ok((name, head));
         }
         if row.as_ref().is_some_and(|r| r.outcome.is_some()) {
             continue;
@@ -174,7 +180,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             tx.record_outcome(&key, &json!({"ours": outcome}), at)
         })?;
         if outcome {
-            return Ok(name);
+            let head = if standing.is_some() { caught_up(mirror, &name, base)? } else { base.clone() };
+            return Ok((name, head));
         }
     }
     let why = format!(
@@ -182,6 +189,28 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         task.key
     );
     Err(Refused::error(why))
+}
+
+/// Where a branch of ours is that a process made which was killed before it could record it: with nothing on it yet it is
+/// moved up to the default branch of now (RUN-3); what somebody pushed to it meanwhile stays, and the run begins there.
+fn caught_up(mirror: &Mirror, name: &str, base: &Sha) -> Result<Sha> {
+    let Some(standing) = mirror.remote_head(name)? else {
+        return match mirror.push_new_branch(name, base)? {
+            PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(base.clone()),
+            PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {name}: {reason}"),
+        };
+    };
+    if standing == *base {
+        return Ok(standing);
+    }
+    mirror.fetch_branch(name)?;
+    if !mirror.is_ancestor(&standing, base)? {
+        return Ok(standing);
+    }
+    Ok(match mirror.push(name, base)? {
+        PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => base.clone(),
+        PushOutcome::Rejected { .. } => standing,
+    })
 }
 
 /// Makes a branch that another hand deleted again, at the last head known (RULE-31). Fails where the remote does not

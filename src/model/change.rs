@@ -96,10 +96,11 @@ pub enum Change {
     EndWatch(WatchStatus),
     /// `None`: what was taken back is there again.
     Withdrawal(Option<Withdrawal>),
-    /// The task's own branch was made on this commit.
+    /// The task's own branch was made on `base`; `head` is what it is at.
     Branch {
         name: String,
         base: Sha,
+        head: Sha,
         tree: String,
     },
     /// The branch has another head.
@@ -205,9 +206,9 @@ impl Task {
             Change::Landed { commit } => self.landed_sha = Some(commit),
             Change::EndWatch(status) => self.watch = Some(status.into()),
             Change::Withdrawal(cause) => self.withdrawn = cause,
-            Change::Branch { name, base, tree } => {
-                (self.branch, self.base_sha) = (Some(name), Some(base.clone()));
-                (self.head_sha, self.head_tree) = (Some(base), Some(tree));
+            Change::Branch { name, base, head, tree } => {
+                (self.branch, self.base_sha) = (Some(name), Some(base));
+                (self.head_sha, self.head_tree) = (Some(head), Some(tree));
             }
             Change::Head { sha, tree } => (self.head_sha, self.head_tree) = (Some(sha), Some(tree)),
             Change::Pull(pull) => self.pr = pull,

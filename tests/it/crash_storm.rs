@@ -1,8 +1,8 @@
 //! A storm of SIGKILLs over every `orch` process while tasks go from the board to a deploy (TRUST-1, TRUST-2). The seed
 //! fixes what is drawn, not how processes interleave: a failing seed is tried several times.
 //!
-//! `ORCH_STORM_SEED`, `ORCH_STORM_S` (seconds of storm), `ORCH_STORM_BARE=1` (the deploy command writes no result of
-//! its own): see `scripts/storm`.
+//! `ORCH_STORM_SEED`, `ORCH_STORM_S` (seconds of storm), `ORCH_STORM_REST_S` (how long the rest may take),
+//! `ORCH_STORM_BARE=1` (the deploy command writes no result of its own): see `scripts/storm`.
 
 use crate::support::crash::{Dice, OWN_RESULT, Plan, World, kill};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -81,7 +81,8 @@ fn storm_of_kills_over_four_tasks_in_two_repositories() {
         over.store(true, Ordering::Relaxed);
     });
     let begun = Instant::now();
-    world.play_until("the end of every task", Duration::from_secs(120), |w| settled(w, 4));
+    let rest = Duration::from_secs(setting("ORCH_STORM_REST_S", 120));
+    world.play_until("the end of every task", rest, |w| settled(w, 4));
     println!(
         "storm: seed {seed}, {} kills, {} steps, {} s until all had ended",
         killed.load(Ordering::Relaxed),

@@ -3,7 +3,7 @@
 //! what it looks like undisturbed.
 //!
 //! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO` (`deploy`,
-//! `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`:
+//! `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`:
 //! see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
@@ -87,17 +87,25 @@ struct Scenario {
     name: String,
     /// Where a stop comes; `None`: on to the end of the watch.
     stop: Option<String>,
+    /// What is deployed is built before.
+    build: bool,
 }
 
 impl Scenario {
     fn all() -> Vec<Self> {
-        let mut all = vec![Self { name: "deploy".into(), stop: None }];
-        all.extend(STOPS.iter().map(|s| Self { name: format!("stop-{s}"), stop: Some((*s).to_owned()) }));
+        let to_the_end = |name: &str, build| Self { name: name.to_owned(), stop: None, build };
+        let mut all = vec![to_the_end("deploy", false), to_the_end("build", true)];
+        all.extend(STOPS.iter().map(|s| Self { name: format!("stop-{s}"), stop: Some((*s).to_owned()), build: false }));
         all
     }
 
     fn play(&self, web: &Web, arm: Option<u64>) -> (World, usize) {
         let in_stage = self.stop.as_deref().unwrap_or("none");
+        let build = if self.build {
+            "    deploy: {command: [./deploy.sh], timeout_s: 60, build: {command: [sh, -c, \"cp app.txt $ORCH_BUILD_OUTPUT/\"]}}\n"
+        } else {
+            ""
+        };
         let mut world = World::new(Plan {
             rounds: if self.stop.is_none() { 2 } else { 1 },
             nap: "0.01",
@@ -106,7 +114,7 @@ impl Scenario {
                 "if [ \"$ORCH_STAGE\" = {in_stage} ]; then trap '' TERM; setsid sleep 1000 & : > \"$world/hangs\"; sleep 1000 & wait; wait; fi\n"
             ),
             config: "post_deploy: {repos: \"*\", window_s: 2, interval_s: 1}\n".into(),
-            project: format!("    post_deploy: {{health: [{{url: \"{}\"}}]}}\n", web.url("/health")),
+            project: format!("    post_deploy: {{health: [{{url: \"{}\"}}]}}\n{build}", web.url("/health")),
             ..Plan::default()
         });
         let count = world.path("points.log");
@@ -242,9 +250,9 @@ fn every_point_swept_ends_as_undisturbed() {
     let mut dice = Dice::new(seed);
     let mut runs: Vec<(Scenario, Outcome, usize, Vec<u64>)> = Vec::new();
     let mut scenarios = Scenario::all();
-    // By default the deploy and one stop that the seed draws.
+    // By default the deploy and one other that the seed draws.
     if !whole && only.is_none() {
-        let drawn = 1 + usize::try_from(dice.below(STOPS.len() as u64)).unwrap();
+        let drawn = 1 + usize::try_from(dice.below(scenarios.len() as u64 - 1)).unwrap();
         scenarios = scenarios.into_iter().enumerate().filter(|(n, _)| *n == 0 || *n == drawn).map(|(_, s)| s).collect();
     }
     for scenario in scenarios.into_iter().filter(|s| only.as_ref().is_none_or(|o| *o == s.name)) {

@@ -25,7 +25,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn a_night_of_outages_kills_and_reboots_loses_no_task_and_wastes_no_run() {
     let (seed, each) = (setting("ORCH_NIGHT_SEED", 1), usize::try_from(setting("ORCH_NIGHT_TASKS", 1)).unwrap());
     let length = Duration::from_secs(setting("ORCH_NIGHT_S", 6));
-    let night = Night::new(length, i64::try_from(setting("ORCH_NIGHT_RATE", 30)).unwrap());
+    let night = Night::new(length, i64::try_from(setting("ORCH_NIGHT_RATE", 30)).unwrap(), each < 3);
     let outages = night.outages(seed);
     let people = play(&night, seed, each, &outages);
     let faults = judge(&night, each, &outages, &people);
@@ -117,8 +117,11 @@ fn ended(night: &Night, task: &TaskRow, people: &People) -> Option<String> {
 
 /// Runs beyond the first one of a stage's attempt that neither the plan nor a kill explains.
 fn wasted(night: &Night) -> Vec<String> {
-    let killed: BTreeMap<i64, bool> =
-        night.killed.lock().unwrap().iter().filter_map(|k| Some((k.run?, k.ended))).collect();
+    // Whether its end was recorded before each kill.
+    let mut killed: BTreeMap<i64, bool> = BTreeMap::new();
+    for (run, ended) in night.killed.lock().unwrap().iter().filter_map(|k| Some((k.run?, k.ended))) {
+        *killed.entry(run).or_insert(ended) &= ended;
+    }
     let mut faults = Vec::new();
     for ((task, stage, attempt), runs) in runs(night) {
         for (run, how) in &runs[..runs.len() - 1] {
@@ -126,7 +129,7 @@ fn wasted(night: &Night) -> Vec<String> {
                 // By the plan, or the agent was ended with its supervisor.
                 (Some("fail" | "limit"), _) | (None, Some(_)) | (Some("end"), Some(false)) => {}
                 (how, kill) => faults.push(format!(
-                    "{task} {stage} attempt {attempt}: run {run} ended as {how:?}, killed after its end: {kill:?}, was played again: {runs:?}"
+                    "{task} {stage} attempt {attempt}: run {run} ended as {how:?}, killed after its recorded end: {kill:?}, was played again: {runs:?}"
                 )),
             }
         }
@@ -138,7 +141,7 @@ fn wasted(night: &Night) -> Vec<String> {
 fn alerts(night: &Night) -> BTreeMap<(String, String), usize> {
     let db = night.world.db();
     let mut statement = db
-        .prepare("SELECT json_extract(payload, '$.kind'), COALESCE(json_extract(payload, '$.key'), json_extract(payload, '$.title'), '') FROM outbox WHERE sink = 'alert'")
+        .prepare("SELECT json_extract(payload, '$.kind'), COALESCE(NULLIF(json_extract(payload, '$.key'), ''), json_extract(payload, '$.title'), '') FROM outbox WHERE sink = 'alert'")
         .unwrap();
     let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
     let mut all = BTreeMap::new();

@@ -173,3 +173,36 @@ fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent
     });
     assert_eq!(plays(&house), 1, "paid for once");
 }
+
+/// RULE-11, RUN-3: the process that made the branch is killed before it can record it, and the default branch moves: the
+/// next one begins where the branch then is, so that no agent works on a base that the remote does not have.
+#[test]
+fn run_3_a_branch_whose_maker_was_killed_is_moved_up_and_costs_no_run() {
+    let house = house(false);
+    let root = house.root().display();
+    let once = format!("git \"$@\"; code=$?; if mkdir {root}/killed 2> /dev/null; then kill -9 $PPID; fi; exit $code");
+    let git = format!(
+        "#!/bin/sh\ncase \"$*\" in *' push '*--dry-run*) ;; *' push '*feature/*) {once} ;; esac\nexec git \"$@\"\n"
+    );
+    house.script("git.sh", &git);
+    let text = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
+    std::fs::write(house.path("orch.yaml"), format!("{text}tools: {{git: {root}/git.sh}}\n")).unwrap();
+    house.item("One");
+    house.tick();
+    house.until("the maker is killed", || house.path("killed").exists().then_some(()));
+    let person = house.path("person");
+    std::fs::write(person.join("other.txt"), "moved\n").unwrap();
+    raw(&person, &["add", "-A"]);
+    raw(&person, &["commit", "-q", "-m", "the default branch moves"]);
+    raw(&person, &["push", "-q", "origin", "main"]);
+    let moved = raw(&house.remote(), &["rev-parse", "main"]);
+    house.until("done", || {
+        house.orch(&["reap"]);
+        house.next();
+        house.task("ORCH-1").filter(|t| t.stage.as_str() == "done")
+    });
+    assert_eq!(plays(&house), 1, "paid for once");
+    let begun = house.runs("ORCH-1").into_iter().rfind(|r| r.agent.is_some()).unwrap();
+    assert_eq!(begun.start_sha.unwrap().as_str(), moved.trim(), "from the default branch of then");
+    assert!(house.events("head_moved").is_empty());
+}

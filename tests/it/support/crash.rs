@@ -64,7 +64,7 @@ pub struct Plan {
     pub deploy: String,
     /// Further configuration lines at the top level.
     pub config: String,
-    /// Further configuration lines of each project, indented by four.
+    /// Further configuration lines of each project, indented by four; `deploy` in the place of the usual one.
     pub project: String,
 }
 
@@ -121,9 +121,11 @@ impl World {
         for key in &world.plan.projects {
             world.make_repo(key);
             let repo = key.to_lowercase();
+            let own = world.plan.project.lines().any(|l| l.trim_start().starts_with("deploy:"));
+            let deploy = if own { "" } else { "    deploy: {command: [\"./deploy.sh\"], timeout_s: 60}\n" };
             write!(
                 projects,
-                "  - key: {key}\n    repo: {repo}\n    git: {{remote: ./{repo}.git}}\n    board: {{kind: local, dir: issues-{repo}}}\n    ci: {{command: [\"./ci.sh\"]}}\n    deploy: {{command: [\"./deploy.sh\"], timeout_s: 60}}\n{}",
+                "  - key: {key}\n    repo: {repo}\n    git: {{remote: ./{repo}.git}}\n    board: {{kind: local, dir: issues-{repo}}}\n    ci: {{command: [\"./ci.sh\"]}}\n{deploy}{}",
                 world.plan.project
             )
             .unwrap();

@@ -44,7 +44,7 @@ development)
     ;;
 review)
     verdict=APPROVED
-    [ "$part.$ORCH_ATTEMPT" != 1.review.1 ] || verdict=REQUEST_CHANGES
+    [ "$part.$ORCH_ATTEMPT" != 10.review.1 ] || verdict=REQUEST_CHANGES
     fm review "verdict: $verdict
 " > "$d/12-review.md"
     ;;

@@ -47,7 +47,7 @@ pub enum Role {
 pub fn role(key: &str) -> Role {
     let (project, number) = key.split_once('-').unwrap();
     match (project, number) {
-        (_, "1") => Role::Rework,
+        (_, "10") => Role::Rework,
         ("AA", "2") => Role::Hopeless,
         (_, "3") => Role::Stopped,
         (_, "4") => Role::Late,
@@ -73,7 +73,7 @@ pub struct Killed {
     pub what: String,
     /// The run it worked on.
     pub run: Option<i64>,
-    /// The agent of that run had already ended.
+    /// The end of that run's agent was already recorded.
     pub ended: bool,
 }
 
@@ -108,14 +108,15 @@ fn boottime_ms() -> i64 {
 }
 
 impl Night {
-    /// `length`: how long there is trouble, in real time; `rate`: how much faster the world's time runs.
-    pub fn new(length: Duration, rate: i64) -> Self {
+    /// `length`: how long there is trouble, in real time; `rate`: how much faster the world's time runs; `short`: agents and
+    /// watches hardly take time.
+    pub fn new(length: Duration, rate: i64, short: bool) -> Self {
         let mut world = World::new(Plan { projects: vec!["AA", "ORCH"], deploy: OWN_RESULT.into(), ..Plan::default() });
         let (board, chat, web) = (FakePlane::start(), Telegram::start(), Web::always(Turn::Say(200, "ok")));
         let forge = FakeGitea::start(&world.path("orch.git"));
         chat.readable();
         let agent = include_str!("agent.sh").replace("@WORLD@", &world.root().display().to_string());
-        script(&world.path("agent.sh"), &agent.replace("@NAP@", "1"));
+        script(&world.path("agent.sh"), &agent.replace("@NAP@", if short { "0.05" } else { "1" }));
         std::fs::create_dir(world.path("state")).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=256m", "tmpfs"])
@@ -123,7 +124,8 @@ impl Night {
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|s| s.success());
-        std::fs::write(world.path("orch.yaml"), config(&board, &forge, &chat, &web)).unwrap();
+        let watch = if short { "window_s: 60, interval_s: 15" } else { "window_s: 600, interval_s: 60" };
+        std::fs::write(world.path("orch.yaml"), config(&board, &forge, &chat, &web, watch)).unwrap();
         for (name, value) in
             [("PLANE", plane::KEY), ("FORGE", super::gitea::TOKEN), ("BOT", super::telegram::TOKEN), ("LIMITED", "x")]
         {
@@ -259,8 +261,7 @@ impl Night {
             std::str::from_utf8(mark).ok()?.rsplit('-').next()?.parse().ok()
         };
         let run: Option<i64> = after.or_else(marked);
-        let end = |line: &String| line.starts_with("end ") && run.is_some_and(|r| line.ends_with(&format!("-{r}")));
-        let ended = self.world.lines("agents.log").iter().any(end);
+        let ended = run.is_some_and(|r| self.world.path(&format!("state/runs/{r}/exit.json")).exists());
         super::crash::kill(pid);
         let steps = ["tick", "reap", "reconcile", "run-job", "advance", "new", "stop", "retry"];
         let step = words.iter().find(|w| steps.contains(&w.as_str()) || w.ends_with("agent.sh"));
@@ -295,7 +296,7 @@ impl Drop for Night {
     }
 }
 
-fn config(board: &FakePlane, forge: &FakeGitea, chat: &Telegram, web: &Web) -> String {
+fn config(board: &FakePlane, forge: &FakeGitea, chat: &Telegram, web: &Web, watch: &str) -> String {
     let (plane, gitea, bot, health) = (board.url(), forge.url(), chat.url(), web.url("/health"));
     let workspace = plane::WORKSPACE;
     format!(
@@ -309,7 +310,7 @@ runtimes:
   scripted: {{kind: command, command: ["./agent.sh"]}}
   limited: {{kind: claude, program: ./agent.sh, sandbox: off, env: {{ANTHROPIC_API_KEY: {{env: LIMITED}}}}}}
 notify: {{telegram: {{api_base: "{bot}", token: {{env: BOT}}, chat_id: "{CHAT}", mode: bump, deciders: [{ANN}]}}}}
-post_deploy: {{repos: "*", window_s: 600, interval_s: 60}}
+post_deploy: {{repos: "*", {watch}}}
 projects:
   - key: AA
     repo: aa

@@ -60,7 +60,8 @@ impl Night {
         if task.stage == "done" || task.stage == "cancelled" || task.key.contains('~') {
             return;
         }
-        if part == Role::Stopped && !task.stop_requested && ["review", "testing"].contains(&task.stage.as_str()) {
+        let late = ["review", "testing", "deploy-staging", "deploy"].contains(&task.stage.as_str());
+        if part == Role::Stopped && !task.stop_requested && late {
             self.stop(task, people);
         } else if let Some(why) = &task.blocked {
             if !hopeless(part, why) && self.due(task, "retry", people) {
@@ -84,7 +85,8 @@ impl Night {
     /// Whether it is time to say this, for the first time or again.
     fn due(&self, task: &TaskRow, what: &str, people: &mut People) -> bool {
         let key = (task.id, what.to_owned(), task.attempt);
-        let due = people.asked.get(&key).is_none_or(|at| at.elapsed() > AGAIN);
+        let pause = if what == "stop" { AGAIN / 10 } else { AGAIN };
+        let due = people.asked.get(&key).is_none_or(|at| at.elapsed() > pause);
         if due {
             people.asked.insert(key, Instant::now());
         }
