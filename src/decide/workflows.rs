@@ -76,7 +76,7 @@ fn starts(on: &Value, branch: &str) -> bool {
             "push" => pushed(filter, branch),
             other => OWN.contains(&other),
         }),
-        _ => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

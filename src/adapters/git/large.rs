@@ -55,6 +55,9 @@ pub(super) fn drop_old(repository: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What a base has at paths, and the content that it stands for.
+type Known<'s> = BTreeMap<&'s [u8], (&'s Sha, Option<Pointer>)>;
+
 impl Build<'_> {
     /// Puts the pointer in place of each content that git-lfs keeps by the base's attributes, and gives those that are new. What
     /// the base knows (a pointer, or the very content of one) stays. A pointer that is new breaks a rule, however it is
@@ -114,11 +117,7 @@ impl Build<'_> {
     }
 
     /// What the base has at these paths, and the content that it stands for.
-    fn pointers_of<'s>(
-        &self,
-        source: &Source<'s>,
-        paths: &[&[u8]],
-    ) -> Result<BTreeMap<&'s [u8], (&'s Sha, Option<Pointer>)>> {
+    fn pointers_of<'s>(&self, source: &Source<'s>, paths: &[&[u8]]) -> Result<Known<'s>> {
         let small = |e: &&TreeEntry| e.is_file() && e.size.is_some_and(|s| s <= POINTER_BYTES as u64);
         let entries: Vec<&TreeEntry> = paths.iter().filter_map(|path| source.base.get(*path)).filter(small).collect();
         let contents = self.contents(entries.iter().map(|e| &e.id))?;

@@ -63,7 +63,8 @@ pub(super) fn content<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str, kind: &str, mos
 
 fn content_of<'c>(cmd: &dyn Fn() -> Cmd<'c>, found: &Info, most: usize) -> Result<Vec<u8>> {
     if found.size > most {
-        let reason = format!("file content {} is larger than the {} MiB that can be read at once", found.id, most >> 20);
+        let reason =
+            format!("file content {} is larger than the {} MiB that can be read at once", found.id, most >> 20);
         return Err(GitError::Rejected { reason });
     }
     with(cmd, |reader| reader.content(found))

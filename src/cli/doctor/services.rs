@@ -76,7 +76,7 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
 fn fetched(ctx: &mut Ctx, config: &Config, project: &Project) -> Option<(Mirror, Sha)> {
     let roots = [Paths::new(&config.state_dir), ctx.paths.clone()];
     let path = roots.iter().map(|r| r.mirror(&project.repo)).find(|path| path.join("HEAD").is_file())?;
-    let mirror = Mirror::open(&ctx.git().ok()?, &path, &project.git.remote, None).ok()?;
+    let mirror = Mirror::open(&ctx.git(), &path, &project.git.remote, None).ok()?;
     let name = projects::default_branch(ctx, project, &mirror).ok()?;
     let tip = mirror.tracking(&name).ok()??;
     Some((mirror, tip))

@@ -2,7 +2,7 @@
 //! whether a runner of it is on this machine under this account.
 
 use super::Chart;
-use crate::adapters::git::Mirror;
+use crate::adapters::git::{Mirror, TreeEntry};
 use crate::adapters::process;
 use crate::config::Project;
 use crate::decide::workflows::{FOLDERS, reach};
@@ -17,7 +17,10 @@ const RUNNERS: [&str; 6] =
 pub fn all(project: &Project, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
     let area = &project.key;
     let branch = format!("{}{}-1-x", project.git.branch_prefix, project.key);
-    let entries = FOLDERS.iter().flat_map(|folder| mirror.list_dir(tip, folder).unwrap_or_default());
+    let folders = FOLDERS.map(str::to_owned);
+    let direct =
+        |e: &TreeEntry| FOLDERS.iter().any(|f| e.text().strip_prefix(f).is_some_and(|n| n.matches('/').count() == 1));
+    let entries = mirror.list_paths(tip, &folders).unwrap_or_default().into_iter().filter(direct);
     let yaml = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
     let mut own_runner = false;
     for path in entries.filter(|e| e.is_file()).map(|e| e.text()).filter(|name| yaml(name)) {
