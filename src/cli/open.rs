@@ -144,6 +144,10 @@ pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: b
 /// A context that only reads; a missing database is an empty one.
 pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
+    // What is shown would be taken for what goes on.
+    if let Err(e) = guard::machine(&config.state_dir) {
+        tracing::error!("no step works here: {e:#}");
+    }
     let path = config.state_dir.join("orch.db");
     let store = if is_there(&path)? { Store::open(&path, Mode::ReadOnly)? } else { Store::copy_of(&path)? };
     let mut ctx = context(config, store, name)?;

@@ -241,6 +241,9 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         message: &message,
     };
     let forge = projects::forge(ctx, &project)?;
+    if forge.is_remote() && task.pr.is_none() {
+        return back_to_gate(ctx, &task, &deploy, "it has no pull request");
+    }
     let number = task.pr.as_ref().map_or(0, |p| p.number);
     let answer = forge.merge(&before.mirror, number, &order);
     if answer.is_ok() {

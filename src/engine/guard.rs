@@ -44,17 +44,21 @@ pub fn machine(state_dir: &Path) -> Result<Option<String>> {
     // Without an id of its own a machine can't be told from another.
     let Ok(here) = disk::machine_id() else { return Ok(None) };
     let path = state_dir.join(MACHINE);
-    match std::fs::read_to_string(&path) {
-        Ok(bound) if bound.trim() == here => Ok(None),
-        Ok(bound) => bail!(
-            "the state directory {} belongs to the machine {}; if it was moved here and no orch of that machine runs any more, remove {}",
-            state_dir.display(),
-            crate::model::text::clip(&bound, 80),
-            path.display()
-        ),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Some(here)),
-        Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+    let whose = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(here)),
+        Err(e) => format!("that {} names, which can't be read ({e})", path.display()),
+    };
+    if whose == here {
+        return Ok(None);
     }
+    let whose = if whose.is_empty() { format!("that {} names, which is empty", path.display()) } else { whose };
+    bail!(
+        "the state directory {} belongs to the machine {}; if it was moved here and no orch of another machine runs on it, remove {}",
+        state_dir.display(),
+        crate::model::text::clip(&whose, 300),
+        path.display()
+    )
 }
 
 /// Set once a whole look at the modes was made.

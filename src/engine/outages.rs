@@ -4,7 +4,7 @@
 use super::{Ctx, messages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
-use crate::adapters::git::GitError;
+use crate::adapters::git::{GitError, unusable};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::Project;
 use crate::model::card::AlertKind;
@@ -152,9 +152,9 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
         Some(e) => e.refusal().map(|r| r.advice(Side::Forge)),
         None => match e.downcast_ref::<GitError>()? {
             GitError::Refused { refusal, .. } => Some(refusal.advice(Side::Git)),
+            GitError::Unreachable { reason, .. } => unusable(reason).map(str::to_owned),
             GitError::Missing { .. }
             | GitError::Timeout { .. }
-            | GitError::Unreachable { .. }
             | GitError::Conflict { .. }
             | GitError::Rejected { .. }
             | GitError::Incompatible { .. }

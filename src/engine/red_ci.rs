@@ -1,7 +1,9 @@
 //! The red CI that blocks a task, and how `orch retry` has it run again on the same head (ORD-1).
 
-use super::{Ctx, base_job};
+use super::{Ctx, base_job, projects, throttle};
+use crate::adapters::git::Mirror;
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
+use crate::config::Project;
 use crate::decide::gates::ci_green::AGAIN;
 use crate::model::decision::Gate;
 use crate::model::ids::{Sha, TaskId};
@@ -25,14 +27,37 @@ pub fn red_ci(ctx: &mut Ctx, id: TaskId) -> Result<Option<RedCi>> {
     if task.blocked_reason.is_none() || !findings.iter().any(|f| f.source == "ci") {
         return Ok(None);
     }
-    let now = ctx.project(&task.project).ok().map(|p| base_job::ground(&ctx.config, p));
     let rows = ctx.store.read(|tx| tx.evidence_of(id))?;
     let newest = rows.into_iter().rev().find(|e| e.gate == Gate::CiGreen.as_str());
-    Ok(newest.filter(|e| e.verdict == EvidenceVerdict::Fail).map(|e| RedCi {
-        changed: e.detail["settings"].as_str().is_some_and(|then| now.as_deref().is_some_and(|now| now != then)),
-        sha: e.sha,
-        tree: e.code_tree,
-    }))
+    let Some(e) = newest.filter(|e| e.verdict == EvidenceVerdict::Fail) else { return Ok(None) };
+    let project = ctx.project(&task.project).ok().cloned();
+    let now = project.as_ref().map(|p| base_job::ground(&ctx.config, p));
+    let other =
+        |kept: &str, now: Option<String>| e.detail[kept].as_str().zip(now).is_some_and(|(then, now)| then != now);
+    let changed = other(SETTINGS, now) || {
+        // A remote that is away now tells nothing of a change.
+        let there = project.and_then(|p| scripts_now(ctx, &p).ok().flatten());
+        other(SCRIPTS, there)
+    };
+    Ok(Some(RedCi { changed, sha: e.sha.clone(), tree: e.code_tree.clone() }))
+}
+
+/// Where a red row keeps under which settings it was so, and with which scripts: a change of either makes another verdict
+/// of it (ORD-1).
+pub const SETTINGS: &str = "settings";
+pub const SCRIPTS: &str = "scripts";
+
+/// Digest of what the configured commands name in a commit of the default branch, which is what runs (RULE-23): who mends
+/// a script there has mended the settings. `None`: it can't be read.
+pub fn scripts(mirror: &Mirror, project: &Project, tip: &Sha) -> Option<String> {
+    let blobs: Option<Vec<Option<Sha>>> = project.scripts().iter().map(|path| mirror.blob_of(tip, path).ok()).collect();
+    Some(throttle::digest(&[&json!(blobs?).to_string()]))
+}
+
+fn scripts_now(ctx: &mut Ctx, project: &Project) -> Result<Option<String>> {
+    let mirror = projects::mirror(ctx, project)?;
+    let (_, tip) = projects::fetch_default(ctx, project, &mirror)?;
+    Ok(scripts(&mirror, project, &tip))
 }
 
 impl RedCi {

@@ -1,6 +1,7 @@
 //! git against a remote that is slow, or wants a password.
 
 use crate::support::git::{World, head, raw};
+use crate::support::http::{Reply, Server};
 use orch::adapters::git::{Credential, GitError, Mirror};
 use orch::model::refusal::Refusal;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -147,4 +148,41 @@ fn tidying_drops_no_object() {
     std::fs::write(mirror.path().join("rest"), "").unwrap();
     let error = Mirror::open(&world.git, mirror.path(), &world.remote(), None).unwrap_err().to_string();
     assert!(error.contains("move it away"), "{error}");
+}
+
+/// A page in a git server's place is an outage, and nothing is missing because of it (RULE-8); a real server's empty
+/// repository is empty.
+#[test]
+fn rule_8_a_page_in_a_git_servers_place_is_no_repository_without_branches() {
+    for page in ["<html>please sign in</html>", ""] {
+        let world = World::new();
+        let server = Server::start(move |_| Reply::html(200, page));
+        let remote = format!("{}/team/app.git", server.url());
+        let mirror = Mirror::open(&world.git, &world.path("repos/r.git"), &remote, None).unwrap();
+        let no_word = [
+            mirror.default_branch().err(),
+            mirror.remote_head("main").err(),
+            mirror.remote_heads(&["main", "feature/x"]).err(),
+            mirror.remote_branches().err(),
+        ];
+        for e in no_word {
+            assert!(matches!(&e, Some(GitError::Unreachable { reason, .. }) if reason.contains("sign-in")), "{e:?}");
+        }
+    }
+    // Advertised as a smart server does: a repository without a branch.
+    let world = World::new();
+    let none = "0".repeat(40);
+    let empty = format!("001e# service=git-upload-pack\n00000047{none} capabilities^{{}}\0multi_ack\n0000");
+    let server = Server::start(move |seen| match seen.query("service") {
+        Some(_) => Reply {
+            headers: vec![("Content-Type".to_owned(), "application/x-git-upload-pack-advertisement".to_owned())],
+            ..Reply::text(200, &empty)
+        },
+        None => Reply::unexpected("only the service is asked for"),
+    });
+    let remote = format!("{}/team/app.git", server.url());
+    let mirror = Mirror::open(&world.git, &world.path("repos/r.git"), &remote, None).unwrap();
+    assert_eq!(mirror.remote_branches().unwrap(), []);
+    assert_eq!(mirror.remote_head("main").unwrap(), None);
+    assert!(matches!(mirror.default_branch(), Err(GitError::NotFound { .. })));
 }

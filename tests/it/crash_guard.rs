@@ -47,6 +47,15 @@ fn rule_37_a_directory_of_another_machine_is_refused() {
     let out = world.orch(&["tick"]);
     assert_eq!(out.status.code(), Some(3));
     assert!(said(&out).contains("belongs to the machine 0123"), "{}", said(&out));
+    // What a power loss or a hand left of the name binds as well, and says what to do; what only shows says that nothing works.
+    for left in [&b""[..], &b"\xff\xfe"[..]] {
+        std::fs::write(world.path("state/machine"), left).unwrap();
+        let out = world.orch(&["tick"]);
+        assert_eq!(out.status.code(), Some(3));
+        assert!(said(&out).contains("machine") && said(&out).contains("remove "), "{}", said(&out));
+        let out = world.orch(&["status"]);
+        assert!(out.status.success() && said(&out).contains("no step works here"), "{}", said(&out));
+    }
 }
 
 #[test]

@@ -78,6 +78,7 @@ mod nights;
 mod outside_claude;
 mod outside_gitea;
 mod outside_github;
+mod outside_hands;
 mod outside_outages;
 mod outside_plane;
 mod outside_plane_requests;

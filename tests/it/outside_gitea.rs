@@ -17,7 +17,7 @@ pub fn scene(further: &str) -> Scene {
     scene_with(further, &["deploy: {confirm: false}"])
 }
 
-fn scene_with(further: &str, lines: &[&str]) -> Scene {
+pub fn scene_with(further: &str, lines: &[&str]) -> Scene {
     // The fake stands before the repository that the house makes: its address is needed first.
     let base = Plan::short();
     let mut house = House::new(&base);

@@ -1,5 +1,6 @@
 //! What happens in the repository beside the pipeline: people push, the default branch moves (PIPE-4, SHIP-2, RULE-4, RULE-11).
 
+use super::support::git::{commit_in, raw};
 use super::support::world::{Plan, World};
 
 /// A world in which a task waits for Confirm Deploy.
@@ -207,4 +208,27 @@ fn ord_1_a_remote_that_names_no_default_branch_is_told_with_its_branches() {
         w.run(&["retry", &key]).code(0);
         assert_eq!(w.rest(&key).waiting.as_deref(), Some("approval"));
     }
+}
+
+/// BND-5: a submodule of the base may be moved; its commit is no file of this repository, and nothing of it is read here.
+#[test]
+fn bnd_5_a_submodule_that_a_run_moves_is_pushed_as_its_commit() {
+    let w = Plan::new()
+        .project("stages: [development, deploy]")
+        .project("worktree: {setup: {command: [git, -c, protocol.file.allow=always, submodule, update, --init]}}")
+        .build();
+    let (lib, person) = (w.path("lib"), w.path("orch"));
+    raw(&w.dir, &["init", "-q", "-b", "main", "lib"]);
+    let first = commit_in(&lib, &[("lib.txt", "lib\n")], "lib");
+    let newer = commit_in(&lib, &[("lib.txt", "more\n")], "more");
+    raw(&person, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", lib.to_str().unwrap(), "vendor"]);
+    raw(&person.join("vendor"), &["checkout", "-q", first.as_str()]);
+    commit_in(&person, &[("x", "x")], "a submodule");
+    raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+    w.plan("development", &format!("git -C vendor checkout -q {newer}; good"));
+    let key = w.new_item("Moves it", &[]);
+    let t = w.rest(&key);
+    assert_eq!((t.stage.as_str(), w.runs(&key, "development")), ("deploy", 1), "{t:?}\n{}", w.dump());
+    let there = w.git("orch", &["rev-parse", &format!("{}:vendor", t.branch.unwrap())]);
+    assert_eq!(there.trim(), newer.as_str());
 }

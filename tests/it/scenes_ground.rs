@@ -3,6 +3,7 @@
 use crate::support::git::raw;
 use crate::support::house::{House, Plan};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 
 fn held(house: &House) -> Value {
     house.orch(&["explain", "ORCH-1"]).fine().json["held_by"].clone()
@@ -135,6 +136,39 @@ fn ord_1_a_red_ci_runs_again_on_its_head_where_the_settings_changed_or_a_person_
     assert_eq!((agents(&house), done.attempt, done.head_sha), (2, 2, head), "CI alone ran again");
     let over = house.orch(&["retry", "ORCH-1", "--ci"]);
     assert_eq!(over.code, 4, "{}", over.json);
+}
+
+/// The script that `ci.command` names comes from the default branch (RULE-23): mended there, the settings are mended.
+#[test]
+fn ord_1_a_red_ci_runs_again_on_its_head_where_its_script_was_mended_on_the_default_branch() {
+    let plan = Plan::short().project("ci: {command: [./ci.sh]}").top("limits: {developer_retries: 0}");
+    let house = House::new(&plan);
+    let person = house.path("person");
+    let commit = |name: &str, text: &str| {
+        raw(&person, &["pull", "-q", "origin", "main"]);
+        std::fs::write(person.join(name), text).unwrap();
+        std::fs::set_permissions(person.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        raw(&person, &["add", "-A"]);
+        raw(&person, &["commit", "-q", "-m", name]);
+        raw(&person, &["push", "-q", "origin", "HEAD:main"]);
+    };
+    commit("ci.sh", "#!/bin/sh\nexit 3\n");
+    house.item("Greet people");
+    until_blocked(&house, 1);
+    // Another file there is no setting: the developer works again.
+    commit("notes", "x");
+    house.orch(&["retry", "ORCH-1"]).fine();
+    until_blocked(&house, 2);
+    assert_eq!(agents(&house), 2);
+    let head = house.task("ORCH-1").unwrap().head_sha;
+    commit("ci.sh", "#!/bin/sh\nexit 0\n");
+    house.orch(&["retry", "ORCH-1"]).fine();
+    house.until("CI is green on the same head", || {
+        house.tick();
+        let green = house.query("SELECT sha FROM evidence WHERE gate = 'ci_green' AND verdict = 'pass' ORDER BY id");
+        green.first().cloned().filter(|sha| Some(sha.as_str()) == head.as_ref().map(|h| h.as_str()))
+    });
+    assert_eq!(agents(&house), 2, "no agent starts");
 }
 
 #[test]

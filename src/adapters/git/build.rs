@@ -447,7 +447,10 @@ fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, 
 fn resulting(source: &Source<'_>, ids: &BTreeMap<Vec<u8>, Sha>) -> Base {
     let of = |(path, entry): (&Vec<u8>, &Entry)| {
         let id = ids.get(path)?.clone();
-        let found = TreeEntry { path: path.clone(), kind: kind_of(&entry.kind), id, size: Some(entry.size) };
+        let kind = kind_of(&entry.kind);
+        // A submodule's commit is elsewhere: there is nothing to read of it.
+        let size = (kind != EntryKind::Submodule).then_some(entry.size);
+        let found = TreeEntry { path: path.clone(), kind, id, size };
         Some((path.clone(), found))
     };
     source.found.entries.iter().filter_map(of).collect()

@@ -123,7 +123,8 @@ impl Mirror {
             checked(branch)?;
             names.push(format!("refs/heads/{branch}"));
         }
-        let done = self.remote_cmd().args(["ls-remote", "origin"]).args(names.iter().map(String::as_str)).run()?;
+        let args: Vec<&str> = std::iter::once("origin").chain(names.iter().map(String::as_str)).collect();
+        let done = self.ls_remote(&args)?;
         if done.code != 0 {
             return Err(done.remote_error());
         }

@@ -1,7 +1,7 @@
 //! The one bare repository per configured repository, `repos/<repo>.git`, written by `orch` alone. Every ref that it
 //! writes is written under one lock (RULE-29). Reading it is in `history`, making commits in `update`, pushing in `push`.
 
-use super::cmd::{Cmd, Git, GitError, Result};
+use super::cmd::{Cmd, Done, Git, GitError, Result};
 use super::credential::Credential;
 use super::lock::MirrorLock;
 use super::valid_branch;
@@ -180,6 +180,25 @@ impl Mirror {
         }
     }
 
+    /// What `ls-remote` answers. A page in the place of a git server (a proxy's, a sign-in's) can look like a repository
+    /// without any branch: over HTTP nothing is believed to be missing unless git's protocol was spoken (RULE-8). Fails with
+    /// `Unreachable` then.
+    pub(super) fn ls_remote(&self, args: &[&str]) -> Result<Done> {
+        let ask = || self.remote_cmd().arg("ls-remote").args(args);
+        let done = ask().run()?;
+        let nothing = matches!(done.code, 0 | 2) && done.stdout.is_empty();
+        if !nothing || !self.remote.starts_with("http") {
+            return Ok(done);
+        }
+        let again = ask().env("GIT_TRACE_PACKET", "1").run()?;
+        let spoken = !again.stdout.is_empty() || again.stderr.contains(" packet:") || !matches!(again.code, 0 | 2);
+        if spoken {
+            return Ok(again);
+        }
+        let reason = "no git server answers there: a sign-in page or a proxy stands in its place".to_owned();
+        Err(GitError::Unreachable { what: "ls-remote".to_owned(), reason })
+    }
+
     /// Brings all branches of the remote to `refs/remotes/origin/`, and drops those that are gone there.
     pub fn fetch(&self) -> Result<()> {
         self.fetch_refspec(&["--prune", "origin", REFSPEC])
@@ -207,7 +226,7 @@ impl Mirror {
 
     /// The branch that the remote's HEAD names. Fails with `NotFound` where it names none.
     pub fn default_branch(&self) -> Result<String> {
-        let done = self.remote_cmd().args(["ls-remote", "--symref", "origin", "HEAD"]).run()?;
+        let done = self.ls_remote(&["--symref", "origin", "HEAD"])?;
         if done.code != 0 {
             return Err(done.remote_error());
         }
@@ -221,7 +240,7 @@ impl Mirror {
     pub fn remote_head(&self, branch: &str) -> Result<Option<Sha>> {
         checked(branch)?;
         let name = format!("refs/heads/{branch}");
-        let done = self.remote_cmd().args(["ls-remote", "--exit-code", "origin", &name]).run()?;
+        let done = self.ls_remote(&["--exit-code", "origin", &name])?;
         let head = match done.code {
             // The pattern also matches `refs/heads/x/refs/heads/<branch>`: only the exact name counts.
             0 => String::from_utf8_lossy(&done.stdout).lines().find_map(|line| {
@@ -237,7 +256,7 @@ impl Mirror {
 
     /// Every branch of the remote with its commit, as it answers now; for looking after branches that a kill left.
     pub fn remote_branches(&self) -> Result<Vec<(String, Sha)>> {
-        let done = self.remote_cmd().args(["ls-remote", "origin", "refs/heads/*"]).run()?;
+        let done = self.ls_remote(&["origin", "refs/heads/*"])?;
         if done.code != 0 {
             return Err(done.remote_error());
         }

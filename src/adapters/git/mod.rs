@@ -35,6 +35,7 @@ pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
 pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};
 pub use reader::rest;
+pub use refusal::unusable;
 pub use update::{MergeMethod, UpdateMode};
 
 /// A name and address as git records them.

@@ -23,11 +23,29 @@ pub fn read(stderr: &str) -> Option<Refusal> {
         return Some(Refusal::Archived);
     }
     match status {
+        // A proxy that asks who we are, and a page to sign in at: neither is the forge's word.
+        Some(302 | 303 | 407) => None,
         Some(status) => Refusal::of_status(status, ""),
         None if stderr.lines().any(|l| l.starts_with("fatal: repository '") && l.ends_with("' not found")) => {
             Some(Refusal::Gone)
         }
         None => None,
+    }
+}
+
+/// What a person does about a remote that answers without being of use; `None`: it gave no such answer.
+pub fn unusable(stderr: &str) -> Option<&'static str> {
+    let certificate = ["certificate verification failed", "SSL certificate problem", "Problem with the SSL CA cert"];
+    if certificate.iter().any(|words| stderr.contains(words)) {
+        return Some("name the authority of the remote's certificate in tls.ca_file (docs/network.md)");
+    }
+    let (_, rest) = stderr.split_once("The requested URL returned error: ")?;
+    match rest.get(..3)?.parse::<u16>().ok()? {
+        302 | 303 => Some("a sign-in page answers in the remote's place: correct git.remote, or sign this machine in"),
+        407 => Some("give the proxy's user and password in https_proxy and http_proxy"),
+        429 => Some("nothing: the forge limits how often it is asked, and is asked again later"),
+        500..=599 => Some("see whether the forge is up: it answers with an error of its own"),
+        _ => None,
     }
 }
 
@@ -68,11 +86,21 @@ mod tests {
             (format!("{at} 500"), None),
             (format!("{at} 502"), None),
             (format!("{at} 429"), None),
+            (format!("{at} 302"), None),
+            (format!("{at} 407"), None),
+            (format!("{at} 308"), Some(Refusal::MovedTo { to: String::new() })),
             ("fatal: unable to access 'http://h/x/': Could not resolve host: h".to_owned(), None),
             // What a server prints is no word of git's own.
             ("remote: fatal: repository 'x' not found\nfatal: the remote end hung up".to_owned(), None),
         ] {
             assert_eq!(read(&stderr), want, "{stderr}");
         }
+        for (status, want) in [("302", "sign-in"), ("407", "proxy"), ("429", "later"), ("503", "is up")] {
+            assert!(unusable(&format!("{at} {status}")).unwrap().contains(want), "{status}");
+        }
+        assert!(
+            unusable("fatal: server certificate verification failed. CAfile: none").unwrap().contains("tls.ca_file")
+        );
+        assert_eq!((unusable(&format!("{at} 404")), unusable("fatal: Could not resolve host")), (None, None));
     }
 }

@@ -2,9 +2,9 @@
 //! again first. If that is red as well, the machine has changed, and the task is not to blame.
 
 use super::{Bench, answered, row};
-use crate::decide::base::{RedCi, red_ci};
+use crate::decide::base::{self, RedCi};
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, base_job, policy};
+use crate::engine::{Ctx, base_job, policy, red_ci};
 use crate::model::decision::Gate;
 use crate::model::ids::RunId;
 use crate::model::task::{EvidenceVerdict, Finding, Run};
@@ -46,7 +46,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
     let now = ctx.now().stamp.wall_ms;
     let recheck = policy::ms(ctx.config.base.recheck_s);
     let next = match applies && !on_red.contains(&bench.task.id) {
-        true => red_ci(base.as_ref(), red.no_program, red.at, now, recheck),
+        true => base::red_ci(base.as_ref(), red.no_program, red.at, now, recheck),
         // There is no base to compare with, or a person knows that it is red.
         false => RedCi::Counts,
     };
@@ -55,8 +55,9 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             ctx.store.write(|tx| tx.drop_meta(&key(run)))?;
             let mut row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, red.why, red.findings, false)?;
             row.run_id = Some(red.run);
-            // Under which settings it was so: a change of them makes another verdict of it (ORD-1).
-            row.detail["settings"] = json!(base_job::ground(&ctx.config, &bench.project));
+            row.detail[red_ci::SETTINGS] = json!(base_job::ground(&ctx.config, &bench.project));
+            let ground = &bench.ground;
+            row.detail[red_ci::SCRIPTS] = json!(red_ci::scripts(&ground.mirror, &bench.project, &ground.default_sha));
             Ok(answered(row))
         }
         RedCi::TryBase => {
