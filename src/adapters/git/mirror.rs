@@ -195,7 +195,7 @@ impl Mirror {
         if spoken {
             return Ok(again);
         }
-        let reason = "no git server answers there: a sign-in page or a proxy stands in its place".to_owned();
+        let reason = "no git server answers there, but a sign-in page or a proxy".to_owned();
         Err(GitError::Unreachable { what: "ls-remote".to_owned(), reason })
     }
 
