@@ -50,6 +50,12 @@ fn bnd_3_the_store_holds_what_the_default_branch_reaches_and_nothing_else() {
     let anew = mirror.shared(&root, &rewritten).unwrap();
     assert!(anew.objects != shared.objects && has(&anew.objects, rewritten.as_str()));
     assert!(!has(&anew.objects, second.as_str()) && shared.objects.is_dir(), "runs may read the old one");
+    // Until nobody can any more.
+    let replaced = shared.objects.with_file_name("replaced");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400);
+    std::fs::File::options().write(true).open(&replaced).unwrap().set_modified(long_ago).unwrap();
+    mirror.shared(&root, &second).unwrap();
+    assert!(!shared.objects.exists() && anew.objects.is_dir());
     // Gone with its folder: made again.
     std::fs::remove_dir_all(&root).unwrap();
     assert!(has(&mirror.shared(&root, &rewritten).unwrap().objects, first.as_str()));

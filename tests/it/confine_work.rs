@@ -1,5 +1,6 @@
 //! BND-2: what must still work inside, how a run ends, what bounds it, and which network it reaches.
 
+use crate::support::attacks::{self, Held as Played};
 use crate::support::confined::{Place, engine};
 use orch::adapters::child::{ChildError, Control, EndedBy, Event};
 use orch::adapters::confine::{self, Engine};
@@ -235,6 +236,10 @@ fn hosts_are_reached_by_the_proxy_and_no_others() {
         let (out, err) = go(network, target, false);
         assert!(!out.contains(" 200 ") && !out.contains("heard"), "{target}: {out}");
         assert!(err.contains(&format!("orch: refused CONNECT {target}: ")) && err.contains(why), "{target}: {err}");
+        // By its kind: the port of a test's own server is another each time.
+        let shown =
+            target.replace(&listed, "a service of this machine").replace(&other, "a service that is not in hosts");
+        attacks::seen("through the proxy", &format!("reach {shown}"), Played::Bubblewrap, false);
     }
     // There is no way but the proxy, and with `closed` not even that.
     assert!(go(&Network::Internet, &listed, true).0.starts_with("none"));

@@ -84,15 +84,7 @@ impl Mirror {
         let io = || GitError::io(format!("making the history in {}", root.display()));
         let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
         let name = format!("{}-{stamp}", tip.short());
-        for entry in std::fs::read_dir(root).into_iter().flatten().filter_map(std::result::Result::ok) {
-            let old = entry
-                .metadata()
-                .and_then(|data| data.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
-            if old {
-                files::remove(&entry.path())?;
-            }
-        }
+        retire(root).map_err(io())?;
         let dir = root.join(&name);
         for folder in ["objects/pack", "objects/info"] {
             std::fs::create_dir_all(dir.join(folder)).map_err(io())?;
@@ -117,6 +109,21 @@ impl Mirror {
             .ok()
             .map(drop)
     }
+}
+
+/// Marks what stands below `root` as replaced, and deletes what was so long ago that no run reads it any more.
+fn retire(root: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(root).into_iter().flatten().filter_map(std::result::Result::ok) {
+        let mark = entry.path().join("replaced");
+        match mark.symlink_metadata().and_then(|data| data.modified()) {
+            Err(_) => files::fresh_file(&mark, b"")?,
+            Ok(at) if at.elapsed().is_ok_and(|age| age > KEPT) => {
+                files::remove(&entry.path()).map_err(std::io::Error::other)?;
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// For every account to read, whatever the umask.
