@@ -30,7 +30,7 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
         return stopping(&f);
     }
     if let Some(why) = &task.blocked_reason {
-        return hold(Rule::Blocked, format!("{why}; `orch retry {}` lifts the block", task.key));
+        return hold(Rule::Blocked, lifted(why, task.key.as_str()));
     }
     // An open window settles its case first: what is merged or started does not wait for a person.
     // One in which nothing was done, since the forge waits for a person, does not.
@@ -114,9 +114,15 @@ fn complete_stop(f: &Facts<'_>) -> Decision {
     let task = &f.view.task;
     let refused = task.refused.as_ref().is_some_and(|r| r.asked == Asked::Stop);
     if let Some(why) = task.blocked_reason.as_ref().filter(|_| refused) {
-        return hold(Rule::Blocked, format!("{why}; `orch retry {}` lifts the block", task.key));
+        return hold(Rule::Blocked, lifted(why, task.key.as_str()));
     }
     refused_now(f.view).filter(|_| refused).unwrap_or(Decision::Effect(Effect::CompleteStop))
+}
+
+/// Why a task is blocked, with the way out where the reason does not say it itself.
+fn lifted(why: &str, key: &str) -> String {
+    let way = format!("`orch retry {key}`");
+    if why.contains(&way) { why.to_owned() } else { format!("{why}; {way} lifts the block") }
 }
 
 /// What the forge refuses holds the task until that very effect is tried again (ORD-1).

@@ -399,3 +399,16 @@ fn a_faulty_repository_file_holds_the_merge_gate() {
     v.deploy = deploy(&v, DeployState::Initiated, None);
     assert_eq!(word(&decide(&v, &policy)), "effect land");
 }
+
+#[test]
+fn a_blocked_task_names_its_way_out_once() {
+    let mut v = view(Stage::Review);
+    for (why, want) in [
+        ("the budget is spent", "the budget is spent; `orch retry ORCH-1` lifts the block"),
+        ("gone; put it back, then `orch retry ORCH-1`", "gone; put it back, then `orch retry ORCH-1`"),
+    ] {
+        v.task.blocked_reason = Some(why.to_owned());
+        let held = decide(&v, &policy());
+        assert!(matches!(&held, Decision::Hold { rule: Rule::Blocked, why, .. } if why == want), "{held:?}");
+    }
+}

@@ -305,3 +305,16 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
     let v: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((v["removed"].as_array().unwrap().len(), units().len()), (7, 0), "{v:#}");
 }
+
+/// A folder of units that takes none is an error before anything is written (ORD-4). Root may write everywhere.
+#[test]
+fn ord_4_a_folder_that_takes_no_units_changes_nothing() {
+    let dir = checkout();
+    let home = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(home.join(".config/systemd")).unwrap();
+    // A file in its place: nobody can write below it.
+    std::fs::write(home.join(".config/systemd/user"), "").unwrap();
+    let (code, _, err) = said(&command(&home, &["init", "--systemd", "--user"]).output().unwrap());
+    assert!(code == 3 && err.contains("units can't be written") && err.contains("--prefix DIR"), "{code} {err}");
+    assert!(!config(&home).exists() && !home.join(".gitleaks.toml").exists());
+}

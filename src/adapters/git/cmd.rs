@@ -443,10 +443,10 @@ impl Done {
         // An answer that says no (a body that is too large, say) is none of an outage.
         let cut = cut && !says("HTTP 4") && !says("returned error: 4");
         if let Some(refusal) = super::refusal::read(&self.stderr).filter(|_| !local) {
-            return GitError::Refused { what: self.args, refusal, reason: said(&self.stderr) };
+            return GitError::Refused { what: plainly(&self.args), refusal, reason: said(&self.stderr) };
         }
         if (self.code == 128 || cut) && !local {
-            return GitError::Unreachable { what: self.args, reason: said(&self.stderr) };
+            return GitError::Unreachable { what: plainly(&self.args), reason: said(&self.stderr) };
         }
         self.broken()
     }
@@ -456,6 +456,11 @@ impl Done {
 pub(super) fn told(errors: &[u8]) -> String {
     let said = scrub(&String::from_utf8_lossy(errors));
     clip_tail(redact::current().text(&said).trim(), STDERR_TAIL)
+}
+
+/// A command without its options: what was asked of the remote.
+fn plainly(args: &str) -> String {
+    args.split(' ').filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")
 }
 
 /// What git says of a remote on one line, without the advice that it gives whatever happened.
@@ -505,6 +510,7 @@ mod tests {
         let of = |own: &str| said(&format!("{own}{advice}"));
         assert_eq!(of("fatal: '/x' does not appear\n"), "fatal: '/x' does not appear");
         assert_eq!(of(""), "fatal: Could not read from remote repository.");
+        assert_eq!(plainly("fetch --quiet --no-tags origin +a:b"), "fetch origin +a:b");
         assert_eq!(said("remote: a\nremote: b\nfatal: c"), "remote: a; remote: b; fatal: c");
     }
 

@@ -111,6 +111,9 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         let file = Some(&place.file).filter(|file| file.exists());
         return uninstall::run(call, file.map(PathBuf::as_path), args.user, args.prefix.as_deref());
     }
+    if args.systemd {
+        units::writable(&units::folder(args.user, args.prefix.as_deref()))?;
+    }
     let mut told = Told { proposed: json!({"setup": null, "ci": null}), ..Told::default() };
     // Units can be had from anywhere, once there is an installation.
     let outside = place.file.exists() && locate::top(&dir).is_none();

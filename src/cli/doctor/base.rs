@@ -1,6 +1,6 @@
 //! Whether setup and CI pass on each project's base (ORD-2): what is known of it, else it is tried now.
 
-use super::Chart;
+use super::{Chart, Level};
 use crate::cli::trial;
 use crate::config::{Config, Project};
 use crate::engine::{Ctx, base_job};
@@ -20,6 +20,10 @@ fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), ch
     let (area, name) = (&project.key, "base");
     if !base_job::applies(config, project) {
         return chart.ok(area, name, "nothing to try: neither setup nor CI is configured, or base.enabled is off");
+    }
+    // What can't be reached is not asked once more, and named once.
+    if chart.checks.iter().any(|c| c.area == *area && c.name == "remote" && c.level == Level::Failed) {
+        return chart.warn(area, name, "not tried: the default branch can't be read", "fix the remote first");
     }
     let digest = base_job::digest(config, project);
     let (commit, tree) = match trial::head(ctx, project) {

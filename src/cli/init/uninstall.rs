@@ -84,7 +84,10 @@ fn remove_units(file: &Path, user: bool, prefix: Option<&Path>, alive: bool, gon
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
-        Err(e) => Err(e).with_context(|| format!("reading {}", folder.display()))?,
+        Err(e) => {
+            return Err(Failure::new(Exit::Broken, format!("the units in {} can't be read: {e}", folder.display()))
+                .hint("give this account the rights to that folder, then: orch init --uninstall"));
+        }
     };
     let mut stems: Vec<String> = Vec::new();
     for entry in entries.flatten() {

@@ -2,7 +2,7 @@
 
 use super::{Done, envfile};
 use crate::adapters::executor;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::config::Config;
 use crate::engine::paths::Paths;
 use anyhow::Context;
@@ -32,6 +32,24 @@ pub fn folder(user: bool, prefix: Option<&Path>) -> PathBuf {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")));
     base.unwrap_or_else(|| ".config".into()).join("systemd/user")
+}
+
+/// Fails where the folder of the units, or the first above it that is there, is none or does not let this account in.
+pub fn writable(folder: &Path) -> Result<(), Failure> {
+    use rustix::fs::Access;
+    let first = folder.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(folder);
+    let access = if first.is_dir() {
+        rustix::fs::access(first, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+    } else {
+        Err(rustix::io::Errno::NOTDIR)
+    };
+    access.map_err(|why| {
+        Failure::new(
+            Exit::Broken,
+            format!("units can't be written to {}: {}: {why}", folder.display(), first.display()),
+        )
+        .hint("nothing was changed; give this account the rights there, or use --user or --prefix DIR")
+    })
 }
 
 /// Whether a manager runs that would take units of this kind.
