@@ -1,6 +1,7 @@
 //! The post-deploy watch (SHIP-6): one pure classifier over the whole record, and the schedule any later step can resume.
 
 use crate::model::seen::{Seen, judge};
+use crate::model::task::{Deploy, DeployState};
 use crate::model::time::Stamp;
 use crate::model::watch::{
     Classification, Counts, ErrorReading, MAX_PROBES, Probe, RevisionAnswer, WatchPolicy, WatchRecord,
@@ -285,6 +286,15 @@ fn millis(seconds: u64) -> i64 {
 /// Milliseconds between two readings, never negative; across a boot only the wall clock can tell.
 fn gap(before: &Stamp, after: &Stamp) -> i64 {
     after.since(before).unwrap_or_else(|| after.wall_ms.saturating_sub(before.wall_ms).max(0))
+}
+
+/// The deploy that ends the watch over another: the repository's newest, once something of it landed under a later lease
+/// and for another task. `own`: the newest deploy of the watched task; of one without any nothing is known.
+pub fn superseded(own: Option<&Deploy>, latest: Option<&Deploy>) -> Option<String> {
+    let (own, latest) = (own?, latest?);
+    let newer = latest.task_id != own.task_id && latest.fence > own.fence;
+    let landed = latest.state != DeployState::Withdrawn && latest.landed_sha.is_some();
+    (newer && landed).then(|| latest.id.clone())
 }
 
 #[cfg(test)]

@@ -340,3 +340,40 @@ proptest::proptest! {
         let _ = next(&r, &p, &Stamp { wall_ms: now, mono_ms: 0, boot_id: "z".into() });
     }
 }
+
+/// SHIP-6: only a later deploy that landed ends the watch over an older one.
+#[test]
+fn ship_6_which_deploy_ends_an_older_watch() {
+    use crate::decide::gates::testing::sha;
+    use crate::model::ids::TaskId;
+    use crate::model::task::{Actor, Deploy, DeployState};
+    let deploy = |task: i64, fence: i64, state: DeployState| Deploy {
+        id: format!("{task}-1-{fence}"),
+        task_id: TaskId(task),
+        repo: "orch".into(),
+        attempt: 1,
+        fence,
+        head: sha('a'),
+        base: sha('b'),
+        tree: "T".into(),
+        state,
+        actor: Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        landed_sha: (state != DeployState::Initiated).then(|| sha('e')),
+        result: None,
+        initiated_at: crate::model::time::Stamp { wall_ms: 1, mono_ms: 1, boot_id: "b".into() },
+    };
+    let own = deploy(1, 7, DeployState::Settled);
+    for (latest, want) in [
+        (deploy(2, 8, DeployState::Landed), Some("2-1-8")),
+        (deploy(2, 8, DeployState::Started), Some("2-1-8")),
+        (deploy(2, 8, DeployState::Settled), Some("2-1-8")),
+        (deploy(2, 8, DeployState::Initiated), None),
+        (deploy(2, 8, DeployState::Withdrawn), None),
+        (deploy(2, 6, DeployState::Settled), None),
+        (deploy(1, 8, DeployState::Settled), None),
+    ] {
+        assert_eq!(superseded(Some(&own), Some(&latest)).as_deref(), want, "{latest:?}");
+        assert_eq!(superseded(None, Some(&latest)), None);
+    }
+    assert_eq!(superseded(Some(&own), None), None);
+}

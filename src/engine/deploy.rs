@@ -8,6 +8,7 @@ use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::landing::Landing;
+use crate::decide::merge::{self, AfterMerge, MergeAnswer, OfDeploy};
 use crate::decide::transition::decide;
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Effect, Gate};
@@ -290,20 +291,15 @@ pub fn park(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<bool> {
 
 /// What a check of an initiated deploy means; `true`: nothing happened yet, and nothing stands in the way.
 fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -> Result<bool> {
-    match landing {
-        Landing::Landed { commit } => landed_as(ctx, task, deploy, commit, "the default branch has the tested tree")?,
-        Landing::NotYet => return Ok(true),
-        Landing::Unsettled { why } => not_yet(ctx, task, deploy, why)?,
-        Landing::HeadMoved => back_to_gate(ctx, task, deploy, "the branch moved")?,
-        Landing::BaseMoved => {
-            back_to_gate(ctx, task, deploy, "the default branch moved, and nothing of this task is in it")?;
+    match merge::of_deploy(landing) {
+        OfDeploy::Clear => return Ok(true),
+        OfDeploy::Landed { commit } => {
+            landed_as(ctx, task, deploy, &commit, "the default branch has the tested tree")?;
         }
-        Landing::Untested { why, .. } | Landing::Rewritten { why } => {
-            withdraw(ctx, task, deploy, why)?;
-            landing::stopped_by(ctx, task.id, landing)?;
-        }
-        Landing::Withdrawn(cause) => {
-            withdraw(ctx, task, deploy, &cause.to_string())?;
+        OfDeploy::NotYet { why } => not_yet(ctx, task, deploy, &why)?,
+        OfDeploy::BackToGate { why } => back_to_gate(ctx, task, deploy, &why)?,
+        OfDeploy::Stopped { why } => {
+            withdraw(ctx, task, deploy, &why)?;
             landing::stopped_by(ctx, task.id, landing)?;
         }
     }
@@ -338,46 +334,52 @@ fn merge_key(task: &Task, deploy: &Deploy) -> String {
     format!("t{}/{}/merge", task.id, deploy.id)
 }
 
-/// Nothing has happened, so that the answer's own words count.
+/// The answer as a fact.
+fn said(answer: &std::result::Result<MergeOutcome, ForgeError>) -> MergeAnswer {
+    match answer {
+        Ok(MergeOutcome::Merged { .. } | MergeOutcome::Untested { .. }) => MergeAnswer::Merged,
+        Ok(MergeOutcome::BaseMoved) => MergeAnswer::BaseMoved,
+        Ok(MergeOutcome::HeadMoved) => MergeAnswer::HeadMoved,
+        Ok(MergeOutcome::Conflict { paths }) => MergeAnswer::Conflict { paths: paths.clone() },
+        Ok(MergeOutcome::NotYet { reason }) => MergeAnswer::NotYet { reason: reason.clone() },
+        Ok(MergeOutcome::Withdrawn { reason }) => MergeAnswer::Withdrawn { reason: reason.clone() },
+        Ok(MergeOutcome::Awaits { what, said }) => MergeAnswer::Awaits { what: *what, said: said.clone() },
+        Ok(MergeOutcome::Refused { reason }) => MergeAnswer::Refused { reason: reason.clone() },
+        Err(ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. }) => {
+            MergeAnswer::Silent
+        }
+        Err(e @ (ForgeError::Refused { .. } | ForgeError::NotFound(_))) => {
+            MergeAnswer::Denied { reason: e.to_string() }
+        }
+        Err(e @ (ForgeError::Conflict(_) | ForgeError::Invalid(_))) => MergeAnswer::Failed { reason: e.to_string() },
+    }
+}
+
+/// Does what follows from an answer.
 fn answered(
     ctx: &mut Ctx,
     task: &Task,
     deploy: &Deploy,
     answer: std::result::Result<MergeOutcome, ForgeError>,
 ) -> Result<()> {
-    match answer {
-        Ok(MergeOutcome::Merged { .. } | MergeOutcome::Untested { .. }) => {
-            not_yet(ctx, task, deploy, "it says merged, and the default branch does not show it")
-        }
-        Ok(MergeOutcome::BaseMoved) => not_yet(ctx, task, deploy, "the default branch moved and came back"),
-        Ok(MergeOutcome::NotYet { reason }) => not_yet(ctx, task, deploy, &reason),
-        Ok(MergeOutcome::HeadMoved) => back_to_gate(ctx, task, deploy, "the branch moved"),
-        Ok(MergeOutcome::Conflict { paths }) => {
-            back_to_gate(ctx, task, deploy, &format!("conflict in {}", paths.join(", ")))
-        }
-        Ok(MergeOutcome::Withdrawn { reason }) => not_yet(ctx, task, deploy, &reason),
-        Ok(MergeOutcome::Awaits { what, said }) => {
+    match merge::after_answer(said(&answer)) {
+        AfterMerge::NotYet { why } => not_yet(ctx, task, deploy, &why),
+        AfterMerge::BackToGate { why } => back_to_gate(ctx, task, deploy, &why),
+        AfterMerge::Await { what, said } => {
             if let Some(why) = super::awaits::keep(ctx, task, deploy, what, &said)? {
                 withdraw(ctx, task, deploy, &why)?;
                 mergegate::block(ctx, task.id, &why, false)?;
             }
             Ok(())
         }
-        Ok(MergeOutcome::Refused { reason }) => {
-            withdraw(ctx, task, deploy, &reason)?;
-            mergegate::block(ctx, task.id, &format!("the forge refuses the merge: {reason}"), false)
+        AfterMerge::GiveUp { withdrawn, blocked } => {
+            withdraw(ctx, task, deploy, &withdrawn)?;
+            mergegate::block(ctx, task.id, &blocked, false)
         }
-        Err(e @ (ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) | ForgeError::Throttled { .. })) => {
-            Err(anyhow::Error::new(e).context("merging; the next step looks first"))
-        }
-        // The window closes, and the merge is asked for again (`forge_refused`).
-        Err(e @ (ForgeError::Refused { .. } | ForgeError::NotFound(_))) => {
-            withdraw(ctx, task, deploy, &e.to_string())?;
-            Err(e.into())
-        }
-        Err(e) => {
-            withdraw(ctx, task, deploy, &e.to_string())?;
-            mergegate::block(ctx, task.id, &format!("the merge failed: {e}"), false)
+        AfterMerge::Unknown => answer.map(drop).context("merging; the next step looks first"),
+        AfterMerge::AskAgain { why } => {
+            withdraw(ctx, task, deploy, &why)?;
+            Ok(answer.map(drop)?)
         }
     }
 }

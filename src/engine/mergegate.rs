@@ -7,7 +7,7 @@ use crate::adapters::git::{GitError, Mirror, Person, PushOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{NewEvidence, StoreError, Tx};
 use crate::config::{ArtefactsAfterMerge, Project};
-use crate::decide::landing::Landing;
+use crate::decide::merge::{self, AtGate};
 use crate::model::change::Change;
 use crate::model::decision::{CARRY, Gate};
 use crate::model::ids::{Sha, TaskId};
@@ -48,15 +48,15 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     }
     lease::mirror_file(ctx, Some(&held), &held.repo)?;
     let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
-    match &checked.landing {
-        Landing::Landed { commit } => {
+    match merge::at_gate(&checked.landing) {
+        AtGate::Pass { commit } => {
             let why = format!("it is in the default branch as it was tested, as {}", commit.short());
             let detail = json!({"fence": held.fence, "base": checked.base});
             return record(ctx, &checked.task, held.fence, EvidenceVerdict::Pass, &why, detail);
         }
-        Landing::Unsettled { why } => return landing::unsettled(ctx, &checked.task, why),
-        Landing::HeadMoved | Landing::BaseMoved | Landing::NotYet => {}
-        Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
+        AtGate::NotYet { why } => return landing::unsettled(ctx, &checked.task, &why),
+        AtGate::BringUp => {}
+        AtGate::Stopped => {
             // A window that nobody can close any more must not hold up a stop.
             if checked.task.critical == Some(Window::Update) && abandoned(ctx, checked.task.clone())?.is_none() {
                 return Ok(());

@@ -7,32 +7,16 @@ use crate::adapters::forge::ForgeError;
 use crate::adapters::git::{GitError, unusable};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::Project;
+use crate::decide::outages::{self, Left, Outage};
 use crate::model::card::AlertKind;
 use crate::model::refusal::{Refusal, Side};
 use crate::model::status::ServiceRow;
 use crate::model::time::rfc3339;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
-/// An outage that lasts so long is told of.
-const LONG_MS: i64 = 15 * 60_000;
-/// Where nothing was tried for so long, what is noted is of an outage that nobody saw the end of.
-const FORGOTTEN_MS: i64 = 60 * 60_000;
 const PREFIX: &str = "down/";
 /// What was asked for before a task's first branch.
 const RIGHTS: &str = "rights";
-
-/// One place that is of no use.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Outage {
-    since: i64,
-    /// The last failure.
-    seen: i64,
-    alerted: bool,
-    /// What of it fails, each with the newest cause.
-    parts: BTreeMap<String, String>,
-}
 
 /// A place, and which part of it an answer or failure is of.
 type Of = (String, &'static str);
@@ -235,17 +219,12 @@ fn down(ctx: &mut Ctx, (place, part): Of, error: &anyhow::Error) -> Result<()> {
     }
     let at = ctx.now().stamp.wall_ms;
     Ok(ctx.store.write(|tx| {
-        let known = read(tx, &place)?.filter(|o| at - o.seen < FORGOTTEN_MS);
-        let mut outage = known.unwrap_or(Outage { since: at, ..Outage::default() });
-        outage.seen = at;
-        outage.parts.insert(part.to_owned(), crate::model::text::clip(&format!("{error:#}"), 400));
-        let lasts = at - outage.since;
-        if lasts >= LONG_MS && !outage.alerted {
-            outage.alerted = true;
+        let cause = crate::model::text::clip(&format!("{error:#}"), 400);
+        let (outage, report) = outages::failed(read(tx, &place)?, part, cause, at);
+        if let Some(minutes) = report {
             let parts: Vec<&str> = outage.parts.keys().map(String::as_str).collect();
-            let why = format!("no use of it ({}) for {} minutes: {error:#}", parts.join(", "), lasts / 60_000);
-            // The outage is its own number: when it began, in minutes.
-            messages::alert_named(tx, AlertKind::ServiceDown, &place, outage.since / 60_000, &why, at)?;
+            let why = format!("no use of it ({}) for {minutes} minutes: {error:#}", parts.join(", "));
+            messages::alert_named(tx, AlertKind::ServiceDown, &place, outage.number(), &why, at)?;
         }
         tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())
     })?)
@@ -270,16 +249,19 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
         let at = ctx.now().stamp.wall_ms;
         ctx.store.write(|tx| {
             for (place, part) in &of {
-                let Some(mut outage) = read(tx, place)? else { continue };
-                outage.parts.remove(*part);
-                if !outage.parts.is_empty() {
-                    tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())?;
-                    continue;
-                }
-                tx.drop_meta(&format!("{PREFIX}{place}"))?;
-                if outage.alerted {
-                    let why = format!("it answers again, after {} minutes", (at - outage.since) / 60_000);
-                    messages::alert_named(tx, AlertKind::ServiceBack, place, outage.since / 60_000, &why, at)?;
+                let Some(outage) = read(tx, place)? else { continue };
+                let number = outage.number();
+                match outages::answered(outage, part, at) {
+                    Left::Other(outage) => {
+                        tx.set_meta(&format!("{PREFIX}{place}"), &serde_json::json!(outage).to_string())?;
+                    }
+                    Left::Nothing { reported } => {
+                        tx.drop_meta(&format!("{PREFIX}{place}"))?;
+                        if let Some(minutes) = reported {
+                            let why = format!("it answers again, after {minutes} minutes");
+                            messages::alert_named(tx, AlertKind::ServiceBack, place, number, &why, at)?;
+                        }
+                    }
                 }
             }
             Ok::<_, StoreError>(())
@@ -293,7 +275,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
 /// What is of no use now, for `status`; not what nobody has asked for long.
 pub fn rows(tx: &Tx<'_>, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
     let row = |(key, text): (String, String)| {
-        let outage: Outage = serde_json::from_str(&text).ok().filter(|o: &Outage| now_ms - o.seen < FORGOTTEN_MS)?;
+        let outage: Outage = serde_json::from_str(&text).ok().filter(|o: &Outage| o.is_current(now_ms))?;
         let why: Vec<String> = outage.parts.iter().map(|(part, why)| format!("{part}: {why}")).collect();
         let name = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
         Some(ServiceRow { name, since: rfc3339(outage.since), why: why.join("; "), alerted: outage.alerted })

@@ -9,6 +9,7 @@ use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
 use crate::model::deploy::DeployResult;
 use crate::model::ids::RunId;
+use crate::model::policy::Policy;
 use crate::model::refusal::Asked;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{JobKind, JobStatus};
@@ -81,29 +82,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         if let Some(found) = &s.deploy {
             actions.extend(record_deploy(tx, &task, found, at)?);
         }
-        let mut given_up = None;
-        if present {
-            change(&mut task, s, run.kind)?;
-            if let Some((asked, answer)) = &s.refused {
-                given_up = super::refused::note(&mut task, *asked, answer, policy.effects, at);
-                tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
-            }
-            for row in &s.evidence {
-                tx.add_evidence(&task, row, at)?;
-                if post && row.gate != crate::model::decision::CARRY {
-                    messages::forge_status(tx, &task, row, at)?;
-                }
-                tx.audit(
-                    at,
-                    Some(task.id),
-                    "evidence",
-                    &json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id}),
-                )?;
-            }
-            if post && s.head.is_some() {
-                messages::forge_statuses_again(tx, &task, at)?;
-            }
-        }
+        let given_up = if present { found(tx, &mut task, run, s, &policy, post, at)? } else { None };
         for (cause, text) in &s.comments {
             messages::comment(tx, &task, cause, text, at)?;
         }
@@ -148,6 +127,37 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         Err(StoreError::Lost) => Ok(Settled::Lost),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Records what a run of the present stay found: changes of the row, what was refused, evidence. Gives why an effect that is
+/// refused is given up.
+fn found(
+    tx: &Tx<'_>,
+    task: &mut Task,
+    run: &Run,
+    s: &Settlement,
+    policy: &Policy,
+    post: bool,
+    at: i64,
+) -> StoreResult<Option<String>> {
+    let mut given_up = None;
+    change(task, s, run.kind)?;
+    if let Some((asked, answer)) = &s.refused {
+        given_up = super::refused::note(task, *asked, answer, policy.effects, at);
+        tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
+    }
+    for row in &s.evidence {
+        tx.add_evidence(task, row, at)?;
+        if post && row.gate != crate::model::decision::CARRY {
+            messages::forge_status(tx, task, row, at)?;
+        }
+        let detail = json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id});
+        tx.audit(at, Some(task.id), "evidence", &detail)?;
+    }
+    if post && s.head.is_some() {
+        messages::forge_statuses_again(tx, task, at)?;
+    }
+    Ok(given_up)
 }
 
 fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> StoreResult<Option<ActionLine>> {

@@ -60,9 +60,14 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         // Seen before the move that the settlement allows (RULE-31); a remote that is away is asked at the next one.
         landing::look(ctx, run.task_id);
     }
-    match settle::settle(ctx, &run, fence, &settlement)? {
-        Settled::Lost => return Ok(()),
-        Settled::Done => {}
+    match settle::settle(ctx, &run, fence, &settlement) {
+        Ok(Settled::Lost) => return Ok(()),
+        Ok(Settled::Done) => {}
+        Err(e) => {
+            let task = ctx.task(run.task_id).ok();
+            ctx.fault(task.as_ref(), &format!("settling run {id}"), &e);
+            return Err(e);
+        }
     }
     follow_up(ctx, &run);
     Ok(())

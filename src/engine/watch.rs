@@ -12,14 +12,14 @@ use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, watch as look};
 use crate::adapters::{locks, sentinel, store::StoreError};
 use crate::config::{DegradedAction, Project};
-use crate::decide::watch::{NextStep, append, next};
+use crate::decide::watch::{NextStep, append, next, superseded};
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::ids::Sha;
 use crate::model::probe::WatchTarget;
 use crate::model::report::ActionKind;
-use crate::model::task::{DeployState, Run, Task};
+use crate::model::task::{Run, Task};
 use crate::model::watch::{BadRecord, Classification, Probe, RollbackRun, WatchRecord, WatchStatus};
 use crate::render::evidence::ArtefactHead;
 use crate::render::watch as show;
@@ -158,14 +158,8 @@ pub fn step(
 /// A newer deploy of the same repository ends an older watch as CANCELLED.
 fn newer_deploy(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     let latest = ctx.store.read(|tx| tx.last_deploy(&task.repo))?;
-    Ok(latest
-        .filter(|d| d.task_id != task.id && d.state != DeployState::Withdrawn && d.landed_sha.is_some())
-        .filter(|d| d.fence > own_fence(ctx, task))
-        .map(|d| d.id))
-}
-
-fn own_fence(ctx: &mut Ctx, task: &Task) -> i64 {
-    super::deploy::newest(ctx, task.id).ok().flatten().map_or(i64::MAX, |d| d.fence)
+    let own = super::deploy::newest(ctx, task.id).ok().flatten();
+    Ok(superseded(own.as_ref(), latest.as_ref()))
 }
 
 /// The right to write a watch's record: one process at a time, freed by the kernel at its death. `None`: another has it.

@@ -1,0 +1,105 @@
+//! How long an outage is noted, when it is reported, and when it is over (NTF-2). Pure.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An outage that lasts so long is reported.
+const LONG_MS: i64 = 15 * 60_000;
+/// Where nothing was tried for so long, what is noted is of an outage that nobody saw the end of.
+const FORGOTTEN_MS: i64 = 60 * 60_000;
+
+/// A service that is unavailable. Times are wall milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    pub since: i64,
+    /// The last failure.
+    pub seen: i64,
+    pub alerted: bool,
+    /// What of it fails, each with the newest cause.
+    pub parts: BTreeMap<String, String>,
+}
+
+impl Outage {
+    /// Whether somebody asked for it lately.
+    pub fn is_current(&self, now: i64) -> bool {
+        now - self.seen < FORGOTTEN_MS
+    }
+
+    /// The number of its alerts: when it began, in minutes. The same outage makes the same key in every process.
+    pub fn number(&self) -> i64 {
+        self.since / 60_000
+    }
+}
+
+/// A failed call: the outage as it is noted now, and for how many minutes it has lasted where that is to be reported.
+pub fn failed(known: Option<Outage>, part: &str, why: String, now: i64) -> (Outage, Option<i64>) {
+    let known = known.filter(|o| o.is_current(now));
+    let mut outage = known.unwrap_or(Outage { since: now, ..Outage::default() });
+    outage.seen = now;
+    outage.parts.insert(part.to_owned(), why);
+    let lasts = now - outage.since;
+    let report = lasts >= LONG_MS && !outage.alerted;
+    outage.alerted |= report;
+    (outage, report.then_some(lasts / 60_000))
+}
+
+/// What a call that was answered leaves of an outage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Another part of it still fails.
+    Other(Outage),
+    /// It is over; the minutes that it lasted, where it was reported.
+    Nothing { reported: Option<i64> },
+}
+
+/// A call that was answered.
+pub fn answered(mut outage: Outage, part: &str, now: i64) -> Left {
+    outage.parts.remove(part);
+    if !outage.parts.is_empty() {
+        return Left::Other(outage);
+    }
+    Left::Nothing { reported: outage.alerted.then(|| (now - outage.since) / 60_000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn fail(known: Option<Outage>, part: &str, minutes: i64) -> (Outage, Option<i64>) {
+        failed(known, part, "away".to_owned(), minutes * MINUTE)
+    }
+
+    #[test]
+    fn ntf_2_an_outage_is_reported_once_it_has_lasted_a_quarter_of_an_hour_and_only_once() {
+        let (mut outage, mut reported) = fail(None, "forge", 0);
+        let mut all = vec![reported];
+        for minutes in [5, 14, 15, 16, 40] {
+            (outage, reported) = fail(Some(outage), "forge", minutes);
+            all.push(reported);
+        }
+        assert_eq!(all, [None, None, None, Some(15), None, None]);
+        assert_eq!((outage.since, outage.number(), outage.alerted), (0, 0, true));
+    }
+
+    #[test]
+    fn ntf_2_what_nobody_asked_for_an_hour_is_another_outage() {
+        let (first, _) = fail(None, "git", 0);
+        assert!(first.is_current(59 * MINUTE) && !first.is_current(60 * MINUTE));
+        let (second, reported) = fail(Some(first), "git", 60);
+        assert_eq!((second.since, reported), (60 * MINUTE, None));
+    }
+
+    #[test]
+    fn ntf_2_it_is_over_once_each_part_has_answered() {
+        let (outage, _) = fail(None, "git", 0);
+        let (outage, _) = fail(Some(outage), "git push", 20);
+        assert!(outage.alerted);
+        let Left::Other(outage) = answered(outage, "git", 21 * MINUTE) else { panic!() };
+        assert_eq!(answered(outage, "git push", 25 * MINUTE), Left::Nothing { reported: Some(25) });
+        let (short, _) = fail(None, "board", 3);
+        assert_eq!(answered(short.clone(), "forge", 4 * MINUTE), Left::Other(short.clone()), "another part answered");
+        assert_eq!(answered(short, "board", 4 * MINUTE), Left::Nothing { reported: None });
+    }
+}
