@@ -2,7 +2,7 @@
 //! killed and the machine starts anew. Every task that can finish must finish, no agent's run may be wasted but by a kill,
 //! people are told of a cause once. The seed fixes what is drawn, not how processes interleave.
 //!
-//! `ORCH_NIGHT_S` (real seconds of trouble), `ORCH_NIGHT_SEED`, `ORCH_NIGHT_TASKS` (of each repository),
+//! `ORCH_NIGHT_S` (real seconds of trouble; without it none is played), `ORCH_NIGHT_SEED`, `ORCH_NIGHT_TASKS` (of each repository),
 //! `ORCH_NIGHT_RATE` (how much faster time runs), `ORCH_NIGHT_KILL_MS` (between two kills): see `scripts/night`.
 #![cfg(feature = "failpoints")]
 
@@ -23,8 +23,12 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn a_night_of_outages_kills_and_reboots_loses_no_task_and_wastes_no_run() {
+    if std::env::var_os("ORCH_NIGHT_S").is_none() {
+        println!("NOT TESTED: a night, which takes minutes; scripts/night plays one");
+        return;
+    }
     let (seed, each) = (setting("ORCH_NIGHT_SEED", 1), usize::try_from(setting("ORCH_NIGHT_TASKS", 1)).unwrap());
-    let length = Duration::from_secs(setting("ORCH_NIGHT_S", 6));
+    let length = Duration::from_secs(setting("ORCH_NIGHT_S", 600));
     let night = Night::new(length, i64::try_from(setting("ORCH_NIGHT_RATE", 30)).unwrap(), each < 3);
     let outages = night.outages(seed);
     let people = play(&night, seed, each, &outages);

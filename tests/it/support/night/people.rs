@@ -75,10 +75,13 @@ impl Night {
             && (part != Role::Late || self.part() > 0.7)
             && self.due(task, wait, people)
         {
-            let wait = wait.clone();
-            let times = people.answers.entry((task.id, wait.clone(), task.attempt)).or_insert(0);
-            *times += 1;
-            self.answer(task, &wait, *times);
+            let key = (task.id, wait.clone(), task.attempt);
+            let times = people.answers.get(&key).copied().unwrap_or(0) + 1;
+            if self.answer(task, wait, times) {
+                people.answers.insert(key, times);
+            } else {
+                people.asked.remove(&key);
+            }
         }
     }
 
@@ -104,11 +107,12 @@ impl Night {
     }
 
     /// By turns on the board, in the chat, at the command line; from the third time on at the command line.
-    fn answer(&self, task: &TaskRow, wait: &str, times: u32) {
+    /// Whether there was something to answer.
+    fn answer(&self, task: &TaskRow, wait: &str, times: u32) -> bool {
         let (flag, status, verb) = match wait {
             "approval" => ("--approve", "Approved", "approve"),
             "confirm_deploy" => ("--confirm-deploy", "Confirm Deploy", "deploy"),
-            _ => return,
+            _ => return false,
         };
         let number: u64 = task.key.rsplit('-').next().unwrap().parse().unwrap();
         match (number % 3, times) {
@@ -120,12 +124,15 @@ impl Night {
                     self.chat.chat().into_iter().rev().find(|m| {
                         m.text.contains(&task.key) && m.buttons.iter().any(|(_, data)| data.ends_with(&ends))
                     });
-                if let Some(message) = asked {
-                    self.chat.press(ANN, &message, verb);
+                match asked {
+                    Some(message) => drop(self.chat.press(ANN, &message, verb)),
+                    // The question has not reached the chat yet.
+                    None => return false,
                 }
             }
             _ => drop(self.orch(&["advance", &task.key, flag])),
         }
+        true
     }
 
     /// Sets a status on the remote board, if it is there.
