@@ -99,7 +99,7 @@ impl Around {
         let less = match engine {
             Engine::Bubblewrap { .. } => Network::Internet,
             Engine::Landlock => Network::Closed,
-            _ => Network::Open,
+            Engine::Command { .. } | Engine::None => Network::Open,
         };
         all.extend(self.play(engine, less, "network"));
         all

@@ -39,7 +39,7 @@ impl Held {
         match engine {
             Choice::Bubblewrap => Self::Bubblewrap,
             Choice::Landlock => Self::Landlock,
-            other => panic!("{other:?} holds nothing by itself"),
+            Choice::Auto | Choice::Command => panic!("{engine:?} holds nothing by itself"),
         }
     }
 
