@@ -58,9 +58,6 @@ pub(super) fn drop_old(repository: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a base has at paths, and the content that it stands for.
-type Known<'s> = BTreeMap<&'s [u8], (&'s Sha, Option<Pointer>)>;
-
 impl Build<'_> {
     /// Puts the pointer in place of each content that git-lfs keeps by the base's attributes, and gives those that are new. What
     /// the base knows (a pointer, or the very content of one) stays. A pointer that is new breaks a rule, however it is
