@@ -266,7 +266,7 @@ impl<'a> Making<'a> {
             let leads = self.mirror.named(self.plan.sha, &ways)?;
             replaced.extend(leads.into_iter().filter(|e| !e.is_folder()).map(|e| e.path));
         }
-        let wanted: Vec<_> = self.mirror.list_paths(from, &plain)?.into_iter().filter(|e| e.is_file()).collect();
+        let wanted: Vec<_> = self.mirror.list_sized(from, &plain)?.into_iter().filter(|e| e.is_file()).collect();
         if let Some(large) = wanted.iter().find(|e| e.size.is_none_or(|s| s > SCRIPT_BYTES)) {
             let reason = format!(
                 "{} is named by a configured command and larger than {} MiB: name the script itself, not a folder with data",
