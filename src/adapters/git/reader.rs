@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::{Mutex, PoisonError};
@@ -235,18 +236,23 @@ impl Reader {
         if error.kind() == std::io::ErrorKind::TimedOut {
             return GitError::Timeout { what: args, seconds: self.limit.as_secs() };
         }
-        self.end();
+        let by_us = self.end();
+        let status = self.child.try_wait().ok().flatten();
+        // Nothing that git was asked explains it (RULE-45).
+        if let Some(signal) = status.and_then(|s| s.signal()).filter(|_| !by_us) {
+            return GitError::Killed { what: args, signal };
+        }
         let mut said = Vec::new();
         let length = self.errors.metadata().map_or(0, |m| m.len());
         let _ = self.errors.seek(SeekFrom::Start(length.saturating_sub(ERRORS_TAIL)));
         let _ = (&self.errors).take(ERRORS_TAIL).read_to_end(&mut said);
         let said = super::cmd::told(&said);
-        let code = self.child.try_wait().ok().flatten().and_then(|s| s.code()).unwrap_or(-1);
+        let code = status.and_then(|s| s.code()).unwrap_or(-1);
         GitError::Broken { args, code, stderr: if said.is_empty() { error.to_string() } else { said } }
     }
 
-    /// Closes its input, upon which it ends; by force where it does not.
-    fn end(&mut self) {
+    /// Closes its input, upon which it ends; by force where it does not. Whether force was used.
+    fn end(&mut self) -> bool {
         self.input = None;
         let pid = Pid::from_child(&self.child);
         let ended = pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|fd| {
@@ -258,6 +264,7 @@ impl Reader {
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let _ = self.child.wait();
+        !ended
     }
 }
 
@@ -294,6 +301,7 @@ pub(super) fn tree<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Vec<Raw>
 pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &mut Vec<Raw>) -> Result<()> {
     const FOLDER: &str = "040000";
     let (mut left, mut seen) = (vec![(FOLDER.to_owned(), at.as_bytes().to_vec(), top.clone())], 0_usize);
+    let mut bytes = 0_usize;
     while let Some((mode, mut path, id)) = left.pop() {
         if mode != FOLDER {
             found.push((mode, path, id));
@@ -307,6 +315,13 @@ pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &
         if seen > MOST_ENTRIES {
             return Err(GitError::Rejected { reason: format!("{at:?} holds more than {MOST_ENTRIES} files") });
         }
+        // Names may be of any length, and each path repeats those above it.
+        let names = entries.iter().map(|(_, name, _)| path.len().saturating_add(name.len()));
+        bytes = names.fold(bytes, usize::saturating_add);
+        if bytes > OUTPUT_CAP {
+            let reason = format!("the paths below {at:?} are longer than {} MiB together", OUTPUT_CAP >> 20);
+            return Err(GitError::Rejected { reason });
+        }
         left.extend(entries.into_iter().rev().map(|(mode, name, id)| (mode, [path.as_slice(), &name].concat(), id)));
     }
     Ok(())
@@ -317,16 +332,30 @@ fn read_tree(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Raw>> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
         let space = bytes.iter().position(|b| *b == b' ')?;
-        let mode = std::str::from_utf8(bytes.get(..space)?).ok()?;
+        let mode = mode(bytes.get(..space)?)?;
         let rest = bytes.get(space + 1..)?;
         let end = rest.iter().position(|b| *b == 0)?;
         let name = rest.get(..end)?.to_vec();
         let id = rest.get(end + 1..end + 1 + id_bytes)?;
         let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
-        entries.push((format!("{mode:0>6}"), name, Sha::parse(&hex).ok()?));
+        entries.push((mode.to_owned(), name, Sha::parse(&hex).ok()?));
         bytes = rest.get(end + 1 + id_bytes..)?;
     }
     Some(entries)
+}
+
+/// What git takes a mode for (six digits): old programs wrote others than these, and git checks them out all the same.
+fn mode(octal: &[u8]) -> Option<&'static str> {
+    let digit =
+        |sum: u32, b: &u8| matches!(b, b'0'..=b'7').then(|| sum.checked_mul(8)?.checked_add(u32::from(b - b'0')))?;
+    let mode = octal.iter().try_fold(0, digit)?;
+    Some(match mode & 0o170_000 {
+        0o040_000 => "040000",
+        0o100_000 if mode & 0o100 == 0 => "100644",
+        0o100_000 => "100755",
+        0o120_000 => "120000",
+        _ => "160000",
+    })
 }
 
 /// Where a command's repository is, for one reader each.
@@ -356,6 +385,25 @@ mod tests {
         }
     }
 
+    /// RULE-45: it says nothing of the work, so that an agent's run is kept for it.
+    #[test]
+    fn rule_45_a_reader_that_is_killed_each_time_was_killed_and_did_not_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        // Written by a process of its own: no other thread's child can hold it open when it is run.
+        let script = |name: &str, text: &str| {
+            let program = folder.path().join(name);
+            let write = ["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" >\"$0\" && chmod 700 \"$0\""];
+            let written = std::process::Command::new("sh").args(write).arg(&program).arg(text).status().unwrap();
+            assert!(written.success());
+            super::super::Git::named(program)
+        };
+        let ask = |git: super::super::Git| info(&|| git.cmd(folder.path()).git_dir(folder.path()), "HEAD").unwrap_err();
+        let killed = ask(script("killed", "kill -9 $$"));
+        assert!(matches!(killed, GitError::Killed { signal: 9, .. }), "{killed}");
+        let failed = ask(script("failed", "echo no >&2; exit 128"));
+        assert!(matches!(&failed, GitError::Broken { code: 128, stderr, .. } if stderr == "no"), "{failed}");
+    }
+
     #[test]
     fn a_tree_is_read_to_its_last_byte_or_not_at_all() {
         let mut bytes = b"40000 docs\0".to_vec();
@@ -372,5 +420,26 @@ mod tests {
             assert!(read_tree(&bytes[..cut], 20).is_none_or(|part| part.len() == 1), "{cut}");
         }
         assert_eq!(read_tree(b"", 20), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_mode_is_what_git_takes_it_for() {
+        let cases = [
+            ("40000", "040000"),
+            ("040755", "040000"),
+            ("100644", "100644"),
+            ("100664", "100644"),
+            ("100755", "100755"),
+            ("100775", "100755"),
+            ("120777", "120000"),
+            ("160000", "160000"),
+            ("0", "160000"),
+        ];
+        for (written, taken) in cases {
+            assert_eq!(mode(written.as_bytes()), Some(taken), "{written}");
+        }
+        for none in ["+100644", "100 644", "8", "777777777777"] {
+            assert_eq!(mode(none.as_bytes()), None, "{none}");
+        }
     }
 }
