@@ -211,7 +211,7 @@ fn push(
         return Ok(Some(head));
     }
     if standing.is_none() {
-        return Err(Kept::error(Cause::TakenBack, format!("branch {branch} is gone from the remote")));
+        return Err(gone(&branch));
     }
     if standing.as_ref() != Some(start) {
         moved(ctx, site, standing)?;
@@ -229,8 +229,8 @@ fn push(
         tx.intend(&key, Some(task.id), "branch_pushed", &json!({"branch": branch, "from": start, "to": head}), &me, at)
             .map(drop)
     })?;
-    let outcome =
-        if squash || rework { mirror.push_with_lease(&branch, &head, start)? } else { mirror.push(&branch, &head)? };
+    // By a lease whatever is pushed: a plain push would make a branch again that another hand has deleted since the look.
+    let outcome = mirror.push_with_lease(&branch, &head, start)?;
     super::outages::git_answered(ctx, &site.project, true);
     let done = match outcome {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,
@@ -240,13 +240,20 @@ fn push(
             return Err(Kept::error(Cause::PushRefused, why));
         }
     };
+    let standing = if done { None } else { mirror.remote_head(&branch)? };
+    if !done && standing.is_none() {
+        return Err(gone(&branch));
+    }
     pushed(ctx, site, run, &key, done.then_some((start, &head)), squash)?;
     if done {
         return Ok(Some(head));
     }
-    let standing = mirror.remote_head(&branch)?;
     moved(ctx, site, standing)?;
     Ok(None)
+}
+
+fn gone(branch: &str) -> anyhow::Error {
+    Kept::error(Cause::TakenBack, format!("branch {branch} is gone from the remote"))
 }
 
 /// Records how a push ended; `done`: from where to where it went.

@@ -164,6 +164,22 @@ fn a_lease_holds_although_a_fetch_moved_the_tracking_ref() {
 }
 
 #[test]
+fn rule_31_a_lease_does_not_make_a_branch_again_that_another_hand_deleted() {
+    let world = World::new();
+    let mirror = world.mirror();
+    let base = head(&world.person());
+    mirror.push_new_branch("b", &base).unwrap();
+    world.commit(&[("t", "t")], "more");
+    world.push("main");
+    mirror.fetch().unwrap();
+    let more = mirror.tracking("main").unwrap().unwrap();
+    person_git(&world.person(), &["push", "-q", "origin", ":b"]);
+    assert_eq!(mirror.glance(&["b"]).unwrap(), [Some(base.clone())], "what was answered a moment ago");
+    assert!(matches!(mirror.push_with_lease("b", &more, &base).unwrap(), PushOutcome::Rejected { moved: true, .. }));
+    assert_eq!(mirror.remote_head("b").unwrap(), None);
+}
+
+#[test]
 fn a_hook_of_the_server_is_a_refusal_not_a_move() {
     let world = World::new();
     let mirror = world.mirror();
