@@ -38,7 +38,8 @@ pub enum Depth {
     Full,
     /// The remote, and the forge if it answers: else the pull request is looked at next time.
     Remote,
-    /// The same, where an answer of the remote that is less than a second old counts.
+    /// The same, where an answer of the remote that is less than a second old counts, unless the pull request is no longer
+    /// open: what another hand did to it may be younger.
     Glance,
 }
 
@@ -70,9 +71,11 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     let default_branch = projects::default_branch(ctx, &project, &mirror)?;
     // The pull request before the base, so that a merge in between can't look like one that left no trace.
     let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
-    let heads = match depth {
-        Depth::Full | Depth::Remote => mirror.remote_heads(&[&default_branch, &branch])?,
-        Depth::Glance => mirror.glance(&[&default_branch, &branch])?,
+    let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
+    let heads = if depth == Depth::Glance && untouched {
+        mirror.glance(&[&default_branch, &branch])?
+    } else {
+        mirror.remote_heads(&[&default_branch, &branch])?
     };
     super::outages::git_answered(ctx, &project, false);
     let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(heads).unwrap_or_default();
