@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// How long an ended reader has to leave.
 const GRACE: Duration = Duration::from_secs(2);
 const ERRORS_TAIL: u64 = 2000;
+/// A step over hundreds of repositories keeps so many readers: each holds a process and three descriptors.
+const MOST_READERS: usize = 16;
 /// The most entries that are listed below one folder.
 const MOST_ENTRIES: usize = 2_000_000;
 
@@ -77,7 +79,13 @@ fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::
     for last in [false, true] {
         let mut reader = match readers.remove(&place) {
             Some(reader) => reader,
-            None => Reader::start(cmd(), &["cat-file", "--batch-command"])?,
+            None => {
+                // Any: it is started again where it is asked again.
+                if readers.len() >= MOST_READERS {
+                    drop(readers.pop_first());
+                }
+                Reader::start(cmd(), &["cat-file", "--batch-command"])?
+            }
         };
         match ask(&mut reader) {
             Ok(answer) => {
@@ -385,22 +393,35 @@ mod tests {
         }
     }
 
+    /// A program in a folder, written by a process of its own: no other thread's child can hold it open when it is run.
+    fn script(folder: &Path, name: &str, text: &str) -> super::super::Git {
+        let program = folder.join(name);
+        let write = ["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" >\"$0\" && chmod 700 \"$0\""];
+        let written = std::process::Command::new("sh").args(write).arg(&program).arg(text).status().unwrap();
+        assert!(written.success());
+        super::super::Git::named(program)
+    }
+
+    #[test]
+    fn readers_of_many_repositories_are_few() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = script(folder.path(), "git", "while read -r what name; do echo \"$name missing\"; done");
+        for n in 0..MOST_READERS + 4 {
+            let place = folder.path().join(n.to_string());
+            std::fs::create_dir(&place).unwrap();
+            assert_eq!(info(&|| git.cmd(&place).git_dir(&place), "HEAD").unwrap(), None);
+        }
+        assert!(READERS.lock().unwrap().len() <= MOST_READERS);
+    }
+
     /// RULE-45: it says nothing of the work, so that an agent's run is kept for it.
     #[test]
     fn rule_45_a_reader_that_is_killed_each_time_was_killed_and_did_not_fail() {
         let folder = tempfile::tempdir().unwrap();
-        // Written by a process of its own: no other thread's child can hold it open when it is run.
-        let script = |name: &str, text: &str| {
-            let program = folder.path().join(name);
-            let write = ["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" >\"$0\" && chmod 700 \"$0\""];
-            let written = std::process::Command::new("sh").args(write).arg(&program).arg(text).status().unwrap();
-            assert!(written.success());
-            super::super::Git::named(program)
-        };
         let ask = |git: super::super::Git| info(&|| git.cmd(folder.path()).git_dir(folder.path()), "HEAD").unwrap_err();
-        let killed = ask(script("killed", "kill -9 $$"));
+        let killed = ask(script(folder.path(), "killed", "kill -9 $$"));
         assert!(matches!(killed, GitError::Killed { signal: 9, .. }), "{killed}");
-        let failed = ask(script("failed", "echo no >&2; exit 128"));
+        let failed = ask(script(folder.path(), "failed", "echo no >&2; exit 128"));
         assert!(matches!(&failed, GitError::Broken { code: 128, stderr, .. } if stderr == "no"), "{failed}");
     }
 
