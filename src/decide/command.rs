@@ -50,7 +50,7 @@ impl fmt::Display for Refused {
             Self::UnderWay => {
                 f.write_str("is being stopped, updated or deployed, or was taken back; see `orch explain`")
             }
-            Self::AtWork => f.write_str("is at work; wait for the run, or `orch advance --reject` ends it"),
+            Self::AtWork => f.write_str("is at work; wait for the run, or end it with `orch advance --reject`"),
             Self::Landed => f.write_str("has landed: its rework begins with --from development"),
             Self::NoRedCi => f.write_str("is not blocked by a red CI"),
         }

@@ -68,7 +68,7 @@ impl Elsewhere {
         let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
         let named = format!("{}{more}", first.join(", "));
         (!first.is_empty())
-            .then(|| format!("not looked at, git-lfs keeps the content and it is not on this machine: {named}"))
+            .then(|| format!("not looked at: git-lfs keeps the content, and it is not on this machine: {named}"))
     }
 }
 

@@ -105,7 +105,7 @@ pub enum StoreError {
     #[error(transparent)]
     Illegal(#[from] crate::model::change::Illegal),
     /// Decisions that lead to each other; nothing of the transaction is kept.
-    #[error("{key}: decisions go round; this is a fault of orch, and nothing was changed. The last: {last}")]
+    #[error("{key}: decisions go in circles; this is a fault of orch, and nothing was changed. The last: {last}")]
     Cycle { key: String, last: String },
     /// A row of one task: that task is held, the rest goes on (RULE-44).
     #[error("a row of the database can't be read: {0}")]
