@@ -111,7 +111,8 @@ fn matches(patterns: &[String], branch: &str) -> bool {
 /// Names after `secrets.` or in `secrets['…']`. The job's own token is judged by its rights.
 fn secrets(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for (at, word) in text.match_indices("secrets") {
+    // Forges compare the name of the context without case; the offsets are the same.
+    for (at, word) in text.to_ascii_lowercase().match_indices("secrets") {
         let rest = text.get(at + word.len()..).unwrap_or_default().trim_start();
         let name = rest.strip_prefix('.').or_else(|| rest.strip_prefix("['")).or_else(|| rest.strip_prefix("[\""));
         let end = |name: &str| name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
@@ -121,7 +122,9 @@ fn secrets(text: &str) -> BTreeSet<String> {
             None => {}
         }
     }
-    found.retain(|name| !["GITHUB_TOKEN", "GITEA_TOKEN", "FORGEJO_TOKEN"].contains(&name.as_str()));
+    found.retain(|name| {
+        !["GITHUB_TOKEN", "GITEA_TOKEN", "FORGEJO_TOKEN"].iter().any(|own| own.eq_ignore_ascii_case(name))
+    });
     found
 }
 
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn bnd_1_each_secret_and_writing_right_is_named() {
-        let text = "on: push\npermissions: {contents: read, packages: write}\njobs:\n  a:\n    runs-on: [self-hosted, linux]\n    steps: [{run: 'x ${{ secrets.NPM_TOKEN }} ${{secrets[\"AWS_KEY\"]}} ${{ secrets.GITHUB_TOKEN }}'}]\n  b:\n    permissions: {deployments: write}\n    secrets: inherit\n";
+        let text = "on: push\npermissions: {contents: read, packages: write}\njobs:\n  a:\n    runs-on: [self-hosted, linux]\n    steps: [{run: 'x ${{ Secrets.NPM_TOKEN }} ${{secrets[\"AWS_KEY\"]}} ${{ secrets.GITHUB_TOKEN }}'}]\n  b:\n    permissions: {deployments: write}\n    secrets: inherit\n";
         let said = reach(text, BRANCH).unwrap().unwrap();
         let names = ["AWS_KEY", "NPM_TOKEN", "all of them (secrets: inherit)"];
         assert_eq!(said.secrets.iter().map(String::as_str).collect::<Vec<_>>(), names);
