@@ -279,7 +279,7 @@ pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
 }
 
 /// Every living process below `pid`, at any depth, without `pid` itself and the subtrees that begin at `spared`. For a number
-/// that can't be given anew meanwhile: this process's own, or that of a child whose exit nobody has taken. Reads nothing of
+/// that can't be given again meanwhile: this process's own, or that of a child whose exit nobody has taken. Reads nothing of
 /// other processes where the kernel lists children, and may then miss one that is born meanwhile: who has to be sure
 /// uses `of_run`, and looks again.
 pub fn descendants(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {

@@ -64,7 +64,7 @@ mod tests {
         assert_eq!((t.waiting_for, &t.critical, t.rework), (None, &None, Some(Rework::OneCommit)));
         assert_eq!((t.findings, t.findings_same, t.branch), (findings, 1, v.task.branch.clone()));
         if let Decision::Rollback { budget, .. } = &mut roll {
-            *budget = Budget::Anew;
+            *budget = Budget::Fresh;
         }
         assert_eq!(after(&v.task, of(&v, &roll).unwrap()).attempt_base, 2);
     }

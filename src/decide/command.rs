@@ -227,7 +227,7 @@ pub fn retry_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Result<Dec
         return Ok(Decision::Return { to: stage, why });
     }
     let findings = task.held_findings.clone().unwrap_or_else(|| task.findings.clone());
-    Ok(Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew })
+    Ok(Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Fresh })
 }
 
 /// The rows that stay valid where a stage begins again: what an agent got through in the stay before. A block behind it (a
@@ -255,7 +255,7 @@ pub enum DeployAgain {
     TakeUp(Window),
     /// Its result stayed unknown or was bad: the landed commit is deployed once more under this id, without a second merge
     /// (RULE-18).
-    Anew(Box<Deploy>),
+    New(Box<Deploy>),
 }
 
 /// A deploy is made again by a person's word only. Both ways open the critical window, which a recorded stop excludes
@@ -270,7 +270,7 @@ pub fn deploy_again(task: &Task, deploys: &[Deploy]) -> DeployAgain {
         DeployState::Initiated | DeployState::Landed | DeployState::Started => DeployAgain::TakeUp(last.window()),
         DeployState::Withdrawn => DeployAgain::No,
         DeployState::Settled if last.landed_sha.is_none() => DeployAgain::No,
-        DeployState::Settled => DeployAgain::Anew(Box::new(Deploy {
+        DeployState::Settled => DeployAgain::New(Box::new(Deploy {
             id: format!("{}-{}-{}r{}", task.id, task.attempt, last.fence, deploys.len()),
             state: DeployState::Initiated,
             result: None,

@@ -197,7 +197,7 @@ fn ord_1_a_stage_that_was_reached_starts_again_and_no_other() {
             let may = !at.is_terminal() && *at != Stage::Created && stages.contains(from) && from <= at;
             let got = retry_from(&v, *from, &stages);
             assert_eq!(got.is_ok(), may, "{from} of a task in {at}: {got:?}");
-            let spends = matches!(got, Ok(Decision::Rollback { budget: Budget::Anew, .. }));
+            let spends = matches!(got, Ok(Decision::Rollback { budget: Budget::Fresh, .. }));
             assert_eq!(spends, may && *from == Stage::Development);
         }
     }
@@ -255,7 +255,7 @@ fn rule_18_a_deploy_is_made_again_under_a_new_id_and_never_under_a_recorded_stop
             (DeployAgain::TakeUp(window), DeployState::Initiated | DeployState::Landed | DeployState::Started, _) => {
                 assert_eq!(window, all[0].window());
             }
-            (DeployAgain::Anew(new), DeployState::Settled, true) => {
+            (DeployAgain::New(new), DeployState::Settled, true) => {
                 assert_eq!((new.id.as_str(), new.state, &new.result), ("1-1-7r1", DeployState::Initiated, &None));
                 assert_eq!(new.landed_sha, all[0].landed_sha);
             }

@@ -242,7 +242,7 @@ fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -
     let task = &f.view.task;
     // Red again where a person had CI run again on this head: with a new budget, as any retry (ORD-1).
     if ci_green::asked_again(f.view) {
-        return Decision::Rollback { why, findings, squash, same: 0, budget: Budget::Anew };
+        return Decision::Rollback { why, findings, squash, same: 0, budget: Budget::Fresh };
     }
     let same = if findings == task.findings { task.findings_same + 1 } else { 0 };
     if same >= MOST_SAME {

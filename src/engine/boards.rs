@@ -517,7 +517,7 @@ pub fn look(
     for p in &listing.problems {
         let (task, why) = (p.key.as_ref().map(Key::as_str), format!("{} can't be read: {}", p.at, p.why));
         let next = Some("it is looked at again by the next step".to_owned());
-        // A folder is a person's: what stands in it for one item is told, and is no failure of the step (RULE-40, RULE-44).
+        // A folder is a person's: what is in the place of one item is reported, and is no failure of the step (RULE-40, RULE-44).
         if project.board.is_remote() {
             ctx.report.fault(task, why, next);
         } else {

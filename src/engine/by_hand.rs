@@ -114,32 +114,32 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
         base::restore(ctx, id, branch)?;
     }
     let red = red_ci(ctx, id)?;
-    if ci && red.is_none() {
-        let key = ctx.task(id)?.key;
-        return Ok(Retried::Refused(format!("{key} {}", Refused::NoRedCi)));
-    }
     let now = ctx.now();
     let done = ctx.store.write(|tx| {
         let task = tx.task(id)?;
         let held = Held { taken: taken.as_ref(), red: red.as_ref().map(|r| r.changed), kept: kept_run(tx, id)? };
         match command::retry(&task, &held, ci) {
-            Err(_) => Ok(None),
+            Err(why @ Refused::NoRedCi) => Ok(Err(Retried::Refused(format!("{} {why}", task.key)))),
+            Err(_) => Ok(Err(Retried::Nothing)),
             Ok(command::Retry::DueNow) => {
                 let due = at_once(tx, &ctx.config, &task, now.stamp.wall_ms)?;
                 if due {
                     tx.audit(now.stamp.wall_ms, Some(id), "retried", &json!({"stage": task.stage, "by": by}))?;
                 }
-                Ok(due.then(Vec::new))
+                Ok(if due { Ok(Vec::new()) } else { Err(Retried::Nothing) })
             }
             Ok(command::Retry::Lift(lift)) => {
                 if task.stage == Stage::Created {
                     try_base(tx, &ctx.config, &task)?;
                 }
-                lifted(tx, task, &lift, red.as_ref(), by, &now).map(Some)
+                lifted(tx, task, &lift, red.as_ref(), by, &now).map(Ok)
             }
         }
     })?;
-    let Some(actions) = done else { return Ok(Retried::Nothing) };
+    let actions = match done {
+        Ok(actions) => actions,
+        Err(instead) => return Ok(instead),
+    };
     ctx.report.changed = true;
     ctx.report.actions.extend(actions);
     Ok(Retried::Begun)
@@ -181,7 +181,7 @@ fn lifted(
             let view = view::task(tx, id, now, None)?;
             let why = format!("retried: {}", why.unwrap_or_default());
             let findings = findings.clone();
-            let decision = Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Anew };
+            let decision = Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Fresh };
             apply::one(tx, view, decision, now, &mut actions)?;
         }
         Then::Continue => {
@@ -302,7 +302,7 @@ fn again(tx: &Tx<'_>, task: &mut Task, now: &Stamp) -> StoreResult<()> {
     let window = match command::deploy_again(task, &tx.deploys_of(task.id)?) {
         DeployAgain::No => return Ok(()),
         DeployAgain::TakeUp(window) => window,
-        DeployAgain::Anew(new) => {
+        DeployAgain::New(new) => {
             let new = Deploy { initiated_at: now.clone(), ..*new };
             tx.insert_deploy(&new)?;
             let (from, to) = (DeployState::Initiated, DeployState::Landed);

@@ -1,5 +1,6 @@
-//! What is of no use at the moment (NTF-2): noted from what failed, over with the next use, told once however many
-//! projects it holds up. What is shared is told by its host; what concerns one project or one account only, by that.
+//! Tracks outages of boards, forges and git remotes (NTF-2): a failed call opens one, the next answered call closes it, and
+//! each is reported once, however many projects it affects. An outage is of a host, or of one project or account where only
+//! that is affected. When one is reported, over or forgotten is `decide::outages`.
 
 use super::{Ctx, messages};
 use crate::adapters::board::BoardError;

@@ -15,7 +15,7 @@ use super::withdrawal::Withdrawal;
 pub enum Budget {
     Counts,
     /// A person's retry: from the new attempt on.
-    Anew,
+    Fresh,
 }
 
 /// What comes back to development.
@@ -252,7 +252,7 @@ impl Task {
     fn back(&mut self, back: Back) {
         self.attempt += 1;
         (self.findings, self.findings_same, self.critical) = (back.findings, back.same, None);
-        if back.budget == Budget::Anew {
+        if back.budget == Budget::Fresh {
             self.attempt_base = self.attempt;
         }
         if back.one_commit {

@@ -4,7 +4,7 @@
 use super::stage::{Stage, words};
 
 words! {
-    /// Why a task leaves its stage, or begins it anew.
+    /// Why a task leaves its stage, or begins it again.
     Edge {
         /// Its first job is claimed.
         Start = "start",
@@ -17,7 +17,7 @@ words! {
         /// A verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is spent
         /// (RULE-4).
         Return = "return",
-        /// The stage begins anew by a person's word: a retry, a rejected or resumed analysis.
+        /// The stage begins again by a person's word: a retry, a rejected or resumed analysis.
         Repeat = "repeat",
         /// A stop is carried out (RUN-9).
         Cancel = "cancel",

@@ -374,7 +374,7 @@ impl<'a> Cmd<'a> {
             point("remote answered");
         }
         let args = self.shown();
-        let stderr = told(&talk.err);
+        let stderr = shown_errors(&talk.err);
         let stdout = std::mem::take(&mut talk.out);
         match end {
             End::Exit(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),
@@ -453,7 +453,7 @@ impl Done {
 }
 
 /// The end of what git wrote to its errors, for people: no credential, no known secret.
-pub(super) fn told(errors: &[u8]) -> String {
+pub(super) fn shown_errors(errors: &[u8]) -> String {
     let said = scrub(&String::from_utf8_lossy(errors));
     clip_tail(redact::current().text(&said).trim(), STDERR_TAIL)
 }

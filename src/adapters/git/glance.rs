@@ -1,6 +1,6 @@
 //! What a remote answered a moment ago (RULE-31 asks it before each start, push and move, which is four times within a tenth of a
 //! second where one run ends and the next begins). An answer counts for [`FRESH`] within the process that asked, and for
-//! nothing once that process has waited for a child ([`super::rest`]). Whoever is about to land, deploy or delete asks anew.
+//! nothing once that process has waited for a child ([`super::rest`]). Whoever is about to land, deploy or delete asks again.
 
 use super::cmd::Result;
 use super::mirror::Mirror;

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 200;
 /// The mirror keeps contents so long for scans.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Pointers of the base by their path, each with its blob; `None`: no pointer stands there.
+/// Pointers of the base by their path, each with its blob; `None`: there is no pointer.
 type Known<'s> = BTreeMap<&'s [u8], (&'s Sha, Option<Pointer>)>;
 
 /// A content that is new in a run's tree and that git-lfs keeps.

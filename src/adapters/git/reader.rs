@@ -40,7 +40,7 @@ pub(super) struct Info {
     pub size: usize,
 }
 
-/// Ends every reader of this process, and what remotes answered counts for nothing more; the next question starts anew.
+/// Ends every reader of this process, and what remotes answered counts for nothing more; the next question starts one again.
 pub fn rest() {
     super::glance::forget();
     READERS.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -92,7 +92,7 @@ fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::
                 readers.insert(place, reader);
                 return Ok(answer);
             }
-            Err(e) if last => return Err(reader.failed(&e)),
+            Err(e) if last || e.kind() == std::io::ErrorKind::TimedOut => return Err(reader.failed(&e)),
             // A process that ended since its last answer says nothing of the question.
             Err(_) => {}
         }
@@ -152,6 +152,7 @@ impl Reader {
         let piped = (child.stdin.take(), child.stdout.take());
         let (Some(input), Some(output)) = piped else { return Err(io()(std::io::ErrorKind::BrokenPipe.into())) };
         nonblocking(&output).map_err(io())?;
+        nonblocking(&input).map_err(io())?;
         Ok(Self {
             args: args.join(" "),
             child,
@@ -171,7 +172,12 @@ impl Reader {
         }
         self.ask(format!("info {name}\n").as_bytes())?;
         let line = self.line()?;
-        Ok(read_info(&line))
+        // Every other answer is a fault of git or of the repository, and none that nothing is there.
+        let nothing = [" missing", " ambiguous", " submodule"].iter().any(|end| line.ends_with(end));
+        match read_info(&line) {
+            None if !nothing => Err(std::io::Error::other(format!("an answer of an unknown form about {name}"))),
+            found => Ok(found),
+        }
     }
 
     fn content(&mut self, of: &Info) -> std::io::Result<Vec<u8>> {
@@ -187,8 +193,20 @@ impl Reader {
     /// Writes one question; the answer to the one before was read to its end, so that it fits into the pipe.
     fn ask(&mut self, question: &[u8]) -> std::io::Result<()> {
         self.until = Instant::now() + self.limit;
-        let gone = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        self.input.as_mut().ok_or_else(gone)?.write_all(question)
+        let mut left = question;
+        while !left.is_empty() {
+            let input = self.input.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+            match input.write(left) {
+                Ok(n) => left = left.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    let input = self.input.as_ref().ok_or(std::io::ErrorKind::BrokenPipe)?;
+                    wait_for(&mut [PollFd::new(input, PollFlags::OUT)], self.until)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     fn line(&mut self) -> std::io::Result<String> {
@@ -220,21 +238,11 @@ impl Reader {
                     return Ok(());
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => self.wait()?,
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    wait_for(&mut [PollFd::new(&self.output, PollFlags::IN)], self.until)?;
+                }
                 Err(e) => return Err(e),
             }
-        }
-    }
-
-    fn wait(&self) -> std::io::Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(std::io::ErrorKind::TimedOut.into());
-        }
-        let wait = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: 1_000_000 };
-        match poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&wait)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
         }
     }
 
@@ -254,7 +262,7 @@ impl Reader {
         let length = self.errors.metadata().map_or(0, |m| m.len());
         let _ = self.errors.seek(SeekFrom::Start(length.saturating_sub(ERRORS_TAIL)));
         let _ = (&self.errors).take(ERRORS_TAIL).read_to_end(&mut said);
-        let said = super::cmd::told(&said);
+        let said = super::cmd::shown_errors(&said);
         let code = status.and_then(|s| s.code()).unwrap_or(-1);
         GitError::Broken { args, code, stderr: if said.is_empty() { error.to_string() } else { said } }
     }
@@ -273,6 +281,19 @@ impl Reader {
         }
         let _ = self.child.wait();
         !ended
+    }
+}
+
+/// Waits until a pipe is ready, at most until a moment; then fails with `TimedOut`.
+fn wait_for(pipe: &mut [PollFd<'_>], until: Instant) -> std::io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(std::io::ErrorKind::TimedOut.into());
+    }
+    let wait = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: 1_000_000 };
+    match poll(pipe, Some(&wait)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 

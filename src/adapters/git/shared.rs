@@ -42,14 +42,14 @@ impl Mirror {
         let io = || GitError::io(format!("reading {}", dir.display()));
         let mut bytes = 0_u64;
         for entry in std::fs::read_dir(&dir).map_err(io())? {
-            // One that is packed anew meanwhile is gone.
+            // One that was packed again meanwhile is gone.
             bytes = bytes.saturating_add(entry.map_err(io())?.metadata().map_or(0, |data| data.len()));
         }
         Ok(bytes)
     }
 
     /// The store below `root` with everything that `tip` reaches, made or brought up to date. `tip`: the default branch.
-    /// Fails with `Rejected` where git can't be told its path.
+    /// Fails with `Rejected` where git can't read its path.
     pub fn shared(&self, root: &Path, tip: &Sha) -> Result<Shared> {
         let mut record = self.path().as_os_str().to_owned();
         record.push(".history");
@@ -65,7 +65,7 @@ impl Mirror {
                 self.pack(&root.join(&c.name), tip, Some(&c.tip))?;
                 Current { tip: tip.clone(), packs: c.packs + 1, ..c }
             }
-            // A default branch that was written anew reaches less: nothing of what it had may stay.
+            // A rewritten default branch reaches less: nothing of what it had may stay.
             Some(_) | None => self.begun(root, tip)?,
         };
         let text = serde_json::to_vec(&now).unwrap_or_default();
@@ -111,7 +111,7 @@ impl Mirror {
     }
 }
 
-/// Marks what stands below `root` as replaced, and deletes what was so long ago that no run reads it any more.
+/// Marks what is below `root` as replaced, and deletes what was so long ago that no run reads it any more.
 fn retire(root: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(root).into_iter().flatten().filter_map(std::result::Result::ok) {
         let mark = entry.path().join("replaced");

@@ -20,7 +20,11 @@ pub fn all(project: &Project, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
     let folders = FOLDERS.map(str::to_owned);
     let direct =
         |e: &TreeEntry| FOLDERS.iter().any(|f| e.text().strip_prefix(f).is_some_and(|n| n.matches('/').count() == 1));
-    let entries = mirror.list_paths(tip, &folders).unwrap_or_default().into_iter().filter(direct);
+    let listed = mirror.list_paths(tip, &folders).unwrap_or_else(|e| {
+        chart.warn(area, NAME, format!("workflows can't be listed: {e}"), "see `remote` above");
+        Vec::new()
+    });
+    let entries = listed.into_iter().filter(direct);
     let yaml = |name: &str| name.ends_with(".yml") || name.ends_with(".yaml");
     let mut own_runner = false;
     for path in entries.filter(|e| e.is_file()).map(|e| e.text()).filter(|name| yaml(name)) {
