@@ -70,7 +70,8 @@ async function clicks(browser, dir) {
   let browser;
   try {
     browser = await puppeteer.launch({ executablePath: await chromium.executablePath(), headless: "shell",
-      args: [...chromium.args, "--allow-file-access-from-files"] });
+      // The package's own arguments put everything into one process, which can lock itself up; root needs no-sandbox.
+      args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--allow-file-access-from-files"] });
   } catch (e) {
     console.error(`page-check: the browser does not start (libnss3 is needed): ${e.message}`);
     process.exit(3);
@@ -83,7 +84,11 @@ async function clicks(browser, dir) {
       const files = ["index.html", "report.html", ...fs.readdirSync(dir).filter(n => n.startsWith("ended-")).slice(0, 1), ...tasks.slice(0, 2).map(n => "task/" + n)];
       for (const name of files) await looks(browser, path.join(dir, name));
     }
-  } finally { await browser.close() }
+  } finally {
+    // A browser that does not answer is ended, so that nothing waits for it.
+    await Promise.race([browser.close(), new Promise(r => setTimeout(r, 10000))]).catch(() => {});
+    browser.process()?.kill("SIGKILL");
+  }
   console.log(faults.length ? `${faults.length} found` : "nothing found");
   process.exit(faults.length ? 1 : 0);
 })().catch(e => { console.error(e); process.exit(3) });
