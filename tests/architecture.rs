@@ -348,8 +348,9 @@ fn serde_yaml_is_named_in_one_file() {
 fn one_place_prints() {
     let mut faults = Vec::new();
     for file in product() {
-        // `process` asks whose terminal they are, and writes to none; `person` joins them to an `orch shell`.
-        let known = ["src/adapters/process.rs", "src/adapters/child/person.rs"];
+        // `process` asks whose terminal they are, and writes to none; `person` joins them to an `orch shell`; over a node's the
+        // host is told of its job.
+        let known = ["src/adapters/process.rs", "src/adapters/child/person.rs", "src/adapters/executor/slurm/node.rs"];
         let logs = ["src/cli/output.rs", "src/cli/logging.rs", "src/cli/progress.rs"].contains(&file.name.as_str())
             || known.contains(&file.name.as_str());
         for (line, path) in paths(&file.code) {

@@ -2,10 +2,12 @@
 //! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
 //! seen to be gone.
 
+mod elsewhere;
 mod launch;
 mod person;
 mod streams;
 
+pub use elsewhere::{Elsewhere, Sinks};
 pub use person::{Person, Terminal};
 pub use streams::scrub;
 
@@ -87,6 +89,8 @@ pub enum Event<'a> {
     Started(Actor),
     /// Bytes of stdout as they came, also those past the cap; nothing is taken out of them.
     Stdout(&'a [u8]),
+    /// The same of stderr.
+    Stderr(&'a [u8]),
     /// At least once a second: the time to look at stop requests and cost.
     Tick,
 }
@@ -141,6 +145,12 @@ pub enum ChildError {
     /// The engine did not come as far as the command: nothing of it ran. The cause is the environment's (BND-2).
     #[error("the confinement by {} could not be set up: {why}", engine.as_str())]
     Confinement { engine: Held, why: String },
+    /// What is to play it elsewhere refused it, or can't be reached: nothing of it ran. The cause is the environment's (CLU-4).
+    #[error("{why}")]
+    Unavailable { why: String },
+    /// It ran elsewhere and ended by nobody's word, or nobody can tell how: that says nothing of it (CLU-3).
+    #[error("{why}")]
+    Lost { why: String },
     /// It ended, its tree did not: nothing of the run may be reused.
     #[error("{left}")]
     Left { exit: Box<Exit>, left: StillAlive },
@@ -153,6 +163,9 @@ pub enum ChildError {
 /// # Errors
 /// [`ChildError`]; but for `Left`, nothing of it runs any more.
 pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    if let Boundary::Away(run, elsewhere) = &spec.boundary {
+        return elsewhere.play(spec, run, tell);
+    }
     supervise(spec, tell, After::EndAll, None)
 }
 
@@ -243,7 +256,7 @@ fn supervise(
     let stuck = process::identify(tree.pid).is_ok_and(|actor| process::life(&actor) == process::Life::Alive);
     let failed = |source| ChildError::Watch { program: program.clone(), source };
     let status = if stuck { None } else { Some(child.wait().map_err(failed)?) };
-    watched.finish();
+    watched.finish(tell);
     if after == After::LeaveAlone {
         for path in [&spec.stdout, &spec.stderr] {
             if let Err(e) = scrub(path, &redact::current()) {
@@ -490,22 +503,26 @@ impl Watched {
     }
 
     /// What a run's proxy refused stands with the run's own words.
-    fn hear_proxy(&mut self) -> std::io::Result<()> {
-        let Some(proxy) = &mut self.proxy else { return Ok(()) };
-        let Some(pipe) = &mut proxy.said else { return Ok(()) };
+    fn hear_proxy(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
+        let Some(pipe) = self.proxy.as_mut().and_then(|proxy| proxy.said.as_mut()) else { return Ok(Control::Go) };
         match chunk(pipe, &mut self.buffer)? {
-            Chunk::End => proxy.said = None,
+            Chunk::End => drop(self.proxy.as_mut().and_then(|proxy| proxy.said.take())),
             Chunk::Later => {}
-            Chunk::Bytes(bytes) => self.err.take(bytes),
+            Chunk::Bytes(bytes) => {
+                self.err.take(bytes);
+                return Ok(tell(Event::Stderr(bytes)));
+            }
         }
-        Ok(())
+        Ok(Control::Go)
     }
 
     /// Reads at most one chunk of each stream.
     fn serve(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
         let mut control = Control::Go;
         self.feed = self.feed.take().and_then(Feed::give);
-        self.hear_proxy()?;
+        if let Control::End(why) = self.hear_proxy(tell)? {
+            control = Control::End(why);
+        }
         if let Some(pipe) = &mut self.stdout {
             match chunk(pipe, &mut self.buffer)? {
                 Chunk::End => self.stdout = None,
@@ -524,6 +541,9 @@ impl Watched {
                 Chunk::Bytes(bytes) => {
                     self.heard = Instant::now();
                     self.err.take(bytes);
+                    if let Control::End(why) = tell(Event::Stderr(bytes)) {
+                        control = Control::End(why);
+                    }
                 }
             }
         }
@@ -531,8 +551,8 @@ impl Watched {
     }
 
     /// Nothing more is read.
-    fn finish(&mut self) {
-        let _ = self.hear_proxy();
+    fn finish(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) {
+        let _ = self.hear_proxy(tell);
         self.out.finish();
         self.err.finish();
     }

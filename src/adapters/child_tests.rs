@@ -39,7 +39,7 @@ fn end_at(spec: &Spec, word: &str) -> (Exit, Actor) {
         match event {
             Event::Started(actor) => who = Some(actor),
             Event::Stdout(bytes) => heard.extend_from_slice(bytes),
-            Event::Starting | Event::Tick => {}
+            Event::Starting | Event::Stderr(_) | Event::Tick => {}
         }
         let text = String::from_utf8_lossy(&heard);
         if text.contains(word) { Control::End("enough".into()) } else { Control::Go }
@@ -264,7 +264,7 @@ fn ticks_come_in_silence_and_the_start_can_be_refused() {
     assert_eq!(exit.unwrap().ended_by, Some(EndedBy::Asked("stop".into())));
     let exit = run(&one, &mut |event| match event {
         Event::Started(_) => Control::End("not recorded".into()),
-        Event::Starting | Event::Stdout(_) | Event::Tick => Control::Go,
+        Event::Starting | Event::Stdout(_) | Event::Stderr(_) | Event::Tick => Control::Go,
     });
     assert_eq!(exit.unwrap().ended_by, Some(EndedBy::Asked("not recorded".into())));
     none_left(&one);

@@ -50,8 +50,9 @@ pub fn markdown() -> String {
     out
 }
 
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 6] = [
     "projects[].confine",
+    "projects[].slurm",
     "projects[].security",
     "projects[].staging",
     "projects[].post_deploy",

@@ -12,9 +12,10 @@ use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
 use super::show::Origin;
+use super::slurm;
 use super::types::{
-    Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls,
-    Tools, Webhook,
+    Agents, CliTool, Config, Confine, ExecutorKind, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox,
+    Telegram, Tls, Tools, Webhook,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
@@ -203,8 +204,10 @@ fn parse_text(
     let security_raw = raw.security.clone().unwrap_or_default();
     let staging_raw = raw.staging.clone().unwrap_or_default();
     let post_raw = raw.post_deploy.clone().unwrap_or_default();
+    let slurm_raw = raw.slurm.clone().unwrap_or_default();
     let around = Around {
         place,
+        slurm: &slurm_raw,
         state_dir: &state_dir,
         vars: &vars,
         confine: &confine,
@@ -229,6 +232,8 @@ fn parse_text(
     }
     check::one_name_each(&mut projects);
     check::together(&projects)?;
+    let area_named = raw.area_dir.as_deref().is_some_and(|t| !t.trim().is_empty())
+        || vars.read::<String>("ORCH_AREA_DIR", "area_dir")?.is_some();
     let top = RawTop { executor: raw.executor, min_free_mb: raw.min_free_mb }.effective(&vars)?;
     let mut limits = raw.limits.clone().unwrap_or_default().effective(&vars)?;
     limits.per_agent = raw.limits.and_then(|l| l.per_agent).unwrap_or_default();
@@ -237,6 +242,7 @@ fn parse_text(
         executor: top.executor,
         min_free_mb: top.min_free_mb,
         executor_limits: raw.executor_limits.unwrap_or_default().effective(&vars)?,
+        slurm: slurm::top(&slurm_raw, &vars)?,
         tls: tls(raw.tls.unwrap_or_default().effective(&vars)?, &place)?,
         tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
         notify: notify(raw.notify.unwrap_or_default(), &place, &vars)?,
@@ -270,6 +276,9 @@ fn parse_text(
         state_dir: state_dir.clone(),
         area_dir,
     };
+    if config.executor == ExecutorKind::Slurm {
+        config.area_dir = slurm::area(&config.slurm, area_named, &config.state_dir)?;
+    }
     check::top(&config)?;
     confine::accounts(&config)?;
     confine::privilege(&config, rustix::process::geteuid().is_root())?;

@@ -20,6 +20,7 @@ mod secret;
 mod settings;
 mod show;
 mod sides;
+mod slurm;
 pub mod standalone;
 #[cfg(test)]
 mod tests;
@@ -36,5 +37,6 @@ pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, take_ove
 pub use settings::{Setting, settings};
 pub use show::Shown;
 pub use sides::{Account, BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
+pub use slurm::{SlurmJob, SlurmKind, installation};
 pub use types::*;
 pub use vars::OF_A_RUN;

@@ -152,7 +152,7 @@ impl Place<'_> {
             return Err(missing(&format!("{at}: `kind`"), "http, command, tcp or sql"));
         };
         let need = |field: &str| ConfigError::new(format!("{at}: a {word} check needs `{field}`"));
-        let fields: [(&str, bool, CheckWord); 11] = [
+        let fields: [(&str, bool, CheckWord); 12] = [
             ("url", raw.url.is_some(), CheckWord::Http),
             ("expect_status", raw.expect_status.is_some(), CheckWord::Http),
             ("expect_body", raw.expect_body.is_some(), CheckWord::Http),
@@ -162,6 +162,7 @@ impl Place<'_> {
             ("env", raw.env.is_some(), CheckWord::Command),
             ("address", raw.address.is_some(), CheckWord::Tcp),
             ("database", raw.database.is_some(), CheckWord::Sql),
+            ("on", raw.on.is_some(), CheckWord::Command),
             ("query", raw.query.is_some(), CheckWord::Sql),
             ("expect", raw.expect.is_some(), CheckWord::Sql),
         ];
@@ -184,6 +185,7 @@ impl Place<'_> {
                     CheckKind::Command(CommandSpec {
                         argv,
                         cwd: raw.cwd.clone().map(Into::into),
+                        here: raw.on.is_some(),
                         ..CommandSpec::default()
                     }),
                     60.0,

@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::parts::{Place, allowances, argv, health, http, missing, text};
 use super::paths::{Remote, expand, remote, under};
 use super::raw::{RawBoard, RawCi, RawDeploy, RawForge, RawGit, RawProject};
-use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawStaging};
+use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawSlurm, RawStaging};
 use super::types::{
     ArtefactsAfterMerge, Author, Board, BoardKind, Ci, Confine, DegradedAction, Deploy, Forge, ForgeKind, Git, Merge,
     Method, PostDeploy, Project, Security, Staging, Update, Via, Worktree,
@@ -21,6 +21,7 @@ pub(super) struct Around<'a> {
     pub vars: &'a Vars<'a>,
     /// The section at the top, effective.
     pub confine: &'a Confine,
+    pub slurm: &'a RawSlurm,
     pub security: &'a RawSecurity,
     pub staging: &'a RawStaging,
     pub post_deploy: &'a RawPostDeploy,
@@ -92,6 +93,7 @@ pub(super) fn project(
             Some(own) => super::confine::inner(own, around.confine, &place, &at)?,
             None => around.confine.clone(),
         },
+        slurm: super::slurm::inner(raw.slurm.as_ref(), around.slurm, around.vars, &at)?,
         paths: raw.paths.clone().unwrap_or_default(),
         repository_config: raw.repository_config.unwrap_or(false),
         fault: None,

@@ -6,12 +6,12 @@ use super::secret::{EnvValue, SecretRef};
 use super::settings::{
     RawAgents, RawAudit, RawAutoLabel, RawBase, RawConfine, RawDependencies, RawEffects, RawExecutorLimits,
     RawFrontmatter, RawGates, RawGithubTop, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPage,
-    RawPlaneTop, RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop,
-    RawTls, RawTools,
+    RawPlaneTop, RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawSlurm, RawStaging,
+    RawStop, RawTls, RawTools,
 };
 use super::types::{
-    ArtefactsAfterMerge, BoardKind, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind, Sandbox, Update,
-    Via,
+    ArtefactsAfterMerge, BoardKind, CheckPlace, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind,
+    Sandbox, Update, Via,
 };
 use crate::model::board::Logical;
 use crate::model::ci::Accepted;
@@ -43,6 +43,8 @@ raw! {
         executor: ExecutorKind,
         /// Limits of each job's unit (systemd executor only)
         executor_limits: RawExecutorLimits,
+        /// Where `executor: slurm` runs agents and the branch's code; also in a project, whose keys win
+        slurm: RawSlurm,
         /// The programs used: names or paths
         tools: RawTools,
         /// Whom to trust on the network
@@ -115,6 +117,8 @@ raw! {
         repository_config: bool,
         /// Confinement of this project's runs; only stricter than the section at the top
         confine: RawConfine,
+        /// Where `executor: slurm` runs what is this project's; all keys but `work_dir`
+        slurm: RawSlurm,
         /// The stages worked; some may be left out (never development, deploy), none moved; default: all
         stages: Vec<Stage>,
         /// The repository
@@ -413,6 +417,8 @@ raw! {
         cwd: String,
         /// command: its own environment
         env: BTreeMap<String, EnvValue>,
+        /// command: `host`: on this machine also with `executor: slurm`; default: where the branch's code runs
+        on: CheckPlace,
         /// tcp: host:port
         address: String,
         /// sql: a SQLite file

@@ -29,7 +29,7 @@ pub struct Shown {
 }
 
 /// Sections that stand both at the top and in a project.
-const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
+const SHARED: [&str; 5] = ["confine.", "slurm.", "security.", "staging.", "post_deploy."];
 
 /// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
 const GUARDS: [&str; 42] = [

@@ -6,7 +6,7 @@ use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
     Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, Github,
     ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile, Security, SerialGate,
-    Staging, Stop, Tls, Tools,
+    Slurm, Staging, Stop, Tls, Tools,
 };
 pub use super::sides::{Board, Forge};
 use crate::model::ci::Accepted;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 words! {
     /// How a supervisor is started (RUN-4).
-    ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach" }
+    ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach", Slurm = "slurm" }
 }
 words! {
     /// The live card (`notify.telegram.mode`).
@@ -77,6 +77,11 @@ words! {
     CheckWord { Http = "http", Command = "command", Tcp = "tcp", Sql = "sql" }
 }
 
+words! {
+    /// Where a check that is a command runs with `executor: slurm`, if not as a job.
+    CheckPlace { Host = "host" }
+}
+
 /// Everything a step goes by.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
@@ -89,6 +94,8 @@ pub struct Config {
     pub confine: Confine,
     pub executor: ExecutorKind,
     pub executor_limits: ExecutorLimits,
+    /// The section at the top; for a project use `project.slurm`.
+    pub slurm: Slurm,
     pub tools: Tools,
     pub tls: Tls,
     /// In the order of the file; keys, repositories and remotes are all different.
@@ -147,6 +154,8 @@ pub struct Project {
     pub paths: Vec<String>,
     /// At least as strict as the section at the top.
     pub confine: Confine,
+    /// Where `executor: slurm` runs its agents and its branch's code.
+    pub slurm: Slurm,
     /// The stages worked, in the table's order; `development` and `deploy` are always among them.
     pub stages: Vec<Stage>,
     pub git: Git,
@@ -239,7 +248,7 @@ pub struct CommandLine {
 impl CommandLine {
     /// The command with its environment resolved now; it runs in the checkout it is started for.
     pub fn spec(&self) -> Result<CommandSpec, SecretError> {
-        Ok(CommandSpec { argv: self.command.clone(), cwd: None, env: exposed(&self.env)? })
+        Ok(CommandSpec { argv: self.command.clone(), cwd: None, here: true, env: exposed(&self.env)? })
     }
 
     /// Its time limit in milliseconds.

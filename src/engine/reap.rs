@@ -1,7 +1,7 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
 use super::settle::{End, Settlement};
-use super::{Ctx, advance, agent, awaits, deploy, lease, outbox, settle, stop, supervise, tick, tree};
+use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, supervise, tick, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
@@ -36,6 +36,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
             ctx.fault(row.as_ref(), &format!("reaping run {}", run.id), &e);
         }
     }
+    cluster::tidy(ctx)?;
     reclaim(ctx)?;
     advance::idle_tasks(ctx, None)?;
     stop::look_again(ctx)?;
@@ -123,6 +124,9 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
         Reap::Count { seen } => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, seen, &now))?),
         Reap::GiveBack => give_back(ctx, run),
         Reap::Finalize => finalize(ctx, run),
+        // What is not known to be gone is not dead (CLU-3).
+        Reap::Lost if !ctx.dry && !cluster::is_over(ctx, run)? => Ok(()),
+        Reap::Overdue if !cluster::has_worked(ctx, run, policy.max_running_ms, now.wall_ms) => Ok(()),
         Reap::Lost => end(ctx, run, "dead", "its supervisor vanished", false),
         Reap::Overdue => {
             let why = format!("it ran longer than reaper.max_running_s ({} s)", ctx.config.reaper.max_running_s);
@@ -193,6 +197,9 @@ fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Resu
         Err(e) => return Err(e.into()),
     };
     if run.kind != JobKind::Deploy {
+        if timed_out {
+            cluster::end(ctx, std::slice::from_ref(run))?;
+        }
         let supervisor: Vec<Actor> = run.supervisor.clone().filter(|_| timed_out).into_iter().collect();
         tree::end(ctx, std::slice::from_ref(run), &supervisor, ctx.config.agents.stop_grace_s)?;
     }

@@ -234,7 +234,11 @@ fn said(r: &TaskRow, view: &View) -> (String, String) {
     let place = place(r);
     if let (Place::Working, Some(job)) = (place, &r.running_job) {
         let who = job.agent.map_or_else(|| job.kind.to_string(), |a| a.to_string());
-        return (String::new(), if r.attempt > 1 { format!("{who}, round {}", r.attempt) } else { who });
+        let who = if r.attempt > 1 { format!("{who}, round {}", r.attempt) } else { who };
+        return match &job.queued {
+            Some(why) => (String::new(), format!("{who}, in Slurm's queue: {why}")),
+            None => (String::new(), who),
+        };
     }
     match (&r.held_by, place) {
         (Some(held), _) => {

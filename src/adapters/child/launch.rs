@@ -37,7 +37,7 @@ impl Launch {
         let stdin = stdin.transpose()?;
         let mut launch = match &spec.boundary {
             Boundary::Operator => Self::plain(spec, program, stdin, person)?,
-            Boundary::Run(run) => Self::confined(spec, run, program, stdin, person)?,
+            Boundary::Run(run) | Boundary::Away(run, _) => Self::confined(spec, run, program, stdin, person)?,
         };
         if let Some(person) = person {
             person.streams(&mut launch.command)?;
@@ -140,7 +140,7 @@ pub(super) fn ending(spec: &Spec, status: Option<ExitStatus>) -> (Option<i32>, O
     let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
     match (&spec.boundary, signal) {
         (Boundary::Run(run), Some(signal)) if run.engine != Engine::None => (Some(128 + signal), None),
-        (Boundary::Run(_) | Boundary::Operator, _) => (code, signal),
+        (Boundary::Run(_) | Boundary::Away(..) | Boundary::Operator, _) => (code, signal),
     }
 }
 

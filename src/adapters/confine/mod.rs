@@ -22,8 +22,10 @@ pub use proxy::{Proxy, proxy};
 pub use reach::reaches;
 pub use start::{Gate, NotStarted, Order, Prepared};
 
+use super::child::Elsewhere;
 use crate::model::confine::{Held, Policy};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The hidden subcommand that is the last program before a confined command.
 const EXEC: &str = "confine-exec";
@@ -76,6 +78,8 @@ pub enum Boundary {
     Operator,
     /// An agent or a branch's code.
     Run(Box<Run>),
+    /// The same, on another machine.
+    Away(Box<Run>, Arc<dyn Elsewhere>),
 }
 
 /// One confined command: what it is held by and what it reaches.

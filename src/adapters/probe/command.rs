@@ -2,6 +2,7 @@
 
 use super::{Confined, ProbeCtx};
 use crate::adapters::child::{self, ChildError, Control};
+use crate::adapters::confine::Boundary;
 use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
 use crate::model::redact;
@@ -110,7 +111,10 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         grace: Duration::from_secs(1),
         mark: confined.mark.clone(),
         cap_bytes: KEEP as u64,
-        boundary: confined.boundary.clone(),
+        boundary: match &confined.boundary {
+            Boundary::Away(run, _) if spec.here => Boundary::Run(run.clone()),
+            boundary => boundary.clone(),
+        },
     };
     let fresh = |path: &Path| std::fs::remove_file(path).or_else(|e| if path.exists() { Err(e) } else { Ok(()) });
     for path in [&run.stdout, &run.stderr] {
@@ -121,7 +125,12 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
     match ended {
         Ok(exit) if exit.ended_by.is_some() => Err(Trouble::Timeout(timeout_ms)),
         Ok(exit) => Ok(Ended { code: exit.code, stdout: said(&run.stdout), stderr: said(&run.stderr) }),
-        Err(e @ (ChildError::Confinement { .. } | ChildError::Left { .. })) => {
+        Err(
+            e @ (ChildError::Confinement { .. }
+            | ChildError::Unavailable { .. }
+            | ChildError::Lost { .. }
+            | ChildError::Left { .. }),
+        ) => {
             let why = e.to_string();
             *confined.failed.borrow_mut() = Some(e);
             Err(Trouble::NotStarted(why))

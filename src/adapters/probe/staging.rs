@@ -208,6 +208,7 @@ mod tests {
             kind: CheckKind::Command(CommandSpec {
                 argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
                 cwd: None,
+                here: false,
                 env: Vec::new(),
             }),
         };

@@ -81,7 +81,7 @@ fn closed(path: &Path, mode: u32) -> Option<Act> {
 /// Units of a user's own manager end at logout unless the user lingers.
 fn linger(config: &Config) -> Vec<Act> {
     let kind = match config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => return Vec::new(),
     };

@@ -51,7 +51,7 @@ pub fn bounds(config: &Config, chart: &mut Chart) {
         limits.memory_mb, limits.processes, limits.files, limits.disk_mb
     );
     let kind = match config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => Kind::Detach,
     };
@@ -110,7 +110,7 @@ pub fn all(config: &Config, chart: &mut Chart) {
 
 /// What commands of the second row begin with: runtime (none: the project's own command) and program. A path of the
 /// checkout is not here to be asked.
-fn needed(config: &Config, project: &Project) -> Vec<(Option<String>, String)> {
+pub(super) fn needed(config: &Config, project: &Project) -> Vec<(Option<String>, String)> {
     let mut all: Vec<(Option<String>, String)> = Vec::new();
     let mut add = |runtime: Option<&String>, argv: &[String]| {
         all.extend(argv.first().map(|program| (runtime.cloned(), program.clone())));

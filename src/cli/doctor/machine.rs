@@ -123,7 +123,7 @@ pub fn state(config: &Config, chart: &mut Chart) {
 pub fn executor(config: &Config, chart: &mut Chart) {
     let area = "machine";
     let kind = match config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => Kind::Detach,
     };

@@ -3,6 +3,7 @@
 
 mod base;
 pub mod bundle;
+mod cluster;
 mod confinement;
 pub mod fix;
 mod forge;
@@ -95,6 +96,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     confinement::all(&elsewhere, &mut chart);
     inside::bounds(&config, &mut chart);
     inside::all(&elsewhere, &mut chart);
+    cluster::all(&elsewhere, say, &mut chart);
     match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
         Ok(mut ctx) => {
             services::rows(&mut ctx, &mut chart);

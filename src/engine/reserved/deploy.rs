@@ -107,7 +107,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     }
                     Control::Go
                 }
-                Event::Stdout(_) | Event::Tick => Control::Go,
+                Event::Stdout(_) | Event::Stderr(_) | Event::Tick => Control::Go,
             });
             if let Some(e) = refused {
                 return if started.exists() { taken(ctx, &d) } else { Err(e) };
@@ -126,6 +126,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     | ChildError::NotStarted { .. }
                     | ChildError::File { .. }
                     | ChildError::Confinement { .. }
+                    | ChildError::Unavailable { .. }
                     | ChildError::Withheld { .. }),
                 ) => {
                     if right {
@@ -134,7 +135,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     let end = End::Failed { why: format!("{e}; production is as before"), spent: true };
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
                 }
-                Err(e @ (ChildError::Watch { .. } | ChildError::Left { .. })) => {
+                Err(e @ (ChildError::Watch { .. } | ChildError::Lost { .. } | ChildError::Left { .. })) => {
                     OwnExit::Unknown { why: format!("the deploy command: {e}") }
                 }
             }

@@ -19,6 +19,7 @@ pub mod scan;
 pub mod scene;
 pub mod secrets;
 pub mod seeded;
+pub mod slurm;
 pub mod source;
 pub mod telegram;
 pub mod tools;
