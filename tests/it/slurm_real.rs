@@ -1,9 +1,15 @@
 //! Agents and CI on a real Slurm of two nodes (CLU-1 to CLU-5): the whole pipeline, stops and deaths of everything around it.
 //! Each test has a cluster of its own.
 
+use super::support::confined::Place;
 use super::support::pipe::{Pipe, Setup};
 use super::support::slurm::{Cluster, pids, read};
+use orch::adapters::child::{ChildError, Control, EndedBy, Event, Spec};
+use orch::adapters::confine::{Boundary, Engine};
+use orch::adapters::executor::slurm::{Job, Ledger, Resources};
+use orch::model::confine::{Choice, Network};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 struct World {
@@ -26,6 +32,7 @@ fn world(slurm: &str, top: &str, project: &str) -> Option<World> {
         .read("orch.yaml")
         .replace("confine: {mode: off}", &format!("{confine}\n{section}"))
         .replace("executor: detach", "executor: slurm")
+        .replace("reaper: {interval_s: 1}", "reaper: {interval_s: 1, finalize_grace_s: 1}")
         .replace("retry_backoff_s: 1}", "retry_backoff_s: 1, stop_grace_s: 1}")
         .replace("command: [./agent.sh]}", "command: [./agent.sh], env: {TOKEN: {env: PLANTED}}}");
     std::fs::write(pipe.at("orch.yaml"), text).unwrap();
@@ -248,13 +255,15 @@ fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     };
     let before = folders(&w.pipe);
     std::fs::remove_file(w.pipe.at(&format!("prompts/at-{key}"))).unwrap();
-    let job = w.cluster.ask(&["squeue", "-h", "-o", "%i"]);
-    w.cluster.ask(&["scancel", job.trim()]);
+    // Others' jobs of a higher partition take both nodes for a moment.
+    w.cluster.ask(&["srun", "--partition=high", "--nodes=2", "--exclusive", "--mem=3900", "true"]);
     w.until_at(&key);
     assert!(folders(&w.pipe).iter().any(|f| !before.contains(f)), "{before:?}");
     w.go(&key);
     w.pipe.until_stage(&key, "done");
     assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
+    let whys = w.pipe.rows("SELECT result_why FROM runs WHERE result = 'lost'");
+    assert!(whys.len() == 2 && whys[1].contains("PREEMPTED"), "{whys:?}");
     w.until_clean();
 }
 
@@ -293,6 +302,8 @@ fn clu_3_a_controller_that_is_away_and_a_node_that_dies_lose_nothing() {
         "{}",
         w.pipe.story()
     );
+    // What the end of the first could not see is seen by the reaper.
+    assert_eq!(w.pipe.orch(&["reap"]).code, 0);
     w.until_clean();
 }
 
@@ -305,15 +316,146 @@ fn clu_4_ten_runs_at_once_are_all_delivered() {
     w.pipe.until("ten agents", |_| keys.iter().all(|key| w.is_at(key)));
     assert_eq!(w.cluster.queue().lines().filter(|l| l.contains("RUNNING")).count(), 10);
     // What one run costs this machine while its agent works (docs/scale.md); shown with --nocapture.
-    for pid in pids().filter(|pid| holds(&read(*pid, "environ"), w.pipe.dir.path().to_str().unwrap())) {
-        let (name, rollup) = (read(pid, "comm"), String::from_utf8_lossy(&read(pid, "smaps_rollup")).into_owned());
-        let pss = rollup.lines().find(|l| l.starts_with("Pss:")).unwrap_or_default().to_owned();
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-        eprintln!("{} {pss} {open} descriptors", String::from_utf8_lossy(&name).trim());
+    for name in ["orch", "srun", "slurmstepd"] {
+        let of = w.cluster.processes().into_iter().filter(|pid| read(*pid, "comm") == format!("{name}\n").as_bytes());
+        let figures: Vec<(u64, usize)> = of
+            .map(|pid| {
+                let rollup = String::from_utf8_lossy(&read(pid, "smaps_rollup")).into_owned();
+                let line = rollup.lines().find(|l| l.starts_with("Pss:")).unwrap_or_default().to_owned();
+                let kb = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+                (kb, std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count))
+            })
+            .collect();
+        eprintln!("{name}: {} processes, (kB of Pss, descriptors) {figures:?}", figures.len());
     }
     for key in &keys {
         w.go(key);
     }
     w.pipe.until("ten pushed", |p| p.rows("SELECT id FROM runs WHERE kind = 'agent' AND result = 'done'").len() == 10);
     w.until_clean();
+}
+
+/// TRUST-2, CLU-3: a supervisor that is killed at any moment of its job loses nothing, and nothing runs twice.
+#[cfg(feature = "failpoints")]
+#[test]
+fn clu_3_a_supervisor_killed_at_each_moment_of_its_job_loses_nothing() {
+    let Some(mut w) = world("", "", "") else { return };
+    let count = w.pipe.at("points");
+    w.agent("development", "echo \"$ORCH_TASK\" >> \"$ORCH_TASK.txt\"\n");
+    w.pipe.env.push(("ORCH_FAILPOINT_COUNT".into(), count.to_str().unwrap().into()));
+    for moment in ["slurm ledger", "slurm begun", "slurm started", "slurm over", "slurm settled"] {
+        w.pipe.env.push(("ORCH_FAILPOINT_KILL".into(), moment.into()));
+        let key = w.pipe.item(moment);
+        // What it starts is killed; what later steps start is not.
+        w.pipe.orch(&["tick"]);
+        w.pipe.env.pop();
+        w.pipe.until_stage(&key, "done");
+        assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]), "{moment}\n{}", w.pipe.story());
+        assert_eq!(w.pipe.remote(&["show", &format!("main:{key}.txt")]).lines().count(), 1, "{moment}");
+        w.until_clean();
+    }
+    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE result = 'lost'").len(), 5, "{}", w.pipe.story());
+}
+
+/// Names the cluster of a test that starts itself again: what asks Slurm has its configuration in the environment.
+const INNER: &str = "ORCH_TEST_SLURM_SOCKET";
+
+/// CLU-3: what a supervisor is told of a command is the same wherever it is played.
+#[test]
+fn clu_3_a_command_is_played_on_a_node_as_it_is_here() {
+    if let Some(socket) = std::env::var_os(INNER) {
+        return contract(socket.to_str().unwrap());
+    }
+    let Some(cluster) = Cluster::start() else { return };
+    let name = "slurm_real::clu_3_a_command_is_played_on_a_node_as_it_is_here";
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args([name, "--exact", "--nocapture"]).env("SLURM_CONF", cluster.conf()).env(INNER, cluster.socket());
+    let out = again.output().unwrap();
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}
+
+fn away(place: &Place, engine: &Engine, silence_s: u64, argv: &[&str]) -> (Spec, std::path::PathBuf) {
+    let run = place.run(engine);
+    let choice = if *engine == Engine::Landlock { Choice::Landlock } else { Choice::Bubblewrap };
+    let policy = orch::model::confine::Policy { choice, ..run.policy.clone() };
+    let run = orch::adapters::confine::Run { policy, ..run };
+    let dir = place.path("state");
+    let job = Job {
+        name: format!("orch-contract-{}", std::process::id()),
+        resources: Resources { cpus: 1, memory: "300M".into(), time: "5".into(), ..Resources::default() },
+        work_dir: place.path("work"),
+        answers: place.path("work/nodes"),
+        dir: dir.clone(),
+        known: place.path("state/known"),
+        program: Place::program(),
+        settle_s: 1,
+        silence_s,
+    };
+    let spec = place.spec(run.clone(), argv);
+    let boundary = Boundary::Away(Box::new(run), Arc::new(job));
+    (Spec { boundary, grace: Duration::from_secs(1), ..spec }, dir)
+}
+
+fn contract(socket: &str) {
+    let place = Place::new();
+    let wrap = |choice| super::support::confined::engine(choice, Network::Open, &place);
+    let (Some(bubblewrap), Some(landlock)) = (wrap(Choice::Bubblewrap), wrap(Choice::Landlock)) else { return };
+    let sh = |script: &'static str| ["sh", "-c", script];
+    for engine in [&bubblewrap, &landlock] {
+        let of = |script| away(&place, engine, 60, &sh(script)).0;
+        let exit = place.go(&of("echo out; echo err >&2; test $(id -u) -ge 2000000000 && exit 3"));
+        assert_eq!((exit.code, exit.signal, exit.ended_by), (Some(3), None, None), "{engine:?}");
+        assert_eq!((place.out().as_str(), place.err().as_str()), ("out\n", "err\n"));
+        let exit = place.go(&of("kill -9 $$"));
+        assert_eq!((exit.code, exit.signal), (Some(137), None), "{engine:?}");
+        // Slurm's own ways: its variables, and munge's socket.
+        let script = format!("env | grep SLURM; munge -n -S {socket}; test -w /tmp/outside");
+        let (spec, _) = away(&place, engine, 60, &["sh", "-c", &script]);
+        let exit = place.go(&spec);
+        assert!(exit.code != Some(0) && place.out().is_empty(), "{engine:?} {exit:?} {}", place.out());
+    }
+    let of = |script| away(&place, &bubblewrap, 60, &sh(script)).0;
+    // What comes in and what goes out is whole.
+    let input = place.path("state/in");
+    let bytes: Vec<u8> = (0..3 << 20).map(|n: u32| n.to_le_bytes()[(n % 3) as usize]).collect();
+    std::fs::write(&input, &bytes).unwrap();
+    let exit = place.go(&Spec { stdin: Some(input), ..of("cat") });
+    assert_eq!((exit.code, exit.stdout_bytes), (Some(0), bytes.len() as u64));
+    assert!(std::fs::read(place.path("state/out")).unwrap() == bytes);
+    let none = place.tell(&away(&place, &bubblewrap, 60, &["no-such-program"]).0, &mut |_| Control::Go);
+    assert!(matches!(none, Err(ChildError::NotFound { .. })), "{none:?}");
+    let exit = place.go(&Spec { wall: Duration::from_secs(1), ..of("trap 'echo bye; exit 5' TERM; sleep 600 & wait") });
+    assert_eq!((exit.code, exit.ended_by), (Some(5), Some(EndedBy::Wall)));
+    assert_eq!(place.out(), "bye\n");
+    let exit = place.go(&Spec { stall: Some(Duration::from_secs(1)), ..of("sleep 600") });
+    assert_eq!(exit.ended_by, Some(EndedBy::Stall));
+    let mut asked = |event: Event<'_>| match event {
+        Event::Stdout(_) => Control::End("enough".to_owned()),
+        Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
+    };
+    let exit = place.tell(&of("trap '' TERM; echo up; sleep 601 & setsid sleep 602 & wait; wait"), &mut asked).unwrap();
+    assert_eq!(exit.ended_by, Some(EndedBy::Asked("enough".to_owned())));
+    assert!(!pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\x00602")));
+    // A supervisor that says nothing: its node ends the run, which is lost.
+    let (spec, dir) = away(&place, &bubblewrap, 4, &sh("echo up; sleep 603"));
+    let begun = Instant::now();
+    let mut deaf = |event: Event<'_>| {
+        if let Event::Stdout(_) = event {
+            while pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\x00603")) {
+                assert!(begun.elapsed() < Duration::from_secs(30), "the node goes on alone");
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        }
+        Control::Go
+    };
+    let lost = place.tell(&spec, &mut deaf);
+    assert!(matches!(&lost, Err(ChildError::Lost { why }) if why.contains("silence_s")), "{lost:?}");
+    // A folder that is not there for the node.
+    let (spec, _) = away(&place, &bubblewrap, 60, &sh("true"));
+    let Boundary::Away(run, job) = spec.boundary.clone() else { panic!() };
+    let elsewhere = orch::adapters::confine::Run { checkout: "/nowhere/run/checkout".into(), ..*run };
+    let refused =
+        place.tell(&Spec { boundary: Boundary::Away(Box::new(elsewhere), job), ..spec }, &mut |_| Control::Go);
+    assert!(matches!(&refused, Err(ChildError::Unavailable { why }) if why.contains("/nowhere/run")), "{refused:?}");
+    assert_eq!(Ledger::read(&dir), None);
 }

@@ -66,11 +66,13 @@ impl Cluster {
              SlurmctldLogFile={d}/ctld/log\nSlurmdLogFile={d}/%n/log\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n\
              SelectTypeParameters=CR_Core_Memory\nMpiDefault=none\nAccountingStorageType=accounting_storage/none\n\
-             SchedulerParameters=sched_interval=2,bf_interval=2\nReturnToService=2\nSlurmdTimeout=6\nKillWait=2\n\
+             SchedulerParameters=sched_interval=2,bf_interval=2\nReturnToService=2\nSlurmdTimeout=6\nMessageTimeout=3\nKillWait=2\n\
              DefMemPerCPU=100\nSlurmdParameters=config_overrides\n\
              NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs=8 CoresPerSocket=8 RealMemory=4000\n\
              NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs=8 CoresPerSocket=8 RealMemory=4000\n\
-             PartitionName=work Nodes=n1,n2 Default=YES State=UP\n",
+             PreemptType=preempt/partition_prio\nPreemptMode=CANCEL\n\
+             PartitionName=work Nodes=n1,n2 Default=YES State=UP PriorityTier=1\n\
+             PartitionName=high Nodes=n1,n2 State=UP PriorityTier=9\n",
             ports[0], ports[1], ports[2]
         )
     }
@@ -160,6 +162,8 @@ impl Cluster {
             }
             signal(pid, rustix::process::Signal::KILL);
         }
+        // What Slurm finds out after SlurmdTimeout and more.
+        self.ask(&["scontrol", "update", &format!("NodeName={node}"), "State=DOWN", "Reason=lost"]);
     }
 
     /// Every process that was started with this cluster's configuration.

@@ -10,6 +10,7 @@ use super::{Job, line, make_ready, program, queue};
 use crate::adapters::child::{ChildError, Control, Elsewhere, EndedBy, Event, Exit, Sinks, Spec};
 use crate::adapters::confine::Run;
 use crate::adapters::process;
+use crate::failpoint::point;
 use crate::model::confine::Held;
 use crate::model::text::one_line;
 use rustix::process::Signal;
@@ -63,6 +64,7 @@ impl Elsewhere for Job {
             settle_s: self.settle_s,
         };
         ledger.write(&self.dir).map_err(|source| ChildError::File { what: "slurm.json".to_owned(), source })?;
+        point("slurm ledger");
         let child = self.srun(&program, spec).map_err(|source| {
             Ledger::close(&self.dir);
             if source.kind() == io::ErrorKind::NotFound {
@@ -72,6 +74,7 @@ impl Elsewhere for Job {
             }
         })?;
         let watch = |source| ChildError::Watch { program: "srun".to_owned(), source };
+        point("slurm begun");
         let link = Link::new(child, order, &nonce).map_err(watch)?;
         let mut play = Play { job: self, spec, run, link, ledger, sinks: &mut sinks, tell, state: State::default() };
         let followed = play.follow();
@@ -79,6 +82,7 @@ impl Elsewhere for Job {
         if let Err(e) = &followed {
             state.said = one_line(&e.to_string());
         }
+        point("slurm over");
         link.end();
         if state.ended.as_ref().is_some_and(|e| e.left.is_none()) || state.refused.is_some() {
             ledger.phase = Phase::Over;
@@ -95,6 +99,7 @@ impl Elsewhere for Job {
             said: state.complaint(),
             asked: state.asked.is_some(),
         };
+        point("slurm settled");
         let (stdout_bytes, lost) = sinks.finish();
         self.verdict(&nonce, run, state, &known, (stdout_bytes, lost))
     }
@@ -251,19 +256,21 @@ impl Job {
     }
 }
 
-/// Cancels a job and takes in what the queue says; whether it is gone for certain.
-pub(super) fn look(ledger: &mut Ledger) -> bool {
-    if let Err(e) = queue::cancel(&ledger.name) {
-        tracing::debug!("{}: {e}", ledger.name);
-        return false;
-    }
-    match queue::list(std::slice::from_ref(&ledger.name)) {
-        Ok(rows) => ledger.seen(!rows.is_empty(), now_ms()),
+/// Takes in what the queue says of a job, and cancels what is still there; whether it is gone for certain.
+fn look(ledger: &mut Ledger) -> bool {
+    let rows = match queue::list(std::slice::from_ref(&ledger.name)) {
+        Ok(rows) => rows,
         Err(e) => {
             tracing::debug!("{}: {e}", ledger.name);
-            false
+            return false;
         }
+    };
+    if !rows.is_empty()
+        && let Err(e) = queue::cancel(&ledger.name)
+    {
+        tracing::debug!("{}: {e}", ledger.name);
     }
+    ledger.seen(!rows.is_empty(), now_ms())
 }
 
 fn now_ms() -> i64 {
@@ -423,6 +430,7 @@ impl Play<'_> {
                     self.ledger.reason.clear();
                     self.ledger.running_since = Some(now_ms());
                     self.ledger.write(&self.job.dir)?;
+                    point("slurm started");
                     let control = (self.tell)(Event::Started(process::identify(self.link.pid)?));
                     self.take(control)?;
                 }
