@@ -589,6 +589,8 @@ fn one_place_changes_a_tasks_row() {
         "head_sha",
         "head_tree",
         "pr",
+        "refused",
+        "blocked_by",
     ];
     let writes = |line: &str, field: &str| {
         let mut rest = line;
@@ -617,6 +619,35 @@ fn one_place_changes_a_tasks_row() {
         }
     }
     hold("changes of a task's row", &faults);
+}
+
+/// `engine::record` alone saves a task's row, and `engine::services` alone keeps what a service answered: whoever calls a
+/// board, a forge or a remote goes through it, so that no answer is forgotten.
+#[test]
+fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
+    let only = [
+        ("save_task", "src/engine/record.rs"),
+        ("throttle::noted", "src/engine/services.rs"),
+        ("outages::noted", "src/engine/throttle.rs"),
+        ("outages::forge_answered", "src/engine/services.rs"),
+        ("outages::git_answered", "src/engine/services.rs"),
+        ("projects::forge", "src/engine/services.rs"),
+    ];
+    // It tries the forge itself: what it finds is a person's to read.
+    let tries = ["src/engine/staging.rs", "src/cli/doctor/forge.rs"];
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| ["engine", "cli"].contains(&f.layer())) {
+        for (n, line) in file.code.lines().enumerate() {
+            for (call, place) in only {
+                let called = line.match_indices(&format!("{call}(")).any(|(at, _)| !line[..at].ends_with("fn "));
+                let may = file.name == place || (call == "projects::forge" && tries.contains(&file.name.as_str()));
+                if called && !may {
+                    faults.push(format!("{}:{}: {call} is {place}'s to call", file.name, n + 1));
+                }
+            }
+        }
+    }
+    hold("one writer, one way to the services", &faults);
 }
 
 /// `docs/dependencies.md` names each dependency of `Cargo.toml` with its reason, and nothing else.
