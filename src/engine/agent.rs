@@ -8,8 +8,8 @@ use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, base, cache, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
+use crate::adapters::environment::Policy;
 use crate::adapters::git::{CheckoutPlan, files::remove};
-use crate::adapters::modes;
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project};
@@ -260,15 +260,8 @@ pub fn base_env(repo: &str, revision: &str, folders: &Folders) -> Vec<(OsString,
 }
 
 fn plain_env(folders: &Folders) -> Vec<(OsString, OsString)> {
-    let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            matches!(name.as_ref(), "LANG" | "TZ" | "USER") || name.starts_with("LC_")
-        })
-        .collect();
-    env.extend(modes::search_path().map(|path| (OsString::from("PATH"), path)));
+    let mut env = Policy::Run.env();
     env.extend(folders.env());
-    env.extend(crate::adapters::net::child_env());
     env
 }
 
@@ -319,8 +312,8 @@ fn execute(
     let id = run.id;
     let store = &mut ctx.store;
     let linger = Duration::from_secs(site.settings.linger_s);
-    let mut success: Option<Instant> = None;
-    let mut lingered = false;
+    let mut since: Option<Instant> = None;
+    let mut lingered = None;
     let ended = child::run(&spec, &mut |event| match event {
         Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
             // Another program has migrated the database: what runs is supervised, and nothing else is done (RULE-36).
@@ -329,18 +322,23 @@ fn execute(
         },
         Event::Stdout(bytes) => {
             reader.feed(bytes);
-            success = reader.succeeded().then(|| success.unwrap_or_else(Instant::now));
+            since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
             match reader.live().cost_micros {
                 Some(cost) if cap > 0 && cost > cap => Control::End("its cost passed max_cost_usd".to_owned()),
                 Some(_) | None => Control::Go,
             }
         }
         // It has said all that counts; what its process still does is not waited for.
-        Event::Tick if success.is_some_and(|since| since.elapsed() >= linger) => {
-            lingered = true;
-            Control::End("it lingered after its success".to_owned())
+        Event::Tick => {
+            reader.pause();
+            since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
+            lingered = reader.concluded().filter(|_| since.is_some_and(|since| since.elapsed() >= linger));
+            match lingered {
+                Some(_) => Control::End("it lingered after its result".to_owned()),
+                None => Control::Go,
+            }
         }
-        Event::Starting | Event::Tick => Control::Go,
+        Event::Starting => Control::Go,
     });
     let now = (ctx.clock)().wall_ms;
     let stderr = tail(&site.dir.join("stderr.log"), 4096);
@@ -352,8 +350,8 @@ fn execute(
                 EndedBy::Asked(why) => why.clone(),
             });
             let read = match lingered {
-                true => RuntimeExit { code: Some(0), signal: None, ended_by: None },
-                false => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
+                Some(well) => RuntimeExit { code: Some(i32::from(!well)), signal: None, ended_by: None },
+                None => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
             };
             let outcome = reader.finish(read, &stderr, now);
             (Some(exit), outcome.redacted(&redact::current()))

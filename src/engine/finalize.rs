@@ -7,7 +7,7 @@ use super::record;
 use super::refused::{self, Kept, Refused};
 use super::services::{self, Access};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, approval, cache, judge, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::decide::run_end::{self, Who};
 use crate::model::branch_write::BranchWrite;
@@ -37,7 +37,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
     }
     let outcome = run.outcome.as_ref().context("the run has no recorded outcome")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
-    if super::landing::taken_back(ctx, run.task_id)? {
+    if landing::taken_back(ctx, run.task_id)? {
         return Err(Kept::error(Cause::TakenBack, "another hand took the task back while the agent worked"));
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
@@ -190,7 +190,7 @@ fn push(
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
     let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[&branch]))?;
-    let standing = heads.into_iter().next().flatten();
+    let standing = heads.at.into_iter().next().flatten();
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
@@ -268,13 +268,14 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let stale = approval::changed(&site.ground.mirror, &rows, task, &sha, &tree)?;
+    let by = landing::mover(ctx, task, &sha)?;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
         record::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
-        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
+        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": by})).map(drop)
     })?;
     Ok(())
 }

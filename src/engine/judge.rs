@@ -6,7 +6,7 @@ use crate::adapters::git::{EntryKind, Mirror, Object};
 use crate::adapters::store::NewEvidence;
 use crate::decide::definitions::is_test_path;
 use crate::decide::gates::branch_pushed;
-use crate::decide::gates::verdict::{self, File};
+use crate::decide::gates::verdict::{self, File, Unread};
 use crate::model::artefact::{self, Artefact};
 use crate::model::decision::CARRY;
 use crate::model::evidence::{Carry, EvidenceDetail};
@@ -46,8 +46,8 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
     };
     let read = changed_files(pushed, task, changed)?;
     let files: Vec<File<'_>> = read.iter().map(|(path, bytes)| File { path, bytes }).collect();
-    let stale = stale(pushed, task, run.stage, &files)?;
-    let judged = match verdict::judge_stage(run.stage, &task.key, &files, &stale) {
+    let unread = unread(pushed, task, run.stage, &files)?;
+    let judged = match verdict::judge_stage(run.stage, &task.key, &files, &unread) {
         Some(judged) => judged,
         None => branch_pushed::judged(pushed.head, pushed.head != pushed.start, changed),
     };
@@ -115,16 +115,19 @@ fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result
     Ok(blobs)
 }
 
-/// The stage's documents that are on the branch and not this run's.
-fn stale(pushed: &Pushed<'_>, task: &Task, stage: Stage, files: &[File<'_>]) -> Result<Vec<Artefact>> {
+/// The documents of the stage that are on the branch and that the run did not write as files, with why.
+fn unread(pushed: &Pushed<'_>, task: &Task, stage: Stage, files: &[File<'_>]) -> Result<Vec<(Artefact, Unread)>> {
     let folder = artefact::folder(&task.key);
-    let mut stale = Vec::new();
+    let mut unread = Vec::new();
     for document in Artefact::of_stage(stage).filter(|a| !files.iter().any(|f| f.path == a.as_str())) {
-        if pushed.mirror.blob_of(pushed.head, &format!("{folder}/{document}"))?.is_some() {
-            stale.push(document);
+        let path = format!("{folder}/{document}");
+        if pushed.mirror.blob_of(pushed.head, &path)?.is_some() {
+            unread.push((document, Unread::Stale));
+        } else if pushed.mirror.entry(pushed.head, &path)?.is_some() {
+            unread.push((document, Unread::NoFile));
         }
     }
-    Ok(stale)
+    Ok(unread)
 }
 
 /// The files of the work item's folder that the run changed, by their path below it: what it left alone is stale.

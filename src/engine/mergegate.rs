@@ -121,6 +121,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
     let id = task.id;
     let rows = ctx.store.read(|tx| tx.evidence_of(id))?;
     let stale = approval::changed(mirror, &rows, task, &remote, tree.as_str())?;
+    let by = landing::mover(ctx, task, &remote)?;
     let moved = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
         if t.revision != task.revision {
@@ -131,7 +132,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
         }
         let head = Change::Head { sha: remote.clone(), tree: tree.to_string() };
         record::changes(tx, &mut t, [Change::CloseWindow, head], at)?;
-        tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": "a person"}))?;
+        tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": by}))?;
         Ok(t)
     });
     match moved {
@@ -151,7 +152,7 @@ fn leaves_out(project: &Project) -> bool {
 fn updated(ctx: &Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha) -> Result<Sha, GitError> {
     let Ok(project) = ctx.project(&task.project) else { return Ok(head.clone()) };
     let author = Person::new(&project.git.author.name, &project.git.author.email);
-    let new = mirror.update_branch(tip, head, super::projects::update_mode(project), &author)?;
+    let new = mirror.update_branch(tip, head, project.merge.update, &author)?;
     if !leaves_out(project) {
         return Ok(new);
     }

@@ -1,6 +1,6 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
-use super::{Ctx, advance, boards, intents, outages, outbox, services, throttle};
+use super::{Ctx, advance, boards, intents, outages, outbox, projects, services, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::Project;
@@ -95,7 +95,8 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let (mark, scan): (Option<Mark>, Option<Scan>) = (kept(ctx, &mark_key(project))?, kept(ctx, &scan_key(project))?);
     let look = rule::look(full || local, mark, scan.as_ref(), project.board.full_scan_every_s(), now);
     if look == Look::Whole && scan.is_none() {
-        super::github::same_repository(ctx, project, &seat)?;
+        seat.board.confirm()?;
+        projects::remember(ctx, seat.board.as_ref())?;
     }
     let scope = match look {
         Look::Whole => Scope::All { cursor: scan.as_ref().map(|s| s.cursor.as_str()) },
@@ -152,8 +153,8 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     ctx.store.write(|tx| {
         tx.set_meta(&mark_key(project), &text)?;
         match &seen {
-            Some(seen) => tx.set_meta(&super::github::seen_key(project), seen)?,
-            None => tx.drop_meta(&super::github::seen_key(project))?,
+            Some(seen) => tx.set_meta(&projects::seen_key(project), seen)?,
+            None => tx.drop_meta(&projects::seen_key(project))?,
         }
         if whole {
             tx.drop_meta(&scan_key(project))?;

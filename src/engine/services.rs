@@ -21,7 +21,7 @@ pub enum Access {
 ///
 /// # Errors
 /// The forge's own, or that it asks to wait, or that it can't be opened.
-pub fn forge<T>(ctx: &mut Ctx, project: &Project, call: impl FnOnce(&Forge) -> Result<T, ForgeError>) -> Result<T> {
+pub fn forge<T>(ctx: &mut Ctx, project: &Project, call: impl FnOnce(&dyn Forge) -> Result<T, ForgeError>) -> Result<T> {
     Ok(forge_said(ctx, project, call)??)
 }
 
@@ -32,10 +32,10 @@ pub fn forge<T>(ctx: &mut Ctx, project: &Project, call: impl FnOnce(&Forge) -> R
 pub fn forge_said<T>(
     ctx: &mut Ctx,
     project: &Project,
-    call: impl FnOnce(&Forge) -> Result<T, ForgeError>,
+    call: impl FnOnce(&dyn Forge) -> Result<T, ForgeError>,
 ) -> Result<Result<T, ForgeError>> {
     let forge = projects::forge(ctx, project)?;
-    let said = call(&forge);
+    let said = call(forge.as_ref());
     match &said {
         Ok(_) => outages::forge_answered(ctx, project),
         Err(e) => keep(ctx, project, &anyhow::Error::new(e.clone())),

@@ -154,8 +154,6 @@ fn found(
         if post && row.gate != crate::model::decision::CARRY {
             messages::forge_status(tx, task, row, at)?;
         }
-        let detail = json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id});
-        tx.audit(at, Some(task.id), "evidence", &detail)?;
     }
     if post && s.head.is_some() {
         messages::forge_statuses_again(tx, task, at)?;

@@ -311,15 +311,27 @@ pub fn carries(stage: Stage, changed: bool) -> bool {
     changed && stage > Stage::Development
 }
 
+/// Why a document that is on the branch is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The run did not write it.
+    Stale,
+    /// A folder, a link or a submodule has its name.
+    NoFile,
+}
+
 /// Judges the work item's folder for a stage worked by an agent; `None` for a stage that leaves no documents. `files` are
 /// those of the folder at the pushed head that the run changed: what it did not change is stale and not handed in.
-/// `stale`: documents of the stage that are on the branch and not this run's (PIPE-4).
-pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], stale: &[Artefact]) -> Option<Judged> {
+/// `unread`: documents of the stage that are on the branch and not handed in, with why (PIPE-4).
+pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artefact, Unread)]) -> Option<Judged> {
     let artefact = Artefact::of_stage(stage).next()?;
     let of = |a: Artefact| files.iter().find(|f| f.path == a.as_str());
-    let absent = |a: Artefact| match stale.contains(&a) {
-        true => format!("{}/{a} is from an earlier attempt: it was not written in this run", folder(key)),
-        false => format!("{a}: missing"),
+    let absent = |a: Artefact| match unread.iter().find(|(document, _)| *document == a) {
+        Some((_, Unread::Stale)) => {
+            format!("{}/{a} is from an earlier attempt: it was not written in this run", folder(key))
+        }
+        Some((_, Unread::NoFile)) => format!("{}/{a} is no regular file, and one is expected there", folder(key)),
+        None => format!("{a}: missing"),
     };
     let reading = match artefact {
         Artefact::Brief | Artefact::Requirements | Artefact::AcceptanceCriteria | Artefact::TestPlan => {

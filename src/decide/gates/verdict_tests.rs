@@ -264,13 +264,15 @@ proptest! {
 #[test]
 fn pipe_4_a_document_of_an_earlier_attempt_is_named_as_stale() {
     let key = Key::parse("ORCH-1").unwrap();
-    let why = |stage, stale: &[Artefact]| judge_stage(stage, &key, &[], stale).unwrap().reading.why;
+    let why = |stage, unread: &[(Artefact, Unread)]| judge_stage(stage, &key, &[], unread).unwrap().reading.why;
     assert!(why(Stage::Review, &[]).ends_with("12-review.md: missing"));
-    let stale = why(Stage::Review, &[Artefact::Review]);
+    let stale = why(Stage::Review, &[(Artefact::Review, Unread::Stale)]);
     assert!(stale.starts_with("docs/work-items/ORCH-1/12-review.md is from an earlier attempt"), "{stale}");
-    let some = why(Stage::Analysis, &[Artefact::Brief]);
+    let some = why(Stage::Analysis, &[(Artefact::Brief, Unread::Stale)]);
     assert_eq!(some.matches("is from an earlier attempt").count(), 1, "{some}");
     assert_eq!(some.matches(": missing").count(), 3, "{some}");
+    let folder = why(Stage::Review, &[(Artefact::Review, Unread::NoFile)]);
+    assert!(folder.starts_with("docs/work-items/ORCH-1/12-review.md is no regular file"), "{folder}");
 }
 
 #[test]
