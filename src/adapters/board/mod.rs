@@ -5,6 +5,7 @@
 pub mod github;
 pub mod local;
 pub mod plane;
+pub mod seen;
 mod swap;
 
 use crate::adapters::http::{Class, Fault, HttpError};
