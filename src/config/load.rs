@@ -11,7 +11,7 @@ use super::raw::{RawFile, RawRuntime};
 use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
-use super::show::Origin;
+use super::show::{Document, Origin};
 use super::types::{
     Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls,
     Tools, Webhook,
@@ -186,7 +186,6 @@ fn parse_text(
     } else {
         crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?
     };
-    let document = crate::yaml::from_str(text).unwrap_or_default();
     let vars = Vars::new(env);
     let place = Place { folder, env };
     let variable = vars.read::<String>("ORCH_STATE_DIR", "state_dir")?;
@@ -274,11 +273,10 @@ fn parse_text(
     confine::accounts(&config)?;
     confine::privilege(&config, rustix::process::geteuid().is_root())?;
     confine::places(&config, env)?;
-    let known: Vec<String> = settings().into_iter().map(|s| s.variable).collect();
-    config.warnings = vars.unknown(&known);
+    config.warnings = vars.unknown(|| settings().into_iter().map(|s| s.variable).collect());
     config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
     config.warnings.extend(check::warnings(&config));
-    config.origin = Origin { variables: vars.used(), forced, document, state_dir_given: given };
+    config.origin = Origin { variables: vars.used(), forced, document: Document::of(text), state_dir_given: given };
     Ok(config)
 }
 

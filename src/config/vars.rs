@@ -60,12 +60,19 @@ impl<'a> Vars<'a> {
         self.used.into_inner()
     }
 
-    /// One warning for each `ORCH_…` that is none of `known`.
-    pub(super) fn unknown(&self, known: &[String]) -> Vec<String> {
-        let is_known =
-            |name: &str| OPTIONS.contains(&name) || OF_A_RUN.contains(&name) || known.iter().any(|k| k == name);
+    /// One warning for each `ORCH_…` that is none of `settings`, which are asked for only where one may be none.
+    pub(super) fn unknown(&self, settings: impl FnOnce() -> Vec<String>) -> Vec<String> {
+        let used = self.used.borrow();
+        let is_clear = |name: &str| {
+            OPTIONS.contains(&name) || OF_A_RUN.contains(&name) || used.values().any(|variable| variable == name)
+        };
+        let open: Vec<&String> = self.env.keys().filter(|n| n.starts_with("ORCH_") && !is_clear(n)).collect();
+        if open.is_empty() {
+            return Vec::new();
+        }
+        let known = settings();
         let mut warnings = Vec::new();
-        for name in self.env.keys().filter(|n| n.starts_with("ORCH_") && !is_known(n)) {
+        for name in open.into_iter().filter(|name| !known.contains(name)) {
             let near = nearest(name, known.iter().map(String::as_str));
             let near = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
             warnings.push(format!("the variable {name} is no setting and has no effect{near}"));
@@ -81,8 +88,8 @@ mod tests {
     #[test]
     fn what_a_run_s_child_is_given_is_no_unknown_setting() {
         let mut env: BTreeMap<String, String> = OF_A_RUN.iter().map(|n| ((*n).to_owned(), "x".to_owned())).collect();
-        assert_eq!(Vars::new(&env).unknown(&[]), Vec::<String>::new());
+        assert_eq!(Vars::new(&env).unknown(Vec::new), Vec::<String>::new());
         env.insert("ORCH_DEPLOY_RESULTS".to_owned(), "x".to_owned());
-        assert_eq!(Vars::new(&env).unknown(&[]).len(), 1);
+        assert_eq!(Vars::new(&env).unknown(Vec::new).len(), 1);
     }
 }

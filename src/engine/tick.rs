@@ -5,7 +5,7 @@ use super::{
     tree, view,
 };
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, sentinel, store::StoreError};
+use crate::adapters::{disk, git, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
 use crate::decide::again::environment_wait;
 use crate::decide::dispatch;
@@ -256,7 +256,25 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
 pub fn spawn(ctx: &Ctx, run: &Run) -> Result<()> {
     let dir = ctx.paths.run(run.id);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let answers = git::answers();
+    if !answers.is_empty() {
+        // What was answered less than a second ago counts for the one that is started now (RULE-31).
+        super::agent::write_private(&dir.join(ANSWERS), &serde_json::to_vec(&answers)?)?;
+    }
     launch(ctx, run, &[])
+}
+
+/// What a supervisor is told of the remote by who starts it.
+const ANSWERS: &str = "answers.json";
+
+/// The supervisor's side of it. What can't be read is asked.
+pub fn hear_answers(ctx: &Ctx, run: RunId) {
+    let path = ctx.paths.run(run).join(ANSWERS);
+    let Ok(bytes) = std::fs::read(&path) else { return };
+    git::told(serde_json::from_slice(&bytes).unwrap_or_default());
+    if let Err(e) = std::fs::remove_file(&path) {
+        tracing::debug!("{} stays: {e}", path.display());
+    }
 }
 
 /// Starts a supervisor with further words on its command line.

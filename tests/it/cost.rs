@@ -34,8 +34,11 @@ fn a_hand_off_takes_fifteen_git_processes_and_an_idle_tick_none() {
     let at = |stage: &str| all.iter().position(|l| *l == format!("agent {stage}")).unwrap();
     for (from, to) in [("architecture", "development"), ("review", "testing")] {
         let between: Vec<&String> = all[at(from)..at(to)].iter().filter(|l| l.starts_with("git ")).collect();
-        assert!(between.len() <= 15, "{from} to {to}: {}\n{between:#?}", between.len());
-        assert!(between.len() > 5, "the wrapper counts: {between:#?}");
+        // What the remote answers counts for a second: a machine that is slower than that asks again, and for nothing else.
+        let asked = between.iter().filter(|l| l.contains(" ls-remote ")).count();
+        let counted = between.len() - asked.saturating_sub(1);
+        assert!(counted <= 14, "{from} to {to}: {counted}\n{between:#?}");
+        assert!(counted > 5 && asked > 0, "the wrapper counts: {between:#?}");
     }
     house.until("the last supervisor's end", || {
         house.query("SELECT 1 FROM runs WHERE state != 'settled'").is_empty().then_some(())
