@@ -11,13 +11,14 @@ use super::raw::{RawFile, RawRuntime};
 use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
-use super::show::{Document, Origin};
+use super::show::{Document, Inputs, Origin};
 use super::types::{
     Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls,
     Tools, Webhook,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,10 @@ fn from_with(
             config
         })
         .and_then(|config| confine::places(&config, env).map(|()| config))
+        .map(|mut config| {
+            config.origin.inputs = inputs(&config, &text, env, repositories);
+            config
+        })
         .map_err(|mut e| {
             // A variable's fault is not the file's.
             if !e.message.starts_with("the variable ") {
@@ -81,6 +86,27 @@ fn from_with(
             }
             e
         })
+}
+
+/// All that the settings are made of, in one hash: the file, the variables that it can name and those that are settings,
+/// what repositories say, this program and this account.
+fn inputs(
+    config: &Config,
+    text: &str,
+    env: &BTreeMap<String, String>,
+    repositories: &BTreeMap<String, Repository>,
+) -> Inputs {
+    let counts = |name: &str| {
+        ["ORCH_", "XDG_"].iter().any(|begin| name.starts_with(begin))
+            || ["HOME", "PATH", "USER", "LOGNAME"].contains(&name)
+            || text.contains(&format!("${name}"))
+            || text.contains(&format!("${{{name}"))
+    };
+    let vars: Vec<(&String, &String)> = env.iter().filter(|(name, _)| counts(name)).collect();
+    let root = rustix::process::geteuid().is_root();
+    let places = (&config.file, &config.state_dir, &config.area_dir);
+    let all = format!("{:?}", (env!("CARGO_PKG_VERSION"), places, root, text, vars, repositories));
+    Inputs(Sha256::digest(all.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
 }
 
 /// As [`load`], for what works without a configuration: where none is named and none is found, every setting has its
@@ -276,7 +302,13 @@ fn parse_text(
     config.warnings = vars.unknown(|| settings().into_iter().map(|s| s.variable).collect());
     config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
     config.warnings.extend(check::warnings(&config));
-    config.origin = Origin { variables: vars.used(), forced, document: Document::of(text), state_dir_given: given };
+    config.origin = Origin {
+        variables: vars.used(),
+        forced,
+        document: Document::of(text),
+        state_dir_given: given,
+        inputs: Inputs::default(),
+    };
     Ok(config)
 }
 

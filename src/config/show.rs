@@ -16,6 +16,18 @@ pub(super) struct Origin {
     pub document: Document,
     /// The command line (or its variable) named the state directory.
     pub state_dir_given: bool,
+    pub inputs: Inputs,
+}
+
+/// A hash of all that the settings are made of; empty where they are of no file. Says nothing of the settings themselves:
+/// equal ones may be made of different files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inputs(pub String);
+
+impl PartialEq for Inputs {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// The file as it stands, read when somebody asks where a value came from: no step does.
@@ -156,6 +168,11 @@ impl Config {
             return "file".into();
         }
         "default".into()
+    }
+
+    /// Two configurations with the same hash have the same settings; empty: nobody knows.
+    pub fn inputs(&self) -> &str {
+        &self.origin.inputs.0
     }
 
     /// Path → value of every setting that guards: switches, scopes, limits, thresholds. Two steps with equal maps are

@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::scalar::Scalar;
+use super::settings::variable;
 use crate::model::text::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub const OF_A_RUN: [&str; 13] = [
     "ORCH_DEPLOY_NONCE",
 ];
 
+/// How the variable of a setting begins, unless it has a name of its own.
+const OURS: &str = "ORCH_";
+
 /// Options of the command line, which are no settings either.
 const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_LOG_FORMAT", "ORCH_TOOLS_CACHE"];
 
@@ -32,11 +36,24 @@ const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_L
 pub struct Vars<'a> {
     env: &'a BTreeMap<String, String>,
     used: RefCell<BTreeMap<String, String>>,
+    /// Whether any of them may be a setting's: mostly none is, and no name has to be made up to look for it.
+    any: bool,
 }
 
 impl<'a> Vars<'a> {
     pub(super) fn new(env: &'a BTreeMap<String, String>) -> Self {
-        Self { env, used: RefCell::default() }
+        let other = |name: &String| {
+            name.starts_with(OURS) && !OPTIONS.contains(&name.as_str()) && !OF_A_RUN.contains(&name.as_str())
+        };
+        Self { env, used: RefCell::default(), any: env.keys().any(other) }
+    }
+
+    /// As [`Self::read`], for a setting of the table; `named`: the variable where it is not named after the path.
+    pub(super) fn setting<T: Scalar>(&self, path: &str, named: &str) -> Result<Option<T>, ConfigError> {
+        if !self.any && (named.is_empty() || named.starts_with(OURS)) {
+            return Ok(None);
+        }
+        self.read(&variable(path, named), path)
     }
 
     /// A variable's text; empty counts as unset.

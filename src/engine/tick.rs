@@ -121,6 +121,10 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         Ok::<_, StoreError>((claimed, plan.held))
     })?;
     ctx.report.skipped.extend(held);
+    if !ctx.dry {
+        let starting: Vec<TaskId> = claimed.iter().filter(|c| c.starts).map(|c| c.task).collect();
+        base::look_ahead(ctx, &starting);
+    }
     for c in claimed {
         if let Err(e) = start(ctx, &c) {
             let row = ctx.task(c.task).ok();
