@@ -41,7 +41,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         && !accepted(ctx, &task, sha)?
     {
         let why = format!(
-            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
+            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten, or another branch is the default one; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
             default_sha.short(),
             sha.short(),
             task.key,
@@ -176,7 +176,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             continue;
         }
         // A name that somebody takes within the second that an answer counts is kept from us by the push.
-        let standing = mirror.glance(&[&name])?.into_iter().next().flatten();
+        let standing = mirror.glance(&[&name])?.at.into_iter().next().flatten();
         let outcome = match (&standing, row.is_some()) {
             // Intended before, and it was seen absent then: ours.
             (Some(_), true) => true,

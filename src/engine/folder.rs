@@ -3,8 +3,8 @@
 
 use super::boards::{self, Seat, Whole};
 use super::{Ctx, caller};
+use crate::adapters::board::BoardError;
 use crate::adapters::board::seen::{STAMP, Seen};
-use crate::adapters::board::{Board, BoardError};
 use crate::adapters::files;
 use crate::config::Project;
 use crate::model::ids::Key;
@@ -14,14 +14,14 @@ use std::collections::BTreeSet;
 
 /// Takes in what has changed in a project's folder.
 pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), BoardError> {
-    let Board::Local(local) = &seat.board else { return Ok(()) };
     let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
     let before = boards::waits(ctx, project).map_err(ours)?;
     let known = known(ctx, project, seat).map_err(ours)?;
     // What a file says asks a question that was not asked yet, changed or not (RULE-43).
     let asking = before.iter().filter(|(_, wait)| !wait.asked).filter_map(|(id, _)| Key::parse(id).ok());
     let asking: BTreeSet<u64> = asking.map(|key| key.number()).collect();
-    let mut looked = local.look(&known, &|number| asking.contains(&number))?;
+    let Some(looked) = seat.board.look(&known, &|number| asking.contains(&number)) else { return Ok(()) };
+    let mut looked = looked?;
     let mut listing = std::mem::take(&mut looked.listing);
     boards::tell(ctx, project, seat, &listing);
     // What is told each time, or could not be recorded, is read each time.

@@ -27,7 +27,6 @@ pub mod deploy;
 pub mod explain;
 pub mod finalize;
 mod folder;
-pub mod github;
 pub mod guard;
 pub mod guards;
 mod handed;

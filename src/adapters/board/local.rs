@@ -1,8 +1,11 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
-use super::seen::{self, Mark, Seen, Split};
+use super::seen::{self, Looked, Seen, Split};
 use super::swap::{self, MAX_FILE, Turn};
-use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
+use super::{
+    Board, BoardError, Deed, Doer, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Scope, Status,
+    WorkItem,
+};
 use crate::adapters::accounts;
 use crate::failpoint::point;
 use crate::model::board::{Logical, fold, local_statuses};
@@ -10,7 +13,7 @@ use crate::model::frontmatter::{Field, flat, write_new};
 use crate::model::ids::Key;
 use crate::model::time::{parse_rfc3339, rfc3339};
 use rustix::fs::{CWD, RenameFlags};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -21,37 +24,6 @@ const HEADING: &str = "## Comments <!-- orch -->";
 const ATTEMPTS: u32 = 50;
 /// The next number of all projects of a folder together, as earlier versions counted; with `-KEY`: of one project (ORD-3).
 const COUNTER: &str = ".orch-next";
-
-/// What a look at a folder found.
-#[derive(Debug, Default)]
-pub struct Looked {
-    /// Of the files that were opened.
-    pub listing: Listing,
-    prefix: String,
-    /// How many files there are.
-    all: usize,
-    folder: Option<Mark>,
-    kept: Vec<(u64, Mark)>,
-    read: Vec<(u64, Mark)>,
-}
-
-impl Looked {
-    /// Whether a work item's file is there and was not opened, since it is as it was.
-    pub fn is_unchanged(&self, item_id: &str) -> bool {
-        let number = Key::parse(item_id).ok().filter(|key| key.prefix() == self.prefix).map(|key| key.number());
-        number.is_some_and(|number| self.kept.binary_search_by_key(&number, |(n, _)| *n).is_ok())
-    }
-
-    /// What needs no opening the next time: all that was read and taken in, but for `left`.
-    pub fn seen(self, left: &[Key]) -> Seen {
-        let left: HashSet<u64> = left.iter().map(Key::number).collect();
-        let read = self.read.into_iter().filter(|(number, _)| !left.contains(number));
-        let mut files: Vec<(u64, Mark)> = self.kept.into_iter().chain(read).collect();
-        files.sort_unstable_by_key(|(number, _)| *number);
-        // The names are known by the folder only where all of them are.
-        Seen { folder: self.folder.filter(|_| files.len() == self.all), files }
-    }
-}
 
 /// One project's folder of work items.
 #[derive(Debug, Clone)]
@@ -70,11 +42,6 @@ impl Local {
     /// `dir` is made when the first item is created; `prefix` is the project's key; `names` the configured status names.
     pub fn new(dir: impl Into<PathBuf>, prefix: &str, names: &BTreeMap<Logical, String>) -> Self {
         Self { dir: dir.into(), prefix: prefix.to_owned(), statuses: local_statuses(names) }
-    }
-
-    /// Every default status and Backlog.
-    pub fn statuses(&self) -> Vec<Status> {
-        self.statuses.clone()
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -409,5 +376,48 @@ impl Local {
         if let Ok(key) = Key::parse("AA-1") {
             drop(Self::new(".", "AA", &BTreeMap::new()).parse(&key, text));
         }
+    }
+}
+
+impl Board for Local {
+    /// Every default status and Backlog.
+    fn statuses(&self) -> Result<Vec<Status>, BoardError> {
+        Ok(self.statuses.clone())
+    }
+
+    fn labels(&self) -> Result<Vec<Label>, BoardError> {
+        self.labels()
+    }
+
+    fn list(&self, _: &[Status], _: &Scope<'_>, _: &dyn Fn() -> bool) -> Result<Listing, BoardError> {
+        self.scan()
+    }
+
+    fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Option<Result<Looked, BoardError>> {
+        Some(self.look(before, again))
+    }
+
+    fn get(&self, _: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
+        self.get(key)
+    }
+
+    fn set_status(&self, _: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError> {
+        self.set_status(&item.key, change)
+    }
+
+    fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
+        self.append_comment(&item.key, marker, text, now_ms)
+    }
+
+    fn who(&self, key: &Key, _: &str, _: &Deed<'_>) -> Result<Option<Doer>, BoardError> {
+        Ok(self.get(key)?.and_then(|item| item.changed_by).map(Doer::named))
+    }
+
+    fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
+        Ok(self.get(&item.key)?.and_then(|item| item.blocked_by).unwrap_or_default())
+    }
+
+    fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
+        self.create(new)
     }
 }

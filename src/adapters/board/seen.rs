@@ -2,7 +2,10 @@
 //! file is known by its inode, size and times, as git knows one of its index; one that changed within a clock's grain of
 //! being looked at is not known, since the next change might leave all of that as it is.
 
+use super::Listing;
+use crate::model::ids::Key;
 use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -191,6 +194,37 @@ pub fn unchanged(before: &Seen, numbers: &[u64], marks: &[Option<Mark>], again: 
 pub struct Split {
     pub kept: Vec<(u64, Mark)>,
     pub open: Vec<(u64, Option<Mark>)>,
+}
+
+/// What a look at a folder found.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Of the files that were opened.
+    pub listing: Listing,
+    pub(super) prefix: String,
+    /// How many files there are.
+    pub(super) all: usize,
+    pub(super) folder: Option<Mark>,
+    pub(super) kept: Vec<(u64, Mark)>,
+    pub(super) read: Vec<(u64, Mark)>,
+}
+
+impl Looked {
+    /// Whether a work item's file is there and was not opened, since it is as it was.
+    pub fn is_unchanged(&self, item_id: &str) -> bool {
+        let number = Key::parse(item_id).ok().filter(|key| key.prefix() == self.prefix).map(|key| key.number());
+        number.is_some_and(|number| self.kept.binary_search_by_key(&number, |(n, _)| *n).is_ok())
+    }
+
+    /// What needs no opening the next time: all that was read and taken in, but for `left`.
+    pub fn seen(self, left: &[Key]) -> Seen {
+        let left: HashSet<u64> = left.iter().map(Key::number).collect();
+        let read = self.read.into_iter().filter(|(number, _)| !left.contains(number));
+        let mut files: Vec<(u64, Mark)> = self.kept.into_iter().chain(read).collect();
+        files.sort_unstable_by_key(|(number, _)| *number);
+        // The names are known by the folder only where all of them are.
+        Seen { folder: self.folder.filter(|_| files.len() == self.all), files }
+    }
 }
 
 /// Opens a folder to be looked at.

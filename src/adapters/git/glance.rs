@@ -13,9 +13,6 @@ use std::sync::{Mutex, PoisonError};
 
 const FRESH_NS: i64 = 1_000_000_000;
 
-/// A branch's head, and when it was answered, by a clock that all processes of a boot share.
-type Heads = BTreeMap<String, (Option<Sha>, i64)>;
-
 /// What a remote answered of one branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -34,9 +31,26 @@ fn is_fresh(at_ns: i64) -> bool {
     (0..FRESH_NS).contains(&(now_ns() - at_ns))
 }
 
-static SEEN: Mutex<BTreeMap<PathBuf, Heads>> = Mutex::new(BTreeMap::new());
+/// What a remote answered of some of its branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heads {
+    /// Where they are, in the order of the question; `None`: it has no such branch.
+    pub at: Vec<Option<Sha>>,
+    /// The branch that its HEAD names; `None`: it names none, or it was not asked just now.
+    pub default: Option<String>,
+}
 
-fn seen<T>(act: impl FnOnce(&mut BTreeMap<PathBuf, Heads>) -> T) -> T {
+/// The branch that an answer with `--symref` says HEAD names.
+pub(super) fn named(answer: &str) -> Option<String> {
+    answer.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD").map(ToOwned::to_owned))
+}
+
+/// A branch's head, and when it was answered, by a clock that all processes of a boot share.
+type Answers = BTreeMap<String, (Option<Sha>, i64)>;
+
+static SEEN: Mutex<BTreeMap<PathBuf, Answers>> = Mutex::new(BTreeMap::new());
+
+fn seen<T>(act: impl FnOnce(&mut BTreeMap<PathBuf, Answers>) -> T) -> T {
     act(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -47,7 +61,7 @@ pub(super) fn forget() {
 
 /// What counts still.
 pub fn answers() -> Vec<Answer> {
-    let of = |(mirror, heads): (&PathBuf, &Heads)| -> Vec<Answer> {
+    let of = |(mirror, heads): (&PathBuf, &Answers)| -> Vec<Answer> {
         let fresh = heads.iter().filter(|(_, (_, at))| is_fresh(*at));
         let answer = |(branch, (head, at)): (&String, &(Option<Sha>, i64))| Answer {
             mirror: mirror.clone(),
@@ -86,10 +100,10 @@ impl Mirror {
 
     /// Where these branches are on the remote, as it answered at most a second ago, or answers now. Fails as
     /// [`Mirror::remote_heads`].
-    pub fn glance(&self, branches: &[&str]) -> Result<Vec<Option<Sha>>> {
+    pub fn glance(&self, branches: &[&str]) -> Result<Heads> {
         let known: Option<Vec<Option<Sha>>> = branches.iter().map(|branch| known(self.path(), branch)).collect();
         match known {
-            Some(heads) => Ok(heads),
+            Some(at) => Ok(Heads { at, default: None }),
             None => self.remote_heads(branches),
         }
     }
