@@ -40,7 +40,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         && !accepted(ctx, &task, sha)?
     {
         let why = format!(
-            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
+            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten, or another branch is the default one; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
             default_sha.short(),
             sha.short(),
             task.key,

@@ -5,7 +5,7 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, apply, approval, cache, judge, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, apply, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::decide::run_end::{self, Who};
 use crate::model::card::AlertKind;
@@ -38,7 +38,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
         .and_then(|t| serde_json::from_str(t).ok())
         .context("the run's recorded outcome can't be read")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
-    if super::landing::taken_back(ctx, run.task_id)? {
+    if landing::taken_back(ctx, run.task_id)? {
         return Err(Kept::error(Cause::TakenBack, "another hand took the task back while the agent worked"));
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
@@ -200,7 +200,7 @@ fn push(
         end.clone()
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
-    let standing = mirror.glance(&[&branch])?.into_iter().next().flatten();
+    let standing = mirror.glance(&[&branch])?.at.into_iter().next().flatten();
     super::outages::git_answered(ctx, &site.project, false);
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.
@@ -277,13 +277,14 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let stale = approval::changed(&site.ground.mirror, &rows, task, &sha, &tree)?;
+    let by = landing::mover(ctx, task, &sha)?;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
         apply::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
-        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
+        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": by})).map(drop)
     })?;
     Ok(())
 }

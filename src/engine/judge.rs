@@ -140,6 +140,9 @@ fn stale_said(pushed: &Pushed<'_>, task: &Task, why: &str) -> Result<String> {
             Some(path) if pushed.mirror.blob_of(pushed.head, &path)?.is_some() => {
                 said.push(format!("{path} is from an earlier attempt: it was not written in this run"));
             }
+            Some(path) if pushed.mirror.entry(pushed.head, &path)?.is_some() => {
+                said.push(format!("{path} is no regular file, and one is expected there"));
+            }
             Some(_) | None => said.push(part.to_owned()),
         }
     }

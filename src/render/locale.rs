@@ -146,7 +146,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
         AlertKind::ServiceBack => ("A service answers again", "Сервис снова отвечает"),
         AlertKind::BaseRed => ("The base is red", "База не проходит проверку"),
-        AlertKind::DefaultBranch => ("The default branch was renamed", "Ветка по умолчанию переименована"),
+        AlertKind::DefaultBranch => ("The default branch is another one", "Ветка по умолчанию изменилась"),
         AlertKind::BaseGreen => ("The base is green again", "База снова проходит проверку"),
         AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
         AlertKind::Withdrawn => ("Withdrawn by a person", "Отозвано человеком"),

@@ -12,11 +12,25 @@ use std::time::{Duration, Instant};
 
 const FRESH: Duration = Duration::from_secs(1);
 
-type Heads = BTreeMap<String, (Option<Sha>, Instant)>;
+/// What a remote answered of some of its branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heads {
+    /// Where they are, in the order of the question; `None`: it has no such branch.
+    pub at: Vec<Option<Sha>>,
+    /// The branch that its HEAD names; `None`: it names none, or it was not asked just now.
+    pub default: Option<String>,
+}
 
-static SEEN: Mutex<BTreeMap<PathBuf, Heads>> = Mutex::new(BTreeMap::new());
+/// The branch that an answer with `--symref` says HEAD names.
+pub(super) fn named(answer: &str) -> Option<String> {
+    answer.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD").map(ToOwned::to_owned))
+}
 
-fn seen<T>(act: impl FnOnce(&mut BTreeMap<PathBuf, Heads>) -> T) -> T {
+type Answers = BTreeMap<String, (Option<Sha>, Instant)>;
+
+static SEEN: Mutex<BTreeMap<PathBuf, Answers>> = Mutex::new(BTreeMap::new());
+
+fn seen<T>(act: impl FnOnce(&mut BTreeMap<PathBuf, Answers>) -> T) -> T {
     act(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -44,10 +58,10 @@ impl Mirror {
 
     /// Where these branches are on the remote, as it answered at most a second ago, or answers now. Fails as
     /// [`Mirror::remote_heads`].
-    pub fn glance(&self, branches: &[&str]) -> Result<Vec<Option<Sha>>> {
+    pub fn glance(&self, branches: &[&str]) -> Result<Heads> {
         let known: Option<Vec<Option<Sha>>> = branches.iter().map(|branch| known(self.path(), branch)).collect();
         match known {
-            Some(heads) => Ok(heads),
+            Some(at) => Ok(Heads { at, default: None }),
             None => self.remote_heads(branches),
         }
     }
