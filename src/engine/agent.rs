@@ -332,8 +332,8 @@ fn execute(
     let id = run.id;
     let store = &mut ctx.store;
     let linger = Duration::from_secs(site.settings.linger_s);
-    let mut success: Option<Instant> = None;
-    let mut lingered = false;
+    let mut since: Option<Instant> = None;
+    let mut lingered = None;
     let ended = child::run(&spec, &mut |event| match event {
         Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
             // Another program has migrated the database: what runs is supervised, and nothing else is done (RULE-36).
@@ -342,18 +342,23 @@ fn execute(
         },
         Event::Stdout(bytes) => {
             reader.feed(bytes);
-            success = reader.succeeded().then(|| success.unwrap_or_else(Instant::now));
+            since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
             match reader.live().cost_micros {
                 Some(cost) if cap > 0 && cost > cap => Control::End("its cost passed max_cost_usd".to_owned()),
                 Some(_) | None => Control::Go,
             }
         }
         // It has said all that counts; what its process still does is not waited for.
-        Event::Tick if success.is_some_and(|since| since.elapsed() >= linger) => {
-            lingered = true;
-            Control::End("it lingered after its success".to_owned())
+        Event::Tick => {
+            reader.pause();
+            since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
+            lingered = reader.concluded().filter(|_| since.is_some_and(|since| since.elapsed() >= linger));
+            match lingered {
+                Some(_) => Control::End("it lingered after its result".to_owned()),
+                None => Control::Go,
+            }
         }
-        Event::Starting | Event::Tick => Control::Go,
+        Event::Starting => Control::Go,
     });
     let now = (ctx.clock)().wall_ms;
     let stderr = tail(&site.dir.join("stderr.log"), 4096);
@@ -365,8 +370,8 @@ fn execute(
                 EndedBy::Asked(why) => why.clone(),
             });
             let read = match lingered {
-                true => RuntimeExit { code: Some(0), signal: None, ended_by: None },
-                false => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
+                Some(well) => RuntimeExit { code: Some(i32::from(!well)), signal: None, ended_by: None },
+                None => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
             };
             let outcome = reader.finish(read, &stderr, now);
             (Some(exit), outcome.redacted(&redact::current()))
