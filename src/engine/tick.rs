@@ -239,7 +239,8 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
 /// A start that could not fetch its base: as if the claim had never been (RUN-3).
 fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    let why = format!("its branch can't be begun: {why:#}");
+    let advice = super::outages::advice(why).map(|advice| format!("; {advice}")).unwrap_or_default();
+    let why = format!("its branch can't be begun: {why:#}{advice}");
     let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     ctx.store.write(|tx| {
         let due = |times| at + environment_wait(first_ms, times);

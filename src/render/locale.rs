@@ -155,7 +155,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::Confinement => ("Nothing starts: no confinement", "Ничего не запускается: нет изоляции"),
         AlertKind::SecretFound => ("An agent's work held a secret", "В работе агента найден секрет"),
         AlertKind::ArtefactsRefused => ("The record of a deploy is not taken", "Запись о выкладке не принята"),
-        AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
+        AlertKind::MessageParked => ("A message was refused", "Сообщение отклонено"),
     };
     pick(locale, en, ru)
 }
