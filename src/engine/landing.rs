@@ -195,7 +195,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
 /// The forge says merged and its branch does not show it: checked again for as long as `gates.undecided_max_s` lets a
 /// gate be undecided, then a person decides.
 pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
-    if super::settle::patience(ctx, task, "landing", true)? > ctx.policy.undecided_max_ms {
+    if super::settle::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
         return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::Gate, why.to_owned());

@@ -11,7 +11,7 @@ use crate::engine::by_hand::{self, Retried};
 use crate::engine::{Ctx, advance, apply, guard, lease, outbox, reap, tick};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::stage::Stage;
-use crate::model::task::{DeployState, Lease};
+use crate::model::task::Lease;
 use anyhow::Context;
 use serde_json::json;
 use std::path::PathBuf;
@@ -266,9 +266,7 @@ fn break_lease(call: &Invocation, name: &str, why: &str) -> CmdResult {
     let at = ctx.now().stamp.wall_ms;
     let done = ctx.store.write(|tx| {
         let Some(held) = tx.lease(&repo)?.filter(|l| l.task_id.is_some()) else { return Ok(Some(false)) };
-        let open = tx.open_deploys()?.iter().any(|d| {
-            d.repo == repo && matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started)
-        });
+        let open = tx.open_deploys()?.iter().any(|d| d.repo == repo && d.state.is_open());
         if open {
             return Ok(None);
         }
