@@ -1,8 +1,8 @@
 //! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
 
 use super::record;
-use super::{Ctx, messages, projects};
-use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
+use super::{Ctx, folder, messages, projects};
+use crate::adapters::board::{Board, BoardError, Listing, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::Project;
 use crate::decide::board::{self as decide, Asserts, Known, Said, Seen, Sight, Source};
@@ -157,17 +157,33 @@ pub fn waits(ctx: &mut Ctx, project: &Project) -> Result<Waits> {
     Ok(of.filter_map(|t| Some((t.item_id.clone(), t.wait()?))).collect())
 }
 
+/// What a look at a whole board says of items that are not in its list.
+pub struct Whole<'a> {
+    /// Those that could not be read: nothing is known of them.
+    pub unread: &'a [Key],
+    /// Whether an item is there and needed no reading, by its id.
+    pub there: &'a dyn Fn(&str) -> bool,
+}
+
+/// The items that were read and are not recorded.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// To be read once more, since a question was asked or ended while they were read.
+    pub again: Vec<Key>,
+    /// Their rows can't be decoded.
+    held: Vec<Key>,
+}
+
 /// Records what was read of a board: one row per item, an intent where the status changed into one, and which waits are
-/// asked. `before`: from [`waits`], taken before the board was read. `whole`: the board has no other items. Gives the
-/// items that are to be read once more, since a question was asked or ended while they were read.
+/// asked. `before`: from [`waits`], taken before the board was read. `whole`: the board has no other items.
 pub fn observe(
     ctx: &mut Ctx,
     project: &Project,
     resolved: &Resolved,
     items: &[WorkItem],
-    whole: Option<&[Key]>,
+    whole: Option<&Whole<'_>>,
     before: &Waits,
-) -> Result<Vec<Key>> {
+) -> Result<Observed> {
     let at = ctx.now().stamp.wall_ms;
     let key = project.key.clone();
     // Most reads find nothing new: then nothing is written, and no lock is taken.
@@ -184,7 +200,7 @@ pub fn observe(
             Ok::<_, crate::adapters::store::StoreError>(news)
         })?
     };
-    let mut unclear = Vec::new();
+    let mut out = Observed::default();
     if !news.is_empty() {
         let read = Reading {
             project: &key,
@@ -207,8 +223,9 @@ pub fn observe(
             }
             Ok::<_, crate::adapters::store::StoreError>((again, held))
         })?;
-        unclear = again;
+        out.again = again;
         for (key, why) in held {
+            out.held.push(key.clone());
             ctx.report.fault(
                 Some(key.as_str()),
                 format!("what the board says of {key} can't be recorded: {why}"),
@@ -216,14 +233,15 @@ pub fn observe(
             );
         }
     }
-    if let Some(unread) = whole {
+    if let Some(whole) = whole {
         let there: std::collections::HashSet<&str> = items.iter().map(|i| i.id.as_str()).collect();
         let open = ctx.store.read(|tx| tx.open_tasks())?;
-        for task in open.iter().filter(|t| t.project == key && !unread.contains(&t.key)) {
-            set_gone(ctx, task, !there.contains(task.item_id.as_str()))?;
+        for task in open.iter().filter(|t| t.project == key && !whole.unread.contains(&t.key)) {
+            let id = task.item_id.as_str();
+            set_gone(ctx, task, !there.contains(id) && !(whole.there)(id))?;
         }
     }
-    Ok(unclear)
+    Ok(out)
 }
 
 /// Holds a task whose item is gone, archived or a draft; lets it go on when the item is there again.
@@ -441,7 +459,7 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
     messages::card(tx, &t, at)
 }
 
-/// Reads the local boards: no network, whole each time.
+/// Reads the local boards: no network, and no file that was taken in already and has not changed.
 pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
     let local: Vec<Project> = ctx
         .config
@@ -451,9 +469,7 @@ pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
         .cloned()
         .collect();
     for project in local {
-        let done = seat(ctx, &project).and_then(|s| {
-            look(ctx, &project, &s, &Scope::All { cursor: None }, &|| true).map(drop).map_err(Into::into)
-        });
+        let done = seat(ctx, &project).and_then(|s| Ok(folder::take_in(ctx, &project, &s)?));
         if let Err(e) = done {
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
@@ -478,10 +494,22 @@ pub fn look(
     seat: &Seat,
     scope: &Scope<'_>,
     go_on: &dyn Fn() -> bool,
-) -> Result<crate::adapters::board::Listing, BoardError> {
+) -> Result<Listing, BoardError> {
     let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
     let before = waits(ctx, project).map_err(ours)?;
     let mut listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
+    tell(ctx, project, seat, &listing);
+    let whole = matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none();
+    // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
+    let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
+    let whole = (whole && !project.board.is_remote()).then_some(Whole { unread: &unread, there: &|_| false });
+    projects::remember(ctx, seat.board.as_ref()).map_err(ours)?;
+    record(ctx, project, seat, &mut listing, whole.as_ref(), &before)?;
+    Ok(listing)
+}
+
+/// Says what of a list could not be read, was passed over, or has a status that means nothing.
+pub fn tell(ctx: &mut Ctx, project: &Project, seat: &Seat, listing: &Listing) {
     for p in &listing.problems {
         let (task, why) = (p.key.as_ref().map(Key::as_str), format!("{} can't be read: {}", p.at, p.why));
         let next = Some("it is looked at again by the next step".to_owned());
@@ -500,21 +528,29 @@ pub fn look(
             ctx.report.note(format!("{}: {said}", item.key));
         }
     }
-    let whole = matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none();
-    // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
-    let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
-    let whole = (whole && !project.board.is_remote()).then_some(unread.as_slice());
-    projects::remember(ctx, seat.board.as_ref()).map_err(ours)?;
-    for key in observe(ctx, project, &seat.resolved, &listing.items, whole, &before).map_err(ours)? {
+}
+
+/// Records a list, and what changed while it was read once more; gives the items that could not be recorded. What is still
+/// unclear becomes a problem of the list, so that no watermark goes past it.
+pub fn record(
+    ctx: &mut Ctx,
+    project: &Project,
+    seat: &Seat,
+    listing: &mut Listing,
+    whole: Option<&Whole<'_>>,
+    before: &Waits,
+) -> Result<Vec<Key>, BoardError> {
+    let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
+    let seen = observe(ctx, project, &seat.resolved, &listing.items, whole, before).map_err(ours)?;
+    for key in &seen.again {
         let before = waits(ctx, project).map_err(ours)?;
-        let item = seat.board.get(seat.resolved.statuses(), &key)?;
-        let again = observe(ctx, project, &seat.resolved, item.as_slice(), None, &before).map_err(ours)?;
-        // The next pass reads it again: the watermark does not go past it.
+        let item = seat.board.get(seat.resolved.statuses(), key)?;
+        let again = observe(ctx, project, &seat.resolved, item.as_slice(), None, &before).map_err(ours)?.again;
         listing.problems.extend(again.into_iter().map(|key| Problem {
             at: key.to_string(),
             why: "a question about it was asked while it was read".to_owned(),
             key: Some(key),
         }));
     }
-    Ok(listing)
+    Ok(seen.again.into_iter().chain(seen.held).collect())
 }

@@ -162,7 +162,7 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     };
     // What is there now may be an intent that nobody has seen yet: recorded first, then it has a row.
     let before = task.wait().map(|wait| (task.item_id.clone(), wait)).into_iter().collect();
-    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?;
+    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?.again;
     if !unclear.is_empty() || unused_intent(ctx, task, &seat.resolved, &item.status_id)? {
         return Ok(Delivered::NotNow { why: "a person's intent is on the item and is used first".to_owned() });
     }
