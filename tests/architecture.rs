@@ -271,6 +271,58 @@ fn an_adapter_knows_no_other() {
     hold("adapters", &faults);
 }
 
+/// Which kinds there are, where each is at home, and who else names one: of a new kind's touches, each is a line or two.
+const KINDS: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "src/adapters/board/",
+        &["BoardKind", "LocalBoard", "PlaneBoard", "GithubBoard", "board::local", "board::plane", "board::github"],
+        &["src/model/sides.rs", "src/config/raw.rs", "src/config/project.rs", "src/config/github.rs"],
+    ),
+    (
+        "src/adapters/forge/",
+        &["ForgeKind", "GiteaForge", "GithubForge", "forge::gitea", "forge::github", "forge::local"],
+        &["src/model/sides.rs", "src/config/raw.rs", "src/config/project.rs", "src/config/github.rs"],
+    ),
+];
+
+/// A board or forge is one folder, and its address and keys: four files beside its own. Whoever else wants to know what a
+/// kind is like asks `model::sides` before it is opened, and the trait afterwards.
+#[test]
+fn a_kind_is_named_only_where_it_is_at_home() {
+    let variants = ["Local", "Plane", "Github", "Gitea"];
+    let matched = |path: &str| {
+        let mut parts = path.rsplit("::");
+        let (variant, of) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        variants.contains(&variant) && ["Board", "Forge", "Address"].contains(&of)
+    };
+    let mut faults = Vec::new();
+    for file in product() {
+        // Its targets are the kinds' own readers.
+        if file.name == "src/fuzzing.rs" || file.name == "src/config/mod.rs" {
+            continue;
+        }
+        for (home, words, others) in KINDS {
+            if file.name.starts_with(home) || others.contains(&file.name.as_str()) {
+                continue;
+            }
+            for (line, path) in paths(&file.code) {
+                let word = words
+                    .iter()
+                    .any(|w| path == *w || path.ends_with(&format!("::{w}")) || path.contains(&format!("{w}::")));
+                if (word || matched(&path)) && !file.name.starts_with("src/adapters/") {
+                    faults.push(format!(
+                        "{}:{line}: {path}: ask what it can do (model::sides, or the trait of {home})",
+                        file.name
+                    ));
+                }
+            }
+        }
+    }
+    faults.sort();
+    faults.dedup();
+    hold("kinds", &faults);
+}
+
 /// BND-2: whatever an agent or a branch says is started through `adapters::confine`. Who starts a program of the
 /// operator's own account is named here, with what it starts.
 #[test]

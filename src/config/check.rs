@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::paths::identity;
-use super::types::{Config, DegradedAction, Forge, PostDeploy, Project, Scope, Security};
+use super::types::{Config, DegradedAction, PostDeploy, Project, Scope, Security};
 use crate::model::parts::overlap;
 use crate::model::stage::Stage;
 
@@ -250,17 +250,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     for p in &config.projects {
-        match &p.forge {
-            Forge::Local if !p.ci.contexts.is_empty() => {
-                out.push(format!("{}: ci.contexts has no effect on the local forge", p.key));
-            }
-            Forge::Local if p.ci.command.is_none() => {
-                out.push(format!("{}: ci.command is absent, CI is not applicable and ci_green passes", p.key));
-            }
-            forge if forge.is_remote() && p.ci.command.is_some() => {
-                out.push(format!("{}: ci.command has no effect on a remote forge", p.key));
-            }
-            Forge::Local | Forge::Gitea { .. } | Forge::Github(_) => {}
+        if p.forge.is_remote() && p.ci.command.is_some() {
+            out.push(format!("{}: ci.command has no effect on a remote forge", p.key));
+        } else if !p.forge.is_remote() && !p.ci.contexts.is_empty() {
+            out.push(format!("{}: ci.contexts has no effect on the local forge", p.key));
+        } else if !p.forge.is_remote() && p.ci.command.is_none() {
+            out.push(format!("{}: ci.command is absent, CI is not applicable and ci_green passes", p.key));
         }
         let staging = &p.staging;
         if (staging.build.is_some() || staging.deploy.is_some()) && staging.revision.is_none() {

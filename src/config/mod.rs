@@ -19,13 +19,13 @@ mod scalar;
 mod secret;
 mod settings;
 mod show;
-mod sides;
 pub mod standalone;
 #[cfg(test)]
 mod tests;
 mod types;
 mod vars;
 
+pub use crate::model::sides::{Account, Board, BoardKind, Forge, ForgeKind, Method, Update, Via};
 pub use confine::{List, NetworkWord, UIDS};
 pub use error::ConfigError;
 pub use load::{fuzz, load, load_or_bare, process_env, schema, search};
@@ -35,6 +35,5 @@ pub use scalar::{KofM, Text};
 pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, take_over};
 pub use settings::{Setting, settings};
 pub use show::Shown;
-pub use sides::{Account, BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
 pub use types::*;
 pub use vars::OF_A_RUN;

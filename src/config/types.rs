@@ -8,9 +8,9 @@ pub use super::settings::{
     ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile, Security, SerialGate,
     Staging, Stop, Tls, Tools,
 };
-pub use super::sides::{Board, Forge};
 use crate::model::ci::Accepted;
 use crate::model::probe::{CheckSpec, CommandSpec, ErrorSpec, HealthSpec, RevisionSpec};
+use crate::model::sides::{Board, Forge, Method, Update, Via};
 use crate::model::stage::{Agent, Stage, words};
 pub use crate::model::staging::Allowance;
 use serde::{Deserialize, Serialize};
@@ -30,18 +30,6 @@ words! {
     DegradedAction { AlertOnly = "alert_only", Rollback = "rollback" }
 }
 words! {
-    /// How a branch takes in a default branch that moved.
-    Update { Rebase = "rebase", Merge = "merge" }
-}
-words! {
-    /// How a pull request lands.
-    Method { Merge = "merge", Rebase = "rebase", Squash = "squash" }
-}
-words! {
-    /// Who lands it: the forge, or a fast-forward push (RULE-31).
-    Via { Forge = "forge", Push = "push" }
-}
-words! {
     /// What the queries of an error source give: counters that only grow, or what happened in a window of their own.
     Reading { Counter = "counter", Window = "window" }
 }
@@ -54,14 +42,6 @@ words! {
     Sandbox { Auto = "auto", Required = "required", Off = "off" }
 }
 
-words! {
-    /// The kind of a board.
-    BoardKind { Local = "local", Plane = "plane", Github = "github" }
-}
-words! {
-    /// The kind of a forge.
-    ForgeKind { Local = "local", Gitea = "gitea", Github = "github" }
-}
 words! {
     /// The kind of a runtime.
     RunnerKind {

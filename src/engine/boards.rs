@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 /// A project's board with its statuses by meaning.
 #[derive(Debug)]
 pub struct Seat {
-    pub board: Board,
+    pub board: Box<dyn Board>,
     pub resolved: Resolved,
 }
 
@@ -55,16 +55,21 @@ pub fn pass_silent(ctx: &mut Ctx, project: &Project) -> Result<(), BoardError> {
     lately(&ctx.asked.silent, &project.key, now).map_or(Ok(()), Err)
 }
 
+/// Where a project's statuses are kept.
+fn states_key(project: &Project) -> String {
+    format!("board/statuses/{}", project.key)
+}
+
 /// Opens a project's board. Statuses come from the cache (TTL); a failed refresh serves the stale set and says so, never
 /// another project's.
 pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     let board = projects::board(ctx, project)?;
     let names = projects::status_names(project);
-    if matches!(board, Board::Local(_)) {
+    if !project.board.is_remote() {
         let statuses = board.statuses()?;
         return Ok(Seat { resolved: resolve(&statuses, &names), board });
     }
-    let name = format!("plane/states/{}", project.key);
+    let name = states_key(project);
     let now = ctx.now().stamp.wall_ms;
     let cached: Option<StatusCache> = ctx.store.read(|tx| tx.meta(&name))?.and_then(|t| serde_json::from_str(&t).ok());
     if let Some(c) = cached.as_ref().filter(|c| c.is_fresh(now, ctx.config.plane.states_ttl_s)) {
@@ -107,14 +112,14 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
 /// Forgets what is known of a project's statuses: whoever examines the board asks it (`doctor`, on a copy of the database).
 pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
     ctx.asked = Asked::default();
-    Ok(ctx.store.write(|tx| tx.drop_meta(&format!("plane/states/{}", project.key)))?)
+    Ok(ctx.store.write(|tx| tx.drop_meta(&states_key(project)))?)
 }
 
 /// A project's statuses by meaning, from what is known without a request; `None`: a board never read.
 pub fn resolved(ctx: &mut Ctx, project: &Project) -> Option<Resolved> {
     let names = projects::status_names(project);
     let statuses = if project.board.is_remote() {
-        let text = ctx.store.read(|tx| tx.meta(&format!("plane/states/{}", project.key))).ok().flatten();
+        let text = ctx.store.read(|tx| tx.meta(&states_key(project))).ok().flatten();
         text.and_then(|t| serde_json::from_str::<StatusCache>(&t).ok())?.statuses
     } else {
         crate::model::board::local_statuses(&names)
@@ -536,9 +541,7 @@ pub fn look(
     // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
     let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
     let whole = (whole && !project.board.is_remote()).then_some(unread.as_slice());
-    if let Board::Plane(plane) = &seat.board {
-        projects::remember_path(ctx, project, plane.path()).map_err(ours)?;
-    }
+    projects::remember(ctx, seat.board.as_ref()).map_err(ours)?;
     for key in observe(ctx, project, &seat.resolved, &listing.items, whole, &before).map_err(ours)? {
         let before = waits(ctx, project).map_err(ours)?;
         let item = seat.board.get(seat.resolved.statuses(), &key)?;

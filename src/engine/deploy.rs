@@ -2,8 +2,8 @@
 
 use super::landing::{self, Checked};
 use super::{Ctx, apply, base, mergegate, projects, pulls, view};
-use crate::adapters::forge::local::Landing as Order;
-use crate::adapters::forge::{ForgeError, MergeOutcome};
+
+use crate::adapters::forge::{ForgeError, Landing as Order, MergeOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};

@@ -62,7 +62,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
 
 fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result<LabelAnswer> {
     let seat = boards::seat(ctx, project)?;
-    let labels = known_labels(ctx, project, &seat.board)?;
+    let labels = known_labels(ctx, project, seat.board.as_ref())?;
     if has_label(&[], Some(&labels), name) == LabelAnswer::Ambiguous {
         return Ok(LabelAnswer::Ambiguous);
     }
@@ -76,7 +76,7 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     }
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
     let answer = has_label(&item.labels, Some(&labels), name);
-    if answer == LabelAnswer::Yes && !deciders::of_label(project, &seat.board, &item, &labels, name)? {
+    if answer == LabelAnswer::Yes && !deciders::of_label(project, seat.board.as_ref(), &item, &labels, name)? {
         tracing::warn!(task = %task.key, "label {name:?} does not count: nobody of board.deciders is known to have set it");
         return Ok(LabelAnswer::No);
     }
@@ -105,11 +105,11 @@ fn label_ttl_ms(ctx: &Ctx) -> i64 {
     i64::try_from(ctx.config.auto_label.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000)
 }
 
-fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<Label>> {
+fn known_labels(ctx: &mut Ctx, project: &Project, board: &dyn Board) -> Result<Vec<Label>> {
     if !project.board.is_remote() {
         return Ok(board.labels()?);
     }
-    let name = format!("plane/labels/{}", project.key);
+    let name = format!("board/labels/{}", project.key);
     let now = ctx.now().stamp.wall_ms;
     let ttl = label_ttl_ms(ctx);
     let cached: Option<(i64, Vec<Label>)> =

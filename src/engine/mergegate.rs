@@ -143,7 +143,7 @@ fn leaves_out(project: &Project) -> bool {
 fn updated(ctx: &Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha) -> Result<Sha, GitError> {
     let Ok(project) = ctx.project(&task.project) else { return Ok(head.clone()) };
     let author = Person::new(&project.git.author.name, &project.git.author.email);
-    let new = mirror.update_branch(tip, head, super::projects::update_mode(project), &author)?;
+    let new = mirror.update_branch(tip, head, project.merge.update, &author)?;
     if !leaves_out(project) {
         return Ok(new);
     }

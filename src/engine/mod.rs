@@ -26,7 +26,6 @@ mod deciders;
 pub mod deploy;
 pub mod explain;
 pub mod finalize;
-pub mod github;
 pub mod guard;
 pub mod guards;
 mod handed;

@@ -1,6 +1,6 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
-use super::{Ctx, advance, boards, intents, outages, outbox, throttle};
+use super::{Ctx, advance, boards, intents, outages, outbox, projects, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::Project;
@@ -101,7 +101,8 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     let scan = scan(ctx, project)?;
     let whole = full || local || scan.is_some() || mark.is_none_or(|m| m.full_due(now, project));
     if whole && scan.is_none() {
-        super::github::same_repository(ctx, project, &seat)?;
+        seat.board.confirm()?;
+        projects::remember(ctx, seat.board.as_ref())?;
     }
     let since = mark.map_or(0, |m| m.updated_ms) - OVERLAP_MS;
     let cursor = scan.as_ref().map(|s| s.cursor.as_str());
@@ -174,8 +175,8 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     ctx.store.write(|tx| {
         tx.set_meta(&format!("watermark/{}", project.key), &text)?;
         match &seen {
-            Some(seen) => tx.set_meta(&super::github::seen_key(project), seen)?,
-            None => tx.drop_meta(&super::github::seen_key(project))?,
+            Some(seen) => tx.set_meta(&projects::seen_key(project), seen)?,
+            None => tx.drop_meta(&projects::seen_key(project))?,
         }
         if whole {
             tx.drop_meta(&scan_key(project))?;

@@ -5,23 +5,13 @@ use super::{Ctx, boards, outages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Account, Project};
+pub use crate::model::text::digest;
 use anyhow::Result;
 
 /// A service's request to wait is believed up to a day.
 const LONGEST_S: u64 = 86_400;
 /// Where a forge does not say how long.
 const DEFAULT_S: u64 = 60;
-
-/// Sixteen digits that change with any of the texts.
-pub fn digest(parts: &[&str]) -> String {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
-}
 
 /// One row for all who speak with a credential to a host: a board and a forge share it.
 fn place(account: &Account<'_>) -> String {

@@ -1,6 +1,7 @@
 //! The one command that moves a task on, to be typed as it is (DSK-1): the last line of `explain`.
 
 use crate::config;
+use crate::model::ids::Key;
 use crate::model::report::Rule;
 use crate::model::task::Task;
 
@@ -49,13 +50,10 @@ pub fn unheld(task: &Task, running: bool) -> String {
 
 /// For a work item without a task: the step that picks it up, or the file in which its status is set.
 pub fn taskless(project: &config::Project, key: &str, due: bool) -> String {
-    match &project.board {
-        config::Board::Local { dir, .. } if !due => {
-            let file = dir.join(format!("{key}.md"));
-            format!("\"${{EDITOR:-vi}}\" {}", quoted(&file.to_string_lossy()))
-        }
-        config::Board::Local { .. } => "orch tick".to_owned(),
-        config::Board::Plane { .. } | config::Board::Github(_) => "orch reconcile".to_owned(),
+    match Key::parse(key).ok().and_then(|key| project.board.file(&key)) {
+        _ if project.board.is_remote() => "orch reconcile".to_owned(),
+        Some(file) if !due => format!("\"${{EDITOR:-vi}}\" {}", quoted(&file.to_string_lossy())),
+        Some(_) | None => "orch tick".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::git::{World, head, person_git, raw, write};
 use orch::adapters::forge::MergeOutcome;
-use orch::adapters::forge::local::{Landing, LocalForge};
+use orch::adapters::forge::{Landing, LocalForge};
 use orch::adapters::git::{DeleteOutcome, Git, GitError, MergeMethod, Mirror, PushOutcome, UpdateMode};
 use orch::model::ids::{Key, Sha};
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,6 @@
 //! `orch init` on the binary: what it finds, what it leaves, units that systemd accepts.
 
-use orch::adapters::forge::{Gitea, MergeVia, Place};
+use orch::adapters::forge::{Forge, Gitea, MergeVia, Place};
 use orch::adapters::git::MergeMethod;
 use orch::adapters::http::{Limits, Token};
 use serde_json::Value;

@@ -1,7 +1,10 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
 use super::swap::{self, MAX_FILE, Turn};
-use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
+use super::{
+    Board, BoardError, Deed, Doer, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Scope, Status,
+    WorkItem,
+};
 use crate::adapters::accounts;
 use crate::failpoint::point;
 use crate::model::board::{Logical, fold, local_statuses};
@@ -38,11 +41,6 @@ impl Local {
     /// `dir` is made when the first item is created; `prefix` is the project's key; `names` the configured status names.
     pub fn new(dir: impl Into<PathBuf>, prefix: &str, names: &BTreeMap<Logical, String>) -> Self {
         Self { dir: dir.into(), prefix: prefix.to_owned(), statuses: local_statuses(names) }
-    }
-
-    /// Every default status and Backlog.
-    pub fn statuses(&self) -> Vec<Status> {
-        self.statuses.clone()
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -335,5 +333,44 @@ impl Local {
         if let Ok(key) = Key::parse("AA-1") {
             drop(Self::new(".", "AA", &BTreeMap::new()).parse(&key, text));
         }
+    }
+}
+
+impl Board for Local {
+    /// Every default status and Backlog.
+    fn statuses(&self) -> Result<Vec<Status>, BoardError> {
+        Ok(self.statuses.clone())
+    }
+
+    fn labels(&self) -> Result<Vec<Label>, BoardError> {
+        self.labels()
+    }
+
+    fn list(&self, _: &[Status], _: &Scope<'_>, _: &dyn Fn() -> bool) -> Result<Listing, BoardError> {
+        self.scan()
+    }
+
+    fn get(&self, _: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
+        self.get(key)
+    }
+
+    fn set_status(&self, _: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError> {
+        self.set_status(&item.key, change)
+    }
+
+    fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
+        self.append_comment(&item.key, marker, text, now_ms)
+    }
+
+    fn who(&self, key: &Key, _: &str, _: &Deed<'_>) -> Result<Option<Doer>, BoardError> {
+        Ok(self.get(key)?.and_then(|item| item.changed_by).map(Doer::named))
+    }
+
+    fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
+        Ok(self.get(&item.key)?.and_then(|item| item.blocked_by).unwrap_or_default())
+    }
+
+    fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
+        self.create(new)
     }
 }

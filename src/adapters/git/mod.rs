@@ -26,6 +26,7 @@ mod talk;
 pub mod update;
 pub mod walk;
 
+pub use crate::model::sides::{Method as MergeMethod, Update as UpdateMode};
 pub use changes::{ChangedPath, Object};
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub(super) use cmd::scrub;
@@ -36,7 +37,6 @@ pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};
 pub use reader::rest;
 pub use refusal::unusable;
-pub use update::{MergeMethod, UpdateMode};
 
 /// A name and address as git records them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -318,6 +318,6 @@ fn ending(exit: &Exit) -> String {
 }
 
 /// The project's forge, for jobs that ask it.
-fn forge(ctx: &mut Ctx, bench: &Bench) -> Result<crate::adapters::forge::Forge> {
+fn forge(ctx: &mut Ctx, bench: &Bench) -> Result<Box<dyn crate::adapters::forge::Forge>> {
     projects::forge(ctx, &bench.project)
 }
