@@ -3,6 +3,7 @@
 use crate::model::redact;
 pub use crate::model::secret::SecretRef;
 use crate::model::secret::{reference, reference_schema};
+use crate::short::{self, Bounds, End, Whom};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::Serializer;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// A secret's value: prints as `***`, wiped when dropped.
@@ -51,7 +52,7 @@ pub struct SecretError {
 }
 
 /// More than this is no secret.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// How long `{command: [...]}` may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -142,46 +143,39 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
 
 fn bounded(from: impl Read) -> Result<Zeroizing<String>, String> {
     let mut bytes = Zeroizing::new(Vec::new());
-    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() > MAX_BYTES {
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
-    std::str::from_utf8(&bytes).map(|t| Zeroizing::new(t.to_owned())).map_err(|_| "it is not UTF-8".to_owned())
+    text(&bytes)
+}
+
+fn text(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
+    std::str::from_utf8(bytes).map(|t| Zeroizing::new(t.to_owned())).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 fn run(argv: &[String]) -> Result<Zeroizing<String>, String> {
     let (program, args) = argv.split_first().ok_or("the command is empty")?;
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let stdout = child.stdout.take().ok_or("it has no output")?;
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(bounded(stdout)));
-    let until = Instant::now() + COMMAND_TIMEOUT;
-    let said = told.recv_timeout(COMMAND_TIMEOUT);
-    if said.is_err() {
-        let _ = child.kill();
-    }
-    // The output is closed: the exit is near, or the program closed it early and lingers.
-    let status = loop {
-        match child.try_wait().map_err(|e| e.to_string())? {
-            Some(status) => break status,
-            None if Instant::now() >= until => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("the command took longer than {} s", COMMAND_TIMEOUT.as_secs()));
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let mut command = Command::new(program);
+    // In the caller's process group: it may ask a person at this terminal.
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let bounds = Bounds {
+        input: &[],
+        limit: COMMAND_TIMEOUT,
+        out: MAX_BYTES,
+        err: 0,
+        strict: true,
+        grace: Duration::ZERO,
+        whom: Whom::Itself,
     };
-    if !status.success() {
-        return Err(format!("the command ended with {status}"));
+    let said = command.spawn().and_then(|child| short::follow(child, &bounds)).map_err(|e| e.to_string())?;
+    let bytes = Zeroizing::new(said.out);
+    match said.end {
+        End::Itself(status) if status.success() => text(&bytes),
+        End::Itself(status) => Err(format!("the command ended with {status}")),
+        End::Late => Err(format!("the command took longer than {} s", COMMAND_TIMEOUT.as_secs())),
+        End::Full => Err(format!("it is larger than {MAX_BYTES} bytes")),
     }
-    said.map_err(|_| "the command closed nothing in time".to_owned())?
 }
 
 /// A value of an `env` map: a literal or a reference.

@@ -8,8 +8,8 @@ use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, base, cache, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
+use crate::adapters::environment::Policy;
 use crate::adapters::git::{CheckoutPlan, files::remove};
-use crate::adapters::modes;
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project};
@@ -273,15 +273,8 @@ pub fn base_env(repo: &str, revision: &str, folders: &Folders) -> Vec<(OsString,
 }
 
 fn plain_env(folders: &Folders) -> Vec<(OsString, OsString)> {
-    let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            matches!(name.as_ref(), "LANG" | "TZ" | "USER") || name.starts_with("LC_")
-        })
-        .collect();
-    env.extend(modes::search_path().map(|path| (OsString::from("PATH"), path)));
+    let mut env = Policy::Run.env();
     env.extend(folders.env());
-    env.extend(crate::adapters::net::child_env());
     env
 }
 

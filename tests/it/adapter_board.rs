@@ -15,11 +15,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// Opens a board by what was kept of it.
+type Opened<'a> = dyn Fn(&Kept) -> Box<dyn Board> + 'a;
+type Kept = BTreeMap<String, String>;
+
 /// A board as it is opened, and what is kept of it between two openings.
 struct Place<'a> {
     name: &'a str,
     key: &'a str,
-    open: &'a dyn Fn(&BTreeMap<String, String>) -> Box<dyn Board>,
+    open: &'a Opened<'a>,
     /// A person takes a work item away.
     withdraw: &'a dyn Fn(&Key),
 }

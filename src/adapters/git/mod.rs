@@ -22,7 +22,6 @@ pub mod push;
 mod reader;
 mod refusal;
 pub mod shared;
-mod talk;
 pub mod update;
 pub mod walk;
 

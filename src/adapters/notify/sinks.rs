@@ -4,23 +4,22 @@ use super::{AlertMessage, CardMessage, Outcome};
 use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Token};
 use crate::adapters::modes;
 use crate::model::card::Delivered;
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::short::{self, Bounds, End, Whom};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Of `cards/alerts.txt`; past it the file becomes `alerts.1.txt`.
 const ALERTS_MAX: u64 = 1 << 20;
 /// Kept of a command's complaint.
-const COMPLAINT: u64 = 4 << 10;
+const COMPLAINT: usize = 4 << 10;
 /// A throttled reply that does not say how long.
 const DEFAULT_WAIT_S: u64 = 60;
 
@@ -111,49 +110,35 @@ pub(super) fn command(argv: &[String], env: &[(OsString, OsString)], event: &Val
     let mut child = Command::new(program);
     child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
     child.envs(env.iter().map(|(name, value)| (name, value)));
-    let mut child = match modes::spawn_public(&mut child) {
+    let child = match modes::spawn_public(&mut child) {
         Ok(child) => child,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
             return off(format!("the notify command {program} can't be started: {e}"));
         }
         Err(e) => return not_now(format!("the notify command {program} can't be started: {e}")),
     };
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let input = format!("{event}\n");
-    std::thread::spawn(move || {
-        // One that does not read its input may still succeed.
-        stdin.map(|mut to| to.write_all(input.as_bytes()))
-    });
-    let (tell_text, text) = channel();
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        if let Some(mut stream) = stderr {
-            let _ = (&mut stream).take(COMPLAINT).read_to_end(&mut kept);
-            let _ = std::io::copy(&mut stream, &mut std::io::sink());
-        }
-        tell_text.send(kept)
-    });
-    let (tell_end, end) = channel();
-    std::thread::spawn(move || tell_end.send(child.wait()));
-    let ended = end.recv_timeout(left);
-    // What it left behind holds the streams open: it belongs to the command, and ends with it.
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let status = match ended {
-        Ok(Ok(status)) => status,
-        Ok(Err(e)) => return not_now(format!("the end of the notify command {program} can't be awaited: {e}")),
-        Err(_) => {
-            let why = format!("the notify command {program} did not end within {} s", left.as_secs_f32());
-            return Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) };
-        }
+    let bounds = Bounds {
+        input: input.as_bytes(),
+        limit: left,
+        out: 0,
+        err: COMPLAINT,
+        strict: false,
+        grace: Duration::ZERO,
+        whom: Whom::Family,
+    };
+    let said = match short::follow(child, &bounds) {
+        Ok(said) => said,
+        Err(e) => return not_now(format!("the end of the notify command {program} can't be awaited: {e}")),
+    };
+    let End::Itself(status) = said.end else {
+        let why = format!("the notify command {program} did not end within {} s", left.as_secs_f32());
+        return Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) };
     };
     if status.success() {
         return Outcome::new(Delivered::Yes);
     }
-    let text = text.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    let text = String::from_utf8_lossy(&said.err);
     let line = text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
     let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
     not_now(format!("the notify command {program} ended with {status}: {line}"))
