@@ -99,14 +99,9 @@ impl Config {
     /// Every reference to a secret with its path, for `doctor` and for redaction.
     pub fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut out = Vec::new();
-        if let Some(telegram) = &self.notify.telegram {
-            out.push(("notify.telegram.token".to_owned(), &telegram.token));
-        }
-        if let Some(token) = self.notify.webhook.as_ref().and_then(|w| w.token.as_ref()) {
-            out.push(("notify.webhook.token".to_owned(), token));
-        }
-        if let Some(command) = &self.notify.command {
-            in_env("notify.command", &command.env, &mut out);
+        out.extend(self.notify.secrets().into_iter().map(|(at, from)| (at.to_owned(), from)));
+        for (at, env) in self.notify.envs() {
+            in_env(at, env, &mut out);
         }
         for (name, runtime) in &self.runtimes {
             in_env(&format!("runtimes.{name}"), &runtime.env, &mut out);

@@ -10,11 +10,10 @@ use super::project::{Around, post_deploy, project, security, staging};
 use super::raw::{RawFile, RawRuntime};
 use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
-use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
+use super::settings::{RawAgents, RawTop, agent_variable, settings};
 use super::show::Origin;
 use super::types::{
-    Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Telegram, Tls,
-    Tools, Webhook,
+    Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Tls, Tools,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
@@ -239,7 +238,7 @@ fn parse_text(
         executor_limits: raw.executor_limits.unwrap_or_default().effective(&vars)?,
         tls: tls(raw.tls.unwrap_or_default().effective(&vars)?, &place)?,
         tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
-        notify: notify(raw.notify.unwrap_or_default(), &place, &vars)?,
+        notify: Notify::read(raw.notify.unwrap_or_default(), &place, &vars)?,
         agents: agents(raw.agents.unwrap_or_default(), &place, &vars)?,
         runtimes: runtimes(raw.runtimes.as_ref(), &place, &confine)?,
         confine: confine.clone(),
@@ -349,72 +348,6 @@ fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {
         *program = place.program(program, &format!("tools.{name}"))?;
     }
     Ok(tools)
-}
-
-/// A topic's number; zero is none.
-fn topic(number: u64) -> Result<Option<i64>, ConfigError> {
-    let known = i64::try_from(number).map_err(|_| {
-        ConfigError::new(format!("notify.telegram.topic is {number}, expected a topic's number, or 0 for none"))
-    })?;
-    Ok(Some(known).filter(|n| *n > 0))
-}
-
-/// Accounts of the service itself, in whose name anonymous administrators, channels and forwards write.
-const NOBODY: [i64; 3] = [777_000, 1_087_968_824, 136_817_688];
-
-/// Users who decide in the chat (ORD-5).
-fn deciders(users: Vec<i64>) -> Result<Vec<i64>, ConfigError> {
-    if let Some(user) = users.iter().find(|u| **u <= 0 || NOBODY.contains(u)) {
-        return Err(ConfigError::new(format!("notify.telegram.deciders has {user}, expected the number of a person"))
-            .hint("groups and channels have negative numbers; docs/connecting-telegram.md says how to find a user's number"));
-    }
-    Ok(users)
-}
-
-fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, ConfigError> {
-    let locale = raw.effective(vars)?.locale;
-    let telegram = match raw.telegram {
-        None => None,
-        Some(raw) => {
-            let top = raw.effective(vars)?;
-            let at = "notify.telegram";
-            let token = raw.token.ok_or_else(|| missing("notify.telegram.token", "{env: NAME} or {file: PATH}"))?;
-            let chat_id = text(Some(&top.chat_id.0));
-            Some(Telegram {
-                api_base: super::parts::http(&top.api_base, "notify.telegram.api_base")?,
-                token: place.secret(&token, &format!("{at}.token"))?,
-                chat_id: chat_id.ok_or_else(|| missing("notify.telegram.chat_id", "a chat's number or @name"))?,
-                topic: topic(top.topic)?,
-                mode: top.mode,
-                deciders: deciders(raw.deciders.unwrap_or_default())?,
-            })
-        }
-    };
-    let webhook = match raw.webhook {
-        None => None,
-        Some(raw) => {
-            let top = raw.effective(vars)?;
-            if top.timeout_s == 0 {
-                return Err(ConfigError::new("notify.webhook.timeout_s is 0, expected 1 or more"));
-            }
-            Some(Webhook {
-                url: super::parts::http(&top.url, "notify.webhook.url")?,
-                token: raw.token.map(|t| place.secret(&t, "notify.webhook.token")).transpose()?,
-                timeout_s: top.timeout_s,
-            })
-        }
-    };
-    let command = match raw.command {
-        None => None,
-        Some(raw) => {
-            let mut line = place.command(&raw, 10.0, "notify.command")?;
-            if let Some(program) = line.command.first_mut() {
-                *program = place.program(program, "notify.command")?;
-            }
-            Some(line)
-        }
-    };
-    Ok(Notify { locale, telegram, command, webhook })
 }
 
 fn agents(raw: RawAgents, place: &Place<'_>, vars: &Vars<'_>) -> Result<Agents, ConfigError> {

@@ -1,6 +1,6 @@
 //! The sinks that are no chat: files, a command, a webhook.
 
-use super::{AlertMessage, CardMessage, Outcome};
+use super::{AlertMessage, CardMessage, Notifier, Outcome};
 use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Token};
 use crate::adapters::modes;
 use crate::model::card::Delivered;
@@ -12,7 +12,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,53 @@ fn off(why: String) -> Outcome {
     Outcome { sink_off: Some(why.clone()), ..Outcome::new(Delivered::Refused { why }) }
 }
 
+/// The state directory: `cards/<KEY>.txt` and `cards/alerts.txt`.
+#[derive(Debug, Clone)]
+pub struct Files {
+    pub dir: PathBuf,
+}
+
+impl Notifier for Files {
+    fn show(&self, message: &CardMessage<'_>, _deadline: Instant) -> Outcome {
+        card_file(&self.dir, message)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, _deadline: Instant) -> Outcome {
+        alert_file(&self.dir, message)
+    }
+
+    fn shows_again(&self) -> bool {
+        true
+    }
+}
+
+/// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    pub timeout: Duration,
+}
+
+impl Program {
+    fn tell(&self, event: &Value, deadline: Instant) -> Outcome {
+        command(&self.argv, &self.env, event, deadline.min(Instant::now() + self.timeout))
+    }
+}
+
+impl Notifier for Program {
+    fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome {
+        self.tell(&card_event(message), deadline)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+        self.tell(&alert_event(message), deadline)
+    }
+}
+
 /// A card as a command or webhook gets it.
-pub(super) fn card_event(message: &CardMessage<'_>) -> Value {
+fn card_event(message: &CardMessage<'_>) -> Value {
     json!({
         "version": 1,
         "kind": "card",
@@ -46,7 +91,7 @@ pub(super) fn card_event(message: &CardMessage<'_>) -> Value {
 }
 
 /// An alert as a command or webhook gets it.
-pub(super) fn alert_event(message: &AlertMessage<'_>) -> Value {
+fn alert_event(message: &AlertMessage<'_>) -> Value {
     let text = message.text();
     json!({
         "version": 1,
@@ -62,7 +107,7 @@ pub(super) fn alert_event(message: &AlertMessage<'_>) -> Value {
 }
 
 /// Writes `cards/<KEY>.txt`, whole or not at all.
-pub(super) fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
+fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
     let folder = dir.join("cards");
     let path = folder.join(format!("{}.txt", message.key.as_str()));
     let write = || -> std::io::Result<()> {
@@ -80,7 +125,7 @@ pub(super) fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
 }
 
 /// Adds the alert to `cards/alerts.txt`, newest last, under its outbox key.
-pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
+fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
     let folder = dir.join("cards");
     let path = folder.join("alerts.txt");
     let write = || -> std::io::Result<()> {
@@ -99,7 +144,7 @@ pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
 }
 
 /// Runs the command with the event on stdin until `deadline`; then its process group is ended.
-pub(super) fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadline: Instant) -> Outcome {
+fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadline: Instant) -> Outcome {
     let Some((program, args)) = argv.split_first() else {
         return off("the notify command is empty; name a program and its arguments".to_owned());
     };
@@ -144,7 +189,7 @@ pub(super) fn command(argv: &[String], env: &[(OsString, OsString)], event: &Val
     not_now(format!("the notify command {program} ended with {status}: {line}"))
 }
 
-/// One address that takes JSON. Often the whole secret is its path, so only the host is ever shown.
+/// One address that gets each message as a JSON POST; its `id` is the same in a repeat. Often the whole secret is its path, so only the host is ever shown.
 #[derive(Clone)]
 pub struct Webhook {
     http: Client,
@@ -182,7 +227,7 @@ impl Webhook {
         Ok(Self { http: Client::new(origin, auth, limits)?, path, timeout })
     }
 
-    pub(super) fn post(&self, event: &Value, deadline: Instant) -> Outcome {
+    fn post(&self, event: &Value, deadline: Instant) -> Outcome {
         let left = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
         if left < Duration::from_secs(1).min(self.timeout) {
             return not_now("no time left in this step".to_owned());
@@ -215,5 +260,15 @@ impl Webhook {
             }
             Class::Invalid => Outcome::new(Delivered::Refused { why }),
         }
+    }
+}
+
+impl Notifier for Webhook {
+    fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome {
+        self.post(&card_event(message), deadline)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+        self.post(&alert_event(message), deadline)
     }
 }
