@@ -14,6 +14,7 @@ pub mod known;
 pub mod logging;
 pub mod open;
 pub mod output;
+mod quick;
 pub mod screen;
 pub mod signals;
 pub mod trial;
@@ -156,8 +157,19 @@ fn parsed() -> Result<Cli, clap::Error> {
     use clap::FromArgMatches;
     let terminal = Output::new(false).is_terminal();
     let words = words();
+    let colour = colour::of_help(&words, terminal);
+    if !help::is_asked(&words)
+        && let Some(alone) = quick::command(&words)
+    {
+        match alone.color(colour).try_get_matches() {
+            Ok(matches) => return Cli::from_arg_matches(&matches),
+            Err(e) if e.kind() == clap::error::ErrorKind::DisplayVersion => return Err(e),
+            // What is wrong is said by the whole command line, which knows what else could be meant.
+            Err(_) => {}
+        }
+    }
     let command = if help::is_asked(&words) { help::command() } else { Cli::command() };
-    let matches = command.color(colour::of_help(&words, terminal)).try_get_matches()?;
+    let matches = command.color(colour).try_get_matches()?;
     Cli::from_arg_matches(&matches)
 }
 

@@ -11,6 +11,7 @@ use crate::model::report::ActionKind;
 use crate::model::task::Task;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// A task's repository, ready to be worked with.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         && !accepted(ctx, &task, sha)?
     {
         let why = format!(
-            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
+            "{default_branch} at {} no longer contains {}, which landed before: its history was rewritten, or another branch is the default one; `orch retry {}` accepts the new history, `orch stop {}` ends the task",
             default_sha.short(),
             sha.short(),
             task.key,
@@ -68,6 +69,34 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
     Ok(Ground { task, mirror, default_branch, default_sha })
+}
+
+/// Asks each remote once for all that a step is about to begin there, so that none of the starts asks by itself (speed).
+/// What fails here fails again where it is said.
+pub fn look_ahead(ctx: &mut Ctx, starting: &[TaskId]) {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for id in starting {
+        let Ok(task) = ctx.task(*id) else { continue };
+        if let Ok(project) = ctx.project(&task.project) {
+            let name = wanted(project, &task);
+            names.entry(task.project).or_default().push(name);
+        }
+    }
+    // One start alone asks as much by itself.
+    for (project, names) in names.iter().filter(|(_, names)| names.len() > 1) {
+        if let Err(e) = ask_ahead(ctx, project, names) {
+            tracing::debug!("asking ahead for {project}: {e:#}");
+        }
+    }
+}
+
+fn ask_ahead(ctx: &mut Ctx, project: &str, names: &[String]) -> Result<()> {
+    let project = ctx.project(project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
+    let all: Vec<&str> = std::iter::once(&default_branch).chain(names).map(String::as_str).collect();
+    mirror.remote_heads(&all)?;
+    Ok(())
 }
 
 /// A push that the remote refuses, before anything was done: a login that is missing is the environment's (RULE-45); an
@@ -146,7 +175,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         if row.as_ref().is_some_and(|r| r.outcome.is_some()) {
             continue;
         }
-        let standing = mirror.remote_head(&name)?;
+        // A name that somebody takes within the second that an answer counts is kept from us by the push.
+        let standing = mirror.glance(&[&name])?.at.into_iter().next().flatten();
         let outcome = match (&standing, row.is_some()) {
             // Intended before, and it was seen absent then: ours.
             (Some(_), true) => true,

@@ -61,6 +61,10 @@ fn no_program(e: std::io::Error) -> NoEngine {
 
 /// The engine for a policy, or why nothing of it may start. `runtime`: what plays the agent, none for a command.
 pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -> Result<Engine, NoEngine> {
+    // Nothing is to be found out.
+    if policy.mode == Mode::Off {
+        return Ok(Engine::None);
+    }
     let probe = probe(config)?;
     let engine = confine::engine(policy, &probe)?;
     let own = runtime.is_some_and(RuntimeKind::requires_its_sandbox);

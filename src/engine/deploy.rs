@@ -154,8 +154,7 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
     let names: HashSet<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     let deploys = ctx.store.read(|tx| tx.deploys_of(task.id))?;
-    let open = |d: &Deploy| matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started);
-    if deploys.iter().any(|d| open(d) && d.attempt >= task.attempt) {
+    if deploys.iter().any(|d| d.state.is_open() && d.attempt >= task.attempt) {
         return Ok(false);
     }
     let initiated = |name: &String| Some(name.strip_prefix("deploy.")?.strip_suffix(".initiated.json")?.to_owned());
@@ -392,7 +391,9 @@ fn back_to_gate(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Resul
 /// The forge still computes: looked at again, for as long as `gates.undecided_max_s` lets a gate be undecided.
 fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<()> {
     let why = format!("the forge is not ready to merge: {reason}");
-    if super::settle::patience(ctx, task, &format!("merge/{}", deploy.id), true)? > ctx.policy.undecided_max_ms {
+    if super::settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)?
+        > ctx.policy.undecided_max_ms
+    {
         withdraw(ctx, task, deploy, &why)?;
         return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
     }
@@ -420,7 +421,7 @@ pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: Duration) -> Result<()> {
 
 /// The newest deploy that was not withdrawn.
 pub fn newest(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
-    Ok(ctx.store.read(|tx| tx.deploys_of(id))?.into_iter().rev().find(|d| d.state != DeployState::Withdrawn))
+    Ok(Deploy::newest(&ctx.store.read(|tx| tx.deploys_of(id))?).cloned())
 }
 
 fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &str) -> Result<()> {

@@ -339,7 +339,7 @@ pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<Str
             format!("`orch retry {key} --on-red-base`, where this task fixes it"),
         ],
         Rule::Environment => vec![
-            "what is named is installed or fixed on this machine; it is tried again automatically".to_owned(),
+            "what is named is installed or put right; it is tried again automatically".to_owned(),
             format!("`orch retry {key}` tries it at once"),
         ],
         Rule::Running => one("the run that is under way; its end settles the job"),

@@ -5,7 +5,7 @@ use super::agent::Site;
 use super::left::{self, Taken};
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, apply, approval, cache, judge, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, apply, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::decide::run_end::{self, Who};
 use crate::model::card::AlertKind;
@@ -32,13 +32,9 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(None);
     }
-    let outcome: Outcome = run
-        .outcome
-        .as_deref()
-        .and_then(|t| serde_json::from_str(t).ok())
-        .context("the run's recorded outcome can't be read")?;
+    let outcome = run.outcome.as_ref().context("the run has no recorded outcome")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
-    if super::landing::taken_back(ctx, run.task_id)? {
+    if landing::taken_back(ctx, run.task_id)? {
         return Err(Kept::error(Cause::TakenBack, "another hand took the task back while the agent worked"));
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
@@ -46,7 +42,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
         if let Err(e) = left::take(site, run, &start).and_then(|t| t.keep_patch(site)) {
             tracing::warn!(task = %site.ground.task.key, "what the run left can't be kept as a patch: {e:#}");
         }
-        return Ok(failed(not_well(ctx, site, run, &outcome)));
+        return Ok(failed(not_well(ctx, site, run, outcome)));
     }
     let taken = left::take(site, run, &start)?;
     for folder in &taken.nested {
@@ -58,23 +54,19 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
         tell_secrets(ctx, site, run, &secrets)?;
     }
     broken.extend(secrets);
-    if !broken.is_empty() {
+    let shown: Vec<String> = broken.iter().map(ToString::to_string).collect();
+    if let Some(end) = run_end::broken(site.agent, &shown) {
         taken.keep_patch(site)?;
-        let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
-        let why = format!("the {} may not change {}", site.agent, shown.join(", "));
-        return Ok(failed(End::Failed { why, spent: true }));
+        return Ok(failed(end));
     }
     let end = taken.commit(site, run, &start)?;
-    if let Some(why) = too_long(site, &start, &end)? {
+    if let Some(too_long) = too_long(site, &start, &end)? {
         taken.keep_patch(site)?;
-        return Ok(failed(End::Block { why }));
+        return Ok(failed(too_long));
     }
     taken.upload()?;
     let Some(head) = push(ctx, site, run, fence, &start, &end, taken.begin.is_rework())? else {
-        return Ok(failed(End::Unspent {
-            cause: Cause::HeadMoved,
-            why: "the branch moved on the remote; the run begins again from there".to_owned(),
-        }));
+        return Ok(failed(run_end::head_moved()));
     };
     settlement(ctx, site, run, &taken, &start, &head)
 }
@@ -139,10 +131,7 @@ fn settlement(
         }
         Err(e) => return Err(e),
     };
-    let end = match judged.missing {
-        Some(why) => End::Failed { why, spent: true },
-        None => End::Done,
-    };
+    let end = run_end::pushed(judged.missing);
     let squashed = task.rework.is_some() && run.stage == Stage::Development && end == End::Done;
     Ok(Some(Settlement {
         evidence: judged.rows,
@@ -164,15 +153,14 @@ fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     run_end::of_outcome(outcome, &Who { runtime, credential, limits, run: run.id.0 }, now)
 }
 
-/// Whether the change is larger than the agent's bound (RUN-7b).
-fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<String>> {
+/// How a change ends that is larger than the agent's bound.
+fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<End>> {
     let most = site.settings.max_diff_lines;
     if most == 0 {
         return Ok(None);
     }
     let stat = site.ground.mirror.diff_stat_lines(start, end)?;
-    let lines = stat.added + stat.deleted;
-    Ok((lines > most).then(|| format!("the diff has {lines} lines, max_diff_lines allows {most}")))
+    Ok(run_end::too_long(stat.added + stat.deleted, most))
 }
 
 /// Pushes what the run adds; `None`: the branch moved meanwhile, and the run's commits are discarded (RULE-22). After a
@@ -190,7 +178,7 @@ fn push(
     let task = &site.ground.task;
     let branch = task.branch.clone().context("the task has no branch")?;
     let mirror = &site.ground.mirror;
-    let squash = task.rework.is_some() && run.stage == Stage::Development && start != end && !rework;
+    let squash = run_end::squashes(task, run.stage, start != end, rework);
     let head = if squash {
         let base = mirror
             .merge_base(&site.ground.default_sha, start)?
@@ -200,7 +188,7 @@ fn push(
         end.clone()
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
-    let standing = mirror.glance(&[&branch])?.into_iter().next().flatten();
+    let standing = mirror.glance(&[&branch])?.at.into_iter().next().flatten();
     super::outages::git_answered(ctx, &site.project, false);
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.
@@ -277,13 +265,14 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let stale = approval::changed(&site.ground.mirror, &rows, task, &sha, &tree)?;
+    let by = landing::mover(ctx, task, &sha)?;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
         apply::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
-        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
+        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": by})).map(drop)
     })?;
     Ok(())
 }

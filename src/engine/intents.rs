@@ -205,7 +205,7 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
             return Ok(None);
         }
         let Some(mut task) = tx.insert_task(&new, at)? else { return Ok(None) };
-        if let Some(why) = boards::unknown_blockers(&begin.unknown) {
+        if let Some(why) = decide::unknown_blockers(begin.unknown.clone()) {
             apply::change(tx, &mut task, Change::Withdrawal(Some(why)), at)?;
         }
         tx.audit(

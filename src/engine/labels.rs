@@ -4,9 +4,9 @@
 use super::{Ctx, boards, deciders};
 use crate::adapters::board::{Board, BoardError};
 use crate::config::Project;
+use crate::decide::board;
 use crate::model::board::{Label, LabelAnswer, fold, has_label};
 use crate::model::ids::TaskId;
-use crate::model::stage::Stage;
 use crate::model::task::{Task, Waiting};
 use anyhow::Result;
 
@@ -21,23 +21,8 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
     if !ctx.config.auto_labelled(&project) || ctx.unlabelled.contains(&project.key) {
         return None;
     }
-    let next_is_deploy = task.stage.next(&project.stages) == Some(Stage::Deploy);
-    let (waiting, name) = match task.stage {
-        Stage::Analysis => (Waiting::Approval, ctx.config.auto_label.approve_label.clone()),
-        Stage::Deploy if task.released.is_some() => return None,
-        Stage::Deploy => (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone()),
-        Stage::Created | Stage::Done | Stage::Cancelled => return None,
-        // So that nobody is asked who need not be.
-        Stage::Architecture | Stage::Development | Stage::Review | Stage::Testing | Stage::DeployStaging => {
-            if !next_is_deploy {
-                return None;
-            }
-            (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone())
-        }
-    };
-    if task.blocked_reason.is_some() || task.withdrawn.is_some() || task.stop_requested_at.is_some() {
-        return None;
-    }
+    let waiting = board::labelled(&task, task.stage.next(&project.stages))?;
+    let name = ctx.policy.label(waiting).to_owned();
     match labelled(ctx, &project, &task, &name) {
         Ok(LabelAnswer::Yes) => Some(waiting),
         Ok(LabelAnswer::No) => None,
@@ -96,9 +81,8 @@ fn stands(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
     let known: Option<(i64, i64, String)> = text.and_then(|t| serde_json::from_str(&t).ok());
     let Some((at, updated_ms, looked_for)) = known else { return Ok(false) };
     let age = ctx.now().stamp.wall_ms - at;
-    Ok(looked_for == name
-        && (0..label_ttl_ms(ctx)).contains(&age)
-        && item.is_some_and(|row| row.updated_ms <= updated_ms))
+    let changed = item.is_none_or(|row| row.updated_ms > updated_ms);
+    Ok(looked_for == name && board::stands_unlabelled(age, label_ttl_ms(ctx), changed))
 }
 
 fn label_ttl_ms(ctx: &Ctx) -> i64 {

@@ -72,13 +72,17 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     // The pull request before the base, so that a merge in between can't look like one that left no trace.
     let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
-    let heads = if depth == Depth::Glance && untouched {
+    let asked = if depth == Depth::Glance && untouched {
         mirror.glance(&[&default_branch, &branch])?
     } else {
         mirror.remote_heads(&[&default_branch, &branch])?
     };
     super::outages::git_answered(ctx, &project, false);
-    let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(heads).unwrap_or_default();
+    if projects::switched(ctx, &project, &default_branch, &asked)?.is_some() {
+        // Everything is asked again of the branch that is the default one now.
+        return check(ctx, id, depth);
+    }
+    let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(asked.at).unwrap_or_default();
     let Some(tip) = tip else {
         // It was renamed: everything is asked again under its new name.
         projects::follow(ctx, &project, &mirror, &default_branch)?;
@@ -121,6 +125,18 @@ fn pushed(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
         _ => None,
     });
     Ok(ours.collect())
+}
+
+/// Who moved a task's branch to a commit, as its event tells: a step of `orch` that was killed before it could record its
+/// push, or another hand.
+pub fn mover(ctx: &mut Ctx, task: &Task, to: &Sha) -> Result<&'static str> {
+    Ok(mover_of(&pushed(ctx, task)?, task.head_sha.as_ref(), to))
+}
+
+/// `pushed`: in the order of the pushes. What was pushed before the head that is known came back by another hand.
+fn mover_of(pushed: &[Sha], known: Option<&Sha>, to: &Sha) -> &'static str {
+    let last = |sha| pushed.iter().rposition(|p| p == sha);
+    if last(to) > known.and_then(last) { "orch" } else { "a person" }
 }
 
 fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, depth: Depth) -> Result<PullSeen> {
@@ -179,7 +195,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
 /// The forge says merged and its branch does not show it: checked again for as long as `gates.undecided_max_s` lets a
 /// gate be undecided, then a person decides.
 pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
-    if super::settle::patience(ctx, task, "landing", true)? > ctx.policy.undecided_max_ms {
+    if super::settle::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
         return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::Gate, why.to_owned());
@@ -254,4 +270,28 @@ pub fn in_default(ctx: &mut Ctx, id: TaskId) -> Result<Option<Sha>> {
         | Landing::Unsettled { .. }
         | Landing::NotYet => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_was_moved_by_orch_only_where_it_pushed_that_commit_after_the_one_it_knows() {
+        let sha = |c: char| Sha::parse(&c.to_string().repeat(40)).unwrap();
+        let (a, b, c) = (sha('a'), sha('b'), sha('c'));
+        let pushed = [a.clone(), b.clone()];
+        for (known, to, by) in [
+            (Some(&a), &b, "orch"),
+            (None, &a, "orch"),
+            (Some(&c), &b, "orch"),
+            (Some(&b), &a, "a person"),
+            (Some(&b), &b, "a person"),
+            (Some(&b), &c, "a person"),
+            (None, &c, "a person"),
+        ] {
+            assert_eq!(mover_of(&pushed, known, to), by, "{known:?} to {to}");
+        }
+        assert_eq!(mover_of(&[], None, &a), "a person");
+    }
 }

@@ -5,7 +5,7 @@ use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::StoreError;
 use crate::model::act::By;
 use crate::model::ids::TaskId;
-use crate::model::task::{DeployState, Lease};
+use crate::model::task::Lease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -78,9 +78,7 @@ pub fn break_by_hand(ctx: &mut Ctx, repo: &str, why: &str, by: &By) -> Result<Br
     let at = ctx.now().stamp.wall_ms;
     let broken = ctx.store.write(|tx| {
         let Some(held) = tx.lease(repo)?.filter(|l| l.task_id.is_some()) else { return Ok(Broken::Free) };
-        let open = tx.open_deploys()?.iter().any(|d| {
-            d.repo == repo && matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started)
-        });
+        let open = tx.open_deploys()?.iter().any(|d| d.repo == repo && d.state.is_open());
         if open {
             return Ok(Broken::DeployOpen);
         }

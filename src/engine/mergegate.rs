@@ -113,6 +113,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
     let id = task.id;
     let rows = ctx.store.read(|tx| tx.evidence_of(id))?;
     let stale = approval::changed(mirror, &rows, task, &remote, tree.as_str())?;
+    let by = landing::mover(ctx, task, &remote)?;
     let moved = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
         if t.revision != task.revision {
@@ -123,7 +124,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
         }
         t.apply(Change::CloseWindow)?;
         apply::change(tx, &mut t, Change::Head { sha: remote.clone(), tree: tree.to_string() }, at)?;
-        tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": "a person"}))?;
+        tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": by}))?;
         Ok(t)
     });
     match moved {

@@ -26,6 +26,7 @@ mod deciders;
 pub mod deploy;
 pub mod explain;
 pub mod finalize;
+mod folder;
 pub mod guard;
 pub mod guards;
 mod handed;

@@ -1,10 +1,11 @@
 //! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
 
-use super::{Ctx, boards, messages, notices, outages, projects, rehearse, throttle};
+use super::{Ctx, boards, notices, outages, projects, rehearse, throttle};
 use crate::adapters::board::{BoardError, Move, Moved};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
+use crate::decide::board::progress;
 use crate::decide::notify::{After, Carries, RowState, after};
 use crate::model::board::{Resolved, WorkItem, indication};
 use crate::model::card::Delivered;
@@ -175,7 +176,7 @@ fn of_forge(e: &ForgeError) -> Delivered {
 
 /// Computed when sent, after a read, and never over an intent that has not been used (RULE-13).
 fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
-    let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(Delivered::Yes) };
+    let Some(logical) = indication(task.stage, progress(task)) else { return Ok(Delivered::Yes) };
     if has_later_task(ctx, task)? {
         return Ok(Delivered::Yes);
     }
@@ -191,7 +192,7 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     };
     // What is there now may be an intent that nobody has seen yet: recorded first, then it has a row.
     let before = task.wait().map(|wait| (task.item_id.clone(), wait)).into_iter().collect();
-    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?;
+    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?.again;
     if !unclear.is_empty() || unused_intent(ctx, task, &seat.resolved, &item.status_id)? {
         return Ok(Delivered::NotNow { why: "a person's intent is on the item and is used first".to_owned() });
     }
@@ -230,7 +231,7 @@ fn status_set(ctx: &mut Ctx, task: &Task, resolved: &Resolved, item: &WorkItem) 
 
 /// The status that would be set now, as far as it is known without asking for the item; none while an intent is there.
 pub fn next_status(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
-    let Some(logical) = indication(task.stage, messages::moment(task)) else { return Ok(None) };
+    let Some(logical) = indication(task.stage, progress(task)) else { return Ok(None) };
     if has_later_task(ctx, task)? {
         return Ok(None);
     }

@@ -5,7 +5,7 @@ use super::paths::Paths;
 use super::refused::Refused;
 use crate::adapters::board::{self, Board};
 use crate::adapters::forge::{self, Forge, Manner};
-use crate::adapters::git::{Credential, GitError, Mirror, Person};
+use crate::adapters::git::{Credential, GitError, Heads, Mirror, Person};
 use crate::adapters::store::StoreError;
 use crate::config::{self, Config, Project};
 use crate::model::board::Logical;
@@ -77,10 +77,17 @@ fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
     })
 }
 
-/// The default branch, brought from the remote, with where it stands there. One that was renamed is followed. Fails with a
+/// The default branch, brought from the remote, with where it stands there. Another one there is followed. Fails with a
 /// refusal where it is missing for good (ORD-1).
 pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
-    let name = default_branch(ctx, project, mirror)?;
+    let mut name = default_branch(ctx, project, mirror)?;
+    if project.git.default_branch.is_none() {
+        let asked =
+            mirror.glance(&[&name]).with_context(|| format!("asking {} for its default branch", project.git.remote))?;
+        if let Some(new) = switched(ctx, project, &name, &asked)? {
+            name = new;
+        }
+    }
     match mirror.bring(&name) {
         Ok(Some(sha)) => return Ok((name, sha)),
         Ok(None) | Err(GitError::NotFound { .. }) => {}
@@ -110,20 +117,46 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
         );
         return Err(Refused::error(why));
     }
+    let why = format!("{old} is gone from the remote, whose default branch is {new} now; orch continues with {new}");
+    continue_with(ctx, project, "default_branch_renamed", (old, &new), &why)?;
+    Ok(new)
+}
+
+/// The name of the branch that the remote's HEAD names now, where it is another one although `old` is still there: it is
+/// followed as one that was renamed, with one notice, where `git.default_branch` is unset (ORD-1). `None`: nothing changes;
+/// neither does it while a deploy of the repository is open, which ends where it began. `asked`: what the remote answered,
+/// of `old` first.
+pub fn switched(ctx: &mut Ctx, project: &Project, old: &str, asked: &Heads) -> Result<Option<String>> {
+    let (Some(Some(_)), Some(new), None) = (asked.at.first(), asked.default.as_deref(), &project.git.default_branch)
+    else {
+        return Ok(None);
+    };
+    if new == old {
+        return Ok(None);
+    }
+    let open = ctx.store.read(|tx| tx.open_deploys())?;
+    if open.iter().any(|deploy| deploy.repo == project.repo) {
+        return Ok(None);
+    }
+    let why = format!(
+        "the remote's default branch is {new} now and no longer {old}, which is still there; orch continues with {new}, unless git.default_branch names {old}"
+    );
+    continue_with(ctx, project, "default_branch_switched", (old, new), &why)?;
+    Ok(Some(new.to_owned()))
+}
+
+fn continue_with(ctx: &mut Ctx, project: &Project, event: &str, (old, new): (&str, &str), why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let (key, repo) = (default_key(project), project.repo.clone());
-    ctx.store.write(|tx| {
-        if tx.meta(&key)?.as_deref() == Some(new.as_str()) {
+    Ok(ctx.store.write(|tx| {
+        if tx.meta(&key)?.as_deref() == Some(new) {
             return Ok(());
         }
-        tx.set_meta(&key, &new)?;
-        tx.audit(at, None, "default_branch_renamed", &json!({"repo": repo, "from": old, "to": new}))?;
+        tx.set_meta(&key, new)?;
+        tx.audit(at, None, event, &json!({"repo": repo, "from": old, "to": new}))?;
         let n = tx.count_up(&format!("default_branch/renamed/{repo}"), 1)?;
-        let why =
-            format!("{old} is gone from the remote, whose default branch is {new} now; orch continues with {new}");
-        super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, &why, at)
-    })?;
-    Ok(new)
+        super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, why, at)
+    })?)
 }
 
 fn default_key(project: &Project) -> String {

@@ -4,6 +4,7 @@
 use super::{Ctx, apply, outages, view};
 use crate::adapters::forge::ForgeError;
 use crate::adapters::git::GitError;
+use crate::adapters::sentinel::Occupied;
 use crate::adapters::store::{StoreError, Tx};
 use crate::decide::refused::once_more;
 use crate::model::decision::{Decision, Effect};
@@ -34,7 +35,8 @@ impl Refused {
         let incompatible = |e: &anyhow::Error| {
             e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Incompatible { .. }))).then(|| format!("{e:#}"))
         };
-        e.downcast_ref::<Self>().map(|r| r.why.clone()).or_else(|| incompatible(e))
+        let occupied = |e: &anyhow::Error| e.chain().find_map(Occupied::of).map(ToString::to_string);
+        e.downcast_ref::<Self>().map(|r| r.why.clone()).or_else(|| incompatible(e)).or_else(|| occupied(e))
     }
 
     /// Branch and default branch have nothing in common: somebody rewrote one of them.

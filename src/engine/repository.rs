@@ -78,7 +78,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
     let mut looked: BTreeSet<String> = BTreeSet::new();
     loop {
         let now = ctx.now();
-        let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
+        let day = crate::model::time::day_start(now.stamp.wall_ms);
         let mut policy = ctx.policy.clone();
         let mut faulty: BTreeSet<String> = BTreeSet::new();
         // One that was looked at and holds its jobs leaves their place to another project's, which has to be known then.

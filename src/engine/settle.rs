@@ -4,6 +4,7 @@ use super::{Ctx, apply, messages, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 pub use crate::decide::run_end::End;
 use crate::decide::run_end::{self, JobEnd};
+use crate::decide::undecided::{self, Undecided};
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
@@ -151,8 +152,6 @@ fn found(
         if post && row.gate != crate::model::decision::CARRY {
             messages::forge_status(tx, task, row, at)?;
         }
-        let detail = json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id});
-        tx.audit(at, Some(task.id), "evidence", &detail)?;
     }
     if post && s.head.is_some() {
         messages::forge_statuses_again(tx, task, at)?;
@@ -240,24 +239,20 @@ fn cool_down(tx: &Tx<'_>, credential: &str, until: i64, why: &str, at: i64) -> S
     Ok(streak)
 }
 
-/// For how long, in milliseconds, a source has now answered "not yet" about one thing (RULE-8): only time between two of
-/// its answers counts, an outage in between counts for nothing. `answered`: whether it did just now.
-pub fn patience(ctx: &mut Ctx, task: &Task, what: &str, answered: bool) -> Result<i64> {
+/// How long (ms) a source has kept answering "not yet" about one thing; `answered`: whether it did just now. `longest`: a
+/// longer gap between two answers counts for nothing.
+pub fn undecided_for(ctx: &mut Ctx, task: &Task, what: &str, answered: bool, longest: Option<i64>) -> Result<i64> {
     let key = format!("t{}/e{}/undecided/{what}", task.id, task.epoch);
     let now = ctx.now().stamp;
     let me = ctx.me.clone();
-    let before = ctx.store.read(|tx| tx.journal_row(&key))?.and_then(|r| r.outcome).unwrap_or(json!({}));
-    let last = serde_json::from_value::<crate::model::time::Stamp>(before["at"].clone()).ok();
-    let mut ms = before["ms"].as_i64().unwrap_or(0);
-    if answered && before["answered"] == true {
-        ms += last.and_then(|l| now.since(&l)).unwrap_or(0).max(0);
-    }
-    let outcome = json!({"ms": ms, "at": now, "answered": answered});
+    let row = ctx.store.read(|tx| tx.journal_row(&key))?;
+    let before: Option<Undecided> = row.and_then(|r| r.outcome).and_then(|o| serde_json::from_value(o).ok());
+    let next = undecided::asked(before.as_ref(), answered, &now, longest);
     ctx.store.write(|tx| {
         tx.intend(&key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
-        tx.record_outcome(&key, &outcome, now.wall_ms)
+        tx.record_outcome(&key, &json!(next), now.wall_ms)
     })?;
-    Ok(ms)
+    Ok(next.ms)
 }
 
 /// The run's row and whether this fence still holds it.

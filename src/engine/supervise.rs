@@ -29,6 +29,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
     let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
     forget_environment(ctx, id);
+    tick::hear_answers(ctx, id);
     let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(()) };
     know_all(ctx);
     let done = work(ctx, &run, fence, finalize);

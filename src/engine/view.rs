@@ -6,14 +6,14 @@ use crate::adapters::store::{Result, StoreError, Tx};
 use crate::model::ids::{Key, TaskId};
 use crate::model::policy::Policy;
 use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Cooldown, DeployState, Freeze, Lease, Run, RunState, Task, Waiting};
-use crate::model::view::{Blocker, Busy, Place, QueueView, TaskView};
+use crate::model::task::{Cooldown, Deploy, DeployState, Freeze, Lease, Run, RunState, Task, Waiting};
+use crate::model::view::{Blocker, BoardAnswers, Busy, Place, QueueView, TaskView};
 use std::collections::BTreeMap;
 
 /// One task's view.
 pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Result<TaskView> {
     let task = tx.task(id)?;
-    let deploy = tx.deploys_of(id)?.into_iter().rev().find(|d| d.state != DeployState::Withdrawn);
+    let deploy = Deploy::newest(&tx.deploys_of(id)?).cloned();
     let deploy_held = deploy.as_ref().is_some_and(|d| {
         d.state == DeployState::Initiated && d.actor != now.me && process::life(&d.actor) != Life::Dead
     });
@@ -129,6 +129,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         freezes_unreadable,
         halted: now.halted.clone(),
         cooldowns: cooldowns(tx, &put_off)?,
+        board: BoardAnswers::default(),
         day_micros,
         task_micros,
         dearest,

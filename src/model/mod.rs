@@ -28,6 +28,7 @@ pub mod parts;
 pub mod policy;
 pub mod probe;
 pub mod protected;
+pub mod ran;
 pub mod redact;
 pub mod refusal;
 pub mod report;

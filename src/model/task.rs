@@ -257,8 +257,8 @@ pub struct Run {
     pub start_sha: Option<Sha>,
     pub end_sha: Option<Sha>,
     pub exited_at: Option<Stamp>,
-    /// JSON of the runtime's outcome, as recorded at its exit.
-    pub outcome: Option<String>,
+    /// What the runtime did, as recorded at its exit.
+    pub outcome: Option<super::outcome::Outcome>,
     pub finalizer: Option<Actor>,
     pub fence: i64,
     pub credential: Option<String>,
@@ -364,6 +364,16 @@ words! {
     }
 }
 
+impl DeployState {
+    /// Whether it is under way: initiated, and neither settled nor withdrawn.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Initiated | Self::Landed | Self::Started => true,
+            Self::Settled | Self::Withdrawn => false,
+        }
+    }
+}
+
 /// One deploy (RULE-35).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {
@@ -388,6 +398,11 @@ impl Deploy {
     /// The task's critical window while this deploy is under way (RULE-16).
     pub fn window(&self) -> Window {
         Window::Deploy { id: self.id.clone() }
+    }
+
+    /// The one that counts of a task's deploys, which come oldest first: the newest that was not withdrawn (RULE-18).
+    pub fn newest(deploys: &[Self]) -> Option<&Self> {
+        deploys.iter().rev().find(|d| d.state != DeployState::Withdrawn)
     }
 }
 

@@ -15,11 +15,14 @@ fn setting(name: &str, default: u64) -> u64 {
 /// Everything that need not move any more: terminal, or blocked.
 fn settled(world: &World, wanted: usize) -> bool {
     let tasks = world.tasks();
-    // A supervisor that vanished three times in one stage blocks (RULE-48); in a storm a person retries it.
-    for task in tasks.iter().filter(|t| t.blocked.as_ref().is_some_and(|why| why.contains("vanished"))) {
+    // A supervisor that vanished three times in one stage blocks (RULE-48), and so does a git that was killed as often while
+    // a finished run was pushed (RULE-45); in a storm a person retries it.
+    let killed = |why: &String| why.contains("vanished") || why.contains("which orch did not send");
+    for task in tasks.iter().filter(|t| t.blocked.as_ref().is_some_and(killed)) {
+        println!("storm: a person retries {}: {}", task.key, task.blocked.as_deref().unwrap_or_default());
         drop(world.orch(&["retry", &task.key]));
     }
-    let ended = |why: &String| !why.contains("vanished");
+    let ended = |why: &String| !killed(why);
     tasks.len() == wanted
         && tasks.iter().all(|t| t.blocked.as_ref().is_some_and(ended) || t.stage == "done" || t.stage == "cancelled")
 }

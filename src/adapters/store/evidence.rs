@@ -81,7 +81,10 @@ impl Tx<'_> {
             ])?;
         let id = self.tx.last_insert_rowid();
         let hash = self.tx.prepare_cached("SELECT * FROM evidence WHERE id = ?1")?.query_row([id], row_hash)?;
-        let bound = json!({"evidence": id, "gate": new.gate, "verdict": new.verdict, "commit": new.sha, "why": new.why, "hash": hash});
+        let bound = json!({
+            "evidence": id, "gate": new.gate, "verdict": new.verdict, "commit": new.sha, "run": new.run_id.map(|r| r.0),
+            "why": new.why, "hash": hash,
+        });
         self.audit(at, Some(task.id), EVIDENCE, &bound)?;
         Ok(id)
     }

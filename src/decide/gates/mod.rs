@@ -86,6 +86,22 @@ pub fn evaluate(gate: Gate, f: &Facts<'_>) -> Answer {
     }
 }
 
+/// The positive answers of an attempt that go on holding for a head that an update of ours or a later stage's agent made
+/// (RULE-4): they are posted again on it, because a forge shows statuses by commit. Gates that are evaluated for every head
+/// post their own.
+pub fn said_again(rows: &[Evidence], attempt: i64) -> Vec<&Evidence> {
+    const GATES: [Gate; 6] = [
+        Gate::ArchitectureDone,
+        Gate::BranchPushed,
+        Gate::ReviewVerdict,
+        Gate::TestsVerdict,
+        Gate::StagingStatus,
+        Gate::SecurityGate,
+    ];
+    let newest = |gate: Gate| rows.iter().rev().find(|r| r.gate == gate.as_str() && r.attempt == attempt);
+    GATES.into_iter().filter_map(newest).filter(|r| r.verdict == EvidenceVerdict::Pass).collect()
+}
+
 impl Facts<'_> {
     /// The newest row of a gate in this stay in the stage: an older one is stale (PIPE-4).
     fn fresh(&self, gate: Gate) -> Option<&Evidence> {

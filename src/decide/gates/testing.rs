@@ -3,7 +3,7 @@
 use crate::model::ids::{JobId, Key, Sha, TaskId};
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict, Job, Task};
+use crate::model::task::{Actor, Deploy, DeployState, Evidence, EvidenceVerdict, Job, Task};
 use crate::model::time::Stamp;
 use crate::model::view::TaskView;
 
@@ -34,6 +34,7 @@ pub fn project() -> ProjectPolicy {
         artefacts_on_branch: false,
         deletes_branch: true,
         max_running: 0,
+        remote_board: false,
     }
 }
 
@@ -150,6 +151,25 @@ pub fn view(stage: Stage) -> TaskView {
         awaits: None,
         auto: None,
         now: Stamp { wall_ms: 1_000_000, mono_ms: 1000, boot_id: "b".into() },
+    }
+}
+
+/// A deploy of the first attempt of such a task.
+pub fn deploy(task: i64, state: DeployState) -> Deploy {
+    Deploy {
+        id: format!("{task}-1-7"),
+        task_id: TaskId(task),
+        repo: "orch".into(),
+        attempt: 1,
+        fence: 7,
+        head: sha('a'),
+        base: sha('b'),
+        tree: "T".into(),
+        state,
+        actor: Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        landed_sha: None,
+        result: None,
+        initiated_at: Stamp { wall_ms: 1, mono_ms: 1, boot_id: "b".into() },
     }
 }
 

@@ -427,6 +427,7 @@ impl World {
             _ => Blocker::Open,
         };
         QueueView {
+            board: Default::default(),
             bases: std::collections::BTreeMap::new(),
             unseen: std::collections::BTreeMap::new(),
             queued: jobs(false).map(|(_, j)| j).collect(),

@@ -7,6 +7,7 @@ use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::deploy_result::{self, Seen};
+use crate::decide::verdicts;
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
 use crate::engine::settle::{DeployOutcome, End, Settlement};
@@ -14,10 +15,10 @@ use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
-use crate::model::deploy::{DeployEnd, DeployResult, DeployStatus, OwnExit, ResultOf};
+use crate::model::deploy::{DeployResult, DeployStatus, OwnExit, ResultOf};
 use crate::model::redact;
 use crate::model::stage::JobKind;
-use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
+use crate::model::task::{Deploy, DeployState, Run, Task};
 use crate::render::deploy::{DeployFacts, log};
 use crate::render::evidence::ArtefactHead;
 use anyhow::{Context, Result};
@@ -196,20 +197,14 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let project = ctx.project(&task.project)?.clone();
     let now = ctx.now().stamp;
     let path = ctx.paths.deploy(&task, &d.id, "result");
-    let limit = i64::try_from(project.deploy.timeout_s).unwrap_or(i64::MAX).saturating_add(60).saturating_mul(1000);
     // From the command's own start: what a freeze held before it is not its time.
     let begun = match sentinel::read::<serde_json::Value>(&ctx.paths.deploy(&task, &d.id, "started")) {
         Sentinel::Present(s) => serde_json::from_value(s.body["at"].clone()).ok(),
         Sentinel::Absent | Sentinel::Broken(_) => None,
     };
-    let late = now.since(begun.as_ref().unwrap_or(&d.initiated_at)).is_none_or(|ms| ms > limit);
-    let over = if late {
-        Some("by the deadline")
-    } else if !project.self_hosting && nobody_alive(ctx, &task, &d)? {
-        Some("and no process that could write it lives")
-    } else {
-        None
-    };
+    let since = now.since(begun.as_ref().unwrap_or(&d.initiated_at));
+    let nobody = !project.self_hosting && nobody_alive(ctx, &task, &d)?;
+    let over = verdicts::deploy_is_over(since, project.deploy.timeout_s, project.self_hosting, nobody);
     // Read after the look at the processes: one that ended in between had its chance to write.
     let text = std::fs::read_to_string(&path).ok();
     let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
@@ -283,20 +278,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     if let Some(text) = &text {
         keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), text)?;
     }
-    let (end, why, verdict) = match status {
-        DeployStatus::Success => {
-            let why = if command { "deployed, exit 0" } else { "landed; there is no deploy command" };
-            (DeployEnd::Success, why.to_owned(), EvidenceVerdict::Pass)
-        }
-        DeployStatus::FailedSafe => (
-            DeployEnd::FailedSafe,
-            "the deploy ended with exit 1; production is as before".to_owned(),
-            EvidenceVerdict::Fail,
-        ),
-        DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => {
-            (DeployEnd::FailedUnknown, format!("production is unknown: {why}"), EvidenceVerdict::ToolError)
-        }
-    };
+    let (end, verdict, why) = verdicts::deploy(status, command);
     let result = DeployResult { end, why: why.clone(), log: format!("{why}\n\n{output}") };
     let evidence = NewEvidence {
         gate: Gate::DeployStatus.as_str(),

@@ -34,6 +34,7 @@ use crate::config::{EnvValue, Project, exposed};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
+use crate::model::ran::{Ended, Ran};
 use crate::model::stage::JobKind;
 use crate::model::task::{BoundFile, EvidenceVerdict, Finding, Run, Task};
 use anyhow::{Context, Result};
@@ -41,6 +42,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -304,6 +306,37 @@ fn resting_on(mut row: NewEvidence, kept: &Kept) -> NewEvidence {
 pub fn told(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) -> (String, String) {
     let number = name.as_str().split('-').next().unwrap_or_default();
     (format!("{number}-{}-{verdict}", head.short()), crate::render::evidence::comment(name, text))
+}
+
+/// The end of a configured command, as data.
+fn ran(end: &Result<Exit, ChildError>) -> Ran {
+    let full = |e: &std::io::Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    let (ended, how) = match end {
+        Ok(exit) => (ended(exit), ending(exit)),
+        Err(e) => {
+            let ended = match e {
+                ChildError::NotFound { .. } | ChildError::NotStarted { .. } => Ended::NoProgram,
+                ChildError::File { source, .. } if full(source) => Ended::NoRoom,
+                ChildError::Empty
+                | ChildError::File { .. }
+                | ChildError::Watch { .. }
+                | ChildError::Withheld { .. }
+                | ChildError::Confinement { .. }
+                | ChildError::Left { .. } => Ended::Failed,
+            };
+            (ended, e.to_string())
+        }
+    };
+    Ran { ended, how }
+}
+
+fn ended(exit: &Exit) -> Ended {
+    match (&exit.ended_by, exit.code) {
+        (Some(EndedBy::Wall), _) => Ended::TimedOut,
+        (Some(EndedBy::Stall | EndedBy::Asked(_)), _) => Ended::Cut,
+        (None, Some(code)) => Ended::Code(code),
+        (None, None) => Ended::Signal,
+    }
 }
 
 /// How an exit reads in a sentence.
