@@ -752,6 +752,39 @@ fn every_dependency_has_a_reason() {
     hold("dependencies", &faults);
 }
 
+/// A dependency with a reason is one that the code names: a program's in `src`, a test's in `tests`.
+#[test]
+fn every_dependency_is_used() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let named = |folder: &str| -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        for path in rust_files(folder) {
+            let (code, _) = blank(&std::fs::read_to_string(&path).unwrap());
+            all.extend(paths(&code).into_iter().filter_map(|(_, p)| Some(p.split_once("::")?.0.to_owned())));
+        }
+        all
+    };
+    let (product, tests) = (named("src"), named("tests"));
+    let mut section = "";
+    let mut faults = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+        } else if section.ends_with("dependencies")
+            && let Some((name, _)) = line.split_once('=')
+            && !line.starts_with([' ', '#', '}', ']'])
+        {
+            let name = name.trim().split('.').next().unwrap();
+            let word = name.replace('-', "_");
+            let used = product.contains(&word) || (section == "dev-dependencies" && tests.contains(&word));
+            if !used {
+                faults.push(format!("{name}: in Cargo.toml under {section}, and nothing names it"));
+            }
+        }
+    }
+    hold("use of dependencies", &faults);
+}
+
 /// The rules above see what they are meant to see.
 #[test]
 fn the_reader_sees_through_trees_strings_and_comments() {
