@@ -475,16 +475,17 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Resu
             command[0] = place.program(&command[0], &at)?;
             RuntimeKind::Command { command }
         }
-        RunnerKind::Codex => RuntimeKind::Codex(cli_tool(raw, place, at, "codex")?),
-        RunnerKind::Gemini => RuntimeKind::Gemini(cli_tool(raw, place, at, "gemini")?),
-        RunnerKind::OpenCode => RuntimeKind::OpenCode(cli_tool(raw, place, at, "opencode")?),
+        RunnerKind::Codex | RunnerKind::Gemini | RunnerKind::OpenCode => {
+            RuntimeKind::Tool(cli_tool(raw, place, at, kind)?)
+        }
     };
     let confine = raw.confine.as_ref().map(|own| confine::inner(own, top, place, at)).transpose()?;
     Ok(Runtime { kind, env, confine })
 }
 
 /// A preset knows a program and further arguments, nothing else.
-fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Result<CliTool, ConfigError> {
+fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, kind: RunnerKind) -> Result<CliTool, ConfigError> {
+    let usual = kind.as_str();
     let foreign = [
         ("permission_mode", raw.permission_mode.is_some()),
         ("allowed_tools", raw.allowed_tools.is_some()),
@@ -496,6 +497,7 @@ fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Resul
             .hint("it takes program, extra_args and env"));
     }
     Ok(CliTool {
+        kind,
         program: place.program(raw.program.as_deref().unwrap_or(usual), &format!("{at}.program"))?,
         extra_args: raw.extra_args.clone().unwrap_or_default(),
     })

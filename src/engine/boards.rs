@@ -1,6 +1,7 @@
 //! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
 
-use super::{Ctx, apply, folder, messages, projects};
+use super::record;
+use super::{Ctx, folder, messages, projects};
 use crate::adapters::board::{Board, BoardError, Listing, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::Project;
@@ -337,7 +338,7 @@ pub fn asked(
     if task.asked_at.is_some() || !decide::asks(task, before, asking(resolved, task), status) {
         return Ok(());
     }
-    apply::change(tx, task, Change::Asked { at }, at)?;
+    record::change(tx, task, Change::Asked { at }, at)?;
     tx.audit(at, Some(task.id), "asked", &json!({"for": task.waiting_for, "on": "the board"})).map(drop)
 }
 
@@ -412,17 +413,14 @@ fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded
 /// Until its work begins, a task follows its item.
 fn follow(tx: &Tx<'_>, task: &mut Task, read: &Reading<'_>, item: &WorkItem) -> StoreResult<()> {
     let Reading { project, at, .. } = *read;
-    let before = task.clone();
     let blockers = item.blocked_by.as_ref().map(|refs| blockers(tx, project, refs)).transpose()?;
     let said = Said { title: &item.title, body: item.body.as_deref(), priority: priority(item), blockers };
-    if let Some(hold) = decide::follow(task, said, read.frozen) {
-        task.apply(Change::Withdrawal(hold))?;
+    let changes = decide::follow(task, said, read.frozen);
+    if changes.is_empty() {
+        return Ok(());
     }
-    if before != *task {
-        tx.save_task(task, at)?;
-        tx.set_priority(task.id, task.priority)?;
-    }
-    Ok(())
+    record::changes(tx, task, changes, at)?;
+    tx.set_priority(task.id, task.priority)
 }
 
 /// 0 urgent … 4 none.
@@ -452,7 +450,7 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
         return Ok(());
     }
     let mut t = task.clone();
-    apply::change(tx, &mut t, Change::Withdrawal(seen.clone()), at)?;
+    record::change(tx, &mut t, Change::Withdrawal(seen.clone()), at)?;
     let event = if seen.is_some() { "withdrawn" } else { "withdrawal_ended" };
     tx.audit(at, Some(t.id), event, &json!({"why": seen.as_ref().map(ToString::to_string)}))?;
     if let Some(why) = &seen {

@@ -1,8 +1,8 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
+use super::record;
 use super::{
-    Ctx, advance, apply, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap,
-    view,
+    Ctx, advance, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap, view,
 };
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
 use crate::adapters::{disk, git, sentinel, store::StoreError};
@@ -155,7 +155,7 @@ fn take(
     let mut task = tx.task(claim.task)?;
     if let Some(stage) = claim.starts {
         let start = Move::Start { to: stage, serial: claim.serial, at };
-        apply::change(tx, &mut task, Change::Move(start), at)?;
+        record::change(tx, &mut task, Change::Move(start), at)?;
         tx.retarget_job(claim.job, &task, stage.agent())?;
         tx.audit(
             at,
@@ -239,7 +239,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
         tx.requeue_job_for(run.job_id, &c.token, Cause::Environment, &why, due)?;
         tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
-        apply::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
+        record::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
         tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
     })?;
     Ok(())

@@ -5,7 +5,7 @@ use crate::adapters::forge::{Forge, ForgeError, address};
 use crate::adapters::git::Mirror;
 use crate::config::{Project, Update, Via};
 use crate::engine::{Ctx, outages, projects};
-use crate::model::ci::is_own;
+use crate::model::ci::{is_of_push, is_own};
 use crate::model::ids::Sha;
 use crate::model::protected::glob;
 use crate::model::refusal::{Refusal, Side};
@@ -256,7 +256,8 @@ fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart)
         Err(e) => return chart.warn(area, "ci", e.to_string(), "see that the token may read statuses"),
     };
     // Only what a pull request gets counts at the gate.
-    let (seen, lacks) = if of_pulls.is_empty() {
+    let untold = of_pulls.is_empty();
+    let (seen, lacks) = if untold {
         (of_head, format!("{} has no status", head.short()))
     } else {
         (of_pulls, "no recent pull request has a status".to_owned())
@@ -276,6 +277,9 @@ fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart)
                 format!("seen there: {}", shown.join(", "))
             },
         );
+    } else if untold && project.ci.contexts.iter().any(|c| is_of_push(c)) {
+        let message = format!("seen on the default branch alone: {}", project.ci.contexts.join(", "));
+        chart.warn(area, "ci", message, "a pull request need not get what a push to it gets: name what its head bears");
     } else {
         chart.ok(
             area,

@@ -16,6 +16,7 @@ pub mod units;
 use crate::adapters::forge;
 use crate::cli::exit::Failure;
 use crate::model::agent_prompt::builtin_text;
+use crate::model::ci::is_of_push;
 use crate::model::stage::Agent;
 use anyhow::{Context, Result};
 use find::{Ci, Found};
@@ -95,7 +96,11 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
     let ci = match &found.ci {
         Ci::Command(argv) => format!("    ci: {{command: {}}}          # run on each new head; exit 0 is green", list(argv)),
         Ci::Contexts(names) => {
-            format!("    ci: {{contexts: {}}}          # seen on recent commits; each must be green", list(names))
+            let seen = match names.iter().any(|name| is_of_push(name)) {
+                true => "seen on a push: name what a pull request gets; each must be green",
+                false => "seen on recent commits; each must be green",
+            };
+            format!("    ci: {{contexts: {}}}          # {seen}", list(names))
         }
         Ci::UnknownContexts => {
             "    ci: {required: false}              # name the statuses that must be green: contexts: [ci/test]".to_owned()
