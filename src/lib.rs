@@ -17,4 +17,5 @@ pub mod failpoint;
 pub mod fuzzing;
 pub mod model;
 pub mod render;
+pub mod short;
 pub mod yaml;

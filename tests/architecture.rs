@@ -18,7 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["engine"],
     &["decide", "adapters", "config", "render"],
     &["model"],
-    &["yaml", "failpoint"],
+    &["yaml", "failpoint", "short"],
 ];
 /// Layers without I/O, clock, randomness or logging.
 const PURE: &[&str] = &["decide", "model", "render"];
@@ -27,6 +27,7 @@ const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",
     "std::process",
+    "crate::short",
     "std::env",
     "std::thread",
     "std::os",
@@ -250,8 +251,20 @@ fn an_adapter_knows_no_other() {
     // `http` is the client of every service; `github` is what that service's board and forge stand on; `git` is what a forge without a service stands on; the rest is the
     // machine's.
     let shared: BTreeSet<&str> = [
-        "http", "git", "github", "locks", "process", "accounts", "files", "handed", "modes", "net", "toolbox",
-        "confine", "child",
+        "http",
+        "git",
+        "github",
+        "locks",
+        "process",
+        "accounts",
+        "files",
+        "handed",
+        "modes",
+        "net",
+        "toolbox",
+        "confine",
+        "child",
+        "environment",
     ]
     .into();
     let mut faults = Vec::new();
@@ -269,6 +282,58 @@ fn an_adapter_knows_no_other() {
         }
     }
     hold("adapters", &faults);
+}
+
+/// Which kinds there are, where each is at home, and who else names one: of a new kind's touches, each is a line or two.
+const KINDS: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "src/adapters/board/",
+        &["BoardKind", "LocalBoard", "PlaneBoard", "GithubBoard", "board::local", "board::plane", "board::github"],
+        &["src/model/sides.rs", "src/config/raw.rs", "src/config/project.rs", "src/config/github.rs"],
+    ),
+    (
+        "src/adapters/forge/",
+        &["ForgeKind", "GiteaForge", "GithubForge", "forge::gitea", "forge::github", "forge::local"],
+        &["src/model/sides.rs", "src/config/raw.rs", "src/config/project.rs", "src/config/github.rs"],
+    ),
+];
+
+/// A board or forge is one folder, and its address and keys: four files beside its own. Whoever else wants to know what a
+/// kind is like asks `model::sides` before it is opened, and the trait afterwards.
+#[test]
+fn a_kind_is_named_only_where_it_is_at_home() {
+    let variants = ["Local", "Plane", "Github", "Gitea"];
+    let matched = |path: &str| {
+        let mut parts = path.rsplit("::");
+        let (variant, of) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        variants.contains(&variant) && ["Board", "Forge", "Address"].contains(&of)
+    };
+    let mut faults = Vec::new();
+    for file in product() {
+        // Its targets are the kinds' own readers.
+        if file.name == "src/fuzzing.rs" || file.name == "src/config/mod.rs" {
+            continue;
+        }
+        for (home, words, others) in KINDS {
+            if file.name.starts_with(home) || others.contains(&file.name.as_str()) {
+                continue;
+            }
+            for (line, path) in paths(&file.code) {
+                let word = words
+                    .iter()
+                    .any(|w| path == *w || path.ends_with(&format!("::{w}")) || path.contains(&format!("{w}::")));
+                if (word || matched(&path)) && !file.name.starts_with("src/adapters/") {
+                    faults.push(format!(
+                        "{}:{line}: {path}: ask what it can do (model::sides, or the trait of {home})",
+                        file.name
+                    ));
+                }
+            }
+        }
+    }
+    faults.sort();
+    faults.dedup();
+    hold("kinds", &faults);
 }
 
 /// BND-2: whatever an agent or a branch says is started through `adapters::confine`. Who starts a program of the
@@ -590,6 +655,8 @@ fn one_place_changes_a_tasks_row() {
         "head_sha",
         "head_tree",
         "pr",
+        "refused",
+        "blocked_by",
     ];
     let writes = |line: &str, field: &str| {
         let mut rest = line;
@@ -618,6 +685,35 @@ fn one_place_changes_a_tasks_row() {
         }
     }
     hold("changes of a task's row", &faults);
+}
+
+/// `engine::record` alone saves a task's row, and `engine::services` alone keeps what a service answered: whoever calls a
+/// board, a forge or a remote goes through it, so that no answer is forgotten.
+#[test]
+fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
+    let only = [
+        ("save_task", "src/engine/record.rs"),
+        ("throttle::noted", "src/engine/services.rs"),
+        ("outages::noted", "src/engine/throttle.rs"),
+        ("outages::forge_answered", "src/engine/services.rs"),
+        ("outages::git_answered", "src/engine/services.rs"),
+        ("projects::forge", "src/engine/services.rs"),
+    ];
+    // It tries the forge itself: what it finds is a person's to read.
+    let tries = ["src/engine/staging.rs", "src/cli/doctor/forge.rs"];
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| ["engine", "cli"].contains(&f.layer())) {
+        for (n, line) in file.code.lines().enumerate() {
+            for (call, place) in only {
+                let called = line.match_indices(&format!("{call}(")).any(|(at, _)| !line[..at].ends_with("fn "));
+                let may = file.name == place || (call == "projects::forge" && tries.contains(&file.name.as_str()));
+                if called && !may {
+                    faults.push(format!("{}:{}: {call} is {place}'s to call", file.name, n + 1));
+                }
+            }
+        }
+    }
+    hold("one writer, one way to the services", &faults);
 }
 
 /// `docs/dependencies.md` names each dependency of `Cargo.toml` with its reason, and nothing else.
@@ -655,6 +751,39 @@ fn every_dependency_has_a_reason() {
     }
     faults.extend(used.keys().filter(|n| !named.contains(*n)).map(|n| format!("{n}: not in docs/dependencies.md")));
     hold("dependencies", &faults);
+}
+
+/// A dependency with a reason is one that the code names: a program's in `src`, a test's in `tests`.
+#[test]
+fn every_dependency_is_used() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let named = |folder: &str| -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        for path in rust_files(folder) {
+            let (code, _) = blank(&std::fs::read_to_string(&path).unwrap());
+            all.extend(paths(&code).into_iter().filter_map(|(_, p)| Some(p.split_once("::")?.0.to_owned())));
+        }
+        all
+    };
+    let (product, tests) = (named("src"), named("tests"));
+    let mut section = "";
+    let mut faults = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+        } else if section.ends_with("dependencies")
+            && let Some((name, _)) = line.split_once('=')
+            && !line.starts_with([' ', '#', '}', ']'])
+        {
+            let name = name.trim().split('.').next().unwrap();
+            let word = name.replace('-', "_");
+            let used = product.contains(&word) || (section == "dev-dependencies" && tests.contains(&word));
+            if !used {
+                faults.push(format!("{name}: in Cargo.toml under {section}, and nothing names it"));
+            }
+        }
+    }
+    hold("use of dependencies", &faults);
 }
 
 /// The rules above see what they are meant to see.

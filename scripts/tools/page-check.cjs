@@ -1,4 +1,4 @@
-// The checks of scripts/page-check. Arguments: folders that `orch page` wrote.
+// The checks of scripts/page-check. Arguments: folders that `orch page` wrote; `--picture FILE` first: one picture instead.
 const fs = require("fs"), path = require("path");
 const puppeteer = require("puppeteer-core"), axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const faults = [];
@@ -76,8 +76,13 @@ async function clicks(browser, dir) {
     console.error(`page-check: the browser does not start (libnss3 is needed): ${e.message}`);
     process.exit(3);
   }
+  const [first, file] = process.argv.slice(2);
   try {
-    for (const given of process.argv.slice(2)) {
+    if (first === "--picture") {
+      const page = await open(browser, path.join(path.resolve(process.argv[4]), "index.html"),
+        p => p.setViewport({ width: 1000, height: 560 }));
+      await page.screenshot({ path: file });
+    } else for (const given of process.argv.slice(2)) {
       const dir = path.resolve(given), tasks = fs.readdirSync(path.join(dir, "task")).filter(n => n.endsWith(".html"));
       console.log(`${dir}: ${tasks.length} tasks`);
       await clicks(browser, dir);

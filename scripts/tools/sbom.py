@@ -1,4 +1,4 @@
-"""A CycloneDX document of the crates that the program is built from, out of `cargo metadata` on standard input."""
+"""A CycloneDX document of the crates that the program is built from; reads `cargo metadata` on standard input."""
 import json, sys
 
 data = json.load(sys.stdin)
@@ -8,7 +8,7 @@ root = data["resolve"]["root"]
 
 
 def built(node):
-    """What a crate is linked with or built by; not what only its tests need."""
+    """The crates that a crate links or needs to build, without those only its tests need."""
     return [d["pkg"] for d in node["deps"] if any(k["kind"] != "dev" for k in d["dep_kinds"])]
 
 

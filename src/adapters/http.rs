@@ -63,6 +63,14 @@ pub struct Limits {
     pub max_body: usize,
 }
 
+impl Limits {
+    /// The usual ones, with another bound for connecting and reading where one is given.
+    pub fn within(patience: Option<Duration>) -> Self {
+        let usual = Self::default();
+        Self { connect: patience.unwrap_or(usual.connect), read: patience.unwrap_or(usual.read), ..usual }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

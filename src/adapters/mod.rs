@@ -8,6 +8,7 @@ pub mod caches;
 pub mod child;
 pub mod confine;
 pub mod disk;
+pub mod environment;
 pub mod executor;
 pub mod files;
 pub mod forge;

@@ -195,7 +195,7 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     point("rename");
     if let Err(error) = std::fs::rename(&temporary, path) {
         let _ = std::fs::remove_file(&temporary);
-        return Err(error);
+        return Err(Occupied::or(path, "a file", error));
     }
     point("renamed");
     sync_dir(&dir)
@@ -214,10 +214,35 @@ pub fn make_dirs(dir: &Path) -> io::Result<()> {
         match DirBuilder::new().mode(0o700).create(folder) {
             Ok(()) => sync_dir(parent_of(folder))?,
             Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(Occupied::or(folder, "a folder", e)),
             Err(e) => return Err(e),
         }
     }
     Ok(())
+}
+
+/// Something else stands where `orch` writes one of its files, and no later try writes it: a person has to move it away.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is in the way: orch writes {wanted} there; move it away", path.display())]
+pub struct Occupied {
+    path: PathBuf,
+    wanted: &'static str,
+}
+
+impl Occupied {
+    /// The error of a write, of the same kind, where that is why it failed; else as it is.
+    fn or(path: &Path, wanted: &'static str, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        if !matches!(kind, ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists) {
+            return error;
+        }
+        io::Error::new(kind, Self { path: path.to_owned(), wanted })
+    }
+
+    /// That this is why an error came about; `None`: it has another cause.
+    pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+    }
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -209,3 +209,37 @@ proptest! {
         prop_assert_eq!(parse::<Body>(&json(&one).unwrap()), Ok(one));
     }
 }
+
+/// A folder in a file's place, a file in a folder's: named with what to do, and of the same kind as before.
+#[test]
+fn what_stands_in_the_way_of_a_file_is_named_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("evidence/1/17-security-report.md");
+    let told = |path: &Path, wanted: &str, there: &Path| {
+        let error = put(path, b"x").unwrap_err();
+        let said = Occupied::of(&error).unwrap_or_else(|| panic!("{error:?}")).to_string();
+        assert_eq!(said, format!("{} is in the way: orch writes {wanted} there; move it away", there.display()));
+        assert_eq!(error.to_string(), said);
+        error.kind()
+    };
+    std::fs::create_dir_all(path.join("inner")).unwrap();
+    assert_eq!(told(&path, "a file", &path), ErrorKind::IsADirectory);
+    assert_eq!(names(path.parent().unwrap()), ["17-security-report.md"], "no temporary name is left");
+    let folder = dir.path().join("evidence/2");
+    for make in [
+        &|| std::fs::write(&folder, "x").unwrap() as (),
+        &|| std::os::unix::fs::symlink("nowhere", &folder).unwrap(),
+        &|| rustix::fs::mkfifoat(CWD, &folder, rustix::fs::Mode::RUSR).unwrap(),
+    ] as [&dyn Fn(); 3]
+    {
+        make();
+        assert_eq!(told(&folder.join("a/17-security-report.md"), "a folder", &folder), ErrorKind::AlreadyExists);
+        std::fs::remove_file(&folder).unwrap();
+    }
+    let nothing = std::io::Error::from(ErrorKind::StorageFull);
+    assert!(Occupied::of(&nothing).is_none());
+    // A pipe or a link in a file's place gives way to it.
+    std::os::unix::fs::symlink("nowhere", &folder).unwrap();
+    put(&folder, b"x").unwrap();
+    assert!(folder.symlink_metadata().unwrap().is_file());
+}

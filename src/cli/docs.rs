@@ -1,10 +1,10 @@
 //! `docs/cli.md` and `docs/state-machine.md`, out of the very definitions that the program works by.
 
 use super::Cli;
+use crate::decide::advice::moved_by;
 use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
-use crate::engine::explain::moved_by;
 use crate::model::answers::Answers;
-use crate::model::board::{Moment, indication};
+use crate::model::board::{Progress, indication};
 use crate::model::decision::Gate;
 use crate::model::edges::{EDGES, Edge};
 use crate::model::policy::{CiSource, ProjectPolicy};
@@ -234,6 +234,7 @@ fn whole() -> ProjectPolicy {
         artefacts_on_branch: false,
         deletes_branch: true,
         max_running: 0,
+        remote_board: false,
     }
 }
 
@@ -290,7 +291,7 @@ pub fn state_machine() -> String {
             if stage.may_be_left_out() { "yes" } else { "no" },
             if gates.is_empty() { dash() } else { gates.join(", ") },
             stage.next(&project.stages).map_or_else(dash, |s| format!("`{s}`")),
-            indication(*stage, Moment::Working).map_or_else(dash, |l| format!("`{l}`")),
+            indication(*stage, Progress::Working).map_or_else(dash, |l| format!("`{l}`")),
         );
     }
     let entering: Vec<String> = ENTERING_DEPLOY.iter().map(|g| format!("`{g}`")).collect();

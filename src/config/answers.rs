@@ -1,7 +1,7 @@
 //! What the rest asks of a configuration.
 
 use super::secret::{EnvValue, SecretRef};
-use super::types::{AgentOverride, AgentSettings, Board, Config, Errors, Project, Revision, Runtime, Scope};
+use super::types::{AgentOverride, AgentSettings, Config, Errors, Project, Revision, Runtime, Scope};
 use crate::model::ids::Key;
 use crate::model::parts;
 use crate::model::probe::CheckKind;
@@ -62,11 +62,7 @@ impl Config {
         let mut all = vec![self.state_dir.clone(), self.area_dir.clone()];
         for project in &self.projects {
             let remote = Path::new(project.git.remote.trim_start_matches("file://"));
-            let board = match &project.board {
-                Board::Local { dir, .. } => Some(dir.as_path()),
-                Board::Plane { .. } | Board::Github(_) => None,
-            };
-            for path in board.into_iter().chain(remote.is_absolute().then_some(remote)) {
+            for path in project.board.folder().into_iter().chain(remote.is_absolute().then_some(remote)) {
                 if !path.starts_with(&self.state_dir) && !all.iter().any(|known| known == path) {
                     all.push(path.to_owned());
                 }
@@ -103,14 +99,9 @@ impl Config {
     /// Every reference to a secret with its path, for `doctor` and for redaction.
     pub fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut out = Vec::new();
-        if let Some(telegram) = &self.notify.telegram {
-            out.push(("notify.telegram.token".to_owned(), &telegram.token));
-        }
-        if let Some(token) = self.notify.webhook.as_ref().and_then(|w| w.token.as_ref()) {
-            out.push(("notify.webhook.token".to_owned(), token));
-        }
-        if let Some(command) = &self.notify.command {
-            in_env("notify.command", &command.env, &mut out);
+        out.extend(self.notify.secrets().into_iter().map(|(at, from)| (at.to_owned(), from)));
+        for (at, env) in self.notify.envs() {
+            in_env(at, env, &mut out);
         }
         for (name, runtime) in &self.runtimes {
             in_env(&format!("runtimes.{name}"), &runtime.env, &mut out);

@@ -4,8 +4,8 @@ use super::error::ConfigError;
 use super::parts::{Place, http, missing, text};
 use super::raw::{RawApp, RawBoard, RawBoardLabels, RawForge};
 use super::secret::SecretRef;
-use super::sides::{BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
 use crate::model::board::Logical;
+use crate::model::sides::{BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
 use std::collections::BTreeMap;
 
 const API: &str = "https://api.github.com";

@@ -10,15 +10,16 @@ use super::project::{Around, post_deploy, project, security, staging};
 use super::raw::{RawFile, RawRuntime};
 use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
-use super::settings::{RawAgents, RawNotify, RawTop, agent_variable, settings};
-use super::show::Origin;
+use super::settings::{RawAgents, RawTop, agent_variable, settings};
+use super::show::{Document, Inputs, Origin};
 use super::slurm;
 use super::types::{
-    Agents, CliTool, Config, Confine, ExecutorKind, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox,
-    Telegram, Tls, Tools, Webhook,
+    Agents, CliTool, Config, Confine, ExecutorKind, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Tls,
+    Tools,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,10 @@ fn from_with(
             config
         })
         .and_then(|config| confine::places(&config, env).map(|()| config))
+        .map(|mut config| {
+            config.origin.inputs = inputs(&config, &text, env, repositories);
+            config
+        })
         .map_err(|mut e| {
             // A variable's fault is not the file's.
             if !e.message.starts_with("the variable ") {
@@ -82,6 +87,27 @@ fn from_with(
             }
             e
         })
+}
+
+/// All that the settings are made of, in one hash: the file, the variables that it can name and those that are settings,
+/// what repositories say, this program and this account.
+fn inputs(
+    config: &Config,
+    text: &str,
+    env: &BTreeMap<String, String>,
+    repositories: &BTreeMap<String, Repository>,
+) -> Inputs {
+    let counts = |name: &str| {
+        ["ORCH_", "XDG_"].iter().any(|begin| name.starts_with(begin))
+            || ["HOME", "PATH", "USER", "LOGNAME"].contains(&name)
+            || text.contains(&format!("${name}"))
+            || text.contains(&format!("${{{name}"))
+    };
+    let vars: Vec<(&String, &String)> = env.iter().filter(|(name, _)| counts(name)).collect();
+    let root = rustix::process::geteuid().is_root();
+    let places = (&config.file, &config.state_dir, &config.area_dir);
+    let all = format!("{:?}", (env!("CARGO_PKG_VERSION"), places, root, text, vars, repositories));
+    Inputs(Sha256::digest(all.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
 }
 
 /// As [`load`], for what works without a configuration: where none is named and none is found, every setting has its
@@ -187,7 +213,6 @@ fn parse_text(
     } else {
         crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?
     };
-    let document = crate::yaml::from_str(text).unwrap_or_default();
     let vars = Vars::new(env);
     let place = Place { folder, env };
     let variable = vars.read::<String>("ORCH_STATE_DIR", "state_dir")?;
@@ -245,7 +270,7 @@ fn parse_text(
         slurm: slurm::top(&slurm_raw, &vars)?,
         tls: tls(raw.tls.unwrap_or_default().effective(&vars)?, &place)?,
         tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
-        notify: notify(raw.notify.unwrap_or_default(), &place, &vars)?,
+        notify: Notify::read(raw.notify.unwrap_or_default(), &place, &vars)?,
         agents: agents(raw.agents.unwrap_or_default(), &place, &vars)?,
         runtimes: runtimes(raw.runtimes.as_ref(), &place, &confine)?,
         confine: confine.clone(),
@@ -283,11 +308,16 @@ fn parse_text(
     confine::accounts(&config)?;
     confine::privilege(&config, rustix::process::geteuid().is_root())?;
     confine::places(&config, env)?;
-    let known: Vec<String> = settings().into_iter().map(|s| s.variable).collect();
-    config.warnings = vars.unknown(&known);
+    config.warnings = vars.unknown(|| settings().into_iter().map(|s| s.variable).collect());
     config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
     config.warnings.extend(check::warnings(&config));
-    config.origin = Origin { variables: vars.used(), forced, document, state_dir_given: given };
+    config.origin = Origin {
+        variables: vars.used(),
+        forced,
+        document: Document::of(text),
+        state_dir_given: given,
+        inputs: Inputs::default(),
+    };
     Ok(config)
 }
 
@@ -358,72 +388,6 @@ fn tools(mut tools: Tools, place: &Place<'_>) -> Result<Tools, ConfigError> {
         *program = place.program(program, &format!("tools.{name}"))?;
     }
     Ok(tools)
-}
-
-/// A topic's number; zero is none.
-fn topic(number: u64) -> Result<Option<i64>, ConfigError> {
-    let known = i64::try_from(number).map_err(|_| {
-        ConfigError::new(format!("notify.telegram.topic is {number}, expected a topic's number, or 0 for none"))
-    })?;
-    Ok(Some(known).filter(|n| *n > 0))
-}
-
-/// Accounts of the service itself, in whose name anonymous administrators, channels and forwards write.
-const NOBODY: [i64; 3] = [777_000, 1_087_968_824, 136_817_688];
-
-/// Users who decide in the chat (ORD-5).
-fn deciders(users: Vec<i64>) -> Result<Vec<i64>, ConfigError> {
-    if let Some(user) = users.iter().find(|u| **u <= 0 || NOBODY.contains(u)) {
-        return Err(ConfigError::new(format!("notify.telegram.deciders has {user}, expected the number of a person"))
-            .hint("groups and channels have negative numbers; docs/connecting-telegram.md says how to find a user's number"));
-    }
-    Ok(users)
-}
-
-fn notify(raw: RawNotify, place: &Place<'_>, vars: &Vars<'_>) -> Result<Notify, ConfigError> {
-    let locale = raw.effective(vars)?.locale;
-    let telegram = match raw.telegram {
-        None => None,
-        Some(raw) => {
-            let top = raw.effective(vars)?;
-            let at = "notify.telegram";
-            let token = raw.token.ok_or_else(|| missing("notify.telegram.token", "{env: NAME} or {file: PATH}"))?;
-            let chat_id = text(Some(&top.chat_id.0));
-            Some(Telegram {
-                api_base: super::parts::http(&top.api_base, "notify.telegram.api_base")?,
-                token: place.secret(&token, &format!("{at}.token"))?,
-                chat_id: chat_id.ok_or_else(|| missing("notify.telegram.chat_id", "a chat's number or @name"))?,
-                topic: topic(top.topic)?,
-                mode: top.mode,
-                deciders: deciders(raw.deciders.unwrap_or_default())?,
-            })
-        }
-    };
-    let webhook = match raw.webhook {
-        None => None,
-        Some(raw) => {
-            let top = raw.effective(vars)?;
-            if top.timeout_s == 0 {
-                return Err(ConfigError::new("notify.webhook.timeout_s is 0, expected 1 or more"));
-            }
-            Some(Webhook {
-                url: super::parts::http(&top.url, "notify.webhook.url")?,
-                token: raw.token.map(|t| place.secret(&t, "notify.webhook.token")).transpose()?,
-                timeout_s: top.timeout_s,
-            })
-        }
-    };
-    let command = match raw.command {
-        None => None,
-        Some(raw) => {
-            let mut line = place.command(&raw, 10.0, "notify.command")?;
-            if let Some(program) = line.command.first_mut() {
-                *program = place.program(program, "notify.command")?;
-            }
-            Some(line)
-        }
-    };
-    Ok(Notify { locale, telegram, command, webhook })
 }
 
 fn agents(raw: RawAgents, place: &Place<'_>, vars: &Vars<'_>) -> Result<Agents, ConfigError> {
@@ -521,16 +485,17 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Resu
             command[0] = place.program(&command[0], &at)?;
             RuntimeKind::Command { command }
         }
-        RunnerKind::Codex => RuntimeKind::Codex(cli_tool(raw, place, at, "codex")?),
-        RunnerKind::Gemini => RuntimeKind::Gemini(cli_tool(raw, place, at, "gemini")?),
-        RunnerKind::OpenCode => RuntimeKind::OpenCode(cli_tool(raw, place, at, "opencode")?),
+        RunnerKind::Codex | RunnerKind::Gemini | RunnerKind::OpenCode => {
+            RuntimeKind::Tool(cli_tool(raw, place, at, kind)?)
+        }
     };
     let confine = raw.confine.as_ref().map(|own| confine::inner(own, top, place, at)).transpose()?;
     Ok(Runtime { kind, env, confine })
 }
 
 /// A preset knows a program and further arguments, nothing else.
-fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Result<CliTool, ConfigError> {
+fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, kind: RunnerKind) -> Result<CliTool, ConfigError> {
+    let usual = kind.as_str();
     let foreign = [
         ("permission_mode", raw.permission_mode.is_some()),
         ("allowed_tools", raw.allowed_tools.is_some()),
@@ -542,6 +507,7 @@ fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Resul
             .hint("it takes program, extra_args and env"));
     }
     Ok(CliTool {
+        kind,
         program: place.program(raw.program.as_deref().unwrap_or(usual), &format!("{at}.program"))?,
         extra_args: raw.extra_args.clone().unwrap_or_default(),
     })

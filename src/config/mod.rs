@@ -19,7 +19,6 @@ mod scalar;
 mod secret;
 mod settings;
 mod show;
-mod sides;
 mod slurm;
 pub mod standalone;
 #[cfg(test)]
@@ -27,6 +26,7 @@ mod tests;
 mod types;
 mod vars;
 
+pub use crate::model::sides::{Account, Board, BoardKind, Forge, ForgeKind, Method, Update, Via};
 pub use confine::{List, NetworkWord, UIDS};
 pub use error::ConfigError;
 pub use load::{fuzz, load, load_or_bare, process_env, schema, search};
@@ -36,7 +36,6 @@ pub use scalar::{KofM, Text};
 pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, take_over};
 pub use settings::{Setting, settings};
 pub use show::Shown;
-pub use sides::{Account, BoardLabels, GithubBoard, GithubForge, GithubLogin, GithubRepo};
 pub use slurm::{SlurmJob, SlurmKind, installation};
 pub use types::*;
 pub use vars::OF_A_RUN;

@@ -6,11 +6,14 @@ use super::paths::{Remote, expand, remote, under};
 use super::raw::{RawBoard, RawCi, RawDeploy, RawForge, RawGit, RawProject};
 use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawSlurm, RawStaging};
 use super::types::{
-    ArtefactsAfterMerge, Author, Board, BoardKind, Ci, Confine, DegradedAction, Deploy, Forge, ForgeKind, Git, Merge,
-    Method, PostDeploy, Project, Security, Staging, Update, Via, Worktree,
+    ArtefactsAfterMerge, Author, Ci, Confine, DegradedAction, Deploy, Git, Merge, PostDeploy, Project, Security,
+    Staging, Worktree,
 };
 use super::vars::Vars;
 use crate::model::protected::BUILT_IN;
+use crate::model::sides::{
+    Board, BoardKind, Forge, ForgeKind, GiteaForge, LocalBoard, Method, PlaneBoard, Update, Via,
+};
 use crate::model::stage::Stage;
 use std::path::Path;
 
@@ -193,14 +196,14 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
         BoardKind::Local => {
             let dir = raw.dir.unwrap_or_else(|| "issues".into());
             let dir = under(around.state_dir, expand(&dir, around.place.env, &format!("{at}.dir"))?);
-            Ok(Board::Local { dir, statuses, deciders })
+            Ok(Board::Local(LocalBoard { dir, statuses, deciders }))
         }
         BoardKind::Plane => {
             let need = |value: &Option<String>, key: &str, what: &str| {
                 text(value.as_ref()).ok_or_else(|| missing(&format!("{at}.{key}"), what))
             };
             let key = raw.api_key.ok_or_else(|| missing(&format!("{at}.api_key"), "{env: NAME} or {file: PATH}"))?;
-            Ok(Board::Plane {
+            Ok(Board::Plane(PlaneBoard {
                 url: http(&need(&raw.url, "url", "where Plane is")?, &format!("{at}.url"))?,
                 workspace: need(&raw.workspace, "workspace", "the workspace's slug")?,
                 project: need(&raw.project, "project", "the project's id or identifier")?,
@@ -208,7 +211,7 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
                 statuses,
                 full_scan_every_s,
                 deciders,
-            })
+            }))
         }
         BoardKind::Github => {
             let of = (statuses, deciders);
@@ -260,13 +263,13 @@ fn forge(raw: RawForge, place: &Place<'_>, at: &str) -> Result<Forge, ConfigErro
         ForgeKind::Gitea => {
             let token = raw.token.clone();
             let token = token.ok_or_else(|| missing(&format!("{at}.token"), "{env: NAME} or {file: PATH}"))?;
-            Ok(Forge::Gitea {
+            Ok(Forge::Gitea(GiteaForge {
                 url: http(&need(&raw.url, "url", "where Gitea is")?, &format!("{at}.url"))?,
                 owner: need(&raw.owner, "owner", "the repository's owner")?,
                 name: need(&raw.name, "name", "the repository's name")?,
                 token: place.secret(&token, &format!("{at}.token"))?,
                 post_statuses: raw.post_statuses.unwrap_or(false),
-            })
+            }))
         }
         ForgeKind::Github => Ok(Forge::Github(super::github::forge(&raw, place, &at)?)),
     }

@@ -9,12 +9,10 @@ use super::settings::{
     RawPlaneTop, RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawSlurm, RawStaging,
     RawStop, RawTls, RawTools,
 };
-use super::types::{
-    ArtefactsAfterMerge, BoardKind, CheckPlace, CheckWord, ExecutorKind, ForgeKind, Method, Reading, RunnerKind,
-    Sandbox, Update, Via,
-};
+use super::types::{ArtefactsAfterMerge, CheckPlace, CheckWord, ExecutorKind, Reading, RunnerKind, Sandbox};
 use crate::model::board::Logical;
 use crate::model::ci::Accepted;
+use crate::model::sides::{BoardKind, ForgeKind, Method, Update, Via};
 use crate::model::stage::Stage;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};

@@ -4,7 +4,8 @@
 use super::error::ConfigError;
 use super::raw::{RawCheck, RawCi, RawCommand, RawMerge, RawProject};
 use super::secret::EnvValue;
-use super::types::{CheckWord, Method, Update};
+use super::types::CheckWord;
+use crate::model::sides::{Method, Update};
 use crate::model::text::one_line;
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -1,27 +1,19 @@
 //! Secrets: references in the configuration, values only where they are used (TRUST-4).
 
 use crate::model::redact;
+pub use crate::model::secret::SecretRef;
+use crate::model::secret::{reference, reference_schema};
+use crate::short::{self, Bounds, End, Whom};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use serde::ser::{SerializeMap, Serializer};
+use serde::ser::Serializer;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// Where a secret is. Never the secret itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SecretRef {
-    /// A variable of `orch`'s own environment.
-    Env(String),
-    /// A file; a trailing line end is not part of the secret.
-    File(PathBuf),
-    /// What an argv prints.
-    Command(Vec<String>),
-}
 
 /// A secret's value: prints as `***`, wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +52,7 @@ pub struct SecretError {
 }
 
 /// More than this is no secret.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// How long `{command: [...]}` may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -151,158 +143,38 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
 
 fn bounded(from: impl Read) -> Result<Zeroizing<String>, String> {
     let mut bytes = Zeroizing::new(Vec::new());
-    from.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() > MAX_BYTES {
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
-    std::str::from_utf8(&bytes).map(|t| Zeroizing::new(t.to_owned())).map_err(|_| "it is not UTF-8".to_owned())
+    text(&bytes)
+}
+
+fn text(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
+    std::str::from_utf8(bytes).map(|t| Zeroizing::new(t.to_owned())).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 fn run(argv: &[String]) -> Result<Zeroizing<String>, String> {
     let (program, args) = argv.split_first().ok_or("the command is empty")?;
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let stdout = child.stdout.take().ok_or("it has no output")?;
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(bounded(stdout)));
-    let until = Instant::now() + COMMAND_TIMEOUT;
-    let said = told.recv_timeout(COMMAND_TIMEOUT);
-    if said.is_err() {
-        let _ = child.kill();
-    }
-    // The output is closed: the exit is near, or the program closed it early and lingers.
-    let status = loop {
-        match child.try_wait().map_err(|e| e.to_string())? {
-            Some(status) => break status,
-            None if Instant::now() >= until => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("the command took longer than {} s", COMMAND_TIMEOUT.as_secs()));
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let mut command = Command::new(program);
+    // In the caller's process group: it may ask a person at this terminal.
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let bounds = Bounds {
+        input: &[],
+        limit: COMMAND_TIMEOUT,
+        out: MAX_BYTES,
+        err: 0,
+        strict: true,
+        grace: Duration::ZERO,
+        whom: Whom::Itself,
     };
-    if !status.success() {
-        return Err(format!("the command ended with {status}"));
-    }
-    said.map_err(|_| "the command closed nothing in time".to_owned())?
-}
-
-/// As in the configuration: `{env: NAME}`, `{file: PATH}`, `{command: [PROGRAM, …]}` (a command's arguments are not shown).
-impl fmt::Display for SecretRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Env(name) => write!(f, "{{env: {name}}}"),
-            Self::File(path) => write!(f, "{{file: {}}}", path.display()),
-            Self::Command(argv) => {
-                let program = argv.first().map_or("", String::as_str);
-                write!(f, "{{command: [{program}{}]}}", if argv.len() > 1 { ", …" } else { "" })
-            }
-        }
-    }
-}
-
-impl serde::Serialize for SecretRef {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(1))?;
-        match self {
-            Self::Env(name) => map.serialize_entry("env", name)?,
-            Self::File(path) => map.serialize_entry("file", path)?,
-            Self::Command(argv) => map.serialize_entry("command", &argv.first())?,
-        }
-        map.end()
-    }
-}
-
-fn reference<'de, A: MapAccess<'de>>(mut map: A) -> Result<SecretRef, A::Error> {
-    let mut found = None;
-    while let Some(key) = map.next_key::<String>()? {
-        if found.is_some() {
-            return Err(de::Error::custom("a secret's reference has one key: env, file or command"));
-        }
-        found = Some(match key.as_str() {
-            "env" => SecretRef::Env(map.next_value::<Quiet<String>>()?.0),
-            "file" => SecretRef::File(map.next_value::<Quiet<String>>()?.0.into()),
-            "command" => SecretRef::Command(map.next_value::<Quiet<Vec<String>>>()?.0),
-            // The key is not repeated either: it may be the secret.
-            _ => return Err(de::Error::custom("a secret's reference has one key: env, file or command")),
-        });
-    }
-    match found {
-        Some(SecretRef::Command(argv)) if argv.first().is_none_or(String::is_empty) => {
-            Err(de::Error::custom("a secret's command is empty, expected [program, arguments]"))
-        }
-        Some(found) => Ok(found),
-        None => Err(de::Error::custom(
-            "a secret's reference is empty, expected {env: NAME}, {file: PATH} or {command: [...]}",
-        )),
-    }
-}
-
-/// Reads a value and, where it is of the wrong type, does not repeat it.
-struct Quiet<T>(T);
-
-impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for Quiet<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        T::deserialize(from)
-            .map(Quiet)
-            .map_err(|_| de::Error::custom("expected {env: NAME}, {file: PATH} or {command: [program, arguments]}"))
-    }
-}
-
-const LITERAL: &str =
-    "a secret itself is not allowed here (it is not repeated); expected {env: NAME}, {file: PATH} or {command: [...]}";
-
-impl<'de> de::Deserialize<'de> for SecretRef {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OnlyReference;
-        impl<'de> Visitor<'de> for OnlyReference {
-            type Value = SecretRef;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{env: NAME}, {file: PATH} or {command: [...]}")
-            }
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretRef, E> {
-                Err(E::custom(LITERAL))
-            }
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretRef, E> {
-                Err(E::custom(LITERAL))
-            }
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretRef, E> {
-                Err(E::custom(LITERAL))
-            }
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretRef, E> {
-                Err(E::custom(LITERAL))
-            }
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretRef, E> {
-                Err(E::custom(LITERAL))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretRef, A::Error> {
-                reference(map)
-            }
-        }
-        from.deserialize_any(OnlyReference)
-    }
-}
-
-fn reference_schema() -> serde_json::Value {
-    serde_json::json!([
-        {"type": "object", "required": ["env"], "additionalProperties": false, "properties": {"env": {"type": "string", "description": "Name of a variable"}}},
-        {"type": "object", "required": ["file"], "additionalProperties": false, "properties": {"file": {"type": "string", "description": "Path of a file"}}},
-        {"type": "object", "required": ["command"], "additionalProperties": false, "properties": {"command": {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "Prints the secret"}}},
-    ])
-}
-
-impl schemars::JsonSchema for SecretRef {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "SecretRef".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"description": "Where a secret is; never the secret itself", "oneOf": reference_schema()})
+    let said = command.spawn().and_then(|child| short::follow(child, &bounds)).map_err(|e| e.to_string())?;
+    let bytes = Zeroizing::new(said.out);
+    match said.end {
+        End::Itself(status) if status.success() => text(&bytes),
+        End::Itself(status) => Err(format!("the command ended with {status}")),
+        End::Late => Err(format!("the command took longer than {} s", COMMAND_TIMEOUT.as_secs())),
+        End::Full => Err(format!("it is larger than {MAX_BYTES} bytes")),
     }
 }
 

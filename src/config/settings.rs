@@ -162,7 +162,7 @@ macro_rules! section {
             pub(super) fn effective(&self, vars: &Vars<'_>) -> Result<$name, ConfigError> {
                 let mut it = $name::default();
                 $(
-                    if let Some(value) = vars.read::<$ty>(&variable(concat!($at, $key), $var), concat!($at, $key))? {
+                    if let Some(value) = vars.setting::<$ty>(concat!($at, $key), $var)? {
                         it.$field = value;
                     } else if let Some(value) = &self.$field {
                         if !value.holds() {
@@ -302,7 +302,7 @@ section! {
         timeout_s "timeout_s": u64 = 7200, "ORCH_AGENT_TIMEOUT_S", "longest run, in seconds";
         stall_s "stall_s": u64 = 900, "ORCH_AGENT_STALL_S", "longest silence of a run, in seconds; 0: no limit";
         stop_grace_s "stop_grace_s": u64 = 10, "", "time between TERM and KILL, in seconds";
-        linger_s "linger_s": u64 = 10, "", "how long a runtime's process may stay after it reported success, in seconds; then it is ended, and its result counts";
+        linger_s "linger_s": u64 = 10, "", "how long a runtime's process may stay after it reported its result, in seconds; then it is ended, and the result counts";
         run_retries "run_retries": u32 = 3, "", "further runs of a stage after one that failed for its own reasons";
         retry_backoff_s "retry_backoff_s": u64 = 5, "", "wait before such a run, in seconds; doubling, at most 300, jittered";
         max_diff_lines "max_diff_lines": u64 = 0, "", "a larger diff blocks the task; 0: no limit";

@@ -67,9 +67,9 @@ projects:
     )
     .unwrap();
     let p = &c.projects[0];
-    assert!(matches!(&p.board, Board::Plane { full_scan_every_s: 3600, statuses, .. } if statuses.len() == 2));
+    assert!(matches!(&p.board, Board::Plane(b) if b.full_scan_every_s == 3600 && b.statuses.len() == 2));
     assert!(
-        matches!(&p.forge, Forge::Gitea { token: SecretRef::File(f), post_statuses: true, .. } if f == Path::new("/home/me/gitea"))
+        matches!(&p.forge, Forge::Gitea(f) if f.post_statuses && f.token == SecretRef::File("/home/me/gitea".into()))
     );
     assert!(matches!(&p.staging.revision, Some(Revision::Url { field: Some(f), .. }) if f == "version"));
     assert!(matches!(
@@ -148,7 +148,7 @@ fn a_minimal_file_has_the_defaults_of_the_page() {
     let c = read(MINIMAL).unwrap();
     let p = &c.projects[0];
     assert_eq!((p.repo.as_str(), p.git.default_branch.as_deref(), p.self_hosting), ("orch", None, false));
-    assert!(matches!(&p.board, Board::Local { dir, .. } if dir.ends_with(".local/state/orch/issues")));
+    assert!(matches!(&p.board, Board::Local(b) if b.dir.ends_with(".local/state/orch/issues")));
     assert_eq!(p.forge, Forge::Local);
     assert!(p.deploy.confirm && p.deploy.command.is_none() && p.post_deploy.health.is_empty());
     assert_eq!((c.limits.max_concurrency, c.limits.developer_retries), (1, 3));

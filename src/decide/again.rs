@@ -9,6 +9,10 @@ use crate::model::task::{Cause, Job, MOST_PUT_OFF_MS};
 const MOST: i64 = 2;
 /// Between two tries of what waits for a remote, in milliseconds.
 const WAIT_MS: i64 = 15_000;
+/// Before a supervisor that could not be started is tried again, in milliseconds. Nothing tells when the cause is gone, so
+/// that it is asked for: half a timer's usual ten seconds, for a start is not to miss the next step, and a loop of steps is
+/// not to ask for it more than twelve times a minute.
+pub const START_AGAIN_MS: i64 = 5_000;
 /// What this machine lacks is looked for no sooner again, whatever `agents.retry_backoff_s` says.
 const LEAST_MS: i64 = 5_000;
 

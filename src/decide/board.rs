@@ -1,10 +1,13 @@
 //! What a board's status means: which observation counts, whether a wait was asked on the board, and which intent
 //! applies to which task (BRD-3, RULE-12, RULE-15, RULE-40, RULE-43). Pure.
 
-use crate::model::board::Intent;
+use crate::model::board::{Intent, Progress};
+use crate::model::change::{Change, ItemText};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Wait, Waiting};
+use crate::model::watch::Watch;
+use crate::model::withdrawal::Withdrawal;
 use std::fmt;
 
 /// The last observation of a work item, as far as it decides about the next one.
@@ -81,6 +84,106 @@ pub fn sight(known: Option<Known<'_>>, seen: &Seen<'_>) -> Sight {
 pub fn asks(task: &Task, before: Option<Wait>, asking: Option<&str>, status: &str) -> bool {
     let same = task.wait().is_some_and(|now| before.is_some_and(|b| b.no == now.no));
     same && task.blocked_reason.is_none() && asking == Some(status)
+}
+
+/// Where a task is inside its stage, as far as anybody is shown it.
+pub fn progress(task: &Task) -> Progress {
+    match (task.stage, task.watch) {
+        (Stage::Done, Some(Watch::Armed)) => Progress::Watching,
+        (Stage::Done, Some(Watch::Degraded)) => Progress::Degraded,
+        _ if task.blocked_reason.is_some() => Progress::Blocked,
+        _ if task.waiting_for.is_some() => Progress::AwaitingPerson,
+        (Stage::Deploy, _) if task.critical.is_some() || task.landed_sha.is_some() => Progress::Deploying,
+        _ => Progress::Working,
+    }
+}
+
+/// Whose word a hold of the board's side is: only the same kind may replace or lift it (RULE-31).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asserts {
+    /// Whether the item is there.
+    Presence,
+    /// Whether its status is closed.
+    Status,
+}
+
+impl Asserts {
+    fn owns(self, hold: &Withdrawal) -> bool {
+        match self {
+            Self::Presence => *hold == Withdrawal::ItemGone,
+            Self::Status => matches!(hold, Withdrawal::ItemClosed { .. }),
+        }
+    }
+}
+
+/// Whether what the board says now changes the task's hold: a hold of another kind stays, and only its own is lifted.
+pub fn changes_hold(task: &Task, seen: Option<&Withdrawal>, kind: Asserts) -> bool {
+    let own = task.withdrawn.as_ref().is_some_and(|hold| kind.owns(hold));
+    if task.withdrawn.as_ref() == seen {
+        return false;
+    }
+    if seen.is_some() { own || task.withdrawn.is_none() } else { own }
+}
+
+/// What a board says of a work item that has a task, as far as the task follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said<'a> {
+    pub title: &'a str,
+    pub body: Option<&'a str>,
+    pub priority: i64,
+    /// Its blockers by key, and those that nobody knows; `None`: it was not asked for them.
+    pub blockers: Option<(Vec<Key>, Vec<String>)>,
+}
+
+/// What the task takes over of what the board says of order, text and blockers; `frozen`: the text stays as its decider saw it
+/// (BRD-3). Nothing where it says what the task holds already.
+pub fn follow(task: &Task, said: Said<'_>, frozen: bool) -> Vec<Change> {
+    let now = |text: &str, own: &str| if frozen { own.to_owned() } else { text.to_owned() };
+    let (keys, unknown) = match said.blockers {
+        Some((keys, unknown)) => (Some(keys), Some(unknown)),
+        None => (None, None),
+    };
+    let text = ItemText {
+        title: now(said.title, &task.title),
+        body: said.body.map_or_else(|| task.body.clone(), |body| now(body, &task.body)),
+        priority: said.priority,
+        blocked_by: keys.unwrap_or_else(|| task.blocked_by.clone()),
+    };
+    let same = (&text.title, &text.body, text.priority, &text.blocked_by)
+        == (&task.title, &task.body, task.priority, &task.blocked_by);
+    let mut all = if same { Vec::new() } else { vec![Change::Follow(text)] };
+    let names_them = |hold: &Withdrawal| matches!(hold, Withdrawal::UnknownBlockers { .. });
+    let hold = unknown.filter(|_| task.withdrawn.as_ref().is_none_or(names_them)).map(unknown_blockers);
+    all.extend(hold.filter(|hold| *hold != task.withdrawn).map(Change::Withdrawal));
+    all
+}
+
+/// The hold of a task with blockers that nobody knows.
+pub fn unknown_blockers(names: Vec<String>) -> Option<Withdrawal> {
+    (!names.is_empty()).then_some(Withdrawal::UnknownBlockers { names })
+}
+
+/// Which wait a label can answer in the person's place now; nobody is asked about it where none can (BRD-5). `next`: the stage
+/// that follows in the project.
+pub fn labelled(task: &Task, next: Option<Stage>) -> Option<Waiting> {
+    if task.blocked_reason.is_some() || task.withdrawn.is_some() || task.stop_requested_at.is_some() {
+        return None;
+    }
+    match task.stage {
+        Stage::Analysis => Some(Waiting::Approval),
+        Stage::Deploy => task.released.is_none().then_some(Waiting::ConfirmDeploy),
+        Stage::Created | Stage::Done | Stage::Cancelled => None,
+        // So that nobody is asked who need not be.
+        Stage::Architecture | Stage::Development | Stage::Review | Stage::Testing | Stage::DeployStaging => {
+            (next == Some(Stage::Deploy)).then_some(Waiting::ConfirmDeploy)
+        }
+    }
+}
+
+/// Whether the answer that an item has no label still stands: it is not asked for again at every step while a person is
+/// waited for. A "yes" is never taken from memory. `age_ms`: of the answer.
+pub fn stands_unlabelled(age_ms: i64, ttl_ms: i64, changed_since: bool) -> bool {
+    (0..ttl_ms).contains(&age_ms) && !changed_since
 }
 
 /// What is known when an intent is to be used.

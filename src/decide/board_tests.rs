@@ -1,5 +1,5 @@
 use super::*;
-use crate::decide::gates::testing;
+use crate::decide::gates::testing::{self, task};
 use proptest::prelude::*;
 
 fn known(status: &'static str, updated_ms: i64, written_ms: i64) -> Option<Known<'static>> {
@@ -158,4 +158,80 @@ proptest! {
         let counts = task.stage == at && task.waiting_for == Some(waiting) && answers == Some(wait_no) && !busy && !stop;
         prop_assert_eq!(means(intent, &standing) == Use::Release(waiting), counts);
     }
+}
+
+#[test]
+fn rule_31_only_its_own_kind_replaces_or_lifts_a_hold_of_the_board() {
+    let gone = || Withdrawal::ItemGone;
+    let closed = |s: &str| Withdrawal::ItemClosed { status: s.to_owned() };
+    let merged = || Withdrawal::PullClosed { number: 3 };
+    for (now, seen, kind, want) in [
+        (None, Some(gone()), Asserts::Presence, true),
+        (None, None, Asserts::Presence, false),
+        (Some(gone()), Some(gone()), Asserts::Presence, false),
+        (Some(gone()), None, Asserts::Presence, true),
+        (Some(gone()), None, Asserts::Status, false),
+        (Some(gone()), Some(closed("x")), Asserts::Status, false),
+        (Some(closed("x")), Some(closed("y")), Asserts::Status, true),
+        (Some(closed("on the forge")), None, Asserts::Status, true),
+        (Some(merged()), None, Asserts::Presence, false),
+        (Some(merged()), Some(gone()), Asserts::Presence, false),
+    ] {
+        let t = Task { withdrawn: now.clone(), ..task(1, Stage::Review) };
+        assert_eq!(changes_hold(&t, seen.as_ref(), kind), want, "{now:?} {seen:?} {kind:?}");
+    }
+}
+
+#[test]
+fn brd_3_a_task_follows_its_item_and_its_text_stays_where_only_some_users_decide() {
+    let said = |blockers| Said { title: "new", body: Some("text"), priority: 0, blockers };
+    let after = |t: &Task, said, frozen| {
+        let mut t = t.clone();
+        follow(&t.clone(), said, frozen).into_iter().for_each(|c| t.apply(c).unwrap());
+        t
+    };
+    let created = task(1, Stage::Created);
+    let frozen = after(&created, said(None), true);
+    assert_eq!((frozen.title.as_str(), frozen.body.as_str(), frozen.priority), ("t", "", 0));
+    let unknown = Withdrawal::UnknownBlockers { names: vec!["x".into()] };
+    let key = Key::parse("ORCH-9").unwrap();
+    let names = Some((vec![key.clone()], vec!["x".to_owned()]));
+    let read = after(&created, said(names.clone()), false);
+    assert_eq!((read.title.as_str(), read.body.as_str(), &read.blocked_by), ("new", "text", &vec![key]));
+    assert_eq!(read.withdrawn, Some(unknown));
+    assert_eq!(follow(&read, said(names.clone()), false), [], "the same once more is nothing new");
+    assert_eq!(after(&read, said(Some((vec![], vec![]))), false).withdrawn, None);
+    let gone = Task { withdrawn: Some(Withdrawal::ItemGone), ..read };
+    assert_eq!(after(&gone, said(names), false).withdrawn, Some(Withdrawal::ItemGone), "another hold stays");
+}
+
+#[test]
+fn brd_5_a_label_is_asked_for_only_where_it_could_answer() {
+    let of = |stage, next| labelled(&task(1, stage), next);
+    assert_eq!(of(Stage::Analysis, Some(Stage::Development)), Some(Waiting::Approval));
+    assert_eq!(of(Stage::Testing, Some(Stage::Deploy)), Some(Waiting::ConfirmDeploy));
+    assert_eq!(of(Stage::Testing, Some(Stage::DeployStaging)), None);
+    assert_eq!(of(Stage::Deploy, Some(Stage::Done)), Some(Waiting::ConfirmDeploy));
+    for stage in [Stage::Created, Stage::Done, Stage::Cancelled] {
+        assert_eq!(of(stage, None), None);
+    }
+    let released = Task { released: Some(Waiting::ConfirmDeploy), ..task(1, Stage::Deploy) };
+    let stopped = Task { stop_requested_at: Some(1), ..task(1, Stage::Analysis) };
+    let held = Task { withdrawn: Some(Withdrawal::ItemGone), ..task(1, Stage::Analysis) };
+    assert!([released, stopped, held].iter().all(|t| labelled(t, None).is_none()));
+    assert!(stands_unlabelled(5, 10, false) && !stands_unlabelled(5, 10, true));
+    assert!(!stands_unlabelled(10, 10, false) && !stands_unlabelled(-1, 10, false), "a clock that was set back");
+}
+
+#[test]
+fn a_task_shows_the_worst_of_what_holds_it() {
+    let t = |stage| task(1, stage);
+    let blocked = Task { blocked_reason: Some("x".into()), waiting_for: Some(Waiting::Approval), ..t(Stage::Analysis) };
+    assert_eq!(progress(&blocked), Progress::Blocked);
+    assert_eq!(progress(&Task { blocked_reason: None, ..blocked }), Progress::AwaitingPerson);
+    let landed = Task { landed_sha: t(Stage::Deploy).head_sha, ..t(Stage::Deploy) };
+    assert_eq!(progress(&landed), Progress::Deploying);
+    assert_eq!(progress(&t(Stage::Deploy)), Progress::Working);
+    assert_eq!(progress(&Task { watch: Some(Watch::Armed), ..t(Stage::Done) }), Progress::Watching);
+    assert_eq!(progress(&Task { watch: Some(Watch::Degraded), ..t(Stage::Done) }), Progress::Degraded);
 }

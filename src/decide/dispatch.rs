@@ -4,6 +4,7 @@
 use super::again::rule;
 use super::serial::first_job_held;
 use crate::model::confine::Standing;
+use crate::model::ids::Key;
 use crate::model::policy::{CiSource, Policy, ProjectPolicy};
 use crate::model::report::{Held, Rule};
 use crate::model::stage::{Agent, JobKind, Stage};
@@ -16,6 +17,26 @@ use crate::model::view::{Busy, Claim, Place, QueueView};
 pub struct Dispatch {
     pub claims: Vec<Claim>,
     pub held: Vec<Held>,
+}
+
+/// Who is told that a run waits for money (NTF-2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alerted {
+    /// Another rule holds it, which `status` shows.
+    No,
+    /// Once for each task and cap.
+    Task { key: Key, number: i64 },
+    /// Once for each day.
+    Setting { name: &'static str, number: i64 },
+}
+
+/// Whether a hold is reported to people, and under which number. `day`: its beginning in wall milliseconds.
+pub fn alerted(held: &Held, policy: &Policy, day: i64) -> Alerted {
+    match (held.rule, held.task.as_deref().and_then(|k| Key::parse(k).ok())) {
+        (Rule::TaskCost, Some(key)) => Alerted::Task { key, number: policy.max_task_micros },
+        (Rule::DayCost, _) => Alerted::Setting { name: "limits.max_cost_usd_per_day", number: day / 86_400_000 },
+        _ => Alerted::No,
+    }
 }
 
 /// Whether a kind observes or settles: exempt from limits, HALT, freeze and cool-down (RULE-24).
@@ -163,6 +184,9 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     let reserved =
         if rules.max_cost_micros > 0 { rules.max_cost_micros } else { view.dearest.get(&agent).copied().unwrap_or(0) };
     cost(place, view, policy, reserved)?;
+    if starts.is_some() && project.remote_board {
+        board(place, view)?;
+    }
     let serial = starts.is_some() && project.serial;
     Ok(Claim { starts, serial, credential: Some(rules.credential.clone()), reserved_micros: reserved, canary, ..free })
 }
@@ -190,6 +214,17 @@ fn first(place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
         ));
     }
     first_job_held(place, view, policy).map_or(Ok(()), |(rule, why)| Err((rule, why, None)))
+}
+
+/// Nothing starts before its board has said what blocks it (RULE-27).
+fn board(place: &Place, view: &QueueView) -> Result<(), Why> {
+    let why = match view.board.of.get(&place.id) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(why)) => format!("the board does not say what blocks it: {why}"),
+        None if view.board.required => "the board has yet to be asked what blocks it".to_owned(),
+        None => return Ok(()),
+    };
+    Err((Rule::Dependencies, why, None))
 }
 
 fn limits(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Result<(), Why> {
@@ -269,6 +304,7 @@ mod tests {
     use crate::model::stage::JobStatus;
     use crate::model::task::{Cooldown, Freeze};
     use crate::model::time::Stamp;
+    use crate::model::view::BoardAnswers;
 
     /// A queue of one job, with everything against it that there is.
     fn against(kind: JobKind, stage: Stage) -> QueueView {
@@ -307,6 +343,7 @@ mod tests {
         };
         let busy = Busy { kind: JobKind::Agent, agent: Some(Agent::Developer), project: place.project.clone() };
         QueueView {
+            board: Default::default(),
             queued: vec![job],
             running: vec![busy],
             places: [(place.id, place.clone())].into(),
@@ -457,5 +494,44 @@ mod tests {
         assert_eq!(plan(&view, &p, None, 9).claims, []);
         view.cooldowns.clear();
         assert_eq!(plan(&view, &p, None, 9).claims.len(), 2);
+    }
+
+    #[test]
+    fn rule_27_no_first_job_starts_before_its_board_has_answered() {
+        let mut view = against(JobKind::Agent, Stage::Created);
+        (view.freezes, view.freezes_unreadable, view.halted, view.running) = (vec![], false, None, vec![]);
+        (view.cooldowns, view.free_mb) = (vec![], None);
+        let mut p = policy();
+        let id = view.queued[0].task_id;
+        let mut held = |answers: BoardAnswers, remote| {
+            p.projects.get_mut("ORCH").unwrap().remote_board = remote;
+            let view = QueueView { board: answers, ..view.clone() };
+            plan(&view, &p, None, 9).held.first().map(|h| (h.rule, h.why.clone()))
+        };
+        let said = |answer: Option<Result<(), String>>, required| BoardAnswers {
+            of: answer.map(|a| (id, a)).into_iter().collect(),
+            required,
+        };
+        let silent = Some(Err("away".to_owned()));
+        assert_eq!(held(said(None, true), false), None, "a local board is read with its item");
+        assert_eq!(held(said(Some(Ok(())), true), true), None);
+        assert_eq!(held(said(None, false), true), None, "whoever only reads leaves the question to the step");
+        let (rule, why) = held(said(None, true), true).unwrap();
+        assert!(rule == Rule::Dependencies && why.contains("has yet to be asked"), "{why}");
+        let (rule, why) = held(said(silent, false), true).unwrap();
+        assert!(rule == Rule::Dependencies && why.ends_with("blocks it: away"), "{why}");
+    }
+
+    #[test]
+    fn ntf_2_only_a_wait_for_money_is_reported_and_once_for_each_cap_and_day() {
+        let held = |rule| Held { task: Some("ORCH-1".into()), rule, why: "dear".into(), until: None };
+        let day = 3 * 86_400_000;
+        let key = Key::parse("ORCH-1").unwrap();
+        assert_eq!(alerted(&held(Rule::TaskCost), &tight(), day), Alerted::Task { key, number: 1 });
+        let name = "limits.max_cost_usd_per_day";
+        assert_eq!(alerted(&held(Rule::DayCost), &tight(), day), Alerted::Setting { name, number: 3 });
+        for rule in Rule::ALL.iter().filter(|r| !matches!(r, Rule::TaskCost | Rule::DayCost)) {
+            assert_eq!(alerted(&held(*rule), &tight(), day), Alerted::No, "{rule}");
+        }
     }
 }

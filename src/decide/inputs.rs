@@ -166,10 +166,10 @@ fn fewer_tests(change: &Change) -> Option<String> {
     let before = change.before.text().map_or(0, |text| tests(&change.path, text));
     match &change.after {
         Side::Absent if is_test_path(&change.path) => Some("a test file is deleted".to_owned()),
-        Side::Absent if before > 0 => Some(format!("{before} tests are deleted")),
+        Side::Absent if before > 0 => Some(format!("{} deleted", those(before, ""))),
         Side::Text(text) => {
             let after = tests(&change.path, text);
-            (after < before).then(|| format!("{} tests are deleted", before - after))
+            (after < before).then(|| format!("{} deleted", those(before - after, "")))
         }
         Side::Absent | Side::Opaque(_) => None,
     }
@@ -233,7 +233,12 @@ fn skipped(path: &str, before: &str, after: &str) -> Option<String> {
     let (was, now) = (count(before), count(after));
     let line = after.lines().filter(skips).find(|line| !before.lines().any(|old| old == *line));
     let line = line.or_else(|| after.lines().find(skips)).unwrap_or_default();
-    (now > was).then(|| format!("{} more tests are skipped: {}", now - was, clip(line.trim(), 80)))
+    (now > was).then(|| format!("{} skipped: {}", those(now - was, "more "), clip(line.trim(), 80)))
+}
+
+/// `1 more test is`, `2 tests are`.
+fn those(n: usize, more: &str) -> String {
+    if n == 1 { format!("1 {more}test is") } else { format!("{n} {more}tests are") }
 }
 
 /// Whether a line holds a mark that no longer word merely ends with: `exit(` is no `xit(`.

@@ -1,7 +1,8 @@
 //! Which runs are to be settled, by whom, and in which tier (RUN-8).
 
+use super::run_end::End;
 use crate::model::stage::words;
-use crate::model::task::{Run, RunState};
+use crate::model::task::{Cause, Run, RunState};
 use crate::model::time::Stamp;
 
 words! {
@@ -32,6 +33,60 @@ pub struct ReapPolicy {
     pub orphan_start_ms: i64,
 }
 
+/// What a run left was put off: it has a time of its own (RULE-8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutOff {
+    /// Wall milliseconds.
+    pub until: i64,
+    /// Its task is blocked or withdrawn: it is kept until that ends.
+    pub held: bool,
+}
+
+/// What lock and identity together say of a supervisor (RULE-20). `locked`: `None` where the lock can't be looked at.
+/// `identity`: alive, dead or unknown.
+pub fn seen(locked: Option<bool>, identity: Seen) -> Seen {
+    match (locked, identity) {
+        (Some(true), _) | (_, Seen::Alive) => Seen::Alive,
+        // The kernel freed the lock, and the identity is gone: proven.
+        (Some(false), Seen::Dead) => Seen::Dead,
+        (_, Seen::Suspected) | (None, Seen::Dead) => Seen::Suspected,
+        (Some(false) | None, Seen::Unknown) => Seen::Unknown,
+    }
+}
+
+/// Whether a `tick` looks at a run as well, so that it does not wait for the next reap: a claim that nobody reported, work
+/// that was put off, and a death that lock and identity prove. `reaped`: `reaper.enabled`.
+pub fn is_resumed(run: &Run, supervisor: Seen, put_off: Option<PutOff>, reaped: bool) -> bool {
+    let dead = run.state == RunState::Live && reaped && supervisor == Seen::Dead;
+    run.state == RunState::Starting || dead || put_off.is_some()
+}
+
+/// How a run ends that is reaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The tier, as the record names it.
+    pub tier: &'static str,
+    pub end: End,
+    /// Its supervisor still lives, and is ended with the rest.
+    pub supervisor_too: bool,
+}
+
+/// The end of a run in tier 1 or 3; `None`: what is to be done ends no run. Nobody is to blame for a supervisor that
+/// vanished, so that nothing is spent; one that ran too long has failed.
+pub fn ending(todo: &Reap, max_running_ms: i64) -> Option<Ending> {
+    match todo {
+        Reap::Lost => {
+            let end = End::Unspent { cause: Cause::Lost, why: "its supervisor vanished".to_owned() };
+            Some(Ending { tier: "dead", end, supervisor_too: false })
+        }
+        Reap::Overdue => {
+            let why = format!("it ran longer than reaper.max_running_s ({} s)", max_running_ms / 1000);
+            Some(Ending { tier: "overdue", end: End::Failed { why, spent: true }, supervisor_too: true })
+        }
+        Reap::Leave | Reap::GiveBack | Reap::Count { .. } | Reap::Forget | Reap::Finalize => None,
+    }
+}
+
 /// What is to be done with a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reap {
@@ -53,7 +108,11 @@ pub enum Reap {
 }
 
 /// `supervisor`: from its identity and its lock; of a run that starts, from the step that claimed it. A live supervisor that is still finalizing is never reaped.
-pub fn reap(run: &Run, supervisor: Seen, policy: &ReapPolicy, now: &Stamp) -> Reap {
+pub fn reap(run: &Run, supervisor: Seen, put_off: Option<PutOff>, policy: &ReapPolicy, now: &Stamp) -> Reap {
+    if let Some(put_off) = put_off {
+        let due = !put_off.held && supervisor == Seen::Dead && put_off.until <= now.wall_ms;
+        return if due { Reap::Finalize } else { Reap::Leave };
+    }
     let age = now.since(&run.claimed_at);
     match run.state {
         RunState::Settled => Reap::Leave,
@@ -183,7 +242,63 @@ pub(super) mod tests {
             (run(RunState::Exited), Seen::Alive, at(99_999), Reap::Leave),
         ];
         for (run, seen, now, want) in cases {
-            assert_eq!(reap(&run, seen, &policy, &now), want, "{:?} {seen:?} {now:?}", run.state);
+            assert_eq!(reap(&run, seen, None, &policy, &now), want, "{:?} {seen:?} {now:?}", run.state);
+        }
+    }
+
+    #[test]
+    fn rule_8_what_was_put_off_is_finalized_at_its_own_time_and_kept_while_its_task_is_held() {
+        let policy = ReapPolicy {
+            dead_ticks: 2,
+            spacing_ms: 1000,
+            finalize_grace_ms: 300,
+            max_running_ms: 10_000,
+            start_ms: 500,
+            orphan_start_ms: 100,
+        };
+        let exited = run(RunState::Exited);
+        let now = Stamp { wall_ms: 50, ..at(9_000) };
+        for (until, held, seen, want) in [
+            (50, false, Seen::Dead, Reap::Finalize),
+            (51, false, Seen::Dead, Reap::Leave),
+            (50, true, Seen::Dead, Reap::Leave),
+            (50, false, Seen::Alive, Reap::Leave),
+            (50, false, Seen::Suspected, Reap::Leave),
+        ] {
+            let put_off = Some(PutOff { until, held });
+            assert_eq!(reap(&exited, seen, put_off, &policy, &now), want, "{until} {held} {seen}");
+            assert!(is_resumed(&exited, seen, put_off, false));
+        }
+        assert!(!is_resumed(&exited, Seen::Dead, None, true));
+        assert!(is_resumed(&run(RunState::Starting), Seen::Alive, None, false));
+        assert!(is_resumed(&run(RunState::Live), Seen::Dead, None, true));
+        assert!(!is_resumed(&run(RunState::Live), Seen::Dead, None, false));
+        assert!(!is_resumed(&run(RunState::Live), Seen::Suspected, None, true));
+    }
+
+    #[test]
+    fn rule_20_a_death_is_proven_by_lock_and_identity_together() {
+        for (locked, identity, want) in [
+            (Some(true), Seen::Dead, Seen::Alive),
+            (Some(false), Seen::Alive, Seen::Alive),
+            (None, Seen::Alive, Seen::Alive),
+            (Some(false), Seen::Dead, Seen::Dead),
+            (None, Seen::Dead, Seen::Suspected),
+            (Some(false), Seen::Unknown, Seen::Unknown),
+            (None, Seen::Unknown, Seen::Unknown),
+        ] {
+            assert_eq!(seen(locked, identity), want, "{locked:?} {identity}");
+        }
+    }
+
+    #[test]
+    fn run_8_only_what_ran_too_long_has_failed() {
+        let lost = ending(&Reap::Lost, 0).unwrap();
+        assert!(matches!(lost.end, End::Unspent { cause: Cause::Lost, .. }) && !lost.supervisor_too);
+        let late = ending(&Reap::Overdue, 7_000).unwrap();
+        assert!(matches!(&late.end, End::Failed { why, spent: true } if why.contains("(7 s)")) && late.supervisor_too);
+        for other in [Reap::Leave, Reap::GiveBack, Reap::Count { seen: 1 }, Reap::Forget, Reap::Finalize] {
+            assert_eq!(ending(&other, 0), None);
         }
     }
 }

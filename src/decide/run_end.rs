@@ -4,8 +4,8 @@
 use super::again::{self, Again, environment_wait};
 use crate::model::outcome::{Kind, Outcome};
 use crate::model::run_end::{RunEnd, RunResult};
-use crate::model::stage::JobKind;
-use crate::model::task::{Cause, PUT_OFF_MS, RunState};
+use crate::model::stage::{Agent, JobKind, Stage};
+use crate::model::task::{Cause, PUT_OFF_MS, Rework, Run, RunState, Task};
 
 /// Five limits in a row without a new commit block (RULE-26).
 const MOST_LIMITS: i64 = 5;
@@ -16,6 +16,9 @@ const LONGEST_LIMIT_MS: i64 = 3_600_000;
 const BELIEVED_MS: i64 = 7 * 86_400_000;
 /// Runs that wait for one reset are spread over so many seconds.
 const SPREAD_S: i64 = 30;
+
+/// So many broken rules are named.
+const MOST_SHOWN: usize = 20;
 
 /// How a run's job ends. Times are wall milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -213,6 +216,54 @@ fn limited_until(named: Option<i64>, who: &Who<'_>, now: i64) -> i64 {
     let growing = now + (FIRST_LIMIT_MS << who.limits.clamp(0, 6)).min(LONGEST_LIMIT_MS);
     let until = named.unwrap_or(growing).clamp(now + 1000, now + BELIEVED_MS);
     if named.is_some() { until + who.run.rem_euclid(SPREAD_S) * 1000 } else { until }
+}
+
+/// The conversation that a run goes on with: that of the run before, where that one ended by a limit and not by anything of its
+/// own (RUN-5, RUN-7). `runs`: all of the task, oldest first.
+pub fn goes_on<'r>(run: &Run, runs: &'r [Run]) -> Option<&'r str> {
+    let same = |r: &&Run| {
+        r.id != run.id && r.agent == run.agent && (r.stage, r.epoch, r.attempt) == (run.stage, run.epoch, run.attempt)
+    };
+    let before = runs.iter().rfind(same)?;
+    let limited = before.outcome.as_ref().is_some_and(|o| o.kind.is_limit());
+    before.session.as_deref().filter(|_| limited)
+}
+
+/// HALT came before the runtime was started (RULE-24): nothing is spent, and the job is due at once.
+pub fn halted(reason: &str, now: i64) -> End {
+    End::Again { at: now, why: format!("halted before it started: {reason}") }
+}
+
+/// A run that broke the rules of what it may leave (RULE-22, BND-4, BND-5); `None`: it broke none. `shown`: the rules.
+pub fn broken(agent: Agent, shown: &[String]) -> Option<End> {
+    let first: Vec<&str> = shown.iter().take(MOST_SHOWN).map(String::as_str).collect();
+    (!shown.is_empty())
+        .then(|| End::Failed { why: format!("the {agent} may not change {}", first.join(", ")), spent: true })
+}
+
+/// A change that is larger than the agent's bound blocks: another run would make it as large (RUN-7b). `most`: 0 for no bound.
+pub fn too_long(lines: u64, most: u64) -> Option<End> {
+    (most > 0 && lines > most)
+        .then(|| End::Block { why: format!("the diff has {lines} lines, max_diff_lines allows {most}") })
+}
+
+/// The branch moved on the remote under a run, whose commits are discarded: nothing is spent (RULE-22).
+pub fn head_moved() -> End {
+    End::Unspent {
+        cause: Cause::HeadMoved,
+        why: "the branch moved on the remote; the run begins again from there".to_owned(),
+    }
+}
+
+/// A run whose work was pushed; `missing`: why it left no verdict, which counts as a failure (RUN-7b).
+pub fn pushed(missing: Option<String>) -> End {
+    missing.map_or(End::Done, |why| End::Failed { why, spent: true })
+}
+
+/// Whether what a run pushes becomes one commit (RUN-4). `rework`: the branch is made again on a new base, and takes the old
+/// head's place by itself.
+pub fn squashes(task: &Task, stage: Stage, changed: bool, rework: bool) -> bool {
+    task.rework == Some(Rework::OneCommit) && stage == Stage::Development && changed && !rework
 }
 
 /// What went wrong in a run that came to no result of its own, by what it says about the work.

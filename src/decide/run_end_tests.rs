@@ -171,3 +171,41 @@ fn rule_45_what_an_agent_left_is_kept_through_an_outage_and_a_refused_push() {
     assert_eq!(waits(Cause::Outage, Keep::Tried), [ms, ms, ms, ms]);
     assert_eq!(waits(Cause::PushRefused, Keep::UntilRetry), [None; 4]);
 }
+
+#[test]
+fn run_7_a_conversation_goes_on_only_where_a_limit_ended_it() {
+    use crate::decide::reap::tests::run;
+    let of = |id, kind: Option<Kind>| Run {
+        id: crate::model::ids::RunId(id),
+        outcome: kind.map(|kind| Outcome::bare(kind, "x")),
+        session: Some(format!("s{id}")),
+        ..run(RunState::Exited)
+    };
+    let now = of(9, None);
+    let limit = Some(Kind::UsageLimit { until_ms: None });
+    let goes_on_with = |runs: &[Run]| goes_on(&now, runs).map(str::to_owned);
+    assert_eq!(goes_on_with(&[of(1, Some(Kind::Ended)), of(2, limit), now.clone()]).as_deref(), Some("s2"));
+    assert_eq!(goes_on_with(&[of(1, limit), of(2, Some(Kind::Failed))]), None, "only the very last counts");
+    assert_eq!(goes_on_with(&[of(1, limit), Run { attempt: 2, ..of(2, Some(Kind::Failed)) }]).as_deref(), Some("s1"));
+    assert_eq!(goes_on_with(&[Run { epoch: 7, ..of(1, limit) }]), None);
+}
+
+#[test]
+fn what_a_run_left_fails_it_blocks_or_is_pushed() {
+    use crate::decide::gates::testing::task;
+    let rules: Vec<String> = (0..30).map(|n| format!("r{n}")).collect();
+    assert_eq!(broken(Agent::Developer, &[]), None);
+    let Some(End::Failed { why, spent: true }) = broken(Agent::Developer, &rules) else { panic!() };
+    assert!(why.starts_with("the developer may not change r0, r1") && why.ends_with("r19"), "{why}");
+    assert_eq!((too_long(9, 0), too_long(9, 9)), (None, None));
+    assert!(matches!(too_long(10, 9), Some(End::Block { .. })));
+    assert!(matches!(head_moved(), End::Unspent { cause: Cause::HeadMoved, .. }));
+    assert_eq!(pushed(None), End::Done);
+    assert!(matches!(pushed(Some("no".into())), End::Failed { spent: true, .. }));
+    assert_eq!(halted("x", 7), End::Again { at: 7, why: "halted before it started: x".into() });
+    let t = Task { rework: Some(Rework::OneCommit), ..task(1, Stage::Development) };
+    assert!(squashes(&t, Stage::Development, true, false));
+    assert!(!squashes(&t, Stage::Development, true, true) && !squashes(&t, Stage::Development, false, false));
+    assert!(!squashes(&t, Stage::Review, true, false));
+    assert!(!squashes(&Task { rework: None, ..t }, Stage::Development, true, false));
+}

@@ -118,6 +118,7 @@ mod tests {
             blockers.insert(p.key.clone(), Blocker::Open);
         }
         QueueView {
+            board: Default::default(),
             queued: vec![],
             running: vec![],
             places: places.into_iter().map(|p| (p.id, p)).collect(),

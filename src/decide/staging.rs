@@ -150,6 +150,25 @@ pub fn built_in_allowances() -> Vec<Allowance> {
 /// The ids of the self-hosting suite, in order. B6 stands in its place though it needs no fact.
 pub const SELF_HOSTING: [&str; 12] = ["A1", "A2", "A3", "A4", "B1", "B2", "B3", "B4", "B5", "B6", "C9a", "C9b"];
 
+/// What a person calls a check of the self-hosting suite.
+pub fn self_hosting_name(id: &str) -> Option<&'static str> {
+    Some(match id {
+        "A1" => "the release's binary reports its version",
+        "A2" => "its configuration is read",
+        "A3" => "a copy of the database opens",
+        "A4" => "the copy migrates",
+        "B1" => "the board answers",
+        "B2" => "the forge answers",
+        "B3" => "the notifier answers",
+        "B4" => "every status resolves",
+        "B5" => "every intent resolves",
+        "B6" => "the result list keeps its shape",
+        "C9a" => "the sandbox item has a branch",
+        "C9b" => "the sandbox item's analyst is queued",
+        _ => return None,
+    })
+}
+
 /// Judges the self-hosting suite from what the caller saw. `declared` are the results before it: B6 looks at their shape.
 pub fn self_hosting(facts: &SelfHostingFacts, declared: &[CheckResult]) -> Vec<CheckResult> {
     let allowed = built_in_allowances();
@@ -178,8 +197,12 @@ pub fn self_hosting(facts: &SelfHostingFacts, declared: &[CheckResult]) -> Vec<C
                     let result = if f.holds { CheckOutcome::Pass } else { CheckOutcome::Fail };
                     CheckResult::new(id, class, result, &f.detail, f.time_ms)
                 }
-                None => CheckResult::new(id, class, CheckOutcome::Error, "nobody looked", 0),
+                None => CheckResult::new(id, class, CheckOutcome::Error, "nobody checked it", 0),
             }
+        })
+        .map(|result| {
+            let name = self_hosting_name(&result.id);
+            result.named(name)
         })
         .collect()
 }

@@ -1,10 +1,11 @@
 //! The post-deploy watch (SHIP-6): one pure classifier over the whole record, and the schedule any later step can resume.
 
+use crate::model::ids::Key;
 use crate::model::seen::{Seen, judge};
 use crate::model::task::{Deploy, DeployState};
 use crate::model::time::Stamp;
 use crate::model::watch::{
-    Classification, Counts, ErrorReading, MAX_PROBES, Probe, RevisionAnswer, WatchPolicy, WatchRecord,
+    Classification, Counts, ErrorReading, MAX_PROBES, Probe, RevisionAnswer, WatchPolicy, WatchRecord, WatchStatus,
 };
 use std::collections::VecDeque;
 
@@ -295,6 +296,41 @@ pub fn superseded(own: Option<&Deploy>, latest: Option<&Deploy>) -> Option<Strin
     let newer = latest.task_id != own.task_id && latest.fence > own.fence;
     let landed = latest.state != DeployState::Withdrawn && latest.landed_sha.is_some();
     (newer && landed).then(|| latest.id.clone())
+}
+
+/// What production's project asks for once a watch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnDegraded {
+    /// `post_deploy.on_degraded: rollback`.
+    pub rollback: bool,
+    /// It deploys this very program, which does not roll itself back.
+    pub self_hosting: bool,
+    /// `serial_gate.freeze_enabled`.
+    pub freeze: bool,
+}
+
+/// Whether production is rolled back: at most once (SHIP-6).
+pub fn rolls_back(status: WatchStatus, record: &WatchRecord, on: &OnDegraded) -> bool {
+    status == WatchStatus::Degraded && record.rollback.is_none() && on.rollback && !on.self_hosting
+}
+
+/// What follows of a watch's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AfterWatch {
+    /// The alert's detail.
+    pub alert: Option<String>,
+    /// Why the repository is frozen (SHIP-7).
+    pub freeze: Option<String>,
+}
+
+/// Only a deploy that went bad freezes; one that could not be looked at is told as well.
+pub fn after(status: WatchStatus, why: &str, key: &Key, on: &OnDegraded) -> AfterWatch {
+    let alert = match status {
+        WatchStatus::Degraded | WatchStatus::Inconclusive => Some(format!("{status}: {why}")),
+        WatchStatus::Healthy | WatchStatus::Cancelled => None,
+    };
+    let freeze = status == WatchStatus::Degraded && on.freeze;
+    AfterWatch { alert, freeze: freeze.then(|| format!("{key} is DEGRADED after its deploy: {why}")) }
 }
 
 #[cfg(test)]

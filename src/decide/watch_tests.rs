@@ -377,3 +377,22 @@ fn ship_6_which_deploy_ends_an_older_watch() {
     }
     assert_eq!(superseded(Some(&own), None), None);
 }
+
+#[test]
+fn ship_6_production_is_rolled_back_once_and_only_a_degraded_one_freezes() {
+    let key = crate::model::ids::Key::parse("ORCH-1").unwrap();
+    let mut record = WatchRecord::armed(1, 1, "1-1-7", None, stamp(0), vec![]);
+    let on = OnDegraded { rollback: true, self_hosting: false, freeze: true };
+    for status in WatchStatus::ALL.iter().copied() {
+        let degraded = status == WatchStatus::Degraded;
+        assert_eq!(rolls_back(status, &record, &on), degraded, "{status}");
+        let after_it = after(status, "slow", &key, &on);
+        assert_eq!(after_it.freeze.is_some(), degraded, "{status}");
+        assert_eq!(after_it.alert.is_some(), degraded || status == WatchStatus::Inconclusive, "{status}");
+    }
+    let degraded = |on: OnDegraded| rolls_back(WatchStatus::Degraded, &record, &on);
+    assert!(!degraded(OnDegraded { self_hosting: true, ..on }) && !degraded(OnDegraded { rollback: false, ..on }));
+    assert_eq!(after(WatchStatus::Degraded, "slow", &key, &OnDegraded { freeze: false, ..on }).freeze, None);
+    record.rollback = Some(crate::model::watch::RollbackRun { started_at: stamp(1), exit: None });
+    assert!(!rolls_back(WatchStatus::Degraded, &record, &on), "never a second time");
+}

@@ -8,11 +8,12 @@ use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, base, cache, cluster, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
+use crate::adapters::environment::Policy;
 use crate::adapters::git::{CheckoutPlan, files::remove};
-use crate::adapters::modes;
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
 use crate::config::{AgentSettings, Project, SlurmKind};
+use crate::decide::run_end;
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::artefact;
 use crate::model::ids::Sha;
@@ -151,16 +152,12 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     // HALT and stop are looked at once more before the runtime starts (RULE-24).
     let now = ctx.now();
     if let Some(reason) = now.halted {
-        return Ok(Played::Not(End::Again {
-            at: now.stamp.wall_ms,
-            why: format!("halted before it started: {reason}"),
-        }));
+        return Ok(Played::Not(run_end::halted(&reason, now.stamp.wall_ms)));
     }
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(Played::Lost);
     }
-    let further =
-        Further { read: program_files(&launch.argv), own_sandbox: runtimes::own_sandbox(&runtime), frozen: Vec::new() };
+    let further = Further { read: program_files(&launch.argv), own_sandbox: runtime.own_sandbox(), frozen: Vec::new() };
     let started = Started { launch: &launch, hold: &hold, further, mark: &mark };
     let (exit, outcome) = execute(ctx, site, run, started, runtime.reader(before))?;
     keep_session(ctx, site, run, &runtime, &outcome, hold.owner());
@@ -242,18 +239,7 @@ pub fn program_files(argv: &[OsString]) -> Vec<PathBuf> {
 /// The conversation of the run before, where that one ended by a limit and not by anything of its own (RUN-5, RUN-7).
 fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
     let runs = ctx.store.read(|tx| tx.runs_of(run.task_id))?;
-    let before = runs.iter().rfind(|r| {
-        r.id != run.id
-            && r.agent == run.agent
-            && r.stage == run.stage
-            && r.epoch == run.epoch
-            && r.attempt == run.attempt
-    });
-    let limited = |r: &&Run| {
-        let outcome = r.outcome.as_deref().and_then(|t| serde_json::from_str::<Outcome>(t).ok());
-        outcome.is_some_and(|o| o.kind.is_limit())
-    };
-    Ok(before.filter(limited).and_then(|r| r.session.clone()))
+    Ok(run_end::goes_on(run, &runs).map(str::to_owned))
 }
 
 /// Ends whatever earlier runs of the task left running.
@@ -274,15 +260,8 @@ pub fn base_env(repo: &str, revision: &str, folders: &Folders) -> Vec<(OsString,
 }
 
 fn plain_env(folders: &Folders) -> Vec<(OsString, OsString)> {
-    let mut env: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            matches!(name.as_ref(), "LANG" | "TZ" | "USER") || name.starts_with("LC_")
-        })
-        .collect();
-    env.extend(modes::search_path().map(|path| (OsString::from("PATH"), path)));
+    let mut env = Policy::Run.env();
     env.extend(folders.env());
-    env.extend(crate::adapters::net::child_env());
     env
 }
 
@@ -333,8 +312,8 @@ fn execute(
     let id = run.id;
     let store = &mut ctx.store;
     let linger = Duration::from_secs(site.settings.linger_s);
-    let mut success: Option<Instant> = None;
-    let mut lingered = false;
+    let mut since: Option<Instant> = None;
+    let mut lingered = None;
     let ended = child::run(&spec, &mut |event| match event {
         Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
             // Another program has migrated the database: what runs is supervised, and nothing else is done (RULE-36).
@@ -343,18 +322,23 @@ fn execute(
         },
         Event::Stdout(bytes) => {
             reader.feed(bytes);
-            success = reader.succeeded().then(|| success.unwrap_or_else(Instant::now));
+            since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
             match reader.live().cost_micros {
                 Some(cost) if cap > 0 && cost > cap => Control::End("its cost passed max_cost_usd".to_owned()),
                 Some(_) | None => Control::Go,
             }
         }
         // It has said all that counts; what its process still does is not waited for.
-        Event::Tick if success.is_some_and(|since| since.elapsed() >= linger) => {
-            lingered = true;
-            Control::End("it lingered after its success".to_owned())
+        Event::Tick => {
+            reader.pause();
+            since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
+            lingered = reader.concluded().filter(|_| since.is_some_and(|since| since.elapsed() >= linger));
+            match lingered {
+                Some(_) => Control::End("it lingered after its result".to_owned()),
+                None => Control::Go,
+            }
         }
-        Event::Starting | Event::Stderr(_) | Event::Tick => Control::Go,
+        Event::Starting | Event::Stderr(_) => Control::Go,
     });
     let now = (ctx.clock)().wall_ms;
     let stderr = tail(&site.dir.join("stderr.log"), 4096);
@@ -366,8 +350,8 @@ fn execute(
                 EndedBy::Asked(why) => why.clone(),
             });
             let read = match lingered {
-                true => RuntimeExit { code: Some(0), signal: None, ended_by: None },
-                false => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
+                Some(well) => RuntimeExit { code: Some(i32::from(!well)), signal: None, ended_by: None },
+                None => RuntimeExit { code: exit.code, signal: exit.signal, ended_by: why.as_deref() },
             };
             let outcome = reader.finish(read, &stderr, now);
             (Some(exit), outcome.redacted(&redact::current()))
@@ -387,23 +371,11 @@ fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>
         "exit": exit.as_ref().and_then(|e| e.code), "signal": exit.as_ref().and_then(|e| e.signal), "outcome": outcome,
     });
     crate::adapters::sentinel::put(&site.dir.join(EXIT), &serde_json::to_vec(&file)?)?;
-    let record = exit_row(outcome)?;
+    let record = RunExit::of(outcome.clone());
     Ok(ctx.store.write(|tx| tx.record_exit(run.id, &record, &now))?)
 }
 
 const EXIT: &str = "exit.json";
-
-fn exit_row(outcome: &Outcome) -> Result<RunExit> {
-    Ok(RunExit {
-        outcome: serde_json::to_string(outcome)?,
-        cost_micros: outcome.cost_micros,
-        tokens_in: outcome.tokens_in,
-        tokens_out: outcome.tokens_out,
-        model: outcome.model.clone(),
-        session: outcome.session.clone(),
-        session_total_micros: outcome.session_total_micros,
-    })
-}
 
 /// The exit that a dead supervisor wrote down and could not bring into the database: it was killed in between, or another
 /// program had migrated it meanwhile (RULE-36). Gives the row and when that was.
@@ -413,7 +385,7 @@ pub fn exit_on_file(ctx: &Ctx, run: &Run) -> Option<(RunExit, Stamp)> {
     let at = serde_json::from_value(file["at"].clone()).ok()?;
     let outcome: Outcome = serde_json::from_value(file["outcome"].clone()).ok()?;
     let ours = file["schema"] == 1 && file["run"] == run.id.0 && file["task"] == run.task_id.0;
-    Some((exit_row(&outcome).ok().filter(|_| ours)?, at))
+    ours.then(|| (RunExit::of(outcome), at))
 }
 
 fn render(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha, resumed: bool) -> Result<String> {

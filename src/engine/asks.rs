@@ -49,7 +49,7 @@ pub fn asks(kind: AlertKind, task: &Task) -> bool {
 /// Sends an alert to the chat, with buttons where it asks about a wait that goes on.
 pub fn alert(
     ctx: &mut Ctx,
-    sink: &Notifier,
+    sink: &dyn Notifier,
     row: &OutboxRow,
     task: Option<&Task>,
     message: &AlertMessage<'_>,
@@ -59,8 +59,8 @@ pub fn alert(
         (Some(waiting), Some(task)) => begin_wait(ctx, row, task, (message.kind, waiting), message.text())?,
         _ => None,
     };
-    let Some((id, keys)) = asked else { return Ok(sink.deliver_alert(message, deadline)) };
-    let out = sink.deliver_alert(&AlertMessage { buttons: &keys, ..*message }, deadline);
+    let Some((id, keys)) = asked else { return Ok(sink.alert(message, deadline)) };
+    let out = sink.alert(&AlertMessage { buttons: &keys, ..*message }, deadline);
     settle(ctx, id, &out)?;
     Ok(out)
 }
@@ -225,9 +225,11 @@ pub fn deliver(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: In
     if let Some(barred) = notices::barred(ctx, &place)? {
         return Ok(barred);
     }
-    let Ok(Notifier::Telegram(to)) = &place.open else {
-        return Ok(Delivered::Refused { why: place.open.err().unwrap_or_default() });
+    let to = match &place.open {
+        Ok(sink) => sink.chat(),
+        Err(why) => return Ok(Delivered::Refused { why: why.clone() }),
     };
+    let Some(to) = to else { return Ok(Delivered::Yes) };
     let out = match act {
         ChatAct::Answer { callback, text, alert } => notify::answer(to, &callback, &text, alert, deadline),
         ChatAct::Reply { chat, message, text } => {

@@ -39,7 +39,7 @@ pub fn without_lease(tx: &Tx<'_>, task: &Task) -> Stored<()> {
 /// (`gates.undecided_max_s`, RULE-8). Gives why the task is to be blocked, where that has passed.
 pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &str) -> Result<Option<String>> {
     if !what.by_person()
-        && settle::patience(ctx, task, &format!("merge/{}", deploy.id), true)? > ctx.policy.undecided_max_ms
+        && settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)? > ctx.policy.undecided_max_ms
     {
         return Ok(Some(format!("the forge does not merge: {said}, longer than gates.undecided_max_s")));
     }

@@ -1,66 +1,52 @@
 //! What a board is asked right before a task's first job is claimed: the item's text and what blocks it (RULE-27). The
 //! local board's are read with the item; Plane's lists carry neither.
 
-use super::{Ctx, boards, throttle, view};
+use super::record;
+use super::services;
+use super::{Ctx, boards, view};
 use crate::adapters::store::{Result as Stored, StoreError, Tx};
+use crate::decide::board::{self as rule, Said};
 use crate::decide::dispatch;
-use crate::model::change::Change;
 use crate::model::ids::TaskId;
-use crate::model::report::{Held, Rule};
+use crate::model::report::Rule;
 use crate::model::stage::Stage;
+use crate::model::view::{BoardAnswers, Place, QueueView};
 use anyhow::Result;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// More tasks than one tick starts.
 const MOST: usize = 20;
 
-/// Which first claims were asked about: `Err` says why the answer is not known, and such a task does not start.
-pub type Ready = BTreeMap<TaskId, Result<(), String>>;
-
-/// Asks about every task whose first job would be claimed now, until the answer changes nothing more.
-pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<Ready> {
-    let mut ready = Ready::new();
-    let remote: BTreeSet<String> =
-        ctx.config.projects.iter().filter(|p| p.board.is_remote()).map(|p| p.key.clone()).collect();
-    if remote.is_empty() {
-        return Ok(ready);
+/// Asks about every task whose first job would be claimed now, until the answer changes nothing more. Gives every answer.
+pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<BoardAnswers> {
+    let mut board = BoardAnswers::default();
+    if !ctx.policy.projects.values().any(|p| p.remote_board) {
+        return Ok(board);
     }
     for _ in 0..MOST {
         let now = ctx.now();
         let policy = ctx.policy.clone();
         let (tasks, stale) = ctx.store.read(|tx| {
-            let mut queue = view::queue(tx, &now, &policy, day, free)?;
-            // One that could not be asked about stands in nobody's way here: it is held below.
-            queue.queued.retain(|j| !matches!(ready.get(&j.task_id), Some(Err(_))));
+            let queue = QueueView { board: board.clone(), ..view::queue(tx, &now, &policy, day, free)? };
             let plan = dispatch::plan(&queue, &policy, only, most);
-            let of_remote = |id: &TaskId| queue.places.get(id).is_some_and(|p| remote.contains(&p.project));
-            let tasks: Vec<TaskId> = plan
-                .claims
-                .iter()
-                .filter(|c| c.starts.is_some() && of_remote(&c.task) && !ready.contains_key(&c.task))
-                .map(|c| c.task)
-                .collect();
-            let stale: Vec<TaskId> = plan
-                .held
-                .iter()
-                .filter(|h| h.rule == Rule::Dependencies)
+            let remote = |p: &Place| policy.project(&p.project).is_some_and(|p| p.remote_board);
+            let unasked = |p: &&Place| remote(p) && !board.of.contains_key(&p.id);
+            let starts = plan.claims.iter().filter(|c| c.starts.is_some());
+            let tasks: Vec<TaskId> =
+                starts.filter_map(|c| queue.places.get(&c.task).filter(unasked)).map(|p| p.id).collect();
+            let blocked = plan.held.iter().filter(|h| h.rule == Rule::Dependencies);
+            let stale: Vec<TaskId> = blocked
                 .filter_map(|h| queue.places.values().find(|p| Some(p.key.as_str()) == h.task.as_deref()))
-                .filter(|p| remote.contains(&p.project) && p.stage == Stage::Created && !ready.contains_key(&p.id))
+                .filter(|p| unasked(p) && p.stage == Stage::Created)
                 .map(|p| p.id)
                 .collect();
             Ok::<_, StoreError>((tasks, stale))
         })?;
         let mut asked = false;
-        for id in tasks {
-            let answer = asked_about(ctx, id);
-            ready.insert(id, answer.map_err(|e| format!("{e:#}")));
-            asked = true;
-        }
         // A relation that a person takes away frees its task, though not at once.
-        for id in stale {
-            if due(ctx, id)? {
+        for (id, at_once) in tasks.into_iter().map(|id| (id, true)).chain(stale.into_iter().map(|id| (id, false))) {
+            if at_once || due(ctx, id)? {
                 let answer = asked_about(ctx, id);
-                ready.insert(id, answer.map_err(|e| format!("{e:#}")));
+                board.of.insert(id, answer.map_err(|e| format!("{e:#}")));
                 asked = true;
             }
         }
@@ -68,35 +54,30 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
             break;
         }
     }
-    Ok(ready)
+    board.required = true;
+    Ok(board)
 }
 
-/// How a task that may not start is told of.
-pub fn held(key: &str, ready: &Ready, id: TaskId) -> Option<Held> {
-    let why = match ready.get(&id) {
-        Some(Ok(())) => return None,
-        Some(Err(why)) => untold(why),
-        None => "the board has yet to be asked what blocks it".to_owned(),
-    };
-    Some(Held { task: Some(key.to_owned()), rule: Rule::Dependencies, why, until: None })
+/// For who only reads (`explain`, `status`): what the last step was told instead of an answer.
+pub fn last(tx: &Tx<'_>) -> Stored<BoardAnswers> {
+    let mut board = BoardAnswers::default();
+    for (key, why) in tx.metas(PREFIX)? {
+        let id = key.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix("/untold"));
+        if let Some(id) = id.and_then(|id| id.parse().ok()).filter(|_| !why.is_empty()) {
+            board.of.insert(TaskId(id), Err(why));
+        }
+    }
+    Ok(board)
 }
 
-fn untold(why: &str) -> String {
-    format!("the board does not say what blocks it: {why}")
-}
+const PREFIX: &str = "blockers/t";
 
 fn untold_key(id: TaskId) -> String {
-    format!("blockers/t{id}/untold")
-}
-
-/// The same for who only reads (`explain`, `status`): what the last step was told instead of an answer.
-pub fn last_untold(tx: &Tx<'_>, key: &str, id: TaskId) -> Stored<Option<Held>> {
-    let why = tx.meta(&untold_key(id))?.filter(|why| !why.is_empty());
-    Ok(why.map(|why| Held { task: Some(key.to_owned()), rule: Rule::Dependencies, why: untold(&why), until: None }))
+    format!("{PREFIX}{id}/untold")
 }
 
 fn asked_key(id: TaskId) -> String {
-    format!("blockers/t{id}")
+    format!("{PREFIX}{id}")
 }
 
 fn due(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
@@ -134,7 +115,7 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let found = match read {
         Ok(found) => found,
         Err(e) => {
-            throttle::noted(ctx, &project, &e)?;
+            services::keep(ctx, &project, &e);
             return Err(e);
         }
     };
@@ -144,17 +125,12 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         Some(None) => boards::set_gone(ctx, &task, true),
         Some(Some((item, refs))) => Ok(ctx.store.write(|tx| {
             let mut t = tx.task(id)?;
-            let (keys, unknown) = boards::blockers(tx, &t.project, &refs)?;
+            let blockers = Some(boards::blockers(tx, &t.project, &refs)?);
+            let body = Some(item.body.as_deref().unwrap_or_default());
+            let said = Said { title: &item.title, body, priority: boards::priority(&item), blockers };
             // Where rights are asked, the text is the one that the decider saw (GH-2).
-            if !project.board.asks_rights() {
-                t.title.clone_from(&item.title);
-                t.body = item.body.clone().unwrap_or_default();
-            }
-            t.priority = boards::priority(&item);
-            t.blocked_by = keys;
-            let other = t.withdrawn.clone().filter(|w| !boards::is_unknown(w));
-            t.apply(Change::Withdrawal(boards::unknown_blockers(&unknown).or(other)))?;
-            tx.save_task(&mut t, at)?;
+            let changes = rule::follow(&t, said, project.board.asks_rights());
+            record::changes(tx, &mut t, changes, at)?;
             tx.set_priority(id, t.priority)?;
             tx.set_meta(&asked_key(id), &at.to_string())
         })?),

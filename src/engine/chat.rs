@@ -5,7 +5,7 @@ use super::asks::{self, hash};
 use super::by_hand::{self, Rejected};
 use super::{Ctx, Moment, advance, apply, notices, stop};
 use crate::adapters::locks;
-use crate::adapters::notify::{Notifier, NotifyError, Telegram};
+use crate::adapters::notify::{NotifyError, Telegram};
 use crate::adapters::store::{StoreError, Tx};
 use crate::decide::chat::{self as decide, Does, Facts, Heard, Ours};
 use crate::model::act::By;
@@ -118,7 +118,7 @@ fn read(ctx: &mut Ctx, when: When) -> Result<Vec<TaskId>> {
     }
     // Two that read at once are refused by the service; whoever comes second leaves it to the first.
     let Ok(_held) = locks::hold(&ctx.paths.root().join("telegram.lock")) else { return Ok(Vec::new()) };
-    let Ok(Notifier::Telegram(chat)) = &place.open else { return Ok(Vec::new()) };
+    let Some(chat) = place.open.as_ref().ok().and_then(|sink| sink.chat()) else { return Ok(Vec::new()) };
     let Some(rules) = rules(ctx) else { return Ok(Vec::new()) };
     let (moved, done) = pages(ctx, chat, &rules)?;
     keep(ctx, done.err())?;
@@ -143,7 +143,7 @@ fn rules(ctx: &mut Ctx) -> Option<Rules> {
 fn keep(ctx: &mut Ctx, error: Option<NotifyError>) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     if let Some(NotifyError::Throttled { retry_after_s }) = error {
-        return notices::throttled(ctx, "telegram", retry_after_s);
+        return notices::throttled(ctx, notices::CHAT, retry_after_s);
     }
     let before = ctx.store.read(kept_fault)?;
     if before.is_none() && error.is_none() {

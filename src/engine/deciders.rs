@@ -66,7 +66,7 @@ fn is_named(project: &Project, user: &str) -> bool {
 }
 
 /// Whether somebody may decide, by name or by the board's own rights.
-fn may(project: &Project, board: &Board, doer: &Doer) -> Result<bool> {
+fn may(project: &Project, board: &dyn Board, doer: &Doer) -> Result<bool> {
     Ok(is_named(project, &doer.name) || project.board.asks_rights() && board.may_decide(doer)?)
 }
 
@@ -90,7 +90,7 @@ fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
 fn asked(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Doer, bool)>> {
     let Some((key, status, seat)) = place(ctx, project, row)? else { return Ok(None) };
     let Some(doer) = seat.board.who(&key, &row.item_id, &Deed::Status(&status))? else { return Ok(None) };
-    let may = may(project, &seat.board, &doer)?;
+    let may = may(project, seat.board.as_ref(), &doer)?;
     if !ctx.dry {
         ctx.store.write(|tx| tx.set_intent_user(row.id, &doer.name))?;
     }
@@ -128,7 +128,7 @@ pub fn take_back(ctx: &mut Ctx, row: &IntentRow, why: &str) {
 }
 
 /// Whether who put a label on an item may decide. Fails where the board does not answer; an answer that is not there is a no.
-pub fn of_label(project: &Project, board: &Board, item: &WorkItem, labels: &[Label], name: &str) -> Result<bool> {
+pub fn of_label(project: &Project, board: &dyn Board, item: &WorkItem, labels: &[Label], name: &str) -> Result<bool> {
     if project.board.deciders().is_empty() && !project.board.asks_rights() {
         return Ok(true);
     }

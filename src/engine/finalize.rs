@@ -3,11 +3,14 @@
 
 use super::agent::Site;
 use super::left::{self, Taken};
+use super::record;
 use super::refused::{self, Kept, Refused};
+use super::services::{self, Access};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, apply, approval, cache, judge, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::decide::run_end::{self, Who};
+use crate::model::branch_write::BranchWrite;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::ids::Sha;
@@ -32,13 +35,9 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(None);
     }
-    let outcome: Outcome = run
-        .outcome
-        .as_deref()
-        .and_then(|t| serde_json::from_str(t).ok())
-        .context("the run's recorded outcome can't be read")?;
+    let outcome = run.outcome.as_ref().context("the run has no recorded outcome")?;
     let start = run.start_sha.clone().context("the run has no start commit")?;
-    if super::landing::taken_back(ctx, run.task_id)? {
+    if landing::taken_back(ctx, run.task_id)? {
         return Err(Kept::error(Cause::TakenBack, "another hand took the task back while the agent worked"));
     }
     let failed = |end: End| Some(Settlement { end, ..Settlement::default() });
@@ -46,7 +45,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
         if let Err(e) = left::take(site, run, &start).and_then(|t| t.keep_patch(site)) {
             tracing::warn!(task = %site.ground.task.key, "what the run left can't be kept as a patch: {e:#}");
         }
-        return Ok(failed(not_well(ctx, site, run, &outcome)));
+        return Ok(failed(not_well(ctx, site, run, outcome)));
     }
     let taken = left::take(site, run, &start)?;
     for folder in &taken.nested {
@@ -58,23 +57,19 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
         tell_secrets(ctx, site, run, &secrets)?;
     }
     broken.extend(secrets);
-    if !broken.is_empty() {
+    let shown: Vec<String> = broken.iter().map(ToString::to_string).collect();
+    if let Some(end) = run_end::broken(site.agent, &shown) {
         taken.keep_patch(site)?;
-        let shown: Vec<String> = broken.iter().take(20).map(ToString::to_string).collect();
-        let why = format!("the {} may not change {}", site.agent, shown.join(", "));
-        return Ok(failed(End::Failed { why, spent: true }));
+        return Ok(failed(end));
     }
     let end = taken.commit(site, run, &start)?;
-    if let Some(why) = too_long(site, &start, &end)? {
+    if let Some(too_long) = too_long(site, &start, &end)? {
         taken.keep_patch(site)?;
-        return Ok(failed(End::Block { why }));
+        return Ok(failed(too_long));
     }
     taken.upload()?;
     let Some(head) = push(ctx, site, run, fence, &start, &end, taken.begin.is_rework())? else {
-        return Ok(failed(End::Unspent {
-            cause: Cause::HeadMoved,
-            why: "the branch moved on the remote; the run begins again from there".to_owned(),
-        }));
+        return Ok(failed(run_end::head_moved()));
     };
     settlement(ctx, site, run, &taken, &start, &head)
 }
@@ -127,22 +122,17 @@ fn settlement(
         Ok(pr) => pr,
         // The run is done, and nothing is played again: opening it is (ORD-1).
         Err(e) if let Some(answer) = refused::answer(&e) => {
-            super::throttle::noted(ctx, &site.project, &e)?;
             refused = Some((Asked::OpenPull, answer));
             None
         }
         // What was pushed stands; the merge gate opens it (RULE-8).
         Err(e) if pulls::is_outage(&e) => {
-            super::throttle::noted(ctx, &site.project, &e)?;
             tracing::warn!(task = %task.key, "the pull request is opened later: {e:#}");
             None
         }
         Err(e) => return Err(e),
     };
-    let end = match judged.missing {
-        Some(why) => End::Failed { why, spent: true },
-        None => End::Done,
-    };
+    let end = run_end::pushed(judged.missing);
     let squashed = task.rework.is_some() && run.stage == Stage::Development && end == End::Done;
     Ok(Some(Settlement {
         evidence: judged.rows,
@@ -164,15 +154,14 @@ fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     run_end::of_outcome(outcome, &Who { runtime, credential, limits, run: run.id.0 }, now)
 }
 
-/// Whether the change is larger than the agent's bound (RUN-7b).
-fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<String>> {
+/// How a change ends that is larger than the agent's bound.
+fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<End>> {
     let most = site.settings.max_diff_lines;
     if most == 0 {
         return Ok(None);
     }
     let stat = site.ground.mirror.diff_stat_lines(start, end)?;
-    let lines = stat.added + stat.deleted;
-    Ok((lines > most).then(|| format!("the diff has {lines} lines, max_diff_lines allows {most}")))
+    Ok(run_end::too_long(stat.added + stat.deleted, most))
 }
 
 /// Pushes what the run adds; `None`: the branch moved meanwhile, and the run's commits are discarded (RULE-22). After a
@@ -190,7 +179,7 @@ fn push(
     let task = &site.ground.task;
     let branch = task.branch.clone().context("the task has no branch")?;
     let mirror = &site.ground.mirror;
-    let squash = task.rework.is_some() && run.stage == Stage::Development && start != end && !rework;
+    let squash = run_end::squashes(task, run.stage, start != end, rework);
     let head = if squash {
         let base = mirror
             .merge_base(&site.ground.default_sha, start)?
@@ -200,8 +189,8 @@ fn push(
         end.clone()
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
-    let standing = mirror.glance(&[&branch])?.into_iter().next().flatten();
-    super::outages::git_answered(ctx, &site.project, false);
+    let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[&branch]))?;
+    let standing = heads.at.into_iter().next().flatten();
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
@@ -225,22 +214,23 @@ fn push(
     }
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
-    ctx.store.write(|tx| {
-        tx.intend(&key, Some(task.id), "branch_pushed", &json!({"branch": branch, "from": start, "to": head}), &me, at)
-            .map(drop)
-    })?;
+    let write = BranchWrite::Pushed { branch: branch.clone(), from: start.clone(), to: head.clone() };
+    ctx.store.write(|tx| tx.intend(&key, Some(task.id), write.kind(), &write.intent(), &me, at).map(drop))?;
     // By a lease whatever is pushed: a plain push would make a branch again that another hand has deleted since the look.
-    let outcome = mirror.push_with_lease(&branch, &head, start)?;
-    super::outages::git_answered(ctx, &site.project, true);
+    let pushing = mirror.push_with_lease(&branch, &head, start);
+    let outcome = services::git(ctx, &site.project, Access::Push, pushing)?;
     let done = match outcome {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,
-        PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),
+        PushOutcome::Rejected { moved: true, .. } => {
+            services::git(ctx, &site.project, Access::Read, mirror.remote_head(&branch))?.as_ref() == Some(&head)
+        }
         PushOutcome::Rejected { reason, .. } => {
             let why = format!("the remote refuses the push to {branch}: {reason}");
             return Err(Kept::error(Cause::PushRefused, why));
         }
     };
-    let standing = if done { None } else { mirror.remote_head(&branch)? };
+    let standing =
+        if done { None } else { services::git(ctx, &site.project, Access::Read, mirror.remote_head(&branch))? };
     if !done && standing.is_none() {
         return Err(gone(&branch));
     }
@@ -272,18 +262,20 @@ fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, 
 fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     let task = &site.ground.task;
     let Some(sha) = standing else { return Ok(()) };
-    site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default())?;
+    let fetched = site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default());
+    services::git(ctx, &site.project, Access::Read, fetched)?;
     let tree = site.ground.mirror.code_tree(&sha, &task.key)?.to_string();
     let at = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let stale = approval::changed(&site.ground.mirror, &rows, task, &sha, &tree)?;
+    let by = landing::mover(ctx, task, &sha)?;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
-        apply::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
-        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": "a person"})).map(drop)
+        record::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
+        tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": by})).map(drop)
     })?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::{Ctx, messages};
 use crate::adapters::sentinel;
 use crate::adapters::store::{StoreError, TAIL_WRITTEN, Tail};
 use crate::adapters::{disk, modes};
+use crate::decide::guards::may_resume as may_resume_after;
 use crate::model::card::AlertKind;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -138,7 +139,7 @@ pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
     let set = std::fs::metadata(ctx.paths.root().join("HALT")).and_then(|m| m.modified());
     let set = set.ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_millis());
     let looked = ctx.store.read(|tx| tx.meta("reconcile/last_full_at"))?.and_then(|t| t.parse::<i64>().ok());
-    if looked.and_then(|at| u128::try_from(at).ok()).is_none_or(|at| at < set) {
+    if !may_resume_after(set, looked) {
         return Ok(false);
     }
     write_tail(ctx)?;

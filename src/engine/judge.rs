@@ -5,14 +5,15 @@ use super::{Ctx, inputs};
 use crate::adapters::git::{EntryKind, Mirror, Object};
 use crate::adapters::store::NewEvidence;
 use crate::decide::definitions::is_test_path;
-use crate::decide::gates::verdict::{self, File, Reading, Verdict};
-use crate::model::artefact;
-use crate::model::decision::{CARRY, Gate};
+use crate::decide::gates::branch_pushed;
+use crate::decide::gates::verdict::{self, File, Unread};
+use crate::model::artefact::{self, Artefact};
+use crate::model::decision::CARRY;
+use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run, Task};
 use anyhow::Result;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The commits of one run, pushed.
@@ -40,32 +41,21 @@ pub struct Judged {
 /// Judges a run of its stage's agent that ended well. `independent`: its runtime could start no program, as a judge's must (R1).
 pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: bool) -> Result<Judged> {
     let changed = &pushed.changed;
-    let gate = match run.stage {
-        Stage::Development => Gate::BranchPushed,
-        Stage::Analysis => Gate::AnalysisComplete,
-        Stage::Architecture => Gate::ArchitectureDone,
-        Stage::Review => Gate::ReviewVerdict,
-        Stage::Testing => Gate::TestsVerdict,
-        Stage::DeployStaging => Gate::StagingStatus,
-        Stage::Created | Stage::Deploy | Stage::Done | Stage::Cancelled => {
-            return Ok(Judged { rows: Vec::new(), missing: None, faults: Vec::new() });
-        }
+    let Some(gate) = verdict::gate_of(run.stage) else {
+        return Ok(Judged { rows: Vec::new(), missing: None, faults: Vec::new() });
     };
     let read = changed_files(pushed, task, changed)?;
     let files: Vec<File<'_>> = read.iter().map(|(path, bytes)| File { path, bytes }).collect();
-    let (reading, findings, faults) = match verdict::judge_stage(run.stage, &task.key, &files) {
-        Some(judged) => (judged.reading, judged.findings, judged.faults),
-        None => (developed(pushed, changed), Vec::new(), Vec::new()),
+    let unread = unread(pushed, task, run.stage, &files)?;
+    let judged = match verdict::judge_stage(run.stage, &task.key, &files, &unread) {
+        Some(judged) => judged,
+        None => branch_pushed::judged(pushed.head, pushed.head != pushed.start, changed),
     };
-    let strict = ctx.config.frontmatter.validation_strict && !faults.is_empty();
-    let (verdict, why) = if strict {
-        (EvidenceVerdict::Missing, format!("front matter: {}", faults.join("; ")))
-    } else {
-        (reading.evidence(), stale_said(pushed, task, &reading.why)?)
-    };
+    let (verdict, why) = judged.answer(ctx.config.frontmatter.validation_strict);
+    let verdict::Judged { findings, faults, .. } = judged;
     let mut rows = Vec::new();
     // A later stage's agent changed code: what was judged before holds for new tests that decide nothing else (RULE-4).
-    if pushed.start_tree != pushed.head_tree && run.stage > Stage::Development {
+    if verdict::carries(run.stage, pushed.start_tree != pushed.head_tree) {
         rows.push(NewEvidence {
             gate: CARRY,
             run_id: Some(run.id),
@@ -73,12 +63,18 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
             code_tree: pushed.head_tree.to_owned(),
             verdict: EvidenceVerdict::Pass,
             why: format!("the {} of {} added to the branch", run.stage, task.key),
-            detail: json!({"from": pushed.start_tree, "by": run.stage, "plain": is_plain(pushed)?}),
+            detail: EvidenceDetail::Carry(Carry::Agent {
+                from: pushed.start_tree.to_owned(),
+                stage: run.stage,
+                plain: is_plain(pushed)?,
+            }),
         });
     }
-    // A judge judges the commit it began from (RULE-3); the developer's evidence is of what was pushed.
-    let judged_start = matches!(run.stage, Stage::Review | Stage::Testing | Stage::DeployStaging);
-    let (sha, tree) = if judged_start { (pushed.start, pushed.start_tree) } else { (pushed.head, pushed.head_tree) };
+    let (sha, tree) = if verdict::judges_start(run.stage) {
+        (pushed.start, pushed.start_tree)
+    } else {
+        (pushed.head, pushed.head_tree)
+    };
     rows.push(NewEvidence {
         gate: gate.as_str(),
         run_id: Some(run.id),
@@ -86,7 +82,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
         code_tree: tree.to_owned(),
         verdict,
         why: why.clone(),
-        detail: json!({"findings": findings, "blobs": blobs(pushed, task, &read)?, "independent": independent}),
+        detail: EvidenceDetail::Agent { findings, blobs: blobs(pushed, task, &read)?, independent },
     });
     let missing = (verdict == EvidenceVerdict::Missing).then_some(why);
     Ok(Judged { rows, missing, faults })
@@ -108,42 +104,30 @@ fn is_file(object: &Object) -> bool {
 }
 
 /// The very contents that were judged, by their path in the work item's folder (RULE-3).
-fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, String>> {
+fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, Sha>> {
     let folder = artefact::folder(&task.key);
     let mut blobs = BTreeMap::new();
     for (below, _) in read {
         if let Some(id) = pushed.mirror.blob_of(pushed.head, &format!("{folder}/{below}"))? {
-            blobs.insert(below.clone(), id.to_string());
+            blobs.insert(below.clone(), id);
         }
     }
     Ok(blobs)
 }
 
-/// A commit of this attempt that changes something outside `docs/work-items/`.
-fn developed(pushed: &Pushed<'_>, changed: &BTreeSet<String>) -> Reading {
-    let code = changed.iter().filter(|p| !p.starts_with("docs/work-items/")).count();
-    if pushed.head == pushed.start || code == 0 {
-        let why = "nothing outside docs/work-items/ was changed".to_owned();
-        return Reading { verdict: Verdict::None(why.clone()), why };
-    }
-    let files = if code == 1 { "file" } else { "files" };
-    Reading { verdict: Verdict::Pass, why: format!("{} pushed, {code} {files} of code changed", pushed.head.short()) }
-}
-
-/// A file that stands on the branch but is not this run's is named for what it is: stale (PIPE-4).
-fn stale_said(pushed: &Pushed<'_>, task: &Task, why: &str) -> Result<String> {
+/// The documents of the stage that are on the branch and that the run did not write as files, with why.
+fn unread(pushed: &Pushed<'_>, task: &Task, stage: Stage, files: &[File<'_>]) -> Result<Vec<(Artefact, Unread)>> {
     let folder = artefact::folder(&task.key);
-    let mut said = Vec::new();
-    for part in why.split("; ") {
-        let path = part.strip_suffix(": missing").map(|name| format!("{folder}/{name}"));
-        match path {
-            Some(path) if pushed.mirror.blob_of(pushed.head, &path)?.is_some() => {
-                said.push(format!("{path} is from an earlier attempt: it was not written in this run"));
-            }
-            Some(_) | None => said.push(part.to_owned()),
+    let mut unread = Vec::new();
+    for document in Artefact::of_stage(stage).filter(|a| !files.iter().any(|f| f.path == a.as_str())) {
+        let path = format!("{folder}/{document}");
+        if pushed.mirror.blob_of(pushed.head, &path)?.is_some() {
+            unread.push((document, Unread::Stale));
+        } else if pushed.mirror.entry(pushed.head, &path)?.is_some() {
+            unread.push((document, Unread::NoFile));
         }
     }
-    Ok(said.join("; "))
+    Ok(unread)
 }
 
 /// The files of the work item's folder that the run changed, by their path below it: what it left alone is stale.

@@ -1,12 +1,12 @@
 //! Labels that answer in a person's place (BRD-5). A label that could not be asked for is an error of the step and no silence
 //! of the board (RULE-44).
 
-use super::{Ctx, boards, deciders};
+use super::{Ctx, boards, deciders, services};
 use crate::adapters::board::{Board, BoardError};
 use crate::config::Project;
+use crate::decide::board;
 use crate::model::board::{Label, LabelAnswer, fold, has_label};
 use crate::model::ids::TaskId;
-use crate::model::stage::Stage;
 use crate::model::task::{Task, Waiting};
 use anyhow::Result;
 
@@ -21,23 +21,8 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
     if !ctx.config.auto_labelled(&project) || ctx.unlabelled.contains(&project.key) {
         return None;
     }
-    let next_is_deploy = task.stage.next(&project.stages) == Some(Stage::Deploy);
-    let (waiting, name) = match task.stage {
-        Stage::Analysis => (Waiting::Approval, ctx.config.auto_label.approve_label.clone()),
-        Stage::Deploy if task.released.is_some() => return None,
-        Stage::Deploy => (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone()),
-        Stage::Created | Stage::Done | Stage::Cancelled => return None,
-        // So that nobody is asked who need not be.
-        Stage::Architecture | Stage::Development | Stage::Review | Stage::Testing | Stage::DeployStaging => {
-            if !next_is_deploy {
-                return None;
-            }
-            (Waiting::ConfirmDeploy, ctx.config.auto_label.deploy_label.clone())
-        }
-    };
-    if task.blocked_reason.is_some() || task.withdrawn.is_some() || task.stop_requested_at.is_some() {
-        return None;
-    }
+    let waiting = board::labelled(&task, task.stage.next(&project.stages))?;
+    let name = ctx.policy.label(waiting).to_owned();
     match labelled(ctx, &project, &task, &name) {
         Ok(LabelAnswer::Yes) => Some(waiting),
         Ok(LabelAnswer::No) => None,
@@ -47,10 +32,8 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
         }
         Err(e) => {
             // Nothing else of the board is silenced by it (RULE-44); only what asks everybody to wait is kept.
-            if e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. })))
-                && let Err(e) = super::throttle::noted(ctx, &project, &e)
-            {
-                tracing::warn!("keeping a wait: {e:#}");
+            if e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. }))) {
+                services::keep(ctx, &project, &e);
             }
             ctx.unlabelled.insert(project.key.clone());
             let what = format!("label {name:?} of {} is unknown, it automates nothing: {e:#}", task.key);
@@ -62,7 +45,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
 
 fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result<LabelAnswer> {
     let seat = boards::seat(ctx, project)?;
-    let labels = known_labels(ctx, project, &seat.board)?;
+    let labels = known_labels(ctx, project, seat.board.as_ref())?;
     if has_label(&[], Some(&labels), name) == LabelAnswer::Ambiguous {
         return Ok(LabelAnswer::Ambiguous);
     }
@@ -76,7 +59,7 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     }
     let Some(item) = seat.board.get(seat.resolved.statuses(), &task.key)? else { return Ok(LabelAnswer::No) };
     let answer = has_label(&item.labels, Some(&labels), name);
-    if answer == LabelAnswer::Yes && !deciders::of_label(project, &seat.board, &item, &labels, name)? {
+    if answer == LabelAnswer::Yes && !deciders::of_label(project, seat.board.as_ref(), &item, &labels, name)? {
         tracing::warn!(task = %task.key, "label {name:?} does not count: nobody of board.deciders is known to have set it");
         return Ok(LabelAnswer::No);
     }
@@ -96,20 +79,19 @@ fn stands(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
     let known: Option<(i64, i64, String)> = text.and_then(|t| serde_json::from_str(&t).ok());
     let Some((at, updated_ms, looked_for)) = known else { return Ok(false) };
     let age = ctx.now().stamp.wall_ms - at;
-    Ok(looked_for == name
-        && (0..label_ttl_ms(ctx)).contains(&age)
-        && item.is_some_and(|row| row.updated_ms <= updated_ms))
+    let changed = item.is_none_or(|row| row.updated_ms > updated_ms);
+    Ok(looked_for == name && board::stands_unlabelled(age, label_ttl_ms(ctx), changed))
 }
 
 fn label_ttl_ms(ctx: &Ctx) -> i64 {
     i64::try_from(ctx.config.auto_label.states_ttl_s).unwrap_or(i64::MAX).saturating_mul(1000)
 }
 
-fn known_labels(ctx: &mut Ctx, project: &Project, board: &Board) -> Result<Vec<Label>> {
+fn known_labels(ctx: &mut Ctx, project: &Project, board: &dyn Board) -> Result<Vec<Label>> {
     if !project.board.is_remote() {
         return Ok(board.labels()?);
     }
-    let name = format!("plane/labels/{}", project.key);
+    let name = format!("board/labels/{}", project.key);
     let now = ctx.now().stamp.wall_ms;
     let ttl = label_ttl_ms(ctx);
     let cached: Option<(i64, Vec<Label>)> =

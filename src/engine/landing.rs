@@ -1,12 +1,14 @@
 //! One check of what became of a task's branch, its pull request and the default branch, and what follows from it at
 //! once (RULE-5, RULE-31). What it means is `decide::landing`'s to say.
 
+use super::services::{self, Access};
 use super::{Ctx, mergegate, projects, pulls, view};
 use crate::adapters::forge::{PullRequest, PullState};
 use crate::adapters::git::{Mirror, line::Ours};
 use crate::config::Project;
 use crate::decide::gates::{Facts, mergeable};
 use crate::decide::landing::{Landing, judge};
+use crate::model::branch_write::BranchWrite;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::landing::{BranchSeen, PullSeen, Seen};
 use crate::model::report::{ActionKind, Rule};
@@ -72,13 +74,17 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     // The pull request before the base, so that a merge in between can't look like one that left no trace.
     let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
-    let heads = if depth == Depth::Glance && untouched {
-        mirror.glance(&[&default_branch, &branch])?
+    let asked = if depth == Depth::Glance && untouched {
+        mirror.glance(&[&default_branch, &branch])
     } else {
-        mirror.remote_heads(&[&default_branch, &branch])?
+        mirror.remote_heads(&[&default_branch, &branch])
     };
-    super::outages::git_answered(ctx, &project, false);
-    let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(heads).unwrap_or_default();
+    let asked = services::git(ctx, &project, Access::Read, asked)?;
+    if projects::switched(ctx, &project, &default_branch, &asked)?.is_some() {
+        // Everything is asked again of the branch that is the default one now.
+        return check(ctx, id, depth);
+    }
+    let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(asked.at).unwrap_or_default();
     let Some(tip) = tip else {
         // It was renamed: everything is asked again under its new name.
         projects::follow(ctx, &project, &mirror, &default_branch)?;
@@ -87,11 +93,11 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
         tip
     } else {
-        mirror.fetch_branch(&default_branch)?.unwrap_or(tip)
+        services::git(ctx, &project, Access::Read, mirror.fetch_branch(&default_branch))?.unwrap_or(tip)
     };
     // A mirror that was lost has the default branch again and nothing else.
     if remote_head.is_some() && !mirror.exists(&head)? {
-        mirror.fetch_branch(&branch)?;
+        services::git(ctx, &project, Access::Read, mirror.fetch_branch(&branch))?;
     }
     if remote_head.is_none() && matches!(pull, PullSeen::Open { .. }) {
         // Who merges often deletes the branch with the same click.
@@ -112,29 +118,31 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
 fn pushed(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     let branch = task.branch.as_deref();
     let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
-    let of = |name: &str, row: &crate::adapters::store::JournalRow| {
-        Sha::parse(row.intent.get(name)?.as_str()?).ok().filter(|sha| row.intent["base"].as_str() != Some(sha.as_str()))
-    };
-    let ours = rows.iter().filter(|r| r.intent["branch"].as_str() == branch).filter_map(|r| match r.kind.as_str() {
-        "branch_pushed" => of("to", r),
-        "branch_rebased" => of("new", r),
-        _ => None,
-    });
-    Ok(ours.collect())
+    let writes = rows.iter().filter_map(|r| BranchWrite::parse(&r.kind, &r.intent));
+    let ours = writes.filter(|w| Some(w.branch()) == branch);
+    Ok(ours.filter_map(|w| w.own_commit().cloned()).collect())
+}
+
+/// Who moved a task's branch to a commit, as its event tells: a step of `orch` that was killed before it could record its
+/// push, or another hand.
+pub fn mover(ctx: &mut Ctx, task: &Task, to: &Sha) -> Result<&'static str> {
+    Ok(mover_of(&pushed(ctx, task)?, task.head_sha.as_ref(), to))
+}
+
+/// `pushed`: in the order of the pushes. What was pushed before the head that is known came back by another hand.
+fn mover_of(pushed: &[Sha], known: Option<&Sha>, to: &Sha) -> &'static str {
+    let last = |sha| pushed.iter().rposition(|p| p == sha);
+    if last(to) > known.and_then(last) { "orch" } else { "a person" }
 }
 
 fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, depth: Depth) -> Result<PullSeen> {
     let Some(number) = task.pr.as_ref().map(|p| p.number) else { return Ok(PullSeen::None) };
-    let asked = projects::forge(ctx, project)
-        .and_then(|forge| if forge.is_remote() { Ok(Some(forge.pull(number)?)) } else { Ok(None) });
-    match asked {
-        Ok(None) => Ok(PullSeen::None),
-        Ok(Some(pull)) => {
-            super::outages::forge_answered(ctx, project);
-            Ok(seen(number, pull, default))
-        }
+    if !project.forge.is_remote() {
+        return Ok(PullSeen::None);
+    }
+    match services::forge(ctx, project, |forge| forge.pull(number)) {
+        Ok(pull) => Ok(seen(number, pull, default)),
         Err(e) if depth != Depth::Full => {
-            super::advance::keep_note(ctx, task, &e);
             tracing::warn!(task = %task.key, "pull request {number} is looked at later: {e:#}");
             Ok(PullSeen::None)
         }
@@ -179,7 +187,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
 /// The forge says merged and its branch does not show it: checked again for as long as `gates.undecided_max_s` lets a
 /// gate be undecided, then a person decides.
 pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
-    if super::settle::patience(ctx, task, "landing", true)? > ctx.policy.undecided_max_ms {
+    if super::settle::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
         return mergegate::block(ctx, task.id, &format!("{why}, longer than gates.undecided_max_s"), false);
     }
     ctx.report.hold(Some(task.key.as_str()), Rule::Gate, why.to_owned());
@@ -212,7 +220,6 @@ pub fn look(ctx: &mut Ctx, id: TaskId) {
     if let Err(e) = taken_back(ctx, id)
         && let Ok(task) = ctx.task(id)
     {
-        super::advance::keep_note(ctx, &task, &e);
         tracing::warn!(task = %task.key, "whether another hand was at it is asked later: {e:#}");
     }
 }
@@ -254,4 +261,28 @@ pub fn in_default(ctx: &mut Ctx, id: TaskId) -> Result<Option<Sha>> {
         | Landing::Unsettled { .. }
         | Landing::NotYet => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_was_moved_by_orch_only_where_it_pushed_that_commit_after_the_one_it_knows() {
+        let sha = |c: char| Sha::parse(&c.to_string().repeat(40)).unwrap();
+        let (a, b, c) = (sha('a'), sha('b'), sha('c'));
+        let pushed = [a.clone(), b.clone()];
+        for (known, to, by) in [
+            (Some(&a), &b, "orch"),
+            (None, &a, "orch"),
+            (Some(&c), &b, "orch"),
+            (Some(&b), &a, "a person"),
+            (Some(&b), &b, "a person"),
+            (Some(&b), &c, "a person"),
+            (None, &c, "a person"),
+        ] {
+            assert_eq!(mover_of(&pushed, known, to), by, "{known:?} to {to}");
+        }
+        assert_eq!(mover_of(&[], None, &a), "a person");
+    }
 }

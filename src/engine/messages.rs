@@ -1,36 +1,24 @@
 //! Messages written in the transaction that causes them (NTF-2, NTF-3). One key per cause: the same cause is told once.
 
 use crate::adapters::store::{NewEvidence, NewOutbox, Result, Sink, Tx};
-use crate::model::board::{Moment, indication};
+use crate::decide::board::progress;
+use crate::decide::gates::said_again;
+use crate::decide::said::Message;
+use crate::model::board::indication;
 use crate::model::card::{AlertKind, Cause, cause_key};
-use crate::model::decision::Gate;
 use crate::model::ids::Sha;
-use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Task};
-use crate::model::watch::Watch;
 use serde_json::json;
-
-/// Where a task is inside its stage, as far as anybody is shown it.
-pub fn moment(task: &Task) -> Moment {
-    match (task.stage, task.watch) {
-        (Stage::Done, Some(Watch::Armed)) => Moment::Watching,
-        (Stage::Done, Some(Watch::Degraded)) => Moment::Degraded,
-        _ if task.blocked_reason.is_some() => Moment::Blocked,
-        _ if task.waiting_for.is_some() => Moment::AwaitingPerson,
-        (Stage::Deploy, _) if task.critical.is_some() || task.landed_sha.is_some() => Moment::Deploying,
-        _ => Moment::Working,
-    }
-}
 
 /// The key under which an indication is delivered: one for each thing that the board is to show in this stay.
 fn indication_key(task: &Task) -> String {
-    let shown = indication(task.stage, moment(task)).map_or_else(|| task.stage.to_string(), |l| l.to_string());
+    let shown = indication(task.stage, progress(task)).map_or_else(|| task.stage.to_string(), |l| l.to_string());
     format!("board/t{}/e{}/b{}/w{}/{shown}", task.id, task.epoch, task.block_no, task.wait().map_or(0, |w| w.no))
 }
 
 /// Board status and card follow the task. The status itself is computed when it is sent (RULE-13).
 pub fn show(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
-    if indication(task.stage, moment(task)).is_some() {
+    if indication(task.stage, progress(task)).is_some() {
         tx.post(
             &NewOutbox {
                 key: indication_key(task),
@@ -57,6 +45,15 @@ pub fn card(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
         at,
     )?;
     Ok(())
+}
+
+/// Posts what a decision says.
+pub fn post(tx: &Tx<'_>, task: &Task, all: &[Message], at: i64) -> Result<()> {
+    all.iter().try_for_each(|message| match message {
+        Message::Alert { kind, number, detail } => alert(tx, task, *kind, *number, detail, at),
+        Message::Comment { cause, text } => comment(tx, task, cause, text, at),
+        Message::Question => wait_comment(tx, task, at),
+    })
 }
 
 /// An alert about a task; `number` tells causes of one kind apart (RULE-41).
@@ -94,18 +91,8 @@ pub fn forge_status(tx: &Tx<'_>, task: &Task, row: &NewEvidence, at: i64) -> Res
 pub fn forge_statuses_again(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let Some(head) = &task.head_sha else { return Ok(()) };
     let rows = tx.evidence_of(task.id)?;
-    for gate in [
-        Gate::ArchitectureDone,
-        Gate::BranchPushed,
-        Gate::ReviewVerdict,
-        Gate::TestsVerdict,
-        Gate::StagingStatus,
-        Gate::SecurityGate,
-    ] {
-        let newest = rows.iter().rev().find(|r| r.gate == gate.as_str() && r.attempt == task.attempt);
-        if let Some(row) = newest.filter(|r| r.verdict == EvidenceVerdict::Pass) {
-            status_of(tx, task, head, (gate.as_str(), row.verdict, &row.why), at)?;
-        }
+    for row in said_again(&rows, task.attempt) {
+        status_of(tx, task, head, (&row.gate, row.verdict, &row.why), at)?;
     }
     Ok(())
 }
@@ -140,7 +127,7 @@ pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
 
 /// What a person is asked, on the work item (ORD-5): one comment for each time that it is asked, its text made when it is
 /// written.
-pub fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
+fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let cause = format!("wait-{}", task.wait_no);
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "wait": task.wait_no});
     let key = format!("{}/t{}/{cause}", Sink::BoardComment, task.id);

@@ -4,9 +4,12 @@
 use super::throttle::digest;
 use super::{Ctx, asks, boards, card, messages, projects, show};
 use crate::adapters::http::Token;
-use crate::adapters::notify::{AlertMessage, CardMessage, Notifier, Outcome, Telegram, TelegramConfig, Webhook};
+use crate::adapters::notify::{
+    AlertMessage, CardMessage, Files, Notifier, Outcome, Program, Telegram, TelegramConfig, Webhook,
+};
 use crate::adapters::store::{OutboxRow, Store, StoreError, Tx};
-use crate::config::{self, Notify, TrackerMode};
+use crate::config::{self, TrackerMode};
+use crate::decide::notify::{over_all, to_file};
 use crate::model::card::{AlertData, AlertKind, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
 use crate::model::task::{Task, Waiting};
@@ -18,8 +21,10 @@ use std::time::{Duration, Instant};
 
 /// Of one request to a sink; what is left of the step's own deadline may shorten it.
 const REQUEST: Duration = Duration::from_secs(10);
-/// The sinks that a configuration can name.
-const SINKS: [&str; 3] = ["telegram", "command", "webhook"];
+/// The sink whose messages are answered.
+pub(super) const CHAT: &str = "telegram";
+/// The sinks that a configuration can name, each with how it is opened.
+const SINKS: [(&str, Open); 3] = [(CHAT, telegram), ("command", command), ("webhook", webhook)];
 /// The sink that is always there.
 const FILE: &str = "file";
 
@@ -58,13 +63,18 @@ pub(super) struct Place {
     pub name: &'static str,
     /// Names the configuration without telling it; changes with it.
     config: String,
+    /// Whether its messages can be answered there.
+    answers: bool,
     /// The adapter, or why there can be none.
-    pub open: Result<Notifier, String>,
+    pub open: Result<Box<dyn Notifier>, String>,
 }
 
-/// The chat, where one is configured.
+/// Opens one, where it is configured.
+type Open = fn(&mut Ctx, &'static str) -> Result<Option<Place>>;
+
+/// The chat in which messages are answered, where one is configured.
 pub(super) fn chat_place(ctx: &mut Ctx) -> Result<Option<Place>> {
-    Ok(places(ctx)?.into_iter().find(|p| p.name == "telegram"))
+    Ok(places(ctx)?.into_iter().find(|p| p.answers))
 }
 
 fn off_key(name: &str) -> String {
@@ -88,7 +98,7 @@ pub fn try_again(ctx: &mut Ctx) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     let due = |tx: &Tx<'_>| -> Result<bool, StoreError> {
         let mut due = false;
-        for name in SINKS {
+        for (name, _) in SINKS {
             due |= read::<Off>(tx, &off_key(name))?.is_some_and(|off| off.is_due(now));
         }
         Ok(due)
@@ -115,7 +125,7 @@ pub fn try_again(ctx: &mut Ctx) -> Result<()> {
 /// The sinks that refuse, each with its cause, for `status` and `doctor`.
 pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
     let mut found = Vec::new();
-    for name in SINKS {
+    for (name, _) in SINKS {
         found.extend(read::<Off>(tx, &off_key(name))?.map(|o| (name, o.why)));
     }
     found.extend(super::chat::fault(tx)?.map(|why| ("telegram answers", why)));
@@ -131,54 +141,57 @@ fn identity(t: &config::Telegram, secret: &str) -> String {
 pub fn moved_chat(ctx: &mut Ctx) -> Option<i64> {
     let t = ctx.config.notify.telegram.clone()?;
     let secret = t.token.resolve().ok()?;
-    let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key("telegram"))).ok()?;
+    let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key(CHAT))).ok()?;
     moved.filter(|m| m.config == identity(&t, secret.expose().trim())).map(|m| m.chat)
 }
 
 /// The configured sinks besides the files.
 fn places(ctx: &mut Ctx) -> Result<Vec<Place>> {
-    let Notify { telegram, command, webhook, .. } = ctx.config.notify.clone();
-    let mut out = Vec::new();
-    if let Some(t) = telegram {
-        let token = t.token.resolve();
-        let secret = token.as_ref().map_or("", |s| s.expose()).trim();
-        let config = identity(&t, secret);
-        let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key("telegram")))?;
-        let settings =
-            TelegramConfig { api_base: &t.api_base, chat_id: &t.chat_id, thread_id: t.topic, timeout: REQUEST };
-        let open = match &token {
-            Err(e) => Err(e.to_string()),
-            Ok(_) => Telegram::new(&settings, secret).map_err(|e| e.to_string()),
-        };
-        let here = moved.filter(|m| m.config == config);
-        let open = open.map(|chat| Notifier::Telegram(here.map_or(chat.clone(), |m| chat.in_chat(m.chat))));
-        out.push(Place { name: "telegram", config, open });
-    }
-    if let Some(c) = command {
-        let mut env = super::operator::env(&ctx.config);
-        let words: Vec<&str> = c.command.iter().map(String::as_str).collect();
-        out.push(Place {
-            name: "command",
-            config: digest(&words),
-            open: c.spec().map_err(|e| e.to_string()).map(|spec| {
-                env.extend(spec.env.into_iter().map(|(name, value)| (name.into(), value.into())));
-                Notifier::Command { argv: spec.argv, env, timeout: Duration::from_millis(c.timeout_ms()) }
-            }),
-        });
-    }
-    if let Some(w) = webhook {
-        let token = w.token.as_ref().map(|t| t.resolve()).transpose();
-        let secret = token.as_ref().ok().and_then(Option::as_ref).map(|s| s.expose().trim().to_owned());
-        let config = digest(&[&w.url, secret.as_deref().unwrap_or("")]);
-        let open = match token {
-            Err(e) => Err(e.to_string()),
-            Ok(_) => Webhook::new(&w.url, secret.map(Token::new), Duration::from_secs(w.timeout_s))
-                .map(Notifier::Webhook)
-                .map_err(|e| e.detail),
-        };
-        out.push(Place { name: "webhook", config, open });
-    }
-    Ok(out)
+    let all = SINKS.iter().map(|(name, open)| open(ctx, name));
+    Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn telegram(ctx: &mut Ctx, name: &'static str) -> Result<Option<Place>> {
+    let Some(t) = ctx.config.notify.telegram.clone() else { return Ok(None) };
+    let token = t.token.resolve();
+    let secret = token.as_ref().map_or("", |s| s.expose()).trim();
+    let config = identity(&t, secret);
+    let moved: Option<Moved> = ctx.store.read(|tx| read(tx, &moved_key(name)))?;
+    let settings = TelegramConfig { api_base: &t.api_base, chat_id: &t.chat_id, thread_id: t.topic, timeout: REQUEST };
+    let open = match &token {
+        Err(e) => Err(e.to_string()),
+        Ok(_) => Telegram::new(&settings, secret).map_err(|e| e.to_string()),
+    };
+    let here = moved.filter(|m| m.config == config);
+    let open = open.map(|chat| Box::new(here.map_or(chat.clone(), |m| chat.in_chat(m.chat))) as Box<dyn Notifier>);
+    Ok(Some(Place { name, config, answers: true, open }))
+}
+
+fn command(ctx: &mut Ctx, name: &'static str) -> Result<Option<Place>> {
+    let Some(c) = ctx.config.notify.command.clone() else { return Ok(None) };
+    let mut env = super::operator::env(&ctx.config);
+    let words: Vec<&str> = c.command.iter().map(String::as_str).collect();
+    let config = digest(&words);
+    let open = c.spec().map_err(|e| e.to_string()).map(|spec| {
+        env.extend(spec.env.into_iter().map(|(name, value)| (name.into(), value.into())));
+        let timeout = Duration::from_millis(c.timeout_ms());
+        Box::new(Program { argv: spec.argv, env, timeout }) as Box<dyn Notifier>
+    });
+    Ok(Some(Place { name, config, answers: false, open }))
+}
+
+fn webhook(ctx: &mut Ctx, name: &'static str) -> Result<Option<Place>> {
+    let Some(w) = ctx.config.notify.webhook.clone() else { return Ok(None) };
+    let token = w.token.as_ref().map(|t| t.resolve()).transpose();
+    let secret = token.as_ref().ok().and_then(Option::as_ref).map(|s| s.expose().trim().to_owned());
+    let config = digest(&[&w.url, secret.as_deref().unwrap_or("")]);
+    let open = match token {
+        Err(e) => Err(e.to_string()),
+        Ok(_) => Webhook::new(&w.url, secret.map(Token::new), Duration::from_secs(w.timeout_s))
+            .map(|hook| Box::new(hook) as Box<dyn Notifier>)
+            .map_err(|e| e.detail),
+    };
+    Ok(Some(Place { name, config, answers: false, open }))
 }
 
 /// What was delivered of one row, in its payload: a repeat leaves out the sinks that have it.
@@ -286,19 +299,6 @@ fn done(ctx: &mut Ctx, row: &mut OutboxRow, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// How the row stands over all its sinks. A refusing sink is owed an alert until it takes it (ORD-5); a card comes again
-/// with its next change.
-fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
-    let rank = |d: &Delivered| match d {
-        Delivered::Refused { .. } => u8::from(owed) * 2,
-        Delivered::Yes => 1,
-        Delivered::NotNow { .. } => 3,
-        Delivered::Throttled { .. } => 4,
-        Delivered::Unknown { .. } => 5,
-    };
-    each.into_iter().max_by_key(rank).unwrap_or(Delivered::Yes)
-}
-
 /// Brings a task's card up to date everywhere; the file of the state directory always, whatever other sinks there are.
 pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> Result<Delivered> {
     let now = ctx.now().stamp.wall_ms;
@@ -320,7 +320,7 @@ pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> R
         Some(TrackerMode::Edit) => CardMode::Edit,
         Some(TrackerMode::Bump) | None => CardMode::Bump,
     };
-    let file = Notifier::File { dir: ctx.paths.root().to_owned() };
+    let file = Files { dir: ctx.paths.root().to_owned() };
     let mut each = vec![put_card(&mut ctx.store, FILE, &file, task, mode, &message, now, deadline)?.delivered];
     for place in places(ctx)? {
         let has = ctx.store.read(|tx| tx.card(task.id, place.name))?.and_then(|card| card.shown);
@@ -333,7 +333,7 @@ pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> R
             continue;
         }
         let out = match &place.open {
-            Ok(sink) => put_card(&mut ctx.store, place.name, sink, task, mode, &message, now, deadline)?,
+            Ok(sink) => put_card(&mut ctx.store, place.name, sink.as_ref(), task, mode, &message, now, deadline)?,
             Err(why) => off_outcome(why),
         };
         keep(ctx, &place, row, Some(task), &out)?;
@@ -361,7 +361,7 @@ fn off_outcome(why: &str) -> Outcome {
 fn put_card(
     store: &mut Store,
     name: &str,
-    sink: &Notifier,
+    sink: &dyn Notifier,
     task: &Task,
     mode: CardMode,
     message: &CardMessage<'_>,
@@ -369,8 +369,8 @@ fn put_card(
     deadline: Instant,
 ) -> Result<Outcome> {
     let stored = store.read(|tx| tx.card(task.id, name))?;
-    let mut record = |new: &StoredCard| store.write(|tx| tx.set_card(task.id, name, new));
-    Ok(sink.deliver_card(stored.as_ref(), mode, message, now, deadline, &mut record)?)
+    let mut record = |new: &StoredCard| Ok(store.write(|tx| tx.set_card(task.id, name, new))?);
+    sink.card(stored.as_ref(), mode, message, now, deadline, &mut record)
 }
 
 /// Sends an alert to every sink, to the file where no other sink takes it.
@@ -424,8 +424,8 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
             continue;
         }
         let out = match &place.open {
-            Ok(sink @ Notifier::Telegram(_)) => asks::alert(ctx, sink, &row, task, &message, deadline)?,
-            Ok(sink) => sink.deliver_alert(&message, deadline),
+            Ok(sink) if place.answers => asks::alert(ctx, sink.as_ref(), &row, task, &message, deadline)?,
+            Ok(sink) => sink.alert(&message, deadline),
             Err(why) => off_outcome(why),
         };
         keep(ctx, &place, &row, task, &out)?;
@@ -434,10 +434,9 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
         }
         each.push(out.delivered);
     }
-    let nobody = each.iter().all(|d| matches!(d, Delivered::Refused { .. }));
-    if nobody && !has_it(&row, FILE) {
-        let file = Notifier::File { dir: ctx.paths.root().to_owned() };
-        let out = file.deliver_alert(&message, deadline);
+    if to_file(&each) && !has_it(&row, FILE) {
+        let file = Files { dir: ctx.paths.root().to_owned() };
+        let out = file.alert(&message, deadline);
         if out.delivered == Delivered::Yes {
             done(ctx, &mut row, FILE)?;
         }

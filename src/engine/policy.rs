@@ -57,6 +57,7 @@ fn project(config: &Config, p: &Project) -> ProjectPolicy {
         deletes_branch: p.merge.delete_branch,
         freeze_on_degraded: config.serial_gate.freeze_enabled,
         max_running: i64::from(config.limits.per_project),
+        remote_board: p.board.is_remote(),
     }
 }
 

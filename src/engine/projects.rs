@@ -1,28 +1,29 @@
 //! A project's outside: its mirror, board and forge, opened from the configuration.
 
 use super::Ctx;
+use super::paths::Paths;
 use super::refused::Refused;
-use crate::adapters::board::plane::ItemPath;
-use crate::adapters::board::plane::Plane;
-use crate::adapters::board::{Board, local::Local};
-use crate::adapters::forge::Forge;
-use crate::adapters::forge::local::LocalForge;
-use crate::adapters::forge::{Gitea, MergeVia, Place};
-use crate::adapters::git::{Credential, GitError, MergeMethod, Mirror, Person, UpdateMode};
-use crate::adapters::http::{Auth, Client, Limits, Token};
-use crate::config::{self, Project};
+use super::services::{self, Access};
+use crate::adapters::board::{self, Board};
+use crate::adapters::forge::{self, Forge, Manner};
+use crate::adapters::git::{Credential, GitError, Heads, Mirror, Person};
+use crate::adapters::store::StoreError;
+use crate::config::{self, Config, Project};
 use crate::model::board::Logical;
 use crate::model::card::AlertKind;
 use crate::model::ids::Sha;
+use crate::model::sides::Opening;
 use crate::model::task::Task;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The mirror of a project's repository.
 pub fn mirror(ctx: &Ctx, project: &Project) -> Result<Mirror> {
     let credential = match &project.git.credential {
-        None => super::github::git_credential(ctx, project)?,
+        None => lent(ctx, project)?,
         Some(reference) => {
             let secret = reference.resolve().with_context(|| format!("the git credential of {}", project.key))?;
             let text = secret.expose().trim().to_owned();
@@ -55,7 +56,8 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
     }
     let name = match mirror.default_branch() {
         Err(GitError::NotFound { .. }) => return Err(Refused::error(nameless(project, mirror)?)),
-        asked => asked.with_context(|| format!("asking {} for its default branch", project.git.remote))?,
+        asked => services::git(ctx, project, Access::Read, asked)
+            .with_context(|| format!("asking {} for its default branch", project.git.remote))?,
     };
     ctx.store.write(|tx| tx.set_meta(&key, &name))?;
     Ok(name)
@@ -77,10 +79,22 @@ fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
     })
 }
 
-/// The default branch, brought from the remote, with where it stands there. One that was renamed is followed. Fails with a
+/// The default branch, brought from the remote, with where it stands there. Another one there is followed. Fails with a
 /// refusal where it is missing for good (ORD-1).
 pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
-    let name = default_branch(ctx, project, mirror)?;
+    let found = brought_default(ctx, project, mirror);
+    services::git(ctx, project, Access::Read, found)
+}
+
+fn brought_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
+    let mut name = default_branch(ctx, project, mirror)?;
+    if project.git.default_branch.is_none() {
+        let asked =
+            mirror.glance(&[&name]).with_context(|| format!("asking {} for its default branch", project.git.remote))?;
+        if let Some(new) = switched(ctx, project, &name, &asked)? {
+            name = new;
+        }
+    }
     match mirror.bring(&name) {
         Ok(Some(sha)) => return Ok((name, sha)),
         Ok(None) | Err(GitError::NotFound { .. }) => {}
@@ -110,97 +124,145 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
         );
         return Err(Refused::error(why));
     }
+    let why = format!("{old} is gone from the remote, whose default branch is {new} now; orch continues with {new}");
+    continue_with(ctx, project, "default_branch_renamed", (old, &new), &why)?;
+    Ok(new)
+}
+
+/// The name of the branch that the remote's HEAD names now, where it is another one although `old` is still there: it is
+/// followed as one that was renamed, with one notice, where `git.default_branch` is unset (ORD-1). `None`: nothing changes;
+/// neither does it while a deploy of the repository is open, which ends where it began. `asked`: what the remote answered,
+/// of `old` first.
+pub fn switched(ctx: &mut Ctx, project: &Project, old: &str, asked: &Heads) -> Result<Option<String>> {
+    let (Some(Some(_)), Some(new), None) = (asked.at.first(), asked.default.as_deref(), &project.git.default_branch)
+    else {
+        return Ok(None);
+    };
+    if new == old {
+        return Ok(None);
+    }
+    let open = ctx.store.read(|tx| tx.open_deploys())?;
+    if open.iter().any(|deploy| deploy.repo == project.repo) {
+        return Ok(None);
+    }
+    let why = format!(
+        "the remote's default branch is {new} now and no longer {old}, which is still there; orch continues with {new}, unless git.default_branch names {old}"
+    );
+    continue_with(ctx, project, "default_branch_switched", (old, new), &why)?;
+    Ok(Some(new.to_owned()))
+}
+
+fn continue_with(ctx: &mut Ctx, project: &Project, event: &str, (old, new): (&str, &str), why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let (key, repo) = (default_key(project), project.repo.clone());
-    ctx.store.write(|tx| {
-        if tx.meta(&key)?.as_deref() == Some(new.as_str()) {
+    Ok(ctx.store.write(|tx| {
+        if tx.meta(&key)?.as_deref() == Some(new) {
             return Ok(());
         }
-        tx.set_meta(&key, &new)?;
-        tx.audit(at, None, "default_branch_renamed", &json!({"repo": repo, "from": old, "to": new}))?;
+        tx.set_meta(&key, new)?;
+        tx.audit(at, None, event, &json!({"repo": repo, "from": old, "to": new}))?;
         let n = tx.count_up(&format!("default_branch/renamed/{repo}"), 1)?;
-        let why =
-            format!("{old} is gone from the remote, whose default branch is {new} now; orch continues with {new}");
-        super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, &why, at)
-    })?;
-    Ok(new)
+        super::messages::alert_named(tx, AlertKind::DefaultBranch, &repo, n, why, at)
+    })?)
 }
 
 fn default_key(project: &Project) -> String {
     format!("default_branch/{}", project.repo)
 }
 
-/// The project's board; fails as it would while it asks to wait.
-pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Board> {
-    super::throttle::pass_board(ctx, project)?;
-    super::boards::pass_silent(ctx, project)?;
-    match &project.board {
-        config::Board::Local { dir, statuses, .. } => Ok(Board::Local(Local::new(dir, &project.key, statuses))),
-        config::Board::Plane { url, workspace, project: id, api_key, .. } => {
-            let secret = api_key.resolve().with_context(|| format!("the Plane key of {}", project.key))?;
-            let auth = Auth::Header { name: "x-api-key", scheme: "", value: Token::new(secret.expose().trim()) };
-            let http = Client::new(url, auth, Limits::default())?;
-            plane(ctx, project, http, workspace, id)
+/// What a board or forge is opened with: its credential is resolved now.
+struct With {
+    secret: Option<config::Secret>,
+    known: BTreeMap<String, String>,
+    seen: Option<String>,
+    shared: PathBuf,
+}
+
+impl With {
+    /// `what` stands in the error of a credential that can't be read.
+    fn new(config: &Config, project: &Project, from: Option<(&str, &config::SecretRef)>, what: &str) -> Result<Self> {
+        let resolve = |(_, from): (&str, &config::SecretRef)| from.resolve();
+        let secret = from.map(resolve).transpose().with_context(|| format!("the {what} of {}", project.key))?;
+        Ok(Self { secret, known: BTreeMap::new(), seen: None, shared: Paths::new(&config.state_dir).tokens() })
+    }
+
+    fn opening<'a>(&'a self, config: &Config, project: &'a Project, contact: bool) -> Opening<'a> {
+        Opening {
+            key: &project.key,
+            secret: self.secret.as_ref().map(config::Secret::expose),
+            known: &self.known,
+            seen: self.seen.as_deref(),
+            contact,
+            shared: &self.shared,
+            write_gap: Duration::from_millis(config.github.write_gap_ms.min(60_000)),
+            reserve: config.github.reserve,
+            patience: None,
         }
-        config::Board::Github(board) => Ok(Board::Github(Box::new(super::github::board(ctx, project, board)?))),
     }
 }
 
-fn plane(ctx: &mut Ctx, project: &Project, http: Client, workspace: &str, id: &str) -> Result<Board> {
-    let key = place(project, workspace, id);
-    let known: Option<(String, String)> =
-        ctx.store.read(|tx| tx.meta(&key))?.and_then(|t| serde_json::from_str(&t).ok());
-    let (uuid, identifier) = match known {
-        Some(found) => found,
-        None => {
-            let found = crate::adapters::board::plane::find_project(&http, workspace, id)
-                .with_context(|| format!("finding project {id} in workspace {workspace}"))?;
-            let pair = (found.id, found.identifier);
-            let text = serde_json::to_string(&pair)?;
-            ctx.store.write(|tx| tx.set_meta(&key, &text))?;
-            pair
+/// What is kept under these names.
+fn known(ctx: &mut Ctx, names: Vec<String>) -> Result<BTreeMap<String, String>> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    Ok(ctx.store.read(|tx| {
+        let mut known = BTreeMap::new();
+        for name in names {
+            if let Some(value) = tx.meta(&name)? {
+                known.insert(name, value);
+            }
         }
-    };
-    let path = match ctx.store.read(|tx| tx.meta(&path_key(project)))?.as_deref() {
-        Some("issues") => ItemPath::Issues,
-        Some(_) | None => ItemPath::WorkItems,
-    };
-    Ok(Board::Plane(Box::new(Plane::new(http, workspace, &uuid, &identifier, &project.key, path))))
+        Ok::<_, StoreError>(known)
+    })?)
 }
 
-/// Where a person finds a task's work item; `None` on the local board. No request is made.
-pub fn item_url(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
-    let Ok(project) = ctx.project(&task.project).cloned() else { return Ok(None) };
-    let config::Board::Plane { url, workspace, project: id, .. } = &project.board else {
-        return Ok(super::github::issue_url(&project, &task.item_id));
-    };
-    let known: Option<(String, String)> =
-        ctx.store.read(|tx| tx.meta(&place(&project, workspace, id)))?.and_then(|t| serde_json::from_str(&t).ok());
-    let Some((uuid, _)) = known else { return Ok(None) };
-    let url = url.trim_end_matches('/');
-    // The cloud's API and its pages are on two hosts.
-    let url = if url == "https://api.plane.so" { "https://app.plane.so" } else { url };
-    Ok(Some(format!("{url}/{workspace}/projects/{uuid}/issues/{}", task.item_id)))
-}
-
-/// Where the project's id and identifier are remembered.
-fn place(project: &Project, workspace: &str, id: &str) -> String {
-    format!("plane/project/{}/{workspace}/{id}", project.key)
-}
-
-fn path_key(project: &Project) -> String {
-    format!("plane/path/{}", project.key)
-}
-
-/// Remembers which path of work items the server has (services §1.9).
-pub fn remember_path(ctx: &mut Ctx, project: &Project, path: ItemPath) -> Result<()> {
-    let key = path_key(project);
-    let known = ctx.store.read(|tx| tx.meta(&key))?;
-    let word = path.as_str();
-    if known.as_deref().unwrap_or(ItemPath::WorkItems.as_str()) != word && !ctx.dry {
-        ctx.store.write(|tx| tx.set_meta(&key, word))?;
+/// Keeps what a board or forge gave to be kept, where it is new.
+fn keep(ctx: &mut Ctx, kept: Vec<(String, String)>) -> Result<()> {
+    for (name, value) in kept {
+        if ctx.store.read(|tx| tx.meta(&name))?.as_deref() != Some(value.as_str()) {
+            ctx.store.write(|tx| tx.set_meta(&name, &value))?;
+        }
     }
     Ok(())
+}
+
+/// Keeps what a board learned of itself while it was asked; a dry step keeps nothing.
+pub fn remember(ctx: &mut Ctx, board: &dyn Board) -> Result<()> {
+    if ctx.dry { Ok(()) } else { keep(ctx, board.kept()) }
+}
+
+/// Where it is kept what the newest list of a board was known by.
+pub fn seen_key(project: &Project) -> String {
+    format!("board/seen/{}", project.key)
+}
+
+/// The project's board; fails as it would while it asks to wait.
+pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Box<dyn Board>> {
+    super::throttle::pass_board(ctx, project)?;
+    super::boards::pass_silent(ctx, project)?;
+    let mut with = With::new(&ctx.config, project, project.board.secret(), "board's credential")?;
+    with.known = known(ctx, board::keeps(&project.board, &project.key))?;
+    if project.board.is_remote() {
+        with.seen = ctx.store.read(|tx| tx.meta(&seen_key(project)))?;
+    }
+    let opened = board::open(&project.board, &with.opening(&ctx.config, project, !ctx.dry));
+    let opened = opened.with_context(|| format!("opening the board of {}", project.key))?;
+    keep(ctx, opened.kept())?;
+    Ok(opened)
+}
+
+/// A board that nothing is known of and nothing is kept of: a folder, or one for `orch init` alone.
+pub fn plain_board(config: &Config, project: &Project) -> Result<Box<dyn Board>> {
+    let with = With::new(config, project, project.board.secret(), "board's credential")?;
+    Ok(board::open(&project.board, &with.opening(config, project, false))?)
+}
+
+/// Where a person finds a task's work item; `None` where there is no page. No request is made.
+pub fn item_url(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
+    let Ok(project) = ctx.project(&task.project).cloned() else { return Ok(None) };
+    let known = known(ctx, board::keeps(&project.board, &project.key))?;
+    Ok(board::page_of(&project.board, &project.key, &known, &task.item_id))
 }
 
 /// The configured names of statuses.
@@ -214,40 +276,26 @@ pub fn author(project: &Project) -> Person {
 }
 
 /// The project's forge; fails as it would while it asks to wait.
-pub fn forge(ctx: &mut Ctx, project: &Project) -> Result<Forge> {
+pub fn forge(ctx: &mut Ctx, project: &Project) -> Result<Box<dyn Forge>> {
     super::throttle::pass_forge(ctx, project)?;
-    Ok(match &project.forge {
-        config::Forge::Local => Forge::Local(LocalForge { method: method(project), identity: author(project) }),
-        config::Forge::Gitea { url, owner, name, token, .. } => {
-            let secret = token.resolve().with_context(|| format!("the forge token of {}", project.key))?;
-            let place = Place { url, owner, name, method: method(project), via: via(project) };
-            Forge::Gitea(Box::new(Gitea::new(&place, Token::new(secret.expose().trim()), Limits::default())?))
-        }
-        config::Forge::Github(forge) => Forge::Github(Box::new(super::github::forge(ctx, project, forge)?)),
-    })
+    let mut with = With::new(&ctx.config, project, project.forge.secret(), "forge token")?;
+    with.known = known(ctx, forge::keeps(&project.forge, &project.key))?;
+    let manner = Manner {
+        base: project.git.default_branch.as_deref(),
+        method: project.merge.method,
+        via: project.merge.via,
+        identity: author(project),
+    };
+    let opened = forge::open(&project.forge, &with.opening(&ctx.config, project, !ctx.dry), manner)?;
+    keep(ctx, opened.kept())?;
+    Ok(opened)
 }
 
-/// Who moves the default branch.
-pub fn via(project: &Project) -> MergeVia {
-    match project.merge.via {
-        config::Via::Forge => MergeVia::Forge,
-        config::Via::Push => MergeVia::Push,
+/// What git shows the remote where `git.credential` says nothing: the forge's own credential, where that is for it.
+fn lent(ctx: &Ctx, project: &Project) -> Result<Option<Credential>> {
+    if !forge::lends(&project.forge, &project.git.remote) {
+        return Ok(None);
     }
-}
-
-/// How a branch lands.
-pub fn method(project: &Project) -> MergeMethod {
-    match project.merge.method {
-        config::Method::Merge => MergeMethod::Merge,
-        config::Method::Rebase => MergeMethod::Rebase,
-        config::Method::Squash => MergeMethod::Squash,
-    }
-}
-
-/// How a branch takes in a moved default branch.
-pub fn update_mode(project: &Project) -> UpdateMode {
-    match project.merge.update {
-        config::Update::Rebase => UpdateMode::Rebase,
-        config::Update::Merge => UpdateMode::Merge,
-    }
+    let with = With::new(&ctx.config, project, project.forge.secret(), "forge token")?;
+    Ok(forge::git_credential(&project.forge, &with.opening(&ctx.config, project, false))?)
 }

@@ -5,9 +5,10 @@ use super::{Ctx, bound};
 use crate::adapters::git::files::{remove, remove_until};
 use crate::adapters::locks;
 use crate::adapters::store::StoreError;
+use crate::decide::prune as decide;
 use crate::model::ids::{Key, RunId, TaskId};
 use crate::model::stage::words;
-use crate::model::task::{RunState, Task};
+use crate::model::task::Task;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -137,8 +138,7 @@ pub fn auto_within(ctx: &mut Ctx, longest: Duration) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     let text = ctx.store.read(|tx| tx.meta(STATE))?;
     let mut pass: Pass = text.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
-    // A last pass in the future comes of a clock that was set back.
-    if pass.part.is_none() && (0..ms(settings.every_s)).contains(&(now - pass.ended_at)) {
+    if pass.part.is_none() && !decide::is_due(pass.ended_at, ms(settings.every_s), now) {
         return Ok(());
     }
     let ages = Ages { checkouts: now - ms(settings.checkouts_after_s), rest: now - ms(settings.runs_after_s) };
@@ -197,7 +197,7 @@ fn over(ctx: &mut Ctx, part: Part, name: &str, path: &Path, ages: Ages) -> Resul
             None => None,
         },
     };
-    let Some(task) = task.filter(|t| is_over(t, before)) else { return Ok(None) };
+    let Some(task) = task.filter(|t| decide::is_over(t, before)) else { return Ok(None) };
     let root = ctx.paths.root().to_owned();
     let kept = bound::files(&ctx.store.read(|tx| tx.evidence_of(task.id))?, &root);
     Ok((!kept.iter().any(|file| file.starts_with(path))).then_some(task))
@@ -210,9 +210,8 @@ fn run_over(ctx: &mut Ctx, name: &str, before: i64) -> Result<Option<Task>> {
         Ok((tx.task(run.task_id)?, run))
     });
     let Some((task, run)) = known(found)? else { return Ok(None) };
-    let settled = run.state == RunState::Settled && run.ended_at.is_some_and(|t| t < before);
-    let held = locks::is_held(&ctx.paths.run_lock(run.id)) == Some(true);
-    Ok(Some(task).filter(|_| settled && !held))
+    let locked = locks::is_held(&ctx.paths.run_lock(run.id)) == Some(true);
+    Ok(Some(task).filter(|_| decide::is_run_over(&run, locked, before)))
 }
 
 /// A row that is not there is none.
@@ -231,11 +230,6 @@ fn folder(name: &str) -> Option<(Key, u32)> {
     }
     let (key, round) = name.rsplit_once('-')?;
     Some((Key::parse(key).ok()?, round.parse().ok().filter(|n| *n > 1)?))
-}
-
-/// Ended so long ago, and nothing watches it any more.
-fn is_over(task: &Task, before: i64) -> bool {
-    task.stage.is_terminal() && !task.is_watched() && task.finished_at.is_some_and(|t| t < before)
 }
 
 /// The folders of a part that are there, by name; those of checkouts with their repository before it.

@@ -1,17 +1,17 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
-use super::settle::{End, Settlement};
+use super::settle::Settlement;
 use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, supervise, tick, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
     process::{self, Life},
 };
-use crate::decide::reap::{Reap, ReapPolicy, Seen, reap};
+use crate::decide::reap::{self as decide, Ending, PutOff, Reap, ReapPolicy, Seen};
+use crate::decide::{lease as rule, units};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::run_end::{RunEnd, RunResult};
-use crate::model::stage::JobKind;
-use crate::model::task::{Actor, Cause, Deploy, DeployState, Lease, Run, RunState};
+use crate::model::task::{Actor, Lease, Run, RunState};
 use anyhow::Result;
 use serde_json::json;
 
@@ -51,7 +51,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
 
 fn policy(ctx: &Ctx) -> ReapPolicy {
     let r = &ctx.config.reaper;
-    let ms = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
+    let ms = super::policy::ms;
     ReapPolicy {
         dead_ticks: i64::from(r.dead_ticks),
         // Of deaths that can't be proven (RULE-20).
@@ -68,8 +68,10 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
 pub fn resume(ctx: &mut Ctx) -> Result<()> {
     let policy = policy(ctx);
     for run in ctx.store.read(|tx| tx.open_runs())? {
-        let dead = run.state == RunState::Live && ctx.config.reaper.enabled && supervisor(ctx, &run) == Seen::Dead;
-        let due = put_off(ctx, &run).map(|put_off| run.state == RunState::Starting || dead || put_off.is_some());
+        let due = put_off(ctx, &run).map(|put_off| {
+            let seen = if run.state == RunState::Live { supervisor(ctx, &run) } else { Seen::Unknown };
+            decide::is_resumed(&run, seen, put_off, ctx.config.reaper.enabled)
+        });
         let done = due.and_then(|due| if due { one(ctx, &run, &policy) } else { Ok(()) });
         if let Err(e) = done {
             let row = ctx.task(run.task_id).ok();
@@ -79,28 +81,26 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Until when an outage put off what the run left; `None`: it did not.
-fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<i64>> {
+/// Whether what the run left was put off.
+fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<PutOff>> {
     if run.state != RunState::Exited {
         return Ok(None);
     }
-    let job = ctx.store.read(|tx| tx.job(run.job_id))?;
-    Ok(run.put_off(&job, ctx.now().stamp.wall_ms))
+    let (job, task) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.job(run.job_id)?, tx.task(run.task_id)?)))?;
+    let held = task.blocked_reason.is_some() || task.withdrawn.is_some();
+    Ok(run.put_off(&job, ctx.now().stamp.wall_ms).map(|until| PutOff { until, held }))
 }
 
-/// What is known of a run's supervisor: its lock, held as long as it lives, together with its identity (RULE-20).
+/// What is known of a run's supervisor: its lock, held as long as it lives, together with its identity.
 fn supervisor(ctx: &Ctx, run: &Run) -> Seen {
-    let held = locks::is_held(&ctx.paths.run_lock(run.id));
+    let locked = locks::is_held(&ctx.paths.run_lock(run.id));
     let owner = run.finalizer.as_ref().or(run.supervisor.as_ref());
-    let life = owner.map_or(Life::Dead, process::life);
-    match (held, life) {
-        (Some(true), _) | (_, Life::Alive) => Seen::Alive,
-        // The kernel freed the lock, and the identity is gone: proven.
-        (Some(false), Life::Dead) => Seen::Dead,
-        // The lock can't be looked at.
-        (None, Life::Dead) => Seen::Suspected,
-        (Some(false) | None, Life::Unknown) => Seen::Unknown,
-    }
+    let identity = match owner.map_or(Life::Dead, process::life) {
+        Life::Alive => Seen::Alive,
+        Life::Dead => Seen::Dead,
+        Life::Unknown => Seen::Unknown,
+    };
+    decide::seen(locked, identity)
 }
 
 fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
@@ -109,29 +109,26 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let taken_in = run.state == RunState::Live && seen == Seen::Dead && !ctx.dry && take_in_exit(ctx, run)?;
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
-    let task = ctx.task(run.task_id)?;
-    let held = task.blocked_reason.is_some() || task.withdrawn.is_some();
-    let todo = match put_off(ctx, run)? {
-        // What was put off has a time of its own; while its task is held it is kept.
-        Some(_) if held => Reap::Leave,
-        Some(due) if seen == Seen::Dead && due <= now.wall_ms => Reap::Finalize,
-        Some(_) => Reap::Leave,
-        None => reap(run, seen, policy, &now),
+    let todo = decide::reap(run, seen, put_off(ctx, run)?, policy, &now);
+    // What is not known to be gone is not dead (CLU-3), and time in the queue is no work (CLU-4).
+    let waits = match todo {
+        Reap::Lost => !ctx.dry && !cluster::is_over(ctx, run)?,
+        Reap::Overdue => !cluster::has_worked(ctx, run, policy.max_running_ms, now.wall_ms),
+        Reap::Leave | Reap::Forget | Reap::Count { .. } | Reap::GiveBack | Reap::Finalize => false,
     };
+    if waits {
+        return Ok(());
+    }
+    if let Some(ending) = decide::ending(&todo, policy.max_running_ms) {
+        return end(ctx, run, ending);
+    }
     match todo {
-        Reap::Leave => Ok(()),
         Reap::Forget => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, 0, &now))?),
         Reap::Count { seen } => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, seen, &now))?),
         Reap::GiveBack => give_back(ctx, run),
         Reap::Finalize => finalize(ctx, run),
-        // What is not known to be gone is not dead (CLU-3).
-        Reap::Lost if !ctx.dry && !cluster::is_over(ctx, run)? => Ok(()),
-        Reap::Overdue if !cluster::has_worked(ctx, run, policy.max_running_ms, now.wall_ms) => Ok(()),
-        Reap::Lost => end(ctx, run, "dead", "its supervisor vanished", false),
-        Reap::Overdue => {
-            let why = format!("it ran longer than reaper.max_running_s ({} s)", ctx.config.reaper.max_running_s);
-            end(ctx, run, "overdue", &why, true)
-        }
+        // The last two have an ending.
+        Reap::Leave | Reap::Lost | Reap::Overdue => Ok(()),
     }
 }
 
@@ -184,10 +181,12 @@ fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Tiers 1 and 3: claim, end the tree and see it gone, settle. A deploy's processes are never ended: its result counts.
-fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Result<()> {
+/// Tiers 1 and 3: claim, end the tree and see it gone, settle.
+fn end(ctx: &mut Ctx, run: &Run, ending: Ending) -> Result<()> {
+    let Ending { tier, end, supervisor_too } = ending;
+    let why = end.recorded().why;
     if ctx.dry {
-        reaped(ctx, run, tier, why);
+        reaped(ctx, run, tier, &why);
         return Ok(());
     }
     let me = ctx.me.clone();
@@ -196,28 +195,23 @@ fn end(ctx: &mut Ctx, run: &Run, tier: &str, why: &str, timed_out: bool) -> Resu
         Err(StoreError::Lost) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    if run.kind != JobKind::Deploy {
-        if timed_out {
+    if units::is_reaped(run.kind) {
+        if supervisor_too {
             cluster::end(ctx, std::slice::from_ref(run))?;
         }
-        let supervisor: Vec<Actor> = run.supervisor.clone().filter(|_| timed_out).into_iter().collect();
+        let supervisor: Vec<Actor> = run.supervisor.clone().filter(|_| supervisor_too).into_iter().collect();
         tree::end(ctx, std::slice::from_ref(run), &supervisor, ctx.config.agents.stop_grace_s)?;
     }
-    let end = match timed_out {
-        true => End::Failed { why: why.to_owned(), spent: true },
-        false => End::Unspent { cause: Cause::Lost, why: why.to_owned() },
-    };
-    // A reserved job's loss is never an attempt.
     settle::settle(ctx, run, fence, &Settlement { end, ..Settlement::default() })?;
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         tx.audit(at, Some(run.task_id), "job_reaped", &json!({"run": run.id, "tier": tier, "why": why})).map(drop)
     })?;
-    reaped(ctx, run, tier, why);
+    reaped(ctx, run, tier, &why);
     Ok(())
 }
 
-/// Stale leases (RUN-8): never while a deploy stands initiated without result.
+/// Stale leases (RUN-8).
 fn reclaim(ctx: &mut Ctx) -> Result<()> {
     if !ctx.config.merge_lease.reclaim_enabled {
         return Ok(());
@@ -228,52 +222,52 @@ fn reclaim(ctx: &mut Ctx) -> Result<()> {
             None
         });
         if let Some(why) = stale {
-            let at = ctx.now().stamp.wall_ms;
-            let freed = ctx.store.write(|tx| {
-                let freed = tx.free_lease(&held.repo, held.fence)?;
-                if freed {
-                    tx.audit(
-                        at,
-                        held.task_id,
-                        "lease_reclaimed",
-                        &json!({"repo": held.repo, "fence": held.fence, "why": why}),
-                    )?;
-                }
-                Ok::<_, StoreError>(freed)
-            })?;
-            if freed {
-                lease::mirror_file(ctx, None, &held.repo)?;
-                let key = held.task_id.and_then(|t| ctx.task(t).ok()).map(|t| t.key.to_string());
-                ctx.report.did(ActionKind::LeaseReclaimed, key.as_deref(), json!({"repo": held.repo, "why": why}));
-            }
+            take_back(ctx, &held, &why)?;
         }
     }
     Ok(())
 }
 
+/// Frees a lease, if it still is the one that was judged.
+fn take_back(ctx: &mut Ctx, held: &Lease, why: &str) -> Result<()> {
+    let at = ctx.now().stamp.wall_ms;
+    let freed = ctx.store.write(|tx| {
+        let freed = tx.free_lease(&held.repo, held.fence)?;
+        if freed {
+            let detail = json!({"repo": held.repo, "fence": held.fence, "why": why});
+            tx.audit(at, held.task_id, "lease_reclaimed", &detail)?;
+        }
+        Ok::<_, StoreError>(freed)
+    })?;
+    if freed {
+        lease::mirror_file(ctx, None, &held.repo)?;
+        let key = held.task_id.and_then(|t| ctx.task(t).ok()).map(|t| t.key.to_string());
+        ctx.report.did(ActionKind::LeaseReclaimed, key.as_deref(), json!({"repo": held.repo, "why": why}));
+    }
+    Ok(())
+}
+
+/// Why a lease is to be freed now.
 fn stale(ctx: &mut Ctx, held: &Lease) -> Result<Option<String>> {
     let Some(id) = held.task_id else { return Ok(None) };
-    let Ok(task) = ctx.task(id) else { return Ok(Some("its task is unknown".to_owned())) };
-    let (deploys, wait) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.deploys_of(id)?, awaits::of(tx, &task)?)))?;
-    let open = |d: &Deploy| matches!(d.state, DeployState::Initiated | DeployState::Landed | DeployState::Started);
-    let at_forge = wait.is_some_and(|w| w.what.by_person());
-    if deploys.iter().any(open) && !at_forge {
-        return Ok(None);
-    }
-    if task.stage.is_terminal() {
-        return Ok(Some(format!("its task is {}", task.stage)));
-    }
+    let task = ctx.task(id).ok();
+    let (deploys, awaits, job) = ctx.store.read(|tx| {
+        let awaits = task.as_ref().map(|task| awaits::of(tx, task)).transpose()?.flatten();
+        Ok::<_, StoreError>((tx.deploys_of(id)?, awaits, tx.live_job(id)?))
+    })?;
     let now = ctx.now().stamp;
-    let age = held.renewed_at.as_ref().and_then(|r| now.since(r));
-    if task.waiting_for.is_some() || at_forge {
-        let ttl = i64::try_from(ctx.config.merge_lease.ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
-        let why = "parked longer than merge_lease.ttl_s".to_owned();
-        let over = age.is_some_and(|ms| ms > ttl);
-        return Ok((over && (!at_forge || ctx.dry || deploy::park(ctx, id, &why)?)).then_some(why));
-    }
-    let live = ctx.store.read(|tx| tx.live_job(id))?.is_some();
-    let actor_gone = held.actor.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
-    // Nothing of it runs and nothing will by itself: a block that kept the lease.
-    Ok((task.blocked_reason.is_some() && !live && actor_gone)
-        .then(|| "its task is blocked and nothing of it runs".to_owned()))
+    let facts = rule::Held {
+        task: task.as_ref(),
+        deploys: &deploys,
+        awaits: awaits.as_ref(),
+        age_ms: held.renewed_at.as_ref().and_then(|r| now.since(r)),
+        busy: job.is_some(),
+        actor_gone: held.actor.as_ref().is_none_or(|a| process::life(a) == Life::Dead),
+    };
+    Ok(match rule::lease(&facts, super::policy::ms(ctx.config.merge_lease.ttl_s)) {
+        rule::Lease::Keep => None,
+        rule::Lease::Free { why } => Some(why),
+        rule::Lease::Park { why } if ctx.dry || deploy::park(ctx, id, &why)? => Some(why),
+        rule::Lease::Park { .. } => None,
+    })
 }

@@ -1,9 +1,11 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
-use super::{Ctx, advance, boards, intents, outages, outbox, throttle};
+use super::{Ctx, advance, boards, intents, outages, outbox, projects, services, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::Project;
+use crate::decide::board::progress;
+use crate::decide::reconcile::{self as rule, AfterCut, Look, Mark, ReadSoFar, Scan};
 use crate::model::board::{WorkItem, indication};
 use crate::model::report::Rule;
 use anyhow::Result;
@@ -11,12 +13,6 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// Items changed this long before the watermark are looked at again.
-const OVERLAP_MS: i64 = 120_000;
-
-/// A look at what changed that is cut after so many pages would be cut each time: a whole look goes on where it ended.
-const MANY_PAGES: u32 = 10;
 
 /// A look at one board takes no longer, a page under way excepted; a whole look then goes on in the next pass.
 pub const LOOK: Duration = Duration::from_secs(120);
@@ -36,14 +32,13 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
         let done = match one(ctx, &project, full, longest) {
             // No error noise: the pass ends, the next one comes later.
             Err(e) if is_throttle(&e) => {
-                throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)).map(|()| Asked::No)
+                services::keep(ctx, &project, &e);
+                held_back(ctx, &project).map(|()| Asked::No)
             }
             done => done,
         };
         if let Err(e) = &done {
-            if let Err(e) = throttle::noted(ctx, &project, e) {
-                ctx.report.fault(None, format!("keeping what the board of {} answered: {e:#}", project.key), None);
-            }
+            services::keep(ctx, &project, e);
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
         // A board that was left alone, or only asked to wait, tells neither way.
@@ -97,15 +92,16 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     }
     let seat = boards::seat(ctx, project)?;
     let local = !project.board.is_remote();
-    let mark = mark(ctx, project)?;
-    let scan = scan(ctx, project)?;
-    let whole = full || local || scan.is_some() || mark.is_none_or(|m| m.full_due(now, project));
-    if whole && scan.is_none() {
-        super::github::same_repository(ctx, project, &seat)?;
+    let (mark, scan): (Option<Mark>, Option<Scan>) = (kept(ctx, &mark_key(project))?, kept(ctx, &scan_key(project))?);
+    let look = rule::look(full || local, mark, scan.as_ref(), project.board.full_scan_every_s(), now);
+    if look == Look::Whole && scan.is_none() {
+        seat.board.confirm()?;
+        projects::remember(ctx, seat.board.as_ref())?;
     }
-    let since = mark.map_or(0, |m| m.updated_ms) - OVERLAP_MS;
-    let cursor = scan.as_ref().map(|s| s.cursor.as_str());
-    let scope = if whole { Scope::All { cursor } } else { Scope::Since(since) };
+    let scope = match look {
+        Look::Whole => Scope::All { cursor: scan.as_ref().map(|s| s.cursor.as_str()) },
+        Look::Since(since) => Scope::Since(since),
+    };
     let (interrupt, until) = (Arc::clone(&ctx.interrupt), Instant::now() + longest);
     let go_on = move || !interrupt.load(Ordering::SeqCst) && Instant::now() < until;
     let listing = match boards::look(ctx, project, &seat, &scope, &go_on) {
@@ -121,29 +117,16 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         Err(e) => return Err(e.into()),
     };
     let (live, skipped) = skipped(ctx, project, &seat, &listing.items)?;
-    let newest = listing.items.iter().map(|i| i.updated_ms).max().unwrap_or(0);
-    let newest = scan.as_ref().map_or(newest, |s| s.newest_ms.max(newest));
-    let began = scan.as_ref().map_or(now, |s| s.began_at);
-    let unread = !listing.problems.is_empty() || scan.as_ref().is_some_and(|s| s.unread);
+    let read = ReadSoFar {
+        newest_ms: listing.items.iter().map(|i| i.updated_ms).max().unwrap_or(0),
+        unread: !listing.problems.is_empty(),
+        pages: listing.requests,
+        cursor: listing.unfinished.as_ref().and_then(|u| u.cursor.as_deref()),
+        slow: listing.unfinished.as_ref().is_some_and(|u| u.why == Cut::Caller) && !ctx.interrupted(),
+    };
     if let Some(unfinished) = &listing.unfinished {
-        // Where a whole look goes on; nothing else may be concluded, and no watermark moves. A look at what changed that a
-        // slow board makes too long would be cut at the same page each time, as one past a budget.
-        let slow = unfinished.why == Cut::Caller && !ctx.interrupted();
-        let cut_again = slow || listing.requests >= MANY_PAGES;
-        if let (true, Some(cursor)) = (whole && !ctx.dry, &unfinished.cursor) {
-            let text =
-                serde_json::to_string(&Scan { cursor: cursor.clone(), newest_ms: newest, began_at: began, unread })?;
-            ctx.store.write(|tx| {
-                tx.set_meta(&scan_key(project), &text)?;
-                // The next part does not show them again.
-                if skipped > 0 {
-                    tx.count_up("reconcile/skipped_terminal_total", skipped)?;
-                }
-                Ok::<_, StoreError>(())
-            })?;
-        } else if let (false, Some(mark), true) = (ctx.dry, mark, cut_again) {
-            let text = serde_json::to_string(&Mark { full_at: 0, ..mark })?;
-            ctx.store.write(|tx| tx.set_meta(&format!("watermark/{}", project.key), &text))?;
+        if !ctx.dry {
+            keep_cut(ctx, project, &rule::after_cut(look, &read, mark, scan.as_ref(), now), skipped)?;
         }
         return match &unfinished.why {
             Cut::Budget { retry_after_s } => wait(ctx, project, *retry_after_s).map(|()| Asked::Yes),
@@ -154,6 +137,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
             }
         };
     }
+    let whole = look == Look::Whole;
     if whole && !local && !live.is_empty() && !boards::look_for_missing(ctx, project, &seat, &listing.items)? {
         read_on(ctx, project, listing.requests);
         return Ok(Asked::Yes);
@@ -161,21 +145,16 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     if ctx.dry {
         return Ok(Asked::Yes);
     }
-    // The watermark is stored last, and not past an item that could not be read (RULE-13). What changed while a whole
-    // look went on is looked at again.
-    let before = mark.map_or(0, |m| m.updated_ms);
-    let took = (ctx.now().stamp.wall_ms - began).max(0);
-    let reached = if whole { newest - took } else { newest };
-    let updated_ms = if unread { before } else { reached.max(before) };
-    let mark = Mark { updated_ms, full_at: if whole { now } else { mark.map_or(0, |m| m.full_at) } };
-    let text = serde_json::to_string(&mark)?;
+    // The watermark is stored last.
+    let ended = rule::after_end(look, &read, mark, scan.as_ref(), (now, ctx.now().stamp.wall_ms));
+    let text = serde_json::to_string(&ended.mark)?;
     // Only a list that was taken in to its end may be known as unchanged the next time.
-    let seen = seat.board.seen().filter(|_| !unread);
+    let seen = seat.board.seen().filter(|_| ended.sound);
     ctx.store.write(|tx| {
-        tx.set_meta(&format!("watermark/{}", project.key), &text)?;
+        tx.set_meta(&mark_key(project), &text)?;
         match &seen {
-            Some(seen) => tx.set_meta(&super::github::seen_key(project), seen)?,
-            None => tx.drop_meta(&super::github::seen_key(project))?,
+            Some(seen) => tx.set_meta(&projects::seen_key(project), seen)?,
+            None => tx.drop_meta(&projects::seen_key(project))?,
         }
         if whole {
             tx.drop_meta(&scan_key(project))?;
@@ -187,6 +166,28 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         Ok::<_, StoreError>(())
     })?;
     Ok(Asked::Yes)
+}
+
+/// Keeps where a look that was cut goes on.
+fn keep_cut(ctx: &mut Ctx, project: &Project, cut: &AfterCut, skipped: i64) -> Result<()> {
+    match cut {
+        AfterCut::Nothing => Ok(()),
+        AfterCut::WholeNext(mark) => {
+            let text = serde_json::to_string(mark)?;
+            Ok(ctx.store.write(|tx| tx.set_meta(&mark_key(project), &text))?)
+        }
+        AfterCut::GoOn(scan) => {
+            let text = serde_json::to_string(scan)?;
+            Ok(ctx.store.write(|tx| {
+                tx.set_meta(&scan_key(project), &text)?;
+                // The next part does not show them again.
+                if skipped > 0 {
+                    tx.count_up("reconcile/skipped_terminal_total", skipped)?;
+                }
+                Ok::<_, StoreError>(())
+            })?)
+        }
+    }
 }
 
 /// Items with live tasks or an armed watch, and how many of the others a terminal group ends (BRD-4, RULE-14): one that
@@ -209,43 +210,17 @@ fn skipped(
     Ok((live, i64::try_from(n).unwrap_or(0)))
 }
 
-/// A whole look that a budget cut into parts.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-struct Scan {
-    cursor: String,
-    newest_ms: i64,
-    /// By our own clock: only how long it took is used.
-    began_at: i64,
-    /// Whether an item of a part could not be read: then the watermark may not pass it (RULE-13).
-    #[serde(default)]
-    unread: bool,
-}
-
 fn scan_key(project: &Project) -> String {
     format!("scan/{}", project.key)
 }
 
-fn scan(ctx: &mut Ctx, project: &Project) -> Result<Option<Scan>> {
-    let text = ctx.store.read(|tx| tx.meta(&scan_key(project)))?;
-    Ok(text.and_then(|t| serde_json::from_str(&t).ok()))
+fn mark_key(project: &Project) -> String {
+    format!("watermark/{}", project.key)
 }
 
-/// Where the last look ended.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-struct Mark {
-    updated_ms: i64,
-    full_at: i64,
-}
-
-impl Mark {
-    fn full_due(self, now: i64, project: &Project) -> bool {
-        let every = i64::try_from(project.board.full_scan_every_s()).unwrap_or(86_400);
-        now - self.full_at >= every.clamp(0, 86_400).saturating_mul(1000)
-    }
-}
-
-fn mark(ctx: &mut Ctx, project: &Project) -> Result<Option<Mark>> {
-    let text = ctx.store.read(|tx| tx.meta(&format!("watermark/{}", project.key)))?;
+/// What an earlier pass kept; what can't be read is as good as none.
+fn kept<T: serde::de::DeserializeOwned>(ctx: &mut Ctx, key: &str) -> Result<Option<T>> {
+    let text = ctx.store.read(|tx| tx.meta(key))?;
     Ok(text.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
@@ -258,7 +233,7 @@ fn read_on(ctx: &mut Ctx, project: &Project, pages: u32) {
 
 /// A 429 ends the pass and moves the next one, without error noise.
 fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
-    throttle::store(ctx, throttle::of_board(project).as_deref(), seconds)?;
+    throttle::store(ctx, throttle::of_board(project).as_deref(), Some(seconds))?;
     ctx.report.hold(None, Rule::Throttled, format!("the board of {} asks to wait {seconds} s", project.key));
     Ok(())
 }
@@ -267,7 +242,7 @@ fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
 fn drifted(ctx: &mut Ctx) -> Result<()> {
     let open = ctx.store.read(|tx| tx.open_tasks())?;
     for task in open {
-        let Some(logical) = indication(task.stage, super::messages::moment(&task)) else { continue };
+        let Some(logical) = indication(task.stage, progress(&task)) else { continue };
         if task.withdrawn.is_some() {
             continue;
         }

@@ -1,9 +1,10 @@
 //! How a run ends: evidence, job, run, task and the move they allow, in one transaction under the run's fence (RULE-21).
 
-use super::{Ctx, apply, messages, view};
+use super::{Ctx, apply, messages, record, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 pub use crate::decide::run_end::End;
 use crate::decide::run_end::{self, JobEnd};
+use crate::decide::undecided::{self, Undecided};
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Illegal};
 use crate::model::decision::Decision;
@@ -100,7 +101,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         ));
         if present {
             // Whoever decided on an older view must lose.
-            tx.save_task(&mut task, at)?;
+            record::touch(tx, &mut task, at)?;
         }
         if let Some(why) = &blocked
             && present
@@ -143,7 +144,9 @@ fn found(
     let mut given_up = None;
     change(task, s, run.kind)?;
     if let Some((asked, answer)) = &s.refused {
-        given_up = super::refused::note(task, *asked, answer, policy.effects, at);
+        let (noted, why) = crate::decide::refused::refused(task, *asked, answer, policy.effects, at);
+        task.apply(Change::Refused(noted))?;
+        given_up = why;
         tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
     }
     for row in &s.evidence {
@@ -151,8 +154,6 @@ fn found(
         if post && row.gate != crate::model::decision::CARRY {
             messages::forge_status(tx, task, row, at)?;
         }
-        let detail = json!({"gate": row.gate, "verdict": row.verdict, "why": row.why, "sha": row.sha, "run": run.id});
-        tx.audit(at, Some(task.id), "evidence", &detail)?;
     }
     if post && s.head.is_some() {
         messages::forge_statuses_again(tx, task, at)?;
@@ -176,10 +177,10 @@ fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> St
 fn change(task: &mut Task, s: &Settlement, kind: JobKind) -> Result<(), Illegal> {
     // The forge told its statuses.
     if kind == JobKind::Ci && s.refused.is_none() {
-        task.refused = task.refused.take().filter(|r| r.asked != Asked::Statuses);
+        task.apply(Change::NotRefused(Asked::Statuses))?;
     }
     if kind == JobKind::Agent {
-        task.refused = task.refused.take().filter(|r| r.asked != Asked::Push);
+        task.apply(Change::NotRefused(Asked::Push))?;
     }
     if let Some(head) = &s.head {
         task.apply(Change::Head { sha: head.sha.clone(), tree: head.tree.clone() })?;
@@ -240,24 +241,20 @@ fn cool_down(tx: &Tx<'_>, credential: &str, until: i64, why: &str, at: i64) -> S
     Ok(streak)
 }
 
-/// For how long, in milliseconds, a source has now answered "not yet" about one thing (RULE-8): only time between two of
-/// its answers counts, an outage in between counts for nothing. `answered`: whether it did just now.
-pub fn patience(ctx: &mut Ctx, task: &Task, what: &str, answered: bool) -> Result<i64> {
+/// How long (ms) a source has kept answering "not yet" about one thing; `answered`: whether it did just now. `longest`: a
+/// longer gap between two answers counts for nothing.
+pub fn undecided_for(ctx: &mut Ctx, task: &Task, what: &str, answered: bool, longest: Option<i64>) -> Result<i64> {
     let key = format!("t{}/e{}/undecided/{what}", task.id, task.epoch);
     let now = ctx.now().stamp;
     let me = ctx.me.clone();
-    let before = ctx.store.read(|tx| tx.journal_row(&key))?.and_then(|r| r.outcome).unwrap_or(json!({}));
-    let last = serde_json::from_value::<crate::model::time::Stamp>(before["at"].clone()).ok();
-    let mut ms = before["ms"].as_i64().unwrap_or(0);
-    if answered && before["answered"] == true {
-        ms += last.and_then(|l| now.since(&l)).unwrap_or(0).max(0);
-    }
-    let outcome = json!({"ms": ms, "at": now, "answered": answered});
+    let row = ctx.store.read(|tx| tx.journal_row(&key))?;
+    let before: Option<Undecided> = row.and_then(|r| r.outcome).and_then(|o| serde_json::from_value(o).ok());
+    let next = undecided::asked(before.as_ref(), answered, &now, longest);
     ctx.store.write(|tx| {
         tx.intend(&key, Some(task.id), "undecided", &json!({"what": what}), &me, now.wall_ms)?;
-        tx.record_outcome(&key, &outcome, now.wall_ms)
+        tx.record_outcome(&key, &json!(next), now.wall_ms)
     })?;
-    Ok(ms)
+    Ok(next.ms)
 }
 
 /// The run's row and whether this fence still holds it.

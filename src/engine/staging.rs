@@ -12,10 +12,9 @@ use crate::model::board::{Intent, Logical};
 use crate::model::ids::branch_name;
 use crate::model::stage::Agent;
 use crate::model::staging::{Allowance, CheckResult, Fact, SelfHostingFacts, StagingVerdict};
+use crate::short::{self, Bounds, End, Whom};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -137,43 +136,32 @@ fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     answer(command, &format!("orch {}", words.join(" ")), SANDBOX)
 }
 
-/// What a command says on stdout. Both streams go to files, so that however much it says, nothing waits for a reader. Fails
-/// with the command's own message.
+/// What a command says on stdout. Fails with the command's own message.
 fn answer(mut command: Command, name: &str, limit: Duration) -> Result<String> {
-    let out = tempfile::tempfile().context("making a file for its answer")?;
-    let err = tempfile::tempfile().context("making a file for its answer")?;
-    let into = |file: &File| file.try_clone().map(Stdio::from).context("handing it a file");
-    let mut child =
-        command.stdout(into(&out)?).stderr(into(&err)?).spawn().with_context(|| format!("starting `{name}`"))?;
-    let until = Instant::now() + limit;
-    let status = loop {
-        if let Some(status) = child.try_wait().context("waiting for it")? {
-            break status;
-        }
-        if Instant::now() > until {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!("`{name}` did not end within {} s", limit.as_secs());
-        }
-        std::thread::park_timeout(Duration::from_millis(10));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let bounds = Bounds {
+        input: &[],
+        limit,
+        out: ANSWER,
+        err: ANSWER,
+        strict: false,
+        grace: Duration::ZERO,
+        // The supervisors that a step starts outlive it.
+        whom: Whom::Itself,
     };
-    let (out, err) = (read_back(out)?, read_back(err)?);
-    if status.success() {
-        return Ok(out);
+    let child = command.spawn().with_context(|| format!("starting `{name}`"))?;
+    let said = short::follow(child, &bounds).context("waiting for it")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&said.out), text(&said.err));
+    match said.end {
+        End::Itself(status) if status.success() => Ok(out),
+        End::Itself(status) => bail!("`{name}`: {status}: {}", complaint(&out, &err)),
+        End::Late | End::Full => bail!("`{name}` did not end within {} s", limit.as_secs()),
     }
-    bail!("`{name}`: {status}: {}", complaint(&out, &err))
 }
 
 /// The most that is read of an answer, in bytes.
-const ANSWER: u64 = 1 << 20;
-
-fn read_back(mut file: File) -> Result<String> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))
-        .and_then(|_| file.take(ANSWER).read_to_end(&mut bytes))
-        .context("reading its answer")?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
+const ANSWER: usize = 1 << 20;
 
 /// The message of a command that failed: with `--json` it stands in the document's `errors`, else on stderr.
 fn complaint(out: &str, err: &str) -> String {

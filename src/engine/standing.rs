@@ -11,7 +11,8 @@ use crate::model::report::{Held, Rule};
 use crate::model::stage::JobStatus;
 use crate::model::status::HeldBy;
 use crate::model::task::{Job, Waiting};
-use crate::model::time::rfc3339;
+use crate::model::time::{day_start, rfc3339};
+use crate::model::view::QueueView;
 use std::collections::{BTreeMap, HashMap};
 
 /// The queue as the next `tick` finds it.
@@ -39,22 +40,12 @@ pub struct Standing {
     pub held: Option<HeldBy>,
 }
 
-/// Midnight in UTC.
-pub fn day_start(now: &Moment) -> i64 {
-    now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000)
-}
-
 /// Plans the next claims as `tick` does.
 pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, free_mb: Option<u64>) -> Result<Queue> {
-    let queue = view::queue(tx, now, policy, day_start(now), free_mb)?;
+    let day = day_start(now.stamp.wall_ms);
+    let queue = QueueView { board: blockers::last(tx)?, ..view::queue(tx, now, policy, day, free_mb)? };
     let plan = dispatch::plan(&queue, policy, None, usize::MAX);
-    let mut held: BTreeMap<String, Held> = plan.held.into_iter().filter_map(|h| Some((h.task.clone()?, h))).collect();
-    for claim in plan.claims.iter().filter(|c| c.starts.is_some()) {
-        let Some(key) = queue.places.get(&claim.task).map(|p| p.key.to_string()) else { continue };
-        if let Some(untold) = blockers::last_untold(tx, &key, claim.task)? {
-            held.insert(key, untold);
-        }
-    }
+    let held: BTreeMap<String, Held> = plan.held.into_iter().filter_map(|h| Some((h.task.clone()?, h))).collect();
     let jobs = queue.queued.iter().cloned().chain(tx.running_jobs()?).map(|j| (j.task_id, j)).collect();
     Ok(Queue { jobs, held, day_micros: queue.day_micros })
 }
@@ -71,20 +62,8 @@ pub fn of(
     let view = view::task(tx, id, now, auto)?;
     let decision = transition::decide(&view, policy);
     let live = view.live_job.clone();
-    let said = match &decision {
-        Decision::Hold { rule, why, until } => {
-            Some(HeldBy { rule: *rule, why: why.clone(), until: until.map(rfc3339) })
-        }
-        Decision::Enqueue(_)
-        | Decision::Park { .. }
-        | Decision::Release { .. }
-        | Decision::Advance { .. }
-        | Decision::Rollback { .. }
-        | Decision::Return { .. }
-        | Decision::Block { .. }
-        | Decision::Finish { .. }
-        | Decision::Effect(_) => None,
-    };
+    let said =
+        decision.hold().map(|(rule, why, until)| HeldBy { rule, why: why.to_owned(), until: until.map(rfc3339) });
     let held = match live.as_ref().map(|j| j.status) {
         // A queued job is the dispatcher's to hold.
         Some(JobStatus::Queued) => {

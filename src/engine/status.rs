@@ -67,7 +67,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
         let queue = standing::queue(tx, &now, &policy, free_mb)?;
         let runs: HashMap<TaskId, Run> = tx.open_runs()?.into_iter().map(|r| (r.task_id, r)).collect();
         let names = Names { tx, known: tasks.iter().map(|t| (t.id, t.key.to_string())).collect() };
-        let day = tx.cost_since(None, standing::day_start(&now))?;
+        let day = tx.cost_since(None, crate::model::time::day_start(now.stamp.wall_ms))?;
         let running_agents = queue.jobs.values().filter(|j| j.status == JobStatus::Running && j.kind == JobKind::Agent);
         let (open, parked) = tx.outbox_counts()?;
         let mut leases = Vec::new();

@@ -1,18 +1,21 @@
 //! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
 
+use super::record;
+use super::services::{self, Access};
 use super::{Ctx, apply, artefacts, base, cluster, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::{StoreError, Tx};
 use crate::decide::command;
+use crate::decide::stop::{self as decide, Stopped};
 use crate::model::act::By;
+use crate::model::branch_write::BranchWrite;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
-use crate::model::deploy::DeployEnd;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
 use crate::model::run_end::{RunEnd, RunResult};
-use crate::model::task::{Actor, Deploy, DeployState, PullRef, Run, Task};
+use crate::model::task::{Actor, PullRef, Run, Task};
 use crate::model::window::Window;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -62,7 +65,7 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
         command::Stop::Recorded { first, waits } => (first, waits),
     };
     if first {
-        apply::change(tx, &mut task, Change::RequestStop { reason: reason.map(str::to_owned), at }, at)?;
+        record::change(tx, &mut task, Change::RequestStop { reason: reason.map(str::to_owned), at }, at)?;
         tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": waits, "by": by}))?;
     }
     let Some(what) = waits else { return Ok(Recorded { requested: Requested::Now, first, key }) };
@@ -77,13 +80,8 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
 
 /// Carries a recorded stop to its end. Nothing is done while a critical window is open.
 pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
-    let task = ctx.task(id)?;
-    if task.stop_requested_at.is_none() || task.stage.is_terminal() {
-        return Ok(());
-    }
-    if let Some(open) = &task.critical
-        && !settled_deploy(ctx, &task, open)?
-    {
+    let (task, deploys) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.task(id)?, tx.deploys_of(id)?)))?;
+    if !decide::may_complete(&task, &deploys) {
         return Ok(());
     }
     // From here on no late supervisor can settle, push or claim anything of the task.
@@ -109,13 +107,6 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     delete_branch(ctx, &task)?;
     remove_worktree(ctx, &task)?;
     finish(ctx, id, in_main)
-}
-
-/// A deploy's window may close by the stop itself once that deploy has settled with a failure. Every other window is
-/// closed by who opened it, an update's by the merge gate for one that is gone.
-fn settled_deploy(ctx: &mut Ctx, task: &Task, open: &Window) -> Result<bool> {
-    let newest = super::deploy::newest(ctx, task.id)?;
-    Ok(newest.is_some_and(|d| d.state == DeployState::Settled && *open == d.window()))
 }
 
 /// Ends supervisors and every process of every run of the task, and sees them gone.
@@ -164,8 +155,7 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let me = ctx.me.clone();
     ctx.store
         .write(|tx| tx.intend(&key, Some(task.id), "pr_closed", &json!({"number": pr.number}), &me, at).map(drop))?;
-    projects::forge(ctx, &project)?.close_pull(pr.number)?;
-    super::outages::forge_answered(ctx, &project);
+    services::forge(ctx, &project, |forge| forge.close_pull(pr.number))?;
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| tx.record_outcome(&key, &json!({"closed": true}), at))?;
     ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": pr.number}));
@@ -176,13 +166,13 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
 fn close_late_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let Some(branch) = task.branch.clone() else { return Ok(()) };
     let project = ctx.project(&task.project)?.clone();
-    let forge = projects::forge(ctx, &project)?;
-    if !forge.is_remote() || !base::is_ours(ctx, task, &branch)? {
+    if !project.forge.is_remote() || !base::is_ours(ctx, task, &branch)? {
         return Ok(());
     }
     let mirror = projects::mirror(ctx, &project)?;
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let Some(pr) = forge.find_pull(&branch, &default)?.filter(|p| p.state == PullState::Open) else { return Ok(()) };
+    let found = services::forge(ctx, &project, |forge| forge.find_pull(&branch, &default))?;
+    let Some(pr) = found.filter(|p| p.state == PullState::Open) else { return Ok(()) };
     let late = Task { pr: Some(PullRef { number: pr.number, url: pr.url }), ..task.clone() };
     close_pull(ctx, &late)
 }
@@ -196,10 +186,10 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let standing = mirror.remote_head(&branch)?;
-    super::outages::git_answered(ctx, &project, false);
+    let standing = services::git(ctx, &project, Access::Read, mirror.remote_head(&branch))?;
     let Some(standing) = standing else { return Ok(()) };
-    let expected = known_head(ctx, task, &standing)?;
+    let pushed = named(ctx, task)?;
+    let expected = decide::deletable(task, &standing, &pushed).cloned();
     let key = format!("t{}/delete-branch/{branch}", task.id);
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
@@ -207,10 +197,9 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
         tx.intend(&key, Some(task.id), "branch_deleted", &json!({"branch": branch, "at": expected}), &me, at).map(drop)
     })?;
     let outcome = match &expected {
-        Some(sha) => mirror.delete_branch(&branch, sha, &default)?,
+        Some(sha) => services::git(ctx, &project, Access::Push, mirror.delete_branch(&branch, sha, &default))?,
         None => DeleteOutcome::Kept { reason: format!("it is at {}, which is not orch's", standing.short()) },
     };
-    super::outages::git_answered(ctx, &project, true);
     let at = ctx.now().stamp.wall_ms;
     let said = match &outcome {
         DeleteOutcome::Deleted | DeleteOutcome::Gone => json!({"deleted": true}),
@@ -229,19 +218,11 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// The commit at which the branch may be deleted: the recorded head, or one that an open push of ours named.
-fn known_head(ctx: &mut Ctx, task: &Task, standing: &crate::model::ids::Sha) -> Result<Option<crate::model::ids::Sha>> {
-    if task.head_sha.as_ref() == Some(standing) {
-        return Ok(Some(standing.clone()));
-    }
+/// Every commit that a push of ours to a branch of the task named.
+fn named(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
-    let ours = rows.iter().any(|r| {
-        matches!(r.kind.as_str(), "branch_pushed" | "branch_rebased" | "branch_created")
-            && [&r.intent["to"], &r.intent["new"], &r.intent["base"]]
-                .into_iter()
-                .any(|v| v.as_str() == Some(standing.as_str()))
-    });
-    Ok(ours.then(|| standing.clone()))
+    let writes = rows.iter().filter_map(|r| BranchWrite::parse(&r.kind, &r.intent));
+    Ok(writes.flat_map(|w| w.commits().into_iter().cloned().collect::<Vec<_>>()).collect())
 }
 
 fn remove_worktree(ctx: &mut Ctx, task: &Task) -> Result<()> {
@@ -265,26 +246,16 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
             return Err(StoreError::Lost);
         }
         apply::free_lease(tx, &view)?;
-        apply::change(tx, &mut task, Change::Move(Move::Cancel { at }), at)?;
+        record::change(tx, &mut task, Change::Move(Move::Cancel { at }), at)?;
         tx.tombstone(id)?;
         tx.item_ended(&task.project, &task.item_id)?;
-        let landed = view.deploy.as_ref().and_then(|d| d.landed_sha.clone()).or_else(|| in_main.clone());
-        tx.audit(
-            at,
-            Some(id),
-            "task_cancelled",
-            &json!({"stage": task.stopped_stage, "reason": task.stop_reason, "landed": landed}),
-        )?;
-        let failed = view.deploy.as_ref().filter(|d| d.attempt == view.task.attempt).and_then(failed_deploy);
-        if let Some(sha) = &landed {
-            // What landed stays: said, and frozen (RULE-28). A deploy that ended badly is the worse news.
-            let stopped = format!("{} was stopped; its work is in the default branch since {}", task.key, sha.short());
-            let why = failed.as_ref().map_or_else(|| stopped.clone(), |f| format!("{f}; {stopped}"));
-            apply::freeze_repo(tx, &task.repo, &why, Some(&task), at)?;
+        let Stopped { landed, freeze, detail } = decide::stopped(&view, in_main.as_ref());
+        let audited = json!({"stage": task.stopped_stage, "reason": task.stop_reason, "landed": landed});
+        tx.audit(at, Some(id), "task_cancelled", &audited)?;
+        if let Some(why) = &freeze {
+            apply::freeze_repo(tx, &task.repo, why, Some(&task), at)?;
         }
         messages::show(tx, &task, at)?;
-        let stopped = task.stop_reason.clone().unwrap_or_else(|| "stopped".to_owned());
-        let detail = failed.as_ref().map_or_else(|| stopped.clone(), |f| format!("{f}; {stopped}"));
         messages::alert(tx, &task, AlertKind::Cancelled, 1, &detail, at)?;
         messages::comment(tx, &task, "cancelled", &format!("Cancelled: {detail}"), at)?;
         let me = now.me.clone();
@@ -302,12 +273,6 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
         Err(StoreError::Lost) => Ok(()),
         Err(e) => Err(e.into()),
     }
-}
-
-/// What to say of a deploy that settled and did not succeed.
-fn failed_deploy(deploy: &Deploy) -> Option<String> {
-    let result = deploy.result.as_ref().filter(|r| r.end != DeployEnd::Success)?;
-    Some(format!("the deploy failed: {}", result.why))
 }
 
 /// A reap at least a minute after a stop looks again for branch and pull request (RULE-17).

@@ -1,22 +1,24 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
+use super::record;
 use super::{
-    Ctx, advance, apply, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap,
-    tree, view,
+    Ctx, advance, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap, view,
 };
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, sentinel, store::StoreError};
+use crate::adapters::{disk, git, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
-use crate::decide::again::environment_wait;
-use crate::decide::dispatch;
+use crate::decide::again::{START_AGAIN_MS, environment_wait};
+use crate::decide::dispatch::{self, Alerted};
+use crate::decide::units;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
 use crate::model::ids::{RunId, TaskId};
-use crate::model::report::{ActionKind, Held, Rule};
+use crate::model::report::{ActionKind, Held};
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{JobKind, Stage};
 use crate::model::task::{Cause, Run};
-use crate::model::view::Claim;
+use crate::model::time::day_start;
+use crate::model::view::{Claim, QueueView};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::ffi::OsString;
@@ -63,11 +65,6 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     Ok(())
 }
 
-/// Before a start that this machine or a remote stopped is tried again. Nothing tells when the cause is gone, so that it is
-/// asked for: half a timer's usual ten seconds, for a start is not to miss the next step, and a loop of steps is not to ask
-/// a remote that is away more than twelve times a minute.
-const START_AGAIN_MS: i64 = 5_000;
-
 /// The most jobs that one step starts, so that it ends within seconds however many are queued; the next one, at most ten
 /// seconds later, goes on (speed).
 const MOST_STARTS: usize = 16;
@@ -88,32 +85,23 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     let mut now = ctx.now();
     let policy = ctx.policy.clone();
     let free = if ctx.dry { None } else { disk::free_mb(ctx.paths.root()).ok() };
-    let day = now.stamp.wall_ms - now.stamp.wall_ms.rem_euclid(86_400_000);
+    let day = day_start(now.stamp.wall_ms);
     super::confine::observe(ctx)?;
     // Nothing queued: no write lock is taken.
     if ctx.store.read(|tx| tx.queued_jobs())?.is_empty() {
         return Ok(());
     }
-    let ready = blockers::ready(ctx, only, most, day, free)?;
+    let board = blockers::ready(ctx, only, most, day, free)?;
     super::base_look::ready(ctx, only, most, day, free)?;
-    let asks: std::collections::BTreeSet<String> =
-        ctx.config.projects.iter().filter(|p| p.board.is_remote()).map(|p| p.key.clone()).collect();
     let root = ctx.paths.root().to_owned();
     let (claimed, held) = ctx.store.write(|tx| {
         // The board may have been asked meanwhile, and the lock waited for: HALT is read where the claim is made (RULE-24).
         now.halted = sentinel::halted(&root);
-        let queue = view::queue(tx, &now, &policy, day, free)?;
-        let mut plan = dispatch::plan(&queue, &policy, only, most);
+        let queue = QueueView { board, ..view::queue(tx, &now, &policy, day, free)? };
+        let plan = dispatch::plan(&queue, &policy, only, most);
         let mut claimed = Vec::new();
-        for claim in std::mem::take(&mut plan.claims) {
-            let place = queue.places.get(&claim.task).filter(|p| claim.starts.is_some() && asks.contains(&p.project));
-            if let Some(held) = place.and_then(|p| blockers::held(p.key.as_str(), &ready, claim.task)) {
-                plan.held.push(held);
-                continue;
-            }
-            if let Some(c) = take(tx, &claim, &now)? {
-                claimed.push(c);
-            }
+        for claim in &plan.claims {
+            claimed.extend(take(tx, claim, &now)?);
         }
         for held in &plan.held {
             tell_cost(tx, held, &policy, day, now.stamp.wall_ms)?;
@@ -121,6 +109,10 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         Ok::<_, StoreError>((claimed, plan.held))
     })?;
     ctx.report.skipped.extend(held);
+    if !ctx.dry {
+        let starting: Vec<TaskId> = claimed.iter().filter(|c| c.starts).map(|c| c.task).collect();
+        base::look_ahead(ctx, &starting);
+    }
     for c in claimed {
         if let Err(e) = start(ctx, &c) {
             let row = ctx.task(c.task).ok();
@@ -138,16 +130,16 @@ fn tell_cost(
     day: i64,
     at: i64,
 ) -> Result<(), StoreError> {
-    if held.rule == Rule::TaskCost {
-        let key = held.task.as_deref().and_then(|k| crate::model::ids::Key::parse(k).ok());
-        let Some(task) = key.map(|k| tx.task_by_key(&k)).transpose()?.flatten() else { return Ok(()) };
-        return messages::alert(tx, &task, AlertKind::CostLimit, policy.max_task_micros, &held.why, at);
+    match dispatch::alerted(held, policy, day) {
+        Alerted::No => Ok(()),
+        Alerted::Task { key, number } => {
+            let Some(task) = tx.task_by_key(&key)? else { return Ok(()) };
+            messages::alert(tx, &task, AlertKind::CostLimit, number, &held.why, at)
+        }
+        Alerted::Setting { name, number } => {
+            messages::alert_named(tx, AlertKind::CostLimit, name, number, &held.why, at)
+        }
     }
-    if held.rule == Rule::DayCost {
-        let name = "limits.max_cost_usd_per_day";
-        return messages::alert_named(tx, AlertKind::CostLimit, name, day / 86_400_000, &held.why, at);
-    }
-    Ok(())
 }
 
 fn take(
@@ -163,7 +155,7 @@ fn take(
     let mut task = tx.task(claim.task)?;
     if let Some(stage) = claim.starts {
         let start = Move::Start { to: stage, serial: claim.serial, at };
-        apply::change(tx, &mut task, Change::Move(start), at)?;
+        record::change(tx, &mut task, Change::Move(start), at)?;
         tx.retarget_job(claim.job, &task, stage.agent())?;
         tx.audit(
             at,
@@ -239,14 +231,15 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
 /// A start that could not fetch its base: as if the claim had never been (RUN-3).
 fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
-    let why = format!("its branch can't be begun: {why:#}");
+    let advice = super::outages::advice(why).map(|advice| format!("; {advice}")).unwrap_or_default();
+    let why = format!("its branch can't be begun: {why:#}{advice}");
     let first_ms = super::policy::ms(ctx.config.agents.retry_backoff_s);
     ctx.store.write(|tx| {
         let due = |times| at + environment_wait(first_ms, times);
         tx.requeue_job_for(run.job_id, &c.token, Cause::Environment, &why, due)?;
         tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
-        apply::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
+        record::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
         tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
     })?;
     Ok(())
@@ -256,7 +249,25 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
 pub fn spawn(ctx: &Ctx, run: &Run) -> Result<()> {
     let dir = ctx.paths.run(run.id);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let answers = git::answers();
+    if !answers.is_empty() {
+        // What was answered less than a second ago counts for the one that is started now (RULE-31).
+        super::agent::write_private(&dir.join(ANSWERS), &serde_json::to_vec(&answers)?)?;
+    }
     launch(ctx, run, &[])
+}
+
+/// What a supervisor is told of the remote by who starts it.
+const ANSWERS: &str = "answers.json";
+
+/// The supervisor's side of it. What can't be read is asked.
+pub fn hear_answers(ctx: &Ctx, run: RunId) {
+    let path = ctx.paths.run(run).join(ANSWERS);
+    let Ok(bytes) = std::fs::read(&path) else { return };
+    git::told(serde_json::from_slice(&bytes).unwrap_or_default());
+    if let Err(e) = std::fs::remove_file(&path) {
+        tracing::debug!("{} stays: {e}", path.display());
+    }
 }
 
 /// Starts a supervisor with further words on its command line.
@@ -301,26 +312,25 @@ pub fn launch_as(
     }
 }
 
-/// What a unit is held to (RUN-4). A deploy, a build of staging and a rollback change the world as their command says,
-/// for as long as that takes, and what they leave running outlives the unit.
+/// What a unit is held to (RUN-4).
 fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
     let config = &ctx.config;
     let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
-    let grace_s = config.agents.stop_grace_s;
-    let whole = tree::unit_is_its_tree(kind);
+    let settings = units::Settings {
+        reaped: config.reaper.enabled,
+        max_running_s: config.reaper.max_running_s,
+        interval_s: config.reaper.interval_s,
+        stop_grace_s: config.agents.stop_grace_s,
+    };
+    let bounds = units::bounds(kind, &settings);
     Limits {
         memory_max: set(&config.executor_limits.memory_max.0),
         cpu_quota: set(&config.executor_limits.cpu_quota.0),
         tasks_max: Some(config.executor_limits.tasks_max).filter(|n| *n > 0).map(u64::from),
-        // The reaper's own limit comes first: it settles the job as what it is.
-        runtime_max_s: (whole && config.reaper.enabled).then(|| {
-            let backstop = config.reaper.max_running_s.saturating_add(2 * config.reaper.interval_s);
-            backstop.saturating_add(grace_s + 60)
-        }),
-        stop_timeout_s: whole.then_some(grace_s + 5),
-        // Only what an agent does is nobody's word.
-        writable: (kind == JobKind::Agent).then(|| config.writable()),
-        properties: if whole { Vec::new() } else { vec!["KillMode=process".to_owned()] },
+        runtime_max_s: bounds.runtime_max_s,
+        stop_timeout_s: bounds.stop_timeout_s,
+        writable: bounds.sandboxed.then(|| config.writable()),
+        properties: if bounds.main_process_only { vec!["KillMode=process".to_owned()] } else { Vec::new() },
     }
 }
 

@@ -5,7 +5,7 @@ use super::Ctx;
 use super::supervise::MARK;
 use crate::adapters::executor::slurm;
 use crate::adapters::process::{self, Life, StillAlive};
-use crate::model::stage::JobKind;
+use crate::decide::units;
 use crate::model::task::{Actor, Run, RunState};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,20 +13,6 @@ use std::time::Duration;
 
 /// How long processes of a run may take to vanish after KILL.
 const GONE: Duration = Duration::from_secs(30);
-
-/// Whether stopping the unit's main process ends all of its control group. What a deploy, a build of staging or a
-/// rollback leaves running outlives its wrapper's unit.
-pub fn unit_is_its_tree(kind: JobKind) -> bool {
-    match kind {
-        JobKind::Deploy | JobKind::PostDeployMonitor | JobKind::Build => false,
-        JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::DeployFinalizer => true,
-    }
-}
-
-/// What a deploy or a rollback started is production: no stop of ours ends it.
-fn is_production(kind: JobKind) -> bool {
-    matches!(kind, JobKind::Deploy | JobKind::PostDeployMonitor)
-}
 
 /// Ends every process of these runs, `supervisors` last: while one lives, what its agent leaves behind becomes its child
 /// and is found. What was seen once stays known, whoever its parent becomes.
@@ -37,7 +23,7 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
     let alive = |actors: &[Actor]| -> Vec<Actor> {
         actors.iter().filter(|a| **a != ctx.me && process::life(a) == Life::Alive).cloned().collect()
     };
-    let ours: Vec<&Run> = runs.iter().filter(|r| !is_production(r.kind)).collect();
+    let ours: Vec<&Run> = runs.iter().filter(|r| !units::is_production(r.kind)).collect();
     let marks = ours.iter().map(|r| ctx.paths.mark(r.id));
     let marks: Vec<String> = marks.flat_map(|mark| [slurm::mark_of_srun(&mark), mark]).collect();
     let known: RefCell<HashSet<Actor>> = RefCell::default();
@@ -50,7 +36,7 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
             let lives = run.supervisor.as_ref().is_some_and(|s| process::life(s) == Life::Alive);
             let open = run.state != RunState::Settled;
             // One that has settled its run started others', and has nothing of its own run below it.
-            if unit_is_its_tree(run.kind) && (open || !lives) {
+            if units::ends_whole(run.kind) && (open || !lives) {
                 units.extend([ctx.paths.unit(run.id, false), ctx.paths.unit(run.id, true)]);
             }
             if let Some(supervisor) = run.supervisor.as_ref().filter(|_| open) {
@@ -68,5 +54,14 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
         known.retain(|a| *a != ctx.me && !supervisors.contains(a));
         if known.is_empty() { alive(supervisors) } else { known.iter().cloned().collect() }
     };
+    // Their supervisors saw them gone, and one look for what a stranger has started since is enough.
+    if supervisors.is_empty() && runs.iter().all(has_ended) && find().is_empty() {
+        return Ok(());
+    }
     process::end_all(&find, Duration::from_secs(grace_s), GONE)
+}
+
+/// Whether a run's supervisor recorded its exit, which it does once nothing of the run is left.
+fn has_ended(run: &Run) -> bool {
+    run.state == RunState::Settled && run.exited_at.is_some()
 }

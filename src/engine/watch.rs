@@ -3,6 +3,7 @@
 
 use super::agent::tail;
 use super::area::Folders;
+use super::record;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, apply, messages, projects};
@@ -12,7 +13,7 @@ use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::{ProbeCtx, watch as look};
 use crate::adapters::{locks, sentinel, store::StoreError};
 use crate::config::{DegradedAction, Project};
-use crate::decide::watch::{NextStep, append, next, superseded};
+use crate::decide::watch::{AfterWatch, NextStep, OnDegraded, after, append, next, rolls_back, superseded};
 use crate::model::artefact::Artefact;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
@@ -230,11 +231,12 @@ pub fn close(
 ) -> Result<()> {
     let Some(status) = c.status() else { return Ok(()) };
     let project = ctx.project(&task.project)?.clone();
-    if status == WatchStatus::Degraded
-        && record.rollback.is_none()
-        && !project.self_hosting
-        && project.post_deploy.action == DegradedAction::Rollback
-    {
+    let on = OnDegraded {
+        rollback: project.post_deploy.action == DegradedAction::Rollback,
+        self_hosting: project.self_hosting,
+        freeze: ctx.policy.project(&task.project).is_some_and(|p| p.freeze_on_degraded),
+    };
+    if rolls_back(status, &record, &on) {
         roll_back(ctx, task, &project, &mut record, dir, mark)?;
     }
     if status == WatchStatus::Cancelled {
@@ -256,34 +258,30 @@ pub fn close(
         sentinel::put(&path, text.as_bytes())?;
     }
     let at = (ctx.clock)().wall_ms;
-    let freeze =
-        status == WatchStatus::Degraded && ctx.policy.project(&task.project).is_some_and(|p| p.freeze_on_degraded);
     let why = c.why().to_owned();
+    let AfterWatch { alert, freeze } = after(status, &why, &task.key, &on);
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
         if !t.is_watched() {
             return Err(StoreError::Lost);
         }
-        apply::change(tx, &mut t, Change::EndWatch(status), at)?;
+        record::change(tx, &mut t, Change::EndWatch(status), at)?;
         tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
         messages::show(tx, &t, at)?;
         let told = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));
         let told = told.unwrap_or_else(|| format!("Watch: {status}: {why}"));
         messages::comment(tx, &t, &format!("16-{}", t.attempt), &told, at)?;
-        match status {
-            WatchStatus::Degraded | WatchStatus::Inconclusive => {
-                messages::alert(tx, &t, AlertKind::Degraded, t.attempt, &format!("{status}: {why}"), at)?
-            }
-            WatchStatus::Healthy | WatchStatus::Cancelled => {}
+        if let Some(detail) = &alert {
+            messages::alert(tx, &t, AlertKind::Degraded, t.attempt, detail, at)?;
         }
-        if freeze {
-            apply::freeze_repo(tx, &t.repo, &format!("{} is DEGRADED after its deploy: {why}", t.key), Some(&t), at)?;
+        if let Some(why) = &freeze {
+            apply::freeze_repo(tx, &t.repo, why, Some(&t), at)?;
         }
         Ok(())
     });
     match done {
         Ok(()) => {
-            if freeze {
+            if freeze.is_some() {
                 ctx.report.did(ActionKind::RepoFrozen, Some(task.key.as_str()), json!({"repo": task.repo}));
             }
             Ok(())

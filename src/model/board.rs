@@ -278,10 +278,11 @@ pub struct Resolved {
 /// base is off: fail closed. An indication without a status of its own falls back inside the same project.
 pub fn resolve(statuses: &[Status], names: &BTreeMap<Logical, String>) -> Resolved {
     let name = |l: Logical| names.get(&l).map_or(l.default_name(), String::as_str);
+    let folded: Vec<String> = statuses.iter().map(|s| fold(&s.name)).collect();
     let find = |l: Logical| {
         let wanted = fold(name(l));
         let fits: Vec<usize> =
-            statuses.iter().enumerate().filter(|(_, s)| fold(&s.name) == wanted).map(|(i, _)| i).collect();
+            folded.iter().enumerate().filter(|(_, folded)| **folded == wanted).map(|(i, _)| i).collect();
         match fits.as_slice() {
             [one] => Ok(*one),
             [] => Err(format!("the project has no status {:?}", name(l))),
@@ -397,7 +398,7 @@ impl Resolved {
 
 /// Where a task is inside its stage, as far as the board shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum Progress {
     /// Queued, running, or at a gate.
     Working,
     /// Waits for a person's Approved or Confirm Deploy.
@@ -412,33 +413,33 @@ pub enum Moment {
 }
 
 /// What the board shows for a task (BRD-2). `None` while `created`: the person's own status stays.
-pub fn indication(stage: Stage, moment: Moment) -> Option<Logical> {
-    let blocked = matches!(moment, Moment::Blocked | Moment::Degraded);
+pub fn indication(stage: Stage, progress: Progress) -> Option<Logical> {
+    let blocked = matches!(progress, Progress::Blocked | Progress::Degraded);
     let at = match stage {
         Stage::Created => return None,
         Stage::Cancelled => return Some(Logical::Cancelled),
-        Stage::Done => match moment {
-            Moment::Watching => Logical::Monitoring,
-            Moment::Degraded => Logical::Blocked,
-            Moment::Working | Moment::AwaitingPerson | Moment::Deploying | Moment::Blocked => Logical::Done,
+        Stage::Done => match progress {
+            Progress::Watching => Logical::Monitoring,
+            Progress::Degraded => Logical::Blocked,
+            Progress::Working | Progress::AwaitingPerson | Progress::Deploying | Progress::Blocked => Logical::Done,
         },
         _ if blocked => Logical::Blocked,
-        Stage::Analysis if moment == Moment::AwaitingPerson => Logical::AwaitingApproval,
+        Stage::Analysis if progress == Progress::AwaitingPerson => Logical::AwaitingApproval,
         Stage::Analysis => Logical::Analysis,
         Stage::Architecture => Logical::Architecture,
         Stage::Development => Logical::Development,
         Stage::Review => Logical::CodeReview,
         Stage::Testing => Logical::Testing,
         Stage::DeployStaging => Logical::DeployStaging,
-        Stage::Deploy if moment == Moment::Deploying => Logical::Deploying,
+        Stage::Deploy if progress == Progress::Deploying => Logical::Deploying,
         Stage::Deploy => Logical::AwaitingDeploy,
     };
     Some(at)
 }
 
 /// The status name on the card: the project's own where it has one, else the default one.
-pub fn card_name(stage: Stage, moment: Moment, names: &BTreeMap<Logical, String>) -> String {
-    let logical = indication(stage, moment).unwrap_or(Logical::ToAnalyse);
+pub fn card_name(stage: Stage, progress: Progress, names: &BTreeMap<Logical, String>) -> String {
+    let logical = indication(stage, progress).unwrap_or(Logical::ToAnalyse);
     names.get(&logical).cloned().unwrap_or_else(|| logical.default_name().to_owned())
 }
 
@@ -567,14 +568,14 @@ mod tests {
     #[test]
     fn every_stage_has_an_indication_but_created() {
         for stage in Stage::ALL {
-            for moment in [Moment::Working, Moment::AwaitingPerson, Moment::Deploying, Moment::Blocked] {
-                assert_eq!(indication(*stage, moment).is_none(), *stage == Stage::Created);
+            for progress in [Progress::Working, Progress::AwaitingPerson, Progress::Deploying, Progress::Blocked] {
+                assert_eq!(indication(*stage, progress).is_none(), *stage == Stage::Created);
             }
         }
-        assert_eq!(card_name(Stage::Created, Moment::Working, &BTreeMap::new()), "To Analyse");
-        assert_eq!(indication(Stage::Done, Moment::Watching), Some(Logical::Monitoring));
-        assert_eq!(indication(Stage::Done, Moment::Degraded), Some(Logical::Blocked));
-        assert_eq!(indication(Stage::Cancelled, Moment::Blocked), Some(Logical::Cancelled));
+        assert_eq!(card_name(Stage::Created, Progress::Working, &BTreeMap::new()), "To Analyse");
+        assert_eq!(indication(Stage::Done, Progress::Watching), Some(Logical::Monitoring));
+        assert_eq!(indication(Stage::Done, Progress::Degraded), Some(Logical::Blocked));
+        assert_eq!(indication(Stage::Cancelled, Progress::Blocked), Some(Logical::Cancelled));
         assert_eq!(neutral_name("deploy-canary"), "Deploy canary");
     }
 

@@ -93,6 +93,11 @@ pub fn on_head(statuses: &[CommitStatus]) -> String {
     format!("the head has {}{more}", named.join(", "))
 }
 
+/// Whether a status's name is that of what Actions of a forge ran for a push: a pull request's head need not get it.
+pub fn is_of_push(context: &str) -> bool {
+    context.ends_with(" (push)")
+}
+
 /// Whether a context is `orch`'s own: such a status never enters the roll-up, or `orch` would judge itself.
 pub fn is_own(context: &str) -> bool {
     context.split('/').next().is_some_and(|first| first.trim().eq_ignore_ascii_case("orch"))

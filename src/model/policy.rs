@@ -54,6 +54,8 @@ pub struct ProjectPolicy {
     pub deletes_branch: bool,
     /// CFG `limits.per_project`; 0: none.
     pub max_running: i64,
+    /// Its board is asked what blocks a task before that starts: the list alone does not say it (RULE-27).
+    pub remote_board: bool,
 }
 
 impl ProjectPolicy {

@@ -46,6 +46,9 @@ pub struct CheckResult {
     /// What was seen, in one line, cut to [`CheckResult::DETAIL_CHARS`] characters. No secret.
     pub detail: String,
     pub time_ms: u64,
+    /// What a person calls it: shown beside the id in text, JUnit and the log, and no part of the public shape.
+    #[serde(skip)]
+    pub name: Option<String>,
 }
 
 impl CheckResult {
@@ -53,10 +56,23 @@ impl CheckResult {
     pub const FIELDS: [&'static str; 5] = ["id", "class", "result", "detail", "time_ms"];
     /// How much of an answer is kept, in characters.
     pub const DETAIL_CHARS: usize = 400;
+    /// How much of a name is kept, in characters.
+    pub const NAME_CHARS: usize = 80;
 
     /// An entry with its detail brought to one bounded line.
     pub fn new(id: &str, class: CheckClass, result: CheckOutcome, detail: &str, time_ms: u64) -> Self {
-        Self { id: id.to_owned(), class, result, detail: one_line(detail, Self::DETAIL_CHARS), time_ms }
+        Self { id: id.to_owned(), class, result, detail: one_line(detail, Self::DETAIL_CHARS), time_ms, name: None }
+    }
+
+    /// The same with a name, brought to one bounded line.
+    #[must_use]
+    pub fn named(self, name: Option<&str>) -> Self {
+        Self { name: name.map(|n| one_line(n, Self::NAME_CHARS)).filter(|n| !n.is_empty()), ..self }
+    }
+
+    /// `S1`, or `S1: the shop answers`.
+    pub fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.id.clone(), |name| format!("{}: {name}", self.id))
     }
 }
 

@@ -68,8 +68,34 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
+/// The text without a terminal's sequences (colours, titles, links): what is left of one without its escape character is
+/// noise to a reader.
+pub fn unpainted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek()) {
+            ('\u{1b}', Some('[')) => {
+                // Parameters, then one letter or sign. A sequence that never ends is no longer than a line.
+                chars.next();
+                while chars.next_if(|c| matches!(c, ' '..='?')).is_some() {}
+                chars.next_if(|c| matches!(c, '@'..='~'));
+            }
+            ('\u{1b}', Some(']')) => {
+                while chars.next_if(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\n')).is_some() {}
+                if chars.next() == Some('\u{1b}') {
+                    chars.next_if_eq(&'\\');
+                }
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// The text on one line without what steers, at most `most` characters, the last a `…` where something was cut.
 pub fn clip(text: &str, most: usize) -> String {
+    let text = if text.contains('\u{1b}') { &unpainted(text) } else { text };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line: String = line.chars().filter(|c| !steers(*c)).collect();
     if line.chars().count() <= most {
@@ -88,13 +114,26 @@ pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(|(_, word)| word.to_owned())
 }
 
+/// Sixteen digits that change with any of the texts.
+pub fn digest(parts: &[&str]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_foreign_text_can_not_steer_whoever_shows_it() {
-        assert_eq!(clip("a\n\u{1b}[31m\u{202e}b\u{2066}c", 40), "a [31mbc");
+        assert_eq!(clip("a\n\u{1b}[31m\u{202e}b\u{2066}c", 40), "a bc");
+        assert_eq!(clip("\u{1b}[1mApache Maven\u{1b}[m 3", 40), "Apache Maven 3");
+        assert_eq!(clip("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{7} \u{1b}]open\nnext \u{1b}[", 40), "link next");
         assert_eq!(one_line("a\u{202e}b\tc"), "a b c");
         assert_eq!(clip("äöüß", 3), "äö…");
         assert_eq!(clip("👩\u{200d}🔧", 9), "👩\u{200d}🔧", "a joined picture stays one");

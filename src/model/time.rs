@@ -26,6 +26,11 @@ impl Stamp {
     }
 }
 
+/// The beginning of a day (UTC), in wall milliseconds.
+pub fn day_start(wall_ms: i64) -> i64 {
+    wall_ms - wall_ms.rem_euclid(86_400_000)
+}
+
 /// RFC 3339 in UTC with milliseconds; an impossible time is shown as the epoch.
 pub fn rfc3339(wall_ms: i64) -> String {
     let t = jiff::Timestamp::from_millisecond(wall_ms).unwrap_or_default();

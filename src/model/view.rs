@@ -74,6 +74,15 @@ pub struct Busy {
     pub project: String,
 }
 
+/// What the boards said about what blocks a task, asked right before its first claim (RULE-27).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BoardAnswers {
+    /// By task; `Err` says why the answer is not known.
+    pub of: BTreeMap<TaskId, Result<(), String>>,
+    /// A task of a remote board that is not in it does not start: the answers are those of this very step.
+    pub required: bool,
+}
+
 /// Everything a claim rests on, read in the claim's own transaction (RUN-1).
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueView {
@@ -93,6 +102,7 @@ pub struct QueueView {
     pub freezes_unreadable: bool,
     pub halted: Option<String>,
     pub cooldowns: Vec<Cooldown>,
+    pub board: BoardAnswers,
     /// Booked today, millionths of a dollar.
     pub day_micros: i64,
     pub task_micros: BTreeMap<TaskId, i64>,

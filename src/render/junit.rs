@@ -25,7 +25,7 @@ pub fn junit(name: &str, results: &[CheckResult], v: &StagingVerdict) -> Result<
             status.set_message(plain(&waived.map_or_else(|| r.detail.clone(), |w| format!("INFRA-WAIVED {w}"))));
             status.set_type(r.class.as_str());
         }
-        let mut case = TestCase::new(plain(&r.id), status);
+        let mut case = TestCase::new(plain(&r.label()), status);
         case.set_classname(r.class.as_str());
         case.set_time(Duration::from_millis(r.time_ms));
         suite.add_test_case(case);

@@ -146,7 +146,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::ServiceDown => ("A service has been down for long", "Сервис давно недоступен"),
         AlertKind::ServiceBack => ("A service answers again", "Сервис снова отвечает"),
         AlertKind::BaseRed => ("The base is red", "База не проходит проверку"),
-        AlertKind::DefaultBranch => ("The default branch was renamed", "Ветка по умолчанию переименована"),
+        AlertKind::DefaultBranch => ("The default branch is another one", "Ветка по умолчанию изменилась"),
         AlertKind::BaseGreen => ("The base is green again", "База снова проходит проверку"),
         AlertKind::GuardChanged => ("Guard settings changed", "Изменены настройки защиты"),
         AlertKind::Withdrawn => ("Withdrawn by a person", "Отозвано человеком"),
@@ -155,7 +155,7 @@ pub fn alert_title(locale: Locale, kind: AlertKind) -> &'static str {
         AlertKind::Confinement => ("Nothing starts: no confinement", "Ничего не запускается: нет изоляции"),
         AlertKind::SecretFound => ("An agent's work held a secret", "В работе агента найден секрет"),
         AlertKind::ArtefactsRefused => ("The record of a deploy is not taken", "Запись о выкладке не принята"),
-        AlertKind::MessageParked => ("A message was refused for good", "Сообщение окончательно отклонено"),
+        AlertKind::MessageParked => ("A message was refused", "Сообщение отклонено"),
     };
     pick(locale, en, ru)
 }

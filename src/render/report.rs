@@ -92,10 +92,10 @@ pub fn dollars(sum: &Sum) -> String {
 pub fn span(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     match s {
-        0..=59 => format!("{s}s"),
-        60..=3599 => format!("{}m {:02}s", s / 60, s % 60),
-        3600..=86_399 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
-        _ => format!("{}d {:02}h", s / 86_400, s / 3600 % 24),
+        0..=59 => format!("{s} s"),
+        60..=3599 => format!("{} min {:02} s", s / 60, s % 60),
+        3600..=86_399 => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+        _ => format!("{} d {:02} h", s / 86_400, s / 3600 % 24),
     }
 }
 

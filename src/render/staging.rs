@@ -4,10 +4,15 @@ use super::evidence::{ArtefactHead, cell, front_matter};
 use crate::model::staging::{CheckResult, StagingVerdict, Waived};
 use serde_json::{Value, json};
 
-/// One check on stdout: id, class, result, time, and what was seen where it did not pass.
+/// One check on stdout: id, class, result, time, its name, and what was seen where it did not pass.
 pub fn line(r: &CheckResult) -> String {
-    let text = format!("{:<8} {:<13} {:<7} {:>6} ms", r.id, r.class, r.result, r.time_ms);
-    if r.result == crate::model::staging::CheckOutcome::Pass { text } else { format!("{text}  {}", r.detail) }
+    let mut text = format!("{:<8} {:<13} {:<7} {:>6} ms", r.id, r.class, r.result, r.time_ms);
+    let seen = (r.result != crate::model::staging::CheckOutcome::Pass).then_some(r.detail.as_str());
+    for part in r.name.as_deref().into_iter().chain(seen) {
+        text.push_str("  ");
+        text.push_str(part);
+    }
+    text
 }
 
 /// `INFRA-WAIVED <id> <reason>`.
@@ -42,7 +47,7 @@ pub fn log(head: &ArtefactHead, results: &[CheckResult], v: &StagingVerdict) -> 
         let waived = if v.waiver(&r.id).is_some() { " (waived)" } else { "" };
         text.push_str(&format!(
             "| {} | {} | {}{waived} | {} ms | {} |\n",
-            cell(&r.id),
+            cell(&r.label()),
             r.class,
             r.result,
             r.time_ms,
@@ -80,7 +85,8 @@ mod tests {
             ..ArtefactHead::default()
         };
         let results = [
-            CheckResult::new("S1", CheckClass::Real, CheckOutcome::Pass, "status 200", 3),
+            CheckResult::new("S1", CheckClass::Real, CheckOutcome::Pass, "status 200", 3)
+                .named(Some("the shop\nanswers")),
             CheckResult::new("S3", CheckClass::SandboxInfra, CheckOutcome::Fail, "a|b", 4),
         ];
         let v = StagingVerdict {
@@ -92,7 +98,8 @@ mod tests {
         assert!(text.starts_with("---\nwork_item: ORCH-1\nstage: deploy-staging\nagent: staging-check\n"), "{text}");
         assert!(text.contains("staging_status: SUCCESS\n---\n"));
         assert!(text.contains("| S3 | SANDBOX_INFRA | FAIL (waived) | 4 ms | a\\|b |"));
-        assert_eq!(line(&results[0]), "S1       REAL          PASS         3 ms");
+        assert_eq!(line(&results[0]), "S1       REAL          PASS         3 ms  the shop answers");
+        assert!(text.contains("| S1: the shop answers | REAL | PASS | 3 ms |"), "{text}");
         assert_eq!(waived_line(&v.waived[0]), "INFRA-WAIVED S3 known");
         assert_eq!(checks_json(&results, &v)[1]["waived"], true);
     }

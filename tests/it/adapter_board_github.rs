@@ -22,14 +22,14 @@ impl Scene {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let scene = Self { fake: FakeGithub::start(folder.path()), _folder: folder };
-        let Board::Github(issues) = scene.board(None) else { panic!("another board") };
-        assert_eq!(issues.make_labels().unwrap().len(), Logical::ALL.len());
-        assert!(issues.make_labels().unwrap().is_empty(), "made once");
+        let board = scene.board(None);
+        assert_eq!(board.prepare().unwrap().len(), Logical::ALL.len());
+        assert!(board.prepare().unwrap().is_empty(), "made once");
         scene.fake.clear_log();
         scene
     }
 
-    fn board(&self, seen: Option<String>) -> Board {
+    fn board(&self, seen: Option<String>) -> Box<dyn Board> {
         let account = Account {
             api_base: &self.fake.url(),
             login: Login::Token(Token::new(TOKEN)),
@@ -46,11 +46,11 @@ impl Scene {
             statuses: &BTreeMap::new(),
             seen,
         };
-        Board::Github(Box::new(Issues::new(place, Api::new(account).unwrap())))
+        Box::new(Issues::new(place, Api::new(account).unwrap()))
     }
 }
 
-fn resolved(board: &Board) -> Resolved {
+fn resolved(board: &dyn Board) -> Resolved {
     resolve(&board.statuses().unwrap(), &BTreeMap::new())
 }
 
@@ -58,7 +58,13 @@ fn key(n: i64) -> Key {
     Key::parse(&format!("SHOP-{n}")).unwrap()
 }
 
-fn moved(board: &Board, statuses: &Resolved, n: i64, to: Logical, expect: Option<&str>) -> Result<Moved, BoardError> {
+fn moved(
+    board: &dyn Board,
+    statuses: &Resolved,
+    n: i64,
+    to: Logical,
+    expect: Option<&str>,
+) -> Result<Moved, BoardError> {
     let item = board.get(statuses.statuses(), &key(n))?.unwrap();
     let change = Move { to: statuses.status_for(to).unwrap(), expect, now_ms: 0 };
     board.set_status(statuses.statuses(), &item, &change)
@@ -67,7 +73,7 @@ fn moved(board: &Board, statuses: &Resolved, n: i64, to: Logical, expect: Option
 #[test]
 fn gh_2_every_intent_steers_and_what_is_missing_falls_back_as_on_every_board() {
     let scene = Scene::new();
-    let all = resolved(&scene.board(None));
+    let all = resolved(scene.board(None).as_ref());
     assert!(all.off().is_empty() && all.notes().is_empty(), "{:?} {:?}", all.off(), all.notes());
     assert_eq!(all.status_for(Logical::Done).unwrap().id, "orch: Done");
     scene
@@ -75,7 +81,7 @@ fn gh_2_every_intent_steers_and_what_is_missing_falls_back_as_on_every_board() {
         .data()
         .labels
         .retain(|l| !["orch: Done", "orch: STOP", "orch: Testing", "orch: In Progress"].contains(&l.as_str()));
-    let some = resolved(&scene.board(None));
+    let some = resolved(scene.board(None).as_ref());
     assert_eq!(some.off().iter().map(|o| o.intent).collect::<Vec<_>>(), [Intent::Stop]);
     assert_eq!(some.status_for(Logical::Done).unwrap().group, Some(Group::Completed));
     // Nothing that steers is ever fallen back to.
@@ -87,7 +93,7 @@ fn gh_2_every_intent_steers_and_what_is_missing_falls_back_as_on_every_board() {
 fn gh_2_orch_leaves_exactly_one_status_by_one_label_a_call_and_the_state_follows() {
     let scene = Scene::new();
     let board = scene.board(None);
-    let all = resolved(&board);
+    let all = resolved(board.as_ref());
     let n = scene.fake.data().open_issue("Greet", "Say hello.");
     for label in ["bug", "orch: To Analyse", "priority: high"] {
         scene.fake.data().label(n, label, "ann");
@@ -97,32 +103,34 @@ fn gh_2_orch_leaves_exactly_one_status_by_one_label_a_call_and_the_state_follows
         (item.status_id.as_str(), item.priority, item.body.as_deref()),
         ("orch: To Analyse", Priority::High, Some("Say hello."))
     );
-    assert!(matches!(moved(&board, &all, n, Logical::Analysis, Some("open")), Ok(Moved::Held(_))));
+    assert!(matches!(moved(board.as_ref(), &all, n, Logical::Analysis, Some("open")), Ok(Moved::Held(_))));
     assert!(scene.fake.writes().is_empty());
-    let Ok(Moved::Set(now)) = moved(&board, &all, n, Logical::Analysis, Some("orch: To Analyse")) else { panic!() };
+    let Ok(Moved::Set(now)) = moved(board.as_ref(), &all, n, Logical::Analysis, Some("orch: To Analyse")) else {
+        panic!()
+    };
     assert_eq!(now.status_id, "orch: Analysis");
     assert_eq!(scene.fake.data().labels_of(n), ["bug", "priority: high", "orch: Analysis"]);
     assert_eq!(
         scene.fake.writes(),
         [format!("POST {R}/issues/{n}/labels"), format!("DELETE {R}/issues/{n}/labels/orch%3A%20To%20Analyse"),]
     );
-    assert!(matches!(moved(&board, &all, n, Logical::Analysis, None), Ok(Moved::Already(_))));
+    assert!(matches!(moved(board.as_ref(), &all, n, Logical::Analysis, None), Ok(Moved::Already(_))));
     // Killed between the two calls: the next one leaves one.
     scene.fake.data().label(n, "orch: Testing", "orch");
     assert_eq!(board.get(all.statuses(), &key(n)).unwrap().unwrap().status_id, "several");
-    assert!(matches!(moved(&board, &all, n, Logical::Testing, None), Ok(Moved::Set(_))));
+    assert!(matches!(moved(board.as_ref(), &all, n, Logical::Testing, None), Ok(Moved::Set(_))));
     assert_eq!(scene.fake.data().labels_of(n), ["bug", "priority: high", "orch: Testing"]);
     let closed = || scene.fake.data().issues[0].closed.clone();
-    moved(&board, &all, n, Logical::Done, None).unwrap();
+    moved(board.as_ref(), &all, n, Logical::Done, None).unwrap();
     assert_eq!(closed().as_deref(), Some("completed"));
     let item = board.get(all.statuses(), &key(n)).unwrap().unwrap();
     assert_eq!((item.status_id.as_str(), item.group), ("orch: Done", Some(Group::Completed)));
     // What orch or a landing closed is opened again, and To Analyse on a closed one is a person's word.
     scene.fake.data().label(n, "orch: To Analyse", "ann");
     assert_eq!(board.get(all.statuses(), &key(n)).unwrap().unwrap().status_id, "orch: To Analyse");
-    moved(&board, &all, n, Logical::Analysis, None).unwrap();
+    moved(board.as_ref(), &all, n, Logical::Analysis, None).unwrap();
     assert_eq!(closed(), None);
-    moved(&board, &all, n, Logical::Cancelled, None).unwrap();
+    moved(board.as_ref(), &all, n, Logical::Cancelled, None).unwrap();
     assert_eq!(closed().as_deref(), Some("not_planned"));
 }
 
@@ -130,7 +138,7 @@ fn gh_2_orch_leaves_exactly_one_status_by_one_label_a_call_and_the_state_follows
 fn gh_2_what_a_person_closed_stays_closed_and_a_landing_is_no_person() {
     let scene = Scene::new();
     let board = scene.board(None);
-    let all = resolved(&board);
+    let all = resolved(board.as_ref());
     let n = scene.fake.data().open_issue("Greet", "");
     scene.fake.data().label(n, "orch: Development", "orch");
     let status = || board.get(all.statuses(), &key(n)).unwrap().unwrap().status_id;
@@ -148,7 +156,7 @@ fn gh_2_what_a_person_closed_stays_closed_and_a_landing_is_no_person() {
         assert_eq!(listed.items[0].status_id, want, "listed: {reason} by {by}");
     }
     scene.fake.data().close_issue(n, "completed", "ann");
-    moved(&board, &all, n, Logical::Testing, None).unwrap();
+    moved(board.as_ref(), &all, n, Logical::Testing, None).unwrap();
     assert_eq!(scene.fake.data().issues[0].closed.as_deref(), Some("completed"), "orch never opens it against them");
     assert_eq!(scene.fake.data().labels_of(n), ["orch: Testing"]);
 }
@@ -157,7 +165,7 @@ fn gh_2_what_a_person_closed_stays_closed_and_a_landing_is_no_person() {
 fn gh_2_transferred_deleted_and_gone_are_withdrawn_and_a_hidden_repository_is_not() {
     let scene = Scene::new();
     let board = scene.board(None);
-    let all = resolved(&board);
+    let all = resolved(board.as_ref());
     let n = scene.fake.data().open_issue("Greet", "");
     scene.fake.data().add_pull("feature/x", "main", "no work item", "");
     let get = |n| board.get(all.statuses(), &key(n));
@@ -177,38 +185,38 @@ fn gh_2_transferred_deleted_and_gone_are_withdrawn_and_a_hidden_repository_is_no
 #[test]
 fn gh_2_a_list_that_is_as_it_was_costs_one_request_and_gives_nothing() {
     let scene = Scene::new();
-    let all = resolved(&scene.board(None));
+    let all = resolved(scene.board(None).as_ref());
     for n in 0..3 {
         scene.fake.data().open_issue(&format!("Item {n}"), "");
     }
     scene.fake.data().add_pull("feature/x", "main", "no work item", "");
-    let list = |board: &Board, scope: &Scope<'_>| board.list(all.statuses(), scope, &|| true).unwrap();
+    let list = |board: &dyn Board, scope: &Scope<'_>| board.list(all.statuses(), scope, &|| true).unwrap();
     let board = scene.board(None);
-    let whole = list(&board, &Scope::All { cursor: None });
+    let whole = list(board.as_ref(), &Scope::All { cursor: None });
     assert_eq!((whole.items.len(), whole.requests, board.seen()), (3, 1, None));
     let since = Scope::Since(whole.items[1].updated_ms);
-    let first = list(&board, &since);
+    let first = list(board.as_ref(), &since);
     assert_eq!(first.items.iter().map(|i| i.key.as_str()).collect::<Vec<_>>(), ["SHOP-2", "SHOP-3"]);
     let seen = board.seen();
     assert!(seen.is_some());
     scene.fake.clear_log();
     let left = scene.fake.data().left;
     let next = scene.board(seen.clone());
-    let idle = list(&next, &since);
+    let idle = list(next.as_ref(), &since);
     assert_eq!((idle.items.len(), idle.requests), (0, 1));
     assert_eq!((scene.fake.log().len(), scene.fake.data().left), (1, left), "free of quota");
     assert_eq!(next.seen(), seen);
     scene.fake.data().label(1, "bug", "ann");
-    assert_eq!(list(&scene.board(seen.clone()), &since).items.len(), 3);
+    assert_eq!(list(scene.board(seen.clone()).as_ref(), &since).items.len(), 3);
     // What is known of another address says nothing.
-    assert_eq!(list(&scene.board(seen), &Scope::Since(whole.items[0].updated_ms)).items.len(), 3);
+    assert_eq!(list(scene.board(seen).as_ref(), &Scope::Since(whole.items[0].updated_ms)).items.len(), 3);
 }
 
 #[test]
 fn gh_2_a_long_list_goes_on_where_a_limit_ended_it_and_the_reserve_is_kept() {
     let scene = Scene::new();
     let board = scene.board(None);
-    let all = resolved(&board);
+    let all = resolved(board.as_ref());
     for n in 0..230 {
         scene.fake.data().open_issue(&format!("Item {n}"), "");
     }
@@ -271,7 +279,7 @@ fn gh_2_who_may_decide_is_asked_by_event_and_right() {
 fn gh_2_of_several_intents_stop_counts_else_the_later() {
     let scene = Scene::new();
     let board = scene.board(None);
-    let all = resolved(&board);
+    let all = resolved(board.as_ref());
     let n = scene.fake.data().open_issue("Greet", "");
     let status = || board.get(all.statuses(), &key(n)).unwrap().unwrap().status_id;
     scene.fake.data().label(n, "orch: Confirm Deploy", "ann");
@@ -288,7 +296,7 @@ fn gh_2_of_several_intents_stop_counts_else_the_later() {
 fn contract_words_and_items_are_made_once_and_what_blocks_is_told() {
     let scene = Scene::new();
     let board = scene.board(None);
-    let all = resolved(&board);
+    let all = resolved(board.as_ref());
     let status = all.status_for(Logical::ToAnalyse).unwrap();
     let new = |marker| NewItem {
         title: "Greet",

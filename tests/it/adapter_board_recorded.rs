@@ -3,7 +3,7 @@
 use crate::support::http::{Reply, Seen, Server};
 use crate::support::plane::KEY;
 use orch::adapters::board::plane::{ItemPath, Plane, find_project};
-use orch::adapters::board::{BoardError, Move, Moved, NewItem, Priority, Scope, Status};
+use orch::adapters::board::{Board, BoardError, Move, Moved, NewItem, Priority, Scope, Status};
 use orch::adapters::http::{Auth, Class, Client, Limits, Method, Request, Token};
 use orch::model::board::ItemRef;
 use serde_json::{Value, json};

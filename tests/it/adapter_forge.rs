@@ -19,13 +19,13 @@ use std::sync::OnceLock;
 const METHODS: [MergeMethod; 3] = [MergeMethod::Merge, MergeMethod::Rebase, MergeMethod::Squash];
 const MESSAGE: &str = "ORCH-7 Say hello\n\nWith a reason.";
 
-pub fn gitea(fake: &FakeGitea, method: MergeMethod, via: MergeVia) -> Forge {
+pub fn gitea(fake: &FakeGitea, method: MergeMethod, via: MergeVia) -> Box<dyn Forge> {
     gitea_at(&fake.url(), TOKEN, method, via)
 }
 
-pub fn github(fake: &FakeGithub, method: MergeMethod, via: MergeVia) -> Forge {
+pub fn github(fake: &FakeGithub, method: MergeMethod, via: MergeVia) -> Box<dyn Forge> {
     let login = Login::Token(Token::new(crate::support::github::TOKEN));
-    Forge::Github(Box::new(github_as(&fake.url(), login, method, via, Limits::default())))
+    Box::new(github_as(&fake.url(), login, method, via, Limits::default()))
 }
 
 pub fn github_as(url: &str, login: Login, method: MergeMethod, via: MergeVia, limits: Limits) -> Github {
@@ -44,9 +44,9 @@ pub fn github_as(url: &str, login: Login, method: MergeMethod, via: MergeVia, li
     Github::new(&place, api).unwrap()
 }
 
-fn gitea_at(url: &str, token: &str, method: MergeMethod, via: MergeVia) -> Forge {
+fn gitea_at(url: &str, token: &str, method: MergeMethod, via: MergeVia) -> Box<dyn Forge> {
     let place = Place { url, owner: "team", name: "app", method, via };
-    Forge::Gitea(Box::new(Gitea::new(&place, Token::new(token), Limits::default()).unwrap()))
+    Box::new(Gitea::new(&place, Token::new(token), Limits::default()).unwrap())
 }
 
 /// A branch with one commit on the default branch's tip, as the merge gate leaves it.
@@ -104,7 +104,7 @@ impl Scene {
     }
 
     /// An opened pull request whose check has run.
-    pub fn opened(&self, forge: &Forge) -> i64 {
+    pub fn opened(&self, forge: &dyn Forge) -> i64 {
         self.fake.data().checking = 0;
         self.hub.data().checking = 0;
         forge.open_pull("feature/x", "main", "Say hello", "why").unwrap().number
@@ -116,17 +116,17 @@ impl Scene {
 }
 
 /// Runs a test on every forge and every way to land.
-fn on_every_forge(test: impl Fn(&Scene, &Forge, &str)) {
+fn on_every_forge(test: impl Fn(&Scene, &dyn Forge, &str)) {
     for method in METHODS {
-        let local = Forge::Local(LocalForge { method, identity: World::author() });
+        let local = LocalForge { method, identity: World::author() };
         test(&Scene::new(), &local, &format!("local {method:?}"));
         for via in [MergeVia::Forge, MergeVia::Push] {
             let scene = Scene::new();
             let forge = gitea(&scene.fake, method, via);
-            test(&scene, &forge, &format!("gitea {method:?} {via:?}"));
+            test(&scene, forge.as_ref(), &format!("gitea {method:?} {via:?}"));
             let scene = Scene::new();
             let forge = github(&scene.hub, method, via);
-            test(&scene, &forge, &format!("github {method:?} {via:?}"));
+            test(&scene, forge.as_ref(), &format!("github {method:?} {via:?}"));
         }
     }
 }
@@ -432,7 +432,7 @@ fn every_row_of_the_merge_table() {
     for Row { name, set, outcome, lands } in merge_table() {
         let scene = Scene::new();
         let forge = gitea(&scene.fake, MergeMethod::Squash, MergeVia::Forge);
-        assert_eq!(scene.opened(&forge), 1);
+        assert_eq!(scene.opened(forge.as_ref()), 1);
         set(&scene);
         let result = forge.merge(&scene.mirror, 1, &scene.landing());
         assert_eq!(word(&result), outcome, "{name}: {result:?}");
@@ -474,7 +474,7 @@ fn every_row_of_the_merge_table() {
 fn a_merge_says_what_it_wants_and_nothing_more() {
     let scene = Scene::new();
     let forge = gitea(&scene.fake, MergeMethod::Rebase, MergeVia::Forge);
-    let number = scene.opened(&forge);
+    let number = scene.opened(forge.as_ref());
     forge.merge(&scene.mirror, number, &scene.landing()).unwrap();
     let log = scene.fake.log();
     let sent = log.iter().find(|s| s.line() == MERGE).unwrap().json();
@@ -502,7 +502,7 @@ fn rule_30_a_branch_with_a_merge_is_not_asked_to_be_rebased() {
     scene.world.push("feature/x");
     scene.mirror.fetch().unwrap();
     let tip = head(&person);
-    let number = scene.opened(&forge);
+    let number = scene.opened(forge.as_ref());
     let outcome = forge.merge(&scene.mirror, number, &Landing { head: &tip, ..scene.landing() });
     assert_eq!(word(&outcome), "Merged", "{outcome:?}");
     let log = scene.fake.log();
@@ -519,10 +519,10 @@ fn a_conflict_is_decided_by_git() {
     scene.mirror.fetch().unwrap();
     let landing = Landing { expected_base: &base, ..scene.landing() };
     for forge in [
-        Forge::Local(LocalForge { method: MergeMethod::Merge, identity: World::author() }),
+        Box::new(LocalForge { method: MergeMethod::Merge, identity: World::author() }) as Box<dyn Forge>,
         gitea(&scene.fake, MergeMethod::Merge, MergeVia::Forge),
     ] {
-        let number = scene.opened(&forge);
+        let number = scene.opened(forge.as_ref());
         let outcome = forge.merge(&scene.mirror, number, &landing).unwrap();
         assert_eq!(outcome, MergeOutcome::Conflict { paths: vec!["src/a".into()] });
         assert_eq!(scene.tip(), base);
@@ -533,13 +533,13 @@ fn a_conflict_is_decided_by_git() {
 fn rule_31_a_push_lands_the_tested_commit_or_nothing() {
     let scene = Scene::new();
     let forge = gitea(&scene.fake, MergeMethod::Squash, MergeVia::Push);
-    let number = scene.opened(&forge);
+    let number = scene.opened(forge.as_ref());
     let outcome = forge.merge(&scene.mirror, number, &scene.landing()).unwrap();
     assert_eq!(outcome, MergeOutcome::Merged { commit: scene.head.clone(), pull_open: true });
     assert_eq!(scene.merges(), 0);
     let scene = Scene::new();
     let forge = gitea(&scene.fake, MergeMethod::Squash, MergeVia::Push);
-    let number = scene.opened(&forge);
+    let number = scene.opened(forge.as_ref());
     let hook = scene.world.path("remote.git/hooks/pre-receive");
     std::fs::write(&hook, "#!/bin/sh\necho Not allowed to push to protected branch main >&2\nexit 1\n").unwrap();
     std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

@@ -14,10 +14,10 @@ use std::time::Duration;
 const R: &str = "/api/v1/repos/team/app";
 
 /// `wait` bounds each exchange.
-fn forge(url: &str, wait: Duration) -> Forge {
+fn forge(url: &str, wait: Duration) -> Box<dyn Forge> {
     let place = Place { url, owner: "team", name: "app", method: MergeMethod::Squash, via: MergeVia::Forge };
     let limits = Limits { connect: Duration::from_secs(10), read: wait, write: wait, max_body: 1 << 20 };
-    Forge::Gitea(Box::new(Gitea::new(&place, Token::new(TOKEN), limits).unwrap().with_merge_timeout(wait)))
+    Box::new(Gitea::new(&place, Token::new(TOKEN), limits).unwrap().with_merge_timeout(wait))
 }
 
 const PATIENT: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const PATIENT: Duration = Duration::from_secs(30);
 struct Call {
     name: &'static str,
     request: String,
-    run: fn(&Scene, &Forge) -> Result<String, ForgeError>,
+    run: fn(&Scene, &dyn Forge) -> Result<String, ForgeError>,
     write: bool,
 }
 
@@ -178,7 +178,7 @@ fn every_call_meets_every_misfortune() {
             prepare(&shared, &call);
             let forge = forge(&shared.fake.url(), PATIENT);
             shared.fake.fault(&call.request, fault, 1);
-            let result = (call.run)(&shared, &forge);
+            let result = (call.run)(&shared, forge.as_ref());
             no_secret(&result, &at);
             let allowed = if call.write { writes } else { reads };
             // A merge's refusals are outcomes, not errors.
@@ -192,7 +192,7 @@ fn every_call_meets_every_misfortune() {
                 Ok(text) if call.name == "merge" && text.starts_with("Merged") => settled(&shared, &call, &at),
                 _ => {}
             }
-            (call.run)(&shared, &forge).unwrap_or_else(|e| panic!("{at}, repeated: {e}"));
+            (call.run)(&shared, forge.as_ref()).unwrap_or_else(|e| panic!("{at}, repeated: {e}"));
             settled(&shared, &call, &at);
         }
     }
@@ -206,11 +206,11 @@ fn a_server_that_is_slow_silent_or_away_is_given_up_in_time() {
         let at = format!("{} against {name}", call.name);
         let scene = scene();
         scene.fake.fault(&call.request, fault, 1);
-        let result = (call.run)(&scene, &forge(&scene.fake.url(), bound));
+        let result = (call.run)(&scene, forge(&scene.fake.url(), bound).as_ref());
         let wanted = if call.write { "unknown" } else { "transient" };
         assert_eq!(class(&result), wanted, "{at}: {result:?}");
         no_secret(&result, &at);
-        (call.run)(&scene, &forge(&scene.fake.url(), PATIENT)).unwrap();
+        (call.run)(&scene, forge(&scene.fake.url(), PATIENT).as_ref()).unwrap();
         settled(&scene, call, &at);
     };
     let all = calls();
@@ -225,7 +225,7 @@ fn a_server_that_is_slow_silent_or_away_is_given_up_in_time() {
     let scene = scene();
     let away = forge(&refused_url(), PATIENT);
     for call in calls() {
-        let result = (call.run)(&scene, &away);
+        let result = (call.run)(&scene, away.as_ref());
         assert_eq!(class(&result), "transient", "{}: {result:?}", call.name);
     }
 }

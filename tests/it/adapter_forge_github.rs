@@ -108,7 +108,7 @@ fn gh_1_every_row_of_the_merge_table() {
     for Row { name, set, outcome, lands } in merge_table() {
         let scene = Scene::new();
         let forge = github(&scene.hub, MergeMethod::Squash, MergeVia::Forge);
-        assert_eq!(scene.opened(&forge), 1);
+        assert_eq!(scene.opened(forge.as_ref()), 1);
         set(&scene);
         let result = forge.merge(&scene.mirror, 1, &scene.landing());
         assert_eq!(word(&result), outcome, "{name}: {result:?}");
@@ -192,7 +192,7 @@ fn gh_1_a_draft_is_marked_ready_and_who_can_not_review_is_nobodys_trouble() {
             team_reviewers: &[],
         };
         let api = orch::adapters::github::Api::new(account).unwrap();
-        Forge::Github(Box::new(orch::adapters::forge::Github::new(&place, api).unwrap()))
+        Box::new(orch::adapters::forge::Github::new(&place, api).unwrap())
     };
     static REVIEWERS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
     let forge = api(REVIEWERS.get_or_init(|| vec!["nobody".into()]));
@@ -202,7 +202,7 @@ fn gh_1_a_draft_is_marked_ready_and_who_can_not_review_is_nobodys_trouble() {
     assert!(!scene.hub.pull(pull.number).draft);
 }
 
-fn answer(forge: &Forge, scene: &Scene, accept: &[Accepted]) -> CiAnswer {
+fn answer(forge: &dyn Forge, scene: &Scene, accept: &[Accepted]) -> CiAnswer {
     roll_up(&forge.statuses(&scene.head).unwrap(), &["test".to_owned()], true, accept)
 }
 
@@ -213,16 +213,16 @@ fn gh_1_checks_and_statuses_of_exactly_the_head_add_up() {
     let pending = CiAnswer::Pending { missing: vec!["test".into()] };
     let red = CiAnswer::Red { contexts: vec!["test".into()] };
     scene.hub.check(scene.base.as_str(), "test", "success");
-    assert_eq!(answer(&forge, &scene, &[]), pending, "another commit's");
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), pending, "another commit's");
     let sha = scene.head.as_str().to_owned();
     scene.hub.check(&sha, "test", "skipped");
-    assert_eq!(answer(&forge, &scene, &[]), pending);
-    assert_eq!(answer(&forge, &scene, &[Accepted::Skipped]), CiAnswer::Green);
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), pending);
+    assert_eq!(answer(forge.as_ref(), &scene, &[Accepted::Skipped]), CiAnswer::Green);
     scene.hub.check(&sha, "test", "failure");
-    assert_eq!(answer(&forge, &scene, &[Accepted::Skipped]), red);
+    assert_eq!(answer(forge.as_ref(), &scene, &[Accepted::Skipped]), red);
     // Run again, later: the red one is history.
     scene.hub.check(&sha, "test", "success");
-    assert_eq!(answer(&forge, &scene, &[]), CiAnswer::Green);
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), CiAnswer::Green);
     // A posted status of the name counts beside them.
     scene.hub.data().statuses.push(crate::support::github::Status {
         id: 9,
@@ -231,7 +231,7 @@ fn gh_1_checks_and_statuses_of_exactly_the_head_add_up() {
         state: "failure".into(),
         description: String::new(),
     });
-    assert_eq!(answer(&forge, &scene, &[]), red);
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), red);
     scene.hub.data().statuses.clear();
     // Another app's run of the name, which started meanwhile.
     let (started, completed) = (scene.hub.data().now, 0);
@@ -245,12 +245,12 @@ fn gh_1_checks_and_statuses_of_exactly_the_head_add_up() {
         completed,
     };
     scene.hub.data().runs.push(run(7));
-    assert_eq!(answer(&forge, &scene, &[]), pending);
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), pending);
     // The rule lets one app alone answer for it.
     let checks = json!({"required_status_checks": [{"context": "test", "integration_id": 15_368}], "strict_required_status_checks_policy": true});
     scene.hub.data().rules.push(rule("required_status_checks", checks));
     let again = github(&scene.hub, MergeMethod::Merge, MergeVia::Forge);
-    assert_eq!(answer(&again, &scene, &[]), CiAnswer::Green);
+    assert_eq!(answer(again.as_ref(), &scene, &[]), CiAnswer::Green);
     // More than a page of them.
     for n in 0..250 {
         scene.hub.check(&sha, &format!("job {n}"), "success");
@@ -264,9 +264,9 @@ fn gh_1_a_token_that_may_not_read_checks_reads_jobs_and_others_stay_pending() {
     let forge = github(&scene.hub, MergeMethod::Merge, MergeVia::Forge);
     scene.hub.data().no_checks = true;
     scene.hub.check(scene.head.as_str(), "test", "success");
-    assert_eq!(answer(&forge, &scene, &[]), CiAnswer::Green);
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), CiAnswer::Green);
     scene.hub.data().runs[0].app = 7;
-    assert_eq!(answer(&forge, &scene, &[]), CiAnswer::Pending { missing: vec!["test".into()] });
+    assert_eq!(answer(forge.as_ref(), &scene, &[]), CiAnswer::Pending { missing: vec!["test".into()] });
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn gh_1_an_app_buys_a_token_keeps_it_for_all_and_renews_it_in_time() {
 struct Call {
     name: &'static str,
     request: String,
-    run: fn(&Scene, &Forge) -> Result<String, ForgeError>,
+    run: fn(&Scene, &dyn Forge) -> Result<String, ForgeError>,
     write: bool,
 }
 
@@ -457,9 +457,9 @@ fn gh_1_every_call_against_every_misfortune_of_the_wire_leaves_one_effect() {
             }
             let bound = if *name == "hang" { wait } else { Duration::from_secs(30) };
             let inner = github_as(&scene.hub.url(), token(), MergeMethod::Squash, MergeVia::Forge, limits(bound));
-            let forge = Forge::Github(Box::new(inner.with_merge_timeout(bound)));
+            let forge: Box<dyn Forge> = Box::new(inner.with_merge_timeout(bound));
             scene.hub.fault(&call.request, fault.clone(), 1);
-            let done = (call.run)(&scene, &forge);
+            let done = (call.run)(&scene, forge.as_ref());
             let class = match &done {
                 Ok(_) => "ok".to_owned(),
                 Err(e) => format!("{e:?}").split(['(', ' ', '{']).next().unwrap().to_owned(),
@@ -472,7 +472,7 @@ fn gh_1_every_call_against_every_misfortune_of_the_wire_leaves_one_effect() {
                 // The merge itself is the merge table's business: it lands once.
                 continue;
             }
-            drop((call.run)(&scene, &forge).unwrap_or_else(|e| panic!("{} after {name}: {e}", call.name)));
+            drop((call.run)(&scene, forge.as_ref()).unwrap_or_else(|e| panic!("{} after {name}: {e}", call.name)));
             let data = scene.hub.data();
             match call.name {
                 "comment" => assert_eq!(data.comments.len(), 1, "{name}"),

@@ -57,7 +57,7 @@ fn every_recorded_answer_reads() {
         let server = replay(&entry);
         let place =
             Place { url: &server.url(), owner: "orch", name: "app", method: MergeMethod::Merge, via: MergeVia::Forge };
-        let forge = Forge::Gitea(Box::new(Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap()));
+        let forge = Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap();
         let (body, sha) = (&entry["body"], Sha::parse(&"a".repeat(40)).unwrap());
         let status = entry["status"].as_u64().unwrap();
         parsed += usize::from(parses(&entry, &server.url()));
@@ -165,7 +165,7 @@ fn every_refusal_of_the_newest_server_has_its_class() {
         });
         let place =
             Place { url: &server.url(), owner: "team", name: "app", method: MergeMethod::Merge, via: MergeVia::Forge };
-        let forge = Forge::Gitea(Box::new(Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap()));
+        let forge = Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap();
         let error = forge.user().unwrap_err();
         let said = entry["body"]["message"].as_str().unwrap_or("");
         let scope = said.split_once("required=[").map(|(_, rest)| rest.split(']').next().unwrap());
@@ -203,7 +203,7 @@ fn every_answer_of_the_newest_server_reads() {
         let server = replay(&entry);
         let place =
             Place { url: &server.url(), owner: "team", name: "app", method: MergeMethod::Merge, via: MergeVia::Forge };
-        let forge = Forge::Gitea(Box::new(Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap()));
+        let forge = Gitea::new(&place, Token::new(TOKEN), Limits::default()).unwrap();
         let sha = Sha::parse(&"a".repeat(40)).unwrap();
         if body["merged"].is_boolean() {
             let pull = forge.pull(1).unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::support::git::{World, head, person_git, raw, write};
 use orch::adapters::forge::MergeOutcome;
-use orch::adapters::forge::local::{Landing, LocalForge};
+use orch::adapters::forge::{Landing, LocalForge};
 use orch::adapters::git::{DeleteOutcome, Git, GitError, MergeMethod, Mirror, PushOutcome, UpdateMode};
 use orch::model::ids::{Key, Sha};
 use std::os::unix::fs::PermissionsExt;
@@ -174,7 +174,7 @@ fn rule_31_a_lease_does_not_make_a_branch_again_that_another_hand_deleted() {
     mirror.fetch().unwrap();
     let more = mirror.tracking("main").unwrap().unwrap();
     person_git(&world.person(), &["push", "-q", "origin", ":b"]);
-    assert_eq!(mirror.glance(&["b"]).unwrap(), [Some(base.clone())], "what was answered a moment ago");
+    assert_eq!(mirror.glance(&["b"]).unwrap().at, [Some(base.clone())], "what was answered a moment ago");
     assert!(matches!(mirror.push_with_lease("b", &more, &base).unwrap(), PushOutcome::Rejected { moved: true, .. }));
     assert_eq!(mirror.remote_head("b").unwrap(), None);
 }

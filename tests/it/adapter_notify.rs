@@ -48,7 +48,7 @@ pub fn data(stage: Stage) -> CardData {
 
 /// One task's card, with what its row would hold.
 pub struct Task {
-    pub sink: Notifier,
+    pub sink: Box<dyn Notifier>,
     pub mode: CardMode,
     pub stored: Option<StoredCard>,
     /// Everything recorded, in order.
@@ -58,7 +58,7 @@ pub struct Task {
 
 impl Task {
     fn new(fake: &Fake, mode: CardMode) -> Self {
-        let sink = Notifier::Telegram(client(&fake.url(), Duration::from_secs(10)));
+        let sink = Box::new(client(&fake.url(), Duration::from_secs(10)));
         Self { sink, mode, stored: None, records: vec![], now: START }
     }
 
@@ -81,9 +81,9 @@ impl Task {
         let mut records = vec![];
         let outcome = self
             .sink
-            .deliver_card(self.stored.as_ref(), self.mode, &message, self.now, soon(), &mut |s| {
+            .card(self.stored.as_ref(), self.mode, &message, self.now, soon(), &mut |s| {
                 records.push(s.clone());
-                Ok::<(), String>(())
+                Ok(())
             })
             .unwrap();
         if let Some(last) = records.last() {
@@ -229,8 +229,8 @@ fn a_placeholder_that_can_not_be_recorded_is_taken_back() {
     let shown = Shown::of(Stage::Review, 1, &made);
     let line = card::placeholder(&data(Stage::Review), Locale::Ru);
     let message = CardMessage { id: "x", key: &key, shown: &shown, card: &made, placeholder: &line, retired: &line };
-    let full = task.sink.deliver_card(None, CardMode::Bump, &message, 0, soon(), &mut |_| Err("disk full"));
-    assert_eq!(full, Err("disk full"));
+    let full = task.sink.card(None, CardMode::Bump, &message, 0, soon(), &mut |_| anyhow::bail!("disk full"));
+    assert_eq!(full.unwrap_err().to_string(), "disk full");
     assert!(fake.chat().is_empty());
     assert_eq!(fake.take().len(), 1);
 }
@@ -263,12 +263,12 @@ fn a_group_that_became_a_supergroup_is_followed_once_and_reported() {
     assert!(last.text.contains("Architecture"));
     fake.take();
 
-    let again = told(&task.sink, false);
+    let again = told(task.sink.as_ref(), false);
     assert_eq!((again.delivered, again.migrated_to), (Delivered::Yes, Some(-100_999)));
     assert_eq!(fake.take()[0].chat, -100_999);
     let lie = json!({"ok": false, "error_code": 400, "description": "moved", "parameters": {"migrate_to_chat_id": -5}});
     fake.fault("sendMessage", Fault::Answer(Reply::json(400, &lie)), 2);
-    let circle = told(&task.sink, false);
+    let circle = told(task.sink.as_ref(), false);
     assert!(matches!(circle.delivered, Delivered::NotNow { .. }), "never followed in a circle: {circle:?}");
 }
 
@@ -291,7 +291,7 @@ fn markup_that_is_refused_goes_as_plain_text_once_and_is_a_noted_bug() {
         unknown_before: false,
         buttons: &[],
     };
-    let outcome = task.sink.deliver_alert(&message, soon());
+    let outcome = task.sink.alert(&message, soon());
     assert_eq!((outcome.delivered, outcome.bugs.len()), (Delivered::Yes, 1));
     assert_eq!(fake.take()[0].text, "no end & <x>");
 }
@@ -347,7 +347,7 @@ fn no_card_or_alert_is_ever_longer_than_the_service_takes() {
     fake.take();
 }
 
-pub fn told(sink: &Notifier, unknown_before: bool) -> Outcome {
+pub fn told(sink: &dyn Notifier, unknown_before: bool) -> Outcome {
     let data = AlertData { key: "ORCH-7".into(), title: "a <b>".into(), ..AlertData::default() };
     let text = |repeated| alert::alert(AlertKind::Blocked, &AlertData { repeated, ..data.clone() }, Locale::En);
     let (first, repeat) = (text(false), text(true));
@@ -362,13 +362,13 @@ pub fn told(sink: &Notifier, unknown_before: bool) -> Outcome {
         unknown_before,
         buttons: &[],
     };
-    sink.deliver_alert(&message, soon())
+    sink.alert(&message, soon())
 }
 
 #[test]
 fn an_alert_rings_where_a_person_is_asked_and_a_repeat_says_so() {
     let fake = Fake::start();
-    let sink = Notifier::Telegram(client(&fake.url(), Duration::from_secs(10)));
+    let sink = client(&fake.url(), Duration::from_secs(10));
     fake.fault("sendMessage", Fault::CutAfterEffect, 1);
     let cut = told(&sink, false);
     assert!(matches!(cut.delivered, Delivered::Unknown { .. }));
@@ -383,7 +383,7 @@ fn an_alert_rings_where_a_person_is_asked_and_a_repeat_says_so() {
     let kind = AlertKind::Cancelled;
     let message =
         AlertMessage { id: "q", kind, key: None, first: &quiet, repeat: &quiet, unknown_before: false, buttons: &[] };
-    is_clean(&sink.deliver_alert(&message, soon()));
+    is_clean(&sink.alert(&message, soon()));
     assert!(fake.take()[0].silent);
 }
 
@@ -393,7 +393,7 @@ fn a_chat_that_takes_nothing_switches_the_sink_off() {
         let fake = Fake::start();
         let mut task = Task::new(&fake, CardMode::Bump);
         fake.close(Some(closed));
-        for outcome in [task.show(&data(Stage::Review)), told(&task.sink, false)] {
+        for outcome in [task.show(&data(Stage::Review)), told(task.sink.as_ref(), false)] {
             assert!(matches!(outcome.delivered, Delivered::Refused { .. }), "{closed:?}: {outcome:?}");
             assert!(outcome.sink_off.is_some());
         }
@@ -408,7 +408,7 @@ fn a_wrong_token_is_told_and_never_shown() {
     let bot = Telegram::new(&config, "4242:WRONG_secret").unwrap();
     let e = bot.get_me().unwrap_err();
     assert!(matches!(e, NotifyError::WrongToken { .. }));
-    let sink = Notifier::Telegram(bot);
+    let sink = bot;
     let outcome = told(&sink, false);
     assert!(outcome.sink_off.is_some());
     assert!(!format!("{e} {e:?} {outcome:?} {sink:?}").contains("secret"));
@@ -540,7 +540,7 @@ fn with_no_time_left_nothing_is_begun() {
     let kind = AlertKind::Frozen;
     let message =
         AlertMessage { id: "a", kind, key: None, first: &text, repeat: &text, unknown_before: false, buttons: &[] };
-    let outcome = task.sink.deliver_alert(&message, Instant::now());
+    let outcome = task.sink.alert(&message, Instant::now());
     assert!(matches!(outcome.delivered, Delivered::NotNow { .. }));
     assert!(fake.methods().is_empty());
 }

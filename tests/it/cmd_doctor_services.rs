@@ -286,6 +286,19 @@ fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
     assert_eq!(said["fix"], "ci: {contexts: [\"ci/test\", \"lint\"]}");
 }
 
+/// E8: what a push to the default branch gets need not come for a pull request, and that is said while none has shown it.
+#[test]
+fn rule_2_doctor_warns_of_a_status_that_only_a_push_was_seen_to_get() {
+    let (house, forge) = on_gitea(&["ci: {contexts: ['CI / test (push)']}"]);
+    forge.set_status(&raw(&house.remote(), &["rev-parse", "main"]), "CI / test (push)", "success");
+    examined(&house).says("ci", "warning", "seen on the default branch alone: CI / test (push)");
+    raw(&house.remote(), &["branch", "feature/x", "main"]);
+    let tip = crate::support::gitea::commit_on(&house.remote(), "feature/x", "more");
+    forge.data().add_pull("feature/x", "main", "x", "");
+    forge.set_status(&tip, "CI / test (push)", "success");
+    examined(&house).says("ci", "ok", "asked for and seen");
+}
+
 #[test]
 fn telegram_bot_and_chat_are_told() {
     let chat = Telegram::start();

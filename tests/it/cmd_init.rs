@@ -1,6 +1,6 @@
 //! `orch init` on the binary: what it finds, what it leaves, units that systemd accepts.
 
-use orch::adapters::forge::{Gitea, MergeVia, Place};
+use orch::adapters::forge::{Forge, Gitea, MergeVia, Place};
 use orch::adapters::git::MergeMethod;
 use orch::adapters::http::{Limits, Token};
 use serde_json::Value;
@@ -240,7 +240,7 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
     let dir = checkout();
     let home = dir.path().canonicalize().unwrap();
     // In no temporary folder, or `orch.env` leaves it out.
-    let own = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let own = tempfile::tempdir_in("/var/tmp").unwrap();
     let program = own.path().join("only-here");
     std::fs::write(&program, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

@@ -3,6 +3,7 @@
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::RunExit;
 use orch::model::ids::{RunId, TaskId};
+use orch::model::outcome::{Kind, Outcome};
 use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
 use orch::model::task::NewJob;
@@ -35,8 +36,11 @@ fn world() -> Seeded {
                 if open {
                     continue;
                 }
-                let exit =
-                    RunExit { outcome: "{}".into(), cost_micros: cost, model: Some("m".into()), ..RunExit::default() };
+                let exit = RunExit {
+                    cost_micros: cost,
+                    model: Some("m".into()),
+                    ..RunExit::of(Outcome::bare(Kind::Ended, ""))
+                };
                 tx.record_exit(run, &exit, &at).unwrap();
                 let (word, status) = if n == 1 {
                     (RunEnd::new(RunResult::Failed, "x"), JobStatus::Failed)

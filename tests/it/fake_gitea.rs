@@ -26,20 +26,43 @@ fn guarded(data: &mut Data, set: impl Fn(&mut Rule)) {
 
 fn nothing(_: &mut Data, _: &Path) {}
 
+/// The recorded pull request had another number.
+fn numbered(data: &mut Data, number: i64) {
+    data.pull_mut(1).number = number;
+}
+
+/// Both sides have a file of one name, with different contents.
+fn conflicting(data: &mut Data, repo: &Path) {
+    numbered(data, 4);
+    commit_on(repo, "main", "same");
+    raw(repo, &["symbolic-ref", "HEAD", "refs/heads/conflict"]);
+    commit_on(repo, "feature/t1", "same");
+}
+
+/// The head was deleted, which closed the request.
+fn headless(data: &mut Data, repo: &Path) {
+    numbered(data, 12);
+    raw(repo, &["branch", "-D", "feature/t1"]);
+}
+
 /// Each recorded request that the product makes too, or whose refusal it can meet, and how the server was when it came.
 #[rustfmt::skip]
 fn cases() -> Vec<(&'static str, Setup)> {
     vec![
         ("001-version", nothing), ("002-version-forgejo", nothing), ("003-user-no-token", nothing),
         ("004-user-bad-token", nothing), ("005-user", nothing),
+        ("006-empty-repo-get", |d, _| d.name = "fresh".into()),
         ("007-empty-repo-pulls", |d, _| (d.name, d.fresh) = ("fresh".into(), 9)),
+        ("008-empty-repo-branch", |d, repo| { d.name = "fresh".into(); raw(repo, &["update-ref", "-d", "refs/heads/main"]); }),
         ("009-first-push-branch", |d, _| (d.name, d.fresh) = ("fresh".into(), 9)),
         ("010-first-push-pulls", |d, _| (d.name, d.fresh) = ("fresh".into(), 9)),
         ("011-repo-get", nothing), ("012-repo-missing", nothing),
         ("013-repo-private-stranger", |d, _| (d.name, d.hidden) = ("secret".into(), true)),
         ("014-repo-private-no-token", |d, _| d.name = "secret".into()),
+        ("015-repo-private-public-only-token", |d, _| { (d.name, d.hidden) = ("secret".into(), true); d.scopes.push("public-only") }),
         ("019-branch-main", nothing), ("020-branch-missing", nothing), ("021-branch-slash", nothing),
         ("024-pulls-empty", |d, _| d.pulls.clear()), ("025-pull-create", |d, _| d.pulls.clear()),
+        ("026-pull-get-at-once", |d, _| d.pull_mut(1).set_checking(9)), ("033-pull-create-stranger", |d, _| d.reader = true),
         ("027-pull-create-dup", nothing), ("028-pull-create-no-head", nothing), ("029-pull-create-no-base", nothing),
         ("030-pull-create-same", nothing), ("031-pull-create-no-diff", nothing), ("032-pull-create-no-title", nothing),
         ("034-pull-get", nothing), ("035-pulls-head-filter", nothing), ("038-pull-missing", nothing),
@@ -47,6 +70,7 @@ fn cases() -> Vec<(&'static str, Setup)> {
         ("043-merge-closed", |d, _| d.pull_mut(1).open = false), ("044-pull-reopen", |d, _| d.pull_mut(1).open = false),
         ("045-status-pending", nothing), ("046-status-success", nothing), ("047-status-skipped", nothing),
         ("048-status-warning", nothing), ("049-status-bad-word", nothing), ("050-status-unknown-sha", nothing),
+        ("052-status-stranger", |d, _| d.reader = true),
         ("053-status-list", nothing), ("054-status-list-page-2", nothing), ("056-status-list-unknown-sha", nothing),
         ("058-comment-create", nothing), ("060-comment-empty", nothing), ("061-comment-missing-issue", nothing),
         ("062-comments-list", |d, _| d.comments.push(Comment { id: 1, number: 1, body: "hello".into() })), ("067-protect-list-not-admin", nothing),
@@ -68,6 +92,12 @@ fn cases() -> Vec<(&'static str, Setup)> {
         ("095-merge", nothing), ("096-merge-again", |d, repo| d.land_by_hand(repo, 1)),
         ("098-pull-merged", |d, repo| d.land_by_hand(repo, 1)),
         ("099-pull-merged-close", |d, repo| d.land_by_hand(repo, 1)),
+        ("100-pull-merged-reopen", |d, repo| d.land_by_hand(repo, 1)),
+        ("105-conflict-get", conflicting), ("106-conflict-merge", conflicting),
+        ("108-merge-style-off", |d, _| { d.methods = vec!["merge"]; numbered(d, 5) }),
+        ("109-merge-squash", |d, _| numbered(d, 5)), ("111-merge-rebase", |d, _| numbered(d, 6)),
+        ("120-merge-stranger", |d, _| { d.reader = true; numbered(d, 11) }),
+        ("123-pull-head-gone", headless), ("124-pull-reopen-head-gone", headless),
         ("104-pull-merged-branch-gone", |d, repo| { d.land_by_hand(repo, 1); raw(repo, &["branch", "-D", "feature/t1"]); }),
         ("119-merge-read-token", |d, _| { d.scopes = vec!["write:issue", "read:repository", "read:user"]; }),
         ("125-scope-no-issue-comment", |d, _| d.scopes = vec!["write:repository", "read:user"]),
@@ -77,7 +107,8 @@ fn cases() -> Vec<(&'static str, Setup)> {
         ("129-scope-no-repo-pulls", |d, _| d.scopes = vec!["write:issue", "read:user"]),
         ("130-scope-read-repo-pull-create", |d, _| d.scopes = vec!["write:issue", "read:repository", "read:user"]),
         ("131-scope-read-issue-comment", |d, _| d.scopes = vec!["read:issue", "write:repository", "read:user"]),
-        ("133-pulls-page-past", nothing), ("136-default-renamed-branch", |_, repo| { raw(repo, &["branch", "-M", "main", "trunk"]); }),
+        ("133-pulls-page-past", nothing), ("135-default-renamed-repo", |_, repo| { raw(repo, &["branch", "-M", "main", "trunk"]); }),
+        ("136-default-renamed-branch", |_, repo| { raw(repo, &["branch", "-M", "main", "trunk"]); }),
         ("137-default-renamed-pull-create", |_, repo| { raw(repo, &["branch", "-M", "main", "trunk"]); }),
         ("138-renamed-get", |d, _| d.renamed = Some("team/renamed".into())),
         ("139-renamed-post", |d, _| d.renamed = Some("team/renamed".into())),

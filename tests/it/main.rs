@@ -13,6 +13,7 @@ mod acts_caller;
 mod acts_credentials;
 mod acts_deciders;
 mod acts_hidden;
+mod adapter_board;
 mod adapter_board_github;
 mod adapter_board_recorded;
 mod adapter_checkout;

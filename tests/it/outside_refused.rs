@@ -95,6 +95,8 @@ fn ord_1_a_right_that_is_missing_is_told_before_the_first_branch() {
     assert_eq!((task.stage.as_str(), task.branch, task.attempt), ("created", None, 1));
     let given_back = |s: &Scene| s.house.query("SELECT id FROM runs WHERE result = 'given back'").len();
     assert_eq!((s.agents(), given_back(&s)), (1, 1), "the claim, and no agent");
+    let held = s.house.orch(&["explain", "ORCH-1"]).fine().json;
+    assert!(held["held_by"]["why"].to_string().contains("make a token with the scope write:issue"), "{held}");
     assert!(s.forge.writes().iter().all(|l| l.starts_with("PATCH ")), "{:?}", s.forge.writes());
     s.forge.data().scopes.push("write:issue");
     s.house.change("UPDATE jobs SET available_at = 0");

@@ -114,6 +114,39 @@ fn ord_1_a_renamed_default_branch_is_followed_once_and_a_configured_one_refused(
     assert_eq!(house.alerts("blocked").len(), 1);
 }
 
+/// Another branch is the default one, and the one before stays: what waits and what is new land on it, with one notice.
+#[test]
+fn ord_1_a_default_branch_that_was_switched_is_followed_while_the_old_one_stays() {
+    let house = House::new(&Plan::short().top("limits: {max_concurrency: 2}"));
+    house.item("Greet people");
+    house.until_task_after_ticks("ORCH-1", |t| t.waiting_for.is_some());
+    let old = raw(&house.remote(), &["rev-parse", "main"]);
+    raw(&house.remote(), &["branch", "trunk", "main"]);
+    raw(&house.remote(), &["symbolic-ref", "HEAD", "refs/heads/trunk"]);
+    house.orch(&["advance", "ORCH-1", "--confirm-deploy"]);
+    until_done(&house);
+    house.item("Greet them again");
+    house.until_task_after_ticks("ORCH-2", |t| t.waiting_for.is_some());
+    house.orch(&["advance", "ORCH-2", "--confirm-deploy"]);
+    house.until_task_after_ticks("ORCH-2", |t| t.stage.as_str() == "done");
+    let landed = house.task("ORCH-2").unwrap().landed_sha.unwrap().to_string();
+    raw(&house.remote(), &["merge-base", "--is-ancestor", &landed, "trunk"]);
+    assert_eq!(raw(&house.remote(), &["rev-parse", "main"]), old, "nothing landed on the one before");
+    assert_eq!(
+        (house.alerts("default_branch"), house.events("default_branch_switched").len()),
+        (vec!["demo".into()], 1)
+    );
+    // One that is named in the configuration stays, whatever the remote says.
+    raw(&house.remote(), &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    let text = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
+    let named = text.replacen("git: {remote: ./remote.git", "git: {default_branch: trunk, remote: ./remote.git", 1);
+    assert_ne!(named, text);
+    std::fs::write(house.path("orch.yaml"), named).unwrap();
+    house.item("Greet them thrice");
+    house.until_task_after_ticks("ORCH-3", |t| t.waiting_for.is_some());
+    assert_eq!(house.events("default_branch_switched").len(), 1);
+}
+
 #[test]
 fn ord_1_a_red_ci_runs_again_on_its_head_where_the_settings_changed_or_a_person_asks() {
     let ci = |what: &str| {

@@ -1,7 +1,11 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
+use super::seen::{self, Looked, Seen, Split};
 use super::swap::{self, MAX_FILE, Turn};
-use super::{BoardError, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Status, WorkItem};
+use super::{
+    Board, BoardError, Deed, Doer, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Scope, Status,
+    WorkItem,
+};
 use crate::adapters::accounts;
 use crate::failpoint::point;
 use crate::model::board::{Logical, fold, local_statuses};
@@ -40,11 +44,6 @@ impl Local {
         Self { dir: dir.into(), prefix: prefix.to_owned(), statuses: local_statuses(names) }
     }
 
-    /// Every default status and Backlog.
-    pub fn statuses(&self) -> Vec<Status> {
-        self.statuses.clone()
-    }
-
     fn path(&self, key: &Key) -> PathBuf {
         self.dir.join(format!("{key}.md"))
     }
@@ -59,12 +58,64 @@ impl Local {
     /// Markdown, hidden ones and those of other projects are ignored; a Markdown file without a key is a stranger.
     pub fn scan(&self) -> Result<Listing, BoardError> {
         let mut found = Listing::default();
+        for number in self.names(&mut found)? {
+            self.take(number, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::scan`], without opening the files that are as they were `before`, but for those that are to be read
+    /// `again` all the same.
+    pub fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Result<Looked, BoardError> {
+        let mut found = Listing::default();
+        let failed = |e: std::io::Error| self.failed("reading the folder", &self.dir, &e);
+        let folder = match seen::open(&self.dir) {
+            Ok(folder) => folder,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Looked::default()),
+            Err(e) => return Err(failed(e)),
+        };
+        let look = seen::at(&folder, &self.prefix).map_err(failed)?;
+        let numbers = if before.folder == Some(look.folder) {
+            before.files.iter().map(|(number, _)| *number).collect()
+        } else {
+            self.names(&mut found)?
+        };
+        let Split { kept, open } = seen::unchanged(before, &numbers, &look.marks(&numbers), again);
+        let mut read = Vec::new();
+        for (number, mark) in open {
+            if self.take(number, &mut found)? {
+                read.extend(mark.map(|mark| (number, mark)));
+            }
+        }
+        // A stranger is told each time, and its name stands nowhere else.
+        let folder = (look.folder_is_settled() && found.strangers.is_empty()).then_some(look.folder);
+        Ok(Looked { listing: found, prefix: self.prefix.clone(), all: numbers.len(), folder, kept, read })
+    }
+
+    /// Reads one file into the listing; gives whether it is a work item.
+    fn take(&self, number: u64, found: &mut Listing) -> Result<bool, BoardError> {
+        let key = Key::parse(&format!("{}-{number}", self.prefix)).map_err(|e| BoardError::Invalid(e.to_string()))?;
+        let why = match self.read(&key) {
+            Ok(None) => return Ok(false),
+            Ok(Some((_, Ok(item)))) => {
+                found.items.push(item);
+                return Ok(true);
+            }
+            Ok(Some((_, Err(why)))) => why,
+            Err(e) => e.to_string(),
+        };
+        found.problems.push(Problem { at: format!("{key}.md"), why, key: Some(key) });
+        Ok(false)
+    }
+
+    /// The numbers of the folder's work items, ascending; strangers go into the listing.
+    fn names(&self, found: &mut Listing) -> Result<Vec<u64>, BoardError> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(self.failed("reading the folder", &self.dir, &e)),
         };
-        let mut keys = Vec::new();
+        let mut numbers = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| self.failed("reading the folder", &self.dir, &e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -73,7 +124,7 @@ impl Local {
                 continue;
             }
             match Key::parse(stem) {
-                Ok(key) if key.as_str() == stem && key.prefix() == self.prefix => keys.push(key),
+                Ok(key) if key.as_str() == stem && key.prefix() == self.prefix => numbers.push(key.number()),
                 Ok(key) if key.as_str() == stem => {}
                 Ok(_) | Err(_) => found.strangers.push(Problem {
                     why: format!(
@@ -85,19 +136,9 @@ impl Local {
                 }),
             }
         }
-        keys.sort_by_key(Key::number);
+        numbers.sort_unstable();
         found.strangers.sort_by(|a, b| a.at.cmp(&b.at));
-        for key in keys {
-            match self.read(&key) {
-                Ok(None) => {}
-                Ok(Some((_, Ok(item)))) => found.items.push(item),
-                Ok(Some((_, Err(why)))) => {
-                    found.problems.push(Problem { at: format!("{key}.md"), why, key: Some(key) })
-                }
-                Err(e) => found.problems.push(Problem { at: format!("{key}.md"), why: e.to_string(), key: Some(key) }),
-            }
-        }
-        Ok(found)
+        Ok(numbers)
     }
 
     /// One item; `None` when there is no such file. A broken file is `Transient`: look later.
@@ -335,5 +376,48 @@ impl Local {
         if let Ok(key) = Key::parse("AA-1") {
             drop(Self::new(".", "AA", &BTreeMap::new()).parse(&key, text));
         }
+    }
+}
+
+impl Board for Local {
+    /// Every default status and Backlog.
+    fn statuses(&self) -> Result<Vec<Status>, BoardError> {
+        Ok(self.statuses.clone())
+    }
+
+    fn labels(&self) -> Result<Vec<Label>, BoardError> {
+        self.labels()
+    }
+
+    fn list(&self, _: &[Status], _: &Scope<'_>, _: &dyn Fn() -> bool) -> Result<Listing, BoardError> {
+        self.scan()
+    }
+
+    fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Option<Result<Looked, BoardError>> {
+        Some(self.look(before, again))
+    }
+
+    fn get(&self, _: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
+        self.get(key)
+    }
+
+    fn set_status(&self, _: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError> {
+        self.set_status(&item.key, change)
+    }
+
+    fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
+        self.append_comment(&item.key, marker, text, now_ms)
+    }
+
+    fn who(&self, key: &Key, _: &str, _: &Deed<'_>) -> Result<Option<Doer>, BoardError> {
+        Ok(self.get(key)?.and_then(|item| item.changed_by).map(Doer::named))
+    }
+
+    fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
+        Ok(self.get(&item.key)?.and_then(|item| item.blocked_by).unwrap_or_default())
+    }
+
+    fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
+        self.create(new)
     }
 }

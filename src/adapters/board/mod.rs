@@ -1,16 +1,21 @@
-//! The board: Plane, GitHub or a local folder behind one seam (BRD-1). Used by `engine` only.
+//! The board: a trait, and a folder for each kind (BRD-1). A new kind is its folder here, its address in `model::sides` and
+//! its keys in `config`. Used by `engine` only.
 //!
 //! Every call takes and gives values; caches, watermarks and throttle times are the caller's to keep.
 
 pub mod github;
 pub mod local;
 pub mod plane;
+pub mod seen;
 mod swap;
 
 use crate::adapters::http::{Class, Fault, HttpError};
 pub use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
+use crate::model::examined::Examined;
 use crate::model::ids::Key;
+use crate::model::sides::{Board as Address, Opening};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Why a board did not do what was asked. Every text names the request, never a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -184,126 +189,104 @@ impl StatusCache {
     }
 }
 
-/// One project's board.
-#[derive(Debug, Clone)]
-pub enum Board {
-    Local(local::Local),
-    Plane(Box<plane::Plane>),
-    Github(Box<github::Issues>),
-}
-
-impl Board {
+/// One project's board, as the engine sees every kind (BRD-1). What a kind has nothing to say to has its answer here.
+pub trait Board: std::fmt::Debug {
     /// The project's statuses in the board's order, with groups.
-    pub fn statuses(&self) -> Result<Vec<Status>, BoardError> {
-        match self {
-            Self::Local(b) => Ok(b.statuses()),
-            Self::Plane(b) => b.statuses(),
-            Self::Github(b) => b.statuses(),
-        }
-    }
+    fn statuses(&self) -> Result<Vec<Status>, BoardError>;
 
     /// The project's labels. An error is "unknown", never "none".
-    pub fn labels(&self) -> Result<Vec<Label>, BoardError> {
-        match self {
-            Self::Local(b) => b.labels(),
-            Self::Plane(b) => b.labels(),
-            Self::Github(b) => b.labels(),
-        }
-    }
+    fn labels(&self) -> Result<Vec<Label>, BoardError>;
 
-    /// Work items in scope, without bodies on Plane, which is asked page after page as long as `go_on` says so, and for
-    /// one page at least. The local board always gives all, whole.
-    pub fn list(
-        &self,
-        statuses: &[Status],
-        scope: &Scope<'_>,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Listing, BoardError> {
-        match self {
-            Self::Local(b) => b.scan(),
-            Self::Plane(b) => b.list(statuses, scope, go_on),
-            Self::Github(b) => b.list(scope, go_on),
-        }
+    /// Work items in scope, on a server without bodies, which is asked page after page as long as `go_on` says so, and for
+    /// one page at least. A folder always gives all, whole.
+    fn list(&self, statuses: &[Status], scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing, BoardError>;
+
+    /// As a whole [`Board::list`], without reading what is as it was `before`, but for the numbers of items that are to be
+    /// read `again` all the same. `None`: this kind can't tell.
+    fn look(&self, _before: &seen::Seen, _again: &dyn Fn(u64) -> bool) -> Option<Result<seen::Looked, BoardError>> {
+        None
     }
 
     /// One item with its body; `None`: gone, archived or a draft.
-    pub fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
-        match self {
-            Self::Local(b) => b.get(key),
-            Self::Plane(b) => b.get(statuses, key),
-            Self::Github(b) => b.get(key),
-        }
-    }
+    fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError>;
 
     /// Reads the item and moves it only if [`Move`] allows.
-    pub fn set_status(&self, statuses: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError> {
-        match self {
-            Self::Local(b) => b.set_status(&item.key, change),
-            Self::Plane(b) => b.set_status(statuses, &item.id, change),
-            Self::Github(b) => b.set_status(&item.id, change),
-        }
-    }
+    fn set_status(&self, statuses: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError>;
 
     /// Adds a comment once per `marker`; gives whether it is new.
-    pub fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
-        match self {
-            Self::Local(b) => b.append_comment(&item.key, marker, text, now_ms),
-            Self::Plane(b) => b.comment(&item.id, marker, text),
-            Self::Github(b) => b.comment(&item.id, marker, text),
-        }
-    }
+    fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError>;
 
-    /// Who did a thing to an item last, as the board names its users: on the local board the file's owner. `None`: it is not
-    /// known yet.
-    pub fn who(&self, key: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<Doer>, BoardError> {
-        match self {
-            Self::Local(b) => Ok(b.get(key)?.and_then(|item| item.changed_by).map(Doer::named)),
-            Self::Plane(b) => Ok(b.who(id, deed)?.map(Doer::named)),
-            Self::Github(b) => b.who(id, deed),
-        }
-    }
+    /// Who did a thing to an item last, as the board names its users: in a folder the file's owner. `None`: it is not known
+    /// yet.
+    fn who(&self, key: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<Doer>, BoardError>;
+
+    /// What blocks the item. A server without relations blocks nothing.
+    fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError>;
+
+    /// Creates an item and gives its key.
+    fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError>;
 
     /// Whether the board lets somebody decide who is named nowhere: asked of its own rights, at this moment.
-    pub fn may_decide(&self, doer: &Doer) -> Result<bool, BoardError> {
-        match self {
-            Self::Local(_) | Self::Plane(_) => Ok(false),
-            Self::Github(b) => b.may_decide(doer),
-        }
+    fn may_decide(&self, _doer: &Doer) -> Result<bool, BoardError> {
+        Ok(false)
     }
 
     /// Takes an intent off that nobody with a say has set. Only where statuses are marks beside each other: elsewhere the
     /// next indication replaces it.
-    pub fn take_back(&self, id: &str, status: &str) -> Result<(), BoardError> {
-        match self {
-            Self::Local(_) | Self::Plane(_) => Ok(()),
-            Self::Github(b) => b.take_off(id, status),
-        }
+    fn take_back(&self, _id: &str, _status: &str) -> Result<(), BoardError> {
+        Ok(())
     }
 
     /// What the newest whole list is known by, for the next look to ask whether it still holds; `None`: not told.
-    pub fn seen(&self) -> Option<String> {
-        match self {
-            Self::Local(_) | Self::Plane(_) => None,
-            Self::Github(b) => b.seen(),
-        }
+    fn seen(&self) -> Option<String> {
+        None
     }
 
-    /// What blocks the item. A server without relations blocks nothing.
-    pub fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
-        match self {
-            Self::Local(b) => Ok(b.get(&item.key)?.and_then(|i| i.blocked_by).unwrap_or_default()),
-            Self::Plane(b) => b.blocked_by(&item.id),
-            Self::Github(b) => b.blocked_by(&item.id),
-        }
+    /// That it is the board of the first contact, asked before a whole look. Fails with `Auth` where another took its name.
+    fn confirm(&self) -> Result<(), BoardError> {
+        Ok(())
     }
 
-    /// Creates an item and gives its key.
-    pub fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
-        match self {
-            Self::Local(b) => b.create(new),
-            Self::Plane(b) => b.create(new),
-            Self::Github(b) => b.create(new),
-        }
+    /// Makes what statuses need there before they can be set, and gives the names. For `orch init`, never for a step.
+    fn prepare(&self) -> Result<Vec<String>, BoardError> {
+        Ok(Vec::new())
+    }
+
+    /// What is to be kept for the next opening, by name (see [`keeps`]).
+    fn kept(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// What `orch doctor` says of it: the credential, what it may do, what is missing.
+    fn examine(&self) -> Vec<Examined> {
+        Vec::new()
+    }
+}
+
+/// Opens a board. Only one that is not known yet is asked for what it is. Fails as its requests do.
+pub fn open(address: &Address, with: &Opening<'_>) -> Result<Box<dyn Board>, BoardError> {
+    Ok(match address {
+        Address::Local(at) => Box::new(local::Local::new(&at.dir, with.key, &at.statuses)),
+        Address::Plane(at) => Box::new(plane::open(at, with)?),
+        Address::Github(at) => Box::new(github::open(at, with)?),
+    })
+}
+
+/// The names under which a board has things kept from one opening to the next.
+pub fn keeps(address: &Address, key: &str) -> Vec<String> {
+    match address {
+        Address::Local(_) => Vec::new(),
+        Address::Plane(at) => plane::keeps(at, key).into(),
+        Address::Github(_) => vec![crate::adapters::github::id_key(key)],
+    }
+}
+
+/// Where a person finds a work item; `None`: there is no page, or it is not known yet. No request is made.
+pub fn page_of(address: &Address, key: &str, known: &BTreeMap<String, String>, id: &str) -> Option<String> {
+    match address {
+        Address::Local(_) => None,
+        Address::Plane(at) => plane::page_of(at, key, known, id),
+        Address::Github(at) => github::page_of(at, id),
     }
 }
 

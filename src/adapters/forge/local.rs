@@ -1,6 +1,9 @@
 //! The forge that is none: a bare repository. Pull requests are the engine's rows; what is done here is landing.
 
-use super::{ForgeError, ForgeVersion, MergeOutcome, Product, PullRequest, PullState, RepoInfo};
+use super::{
+    Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome, Product,
+    Protection, PullRequest, PullState, RepoInfo, StatusState,
+};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, Person, PushOutcome};
 use crate::model::ids::Sha;
@@ -12,20 +15,13 @@ pub struct LocalForge {
     pub identity: Person,
 }
 
-/// What to land, and on what it was tested.
-#[derive(Debug, Clone)]
-pub struct Landing<'a> {
-    pub default_branch: &'a str,
-    pub head: &'a Sha,
-    pub expected_base: &'a Sha,
-    pub message: &'a str,
-}
+type Result<T> = std::result::Result<T, ForgeError>;
 
 impl LocalForge {
     /// Lands `head` on the default branch if that still stands at `expected_base`. Called again after a crash it finds
     /// the landed commit (RULE-5) and lands nothing twice. Fails with the class of what git met; after
     /// `UnknownOutcome` the same call tells what became of it.
-    pub fn merge(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeOutcome, ForgeError> {
+    pub fn merge(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeOutcome> {
         let Landing { default_branch, head, expected_base, message } = *landing;
         let commit = match mirror.merge_commit(expected_base, head, self.method, message, &self.identity) {
             Ok(commit) => commit,
@@ -52,12 +48,7 @@ impl LocalForge {
     }
 
     /// Reads the default branch: landed, moved, or (`None`) still where it was tested.
-    fn found(
-        &self,
-        mirror: &Mirror,
-        landing: &Landing<'_>,
-        commit: Option<&Sha>,
-    ) -> Result<Option<MergeOutcome>, ForgeError> {
+    fn found(&self, mirror: &Mirror, landing: &Landing<'_>, commit: Option<&Sha>) -> Result<Option<MergeOutcome>> {
         let tip = mirror.fetch_branch(landing.default_branch)?;
         let tip = tip.ok_or_else(|| ForgeError::NotFound(format!("the default branch {}", landing.default_branch)))?;
         if tip == *landing.expected_base {
@@ -76,8 +67,74 @@ impl LocalForge {
     }
 }
 
+impl Forge for LocalForge {
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    fn open_pull(&self, head: &str, base: &str, _title: &str, _body: &str) -> Result<PullRequest> {
+        Ok(pull(head, base))
+    }
+
+    fn find_pull(&self, _head: &str, _base: &str) -> Result<Option<PullRequest>> {
+        Ok(None)
+    }
+
+    fn recent_heads(&self) -> Result<Vec<Sha>> {
+        Ok(Vec::new())
+    }
+
+    fn pull(&self, _number: i64) -> Result<Option<PullRequest>> {
+        Ok(Some(pull("", "")))
+    }
+
+    fn close_pull(&self, _number: i64) -> Result<()> {
+        Ok(())
+    }
+
+    fn merge(&self, mirror: &Mirror, _number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
+        self.merge(mirror, landing)
+    }
+
+    fn statuses(&self, _sha: &Sha) -> Result<Vec<CommitStatus>> {
+        Ok(Vec::new())
+    }
+
+    fn post_status(&self, _sha: &Sha, _context: &str, _state: StatusState, _description: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn comment_once(&self, _number: i64, _marker: &str, _body: &str) -> Result<CommentOutcome> {
+        Ok(CommentOutcome::NoForge)
+    }
+
+    fn may_comment(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn protection(&self, _branch: &str) -> Result<Protection> {
+        Ok(Protection::default())
+    }
+
+    fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
+        Ok(Some(Vec::new()))
+    }
+
+    fn user(&self) -> Result<Account> {
+        Ok(Account::default())
+    }
+
+    fn version(&self) -> Result<ForgeVersion> {
+        Ok(version())
+    }
+
+    fn repository(&self) -> Result<RepoInfo> {
+        Ok(repository())
+    }
+}
+
 /// What stands for a pull request where the engine keeps them: open, number 0.
-pub(super) fn pull(head: &str, base: &str) -> PullRequest {
+fn pull(head: &str, base: &str) -> PullRequest {
     PullRequest {
         number: 0,
         url: String::new(),
@@ -91,11 +148,11 @@ pub(super) fn pull(head: &str, base: &str) -> PullRequest {
 }
 
 /// This program is the forge; a landing is a compare-and-swap on the tested base.
-pub(super) fn version() -> ForgeVersion {
+fn version() -> ForgeVersion {
     ForgeVersion { product: Product::Local, version: env!("CARGO_PKG_VERSION").to_owned(), guards_head: true }
 }
 
-pub(super) fn repository() -> RepoInfo {
+fn repository() -> RepoInfo {
     RepoInfo {
         full_name: String::new(),
         default_branch: String::new(),

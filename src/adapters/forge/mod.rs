@@ -1,33 +1,26 @@
-//! Forges: where pull requests live and merges are asked for. `Forge` is the edge where the kinds differ, so that no
-//! caller has to: every call has an answer on every forge. The types here are common to all of them.
+//! Forges: where pull requests live and merges are asked for. `Forge` is the trait in which the kinds differ, so that no
+//! caller has to. A new kind is its folder here, its address in `model::sides` and its keys in `config`.
 
+pub mod address;
 pub mod gitea;
 pub mod github;
 pub mod local;
 mod look;
 
 pub use crate::model::ci::{CommitStatus, StatusState};
-pub use gitea::{Gitea, MergeVia, Place};
+pub use crate::model::sides::Via as MergeVia;
+pub use gitea::{Gitea, Place};
 pub use github::Github;
-pub use local::{Landing, LocalForge};
+pub use local::LocalForge;
 
-use crate::adapters::git::Mirror;
+use crate::adapters::git::{Credential, MergeMethod, Mirror, Person};
 use crate::adapters::http::{Class, HttpError};
+use crate::model::examined::Examined;
 use crate::model::ids::Sha;
 pub use crate::model::landing::Awaited;
 use crate::model::refusal::Refusal;
+use crate::model::sides::{Forge as Address, Opening};
 use crate::model::stage::words;
-
-/// Which forge a repository is on.
-#[derive(Debug, Clone)]
-pub enum Forge {
-    /// A bare repository without a server: pull requests are rows that the engine keeps.
-    Local(LocalForge),
-    /// Gitea or Forgejo.
-    Gitea(Box<Gitea>),
-    /// github.com or GitHub Enterprise Server.
-    Github(Box<Github>),
-}
 
 words! {
     /// Whether a pull request waits for a decision.
@@ -51,6 +44,15 @@ pub struct PullRequest {
     pub merged: bool,
     /// Set only if `merged`.
     pub merge_commit: Option<Sha>,
+}
+
+/// What to land, and on what it was tested.
+#[derive(Debug, Clone)]
+pub struct Landing<'a> {
+    pub default_branch: &'a str,
+    pub head: &'a Sha,
+    pub expected_base: &'a Sha,
+    pub message: &'a str,
 }
 
 /// What asking for a merge led to, after reading back (SHIP-5).
@@ -180,7 +182,7 @@ pub enum ForgeError {
     Throttled { reason: String, retry_after_s: Option<u64> },
     #[error("the forge does not answer: {0}")]
     Transient(String),
-    /// A write whose answer is lost: read before repeating. Every write of [`Forge`] reads first, so that the same
+    /// A write whose answer is lost: read before repeating. Every write of a [`Forge`] reads first, so that the same
     /// call may be made again.
     #[error("the outcome is unknown: {0}")]
     UnknownOutcome(String),
@@ -188,156 +190,135 @@ pub enum ForgeError {
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-impl Forge {
+/// One repository's forge, as the engine sees every kind (SHIP-5): every call has an answer on each.
+pub trait Forge: std::fmt::Debug {
     /// Whether pull requests live on a server. Only for words to people: every call below has an answer on both.
-    pub fn is_remote(&self) -> bool {
-        match self {
-            Self::Local(_) => false,
-            Self::Gitea(_) | Self::Github(_) => true,
-        }
+    fn is_remote(&self) -> bool {
+        true
     }
 
     /// The open pull request of `head` into `base`: found, or made with this title and body. Safe to repeat after any
     /// error. `NotFound`: a branch is missing. `Invalid`: nothing to merge.
-    pub fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
-        match self {
-            Self::Local(_) => Ok(local::pull(head, base)),
-            Self::Gitea(g) => g.open_pull(head, base, title, body),
-            Self::Github(g) => g.open_pull(head, base, title, body),
-        }
-    }
+    fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest>;
 
     /// The open pull request of `head` into `base`. The local forge keeps none.
-    pub fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
-        match self {
-            Self::Local(_) => Ok(None),
-            Self::Gitea(g) => g.find_pull(head, base),
-            Self::Github(g) => g.find_pull(head, base),
-        }
-    }
+    fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>>;
 
     /// Heads of the pull requests that changed last, at most ten: what CI posts there is what a pull request gets, which
     /// the default branch's own commits need not bear (RULE-2). Empty on the local forge.
-    pub fn recent_heads(&self) -> Result<Vec<Sha>> {
-        match self {
-            Self::Local(_) => Ok(Vec::new()),
-            Self::Gitea(g) => g.recent_heads(),
-            Self::Github(g) => g.recent_heads(),
-        }
-    }
+    fn recent_heads(&self) -> Result<Vec<Sha>>;
 
     /// A pull request by number; `None` only where the repository can be read and has none. On the local forge always
     /// an open one.
-    pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
-        match self {
-            Self::Local(_) => Ok(Some(local::pull("", ""))),
-            Self::Gitea(g) => g.pull(number),
-            Self::Github(g) => g.pull(number),
-        }
-    }
+    fn pull(&self, number: i64) -> Result<Option<PullRequest>>;
 
     /// Closes a pull request without merging; one that is closed, merged or gone is as good.
-    pub fn close_pull(&self, number: i64) -> Result<()> {
-        match self {
-            Self::Local(_) => Ok(()),
-            Self::Gitea(g) => g.close_pull(number),
-            Self::Github(g) => g.close_pull(number),
-        }
-    }
+    fn close_pull(&self, number: i64) -> Result<()>;
 
     /// Lands `landing.head` if it and the base are what was tested, and reads back after any answer. What landed before
     /// (by a call that was cut, or by hand) is found and never merged again, so that the call may be repeated after any
     /// error. `number` is not used on the local forge.
-    pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
-        match self {
-            Self::Local(f) => f.merge(mirror, landing),
-            Self::Gitea(g) => g.merge(mirror, number, landing),
-            Self::Github(g) => g.merge(mirror, number, landing),
-        }
-    }
+    fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome>;
 
     /// Every status of exactly this commit, raw, in no order; `decide::gates::ci::roll_up` takes the newest of each
     /// context. Empty on the local forge, where CI is a command.
-    pub fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
-        match self {
-            Self::Local(_) => Ok(Vec::new()),
-            Self::Gitea(g) => g.statuses(sha),
-            Self::Github(g) => g.statuses(sha),
-        }
-    }
+    fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>>;
 
     /// Posts a status, unless the newest of its context says the same; gives whether it was posted. `Unknown` and
     /// `Skipped` can't be posted (`Invalid`). Nothing happens on the local forge.
-    pub fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
-        match self {
-            Self::Local(_) => Ok(false),
-            Self::Gitea(g) => g.post_status(sha, context, state, description),
-            Self::Github(g) => g.post_status(sha, context, state, description),
-        }
-    }
+    fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool>;
 
     /// Comments once per `marker` (a task id with a word, such as `17/review`; hidden in the comment's first line).
-    pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
-        match self {
-            Self::Local(_) => Ok(CommentOutcome::NoForge),
-            Self::Gitea(g) => g.comment_once(number, marker, body),
-            Self::Github(g) => g.comment_once(number, marker, body),
-        }
-    }
+    fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome>;
 
     /// Whether the token may write comments: asked by an edit of one that can't exist, so that nothing is written.
     /// `Refused` says what it lacks.
-    pub fn may_comment(&self) -> Result<()> {
-        match self {
-            Self::Local(_) => Ok(()),
-            Self::Gitea(g) => g.may_comment(),
-            Self::Github(g) => g.may_comment(),
-        }
-    }
+    fn may_comment(&self) -> Result<()>;
 
     /// What guards a branch. Nothing is ever changed.
-    pub fn protection(&self, branch: &str) -> Result<Protection> {
-        match self {
-            Self::Local(_) => Ok(Protection::default()),
-            Self::Gitea(g) => g.protection(branch),
-            Self::Github(g) => g.protection(branch),
-        }
-    }
+    fn protection(&self, branch: &str) -> Result<Protection>;
 
     /// Every rule over branches; `None`: this account may not read them.
-    pub fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
-        match self {
-            Self::Local(_) => Ok(Some(Vec::new())),
-            Self::Gitea(g) => g.branch_rules(),
-            Self::Github(g) => g.branch_rules(),
-        }
-    }
+    fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>>;
 
     /// Whose token it is.
-    pub fn user(&self) -> Result<Account> {
-        match self {
-            Self::Local(_) => Ok(Account::default()),
-            Self::Gitea(g) => g.user(),
-            Self::Github(g) => g.user(),
-        }
-    }
+    fn user(&self) -> Result<Account>;
 
     /// What runs the forge, and whether it guards the head.
-    pub fn version(&self) -> Result<ForgeVersion> {
-        match self {
-            Self::Local(_) => Ok(local::version()),
-            Self::Gitea(g) => g.version(),
-            Self::Github(g) => g.version(),
-        }
-    }
+    fn version(&self) -> Result<ForgeVersion>;
 
     /// The repository as the token sees it.
-    pub fn repository(&self) -> Result<RepoInfo> {
-        match self {
-            Self::Local(_) => Ok(local::repository()),
-            Self::Gitea(g) => g.repository(),
-            Self::Github(g) => g.repository(),
+    fn repository(&self) -> Result<RepoInfo>;
+
+    /// Whether what a branch's rules ask for are the very names of checks, and no globs.
+    fn asks_by_name(&self) -> bool {
+        false
+    }
+
+    /// What is to be kept for the next opening, by name (see [`keeps`]).
+    fn kept(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// What `orch doctor` says of it beside what it asks every forge: of the branch that everything lands on, its head, and
+    /// the beginning of task branches.
+    fn examine(&self, _branch: &str, _head: Option<&Sha>, _prefix: &str) -> Vec<Examined> {
+        Vec::new()
+    }
+}
+
+/// How a project's branches land.
+#[derive(Debug, Clone)]
+pub struct Manner<'a> {
+    /// The branch that everything lands on; `None`: the repository's default branch.
+    pub base: Option<&'a str>,
+    pub method: MergeMethod,
+    pub via: MergeVia,
+    /// Who commits in `orch`'s name.
+    pub identity: Person,
+}
+
+/// Opens a forge. Only one that is not known yet is asked for what it is. Fails as its requests do.
+pub fn open(address: &Address, with: &Opening<'_>, manner: Manner<'_>) -> Result<Box<dyn Forge>> {
+    Ok(match address {
+        Address::Local => Box::new(LocalForge { method: manner.method, identity: manner.identity }),
+        Address::Gitea(at) => Box::new(gitea::open(at, with, &manner)?),
+        Address::Github(at) => Box::new(github::open(at, with, &manner)?),
+    })
+}
+
+/// The line of the configuration that names an address from [`address`], with what else a person may want there.
+pub fn proposal(address: &Address, quoted: &dyn Fn(&str) -> String) -> String {
+    match address {
+        Address::Local => {
+            "    forge: {kind: local}               # docs/connecting-gitea.md for pull requests".to_owned()
         }
+        Address::Gitea(at) => gitea::proposal(at, quoted),
+        Address::Github(at) => github::proposal(at, quoted),
+    }
+}
+
+/// The names under which a forge has things kept from one opening to the next.
+pub fn keeps(address: &Address, key: &str) -> Vec<String> {
+    match address {
+        Address::Local | Address::Gitea(_) => Vec::new(),
+        Address::Github(_) => vec![crate::adapters::github::id_key(key)],
+    }
+}
+
+/// Whether the forge's own credential is what git shows this remote: only to the host that it is for.
+pub fn lends(address: &Address, remote: &str) -> bool {
+    match address {
+        Address::Local | Address::Gitea(_) => false,
+        Address::Github(at) => crate::adapters::github::is_for(&at.repo.api_base, remote),
+    }
+}
+
+/// What git shows a remote for which [`lends`] holds. Fails as the requests for it do.
+pub fn git_credential(address: &Address, with: &Opening<'_>) -> Result<Option<Credential>> {
+    match address {
+        Address::Local | Address::Gitea(_) => Ok(None),
+        Address::Github(at) => github::git_credential(at, with).map(Some),
     }
 }
 

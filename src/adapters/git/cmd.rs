@@ -3,19 +3,20 @@
 
 use super::credential::Credential;
 use super::fixed::{FIXED_CONFIG, FIXED_ENV};
-use super::talk::{End, Talk};
+use crate::adapters::environment::Policy;
 use crate::adapters::modes;
 use crate::adapters::net;
 use crate::failpoint::point;
 use crate::model::redact;
 use crate::model::refusal::Refusal;
+use crate::short::{self, Bounds, End, Whom};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Limit of a command that touches only local files.
 pub const LOCAL_LIMIT: Duration = Duration::from_secs(300);
@@ -313,14 +314,8 @@ impl<'a> Cmd<'a> {
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
         command.env_clear().current_dir(&self.dir).process_group(0);
-        // What transport and programs need to be found; everything named GIT_* stays out (7.1), and what the network needs
-        // is worked out for each remote.
-        let agent = self.remote.then_some("SSH_AUTH_SOCK");
-        for name in ["PATH", "TMPDIR"].into_iter().chain(agent) {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        // Everything named GIT_* stays out (7.1).
+        command.envs(if self.remote { Policy::GitRemote } else { Policy::Git }.env());
         command.envs(FIXED_ENV);
         if self.with_operators_files {
             command.env_remove("GIT_CONFIG_NOSYSTEM").env_remove("GIT_CONFIG_SYSTEM").env_remove("GIT_CONFIG_GLOBAL");
@@ -367,18 +362,27 @@ impl<'a> Cmd<'a> {
         let child = if self.public { modes::spawn_public(&mut command) } else { command.spawn() };
         let child = child.map_err(|e| self.not_started(e))?;
         drop(command);
-        let mut talk = Talk::new(child, self.stdin.as_deref().unwrap_or(&[]), self.cap.unwrap_or(OUTPUT_CAP))
-            .map_err(GitError::io("talking to git"))?;
-        let end = talk.follow(Instant::now() + self.limit).map_err(GitError::io("talking to git"))?;
+        let bounds = Bounds {
+            input: self.stdin.as_deref().unwrap_or(&[]),
+            limit: self.limit,
+            out: self.cap.unwrap_or(OUTPUT_CAP),
+            err: OUTPUT_CAP,
+            strict: true,
+            // TERM, so that git removes its lock files.
+            grace: Duration::from_secs(2),
+            whom: Whom::Group,
+        };
+        let said = short::follow(child, &bounds).map_err(GitError::io("talking to git"))?;
         if self.remote {
             point("remote answered");
         }
         let args = self.shown();
-        let stderr = shown_errors(&talk.err);
-        let stdout = std::mem::take(&mut talk.out);
-        match end {
-            End::Exit(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),
-            End::Signal(signal) => Err(GitError::Killed { what: args, signal }),
+        let (stdout, stderr) = (said.out, shown_errors(&said.err));
+        match said.end {
+            End::Itself(status) => match status.code() {
+                Some(code) => Ok(Done { code, stdout, stderr, truncated: false, args }),
+                None => Err(GitError::Killed { what: args, signal: status.signal().unwrap_or(0) }),
+            },
             End::Full if self.cap.is_some() => Ok(Done { code: 0, stdout, stderr, truncated: true, args }),
             End::Full => Err(GitError::Broken { args, code: -1, stderr: "more output than can be held".to_owned() }),
             End::Late => Err(GitError::Timeout { what: args, seconds: self.limit.as_secs() }),

@@ -1,6 +1,7 @@
 //! The default branch's own line since a task's base, and whether something of the task is on it (RULE-5).
 
 use super::cmd::Result;
+use super::glance::{Heads, named};
 use super::history::odd;
 use super::mirror::{Mirror, checked};
 use crate::model::ids::Sha;
@@ -116,14 +117,15 @@ impl Mirror {
         Ok(found.and_then(|(_, commit)| Sha::parse(&commit).ok()))
     }
 
-    /// Where these branches are on the remote now, in one answer; `None`: the remote has no such branch.
-    pub fn remote_heads(&self, branches: &[&str]) -> Result<Vec<Option<Sha>>> {
+    /// Where these branches are on the remote now, and which one its HEAD names, in one answer.
+    pub fn remote_heads(&self, branches: &[&str]) -> Result<Heads> {
         let mut names = Vec::new();
         for branch in branches {
             checked(branch)?;
             names.push(format!("refs/heads/{branch}"));
         }
-        let args: Vec<&str> = std::iter::once("origin").chain(names.iter().map(String::as_str)).collect();
+        let asked = ["--symref", "origin", "HEAD"];
+        let args: Vec<&str> = asked.into_iter().chain(names.iter().map(String::as_str)).collect();
         let done = self.ls_remote(&args)?;
         if done.code != 0 {
             return Err(done.remote_error());
@@ -134,6 +136,6 @@ impl Mirror {
         let heads: Vec<Option<Sha>> =
             names.iter().map(|n| found.get(n.as_str()).and_then(|id| Sha::parse(id).ok())).collect();
         branches.iter().zip(&heads).for_each(|(branch, head)| self.answered(branch, head.as_ref()));
-        Ok(heads)
+        Ok(Heads { at: heads, default: named(&text) })
     }
 }

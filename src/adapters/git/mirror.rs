@@ -3,6 +3,7 @@
 
 use super::cmd::{Cmd, Done, Git, GitError, Result};
 use super::credential::Credential;
+use super::glance::named;
 use super::lock::MirrorLock;
 use super::valid_branch;
 use crate::adapters::files;
@@ -230,9 +231,7 @@ impl Mirror {
         if done.code != 0 {
             return Err(done.remote_error());
         }
-        String::from_utf8_lossy(&done.stdout)
-            .lines()
-            .find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD").map(ToOwned::to_owned))
+        named(&String::from_utf8_lossy(&done.stdout))
             .ok_or_else(|| GitError::NotFound { what: "the remote's default branch".to_owned() })
     }
 

@@ -22,21 +22,21 @@ pub mod push;
 mod reader;
 mod refusal;
 pub mod shared;
-mod talk;
 pub mod update;
 pub mod walk;
 
+pub use crate::model::sides::{Method as MergeMethod, Update as UpdateMode};
 pub use changes::{ChangedPath, Object};
 pub use checkout::{CheckedOut, CheckoutPlan, Documents};
 pub(super) use cmd::scrub;
 pub use cmd::{Git, GitError};
 pub use credential::Credential;
+pub use glance::{Answer, Heads, answers, told};
 pub use history::{DiffForm, EntryKind, MAX_FILE, TreeEntry};
 pub use mirror::Mirror;
 pub use push::{DeleteOutcome, PushOutcome};
 pub use reader::rest;
 pub use refusal::unusable;
-pub use update::{MergeMethod, UpdateMode};
 
 /// A name and address as git records them.
 #[derive(Debug, Clone, PartialEq, Eq)]

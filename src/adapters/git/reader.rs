@@ -4,8 +4,8 @@
 //! process waits for something of hours.
 
 use super::cmd::{Cmd, GitError, OUTPUT_CAP, Result};
-use super::talk::nonblocking;
 use crate::model::ids::Sha;
+use crate::short::nonblocking;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::collections::BTreeMap;

@@ -6,22 +6,7 @@ use super::history::odd;
 use super::mirror::Mirror;
 use super::{Person, nul_texts};
 use crate::model::ids::{Key, Sha};
-
-/// How a branch is brought onto a moved base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpdateMode {
-    /// Each commit anew on the base; a branch that holds a merge is updated by merge all the same (RULE-30).
-    Rebase,
-    Merge,
-}
-
-/// What a landed pull request looks like on the default branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MergeMethod {
-    Merge,
-    Rebase,
-    Squash,
-}
+use crate::model::sides::{Method as MergeMethod, Update as UpdateMode};
 
 /// The parts of a commit that a copy keeps.
 struct Original {

@@ -12,17 +12,23 @@ pub use pace::Pace;
 use crate::adapters::git::Credential;
 use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Response, Token};
 use crate::model::board::fold;
+use crate::model::sides::{GithubLogin, GithubRepo, Opening};
+use crate::model::text::digest;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use zeroize::Zeroizing;
 
 /// The version of the description that every call is written against.
 const VERSION: &str = "2022-11-28";
 const ACCEPT: (&str, &str) = ("accept", "application/vnd.github+json");
-const PAGE: usize = 100;
+const PER_PAGE: usize = 100;
 /// A list longer than this is a server that pages in circles.
 const MAX_PAGES: usize = 1_000;
 /// How long what is not urgent waits where only the reserve is left.
 const RESERVED_S: u64 = 60;
+
+/// The page that says how it is connected.
+pub const PAGE: &str = "docs/connecting-github.md";
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -67,7 +73,41 @@ pub struct Api {
     me: Arc<OnceLock<String>>,
 }
 
+/// Where the repository's id of the first contact is kept, for board and forge: another one under the same name is another
+/// repository (GH-1).
+pub fn id_key(key: &str) -> String {
+    format!("github/id/{key}")
+}
+
+/// The repository's id at first contact; `None`: there was none yet.
+pub fn first_id(with: &Opening<'_>) -> Option<u64> {
+    with.known.get(&id_key(with.key))?.parse().ok()
+}
+
 impl Api {
+    /// A client for a repository's credential, as configured. Nothing is asked yet.
+    pub fn open(repo: &GithubRepo, with: &Opening<'_>) -> Result<Self> {
+        let secret = with.secret.unwrap_or_default();
+        let login = match &repo.login {
+            GithubLogin::Token(_) => Login::Token(Token::new(secret.trim())),
+            GithubLogin::App { id, installation, .. } => Login::App(App {
+                id: id.clone(),
+                installation: *installation,
+                key: Arc::new(Zeroizing::new(secret.to_owned())),
+                tokens: with.shared.to_owned(),
+            }),
+        };
+        let from = serde_json::to_string(&repo.login).unwrap_or_default();
+        let name = digest(&[&repo.api_base, &from]);
+        Self::new(Account {
+            api_base: &repo.api_base,
+            login,
+            pace: Pace::new(&with.shared.join(format!("{name}.writes")), with.write_gap),
+            reserve: with.reserve,
+            limits: Limits::within(with.patience),
+        })
+    }
+
     /// Nothing is asked yet. Fails with `Invalid` for an address that is none.
     pub fn new(account: Account<'_>) -> Result<Self> {
         let base = account.api_base.trim_end_matches('/').to_owned();
@@ -179,7 +219,7 @@ impl Api {
             let Value::Array(rows) = rows else {
                 return Err(refused(Class::Invalid, &format!("GET {path}: expected a list, got something else")));
             };
-            let short = rows.len() < PAGE;
+            let short = rows.len() < PER_PAGE;
             items.extend(rows);
             if short {
                 return Ok(items);
@@ -190,7 +230,7 @@ impl Api {
 
     /// One page of a list, as it came.
     pub fn page(&self, path: &str, query: &[(&str, &str)], page: usize, headers: &[(&str, &str)]) -> Result<Response> {
-        let (size, page) = (PAGE.to_string(), page.to_string());
+        let (size, page) = (PER_PAGE.to_string(), page.to_string());
         let mut query = query.to_vec();
         query.extend([("per_page", size.as_str()), ("page", page.as_str())]);
         self.send(&Request::new(Method::Get, path).query(&query).headers(headers))
@@ -198,7 +238,7 @@ impl Api {
 
     /// Whether a page of so many items is the last.
     pub fn is_last(rows: usize) -> bool {
-        rows < PAGE
+        rows < PER_PAGE
     }
 
     /// A GraphQL call. Its errors come with status 200; the first one's message is the failure's.
@@ -298,9 +338,37 @@ pub fn git_host(api_base: &str) -> Option<String> {
     Some(host.strip_prefix("api.").unwrap_or(host).to_owned())
 }
 
+/// Whether a credential for this API is also what git shows this remote: over HTTP, and to its own host alone.
+pub fn is_for(api_base: &str, remote: &str) -> bool {
+    let scheme = |text: &str| text.split_once("://").map(|(scheme, _)| scheme.to_owned());
+    let own = remote.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    scheme(remote).is_some_and(|s| s.starts_with("http"))
+        && scheme(remote) == scheme(api_base)
+        && own.is_some_and(|own| git_host(api_base).is_some_and(|host| host.eq_ignore_ascii_case(own)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_is_shown_to_its_own_host_alone() {
+        let (cloud, server) = ("https://api.github.com", "https://git.example:8443/api/v3");
+        for (api, remote, own) in [
+            (cloud, "https://github.com/team/app.git", true),
+            (cloud, "https://GitHub.com/team/app", true),
+            (cloud, "http://github.com/team/app.git", false),
+            (cloud, "https://github.com.evil.example/team/app.git", false),
+            (cloud, "https://evil.example/github.com/app.git", false),
+            (cloud, "git@github.com:team/app.git", false),
+            (cloud, "ssh://git@github.com/team/app.git", false),
+            (cloud, "/srv/app.git", false),
+            (server, "https://git.example:8443/team/app.git", true),
+            (server, "https://git.example/team/app.git", false),
+        ] {
+            assert_eq!(is_for(api, remote), own, "{api} {remote}");
+        }
+    }
 
     #[test]
     fn git_is_on_the_host_of_the_pages() {

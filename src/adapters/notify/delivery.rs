@@ -1,7 +1,7 @@
 //! How a card and an alert are delivered to a chat: `model::card_steps` gives the calls, this makes them (RULE-41).
 
 use super::telegram::{Deletion, Extra, Telegram, Text};
-use super::{AlertMessage, CardMessage, MessageId, NotifyError, Outcome, Sent};
+use super::{AlertMessage, CardMessage, MessageId, Notifier, NotifyError, Outcome, Record, Sent};
 use crate::model::card::{Card, Delivered};
 use crate::model::card_steps::{CardMode, CardStep, StoredCard, card_steps};
 use std::collections::VecDeque;
@@ -133,15 +133,15 @@ fn of_the_old_one_only(error: &NotifyError) -> bool {
     )
 }
 
-pub(super) fn card<E>(
+fn card(
     to: &Telegram,
     stored: Option<&StoredCard>,
     mode: CardMode,
     message: &CardMessage<'_>,
     now_ms: i64,
     deadline: Instant,
-    record: &mut dyn FnMut(&StoredCard) -> Result<(), E>,
-) -> Result<Outcome, E> {
+    record: &mut Record<'_>,
+) -> anyhow::Result<Outcome> {
     let mut run = Delivery::new(to, deadline);
     // A sink without message numbers recorded zero.
     let stored = stored.filter(|s| s.message_id > 0);
@@ -209,9 +209,32 @@ pub(super) fn card<E>(
     Ok(run.out)
 }
 
-pub(super) fn alert(to: &Telegram, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
-    let extra = Extra { buttons: message.buttons, ..Extra::default() };
-    ask(to, message.text(), !message.kind.asks_a_person(), &extra, deadline)
+impl Notifier for Telegram {
+    /// A card is a message that is edited or replaced: see `card`.
+    fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome {
+        ask(self, message.card, true, &Extra::default(), deadline)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+        let extra = Extra { buttons: message.buttons, ..Extra::default() };
+        ask(self, message.text(), !message.kind.asks_a_person(), &extra, deadline)
+    }
+
+    fn card(
+        &self,
+        stored: Option<&StoredCard>,
+        mode: CardMode,
+        message: &CardMessage<'_>,
+        now_ms: i64,
+        deadline: Instant,
+        record: &mut Record<'_>,
+    ) -> anyhow::Result<Outcome> {
+        card(self, stored, mode, message, now_ms, deadline, record)
+    }
+
+    fn chat(&self) -> Option<&Telegram> {
+        Some(self)
+    }
 }
 
 /// Sends a message; [`Outcome::sent`] says where it is. A lost reply is an unknown outcome.

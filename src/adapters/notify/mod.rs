@@ -1,6 +1,6 @@
-//! Where cards and alerts go (NTF-1 to NTF-3): Telegram, files, a command, a webhook.
+//! Where cards and alerts go (NTF-1 to NTF-3): Telegram, files, a command, a webhook, each behind [`Notifier`].
 //!
-//! The engine's outbox loop calls [`Notifier::deliver_card`] and [`Notifier::deliver_alert`]; what it then does with the
+//! The engine's outbox loop calls [`Notifier::card`] and [`Notifier::alert`]; what it then does with the
 //! row is `decide::notify::after` on [`Outcome::delivered`]. Waiting between tries is the engine's, on disk: nothing
 //! here sleeps, and no call runs past the deadline it is given.
 
@@ -10,16 +10,14 @@ pub mod telegram;
 mod updates;
 
 pub use delivery::{answer, ask, close};
-pub use sinks::Webhook;
+pub use sinks::{Files, Program, Webhook};
 pub use telegram::{Extra, Telegram, TelegramConfig};
 
 use crate::model::card::{AlertKind, Card, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
 use crate::model::chat::Button;
 use crate::model::ids::Key;
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A message's number within its chat.
 pub type MessageId = i64;
@@ -30,25 +28,6 @@ pub struct Sent {
     /// The chat's number, where the reply says it.
     pub chat: Option<i64>,
     pub message_id: MessageId,
-}
-
-/// A sink of cards and alerts.
-#[derive(Debug, Clone)]
-pub enum Notifier {
-    /// The state directory: `cards/<KEY>.txt` and `cards/alerts.txt`.
-    File {
-        dir: PathBuf,
-    },
-    Telegram(Telegram),
-    /// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
-    Command {
-        argv: Vec<String>,
-        /// Its whole environment.
-        env: Vec<(OsString, OsString)>,
-        timeout: Duration,
-    },
-    /// Gets each message as a JSON POST; its `id` is the same in a repeat.
-    Webhook(Webhook),
 }
 
 /// A card to be shown.
@@ -110,7 +89,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(delivered: Delivered) -> Self {
+    /// One of which there is nothing else to say.
+    pub fn new(delivered: Delivered) -> Self {
         Self { delivered, strays: 0, sink_off: None, migrated_to: None, bugs: vec![], sent: None }
     }
 }
@@ -154,48 +134,47 @@ pub enum NotifyError {
     Transient { why: String },
 }
 
-impl Notifier {
+/// Keeps what became of a card; it must be durable when this returns.
+pub type Record<'r> = dyn FnMut(&StoredCard) -> anyhow::Result<()> + 'r;
+
+/// A sink of cards and alerts. One that has no messages to edit brings `show` and `alert`, and nothing else.
+pub trait Notifier: std::fmt::Debug {
+    /// Shows a card in the place of what it showed of the task before, if it showed anything.
+    fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome;
+
+    /// Sends an alert: at least once over all tries; a try after an unknown outcome says so in its text.
+    fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome;
+
+    /// Whether a card that was shown is shown again: only where that costs nobody's attention.
+    fn shows_again(&self) -> bool {
+        false
+    }
+
     /// Brings a task's card up to date. `stored` is what the last delivery recorded; `now_ms` is wall time.
-    /// `record` must be durable when it returns: it is called with the placeholder's id before anything else is done to
-    /// that message, and again when it shows the card. Fails only with `record`'s own error; a placeholder that could
-    /// not be recorded is taken back.
-    pub fn deliver_card<E>(
+    /// `record` is called with a placeholder's id before anything else is done to that message, and again when it shows the
+    /// card. Fails only with `record`'s own error; a placeholder that could not be recorded is taken back.
+    fn card(
         &self,
         stored: Option<&StoredCard>,
-        mode: CardMode,
+        _mode: CardMode,
         message: &CardMessage<'_>,
         now_ms: i64,
         deadline: Instant,
-        record: &mut dyn FnMut(&StoredCard) -> Result<(), E>,
-    ) -> Result<Outcome, E> {
-        let made = match self {
-            Self::Telegram(t) => return delivery::card(t, stored, mode, message, now_ms, deadline, record),
-            Self::File { dir } => sinks::card_file(dir, message),
-            Self::Command { .. } | Self::Webhook(_) if is_shown(stored, message) => Outcome::new(Delivered::Yes),
-            Self::Command { argv, env, timeout } => {
-                sinks::command(argv, env, &sinks::card_event(message), deadline.min(Instant::now() + *timeout))
-            }
-            Self::Webhook(hook) => hook.post(&sinks::card_event(message), deadline),
-        };
-        if made.delivered == Delivered::Yes && !is_shown(stored, message) {
+        record: &mut Record<'_>,
+    ) -> anyhow::Result<Outcome> {
+        let is_shown = stored.and_then(|s| s.shown.as_ref()) == Some(message.shown);
+        if is_shown && !self.shows_again() {
+            return Ok(Outcome::new(Delivered::Yes));
+        }
+        let made = self.show(message, deadline);
+        if made.delivered == Delivered::Yes && !is_shown {
             record(&StoredCard { message_id: 0, sent_at: now_ms, shown: Some(message.shown.clone()) })?;
         }
         Ok(made)
     }
 
-    /// Sends an alert: at least once over all tries; a try after an unknown outcome says so in its text.
-    pub fn deliver_alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
-        match self {
-            Self::Telegram(t) => delivery::alert(t, message, deadline),
-            Self::File { dir } => sinks::alert_file(dir, message),
-            Self::Command { argv, env, timeout } => {
-                sinks::command(argv, env, &sinks::alert_event(message), deadline.min(Instant::now() + *timeout))
-            }
-            Self::Webhook(hook) => hook.post(&sinks::alert_event(message), deadline),
-        }
+    /// The chat in which its messages are answered; `None`: they are not.
+    fn chat(&self) -> Option<&Telegram> {
+        None
     }
-}
-
-fn is_shown(stored: Option<&StoredCard>, message: &CardMessage<'_>) -> bool {
-    stored.and_then(|s| s.shown.as_ref()) == Some(message.shown)
 }

@@ -1,26 +1,25 @@
 //! The sinks that are no chat: files, a command, a webhook.
 
-use super::{AlertMessage, CardMessage, Outcome};
+use super::{AlertMessage, CardMessage, Notifier, Outcome};
 use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Token};
 use crate::adapters::modes;
 use crate::model::card::Delivered;
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::short::{self, Bounds, End, Whom};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Of `cards/alerts.txt`; past it the file becomes `alerts.1.txt`.
 const ALERTS_MAX: u64 = 1 << 20;
 /// Kept of a command's complaint.
-const COMPLAINT: u64 = 4 << 10;
+const COMPLAINT: usize = 4 << 10;
 /// A throttled reply that does not say how long.
 const DEFAULT_WAIT_S: u64 = 60;
 
@@ -32,8 +31,53 @@ fn off(why: String) -> Outcome {
     Outcome { sink_off: Some(why.clone()), ..Outcome::new(Delivered::Refused { why }) }
 }
 
+/// The state directory: `cards/<KEY>.txt` and `cards/alerts.txt`.
+#[derive(Debug, Clone)]
+pub struct Files {
+    pub dir: PathBuf,
+}
+
+impl Notifier for Files {
+    fn show(&self, message: &CardMessage<'_>, _deadline: Instant) -> Outcome {
+        card_file(&self.dir, message)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, _deadline: Instant) -> Outcome {
+        alert_file(&self.dir, message)
+    }
+
+    fn shows_again(&self) -> bool {
+        true
+    }
+}
+
+/// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub argv: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    pub timeout: Duration,
+}
+
+impl Program {
+    fn tell(&self, event: &Value, deadline: Instant) -> Outcome {
+        command(&self.argv, &self.env, event, deadline.min(Instant::now() + self.timeout))
+    }
+}
+
+impl Notifier for Program {
+    fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome {
+        self.tell(&card_event(message), deadline)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+        self.tell(&alert_event(message), deadline)
+    }
+}
+
 /// A card as a command or webhook gets it.
-pub(super) fn card_event(message: &CardMessage<'_>) -> Value {
+fn card_event(message: &CardMessage<'_>) -> Value {
     json!({
         "version": 1,
         "kind": "card",
@@ -47,7 +91,7 @@ pub(super) fn card_event(message: &CardMessage<'_>) -> Value {
 }
 
 /// An alert as a command or webhook gets it.
-pub(super) fn alert_event(message: &AlertMessage<'_>) -> Value {
+fn alert_event(message: &AlertMessage<'_>) -> Value {
     let text = message.text();
     json!({
         "version": 1,
@@ -63,7 +107,7 @@ pub(super) fn alert_event(message: &AlertMessage<'_>) -> Value {
 }
 
 /// Writes `cards/<KEY>.txt`, whole or not at all.
-pub(super) fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
+fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
     let folder = dir.join("cards");
     let path = folder.join(format!("{}.txt", message.key.as_str()));
     let write = || -> std::io::Result<()> {
@@ -81,7 +125,7 @@ pub(super) fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
 }
 
 /// Adds the alert to `cards/alerts.txt`, newest last, under its outbox key.
-pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
+fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
     let folder = dir.join("cards");
     let path = folder.join("alerts.txt");
     let write = || -> std::io::Result<()> {
@@ -100,7 +144,7 @@ pub(super) fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
 }
 
 /// Runs the command with the event on stdin until `deadline`; then its process group is ended.
-pub(super) fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadline: Instant) -> Outcome {
+fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadline: Instant) -> Outcome {
     let Some((program, args)) = argv.split_first() else {
         return off("the notify command is empty; name a program and its arguments".to_owned());
     };
@@ -111,55 +155,41 @@ pub(super) fn command(argv: &[String], env: &[(OsString, OsString)], event: &Val
     let mut child = Command::new(program);
     child.args(args).env_clear().process_group(0).stdout(Stdio::null()).stdin(Stdio::piped()).stderr(Stdio::piped());
     child.envs(env.iter().map(|(name, value)| (name, value)));
-    let mut child = match modes::spawn_public(&mut child) {
+    let child = match modes::spawn_public(&mut child) {
         Ok(child) => child,
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
             return off(format!("the notify command {program} can't be started: {e}"));
         }
         Err(e) => return not_now(format!("the notify command {program} can't be started: {e}")),
     };
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let input = format!("{event}\n");
-    std::thread::spawn(move || {
-        // One that does not read its input may still succeed.
-        stdin.map(|mut to| to.write_all(input.as_bytes()))
-    });
-    let (tell_text, text) = channel();
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        if let Some(mut stream) = stderr {
-            let _ = (&mut stream).take(COMPLAINT).read_to_end(&mut kept);
-            let _ = std::io::copy(&mut stream, &mut std::io::sink());
-        }
-        tell_text.send(kept)
-    });
-    let (tell_end, end) = channel();
-    std::thread::spawn(move || tell_end.send(child.wait()));
-    let ended = end.recv_timeout(left);
-    // What it left behind holds the streams open: it belongs to the command, and ends with it.
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let status = match ended {
-        Ok(Ok(status)) => status,
-        Ok(Err(e)) => return not_now(format!("the end of the notify command {program} can't be awaited: {e}")),
-        Err(_) => {
-            let why = format!("the notify command {program} did not end within {} s", left.as_secs_f32());
-            return Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) };
-        }
+    let bounds = Bounds {
+        input: input.as_bytes(),
+        limit: left,
+        out: 0,
+        err: COMPLAINT,
+        strict: false,
+        grace: Duration::ZERO,
+        whom: Whom::Family,
+    };
+    let said = match short::follow(child, &bounds) {
+        Ok(said) => said,
+        Err(e) => return not_now(format!("the end of the notify command {program} can't be awaited: {e}")),
+    };
+    let End::Itself(status) = said.end else {
+        let why = format!("the notify command {program} did not end within {} s", left.as_secs_f32());
+        return Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) };
     };
     if status.success() {
         return Outcome::new(Delivered::Yes);
     }
-    let text = text.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    let text = String::from_utf8_lossy(&said.err);
     let line = text.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
     let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
     not_now(format!("the notify command {program} ended with {status}: {line}"))
 }
 
-/// One address that takes JSON. Often the whole secret is its path, so only the host is ever shown.
+/// One address that gets each message as a JSON POST; its `id` is the same in a repeat. Often the whole secret is its path, so only the host is ever shown.
 #[derive(Clone)]
 pub struct Webhook {
     http: Client,
@@ -197,7 +227,7 @@ impl Webhook {
         Ok(Self { http: Client::new(origin, auth, limits)?, path, timeout })
     }
 
-    pub(super) fn post(&self, event: &Value, deadline: Instant) -> Outcome {
+    fn post(&self, event: &Value, deadline: Instant) -> Outcome {
         let left = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
         if left < Duration::from_secs(1).min(self.timeout) {
             return not_now("no time left in this step".to_owned());
@@ -230,5 +260,15 @@ impl Webhook {
             }
             Class::Invalid => Outcome::new(Delivered::Refused { why }),
         }
+    }
+}
+
+impl Notifier for Webhook {
+    fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome {
+        self.post(&card_event(message), deadline)
+    }
+
+    fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome {
+        self.post(&alert_event(message), deadline)
     }
 }

@@ -3,23 +3,19 @@
 use super::{Confined, ProbeCtx};
 use crate::adapters::child::{self, ChildError, Control};
 use crate::adapters::confine::Boundary;
+use crate::adapters::environment::Policy;
 use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
 use crate::model::redact;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use crate::short::{self, Bounds, End, Whom};
 use std::ffi::OsString;
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// How much of each stream is kept; the rest is read and dropped.
 const KEEP: usize = 64 << 10;
-
-/// What of the caller's environment a child sees (CFG-1).
-const PASSED: [&str; 4] = ["LANG", "TZ", "TMPDIR", "USER"];
 
 /// A command that ended by itself.
 #[derive(Debug)]
@@ -62,25 +58,31 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     command.args(args).env_clear().process_group(0);
     match &ctx.own {
         Some(own) => command.envs(own.iter().map(|(k, v)| (k, v))),
-        None => command.envs(passed()).envs(crate::adapters::net::child_env()).env("HOME", &ctx.home),
+        None => command.envs(Policy::Probe.env()).env("HOME", &ctx.home),
     };
     command.envs(ctx.env.iter().map(|(k, v)| (k, v)));
     command.envs(spec.env.iter().map(|(k, v)| (k, v)));
     command.current_dir(spec.cwd.as_ref().map_or_else(|| ctx.checkout.clone(), |c| ctx.checkout.join(c)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = modes::spawn_public(&mut command);
-    let mut child = started.map_err(|e| Trouble::NotStarted(format!("{program} can't be started: {e}")))?;
-    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-    let out = drain(child.stdout.take());
-    let err = drain(child.stderr.take());
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let status = wait(&mut child, group, deadline, timeout_ms);
-    // A daemon it left behind keeps the streams open: it belongs to the probe, and ends with it.
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::KILL);
+    let child = started.map_err(|e| Trouble::NotStarted(format!("{program} can't be started: {e}")))?;
+    let bounds = Bounds {
+        input: &[],
+        limit: Duration::from_millis(timeout_ms),
+        out: KEEP,
+        err: KEEP,
+        strict: false,
+        grace: Duration::ZERO,
+        // A daemon it left behind belongs to the probe, and ends with it (RULE-19).
+        whom: Whom::Family,
+    };
+    let said = short::follow(child, &bounds);
+    let said = said.map_err(|e| Trouble::NotStarted(format!("its end can't be awaited: {e}")))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match said.end {
+        End::Itself(status) => Ok(Ended { code: status.code(), stdout: text(&said.out), stderr: text(&said.err) }),
+        End::Late | End::Full => Err(Trouble::Timeout(timeout_ms)),
     }
-    let status = status?;
-    Ok(Ended { code: status.code(), stdout: collected(&out), stderr: collected(&err) })
 }
 
 /// Runs a check that is a command: held, where the context says so.
@@ -92,8 +94,7 @@ pub(super) fn check(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Resu
 }
 
 fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined) -> Result<Ended, Trouble> {
-    let mut env: Vec<(OsString, OsString)> = passed().collect();
-    env.extend(crate::adapters::net::child_env());
+    let mut env = Policy::Probe.env();
     env.push(("HOME".into(), ctx.home.clone().into()));
     env.extend(confined.env.iter().cloned());
     let own = ctx.env.iter().chain(&spec.env);
@@ -137,59 +138,4 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         }
         Err(e) => Err(Trouble::NotStarted(e.to_string())),
     }
-}
-
-/// What of this process's environment a child sees.
-fn passed() -> impl Iterator<Item = (OsString, OsString)> {
-    let kept = |name: &str| PASSED.contains(&name) || name.starts_with("LC_");
-    let own = std::env::vars_os().filter(move |(name, _)| name.to_str().is_some_and(kept));
-    own.chain(modes::search_path().map(|path| (OsString::from("PATH"), path)))
-}
-
-/// Waits in a thread of its own, so that the limit needs no polling.
-fn wait(child: &mut Child, group: Option<Pid>, deadline: Instant, timeout_ms: u64) -> Result<ExitStatus, Trouble> {
-    std::thread::scope(|scope| {
-        let (tell, ended) = channel();
-        scope.spawn(move || {
-            let _ = tell.send(child.wait());
-        });
-        let left = deadline.saturating_duration_since(Instant::now());
-        match ended.recv_timeout(left) {
-            Ok(Ok(status)) => Ok(status),
-            Ok(Err(e)) => Err(Trouble::NotStarted(format!("its end can't be awaited: {e}"))),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                if let Some(group) = group {
-                    let _ = kill_process_group(group, Signal::KILL);
-                    // It may have left its group for a session of its own.
-                    let _ = kill_process(group, Signal::KILL);
-                }
-                Err(Trouble::Timeout(timeout_ms))
-            }
-        }
-    })
-}
-
-fn drain(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (tell, all) = channel();
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        let mut chunk = vec![0_u8; 8 << 10];
-        if let Some(mut stream) = stream {
-            while let Ok(n) = stream.read(&mut chunk) {
-                if n == 0 {
-                    break;
-                }
-                let room = KEEP.saturating_sub(kept.len()).min(n);
-                kept.extend_from_slice(chunk.get(..room).unwrap_or(&[]));
-            }
-        }
-        let _ = tell.send(kept);
-    });
-    all
-}
-
-/// What a stream gave; at most 2 s past the command's end (RULE-19).
-fn collected(stream: &Receiver<Vec<u8>>) -> String {
-    let bytes = stream.recv_timeout(Duration::from_secs(2)).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -35,6 +35,7 @@ pub fn run(
         } else {
             CheckResult::new(&check.id, class, CheckOutcome::NotRun, "interrupted before it", 0)
         };
+        let result = result.named(check.name.as_deref());
         each(&result);
         results.push(result);
     }

@@ -25,6 +25,8 @@ pub(in crate::adapters::runtime) struct Seen {
     /// The account's window was refused: seconds since the epoch at which it opens, if said.
     rejected: Option<Option<i64>>,
     result: Option<Value>,
+    /// The model said something after the last result: another is to come.
+    works_on: bool,
     /// What the results so far say was used since the one before each: this run's own, if every one of them says it.
     own: Option<Used>,
 }
@@ -85,7 +87,7 @@ impl Seen {
             ("result", _) => {
                 let own = Used::by_models(&event, "model_usage_since_last_result");
                 self.own = if self.result.is_none() { own } else { self.own.zip(own).map(|(a, b)| a.plus(b)) };
-                self.result = Some(event);
+                (self.result, self.works_on) = (Some(event), false);
             }
             _ => {}
         }
@@ -98,6 +100,7 @@ impl Seen {
         if text(message, "model") == Some("<synthetic>") {
             return;
         }
+        self.works_on = true;
         let (input, output) = spent(usage);
         let (all_in, all_out) = self.tokens.unwrap_or_default();
         let (old_in, old_out) = match self.open.iter_mut().find(|(open, ..)| open == id) {
@@ -160,8 +163,13 @@ impl Seen {
         outcome
     }
 
+    /// Whether the last word is a result, and whether it reports success.
+    pub fn concluded(&self) -> Option<bool> {
+        (self.result.is_some() && !self.works_on).then(|| self.succeeded())
+    }
+
     /// Whether the result event reports success.
-    pub fn succeeded(&self) -> bool {
+    fn succeeded(&self) -> bool {
         self.result.as_ref().is_some_and(|result| {
             result.get("is_error") == Some(&Value::Bool(false)) && text(result, "subtype") == Some("success")
         })

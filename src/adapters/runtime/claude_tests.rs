@@ -103,6 +103,29 @@ fn the_last_result_counts() {
     assert_eq!((got.kind, got.cost_micros), (Kind::Ended, Some(20_400)));
 }
 
+/// A result is the end, good or bad, with or without the end of its line, unless the model speaks on.
+#[test]
+fn a_run_is_over_by_its_last_result() {
+    let concluded = |parts: &[&[u8]]| {
+        let mut reader = Runtime::Claude(ClaudeSettings::default()).reader(None);
+        parts.iter().for_each(|part| reader.feed(part));
+        reader.pause();
+        reader.concluded()
+    };
+    let (good, bad) = (recorded("stream"), recorded("maxturns"));
+    let cut = |bytes: &[u8]| bytes.trim_ascii_end().to_vec();
+    let said = br#"{"type":"assistant","message":{"id":"m","model":"x","usage":{"output_tokens":1}}}"#;
+    let status = br#"{"type":"system","subtype":"status"}"#;
+    assert_eq!(concluded(&[]), None);
+    assert_eq!((concluded(&[&good]), concluded(&[&bad])), (Some(true), Some(false)));
+    assert_eq!((concluded(&[&cut(&good)]), concluded(&[&cut(&bad)])), (Some(true), Some(false)));
+    assert_eq!(concluded(&[&cut(&good), b"\n", status, b"\n"]), Some(true));
+    assert_eq!(concluded(&[&good, said, b"\n"]), None, "it works on");
+    assert_eq!(concluded(&[&good, said, b"\n", &good]), Some(true));
+    let half = cut(&good);
+    assert_eq!(concluded(&[half.strip_suffix(b"}").unwrap()]), None);
+}
+
 fn result(total: f64, since: Option<f64>) -> String {
     let models = |usd: f64| serde_json::json!({"claude-x": {"costUSD": usd, "inputTokens": 7, "outputTokens": 2}});
     let mut event = serde_json::json!({"type": "result", "subtype": "success", "is_error": false,

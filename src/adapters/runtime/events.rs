@@ -69,13 +69,22 @@ impl Reader {
         }
     }
 
-    /// Whether the runtime has reported its success: what comes now is the end of its process alone.
-    pub fn succeeded(&self) -> bool {
+    /// What the runtime has reported as its end, `true` for success: what comes now is the end of its process alone. `None`:
+    /// it has not, or works on.
+    pub fn concluded(&self) -> Option<bool> {
         match &self.state {
-            State::Claude(seen) => seen.succeeded(),
+            State::Claude(seen) => seen.concluded(),
             // The last line counts, and which one is the last is known at the end only.
-            State::Command(_) => false,
-            State::Preset(seen) => seen.succeeded(),
+            State::Command(_) => None,
+            State::Preset(seen) => seen.concluded(),
+        }
+    }
+
+    /// Takes a line that is a whole event although its end has not come: some end with one.
+    pub fn pause(&mut self) {
+        let state = &mut self.state;
+        if !matches!(state, State::Command(_)) {
+            self.lines.pause(|line| state.line(line));
         }
     }
 
@@ -140,6 +149,12 @@ impl Lines {
             self.begun = Vec::new();
         } else {
             self.begun.extend_from_slice(part);
+        }
+    }
+
+    fn pause(&mut self, each: impl FnMut(&[u8])) {
+        if !self.skipping && self.begun.trim_ascii_end().ends_with(b"}") && object(self.begun.trim_ascii()).is_some() {
+            self.end(each);
         }
     }
 

@@ -25,6 +25,29 @@ impl PresetKind {
         }
     }
 
+    /// The preset of this kind; `None`: it is none.
+    pub fn of(kind: RuntimeKind) -> Option<Self> {
+        match kind {
+            RuntimeKind::Codex => Some(Self::Codex),
+            RuntimeKind::Gemini => Some(Self::Gemini),
+            RuntimeKind::OpenCode => Some(Self::OpenCode),
+            RuntimeKind::Claude | RuntimeKind::Command => None,
+        }
+    }
+
+    /// Whether it brings a sandbox of its own.
+    pub(super) fn own_sandbox(self) -> bool {
+        self == Self::Codex
+    }
+
+    /// The folder of its transcripts, where they can be carried from run to run.
+    pub(super) fn transcripts(self) -> Option<&'static str> {
+        match self {
+            Self::Codex => Some("sessions"),
+            Self::Gemini | Self::OpenCode => None,
+        }
+    }
+
     fn is_model(self, name: &str) -> bool {
         match self {
             Self::Codex => plain(name, ".-_:"),
@@ -119,6 +142,8 @@ pub(super) struct Seen {
     turns: i64,
     /// The event that ends a turn well was seen, after the last error.
     well: bool,
+    /// The event that ends the work, well or not, was the last one that tells of it.
+    over: bool,
     error: Option<String>,
     /// The last error says that there is no login, or that it is refused.
     no_login: bool,
@@ -138,6 +163,7 @@ impl Seen {
             tokens_out: None,
             turns: 0,
             well: false,
+            over: false,
             error: None,
             no_login: false,
             worked: false,
@@ -163,9 +189,9 @@ impl Seen {
     fn codex(&mut self, event: &Value) {
         match text(event, "type").unwrap_or("") {
             "thread.started" => self.session = text(event, "thread_id").map(str::to_owned),
-            "turn.started" => self.well = false,
+            "turn.started" => (self.well, self.over) = (false, false),
             "turn.completed" => {
-                (self.well, self.worked) = (true, true);
+                (self.well, self.worked, self.over) = (true, true, true);
                 self.turns += 1;
                 if let Some(usage) = event.get("usage") {
                     // Cached ones are part of the input.
@@ -173,13 +199,13 @@ impl Seen {
                 }
             }
             "turn.failed" => {
-                self.well = false;
+                (self.well, self.over) = (false, true);
                 self.error = event.get("error").and_then(|e| text(e, "message")).map(str::to_owned);
                 let said = self.error.as_deref().unwrap_or("");
                 let refused = ["unexpected status 401", "unexpected status 403", "Missing environment variable"];
                 self.no_login = refused.iter().any(|start| said.starts_with(start));
             }
-            "item.started" => self.worked = true,
+            "item.started" => (self.worked, self.over) = (true, false),
             "item.completed" => {
                 let Some(item) = event.get("item") else { return };
                 self.worked |= text(item, "type") != Some("error");
@@ -209,9 +235,9 @@ impl Seen {
                 }
             }
             "error" => self.error = message(event).or(self.error.take()),
-            "tool_use" => self.worked = true,
+            "tool_use" => (self.worked, self.over) = (true, false),
             "result" => {
-                self.well = text(event, "status").is_none_or(|s| s == "success");
+                (self.well, self.over) = (text(event, "status").is_none_or(|s| s == "success"), true);
                 self.turns += 1;
                 if !self.well {
                     self.error = event.get("error").and_then(message).or(self.error.take());
@@ -234,10 +260,13 @@ impl Seen {
         }
         let part = event.get("part");
         match text(event, "type").unwrap_or("") {
+            "step_start" => self.over = false,
             "step_finish" => {
                 (self.well, self.worked) = (true, true);
                 self.turns += 1;
                 let Some(part) = part else { return };
+                // A step that called tools is followed by one that reads their answers.
+                self.over = text(part, "reason").is_some_and(|reason| reason != "tool-calls");
                 self.cost_micros = plus(self.cost_micros, micros(part.get("cost").and_then(Value::as_f64)));
                 if let Some(tokens) = part.get("tokens") {
                     let cache = tokens.get("cache");
@@ -248,12 +277,13 @@ impl Seen {
                     );
                 }
             }
-            "tool_use" => self.worked = true,
+            "tool_use" => (self.worked, self.over) = (true, false),
             "text" => {
-                self.worked = true;
+                (self.worked, self.over) = (true, false);
                 self.text = part.and_then(|p| text(p, "text")).map(str::to_owned);
             }
             "error" => {
+                self.over = true;
                 let error = event.get("error");
                 self.error = error.and_then(message).or(Some("an error event".to_owned()));
                 let status = error.and_then(|e| count(e.get("data")?, "statusCode"));
@@ -268,9 +298,9 @@ impl Seen {
         Live { cost_micros: self.cost_micros, tokens_in: self.tokens_in, tokens_out: self.tokens_out }
     }
 
-    /// Whether the event that ends a turn well was the last word so far.
-    pub fn succeeded(&self) -> bool {
-        self.well && self.error.is_none()
+    /// Whether the work is over by the last word so far, and whether it ended well.
+    pub fn concluded(&self) -> Option<bool> {
+        self.over.then_some(self.well && self.error.is_none())
     }
 
     /// Nothing was done, since there is no login or it is refused (ORD-1). One that was refused after the agent had worked

@@ -138,3 +138,44 @@ fn ord_1_a_login_that_is_missing_or_refused_is_no_failure_unless_the_agent_had_w
         assert_eq!(got.kind, *want, "{preset:?} {code} {lines:?}: {}", got.why);
     }
 }
+
+/// What is ended after a grace is only what has said its last word, and one that works on has not (RUN-5).
+#[test]
+fn a_run_is_over_only_by_an_event_after_which_nothing_is_done() {
+    let finish =
+        |reason: &str| format!(r#"{{"type":"step_finish","sessionID":"s","part":{{"reason":"{reason}","cost":0}}}}"#);
+    let (calls, stop) = (finish("tool-calls"), finish("stop"));
+    let start = r#"{"type":"step_start","sessionID":"s","part":{}}"#;
+    let tool = r#"{"type":"tool_use","sessionID":"s","part":{}}"#;
+    let error = r#"{"type":"error","sessionID":"s","error":{"name":"APIError"}}"#;
+    let completed = r#"{"type":"turn.completed"}"#;
+    let failed = r#"{"type":"turn.failed","error":{"message":"no"}}"#;
+    let item = r#"{"type":"item.started","item":{}}"#;
+    let done = r#"{"type":"result","status":"success"}"#;
+    let not = r#"{"type":"result","status":"error","error":{"message":"no"}}"#;
+    let called = r#"{"type":"tool_use"}"#;
+    let (c, g, o) = (PresetKind::Codex, PresetKind::Gemini, PresetKind::OpenCode);
+    let cases: &[(PresetKind, &[&str], Option<bool>)] = &[
+        (o, &[], None),
+        (o, &[start, &calls], None),
+        (o, &[start, &stop], Some(true)),
+        (o, &[start, &stop, start], None),
+        (o, &[start, &stop, tool], None),
+        (o, &[start, &calls, start, &stop], Some(true)),
+        (o, &[start, error], Some(false)),
+        (o, &[r#"{"type":"step_finish","part":{}}"#], None),
+        (c, &[completed], Some(true)),
+        (c, &[completed, r#"{"type":"turn.started"}"#], None),
+        (c, &[completed, item], None),
+        (c, &[failed], Some(false)),
+        (g, &[called], None),
+        (g, &[called, done], Some(true)),
+        (g, &[done, called], None),
+        (g, &[not], Some(false)),
+    ];
+    for (preset, lines, want) in cases {
+        let mut seen = Seen::new(*preset);
+        lines.iter().for_each(|line| seen.line(line.as_bytes()));
+        assert_eq!(seen.concluded(), *want, "{preset:?} {lines:?}");
+    }
+}

@@ -1,21 +1,16 @@
 //! Starts a tool of the scan: bounded in time and output, its own process group, a cleared environment.
 
+use crate::adapters::environment::Policy;
+use crate::short::{self, Bounds, End, Whom};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Most bytes kept of either stream; a tool that says more is not believed.
-const CAP: u64 = 64 * 1024 * 1024;
-/// How long the streams may stay open once the tool has ended (a daemon it left keeps them).
-const DRAIN: Duration = Duration::from_secs(2);
-
-/// Variables a tool inherits besides those of the network ([`crate::adapters::net`]). Everything else is set by us.
-const INHERITED: &[&str] = &["PATH", "LANG", "TZ"];
+const CAP: usize = 64 * 1024 * 1024;
 
 /// One call of a tool.
 #[derive(Debug)]
@@ -48,17 +43,13 @@ pub(super) enum Silent {
     #[error("{0} did not end within {1} s and was killed")]
     TimedOut(String, u64),
     #[error("{0} wrote more than {1} MiB")]
-    TooMuch(String, u64),
+    TooMuch(String, usize),
 }
 
 impl Call {
     /// `home` becomes `HOME` and the working directory; nothing in it may come from the repository.
     pub fn new(program: impl Into<PathBuf>, home: &Path, limit: Duration) -> Self {
-        let mut env: Vec<(OsString, OsString)> = INHERITED
-            .iter()
-            .filter_map(|name| std::env::var_os(name).map(|value| (OsString::from(name), value)))
-            .chain(crate::adapters::net::child_env())
-            .collect();
+        let mut env = Policy::Tool.env();
         for (name, value) in [
             ("LC_ALL", "C.UTF-8"),
             ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -131,51 +122,26 @@ impl Call {
             None => Stdio::piped(),
         });
         command.stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(no_start)?;
-        let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let kill = || {
-            if let Some(group) = group {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
+        let bounds = Bounds {
+            input: &[],
+            limit: self.limit,
+            out: CAP,
+            err: CAP,
+            strict: true,
+            grace: Duration::ZERO,
+            whom: Whom::Family,
         };
-        let out = child.stdout.take().map(collect);
-        let err = child.stderr.take().map(collect);
-        let (ended, wait) = mpsc::channel();
-        std::thread::spawn(move || ended.send(wait_for(child)));
-        let Ok(status) = wait.recv_timeout(self.limit) else {
-            kill();
-            let _ = wait.recv_timeout(DRAIN);
-            return Err(Silent::TimedOut(name, self.limit.as_secs()));
-        };
-        let code = status.map_err(|e| Silent::NoStart(name.clone(), e))?;
-        let take = |stream: Option<mpsc::Receiver<Vec<u8>>>| -> Result<Vec<u8>, Silent> {
-            let Some(stream) = stream else { return Ok(Vec::new()) };
-            let bytes = stream.recv_timeout(DRAIN).unwrap_or_else(|_| {
-                kill();
-                stream.recv_timeout(DRAIN).unwrap_or_default()
-            });
-            if bytes.len() as u64 > CAP { Err(Silent::TooMuch(name.clone(), CAP >> 20)) } else { Ok(bytes) }
-        };
-        let stdout = take(out)?;
-        let stderr = String::from_utf8_lossy(&take(err)?).into_owned();
-        Ok(Ran { code, stdout, stderr })
+        let said = command.spawn().and_then(|child| short::follow(child, &bounds)).map_err(no_start)?;
+        match said.end {
+            End::Itself(status) => Ok(Ran {
+                code: status.code(),
+                stdout: said.out,
+                stderr: String::from_utf8_lossy(&said.err).into_owned(),
+            }),
+            End::Late => Err(Silent::TimedOut(name, self.limit.as_secs())),
+            End::Full => Err(Silent::TooMuch(name, CAP >> 20)),
+        }
     }
-}
-
-fn wait_for(mut child: Child) -> std::io::Result<Option<i32>> {
-    child.wait().map(|status| status.code())
-}
-
-/// Reads a stream in a thread: at most one byte more than the cap is kept, the rest is drained.
-fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
-    let (done, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = (&mut stream).take(CAP + 1).read_to_end(&mut bytes);
-        let _ = std::io::copy(&mut stream, &mut std::io::sink());
-        let _ = done.send(bytes);
-    });
-    receiver
 }
 
 impl Ran {

@@ -1,7 +1,8 @@
 //! Evidence: verdicts on commits. Append-only; the newest row of a gate and epoch counts.
 
 use super::audit::{EVIDENCE, digest};
-use super::{Result, Tx, from_json, parsed};
+use super::{Result, Tx, parsed};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use rusqlite::{Row, params};
@@ -17,7 +18,7 @@ pub struct NewEvidence {
     pub code_tree: String,
     pub verdict: EvidenceVerdict,
     pub why: String,
-    pub detail: serde_json::Value,
+    pub detail: EvidenceDetail,
 }
 
 fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
@@ -31,7 +32,7 @@ fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
         code_tree: row.get("code_tree")?,
         verdict: parsed(row, "verdict", EvidenceVerdict::parse)?,
         why: row.get("why")?,
-        detail: parsed(row, "detail", from_json)?,
+        detail: EvidenceDetail::parse(&row.get::<_, String>("detail")?),
         tampered: false,
     })
 }
@@ -76,12 +77,15 @@ impl Tx<'_> {
                 new.code_tree,
                 new.verdict.as_str(),
                 new.why,
-                new.detail.to_string(),
+                new.detail.text(),
                 at
             ])?;
         let id = self.tx.last_insert_rowid();
         let hash = self.tx.prepare_cached("SELECT * FROM evidence WHERE id = ?1")?.query_row([id], row_hash)?;
-        let bound = json!({"evidence": id, "gate": new.gate, "verdict": new.verdict, "commit": new.sha, "why": new.why, "hash": hash});
+        let bound = json!({
+            "evidence": id, "gate": new.gate, "verdict": new.verdict, "commit": new.sha, "run": new.run_id.map(|r| r.0),
+            "why": new.why, "hash": hash,
+        });
         self.audit(at, Some(task.id), EVIDENCE, &bound)?;
         Ok(id)
     }

@@ -2,6 +2,7 @@
 
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
 use crate::model::ids::{JobId, RunId, Sha, TaskId};
+use crate::model::outcome::Outcome;
 use crate::model::run_end::{RunEnd, RunResult};
 use crate::model::stage::{Agent, JobKind, Stage};
 use crate::model::task::{Actor, Job, Run, RunState};
@@ -9,10 +10,9 @@ use crate::model::time::Stamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 /// What is known at a runtime's exit.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunExit {
-    /// JSON of the outcome.
-    pub outcome: String,
+    pub outcome: Outcome,
     pub cost_micros: Option<i64>,
     pub tokens_in: Option<i64>,
     pub tokens_out: Option<i64>,
@@ -20,6 +20,21 @@ pub struct RunExit {
     pub session: Option<String>,
     /// The session's running total, for runtimes that report it so.
     pub session_total_micros: Option<i64>,
+}
+
+impl RunExit {
+    /// The exit of a run whose runtime said so of itself.
+    pub fn of(outcome: Outcome) -> Self {
+        Self {
+            cost_micros: outcome.cost_micros,
+            tokens_in: outcome.tokens_in,
+            tokens_out: outcome.tokens_out,
+            model: outcome.model.clone(),
+            session: outcome.session.clone(),
+            session_total_micros: outcome.session_total_micros,
+            outcome,
+        }
+    }
 }
 
 /// Sums over runs, for limits and views.
@@ -57,7 +72,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         start_sha: parsed_opt(row, "start_sha", |t| Sha::parse(t).ok())?,
         end_sha: parsed_opt(row, "end_sha", |t| Sha::parse(t).ok())?,
         exited_at: parsed_opt(row, "exited_at", from_json)?,
-        outcome: row.get("outcome")?,
+        outcome: parsed_opt(row, "outcome", from_json)?,
         finalizer: parsed_opt(row, "finalizer", from_json)?,
         fence: row.get("fence")?,
         credential: row.get("credential")?,
@@ -130,6 +145,9 @@ impl Tx<'_> {
 
     /// Runs that are not settled, by id.
     pub fn open_runs(&self) -> Result<Vec<Run>> {
+        if self.none("runs WHERE state <> 'settled'")? {
+            return Ok(Vec::new());
+        }
         self.list("runs", &format!("SELECT * FROM runs WHERE {OPEN}"), [], run)
     }
 
@@ -220,7 +238,7 @@ impl Tx<'_> {
             .execute(params![
                 id.0,
                 to_json(now),
-                exit.outcome,
+                to_json(&exit.outcome),
                 exit.cost_micros,
                 exit.tokens_in,
                 exit.tokens_out,

@@ -7,7 +7,8 @@ use crate::cli::init::install::{Outcome, Place, Request};
 use crate::cli::init::try_base::{self, Came, Tried};
 use crate::cli::init::{Done, ask, envfile, find, install, scanner, shells, uninstall, units};
 use crate::cli::known;
-use crate::config::{Board, Config, load, locate, process_env};
+use crate::config::{Config, Project, load, locate, process_env};
+use crate::engine::projects;
 use crate::model::ids::Key;
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -153,7 +154,7 @@ fn read(call: &Invocation, file: &Path) -> Result<Config, Failure> {
 
 /// Whether a project of the file has a board whose statuses are labels that this command makes (GH-2).
 fn has_labels(call: &Invocation, file: &Path) -> bool {
-    read(call, file).is_ok_and(|config| config.projects.iter().any(|p| matches!(p.board, Board::Github(_))))
+    read(call, file).is_ok_and(|config| config.projects.iter().any(|p| p.board.asks_rights()))
 }
 
 fn several(call: &Invocation, file: &Path) -> bool {
@@ -332,8 +333,9 @@ fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
 /// written all the same.
 fn labels(call: &Invocation, file: &Path, told: &mut Told) {
     let Ok(config) = read(call, file) else { return };
-    for project in config.projects.iter().filter(|p| told.project.as_ref().is_none_or(|key| *key == p.key)) {
-        match crate::engine::github::make_labels(&config, project) {
+    let wanted = |p: &&Project| p.board.asks_rights() && told.project.as_ref().is_none_or(|key| *key == p.key);
+    for project in config.projects.iter().filter(wanted) {
+        match projects::plain_board(&config, project).and_then(|board| Ok(board.prepare()?)) {
             Ok(labels) => told.labels.extend(labels),
             Err(e) => told.notes.push(format!("the labels of {} could not be made: {e:#}", project.key)),
         }

@@ -1,13 +1,13 @@
 //! `orch new` (CLI-4): a work item on the local board.
 
-use super::tick::project;
 use crate::adapters::board::NewItem;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::init::find;
 use crate::cli::open;
-use crate::config::{Board, Config, Project, locate, same_remote};
+use crate::cli::open::project;
+use crate::config::{Config, Project, locate, same_remote};
 use crate::engine::boards;
 use crate::model::board::{Group, Logical, Priority, fold};
 use crate::model::ids::Key;
@@ -105,8 +105,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         call.out.document(&json!({"key": key}));
     } else {
         call.out.line(format!("{key}  {}", args.title.trim()));
-        if let Board::Local { dir, .. } = &project.board {
-            call.out.line(format!("written to {}", dir.join(format!("{key}.md")).display()));
+        if let Some(file) = project.board.file(&key) {
+            call.out.line(format!("written to {}", file.display()));
         }
         if !args.draft {
             call.out.line("the next `orch tick` picks it up");

@@ -1,13 +1,14 @@
 //! `orch project` (ORD-3): the projects of one installation.
 
 use super::init::{Trying, lines, prefix};
+use crate::adapters::forge::address;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::init::find::Found;
 use crate::cli::init::install::{self, Outcome, Place, Request};
 use crate::cli::init::try_base::{self, Tried};
-use crate::cli::init::{Done, ask, find, remote, scanner};
+use crate::cli::init::{Done, ask, find, scanner};
 use crate::cli::open;
 use crate::cli::output;
 use crate::config::locate;
@@ -80,7 +81,7 @@ fn add(call: &Invocation, from: &str, key: Option<&str>, trying: &Trying) -> Cmd
     let mut found = match (checkout, &there) {
         (Some(dir), _) => find::around(dir)?,
         (None, Some(bare)) => of_url(call, &bare.display().to_string(), trying),
-        (None, None) if remote::is_url(from) => of_url(call, from, trying),
+        (None, None) if address::is_url(from) => of_url(call, from, trying),
         (None, None) => {
             return Err(Failure::usage(format!("{from} is neither a folder here nor the URL of a repository"))
                 .hint("orch project add PATH, or orch project add git@HOST:owner/name.git"));
@@ -183,7 +184,7 @@ fn list(call: &Invocation) -> CmdResult {
 fn remove(call: &Invocation, name: &str) -> CmdResult {
     let file: PathBuf = {
         let mut ctx = open::view(call, "project")?;
-        let key = super::tick::project(&ctx, Some(name))?.unwrap_or_default();
+        let key = open::project(&ctx, Some(name))?.unwrap_or_default();
         if !key.eq_ignore_ascii_case(name) {
             return Err(Failure::usage(format!("{name} is a repository's name")).hint(format!("name the key: {key}")));
         }

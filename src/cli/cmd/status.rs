@@ -1,6 +1,6 @@
 //! `orch status` (CLI-3, DSK-1).
 
-use crate::adapters::board::local::Local;
+use crate::adapters::board::Scope;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::open;
@@ -80,10 +80,14 @@ fn view(call: &Invocation, ctx: &Ctx, all: bool) -> View {
 fn pending(ctx: &Ctx) -> Vec<String> {
     let mut keys = Vec::new();
     for project in &ctx.config.projects {
-        let crate::config::Board::Local { dir, statuses, .. } = &project.board else { continue };
+        if project.board.is_remote() {
+            continue;
+        }
         let names = projects::status_names(project);
         let wanted = names.get(&Logical::ToAnalyse).map_or(Logical::ToAnalyse.default_name(), String::as_str);
-        let found = Local::new(dir, &project.key, statuses).scan().map(|l| l.items).unwrap_or_default();
+        let listing = projects::plain_board(&ctx.config, project)
+            .and_then(|board| Ok(board.list(&[], &Scope::All { cursor: None }, &|| true)?));
+        let found = listing.map(|l| l.items).unwrap_or_default();
         keys.extend(found.into_iter().filter(|i| fold(&i.status_id) == fold(wanted)).map(|i| i.key.to_string()));
     }
     keys

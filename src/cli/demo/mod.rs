@@ -10,7 +10,7 @@ mod world;
 
 use super::Invocation;
 use super::exit::{CmdResult, Exit, Failure};
-use crate::engine::way::quoted;
+use crate::decide::advice::quoted;
 use serde_json::json;
 use show::Show;
 use std::path::Path;
@@ -147,6 +147,8 @@ fn closing(show: &Show<'_>, world: &World, items: &[Item], good: bool, start: In
         show.heading(&format!("The card of {last}, as a phone would show it"));
         show.say(card.trim_end());
     }
+    show.say("");
+    show.say("In a browser, page/index.html has the board, each story and the documents.");
     let seconds = start.elapsed().as_secs_f64();
     show.heading(&if good {
         format!("All of it in {seconds:.0} seconds, and nothing is left running. Look around:")

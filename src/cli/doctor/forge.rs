@@ -1,12 +1,11 @@
 //! What `doctor` asks of a forge, with the credential that the steps use. Nothing is ever written there.
 
 use super::Chart;
-use crate::adapters::forge::{Forge, ForgeError};
-use crate::adapters::git::{Mirror, UpdateMode};
-use crate::cli::init::remote;
-use crate::config::{Project, Via};
+use crate::adapters::forge::{Forge, ForgeError, address};
+use crate::adapters::git::Mirror;
+use crate::config::{Project, Update, Via};
 use crate::engine::{Ctx, outages, projects};
-use crate::model::ci::is_own;
+use crate::model::ci::{is_of_push, is_own};
 use crate::model::ids::Sha;
 use crate::model::protected::glob;
 use crate::model::refusal::{Refusal, Side};
@@ -17,7 +16,7 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
     let area = &project.key;
     let Some(account) = project.forge.account() else {
         // A forge that orch does not speak is named for what it means (ORD-2).
-        let said = remote::at(&project.git.remote).and_then(|at| remote::sentence(&at));
+        let said = address::at(&project.git.remote).and_then(|at| address::sentence(&at));
         let plain = || "local: landing is a compare-and-swap on the tested base".to_owned();
         return chart.ok(area, "forge", said.unwrap_or_else(plain));
     };
@@ -62,20 +61,18 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
         }
         Err(e) => return chart.fail(area, "forge account", e.to_string(), way_out(&e, page)),
     }
-    if !repository(project, &forge, chart) {
+    if !repository(project, forge.as_ref(), chart) {
         return;
     }
-    rights(project, &forge, mirror, chart);
+    rights(project, forge.as_ref(), mirror, chart);
     let Some(mirror) = mirror else { return };
     let Some(name) = super::services::branch(project, mirror) else { return };
-    protection(project, &forge, &name, chart);
-    task_branches(project, &forge, chart);
+    protection(project, forge.as_ref(), &name, chart);
+    task_branches(project, forge.as_ref(), chart);
     let head = mirror.remote_head(&name).ok().flatten();
-    if let Forge::Github(github) = &forge {
-        super::github::forge(github, project, &name, head.as_ref(), chart);
-    }
+    chart.extend(area, forge.examine(&name, head.as_ref(), &project.git.branch_prefix));
     if let Some(head) = head {
-        contexts(project, &forge, &head, chart);
+        contexts(project, forge.as_ref(), &head, chart);
     }
 }
 
@@ -86,7 +83,7 @@ fn way_out(e: &ForgeError, otherwise: &str) -> String {
 
 /// Whether token and account may do what the first task will ask of them. Two questions that write nothing: an edit of a
 /// comment that can't exist, and the opening of a push that sends nothing.
-fn rights(project: &Project, forge: &Forge, mirror: Option<&Mirror>, chart: &mut Chart) {
+fn rights(project: &Project, forge: &dyn Forge, mirror: Option<&Mirror>, chart: &mut Chart) {
     let area = &project.key;
     match forge.may_comment() {
         Ok(()) => chart.ok(area, "forge rights", "comments may be written"),
@@ -109,7 +106,7 @@ fn rights(project: &Project, forge: &Forge, mirror: Option<&Mirror>, chart: &mut
 }
 
 /// Whether the repository can be asked further.
-fn repository(project: &Project, forge: &Forge, chart: &mut Chart) -> bool {
+fn repository(project: &Project, forge: &dyn Forge, chart: &mut Chart) -> bool {
     let area = &project.key;
     match forge.repository() {
         Ok(r) if r.archived => {
@@ -143,7 +140,7 @@ fn repository(project: &Project, forge: &Forge, chart: &mut Chart) -> bool {
     true
 }
 
-fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart) {
+fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Chart) {
     let area = &project.key;
     let p = match forge.protection(branch) {
         Ok(p) => p,
@@ -213,7 +210,7 @@ fn protection(project: &Project, forge: &Forge, branch: &str, chart: &mut Chart)
 }
 
 /// Whether a rule of the forge stands in the way of the branches that tasks will have (RULE-45).
-fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
+fn task_branches(project: &Project, forge: &dyn Forge, chart: &mut Chart) {
     let (area, name) = (&project.key, "task branches");
     let example = format!("{}{}-1-a-title", project.git.branch_prefix, project.key);
     let rules = match forge.branch_rules() {
@@ -226,7 +223,7 @@ fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
         Err(e) => return chart.warn(area, name, e.to_string(), way_out(&e, project.forge.page())),
     };
     let covers = |rule: &str| rule == example || glob(rule).is_ok_and(|g| g.compile_matcher().is_match(&example));
-    let rebases = projects::update_mode(project) == UpdateMode::Rebase;
+    let rebases = project.merge.update == Update::Rebase;
     let mut free = true;
     for rule in rules.iter().filter(|r| covers(&r.name)) {
         if rule.push == Some(false) {
@@ -245,7 +242,7 @@ fn task_branches(project: &Project, forge: &Forge, chart: &mut Chart) {
 }
 
 /// Which statuses the heads of recent pull requests bear, or else the default branch's head (RULE-2).
-fn contexts(project: &Project, forge: &Forge, head: &Sha, chart: &mut Chart) {
+fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart) {
     let area = &project.key;
     let borne = |sha: &Sha| -> Result<BTreeSet<String>, ForgeError> {
         Ok(forge.statuses(sha)?.into_iter().map(|s| s.context).filter(|c| !is_own(c)).collect())
@@ -259,7 +256,8 @@ fn contexts(project: &Project, forge: &Forge, head: &Sha, chart: &mut Chart) {
         Err(e) => return chart.warn(area, "ci", e.to_string(), "see that the token may read statuses"),
     };
     // Only what a pull request gets counts at the gate.
-    let (seen, lacks) = if of_pulls.is_empty() {
+    let untold = of_pulls.is_empty();
+    let (seen, lacks) = if untold {
         (of_head, format!("{} has no status", head.short()))
     } else {
         (of_pulls, "no recent pull request has a status".to_owned())
@@ -279,6 +277,9 @@ fn contexts(project: &Project, forge: &Forge, head: &Sha, chart: &mut Chart) {
                 format!("seen there: {}", shown.join(", "))
             },
         );
+    } else if untold && project.ci.contexts.iter().any(|c| is_of_push(c)) {
+        let message = format!("seen on the default branch alone: {}", project.ci.contexts.join(", "));
+        chart.warn(area, "ci", message, "a pull request need not get what a push to it gets: name what its head bears");
     } else {
         chart.ok(
             area,

@@ -7,7 +7,6 @@ mod cluster;
 mod confinement;
 pub mod fix;
 mod forge;
-mod github;
 mod inside;
 mod machine;
 mod services;
@@ -19,14 +18,10 @@ use crate::cli::exit::Failure;
 use crate::cli::open;
 use crate::config::Config;
 use crate::engine::{Ctx, notices};
-use crate::model::stage::words;
+use crate::model::examined::Examined;
+pub use crate::model::examined::Level;
 use anyhow::Context;
 use serde::Serialize;
-
-words! {
-    /// How a check came out.
-    Level { Ok = "ok", Warning = "warning", Failed = "failed" }
-}
 
 /// One thing checked.
 #[derive(Debug, Clone, Serialize)]
@@ -51,6 +46,13 @@ impl Chart {
     fn add(&mut self, area: &str, name: &str, level: Level, message: impl Into<String>, fix: impl Into<String>) {
         let (message, fix) = (message.into(), fix.into());
         self.checks.push(Check { area: area.to_owned(), name: name.to_owned(), level, message, fix });
+    }
+
+    /// What an edge says of itself.
+    fn extend(&mut self, area: &str, found: Vec<Examined>) {
+        for Examined { name, level, message, fix } in found {
+            self.add(area, name, level, message, fix);
+        }
     }
 
     fn ok(&mut self, area: &str, name: &str, message: impl Into<String>) {

@@ -1,10 +1,10 @@
 //! What is elsewhere: remotes, boards, forges, the chat. Each is asked with the credential that the steps use.
 
 use super::{Chart, of_project};
-use crate::adapters::board::Board;
+use crate::adapters::board::Scope;
 use crate::adapters::git::{Mirror, TreeEntry};
 use crate::adapters::notify::{Telegram, TelegramConfig};
-use crate::config::{self, Config, Project};
+use crate::config::{Config, Project};
 use crate::engine::paths::Paths;
 use crate::engine::{Ctx, boards, notices, outages, projects};
 use crate::model::board::{Intent, Logical, StatusKind, fold};
@@ -87,7 +87,7 @@ pub fn default_branches(ctx: &mut Ctx, config: &Config, chart: &mut Chart) {
     for project in of_project(ctx) {
         if let Some((mirror, tip)) = fetched(ctx, config, &project) {
             large_files(&project.key, &mirror, &tip, chart);
-            if project.forge != config::Forge::Local {
+            if project.forge.is_remote() {
                 super::workflows::all(&project, &mirror, &tip, chart);
             }
         }
@@ -140,54 +140,12 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
             return;
         }
     };
-    match &seat.board {
-        Board::Local(local) => match local.scan() {
-            Ok(listing) => {
-                let folder = match &project.board {
-                    config::Board::Local { dir, .. } => format!(" in {}", dir.display()),
-                    config::Board::Plane { .. } | config::Board::Github(_) => String::new(),
-                };
-                let items = counted(listing.items.len() as u64, "work item");
-                chart.ok(&area, "board", format!("{items}{folder}"));
-                for p in &listing.strangers {
-                    chart.ok(&area, "board", format!("{} is passed over: {}", p.at, p.why));
-                }
-                for item in &listing.items {
-                    if let Some(said) = boards::unknown_status(&seat.resolved, &item.status_id) {
-                        let fix = "correct the word in its file";
-                        chart.warn(&area, "board", format!("{}: {said}", item.key), fix);
-                    }
-                }
-                for p in listing.problems {
-                    chart.warn(
-                        &area,
-                        "board",
-                        format!("{}: {}", p.at, p.why),
-                        "fix the file; each step reads it again",
-                    );
-                }
-            }
-            Err(e) => chart.fail(&area, "board", e.to_string(), "correct board.dir"),
-        },
-        Board::Plane(plane) => match plane.probe() {
-            Ok(found) if found.role.is_some_and(|r| r < 15) => {
-                chart.fail(
-                    &area,
-                    "board",
-                    format!("{} is a guest of the project: nothing can be written", found.user),
-                    "make the account a member (role 15)",
-                );
-            }
-            Ok(found) => chart.ok(
-                &area,
-                "board",
-                format!("as {}, role {}", found.user, found.role.map_or("unknown".to_owned(), |r| r.to_string())),
-            ),
-            Err(e) => return chart.fail(&area, "board", e.to_string(), project.board.page()),
-        },
-        Board::Github(issues) => super::github::board(issues, project, chart),
+    if project.board.is_remote() {
+        chart.extend(&area, seat.board.examine());
+    } else {
+        folder(project, &seat, chart);
     }
-    if matches!(seat.board, Board::Plane(_)) && project.board.deciders().is_empty() {
+    if project.board.is_remote() && !project.board.asks_rights() && project.board.deciders().is_empty() {
         chart.ok(&area, "board", "whoever can edit a work item decides; board.deciders names users instead");
     }
     let resolved = &seat.resolved;
@@ -213,6 +171,28 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         .collect();
     if !fallen.is_empty() {
         chart.ok(&area, "board", format!("shown by fallback: {}", fallen.join(", ")));
+    }
+}
+
+/// A board without a server is read whole.
+fn folder(project: &Project, seat: &boards::Seat, chart: &mut Chart) {
+    let area = &project.key;
+    let listing = match seat.board.list(seat.resolved.statuses(), &Scope::All { cursor: None }, &|| true) {
+        Ok(listing) => listing,
+        Err(e) => return chart.fail(area, "board", e.to_string(), "correct board.dir"),
+    };
+    let folder = project.board.folder().map(|dir| format!(" in {}", dir.display())).unwrap_or_default();
+    chart.ok(area, "board", format!("{}{folder}", counted(listing.items.len() as u64, "work item")));
+    for p in &listing.strangers {
+        chart.ok(area, "board", format!("{} is passed over: {}", p.at, p.why));
+    }
+    for item in &listing.items {
+        if let Some(said) = boards::unknown_status(&seat.resolved, &item.status_id) {
+            chart.warn(area, "board", format!("{}: {said}", item.key), "correct the word in its file");
+        }
+    }
+    for p in listing.problems {
+        chart.warn(area, "board", format!("{}: {}", p.at, p.why), "fix the file; each step reads it again");
     }
 }
 

@@ -1,16 +1,12 @@
 //! Checks what a checkout says: remote, default branch, forge, what tests it, which agent program is here.
 
 use super::propose::{Proposal, Root, propose};
-use super::remote::{At, Service, at, sentence, service};
 use super::try_base::Failed;
-use crate::adapters::forge::{self, Gitea, MergeVia, Place};
+use crate::adapters::forge::address;
 use crate::adapters::git::Git;
-use crate::adapters::git::MergeMethod;
-use crate::adapters::github::{Account, Api, Login, Pace};
-use crate::adapters::http::{Limits, Token};
 use crate::adapters::toolbox;
 use crate::cli::exit::Failure;
-use crate::config::locate;
+use crate::config::{Forge, locate};
 use crate::model::ci::is_own;
 use crate::model::ids::Sha;
 use std::collections::BTreeSet;
@@ -43,46 +39,6 @@ pub struct Found {
     pub confine: String,
     /// What a person should know.
     pub notes: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Forge {
-    Local,
-    Gitea {
-        url: String,
-        owner: String,
-        name: String,
-    },
-    /// `api_base`: empty on github.com.
-    Github {
-        api_base: String,
-        owner: String,
-        name: String,
-    },
-}
-
-impl Forge {
-    /// The variable that its credential is looked for in.
-    pub fn variable(&self) -> Option<&'static str> {
-        match self {
-            Self::Local => None,
-            Self::Gitea { .. } => Some("GITEA_TOKEN"),
-            Self::Github { .. } => Some("GITHUB_TOKEN"),
-        }
-    }
-
-    /// The forge itself, where a token for it is at hand.
-    fn at_hand(&self) -> Option<forge::Forge> {
-        let token = std::env::var(self.variable()?).ok().filter(|t| !t.is_empty())?;
-        match self {
-            Self::Local => None,
-            Self::Gitea { url, owner, name } => Some(forge::Forge::Gitea(Box::new(open(url, owner, name, &token)?))),
-            Self::Github { api_base, owner, name } => {
-                let base = if api_base.is_empty() { "https://api.github.com" } else { api_base };
-                Some(forge::Forge::Github(Box::new(github(base, owner, name, &token)?)))
-            }
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,15 +84,14 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
     }
     // A part of a repository is a project of its own (ORD-3).
     let Proposal { setup, ci: tests } = propose(&Root::read(dir));
-    let ci = match &forge {
-        Forge::Local => tests.map_or(Ci::None, Ci::Command),
-        Forge::Gitea { .. } | Forge::Github { .. } => {
-            let log = |from: &str| ask(&["log", "--format=%H", "-n", RECENT, from]);
-            // A checkout that was not cloned has no HEAD of its remote.
-            let commits = log(&format!("refs/remotes/{name}/HEAD")).or_else(|| log("HEAD"));
-            let seen = contexts(&forge, branch.as_deref(), commits.as_deref().unwrap_or_default());
-            if seen.is_empty() { Ci::UnknownContexts } else { Ci::Contexts(seen) }
-        }
+    let ci = if forge.is_remote() {
+        let log = |from: &str| ask(&["log", "--format=%H", "-n", RECENT, from]);
+        // A checkout that was not cloned has no HEAD of its remote.
+        let commits = log(&format!("refs/remotes/{name}/HEAD")).or_else(|| log("HEAD"));
+        let seen = contexts(&forge, branch.as_deref(), commits.as_deref().unwrap_or_default());
+        if seen.is_empty() { Ci::UnknownContexts } else { Ci::Contexts(seen) }
+    } else {
+        tests.map_or(Ci::None, Ci::Command)
     };
     match &ci {
         Ci::None => {
@@ -144,7 +99,7 @@ pub fn around(dir: &Path) -> Result<Found, Failure> {
         }
         Ci::UnknownContexts => notes.push(format!(
             "which CI statuses must be green could not be read: set {} and ask `orch doctor`, then name ci.contexts",
-            forge.variable().unwrap_or_default()
+            address::variable(&forge).unwrap_or_default()
         )),
         Ci::Command(_) | Ci::Contexts(_) => {}
     }
@@ -190,7 +145,7 @@ impl Found {
             Err(why) => (Proposal::default(), Some(why)),
         };
         self.setup = setup;
-        if self.forge == Forge::Local {
+        if !self.forge.is_remote() {
             self.ci = ci.map_or(Ci::None, Ci::Command);
         }
         self.notes.extend(match (&self.ci, unread) {
@@ -217,7 +172,7 @@ pub fn of_url(url: &str) -> Found {
     let repo = repo_name(&remote);
     let (forge, note) = forge_of(&remote);
     let mut notes: Vec<String> = note.into_iter().collect();
-    let ci = if forge == Forge::Local { Ci::None } else { Ci::UnknownContexts };
+    let ci = if forge.is_remote() { Ci::UnknownContexts } else { Ci::None };
     let (confine, note) = super::confine::line();
     notes.extend(note);
     let claude = which::which("claude").ok();
@@ -269,27 +224,19 @@ fn key_of(repo: &str) -> String {
     if key.is_empty() { "ORCH".to_owned() } else { key }
 }
 
-/// The forge of a remote by its address, and what to know about it. A host of unknown name is asked whether it is a Gitea
-/// only where a token for one is at hand (ORD-2).
+/// The forge of a remote by its address, and what to know about it. A host of unknown name is asked what it is only where a
+/// token for one is at hand (ORD-2).
 fn forge_of(remote: &str) -> (Forge, Option<String>) {
-    let Some(at) = at(remote) else { return (Forge::Local, None) };
-    let answers =
-        || token().is_some_and(|t| open(&at.web, &at.owner, &at.name, &t).is_some_and(|f| f.version().is_ok()));
-    let gitea = match service(&at.host) {
-        Service::Gitea => true,
-        Service::Unknown => answers(),
-        Service::GitHub => return (github_at(at), None),
-        Service::GitLab | Service::Bitbucket | Service::Azure | Service::SourceHut => false,
-    };
-    if gitea {
-        (Forge::Gitea { url: at.web, owner: at.owner, name: at.name }, None)
-    } else {
-        (Forge::Local, sentence(&at))
+    let Some(at) = address::at(remote) else { return (Forge::default(), None) };
+    match address::ask(&at, &variable, PATIENCE) {
+        Some(forge) => (forge, None),
+        None => (Forge::default(), address::sentence(&at)),
     }
 }
 
-fn token() -> Option<String> {
-    std::env::var("GITEA_TOKEN").ok().filter(|t| !t.is_empty())
+/// The value of a variable that holds a token.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|t| !t.is_empty())
 }
 
 /// Whether a repository on this machine has no branch yet; one elsewhere is not asked.
@@ -304,47 +251,12 @@ fn is_absent(remote: &str) -> bool {
     path.is_absolute() && matches!(path.try_exists(), Ok(false))
 }
 
-fn open(url: &str, owner: &str, name: &str, token: &str) -> Option<Gitea> {
-    let limits = Limits { connect: PATIENCE, read: PATIENCE, ..Limits::default() };
-    let place = Place { url, owner, name, method: MergeMethod::Merge, via: MergeVia::Forge };
-    Gitea::new(&place, Token::new(token), limits).ok()
-}
-
-/// Where the API of a GitHub repository is: of an Enterprise Server below its pages, of a residency beside them.
-fn github_at(at: At) -> Forge {
-    let api_base = if at.host == "github.com" {
-        String::new()
-    } else if at.host.ends_with(".ghe.com") {
-        format!("https://api.{}", at.host)
-    } else {
-        format!("{}/api/v3", at.web)
-    };
-    Forge::Github { api_base, owner: at.owner, name: at.name }
-}
-
-fn github(base: &str, owner: &str, name: &str, token: &str) -> Option<forge::Github> {
-    let limits = Limits { connect: PATIENCE, read: PATIENCE, ..Limits::default() };
-    let login = Login::Token(Token::new(token));
-    let api = Api::new(Account { api_base: base, login, pace: Pace::default(), reserve: 0, limits }).ok()?;
-    let place = forge::github::Place {
-        owner,
-        name,
-        id: None,
-        base: None,
-        method: MergeMethod::Merge,
-        via: MergeVia::Forge,
-        draft: false,
-        reviewers: &[],
-        team_reviewers: &[],
-    };
-    forge::Github::new(&place, api).ok()
-}
-
 /// The names of statuses that the branch's rules ask for, or that the heads of recent pull requests bear, or else recent
 /// commits, `orch`'s own excepted (RULE-2).
 fn contexts(forge: &Forge, branch: Option<&str>, commits: &str) -> Vec<String> {
-    let Some(forge) = forge.at_hand() else { return Vec::new() };
-    if let (forge::Forge::Github(_), Some(branch)) = (&forge, branch)
+    let token = address::variable(forge).and_then(variable);
+    let Some(forge) = token.and_then(|token| address::at_hand(forge, &token, PATIENCE)) else { return Vec::new() };
+    if let Some(branch) = branch.filter(|_| forge.asks_by_name())
         && let Ok(rule) = forge.protection(branch)
         && !rule.required_contexts.is_empty()
     {

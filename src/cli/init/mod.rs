@@ -8,17 +8,18 @@ pub mod envfile;
 pub mod find;
 pub mod install;
 pub mod propose;
-pub mod remote;
 pub mod shells;
 pub mod try_base;
 pub mod uninstall;
 pub mod units;
 
+use crate::adapters::forge;
 use crate::cli::exit::Failure;
 use crate::model::agent_prompt::builtin_text;
+use crate::model::ci::is_of_push;
 use crate::model::stage::Agent;
 use anyhow::{Context, Result};
-use find::{Ci, Forge, Found};
+use find::{Ci, Found};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -91,22 +92,15 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
         Some(name) => format!("      default_branch: {}", quoted(name)),
         None => "      # default_branch: main          # absent: the remote's HEAD".to_owned(),
     };
-    let forge = match &found.forge {
-        Forge::Local => {
-            "    forge: {kind: local}               # docs/connecting-gitea.md for pull requests".to_owned()
-        }
-        Forge::Gitea { url, owner, name } => format!(
-            "    forge: {{kind: gitea, url: {}, owner: {}, name: {}, token: {{env: GITEA_TOKEN}}}}     # docs/connecting-gitea.md",
-            quoted(url),
-            quoted(owner),
-            quoted(name)
-        ),
-        Forge::Github { api_base, owner, name } => github(api_base, owner, name),
-    };
+    let forge = forge::proposal(&found.forge, &quoted);
     let ci = match &found.ci {
         Ci::Command(argv) => format!("    ci: {{command: {}}}          # run on each new head; exit 0 is green", list(argv)),
         Ci::Contexts(names) => {
-            format!("    ci: {{contexts: {}}}          # seen on recent commits; each must be green", list(names))
+            let seen = match names.iter().any(|name| is_of_push(name)) {
+                true => "seen on a push: name what a pull request gets; each must be green",
+                false => "seen on recent commits; each must be green",
+            };
+            format!("    ci: {{contexts: {}}}          # {seen}", list(names))
         }
         Ci::UnknownContexts => {
             "    ci: {required: false}              # name the statuses that must be green: contexts: [ci/test]".to_owned()
@@ -145,28 +139,18 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
 }
 
 /// The forge's line, and those that use an App and the issues: an App can read checks, and is no person.
-fn github(api_base: &str, owner: &str, name: &str) -> String {
-    let base = if api_base.is_empty() { String::new() } else { format!("api_base: {}, ", quoted(api_base)) };
-    let at = format!("kind: github, {base}owner: {}, name: {}", quoted(owner), quoted(name));
-    format!(
-        "    forge: {{{at}, token: {{env: GITHUB_TOKEN}}}}     # docs/connecting-github.md
-    # Better: an App in the place of a token, which can read checks of private repositories and is no person.
-    # forge: {{{at}, app: {{id: 1, installation: 2, key: {{file: ~/orch-app.pem}}}}}}
-    # Issues as work items, in the place of the board above; `orch init` then makes the labels.
-    # board: {{{at}, token: {{env: GITHUB_TOKEN}}}}"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_lines_of_a_github_remote_are_read_each() {
-        for (api_base, read) in
-            [("", "https://api.github.com"), ("https://git.example/api/v3", "https://git.example/api/v3")]
-        {
-            let lines = github(api_base, "a-team", "no");
+        for (remote, read) in [
+            ("https://github.com/a-team/no", "https://api.github.com"),
+            ("https://github.example/a-team/no", "https://github.example/api/v3"),
+        ] {
+            let at = forge::address::at(remote).unwrap();
+            let lines = forge::proposal(&forge::address::known(&at).unwrap(), &quoted);
             let plain = lines.replace("# forge:", "forge:").replace("# board:", "board:");
             for line in plain.lines().filter(|l| !l.trim_start().starts_with('#')) {
                 let text =
@@ -190,7 +174,7 @@ mod tests {
             paths: vec!["services/api/**".into()],
             remote: "https://git.example/a-team/shop.git".into(),
             branch: Some("trunk".into()),
-            forge: Forge::Gitea { url: "https://git.example".into(), owner: "no".into(), name: "shop".into() },
+            forge: forge::address::known(&forge::address::at("https://gitea.example/no/shop").unwrap()).unwrap(),
             setup: Some(vec!["sh".into(), "-ec".into(), "npm ci; echo 'x: {y}'".into()]),
             ci: Ci::Contexts(vec!["ci/test".into(), "lint: all".into()]),
             failed: try_base::Failed::default(),

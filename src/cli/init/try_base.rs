@@ -205,7 +205,7 @@ fn keep(tried: &Tried, file: &Path, key: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::init::find::Forge;
+    use crate::config::Forge;
 
     fn found() -> Found {
         Found {
@@ -214,7 +214,7 @@ mod tests {
             paths: vec![],
             remote: "/srv/shop.git".into(),
             branch: None,
-            forge: Forge::Local,
+            forge: Forge::default(),
             setup: Some(vec!["npm".into(), "ci".into()]),
             ci: Ci::Command(vec!["npm".into(), "test".into()]),
             failed: Failed::default(),

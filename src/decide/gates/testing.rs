@@ -1,9 +1,11 @@
 //! A small world for the gates' tables of cases.
 
+use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::ids::{JobId, Key, Sha, TaskId};
+use crate::model::inputs::Input;
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
-use crate::model::task::{Evidence, EvidenceVerdict, Job, Task};
+use crate::model::task::{Actor, Deploy, DeployState, Evidence, EvidenceVerdict, Job, Task};
 use crate::model::time::Stamp;
 use crate::model::view::TaskView;
 
@@ -34,6 +36,7 @@ pub fn project() -> ProjectPolicy {
         artefacts_on_branch: false,
         deletes_branch: true,
         max_running: 0,
+        remote_board: false,
     }
 }
 
@@ -153,6 +156,40 @@ pub fn view(stage: Stage) -> TaskView {
     }
 }
 
+/// A deploy of the first attempt of such a task.
+pub fn deploy(task: i64, state: DeployState) -> Deploy {
+    Deploy {
+        id: format!("{task}-1-7"),
+        task_id: TaskId(task),
+        repo: "orch".into(),
+        attempt: 1,
+        fence: 7,
+        head: sha('a'),
+        base: sha('b'),
+        tree: "T".into(),
+        state,
+        actor: Actor { boot_id: "b".into(), pid: 1, start_ticks: 1 },
+        landed_sha: None,
+        result: None,
+        initiated_at: Stamp { wall_ms: 1, mono_ms: 1, boot_id: "b".into() },
+    }
+}
+
+/// That a head came from another by `orch`'s own update.
+pub fn updated(from: &str, from_sha: char, equal: bool) -> EvidenceDetail {
+    EvidenceDetail::Carry(Carry::Update { from: from.into(), from_sha: sha(from_sha), equal, left_out: false })
+}
+
+/// The merge gate's answer under a fence.
+pub fn under(fence: i64) -> EvidenceDetail {
+    EvidenceDetail::Mergeable { fence, base: sha('b'), findings: vec![] }
+}
+
+/// The verdict inputs of a head.
+pub fn listed(inputs: Vec<Input>) -> EvidenceDetail {
+    EvidenceDetail::Inputs { base: sha('b'), inputs }
+}
+
 pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
     Evidence {
         id: 1,
@@ -164,7 +201,7 @@ pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
         code_tree: "T".into(),
         verdict,
         why: "because".into(),
-        detail: serde_json::json!({}),
+        detail: EvidenceDetail::Plain,
         tampered: false,
     }
 }

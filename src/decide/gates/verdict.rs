@@ -2,6 +2,7 @@
 //! here: what comes in is the file as the pushed head has it.
 
 use crate::model::artefact::{Artefact, folder, listed, short, token, validate};
+use crate::model::decision::Gate;
 use crate::model::deploy::DeployWord;
 use crate::model::frontmatter::{Document, Field, Read, read};
 use crate::model::ids::Key;
@@ -190,13 +191,13 @@ fn document(file: File<'_>) -> Result<Document, String> {
 }
 
 /// `analysis_complete`: the analyst's four files are there, not empty, with readable front matter.
-pub fn analysis_complete(files: &[File<'_>]) -> Reading {
+pub fn analysis_complete(files: &[File<'_>], absent: impl Fn(Artefact) -> String) -> Reading {
     let mut faults = Vec::new();
     let mut count = 0;
     for artefact in Artefact::of_stage(Stage::Analysis) {
         count += 1;
         match files.iter().find(|f| f.path == artefact.as_str()).map(|f| document(*f)) {
-            None => faults.push(format!("{artefact}: missing")),
+            None => faults.push(absent(artefact)),
             Some(Err(why)) => faults.push(why),
             Some(Ok(doc)) if doc.body.trim().is_empty() => faults.push(format!("{artefact}: empty")),
             Some(Ok(_)) => {}
@@ -268,14 +269,73 @@ pub struct Judged {
     pub faults: Vec<String>,
 }
 
+impl Judged {
+    /// The verdict and its sentence for the evidence row; `strict`: schema faults leave no verdict (PIPE-6).
+    pub fn answer(&self, strict: bool) -> (EvidenceVerdict, String) {
+        if strict && !self.faults.is_empty() {
+            return (EvidenceVerdict::Missing, format!("front matter: {}", self.faults.join("; ")));
+        }
+        (self.reading.evidence(), self.reading.why.clone())
+    }
+}
+
+/// The gate that the run of a stage's agent gives a verdict for.
+pub fn gate_of(stage: Stage) -> Option<Gate> {
+    match stage {
+        Stage::Analysis => Some(Gate::AnalysisComplete),
+        Stage::Architecture => Some(Gate::ArchitectureDone),
+        Stage::Development => Some(Gate::BranchPushed),
+        Stage::Review => Some(Gate::ReviewVerdict),
+        Stage::Testing => Some(Gate::TestsVerdict),
+        Stage::DeployStaging => Some(Gate::StagingStatus),
+        Stage::Created | Stage::Deploy | Stage::Done | Stage::Cancelled => None,
+    }
+}
+
+/// A judge judges the commit it began from (RULE-3); the others' evidence is of what was pushed.
+pub fn judges_start(stage: Stage) -> bool {
+    match stage {
+        Stage::Review | Stage::Testing | Stage::DeployStaging => true,
+        Stage::Created
+        | Stage::Analysis
+        | Stage::Architecture
+        | Stage::Development
+        | Stage::Deploy
+        | Stage::Done
+        | Stage::Cancelled => false,
+    }
+}
+
+/// Whether a row says how the head came from the commit that was judged before: a later stage's agent changed code (RULE-4).
+pub fn carries(stage: Stage, changed: bool) -> bool {
+    changed && stage > Stage::Development
+}
+
+/// Why a document that is on the branch is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The run did not write it.
+    Stale,
+    /// A folder, a link or a submodule has its name.
+    NoFile,
+}
+
 /// Judges the work item's folder for a stage worked by an agent; `None` for a stage that leaves no documents. `files` are
 /// those of the folder at the pushed head that the run changed: what it did not change is stale and not handed in.
-pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>]) -> Option<Judged> {
+/// `unread`: documents of the stage that are on the branch and not handed in, with why (PIPE-4).
+pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artefact, Unread)]) -> Option<Judged> {
     let artefact = Artefact::of_stage(stage).next()?;
     let of = |a: Artefact| files.iter().find(|f| f.path == a.as_str());
+    let absent = |a: Artefact| match unread.iter().find(|(document, _)| *document == a) {
+        Some((_, Unread::Stale)) => {
+            format!("{}/{a} is from an earlier attempt: it was not written in this run", folder(key))
+        }
+        Some((_, Unread::NoFile)) => format!("{}/{a} is no regular file, and one is expected there", folder(key)),
+        None => format!("{a}: missing"),
+    };
     let reading = match artefact {
         Artefact::Brief | Artefact::Requirements | Artefact::AcceptanceCriteria | Artefact::TestPlan => {
-            analysis_complete(files)
+            analysis_complete(files, absent)
         }
         Artefact::Adr => architecture_done(files),
         Artefact::Review
@@ -283,7 +343,10 @@ pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>]) -> Option<Judged
         | Artefact::StagingLog
         | Artefact::DeployLog
         | Artefact::PostDeployLog
-        | Artefact::SecurityReport => judge(artefact, of(artefact).map(|f| f.bytes)),
+        | Artefact::SecurityReport => match of(artefact) {
+            Some(file) => judge(artefact, Some(file.bytes)),
+            None => Reading::none(absent(artefact)),
+        },
     };
     let mut faults = Vec::new();
     let mut findings = Vec::new();

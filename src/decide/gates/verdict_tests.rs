@@ -136,7 +136,7 @@ fn the_analysis_needs_all_four_files_with_a_text() {
             .enumerate()
             .filter_map(|(i, path)| Some(File { path, bytes: if i == at { bytes? } else { good } }))
             .collect();
-        analysis_complete(&files)
+        analysis_complete(&files, |a| format!("{a}: missing"))
     };
     assert_eq!(word(&with(9, None)), "pass");
     for (bytes, why) in [
@@ -226,7 +226,7 @@ fn a_finding_is_cut_at_a_character_past_the_bound_with_a_pointer() {
 #[test]
 fn a_stage_is_judged_with_its_findings_and_faults() {
     let key = Key::parse("ORCH-1").unwrap();
-    let of = |stage, path, text: &str| judge_stage(stage, &key, &[File { path, bytes: text.as_bytes() }]).unwrap();
+    let of = |stage, path, text: &str| judge_stage(stage, &key, &[File { path, bytes: text.as_bytes() }], &[]).unwrap();
     let review = of(Stage::Review, "12-review.md", "---\nverdict: request_changes\n---\n1. mend\n");
     assert_eq!((word(&review.reading), review.findings[0].text.as_str()), ("fail", "1. mend\n"));
     assert!(review.faults[0].starts_with("12-review.md: `work_item` is missing"), "{:?}", review.faults);
@@ -239,7 +239,7 @@ fn a_stage_is_judged_with_its_findings_and_faults() {
     assert_eq!(word(&of(Stage::Analysis, "01-brief.md", "---\na: b\n---\nx").reading), "none");
     assert_eq!(word(&of(Stage::Architecture, "06-adr/ADR-001-a.md", "---\nstatus: accepted\n---\nx").reading), "pass");
     for stage in [Stage::Created, Stage::Development, Stage::Deploy, Stage::Done, Stage::Cancelled] {
-        assert_eq!(judge_stage(stage, &key, &[]), None);
+        assert_eq!(judge_stage(stage, &key, &[], &[]), None);
     }
 }
 
@@ -259,4 +259,35 @@ proptest! {
             .map(|(i, n)| format!("{n}: {}\n", if i == at { bad.as_str() } else { POSITIVE[a] })).collect();
         prop_assert_eq!(tests_verdict(&doc(&front)).verdict, Verdict::Fail);
     }
+}
+
+#[test]
+fn pipe_4_a_document_of_an_earlier_attempt_is_named_as_stale() {
+    let key = Key::parse("ORCH-1").unwrap();
+    let why = |stage, unread: &[(Artefact, Unread)]| judge_stage(stage, &key, &[], unread).unwrap().reading.why;
+    assert!(why(Stage::Review, &[]).ends_with("12-review.md: missing"));
+    let stale = why(Stage::Review, &[(Artefact::Review, Unread::Stale)]);
+    assert!(stale.starts_with("docs/work-items/ORCH-1/12-review.md is from an earlier attempt"), "{stale}");
+    let some = why(Stage::Analysis, &[(Artefact::Brief, Unread::Stale)]);
+    assert_eq!(some.matches("is from an earlier attempt").count(), 1, "{some}");
+    assert_eq!(some.matches(": missing").count(), 3, "{some}");
+    let folder = why(Stage::Review, &[(Artefact::Review, Unread::NoFile)]);
+    assert!(folder.starts_with("docs/work-items/ORCH-1/12-review.md is no regular file"), "{folder}");
+}
+
+#[test]
+fn rule_3_each_stage_with_an_agent_answers_one_gate() {
+    for stage in Stage::ALL {
+        assert_eq!(gate_of(*stage).is_some(), stage.agent().is_some(), "{stage}");
+        assert!(!judges_start(*stage) || *stage > Stage::Development, "{stage}");
+        assert_eq!(carries(*stage, true), *stage > Stage::Development && !carries(*stage, false));
+    }
+}
+
+#[test]
+fn pipe_6_schema_faults_leave_no_verdict_where_they_are_asked_for() {
+    let reading = Reading { verdict: Verdict::Pass, why: "good".into() };
+    let judged = Judged { reading, findings: vec![], faults: vec!["f".into()] };
+    assert_eq!(judged.answer(false), (EvidenceVerdict::Pass, "good".into()));
+    assert_eq!(judged.answer(true), (EvidenceVerdict::Missing, "front matter: f".into()));
 }

@@ -175,7 +175,7 @@ impl Steps<'_> {
                 (false, true) => Seen::Dead,
             };
             let now = Stamp { wall_ms: NOW, mono_ms: mono, boot_id: "b".into() };
-            match reap(&row, seen, &REAPER, &now) {
+            match reap(&row, seen, None, &REAPER, &now) {
                 Reap::Leave => {}
                 Reap::Forget => self.with(By::Itself, "seen alive again", i, |t| set(t, |r| r.dead_seen = false)),
                 Reap::Count { .. } => self.with(By::Itself, "seen dead", i, |t| set(t, |r| r.dead_seen = true)),

@@ -1,12 +1,14 @@
 //! The `ci` job: runs `ci.command` on one commit, or reads the commit's statuses from the forge (RULE-2).
 
 use super::red_ci::{self, Red};
-use super::{Bench, By, Order, answered, bench, ending, forge, row};
-use crate::adapters::child::{ChildError, EndedBy};
+use super::{Bench, By, Order, answered, bench, row, with};
+use crate::adapters::child::ChildError;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
+use crate::decide::ran::{OfCi, of_ci};
+use crate::decide::undecided;
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, base_job, outages, refused, throttle};
+use crate::engine::{Ctx, base_job, refused, services, settle, throttle};
 use crate::model::ci::{CiAnswer, on_head};
 use crate::model::decision::Gate;
 use crate::model::refusal::Asked;
@@ -16,31 +18,6 @@ use std::time::Duration;
 
 /// Past this much output only the tail goes to the developer.
 const TAIL: usize = 24 << 10;
-
-/// Between two looks at statuses that are not there yet: a quarter of the time waited so far, within these.
-const SOONEST_MS: i64 = 2_000;
-const LATEST_MS: i64 = 30_000;
-/// Before the forge is asked again after it did not answer.
-const OUTAGE_MS: i64 = 5_000;
-/// A longer gap between two answers was an outage, or nobody looked: it does not count as waiting (RULE-8).
-const GAP_MS: i64 = 10 * LATEST_MS;
-
-fn waiting_key(run: &Run) -> String {
-    format!("ci/j{}", run.job_id.0)
-}
-
-/// For how long the forge has answered "not yet" about this job, in milliseconds.
-fn answered_for(ctx: &mut Ctx, run: &Run, now: i64) -> Result<i64> {
-    let key = waiting_key(run);
-    ctx.store.write(|tx| {
-        let before: Option<(i64, i64)> = tx.meta(&key)?.and_then(|t| serde_json::from_str(&t).ok());
-        let (total, last) = before.unwrap_or((0, now));
-        let gap = now - last;
-        let total = if (0..=GAP_MS).contains(&gap) { total + gap } else { total };
-        tx.set_meta(&key, &serde_json::json!([total, now]).to_string())?;
-        Ok(total)
-    })
-}
 
 /// Judges one commit.
 pub fn ci(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
@@ -74,58 +51,40 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
         Err(ChildError::Left { .. }) => bench.folders.delete()?,
         Ok(_) | Err(_) => bench.clear()?,
     }
-    let red = |why: String, late: bool, no_program: bool| {
-        let late = if late { format!(" after {} s", limit_ms / 1000) } else { String::new() };
-        let text = format!("{why}{late}\n\n{}", tail(&log, TAIL));
-        let findings = vec![finding("ci", &text, &format!("runs/{}/{file}", run.id))];
-        Red { run: run.id, at: 0, why, findings, no_program }
-    };
-    let red = match ran {
-        Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => {
-            let why = format!("ci.command passed on {}", bench.subject.short());
-            let mut row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Pass, why, vec![], false)?;
-            // Under which settings: what landed so is a green base under the same (ORD-1).
-            row.detail["ground"] = serde_json::json!(base_job::digest(&ctx.config, &bench.project));
-            return Ok(answered(row));
+    let head = bench.subject.short().to_owned();
+    let red = match of_ci(key, &head, &super::ran(&ran)) {
+        OfCi::Green => {
+            let why = format!("ci.command passed on {head}");
+            let ground = Some(base_job::digest(&ctx.config, &bench.project));
+            let row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Pass, why, vec![], false)?;
+            return Ok(answered(with(row, |code| code.ground = ground)));
         }
-        // A program that isn't there says as little of the branch as the shell's 127 (ORD-1).
-        Err(e @ (ChildError::NotFound { .. } | ChildError::NotStarted { .. })) => {
-            red(format!("CI is red on {}: {}{e}", bench.subject.short(), of(key)), false, true)
-        }
-        Err(e) => {
-            let why = format!("{}{e}", of(key));
+        OfCi::Unsaid { why } => {
             return Ok(answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::ToolError, why, vec![], false)?));
         }
-        Ok(exit) if exit.ended_by.is_none() && exit.code.is_none() => {
-            let why = format!("{key} was killed: {}", ending(&exit));
-            return Ok(answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::ToolError, why, vec![], false)?));
-        }
-        Ok(exit) => {
-            let why = format!("CI is red on {}: {}{}", bench.subject.short(), of(key), ending(&exit));
-            let no_program = exit.ended_by.is_none() && matches!(exit.code, Some(126 | 127));
-            red(why, exit.ended_by == Some(EndedBy::Wall), no_program)
+        OfCi::Red { why, late, no_program } => {
+            let late = if late { format!(" after {} s", limit_ms / 1000) } else { String::new() };
+            let text = format!("{why}{late}\n\n{}", tail(&log, TAIL));
+            let findings = vec![finding("ci", &text, &format!("runs/{}/{file}", run.id))];
+            Red { run: run.id, at: 0, why, findings, no_program }
         }
     };
     let at = ctx.now().stamp.wall_ms;
     red_ci::settle(ctx, run, bench, Red { at, ..red })
 }
 
-/// How a sentence about CI begins where it is about its setup.
-fn of(key: &str) -> String {
-    if key == "ci.command" { String::new() } else { format!("{key}: ") }
+/// For how long the forge has answered "not yet" about this job, in milliseconds.
+fn undecided_for(ctx: &mut Ctx, run: &Run, bench: &Bench, answered: bool) -> Result<i64> {
+    settle::undecided_for(ctx, &bench.task, &format!("ci/j{}", run.job_id), answered, Some(undecided::GAP_MS))
 }
 
 fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
     let now = ctx.now().stamp.wall_ms;
     let ci = &bench.project.ci;
-    let read = match forge(ctx, bench).and_then(|f| Ok(f.statuses(&bench.subject)?)) {
-        Ok(list) => {
-            outages::forge_answered(ctx, &bench.project);
-            list
-        }
+    let read = match services::forge(ctx, &bench.project, |forge| forge.statuses(&bench.subject)) {
+        Ok(list) => list,
         // No answer says nothing of the commit, and no bound runs (RULE-8).
         Err(e) => {
-            throttle::noted(ctx, &bench.project, &e)?;
             if let Some(answer) = refused::answer(&e) {
                 let why = format!("the forge refuses to list the statuses: {answer}");
                 return Ok(Settlement {
@@ -134,19 +93,16 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
                     ..Settlement::default()
                 });
             }
+            undecided_for(ctx, run, bench, false)?;
             let until = throttle::until(ctx, throttle::of_forge(&bench.project).as_deref())?;
-            let at = until.unwrap_or(0).max(now + OUTAGE_MS);
+            let at = undecided::after_outage(until, now);
             return Ok(Settlement {
                 end: End::Again { at, why: format!("the forge did not list its statuses: {e:#}") },
                 ..Settlement::default()
             });
         }
     };
-    let answer = roll_up(&read, &ci.contexts, ci.required, &ci.accept);
-    if !matches!(answer, CiAnswer::Pending { .. }) {
-        ctx.store.write(|tx| tx.drop_meta(&waiting_key(run)))?;
-    }
-    Ok(match answer {
+    Ok(match roll_up(&read, &ci.contexts, ci.required, &ci.accept) {
         CiAnswer::Green => answered(row(
             bench,
             run,
@@ -167,7 +123,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
             answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, why, findings, false)?)
         }
         CiAnswer::Pending { missing } => {
-            let waited = answered_for(ctx, run, now)?;
+            let waited = undecided_for(ctx, run, bench, true)?;
             let bound = ctx.policy.undecided_max_ms;
             let named = missing.join(", ");
             let why = format!("waiting for {named} on {}: {}", bench.subject.short(), on_head(&read));
@@ -176,7 +132,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
                 Settlement { end: End::Block { why }, ..Settlement::default() }
             } else {
                 Settlement {
-                    end: End::Again { at: now + (waited / 4).clamp(SOONEST_MS, LATEST_MS), why },
+                    end: End::Again { at: now + undecided::next_look_ms(waited), why },
                     ..Settlement::default()
                 }
             }

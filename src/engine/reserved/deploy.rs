@@ -1,23 +1,27 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
 use super::output::{self, INPUT};
-use super::{By, Order, bench, ending, exposed, keep};
-use crate::adapters::child::{self, ChildError, Control, Event};
+use super::{By, Order, bench, exposed, keep};
+use crate::adapters::child::{self, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::deploy_result::{self, Seen};
+use crate::decide::ran::of_deploy;
+use crate::decide::verdicts;
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
+use crate::engine::record;
 use crate::engine::settle::{DeployOutcome, End, Settlement};
 use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
-use crate::model::deploy::{DeployEnd, DeployResult, DeployStatus, OwnExit, ResultOf};
+use crate::model::deploy::{DeployResult, DeployStatus, OwnExit, ResultOf};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::redact;
 use crate::model::stage::JobKind;
-use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Run, Task};
+use crate::model::task::{Deploy, DeployState, Run, Task};
 use crate::render::deploy::{DeployFacts, log};
 use crate::render::evidence::ArtefactHead;
 use anyhow::{Context, Result};
@@ -112,31 +116,16 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             if let Some(e) = refused {
                 return if started.exists() { taken(ctx, &d) } else { Err(e) };
             }
-            match ran {
-                Ok(exit) => match exit.code.filter(|_| exit.ended_by.is_none()) {
-                    Some(code) => OwnExit::Code { code },
-                    None => OwnExit::Unknown {
-                        why: format!("the deploy command has no exit of its own: {}", ending(&exit)),
-                    },
-                },
-                // It never ran: the right, if it was taken, is ours to give back, and production is as before.
-                Err(
-                    e @ (ChildError::Empty
-                    | ChildError::NotFound { .. }
-                    | ChildError::NotStarted { .. }
-                    | ChildError::File { .. }
-                    | ChildError::Confinement { .. }
-                    | ChildError::Unavailable { .. }
-                    | ChildError::Withheld { .. }),
-                ) => {
+            let ran = super::ran(&ran);
+            match of_deploy(&ran) {
+                Some(own) => own,
+                None => {
+                    // The right, if it was taken, is ours to give back.
                     if right {
                         sentinel::remove(&started).context("giving back the right to start the deploy command")?;
                     }
-                    let end = End::Failed { why: format!("{e}; production is as before"), spent: true };
+                    let end = End::Failed { why: format!("{}; production is as before", ran.how), spent: true };
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
-                }
-                Err(e @ (ChildError::Watch { .. } | ChildError::Lost { .. } | ChildError::Left { .. })) => {
-                    OwnExit::Unknown { why: format!("the deploy command: {e}") }
                 }
             }
         }
@@ -180,7 +169,7 @@ fn mark_started(ctx: &mut Ctx, d: &Deploy) -> Result<()> {
         tx.move_deploy(&d.id, DeployState::Landed, DeployState::Started, None, None, at)?;
         tx.audit(at, Some(d.task_id), "deploy_started", &json!({"deploy": d.id}))?;
         let mut t = tx.task(d.task_id)?;
-        tx.save_task(&mut t, at)
+        record::touch(tx, &mut t, at)
     });
     match done {
         Ok(()) | Err(StoreError::Lost) => Ok(()),
@@ -197,20 +186,14 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let project = ctx.project(&task.project)?.clone();
     let now = ctx.now().stamp;
     let path = ctx.paths.deploy(&task, &d.id, "result");
-    let limit = i64::try_from(project.deploy.timeout_s).unwrap_or(i64::MAX).saturating_add(60).saturating_mul(1000);
     // From the command's own start: what a freeze held before it is not its time.
     let begun = match sentinel::read::<serde_json::Value>(&ctx.paths.deploy(&task, &d.id, "started")) {
         Sentinel::Present(s) => serde_json::from_value(s.body["at"].clone()).ok(),
         Sentinel::Absent | Sentinel::Broken(_) => None,
     };
-    let late = now.since(begun.as_ref().unwrap_or(&d.initiated_at)).is_none_or(|ms| ms > limit);
-    let over = if late {
-        Some("by the deadline")
-    } else if !project.self_hosting && nobody_alive(ctx, &task, &d)? {
-        Some("and no process that could write it lives")
-    } else {
-        None
-    };
+    let since = now.since(begun.as_ref().unwrap_or(&d.initiated_at));
+    let nobody = !project.self_hosting && nobody_alive(ctx, &task, &d)?;
+    let over = verdicts::deploy_is_over(since, project.deploy.timeout_s, project.self_hosting, nobody);
     // Read after the look at the processes: one that ended in between had its chance to write.
     let text = std::fs::read_to_string(&path).ok();
     let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
@@ -284,20 +267,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     if let Some(text) = &text {
         keep(ctx, task, &d.head, Artefact::DeployLog.as_str(), text)?;
     }
-    let (end, why, verdict) = match status {
-        DeployStatus::Success => {
-            let why = if command { "deployed, exit 0" } else { "landed; there is no deploy command" };
-            (DeployEnd::Success, why.to_owned(), EvidenceVerdict::Pass)
-        }
-        DeployStatus::FailedSafe => (
-            DeployEnd::FailedSafe,
-            "the deploy ended with exit 1; production is as before".to_owned(),
-            EvidenceVerdict::Fail,
-        ),
-        DeployStatus::FailedUnknown { why } | DeployStatus::Pending { why } => {
-            (DeployEnd::FailedUnknown, format!("production is unknown: {why}"), EvidenceVerdict::ToolError)
-        }
-    };
+    let (end, verdict, why) = verdicts::deploy(status, command);
     let result = DeployResult { end, why: why.clone(), log: format!("{why}\n\n{output}") };
     let evidence = NewEvidence {
         gate: Gate::DeployStatus.as_str(),
@@ -306,7 +276,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict,
         why,
-        detail: json!({"deploy": d.id}),
+        detail: EvidenceDetail::Deploy { deploy: d.id.clone() },
     };
     if *status == DeployStatus::Success
         && let Err(e) = output::forget(ctx, task)

@@ -99,7 +99,8 @@ fn verdict(ctx: &mut Ctx, run: &Run, bench: &Bench, source: &Revision, seen: &Se
         (None, false, true) => BuildState::NotYet,
         (None, false, false) => BuildState::NotDeclared,
     };
-    let stale = settle::patience(ctx, &bench.task, &format!("image/{}/{done}", bench.subject), answer.is_ok())?;
+    let stale =
+        settle::undecided_for(ctx, &bench.task, &format!("image/{}/{done}", bench.subject), answer.is_ok(), None)?;
     let now = ctx.now().stamp.wall_ms;
     let facts = FreshnessFacts {
         source: RevisionSourceState::Declared,

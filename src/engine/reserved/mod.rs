@@ -33,14 +33,16 @@ use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, SlurmKind, exposed};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
+use crate::model::evidence::{Code, EvidenceDetail};
 use crate::model::ids::Sha;
+use crate::model::ran::{Ended, Ran};
 use crate::model::stage::JobKind;
 use crate::model::task::{BoundFile, EvidenceVerdict, Finding, Run, Task};
 use anyhow::{Context, Result};
-use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -283,7 +285,7 @@ fn row(
         code_tree: bench.ground.mirror.code_tree(&bench.subject, &bench.task.key)?.to_string(),
         verdict,
         why,
-        detail: json!({"findings": findings, "squash": squash}),
+        detail: EvidenceDetail::code(findings, squash),
     })
 }
 
@@ -307,9 +309,14 @@ fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Ke
 }
 
 /// The row with the file that it rests on (RULE-47).
-fn resting_on(mut row: NewEvidence, kept: &Kept) -> NewEvidence {
-    if let Some(detail) = row.detail.as_object_mut() {
-        detail.insert("file".to_owned(), json!(kept.file));
+fn resting_on(row: NewEvidence, kept: &Kept) -> NewEvidence {
+    with(row, |code| code.file = Some(kept.file.clone()))
+}
+
+/// A job's row with more of what it found.
+fn with(mut row: NewEvidence, add: impl FnOnce(&mut Code)) -> NewEvidence {
+    if let EvidenceDetail::Code(code) = &mut row.detail {
+        add(code);
     }
     row
 }
@@ -318,6 +325,37 @@ fn resting_on(mut row: NewEvidence, kept: &Kept) -> NewEvidence {
 pub fn told(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) -> (String, String) {
     let number = name.as_str().split('-').next().unwrap_or_default();
     (format!("{number}-{}-{verdict}", head.short()), crate::render::evidence::comment(name, text))
+}
+
+/// The end of a configured command, as data.
+fn ran(end: &Result<Exit, ChildError>) -> Ran {
+    let full = |e: &std::io::Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    let (ended, how) = match end {
+        Ok(exit) => (ended(exit), ending(exit)),
+        Err(e) => {
+            let ended = match e {
+                ChildError::NotFound { .. } | ChildError::NotStarted { .. } => Ended::NoProgram,
+                ChildError::File { source, .. } if full(source) => Ended::NoRoom,
+                ChildError::Empty
+                | ChildError::File { .. }
+                | ChildError::Withheld { .. }
+                | ChildError::Unavailable { .. }
+                | ChildError::Confinement { .. } => Ended::Failed,
+                ChildError::Watch { .. } | ChildError::Lost { .. } | ChildError::Left { .. } => Ended::Lost,
+            };
+            (ended, e.to_string())
+        }
+    };
+    Ran { ended, how }
+}
+
+fn ended(exit: &Exit) -> Ended {
+    match (&exit.ended_by, exit.code) {
+        (Some(EndedBy::Wall), _) => Ended::TimedOut,
+        (Some(EndedBy::Stall | EndedBy::Asked(_)), _) => Ended::Cut,
+        (None, Some(code)) => Ended::Code(code),
+        (None, None) => Ended::Signal,
+    }
 }
 
 /// How an exit reads in a sentence.
@@ -329,9 +367,4 @@ fn ending(exit: &Exit) -> String {
         (None, Some(code), _) => format!("exit {code}"),
         (None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
     }
-}
-
-/// The project's forge, for jobs that ask it.
-fn forge(ctx: &mut Ctx, bench: &Bench) -> Result<crate::adapters::forge::Forge> {
-    projects::forge(ctx, &bench.project)
 }

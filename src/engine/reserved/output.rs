@@ -1,15 +1,17 @@
 //! Runs a build, confined, and takes what it leaves as data to where no run can write (BND-3). The commands that get it are the
 //! operator's; nothing of the branch runs with this account's rights.
 
-use super::{Bench, By, Order, ending};
-use crate::adapters::child::{ChildError, EndedBy, Exit};
+use super::{Bench, By, Order, ran};
+use crate::adapters::child::{ChildError, Exit};
 use crate::adapters::git::files::remove;
 use crate::adapters::git::output::{LIMITS, Output, Took, of, take};
 use crate::config::CommandLine;
+use crate::decide::ran::{OfCommand, of_command};
 use crate::engine::Ctx;
 use crate::engine::area::{AreaKind, Folders};
 use crate::engine::cache::Caches;
 use crate::model::decision::Gate;
+use crate::model::evidence::BuildOutput;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
 use crate::model::task::{EvidenceVerdict, Run, Task};
@@ -87,29 +89,13 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     })
 }
 
-/// What a command that did not pass says; `None`: it passed. A program that isn't there, or can't be run, is this machine's
-/// fault and not the commit's (RULE-45).
-pub(super) fn judged(key: &str, log: &'static str, ran: &Result<Exit, ChildError>) -> Option<Made> {
-    let exit = match ran {
-        Err(e @ (ChildError::NotFound { .. } | ChildError::NotStarted { .. })) => {
-            return Some(Made::Environment(format!("{key}: {e}")));
-        }
-        Err(ChildError::File { what, source }) => {
-            let why = format!("{key}: {what} can't be opened: {source}");
-            return Some(if is_full(source) { Made::Environment(why) } else { Made::Unsaid(why) });
-        }
-        Err(e) => return Some(Made::Unsaid(format!("{key}: {e}"))),
-        Ok(exit) => exit,
-    };
-    match (&exit.ended_by, exit.code) {
-        (None, Some(0)) => None,
-        (None, Some(code @ (126 | 127))) => Some(Made::Environment(format!(
-            "{key}: exit {code}: a program that it starts is not on this machine, or can't be run"
-        ))),
-        (None, None) => Some(Made::Unsaid(format!("{key} was killed: {}", ending(exit)))),
-        (Some(EndedBy::Wall | EndedBy::Stall | EndedBy::Asked(_)), _) | (None, Some(_)) => {
-            Some(Made::Red(format!("{key}: {}", ending(exit)), log))
-        }
+/// What a command that did not pass says; `None`: it passed.
+pub(super) fn judged(key: &str, log: &'static str, end: &Result<Exit, ChildError>) -> Option<Made> {
+    match of_command(key, &ran(end)) {
+        OfCommand::Passed => None,
+        OfCommand::Red { why } => Some(Made::Red(why, log)),
+        OfCommand::Environment { why } => Some(Made::Environment(why)),
+        OfCommand::Unsaid { why } => Some(Made::Unsaid(why)),
     }
 }
 
@@ -127,13 +113,18 @@ pub(super) fn forget(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
+/// What a build left, for its row.
+pub(super) fn kept(output: &Output) -> BuildOutput {
+    BuildOutput { sha256: output.sha256.clone(), files: output.files, bytes: output.bytes }
+}
+
 /// The build that passed on a head: where its output is, and what it was when it was taken.
-fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, Output)> {
+fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOutput)> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let gate = Gate::DeployBuild.as_str();
     let row = rows.iter().rev().find(|e| e.gate == gate && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
     let found = row.and_then(|row| {
-        let output = serde_json::from_value(row.detail.get("output")?.clone()).ok()?;
+        let output = row.detail.of_code()?.output.clone()?;
         Some((place(ctx, row.run_id?), output))
     });
     found.with_context(|| {
@@ -148,7 +139,7 @@ fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, Output)>
 pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
     let (path, output) = recorded(ctx, task, head)?;
     let seen = of(&path).with_context(|| format!("reading what deploy.build left in {}", path.display()))?;
-    if seen != output {
+    if kept(&seen) != output {
         bail!("{} is not what deploy.build left there: it was changed since", path.display());
     }
     Ok(path)
@@ -162,6 +153,7 @@ pub fn is_gone(ctx: &mut Ctx, task: &Task, head: &Sha) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::child::EndedBy;
 
     #[test]
     fn a_program_that_is_missing_is_the_machines_fault_and_a_no_is_the_commits() {

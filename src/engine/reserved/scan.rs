@@ -5,14 +5,15 @@ use crate::adapters::git::Mirror;
 use crate::adapters::scan::{self, Feeds, ScanRequest, ScanTools};
 use crate::config::{Project, Security, Tools};
 use crate::decide::gates::security::{Policy, judge};
-use crate::decide::gates::verdict::{self, Verdict, finding};
+use crate::decide::gates::verdict::{self, finding};
+use crate::decide::verdicts;
 use crate::engine::Ctx;
 use crate::engine::refused::Refused;
 use crate::engine::settle::Settlement;
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::ids::Sha;
-use crate::model::scan::{FindingKind, ScanReason, ScanReport};
+use crate::model::scan::{FindingKind, ScanReport};
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run, Task};
 use crate::render::security as show;
@@ -51,20 +52,13 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let kept = keep(ctx, &bench.task, &bench.subject, Artefact::SecurityReport.as_str(), &text)?;
     // The reading is what the gate uses: a report that can't be read back is no pass.
     let read = verdict::judge(Artefact::SecurityReport, Some(&kept.bytes));
-    let (verdict, why) = match (read.verdict, report.reason) {
-        (Verdict::Pass, None) => {
-            // Loud in report, card and log (SHIP-1).
-            for line in &report.warnings {
-                tracing::warn!(task = %bench.task.key, "{line}");
-            }
-            let said = std::iter::once(show::headline(&report)).chain(report.warnings.iter().cloned());
-            (EvidenceVerdict::Pass, said.collect::<Vec<_>>().join("; "))
+    let headline = show::headline(&report);
+    let (verdict, why) = verdicts::scan(&read, report.reason, headline, &report.warnings, &report.errors);
+    if verdict == EvidenceVerdict::Pass {
+        for line in &report.warnings {
+            tracing::warn!(task = %bench.task.key, "{line}");
         }
-        (Verdict::Fail, Some(ScanReason::Findings)) => (EvidenceVerdict::Fail, show::headline(&report)),
-        (Verdict::Pass | Verdict::Fail | Verdict::None(_), _) => {
-            (EvidenceVerdict::ToolError, if report.errors.is_empty() { read.why } else { report.errors.join("; ") })
-        }
-    };
+    }
     let secret = report.blocking().any(|f| f.kind == FindingKind::Secret);
     let findings = match verdict {
         EvidenceVerdict::Fail => vec![finding("security", &advice(&report, secret), "17-security-report.md")],

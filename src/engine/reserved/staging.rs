@@ -2,13 +2,14 @@
 
 use super::{answered, bench, ending, keep, output, resting_on, row, told};
 use crate::adapters::probe::ProbeCtx;
-use crate::decide::gates::verdict::{self, Verdict, finding};
+use crate::decide::gates::verdict::{self, finding};
 use crate::decide::staging::Tolerance;
+use crate::decide::verdicts;
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, operator, staging as suite};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
-use crate::model::staging::{CheckResult, StagingStatus};
+use crate::model::staging::CheckResult;
 use crate::model::task::{EvidenceVerdict, Run};
 use crate::render::evidence::ArtefactHead;
 use crate::render::staging as show;
@@ -56,17 +57,8 @@ pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let text = show::log(&head, &results, &folded);
     let kept = keep(ctx, &bench.task, &bench.subject, Artefact::StagingLog.as_str(), &text)?;
     let read = verdict::judge(Artefact::StagingLog, Some(&kept.bytes));
-    let (verdict, why) = match (read.verdict, folded.status) {
-        (Verdict::Pass, StagingStatus::Success) => {
-            let waived: Vec<&str> = folded.waived.iter().map(|w| w.id.as_str()).collect();
-            let more = if waived.is_empty() { String::new() } else { format!("; waived: {}", waived.join(", ")) };
-            (EvidenceVerdict::Pass, format!("{} staging checks passed{more}", results.len()))
-        }
-        (Verdict::Fail, StagingStatus::Failed) => {
-            (EvidenceVerdict::Fail, format!("staging failed: {}", folded.because.join("; ")))
-        }
-        (Verdict::Pass | Verdict::Fail | Verdict::None(_), _) => (EvidenceVerdict::ToolError, read.why),
-    };
+    let waived: Vec<&str> = folded.waived.iter().map(|w| w.id.as_str()).collect();
+    let (verdict, why) = verdicts::staging(&read, folded.status, results.len(), &folded.because, &waived);
     let findings =
         if verdict == EvidenceVerdict::Fail { vec![finding("staging", &text, "15-staging-log.md")] } else { vec![] };
     let mut done = answered(resting_on(row(&bench, run, Gate::StagingStatus, verdict, why, findings, false)?, &kept));

@@ -45,8 +45,21 @@ pub fn page(s: &Status, ended: &[EndedRow], pages: usize, view: &View, foot: &st
         "<section id=\"needs-you\"><h2>Needs you ({})</h2>\n<div class=\"cards\">\n",
         grouped(needs.len() as i64)
     ));
+    if needs.is_empty() {
+        body.push_str("<p class=\"soft\">Nothing needs you.</p>\n");
+    }
     cards(&mut body, &needs, view);
-    body.push_str("</div></section>\n<div class=\"board\">\n");
+    body.push_str("</div></section>\n");
+    columns(&mut body, &others, view);
+    body.push_str(&ended_section(ended, pages, view));
+    body.push_str(&about(s, view));
+    shell(Kind::Board, "orch", foot, &body)
+}
+
+/// A column for each stage with tasks, in the order of the pipeline, then the empty stages on one line.
+fn columns(body: &mut String, others: &[&TaskRow], view: &View) {
+    let mut empty = String::new();
+    body.push_str("<div class=\"board\">\n");
     for stage in Stage::ALL.iter().filter(|s| !s.is_terminal()) {
         // A task that is watched after its deploy is still in work.
         let column: Vec<&TaskRow> = others
@@ -54,17 +67,18 @@ pub fn page(s: &Status, ended: &[EndedRow], pages: usize, view: &View, foot: &st
             .copied()
             .filter(|r| r.stage == *stage || (*stage == Stage::Deploy && r.stage.is_terminal()))
             .collect();
+        if column.is_empty() {
+            empty.push_str(&format!("<section data-stage=\"{stage}\"><h2>{stage} (0)</h2></section>\n"));
+            continue;
+        }
         body.push_str(&format!(
             "<section data-stage=\"{stage}\"><h2>{stage} ({})</h2>\n",
             grouped(column.len() as i64)
         ));
-        cards(&mut body, &column, view);
+        cards(body, &column, view);
         body.push_str("</section>\n");
     }
-    body.push_str("</div>\n");
-    body.push_str(&ended_section(ended, pages, view));
-    body.push_str(&about(s, view));
-    shell(Kind::Board, "orch", foot, &body)
+    body.push_str(&format!("</div>\n<div class=\"empty\">\n{empty}</div>\n"));
 }
 
 /// Search and filter; they appear where the script runs.
@@ -94,9 +108,6 @@ fn cards(out: &mut String, rows: &[&TaskRow], view: &View) {
     }
     if shown < rows.len() {
         out.push_str(&format!("<p class=\"soft\">{} more</p>\n", grouped((rows.len() - shown) as i64)));
-    }
-    if rows.is_empty() {
-        out.push_str("<p class=\"soft\">none</p>\n");
     }
 }
 

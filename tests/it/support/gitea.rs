@@ -132,6 +132,8 @@ pub struct Data {
     pub hidden: bool,
     /// The token is taken away.
     pub withdrawn: bool,
+    /// The account is no collaborator: it reads what is public.
+    pub reader: bool,
     /// What the token may do.
     pub scopes: Vec<&'static str>,
     /// Pull requests are switched on in the repository.
@@ -177,6 +179,7 @@ impl FakeGitea {
             archived: false,
             hidden: false,
             withdrawn: false,
+            reader: false,
             scopes: vec!["read:user", "write:repository", "write:issue"],
             pull_requests: true,
             fresh: 0,
@@ -422,8 +425,14 @@ impl Data {
         if let Some(to) = &self.renamed {
             return moved(method, &format!("/api/v1/repos/{to}{tail}"));
         }
+        if self.hidden && self.scopes.contains(&"public-only") {
+            return error(403, "token scope is limited to public repos");
+        }
         if self.hidden {
             return not_found();
+        }
+        if self.reader && method == "POST" && tail.starts_with("/statuses/") {
+            return error(403, "user should have a permission to write to a repo");
         }
         if self.archived && method != "GET" && !tail.starts_with("/statuses/") {
             return error(423, &format!("{}/{} is archived", self.owner, self.name));
@@ -439,7 +448,7 @@ impl Data {
         let number = parts.get(1).and_then(|n| n.parse::<i64>().ok());
         let body = seen.json();
         match (method, parts.as_slice(), number) {
-            ("GET", [], _) => Reply::json(200, &self.repo_json()),
+            ("GET", [], _) => Reply::json(200, &self.repo_json(repo)),
             ("GET", ["branches", rest @ ..], _) => self.branch(repo, &rest.join("/")),
             ("GET", ["branch_protections"], _) if self.admin => Reply::json(200, &self.rules_json()),
             ("GET", ["branch_protections"], _) => {
@@ -523,11 +532,12 @@ impl Data {
         self.rules.iter().map(rule).collect()
     }
 
-    fn repo_json(&self) -> Value {
+    fn repo_json(&self, repo: &Path) -> Value {
+        let head = std::fs::read_to_string(repo.join("HEAD")).unwrap();
         json!({
             "id": 1, "name": self.name, "full_name": format!("{}/{}", self.owner, self.name),
-            "default_branch": "main", "archived": self.archived, "has_pull_requests": self.pull_requests,
-            "permissions": {"admin": self.admin, "push": true, "pull": true},
+            "default_branch": head.trim().trim_start_matches("ref: refs/heads/"), "archived": self.archived, "has_pull_requests": self.pull_requests,
+            "permissions": {"admin": self.admin, "push": !self.reader, "pull": true},
             "allow_merge_commits": self.methods.contains(&"merge"), "allow_rebase": self.methods.contains(&"rebase"),
             "allow_squash_merge": self.methods.contains(&"squash"),
         })
@@ -545,7 +555,7 @@ impl Data {
             "state": if p.open { "open" } else { "closed" }, "draft": wip, "mergeable": ready, "merged": p.merged,
             "merged_at": if p.merged { json!(NOW) } else { Value::Null }, "merge_commit_sha": p.merge_commit,
             "html_url": format!("http://forge.example/{}/{}/pulls/{}", self.owner, self.name, p.number),
-            "base": {"label": p.base, "ref": p.base, "sha": branch(repo, &p.base), "repo": self.repo_json()},
+            "base": {"label": p.base, "ref": p.base, "sha": branch(repo, &p.base), "repo": self.repo_json(repo)},
             "head": {"label": p.head, "ref": head_ref, "sha": head.or_else(kept),
                 "repo": if p.head_repo.is_empty() { Value::Null } else { json!({"id": 1, "full_name": p.head_repo}) }},
             "updated_at": NOW,

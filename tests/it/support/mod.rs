@@ -8,6 +8,7 @@ pub mod gitea;
 pub mod github;
 pub mod house;
 pub mod http;
+pub mod json_board;
 pub mod net;
 #[cfg(feature = "failpoints")]
 pub mod night;

@@ -2,10 +2,11 @@
 //! added meanwhile lives (GH-2).
 
 use super::{Issues, error, wire};
-use crate::adapters::board::{BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
-use crate::adapters::github::{Api, flag, text};
+use crate::adapters::board::{Board, BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
+use crate::adapters::github::{Api, PAGE, flag, id_key, text};
 use crate::adapters::http::{Method, Request, segment};
 use crate::model::board::{Deed, Group, ItemRef, Label, Logical, Status, WorkItem, fold};
+use crate::model::examined::Examined;
 use crate::model::ids::Key;
 use crate::model::time::rfc3339;
 use serde_json::{Value, json};
@@ -66,21 +67,6 @@ impl Issues {
         let v = self.api.get(&self.repo).map_err(error)?;
         let id = v.get("id").and_then(Value::as_u64);
         id.ok_or_else(|| BoardError::Invalid(format!("GET {}: a repository without an id", self.repo)))
-    }
-
-    /// The labels that are statuses, and the four states that no label stands for.
-    pub fn statuses(&self) -> Result<Vec<Status>> {
-        Ok(wire::statuses(&self.all("labels", &[])?, &self.words, &self.names))
-    }
-
-    /// The repository's labels. An error is "unknown", never "none".
-    pub fn labels(&self) -> Result<Vec<Label>> {
-        Ok(self.all("labels", &[])?.iter().filter_map(wire::label).collect())
-    }
-
-    /// What the last list that came whole in one answer is known by, for the next process to ask whether it still holds.
-    pub fn seen(&self) -> Option<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Issues in scope, each once. `Since` reads oldest change first, so that what changes meanwhile moves to the end; where
@@ -360,20 +346,6 @@ impl Issues {
         Ok(wire::labelled(&events, label))
     }
 
-    /// Whether somebody may write to the repository at this moment. `triage` reads as `read`; who acts through an App, and
-    /// whom GitHub does not know as a user, may not.
-    pub fn may_decide(&self, doer: &Doer) -> Result<bool> {
-        if doer.through_app {
-            return Ok(false);
-        }
-        let path = self.at(&format!("collaborators/{}/permission", segment(&doer.name)));
-        match self.api.get(&path) {
-            Ok(v) => Ok(["write", "admin"].contains(&text(&v, "permission").as_str())),
-            Err(e) if e.http.status == Some(404) => self.repository_is_there(false),
-            Err(e) => Err(error(e)),
-        }
-    }
-
     /// The issues that hold this one: those that block it until they are completed, and its sub-issues. Asked only where the
     /// summaries say that there are some, or say nothing; a server without the feature has none.
     pub fn blocked_by(&self, number: &str) -> Result<Vec<ItemRef>> {
@@ -407,35 +379,6 @@ impl Issues {
             Ok(key) if of.eq_ignore_ascii_case(&self.full_name) => ItemRef::Key(key),
             Ok(_) | Err(_) => ItemRef::Id(format!("{of}#{number}")),
         }
-    }
-
-    /// Opens an issue; with a marker a repeat finds the first one's. Labels that were dropped without a word are added.
-    pub fn create(&self, new: &NewItem<'_>) -> Result<Key> {
-        let mark = new.marker.map(|m| format!("<!-- orch:{m} -->"));
-        if let Some(mark) = &mark {
-            let query = [("state", "all"), ("sort", "created"), ("direction", "desc")];
-            let reply = self.api.page(&self.at("issues"), &query, 1, &[]).map_err(error)?;
-            let rows = reply.json()?;
-            for row in rows.as_array().into_iter().flatten() {
-                let author = row.get("user").map(|u| text(u, "login")).unwrap_or_default();
-                if text(row, "body").contains(mark) && self.api.is_me(&author).map_err(error)? {
-                    return self.key_of(row);
-                }
-            }
-        }
-        let body = [Some(new.body.to_owned()), mark].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
-        let mut labels: Vec<String> = new.labels.to_vec();
-        if new.priority != crate::model::board::Priority::None {
-            labels.push(format!("{}{}", self.words.priority, new.priority));
-        }
-        let made = self.write(Method::Post, "issues", &json!({"title": new.title, "body": body, "labels": labels}))?;
-        let key = self.key_of(&made)?;
-        // By itself and last: it starts the work, and its event says who.
-        if self.words.name_of(&new.status.id).is_some() {
-            let tail = format!("issues/{}/labels", key.number());
-            self.write(Method::Post, &tail, &json!({"labels": [new.status.id]}))?;
-        }
-        Ok(key)
     }
 
     fn key_of(&self, v: &Value) -> Result<Key> {
@@ -472,6 +415,143 @@ impl Issues {
             }
         }
         Ok(made)
+    }
+}
+
+impl Board for Issues {
+    fn list(&self, _: &[Status], scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing> {
+        self.list(scope, go_on)
+    }
+
+    fn get(&self, _: &[Status], key: &Key) -> Result<Option<WorkItem>> {
+        self.get(key)
+    }
+
+    fn set_status(&self, _: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved> {
+        self.set_status(&item.id, change)
+    }
+
+    fn comment(&self, item: &WorkItem, marker: &str, text: &str, _now_ms: i64) -> Result<bool> {
+        self.comment(&item.id, marker, text)
+    }
+
+    fn who(&self, _: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<Doer>> {
+        self.who(id, deed)
+    }
+
+    fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>> {
+        self.blocked_by(&item.id)
+    }
+
+    fn take_back(&self, id: &str, status: &str) -> Result<()> {
+        self.take_off(id, status)
+    }
+
+    /// A stranger can take the name of a repository that moved (GH-1): its id tells.
+    fn confirm(&self) -> Result<()> {
+        let id = self.id()?;
+        match self.first.get_or_init(|| id) {
+            known if *known != id => Err(BoardError::Auth(format!(
+                "the repository has the id {id} and had {known}: another one took its name; correct board.owner and board.name"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn prepare(&self) -> Result<Vec<String>> {
+        self.make_labels()
+    }
+
+    fn kept(&self) -> Vec<(String, String)> {
+        self.first.get().map(|id| (id_key(&self.key), id.to_string())).into_iter().collect()
+    }
+
+    fn examine(&self) -> Vec<Examined> {
+        let found = match self.probe() {
+            Ok(found) => found,
+            Err(e) => return vec![Examined::fail("board", e.to_string(), PAGE)],
+        };
+        if found.archived {
+            return vec![Examined::fail("board", "the repository is archived", "unarchive it on GitHub")];
+        }
+        let mut all = Vec::new();
+        if found.has_issues == Some(false) {
+            let fix = "switch them on in its settings";
+            all.push(Examined::fail("board", "issues are switched off in the repository", fix));
+        }
+        all.push(if found.may_push == Some(false) {
+            let message = format!("{} may not write to the repository: labels are dropped without a word", found.user);
+            Examined::fail("board", message, "give the account write access, or the App Issues: write")
+        } else {
+            Examined::ok("board", format!("as {}; whoever may write to the repository decides", found.user))
+        });
+        all.push(match self.missing_labels() {
+            Ok(missing) if missing.is_empty() => Examined::ok("labels", "every status has its label"),
+            Ok(missing) => {
+                let fix = "`orch init` with this board configured makes them";
+                Examined::warn("labels", format!("no label {}", missing.join(", ")), fix)
+            }
+            Err(e) => Examined::warn("labels", e.to_string(), PAGE),
+        });
+        all
+    }
+
+    /// The labels that are statuses, and the four states that no label stands for.
+    fn statuses(&self) -> Result<Vec<Status>> {
+        Ok(wire::statuses(&self.all("labels", &[])?, &self.words, &self.names))
+    }
+
+    /// The repository's labels. An error is "unknown", never "none".
+    fn labels(&self) -> Result<Vec<Label>> {
+        Ok(self.all("labels", &[])?.iter().filter_map(wire::label).collect())
+    }
+
+    /// What the last list that came whole in one answer is known by, for the next process to ask whether it still holds.
+    fn seen(&self) -> Option<String> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether somebody may write to the repository at this moment. `triage` reads as `read`; who acts through an App, and
+    /// whom GitHub does not know as a user, may not.
+    fn may_decide(&self, doer: &Doer) -> Result<bool> {
+        if doer.through_app {
+            return Ok(false);
+        }
+        let path = self.at(&format!("collaborators/{}/permission", segment(&doer.name)));
+        match self.api.get(&path) {
+            Ok(v) => Ok(["write", "admin"].contains(&text(&v, "permission").as_str())),
+            Err(e) if e.http.status == Some(404) => self.repository_is_there(false),
+            Err(e) => Err(error(e)),
+        }
+    }
+
+    /// Opens an issue; with a marker a repeat finds the first one's. Labels that were dropped without a word are added.
+    fn create(&self, new: &NewItem<'_>) -> Result<Key> {
+        let mark = new.marker.map(|m| format!("<!-- orch:{m} -->"));
+        if let Some(mark) = &mark {
+            let query = [("state", "all"), ("sort", "created"), ("direction", "desc")];
+            let reply = self.api.page(&self.at("issues"), &query, 1, &[]).map_err(error)?;
+            let rows = reply.json()?;
+            for row in rows.as_array().into_iter().flatten() {
+                let author = row.get("user").map(|u| text(u, "login")).unwrap_or_default();
+                if text(row, "body").contains(mark) && self.api.is_me(&author).map_err(error)? {
+                    return self.key_of(row);
+                }
+            }
+        }
+        let body = [Some(new.body.to_owned()), mark].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
+        let mut labels: Vec<String> = new.labels.to_vec();
+        if new.priority != crate::model::board::Priority::None {
+            labels.push(format!("{}{}", self.words.priority, new.priority));
+        }
+        let made = self.write(Method::Post, "issues", &json!({"title": new.title, "body": body, "labels": labels}))?;
+        let key = self.key_of(&made)?;
+        // By itself and last: it starts the work, and its event says who.
+        if self.words.name_of(&new.status.id).is_some() {
+            let tail = format!("issues/{}/labels", key.number());
+            self.write(Method::Post, &tail, &json!({"labels": [new.status.id]}))?;
+        }
+        Ok(key)
     }
 }
 

@@ -7,11 +7,12 @@ mod wire;
 pub use client::Probe;
 
 use super::BoardError;
-use crate::adapters::github::Api;
+use crate::adapters::github::{Api, first_id, git_host};
 use crate::adapters::http::segment;
 use crate::model::board::{Group, Logical, fold};
+use crate::model::sides::{GithubBoard, Opening};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Which repository, and how it writes statuses and priorities.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ pub struct Issues {
     names: BTreeMap<Logical, String>,
     /// The newest list that was read whole in one answer: its URL and ETag.
     seen: Arc<Mutex<Option<String>>>,
+    /// The repository's id at first contact.
+    first: OnceLock<u64>,
 }
 
 impl Issues {
@@ -81,8 +84,34 @@ impl Issues {
             },
             names,
             seen: Arc::new(Mutex::new(place.seen)),
+            first: OnceLock::new(),
         }
     }
+}
+
+/// Nothing is asked yet.
+pub(super) fn open(at: &GithubBoard, with: &Opening<'_>) -> Result<Issues, BoardError> {
+    let place = Place {
+        owner: &at.repo.owner,
+        name: &at.repo.name,
+        key: with.key,
+        prefix: &at.labels.prefix,
+        priority: &at.labels.priority,
+        statuses: &at.statuses,
+        seen: with.seen.map(str::to_owned),
+    };
+    let mut issues = Issues::new(place, Api::open(&at.repo, with).map_err(error)?);
+    if let Some(id) = first_id(with) {
+        issues.first = OnceLock::from(id);
+    }
+    Ok(issues)
+}
+
+/// The page of an issue.
+pub(super) fn page_of(at: &GithubBoard, number: &str) -> Option<String> {
+    let scheme = at.repo.api_base.split_once("://")?.0;
+    let host = git_host(&at.repo.api_base)?;
+    Some(format!("{scheme}://{host}/{}/{}/issues/{number}", at.repo.owner, at.repo.name))
 }
 
 /// A failed exchange as the board's callers tell them apart.

@@ -1,9 +1,10 @@
 //! Requests to one Plane project. No state of its own but the item path that works and the last seen budget.
 
 use super::wire;
-use crate::adapters::board::{BoardError, Cut, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
+use crate::adapters::board::{Board, BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
 use crate::adapters::http::{Class, Client, HttpError, Method, Request, Response, segment};
 use crate::model::board::{Deed, ItemRef, Label, Status, WorkItem};
+use crate::model::examined::Examined;
 use crate::model::ids::Key;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -59,7 +60,10 @@ pub struct Plane {
     identifier: String,
     prefix: String,
     old_path: Arc<AtomicBool>,
+    opened_with: ItemPath,
     remaining: Arc<AtomicI64>,
+    /// What is kept of the project, and the name under which the path is.
+    keeps: Option<((String, String), String)>,
 }
 
 /// Finds a project by id or identifier among the live ones the user is a member of: its id and identifier are the
@@ -114,8 +118,15 @@ impl Plane {
             identifier: segment(identifier),
             prefix: prefix.to_owned(),
             old_path: Arc::new(AtomicBool::new(path == ItemPath::Issues)),
+            opened_with: path,
             remaining: Arc::new(AtomicI64::new(-1)),
+            keeps: None,
         }
+    }
+
+    /// Has this kept of the project, and the path of items under that name.
+    pub(super) fn keeping(self, project: (String, String), path: String) -> Self {
+        Self { keeps: Some((project, path)), ..self }
     }
 
     /// The path that works here, for the caller to remember.
@@ -180,16 +191,6 @@ impl Plane {
         Ok(Probe { user, role: project.get("member_role").and_then(Value::as_u64) })
     }
 
-    /// The project's statuses in the board's order.
-    pub fn statuses(&self) -> Result<Vec<Status>, BoardError> {
-        Ok(self.all("states/")?.iter().filter_map(wire::status).collect())
-    }
-
-    /// The project's labels. An error is "unknown", never "none".
-    pub fn labels(&self) -> Result<Vec<Label>, BoardError> {
-        Ok(self.all("labels/")?.iter().filter_map(wire::label).collect())
-    }
-
     /// Every page of a short list.
     fn all(&self, tail: &str) -> Result<Vec<Value>, BoardError> {
         let path = self.in_project(tail);
@@ -208,88 +209,6 @@ impl Plane {
             cursor = page.next;
         }
         Err(BoardError::Invalid(format!("{tail} pages in circles")))
-    }
-
-    /// Items in scope, each once, without bodies. `Since` reads newest first until a page holds an older one (one request
-    /// when nothing changed); `All` reads by number, so that new items can't shift the pages. Ends early, with what it
-    /// has, when the server asks to wait, the budget is down to the reserve, a later page does not come, or `go_on` says
-    /// no.
-    pub fn list(
-        &self,
-        statuses: &[Status],
-        scope: &Scope<'_>,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Listing, BoardError> {
-        let (order, since, mut cursor) = match scope {
-            Scope::Since(ms) => ("-updated_at", Some(*ms), None),
-            Scope::All { cursor } => ("sequence_id", None, cursor.map(str::to_owned)),
-        };
-        let mut found = Listing::default();
-        let mut seen = HashSet::new();
-        let resume = |cursor: &Option<String>| if since.is_some() { None } else { cursor.clone() };
-        while found.requests < MAX_PAGES {
-            let mut query = vec![("per_page", "100"), ("order_by", order), ("fields", LIST_FIELDS)];
-            if let Some(c) = &cursor {
-                query.push(("cursor", c));
-            }
-            let path_of = |items: &str| self.in_project(&format!("{items}/"));
-            let page = self.on_items(Method::Get, &path_of, &query, None).map_err(BoardError::from);
-            let page = match page.and_then(|reply| read_page(&reply)) {
-                Ok(page) => page,
-                // What came before is not lost with it.
-                Err(e) if found.requests > 0 => {
-                    let why = if let BoardError::Throttled { retry_after_s, .. } = e {
-                        Cut::Budget { retry_after_s }
-                    } else {
-                        Cut::Failed(e)
-                    };
-                    found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
-                    return Ok(found);
-                }
-                Err(e) => return Err(e),
-            };
-            found.requests += 1;
-            let mut older = false;
-            for row in &page.results {
-                match wire::item(row, &self.prefix, statuses) {
-                    _ if wire::is_hidden(row) => {}
-                    Ok(item) if since.is_some_and(|s| item.updated_ms != 0 && item.updated_ms < s) => older = true,
-                    Ok(item) => {
-                        if seen.insert(item.id.clone()) {
-                            found.items.push(item);
-                        }
-                    }
-                    Err(why) => {
-                        let at = row.get("id").and_then(Value::as_str).unwrap_or("?").to_owned();
-                        found.problems.push(Problem { at, why, key: None });
-                    }
-                }
-            }
-            match page.next {
-                Some(next) if !older && !page.results.is_empty() && cursor.as_ref() != Some(&next) => {
-                    cursor = Some(next)
-                }
-                Some(_) | None => return Ok(found),
-            }
-            let left = self.remaining.load(Ordering::Relaxed);
-            let why = if (0..RESERVE).contains(&left) {
-                Cut::Budget { retry_after_s: 60 }
-            } else if go_on() {
-                continue;
-            } else {
-                Cut::Caller
-            };
-            found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
-            return Ok(found);
-        }
-        Err(BoardError::Invalid("the list of work items pages in circles".to_owned()))
-    }
-
-    /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane says 403).
-    pub fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
-        let name = format!("{}-{}", self.identifier, key.number());
-        let path_of = |items: &str| format!("/api/v1/workspaces/{}/{items}/{name}/", self.workspace);
-        self.read(statuses, &path_of)
     }
 
     /// One item by id, with its body; `None` as for [`Plane::get`].
@@ -417,5 +336,139 @@ impl Plane {
             self.on_items(Method::Post, &path_of, &[], Some(&body))?;
         }
         Ok(key)
+    }
+}
+
+impl Board for Plane {
+    fn set_status(&self, statuses: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError> {
+        self.set_status(statuses, &item.id, change)
+    }
+
+    fn comment(&self, item: &WorkItem, marker: &str, text: &str, _now_ms: i64) -> Result<bool, BoardError> {
+        self.comment(&item.id, marker, text)
+    }
+
+    fn who(&self, _: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<Doer>, BoardError> {
+        Ok(self.who(id, deed)?.map(Doer::named))
+    }
+
+    fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError> {
+        self.blocked_by(&item.id)
+    }
+
+    fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
+        self.create(new)
+    }
+
+    /// Which project it is, and which path of work items the server has, where it is not the usual one.
+    fn kept(&self) -> Vec<(String, String)> {
+        let Some((project, path)) = &self.keeps else { return Vec::new() };
+        let mut kept = vec![project.clone()];
+        if self.path() != self.opened_with {
+            kept.push((path.clone(), self.path().as_str().to_owned()));
+        }
+        kept
+    }
+
+    fn examine(&self) -> Vec<Examined> {
+        vec![match self.probe() {
+            Ok(found) if found.role.is_some_and(|r| r < 15) => Examined::fail(
+                "board",
+                format!("{} is a guest of the project: nothing can be written", found.user),
+                "make the account a member (role 15)",
+            ),
+            Ok(found) => {
+                let role = found.role.map_or("unknown".to_owned(), |r| r.to_string());
+                Examined::ok("board", format!("as {}, role {role}", found.user))
+            }
+            Err(e) => Examined::fail("board", e.to_string(), "docs/connecting-plane.md"),
+        }]
+    }
+
+    /// The project's statuses in the board's order.
+    fn statuses(&self) -> Result<Vec<Status>, BoardError> {
+        Ok(self.all("states/")?.iter().filter_map(wire::status).collect())
+    }
+
+    /// The project's labels. An error is "unknown", never "none".
+    fn labels(&self) -> Result<Vec<Label>, BoardError> {
+        Ok(self.all("labels/")?.iter().filter_map(wire::label).collect())
+    }
+
+    /// Items in scope, each once, without bodies. `Since` reads newest first until a page holds an older one (one request
+    /// when nothing changed); `All` reads by number, so that new items can't shift the pages. Ends early, with what it
+    /// has, when the server asks to wait, the budget is down to the reserve, a later page does not come, or `go_on` says
+    /// no.
+    fn list(&self, statuses: &[Status], scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing, BoardError> {
+        let (order, since, mut cursor) = match scope {
+            Scope::Since(ms) => ("-updated_at", Some(*ms), None),
+            Scope::All { cursor } => ("sequence_id", None, cursor.map(str::to_owned)),
+        };
+        let mut found = Listing::default();
+        let mut seen = HashSet::new();
+        let resume = |cursor: &Option<String>| if since.is_some() { None } else { cursor.clone() };
+        while found.requests < MAX_PAGES {
+            let mut query = vec![("per_page", "100"), ("order_by", order), ("fields", LIST_FIELDS)];
+            if let Some(c) = &cursor {
+                query.push(("cursor", c));
+            }
+            let path_of = |items: &str| self.in_project(&format!("{items}/"));
+            let page = self.on_items(Method::Get, &path_of, &query, None).map_err(BoardError::from);
+            let page = match page.and_then(|reply| read_page(&reply)) {
+                Ok(page) => page,
+                // What came before is not lost with it.
+                Err(e) if found.requests > 0 => {
+                    let why = if let BoardError::Throttled { retry_after_s, .. } = e {
+                        Cut::Budget { retry_after_s }
+                    } else {
+                        Cut::Failed(e)
+                    };
+                    found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
+                    return Ok(found);
+                }
+                Err(e) => return Err(e),
+            };
+            found.requests += 1;
+            let mut older = false;
+            for row in &page.results {
+                match wire::item(row, &self.prefix, statuses) {
+                    _ if wire::is_hidden(row) => {}
+                    Ok(item) if since.is_some_and(|s| item.updated_ms != 0 && item.updated_ms < s) => older = true,
+                    Ok(item) => {
+                        if seen.insert(item.id.clone()) {
+                            found.items.push(item);
+                        }
+                    }
+                    Err(why) => {
+                        let at = row.get("id").and_then(Value::as_str).unwrap_or("?").to_owned();
+                        found.problems.push(Problem { at, why, key: None });
+                    }
+                }
+            }
+            match page.next {
+                Some(next) if !older && !page.results.is_empty() && cursor.as_ref() != Some(&next) => {
+                    cursor = Some(next)
+                }
+                Some(_) | None => return Ok(found),
+            }
+            let left = self.remaining.load(Ordering::Relaxed);
+            let why = if (0..RESERVE).contains(&left) {
+                Cut::Budget { retry_after_s: 60 }
+            } else if go_on() {
+                continue;
+            } else {
+                Cut::Caller
+            };
+            found.unfinished = Some(Unfinished { cursor: resume(&cursor), why });
+            return Ok(found);
+        }
+        Err(BoardError::Invalid("the list of work items pages in circles".to_owned()))
+    }
+
+    /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane says 403).
+    fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
+        let name = format!("{}-{}", self.identifier, key.number());
+        let path_of = |items: &str| format!("/api/v1/workspaces/{}/{items}/{name}/", self.workspace);
+        self.read(statuses, &path_of)
     }
 }

@@ -3,9 +3,10 @@
 use super::{Gitea, wire};
 use crate::adapters::forge::look::{again, cut, mark};
 use crate::adapters::forge::{
-    Account, BranchRule, CommentOutcome, CommitStatus, ForgeError, ForgeVersion, Product, Protection, PullRequest,
-    PullState, RepoInfo, StatusState,
+    Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome, Product,
+    Protection, PullRequest, PullState, RepoInfo, StatusState,
 };
+use crate::adapters::git::Mirror;
 use crate::adapters::http::{Method, Request, Response, segment};
 use crate::model::ids::Sha;
 use crate::model::refusal::Refusal;
@@ -109,8 +110,40 @@ impl Gitea {
         Err(ForgeError::Invalid(format!("GET {path} pages in circles")))
     }
 
-    /// See `Forge::pull`, and so on for every name below.
-    pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
+    fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {
+        pull.head_ref == head
+            && pull.request.base == base
+            && pull.request.state == PullState::Open
+            && pull.head_repo.eq_ignore_ascii_case(&self.full_name)
+    }
+
+    /// Only administrators of the repository may read them.
+    fn rules(&self) -> Result<Option<Vec<Value>>> {
+        match self.get(&self.at("branch_protections")) {
+            Ok(v) => Ok(Some(wire::list(v).unwrap_or_default())),
+            Err(ForgeError::NotFound(_) | ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the rule of this name holds for administrators (only they can read it).
+    fn binds_admins(&self, rule: &str) -> Result<bool> {
+        let rows = self.rules()?.unwrap_or_default();
+        let named =
+            |row: &&Value| [wire::text(row, "rule_name"), wire::text(row, "branch_name")].iter().any(|n| n == rule);
+        let binds = |row: &Value| {
+            ["block_admin_merge_override", "apply_to_admins"].iter().any(|f| wire::flag(row, f) == Some(true))
+        };
+        Ok(rows.iter().find(named).is_some_and(binds))
+    }
+}
+
+impl Forge for Gitea {
+    fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
+        self.merge(mirror, number, landing)
+    }
+
+    fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
         match self.get(&self.at(&format!("pulls/{number}"))) {
             Ok(v) => Ok(Some(wire::pull(&v).map_err(ForgeError::Invalid)?.request)),
             // The repository is seen: this is gone.
@@ -120,7 +153,7 @@ impl Gitea {
     }
 
     /// By listing: the server ignores `?head=`. Of several (two creators at once) the oldest.
-    pub fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
+    fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
         let rows = self.all("pulls", &[("state", "open"), ("sort", "recentupdate")])?;
         let mut found: Option<PullRequest> = None;
         for row in &rows {
@@ -134,7 +167,7 @@ impl Gitea {
     }
 
     /// Heads of the pull requests that changed last, open or not, newest first; whose branch is gone is left out.
-    pub fn recent_heads(&self) -> Result<Vec<Sha>> {
+    fn recent_heads(&self) -> Result<Vec<Sha>> {
         let path = self.at("pulls");
         let query = [("state", "all"), ("sort", "recentupdate"), ("limit", RECENT), ("page", "1")];
         let rows = wire::list(self.send(&path, &Request::new(Method::Get, &path).query(&query))?.json()?);
@@ -143,14 +176,7 @@ impl Gitea {
         Ok(rows.iter().filter_map(|row| wire::pull(row).ok()?.request.head_sha).collect())
     }
 
-    fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {
-        pull.head_ref == head
-            && pull.request.base == base
-            && pull.request.state == PullState::Open
-            && pull.head_repo.eq_ignore_ascii_case(&self.full_name)
-    }
-
-    pub fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
+    fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
         if let Some(found) = self.find_pull(head, base)? {
             return Ok(found);
         }
@@ -178,7 +204,7 @@ impl Gitea {
         }
     }
 
-    pub fn close_pull(&self, number: i64) -> Result<()> {
+    fn close_pull(&self, number: i64) -> Result<()> {
         let open = |pull: Option<PullRequest>| pull.is_some_and(|p| p.state == PullState::Open && !p.merged);
         if !open(self.pull(number)?) {
             return Ok(());
@@ -195,13 +221,13 @@ impl Gitea {
     }
 
     /// Raw and whole: the combined answer's `state` is computed over one page, by rules that changed.
-    pub fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
+    fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let rows = self.all(&format!("commits/{sha}/statuses"), &[("sort", "highestindex")])?;
         // One that can't be read may be the newest of its context.
         rows.iter().map(|row| wire::status(row).map_err(ForgeError::Invalid)).collect()
     }
 
-    pub fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
+    fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
         if matches!(state, StatusState::Unknown | StatusState::Skipped | StatusState::Neutral) || context.is_empty() {
             return Err(ForgeError::Invalid(format!("a status {state} of context {context:?} can't be posted")));
         }
@@ -227,7 +253,7 @@ impl Gitea {
         }
     }
 
-    pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
+    fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
         let mark = mark(marker)?;
         let path = format!("issues/{number}/comments");
         let stands = || -> Result<bool> {
@@ -252,7 +278,7 @@ impl Gitea {
     }
 
     /// The scope is checked before the comment is looked for: 404 with it, 403 without.
-    pub fn may_comment(&self) -> Result<()> {
+    fn may_comment(&self) -> Result<()> {
         let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
         match self.write(Method::Patch, &path, &json!({"body": "-"})) {
             Ok(_) | Err(ForgeError::NotFound(_)) => Ok(()),
@@ -260,7 +286,7 @@ impl Gitea {
         }
     }
 
-    pub fn protection(&self, branch: &str) -> Result<Protection> {
+    fn protection(&self, branch: &str) -> Result<Protection> {
         let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
         let b = self.get(&self.at(&format!("branches/{name}")))?;
         let protected = wire::flag(&b, "protected").unwrap_or(false);
@@ -290,31 +316,11 @@ impl Gitea {
         Ok(found)
     }
 
-    pub fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
+    fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
         Ok(self.rules()?.map(|rows| rows.iter().map(wire::branch_rule).collect()))
     }
 
-    /// Only administrators of the repository may read them.
-    fn rules(&self) -> Result<Option<Vec<Value>>> {
-        match self.get(&self.at("branch_protections")) {
-            Ok(v) => Ok(Some(wire::list(v).unwrap_or_default())),
-            Err(ForgeError::NotFound(_) | ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Whether the rule of this name holds for administrators (only they can read it).
-    fn binds_admins(&self, rule: &str) -> Result<bool> {
-        let rows = self.rules()?.unwrap_or_default();
-        let named =
-            |row: &&Value| [wire::text(row, "rule_name"), wire::text(row, "branch_name")].iter().any(|n| n == rule);
-        let binds = |row: &Value| {
-            ["block_admin_merge_override", "apply_to_admins"].iter().any(|f| wire::flag(row, f) == Some(true))
-        };
-        Ok(rows.iter().find(named).is_some_and(binds))
-    }
-
-    pub fn user(&self) -> Result<Account> {
+    fn user(&self) -> Result<Account> {
         let v = self.get("/api/v1/user")?;
         let login = wire::text(&v, "login");
         if login.is_empty() {
@@ -323,7 +329,7 @@ impl Gitea {
         Ok(Account { login, admin: wire::flag(&v, "is_admin").unwrap_or(false) })
     }
 
-    pub fn version(&self) -> Result<ForgeVersion> {
+    fn version(&self) -> Result<ForgeVersion> {
         let version = wire::text(&self.get("/api/v1/version")?, "version");
         if version.is_empty() {
             return Err(ForgeError::Invalid("GET /api/v1/version: no version; is this Gitea's address?".to_owned()));
@@ -339,7 +345,7 @@ impl Gitea {
         }
     }
 
-    pub fn repository(&self) -> Result<RepoInfo> {
+    fn repository(&self) -> Result<RepoInfo> {
         let v = self.get(&self.repo)?;
         let may = |name: &str| v.get("permissions").and_then(|p| wire::flag(p, name));
         Ok(RepoInfo {

@@ -2,7 +2,7 @@
 
 use super::{Gitea, MergeVia, wire};
 use crate::adapters::forge::look::{Look, again, conflict};
-use crate::adapters::forge::{Awaited, ForgeError, Landing, MergeOutcome};
+use crate::adapters::forge::{Awaited, Forge, ForgeError, Landing, MergeOutcome};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
 use crate::adapters::http::{Fault, HttpError, Method, Request};

@@ -5,22 +5,16 @@ mod client;
 mod merge;
 mod wire;
 
-use super::ForgeError;
+use super::address::{At, named, of};
+use super::{Address, ForgeError, Manner, MergeVia};
 use crate::adapters::git::MergeMethod;
 use crate::adapters::http::{Auth, Client, Limits, Token, segment};
+use crate::model::secret::SecretRef;
+use crate::model::sides::{GiteaForge, Opening};
 use std::time::Duration;
 
 /// A merge may rewrite and check many commits before it answers (services §0.2).
 const MERGE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Who moves the default branch (RULE-31).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MergeVia {
-    /// The forge merges the pull request. It guards the head, not the base.
-    Forge,
-    /// The tested commit is pushed as a fast-forward, refused if the base moved.
-    Push,
-}
 
 /// Which repository on which server, and how things land there.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +66,40 @@ impl Gitea {
         self.merge_timeout = bound;
         self
     }
+}
+
+/// The Gitea at an address, by the host's name.
+pub(super) fn at(at: &At) -> Option<Address> {
+    let host = &at.host;
+    let is = of(host, "codeberg.org") || ["gitea", "forgejo", "codeberg"].iter().any(|word| named(host, word));
+    is.then(|| guess(at))
+}
+
+/// The Gitea that may be at an address.
+pub(super) fn guess(at: &At) -> Address {
+    Address::Gitea(GiteaForge {
+        url: at.web.clone(),
+        owner: at.owner.clone(),
+        name: at.name.clone(),
+        token: SecretRef::Env("GITEA_TOKEN".to_owned()),
+        post_statuses: false,
+    })
+}
+
+pub(super) fn proposal(at: &GiteaForge, quoted: &dyn Fn(&str) -> String) -> String {
+    format!(
+        "    forge: {{kind: gitea, url: {}, owner: {}, name: {}, token: {}}}     # docs/connecting-gitea.md",
+        quoted(&at.url),
+        quoted(&at.owner),
+        quoted(&at.name),
+        at.token
+    )
+}
+
+/// Nothing is asked of the server yet.
+pub(super) fn open(at: &GiteaForge, with: &Opening<'_>, manner: &Manner<'_>) -> Result<Gitea, ForgeError> {
+    let place = Place { url: &at.url, owner: &at.owner, name: &at.name, method: manner.method, via: manner.via };
+    Gitea::new(&place, Token::new(with.secret.unwrap_or_default().trim()), Limits::within(with.patience))
 }
 
 /// Reads the bytes as every answer of the server (see `fuzzing`).

@@ -3,11 +3,13 @@
 use super::{Github, wire};
 use crate::adapters::forge::look::{again, cut, mark};
 use crate::adapters::forge::{
-    Account, BranchRule, CommentOutcome, ForgeError, ForgeVersion, Product, Protection, PullRequest, PullState,
-    RepoInfo,
+    Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome,
+    MergeVia, Product, Protection, PullRequest, PullState, RepoInfo, StatusState,
 };
-use crate::adapters::github::{Failure, flag, text};
+use crate::adapters::git::Mirror;
+use crate::adapters::github::{Failure, PAGE, flag, text};
 use crate::adapters::http::{Method, Request, segment};
+use crate::model::examined::Examined;
 use crate::model::ids::Sha;
 use crate::model::refusal::Refusal;
 use serde_json::{Value, json};
@@ -111,76 +113,11 @@ impl Github {
         }
     }
 
-    /// See `Forge::pull`, and so on for every name below.
-    pub fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
-        Ok(self.whole(number)?.map(|p| p.request))
-    }
-
-    /// Of several (two creators at once) the oldest. The owner stands before the branch, or the filter counts for nothing.
-    pub fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
-        let path = self.at("pulls");
-        let head_of = format!("{}:{head}", self.owner);
-        let rows =
-            self.told(&path, self.api.all(&path, &[("state", "all"), ("head", &head_of), ("base", base)], ""))?;
-        let mut found: Option<PullRequest> = None;
-        for row in &rows {
-            // One that can't be read may be the one that is looked for.
-            let pull = self.read(row)?;
-            if self.matches(&pull, head, base) && found.as_ref().is_none_or(|f| pull.request.number < f.number) {
-                found = Some(pull.request);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Heads of the pull requests that changed last, open or not, newest first.
-    pub fn recent_heads(&self) -> Result<Vec<Sha>> {
-        let path = self.at("pulls");
-        let query = [("state", "all"), ("sort", "updated"), ("direction", "desc"), ("per_page", RECENT)];
-        let reply = self.told(&path, self.api.send(&Request::new(Method::Get, &path).query(&query)))?;
-        let rows = reply.json()?;
-        let rows = rows.as_array().ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list")))?;
-        Ok(rows.iter().filter_map(|row| wire::pull(row).ok()?.request.head_sha).collect())
-    }
-
     fn matches(&self, pull: &wire::Pull, head: &str, base: &str) -> bool {
         pull.request.head == head
             && pull.request.base == base
             && pull.request.state == PullState::Open
             && pull.head_repo.eq_ignore_ascii_case(&self.full_name)
-    }
-
-    pub fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
-        if let Some(found) = self.find_pull(head, base)? {
-            return Ok(found);
-        }
-        let body = without_closing(body);
-        let wanted = json!({"head": head, "base": base, "title": title, "body": body, "draft": self.draft});
-        let first = match self.write(Method::Post, &self.at("pulls"), &wanted) {
-            Ok(v) => match self.read(&v) {
-                Ok(pull) if self.matches(&pull, head, base) => {
-                    self.ask_reviewers(pull.request.number);
-                    return Ok(pull.request);
-                }
-                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
-                Err(e) => ForgeError::UnknownOutcome(e.to_string()),
-            },
-            Err(e) => e,
-        };
-        match first {
-            // 422 says that there is one, that nothing differs, or that a branch is not there: looked at, not read.
-            ForgeError::Invalid(_) | ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) => {
-                let found = again(&first, self.find_pull(head, base))?;
-                match found {
-                    Some(found) => Ok(found),
-                    None => Err(self.no_branch(head, base)?.unwrap_or(first)),
-                }
-            }
-            ForgeError::Refused { .. }
-            | ForgeError::NotFound(_)
-            | ForgeError::Throttled { .. }
-            | ForgeError::Transient(_) => Err(first),
-        }
     }
 
     /// That a branch is not on the forge, which the 422 of a pull request tells in words alone.
@@ -205,79 +142,6 @@ impl Github {
         let path = self.at(&format!("pulls/{number}/requested_reviewers"));
         if let Err(e) = self.write(Method::Post, &path, &body) {
             tracing::warn!(pull = number, "nobody is asked to review: {e}");
-        }
-    }
-
-    pub fn close_pull(&self, number: i64) -> Result<()> {
-        let open = |pull: Option<PullRequest>| pull.is_some_and(|p| p.state == PullState::Open && !p.merged);
-        if !open(self.pull(number)?) {
-            return Ok(());
-        }
-        let path = self.at(&format!("pulls/{number}"));
-        match self.write(Method::Patch, &path, &json!({"state": "closed"})) {
-            Ok(_) => Ok(()),
-            // Merged meanwhile, or gone.
-            Err(
-                e @ (ForgeError::Conflict(_)
-                | ForgeError::Invalid(_)
-                | ForgeError::UnknownOutcome(_)
-                | ForgeError::NotFound(_)),
-            ) => {
-                if open(again(&e, self.pull(number))?) {
-                    Err(e)
-                } else {
-                    Ok(())
-                }
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// One comment a key, edited where it says something else: by the key in its first line, and only an own one, for
-    /// anybody can write that line.
-    pub fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
-        let mark = mark(marker)?;
-        let path = self.at(&format!("issues/{number}/comments"));
-        let wanted = format!("{mark}\n{}", cut(body, MAX_COMMENT));
-        let stands = || -> Result<Option<(u64, bool)>> {
-            for row in self.told(&path, self.api.all(&path, &[], ""))? {
-                let (said, author) =
-                    (text(&row, "body"), row.get("user").map(|u| text(u, "login")).unwrap_or_default());
-                if said.trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(wire::error)? {
-                    let id = row.get("id").and_then(Value::as_u64).unwrap_or(0);
-                    // Line ends come back as the browser's.
-                    return Ok(Some((id, said.replace('\r', "").trim() == wanted.trim())));
-                }
-            }
-            Ok(None)
-        };
-        let body = json!({"body": wanted});
-        let sent = match stands()? {
-            Some((_, true)) => return Ok(CommentOutcome::Present),
-            Some((id, false)) => {
-                let path = self.at(&format!("issues/comments/{id}"));
-                self.write(Method::Patch, &path, &body).map(|_| CommentOutcome::Present)
-            }
-            None => self.write(Method::Post, &path, &body).map(|_| CommentOutcome::Posted),
-        };
-        match sent {
-            Err(e @ ForgeError::UnknownOutcome(_)) => {
-                if again(&e, stands())?.is_some_and(|(_, same)| same) {
-                    Ok(CommentOutcome::Posted)
-                } else {
-                    Err(e)
-                }
-            }
-            sent => sent,
-        }
-    }
-
-    /// The permission is checked before the comment is looked for: 404 with it, 403 without.
-    pub fn may_comment(&self) -> Result<()> {
-        let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
-        match self.write(Method::Patch, &path, &json!({"body": "-"})) {
-            Ok(_) | Err(ForgeError::NotFound(_)) => Ok(()),
-            Err(e) => Err(e),
         }
     }
 
@@ -306,34 +170,6 @@ impl Github {
         Ok(self.rules.get_or_init(|| rules))
     }
 
-    pub fn protection(&self, branch: &str) -> Result<Protection> {
-        let name = segment(branch);
-        let b = self.get(&self.at(&format!("branches/{name}")))?;
-        let rules = self.rules_of(branch)?;
-        let protected = flag(&b, "protected") == Some(true) || !rules.types.is_empty();
-        let mut required_contexts: Vec<String> = rules.checks.into_iter().map(|(context, _)| context).collect();
-        // What classic protection asks for is told to everybody who may push.
-        let classic = b.get("protection").and_then(|p| p.get("required_status_checks")).and_then(|c| c.get("contexts"));
-        let classic = classic.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        required_contexts.extend(classic.map(str::to_owned));
-        required_contexts.sort();
-        required_contexts.dedup();
-        Ok(Protection {
-            protected,
-            our_token_exempt: None,
-            required_contexts,
-            required_approvals: rules.approvals,
-            may_merge: None,
-            may_push: None,
-            rule: rules.types.join(", "),
-        })
-    }
-
-    /// Rulesets have no globs of one rule each: what holds is asked of a branch.
-    pub fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
-        Ok(None)
-    }
-
     /// What the credential may read, one right after the other, each asked by the call that needs it.
     pub fn rights(&self, head: &Sha) -> Vec<(&'static str, Result<()>)> {
         let one = |path: String, query: &[(&str, &str)]| {
@@ -348,6 +184,31 @@ impl Github {
             ("Commit statuses: read", one(format!("commits/{head}/status"), &[("per_page", "1")])),
             ("Actions: read", one("actions/runs".to_owned(), &[("per_page", "1")])),
         ]
+    }
+
+    /// The rules in words.
+    fn of_rules(&self, notes: &Notes, branch: &str, prefix: &str) -> Vec<Examined> {
+        let mut all = Vec::new();
+        let mut warn = |message: String, fix: &str| all.push(Examined::warn("rules", message, fix));
+        if !notes.strict && self.via == MergeVia::Forge {
+            let message = format!(
+                "nothing guards {branch} between the last check and the merge: what lands then untested is found afterwards"
+            );
+            warn(message, "require branches to be up to date before merging, or set merge.via: push");
+        }
+        for refusal in &notes.refusals {
+            warn(refusal.clone(), "the merge waits for a person then (held by the rule forge)");
+        }
+        if !notes.task_branches.is_empty() {
+            let rules = notes.task_branches.join(", ");
+            let fix = "let the account push, rewrite and delete there, or name another git.branch_prefix";
+            warn(format!("rules hold for branches that begin with {prefix}: {rules}"), fix);
+        }
+        if notes.classic {
+            let message = format!("{branch} also has classic protection, which can't be read");
+            warn(message, "look at it in the repository's settings, or make a ruleset of it");
+        }
+        all
     }
 
     /// What the rules of the default branch and of task branches mean for a merge.
@@ -386,12 +247,222 @@ impl Github {
             classic: classic && rules.types.is_empty(),
         })
     }
+}
 
-    pub fn user(&self) -> Result<Account> {
+impl Forge for Github {
+    fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
+        self.statuses(sha)
+    }
+
+    fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool> {
+        self.post_status(sha, context, state, description)
+    }
+
+    fn asks_by_name(&self) -> bool {
+        true
+    }
+
+    fn kept(&self) -> Vec<(String, String)> {
+        let id = self.id.filter(|_| !self.kept_as.is_empty());
+        id.map(|id| (self.kept_as.clone(), id.to_string())).into_iter().collect()
+    }
+
+    /// Rights one by one, and the rules that will refuse `orch` (GH-1).
+    fn examine(&self, branch: &str, head: Option<&Sha>, prefix: &str) -> Vec<Examined> {
+        let mut all = Vec::new();
+        for (right, answer) in head.map(|head| self.rights(head)).unwrap_or_default() {
+            all.push(match answer {
+                Ok(()) => Examined::ok("right", right),
+                Err(e) if right == "Checks: read" => {
+                    let fix =
+                        "a fine-grained token can't have it: use an App, or name jobs of Actions alone in ci.contexts";
+                    let message = format!("{right} is missing, jobs of Actions are read instead: {e}");
+                    Examined::warn("right", message, fix)
+                }
+                Err(e) => Examined::fail("right", format!("{right} is missing: {e}"), PAGE),
+            });
+        }
+        match self.notes(branch, prefix) {
+            Ok(notes) => all.extend(self.of_rules(&notes, branch, prefix)),
+            Err(e) => all.push(Examined::warn("rules", e.to_string(), PAGE)),
+        }
+        all
+    }
+
+    fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
+        self.merge(mirror, number, landing)
+    }
+
+    fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
+        Ok(self.whole(number)?.map(|p| p.request))
+    }
+
+    /// Of several (two creators at once) the oldest. The owner stands before the branch, or the filter counts for nothing.
+    fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
+        let path = self.at("pulls");
+        let head_of = format!("{}:{head}", self.owner);
+        let rows =
+            self.told(&path, self.api.all(&path, &[("state", "all"), ("head", &head_of), ("base", base)], ""))?;
+        let mut found: Option<PullRequest> = None;
+        for row in &rows {
+            // One that can't be read may be the one that is looked for.
+            let pull = self.read(row)?;
+            if self.matches(&pull, head, base) && found.as_ref().is_none_or(|f| pull.request.number < f.number) {
+                found = Some(pull.request);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Heads of the pull requests that changed last, open or not, newest first.
+    fn recent_heads(&self) -> Result<Vec<Sha>> {
+        let path = self.at("pulls");
+        let query = [("state", "all"), ("sort", "updated"), ("direction", "desc"), ("per_page", RECENT)];
+        let reply = self.told(&path, self.api.send(&Request::new(Method::Get, &path).query(&query)))?;
+        let rows = reply.json()?;
+        let rows = rows.as_array().ok_or_else(|| ForgeError::Invalid(format!("GET {path}: expected a list")))?;
+        Ok(rows.iter().filter_map(|row| wire::pull(row).ok()?.request.head_sha).collect())
+    }
+
+    fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest> {
+        if let Some(found) = self.find_pull(head, base)? {
+            return Ok(found);
+        }
+        let body = without_closing(body);
+        let wanted = json!({"head": head, "base": base, "title": title, "body": body, "draft": self.draft});
+        let first = match self.write(Method::Post, &self.at("pulls"), &wanted) {
+            Ok(v) => match self.read(&v) {
+                Ok(pull) if self.matches(&pull, head, base) => {
+                    self.ask_reviewers(pull.request.number);
+                    return Ok(pull.request);
+                }
+                Ok(_) => ForgeError::UnknownOutcome("the new pull request is not the one asked for".to_owned()),
+                Err(e) => ForgeError::UnknownOutcome(e.to_string()),
+            },
+            Err(e) => e,
+        };
+        match first {
+            // 422 says that there is one, that nothing differs, or that a branch is not there: looked at, not read.
+            ForgeError::Invalid(_) | ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) => {
+                let found = again(&first, self.find_pull(head, base))?;
+                match found {
+                    Some(found) => Ok(found),
+                    None => Err(self.no_branch(head, base)?.unwrap_or(first)),
+                }
+            }
+            ForgeError::Refused { .. }
+            | ForgeError::NotFound(_)
+            | ForgeError::Throttled { .. }
+            | ForgeError::Transient(_) => Err(first),
+        }
+    }
+
+    fn close_pull(&self, number: i64) -> Result<()> {
+        let open = |pull: Option<PullRequest>| pull.is_some_and(|p| p.state == PullState::Open && !p.merged);
+        if !open(self.pull(number)?) {
+            return Ok(());
+        }
+        let path = self.at(&format!("pulls/{number}"));
+        match self.write(Method::Patch, &path, &json!({"state": "closed"})) {
+            Ok(_) => Ok(()),
+            // Merged meanwhile, or gone.
+            Err(
+                e @ (ForgeError::Conflict(_)
+                | ForgeError::Invalid(_)
+                | ForgeError::UnknownOutcome(_)
+                | ForgeError::NotFound(_)),
+            ) => {
+                if open(again(&e, self.pull(number))?) {
+                    Err(e)
+                } else {
+                    Ok(())
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One comment a key, edited where it says something else: by the key in its first line, and only an own one, for
+    /// anybody can write that line.
+    fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
+        let mark = mark(marker)?;
+        let path = self.at(&format!("issues/{number}/comments"));
+        let wanted = format!("{mark}\n{}", cut(body, MAX_COMMENT));
+        let stands = || -> Result<Option<(u64, bool)>> {
+            for row in self.told(&path, self.api.all(&path, &[], ""))? {
+                let (said, author) =
+                    (text(&row, "body"), row.get("user").map(|u| text(u, "login")).unwrap_or_default());
+                if said.trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(wire::error)? {
+                    let id = row.get("id").and_then(Value::as_u64).unwrap_or(0);
+                    // Line ends come back as the browser's.
+                    return Ok(Some((id, said.replace('\r', "").trim() == wanted.trim())));
+                }
+            }
+            Ok(None)
+        };
+        let body = json!({"body": wanted});
+        let sent = match stands()? {
+            Some((_, true)) => return Ok(CommentOutcome::Present),
+            Some((id, false)) => {
+                let path = self.at(&format!("issues/comments/{id}"));
+                self.write(Method::Patch, &path, &body).map(|_| CommentOutcome::Present)
+            }
+            None => self.write(Method::Post, &path, &body).map(|_| CommentOutcome::Posted),
+        };
+        match sent {
+            Err(e @ ForgeError::UnknownOutcome(_)) => {
+                if again(&e, stands())?.is_some_and(|(_, same)| same) {
+                    Ok(CommentOutcome::Posted)
+                } else {
+                    Err(e)
+                }
+            }
+            sent => sent,
+        }
+    }
+
+    /// The permission is checked before the comment is looked for: 404 with it, 403 without.
+    fn may_comment(&self) -> Result<()> {
+        let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
+        match self.write(Method::Patch, &path, &json!({"body": "-"})) {
+            Ok(_) | Err(ForgeError::NotFound(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn protection(&self, branch: &str) -> Result<Protection> {
+        let name = segment(branch);
+        let b = self.get(&self.at(&format!("branches/{name}")))?;
+        let rules = self.rules_of(branch)?;
+        let protected = flag(&b, "protected") == Some(true) || !rules.types.is_empty();
+        let mut required_contexts: Vec<String> = rules.checks.into_iter().map(|(context, _)| context).collect();
+        // What classic protection asks for is told to everybody who may push.
+        let classic = b.get("protection").and_then(|p| p.get("required_status_checks")).and_then(|c| c.get("contexts"));
+        let classic = classic.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        required_contexts.extend(classic.map(str::to_owned));
+        required_contexts.sort();
+        required_contexts.dedup();
+        Ok(Protection {
+            protected,
+            our_token_exempt: None,
+            required_contexts,
+            required_approvals: rules.approvals,
+            may_merge: None,
+            may_push: None,
+            rule: rules.types.join(", "),
+        })
+    }
+
+    /// Rulesets have no globs of one rule each: what holds is asked of a branch.
+    fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
+        Ok(None)
+    }
+
+    fn user(&self) -> Result<Account> {
         Ok(Account { login: self.api.me().map_err(wire::error)?, admin: false })
     }
 
-    pub fn version(&self) -> Result<ForgeVersion> {
+    fn version(&self) -> Result<ForgeVersion> {
         let meta = self.api.get("/meta").map_err(wire::error)?;
         if !meta.is_object() {
             return Err(ForgeError::Invalid("GET /meta: expected an object; is this GitHub's API?".to_owned()));
@@ -401,7 +472,7 @@ impl Github {
         Ok(ForgeVersion { product: Product::Github, version, guards_head: true })
     }
 
-    pub fn repository(&self) -> Result<RepoInfo> {
+    fn repository(&self) -> Result<RepoInfo> {
         let v = self.get(&self.repo)?;
         let may = |name: &str| v.get("permissions").and_then(|p| flag(p, name));
         Ok(RepoInfo {

@@ -3,7 +3,7 @@
 use super::client::without_closing;
 use super::{Github, wire};
 use crate::adapters::forge::look::{Look, again, conflict};
-use crate::adapters::forge::{Awaited, ForgeError, Landing, MergeOutcome, MergeVia, StatusState};
+use crate::adapters::forge::{Awaited, Forge, ForgeError, Landing, MergeOutcome, MergeVia, StatusState};
 use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, PushOutcome};
 use crate::adapters::github::{Failure, flag, said};

@@ -8,13 +8,18 @@ mod wire;
 
 pub use client::Notes;
 
-use super::{ForgeError, MergeVia};
-use crate::adapters::git::MergeMethod;
-use crate::adapters::github::Api;
+use super::address::{At, named, of};
+use super::{Address, ForgeError, Manner, MergeVia};
+use crate::adapters::git::{Credential, MergeMethod};
+use crate::adapters::github::{Api, first_id, id_key};
 use crate::adapters::http::segment;
+use crate::model::secret::SecretRef;
+use crate::model::sides::{GithubForge, GithubLogin, GithubRepo, Opening};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// The API of github.com.
+const API: &str = "https://api.github.com";
 /// A merge may rewrite and check many commits before it answers.
 const MERGE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -45,6 +50,8 @@ pub struct Github {
     /// `<owner>/<name>`.
     full_name: String,
     id: Option<u64>,
+    /// Under which name the id is kept; empty: it is not.
+    kept_as: String,
     base: Option<String>,
     method: MergeMethod,
     via: MergeVia,
@@ -72,6 +79,7 @@ impl Github {
             repo: format!("/repos/{}/{}", segment(place.owner), segment(place.name)),
             full_name: format!("{}/{}", place.owner, place.name),
             id: place.id,
+            kept_as: String::new(),
             base: place.base.map(str::to_owned),
             method: place.method,
             via: place.via,
@@ -88,6 +96,68 @@ impl Github {
         self.merge_timeout = bound;
         self
     }
+}
+
+/// Where the API of a GitHub repository is, by the host's name: of an Enterprise Server below its pages, of a residency
+/// beside them.
+pub(super) fn at(at: &At) -> Option<Address> {
+    let host = &at.host;
+    let api_base = if host == "github.com" {
+        API.to_owned()
+    } else if host.ends_with(".ghe.com") {
+        format!("https://api.{host}")
+    } else if of(host, "github.com") || of(host, "ghe.com") || named(host, "github") {
+        format!("{}/api/v3", at.web)
+    } else {
+        return None;
+    };
+    let login = GithubLogin::Token(SecretRef::Env("GITHUB_TOKEN".to_owned()));
+    Some(Address::Github(GithubForge {
+        repo: GithubRepo { api_base, owner: at.owner.clone(), name: at.name.clone(), login },
+        draft: false,
+        reviewers: Vec::new(),
+        team_reviewers: Vec::new(),
+        post_statuses: false,
+    }))
+}
+
+pub(super) fn proposal(at: &GithubForge, quoted: &dyn Fn(&str) -> String) -> String {
+    let GithubRepo { api_base, owner, name, login } = &at.repo;
+    let base = if api_base == API { String::new() } else { format!("api_base: {}, ", quoted(api_base)) };
+    let at = format!("kind: github, {base}owner: {}, name: {}", quoted(owner), quoted(name));
+    format!(
+        "    forge: {{{at}, token: {login}}}     # docs/connecting-github.md
+    # Better: an App in the place of a token, which can read checks of private repositories and is no person.
+    # forge: {{{at}, app: {{id: 1, installation: 2, key: {{file: ~/orch-app.pem}}}}}}
+    # Issues as work items, in the place of the board above; `orch init` then makes the labels.
+    # board: {{{at}, token: {login}}}"
+    )
+}
+
+/// At first contact the repository is asked for its id.
+pub(super) fn open(at: &GithubForge, with: &Opening<'_>, manner: &Manner<'_>) -> Result<Github, ForgeError> {
+    let place = Place {
+        owner: &at.repo.owner,
+        name: &at.repo.name,
+        id: first_id(with),
+        base: manner.base,
+        method: manner.method,
+        via: manner.via,
+        draft: at.draft,
+        reviewers: &at.reviewers,
+        team_reviewers: &at.team_reviewers,
+    };
+    let mut forge = Github::new(&place, Api::open(&at.repo, with).map_err(wire::error)?)?;
+    forge.kept_as = id_key(with.key);
+    if forge.id.is_none() && with.contact {
+        forge.id = Some(forge.id()?);
+    }
+    Ok(forge)
+}
+
+/// What git shows over HTTPS: the token that is good at the moment.
+pub(super) fn git_credential(at: &GithubForge, with: &Opening<'_>) -> Result<Credential, ForgeError> {
+    Api::open(&at.repo, with).and_then(|api| api.git_credential()).map_err(wire::error)
 }
 
 /// Reads the bytes as every answer of the forge (see `fuzzing`).

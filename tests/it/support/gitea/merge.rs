@@ -98,7 +98,7 @@ impl Data {
             return not_found();
         }
         let rule = self.rules.iter().find(|(name, _)| *name == p.base).map(|(_, rule)| rule.clone());
-        if rule.as_ref().is_some_and(|r| r.no_merge) {
+        if self.reader || rule.as_ref().is_some_and(|r| r.no_merge) {
             return error(405, "User not allowed to merge PR");
         }
         if p.title.starts_with("WIP:") {

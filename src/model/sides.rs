@@ -1,50 +1,113 @@
-//! A project's two sides on the outside: its board and its forge. What the kinds differ in is asked here, so that nobody
-//! else names them (BRD-1, SHIP-5).
+//! A project's two sides on the outside, as configured: its board and its forge. What the kinds differ in is asked here
+//! before one is opened, and of `adapters::board` and `adapters::forge` afterwards, so that nobody else names a kind (BRD-1,
+//! SHIP-5).
 
+use super::board::Logical;
+use super::ids::Key;
 use super::secret::SecretRef;
-use crate::model::board::Logical;
+use super::stage::words;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+words! {
+    /// The kind of a board.
+    BoardKind { Local = "local", Plane = "plane", Github = "github" }
+}
+words! {
+    /// The kind of a forge.
+    ForgeKind { Local = "local", Gitea = "gitea", Github = "github" }
+}
+words! {
+    /// How a branch takes in a default branch that moved.
+    Update { Rebase = "rebase", Merge = "merge" }
+}
+words! {
+    /// How a pull request lands.
+    Method { Merge = "merge", Rebase = "rebase", Squash = "squash" }
+}
+words! {
+    /// Who lands it: the forge, which guards the head and not the base, or a fast-forward push, refused if the base moved
+    /// (RULE-31).
+    Via { Forge = "forge", Push = "push" }
+}
 
 /// Where work items are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Board {
-    Local {
-        /// Absolute.
-        dir: PathBuf,
-        statuses: BTreeMap<Logical, String>,
-        deciders: Vec<String>,
-    },
-    Plane {
-        url: String,
-        workspace: String,
-        /// Its id or identifier.
-        project: String,
-        api_key: SecretRef,
-        statuses: BTreeMap<Logical, String>,
-        full_scan_every_s: u64,
-        deciders: Vec<String>,
-    },
+    Local(LocalBoard),
+    Plane(PlaneBoard),
     Github(GithubBoard),
 }
 
-/// Where pull requests are.
+/// A folder of Markdown files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LocalBoard {
+    /// Absolute.
+    pub dir: PathBuf,
+    pub statuses: BTreeMap<Logical, String>,
+    pub deciders: Vec<String>,
+}
+
+/// One project of a workspace on a Plane server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlaneBoard {
+    pub url: String,
+    pub workspace: String,
+    /// Its id or identifier.
+    pub project: String,
+    pub api_key: SecretRef,
+    pub statuses: BTreeMap<Logical, String>,
+    pub full_scan_every_s: u64,
+    pub deciders: Vec<String>,
+}
+
+/// Where pull requests are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Forge {
+    /// None: a bare repository.
+    #[default]
     Local,
-    Gitea {
-        url: String,
-        owner: String,
-        name: String,
-        token: SecretRef,
-        /// Commit statuses `orch/<gate>` (RULE-42).
-        post_statuses: bool,
-    },
+    Gitea(GiteaForge),
     Github(GithubForge),
+}
+
+/// One repository on a Gitea or Forgejo server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GiteaForge {
+    pub url: String,
+    pub owner: String,
+    pub name: String,
+    pub token: SecretRef,
+    /// Commit statuses `orch/<gate>` (RULE-42).
+    pub post_statuses: bool,
+}
+
+/// What a board or forge is opened with beside its address.
+#[derive(Clone, Copy)]
+pub struct Opening<'a> {
+    /// The project's key.
+    pub key: &'a str,
+    /// Its credential, where it has one.
+    pub secret: Option<&'a str>,
+    /// What it gave to be kept before, by name.
+    pub known: &'a BTreeMap<String, String>,
+    /// What its newest list was known by.
+    pub seen: Option<&'a str>,
+    /// Whether it may be asked for what is not known of it yet.
+    pub contact: bool,
+    /// A private folder for what the processes that use one credential share.
+    pub shared: &'a Path,
+    /// Between two writes of one credential.
+    pub write_gap: Duration,
+    /// Requests of an hour that are kept for intents and stops.
+    pub reserve: u64,
+    /// The longest that connecting and reading may take; `None`: as usual.
+    pub patience: Option<Duration>,
 }
 
 /// One repository on GitHub, and who speaks there.
@@ -150,7 +213,8 @@ impl Board {
     /// The configured status names; a logical key that is not in it has its default name (BRD-2).
     pub fn statuses(&self) -> &BTreeMap<Logical, String> {
         match self {
-            Self::Local { statuses, .. } | Self::Plane { statuses, .. } => statuses,
+            Self::Local(board) => &board.statuses,
+            Self::Plane(board) => &board.statuses,
             Self::Github(board) => &board.statuses,
         }
     }
@@ -158,15 +222,16 @@ impl Board {
     /// Whose statuses and labels count, by name; empty: whoever [`Board::asks_rights`] lets, or can edit the item (BRD-3).
     pub fn deciders(&self) -> &[String] {
         match self {
-            Self::Local { deciders, .. } | Self::Plane { deciders, .. } => deciders,
+            Self::Local(board) => &board.deciders,
+            Self::Plane(board) => &board.deciders,
             Self::Github(board) => &board.deciders,
         }
     }
 
-    /// Whether the board itself is asked who may decide (GH-2).
+    /// Whether the board itself is asked who may decide, and its statuses are labels that have to be made (GH-2).
     pub fn asks_rights(&self) -> bool {
         match self {
-            Self::Local { .. } | Self::Plane { .. } => false,
+            Self::Local(_) | Self::Plane(_) => false,
             Self::Github(_) => true,
         }
     }
@@ -176,11 +241,24 @@ impl Board {
         self.account().is_some()
     }
 
+    /// The folder on this machine that it is; `None`: it is none.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Local(board) => Some(&board.dir),
+            Self::Plane(_) | Self::Github(_) => None,
+        }
+    }
+
+    /// The file in which a person edits a work item; `None`: there is none.
+    pub fn file(&self, key: &Key) -> Option<PathBuf> {
+        self.folder().map(|dir| dir.join(format!("{key}.md")))
+    }
+
     /// Whose requests are counted together; `None`: no server.
     pub fn account(&self) -> Option<Account<'_>> {
         match self {
-            Self::Local { .. } => None,
-            Self::Plane { url, api_key, .. } => Some(account(url, api_key)),
+            Self::Local(_) => None,
+            Self::Plane(board) => Some(account(&board.url, &board.api_key)),
             Self::Github(board) => Some(board.repo.account()),
         }
     }
@@ -188,7 +266,7 @@ impl Board {
     /// The page that says how it is connected.
     pub fn page(&self) -> &'static str {
         match self {
-            Self::Local { .. } | Self::Plane { .. } => "docs/connecting-plane.md",
+            Self::Local(_) | Self::Plane(_) => "docs/connecting-plane.md",
             Self::Github(_) => "docs/connecting-github.md",
         }
     }
@@ -196,8 +274,8 @@ impl Board {
     /// Seconds between two full passes; 0: each pass is one.
     pub fn full_scan_every_s(&self) -> u64 {
         match self {
-            Self::Local { .. } => 0,
-            Self::Plane { full_scan_every_s, .. } => *full_scan_every_s,
+            Self::Local(_) => 0,
+            Self::Plane(board) => board.full_scan_every_s,
             Self::Github(board) => board.full_scan_every_s,
         }
     }
@@ -205,8 +283,8 @@ impl Board {
     /// Its credential, with the key below `board` that holds it.
     pub fn secret(&self) -> Option<(&'static str, &SecretRef)> {
         match self {
-            Self::Local { .. } => None,
-            Self::Plane { api_key, .. } => Some(("api_key", api_key)),
+            Self::Local(_) => None,
+            Self::Plane(board) => Some(("api_key", &board.api_key)),
             Self::Github(board) => Some(board.repo.login.secret()),
         }
     }
@@ -222,7 +300,7 @@ impl Forge {
     pub fn account(&self) -> Option<Account<'_>> {
         match self {
             Self::Local => None,
-            Self::Gitea { url, token, .. } => Some(account(url, token)),
+            Self::Gitea(forge) => Some(account(&forge.url, &forge.token)),
             Self::Github(forge) => Some(forge.repo.account()),
         }
     }
@@ -230,7 +308,7 @@ impl Forge {
     /// The page that says how it is connected.
     pub fn page(&self) -> &'static str {
         match self {
-            Self::Local | Self::Gitea { .. } => "docs/connecting-gitea.md",
+            Self::Local | Self::Gitea(_) => "docs/connecting-gitea.md",
             Self::Github(_) => "docs/connecting-github.md",
         }
     }
@@ -239,7 +317,7 @@ impl Forge {
     pub fn secret(&self) -> Option<(&'static str, &SecretRef)> {
         match self {
             Self::Local => None,
-            Self::Gitea { token, .. } => Some(("token", token)),
+            Self::Gitea(forge) => Some(("token", &forge.token)),
             Self::Github(forge) => Some(forge.repo.login.secret()),
         }
     }
@@ -248,7 +326,7 @@ impl Forge {
     pub fn posts_statuses(&self) -> bool {
         match self {
             Self::Local => false,
-            Self::Gitea { post_statuses, .. } => *post_statuses,
+            Self::Gitea(forge) => forge.post_statuses,
             Self::Github(forge) => forge.post_statuses,
         }
     }

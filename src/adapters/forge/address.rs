@@ -1,4 +1,12 @@
-//! Where a repository is, by its address alone: nobody is asked (ORD-2).
+//! Where a repository is and which forge is there, by its address alone: nobody is asked (ORD-2), but for [`ask`].
+
+use super::{Forge, Manner, MergeVia, gitea, github, open};
+use crate::adapters::git::{MergeMethod, Person};
+use crate::model::secret::SecretRef;
+use crate::model::sides::{Forge as Address, Opening};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 /// A remote on another machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,19 +18,6 @@ pub struct At {
     /// May hold slashes (a GitLab group).
     pub owner: String,
     pub name: String,
-}
-
-/// What a host is known to be by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// Gitea and its kin, which `orch` opens pull requests on.
-    Gitea,
-    GitHub,
-    GitLab,
-    Bitbucket,
-    Azure,
-    SourceHut,
-    Unknown,
 }
 
 /// Takes `git@HOST:owner/name(.git)`, `ssh://`, `git://`, `http(s)://`, with user and port; `None`: a path on this machine.
@@ -63,37 +58,85 @@ pub fn is_url(remote: &str) -> bool {
     !host.is_empty() && !host.contains('/') && !path.trim_matches('/').is_empty()
 }
 
-/// By the parts of the host's name: `gitlab.example`, `git.gitea.io`.
-pub fn service(host: &str) -> Service {
-    let named = |word: &str| host.split(['.', '-']).any(|part| part == word);
-    let of = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
-    if of("github.com") || of("ghe.com") || named("github") {
-        Service::GitHub
-    } else if of("gitlab.com") || named("gitlab") {
-        Service::GitLab
-    } else if of("bitbucket.org") || named("bitbucket") {
-        Service::Bitbucket
-    } else if of("dev.azure.com") || of("visualstudio.com") {
-        Service::Azure
-    } else if of("sr.ht") {
-        Service::SourceHut
-    } else if of("codeberg.org") || ["gitea", "forgejo", "codeberg"].iter().any(|w| named(w)) {
-        Service::Gitea
+/// Whether a part of the host's name is this word: `gitlab.example`, `git.gitea.io`.
+pub(super) fn named(host: &str, word: &str) -> bool {
+    host.split(['.', '-']).any(|part| part == word)
+}
+
+/// Whether the host is this domain, or below it.
+pub(super) fn of(host: &str, domain: &str) -> bool {
+    host == domain || host.ends_with(&format!(".{domain}"))
+}
+
+/// What a forge is that `orch` does not speak, with what it calls a pull request and CI; `None`: the host's name does not say.
+fn foreign(host: &str) -> Option<(&'static str, &'static str)> {
+    if of(host, "gitlab.com") || named(host, "gitlab") {
+        Some(("GitLab", "merge request and reads no pipeline"))
+    } else if of(host, "bitbucket.org") || named(host, "bitbucket") {
+        Some(("Bitbucket", "pull request and reads no pipeline"))
+    } else if of(host, "dev.azure.com") || of(host, "visualstudio.com") {
+        Some(("Azure DevOps", "pull request and reads no pipeline"))
+    } else if of(host, "sr.ht") {
+        Some(("SourceHut", "patch and reads no build"))
     } else {
-        Service::Unknown
+        None
     }
+}
+
+/// The forge at an address, by its host's name alone; `None`: it is one that `orch` does not speak, or not known.
+pub fn known(at: &At) -> Option<Address> {
+    github::at(at).or_else(|| gitea::at(at))
+}
+
+/// As [`known`]; a host of unknown name is asked what it is, where a token for one is at hand (`token` gives the value of a
+/// variable). Waits `patience` at the most.
+pub fn ask(at: &At, token: &dyn Fn(&str) -> Option<String>, patience: Duration) -> Option<Address> {
+    known(at).or_else(|| {
+        if foreign(&at.host).is_some() {
+            return None;
+        }
+        let guess = gitea::guess(at);
+        let token = token(variable(&guess)?)?;
+        let forge = at_hand(&guess, &token, patience)?;
+        forge.version().is_ok().then_some(guess)
+    })
+}
+
+/// The variable that the credential of an address from here is looked for in.
+pub fn variable(address: &Address) -> Option<&str> {
+    match address.secret()? {
+        (_, SecretRef::Env(name)) => Some(name),
+        (_, SecretRef::File(_) | SecretRef::Command(_)) => None,
+    }
+}
+
+/// The forge, to be looked at once with this token; nothing is kept of it. `None`: the address is none.
+pub fn at_hand(address: &Address, token: &str, patience: Duration) -> Option<Box<dyn Forge>> {
+    let known = BTreeMap::new();
+    let with = Opening {
+        key: "",
+        secret: Some(token),
+        known: &known,
+        seen: None,
+        contact: false,
+        shared: Path::new(""),
+        write_gap: Duration::ZERO,
+        reserve: 0,
+        patience: Some(patience),
+    };
+    let identity = Person::new("orch", "orch@localhost");
+    open(address, &with, Manner { base: None, method: MergeMethod::Merge, via: MergeVia::Forge, identity }).ok()
 }
 
 /// What it means that `orch` does not know such a forge, as one sentence; `None`: it does.
 pub fn sentence(at: &At) -> Option<String> {
+    if known(at).is_some() {
+        return None;
+    }
     let without = "orch pushes to main itself, opens no";
-    Some(match service(&at.host) {
-        Service::Gitea | Service::GitHub => return None,
-        Service::GitLab => format!("GitLab: {without} merge request and reads no pipeline"),
-        Service::Bitbucket => format!("Bitbucket: {without} pull request and reads no pipeline"),
-        Service::Azure => format!("Azure DevOps: {without} pull request and reads no pipeline"),
-        Service::SourceHut => format!("SourceHut: {without} patch and reads no build"),
-        Service::Unknown => format!(
+    Some(match foreign(&at.host) {
+        Some((name, lacks)) => format!("{name}: {without} {lacks}"),
+        None => format!(
             "{}: not known as a forge by its name: {without} pull request and reads no CI; is it a Gitea or Forgejo, name it under forge (docs/connecting-gitea.md), or set GITEA_TOKEN before `orch init`",
             at.host
         ),
@@ -138,17 +181,20 @@ mod tests {
 
     #[test]
     fn a_service_is_known_by_its_hosts_name_alone() {
-        for (host, service_) in [
-            ("github.com", Service::GitHub),
-            ("notgithub.com", Service::Unknown),
-            ("team.ghe.com", Service::GitHub),
-            ("gitlab.company.example", Service::GitLab),
-            ("gitea.company.example", Service::Gitea),
-            ("codeberg.org", Service::Gitea),
-            ("git.example", Service::Unknown),
-            ("ssh.dev.azure.com", Service::Azure),
+        for (host, kind) in [
+            ("github.com", "github"),
+            ("notgithub.com", ""),
+            ("team.ghe.com", "github"),
+            ("gitlab.company.example", "GitLab"),
+            ("gitea.company.example", "gitea"),
+            ("codeberg.org", "gitea"),
+            ("git.example", ""),
+            ("ssh.dev.azure.com", "Azure DevOps"),
         ] {
-            assert_eq!(service(host), service_, "{host}");
+            let at = at(&format!("https://{host}/team/app")).unwrap();
+            let known = known(&at).map(|address| serde_json::to_value(address).unwrap()["kind"].clone());
+            let told = known.as_ref().and_then(|k| k.as_str()).or(foreign(host).map(|(name, _)| name));
+            assert_eq!(told.unwrap_or_default(), kind, "{host}");
         }
         let said = |remote: &str| at(remote).and_then(|at| sentence(&at)).unwrap_or_default();
         assert_eq!(
