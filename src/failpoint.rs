@@ -28,9 +28,9 @@ pub fn shift_ms() -> (i64, i64) {
 
 #[cfg(feature = "failpoints")]
 mod hooks {
+    use nix::time::{ClockId, clock_gettime};
     use rustix::fs::{FlockOperation, flock};
     use rustix::process::{Signal, getpid, kill_process};
-    use rustix::time::{ClockId, clock_gettime};
     use std::fs::OpenOptions;
     use std::io::{Read, Seek, Write};
 
@@ -67,8 +67,9 @@ mod hooks {
     pub fn shift_ms() -> (i64, i64) {
         let of = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0_i64);
         let faster = of("ORCH_FAILPOINT_RATE").saturating_sub(1).max(0);
-        let now = clock_gettime(ClockId::Boottime);
-        let passed = now.tv_sec.saturating_mul(1000) + now.tv_nsec / 1_000_000 - of("ORCH_FAILPOINT_SINCE_MS");
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME);
+        let now = now.map_or(0, |t| t.tv_sec().saturating_mul(1000) + t.tv_nsec() / 1_000_000);
+        let passed = now - of("ORCH_FAILPOINT_SINCE_MS");
         let gained = passed.saturating_mul(faster);
         (of("ORCH_FAILPOINT_WALL_MS") + gained, of("ORCH_FAILPOINT_MONO_MS") + gained)
     }

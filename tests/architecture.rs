@@ -654,6 +654,8 @@ fn one_place_changes_a_tasks_row() {
         "head_sha",
         "head_tree",
         "pr",
+        "refused",
+        "blocked_by",
     ];
     let writes = |line: &str, field: &str| {
         let mut rest = line;
@@ -682,6 +684,35 @@ fn one_place_changes_a_tasks_row() {
         }
     }
     hold("changes of a task's row", &faults);
+}
+
+/// `engine::record` alone saves a task's row, and `engine::services` alone keeps what a service answered: whoever calls a
+/// board, a forge or a remote goes through it, so that no answer is forgotten.
+#[test]
+fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
+    let only = [
+        ("save_task", "src/engine/record.rs"),
+        ("throttle::noted", "src/engine/services.rs"),
+        ("outages::noted", "src/engine/throttle.rs"),
+        ("outages::forge_answered", "src/engine/services.rs"),
+        ("outages::git_answered", "src/engine/services.rs"),
+        ("projects::forge", "src/engine/services.rs"),
+    ];
+    // It tries the forge itself: what it finds is a person's to read.
+    let tries = ["src/engine/staging.rs", "src/cli/doctor/forge.rs"];
+    let mut faults = Vec::new();
+    for file in product().iter().filter(|f| ["engine", "cli"].contains(&f.layer())) {
+        for (n, line) in file.code.lines().enumerate() {
+            for (call, place) in only {
+                let called = line.match_indices(&format!("{call}(")).any(|(at, _)| !line[..at].ends_with("fn "));
+                let may = file.name == place || (call == "projects::forge" && tries.contains(&file.name.as_str()));
+                if called && !may {
+                    faults.push(format!("{}:{}: {call} is {place}'s to call", file.name, n + 1));
+                }
+            }
+        }
+    }
+    hold("one writer, one way to the services", &faults);
 }
 
 /// `docs/dependencies.md` names each dependency of `Cargo.toml` with its reason, and nothing else.
@@ -719,6 +750,39 @@ fn every_dependency_has_a_reason() {
     }
     faults.extend(used.keys().filter(|n| !named.contains(*n)).map(|n| format!("{n}: not in docs/dependencies.md")));
     hold("dependencies", &faults);
+}
+
+/// A dependency with a reason is one that the code names: a program's in `src`, a test's in `tests`.
+#[test]
+fn every_dependency_is_used() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let named = |folder: &str| -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        for path in rust_files(folder) {
+            let (code, _) = blank(&std::fs::read_to_string(&path).unwrap());
+            all.extend(paths(&code).into_iter().filter_map(|(_, p)| Some(p.split_once("::")?.0.to_owned())));
+        }
+        all
+    };
+    let (product, tests) = (named("src"), named("tests"));
+    let mut section = "";
+    let mut faults = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+        } else if section.ends_with("dependencies")
+            && let Some((name, _)) = line.split_once('=')
+            && !line.starts_with([' ', '#', '}', ']'])
+        {
+            let name = name.trim().split('.').next().unwrap();
+            let word = name.replace('-', "_");
+            let used = product.contains(&word) || (section == "dev-dependencies" && tests.contains(&word));
+            if !used {
+                faults.push(format!("{name}: in Cargo.toml under {section}, and nothing names it"));
+            }
+        }
+    }
+    hold("use of dependencies", &faults);
 }
 
 /// The rules above see what they are meant to see.

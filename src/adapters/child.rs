@@ -20,6 +20,7 @@ use crate::model::task::Actor;
 use launch::Launch;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
@@ -309,7 +310,15 @@ impl Tree<'_> {
     fn end(&self) -> Result<(), StillAlive> {
         let spared = self.engine().into_iter().collect();
         let sparing = process::Sparing { unreaped: self.not_ours_to_reap(), untold: spared };
-        process::end_sparing(&|| self.find(), self.spec.grace, self.spec.grace + GONE, &sparing)
+        // Once nothing was found anywhere, what was born behind that look's eye is below us, where a subreaper finds it: no
+        // second look at every process of the machine, which many runs would pay for with their square.
+        let below = Cell::new(false);
+        let find = || {
+            let found = if below.get() { self.below() } else { self.find() };
+            below.set(found.is_empty() && process::is_subreaper());
+            found
+        };
+        process::end_sparing(&find, self.spec.grace, self.spec.grace + GONE, &sparing)
     }
 
     /// The engine's own process, which ends when all in it has. Were it told to end, all would die at once.

@@ -11,7 +11,7 @@ use rustix::process::{
     setsid, test_kill_process, waitpid,
 };
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Stat {
     }
 
     fn read(pid: i32) -> io::Result<Self> {
-        let bytes = std::fs::read(format!("/proc/{pid}/stat"))?;
+        let bytes = of_proc(&format!("/proc/{pid}/stat"))?;
         Self::parse(&bytes).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has not the format of proc(5)"))
         })
@@ -81,6 +81,14 @@ impl Stat {
     fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
     }
+}
+
+/// A file of `/proc`, most of which fit into one read. Their size can't be asked for, and every look at a process reads some.
+fn of_proc(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4096);
+    // Bounded by nothing: a bare file would first ask for its size.
+    std::fs::File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The kernel's boot id; it outlives this process, so it is read once. Fails where `/proc` is not mounted.
@@ -133,7 +141,7 @@ pub fn lineage(mark: &str) -> Vec<Forebear> {
     let mut all: Vec<Forebear> = Vec::new();
     let mut pid = own;
     while let Ok(stat) = Stat::read(pid) {
-        let of = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let of = |name: &str| of_proc(&format!("/proc/{pid}/{name}")).unwrap_or_default();
         // What this process did to its own environment since its start does not count.
         let given = of("environ");
         let marks = given
@@ -231,31 +239,7 @@ pub fn marked(name: &str, value: &str) -> Vec<Actor> {
 /// of one of `units` (a service's name without `.service`), at any depth; this process excepted. The group holds what
 /// cleared its environment and left its session, whoever its parent is.
 pub fn belonging(name: &str, values: &[String], units: &[String]) -> Vec<Actor> {
-    let Ok(boot_id) = boot_id() else { return Vec::new() };
-    let wanted: HashSet<Vec<u8>> = values.iter().map(|value| format!("{name}={value}").into_bytes()).collect();
-    let services: HashSet<String> = units.iter().map(|unit| format!("{unit}.service")).collect();
-    let carries = |pid: i32| {
-        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|b| *b == 0).any(|entry| wanted.contains(entry))
-    };
-    let inside = |pid: i32| {
-        let groups =
-            if services.is_empty() { None } else { std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok() };
-        groups.is_some_and(|text| text.lines().flat_map(|line| line.split('/')).any(|part| services.contains(part)))
-    };
-    let own = getpid().as_raw_nonzero().get();
-    let mut found = Vec::new();
-    for pid in pids().filter(|pid| *pid != own) {
-        // The ticks are read on both sides: what was read is then of this very process.
-        let Ok(before) = Stat::read(pid) else { continue };
-        if before.is_zombie() || !(carries(pid) || inside(pid)) {
-            continue;
-        }
-        if Stat::read(pid).is_ok_and(|after| after.start_ticks == before.start_ticks) {
-            found.push(Actor { boot_id: boot_id.clone(), pid, start_ticks: before.start_ticks });
-        }
-    }
-    found
+    Census::take().belonging(name, values, units)
 }
 
 /// Every living process of the session that `leader` made, whether or not it lives itself, that works in `folder` or
@@ -300,8 +284,8 @@ pub fn descendants(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
 /// Everything of a run, by one look at all processes: who bears the mark, who is of the group that `leader` leads (which is
 /// not reaped: another may have its number), and who is below `top`, without the subtrees that begin at `spared`.
 pub(super) fn of_run(mark: (&str, &str), leader: i32, top: i32, spared: &HashSet<(i32, u64)>) -> HashSet<Actor> {
-    let mut found: HashSet<Actor> = marked(mark.0, mark.1).into_iter().collect();
     let census = Census::take();
+    let mut found: HashSet<Actor> = census.belonging(mark.0, &[mark.1.to_owned()], &[]).into_iter().collect();
     found.extend(census.group(leader));
     found.extend(census.below(vec![top], spared));
     found
@@ -337,15 +321,41 @@ impl Census {
         census
     }
 
+    fn living(&self) -> impl Iterator<Item = &(i32, Stat)> {
+        self.children.values().flatten().filter(|(_, stat)| !stat.is_zombie())
+    }
+
+    fn actor(&self, pid: i32, stat: &Stat) -> Actor {
+        Actor { boot_id: self.boot_id.clone(), pid, start_ticks: stat.start_ticks }
+    }
+
+    /// As the function of this name.
+    fn belonging(&self, name: &str, values: &[String], units: &[String]) -> Vec<Actor> {
+        let wanted: HashSet<Vec<u8>> = values.iter().map(|value| format!("{name}={value}").into_bytes()).collect();
+        let services: HashSet<String> = units.iter().map(|unit| format!("{unit}.service")).collect();
+        let carries = |pid: i32| {
+            let environ = of_proc(&format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.split(|b| *b == 0).any(|entry| wanted.contains(entry))
+        };
+        let inside = |pid: i32| {
+            let groups = if services.is_empty() { None } else { of_proc(&format!("/proc/{pid}/cgroup")).ok() };
+            let text = String::from_utf8_lossy(groups.as_deref().unwrap_or_default()).into_owned();
+            text.lines().flat_map(|line| line.split('/')).any(|part| services.contains(part))
+        };
+        // The ticks are read on both sides: what was read is then of this very process.
+        let same = |pid: i32, stat: &Stat| Stat::read(pid).is_ok_and(|after| after.start_ticks == stat.start_ticks);
+        let own = getpid().as_raw_nonzero().get();
+        let others = self.living().filter(|(pid, _)| *pid != own);
+        let of_it = others.filter(|(pid, stat)| (carries(*pid) || inside(*pid)) && same(*pid, stat));
+        let mut found: Vec<Actor> = of_it.map(|(pid, stat)| self.actor(*pid, stat)).collect();
+        // Parents first, mostly: one that outlives its child may start another.
+        found.sort_unstable_by_key(|actor| actor.pid);
+        found
+    }
+
     /// Every living process of a process group.
     fn group(&self, leader: i32) -> Vec<Actor> {
-        let all = self.children.values().flatten().filter(|(_, stat)| stat.group == leader && !stat.is_zombie());
-        let actor = |(pid, stat): &(i32, Stat)| Actor {
-            boot_id: self.boot_id.clone(),
-            pid: *pid,
-            start_ticks: stat.start_ticks,
-        };
-        all.map(actor).collect()
+        self.living().filter(|(_, stat)| stat.group == leader).map(|(pid, stat)| self.actor(*pid, stat)).collect()
     }
 
     fn below(mut self, mut open: Vec<i32>, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {

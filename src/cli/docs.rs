@@ -1,8 +1,8 @@
 //! `docs/cli.md` and `docs/state-machine.md`, out of the very definitions that the program works by.
 
 use super::Cli;
+use crate::decide::advice::moved_by;
 use crate::decide::gates::{ENTERING_DEPLOY, on_leaving};
-use crate::engine::explain::moved_by;
 use crate::model::answers::Answers;
 use crate::model::board::{Progress, indication};
 use crate::model::decision::Gate;

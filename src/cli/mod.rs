@@ -14,6 +14,7 @@ pub mod known;
 pub mod logging;
 pub mod open;
 pub mod output;
+mod quick;
 pub mod screen;
 pub mod signals;
 pub mod trial;
@@ -89,15 +90,15 @@ pub enum Command {
     Metrics(cmd::metrics::Args),
     Page(cmd::page::Args),
     Prune(cmd::prune::Args),
-    Retry(cmd::operate::Retry),
-    Halt(cmd::operate::Halt),
-    Resume(cmd::operate::Resume),
-    Freeze(cmd::operate::Freeze),
-    Unfreeze(cmd::operate::Unfreeze),
-    Lease(cmd::operate::LeaseArgs),
+    Retry(cmd::retry::Args),
+    Halt(cmd::halt::Args),
+    Resume(cmd::resume::Args),
+    Freeze(cmd::freeze::Args),
+    Unfreeze(cmd::unfreeze::Args),
+    Lease(cmd::lease::Args),
     Cache(cmd::cache::Args),
-    Audit(cmd::operate::Audit),
-    Backup(cmd::operate::Backup),
+    Audit(cmd::audit::Args),
+    Backup(cmd::backup::Args),
     #[command(hide = true)]
     RunJob(cmd::run_job::Args),
     #[command(hide = true)]
@@ -156,8 +157,19 @@ fn parsed() -> Result<Cli, clap::Error> {
     use clap::FromArgMatches;
     let terminal = Output::new(false).is_terminal();
     let words = words();
+    let colour = colour::of_help(&words, terminal);
+    if !help::is_asked(&words)
+        && let Some(alone) = quick::command(&words)
+    {
+        match alone.color(colour).try_get_matches() {
+            Ok(matches) => return Cli::from_arg_matches(&matches),
+            Err(e) if e.kind() == clap::error::ErrorKind::DisplayVersion => return Err(e),
+            // What is wrong is said by the whole command line, which knows what else could be meant.
+            Err(_) => {}
+        }
+    }
     let command = if help::is_asked(&words) { help::command() } else { Cli::command() };
-    let matches = command.color(colour::of_help(&words, terminal)).try_get_matches()?;
+    let matches = command.color(colour).try_get_matches()?;
     Cli::from_arg_matches(&matches)
 }
 
@@ -316,15 +328,15 @@ fn dispatch(call: &mut Invocation, command: Command) -> CmdResult {
         Command::Page(args) => cmd::page::run(call, &args),
         Command::Prune(args) => cmd::prune::run(call, &args),
         Command::New(args) => cmd::new::run(call, &args),
-        Command::Retry(args) => cmd::operate::retry(call, &args),
-        Command::Halt(args) => cmd::operate::halt(call, &args),
-        Command::Resume(args) => cmd::operate::resume(call, &args),
-        Command::Freeze(args) => cmd::operate::freeze(call, &args),
-        Command::Unfreeze(args) => cmd::operate::unfreeze(call, &args),
-        Command::Lease(args) => cmd::operate::lease_cmd(call, &args),
+        Command::Retry(args) => cmd::retry::run(call, &args),
+        Command::Halt(args) => cmd::halt::run(call, &args),
+        Command::Resume(args) => cmd::resume::run(call, &args),
+        Command::Freeze(args) => cmd::freeze::run(call, &args),
+        Command::Unfreeze(args) => cmd::unfreeze::run(call, &args),
+        Command::Lease(args) => cmd::lease::run(call, &args),
         Command::Cache(args) => cmd::cache::run(call, &args),
-        Command::Audit(args) => cmd::operate::audit(call, &args),
-        Command::Backup(args) => cmd::operate::backup(call, &args),
+        Command::Audit(args) => cmd::audit::run(call, &args),
+        Command::Backup(args) => cmd::backup::run(call, &args),
         Command::RunJob(args) => cmd::run_job::run(call, &args),
         Command::ConfineExec(args) => cmd::confine_exec::run(&args),
         Command::ConfineProxy(args) => cmd::confine_proxy::run(&args),

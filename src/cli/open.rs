@@ -275,3 +275,22 @@ fn nearest(ctx: &mut Ctx, key: &Key) -> Result<Option<String>, Failure> {
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, k)| k))
 }
+
+/// A project named on the command line, by key or repo.
+pub fn project(ctx: &Ctx, name: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(name) = name else { return Ok(None) };
+    match ctx.config.project(name) {
+        Some(p) => Ok(Some(p.key.clone())),
+        None => {
+            let known: Vec<&str> = ctx.config.projects.iter().map(|p| p.key.as_str()).collect();
+            Err(Failure::usage(format!("project {name:?} is not in the configuration"))
+                .hint(format!("known: {}", known.join(", "))))
+        }
+    }
+}
+
+/// The repository of a project named so. Fails with exit 2 where there is none.
+pub fn repo(ctx: &Ctx, name: &str) -> Result<String, Failure> {
+    let key = project(ctx, Some(name))?.unwrap_or_default();
+    Ok(ctx.project(&key)?.repo.clone())
+}

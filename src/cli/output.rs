@@ -130,6 +130,15 @@ impl Output {
         self.raw(&format!("{text}\n"));
     }
 
+    /// The one answer of a call: its document with `--json`, else a line for people.
+    pub fn say(&self, document: &impl serde::Serialize, text: &str) {
+        if self.json {
+            self.document(document);
+        } else {
+            self.line(text);
+        }
+    }
+
     /// A step's report: its JSON object, or its actions, holds and faults in words.
     pub fn step(&self, report: &StepReport) {
         if self.json {

@@ -5,7 +5,7 @@ use super::error::ConfigError;
 use super::parts::{Place, missing};
 use super::scalar::Scalar;
 use super::settings::{Confine, RawConfine};
-use super::types::{Config, Project, RuntimeKind};
+use super::types::{Config, Project};
 use super::vars::Vars;
 use crate::model::confine::{Choice, Host, Limits, Mode, Network, Policy};
 use crate::model::confine_strict::{both, stricter};
@@ -425,8 +425,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     for p in &config.projects {
         let policy = |runtime: &str| config.confinement(p, Some(runtime));
-        let talks = |kind: &RuntimeKind| !matches!(kind, RuntimeKind::Command { .. });
-        let used = config.runtimes.iter().filter(|(name, r)| config.plays(name) && talks(&r.kind));
+        let used = config.runtimes.iter().filter(|(name, r)| config.plays(name) && r.kind.kind().needs_a_model());
         for (name, _) in used.filter(|(name, _)| policy(name).network == Network::Closed) {
             out.push(format!("{}: network is closed, and the runtime {name} needs its model", p.key));
         }
@@ -504,15 +503,8 @@ impl Config {
             add("confine.command".into(), &self.confine.command);
         }
         for (name, runtime) in self.runtimes.iter().filter(|(name, _)| self.plays(name)) {
-            match &runtime.kind {
-                RuntimeKind::Command { command } => add(format!("runtimes.{name}.command"), command),
-                RuntimeKind::Claude { program, .. } => {
-                    add(format!("runtimes.{name}.program"), std::slice::from_ref(program))
-                }
-                RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool) => {
-                    add(format!("runtimes.{name}.program"), std::slice::from_ref(&tool.program));
-                }
-            }
+            let (key, argv) = runtime.kind.argv();
+            add(format!("runtimes.{name}.{key}"), argv);
         }
         for p in &self.projects {
             for (key, argv) in p.commands() {

@@ -11,12 +11,13 @@ use super::raw::{RawFile, RawRuntime};
 use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawTop, agent_variable, settings};
-use super::show::Origin;
+use super::show::{Document, Inputs, Origin};
 use super::types::{
     Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Tls, Tools,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,10 @@ fn from_with(
             config
         })
         .and_then(|config| confine::places(&config, env).map(|()| config))
+        .map(|mut config| {
+            config.origin.inputs = inputs(&config, &text, env, repositories);
+            config
+        })
         .map_err(|mut e| {
             // A variable's fault is not the file's.
             if !e.message.starts_with("the variable ") {
@@ -80,6 +85,27 @@ fn from_with(
             }
             e
         })
+}
+
+/// All that the settings are made of, in one hash: the file, the variables that it can name and those that are settings,
+/// what repositories say, this program and this account.
+fn inputs(
+    config: &Config,
+    text: &str,
+    env: &BTreeMap<String, String>,
+    repositories: &BTreeMap<String, Repository>,
+) -> Inputs {
+    let counts = |name: &str| {
+        ["ORCH_", "XDG_"].iter().any(|begin| name.starts_with(begin))
+            || ["HOME", "PATH", "USER", "LOGNAME"].contains(&name)
+            || text.contains(&format!("${name}"))
+            || text.contains(&format!("${{{name}"))
+    };
+    let vars: Vec<(&String, &String)> = env.iter().filter(|(name, _)| counts(name)).collect();
+    let root = rustix::process::geteuid().is_root();
+    let places = (&config.file, &config.state_dir, &config.area_dir);
+    let all = format!("{:?}", (env!("CARGO_PKG_VERSION"), places, root, text, vars, repositories));
+    Inputs(Sha256::digest(all.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
 }
 
 /// As [`load`], for what works without a configuration: where none is named and none is found, every setting has its
@@ -185,7 +211,6 @@ fn parse_text(
     } else {
         crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?
     };
-    let document = crate::yaml::from_str(text).unwrap_or_default();
     let vars = Vars::new(env);
     let place = Place { folder, env };
     let variable = vars.read::<String>("ORCH_STATE_DIR", "state_dir")?;
@@ -273,11 +298,16 @@ fn parse_text(
     confine::accounts(&config)?;
     confine::privilege(&config, rustix::process::geteuid().is_root())?;
     confine::places(&config, env)?;
-    let known: Vec<String> = settings().into_iter().map(|s| s.variable).collect();
-    config.warnings = vars.unknown(&known);
+    config.warnings = vars.unknown(|| settings().into_iter().map(|s| s.variable).collect());
     config.warnings.extend(forced.iter().map(|path| format!("{path}: a self-hosting project always has its own")));
     config.warnings.extend(check::warnings(&config));
-    config.origin = Origin { variables: vars.used(), forced, document, state_dir_given: given };
+    config.origin = Origin {
+        variables: vars.used(),
+        forced,
+        document: Document::of(text),
+        state_dir_given: given,
+        inputs: Inputs::default(),
+    };
     Ok(config)
 }
 
@@ -445,16 +475,17 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Resu
             command[0] = place.program(&command[0], &at)?;
             RuntimeKind::Command { command }
         }
-        RunnerKind::Codex => RuntimeKind::Codex(cli_tool(raw, place, at, "codex")?),
-        RunnerKind::Gemini => RuntimeKind::Gemini(cli_tool(raw, place, at, "gemini")?),
-        RunnerKind::OpenCode => RuntimeKind::OpenCode(cli_tool(raw, place, at, "opencode")?),
+        RunnerKind::Codex | RunnerKind::Gemini | RunnerKind::OpenCode => {
+            RuntimeKind::Tool(cli_tool(raw, place, at, kind)?)
+        }
     };
     let confine = raw.confine.as_ref().map(|own| confine::inner(own, top, place, at)).transpose()?;
     Ok(Runtime { kind, env, confine })
 }
 
 /// A preset knows a program and further arguments, nothing else.
-fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Result<CliTool, ConfigError> {
+fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, kind: RunnerKind) -> Result<CliTool, ConfigError> {
+    let usual = kind.as_str();
     let foreign = [
         ("permission_mode", raw.permission_mode.is_some()),
         ("allowed_tools", raw.allowed_tools.is_some()),
@@ -466,6 +497,7 @@ fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, usual: &str) -> Resul
             .hint("it takes program, extra_args and env"));
     }
     Ok(CliTool {
+        kind,
         program: place.program(raw.program.as_deref().unwrap_or(usual), &format!("{at}.program"))?,
         extra_args: raw.extra_args.clone().unwrap_or_default(),
     })

@@ -160,7 +160,7 @@ macro_rules! section {
             pub(super) fn effective(&self, vars: &Vars<'_>) -> Result<$name, ConfigError> {
                 let mut it = $name::default();
                 $(
-                    if let Some(value) = vars.read::<$ty>(&variable(concat!($at, $key), $var), concat!($at, $key))? {
+                    if let Some(value) = vars.setting::<$ty>(concat!($at, $key), $var)? {
                         it.$field = value;
                     } else if let Some(value) = &self.$field {
                         if !value.holds() {

@@ -2,6 +2,7 @@
 
 use super::types::Config;
 use serde_json::{Map, Value};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 /// Where the values came from.
@@ -12,9 +13,44 @@ pub(super) struct Origin {
     /// Paths that the self-hosting rules set.
     pub forced: Vec<String>,
     /// The file as it stands.
-    pub document: Value,
+    pub document: Document,
     /// The command line (or its variable) named the state directory.
     pub state_dir_given: bool,
+    pub inputs: Inputs,
+}
+
+/// A hash of all that the settings are made of; empty where they are of no file. Says nothing of the settings themselves:
+/// equal ones may be made of different files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inputs(pub String);
+
+impl PartialEq for Inputs {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// The file as it stands, read when somebody asks where a value came from: no step does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Document {
+    text: String,
+    read: OnceCell<Value>,
+}
+
+impl Document {
+    pub(super) fn of(text: &str) -> Self {
+        Self { text: text.to_owned(), read: OnceCell::new() }
+    }
+
+    fn get(&self) -> &Value {
+        self.read.get_or_init(|| crate::yaml::from_str(&self.text).unwrap_or_default())
+    }
+}
+
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 /// One effective setting.
@@ -81,28 +117,27 @@ impl Config {
     /// Every effective setting with its source, in the order of the types.
     pub fn shown(&self) -> Vec<Shown> {
         let mut out = Vec::new();
-        let Value::Object(mut all) = serde_json::to_value(self).unwrap_or_default() else { return out };
-        all.shift_remove("file");
-        let projects = all.shift_remove("projects");
-        self.walk("", &Value::Object(all), &mut out);
-        for project in projects.as_ref().and_then(Value::as_array).into_iter().flatten() {
-            let key = project.get("key").and_then(Value::as_str).unwrap_or_default();
-            self.walk(&format!("projects.{key}"), project, &mut out);
-        }
+        self.each(&|_| true, &mut |path, value| {
+            out.push(Shown { source: self.source(path), path: path.to_owned(), value: value.clone() });
+        });
         out
     }
 
-    fn walk(&self, at: &str, value: &Value, out: &mut Vec<Shown>) {
-        match value {
-            Value::Object(map) if !is_reference(map) && !map.is_empty() => {
-                for (key, value) in map {
-                    let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-                    self.walk(&path, value, out);
-                }
+    /// Every effective setting, its path and its value, of the sections that are `wanted`: asked with the name of each that
+    /// stands at the top or in a project.
+    fn each(&self, wanted: &dyn Fn(&str) -> bool, out: &mut dyn FnMut(&str, &Value)) {
+        let Value::Object(mut all) = serde_json::to_value(self).unwrap_or_default() else { return };
+        all.shift_remove("file");
+        let projects = all.shift_remove("projects");
+        let mut of = |at: &str, section: &Map<String, Value>| {
+            for (name, value) in section.iter().filter(|(name, _)| wanted(name)) {
+                walk(&mut format!("{at}{name}"), value, out);
             }
-            Value::Object(_) | Value::Array(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {
-                out.push(Shown { path: at.to_owned(), value: value.clone(), source: self.source(at) });
-            }
+        };
+        of("", &all);
+        for project in projects.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
+            let key = project.get("key").and_then(Value::as_str).unwrap_or_default();
+            of(&format!("projects.{key}."), project);
         }
     }
 
@@ -122,17 +157,22 @@ impl Config {
         }
         if let Some((key, rest)) = in_project {
             let n = self.projects.iter().position(|p| p.key == key).unwrap_or(usize::MAX);
-            let project = origin.document.get("projects").and_then(|p| p.get(n));
+            let project = origin.document.get().get("projects").and_then(|p| p.get(n));
             if project.is_some_and(|p| stands(p, rest)) {
                 return "file".into();
             }
-            if shared.is_some_and(|rest| stands(&origin.document, rest)) {
+            if shared.is_some_and(|rest| stands(origin.document.get(), rest)) {
                 return "file (top)".into();
             }
-        } else if stands(&origin.document, path) {
+        } else if stands(origin.document.get(), path) {
             return "file".into();
         }
         "default".into()
+    }
+
+    /// Two configurations with the same hash have the same settings; empty: nobody knows.
+    pub fn inputs(&self) -> &str {
+        &self.origin.inputs.0
     }
 
     /// Path → value of every setting that guards: switches, scopes, limits, thresholds. Two steps with equal maps are
@@ -142,8 +182,34 @@ impl Config {
             let rest = path.strip_prefix("projects.").and_then(|r| r.split_once('.')).map_or(path, |(_, rest)| rest);
             GUARDS.iter().any(|g| rest == *g || rest.starts_with(g))
         };
-        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        self.shown().into_iter().filter(|s| guards(&s.path)).map(|s| (s.path, text(s.value))).collect()
+        let holds_one = |section: &str| {
+            GUARDS.iter().any(|g| g.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        };
+        let mut out = BTreeMap::new();
+        self.each(&holds_one, &mut |path, value| {
+            if guards(path) {
+                out.insert(path.to_owned(), value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            }
+        });
+        out
+    }
+}
+
+/// Every value at or below a path, which is as it was afterwards.
+fn walk(path: &mut String, value: &Value, out: &mut dyn FnMut(&str, &Value)) {
+    match value {
+        Value::Object(map) if !is_reference(map) && !map.is_empty() => {
+            let length = path.len();
+            for (key, value) in map {
+                path.push('.');
+                path.push_str(key);
+                walk(path, value, out);
+                path.truncate(length);
+            }
+        }
+        Value::Object(_) | Value::Array(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {
+            out(path, value);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub use super::settings::{
     Staging, Stop, Tls, Tools,
 };
 use crate::model::ci::Accepted;
+pub use crate::model::outcome::RuntimeKind as RunnerKind;
 use crate::model::probe::{CheckSpec, CommandSpec, ErrorSpec, HealthSpec, RevisionSpec};
 use crate::model::sides::{Board, Forge, Method, Update, Via};
 use crate::model::stage::{Agent, Stage, words};
@@ -42,16 +43,6 @@ words! {
     Sandbox { Auto = "auto", Required = "required", Off = "off" }
 }
 
-words! {
-    /// The kind of a runtime.
-    RunnerKind {
-        Claude = "claude",
-        Command = "command",
-        Codex = "codex",
-        Gemini = "gemini",
-        OpenCode = "opencode",
-    }
-}
 words! {
     /// The kind of a staging check.
     CheckWord { Http = "http", Command = "command", Tcp = "tcp", Sql = "sql" }
@@ -442,19 +433,43 @@ pub enum RuntimeKind {
         extra_args: Vec<String>,
     },
     /// A path as the first word such as `./agent.sh` is absolute here (relative to the configuration file's folder).
-    Command {
-        command: Vec<String>,
-    },
-    /// Further agent CLIs over the same seam (RUN-5).
-    Codex(CliTool),
-    Gemini(CliTool),
-    #[serde(rename = "opencode")]
-    OpenCode(CliTool),
+    Command { command: Vec<String> },
+    /// A further agent CLI over the same seam (RUN-5).
+    #[serde(untagged)]
+    Tool(CliTool),
+}
+
+impl RuntimeKind {
+    pub fn kind(&self) -> RunnerKind {
+        match self {
+            Self::Claude { .. } => RunnerKind::Claude,
+            Self::Command { .. } => RunnerKind::Command,
+            Self::Tool(tool) => tool.kind,
+        }
+    }
+
+    /// What it is started with as configured, and the key below `runtimes.NAME` that says so.
+    pub fn argv(&self) -> (&'static str, &[String]) {
+        match self {
+            Self::Claude { program, .. } => ("program", std::slice::from_ref(program)),
+            Self::Command { command } => ("command", command),
+            Self::Tool(tool) => ("program", std::slice::from_ref(&tool.program)),
+        }
+    }
+
+    /// Whether it must have the sandbox that it brings.
+    pub fn requires_its_sandbox(&self) -> bool {
+        match self {
+            Self::Claude { sandbox, .. } => *sandbox == Sandbox::Required,
+            Self::Command { .. } | Self::Tool(_) => false,
+        }
+    }
 }
 
 /// An agent CLI without settings of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CliTool {
+    pub kind: RunnerKind,
     pub program: String,
     pub extra_args: Vec<String>,
 }

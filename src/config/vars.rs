@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::scalar::Scalar;
+use super::settings::variable;
 use crate::model::text::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub const OF_A_RUN: [&str; 13] = [
     "ORCH_DEPLOY_NONCE",
 ];
 
+/// How the variable of a setting begins, unless it has a name of its own.
+const OURS: &str = "ORCH_";
+
 /// Options of the command line, which are no settings either.
 const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_LOG_FORMAT", "ORCH_TOOLS_CACHE"];
 
@@ -32,11 +36,24 @@ const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_L
 pub struct Vars<'a> {
     env: &'a BTreeMap<String, String>,
     used: RefCell<BTreeMap<String, String>>,
+    /// Whether any of them may be a setting's: mostly none is, and no name has to be made up to look for it.
+    any: bool,
 }
 
 impl<'a> Vars<'a> {
     pub(super) fn new(env: &'a BTreeMap<String, String>) -> Self {
-        Self { env, used: RefCell::default() }
+        let other = |name: &String| {
+            name.starts_with(OURS) && !OPTIONS.contains(&name.as_str()) && !OF_A_RUN.contains(&name.as_str())
+        };
+        Self { env, used: RefCell::default(), any: env.keys().any(other) }
+    }
+
+    /// As [`Self::read`], for a setting of the table; `named`: the variable where it is not named after the path.
+    pub(super) fn setting<T: Scalar>(&self, path: &str, named: &str) -> Result<Option<T>, ConfigError> {
+        if !self.any && (named.is_empty() || named.starts_with(OURS)) {
+            return Ok(None);
+        }
+        self.read(&variable(path, named), path)
     }
 
     /// A variable's text; empty counts as unset.
@@ -60,12 +77,19 @@ impl<'a> Vars<'a> {
         self.used.into_inner()
     }
 
-    /// One warning for each `ORCH_…` that is none of `known`.
-    pub(super) fn unknown(&self, known: &[String]) -> Vec<String> {
-        let is_known =
-            |name: &str| OPTIONS.contains(&name) || OF_A_RUN.contains(&name) || known.iter().any(|k| k == name);
+    /// One warning for each `ORCH_…` that is none of `settings`, which are asked for only where one may be none.
+    pub(super) fn unknown(&self, settings: impl FnOnce() -> Vec<String>) -> Vec<String> {
+        let used = self.used.borrow();
+        let is_clear = |name: &str| {
+            OPTIONS.contains(&name) || OF_A_RUN.contains(&name) || used.values().any(|variable| variable == name)
+        };
+        let open: Vec<&String> = self.env.keys().filter(|n| n.starts_with("ORCH_") && !is_clear(n)).collect();
+        if open.is_empty() {
+            return Vec::new();
+        }
+        let known = settings();
         let mut warnings = Vec::new();
-        for name in self.env.keys().filter(|n| n.starts_with("ORCH_") && !is_known(n)) {
+        for name in open.into_iter().filter(|name| !known.contains(name)) {
             let near = nearest(name, known.iter().map(String::as_str));
             let near = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
             warnings.push(format!("the variable {name} is no setting and has no effect{near}"));
@@ -81,8 +105,8 @@ mod tests {
     #[test]
     fn what_a_run_s_child_is_given_is_no_unknown_setting() {
         let mut env: BTreeMap<String, String> = OF_A_RUN.iter().map(|n| ((*n).to_owned(), "x".to_owned())).collect();
-        assert_eq!(Vars::new(&env).unknown(&[]), Vec::<String>::new());
+        assert_eq!(Vars::new(&env).unknown(Vec::new), Vec::<String>::new());
         env.insert("ORCH_DEPLOY_RESULTS".to_owned(), "x".to_owned());
-        assert_eq!(Vars::new(&env).unknown(&[]).len(), 1);
+        assert_eq!(Vars::new(&env).unknown(Vec::new).len(), 1);
     }
 }

@@ -2,6 +2,7 @@
 //! applies to which task (BRD-3, RULE-12, RULE-15, RULE-40, RULE-43). Pure.
 
 use crate::model::board::{Intent, Progress};
+use crate::model::change::{Change, ItemText};
 use crate::model::ids::Key;
 use crate::model::stage::Stage;
 use crate::model::task::{Task, Wait, Waiting};
@@ -134,20 +135,27 @@ pub struct Said<'a> {
     pub blockers: Option<(Vec<Key>, Vec<String>)>,
 }
 
-/// Takes over what the board says of order, text and blockers; `frozen`: the text stays as its decider saw it (BRD-3). Gives
-/// the hold for unknown blockers, where that changes.
-pub fn follow(task: &mut Task, said: Said<'_>, frozen: bool) -> Option<Option<Withdrawal>> {
-    if !frozen {
-        said.title.clone_into(&mut task.title);
-        if let Some(body) = said.body {
-            body.clone_into(&mut task.body);
-        }
-    }
-    task.priority = said.priority;
-    let (keys, unknown) = said.blockers?;
-    task.blocked_by = keys;
+/// What the task takes over of what the board says of order, text and blockers; `frozen`: the text stays as its decider saw it
+/// (BRD-3). Nothing where it says what the task holds already.
+pub fn follow(task: &Task, said: Said<'_>, frozen: bool) -> Vec<Change> {
+    let now = |text: &str, own: &str| if frozen { own.to_owned() } else { text.to_owned() };
+    let (keys, unknown) = match said.blockers {
+        Some((keys, unknown)) => (Some(keys), Some(unknown)),
+        None => (None, None),
+    };
+    let text = ItemText {
+        title: now(said.title, &task.title),
+        body: said.body.map_or_else(|| task.body.clone(), |body| now(body, &task.body)),
+        priority: said.priority,
+        blocked_by: keys.unwrap_or_else(|| task.blocked_by.clone()),
+    };
+    let same = (&text.title, &text.body, text.priority, &text.blocked_by)
+        == (&task.title, &task.body, task.priority, &task.blocked_by);
+    let mut all = if same { Vec::new() } else { vec![Change::Follow(text)] };
     let names_them = |hold: &Withdrawal| matches!(hold, Withdrawal::UnknownBlockers { .. });
-    task.withdrawn.as_ref().is_none_or(names_them).then(|| unknown_blockers(unknown))
+    let hold = unknown.filter(|_| task.withdrawn.as_ref().is_none_or(names_them)).map(unknown_blockers);
+    all.extend(hold.filter(|hold| *hold != task.withdrawn).map(Change::Withdrawal));
+    all
 }
 
 /// The hold of a task with blockers that nobody knows.

@@ -185,18 +185,24 @@ fn rule_31_only_its_own_kind_replaces_or_lifts_a_hold_of_the_board() {
 #[test]
 fn brd_3_a_task_follows_its_item_and_its_text_stays_where_only_some_users_decide() {
     let said = |blockers| Said { title: "new", body: Some("text"), priority: 0, blockers };
-    let mut t = task(1, Stage::Created);
-    assert_eq!(follow(&mut t, said(None), true), None);
-    assert_eq!((t.title.as_str(), t.body.as_str(), t.priority), ("t", "", 0));
+    let after = |t: &Task, said, frozen| {
+        let mut t = t.clone();
+        follow(&t.clone(), said, frozen).into_iter().for_each(|c| t.apply(c).unwrap());
+        t
+    };
+    let created = task(1, Stage::Created);
+    let frozen = after(&created, said(None), true);
+    assert_eq!((frozen.title.as_str(), frozen.body.as_str(), frozen.priority), ("t", "", 0));
     let unknown = Withdrawal::UnknownBlockers { names: vec!["x".into()] };
     let key = Key::parse("ORCH-9").unwrap();
     let names = Some((vec![key.clone()], vec!["x".to_owned()]));
-    assert_eq!(follow(&mut t, said(names.clone()), false), Some(Some(unknown.clone())));
-    assert_eq!((t.title.as_str(), t.body.as_str(), &t.blocked_by), ("new", "text", &vec![key]));
-    t.withdrawn = Some(unknown);
-    assert_eq!(follow(&mut t, said(Some((vec![], vec![]))), false), Some(None));
-    t.withdrawn = Some(Withdrawal::ItemGone);
-    assert_eq!(follow(&mut t, said(names), false), None, "another hold stays");
+    let read = after(&created, said(names.clone()), false);
+    assert_eq!((read.title.as_str(), read.body.as_str(), &read.blocked_by), ("new", "text", &vec![key]));
+    assert_eq!(read.withdrawn, Some(unknown));
+    assert_eq!(follow(&read, said(names.clone()), false), [], "the same once more is nothing new");
+    assert_eq!(after(&read, said(Some((vec![], vec![]))), false).withdrawn, None);
+    let gone = Task { withdrawn: Some(Withdrawal::ItemGone), ..read };
+    assert_eq!(after(&gone, said(names), false).withdrawn, Some(Withdrawal::ItemGone), "another hold stays");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::model::change::{Back, Change, Move};
 use crate::model::decision::Decision;
+use crate::model::policy::Policy;
 use crate::model::view::TaskView;
 
 /// The one change of this decision; `None`: a job, an effect or a wait, which leave the row as it is.
@@ -22,6 +23,40 @@ pub fn of(view: &TaskView, decision: &Decision) -> Option<Change> {
         Decision::Return { to, .. } => Some(Change::Move(Move::Return { to: *to })),
         Decision::Block { why, held, .. } => Some(Change::Block { why: why.clone(), held: held.clone() }),
         Decision::Finish { watch, .. } => Some(Change::Move(Move::Finish { watch: *watch, at })),
+    }
+}
+
+/// Which branch is done with once a decision was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftBranch {
+    /// The one that the task had before: a rework of what landed has another (RULE-28).
+    OfBefore,
+    /// The one that it has now: it is at its end.
+    OfAfter,
+}
+
+/// What a decision leaves to be done once it was carried out, by later steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaves {
+    /// A branch that may be deleted (`merge.delete_branch`).
+    pub branch: Option<LeftBranch>,
+    /// Documents of `orch`'s own that belong on the default branch (`deploy.artefacts_after_merge`).
+    pub artefacts: bool,
+}
+
+/// What this decision leaves.
+pub fn leaves(view: &TaskView, decision: &Decision, policy: &Policy) -> Leaves {
+    let project = policy.project(&view.task.project);
+    let finishes = matches!(decision, Decision::Finish { .. });
+    let reworks = matches!(decision, Decision::Rollback { .. }) && view.task.landed_sha.is_some();
+    let branch = match (finishes, reworks) {
+        (true, _) => Some(LeftBranch::OfAfter),
+        (false, true) => Some(LeftBranch::OfBefore),
+        (false, false) => None,
+    };
+    Leaves {
+        branch: branch.filter(|_| project.is_some_and(|p| p.deletes_branch)),
+        artefacts: finishes && project.is_some_and(|p| p.artefacts_on_branch),
     }
 }
 
@@ -134,5 +169,23 @@ mod tests {
         let back = after(&started, Change::Move(Move::GiveBack));
         assert_eq!(Task { epoch: created.epoch, ..back }, created);
         assert_eq!(after(&created, Change::Head { sha: sha('c'), tree: "U".into() }).head_tree.as_deref(), Some("U"));
+    }
+
+    #[test]
+    fn rule_28_what_a_decision_leaves_behind_is_a_later_steps_to_tidy() {
+        let mut policy = crate::decide::gates::testing::policy();
+        let mut v = view(Stage::Deploy);
+        let done = Decision::Finish { why: "x".into(), watch: false };
+        let back =
+            Decision::Rollback { why: "no".into(), findings: vec![], squash: false, same: 0, budget: Budget::Counts };
+        let of = |v: &TaskView, d: &Decision, p: &Policy| leaves(v, d, p);
+        assert_eq!(of(&v, &done, &policy), Leaves { branch: Some(LeftBranch::OfAfter), artefacts: false });
+        assert_eq!(of(&v, &back, &policy).branch, None, "its branch goes on");
+        v.task.landed_sha = Some(sha('c'));
+        assert_eq!(of(&v, &back, &policy).branch, Some(LeftBranch::OfBefore));
+        let project = policy.projects.get_mut("ORCH").unwrap();
+        (project.deletes_branch, project.artefacts_on_branch) = (false, true);
+        assert_eq!(of(&v, &done, &policy), Leaves { branch: None, artefacts: true });
+        assert_eq!(of(&v, &back, &policy), Leaves { branch: None, artefacts: false });
     }
 }

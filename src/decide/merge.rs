@@ -4,6 +4,7 @@
 use super::landing::Landing;
 use crate::model::ids::Sha;
 use crate::model::landing::Awaited;
+use crate::model::task::{Deploy, Finding, Task};
 
 /// What the forge said to a merge that it was asked for, where a check then shows that nothing of the task landed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +140,103 @@ pub fn at_gate(landing: &Landing) -> AtGate {
     }
 }
 
+/// What a check means for a deploy that is about to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OfOpening {
+    /// Its base, under the certificate.
+    Go { base: Sha },
+    /// What was checked is another by now: the gate's answer is void, and the gate is asked again.
+    VoidGate,
+    /// The branch moved: its head is taken up first.
+    TakeHeadUp,
+    /// Checked again, for as long as a gate may be undecided.
+    NotYet { why: String },
+    /// Held or blocked by what was seen.
+    Stopped,
+}
+
+/// `base`: the commit of the default branch that the head was judged on; `tip`: where that branch is; `contains`: the head
+/// contains the tip.
+pub fn of_opening(landing: &Landing, base: &Sha, tip: &Sha, contains: bool) -> OfOpening {
+    match landing {
+        Landing::Landed { .. } => OfOpening::Go { base: base.clone() },
+        Landing::NotYet => OfOpening::Go { base: tip.clone() },
+        Landing::BaseMoved if contains => OfOpening::Go { base: tip.clone() },
+        Landing::BaseMoved => OfOpening::VoidGate,
+        Landing::HeadMoved => OfOpening::TakeHeadUp,
+        Landing::Unsettled { why } => OfOpening::NotYet { why: why.clone() },
+        Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => OfOpening::Stopped,
+    }
+}
+
+/// What has to hold at the last moment before a merge (RULE-16, RULE-18, RULE-24, ORD-3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeforeMerge {
+    pub stop_requested: bool,
+    pub halted: bool,
+    /// One that can't be read counts (SHIP-7).
+    pub frozen: bool,
+    /// The merge lease is this task's, under the deploy's fence.
+    pub leased: bool,
+    /// `.orch.yaml` does not hold: how it merges may be the repository's word, which is not known.
+    pub faulty_settings: bool,
+}
+
+/// Why a merge is not made; `None`: it may be.
+pub fn withheld(b: &BeforeMerge) -> Option<&'static str> {
+    let comes_first = b.stop_requested || b.halted || b.frozen || !b.leased || b.faulty_settings;
+    comes_first.then_some("a stop, HALT, a freeze, a lost lease or a faulty .orch.yaml came before the merge")
+}
+
+/// A deploy that a sentinel file records as initiated and the database does not know: it was restored from an older copy, and
+/// nobody knows what was merged or started (RULE-34). `files`: the sentinel folder's names, read before the rows.
+pub fn stray<'f>(files: impl Iterator<Item = &'f str>, deploys: &[Deploy]) -> Option<&'f str> {
+    let mut ids = files.filter_map(|name| name.strip_prefix("deploy.")?.strip_suffix(".initiated.json"));
+    ids.find(|id| !deploys.iter().any(|d| d.id == *id))
+}
+
+/// Whether a sentinel file is of an earlier deploy and is archived before the next one opens; `baseline`: that of the present
+/// attempt.
+pub fn is_left_over(name: &str, baseline: &str) -> bool {
+    name.starts_with("deploy.") || name == "post-deploy.json" || (name.starts_with("baseline-") && name != baseline)
+}
+
+/// A deploy's id: task, attempt and fence (RULE-35), and its number where one before it under the same fence was
+/// withdrawn: no id is used twice. `before`: how many deploys the task had.
+pub fn deploy_id(task: &Task, fence: i64, before: usize) -> String {
+    let id = format!("{}-{}-{fence}", task.id, task.attempt);
+    if before == 0 { id } else { format!("{id}-{}", before + 1) }
+}
+
+/// What an update of a branch may change besides its patches, as git sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Updated {
+    pub same_patches: bool,
+    /// The update is a merge; a rebase makes every commit anew.
+    pub has_merge: bool,
+    /// The merge has paths that neither side had.
+    pub new_paths: bool,
+}
+
+/// Whether what was judged holds for the updated branch (RULE-4).
+pub fn is_equal(u: &Updated) -> bool {
+    u.same_patches && (!u.has_merge || !u.new_paths)
+}
+
+/// The gate's *no* for an update that conflicts: its sentence, and what the developer is told. `tip`: of the default branch.
+pub fn conflict(paths: &[String], tip: &Sha) -> (String, Finding) {
+    let text = format!(
+        "The branch conflicts with the default branch at {tip} in:\n{}\nThe checkout is at that commit with both sides in these files: resolve the markers, all of them.",
+        paths.join("\n")
+    );
+    (format!("merge conflict in {}", paths.join(", ")), Finding { source: "merge conflict".to_owned(), text })
+}
+
+/// Whether a pull request is to be opened: there is none, and there is something to show.
+pub fn pull_is_due(task: &Task, head: &Sha) -> bool {
+    task.pr.is_none() && task.base_sha.as_ref() != Some(head)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,5 +295,75 @@ mod tests {
             assert_eq!(of_deploy(&landing), deploy, "{landing:?}");
             assert_eq!(at_gate(&landing), gate, "{landing:?}");
         }
+    }
+
+    #[test]
+    fn rule_4_a_deploy_opens_only_on_what_was_checked() {
+        let sha = crate::decide::gates::testing::sha;
+        let of = |landing: &Landing, contains| of_opening(landing, &sha('b'), &sha('d'), contains);
+        let go = |c| OfOpening::Go { base: sha(c) };
+        assert_eq!(of(&Landing::Landed { commit: sha('e') }, false), go('b'));
+        assert_eq!(of(&Landing::NotYet, false), go('d'));
+        assert_eq!((of(&Landing::BaseMoved, true), of(&Landing::BaseMoved, false)), (go('d'), OfOpening::VoidGate));
+        assert_eq!(of(&Landing::HeadMoved, true), OfOpening::TakeHeadUp);
+        assert_eq!(of(&Landing::Rewritten { why: "x".into() }, true), OfOpening::Stopped);
+        let unsettled = Landing::Unsettled { why: "x".into() };
+        assert_eq!(of(&unsettled, true), OfOpening::NotYet { why: "x".into() });
+    }
+
+    #[test]
+    fn rule_18_whatever_comes_before_the_merge_withholds_it() {
+        let clear =
+            BeforeMerge { stop_requested: false, halted: false, frozen: false, leased: true, faulty_settings: false };
+        assert_eq!(withheld(&clear), None);
+        for one in [
+            BeforeMerge { stop_requested: true, ..clear },
+            BeforeMerge { halted: true, ..clear },
+            BeforeMerge { frozen: true, ..clear },
+            BeforeMerge { leased: false, ..clear },
+            BeforeMerge { faulty_settings: true, ..clear },
+        ] {
+            assert!(withheld(&one).is_some(), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn rule_34_a_deploy_that_only_a_file_knows_is_found_and_no_id_is_used_twice() {
+        use crate::decide::gates::testing::{deploy, task};
+        use crate::model::stage::Stage;
+        use crate::model::task::DeployState;
+        let rows = [deploy(1, DeployState::Withdrawn)];
+        let known = ["deploy.1-1-7.initiated.json", "deploy.9.result.json", "x"];
+        assert_eq!(stray(known.into_iter(), &rows), None);
+        assert_eq!(stray(["deploy.1-1-8.initiated.json"].into_iter(), &rows), Some("1-1-8"));
+        for (name, left) in [
+            ("deploy.x.started.json", true),
+            ("post-deploy.json", true),
+            ("baseline-1.json", true),
+            ("baseline-2.json", false),
+            ("other", false),
+        ] {
+            assert_eq!(is_left_over(name, "baseline-2.json"), left, "{name}");
+        }
+        let t = task(1, Stage::Deploy);
+        assert_eq!((deploy_id(&t, 7, 0), deploy_id(&t, 7, 1)), ("1-1-7".to_owned(), "1-1-7-2".to_owned()));
+    }
+
+    #[test]
+    fn rule_4_an_update_is_equal_by_its_patches_and_a_merge_adds_nothing() {
+        let of = |same_patches, has_merge, new_paths| is_equal(&Updated { same_patches, has_merge, new_paths });
+        assert!(of(true, false, true) && of(true, true, false));
+        assert!(!of(true, true, true) && !of(false, false, false));
+        let (why, finding) = conflict(&["a".into(), "b".into()], &crate::decide::gates::testing::sha('d'));
+        assert!(why.ends_with("a, b") && finding.text.contains("a\nb") && finding.source == "merge conflict");
+    }
+
+    #[test]
+    fn ship_5_a_pull_request_is_opened_once_there_is_something_to_show() {
+        use crate::decide::gates::testing::{sha, task};
+        let t = task(1, crate::model::stage::Stage::Development);
+        assert!(pull_is_due(&t, &sha('a')) && !pull_is_due(&t, &sha('b')));
+        let open = Task { pr: Some(crate::model::task::PullRef { number: 3, url: "u".into() }), ..t };
+        assert!(!pull_is_due(&open, &sha('a')));
     }
 }

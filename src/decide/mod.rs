@@ -1,5 +1,6 @@
 //! L2: pure decisions, data in and data out; no I/O, clock, randomness or logging. Used by `engine`, rendered by `cli`.
 
+pub mod advice;
 pub mod again;
 pub mod awaits;
 pub mod base;
@@ -21,11 +22,13 @@ pub mod merge;
 pub mod notify;
 pub mod outages;
 pub mod prune;
+pub mod queue;
 pub mod ran;
 pub mod reap;
 pub mod reconcile;
 pub mod refused;
 pub mod run_end;
+pub mod said;
 pub mod serial;
 pub mod staging;
 pub mod stop;

@@ -1,16 +1,18 @@
-//! When outbox rows are delivered (NTF-3, RULE-41), and what becomes of them. Pure: rows and times in, what to do out.
+//! What becomes of outbox rows (NTF-3, RULE-41). Pure: rows and times in, what to do out. Which is next is the store's order.
 //! The calls of one card's delivery are `model::card_steps`.
 
 use crate::model::card::Delivered;
+use crate::model::fault::ServiceFault;
 use crate::model::ids::TaskId;
 use crate::model::stage::words;
-use std::collections::{BTreeMap, HashSet};
 
 /// Growth of the wait after failures, in milliseconds.
 const FIRST_WAIT_MS: i64 = 15_000;
 const LONGEST_WAIT_MS: i64 = 900_000;
 /// A service's own request to wait is believed up to a day.
 const LONGEST_THROTTLE_MS: i64 = 86_400_000;
+/// Where a service does not say how long.
+const DEFAULT_THROTTLE_S: u64 = 60;
 
 words! {
     /// What a row carries, as far as delivery differs.
@@ -40,24 +42,6 @@ pub struct RowState {
     pub available_at: i64,
 }
 
-/// What to do with a row now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
-    Deliver,
-    /// Not before this wall millisecond.
-    Wait {
-        until: i64,
-    },
-    /// An older row of the same task and sink goes first.
-    After {
-        row: i64,
-    },
-    /// A newer card of the same task says more: this one is dropped.
-    Collapse {
-        into: i64,
-    },
-}
-
 /// What becomes of a row after a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
@@ -76,34 +60,6 @@ pub enum After {
     Park {
         why: String,
     },
-}
-
-/// Decides every open row at once: the oldest per (task, sink) may go, stale cards fold into the newest.
-pub fn plan(open: &[RowState], now_ms: i64) -> Vec<(i64, Next)> {
-    let mut rows: Vec<&RowState> = open.iter().collect();
-    rows.sort_by_key(|r| r.id);
-    let mut newest_card: BTreeMap<(Option<TaskId>, &str), i64> = BTreeMap::new();
-    for row in rows.iter().filter(|r| r.carries == Carries::Card && r.task.is_some()) {
-        newest_card.insert((row.task, row.sink.as_str()), row.id);
-    }
-    let mut first: BTreeMap<(Option<TaskId>, &str), i64> = BTreeMap::new();
-    let mut seen = HashSet::new();
-    let mut out = Vec::new();
-    for row in rows.into_iter().filter(|r| seen.insert(r.id)) {
-        let lane = (row.task, row.sink.as_str());
-        if let Some(into) = newest_card.get(&lane).copied().filter(|n| *n != row.id && row.carries == Carries::Card) {
-            out.push((row.id, Next::Collapse { into }));
-            continue;
-        }
-        let head = *first.entry(lane).or_insert(row.id);
-        out.push((row.id, if head == row.id { deliver(row, now_ms) } else { Next::After { row: head } }));
-    }
-    out
-}
-
-/// Whether the oldest row of its task and sink is due.
-pub fn deliver(row: &RowState, now_ms: i64) -> Next {
-    if row.available_at <= now_ms { Next::Deliver } else { Next::Wait { until: row.available_at } }
 }
 
 /// The wait after `attempts` tries: doubling, at most a quarter of an hour (ORD-1), spread by up to a quarter so that rows that failed
@@ -139,6 +95,36 @@ pub fn after(row: &RowState, outcome: &Delivered, now_ms: i64) -> After {
     }
 }
 
+/// What a board's or forge's fault means for the message that was to be written there.
+pub fn of_fault(fault: ServiceFault, why: String) -> Delivered {
+    match fault {
+        ServiceFault::Throttled { seconds } => {
+            Delivered::Throttled { retry_after_s: seconds.unwrap_or(DEFAULT_THROTTLE_S) }
+        }
+        ServiceFault::UnknownOutcome => Delivered::Unknown { why },
+        ServiceFault::NotFound | ServiceFault::Invalid => Delivered::Refused { why },
+        ServiceFault::Away | ServiceFault::Denied | ServiceFault::Conflict => Delivered::NotNow { why },
+    }
+}
+
+/// How a row stands over all its sinks. A refusing sink is owed an alert until it takes it (ORD-5); a card comes again with
+/// its next change.
+pub fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
+    let rank = |d: &Delivered| match d {
+        Delivered::Refused { .. } => u8::from(owed) * 2,
+        Delivered::Yes => 1,
+        Delivered::NotNow { .. } => 3,
+        Delivered::Throttled { .. } => 4,
+        Delivered::Unknown { .. } => 5,
+    };
+    each.into_iter().max_by_key(rank).unwrap_or(Delivered::Yes)
+}
+
+/// Whether an alert goes to the state directory's file: no sink takes it.
+pub fn to_file(each: &[Delivered]) -> bool {
+    each.iter().all(|d| matches!(d, Delivered::Refused { .. }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,36 +133,6 @@ mod tests {
     fn row(id: i64, task: i64, carries: Carries) -> RowState {
         let task = Some(TaskId(task));
         RowState { id, task, sink: carries.to_string(), carries, attempts: 1, unknown_outcome: false, available_at: 0 }
-    }
-
-    #[test]
-    fn only_the_oldest_of_a_task_and_sink_goes() {
-        let rows = [
-            row(3, 1, Carries::Alert),
-            row(1, 1, Carries::Alert),
-            row(2, 2, Carries::Alert),
-            row(4, 1, Carries::Write),
-        ];
-        let want = [(1, Next::Deliver), (2, Next::Deliver), (3, Next::After { row: 1 }), (4, Next::Deliver)];
-        assert_eq!(plan(&rows, 10), want);
-    }
-
-    #[test]
-    fn a_waiting_head_holds_its_lane() {
-        let mut head = row(1, 1, Carries::Alert);
-        head.available_at = 100;
-        assert_eq!(
-            plan(&[head, row(2, 1, Carries::Alert)], 99),
-            [(1, Next::Wait { until: 100 }), (2, Next::After { row: 1 })]
-        );
-    }
-
-    #[test]
-    fn stale_cards_fold_into_the_newest() {
-        let rows =
-            [row(1, 1, Carries::Card), row(2, 1, Carries::Card), row(3, 2, Carries::Card), row(4, 1, Carries::Card)];
-        let into = Next::Collapse { into: 4 };
-        assert_eq!(plan(&rows, 0), [(1, into.clone()), (2, into), (3, Next::Deliver), (4, Next::Deliver)]);
     }
 
     #[test]
@@ -222,20 +178,41 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_lane_has_at_most_one_delivery_and_back_off_is_bounded(
-            rows in proptest::collection::vec((0..50_i64, 0..3_i64, 0..3_usize, 0..20_i64), 0..40), attempts in any::<i64>(), id in any::<i64>(),
-        ) {
-            let rows: Vec<RowState> = rows.into_iter().map(|(id, task, c, at)| RowState { available_at: at, ..row(id, task, Carries::ALL[c]) }).collect();
-            let planned = plan(&rows, 10);
-            let mut lanes = HashSet::new();
-            for (id, next) in &planned {
-                if *next == Next::Deliver {
-                    let r = rows.iter().find(|r| r.id == *id).unwrap();
-                    prop_assert!(lanes.insert((r.task, r.sink.clone())));
-                }
-            }
+        fn back_off_is_bounded(attempts in any::<i64>(), id in any::<i64>()) {
             let wait = back_off_ms(attempts, id);
             prop_assert!((FIRST_WAIT_MS..=LONGEST_WAIT_MS * 5 / 4).contains(&wait));
         }
+    }
+
+    #[test]
+    fn ord_5_a_sink_that_refuses_is_owed_an_alert_and_no_card() {
+        let refused = || Delivered::Refused { why: "no".into() };
+        let not_now = || Delivered::NotNow { why: "later".into() };
+        let unknown = || Delivered::Unknown { why: "?".into() };
+        assert_eq!(over_all(vec![], true), Delivered::Yes);
+        assert_eq!(over_all(vec![Delivered::Yes, refused()], true), refused());
+        assert_eq!(over_all(vec![Delivered::Yes, refused()], false), Delivered::Yes);
+        assert_eq!(over_all(vec![refused(), not_now()], true), not_now());
+        let throttled = Delivered::Throttled { retry_after_s: 1 };
+        assert_eq!(over_all(vec![not_now(), throttled.clone()], true), throttled);
+        assert_eq!(over_all(vec![unknown(), throttled], true), unknown());
+        assert!(to_file(&[]) && to_file(&[refused()]) && !to_file(&[refused(), not_now()]));
+    }
+
+    #[test]
+    fn a_service_that_says_no_for_ever_parks_the_message() {
+        let of = |fault| of_fault(fault, "w".into());
+        for (fault, parks) in [
+            (ServiceFault::NotFound, true),
+            (ServiceFault::Invalid, true),
+            (ServiceFault::Denied, false),
+            (ServiceFault::Conflict, false),
+            (ServiceFault::Away, false),
+        ] {
+            assert_eq!(matches!(of(fault), Delivered::Refused { .. }), parks, "{fault:?}");
+        }
+        assert!(matches!(of(ServiceFault::UnknownOutcome), Delivered::Unknown { .. }));
+        assert_eq!(of(ServiceFault::Throttled { seconds: Some(7) }), Delivered::Throttled { retry_after_s: 7 });
+        assert_eq!(of(ServiceFault::Throttled { seconds: None }), Delivered::Throttled { retry_after_s: 60 });
     }
 }

@@ -1,5 +1,6 @@
 //! How long an outage is noted, when it is reported, and when it is over (NTF-2). Pure.
 
+use crate::model::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -41,6 +42,80 @@ pub fn failed(known: Option<Outage>, part: &str, why: String, now: i64) -> (Outa
     let report = lasts >= LONG_MS && !outage.alerted;
     outage.alerted |= report;
     (outage, report.then_some(lasts / 60_000))
+}
+
+/// What of a service is affected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The host, for every project on it.
+    Host,
+    /// What one account has there.
+    Account,
+    /// One project's alone.
+    Project,
+}
+
+/// What a forge's *no* says to be unavailable; `None`: one kind of call is refused, and the forge is there for all others
+/// (RULE-44).
+pub fn of_refusal(refusal: &Refusal) -> Option<Scope> {
+    match refusal {
+        Refusal::BadCredential => Some(Scope::Account),
+        Refusal::Archived | Refusal::MovedTo { .. } | Refusal::Gone | Refusal::Foreign => Some(Scope::Project),
+        Refusal::Denied { .. } | Refusal::Missing | Refusal::NoPullRequests | Refusal::Other => None,
+    }
+}
+
+/// How a call of git failed that says something of the remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitFailed<'a> {
+    TimedOut,
+    Unreachable { reason: &'a str },
+    Refused,
+}
+
+/// What such a failure says to be unavailable: whether git got through at all is the same for every repository of the host.
+pub fn of_git(failed: GitFailed<'_>) -> Scope {
+    match failed {
+        GitFailed::TimedOut => Scope::Host,
+        GitFailed::Unreachable { reason } if never_got_through(reason) => Scope::Host,
+        GitFailed::Unreachable { .. } | GitFailed::Refused => Scope::Project,
+    }
+}
+
+fn never_got_through(reason: &str) -> bool {
+    [
+        "resolve host",
+        "onnection refused",
+        "onnection timed out",
+        "onnection reset",
+        "Failed to connect",
+        "Couldn't connect",
+        "Empty reply",
+        "unreachable",
+        "No route to host",
+        "returned error: 5",
+        "RPC failed",
+        "unexpected disconnect",
+        "Operation too slow",
+    ]
+    .iter()
+    .any(|words| reason.contains(words))
+}
+
+/// The part of a remote that a command of git asks: a fetch that works says nothing of pushes.
+pub fn part(command: &str) -> &'static str {
+    if command.starts_with("push") { "git push" } else { "git" }
+}
+
+/// A service's request to wait is believed up to a day, in seconds.
+const LONGEST_WAIT_S: u64 = 86_400;
+/// Where a service does not say how long, in seconds.
+const DEFAULT_WAIT_S: u64 = 60;
+
+/// Until when a service that asked to be left alone is not asked again, in wall milliseconds. `seconds`: as it said.
+pub fn wait_until(seconds: Option<u64>, now: i64) -> i64 {
+    let wait = i64::try_from(seconds.unwrap_or(DEFAULT_WAIT_S).clamp(1, LONGEST_WAIT_S)).unwrap_or(60);
+    now.saturating_add(wait * 1000)
 }
 
 /// What a call that was answered leaves of an outage.
@@ -101,5 +176,26 @@ mod tests {
         let (short, _) = fail(None, "board", 3);
         assert_eq!(answered(short.clone(), "forge", 4 * MINUTE), Left::Other(short.clone()), "another part answered");
         assert_eq!(answered(short, "board", 4 * MINUTE), Left::Nothing { reported: None });
+    }
+
+    #[test]
+    fn rule_44_an_outage_is_of_as_much_as_its_failure_says() {
+        assert_eq!(of_refusal(&Refusal::BadCredential), Some(Scope::Account));
+        assert_eq!(of_refusal(&Refusal::Archived), Some(Scope::Project));
+        assert_eq!(of_refusal(&Refusal::Missing), None, "one kind of call is refused");
+        assert_eq!(of_git(GitFailed::TimedOut), Scope::Host);
+        let unreachable = |reason| of_git(GitFailed::Unreachable { reason });
+        assert_eq!(unreachable("fatal: Could not resolve host: git.example"), Scope::Host);
+        assert_eq!(unreachable("fatal: repository not found"), Scope::Project);
+        assert_eq!(
+            (of_git(GitFailed::Refused), part("push feature/x"), part("fetch")),
+            (Scope::Project, "git push", "git")
+        );
+    }
+
+    #[test]
+    fn a_request_to_wait_is_believed_for_a_day_at_most() {
+        assert_eq!((wait_until(Some(7), 100), wait_until(None, 100)), (7_100, 60_100));
+        assert_eq!((wait_until(Some(0), 0), wait_until(Some(u64::MAX), 0)), (1_000, 86_400_000));
     }
 }

@@ -1,5 +1,6 @@
 //! What the end of a configured command says of the commit it ran on (RULE-45, ORD-1, SHIP-4). Pure.
 
+use crate::model::deploy::OwnExit;
 use crate::model::ran::{Ended, Ran};
 
 /// What a build, a setup or a deploy to staging says.
@@ -31,7 +32,7 @@ pub fn of_command(key: &str, ran: &Ran) -> OfCommand {
         Ended::Code(_) | Ended::TimedOut | Ended::Cut => OfCommand::Red { why: format!("{key}: {how}") },
         Ended::NoProgram | Ended::NoRoom => OfCommand::Environment { why: format!("{key}: {how}") },
         Ended::Signal => OfCommand::Unsaid { why: format!("{key} was killed: {how}") },
-        Ended::Failed => OfCommand::Unsaid { why: format!("{key}: {how}") },
+        Ended::Failed | Ended::Lost => OfCommand::Unsaid { why: format!("{key}: {how}") },
     }
 }
 
@@ -63,7 +64,20 @@ pub fn of_ci(key: &str, head: &str, ran: &Ran) -> OfCi {
         Ended::TimedOut => red(true, false),
         Ended::Cut => red(false, false),
         Ended::Signal => OfCi::Unsaid { why: format!("{key} was killed: {how}") },
-        Ended::NoRoom | Ended::Failed => OfCi::Unsaid { why: format!("{of}{how}") },
+        Ended::NoRoom | Ended::Failed | Ended::Lost => OfCi::Unsaid { why: format!("{of}{how}") },
+    }
+}
+
+/// How a deploy command ended: its own exit, or that nobody knows it. `None`: it never ran, and production is as before.
+pub fn of_deploy(ran: &Ran) -> Option<OwnExit> {
+    let how = &ran.how;
+    match ran.ended {
+        Ended::Code(code) => Some(OwnExit::Code { code }),
+        Ended::Signal | Ended::TimedOut | Ended::Cut => {
+            Some(OwnExit::Unknown { why: format!("the deploy command has no exit of its own: {how}") })
+        }
+        Ended::Lost => Some(OwnExit::Unknown { why: format!("the deploy command: {how}") }),
+        Ended::NoProgram | Ended::NoRoom | Ended::Failed => None,
     }
 }
 
@@ -71,7 +85,7 @@ pub fn of_ci(key: &str, head: &str, ran: &Ran) -> OfCi {
 mod tests {
     use super::*;
 
-    const ALL: [Ended; 9] = [
+    const ALL: [Ended; 10] = [
         Ended::Code(0),
         Ended::Code(1),
         Ended::Code(127),
@@ -81,6 +95,7 @@ mod tests {
         Ended::NoProgram,
         Ended::NoRoom,
         Ended::Failed,
+        Ended::Lost,
     ];
 
     #[test]
@@ -103,6 +118,7 @@ mod tests {
                 "red b",
                 "environment b",
                 "environment b",
+                "unsaid b",
                 "unsaid b"
             ]
         );
@@ -128,6 +144,7 @@ mod tests {
                 "CI is red on abc: h|false|false",
                 "CI is red on abc: h|false|true",
                 "h",
+                "h",
                 "h"
             ]
         );
@@ -135,5 +152,15 @@ mod tests {
             shown("worktree.setup").get(1).map(String::as_str),
             Some("CI is red on abc: worktree.setup: h|false|false")
         );
+    }
+
+    #[test]
+    fn rule_35_only_a_deploy_command_that_never_ran_left_production_as_it_was() {
+        for ended in ALL {
+            let own = of_deploy(&Ran { ended, how: "h".into() });
+            let ran = !matches!(ended, Ended::NoProgram | Ended::NoRoom | Ended::Failed);
+            assert_eq!(own.is_some(), ran, "{ended:?}");
+            assert_eq!(matches!(own, Some(OwnExit::Code { .. })), matches!(ended, Ended::Code(_)), "{ended:?}");
+        }
     }
 }

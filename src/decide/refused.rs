@@ -1,9 +1,11 @@
 //! How an effect that the forge or the remote refuses is tried again, and when that ends (ORD-1, RULE-45).
 
 use super::gates::back_off;
+use crate::model::change::Change;
+use crate::model::decision::Effect;
 use crate::model::policy::EffectBounds;
 use crate::model::refusal::{Asked, RefusedEffect};
-use crate::model::task::MOST_PUT_OFF_MS;
+use crate::model::task::{MOST_PUT_OFF_MS, Task};
 
 /// Before the first try again, in milliseconds; doubling.
 const FIRST_MS: i64 = 15_000;
@@ -25,6 +27,52 @@ pub fn once_more(
     let noted =
         RefusedEffect { asked, answer, tries, answered_ms, last_at: now_ms, silent: false, next_at: now_ms + wait };
     (noted, tries >= bounds.max_tries || answered_ms >= bounds.max_ms)
+}
+
+/// What one more *no* means for a task: what is noted, and the reason to block it, past its bound.
+pub fn refused(
+    task: &Task,
+    asked: Asked,
+    answer: &str,
+    bounds: EffectBounds,
+    now_ms: i64,
+) -> (RefusedEffect, Option<String>) {
+    // A stop gives up what was refused before: that counts for nothing against it.
+    let before = task.refused.as_ref().filter(|r| asked != Asked::Stop || r.asked == Asked::Stop);
+    let (noted, last) = once_more(before, asked, answer.to_owned(), now_ms, bounds);
+    let why = last.then(|| {
+        format!(
+            "the forge refused {} {} times, the last time: {answer}; what was done is kept: `orch retry {}` asks again, and no agent starts",
+            asked.words(),
+            noted.tries,
+            task.key
+        )
+    });
+    (noted, why)
+}
+
+/// What an effect that was tried says of the refusal that is noted; `None`: nothing. `silent`: nobody answered.
+pub fn tried(before: &Task, now: &Task, asked: Asked, silent: bool, at: i64) -> Option<Change> {
+    let ours = |t: &Task| t.refused.as_ref().is_some_and(|r| r.asked == asked);
+    if !(ours(before) || (silent && before.refused.is_some())) {
+        return None;
+    }
+    match (&now.refused, silent) {
+        (Some(_), true) => Some(Change::RefusalSilent { at }),
+        (Some(_), false) if ours(now) => Some(Change::NotRefused(asked)),
+        (Some(_) | None, _) => None,
+    }
+}
+
+/// How an effect is named to people.
+pub fn asked(effect: Effect) -> Asked {
+    match effect {
+        Effect::OpenPull => Asked::OpenPull,
+        Effect::MergeGate | Effect::VerdictInputs => Asked::MergeGate,
+        Effect::OpenDeploy => Asked::OpenDeploy,
+        Effect::Land => Asked::Land,
+        Effect::CompleteStop => Asked::Stop,
+    }
 }
 
 /// Whether an effect of a task that is done has been refused for as long as its bound allows: there is nothing to block.
@@ -82,5 +130,30 @@ mod tests {
         assert!(refuse(Some(&second), 60_000, tight).1);
         assert_eq!(refuse(Some(&first), 86_400_000, BOUNDS).0.answered_ms, 600_000, "nobody asked for a day");
         assert_eq!(held_until(&first, -86_400_000), None, "a clock that was set back");
+    }
+
+    #[test]
+    fn ord_1_past_its_bound_a_refusal_blocks_with_what_lifts_it() {
+        use crate::decide::gates::testing::task;
+        use crate::model::stage::Stage;
+        let bounds = EffectBounds { max_tries: 2, ..BOUNDS };
+        let mut t = task(1, Stage::Deploy);
+        let (noted, why) = refused(&t, Asked::Land, "403", bounds, 0);
+        assert_eq!(why, None);
+        t.apply(Change::Refused(noted)).unwrap();
+        let (again, why) = refused(&t, Asked::Land, "403", bounds, 1);
+        assert!(why.is_some_and(|why| why.contains("2 times") && why.contains("`orch retry ORCH-1`")));
+        assert_eq!(refused(&t, Asked::Stop, "403", bounds, 1).0.tries, 1, "a stop counts anew");
+        t.apply(Change::Refused(again)).unwrap();
+        // An outage stops the clock; a success of that very effect ends it, another one's does not.
+        assert_eq!(tried(&t, &t, Asked::OpenPull, true, 9), Some(Change::RefusalSilent { at: 9 }));
+        assert_eq!(tried(&t, &t, Asked::Land, false, 9), Some(Change::NotRefused(Asked::Land)));
+        assert_eq!(tried(&t, &t, Asked::OpenPull, false, 9), None);
+        let none = Task { refused: None, ..t.clone() };
+        assert_eq!((tried(&none, &t, Asked::Land, true, 9), tried(&t, &none, Asked::Land, false, 9)), (None, None));
+        t.apply(Change::AskAgain { at: 5 }).unwrap();
+        assert_eq!(t.refused.as_ref().map(|r| (r.tries, r.next_at)), Some((0, 5)));
+        t.apply(Change::NotRefused(Asked::Land)).unwrap();
+        assert_eq!(t.refused, None);
     }
 }

@@ -189,7 +189,7 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
         Answer::Stuck { why, freeze } => Decision::Block { why, held: None, freeze },
         Answer::Undecided { why, need } => match need {
             Need::Job(job) => Decision::Enqueue(job),
-            Need::Effect(effect) => match f.project.fault.as_ref().filter(|_| by_repository(effect)) {
+            Need::Effect(effect) => match f.project.fault.as_ref().filter(|_| effect.is_by_repository()) {
                 Some(why) => hold(Rule::Configuration, why.clone()),
                 None => Decision::Effect(effect),
             },
@@ -209,15 +209,6 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
                 hold(rule, why)
             }
         },
-    }
-}
-
-/// Whether an effect is done as `.orch.yaml` says (`merge.update`, `merge.method`): where that file does not hold, the
-/// installation's word is no stand-in for it (ORD-3). A window that is open settles its own case: the merge itself asks.
-fn by_repository(effect: Effect) -> bool {
-    match effect {
-        Effect::MergeGate | Effect::OpenDeploy => true,
-        Effect::Land | Effect::VerdictInputs | Effect::OpenPull | Effect::CompleteStop => false,
     }
 }
 

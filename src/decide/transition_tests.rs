@@ -1,6 +1,8 @@
 use super::*;
-use crate::decide::gates::testing::{policy, row, sha, view};
+use crate::decide::gates::testing::{self, policy, row, sha, view};
 use crate::model::deploy::{DeployEnd, DeployResult};
+use crate::model::evidence::{Carry, EvidenceDetail};
+use crate::model::inputs::Input;
 use crate::model::stage::Agent;
 use crate::model::task::{Actor, Deploy, DeployState, EvidenceVerdict, Job, Waiting};
 
@@ -109,11 +111,18 @@ fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
     let carry = |by: &str, equal: bool, from: &str, to: &str| {
         let mut e = row(crate::model::decision::CARRY, EvidenceVerdict::Pass);
         e.code_tree = to.into();
-        e.detail = serde_json::json!({"from": from, "by": by, "equal": equal});
+        e.detail = match Stage::parse(by) {
+            None => {
+                EvidenceDetail::Carry(Carry::Update { from: from.into(), from_sha: sha('c'), equal, left_out: false })
+            }
+            Some(stage) => EvidenceDetail::Carry(Carry::Agent { from: from.into(), stage, plain: false }),
+        };
         e
     };
     let plain = |mut e: crate::model::task::Evidence| {
-        e.detail["plain"] = true.into();
+        if let EvidenceDetail::Carry(Carry::Agent { plain, .. }) = &mut e.detail {
+            *plain = true;
+        }
         e
     };
     let judged = |tree: &str| {
@@ -137,7 +146,7 @@ fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
         let mut v = view(Stage::DeployStaging);
         let staged = row("staging_status", EvidenceVerdict::Pass);
         let mut merge = row("branch_mergeable", EvidenceVerdict::Pass);
-        merge.detail = serde_json::json!({"fence": 7, "base": sha('b')});
+        merge.detail = testing::under(7);
         let ci = row("ci_green", EvidenceVerdict::Pass);
         let name = format!("{:?} {:?}", rows[0].code_tree, carries.first().map(|c| c.detail.clone()));
         v.evidence = carries;
@@ -210,18 +219,18 @@ fn rule_16_a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
 /// BND-5: what decides the meaning of CI is listed first, and while there is any of it no label releases a deploy.
 #[test]
 fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
-    let listed = |inputs: serde_json::Value, tree: &str| {
+    let of = |detail: EvidenceDetail, tree: &str| {
         let mut e = row(crate::model::decision::INPUTS, EvidenceVerdict::Pass);
-        e.code_tree = tree.into();
-        e.detail = serde_json::json!({"inputs": inputs});
+        (e.code_tree, e.detail) = (tree.into(), detail);
         e
     };
-    let some = serde_json::json!([{"path": "Makefile", "why": "build definition"}]);
-    let none = serde_json::json!([]);
+    let listed = |inputs: Vec<Input>, tree: &str| of(testing::listed(inputs), tree);
+    let some = vec![Input { path: "Makefile".into(), why: "build definition".into() }];
+    let none: Vec<Input> = vec![];
     let table = [
         (vec![], Some(Waiting::ConfirmDeploy), "effect verdict_inputs"),
         (vec![listed(none.clone(), "U")], Some(Waiting::ConfirmDeploy), "effect verdict_inputs"),
-        (vec![listed(serde_json::json!("odd"), "T")], None, "effect verdict_inputs"),
+        (vec![of(EvidenceDetail::parse(r#"{"kind":"inputs","inputs":"odd"}"#), "T")], None, "effect verdict_inputs"),
         (vec![listed(some.clone(), "T")], Some(Waiting::ConfirmDeploy), "park confirm_deploy"),
         (vec![listed(some.clone(), "T")], None, "park confirm_deploy"),
         (vec![listed(none.clone(), "T")], Some(Waiting::ConfirmDeploy), "release confirm_deploy"),
@@ -387,7 +396,7 @@ fn a_faulty_repository_file_holds_the_merge_gate() {
     project.confirm_deploy = false;
     let mut v = view(Stage::Deploy);
     let mut inputs = row(crate::model::decision::INPUTS, EvidenceVerdict::Pass);
-    inputs.detail = serde_json::json!({"inputs": []});
+    inputs.detail = testing::listed(vec![]);
     v.evidence = vec![inputs];
     assert_eq!(word(&decide(&v, &policy)), "effect merge_gate");
     policy.projects.get_mut("ORCH").unwrap().fault = Some(".orch.yaml: unknown field `deploy`".to_owned());

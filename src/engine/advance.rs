@@ -6,7 +6,6 @@ use crate::decide::transition::decide;
 use crate::model::decision::{Decision, Effect};
 use crate::model::ids::TaskId;
 use crate::model::report::{Held, Rule};
-use crate::model::stage::JobKind;
 use crate::model::time::rfc3339;
 use anyhow::Result;
 
@@ -40,7 +39,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
             ctx.report.changed = true;
             ctx.report.actions.extend(driven.actions);
         }
-        if !looked && by_repository(&driven.last) {
+        if !looked && driven.last.is_by_repository() {
             looked = true;
             let project = ctx.task(id)?.project;
             if super::repository::look(ctx, &project)? {
@@ -75,7 +74,6 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         if let Err(e) = &done
             && let Some(answer) = refused::answer(e)
         {
-            keep_note(ctx, &row, e);
             return refused::hold(ctx, id, effect, &answer);
         }
         refused::over(ctx, &row, effect, done.is_err())?;
@@ -88,22 +86,6 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
     Ok(Decision::Hold { rule: Rule::Gate, why: "the step has done as much as one step may".to_owned(), until: None })
 }
 
-/// Whether what comes next is done as `.orch.yaml` on the default branch says, or waits for that file to hold (ORD-3).
-fn by_repository(next: &Decision) -> bool {
-    match next {
-        Decision::Effect(effect) => matches!(effect, Effect::MergeGate | Effect::OpenDeploy | Effect::Land),
-        Decision::Hold { rule, .. } => *rule == Rule::Configuration,
-        Decision::Enqueue(_)
-        | Decision::Park { .. }
-        | Decision::Release { .. }
-        | Decision::Advance { .. }
-        | Decision::Rollback { .. }
-        | Decision::Return { .. }
-        | Decision::Block { .. }
-        | Decision::Finish { .. } => false,
-    }
-}
-
 /// Whether the next decision moves the task, or has an agent start (RULE-31).
 fn about_to_move(ctx: &mut Ctx, id: TaskId, auto: Option<crate::model::task::Waiting>) -> Result<bool> {
     if ctx.dry {
@@ -111,18 +93,7 @@ fn about_to_move(ctx: &mut Ctx, id: TaskId, auto: Option<crate::model::task::Wai
     }
     let (now, policy) = (ctx.now(), ctx.policy.clone());
     let view = ctx.store.read(|tx| super::view::task(tx, id, &now, auto))?;
-    Ok(match decide(&view, &policy) {
-        Decision::Advance { .. }
-        | Decision::Park { .. }
-        | Decision::Release { .. }
-        | Decision::Rollback { .. }
-        | Decision::Return { .. }
-        | Decision::Block { .. } => true,
-        Decision::Enqueue(job) => job.kind == JobKind::Agent,
-        // A question to a person, or the label's answer, follows at once.
-        Decision::Effect(Effect::VerdictInputs) => true,
-        Decision::Hold { .. } | Decision::Finish { .. } | Decision::Effect(_) => false,
-    })
+    Ok(decide(&view, &policy).is_a_move())
 }
 
 /// Drives one task and notes what holds it or went wrong; the rest of the step goes on.
@@ -131,20 +102,8 @@ pub fn noted(ctx: &mut Ctx, id: TaskId) {
         Ok(decision) => note(ctx, id, decision),
         Err(e) => {
             let row = ctx.task(id).ok();
-            if let Some(row) = &row {
-                keep_note(ctx, row, &e);
-            }
             ctx.fault(row.as_ref(), "moving the task on", &e);
         }
-    }
-}
-
-/// Keeps what a failed call told of the services of a task's project. That it can't be kept is a fault of its own, and no
-/// reason to end the step.
-pub fn keep_note(ctx: &mut Ctx, task: &crate::model::task::Task, error: &anyhow::Error) {
-    let Ok(project) = ctx.project(&task.project).cloned() else { return };
-    if let Err(e) = super::throttle::noted(ctx, &project, error) {
-        ctx.fault(Some(task), "keeping what a service answered", &e);
     }
 }
 

@@ -157,8 +157,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     if !settle::holds(ctx, run.id, fence, false)? {
         return Ok(Played::Lost);
     }
-    let further =
-        Further { read: program_files(&launch.argv), own_sandbox: runtimes::own_sandbox(&runtime), frozen: Vec::new() };
+    let further = Further { read: program_files(&launch.argv), own_sandbox: runtime.own_sandbox(), frozen: Vec::new() };
     let started = Started { launch: &launch, hold: &hold, further, mark: &mark };
     let (exit, outcome) = execute(ctx, site, run, started, runtime.reader(before))?;
     keep_session(ctx, site, run, &runtime, &outcome, hold.owner());

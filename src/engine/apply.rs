@@ -7,17 +7,17 @@ use super::artefacts;
 use super::branches;
 use super::cache;
 use super::messages;
+use super::record;
 use super::view;
 use crate::adapters::store::{Result, StoreError, Tx};
-use crate::decide::changes;
-use crate::decide::gates::inputs_of;
+use crate::decide::changes::{self, LeftBranch};
+use crate::decide::said;
 use crate::decide::transition::decide;
 use crate::model::act::By;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
 use crate::model::decision::Decision;
 use crate::model::ids::TaskId;
-use crate::model::inputs::line;
 use crate::model::policy::Policy;
 use crate::model::report::{ActionKind, ActionLine};
 use crate::model::stage::{Agent, Stage};
@@ -47,30 +47,21 @@ pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Optio
             return Ok(Driven { actions, last: decision });
         }
         made.push(format!("{} in {}", decision.name(), view.task.stage));
-        let (finishes, project) = (matches!(decision, Decision::Finish { .. }), view.task.project.clone());
-        // A rework of what landed has another branch; the old one is at its end.
-        let left = matches!(decision, Decision::Rollback { .. }) && view.task.landed_sha.is_some();
-        let left = left.then(|| view.task.clone());
-        let kept = finishes && policy.project(&view.task.project).is_some_and(|p| p.artefacts_on_branch);
+        let leaves = changes::leaves(&view, &decision, policy);
+        let before = view.task.clone();
         one(tx, view, decision, now, &mut actions)?;
-        if policy.project(&project).is_some_and(|p| p.deletes_branch) {
-            let landed = if finishes { Some(tx.task(id)?) } else { left };
-            if let Some(landed) = landed {
-                branches::to_delete(tx, &landed, &now.me, now.stamp.wall_ms)?;
-            }
+        let (me, at) = (&now.me, now.stamp.wall_ms);
+        match leaves.branch {
+            Some(LeftBranch::OfBefore) => branches::to_delete(tx, &before, me, at)?,
+            Some(LeftBranch::OfAfter) => branches::to_delete(tx, &tx.task(id)?, me, at)?,
+            None => {}
         }
-        if kept {
-            tx.intend(&artefacts::key(id), Some(id), artefacts::KIND, &json!({}), &now.me, now.stamp.wall_ms)?;
+        if leaves.artefacts {
+            tx.intend(&artefacts::key(id), Some(id), artefacts::KIND, &json!({}), me, at)?;
         }
     }
     let key = tx.key_text(id)?.unwrap_or_else(|| format!("task {id}"));
     Err(StoreError::Cycle { key, last: made.join(", ") })
-}
-
-/// Makes one change of a task's row and saves it.
-pub fn change(tx: &Tx<'_>, task: &mut Task, change: Change, at: i64) -> Result<()> {
-    task.apply(change)?;
-    tx.save_task(task, at)
 }
 
 /// Applies one decision; holds and effects change nothing here.
@@ -78,16 +69,19 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
     let change = changes::of(&view, &decision);
     let making = Making { tx, view: &view, now, at: now.stamp.wall_ms };
     let mut task = view.task.clone();
-    match (decision, change) {
-        (Decision::Hold { .. } | Decision::Effect(_), _) => Ok(()),
-        (Decision::Enqueue(job), _) => making.enqueue(&task, &job, actions),
-        (Decision::Release { waiting, label }, _) => making.release(&mut task, waiting, label, actions),
-        (Decision::Block { why, held, freeze }, _) => making.block(&mut task, &why, held, freeze, actions),
-        (Decision::Park { waiting, told }, Some(change)) => making.park(&mut task, change, waiting, &told),
-        (Decision::Finish { why, .. }, Some(change)) => making.finish(&mut task, change, why, actions),
-        (Decision::Advance { to, why }, Some(change)) => making.advance(&mut task, change, to, &why, actions),
+    match (&decision, change) {
+        (Decision::Hold { .. } | Decision::Effect(_), _) => return Ok(()),
+        (Decision::Enqueue(job), _) => making.enqueue(&task, job, actions)?,
+        (Decision::Release { waiting, label }, _) => making.release(&mut task, *waiting, label.clone(), actions)?,
+        // It says so itself: it is blocked from elsewhere, too.
+        (Decision::Block { why, held, freeze }, _) => {
+            return making.block(&mut task, why, held.clone(), *freeze, actions);
+        }
+        (Decision::Park { waiting, .. }, Some(change)) => making.park(&mut task, change, *waiting)?,
+        (Decision::Finish { why, .. }, Some(change)) => making.finish(&mut task, change, why, actions)?,
+        (Decision::Advance { to, why }, Some(change)) => making.advance(&mut task, change, *to, why, actions)?,
         (Decision::Rollback { why, .. } | Decision::Return { why, .. }, Some(change)) => {
-            making.back(&mut task, change, &why, actions)
+            making.back(&mut task, change, why, actions)?;
         }
         // Each of these has its change: `decide::changes` matches them all.
         (
@@ -97,8 +91,9 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
             | Decision::Rollback { .. }
             | Decision::Return { .. },
             None,
-        ) => Ok(()),
+        ) => return Ok(()),
     }
+    messages::post(tx, &task, &said::with(&view, &decision, &task), now.stamp.wall_ms)
 }
 
 /// One decision that is being recorded.
@@ -128,38 +123,24 @@ impl Making<'_> {
         messages::show(self.tx, task, self.at)
     }
 
-    fn park(&self, task: &mut Task, asks: Change, waiting: Waiting, told: &str) -> Result<()> {
+    fn park(&self, task: &mut Task, asks: Change, waiting: Waiting) -> Result<()> {
         let (tx, at) = (self.tx, self.at);
-        change(tx, task, asks, at)?;
+        record::change(tx, task, asks, at)?;
         tx.audit(at, Some(task.id), "waiting", &json!({"for": waiting, "stage": task.stage}))?;
-        messages::show(tx, task, at)?;
-        let kind = match waiting {
-            Waiting::Approval => AlertKind::ApprovalWanted,
-            Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
-        };
-        messages::wait_comment(tx, task, at)?;
-        // What answers it is in the alert's own words.
-        messages::alert(tx, task, kind, task.wait_no, &before_release(self.view, waiting, told), at)
+        messages::show(tx, task, at)
     }
 
     fn release(&self, task: &mut Task, waiting: Waiting, label: String, actions: &mut Vec<ActionLine>) -> Result<()> {
-        let (tx, at) = (self.tx, self.at);
-        let (kind, said) = match waiting {
-            Waiting::Approval => (AlertKind::AutoApproveUsed, by_label::approved(&label)),
-            Waiting::ConfirmDeploy => (AlertKind::AutoDeployUsed, by_label::deployed(&label)),
-        };
         let by = By::Label { label: Some(label), user: None };
-        release(tx, task, waiting, &by, at)?;
-        messages::card(tx, task, at)?;
-        messages::alert(tx, task, kind, task.epoch, &said, at)?;
-        messages::comment(tx, task, &format!("auto-{waiting}-{}", task.epoch), &said, at)?;
+        release(self.tx, task, waiting, &by, self.at)?;
+        messages::card(self.tx, task, self.at)?;
         self.did(actions, ActionKind::ReleaseGiven, json!({"for": waiting, "by": by}));
         Ok(())
     }
 
     fn advance(&self, task: &mut Task, on: Change, to: Stage, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
         let from = task.stage;
-        change(self.tx, task, on, self.at)?;
+        record::change(self.tx, task, on, self.at)?;
         let detail = json!({"from": from, "to": to, "why": why, "head": task.head_sha});
         let event = self.tx.audit(self.at, Some(task.id), "stage_advanced", &detail)?;
         anchor(self.tx, task, event, self.now)?;
@@ -173,7 +154,7 @@ impl Making<'_> {
         let from = task.stage;
         let spent = matches!(&back, Change::Move(Move::Rollback(_)));
         let freed = free_lease(self.tx, self.view)?;
-        change(self.tx, task, back, self.at)?;
+        record::change(self.tx, task, back, self.at)?;
         let detail = if spent {
             json!({"from": from, "why": why, "attempt": task.attempt, "findings": task.findings})
         } else {
@@ -206,23 +187,16 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn finish(&self, task: &mut Task, end: Change, why: String, actions: &mut Vec<ActionLine>) -> Result<()> {
+    fn finish(&self, task: &mut Task, end: Change, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
         let (tx, at, from) = (self.tx, self.at, task.stage);
-        let late = task.stop_requested_at.is_some();
         free_lease(tx, self.view)?;
-        change(tx, task, end, at)?;
-        let why = if late { format!("{why}; a stop came too late") } else { why };
+        record::change(tx, task, end, at)?;
+        let why = said::end_of(self.view, why);
         let detail = json!({"from": from, "to": Stage::Done, "why": why, "landed": task.landed_sha});
         let event = tx.audit(at, Some(task.id), "stage_advanced", &detail)?;
         anchor(tx, task, event, self.now)?;
         tx.item_ended(&task.project, &task.item_id)?;
         messages::show(tx, task, at)?;
-        let landed = task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()));
-        messages::comment(tx, task, "done", &format!("Done: {why}.{landed}"), at)?;
-        if late {
-            let said = format!("The stop came too late: it is deployed.{landed}");
-            messages::alert(tx, task, AlertKind::StopDeferred, 2, &said, at)?;
-        }
         self.did(actions, ActionKind::StageAdvanced, json!({"from": from, "to": Stage::Done, "why": why}));
         Ok(())
     }
@@ -232,25 +206,12 @@ fn anchor(tx: &Tx<'_>, task: &Task, event: i64, now: &Moment) -> Result<()> {
     if now.anchored { messages::anchor(tx, task, event, now.stamp.wall_ms) } else { Ok(()) }
 }
 
-/// What whoever releases a wait is told first (BND-5): what changes the meaning of CI, then `note`.
-fn before_release(view: &TaskView, waiting: Waiting, note: &str) -> String {
-    let note = if note.is_empty() { String::new() } else { format!("{note}.") };
-    let tree = view.task.head_tree.as_deref().filter(|_| waiting == Waiting::ConfirmDeploy);
-    let inputs = tree.and_then(|tree| inputs_of(&view.evidence, tree)).unwrap_or_default();
-    if inputs.is_empty() {
-        return note;
-    }
-    let label = if view.auto == Some(waiting) { " Its label does not count because of it." } else { "" };
-    let note = if note.is_empty() { note } else { format!(" {note}") };
-    format!("Changes what CI means: {}.{label}{note}", line(&inputs, 500))
-}
-
 /// A person (or a label) releases what the task waits for.
 pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64) -> Result<()> {
     if waiting == Waiting::Approval {
         approval::record(tx, task, at)?;
     }
-    change(tx, task, Change::Grant { waiting }, at)?;
+    record::change(tx, task, Change::Grant { waiting }, at)?;
     tx.audit(
         at,
         Some(task.id),
@@ -268,17 +229,6 @@ pub fn release(tx: &Tx<'_>, task: &mut Task, waiting: Waiting, by: &By, at: i64)
     Ok(())
 }
 
-/// What the use of a label is told as, with its name and what follows (BRD-5).
-mod by_label {
-    pub fn approved(label: &str) -> String {
-        format!("Label {label:?}: the analysis counts as approved without anybody being asked, and the work continues.")
-    }
-
-    pub fn deployed(label: &str) -> String {
-        format!("Label {label:?}: the deploy begins without Confirm Deploy.")
-    }
-}
-
 /// Blocks a task; sticky until `orch retry` (PIPE-3).
 pub fn block(
     tx: &Tx<'_>,
@@ -293,12 +243,10 @@ pub fn block(
     if task.stage.is_terminal() {
         return Ok(());
     }
-    change(tx, task, Change::Block { why: why.to_owned(), held }, at)?;
+    record::change(tx, task, Change::Block { why: why.to_owned(), held }, at)?;
     tx.audit(at, Some(task.id), "task_blocked", &json!({"stage": task.stage, "why": why}))?;
     messages::show(tx, task, at)?;
-    messages::alert(tx, task, AlertKind::Blocked, task.block_no, why, at)?;
-    messages::comment(tx, task, &format!("blocked-{}", task.block_no), &format!("Blocked: {why}"), at)?;
-    Ok(())
+    messages::post(tx, task, &said::blocked(task, why), at)
 }
 
 /// Freezes a repository by `orch`'s own rules (SHIP-7); whether that is new.

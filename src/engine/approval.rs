@@ -6,10 +6,10 @@ use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::decide::gates::approved_blobs;
 use crate::model::artefact::{Artefact, folder};
 use crate::model::decision::{APPROVED, Gate};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{Key, Sha};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use anyhow::{Context, Result};
-use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Records which contents are approved: those that the gate before the question judged.
@@ -17,6 +17,10 @@ pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
     let rows = tx.evidence_of(task.id)?;
     let complete = |e: &&Evidence| e.gate == Gate::AnalysisComplete.as_str() && e.verdict == EvidenceVerdict::Pass;
     let Some(judged) = rows.iter().rfind(complete) else { return Ok(()) };
+    let blobs = match &judged.detail {
+        EvidenceDetail::Agent { blobs, .. } => blobs.clone(),
+        _ => BTreeMap::new(),
+    };
     let row = NewEvidence {
         gate: APPROVED,
         run_id: judged.run_id,
@@ -24,7 +28,7 @@ pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
         code_tree: judged.code_tree.clone(),
         verdict: EvidenceVerdict::Pass,
         why: "the documents of the analysis are approved as they are".to_owned(),
-        detail: json!({"blobs": judged.detail["blobs"]}),
+        detail: EvidenceDetail::Approved { blobs },
     };
     tx.add_evidence(task, &row, at).map(drop)
 }
@@ -49,7 +53,7 @@ pub fn changed(mirror: &Mirror, rows: &[Evidence], task: &Task, head: &Sha, tree
         code_tree: tree.to_owned(),
         verdict: EvidenceVerdict::Missing,
         why: format!("the approval is stale: {} changed since, on {}", changed.join(", "), head.short()),
-        detail: json!({"blobs": blobs}),
+        detail: EvidenceDetail::Approved { blobs },
     }))
 }
 

@@ -2,6 +2,7 @@
 //! committed under the work item's folder of the default branch, while the repository's lease is held.
 
 use super::refused::Refused;
+use super::services::{self, Access};
 use super::{Ctx, lease, messages, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::adapters::sentinel;
@@ -194,7 +195,7 @@ fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(
     let seconds = task.finished_at.unwrap_or(task.created_at) / 1000;
     let made = build.commit(&tree, &tip, &message, &projects::author(project), seconds)?;
     mirror.take_in(&build, &made, crate::model::ids::RunId(0))?;
-    match mirror.land(&default, &made, &tip)? {
+    match services::git(ctx, project, Access::Push, mirror.land(&default, &made, &tip))? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Pushed::As(Some(made.to_string()))),
         // The default branch moved meanwhile: the next step goes on from there.
         PushOutcome::Rejected { moved: true, .. } => Ok(Pushed::Later),

@@ -1,9 +1,12 @@
 //! Where a task's work begins: its branch on the remote, from a fresh default branch (RUN-3, RULE-11, RULE-28).
 
+use super::record;
 use super::refused::Refused;
-use super::{Ctx, apply, projects};
+use super::services::{self, Access};
+use super::{Ctx, projects};
 use crate::adapters::git::{GitError, Mirror, PushOutcome};
 use crate::config::Project;
+use crate::model::branch_write::BranchWrite;
 use crate::model::change::Change;
 use crate::model::ids::{Key, Sha, TaskId, branch_name};
 use crate::model::refusal::{Refusal, Side};
@@ -11,6 +14,7 @@ use crate::model::report::ActionKind;
 use crate::model::task::Task;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// A task's repository, ready to be worked with.
 #[derive(Debug)]
@@ -29,7 +33,6 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
     let (default_branch, default_sha) = projects::fetch_default(ctx, &project, &mirror)?;
-    super::outages::git_answered(ctx, &project, false);
     if task.base_sha.is_some() && task.branch.is_some() {
         return Ok(Ground { task, mirror, default_branch, default_sha });
     }
@@ -50,8 +53,8 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     }
     let wanted = wanted(&project, &task);
     rights(ctx, &project, &mirror, &task.key)?;
-    let (branch, head) = create_branch(ctx, &task, &mirror, &wanted, &default_sha)?;
-    super::outages::git_answered(ctx, &project, true);
+    let made = create_branch(ctx, &task, &mirror, &wanted, &default_sha);
+    let (branch, head) = services::git(ctx, &project, Access::Push, made)?;
     let code_tree = mirror.code_tree(&head, &task.key)?;
     let at = ctx.now().stamp.wall_ms;
     let task = ctx.store.write(|tx| {
@@ -62,12 +65,40 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
         }
         let tree = code_tree.to_string();
         let made = Change::Branch { name: branch.clone(), base: default_sha.clone(), head: head.clone(), tree };
-        apply::change(tx, &mut t, made, at)?;
+        record::change(tx, &mut t, made, at)?;
         tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "base": default_sha}))?;
         Ok::<_, crate::adapters::store::StoreError>(t)
     })?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": default_sha}));
     Ok(Ground { task, mirror, default_branch, default_sha })
+}
+
+/// Asks each remote once for all that a step is about to begin there, so that none of the starts asks by itself (speed).
+/// What fails here fails again where it is said.
+pub fn look_ahead(ctx: &mut Ctx, starting: &[TaskId]) {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for id in starting {
+        let Ok(task) = ctx.task(*id) else { continue };
+        if let Ok(project) = ctx.project(&task.project) {
+            let name = wanted(project, &task);
+            names.entry(task.project).or_default().push(name);
+        }
+    }
+    // One start alone asks as much by itself.
+    for (project, names) in names.iter().filter(|(_, names)| names.len() > 1) {
+        if let Err(e) = ask_ahead(ctx, project, names) {
+            tracing::debug!("asking ahead for {project}: {e:#}");
+        }
+    }
+}
+
+fn ask_ahead(ctx: &mut Ctx, project: &str, names: &[String]) -> Result<()> {
+    let project = ctx.project(project)?.clone();
+    let mirror = projects::mirror(ctx, &project)?;
+    let default_branch = projects::default_branch(ctx, &project, &mirror)?;
+    let all: Vec<&str> = std::iter::once(&default_branch).chain(names).map(String::as_str).collect();
+    mirror.remote_heads(&all)?;
+    Ok(())
 }
 
 /// A push that the remote refuses, before anything was done: a login that is missing is the environment's (RULE-45); an
@@ -88,14 +119,13 @@ fn no_push(e: GitError, key: &Key) -> anyhow::Error {
 /// half-way (ORD-1). Two questions that write nothing. Fails with the *no* of remote or forge, for good where the account may not
 /// push; no answer is none (RULE-8).
 fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Result<()> {
-    let forge = projects::forge(ctx, project)?;
-    if !forge.is_remote() {
+    if !project.forge.is_remote() {
         return Ok(());
     }
     if let Err(e @ GitError::Refused { .. }) = mirror.may_push() {
         return Err(no_push(e, key));
     }
-    match forge.may_comment() {
+    match services::forge_said(ctx, project, |forge| forge.may_comment())? {
         Err(e) if e.refusal().is_some() => Err(e).context("asking whether comments may be written"),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -138,6 +168,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             format!("{wanted}-o{}{}", task.id, if n > 1 { format!("-{n}") } else { String::new() })
         };
         let key = format!("t{}/branch/{name}", task.id);
+        let made = BranchWrite::Created { branch: name.clone(), base: base.clone() };
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
         if row.as_ref().is_some_and(|r| r.outcome.as_ref().is_some_and(|o| o["ours"] == true)) {
             let head = caught_up(mirror, &name, base)?;
@@ -146,7 +177,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         if row.as_ref().is_some_and(|r| r.outcome.is_some()) {
             continue;
         }
-        let standing = mirror.remote_head(&name)?;
+        // A name that somebody takes within the second that an answer counts is kept from us by the push.
+        let standing = mirror.glance(&[&name])?.at.into_iter().next().flatten();
         let outcome = match (&standing, row.is_some()) {
             // Intended before, and it was seen absent then: ours.
             (Some(_), true) => true,
@@ -154,10 +186,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
             (None, _) => {
                 let at = ctx.now().stamp.wall_ms;
                 let me = ctx.me.clone();
-                ctx.store.write(|tx| {
-                    tx.intend(&key, Some(task.id), "branch_created", &json!({"branch": name, "base": base}), &me, at)
-                        .map(drop)
-                })?;
+                ctx.store.write(|tx| tx.intend(&key, Some(task.id), made.kind(), &made.intent(), &me, at).map(drop))?;
                 let pushed = mirror.push_new_branch(&name, base).map_err(|e| no_push(e, &task.key))?;
                 match pushed {
                     PushOutcome::Created => true,
@@ -176,7 +205,7 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         let at = ctx.now().stamp.wall_ms;
         let me = ctx.me.clone();
         ctx.store.write(|tx| {
-            tx.intend(&key, Some(task.id), "branch_created", &json!({"branch": name, "base": base}), &me, at)?;
+            tx.intend(&key, Some(task.id), made.kind(), &made.intent(), &me, at)?;
             tx.record_outcome(&key, &json!({"ours": outcome}), at)
         })?;
         if outcome {
@@ -220,12 +249,11 @@ pub fn restore(ctx: &mut Ctx, id: TaskId, branch: &str) -> Result<()> {
     let head = task.head_sha.clone().context("the task has no pushed head")?;
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
-    match mirror.push_new_branch(branch, &head)? {
+    match services::git(ctx, &project, Access::Push, mirror.push_new_branch(branch, &head))? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated | PushOutcome::Rejected { moved: true, .. } => {
         }
         PushOutcome::Rejected { reason, .. } => bail!("the remote refuses branch {branch}: {reason}"),
     }
-    super::outages::git_answered(ctx, &project, true);
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| tx.audit(at, Some(id), "branch_created", &json!({"branch": branch, "restored": head})))?;
     ctx.report.did(ActionKind::BranchCreated, Some(task.key.as_str()), json!({"branch": branch, "base": head}));

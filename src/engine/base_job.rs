@@ -6,6 +6,7 @@ use super::agent::{base_env, tail};
 use super::area::Folders;
 use super::cache::Caches;
 use super::confine::{self, Further};
+use super::services;
 use super::supervise::{MARK, forget_environment_in, know_all};
 use super::{Ctx, messages, outbox, projects, reserved, throttle, tick};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
@@ -406,7 +407,7 @@ fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String
     if !project.forge.is_remote() || project.ci.contexts.is_empty() {
         return None;
     }
-    let read = projects::forge(ctx, project).and_then(|f| Ok(f.statuses(commit)?));
+    let read = services::forge(ctx, project, |forge| forge.statuses(commit));
     match read.map(|list| roll_up(&list, &project.ci.contexts, project.ci.required, &project.ci.accept)) {
         Ok(CiAnswer::Red { contexts }) => Some(format!("red on the forge: {}", contexts.join(", "))),
         Ok(CiAnswer::Green) => None,

@@ -1,11 +1,12 @@
 //! What a board is asked right before a task's first job is claimed: the item's text and what blocks it (RULE-27). The
 //! local board's are read with the item; Plane's lists carry neither.
 
-use super::{Ctx, boards, throttle, view};
+use super::record;
+use super::services;
+use super::{Ctx, boards, view};
 use crate::adapters::store::{Result as Stored, StoreError, Tx};
 use crate::decide::board::{self as rule, Said};
 use crate::decide::dispatch;
-use crate::model::change::Change;
 use crate::model::ids::TaskId;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
@@ -114,7 +115,7 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let found = match read {
         Ok(found) => found,
         Err(e) => {
-            throttle::noted(ctx, &project, &e)?;
+            services::keep(ctx, &project, &e);
             return Err(e);
         }
     };
@@ -128,10 +129,8 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             let body = Some(item.body.as_deref().unwrap_or_default());
             let said = Said { title: &item.title, body, priority: boards::priority(&item), blockers };
             // Where rights are asked, the text is the one that the decider saw (GH-2).
-            if let Some(hold) = rule::follow(&mut t, said, project.board.asks_rights()) {
-                t.apply(Change::Withdrawal(hold))?;
-            }
-            tx.save_task(&mut t, at)?;
+            let changes = rule::follow(&t, said, project.board.asks_rights());
+            record::changes(tx, &mut t, changes, at)?;
             tx.set_priority(id, t.priority)?;
             tx.set_meta(&asked_key(id), &at.to_string())
         })?),

@@ -1,7 +1,8 @@
 //! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
 
-use super::{Ctx, apply, messages, projects};
-use crate::adapters::board::{Board, BoardError, Problem, Scope, StatusCache};
+use super::record;
+use super::{Ctx, folder, messages, projects};
+use crate::adapters::board::{Board, BoardError, Listing, Problem, Scope, StatusCache};
 use crate::adapters::store::{ItemRow, NewIntent, Result as StoreResult, Tx};
 use crate::config::Project;
 use crate::decide::board::{self as decide, Asserts, Known, Said, Seen, Sight, Source};
@@ -156,17 +157,33 @@ pub fn waits(ctx: &mut Ctx, project: &Project) -> Result<Waits> {
     Ok(of.filter_map(|t| Some((t.item_id.clone(), t.wait()?))).collect())
 }
 
+/// What a look at a whole board says of items that are not in its list.
+pub struct Whole<'a> {
+    /// Those that could not be read: nothing is known of them.
+    pub unread: &'a [Key],
+    /// Whether an item is there and needed no reading, by its id.
+    pub there: &'a dyn Fn(&str) -> bool,
+}
+
+/// The items that were read and are not recorded.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// To be read once more, since a question was asked or ended while they were read.
+    pub again: Vec<Key>,
+    /// Their rows can't be decoded.
+    held: Vec<Key>,
+}
+
 /// Records what was read of a board: one row per item, an intent where the status changed into one, and which waits are
-/// asked. `before`: from [`waits`], taken before the board was read. `whole`: the board has no other items. Gives the
-/// items that are to be read once more, since a question was asked or ended while they were read.
+/// asked. `before`: from [`waits`], taken before the board was read. `whole`: the board has no other items.
 pub fn observe(
     ctx: &mut Ctx,
     project: &Project,
     resolved: &Resolved,
     items: &[WorkItem],
-    whole: Option<&[Key]>,
+    whole: Option<&Whole<'_>>,
     before: &Waits,
-) -> Result<Vec<Key>> {
+) -> Result<Observed> {
     let at = ctx.now().stamp.wall_ms;
     let key = project.key.clone();
     // Most reads find nothing new: then nothing is written, and no lock is taken.
@@ -183,7 +200,7 @@ pub fn observe(
             Ok::<_, crate::adapters::store::StoreError>(news)
         })?
     };
-    let mut unclear = Vec::new();
+    let mut out = Observed::default();
     if !news.is_empty() {
         let read = Reading {
             project: &key,
@@ -206,8 +223,9 @@ pub fn observe(
             }
             Ok::<_, crate::adapters::store::StoreError>((again, held))
         })?;
-        unclear = again;
+        out.again = again;
         for (key, why) in held {
+            out.held.push(key.clone());
             ctx.report.fault(
                 Some(key.as_str()),
                 format!("what the board says of {key} can't be recorded: {why}"),
@@ -215,14 +233,15 @@ pub fn observe(
             );
         }
     }
-    if let Some(unread) = whole {
+    if let Some(whole) = whole {
         let there: std::collections::HashSet<&str> = items.iter().map(|i| i.id.as_str()).collect();
         let open = ctx.store.read(|tx| tx.open_tasks())?;
-        for task in open.iter().filter(|t| t.project == key && !unread.contains(&t.key)) {
-            set_gone(ctx, task, !there.contains(task.item_id.as_str()))?;
+        for task in open.iter().filter(|t| t.project == key && !whole.unread.contains(&t.key)) {
+            let id = task.item_id.as_str();
+            set_gone(ctx, task, !there.contains(id) && !(whole.there)(id))?;
         }
     }
-    Ok(unclear)
+    Ok(out)
 }
 
 /// Holds a task whose item is gone, archived or a draft; lets it go on when the item is there again.
@@ -319,7 +338,7 @@ pub fn asked(
     if task.asked_at.is_some() || !decide::asks(task, before, asking(resolved, task), status) {
         return Ok(());
     }
-    apply::change(tx, task, Change::Asked { at }, at)?;
+    record::change(tx, task, Change::Asked { at }, at)?;
     tx.audit(at, Some(task.id), "asked", &json!({"for": task.waiting_for, "on": "the board"})).map(drop)
 }
 
@@ -394,17 +413,14 @@ fn one(tx: &Tx<'_>, read: &Reading<'_>, item: &WorkItem) -> StoreResult<Recorded
 /// Until its work begins, a task follows its item.
 fn follow(tx: &Tx<'_>, task: &mut Task, read: &Reading<'_>, item: &WorkItem) -> StoreResult<()> {
     let Reading { project, at, .. } = *read;
-    let before = task.clone();
     let blockers = item.blocked_by.as_ref().map(|refs| blockers(tx, project, refs)).transpose()?;
     let said = Said { title: &item.title, body: item.body.as_deref(), priority: priority(item), blockers };
-    if let Some(hold) = decide::follow(task, said, read.frozen) {
-        task.apply(Change::Withdrawal(hold))?;
+    let changes = decide::follow(task, said, read.frozen);
+    if changes.is_empty() {
+        return Ok(());
     }
-    if before != *task {
-        tx.save_task(task, at)?;
-        tx.set_priority(task.id, task.priority)?;
-    }
-    Ok(())
+    record::changes(tx, task, changes, at)?;
+    tx.set_priority(task.id, task.priority)
 }
 
 /// 0 urgent … 4 none.
@@ -434,7 +450,7 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
         return Ok(());
     }
     let mut t = task.clone();
-    apply::change(tx, &mut t, Change::Withdrawal(seen.clone()), at)?;
+    record::change(tx, &mut t, Change::Withdrawal(seen.clone()), at)?;
     let event = if seen.is_some() { "withdrawn" } else { "withdrawal_ended" };
     tx.audit(at, Some(t.id), event, &json!({"why": seen.as_ref().map(ToString::to_string)}))?;
     if let Some(why) = &seen {
@@ -443,7 +459,7 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
     messages::card(tx, &t, at)
 }
 
-/// Reads the local boards: no network, whole each time.
+/// Reads the local boards: no network, and no file that was taken in already and has not changed.
 pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
     let local: Vec<Project> = ctx
         .config
@@ -453,9 +469,7 @@ pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
         .cloned()
         .collect();
     for project in local {
-        let done = seat(ctx, &project).and_then(|s| {
-            look(ctx, &project, &s, &Scope::All { cursor: None }, &|| true).map(drop).map_err(Into::into)
-        });
+        let done = seat(ctx, &project).and_then(|s| Ok(folder::take_in(ctx, &project, &s)?));
         if let Err(e) = done {
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
@@ -480,10 +494,22 @@ pub fn look(
     seat: &Seat,
     scope: &Scope<'_>,
     go_on: &dyn Fn() -> bool,
-) -> Result<crate::adapters::board::Listing, BoardError> {
+) -> Result<Listing, BoardError> {
     let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
     let before = waits(ctx, project).map_err(ours)?;
     let mut listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
+    tell(ctx, project, seat, &listing);
+    let whole = matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none();
+    // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
+    let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
+    let whole = (whole && !project.board.is_remote()).then_some(Whole { unread: &unread, there: &|_| false });
+    projects::remember(ctx, seat.board.as_ref()).map_err(ours)?;
+    record(ctx, project, seat, &mut listing, whole.as_ref(), &before)?;
+    Ok(listing)
+}
+
+/// Says what of a list could not be read, was passed over, or has a status that means nothing.
+pub fn tell(ctx: &mut Ctx, project: &Project, seat: &Seat, listing: &Listing) {
     for p in &listing.problems {
         let (task, why) = (p.key.as_ref().map(Key::as_str), format!("{} can't be read: {}", p.at, p.why));
         let next = Some("it is looked at again by the next step".to_owned());
@@ -502,21 +528,29 @@ pub fn look(
             ctx.report.note(format!("{}: {said}", item.key));
         }
     }
-    let whole = matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none();
-    // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
-    let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
-    let whole = (whole && !project.board.is_remote()).then_some(unread.as_slice());
-    projects::remember(ctx, seat.board.as_ref()).map_err(ours)?;
-    for key in observe(ctx, project, &seat.resolved, &listing.items, whole, &before).map_err(ours)? {
+}
+
+/// Records a list, and what changed while it was read once more; gives the items that could not be recorded. What is still
+/// unclear becomes a problem of the list, so that no watermark goes past it.
+pub fn record(
+    ctx: &mut Ctx,
+    project: &Project,
+    seat: &Seat,
+    listing: &mut Listing,
+    whole: Option<&Whole<'_>>,
+    before: &Waits,
+) -> Result<Vec<Key>, BoardError> {
+    let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
+    let seen = observe(ctx, project, &seat.resolved, &listing.items, whole, before).map_err(ours)?;
+    for key in &seen.again {
         let before = waits(ctx, project).map_err(ours)?;
-        let item = seat.board.get(seat.resolved.statuses(), &key)?;
-        let again = observe(ctx, project, &seat.resolved, item.as_slice(), None, &before).map_err(ours)?;
-        // The next pass reads it again: the watermark does not go past it.
+        let item = seat.board.get(seat.resolved.statuses(), key)?;
+        let again = observe(ctx, project, &seat.resolved, item.as_slice(), None, &before).map_err(ours)?.again;
         listing.problems.extend(again.into_iter().map(|key| Problem {
             at: key.to_string(),
             why: "a question about it was asked while it was read".to_owned(),
             key: Some(key),
         }));
     }
-    Ok(listing)
+    Ok(seen.again.into_iter().chain(seen.held).collect())
 }

@@ -75,11 +75,15 @@ fn hash(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::decide::gates::testing;
-    use serde_json::json;
+    use crate::model::evidence::{Code, EvidenceDetail};
+
+    fn resting(file: BoundFile) -> EvidenceDetail {
+        EvidenceDetail::Code(Box::new(Code { file: Some(file), ..Code::default() }))
+    }
 
     fn row(root: &Path, text: &str, verdict: EvidenceVerdict) -> Evidence {
         let mut row = testing::row("security_gate", verdict);
-        row.detail = json!({"file": of(root, &root.join("evidence/1/17.md"), text.as_bytes())});
+        row.detail = resting(of(root, &root.join("evidence/1/17.md"), text.as_bytes()));
         row
     }
 
@@ -122,7 +126,7 @@ mod tests {
         let rows = vec![row(root, "x", EvidenceVerdict::Fail), testing::row("ci_green", EvidenceVerdict::Pass)];
         assert_eq!(checked(rows.clone(), root), rows);
         let mut out = testing::row("security_gate", EvidenceVerdict::Pass);
-        out.detail = json!({"file": {"path": "../x", "sha256": hash(b"")}});
+        out.detail = resting(BoundFile { path: "../x".into(), sha256: hash(b"") });
         assert!(checked(vec![out], root)[0].tampered);
     }
 }

@@ -1,7 +1,8 @@
 //! Branches that landed are deleted on the remote (ORD-6): once their task is done, at the very head that was merged, and with
 //! that head kept in the mirror. One that somebody moved is kept, and named.
 
-use super::{Ctx, base, messages, outages, projects, pulls};
+use super::services::{self, Access};
+use super::{Ctx, base, messages, projects, pulls};
 use crate::adapters::git::DeleteOutcome;
 use crate::adapters::store::{JournalRow, StoreError, Tx};
 use crate::model::ids::Sha;
@@ -46,7 +47,6 @@ pub fn tidy(ctx: &mut Ctx) -> Result<()> {
 }
 
 fn later(ctx: &mut Ctx, task: &Task, row: &JournalRow, e: &anyhow::Error) -> Result<()> {
-    super::advance::keep_note(ctx, task, e);
     let tries = row.intent["tries"].as_i64().unwrap_or(0) + 1;
     if tries >= MOST_TRIES {
         return kept(ctx, task, row, &format!("{e:#}"));
@@ -78,8 +78,7 @@ fn one(ctx: &mut Ctx, task: &Task, row: &JournalRow) -> Result<()> {
         return done(ctx, task, row, &json!({"deleted": false, "why": "orch did not create it"}));
     }
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let outcome = mirror.delete_branch(&branch, &head, &default)?;
-    outages::git_answered(ctx, &project, true);
+    let outcome = services::git(ctx, &project, Access::Push, mirror.delete_branch(&branch, &head, &default))?;
     match outcome {
         DeleteOutcome::Deleted => {
             done(ctx, task, row, &json!({"deleted": true}))?;

@@ -1,5 +1,6 @@
 //! What a person does to a task on the command line: reject, retry.
 
+use super::record;
 use super::red_ci::{RedCi, red_ci};
 use super::{Ctx, Moment, apply, base, base_job, bound, messages, stop, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
@@ -69,11 +70,11 @@ pub fn reject_in(
         actions.push(ActionLine::new(ActionKind::JobCancelled, Some(task.key.as_str()), json!({"jobs": cancelled})));
     }
     let mut t = task.clone();
-    apply::change(tx, &mut t, Change::Unblock, at)?;
+    record::change(tx, &mut t, Change::Unblock, at)?;
     tx.audit(at, Some(id), "rejected", &json!({"stage": task.stage, "why": text, "by": by}))?;
     match meaning {
         Reject::Analyse => {
-            apply::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
+            record::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
             let reason = Some(format!("A person rejected the analysis: {text}"));
             let job = NewJob { agent: Stage::Analysis.agent(), reason, ..NewJob::now(JobKind::Agent) };
             let job = tx.enqueue(&t, &job, at)?;
@@ -156,9 +157,7 @@ fn lifted(
 ) -> StoreResult<Vec<ActionLine>> {
     let (id, at) = (task.id, now.stamp.wall_ms);
     let why = task.blocked_reason.clone();
-    if let Some(r) = &mut task.refused {
-        (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
-    }
+    task.apply(Change::AskAgain { at })?;
     task.apply(Change::Unblock)?;
     if lift.restores {
         task.apply(Change::Withdrawal(None))?;
@@ -177,7 +176,7 @@ fn lifted(
     let mut actions = Vec::new();
     match &lift.then {
         Then::RollBack(findings) => {
-            tx.save_task(&mut task, at)?;
+            record::touch(tx, &mut task, at)?;
             let view = view::task(tx, id, now, None)?;
             let why = format!("retried: {}", why.unwrap_or_default());
             let findings = findings.clone();
@@ -185,7 +184,7 @@ fn lifted(
             apply::one(tx, view, decision, now, &mut actions)?;
         }
         Then::Continue => {
-            tx.save_task(&mut task, at)?;
+            record::touch(tx, &mut task, at)?;
             if let Some(job) = tx.live_job(id)?.filter(|j| j.status == JobStatus::Running) {
                 tx.resume_job(job.id, at)?;
             }
@@ -199,7 +198,7 @@ fn lifted(
                 red.runs_again(tx, &task, at)?;
             }
             again(tx, &mut task, &now.stamp)?;
-            tx.save_task(&mut task, at)?;
+            record::touch(tx, &mut task, at)?;
             messages::show(tx, &task, at)?;
         }
     }
@@ -254,7 +253,7 @@ pub fn retry_from(ctx: &mut Ctx, id: TaskId, stage: Stage, by: &By) -> Result<Re
         tx.cancel_jobs(id, "started again by a person", at)?;
         let was = task.blocked_reason.clone();
         task.apply(Change::Unblock)?;
-        apply::change(tx, &mut task, Change::FreshBudget, at)?;
+        record::change(tx, &mut task, Change::FreshBudget, at)?;
         tx.audit(at, Some(id), "retried", &json!({"stage": task.stage, "from": stage, "was": was, "by": by}))?;
         let mut actions = Vec::new();
         let view = view::task(tx, id, &now, None)?;

@@ -8,7 +8,7 @@ use crate::adapters::git::Mirror;
 use crate::adapters::git::files::remove;
 use crate::adapters::git::shared::Shared;
 use crate::adapters::{accounts, net};
-use crate::config::{Config, Project, RuntimeKind, Sandbox, SecretRef, UIDS, process_env};
+use crate::config::{Config, Project, RuntimeKind, SecretRef, UIDS, process_env};
 use crate::model::confine::{Held, Mode, Network, Policy, Standing};
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::Agent;
@@ -61,9 +61,13 @@ fn no_program(e: std::io::Error) -> NoEngine {
 
 /// The engine for a policy, or why nothing of it may start. `runtime`: what plays the agent, none for a command.
 pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -> Result<Engine, NoEngine> {
+    // Nothing is to be found out.
+    if policy.mode == Mode::Off {
+        return Ok(Engine::None);
+    }
     let probe = probe(config)?;
     let engine = confine::engine(policy, &probe)?;
-    let own = matches!(runtime, Some(RuntimeKind::Claude { sandbox: Sandbox::Required, .. }));
+    let own = runtime.is_some_and(RuntimeKind::requires_its_sandbox);
     if own && engine == Engine::Landlock {
         return Err(NoEngine {
             why: "the runtime's own sandbox is required and can't start under landlock".to_owned(),
@@ -313,7 +317,7 @@ pub fn answers(config: &Config) -> Vec<Answer> {
             let runtime = agent.map(|a| config.agent(a).runtime);
             let policy = config.confinement(project, runtime.as_deref());
             let kind = runtime.as_ref().and_then(|r| config.runtimes.get(r)).map(|r| &r.kind);
-            let key = (policy.clone(), matches!(kind, Some(RuntimeKind::Claude { sandbox: Sandbox::Required, .. })));
+            let key = (policy.clone(), kind.is_some_and(RuntimeKind::requires_its_sandbox));
             let answer = match asked.iter().find(|(k, _)| *k == key) {
                 Some((_, answer)) => answer.clone(),
                 None => {

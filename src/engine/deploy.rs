@@ -1,17 +1,19 @@
 //! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed and is taken up by looking.
 
 use super::landing::{self, Checked};
-use super::{Ctx, apply, base, mergegate, projects, pulls, view};
-
+use super::record;
+use super::services;
+use super::{Ctx, base, mergegate, pulls, view};
 use crate::adapters::forge::{ForgeError, Landing as Order, MergeOutcome};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::landing::Landing;
-use crate::decide::merge::{self, AfterMerge, MergeAnswer, OfDeploy};
+use crate::decide::merge::{self, AfterMerge, BeforeMerge, MergeAnswer, OfDeploy, OfOpening};
 use crate::decide::transition::decide;
 use crate::model::change::Change;
 use crate::model::decision::{Decision, Effect, Gate};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::{ActionKind, Rule};
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
@@ -40,22 +42,20 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     base::ensure(ctx, id)?;
     let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
     let Checked { task, mirror, default_branch, tip, base, .. } = &checked;
-    let contains = |head: Option<&Sha>| head.map_or(Ok(false), |h| mirror.is_ancestor(tip, h));
-    let base = match &checked.landing {
-        Landing::Landed { .. } => base.clone(),
-        Landing::NotYet => tip.clone(),
-        Landing::BaseMoved if contains(task.head_sha.as_ref())? => tip.clone(),
-        // What was looked at is another by now: the gate's answer is void, and the gate is asked again.
-        Landing::BaseMoved => {
+    let contains = match &task.head_sha {
+        Some(head) if checked.landing == Landing::BaseMoved => mirror.is_ancestor(tip, head)?,
+        Some(_) | None => false,
+    };
+    let base = match merge::of_opening(&checked.landing, base, tip, contains) {
+        OfOpening::Go { base } => base,
+        OfOpening::VoidGate => {
             return void_gate(ctx, id, &format!("{default_branch} moved to {}", tip.short()));
         }
-        Landing::HeadMoved => {
+        OfOpening::TakeHeadUp => {
             return mergegate::sync_head(ctx, task, mirror, checked.remote_head.as_ref()).map(drop);
         }
-        Landing::Unsettled { why } => return landing::unsettled(ctx, task, why),
-        Landing::Untested { .. } | Landing::Rewritten { .. } | Landing::Withdrawn(_) => {
-            return landing::stopped_by(ctx, id, &checked.landing).map(drop);
-        }
+        OfOpening::NotYet { why } => return landing::unsettled(ctx, task, &why),
+        OfOpening::Stopped => return landing::stopped_by(ctx, id, &checked.landing).map(drop),
     };
     let Checked { task, mirror, .. } = checked;
     let head = task.head_sha.clone().context("the task has no pushed head")?;
@@ -79,7 +79,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         }
         let lease = view.lease.as_ref().ok_or(StoreError::Lost)?;
         let deploy = Deploy {
-            id: next_id(&t, lease.fence, tx.deploys_of(id)?.len()),
+            id: merge::deploy_id(&t, lease.fence, tx.deploys_of(id)?.len()),
             task_id: t.id,
             repo: t.repo.clone(),
             attempt: t.attempt,
@@ -94,7 +94,7 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             initiated_at: now.stamp.clone(),
         };
         tx.insert_deploy(&deploy)?;
-        apply::change(tx, &mut t, Change::OpenWindow(deploy.window()), now.stamp.wall_ms)?;
+        record::change(tx, &mut t, Change::OpenWindow(deploy.window()), now.stamp.wall_ms)?;
         tx.audit(
             now.stamp.wall_ms,
             Some(id),
@@ -128,7 +128,7 @@ fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict: EvidenceVerdict::ToolError,
         why: "what deploy.build left is gone from the state directory".to_owned(),
-        detail: json!({}),
+        detail: EvidenceDetail::Plain,
     };
     let noted = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
@@ -136,7 +136,7 @@ fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
             return Err(StoreError::Lost);
         }
         tx.add_evidence(&t, &gone, at)?;
-        tx.save_task(&mut t, at)
+        record::touch(tx, &mut t, at)
     });
     match noted {
         Ok(()) | Err(StoreError::Lost) => Ok(true),
@@ -157,9 +157,7 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     if deploys.iter().any(|d| d.state.is_open() && d.attempt >= task.attempt) {
         return Ok(false);
     }
-    let initiated = |name: &String| Some(name.strip_prefix("deploy.")?.strip_suffix(".initiated.json")?.to_owned());
-    let stray = names.iter().filter_map(initiated).find(|id| !deploys.iter().any(|d| d.id == *id));
-    if let Some(id) = stray {
+    if let Some(id) = merge::stray(names.iter().map(String::as_str), &deploys) {
         let why =
             format!("deploy {id} is recorded as initiated in {}, and the database does not know it", dir.display());
         mergegate::block(ctx, task.id, &why, true)?;
@@ -168,21 +166,11 @@ fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let ours = format!("baseline-{}.json", task.attempt);
     let old = |p: &std::path::Path| {
         let name = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        names.contains(&name)
-            && (name.starts_with("deploy.")
-                || name == "post-deploy.json"
-                || (name.starts_with("baseline-") && name != ours))
+        names.contains(&name) && merge::is_left_over(&name, &ours)
     };
     let to = ctx.paths.archive(task).join(ctx.now().stamp.wall_ms.to_string());
     sentinel::archive_those(&dir, &to, &old).with_context(|| format!("archiving {}", dir.display()))?;
     Ok(true)
-}
-
-/// A deploy's id: task, attempt and fence (RULE-35), and its number where one before it under the same fence was
-/// withdrawn: no id is used twice.
-fn next_id(task: &Task, fence: i64, before: usize) -> String {
-    let id = format!("{}-{}-{fence}", task.id, task.attempt);
-    if before == 0 { id } else { format!("{id}-{}", before + 1) }
 }
 
 fn write_initiated(ctx: &Ctx, task: &Task, d: &Deploy) -> Result<()> {
@@ -224,13 +212,8 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     if !after_check(ctx, &task, &deploy, &before.landing)? {
         return Ok(());
     }
-    if !may_merge(ctx, &task, &deploy)? {
-        return withdraw(
-            ctx,
-            &task,
-            &deploy,
-            "a stop, HALT, a freeze, a lost lease or a faulty .orch.yaml came before the merge",
-        );
+    if let Some(why) = withheld(ctx, &task, &deploy)? {
+        return withdraw(ctx, &task, &deploy, why);
     }
     let project = ctx.project(&task.project)?.clone();
     let message = format!("{}: {}\n\nMerged by orch as tested at {}.", task.key, clip(&task.title, 120), deploy.head);
@@ -240,15 +223,11 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         expected_base: &deploy.base,
         message: &message,
     };
-    let forge = projects::forge(ctx, &project)?;
-    if forge.is_remote() && task.pr.is_none() {
+    if project.forge.is_remote() && task.pr.is_none() {
         return back_to_gate(ctx, &task, &deploy, "it has no pull request");
     }
     let number = task.pr.as_ref().map_or(0, |p| p.number);
-    let answer = forge.merge(&before.mirror, number, &order);
-    if answer.is_ok() {
-        super::outages::forge_answered(ctx, &project);
-    }
+    let answer = services::forge_said(ctx, &project, |forge| forge.merge(&before.mirror, number, &order))?;
     // Whatever the answer was: what is there now decides (RULE-5).
     let after = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if after_check(ctx, &task, &deploy, &after.landing)? {
@@ -305,27 +284,27 @@ fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -
     Ok(false)
 }
 
-/// Takes the right to merge: the last moment at which a stop, HALT, a freeze, a lost lease or a faulty `.orch.yaml`
-/// comes first.
-fn may_merge(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<bool> {
+/// Takes the right to merge: the last moment at which something else comes first. Why it is not taken; `None`: it is.
+fn withheld(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<Option<&'static str>> {
     let key = merge_key(task, deploy);
     let now = ctx.now();
-    // How it merges may be the repository's word, which is not known (ORD-3).
-    if ctx.project(&task.project)?.fault.is_some() {
-        return Ok(false);
-    }
+    let faulty_settings = ctx.project(&task.project)?.fault.is_some();
     let me = ctx.me.clone();
     Ok(ctx.store.write(|tx| {
         let t = tx.task(task.id)?;
-        let lease = tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == deploy.fence);
-        // One that can't be read counts (SHIP-7).
-        let frozen = !matches!(tx.freeze(&t.repo), Ok(None));
-        if t.stop_requested_at.is_some() || now.halted.is_some() || frozen || !lease {
-            return Ok(false);
+        let before = BeforeMerge {
+            stop_requested: t.stop_requested_at.is_some(),
+            halted: now.halted.is_some(),
+            frozen: !matches!(tx.freeze(&t.repo), Ok(None)),
+            leased: tx.lease(&t.repo)?.is_some_and(|l| l.task_id == Some(t.id) && l.fence == deploy.fence),
+            faulty_settings,
+        };
+        let withheld = merge::withheld(&before);
+        if withheld.is_none() {
+            let intent = json!({"head": deploy.head, "base": deploy.base});
+            tx.intend(&key, Some(t.id), "pr_merged", &intent, &me, now.stamp.wall_ms)?;
         }
-        let intent = json!({"head": deploy.head, "base": deploy.base});
-        tx.intend(&key, Some(t.id), "pr_merged", &intent, &me, now.stamp.wall_ms)?;
-        Ok::<_, StoreError>(true)
+        Ok::<_, StoreError>(withheld)
     })?)
 }
 
@@ -434,7 +413,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(commit), None, at)?;
         let mut t = tx.task(task.id)?;
-        apply::change(tx, &mut t, Change::Landed { commit: commit.clone() }, at)?;
+        record::change(tx, &mut t, Change::Landed { commit: commit.clone() }, at)?;
         tx.record_outcome(&key, &json!({"landed": commit}), at)?;
         pulls::to_tidy(tx, &t, &me, at)?;
         // Nothing is tested twice (ORD-1): the default branch has the tree that CI passed on.
@@ -443,7 +422,10 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         };
         let ci = tx.evidence_of(t.id)?.into_iter().rev().find(|e| of_head(&e));
         if let Some(ground) = &ground
-            && ci.is_some_and(|e| e.verdict == EvidenceVerdict::Pass && e.detail["ground"] == json!(ground))
+            && ci.is_some_and(|e| {
+                e.verdict == EvidenceVerdict::Pass
+                    && e.detail.of_code().is_some_and(|c| c.ground.as_ref() == Some(ground))
+            })
         {
             super::base_job::passed(tx, &name, &deploy.tree, ground, at)?;
         }
@@ -468,7 +450,7 @@ fn withdraw(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Result<()
     let done = ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Withdrawn, None, None, at)?;
         let mut t = tx.task(task.id)?;
-        apply::change(tx, &mut t, Change::CloseWindow, at)?;
+        record::change(tx, &mut t, Change::CloseWindow, at)?;
         tx.record_outcome(&key, &json!({"withdrawn": why}), at)?;
         tx.audit(at, Some(t.id), "deploy_withdrawn", &json!({"deploy": deploy.id, "why": why}))?;
         Ok(())
@@ -492,10 +474,10 @@ fn void_gate(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<()> {
             code_tree: t.head_tree.clone().unwrap_or_default(),
             verdict: EvidenceVerdict::Missing,
             why: why.to_owned(),
-            detail: json!({}),
+            detail: EvidenceDetail::Plain,
         };
         tx.add_evidence(&t, &row, at)?;
-        tx.save_task(&mut t, at)
+        record::touch(tx, &mut t, at)
     })?;
     Ok(())
 }

@@ -4,17 +4,18 @@
 use super::{Ctx, boards, labels, projects, standing, view, way};
 use crate::adapters::disk;
 use crate::adapters::store::{IntentRow, ItemRow};
+use crate::decide::advice;
 use crate::decide::gates::{self, Facts};
 use crate::model::answers::Answers;
 use crate::model::board::{Intent, Logical, Resolved, local_statuses, resolve};
 use crate::model::card::Locale;
-use crate::model::decision::{Answer, Decision, Gate, Need};
+use crate::model::decision::{Answer, Gate, Need};
 use crate::model::ids::Key;
 use crate::model::inputs::Input;
 use crate::model::report::Rule;
 use crate::model::stage::{JobStatus, Stage};
 use crate::model::status::{HeldBy, ServiceRow};
-use crate::model::task::{Evidence, Finding, Task, Waiting};
+use crate::model::task::{Evidence, Finding, Task};
 use crate::model::time::rfc3339;
 use anyhow::Result;
 use serde::Serialize;
@@ -138,16 +139,18 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         (_, _) => &task.repo,
     };
     let moves = match &standing.held {
-        Some(held) => moved_by(held.rule, task.key.as_str(), about(held.rule), &answers),
+        Some(held) => advice::moved_by(held.rule, task.key.as_str(), about(held.rule), &answers),
         // A blocked task with a run to finish: `retry` finishes it.
-        None if task.blocked_reason.is_some() => moved_by(Rule::Blocked, task.key.as_str(), &task.repo, &answers),
-        None => vec![next_step(&standing.decision).to_owned()],
+        None if task.blocked_reason.is_some() => {
+            advice::moved_by(Rule::Blocked, task.key.as_str(), &task.repo, &answers)
+        }
+        None => vec![advice::next_step(&standing.decision).to_owned()],
     };
     let running = standing.live.as_ref().is_some_and(|j| j.status == JobStatus::Running);
     let command = match &standing.held {
-        Some(held) => way::command(held.rule, task.key.as_str(), about(held.rule)),
-        None if task.blocked_reason.is_some() => way::command(Rule::Blocked, task.key.as_str(), &task.repo),
-        None => Some(way::unheld(task, running)),
+        Some(held) => advice::command(held.rule, task.key.as_str(), about(held.rule)),
+        None if task.blocked_reason.is_some() => advice::command(Rule::Blocked, task.key.as_str(), &task.repo),
+        None => Some(advice::unheld(task, running)),
     };
     let wait = crate::render::shown::plain(&super::show::wait(ctx, task, Locale::En));
     let services_down = match ctx.project(&task.project).cloned() {
@@ -170,7 +173,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         project: task.project.clone(),
         stage: Some(task.stage.to_string()),
         attempt: Some(task.attempt),
-        next: sentence(&standing.decision),
+        next: advice::sentence(&standing.decision),
         held_by: standing.held,
         wait,
         moves,
@@ -250,148 +253,6 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
     };
     let rows = facts.view.evidence.iter().rev().filter(|e| e.gate == gate.as_str()).take(ROWS);
     GateShown { gate, answer, why, evidence: rows.map(row).collect() }
-}
-
-fn sentence(decision: &Decision) -> String {
-    match decision {
-        Decision::Hold { why, .. } => why.clone(),
-        Decision::Enqueue(job) => {
-            let who = job.agent.map_or_else(|| format!("the job {}", job.kind), |a| format!("the {a}"));
-            let why = job.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-            format!("{who} is put into the queue{why}")
-        }
-        Decision::Park { waiting, .. } => format!("a person is asked for {waiting}"),
-        Decision::Release { waiting, label } => format!("{waiting} is released by the label {label:?}"),
-        Decision::Advance { to, why } => format!("it moves on to {to}: {why}"),
-        Decision::Rollback { why, .. } => format!("it goes back to development: {why}"),
-        Decision::Return { to, why } => format!("it goes back to {to}: {why}"),
-        Decision::Block { why, .. } => format!("it is blocked: {why}"),
-        Decision::Finish { why, .. } => format!("it is done: {why}"),
-        Decision::Effect(effect) => format!("the next step does {effect}"),
-    }
-}
-
-fn next_step(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Hold { rule: Rule::Running, .. } => "the run that is under way; its end settles the job",
-        Decision::Hold { .. } => "the next `orch tick` starts it",
-        Decision::Enqueue(_)
-        | Decision::Park { .. }
-        | Decision::Release { .. }
-        | Decision::Advance { .. }
-        | Decision::Rollback { .. }
-        | Decision::Return { .. }
-        | Decision::Block { .. }
-        | Decision::Finish { .. }
-        | Decision::Effect(_) => "the next `orch tick`, `advance` or `reconcile` does it",
-    }
-}
-
-/// What lifts a rule. Every rule has an answer.
-pub fn moved_by(rule: Rule, key: &str, repo: &str, answers: &Answers) -> Vec<String> {
-    let asked = |waiting, further: Vec<String>| {
-        let on_board = answers.to(waiting).map(|name| format!("{name} on the board"));
-        let mut ways: Vec<String> = on_board.into_iter().chain(further).collect();
-        ways.iter_mut().skip(1).take_while(|w| w.starts_with('`')).for_each(|w| w.insert_str(0, "or "));
-        ways
-    };
-    let one = |text: &str| vec![text.to_owned()];
-    match rule {
-        Rule::Halt => one("`orch resume` lifts HALT"),
-        Rule::Freeze => vec![format!("`orch unfreeze {repo}`, once a person has looked")],
-        Rule::SerialGate => one("the task named ends (done or cancelled), or is withdrawn before its start"),
-        Rule::Dependencies => vec![
-            "the work item named is done".to_owned(),
-            format!("or the relation is removed from {key} on the board"),
-        ],
-        Rule::MaxConcurrency | Rule::ProjectLimit | Rule::AgentLimit | Rule::ReservedLimit => {
-            one("a running job ends, or the limit is raised in the configuration")
-        }
-        Rule::TaskCost => {
-            vec![
-                "`limits.max_cost_usd_per_task` is raised, or `agents.max_cost_usd`, which each run reserves, lowered"
-                    .to_owned(),
-                format!("or `orch stop {key}` ends it"),
-            ]
-        }
-        Rule::DayCost => one("the next day (UTC), or `limits.max_cost_usd_per_day` is raised"),
-        Rule::Unfinished => one("the next `orch reconcile` reads on where this one ended"),
-        Rule::Backoff | Rule::Throttled => one("time: the first step after the moment named continues"),
-        Rule::Cooldown => one("the credential's window opens again; one run then goes first"),
-        Rule::Disk => one("room on the disk of the state directory, or a smaller `min_free_mb`"),
-        Rule::Confinement => vec![
-            "an engine that holds runs (bubblewrap, or a kernel with Landlock); `orch doctor` names what is missing"
-                .to_owned(),
-            "or `confine.mode: auto` or `off`, shown everywhere as unconfined (docs/security.md)".to_owned(),
-        ],
-        Rule::Configuration => {
-            vec![format!(
-                "`.orch.yaml` on the default branch of {repo} is corrected, or its project drops `repository_config`"
-            )]
-        }
-        Rule::BasePending => vec![
-            format!("the try of the base ends; `orch logs --base {repo}` shows it"),
-            format!("`orch retry {key}` checks it at once, where it could not be reached"),
-        ],
-        Rule::BaseRed => vec![
-            format!("the base or the settings are fixed: `orch logs --base {repo}` says what fails"),
-            format!("`orch retry {key}` tries it at once"),
-            format!("`orch retry {key} --on-red-base`, where this task fixes it"),
-        ],
-        Rule::Environment => vec![
-            "what is named is installed or put right; it is tried again automatically".to_owned(),
-            format!("`orch retry {key}` tries it at once"),
-        ],
-        Rule::Running => one("the run that is under way; its end settles the job"),
-        Rule::Queued => one("the next `orch tick` starts it"),
-        Rule::Approval => asked(
-            Waiting::Approval,
-            vec![
-                format!("`orch advance {key} --approve`"),
-                format!("`orch advance {key} --reject TEXT`: the analyst works again"),
-                format!("before that, read `orch show {key}`"),
-            ],
-        ),
-        Rule::ConfirmDeploy => asked(
-            Waiting::ConfirmDeploy,
-            vec![
-                format!("`orch advance {key} --confirm-deploy`"),
-                format!("`orch advance {key} --reject TEXT`: back to development"),
-                format!("before that, read `orch show {key}` and `orch diff {key}`"),
-            ],
-        ),
-        Rule::Blocked => {
-            vec![format!("`orch retry {key}`, once the reason is gone"), format!("or `orch stop {key}` ends it")]
-        }
-        Rule::StopRequested => one("the next `orch tick` or `orch reap` carries the stop out"),
-        Rule::CriticalWindow => one("the deploy's or update's own result; then the stop is carried out"),
-        Rule::Withdrawn => vec![
-            "what was withdrawn comes back: the work item's status, its file".to_owned(),
-            format!("or its branch or pull request is open on the forge again, then `orch retry {key}`"),
-            format!("or `orch stop {key}` ends it"),
-        ],
-        Rule::Forge => vec![
-            "what the forge waits for is done there; the merge is then made without another release".to_owned(),
-            format!("or `orch stop {key}` ends it"),
-        ],
-        Rule::ForgeRefused => vec![
-            "the forge takes it: it is asked again automatically, at most 5 minutes apart".to_owned(),
-            format!("`orch retry {key}` asks at once, and no agent starts"),
-            format!("or `orch stop {key}` ends it"),
-        ],
-        Rule::Gate => one("the gate's evidence; the next step looks again"),
-        Rule::MergeLease => vec![
-            "the holder's deploy or end frees the lease".to_owned(),
-            format!("`orch lease show {repo}` says who holds it"),
-        ],
-        Rule::LandedNotDeployed => one("the commit that landed is deployed by its own task, or that task ends"),
-        Rule::DeployResult => one("the deploy command's result"),
-        Rule::Watch => one("the watch's last probe"),
-        Rule::SwitchedOff => one("the switch or project named is in the configuration again"),
-        Rule::Terminal => {
-            one("nothing: it has ended; a cancelled work item starts again by another status, then To Analyse")
-        }
-    }
 }
 
 /// Explains a work item that has no task; `None`: nobody knows the key.

@@ -3,11 +3,14 @@
 
 use super::agent::Site;
 use super::left::{self, Taken};
+use super::record;
 use super::refused::{self, Kept, Refused};
+use super::services::{self, Access};
 use super::settle::{End, NewHead, Settlement};
-use super::{Ctx, apply, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
+use super::{Ctx, approval, cache, judge, landing, messages, projects, pulls, runtimes, settle};
 use crate::adapters::git::PushOutcome;
 use crate::decide::run_end::{self, Who};
+use crate::model::branch_write::BranchWrite;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::ids::Sha;
@@ -119,13 +122,11 @@ fn settlement(
         Ok(pr) => pr,
         // The run is done, and nothing is played again: opening it is (ORD-1).
         Err(e) if let Some(answer) = refused::answer(&e) => {
-            super::throttle::noted(ctx, &site.project, &e)?;
             refused = Some((Asked::OpenPull, answer));
             None
         }
         // What was pushed stands; the merge gate opens it (RULE-8).
         Err(e) if pulls::is_outage(&e) => {
-            super::throttle::noted(ctx, &site.project, &e)?;
             tracing::warn!(task = %task.key, "the pull request is opened later: {e:#}");
             None
         }
@@ -188,8 +189,8 @@ fn push(
         end.clone()
     };
     let key = format!("t{}/r{}/push", task.id, run.id);
-    let standing = mirror.glance(&[&branch])?.at.into_iter().next().flatten();
-    super::outages::git_answered(ctx, &site.project, false);
+    let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[&branch]))?;
+    let standing = heads.at.into_iter().next().flatten();
     if standing.as_ref() == Some(&head) {
         // Pushed by an owner that was killed before it could say so.
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
@@ -213,22 +214,23 @@ fn push(
     }
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
-    ctx.store.write(|tx| {
-        tx.intend(&key, Some(task.id), "branch_pushed", &json!({"branch": branch, "from": start, "to": head}), &me, at)
-            .map(drop)
-    })?;
+    let write = BranchWrite::Pushed { branch: branch.clone(), from: start.clone(), to: head.clone() };
+    ctx.store.write(|tx| tx.intend(&key, Some(task.id), write.kind(), &write.intent(), &me, at).map(drop))?;
     // By a lease whatever is pushed: a plain push would make a branch again that another hand has deleted since the look.
-    let outcome = mirror.push_with_lease(&branch, &head, start)?;
-    super::outages::git_answered(ctx, &site.project, true);
+    let pushing = mirror.push_with_lease(&branch, &head, start);
+    let outcome = services::git(ctx, &site.project, Access::Push, pushing)?;
     let done = match outcome {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => true,
-        PushOutcome::Rejected { moved: true, .. } => mirror.remote_head(&branch)?.as_ref() == Some(&head),
+        PushOutcome::Rejected { moved: true, .. } => {
+            services::git(ctx, &site.project, Access::Read, mirror.remote_head(&branch))?.as_ref() == Some(&head)
+        }
         PushOutcome::Rejected { reason, .. } => {
             let why = format!("the remote refuses the push to {branch}: {reason}");
             return Err(Kept::error(Cause::PushRefused, why));
         }
     };
-    let standing = if done { None } else { mirror.remote_head(&branch)? };
+    let standing =
+        if done { None } else { services::git(ctx, &site.project, Access::Read, mirror.remote_head(&branch))? };
     if !done && standing.is_none() {
         return Err(gone(&branch));
     }
@@ -260,7 +262,8 @@ fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, 
 fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     let task = &site.ground.task;
     let Some(sha) = standing else { return Ok(()) };
-    site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default())?;
+    let fetched = site.ground.mirror.fetch_branch(task.branch.as_deref().unwrap_or_default());
+    services::git(ctx, &site.project, Access::Read, fetched)?;
     let tree = site.ground.mirror.code_tree(&sha, &task.key)?.to_string();
     let at = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
@@ -271,7 +274,7 @@ fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
-        apply::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
+        record::change(tx, &mut t, Change::Head { sha: sha.clone(), tree }, at)?;
         tx.audit(at, Some(t.id), "head_moved", &json!({"to": sha, "by": by})).map(drop)
     })?;
     Ok(())

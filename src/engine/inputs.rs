@@ -7,11 +7,11 @@ use crate::decide::definitions::is_test_path;
 use crate::decide::inputs::{Change, Side, inputs, side};
 use crate::model::artefact::is_artefact_path;
 use crate::model::decision::INPUTS;
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::inputs::{Input, MOST, first};
 use crate::model::task::EvidenceVerdict;
 use anyhow::{Context, Result};
-use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Contents are held in memory up to about so many bytes at a time.
@@ -105,7 +105,7 @@ pub fn record(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
         code_tree: tree,
         verdict: EvidenceVerdict::Pass,
         why,
-        detail: json!({"base": base, "inputs": first(&found, MOST)}),
+        detail: EvidenceDetail::Inputs { base, inputs: first(&found, MOST) },
     };
     let at = ctx.now().stamp.wall_ms;
     Ok(ctx.store.write(|tx| {

@@ -1,13 +1,14 @@
 //! Turns pending intents into transitions, each once, each with a reason (BRD-3, RULE-12).
 
 use super::deciders::{self, Decides};
+use super::record;
 use super::{Ctx, advance, apply, boards, messages, stop};
 use crate::adapters::store::{IntentRow, IntentState, NewOutbox, NewTask, Result as StoreResult, Sink, StoreError, Tx};
 use crate::decide::board::{self as decide, Standing, Use};
 use crate::decide::command::{self, Refused};
 use crate::model::act::By;
 use crate::model::board::WorkItem;
-use crate::model::change::{Change, Move};
+use crate::model::change::{Change, ItemText, Move};
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::task::{Task, Waiting};
@@ -206,7 +207,7 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
         }
         let Some(mut task) = tx.insert_task(&new, at)? else { return Ok(None) };
         if let Some(why) = decide::unknown_blockers(begin.unknown.clone()) {
-            apply::change(tx, &mut task, Change::Withdrawal(Some(why)), at)?;
+            record::change(tx, &mut task, Change::Withdrawal(Some(why)), at)?;
         }
         tx.audit(
             at,
@@ -242,11 +243,14 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
             return Ok(());
         }
         let mut t = tx.task(id)?;
-        if let Some(item) = &item {
-            t.title.clone_from(&item.title);
-            t.body = item.body.clone().unwrap_or_default();
-        }
-        apply::change(tx, &mut t, Change::Move(Move::Repeat), at)?;
+        let text = item.as_ref().map(|item| ItemText {
+            title: item.title.clone(),
+            body: item.body.clone().unwrap_or_default(),
+            priority: t.priority,
+            blocked_by: t.blocked_by.clone(),
+        });
+        let changes = text.map(Change::Follow).into_iter().chain([Change::Move(Move::Repeat)]);
+        record::changes(tx, &mut t, changes, at)?;
         tx.audit(at, Some(id), "resumed", &json!({"stage": t.stage, "by": row.by()})).map(drop)
     })?;
     advance::noted(ctx, id);

@@ -9,11 +9,11 @@ use crate::decide::gates::branch_pushed;
 use crate::decide::gates::verdict::{self, File, Unread};
 use crate::model::artefact::{self, Artefact};
 use crate::model::decision::CARRY;
+use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::ids::Sha;
 use crate::model::stage::Stage;
 use crate::model::task::{EvidenceVerdict, Run, Task};
 use anyhow::Result;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The commits of one run, pushed.
@@ -63,7 +63,11 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
             code_tree: pushed.head_tree.to_owned(),
             verdict: EvidenceVerdict::Pass,
             why: format!("the {} of {} added to the branch", run.stage, task.key),
-            detail: json!({"from": pushed.start_tree, "by": run.stage, "plain": is_plain(pushed)?}),
+            detail: EvidenceDetail::Carry(Carry::Agent {
+                from: pushed.start_tree.to_owned(),
+                stage: run.stage,
+                plain: is_plain(pushed)?,
+            }),
         });
     }
     let (sha, tree) = if verdict::judges_start(run.stage) {
@@ -78,7 +82,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
         code_tree: tree.to_owned(),
         verdict,
         why: why.clone(),
-        detail: json!({"findings": findings, "blobs": blobs(pushed, task, &read)?, "independent": independent}),
+        detail: EvidenceDetail::Agent { findings, blobs: blobs(pushed, task, &read)?, independent },
     });
     let missing = (verdict == EvidenceVerdict::Missing).then_some(why);
     Ok(Judged { rows, missing, faults })
@@ -100,12 +104,12 @@ fn is_file(object: &Object) -> bool {
 }
 
 /// The very contents that were judged, by their path in the work item's folder (RULE-3).
-fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, String>> {
+fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, Sha>> {
     let folder = artefact::folder(&task.key);
     let mut blobs = BTreeMap::new();
     for (below, _) in read {
         if let Some(id) = pushed.mirror.blob_of(pushed.head, &format!("{folder}/{below}"))? {
-            blobs.insert(below.clone(), id.to_string());
+            blobs.insert(below.clone(), id);
         }
     }
     Ok(blobs)

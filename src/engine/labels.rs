@@ -1,7 +1,7 @@
 //! Labels that answer in a person's place (BRD-5). A label that could not be asked for is an error of the step and no silence
 //! of the board (RULE-44).
 
-use super::{Ctx, boards, deciders};
+use super::{Ctx, boards, deciders, services};
 use crate::adapters::board::{Board, BoardError};
 use crate::config::Project;
 use crate::decide::board;
@@ -32,10 +32,8 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
         }
         Err(e) => {
             // Nothing else of the board is silenced by it (RULE-44); only what asks everybody to wait is kept.
-            if e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. })))
-                && let Err(e) = super::throttle::noted(ctx, &project, &e)
-            {
-                tracing::warn!("keeping a wait: {e:#}");
+            if e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. }))) {
+                services::keep(ctx, &project, &e);
             }
             ctx.unlabelled.insert(project.key.clone());
             let what = format!("label {name:?} of {} is unknown, it automates nothing: {e:#}", task.key);

@@ -1,12 +1,14 @@
 //! One check of what became of a task's branch, its pull request and the default branch, and what follows from it at
 //! once (RULE-5, RULE-31). What it means is `decide::landing`'s to say.
 
+use super::services::{self, Access};
 use super::{Ctx, mergegate, projects, pulls, view};
 use crate::adapters::forge::{PullRequest, PullState};
 use crate::adapters::git::{Mirror, line::Ours};
 use crate::config::Project;
 use crate::decide::gates::{Facts, mergeable};
 use crate::decide::landing::{Landing, judge};
+use crate::model::branch_write::BranchWrite;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::landing::{BranchSeen, PullSeen, Seen};
 use crate::model::report::{ActionKind, Rule};
@@ -73,11 +75,11 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
     let asked = if depth == Depth::Glance && untouched {
-        mirror.glance(&[&default_branch, &branch])?
+        mirror.glance(&[&default_branch, &branch])
     } else {
-        mirror.remote_heads(&[&default_branch, &branch])?
+        mirror.remote_heads(&[&default_branch, &branch])
     };
-    super::outages::git_answered(ctx, &project, false);
+    let asked = services::git(ctx, &project, Access::Read, asked)?;
     if projects::switched(ctx, &project, &default_branch, &asked)?.is_some() {
         // Everything is asked again of the branch that is the default one now.
         return check(ctx, id, depth);
@@ -91,11 +93,11 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     let tip = if mirror.tracking(&default_branch)?.as_ref() == Some(&tip) {
         tip
     } else {
-        mirror.fetch_branch(&default_branch)?.unwrap_or(tip)
+        services::git(ctx, &project, Access::Read, mirror.fetch_branch(&default_branch))?.unwrap_or(tip)
     };
     // A mirror that was lost has the default branch again and nothing else.
     if remote_head.is_some() && !mirror.exists(&head)? {
-        mirror.fetch_branch(&branch)?;
+        services::git(ctx, &project, Access::Read, mirror.fetch_branch(&branch))?;
     }
     if remote_head.is_none() && matches!(pull, PullSeen::Open { .. }) {
         // Who merges often deletes the branch with the same click.
@@ -116,15 +118,9 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
 fn pushed(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     let branch = task.branch.as_deref();
     let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
-    let of = |name: &str, row: &crate::adapters::store::JournalRow| {
-        Sha::parse(row.intent.get(name)?.as_str()?).ok().filter(|sha| row.intent["base"].as_str() != Some(sha.as_str()))
-    };
-    let ours = rows.iter().filter(|r| r.intent["branch"].as_str() == branch).filter_map(|r| match r.kind.as_str() {
-        "branch_pushed" => of("to", r),
-        "branch_rebased" => of("new", r),
-        _ => None,
-    });
-    Ok(ours.collect())
+    let writes = rows.iter().filter_map(|r| BranchWrite::parse(&r.kind, &r.intent));
+    let ours = writes.filter(|w| Some(w.branch()) == branch);
+    Ok(ours.filter_map(|w| w.own_commit().cloned()).collect())
 }
 
 /// Who moved a task's branch to a commit, as its event tells: a step of `orch` that was killed before it could record its
@@ -141,16 +137,12 @@ fn mover_of(pushed: &[Sha], known: Option<&Sha>, to: &Sha) -> &'static str {
 
 fn ask_pull(ctx: &mut Ctx, project: &Project, task: &Task, default: &str, depth: Depth) -> Result<PullSeen> {
     let Some(number) = task.pr.as_ref().map(|p| p.number) else { return Ok(PullSeen::None) };
-    let asked = projects::forge(ctx, project)
-        .and_then(|forge| if forge.is_remote() { Ok(Some(forge.pull(number)?)) } else { Ok(None) });
-    match asked {
-        Ok(None) => Ok(PullSeen::None),
-        Ok(Some(pull)) => {
-            super::outages::forge_answered(ctx, project);
-            Ok(seen(number, pull, default))
-        }
+    if !project.forge.is_remote() {
+        return Ok(PullSeen::None);
+    }
+    match services::forge(ctx, project, |forge| forge.pull(number)) {
+        Ok(pull) => Ok(seen(number, pull, default)),
         Err(e) if depth != Depth::Full => {
-            super::advance::keep_note(ctx, task, &e);
             tracing::warn!(task = %task.key, "pull request {number} is looked at later: {e:#}");
             Ok(PullSeen::None)
         }
@@ -228,7 +220,6 @@ pub fn look(ctx: &mut Ctx, id: TaskId) {
     if let Err(e) = taken_back(ctx, id)
         && let Ok(task) = ctx.task(id)
     {
-        super::advance::keep_note(ctx, &task, &e);
         tracing::warn!(task = %task.key, "whether another hand was at it is asked later: {e:#}");
     }
 }

@@ -2,10 +2,13 @@
 
 use super::Ctx;
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
+use crate::adapters::store::StoreError;
+use crate::model::act::By;
 use crate::model::ids::TaskId;
 use crate::model::task::Lease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// `merge-lease.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +38,7 @@ pub fn mirror_file(ctx: &Ctx, lease: Option<&Lease>, repo: &str) -> Result<()> {
             let file = LeaseFile {
                 task: l.task_id.map(|t| t.0),
                 fence: l.fence,
-                lease: serde_json::json!({"actor": l.actor, "acquired_at": l.acquired_at, "renewed_at": l.renewed_at}),
+                lease: json!({"actor": l.actor, "acquired_at": l.acquired_at, "renewed_at": l.renewed_at}),
             };
             let id = l.task_id.unwrap_or(TaskId(0));
             sentinel::write(&path, &Sealed::new(id, 0, file))?;
@@ -58,4 +61,34 @@ pub fn mirror_all(ctx: &mut Ctx) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What became of a lease that was to be taken away by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    Yes,
+    /// Nobody held it.
+    Free,
+    /// Its holder has a deploy without a result, which frees it (BND-6).
+    DeployOpen,
+}
+
+/// Takes a repository's merge lease away, unless a deploy of it is initiated without result.
+pub fn break_by_hand(ctx: &mut Ctx, repo: &str, why: &str, by: &By) -> Result<Broken> {
+    let at = ctx.now().stamp.wall_ms;
+    let broken = ctx.store.write(|tx| {
+        let Some(held) = tx.lease(repo)?.filter(|l| l.task_id.is_some()) else { return Ok(Broken::Free) };
+        let open = tx.open_deploys()?.iter().any(|d| d.repo == repo && d.state.is_open());
+        if open {
+            return Ok(Broken::DeployOpen);
+        }
+        tx.free_lease(repo, held.fence)?;
+        let event = json!({"repo": repo, "fence": held.fence, "why": why, "by": by});
+        tx.audit(at, held.task_id, "lease_broken", &event)?;
+        Ok::<_, StoreError>(Broken::Yes)
+    })?;
+    if broken == Broken::Yes {
+        mirror_file(ctx, None, repo)?;
+    }
+    Ok(broken)
 }

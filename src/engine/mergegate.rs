@@ -1,18 +1,22 @@
 //! The merge gate's action (SHIP-2): lease, look, update the branch, record what was seen for one head.
 
 use super::landing::{self, Checked};
+use super::record;
 use super::refused::Refused;
+use super::services::{self, Access};
 use super::{Ctx, apply, approval, artefacts, base, lease, pulls};
 use crate::adapters::git::{GitError, Mirror, Person, PushOutcome};
 use crate::adapters::process::{self, Life};
-use crate::adapters::store::{NewEvidence, StoreError, Tx};
+use crate::adapters::store::{JournalRow, NewEvidence, StoreError, Tx};
 use crate::config::{ArtefactsAfterMerge, Project};
 use crate::decide::merge::{self, AtGate};
+use crate::model::branch_write::BranchWrite;
 use crate::model::change::Change;
 use crate::model::decision::{CARRY, Gate};
+use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::ids::{Sha, TaskId};
 use crate::model::report::ActionKind;
-use crate::model::task::{EvidenceVerdict, Finding, Task};
+use crate::model::task::{EvidenceVerdict, Task};
 use crate::model::window::Window;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -51,7 +55,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     match merge::at_gate(&checked.landing) {
         AtGate::Pass { commit } => {
             let why = format!("it is in the default branch as it was tested, as {}", commit.short());
-            let detail = json!({"fence": held.fence, "base": checked.base});
+            let detail = mergeable(held.fence, &checked.base);
             return record(ctx, &checked.task, held.fence, EvidenceVerdict::Pass, &why, detail);
         }
         AtGate::NotYet { why } => return landing::unsettled(ctx, &checked.task, &why),
@@ -86,7 +90,7 @@ fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
         leaves_out(&project) && mirror.tree_without_folder(&head, &task.key)? != mirror.tree_of(&head)?;
     if mirror.is_ancestor(&tip, &head)? && !lands_documents {
         let why = format!("{} contains {default_branch} at {}", head.short(), tip.short());
-        return record(ctx, &task, fence, EvidenceVerdict::Pass, &why, json!({"fence": fence, "base": tip}));
+        return record(ctx, &task, fence, EvidenceVerdict::Pass, &why, mergeable(fence, &tip));
     }
     update(ctx, &task, &mirror, &tip, &head, fence)
 }
@@ -100,14 +104,18 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
     if task.head_sha.as_ref() == Some(&remote) {
         return Ok(Some(task.clone()));
     }
-    mirror.fetch_branch(&branch)?;
+    let project = ctx.project(&task.project)?.clone();
+    services::git(ctx, &project, Access::Read, mirror.fetch_branch(&branch))?;
     // An update whose record was lost is ours: the intent names old and new commit (RULE-30).
-    let intent = ctx.store.read(|tx| tx.open_intents(task.id))?.into_iter().find(|r| {
-        r.kind == "branch_rebased" && r.intent["new"] == json!(remote) && r.intent["old"] == json!(task.head_sha)
+    let open = ctx.store.read(|tx| tx.open_intents(task.id))?;
+    let ours = open.iter().find_map(|r| match BranchWrite::parse(&r.kind, &r.intent)? {
+        BranchWrite::Rebased { old, new, base, .. } if new == remote && Some(&old) == task.head_sha.as_ref() => {
+            Some((r.key.clone(), old, base))
+        }
+        _ => None,
     });
-    if let (Some(row), Some(old)) = (intent, task.head_sha.clone()) {
-        let base = Sha::parse(row.intent["base"].as_str().unwrap_or("")).map_err(|e| anyhow::anyhow!(e))?;
-        return adopt(ctx, task, mirror, &base, &old, &remote, &row.key).map(Some);
+    if let Some((key, old, base)) = ours {
+        return adopt(ctx, task, mirror, &base, &old, &remote, &key).map(Some);
     }
     let tree = mirror.code_tree(&remote, &task.key)?;
     let id = task.id;
@@ -122,8 +130,8 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
         if let Some(row) = &stale {
             tx.add_evidence(&t, row, at)?;
         }
-        t.apply(Change::CloseWindow)?;
-        apply::change(tx, &mut t, Change::Head { sha: remote.clone(), tree: tree.to_string() }, at)?;
+        let head = Change::Head { sha: remote.clone(), tree: tree.to_string() };
+        record::changes(tx, &mut t, [Change::CloseWindow, head], at)?;
         tx.audit(at, Some(id), "head_moved", &json!({"from": task.head_sha, "to": remote, "by": by}))?;
         Ok(t)
     });
@@ -158,20 +166,9 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
     let new = match updated(ctx, task, mirror, tip, head) {
         Ok(new) => new,
         Err(GitError::Conflict { paths }) => {
-            let text = format!(
-                "The branch conflicts with the default branch at {tip} in:\n{}\nThe checkout is at that commit with both sides in these files: resolve the markers, all of them.",
-                paths.join("\n")
-            );
-            let finding = Finding { source: "merge conflict".to_owned(), text };
-            let detail = json!({"fence": fence, "base": tip, "findings": [finding]});
-            return record(
-                ctx,
-                task,
-                fence,
-                EvidenceVerdict::Fail,
-                &format!("merge conflict in {}", paths.join(", ")),
-                detail,
-            );
+            let (why, finding) = merge::conflict(&paths, tip);
+            let detail = EvidenceDetail::Mergeable { fence, base: tip.clone(), findings: vec![finding] };
+            return record(ctx, task, fence, EvidenceVerdict::Fail, &why, detail);
         }
         Err(e) => return Err(e.into()),
     };
@@ -179,7 +176,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
     let key = format!("t{}/a{}/rebase/{}/{}", task.id, task.attempt, head.short(), tip.short());
     let now = ctx.now();
     let me = ctx.me.clone();
-    let intent = json!({"old": head, "new": new, "base": tip, "branch": branch});
+    let write = BranchWrite::Rebased { branch: branch.clone(), old: head.clone(), new: new.clone(), base: tip.clone() };
     // Opening the window and recording a stop exclude each other here (RULE-16).
     let opened = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
@@ -187,8 +184,8 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         if t.revision != task.revision || t.stop_requested_at.is_some() || !ours {
             return Err(StoreError::Lost);
         }
-        apply::change(tx, &mut t, Change::OpenWindow(Window::Update), now.stamp.wall_ms)?;
-        tx.intend(&key, Some(t.id), "branch_rebased", &intent, &me, now.stamp.wall_ms)?;
+        record::change(tx, &mut t, Change::OpenWindow(Window::Update), now.stamp.wall_ms)?;
+        tx.intend(&key, Some(t.id), write.kind(), &write.intent(), &me, now.stamp.wall_ms)?;
         Ok(t)
     });
     let task = match opened {
@@ -196,13 +193,13 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
         Err(StoreError::Lost) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    let pushed = mirror.push_with_lease(&branch, &new, head)?;
     let project = ctx.project(&task.project)?.clone();
-    super::outages::git_answered(ctx, &project, true);
+    let pushed = services::git(ctx, &project, Access::Push, mirror.push_with_lease(&branch, &new, head))?;
     match pushed {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => {}
         PushOutcome::Rejected { reason, moved } => {
-            if mirror.remote_head(&branch)?.as_ref() != Some(&new) {
+            let standing = services::git(ctx, &project, Access::Read, mirror.remote_head(&branch))?;
+            if standing.as_ref() != Some(&new) {
                 close_window(ctx, &task, &key)?;
                 if !moved {
                     let why = format!(
@@ -223,7 +220,7 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
 /// stop does not wait for ever (RULE-16). `None`: somebody is at it.
 fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
     let rows = ctx.store.read(|tx| tx.open_intents(task.id))?;
-    let open: Vec<_> = rows.into_iter().filter(|r| r.kind == "branch_rebased").collect();
+    let open: Vec<_> = rows.into_iter().filter(is_update).collect();
     if open.iter().any(|r| r.actor != ctx.me && process::life(&r.actor) != Life::Dead) {
         return Ok(None);
     }
@@ -233,7 +230,7 @@ fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
         if t.revision != task.revision {
             return Err(StoreError::Lost);
         }
-        apply::change(tx, &mut t, Change::CloseWindow, at)?;
+        record::change(tx, &mut t, Change::CloseWindow, at)?;
         // Without a stop the same update is made again, under the same intent.
         for row in open.iter().filter(|_| t.stop_requested_at.is_some()) {
             tx.record_outcome(&row.key, &json!({"done": false}), at)?;
@@ -248,11 +245,16 @@ fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
     }
 }
 
+/// Whether a row is about an update of ours.
+fn is_update(row: &JournalRow) -> bool {
+    matches!(BranchWrite::parse(&row.kind, &row.intent), Some(BranchWrite::Rebased { .. }))
+}
+
 fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
-        apply::change(tx, &mut t, Change::CloseWindow, at)?;
+        record::change(tx, &mut t, Change::CloseWindow, at)?;
         tx.record_outcome(key, &json!({"done": false}), at)
     })?;
     Ok(())
@@ -270,8 +272,10 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
         left_out = removed.is_some();
         was = removed.unwrap_or(was);
     }
-    let equal = mirror.patch_ids(&before, &was_old)? == mirror.patch_ids(tip, &was)?
-        && (!mirror.has_merge_commit(tip, &was)? || mirror.new_paths(&was_old, tip, &was)?.is_empty());
+    let same_patches = mirror.patch_ids(&before, &was_old)? == mirror.patch_ids(tip, &was)?;
+    let has_merge = same_patches && mirror.has_merge_commit(tip, &was)?;
+    let new_paths = has_merge && !mirror.new_paths(&was_old, tip, &was)?.is_empty();
+    let equal = merge::is_equal(&merge::Updated { same_patches, has_merge, new_paths });
     let (from, to) = (mirror.code_tree(old, &task.key)?, mirror.code_tree(new, &task.key)?);
     let at = ctx.now().stamp.wall_ms;
     let branch = task.branch.clone().unwrap_or_default();
@@ -295,7 +299,12 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
                 tip.short(),
                 if equal { ", every patch equal" } else { ", patches changed" }
             ),
-            detail: json!({"from": from, "from_sha": old, "by": "update", "equal": equal, "left_out": left_out}),
+            detail: EvidenceDetail::Carry(Carry::Update {
+                from: from.to_string(),
+                from_sha: old.clone(),
+                equal,
+                left_out,
+            }),
         };
         tx.add_evidence(&t, &carry, at)?;
         tx.record_outcome(key, &json!({"done": true}), at)?;
@@ -307,12 +316,12 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
         )?;
         if let Some(l) = tx.lease(&t.repo)?.filter(|l| l.task_id == Some(t.id)) {
             let why = format!("updated to {} on {}", new.short(), tip.short());
-            add(tx, &t, EvidenceVerdict::Pass, &why, json!({"fence": l.fence, "base": tip}), at, post)?;
+            add(tx, &t, EvidenceVerdict::Pass, &why, mergeable(l.fence, tip), at, post)?;
         }
         if post && equal {
             super::messages::forge_statuses_again(tx, &t, at)?;
         }
-        tx.save_task(&mut t, at)?;
+        record::touch(tx, &mut t, at)?;
         Ok::<_, StoreError>((t, true))
     })?;
     let (adopted, first) = done;
@@ -323,12 +332,17 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
     Ok(adopted)
 }
 
+/// The gate's answer under a fence of the lease, on a commit of the default branch.
+fn mergeable(fence: i64, base: &Sha) -> EvidenceDetail {
+    EvidenceDetail::Mergeable { fence, base: base.clone(), findings: Vec::new() }
+}
+
 fn add(
     tx: &Tx<'_>,
     task: &Task,
     verdict: EvidenceVerdict,
     why: &str,
-    detail: serde_json::Value,
+    detail: EvidenceDetail,
     at: i64,
     post: bool,
 ) -> crate::adapters::store::Result<()> {
@@ -356,7 +370,7 @@ pub fn record(
     fence: i64,
     verdict: EvidenceVerdict,
     why: &str,
-    detail: serde_json::Value,
+    detail: EvidenceDetail,
 ) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let post = ctx.project(&task.project).is_ok_and(|p| p.forge.posts_statuses());
@@ -373,7 +387,7 @@ pub fn record(
             "gate",
             &json!({"gate": "branch_mergeable", "verdict": verdict, "why": why, "head": t.head_sha}),
         )?;
-        tx.save_task(&mut t, at)
+        record::touch(tx, &mut t, at)
     });
     match done {
         Ok(()) | Err(StoreError::Lost) => Ok(()),

@@ -3,6 +3,7 @@
 use crate::adapters::store::{NewEvidence, NewOutbox, Result, Sink, Tx};
 use crate::decide::board::progress;
 use crate::decide::gates::said_again;
+use crate::decide::said::Message;
 use crate::model::board::indication;
 use crate::model::card::{AlertKind, Cause, cause_key};
 use crate::model::ids::Sha;
@@ -44,6 +45,15 @@ pub fn card(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
         at,
     )?;
     Ok(())
+}
+
+/// Posts what a decision says.
+pub fn post(tx: &Tx<'_>, task: &Task, all: &[Message], at: i64) -> Result<()> {
+    all.iter().try_for_each(|message| match message {
+        Message::Alert { kind, number, detail } => alert(tx, task, *kind, *number, detail, at),
+        Message::Comment { cause, text } => comment(tx, task, cause, text, at),
+        Message::Question => wait_comment(tx, task, at),
+    })
 }
 
 /// An alert about a task; `number` tells causes of one kind apart (RULE-41).
@@ -117,7 +127,7 @@ pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
 
 /// What a person is asked, on the work item (ORD-5): one comment for each time that it is asked, its text made when it is
 /// written.
-pub fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
+fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let cause = format!("wait-{}", task.wait_no);
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "wait": task.wait_no});
     let key = format!("{}/t{}/{cause}", Sink::BoardComment, task.id);

@@ -9,6 +9,7 @@ use crate::adapters::notify::{
 };
 use crate::adapters::store::{OutboxRow, Store, StoreError, Tx};
 use crate::config::{self, TrackerMode};
+use crate::decide::notify::{over_all, to_file};
 use crate::model::card::{AlertData, AlertKind, Delivered};
 use crate::model::card_steps::{CardMode, Shown, StoredCard};
 use crate::model::task::{Task, Waiting};
@@ -298,19 +299,6 @@ fn done(ctx: &mut Ctx, row: &mut OutboxRow, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// How the row stands over all its sinks. A refusing sink is owed an alert until it takes it (ORD-5); a card comes again
-/// with its next change.
-fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
-    let rank = |d: &Delivered| match d {
-        Delivered::Refused { .. } => u8::from(owed) * 2,
-        Delivered::Yes => 1,
-        Delivered::NotNow { .. } => 3,
-        Delivered::Throttled { .. } => 4,
-        Delivered::Unknown { .. } => 5,
-    };
-    each.into_iter().max_by_key(rank).unwrap_or(Delivered::Yes)
-}
-
 /// Brings a task's card up to date everywhere; the file of the state directory always, whatever other sinks there are.
 pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> Result<Delivered> {
     let now = ctx.now().stamp.wall_ms;
@@ -446,8 +434,7 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
         }
         each.push(out.delivered);
     }
-    let nobody = each.iter().all(|d| matches!(d, Delivered::Refused { .. }));
-    if nobody && !has_it(&row, FILE) {
+    if to_file(&each) && !has_it(&row, FILE) {
         let file = Files { dir: ctx.paths.root().to_owned() };
         let out = file.alert(&message, deadline);
         if out.delivered == Delivered::Yes {

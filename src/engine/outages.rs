@@ -8,9 +8,9 @@ use crate::adapters::forge::ForgeError;
 use crate::adapters::git::{GitError, unusable};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
 use crate::config::Project;
-use crate::decide::outages::{self, Left, Outage};
+use crate::decide::outages::{self, GitFailed, Left, Outage, Scope};
 use crate::model::card::AlertKind;
-use crate::model::refusal::{Refusal, Side};
+use crate::model::refusal::Side;
 use crate::model::status::ServiceRow;
 use crate::model::time::rfc3339;
 use anyhow::Result;
@@ -67,56 +67,30 @@ fn own(what: &str, project: &Project, part: &'static str) -> Of {
     (format!("{what} of {}", project.key), part)
 }
 
-/// Whether git did not get through at all, which is the same for every repository of the host.
-fn never_got_through(reason: &str) -> bool {
-    [
-        "resolve host",
-        "onnection refused",
-        "onnection timed out",
-        "onnection reset",
-        "Failed to connect",
-        "Couldn't connect",
-        "Empty reply",
-        "unreachable",
-        "No route to host",
-        "returned error: 5",
-        "RPC failed",
-        "unexpected disconnect",
-        "Operation too slow",
-    ]
-    .iter()
-    .any(|words| reason.contains(words))
-}
-
-/// What of the project an error says to be of no use; `None`: it says nothing of the kind.
+/// What of the project an error says to be unavailable; `None`: it says nothing of the kind.
 fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
     let shared = |host: Option<&str>, part| host.map(|h| (h.to_owned(), part));
     error.chain().find_map(|e| {
         if let Some(e) = e.downcast_ref::<ForgeError>() {
             forge_host(project)?;
-            return match e {
-                ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) => shared(forge_host(project), "forge"),
-                ForgeError::Refused { refusal, .. } => match refusal {
-                    Refusal::BadCredential => forge_account(project),
-                    Refusal::Archived | Refusal::MovedTo { .. } | Refusal::Gone | Refusal::Foreign => {
-                        Some(own("forge", project, "forge"))
-                    }
-                    // One kind of call is refused; the forge is there for all others (RULE-44).
-                    Refusal::Denied { .. } | Refusal::Missing | Refusal::NoPullRequests | Refusal::Other => None,
-                },
+            let scope = match e {
+                ForgeError::Transient(_) | ForgeError::UnknownOutcome(_) => Some(Scope::Host),
+                ForgeError::Refused { refusal, .. } => outages::of_refusal(refusal),
                 ForgeError::NotFound(_)
                 | ForgeError::Conflict(_)
                 | ForgeError::Invalid(_)
                 | ForgeError::Throttled { .. } => None,
             };
+            return match scope? {
+                Scope::Host => shared(forge_host(project), "forge"),
+                Scope::Account => forge_account(project),
+                Scope::Project => Some(own("forge", project, "forge")),
+            };
         }
-        match e.downcast_ref::<GitError>()? {
-            GitError::Timeout { what, .. } => shared(git_host(project), part(what)),
-            GitError::Unreachable { what, reason } => {
-                let of = shared(git_host(project).filter(|_| never_got_through(reason)), part(what));
-                Some(of.unwrap_or_else(|| own("git remote", project, part(what))))
-            }
-            GitError::Refused { what, .. } => Some(own("git remote", project, part(what))),
+        let (what, how) = match e.downcast_ref::<GitError>()? {
+            GitError::Timeout { what, .. } => (what, GitFailed::TimedOut),
+            GitError::Unreachable { what, reason } => (what, GitFailed::Unreachable { reason }),
+            GitError::Refused { what, .. } => (what, GitFailed::Refused),
             GitError::Missing { .. }
             | GitError::Conflict { .. }
             | GitError::Rejected { .. }
@@ -125,7 +99,14 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
             | GitError::Busy { .. }
             | GitError::Killed { .. }
             | GitError::Io { .. }
-            | GitError::Broken { .. } => None,
+            | GitError::Broken { .. } => return None,
+        };
+        let part = outages::part(what);
+        let own = || Some(own("git remote", project, part));
+        match (outages::of_git(how), how) {
+            (Scope::Host, GitFailed::TimedOut) => shared(git_host(project), part),
+            (Scope::Host, _) => shared(git_host(project), part).or_else(own),
+            (Scope::Account | Scope::Project, _) => own(),
         }
     })
 }
@@ -150,11 +131,6 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
             | GitError::Broken { .. } => None,
         },
     })
-}
-
-/// A fetch that works says nothing of pushes.
-fn part(command: &str) -> &'static str {
-    if command.starts_with("push") { "git push" } else { "git" }
 }
 
 /// Notes a failed call of forge or remote, if it says that one of them is of no use.

@@ -1,12 +1,11 @@
 //! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
 
-use super::{Ctx, boards, notices, outages, projects, rehearse, throttle};
-use crate::adapters::board::{BoardError, Move, Moved};
-use crate::adapters::forge::ForgeError;
+use super::{Ctx, boards, notices, rehearse, services};
+use crate::adapters::board::{Move, Moved};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{OutboxRow, Sink, StoreError};
 use crate::decide::board::progress;
-use crate::decide::notify::{After, Carries, RowState, after};
+use crate::decide::notify::{After, Carries, RowState, after, of_fault};
 use crate::model::board::{Resolved, WorkItem, indication};
 use crate::model::card::Delivered;
 use crate::model::ci::StatusState;
@@ -136,42 +135,13 @@ fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
             Ok(Delivered::Refused { why: "it names no task".to_owned() })
         }
     };
-    if let (Err(e), Some(project)) = (&done, project)
-        && let Err(e) = throttle::noted(ctx, &project, e)
-    {
-        tracing::warn!("keeping a wait: {e:#}");
+    if let (Err(e), Some(project), Sink::BoardStatus | Sink::BoardComment) = (&done, project, row.sink) {
+        services::keep(ctx, &project, e);
     }
-    done.unwrap_or_else(|e| match e.downcast_ref::<BoardError>() {
-        Some(b) => of_board(b),
-        None => match e.downcast_ref::<ForgeError>() {
-            Some(f) => of_forge(f),
-            None => Delivered::NotNow { why: format!("{e:#}") },
-        },
+    done.unwrap_or_else(|e| match services::fault(&e) {
+        Some((fault, why)) => of_fault(fault, why),
+        None => Delivered::NotNow { why: format!("{e:#}") },
     })
-}
-
-fn of_board(e: &BoardError) -> Delivered {
-    match e {
-        BoardError::Throttled { retry_after_s, .. } => Delivered::Throttled { retry_after_s: *retry_after_s },
-        BoardError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
-        BoardError::Invalid(_) | BoardError::NotFound(_) => Delivered::Refused { why: e.to_string() },
-        BoardError::Auth(_) | BoardError::Conflict(_) | BoardError::Transient(_) | BoardError::Silent(_) => {
-            Delivered::NotNow { why: e.to_string() }
-        }
-    }
-}
-
-fn of_forge(e: &ForgeError) -> Delivered {
-    match e {
-        ForgeError::Throttled { retry_after_s, .. } => {
-            Delivered::Throttled { retry_after_s: retry_after_s.unwrap_or(60) }
-        }
-        ForgeError::UnknownOutcome(why) => Delivered::Unknown { why: why.clone() },
-        ForgeError::NotFound(_) => Delivered::Refused { why: e.to_string() },
-        ForgeError::Refused { .. } | ForgeError::Conflict(_) | ForgeError::Invalid(_) | ForgeError::Transient(_) => {
-            Delivered::NotNow { why: e.to_string() }
-        }
-    }
 }
 
 /// Computed when sent, after a read, and never over an intent that has not been used (RULE-13).
@@ -192,7 +162,7 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     };
     // What is there now may be an intent that nobody has seen yet: recorded first, then it has a row.
     let before = task.wait().map(|wait| (task.item_id.clone(), wait)).into_iter().collect();
-    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?;
+    let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?.again;
     if !unclear.is_empty() || unused_intent(ctx, task, &seat.resolved, &item.status_id)? {
         return Ok(Delivered::NotNow { why: "a person's intent is on the item and is used first".to_owned() });
     }
@@ -289,11 +259,10 @@ fn board_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
 fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
     let project = ctx.project(&task.project)?.clone();
     let Some(pr) = &task.pr else { return Ok(Delivered::Yes) };
-    let forge = projects::forge(ctx, &project)?;
     // The forge's marker says whose it is by itself.
     let marker = text(row, "marker");
-    forge.comment_once(pr.number, marker.strip_prefix("orch:").unwrap_or(marker), text(row, "text"))?;
-    outages::forge_answered(ctx, &project);
+    let marker = marker.strip_prefix("orch:").unwrap_or(marker);
+    services::forge(ctx, &project, |forge| forge.comment_once(pr.number, marker, text(row, "text")))?;
     ctx.report.did(ActionKind::CommentPosted, Some(task.key.as_str()), json!({"on": "forge", "pr": pr.number}));
     Ok(Delivered::Yes)
 }
@@ -311,8 +280,7 @@ fn forge_status(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered
     };
     let sha = Sha::parse(text(row, "sha")).map_err(|e| anyhow::anyhow!(e))?;
     let context = format!("orch/{}", text(row, "gate"));
-    projects::forge(ctx, &project)?.post_status(&sha, &context, state, text(row, "why"))?;
-    outages::forge_answered(ctx, &project);
+    services::forge(ctx, &project, |forge| forge.post_status(&sha, &context, state, text(row, "why")))?;
     Ok(Delivered::Yes)
 }
 

@@ -102,6 +102,10 @@ impl Paths {
     pub fn own_step(&self, token: &str) -> PathBuf {
         self.root.join("own").join(token)
     }
+    /// Which files of a project's local board were taken in.
+    pub fn seen(&self, project: &str) -> PathBuf {
+        self.root.join("boards").join(format!("{project}.seen"))
+    }
     pub fn cards(&self) -> PathBuf {
         self.root.join("cards")
     }

@@ -3,6 +3,7 @@
 use super::Ctx;
 use super::paths::Paths;
 use super::refused::Refused;
+use super::services::{self, Access};
 use crate::adapters::board::{self, Board};
 use crate::adapters::forge::{self, Forge, Manner};
 use crate::adapters::git::{Credential, GitError, Heads, Mirror, Person};
@@ -55,7 +56,8 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
     }
     let name = match mirror.default_branch() {
         Err(GitError::NotFound { .. }) => return Err(Refused::error(nameless(project, mirror)?)),
-        asked => asked.with_context(|| format!("asking {} for its default branch", project.git.remote))?,
+        asked => services::git(ctx, project, Access::Read, asked)
+            .with_context(|| format!("asking {} for its default branch", project.git.remote))?,
     };
     ctx.store.write(|tx| tx.set_meta(&key, &name))?;
     Ok(name)
@@ -80,6 +82,11 @@ fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
 /// The default branch, brought from the remote, with where it stands there. Another one there is followed. Fails with a
 /// refusal where it is missing for good (ORD-1).
 pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
+    let found = brought_default(ctx, project, mirror);
+    services::git(ctx, project, Access::Read, found)
+}
+
+fn brought_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
     let mut name = default_branch(ctx, project, mirror)?;
     if project.git.default_branch.is_none() {
         let asked =

@@ -1,10 +1,12 @@
 //! Pull requests on a forge: opened once there is something to show, seen when a person's hand was at them, closed where
 //! a merge left them open (SHIP-5, RULE-31).
 
-use super::{Ctx, apply, base, messages, projects};
+use super::record;
+use super::{Ctx, base, messages, projects, services};
 use crate::adapters::forge::{ForgeError, PullState};
 use crate::adapters::store::{StoreError, Tx};
 use crate::config::Project;
+use crate::decide::merge;
 use crate::model::card::AlertKind;
 use crate::model::change::Change;
 use crate::model::ids::{Sha, TaskId};
@@ -27,11 +29,10 @@ pub fn open(
     default_branch: &str,
     head: &Sha,
 ) -> Result<Option<PullRef>> {
-    if task.pr.is_some() || task.base_sha.as_ref() == Some(head) {
+    if !merge::pull_is_due(task, head) {
         return Ok(None);
     }
     let branch = task.branch.clone().unwrap_or_default();
-    let forge = projects::forge(ctx, project)?;
     let key = format!("t{}/a{}/open-pr", task.id, task.attempt);
     let at = ctx.now().stamp.wall_ms;
     let me = ctx.me.clone();
@@ -39,8 +40,7 @@ pub fn open(
     let title = format!("{}: {}", task.key, clip(&task.title, 200));
     let link = projects::item_url(ctx, task)?.map_or_else(String::new, |url| format!(" ({url})"));
     let body = format!("Work item {}{link}.\n\n<!-- orch:t{} -->", task.key, task.id);
-    let pull = forge.open_pull(&branch, default_branch, &title, &body)?;
-    super::outages::forge_answered(ctx, project);
+    let pull = services::forge(ctx, project, |forge| forge.open_pull(&branch, default_branch, &title, &body))?;
     let number = if pull.number == 0 { task.id.0 } else { pull.number };
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
@@ -53,7 +53,7 @@ pub fn open(
 
 /// The task with its pull request, opened if an outage kept it from being opened.
 pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str, head: &Sha) -> Result<Task> {
-    if task.pr.is_some() || !projects::forge(ctx, project)?.is_remote() {
+    if task.pr.is_some() || !project.forge.is_remote() {
         return Ok(task);
     }
     let Some(made) = open(ctx, project, &task, default_branch, head)? else { return Ok(task) };
@@ -61,9 +61,7 @@ pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str
     let id = task.id;
     Ok(ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
-        t.apply(Change::Pull(Some(made)))?;
-        t.refused = t.refused.take().filter(|r| r.asked != Asked::OpenPull);
-        tx.save_task(&mut t, at)?;
+        record::changes(tx, &mut t, [Change::Pull(Some(made)), Change::NotRefused(Asked::OpenPull)], at)?;
         Ok::<_, StoreError>(t)
     })?)
 }
@@ -86,7 +84,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, cause: &Withdrawal) -> Result<()> {
         if t.withdrawn.is_some() {
             return Ok((key, false, false));
         }
-        apply::change(tx, &mut t, Change::Withdrawal(Some(cause.clone())), at)?;
+        record::change(tx, &mut t, Change::Withdrawal(Some(cause.clone())), at)?;
         tx.audit(at, Some(id), "withdrawn", &json!({"pr": t.pr.as_ref().map(|p| p.number), "why": why}))?;
         let n = tx.count_up(&format!("withdrawals/{id}"), 1)?;
         messages::alert(tx, &t, AlertKind::Withdrawn, n, &cause.advice(&t.key), at)?;
@@ -132,7 +130,6 @@ pub fn tidy(ctx: &mut Ctx) {
         let Some(task) = row.task_id.and_then(|id| ctx.task(id).ok()) else { continue };
         let number = row.intent["number"].as_i64().unwrap_or(0);
         if let Err(e) = tidy_one(ctx, &task, number, &row.key) {
-            super::advance::keep_note(ctx, &task, &e);
             tracing::warn!(task = %task.key, "the pull request {number} is left to a later step: {e:#}");
         }
     }
@@ -140,12 +137,13 @@ pub fn tidy(ctx: &mut Ctx) {
 
 fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
     let project = ctx.project(&task.project)?.clone();
-    let forge = projects::forge(ctx, &project)?;
-    let open = forge.pull(number)?.is_some_and(|p| p.state == PullState::Open && !p.merged);
-    if open {
-        forge.close_pull(number)?;
-    }
-    super::outages::forge_answered(ctx, &project);
+    let open = services::forge(ctx, &project, |forge| {
+        let open = forge.pull(number)?.is_some_and(|p| p.state == PullState::Open && !p.merged);
+        if open {
+            forge.close_pull(number)?;
+        }
+        Ok(open)
+    })?;
     let at = ctx.now().stamp.wall_ms;
     let first = ctx.store.write(|tx| {
         // Two steps may be at it; one tells of it.

@@ -1,6 +1,6 @@
 //! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
 
-use super::{Ctx, advance, boards, intents, outages, outbox, projects, throttle};
+use super::{Ctx, advance, boards, intents, outages, outbox, projects, services, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
 use crate::adapters::store::{NewOutbox, Sink, StoreError};
 use crate::config::Project;
@@ -32,14 +32,13 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
         let done = match one(ctx, &project, full, longest) {
             // No error noise: the pass ends, the next one comes later.
             Err(e) if is_throttle(&e) => {
-                throttle::noted(ctx, &project, &e).and_then(|()| held_back(ctx, &project)).map(|()| Asked::No)
+                services::keep(ctx, &project, &e);
+                held_back(ctx, &project).map(|()| Asked::No)
             }
             done => done,
         };
         if let Err(e) = &done {
-            if let Err(e) = throttle::noted(ctx, &project, e) {
-                ctx.report.fault(None, format!("keeping what the board of {} answered: {e:#}", project.key), None);
-            }
+            services::keep(ctx, &project, e);
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
         // A board that was left alone, or only asked to wait, tells neither way.
@@ -234,7 +233,7 @@ fn read_on(ctx: &mut Ctx, project: &Project, pages: u32) {
 
 /// A 429 ends the pass and moves the next one, without error noise.
 fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
-    throttle::store(ctx, throttle::of_board(project).as_deref(), seconds)?;
+    throttle::store(ctx, throttle::of_board(project).as_deref(), Some(seconds))?;
     ctx.report.hold(None, Rule::Throttled, format!("the board of {} asks to wait {seconds} s", project.key));
     Ok(())
 }

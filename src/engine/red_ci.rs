@@ -4,8 +4,8 @@ use super::{Ctx, base_job, projects, throttle};
 use crate::adapters::git::Mirror;
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
 use crate::config::Project;
-use crate::decide::gates::ci_green::AGAIN;
 use crate::model::decision::Gate;
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{Sha, TaskId};
 use crate::model::task::{EvidenceVerdict, Task};
 use anyhow::Result;
@@ -32,20 +32,15 @@ pub fn red_ci(ctx: &mut Ctx, id: TaskId) -> Result<Option<RedCi>> {
     let Some(e) = newest.filter(|e| e.verdict == EvidenceVerdict::Fail) else { return Ok(None) };
     let project = ctx.project(&task.project).ok().cloned();
     let now = project.as_ref().map(|p| base_job::ground(&ctx.config, p));
-    let other =
-        |kept: &str, now: Option<String>| e.detail[kept].as_str().zip(now).is_some_and(|(then, now)| then != now);
-    let changed = other(SETTINGS, now) || {
+    let kept = e.detail.of_code().cloned().unwrap_or_default();
+    let other = |kept: Option<String>, now: Option<String>| kept.zip(now).is_some_and(|(then, now)| then != now);
+    let changed = other(kept.settings, now) || {
         // A remote that is away now tells nothing of a change.
         let there = project.and_then(|p| scripts_now(ctx, &p).ok().flatten());
-        other(SCRIPTS, there)
+        other(kept.scripts, there)
     };
     Ok(Some(RedCi { changed, sha: e.sha.clone(), tree: e.code_tree.clone() }))
 }
-
-/// Where a red row keeps under which settings it was so, and with which scripts: a change of either makes another verdict
-/// of it (ORD-1).
-pub const SETTINGS: &str = "settings";
-pub const SCRIPTS: &str = "scripts";
 
 /// Digest of what the configured commands name in a commit of the default branch, which is what runs (RULE-23): who mends
 /// a script there has mended the settings. `None`: it can't be read.
@@ -70,7 +65,7 @@ impl RedCi {
             code_tree: self.tree.clone(),
             verdict: EvidenceVerdict::Missing,
             why: "CI runs again on the same head".to_owned(),
-            detail: json!({AGAIN: true}),
+            detail: EvidenceDetail::Again,
         };
         tx.add_evidence(task, &row, at).map(drop)
     }

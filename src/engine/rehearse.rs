@@ -1,10 +1,13 @@
 //! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
 //! what is printed is what the next real step does (CLI-2). Nothing outside is touched.
 
-use super::{Ctx, apply, base, inputs, outbox};
+use super::record;
+use super::{Ctx, base, inputs, outbox};
 use crate::adapters::store::{NewEvidence, OutboxRow, Sink, StoreError};
+use crate::decide::merge;
 use crate::model::change::Change;
 use crate::model::decision::{Effect, Gate};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::TaskId;
 use crate::model::report::ActionKind;
 use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
@@ -40,10 +43,10 @@ fn merge_gate(ctx: &mut Ctx, task: &Task) -> Result<bool> {
             code_tree: task.head_tree.clone().unwrap_or_default(),
             verdict: EvidenceVerdict::Pass,
             why: format!("{} as far as it is known here", head.short()),
-            detail: json!({"fence": held.fence, "base": tip}),
+            detail: EvidenceDetail::Mergeable { fence: held.fence, base: tip, findings: Vec::new() },
         };
         tx.add_evidence(task, &row, now.stamp.wall_ms)?;
-        tx.save_task(&mut task.clone(), now.stamp.wall_ms)?;
+        record::touch(tx, &mut task.clone(), now.stamp.wall_ms)?;
         Ok::<_, StoreError>(Some((held, before != Some(task.id))))
     })?;
     let Some((held, new)) = taken else { return Ok(false) };
@@ -60,7 +63,7 @@ fn open(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let opened = ctx.store.write(|tx| {
         let Some(lease) = tx.lease(&task.repo)?.filter(|l| l.task_id == Some(task.id)) else { return Ok(None) };
         let deploy = Deploy {
-            id: format!("{}-{}-{}", task.id, task.attempt, lease.fence),
+            id: merge::deploy_id(task, lease.fence, tx.deploys_of(task.id)?.len()),
             task_id: task.id,
             repo: task.repo.clone(),
             attempt: task.attempt,
@@ -76,7 +79,7 @@ fn open(ctx: &mut Ctx, task: &Task) -> Result<bool> {
         };
         tx.insert_deploy(&deploy)?;
         let mut t = task.clone();
-        apply::change(tx, &mut t, Change::OpenWindow(deploy.window()), now.stamp.wall_ms)?;
+        record::change(tx, &mut t, Change::OpenWindow(deploy.window()), now.stamp.wall_ms)?;
         Ok::<_, StoreError>(Some(deploy.id))
     })?;
     let Some(deploy) = opened else { return Ok(false) };
@@ -91,7 +94,7 @@ fn land(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     ctx.store.write(|tx| {
         tx.move_deploy(&deploy.id, DeployState::Initiated, DeployState::Landed, Some(&deploy.head), None, at)?;
         let mut t = task.clone();
-        apply::change(tx, &mut t, Change::Landed { commit: deploy.head.clone() }, at)
+        record::change(tx, &mut t, Change::Landed { commit: deploy.head.clone() }, at)
     })?;
     ctx.report.did(ActionKind::PrMerged, Some(task.key.as_str()), json!({"head": deploy.head}));
     Ok(true)

@@ -6,6 +6,7 @@ use crate::adapters::store::StoreError;
 use crate::decide::gates::{self, Facts};
 use crate::decide::watch::classify;
 use crate::model::decision::{Answer, CARRY, Gate};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::policy::ProjectPolicy;
 use crate::model::stage::Stage;
 use crate::model::task::{Deploy, DeployState, Evidence, EvidenceVerdict, Lease, Task};
@@ -13,7 +14,6 @@ use crate::model::view::TaskView;
 use crate::model::watch::{Watch, WatchRecord};
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Value;
 
 /// The name under which the watch is replayed.
 pub const WATCH: &str = "post_deploy_watch";
@@ -104,7 +104,7 @@ fn as_it_was(task: &Task, row: &Evidence, gate: Gate, project: &ProjectPolicy) -
 
 /// The lease that the row was made under.
 fn lease(task: &Task, row: &Evidence) -> Lease {
-    let fence = row.detail.get("fence").and_then(Value::as_i64).unwrap_or(0);
+    let fence = row.detail.fence().unwrap_or(0);
     Lease { repo: task.repo.clone(), fence, task_id: Some(task.id), actor: None, acquired_at: None, renewed_at: None }
 }
 
@@ -112,8 +112,8 @@ fn deploy(deploys: &[Deploy], row: &Evidence, gate: Gate) -> Option<Deploy> {
     if gate != Gate::DeployStatus {
         return None;
     }
-    let id = row.detail.get("deploy").and_then(Value::as_str)?;
-    let settled = |d: &&Deploy| d.id == id && d.state == DeployState::Settled;
+    let EvidenceDetail::Deploy { deploy: id } = &row.detail else { return None };
+    let settled = |d: &&Deploy| d.id == *id && d.state == DeployState::Settled;
     deploys.iter().find(settled).cloned().map(|d| Deploy { attempt: row.attempt, ..d })
 }
 

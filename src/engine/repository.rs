@@ -1,7 +1,7 @@
 //! What a repository says of itself (`.orch.yaml`, ORD-3), read from the default branch's head as the mirror has it: no
 //! branch's word, and no request.
 
-use super::{Ctx, outages, policy, projects, view};
+use super::{Ctx, policy, projects, view};
 use crate::adapters::store::StoreError;
 use crate::config::{Config, Project, REPOSITORY_FILE, Repository, process_env};
 use crate::decide::dispatch;
@@ -121,7 +121,6 @@ pub fn look(ctx: &mut Ctx, key: &str) -> Result<bool> {
 fn refresh(ctx: &mut Ctx, key: &str) -> Result<()> {
     let project = ctx.project(key)?.clone();
     if let Err(e) = fetch(ctx, &project) {
-        outages::noted(ctx, &project, &e)?;
         tracing::warn!(repo = %project.repo, "its {REPOSITORY_FILE} can't be fetched: {e:#}");
     }
     Ok(())

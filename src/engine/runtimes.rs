@@ -30,15 +30,12 @@ pub fn open(ctx: &Ctx, settings: &AgentSettings, engine: &Engine) -> Result<Runt
                 extra_args: extra_args.clone(),
             })
         }
-        RuntimeKind::Codex(tool) => preset(PresetKind::Codex, tool),
-        RuntimeKind::Gemini(tool) => preset(PresetKind::Gemini, tool),
-        RuntimeKind::OpenCode(tool) => preset(PresetKind::OpenCode, tool),
+        RuntimeKind::Tool(tool) => {
+            let settings = PresetSettings { program: tool.program.clone(), extra_args: tool.extra_args.clone() };
+            let preset = PresetKind::of(tool.kind).with_context(|| format!("{} is no preset", tool.kind))?;
+            Runtime::Preset(preset, settings)
+        }
     })
-}
-
-fn preset(kind: PresetKind, tool: &config::CliTool) -> Runtime {
-    let settings = PresetSettings { program: tool.program.clone(), extra_args: tool.extra_args.clone() };
-    Runtime::Preset(kind, settings)
 }
 
 /// Names and values.
@@ -52,30 +49,14 @@ pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Env> {
         match value.resolve() {
             Ok(secret) => out.push((name.into(), secret.expose().into())),
             // The default runtime names a key that a subscription login does not need.
-            Err(e) if matches!(runtime.kind, RuntimeKind::Claude { .. }) => tracing::debug!("{name} is left out: {e}"),
+            Err(e) if runtime.kind.kind().may_lack_a_key() => tracing::debug!("{name} is left out: {e}"),
             Err(e) => return Err(e).with_context(|| format!("{name} of runtime {}", settings.runtime)),
         }
     }
     Ok(out)
 }
 
-/// Whether the runtime of an agent brings a sandbox of its own, which needs namespaces.
-pub fn own_sandbox(runtime: &Runtime) -> bool {
-    match runtime {
-        Runtime::Claude(settings) => settings.sandbox != Sandbox::Off,
-        Runtime::Preset(PresetKind::Codex, _) => true,
-        Runtime::Preset(PresetKind::Gemini | PresetKind::OpenCode, _) | Runtime::Command(_) => false,
-    }
-}
-
 /// Of what kind the runtime of this name is; `None`: it is not in the configuration any more.
-pub fn kind(config: &config::Config, name: &str) -> Option<crate::model::outcome::RuntimeKind> {
-    use crate::model::outcome::RuntimeKind as Kind;
-    config.runtimes.get(name).map(|r| match r.kind {
-        RuntimeKind::Command { .. } => Kind::Command,
-        RuntimeKind::Claude { .. } => Kind::Claude,
-        RuntimeKind::Codex(_) => Kind::Codex,
-        RuntimeKind::Gemini(_) => Kind::Gemini,
-        RuntimeKind::OpenCode(_) => Kind::OpenCode,
-    })
+pub fn kind(config: &config::Config, name: &str) -> Option<config::RunnerKind> {
+    config.runtimes.get(name).map(|r| r.kind.kind())
 }

@@ -1,6 +1,6 @@
 //! How a run ends: evidence, job, run, task and the move they allow, in one transaction under the run's fence (RULE-21).
 
-use super::{Ctx, apply, messages, view};
+use super::{Ctx, apply, messages, record, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
 pub use crate::decide::run_end::End;
 use crate::decide::run_end::{self, JobEnd};
@@ -101,7 +101,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
         ));
         if present {
             // Whoever decided on an older view must lose.
-            tx.save_task(&mut task, at)?;
+            record::touch(tx, &mut task, at)?;
         }
         if let Some(why) = &blocked
             && present
@@ -144,7 +144,9 @@ fn found(
     let mut given_up = None;
     change(task, s, run.kind)?;
     if let Some((asked, answer)) = &s.refused {
-        given_up = super::refused::note(task, *asked, answer, policy.effects, at);
+        let (noted, why) = crate::decide::refused::refused(task, *asked, answer, policy.effects, at);
+        task.apply(Change::Refused(noted))?;
+        given_up = why;
         tx.audit(at, Some(task.id), "forge_refused", &json!({"asked": asked, "answer": answer}))?;
     }
     for row in &s.evidence {
@@ -175,10 +177,10 @@ fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> St
 fn change(task: &mut Task, s: &Settlement, kind: JobKind) -> Result<(), Illegal> {
     // The forge told its statuses.
     if kind == JobKind::Ci && s.refused.is_none() {
-        task.refused = task.refused.take().filter(|r| r.asked != Asked::Statuses);
+        task.apply(Change::NotRefused(Asked::Statuses))?;
     }
     if kind == JobKind::Agent {
-        task.refused = task.refused.take().filter(|r| r.asked != Asked::Push);
+        task.apply(Change::NotRefused(Asked::Push))?;
     }
     if let Some(head) = &s.head {
         task.apply(Change::Head { sha: head.sha.clone(), tree: head.tree.clone() })?;

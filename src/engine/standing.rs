@@ -62,20 +62,8 @@ pub fn of(
     let view = view::task(tx, id, now, auto)?;
     let decision = transition::decide(&view, policy);
     let live = view.live_job.clone();
-    let said = match &decision {
-        Decision::Hold { rule, why, until } => {
-            Some(HeldBy { rule: *rule, why: why.clone(), until: until.map(rfc3339) })
-        }
-        Decision::Enqueue(_)
-        | Decision::Park { .. }
-        | Decision::Release { .. }
-        | Decision::Advance { .. }
-        | Decision::Rollback { .. }
-        | Decision::Return { .. }
-        | Decision::Block { .. }
-        | Decision::Finish { .. }
-        | Decision::Effect(_) => None,
-    };
+    let said =
+        decision.hold().map(|(rule, why, until)| HeldBy { rule, why: why.to_owned(), until: until.map(rfc3339) });
     let held = match live.as_ref().map(|j| j.status) {
         // A queued job is the dispatcher's to hold.
         Some(JobStatus::Queued) => {

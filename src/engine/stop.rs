@@ -1,5 +1,7 @@
 //! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
 
+use super::record;
+use super::services::{self, Access};
 use super::{Ctx, apply, artefacts, base, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, files::remove};
@@ -7,6 +9,7 @@ use crate::adapters::store::{StoreError, Tx};
 use crate::decide::command;
 use crate::decide::stop::{self as decide, Stopped};
 use crate::model::act::By;
+use crate::model::branch_write::BranchWrite;
 use crate::model::card::AlertKind;
 use crate::model::change::{Change, Move};
 use crate::model::ids::{Sha, TaskId};
@@ -62,7 +65,7 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
         command::Stop::Recorded { first, waits } => (first, waits),
     };
     if first {
-        apply::change(tx, &mut task, Change::RequestStop { reason: reason.map(str::to_owned), at }, at)?;
+        record::change(tx, &mut task, Change::RequestStop { reason: reason.map(str::to_owned), at }, at)?;
         tx.audit(at, Some(id), "stop_requested", &json!({"reason": reason, "critical": waits, "by": by}))?;
     }
     let Some(what) = waits else { return Ok(Recorded { requested: Requested::Now, first, key }) };
@@ -150,8 +153,7 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let me = ctx.me.clone();
     ctx.store
         .write(|tx| tx.intend(&key, Some(task.id), "pr_closed", &json!({"number": pr.number}), &me, at).map(drop))?;
-    projects::forge(ctx, &project)?.close_pull(pr.number)?;
-    super::outages::forge_answered(ctx, &project);
+    services::forge(ctx, &project, |forge| forge.close_pull(pr.number))?;
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| tx.record_outcome(&key, &json!({"closed": true}), at))?;
     ctx.report.did(ActionKind::PrClosed, Some(task.key.as_str()), json!({"number": pr.number}));
@@ -162,13 +164,13 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
 fn close_late_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let Some(branch) = task.branch.clone() else { return Ok(()) };
     let project = ctx.project(&task.project)?.clone();
-    let forge = projects::forge(ctx, &project)?;
-    if !forge.is_remote() || !base::is_ours(ctx, task, &branch)? {
+    if !project.forge.is_remote() || !base::is_ours(ctx, task, &branch)? {
         return Ok(());
     }
     let mirror = projects::mirror(ctx, &project)?;
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let Some(pr) = forge.find_pull(&branch, &default)?.filter(|p| p.state == PullState::Open) else { return Ok(()) };
+    let found = services::forge(ctx, &project, |forge| forge.find_pull(&branch, &default))?;
+    let Some(pr) = found.filter(|p| p.state == PullState::Open) else { return Ok(()) };
     let late = Task { pr: Some(PullRef { number: pr.number, url: pr.url }), ..task.clone() };
     close_pull(ctx, &late)
 }
@@ -182,8 +184,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
     let default = projects::default_branch(ctx, &project, &mirror)?;
-    let standing = mirror.remote_head(&branch)?;
-    super::outages::git_answered(ctx, &project, false);
+    let standing = services::git(ctx, &project, Access::Read, mirror.remote_head(&branch))?;
     let Some(standing) = standing else { return Ok(()) };
     let pushed = named(ctx, task)?;
     let expected = decide::deletable(task, &standing, &pushed).cloned();
@@ -194,10 +195,9 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
         tx.intend(&key, Some(task.id), "branch_deleted", &json!({"branch": branch, "at": expected}), &me, at).map(drop)
     })?;
     let outcome = match &expected {
-        Some(sha) => mirror.delete_branch(&branch, sha, &default)?,
+        Some(sha) => services::git(ctx, &project, Access::Push, mirror.delete_branch(&branch, sha, &default))?,
         None => DeleteOutcome::Kept { reason: format!("it is at {}, which is not orch's", standing.short()) },
     };
-    super::outages::git_answered(ctx, &project, true);
     let at = ctx.now().stamp.wall_ms;
     let said = match &outcome {
         DeleteOutcome::Deleted | DeleteOutcome::Gone => json!({"deleted": true}),
@@ -219,10 +219,8 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
 /// Every commit that a push of ours to a branch of the task named.
 fn named(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
-    let pushes =
-        rows.iter().filter(|r| matches!(r.kind.as_str(), "branch_pushed" | "branch_rebased" | "branch_created"));
-    let shas = pushes.flat_map(|r| ["to", "new", "base"].map(|name| r.intent[name].as_str().map(str::to_owned)));
-    Ok(shas.flatten().filter_map(|sha| Sha::parse(&sha).ok()).collect())
+    let writes = rows.iter().filter_map(|r| BranchWrite::parse(&r.kind, &r.intent));
+    Ok(writes.flat_map(|w| w.commits().into_iter().cloned().collect::<Vec<_>>()).collect())
 }
 
 fn remove_worktree(ctx: &mut Ctx, task: &Task) -> Result<()> {
@@ -246,7 +244,7 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
             return Err(StoreError::Lost);
         }
         apply::free_lease(tx, &view)?;
-        apply::change(tx, &mut task, Change::Move(Move::Cancel { at }), at)?;
+        record::change(tx, &mut task, Change::Move(Move::Cancel { at }), at)?;
         tx.tombstone(id)?;
         tx.item_ended(&task.project, &task.item_id)?;
         let Stopped { landed, freeze, detail } = decide::stopped(&view, in_main.as_ref());

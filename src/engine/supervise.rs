@@ -2,7 +2,7 @@
 
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, Settled, Settlement};
-use super::{Ctx, advance, agent, landing, outbox, reserved, settle, tick};
+use super::{Ctx, advance, agent, landing, outbox, record, reserved, settle, tick};
 use crate::adapters::child::ChildError;
 use crate::adapters::confine::NoEngine;
 use crate::adapters::executor::{ENVIRONMENT_PREFIX, PIPE};
@@ -13,6 +13,7 @@ use crate::adapters::process::{self, Life};
 use crate::adapters::store::StoreError;
 use crate::config::{SecretError, SecretRef};
 use crate::decide::run_end::{self, Fault};
+use crate::model::change::Change;
 use crate::model::ids::RunId;
 use crate::model::refusal::{Asked, Refusal};
 use crate::model::report::ActionKind;
@@ -29,6 +30,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
     let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
     forget_environment(ctx, id);
+    tick::hear_answers(ctx, id);
     let Some((run, fence)) = (if finalize { take_over(ctx, id)? } else { adopt(ctx, id)? }) else { return Ok(()) };
     know_all(ctx);
     let done = work(ctx, &run, fence, finalize);
@@ -40,9 +42,6 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Err(e) if matches!(e.downcast_ref(), Some(StoreError::Newer { .. })) => return Err(e),
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
-            if let Ok(task) = ctx.task(run.task_id) {
-                advance::keep_note(ctx, &task, &e);
-            }
             let fault = fault(&e);
             if put_off(ctx, &run, fault, &e)? {
                 return Ok(());
@@ -250,10 +249,9 @@ fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<
         let mut wait = run_end::kept_for(cause, keep, times).unwrap_or(0);
         if let Some(answer) = &refused {
             let mut task = tx.task(run.task_id)?;
-            let given_up = refused::note(&mut task, Asked::Push, answer, bounds, at).is_some();
-            let next = task.refused.as_ref().map_or(at, |r| r.next_at);
-            wait = if given_up { 0 } else { next - at };
-            tx.save_task(&mut task, at)?;
+            let (noted, given_up) = crate::decide::refused::refused(&task, Asked::Push, answer, bounds, at);
+            wait = if given_up.is_some() { 0 } else { noted.next_at - at };
+            record::change(tx, &mut task, Change::Refused(noted), at)?;
         }
         tx.set_job_due(run.job_id, at + wait)?;
         let view = super::view::task(tx, run.task_id, &now, None)?;

@@ -5,13 +5,9 @@ use super::{Ctx, boards, outages};
 use crate::adapters::board::BoardError;
 use crate::adapters::forge::ForgeError;
 use crate::config::{Account, Project};
+use crate::decide::outages::wait_until;
 pub use crate::model::text::digest;
 use anyhow::Result;
-
-/// A service's request to wait is believed up to a day.
-const LONGEST_S: u64 = 86_400;
-/// Where a forge does not say how long.
-const DEFAULT_S: u64 = 60;
 
 /// One row for all who speak with a credential to a host: a board and a forge share it.
 fn place(account: &Account<'_>) -> String {
@@ -39,11 +35,10 @@ pub fn until(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<i64>> {
     Ok(stored.filter(|until| *until > now))
 }
 
-/// Stores a wait of so many seconds.
-pub fn store(ctx: &mut Ctx, key: Option<&str>, seconds: u64) -> Result<()> {
+/// Stores a wait of so many seconds; `None`: the service did not say.
+pub fn store(ctx: &mut Ctx, key: Option<&str>, seconds: Option<u64>) -> Result<()> {
     let Some(key) = key.filter(|_| !ctx.dry) else { return Ok(()) };
-    let wait = i64::try_from(seconds.clamp(1, LONGEST_S)).unwrap_or(60);
-    let until = ctx.now().stamp.wall_ms.saturating_add(wait * 1000);
+    let until = wait_until(seconds, ctx.now().stamp.wall_ms);
     Ok(ctx.store.write(|tx| tx.set_meta(key, &until.to_string()))?)
 }
 
@@ -80,7 +75,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
     if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
         let key = of_board(project);
         if left(ctx, key.as_deref())?.is_none() {
-            store(ctx, key.as_deref(), *retry_after_s)?;
+            store(ctx, key.as_deref(), Some(*retry_after_s))?;
         }
     }
     // Of a server that answers one failed call says nothing of the others (RULE-44).
@@ -91,7 +86,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
     if let Some(ForgeError::Throttled { retry_after_s, .. }) = forge {
         let key = of_forge(project);
         if left(ctx, key.as_deref())?.is_none() {
-            store(ctx, key.as_deref(), retry_after_s.unwrap_or(DEFAULT_S))?;
+            store(ctx, key.as_deref(), *retry_after_s)?;
         }
     }
     outages::noted(ctx, project, error)

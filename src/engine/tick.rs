@@ -1,11 +1,11 @@
 //! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
+use super::record;
 use super::{
-    Ctx, advance, apply, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap,
-    view,
+    Ctx, advance, artefacts, base, blockers, boards, branches, chat, intents, messages, outbox, prune, reap, view,
 };
 use crate::adapters::executor::{Executor, ExecutorError, Kind, Limits, Start};
-use crate::adapters::{disk, sentinel, store::StoreError};
+use crate::adapters::{disk, git, sentinel, store::StoreError};
 use crate::config::ExecutorKind;
 use crate::decide::again::{START_AGAIN_MS, environment_wait};
 use crate::decide::dispatch::{self, Alerted};
@@ -109,6 +109,10 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
         Ok::<_, StoreError>((claimed, plan.held))
     })?;
     ctx.report.skipped.extend(held);
+    if !ctx.dry {
+        let starting: Vec<TaskId> = claimed.iter().filter(|c| c.starts).map(|c| c.task).collect();
+        base::look_ahead(ctx, &starting);
+    }
     for c in claimed {
         if let Err(e) = start(ctx, &c) {
             let row = ctx.task(c.task).ok();
@@ -151,7 +155,7 @@ fn take(
     let mut task = tx.task(claim.task)?;
     if let Some(stage) = claim.starts {
         let start = Move::Start { to: stage, serial: claim.serial, at };
-        apply::change(tx, &mut task, Change::Move(start), at)?;
+        record::change(tx, &mut task, Change::Move(start), at)?;
         tx.retarget_job(claim.job, &task, stage.agent())?;
         tx.audit(
             at,
@@ -235,7 +239,7 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
         tx.requeue_job_for(run.job_id, &c.token, Cause::Environment, &why, due)?;
         tx.settle_run(run.id, &RunEnd::new(RunResult::GivenBack, why), at)?;
         let mut task = tx.task(c.task)?;
-        apply::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
+        record::change(tx, &mut task, Change::Move(Move::GiveBack), at)?;
         tx.audit(at, Some(task.id), "claim_given_back", &json!({"run": run.id})).map(drop)
     })?;
     Ok(())
@@ -245,7 +249,25 @@ fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -
 pub fn spawn(ctx: &Ctx, run: &Run) -> Result<()> {
     let dir = ctx.paths.run(run.id);
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let answers = git::answers();
+    if !answers.is_empty() {
+        // What was answered less than a second ago counts for the one that is started now (RULE-31).
+        super::agent::write_private(&dir.join(ANSWERS), &serde_json::to_vec(&answers)?)?;
+    }
     launch(ctx, run, &[])
+}
+
+/// What a supervisor is told of the remote by who starts it.
+const ANSWERS: &str = "answers.json";
+
+/// The supervisor's side of it. What can't be read is asked.
+pub fn hear_answers(ctx: &Ctx, run: RunId) {
+    let path = ctx.paths.run(run).join(ANSWERS);
+    let Ok(bytes) = std::fs::read(&path) else { return };
+    git::told(serde_json::from_slice(&bytes).unwrap_or_default());
+    if let Err(e) = std::fs::remove_file(&path) {
+        tracing::debug!("{} stays: {e}", path.display());
+    }
 }
 
 /// Starts a supervisor with further words on its command line.

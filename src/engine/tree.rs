@@ -52,5 +52,14 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
         known.retain(|a| *a != ctx.me && !supervisors.contains(a));
         if known.is_empty() { alive(supervisors) } else { known.iter().cloned().collect() }
     };
+    // Their supervisors saw them gone, and one look for what a stranger has started since is enough.
+    if supervisors.is_empty() && runs.iter().all(has_ended) && find().is_empty() {
+        return Ok(());
+    }
     process::end_all(&find, Duration::from_secs(grace_s), GONE)
+}
+
+/// Whether a run's supervisor recorded its exit, which it does once nothing of the run is left.
+fn has_ended(run: &Run) -> bool {
+    run.state == RunState::Settled && run.exited_at.is_some()
 }

@@ -3,10 +3,11 @@
 use super::{Moment, awaits, base_job, bound};
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result, StoreError, Tx};
+use crate::decide::queue;
 use crate::model::ids::{Key, TaskId};
 use crate::model::policy::Policy;
-use crate::model::stage::{Agent, Stage};
-use crate::model::task::{Cooldown, Deploy, DeployState, Freeze, Lease, Run, RunState, Task, Waiting};
+use crate::model::stage::Agent;
+use crate::model::task::{Cooldown, Deploy, DeployState, Freeze, Lease, Run, Task, Waiting};
 use crate::model::view::{Blocker, BoardAnswers, Busy, Place, QueueView, TaskView};
 use std::collections::BTreeMap;
 
@@ -69,11 +70,11 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
     let running = tx.running_jobs()?;
     // What an outage put off has ended: it takes nobody's place (RULE-24).
     let put_off = put_off(tx, &running, now.stamp.wall_ms)?;
-    let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, place(t))).collect();
+    let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, queue::place(t))).collect();
     for job in queued.iter().chain(&running) {
         if let std::collections::btree_map::Entry::Vacant(free) = places.entry(job.task_id) {
             match tx.task(job.task_id) {
-                Ok(task) => drop(free.insert(place(&task))),
+                Ok(task) => drop(free.insert(queue::place(&task))),
                 // Its rows hold it alone: it is claimed by nobody, and what runs of it takes its place (RULE-44).
                 Err(StoreError::Undecodable(_)) => {}
                 Err(e) => return Err(e),
@@ -83,7 +84,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
     queued.retain(|j| places.contains_key(&j.task_id));
     for (id, key, project, repo) in tx.in_work_unreadable()? {
         let Ok(key) = Key::parse(&key) else { continue };
-        places.insert(id, unreadable(id, key, project, repo));
+        places.insert(id, queue::unreadable(id, key, project, repo));
     }
     for id in base_job::on_red(tx)? {
         if let Some(place) = places.get_mut(&id) {
@@ -119,7 +120,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb
         }
     }
     Ok(QueueView {
-        running: running.iter().filter(|j| !put_off.iter().any(|r| r.job_id == j.id)).map(busy).collect(),
+        running: running.iter().filter(|j| queue::takes_a_place(j, &put_off)).map(busy).collect(),
         queued,
         places,
         blockers,
@@ -144,54 +145,19 @@ fn put_off(tx: &Tx<'_>, running: &[crate::model::task::Job], now_ms: i64) -> Res
     if running.iter().all(|j| j.reason.is_none()) {
         return Ok(Vec::new());
     }
-    let waits = |run: &Run| running.iter().any(|j| j.id == run.job_id && run.put_off(j, now_ms).is_some());
-    Ok(tx.open_runs()?.into_iter().filter(waits).collect())
+    Ok(tx.open_runs()?.into_iter().filter(|run| queue::is_put_off(run, running, now_ms)).collect())
 }
 
-/// A canary that has ended, however it ended, holds nobody any more (RULE-26).
 fn cooldowns(tx: &Tx<'_>, put_off: &[Run]) -> Result<Vec<Cooldown>> {
     let mut all = tx.cooldowns()?;
     for c in &mut all {
         if let Some(run) = c.canary
-            && (put_off.iter().any(|r| r.id == run) || tx.run(run)?.state == RunState::Settled)
+            && !queue::goes_first(&tx.run(run)?, put_off)
         {
             c.canary = None;
         }
     }
     Ok(all)
-}
-
-/// A task in work whose row can't be decoded still is in work: its repository takes no other one beside it.
-fn unreadable(id: TaskId, key: Key, project: String, repo: String) -> Place {
-    Place {
-        id,
-        key,
-        project,
-        repo,
-        stage: Stage::Development,
-        started: true,
-        blocked_by: Vec::new(),
-        withdrawn: false,
-        stop_requested: false,
-        blocked: true,
-        on_red_base: false,
-    }
-}
-
-fn place(t: &Task) -> Place {
-    Place {
-        id: t.id,
-        key: t.key.clone(),
-        project: t.project.clone(),
-        repo: t.repo.clone(),
-        stage: t.stage,
-        started: t.stage != Stage::Created && !t.stage.is_terminal(),
-        blocked_by: t.blocked_by.clone(),
-        withdrawn: t.withdrawn.is_some(),
-        stop_requested: t.stop_requested_at.is_some(),
-        blocked: t.blocked_reason.is_some(),
-        on_red_base: false,
-    }
 }
 
 /// The newest task of the key decides, tombstoned ones included; without one, the group of the item on the board.
@@ -201,25 +167,7 @@ fn blocker(tx: &Tx<'_>, key: &Key) -> Result<Blocker> {
         found => found?,
     };
     if let Some(t) = task {
-        return Ok(match t.stage {
-            Stage::Done => Blocker::Met,
-            Stage::Cancelled => Blocker::Cancelled,
-            Stage::Created
-            | Stage::Analysis
-            | Stage::Architecture
-            | Stage::Development
-            | Stage::Review
-            | Stage::Testing
-            | Stage::DeployStaging
-            | Stage::Deploy => Blocker::Open,
-        });
+        return Ok(queue::blocker_of_task(t.stage));
     }
-    Ok(match tx.item_by_key(key.as_str())? {
-        None => Blocker::Unknown,
-        Some(item) => match item.group.as_deref() {
-            Some("completed") => Blocker::Met,
-            Some("cancelled") => Blocker::Cancelled,
-            Some(_) | None => Blocker::Open,
-        },
-    })
+    Ok(queue::blocker_of_item(tx.item_by_key(key.as_str())?.map(|item| item.group).as_ref().map(Option::as_deref)))
 }

@@ -3,6 +3,7 @@
 
 use super::agent::tail;
 use super::area::Folders;
+use super::record;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
 use super::{Ctx, apply, messages, projects};
@@ -264,7 +265,7 @@ pub fn close(
         if !t.is_watched() {
             return Err(StoreError::Lost);
         }
-        apply::change(tx, &mut t, Change::EndWatch(status), at)?;
+        record::change(tx, &mut t, Change::EndWatch(status), at)?;
         tx.audit(at, Some(t.id), "watch_ended", &json!({"status": status, "why": why, "probes": record.probes.len()}))?;
         messages::show(tx, &t, at)?;
         let told = text.as_deref().map(|t| crate::render::evidence::comment(Artefact::PostDeployLog, t));

@@ -278,10 +278,11 @@ pub struct Resolved {
 /// base is off: fail closed. An indication without a status of its own falls back inside the same project.
 pub fn resolve(statuses: &[Status], names: &BTreeMap<Logical, String>) -> Resolved {
     let name = |l: Logical| names.get(&l).map_or(l.default_name(), String::as_str);
+    let folded: Vec<String> = statuses.iter().map(|s| fold(&s.name)).collect();
     let find = |l: Logical| {
         let wanted = fold(name(l));
         let fits: Vec<usize> =
-            statuses.iter().enumerate().filter(|(_, s)| fold(&s.name) == wanted).map(|(i, _)| i).collect();
+            folded.iter().enumerate().filter(|(_, folded)| **folded == wanted).map(|(i, _)| i).collect();
         match fits.as_slice() {
             [one] => Ok(*one),
             [] => Err(format!("the project has no status {:?}", name(l))),

@@ -3,7 +3,7 @@
 
 use super::edges::{Edge, leads};
 use super::ids::{Key, Sha, branch_name};
-use super::refusal::Asked;
+use super::refusal::{Asked, RefusedEffect};
 use super::stage::Stage;
 use super::task::{Finding, PullRef, Rework, Task, Waiting};
 use super::watch::{Watch, WatchStatus};
@@ -111,6 +111,30 @@ pub enum Change {
     Pull(Option<PullRef>),
     /// The branch's history is one commit now.
     Reworked,
+    /// Forge or remote refused an effect although the work is done (ORD-1).
+    Refused(RefusedEffect),
+    /// What was asked was done after all: nothing is refused any more, if that was.
+    NotRefused(Asked),
+    /// The refused effect was tried, and nobody answered: no bound runs meanwhile.
+    RefusalSilent {
+        at: i64,
+    },
+    /// A person has the refused effect tried again at once, with a new bound.
+    AskAgain {
+        at: i64,
+    },
+    /// What the board says of the work item.
+    Follow(ItemText),
+}
+
+/// A work item's text and order, as far as a task follows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemText {
+    pub title: String,
+    pub body: String,
+    /// 0 urgent … 4 none.
+    pub priority: i64,
+    pub blocked_by: Vec<Key>,
 }
 
 /// A change that the row does not allow: a fault of this program. Nothing was changed.
@@ -175,7 +199,12 @@ impl Task {
             | Change::Branch { .. }
             | Change::Head { .. }
             | Change::Pull(_)
-            | Change::Reworked => None,
+            | Change::Reworked
+            | Change::Refused(_)
+            | Change::NotRefused(_)
+            | Change::RefusalSilent { .. }
+            | Change::AskAgain { .. }
+            | Change::Follow(_) => None,
             Change::Unblock | Change::FreshBudget | Change::CloseWindow => None,
         }
     }
@@ -213,6 +242,21 @@ impl Task {
             Change::Head { sha, tree } => (self.head_sha, self.head_tree) = (Some(sha), Some(tree)),
             Change::Pull(pull) => self.pr = pull,
             Change::Reworked => self.rework = None,
+            Change::Refused(refused) => self.refused = Some(refused),
+            Change::NotRefused(asked) => self.refused = self.refused.take().filter(|r| r.asked != asked),
+            Change::RefusalSilent { at } => {
+                if let Some(r) = &mut self.refused {
+                    (r.silent, r.last_at) = (true, at);
+                }
+            }
+            Change::AskAgain { at } => {
+                if let Some(r) = &mut self.refused {
+                    (r.tries, r.answered_ms, r.next_at) = (0, 0, at);
+                }
+            }
+            Change::Follow(ItemText { title, body, priority, blocked_by }) => {
+                (self.title, self.body, self.priority, self.blocked_by) = (title, body, priority, blocked_by);
+            }
         }
     }
 

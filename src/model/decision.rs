@@ -90,6 +90,17 @@ words! {
     }
 }
 
+impl Effect {
+    /// Whether it is done as `.orch.yaml` says (`merge.update`, `merge.method`): where that file does not hold, the
+    /// installation's word is no stand-in for it (ORD-3). A window that is open settles its own case: the merge itself asks.
+    pub fn is_by_repository(self) -> bool {
+        match self {
+            Self::MergeGate | Self::OpenDeploy => true,
+            Self::Land | Self::VerdictInputs | Self::OpenPull | Self::CompleteStop => false,
+        }
+    }
+}
+
 /// The next thing for one task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
@@ -140,6 +151,55 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The hold, if it is one: rule, sentence and until when (wall milliseconds).
+    pub fn hold(&self) -> Option<(Rule, &str, Option<i64>)> {
+        match self {
+            Self::Hold { rule, why, until } => Some((*rule, why, *until)),
+            Self::Enqueue(_)
+            | Self::Park { .. }
+            | Self::Release { .. }
+            | Self::Advance { .. }
+            | Self::Rollback { .. }
+            | Self::Return { .. }
+            | Self::Block { .. }
+            | Self::Finish { .. }
+            | Self::Effect(_) => None,
+        }
+    }
+
+    /// Whether it moves the task, asks a person, or has an agent start: what another hand did to it is looked at first
+    /// (RULE-31).
+    pub fn is_a_move(&self) -> bool {
+        match self {
+            Self::Advance { .. }
+            | Self::Park { .. }
+            | Self::Release { .. }
+            | Self::Rollback { .. }
+            | Self::Return { .. }
+            | Self::Block { .. } => true,
+            Self::Enqueue(job) => job.kind == JobKind::Agent,
+            // A question to a person, or the label's answer, follows at once.
+            Self::Effect(effect) => *effect == Effect::VerdictInputs,
+            Self::Hold { .. } | Self::Finish { .. } => false,
+        }
+    }
+
+    /// Whether what comes next is done as `.orch.yaml` on the default branch says, or waits for that file to hold (ORD-3).
+    pub fn is_by_repository(&self) -> bool {
+        match self {
+            Self::Effect(effect) => effect.is_by_repository() || *effect == Effect::Land,
+            Self::Hold { rule, .. } => *rule == Rule::Configuration,
+            Self::Enqueue(_)
+            | Self::Park { .. }
+            | Self::Release { .. }
+            | Self::Advance { .. }
+            | Self::Rollback { .. }
+            | Self::Return { .. }
+            | Self::Block { .. }
+            | Self::Finish { .. } => false,
+        }
+    }
+
     /// The decision's name, as `docs/state-machine.md` lists it.
     pub fn name(&self) -> &'static str {
         match self {

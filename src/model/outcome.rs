@@ -16,6 +16,26 @@ words! {
 }
 
 impl RuntimeKind {
+    /// Whether it talks to a model on the network.
+    pub fn needs_a_model(self) -> bool {
+        self != Self::Command
+    }
+
+    /// Whether a key that its environment names may be missing: a subscription's login stands in for it.
+    pub fn may_lack_a_key(self) -> bool {
+        self == Self::Claude
+    }
+
+    /// The service it talks to, `HOST:PORT`, and the variable that names another one; `None`: it is not known.
+    pub fn service(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Claude => Some(("ANTHROPIC_BASE_URL", "api.anthropic.com:443")),
+            Self::Codex => Some(("OPENAI_BASE_URL", "api.openai.com:443")),
+            Self::Gemini => Some(("GOOGLE_GEMINI_BASE_URL", "generativelanguage.googleapis.com:443")),
+            Self::OpenCode | Self::Command => None,
+        }
+    }
+
     /// Whether an agent that is worked by it can be kept from starting programs, so that a judge runs nothing of what it judges
     /// (R1). Of the others the review is shown as not independent.
     pub fn starts_nothing_for_a_judge(self) -> bool {

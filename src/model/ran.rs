@@ -15,8 +15,10 @@ pub enum Ended {
     NoProgram,
     /// The disk is full.
     NoRoom,
-    /// It could not be started or watched for another reason.
+    /// It was not started for another reason.
     Failed,
+    /// It was started, and could not be watched to its end.
+    Lost,
 }
 
 /// The end with the words for it, as the rest of a sentence.

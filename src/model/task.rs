@@ -1,6 +1,7 @@
 //! Rows as plain data: tasks, jobs, runs, evidence. What `decide` reads and `store` writes.
 
 use super::deploy::DeployResult;
+use super::evidence::EvidenceDetail;
 use super::ids::{JobId, Key, RunId, Sha, TaskId};
 use super::run_end::RunEnd;
 use super::stage::{Agent, JobKind, JobStatus, Stage, words};
@@ -306,8 +307,7 @@ pub struct Evidence {
     pub verdict: EvidenceVerdict,
     /// One sentence.
     pub why: String,
-    /// JSON: findings and what else the verdict rests on; `file` where that is a file outside git.
-    pub detail: serde_json::Value,
+    pub detail: EvidenceDetail,
     /// The file it rests on is gone or differs, so that it is no pass any more (RULE-47); never stored.
     pub tampered: bool,
 }
@@ -324,12 +324,12 @@ pub struct BoundFile {
 impl Evidence {
     /// Whether whoever gave this verdict could have run what it judged (R1): a review by a runtime that starts programs.
     pub fn depends(&self) -> bool {
-        self.detail.get("independent").and_then(serde_json::Value::as_bool) == Some(false)
+        matches!(self.detail, EvidenceDetail::Agent { independent: false, .. })
     }
 
     /// The file that this row rests on.
     pub fn bound(&self) -> Option<BoundFile> {
-        self.detail.get("file").and_then(|file| serde_json::from_value(file.clone()).ok())
+        self.detail.of_code()?.file.clone()
     }
 }
 

@@ -5,10 +5,13 @@
 use orch::adapters::child::{self, Control, Spec};
 use orch::adapters::confine::{self, Boundary, Engine, Probe, Run};
 use orch::adapters::store::{Mode, NewTask, Store, StoreError, Tx};
+use orch::engine::record;
+use orch::model::change::{Change, Move};
 use orch::model::confine::{Choice, Policy};
 use orch::model::ids::{JobId, Key, RunId};
-use orch::model::stage::{JobKind, JobStatus};
-use orch::model::task::NewJob;
+use orch::model::run_end::{RunEnd, RunResult};
+use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
+use orch::model::task::{NewJob, Task};
 use orch::model::time::Stamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -24,6 +27,7 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["exit"] => {}
         ["read", db] => read(Path::new(db)),
+        ["state", db, tasks, jobs] => state(Path::new(db), tasks.parse().unwrap(), jobs.parse().unwrap()),
         ["queue", queue, n, loops, way] => {
             println!("{:.0}", rate(queue, n.parse().unwrap(), loops.parse().unwrap(), way))
         }
@@ -34,7 +38,7 @@ fn main() {
         ["confined", program, rounds] => confined(Path::new(program), rounds.parse().unwrap()),
         ["once", queue, db] => assert!(Queue::open(queue, Path::new(db)).claim_and_settle()),
         other => println!(
-            "baseline exit | read DB | queue orch|bare N LOOPS one|each | confined ORCH ROUNDS (got {other:?})"
+            "baseline exit | read DB | state DB TASKS JOBS | queue orch|bare N LOOPS one|each | confined ORCH ROUNDS (got {other:?})"
         ),
     }
 }
@@ -45,6 +49,60 @@ fn read(db: &Path) {
     conn.execute_batch("PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;").unwrap();
     let n: i64 = conn.query_row("SELECT id FROM tasks ORDER BY id DESC LIMIT 1", [], |r| r.get(0)).unwrap();
     assert!(n > 0);
+}
+
+/// Adds so many finished tasks, and so many finished jobs in equal shares, as `orch` itself writes them: each move is one
+/// that its state machine allows, and the audit chain holds.
+fn state(db: &Path, tasks: i64, jobs: i64) {
+    let mut store = Store::open(db, Mode::Migrate).unwrap();
+    let first = store.read(|tx| Ok::<_, StoreError>(tx.all_keys()?.len())).unwrap();
+    let first = i64::try_from(first).unwrap() + 1;
+    let numbers: Vec<i64> = (first..first + tasks).collect();
+    for (n, part) in numbers.chunks(500).enumerate() {
+        let done = i64::try_from(n * 500).unwrap();
+        store
+            .write(|tx| {
+                for (i, number) in part.iter().enumerate() {
+                    let i = done + i64::try_from(i).unwrap();
+                    // The remainder goes to the first ones.
+                    finished(tx, *number, jobs / tasks + i64::from(i < jobs % tasks))?;
+                }
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+    }
+}
+
+fn finished(tx: &Tx<'_>, number: i64, jobs: i64) -> Result<(), StoreError> {
+    let key = Key::parse(&format!("B-{number}")).unwrap();
+    let new = NewTask {
+        key: &key,
+        project: "B",
+        repo: "b",
+        item_id: key.as_str(),
+        title: "a finished task",
+        body: "",
+        priority: 4,
+        blocked_by: &[],
+    };
+    let mut task = tx.insert_task(&new, 1)?.unwrap();
+    tx.audit(1, Some(task.id), "task_created", &serde_json::json!({"title": new.title}))?;
+    let step = |task: &mut Task, step: Move| -> Result<(), StoreError> {
+        record::change(tx, task, Change::Move(step.clone()), 1)?;
+        tx.audit(1, Some(task.id), "stage_advanced", &serde_json::json!({"step": format!("{step:?}")})).map(drop)
+    };
+    step(&mut task, Move::Start { to: Stage::Development, serial: false, at: 1 })?;
+    step(&mut task, Move::Advance { to: Stage::Review })?;
+    for n in 0..jobs {
+        let token = format!("{number:016x}{n:016x}");
+        let id = tx.enqueue(&task, &NewJob { agent: Some(Agent::Reviewer), ..NewJob::now(JobKind::Agent) }, 1)?;
+        assert!(tx.claim_job(id, &token)?);
+        let run = tx.insert_run(&tx.job(id)?, &token, None, 0, &stamp())?;
+        tx.settle_job(id, &token, JobStatus::Done, None, false, 1)?;
+        tx.settle_run(run, &RunEnd::new(RunResult::Done, ""), 1)?;
+    }
+    step(&mut task, Move::Advance { to: Stage::Deploy })?;
+    step(&mut task, Move::Finish { watch: false, at: number })
 }
 
 /// Medians, in milliseconds, of the whole life of `true` as a run: held by nothing, by bubblewrap, by Landlock, in turn; `-`
@@ -237,11 +295,7 @@ impl Queue {
             Self::Orch(store) => store
                 .write(|tx| {
                     tx.settle_job(JobId(id), &token, JobStatus::Done, None, false, 1)?;
-                    tx.settle_run(
-                        RunId(run),
-                        &orch::model::run_end::RunEnd::new(orch::model::run_end::RunResult::Done, ""),
-                        1,
-                    )
+                    tx.settle_run(RunId(run), &RunEnd::new(RunResult::Done, ""), 1)
                 })
                 .unwrap(),
             Self::Bare(conn) => {

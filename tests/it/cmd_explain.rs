@@ -3,10 +3,11 @@
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
 use orch::model::board::Intent;
+use orch::model::evidence::EvidenceDetail;
 use orch::model::ids::Sha;
 use orch::model::stage::Stage;
 use orch::model::task::EvidenceVerdict;
-use serde_json::json;
+use orch::model::task::Finding;
 
 #[test]
 fn the_gates_of_the_stage_are_shown_with_their_evidence() {
@@ -28,7 +29,7 @@ fn the_gates_of_the_stage_are_shown_with_their_evidence() {
             code_tree: "tree".into(),
             verdict: EvidenceVerdict::Fail,
             why: "REQUEST_CHANGES".into(),
-            detail: json!({"findings": [{"source": "review", "text": "no test"}]}),
+            detail: EvidenceDetail::code(vec![Finding { source: "review".into(), text: "no test".into() }], false),
         };
         tx.add_evidence(&t, &row, 5).unwrap();
     });

@@ -3,6 +3,7 @@
 use crate::support::house;
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;
+use orch::model::evidence::EvidenceDetail;
 use orch::model::ids::Sha;
 use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::stage::{Agent, JobKind, JobStatus, Stage};
@@ -126,7 +127,7 @@ fn past_gates_are_decided_again_from_their_rows() {
         code_tree: format!("tree{n}"),
         verdict,
         why: format!("{gate} {verdict}"),
-        detail: json!({}),
+        detail: EvidenceDetail::Plain,
     };
     world.write(|tx| {
         let t = task(tx, "ORCH-1", "one", 1);

@@ -4,8 +4,9 @@ use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::process;
 use orch::adapters::store::NewEvidence;
 use orch::cli::clock;
-use orch::engine::{Ctx, apply};
+use orch::engine::{Ctx, record};
 use orch::model::change::{Change, Move};
+use orch::model::evidence::EvidenceDetail;
 use orch::model::ids::Sha;
 use orch::model::stage::{Agent, JobKind, Stage};
 use orch::model::task::{EvidenceVerdict, NewJob, Waiting};
@@ -96,7 +97,7 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
             code_tree: "tree".into(),
             verdict: EvidenceVerdict::Pass,
             why: "four files".into(),
-            detail: json!({}),
+            detail: EvidenceDetail::Plain,
         };
         tx.add_evidence(&first, &complete, 1).unwrap();
         let second = task(tx, &keys[1], "second", 2);
@@ -334,7 +335,7 @@ fn pipe_1_a_change_that_is_no_edge_is_refused_and_told_once() {
         let done = ctx.store.write(|tx| {
             let mut row = tx.task(t.id)?;
             tx.audit(1, Some(t.id), "before", &json!({}))?;
-            apply::change(tx, &mut row, Change::Move(Move::Finish { watch: false, at: 1 }), 1)
+            record::change(tx, &mut row, Change::Move(Move::Finish { watch: false, at: 1 }), 1)
         });
         ctx.fault(Some(&t), "moving the task on", &done.unwrap_err().into());
     }

@@ -1,5 +1,6 @@
 //! The local board: one Markdown file per work item, edited by people with any editor while steps run (BRD-1, RULE-40).
 
+use super::seen::{self, Looked, Seen, Split};
 use super::swap::{self, MAX_FILE, Turn};
 use super::{
     Board, BoardError, Deed, Doer, ItemRef, Label, Listing, Move, Moved, NewItem, Priority, Problem, Scope, Status,
@@ -57,12 +58,64 @@ impl Local {
     /// Markdown, hidden ones and those of other projects are ignored; a Markdown file without a key is a stranger.
     pub fn scan(&self) -> Result<Listing, BoardError> {
         let mut found = Listing::default();
+        for number in self.names(&mut found)? {
+            self.take(number, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::scan`], without opening the files that are as they were `before`, but for those that are to be read
+    /// `again` all the same.
+    pub fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Result<Looked, BoardError> {
+        let mut found = Listing::default();
+        let failed = |e: std::io::Error| self.failed("reading the folder", &self.dir, &e);
+        let folder = match seen::open(&self.dir) {
+            Ok(folder) => folder,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Looked::default()),
+            Err(e) => return Err(failed(e)),
+        };
+        let look = seen::at(&folder, &self.prefix).map_err(failed)?;
+        let numbers = if before.folder == Some(look.folder) {
+            before.files.iter().map(|(number, _)| *number).collect()
+        } else {
+            self.names(&mut found)?
+        };
+        let Split { kept, open } = seen::unchanged(before, &numbers, &look.marks(&numbers), again);
+        let mut read = Vec::new();
+        for (number, mark) in open {
+            if self.take(number, &mut found)? {
+                read.extend(mark.map(|mark| (number, mark)));
+            }
+        }
+        // A stranger is told each time, and its name stands nowhere else.
+        let folder = (look.folder_is_settled() && found.strangers.is_empty()).then_some(look.folder);
+        Ok(Looked { listing: found, prefix: self.prefix.clone(), all: numbers.len(), folder, kept, read })
+    }
+
+    /// Reads one file into the listing; gives whether it is a work item.
+    fn take(&self, number: u64, found: &mut Listing) -> Result<bool, BoardError> {
+        let key = Key::parse(&format!("{}-{number}", self.prefix)).map_err(|e| BoardError::Invalid(e.to_string()))?;
+        let why = match self.read(&key) {
+            Ok(None) => return Ok(false),
+            Ok(Some((_, Ok(item)))) => {
+                found.items.push(item);
+                return Ok(true);
+            }
+            Ok(Some((_, Err(why)))) => why,
+            Err(e) => e.to_string(),
+        };
+        found.problems.push(Problem { at: format!("{key}.md"), why, key: Some(key) });
+        Ok(false)
+    }
+
+    /// The numbers of the folder's work items, ascending; strangers go into the listing.
+    fn names(&self, found: &mut Listing) -> Result<Vec<u64>, BoardError> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(self.failed("reading the folder", &self.dir, &e)),
         };
-        let mut keys = Vec::new();
+        let mut numbers = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| self.failed("reading the folder", &self.dir, &e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -71,7 +124,7 @@ impl Local {
                 continue;
             }
             match Key::parse(stem) {
-                Ok(key) if key.as_str() == stem && key.prefix() == self.prefix => keys.push(key),
+                Ok(key) if key.as_str() == stem && key.prefix() == self.prefix => numbers.push(key.number()),
                 Ok(key) if key.as_str() == stem => {}
                 Ok(_) | Err(_) => found.strangers.push(Problem {
                     why: format!(
@@ -83,19 +136,9 @@ impl Local {
                 }),
             }
         }
-        keys.sort_by_key(Key::number);
+        numbers.sort_unstable();
         found.strangers.sort_by(|a, b| a.at.cmp(&b.at));
-        for key in keys {
-            match self.read(&key) {
-                Ok(None) => {}
-                Ok(Some((_, Ok(item)))) => found.items.push(item),
-                Ok(Some((_, Err(why)))) => {
-                    found.problems.push(Problem { at: format!("{key}.md"), why, key: Some(key) })
-                }
-                Err(e) => found.problems.push(Problem { at: format!("{key}.md"), why: e.to_string(), key: Some(key) }),
-            }
-        }
-        Ok(found)
+        Ok(numbers)
     }
 
     /// One item; `None` when there is no such file. A broken file is `Transient`: look later.
@@ -348,6 +391,10 @@ impl Board for Local {
 
     fn list(&self, _: &[Status], _: &Scope<'_>, _: &dyn Fn() -> bool) -> Result<Listing, BoardError> {
         self.scan()
+    }
+
+    fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Option<Result<Looked, BoardError>> {
+        Some(self.look(before, again))
     }
 
     fn get(&self, _: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {

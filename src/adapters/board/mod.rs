@@ -6,6 +6,7 @@
 pub mod github;
 pub mod local;
 pub mod plane;
+pub mod seen;
 mod swap;
 
 use crate::adapters::http::{Class, Fault, HttpError};
@@ -199,6 +200,12 @@ pub trait Board: std::fmt::Debug {
     /// Work items in scope, on a server without bodies, which is asked page after page as long as `go_on` says so, and for
     /// one page at least. A folder always gives all, whole.
     fn list(&self, statuses: &[Status], scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing, BoardError>;
+
+    /// As a whole [`Board::list`], without reading what is as it was `before`, but for the numbers of items that are to be
+    /// read `again` all the same. `None`: this kind can't tell.
+    fn look(&self, _before: &seen::Seen, _again: &dyn Fn(u64) -> bool) -> Option<Result<seen::Looked, BoardError>> {
+        None
+    }
 
     /// One item with its body; `None`: gone, archived or a draft.
     fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError>;

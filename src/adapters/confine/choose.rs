@@ -5,7 +5,7 @@ use super::{Engine, NoEngine, Run, fence};
 use crate::adapters::{accounts, files, process, toolbox};
 use crate::model::confine::{Choice, Mode, Network, Policy};
 use crate::model::text::one_line;
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -197,7 +197,7 @@ fn remember(answer: &Answer, probe: &Probe) {
 }
 
 fn now() -> i64 {
-    clock_gettime(ClockId::Boottime).tv_sec
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| t.tv_sec())
 }
 
 /// The very command line with `true`, first as newer versions have it.

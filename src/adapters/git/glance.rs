@@ -5,12 +5,31 @@
 use super::cmd::Result;
 use super::mirror::Mirror;
 use crate::model::ids::Sha;
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH_NS: i64 = 1_000_000_000;
+
+/// What a remote answered of one branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    mirror: PathBuf,
+    branch: String,
+    head: Option<Sha>,
+    at_ns: i64,
+}
+
+fn now_ns() -> i64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME);
+    now.map_or(0, |t| t.tv_sec().saturating_mul(1_000_000_000).saturating_add(t.tv_nsec()))
+}
+
+fn is_fresh(at_ns: i64) -> bool {
+    (0..FRESH_NS).contains(&(now_ns() - at_ns))
+}
 
 /// What a remote answered of some of its branches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +45,8 @@ pub(super) fn named(answer: &str) -> Option<String> {
     answer.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD").map(ToOwned::to_owned))
 }
 
-type Answers = BTreeMap<String, (Option<Sha>, Instant)>;
+/// A branch's head, and when it was answered, by a clock that all processes of a boot share.
+type Answers = BTreeMap<String, (Option<Sha>, i64)>;
 
 static SEEN: Mutex<BTreeMap<PathBuf, Answers>> = Mutex::new(BTreeMap::new());
 
@@ -39,15 +59,37 @@ pub(super) fn forget() {
     seen(BTreeMap::clear);
 }
 
+/// What counts still.
+pub fn answers() -> Vec<Answer> {
+    let of = |(mirror, heads): (&PathBuf, &Answers)| -> Vec<Answer> {
+        let fresh = heads.iter().filter(|(_, (_, at))| is_fresh(*at));
+        let answer = |(branch, (head, at)): (&String, &(Option<Sha>, i64))| Answer {
+            mirror: mirror.clone(),
+            branch: branch.clone(),
+            head: head.clone(),
+            at_ns: *at,
+        };
+        fresh.map(answer).collect()
+    };
+    seen(|all| all.iter().flat_map(of).collect())
+}
+
+/// Takes over what another process was answered, as far as it counts still.
+pub fn told(answers: Vec<Answer>) {
+    for answer in answers.into_iter().filter(|answer| is_fresh(answer.at_ns)) {
+        seen(|all| all.entry(answer.mirror).or_default().insert(answer.branch, (answer.head, answer.at_ns)));
+    }
+}
+
 fn known(mirror: &Path, branch: &str) -> Option<Option<Sha>> {
-    let fresh = |(head, at): &(Option<Sha>, Instant)| (at.elapsed() < FRESH).then(|| head.clone());
+    let fresh = |(head, at): &(Option<Sha>, i64)| is_fresh(*at).then(|| head.clone());
     seen(|all| all.get(mirror)?.get(branch).and_then(fresh))
 }
 
 impl Mirror {
     /// Keeps what the remote answered of a branch; `None`: it has no such branch.
     pub(super) fn answered(&self, branch: &str, head: Option<&Sha>) {
-        let entry = (head.cloned(), Instant::now());
+        let entry = (head.cloned(), now_ns());
         seen(|all| all.entry(self.path().to_owned()).or_default().insert(branch.to_owned(), entry));
     }
 
@@ -74,5 +116,31 @@ impl Mirror {
             return Ok(Some(head));
         }
         self.fetch_branch(branch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_31_an_answer_is_told_for_as_long_as_it_counts() {
+        let mirror = Path::new("/nowhere/glance-tests.git");
+        let head = Sha::parse(&"a".repeat(40)).unwrap();
+        let of = |branch: &str, at_ns: i64| Answer {
+            mirror: mirror.to_owned(),
+            branch: branch.to_owned(),
+            head: Some(head.clone()),
+            at_ns,
+        };
+        let old = of("old", now_ns() - FRESH_NS);
+        let from_the_future = of("later", now_ns() + FRESH_NS);
+        let fresh = of("fresh", now_ns());
+        told(vec![old, from_the_future, fresh.clone()]);
+        assert_eq!(known(mirror, "fresh"), Some(Some(head.clone())));
+        assert_eq!((known(mirror, "old"), known(mirror, "later")), (None, None));
+        assert!(answers().contains(&fresh));
+        let text = serde_json::to_string(&fresh).unwrap();
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), fresh);
     }
 }

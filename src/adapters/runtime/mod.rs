@@ -98,10 +98,19 @@ impl Runtime {
     pub fn transcript(&self, session: &str) -> Option<Transcript> {
         let folder = match self {
             Self::Claude(_) => "projects",
-            Self::Preset(PresetKind::Codex, _) => "sessions",
-            Self::Preset(PresetKind::Gemini | PresetKind::OpenCode, _) | Self::Command(_) => return None,
+            Self::Preset(preset, _) => preset.transcripts()?,
+            Self::Command(_) => return None,
         };
         (session.len() >= 8 && plain(session, "-_")).then(|| Transcript { folder, ending: format!("{session}.jsonl") })
+    }
+
+    /// Whether it brings a sandbox of its own, which needs namespaces.
+    pub fn own_sandbox(&self) -> bool {
+        match self {
+            Self::Claude(settings) => settings.sandbox != Sandbox::Off,
+            Self::Preset(preset, _) => preset.own_sandbox(),
+            Self::Command(_) => false,
+        }
     }
 
     pub fn kind(&self) -> RuntimeKind {

@@ -25,6 +25,29 @@ impl PresetKind {
         }
     }
 
+    /// The preset of this kind; `None`: it is none.
+    pub fn of(kind: RuntimeKind) -> Option<Self> {
+        match kind {
+            RuntimeKind::Codex => Some(Self::Codex),
+            RuntimeKind::Gemini => Some(Self::Gemini),
+            RuntimeKind::OpenCode => Some(Self::OpenCode),
+            RuntimeKind::Claude | RuntimeKind::Command => None,
+        }
+    }
+
+    /// Whether it brings a sandbox of its own.
+    pub(super) fn own_sandbox(self) -> bool {
+        self == Self::Codex
+    }
+
+    /// The folder of its transcripts, where they can be carried from run to run.
+    pub(super) fn transcripts(self) -> Option<&'static str> {
+        match self {
+            Self::Codex => Some("sessions"),
+            Self::Gemini | Self::OpenCode => None,
+        }
+    }
+
     fn is_model(self, name: &str) -> bool {
         match self {
             Self::Codex => plain(name, ".-_:"),

@@ -3,7 +3,7 @@
 use super::{Result, Store, Tx};
 use crate::model::ids::TaskId;
 use crate::model::redact;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -131,7 +131,7 @@ fn broken(seq: i64, why: impl Into<String>) -> Broken {
     Broken { seq, why: why.into() }
 }
 
-fn chain(tx: &Transaction<'_>, tail: &Tail, bound: &mut Bound) -> Result<std::result::Result<i64, Broken>> {
+fn chain(tx: &Connection, tail: &Tail, bound: &mut Bound) -> Result<std::result::Result<i64, Broken>> {
     let mut statement = tx.prepare("SELECT seq, at, task_id, event, detail, hash FROM audit ORDER BY seq")?;
     let mut rows = statement.query([])?;
     let mut previous = GENESIS.to_owned();
@@ -164,7 +164,7 @@ fn chain(tx: &Transaction<'_>, tail: &Tail, bound: &mut Bound) -> Result<std::re
 }
 
 /// Whether the chain ends too early.
-fn ends(tx: &Transaction<'_>, tail: &Tail, count: i64) -> Result<Option<Broken>> {
+fn ends(tx: &Connection, tail: &Tail, count: i64) -> Result<Option<Broken>> {
     let ever: Option<i64> =
         tx.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")?.query_row([], |r| r.get(0)).optional()?;
     let written: Option<String> =
@@ -186,7 +186,7 @@ fn ends(tx: &Transaction<'_>, tail: &Tail, count: i64) -> Result<Option<Broken>>
 }
 
 /// Whether an evidence row is another than the one its event binds, has no event, or is gone.
-fn evidence(tx: &Transaction<'_>, mut bound: Bound) -> Result<Option<Broken>> {
+fn evidence(tx: &Connection, mut bound: Bound) -> Result<Option<Broken>> {
     let mut statement = tx.prepare("SELECT * FROM evidence ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -153,6 +153,9 @@ impl Tx<'_> {
 
     /// Pending intents, STOP first, then by creation of the work item.
     pub fn pending_intents(&self) -> Result<Vec<IntentRow>> {
+        if self.none("intents WHERE state = 'pending'")? {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT * FROM intents WHERE state = 'pending' ORDER BY kind <> 'stop', created_order, id";
         self.list("intents", sql, [], intent)
     }

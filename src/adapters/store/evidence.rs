@@ -1,7 +1,8 @@
 //! Evidence: verdicts on commits. Append-only; the newest row of a gate and epoch counts.
 
 use super::audit::{EVIDENCE, digest};
-use super::{Result, Tx, from_json, parsed};
+use super::{Result, Tx, parsed};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::{RunId, Sha, TaskId};
 use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use rusqlite::{Row, params};
@@ -17,7 +18,7 @@ pub struct NewEvidence {
     pub code_tree: String,
     pub verdict: EvidenceVerdict,
     pub why: String,
-    pub detail: serde_json::Value,
+    pub detail: EvidenceDetail,
 }
 
 fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
@@ -31,7 +32,7 @@ fn evidence(row: &Row<'_>) -> rusqlite::Result<Evidence> {
         code_tree: row.get("code_tree")?,
         verdict: parsed(row, "verdict", EvidenceVerdict::parse)?,
         why: row.get("why")?,
-        detail: parsed(row, "detail", from_json)?,
+        detail: EvidenceDetail::parse(&row.get::<_, String>("detail")?),
         tampered: false,
     })
 }
@@ -76,7 +77,7 @@ impl Tx<'_> {
                 new.code_tree,
                 new.verdict.as_str(),
                 new.why,
-                new.detail.to_string(),
+                new.detail.text(),
                 at
             ])?;
         let id = self.tx.last_insert_rowid();

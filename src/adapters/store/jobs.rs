@@ -88,6 +88,9 @@ impl Tx<'_> {
 
     /// Queued jobs in the order of the queue: priority of the work item, then task id.
     pub fn queued_jobs(&self) -> Result<Vec<Job>> {
+        if self.none("jobs WHERE status = 'queued'")? {
+            return Ok(Vec::new());
+        }
         self.list("jobs", "SELECT * FROM jobs WHERE status = 'queued' ORDER BY priority, task_id", [], job)
     }
 

@@ -81,6 +81,9 @@ impl Tx<'_> {
 
     /// Open intents of a kind that were made before a time.
     pub fn intents_of_kind(&self, kind: &str, before: i64) -> Result<Vec<JournalRow>> {
+        if self.none("journal WHERE outcome IS NULL")? {
+            return Ok(Vec::new());
+        }
         // The table has no numbers: its task tells which row can't be read.
         self.list(
             "journal",

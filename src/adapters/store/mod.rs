@@ -190,8 +190,48 @@ pub struct Store {
 /// A write transaction; what it does is kept only by [`Store::write`] returning `Ok`.
 #[derive(Debug)]
 pub struct Tx<'c> {
-    pub(crate) tx: rusqlite::Transaction<'c>,
+    pub(crate) tx: Begun<'c>,
     unread: &'c Unread,
+}
+
+/// A transaction whose words are prepared once: a step that has nothing to do begins two dozen of them.
+#[derive(Debug)]
+pub(crate) struct Begun<'c> {
+    conn: &'c Connection,
+    open: bool,
+}
+
+impl<'c> Begun<'c> {
+    /// Exclusive: nothing else uses the connection until it ends.
+    fn new(conn: &'c mut Connection, word: &str) -> rusqlite::Result<Self> {
+        conn.prepare_cached(word)?.execute([])?;
+        Ok(Self { conn, open: true })
+    }
+
+    fn commit(mut self) -> rusqlite::Result<()> {
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl std::ops::Deref for Begun<'_> {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        self.conn
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // SQLite has ended it by itself where a statement failed badly.
+        if self.open && !self.conn.is_autocommit() {
+            let ended = self.conn.prepare_cached("ROLLBACK").and_then(|mut s| s.execute([]));
+            if let Err(e) = ended {
+                tracing::error!("a transaction could not be rolled back: {e}");
+            }
+        }
+    }
 }
 
 /// A connection that only reads, and makes no file beside the database where nobody writes it.
@@ -361,11 +401,12 @@ impl Store {
     ) -> std::result::Result<T, E> {
         let path = &self.path;
         let named = |e| StoreError::from(e).of(path);
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(named)?;
+        let tx = Begun::new(&mut self.conn, "BEGIN IMMEDIATE").map_err(named)?;
         if tx.is_readonly("main").map_err(named)? {
             return Err(StoreError::ReadOnly(path.display().to_string()).into());
         }
-        let found: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(named)?;
+        let found: i64 =
+            tx.prepare_cached("PRAGMA user_version").and_then(|mut s| s.query_row([], |r| r.get(0))).map_err(named)?;
         if found < SCHEMA_VERSION || (found > SCHEMA_VERSION && !may_use(&tx, found)) {
             let (path, known) = (path.display().to_string(), SCHEMA_VERSION);
             return Err(if found < known {
@@ -388,7 +429,7 @@ impl Store {
         &mut self,
         work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Deferred).map_err(StoreError::from)?;
+        let tx = Begun::new(&mut self.conn, "BEGIN DEFERRED").map_err(StoreError::from)?;
         let tx = Tx { tx, unread: &self.unread };
         work(&tx)
     }
@@ -430,6 +471,12 @@ impl Tx<'_> {
             }
         }
         Ok(list)
+    }
+
+    /// Whether no row is there, `what` being a table and its condition. Asked before a list of whole rows, whose statement
+    /// takes ten times as long to prepare: most steps find none.
+    fn none(&self, what: &str) -> Result<bool> {
+        Ok(!self.tx.prepare_cached(&format!("SELECT 1 FROM {what} LIMIT 1"))?.exists([])?)
     }
 
     /// A task's key as it is in its row, whatever else the row holds.

@@ -99,6 +99,9 @@ impl Tx<'_> {
 
     /// The oldest open row of every (task, sink) that is due (RULE-41: only these are deliverable).
     pub fn deliverable(&self, now: i64, most: u32) -> Result<Vec<OutboxRow>> {
+        if self.none("outbox WHERE state = 'open'")? {
+            return Ok(Vec::new());
+        }
         self.list("outbox", DELIVERABLE, params![now, most], outbox)
     }
 

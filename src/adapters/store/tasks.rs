@@ -84,6 +84,8 @@ pub(super) const IDLE: &str = "SELECT id FROM tasks t WHERE id IN (SELECT id FRO
                  UNION SELECT id FROM tasks WHERE watch = 'armed')
              AND (stop_requested_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running'))) ORDER BY id";
 
+const OPEN: &str = "tasks WHERE stage NOT IN ('done', 'cancelled')";
+
 impl Tx<'_> {
     /// Makes a task in `created`. `None` when the work item has a live (or done, not tombstoned) task already.
     pub fn insert_task(&self, new: &NewTask<'_>, at: i64) -> Result<Option<Task>> {
@@ -133,6 +135,9 @@ impl Tx<'_> {
 
     /// Every task that is not terminal, by id.
     pub fn open_tasks(&self) -> Result<Vec<Task>> {
+        if self.none(OPEN)? {
+            return Ok(Vec::new());
+        }
         self.tasks_where("stage NOT IN ('done', 'cancelled') ORDER BY id")
     }
 
@@ -155,6 +160,9 @@ impl Tx<'_> {
     /// Tasks that are not terminal (or done with an armed watch) and have no live job, or whose stop is
     /// recorded: whoever was to carry it out may have been killed right after (RUN-9).
     pub fn idle_tasks(&self) -> Result<Vec<TaskId>> {
+        if self.none(OPEN)? && self.none("tasks WHERE watch = 'armed'")? {
+            return Ok(Vec::new());
+        }
         let mut statement = self.tx.prepare_cached(IDLE)?;
         let rows = statement.query_map([], |r| Ok(TaskId(r.get(0)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -327,7 +327,7 @@ fn an_evidence_row_is_bound_by_its_event() {
                         code_tree: "t".to_owned(),
                         verdict: EvidenceVerdict::Fail,
                         why: "red".to_owned(),
-                        detail: serde_json::json!({"n": 1}),
+                        detail: crate::model::evidence::EvidenceDetail::Again,
                     };
                     tx.add_evidence(&task, &new, 5)?;
                 }

@@ -1,10 +1,10 @@
 //! `orch cache drop` (BND-3).
 
-use super::tick::project;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
+use crate::cli::open::project;
 use crate::engine::cache;
 use serde_json::json;
 

@@ -1,6 +1,8 @@
 //! One file per subcommand: an `Args` struct whose doc comment is the help, and `run`.
 
 pub mod advance;
+pub mod audit;
+pub mod backup;
 pub mod cache;
 pub mod config;
 pub mod confine_exec;
@@ -9,12 +11,14 @@ pub mod demo;
 pub mod diff;
 pub mod doctor;
 pub mod explain;
+pub mod freeze;
 pub mod gate;
+pub mod halt;
 pub mod init;
+pub mod lease;
 pub mod logs;
 pub mod metrics;
 pub mod new;
-pub mod operate;
 pub mod page;
 pub mod post_deploy_probe;
 pub mod project;
@@ -22,6 +26,8 @@ pub mod prune;
 pub mod reap;
 pub mod reconcile;
 pub mod report;
+pub mod resume;
+pub mod retry;
 pub mod run_job;
 pub mod security_scan;
 pub mod shell;
@@ -32,3 +38,4 @@ pub mod status;
 pub mod stop;
 pub mod tick;
 pub mod timeline;
+pub mod unfreeze;

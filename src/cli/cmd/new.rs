@@ -1,12 +1,12 @@
 //! `orch new` (CLI-4): a work item on the local board.
 
-use super::tick::project;
 use crate::adapters::board::NewItem;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
 use crate::cli::init::find;
 use crate::cli::open;
+use crate::cli::open::project;
 use crate::config::{Config, Project, locate, same_remote};
 use crate::engine::boards;
 use crate::model::board::{Group, Logical, Priority, fold};

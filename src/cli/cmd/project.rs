@@ -184,7 +184,7 @@ fn list(call: &Invocation) -> CmdResult {
 fn remove(call: &Invocation, name: &str) -> CmdResult {
     let file: PathBuf = {
         let mut ctx = open::view(call, "project")?;
-        let key = super::tick::project(&ctx, Some(name))?.unwrap_or_default();
+        let key = open::project(&ctx, Some(name))?.unwrap_or_default();
         if !key.eq_ignore_ascii_case(name) {
             return Err(Failure::usage(format!("{name} is a repository's name")).hint(format!("name the key: {key}")));
         }

@@ -1,10 +1,10 @@
 //! `orch reconcile` (CLI-2, BRD-4).
 
-use super::tick::project;
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
+use crate::cli::open::project;
 use crate::engine::reconcile;
 use std::time::Instant;
 

@@ -90,7 +90,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     })?;
     let task = args.task.as_deref().map(|t| open::task(&mut ctx, t)).transpose()?;
     let key = match (args.project.as_deref(), &task, ctx.config.projects.as_slice()) {
-        (Some(name), ..) => super::tick::project(&ctx, Some(name))?.unwrap_or_default(),
+        (Some(name), ..) => open::project(&ctx, Some(name))?.unwrap_or_default(),
         (None, Some(task), _) => task.project.clone(),
         (None, None, [only]) => only.key.clone(),
         (None, None, _) => {

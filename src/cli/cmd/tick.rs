@@ -2,7 +2,7 @@
 
 use crate::adapters::store::Mode;
 use crate::cli::Invocation;
-use crate::cli::exit::{CmdResult, Exit, Failure};
+use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::open;
 use crate::engine::tick;
 use crate::model::report::Rule;
@@ -26,24 +26,11 @@ pub struct Args {
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step_or_dry(call, "tick", Mode::Migrate, args.dry_run)?;
-    let project = project(&ctx, args.project.as_deref())?;
+    let project = open::project(&ctx, args.project.as_deref())?;
     if let Some(reason) = ctx.now().halted {
         ctx.report.hold(None, Rule::Halt, format!("halted: {reason}; `orch resume` lifts it"));
     }
     let done = tick::run(&mut ctx, project.as_deref(), args.max);
     open::ended_early(&mut ctx, done);
     open::finish(call, &mut ctx, start, Exit::Done)
-}
-
-/// A project named on the command line, by key or repo.
-pub fn project(ctx: &crate::engine::Ctx, name: Option<&str>) -> Result<Option<String>, Failure> {
-    let Some(name) = name else { return Ok(None) };
-    match ctx.config.project(name) {
-        Some(p) => Ok(Some(p.key.clone())),
-        None => {
-            let known: Vec<&str> = ctx.config.projects.iter().map(|p| p.key.as_str()).collect();
-            Err(Failure::usage(format!("project {name:?} is not in the configuration"))
-                .hint(format!("known: {}", known.join(", "))))
-        }
-    }
 }

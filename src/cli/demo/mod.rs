@@ -10,7 +10,7 @@ mod world;
 
 use super::Invocation;
 use super::exit::{CmdResult, Exit, Failure};
-use crate::engine::way::quoted;
+use crate::decide::advice::quoted;
 use serde_json::json;
 use show::Show;
 use std::path::Path;

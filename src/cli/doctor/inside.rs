@@ -6,7 +6,7 @@ use crate::adapters::child::{self, ChildError, Control, Spec};
 use crate::adapters::confine::reaches;
 use crate::adapters::executor::{Executor, Kind};
 use crate::adapters::{accounts, confine::Probe};
-use crate::config::{Config, EnvValue, ExecutorKind, Project, Runtime, RuntimeKind};
+use crate::config::{Config, EnvValue, ExecutorKind, Project, Runtime};
 use crate::engine::agent::{base_env, program_files};
 use crate::engine::area::Folders;
 use crate::engine::confine::{self, Further};
@@ -120,13 +120,8 @@ fn needed(config: &Config, project: &Project) -> Vec<(Option<String>, String)> {
     }
     for agent in Agent::ALL {
         let name = config.agent(*agent).runtime;
-        match config.runtimes.get(&name).map(|r| &r.kind) {
-            Some(RuntimeKind::Command { command }) => add(Some(&name), command),
-            Some(RuntimeKind::Claude { program, .. }) => add(Some(&name), std::slice::from_ref(program)),
-            Some(RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool)) => {
-                add(Some(&name), std::slice::from_ref(&tool.program));
-            }
-            None => {}
+        if let Some(runtime) = config.runtimes.get(&name) {
+            add(Some(&name), runtime.kind.argv().1);
         }
     }
     all.retain(|(_, program)| !program.contains('/') || program.starts_with('/'));
@@ -204,12 +199,7 @@ fn version(config: &Config, project: &Project, runtime: Option<&str>, program: &
 
 /// The service that a runtime talks to, where that is known.
 fn service(runtime: &Runtime) -> Option<Host> {
-    let (variable, usual) = match &runtime.kind {
-        RuntimeKind::Claude { .. } => ("ANTHROPIC_BASE_URL", "api.anthropic.com:443"),
-        RuntimeKind::Codex(_) => ("OPENAI_BASE_URL", "api.openai.com:443"),
-        RuntimeKind::Gemini(_) => ("GOOGLE_GEMINI_BASE_URL", "generativelanguage.googleapis.com:443"),
-        RuntimeKind::OpenCode(_) | RuntimeKind::Command { .. } => return None,
-    };
+    let (variable, usual) = runtime.kind.kind().service()?;
     let named = match runtime.env.get(variable) {
         Some(EnvValue::Literal(url)) => {
             let rest = url.strip_prefix("https://")?;

@@ -329,8 +329,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
             chart.fail("agents", &name, "no runtime of this name is declared", "declare it under runtimes");
             continue;
         };
-        let claude_kind = matches!(runtime.kind, RuntimeKind::Claude { .. });
-        if claude_kind && !LOGINS.iter().any(|l| runtime.env.contains_key(*l)) {
+        if runtime.kind.kind().may_lack_a_key() && !LOGINS.iter().any(|l| runtime.env.contains_key(*l)) {
             // Its home is an own empty folder: a login of the person's own is not seen.
             chart.warn(
                 "agents",
@@ -367,17 +366,15 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
                     "install Claude Code (docs/connecting-claude.md), or name another runtime",
                 ),
             },
-            RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool) => {
-                match version(&tool.program, scratch) {
-                    Ok(text) => chart.ok("agents", &name, text),
-                    Err(why) => chart.fail(
-                        "agents",
-                        &name,
-                        format!("{}: {why}", tool.program),
-                        "install it, or name another runtime",
-                    ),
-                }
-            }
+            RuntimeKind::Tool(tool) => match version(&tool.program, scratch) {
+                Ok(text) => chart.ok("agents", &name, text),
+                Err(why) => chart.fail(
+                    "agents",
+                    &name,
+                    format!("{}: {why}", tool.program),
+                    "install it, or name another runtime",
+                ),
+            },
         }
     }
     for agent in Agent::ALL {

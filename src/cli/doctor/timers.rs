@@ -4,7 +4,7 @@ use super::Chart;
 use crate::adapters::toolbox;
 use crate::cli::init::envfile;
 use crate::cli::{Invocation, open};
-use crate::config::{Config, REPOSITORY_FILE, RuntimeKind};
+use crate::config::{Config, REPOSITORY_FILE};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -104,13 +104,7 @@ fn programs(config: &Config) -> BTreeMap<String, bool> {
         add(audit, false);
     }
     for (_, runtime) in config.runtimes.iter().filter(|(name, _)| config.plays(name)) {
-        match &runtime.kind {
-            RuntimeKind::Command { command } => add(command.first().map_or("", String::as_str), true),
-            RuntimeKind::Claude { program, .. } => add(program, true),
-            RuntimeKind::Codex(tool) | RuntimeKind::Gemini(tool) | RuntimeKind::OpenCode(tool) => {
-                add(&tool.program, true)
-            }
-        }
+        add(runtime.kind.argv().1.first().map_or("", String::as_str), true);
     }
     for (_, argv) in config.commands() {
         started(&argv).into_iter().for_each(|name| add(&name, true));

@@ -2,20 +2,18 @@
 
 use super::Facts;
 use crate::model::decision::{Answer, Gate};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::policy::CiSource;
 use crate::model::stage::JobKind;
 use crate::model::task::EvidenceVerdict;
 use crate::model::view::TaskView;
-
-/// A person's word that CI runs again on the same head (`orch retry`): a row without a verdict that says so.
-pub const AGAIN: &str = "again";
 
 /// Whether CI is red once more in a stay in which a person had it run again: what follows has a budget of its own (ORD-1).
 pub fn asked_again(view: &TaskView) -> bool {
     let mut rows = view.evidence.iter().rev();
     let mut of_stay = rows.by_ref().filter(|e| e.gate == Gate::CiGreen.as_str() && e.epoch == view.task.epoch);
     let red = of_stay.next().is_some_and(|e| e.verdict == EvidenceVerdict::Fail);
-    red && of_stay.any(|e| e.verdict == EvidenceVerdict::Missing && e.detail[AGAIN] == true)
+    red && of_stay.any(|e| e.verdict == EvidenceVerdict::Missing && e.detail == EvidenceDetail::Again)
 }
 
 /// A run of `ci.command`, or the roll-up of the commit's statuses; the same code is not tested twice, unless the head leaves
@@ -42,13 +40,12 @@ mod tests {
     use super::*;
     use crate::decide::gates::testing;
     use crate::model::stage::Stage;
-    use serde_json::json;
 
     #[test]
     fn ord_1_only_a_red_that_follows_a_persons_word_in_the_same_stay_has_a_new_budget() {
         let row = |verdict, epoch, again: bool| {
             let mut e = testing::row("ci_green", verdict);
-            (e.epoch, e.detail) = (epoch, if again { json!({AGAIN: true}) } else { json!({}) });
+            (e.epoch, e.detail) = (epoch, if again { EvidenceDetail::Again } else { EvidenceDetail::Plain });
             e
         };
         let (fail, missing, pass) = (EvidenceVerdict::Fail, EvidenceVerdict::Missing, EvidenceVerdict::Pass);

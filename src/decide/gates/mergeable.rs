@@ -2,11 +2,11 @@
 
 use super::{Facts, ci_green, verdict};
 use crate::model::decision::{Answer, Effect, Gate, Need};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::ids::Sha;
 use crate::model::report::Rule;
 use crate::model::stage::Stage;
 use crate::model::task::EvidenceVerdict;
-use serde_json::Value;
 
 /// Lease, base in the head, CI green on the head, and every verdict holding for it (RULE-4), in this order.
 pub fn gate(f: &Facts<'_>) -> Answer {
@@ -22,7 +22,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     let ours = lease.filter(|l| l.task_id == Some(task.id)).map(|l| l.fence);
     let looked = f.of_attempt(Gate::BranchMergeable).filter(|e| {
         ours.is_some()
-            && e.detail.get("fence").and_then(Value::as_i64) == ours
+            && e.detail.fence() == ours
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict != EvidenceVerdict::Missing
     });
@@ -64,7 +64,8 @@ pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
             && task.head_sha.as_ref() == Some(&e.sha)
             && e.verdict == EvidenceVerdict::Pass
     })?;
-    let base = Sha::parse(passed.detail.get("base")?.as_str()?).ok()?;
+    let EvidenceDetail::Mergeable { base, .. } = &passed.detail else { return None };
+    let base = base.clone();
     (certificate(f).is_none() && matches!(ci_green::gate(f), Answer::Pass { .. })).then_some(base)
 }
 

@@ -19,6 +19,7 @@ pub mod verdict;
 
 use super::again;
 use crate::model::decision::{APPROVED, Answer, CARRY, Gate, INPUTS, Need};
+use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::ids::Sha;
 use crate::model::inputs::Input;
 use crate::model::policy::{Policy, ProjectPolicy};
@@ -139,9 +140,11 @@ impl Facts<'_> {
                 return true;
             }
             at += 1;
-            for c in self.view.evidence.iter().filter(|e| e.gate == CARRY && text(&e.detail, "by") == "update") {
-                let equal = c.detail.get("equal").and_then(serde_json::Value::as_bool) == Some(true);
-                if equal && text(&c.detail, "from_sha") == sha && !reached.contains(&c.sha.as_str()) {
+            for c in self.view.evidence.iter().filter(|e| e.gate == CARRY) {
+                if let Some(Carry::Update { from_sha, equal: true, .. }) = c.detail.carry()
+                    && from_sha.as_str() == sha
+                    && !reached.contains(&c.sha.as_str())
+                {
                     reached.push(c.sha.as_str());
                 }
             }
@@ -152,7 +155,7 @@ impl Facts<'_> {
     /// Whether the head is `orch`'s own commit that leaves the work item's documents out (ORD-6).
     fn left_out(&self) -> bool {
         let head = self.view.task.head_sha.as_ref();
-        let said = |e: &Evidence| e.detail.get("left_out").and_then(serde_json::Value::as_bool) == Some(true);
+        let said = |e: &Evidence| matches!(e.detail.carry(), Some(Carry::Update { left_out: true, .. }));
         self.view.evidence.iter().any(|e| e.gate == CARRY && Some(&e.sha) == head && said(e))
     }
 
@@ -174,14 +177,8 @@ impl Facts<'_> {
             }
             at += 1;
             for c in self.view.evidence.iter().filter(|e| e.gate == CARRY) {
-                let (from, by) = (text(&c.detail, "from"), text(&c.detail, "by"));
-                let said = |name: &str| c.detail.get(name).and_then(serde_json::Value::as_bool) == Some(true);
-                let carries = match Stage::parse(by) {
-                    Some(Stage::Testing) => said("plain"),
-                    Some(_) => false,
-                    None => by == "update" && said("equal"),
-                };
-                if from == tree && carries && !reached.contains(&c.code_tree.as_str()) {
+                let carries = c.detail.carry().is_some_and(|carry| carry.holds() && carry.from() == tree);
+                if carries && !reached.contains(&c.code_tree.as_str()) {
                     reached.push(&c.code_tree);
                 }
             }
@@ -324,15 +321,16 @@ impl Facts<'_> {
 /// The contents that a person approved last, by their path below the work item's folder.
 pub fn approved_blobs(rows: &[Evidence]) -> BTreeMap<String, Sha> {
     let newest = rows.iter().rev().find(|e| e.gate == APPROVED);
-    let blobs = newest.and_then(|e| e.detail.get("blobs")?.as_object());
-    let one = |(name, id): (&String, &serde_json::Value)| Some((name.clone(), Sha::parse(id.as_str()?).ok()?));
-    blobs.into_iter().flatten().filter_map(one).collect()
+    match newest.map(|e| &e.detail) {
+        Some(EvidenceDetail::Approved { blobs }) => blobs.clone(),
+        Some(_) | None => BTreeMap::new(),
+    }
 }
 
 /// The verdict inputs that were listed for a code tree.
 pub fn inputs_of(rows: &[Evidence], tree: &str) -> Option<Vec<Input>> {
     let row = rows.iter().rev().find(|e| e.gate == INPUTS && e.code_tree == tree)?;
-    serde_json::from_value(row.detail.get("inputs")?.clone()).ok()
+    if let EvidenceDetail::Inputs { inputs, .. } = &row.detail { Some(inputs.clone()) } else { None }
 }
 
 /// A second more for each run that was lost, at most ten.
@@ -350,7 +348,7 @@ fn verdict(row: &Evidence) -> Option<Answer> {
     match row.verdict {
         EvidenceVerdict::Pass => Some(Answer::Pass { why: row.why.clone() }),
         EvidenceVerdict::Fail => {
-            let squash = row.detail.get("squash").and_then(serde_json::Value::as_bool).unwrap_or(false);
+            let squash = row.detail.of_code().is_some_and(|code| code.squash);
             Some(Answer::Fail { why: row.why.clone(), findings: findings(row), squash })
         }
         EvidenceVerdict::Missing | EvidenceVerdict::ToolError => None,
@@ -359,10 +357,10 @@ fn verdict(row: &Evidence) -> Option<Answer> {
 
 /// What a negative row hands to the developer; its sentence where it holds nothing readable.
 pub fn findings(row: &Evidence) -> Vec<Finding> {
-    let listed = row.detail.get("findings").cloned().and_then(|v| serde_json::from_value::<Vec<Finding>>(v).ok());
-    listed
-        .filter(|l| !l.is_empty())
-        .unwrap_or_else(|| vec![Finding { source: row.gate.clone(), text: row.why.clone() }])
+    match row.detail.findings() {
+        [] => vec![Finding { source: row.gate.clone(), text: row.why.clone() }],
+        listed => listed.to_vec(),
+    }
 }
 
 /// Doubling from `first`, at most 300 s, spread by up to a quarter so that what failed together does not come back
@@ -371,10 +369,6 @@ pub fn back_off(first_ms: i64, times: i64, salt: i64) -> i64 {
     let doublings = u32::try_from(times.clamp(1, 16) - 1).unwrap_or(0);
     let wait = first_ms.saturating_mul(1_i64 << doublings).clamp(0, LONGEST_WAIT_MS);
     wait + wait / 4 * salt.wrapping_mul(2_654_435_761).rem_euclid(256) / 256
-}
-
-fn text<'v>(detail: &'v serde_json::Value, name: &str) -> &'v str {
-    detail.get(name).and_then(serde_json::Value::as_str).unwrap_or("")
 }
 
 #[cfg(test)]

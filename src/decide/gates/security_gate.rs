@@ -25,9 +25,9 @@ mod tests {
     use super::super::{CARRY, testing};
     use super::*;
     use crate::model::decision::Need;
+    use crate::model::evidence::EvidenceDetail;
     use crate::model::stage::Stage;
     use crate::model::task::EvidenceVerdict;
-    use serde_json::json;
 
     #[test]
     fn rule_1_a_scan_counts_for_exactly_its_head_and_what_an_equal_update_made_of_it() {
@@ -45,13 +45,13 @@ mod tests {
         for (equal, passes) in [(true, true), (false, false)] {
             let mut carry = testing::row(CARRY, EvidenceVerdict::Pass);
             carry.sha = testing::sha('c');
-            carry.detail = json!({"from": "T", "from_sha": testing::sha('a'), "by": "update", "equal": equal});
+            carry.detail = testing::updated("T", 'a', equal);
             view.evidence = vec![pass.clone(), carry];
             assert_eq!(matches!(ask(&view), Answer::Pass { .. }), passes);
         }
         // A FAIL of the history that was left behind does not condemn the one commit of the rework with the same tree.
         let mut fail = testing::row("security_gate", EvidenceVerdict::Fail);
-        fail.detail = json!({"squash": true});
+        fail.detail = EvidenceDetail::code(vec![], true);
         view.evidence = vec![fail];
         assert!(matches!(ask(&view), Answer::Undecided { need: Need::Job(_), .. }));
     }

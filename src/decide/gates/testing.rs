@@ -1,6 +1,8 @@
 //! A small world for the gates' tables of cases.
 
+use crate::model::evidence::{Carry, EvidenceDetail};
 use crate::model::ids::{JobId, Key, Sha, TaskId};
+use crate::model::inputs::Input;
 use crate::model::policy::{AgentPolicy, CiSource, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, JobKind, JobStatus, Stage};
 use crate::model::task::{Actor, Deploy, DeployState, Evidence, EvidenceVerdict, Job, Task};
@@ -173,6 +175,21 @@ pub fn deploy(task: i64, state: DeployState) -> Deploy {
     }
 }
 
+/// That a head came from another by `orch`'s own update.
+pub fn updated(from: &str, from_sha: char, equal: bool) -> EvidenceDetail {
+    EvidenceDetail::Carry(Carry::Update { from: from.into(), from_sha: sha(from_sha), equal, left_out: false })
+}
+
+/// The merge gate's answer under a fence.
+pub fn under(fence: i64) -> EvidenceDetail {
+    EvidenceDetail::Mergeable { fence, base: sha('b'), findings: vec![] }
+}
+
+/// The verdict inputs of a head.
+pub fn listed(inputs: Vec<Input>) -> EvidenceDetail {
+    EvidenceDetail::Inputs { base: sha('b'), inputs }
+}
+
 pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
     Evidence {
         id: 1,
@@ -184,7 +201,7 @@ pub fn row(gate: &str, verdict: EvidenceVerdict) -> Evidence {
         code_tree: "T".into(),
         verdict,
         why: "because".into(),
-        detail: serde_json::json!({}),
+        detail: EvidenceDetail::Plain,
         tampered: false,
     }
 }

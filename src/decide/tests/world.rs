@@ -299,7 +299,7 @@ impl T {
     }
 
     fn evidence(&self) -> Vec<Evidence> {
-        let listed = serde_json::json!({"inputs": []});
+        let listed = testing::listed(vec![]);
         let mut rows: Vec<Evidence> = vec![Evidence { detail: listed, ..testing::row(INPUTS, EvidenceVerdict::Pass) }];
         let at = |rel| match rel {
             Rel::Same => (sha('a'), "T"),
@@ -308,7 +308,7 @@ impl T {
         };
         if self.rows.iter().any(|r| r.rel == Rel::Updated) {
             let mut carry = testing::row(CARRY, EvidenceVerdict::Pass);
-            carry.detail = serde_json::json!({"from": "U", "from_sha": sha('c'), "by": "update", "equal": true});
+            carry.detail = testing::updated("U", 'c', true);
             rows.push(carry);
         }
         rows.extend(self.rows.iter().map(|r| Evidence {
@@ -316,7 +316,7 @@ impl T {
             code_tree: at(r.rel).1.into(),
             epoch: if r.fresh { EPOCH } else { EPOCH - 1 },
             attempt: if r.attempt { 1 } else { 0 } + i64::from(self.rounds),
-            detail: serde_json::json!({"fence": if r.fence { 7 } else { 6 }}),
+            detail: testing::under(if r.fence { 7 } else { 6 }),
             ..testing::row(r.gate.as_str(), r.verdict)
         }));
         rows

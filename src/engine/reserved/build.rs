@@ -1,7 +1,7 @@
 //! The `build` job: what staging runs (`image`), or what the deploy command will get (BND-3).
 
 use super::output::{self, Made};
-use super::{Bench, answered, bench, image, row};
+use super::{Bench, answered, bench, image, row, with};
 use crate::decide::gates::{Facts, deploy_build, verdict::finding};
 use crate::engine::agent::tail;
 use crate::engine::settle::Settlement;
@@ -9,7 +9,6 @@ use crate::engine::{Ctx, view};
 use crate::model::decision::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
-use serde_json::json;
 
 /// Past this much output only the tail goes to the developer.
 const TAIL: usize = 24 << 10;
@@ -36,9 +35,8 @@ fn for_deploy(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option<Settl
     let row = match output::make(ctx, &mut bench, run, "deploy.build", &build)? {
         Made::Output(_, output) => {
             let why = format!("deploy.build passed on {head}: {} files, {} bytes", output.files, output.bytes);
-            let mut row = row(&bench, run, Gate::DeployBuild, EvidenceVerdict::Pass, why, vec![], false)?;
-            row.detail["output"] = json!(output);
-            row
+            let row = row(&bench, run, Gate::DeployBuild, EvidenceVerdict::Pass, why, vec![], false)?;
+            with(row, |code| code.output = Some(output::kept(&output)))
         }
         Made::Red(why, file) => {
             let why = format!("CI is red on {head}: {why}");

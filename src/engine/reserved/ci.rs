@@ -1,14 +1,14 @@
 //! The `ci` job: runs `ci.command` on one commit, or reads the commit's statuses from the forge (RULE-2).
 
 use super::red_ci::{self, Red};
-use super::{Bench, By, Order, answered, bench, forge, row};
+use super::{Bench, By, Order, answered, bench, row, with};
 use crate::adapters::child::ChildError;
 use crate::decide::gates::{ci::roll_up, verdict::finding};
 use crate::decide::ran::{OfCi, of_ci};
 use crate::decide::undecided;
 use crate::engine::agent::tail;
 use crate::engine::settle::{End, Settlement};
-use crate::engine::{Ctx, base_job, outages, refused, settle, throttle};
+use crate::engine::{Ctx, base_job, refused, services, settle, throttle};
 use crate::model::ci::{CiAnswer, on_head};
 use crate::model::decision::Gate;
 use crate::model::refusal::Asked;
@@ -55,10 +55,9 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
     let red = match of_ci(key, &head, &super::ran(&ran)) {
         OfCi::Green => {
             let why = format!("ci.command passed on {head}");
-            let mut row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Pass, why, vec![], false)?;
-            // Under which settings: what landed so is a green base under the same (ORD-1).
-            row.detail["ground"] = serde_json::json!(base_job::digest(&ctx.config, &bench.project));
-            return Ok(answered(row));
+            let ground = Some(base_job::digest(&ctx.config, &bench.project));
+            let row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Pass, why, vec![], false)?;
+            return Ok(answered(with(row, |code| code.ground = ground)));
         }
         OfCi::Unsaid { why } => {
             return Ok(answered(row(bench, run, Gate::CiGreen, EvidenceVerdict::ToolError, why, vec![], false)?));
@@ -82,14 +81,10 @@ fn undecided_for(ctx: &mut Ctx, run: &Run, bench: &Bench, answered: bool) -> Res
 fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
     let now = ctx.now().stamp.wall_ms;
     let ci = &bench.project.ci;
-    let read = match forge(ctx, bench).and_then(|f| Ok(f.statuses(&bench.subject)?)) {
-        Ok(list) => {
-            outages::forge_answered(ctx, &bench.project);
-            list
-        }
+    let read = match services::forge(ctx, &bench.project, |forge| forge.statuses(&bench.subject)) {
+        Ok(list) => list,
         // No answer says nothing of the commit, and no bound runs (RULE-8).
         Err(e) => {
-            throttle::noted(ctx, &bench.project, &e)?;
             if let Some(answer) = refused::answer(&e) {
                 let why = format!("the forge refuses to list the statuses: {answer}");
                 return Ok(Settlement {

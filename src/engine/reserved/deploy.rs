@@ -1,21 +1,24 @@
 //! The `deploy` and `deploy-finalizer` jobs (SHIP-5): the wrapper that starts the command at most once, and phase C.
 
 use super::output::{self, INPUT};
-use super::{By, Order, bench, ending, exposed, keep};
-use crate::adapters::child::{self, ChildError, Control, Event};
+use super::{By, Order, bench, exposed, keep};
+use crate::adapters::child::{self, Control, Event};
 use crate::adapters::process::{self, Life};
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
 use crate::adapters::store::{NewEvidence, StoreError};
 use crate::decide::deploy_result::{self, Seen};
+use crate::decide::ran::of_deploy;
 use crate::decide::verdicts;
 use crate::engine::agent::tail;
 use crate::engine::deploy::newest;
+use crate::engine::record;
 use crate::engine::settle::{DeployOutcome, End, Settlement};
 use crate::engine::supervise::MARK;
 use crate::engine::{Ctx, caller::random_token, settle};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::deploy::{DeployResult, DeployStatus, OwnExit, ResultOf};
+use crate::model::evidence::EvidenceDetail;
 use crate::model::redact;
 use crate::model::stage::JobKind;
 use crate::model::task::{Deploy, DeployState, Run, Task};
@@ -113,30 +116,16 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             if let Some(e) = refused {
                 return if started.exists() { taken(ctx, &d) } else { Err(e) };
             }
-            match ran {
-                Ok(exit) => match exit.code.filter(|_| exit.ended_by.is_none()) {
-                    Some(code) => OwnExit::Code { code },
-                    None => OwnExit::Unknown {
-                        why: format!("the deploy command has no exit of its own: {}", ending(&exit)),
-                    },
-                },
-                // It never ran: the right, if it was taken, is ours to give back, and production is as before.
-                Err(
-                    e @ (ChildError::Empty
-                    | ChildError::NotFound { .. }
-                    | ChildError::NotStarted { .. }
-                    | ChildError::File { .. }
-                    | ChildError::Confinement { .. }
-                    | ChildError::Withheld { .. }),
-                ) => {
+            let ran = super::ran(&ran);
+            match of_deploy(&ran) {
+                Some(own) => own,
+                None => {
+                    // The right, if it was taken, is ours to give back.
                     if right {
                         sentinel::remove(&started).context("giving back the right to start the deploy command")?;
                     }
-                    let end = End::Failed { why: format!("{e}; production is as before"), spent: true };
+                    let end = End::Failed { why: format!("{}; production is as before", ran.how), spent: true };
                     return Ok(Some(Settlement { end, ..Settlement::default() }));
-                }
-                Err(e @ (ChildError::Watch { .. } | ChildError::Left { .. })) => {
-                    OwnExit::Unknown { why: format!("the deploy command: {e}") }
                 }
             }
         }
@@ -180,7 +169,7 @@ fn mark_started(ctx: &mut Ctx, d: &Deploy) -> Result<()> {
         tx.move_deploy(&d.id, DeployState::Landed, DeployState::Started, None, None, at)?;
         tx.audit(at, Some(d.task_id), "deploy_started", &json!({"deploy": d.id}))?;
         let mut t = tx.task(d.task_id)?;
-        tx.save_task(&mut t, at)
+        record::touch(tx, &mut t, at)
     });
     match done {
         Ok(()) | Err(StoreError::Lost) => Ok(()),
@@ -287,7 +276,7 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
         code_tree: task.head_tree.clone().unwrap_or_default(),
         verdict,
         why,
-        detail: json!({"deploy": d.id}),
+        detail: EvidenceDetail::Deploy { deploy: d.id.clone() },
     };
     if *status == DeployStatus::Success
         && let Err(e) = output::forget(ctx, task)

@@ -33,12 +33,12 @@ use crate::adapters::store::NewEvidence;
 use crate::config::{EnvValue, Project, exposed};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
+use crate::model::evidence::{Code, EvidenceDetail};
 use crate::model::ids::Sha;
 use crate::model::ran::{Ended, Ran};
 use crate::model::stage::JobKind;
 use crate::model::task::{BoundFile, EvidenceVerdict, Finding, Run, Task};
 use anyhow::{Context, Result};
-use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -271,7 +271,7 @@ fn row(
         code_tree: bench.ground.mirror.code_tree(&bench.subject, &bench.task.key)?.to_string(),
         verdict,
         why,
-        detail: json!({"findings": findings, "squash": squash}),
+        detail: EvidenceDetail::code(findings, squash),
     })
 }
 
@@ -295,9 +295,14 @@ fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Ke
 }
 
 /// The row with the file that it rests on (RULE-47).
-fn resting_on(mut row: NewEvidence, kept: &Kept) -> NewEvidence {
-    if let Some(detail) = row.detail.as_object_mut() {
-        detail.insert("file".to_owned(), json!(kept.file));
+fn resting_on(row: NewEvidence, kept: &Kept) -> NewEvidence {
+    with(row, |code| code.file = Some(kept.file.clone()))
+}
+
+/// A job's row with more of what it found.
+fn with(mut row: NewEvidence, add: impl FnOnce(&mut Code)) -> NewEvidence {
+    if let EvidenceDetail::Code(code) = &mut row.detail {
+        add(code);
     }
     row
 }
@@ -319,10 +324,9 @@ fn ran(end: &Result<Exit, ChildError>) -> Ran {
                 ChildError::File { source, .. } if full(source) => Ended::NoRoom,
                 ChildError::Empty
                 | ChildError::File { .. }
-                | ChildError::Watch { .. }
                 | ChildError::Withheld { .. }
-                | ChildError::Confinement { .. }
-                | ChildError::Left { .. } => Ended::Failed,
+                | ChildError::Confinement { .. } => Ended::Failed,
+                ChildError::Watch { .. } | ChildError::Left { .. } => Ended::Lost,
             };
             (ended, e.to_string())
         }
@@ -348,9 +352,4 @@ fn ending(exit: &Exit) -> String {
         (None, Some(code), _) => format!("exit {code}"),
         (None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
     }
-}
-
-/// The project's forge, for jobs that ask it.
-fn forge(ctx: &mut Ctx, bench: &Bench) -> Result<Box<dyn crate::adapters::forge::Forge>> {
-    projects::forge(ctx, &bench.project)
 }

@@ -11,6 +11,7 @@ use crate::engine::Ctx;
 use crate::engine::area::{AreaKind, Folders};
 use crate::engine::cache::Caches;
 use crate::model::decision::Gate;
+use crate::model::evidence::BuildOutput;
 use crate::model::ids::{RunId, Sha};
 use crate::model::stage::JobKind;
 use crate::model::task::{EvidenceVerdict, Run, Task};
@@ -112,13 +113,18 @@ pub(super) fn forget(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
+/// What a build left, for its row.
+pub(super) fn kept(output: &Output) -> BuildOutput {
+    BuildOutput { sha256: output.sha256.clone(), files: output.files, bytes: output.bytes }
+}
+
 /// The build that passed on a head: where its output is, and what it was when it was taken.
-fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, Output)> {
+fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOutput)> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let gate = Gate::DeployBuild.as_str();
     let row = rows.iter().rev().find(|e| e.gate == gate && e.sha == *head && e.verdict == EvidenceVerdict::Pass);
     let found = row.and_then(|row| {
-        let output = serde_json::from_value(row.detail.get("output")?.clone()).ok()?;
+        let output = row.detail.of_code()?.output.clone()?;
         Some((place(ctx, row.run_id?), output))
     });
     found.with_context(|| {
@@ -133,7 +139,7 @@ fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, Output)>
 pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
     let (path, output) = recorded(ctx, task, head)?;
     let seen = of(&path).with_context(|| format!("reading what deploy.build left in {}", path.display()))?;
-    if seen != output {
+    if kept(&seen) != output {
         bail!("{} is not what deploy.build left there: it was changed since", path.display());
     }
     Ok(path)

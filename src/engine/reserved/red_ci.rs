@@ -1,7 +1,7 @@
 //! A red CI before it counts (ORD-1): where the base's verdict is old, or no program could be started, the base is tried
 //! again first. If that is red as well, the machine has changed, and the task is not to blame.
 
-use super::{Bench, answered, row};
+use super::{Bench, answered, row, with};
 use crate::decide::base::{self, RedCi};
 use crate::engine::settle::{End, Settlement};
 use crate::engine::{Ctx, base_job, policy, red_ci};
@@ -55,10 +55,10 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
             ctx.store.write(|tx| tx.drop_meta(&key(run)))?;
             let mut row = row(bench, run, Gate::CiGreen, EvidenceVerdict::Fail, red.why, red.findings, false)?;
             row.run_id = Some(red.run);
-            row.detail[red_ci::SETTINGS] = json!(base_job::ground(&ctx.config, &bench.project));
             let ground = &bench.ground;
-            row.detail[red_ci::SCRIPTS] = json!(red_ci::scripts(&ground.mirror, &bench.project, &ground.default_sha));
-            Ok(answered(row))
+            let settings = base_job::ground(&ctx.config, &bench.project);
+            let scripts = red_ci::scripts(&ground.mirror, &bench.project, &ground.default_sha);
+            Ok(answered(with(row, |code| (code.settings, code.scripts) = (Some(settings), scripts))))
         }
         RedCi::TryBase => {
             let why = format!("{}; the base of {name} is tried again before that counts", red.why);

@@ -6,6 +6,7 @@ use orch::adapters::store::{Mode, Store};
 use orch::model::ids::Key;
 use orch::model::task::{Run, Task};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -196,6 +197,21 @@ impl House {
         let mut command = self.bare(args);
         command.arg("--json");
         command
+    }
+
+    /// As [`Self::orch`], started by another program: a tracer, say.
+    pub fn under(&self, words: &[&OsStr], args: &[&str]) -> Ran {
+        let own = self.command(args);
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg(own.get_program())
+            .args(own.get_args())
+            .current_dir(self.root())
+            .env_clear()
+            .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null());
+        Ran::of(command.output().unwrap())
     }
 
     fn bare(&self, args: &[&str]) -> Command {

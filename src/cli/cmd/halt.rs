@@ -1,0 +1,34 @@
+//! `orch halt` (CLI-4).
+
+use crate::adapters::store::Mode;
+use crate::adapters::{process, sentinel};
+use crate::cli::exit::{CmdResult, Exit};
+use crate::cli::{Invocation, open};
+use anyhow::Context;
+use serde_json::json;
+
+/// Stop starting new work: no agent, no merge, no deploy; running agents continue
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orch halt --reason 'the database moves tonight'")]
+pub struct Args {
+    /// Shown by `status` and `tick`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+pub fn run(call: &Invocation, args: &Args) -> CmdResult {
+    let mut ctx = open::step(call, "halt", Mode::Use)?;
+    let new = sentinel::halt(ctx.paths.root(), &args.reason).context("writing HALT")?;
+    let at = ctx.now().stamp.wall_ms;
+    if new {
+        ctx.store.write(|tx| {
+            tx.audit(at, None, "halted", &json!({"reason": args.reason, "by": process::caller()})).map(drop)
+        })?;
+        open::leave(&mut ctx);
+    }
+    call.out.say(
+        &json!({"halted": true, "changed": new}),
+        if new { "halted: nothing new starts; `orch resume` lifts it" } else { "halted already" },
+    );
+    Ok(Exit::Done)
+}

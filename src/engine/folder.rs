@@ -1,0 +1,71 @@
+//! The local boards of a step: which of their files were taken in already is remembered beside the database, so that those
+//! that have not changed are not opened (speed). `reconcile` reads every file all the same.
+
+use super::boards::{self, Seat, Whole};
+use super::{Ctx, caller};
+use crate::adapters::board::BoardError;
+use crate::adapters::board::seen::{STAMP, Seen};
+use crate::adapters::files;
+use crate::config::Project;
+use crate::model::ids::Key;
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+
+/// Takes in what has changed in a project's folder.
+pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), BoardError> {
+    let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
+    let before = boards::waits(ctx, project).map_err(ours)?;
+    let known = known(ctx, project, seat).map_err(ours)?;
+    // What a file says asks a question that was not asked yet, changed or not (RULE-43).
+    let asking = before.iter().filter(|(_, wait)| !wait.asked).filter_map(|(id, _)| Key::parse(id).ok());
+    let asking: BTreeSet<u64> = asking.map(|key| key.number()).collect();
+    let Some(looked) = seat.board.look(&known, &|number| asking.contains(&number)) else { return Ok(()) };
+    let mut looked = looked?;
+    let mut listing = std::mem::take(&mut looked.listing);
+    boards::tell(ctx, project, seat, &listing);
+    // What is told each time, or could not be recorded, is read each time.
+    let odd = listing.items.iter().filter(|i| seat.resolved.status(&i.status_id).is_none());
+    let mut left: Vec<Key> = odd.map(|i| i.key.clone()).collect();
+    let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
+    let whole = Whole { unread: &unread, there: &|id| looked.is_unchanged(id) };
+    left.extend(boards::record(ctx, project, seat, &mut listing, Some(&whole), &before)?);
+    left.extend(listing.problems.iter().filter_map(|p| p.key.clone()));
+    let seen = looked.seen(&left);
+    if !ctx.dry
+        && seen != known
+        && let Err(e) = remember(ctx, project, seat, &seen)
+    {
+        // It costs the next step a look at each file.
+        tracing::debug!("what was read of the board of {} is not remembered: {e:#}", project.key);
+    }
+    Ok(())
+}
+
+/// The row that tells which memory is of this database: one that was restored has read nothing of what is in the file.
+fn row(project: &Project) -> String {
+    format!("board/seen/{}", project.key)
+}
+
+fn known(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<Seen> {
+    let Some(token) = ctx.store.read(|tx| tx.meta(&row(project)))? else { return Ok(Seen::default()) };
+    let bytes = std::fs::read(ctx.paths.seen(&project.key)).unwrap_or_default();
+    Ok(Seen::parse(&bytes, &stamp(&token, project, seat)).unwrap_or_default())
+}
+
+fn remember(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &Seen) -> Result<()> {
+    let token = caller::random_token()?;
+    let path = ctx.paths.seen(&project.key);
+    let folder = path.parent().unwrap_or(ctx.paths.root());
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let bytes = seen.bytes(&stamp(&token, project, seat));
+    files::replace(&path, &bytes, Some(0o600)).with_context(|| format!("writing {}", path.display()))?;
+    // Whoever is killed before this has left a file that nobody believes.
+    Ok(ctx.store.write(|tx| tx.set_meta(&row(project), &token))?)
+}
+
+/// What was read holds for one database, one folder, one meaning of the statuses and one program.
+fn stamp(token: &str, project: &Project, seat: &Seat) -> [u8; STAMP] {
+    let what = (token, env!("CARGO_PKG_VERSION"), &project.board, seat.resolved.statuses());
+    Sha256::digest(format!("{what:?}").as_bytes()).into()
+}

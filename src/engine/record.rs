@@ -1,0 +1,33 @@
+//! The one writer of a task's row: every change of it is a [`Change`] that the table of edges and the row allow, saved under
+//! the row's revision.
+
+use crate::adapters::store::{Result, Tx};
+use crate::model::change::Change;
+use crate::model::task::Task;
+
+/// Makes one change and saves it.
+///
+/// # Errors
+/// The change is not allowed, or somebody else moved the task: nothing is written.
+pub fn change(tx: &Tx<'_>, task: &mut Task, change: Change, at: i64) -> Result<()> {
+    changes(tx, task, [change], at)
+}
+
+/// Makes several changes, in this order, and saves the row once; whether there was anything to save.
+///
+/// # Errors
+/// As [`change`]; `task` may then hold some of them.
+pub fn changes(tx: &Tx<'_>, task: &mut Task, all: impl IntoIterator<Item = Change>, at: i64) -> Result<()> {
+    for change in all {
+        task.apply(change)?;
+    }
+    tx.save_task(task, at)
+}
+
+/// Raises the row's revision alone: what was recorded beside it makes every older view of the task lose.
+///
+/// # Errors
+/// Somebody else moved the task.
+pub fn touch(tx: &Tx<'_>, task: &mut Task, at: i64) -> Result<()> {
+    tx.save_task(task, at)
+}

@@ -1,0 +1,218 @@
+//! What an evidence row rests on besides its verdict: one shape for each writer, told apart by `kind`.
+
+use super::ids::Sha;
+use super::inputs::Input;
+use super::stage::Stage;
+use super::task::{BoundFile, Finding};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The detail of one row; what a row can't hold is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EvidenceDetail {
+    /// Its verdict and sentence are all there is.
+    #[default]
+    Plain,
+    /// An agent's verdict.
+    Agent {
+        findings: Vec<Finding>,
+        /// The very contents that were judged, by their path below the work item's folder (RULE-3).
+        blobs: BTreeMap<String, Sha>,
+        /// Whoever judged could start no program (R1).
+        independent: bool,
+    },
+    /// A verdict of `orch`'s own job.
+    Code(Box<Code>),
+    /// The merge gate's answer: under which fence of the lease, and for which commit of the default branch.
+    Mergeable {
+        fence: i64,
+        base: Sha,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        findings: Vec<Finding>,
+    },
+    /// How one head came from another (RULE-4).
+    Carry(Carry),
+    /// The contents of the analysis that a person approved (BND-5).
+    Approved {
+        blobs: BTreeMap<String, Sha>,
+    },
+    /// What decides the meaning of CI and differs between base and head (BND-5).
+    Inputs {
+        base: Sha,
+        inputs: Vec<Input>,
+    },
+    /// A person's word that CI runs again on the same head (ORD-1).
+    Again,
+    Deploy {
+        deploy: String,
+    },
+    /// A row whose detail can't be read: it holds nothing, and what needs it is asked again. Never written.
+    #[serde(skip)]
+    Unreadable,
+}
+
+/// What a job found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Code {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// The rework must leave one commit (RUN-4).
+    pub squash: bool,
+    /// The file outside git that the verdict rests on (RULE-47).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<BoundFile>,
+    /// Under which settings CI passed: what landed so is a green base under the same (ORD-1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ground: Option<String>,
+    /// Under which settings, and with which scripts of the default branch, CI was red: a change of either makes another
+    /// verdict of it (ORD-1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<String>,
+    /// What a build left for the deploy command (BND-3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<BuildOutput>,
+}
+
+/// What a build left, as it was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildOutput {
+    /// Of names, kinds, executable bits, targets and contents, in hex.
+    pub sha256: String,
+    /// Files and links.
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// The relation of a head to the one before it. Trees are code trees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Carry {
+    /// `orch`'s own update of the branch.
+    Update {
+        from: String,
+        from_sha: Sha,
+        /// Every patch is equal.
+        equal: bool,
+        /// The work item's documents were left out (ORD-6).
+        left_out: bool,
+    },
+    /// What a later stage's agent added.
+    Agent {
+        from: String,
+        stage: Stage,
+        /// New test files alone, none of them a verdict input.
+        plain: bool,
+    },
+}
+
+impl Carry {
+    /// The code tree that it came from.
+    pub fn from(&self) -> &str {
+        match self {
+            Self::Update { from, .. } | Self::Agent { from, .. } => from,
+        }
+    }
+
+    /// Whether a verdict on the code before holds for the code after it (RULE-4).
+    pub fn holds(&self) -> bool {
+        match self {
+            Self::Update { equal, .. } => *equal,
+            Self::Agent { stage, plain, .. } => *stage == Stage::Testing && *plain,
+        }
+    }
+}
+
+impl EvidenceDetail {
+    /// A job's findings and nothing more.
+    pub fn code(findings: Vec<Finding>, squash: bool) -> Self {
+        Self::Code(Box::new(Code { findings, squash, ..Code::default() }))
+    }
+
+    /// From its row.
+    pub fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or(Self::Unreadable)
+    }
+
+    /// As it stands in its row.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+
+    /// What is handed to the developer beside a *no*.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Agent { findings, .. } | Self::Mergeable { findings, .. } => findings,
+            Self::Code(code) => &code.findings,
+            Self::Plain
+            | Self::Carry(_)
+            | Self::Approved { .. }
+            | Self::Inputs { .. }
+            | Self::Again
+            | Self::Deploy { .. }
+            | Self::Unreadable => &[],
+        }
+    }
+
+    /// What a job found, of a row that a job wrote.
+    pub fn of_code(&self) -> Option<&Code> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::Plain
+            | Self::Agent { .. }
+            | Self::Mergeable { .. }
+            | Self::Carry(_)
+            | Self::Approved { .. }
+            | Self::Inputs { .. }
+            | Self::Again
+            | Self::Deploy { .. }
+            | Self::Unreadable => None,
+        }
+    }
+
+    /// The relation, of a row that says how the head came about.
+    pub fn carry(&self) -> Option<&Carry> {
+        if let Self::Carry(carry) = self { Some(carry) } else { None }
+    }
+
+    /// The lease's fence under which the merge gate answered.
+    pub fn fence(&self) -> Option<i64> {
+        if let Self::Mergeable { fence, .. } = self { Some(*fence) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_detail_is_read_back_and_anything_else_holds_nothing() {
+        let sha = || Sha::parse(&"a".repeat(40)).unwrap();
+        let finding = || Finding { source: "ci".into(), text: "red".into() };
+        let blobs = || BTreeMap::from([("02-requirements.md".to_owned(), sha())]);
+        let file = Some(BoundFile { path: "p".into(), sha256: "s".into() });
+        let all = [
+            EvidenceDetail::Plain,
+            EvidenceDetail::Agent { findings: vec![finding()], blobs: blobs(), independent: false },
+            EvidenceDetail::Code(Box::new(Code { findings: vec![finding()], squash: true, file, ..Code::default() })),
+            EvidenceDetail::Mergeable { fence: 7, base: sha(), findings: vec![] },
+            EvidenceDetail::Carry(Carry::Update { from: "T".into(), from_sha: sha(), equal: true, left_out: false }),
+            EvidenceDetail::Carry(Carry::Agent { from: "T".into(), stage: Stage::Testing, plain: true }),
+            EvidenceDetail::Approved { blobs: blobs() },
+            EvidenceDetail::Inputs { base: sha(), inputs: vec![] },
+            EvidenceDetail::Again,
+            EvidenceDetail::Deploy { deploy: "1-1-7".into() },
+        ];
+        for detail in all {
+            assert_eq!(EvidenceDetail::parse(&detail.text()), detail, "{}", detail.text());
+        }
+        for odd in ["", "{}", "[]", r#"{"kind":"inputs","inputs":"odd"}"#, r#"{"kind":"unreadable"}"#] {
+            let read = EvidenceDetail::parse(odd);
+            assert_eq!(read, EvidenceDetail::Unreadable, "{odd}");
+            assert!(read.findings().is_empty() && read.fence().is_none() && read.carry().is_none());
+        }
+    }
+}
