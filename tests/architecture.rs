@@ -753,6 +753,15 @@ fn every_dependency_has_a_reason() {
     hold("dependencies", &faults);
 }
 
+/// Which program is tested is said once, so that a suite can be turned on another build of it.
+#[test]
+fn one_file_of_the_tests_knows_where_the_program_is() {
+    let word = concat!("CARGO_BIN_EXE", "_orch");
+    let names = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap().contains(word);
+    let found: Vec<_> = rust_files("tests/it").into_iter().filter(names).collect();
+    assert!(found.len() == 1 && found[0].ends_with("support/mod.rs"), "{found:?}");
+}
+
 /// A dependency with a reason is one that the code names: a program's in `src`, a test's in `tests`.
 #[test]
 fn every_dependency_is_used() {

@@ -75,7 +75,7 @@ impl Place {
 
     /// The `orch` under test.
     pub fn program() -> PathBuf {
-        std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_orch").into(), PathBuf::from)
+        std::env::var_os(PROGRAM).map_or_else(|| crate::support::ORCH.into(), PathBuf::from)
     }
 
     pub fn probe(&self) -> Probe {

@@ -174,7 +174,7 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> Command {
         // Another build of the program may be tried while this one is made anew.
-        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| crate::support::ORCH.into());
         let mut command = Command::new(program);
         command.current_dir(self.root()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.env.iter().map(|(k, v)| (k, v)));

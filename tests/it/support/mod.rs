@@ -1,4 +1,8 @@
 //! What the tests share: hermetic environments, fakes of the services, git helpers.
+
+/// The program under test. No other file names its place.
+pub const ORCH: &str = env!("CARGO_BIN_EXE_orch");
+
 pub mod anthropic;
 pub mod attacks;
 pub mod confined;

@@ -88,7 +88,7 @@ impl Machine {
         let own = dir.path().file_name().unwrap_or_default().to_string_lossy();
         let group = format!("orch-test-{}", own.trim_start_matches('.'));
         let console = std::fs::File::create(dir.path().join("console")).map_err(|e| e.to_string())?;
-        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| crate::support::ORCH.into());
         let mut command = Command::new("sh");
         command.args(["-c", BOOT, "sh", &group]).arg(dir.path());
         command.arg(format!("--bind={0}:{0}", shared.display()));

@@ -44,7 +44,7 @@ impl Bench {
     }
 
     pub fn command(&self, bin: &Bin, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(self.clone()).env_clear().env("PATH", bin.dir.path());
         command.env("HOME", self.world.folder.path()).args(["--state-dir"]).arg(self.world.path("orch-state"));
         command.arg("security-scan").args(args);

@@ -28,7 +28,7 @@ impl Seeded {
 
     /// Exit code, stdout, stderr.
     pub fn orch(&self, args: &[&str]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(self.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let out = command
             .env("HOME", self.path())

@@ -223,7 +223,7 @@ impl World {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(&self.dir).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
         command.env("ORCH_CONFIG", "orch.yaml").args(args);
