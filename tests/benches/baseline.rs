@@ -5,7 +5,7 @@
 use orch::adapters::child::{self, Control, Spec};
 use orch::adapters::confine::{self, Boundary, Engine, Probe, Run};
 use orch::adapters::store::{Mode, NewTask, Store, StoreError, Tx};
-use orch::engine::apply;
+use orch::engine::record;
 use orch::model::change::{Change, Move};
 use orch::model::confine::{Choice, Policy};
 use orch::model::ids::{JobId, Key, RunId};
@@ -88,7 +88,7 @@ fn finished(tx: &Tx<'_>, number: i64, jobs: i64) -> Result<(), StoreError> {
     let mut task = tx.insert_task(&new, 1)?.unwrap();
     tx.audit(1, Some(task.id), "task_created", &serde_json::json!({"title": new.title}))?;
     let step = |task: &mut Task, step: Move| -> Result<(), StoreError> {
-        apply::change(tx, task, Change::Move(step.clone()), 1)?;
+        record::change(tx, task, Change::Move(step.clone()), 1)?;
         tx.audit(1, Some(task.id), "stage_advanced", &serde_json::json!({"step": format!("{step:?}")})).map(drop)
     };
     step(&mut task, Move::Start { to: Stage::Development, serial: false, at: 1 })?;
