@@ -11,17 +11,17 @@
 #[cfg(feature = "failpoints")]
 pub use hooks::{boot_id, point, shift_ms};
 
-/// A place at which a process may die.
+/// A point at which a process may be killed.
 #[cfg(not(feature = "failpoints"))]
 pub fn point(_name: &str) {}
 
-/// The boot id to be taken for the kernel's.
+/// The boot id to report in place of the kernel's.
 #[cfg(not(feature = "failpoints"))]
 pub fn boot_id() -> Option<String> {
     None
 }
 
-/// By how much wall and boot time are off, in milliseconds.
+/// How far wall and boot time are shifted, in milliseconds.
 #[cfg(not(feature = "failpoints"))]
 pub fn shift_ms() -> (i64, i64) {
     (0, 0)
@@ -35,7 +35,8 @@ mod hooks {
     use std::fs::OpenOptions;
     use std::io::{Read, Seek, Write};
 
-    /// Counts the point; dies there if it is the one asked for. Trouble with the file leaves the point uncounted.
+    /// Counts the point, and dies there if it is the requested one. If the file can't be used, the point is not
+    /// counted.
     pub fn point(name: &str) {
         let Some(path) = std::env::var_os("ORCH_FAILPOINT_COUNT") else { return };
         let number = count(std::path::Path::new(&path), name).unwrap_or(0);

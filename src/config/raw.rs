@@ -1,5 +1,5 @@
-//! The file as it stands: every key optional, unknown ones refused. Doc comments are what `docs/configuration.md` and
-//! the JSON Schema say.
+//! The file as written: every key optional, unknown ones refused. The doc comments become the text of
+//! `docs/configuration.md` and the JSON Schema.
 
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
@@ -209,7 +209,7 @@ raw! {
         key: SecretRef,
     }
 
-    /// What stands before the names of labels.
+    /// The prefixes of label names.
     RawBoardLabels {
         /// Before a status's name; the whole label has at most 50 characters and no comma; default `orch: `
         prefix: String,

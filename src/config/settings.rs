@@ -1,6 +1,6 @@
-//! The sections of plain settings: one table says each setting's name in the code, key, type, default, variable and
-//! meaning. The effective types, the file's types, the environment, `docs/configuration.md` and
-//! `orch.env.example` all come from it (CFG-2).
+//! The sections of plain settings. One table gives each setting's name in the code, key, type, default, variable and
+//! meaning. The effective types, the file's types, the environment, `docs/configuration.md` and `orch.env.example` all
+//! come from it (CFG-2).
 
 use super::confine::{List, NetworkWord};
 use super::error::ConfigError;
@@ -26,14 +26,14 @@ pub struct Setting {
     /// Dotted path of the key in the file.
     pub path: String,
     pub variable: String,
-    /// As it would be written in the variable; empty: nothing.
+    /// As it would be written in the variable; empty: none.
     pub default: String,
     pub meaning: &'static str,
-    /// What the value may be.
+    /// The accepted values.
     pub expected: String,
 }
 
-/// `reaper.dead_ticks` → `ORCH_REAPER_DEAD_TICKS`; a name of the table replaces it.
+/// `reaper.dead_ticks` → `ORCH_REAPER_DEAD_TICKS`, unless the table gives another name.
 pub(super) fn variable(path: &str, named: &str) -> String {
     if named.is_empty() { format!("ORCH_{}", path.to_ascii_uppercase().replace('.', "_")) } else { named.to_owned() }
 }
@@ -110,7 +110,7 @@ pub(super) fn agent_variable(agent: Agent, what: &str) -> String {
 }
 
 /// A section of settings. `name: type = default, "path", "variable or empty", "meaning"`; after `further`, keys without
-/// a variable: `name: type in the file => effective type, "meaning"` (their effective values are filled by the loader).
+/// a variable: `name: type in the file => effective type, "meaning"` (the loader fills their effective values).
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident, $raw:ident, $at:literal {
         $( $field:ident $key:literal : $ty:ty = $default:expr, $var:literal, $meaning:literal; )*
@@ -152,13 +152,13 @@ macro_rules! section {
         }
 
         impl $raw {
-            /// This section's keys over another one's.
+            /// This section's keys, falling back to those of another one.
             #[allow(dead_code, reason = "not every section exists in projects too")]
             pub(super) fn over(self, below: Self) -> Self {
                 Self { $( $field: self.$field.or(below.$field), )* $( $more: self.$more.or(below.$more), )* }
             }
 
-            /// The effective settings: variable, file, default. Further keys are left at their defaults.
+            /// The effective settings: variable, file, default. Further keys keep their defaults.
             pub(super) fn effective(&self, vars: &Vars<'_>) -> Result<$name, ConfigError> {
                 let mut it = $name::default();
                 $(
@@ -181,7 +181,7 @@ macro_rules! section {
 }
 
 section! {
-    /// Settings that stand at the top of the file.
+    /// Top-level settings of the file.
     Top, RawTop, "" {
         executor "executor": ExecutorKind = ExecutorKind::Auto, "", "how supervisors are started: auto (systemd where a manager answers, else detach), systemd or detach; slurm: as auto, and agents and the branch's code run as Slurm jobs";
         min_free_mb "min_free_mb": u64 = 512, "", "claims wait while the state directory's disk has less free space, in MiB";

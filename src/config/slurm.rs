@@ -71,7 +71,7 @@ impl Slurm {
     }
 }
 
-/// The section at the top: variable, file, default.
+/// The top-level section: variable, file, default.
 pub(super) fn top(raw: &RawSlurm, vars: &Vars<'_>) -> Result<Slurm, ConfigError> {
     let section = effective(raw, vars)?;
     sound(&section, "slurm")?;

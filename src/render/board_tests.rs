@@ -1,4 +1,4 @@
-//! Tables of pages: which line a task gets, and that every line fits (DSK-1).
+//! Tables of pages: each task's line, and that every line fits (DSK-1).
 
 use super::*;
 use crate::model::stage::{Agent, JobKind, Stage};

@@ -1,4 +1,4 @@
-//! What the tests share: hermetic environments, fakes of the services, git helpers.
+//! Shared by the tests: hermetic environments, fakes of the services, git helpers.
 
 /// The program under test. No other file names its place.
 pub const ORCH: &str = env!("CARGO_BIN_EXE_orch");

@@ -1,4 +1,4 @@
-//! A state directory filled through the library's own store, and the binary on it: for tests of what is shown.
+//! A state directory filled through the library's own store, and the binary on it: for tests of output.
 
 use orch::adapters::store::{Mode, NewTask, Store, Tx};
 use orch::model::ids::Key;
@@ -12,7 +12,7 @@ pub struct Seeded {
     pub dir: tempfile::TempDir,
 }
 
-/// One project on a local board whose repository is never reached.
+/// One project on a local board whose repository is never contacted.
 pub const ONE: &str = "state_dir: ./state\nexecutor: detach\nconfine: {mode: off}\nmin_free_mb: 0\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n";
 
 impl Seeded {
@@ -59,7 +59,7 @@ impl Seeded {
         self.store().write(|tx| Ok::<_, orch::adapters::store::StoreError>(work(tx))).unwrap()
     }
 
-    /// A work item on the local board that steers nothing.
+    /// A work item on the local board that starts nothing.
     pub fn item(&self, title: &str) -> String {
         let (code, told) = self.json(&["new", title, "--draft"]);
         assert_eq!(code, 0, "{told}");

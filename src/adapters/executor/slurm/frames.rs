@@ -35,7 +35,7 @@ pub enum ToNode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub argv: Vec<OsString>,
-    /// The whole environment, but for the mark.
+    /// The whole environment, except for the mark.
     pub env: Vec<(OsString, OsString)>,
     pub mark: (String, String),
     pub cwd: PathBuf,
