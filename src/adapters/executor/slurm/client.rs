@@ -84,7 +84,7 @@ impl Elsewhere for Job {
         }
         point("slurm over");
         link.end();
-        if state.ended.as_ref().is_some_and(|e| e.left.is_none()) || state.refused.is_some() {
+        if state.ended.as_ref().is_some_and(|e| e.left.is_none()) || state.declined.is_some() {
             ledger.phase = Phase::Over;
             drop(ledger.write(&self.dir));
             self.settle_once();
@@ -180,7 +180,7 @@ impl Job {
         known: &Known,
         streams: (u64, Option<String>),
     ) -> Result<Exit, ChildError> {
-        if let Some((because, held, why)) = state.refused {
+        if let Some((because, held, why)) = state.declined {
             return Err(match because {
                 Because::Confinement => ChildError::Confinement { engine: held, why },
                 Because::NoProgram => ChildError::NotFound { program: "the command".to_owned(), searched: why },
@@ -289,7 +289,7 @@ fn nonce() -> String {
 struct State {
     started: bool,
     ended: Option<Ended>,
-    refused: Option<(Because, Held, String)>,
+    declined: Option<(Because, Held, String)>,
     /// Why it was asked to end.
     asked: Option<String>,
     /// Why it would wait for ever.
@@ -300,7 +300,7 @@ struct State {
 
 impl State {
     fn is_over(&self) -> bool {
-        self.ended.is_some() || self.refused.is_some()
+        self.ended.is_some() || self.declined.is_some()
     }
 
     /// srun's first complaint, or its last words.
@@ -447,7 +447,7 @@ impl Play<'_> {
                 ToHost::Ended(ended) => self.state.ended = Some(ended),
                 ToHost::Refused { because, held, why } => {
                     let held = if held == Held::Unconfined { self.run.engine.held() } else { held };
-                    self.state.refused = Some((because, held, why));
+                    self.state.declined = Some((because, held, why));
                 }
             }
         }
