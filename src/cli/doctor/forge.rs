@@ -279,7 +279,7 @@ fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart)
         );
     } else if untold && project.ci.contexts.iter().any(|c| is_of_push(c)) {
         let message = format!("seen on the default branch alone: {}", project.ci.contexts.join(", "));
-        chart.warn(area, "ci", message, "a pull request need not get what a push to it gets: name what its head bears");
+        chart.warn(area, "ci", message, "a pull request need not get what a push to it gets: name what its head has");
     } else {
         chart.ok(
             area,
