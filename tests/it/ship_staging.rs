@@ -168,7 +168,7 @@ fn a_sandbox_work_item_goes_through_the_self_hosting_suite() {
 /// The command writes its own result and outlives its wrapper; what runs afterwards is another version under the same name.
 #[test]
 fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
-    let old = env!("CARGO_BIN_EXE_orch");
+    let old = crate::support::ORCH;
     let mut pipe = Pipe::new(Setup {
         project: "self_hosting: true\ndeploy: {command: [./deploy.sh], env: {TARGET: PROD}}".into(),
         files: vec![(
