@@ -17,10 +17,7 @@ pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
     let rows = tx.evidence_of(task.id)?;
     let complete = |e: &&Evidence| e.gate == Gate::AnalysisComplete.as_str() && e.verdict == EvidenceVerdict::Pass;
     let Some(judged) = rows.iter().rfind(complete) else { return Ok(()) };
-    let blobs = match &judged.detail {
-        EvidenceDetail::Agent { blobs, .. } => blobs.clone(),
-        _ => BTreeMap::new(),
-    };
+    let blobs = if let EvidenceDetail::Agent { blobs, .. } = &judged.detail { blobs.clone() } else { BTreeMap::new() };
     let row = NewEvidence {
         gate: APPROVED,
         run_id: judged.run_id,

@@ -112,7 +112,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
         BranchWrite::Rebased { old, new, base, .. } if new == remote && Some(&old) == task.head_sha.as_ref() => {
             Some((r.key.clone(), old, base))
         }
-        _ => None,
+        BranchWrite::Rebased { .. } | BranchWrite::Created { .. } | BranchWrite::Pushed { .. } => None,
     });
     if let Some((key, old, base)) = ours {
         return adopt(ctx, task, mirror, &base, &old, &remote, &key).map(Some);

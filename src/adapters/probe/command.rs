@@ -114,7 +114,7 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         cap_bytes: KEEP as u64,
         boundary: match &confined.boundary {
             Boundary::Away(run, _) if spec.here => Boundary::Run(run.clone()),
-            boundary => boundary.clone(),
+            boundary @ (Boundary::Operator | Boundary::Run(_) | Boundary::Away(..)) => boundary.clone(),
         },
     };
     let fresh = |path: &Path| std::fs::remove_file(path).or_else(|e| if path.exists() { Err(e) } else { Ok(()) });

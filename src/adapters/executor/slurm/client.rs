@@ -306,7 +306,7 @@ impl State {
     /// srun's first complaint, or its last words.
     fn complaint(&self) -> String {
         let lines = || self.said.lines().map(str::trim).filter(|line| !line.is_empty());
-        let line = lines().find(|line| line.contains("error:")).or_else(|| lines().last()).unwrap_or_default();
+        let line = lines().find(|line| line.contains("error:")).or_else(|| lines().next_back()).unwrap_or_default();
         let line = line.strip_prefix("srun: ").unwrap_or(line);
         one_line(line.strip_prefix("error: ").unwrap_or(line))
     }
