@@ -2,7 +2,8 @@
 //! every release, nothing of it exists but calls that do nothing.
 //!
 //! `ORCH_FAILPOINT_COUNT=FILE`: all processes of a world number their points together; each point is a line of FILE.
-//! `ORCH_FAILPOINT_KILL=N`: the process that reaches point N is killed there by SIGKILL.
+//! `ORCH_FAILPOINT_KILL=N`: the process that reaches point N is killed there by SIGKILL; with a name in place of N, each that
+//! reaches a point of that name.
 //! `ORCH_FAILPOINT_BOOT=ID`, `ORCH_FAILPOINT_WALL_MS=N`, `ORCH_FAILPOINT_MONO_MS=N`: another boot id, clocks that much off.
 //! `ORCH_FAILPOINT_RATE=N`, `ORCH_FAILPOINT_SINCE_MS=T`: since the boot time T both clocks run N times as fast, in every
 //! process alike; what a process sleeps or limits for itself stays real time.
@@ -10,17 +11,17 @@
 #[cfg(feature = "failpoints")]
 pub use hooks::{boot_id, point, shift_ms};
 
-/// A place at which a process may die.
+/// A point at which a process may be killed.
 #[cfg(not(feature = "failpoints"))]
 pub fn point(_name: &str) {}
 
-/// The boot id to be taken for the kernel's.
+/// The boot id to report in place of the kernel's.
 #[cfg(not(feature = "failpoints"))]
 pub fn boot_id() -> Option<String> {
     None
 }
 
-/// By how much wall and boot time are off, in milliseconds.
+/// How far wall and boot time are shifted, in milliseconds.
 #[cfg(not(feature = "failpoints"))]
 pub fn shift_ms() -> (i64, i64) {
     (0, 0)
@@ -34,12 +35,13 @@ mod hooks {
     use std::fs::OpenOptions;
     use std::io::{Read, Seek, Write};
 
-    /// Counts the point; dies there if it is the one asked for. Trouble with the file leaves the point uncounted.
+    /// Counts the point, and dies there if it is the requested one. If the file can't be used, the point is not
+    /// counted.
     pub fn point(name: &str) {
         let Some(path) = std::env::var_os("ORCH_FAILPOINT_COUNT") else { return };
         let number = count(std::path::Path::new(&path), name).unwrap_or(0);
-        let asked = std::env::var("ORCH_FAILPOINT_KILL").ok().and_then(|n| n.parse::<u64>().ok());
-        if number > 0 && asked == Some(number) {
+        let asked = std::env::var("ORCH_FAILPOINT_KILL").unwrap_or_default();
+        if asked == name || (number > 0 && asked.parse() == Ok(number)) {
             let _ = kill_process(getpid(), Signal::KILL);
         }
     }

@@ -135,19 +135,19 @@ impl<'b> Talk<'b> {
             }
             if exited {
                 if self.bounds.whom == Whom::Family {
-                    // The leader is not reaped yet, so the group's number can't belong to anybody else.
+                    // The leader is not reaped yet, so the group's number can't belong to anything else.
                     let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
                 }
                 let status = self.child.wait()?;
                 self.reaped = true;
-                // What it wrote before its end is in the pipes by now; a helper that keeps them open is not awaited.
+                // What it wrote before its end is in the pipes by now; a helper that keeps them open is not waited for.
                 self.serve()?;
                 return Ok(if self.full && self.bounds.strict { End::Full } else { End::Itself(status) });
             }
         }
     }
 
-    /// Waits until a pipe or the child has news; true when the child ended.
+    /// Waits until a pipe or the child has news; true if the child ended.
     fn wait_for_something(&self, left: Duration) -> std::io::Result<bool> {
         let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
         if let Some(fd) = &self.input {
@@ -210,7 +210,7 @@ impl<'b> Talk<'b> {
             send(Signal::TERM);
             let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&span(self.bounds.grace)));
         }
-        // The leader is not reaped yet, so the group's number can't belong to anybody else.
+        // The leader is not reaped yet, so the group's number can't belong to anything else.
         send(Signal::KILL);
         // It may have left its group for a session of its own.
         let _ = kill_process(pid, Signal::KILL);

@@ -413,8 +413,9 @@ fn serde_yaml_is_named_in_one_file() {
 fn one_place_prints() {
     let mut faults = Vec::new();
     for file in product() {
-        // `process` asks whose terminal they are, and writes to none; `person` joins them to an `orch shell`.
-        let known = ["src/adapters/process.rs", "src/adapters/child/person.rs"];
+        // `process` asks whose terminal they are, and writes to none; `person` joins them to an `orch shell`; over a node's the
+        // host is told of its job.
+        let known = ["src/adapters/process.rs", "src/adapters/child/person.rs", "src/adapters/executor/slurm/node.rs"];
         let logs = ["src/cli/output.rs", "src/cli/logging.rs", "src/cli/progress.rs"].contains(&file.name.as_str())
             || known.contains(&file.name.as_str());
         for (line, path) in paths(&file.code) {
@@ -750,6 +751,15 @@ fn every_dependency_has_a_reason() {
     }
     faults.extend(used.keys().filter(|n| !named.contains(*n)).map(|n| format!("{n}: not in docs/dependencies.md")));
     hold("dependencies", &faults);
+}
+
+/// Which program is tested is said once, so that a suite can be turned on another build of it.
+#[test]
+fn one_file_of_the_tests_knows_where_the_program_is() {
+    let word = concat!("CARGO_BIN_EXE", "_orch");
+    let names = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap().contains(word);
+    let found: Vec<_> = rust_files("tests/it").into_iter().filter(names).collect();
+    assert!(found.len() == 1 && found[0].ends_with("support/mod.rs"), "{found:?}");
 }
 
 /// A dependency with a reason is one that the code names: a program's in `src`, a test's in `tests`.

@@ -1,12 +1,12 @@
-//! The machine's accounts, as `/etc/passwd` lists them.
+//! The machine's accounts, as listed in `/etc/passwd`.
 
-/// The name of an account, or its number where the machine's own list has none (a directory service's account).
+/// The name of an account, or its number where `/etc/passwd` does not list it (an account of a directory service).
 pub fn name(uid: u32) -> String {
     let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     name_in(&list, uid).map_or_else(|| uid.to_string(), str::to_owned)
 }
 
-/// The number of an account that the machine's own list has.
+/// The number of an account that `/etc/passwd` lists.
 pub fn uid(name: &str) -> Option<u32> {
     uid_in(&std::fs::read_to_string("/etc/passwd").unwrap_or_default(), name)
 }
@@ -18,13 +18,13 @@ fn uid_in(list: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// The first group of an account; `None`: the machine's own list does not have it.
+/// The primary group of an account. `None`: `/etc/passwd` does not list it.
 pub fn group(uid: u32) -> Option<u32> {
     let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     group_in(&list, uid)
 }
 
-/// The home of an account; `None`: the machine's own list does not have it.
+/// The home of an account. `None`: `/etc/passwd` does not list it.
 pub fn home(uid: u32) -> Option<String> {
     home_in(&std::fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
 }
@@ -52,7 +52,7 @@ fn name_in(list: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// The names of this process's groups that the machine's own list has.
+/// The names of this process's groups, as far as `/etc/group` lists them.
 pub fn own_groups() -> Vec<String> {
     let list = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let mut own: Vec<u32> = rustix::process::getgroups().unwrap_or_default().iter().map(|g| g.as_raw()).collect();
@@ -69,8 +69,9 @@ fn groups_in(list: &str, own: &[u32]) -> Vec<String> {
     list.lines().filter_map(entry).collect()
 }
 
-/// The other accounts of this machine that somebody can log in to (BND-2): entries besides root and this process's own
-/// whose shell is listed in `/etc/shells`. Where that list is missing, every shell that is no `nologin` or `false` counts.
+/// The other accounts of this machine that somebody can log in to (BND-2): entries other than root and this process's
+/// own whose shell is listed in `/etc/shells`. Where that file is missing, any shell other than `nologin` and `false`
+/// counts.
 pub fn other_logins() -> Vec<String> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let shells = std::fs::read_to_string("/etc/shells").ok();

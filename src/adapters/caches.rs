@@ -1,6 +1,6 @@
-//! Moving and copying download and build caches of tool chains between a run's home and where they are kept (BND-3). What is
-//! moved was written by a hostile run: no link is followed, nothing of a size that nobody asked for is read, and nothing of
-//! the run lives while this works.
+//! Moves and copies tool chains' download and build caches between a run's home and the place they are kept (BND-3). A
+//! hostile run may have written them: no link is followed, nothing over the size limit is read, and none of the run's
+//! processes is alive meanwhile.
 
 use super::git::files::remove;
 use rustix::fs::{Mode, OFlags, ioctl_ficlone, open};
@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// How much one cache may be.
+/// Size limits of one cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub bytes: u64,
@@ -19,18 +19,18 @@ pub struct Bounds {
 /// What became of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
-    /// There was none.
+    /// There was no cache.
     Nothing,
     Whole,
-    /// It is larger than its bounds, and nothing of it was taken.
+    /// It is over its limits, and nothing was moved.
     TooLarge,
 }
 
-/// Moves those of `parts` that are folders below `from` (no link on the way) to `to`, which must not be there: all of them or
-/// none. Both must be in one file system.
+/// Moves those of `parts` that are folders below `from` (reached without a link) to `to`, which must not exist: all of
+/// them or none. Both must be on one file system.
 ///
 /// # Errors
-/// What can't be read or moved; `to` may be there in part then.
+/// Something can't be read or moved. `to` may then exist in part.
 pub fn carry(from: &Path, parts: &[&str], to: &Path, bounds: Bounds) -> io::Result<Done> {
     let there: Vec<&str> = parts.iter().copied().filter(|part| is_plain(from, part)).collect();
     if there.is_empty() {
@@ -45,7 +45,7 @@ pub fn carry(from: &Path, parts: &[&str], to: &Path, bounds: Bounds) -> io::Resu
     for part in there {
         let (old, new) = (from.join(part), to.join(part));
         folders_above(&new)?;
-        // A folder that its owner may not write can't be moved.
+        // A folder that its owner can't write to can't be moved.
         let mode = old.symlink_metadata()?.mode() & 0o777;
         std::fs::set_permissions(&old, Permissions::from_mode(mode | 0o700))?;
         std::fs::rename(&old, &new)?;
@@ -53,10 +53,10 @@ pub fn carry(from: &Path, parts: &[&str], to: &Path, bounds: Bounds) -> io::Resu
     Ok(Done::Whole)
 }
 
-/// Copies them, sharing blocks where the file system can: regular files, folders and links as such, nothing else.
+/// Copies them: regular files, folders, and links as links; nothing else. Shares blocks where the file system can.
 ///
 /// # Errors
-/// What can't be read or written; `to` may be there in part then.
+/// Something can't be read or written. `to` may then exist in part.
 pub fn copy(from: &Path, parts: &[&str], to: &Path, bounds: Bounds) -> io::Result<Done> {
     let mut counted = Counted::within(bounds);
     let mut done = Done::Nothing;
@@ -105,7 +105,7 @@ fn file(from: &Path, to: &Path, shares: &mut bool) -> io::Result<()> {
     target.set_permissions(Permissions::from_mode(meta.mode() & 0o777))
 }
 
-/// Whether `part` is a folder below `root` to which no link leads.
+/// Whether `part` is a folder below `root`, reached without a link.
 fn is_plain(root: &Path, part: &str) -> bool {
     let mut at = root.to_owned();
     Path::new(part).components().all(|name| {
@@ -128,7 +128,7 @@ impl Counted {
         Self { left: bounds }
     }
 
-    /// Whether one more fits. A file with holes counts as long as it is: whoever copies it reads that much.
+    /// Whether one more file fits. A sparse file counts with its full length, since a copy reads that much.
     fn one(&mut self, meta: &Metadata) -> bool {
         let size = if meta.is_file() { meta.len().max(meta.blocks() * 512) } else { 0 };
         match (self.left.bytes.checked_sub(size), self.left.entries.checked_sub(1)) {
@@ -157,10 +157,10 @@ impl Counted {
     }
 }
 
-/// Puts `new` in the place of `old`, and deletes everything else in their folder.
+/// Puts `new` in the place of `old` and deletes everything else in their folder.
 ///
 /// # Errors
-/// What can't be deleted or renamed.
+/// Something can't be deleted or renamed.
 pub fn replace(new: &Path, old: &Path) -> io::Result<()> {
     remove(old).map_err(io::Error::other)?;
     std::fs::rename(new, old)?;
@@ -237,7 +237,7 @@ mod tests {
         let w = world();
         let few = Bounds { entries: 3, ..ROOMY };
         assert_eq!(carry(&w.home, PARTS, &w.kept, few).unwrap(), Done::TooLarge);
-        // It takes no room, and is as long as the disk.
+        // A sparse file: it takes no space but has this length.
         File::create(w.home.join(".cache/holes")).unwrap().set_len(1 << 40).unwrap();
         assert_eq!(carry(&w.home, PARTS, &w.kept, ROOMY).unwrap(), Done::TooLarge);
         assert_eq!(copy(&w.home, PARTS, &w.kept.with_file_name("x"), ROOMY).unwrap(), Done::TooLarge);

@@ -1,11 +1,13 @@
-//! One configured command or agent under supervision (RUN-4, CFG-1, RULE-19): exact environment, own process group, no
-//! terminal, streams to capped files as they come, limits of wall time and silence, and no end before its whole tree is
-//! seen to be gone.
+//! Runs one configured command or agent under supervision (RUN-4, CFG-1, RULE-19): exact environment, own process
+//! group, no terminal, output written to capped files as it arrives, limits on wall time and silence. It returns only
+//! when the whole process tree is gone.
 
+mod elsewhere;
 mod launch;
 mod person;
 mod streams;
 
+pub use elsewhere::{Elsewhere, Sinks};
 pub use person::{Person, Terminal};
 pub use streams::scrub;
 
@@ -33,74 +35,76 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use streams::{Chunk, Feed, Sink, chunk, nonblocking};
 
-/// How long the streams are read past the child's own exit: a daemon it left keeps them open (RULE-19).
+/// How long the streams are still read after the child's exit: a daemon it left may keep them open (RULE-19).
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long what a killed tree said may take to be read; outsiders may hold its streams.
+/// How long the last output of a killed tree may be read: processes outside the tree may hold its streams open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The longest time between two [`Event::Tick`]s.
 const TICK: Duration = Duration::from_secs(1);
-/// How long killed processes may take to be gone, past the grace.
+/// How long killed processes may take to disappear, after the grace period.
 const GONE: Duration = Duration::from_secs(60);
-/// The most read at once.
+/// Largest single read.
 const CHUNK: usize = 64 << 10;
 
-/// What is run, and within which limits.
+/// What to run, and its limits.
 #[derive(Clone)]
 pub struct Spec {
-    /// Program and arguments. A program without `/` is looked for on the `PATH` of `env`, one with it from `cwd`.
+    /// Program and arguments. A program without `/` is searched on the `PATH` of `env`, one with it relative to `cwd`.
     pub argv: Vec<OsString>,
     pub cwd: PathBuf,
-    /// The whole environment, but for the mark.
+    /// The whole environment, except for the mark.
     pub env: Vec<(OsString, OsString)>,
     /// `None`: nothing.
     pub stdin: Option<PathBuf>,
-    /// Appended to, made 0600; known secrets are taken out (BND-4).
+    /// Appended to; created with mode 0600. Known secrets are removed (BND-4).
     pub stdout: PathBuf,
     pub stderr: PathBuf,
-    /// Since its start.
+    /// Time since the start.
     pub wall: Duration,
-    /// Without a byte on either stream.
+    /// Time without a byte on either stream.
     pub stall: Option<Duration>,
     /// Between TERM and KILL.
     pub grace: Duration,
-    /// A variable that every process of the tree carries: `ORCH_RUN`, the run's id.
+    /// A variable set in every process of the tree: `ORCH_RUN`, the run's id.
     pub mark: (String, String),
-    /// The size past which either file grows no more (RULE-38); what comes then is dropped, not awaited.
+    /// Size at which each file stops growing (RULE-38). Later output is dropped without blocking the child.
     pub cap_bytes: u64,
-    /// Who starts it, and what holds it (BND-2).
+    /// Who starts it, and what confines it (BND-2).
     pub boundary: Boundary,
 }
 
 impl std::fmt::Debug for Spec {
-    /// Names only: values may be secrets.
+    /// Names only, since values may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
         f.debug_struct("Spec").field("argv", &self.argv).field("cwd", &self.cwd).field("env", &names).finish()
     }
 }
 
-/// What the caller hears while it runs.
+/// What the caller is notified of while it runs.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// All that can be prepared is; what follows is the start and nothing else. [`Control::End`] withholds it.
+    /// Everything is prepared and only the start is left. [`Control::End`] prevents it.
     Starting,
-    /// Right after its start: the time to record who it is.
+    /// Right after the start: the moment to record the process's identity.
     Started(Actor),
-    /// Bytes of stdout as they came, also those past the cap; nothing is taken out of them.
+    /// Bytes of stdout as they arrived, also past the cap; secrets are not removed.
     Stdout(&'a [u8]),
-    /// At least once a second: the time to look at stop requests and cost.
+    /// The same of stderr.
+    Stderr(&'a [u8]),
+    /// At least once a second: the moment to check stop requests and cost.
     Tick,
 }
 
-/// What the caller wants then.
+/// The caller's answer to an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     Go,
-    /// End the tree; the reason is given back as [`EndedBy::Asked`]. Without effect once the child ended.
+    /// End the tree; the reason comes back as [`EndedBy::Asked`]. No effect once the child has ended.
     End(String),
 }
 
-/// Why it did not end by itself.
+/// Why it was ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndedBy {
     Wall,
@@ -108,18 +112,18 @@ pub enum EndedBy {
     Asked(String),
 }
 
-/// How it ended; its tree is gone by then.
+/// How it ended. Its tree is gone by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// `None`: by a signal.
+    /// `None`: killed by a signal.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub ended_by: Option<EndedBy>,
-    /// From its start to its own end, monotonic.
+    /// From its start to its own end, on the monotonic clock.
     pub duration_ms: u64,
-    /// What it wrote, dropped bytes included.
+    /// Bytes it wrote, including dropped ones.
     pub stdout_bytes: u64,
-    /// What the files lack: past the cap, or why they could not be written. One sentence.
+    /// What the files lack, in one sentence: output past the cap, or a write that failed.
     pub lost: Option<String>,
 }
 
@@ -136,41 +140,51 @@ pub enum ChildError {
     File { what: String, source: std::io::Error },
     #[error("{program} can't be watched any more, and was ended: {source}")]
     Watch { program: String, source: std::io::Error },
-    /// The caller withheld the start.
+    /// The caller prevented the start.
     #[error("{why}")]
     Withheld { why: String },
-    /// The engine did not come as far as the command: nothing of it ran. The cause is the environment's (BND-2).
+    /// The engine never reached the command, so nothing of it ran. The environment is at fault (BND-2).
     #[error("the confinement by {} could not be set up: {why}", engine.as_str())]
     Confinement { engine: Held, why: String },
-    /// It ended, its tree did not: nothing of the run may be reused.
+    /// What is to play it elsewhere refused it, or can't be reached: nothing of it ran. The cause is the environment's (CLU-4).
+    #[error("{why}")]
+    Unavailable { why: String },
+    /// It ran elsewhere and ended by nobody's word, or nobody can tell how: that says nothing of it (CLU-3).
+    #[error("{why}")]
+    Lost { why: String },
+    /// The child ended but its tree did not: nothing of the run may be reused.
     #[error("{left}")]
     Left { exit: Box<Exit>, left: StillAlive },
 }
 
-/// Runs `spec` to its end or to a limit, and ends whatever is left of its tree: its descendants, those re-parented to
-/// this process as a subreaper, its group, and every process with the mark. Blocks. In a subreaper one runs at a time, and
-/// what `tell` starts and leaves running counts as the child's. Memory is bounded whatever the child writes.
+/// Runs `spec` until it ends or reaches a limit, then ends whatever is left of its tree: descendants, processes
+/// re-parented to this one as subreaper, its process group, and every process with the mark. Blocks. A subreaper runs
+/// one child at a time, and processes that `tell` starts and leaves running count as the child's. Memory use is
+/// bounded, whatever the child writes.
 ///
 /// # Errors
-/// [`ChildError`]; but for `Left`, nothing of it runs any more.
+/// [`ChildError`]. Except for `Left`, nothing of it is still running.
 pub fn run(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
+    if let Boundary::Away(run, elsewhere) = &spec.boundary {
+        return elsewhere.play(spec, run, tell);
+    }
     supervise(spec, tell, After::EndAll, None)
 }
 
-/// As [`run`], with a person's own streams in place of files: what comes on standard input goes to the command, what it says
-/// comes out as it comes, without known secrets (BND-3, BND-4). The files of `spec` are not made.
+/// As [`run`], with a person's streams in place of files: standard input goes to the command, and its output appears as
+/// it arrives, without known secrets (BND-3, BND-4). The files of `spec` are not created.
 pub fn run_for(person: &Person, spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
     supervise(spec, tell, After::EndAll, Some(person))
 }
 
-/// As [`run`], for a command that changes production: what it started and left running stays when it ended by itself,
-/// and both streams go straight to their files, so that neither it nor that depends on this process's life. A limit
-/// still ends the whole tree. No stall limit, no [`Event::Stdout`], no cap.
+/// As [`run`], for a command that changes production: what it started and left running stays, unless a limit ended it.
+/// Both streams go straight to their files, so that neither the command nor what it leaves depends on this process. A
+/// limit still ends the whole tree. No stall limit, no [`Event::Stdout`], no cap.
 pub fn run_outliving(spec: &Spec, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<Exit, ChildError> {
     supervise(spec, tell, After::LeaveAlone, None)
 }
 
-/// What becomes of what a child left when it ended by itself.
+/// What happens to processes that a child leaves when it ends on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     EndAll,
@@ -190,9 +204,9 @@ fn supervise(
         None => (Sink::open("stdout", &spec.stdout, spec)?, Sink::open("stderr", &spec.stderr, spec)?),
     };
     let own = getpid().as_raw_nonzero().get();
-    // For hours, perhaps: no git waits beside it for questions.
+    // This may take hours: do not keep a git process waiting meanwhile.
     git::rest();
-    // What was below us before is not the child's.
+    // Processes that were below us before are not the child's.
     let before = if process::is_subreaper() { process::children(own) } else { HashSet::new() };
 
     match after {
@@ -208,7 +222,7 @@ fn supervise(
     let mut child = modes::spawn_public(&mut command)
         .map_err(|source| ChildError::NotStarted { program: program.clone(), source })?;
     point("spawned");
-    // With it goes our end of what was handed on.
+    // Dropping it closes our end of what was passed on.
     drop(command);
     let tree = Tree { pid: Pid::from_child(&child).as_raw_nonzero().get(), own, before, spec };
     if let Some(Err(e)) = gate.map(Gate::wait) {
@@ -230,7 +244,7 @@ fn supervise(
             return Err(ChildError::Watch { program, source });
         }
     };
-    // The child is not reaped before its tree is gone: until then no other process or group can have its number.
+    // The child is reaped only once its tree is gone: until then no other process or group can get its number.
     let left = match (ended.left, &ended.by) {
         (Some(left), _) => Err(left),
         (None, Some(_)) => {
@@ -240,11 +254,11 @@ fn supervise(
         (None, None) if after == After::LeaveAlone => Ok(()),
         (None, None) => watched.end_reading(&tree, tell),
     };
-    // Had it outlived KILL, waiting for it would not end.
+    // A child that outlives KILL must not be waited for: the wait might never end.
     let stuck = process::identify(tree.pid).is_ok_and(|actor| process::life(&actor) == process::Life::Alive);
     let failed = |source| ChildError::Watch { program: program.clone(), source };
     let status = if stuck { None } else { Some(child.wait().map_err(failed)?) };
-    watched.finish();
+    watched.finish(tell);
     if after == After::LeaveAlone {
         for path in [&spec.stdout, &spec.stderr] {
             if let Err(e) = scrub(path, &redact::current()) {
@@ -271,7 +285,7 @@ fn opening(path: &Path, source: std::io::Error) -> ChildError {
     ChildError::File { what: path.display().to_string(), source }
 }
 
-/// What belongs to the child.
+/// The child's process tree.
 struct Tree<'s> {
     pid: i32,
     own: i32,
@@ -285,7 +299,7 @@ impl Tree<'_> {
         process::of_run((&mark.0, &mark.1), self.pid, top, spared).into_iter().collect()
     }
 
-    /// Below whom everything is the child's, but for these.
+    /// The process below which everything is the child's, except for these.
     fn top(&self) -> (i32, &HashSet<(i32, u64)>) {
         static NOBODY: LazyLock<HashSet<(i32, u64)>> = LazyLock::new(HashSet::new);
         if process::is_subreaper() { (self.own, &self.before) } else { (self.pid, &NOBODY) }
@@ -296,13 +310,13 @@ impl Tree<'_> {
         process::descendants(top, spared)
     }
 
-    /// For a confined command: what watches how much it uses.
+    /// For a confined command: measures how much it uses.
     fn meter(&self) -> Option<Meter> {
         let Boundary::Run(run) = &self.spec.boundary else { return None };
         (run.engine != Engine::None).then(|| Meter::new(run))
     }
 
-    /// Whose exits others take: the child's own, and those of the caller's older children.
+    /// Processes that others reap: the child itself, and the caller's older children.
     fn not_ours_to_reap(&self) -> Vec<i32> {
         self.before.iter().map(|(pid, _)| *pid).chain([self.pid]).collect()
     }
@@ -321,21 +335,21 @@ impl Tree<'_> {
         process::end_sparing(&find, self.spec.grace, self.spec.grace + GONE, &sparing)
     }
 
-    /// The engine's own process, which ends when all in it has. Were it told to end, all would die at once.
+    /// The engine's own process. It ends once everything in it has; a TERM to it would kill everything at once.
     fn engine(&self) -> Option<i32> {
         let Boundary::Run(run) = &self.spec.boundary else { return None };
         matches!(run.engine, Engine::Bubblewrap { .. }).then_some(self.pid)
     }
 }
 
-/// How the watching ended.
+/// How the wait ended.
 struct Ended {
     by: Option<EndedBy>,
     after: Duration,
     left: Option<StillAlive>,
 }
 
-/// The pipes and the end of one child, served in one loop.
+/// The pipes and the exit of one child, served in one loop.
 struct Watched {
     pidfd: OwnedFd,
     stdout: Option<File>,
@@ -345,9 +359,9 @@ struct Watched {
     feed: Option<Feed>,
     proxy: Option<Proxy>,
     buffer: Vec<u8>,
-    /// A person reads along.
+    /// A person is reading the output.
     live: bool,
-    /// When a byte last came.
+    /// When the last byte arrived.
     heard: Instant,
 }
 
@@ -380,7 +394,7 @@ impl Watched {
         })
     }
 
-    /// Until the child's own end, or until its tree was ended for a limit.
+    /// Runs until the child ends, or until its tree was ended for a limit.
     fn follow(
         &mut self,
         tree: &Tree<'_>,
@@ -404,7 +418,7 @@ impl Watched {
             if news == News::Ended {
                 return Ok(Ended { by: None, after: begun.elapsed(), left: None });
             }
-            // A signal to us is a reason to ask at once.
+            // On a signal, ask the caller at once.
             if control == Control::Go && (news == News::Signal || ticked.elapsed() >= TICK) {
                 process::reap_orphans(&tree.not_ours_to_reap());
                 ticked = Instant::now();
@@ -413,7 +427,7 @@ impl Watched {
                     (control, _) => control,
                 };
             }
-            // Silence is judged by what was there to be read, however long the caller took.
+            // Silence is measured by what was there to read, however long the caller took.
             let by = if begun.elapsed() >= spec.wall {
                 EndedBy::Wall
             } else if news == News::Nothing && spec.stall.is_some_and(|stall| self.heard.elapsed() >= stall) {
@@ -429,7 +443,7 @@ impl Watched {
         self.end_tree(tree, EndedBy::Asked(reason), begun, tell)
     }
 
-    /// Ends the tree while its streams are read on: what it says at TERM is heard, and a full pipe holds up no end.
+    /// Ends the tree while still reading its streams: output written at TERM is kept, and a full pipe blocks no exit.
     fn end_tree(
         &mut self,
         tree: &Tree<'_>,
@@ -458,7 +472,7 @@ impl Watched {
         Ok(Ended { by: Some(by), after: begun.elapsed(), left: ended? })
     }
 
-    /// After the child's end: reads what its streams still hold, ends what it left, and reads the last words of that.
+    /// After the child's exit: drains its streams, ends what it left, and reads the last output of that.
     fn end_reading(&mut self, tree: &Tree<'_>, tell: &mut dyn FnMut(Event<'_>) -> Control) -> Result<(), StillAlive> {
         self.drain(DRAIN, tell);
         let ended = tree.end();
@@ -466,7 +480,7 @@ impl Watched {
         ended
     }
 
-    /// Reads to the end of both streams, at most `bound` long: whoever is not of the tree may hold them open.
+    /// Reads both streams to the end, for at most `bound`: processes outside the tree may hold them open.
     fn drain(&mut self, bound: Duration, tell: &mut dyn FnMut(Event<'_>) -> Control) {
         let begun = Instant::now();
         while (self.stdout.is_some() || self.stderr.is_some()) && begun.elapsed() < bound {
@@ -476,7 +490,7 @@ impl Watched {
         }
     }
 
-    /// Waits for bytes or for `end` to be readable, at most `bound`.
+    /// Waits for bytes, or for `end` to become readable, for at most `bound`.
     fn wait(&self, end: Option<BorrowedFd<'_>>, bound: Duration) -> std::io::Result<News> {
         let mut fds: Vec<PollFd<'_>> = end.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into_iter().collect();
         fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
@@ -498,23 +512,27 @@ impl Watched {
         self.proxy.as_ref()?.said.as_ref()
     }
 
-    /// What a run's proxy refused stands with the run's own words.
-    fn hear_proxy(&mut self) -> std::io::Result<()> {
-        let Some(proxy) = &mut self.proxy else { return Ok(()) };
-        let Some(pipe) = &mut proxy.said else { return Ok(()) };
+    /// The proxy's refusals are recorded with the run's own output.
+    fn hear_proxy(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
+        let Some(pipe) = self.proxy.as_mut().and_then(|proxy| proxy.said.as_mut()) else { return Ok(Control::Go) };
         match chunk(pipe, &mut self.buffer)? {
-            Chunk::End => proxy.said = None,
+            Chunk::End => drop(self.proxy.as_mut().and_then(|proxy| proxy.said.take())),
             Chunk::Later => {}
-            Chunk::Bytes(bytes) => self.err.take(bytes),
+            Chunk::Bytes(bytes) => {
+                self.err.take(bytes);
+                return Ok(tell(Event::Stderr(bytes)));
+            }
         }
-        Ok(())
+        Ok(Control::Go)
     }
 
     /// Reads at most one chunk of each stream.
     fn serve(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) -> std::io::Result<Control> {
         let mut control = Control::Go;
         self.feed = self.feed.take().and_then(Feed::give);
-        self.hear_proxy()?;
+        if let Control::End(why) = self.hear_proxy(tell)? {
+            control = Control::End(why);
+        }
         if let Some(pipe) = &mut self.stdout {
             match chunk(pipe, &mut self.buffer)? {
                 Chunk::End => self.stdout = None,
@@ -533,15 +551,18 @@ impl Watched {
                 Chunk::Bytes(bytes) => {
                     self.heard = Instant::now();
                     self.err.take(bytes);
+                    if let Control::End(why) = tell(Event::Stderr(bytes)) {
+                        control = Control::End(why);
+                    }
                 }
             }
         }
         Ok(control)
     }
 
-    /// Nothing more is read.
-    fn finish(&mut self) {
-        let _ = self.hear_proxy();
+    /// Closes the streams; nothing more is read.
+    fn finish(&mut self, tell: &mut dyn FnMut(Event<'_>) -> Control) {
+        let _ = self.hear_proxy(tell);
         self.out.finish();
         self.err.finish();
     }
@@ -554,13 +575,13 @@ impl Watched {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
-    /// The awaited end is there.
+    /// The awaited exit happened.
     Ended,
-    /// Something to read.
+    /// There is something to read.
     Bytes,
-    /// The time is over.
+    /// The wait timed out.
     Nothing,
-    /// A signal came to this process.
+    /// This process got a signal.
     Signal,
 }
 

@@ -31,7 +31,7 @@ fn go(spec: &Spec) -> Result<Exit, ChildError> {
     run(spec, &mut |_| Control::Go)
 }
 
-/// Ends it once it has said `word`.
+/// Ends it once it has printed `word`.
 fn end_at(spec: &Spec, word: &str) -> (Exit, Actor) {
     let mut heard = Vec::new();
     let mut who = None;
@@ -39,7 +39,7 @@ fn end_at(spec: &Spec, word: &str) -> (Exit, Actor) {
         match event {
             Event::Started(actor) => who = Some(actor),
             Event::Stdout(bytes) => heard.extend_from_slice(bytes),
-            Event::Starting | Event::Tick => {}
+            Event::Starting | Event::Stderr(_) | Event::Tick => {}
         }
         let text = String::from_utf8_lossy(&heard);
         if text.contains(word) { Control::End("enough".into()) } else { Control::Go }
@@ -55,7 +55,7 @@ fn none_left(spec: &Spec) {
     assert!(marked(&spec.mark.0, &spec.mark.1).is_empty());
 }
 
-/// Runs a test of this binary again as a process of its own; true inside it.
+/// Runs a test of this binary again in a process of its own; true inside that process.
 fn alone(name: &str) -> bool {
     if std::env::var_os("ORCH_TEST_ALONE").is_some() {
         return true;
@@ -171,7 +171,7 @@ fn wall_clock_and_silence_end_it() {
     one.stall = Some(Duration::from_millis(300));
     assert_eq!(go(&one).unwrap().ended_by, Some(EndedBy::Stall));
     none_left(&one);
-    // A word on stderr is a sign of life, and so is one that came while the caller was busy.
+    // Output on stderr is a sign of life, and so is output that arrived while the caller was busy.
     let mut one = sh(dir.path(), "for i in 1 2 3 4 5 6 7 8; do sleep 0.2; echo x >&2; done");
     one.stall = Some(Duration::from_secs(30));
     assert_eq!(go(&one).unwrap().ended_by, None);
@@ -197,9 +197,9 @@ fn rule_19_a_daemon_without_mark_group_and_parent_is_found_by_a_subreaper() {
     }
     become_subreaper().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    // A child from before the run is none of its tree's.
+    // A child started before the run does not belong to its tree.
     let mut older = Command::new("sleep").arg("600").spawn().unwrap();
-    // Twice forked, in a session of its own, with an empty environment, streams closed.
+    // Forked twice, in its own session, with an empty environment and closed streams.
     let script = "(env -i setsid sh -c 'trap \"\" TERM; echo $$ >pid; while :; do sleep 600; done' >/dev/null 2>&1 </dev/null &) ; until [ -s pid ]; do :; done";
     let exit = go(&sh(dir.path(), script)).unwrap();
     assert_eq!(exit.code, Some(0));
@@ -223,7 +223,7 @@ fn memory_stays_flat_and_files_are_capped() {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     let one = spec(dir.path(), &["head", "-c", "268435456", "/dev/zero"]);
-    // The code itself is paged in by a small run: what counts is that more output takes no more memory.
+    // A small run pages the code in first: what counts is that more output takes no more memory.
     let first = tempfile::tempdir().unwrap();
     run(&spec(first.path(), &["head", "-c", "2097152", "/dev/zero"]), &mut |_| Control::Go).unwrap();
     let before = peak();
@@ -238,7 +238,7 @@ fn memory_stays_flat_and_files_are_capped() {
     assert_eq!((exit.stdout_bytes, streamed), (256 << 20, 256 << 20));
     assert_eq!(one.stdout.metadata().unwrap().len(), 1 << 20);
     assert!(exit.lost.unwrap().contains("past the cap"));
-    // Pages of the program itself that are read for the first time count too: some megabytes of 256.
+    // The program's own pages count when they are read for the first time: some megabytes of 256.
     assert!(peak() - before < 24 << 10, "{} KiB more", peak() - before);
 }
 
@@ -264,7 +264,7 @@ fn ticks_come_in_silence_and_the_start_can_be_refused() {
     assert_eq!(exit.unwrap().ended_by, Some(EndedBy::Asked("stop".into())));
     let exit = run(&one, &mut |event| match event {
         Event::Started(_) => Control::End("not recorded".into()),
-        Event::Starting | Event::Stdout(_) | Event::Tick => Control::Go,
+        Event::Starting | Event::Stdout(_) | Event::Stderr(_) | Event::Tick => Control::Go,
     });
     assert_eq!(exit.unwrap().ended_by, Some(EndedBy::Asked("not recorded".into())));
     none_left(&one);
@@ -277,6 +277,6 @@ fn a_file_is_written_over_where_it_stands_also_across_chunks() {
     let said = format!("{}open sesame{}open sesame", "x".repeat(CHUNK - 5), "y".repeat(CHUNK));
     std::fs::write(&path, &said).unwrap();
     scrub(&path, &Redactor::new([("door", "open sesame")])).unwrap();
-    // As much of the label as has room.
+    // As much of the label as fits.
     assert_eq!(text(&path), said.replace("open sesame", "[secret: do"));
 }

@@ -1,5 +1,5 @@
-//! The disk and the machine under the state directory: room, ballast (RULE-38), network file systems and the machine's
-//! own name (RULE-37).
+//! The disk and the machine under the state directory: free space, ballast (RULE-38), network file systems and the
+//! machine's id (RULE-37).
 
 use rustix::fs::{FallocateFlags, fallocate, statfs, statvfs};
 use std::fs::OpenOptions;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The ballast's name in the state directory.
 const BALLAST: &str = "ballast";
 
-/// File systems whose locks or renames other machines share, by statfs type.
+/// File systems whose locks or renames are shared with other machines, by statfs type.
 const NETWORK: [(u64, &str); 16] = [
     (0x6969, "nfs"),
     (0x517B, "smb"),
@@ -31,20 +31,20 @@ const NETWORK: [(u64, &str); 16] = [
     (0x2BAD_1DEA, "orangefs"),
 ];
 const FUSE: u64 = 0x6573_5546;
-/// FUSE says nothing of what is behind it; its mount's type does.
+/// FUSE does not say what is behind it; the type of its mount does.
 const NETWORK_FUSE: [&str; 10] =
     ["sshfs", "glusterfs", "s3fs", "rclone", "gcsfuse", "davfs", "cephfs", "mfs", "juicefs", "blobfuse"];
 
-/// Room for this user on the file system that holds `path`, in MiB. Fails if the path can't be reached.
+/// Space left for this user on the file system of `path`, in MiB. Fails if the path can't be reached.
 pub fn free_mb(path: &Path) -> io::Result<u64> {
     let fs = statvfs(path)?;
     Ok(fs.f_bavail.saturating_mul(fs.f_frsize) >> 20)
 }
 
-/// The network file system that holds `path`, by name; `None`: a local one, or a type nobody has named. Fails if the path
+/// The name of the network file system that `path` is on. `None`: a local one, or an unknown type. Fails if the path
 /// can't be reached.
 pub fn network_file_system(path: &Path) -> io::Result<Option<String>> {
-    // The type is a 32-bit number in a signed field on some machines.
+    // The type is a 32-bit number, in a signed field on some machines.
     let kind = (statfs(path)?.f_type as u64) & 0xFFFF_FFFF;
     if kind == FUSE {
         let path = std::fs::canonicalize(path)?;
@@ -54,7 +54,7 @@ pub fn network_file_system(path: &Path) -> io::Result<Option<String>> {
     Ok(NETWORK.iter().find(|(number, _)| *number == kind).map(|(_, name)| (*name).to_owned()))
 }
 
-/// The type of the mount that holds `path`, from proc(5)'s mountinfo.
+/// The type of the mount that `path` is on, from proc(5)'s mountinfo.
 fn fuse_of(mounts: &[u8], path: &Path) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
     for line in mounts.split(|b| *b == b'\n') {
@@ -63,7 +63,7 @@ fn fuse_of(mounts: &[u8], path: &Path) -> Option<String> {
         let Some(kind) = fields.skip_while(|field| *field != b"-").nth(1) else { continue };
         let point = unescaped(point);
         let length = point.as_os_str().len();
-        // The last of equals is on top.
+        // Of equal mount points, the last is on top.
         if path.starts_with(&point) && best.as_ref().is_none_or(|(longest, _)| *longest <= length) {
             best = Some((length, String::from_utf8_lossy(kind).into_owned()));
         }
@@ -85,7 +85,7 @@ fn unescaped(field: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
-/// This machine's id, to which the state directory is bound. Fails, naming the way out, where there is none.
+/// This machine's id, to which the state directory is bound. Without one, the error names the way out.
 pub fn machine_id() -> io::Result<String> {
     for path in ["/etc/machine-id", "/var/lib/dbus/machine-id"] {
         if let Some(id) = std::fs::read_to_string(path).ok().and_then(|text| machine_id_in(&text)) {
@@ -95,14 +95,14 @@ pub fn machine_id() -> io::Result<String> {
     Err(io::Error::new(ErrorKind::NotFound, "/etc/machine-id holds no id; make one with systemd-machine-id-setup"))
 }
 
-/// 32 hexadecimal digits; `uninitialized` is none.
+/// 32 hexadecimal digits; `uninitialized` does not count.
 fn machine_id_in(text: &str) -> Option<String> {
     let id = text.trim().to_ascii_lowercase();
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-/// Sees to it that the ballast is there, `mb` MiB of real blocks. Fails with `StorageFull` if there is no room for it; a
-/// half-made one is removed.
+/// Makes sure the ballast exists: `mb` MiB of real blocks. Fails with `StorageFull` if there is no space for it; a
+/// partial one is removed.
 pub fn take_ballast(state_dir: &Path, mb: u64) -> io::Result<()> {
     let path = state_dir.join(BALLAST);
     let bytes = mb << 20;
@@ -117,7 +117,7 @@ pub fn take_ballast(state_dir: &Path, mb: u64) -> io::Result<()> {
     })
 }
 
-/// Gives the ballast up, so that a stop or an exit's record has room. Whether there was one; a fault is none to stop for.
+/// Releases the ballast so that a stop or an exit record has space. Returns whether there was one; errors are ignored.
 pub fn drop_ballast(state_dir: &Path) -> bool {
     std::fs::remove_file(state_dir.join(BALLAST)).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Writing files: whole or not at all, and through what is no regular file. One place, so that every output behaves alike.
+//! Writes files whole or not at all, and into pipes and devices. One place, so that every output behaves alike.
 
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, Metadata, OpenOptions, Permissions};
@@ -7,13 +7,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Tries of a temporary name before it is given up.
+/// Attempts to find a free temporary name.
 const TRIES: u32 = 16;
 
-/// Writes what a person asked for into the file they named (`--output`, `--report`). A regular file, also behind a
-/// link, is replaced as a whole, with its mode, or left as it was; a pipe, a device or a file that can't be replaced
-/// (another owner, several names, a folder that takes no file) is written in place. `mode`: of a new file, instead of
-/// what the umask leaves. Fails as the write does: a full disk is an error.
+/// Writes what a person asked for into the file they named (`--output`, `--report`). A regular file, also one behind a
+/// link, is replaced as a whole and keeps its mode, or is left as it was. A pipe, a device or a file that can't be
+/// replaced (other owner, several names, a folder that accepts no new file) is written in place. `mode`: for a new
+/// file, in place of the umask's. Fails as the write does: a full disk is an error.
 pub fn output(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let target = followed(path)?;
     let there = match std::fs::metadata(&target) {
@@ -35,13 +35,13 @@ pub fn output(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     }
 }
 
-/// Writes a file beside its name, syncs it and renames it over. `mode`: `None` leaves it to the umask. The folder must be
-/// there; what can't be finished leaves nothing behind.
+/// Writes a file under a temporary name in the same folder, syncs it and renames it over `path`. `mode`: `None` leaves
+/// it to the umask. The folder must exist. A failed write leaves nothing behind.
 pub fn replace(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let (mut file, temporary) = beside(path, mode)?;
     let mut write = || -> io::Result<()> {
         if let Some(mode) = mode {
-            // The mode of opening is less the umask.
+            // The umask was applied when the file was opened.
             file.set_permissions(Permissions::from_mode(mode))?;
         }
         file.write_all(bytes)?;
@@ -58,7 +58,7 @@ fn beside(path: &Path, mode: Option<u32>) -> io::Result<(File, PathBuf)> {
     let mut tries = 0;
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        // A collector reads `*.prom`: what is not finished must not end as it does.
+        // A collector reads `*.prom`, so an unfinished file must not end like that.
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".{}-{n}.new", std::process::id()));
@@ -77,22 +77,22 @@ fn replaceable(meta: &Metadata) -> bool {
 }
 
 fn in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Without O_CREAT: a sticky folder refuses it for a pipe of somebody else.
+    // Without O_CREAT: a sticky folder refuses it for a pipe that belongs to someone else.
     let mut file = File::from(rustix::fs::open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty())?);
     file.write_all(bytes)?;
     match file.sync_all() {
-        // Pipes and devices have nothing to sync.
+        // Pipes and devices can't be synced.
         Err(e) if e.kind() == ErrorKind::InvalidInput || e.raw_os_error() == Some(95) => Ok(()),
         other => other,
     }
 }
 
-/// Where the links of a name end, also when nothing is there yet.
+/// Where the links of a name end, even if nothing exists there yet.
 fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut at = path.to_owned();
     for _ in 0..40 {
         match std::fs::read_link(&at) {
-            // The kernel's own links (`/dev/stdout` to `pipe:[7]`) name nothing: they are opened, not read.
+            // The kernel's own links (`/dev/stdout` to `pipe:[7]`) name no path: they are opened, not resolved.
             Ok(_) if at.starts_with("/proc") => return Ok(at),
             Ok(to) => at = at.parent().unwrap_or(Path::new("")).join(to),
             Err(_) => return Ok(at),

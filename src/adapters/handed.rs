@@ -1,6 +1,6 @@
-//! Secrets from one process of `orch` to the next (BND-4). No process is started with one in its environment or arguments,
-//! where other programs of the account, of the machine, or of a crash report would find it: values go through a nameless
-//! file that the next process inherits, or, where it can inherit nothing, through a named pipe.
+//! Passes secrets from one `orch` process to the next (BND-4). No process starts with one in its environment or
+//! arguments, where other programs of the account or the machine, or a crash report, would find it. Values go through
+//! an unnamed file that the next process inherits or, where it can inherit nothing, through a named pipe.
 
 use command_fds::CommandFdExt;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,12 +16,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// Names of variables, and what they held.
+/// Names of variables and their values.
 pub type Values = BTreeMap<String, Zeroizing<String>>;
 
-/// By this name the file is found among what a process inherited: no number has to be told.
+/// The name under which the file is found among inherited descriptors, so that no number has to be passed.
 const NAME: &str = "orch-handed";
-/// More is no set of secrets.
+/// A set of secrets is never larger.
 const MOST: u64 = 16 << 20;
 
 fn written(values: &Values) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -36,7 +36,7 @@ fn read(from: impl Read) -> io::Result<Values> {
     Ok(plain.into_iter().map(|(name, value)| (name, Zeroizing::new(value))).collect())
 }
 
-/// The values in a nameless file, to be inherited by one process: as its standard input, or by [`pass`].
+/// The values in an unnamed file, for one process to inherit: as its standard input, or with [`pass`].
 pub fn file(values: &Values) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(NAME, MemfdFlags::CLOEXEC)?);
     file.write_all(&written(values)?)?;
@@ -51,11 +51,11 @@ pub fn pass(command: &mut Command, values: &Values) -> io::Result<()> {
     Ok(())
 }
 
-/// What this process was handed. The file is emptied and closed: no child inherits it. Called once, before anything else
-/// is opened or started.
+/// The values passed to this process. The file is emptied and closed, so no child inherits it. Call it once, before
+/// anything else is opened or started.
 pub fn take() -> io::Result<Values> {
     let mut all = Values::new();
-    // Without /proc nothing can be found; a run's last program may begin so, and was handed nothing.
+    // Without /proc nothing can be found. A run's last program may start like that; it was passed nothing.
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Ok(all) };
     let open: Vec<i32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for fd in open {
@@ -77,11 +77,11 @@ pub fn take() -> io::Result<Values> {
     Ok(all)
 }
 
-/// Begins this program again, in this very process, with the values handed over instead of standing in its environment: the
-/// kernel shows the environment a program was started with for as long as it runs. Does not come back unless it fails.
+/// Re-executes this program in the same process with the values passed on instead of in its environment: the kernel
+/// shows a program's initial environment for as long as it runs. Returns only if it fails.
 pub fn begin_again(values: &Values) -> io::Error {
     let begin = || {
-        // A file that was replaced or removed meanwhile: what runs here is what goes on.
+        // The file may have been replaced or deleted meanwhile: run the program that is running now.
         let program = std::env::current_exe()?;
         let program = if program.is_file() { program } else { "/proc/self/exe".into() };
         let mut words = std::env::args_os();
@@ -96,7 +96,7 @@ pub fn begin_again(values: &Values) -> io::Error {
     begin().unwrap_or_else(|e: io::Error| e)
 }
 
-/// Makes the named pipe for [`offer`], for this account alone; what a killed step left of that name gives way.
+/// Makes the named pipe for [`offer`], for this account only. One left there by a killed step is replaced.
 pub fn make_pipe(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
@@ -105,20 +105,20 @@ pub fn make_pipe(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::from(0o600), 0)?)
 }
 
-/// Writes the values to whoever reads the named pipe, at most `bound` long; then the pipe is gone, whether or not
-/// somebody came.
+/// Writes the values to the reader of the named pipe, waiting at most `bound`. Then the pipe is deleted, whether or not
+/// anybody read it.
 pub fn offer(path: &Path, values: &Values, bound: Duration) -> io::Result<()> {
     let bytes = written(values)?;
     let (tell, told) = std::sync::mpsc::channel();
     let to = path.to_owned();
-    // Opening waits for the reader.
+    // Opening blocks until there is a reader.
     std::thread::spawn(move || {
         let done = OpenOptions::new().write(true).open(&to).and_then(|mut pipe| pipe.write_all(&bytes));
         let _ = tell.send(done);
     });
     let done = told.recv_timeout(bound);
     if done.is_err() {
-        // Nobody came. The thread goes on once there is a reader, and finds it gone.
+        // Nobody came. This open frees the thread, which then finds its reader gone.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         drop(OpenOptions::new().read(true).custom_flags(flags).open(path));
     }
@@ -129,7 +129,7 @@ pub fn offer(path: &Path, values: &Values, bound: Duration) -> io::Result<()> {
     done.unwrap_or_else(|_| Err(late(bound)))
 }
 
-/// Reads what is offered, at most `bound` long, and deletes the pipe. Nothing where there is no pipe.
+/// Reads the offered values, waiting at most `bound`, and deletes the pipe. Empty where there is no pipe.
 pub fn receive(path: &Path, bound: Duration) -> io::Result<Values> {
     match path.symlink_metadata() {
         Ok(meta) if meta.file_type().is_fifo() => {}
@@ -150,7 +150,7 @@ pub fn receive(path: &Path, bound: Duration) -> io::Result<Values> {
             Err(e) => return Err(e.into()),
         }
         match pipe.read(&mut chunk) {
-            // The writer is done: before it came, the wait above did not end.
+            // The writer is done: until it opened the pipe, the wait above did not end.
             Ok(0) if !bytes.is_empty() => break,
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),

@@ -1,7 +1,7 @@
-//! The one HTTP client: Plane, Gitea, Telegram and probes speak through it, and every failure is classified here, once.
+//! The one HTTP client: Plane, Gitea, Telegram and probes use it, and every failure is classified here, once.
 //!
-//! Redirects are never followed (a followed 301 turns a PATCH into a GET that "succeeds"), every wait and every body
-//! is bounded, and no error text holds a token or a full URL.
+//! Redirects are never followed (a followed 301 turns a PATCH into a GET that "succeeds"), every wait and every body is
+//! bounded, and no error text contains a token or a full URL.
 
 use super::net::{self, Route};
 use crate::model::redact;
@@ -13,7 +13,7 @@ use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// A secret as it goes into a request. Never printed, wiped when dropped.
+/// A secret as a request sends it. Never printed, wiped when dropped.
 #[derive(Clone)]
 pub struct Token(Zeroizing<String>);
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// How a request says who sends it.
+/// How a request authenticates.
 #[derive(Debug, Clone)]
 pub enum Auth {
     None,
@@ -51,13 +51,13 @@ pub enum Auth {
     },
 }
 
-/// Bounds of every exchange.
+/// Limits of every exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     pub connect: Duration,
-    /// Total for GET, from connecting to the last byte.
+    /// Total time for a GET, from connecting to the last byte.
     pub read: Duration,
-    /// Total for everything else.
+    /// Total time for everything else.
     pub write: Duration,
     /// Largest reply in bytes.
     pub max_body: usize,
@@ -82,7 +82,7 @@ impl Default for Limits {
     }
 }
 
-/// What is done to the resource. Everything but `Get` is a write: its loss is an unknown outcome.
+/// The method. Everything but `Get` is a write, whose outcome is unknown if the reply is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -119,9 +119,9 @@ pub struct Request<'a> {
     pub path: &'a str,
     pub query: &'a [(&'a str, &'a str)],
     pub body: Option<&'a Value>,
-    /// Further headers, names in lower case; an `accept` among them goes in the place of the usual one.
+    /// Further headers, names in lower case. An `accept` among them replaces the usual one.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Instead of the limits' total.
+    /// In place of the total in the limits.
     pub timeout: Option<Duration>,
 }
 
@@ -151,11 +151,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A complete reply of any status.
+/// A complete reply with any status.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: u16,
-    /// Names in lower case, cookies left out.
+    /// Names in lower case, without cookies.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     /// From the start of the exchange to its last byte, in milliseconds.
@@ -170,7 +170,7 @@ impl Response {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// A header that holds a whole number.
+    /// A header whose value is a whole number.
     pub fn header_u64(&self, name: &str) -> Option<u64> {
         self.header(name)?.trim().parse().ok()
     }
@@ -193,7 +193,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Seconds the server asks to wait: `Retry-After` as a number, or as a date less the server's own `Date`.
+    /// Seconds that the server asks to wait: `Retry-After` as a number, or as a date minus the server's own `Date`.
     pub fn retry_after_s(&self) -> Option<u64> {
         let text = self.header("retry-after")?.trim();
         if let Ok(seconds) = text.parse::<u64>() {
@@ -225,40 +225,40 @@ impl Response {
 /// What a caller may do about a failure (services.md §0.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Class {
-    /// The credential is missing, wrong or may not do this: stop, tell a person.
+    /// The credential is missing, wrong or lacks the right: stop and alert a person.
     Auth,
     NotFound,
-    /// Somebody else was there first: read again.
+    /// Somebody else changed it first: read it again.
     Conflict,
-    /// A bug or a wrong configuration; repeating changes nothing.
+    /// A bug or a wrong configuration: a retry changes nothing.
     Invalid,
     /// The server asks to wait; `None` when it does not say how long.
     Throttled {
         retry_after_s: Option<u64>,
     },
-    /// Nothing was changed; a later step may try again.
+    /// Nothing changed; a later step may retry.
     Transient,
-    /// A write that may or may not have happened: look before repeating it.
+    /// A write that may or may not have happened: check before repeating it.
     UnknownOutcome,
     /// A 3xx: the address in the configuration is wrong.
     Redirect {
         to: String,
     },
-    /// The reply is larger than the limit.
+    /// The reply is over the size limit.
     TooLarge,
     /// A 2xx whose body can't be read.
     BadBody,
 }
 
-/// Where an exchange broke; for probes and messages.
+/// Where an exchange failed; for probes and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A complete reply said so.
+    /// A complete reply with a failing status.
     Status,
     /// No connection: refused, unknown host, TLS.
     Connect,
     Timeout,
-    /// The connection broke after it stood.
+    /// The connection broke after it was established.
     Lost,
     Body,
     /// The request could not be built.
@@ -271,21 +271,21 @@ pub enum Fault {
 pub struct HttpError {
     pub class: Class,
     pub fault: Fault,
-    /// Where a reply came.
+    /// The status, where a reply arrived.
     pub status: Option<u16>,
-    /// `Retry-After`, also where the class is not `Throttled` (a write answered 503).
+    /// `Retry-After`, also where the class is not `Throttled` (a write answered with 503).
     pub retry_after_s: Option<u64>,
     /// `GET /api/v1/users/me/`.
     pub what: String,
     pub detail: String,
-    /// The reply's body, for an adapter that must tell cases apart.
+    /// The reply's body, for an adapter that has to distinguish cases.
     pub body: Vec<u8>,
     /// The reply was an HTML page: something in between answered.
     pub html: bool,
 }
 
 impl HttpError {
-    /// The body as JSON, `null` when it is none.
+    /// The body as JSON, `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -307,7 +307,7 @@ pub fn class_of(status: u16, write: bool, retry_after_s: Option<u64>, location: 
     })
 }
 
-/// One path segment, percent-encoded: every byte outside `A-Za-z0-9-._~`.
+/// One path segment, percent-encoded except for `A-Za-z0-9-._~`.
 pub fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for b in text.bytes() {
@@ -317,17 +317,17 @@ pub fn segment(text: &str) -> String {
             out.push_str(&format!("%{b:02X}"));
         }
     }
-    // A lone dot or two would be resolved away by URL parsers.
+    // URL parsers would resolve a lone `.` or `..`.
     if out == "." || out == ".." { out.replace('.', "%2E") } else { out }
 }
 
 /// A client for one service.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Keeps connections for the next read.
+    /// Keeps connections open for further reads.
     reading: reqwest::blocking::Client,
-    /// A connection for each request: a write must not go out on one that the server is closing, since nobody could say
-    /// then whether it arrived. Made for the first write.
+    /// Uses a new connection for each request: a write must not go out on one that the server is closing, since nobody
+    /// could know then whether it arrived. Built for the first write.
     writing: OnceLock<reqwest::blocking::Client>,
     route: Box<Route>,
     tls: bool,
@@ -339,11 +339,11 @@ pub struct Client {
 static PROVIDER: Once = Once::new();
 
 impl Client {
-    /// `base_url` is `http(s)://host[:port][/prefix]`; a trailing slash is ignored. Fails with `Invalid`.
-    /// Authorities and proxies are [`net::Net::route`]'s: loopback addresses never go through a proxy.
+    /// `base_url` is `http(s)://host[:port][/prefix]`; a trailing slash is ignored. Fails with `Invalid`. Authorities
+    /// and proxies come from [`net::Net::route`]: loopback addresses never go through a proxy.
     pub fn new(base_url: &str, auth: Auth, limits: Limits) -> Result<Self, HttpError> {
         PROVIDER.call_once(|| {
-            // An error means that a provider is installed already, which is as good.
+            // An error means that a provider is already installed, which is just as good.
             drop(rustls::crypto::ring::default_provider().install_default());
         });
         let bad = |detail: String| HttpError {
@@ -377,7 +377,7 @@ impl Client {
         Ok(Self { reading, writing: OnceLock::new(), route: Box::new(route), tls, base, auth, limits })
     }
 
-    /// The client for a request that reads or writes.
+    /// The client for reads or for writes.
     fn inner(&self, write: bool) -> Result<&reqwest::blocking::Client, String> {
         if !write {
             return Ok(&self.reading);
@@ -389,7 +389,7 @@ impl Client {
         Ok(self.writing.get_or_init(|| made))
     }
 
-    /// The base address, for messages to people (never holds a token).
+    /// The base address for messages to people; it never contains a token.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -400,7 +400,7 @@ impl Client {
         self.check(response)
     }
 
-    /// Turns a reply that is no 2xx into its class.
+    /// Turns a reply that is not 2xx into its class.
     pub fn check(&self, r: Response) -> Result<Response, HttpError> {
         let retry_after_s = r.retry_after_s();
         let Some(class) = class_of(r.status, r.write, retry_after_s, r.header("location")) else { return Ok(r) };
@@ -429,7 +429,7 @@ impl Client {
         })
     }
 
-    /// Sends and gives whatever complete reply came, of any status. Fails only where no complete reply came.
+    /// Sends, and returns any complete reply, whatever its status. Fails only if no complete reply arrived.
     pub fn exchange(&self, request: &Request<'_>) -> Result<Response, HttpError> {
         let write = request.method.is_write();
         let what = format!("{} {}", request.method.as_str(), request.path);
@@ -527,7 +527,7 @@ impl Client {
             }
         }
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Whatever a service says is read without secrets (BND-4).
+        // Secrets are removed from whatever a service says (BND-4).
         let body = match redact::current().bytes(&body) {
             Cow::Borrowed(_) => body,
             Cow::Owned(clean) => clean,
@@ -535,7 +535,7 @@ impl Client {
         Ok(Response { status, headers, body, elapsed_ms, what, write })
     }
 
-    /// The text without the token, nor any other secret.
+    /// The text without the token or any other secret.
     pub fn redact(&self, text: &str) -> String {
         redact::current().text(text).into_owned()
     }
@@ -565,7 +565,7 @@ impl Client {
     }
 }
 
-/// `fresh`: no connection is kept for another request.
+/// `fresh`: no connection is kept open for another request.
 fn built(route: &Route, tls: bool, limits: &Limits, fresh: bool) -> Result<reqwest::blocking::Client, String> {
     let mut builder = reqwest::blocking::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -587,7 +587,7 @@ fn chain(error: &reqwest::Error) -> String {
         text.push_str(&format!(": {c}"));
         cause = c.source();
     }
-    // A proxy's address may hold a password.
+    // A proxy's address may contain a password.
     super::git::scrub(&text)
 }
 

@@ -1,5 +1,5 @@
-//! File locks: a bounded wait for one, and the lock of a run, `runs/<id>/lock`, which the kernel frees at any death of
-//! its supervisor (RULE-20).
+//! File locks: a bounded wait for one, and the lock of a run, `runs/<id>/lock`, which the kernel frees whenever its
+//! supervisor dies (RULE-20).
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -10,16 +10,16 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long a lock may look taken because somebody looks at it.
+/// How long a lock may seem taken only because somebody is checking it.
 const LOOKED_AT: Duration = Duration::from_millis(200);
 
-/// A held lock. Freed by dropping it or by the holder's death; no child inherits it.
+/// A held lock. Freed when dropped or when the holder dies; no child inherits it.
 #[derive(Debug)]
 pub struct Held {
     _file: File,
 }
 
-/// Takes the exclusive lock of `file`, waiting at most `bound` for its holder; `None` at the bound. Fails where the file
+/// Takes the exclusive lock of `file`, waiting at most `bound` for its holder; `None` at the bound. Fails if the file
 /// can't be locked at all.
 pub fn within(file: File, bound: Duration) -> io::Result<Option<File>> {
     match lock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -27,7 +27,8 @@ pub fn within(file: File, bound: Duration) -> io::Result<Option<File>> {
         Err(Errno::WOULDBLOCK) => {}
         Err(e) => return Err(e.into()),
     }
-    // The kernel knows no bound for this wait, so a thread waits. A lock that comes too late is dropped with its message.
+    // The kernel has no timeout for this wait, so a thread waits. A lock that arrives too late is dropped with its
+    // message.
     let (tell, told) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("lock".into()).spawn(move || {
         let taken = lock(&file, FlockOperation::LockExclusive);
@@ -39,22 +40,22 @@ pub fn within(file: File, bound: Duration) -> io::Result<Option<File>> {
     }
 }
 
-/// Takes the lock, without waiting for a holder. Fails with `WouldBlock` if another holds it. The file stays for ever:
-/// a removed one could be held twice.
+/// Takes the lock without waiting for a holder. Fails with `WouldBlock` if another process holds it. The file is never
+/// deleted: a deleted one could be locked twice.
 pub fn hold(path: &Path) -> io::Result<Held> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    // Looking takes the lock for an instant; a holder keeps it.
+    // A check takes the lock for an instant; a holder keeps it.
     within(file, LOOKED_AT)?.map(|file| Held { _file: file }).ok_or_else(|| ErrorKind::WouldBlock.into())
 }
 
-/// Whether somebody holds the lock, this process included; `None`: can't be told. A lock that was never made is free.
+/// Whether somebody holds the lock, this process included. `None`: unknown. A lock that was never made is free.
 pub fn is_held(path: &Path) -> Option<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Some(false),
         Err(_) => return None,
     };
-    // Shared: those who look do not see each other.
+    // Shared, so that checks do not see each other.
     match lock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Some(false),
         Err(Errno::WOULDBLOCK) => Some(true),
@@ -62,7 +63,7 @@ pub fn is_held(path: &Path) -> Option<bool> {
     }
 }
 
-/// flock(2), begun again after a signal.
+/// flock(2), retried after a signal.
 fn lock(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
     loop {
         match flock(file, operation) {
@@ -109,12 +110,12 @@ mod tests {
         });
     }
 
-    /// In a process of its own, because a child of another test has a copy of the lock between its fork and its start.
+    /// In a process of its own, because a child of another test has a copy of the lock between its fork and its exec.
     #[test]
     fn rule_20_a_killed_holder_frees_its_lock() {
         if let Some(path) = std::env::var_os("ORCH_TEST_LOCK") {
             let _held = hold(Path::new(&path)).unwrap();
-            // A child has no copy of it.
+            // A child does not inherit it.
             let _child = Command::new("true").stdin(Stdio::null()).status().unwrap();
             io::stdout().write_all(b"\nheld\n").unwrap();
             let mut line = String::new();

@@ -1,6 +1,6 @@
-//! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` joins them.
-//! `process`, `sentinel`, `locks`, `files`, `modes` and `disk` are the kernel's and the file system's, `net` is the network's:
-//! others stand on them.
+//! L2: one place per outside program or service. Adapters know neither each other nor the store; `engine` connects
+//! them. `process`, `sentinel`, `locks`, `files`, `modes` and `disk` wrap the kernel and the file system, `net` the
+//! network: the others build on them.
 
 pub mod accounts;
 pub mod board;

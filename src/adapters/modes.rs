@@ -1,4 +1,4 @@
-//! Who may read what `orch` makes, and where its children look for programs (BND-6).
+//! Who may read what `orch` creates, and where its children search for programs (BND-6).
 
 use rustix::fs::Mode;
 use std::ffi::{OsStr, OsString};
@@ -8,21 +8,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-/// What group and others could do.
+/// Permission bits of group and others.
 const FOREIGN: u32 = 0o077;
-/// In the state directory and for everybody: authorities are no secret, and runs of another account read them.
+/// Readable by everybody although it is in the state directory: authorities are not secret, and runs of another account
+/// read them.
 const PUBLIC: &str = "authorities.pem";
-/// Operator's commands publish from it (`runs/<id>/work/checkout`): its files are as the commit has them, behind folders
-/// that are closed.
+/// Operator's commands publish from it (`runs/<id>/work/checkout`): its files have the modes of the commit, behind
+/// closed folders.
 const CHECKOUT: &str = "checkout";
 
-/// From here on, what this process makes is its account's alone, unless it says otherwise. Children of
-/// [`spawn_public`] are not bound by it.
+/// From here on, whatever this process creates is private to its account unless it says otherwise. Children of
+/// [`spawn_public`] are exempt.
 pub fn keep_private() {
     rustix::process::umask(Mode::from(FOREIGN));
 }
 
-/// Starts a program with the umask that programs expect, 022: a deploy must not publish files that nobody can read.
+/// Starts a program with the usual umask, 022: a deploy must not publish files that nobody can read.
 pub fn spawn_public(command: &mut Command) -> io::Result<Child> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,9 +33,9 @@ pub fn spawn_public(command: &mut Command) -> io::Result<Child> {
     child
 }
 
-/// Takes from group and others what an older version, another umask or another program gave them: in the folder itself and
-/// in what stands directly in it, or, where anything of that is open or `all` is set, in all of it. Links are not followed,
-/// and another account's files are not ours to change. Gives what was open. Fails with the first path that can't be closed.
+/// Removes access for group and others that an older version, another umask or another program granted: on the folder
+/// and its direct entries or, if any of these is open or `all` is set, on everything below. Does not follow links and
+/// leaves files of other accounts alone. Returns what was open. Fails with the first path that can't be closed.
 pub fn close(root: &Path, all: bool) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     close_one(root, &mut found)?;
@@ -44,7 +45,7 @@ pub fn close(root: &Path, all: bool) -> io::Result<Vec<PathBuf>> {
     if all || !found.is_empty() {
         let mut open = vec![root.to_owned()];
         while let Some(folder) = open.pop() {
-            // What a step beside this one removes meanwhile is closed, too.
+            // Something that a concurrent step deletes meanwhile counts as closed.
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 if entry.file_name() == CHECKOUT {
                     continue;
@@ -77,20 +78,20 @@ fn close_one(path: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 
 static AREA: RwLock<Option<PathBuf>> = RwLock::new(None);
 
-/// Names the folder in which runs write: no program is looked for there. Called once the configuration is read.
+/// Sets the folder in which runs write: programs are never searched there. Called once the configuration is read.
 pub fn configure(area: &Path) {
     *AREA.write().unwrap_or_else(PoisonError::into_inner) = Some(area.to_owned());
 }
 
-/// `PATH` as children get it: without the entries that somebody else could put a program in. `None`: it is not set.
+/// The `PATH` that children get: without entries into which others could put a program. `None`: it is not set.
 pub fn search_path() -> Option<OsString> {
     let area = AREA.read().unwrap_or_else(PoisonError::into_inner).clone();
     std::env::var_os("PATH").map(|path| sound(&path, area.as_deref()).0)
 }
 
-/// A `PATH` without entries that are relative or empty (they follow whoever changes the folder), that everybody may write
-/// (with the sticky bit, too: that keeps others from replacing a program, not from adding one), or that lie in the area of
-/// runs; and the entries left out, each with why.
+/// A `PATH` without entries that are relative or empty (they follow the current folder), that everybody may write to
+/// (even with the sticky bit, which prevents replacing a program, not adding one), or that are inside the area of runs.
+/// Also returns the entries left out, each with the reason.
 pub fn sound(path: &OsStr, area: Option<&Path>) -> (OsString, Vec<String>) {
     let area = area.map(|a| std::fs::canonicalize(a).unwrap_or_else(|_| a.to_owned()));
     let mut kept = Vec::new();
@@ -112,7 +113,7 @@ pub fn sound(path: &OsStr, area: Option<&Path>) -> (OsString, Vec<String>) {
             None => kept.push(entry),
         }
     }
-    // What was split at colons has none in it.
+    // Entries split at colons contain none.
     (std::env::join_paths(kept).unwrap_or_default(), dropped)
 }
 
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(mode(&dir.path().join("outside")), 0o644, "a link is not followed");
         assert_eq!(mode(&root.join("runs/1/work/checkout/app")), 0o644, "a deploy publishes it");
         assert!(close(&root, true).unwrap().is_empty(), "nothing twice");
-        // The quick look sees the first level alone; a whole one is asked for.
+        // The quick check sees only the first level; a full one has to be asked for.
         set(&root.join("runs/1/x.sh"), 0o604);
         assert!(close(&root, false).unwrap().is_empty());
         assert_eq!(close(&root, true).unwrap(), [root.join("runs/1/x.sh")]);
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn found_d3_a_child_has_the_usual_umask_whatever_ours_is() {
-        // In a process of its own: the umask is the whole process's.
+        // In a process of its own: the umask belongs to the whole process.
         let Ok(file) = std::env::var("ORCH_TEST_UMASK") else {
             let dir = tempfile::tempdir().unwrap();
             let mut own = Command::new(std::env::current_exe().unwrap());

@@ -1,5 +1,5 @@
-//! Whom to trust and how to get out: certificate authorities and proxies, worked out here alone for the HTTP clients, for
-//! git and for every child (docs/network.md).
+//! Certificate authorities and proxies, worked out here alone: for the HTTP clients, for git and for every child
+//! (docs/network.md).
 
 use super::files;
 use super::git::Git;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// What the operator's environment says of the network; every child gets these as they are.
+/// Network variables of the operator's environment; every child gets them unchanged.
 const VARIABLES: [&str; 17] = [
     "http_proxy",
     "HTTP_PROXY",
@@ -29,10 +29,10 @@ const VARIABLES: [&str; 17] = [
     "PIP_CERT",
     "CARGO_HTTP_CAINFO",
 ];
-/// Of those, the ones that name the only authorities a program trusts.
+/// Of these, the ones that name the only authorities a program trusts.
 const BUNDLES: [&str; 6] =
     ["SSL_CERT_FILE", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CARGO_HTTP_CAINFO"];
-/// Where systems keep their authorities in one file.
+/// Where systems keep their authorities in a single file.
 const SYSTEM: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -42,19 +42,19 @@ const SYSTEM: [&str; 6] = [
     "/usr/local/share/certs/ca-root-nss.crt",
 ];
 const CA_FILE: &str = "ORCH_TLS_CA_FILE";
-/// A file of authorities is not larger.
+/// A file of authorities is never larger.
 const MAX_PEM: u64 = 16 << 20;
 
-/// The settings of this process: `tls.ca_file` over what its environment says.
+/// The settings of this process: `tls.ca_file` takes precedence over its environment.
 #[derive(Debug, Clone, Default)]
 pub struct Net {
     env: BTreeMap<&'static str, OsString>,
     ca_file: Option<PathBuf>,
-    /// The system's authorities and `ca_file` in one file, for programs that take one file only.
+    /// The system's authorities and `ca_file` in one file, for programs that accept only one.
     bundle: Option<PathBuf>,
     /// The git that is asked for the operator's own settings.
     git: PathBuf,
-    /// What it answered, by address.
+    /// Its answers, by address.
     asked: Arc<Mutex<BTreeMap<String, Settings>>>,
 }
 
@@ -64,16 +64,16 @@ type Settings = BTreeMap<String, String>;
 /// How one address is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Files of authorities trusted besides the system's (or those of `SSL_CERT_FILE`), with who names each.
+    /// Files of authorities trusted in addition to the system's (or those of `SSL_CERT_FILE`), and what names each.
     pub extra: Vec<(PathBuf, &'static str)>,
-    /// The one file and folder that git takes.
+    /// The one file and the one folder that git accepts.
     git_file: Option<PathBuf>,
     git_dir: Option<OsString>,
     pub proxy: Option<Proxy>,
     pub no_proxy: String,
 }
 
-/// A proxy's address, checked. `Debug` and `Display` show no password.
+/// A checked proxy address. `Debug` and `Display` show no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: String,
@@ -104,7 +104,7 @@ pub fn current() -> Arc<Net> {
     place.get_or_insert_with(|| Arc::new(Net::of_process())).clone()
 }
 
-/// Sets what the configuration says: the effective `tls.ca_file` and `tools.git`. Called once it is read.
+/// Sets the values from the configuration: the effective `tls.ca_file` and `tools.git`. Called once it is read.
 pub fn configure(ca_file: Option<&Path>, git: &Path) {
     let mut net = Net::of_process();
     if let Some(file) = ca_file {
@@ -114,8 +114,8 @@ pub fn configure(ca_file: Option<&Path>, git: &Path) {
     *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(net));
 }
 
-/// Writes `authorities.pem` (the system's and `tls.ca_file`'s) into the state directory, for git and children, where
-/// `tls.ca_file` is set; written only when it changed. Fails when a file can't be read or written.
+/// Where `tls.ca_file` is set, writes `authorities.pem` (the system's and `tls.ca_file`'s) into the state directory,
+/// for git and children; only if it changed. Fails if a file can't be read or written.
 pub fn write_bundle(state_dir: &Path) -> Result<(), String> {
     let net = current();
     let Some(own) = net.ca_file.clone() else { return Ok(()) };
@@ -135,19 +135,19 @@ pub fn write_bundle(state_dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What of the network's settings every child gets: the operator's variables as they are and, where `tls.ca_file` is set,
+/// The network settings that every child gets: the operator's variables unchanged and, where `tls.ca_file` is set,
 /// those that name authorities.
 pub fn child_env() -> Vec<(OsString, OsString)> {
     current().child_env()
 }
 
-/// The files and folders that [`child_env`] names: what a confined child must be able to read.
+/// The files and folders named by [`child_env`]: a confined child must be able to read them.
 pub fn files_of_children() -> Vec<PathBuf> {
     let named = |name: &OsStr| name.to_str().is_some_and(|n| !n.to_ascii_lowercase().ends_with("_proxy"));
     child_env().into_iter().filter(|(name, _)| named(name)).map(|(_, value)| value.into()).collect()
 }
 
-/// The operator's own proxy for https, with its password, and what is reached without it; `None`: there is none.
+/// The operator's own https proxy with its password, and the hosts reached without it. `None`: there is no proxy.
 pub fn proxy_of_runs() -> Option<(String, String)> {
     let net = current();
     let route = net.route("https://host.invalid").unwrap_or_default();
@@ -185,7 +185,7 @@ impl Net {
     }
 
     /// How `url` (http or https) is reached. A service on this machine is reached directly. Fails with a sentence that
-    /// names the setting which can't be followed.
+    /// names the setting that can't be followed.
     pub fn route(&self, url: &str) -> Result<Route, String> {
         let Some((scheme, rest)) = url.split_once("://") else { return Ok(Route::default()) };
         let scheme = scheme.to_ascii_lowercase();
@@ -216,7 +216,7 @@ impl Net {
         Ok(route)
     }
 
-    /// Whom https trusts, for a person; fails with a sentence where a file that is named can't be used.
+    /// Whom https trusts, for a person. Fails with a sentence if a named file can't be used.
     pub fn authorities(&self) -> Result<String, String> {
         let route = self.route("https://host.invalid").unwrap_or_default();
         let mut named = match (self.text("SSL_CERT_FILE"), self.text("SSL_CERT_DIR")) {
@@ -233,7 +233,7 @@ impl Net {
         Ok(named.join(", "))
     }
 
-    /// Settings of the operator's git and environment that only git knows, by name.
+    /// Names of settings in the operator's git and environment that only git understands.
     pub fn not_followed(&self) -> Vec<&'static str> {
         let variables = ["GIT_SSL_NO_VERIFY", "GIT_SSL_CERT", "GIT_SSL_KEY", "GIT_PROXY_SSL_CAINFO"];
         let set = |name: &&&str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
@@ -258,7 +258,7 @@ impl Net {
     fn proxy(&self, scheme: &str, mine: &Settings) -> Result<Option<Proxy>, String> {
         let lower = format!("{scheme}_proxy");
         let of_git = mine.get("http.proxy").map(|url| (url.clone(), "git's http.proxy".to_owned()));
-        // Set and empty: git is to use none.
+        // Set but empty: git is to use no proxy.
         if of_git.as_ref().is_some_and(|(url, _)| url.is_empty()) {
             return Ok(None);
         }
@@ -278,8 +278,8 @@ impl Net {
         Ok(Some(Proxy { url, from }))
     }
 
-    /// What the operator's own git would use for this address (`http.*` of their and the system's files); empty where git
-    /// can't be asked.
+    /// What the operator's own git would use for this address (`http.*` of the user's and the system's files). Empty if
+    /// git can't be asked.
     fn git_settings(&self, url: &str) -> Settings {
         if let Some(known) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(url) {
             return known.clone();
@@ -327,7 +327,7 @@ impl Route {
         }
         let mut env = Vec::new();
         if let Some(Proxy { url, .. }) = &self.proxy {
-            // By variables: a password on a command line is seen by everybody on the machine.
+            // Through variables: a password on a command line is visible to everybody on the machine.
             env.extend(["http_proxy", "https_proxy"].map(|name| (name, OsString::from(url))));
             env.push(("no_proxy", OsString::from(&self.no_proxy)));
         }
@@ -370,7 +370,7 @@ mod tests {
 
     fn net(vars: &[(&str, &str)]) -> Net {
         let find = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
-        // A git that is not there says nothing of its own.
+        // A missing git has no settings of its own.
         Net { git: "/nonexistent/git".into(), ..Net::of(&find) }
     }
 
@@ -426,7 +426,7 @@ mod tests {
         ] {
             assert_eq!(named(&vars, ca), (clients.to_owned(), git.to_owned()), "{vars:?} {ca:?}");
         }
-        // Plain http trusts nobody and needs nobody.
+        // Plain http needs no authority.
         assert_eq!(net(&[("GIT_SSL_CAINFO", "/g")]).route("http://h").unwrap().extra, []);
     }
 

@@ -1,10 +1,10 @@
-//! The person's pager, for texts longer than a screen (ORD-5). Started only where standard output is a terminal.
+//! The person's pager, for texts longer than a screen (ORD-5). Started only if standard output is a terminal.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// The pager's command line: `$ORCH_PAGER`, else `$GIT_PAGER`, else `$PAGER`, else `less`. `None`: print as it is (a set but
-/// empty variable, or `cat`).
+/// The pager's command line: `$ORCH_PAGER`, else `$GIT_PAGER`, else `$PAGER`, else `less`. `None`: print without a
+/// pager (a variable that is set but empty, or `cat`).
 pub fn wanted(var: impl Fn(&str) -> Option<String>) -> Option<String> {
     let named = ["ORCH_PAGER", "GIT_PAGER", "PAGER"].into_iter().find_map(var);
     let line = named.unwrap_or_else(|| "less".to_owned());
@@ -12,7 +12,7 @@ pub fn wanted(var: impl Fn(&str) -> Option<String>) -> Option<String> {
     (!line.is_empty() && line != "cat").then(|| line.to_owned())
 }
 
-/// Shows a text in the pager and waits until it is left. False: it could not be started, and nothing was shown.
+/// Shows a text in the pager and waits until the person quits. False: it could not be started, and nothing was shown.
 pub fn show(line: &str, text: &str) -> bool {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", line]).stdin(Stdio::piped());
@@ -22,7 +22,7 @@ pub fn show(line: &str, text: &str) -> bool {
     }
     let Ok(mut child) = command.spawn() else { return false };
     if let Some(mut input) = child.stdin.take() {
-        // A pager that is left early closes its end: no error.
+        // A pager that is quit early closes its end; that is no error.
         drop(input.write_all(text.as_bytes()));
     }
     child.wait().is_ok_and(|status| status.code() != Some(127))

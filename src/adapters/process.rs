@@ -1,5 +1,6 @@
-//! Processes by identity, never by pid alone (RUN-4): who lives, who descends from whom, who carries a run's mark, and
-//! the end of a whole tree that tries to outlive its run (RULE-19). The kernel's side of `child` and `executor`.
+//! Processes by identity, never by pid alone (RUN-4): which are alive, who descends from whom, which carry a run's
+//! mark, and how to end a whole tree that tries to outlive its run (RULE-19). The kernel's side of `child` and
+//! `executor`.
 
 use crate::model::act::{By, Forebear};
 use crate::model::task::Actor;
@@ -16,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Longest wait for killed processes between two looks for new ones.
+/// Longest wait for killed processes between two scans for new ones.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether an actor is still the process it was.
@@ -25,7 +26,7 @@ pub enum Life {
     Alive,
     /// Gone, a zombie, its pid used by another process, or of another boot.
     Dead,
-    /// Could not be read: evidence for neither.
+    /// Could not be read: proves neither.
     Unknown,
 }
 
@@ -41,7 +42,7 @@ pub struct StillAlive {
     pub seconds: u64,
 }
 
-/// What is needed of `/proc/<pid>/stat`.
+/// The fields needed of `/proc/<pid>/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     state: u8,
@@ -53,7 +54,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// `None`: not the kernel's format. The name in parentheses may itself hold spaces, parentheses and any bytes.
+    /// `None`: not the kernel's format. The name in parentheses may itself contain spaces, parentheses and any bytes.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.iter().rposition(|b| *b == b')')?;
         let rest = std::str::from_utf8(bytes.get(end + 1..)?).ok()?;
@@ -77,7 +78,7 @@ impl Stat {
         })
     }
 
-    /// A process whose first thread ended while others run looks like a zombie, too, and is none.
+    /// A process whose first thread ended while others still run also looks like a zombie, but is not one.
     fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
     }
@@ -91,7 +92,7 @@ fn of_proc(path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The kernel's boot id; it outlives this process, so it is read once. Fails where `/proc` is not mounted.
+/// The kernel's boot id. It can't change while this process runs, so it is read once. Fails if `/proc` is not mounted.
 pub fn boot_id() -> io::Result<String> {
     static KERNELS: OnceLock<String> = OnceLock::new();
     if let Some(id) = crate::failpoint::boot_id() {
@@ -104,11 +105,12 @@ pub fn boot_id() -> io::Result<String> {
     Ok(KERNELS.get_or_init(|| id).clone())
 }
 
-/// Keeps other processes of this account from reading this one's memory, environment and descriptors, and from tracing it
-/// (BND-4). What liveness needs of `/proc` stays readable. Holds until the next exec, so each start of `orch` calls it first.
+/// Keeps other processes of this account from reading this one's memory, environment and descriptors, and from tracing
+/// it (BND-4). What liveness checks need of `/proc` stays readable. Lasts until the next exec, so every start of `orch`
+/// calls it first.
 pub fn hide() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-    // A kernel that refuses leaves things as they were; `doctor` and the tests see it.
+    // If the kernel refuses, nothing changes; `doctor` and the tests notice.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
@@ -133,8 +135,8 @@ pub fn caller() -> By {
     By::Command { uid: rustix::process::getuid().as_raw(), tty, parent, host: Some(host) }
 }
 
-/// This process and its forebears up to the machine's (or container's) first one. What of a process can't be read is empty
-/// in its entry: command line and control group of one's own account always can.
+/// This process and its ancestors up to the first one of the machine or container. What can't be read of a process is
+/// left empty; the command line and control group of processes of one's own account always can.
 pub fn lineage(mark: &str) -> Vec<Forebear> {
     let Ok(boot_id) = boot_id() else { return Vec::new() };
     let own = getpid().as_raw_nonzero().get();
@@ -142,7 +144,7 @@ pub fn lineage(mark: &str) -> Vec<Forebear> {
     let mut pid = own;
     while let Ok(stat) = Stat::read(pid) {
         let of = |name: &str| of_proc(&format!("/proc/{pid}/{name}")).unwrap_or_default();
-        // What this process did to its own environment since its start does not count.
+        // Changes this process made to its own environment since its start do not count.
         let given = of("environ");
         let marks = given
             .split(|b| *b == 0)
@@ -156,7 +158,7 @@ pub fn lineage(mark: &str) -> Vec<Forebear> {
             units: units.collect(),
             supervises: pid != own && of("cmdline").split(|b| *b == 0).any(|word| word == b"run-job"),
         });
-        // A loop can't be, but for numbers given again while this reads.
+        // A loop is possible only if numbers are reused while this reads.
         if stat.ppid <= 0 || all.iter().any(|f| f.actor.pid == stat.ppid) {
             break;
         }
@@ -165,13 +167,13 @@ pub fn lineage(mark: &str) -> Vec<Forebear> {
     all
 }
 
-/// The identity of a process, zombie or not. Fails with `NotFound` if there is none of that pid.
+/// The identity of a process, zombie or not. Fails with `NotFound` if no process has that pid.
 pub fn identify(pid: i32) -> io::Result<Actor> {
     let stat = Stat::read(pid)?;
     Ok(Actor { boot_id: boot_id()?, pid, start_ticks: stat.start_ticks })
 }
 
-/// Whether `actor` lives (RUN-4, RULE-20).
+/// Whether `actor` is alive (RUN-4, RULE-20).
 pub fn life(actor: &Actor) -> Life {
     let Ok(boot) = boot_id() else { return Life::Unknown };
     if boot != actor.boot_id {
@@ -181,24 +183,25 @@ pub fn life(actor: &Actor) -> Life {
     match Stat::read(actor.pid) {
         Ok(stat) if stat.is_zombie() || stat.start_ticks != actor.start_ticks => Life::Dead,
         Ok(_) => Life::Alive,
-        // A /proc that hides other users' processes says "not found" of living ones.
+        // A /proc that hides other users' processes reports living ones as "not found".
         Err(_) if actor.pid > 0 && test_kill_process(pid) == Err(Errno::SRCH) => Life::Dead,
         Err(_) => Life::Unknown,
     }
 }
 
-/// Orphans below this process become its children instead of init's (RULE-19). Lasts for the process, isn't inherited.
+/// Orphans below this process become its children instead of init's (RULE-19). Lasts as long as the process and is not
+/// inherited.
 ///
-/// A subreaper runs one child at a time: [`reap_orphans`] takes every other zombie for an orphan.
+/// A subreaper runs one child at a time: [`reap_orphans`] treats every other zombie as an orphan.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Makes this process the leader of a session of its own, without a terminal (RUN-4). The first act of a program that
-/// [`super::executor`] started; no harm where it leads one already. Fails if it leads a group of an older session (it
-/// was started by hand), or if a standard stream is still a terminal: closing that would break it.
+/// Makes this process the leader of its own session, without a terminal (RUN-4). It is the first thing a program
+/// started by [`super::executor`] does, and harmless if it already leads one. Fails if the process leads a group of an
+/// older session (a person started it), or if a standard stream is still a terminal: closing that would break it.
 pub fn new_session() -> io::Result<()> {
-    // Read, not asked for by getsid(2): in a container the session may be one of outside, which has no number here.
+    // Read here, not with getsid(2): in a container the session may belong to the outside, which has no number here.
     let own = getpid().as_raw_nonzero().get();
     if Stat::read(own)?.session != own {
         setsid().map_err(|e| {
@@ -216,7 +219,7 @@ pub fn new_session() -> io::Result<()> {
     }
 }
 
-/// Of these names (at most 15 letters, as the kernel keeps them), those that processes of this account have; each once.
+/// Which of these names (at most 15 letters, as the kernel keeps them) processes of this account have; each once.
 pub fn called(names: &[&'static str]) -> Vec<&'static str> {
     use std::os::unix::fs::MetadataExt;
     let own = rustix::process::geteuid().as_raw();
@@ -229,27 +232,28 @@ pub fn called(names: &[&'static str]) -> Vec<&'static str> {
     names.iter().copied().filter(|name| found.contains(*name)).collect()
 }
 
-/// Every living process with `name=value` in the environment it was started with, this one excepted. Processes whose
-/// environment can't be read (another user's) are not among them.
+/// Every living process that was started with `name=value` in its environment, except this one. Processes whose
+/// environment can't be read (another user's) are missing.
 pub fn marked(name: &str, value: &str) -> Vec<Actor> {
     belonging(name, &[value.to_owned()], &[])
 }
 
-/// Every living process with one of `values` for `name` in the environment it was started with, or in the control group
-/// of one of `units` (a service's name without `.service`), at any depth; this process excepted. The group holds what
-/// cleared its environment and left its session, whoever its parent is.
+/// Every living process that was started with one of `values` for `name` in its environment, or that is in the control
+/// group of one of `units` (a service's name without `.service`), at any depth; except this process. The group also
+/// contains processes that cleared their environment and left their session, whoever their parent is.
 pub fn belonging(name: &str, values: &[String], units: &[String]) -> Vec<Actor> {
     Census::take().belonging(name, values, units)
 }
 
-/// Every living process of the session that `leader` made, whether or not it lives itself, that works in `folder` or
-/// below. A session is known by a number alone: who works in a folder of ours is no stranger that was given it anew.
+/// Every living process of the session that `leader` created, whether or not the leader is still alive, that works in
+/// `folder` or below. A session is known only by a number; a process working in a folder of ours is no stranger that
+/// got the number later.
 pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
     let Ok(boot_id) = boot_id() else { return Vec::new() };
     if boot_id != leader.boot_id {
         return Vec::new();
     }
-    // The kernel gives a number anew only once no session bears it: another process of it means that this one is empty.
+    // The kernel reuses a number only once no session has it: if another process has it, this session is empty.
     if Stat::read(leader.pid).is_ok_and(|stat| stat.start_ticks != leader.start_ticks) {
         return Vec::new();
     }
@@ -262,10 +266,10 @@ pub fn of_session(leader: &Actor, folder: &std::path::Path) -> Vec<Actor> {
         .collect()
 }
 
-/// Every living process below `pid`, at any depth, without `pid` itself and the subtrees that begin at `spared`. For a number
-/// that can't be given again meanwhile: this process's own, or that of a child whose exit nobody has taken. Reads nothing of
-/// other processes where the kernel lists children, and may then miss one that is born meanwhile: who has to be sure
-/// uses `of_run`, and looks again.
+/// Every living process below `pid`, at any depth, without `pid` itself and the subtrees that begin at `spared`. Only
+/// for a number that can't be reused meanwhile: this process's own, or that of an unreaped child. Where the kernel
+/// lists children it reads no other processes, and may then miss one that starts meanwhile: a caller that must be sure
+/// uses `of_run` and scans again.
 pub fn descendants(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
     let Ok(boot_id) = boot_id() else { return Vec::new() };
     let (mut open, mut found) = (vec![pid], Vec::new());
@@ -281,8 +285,8 @@ pub fn descendants(pid: i32, spared: &HashSet<(i32, u64)>) -> Vec<Actor> {
     found
 }
 
-/// Everything of a run, by one look at all processes: who bears the mark, who is of the group that `leader` leads (which is
-/// not reaped: another may have its number), and who is below `top`, without the subtrees that begin at `spared`.
+/// Everything of a run, in one scan of all processes: those with the mark, those in the group of `leader` (which must
+/// be unreaped, or another could have its number), and those below `top`, without the subtrees that begin at `spared`.
 pub(super) fn of_run(mark: (&str, &str), leader: i32, top: i32, spared: &HashSet<(i32, u64)>) -> HashSet<Actor> {
     let census = Census::take();
     let mut found: HashSet<Actor> = census.belonging(mark.0, &[mark.1.to_owned()], &[]).into_iter().collect();
@@ -291,7 +295,8 @@ pub(super) fn of_run(mark: (&str, &str), leader: i32, top: i32, spared: &HashSet
     found
 }
 
-/// Every living process below any of `actors`, at any depth. One that is gone has nothing below it, whoever has its number.
+/// Every living process below any of `actors`, at any depth. A dead actor has nothing below it, even if its number is
+/// reused.
 pub fn descendants_of(actors: &[Actor]) -> Vec<Actor> {
     let census = Census::take();
     let same = |a: &&Actor| census.boot_id == a.boot_id && census.ticks.get(&a.pid) == Some(&a.start_ticks);
@@ -299,7 +304,7 @@ pub fn descendants_of(actors: &[Actor]) -> Vec<Actor> {
     census.below(tops, &HashSet::new())
 }
 
-/// One look at all processes.
+/// One scan of all processes.
 struct Census {
     boot_id: String,
     ticks: HashMap<i32, u64>,
@@ -307,7 +312,7 @@ struct Census {
 }
 
 impl Census {
-    /// Empty where the boot can't be told: nobody can be named then.
+    /// Empty if the boot id is unknown: no process can be identified then.
     fn take() -> Self {
         let mut census = Self { boot_id: String::new(), ticks: HashMap::new(), children: HashMap::new() };
         let Ok(boot_id) = boot_id() else { return census };
@@ -342,7 +347,7 @@ impl Census {
             let text = String::from_utf8_lossy(groups.as_deref().unwrap_or_default()).into_owned();
             text.lines().flat_map(|line| line.split('/')).any(|part| services.contains(part))
         };
-        // The ticks are read on both sides: what was read is then of this very process.
+        // The start ticks are read before and after: what was read in between then belongs to this very process.
         let same = |pid: i32, stat: &Stat| Stat::read(pid).is_ok_and(|after| after.start_ticks == stat.start_ticks);
         let own = getpid().as_raw_nonzero().get();
         let others = self.living().filter(|(pid, _)| *pid != own);
@@ -388,7 +393,7 @@ fn of_parent(pid: i32) -> Vec<(i32, Stat)> {
     })
 }
 
-/// A process's direct children by the kernel's own list; `None` where it keeps none (`CONFIG_PROC_CHILDREN`).
+/// A process's direct children from the kernel's own list; `None` where it has none (`CONFIG_PROC_CHILDREN`).
 fn listed_children(pid: i32) -> Option<Vec<(i32, Stat)>> {
     static KEPT: OnceLock<bool> = OnceLock::new();
     if !*KEPT.get_or_init(|| std::path::Path::new("/proc/thread-self/children").exists()) {
@@ -401,8 +406,8 @@ fn listed_children(pid: i32) -> Option<Vec<(i32, Stat)>> {
     Some(pids.into_iter().filter_map(|p| Some((p, Stat::read(p).ok().filter(|s| s.ppid == pid)?))).collect())
 }
 
-/// Takes the exit of every zombie child but `spared`, if this process is a subreaper; else does nothing, because then a
-/// zombie may belong to another part of the program that awaits it.
+/// Reaps every zombie child except `spared` if this process is a subreaper. Otherwise does nothing, because a zombie
+/// may then belong to another part of the program that waits for it.
 pub fn reap_orphans(spared: &[i32]) {
     if !is_subreaper() {
         return;
@@ -431,14 +436,14 @@ fn pids() -> impl Iterator<Item = i32> {
         .filter(|pid| *pid > 0)
 }
 
-/// A descriptor of exactly this actor; `None` if it is dead (a zombie included) or can't be told.
+/// A descriptor of exactly this actor; `None` if it is dead (a zombie included) or unknown.
 fn handle(actor: &Actor) -> Option<OwnedFd> {
     let fd = pidfd_open(Pid::from_raw(actor.pid)?, PidfdFlags::empty()).ok()?;
-    // Whoever has the ticks now had the pid when the descriptor was opened, too: ticks are older than the opening.
+    // A process that has these ticks now also had the pid when the descriptor was opened: it started before that.
     (life(actor) == Life::Alive).then_some(fd)
 }
 
-/// Sends a signal to exactly this actor. False if it is dead or can't be told; fails if the kernel refuses.
+/// Sends a signal to exactly this actor. False if it is dead or unknown; fails if the kernel refuses.
 pub fn signal(actor: &Actor, signal: Signal) -> io::Result<bool> {
     let Some(fd) = handle(actor) else { return Ok(false) };
     match pidfd_send_signal(&fd, signal) {
@@ -448,8 +453,8 @@ pub fn signal(actor: &Actor, signal: Signal) -> io::Result<bool> {
     }
 }
 
-/// Waits until one of the processes ended, at most `bound`; false at the bound. Without any (they can't be told) it
-/// waits a moment, so that its caller does not spin.
+/// Waits until one of the processes ends, for at most `bound`; false at the bound. Without any descriptor it waits a
+/// moment, so that the caller does not spin.
 fn wait_for_any(fds: &[OwnedFd], bound: Duration) -> bool {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let bound = if polled.is_empty() { bound.min(Duration::from_millis(10)) } else { bound };
@@ -460,7 +465,7 @@ pub(super) fn timespec(bound: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(bound.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(bound.subsec_nanos()) }
 }
 
-/// Waits until `actor` is dead, at most `bound`; whether it is.
+/// Waits until `actor` is dead, for at most `bound`; returns whether it is.
 pub fn await_end(actor: &Actor, bound: Duration) -> bool {
     if let Some(fd) = handle(actor) {
         let end = Instant::now() + bound;
@@ -470,8 +475,8 @@ pub fn await_end(actor: &Actor, bound: Duration) -> bool {
     life(actor) == Life::Dead
 }
 
-/// Ends every process that `find` gives: TERM, up to `grace` for all of them, KILL, and looks again until none is left,
-/// those forked meanwhile included; zombies of our own are reaped. Fails when some are left after `bound`.
+/// Ends every process that `find` returns: TERM, up to `grace` for all of them, KILL, and further scans until none is
+/// left, including those forked meanwhile. Reaps our own zombies. Fails if some are left after `bound`.
 pub fn end_all(find: &dyn Fn() -> Vec<Actor>, grace: Duration, bound: Duration) -> Result<(), StillAlive> {
     end_sparing(find, grace, bound, &Sparing::default())
 }
@@ -479,13 +484,13 @@ pub fn end_all(find: &dyn Fn() -> Vec<Actor>, grace: Duration, bound: Duration) 
 /// What [`end_sparing`] leaves alone.
 #[derive(Debug, Default)]
 pub(super) struct Sparing {
-    /// Whose exits are for their owner to take.
+    /// Processes whose owner reaps them.
     pub unreaped: Vec<i32>,
-    /// Who is not asked to end, but is killed with what is left.
+    /// Processes that get no TERM, but are killed with the rest.
     pub untold: Vec<i32>,
 }
 
-/// As [`end_all`], but for what `sparing` names.
+/// As [`end_all`], except for what `sparing` names.
 pub(super) fn end_sparing(
     find: &dyn Fn() -> Vec<Actor>,
     grace: Duration,
@@ -496,7 +501,7 @@ pub(super) fn end_sparing(
     let begun = Instant::now();
     let mut asked: HashSet<Actor> = HashSet::new();
     let mut clear = 0;
-    // Two looks in a row: a process may be born behind the eye of one that reads /proc in order.
+    // Two clear scans in a row: a process may start behind a scan that reads /proc in order.
     while clear < 2 {
         let left: Vec<Actor> = find().into_iter().filter(|actor| life(actor) != Life::Dead).collect();
         for actor in asked.iter().filter(|a| !unreaped.contains(&a.pid) && life(a) == Life::Dead) {
@@ -515,7 +520,7 @@ pub(super) fn end_sparing(
         if spent < grace {
             for actor in left.iter().filter(|actor| !asked.contains(actor) && !untold.contains(&actor.pid)) {
                 let _ = signal(actor, Signal::TERM);
-                // A stopped one hears TERM only once it goes on.
+                // A stopped process handles TERM only once it continues.
                 let _ = signal(actor, Signal::CONT);
             }
             wait = grace - spent;

@@ -2,7 +2,7 @@ use super::*;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// A shell that says a line once it is ready.
+/// A shell that prints a line once it is ready.
 fn shell(script: &str, mark: &str) -> (Child, Actor) {
     let mut child = Command::new("/bin/sh")
         .args(["-c", script])
@@ -62,7 +62,7 @@ fn a_zombie_is_dead_and_only_the_right_process_is_signalled() {
     assert_eq!(life(&actor), Life::Alive);
     assert!(signal(&actor, Signal::KILL).unwrap());
     assert!(await_end(&actor, Duration::from_secs(20)));
-    // Not awaited yet: it is a zombie.
+    // Not reaped yet, so it is a zombie.
     assert!(Stat::read(actor.pid).unwrap().is_zombie());
     assert_eq!(life(&actor), Life::Dead);
     assert!(!signal(&actor, Signal::KILL).unwrap());
@@ -109,7 +109,7 @@ fn one_that_heeds_term_is_not_killed_and_a_stopped_one_hears_it() {
 #[test]
 fn what_can_not_end_is_named_at_the_bound() {
     let own = me().unwrap();
-    // Looks that always give a living process which is never signalled: the grace is longer than the bound.
+    // `find` always returns a living process that is never signalled: the grace is longer than the bound.
     let mark = unique("bound");
     let (mut child, actor) = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done", &mark);
     let one = actor.clone();
@@ -153,7 +153,7 @@ fn a_session_of_its_own_is_made_once_and_not_by_the_leader_of_a_group() {
     }
 }
 
-/// The first thread may end before the others: the process then looks like a zombie and runs on.
+/// The first thread may end before the others: the process then looks like a zombie but still runs.
 #[test]
 fn threads_without_their_first_are_no_zombie() {
     let stat = |threads: u32| {
@@ -168,7 +168,7 @@ fn a_session_is_known_by_number_and_folder_also_when_its_leader_is_gone() {
     let here = tempfile::tempdir().unwrap();
     let place = here.path().display();
     assert!(Command::new("mkfifo").arg(here.path().join("go")).status().unwrap().success());
-    // One of the session works here, one elsewhere; neither carries the mark.
+    // One process of the session works here, one elsewhere; neither carries the mark.
     let script = format!(
         "exec setsid sh -c 'cd {place}; env -i sleep 600 & cd /; env -i sleep 600 & echo ready; read go < {place}/go'"
     );

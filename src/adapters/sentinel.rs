@@ -1,6 +1,7 @@
-//! Sentinel files (CFG-3, RULE-34, RULE-35): JSON with schema, task and attempt, whole or not there at any kill.
+//! Sentinel files (CFG-3, RULE-34, RULE-35): JSON with schema, task and attempt, whole or absent whenever it is killed.
 //!
-//! Written to a temporary name, synced, renamed, the folder synced. What can't be understood is never taken for absent.
+//! Written to a temporary name, synced and renamed, then the folder is synced. A file that can't be parsed never counts
+//! as absent.
 
 use crate::failpoint::point;
 use crate::model::ids::TaskId;
@@ -14,14 +15,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The schema written and understood.
+/// The schema that is written and accepted.
 pub const SCHEMA: u32 = 1;
-/// A sentinel is small; a larger file is none.
+/// A sentinel is small; a larger file is not one.
 const CAP: u64 = 1 << 20;
-/// How a temporary name ends. A kill may leave one; nobody reads it.
+/// Suffix of temporary names. A kill may leave one; nobody reads it.
 const TEMPORARY: &str = ".orch-tmp";
 
-/// A sentinel's content: whose it is, and what it says. One of another task or attempt is never this one's evidence.
+/// A sentinel's content: whose it is, and what it says. It is never evidence for another task or attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed<T> {
     pub schema: u32,
@@ -42,18 +43,18 @@ impl<T> Sealed<T> {
     }
 }
 
-/// What stands at a sentinel's place.
+/// What is at a sentinel's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sentinel<T> {
     Absent,
     Present(Sealed<T>),
-    /// Something is there that can't be understood; the sentence names the file and the fault. The step that needs it
-    /// stops for that task; a lease or HALT counts as present.
+    /// Something that can't be parsed; the sentence names the file and the fault. A step that needs it stops for that
+    /// task. A lease or HALT counts as present.
     Broken(String),
 }
 
 impl<T> Sentinel<T> {
-    /// Whether anything is there.
+    /// Whether anything exists there.
     pub fn is_there(&self) -> bool {
         !matches!(self, Self::Absent)
     }
@@ -64,15 +65,15 @@ pub fn write<T: Serialize>(path: &Path, sealed: &Sealed<T>) -> io::Result<()> {
     put(path, &json(sealed)?)
 }
 
-/// Writes a sentinel that must not be there yet: of all who try, exactly one succeeds; the others fail with
-/// `AlreadyExists` (RULE-35). On success it is synced.
+/// Writes a sentinel that must not exist yet: of all who try, exactly one succeeds, and the others fail with
+/// `AlreadyExists` (RULE-35). It is synced on success.
 pub fn create_new<T: Serialize>(path: &Path, sealed: &Sealed<T>) -> io::Result<()> {
     let bytes = json(sealed)?;
     let dir = make_parent(path)?;
     let temporary = temporary(&dir, path, &bytes)?;
     point("place");
     let placed = match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
-        // This file system can't rename so; a link fails on an existing name just as well.
+        // This file system lacks that rename; a link also fails on an existing name.
         Err(Errno::INVAL | Errno::NOSYS) => {
             let linked = std::fs::hard_link(&temporary, path);
             let _ = std::fs::remove_file(&temporary);
@@ -88,7 +89,7 @@ pub fn create_new<T: Serialize>(path: &Path, sealed: &Sealed<T>) -> io::Result<(
     sync_dir(&dir)
 }
 
-/// Reads a sentinel. Follows no link, waits for no pipe, never panics.
+/// Reads a sentinel. Follows no link, never blocks on a pipe, never panics.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Sentinel<T> {
     let broken = |fault: String| Sentinel::Broken(format!("{} {fault}", path.display()));
     let bytes = match bytes_of(path) {
@@ -102,7 +103,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Sentinel<T> {
     }
 }
 
-/// The pure half of [`read`]; the fault continues a sentence that began with the file's name.
+/// The pure half of [`read`]. The fault completes a sentence that starts with the file's name.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Sealed<T>, String> {
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| format!("is not JSON: {e}"))?;
     let Some(object) = value.as_object() else { return Err("is no JSON object".into()) };
@@ -117,7 +118,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Sealed<T>, String> {
     serde_json::from_value(value).map_err(|e| format!("lacks what its schema asks for: {e}"))
 }
 
-/// Removes a sentinel; one that is not there is removed already. Synced.
+/// Removes a sentinel and syncs; a missing one is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     point("remove");
     match std::fs::remove_file(path) {
@@ -127,13 +128,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves every file of one folder to another of the same file system and gives how many; a name that is taken there gets
-/// `.1`, `.2`: nothing is overwritten. Repeatable after a kill; a folder that is not there holds none.
+/// Moves every file of one folder to another on the same file system and returns how many. A name that is taken there
+/// gets `.1`, `.2`: nothing is overwritten. Can be repeated after a kill; a missing folder counts as empty.
 pub fn archive(from: &Path, to: &Path) -> io::Result<usize> {
     archive_those(from, to, &|_| true)
 }
 
-/// As [`archive`], of the files that `which` names.
+/// As [`archive`], for the files that `which` selects.
 pub fn archive_those(from: &Path, to: &Path, which: &dyn Fn(&Path) -> bool) -> io::Result<usize> {
     let entries = match std::fs::read_dir(from) {
         Ok(entries) => entries,
@@ -157,7 +158,7 @@ pub fn archive_those(from: &Path, to: &Path, which: &dyn Fn(&Path) -> bool) -> i
         moved += 1;
     }
     if moved > 0 {
-        // The new names are safe before the old ones are gone for good.
+        // Sync the new names before the old ones disappear for good.
         sync_dir(to)?;
         sync_dir(from)?;
     }
@@ -177,7 +178,7 @@ fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> 
             Err(Errno::EXIST) => {}
             Err(Errno::INVAL | Errno::NOSYS) if std::fs::symlink_metadata(&target).is_ok() => {}
             Err(Errno::INVAL | Errno::NOSYS) => return std::fs::rename(path, &target),
-            // Another step that archives beside this one was quicker; the folder, if that is what lacks, was just made.
+            // A concurrent step archived it first; if the folder was missing, it has just been made.
             Err(Errno::NOENT) if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) => {
                 return Ok(());
             }
@@ -187,8 +188,8 @@ fn move_aside(path: &Path, to: &Path, name: &std::ffi::OsStr) -> io::Result<()> 
     Err(io::Error::new(ErrorKind::AlreadyExists, format!("{} holds too many files of one name", to.display())))
 }
 
-/// Writes or replaces any file of the state directory as sentinels are: `exit.json`, `prompt.md`, a card. Mode 0600,
-/// its folders 0700.
+/// Writes or replaces any file of the state directory the way sentinels are written: `exit.json`, `prompt.md`, a card.
+/// Mode 0600, its folders 0700.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = make_parent(path)?;
     let temporary = temporary(&dir, path, bytes)?;
@@ -201,7 +202,7 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_dir(&dir)
 }
 
-/// Makes a folder and those above it, 0700, each synced into the one that holds it.
+/// Makes a folder and its parents, 0700, each synced into its parent.
 pub fn make_dirs(dir: &Path) -> io::Result<()> {
     let mut missing: Vec<&Path> = Vec::new();
     for above in dir.ancestors().take_while(|p| !p.as_os_str().is_empty()) {
@@ -261,7 +262,7 @@ fn json<T: Serialize>(sealed: &Sealed<T>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A synced file of a new name in the folder.
+/// A synced file with a new name in the folder.
 fn temporary(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name =
@@ -274,7 +275,7 @@ fn temporary(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         let temporary = dir.join(temporary);
         let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
             Ok(file) => file,
-            // Left by a killed process that had this pid.
+            // Left by a killed process with the same pid.
             Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
             Err(e) => return Err(e),
         };
@@ -305,8 +306,8 @@ fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether nothing new may start (`touch HALT` is enough): the reason, in one line. Whatever is there halts, also what
-/// can't be read; only the certainty that nothing is there does not.
+/// Whether nothing new may start (`touch HALT` is enough): the reason, in one line. Anything there halts, even if it
+/// can't be read; only a file that is certainly absent does not.
 pub fn halted(state_dir: &Path) -> Option<String> {
     let path = state_dir.join("HALT");
     match std::fs::symlink_metadata(&path) {
@@ -335,7 +336,7 @@ pub fn halted(state_dir: &Path) -> Option<String> {
     Some(if line.is_empty() { "HALT is there, without a reason".into() } else { line })
 }
 
-/// Halts with a reason; a HALT that is there keeps its own. Whether this one made it.
+/// Halts with a reason; an existing HALT keeps its own. Returns whether this call made it.
 pub fn halt(state_dir: &Path, reason: &str) -> io::Result<bool> {
     let path = state_dir.join("HALT");
     if halted(state_dir).is_some() {
@@ -345,7 +346,7 @@ pub fn halt(state_dir: &Path, reason: &str) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Lifts a halt; without one, nothing happens.
+/// Lifts a halt; without one, does nothing.
 pub fn lift_halt(state_dir: &Path) -> io::Result<()> {
     remove(&state_dir.join("HALT"))
 }

@@ -149,7 +149,7 @@ fn whatever_stands_at_halt_halts() {
     assert!(halted(&dir.path().join("file")).is_some(), "a state directory that is none");
 }
 
-/// The order that survives a kill: content synced before its name, the name before the return.
+/// The order that survives a kill: content is synced before the rename, the name before the function returns.
 #[test]
 fn it_is_synced_before_and_after_it_gets_its_name() {
     if let Some(path) = std::env::var_os("ORCH_TEST_SENTINEL") {
@@ -169,7 +169,7 @@ fn it_is_synced_before_and_after_it_gets_its_name() {
         .output()
         .unwrap();
     if !traced.status.success() && !path.exists() {
-        // Tracing is not allowed here.
+        // Tracing is not permitted here.
         return;
     }
     let log = std::fs::read_to_string(&log).unwrap();
@@ -192,7 +192,7 @@ proptest! {
         prop_assert!(!reason.is_empty() && !reason.contains('\n'));
     }
 
-    /// A torn or bent sentinel is either the same or broken in its form; never one of another task by a cut.
+    /// A truncated or altered sentinel is either unchanged or malformed; a cut never makes it another task's.
     #[test]
     fn a_cut_one_is_broken(cut in 0_usize..200) {
         let whole = json(&sealed()).unwrap();

@@ -1,5 +1,5 @@
-//! A folder of pages that `orch` wrote and may write again (DSK-2): a manifest names them, each file comes by rename, and
-//! nothing else in the folder is touched.
+//! A folder of pages that `orch` writes and rewrites (DSK-2): a manifest names them, each file is written by rename,
+//! and nothing else in the folder is touched.
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What names the files, in the folder itself.
+/// The file that names the pages, in the folder itself.
 pub const MANIFEST: &str = ".orch-page.json";
 const TASKS: &str = "task";
 
@@ -27,31 +27,31 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> SiteError {
     |source| SiteError::Io { path, source }
 }
 
-/// What the manifest remembers.
+/// What the manifest stores.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// The last event of the audit table that the pages show.
+    /// The last audit event that the pages show.
     pub seq: i64,
-    /// Wall milliseconds of the last report page.
+    /// When the last report page was written, in milliseconds of wall time.
     pub report_at: i64,
-    /// Whether documents and findings are in it.
+    /// Whether it includes documents and findings.
     pub documents: bool,
     /// Names of the files, relative to the folder.
     pub files: BTreeSet<String>,
 }
 
-/// A site, held by a lock until it is dropped.
+/// A site, locked until it is dropped.
 #[derive(Debug)]
 pub struct Site {
     dir: PathBuf,
     _lock: File,
     pub memory: Memory,
-    /// Nothing was there before.
+    /// The folder was empty before.
     pub fresh: bool,
 }
 
-/// Whether a name can be one of ours; a manifest that somebody else wrote names nothing else.
+/// Whether a name can be one of ours; other names in a manifest, which somebody else wrote, are ignored.
 fn is_ours(name: &str) -> bool {
     let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     let stem = |prefix: &str| name.strip_prefix(prefix).and_then(|n| n.strip_suffix(".html"));
@@ -61,7 +61,8 @@ fn is_ours(name: &str) -> bool {
 }
 
 impl Site {
-    /// Opens the folder, made if it is missing. `wait`: for another one that is writing; else `None` where there is one.
+    /// Opens the folder, creating it if it is missing. `wait`: wait for another writer; otherwise `None` if there is
+    /// one.
     pub fn open(dir: &Path, wait: bool) -> Result<Option<Self>, SiteError> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o755).create(dir).map_err(io_at(dir))?;
@@ -92,7 +93,7 @@ impl Site {
         Ok(Some(site))
     }
 
-    /// The folder of the tasks' pages, which is no link to somewhere else.
+    /// Makes sure that the folder of task pages exists and is not a link to somewhere else.
     fn tasks(&self) -> Result<(), SiteError> {
         let path = self.dir.join(TASKS);
         match path.symlink_metadata() {
@@ -107,8 +108,8 @@ impl Site {
         }
     }
 
-    /// Notes that these files will be ours, before the first of them is written. A file of that name that is not ours stays,
-    /// and is an error.
+    /// Records that these files will be ours, before the first of them is written. An existing file with such a name
+    /// that is not ours is left alone and is an error.
     pub fn claim(&mut self, names: impl IntoIterator<Item = String>) -> Result<(), SiteError> {
         let mut new = Vec::new();
         for name in names.into_iter().filter(|n| is_ours(n)) {
@@ -127,7 +128,8 @@ impl Site {
         self.remember()
     }
 
-    /// Writes a claimed file, unless it has these bytes; whether it was written. Read by everybody, whatever the umask.
+    /// Writes a claimed file unless it already has these bytes; returns whether it wrote. Mode 0644, whatever the
+    /// umask.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<bool, SiteError> {
         let path = self.dir.join(name);
         if !self.memory.files.contains(name) {
@@ -139,7 +141,7 @@ impl Site {
         swap(&path, bytes).map_err(io_at(&path)).map(|()| true)
     }
 
-    /// Deletes those of our files that are not among `kept`.
+    /// Deletes our files that are not in `kept`.
     pub fn sweep(&mut self, kept: &BTreeSet<String>) -> Result<(), SiteError> {
         let stale: Vec<String> = self.memory.files.difference(kept).cloned().collect();
         for name in stale {
@@ -159,12 +161,12 @@ impl Site {
     }
 }
 
-/// Pages are made again from rows: they are swapped whole, and not synced.
+/// Pages can be made again from rows, so they are replaced whole but not synced.
 fn swap(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = std::ffi::OsString::from(".new-");
     name.push(path.file_name().unwrap_or_default());
     let new = path.with_file_name(name);
-    // Whoever holds the lock is alone; what is there was left by one that died.
+    // The lock holder is alone, so an existing one was left by a process that died.
     drop(std::fs::remove_file(&new));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
     let written = file

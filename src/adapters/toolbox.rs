@@ -1,15 +1,16 @@
-//! Programs that `orch` starts by name: on `PATH`, else in the tools cache that `scripts/tools` fills (ORD-2).
+//! Programs that `orch` starts by name: from `PATH`, else from the tools cache that `scripts/tools` fills (ORD-2).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The program: a path as it is, a name on `PATH`, then in the cache's `bin`. `None`: it is nowhere.
+/// Finds a program: a path is used as it is; a name is searched on `PATH`, then in the cache's `bin`. `None`: not
+/// found.
 pub fn find(named: impl AsRef<Path>) -> Option<PathBuf> {
     let named = named.as_ref();
     which::which(named).ok().or_else(|| cached(named))
 }
 
-/// The program of a name in the tools cache alone.
+/// Finds a program by name in the tools cache only.
 pub fn cached(named: impl AsRef<Path>) -> Option<PathBuf> {
     let named = named.as_ref();
     let name = named.file_name().filter(|name| *name == named.as_os_str())?;

@@ -1,4 +1,4 @@
-//! The one place that reads the clocks: time is data, read here and passed down.
+//! The only file that reads the clocks: time is data, read here and passed down.
 
 use crate::adapters::process;
 use crate::failpoint;

@@ -4,7 +4,7 @@ use super::Global;
 use clap::ColorChoice;
 use std::ffi::OsString;
 
-/// The decision. `flag`: what `--color` says; `var`: the environment.
+/// The decision. `flag`: the value of `--color`; `var`: the environment.
 pub fn wanted(flag: &str, var: impl Fn(&str) -> Option<OsString>, terminal: bool) -> bool {
     let set = |name: &str| var(name).filter(|v| !v.is_empty());
     match flag {
@@ -16,12 +16,13 @@ pub fn wanted(flag: &str, var: impl Fn(&str) -> Option<OsString>, terminal: bool
     }
 }
 
-/// As [`wanted`], by this process's environment. JSON is never coloured.
+/// As [`wanted`], with this process's environment. JSON is never coloured.
 pub fn of(global: &Global, terminal: bool) -> bool {
     !global.json && wanted(&global.color, |name| std::env::var_os(name), terminal)
 }
 
-/// What clap's own texts (help, misuse) are told, before the command line is read: it knows the variables otherwise.
+/// The setting for clap's own texts (help, usage errors), before the command line is parsed; clap reads the variables
+/// differently.
 pub fn of_help(words: &[String], terminal: bool) -> ColorChoice {
     let flag = |(i, word): (usize, &String)| match word.strip_prefix("--color") {
         Some("") => words.get(i + 1).cloned(),

@@ -1,5 +1,5 @@
-//! Completion with live words (DSK-3): keys, projects, repositories, stages, gates. Reads, writes nothing, and is silent
-//! where there is no configuration or it can't be read.
+//! Completion with live values (DSK-3): keys, projects, repositories, stages, gates. Writes nothing, and is silent if
+//! there is no readable configuration.
 
 use super::Cli;
 use crate::adapters::store::Store;
@@ -15,17 +15,17 @@ use std::path::PathBuf;
 /// The variable that a shell's script sets.
 const VARIABLE: &str = "COMPLETE";
 
-/// Answers a shell that asks for words or for its script; `false`: nobody asked.
+/// Answers a shell that asks for values or for its script; `false`: no shell asked.
 pub fn answered() -> bool {
     if std::env::var_os(VARIABLE).is_none() {
         return false;
     }
     let cwd = std::env::current_dir().ok();
-    // A shell shows whatever is printed at the prompt: an error is silence.
+    // A shell shows whatever is printed at the prompt, so errors are silent.
     CompleteEnv::with_factory(command).var(VARIABLE).try_complete(std::env::args_os(), cwd.as_deref()).unwrap_or(true)
 }
 
-/// A shell's script, the same that `COMPLETE=SHELL orch` prints.
+/// A shell's script, the same as `COMPLETE=SHELL orch` prints.
 pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     let shells = Shells::builtins();
@@ -34,7 +34,7 @@ pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// The command line with live words where they are known.
+/// The command line with live values where they are known.
 fn command() -> Command {
     with_words(Cli::command().disable_help_subcommand(true))
 }
@@ -47,7 +47,7 @@ fn with_words(command: Command) -> Command {
     command.mut_subcommands(with_words)
 }
 
-/// The words that an argument can be, by the name of its value.
+/// The possible values of an argument, by the name of its value.
 fn words(arg: &Arg) -> Option<fn() -> Vec<String>> {
     let name = arg.get_value_names().and_then(|n| n.first()).map(|n| n.as_str());
     match (arg.get_id().as_str(), name) {
@@ -79,7 +79,7 @@ fn projects(of: fn(&crate::config::Project) -> String) -> Vec<String> {
     config().map(|c| c.projects.iter().map(of).collect()).unwrap_or_default()
 }
 
-/// The configuration that the words typed so far name, or the one found here.
+/// The configuration named by the words typed so far, or the one found here.
 fn config() -> Option<Config> {
     let typed: Vec<OsString> = std::env::args_os().skip_while(|a| a != "--").skip(1).collect();
     let named = |option: &str, variable: &str| -> Option<PathBuf> {

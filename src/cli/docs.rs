@@ -1,4 +1,4 @@
-//! `docs/cli.md` and `docs/state-machine.md`, out of the very definitions that the program works by.
+//! Generates `docs/cli.md` and `docs/state-machine.md` from the definitions that the program itself uses.
 
 use super::Cli;
 use crate::decide::advice::moved_by;
@@ -58,14 +58,14 @@ pub fn cli() -> String {
     out
 }
 
-/// What an option says: its whole help, the words it takes, its default and its variable.
+/// An option's text: its whole help, its possible values, its default and its variable.
 fn help(a: &clap::Arg, variable: bool) -> String {
     let text = a.get_long_help().or_else(|| a.get_help()).map(ToString::to_string).unwrap_or_default();
     let paragraphs: Vec<String> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
     let mut said = vec![paragraphs.join("<br>")];
     let takes = a.get_action().takes_values();
     let words = a.get_possible_values();
-    // Where a list is hidden in `--help`, the text names the words.
+    // If `--help` hides the list, the text itself names the values.
     if takes && !words.is_empty() && !a.is_hide_possible_values_set() {
         let words: Vec<String> = words.iter().map(|v| format!("`{}`", v.get_name())).collect();
         said.push(format!("one of {}", words.join(", ")));
@@ -81,7 +81,7 @@ fn help(a: &clap::Arg, variable: bool) -> String {
     said.join("; ").replace('|', "\\|")
 }
 
-/// An option as it is written: `-f, --follow`, `--run N`, `TASK`.
+/// An option as it is typed: `-f, --follow`, `--run N`, `TASK`.
 fn form(a: &clap::Arg) -> String {
     let mut names = Vec::new();
     if let Some(short) = a.get_short() {
@@ -105,7 +105,7 @@ fn subcommand(command: &clap::Command, path: &str, out: &mut String) {
         return;
     }
     let path = format!("{path} {}", command.get_name());
-    // The long one begins with the short one.
+    // The long text begins with the short one.
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     let _ = write!(out, "\n### `{path}`\n\n{about}\n");
     let own: Vec<&clap::Arg> = command
@@ -126,7 +126,7 @@ fn subcommand(command: &clap::Command, path: &str, out: &mut String) {
     }
 }
 
-/// What stands after the options: calls (indented) as a block, everything else as text.
+/// The text after the options: indented calls as a block, everything else as text.
 fn example(after: &str, out: &mut String) {
     let mut block = false;
     for line in after.lines() {
@@ -238,14 +238,14 @@ fn whole() -> ProjectPolicy {
     }
 }
 
-/// The edges as the table has them: the picture shows those of a project with every stage, the list all of them.
+/// The edges of the table: the picture shows those of a project with every stage, the list all of them.
 fn edges(project: &ProjectPolicy, out: &mut String) {
     let id = |s: Stage| s.as_str().replace('-', "_");
     for (edge, from, all) in EDGES {
         for to in *all {
             let said = match edge {
                 Edge::Start | Edge::Advance if from.next(&project.stages) == Some(*to) => String::new(),
-                // In the list alone: what only fewer stages make possible, and the many ways back to a verdict.
+                // In the list only: edges that exist only with fewer stages, and the many ways back to a verdict.
                 Edge::Start | Edge::Advance | Edge::Return | Edge::Repeat => continue,
                 Edge::GiveBack if Stage::Created.next(&project.stages) != Some(*from) => continue,
                 Edge::GiveBack | Edge::Rollback | Edge::Cancel => format!(": {edge}"),

@@ -1,4 +1,4 @@
-//! The one place that knows exit codes (CLI-1).
+//! The only file that knows exit codes (CLI-1).
 
 use super::output::Output;
 use std::process::ExitCode;
@@ -10,18 +10,18 @@ pub enum Exit {
     Done,
     /// A negative verdict.
     Negative,
-    /// The command line or the configuration is wrong; nothing was touched.
+    /// The command line or the configuration is wrong; nothing was changed.
     Usage,
-    /// Something needed is broken or out of reach; safe to run again.
+    /// Something needed has failed or is unavailable; safe to retry.
     Broken,
     /// Refused or deferred by a guard.
     Refused,
-    /// What `orch shell` ran ended with this.
+    /// The program started by `orch shell` exited with this code.
     Child(u8),
 }
 
 impl Exit {
-    /// The number that the process ends with.
+    /// The process's exit code.
     pub const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -40,17 +40,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A subcommand's end: an exit code, or a failure with message and way out.
+/// The result of a subcommand: an exit code, or a failure with message and way out.
 pub type CmdResult = Result<Exit, Failure>;
 
-/// Why a subcommand could not do its work: what is named, what was expected, what to do.
+/// Why a subcommand failed: the thing, what was expected, what to do.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
     pub message: String,
     pub hint: Option<String>,
     pub task: Option<String>,
-    /// `--json` was answered already (a step prints its own object with `errors`).
+    /// The `--json` object was already printed (a step prints its own, with `errors`).
     pub reported: bool,
 }
 
@@ -76,7 +76,7 @@ impl Failure {
     }
 }
 
-/// Anything unexpected is exit 3: something needed is broken, and the step may be run again.
+/// Anything unexpected is exit 3: something needed has failed, and the step can be retried.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Broken, format!("{error:#}"))
@@ -90,7 +90,7 @@ pub fn from_clap(error: &clap::Error) -> Exit {
     out.ended(if error.use_stderr() { Exit::Usage } else { Exit::Done })
 }
 
-/// Says a failure in the form asked for, for one of the eight steps as its whole object, and gives the process's exit code.
+/// Reports a failure in the requested form (for one of the eight steps, as its whole object) and returns the exit code.
 pub fn finish(out: &Output, step: Option<&'static str>, result: CmdResult) -> Exit {
     let exit = match result {
         Ok(exit) => exit,

@@ -1,10 +1,10 @@
-//! `--help` for people (DSK-3): the subcommands in groups, and global options in one line where a subcommand is asked about.
+//! `--help` for people (DSK-3): subcommands in groups, and global options in one line in the help of a subcommand.
 
 use super::Cli;
 use clap::{Command, CommandFactory};
 use std::fmt::Write as _;
 
-/// Every subcommand under its heading, in a few words: the whole fits a screen of 80 columns and 60 lines.
+/// Every subcommand under its heading, in a few words: everything fits a screen of 80 columns and 60 lines.
 pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
     (
         "Everyday",
@@ -73,7 +73,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
 /// One line of at most 80 columns.
 const GLOBAL: &str = "Global options: --config, --state-dir, --json, --log-format, -v, -q, --color";
 
-/// The global options on a screen that has to have room for the subcommands; `docs/cli.md` has each in full.
+/// The global options, short enough to leave room for the subcommands; `docs/cli.md` has them in full.
 const OPTIONS: &str = "Options (before or after a command):
   --config FILE  --state-dir DIR  Where things are [ORCH_CONFIG, ORCH_STATE_DIR]
   --json  --color WHEN            One JSON document; auto, always or never
@@ -81,14 +81,14 @@ const OPTIONS: &str = "Options (before or after a command):
   -h, --help  -V, --version       This text; the version
 ";
 
-/// Whether the command line asks for help: then it is laid out, which other calls need not pay for.
+/// Whether the command line asks for help. Only then is the help laid out, so that other calls save the time.
 pub fn is_asked(words: &[String]) -> bool {
     words.is_empty() || words.iter().any(|w| matches!(w.as_str(), "help" | "--help" | "-h"))
 }
 
-/// The command line with its help laid out. What it takes is the same.
+/// The command line with its help laid out; it parses the same.
 pub fn command() -> Command {
-    // A subcommand's copy of a global option is made when the whole is built, hidden as the first one is.
+    // A subcommand's copy of a global option is made when everything is built, hidden like the first one.
     let root = Cli::command().mut_args(|a| if a.is_global_set() { a.hide(true) } else { a }).mut_subcommands(dressed);
     let mut template = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
     for (heading, commands) in GROUPS {

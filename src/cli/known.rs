@@ -1,4 +1,5 @@
-//! The account's list of trusted configurations (ORD-3), and what commands that need none say of one that does not count.
+//! The account's list of trusted configurations (ORD-3), and the warning about one that does not count, for commands
+//! that need none.
 
 use super::exit::Failure;
 use super::init::install::lock;
@@ -8,8 +9,8 @@ use crate::config::{load, locate, process_env, search};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 
-/// Puts a file on the list; gives its canonical path and whether it is new there. Fails with exit 2 where there is no such
-/// file, no home, or runs can write it.
+/// Adds a file to the list; returns its canonical path and whether it is new. Fails with exit 2 if there is no such
+/// file, no home, or if runs can write to it.
 pub fn trust(file: &Path) -> Result<(PathBuf, bool), Failure> {
     let env = process_env();
     let list = locate::known_list(&env).ok_or_else(|| {
@@ -45,7 +46,7 @@ pub fn trust(file: &Path) -> Result<(PathBuf, bool), Failure> {
 }
 
 impl Command {
-    /// Whether it works without a configuration, and so passes over one that does not count.
+    /// Whether it works without a configuration, and so ignores one that does not count.
     pub fn needs_none(&self) -> bool {
         matches!(self, Self::Completions(_) | Self::Man(_) | Self::Demo(_) | Self::Init(_) | Self::SecurityScan(_))
             || matches!(self, Self::Config(args) if args.needs_none())
@@ -54,7 +55,7 @@ impl Command {
     }
 }
 
-/// The one warning of a command that needs no configuration.
+/// The warning of a command that needs no configuration.
 pub fn warn_of_passed(call: &Invocation) {
     let named = call.global.config.as_ref().is_some_and(|f| !f.as_os_str().is_empty());
     let Ok(dir) = std::env::current_dir() else { return };
@@ -63,7 +64,7 @@ pub fn warn_of_passed(call: &Invocation) {
     }
 }
 
-/// The same before clap's own answers, help and version.
+/// The same before clap's own output, help and version.
 pub fn warning_of_help() -> Option<String> {
     let env = process_env();
     let named = env.get("ORCH_CONFIG").is_some_and(|v| !v.is_empty());

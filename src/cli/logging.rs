@@ -6,7 +6,7 @@ use std::io::Write;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-/// stderr, without secrets: an event comes as a whole.
+/// stderr without secrets: each event arrives whole.
 struct Redacting;
 
 impl Write for Redacting {
@@ -19,7 +19,7 @@ impl Write for Redacting {
     }
 }
 
-/// Starts logging as the options and `ORCH_LOG` say. An unreadable filter falls back to the options' level.
+/// Starts logging as set by the options and `ORCH_LOG`. An invalid filter falls back to the options' level.
 pub fn start(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",

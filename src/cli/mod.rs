@@ -1,4 +1,4 @@
-//! L4: words in, words and an exit code out. One file per subcommand under `cmd/`: an `Args` struct and `run`.
+//! L4: turns arguments into output and an exit code. One file per subcommand under `cmd/`: an `Args` struct and `run`.
 
 pub mod clock;
 pub mod cmd;
@@ -117,14 +117,14 @@ pub enum Command {
     Doctor(cmd::doctor::Args),
 }
 
-/// What every subcommand gets: the global options and the one place that prints.
+/// What every subcommand gets: the global options and the output.
 #[derive(Debug)]
 pub struct Invocation {
     pub global: Global,
     pub out: Output,
 }
 
-/// Runs the program on the process's own arguments.
+/// Runs the program with the process's own arguments.
 pub fn main() -> std::process::ExitCode {
     crate::adapters::process::hide();
     if let Err(error) = cmd::config::take_over_secrets() {
@@ -152,7 +152,7 @@ pub fn main() -> std::process::ExitCode {
     exit::finish(&call.out, step, result).into()
 }
 
-/// The command line, read; clap's own texts are coloured as ours are.
+/// Parses the command line; clap's own texts are coloured like ours.
 fn parsed() -> Result<Cli, clap::Error> {
     use clap::FromArgMatches;
     let terminal = Output::new(false).is_terminal();
@@ -178,7 +178,7 @@ fn words() -> Vec<String> {
     std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).take_while(|a| a != "--").collect()
 }
 
-/// The eight steps (CLI-2), each of which prints its object also when it fails.
+/// The eight steps (CLI-2); each prints its object even when it fails.
 const STEPS: [&str; 8] =
     ["tick", "reap", "reconcile", "advance", "stop", "security-scan", "staging-check", "post-deploy-probe"];
 
@@ -199,7 +199,7 @@ impl Command {
     }
 }
 
-/// A command line that can't be read: clap's own words, or with `--json` a document like any other failure's.
+/// Reports an invalid command line: in clap's own words or, with `--json`, as a document like any other failure.
 fn not_understood(error: &clap::Error) -> exit::Exit {
     let words = words();
     if !error.use_stderr()
@@ -225,7 +225,7 @@ fn not_understood(error: &clap::Error) -> exit::Exit {
 enum Access {
     Reads,
     Changes,
-    /// Works a claim, which it has to show.
+    /// Works on a claim, which it must present.
     Supervises,
 }
 
@@ -277,7 +277,7 @@ impl Command {
     }
 }
 
-/// What comes from inside a run changes nothing (BND-6): decided here, once, before anything else is done.
+/// A call from inside a run may not change anything (BND-6): decided here, once, before anything else is done.
 fn refused(call: &Invocation, command: &Command) -> Result<(), exit::Failure> {
     match command.access() {
         Access::Reads | Access::Supervises => return Ok(()),
@@ -287,7 +287,7 @@ fn refused(call: &Invocation, command: &Command) -> Result<(), exit::Failure> {
     if !crate::decide::caller::may_be_inside(&lineage) {
         return Ok(());
     }
-    // Where none can be read, the subcommand says so itself.
+    // If no configuration can be read, the subcommand itself reports it.
     let config = if command.needs_none() {
         call.config_or_bare().ok().filter(|c| !c.file.as_os_str().is_empty())
     } else {

@@ -1,4 +1,4 @@
-//! What the subcommands that work on the state directory have in common: configuration, log, database, the named task.
+//! Shared by the subcommands that work on the state directory: configuration, log, database, the named task.
 
 use super::Invocation;
 use super::clock;
@@ -48,11 +48,11 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// A step's context on the real state directory, made if it is missing.
+/// A step's context on the real state directory, created if missing.
 pub fn step(call: &Invocation, name: &'static str, mode: Mode) -> Result<Ctx, Failure> {
     let config = call.config()?;
     binding::check(&config.state_dir, &config.file)?;
-    // What is merely odd is for `doctor` and `config check`; a variable that nobody reads is told at once.
+    // Unusual settings are left to `doctor` and `config check`; a variable that nothing reads is reported at once.
     for warning in config.warnings.iter().filter(|w| w.contains("ORCH_")) {
         tracing::warn!("{warning}");
     }
@@ -97,7 +97,7 @@ pub fn adopt(call: &Invocation) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// A step's context for `--dry-run`: a copy of the database in memory, nothing touched.
+/// A step's context for `--dry-run`: an in-memory copy of the database, and nothing is changed.
 pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     let store = Store::copy_of(&config.state_dir.join("orch.db"))?;
@@ -107,8 +107,8 @@ pub fn dry(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     Ok(ctx)
 }
 
-/// A context for a command that looks at the world and records nothing: a copy of the database in memory, the real
-/// state directory (mirror, evidence) beside it.
+/// A context for a command that observes the world and records nothing: an in-memory copy of the database, with the
+/// real state directory (mirror, evidence).
 pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
     modes::keep_private();
@@ -120,15 +120,15 @@ pub fn aside(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     Ok(ctx)
 }
 
-/// A context on another configuration than the one named, with a copy of a database in memory: what `doctor` asks the
-/// services with.
+/// A context with another configuration than the real one and an in-memory copy of a database, with which `doctor`
+/// contacts the services.
 pub fn elsewhere(config: Config, database: &std::path::Path) -> Result<Ctx, Failure> {
     let store = Store::copy_of(database)?;
     context(config, store, "doctor")
 }
 
-/// As the flag says. A real step tells changed guard settings (RULE-39); from here on SIGINT and SIGTERM end it between
-/// two actions (CLI-5).
+/// As the flag says. A real step reports changed guard settings (RULE-39); from here on SIGINT and SIGTERM end it
+/// between two actions (CLI-5).
 pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: bool) -> Result<Ctx, Failure> {
     if dry_run {
         return dry(call, name);
@@ -141,10 +141,10 @@ pub fn step_or_dry(call: &Invocation, name: &'static str, mode: Mode, dry_run: b
     Ok(ctx)
 }
 
-/// A context that only reads; a missing database is an empty one.
+/// A context that only reads; a missing database counts as empty.
 pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     let config = bound(call)?;
-    // What is shown would be taken for what goes on.
+    // Otherwise what is shown would be mistaken for the current state.
     if let Err(e) = guard::machine(&config.state_dir) {
         tracing::error!("no step works here: {e:#}");
     }
@@ -155,7 +155,7 @@ pub fn view(call: &Invocation, name: &'static str) -> Result<Ctx, Failure> {
     Ok(ctx)
 }
 
-/// Whether there is a database. A state directory that can't be looked into is not an empty one: exit 3 (TRUST-3).
+/// Whether there is a database. An unreadable state directory does not count as empty: exit 3 (TRUST-3).
 fn is_there(database: &Path) -> Result<bool, Failure> {
     database.try_exists().map_err(|e| {
         let dir = database.parent().unwrap_or(database).display();
@@ -164,7 +164,7 @@ fn is_there(database: &Path) -> Result<bool, Failure> {
     })
 }
 
-/// The configuration, whose state directory is no other one's. Fails with exit 2.
+/// The configuration, whose state directory belongs to it. Fails with exit 2.
 pub fn bound(call: &Invocation) -> Result<Config, Failure> {
     let config = call.config()?;
     binding::check(&config.state_dir, &config.file)?;
@@ -183,14 +183,15 @@ fn context(config: Config, store: Store, name: &'static str) -> Result<Ctx, Fail
     Ok(Ctx::new(config, store, me, clock::now, name))
 }
 
-/// Notes a fault that ended the step's work early: what was done before it still stands in the report.
+/// Records a fault that ended the step's work early; what was done before it stays in the report.
 pub fn ended_early(ctx: &mut Ctx, result: anyhow::Result<()>) {
     if let Err(e) = result {
         ctx.report.fault(None, format!("{e:#}"), None);
     }
 }
 
-/// A changing command's last act: the audit table's tail beside the database (BND-6). That it can't be written is a fault.
+/// The last act of a command that changes something: stores the audit table's tail next to the database (BND-6). A
+/// failed write is a fault.
 pub fn leave(ctx: &mut Ctx) {
     crate::engine::page::after_step(ctx);
     if let Err(e) = guard::leave(ctx) {
@@ -203,7 +204,7 @@ pub fn leave(ctx: &mut Ctx) {
 
 const RESTORE: &str = "it holds its own task alone; restore the row from a backup (docs/operations.md)";
 
-/// The rows that were left out of what was read because they can't be decoded (RULE-44): task, and what is wrong.
+/// The rows that were left out because they can't be decoded (RULE-44): task, and what is wrong.
 fn unread(ctx: &Ctx) -> Vec<(Option<String>, String)> {
     let say = |row: crate::adapters::store::Unreadable| {
         let of = row.task.as_deref().map(|key| format!(" of {key}")).unwrap_or_default();
@@ -212,14 +213,14 @@ fn unread(ctx: &Ctx) -> Vec<(Option<String>, String)> {
     ctx.store.unreadable().into_iter().map(say).collect()
 }
 
-/// Names on stderr what a view had to leave out: what is not shown would be taken for not there.
+/// Names on stderr what a view had to leave out; otherwise it would seem not to exist.
 pub fn tell_unread(ctx: &Ctx) {
     for (_, what) in unread(ctx) {
         tracing::error!("{what}; {RESTORE}");
     }
 }
 
-/// Prints a step's report and gives its exit code: 3 if any of its own work failed, else `exit`.
+/// Prints a step's report and returns its exit code: 3 if any of its own work failed, else `exit`.
 pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> CmdResult {
     leave(ctx);
     ctx.report.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -236,7 +237,7 @@ pub fn finish(call: &Invocation, ctx: &mut Ctx, start: Instant, exit: Exit) -> C
     Ok(if ctx.report.failed() { Exit::Broken } else { exit })
 }
 
-/// What runs by itself while a step finds nothing to do; `None`: nothing, or nobody knows.
+/// What continues automatically while a step finds nothing to do; `None`: nothing, or unknown.
 fn at_work(ctx: &mut Ctx) -> Option<String> {
     let runs = ctx.store.read(|tx| tx.open_runs()).ok()?;
     let live = runs.iter().filter(|r| matches!(r.state, RunState::Starting | RunState::Live));
@@ -249,8 +250,8 @@ fn at_work(ctx: &mut Ctx) -> Option<String> {
     (!said.is_empty()).then(|| format!("{} at work", said.join(" and ")))
 }
 
-/// The live or latest task of a key given on the command line, in any letter case. Unknown or malformed: exit 2, with the
-/// nearest known key.
+/// The live or latest task of a key from the command line, in any letter case. An unknown or malformed one is exit 2,
+/// with the nearest known key.
 pub fn task(ctx: &mut Ctx, text: &str) -> Result<Task, Failure> {
     let key = Key::parse(text).map_err(|e| Failure::usage(e.to_string()))?;
     match ctx.store.read(|tx| tx.task_by_key(&key)) {

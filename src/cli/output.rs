@@ -1,4 +1,4 @@
-//! The one place that prints. A closed stdout is not an error (CLI-5); any other write that fails is exit 3 (CLI-1).
+//! The only file that prints. A closed stdout is not an error (CLI-5); any other write that fails is exit 3 (CLI-1).
 
 use super::exit::{Exit, Failure};
 use crate::adapters::pager;
@@ -13,14 +13,14 @@ use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where results go: plain words, or one JSON document.
+/// Where results go: as text, or as one JSON document.
 #[derive(Debug)]
 pub struct Output {
     json: bool,
     /// Whether lines for people are coloured (DSK-1).
     colour: bool,
     closed: AtomicBool,
-    /// Why something that was asked for is not on stdout.
+    /// Why some requested output is not on stdout.
     trouble: OnceLock<String>,
 }
 
@@ -29,7 +29,7 @@ impl Output {
         Self { json, colour: false, closed: AtomicBool::new(false), trouble: OnceLock::new() }
     }
 
-    /// The output of a call, as its options and the environment say.
+    /// The output of a call, as set by its options and the environment.
     pub fn of(global: &super::Global) -> Self {
         Self { colour: super::colour::of(global, std::io::stdout().is_terminal()), ..Self::new(global.json) }
     }
@@ -51,13 +51,13 @@ impl Output {
         }
     }
 
-    /// Text on stdout without secrets, and else as it is, in either form (a scan's SARIF, a schema, a script).
+    /// Text on stdout without secrets, otherwise unchanged, in either form (a scan's SARIF, a schema, a script).
     pub fn raw(&self, text: &str) {
         let mut stdout = std::io::stdout().lock();
         self.note(write_whole(&mut stdout, redact::current().text(text).as_bytes()));
     }
 
-    /// clap's own text in its own colours: help and version on stdout, a misuse on stderr.
+    /// clap's own text in its own colours: help and version on stdout, usage errors on stderr.
     pub fn clap(&self, error: &clap::Error) {
         let done = error.print().and_then(|()| std::io::stdout().flush());
         if !error.use_stderr() {
@@ -73,7 +73,8 @@ impl Output {
         }
     }
 
-    /// What a call ends with that would have ended with `exit`: a result nobody can have is exit 3, with a sentence.
+    /// The exit code of a call that would have exited with `exit`: if its result could not be written, exit 3 with a
+    /// sentence.
     pub fn ended(&self, exit: Exit) -> Exit {
         let Some(why) = self.trouble.get() else { return exit };
         self.complain(
@@ -82,12 +83,12 @@ impl Output {
         );
         match exit {
             Exit::Done | Exit::Negative | Exit::Broken => Exit::Broken,
-            // These say that nothing was done, which is still so.
+            // These say that nothing was done, which is still true.
             Exit::Usage | Exit::Refused | Exit::Child(_) => exit,
         }
     }
 
-    /// A text that may be longer than a screen: in the person's pager on a terminal, else as it is.
+    /// A text that may be longer than a screen: in the person's pager on a terminal, otherwise printed directly.
     pub fn page(&self, text: &str) {
         let pager = self.is_terminal().then(|| pager::wanted(|name| std::env::var(name).ok())).flatten();
         if !pager.is_some_and(|line| pager::show(&line, &redact::current().text(text))) {
@@ -95,7 +96,7 @@ impl Output {
         }
     }
 
-    /// Whether a write to stdout failed: nobody reads any more.
+    /// Whether a write to stdout failed because nobody reads it any more.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -114,7 +115,7 @@ impl Output {
         self.size().map(|(columns, _)| columns).or_else(named)
     }
 
-    /// Columns and rows of the terminal; `None`: stdout is none, or it does not say.
+    /// Columns and rows of the terminal; `None`: stdout is not a terminal, or gives no size.
     pub fn size(&self) -> Option<(usize, usize)> {
         if !self.is_terminal() {
             return None;
@@ -139,7 +140,7 @@ impl Output {
         }
     }
 
-    /// A step's report: its JSON object, or its actions, holds and faults in words.
+    /// A step's report: its JSON object, or its actions, holds and faults as text.
     pub fn step(&self, report: &StepReport) {
         if self.json {
             self.document(report);
@@ -195,7 +196,7 @@ impl Output {
         self.document(&report);
     }
 
-    /// What a look would do (`--dry-run`), a line each: nothing is looked at and there is no verdict.
+    /// What an observing command would do (`--dry-run`), one line each: nothing is observed and there is no verdict.
     pub fn planned(&self, step: &'static str, looks: &[String]) {
         if !self.json {
             looks.iter().for_each(|l| self.line(format!("would {l}")));
@@ -207,7 +208,7 @@ impl Output {
         self.document(&report);
     }
 
-    /// Of a step's report only what failed (`-q`, ORD-4); with `--json` all of it.
+    /// Only the failures of a step's report (`-q`, ORD-4); with `--json` all of it.
     pub fn faults(&self, report: &StepReport) {
         if self.json {
             self.document(report);
@@ -216,13 +217,13 @@ impl Output {
         }
     }
 
-    /// A question to a person on the terminal, without a line end: the answer stands behind it.
+    /// A question to a person on the terminal, without a line break: the answer goes after it.
     pub fn ask(&self, question: &str) {
         let mut stderr = std::io::stderr().lock();
         let _ = write!(stderr, "{}", redact::current().text(question)).and_then(|()| stderr.flush());
     }
 
-    /// A line on stderr, next to what stdout has; also before a log is running.
+    /// A line on stderr, in addition to stdout; also works before logging has started.
     pub fn aside(&self, text: &str) {
         self.complain(text, None);
     }
@@ -238,7 +239,7 @@ impl Output {
     }
 }
 
-/// Writes all of it, also into a pipe that whoever reads it has set to non-blocking.
+/// Writes all of it, even to a pipe that its reader has set to non-blocking.
 fn write_whole(to: &mut (impl Write + AsFd), mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -265,7 +266,7 @@ fn wait_for_room(to: &impl AsFd) -> std::io::Result<()> {
     }
 }
 
-/// What the three looks add to a step's object is there too, empty.
+/// Adds the fields that the three observing steps have, empty.
 fn unlooked(report: &mut StepReport) {
     let own = match report.step {
         "security-scan" => "findings",
@@ -277,19 +278,19 @@ fn unlooked(report: &mut StepReport) {
     report.extra.insert(own.to_owned(), json!([]));
 }
 
-/// A JSON value in words.
+/// A JSON value as text.
 pub fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// RFC 3339 as a person's local time (CLI-5); what is none is shown as it is.
+/// An RFC 3339 time as a person's local time (CLI-5). Any other text is returned unchanged.
 pub fn local(rfc3339: &str) -> String {
     let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
     let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system());
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Columns under a head, without lines. `width`: the terminal's, to wrap in; `None`: nothing is wrapped.
+/// Columns under a header, without lines. `width`: wrap to the terminal's width; `None`: no wrapping.
 pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);

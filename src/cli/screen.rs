@@ -1,5 +1,5 @@
-//! The terminal's alternate screen for what is painted again and again (DSK-1). Given back on every way out: a signal
-//! only sets a flag (`cli::signals`), so that the drop below is always reached.
+//! The terminal's alternate screen, for output that is repainted (DSK-1). It is restored on every way out: a signal
+//! only sets a flag (`cli::signals`), so the drop below is always reached.
 
 use super::output::Output;
 
@@ -15,7 +15,7 @@ impl<'a> Screen<'a> {
         Self { out }
     }
 
-    /// Paints the lines from the top; what was there before is gone, without flicker.
+    /// Paints the lines from the top, replacing what was there, without flicker.
     pub fn paint(&self, lines: &[String]) {
         let text = lines.join("\x1b[K\r\n");
         self.out.raw(&format!("\x1b[H{text}\x1b[K\x1b[J"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// From its making on, the two signals no longer kill the process: they are seen here.
+/// Once made, the two signals no longer kill the process but are recorded here.
 #[derive(Debug)]
 pub struct Signals {
     seen: Arc<AtomicBool>,
@@ -20,7 +20,7 @@ impl Signals {
         let seen = Arc::new(AtomicBool::new(false));
         let (wake, signalled) = UnixStream::pair().context("making a pipe for signals")?;
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // A second signal while the first is being served ends the process as usual.
+            // A second signal while the first is being handled ends the process as usual.
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen)).context("watching signals")?;
             signal_hook::flag::register(signal, Arc::clone(&seen)).context("watching signals")?;
             let end = signalled.try_clone().context("making a pipe for signals")?;
@@ -34,17 +34,17 @@ impl Signals {
         Arc::clone(&self.seen)
     }
 
-    /// Whether one came.
+    /// Whether a signal has arrived.
     pub fn came(&self) -> bool {
         self.seen.load(Ordering::SeqCst)
     }
 
-    /// Waits until then, or until a signal comes; whether one came.
+    /// Waits until then, or until a signal arrives; returns whether one did.
     pub fn wait_until(&self, until: Instant) -> bool {
         let mut byte = [0_u8; 1];
         while !self.came() {
             let left = until.saturating_duration_since(Instant::now());
-            // A time-out of nought would mean none.
+            // A time-out of zero would mean none.
             if left < Duration::from_millis(1) || self.wake.set_read_timeout(Some(left)).is_err() {
                 break;
             }

@@ -1,5 +1,5 @@
-//! A project's setup and CI, tried on the head of its remote's default branch by the base job's own code (ORD-2): what
-//! `init --try` and `doctor` share.
+//! Runs a project's setup and CI on the head of its remote's default branch, with the base job's own code (ORD-2):
+//! shared by `init --try` and `doctor`.
 
 use crate::adapters::store::{Mode, Store};
 use crate::adapters::{modes, process, sentinel};
@@ -11,12 +11,12 @@ use crate::engine::{Ctx, projects};
 use crate::model::ids::{RunId, Sha};
 use anyhow::{Context, Result};
 
-/// Begins what the network of a confined run says of a host that it refuses.
+/// Prefix of what a confined run's network prints about a host that it refuses.
 pub const NO_WAY: &str = "orch: refused ";
-/// Beside the accounts of runs and of base jobs.
+/// A number apart from the accounts of runs and of base jobs.
 const ACCOUNT: i64 = -10_000;
 
-/// A try that came to an end.
+/// A finished trial.
 #[derive(Debug)]
 pub struct Trial {
     pub commit: Sha,
@@ -32,7 +32,7 @@ pub fn head(ctx: &mut Ctx, project: &Project) -> Result<(Sha, String)> {
     Ok((commit, tree))
 }
 
-/// Tries it in folders of its own below `area_dir`; logs go to the context's state directory. Blocks, for as long as
+/// Runs it in folders of its own below `area_dir`; logs go to the context's state directory. Blocks for as long as
 /// `worktree.setup.timeout_s` and `ci.timeout_s` allow.
 pub fn run(ctx: &mut Ctx, project: &Project, commit: &Sha, tree: &str) -> Result<Trial> {
     process::become_subreaper().context("becoming a subreaper")?;
@@ -48,7 +48,7 @@ pub fn run(ctx: &mut Ctx, project: &Project, commit: &Sha, tree: &str) -> Result
     Ok(Trial { commit: commit.clone(), tree: tree.to_owned(), tried })
 }
 
-/// Keeps a green one as the verdict of its tree under the settings of this configuration: no base job tries it again.
+/// Stores a green trial as the verdict of its tree under this configuration's settings, so that no base job repeats it.
 pub fn keep(config: &Config, project: &Project, trial: &Trial) -> Result<()> {
     modes::keep_private();
     sentinel::make_dirs(&config.state_dir)
@@ -60,8 +60,8 @@ pub fn keep(config: &Config, project: &Project, trial: &Trial) -> Result<()> {
 }
 
 impl Trial {
-    /// What a step says that did not pass: the first line of its log that names an error, else the last one that says
-    /// something; with how it ended. `None`: nothing failed.
+    /// What a failed step says: the first line of its log that names an error, else the last line that says something;
+    /// with how it ended. `None`: nothing failed.
     pub fn line(&self) -> Option<String> {
         if !self.tried.steps.iter().any(|(_, passed)| !passed) {
             return None;
@@ -77,7 +77,7 @@ fn line(why: &str, log: &[String]) -> String {
         let low = l.to_lowercase();
         ["error", "fatal", "not found", "cannot", "can't", "no such"].iter().any(|w| low.contains(w))
     };
-    // What the run's network refused is the cause of what a program makes of it.
+    // A refusal by the run's network is the cause of whatever the program makes of it.
     let refused = |l: &&String| l.starts_with(NO_WAY);
     match said.iter().find(refused).or_else(|| said.iter().find(names)).or_else(|| said.last()) {
         Some(l) => crate::model::text::clip(&format!("{why}: {l}"), 200),

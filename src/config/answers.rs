@@ -1,4 +1,4 @@
-//! What the rest asks of a configuration.
+//! Questions that other modules ask of a configuration.
 
 use super::secret::{EnvValue, SecretRef};
 use super::types::{AgentOverride, AgentSettings, Config, Errors, Project, Revision, Runtime, Scope};
@@ -30,7 +30,7 @@ impl Serialize for Scope {
 }
 
 impl Config {
-    /// One agent's settings, its overrides and the environment's per-agent variables resolved.
+    /// One agent's settings, with its overrides and the environment's per-agent variables applied.
     pub fn agent(&self, agent: Agent) -> AgentSettings {
         let all = &self.agents;
         let none = AgentOverride::default();
@@ -56,8 +56,9 @@ impl Config {
         }
     }
 
-    /// The folders that a step or a supervisor writes to itself: the state directory, the area of runs, boards elsewhere,
-    /// and repositories on this machine, which it pushes to. Each is there once, none below the state directory.
+    /// The folders that a step or a supervisor itself writes to: the state directory, the area of runs, boards
+    /// elsewhere, and repositories on this machine, to which it pushes. Each is listed once, and none below the state
+    /// directory.
     pub fn writable(&self) -> Vec<PathBuf> {
         let mut all = vec![self.state_dir.clone(), self.area_dir.clone()];
         for project in &self.projects {
@@ -71,17 +72,17 @@ impl Config {
         all
     }
 
-    /// Whether some agent is played by the runtime of this name.
+    /// Whether any agent uses the runtime with this name.
     pub fn plays(&self, runtime: &str) -> bool {
         Agent::ALL.iter().any(|a| self.agent(*a).runtime == runtime)
     }
 
-    /// The runtime that plays an agent; `None` never happens for a loaded configuration (checked).
+    /// The runtime of an agent. Never `None` for a loaded configuration, which was checked.
     pub fn runtime(&self, agent: Agent) -> Option<&Runtime> {
         self.runtimes.get(&self.agent(agent).runtime)
     }
 
-    /// The project with this key (any letter case) or repo.
+    /// The project with this key (in any letter case) or repo name.
     pub fn project(&self, name: &str) -> Option<&Project> {
         self.projects.iter().find(|p| p.key.eq_ignore_ascii_case(name) || p.repo == name)
     }
@@ -91,7 +92,7 @@ impl Config {
         self.projects.iter().find(|p| p.key == key.prefix())
     }
 
-    /// Whether a scope covers a project: empty covers the self-hosting ones only, `*` all (CFG-2).
+    /// Whether a scope covers a project: an empty one covers only self-hosting projects, `*` covers all (CFG-2).
     pub fn in_scope(&self, scope: &Scope, project: &Project) -> bool {
         scope.covers(project)
     }
@@ -112,8 +113,8 @@ impl Config {
         out
     }
 
-    /// What a project's runs of the second row can read, and with it whatever a branch says (BND-4): each with where it is
-    /// configured. The keys of runtimes, what the environments of its commands name, the files that are copied.
+    /// What runs of a project can read, and so whatever a branch puts in them (BND-4), each with the key that
+    /// configures it: keys of runtimes, what the environments of its commands name, files that are copied.
     pub fn readable_by_runs(&self, project: &Project) -> Vec<(String, String)> {
         let mut references = Vec::new();
         let agents = crate::model::stage::Agent::ALL.iter().map(|agent| self.agent(*agent).runtime);
@@ -141,23 +142,23 @@ impl Config {
         all
     }
 
-    /// The serial gate is on and the project in its scope.
+    /// Whether the serial gate is on and the project in its scope.
     pub fn serial(&self, project: &Project) -> bool {
         self.serial_gate.enabled && self.serial_gate.repos.covers(project)
     }
 
-    /// The security gate is on and the project in its scope.
+    /// Whether the security gate is on and the project in its scope.
     pub fn security_gate(&self, project: &Project) -> bool {
         project.security.gate_enabled && project.security.gate_repos.covers(project)
     }
 
-    /// The watch is on, the project in its scope, and it has something to probe.
+    /// Whether the watch is on, the project in its scope, and there is something to probe.
     pub fn watched(&self, project: &Project) -> bool {
         let watch = &project.post_deploy;
         watch.enabled && watch.repos.covers(project) && !watch.health.is_empty()
     }
 
-    /// The labels are on and the project in their scope.
+    /// Whether the labels are on and the project in their scope.
     pub fn auto_labelled(&self, project: &Project) -> bool {
         self.auto_label.enabled && self.auto_label.repos.covers(project)
     }
@@ -174,13 +175,15 @@ fn in_env<'a>(at: &str, env: &'a BTreeMap<String, EnvValue>, out: &mut Vec<(Stri
 }
 
 impl Project {
-    /// Where setup, CI and staging commands run in a checkout: at its root, or in the folder of the first of `paths` (ORD-3).
+    /// Where setup, CI and staging commands run in a checkout: at its root, or in the folder of the first of `paths`
+    /// (ORD-3).
     pub fn folder_in(&self, checkout: &Path) -> PathBuf {
         self.paths.first().map_or_else(|| checkout.to_owned(), |first| checkout.join(parts::folder(first)))
     }
 
-    /// What its base is named by, wherever it is kept, worked, asked for or told of: its repository, and of a part of one
-    /// its key, so that a red base holds that part alone (ORD-3). No key is another project's repository (RULE-29).
+    /// The name of its base wherever that is stored, checked, asked for or alerted: its repository or, for a part of
+    /// one, its key, so that a red base holds that part alone (ORD-3). No key is the name of another project's
+    /// repository (RULE-29).
     pub fn base_name(&self) -> &str {
         if self.paths.is_empty() { &self.repo } else { &self.key }
     }
@@ -236,7 +239,8 @@ impl Project {
 }
 
 impl Project {
-    /// What an agent may not change, as its prompt says it: protected paths, and all that is another project's (ORD-3).
+    /// What an agent may not change, as its prompt states it: protected paths, and everything of other projects
+    /// (ORD-3).
     pub fn withheld(&self) -> Vec<String> {
         let mut all = self.git.protected_paths.clone();
         if !self.paths.is_empty() {
@@ -245,7 +249,7 @@ impl Project {
         all
     }
 
-    /// The files inside the repository that configured commands name (RULE-23): protected, and taken from the default
+    /// The files in the repository that configured commands name (RULE-23): protected, and taken from the default
     /// branch wherever a command runs.
     pub fn scripts(&self) -> Vec<String> {
         let folder = self.paths.first().map(|first| parts::folder(first)).unwrap_or_default();
@@ -260,14 +264,14 @@ impl Project {
         paths
     }
 
-    /// What the branch's own code is started with: a command for each key (BND-1).
+    /// The commands that start the branch's own code, by key (BND-1).
     pub fn commands_of_branch(&self) -> Vec<&[String]> {
         let of_branch = ["worktree.setup.", "ci.command", "staging.build.", "deploy.build.", "staging.checks."];
         let is = |key: &str| of_branch.iter().any(|b| key.starts_with(b));
         self.commands().into_iter().filter(|(key, _)| is(key)).map(|(_, argv)| argv).collect()
     }
 
-    /// The configured commands by their keys.
+    /// The configured commands, by key.
     pub(super) fn commands(&self) -> Vec<(String, &[String])> {
         let mut all: Vec<(String, &[String])> = Vec::new();
         all.extend(self.ci.command.as_deref().map(|c| ("ci.command".to_owned(), c)));

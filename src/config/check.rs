@@ -1,4 +1,4 @@
-//! What must hold of single values and between them, whatever their source.
+//! Rules for single values and between values, whatever their source.
 
 use super::error::ConfigError;
 use super::paths::identity;
@@ -11,7 +11,7 @@ fn at_least_one(value: u64, at: &str) -> Result<(), ConfigError> {
     if value > 0 { Ok(()) } else { Err(ConfigError::new(format!("{at} is 0, expected 1 or more"))) }
 }
 
-/// The watch's numbers. `at`: how the share is named.
+/// The watch's numbers. `at`: the path of the share, for messages.
 pub(super) fn post_deploy(section: &PostDeploy, at: &str) -> Result<(), ConfigError> {
     if section.share_5xx > 1.0 {
         return Err(ConfigError::new(format!("{at} is {}, expected a share from 0 to 1", section.share_5xx)));
@@ -19,7 +19,7 @@ pub(super) fn post_deploy(section: &PostDeploy, at: &str) -> Result<(), ConfigEr
     Ok(())
 }
 
-/// The sections at the top.
+/// The top-level sections.
 pub(super) fn top(config: &Config) -> Result<(), ConfigError> {
     at_least_one(config.reaper.interval_s, "reaper.interval_s")?;
     at_least_one(config.reaper.dead_ticks.into(), "reaper.dead_ticks")?;
@@ -76,7 +76,7 @@ fn unit_limits(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// One project by itself; `at` is its path.
+/// A project on its own; `at` is its path.
 pub(super) fn project(p: &Project, at: &str) -> Result<(), ConfigError> {
     stages(&p.stages, at)?;
     paths(p, at)?;
@@ -170,8 +170,8 @@ fn stages(stages: &[Stage], at: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Projects that are parts of one remote have the first one's repo name, since gate, lease and mirror are the remote's
-/// (ORD-3).
+/// Projects that are parts of one remote get the repo name of the first one, since gate, lease and mirror belong to the
+/// remote (ORD-3).
 pub(super) fn one_name_each(projects: &mut [Project]) {
     for n in 1..projects.len() {
         let (before, rest) = projects.split_at_mut(n);
@@ -182,7 +182,7 @@ pub(super) fn one_name_each(projects: &mut [Project]) {
     }
 }
 
-/// Whether two projects are parts of a repository that have no path in common.
+/// Whether two projects are parts of one repository without a path in common.
 fn apart(a: &Project, b: &Project) -> bool {
     !a.paths.is_empty() && !b.paths.is_empty() && !overlap(&a.paths, &b.paths)
 }
@@ -200,7 +200,7 @@ fn paths(p: &Project, at: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// All projects together: keys, repositories and remotes are different (RULE-29), except for parts of one remote (ORD-3).
+/// All projects together: keys, repositories and remotes must differ (RULE-29), except for parts of one remote (ORD-3).
 pub(super) fn together(projects: &[Project]) -> Result<(), ConfigError> {
     for (n, b) in projects.iter().enumerate() {
         for a in &projects[..n] {
@@ -234,7 +234,7 @@ pub(super) fn together(projects: &[Project]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What is odd and no error.
+/// What is unusual but not an error.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut out = super::confine::warnings(config);
     let scopes = [

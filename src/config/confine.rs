@@ -1,5 +1,5 @@
-//! The section `confine` (BND-2): from the file and the variables to a policy, what may stand in it, and that a project
-//! or a runtime only makes it stricter.
+//! The section `confine` (BND-2): turns the file and the variables into a policy, checks what it contains, and makes
+//! sure that a project or a runtime can only make it stricter.
 
 use super::error::ConfigError;
 use super::parts::{Place, missing};
@@ -20,7 +20,7 @@ words! {
     NetworkWord { Open = "open", Internet = "internet", Hosts = "hosts", Closed = "closed" }
 }
 
-/// A list that stands in one variable, separated by commas.
+/// A list; in a variable, its items are separated by commas.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct List(pub Vec<String>);
@@ -39,10 +39,10 @@ impl Scalar for List {
 
 /// The largest number that is added to `uid_base`.
 pub const UIDS: u32 = 1_000_000;
-/// Below it are the accounts of the machine, of its containers and of its services.
+/// Lower numbers belong to accounts of the machine, its containers and its services.
 const LEAST_UID: u32 = 1_000_000;
 
-/// The section at the top: variable, file, default.
+/// The top-level section: variable, file, default.
 pub(super) fn top(raw: &RawConfine, vars: &Vars<'_>, place: &Place<'_>) -> Result<Confine, ConfigError> {
     let mut section = raw.effective(vars)?;
     section.command = raw.command.clone().unwrap_or_default();
@@ -66,7 +66,7 @@ pub(super) fn top(raw: &RawConfine, vars: &Vars<'_>, place: &Place<'_>) -> Resul
     Ok(section)
 }
 
-/// A project's or a runtime's section over the one at the top, which the variables have already replaced.
+/// A project's or a runtime's section over the top-level one, which already has the variables applied.
 pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str) -> Result<Confine, ConfigError> {
     let none = BTreeMap::new();
     let own = raw.effective(&Vars::new(&none))?;
@@ -104,7 +104,7 @@ pub(super) fn inner(raw: &RawConfine, top: &Confine, place: &Place<'_>, at: &str
     Ok(section)
 }
 
-/// Paths made absolute, hosts in their one spelling, and what must hold of one section by itself.
+/// Makes paths absolute, gives hosts their one spelling, and checks the section on its own.
 fn spelled(section: &mut Confine, place: &Place<'_>, at: &str) -> Result<(), ConfigError> {
     for (key, list) in [("read", &mut section.read), ("write", &mut section.write)] {
         for path in &mut list.0 {
@@ -137,7 +137,7 @@ fn spelled(section: &mut Confine, place: &Place<'_>, at: &str) -> Result<(), Con
 }
 
 impl Confine {
-    /// The section as decisions and engines take it.
+    /// The section in the form that decisions and engines use.
     pub fn policy(&self) -> Policy {
         let paths = |list: &List| list.0.iter().map(PathBuf::from).collect();
         Policy {
@@ -166,7 +166,7 @@ impl Confine {
 }
 
 impl Config {
-    /// How a project's runs are held; `runtime`: the one that plays the agent, none for commands of the project.
+    /// How a project's runs are confined. `runtime`: that of the agent; `None` for commands of the project.
     pub fn confinement(&self, project: &Project, runtime: Option<&str>) -> Policy {
         let own = project.confine.policy();
         match runtime.and_then(|name| self.runtimes.get(name)).and_then(|r| r.confine.as_ref()) {
@@ -175,7 +175,7 @@ impl Config {
         }
     }
 
-    /// Every section `confine` that stands in the file or is the default, with its path.
+    /// Every `confine` section from the file, or the default, with its path.
     fn sections(&self) -> Vec<(String, &Confine)> {
         let projects = self.projects.iter().map(|p| (format!("projects.{}.confine", p.key), &p.confine));
         let runtimes = self.runtimes.iter();
@@ -187,7 +187,7 @@ impl Config {
 /// A path of `orch` or of the operator, and what it is.
 type Named = (PathBuf, String);
 
-/// Below the home: settings of shells, git, ssh and editors, and what starts programs by itself.
+/// In the home: settings of shells, git, ssh and editors, and files that start programs automatically.
 const SETTINGS: &[&str] = &[
     ".bashrc",
     ".bash_profile",
@@ -224,7 +224,7 @@ const SETTINGS: &[&str] = &[
     ".xprofile",
     ".xsession",
 ];
-/// What starts programs by itself, or is read by every program.
+/// Files that start programs automatically, or that every program reads.
 const STARTERS: &[&str] = &[
     "/etc/systemd",
     "/run/systemd",
@@ -246,7 +246,7 @@ const STARTERS: &[&str] = &[
     "/etc/vim",
     "/etc/init.d",
 ];
-/// Whoever may write there is root. By path, and by the name that such a socket has anywhere.
+/// Write access to one of these means root. By path, and by the name that such a socket has anywhere.
 const ROOT_SOCKETS: &[&str] = &[
     "/run/docker.sock",
     "/var/run/docker.sock",
@@ -261,7 +261,7 @@ const ROOT_SOCKETS: &[&str] = &[
 ];
 const SOCKET_NAMES: &[&str] = &["docker.sock", "containerd.sock", "buildkitd.sock", "crio.sock"];
 
-/// What `read` and `write` may not name (BND-2). `env`: the operator's environment. Fails naming both.
+/// Checks what `read` and `write` may not name (BND-2). `env`: the operator's environment. Fails naming both paths.
 pub(super) fn places(config: &Config, env: &BTreeMap<String, String>) -> Result<(), ConfigError> {
     let sections = config.sections();
     if sections.iter().all(|(_, s)| s.read.0.is_empty() && s.write.0.is_empty()) {
@@ -283,8 +283,8 @@ pub(super) fn places(config: &Config, env: &BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-/// What stands below a path that runs write is theirs to replace: by a link, for example, to what they may not see.
-/// Projects and runtimes name a part of what the top does.
+/// Runs can replace anything below a path that they may write to, for example with a link to something they may not
+/// see. So projects and runtimes may only name parts of what the top-level section names.
 fn planted(top: &Confine) -> Result<(), ConfigError> {
     let all = top.read.0.iter().map(|p| ("read", p)).chain(top.write.0.iter().map(|p| ("write", p)));
     for (key, path) in all {
@@ -327,7 +327,7 @@ fn refuse(
     Ok(())
 }
 
-/// A path as it is written and as what it leads to.
+/// A path as written, and as what it leads to.
 fn spellings(path: &Path) -> Vec<PathBuf> {
     let mut all = vec![path.to_owned()];
     all.extend(std::fs::canonicalize(path).ok().filter(|real| real != path));
@@ -356,7 +356,7 @@ fn hidden(config: &Config) -> Vec<Named> {
     both_spellings(own.into_iter().chain(kernel).chain(secrets))
 }
 
-/// What no run may write.
+/// What no run may write to.
 fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
     let own = config.writable().into_iter().map(|p| (p, "a repository or board of orch's own".to_owned()));
     let mut all: Vec<Named> = own.collect();
@@ -368,12 +368,12 @@ fn fixed(config: &Config, env: &BTreeMap<String, String>) -> Vec<Named> {
     if let Some(home) = env.get("HOME").filter(|h| h.starts_with('/')).map(Path::new) {
         all.extend(SETTINGS.iter().map(|s| (home.join(s), "a place of the account's settings".to_owned())));
         all.extend(toolchain::roots(home, env).into_iter().map(|p| (p, "a tool chain".to_owned())));
-        // Below the home there is room; the settings above stand for the home itself.
+        // Folders in the home may be named; the settings above protect the home itself.
     }
     both_spellings(all)
 }
 
-/// `user` needs the right to change accounts, and is another than root. `root`: this process is root's.
+/// `user` needs the right to change accounts, and must not be root. `root`: whether this process runs as root.
 pub(super) fn privilege(config: &Config, root: bool) -> Result<(), ConfigError> {
     if let Some((at, _)) = config.sections().into_iter().find(|(_, s)| s.user == "root") {
         return Err(ConfigError::new(format!("{at}.user is \"root\", and a run can't be root's"))
@@ -389,7 +389,7 @@ pub(super) fn privilege(config: &Config, root: bool) -> Result<(), ConfigError> 
     }
 }
 
-/// A project's account and a runtime's can't both be.
+/// A project and its runtime can't both name an account.
 pub(super) fn accounts(config: &Config) -> Result<(), ConfigError> {
     for p in &config.projects {
         for (name, runtime) in &config.runtimes {
@@ -406,7 +406,7 @@ pub(super) fn accounts(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What is odd and no error.
+/// What is unusual but not an error.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut out = Vec::new();
     for (at, s) in config.sections() {
@@ -429,7 +429,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         for (name, _) in used.filter(|(name, _)| policy(name).network == Network::Closed) {
             out.push(format!("{}: network is closed, and the runtime {name} needs its model", p.key));
         }
-        // Unconfined runs reach them too; `mode: off` is said everywhere anyway.
+        // Unconfined runs reach them too, but `mode: off` is reported everywhere anyway.
         if p.confine.network == NetworkWord::Open && p.confine.mode != Mode::Off {
             out.extend(on_loopback(p).into_iter().map(|what| {
                 format!("{}: {what} is on this machine, and with network open a run can answer there", p.key)
@@ -439,7 +439,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     out
 }
 
-/// Checks and probes of ports that any process of this machine may open.
+/// Checks and probes of ports that any process of this machine could open.
 fn on_loopback(p: &Project) -> Vec<String> {
     use crate::model::probe::CheckKind;
     let mut out = Vec::new();
@@ -472,8 +472,8 @@ fn is_loopback(address: &str) -> bool {
 }
 
 impl Config {
-    /// Configured commands whose program, or an absolute argument, is not there: the key and what is missing. A relative
-    /// path is one of the checkout, and is not looked for. `path`: the value of `PATH`.
+    /// Configured commands whose program, or an absolute argument, is missing: the key and what is missing. A relative
+    /// path belongs to the checkout and is not checked. `path`: the value of `PATH`.
     pub fn absent(&self, path: &str) -> Vec<(String, String)> {
         let mut out = Vec::new();
         for (at, argv) in self.commands() {
@@ -485,7 +485,7 @@ impl Config {
             if !there {
                 out.push((at.clone(), program.clone()));
             }
-            // `--file=/x` and the like say what the command makes as often as what it needs.
+            // `--file=/x` and the like name what the command writes as often as what it needs.
             let named = arguments.iter().filter(|a| a.starts_with('/') && !a.contains(char::is_whitespace));
             out.extend(named.filter(|a| !Path::new(a).exists()).map(|a| (at.clone(), a.clone())));
         }

@@ -70,7 +70,7 @@ fn bnd_2_a_variable_replaces_the_value_at_the_top_before_the_comparison() {
     assert_eq!(read_with(text, &[]).unwrap().projects[1].confine.mode, Mode::Auto);
     let e = read_with(text, &[("ORCH_CONFINE_MODE", "required")]).unwrap_err();
     assert!(e.message.contains("projects.B.confine.mode is auto, and confine.mode is required"), "{}", e.message);
-    // Never a project's.
+    // Never a project's own.
     let text = "PROJECT confine: {network: closed}";
     let c = read_with(text, &[("ORCH_CONFINE_NETWORK", "internet"), ("ORCH_CONFINE_READ", "/x, /y")]).unwrap();
     assert_eq!(c.projects[1].confine.network, NetworkWord::Closed);
@@ -86,7 +86,7 @@ fn bnd_2_a_path_that_runs_can_replace_is_refused_with_both_names() {
         refused(&text, &["/srv/shared/x", "below /srv/shared of confine.write"]);
     }
     read("confine: {read: [/srv, /srv/shared], write: [/srv/shared]}").unwrap();
-    // A link leads there.
+    // A link that leads there.
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("real")).unwrap();
     std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();

@@ -1,4 +1,4 @@
-//! `docs/configuration.md` and `orch.env.example`, out of the same types that read the file.
+//! Generates `docs/configuration.md` and `orch.env.example` from the types that read the file.
 
 use super::load::schema;
 use super::settings::{Setting, settings};
@@ -50,15 +50,16 @@ pub fn markdown() -> String {
     out
 }
 
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 6] = [
     "projects[].confine",
+    "projects[].slurm",
     "projects[].security",
     "projects[].staging",
     "projects[].post_deploy",
     "runtimes.NAME.confine",
 ];
 
-/// One table of keys, then those of the sections in it.
+/// One table of keys, then the tables of the sections in it.
 fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Setting>, out: &mut String) {
     let Some(properties) = object.get("properties").and_then(Value::as_object) else { return };
     let title = if at.is_empty() { "The file" } else { at };
@@ -82,7 +83,7 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
         }
     }
     for (below, path) in inner {
-        // The shared sections are told once, at the top.
+        // The shared sections are shown once, at the top.
         let told = SHARED.contains(&path.as_str());
         if !told {
             section(root, below, &path, known, out);
@@ -90,14 +91,14 @@ fn section(root: &Value, object: &Value, at: &str, known: &BTreeMap<String, Sett
     }
 }
 
-/// A description without the default that it names (`…; default: x`), and that default.
+/// Splits a description into its text and the default that it names (`…; default: x`).
 fn default_in(text: &str) -> (String, String) {
     let said = |rest: &str| {
         let rest = rest.trim_start_matches(':').trim();
         if rest.contains([' ', '`']) { rest.to_owned() } else { format!("`{rest}`") }
     };
     match text.split_once("; default").or_else(|| text.split_once(": default")) {
-        // Another half sentence belongs to the meaning.
+        // Any further half sentence belongs to the meaning.
         Some((before, rest)) => match rest.split_once("; ") {
             Some((default, after)) => (format!("{before}; {after}"), said(default)),
             None => (before.to_owned(), said(rest)),
@@ -106,7 +107,7 @@ fn default_in(text: &str) -> (String, String) {
     }
 }
 
-/// What a property takes, in words, and the object below it with what its path gets.
+/// What a property accepts, in words, and the object below it with the suffix of its path.
 fn kind<'a>(root: &'a Value, property: &'a Value) -> (String, Option<(&'a Value, &'static str)>) {
     let target = |v: &'a Value| {
         let name = v.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next());
@@ -135,7 +136,7 @@ fn kind<'a>(root: &'a Value, property: &'a Value) -> (String, Option<(&'a Value,
         return (title.replace('|', "\\|"), None);
     }
     if let Some(properties) = it.get("properties").and_then(Value::as_object) {
-        // A map by known words: told once for all of them.
+        // A map with known keys: described once for all of them.
         let same = properties.values().all(|p| p.get("description").is_none() && properties.values().next() == Some(p));
         if same && properties.len() > 2 {
             let names: Vec<String> = properties.keys().map(|k| format!("`{k}`")).collect();

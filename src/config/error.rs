@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and the way out. Always exit 2.
 
-/// Names the file, key or variable, what was expected, and what to do. Never a secret.
+/// Names the file, key or variable, what was expected, and what to do. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigError {
@@ -19,7 +19,7 @@ impl ConfigError {
         self
     }
 
-    /// The parser's message about this text, with the nearest known word where it speaks of an unknown one.
+    /// The parser's message about this text, with the nearest known word if it complains about an unknown one.
     pub(super) fn of_yaml(message: &str, text: &str) -> Self {
         if let Some(error) = indented_by_tab(message, text) {
             return error;
@@ -36,8 +36,8 @@ impl ConfigError {
     }
 }
 
-/// The parser's message in the file's words: no name of our types, and no value where a whole section was expected (it
-/// may be a secret at the wrong place).
+/// The parser's message in the file's terms: without names of our types, and without the value where a whole section
+/// was expected, since that may be a secret in the wrong place.
 fn plain(message: &str) -> String {
     let mut text = message.to_owned();
     if let Some(at) = text.find("expected struct Raw") {
@@ -63,10 +63,11 @@ fn plain(message: &str) -> String {
     text
 }
 
-/// What stands where several words are wanted.
+/// What the message says where a list is expected.
 const LIST: &str = "expected a list";
 
-/// A tab at the beginning of a line, which YAML takes for no indentation: the parser speaks of a character only.
+/// A tab at the start of a line, which YAML does not accept as indentation; the parser only complains about a
+/// character.
 fn indented_by_tab(message: &str, text: &str) -> Option<ConfigError> {
     if !message.contains("cannot start any token") && !message.contains("tab") {
         return None;
@@ -80,10 +81,10 @@ fn indented_by_tab(message: &str, text: &str) -> Option<ConfigError> {
     Some(error.hint("put spaces in the place of the tab; an editor shows it with `cat -A`"))
 }
 
-/// What every count and time of the file is.
+/// The expected form of every count and time in the file.
 pub(super) const NUMBER: &str = "a whole number, 0 or more";
 
-/// The known word nearest to the unknown one of "unknown field `x`, expected one of `a`, `b`".
+/// The known word nearest to the unknown one in "unknown field `x`, expected one of `a`, `b`".
 fn suggestion(message: &str) -> Option<String> {
     let at = message.find("unknown field `").or_else(|| message.find("unknown variant `"))?;
     let mut words = message.get(at..)?.split('`').skip(1).step_by(2);

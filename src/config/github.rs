@@ -9,10 +9,10 @@ use crate::model::sides::{BoardLabels, GithubBoard, GithubForge, GithubLogin, Gi
 use std::collections::BTreeMap;
 
 const API: &str = "https://api.github.com";
-/// Of a label's name.
+/// Longest name of a label.
 const LONGEST: usize = 50;
 
-/// The keys that say where and who, common to both.
+/// The keys for server and credential, common to both.
 struct Where<'a> {
     api_base: Option<&'a String>,
     owner: Option<&'a String>,
@@ -99,7 +99,8 @@ pub(super) fn board(
     Ok(GithubBoard { repo: repo(&of, place, at)?, labels, statuses, deciders, full_scan_every_s })
 }
 
-/// The prefixes, with every status's whole label checked: not empty, at most 50 characters, no comma.
+/// The prefixes, checked together with every status: the whole label is not empty, at most 50 characters, without
+/// comma.
 fn labels(raw: RawBoardLabels, statuses: &BTreeMap<Logical, String>, at: &str) -> Result<BoardLabels, ConfigError> {
     let labels = BoardLabels {
         prefix: raw.prefix.unwrap_or_else(|| "orch: ".into()),

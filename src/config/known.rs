@@ -1,4 +1,4 @@
-//! What the redactor has to know of a configuration (BND-4).
+//! What the redactor has to know from a configuration (BND-4).
 
 use super::secret::{SecretRef, variable};
 use super::types::Config;
@@ -8,12 +8,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// A file copied into checkouts is looked for up to this size.
+/// Largest copied file whose lines are treated as secrets.
 const COPY_BYTES: u64 = 256 << 10;
 
 impl Config {
-    /// Reads every secret that costs nothing to read: variables, files, and the lines of files copied into checkouts. What a
-    /// command prints is known once something asks for it.
+    /// Reads every secret that is free to read: variables, files, and the lines of files copied into checkouts. The
+    /// output of a command becomes known once something asks for it.
     pub fn known(&self) -> impl FnOnce() -> Secrets + Send + 'static {
         let of = self.secrets().into_iter();
         let references: Vec<(String, SecretRef)> = of.map(|(at, from)| (at, from.clone())).collect();
@@ -34,7 +34,7 @@ impl Config {
         }
     }
 
-    /// The variables that references name and that there are, with their values: what is handed to the next process.
+    /// The existing variables that references name, with their values: what is passed to the next process.
     pub fn variables(&self) -> BTreeMap<String, Zeroizing<String>> {
         let named = self.secrets().into_iter().filter_map(|(_, from)| match from {
             SecretRef::Env(name) => Some((name.clone(), variable(name).ok()?)),
@@ -50,8 +50,8 @@ impl Config {
         all
     }
 
-    /// What of a configuration the redactor can't hide: secrets that are too short, copied files that are too large. A
-    /// sentence each, without a value.
+    /// What of a configuration the redactor can't hide: secrets that are too short, copied files that are too large.
+    /// One sentence each, without a value.
     pub fn not_hidden(&self) -> Vec<String> {
         let mut all = Vec::new();
         for (at, from) in self.secrets() {
@@ -78,8 +78,8 @@ impl Config {
     }
 }
 
-/// The lines of a copied file, and of `NAME=value` lines the value by itself where it looks like a secret: programs print
-/// that without its name.
+/// The lines of a copied file. Of a `NAME=value` line, also the value alone if it looks like a secret: programs print
+/// it without its name.
 fn lines(path: &Path, all: &mut Secrets) {
     let mut bytes = Zeroizing::new(Vec::new());
     let Ok(file) = std::fs::File::open(path) else { return };
@@ -99,7 +99,7 @@ fn lines(path: &Path, all: &mut Secrets) {
     }
 }
 
-/// The value of an assignment, if no ordinary word or address is like it.
+/// The value of an assignment, unless it looks like an ordinary word or address.
 fn value_of(line: &str) -> Option<&str> {
     let (name, value) = line.split_once(['=', ':'])?;
     let value = value.trim().trim_matches(['"', '\'', ',']);

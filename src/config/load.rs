@@ -12,8 +12,10 @@ use super::repository::Repository;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{RawAgents, RawTop, agent_variable, settings};
 use super::show::{Document, Inputs, Origin};
+use super::slurm;
 use super::types::{
-    Agents, CliTool, Config, Confine, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Tls, Tools,
+    Agents, CliTool, Config, Confine, ExecutorKind, Notify, PageSite, RunnerKind, Runtime, RuntimeKind, Sandbox, Tls,
+    Tools,
 };
 use super::vars::Vars;
 use crate::model::stage::Agent;
@@ -21,11 +23,11 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A larger file is no configuration.
+/// A larger file can't be a configuration.
 const MAX_BYTES: u64 = 256 << 10;
 
-/// Finds and reads the configuration. `file`, `state_dir`: what the command line says, relative to `cwd`; `env`: the
-/// process's environment. Touches nothing. Every failure is exit 2.
+/// Finds and reads the configuration. `file`, `state_dir`: from the command line, relative to `cwd`; `env`: the
+/// process's environment. Changes nothing. Every failure is exit 2.
 pub fn load(
     file: Option<&Path>,
     state_dir: Option<&Path>,
@@ -36,18 +38,18 @@ pub fn load(
     from(&path, state_dir, env, cwd)
 }
 
-/// The folder of runs of a file's configuration, where it can be read.
+/// The area of runs of a file's configuration, if it can be read.
 fn area_of(file: &Path, env: &BTreeMap<String, String>, cwd: &Path) -> Option<PathBuf> {
     let area = from(file, None, env, cwd).ok()?.area_dir;
     Some(std::fs::canonicalize(&area).unwrap_or(area))
 }
 
-/// What a search without `--config` finds (ORD-3).
+/// The result of a search without `--config` (ORD-3).
 pub fn search(env: &BTreeMap<String, String>, cwd: &Path) -> Sought {
     locate::sought(env, cwd, &|file| area_of(file, env, cwd))
 }
 
-/// Reads one file. `state_dir`: what the command line says.
+/// Reads one file. `state_dir`: from the command line.
 fn from(
     path: &Path,
     state_dir: Option<&Path>,
@@ -79,7 +81,7 @@ fn from_with(
             config
         })
         .map_err(|mut e| {
-            // A variable's fault is not the file's.
+            // A fault in a variable is not the file's.
             if !e.message.starts_with("the variable ") {
                 e.message = format!("{}: {}", path.display(), e.message);
             }
@@ -108,21 +110,21 @@ fn inputs(
     Inputs(Sha256::digest(all.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
 }
 
-/// As [`load`], for what works without a configuration: where none is named and none is found, every setting has its
-/// default and its variable, and there is no project.
+/// As [`load`], for commands that also work without a configuration: if none is named or found, every setting has its
+/// default or its variable's value, and there are no projects.
 pub fn load_or_bare(
     file: Option<&Path>,
     state_dir: Option<&Path>,
     env: &BTreeMap<String, String>,
     cwd: &Path,
 ) -> Result<Config, ConfigError> {
-    // A file that does not count is passed over (ORD-3).
+    // A file that does not count is ignored (ORD-3).
     if let Some(file) = locate::named(file, env, cwd).or_else(|| search(env, cwd).file) {
         return load(Some(&file), state_dir, env, cwd);
     }
     let set = |name: &str| env.get(name).is_some_and(|v| !v.is_empty());
     let given = state_dir.filter(|p| !p.as_os_str().is_empty()).map(|p| under(cwd, p));
-    // Without a home there is nowhere to keep anything: what needs the folder says so.
+    // Without a home there is no place for state: a command that needs the folder says so.
     let homeless = !(set("XDG_STATE_HOME") || set("HOME") || set("ORCH_STATE_DIR"));
     let nowhere = homeless.then(|| PathBuf::from("/dev/null/orch"));
     let bare = Bare { no_projects: true, repositories: &BTreeMap::new() };
@@ -165,7 +167,7 @@ pub fn fuzz(bytes: &[u8]) {
     drop(super::standalone::staging(text, folder, &|_| None).map_err(|e| e.to_string()));
 }
 
-/// Reads a configuration's text. `folder`: what its paths are relative to; `state_dir`: what the command line says.
+/// Reads a configuration's text. `folder`: what its paths are relative to; `state_dir`: from the command line.
 pub(super) fn parse(
     text: &str,
     folder: &Path,
@@ -176,18 +178,18 @@ pub(super) fn parse(
     parse_text(text, folder, state_dir, env, cwd, Bare { no_projects: false, repositories: &BTreeMap::new() })
 }
 
-/// What a text is read with besides itself.
+/// What a text is read with.
 #[derive(Clone, Copy)]
 struct Bare<'a> {
-    /// There need be no project.
+    /// Having no projects is allowed.
     no_projects: bool,
-    /// What repositories say of themselves, by the key of their project (ORD-3).
+    /// The files of repositories, by the key of their project (ORD-3).
     repositories: &'a BTreeMap<String, Repository>,
 }
 
 impl Config {
-    /// The same file with what repositories say of themselves, where their projects let them. Fails where the two together
-    /// do not hold.
+    /// The same configuration with the files of repositories, where their projects allow them. Fails if the combination
+    /// is invalid.
     pub fn with_repositories(
         &self,
         repositories: &BTreeMap<String, Repository>,
@@ -214,7 +216,7 @@ fn parse_text(
     let vars = Vars::new(env);
     let place = Place { folder, env };
     let variable = vars.read::<String>("ORCH_STATE_DIR", "state_dir")?;
-    // The command line's parser hands the variable on as its own: told apart by its value.
+    // The command line's parser passes the variable off as an option; it is recognised by its value.
     let state_dir = state_dir.filter(|given| variable.as_ref().is_none_or(|v| under(cwd, v) != *given));
     let given = state_dir.is_some();
     let state_dir = match (state_dir, variable) {
@@ -227,8 +229,10 @@ fn parse_text(
     let security_raw = raw.security.clone().unwrap_or_default();
     let staging_raw = raw.staging.clone().unwrap_or_default();
     let post_raw = raw.post_deploy.clone().unwrap_or_default();
+    let slurm_raw = raw.slurm.clone().unwrap_or_default();
     let around = Around {
         place,
+        slurm: &slurm_raw,
         state_dir: &state_dir,
         vars: &vars,
         confine: &confine,
@@ -253,6 +257,8 @@ fn parse_text(
     }
     check::one_name_each(&mut projects);
     check::together(&projects)?;
+    let area_named = raw.area_dir.as_deref().is_some_and(|t| !t.trim().is_empty())
+        || vars.read::<String>("ORCH_AREA_DIR", "area_dir")?.is_some();
     let top = RawTop { executor: raw.executor, min_free_mb: raw.min_free_mb }.effective(&vars)?;
     let mut limits = raw.limits.clone().unwrap_or_default().effective(&vars)?;
     limits.per_agent = raw.limits.and_then(|l| l.per_agent).unwrap_or_default();
@@ -261,6 +267,7 @@ fn parse_text(
         executor: top.executor,
         min_free_mb: top.min_free_mb,
         executor_limits: raw.executor_limits.unwrap_or_default().effective(&vars)?,
+        slurm: slurm::top(&slurm_raw, &vars)?,
         tls: tls(raw.tls.unwrap_or_default().effective(&vars)?, &place)?,
         tools: tools(raw.tools.unwrap_or_default().effective(&vars)?, &place)?,
         notify: Notify::read(raw.notify.unwrap_or_default(), &place, &vars)?,
@@ -294,6 +301,9 @@ fn parse_text(
         state_dir: state_dir.clone(),
         area_dir,
     };
+    if config.executor == ExecutorKind::Slurm {
+        config.area_dir = slurm::area(&config.slurm, area_named, &config.state_dir)?;
+    }
     check::top(&config)?;
     confine::accounts(&config)?;
     confine::privilege(&config, rustix::process::geteuid().is_root())?;
@@ -321,7 +331,7 @@ fn own_state_dir(raw: Option<&str>, place: &Place<'_>) -> Result<PathBuf, Config
     }
 }
 
-/// Where runs have their folders (BND-3). A run must never see the state directory, so neither contains the other.
+/// Where runs have their folders (BND-3). A run must never see the state directory, so neither may contain the other.
 fn area_dir(
     raw: &RawFile,
     state_dir: &Path,
@@ -483,7 +493,7 @@ fn runtime(raw: &RawRuntime, place: &Place<'_>, top: &Confine, at: &str) -> Resu
     Ok(Runtime { kind, env, confine })
 }
 
-/// A preset knows a program and further arguments, nothing else.
+/// A preset accepts a program and further arguments, nothing else.
 fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, kind: RunnerKind) -> Result<CliTool, ConfigError> {
     let usual = kind.as_str();
     let foreign = [
@@ -503,16 +513,16 @@ fn cli_tool(raw: &RawRuntime, place: &Place<'_>, at: &str, kind: RunnerKind) -> 
     })
 }
 
-/// The effective environment map of this process, for [`load`]; a variable that is not UTF-8 is left out.
+/// The environment of this process, for [`load`]; a variable that is not UTF-8 is left out.
 pub fn process_env() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// The JSON Schema of the file, for editors.
 pub fn schema() -> serde_json::Value {
-    // Two types that differ in `Raw` alone would become one; a test holds them apart.
+    // Two types that differ only in `Raw` would become one; a test keeps them apart.
     let schema = schemars::SchemaGenerator::default().into_root_schema_for::<RawFile>();
-    // The names of our types are no part of the public surface.
+    // The names of our types are not part of the public surface.
     let text = serde_json::to_string(&schema).unwrap_or_default();
     let text = text.replace("\"Raw", "\"").replace("/$defs/Raw", "/$defs/");
     let mut schema: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
@@ -522,7 +532,7 @@ pub fn schema() -> serde_json::Value {
     schema
 }
 
-/// Reads a configuration's text in a folder that nobody has.
+/// Reads a configuration's text as if from a folder that does not exist.
 #[cfg(test)]
 pub(super) fn parse_for_tests(text: &str) -> Result<Config, ConfigError> {
     let folder = Path::new("/nowhere");

@@ -1,6 +1,6 @@
-//! Which file is the installation's (ORD-3). An `orch.yaml` of a checkout is whatever the checkout's author wrote, and a
-//! configuration starts programs: it counts only where this account has said so. git is not asked, because asking it in a
-//! hostile clone starts what that clone names.
+//! Which file belongs to the installation (ORD-3). An `orch.yaml` in a checkout is whatever the checkout's author
+//! wrote, and a configuration starts programs: it only counts if this account has said so. git is not asked, because
+//! running it in a hostile clone starts whatever that clone names.
 
 use super::error::ConfigError;
 use super::paths::under;
@@ -10,21 +10,21 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where a machine's installation is, after the account's own.
+/// A machine-wide installation, used after the account's own.
 const SYSTEM: &str = "/etc/orch/orch.yaml";
 /// A list of trusted files is never longer.
 const MOST: u64 = 256 << 10;
 
-/// What a search without `--config` found.
+/// The result of a search without `--config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sought {
-    /// The file in force; `None`: there is none.
+    /// The file to use; `None`: there is none.
     pub file: Option<PathBuf>,
     /// An `orch.yaml` of this folder or a parent that does not count.
     pub passed: Option<Passed>,
-    /// What was looked at, in order.
+    /// The paths that were checked, in order.
     pub searched: Vec<PathBuf>,
-    /// Whether `file` is a checkout's own, on the account's list.
+    /// Whether `file` belongs to a checkout and is on the account's list.
     pub listed: bool,
 }
 
@@ -33,24 +33,24 @@ pub struct Sought {
 pub struct Passed {
     pub file: PathBuf,
     why: String,
-    /// What makes it count, where anything does.
+    /// How to make it count, if there is a way.
     way_out: String,
 }
 
 impl Passed {
-    /// The one line of a command that needs no configuration.
+    /// The one-line warning of a command that needs no configuration.
     pub fn warning(&self) -> String {
         format!("{} is ignored: {}; {}", one_line(&self.file.display().to_string()), self.why, self.way_out)
     }
 
-    /// The refusal of a command that needs one. Exit 2.
+    /// The error of a command that needs one. Exit 2.
     pub(super) fn refusal(&self) -> ConfigError {
         let name = one_line(&self.file.display().to_string());
         ConfigError::new(format!("the configuration {name} does not count: {}", self.why)).hint(self.way_out.clone())
     }
 }
 
-/// A folder's variable, where it is absolute: a relative one would be a place in whatever folder this is.
+/// A folder from a variable, if absolute: a relative one would depend on the current folder.
 fn folder(env: &BTreeMap<String, String>, name: &str) -> Option<PathBuf> {
     env.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
@@ -61,17 +61,17 @@ pub fn account_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     base.map(|base| base.join("orch"))
 }
 
-/// The account's own installation, there or not.
+/// The account's own installation, whether it exists or not.
 pub fn account_file(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     account_folder(env).map(|dir| dir.join("orch.yaml"))
 }
 
-/// The account's list of trusted files, there or not: a canonical path a line.
+/// The account's list of trusted files, whether it exists or not: one canonical path per line.
 pub fn known_list(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     account_folder(env).map(|dir| dir.join("known"))
 }
 
-/// The trusted files. A list that another account owns or can write says nothing: then why.
+/// The trusted files. A list that another account owns or can write to is ignored; the error says why.
 pub fn known(env: &BTreeMap<String, String>) -> Result<Vec<PathBuf>, String> {
     let Some(list) = known_list(env) else { return Ok(Vec::new()) };
     let Ok(file) = std::fs::File::open(&list) else { return Ok(Vec::new()) };
@@ -84,26 +84,26 @@ pub fn known(env: &BTreeMap<String, String>) -> Result<Vec<PathBuf>, String> {
     Ok(text.lines().filter(|line| line.starts_with('/')).map(PathBuf::from).collect())
 }
 
-/// The root of the checkout that a folder is in, by its `.git` alone.
+/// The root of the checkout that contains a folder, recognised by its `.git` alone.
 pub fn top(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(|dir| dir.join(".git").symlink_metadata().is_ok())
 }
 
-/// The nearest `orch.yaml` from a folder up to its checkout's root; outside a checkout the folder alone is looked at.
+/// The nearest `orch.yaml` from a folder up to its checkout's root; outside a checkout only the folder itself counts.
 fn nearest(cwd: &Path) -> Option<PathBuf> {
     let last = top(cwd).unwrap_or(cwd);
     let within = cwd.ancestors().take_while(|dir| dir.starts_with(last));
     within.map(|dir| dir.join("orch.yaml")).find(|file| file.exists())
 }
 
-/// Whether a file is there. One that this account may not look at counts as there: to say that there is none would be a lie,
-/// and to take the next one another installation's work.
+/// Whether a file exists. One that this account can't read counts as existing: denying it would be false, and moving on
+/// to the next would run another installation's work.
 fn stands(looked: std::io::Result<bool>) -> bool {
     looked.unwrap_or_else(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
-/// Searches as for a command without `--config`. `areas`: the folders of runs of a configuration, in which no file ever
-/// counts. Touches nothing but what it reads.
+/// Searches as for a command without `--config`. `areas`: the run areas of a configuration, in which no file ever
+/// counts. Changes nothing.
 pub fn sought(env: &BTreeMap<String, String>, cwd: &Path, areas: &dyn Fn(&Path) -> Option<PathBuf>) -> Sought {
     let account = account_file(env);
     let usual: Vec<PathBuf> = account.into_iter().chain([SYSTEM.into()]).collect();
@@ -129,7 +129,7 @@ pub fn sought(env: &BTreeMap<String, String>, cwd: &Path, areas: &dyn Fn(&Path) 
     found
 }
 
-/// The canonical path of a checkout's own file, where it counts.
+/// The canonical path of a checkout's own file, if it counts.
 fn counts(
     file: &Path,
     canonical: Option<&Path>,
@@ -148,7 +148,7 @@ fn counts(
     };
     let of = [canonical].into_iter().chain(usual.iter().map(PathBuf::as_path)).chain(list.iter().map(PathBuf::as_path));
     let listed = list.iter().any(|known| known == canonical);
-    // What is not listed is not even read.
+    // A file that is not listed is not even read.
     let area = of.filter(|f| listed || *f != canonical).filter_map(areas).find(|area| canonical.starts_with(area));
     if let Some(area) = area {
         let why = format!("it is in {}, where runs write", area.display());
@@ -168,7 +168,7 @@ fn counts(
     Err(passed(&why, way_out))
 }
 
-/// A path as a shell takes it in one word.
+/// A path quoted as one shell word.
 pub fn shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -177,13 +177,13 @@ pub fn shell(text: &str) -> String {
     format!("'{}'", one_line(text).replace('\'', "'\\''"))
 }
 
-/// Where a file named on the command line or by `ORCH_CONFIG` is.
+/// The path of a file named on the command line or by `ORCH_CONFIG`.
 pub(super) fn named(file: Option<&Path>, env: &BTreeMap<String, String>, cwd: &Path) -> Option<PathBuf> {
     let variable = env.get("ORCH_CONFIG").filter(|v| !v.is_empty()).map(Path::new);
     file.filter(|f| !f.as_os_str().is_empty()).or(variable).map(|file| under(cwd, file))
 }
 
-/// There is no file anywhere.
+/// The error if there is no file anywhere.
 pub(super) fn nowhere(found: &Sought) -> ConfigError {
     let looked: Vec<String> = found.searched.iter().map(|c| c.display().to_string()).collect();
     ConfigError::new(format!("there is no configuration; searched {}", looked.join(", ")))
@@ -249,7 +249,7 @@ mod tests {
         for dir in ["clone/inner", "home"] {
             assert_eq!((h.sought(dir).file, h.sought(dir).passed), (Some(own.clone()), None), "{dir}");
         }
-        // A list that others can write says nothing.
+        // A list that others can write to is ignored.
         std::fs::set_permissions(known_list(&h.env).unwrap(), std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(h.sought("clone").passed.unwrap().warning().contains("chmod 600"));
     }
@@ -270,7 +270,7 @@ mod tests {
         assert!(h.sought("clone").passed.is_some());
         h.trust(&real);
         assert_eq!(h.sought("clone").file, Some(real));
-        // The account's own file is no foreign one wherever it is named from.
+        // The account's own file is never foreign, wherever it is named from.
         let own = h.put("home/.config/orch/orch.yaml", "x");
         let found = h.sought("home/.config/orch");
         assert_eq!((found.file, found.passed, found.listed), (Some(own), None, false));

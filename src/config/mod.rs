@@ -19,6 +19,7 @@ mod scalar;
 mod secret;
 mod settings;
 mod show;
+mod slurm;
 pub mod standalone;
 #[cfg(test)]
 mod tests;
@@ -35,5 +36,6 @@ pub use scalar::{KofM, Text};
 pub use secret::{EnvValue, Secret, SecretError, SecretRef, resolve_env, take_over};
 pub use settings::{Setting, settings};
 pub use show::Shown;
+pub use slurm::{SlurmJob, SlurmKind, installation};
 pub use types::*;
 pub use vars::OF_A_RUN;

@@ -1,4 +1,4 @@
-//! Where cards and alerts go, and who answers in a chat.
+//! Where cards and alerts go, and who may answer in a chat.
 
 use super::error::ConfigError;
 use super::parts::{Place, http, missing, text};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Notify {
     pub locale: Locale,
-    /// Without any sink the card is a file of the state directory.
+    /// Without any sink, the card is a file in the state directory.
     pub telegram: Option<Telegram>,
     pub command: Option<CommandLine>,
     pub webhook: Option<Webhook>,
@@ -24,10 +24,11 @@ pub struct Telegram {
     pub api_base: String,
     pub token: SecretRef,
     pub chat_id: String,
-    /// The forum topic (`message_thread_id`); none: the chat itself.
+    /// The forum topic (`message_thread_id`); `None`: the chat itself.
     pub topic: Option<i64>,
     pub mode: TrackerMode,
-    /// Numbers of the users whose answers count in the chat (ORD-5); empty: no buttons, and nothing is read.
+    /// Numbers of the users whose answers count in the chat (ORD-5); if empty, there are no buttons and nothing is
+    /// read.
     pub deciders: Vec<i64>,
 }
 
@@ -47,7 +48,7 @@ fn topic(number: u64) -> Result<Option<i64>, ConfigError> {
     Ok(Some(known).filter(|n| *n > 0))
 }
 
-/// Accounts of the service itself, in whose name anonymous administrators, channels and forwards write.
+/// Accounts of the service itself, which stand for anonymous administrators, channels and forwards.
 const NOBODY: [i64; 3] = [777_000, 1_087_968_824, 136_817_688];
 
 /// Users who decide in the chat (ORD-5).

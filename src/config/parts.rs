@@ -1,4 +1,4 @@
-//! From the file's commands, checks and targets to the effective ones.
+//! Turns the file's commands, checks and targets into the effective ones.
 
 use super::error::ConfigError;
 use super::paths::{expand, under};
@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What paths are relative to, and what `$VAR` in them means.
+/// What paths are relative to, and the environment for `$VAR` in them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub folder: &'a Path,
@@ -18,12 +18,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// An absolute path out of one of the file.
+    /// The absolute form of one of the file's paths.
     pub fn path(&self, text: &str, at: &str) -> Result<std::path::PathBuf, ConfigError> {
         Ok(under(self.folder, expand(text, self.env, at)?))
     }
 
-    /// A program: a bare name is looked up in PATH later, a path is made absolute.
+    /// A program: a bare name is searched on PATH later, a path is made absolute.
     pub fn program(&self, text: &str, at: &str) -> Result<String, ConfigError> {
         if text.trim().is_empty() {
             return Err(missing(at, "a program's name or path"));
@@ -127,7 +127,7 @@ impl Place<'_> {
         }
     }
 
-    /// The staging checks, each with its own id.
+    /// The staging checks, each with a unique id.
     pub fn checks(&self, raw: &[RawCheck], at: &str) -> Result<Vec<Check>, ConfigError> {
         let mut checks: Vec<Check> = Vec::new();
         for (n, check) in raw.iter().enumerate() {
@@ -152,7 +152,7 @@ impl Place<'_> {
             return Err(missing(&format!("{at}: `kind`"), "http, command, tcp or sql"));
         };
         let need = |field: &str| ConfigError::new(format!("{at}: a {word} check needs `{field}`"));
-        let fields: [(&str, bool, CheckWord); 11] = [
+        let fields: [(&str, bool, CheckWord); 12] = [
             ("url", raw.url.is_some(), CheckWord::Http),
             ("expect_status", raw.expect_status.is_some(), CheckWord::Http),
             ("expect_body", raw.expect_body.is_some(), CheckWord::Http),
@@ -162,6 +162,7 @@ impl Place<'_> {
             ("env", raw.env.is_some(), CheckWord::Command),
             ("address", raw.address.is_some(), CheckWord::Tcp),
             ("database", raw.database.is_some(), CheckWord::Sql),
+            ("on", raw.on.is_some(), CheckWord::Command),
             ("query", raw.query.is_some(), CheckWord::Sql),
             ("expect", raw.expect.is_some(), CheckWord::Sql),
         ];
@@ -184,6 +185,7 @@ impl Place<'_> {
                     CheckKind::Command(CommandSpec {
                         argv,
                         cwd: raw.cwd.clone().map(Into::into),
+                        here: raw.on.is_some(),
                         ..CommandSpec::default()
                     }),
                     60.0,
@@ -248,7 +250,7 @@ pub(super) fn missing(at: &str, expected: &str) -> ConfigError {
     ConfigError::new(format!("{at} is missing, expected {expected}"))
 }
 
-/// An argv; `None` where absent or empty.
+/// An argv; `None` if absent or empty.
 pub(super) fn argv(raw: Option<&Vec<String>>, at: &str) -> Result<Option<Vec<String>>, ConfigError> {
     let Some(argv) = raw.filter(|a| !a.is_empty()) else { return Ok(None) };
     if argv[0].trim().is_empty() || argv.iter().any(|a| a.contains('\0')) {

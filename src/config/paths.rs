@@ -1,10 +1,10 @@
-//! Paths and remotes of the file: `~`, `$VAR`, what relative ones are relative to, which remotes are one.
+//! Paths and remotes in the file: `~`, `$VAR`, what relative ones are relative to, and which remotes are the same.
 
 use super::error::ConfigError;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// `~` at the beginning, `$NAME` and `${NAME}` anywhere. Fails, naming the variable, where it is not set.
+/// Expands `~` at the start, `$NAME` and `${NAME}` anywhere. An unset variable is an error that names it.
 pub(super) fn expand(text: &str, env: &BTreeMap<String, String>, at: &str) -> Result<String, ConfigError> {
     let value = |name: &str| {
         env.get(name).filter(|v| !v.is_empty()).cloned().ok_or_else(|| {
@@ -39,7 +39,7 @@ pub(super) fn expand(text: &str, env: &BTreeMap<String, String>, at: &str) -> Re
     Ok(out)
 }
 
-/// A path made absolute under a folder, `.` and `..` folded by their names.
+/// Makes a path absolute under a folder and resolves `.` and `..` by name.
 pub(super) fn under(folder: &Path, path: impl AsRef<Path>) -> PathBuf {
     let mut out = PathBuf::new();
     for part in folder.join(path).components() {
@@ -58,7 +58,7 @@ pub(super) fn under(folder: &Path, path: impl AsRef<Path>) -> PathBuf {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Remote<'a> {
     Path(&'a str),
-    /// `user` may hold a password; `address` is host, port and path.
+    /// `user` may contain a password; `address` is host, port and path.
     Url {
         scheme: &'a str,
         user: Option<&'a str>,
@@ -87,8 +87,8 @@ pub(super) fn remote(text: &str) -> Remote<'_> {
     }
 }
 
-/// What two spellings of one remote have in common (RULE-29): scheme, user, default port, `.git` and letter case of the
-/// host do not count; a path counts as what it leads to.
+/// What all spellings of one remote have in common (RULE-29): scheme, user, default port, `.git` and the letter case of
+/// the host are ignored; a path counts as what it leads to.
 pub(super) fn identity(text: &str) -> String {
     let trimmed = |path: &str| {
         let path = path.trim_end_matches('/');
@@ -123,7 +123,7 @@ pub(super) fn identity(text: &str) -> String {
     }
 }
 
-/// Whether two spellings are one remote (RULE-29).
+/// Whether two spellings name one remote (RULE-29).
 pub fn same_remote(one: &str, other: &str) -> bool {
     identity(one) == identity(other)
 }

@@ -1,10 +1,10 @@
-//! One project: the file's sections over those at the top, defaults, and the self-hosting rules over all.
+//! One project: the file's sections over the top-level ones, defaults, and the self-hosting rules over everything.
 
 use super::error::ConfigError;
 use super::parts::{Place, allowances, argv, health, http, missing, text};
 use super::paths::{Remote, expand, remote, under};
 use super::raw::{RawBoard, RawCi, RawDeploy, RawForge, RawGit, RawProject};
-use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawStaging};
+use super::settings::{RawFeeds, RawPostDeploy, RawSecurity, RawSlurm, RawStaging};
 use super::types::{
     ArtefactsAfterMerge, Author, Ci, Confine, DegradedAction, Deploy, Git, Merge, PostDeploy, Project, Security,
     Staging, Worktree,
@@ -17,22 +17,23 @@ use crate::model::sides::{
 use crate::model::stage::Stage;
 use std::path::Path;
 
-/// What a project is built with.
+/// What a project is built from.
 pub(super) struct Around<'a> {
     pub place: Place<'a>,
     pub state_dir: &'a Path,
     pub vars: &'a Vars<'a>,
-    /// The section at the top, effective.
+    /// The effective top-level section.
     pub confine: &'a Confine,
+    pub slurm: &'a RawSlurm,
     pub security: &'a RawSecurity,
     pub staging: &'a RawStaging,
     pub post_deploy: &'a RawPostDeploy,
 }
 
-/// `worktree.copy_max_mb`, where it is not named.
+/// `worktree.copy_max_mb`, if not set.
 const COPY_MAX_MB: u64 = 512;
 
-/// The stages a project has unless it says otherwise.
+/// The default stages of a project.
 const STAGES: [Stage; 7] = [
     Stage::Analysis,
     Stage::Architecture,
@@ -43,7 +44,7 @@ const STAGES: [Stage; 7] = [
     Stage::Deploy,
 ];
 
-/// Builds and checks one project. `forced` gets the paths that the self-hosting rules changed.
+/// Builds and checks one project. `forced` collects the paths that the self-hosting rules changed.
 pub(super) fn project(
     raw: &RawProject,
     n: usize,
@@ -95,6 +96,7 @@ pub(super) fn project(
             Some(own) => super::confine::inner(own, around.confine, &place, &at)?,
             None => around.confine.clone(),
         },
+        slurm: super::slurm::inner(raw.slurm.as_ref(), around.slurm, around.vars, &at)?,
         paths: raw.paths.clone().unwrap_or_default(),
         repository_config: raw.repository_config.unwrap_or(false),
         fault: None,
@@ -166,7 +168,7 @@ fn git(raw: Option<&RawGit>, place: &Place<'_>, at: &str) -> Result<Git, ConfigE
     Ok(Git { remote, default_branch, branch_prefix, author, credential, protected_paths })
 }
 
-/// A plain branch name: a part of what `git check-ref-format` takes.
+/// A plain branch name: a subset of what `git check-ref-format` accepts.
 fn is_ref(name: &str) -> bool {
     let part = |p: &str| !p.is_empty() && !p.starts_with(['.', '-']) && !p.ends_with('.') && !p.ends_with(".lock");
     name.split('/').all(part)
@@ -218,7 +220,7 @@ fn board(raw: RawBoard, around: &Around<'_>, at: &str) -> Result<Board, ConfigEr
     }
 }
 
-/// The keys of a board that not every kind has: each with whether it is there, and of which kinds it is.
+/// The keys of a board that not every kind has: whether each is set, and which kinds have it.
 fn board_keys(raw: &RawBoard) -> Vec<(&'static str, bool, &'static [BoardKind])> {
     use BoardKind::{Github, Local, Plane};
     vec![
@@ -237,7 +239,7 @@ fn board_keys(raw: &RawBoard) -> Vec<(&'static str, bool, &'static [BoardKind])>
     ]
 }
 
-/// Refuses keys that belong to another kind: none may be there and do nothing.
+/// Refuses keys that belong to another kind: no key may be set and do nothing.
 fn strangers<K: Copy + PartialEq + std::fmt::Display>(
     kind: K,
     at: &str,
@@ -273,7 +275,7 @@ fn forge(raw: RawForge, place: &Place<'_>, at: &str) -> Result<Forge, ConfigErro
     }
 }
 
-/// As [`board_keys`], of a forge.
+/// As [`board_keys`], for a forge.
 fn forge_keys(raw: &RawForge) -> Vec<(&'static str, bool, &'static [ForgeKind])> {
     use ForgeKind::{Gitea, Github};
     vec![
@@ -302,7 +304,7 @@ fn ci(raw: RawCi, place: &Place<'_>, at: &str) -> Result<Ci, ConfigError> {
     })
 }
 
-/// The time limit of a build, and of the command that takes it to staging, in seconds, where none is set.
+/// The default time limit, in seconds, of a build and of the command that takes it to staging.
 const BUILD_S: f64 = 900.0;
 
 fn deploy(raw: RawDeploy, place: &Place<'_>, at: &str) -> Result<Deploy, ConfigError> {
@@ -324,7 +326,7 @@ fn limit(value: Option<u64>, default: u64, at: &str) -> Result<u64, ConfigError>
     }
 }
 
-/// A `security` section; at the top `at` is empty.
+/// A `security` section; for the top-level one `at` is empty.
 pub(super) fn security(raw: RawSecurity, around: &Around<'_>, at: &str) -> Result<Security, ConfigError> {
     let mut section = raw.effective(around.vars)?;
     let feeds: RawFeeds = raw.feeds.unwrap_or_default();
@@ -368,8 +370,8 @@ fn inside(at: &str, section: &str) -> String {
     if at.is_empty() { section.to_owned() } else { format!("{at}.{section}") }
 }
 
-/// Adds the scripts that configured commands name to the protected paths (RULE-23), and to `orch`'s own repository the
-/// prompts.
+/// Adds the scripts that configured commands name to the protected paths (RULE-23) and, for `orch`'s own repository,
+/// the prompts.
 fn protect(project: &mut Project) {
     let mut more: Vec<String> = project.scripts().iter().map(|path| globset::escape(path)).collect();
     if project.self_hosting {

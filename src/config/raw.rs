@@ -1,15 +1,15 @@
-//! The file as it stands: every key optional, unknown ones refused. Doc comments are what `docs/configuration.md` and
-//! the JSON Schema say.
+//! The file as written: every key optional, unknown ones refused. The doc comments become the text of
+//! `docs/configuration.md` and the JSON Schema.
 
 use super::scalar::Text;
 use super::secret::{EnvValue, SecretRef};
 use super::settings::{
     RawAgents, RawAudit, RawAutoLabel, RawBase, RawConfine, RawDependencies, RawEffects, RawExecutorLimits,
     RawFrontmatter, RawGates, RawGithubTop, RawImageFreshness, RawLimits, RawMergeLease, RawNotify, RawPage,
-    RawPlaneTop, RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawStaging, RawStop,
-    RawTls, RawTools,
+    RawPlaneTop, RawPostDeploy, RawPrune, RawReaper, RawReconcile, RawSecurity, RawSerialGate, RawSlurm, RawStaging,
+    RawStop, RawTls, RawTools,
 };
-use super::types::{ArtefactsAfterMerge, CheckWord, ExecutorKind, Reading, RunnerKind, Sandbox};
+use super::types::{ArtefactsAfterMerge, CheckPlace, CheckWord, ExecutorKind, Reading, RunnerKind, Sandbox};
 use crate::model::board::Logical;
 use crate::model::ci::Accepted;
 use crate::model::sides::{BoardKind, ForgeKind, Method, Update, Via};
@@ -41,6 +41,8 @@ raw! {
         executor: ExecutorKind,
         /// Limits of each job's unit (systemd executor only)
         executor_limits: RawExecutorLimits,
+        /// Where `executor: slurm` runs agents and the branch's code; also in a project, whose keys win
+        slurm: RawSlurm,
         /// The programs used: names or paths
         tools: RawTools,
         /// Whom to trust on the network
@@ -113,6 +115,8 @@ raw! {
         repository_config: bool,
         /// Confinement of this project's runs; only stricter than the section at the top
         confine: RawConfine,
+        /// Where `executor: slurm` runs what is this project's; all keys but `work_dir`
+        slurm: RawSlurm,
         /// The stages worked; some may be left out (never development, deploy), none moved; default: all
         stages: Vec<Stage>,
         /// The repository
@@ -205,7 +209,7 @@ raw! {
         key: SecretRef,
     }
 
-    /// What stands before the names of labels.
+    /// The prefixes of label names.
     RawBoardLabels {
         /// Before a status's name; the whole label has at most 50 characters and no comma; default `orch: `
         prefix: String,
@@ -411,6 +415,8 @@ raw! {
         cwd: String,
         /// command: its own environment
         env: BTreeMap<String, EnvValue>,
+        /// command: `host`: on this machine also with `executor: slurm`; default: where the branch's code runs
+        on: CheckPlace,
         /// tcp: host:port
         address: String,
         /// sql: a SQLite file

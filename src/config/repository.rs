@@ -1,5 +1,6 @@
-//! What a repository may say of itself, `.orch.yaml` on its default branch (ORD-3). Whoever can merge can write it: it starts
-//! nothing as the operator, reads nothing of the operator's, and the installation's keys win.
+//! What a repository may configure for itself: `.orch.yaml` on its default branch (ORD-3). Whoever can merge can write
+//! it, so it starts nothing as the operator and reads nothing of the operator's, and the installation's keys take
+//! precedence.
 
 use super::error::ConfigError;
 use super::raw::{RawCheck, RawCi, RawCommand, RawMerge, RawProject};
@@ -12,10 +13,10 @@ use std::collections::BTreeMap;
 
 /// The file at the root of the repository.
 pub const FILE: &str = ".orch.yaml";
-/// A larger one is no configuration.
+/// A larger one can't be a configuration.
 const MOST: usize = 64 << 10;
 
-/// A file that holds.
+/// A valid file.
 #[derive(Debug, Clone)]
 pub struct Repository(RawRepository);
 
@@ -50,7 +51,7 @@ struct Merge {
 }
 
 impl Repository {
-    /// Reads the file. Fails naming the key that may not stand there, or the reference.
+    /// Parses the file. Fails naming the key that is not allowed in it, or the reference.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let named = |e: ConfigError| ConfigError::new(format!("{FILE}: {}", one_line(&e.message)));
         if bytes.len() > MOST {
@@ -73,8 +74,8 @@ impl Repository {
         Ok(Self(raw))
     }
 
-    /// The project with what its repository says where it says nothing itself. `checks`: the installation has its own at the
-    /// top, which win.
+    /// The project with the repository's values for keys that it leaves unset. `checks`: the installation has checks of
+    /// its own at the top, which take precedence.
     pub(super) fn over(&self, project: &RawProject, checks: bool, build: bool) -> RawProject {
         let own = self.0.clone();
         let mut all = project.clone();

@@ -1,4 +1,4 @@
-//! What a single setting can be: read from the file, from a variable, and shown.
+//! The types of single settings: read from the file or a variable, and shown.
 
 use super::types::Scope;
 use crate::model::card::Locale;
@@ -6,15 +6,15 @@ use crate::model::scan::Severity;
 use serde::de::{self, Deserializer, Visitor};
 use std::fmt;
 
-/// A value that stands in one line: in the file, in a variable, in `config show`.
+/// A value that fits on one line: in the file, in a variable, in `config show`.
 pub trait Scalar: Sized {
-    /// What was expected, for an error message.
+    /// What is expected, for an error message.
     fn expected() -> String;
-    /// Reads a variable's text (never empty). `None`: it can't be meant.
+    /// Parses a variable's text (never empty). `None`: invalid.
     fn parse(text: &str) -> Option<Self>;
-    /// As it would be written in a variable.
+    /// The value as it would be written in a variable.
     fn show(&self) -> String;
-    /// Whether a value of the file is one that can be meant (its type already is).
+    /// Whether a value from the file is valid (its type already is).
     fn holds(&self) -> bool {
         true
     }

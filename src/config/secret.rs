@@ -42,7 +42,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Why a secret can't be had. Names the reference, never a value.
+/// Why a secret can't be read. Names the reference, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the secret {from} can't be read: {why}")]
 pub struct SecretError {
@@ -51,14 +51,14 @@ pub struct SecretError {
     pub why: String,
 }
 
-/// More than this is no secret.
+/// A larger file is not a secret.
 const MAX_BYTES: usize = 64 * 1024;
-/// How long `{command: [...]}` may take.
+/// Time limit of `{command: [...]}`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl SecretRef {
-    /// Reads the secret; from here on the redactor of this process knows it. A command is asked once a process. Fails if
-    /// it is absent, empty, not UTF-8 or larger than 64 KiB; a command has 30 s.
+    /// Reads the secret; from here on the redactor of this process knows it. A command runs once per process. Fails if
+    /// the secret is absent, empty, not UTF-8 or larger than 64 KiB, or if a command takes more than 30 s.
     pub fn resolve(&self) -> Result<Secret, SecretError> {
         let secret = match self {
             Self::Command(argv) => once(argv, || self.read())?,
@@ -68,7 +68,7 @@ impl SecretRef {
         Ok(secret)
     }
 
-    /// What stands for the secret in a text, where nothing better is known: no path and no argument.
+    /// The placeholder for the secret in a text if nothing better is known: without path or argument.
     fn label(&self) -> String {
         match self {
             Self::Env(name) => name.clone(),
@@ -77,7 +77,7 @@ impl SecretRef {
         }
     }
 
-    /// As [`Self::resolve`], but nothing is told of it.
+    /// As [`Self::resolve`], but the redactor does not learn it.
     pub(super) fn read(&self) -> Result<Secret, SecretError> {
         let fail = |why: String| SecretError { from: self.to_string(), why };
         let text = match self {
@@ -92,7 +92,7 @@ impl SecretRef {
         if kept.is_empty() {
             return Err(fail("it is empty".into()));
         }
-        // A key in PEM has lines by its nature; nothing else has.
+        // Only a PEM key may consist of several lines.
         if kept.contains(['\n', '\r', '\0']) && !is_pem(kept) {
             return Err(fail("it has several lines, expected one".into()));
         }
@@ -100,20 +100,20 @@ impl SecretRef {
     }
 }
 
-/// Whether a secret is a key as PEM writes one, which has several lines.
+/// Whether a secret is a PEM key, which has several lines.
 fn is_pem(text: &str) -> bool {
     text.trim_start().starts_with("-----BEGIN ") && text.trim_end().ends_with("-----") && !text.contains('\0')
 }
 
-/// Values of variables that this process was handed instead of being started with them.
+/// Values of variables that were passed to this process in place of its environment.
 static HANDED: Mutex<BTreeMap<String, Zeroizing<String>>> = Mutex::new(BTreeMap::new());
 
-/// Takes over values of variables that were handed to this process; they go before its environment.
+/// Stores the values of variables that were passed to this process; they take precedence over its environment.
 pub fn take_over(values: BTreeMap<String, Zeroizing<String>>) {
     HANDED.lock().unwrap_or_else(PoisonError::into_inner).extend(values);
 }
 
-/// A variable that was handed over, or of the environment.
+/// A variable that was passed on, or one of the environment.
 pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, std::env::VarError> {
     if let Some(value) = HANDED.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
         return Ok(value.clone());
@@ -121,7 +121,7 @@ pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, std::env::VarErr
     std::env::var(name).map(Zeroizing::new)
 }
 
-/// The value of a command's argv, asked for once: it may cost a person's touch, or a second.
+/// The output of a command's argv, which runs only once: it may take a person's touch, or a second.
 fn once(argv: &[String], ask: impl FnOnce() -> Result<Secret, SecretError>) -> Result<Secret, SecretError> {
     static ASKED: Mutex<BTreeMap<Vec<String>, Secret>> = Mutex::new(BTreeMap::new());
     let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +186,7 @@ pub enum EnvValue {
 }
 
 impl EnvValue {
-    /// The value for a child's environment. A literal is treated as secret too: who knows.
+    /// The value for a child's environment. A literal is treated as a secret, too, since it may be one.
     pub fn resolve(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Literal(text) => Ok(Secret::new(text.clone())),
@@ -200,7 +200,7 @@ pub fn resolve_env(env: &BTreeMap<String, EnvValue>) -> Result<Vec<(String, Secr
     env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?))).collect()
 }
 
-/// Literals may be secrets by mistake: not shown.
+/// Literals may be secrets by mistake, so they are not shown.
 impl fmt::Debug for EnvValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,12 @@
-//! The sections of plain settings: one table says each setting's name in the code, key, type, default, variable and
-//! meaning. The effective types, the file's types, the environment, `docs/configuration.md` and
-//! `orch.env.example` all come from it (CFG-2).
+//! The sections of plain settings. One table gives each setting's name in the code, key, type, default, variable and
+//! meaning. The effective types, the file's types, the environment, `docs/configuration.md` and `orch.env.example` all
+//! come from it (CFG-2).
 
 use super::confine::{List, NetworkWord};
 use super::error::ConfigError;
 use super::raw::{RawAllowance, RawCheck, RawCommand, RawErrors, RawHealth, RawRevision, RawStagingSandbox, RawUrl};
 use super::scalar::{KofM, Scalar, Text};
+use super::slurm::{SlurmJob, SlurmKind};
 use super::types::{
     AgentOverride, Allowance, Check, CommandLine, DegradedAction, Errors, ExecutorKind, Health, Revision, Scope,
     TrackerMode,
@@ -25,14 +26,14 @@ pub struct Setting {
     /// Dotted path of the key in the file.
     pub path: String,
     pub variable: String,
-    /// As it would be written in the variable; empty: nothing.
+    /// As it would be written in the variable; empty: none.
     pub default: String,
     pub meaning: &'static str,
-    /// What the value may be.
+    /// The accepted values.
     pub expected: String,
 }
 
-/// `reaper.dead_ticks` → `ORCH_REAPER_DEAD_TICKS`; a name of the table replaces it.
+/// `reaper.dead_ticks` → `ORCH_REAPER_DEAD_TICKS`, unless the table gives another name.
 pub(super) fn variable(path: &str, named: &str) -> String {
     if named.is_empty() { format!("ORCH_{}", path.to_ascii_uppercase().replace('.', "_")) } else { named.to_owned() }
 }
@@ -59,6 +60,7 @@ pub fn settings() -> Vec<Setting> {
     });
     all.extend(Top::settings());
     all.extend(ExecutorLimits::settings());
+    all.extend(Slurm::settings());
     all.extend(Confine::settings());
     all.extend(Tools::settings());
     all.extend(Tls::settings());
@@ -108,7 +110,7 @@ pub(super) fn agent_variable(agent: Agent, what: &str) -> String {
 }
 
 /// A section of settings. `name: type = default, "path", "variable or empty", "meaning"`; after `further`, keys without
-/// a variable: `name: type in the file => effective type, "meaning"` (their effective values are filled by the loader).
+/// a variable: `name: type in the file => effective type, "meaning"` (the loader fills their effective values).
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident, $raw:ident, $at:literal {
         $( $field:ident $key:literal : $ty:ty = $default:expr, $var:literal, $meaning:literal; )*
@@ -150,13 +152,13 @@ macro_rules! section {
         }
 
         impl $raw {
-            /// This section's keys over another one's.
+            /// This section's keys, falling back to those of another one.
             #[allow(dead_code, reason = "not every section exists in projects too")]
             pub(super) fn over(self, below: Self) -> Self {
                 Self { $( $field: self.$field.or(below.$field), )* $( $more: self.$more.or(below.$more), )* }
             }
 
-            /// The effective settings: variable, file, default. Further keys are left at their defaults.
+            /// The effective settings: variable, file, default. Further keys keep their defaults.
             pub(super) fn effective(&self, vars: &Vars<'_>) -> Result<$name, ConfigError> {
                 let mut it = $name::default();
                 $(
@@ -179,9 +181,9 @@ macro_rules! section {
 }
 
 section! {
-    /// Settings that stand at the top of the file.
+    /// Top-level settings of the file.
     Top, RawTop, "" {
-        executor "executor": ExecutorKind = ExecutorKind::Auto, "", "how supervisors are started: auto (systemd where a manager answers, else detach), systemd or detach";
+        executor "executor": ExecutorKind = ExecutorKind::Auto, "", "how supervisors are started: auto (systemd where a manager answers, else detach), systemd or detach; slurm: as auto, and agents and the branch's code run as Slurm jobs";
         min_free_mb "min_free_mb": u64 = 512, "", "claims wait while the state directory's disk has less free space, in MiB";
     }
 }
@@ -192,6 +194,26 @@ section! {
         memory_max "memory_max": Text = Text::default(), "", "memory, as MemoryMax= takes it (4G); empty: no limit";
         cpu_quota "cpu_quota": Text = Text::default(), "", "CPU, as CPUQuota= takes it (200%); empty: no limit";
         tasks_max "tasks_max": u32 = 0, "", "processes and threads; 0: no limit";
+    }
+}
+
+section! {
+    /// Where `executor: slurm` runs agents and the branch's code (docs/scale.md).
+    Slurm, RawSlurm, "slurm." {
+        work_dir "work_dir": String = "/shared/orch".into(), "", "a folder that this machine and every node see under the same path; takes the place of area_dir";
+        partition "partition": String = String::new(), "", "the partition; empty: Slurm's default";
+        account "account": String = String::new(), "", "the account that is charged; empty: the user's default";
+        qos "qos": String = String::new(), "", "the quality of service; empty: the default";
+        cpus "cpus": u32 = 2, "", "processors of one job";
+        memory "memory": Text = Text("4G".into()), "", "memory of one job, as srun takes it";
+        time "time": Text = Text("02:30:00".into()), "", "time limit of one job, as srun takes it: a backstop behind every timeout of orch";
+        gres "gres": String = String::new(), "", "generic resources, as srun takes them (gpu:1); empty: none";
+        constraint "constraint": String = String::new(), "", "features that the node must have; empty: any node";
+        extra "extra": List = List::default(), "", "further options of srun, one a word";
+        settle_s "settle_s": u64 = 30, "", "seconds between the two empty answers that show that a job is gone, and how long a node's files may take to be seen here";
+        silence_s "silence_s": u64 = 120, "", "seconds after which a job that hears nothing from its supervisor ends its run";
+    } further {
+        per_kind: BTreeMap<SlurmKind, SlurmJob> => BTreeMap<SlurmKind, SlurmJob>, "other values for one kind of job: agent, ci, staging, build or base";
     }
 }
 

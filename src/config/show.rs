@@ -1,4 +1,4 @@
-//! Effective settings with their sources (`config show`), and the fingerprint of those that guard (RULE-39).
+//! Effective settings with their sources (`config show`), and the fingerprint of the guarding ones (RULE-39).
 
 use super::types::Config;
 use serde_json::{Map, Value};
@@ -12,9 +12,9 @@ pub(super) struct Origin {
     pub variables: BTreeMap<String, String>,
     /// Paths that the self-hosting rules set.
     pub forced: Vec<String>,
-    /// The file as it stands.
+    /// The file as written.
     pub document: Document,
-    /// The command line (or its variable) named the state directory.
+    /// Whether the command line (or its variable) named the state directory.
     pub state_dir_given: bool,
     pub inputs: Inputs,
 }
@@ -56,7 +56,7 @@ impl PartialEq for Document {
 /// One effective setting.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Shown {
-    /// Dotted; a project's begin with `projects.KEY.`.
+    /// Dotted; those of a project begin with `projects.KEY.`.
     pub path: String,
     /// A secret is shown as its reference, a literal of an `env` map as `***`.
     pub value: Value,
@@ -64,10 +64,10 @@ pub struct Shown {
     pub source: String,
 }
 
-/// Sections that stand both at the top and in a project.
-const SHARED: [&str; 4] = ["confine.", "security.", "staging.", "post_deploy."];
+/// Sections that exist both at the top and in a project.
+const SHARED: [&str; 5] = ["confine.", "slurm.", "security.", "staging.", "post_deploy."];
 
-/// What guards: switches, scopes, limits. At the top and, where it stands there, in each project.
+/// The settings that guard: switches, scopes, limits. At the top and, if set there, in each project.
 const GUARDS: [&str; 42] = [
     "confine.",
     "tls.",
@@ -141,7 +141,7 @@ impl Config {
         }
     }
 
-    /// Where the value at a path (as in [`Config::shown`]) came from.
+    /// The source of the value at a path (as in [`Config::shown`]).
     pub fn source(&self, path: &str) -> String {
         let origin = &self.origin;
         if path == "state_dir" && origin.state_dir_given {
@@ -219,7 +219,7 @@ fn is_reference(map: &Map<String, Value>) -> bool {
         && map.iter().all(|(key, value)| matches!(key.as_str(), "env" | "file" | "command") && value.is_string())
 }
 
-/// Whether a document says something at a path. A list of the file that became a single value stands at its own path.
+/// Whether a document has a value at a path. A list in the file that became a single value is at its own path.
 fn stands(document: &Value, path: &str) -> bool {
     let mut at = document;
     for part in path.split('.') {

@@ -13,14 +13,14 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A `staging:` section as it is meant.
+/// The effective `staging:` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagingSetup {
     pub enabled: bool,
     pub tolerance: bool,
     pub checks: Vec<CheckSpec>,
     pub allowed: Vec<Allowance>,
-    /// How checks that are commands are held. They are the caller's own, so the mode is `auto` where none is named (BND-2).
+    /// How command checks are confined. They are the caller's own, so the mode is `auto` unless one is named (BND-2).
     pub confine: Policy,
 }
 
@@ -33,7 +33,7 @@ struct RawFile {
 /// The variable of `confine.mode`.
 const MODE: &str = "ORCH_CONFINE_MODE";
 
-/// Reads a `--checks` file. `folder`: what a relative `database` is relative to. `var`: the environment, which wins.
+/// Reads a `--checks` file. `folder`: base of a relative `database`. `var`: the environment, which takes precedence.
 pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) -> Result<StagingSetup, ConfigError> {
     let file: RawFile = crate::yaml::from_str(text).map_err(|e| ConfigError::of_yaml(&e.to_string(), text))?;
     let raw = file.staging.ok_or_else(|| ConfigError::new("it has no section `staging:`; name the checks under it"))?;
@@ -58,13 +58,13 @@ pub fn staging(text: &str, folder: &Path, var: &dyn Fn(&str) -> Option<String>) 
     })
 }
 
-/// The variables of some settings.
+/// The values of some settings' variables.
 fn chosen(settings: &[Setting], var: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
     settings.iter().filter_map(|s| Some((s.variable.clone(), var(&s.variable)?))).collect()
 }
 
-/// The stand-alone watch's policy of `count` probes. A window shorter than the threshold could never be DEGRADED, so the
-/// threshold is at most `count`.
+/// The policy of a stand-alone watch of `count` probes. A window smaller than the threshold could never be DEGRADED, so
+/// the threshold is at most `count`.
 pub fn watch(count: u64, section: &PostDeploy) -> WatchPolicy {
     let fail_threshold = section.fail_threshold.min(u32::try_from(count).unwrap_or(u32::MAX)).max(1);
     WatchPolicy {

@@ -98,7 +98,7 @@ fn gh_1_a_github_board_and_forge_take_a_token_or_an_app_and_keys_of_their_own() 
     assert!(
         paths.contains(&"projects.A.board.token".to_owned()) && paths.contains(&"projects.A.forge.app.key".to_owned())
     );
-    // One credential, one account: its limits are shared.
+    // One credential means one account: its limits are shared.
     let c = with(token, token).unwrap();
     assert_eq!(c.projects[0].board.account(), c.projects[0].forge.account());
     for (board, forge, said) in [
@@ -475,7 +475,7 @@ fn bnd_3_builds_have_bounds_protected_scripts_and_readable_secrets() {
     assert!(with("deploy: {command: [./d], build: {command: []}}").is_err());
 }
 
-/// `docs/configuration.md` and the example of the units: written anew with `ORCH_BLESS=1`.
+/// `docs/configuration.md` and the example of the units: rewritten with `ORCH_BLESS=1`.
 #[test]
 fn presets_know_a_program_and_further_arguments_and_nothing_else() {
     let with =
@@ -523,8 +523,8 @@ proptest! {
     }
 }
 
-/// The schema names types without their `Raw`: two that differ in it alone would be one, as `staging.sandbox` once was
-/// the sandbox of a runtime.
+/// The schema names types without their `Raw`: two that differ only in it would become one, as `staging.sandbox` was
+/// once the sandbox of a runtime.
 #[test]
 fn no_two_types_share_a_name_in_the_schema() {
     let schema = schemars::SchemaGenerator::default().into_root_schema_for::<super::raw::RawFile>().to_value();

@@ -1,12 +1,12 @@
 //! The effective configuration: defaulted, merged (project over top, environment over both, self-hosting rules over
-//! all), checked. Fields are named as the keys of the file (CFG-1).
+//! all) and checked. Fields have the names of the file's keys (CFG-1).
 
 pub use super::notify::{Notify, Telegram, Webhook};
 use super::secret::{EnvValue, SecretError, SecretRef, resolve_env};
 pub use super::settings::{
     Audit, AutoLabel, BaseChecks, Confine, Dependencies, Effects, ExecutorLimits, Feeds, Frontmatter, Gates, Github,
     ImageFreshness, Limits, MergeLease, PageSite, Plane, PostDeploy, Prune, Reaper, Reconcile, Security, SerialGate,
-    Staging, Stop, Tls, Tools,
+    Slurm, Staging, Stop, Tls, Tools,
 };
 use crate::model::ci::Accepted;
 pub use crate::model::outcome::RuntimeKind as RunnerKind;
@@ -20,14 +20,14 @@ use std::path::PathBuf;
 
 words! {
     /// How a supervisor is started (RUN-4).
-    ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach" }
+    ExecutorKind { Auto = "auto", Systemd = "systemd", Detach = "detach", Slurm = "slurm" }
 }
 words! {
     /// The live card (`notify.telegram.mode`).
     TrackerMode { Bump = "bump", Edit = "edit" }
 }
 words! {
-    /// What DEGRADED causes besides its alert.
+    /// What DEGRADED does in addition to its alert.
     DegradedAction { AlertOnly = "alert_only", Rollback = "rollback" }
 }
 words! {
@@ -48,25 +48,32 @@ words! {
     CheckWord { Http = "http", Command = "command", Tcp = "tcp", Sql = "sql" }
 }
 
-/// Everything a step goes by.
+words! {
+    /// Where a check that is a command runs with `executor: slurm`, if not as a job.
+    CheckPlace { Host = "host" }
+}
+
+/// All settings that a step works with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// The file that was read.
     pub file: PathBuf,
     pub state_dir: PathBuf,
-    /// Where the folders of runs are (BND-3); neither inside `state_dir` nor around it.
+    /// The area of runs (BND-3); neither inside `state_dir` nor around it.
     pub area_dir: PathBuf,
-    /// The section at the top; what holds a run is [`Config::confinement`].
+    /// The top-level section; [`Config::confinement`] says what confines a run.
     pub confine: Confine,
     pub executor: ExecutorKind,
     pub executor_limits: ExecutorLimits,
+    /// The section at the top; for a project use `project.slurm`.
+    pub slurm: Slurm,
     pub tools: Tools,
     pub tls: Tls,
     /// In the order of the file; keys, repositories and remotes are all different.
     pub projects: Vec<Project>,
     pub notify: Notify,
     pub agents: Agents,
-    /// `claude` is always there.
+    /// Always contains `claude`.
     pub runtimes: BTreeMap<String, Runtime>,
     pub min_free_mb: u64,
     pub limits: Limits,
@@ -94,7 +101,7 @@ pub struct Config {
     pub image_freshness: ImageFreshness,
     /// The top section; for a project use `project.post_deploy`.
     pub post_deploy: PostDeploy,
-    /// What is odd and no error; shown by `doctor` and `config check`.
+    /// Unusual settings that are not errors; shown by `doctor` and `config check`.
     #[serde(skip)]
     pub warnings: Vec<String>,
     #[serde(skip)]
@@ -109,16 +116,18 @@ pub struct Project {
     /// Name used in scopes, sentinels and logs; one safe path element.
     pub repo: String,
     pub self_hosting: bool,
-    /// `.orch.yaml` of its default branch counts.
+    /// Whether `.orch.yaml` of its default branch counts.
     pub repository_config: bool,
-    /// Why that file does not hold: nothing of the project starts.
+    /// Why that file is invalid; nothing of the project starts.
     #[serde(skip)]
     pub fault: Option<String>,
     /// Globs; empty: the whole repository (ORD-3).
     pub paths: Vec<String>,
     /// At least as strict as the section at the top.
     pub confine: Confine,
-    /// The stages worked, in the table's order; `development` and `deploy` are always among them.
+    /// Where `executor: slurm` runs its agents and its branch's code.
+    pub slurm: Slurm,
+    /// The stages in use, in the table's order; always includes `development` and `deploy`.
     pub stages: Vec<Stage>,
     pub git: Git,
     pub board: Board,
@@ -135,14 +144,14 @@ pub struct Project {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Git {
-    /// URL or absolute path. Holds no credential.
+    /// URL or absolute path, without a credential.
     pub remote: String,
     /// `None`: the remote's HEAD.
     pub default_branch: Option<String>,
     pub branch_prefix: String,
     pub author: Author,
     pub credential: Option<SecretRef>,
-    /// Globs; the scripts that commands name are among them (RULE-23).
+    /// Globs, including the scripts that commands name (RULE-23).
     pub protected_paths: Vec<String>,
 }
 
@@ -156,23 +165,23 @@ pub struct Author {
 pub struct Worktree {
     /// Run once in a new worktree.
     pub setup: Option<CommandLine>,
-    /// Files of the operator's machine, copied into a new worktree under the same file name; absolute.
+    /// Files of the operator's machine, copied into a new worktree under the same name; absolute.
     pub copy: Vec<PathBuf>,
-    /// A larger history is not copied into each worktree, but read from a store (BND-3); in MiB.
+    /// A larger history is not copied into each worktree but read from a store (BND-3); in MiB.
     pub copy_max_mb: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ci {
-    /// On a remote forge: statuses are awaited. Without `command` on the local forge CI is not applicable.
+    /// On a remote forge: wait for statuses. Without `command` on the local forge, CI is not applicable.
     pub required: bool,
     /// Local forge.
     pub command: Option<Vec<String>>,
     pub timeout_s: u64,
     pub env: BTreeMap<String, EnvValue>,
-    /// Remote forge: the status names that must be green.
+    /// Remote forge: the names of the statuses that must be green.
     pub contexts: Vec<String>,
-    /// Ends of a check that pass beside success.
+    /// Check results that pass in addition to success.
     pub accept: Vec<Accepted>,
 }
 
@@ -181,7 +190,7 @@ pub struct Merge {
     pub update: Update,
     pub method: Method,
     pub via: Via,
-    /// A branch is deleted on the remote once it landed and its task is done (ORD-6).
+    /// Whether a branch is deleted on the remote once it has landed and its task is done (ORD-6).
     pub delete_branch: bool,
 }
 
@@ -193,7 +202,8 @@ pub struct Deploy {
     pub command: Option<Vec<String>>,
     pub timeout_s: u64,
     pub env: BTreeMap<String, EnvValue>,
-    /// What `command` deploys, made confined before anything lands (BND-3); `None`: it gets a checkout of the landed code.
+    /// Builds, confined and before anything lands, what `command` deploys (BND-3); `None`: it gets a checkout of the
+    /// landed code.
     pub build: Option<CommandLine>,
     pub artefacts_after_merge: ArtefactsAfterMerge,
 }
@@ -208,9 +218,9 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// The command with its environment resolved now; it runs in the checkout it is started for.
+    /// The command with its environment resolved now; it runs in the checkout for which it is started.
     pub fn spec(&self) -> Result<CommandSpec, SecretError> {
-        Ok(CommandSpec { argv: self.command.clone(), cwd: None, env: exposed(&self.env)? })
+        Ok(CommandSpec { argv: self.command.clone(), cwd: None, here: true, env: exposed(&self.env)? })
     }
 
     /// Its time limit in milliseconds.
@@ -245,7 +255,7 @@ impl Check {
         matches!(self.spec.kind, crate::model::probe::CheckKind::Command(_))
     }
 
-    /// What the probe adapter takes. Fails where a reference of its environment can't be read.
+    /// The form for the probe adapter. Fails if a reference of its environment can't be read.
     pub fn spec(&self) -> Result<CheckSpec, SecretError> {
         use crate::model::probe::CheckKind;
         let mut spec = self.spec.clone();
@@ -266,7 +276,7 @@ pub enum Revision {
 }
 
 impl Revision {
-    /// What the probe adapter takes.
+    /// The form for the probe adapter.
     pub fn spec(&self) -> Result<RevisionSpec, SecretError> {
         Ok(match self {
             Self::Url { url, field, timeout_s } => RevisionSpec::Url {
@@ -283,7 +293,7 @@ impl Revision {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Errors {
-    /// The health URLs' own answers.
+    /// The answers of the health URLs themselves.
     #[default]
     Own,
     Command(CommandLine),
@@ -297,7 +307,7 @@ pub enum Errors {
 }
 
 impl Errors {
-    /// What the probe adapter takes.
+    /// The form for the probe adapter.
     pub fn spec(&self) -> Result<ErrorSpec, SecretError> {
         Ok(match self {
             Self::Own => ErrorSpec::Own,
@@ -326,7 +336,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// What the probe adapter takes.
+    /// The form for the probe adapter.
     pub fn spec(&self) -> HealthSpec {
         HealthSpec {
             url: self.url.clone(),
@@ -338,7 +348,7 @@ impl Health {
     }
 }
 
-/// The `agents` section; what one agent gets is [`Config::agent`].
+/// The `agents` section; [`Config::agent`] gives the settings of one agent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agents {
     /// Folder with the six files, absolute; a file may be missing.
@@ -391,9 +401,9 @@ pub struct AgentOverride {
 pub struct AgentSettings {
     /// A name under `runtimes`; it exists.
     pub runtime: String,
-    /// RUN-6: the agent's own, then the default; empty ones left out. The runtime checks their shape.
+    /// RUN-6: the agent's own, then the default, without empty ones. The runtime checks their format.
     pub models: Vec<String>,
-    /// Empty: not passed.
+    /// Empty: not passed on.
     pub effort: String,
     /// As for `models`.
     pub fallback_models: Vec<String>,
@@ -401,7 +411,7 @@ pub struct AgentSettings {
     /// 0: no limit.
     pub stall_s: u64,
     pub stop_grace_s: u64,
-    /// After the runtime reported success.
+    /// Time after the runtime has reported success.
     pub linger_s: u64,
     pub run_retries: u32,
     pub retry_backoff_s: u64,
@@ -411,13 +421,13 @@ pub struct AgentSettings {
     pub max_cost_usd: f64,
 }
 
-/// The program that plays an agent.
+/// The program that runs an agent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Runtime {
     #[serde(flatten)]
     pub kind: RuntimeKind,
     pub env: BTreeMap<String, EnvValue>,
-    /// Its own, at least as strict as the section at the top; `None`: that one.
+    /// Its own, at least as strict as the top-level section; `None`: that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confine: Option<Confine>,
 }
@@ -432,7 +442,7 @@ pub enum RuntimeKind {
         sandbox: Sandbox,
         extra_args: Vec<String>,
     },
-    /// A path as the first word such as `./agent.sh` is absolute here (relative to the configuration file's folder).
+    /// A path as the first word, such as `./agent.sh`, is absolute here (relative to the configuration file's folder).
     Command { command: Vec<String> },
     /// A further agent CLI over the same seam (RUN-5).
     #[serde(untagged)]
@@ -474,7 +484,7 @@ pub struct CliTool {
     pub extra_args: Vec<String>,
 }
 
-/// Which repositories a switch is for. A local test, done before anything else (CFG-2).
+/// Which repositories a switch applies to. A local test, done before anything else (CFG-2).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Scope {
     /// Empty: the self-hosting ones only.
@@ -486,7 +496,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// From names; blanks are dropped, `*` anywhere means all.
+    /// From names; blank ones are dropped, and `*` anywhere means all.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let names: Vec<String> =
             names.into_iter().map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();

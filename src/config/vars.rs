@@ -7,8 +7,8 @@ use crate::model::text::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// What `orch` tells a child of one run. None of it is a setting, and none of it is the operator's where a step is started
-/// from such a child.
+/// Variables that `orch` sets for the children of a run. None is a setting, and none is the operator's if a step is
+/// started from such a child.
 pub const OF_A_RUN: [&str; 13] = [
     "ORCH_RUN",
     "ORCH_TASK",
@@ -28,10 +28,10 @@ pub const OF_A_RUN: [&str; 13] = [
 /// How the variable of a setting begins, unless it has a name of its own.
 const OURS: &str = "ORCH_";
 
-/// Options of the command line, which are no settings either.
+/// Options of the command line, which are not settings either.
 const OPTIONS: [&str; 5] = ["ORCH_CONFIG", "ORCH_STATE_DIR", "ORCH_LOG", "ORCH_LOG_FORMAT", "ORCH_TOOLS_CACHE"];
 
-/// The variables of one load, with a record of which gave a value.
+/// The variables of one load, recording which ones gave a value.
 #[derive(Debug)]
 pub struct Vars<'a> {
     env: &'a BTreeMap<String, String>,
@@ -61,7 +61,7 @@ impl<'a> Vars<'a> {
         self.env.get(name).map(|t| t.trim()).filter(|t| !t.is_empty())
     }
 
-    /// A variable's value for the setting at `path`. Fails, naming the variable, where the text can't be meant.
+    /// A variable's value for the setting at `path`. An invalid text is an error that names the variable.
     pub(super) fn read<T: Scalar>(&self, name: &str, path: &str) -> Result<Option<T>, ConfigError> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let value = T::parse(text).ok_or_else(|| {

@@ -6,13 +6,13 @@ use super::left::Begin;
 use super::operator::task_env;
 use super::settle::{End, Settlement};
 use super::supervise::MARK;
-use super::{Ctx, base, cache, confine, finalize, left, projects, runtimes, session, settle, tree};
+use super::{Ctx, base, cache, cluster, confine, finalize, left, projects, runtimes, session, settle, tree};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
 use crate::adapters::environment::Policy;
 use crate::adapters::git::{CheckoutPlan, files::remove};
 use crate::adapters::runtime::{Exit as RuntimeExit, Launch, Reader, Request, Runtime, Session};
 use crate::adapters::store::{RunExit, StoreError};
-use crate::config::{AgentSettings, Project};
+use crate::config::{AgentSettings, Project, SlurmKind};
 use crate::decide::run_end;
 use crate::model::agent_prompt::AgentPrompt;
 use crate::model::artefact;
@@ -40,7 +40,7 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
     let agent = run.agent.context("an agent's job names no agent")?;
     let site = Site {
         settings: ctx.config.agent(agent),
-        folders: Folders::of(&ctx.paths, &ground.task, AreaKind::Agent),
+        folders: Folders::of_run(&ctx.paths, &ground.task, AreaKind::Agent, run.id),
         prompt: agent_prompt(ctx, agent)?,
         dir: ctx.paths.run(run.id),
         agent,
@@ -102,6 +102,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         // The engine went away since the claim: nothing is spent, and the next claim is held by its rule (BND-2).
         Err(none) => return Ok(Played::Not(End::Again { at: ctx.now().stamp.wall_ms, why: none.to_string() })),
     };
+    let hold = cluster::place(ctx, &site.project, hold, SlurmKind::Agent, ctx.paths.unit(run.id, false), &site.dir)?;
     let start = task.head_sha.clone().context("the task has no pushed head")?;
     let mut begin = lay_out(ctx, site, run, &hold, &start)?;
     if let Some(end) = set_up(site, run, &hold, &mark, &mut begin)? {
@@ -112,7 +113,8 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let fallback = site.settings.fallback_models.join(",");
     let rules = trusted_rules(site, &config_dir)?;
     let earlier = match earlier_session(ctx, run)? {
-        Some(id) if resumable(ctx, site, run, &runtime, &id)? => Some(id),
+        // A runtime ties a session to its folder, and on nodes each run has another.
+        Some(id) if !hold.is_away() && resumable(ctx, site, run, &runtime, &id)? => Some(id),
         Some(_) | None => None,
     };
     // Before the prompt is written: what changes in the work item's folder after it is the agent's.
@@ -140,9 +142,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     // A runtime's sandbox leaves empty files where it covered names.
     begin.left_out.extend(launch.masked.iter().map(|name| (*name).to_owned()));
     left::remember(site, &begin)?;
-    for note in &launch.notes {
-        tracing::warn!(task = %task.key, "{note}");
-    }
+    launch.notes.iter().for_each(|note| tracing::warn!(task = %task.key, "{note}"));
     let hash = sha256(text.as_bytes());
     let independent = site.agent != Agent::Reviewer || runtime.kind().starts_nothing_for_a_judge();
     ctx.store.write(|tx| {
@@ -246,6 +246,7 @@ fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
 fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
     let mut runs = ctx.store.read(|tx| tx.runs_of(run.task_id))?;
     runs.retain(|r| r.agent.is_some() && r.id != run.id);
+    cluster::end(ctx, &runs)?;
     Ok(tree::end(ctx, &runs, &[], site.settings.stop_grace_s)?)
 }
 
@@ -337,7 +338,7 @@ fn execute(
                 None => Control::Go,
             }
         }
-        Event::Starting => Control::Go,
+        Event::Starting | Event::Stderr(_) => Control::Go,
     });
     let now = (ctx.clock)().wall_ms;
     let stderr = tail(&site.dir.join("stderr.log"), 4096);

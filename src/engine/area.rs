@@ -3,6 +3,7 @@
 
 use super::paths::Paths;
 use crate::adapters::git::files::remove;
+use crate::model::ids::RunId;
 use crate::model::task::Task;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
@@ -45,12 +46,21 @@ pub struct Folders {
     pub tmp: PathBuf,
     /// The folder of all runs that they are in; for an operator's command the root itself.
     area: PathBuf,
+    /// No other run has them: what stands beside the root is of runs that are over.
+    apart: bool,
 }
 
 impl Folders {
     fn at(root: PathBuf, area: &Path) -> Self {
         let area = area.to_owned();
-        Self { checkout: root.join("checkout"), home: root.join("home"), tmp: root.join("tmp"), root, area }
+        Self {
+            checkout: root.join("checkout"),
+            home: root.join("home"),
+            tmp: root.join("tmp"),
+            root,
+            area,
+            apart: false,
+        }
     }
 
     /// The folder of all runs.
@@ -63,9 +73,16 @@ impl Folders {
         Self::at(paths.area_of(task).join(kind.as_str()), paths.area())
     }
 
-    /// The folders of a base's checks, by its name.
-    pub fn base(paths: &Paths, name: &str) -> Self {
-        Self::at(paths.area().join(name).join("base"), paths.area())
+    /// The folders of one run of a task.
+    pub fn of_run(paths: &Paths, task: &Task, kind: AreaKind, run: RunId) -> Self {
+        let root = paths.run_in(paths.area_of(task).join(kind.as_str()), &run.to_string());
+        Self { apart: paths.is_apart(), ..Self::at(root, paths.area()) }
+    }
+
+    /// The folders of a base's checks, by its name. `at`: tells one try from another.
+    pub fn base(paths: &Paths, name: &str, at: i64) -> Self {
+        let root = paths.run_in(paths.area().join(name).join("base"), &at.to_string());
+        Self { apart: paths.is_apart(), ..Self::at(root, paths.area()) }
     }
 
     /// Where an operator's command works (a deploy, a rollback, a probe): below a folder that no run can write, such as
@@ -83,6 +100,9 @@ impl Folders {
     /// run must be gone. Fails with the path that can't be deleted or made.
     pub fn renew(&self) -> Result<()> {
         self.delete()?;
+        if self.apart {
+            self.forget_others();
+        }
         self.make_way()?;
         for dir in [&self.root, &self.home, &self.tmp] {
             std::fs::DirBuilder::new()
@@ -95,6 +115,16 @@ impl Folders {
                 .with_context(|| format!("setting the mode of {}", dir.display()))?;
         }
         Ok(())
+    }
+
+    /// Deletes what earlier runs left beside. A node that is cut off may still write there: what can't be deleted stays.
+    fn forget_others(&self) {
+        let Some(parent) = self.root.parent() else { return };
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            if let Err(e) = remove(&entry.path()) {
+                tracing::debug!("{}: {e}", entry.path().display());
+            }
+        }
     }
 
     /// Makes what the folders are in, 0700.

@@ -8,14 +8,14 @@ use super::cache::Caches;
 use super::confine::{self, Further};
 use super::services;
 use super::supervise::{MARK, forget_environment_in, know_all};
-use super::{Ctx, messages, outbox, projects, reserved, throttle, tick};
+use super::{Ctx, cluster, messages, outbox, projects, reserved, throttle, tick};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::git::files::Seals;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::locks;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{Result as StoreResult, StoreError, Tx};
-use crate::config::{Config, EnvValue, Project, exposed};
+use crate::config::{Config, EnvValue, Project, SlurmKind, exposed};
 use crate::decide::again::environment_wait;
 use crate::decide::gates::ci::roll_up;
 use crate::model::base::{Base, BaseState, Unseen};
@@ -257,7 +257,7 @@ pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
 
 /// Statuses of the base on a remote forge, then setup and CI in a new checkout of it.
 fn attempt(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Result<Tried> {
-    let folders = Folders::base(&ctx.paths, project.base_name());
+    let folders = Folders::base(&ctx.paths, project.base_name(), ctx.now().stamp.wall_ms);
     let site = Site { folders: &folders, logs: &dir(ctx, project.base_name()), account: account(ctx, project) };
     play(ctx, project, commit, &site)
 }
@@ -282,6 +282,8 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     let mirror = projects::mirror(ctx, project)?;
     let branch = projects::default_branch(ctx, project, &mirror)?;
     let hold = confine::hold(ctx, project, None, account)?;
+    let name = format!("orch-{}-base-{}", ctx.paths.installation(), project.base_name());
+    let hold = cluster::place(ctx, project, hold, SlurmKind::Base, name, logs)?;
     let shared = hold.shared(project, &mirror, commit)?;
     let plan = CheckoutPlan {
         shared: shared.as_ref(),

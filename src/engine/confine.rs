@@ -3,6 +3,7 @@
 
 use super::area::Folders;
 use super::{Ctx, mirrors};
+use crate::adapters::child::Elsewhere;
 use crate::adapters::confine::{self, Boundary, Engine, NoEngine, Probe};
 use crate::adapters::git::Mirror;
 use crate::adapters::git::files::remove;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the row of what holds whom is kept: a step writes it, decisions and readers read it.
 pub const META: &str = "confinement";
@@ -35,6 +37,8 @@ pub struct Hold {
     uid: Option<u32>,
     /// Where checkouts of the repository may read their history; none for a caller's own commands.
     history: Option<PathBuf>,
+    /// What plays its commands on another machine; none: this one.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 /// What one command of a run is given besides its folders.
@@ -186,7 +190,17 @@ fn held(config: &Config, policy: Policy, engine: Engine, probe: Probe, run: RunI
     for left in &tools.left_out {
         tracing::debug!("not offered to runs: {left}");
     }
-    Hold { engine, policy, probe, hidden, tools, certificates: mirrors::certificates(), uid, history: None }
+    Hold {
+        engine,
+        policy,
+        probe,
+        hidden,
+        tools,
+        certificates: mirrors::certificates(),
+        uid,
+        history: None,
+        elsewhere: None,
+    }
 }
 
 /// What no run may see whatever is opened around it.
@@ -234,7 +248,7 @@ impl Hold {
     pub fn hand_over(&self, folders: &Folders) -> Result<()> {
         let Some(uid) = self.uid else { return Ok(()) };
         // The way to them: to pass, not to list.
-        for dir in folders.root.ancestors().take(4) {
+        for dir in folders.root.ancestors().take(5) {
             if dir.starts_with(folders.area()) {
                 std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))
                     .with_context(|| format!("opening the way through {}", dir.display()))?;
@@ -254,7 +268,7 @@ impl Hold {
         read.extend(further.read);
         // One that is not there is passed over.
         read.extend(self.history.clone());
-        Boundary::Run(Box::new(confine::Run {
+        let run = Box::new(confine::Run {
             engine: self.engine.clone(),
             policy: self.policy.clone(),
             checkout: folders.checkout.clone(),
@@ -266,7 +280,21 @@ impl Hold {
             uid: self.uid,
             own_sandbox: further.own_sandbox,
             probe: self.probe.clone(),
-        }))
+        });
+        match &self.elsewhere {
+            Some(elsewhere) => Boundary::Away(run, Arc::clone(elsewhere)),
+            None => Boundary::Run(run),
+        }
+    }
+
+    /// The same, with its commands played on another machine.
+    pub fn elsewhere(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
+    }
+
+    /// Whether its commands are played on another machine.
+    pub fn is_away(&self) -> bool {
+        self.elsewhere.is_some()
     }
 }
 

@@ -153,7 +153,7 @@ pub fn make_room(state_dir: &Path) {
     }
 }
 
-/// What the file beside the database says of the last event.
+/// What the file next to the database says about the last event.
 pub fn stored_tail(paths: &Paths) -> Tail {
     let bytes = match std::fs::read(paths.audit_tail()) {
         Ok(bytes) => bytes,

@@ -21,6 +21,7 @@ pub mod cache;
 pub mod caller;
 pub mod card;
 pub mod chat;
+pub mod cluster;
 pub mod confine;
 mod deciders;
 pub mod deploy;
@@ -123,6 +124,8 @@ pub struct Ctx {
     pub global_args: Vec<OsString>,
     /// Set by SIGINT or SIGTERM: the step ends between two actions (CLI-5).
     pub interrupt: Arc<AtomicBool>,
+    /// What Slurm's queue held when this step asked.
+    queue: cluster::Queue,
     /// What boards answered this process a moment ago.
     asked: boards::Asked,
     /// Projects whose labels could not be read in this process: asked and reported once (RULE-44).
@@ -132,7 +135,7 @@ pub struct Ctx {
 impl Ctx {
     /// A step's context. The state directory must exist unless `dry`.
     pub fn new(config: Config, store: Store, me: Actor, clock: fn() -> Stamp, step: &'static str) -> Self {
-        let paths = Paths::with_area(&config.state_dir, &config.area_dir);
+        let paths = Paths::with_area(&config.state_dir, &config.area_dir).apart(cluster::is_on(&config));
         let policy = policy::of(&config);
         let mut global_args: Vec<OsString> = vec!["--state-dir".into(), config.state_dir.clone().into()];
         global_args.extend(["--config".into(), config.file.clone().into()]);
@@ -146,6 +149,7 @@ impl Ctx {
             report: StepReport::new(step),
             global_args,
             interrupt: Arc::new(AtomicBool::new(false)),
+            queue: cluster::Queue::default(),
             asked: boards::Asked::default(),
             unlabelled: std::collections::BTreeSet::new(),
             config,

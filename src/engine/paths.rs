@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct Paths {
     root: PathBuf,
     area: PathBuf,
+    /// Each run has folders of its own.
+    apart: bool,
 }
 
 impl Paths {
@@ -19,7 +21,12 @@ impl Paths {
 
     /// `root`: the state directory; `area`: where runs have their folders (BND-3).
     pub fn with_area(root: &Path, area: &Path) -> Self {
-        Self { root: root.to_owned(), area: area.to_owned() }
+        Self { root: root.to_owned(), area: area.to_owned(), apart: false }
+    }
+
+    /// Whether each run has folders of its own, which no later one has: what is cut off may still write there (CLU-2).
+    pub fn apart(self, apart: bool) -> Self {
+        Self { apart, ..self }
     }
     /// The audit table's last number and hash.
     pub fn audit_tail(&self) -> PathBuf {
@@ -45,6 +52,14 @@ impl Paths {
     /// Everything a task has in the area: its runs' folders.
     pub fn area_of(&self, task: &Task) -> PathBuf {
         self.area.join(&task.repo).join(task.folder())
+    }
+    /// Where one run of what has `place` in the area has its folders.
+    pub fn run_in(&self, place: PathBuf, run: &str) -> PathBuf {
+        if self.apart { place.join(run) } else { place }
+    }
+    /// Whether [`Paths::run_in`] tells runs apart.
+    pub fn is_apart(&self) -> bool {
+        self.apart
     }
     /// A task's caches of one kind of run, a folder for each code tree (BND-3).
     pub fn task_cache(&self, task: &Task, kind: &str) -> PathBuf {
@@ -84,10 +99,7 @@ impl Paths {
     /// What tells this installation's units and processes from another's on the same host (RULE-10): eight digits of the
     /// state directory's real path, however it is spelled here.
     pub fn installation(&self) -> String {
-        use sha2::{Digest, Sha256};
-        let real = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
-        let digest = Sha256::digest(real.as_os_str().as_encoded_bytes());
-        digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
+        crate::config::installation(&self.root)
     }
     /// The value of the mark that every process of a run carries (RULE-19): run numbers alone are the same in every
     /// installation, and a process of another one must never be taken for ours.

@@ -24,7 +24,7 @@ const STATE: &str = "prune/pass";
 /// One folder deleted (or to be deleted).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// `run`, `worktree`, `agent_home`, `archive`, `cache`.
+    /// `run`, `worktree`, `agent_home`, `archive`, `cache`; `program`: of nodes.
     pub kind: &'static str,
     pub task: Option<String>,
     pub path: PathBuf,
@@ -90,6 +90,8 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
         }
     }
     gone.extend(caches(ctx));
+    let programs = super::cluster::prune(ctx).into_iter();
+    gone.extend(programs.map(|path| Pruned { kind: "program", task: None, path }));
     Ok(gone)
 }
 

@@ -1,7 +1,7 @@
 //! `reap`: settles jobs whose process is gone or overdue, reclaims stale leases, finishes half-done stops (RUN-8).
 
 use super::settle::Settlement;
-use super::{Ctx, advance, agent, awaits, deploy, lease, outbox, settle, stop, supervise, tick, tree};
+use super::{Ctx, advance, agent, awaits, cluster, deploy, lease, outbox, settle, stop, supervise, tick, tree};
 use crate::adapters::store::StoreError;
 use crate::adapters::{
     locks,
@@ -36,6 +36,7 @@ pub fn run(ctx: &mut Ctx) -> Result<()> {
             ctx.fault(row.as_ref(), &format!("reaping run {}", run.id), &e);
         }
     }
+    cluster::tidy(ctx)?;
     reclaim(ctx)?;
     advance::idle_tasks(ctx, None)?;
     stop::look_again(ctx)?;
@@ -109,6 +110,15 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
     let todo = decide::reap(run, seen, put_off(ctx, run)?, policy, &now);
+    // What is not known to be gone is not dead (CLU-3), and time in the queue is no work (CLU-4).
+    let waits = match todo {
+        Reap::Lost => !ctx.dry && !cluster::is_over(ctx, run)?,
+        Reap::Overdue => !cluster::has_worked(ctx, run, policy.max_running_ms, now.wall_ms),
+        Reap::Leave | Reap::Forget | Reap::Count { .. } | Reap::GiveBack | Reap::Finalize => false,
+    };
+    if waits {
+        return Ok(());
+    }
     if let Some(ending) = decide::ending(&todo, policy.max_running_ms) {
         return end(ctx, run, ending);
     }
@@ -186,6 +196,9 @@ fn end(ctx: &mut Ctx, run: &Run, ending: Ending) -> Result<()> {
         Err(e) => return Err(e.into()),
     };
     if units::is_reaped(run.kind) {
+        if supervisor_too {
+            cluster::end(ctx, std::slice::from_ref(run))?;
+        }
         let supervisor: Vec<Actor> = run.supervisor.clone().filter(|_| supervisor_too).into_iter().collect();
         tree::end(ctx, std::slice::from_ref(run), &supervisor, ctx.config.agents.stop_grace_s)?;
     }

@@ -10,7 +10,6 @@ use crate::config::{Check, Project};
 use crate::decide::staging::{FoldRules, SELF_HOSTING, Tolerance, built_in_allowances, fold, self_hosting};
 use crate::model::board::{Intent, Logical};
 use crate::model::ids::branch_name;
-use crate::model::stage::Agent;
 use crate::model::staging::{Allowance, CheckResult, Fact, SelfHostingFacts, StagingVerdict};
 use crate::short::{self, Bounds, End, Whom};
 use anyhow::{Context, Result, bail};
@@ -292,11 +291,13 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
         let mut store = Store::open(&ctx.paths.database(), Mode::Use)?;
         if let Some(task) = store.read(|tx| tx.task_by_key(&key))? {
             let jobs = store.read(|tx| tx.jobs_of(task.id))?;
-            queued = jobs.iter().find(|j| j.agent == Some(Agent::Analyst)).map(|j| format!("job {} of {key}", j.id));
+            // The first agent, which the project's stages name.
+            queued = jobs.iter().find(|j| j.agent.is_some()).map(|j| format!("job {} of {key}", j.id));
             let wanted = task
                 .branch
                 .unwrap_or_else(|| branch_name(&project.git.branch_prefix, &task.key, &task.title, task.round));
-            branch = mirror.remote_head(&wanted)?.map(|sha| format!("{wanted} at {}", sha.short()));
+            let seen = mirror.remote_head(&wanted)?.map(|sha| format!("{wanted} at {}", sha.short()));
+            branch = branch.or(seen);
         }
         std::thread::park_timeout(Duration::from_millis(200));
     }
@@ -305,7 +306,7 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
     if let Err(e) = ended {
         tracing::warn!(%key, "the sandbox work item could not be stopped: {e:#}");
     }
-    Ok((branch.ok_or_else(|| late("the branch")), queued.ok_or_else(|| late("the analyst's job"))))
+    Ok((branch.ok_or_else(|| late("the branch")), queued.ok_or_else(|| late("the first agent's job"))))
 }
 
 #[cfg(test)]

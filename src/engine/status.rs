@@ -1,6 +1,7 @@
 //! What `status` shows (CLI-3): one reading of the database, and of HALT and the disk. Nothing is touched, no network.
 
-use super::{Ctx, Moment, boards, standing};
+use super::paths::Paths;
+use super::{Ctx, Moment, boards, cluster, standing};
 use crate::adapters::disk;
 use crate::adapters::process::{self, Life};
 use crate::adapters::store::{CostSum, Result as StoreResult, Tx};
@@ -304,6 +305,7 @@ fn rows(
                 agent: j.agent,
                 run: run.map(|r| r.id.0),
                 since: run.map(|r| rfc3339(r.started_at)),
+                queued: run.and_then(|r| cluster::waits(&Paths::new(&now.root).run(r.id))),
             }),
             cost_usd: usd(cost),
             unconfined: open && is_unconfined(&confinement, t),

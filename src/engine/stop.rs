@@ -2,7 +2,7 @@
 
 use super::record;
 use super::services::{self, Access};
-use super::{Ctx, apply, artefacts, base, lease, messages, projects, tree};
+use super::{Ctx, apply, artefacts, base, cluster, lease, messages, projects, tree};
 use crate::adapters::forge::PullState;
 use crate::adapters::git::{DeleteOutcome, files::remove};
 use crate::adapters::store::{StoreError, Tx};
@@ -116,7 +116,9 @@ fn end_processes(ctx: &mut Ctx, task: &Task) -> Result<()> {
 }
 
 /// Ends the supervisors and every process of these runs, and sees them gone.
-pub fn end_runs(ctx: &Ctx, runs: &[Run]) -> Result<()> {
+pub fn end_runs(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
+    // A job is ended by its supervisor's word: a TERM to srun would kill all of it at once (CLU-3b).
+    cluster::end(ctx, runs)?;
     let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).collect();
     // A supervisor sees its agent end first; its claim is gone by now, so that it can record nothing of it.
     Ok(tree::end(ctx, runs, &supervisors, ctx.config.agents.stop_grace_s)?)

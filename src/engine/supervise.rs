@@ -2,7 +2,7 @@
 
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, Settled, Settlement};
-use super::{Ctx, advance, agent, landing, outbox, record, reserved, settle, tick};
+use super::{Ctx, advance, agent, cluster, landing, outbox, record, reserved, settle, tick};
 use crate::adapters::child::ChildError;
 use crate::adapters::confine::NoEngine;
 use crate::adapters::executor::{ENVIRONMENT_PREFIX, PIPE};
@@ -150,6 +150,9 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
     if task.epoch != run.epoch && !matches!(run.kind, JobKind::PostDeployMonitor) {
         return Ok(Some(Settlement::default()));
     }
+    if !finalize {
+        cluster::ready(ctx)?;
+    }
     match run.kind {
         JobKind::Agent => {
             if !finalize && run.state != RunState::Exited && landing::taken_back(ctx, run.task_id)? {
@@ -172,8 +175,13 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
 fn fault(e: &anyhow::Error) -> Fault {
     let program = || {
         e.chain().any(|e| {
-            matches!(e.downcast_ref(), Some(ChildError::NotFound { .. } | ChildError::NotStarted { .. }))
-                || matches!(e.downcast_ref(), Some(GitError::Missing { .. }))
+            let lacks = |e: &ChildError| {
+                matches!(
+                    e,
+                    ChildError::NotFound { .. } | ChildError::NotStarted { .. } | ChildError::Unavailable { .. }
+                )
+            };
+            e.downcast_ref().is_some_and(lacks) || matches!(e.downcast_ref(), Some(GitError::Missing { .. }))
         })
     };
     if Refused::why(e).is_some() {
@@ -184,6 +192,8 @@ fn fault(e: &anyhow::Error) -> Fault {
     // again (BND-2). One that passes its probe and fails each run is tried as any other lack.
     } else if matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>() {
         Fault::NoEngine
+    } else if e.chain().any(|e| matches!(e.downcast_ref(), Some(ChildError::Lost { .. }))) {
+        Fault::Kept(Cause::Lost)
     } else if is_outage(e) {
         if may_not_push(e) { Fault::MayNotPush } else { Fault::Outage }
     } else if lacks_room(e) {

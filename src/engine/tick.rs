@@ -287,7 +287,7 @@ pub fn launch_as(
     kind_of_job: JobKind,
 ) -> Result<()> {
     let kind = match ctx.config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => Kind::Detach,
     };

@@ -3,6 +3,7 @@
 
 use super::Ctx;
 use super::supervise::MARK;
+use crate::adapters::executor::slurm;
 use crate::adapters::process::{self, Life, StillAlive};
 use crate::decide::units;
 use crate::model::task::{Actor, Run, RunState};
@@ -23,7 +24,8 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
         actors.iter().filter(|a| **a != ctx.me && process::life(a) == Life::Alive).cloned().collect()
     };
     let ours: Vec<&Run> = runs.iter().filter(|r| !units::is_production(r.kind)).collect();
-    let marks: Vec<String> = ours.iter().map(|r| ctx.paths.mark(r.id)).collect();
+    let marks = ours.iter().map(|r| ctx.paths.mark(r.id));
+    let marks: Vec<String> = marks.flat_map(|mark| [slurm::mark_of_srun(&mark), mark]).collect();
     let known: RefCell<HashSet<Actor>> = RefCell::default();
     let find = || {
         let mut known = known.borrow_mut();

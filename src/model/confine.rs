@@ -35,7 +35,7 @@ words! {
 }
 
 /// What of the network a run reaches. From the loosest to the strictest.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Network {
     /// Everything the operator's account reaches, this machine's own ports included.
     #[default]
@@ -84,7 +84,7 @@ impl fmt::Display for Host {
 }
 
 /// The most that one run may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Of all its processes together, in MiB.
     pub memory_mb: u64,
@@ -104,7 +104,7 @@ impl Default for Limits {
 }
 
 /// `confine`, effective for one project and runtime.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Policy {
     pub mode: Mode,
     pub choice: Choice,

@@ -31,6 +31,8 @@ pub struct CommandSpec {
     pub argv: Vec<String>,
     /// `None`: the checkout of the run.
     pub cwd: Option<PathBuf>,
+    /// It runs on this machine wherever else the branch's code does.
+    pub here: bool,
     /// On top of the few variables every child gets; the values may be secret.
     pub env: Vec<(String, String)>,
 }

@@ -16,7 +16,8 @@ pub enum SecretRef {
     Command(Vec<String>),
 }
 
-/// As in the configuration: `{env: NAME}`, `{file: PATH}`, `{command: [PROGRAM, …]}` (a command's arguments are not shown).
+/// As in the configuration: `{env: NAME}`, `{file: PATH}`, `{command: [PROGRAM, …]}` (a command's arguments are not
+/// shown).
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,7 +69,7 @@ pub(crate) fn reference<'de, A: MapAccess<'de>>(mut map: A) -> Result<SecretRef,
     }
 }
 
-/// Reads a value and, where it is of the wrong type, does not repeat it.
+/// Reads a value; if it has the wrong type, the error does not repeat it.
 struct Quiet<T>(T);
 
 impl<'de, T: de::Deserialize<'de>> de::Deserialize<'de> for Quiet<T> {

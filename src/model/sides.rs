@@ -21,7 +21,7 @@ words! {
     ForgeKind { Local = "local", Gitea = "gitea", Github = "github" }
 }
 words! {
-    /// How a branch takes in a default branch that moved.
+    /// How a branch catches up with a default branch that moved.
     Update { Rebase = "rebase", Merge = "merge" }
 }
 words! {
@@ -104,13 +104,13 @@ pub struct Opening<'a> {
     pub shared: &'a Path,
     /// Between two writes of one credential.
     pub write_gap: Duration,
-    /// Requests of an hour that are kept for intents and stops.
+    /// Requests per hour reserved for intents and stops.
     pub reserve: u64,
     /// The longest that connecting and reading may take; `None`: as usual.
     pub patience: Option<Duration>,
 }
 
-/// One repository on GitHub, and who speaks there.
+/// A repository on GitHub, and the credential for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GithubRepo {
     /// `https://api.github.com`, or `https://HOST/api/v3`.
@@ -160,21 +160,21 @@ pub struct GithubBoard {
 /// How statuses and priorities are written as labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BoardLabels {
-    /// Stands before a status's name; never empty.
+    /// Prefix of a status's name; never empty.
     pub prefix: String,
     /// Stands before a priority's word.
     pub priority: String,
 }
 
-/// Whose requests a service counts together: the host, the credential, and what of it.
+/// The unit for which a service counts requests: host, credential and, if there are several quotas, which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account<'a> {
     pub url: &'a str,
-    /// Where the credential is from, never what it is.
+    /// Where the credential comes from, never the credential.
     pub from: String,
     /// For people.
     pub name: String,
-    /// The part of a quota, where the service has several.
+    /// Which quota, if the service has several.
     pub resource: Option<&'static str>,
 }
 
@@ -191,7 +191,7 @@ impl GithubRepo {
 }
 
 impl GithubLogin {
-    /// Its reference, and the key that holds it.
+    /// Its reference, and the key that contains it.
     fn secret(&self) -> (&'static str, &SecretRef) {
         match self {
             Self::Token(token) => ("token", token),
@@ -210,7 +210,7 @@ impl fmt::Display for GithubLogin {
 }
 
 impl Board {
-    /// The configured status names; a logical key that is not in it has its default name (BRD-2).
+    /// The configured status names; a logical key that is missing has its default name (BRD-2).
     pub fn statuses(&self) -> &BTreeMap<Logical, String> {
         match self {
             Self::Local(board) => &board.statuses,
@@ -219,7 +219,8 @@ impl Board {
         }
     }
 
-    /// Whose statuses and labels count, by name; empty: whoever [`Board::asks_rights`] lets, or can edit the item (BRD-3).
+    /// Whose statuses and labels count, by name. Empty: whoever [`Board::asks_rights`] allows, or can edit the item
+    /// (BRD-3).
     pub fn deciders(&self) -> &[String] {
         match self {
             Self::Local(board) => &board.deciders,
@@ -254,7 +255,7 @@ impl Board {
         self.folder().map(|dir| dir.join(format!("{key}.md")))
     }
 
-    /// Whose requests are counted together; `None`: no server.
+    /// The unit for which requests are counted; `None`: no server.
     pub fn account(&self) -> Option<Account<'_>> {
         match self {
             Self::Local(_) => None,
@@ -271,7 +272,7 @@ impl Board {
         }
     }
 
-    /// Seconds between two full passes; 0: each pass is one.
+    /// Seconds between two full scans; 0: every scan is a full one.
     pub fn full_scan_every_s(&self) -> u64 {
         match self {
             Self::Local(_) => 0,
@@ -280,7 +281,7 @@ impl Board {
         }
     }
 
-    /// Its credential, with the key below `board` that holds it.
+    /// Its credential, and the key below `board` that contains it.
     pub fn secret(&self) -> Option<(&'static str, &SecretRef)> {
         match self {
             Self::Local(_) => None,
@@ -291,12 +292,12 @@ impl Board {
 }
 
 impl Forge {
-    /// Whether pull requests live on a server, and CI is what is posted there.
+    /// Whether pull requests are on a server, so that CI means the statuses posted there.
     pub fn is_remote(&self) -> bool {
         self.account().is_some()
     }
 
-    /// Whose requests are counted together; `None`: no server.
+    /// The unit for which requests are counted; `None`: no server.
     pub fn account(&self) -> Option<Account<'_>> {
         match self {
             Self::Local => None,
@@ -313,7 +314,7 @@ impl Forge {
         }
     }
 
-    /// Its credential, with the key below `forge` that holds it.
+    /// Its credential, and the key below `forge` that contains it.
     pub fn secret(&self) -> Option<(&'static str, &SecretRef)> {
         match self {
             Self::Local => None,

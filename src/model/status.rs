@@ -134,6 +134,9 @@ pub struct RunningJob {
     /// Its run, the argument of `orch logs --run`
     pub run: Option<i64>,
     pub since: Option<String>,
+    /// It waits in Slurm's queue, for this reason as Slurm calls it (CLU-4)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<String>,
 }
 
 /// Jobs by state.

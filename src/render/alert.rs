@@ -56,11 +56,11 @@ fn answer(kind: AlertKind, on_board: bool) -> Option<Word> {
     }
 }
 
-/// The most of a question, in characters (ORD-5).
+/// Longest question shown, in characters (ORD-5).
 const QUESTION: usize = 1500;
 
-/// An alert in both forms; every value escaped and bounded, at most [`BUDGET`] UTF-16 units, a question at most
-/// `QUESTION` characters.
+/// An alert in both forms. Every value is escaped and bounded: at most [`BUDGET`] UTF-16 units in all, and at most
+/// `QUESTION` characters for a question.
 pub fn alert(kind: AlertKind, data: &AlertData, locale: Locale) -> Card {
     let mut most = 900;
     let fits = |made: &Card| data.lines.is_empty() || made.plain.chars().count() <= QUESTION;
@@ -80,7 +80,7 @@ fn compose(kind: AlertKind, data: &AlertData, locale: Locale, most: usize) -> Ca
     if !key.is_empty() {
         about = about.link(data.url.as_deref(), &key);
     }
-    // A question quotes the title among what it shows.
+    // A question already quotes the title.
     if data.lines.is_empty() {
         let space = if key.is_empty() { "" } else { " " };
         about = about.text(space).text(&clip(&data.title, most.min(200)));

@@ -1,5 +1,5 @@
-//! `orch status` as lines (DSK-1): what needs a person, what is moving, what is stuck and why. Rows and a width in, lines
-//! out, one a task.
+//! `orch status` as lines (DSK-1): what needs a person, what is moving, what is stuck and why. Takes rows and a width,
+//! gives one line a task.
 
 use super::cells::{self, age, counted, cut, grouped, pad, pad_left};
 use super::paint::{Line, Paint};
@@ -12,30 +12,30 @@ use crate::model::time::parse_rfc3339;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
-/// Below that, the page is laid out for that.
+/// A narrower terminal gets the layout for this many columns.
 const NARROWEST: usize = 60;
-/// From that on a task's cost has a column.
+/// Cost gets a column from this width on.
 const COST_FROM: usize = 100;
-/// Lines of the block of waiting tasks, without `--all`.
+/// Lines of the waiting block, without `--all`.
 const WAITING_LINES: usize = 12;
-/// Keys that a group names, without `--all`.
+/// Keys named per group, without `--all`.
 const KEYS: usize = 3;
-/// A title in fewer cells says nothing.
+/// A title cut shorter than this says nothing, so it is left out.
 const LEAST_TITLE: usize = 8;
-/// Column widths beyond that are not kept.
+/// No column reserves more cells than this for a key.
 const WIDEST_KEY: usize = 14;
 const WIDEST_STATE: usize = 40;
 
-/// For whom the page is laid out.
+/// How the page is laid out, and for which reader.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// Cells in a line; `None`: no limit, nothing is cut.
+    /// Cells in a line. `None`: no limit, nothing is cut.
     pub columns: Option<usize>,
-    /// Every group, every key, and what has ended.
+    /// Show every group, every key, and the ended tasks.
     pub all: bool,
     pub now_ms: i64,
     pub zone: TimeZone,
-    /// Keys of work items that the next step picks up, where there is no task yet.
+    /// Keys of work items that have no task yet and that the next step picks up.
     pub pending: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl View {
         self.columns.map(|c| c.max(NARROWEST))
     }
 
-    /// RFC 3339 as this person's time; what is none is shown as it is.
+    /// An RFC 3339 time in the reader's time zone. Any other text is returned unchanged.
     pub fn local(&self, rfc3339: &str) -> String {
         let Some(ms) = parse_rfc3339(rfc3339) else { return clip(rfc3339, 40) };
         let at = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned_datetime(self.zone.clone());
@@ -55,7 +55,7 @@ impl View {
         parse_rfc3339(rfc3339).map_or_else(|| "-".to_owned(), |ms| age(self.now_ms.saturating_sub(ms)))
     }
 
-    /// The zone's name; without one, its offset now.
+    /// The zone's name, or its current offset where it has no name.
     pub fn zone_name(&self) -> String {
         let offset = || {
             let at = jiff::Timestamp::from_millisecond(self.now_ms).unwrap_or_default();
@@ -66,7 +66,7 @@ impl View {
     }
 }
 
-/// In which block a task is.
+/// The block a task belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     ConfirmDeploy,
@@ -77,7 +77,7 @@ pub enum Place {
     Ended,
 }
 
-/// Where a task belongs: a person first, then what is worked, then what is held.
+/// Decides a task's block: first whether it needs a person, then whether it is running, then whether it is held.
 pub fn place(row: &TaskRow) -> Place {
     if !row.open {
         return Place::Ended;
@@ -137,7 +137,7 @@ pub fn page(s: &Status, view: &View) -> Vec<Line> {
     lines.into_iter().map(|l| l.within(view.columns())).collect()
 }
 
-/// How the first task begins.
+/// How to make the first task.
 fn first_task(pending: &[String]) -> String {
     match pending {
         [] => "No task yet: `orch new TITLE`, then `orch tick`.".to_owned(),
@@ -146,14 +146,14 @@ fn first_task(pending: &[String]) -> String {
     }
 }
 
-/// One task's line, before it is laid out.
+/// One task's line before layout.
 struct Row<'a> {
     paint: Paint,
     key: &'a str,
     stage: &'static str,
     age: String,
     cost: String,
-    /// What kind of state it is, where that is not plain from the block.
+    /// The kind of state, where the block does not make it plain.
     kind: String,
     reason: String,
     title: String,
@@ -164,7 +164,7 @@ impl Row<'_> {
         if self.kind.is_empty() { self.reason.clone() } else { format!("{}: {}", self.kind, self.reason) }
     }
 
-    /// Cells that the state needs at least, with its kind or without.
+    /// The fewest cells the state can be cut to, with its kind or without.
     fn least(&self, kind: bool) -> usize {
         let before = if kind && !self.kind.is_empty() { cells::width(&self.kind) + 2 } else { 0 };
         before + least(&self.reason)
@@ -229,12 +229,16 @@ pub fn state(r: &TaskRow, view: &View) -> String {
     }
 }
 
-/// The rule that holds a task and why; for one at work, who works.
+/// The rule that holds a task, and why. For a running task, who is working on it.
 fn said(r: &TaskRow, view: &View) -> (String, String) {
     let place = place(r);
     if let (Place::Working, Some(job)) = (place, &r.running_job) {
         let who = job.agent.map_or_else(|| job.kind.to_string(), |a| a.to_string());
-        return (String::new(), if r.attempt > 1 { format!("{who}, round {}", r.attempt) } else { who });
+        let who = if r.attempt > 1 { format!("{who}, round {}", r.attempt) } else { who };
+        return match &job.queued {
+            Some(why) => (String::new(), format!("{who}, in Slurm's queue: {why}")),
+            None => (String::new(), who),
+        };
     }
     match (&r.held_by, place) {
         (Some(held), _) => {
@@ -299,7 +303,7 @@ fn group(rule: Rule, rows: &[&TaskRow], view: &View) -> Line {
     };
     let mut room = usize::MAX;
     if let Some(columns) = view.columns() {
-        // The cause has its first three words; what is left after them is the keys'.
+        // The cause keeps its first three words; the keys get what is left.
         let least = cells::width(&name) + least(&why);
         while keys.len() > 1 && least + cells::width(&tail(&keys)) > columns {
             keys.pop();
@@ -356,15 +360,15 @@ impl Widths {
     }
 }
 
-/// Cells of the first three words with the mark behind them: what a reason never loses.
+/// Cells of a reason's first three words and the cut mark. A reason is never cut below that.
 fn least(reason: &str) -> usize {
     let words: Vec<&str> = reason.split_whitespace().take(3).collect();
     let words = words.join(" ");
     cells::width(&words) + usize::from(words.len() < reason.len())
 }
 
-/// One task on one line. What gives way: the title, then padding, cost and age, then the kind of state; never the stage or
-/// the first three words of a reason.
+/// One task on one line. When space runs out, the title gives way first, then padding, cost and age, then the kind of
+/// state; never the stage or the first three words of a reason.
 fn laid(r: &Row<'_>, w: &Widths, view: &View) -> Line {
     let columns = view.columns();
     let costs = columns.is_none_or(|c| c >= COST_FROM);
@@ -397,7 +401,7 @@ fn laid(r: &Row<'_>, w: &Widths, view: &View) -> Line {
     line.and(Paint::Plain, format!("  {}", cut(&r.title, left)))
 }
 
-/// Known cost, `≥` where a part is unknown.
+/// The known cost, with `≥` where part of it is unknown.
 pub fn cost(row: &TaskRow) -> String {
     match row.cost_usd {
         None => "?".to_owned(),
@@ -411,7 +415,7 @@ pub fn dollars(usd: f64) -> String {
     format!("${}.{:02}", grouped(cents / 100), cents % 100)
 }
 
-/// The last line: the queue, today's money of its cap, open alerts, unconfined, the time zone.
+/// The last line: queue, today's cost of its cap, open alerts, unconfined projects, time zone.
 fn totals(s: &Status, alerts: usize, view: &View) -> Line {
     let (q, cap) = (&s.queue, s.limits.max_cost_usd_per_day);
     let zone = view.zone_name();
@@ -439,7 +443,7 @@ fn totals(s: &Status, alerts: usize, view: &View) -> Line {
     Line::of(Paint::Plain, if fits { long } else { short })
 }
 
-/// At most so many lines, for a screen that does not scroll: the last one says how many there are more.
+/// At most `rows` lines, for a screen that does not scroll. The last one says how many more there are.
 pub fn screen(mut lines: Vec<Line>, rows: usize) -> Vec<Line> {
     if lines.len() > rows {
         let shown = rows.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Tables of pages: which line a task gets, and that every line fits (DSK-1).
+//! Tables of pages: each task's line, and that every line fits (DSK-1).
 
 use super::*;
 use crate::model::stage::{Agent, JobKind, Stage};
@@ -58,6 +58,7 @@ fn works(n: i64, stage: Stage, attempt: i64) -> TaskRow {
         agent: stage.agent().or(Some(Agent::Developer)),
         run: Some(900 + n),
         since: Some(at(12)),
+        queued: None,
     };
     TaskRow { running_job: Some(job), attempt, ..task(n, stage) }
 }
@@ -292,4 +293,17 @@ fn alerts_are_counted_and_what_stops_everything_comes_first() {
     assert!(lines.last().unwrap().contains("2 open alerts · unconfined in ORCH · times in UTC"));
     let narrow = text(&s, &view(Some(60)));
     assert_eq!(narrow.last().unwrap(), "queue 3+2 · $1,234.50/$1,500 · 2 alerts · unconfined · UTC");
+}
+
+#[test]
+fn clu_4_why_a_job_waits_in_slurms_queue_is_shown_as_slurm_calls_it() {
+    let mut row = works(1, Stage::Development, 1);
+    if let Some(job) = &mut row.running_job {
+        job.queued = Some("Resources".to_owned());
+    }
+    assert!(
+        super::state(&row, &view(None)).ends_with("in Slurm's queue: Resources"),
+        "{}",
+        super::state(&row, &view(None))
+    );
 }

@@ -1,7 +1,7 @@
 //! The live card of a task (NTF-1): one HTML message and its plain twin.
 //!
-//! Every line is built as finished, balanced markup; what does not fit is left out by whole pieces, so that no tag or
-//! entity is ever cut.
+//! Every line is built as complete, balanced markup. What does not fit is dropped in whole pieces, so no tag or entity
+//! is ever cut.
 
 use super::locale::{self, Word};
 use crate::model::card::{Ask, Card, CardData, CardRun, CardRunState, Locale};
@@ -21,14 +21,14 @@ pub(super) struct Both {
 }
 
 impl Both {
-    /// A fixed text of ours, or a value: always escaped.
+    /// Appends text, ours or a value; it is always escaped.
     pub fn text(mut self, text: &str) -> Self {
         self.html.push_str(&escape(text));
         self.plain.push_str(text);
         self
     }
 
-    /// Somebody else's words: quoted, and nothing in it becomes a link or a mention.
+    /// Appends somebody else's words as a quotation, in which nothing becomes a link or a mention.
     pub fn quote(mut self, text: &str) -> Self {
         self.html.push_str(&format!("&gt; <code>{}</code>", escape(text)));
         self.plain.push_str(&format!("> {text}"));
@@ -41,7 +41,7 @@ impl Both {
         self
     }
 
-    /// A link where the address is one that may be linked, else the text alone.
+    /// Appends a link if the address may be linked, else only the text.
     pub fn link(mut self, url: Option<&str>, text: &str) -> Self {
         let shown = escape(text);
         match url.and_then(safe_url) {
@@ -80,20 +80,21 @@ pub fn utf16_len(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
 }
 
-/// Sums of some runs.
+/// Totals over some runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
     pub millis: i64,
     pub micros: i64,
-    /// At least one agent's run has no known cost: the sum is a lower bound.
+    /// At least one agent run has no known cost, so the sum is a lower bound.
     pub cost_unknown: bool,
     pub tokens: i64,
-    /// At least one agent's run has no known tokens.
+    /// At least one agent run has no known token count.
     pub tokens_unknown: bool,
 }
 
 impl Sums {
-    /// Adds one run. Nonsense (an end before the start, a negative cost) counts as zero, never as a discount.
+    /// Adds one run. A nonsensical value (an end before the start, a negative cost) counts as zero, never as a
+    /// discount.
     fn add(&mut self, run: &CardRun, now_ms: i64) {
         let end = run.ended_at.unwrap_or(now_ms);
         self.millis = self.millis.saturating_add(end.saturating_sub(run.started_at).max(0));
@@ -108,7 +109,7 @@ impl Sums {
         }
     }
 
-    /// The sums over runs.
+    /// The totals over runs.
     pub fn of<'a>(runs: impl IntoIterator<Item = &'a CardRun>, now_ms: i64) -> Self {
         let mut sums = Self::default();
         for run in runs {
@@ -118,8 +119,8 @@ impl Sums {
     }
 }
 
-/// Dollars, exact: at least two decimals, further ones as far as they are not zero. Shown lines thus add up to the
-/// shown total, with no cent lost to rounding. `≥` where a part is unknown.
+/// Dollars, exact: two decimals, and more only where they are not zero, so that the lines shown add up to the total
+/// shown. `≥` where part of it is unknown.
 pub fn money(micros: i64, unknown: bool) -> String {
     let (whole, part) = (micros / 1_000_000, micros % 1_000_000);
     let mut digits = format!("{:06}", part.abs());
@@ -129,7 +130,7 @@ pub fn money(micros: i64, unknown: bool) -> String {
     format!("{}${whole}.{digits}", if unknown { "≥" } else { "" })
 }
 
-/// `1h 02m 03s`, without leading zero units.
+/// `1h 02m 03s`, without leading zeros.
 pub fn duration(locale: Locale, millis: i64) -> String {
     let [h, m, s] = locale::units(locale);
     let total = millis.max(0) / 1000;
@@ -156,7 +157,7 @@ fn grouped(n: i64) -> String {
     out
 }
 
-/// A stage's mark. `None`: plain.
+/// The mark of a stage. `None`: no mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     Running,
@@ -178,12 +179,12 @@ impl Mark {
     }
 }
 
-/// Where the task stands in the stage table; a cancelled one stays where it was stopped.
+/// The task's position in the stage table. A cancelled task keeps the position at which it was stopped.
 fn position(data: &CardData) -> Stage {
     if data.stage == Stage::Cancelled { data.stopped_stage.unwrap_or(Stage::Created) } else { data.stage }
 }
 
-/// The mark of a stage's line (NTF-1): ✅ only at or before the present position.
+/// The mark of a stage's line (NTF-1): ✅ only at or before the current position.
 pub fn mark(data: &CardData, stage: Stage) -> Mark {
     let at = position(data);
     let stopped = data.stage.is_terminal();
@@ -209,7 +210,7 @@ pub fn mark(data: &CardData, stage: Stage) -> Mark {
             return Mark::Running;
         }
     }
-    // A run that ended well is no gate that passed: the task would be in the next stage.
+    // A successful run does not mean that the gate passed: the task would be in the next stage.
     match last.filter(|r| r.epoch == data.epoch || stopped).map(|r| r.state) {
         Some(CardRunState::Failed) => Mark::Failed,
         Some(CardRunState::Running) => Mark::Running,
@@ -217,8 +218,8 @@ pub fn mark(data: &CardData, stage: Stage) -> Mark {
     }
 }
 
-/// The stages that have a line: the project's own, and any other that runs belong to, so that every run is on exactly
-/// one line.
+/// The stages that get a line: those of the project, and any other that has runs, so that every run is counted on
+/// exactly one line.
 pub fn lines(data: &CardData) -> Vec<Stage> {
     let own = |s: Stage| match s {
         Stage::Created | Stage::Done | Stage::Cancelled => false,
@@ -230,7 +231,7 @@ pub fn lines(data: &CardData) -> Vec<Stage> {
     Stage::ALL.iter().copied().filter(|s| own(*s) || data.runs.iter().any(|r| r.stage == *s)).collect()
 }
 
-/// How much of a stage line is shown; shrinks from the oldest stage on.
+/// How much of a stage line is shown. Less is shown of the oldest stages first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Detail {
     Full,
@@ -248,7 +249,7 @@ fn stage_line(data: &CardData, locale: Locale, stage: Stage, detail: Detail) -> 
         return line;
     }
     let line = line.text(&format!(" · {}", sums_text(locale, Sums::of(runs.iter().copied(), data.now_ms))));
-    // Code has no model: an agent's last run tells it, and any run the attempt.
+    // Code has no model, so the model comes from the last agent run; the attempt comes from any run.
     let last = runs.iter().rfind(|r| r.kind == JobKind::Agent).or(runs.last());
     let Some(last) = last.filter(|_| detail == Detail::Full) else { return line };
     let mut rest = Vec::new();
@@ -294,7 +295,7 @@ fn ask_line(data: &CardData, locale: Locale, ask: &Ask, most: usize) -> Both {
     if reason.is_empty() { line } else { line.text(&format!(": {reason}")) }
 }
 
-/// A line of what a wait shows, of about so many characters at most.
+/// A line about a wait, cut to about `most` characters.
 pub(super) fn wait_line(line: &Line, most: usize) -> Both {
     match line {
         Line::Fact(text) => Both::default().text(&clip(text, most.max(120))),
@@ -302,7 +303,7 @@ pub(super) fn wait_line(line: &Line, most: usize) -> Both {
     }
 }
 
-/// Bounds of one try; each further try shows less.
+/// Limits of one attempt to fit the card. Each further attempt shows less.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     title: usize,
@@ -338,7 +339,7 @@ fn compose(data: &CardData, locale: Locale, details: &[(Stage, Detail)], bounds:
         let told = locale::word(locale, Word::Inputs);
         parts.push(Both::default().text("⚠️ ").bold(told).text(&format!(": {}", line(&data.inputs, bounds.reason))));
     }
-    // Between facts, and before how to answer.
+    // Below the facts and above how to answer.
     parts.extend(data.wait.iter().map(|l| wait_line(l, bounds.reason)));
     if !data.stage.is_terminal() {
         parts.extend(data.asks.iter().take(5).map(|ask| ask_line(data, locale, ask, bounds.reason)));
@@ -349,8 +350,8 @@ fn compose(data: &CardData, locale: Locale, details: &[(Stage, Detail)], bounds:
     join(&parts)
 }
 
-/// The card. Total: whatever the values are, the answer is valid HTML of at most [`BUDGET`] UTF-16 units. What does
-/// not fit shrinks in this order: the oldest stages' details, then notes and reasons, then the title.
+/// The card. Whatever the values are, the result is valid HTML of at most [`BUDGET`] UTF-16 units. What does not fit is
+/// shortened in this order: details of the oldest stages, notes and reasons, the title.
 pub fn card(data: &CardData, locale: Locale) -> Card {
     let mut details: Vec<(Stage, Detail)> = lines(data).into_iter().map(|s| (s, Detail::Full)).collect();
     let roomy = Bounds { title: 200, reason: 600, notes: 12 };
@@ -380,7 +381,7 @@ pub fn card(data: &CardData, locale: Locale) -> Card {
     if fits(&made) { made } else { join(&header(data, locale, 60)) }
 }
 
-/// The one line a card begins as (RULE-41): recorded, then edited into the card.
+/// The line a card starts as (RULE-41): it is recorded first, then edited into the card.
 pub fn placeholder(data: &CardData, locale: Locale) -> Card {
     join(&[Both::default()
         .link(data.url.as_deref(), &clip(&data.key, 40))
@@ -388,7 +389,7 @@ pub fn placeholder(data: &CardData, locale: Locale) -> Card {
         .text(locale::word(locale, Word::Working))])
 }
 
-/// What remains of a card that is too old to be deleted.
+/// What is left of a card that is too old to be deleted.
 pub fn retired(data: &CardData, locale: Locale) -> Card {
     let rest = format!(": {}", locale::word(locale, Word::Continued));
     join(&[Both::default().link(data.url.as_deref(), &clip(&data.key, 40)).text(&rest)])

@@ -131,7 +131,7 @@ fn after_a_rollback_no_later_stage_is_shown_finished() {
     }
 }
 
-/// CI of the deploy stage ended well, and the task waits, was stopped or is frozen there: its gate has not passed.
+/// CI of the deploy stage succeeded, but the task waits, was stopped or is frozen there: its gate has not passed.
 #[test]
 fn a_stage_is_finished_when_its_gate_passed_not_when_a_run_of_it_ended_well() {
     let mut d = data(Stage::Deploy);

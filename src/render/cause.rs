@@ -1,8 +1,8 @@
-//! What a rule that holds tasks means, in a few words: the cause that a group of tasks has in common (DSK-1).
+//! The cause that a group of held tasks has in common, in a few words by rule (DSK-1).
 
 use crate::model::report::Rule;
 
-/// The cause in words, for several tasks at once.
+/// The cause, worded for several tasks at once.
 pub fn words(rule: Rule) -> &'static str {
     match rule {
         Rule::Halt => "halted, nothing new starts; `orch resume` lifts it",

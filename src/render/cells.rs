@@ -1,8 +1,8 @@
-//! Text measured in a terminal's cells: a wide character takes two, a combining one none (DSK-1).
+//! Measures text in terminal cells: a wide character takes two, a combining one none (DSK-1).
 
 use unicode_width::UnicodeWidthChar;
 
-/// Cells of a text on one line; a control character has none.
+/// Cells that a text takes on one line. Control characters take none.
 pub fn width(text: &str) -> usize {
     text.chars().map(of).sum()
 }
@@ -11,7 +11,7 @@ fn of(c: char) -> usize {
     c.width().unwrap_or(0)
 }
 
-/// The longest beginning of at most `cells`, without trailing blanks.
+/// The longest prefix of at most `cells`, without trailing spaces.
 pub fn take(text: &str, cells: usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|(_, c)| {
@@ -21,24 +21,24 @@ pub fn take(text: &str, cells: usize) -> &str {
     text.get(..end.map_or(text.len(), |(at, _)| at)).unwrap_or(text).trim_end()
 }
 
-/// The text in at most `cells`, the last of them a `…` where something was cut.
+/// The text in at most `cells`; the last one is `…` where something was cut.
 pub fn cut(text: &str, cells: usize) -> String {
     if width(text) <= cells {
         return text.to_owned();
     }
     match cells.checked_sub(1) {
-        // One cell stays for the mark.
+        // One cell is reserved for the mark.
         Some(left) => format!("{}…", take(text, left)),
         None => String::new(),
     }
 }
 
-/// The text with blanks up to `cells`; a longer one stays as it is.
+/// The text padded with spaces to `cells`. A longer text is returned unchanged.
 pub fn pad(text: &str, cells: usize) -> String {
     format!("{text}{}", " ".repeat(cells.saturating_sub(width(text))))
 }
 
-/// The text with blanks before it up to `cells`.
+/// The text padded on the left to `cells`.
 pub fn pad_left(text: &str, cells: usize) -> String {
     format!("{}{text}", " ".repeat(cells.saturating_sub(width(text))))
 }
@@ -63,7 +63,7 @@ pub fn counted(number: impl Into<i128>, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-/// How long ago, in one unit and one style: `12 s`, `4 min`, `3 h`, `2 d` (DSK-1). What lies ahead is `0 s`.
+/// How long ago, in one unit and one style: `12 s`, `4 min`, `3 h`, `2 d` (DSK-1). A time in the future is `0 s`.
 pub fn age(ms: i64) -> String {
     let s = ms.max(0) / 1000;
     match s {

@@ -1,4 +1,4 @@
-//! What a chat is shown for its answers (ORD-5): buttons, answers to presses, questions, and a message that is decided.
+//! Messages of the chat in which people answer (ORD-5): buttons, replies to presses, questions, and decided questions.
 
 use super::card::{Both, escape};
 use crate::model::card::{Card, Locale};
@@ -26,19 +26,19 @@ pub fn button(locale: Locale, verb: Verb) -> &'static str {
     pick(locale, en, ru)
 }
 
-/// Who somebody is, as that user calls itself and by number; one line that steers nobody.
+/// A user's own name and number, as one line that can't act as markup or an instruction.
 pub fn name(name: &str, user: i64) -> String {
     let name = clip(&visible(name), 40);
     if name.is_empty() { format!("Telegram, {user}") } else { format!("{name} (Telegram, {user})") }
 }
 
-/// A moment as people read it, to the minute.
+/// A time to the minute.
 fn when(at: i64) -> String {
     let text = rfc3339(at);
     format!("{} UTC", text.get(..16).unwrap_or(&text).replace('T', " "))
 }
 
-/// How a wait ended, in one line.
+/// How a wait ended, as one line.
 pub fn ending(locale: Locale, decided: &Decided) -> String {
     let (en, ru) = match decided.what {
         Ending::Approved => ("Approved", "Одобрено"),
@@ -61,7 +61,7 @@ pub fn ending(locale: Locale, decided: &Decided) -> String {
     }
 }
 
-/// What whoever pressed is shown; whether as a window that has to be closed.
+/// The reply to a press, and whether it opens a window that the user has to close.
 pub fn answer(locale: Locale, says: &Says) -> (String, bool) {
     let fixed = |en, ru| pick(locale, en, ru).to_owned();
     match says {
@@ -120,19 +120,19 @@ fn already(locale: Locale, decided: &Decided) -> String {
     }
 }
 
-/// A question that is decided: its text, and below it who decided and where.
+/// A decided question: its text, and below it who decided and where.
 pub fn closed(text: &Card, decided: &Decided, locale: Locale) -> Card {
     let line = ending(locale, decided);
     Card { html: format!("{}\n\n<b>{}</b>", text.html, escape(&line)), plain: format!("{}\n\n{line}", text.plain) }
 }
 
-/// A line of ours as a message.
+/// One line of our own text as a message.
 pub fn line(text: &str) -> Card {
     let made = Both::default().text(text);
     Card { html: made.html, plain: made.plain }
 }
 
-/// The question for a reason, which mentions who is to give it.
+/// The question for a reason. It mentions the user who is to give it.
 pub fn why(locale: Locale, key: &str, user: i64, name: &str) -> Card {
     let shown = clip(&visible(name), 40);
     let shown = if shown.is_empty() { user.to_string() } else { shown };
@@ -148,7 +148,7 @@ pub fn why(locale: Locale, key: &str, user: i64, name: &str) -> Card {
     }
 }
 
-/// The second question before a stop.
+/// The confirmation question before a stop.
 pub fn sure(locale: Locale, key: &str, title: &str) -> Card {
     let text = pick(
         locale,

@@ -1,13 +1,13 @@
-//! `14-deploy-log.md` (SHIP-5): the record; the gate itself reads the result sentinel.
+//! `14-deploy-log.md` (SHIP-5). It is the record; the gate itself reads the result sentinel.
 
 use super::evidence::{ArtefactHead, cell, front_matter};
 use crate::model::deploy::DeployStatus;
 
-/// What the log tells beside the verdict.
+/// What the log says in addition to the verdict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeployFacts {
     pub deploy_id: String,
-    /// The project has a deploy command; else the merge is the deploy.
+    /// The project has a deploy command. Without one, the merge is the deploy.
     pub command: bool,
     /// The commit that landed and was deployed.
     pub revision: Option<String>,
@@ -15,7 +15,7 @@ pub struct DeployFacts {
     pub initiated_at: Option<String>,
     pub started_at: Option<String>,
     pub settled_at: Option<String>,
-    /// The end of the command's output, secrets already taken out.
+    /// The end of the command's output, secrets already removed.
     pub output_tail: String,
 }
 

@@ -1,15 +1,15 @@
-//! An agent's recorded stdout for people (`orch logs`): what it said and did, line by line. Pure; any bytes will do.
+//! An agent's recorded stdout for people (`orch logs`): what it said and did, line by line. Pure; accepts any bytes.
 
 use super::cells::counted;
 use crate::model::outcome::RuntimeKind;
 use crate::model::text::steers;
 use serde_json::Value;
 
-/// How much of one text, tool call or tool answer is shown.
+/// Characters shown of one text, tool call or tool result.
 const SAID: usize = 4000;
 const CALL: usize = 160;
 
-/// A whole `events.jsonl` as text. Lines that are no events are shown as they are, without control characters.
+/// A whole `events.jsonl` as text. Lines that are not events are shown as they are, without control characters.
 pub fn readable(kind: RuntimeKind, bytes: &[u8]) -> String {
     let mut shown = String::new();
     for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()) {
@@ -39,7 +39,7 @@ fn claude(event: &Value) -> Vec<String> {
         ("system", "api_retry") => {
             let n = |name: &str| event.get(name).and_then(Value::as_i64).unwrap_or(0);
             let (status, wait) = (n("error_status"), n("retry_delay_ms"));
-            // Nobody answered where there is no status.
+            // Without a status, nobody answered.
             let said = if status == 0 { "no answer".to_owned() } else { format!("the model answered {status}") };
             vec![format!("! {said}; try {} of {} in {wait} ms", n("attempt"), n("max_retries"))]
         }
@@ -91,7 +91,7 @@ fn claude_said(block: &Value) -> Option<String> {
     }
 }
 
-/// What a tool gave: its first words; the rest is in the file.
+/// The start of a tool's result; the rest is in the file.
 fn claude_answer(block: &Value) -> Option<String> {
     let content = block.get("content")?;
     let parts = content.as_array().and_then(|p| p.iter().find_map(|p| p.get("text")));
@@ -146,7 +146,8 @@ fn short(text: &str) -> String {
     clean(&text.split_whitespace().collect::<Vec<_>>().join(" "), CALL)
 }
 
-/// Line ends and tabs stay, other control characters go: an agent's text may not steer the reader's terminal.
+/// Keeps line breaks and tabs and removes other control characters: an agent's text must not steer the reader's
+/// terminal.
 fn clean(text: &str, limit: usize) -> String {
     let kept = |c: &char| matches!(c, '\n' | '\t') || !steers(*c);
     let mut characters = text.chars().filter(kept);

@@ -1,8 +1,9 @@
-//! What `orch`'s own artefacts (14 to 17) have in common: front matter, and cells that can't break a table.
+//! What `orch`'s own artefacts (14 to 17) share: front matter, and cells that can't break a table.
 
 use crate::model::frontmatter::{Field, write_new};
 
-/// What every artefact names (PIPE-6, RULE-1). Without a task (a check run alone) the unknown ones are empty and left out.
+/// What every artefact names (PIPE-6, RULE-1). Without a task (a check run on its own) unknown fields are empty and
+/// left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArtefactHead {
     pub work_item: String,
@@ -16,7 +17,7 @@ pub struct ArtefactHead {
     pub tree: Option<String>,
 }
 
-/// The front matter with `verdict` (key and word) in it, both fences included.
+/// The front matter with `verdict` (key and word), including both fences.
 pub fn front_matter(head: &ArtefactHead, verdict: (&str, &str)) -> String {
     let all = [
         ("work_item", Some(&head.work_item)),
@@ -33,10 +34,10 @@ pub fn front_matter(head: &ArtefactHead, verdict: (&str, &str)) -> String {
     write_new(&fields, "")
 }
 
-/// The most of an artefact that a comment holds, in bytes.
+/// Largest part of an artefact in a comment, in bytes.
 const COMMENT_BYTES: usize = 24 << 10;
 
-/// An artefact as a comment: named, fenced so that it can't be taken for anything else, cut at a line where it is long.
+/// An artefact as a comment: named, fenced so that it can't pass for anything else, and cut at a line break if long.
 pub fn comment(name: crate::model::artefact::Artefact, text: &str) -> String {
     let mut shown = String::new();
     for line in text.lines() {

@@ -4,9 +4,9 @@ use crate::model::staging::{CheckOutcome, CheckResult, StagingVerdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use std::time::Duration;
 
-/// The XML document; a waived failure is a skipped case with its reason. What failed the fold without being any check's
-/// own failure (nothing declared, a result missing) is a case of its own, so that the document never looks better than the
-/// verdict. Fails only if the writer does.
+/// The XML document. A waived failure is a skipped case with its reason. A failure that belongs to no single check
+/// (nothing declared, a missing result) gets a case of its own, so that the document never looks better than the
+/// verdict. Fails only if the writer fails.
 pub fn junit(name: &str, results: &[CheckResult], v: &StagingVerdict) -> Result<String, String> {
     let mut suite = TestSuite::new(name);
     let mut bad = 0;
@@ -40,7 +40,7 @@ pub fn junit(name: &str, results: &[CheckResult], v: &StagingVerdict) -> Result<
     report.to_string().map_err(|e| e.to_string())
 }
 
-/// Text as XML 1.0 can hold it: what it can't is shown as U+FFFD.
+/// Text that XML 1.0 allows; any other character becomes U+FFFD.
 fn plain(text: &str) -> String {
     let allowed = |c: char| {
         matches!(c, '\t' | '\n' | '\r' | ' '..='\u{7e}' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
@@ -83,7 +83,7 @@ mod tests {
             let results = [CheckResult { detail: said.clone(), ..CheckResult::new("S1", CheckClass::Real, CheckOutcome::Fail, "", 3) }];
             let v = StagingVerdict { status: StagingStatus::Failed, waived: vec![], because: vec![said] };
             let xml = junit("staging", &results, &v).unwrap();
-            // The document's grammar: no other characters, and no reference to one.
+            // XML's own rule: no other characters, and no reference to one.
             proptest::prop_assert!(xml.chars().all(|c| {
                 let c = u32::from(c);
                 matches!(c, 0x9 | 0xa | 0xd | 0x20..=0xd7ff | 0xe000..=0xfffd | 0x1_0000..)

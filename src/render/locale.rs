@@ -1,4 +1,4 @@
-//! The words of cards and alerts in every language. Each text is one match over all languages: none can be left out.
+//! The text of cards and alerts in every language. Each text is one match over all languages, so none can be left out.
 
 use crate::model::card::{AlertKind, Locale};
 use crate::model::stage::{Stage, words};
@@ -33,7 +33,7 @@ words! {
     }
 }
 
-/// A fixed text. `{key}` stands for the work item's key, `{status}` for the status that answers a question on the board.
+/// A fixed text. `{key}` stands for the work item's key, `{status}` for the board status that answers a question.
 pub fn word(locale: Locale, word: Word) -> &'static str {
     let (en, ru) = match word {
         Word::Total => ("Total", "Всего"),
@@ -86,7 +86,7 @@ fn pick(locale: Locale, en: &'static str, ru: &'static str) -> &'static str {
     }
 }
 
-/// The task's status as people read it (NTF-1): the name of the board's base status where there is one.
+/// The task's status for people (NTF-1): the name of the board's base status where there is one.
 pub fn status_label(locale: Locale, stage: Stage) -> &'static str {
     let (en, ru) = match stage {
         Stage::Created => ("To Analyse", "К анализу"),
@@ -103,7 +103,7 @@ pub fn status_label(locale: Locale, stage: Stage) -> &'static str {
     pick(locale, en, ru)
 }
 
-/// The label of a stage's stored word; one that is not in the table gets its own name, capitalised.
+/// The label of a stored stage name. An unknown one is shown as it is, capitalised.
 pub fn label_of_word(locale: Locale, text: &str) -> String {
     if let Some(stage) = Stage::parse(text) {
         return status_label(locale, stage).to_owned();

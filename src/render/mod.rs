@@ -1,4 +1,4 @@
-//! L2: pure text out of data: card, reports, prompts, tables. No I/O, clock, randomness or logging.
+//! L2: turns data into text: card, reports, prompts, tables. Pure: no I/O, clock, randomness or logging.
 
 pub mod alert;
 pub mod board;

@@ -1,4 +1,4 @@
-//! What `status` says besides its tasks: what is wrong (alerts), and what is worth knowing (notes). One line each.
+//! What `status` says apart from its tasks: alerts (what is wrong) and notes (what is worth knowing). One line each.
 
 use super::board::View;
 use super::cells::counted;
@@ -8,10 +8,10 @@ use crate::model::stage::Agent;
 use crate::model::status::Status;
 use crate::model::text::clip;
 
-/// Longer texts of others are cut; `--json` has them whole.
+/// Texts from elsewhere are cut at this length; `--json` has them whole.
 const LONG: usize = 300;
 
-/// What stops everything, for the top of the page.
+/// What stops all work, for the top of the page.
 pub fn stops(s: &Status, view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(reason) = &s.stop.halt_reason {
@@ -30,7 +30,7 @@ pub fn stops(s: &Status, view: &View) -> Vec<String> {
     lines
 }
 
-/// What somebody should see to.
+/// What somebody should take care of.
 pub fn alerts(s: &Status, view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     for c in s.confinement.iter().filter(|c| c.held.is_none()) {
@@ -45,7 +45,7 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
                     .push(format!("RED BASE of {repo}{}: {why}; `orch logs --base {repo}` has the log", at(&b.commit)));
             }
             BaseState::Environment => lines.push(format!("the base of {repo} can't be tried here: {why}")),
-            // A base that could not be checked says so, whatever was known before.
+            // A base that could not be checked says so, whatever its last known state was.
             BaseState::Untried | BaseState::Green if b.why.starts_with("can't") => {
                 lines.push(format!("base of {repo} {why}"));
             }
@@ -79,7 +79,7 @@ pub fn alerts(s: &Status, view: &View) -> Vec<String> {
     lines
 }
 
-/// What is so, and needs nobody.
+/// Facts that need no action.
 pub fn notes(s: &Status, view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     for c in &s.confinement {
@@ -132,7 +132,7 @@ pub fn unconfined(s: &Status) -> Vec<&str> {
     names
 }
 
-/// The lines in a block under a heading with their count; nothing where there are none.
+/// The lines as a block under a heading with their count. No lines, no block.
 pub fn block(heading: &str, paint: Paint, lines: Vec<String>) -> Vec<Line> {
     if lines.is_empty() {
         return Vec::new();
@@ -146,12 +146,12 @@ fn at(commit: &Option<String>) -> String {
     commit.as_deref().map_or_else(String::new, |c| format!(" at {}", c.chars().take(10).collect::<String>()))
 }
 
-/// Whose runs: nothing where it is everybody's.
+/// Whose runs these are; empty where they belong to everybody.
 fn whose(of: &[String]) -> String {
     if of.len() > Agent::ALL.len() { String::new() } else { format!(" ({})", of.join(", ")) }
 }
 
-/// Which settings, by which variables, and who started that step (RULE-39).
+/// Which settings changed, through which variables, and who started that step (RULE-39).
 fn guard_change(detail: &serde_json::Value) -> String {
     let text = |v: &serde_json::Value| clip(v.as_str().unwrap_or("?"), 80);
     let changed = detail["changed"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Colour by meaning (DSK-1): never the only sign, and left out where the reader wants none.
+//! Colour by meaning (DSK-1): never the only sign, and off where the reader does not want it.
 
 use super::cells;
 
@@ -16,7 +16,7 @@ pub enum Paint {
 }
 
 impl Paint {
-    /// The parameters of SGR; `None`: as it is.
+    /// The SGR parameters. `None`: default colour.
     fn code(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -31,7 +31,7 @@ impl Paint {
     }
 }
 
-/// One line in pieces of one meaning each. A piece contains no control character.
+/// A line of pieces, each with one meaning. No piece contains a control character.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line(Vec<(Paint, String)>);
 
@@ -40,18 +40,18 @@ impl Line {
         Self(vec![(paint, text.into())])
     }
 
-    /// The line with a further piece.
+    /// Appends a piece.
     #[must_use]
     pub fn and(mut self, paint: Paint, text: impl Into<String>) -> Self {
         self.0.push((paint, text.into()));
         self
     }
 
-    /// The line in at most so many cells; `None`: as long as it is.
+    /// Cuts the line to at most `columns` cells. `None`: no limit.
     #[must_use]
     pub fn within(mut self, columns: Option<usize>) -> Self {
         let Some(columns) = columns.filter(|c| *c < cells::width(&self.text())) else { return self };
-        // One cell stays for the mark.
+        // One cell is reserved for the mark.
         let mut left = columns.saturating_sub(1);
         let mut kept = Vec::new();
         for (paint, text) in self.0.drain(..) {

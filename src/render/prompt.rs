@@ -1,5 +1,5 @@
-//! A task's prompt (PIPE-7): the agent's standing instruction, where and what to write, the findings word for word, and
-//! every text that was written by others in a fence it can't end, introduced as its author's claim (BND-5).
+//! A task's prompt (PIPE-7): the agent's instructions, where to work and what to write, the findings word for word.
+//! Every text written by others is in a fence that it can't close, introduced as its author's claim (BND-5).
 
 use crate::model::artefact::{Artefact, FOLDER};
 use crate::model::inputs::{Input, MOST, first};
@@ -7,11 +7,11 @@ use crate::model::task::Finding;
 use crate::model::text::beginning;
 use minijinja::{Environment, Value, context};
 
-/// Of the work item's text this many bytes are shown.
+/// Bytes of the work item's text that are shown.
 pub const BODY_BYTES: usize = 64 << 10;
-/// Of each earlier document this many bytes are shown.
+/// Bytes of each earlier document that are shown.
 pub const ARTEFACT_BYTES: usize = 24 << 10;
-/// Of all earlier documents together this many; what comes later is named only.
+/// Bytes of all earlier documents together; any further document is only named.
 pub const ARTEFACTS_BYTES: usize = 96 << 10;
 const TITLE_BYTES: usize = 1 << 10;
 const FAILED_BYTES: usize = 8 << 10;
@@ -23,57 +23,57 @@ pub struct PromptArtefact {
     pub text: String,
 }
 
-/// A file outside the repository that a judge is handed (R1).
+/// A file outside the repository that is given to a judge (R1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptFile {
     /// Absolute.
     pub path: String,
-    /// What it holds, in `orch`'s own words.
+    /// What it contains, in `orch`'s own words.
     pub what: &'static str,
 }
 
-/// All that a prompt is made of.
+/// Everything a prompt is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PromptData {
-    /// A word that nobody could know beforehand: the texts of others stand between lines that begin with it.
+    /// A random word that nobody could know in advance. Texts from others are fenced by lines that begin with it.
     pub mark: String,
     /// The time, RFC 3339.
     pub now: String,
-    /// The agent's instruction, the key put in (`AgentPrompt::body_for`).
+    /// The agent's instructions with the key filled in (`AgentPrompt::body_for`).
     pub standing: String,
     pub key: String,
     pub stage: String,
     /// Developer round, from 1.
     pub attempt: i64,
     pub branch: String,
-    /// What the branch is compared with: `origin/main` or a commit.
+    /// What the branch is compared against: `origin/main` or a commit.
     pub base: String,
     /// `docs/work-items/<KEY>`.
     pub folder: String,
-    /// The files the run must leave, patterns allowed.
+    /// The files that the run must leave; patterns are allowed.
     pub writes: Vec<String>,
-    /// Globs it may change.
+    /// Globs of what it may change.
     pub may_write: Vec<String>,
     pub protected: Vec<String>,
-    /// For a judge: what decides the meaning of CI and was changed (BND-5).
+    /// For a judge: changed files that decide what CI means (BND-5).
     pub inputs: Vec<Input>,
-    /// What a judge reads beside the checkout.
+    /// For a judge: files to read alongside the checkout.
     pub files: Vec<PromptFile>,
-    /// Why the last run of the stage counted for nothing.
+    /// Why the stage's last run was not counted.
     pub failed: Option<String>,
-    /// Already cut by who made them (`gates::verdict::finding`).
+    /// Already cut by their source (`gates::verdict::finding`).
     pub findings: Vec<Finding>,
-    /// From the board: data.
+    /// From the board, so data.
     pub title: String,
-    /// From the board: data.
+    /// From the board, so data.
     pub body: String,
     pub artefacts: Vec<PromptArtefact>,
 }
 
-/// The prompt as Markdown. Fails only on a broken template.
+/// The prompt as Markdown. Fails only if a template is broken.
 pub fn prompt(data: &PromptData) -> Result<String, String> {
     let mut env = Environment::new();
-    // Texts go out as they are: this is no HTML.
+    // Texts are not escaped: this is not HTML.
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     let broken = |e: minijinja::Error| format!("the prompt's template: {e}");
     env.add_template("prompt.md", include_str!("templates/prompt.md")).map_err(broken)?;
@@ -124,7 +124,7 @@ pub fn prompt(data: &PromptData) -> Result<String, String> {
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Path and fenced text of each.
+/// Path and fenced text of each document.
 fn documents(data: &PromptData) -> Vec<(String, String)> {
     let mut room = ARTEFACTS_BYTES;
     data.artefacts
@@ -143,7 +143,7 @@ fn documents(data: &PromptData) -> Vec<(String, String)> {
         .collect()
 }
 
-/// At most `max` bytes, cut at a character, the cut said.
+/// At most `max` bytes, cut between characters; the text says that it was cut.
 fn cut(text: &str, max: usize, pointer: &str) -> String {
     if text.len() <= max {
         return text.to_owned();
@@ -152,22 +152,22 @@ fn cut(text: &str, max: usize, pointer: &str) -> String {
     format!("{shown}\n[cut after {} of {} bytes{pointer}]", shown.len(), text.len())
 }
 
-/// A text between two lines that begin with the prompt's mark. Whoever wrote it could not know the mark; should it stand there all
-/// the same, it does not stay.
+/// Fences a text between two lines that begin with the prompt's mark. Its author could not know the mark; if the text
+/// contains the mark all the same, it is removed.
 fn fenced(mark: &str, text: &str, what: &str) -> String {
     let text = if mark.is_empty() { text.to_owned() } else { text.replace(mark, "(mark)") };
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     format!("{mark} begins: {what}\n{text}{end}{mark} ends")
 }
 
-/// Who wrote a document, by its place in the table of artefacts.
+/// A document's author, by its row in the table of artefacts.
 fn author_of_document(path: &str) -> String {
     let below = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('/'));
     let by = below.and_then(|(_, name)| Artefact::of(name)).and_then(|a| a.schema().by.first().copied());
     by.map_or_else(|| "the branch".to_owned(), |by| format!("the {by}"))
 }
 
-/// Whose words a finding is, by its source.
+/// A finding's author, by its source.
 fn author_of_finding(source: &str) -> String {
     match source {
         "review" => "the reviewer".to_owned(),
@@ -180,7 +180,7 @@ fn author_of_finding(source: &str) -> String {
     }
 }
 
-/// For a place within a line: control characters become blanks, backticks quotes.
+/// For use within a line: control characters become spaces, backticks become quotes.
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| match c {
@@ -390,7 +390,7 @@ m4rk ends
             .unwrap();
             let begins = text.lines().filter(|l| l.starts_with("m4rk begins: ")).count();
             let ends = text.lines().filter(|l| *l == "m4rk ends").count();
-            // Reason, finding, title, text, document: and no line more that anybody else could have made.
+            // Reason, finding, title, text and document, and no further line that anybody else could have made.
             prop_assert_eq!((begins, ends), (5, 5));
             prop_assert_eq!(text.matches("m4rk").count(), 11);
         }

@@ -1,4 +1,4 @@
-//! `orch report --html`: one self-contained page with charts drawn as inline SVG. No script, nothing loaded.
+//! `orch report --html`: one self-contained page with charts as inline SVG. It has no script and loads nothing.
 
 use super::board::dollars as amount;
 use super::card::escape;
@@ -7,10 +7,10 @@ use super::page::{self, Kind};
 use crate::model::summary::{Named, Sum, Summary};
 use std::fmt::Write as _;
 
-/// Tasks listed; `--json` has all of them.
+/// Tasks listed; `--json` has them all.
 const TASKS: usize = 1000;
 
-/// The page. `head`: what it covers and when it was made, in words; `kind`: alone, or in the site.
+/// The page. `head`: what it covers and when it was made, in words; `kind`: on its own or part of the site.
 pub fn html(s: &Summary, head: &str, kind: Kind) -> String {
     let mut out = format!("<p>{}</p>\n", escape(head));
     out.push_str("<div class=\"sum\">");
@@ -83,12 +83,12 @@ fn tasks(out: &mut String, s: &Summary, kind: Kind) {
     }
 }
 
-/// Known cost, `≥` where a part is unknown.
+/// The known cost, with `≥` where part of it is unknown.
 pub fn dollars(sum: &Sum) -> String {
     format!("{}{}", if sum.unknown_cost > 0 { "≥" } else { "" }, amount(sum.cost_usd))
 }
 
-/// Seconds in at most two units.
+/// A duration in at most two units.
 pub fn span(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
     match s {
@@ -99,7 +99,7 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Horizontal bars, one a row; the longest 60 rows' worth is shown.
+/// Horizontal bars, one per row, for the 60 longest rows.
 fn bars(out: &mut String, title: &str, rows: &[Named], class: &str, of: impl Fn(&Named) -> (f64, String)) {
     let rows = rows.get(rows.len().saturating_sub(60)..).unwrap_or(rows);
     let most = rows.iter().map(|r| of(r).0).fold(0.0_f64, f64::max);

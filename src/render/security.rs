@@ -1,4 +1,4 @@
-//! A judged security scan as the Markdown artefact, as text, as JSON and as SARIF 2.1.0. Pure; no secret is in its input.
+//! A judged security scan as Markdown artefact, text, JSON and SARIF 2.1.0. Pure; its input contains no secret.
 
 use crate::model::scan::{
     Audit, AuditOutcome, Finding, FindingKind, FindingStatus, Judged, ScanReason, ScanReport, ScanVerdict, SecretPass,
@@ -9,21 +9,21 @@ use crate::model::time::rfc3339;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
-/// Who and when, for the artefact's front matter (PIPE-6).
+/// Author and time, for the artefact's front matter (PIPE-6).
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// The work item's key; empty when `orch security-scan` ran alone.
+    /// The work item's key; empty when `orch security-scan` ran on its own.
     pub work_item: &'a str,
     pub stage: &'a str,
     /// Wall time, milliseconds since the epoch.
     pub created_ms: i64,
 }
 
-/// `17-security-report.md`: front matter (the machine contract) and a body for people.
+/// `17-security-report.md`: front matter for machines and a body for people.
 pub fn markdown(report: &ScanReport, head: Head<'_>) -> String {
     let mut out = String::from("---\n");
     let mut field = |name: &str, value: Value| {
-        // A JSON scalar is a YAML scalar, quotes and all: nothing in it can end the block.
+        // A JSON scalar is also a YAML scalar, quotes included, so nothing in it can end the block.
         let _ = writeln!(out, "{name}: {value}");
     };
     field("work_item", json!(head.work_item));
@@ -144,7 +144,7 @@ fn body(report: &ScanReport, out: &mut String) {
     }
 }
 
-/// One line for a manifest or lock file: audited with its count, inherited, covered, empty, or not audited and why.
+/// One line per manifest or lock file: audited with its count, inherited, covered, empty, or not audited and why.
 fn audit_line(a: &Audit) -> String {
     let by = match (&a.version, a.tool.as_str()) {
         (_, "") => String::new(),
@@ -215,7 +215,7 @@ fn short(commit: &str) -> &str {
     commit.get(..10).unwrap_or(commit)
 }
 
-/// Text from outside inside a Markdown table: no column, line, link or HTML of its own.
+/// Text from outside, inside a Markdown table: it can't add a column, line, link or HTML.
 fn cell(text: &str) -> String {
     let mut out = String::new();
     for c in one_line(text).chars().take(400) {
@@ -288,7 +288,7 @@ pub fn text(report: &ScanReport) -> String {
     out
 }
 
-/// The fields that `security-scan` adds to the step's object (cli.md): `verdict`, `findings` and what stands behind them.
+/// The fields that `security-scan` adds to the step's object (cli.md): `verdict`, `findings` and what they rest on.
 pub fn fields(report: &ScanReport) -> Map<String, Value> {
     let findings: Vec<Value> = report.findings.iter().map(finding_json).collect();
     let mut map = Map::new();
@@ -342,7 +342,7 @@ fn audit_json(a: &Audit) -> Value {
     })
 }
 
-/// SARIF 2.1.0. `executionSuccessful` tells whether the tools ran; waived findings carry a suppression.
+/// SARIF 2.1.0. `executionSuccessful` says whether the tools ran. Waived findings carry a suppression.
 pub fn sarif(report: &ScanReport) -> Value {
     let mut rules: Vec<(&str, &Finding)> = Vec::new();
     for j in &report.findings {
@@ -417,7 +417,7 @@ fn sarif_result(j: &Judged, index: usize) -> Value {
     result
 }
 
-/// A path as a relative URI reference: everything but unreserved characters and `/` is percent-encoded.
+/// A path as a relative URI reference: everything except unreserved characters and `/` is percent-encoded.
 fn uri(path: &str) -> String {
     let mut out = String::new();
     for byte in path.bytes() {

@@ -1,4 +1,4 @@
-//! `orch show` in words (ORD-5): `orch`'s own facts first and last, others' texts quoted, one line each.
+//! `orch show` in words (ORD-5): `orch`'s own facts first and last; texts from others quoted, one line each.
 
 use super::locale::{self, Word};
 use crate::model::artefact::Artefact;
@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 /// The longest quoted line, in characters.
 const QUOTE: usize = 160;
 
-/// So many verdict inputs are listed; `--json` has them all.
+/// Verdict inputs listed; `--json` has them all.
 const INPUTS: usize = 30;
 
 /// The whole page: where the task is, what it waits for, its documents, and how to answer.
@@ -71,8 +71,8 @@ pub fn page(shown: &Shown) -> String {
     text
 }
 
-/// What a person who is asked is shown besides the question (ORD-5): `orch`'s own facts first and last, others' words quoted
-/// in between, one line each. What answers the question is said by whoever asks it, and changed verdict inputs too.
+/// What a person sees next to a question (ORD-5): `orch`'s own facts first and last, words of others quoted in between,
+/// one line each. The caller adds how to answer, and changed verdict inputs.
 pub fn lines(shown: &Shown, locale: Locale) -> Vec<Line> {
     let key = shown.key.as_str();
     let say = |word: Word, with: &[(&str, &str)]| {
@@ -124,7 +124,7 @@ pub fn lines(shown: &Shown, locale: Locale) -> Vec<Line> {
     out
 }
 
-/// The least that a question shows: what it is about, and where to read more.
+/// The minimum a question shows: what it is about, and where to read more.
 pub fn bare(key: &str, title: &str, locale: Locale) -> Vec<Line> {
     let read = locale::word(locale, Word::ReadShow).replace("{key}", key);
     vec![Line::Quote(clip(&defused(title), QUOTE)), Line::Fact(read)]
@@ -146,8 +146,8 @@ pub fn plain(lines: &[Line]) -> Vec<String> {
 /// Bytes of each document in a board's comment.
 const DOCUMENT_BYTES: usize = 6 << 10;
 
-/// The comment that a wait leaves on the work item: the lines, and at an approval the analysis itself, fenced so that it can't
-/// be taken for anything else.
+/// The comment that a wait leaves on the work item: the lines and, for an approval, the analysis itself, fenced so that
+/// it can't pass for anything else.
 pub fn comment(shown: &Shown, status: Option<&str>) -> String {
     let mut text = String::new();
     let asked = match shown.wait {

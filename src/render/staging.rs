@@ -25,7 +25,7 @@ pub fn verdict_line(v: &StagingVerdict) -> String {
     format!("VERDICT {}", v.status)
 }
 
-/// The JSON entries: the public shape, and `waived` beside it (the reason, or false).
+/// The JSON entries: the public shape, and `waived` (the reason, or false).
 pub fn checks_json(results: &[CheckResult], v: &StagingVerdict) -> Value {
     let entry = |r: &CheckResult| {
         json!({

@@ -1,4 +1,5 @@
-//! A task's audit events as a story (DSK-1): one line an event, findings under it, hashes of ten. `--json` has everything.
+//! A task's audit events as a story (DSK-1): one line per event, findings below it, hashes of ten. `--json` has
+//! everything.
 
 use super::cells::age;
 use crate::model::act::By;
@@ -10,15 +11,15 @@ use serde_json::{Map, Value};
 const VALUE: usize = 200;
 const LINE: usize = 400;
 
-/// One event told.
+/// One event as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     pub line: String,
-    /// What belongs under it, one a line.
+    /// Lines indented below it.
     pub under: Vec<String>,
 }
 
-/// An event of the audit table with its detail.
+/// Renders an event of the audit table and its detail.
 pub fn tell(event: &str, detail: &Map<String, Value>) -> Told {
     let mut left = detail.clone();
     let under = findings(left.remove("findings").as_ref());
@@ -209,7 +210,7 @@ fn one_of(agent: String, kind: String) -> String {
     }
 }
 
-/// What is to be fixed: source and text, a line each.
+/// What is to be fixed: source and text, one line each.
 fn findings(list: Option<&Value>) -> Vec<String> {
     let list = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let one = |f: &Value| {
@@ -227,7 +228,7 @@ fn who(by: &Value) -> String {
     }
 }
 
-/// A value in words: hashes of ten characters, lists with commas, nothing for nothing.
+/// A value in words: hashes of ten characters, lists with commas, empty for null.
 fn value(v: &Value) -> String {
     match v {
         Value::Null => String::new(),
@@ -247,7 +248,7 @@ fn value(v: &Value) -> String {
     }
 }
 
-/// The text with every commit or digest in it cut to ten characters.
+/// The text with every commit id and digest cut to ten characters.
 fn short(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut word = String::new();

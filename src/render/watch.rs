@@ -37,7 +37,7 @@ pub fn line(n: usize, p: &Probe, revision: Option<&str>) -> String {
         .to_owned()
 }
 
-/// The last line, and its reason.
+/// The last line: the verdict and its reason.
 pub fn verdict_line(c: &Classification) -> String {
     format!("VERDICT {} {}", c.status().map_or("PENDING", |s| s.as_str()), c.why())
 }
@@ -65,8 +65,8 @@ pub fn probes_json(probes: &[Probe], revision: Option<&str>) -> Value {
     Value::Array(probes.iter().map(entry).collect())
 }
 
-/// What a number of clean probes proves, and what it does not (the rule of three: no failure among n looks leaves, at 95 %,
-/// a share of bad ones up to 1 - 0.05^(1/n), about 3/n).
+/// What a number of clean probes proves and what it does not. By the rule of three, n probes without a failure leave,
+/// at 95 %, a failure rate of up to 1 - 0.05^(1/n), about 3/n.
 pub fn proof(clean: usize, seconds: u64) -> String {
     if clean == 0 {
         return "No clean probe: nothing is shown.".to_owned();

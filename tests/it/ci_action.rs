@@ -88,7 +88,7 @@ fn programs(bin: Bin) -> Bin {
 
 fn with_orch(bin: Bin) -> Bin {
     let bin = programs(bin);
-    bin.link("orch", Path::new(env!("CARGO_BIN_EXE_orch")));
+    bin.link("orch", Path::new(crate::support::ORCH));
     bin
 }
 

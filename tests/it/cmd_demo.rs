@@ -16,7 +16,7 @@ fn bare() -> Bin {
 
 /// The demo with no other PATH than `bin`, and nothing of the caller's settings.
 fn demo(bin: &Bin, home: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.env_clear().env("PATH", bin.dir.path()).env("HOME", home);
     // What a person may have set must not reach the demo's own steps.
     command.env("ORCH_STATE_DIR", home.join("elsewhere")).env("ORCH_SECURITY_SCAN_TIMEOUT_S", "1");
@@ -128,7 +128,7 @@ fn the_next_demo_clears_only_what_a_demo_left_unkept() {
         }
     }
     // Without git nothing is played, and nothing is cleared either.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.env_clear().env("PATH", home.path()).env("TMPDIR", home.path()).arg("demo");
     let (code, _, err) = said(&command.output().unwrap());
     assert_eq!(code, 3, "{err}");

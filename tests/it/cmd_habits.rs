@@ -63,7 +63,7 @@ fn a_closed_stdout_is_no_error() {
     for args in [vec!["status"], vec!["status", "--json"], vec!["--help"], vec!["timeline", "ORCH-1"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         let out = command
             .current_dir(world.path())
             .env("ORCH_CONFIG", "orch.yaml")
@@ -95,7 +95,7 @@ fn a_signal_ends_a_step_between_two_actions() {
             tx.post(&new, 1).unwrap();
         }
     });
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.current_dir(world.path()).env("ORCH_CONFIG", "orch.yaml").args(["tick", "--json"]).stdout(Stdio::piped());
     let child = command.spawn().unwrap();
     let said = || {

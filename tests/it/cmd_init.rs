@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", dir).args(args);
     command
@@ -106,7 +106,7 @@ fn systemd_accepts_the_units() {
     let set = std::fs::read_to_string(&env).unwrap();
     assert!(set.contains("\nPATH=/") && set.contains("\n#ANTHROPIC_API_KEY=\n") && !set.contains("/tmp"), "{set}");
     assert!(
-        tick.contains(env!("CARGO_BIN_EXE_orch")) && !tick.contains("ProtectSystem") && !tick.contains("/etc/orch"),
+        tick.contains(crate::support::ORCH) && !tick.contains("ProtectSystem") && !tick.contains("/etc/orch"),
         "{tick}"
     );
     assert!(out.contains("enable-linger"), "{out}");

@@ -25,7 +25,7 @@ fn clone(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn orch(home: &Path, work: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_orch"))
+    Command::new(crate::support::ORCH)
         .args(args)
         .current_dir(work)
         .env_clear()

@@ -87,7 +87,7 @@ fn a_run_that_has_just_begun_has_said_nothing_yet() {
 fn following_ends_with_the_run() {
     let world = world(&[(Stage::Analysis, Agent::Analyst)]);
     put(&world, 1, "events.jsonl", SAID);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command
         .current_dir(world.path())
         .env("ORCH_CONFIG", "orch.yaml")

@@ -83,7 +83,7 @@ impl Full {
 
     fn run(&self, args: &[&str], stdout: Stdio) -> Output {
         let _ = std::fs::remove_file(self.world.path().join("copy.db"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(self.world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("HOME", self.world.path()).env("ORCH_CONFIG", "orch.yaml").args(args).stdin(Stdio::null());
         command.stdout(stdout).stderr(Stdio::piped()).output().unwrap()

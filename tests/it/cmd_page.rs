@@ -90,7 +90,7 @@ fn the_site_has_its_hooks_is_safe_and_names_what_it_wrote() {
     let site = world.path().join("site");
     let mut command = Command::new("sh");
     command.current_dir(world.path()).env("TZ", "UTC").env("HOME", world.path()).env("ORCH_CONFIG", "orch.yaml");
-    let line = format!("umask 077; exec {} page --output site", env!("CARGO_BIN_EXE_orch"));
+    let line = format!("umask 077; exec {} page --output site", crate::support::ORCH);
     let out = command.args(["-c", &line]).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

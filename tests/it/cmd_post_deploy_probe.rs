@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn command(url: &str, count: &str, interval: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.args(["post-deploy-probe", "--url", url, "--count", count, "--interval", interval]);
     command
@@ -139,6 +139,6 @@ fn the_command_line_and_the_switches_are_heeded() {
     assert_eq!(code(&out), 2);
     assert!(String::from_utf8(out.stderr).unwrap().contains("ORCH_POST_DEPLOY_FAIL_THRESHOLD"));
     assert_eq!(web.hits(), 0, "nothing was touched");
-    let none = Command::new(env!("CARGO_BIN_EXE_orch")).arg("post-deploy-probe").output().unwrap();
+    let none = Command::new(crate::support::ORCH).arg("post-deploy-probe").output().unwrap();
     assert_eq!(code(&none), 2);
 }

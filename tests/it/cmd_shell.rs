@@ -31,7 +31,7 @@ fn house(engine: &str) -> (House, String) {
 }
 
 fn command(house: &House, key: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.args(["shell", key, "--config", "orch.yaml"]).current_dir(house.root()).env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", house.root()).env("SHELL", "/bin/sh");
     command
@@ -185,7 +185,7 @@ fn bnd_6_a_shell_is_one_at_a_time_and_none_from_inside_a_run() {
     let installation = orch::engine::paths::Paths::new(&house.path("state")).installation();
     for mark in [format!("{installation}-shell-1"), format!("{installation}-base-1")] {
         for args in [["shell", &key], ["retry", &key]] {
-            let mut inside = Command::new(env!("CARGO_BIN_EXE_orch"));
+            let mut inside = Command::new(crate::support::ORCH);
             inside.args(args).args(["--config", "orch.yaml"]).current_dir(house.root()).stdin(Stdio::null());
             let out = inside.env("ORCH_RUN", &mark).output().unwrap();
             assert_eq!(out.status.code(), Some(4), "{mark} {args:?}: {}", text(&out.stderr));
@@ -278,7 +278,7 @@ fn bnd_3_doctor_asks_inside_for_what_commands_begin_with() {
     for (command, level) in [("git", "ok"), ("only-outside", "not")] {
         let with = format!("    repo: demo\n    ci: {{command: [{command}, x]}}\n");
         std::fs::write(house.path("orch.yaml"), text_of.replace("    repo: demo\n", &with)).unwrap();
-        let mut doctor = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut doctor = Command::new(crate::support::ORCH);
         doctor.args(["doctor", "--json", "--config", "orch.yaml"]).current_dir(house.root()).env_clear();
         let out = doctor.env("PATH", &path).env("HOME", house.root()).output().unwrap();
         let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 fn orch(dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.arg("staging-check").args(["--checks", "staging.yaml"]).args(args).output().unwrap()
 }
@@ -225,7 +225,7 @@ fn bnd_2_the_commands_of_a_file_are_confined_where_an_engine_is_there_and_else_i
     let shared = tempfile::tempdir().unwrap();
     std::fs::set_permissions(shared.path(), all(0o755)).unwrap();
     let program = shared.path().join("orch");
-    std::fs::copy(env!("CARGO_BIN_EXE_orch"), &program).unwrap();
+    std::fs::copy(crate::support::ORCH, &program).unwrap();
     let secret = shared.path().join("secret");
     std::fs::write(&secret, "x").unwrap();
     std::fs::set_permissions(&secret, all(0o644)).unwrap();

@@ -213,7 +213,7 @@ fn parked_messages_and_intents_that_are_off_are_shown() {
 fn rule_39_changed_guard_settings_are_told_once_with_variable_and_caller() {
     let world = Seeded::new(ONE);
     let tick = |env: &[(&str, &str)]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = std::process::Command::new(crate::support::ORCH);
         command.current_dir(world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let out = command
             .env("USER", "ann")
@@ -269,7 +269,7 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
     let world = Seeded::new(ONE);
     world.write(|tx| drop(task(tx, "ORCH-1", "one", 1)));
     let coloured = |args: &[&str], env: &[(&str, &str)]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = std::process::Command::new(crate::support::ORCH);
         command.current_dir(world.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("ORCH_CONFIG", "orch.yaml");
         let out = command.env("HOME", world.path()).envs(env.iter().copied()).args(args).output().unwrap();
@@ -286,7 +286,7 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
     assert!(!coloured(&["status", "--json", "--color", "always"], &[force]));
     // COLUMNS is the width of a pipe, too.
     let line = |columns: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = std::process::Command::new(crate::support::ORCH);
         command.current_dir(world.path()).env("COLUMNS", columns).env("ORCH_CONFIG", "orch.yaml");
         command.args(["explain", "ORCH-1"]);
         command.arg("--json").output().unwrap().stdout
@@ -301,7 +301,7 @@ fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
     let world = Seeded::new(ONE);
     let (code, out, err) = world.orch(&["status", "--watch"]);
     assert!((code, out.as_str()) == (2, "") && err.contains("needs a terminal"), "{code} {out} {err}");
-    let line = format!("echo pid $$; exec {} status --watch", env!("CARGO_BIN_EXE_orch"));
+    let line = format!("echo pid $$; exec {} status --watch", crate::support::ORCH);
     let mut command = Command::new("script");
     command.current_dir(world.path()).args(["-qec", &line, "/dev/null"]).env("HOME", world.path());
     command.env("ORCH_CONFIG", "orch.yaml");

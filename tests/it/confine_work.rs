@@ -70,7 +70,7 @@ fn what_is_asked_to_end_may_say_its_last_words() {
         let spec = place.spec(place.run(engine), &sh(script));
         let exit = place.tell(&spec, &mut |event| match event {
             Event::Stdout(_) => Control::End("enough".to_owned()),
-            Event::Starting | Event::Started(_) | Event::Tick => Control::Go,
+            Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
         });
         let exit = exit.unwrap();
         assert_eq!(exit.ended_by, Some(EndedBy::Asked("enough".to_owned())));
@@ -91,7 +91,7 @@ fn the_mark_is_seen_from_outside() {
                 seen = orch::adapters::process::marked(&spec.mark.0, &spec.mark.1).len();
                 Control::End("seen".to_owned())
             }
-            Event::Starting | Event::Started(_) | Event::Tick => Control::Go,
+            Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
         });
         // The shell and its sleep, besides the engine's own.
         assert!(seen >= 2, "{engine:?}: {seen}");

@@ -178,6 +178,8 @@ impl Scenario {
                 o.deploys.clear();
                 o.tasks.clear();
                 o.board.clear();
+                // A branch is deleted when its task is done.
+                o.branches.clear();
                 o.frozen = 0;
             }
         }

@@ -42,12 +42,12 @@ fn every_subcommand_has_an_example_and_says_what_it_does() {
 #[test]
 fn completions_and_manual_pages_come_from_the_same_definition() {
     let dir = tempfile::tempdir().unwrap();
-    let orch = |args: &[&str]| std::process::Command::new(env!("CARGO_BIN_EXE_orch")).args(args).output().unwrap();
+    let orch = |args: &[&str]| std::process::Command::new(crate::support::ORCH).args(args).output().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let out = orch(&["completions", shell]);
         assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("COMPLETE"), "{shell}");
         // As a shell calls it, by its name on PATH.
-        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_orch"));
+        let binary = std::path::Path::new(crate::support::ORCH);
         let mut command = std::process::Command::new("orch");
         let asked = command.env("PATH", binary.parent().unwrap()).env("COMPLETE", shell).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&asked.stdout), String::from_utf8_lossy(&out.stdout), "{shell}");
@@ -71,7 +71,7 @@ fn completion_offers_live_words_and_writes_nothing() {
         }
     });
     let asked = |dir: &std::path::Path, words: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = std::process::Command::new(crate::support::ORCH);
         command.current_dir(dir).env_clear().env("HOME", dir).env("COMPLETE", "bash").env("_CLAP_IFS", "\n");
         if dir.join("orch.yaml").exists() {
             command.env("ORCH_CONFIG", "orch.yaml");

@@ -91,7 +91,7 @@ fn base(name: &str, lines: &str, break_it: bool) -> Value {
     );
     std::fs::write(dir.path().join("orch.yaml"), config).unwrap();
     let home = std::env::var_os("HOME").unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_orch"))
+    let out = Command::new(crate::support::ORCH)
         .args(["doctor", "--json", "--config", "orch.yaml"])
         .current_dir(dir.path())
         .env("HOME", home)
@@ -176,7 +176,7 @@ fn ord_7_the_jobs_for_each_ci_system_are_yaml_with_commands_that_exist() {
         for rest in commands {
             let line = format!("s{rest}");
             let words: Vec<&str> = line.split(' ').map(|w| w.trim_matches('"')).collect();
-            let out = Command::new(env!("CARGO_BIN_EXE_orch")).args(&words).arg("--help").output().unwrap();
+            let out = Command::new(crate::support::ORCH).args(&words).arg("--help").output().unwrap();
             assert!(out.status.success(), "{name}: {words:?} {}", String::from_utf8_lossy(&out.stderr));
         }
     }

@@ -37,7 +37,7 @@ fn whole(block: &str) -> String {
 }
 
 fn orch(home: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    let mut command = Command::new(crate::support::ORCH);
     command.args(args).current_dir(home).env_clear().env("HOME", home).env("PATH", std::env::var("PATH").unwrap());
     command.env("ORCH_TOOLS_CACHE", home).output().unwrap()
 }

@@ -51,7 +51,7 @@ impl Home {
     }
 
     fn command(&self, dir: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.at("home")).env("ORCH_EXECUTOR", "detach").env("ORCH_MIN_FREE_MB", "0").args(args);
         command

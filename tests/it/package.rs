@@ -43,7 +43,7 @@ fn the_package_is_built_and_installed_in_a_clean_root() {
     }
     let (out, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut release = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/release"));
-    release.env("RELEASE_PROGRAM", env!("CARGO_BIN_EXE_orch")).env("RELEASE_LEVEL", "0");
+    release.env("RELEASE_PROGRAM", crate::support::ORCH).env("RELEASE_LEVEL", "0");
     let deb = text(&run(release.arg("--deb-only").arg(out.path())));
     assert_eq!(text(&run(Command::new("dpkg-deb").args(["-f", &deb, "Package"]))), "orch-pipeline");
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1, "only the package");

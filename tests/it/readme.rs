@@ -33,7 +33,7 @@ impl Home {
     fn new() -> Self {
         let home = Self { dir: tempfile::tempdir().unwrap() };
         std::fs::create_dir(home.path("bin")).unwrap();
-        symlink(env!("CARGO_BIN_EXE_orch"), home.path("bin/orch")).unwrap();
+        symlink(crate::support::ORCH, home.path("bin/orch")).unwrap();
         home.script("agent.sh", AGENT);
         home.ok(home.dir.path(), "git init -q --bare -b main orch.git && git init -q -b main checkout");
         let seed =

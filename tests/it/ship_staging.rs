@@ -152,19 +152,23 @@ fn a_sandbox_work_item_goes_through_the_self_hosting_suite() {
     crate::support::git::raw(pipe.dir.path(), &["clone", "-q", "--bare", "remote.git", "sandbox.git"]);
     let file = pipe.at("orch.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let more =
-        "  - {key: SBX, repo: sandbox, git: {remote: ./sandbox.git}, board: {kind: local, dir: sandbox-issues}}\n";
-    std::fs::write(&file, format!("{text}{more}")).unwrap();
-    let said = pipe.orch(&["staging-check", "--strict", "--project", "ORCH"]);
-    assert_eq!(said.code, 0, "{}", said.all());
-    assert!(!said.out.contains("INFRA-WAIVED"), "{}", said.all());
-    assert_eq!(pipe.of("SBX-1", "stage"), "cancelled", "what was tried is stopped again");
+    // Whichever agent is the first there.
+    for (key, stages) in [("SBX-1", ""), ("SBX-2", ", stages: [development, deploy]")] {
+        let more = format!(
+            "  - {{key: SBX, repo: sandbox, git: {{remote: ./sandbox.git}}, board: {{kind: local, dir: sandbox-issues}}{stages}}}\n"
+        );
+        std::fs::write(&file, format!("{text}{more}")).unwrap();
+        let said = pipe.orch(&["staging-check", "--strict", "--project", "ORCH"]);
+        assert_eq!(said.code, 0, "{}", said.all());
+        assert!(!said.out.contains("INFRA-WAIVED"), "{}", said.all());
+        assert_eq!(pipe.of(key, "stage"), "cancelled", "what was tried is stopped again");
+    }
 }
 
 /// The command writes its own result and outlives its wrapper; what runs afterwards is another version under the same name.
 #[test]
 fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
-    let old = env!("CARGO_BIN_EXE_orch");
+    let old = crate::support::ORCH;
     let mut pipe = Pipe::new(Setup {
         project: "self_hosting: true\ndeploy: {command: [./deploy.sh], env: {TARGET: PROD}}".into(),
         files: vec![(

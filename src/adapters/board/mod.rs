@@ -28,7 +28,7 @@ pub enum BoardError {
     /// Somebody else writes at the same time: read again in a later step.
     #[error("the board changed meanwhile: {0}")]
     Conflict(String),
-    /// A bug or a wrong configuration; repeating changes nothing.
+    /// A bug or a wrong configuration: a retry changes nothing.
     #[error("the board does not accept this: {0}")]
     Invalid(String),
     /// The board asks to wait this many seconds; the pass ends.

@@ -1,4 +1,4 @@
-//! A child's start: by the operator's account as it stands, or through an engine that holds it (BND-2).
+//! Starts a child: with the operator's account as it is, or through an engine that confines it (BND-2).
 
 use super::person::no_terminal;
 use super::streams::Feed;
@@ -14,16 +14,16 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// All of a child but its output streams and its start.
+/// Everything about a child except its output streams and its start.
 pub(super) struct Launch {
     pub command: Command,
-    /// What tells whether a confined command was reached.
+    /// Shows whether a confined command was reached.
     pub gate: Option<Gate>,
-    /// What is written to a confined command's standard input as it reads.
+    /// What a confined command gets on standard input, written as it reads.
     pub feed: Option<Feed>,
-    /// What a person types goes there.
+    /// Where a person's keystrokes go.
     pub keys: Option<OwnedFd>,
-    /// The way out of a confined command's own network.
+    /// The only way out of a confined command's own network.
     pub proxy: Option<Proxy>,
 }
 
@@ -37,7 +37,7 @@ impl Launch {
         let stdin = stdin.transpose()?;
         let mut launch = match &spec.boundary {
             Boundary::Operator => Self::plain(spec, program, stdin, person)?,
-            Boundary::Run(run) => Self::confined(spec, run, program, stdin, person)?,
+            Boundary::Run(run) | Boundary::Away(run, _) => Self::confined(spec, run, program, stdin, person)?,
         };
         if let Some(person) = person {
             person.streams(&mut launch.command)?;
@@ -134,17 +134,17 @@ pub(super) fn not_started(
     }
 }
 
-/// Code and signal. Through an engine a signal comes out as 128 and its number, so that is how it is recorded for every
-/// confined command, whatever holds it.
+/// Code and signal. Through an engine a signal appears as 128 plus its number, so it is recorded like that for every
+/// confined command, whatever confines it.
 pub(super) fn ending(spec: &Spec, status: Option<ExitStatus>) -> (Option<i32>, Option<i32>) {
     let (code, signal) = (status.and_then(|s| s.code()), status.and_then(|s| s.signal()));
     match (&spec.boundary, signal) {
         (Boundary::Run(run), Some(signal)) if run.engine != Engine::None => (Some(128 + signal), None),
-        (Boundary::Run(_) | Boundary::Operator, _) => (code, signal),
+        (Boundary::Run(_) | Boundary::Away(..) | Boundary::Operator, _) => (code, signal),
     }
 }
 
-/// The program's file, as execvp would find it in the child.
+/// The program's file, as execvp in the child would find it.
 fn find(spec: &Spec, program: &str) -> Result<PathBuf, ChildError> {
     let name = spec.argv.first().ok_or(ChildError::Empty)?;
     if program.contains('/') {

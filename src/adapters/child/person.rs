@@ -1,4 +1,4 @@
-//! A person's own streams in place of files: for `orch shell`, which is held like any run and talked to (BND-3).
+//! A person's own streams in place of files: for `orch shell`, which is confined like any run but interactive (BND-3).
 
 use super::streams::{Sink, nonblocking};
 use super::{ChildError, TICK, Watched};
@@ -14,30 +14,31 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::time::Duration;
 
-/// How long the beginning of what may be a secret waits for its rest on a terminal.
+/// On a terminal, how long output that may be the start of a secret is held back for the rest.
 const HELD: Duration = Duration::from_millis(50);
 
-/// How a person is joined to a command.
+/// How a person is connected to a command.
 #[derive(Debug)]
 pub enum Person {
-    /// By pipes. `reads`: what comes on this process's standard input goes to the command; `both`: all that it says comes on
+    /// Through pipes. `reads`: this process's standard input goes to the command. `both`: both of its streams go to
     /// standard error.
     Pipes { reads: bool, both: bool },
-    /// By a terminal of the command's own, whose other end is here: nothing inside can write to the person's (BND-3).
+    /// Through a terminal of the command's own, whose other end is here: nothing inside can write to the person's
+    /// (BND-3).
     Terminal(Terminal),
 }
 
-/// A new terminal, and the person's, which hands every key on until this is dropped.
+/// A new terminal, and the person's own, which passes every key on until this is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     ours: OwnedFd,
-    /// Until the command has it: while it is held here the terminal has no end.
+    /// Kept until the command has it: while it is open here, the terminal never reports an end.
     theirs: RefCell<Option<OwnedFd>>,
     before: Termios,
 }
 
 impl Terminal {
-    /// Fails where standard input is no terminal, or none can be made.
+    /// Fails if standard input is not a terminal, or if none can be made.
     pub fn new() -> io::Result<Self> {
         let before = tcgetattr(stdin())?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -54,7 +55,7 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// Gives it the size of the person's.
+    /// Gives it the size of the person's terminal.
     pub fn fit(&self) {
         if let Ok(size) = tcgetwinsize(stdin()) {
             let _ = tcsetwinsize(&self.ours, size);
@@ -79,7 +80,7 @@ impl Person {
         terminal.theirs.borrow().as_ref().map(OwnedFd::try_clone).transpose()
     }
 
-    /// Where what it says goes.
+    /// Where its output goes.
     pub(super) fn sinks(&self) -> Result<(Sink, Sink), ChildError> {
         let onto = |name, stream: BorrowedFd<'_>| {
             let stream = fcntl_dupfd_cloexec(stream, 3);
@@ -91,7 +92,7 @@ impl Person {
         Ok((onto("standard output", out)?, onto("standard error", stderr())?))
     }
 
-    /// With a terminal: the command's output streams are that.
+    /// With a terminal, it is both output streams of the command.
     pub(super) fn streams(&self, command: &mut Command) -> Result<(), ChildError> {
         for set in [Command::stdout::<OwnedFd>, Command::stderr::<OwnedFd>] {
             if let Some(end) = self.terminal().map_err(no_terminal)? {
@@ -107,13 +108,13 @@ pub(super) fn no_terminal(source: io::Error) -> ChildError {
 }
 
 impl Watched {
-    /// Joins the person to what was started; `keys`: where standard input of a command without a terminal is written to.
+    /// Connects the person to the started command. `keys`: where standard input of a command without a terminal goes.
     pub(super) fn attach(&mut self, person: &Person, keys: Option<OwnedFd>) -> io::Result<()> {
         let to = match person {
             Person::Terminal(terminal) => {
                 drop(terminal.theirs.take());
                 self.stdout = Some(File::from(terminal.ours.try_clone()?));
-                // Its modes are the open file's, which both ends of the copying share.
+                // The modes belong to the open file, which both copying directions share.
                 nonblocking(&terminal.ours)?;
                 Some(terminal.ours.try_clone()?)
             }
@@ -122,19 +123,19 @@ impl Watched {
         };
         self.live = true;
         if let Some(to) = to {
-            // It ends with this process: who reads a terminal can't be asked to stop.
+            // It ends with this process: a thread that blocks on a terminal can't be asked to stop.
             std::thread::Builder::new().spawn(move || copy(&to))?;
         }
         Ok(())
     }
 
-    /// How long nothing may come before what is held back is said.
+    /// How long no output may arrive before held-back output is shown.
     pub(super) fn idle(&self) -> Duration {
         let held = self.live && (self.out.holds() || self.err.holds());
         if held { HELD } else { TICK }
     }
 
-    /// A person waits for a prompt, and it looks like the beginning of a secret: it is said, unless it is a good part of one.
+    /// A person waits for a prompt that looks like the start of a secret: show it, unless it is a large part of one.
     pub(super) fn say_held(&mut self) {
         if self.live {
             self.out.finish();
@@ -143,7 +144,7 @@ impl Watched {
     }
 }
 
-/// Standard input to its end, or until nobody reads it.
+/// Copies standard input to its end, or until nobody reads it.
 fn copy(to: &OwnedFd) {
     let mut buffer = [0; 4096];
     loop {

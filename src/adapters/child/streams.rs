@@ -17,13 +17,13 @@ pub(super) enum Chunk<'b> {
     Bytes(&'b [u8]),
 }
 
-/// Reads what is there, one buffer at most.
+/// Reads what is available, at most one buffer.
 pub(super) fn chunk<'b>(pipe: &mut impl Read, buffer: &'b mut [u8]) -> std::io::Result<Chunk<'b>> {
     match pipe.read(buffer) {
         Ok(0) => Ok(Chunk::End),
         Ok(n) => Ok(Chunk::Bytes(buffer.get(..n).unwrap_or(&[]))),
         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Chunk::Later),
-        // A terminal whose other end nobody holds any more.
+        // A terminal whose other end is closed.
         Err(e) if e.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(Chunk::End),
         Err(e) => Err(e),
     }
@@ -33,7 +33,7 @@ pub(super) fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 
-/// A stream's file: grows to the cap; a full disk drops bytes instead of ending the run (RULE-38).
+/// A stream's file: it grows up to the cap, and a full disk drops bytes instead of ending the run (RULE-38).
 pub(super) struct Sink {
     name: &'static str,
     file: File,
@@ -41,7 +41,7 @@ pub(super) struct Sink {
     /// Bytes that still fit.
     room: u64,
     cap: u64,
-    /// Bytes that came, dropped ones included.
+    /// Bytes that arrived, including dropped ones.
     pub(super) seen: u64,
     dropped: u64,
     error: Option<std::io::Error>,
@@ -65,7 +65,7 @@ impl Sink {
         })
     }
 
-    /// Onto a stream of this process, without a cap.
+    /// Writes to a stream of this process, without a cap.
     pub(super) fn onto(name: &'static str, stream: OwnedFd) -> Self {
         Self {
             name,
@@ -79,12 +79,12 @@ impl Sink {
         }
     }
 
-    /// Whether something waits for what follows it.
+    /// Whether output is being held back for what follows it.
     pub(super) fn holds(&self) -> bool {
         self.said.holds()
     }
 
-    /// The file itself, for a child that writes to it without us.
+    /// The file itself, for a child that writes to it directly.
     pub(super) fn own(&self, path: &Path) -> Result<Stdio, ChildError> {
         Ok(Stdio::from(self.file.try_clone().map_err(|source| opening(path, source))?))
     }
@@ -126,11 +126,11 @@ impl Sink {
     }
 }
 
-/// A file that is written to a child's standard input as the child reads, so that it never has the file itself open.
+/// Writes a file to a child's standard input as the child reads, so that the child never has the file itself open.
 pub(super) struct Feed {
     file: File,
     pipe: OwnedFd,
-    /// Read and not yet taken.
+    /// Read but not yet written.
     rest: Vec<u8>,
 }
 
@@ -146,7 +146,8 @@ impl Feed {
         Ok(Self { file, pipe, rest: Vec::new() })
     }
 
-    /// Gives what the pipe takes now. `None`: all is given, or nobody will read it; the pipe is closed then.
+    /// Writes what the pipe accepts now. `None`: everything is written, or nobody will read it; the pipe is then
+    /// closed.
     pub(super) fn give(mut self) -> Option<Self> {
         loop {
             if self.rest.is_empty() {
@@ -165,8 +166,8 @@ impl Feed {
     }
 }
 
-/// Writes over the secrets in a file that others may still be appending to, so that its length stays. Fails where it can't
-/// be read and written.
+/// Overwrites the secrets in a file to which others may still be appending, keeping its length. Fails if it can't be
+/// read and written.
 pub fn scrub(path: &Path, known: &Redactor) -> std::io::Result<()> {
     if known.is_empty() {
         return Ok(());
@@ -177,7 +178,7 @@ pub fn scrub(path: &Path, known: &Redactor) -> std::io::Result<()> {
         for (at, over) in known.places(&buffer) {
             file.write_all_at(&over, base + at.start as u64)?;
         }
-        // One may stand across two chunks.
+        // A secret may span two chunks.
         let done = buffer.len().saturating_sub(known.longest().saturating_sub(1));
         buffer.drain(..done);
         base += done as u64;

@@ -1,9 +1,9 @@
-//! Which addresses a run may reach by the proxy (BND-2): global ones that are not this machine's, in whatever spelling.
+//! Which addresses a run may reach through the proxy (BND-2): global ones that are not this machine's, however spelled.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// The address that is reached in the end: the IPv4 address that an IPv6 one only carries, else itself.
+/// The address that is reached in the end: the IPv4 address that an IPv6 address embeds, else the address itself.
 pub(super) fn meant(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip.to_canonical() else { return ip.to_canonical() };
     match v6.segments() {
@@ -16,7 +16,7 @@ pub(super) fn meant(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether the whole internet knows it by this address, and no more than one machine has it.
+/// Whether the address is the same single host everywhere on the internet.
 pub(super) fn is_global(ip: IpAddr) -> bool {
     match meant(ip) {
         IpAddr::V4(v4) => global4(v4),
@@ -38,7 +38,7 @@ fn global4(ip: Ipv4Addr) -> bool {
         | [203, 0, 113, _]
         // Measurements.
         | [198, 18 | 19, ..] => false,
-        // Shared by a provider's customers; private.
+        // Shared by a provider's customers, and private.
         [100, b, ..] => b & 0xc0 != 64,
         [172, b, ..] => b & 0xf0 != 16,
         _ => true,
@@ -53,7 +53,7 @@ fn global6(ip: Ipv6Addr) -> bool {
     }
 }
 
-/// Whether this machine has the address: then one can listen on it. What can't be told counts as its own.
+/// Whether this machine has the address, shown by listening on it. An unclear answer counts as yes.
 pub(super) fn is_own(ip: IpAddr) -> bool {
     let ip = meant(ip);
     let name = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -61,7 +61,8 @@ pub(super) fn is_own(ip: IpAddr) -> bool {
     if !any {
         return !matches!(UdpSocket::bind((ip, 0)), Err(e) if e.kind() == ErrorKind::AddrNotAvailable);
     }
-    // Here one may listen on any address. To its own, a machine speaks from that very one; nothing is sent by this.
+    // This machine allows listening on any address. A connection to an own address comes from that address; nothing is
+    // sent.
     let from: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let spoken = UdpSocket::bind((from, 0)).and_then(|socket| {
         socket.connect((ip, 9))?;

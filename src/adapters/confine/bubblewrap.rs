@@ -1,4 +1,4 @@
-//! bubblewrap's command line: nothing is there but what is named (BND-2).
+//! bubblewrap's command line: only what is named exists inside (BND-2).
 
 use super::paths::{self, Part};
 use super::{EXEC, INSIDE, Run, room};
@@ -7,24 +7,24 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a run may keep in `/dev/shm`: memory that no process of it shows.
+/// How much a run may keep in `/dev/shm`, memory that is attributed to none of its processes.
 const SHARED: &str = "1073741824";
 
 /// Where a run sees its own temporary folder.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
-/// The whole command line. `passwd`: what stands for `/etc/passwd`. Fails where `/etc` can't be read, or where the run left
-/// something in its temporary folder that stands in the way of what is mounted below `/tmp` and can't be deleted.
+/// The whole command line. `passwd`: replaces `/etc/passwd`. Fails if `/etc` can't be read, or if the run left
+/// something in its temporary folder that is in the way of a mount below `/tmp` and can't be deleted.
 pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path>) -> io::Result<Vec<OsString>> {
     let mut line = Line { words: vec![program.into()], named: Vec::new(), mounts: Vec::new() };
     line.say(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
-    // From a thread that waits for the run's end: it is that thread's death that counts.
+    // Started from a thread that waits for the run's end: the run dies with that thread.
     line.say(&["--die-with-parent", "--new-session", "--chdir", "/", "--cap-drop", "ALL"]);
     if run.policy.network != Network::Open {
         line.say(&["--unshare-net"]);
     }
     if run.probe.root {
-        // For `confine-exec`, which takes the run's account and drops them.
+        // For `confine-exec`, which switches to the run's account and drops them.
         line.say(&["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]);
     } else {
         line.say(&["--unshare-user"]);
@@ -67,7 +67,7 @@ pub(super) fn argv(run: &Run, program: &Path, modern: bool, passwd: Option<&Path
 
 struct Line {
     words: Vec<OsString>,
-    /// What can be seen inside, besides own folders.
+    /// What is visible inside, apart from the run's own folders.
     named: Vec<PathBuf>,
     /// What is mounted where, and whether it is a folder.
     mounts: Vec<(PathBuf, bool)>,
@@ -83,7 +83,7 @@ impl Line {
         self.mounts.push((at.to_owned(), from.is_dir()));
     }
 
-    /// The folders above `at`, where they are not there yet: bubblewrap's own would be closed to another account.
+    /// Makes the missing folders above `at`: those that bubblewrap makes would be closed to another account.
     fn way(&mut self, at: &Path) {
         let mut above: Vec<&Path> = at.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
         above.reverse();
@@ -125,14 +125,14 @@ impl Line {
         Ok(())
     }
 
-    /// A path of the operator's choice, and what it leads to. One that is not there is passed over.
+    /// A path of the operator's choice, and its target. A missing one is skipped.
     fn further(&mut self, how: &str, path: &Path) -> io::Result<()> {
         let real = match path.canonicalize() {
             Ok(real) => real,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(io::Error::other(format!("{}: {e}", path.display()))),
         };
-        // What stands there already: the system's own, in whole.
+        // Part of something that is already mounted whole.
         if self.named.contains(&real) {
             return Ok(());
         }
@@ -147,8 +147,8 @@ impl Line {
         Ok(())
     }
 
-    /// Puts nothing in the place of each of `hidden` that would be seen; gives those that are folders, to be closed when
-    /// all is in its place.
+    /// Covers each visible path of `hidden` with something empty; returns the folders, to be closed once everything is
+    /// in place.
     fn mask(&mut self, hidden: &[PathBuf]) -> Vec<PathBuf> {
         let mut folders = Vec::new();
         for path in hidden {
@@ -164,7 +164,7 @@ impl Line {
                         folders.push(path);
                     }
                     Ok(data) if !data.is_symlink() => self.bind("--ro-bind", Path::new("/dev/null"), &path),
-                    // A link shows only where it leads.
+                    // A link shows only the name of its target.
                     Ok(_) | Err(_) => {}
                 }
             }

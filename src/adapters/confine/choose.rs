@@ -1,4 +1,4 @@
-//! Which engine holds a run (BND-2): what the policy asks for, and what this machine can do.
+//! Which engine confines a run (BND-2): what the policy asks for, and what this machine can do.
 
 use super::start::{NotStarted, Order};
 use super::{Engine, NoEngine, Run, fence};
@@ -13,19 +13,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// How long a no is believed, in seconds.
+/// How long a negative answer is valid, in seconds.
 const NO_S: i64 = 10;
 
-/// What the choice depends on besides the policy.
+/// What the choice depends on in addition to the policy.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    /// A folder of the state directory, made where it is missing: what each engine answered.
+    /// A folder of the state directory, created if missing, with each engine's answer.
     pub folder: PathBuf,
     /// Other accounts that somebody can log in to ([`accounts::other_logins`]).
     pub others: Vec<String>,
     /// Whether this process is root.
     pub root: bool,
-    /// `orch` itself, which is the last program before each command.
+    /// `orch` itself, the last program started before each command.
     pub program: PathBuf,
 }
 
@@ -33,18 +33,18 @@ impl Probe {
     /// This machine and this account, with the answers in `folder`.
     ///
     /// # Errors
-    /// This program's own file can't be told.
+    /// The path of this program is unknown.
     pub fn here(folder: PathBuf) -> io::Result<Self> {
         let program = std::env::current_exe()?;
         Ok(Self { folder, others: accounts::other_logins(), root: rustix::process::geteuid().is_root(), program })
     }
 }
 
-/// The engine for `policy` on this machine. bubblewrap's yes is remembered for boot, program and its state; its no is asked
-/// again at most every 10 s.
+/// The engine for `policy` on this machine. A positive answer of bubblewrap is kept per boot, program and program file;
+/// a negative one is checked again at most every 10 s.
 ///
 /// # Errors
-/// [`NoEngine`] where the policy demands one and none holds it.
+/// [`NoEngine`] if the policy requires an engine and none works.
 pub fn engine(policy: &Policy, probe: &Probe) -> Result<Engine, NoEngine> {
     let chosen = match policy.mode {
         Mode::Off => return Ok(Engine::None),
@@ -63,15 +63,15 @@ pub fn engine(policy: &Policy, probe: &Probe) -> Result<Engine, NoEngine> {
     }
 }
 
-/// Forgets what was answered: an engine could not start a run.
+/// Forgets the answers: an engine could not start a run.
 pub fn forget(folder: &Path) {
     let _ = std::fs::remove_file(folder.join(ANSWERS));
 }
 
-/// Landlock as the second choice of `auto`; why not, in half a sentence.
+/// Landlock as the second choice of `auto`; otherwise why not, in half a sentence.
 fn beside(policy: &Policy, probe: &Probe) -> Result<Engine, String> {
     let engine = landlock(policy).map_err(|no| no.why)?;
-    // Modes and times of the operator's own files could be changed, and others here could use that.
+    // Landlock does not protect modes and times of the operator's own files, and others here could exploit a change.
     if policy.mode == Mode::Required && !probe.root && !probe.others.is_empty() {
         let others = probe.others.join(", ");
         return Err(format!("Landlock alone is not enough where others can log in ({others})"));
@@ -132,7 +132,7 @@ fn bubblewrap(policy: &Policy, probe: &Probe) -> Result<Engine, NoEngine> {
 
 const ANSWERS: &str = "bubblewrap.json";
 
-/// What was asked, and what came of it.
+/// The question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Answer {
     boot: String,
@@ -141,7 +141,7 @@ struct Answer {
     mtime: (i64, i64),
     root: bool,
     network: bool,
-    /// In seconds since the boot.
+    /// In seconds since boot.
     at: i64,
     said: Said,
 }
@@ -149,7 +149,7 @@ struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Said {
-    /// `modern`: it knows `--disable-userns` and `--size`.
+    /// `modern`: it supports `--disable-userns` and `--size`.
     Yes {
         modern: bool,
     },
@@ -158,7 +158,7 @@ enum Said {
     },
 }
 
-/// All but the answer.
+/// Everything but the answer.
 fn question(program: &Path, policy: &Policy, probe: &Probe) -> Answer {
     let data = std::fs::metadata(program).ok();
     Answer {
@@ -182,7 +182,8 @@ fn remembered(program: &Path, policy: &Policy, probe: &Probe) -> Option<Answer> 
     all.into_iter().find(|a| same(a) && young(a))
 }
 
-/// Beside the answer with or without a network namespace, as the case may be. Without it, it is asked again: no harm.
+/// Stored next to the answer for the other case (with or without a network namespace). If it is lost, it is only asked
+/// again.
 fn remember(answer: &Answer, probe: &Probe) {
     let path = probe.folder.join(ANSWERS);
     let old: Vec<Answer> =
@@ -200,7 +201,7 @@ fn now() -> i64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| t.tv_sec())
 }
 
-/// The very command line with `true`, first as newer versions have it.
+/// The real command line around `true`, first in the form for newer versions.
 fn ask(program: &Path, policy: &Policy, probe: &Probe) -> Said {
     let with = |modern| match try_true(program, modern, policy, probe) {
         Ok(()) => Said::Yes { modern },
@@ -217,7 +218,7 @@ fn try_true(program: &Path, modern: bool, policy: &Policy, probe: &Probe) -> Res
     std::fs::create_dir_all(&probe.folder).map_err(text)?;
     let folder = tempfile::tempdir_in(&probe.folder).map_err(text)?;
     let own = || folder.path().to_owned();
-    // A network of its own is what can fail; what leads out of it is not asked here.
+    // Only the network namespace can fail; what leads out of it does not matter here.
     let network = if policy.network == Network::Open { Network::Open } else { Network::Closed };
     let run = Run {
         engine: Engine::Bubblewrap { program: program.to_owned(), modern },
@@ -262,7 +263,7 @@ fn try_true(program: &Path, modern: bool, policy: &Policy, probe: &Probe) -> Res
     }
 }
 
-/// The one command of root's that most likely helps.
+/// The one command, run as root, that most likely helps.
 fn way_out(program: &Path) -> String {
     let set =
         |name: &str, value: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|v| v.trim() == value);

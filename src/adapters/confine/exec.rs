@@ -1,5 +1,5 @@
-//! `orch confine-exec`: the last program before a confined command (BND-2). It lays down what it has, step by step, says
-//! that it did, and becomes the command.
+//! `orch confine-exec`: the last program before a confined command (BND-2). It gives up its rights step by step,
+//! confirms that it did, and becomes the command.
 
 use super::plan::{Handed, Hold, Plan, send};
 use super::{PROXY_PORT, fence, filter};
@@ -22,11 +22,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The most open files of one process.
+/// Most open files of one process.
 const FILES: u64 = 65_536;
 
-/// Becomes the command that the plan on standard input names; comes back only with why it did not, which the supervisor
-/// was told too. To be called with one thread.
+/// Becomes the command named by the plan on standard input. Returns only with the reason why it could not, which the
+/// supervisor also got. Must be called with a single thread.
 pub fn exec() -> io::Error {
     let Handed { plan, started, stdin, proxy } = match Plan::receive(stdin()) {
         Ok(handed) => handed,
@@ -42,7 +42,7 @@ pub fn exec() -> io::Error {
     if let Err(e) = started.write_all(b"S") {
         return e;
     }
-    // The search on PATH is that of the command's own environment. Where it succeeds, `started` is closed by the kernel.
+    // PATH of the command's own environment is searched. On success the kernel closes `started`.
     let error = Command::new(program).args(arguments).env_clear().envs(env).exec();
     let _ = write!(started, "E{}", error.raw_os_error().unwrap_or_default());
     error
@@ -92,9 +92,9 @@ fn at(what: &str, e: &io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("{what}: {e}"))
 }
 
-/// What the kernel takes first when memory is short, what comes last when processors are, and how large things may grow.
+/// Sets the out-of-memory score, the priority and the resource limits.
 fn limits(plan: &Plan) -> io::Result<()> {
-    // Else these files belong to root. There is nothing in this process that the command won't have.
+    // Otherwise these files belong to root. Nothing in this process is secret from the command.
     let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
     let score = std::fs::read_to_string("/proc/self/oom_score_adj")?;
     if score.trim().parse().is_ok_and(|now: i32| now < 500) {
@@ -111,25 +111,25 @@ fn limits(plan: &Plan) -> io::Result<()> {
         let Some(most) = most else { continue };
         let now = getrlimit(resource);
         let maximum = least(now.maximum, most);
-        // The soft limit of open files stays: some programs run through all numbers up to it.
+        // The soft limit of open files stays: some programs loop over every number up to it.
         let current = if resource == Resource::Nofile { least(now.current, most) } else { maximum };
         setrlimit(resource, Rlimit { current, maximum }).map_err(|e| at("a limit", &e.into()))?;
     }
     Ok(())
 }
 
-/// Takes the run's account, with no groups but its own.
+/// Switches to the run's account, without any groups but its own.
 fn account(plan: &Plan) -> io::Result<()> {
     let Some((uid, gid)) = plan.account else { return Ok(()) };
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    // This process has one thread.
+    // This process has a single thread.
     set_thread_groups(&[]).map_err(|e| at("dropping groups", &e.into()))?;
     set_thread_res_gid(gid, gid, gid).map_err(|e| at("taking the group", &e.into()))?;
     set_thread_res_uid(uid, uid, uid).map_err(|e| at("taking the account", &e.into()))
 }
 
 fn no_capabilities() -> io::Result<()> {
-    // Only who has CAP_SETPCAP may; who has not can't gain any by `no_new_privs`.
+    // This needs CAP_SETPCAP; without it, `no_new_privs` keeps the process from gaining any.
     for bit in 0..63 {
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit));
     }
@@ -139,13 +139,13 @@ fn no_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Every descriptor but the standard streams and `started`. Nothing else of this process holds one by now.
+/// Closes every descriptor except the standard streams and `started`. Nothing else here uses one any more.
 pub(super) fn close_others(started: Option<&File>) -> io::Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd")?;
     let numbers: Vec<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
     for number in numbers.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok()) {
         if number > 2 && started.is_none_or(|started| number != started.as_raw_fd()) {
-            // The folder's own is closed by now.
+            // The descriptor of the folder itself is already closed.
             let _ = close(number);
         }
     }

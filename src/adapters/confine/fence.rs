@@ -1,4 +1,4 @@
-//! Landlock: the scopes that every run gets, and the paths of one that nothing else holds (BND-2).
+//! Landlock: the scopes that every run gets, and the path rules of a run without another engine (BND-2).
 
 use super::plan::{Reach, Rule};
 use landlock::{
@@ -8,10 +8,10 @@ use landlock::{
 use std::io;
 use std::path::Path;
 
-/// The least that holds a run alone: kernel 6.12, the first with scopes.
+/// Lowest version that can confine a run on its own: kernel 6.12, the first with scopes.
 const LEAST: ABI = ABI::V6;
 
-/// Whether this kernel has all that the engine needs.
+/// Whether this kernel supports everything the engine needs.
 pub(super) fn there() -> bool {
     ruleset(CompatLevel::HardRequirement)
         .and_then(|set| set.handle_access(AccessFs::from_all(LEAST)).map_err(io::Error::other))
@@ -19,14 +19,14 @@ pub(super) fn there() -> bool {
         .is_ok()
 }
 
-/// No signals and no abstract sockets to the outside, where the kernel has scopes. Needs `no_new_privs`.
+/// No signals and abstract sockets to the outside, if the kernel has scopes. Needs `no_new_privs`.
 pub(super) fn scopes() -> io::Result<()> {
     let set = ruleset(CompatLevel::BestEffort)?.create().map_err(io::Error::other)?;
     set.restrict_self().map_err(io::Error::other)?;
     Ok(())
 }
 
-/// Nothing but `rules`, and the scopes. A path that is not there is passed over, but for one of [`Reach::Own`].
+/// Allows only `rules`, and sets the scopes. A missing path is skipped unless it is a [`Reach::Own`].
 ///
 /// # Errors
 /// The kernel lacks a part of it, or an own folder can't be opened: the run must not start.

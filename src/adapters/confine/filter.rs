@@ -1,5 +1,5 @@
-//! The system calls that no run may make (BND-2). Arguments are compared on their low 32 bits: that is what the kernel
-//! looks at, and a 64-bit comparison let `TIOCSTI` through.
+//! The system calls that no run may make (BND-2). Arguments are compared on their low 32 bits, the part the kernel
+//! uses: a 64-bit comparison let `TIOCSTI` through.
 
 use nix::libc;
 use seccompiler::{
@@ -15,22 +15,22 @@ use std::io;
 pub(super) struct Strength {
     /// New namespaces and mounts.
     pub namespaces: bool,
-    /// What Landlock alone leaves open.
+    /// What Landlock on its own leaves open.
     pub alone: bool,
     /// With `alone`: every `socket`.
     pub sockets: bool,
 }
 
-/// The second ABI of the same architecture on x86-64: its numbers begin here, and nothing of ours knows them.
+/// The second ABI of the same architecture on x86-64. Its numbers start here, and none of our rules match them.
 const X32: u32 = 0x4000_0000;
 const SET_ID: [i64; 2] = [0o4000, 0o2000];
 /// `CLONE_NEW…` of mount, cgroup, UTS, IPC, user, PID and network namespaces.
 const NEW: [i64; 7] = [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];
-/// `CLONE_NEWTIME`, which `clone` reads as a part of a signal's number.
+/// `CLONE_NEWTIME`, whose bit `clone` reads as part of the signal number.
 const NEW_TIME: i64 = 0x80;
 
-/// Refuses what `strength` says, from now on and for all that follows. Needs `no_new_privs`. Fails where the kernel has no
-/// filters.
+/// Refuses what `strength` says, from now on and in everything started later. Needs `no_new_privs`. Fails if the kernel
+/// has no filters.
 pub(super) fn apply(strength: Strength) -> io::Result<()> {
     for program in programs(strength)? {
         apply_filter(&program).map_err(io::Error::other)?;
@@ -47,17 +47,17 @@ fn programs(strength: Strength) -> io::Result<Vec<BpfProgram>> {
         let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
         let refuse = SeccompAction::Errno(errno.unsigned_abs());
         let filter = SeccompFilter::new(rules.0, SeccompAction::Allow, refuse, arch).map_err(io::Error::other)?;
-        // A call of another architecture ends the process: seccompiler compiles that in.
+        // seccompiler's own code ends the process at a call of another architecture.
         all.push(filter.try_into().map_err(io::Error::other)?);
     }
     Ok(all)
 }
 
-/// Ends the process at a call of the x32 ABI, which has the architecture's own name.
+/// Ends the process at a call of the x32 ABI, which reports the same architecture.
 fn no_x32() -> BpfProgram {
     let op = |code: u16, jt: u8, jf: u8, k: u32| sock_filter { code, jt, jf, k };
     vec![
-        // The call's number; at least X32?
+        // Load the call's number; is it X32 or above?
         op(0x20, 0, 0, 0),
         op(0x35, 0, 1, X32),
         // KILL_PROCESS, ALLOW.
@@ -66,7 +66,7 @@ fn no_x32() -> BpfProgram {
     ]
 }
 
-/// Rules by call: any of a call's rules refuses it; a call without rules is always refused.
+/// Rules by call. A call is refused if any of its rules matches; a call without rules is always refused.
 #[derive(Default)]
 struct Rules(BTreeMap<i64, Vec<SeccompRule>>);
 
@@ -88,7 +88,7 @@ impl Rules {
         }
     }
 
-    /// Refuses `call` where all of `tests` hold.
+    /// Refuses `call` if all of `tests` match.
     fn when(&mut self, call: i64, tests: &[Test]) -> io::Result<()> {
         let condition = |test: &Test| {
             let (index, op, value) = match *test {
@@ -105,7 +105,7 @@ impl Rules {
             Entry::Vacant(free) => {
                 free.insert(vec![rule]);
             }
-            // One that is always refused stays so.
+            // A call that is always refused stays so.
             Entry::Occupied(there) if there.get().is_empty() => {}
             Entry::Occupied(mut there) => there.get_mut().push(rule),
         }
@@ -149,16 +149,16 @@ fn refused(strength: Strength) -> io::Result<Rules> {
     Ok(rules)
 }
 
-/// No file gets a bit that lends its owner's account to whoever runs it.
+/// No file gets a setuid or setgid bit, which would lend its owner's account to whoever runs it.
 fn set_ids(rules: &mut Rules) -> io::Result<()> {
-    // Of `open` and `openat`, the mode means something only where a file is made.
+    // The mode in `open` and `openat` counts only if a file is created.
     const TMPFILE: i64 = 0o20_000_000;
     let made = [i64::from(libc::O_CREAT), TMPFILE];
     for bit in SET_ID {
         let mut plain = vec![
             (libc::SYS_fchmod, 1),
             (libc::SYS_fchmodat, 2),
-            // fchmodat2, newer than some lists of names.
+            // fchmodat2, newer than some libraries' names.
             (452, 2),
             (libc::SYS_mknodat, 2),
             (libc::SYS_mkdirat, 2),
@@ -205,7 +205,7 @@ fn namespaces(rules: &mut Rules) -> io::Result<()> {
     Ok(())
 }
 
-/// What Landlock does not hold: sockets by path, raw protocols, limits and priorities of other processes, System V and
+/// What Landlock does not cover: sockets by path, raw protocols, limits and priorities of other processes, System V and
 /// POSIX message objects.
 fn alone(rules: &mut Rules) -> io::Result<()> {
     let (inet, inet6, netlink) = (libc::AF_INET.into(), libc::AF_INET6.into(), libc::AF_NETLINK.into());
@@ -214,7 +214,7 @@ fn alone(rules: &mut Rules) -> io::Result<()> {
     for family in [inet, inet6] {
         let (tcp, udp) = (libc::IPPROTO_TCP.into(), libc::IPPROTO_UDP.into());
         rules.when(libc::SYS_socket, &[Test::Is(0, family), Test::Not(2, 0), Test::Not(2, tcp), Test::Not(2, udp)])?;
-        // SOCK_RAW without a protocol; the flags of the type are above these bits.
+        // SOCK_RAW without a protocol; flags of the type are above these bits.
         rules.when(libc::SYS_socket, &[Test::Is(0, family), Test::Bits(1, 0xf, libc::SOCK_RAW.into())])?;
     }
     rules.when(libc::SYS_socketpair, &[Test::Not(0, libc::AF_UNIX.into())])?;
@@ -250,7 +250,7 @@ fn alone(rules: &mut Rules) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls whose arguments can't be read here: told to be unknown, so that programs take the older ones.
+/// Calls whose arguments can't be read here. They fail as unknown, so that programs fall back to older ones.
 fn unknown(strength: Strength) -> Rules {
     let mut rules = Rules::default();
     rules.always(&[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_openat2]);

@@ -1,4 +1,4 @@
-//! What a run uses, measured by its supervisor (BND-2): the kernel's own limits count one process or one account at a time.
+//! Resource use of a run, measured by its supervisor (BND-2): the kernel's own limits count per process or per account.
 
 use super::Run;
 use crate::model::confine::Limits;
@@ -6,10 +6,10 @@ use crate::model::task::Actor;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// The most entries that one look at the folders takes; the next goes on from there.
+/// Most entries that one scan of the folders covers; the next one continues from there.
 const ENTRIES: usize = 20_000;
 
-/// Watches one run.
+/// Measures one run.
 #[derive(Debug)]
 pub struct Meter {
     limits: Limits,
@@ -18,7 +18,7 @@ pub struct Meter {
     walk: Walk,
 }
 
-/// A walk through the folders, over as many looks as it takes.
+/// A walk through the folders, spread over as many scans as it needs.
 #[derive(Debug, Default)]
 struct Walk {
     open: Vec<PathBuf>,
@@ -36,7 +36,7 @@ impl Meter {
         }
     }
 
-    /// The limit that the run is above, and by how much, in one sentence. `processes`: those that live.
+    /// The limit that the run exceeds, and by how much, in one sentence. `processes`: the living ones.
     pub fn over(&mut self, processes: &[Actor]) -> Option<String> {
         let count = processes.len() as u64;
         if count > self.limits.processes {
@@ -55,7 +55,7 @@ impl Meter {
         if resident / 1024 <= most {
             return None;
         }
-        // Pages that processes share were counted for each: only now is the dearer number worth its price.
+        // Shared pages were counted once per process. The exact number costs more, so it is read only now.
         let shared = |actor: &Actor| {
             let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", actor.pid)).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
@@ -76,14 +76,14 @@ impl Meter {
                 Err(e) if e.kind() == std::io::ErrorKind::InvalidFilename => {
                     return Some("its folders are deeper than can be measured".to_owned());
                 }
-                // Gone meanwhile, or closed to us.
+                // Deleted meanwhile, or not readable for us.
                 Err(_) => continue,
             };
             for entry in entries.flatten() {
                 seen += 1;
                 self.walk.files += 1;
                 let Ok(data) = entry.path().symlink_metadata() else { continue };
-                // A file of several names is counted once, in parts.
+                // A file with several names counts once, split over its names.
                 self.walk.bytes += data.blocks() * 512 / if data.is_dir() { 1 } else { data.nlink().max(1) };
                 if data.is_dir() {
                     self.walk.open.push(entry.path());

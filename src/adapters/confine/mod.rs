@@ -1,4 +1,4 @@
-//! The one confinement (BND-2): every process of an agent and every piece of a branch's code starts through it.
+//! The one confinement (BND-2): every process of an agent and all code of a branch starts through it.
 
 mod address;
 mod bubblewrap;
@@ -22,35 +22,37 @@ pub use proxy::{Proxy, proxy};
 pub use reach::reaches;
 pub use start::{Gate, NotStarted, Order, Prepared};
 
+use super::child::Elsewhere;
 use crate::model::confine::{Held, Policy};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// The hidden subcommand that is the last program before a confined command.
+/// The hidden subcommand that starts right before a confined command.
 const EXEC: &str = "confine-exec";
-/// Where `orch` stands inside bubblewrap: at the root, where no named path can cover it.
+/// Path of `orch` inside bubblewrap: at the root, where no named path can cover it.
 const INSIDE: &str = "/.orch/orch";
 
 /// Where the proxy listens in a run's own network.
 const PROXY_PORT: u16 = 3128;
 
-/// What was chosen to hold a run.
+/// The engine chosen to confine a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Engine {
     Bubblewrap {
         program: PathBuf,
-        /// It knows `--disable-userns` and `--size` (0.8).
+        /// It supports `--disable-userns` and `--size` (0.8).
         modern: bool,
     },
     Landlock,
     Command {
         argv: Vec<String>,
     },
-    /// `mode: off`, or `auto` where there is none.
+    /// `mode: off`, or `auto` without a working engine.
     None,
 }
 
 impl Engine {
-    /// How it is shown.
+    /// Its name in output.
     pub const fn held(&self) -> Held {
         match self {
             Self::Bubblewrap { .. } => Held::Bubblewrap,
@@ -61,7 +63,7 @@ impl Engine {
     }
 }
 
-/// Why nothing may start, and what helps.
+/// Why nothing may start, and what would help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}; {way_out}")]
 pub struct NoEngine {
@@ -72,31 +74,34 @@ pub struct NoEngine {
 /// Who starts a child.
 #[derive(Debug, Clone)]
 pub enum Boundary {
-    /// The operator's account, with all that it may.
+    /// The operator's account, with all its rights.
     Operator,
-    /// An agent or a branch's code.
+    /// An agent, or code of a branch.
     Run(Box<Run>),
+    /// The same, on another machine.
+    Away(Box<Run>, Arc<dyn Elsewhere>),
 }
 
-/// One confined command: what it is held by and what it reaches.
+/// One confined command: what confines it and what it can reach.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub engine: Engine,
     pub policy: Policy,
-    /// The three folders it may write.
+    /// The three folders that it may write to.
     pub checkout: PathBuf,
     pub home: PathBuf,
     pub tmp: PathBuf,
-    /// Tool chains, authorities and such, read-only, besides the system and `policy.read`. One that is not there is passed over.
+    /// Tool chains, authorities and the like, read-only, in addition to the system and `policy.read`. A missing one is
+    /// skipped.
     pub read: Vec<PathBuf>,
-    /// Never there, also where something above them is named: the state directory, the configuration, secret files.
+    /// Never visible, even if a folder above is named: the state directory, the configuration, secret files.
     pub hidden: Vec<PathBuf>,
-    /// Below the checkout: bound read-only (protected scripts).
+    /// Paths below the checkout that are mounted read-only (protected scripts).
     pub frozen: Vec<PathBuf>,
-    /// As root: the account the command runs as, which owns the three folders.
+    /// When running as root: the account that the command runs as. It owns the three folders.
     pub uid: Option<u32>,
-    /// The runtime brings a sandbox of its own and needs namespaces.
+    /// The runtime has a sandbox of its own and needs namespaces.
     pub own_sandbox: bool,
-    /// What the engine was chosen with; its answer is forgotten when it can't start this run.
+    /// What the engine was chosen with. Its answer is forgotten if it can't start this run.
     pub probe: Probe,
 }

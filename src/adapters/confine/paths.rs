@@ -1,14 +1,14 @@
-//! The named paths (BND-2): of the system, nothing but what every program needs and what everybody may read.
+//! The named paths (BND-2): only those of the system that every program needs and everybody may read.
 
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// The most entries of `/etc` that are looked at.
+/// Most entries of `/etc` that are checked.
 const MOST: usize = 100_000;
 
-/// One thing at the root of the system.
+/// One entry in the root of the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
     Folder(PathBuf),
@@ -19,7 +19,7 @@ pub(super) enum Part {
     },
 }
 
-/// `/usr`, `/bin`, `/sbin`, `/lib*`, `/opt`, `/nix` and `/sys`, those that are there; `/etc` has rules of its own.
+/// Those of `/usr`, `/bin`, `/sbin`, `/lib*`, `/opt`, `/nix` and `/sys` that exist; `/etc` has its own rules.
 pub(super) fn system() -> Vec<Part> {
     let named = |name: &str| matches!(name, "usr" | "bin" | "sbin" | "opt" | "nix" | "sys") || name.starts_with("lib");
     let mut all: Vec<Part> = std::fs::read_dir("/")
@@ -42,10 +42,10 @@ pub(super) fn system() -> Vec<Part> {
     all
 }
 
-/// What of `folder` not everybody may read, the topmost of each; links count as what they are.
+/// The topmost paths in `folder` that not everybody may read. Links are not followed.
 ///
 /// # Errors
-/// More entries than anybody has, or a folder that vanishes while it is read.
+/// Too many entries, or a folder that disappears while it is read.
 pub(super) fn not_for_everybody(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let (mut found, mut open, mut seen) = (Vec::new(), vec![folder.to_owned()], 0);
     while let Some(dir) = open.pop() {
@@ -55,7 +55,7 @@ pub(super) fn not_for_everybody(folder: &Path) -> io::Result<Vec<PathBuf>> {
             if seen > MOST {
                 return Err(io::Error::other(format!("{} holds more than {MOST} entries", folder.display())));
             }
-            // What vanishes meanwhile has nothing to hide.
+            // Something deleted meanwhile has nothing to hide.
             let Ok(data) = std::fs::symlink_metadata(&path) else { continue };
             match shown(&data) {
                 Shown::All => {}
@@ -70,7 +70,7 @@ pub(super) fn not_for_everybody(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 enum Shown {
     All,
-    /// To be looked into.
+    /// A folder still to be scanned.
     Folder,
     No,
 }
@@ -84,7 +84,7 @@ fn shown(data: &Metadata) -> Shown {
     if open { Shown::All } else { Shown::No }
 }
 
-/// The parts of `base` that hold none of `hidden`: `base` itself where it holds none.
+/// The parts of `base` that contain none of `hidden`: `base` itself if it contains none.
 pub(super) fn without(base: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
     let (mut kept, mut open) = (Vec::new(), vec![base.to_owned()]);
     while let Some(path) = open.pop() {
@@ -96,7 +96,7 @@ pub(super) fn without(base: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
             continue;
         }
         let entries = std::fs::read_dir(&path).into_iter().flatten();
-        // What a link leads to is named where it is, or is not.
+        // The target of a link is named at its own path, or not at all.
         open.extend(
             entries.filter_map(|e| e.ok().filter(|e| !e.file_type().is_ok_and(|t| t.is_symlink())).map(|e| e.path())),
         );
@@ -105,12 +105,12 @@ pub(super) fn without(base: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
     kept
 }
 
-/// Where `/etc/resolv.conf` leads, if that is outside `/etc`.
+/// The target of `/etc/resolv.conf`, if it is outside `/etc`.
 pub(super) fn resolver() -> Option<PathBuf> {
     std::fs::canonicalize("/etc/resolv.conf").ok().filter(|path| !path.starts_with("/etc"))
 }
 
-/// As the kernel sees it: hidden paths are compared with named ones. One that is not there stays as it is.
+/// The path as the kernel sees it, so that hidden and named ones can be compared. A missing path is unchanged.
 pub(super) fn real(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

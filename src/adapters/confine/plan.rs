@@ -1,5 +1,5 @@
-//! What `confine-exec` is told, and the descriptors it is handed: over a socket that is its standard input, so that neither
-//! a command line nor a file ever holds any of it.
+//! What `confine-exec` gets: the plan and its descriptors, over a socket that is its standard input, so that neither a
+//! command line nor a file ever contains any of it.
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
@@ -13,7 +13,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The most descriptors in one message.
+/// Most descriptors in one message.
 const MOST: usize = 4;
 
 /// One confined command, as the last program before it needs it.
@@ -23,33 +23,33 @@ pub(super) struct Plan {
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
     pub cwd: OsString,
-    /// As root: user and group to become.
+    /// When running as root: the user and group to switch to.
     pub account: Option<(u32, u32)>,
-    /// The largest file, in bytes.
+    /// Largest file, in bytes.
     pub file_bytes: u64,
-    /// Where the kernel counts this run's processes apart from others'.
+    /// The process limit, if the kernel counts this run's processes separately.
     pub processes: Option<u64>,
     pub hold: Hold,
-    /// Whether standard input is handed on; else it is `/dev/null`.
+    /// Whether standard input is passed on; otherwise it is `/dev/null`.
     pub fed: bool,
-    /// What is handed on is a terminal, which the command is to control.
+    /// Standard input is a terminal, which the command is to control.
     pub terminal: bool,
-    /// Whether a socket for the proxy's listener is handed on.
+    /// Whether a socket for the proxy's listener is passed on.
     pub proxy: bool,
 }
 
 /// What `confine-exec` itself adds to the engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Hold {
-    /// Inside bubblewrap. `namespaces`: a sandbox of the command's own may make some.
+    /// Inside bubblewrap. `namespaces`: a sandbox of the command's own may create some.
     Inside { namespaces: bool },
-    /// Landlock alone. `sockets`: whether the network is open.
+    /// Landlock on its own. `sockets`: whether the network is open.
     Alone { rules: Vec<Rule>, sockets: bool },
-    /// A wrapper follows, which holds what it holds.
+    /// Inside the operator's wrapper, which does the rest.
     Wrapped,
 }
 
-/// What Landlock lets a run do with one path and all below it.
+/// What Landlock lets a run do with a path and everything below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rule {
     pub path: OsString,
@@ -58,17 +58,17 @@ pub(super) struct Rule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reach {
-    /// Read and run.
+    /// Read and execute.
     Read,
-    /// Read, and run nothing.
+    /// Read only, not execute.
     Look,
     /// A device: read and write.
     Use,
-    /// Everything. It has to be there.
+    /// Everything. The path must exist.
     Own,
 }
 
-/// What came with a plan.
+/// What arrived with a plan.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub plan: Plan,
@@ -78,7 +78,7 @@ pub(super) struct Handed {
 }
 
 impl Plan {
-    /// Leaves the plan and its descriptors in the socket; nobody has to read yet. Fails where the kernel refuses.
+    /// Leaves the plan and its descriptors in the socket; nobody has to read yet. Fails if the kernel refuses.
     pub fn send(
         &self,
         to: impl AsFd,
@@ -93,7 +93,7 @@ impl Plan {
         send(to, &all)
     }
 
-    /// Takes what [`Plan::send`] left. Fails where it is not that.
+    /// Receives what [`Plan::send`] left. Fails if it is anything else.
     pub fn receive(from: impl AsFd) -> io::Result<Handed> {
         let mut all = receive(from)?.into_iter();
         let mut next = || all.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
@@ -108,7 +108,7 @@ impl Plan {
     }
 }
 
-/// One byte with these descriptors.
+/// Sends one byte with these descriptors.
 pub(super) fn send(to: impl AsFd, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -119,7 +119,7 @@ pub(super) fn send(to: impl AsFd, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// The descriptors of one message; none where the other side is gone. Waits.
+/// The descriptors of one message, or none if the other side is gone. Waits.
 pub(super) fn receive(from: impl AsFd) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

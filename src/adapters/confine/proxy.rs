@@ -1,5 +1,5 @@
-//! `orch confine-proxy`: the only way out of a run's network (BND-2). A process without secrets, which accepts on a socket
-//! that `confine-exec` made inside, and connects outside to what the policy allows. It ends with its supervisor.
+//! `orch confine-proxy`: the only way out of a run's network (BND-2). A process without secrets. It accepts on a socket
+//! that `confine-exec` made inside, connects outside to what the policy allows, and ends with its supervisor.
 
 use super::address::{is_global, is_own, meant};
 use super::exec::close_others;
@@ -26,22 +26,22 @@ use std::time::{Duration, Instant};
 
 /// The hidden subcommand.
 const PROXY: &str = "confine-proxy";
-/// The most connections at a time.
+/// Most connections at a time.
 const MOST: usize = 256;
-/// The longest head of a request.
+/// Longest head of a request.
 pub(super) const HEAD: usize = 8 << 10;
-/// How long a whole head, and a connection to the outside, may take.
+/// Time limit for a whole head, and for a connection to the outside.
 pub(super) const WAIT: Duration = Duration::from_secs(15);
-/// Between two tries to accept where that fails.
+/// Pause before accepting again after a failure.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-/// Refusals that are told one by one.
+/// Refusals that are reported one by one.
 const TOLD: usize = 200;
 
-/// The proxy of one run, ended when this is dropped.
+/// The proxy of one run; dropping this ends it.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
-    /// What it refused, a line each. It ends when nobody reads this.
+    /// What it refused, one line each. The proxy ends when nobody reads this.
     pub said: Option<File>,
 }
 
@@ -53,7 +53,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Starts it, and gives what `confine-exec` is to send the listener over. Fails where it can't be started.
+    /// Starts it and returns the socket over which `confine-exec` sends the listener. Fails if it can't be started.
     pub(super) fn start(program: &Path, network: &Network) -> io::Result<(Self, UnixStream)> {
         let hosts = match network {
             Network::Hosts(hosts) => Some(hosts),
@@ -72,7 +72,7 @@ impl Proxy {
     }
 }
 
-/// What reaches the outside inside such a run, in every spelling that programs know.
+/// The proxy variables for such a run, in every spelling that programs know.
 pub(super) fn environment(env: &mut Vec<(std::ffi::OsString, std::ffi::OsString)>, port: u16) {
     let at = format!("http://127.0.0.1:{port}");
     let mut set = |name: &str, value: &str| {
@@ -105,13 +105,13 @@ struct Rules {
     hosts: Option<Vec<Host>>,
     /// The operator's own proxy.
     upstream: Option<Upstream>,
-    /// To the supervisor.
+    /// Goes to the supervisor.
     tells: OwnedFd,
     open: AtomicUsize,
     told: AtomicUsize,
 }
 
-/// Serves until the supervisor is gone. Fails where nothing can be accepted.
+/// Serves until the supervisor is gone. Fails if nothing can be accepted.
 pub fn proxy() -> io::Result<()> {
     close_others(None)?;
     let mut fds = receive(stdin())?.into_iter();
@@ -122,7 +122,7 @@ pub fn proxy() -> io::Result<()> {
     file.rewind()?;
     file.read_to_string(&mut text)?;
     let (hosts, upstream) = serde_json::from_str(&text)?;
-    // None comes where the run did not start.
+    // Nothing arrives if the run did not start.
     let Some(listener) = receive(stdin())?.into_iter().next().map(TcpListener::from) else { return Ok(()) };
     listener.set_nonblocking(true)?;
     let rules = Arc::new(Rules { hosts, upstream, tells, open: AtomicUsize::new(0), told: AtomicUsize::new(0) });
@@ -141,7 +141,7 @@ pub fn proxy() -> io::Result<()> {
         match listener.accept() {
             Ok((client, _)) => serve(client, &rules),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            // Of one connection, or of too many open files: others end meanwhile, or the supervisor does.
+            // A fault of one connection, or too many open files: wait for other connections, or the supervisor, to end.
             Err(_) => {
                 let _ = poll(&mut [PollFd::new(&rules.tells, none)], Some(&PAUSE));
             }
@@ -149,7 +149,7 @@ pub fn proxy() -> io::Result<()> {
     }
 }
 
-/// In a thread of its own, if there is room.
+/// Serves in a thread of its own, if there is a free slot.
 fn serve(mut client: TcpStream, rules: &Arc<Rules>) {
     if rules.open.fetch_add(1, Ordering::SeqCst) >= MOST {
         rules.open.fetch_sub(1, Ordering::SeqCst);
@@ -167,7 +167,7 @@ fn serve(mut client: TcpStream, rules: &Arc<Rules>) {
     }
 }
 
-/// Why a request is not served: the status for the client, the words for both sides.
+/// Why a request is not served: the status for the client, the text for both sides.
 struct Refusal {
     status: &'static str,
     why: String,
@@ -214,21 +214,21 @@ impl Rules {
         Ok(())
     }
 
-    /// A connection to the address that was judged, and what came on it already. Behind the operator's own proxy that one
-    /// looks a name up and connects: what this machine knows of the name is judged here all the same.
+    /// A connection to the address that was checked, and any bytes already received on it. Behind the operator's own
+    /// proxy, that proxy resolves the name and connects; what this machine knows of the name is still checked here.
     fn reach(&self, target: &str) -> Result<(TcpStream, Vec<u8>), Refusal> {
         let no = |why: String| Refusal { status: "403 Refused by orch", why };
         let mut host: Host = target.parse().map_err(no)?;
         host.name.truncate(host.name.trim_end_matches('.').len());
         let known = self.hosts.as_ref().is_none_or(|hosts| hosts.contains(&host) || self.names(&host.name, host.port));
-        // Not even asked for: a name can say something to whoever answers for it.
+        // Do not even resolve it: the name itself can carry data to whoever answers for it.
         if !known {
             return Err(no("it is not in confine.hosts".to_owned()));
         }
         let upstream = self.upstream.as_ref().filter(|up| !up.spares(&host));
         let all: Vec<SocketAddr> = match ((host.name.as_str(), host.port).to_socket_addrs(), upstream) {
             (Ok(all), _) => all.collect(),
-            // Only the proxy's side knows names of the outside, where a company's own servers don't.
+            // Behind a company's proxy, often only the proxy can resolve outside names.
             (Err(_), Some(up)) => return up.reach(&host).map_err(Refusal::unreached),
             (Err(e), None) => {
                 return Err(Refusal { status: "502 Name not found", why: format!("the name has no address: {e}") });
@@ -263,7 +263,7 @@ impl Rules {
         self.hosts.iter().flatten().any(is)
     }
 
-    /// One line for the run's `stderr.log`.
+    /// Adds one line to the run's `stderr.log`.
     fn tell(&self, line: &str) {
         let before = self.told.fetch_add(1, Ordering::SeqCst);
         let line = match before.cmp(&TOLD) {
@@ -275,8 +275,8 @@ impl Rules {
     }
 }
 
-/// A head of at most `most` bytes and what came behind it, all of it within [`WAIT`]: who sends a byte now and then holds
-/// a place no longer than others. `None`: it is no head.
+/// A head of at most `most` bytes, and what followed it, all within [`WAIT`]: a client that sends a byte now and then
+/// keeps its slot no longer than others. `None`: not a head.
 pub(super) fn read_head(stream: &mut TcpStream, most: usize) -> io::Result<Option<(String, Vec<u8>)>> {
     let end = Instant::now() + WAIT;
     let mut bytes = Vec::new();

@@ -1,4 +1,5 @@
-//! Whether a run would reach a service (BND-2): by the very proxy that runs get, as far as a TLS handshake. No request is made.
+//! Whether a run could reach a service (BND-2): through the same proxy that runs get, up to a TLS handshake. No request
+//! is sent.
 
 use super::plan::send;
 use super::proxy::{HEAD, Proxy, WAIT, read_head};
@@ -14,10 +15,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Asks for `host` through a proxy of `program` (`orch` itself) that holds to `network`.
+/// Connects to `host` through a proxy of `program` (`orch` itself) that applies `network`.
 ///
 /// # Errors
-/// What is in the way, in a sentence.
+/// What prevents it, in a sentence.
 pub fn reaches(program: &Path, network: &Network, host: &Host) -> Result<(), String> {
     let text = |e: std::io::Error| e.to_string();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
@@ -27,7 +28,7 @@ pub fn reaches(program: &Path, network: &Network, host: &Host) -> Result<(), Str
     write!(stream, "CONNECT {host} HTTP/1.1\r\n\r\n").map_err(text)?;
     let (head, rest) = read_head(&mut stream, HEAD).map_err(text)?.ok_or("the proxy gave no answer")?;
     if !head.starts_with("HTTP/1.1 200") {
-        // What the proxy says of it is short, and comes at once.
+        // The proxy's reason is short and arrives at once.
         let mut said = rest;
         let _ = std::io::copy(&mut std::io::Read::take(&stream, 400), &mut said);
         return Err(clip(&String::from_utf8_lossy(&said), 300));
@@ -49,7 +50,7 @@ fn handshake(stream: &mut TcpStream, host: &Host) -> Result<(), String> {
     Ok(())
 }
 
-/// Whom to trust is the runtime's own affair; nothing is said to whoever answers here.
+/// Accepts any certificate: trust is the runtime's own business, and nothing is sent to the service.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -1,13 +1,14 @@
-//! Where bubblewrap mounts below folders that an earlier command of the run could write: it follows links there while it is
-//! still the operator, outside of what it builds. A link in the run's `/tmp` made it create folders and files anywhere, and a
-//! link in place of a protected script bound what it led to (BND-2). Nothing of the run lives while this looks.
+//! Clears the paths where bubblewrap mounts below folders that an earlier command of the run could write to. bubblewrap
+//! follows links there while it still acts as the operator, outside the sandbox it builds: a link in the run's `/tmp`
+//! made it create folders and files anywhere, and a link in place of a protected script mounted the link's target
+//! (BND-2). No process of the run is alive meanwhile.
 
 use crate::adapters::git::files::remove;
 use std::io;
 use std::path::{Component, Path};
 
-/// Deletes what stands in the way of a mount at `below` in `root`: everything on the way that is not a real folder, and at its
-/// end what is not of the mount's kind. What is not there yet is bubblewrap's to make.
+/// Deletes what is in the way of a mount at `below` in `root`: anything on the path that is not a real folder and, at
+/// its end, anything of another kind than the mount. bubblewrap makes what is missing.
 ///
 /// # Errors
 /// What can't be deleted, with its path.
@@ -25,7 +26,7 @@ pub(super) fn make(root: &Path, below: &Path, folder: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether `path` is a regular file below `root` to which no link leads.
+/// Whether `path` is a regular file below `root`, reached without a link.
 pub(super) fn plain(root: &Path, path: &Path) -> bool {
     let Ok(below) = path.strip_prefix(root) else { return false };
     let mut at = root.to_owned();
@@ -58,7 +59,7 @@ mod tests {
         make(&root, Path::new("a/b/c"), true).unwrap();
         make(&root, Path::new("a/b/kept"), false).unwrap();
         assert!(root.join("a/b/kept").is_file());
-        // A link on the way, a folder where a file is to be, a link at the end.
+        // A link on the path, a folder where a file belongs, a link at the end.
         symlink(&outside, root.join("link")).unwrap();
         fs::create_dir_all(root.join("folder/deep")).unwrap();
         fs::write(outside.join("file"), "x").unwrap();

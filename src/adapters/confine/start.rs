@@ -1,4 +1,4 @@
-//! A confined command made ready to be started: its plan, its engine's command line, its pipes.
+//! Prepares the start of a confined command: its plan, its engine's command line, its pipes.
 
 use super::paths::{self, Part};
 use super::plan::{Hold, Plan, Reach, Rule};
@@ -20,40 +20,40 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
-/// How long an engine may take to come as far as the command.
+/// How long an engine may take to reach the command.
 const START: Duration = Duration::from_secs(60);
-/// Threads count as processes for the kernel's own limit.
+/// For the kernel's limit, threads count as processes.
 const THREADS_EACH: u64 = 8;
 
-/// What is to be run.
+/// What to run.
 #[derive(Debug)]
 pub struct Order<'a> {
     pub argv: &'a [OsString],
-    /// The whole environment, the mark included.
+    /// The whole environment, including the mark.
     pub env: Vec<(OsString, OsString)>,
-    /// The one variable that the engine's own processes carry, too.
+    /// The one variable that the engine's own processes also get.
     pub mark: (&'a str, &'a str),
     pub cwd: &'a Path,
-    /// Whether something is fed to its standard input.
+    /// Whether something is written to its standard input.
     pub fed: bool,
-    /// The terminal it controls, in place of that.
+    /// The terminal that it controls, in place of that.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Ready to be started; output streams and group are the caller's.
+/// Ready to start. The caller sets its output streams and process group.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The engine with the plan on its standard input. To be dropped before [`Gate::wait`].
+    /// The engine, with the plan on its standard input. Drop it before [`Gate::wait`].
     pub command: Command,
     /// The writing end of the command's standard input.
     pub feed: Option<OwnedFd>,
     pub gate: Gate,
-    /// The way out of the run's own network, where there is one.
+    /// The proxy of the run's own network, if it has one.
     pub proxy: Option<Proxy>,
 }
 
 impl Run {
-    /// `None`: nothing holds this run, and it is started like any other command.
+    /// `None`: the run is unconfined and starts like any other command.
     ///
     /// # Errors
     /// What is missing, in one sentence: the run must not start.
@@ -120,7 +120,7 @@ impl Run {
         Ok(Prepared { command, feed, gate, proxy })
     }
 
-    /// As root: the account, which has to be another one.
+    /// When running as root: the account to use, which must be a different one.
     fn account(&self) -> io::Result<Option<(u32, u32)>> {
         match self.uid {
             None if self.probe.root => Err(io::Error::other("as root, a run needs an account of its own")),
@@ -130,7 +130,7 @@ impl Run {
         }
     }
 
-    /// Whether the kernel counts this run's processes apart from all others: in a user namespace, or by an uid of its own.
+    /// Whether the kernel counts this run's processes separately: in a user namespace, or by their own uid.
     fn counted_apart(&self) -> bool {
         match (self.uid, &self.engine) {
             (Some(_), _) => self.policy.user.is_empty(),
@@ -139,7 +139,7 @@ impl Run {
         }
     }
 
-    /// `/etc/passwd` with the run's home in its account's entry: many programs ask it for their own name, and Java for its home.
+    /// `/etc/passwd` with the run's home for its account: many programs look up their name there, and Java its home.
     fn passwd(&self, account: Option<(u32, u32)>) -> io::Result<Option<NamedTempFile>> {
         if !matches!(self.engine, Engine::Bubblewrap { .. }) {
             return Ok(None);
@@ -154,7 +154,7 @@ impl Run {
         Ok(Some(file))
     }
 
-    /// A word of the wrapper with the run's folders in it.
+    /// A word of the wrapper with the run's folders filled in.
     fn filled(&self, word: &str) -> OsString {
         let mut filled = OsString::new();
         let mut rest = word;
@@ -189,8 +189,8 @@ impl Run {
         })
     }
 
-    /// For Landlock: the named paths, less what is hidden. Landlock only adds, so that what lies beside something hidden is
-    /// named one by one.
+    /// For Landlock: the named paths without the hidden ones. Landlock can only allow, so everything next to a hidden
+    /// path is named one by one.
     fn rules(&self) -> io::Result<Vec<Rule>> {
         let mut hidden: Vec<PathBuf> = self.hidden.iter().map(|path| paths::real(path)).collect();
         let mut rules = Vec::new();
@@ -213,7 +213,7 @@ impl Run {
     }
 }
 
-/// Java asks the machine's accounts for its home, and not `HOME`: what keeps downloads there is told where they are.
+/// Java reads its home from the accounts and ignores `HOME`: tools that keep downloads there get the path explicitly.
 fn java_home(env: &mut Vec<(OsString, OsString)>, home: &Path) {
     let mut maven = OsString::from("-Duser.home=");
     maven.push(home);
@@ -224,7 +224,7 @@ fn java_home(env: &mut Vec<(OsString, OsString)>, home: &Path) {
     }
 }
 
-/// Its lines, with `home` in those of `uid`; where there is none and `gid` is given, one more.
+/// The lines of `passwd` with `home` for `uid`. If `uid` has none and `gid` is given, one more line.
 fn entry(passwd: &[u8], uid: u32, gid: Option<u32>, home: &[u8]) -> Vec<u8> {
     let number = uid.to_string();
     let (mut text, mut known) = (Vec::new(), false);
@@ -252,24 +252,24 @@ fn entry(passwd: &[u8], uid: u32, gid: Option<u32>, home: &[u8]) -> Vec<u8> {
 pub struct Gate {
     heard: File,
     answers: PathBuf,
-    /// There as long as the engine may look for it.
+    /// Kept as long as the engine may read it.
     _passwd: Option<NamedTempFile>,
 }
 
-/// Why the command was not.
+/// Why the command was not reached.
 #[derive(Debug)]
 pub enum NotStarted {
-    /// The engine, or `confine-exec` in it, failed. Empty: it said nothing here, but perhaps on standard error.
+    /// The engine failed, or `confine-exec` in it. Empty: no reason here, but maybe one on standard error.
     Engine(String),
-    /// All was in its place, and the kernel did not start the command.
+    /// Everything was in place, but the kernel did not start the command.
     Command(io::Error),
 }
 
 impl Gate {
-    /// Waits until the command runs. Forgets that the engine works, where it does not.
+    /// Waits until the command runs. If the engine does not work, forgets that it did.
     ///
     /// # Errors
-    /// [`NotStarted`]: nothing of the command ran; the engine's processes may still be there.
+    /// [`NotStarted`]: nothing of the command ran; processes of the engine may still exist.
     pub fn wait(mut self) -> Result<(), NotStarted> {
         let result = self.listen();
         if let Err(NotStarted::Engine(_)) = &result {

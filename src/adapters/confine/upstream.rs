@@ -1,5 +1,5 @@
-//! The operator's own proxy, behind which this machine's network is: a run's proxy asks it for what the policy allows, and
-//! knows its password so that the run need not (BND-2, BND-3).
+//! The operator's own proxy, if this machine's network is behind one: a run's proxy asks it for what the policy allows.
+//! It knows the password so that the run does not have to (BND-2, BND-3).
 
 use super::proxy::{HEAD, WAIT, read_head};
 use crate::model::confine::Host;
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 
-/// Where it is, and what is reached without it.
+/// Its address, and the hosts reached without it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Upstream {
     host: String,
     port: u16,
-    /// Of `Proxy-Authorization`.
+    /// The value of `Proxy-Authorization`.
     authorization: Option<String>,
-    /// As `no_proxy` has it.
+    /// In the form of `no_proxy`.
     except: String,
 }
 
 impl Upstream {
-    /// `url`: `http://[USER:PASSWORD@]HOST[:PORT]`. `None`: another scheme, or no such address.
+    /// `url`: `http://[USER:PASSWORD@]HOST[:PORT]`. `None`: another scheme, or not such an address.
     pub fn new(url: &str, except: &str) -> Option<Self> {
         let url = reqwest::Url::parse(url).ok().filter(|u| u.scheme() == "http")?;
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
@@ -51,10 +51,10 @@ impl Upstream {
         })
     }
 
-    /// A way to `host`, and what came on it already.
+    /// A connection to `host`, and any bytes already received on it.
     ///
     /// # Errors
-    /// It is not there, or it answers no: in a sentence without its password.
+    /// It is unreachable or refuses, in a sentence without its password.
     pub fn reach(&self, host: &Host) -> Result<(TcpStream, Vec<u8>), String> {
         let at = format!("the proxy {}:{}", self.host, self.port);
         let failed = |e: io::Error| format!("{at} can't be reached: {e}");
@@ -98,7 +98,7 @@ fn same_network(ip: IpAddr, (net, bits): (IpAddr, u32)) -> bool {
     bits <= all && (a ^ b).checked_shr(all - bits).unwrap_or(0) == 0
 }
 
-/// Without its percent signs.
+/// The text with percent-encoding decoded.
 fn decoded(text: &str) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((first, tail)) = rest.split_first() {

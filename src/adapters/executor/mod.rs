@@ -1,7 +1,8 @@
 //! Starts a supervisor that outlives the step that claimed its run (RUN-4): as a transient systemd service, or as a
-//! session of its own. A unit's name is a mutex either way (RULE-10).
+//! session of its own. A unit's name is a mutex either way (RULE-10). [`slurm`] plays what such a supervisor starts elsewhere.
 
 mod detach;
+pub mod slurm;
 mod systemd;
 
 use super::handed::Values;
@@ -183,7 +184,7 @@ fn ask(program: &'static str, args: &[OsString]) -> Result<Answer, ExecutorError
     let mut command = Command::new(program);
     // What leads to the manager, and nothing of the caller's secrets.
     command.env_clear();
-    for name in ["PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"] {
+    for name in ["PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SLURM_CONF"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

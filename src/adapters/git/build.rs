@@ -1,6 +1,6 @@
-//! Makes the one commit of a run (RULE-46) from what a walk found, in a repository that nobody else writes:
-//! `repos/<repo>.build.git`, made again for each build, its objects the mirror's by alternate. Attributes are those of the
-//! commit that the run began from; no configuration, attribute or object of the run's own repository has a say.
+//! Makes the one commit of a run (RULE-46) from what a walk found, in a repository that nobody else writes to:
+//! `repos/<repo>.build.git`, recreated for each build, with the mirror's objects as alternate. Attributes come from the
+//! commit at which the run began; no configuration, attribute or object of the run's own repository has any effect.
 
 use super::cmd::{Cmd, GitError, Result};
 use super::history::{EntryKind, TreeEntry, odd};
@@ -22,9 +22,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a build waits for another one of the repository.
+/// How long a build waits for another build of the same repository.
 const LOCK_WAIT: Duration = Duration::from_secs(660);
-/// The most that is kept of what a run left, in bytes.
+/// How much of a run's leftovers is kept as a patch, in bytes.
 const PATCH_CAP: usize = 16 << 20;
 const ATTRIBUTES: &[u8] = b".gitattributes";
 const ATTRIBUTES_BYTES: u64 = 1 << 20;
@@ -45,9 +45,9 @@ pub struct Built {
     pub changed: BTreeSet<String>,
     /// The resulting tree, by path.
     pub entries: Base,
-    /// New contents that git-lfs keeps: the tree has their pointers.
+    /// New contents that git-lfs stores: the tree contains their pointers.
     pub large: Vec<Large>,
-    /// Rules that the tree breaks: then it is good for a patch, and for nothing else.
+    /// Rules that the tree breaks. If there are any, it is only good for a patch.
     pub broken: Vec<Broken>,
 }
 
@@ -57,13 +57,13 @@ pub struct Source<'a> {
     pub base: &'a Base,
     pub root: &'a Root,
     pub found: &'a Found,
-    /// Files as the checkout was made: one whose seal is the same holds what the base has.
+    /// Files as they were checked out: one with an unchanged seal has the content of the base.
     pub seals: &'a BTreeMap<Vec<u8>, Seal>,
     pub limits: Limits,
 }
 
 impl Mirror {
-    /// Every file of a commit by its path: what a run begins from. One process.
+    /// Every file of a commit by its path: the starting point of a run. One process.
     pub fn base(&self, sha: &Sha) -> Result<Base> {
         Ok(self.list_files(sha)?.into_iter().map(|e| (e.path.clone(), e)).collect())
     }
@@ -88,8 +88,8 @@ impl Mirror {
         Ok(Build { mirror: self, dir, _lock: lock })
     }
 
-    /// Brings the commit that a build made into the mirror, as `refs/orch/runs/<run>`; each new object passes
-    /// `fsck --strict` on its way.
+    /// Imports the commit that a build made into the mirror, as `refs/orch/runs/<run>`. Each new object passes `fsck
+    /// --strict` on its way.
     pub fn take_in(&self, build: &Build<'_>, sha: &Sha, run: RunId) -> Result<()> {
         std::fs::write(build.dir.join("refs/heads/run"), format!("{sha}\n"))
             .map_err(GitError::io("naming the run's commit"))?;
@@ -121,7 +121,7 @@ impl Build<'_> {
         self.mirror
     }
 
-    /// Where a changed file was copied to.
+    /// The path to which a changed file was copied.
     pub(super) fn stage(&self, path: &[u8]) -> PathBuf {
         joined(&self.dir.join("stage"), path)
     }
@@ -130,7 +130,7 @@ impl Build<'_> {
         self.mirror.git().cmd(&self.dir).git_dir(&self.dir).env("GIT_INDEX_FILE", self.dir.join("index"))
     }
 
-    /// A command whose work tree is the folder of copies, with the attributes of the base in it.
+    /// A command whose work tree is the folder of copies, with the base's attributes in it.
     pub(super) fn staged(&self) -> Cmd<'_> {
         let stage = self.dir.join("stage");
         self.mirror
@@ -142,7 +142,7 @@ impl Build<'_> {
             .env("GIT_INDEX_FILE", self.dir.join("no-index"))
     }
 
-    /// The tree of what the walk found. Unchanged files keep their blob. Fails where git or this machine does; what the
+    /// The tree of what the walk found. Unchanged files keep their blob. Fails if git or this machine does; what the
     /// run did wrong is in `broken`.
     pub fn tree(&self, source: &Source<'_>) -> Result<Built> {
         let mut broken = source.found.broken.clone();
@@ -182,7 +182,7 @@ impl Build<'_> {
         Ok(Built { tree, changed, entries, large, broken })
     }
 
-    /// Stores contents as they are: links' targets, `orch`'s own files. Gives their ids by path.
+    /// Stores contents unchanged: targets of links, `orch`'s own files. Records their ids by path.
     pub(super) fn hash_raw(&self, contents: &[(&[u8], &[u8])], ids: &mut BTreeMap<Vec<u8>, Sha>) -> Result<()> {
         if contents.is_empty() {
             return Ok(());
@@ -200,7 +200,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Copies changed files out and stores them as the base's attributes say. Gives the new contents of git-lfs.
+    /// Copies changed files out and stores them as the base's attributes say. Returns the new contents for git-lfs.
     fn hash_files(
         &self,
         source: &Source<'_>,
@@ -212,7 +212,8 @@ impl Build<'_> {
             return Ok(Vec::new());
         }
         let lfs = self.put_attributes(source)?;
-        // An attributes file's own place holds the base's; a name of several lines can't be told to git in a list.
+        // The path of an attributes file has the base's version, and git can't read a name with a line break from a
+        // list.
         let single = |path: &&&[u8]| path.contains(&b'\n') || name_of(path) == ATTRIBUTES;
         let (odd, plain): (Vec<&&[u8]>, Vec<&&[u8]>) = files.iter().partition(single);
         let mut names = Vec::new();
@@ -230,7 +231,7 @@ impl Build<'_> {
         if !copied.is_empty() {
             let done = self.staged().args(["hash-object", "-w", "--stdin-paths"]).stdin(names).run()?;
             if done.code != 0 {
-                // A content that the declared encoding can't have, say: the tree stays without these files.
+                // For example, a content that is invalid in its declared encoding. The tree goes without these files.
                 let why = format!("can't be stored as .gitattributes says: {}", done.stderr);
                 let named = |p: &String| done.stderr.contains(&format!("'{p}'"));
                 let named = copied.iter().map(|p| String::from_utf8_lossy(p).into_owned()).find(named);
@@ -256,7 +257,7 @@ impl Build<'_> {
         if lfs { self.large_files(source, &copied, ids, broken) } else { Ok(Vec::new()) }
     }
 
-    /// Writes the base's attributes files into the folder of copies; true where one speaks of LFS.
+    /// Writes the base's attributes files into the folder of copies; true if one mentions LFS.
     fn put_attributes(&self, source: &Source<'_>) -> Result<bool> {
         let small = |e: &&TreeEntry| e.is_file() && e.size.is_some_and(|s| s <= ATTRIBUTES_BYTES);
         let rules: Vec<&TreeEntry> =
@@ -264,7 +265,7 @@ impl Build<'_> {
         let contents = self.mirror.contents(rules.iter().map(|e| &e.id))?;
         let mut lfs = false;
         for (entry, bytes) in rules.iter().zip(contents) {
-            // Where a file is now in place of a folder, that folder's rules have nothing left to rule.
+            // If a file has replaced a folder, that folder's rules no longer apply to anything.
             let gone = ends(&entry.path).any(|way| source.found.entries.contains_key(way));
             if !gone {
                 put(&self.dir.join("stage"), &entry.path, &mut bytes.as_slice()).map_err(GitError::io("copying"))?;
@@ -278,7 +279,7 @@ impl Build<'_> {
         put(&self.dir.join("stage"), path, &mut source.root.file(path, source.limits.file)?)
     }
 
-    /// Writes the tree and reads it back: it has exactly these entries.
+    /// Writes the tree and reads it back, to check that it has exactly these entries.
     fn write_tree(&self, entries: &Base) -> Result<Sha> {
         let mut lines = Vec::new();
         for entry in entries.values() {
@@ -296,7 +297,7 @@ impl Build<'_> {
         if lists(&written, entries) { Ok(tree) } else { Err(odd("the tree that was written")) }
     }
 
-    /// Links, names that are one, submodules: judged over the whole resulting tree.
+    /// Checks of the whole resulting tree: links, names that collide, submodules.
     fn tree_faults(&self, source: &Source<'_>, entries: &Base, changed: &BTreeSet<String>) -> Result<Vec<Broken>> {
         let mut broken = Vec::new();
         let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
@@ -334,12 +335,12 @@ impl Build<'_> {
         Ok(broken)
     }
 
-    /// Contents of blobs that may be in this repository alone.
+    /// Contents of blobs, which may exist only in this repository.
     pub fn contents<'a>(&self, ids: impl Iterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
         super::history::contents(&|| self.cmd(), ids)
     }
 
-    /// A tree with further files, or others in their place, as they are: no attribute applies.
+    /// A tree with files added or replaced, with these exact contents: no attribute applies.
     pub fn with_files(&self, base: &Base, files: &[(String, Vec<u8>)]) -> Result<Sha> {
         let mut ids = BTreeMap::new();
         let blobs: Vec<(&[u8], &[u8])> =
@@ -352,7 +353,7 @@ impl Build<'_> {
         self.write_tree(&entries)
     }
 
-    /// The commit of a tree on its parent. The same arguments make the same commit.
+    /// The commit of a tree with this parent. The same arguments make the same commit.
     pub fn commit(&self, tree: &Sha, parent: &Sha, message: &str, author: &Person, seconds: i64) -> Result<Sha> {
         let line = String::from_utf8_lossy(&stamped(author, &format!("{} +0000", seconds.max(0)))).into_owned();
         let raw = format!("tree {tree}\nparent {parent}\nauthor {line}\ncommitter {line}\n\n{}\n", message.trim_end());
@@ -360,7 +361,7 @@ impl Build<'_> {
         self.mirror.id(&out)
     }
 
-    /// Writes what a tree changes against a commit to `dest`, at most 16 MiB. False, and no file, where it is nothing.
+    /// Writes the patch from a commit to a tree to `dest`, at most 16 MiB. False, and no file, if it is empty.
     pub fn patch(&self, from: &Sha, tree: &Sha, dest: &Path) -> Result<bool> {
         let mut diff = self
             .cmd()
@@ -385,7 +386,7 @@ impl Build<'_> {
     }
 }
 
-/// Whether a tree's entries are exactly these, each in its mode.
+/// Whether a tree's entries are exactly these, each with its mode.
 fn lists(written: &[Raw], entries: &Base) -> bool {
     let mut found: Vec<(&[u8], &str, &Sha)> =
         written.iter().map(|(m, path, id)| (path.as_slice(), m.as_str(), id)).collect();
@@ -416,8 +417,8 @@ fn is_kind(base: &TreeEntry, kind: &Kind) -> bool {
     base.kind == kind_of(kind) && base.kind != EntryKind::Submodule
 }
 
-/// Leaves out files, the largest first, until the others fit into `most` bytes together. Gives the rule that this breaks,
-/// under the name of the largest: any other path may be innocent.
+/// Leaves out files, the largest first, until the others fit into `most` bytes together. Returns the broken rule under
+/// the name of the largest, since any other path may be innocent.
 fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, most: u64) -> Option<Broken> {
     let size = |path: &[u8]| entries.get(path).map_or(0, |e| e.size);
     let all: u64 = files.iter().map(|path| size(path)).fold(0, u64::saturating_add);
@@ -443,12 +444,12 @@ fn drop_the_largest(files: &mut Vec<&[u8]>, entries: &BTreeMap<Vec<u8>, Entry>, 
     by_size.first().map(|path| Broken::new(&String::from_utf8_lossy(path), why))
 }
 
-/// The entries that have an id: what could not be read or stored is left out.
+/// The entries that have an id; what could not be read or stored is left out.
 fn resulting(source: &Source<'_>, ids: &BTreeMap<Vec<u8>, Sha>) -> Base {
     let of = |(path, entry): (&Vec<u8>, &Entry)| {
         let id = ids.get(path)?.clone();
         let kind = kind_of(&entry.kind);
-        // A submodule's commit is elsewhere: there is nothing to read of it.
+        // A submodule's commit is elsewhere, so there is nothing of it to read.
         let size = (kind != EntryKind::Submodule).then_some(entry.size);
         let found = TreeEntry { path: path.clone(), kind, id, size };
         Some((path.clone(), found))
@@ -468,7 +469,7 @@ fn name_of(path: &[u8]) -> &[u8] {
     path.rsplit(|b| *b == b'/').next().unwrap_or(path)
 }
 
-/// The folders that lead to a path, outermost first.
+/// The folders above a path, outermost first.
 fn ends(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|(_, b)| **b == b'/').filter_map(|(at, _)| path.get(..at))
 }

@@ -10,7 +10,7 @@ use crate::model::ids::Sha;
 pub struct Object {
     pub kind: EntryKind,
     pub id: Sha,
-    /// Bytes; none for a submodule, whose commit is elsewhere.
+    /// Bytes; `None` for a submodule, whose commit is elsewhere.
     pub size: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Mirror {
     }
 }
 
-/// `:100644 100755 <id> <id> M`; the mode of what is absent is all zeros.
+/// `:100644 100755 <id> <id> M`; a missing side has a mode of zeros.
 fn sides(head: &[u8]) -> Option<(Option<Object>, Option<Object>)> {
     let text = std::str::from_utf8(head).ok()?.strip_prefix(':')?;
     let parts: Vec<&str> = text.split(' ').collect();

@@ -1,6 +1,6 @@
-//! A checkout for a run: a git work tree of its own, made from nothing but a commit (R2). It has its own copies of
-//! objects (a hard link, or an alternate it could write, would let a run rewrite the mirror's, RULE-23), no remote, no hook, and HEAD at
-//! the revision. Only git that nobody else could configure works here, and only before the run begins.
+//! A checkout for a run: its own git work tree, made only from a commit (R2). It has its own copies of objects, since a
+//! hard link or a writable alternate would let a run rewrite the mirror's (RULE-23); no remote, no hook, and HEAD at
+//! the revision. Only git without foreign configuration works here, and only before the run begins.
 
 use super::cmd::{Cmd, Git, GitError, Result};
 use super::history::plain_path;
@@ -13,43 +13,43 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// What a configured command names is a script, or a folder of them: none of its files is larger.
+/// A configured command names a script or a folder of scripts; none of the files is larger.
 const SCRIPT_BYTES: u64 = 64 << 20;
 
-/// Which documents of work items a checkout holds.
+/// Which documents of work items a checkout contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Documents {
-    /// All of the commit, for agents.
+    /// All documents of the commit, for agents.
     Kept,
-    /// No artefact of any work item, for checkouts that run commands: code that needs one is red (BND-5). Marked
+    /// No artefact of any work item, for checkouts that run commands: code that needs one must fail (BND-5). Marked
     /// skip-worktree in the index, so that `git status` stays clean.
     LeftOut,
 }
 
-/// What a checkout is made of.
+/// What a checkout is made from.
 #[derive(Debug, Clone)]
 pub struct CheckoutPlan<'a> {
     pub sha: &'a Sha,
-    /// The files, where they are not the commit's own: the merge to be resolved after a conflict.
+    /// The files, if they are not the commit's own: the merge to resolve after a conflict.
     pub tree: Option<&'a Sha>,
-    /// The branch HEAD is on; `None`: detached.
+    /// The branch of HEAD; `None`: detached.
     pub branch: Option<&'a str>,
     /// The default branch, named `origin/<name>`.
     pub default: Option<(&'a str, &'a Sha)>,
     /// Patterns for `info/exclude`, for the agent's own git.
     pub exclude: &'a [String],
-    /// Who commits there.
+    /// The identity for commits made there.
     pub author: Option<&'a Person>,
-    /// Paths that are taken from another commit instead, raw and last: no attribute, filter or link of `sha` has a say
-    /// in them (RULE-23). One that the commit lacks is absent.
+    /// Paths written from another commit instead, raw and last: no attribute, filter or link of `sha` affects them
+    /// (RULE-23). One that the commit lacks is absent.
     pub scripts: Option<(&'a Sha, &'a [String])>,
     pub documents: Documents,
-    /// Where the history is read from; `None`: the checkout has a copy of all of it.
+    /// Where the history is read from; `None`: the checkout has its own full copy.
     pub shared: Option<&'a Shared>,
 }
 
 impl<'a> CheckoutPlan<'a> {
-    /// A plain checkout of one commit, everything as there.
+    /// A plain checkout of one commit, unchanged.
     pub fn of(sha: &'a Sha) -> Self {
         Self {
             sha,
@@ -65,16 +65,16 @@ impl<'a> CheckoutPlan<'a> {
     }
 }
 
-/// A checkout that was made.
+/// A finished checkout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedOut {
-    /// The files that were written raw and last, absolute: to be bound read-only, and unchanged after the run.
+    /// Absolute paths of the files that were written raw and last. To be mounted read-only; unchanged after the run.
     pub scripts: Vec<PathBuf>,
 }
 
 impl Mirror {
-    /// Makes a checkout at `dest`, which is deleted first. Fails with `NotFound` where the mirror lacks a commit, with
-    /// `Rejected` where a script's path leads out of the repository.
+    /// Makes a checkout at `dest`, which is deleted first. Fails with `NotFound` if the mirror lacks a commit, with
+    /// `Rejected` if a script's path leaves the repository.
     pub fn check_out(&self, dest: &Path, plan: &CheckoutPlan<'_>) -> Result<CheckedOut> {
         let making = Making { mirror: self, git: self.git(), dest, plan };
         self.tree_of(plan.sha)?;
@@ -99,9 +99,9 @@ impl Mirror {
 }
 
 impl Mirror {
-    /// A folder at `dest`, which is deleted first, that holds these files of a commit, byte for byte, and nothing else: what an
-    /// operator's command needs of a tree that something else was built from (BND-3). One that the commit lacks is absent.
-    /// Fails with `Rejected` where a path leads out of the repository.
+    /// Makes a folder at `dest`, which is deleted first, with exactly these files of a commit, byte for byte: what an
+    /// operator's command needs of the tree that something else was built from (BND-3). A file that the commit lacks is
+    /// absent. Fails with `Rejected` if a path leaves the repository.
     pub fn scripts_alone(&self, dest: &Path, from: &Sha, paths: &[String]) -> Result<CheckedOut> {
         let plan = CheckoutPlan { scripts: Some((from, paths)), ..CheckoutPlan::of(from) };
         let making = Making { mirror: self, git: self.git(), dest, plan: &plan };
@@ -112,8 +112,8 @@ impl Mirror {
         Ok(CheckedOut { scripts: making.write(&scripts)? })
     }
 
-    /// Puts files of a checkout back to what a commit has, in place of whatever a setup left there. Nothing of the
-    /// checkout's own repository is used. Submodules stay as they are.
+    /// Restores files of a checkout to their content in a commit, replacing whatever a setup left there. Uses nothing
+    /// of the checkout's own repository and leaves submodules alone.
     pub fn restore(&self, sha: &Sha, checkout: &Path, paths: &[String]) -> Result<()> {
         let names: Vec<&String> = paths.iter().filter(|p| !p.contains('\0')).collect();
         if names.is_empty() {
@@ -148,8 +148,8 @@ impl Mirror {
     }
 }
 
-/// Makes room for a file: folders on its way that are links or files give way, as does what has its name. Nobody else
-/// works in the checkout.
+/// Clears the path for a file: links and files in place of its folders are deleted, as is anything with its name.
+/// Nobody else works in the checkout.
 fn clear_way(root: &Path, name: &str) -> Result<PathBuf> {
     let mut at = root.to_owned();
     let mut parts = name.split('/').peekable();
@@ -167,7 +167,7 @@ fn clear_way(root: &Path, name: &str) -> Result<PathBuf> {
     Ok(at)
 }
 
-/// Files to be written raw, and the names of the checked-out commit that they replace.
+/// Files to write raw, and the names of the checked-out commit that they replace.
 #[derive(Debug, Default)]
 struct Scripts {
     replaced: Vec<Vec<u8>>,
@@ -191,13 +191,13 @@ impl<'a> Making<'a> {
         move |e| make(e.into())
     }
 
-    /// The skeleton, written file by file: no process, no template.
+    /// The repository's skeleton, written file by file: no process, no template.
     fn repository(&self) -> Result<()> {
         let dot = self.dest.join(".git");
         for folder in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
             std::fs::create_dir_all(dot.join(folder)).map_err(self.io())?;
         }
-        // Behind a folder of 0700; what copies it as a whole copies this mode, too.
+        // It is inside a folder with mode 0700, but copies of the whole folder copy this mode, too.
         std::fs::set_permissions(self.dest, Permissions::from_mode(0o755)).map_err(self.io())?;
         let head = match self.plan.branch {
             Some(branch) => {
@@ -222,7 +222,7 @@ impl<'a> Making<'a> {
         std::fs::write(dot.join("config"), files::own_config(self.plan.author)).map_err(self.io())
     }
 
-    /// Copies what HEAD and the default branch reach, as one pack; less what is shared.
+    /// Copies what HEAD and the default branch reach, without what is shared, as one pack.
     fn objects(&self) -> Result<()> {
         let pack = self.dest.join(".git/objects/pack/pack");
         let ids = [Some(self.plan.sha), self.plan.default.map(|(_, sha)| sha), self.plan.tree];
@@ -233,7 +233,7 @@ impl<'a> Making<'a> {
             std::fs::write(names, format!("{}\n", shared.objects.display())).map_err(self.io())?;
         }
         self.cmd()
-            // Objects that are packed keep their deltas; none is searched for.
+            // Packed objects keep their deltas; no new ones are searched for.
             .config("pack.window=0")
             .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.mirror.path().join("objects"))
             .args(["pack-objects", "-q", "--revs", "--delta-base-offset"])
@@ -243,7 +243,7 @@ impl<'a> Making<'a> {
             .map(drop)
     }
 
-    /// What the configured commands name, as it is in `from`, and what the checkout's own commit has there.
+    /// The files that configured commands name, as in `from`, and what the checkout's own commit has at their paths.
     fn scripts(&self, from: &Sha, paths: &[String]) -> Result<Scripts> {
         let mut plain = Vec::new();
         for path in paths {
@@ -254,7 +254,7 @@ impl<'a> Making<'a> {
         if plain.is_empty() {
             return Ok(Scripts::default());
         }
-        // The names that lead to a script as well: where `sha` has a link there, it gives way.
+        // Folders above a script count, too: if `sha` has a link there, it is replaced.
         let mut ways: Vec<String> = Vec::new();
         for path in &plain {
             let ends = path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default().to_owned());
@@ -280,7 +280,7 @@ impl<'a> Making<'a> {
         Ok(Scripts { replaced, files })
     }
 
-    /// What is in the index and not to be in the files, each name ended by NUL.
+    /// Names that are in the index but must not be among the files, each ended by NUL.
     fn held_back(&self, scripts: &Scripts) -> Result<Vec<u8>> {
         let mut names = Vec::new();
         let mut add = |path: &[u8]| {

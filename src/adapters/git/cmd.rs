@@ -1,5 +1,5 @@
-//! Running git: a rebuilt environment, no hooks, no questions, a wall-clock limit on the whole process group, and
-//! failures that a caller can branch on. Human text is read only where git has no code or porcelain for the case.
+//! Runs git: a rebuilt environment, no hooks, no prompts, a wall-clock limit on the whole process group, and failures
+//! that a caller can branch on. Human text is parsed only where git has no exit code or porcelain for the case.
 
 use super::credential::Credential;
 use super::fixed::{FIXED_CONFIG, FIXED_ENV};
@@ -18,43 +18,43 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Limit of a command that touches only local files.
+/// Limit of a command that uses only local files.
 pub const LOCAL_LIMIT: Duration = Duration::from_secs(300);
-/// Limit of a command that talks to a remote.
+/// Limit of a command that contacts a remote.
 pub const REMOTE_LIMIT: Duration = Duration::from_secs(600);
 /// The oldest git with `merge-tree --write-tree`.
 const OLDEST: (u32, u32) = (2, 38);
-/// Limit of asking for the operator's settings.
+/// Limit for reading the operator's settings.
 const SETTINGS_LIMIT: Duration = Duration::from_secs(10);
 pub(super) const OUTPUT_CAP: usize = 256 << 20;
 const STDERR_TAIL: usize = 2000;
 
-/// Why a git operation did not do what was asked. No text in here holds a credential.
+/// Why a git operation did not succeed. No text in here contains a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     #[error("git ({program}) can't be used: {reason}; install git 2.38 or newer or set its path")]
     Missing { program: String, reason: String },
     #[error("git {what} did not end within {seconds} s and was ended; what it wrote to a remote is unknown")]
     Timeout { what: String, seconds: u64 },
-    /// Transport or authentication: says nothing about what the remote holds.
+    /// Transport or authentication failed: proves nothing about what the remote has.
     #[error("the remote can't be reached (git {what}): {reason}")]
     Unreachable { what: String, reason: String },
-    /// The remote answered, and the answer is a *no* that a person has to lift.
+    /// The remote answered with a refusal that only a person can lift.
     #[error("the remote refuses (git {what}): {reason}")]
     Refused { what: String, refusal: Refusal, reason: String },
     #[error("conflict in {}", paths.join(", "))]
     Conflict { paths: Vec<String> },
     #[error("refused: {reason}")]
     Rejected { reason: String },
-    /// Two repositories or histories that never go together: no later try succeeds until a person acts (ORD-1).
+    /// Two repositories or histories that can never be combined: no retry succeeds until a person acts (ORD-1).
     #[error("{reason}")]
     Incompatible { reason: String },
     #[error("{what} does not exist")]
     NotFound { what: String },
-    /// Another process holds the repository's lock for longer than the bound; nothing was done.
+    /// Another process held the repository's lock longer than the bound; nothing was done.
     #[error("{what} is in use by another process since more than {seconds} s; nothing was done")]
     Busy { what: String, seconds: u64 },
-    /// By the kernel for want of memory, or by a person: says nothing of what it was asked.
+    /// Killed by the kernel for lack of memory, or by a person: proves nothing about its input.
     #[error("git {what} was ended by signal {signal}, which orch did not send")]
     Killed { what: String, signal: i32 },
     #[error("{what}: {source}")]
@@ -69,10 +69,10 @@ impl GitError {
         move |source| Self::Io { what, source }
     }
 
-    /// Whether it says nothing of the work, and the same call may succeed later: by itself, or once a person has lifted
-    /// what the remote has against it.
+    /// Whether the failure proves nothing about the work and the same call may succeed later: on its own, or once a
+    /// person has lifted the remote's objection.
     pub fn is_transient(&self) -> bool {
-        // A body that is too large is one the next time, too.
+        // A request that is too large will be too large the next time.
         matches!(self, Self::Refused { refusal, .. } if *refusal != Refusal::Other)
             || matches!(self, Self::Timeout { .. } | Self::Unreachable { .. } | Self::Busy { .. })
     }
@@ -80,7 +80,7 @@ impl GitError {
 
 pub type Result<T> = std::result::Result<T, GitError>;
 
-/// A git program whose version was checked.
+/// A git program with a checked version.
 #[derive(Debug, Clone)]
 pub struct Git {
     program: PathBuf,
@@ -89,13 +89,13 @@ pub struct Git {
     remote_limit: Duration,
 }
 
-/// What a finished command left.
+/// The result of a finished command.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,
     pub stdout: Vec<u8>,
     pub stderr: String,
-    /// Output was cut at the cap that the caller set.
+    /// Output was cut at the caller's cap.
     pub truncated: bool,
     args: String,
 }
@@ -112,15 +112,15 @@ pub struct Cmd<'a> {
     stdin: Option<Vec<u8>>,
     lock: Option<&'a File>,
     limit: Duration,
-    /// Whether it talks to a remote.
+    /// Whether it contacts a remote.
     remote: bool,
-    /// Why its remote can't be talked to.
+    /// Why its remote can't be contacted.
     no_route: Option<String>,
-    /// With the files of the person who runs `orch`.
+    /// Whether it reads the git configuration of the person who runs `orch`.
     with_operators_files: bool,
-    /// What it writes is for others to read.
+    /// Whether others may read what it writes.
     public: bool,
-    /// Handed over to git's helper.
+    /// Passed to git's helper.
     secret: Option<&'a Credential>,
     cap: Option<usize>,
 }
@@ -133,12 +133,12 @@ impl Git {
         Ok(git)
     }
 
-    /// The same, checked when a mirror is opened with it for the first time ([`super::Mirror::open`]).
+    /// The same, checked when it opens a mirror for the first time ([`super::Mirror::open`]).
     pub fn named(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into(), version: (0, 0), local_limit: LOCAL_LIMIT, remote_limit: REMOTE_LIMIT }
     }
 
-    /// Which file the program is now, in words that change when it is replaced; empty where there is none.
+    /// Identifies the program's current file: the text changes when the file is replaced, and is empty without one.
     pub(super) fn stamp(&self) -> String {
         let found = which::which(&self.program)
             .and_then(|at| at.metadata().map(|m| (at, m)).map_err(|_| which::Error::CannotFindBinaryPath));
@@ -148,7 +148,7 @@ impl Git {
         )
     }
 
-    /// Its version. Fails with `Missing` where it is no git, or older than 2.38.
+    /// Its version. Fails with `Missing` if it is not git, or older than 2.38.
     pub(super) fn checked(&self) -> Result<(u32, u32)> {
         let missing = |reason: String| GitError::Missing { program: self.program.display().to_string(), reason };
         let done = self.cmd(Path::new("/")).args(["version"]).run().map_err(|e| missing(e.to_string()))?;
@@ -160,7 +160,7 @@ impl Git {
         Ok(version)
     }
 
-    /// A git whose version nobody asked for: to read settings with.
+    /// A git with an unchecked version, for reading settings.
     pub(in crate::adapters) fn unchecked(program: &Path) -> Self {
         let version = OLDEST;
         Self { program: program.to_owned(), version, local_limit: SETTINGS_LIMIT, remote_limit: SETTINGS_LIMIT }
@@ -176,12 +176,12 @@ impl Git {
         &self.program
     }
 
-    /// Whether it finds git-lfs on this machine. Fails where git itself can't be started.
+    /// Whether it finds git-lfs on this machine. Fails if git itself can't be started.
     pub fn has_lfs(&self) -> Result<bool> {
         Ok(self.cmd(Path::new("/")).args(["lfs", "version"]).run()?.code == 0)
     }
 
-    /// Other wall-clock limits than the defaults (300 s local, 600 s remote).
+    /// Replaces the default wall-clock limits (300 s local, 600 s remote).
     pub fn with_limits(mut self, local: Duration, remote: Duration) -> Self {
         self.local_limit = local;
         self.remote_limit = remote;
@@ -216,7 +216,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 }
 
 impl<'a> Cmd<'a> {
-    /// Names the repository instead of letting git look for one.
+    /// Names the repository instead of letting git search for one.
     pub fn git_dir(mut self, dir: &Path) -> Self {
         self.git_dir = Some(dir.to_owned());
         self
@@ -242,21 +242,21 @@ impl<'a> Cmd<'a> {
         self
     }
 
-    /// Bytes for standard input. Not together with `lock`.
+    /// Bytes for standard input. Can't be combined with `lock`.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Hands the lock's descriptor to git as its standard input: if `orch` is killed, its git still holds the lock
-    /// until it ends (RULE-29), and no other child of this process can get the descriptor by accident.
+    /// Passes the lock's descriptor to git as its standard input: if `orch` is killed, its git keeps the lock until it
+    /// ends (RULE-29), and no other child of this process can get the descriptor by accident.
     pub fn lock(mut self, lock: &'a File) -> Self {
         self.lock = Some(lock);
         self
     }
 
-    /// Uses the limit for commands that talk to a remote; a remote on this machine gets files as its own settings and the
-    /// usual umask make them, and a remote by ssh gets the operator's agent.
+    /// Uses the limit for commands that contact a remote. A remote on this machine gets files with the usual umask and
+    /// its own settings; a remote over ssh gets the operator's agent.
     pub fn remote_limit(mut self) -> Self {
         self.limit = self.git.remote_limit;
         self.remote = true;
@@ -264,14 +264,14 @@ impl<'a> Cmd<'a> {
         self
     }
 
-    /// With the usual umask, for files that others than `orch` read.
+    /// Uses the usual umask, for files that programs other than `orch` read.
     pub(super) fn public(mut self) -> Self {
         self.public = true;
         self
     }
 
-    /// Hands the credential to git's helper, which answers for this remote alone (BND-4): in a nameless file that git and
-    /// its children inherit, in no argument and no environment. A remote that is no HTTP one asks for none.
+    /// Passes the credential to git's helper, which answers for this remote only (BND-4): in an unnamed file that git
+    /// and its children inherit, never in arguments or environment. A remote that is not HTTP needs none.
     pub(super) fn secret(mut self, credential: &'a Credential, remote: &str) -> Self {
         if let Some(pair) = super::credential::helper(remote) {
             self.config.push(pair);
@@ -280,7 +280,7 @@ impl<'a> Cmd<'a> {
         self
     }
 
-    /// Trusts and goes out as the machine's settings say for this remote ([`crate::adapters::net`]); a path needs nothing.
+    /// Applies the machine's authorities and proxy for this remote ([`crate::adapters::net`]); a path needs neither.
     pub fn reaching(mut self, remote: &str) -> Self {
         match net::current().route(remote) {
             Ok(route) => {
@@ -293,7 +293,8 @@ impl<'a> Cmd<'a> {
         self
     }
 
-    /// Reads the configuration of the person who runs `orch`, and of the system; no repository's. Only to ask for settings.
+    /// Reads the configuration of the person who runs `orch` and of the system, but no repository's. For reading
+    /// settings.
     pub(in crate::adapters) fn with_operators_files(mut self) -> Self {
         self.with_operators_files = true;
         self
@@ -305,7 +306,7 @@ impl<'a> Cmd<'a> {
         self
     }
 
-    /// The arguments for people, without credentials.
+    /// The arguments for display, without credentials.
     fn shown(&self) -> String {
         let joined = self.args.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
         clip(&scrub(&joined), 300)
@@ -341,7 +342,7 @@ impl<'a> Cmd<'a> {
         command
     }
 
-    /// Runs to the end and gives code and output, whatever the code. Fails with `Missing`, `Timeout` or `Io`.
+    /// Runs to the end and returns code and output, whatever the code. Fails with `Missing`, `Timeout` or `Io`.
     pub fn run(self) -> Result<Done> {
         if let Some(reason) = &self.no_route {
             return Err(GitError::Unreachable { what: self.shown(), reason: reason.clone() });
@@ -389,8 +390,8 @@ impl<'a> Cmd<'a> {
         }
     }
 
-    /// Starts it for a conversation that its caller leads, with the wall-clock limit of one answer: standard input and output
-    /// are pipes, errors go to a file. Local reads only. Fails with `Missing` or `Io`.
+    /// Starts it for a dialogue led by the caller; also returns the wall-clock limit of one answer. Standard input and
+    /// output are pipes, errors go to a file. Local reads only. Fails with `Missing` or `Io`.
     pub(super) fn spawn_reader(self, errors: &File) -> Result<(Child, Duration)> {
         let mut command = self.command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -398,7 +399,7 @@ impl<'a> Cmd<'a> {
         Ok((command.spawn().map_err(|e| self.not_started(e))?, self.limit))
     }
 
-    /// The repository, for one reader each.
+    /// Identifies the repository, so that each gets one reader.
     pub(super) fn place(&self) -> std::io::Result<(PathBuf, PathBuf, u64, u64)> {
         super::reader::place(&self.git.program, self.git_dir.as_deref().unwrap_or(&self.dir))
     }
@@ -411,13 +412,13 @@ impl<'a> Cmd<'a> {
         GitError::Io { what: format!("starting git in {}", self.dir.display()), source }
     }
 
-    /// Runs; any code but 0 is an error.
+    /// Runs; any exit code other than 0 is an error.
     pub fn ok(self) -> Result<Vec<u8>> {
         let done = self.run()?;
         if done.code == 0 { Ok(done.stdout) } else { Err(done.broken()) }
     }
 
-    /// Runs; gives standard output as trimmed text.
+    /// Runs and returns standard output as trimmed text.
     pub fn text(self) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.ok()?).trim().to_owned())
     }
@@ -429,8 +430,8 @@ impl Done {
         GitError::Broken { args: self.args, code: self.code, stderr: self.stderr }
     }
 
-    /// This result of a command that talked to a remote, as an error: 128 is the transport or the right to use it,
-    /// unless git says that the remote answered and lacks the name, or that a local file was in the way.
+    /// This result of a command that contacted a remote, as an error. 128 means the transport or the right to use it,
+    /// unless git says that the remote lacks the name, or that a local file was in the way.
     pub fn remote_error(self) -> GitError {
         let says = |text: &str| self.stderr.contains(text);
         if says("couldn't find remote ref") || says("not our ref") || says("no such ref was fetched") {
@@ -442,9 +443,9 @@ impl Done {
         }
         let local =
             says("Unable to create '") || says("cannot lock ref") || says("No space left") || says("bad object");
-        // A push whose connection broke after the names were told ends with 1, and says nothing of what the remote did.
+        // A push whose connection broke after it sent the names exits with 1, and does not show what the remote did.
         let cut = says("RPC failed") || says("unexpected disconnect") || says("hung up unexpectedly");
-        // An answer that says no (a body that is too large, say) is none of an outage.
+        // A refusal (of a body that is too large, for example) is not an outage.
         let cut = cut && !says("HTTP 4") && !says("returned error: 4");
         if let Some(refusal) = super::refusal::read(&self.stderr).filter(|_| !local) {
             return GitError::Refused { what: plainly(&self.args), refusal, reason: said(&self.stderr) };
@@ -456,7 +457,7 @@ impl Done {
     }
 }
 
-/// The end of what git wrote to its errors, for people: no credential, no known secret.
+/// The end of git's standard error, for people: without credentials or known secrets.
 pub(super) fn shown_errors(errors: &[u8]) -> String {
     let said = scrub(&String::from_utf8_lossy(errors));
     clip_tail(redact::current().text(&said).trim(), STDERR_TAIL)
@@ -467,7 +468,7 @@ fn plainly(args: &str) -> String {
     args.split(' ').filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")
 }
 
-/// What git says of a remote on one line, without the advice that it gives whatever happened.
+/// What git says about a remote, on one line, without the advice that it always adds.
 fn said(stderr: &str) -> String {
     let advice = [
         "fatal: Could not read from remote repository.",
@@ -479,7 +480,7 @@ fn said(stderr: &str) -> String {
     if own.is_empty() { lines().take(1).collect() } else { own.join("; ") }
 }
 
-/// Takes the user part out of every URL in a text: `https://user:secret@host` becomes `https://host`.
+/// Removes the user part from every URL in a text: `https://user:secret@host` becomes `https://host`.
 pub fn scrub(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! How git gets its password (BND-4): from a helper that reads a nameless file which git inherits. No process carries it in
-//! arguments or environment.
+//! How git gets its password (BND-4): from a helper that reads an unnamed file inherited by git. No process has it in
+//! its arguments or environment.
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-/// Where the helper finds the file.
+/// The descriptor at which the helper finds the file.
 const SECRET_FD: i32 = 9;
 
 /// Name and secret for an HTTP remote. `Debug` shows neither.
@@ -19,12 +19,12 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Takes the account's name and its password or token (a token alone goes with any name).
+    /// Takes the account's name and its password or token (with a token alone, any name will do).
     pub fn new(user: &str, secret: &str) -> Self {
         Self { user: user.to_owned(), secret: secret.to_owned() }
     }
 
-    /// What a helper answers, in a file without a name: whoever inherits it reads it, any number of times.
+    /// The helper's answer, in an unnamed file: any process that inherits it can read it, any number of times.
     fn file(&self) -> std::io::Result<OwnedFd> {
         let text = zeroize::Zeroizing::new(format!("username={}\npassword={}\n", self.user, self.secret));
         let mut file = File::from(memfd_create("orch-credential", MemfdFlags::CLOEXEC)?);
@@ -32,7 +32,7 @@ impl Credential {
         Ok(file.into())
     }
 
-    /// Lets a command inherit it where its helper looks.
+    /// Lets a command inherit it where its helper expects it.
     pub(super) fn hand_to(&self, command: &mut Command) -> std::io::Result<()> {
         let mapping = FdMapping { parent_fd: self.file()?, child_fd: SECRET_FD };
         command.fd_mappings(vec![mapping]).map(drop).map_err(std::io::Error::other)
@@ -51,8 +51,8 @@ impl Drop for Credential {
     }
 }
 
-/// The helper for an HTTP remote: asked by git for the remote's own place, it answers only where scheme, host and port are
-/// those of the remote. `None`: the remote is none, or is written in a way that no server is named.
+/// The helper for an HTTP remote. git asks it for a URL, and it answers only if scheme, host and port are the remote's.
+/// `None`: the remote is not HTTP, or is written in a way that names no server.
 pub(super) fn helper(remote: &str) -> Option<String> {
     let (scheme, rest) = remote.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -91,7 +91,7 @@ mod tests {
             sh.arg("-c").arg(format!("{script} \"$@\"")).args(["f", word]).stdin(Stdio::piped()).stdout(Stdio::piped());
             credential.hand_to(&mut sh).unwrap();
             let mut child = sh.spawn().unwrap();
-            // One that has nothing to say does not listen.
+            // A helper without an answer does not read its input.
             let _ = child.stdin.take().unwrap().write_all(asked.as_bytes());
             String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
         };

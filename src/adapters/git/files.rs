@@ -1,4 +1,4 @@
-//! Files of repositories that `orch` itself makes, and the end of folders that others filled.
+//! Files of repositories that `orch` makes, and the deletion of folders that others filled.
 
 use super::cmd::{GitError, Result};
 use super::{Person, gone};
@@ -12,7 +12,7 @@ impl Person {
     }
 }
 
-/// The configuration of a repository of our own making.
+/// The configuration of a repository that we make.
 pub(super) fn own_config(author: Option<&Person>) -> String {
     let mut text = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogAllRefUpdates = true\n[gc]\n\tauto = 0\n".to_owned();
     if let Some(author) = author {
@@ -23,7 +23,7 @@ pub(super) fn own_config(author: Option<&Person>) -> String {
     text
 }
 
-/// Writes a file in place of whatever stands there, never through a link.
+/// Writes a file in place of whatever is there, never through a link.
 pub(super) fn fresh_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -34,7 +34,7 @@ pub(super) fn fresh_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
-/// Removes a file, link or folder; what is gone is no error, folders without rights are given them.
+/// Removes a file, link or folder. A missing one is no error; folders without permissions get them first.
 pub fn remove(path: &Path) -> Result<()> {
     let missing = |result: std::io::Result<()>| match result {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -48,7 +48,7 @@ pub fn remove(path: &Path) -> Result<()> {
     result.map_err(GitError::io(format!("removing {}", path.display())))
 }
 
-/// The same until a moment; whether all of it is gone by then.
+/// The same with a deadline; returns whether everything is gone by then.
 pub fn remove_until(path: &Path, until: std::time::Instant) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => gone::folder_until(path, Some(until))
@@ -58,8 +58,8 @@ pub fn remove_until(path: &Path, until: std::time::Instant) -> Result<bool> {
     }
 }
 
-/// Inode and change time of files that a run may not touch: one that was written, replaced or given other rights meanwhile shows
-/// it (BND-5). No program can set a change time.
+/// Inode and change time of files that a run must not touch: they show if one was written, replaced or given other
+/// permissions (BND-5). No program can set a change time.
 #[derive(Debug)]
 pub struct Seals(Vec<(PathBuf, Option<Seal>)>);
 
@@ -80,7 +80,7 @@ impl Seals {
         Self(paths.into_iter().map(now).collect())
     }
 
-    /// The files that are not as they were.
+    /// The files that have changed.
     pub fn broken(&self) -> Vec<&Path> {
         self.0.iter().filter(|(path, was)| seal(path) != *was).map(|(path, _)| path.as_path()).collect()
     }
@@ -104,7 +104,7 @@ mod tests {
         std::fs::rename(path("replaced.new"), path("replaced")).unwrap();
         std::fs::write(path("new"), "x").unwrap();
         std::fs::remove_file(path("gone")).unwrap();
-        // The kernel's clock of files is coarse: written until it shows.
+        // File timestamps are coarse, so it writes until the change shows.
         let touched = |name: &str, act: &dyn Fn(&Path)| {
             while !seals.broken().contains(&path(name).as_path()) {
                 act(&path(name));

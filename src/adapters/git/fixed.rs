@@ -1,4 +1,4 @@
-//! What every call of git is given, whatever it does: no hooks, no questions, no files of the machine's (services.md 7.1).
+//! What every git call gets: no hooks, no prompts, none of the machine's configuration files (services.md 7.1).
 
 /// The environment of every git.
 pub(super) const FIXED_ENV: [(&str, &str); 16] = [
@@ -39,7 +39,7 @@ pub(super) const FIXED_CONFIG: [&str; 21] = [
     "protocol.http.allow=always",
     "protocol.git.allow=always",
     "http.followRedirects=false",
-    // Also a git whose orch was killed must end: it holds the mirror's lock.
+    // A git whose `orch` was killed must end, too: it holds the mirror's lock.
     "http.lowSpeedLimit=1",
     "http.lowSpeedTime=120",
     "safe.directory=*",

@@ -1,6 +1,7 @@
-//! What a remote answered a moment ago (RULE-31 asks it before each start, push and move, which is four times within a tenth of a
-//! second where one run ends and the next begins). An answer counts for [`FRESH`] within the process that asked, and for
-//! nothing once that process has waited for a child ([`super::rest`]). Whoever is about to land, deploy or delete asks again.
+//! Recent answers of remotes. RULE-31 asks the remote before each start, push and move, which is four times within a
+//! tenth of a second when one run ends and the next begins. An answer is valid for [`FRESH`] within the process that
+//! asked, and no longer once that process has waited for a child ([`super::rest`]). Callers that are about to land,
+//! deploy or delete ask again.
 
 use super::cmd::Result;
 use super::mirror::Mirror;
@@ -54,7 +55,7 @@ fn seen<T>(act: impl FnOnce(&mut BTreeMap<PathBuf, Answers>) -> T) -> T {
     act(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Everything that was answered before counts for nothing more.
+/// Discards every answer.
 pub(super) fn forget() {
     seen(BTreeMap::clear);
 }
@@ -87,18 +88,18 @@ fn known(mirror: &Path, branch: &str) -> Option<Option<Sha>> {
 }
 
 impl Mirror {
-    /// Keeps what the remote answered of a branch; `None`: it has no such branch.
+    /// Records the remote's answer for a branch; `None`: it has no such branch.
     pub(super) fn answered(&self, branch: &str, head: Option<&Sha>) {
         let entry = (head.cloned(), now_ns());
         seen(|all| all.entry(self.path().to_owned()).or_default().insert(branch.to_owned(), entry));
     }
 
-    /// What the remote answered of a branch counts for nothing more: it is about to change.
+    /// Discards the answer for a branch that is about to change.
     pub(super) fn unknown(&self, branch: &str) {
         seen(|all| all.get_mut(self.path()).and_then(|heads| heads.remove(branch)));
     }
 
-    /// Where these branches are on the remote, as it answered at most a second ago, or answers now. Fails as
+    /// The heads of these branches on the remote, from answers at most a second old or from a new one. Fails as
     /// [`Mirror::remote_heads`].
     pub fn glance(&self, branches: &[&str]) -> Result<Heads> {
         let known: Option<Vec<Option<Sha>>> = branches.iter().map(|branch| known(self.path(), branch)).collect();
@@ -108,7 +109,8 @@ impl Mirror {
         }
     }
 
-    /// Brings one branch, unless the mirror has what the remote answered a moment ago. Fails as [`Mirror::fetch_branch`].
+    /// Fetches one branch, unless the mirror already has the head that the remote just reported. Fails as
+    /// [`Mirror::fetch_branch`].
     pub fn bring(&self, branch: &str) -> Result<Option<Sha>> {
         if let Some(Some(head)) = known(self.path(), branch)
             && self.tracking(branch)?.as_ref() == Some(&head)

@@ -1,5 +1,5 @@
-//! The end of a folder that a hostile run filled (R2): whatever its modes and however deep it goes, with few open descriptors and
-//! a short stack. A run nested folders until nothing could delete them, and no later run of the task began.
+//! Deletes a folder that a hostile run filled (R2), whatever its modes and depth, with few open descriptors and a short
+//! stack. A run once nested folders until nothing could delete them, and no later run of the task could start.
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, chmodat, fchmod, open, openat, renameat, unlinkat};
 use rustix::io::{Errno, Result};
@@ -8,18 +8,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
-/// So many folders below each other are gone through; what is deeper is moved up first.
+/// Depth down to which folders are walked; deeper ones are moved up first.
 const DEEP: usize = 32;
 
-/// Deletes a folder and all below it; links are not followed. Nobody may work in it meanwhile.
+/// Deletes a folder and everything below it. Links are not followed. Nobody may work in it meanwhile.
 ///
 /// # Errors
-/// What the kernel says of the first thing that can't be deleted. What is gone already is no error.
+/// The kernel's error for the first thing that can't be deleted. What is already gone is no error.
 pub(super) fn folder(path: &Path) -> Result<()> {
     folder_until(path, None).map(drop)
 }
 
-/// The same until a moment; whether all of it is gone by then. What is left can be deleted by the next call.
+/// The same with a deadline; returns whether everything is gone by then. The next call can delete the rest.
 pub(super) fn folder_until(path: &Path, until: Option<Instant>) -> Result<bool> {
     let top = match open(path, FLAGS, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(true),
@@ -39,7 +39,7 @@ pub(super) fn folder_until(path: &Path, until: Option<Instant>) -> Result<bool> 
         }
         match rustix::fs::rmdir(path) {
             Ok(()) | Err(Errno::NOENT) => return Ok(true),
-            // What was moved up, or passed over by the reading of a folder that shrank.
+            // Entries that were moved up, or that reading a shrinking folder skipped.
             Err(Errno::NOTEMPTY | Errno::EXIST) if walk.done > before => {}
             Err(e) => return Err(e),
         }
@@ -50,16 +50,16 @@ const FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::NOFO
 
 struct Walk<'a> {
     top: BorrowedFd<'a>,
-    /// What was deleted or moved.
+    /// Number of deletions and moves.
     done: u64,
     moved: u64,
     until: Option<Instant>,
-    /// The time is up.
+    /// The deadline has passed.
     late: bool,
 }
 
 impl Walk<'_> {
-    /// Deletes what is in `dir`, and moves up what lies too deep.
+    /// Deletes what is in `dir`, and moves up what is too deep.
     fn empty(&mut self, dir: BorrowedFd<'_>, depth: usize) -> Result<()> {
         for entry in Dir::read_from(dir)? {
             self.late |= self.until.is_some_and(|until| Instant::now() >= until);
@@ -100,7 +100,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// To a name at the top that nothing has.
+    /// Moves an entry to an unused name at the top.
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
         loop {
             self.moved += 1;
@@ -116,7 +116,7 @@ impl Walk<'_> {
     }
 }
 
-/// Opens a folder and gives its owner all rights on it.
+/// Opens a folder, giving its owner all permissions on it.
 fn openable(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let inner = match openat(dir, name, FLAGS, Mode::empty()) {
         Err(Errno::ACCESS) => {

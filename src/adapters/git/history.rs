@@ -1,5 +1,5 @@
-//! What the mirror knows: ancestry, trees, files, and which paths a range of commits touches. Reads only (trees made by
-//! `code_tree` are objects without a name). Names that are no UTF-8 come back with U+FFFD in place of the bytes.
+//! Queries of the mirror: ancestry, trees, files, and which paths a range of commits touches. Reads only (trees made by
+//! `code_tree` are unnamed objects). Names that are not UTF-8 come back with U+FFFD in place of the bytes.
 
 use super::cmd::{Cmd, GitError, OUTPUT_CAP, Result};
 use super::mirror::Mirror;
@@ -9,13 +9,13 @@ use crate::model::artefact::{self, Artefact};
 use crate::model::ids::{Key, Sha};
 use std::collections::BTreeSet;
 
-/// The largest file that is read out of a commit, in bytes.
+/// Largest file that is read from a commit, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
-/// The tree that comes in place of a folder's; `None`: none.
+/// The tree that replaces a folder's; `None`: removes it.
 type Instead<'a> = dyn Fn(&Sha, &mut Option<Maker>) -> Result<Option<Sha>> + 'a;
 const SUMMARY: [&str; 4] = ["--name-only", "--no-renames", "--no-ext-diff", "-z"];
 
-/// What a name in a tree stands for.
+/// The kind of a tree entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     File,
@@ -37,7 +37,7 @@ pub struct TreeEntry {
 }
 
 impl TreeEntry {
-    /// The path for people and globs.
+    /// The path as text, for people and globs.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
     }
@@ -56,14 +56,14 @@ impl TreeEntry {
     }
 }
 
-/// How a change is written out.
+/// How a change is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiffForm {
     Patch,
     Stat,
 }
 
-/// How much a change changes; binary files count as files without lines.
+/// The size of a change; binary files count as files without lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffStat {
     pub files: u64,
@@ -77,7 +77,7 @@ impl Mirror {
         Ok(self.info(&format!("{sha}^{{commit}}"))?.is_some())
     }
 
-    /// What a name stands for, asked of the mirror's reader.
+    /// What a name resolves to, from the mirror's reader.
     pub(super) fn info(&self, name: &str) -> Result<Option<Info>> {
         reader::info(&|| self.cmd(), name)
     }
@@ -86,7 +86,7 @@ impl Mirror {
         if self.exists(sha)? { Ok(()) } else { Err(GitError::NotFound { what: format!("commit {sha} in the mirror") }) }
     }
 
-    /// Whether `a` is `b` or an ancestor of it. Fails with `NotFound` where the mirror lacks one.
+    /// Whether `a` is `b` or an ancestor of it. Fails with `NotFound` if the mirror lacks one of them.
     pub fn is_ancestor(&self, a: &Sha, b: &Sha) -> Result<bool> {
         if a == b {
             return self.present(a).map(|()| true);
@@ -121,19 +121,19 @@ impl Mirror {
         Ok(self.info(&format!("{sha}^{{commit}}^{{tree}}"))?.ok_or_else(missing)?.id)
     }
 
-    /// The commit's tree without the work item's artefacts (PIPE-4): the very names of PIPE-5 below `docs/work-items/<KEY>/`,
-    /// regular files, not executable. Anything else there is code. Equal for two commits exactly if they differ in nothing
-    /// but those.
+    /// The commit's tree without the work item's artefacts (PIPE-4): exactly the names of PIPE-5 below
+    /// `docs/work-items/<KEY>/`, as regular, non-executable files. Anything else there is code. Equal for two commits
+    /// exactly if they differ only in those.
     pub fn code_tree(&self, sha: &Sha, key: &Key) -> Result<Sha> {
         self.with_folder(sha, key, &|tree, maker| self.without_artefacts(tree, "", maker))
     }
 
-    /// The commit's tree without anything of the work item's folder (ORD-6).
+    /// The commit's tree without the work item's folder (ORD-6).
     pub fn tree_without_folder(&self, sha: &Sha, key: &Key) -> Result<Sha> {
         self.with_folder(sha, key, &|_, _| Ok(None))
     }
 
-    /// The commit's tree with another work item's folder; `None`: without one.
+    /// The commit's tree with the work item's folder replaced; `None`: without the folder.
     fn with_folder(&self, sha: &Sha, key: &Key, other: &Instead<'_>) -> Result<Sha> {
         let folders = ["docs", "work-items", key.as_str()];
         let root = self.tree_of(sha)?;
@@ -148,7 +148,8 @@ impl Mirror {
             tree = id.clone();
             levels.push((name, entries));
         }
-        // From the innermost folder outwards: without the name, or with its new tree; an emptied folder goes too.
+        // From the innermost folder outwards: drop the name or set its new tree; a folder that becomes empty is
+        // dropped, too.
         let mut maker = None;
         let mut replacement = other(&tree, &mut maker)?;
         if replacement.as_ref() == Some(&tree) {
@@ -168,7 +169,7 @@ impl Mirror {
         }
     }
 
-    /// A tree of the work item's folder without its artefacts; `None`: nothing is left. `at`: where it lies below the folder.
+    /// A tree of the work item's folder without its artefacts; `None`: it is empty. `at`: its path below the folder.
     fn without_artefacts(&self, tree: &Sha, at: &str, maker: &mut Option<Maker>) -> Result<Option<Sha>> {
         let (all, mut left) = (self.raw_entries(tree)?, Vec::new());
         for (mode, name, id) in &all {
@@ -233,8 +234,8 @@ impl Mirror {
         Ok(TreeEntry { path: path.as_bytes().to_vec(), kind, id, size })
     }
 
-    /// A regular file's bytes; `None` where there is none (a symlink, folder or submodule is none). Fails with
-    /// `Rejected` where it is larger than 1 MiB.
+    /// A regular file's bytes; `None` if there is none (symlinks, folders and submodules do not count). Fails with
+    /// `Rejected` if it is larger than 1 MiB.
     pub fn read_file(&self, sha: &Sha, path: &str) -> Result<Option<Vec<u8>>> {
         let Some(entry) = self.entry(sha, path)? else { return Ok(None) };
         if !matches!(entry.kind, EntryKind::File | EntryKind::Executable) {
@@ -252,7 +253,7 @@ impl Mirror {
         Ok(entry.filter(|e| matches!(e.kind, EntryKind::File | EntryKind::Executable)).map(|e| e.id))
     }
 
-    /// Every entry below any of the plain paths (or the entry itself), folders left out, without sizes.
+    /// Every entry below any of the plain paths (or the entry itself), without folders or sizes.
     pub fn list_paths(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
         let mut found = Vec::new();
         for path in paths.iter().filter_map(|path| plain_path(path.trim_end_matches('/'))) {
@@ -282,7 +283,7 @@ impl Mirror {
         Ok(found)
     }
 
-    /// The entries that have exactly these plain paths, folders as such, without sizes.
+    /// The entries at exactly these plain paths, including folders, without sizes.
     pub fn named(&self, sha: &Sha, paths: &[String]) -> Result<Vec<TreeEntry>> {
         let mut found = Vec::new();
         for path in paths.iter().filter_map(|path| plain_path(path)) {
@@ -307,18 +308,18 @@ impl Mirror {
             .collect()
     }
 
-    /// The contents of blobs, in order; held in memory, so only for files of bounded size.
+    /// The contents of blobs, in order. They are held in memory, so only for files of bounded size.
     pub fn contents<'a>(&self, ids: impl IntoIterator<Item = &'a Sha>) -> Result<Vec<Vec<u8>>> {
         contents(&|| self.cmd(), ids.into_iter())
     }
 
-    /// The contents of what these names mean (`COMMIT:PATH`, or an object's id), in order; `None` for what is no blob, is
-    /// missing, or is larger than `most` bytes. One process for all of them.
+    /// The contents that these names resolve to (`COMMIT:PATH` or an object id), in order; `None` for one that is not a
+    /// blob, is missing, or is larger than `most` bytes. One process for all of them.
     pub fn named_texts(&self, names: &[String], most: usize) -> Result<Vec<Option<Vec<u8>>>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        // A name on a line of its own, so that no name is two.
+        // Each name is sent on a line, so it must not contain a line break.
         let text = |name: &String| {
             let name = name.replace(['\n', '\0'], " ");
             match self.info(&name)?.filter(|found| found.kind == "blob" && found.size <= most) {
@@ -357,9 +358,9 @@ impl Mirror {
         Ok(!self.rev_list(&["--min-parents=2", "--max-count=1", to.as_str(), &format!("^{from}")])?.is_empty())
     }
 
-    /// RULE-22: every path changed by a commit that pushing `head` would add, new to the run's start **and** to the
-    /// default branch; a path changed and changed back is among them. Merges are judged by what they changed beyond
-    /// an automatic merge.
+    /// RULE-22: every path changed by a commit that pushing `head` would add, that is, one new to both the run's start
+    /// **and** the default branch. A path that was changed and changed back is included. Merges count with what they
+    /// changed beyond an automatic merge.
     pub fn new_paths(&self, start: &Sha, default: &Sha, head: &Sha) -> Result<BTreeSet<String>> {
         self.own_changes(&[head.as_str(), &format!("^{start}"), &format!("^{default}")])
     }
@@ -372,7 +373,7 @@ impl Mirror {
             .args(range)
             .ok()?;
         let mut paths: BTreeSet<String> = nul_texts(&out).into_iter().collect();
-        // An octopus merge can't be made again by itself, and git shows nothing: all that differs from any parent.
+        // Git can't redo an octopus merge and shows nothing: take everything that differs from any parent.
         let mut octopus = vec!["--min-parents=3"];
         octopus.extend(range);
         for merge in self.rev_list(&octopus)? {
@@ -393,8 +394,8 @@ impl Mirror {
         Ok(stat(&out))
     }
 
-    /// What `head` changed since it left `base` (`base...head`), as text that no attribute of the branch can hide: nothing
-    /// counts as binary, no filter or helper runs, attributes are the base's where git knows how to take them (ORD-5).
+    /// What `head` changed since it left `base` (`base...head`), as text. No attribute of the branch can hide anything:
+    /// nothing counts as binary, no filter or helper runs, attributes are the base's if git supports that (ORD-5).
     pub fn diff_text(&self, base: &Sha, head: &Sha, form: DiffForm) -> Result<Vec<u8>> {
         let shape: &[&str] = match form {
             DiffForm::Patch => &["--patch"],
@@ -403,7 +404,7 @@ impl Mirror {
         self.plain_diff(base).args(shape).arg(format!("{base}...{head}")).ok()
     }
 
-    /// Files and lines of `base...head`, with the same eyes as [`Mirror::diff_text`].
+    /// Files and lines of `base...head`, under the same rules as [`Mirror::diff_text`].
     pub fn diff_size(&self, base: &Sha, head: &Sha) -> Result<DiffStat> {
         let cmd = self.plain_diff(base).args(["-z", "--numstat", "--no-renames"]);
         Ok(stat(&cmd.arg(format!("{base}...{head}")).ok()?))
@@ -416,8 +417,9 @@ impl Mirror {
             .args(["--src-prefix=a/", "--dst-prefix=b/"])
     }
 
-    /// Stable patch ids of the commits of `base..head`, oldest first, merges left out: what one changed by
-    /// itself is in `new_paths(old head, base, new head)`, empty for `orch`'s own. Equal lists: `orch`'s own update changed no patch (PIPE-4).
+    /// Stable patch ids of the commits of `base..head`, oldest first, without merges: what a merge changed beyond an
+    /// automatic one is in `new_paths(old head, base, new head)`, which is empty for `orch`'s own. Equal lists mean
+    /// that `orch`'s own update changed no patch (PIPE-4).
     pub fn patch_ids(&self, base: &Sha, head: &Sha) -> Result<Vec<String>> {
         let log = self
             .cmd()
@@ -443,7 +445,7 @@ pub(super) fn contents<'a, 'c>(cmd: &dyn Fn() -> Cmd<'c>, ids: impl Iterator<Ite
     ids.map(|id| reader::content(cmd, id.as_str(), "blob", OUTPUT_CAP)?.ok_or_else(|| missing(id))).collect()
 }
 
-/// What a mode in a tree (six digits) stands for.
+/// The kind for a mode in a tree (six digits).
 fn kind_of(mode: &str) -> EntryKind {
     match mode {
         "040000" => EntryKind::Folder,

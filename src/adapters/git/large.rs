@@ -1,7 +1,7 @@
-//! Files that git-lfs keeps (BND-5). What a run left at such a path becomes a pointer in its commit, and the content goes to the
-//! remote by the real git-lfs, on this side: in an empty folder, with the content on standard input, in the build's own
-//! repository. That one has no work tree, no index and no HEAD, so that no `.lfsconfig` is there to be read: contents go to
-//! the remote itself, whatever the branch names.
+//! Files that git-lfs stores (BND-5). What a run left at such a path becomes a pointer in its commit, and the real
+//! git-lfs uploads the content to the remote on this side: in an empty folder, with the content on standard input, in
+//! the build's own repository. That one has no work tree, index or HEAD, so there is no `.lfsconfig` to read: contents
+//! go to the remote itself, whatever the branch says.
 
 use super::build::{Build, Source};
 use super::cmd::{Cmd, GitError, Result};
@@ -16,28 +16,28 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// So many contents are named in one command.
+/// Contents named in one command.
 const AT_ONCE: usize = 200;
 
-/// The mirror keeps contents so long for scans.
+/// How long the mirror keeps contents for scans.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Pointers of the base by their path, each with its blob; `None`: there is no pointer.
+/// Pointers of the base by path, each with its blob; `None`: not a pointer.
 type Known<'s> = BTreeMap<&'s [u8], (&'s Sha, Option<Pointer>)>;
 
-/// A content that is new in a run's tree and that git-lfs keeps.
+/// A content that is new in a run's tree and that git-lfs stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Large {
     pub path: String,
     pub pointer: Pointer,
 }
 
-/// Where git-lfs keeps contents in a repository.
+/// Where git-lfs stores contents in a repository.
 pub(super) fn store(repository: &Path) -> PathBuf {
     repository.join("lfs")
 }
 
-/// Deletes the contents of a mirror that nobody brought for long.
+/// Deletes a mirror's contents that have not been used for long.
 pub(super) fn drop_old(repository: &Path) -> std::io::Result<()> {
     let mut open = vec![store(repository).join("objects")];
     while let Some(folder) = open.pop() {
@@ -59,9 +59,9 @@ pub(super) fn drop_old(repository: &Path) -> std::io::Result<()> {
 }
 
 impl Build<'_> {
-    /// Puts the pointer in place of each content that git-lfs keeps by the base's attributes, and gives those that are new. What
-    /// the base knows (a pointer, or the very content of one) stays. A pointer that is new breaks a rule, however it is
-    /// written: nobody has seen what it stands for.
+    /// Replaces each content that git-lfs stores, by the base's attributes, with its pointer, and returns the new ones.
+    /// What the base has (a pointer, or its content) stays. A pointer that is new breaks a rule, however it is written:
+    /// nobody has seen its content.
     pub(super) fn large_files(
         &self,
         source: &Source<'_>,
@@ -99,7 +99,7 @@ impl Build<'_> {
         self.brought(new, ids, broken)
     }
 
-    /// Of these paths, those with `filter=lfs`.
+    /// Those of these paths that have `filter=lfs`.
     fn kept_by_lfs<'p>(&self, paths: &[&'p [u8]]) -> Result<Vec<&'p [u8]>> {
         let mut input = Vec::new();
         for path in paths {
@@ -116,7 +116,7 @@ impl Build<'_> {
         Ok(paths.iter().copied().filter(|path| of_lfs.contains(path)).collect())
     }
 
-    /// What the base has at these paths, and the content that it stands for.
+    /// What the base has at these paths, and the pointer in it.
     fn pointers_of<'s>(&self, source: &Source<'s>, paths: &[&[u8]]) -> Result<Known<'s>> {
         let small = |e: &&TreeEntry| e.is_file() && e.size.is_some_and(|s| s <= POINTER_BYTES as u64);
         let entries: Vec<&TreeEntry> = paths.iter().filter_map(|path| source.base.get(*path)).filter(small).collect();
@@ -125,7 +125,7 @@ impl Build<'_> {
         Ok(entries.iter().zip(contents).map(read).collect())
     }
 
-    /// Gives new contents to git-lfs, which keeps them in the build's repository.
+    /// Passes new contents to git-lfs, which stores them in the build's repository.
     fn brought(
         &self,
         new: Vec<(&[u8], Pointer)>,
@@ -159,7 +159,7 @@ impl Build<'_> {
         Ok(new.into_iter().map(large).collect())
     }
 
-    /// git where git-lfs finds nothing but this repository's own settings.
+    /// A git in which git-lfs finds only this repository's own settings.
     fn lfs(&self) -> Result<Cmd<'_>> {
         let empty = self.dir().join("empty");
         std::fs::create_dir_all(&empty).map_err(GitError::io(format!("making {}", empty.display())))?;
@@ -172,7 +172,7 @@ impl Build<'_> {
         self.mirror().git().has_lfs()
     }
 
-    /// A content that [`super::build::Built`] names as new, to be looked at before it goes anywhere.
+    /// A content that [`super::build::Built`] names as new, to be checked before it goes anywhere.
     ///
     /// # Errors
     /// It is no longer in the build's repository.
@@ -181,11 +181,11 @@ impl Build<'_> {
             .map_err(GitError::io(format!("reading the content of {}", large.path)))
     }
 
-    /// Uploads new contents to the remote, so that no commit is pushed whose contents are missing there; a content that the
-    /// remote has is not sent again. Afterwards the mirror has them for the scan.
+    /// Uploads new contents to the remote, so that no commit is pushed whose contents are missing there. Contents that
+    /// the remote has are not sent again. Afterwards the mirror has them for the scan.
     ///
     /// # Errors
-    /// The remote's, as of a push; nothing of a run was pushed then.
+    /// The remote's, as for a push; nothing of the run was pushed.
     pub fn upload(&self, large: &[Large]) -> Result<()> {
         let contents: BTreeSet<&Pointer> = large.iter().map(|l| &l.pointer).collect();
         let all: Vec<&&Pointer> = contents.iter().collect();

@@ -1,4 +1,4 @@
-//! The default branch's own line since a task's base, and whether something of the task is on it (RULE-5).
+//! The default branch's own line since a task's base, and whether anything of the task is on it (RULE-5).
 
 use super::cmd::Result;
 use super::glance::{Heads, named};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 /// How many commits of the default branch are compared by their patches.
 const MOST_PATCHES: &str = "--max-count=300";
 
-/// What is asked of the line.
+/// What identifies the task's work on the line.
 #[derive(Debug, Clone, Copy)]
 pub struct Ours<'a> {
     /// The head whose tree was tested.
@@ -22,11 +22,12 @@ pub struct Ours<'a> {
     pub others: &'a [Sha],
 }
 
-/// A commit as far as a rebase or a cherry-pick keeps it: author, author's time, subject.
+/// What a rebase or cherry-pick keeps of a commit: author, author's time, subject.
 type Identity = (String, String);
 
 impl Mirror {
-    /// Reads the line from `base` to `tip`. Both must be in the mirror; a commit of ours that is not counts for nothing.
+    /// Reads the line from `base` to `tip`. Both must be in the mirror; a commit of ours that is missing there is
+    /// ignored.
     pub fn line(&self, base: &Sha, tip: &Sha, ours: Ours<'_>) -> Result<Line> {
         let kept = self.is_ancestor(base, tip)?;
         let mut line = Line {
@@ -44,8 +45,8 @@ impl Mirror {
         Ok(line)
     }
 
-    /// The commit that landed a tested tree (RULE-5): the first of the first-parent line of `expected_base..default_tip`
-    /// with that tree. A branch's own commits below a merge are not on it.
+    /// The commit that landed a tested tree (RULE-5): the first of the first-parent line of
+    /// `expected_base..default_tip` with that tree. A branch's own commits below a merge are not on that line.
     pub fn landed(&self, expected_base: &Sha, default_tip: &Sha, tested_tree: &Sha) -> Result<Option<Sha>> {
         let out = self
             .cmd()
@@ -57,7 +58,7 @@ impl Mirror {
         Ok(found.and_then(|(commit, _)| Sha::parse(commit).ok()))
     }
 
-    /// A commit of `base..tip` that is ours, is a copy of one of ours, or has our whole change.
+    /// A commit of `base..tip` that is ours, is a copy of one of ours, or contains our whole change.
     fn trace(&self, base: &Sha, tip: &Sha, ours: Ours<'_>) -> Result<Option<Sha>> {
         let range = [tip.as_str().to_owned(), format!("^{base}")];
         let there = self.identities(&range)?;

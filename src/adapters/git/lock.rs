@@ -1,5 +1,5 @@
-//! The one lock of a mirror (RULE-29): `flock` on a file beside it. A git that runs under the lock has the descriptor as
-//! its standard input, so a killed `orch` does not free what its git still writes.
+//! The one lock of a mirror (RULE-29): `flock` on a file next to it. A git that runs under the lock has the descriptor
+//! as its standard input, so killing `orch` does not free the lock while its git is still writing.
 
 use super::cmd::{GitError, Result};
 use crate::adapters::locks;
@@ -25,7 +25,7 @@ impl MirrorLock {
         let Some(mut file) = file else {
             return Err(GitError::Busy { what: path.display().to_string(), seconds: bound.as_secs() });
         };
-        // Writing the holder's number moves the file's time: "now" by the clock that also stamps git's lock files.
+        // Writing the holder's pid updates the file's time: "now" by the clock that also stamps git's lock files.
         let mut stamp = || -> std::io::Result<SystemTime> {
             file.set_len(0)?;
             file.rewind()?;
@@ -41,8 +41,8 @@ impl MirrorLock {
         &self.file
     }
 
-    /// Removes what killed gits left under `dir`: `*.lock` files not younger than this lock's acquisition. Every writer
-    /// needs this lock, so an older one has no owner; a younger one may be a person's git and stays.
+    /// Removes what killed gits left under `dir`: `*.lock` files no newer than this lock's acquisition. Every writer
+    /// needs this lock, so an older one has no owner; a younger one may belong to a person's git and stays.
     pub fn remove_stale(&self, dir: &Path) {
         let mut open: Vec<PathBuf> = vec![dir.to_owned()];
         while let Some(folder) = open.pop() {
@@ -51,7 +51,7 @@ impl MirrorLock {
                 let Ok(kind) = entry.file_type() else { continue };
                 let path = entry.path();
                 if kind.is_dir() {
-                    // Object folders hold thousands of files and no locks but those in `info` and `pack`.
+                    // Object folders contain thousands of files, and lock files only in `info` and `pack`.
                     let hex = entry.file_name().len() == 2 && folder.ends_with("objects");
                     if !hex {
                         open.push(path);

@@ -1,5 +1,5 @@
-//! The one bare repository per configured repository, `repos/<repo>.git`, written by `orch` alone. Every ref that it
-//! writes is written under one lock (RULE-29). Reading it is in `history`, making commits in `update`, pushing in `push`.
+//! The one bare repository per configured repository, `repos/<repo>.git`, written by `orch` alone. Every ref is written
+//! under one lock (RULE-29). `history` reads it, `update` makes commits, `push` pushes.
 
 use super::cmd::{Cmd, Done, Git, GitError, Result};
 use super::credential::Credential;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How long an operation waits for the mirror's lock: longer than one transfer takes.
 const LOCK_WAIT: Duration = Duration::from_secs(660);
 const REFSPEC: &str = "+refs/heads/*:refs/remotes/origin/*";
-/// An opened mirror.
+/// An open mirror.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     git: Git,
@@ -26,11 +26,11 @@ pub struct Mirror {
     lock_wait: Duration,
 }
 
-/// A global git file of our own. The git that serves a repository on this machine drops what is set on our command line
-/// and refuses a repository of another account, unless a global file names it.
+/// Our own global git file. The git that serves a repository on this machine ignores settings from our command line,
+/// and refuses a repository of another account unless a global file names it.
 const OWN_GLOBAL: &str = "global.gitconfig";
 
-/// What that file says for a remote on this machine: this one repository is safe, under each name git may give it.
+/// That file's content for a remote on this machine: this repository is safe, under each name git may use for it.
 fn safe(remote: &str) -> Option<String> {
     let path = remote.strip_prefix("file://").unwrap_or(remote);
     if !path.starts_with('/') {
@@ -53,8 +53,8 @@ fn holds(path: &Path, text: &str) -> bool {
 }
 
 impl Mirror {
-    /// Opens the mirror at `path` of `remote` (a URL or the path of a bare repository), created on first use; safe for
-    /// any number of processes at once. The remote is not contacted. Fails with `Busy`, `Io` or `Broken`.
+    /// Opens the mirror at `path` of `remote` (a URL or the path of a bare repository), creating it on first use. Safe
+    /// for any number of processes at once. Does not contact the remote. Fails with `Busy`, `Io` or `Broken`.
     pub fn open(git: &Git, path: &Path, remote: &str, credential: Option<Credential>) -> Result<Self> {
         if remote.is_empty() || remote.starts_with('-') || remote.chars().any(char::is_control) {
             return Err(GitError::Rejected {
@@ -74,7 +74,7 @@ impl Mirror {
         Ok(mirror)
     }
 
-    /// Another bound for waiting on the lock than 660 s.
+    /// Replaces the default 660 s of waiting for the lock.
     pub fn with_lock_wait(mut self, bound: Duration) -> Self {
         self.lock_wait = bound;
         self
@@ -89,7 +89,7 @@ impl Mirror {
     }
 
     fn config(&self) -> String {
-        // Another git than the one that was checked makes this another file.
+        // Another git than the checked one changes this file's content.
         let git = self.git.stamp().replace(['\n', '\r'], " ");
         format!(
             "# made with {git}\n[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tlogAllRefUpdates = false\n\
@@ -99,13 +99,13 @@ impl Mirror {
         )
     }
 
-    /// The remote as a repository's configuration names it.
+    /// The remote's section in a repository's configuration.
     pub(super) fn remote_section(&self) -> String {
         let url = self.remote.replace('\\', "\\\\").replace('"', "\\\"");
         format!("[remote \"origin\"]\n\turl = \"{url}\"\n")
     }
 
-    /// The files that `orch` writes in the mirror, with what they hold.
+    /// The files that `orch` writes in the mirror, with their contents.
     fn files(&self) -> Vec<(&'static str, String)> {
         let own = safe(&self.remote).map(|text| (OWN_GLOBAL, text));
         [("config", self.config())].into_iter().chain(own).collect()
@@ -125,7 +125,7 @@ impl Mirror {
         let lock = MirrorLock::take(&self.lock_path(), self.lock_wait)?;
         let io = || GitError::io(format!("creating the mirror {}", self.path.display()));
         if !self.path.join("HEAD").is_file() {
-            // `orch`'s own names (cancelled heads) may be in what is left: not for a program to throw away.
+            // What is left may contain names of `orch`'s own (cancelled heads): not for a program to delete.
             if std::fs::read_dir(&self.path).is_ok_and(|mut entries| entries.next().is_some()) {
                 let reason = format!("{} holds files but is no repository any more; move it away", self.path.display());
                 return Err(GitError::Rejected { reason });
@@ -133,7 +133,7 @@ impl Mirror {
             let mut name = OsString::from(".new-");
             name.push(self.path.file_name().unwrap_or_default());
             let temporary = self.path.with_file_name(name);
-            // Under the lock: what stands here was left by a killed process.
+            // Under the lock: whatever is here was left by a killed process.
             if temporary.exists() {
                 std::fs::remove_dir_all(&temporary).map_err(io())?;
             }
@@ -152,7 +152,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes the lock and clears what killed gits left.
+    /// Takes the lock and removes what killed gits left.
     pub(super) fn locked(&self) -> Result<MirrorLock> {
         let lock = MirrorLock::take(&self.lock_path(), self.lock_wait)?;
         lock.remove_stale(&self.path);
@@ -164,12 +164,12 @@ impl Mirror {
         self.git.cmd(&self.path).git_dir(&self.path)
     }
 
-    /// A command that talks to the remote.
+    /// A command that contacts the remote.
     pub(super) fn remote_cmd(&self) -> Cmd<'_> {
         self.reaching_remote(self.cmd())
     }
 
-    /// Lets a command in whichever repository talk to this remote.
+    /// Lets a command in any repository contact this remote.
     pub(super) fn reaching_remote<'m>(&'m self, cmd: Cmd<'m>) -> Cmd<'m> {
         let mut cmd = cmd.remote_limit().reaching(&self.remote).config("credential.helper=");
         if safe(&self.remote).is_some() {
@@ -181,9 +181,9 @@ impl Mirror {
         }
     }
 
-    /// What `ls-remote` answers. A page in the place of a git server (a proxy's, a sign-in's) can look like a repository
-    /// without any branch: over HTTP nothing is believed to be missing unless git's protocol was spoken (RULE-8). Fails with
-    /// `Unreachable` then.
+    /// The answer of `ls-remote`. A page in place of a git server (from a proxy or a sign-in) can look like a
+    /// repository without branches, so over HTTP a missing branch is believed only if git's protocol was spoken
+    /// (RULE-8). Otherwise fails with `Unreachable`.
     pub(super) fn ls_remote(&self, args: &[&str]) -> Result<Done> {
         let ask = || self.remote_cmd().arg("ls-remote").args(args);
         let done = ask().run()?;
@@ -200,12 +200,12 @@ impl Mirror {
         Err(GitError::Unreachable { what: "ls-remote".to_owned(), reason })
     }
 
-    /// Brings all branches of the remote to `refs/remotes/origin/`, and drops those that are gone there.
+    /// Fetches all branches of the remote to `refs/remotes/origin/`, and drops those that are gone there.
     pub fn fetch(&self) -> Result<()> {
         self.fetch_refspec(&["--prune", "origin", REFSPEC])
     }
 
-    /// Brings one branch. Fails with `NotFound` where the remote lacks it.
+    /// Fetches one branch. Fails with `NotFound` if the remote lacks it.
     pub fn fetch_branch(&self, branch: &str) -> Result<Option<Sha>> {
         checked(branch)?;
         self.fetch_refspec(&["origin", &format!("+refs/heads/{branch}:refs/remotes/origin/{branch}")])?;
@@ -225,7 +225,7 @@ impl Mirror {
         if done.code == 0 { Ok(()) } else { Err(done.remote_error()) }
     }
 
-    /// The branch that the remote's HEAD names. Fails with `NotFound` where it names none.
+    /// The branch that the remote's HEAD names. Fails with `NotFound` if it names none.
     pub fn default_branch(&self) -> Result<String> {
         let done = self.ls_remote(&["--symref", "origin", "HEAD"])?;
         if done.code != 0 {
@@ -235,7 +235,7 @@ impl Mirror {
             .ok_or_else(|| GitError::NotFound { what: "the remote's default branch".to_owned() })
     }
 
-    /// Where a branch stands on the remote now: `None` only if the remote answered that it has no such branch.
+    /// A branch's current head on the remote; `None` only if the remote answered that it has no such branch.
     pub fn remote_head(&self, branch: &str) -> Result<Option<Sha>> {
         checked(branch)?;
         let name = format!("refs/heads/{branch}");
@@ -253,7 +253,7 @@ impl Mirror {
         Ok(head)
     }
 
-    /// Every branch of the remote with its commit, as it answers now; for looking after branches that a kill left.
+    /// Every branch of the remote with its current commit; for finding branches that a kill left behind.
     pub fn remote_branches(&self) -> Result<Vec<(String, Sha)>> {
         let done = self.ls_remote(&["origin", "refs/heads/*"])?;
         if done.code != 0 {
@@ -267,15 +267,15 @@ impl Mirror {
         Ok(text.lines().filter_map(branch).collect())
     }
 
-    /// Packs loose objects that a name reaches. Never drops an object of git's: clones borrow them (7.5), so that this is safe
-    /// while agents run. Contents of git-lfs go after a while: the remote has them.
+    /// Packs loose objects that a ref reaches. Never drops a git object, since clones borrow them (7.5), so it is safe
+    /// while agents run. Contents of git-lfs are deleted after a while; the remote has them.
     pub fn tidy(&self) -> Result<()> {
         let lock = self.locked()?;
         super::large::drop_old(self.path()).map_err(GitError::io("dropping old contents of git-lfs"))?;
         self.cmd().remote_limit().args(["repack", "-d", "-l", "-q"]).lock(lock.file()).ok().map(drop)
     }
 
-    /// Where the branch stood on the remote at the last fetch or push.
+    /// The branch's head on the remote at the last fetch or push.
     pub fn tracking(&self, branch: &str) -> Result<Option<Sha>> {
         checked(branch)?;
         self.resolve(&format!("refs/remotes/origin/{branch}"))
@@ -286,14 +286,14 @@ impl Mirror {
         Ok(self.info(&format!("{refname}^{{commit}}"))?.map(|found| found.id))
     }
 
-    /// Keeps a commit under a name of `orch`'s own, such as `refs/orch/cancelled/<task-id>` (RULE-11).
+    /// Keeps a commit under one of `orch`'s own names, such as `refs/orch/cancelled/<task-id>` (RULE-11).
     pub fn keep_ref(&self, refname: &str, sha: &Sha) -> Result<()> {
         let lock = self.locked()?;
         own_ref(refname)?;
         self.cmd().args(["update-ref", "--", refname, sha.as_str()]).lock(lock.file()).ok().map(drop)
     }
 
-    /// Drops such a name; one that is not there is no error.
+    /// Drops such a name; a missing one is no error.
     pub fn drop_ref(&self, refname: &str) -> Result<()> {
         let lock = self.locked()?;
         own_ref(refname)?;

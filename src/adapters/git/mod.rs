@@ -1,7 +1,7 @@
-//! git as a program: how it is called (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`), checkouts of
-//! runs (`checkout`), what a run left in one, read as data (`walk`) and made into one commit (`build`), and what a build left to be
-//! deployed (`output`). git never runs with a repository, index, attribute, configuration or work tree that a run could write
-//! (BND-5).
+//! git as a program: calling it (`cmd`), the one mirror of a repository (`mirror`, `history`, `update`), checkouts of
+//! runs (`checkout`), what a run left in one, read as data (`walk`) and made into one commit (`build`), and what a
+//! build left to be deployed (`output`). git never runs with a repository, index, attribute, configuration or work tree
+//! that a run could write to (BND-5).
 
 pub mod build;
 pub mod changes;
@@ -46,12 +46,12 @@ pub struct Person {
 }
 
 impl Person {
-    /// Takes both texts as they are; what git's format can't hold is dropped when a commit is written.
+    /// Takes both texts as they are; bytes that git's format can't contain are dropped when a commit is written.
     pub fn new(name: &str, email: &str) -> Self {
         Self { name: name.to_owned(), email: email.to_owned() }
     }
 
-    /// `Name <address>` without the bytes that would end the field early; never an empty name.
+    /// `Name <address>` without bytes that would end the field early; never an empty name.
     fn line(&self) -> String {
         let clean = |text: &str| -> String {
             text.chars().filter(|c| !c.is_control() && *c != '<' && *c != '>').collect::<String>().trim().to_owned()
@@ -61,7 +61,7 @@ impl Person {
     }
 }
 
-/// Whether a text can be a branch: what `git check-ref-format --branch` takes, and nothing that reads as an option.
+/// Whether a text can be a branch: `git check-ref-format --branch` accepts it, and it can't be read as an option.
 pub fn valid_branch(name: &str) -> bool {
     let bad_char = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\\u{7f}".contains(c);
     !name.is_empty()
@@ -77,13 +77,13 @@ pub fn valid_branch(name: &str) -> bool {
             .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.ends_with(".lock"))
 }
 
-/// Splits NUL-terminated output into texts; bytes that are no UTF-8 become U+FFFD, so that a hostile name stays
+/// Splits NUL-terminated output into texts. Bytes that are not UTF-8 become U+FFFD, so that a hostile name stays
 /// visible and still matches a glob of its folder.
 fn nul_texts(bytes: &[u8]) -> Vec<String> {
     bytes.split(|b| *b == 0).filter(|p| !p.is_empty()).map(|p| String::from_utf8_lossy(p).into_owned()).collect()
 }
 
-/// Reads the bytes as what git prints (see `fuzzing`).
+/// Parses the bytes as what git prints (see `fuzzing`).
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);

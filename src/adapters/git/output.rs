@@ -1,5 +1,5 @@
-//! What a confined build left to be deployed (BND-3): taken as data, by the rules for what a run leaves (BND-5), and copied to
-//! where no run can write. A digest tells it from anything else afterwards. Runs no program.
+//! What a confined build left to be deployed (BND-3): read as data, by the rules for what a run leaves (BND-5), and
+//! copied to where no run can write. A digest identifies it afterwards. Runs no program.
 
 use super::files;
 use super::walk::{Around, Base, Found, Kind, Limits, Root};
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub const LIMITS: Limits =
     Limits { names: 200_000, depth: 128, file: 2 << 30, total: 2 << 30, time: Duration::from_secs(120) };
 
-/// What was taken.
+/// The output that was copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// Of names, kinds, executable bits, targets and contents, in hex.
@@ -29,7 +29,7 @@ pub struct Output {
     pub bytes: u64,
 }
 
-/// What became of it.
+/// The result of copying.
 #[derive(Debug)]
 pub enum Took {
     Whole(Output),
@@ -37,8 +37,8 @@ pub enum Took {
     Broken(Vec<Broken>),
 }
 
-/// Copies what a build left in `from` to `to`, which is deleted first. `owner`: the account that the files must belong to. Only
-/// once every process of the build is gone.
+/// Copies what a build left in `from` to `to`, which is deleted first. `owner`: the account that the files must belong
+/// to. Only once every process of the build is gone.
 ///
 /// # Errors
 /// This machine's: `to` can't be written, a disk is full. What the build did wrong is in [`Took::Broken`].
@@ -61,7 +61,7 @@ pub fn take(from: &Path, to: &Path, owner: u32, limits: Limits) -> io::Result<To
     taken
 }
 
-/// What lies in a copy that [`take`] made. Fails where it can't be read, or holds what no copy has.
+/// The content of a copy that [`take`] made. Fails if it can't be read, or contains what no copy has.
 pub fn of(dir: &Path) -> io::Result<Output> {
     let root = Root::open(dir)?;
     let found = look(&root, rustix::process::geteuid().as_raw(), LIMITS)?;
@@ -95,7 +95,7 @@ fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// The rules that no single name tells: sizes, links, names that are one elsewhere.
+/// Rules about more than one name: sizes, links, names that are the same elsewhere.
 fn faults(found: &Found, limits: Limits) -> Vec<Broken> {
     let mut broken = found.broken.clone();
     let (mut total, mut links) = (0_u64, Links::new());
@@ -184,7 +184,7 @@ fn pass(from: &mut impl Read, to: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io
     }
 }
 
-/// The digest in the making: each name with its length, so that no two outputs have one.
+/// The digest in progress. Each name goes in with its length, so that two different outputs never share one.
 struct Sum {
     hash: Sha256,
     files: u64,
@@ -261,7 +261,7 @@ mod tests {
             take(&self.out(""), &self.0.path().join("kept"), own(), limits).unwrap()
         }
 
-        /// Why nothing is taken; nothing of it is kept then.
+        /// Why nothing was copied; nothing of it is kept.
         fn refused(&self, limits: Limits) -> String {
             let Took::Broken(broken) = self.take(limits) else { panic!("it was taken") };
             assert!(!self.0.path().join("kept").exists());
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(kept.join("bin/app").metadata().unwrap().permissions().mode() & 0o7777, 0o755);
         assert!(kept.join("deep/empty").is_dir());
         assert_eq!(of(&kept).unwrap(), output);
-        // Whatever changes is seen: a content, a name, an executable bit, a folder.
+        // Every change shows: a content, a name, an executable bit, a folder.
         let changes: [&dyn Fn(); 4] = [
             &|| fs::write(kept.join("bin/app"), "Program").unwrap(),
             &|| fs::rename(kept.join("dangling"), kept.join("other")).unwrap(),
@@ -297,7 +297,7 @@ mod tests {
             change();
             assert_ne!(of(&kept).unwrap().sha256, before.sha256);
         }
-        // The next one begins from nothing.
+        // The next copy starts from nothing.
         fs::remove_dir_all(place.out("bin")).unwrap();
         assert!(matches!(place.take(LIMITS), Took::Whole(_)) && !kept.join("bin").exists());
     }

@@ -1,51 +1,52 @@
-//! Pushes. Forced ones always name the commit they replace; what a push did is read from its porcelain (7.3).
+//! Pushes. Forced ones always name the commit they replace; the result is read from git's porcelain output (7.3).
 
 use super::cmd::{GitError, Result};
 use super::mirror::{Mirror, checked};
 use crate::model::ids::Sha;
 
-/// What the remote answered to a push. An answer that never came is `GitError::Timeout` or `Unreachable`: then only
-/// `remote_head` tells.
+/// The remote's answer to a push. If no answer arrived, it is `GitError::Timeout` or `Unreachable`, and only
+/// `remote_head` shows what happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// This push made the branch (`*`): the branch is ours (RULE-11).
+    /// This push created the branch (`*`): the branch is ours (RULE-11).
     Created,
-    /// It stood there already (`=`); says nothing about who made it.
+    /// It already existed (`=`); says nothing about who made it.
     Same,
     Updated,
-    /// `moved`: the branch was not where we thought (stale lease, no fast-forward, lost race): re-read and decide.
-    /// Otherwise the server did not want it (hook, protection).
+    /// `moved`: the branch was not where we expected it (stale lease, no fast-forward, lost race): read it again and
+    /// decide. Otherwise the server refused (hook, protection).
     Rejected {
         reason: String,
         moved: bool,
     },
 }
 
-/// What became of a deletion.
+/// The result of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeleteOutcome {
     Deleted,
-    /// It was not there.
+    /// It did not exist.
     Gone,
-    /// It stands at another commit than expected, or the server refused: kept.
+    /// It is at another commit than expected, or the server refused: kept.
     Kept {
         reason: String,
     },
 }
 
 impl Mirror {
-    /// Makes a branch that does not exist yet: an empty lease (RULE-11). An equal branch of somebody else gives `Same`.
+    /// Creates a branch that must not exist yet, with an empty lease (RULE-11). An equal branch of somebody else gives
+    /// `Same`.
     pub fn push_new_branch(&self, branch: &str, sha: &Sha) -> Result<PushOutcome> {
         self.push_spec(branch, Some(sha), Some(""))
     }
 
-    /// Whether the remote lets this account push at all: the opening of a push, of which nothing is sent. What guards
-    /// single branches is not asked. Fails with `Refused` or `Unreachable`.
+    /// Whether the remote lets this account push at all: starts a push but sends nothing. Protections of single
+    /// branches are not checked. Fails with `Refused` or `Unreachable`.
     pub fn may_push(&self) -> Result<()> {
-        // The deletion of a branch with an impossible name: no object is needed, and nothing could come of it.
+        // Deleting a branch with an impossible name needs no object and has no effect.
         let cmd = self.remote_cmd().args(["push", "--dry-run", "--porcelain", "--no-follow-tags"]);
         let done = cmd.args(["origin", ":refs/heads/orch/no-such-branch"]).run()?;
-        // Answered: no such branch.
+        // The remote answered: no such branch.
         if done.code <= 1 && done.stderr.contains("remote ref does not exist") || done.code == 0 {
             return Ok(());
         }
@@ -58,14 +59,14 @@ impl Mirror {
         self.judged(branch, sha, None, outcome)
     }
 
-    /// Replaces the branch if it still stands at `expected`.
+    /// Replaces the branch if it is still at `expected`.
     pub fn push_with_lease(&self, branch: &str, sha: &Sha, expected: &Sha) -> Result<PushOutcome> {
         let outcome = self.push_spec(branch, Some(sha), Some(expected.as_str()))?;
         self.judged(branch, sha, Some(expected), outcome)
     }
 
-    /// Whether a branch moved is what the remote shows, not what it says: a server that allows no forced push says
-    /// `non-fast-forward` of a branch that stands where it stood, and would be asked for ever.
+    /// Whether a branch moved is decided by the remote's heads, not by its words: a server without forced pushes says
+    /// `non-fast-forward` about a branch that did not move, and would be retried for ever.
     fn judged(&self, branch: &str, sha: &Sha, expected: Option<&Sha>, outcome: PushOutcome) -> Result<PushOutcome> {
         let PushOutcome::Rejected { reason, moved: true } = outcome else { return Ok(outcome) };
         let stands = match (self.remote_head(branch)?, expected) {
@@ -76,8 +77,8 @@ impl Mirror {
         Ok(PushOutcome::Rejected { reason, moved: !stands })
     }
 
-    /// Lands a tested commit: a fast-forward of the default branch, rejected if that moved from `expected_base`
-    /// (RULE-31). Fails with `Rejected` where `sha` does not contain `expected_base`.
+    /// Lands a tested commit: a fast-forward of the default branch, rejected if that has moved from `expected_base`
+    /// (RULE-31). Fails with `Rejected` if `sha` does not contain `expected_base`.
     pub fn land(&self, default_branch: &str, sha: &Sha, expected_base: &Sha) -> Result<PushOutcome> {
         if !self.is_ancestor(expected_base, sha)? {
             return Err(GitError::Rejected {
@@ -91,7 +92,7 @@ impl Mirror {
         self.push_with_lease(default_branch, sha, expected_base)
     }
 
-    /// Deletes a task's branch if it still stands at `expected`; never the default branch.
+    /// Deletes a task's branch if it is still at `expected`; never the default branch.
     pub fn delete_branch(&self, branch: &str, expected: &Sha, default_branch: &str) -> Result<DeleteOutcome> {
         if branch == default_branch {
             return Err(GitError::Rejected { reason: format!("{branch} is the default branch and is never deleted") });
@@ -129,7 +130,7 @@ impl Mirror {
             .run()?;
         let text = String::from_utf8_lossy(&done.stdout).into_owned();
         match read_porcelain(&text, &format!("refs/heads/{branch}")) {
-            // It may have been taken: git only never heard.
+            // The push may have succeeded without git getting the answer.
             Some(PushOutcome::Rejected { reason, .. }) if reason.starts_with("[remote failure]") => {
                 Err(GitError::Unreachable { what: format!("push to {branch}"), reason })
             }
@@ -180,7 +181,7 @@ fn read_porcelain(text: &str, name: &str) -> Option<PushOutcome> {
     })
 }
 
-/// What the server itself said (a hook, a protection): git's own summary names no cause. On one line, each sentence once.
+/// The server's own words (a hook, a protection): git's summary names no cause. On one line, each sentence once.
 fn remote_words(stderr: &str) -> String {
     let mut said: Vec<&str> = Vec::new();
     for line in stderr.lines().filter_map(|l| l.strip_prefix("remote:")).map(str::trim) {

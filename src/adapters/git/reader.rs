@@ -1,7 +1,7 @@
-//! One long-lived `git cat-file --batch-command` per repository and process, so that a step that asks fifty small questions
-//! about objects starts one git and not fifty. It reads objects and names, runs nothing of a repository's, and follows what
-//! fetches and pushes add meanwhile: git looks again where it does not find an object. [`rest`] ends them, which is done before a
-//! process waits for something of hours.
+//! One long-lived `git cat-file --batch-command` per repository and process, so that a step that asks fifty small
+//! questions about objects starts one git instead of fifty. It reads objects and names, runs nothing of a repository's,
+//! and sees what fetches and pushes add meanwhile, since git rescans when it does not find an object. [`rest`] ends all
+//! readers; a process calls it before it waits for hours.
 
 use super::cmd::{Cmd, GitError, OUTPUT_CAP, Result};
 use crate::model::ids::Sha;
@@ -18,47 +18,47 @@ use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an ended reader has to leave.
+/// How long a reader may take to exit.
 const GRACE: Duration = Duration::from_secs(2);
 const ERRORS_TAIL: u64 = 2000;
-/// A step over hundreds of repositories keeps so many readers: each holds a process and three descriptors.
+/// Most readers kept open by a step over hundreds of repositories: each has a process and three descriptors.
 const MOST_READERS: usize = 16;
-/// The most entries that are listed below one folder.
+/// Most entries that are listed below one folder.
 const MOST_ENTRIES: usize = 2_000_000;
 
-/// The program, the repository, and which folder that was: one made again under the same name is another.
+/// The program, the repository, and its folder's identity: a folder recreated under the same name is another.
 type Place = (PathBuf, PathBuf, u64, u64);
 
 static READERS: Mutex<BTreeMap<Place, Reader>> = Mutex::new(BTreeMap::new());
 
-/// What an object is.
+/// An object's id, kind and size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
     pub id: Sha,
     pub kind: String,
-    /// Bytes of its content.
+    /// Size of its content in bytes.
     pub size: usize,
 }
 
-/// Ends every reader of this process, and what remotes answered counts for nothing more; the next question starts one again.
+/// Ends every reader of this process and discards what remotes answered. The next question starts a reader again.
 pub fn rest() {
     super::glance::forget();
     READERS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// Ends the reader of one repository, before its folder is taken away.
+/// Ends the reader of one repository, before its folder is deleted.
 pub(super) fn forget(git_dir: &Path) {
     READERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, dir, ..), _| dir != git_dir);
 }
 
-/// What a name stands for (an id, a ref, `COMMIT^{tree}`); `None` where there is nothing of the name. `cmd`: a git that names
-/// its repository. Fails where git does, after a second try with a new process.
+/// What a name resolves to (an id, a ref, `COMMIT^{tree}`); `None` if nothing has that name. `cmd`: a git for the
+/// repository. Fails if git does, after a second attempt with a new process.
 pub(super) fn info<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Option<Info>> {
     with(cmd, |reader| reader.info(name))
 }
 
-/// The content of an object of a kind; `None` where there is nothing of the name, or something else. Fails with `Rejected`
-/// where it has more than `most` bytes.
+/// The content of an object of this kind; `None` if nothing has that name, or if it is of another kind. Fails with
+/// `Rejected` if it has more than `most` bytes.
 pub(super) fn content<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str, kind: &str, most: usize) -> Result<Option<Vec<u8>>> {
     let Some(found) = info(cmd, name)?.filter(|found| found.kind == kind) else { return Ok(None) };
     content_of(cmd, &found, most).map(Some)
@@ -80,7 +80,7 @@ fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::
         let mut reader = match readers.remove(&place) {
             Some(reader) => reader,
             None => {
-                // Any: it is started again where it is asked again.
+                // Drop any of them: it is started again when needed.
                 if readers.len() >= MOST_READERS {
                     drop(readers.pop_first());
                 }
@@ -93,7 +93,7 @@ fn with<'c, T>(cmd: &dyn Fn() -> Cmd<'c>, ask: impl Fn(&mut Reader) -> std::io::
                 return Ok(answer);
             }
             Err(e) if last || e.kind() == std::io::ErrorKind::TimedOut => return Err(reader.failed(&e)),
-            // A process that ended since its last answer says nothing of the question.
+            // The process ended after its last answer: that says nothing about this question.
             Err(_) => {}
         }
     }
@@ -107,13 +107,13 @@ struct Reader {
     input: Option<ChildStdin>,
     output: ChildStdout,
     errors: File,
-    /// Bytes that were read and not yet taken.
+    /// Bytes that were read but not used yet.
     held: Vec<u8>,
     limit: Duration,
     until: Instant,
 }
 
-/// A conversation that makes trees, one `git mktree` for all of them; gone with it.
+/// A `git mktree` process that makes any number of trees; it ends with this.
 #[derive(Debug)]
 pub(super) struct Maker(Reader);
 
@@ -122,7 +122,7 @@ impl Maker {
         Reader::start(cmd, &["mktree", "-z", "--missing", "--batch"]).map(Self)
     }
 
-    /// The id of a tree of these entries, which is written. They need not be there.
+    /// Writes a tree of these entries and returns its id. The entries need not exist.
     pub(super) fn tree(&mut self, entries: &[Raw]) -> Result<Sha> {
         let mut question = Vec::new();
         for (mode, name, id) in entries {
@@ -166,13 +166,13 @@ impl Reader {
     }
 
     fn info(&mut self, name: &str) -> std::io::Result<Option<Info>> {
-        // A question is a line.
+        // A question is one line.
         if name.contains(['\n', '\0']) {
             return Ok(None);
         }
         self.ask(format!("info {name}\n").as_bytes())?;
         let line = self.line()?;
-        // Every other answer is a fault of git or of the repository, and none that nothing is there.
+        // Any other answer is a fault of git or of the repository, and must not count as missing.
         let nothing = [" missing", " ambiguous", " submodule"].iter().any(|end| line.ends_with(end));
         match read_info(&line) {
             None if !nothing => Err(std::io::Error::other(format!("an answer of an unknown form about {name}"))),
@@ -190,7 +190,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// Writes one question; the answer to the one before was read to its end, so that it fits into the pipe.
+    /// Writes one question. The previous answer was read to its end, so the question fits into the pipe.
     fn ask(&mut self, question: &[u8]) -> std::io::Result<()> {
         self.until = Instant::now() + self.limit;
         let mut left = question;
@@ -246,7 +246,7 @@ impl Reader {
         }
     }
 
-    /// Why a conversation broke off, as an error of git's.
+    /// Why a dialogue broke off, as an error of git's.
     fn failed(&mut self, error: &std::io::Error) -> GitError {
         let args = self.args.clone();
         if error.kind() == std::io::ErrorKind::TimedOut {
@@ -254,7 +254,7 @@ impl Reader {
         }
         let by_us = self.end();
         let status = self.child.try_wait().ok().flatten();
-        // Nothing that git was asked explains it (RULE-45).
+        // No input explains a kill by a signal (RULE-45).
         if let Some(signal) = status.and_then(|s| s.signal()).filter(|_| !by_us) {
             return GitError::Killed { what: args, signal };
         }
@@ -267,7 +267,7 @@ impl Reader {
         GitError::Broken { args, code, stderr: if said.is_empty() { error.to_string() } else { said } }
     }
 
-    /// Closes its input, upon which it ends; by force where it does not. Whether force was used.
+    /// Closes its input, upon which it exits; kills it if it does not. Returns whether it was killed.
     fn end(&mut self) -> bool {
         self.input = None;
         let pid = Pid::from_child(&self.child);
@@ -276,7 +276,7 @@ impl Reader {
             poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&grace)).is_ok_and(|n| n > 0)
         });
         if !ended {
-            // The leader is not reaped yet, so the group's number can't belong to anybody else.
+            // The leader is not reaped yet, so the group's number can't belong to anything else.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let _ = self.child.wait();
@@ -284,7 +284,7 @@ impl Reader {
     }
 }
 
-/// Waits until a pipe is ready, at most until a moment; then fails with `TimedOut`.
+/// Waits until a pipe is ready; fails with `TimedOut` at the deadline.
 fn wait_for(pipe: &mut [PollFd<'_>], until: Instant) -> std::io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -305,7 +305,7 @@ impl Drop for Reader {
     }
 }
 
-/// `<id> <kind> <size>`; anything else (`… missing`, `… ambiguous`) is nothing.
+/// `<id> <kind> <size>`; anything else (`… missing`, `… ambiguous`) gives `None`.
 fn read_info(line: &str) -> Option<Info> {
     let mut words = line.split(' ');
     let id = Sha::parse(words.next()?).ok()?;
@@ -317,7 +317,7 @@ fn read_info(line: &str) -> Option<Info> {
 /// One entry of a tree: mode (six digits), name, id.
 pub(super) type Raw = (String, Vec<u8>, Sha);
 
-/// The entries of a tree object, in its order. `name`: the tree's, or a commit's with `^{tree}`. Fails with `NotFound`.
+/// The entries of a tree object, in order. `name`: the tree's, or a commit's with `^{tree}`. Fails with `NotFound`.
 pub(super) fn tree<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Vec<Raw>> {
     let missing = || GitError::NotFound { what: format!("tree {name} in the mirror") };
     let found = info(cmd, name)?.filter(|found| found.kind == "tree").ok_or_else(missing)?;
@@ -325,8 +325,8 @@ pub(super) fn tree<'c>(cmd: &dyn Fn() -> Cmd<'c>, name: &str) -> Result<Vec<Raw>
     read_tree(&bytes, id.as_str().len() / 2).ok_or_else(|| super::history::odd("a tree"))
 }
 
-/// Everything below a tree, folders left out, in git's order; names begin with `at`. Fails with `Rejected` for a tree that names
-/// itself into more entries than a repository has.
+/// Everything below a tree, without folders, in git's order; names begin with `at`. Fails with `Rejected` for a tree
+/// that refers to itself until it has more entries than any repository.
 pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &mut Vec<Raw>) -> Result<()> {
     const FOLDER: &str = "040000";
     let (mut left, mut seen) = (vec![(FOLDER.to_owned(), at.as_bytes().to_vec(), top.clone())], 0_usize);
@@ -344,7 +344,7 @@ pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &
         if seen > MOST_ENTRIES {
             return Err(GitError::Rejected { reason: format!("{at:?} holds more than {MOST_ENTRIES} files") });
         }
-        // Names may be of any length, and each path repeats those above it.
+        // Names may have any length, and each path repeats those above it.
         let names = entries.iter().map(|(_, name, _)| path.len().saturating_add(name.len()));
         bytes = names.fold(bytes, usize::saturating_add);
         if bytes > OUTPUT_CAP {
@@ -356,7 +356,7 @@ pub(super) fn below<'c>(cmd: &dyn Fn() -> Cmd<'c>, top: &Sha, at: &str, found: &
     Ok(())
 }
 
-/// `<mode> <name>\0<id>`, again and again.
+/// `<mode> <name>\0<id>`, repeated.
 fn read_tree(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Raw>> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
@@ -373,7 +373,7 @@ fn read_tree(mut bytes: &[u8], id_bytes: usize) -> Option<Vec<Raw>> {
     Some(entries)
 }
 
-/// What git takes a mode for (six digits): old programs wrote others than these, and git checks them out all the same.
+/// How git reads a mode (six digits): old programs wrote others, which git still checks out.
 fn mode(octal: &[u8]) -> Option<&'static str> {
     let digit =
         |sum: u32, b: &u8| matches!(b, b'0'..=b'7').then(|| sum.checked_mul(8)?.checked_add(u32::from(b - b'0')))?;
@@ -387,7 +387,7 @@ fn mode(octal: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Where a command's repository is, for one reader each.
+/// Identifies a command's repository, so that each gets one reader.
 pub(super) fn place(program: &Path, git_dir: &Path) -> std::io::Result<Place> {
     let meta = git_dir.metadata()?;
     Ok((program.to_owned(), git_dir.to_owned(), meta.dev(), meta.ino()))
@@ -414,7 +414,7 @@ mod tests {
         }
     }
 
-    /// A program in a folder, written by a process of its own: no other thread's child can hold it open when it is run.
+    /// A program in a folder, written by a process of its own: no other thread's child can have it open when it is run.
     fn script(folder: &Path, name: &str, text: &str) -> super::super::Git {
         let program = folder.join(name);
         let write = ["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" >\"$0\" && chmod 700 \"$0\""];
@@ -435,7 +435,7 @@ mod tests {
         assert!(READERS.lock().unwrap().len() <= MOST_READERS);
     }
 
-    /// RULE-45: it says nothing of the work, so that an agent's run is kept for it.
+    /// RULE-45: a kill says nothing about the work, so an agent's run is kept for a retry.
     #[test]
     fn rule_45_a_reader_that_is_killed_each_time_was_killed_and_did_not_fail() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! What git's words say of a remote that answered *no*.
+//! Classifies git's messages about a remote that refused.
 
 use crate::model::refusal::Refusal;
 
-/// The class of a *no* over HTTP, of which git gives nothing but words; `None`: there was no answer, or it is none of
-/// these. What a server prints (`remote: …`) is only heeded beside git's own word of a refusal.
+/// The class of a refusal over HTTP, which git gives only as text. `None`: there was no answer, or another one. What a
+/// server prints (`remote: …`) counts only together with git's own message of a refusal.
 pub fn read(stderr: &str) -> Option<Refusal> {
     let says = |text: &str| stderr.contains(text);
     let asked =
@@ -11,7 +11,7 @@ pub fn read(stderr: &str) -> Option<Refusal> {
     if asked.iter().any(|words| says(words)) {
         return Some(Refusal::BadCredential);
     }
-    // Over ssh there is no status: a server's word counts where git says that it was served nothing.
+    // Over ssh there is no status: a server's message counts if git says that it got nothing.
     let served = !says("fatal: Could not read from remote repository");
     let denied = ["ERROR: Permission to ", "marked as read only", "not allowed to push", "not authorized to write"];
     if !served && denied.iter().any(|words| says(words)) {
@@ -23,7 +23,7 @@ pub fn read(stderr: &str) -> Option<Refusal> {
         return Some(Refusal::Archived);
     }
     match status {
-        // A proxy that asks who we are, and a page to sign in at: neither is the forge's word.
+        // A proxy that asks for a login, and a sign-in page: neither is the forge's answer.
         Some(302 | 303 | 407) => None,
         Some(status) => Refusal::of_status(status, ""),
         None if stderr.lines().any(|l| l.starts_with("fatal: repository '") && l.ends_with("' not found")) => {
@@ -33,7 +33,7 @@ pub fn read(stderr: &str) -> Option<Refusal> {
     }
 }
 
-/// What a person does about a remote that answers without being of use; `None`: it gave no such answer.
+/// What a person can do about a remote that answers but can't be used; `None`: it gave no such answer.
 pub fn unusable(stderr: &str) -> Option<&'static str> {
     let certificate = ["certificate verification failed", "SSL certificate problem", "Problem with the SSL CA cert"];
     if certificate.iter().any(|words| stderr.contains(words)) {
@@ -90,7 +90,7 @@ mod tests {
             (format!("{at} 407"), None),
             (format!("{at} 308"), Some(Refusal::MovedTo { to: String::new() })),
             ("fatal: unable to access 'http://h/x/': Could not resolve host: h".to_owned(), None),
-            // What a server prints is no word of git's own.
+            // What a server prints is not git's own message.
             ("remote: fatal: repository 'x' not found\nfatal: the remote end hung up".to_owned(), None),
         ] {
             assert_eq!(read(&stderr), want, "{stderr}");

@@ -1,6 +1,6 @@
-//! The history of a large repository, for runs to read (BND-3): above `worktree.copy_max_mb` a checkout has its own copy of
-//! nothing but what the default branch does not reach. The rest is in a store of its own, which holds only what that branch
-//! reaches, which only `orch` writes, and which a run's engine shows read-only. The mirror itself stays hidden.
+//! The history of a large repository, for runs to read (BND-3). Above `worktree.copy_max_mb`, a checkout copies only
+//! what the default branch does not reach. The rest is in a separate store with only what that branch reaches. Only
+//! `orch` writes to it, and a run's engine mounts it read-only. The mirror itself stays hidden.
 
 use super::cmd::{GitError, Result};
 use super::files;
@@ -11,23 +11,23 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How long a checkout waits for another one that fills the store.
+/// How long a checkout waits for another one that is filling the store.
 const LOCK_WAIT: Duration = Duration::from_secs(660);
-/// After so many additions a store is made again as one pack.
+/// After this many additions the store is recreated as one pack.
 const MOST_PACKS: u64 = 50;
-/// A store that another one replaced stays for the runs that read it.
+/// How long a replaced store is kept for the runs that read it.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
 
-/// A store that is there, and how far it goes.
+/// An existing store, and how far it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     /// Its folder of objects.
     pub objects: PathBuf,
-    /// Every object that this commit reaches is in it.
+    /// It contains every object that this commit reaches.
     pub tip: Sha,
 }
 
-/// Which store is in use: kept beside the mirror, where no run can write.
+/// Which store is in use. Recorded next to the mirror, where no run can write.
 #[derive(Debug, Serialize, Deserialize)]
 struct Current {
     name: String,
@@ -36,20 +36,20 @@ struct Current {
 }
 
 impl Mirror {
-    /// Bytes of its objects that are packed; a checkout copies them, or shares them.
+    /// Size of its packed objects in bytes; a checkout copies or shares them.
     pub fn packed_bytes(&self) -> Result<u64> {
         let dir = self.path().join("objects/pack");
         let io = || GitError::io(format!("reading {}", dir.display()));
         let mut bytes = 0_u64;
         for entry in std::fs::read_dir(&dir).map_err(io())? {
-            // One that was packed again meanwhile is gone.
+            // A pack that was replaced meanwhile is gone.
             bytes = bytes.saturating_add(entry.map_err(io())?.metadata().map_or(0, |data| data.len()));
         }
         Ok(bytes)
     }
 
-    /// The store below `root` with everything that `tip` reaches, made or brought up to date. `tip`: the default branch.
-    /// Fails with `Rejected` where git can't read its path.
+    /// The store below `root` with everything that `tip` reaches, created or brought up to date. `tip`: the default
+    /// branch. Fails with `Rejected` if git can't read its path.
     pub fn shared(&self, root: &Path, tip: &Sha) -> Result<Shared> {
         let mut record = self.path().as_os_str().to_owned();
         record.push(".history");
@@ -65,7 +65,7 @@ impl Mirror {
                 self.pack(&root.join(&c.name), tip, Some(&c.tip))?;
                 Current { tip: tip.clone(), packs: c.packs + 1, ..c }
             }
-            // A rewritten default branch reaches less: nothing of what it had may stay.
+            // A rewritten default branch reaches less: nothing else of the old one may stay.
             Some(_) | None => self.begun(root, tip)?,
         };
         let text = serde_json::to_vec(&now).unwrap_or_default();
@@ -79,7 +79,7 @@ impl Mirror {
         Ok(Shared { objects, tip: now.tip })
     }
 
-    /// A new store, and the end of those that nobody reads any more.
+    /// Creates a new store, and deletes those that nobody reads any more.
     fn begun(&self, root: &Path, tip: &Sha) -> Result<Current> {
         let io = || GitError::io(format!("making the history in {}", root.display()));
         let stamp = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
@@ -100,7 +100,7 @@ impl Mirror {
         let less = less.map(|sha| format!("^{sha}\n")).unwrap_or_default();
         self.cmd()
             .public()
-            // The mirror's own files are for its account alone.
+            // The mirror's own files are private to its account.
             .config("core.sharedRepository=false")
             .config("pack.window=0")
             .args(["pack-objects", "-q", "--revs", "--delta-base-offset"])
@@ -111,7 +111,7 @@ impl Mirror {
     }
 }
 
-/// Marks what is below `root` as replaced, and deletes what was so long ago that no run reads it any more.
+/// Marks the stores below `root` as replaced, and deletes those replaced so long ago that no run reads them.
 fn retire(root: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(root).into_iter().flatten().filter_map(std::result::Result::ok) {
         let mark = entry.path().join("replaced");
@@ -126,7 +126,7 @@ fn retire(root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// For every account to read, whatever the umask.
+/// Makes it readable for every account, whatever the umask.
 fn open(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))

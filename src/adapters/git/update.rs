@@ -1,5 +1,5 @@
-//! New commits made in the mirror without a work tree: updates of a branch, merges, the one-commit rework. Everything in
-//! them comes from the commits they are made of, so that a repeated call makes the same commit (RULE-30).
+//! Makes new commits in the mirror without a work tree: updates of a branch, merges, the one-commit rework. Everything
+//! in them comes from the commits they are made from, so that a repeated call makes the same commit (RULE-30).
 
 use super::cmd::{GitError, Result};
 use super::history::odd;
@@ -19,7 +19,7 @@ struct Original {
 }
 
 impl Mirror {
-    /// The branch `head` brought up to `base`: a commit that contains both. `head` itself where it already contains the
+    /// The branch `head` brought up to `base`: a commit that contains both, or `head` itself if it already contains the
     /// base. Makes the same commit when called again. Fails with `Conflict`, naming the paths.
     pub fn update_branch(&self, base: &Sha, head: &Sha, mode: UpdateMode, committer: &Person) -> Result<Sha> {
         if self.is_ancestor(base, head)? {
@@ -46,7 +46,7 @@ impl Mirror {
         }
     }
 
-    /// The commit that lands `head` on `base`. With `Rebase` a head that already contains the base lands as it is.
+    /// The commit that lands `head` on `base`. With `Rebase`, a head that already contains the base lands unchanged.
     /// Makes the same commit when called again. Fails with `Conflict`.
     pub fn merge_commit(
         &self,
@@ -72,16 +72,16 @@ impl Mirror {
         }
     }
 
-    /// One commit on `base` with the tree of `last`: the rework after a secret (RUN-4), whose history must not hold
-    /// what was taken out.
+    /// One commit on `base` with the tree of `last`: the rework after a secret (RUN-4), whose history must not contain
+    /// what was removed.
     pub fn squash_onto(&self, base: &Sha, last: &Sha, message: &str, identity: &Person) -> Result<Sha> {
         let original = self.original(last)?;
         let line = stamped(identity, &original.author_date());
         self.write_commit(&original.tree, &[base], &line, &line, None, ended(message).as_bytes())
     }
 
-    /// `head` with one more commit that removes the work item's folder (ORD-6); `head` itself where there is none. Makes the
-    /// same commit when called again.
+    /// `head` with one more commit that removes the work item's folder (ORD-6), or `head` itself if it has none. Makes
+    /// the same commit when called again.
     pub fn without_folder(&self, head: &Sha, key: &Key, identity: &Person) -> Result<Sha> {
         let tree = self.tree_without_folder(head, key)?;
         if tree == self.tree_of(head)? {
@@ -92,7 +92,7 @@ impl Mirror {
         self.write_commit(&tree, &[head], &line, &line, None, message.as_bytes())
     }
 
-    /// The commit before one that did nothing but remove the work item's folder; `None`: `head` is no such commit.
+    /// The parent of a commit that only removed the work item's folder; `None`: `head` is not such a commit.
     pub fn before_removal(&self, head: &Sha, key: &Key) -> Result<Option<Sha>> {
         let parents = self.original(head)?.parents;
         let [parent] = parents.as_slice() else { return Ok(None) };
@@ -101,7 +101,7 @@ impl Mirror {
         Ok(removed.then(|| parent.clone()))
     }
 
-    /// Whether two commits merge without conflict; gives the merged tree. Fails with `Conflict`.
+    /// Whether two commits merge without conflict; returns the merged tree. Fails with `Conflict`.
     pub fn merge_trees(&self, ours: &Sha, theirs: &Sha) -> Result<Sha> {
         match self.merge_files(ours, theirs)? {
             (tree, paths) if paths.is_empty() => Ok(tree),
@@ -109,10 +109,10 @@ impl Mirror {
         }
     }
 
-    /// The merge of two commits as files: a tree, and the paths in conflict, with markers in their files where they are
-    /// text.
+    /// The merge of two commits as files: a tree, and the conflicting paths. Text files among them contain conflict
+    /// markers.
     pub fn merge_files(&self, ours: &Sha, theirs: &Sha) -> Result<(Sha, Vec<String>)> {
-        // A bad name and a conflict both end with 1 (7.2): the names are checked first.
+        // Git exits with 1 both for a bad name and for a conflict (7.2), so the names are checked first.
         self.tree_of(ours)?;
         self.tree_of(theirs)?;
         let done = self
@@ -143,14 +143,14 @@ impl Mirror {
                 return Err(GitError::Incompatible { reason });
             };
             let onto_tree = self.tree_of(&onto)?;
-            // A stand-in with the new base's tree and the old parent: its merge with the commit has that parent as its
-            // base, which is what replaying one commit means (`--merge-base` came only with 2.40).
+            // A stand-in with the new base's tree and the old parent. Its merge with the commit has that parent as
+            // merge base, which is what replaying one commit means (`--merge-base` only exists since 2.40).
             let line = stamped(committer, &original.author_date());
             let stand_in = self.write_commit(&onto_tree, &[parent], &line, &line, None, b"stand-in\n")?;
             let tree = self.merge_trees(&stand_in, &commit)?;
             let was_empty = self.tree_of(parent)? == original.tree;
             if tree == onto_tree && !was_empty {
-                // The base has this change already.
+                // The base already has this change.
                 continue;
             }
             onto = self.write_commit(
@@ -225,7 +225,7 @@ impl Original {
         Some(Self { tree: tree?, parents, author: author?, encoding, message })
     }
 
-    /// `seconds zone` of the author line; the epoch where it has none.
+    /// `seconds zone` of the author line; the epoch if it has none.
     fn author_date(&self) -> String {
         let text = String::from_utf8_lossy(&self.author).into_owned();
         let date = text.rsplit_once("> ").map_or("", |(_, date)| date);

@@ -1,5 +1,6 @@
-//! Reads what an untrusted run left in its checkout as data (BND-5): by file descriptors beneath the root, no link
-//! followed, bounded in number, depth, size and time. Runs no program. Only once every process of the run is gone.
+//! Reads what an untrusted run left in its checkout as data (BND-5): through file descriptors below the root, without
+//! following links, bounded in number, depth, size and time. Runs no program. Only once every process of the run is
+//! gone.
 
 use super::history::{EntryKind, TreeEntry};
 use crate::model::ids::Sha;
@@ -13,19 +14,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The tree that the run began from, by path.
+/// The tree from which the run started, by path.
 pub type Base = BTreeMap<Vec<u8>, TreeEntry>;
 
-/// Bounds of a walk; past one of them the run has broken a rule.
+/// Limits of a walk; a run that exceeds one has broken a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Names looked at.
+    /// Names visited.
     pub names: usize,
     pub depth: usize,
-    /// Bytes of one file that is new or changed. Its blob is read whole for secrets, so this stays below what git's output
-    /// may be.
+    /// Bytes of one new or changed file. Its blob is read whole for secrets, so this stays below the limit of git's
+    /// output.
     pub file: u64,
-    /// Bytes of all files that are new or changed.
+    /// Bytes of all new or changed files.
     pub total: u64,
     pub time: Duration,
 }
@@ -39,19 +40,20 @@ impl Default for Limits {
     }
 }
 
-/// What is known of a checkout before it is walked.
+/// What is known of a checkout before the walk.
 #[derive(Debug, Clone)]
 pub struct Around<'a> {
     pub base: &'a Base,
     /// The work item's folder, in which nothing is ignored.
     pub folder: &'a str,
-    /// Paths that `orch` or `worktree.setup` made: left out with all below them, unless the base has something there.
+    /// Paths made by `orch` or `worktree.setup`: left out with everything below them, unless the base has something
+    /// there.
     pub left_out: &'a BTreeSet<String>,
     /// The account that the files must belong to.
     pub owner: u32,
     pub limits: Limits,
-    /// All of it is wanted, as data and not as a tree of git's: nothing is ignored, empty folders count, and no name may be
-    /// git's own.
+    /// Take all of it, as data and not as a git tree: nothing is ignored, empty folders count, and no name may be git's
+    /// own.
     pub whole: bool,
 }
 
@@ -67,7 +69,7 @@ pub enum Kind {
     Submodule(Sha),
 }
 
-/// A name that belongs into the tree.
+/// A name that belongs in the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub kind: Kind,
@@ -75,7 +77,7 @@ pub struct Entry {
     pub seal: Seal,
 }
 
-/// Identity and last change of a file. A process can change neither back: inode and change time are the kernel's.
+/// Identity and last change of a file. A process can't restore either: inode and change time belong to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
     pub inode: u64,
@@ -97,16 +99,16 @@ fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(u64::MAX)
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub struct Found {
     pub entries: BTreeMap<Vec<u8>, Entry>,
-    /// Where all is wanted: the folders.
+    /// If all of it is taken: the folders.
     pub folders: BTreeSet<Vec<u8>>,
-    /// Folders that hold a repository of their own; their files count as files.
+    /// Folders that contain a repository of their own; their files count as files.
     pub nested: Vec<String>,
     pub broken: Vec<Broken>,
-    /// A bound ended the walk: what is not in `entries` may be there all the same.
+    /// A limit ended the walk: names that are not in `entries` may still exist.
     pub partial: bool,
 }
 
@@ -124,14 +126,14 @@ fn inside(flags: OFlags, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<
 }
 
 impl Root {
-    /// Opens a checkout's folder. Fails where it is a link or none.
+    /// Opens a checkout's folder. Fails if it is a link, or not a folder.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())? })
     }
 
-    /// A regular file by its path beneath the root, at most `most` bytes of it to be read. Fails with `InvalidData`
-    /// where it is none, or longer.
+    /// Opens a regular file by its path below the root, to read at most `most` bytes. Fails with `InvalidData` if it is
+    /// not a regular file, or longer.
     pub fn file(&self, path: &[u8], most: u64) -> std::io::Result<std::io::Take<File>> {
         let file = File::from(inside(OFlags::RDONLY, self.fd.as_fd(), path)?);
         let meta = file.metadata()?;
@@ -147,8 +149,8 @@ impl Root {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Everything in the checkout that belongs into a tree. Fails where the root itself can't be read; whatever is odd
-    /// below it is in `broken`.
+    /// Everything in the checkout that belongs in a tree. Fails if the root itself can't be read; anything wrong below
+    /// it is in `broken`.
     pub fn walk(&self, around: &Around<'_>) -> std::io::Result<Found> {
         let mut walk = Walk {
             root: self,
@@ -165,17 +167,17 @@ impl Root {
     }
 }
 
-/// The most that one `.gitignore` may be, in bytes and in patterns.
+/// Limits of one `.gitignore`, in bytes and in patterns.
 const IGNORE_BYTES: u64 = 1 << 20;
 const IGNORE_LINES: usize = 10_000;
-/// Of broken rules this many are named.
+/// Broken rules that are named.
 const NAMED: usize = 20;
 
 struct Walk<'a> {
     root: &'a Root,
     around: &'a Around<'a>,
     found: Found,
-    /// The `.gitignore` files from the root to the present folder, each with the length of its folder's prefix.
+    /// The `.gitignore` files from the root to the current folder, each with the length of its folder's prefix.
     ignores: Vec<(usize, Gitignore)>,
     names: usize,
     deadline: Instant,
@@ -196,7 +198,8 @@ impl Walk<'_> {
         }
     }
 
-    /// One folder; `prefix` ends with a slash, or is empty. `ignored`: only what the base has, and the work item's folder.
+    /// Walks one folder. `prefix` ends with a slash, or is empty. `ignored`: visit only what the base has, and the work
+    /// item's folder.
     fn folder(&mut self, fd: BorrowedFd<'_>, prefix: &[u8], ignored: bool, depth: usize) {
         if depth > self.around.limits.depth {
             return self.stop(prefix, format!("is deeper than {} folders", self.around.limits.depth));
@@ -251,7 +254,7 @@ impl Walk<'_> {
         }
         let mut builder = GitignoreBuilder::new("");
         for line in text.lines() {
-            // A line that git's rules can't mean matches nothing.
+            // A line that is invalid by git's rules matches nothing.
             drop(builder.add_line(None, line));
         }
         match builder.build() {
@@ -260,7 +263,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What the `.gitignore` files say: the deepest that says anything decides.
+    /// Applies the `.gitignore` files: the deepest one with a matching rule decides.
     fn is_ignored(&self, path: &[u8], folder: bool) -> bool {
         use std::os::unix::ffi::OsStrExt;
         for (prefix, rules) in self.ignores.iter().rev() {
@@ -294,7 +297,7 @@ impl Walk<'_> {
 
     fn name(&mut self, fd: BorrowedFd<'_>, prefix: &[u8], name: &[u8], ignored: bool, depth: usize) {
         if name == b".git" && !self.around.whole {
-            // The agent's own repository, or one inside: thrown away.
+            // The agent's own repository, or one inside: dropped.
             if !prefix.is_empty() {
                 let folder = prefix.strip_suffix(b"/").unwrap_or(prefix);
                 self.found.nested.push(String::from_utf8_lossy(folder).into_owned());
@@ -367,7 +370,7 @@ impl Walk<'_> {
         self.found.entries.insert(path, Entry { kind, size: size(stat), seal: Seal::of(stat) });
     }
 
-    /// A submodule whose folder is gone stays what it was: to take one out, `.gitmodules` would have to change with it.
+    /// A submodule whose folder is gone is kept: to remove one, `.gitmodules` would have to change as well.
     fn keep_submodules(&mut self) {
         for (path, base) in self.around.base.iter().filter(|(_, b)| b.kind == EntryKind::Submodule) {
             let seal = Seal { inode: 0, size: 0, changed: (0, 0) };
@@ -378,7 +381,7 @@ impl Walk<'_> {
 }
 
 impl Root {
-    /// The commit that a submodule's work tree is at, read from its files; `None` where they don't say.
+    /// The commit that a submodule's work tree is at, read from its files; `None` if they don't say.
     fn submodule_head(&self, path: &[u8]) -> Option<Sha> {
         const MOST: u64 = 4096;
         let dot = [path, b"/.git"].concat();
@@ -398,7 +401,7 @@ impl Root {
     }
 }
 
-/// A path without `..`, worked out by its names; `None` where it leaves the root.
+/// A path with its `..` parts resolved by name; `None` if it leaves the root.
 fn plain(path: &[u8]) -> Option<Vec<u8>> {
     let mut parts: Vec<&[u8]> = Vec::new();
     if path.starts_with(b"/") {

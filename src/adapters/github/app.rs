@@ -1,5 +1,5 @@
-//! Logging in as a GitHub App (services-github §3): a JWT of its key buys an installation token of one hour, which is kept
-//! for all processes, since a new one voids every ETag.
+//! Logs in as a GitHub App (services-github §3): a JWT signed with its key buys an installation token for one hour. All
+//! processes share the token, since a new one invalidates every ETag.
 
 use super::{Failure, pace::private, refused, text};
 use crate::adapters::http::{Auth, Class, Client, Limits, Method, Request, Token};
@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// A token is renewed so long before its end.
+/// How long before its end a token is renewed.
 const EARLY_MS: i64 = 5 * 60_000;
-/// GitHub takes ten minutes at most; a minute before now makes up for clocks that differ.
+/// GitHub accepts ten minutes at most. Starting a minute ago allows for clocks that differ.
 const JWT_FROM_S: i64 = 60;
 const JWT_FOR_S: i64 = 540;
-/// One process renews; the others wait so long for it.
+/// One process renews; the others wait this long for it.
 const TURN: Duration = Duration::from_secs(60);
 
 /// An App's installation.
@@ -38,7 +38,7 @@ pub struct App {
     pub installation: u64,
     /// The private key, PEM.
     pub key: Arc<Zeroizing<String>>,
-    /// Where installation tokens are kept, 0700.
+    /// Where installation tokens are stored, 0700.
     pub tokens: PathBuf,
 }
 
@@ -49,8 +49,8 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// An installation token that is good for five minutes at least. `renew`: the one that is kept was refused. Fails with
-    /// `Invalid` for a key that is none, and as the exchange does.
+    /// An installation token that is valid for at least five minutes. `renew`: the stored one was refused. Fails with
+    /// `Invalid` if the key is malformed, and as the exchange does.
     pub(super) fn token(&self, base: &str, limits: &Limits, renew: bool) -> Result<Token, Failure> {
         let kept = |e: io::Error| refused(Class::Transient, &format!("{}: {e}", self.tokens.display()));
         private(&self.tokens).map_err(kept)?;
@@ -64,7 +64,7 @@ impl App {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock).map_err(kept)?;
         let held = locks::within(lock, TURN).map_err(kept)?;
         let _held = held.ok_or_else(|| refused(Class::Transient, "another process is renewing the App's token"))?;
-        // Another process may have renewed it meanwhile.
+        // Another process may have renewed it in the meantime.
         let now = std::fs::read(&path).unwrap_or_default();
         if let Some(token) = good(&now).filter(|_| !renew || now != seen) {
             return Ok(token);
@@ -101,7 +101,8 @@ impl App {
         Ok(Client::new(base, auth, limits.clone())?)
     }
 
-    /// A token of the App itself, signed RS256. `now`: seconds since the epoch. Fails with why the key can't sign.
+    /// A token for the App itself, signed RS256. `now`: seconds since the epoch. Fails with the reason the key can't
+    /// sign.
     pub fn jwt(&self, now: i64) -> Result<String, String> {
         let claims = json!({"iat": now - JWT_FROM_S, "exp": now + JWT_FOR_S, "iss": self.id});
         let head = json!({"alg": "RS256", "typ": "JWT"});
@@ -118,14 +119,14 @@ impl App {
         Ok(format!("{body}.{}", BASE64_URL_SAFE_NO_PAD.encode(&signature)))
     }
 
-    /// Names server, App and installation in a file's name.
+    /// The file name for server, App and installation.
     fn name(&self, base: &str) -> String {
         let text = format!("{base} {} {}", self.id, self.installation);
         Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
     }
 }
 
-/// The kept token, where it lasts long enough by this machine's clock.
+/// The stored token, if it is valid long enough by this machine's clock.
 fn good(bytes: &[u8]) -> Option<Token> {
     let kept: Value = serde_json::from_slice(bytes).ok()?;
     let until = parse_rfc3339(kept.get("expires_at")?.as_str()?)?;
@@ -133,7 +134,7 @@ fn good(bytes: &[u8]) -> Option<Token> {
     (until - i64::try_from(now).ok()? > EARLY_MS).then(|| learned(&kept)).flatten()
 }
 
-/// The token, known to the redactor from here on.
+/// The token. From here on, the redactor knows it.
 fn learned(kept: &Value) -> Option<Token> {
     let token = kept.get("token")?.as_str().filter(|t| !t.is_empty())?;
     redact::learn("GitHub App token", token);

@@ -1,14 +1,14 @@
-//! What a failed call to GitHub means (services-github §1, §2): its limits are told by 403 and 429 alike.
+//! What a failed call to GitHub means (services-github §1, §2): it reports limits both as 403 and as 429.
 
 use crate::adapters::http::{HttpError, Response};
 use serde_json::Value;
 
-/// A failed exchange, with what only GitHub says of it.
+/// A failed exchange, with the details that only GitHub gives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{http}")]
 pub struct Failure {
     pub http: Box<HttpError>,
-    /// The permission that would have let it through, where a 403 names it.
+    /// The missing permission, if a 403 names it.
     pub lacks: Option<String>,
 }
 
@@ -18,7 +18,7 @@ impl From<HttpError> for Failure {
     }
 }
 
-/// The message of an answer on one line, with those of its `errors`, at most 300 characters; empty where it says nothing.
+/// The message of an answer and those of its `errors`, on one line of at most 300 characters; empty if it has none.
 pub fn said(e: &HttpError) -> String {
     let v = e.json();
     let first = v.get("message").and_then(Value::as_str).unwrap_or("").to_owned();
@@ -33,7 +33,7 @@ pub fn said(e: &HttpError) -> String {
     all.join(": ").chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-/// Whether an answer is a limit, and for how long (`Some(None)`: it does not say). Any other 403 is a permission.
+/// Whether an answer is a limit, and for how long (`Some(None)`: unknown). Any other 403 is about a permission.
 pub(super) fn asks_to_wait(reply: &Response) -> Option<Option<u64>> {
     if ![403, 429].contains(&reply.status) {
         return None;

@@ -1,5 +1,5 @@
-//! What GitHub's board and forge both stand on: one client a credential with GitHub's headers, limits and errors
-//! (services-github §1 to §3). `app` logs in as a GitHub App, `pace` spreads the writes of one credential.
+//! What GitHub's board and forge share: one client per credential, with GitHub's headers, limits and errors
+//! (services-github §1 to §3). `app` logs in as a GitHub App; `pace` spreads the writes of one credential.
 
 pub mod app;
 mod failure;
@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::Zeroizing;
 
-/// The version of the description that every call is written against.
+/// The API version that every call is written for.
 const VERSION: &str = "2022-11-28";
 const ACCEPT: (&str, &str) = ("accept", "application/vnd.github+json");
 const PER_PAGE: usize = 100;
-/// A list longer than this is a server that pages in circles.
+/// More pages than this mean a server that pages in circles.
 const MAX_PAGES: usize = 1_000;
-/// How long what is not urgent waits where only the reserve is left.
+/// How long calls that are not urgent wait when only the reserve is left.
 const RESERVED_S: u64 = 60;
 
 /// The page that says how it is connected.
@@ -32,12 +32,12 @@ pub const PAGE: &str = "docs/connecting-github.md";
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Who speaks.
+/// How a request authenticates.
 #[derive(Debug, Clone)]
 pub enum Login {
-    /// A person's or machine account's token.
+    /// The token of a person or a machine account.
     Token(Token),
-    /// A GitHub App, by an installation token that is renewed.
+    /// A GitHub App, with an installation token that is renewed.
     App(App),
 }
 
@@ -49,25 +49,25 @@ pub struct Account<'a> {
     pub login: Login,
     /// Spreads the writes of this credential over time.
     pub pace: Pace,
-    /// Requests of an hour that are kept for intents and stops.
+    /// Requests per hour reserved for intents and stops.
     pub reserve: u64,
     pub limits: Limits,
 }
 
-/// A client of one credential. Clones share what was seen of the limits.
+/// A client for one credential. Clones share what is known of the limits.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// The API's address, by which tokens are kept.
+    /// The API's address; part of the name of stored tokens.
     base: String,
-    /// What requests go below: `base`, but for GraphQL on Enterprise Server.
+    /// Prefix of requests: `base`, except for GraphQL on Enterprise Server.
     at: String,
     login: Login,
     limits: Limits,
     pace: Pace,
     reserve: u64,
-    /// Made with the token that is good at the moment.
+    /// Built with the token that is currently valid.
     client: Arc<Mutex<Option<Client>>>,
-    /// What is left of the hour, as last told.
+    /// Requests left this hour, as last reported.
     left: Arc<Mutex<Option<u64>>>,
     /// Own login, once known.
     me: Arc<OnceLock<String>>,
@@ -108,12 +108,12 @@ impl Api {
         })
     }
 
-    /// Nothing is asked yet. Fails with `Invalid` for an address that is none.
+    /// Sends nothing yet. Fails with `Invalid` if an address is malformed.
     pub fn new(account: Account<'_>) -> Result<Self> {
         let base = account.api_base.trim_end_matches('/').to_owned();
         let client = match &account.login {
             Login::Token(token) => Some(client(&base, token.clone(), &account.limits)?),
-            // Its token is got with the first request.
+            // Its token is requested with the first call.
             Login::App(_) => {
                 Client::new(&base, Auth::None, account.limits.clone())?;
                 None
@@ -132,7 +132,7 @@ impl Api {
         })
     }
 
-    /// The client with a token that is good. `renew`: the one at hand was refused.
+    /// The client with a valid token. `renew`: the current one was refused.
     fn client(&self, renew: bool) -> Result<Client> {
         let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(client), false) = (held.as_ref(), renew) {
@@ -145,7 +145,7 @@ impl Api {
         Ok(held.insert(client(&self.at, token, &self.limits)?).clone())
     }
 
-    /// Sends, and gives a 2xx or 304. A write waits for its turn. An App's token that is refused is renewed once.
+    /// Sends and returns a 2xx or 304. A write waits for its turn. An App's token that is refused is renewed once.
     pub fn send(&self, request: &Request<'_>) -> Result<Response> {
         let client = self.client(false)?;
         match self.once(&client, request) {
@@ -180,7 +180,7 @@ impl Api {
         })
     }
 
-    /// Fails as a limit would where only the reserve is left: for what intents and stops don't wait for.
+    /// Fails like a limit if only the reserve is left; for calls that are less urgent than intents and stops.
     pub fn spare(&self) -> Result<()> {
         let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
         match left.filter(|left| *left < self.reserve) {
@@ -192,7 +192,7 @@ impl Api {
         }
     }
 
-    /// What git shows over HTTPS: the token that is good at the moment.
+    /// The credential for git over HTTPS, with the currently valid token.
     pub fn git_credential(&self) -> Result<Credential> {
         let token = match &self.login {
             Login::Token(token) => token.clone(),
@@ -209,8 +209,8 @@ impl Api {
         Ok(self.send(&Request::new(method, path).json(body))?.json()?)
     }
 
-    /// Every item of a list, page after page until one is short. `within`: the key of the list in an answer that is an
-    /// object; empty: the answer is the list.
+    /// Every item of a list, page by page up to a short one. `within`: the list's key if the answer is an object; empty
+    /// if the answer is the list itself.
     pub fn all(&self, path: &str, query: &[(&str, &str)], within: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         for page in 1..=MAX_PAGES {
@@ -228,7 +228,7 @@ impl Api {
         Err(refused(Class::Invalid, &format!("GET {path} pages in circles")))
     }
 
-    /// One page of a list, as it came.
+    /// One page of a list, as received.
     pub fn page(&self, path: &str, query: &[(&str, &str)], page: usize, headers: &[(&str, &str)]) -> Result<Response> {
         let (size, page) = (PER_PAGE.to_string(), page.to_string());
         let mut query = query.to_vec();
@@ -236,17 +236,17 @@ impl Api {
         self.send(&Request::new(Method::Get, path).query(&query).headers(headers))
     }
 
-    /// Whether a page of so many items is the last.
+    /// Whether a page with this many items is the last.
     pub fn is_last(rows: usize) -> bool {
         rows < PER_PAGE
     }
 
-    /// A GraphQL call. Its errors come with status 200; the first one's message is the failure's.
+    /// A GraphQL call. Errors arrive with status 200; the first one's message becomes the failure's.
     pub fn graphql(&self, query: &str, variables: &Value) -> Result<Value> {
         let body = json!({"query": query, "variables": variables});
         let request = Request::new(Method::Post, "/graphql").json(&body);
         let reply = match self.base.strip_suffix("/v3").filter(|base| base.ends_with("/api")) {
-            // Enterprise Server has it beside `v3`, not below.
+            // Enterprise Server has GraphQL next to `v3`, not below it.
             Some(base) => {
                 let api = Self { at: base.to_owned(), client: Arc::default(), ..self.clone() };
                 api.send(&request)?
@@ -267,7 +267,7 @@ impl Api {
         Err(refused(class, &format!("POST /graphql: {}", word("message").chars().take(300).collect::<String>())))
     }
 
-    /// The login by which others see this credential. Asked once.
+    /// The login that others see for this credential. Requested once.
     pub fn me(&self) -> Result<String> {
         if let Some(me) = self.me.get() {
             return Ok(me.clone());
@@ -282,7 +282,7 @@ impl Api {
         Ok(self.me.get_or_init(|| login).clone())
     }
 
-    /// Whether somebody of this login is this credential itself.
+    /// Whether this login is this credential itself.
     pub fn is_me(&self, login: &str) -> Result<bool> {
         Ok(fold(&self.me()?) == fold(login))
     }
@@ -292,7 +292,7 @@ impl Api {
         crate::model::redact::current().text(text).into_owned()
     }
 
-    /// Whether an App speaks.
+    /// Whether the credential is an App.
     pub fn is_app(&self) -> bool {
         matches!(self.login, Login::App(_))
     }
@@ -302,7 +302,7 @@ fn client(base: &str, token: Token, limits: &Limits) -> std::result::Result<Clie
     Client::new(base, Auth::Header { name: "authorization", scheme: "Bearer ", value: token }, limits.clone())
 }
 
-/// A failure of our own making: nothing was sent, or what came was no answer.
+/// A failure found here: nothing was sent, or the answer was unusable.
 pub(crate) fn refused(class: Class, detail: &str) -> Failure {
     let retry_after_s = if let Class::Throttled { retry_after_s } = class { retry_after_s } else { None };
     let http = HttpError {
@@ -322,7 +322,7 @@ fn own(e: std::io::Error) -> Failure {
     refused(Class::Transient, &format!("waiting for the turn of a write: {e}"))
 }
 
-/// A text field; empty where it is none.
+/// A text field; empty if it is missing or not a text.
 pub fn text(v: &Value, name: &str) -> String {
     v.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
 }
@@ -331,7 +331,7 @@ pub fn flag(v: &Value, name: &str) -> Option<bool> {
     v.get(name).and_then(Value::as_bool)
 }
 
-/// The host that git asks, for an API's address: `github.com` for `api.github.com`.
+/// The host git connects to, for an API address: `github.com` for `api.github.com`.
 pub fn git_host(api_base: &str) -> Option<String> {
     let rest = api_base.split_once("://")?.1;
     let host = rest.split('/').next().filter(|h| !h.is_empty())?;

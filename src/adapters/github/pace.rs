@@ -1,5 +1,5 @@
-//! One write of a credential at a time, each so long after the last (services-github §2). The file's own time is when the
-//! last one went out, for every process of this machine.
+//! One write per credential at a time, with a gap after the last (services-github §2). A file's modification time
+//! records when the last one went out, for every process of this machine.
 
 use crate::adapters::locks;
 use std::fs::{File, OpenOptions, Permissions};
@@ -8,13 +8,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Longer than any queue of writes that ends.
+/// Longer than any queue of writes takes.
 const TURN: Duration = Duration::from_secs(120);
 
 /// How the writes of one credential are spread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// `None`: nothing is spread.
+    /// `None`: no gap.
     file: Option<PathBuf>,
     gap: Duration,
 }
@@ -26,7 +26,7 @@ pub struct Turn {
 }
 
 impl Pace {
-    /// `file` stands for the credential; its folder is made, for its owner alone. A gap of 0 spreads nothing.
+    /// `file` represents the credential; its folder is created with access for its owner only. A gap of 0 means no gap.
     pub fn new(file: &Path, gap: Duration) -> Self {
         Self { file: (!gap.is_zero()).then(|| file.to_owned()), gap }
     }
@@ -41,7 +41,7 @@ impl Pace {
         let new = file.metadata()?.len() == 0;
         let file = locks::within(file, TURN)?
             .ok_or_else(|| io::Error::new(ErrorKind::TimedOut, "other writes of this credential take too long"))?;
-        // A clock that was set back must not make anybody wait for long.
+        // If the clock was set back, do not wait for long.
         let since = SystemTime::now().duration_since(file.metadata()?.modified()?).unwrap_or(self.gap);
         if !new && since < self.gap {
             std::thread::sleep(self.gap - since);
@@ -53,14 +53,14 @@ impl Pace {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            // A byte says that there was a write; without the time the next one only goes sooner.
+            // A byte marks that there was a write. If the time is lost, the next write only goes out sooner.
             drop(file.set_len(1));
             drop(file.set_modified(SystemTime::now()));
         }
     }
 }
 
-/// Makes a folder that only its owner enters.
+/// Makes a folder that only its owner can enter.
 pub(super) fn private(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::set_permissions(folder, Permissions::from_mode(0o700))

@@ -1,4 +1,4 @@
-//! How a card and an alert are delivered to a chat: `model::card_steps` gives the calls, this makes them (RULE-41).
+//! Delivers a card or an alert to a chat: `model::card_steps` gives the calls, this makes them (RULE-41).
 
 use super::telegram::{Deletion, Extra, Telegram, Text};
 use super::{AlertMessage, CardMessage, MessageId, Notifier, NotifyError, Outcome, Record, Sent};
@@ -7,10 +7,10 @@ use crate::model::card_steps::{CardMode, CardStep, StoredCard, card_steps};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// With less left no request is begun: cutting a send short would leave its outcome unknown.
+/// With less time left, no request is started: a send that is cut short would have an unknown outcome.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// One delivery under way.
+/// A delivery in progress.
 struct Delivery {
     to: Telegram,
     deadline: Instant,
@@ -22,7 +22,7 @@ impl Delivery {
         Self { to: to.clone(), deadline, out: Outcome::new(Delivered::Yes) }
     }
 
-    /// The chat, bounded by what is left of the time.
+    /// The chat, limited to the time that is left.
     fn chat(&self) -> Result<Telegram, NotifyError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left < LEAST {
@@ -31,7 +31,7 @@ impl Delivery {
         Ok(self.to.within(left))
     }
 
-    /// Follows a migration, once. Whether it did.
+    /// Follows a migration, once. Returns whether it did.
     fn moved(&mut self, new_chat_id: i64) -> bool {
         if self.out.migrated_to.is_some() {
             return false;
@@ -54,7 +54,7 @@ impl Delivery {
         }
     }
 
-    /// Sends; as plain text where the markup is refused.
+    /// Sends; as plain text if the markup is refused.
     fn send_with(&mut self, card: &Card, silent: bool, extra: &Extra<'_>) -> Result<Sent, NotifyError> {
         match self.send_text(Text::Html(&card.html), silent, extra) {
             Err(e @ NotifyError::Unparsable { .. }) => {
@@ -71,7 +71,7 @@ impl Delivery {
 
     fn edit_text(&mut self, id: MessageId, text: Text<'_>) -> Result<(), NotifyError> {
         match self.chat()?.edit(id, text) {
-            // The id means nothing in the new chat, or another message: never try it there.
+            // The id means nothing in the new chat, or belongs to another message: never use it there.
             Err(e @ NotifyError::Migrated { new_chat_id }) if self.moved(new_chat_id) => {
                 Err(NotifyError::EditGone { why: e.to_string() })
             }
@@ -79,7 +79,7 @@ impl Delivery {
         }
     }
 
-    /// Edits; into plain text where the markup is refused.
+    /// Edits; as plain text if the markup is refused.
     fn edit(&mut self, id: MessageId, card: &Card) -> Result<(), NotifyError> {
         match self.edit_text(id, Text::Html(&card.html)) {
             Err(e @ NotifyError::Unparsable { .. }) => {
@@ -97,7 +97,7 @@ impl Delivery {
         }
     }
 
-    /// How it ended with this error.
+    /// The outcome for this error.
     fn end(mut self, error: NotifyError) -> Outcome {
         let why = error.to_string();
         self.out.delivered = match error {
@@ -122,7 +122,7 @@ impl Delivery {
     }
 }
 
-/// An error about an old message that need not keep the new one from being shown: a bug, noted.
+/// An error about the old message only, which need not keep the new one from being shown: a bug, recorded.
 fn of_the_old_one_only(error: &NotifyError) -> bool {
     matches!(
         error,
@@ -163,7 +163,7 @@ fn card(
                 Ok(message_id) => {
                     let new = StoredCard { message_id, sent_at: now_ms, shown: None };
                     if let Err(e) = record(&new) {
-                        // Nobody would ever know of it.
+                        // Nothing would ever record it.
                         let _ = run.delete(message_id);
                         return Err(e);
                     }
@@ -186,7 +186,7 @@ fn card(
                     Err(NotifyError::EditGone { .. }) if !anew => {
                         anew = true;
                         if run.out.migrated_to.is_none() {
-                            // It may stand there still, merely past editing.
+                            // It may still exist and merely be too old to edit.
                             steps.push_back(CardStep::Delete { message_id: known.message_id });
                         }
                         steps.extend([CardStep::Placeholder, CardStep::Fill]);
@@ -237,7 +237,7 @@ impl Notifier for Telegram {
     }
 }
 
-/// Sends a message; [`Outcome::sent`] says where it is. A lost reply is an unknown outcome.
+/// Sends a message; [`Outcome::sent`] says where it is. If the reply is lost, the outcome is unknown.
 pub fn ask(to: &Telegram, text: &Card, silent: bool, extra: &Extra<'_>, deadline: Instant) -> Outcome {
     let mut run = Delivery::new(to, deadline);
     match run.send_with(text, silent, extra) {
@@ -246,7 +246,7 @@ pub fn ask(to: &Telegram, text: &Card, silent: bool, extra: &Extra<'_>, deadline
     }
 }
 
-/// Shows a message with this text and no buttons. One that is gone, or can't be edited any more, is done with.
+/// Shows a message with this text and without buttons. If it is gone, or too old to edit, nothing more is done.
 pub fn close(to: &Telegram, message: MessageId, text: &Card, deadline: Instant) -> Outcome {
     let mut run = Delivery::new(to, deadline);
     match run.edit(message, text) {
@@ -255,7 +255,7 @@ pub fn close(to: &Telegram, message: MessageId, text: &Card, deadline: Instant) 
     }
 }
 
-/// Answers the press of a button; one that is too old to be answered is done with.
+/// Answers the press of a button. If it is too old to answer, nothing more is done.
 pub fn answer(to: &Telegram, callback: &str, text: &str, alert: bool, deadline: Instant) -> Outcome {
     let run = Delivery::new(to, deadline);
     match run.chat().and_then(|chat| chat.answer_press(callback, text, alert)) {

@@ -19,18 +19,18 @@ use crate::model::chat::Button;
 use crate::model::ids::Key;
 use std::time::Instant;
 
-/// A message's number within its chat.
+/// A message's number in its chat.
 pub type MessageId = i64;
 
 /// Where a new message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// The chat's number, where the reply says it.
+    /// The chat's number, if the reply contains it.
     pub chat: Option<i64>,
     pub message_id: MessageId,
 }
 
-/// A card to be shown.
+/// A card to show.
 #[derive(Debug, Clone, Copy)]
 pub struct CardMessage<'a> {
     /// The outbox key.
@@ -45,7 +45,7 @@ pub struct CardMessage<'a> {
     pub retired: &'a Card,
 }
 
-/// An alert to be sent.
+/// An alert to send.
 #[derive(Debug, Clone, Copy)]
 pub struct AlertMessage<'a> {
     /// The outbox key: the cause.
@@ -57,34 +57,34 @@ pub struct AlertMessage<'a> {
     pub first: &'a Card,
     /// The same with `repeated: true`: it says that it may be a repeat (RULE-41).
     pub repeat: &'a Card,
-    /// An earlier try ended without an answer (the row's `unknown_outcome`).
+    /// An earlier attempt ended without an answer (the row's `unknown_outcome`).
     pub unknown_before: bool,
-    /// What answers it, where the sink has buttons (ORD-5).
+    /// Buttons that answer it, where the sink has them (ORD-5).
     pub buttons: &'a [Vec<Button>],
 }
 
 impl AlertMessage<'_> {
-    /// The text that is true.
+    /// The text that applies.
     pub fn text(&self) -> &Card {
         if self.unknown_before { self.repeat } else { self.first }
     }
 }
 
-/// How a delivery ended, and what the engine has to keep of it.
+/// How a delivery ended, and what the engine has to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub delivered: Delivered,
-    /// Sends whose outcome stayed unknown: at most so many messages too many (NTF-1). To be counted.
+    /// Sends with an unknown outcome: at most this many messages too many (NTF-1). To be counted.
     pub strays: u32,
-    /// The sink takes nothing at all (wrong token, blocked, no such chat): no further row needs to be tried until its
-    /// configuration changes; to be told elsewhere.
+    /// The sink accepts nothing at all (wrong token, blocked, no such chat): no further row is worth an attempt until
+    /// its configuration changes. To be alerted through other sinks.
     pub sink_off: Option<String>,
-    /// The group became a supergroup: to be stored as the chat from now on. Message ids of the old chat mean nothing
-    /// in the new one: every stored card's is to be forgotten, this task's excepted if it was recorded meanwhile.
+    /// The group became a supergroup: store this as the chat from now on. Message ids of the old chat mean nothing in
+    /// the new one: forget every stored card's, except this task's if it was recorded since.
     pub migrated_to: Option<i64>,
-    /// What `orch` did wrong (markup that did not parse, a text too long): to be logged.
+    /// Mistakes of `orch` (markup that did not parse, a text too long), to be logged.
     pub bugs: Vec<String>,
-    /// The new message, where one was sent and has a number.
+    /// The new message, if one was sent and has a number.
     pub sent: Option<Sent>,
 }
 
@@ -95,10 +95,10 @@ impl Outcome {
     }
 }
 
-/// Why the Bot API did not do what was asked (services.md §4). No text holds the token.
+/// Why the Bot API did not do what was asked (services.md §4). No text contains the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotifyError {
-    /// The message to edit is gone, or can't be edited any more: send anew.
+    /// The message to edit is gone, or can't be edited any more: send it again.
     #[error("the message can't be edited: {why}")]
     EditGone { why: String },
     /// Our markup is wrong: resend as plain text once.
@@ -106,10 +106,10 @@ pub enum NotifyError {
     Unparsable { why: String },
     #[error("the text is too long: {why}")]
     TooLong { why: String },
-    /// Another request of ours that makes no sense to the service.
+    /// Another request that the service rejects as invalid.
     #[error("the request was refused: {why}")]
     Invalid { why: String },
-    /// The chat is not there for us (blocked, kicked, no such chat, no right to write): the sink is off.
+    /// The chat is unavailable to us (blocked, kicked, no such chat, no right to write): the sink is off.
     #[error("the chat takes no messages: {why}; check notify.telegram.chat_id and the bot's membership")]
     Permanent { why: String },
     /// The address answers, but not as a Bot API server: the sink is off.
@@ -126,10 +126,10 @@ pub enum NotifyError {
     Conflict { why: String },
     #[error("asked to wait {retry_after_s} s")]
     Throttled { retry_after_s: u64 },
-    /// A send that may or may not have arrived. Never of an edit or a deletion: those may be repeated.
+    /// A send that may or may not have arrived. Never an edit or a deletion: those can be repeated.
     #[error("whether it arrived is unknown: {why}")]
     UnknownOutcome { why: String },
-    /// Nothing arrived, or repeating does no harm.
+    /// Nothing arrived, or a repeat does no harm.
     #[error("not now: {why}")]
     Transient { why: String },
 }
@@ -142,7 +142,7 @@ pub trait Notifier: std::fmt::Debug {
     /// Shows a card in the place of what it showed of the task before, if it showed anything.
     fn show(&self, message: &CardMessage<'_>, deadline: Instant) -> Outcome;
 
-    /// Sends an alert: at least once over all tries; a try after an unknown outcome says so in its text.
+    /// Sends an alert, at least once over all attempts. An attempt after an unknown outcome says so in its text.
     fn alert(&self, message: &AlertMessage<'_>, deadline: Instant) -> Outcome;
 
     /// Whether a card that was shown is shown again: only where that costs nobody's attention.

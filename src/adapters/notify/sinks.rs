@@ -1,4 +1,4 @@
-//! The sinks that are no chat: files, a command, a webhook.
+//! The sinks other than chats: files, a command, a webhook.
 
 use super::{AlertMessage, CardMessage, Notifier, Outcome};
 use crate::adapters::http::{Auth, Class, Client, Fault, HttpError, Limits, Method, Request, Token};
@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Of `cards/alerts.txt`; past it the file becomes `alerts.1.txt`.
+/// Size limit of `cards/alerts.txt`; beyond it the file becomes `alerts.1.txt`.
 const ALERTS_MAX: u64 = 1 << 20;
-/// Kept of a command's complaint.
+/// How much of a command's error output is kept.
 const COMPLAINT: usize = 4 << 10;
-/// A throttled reply that does not say how long.
+/// The wait for a throttled reply that does not say how long.
 const DEFAULT_WAIT_S: u64 = 60;
 
 fn not_now(why: String) -> Outcome {
@@ -51,7 +51,7 @@ impl Notifier for Files {
     }
 }
 
-/// Gets each message as one JSON object on stdin; exit 0 is delivered, anything else is not, and is tried again.
+/// Gets each message as one JSON object on stdin. Exit 0 means delivered; anything else is retried.
 #[derive(Debug, Clone)]
 pub struct Program {
     pub argv: Vec<String>,
@@ -124,7 +124,7 @@ fn card_file(dir: &Path, message: &CardMessage<'_>) -> Outcome {
     }
 }
 
-/// Adds the alert to `cards/alerts.txt`, newest last, under its outbox key.
+/// Appends the alert to `cards/alerts.txt`, newest last, under its outbox key.
 fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
     let folder = dir.join("cards");
     let path = folder.join("alerts.txt");
@@ -134,7 +134,7 @@ fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
             std::fs::rename(&path, folder.join("alerts.1.txt"))?;
         }
         let entry = format!("[{}]\n{}\n\n", message.id, message.text().plain);
-        // One write to an appended file: entries of two processes never mix.
+        // A single write to an appended file, so that entries of two processes never mix.
         OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?.write_all(entry.as_bytes())
     };
     match write() {
@@ -143,7 +143,7 @@ fn alert_file(dir: &Path, message: &AlertMessage<'_>) -> Outcome {
     }
 }
 
-/// Runs the command with the event on stdin until `deadline`; then its process group is ended.
+/// Runs the command with the event on stdin until `deadline`, then ends its process group.
 fn command(argv: &[String], env: &[(OsString, OsString)], event: &Value, deadline: Instant) -> Outcome {
     let Some((program, args)) = argv.split_first() else {
         return off("the notify command is empty; name a program and its arguments".to_owned());
@@ -205,8 +205,8 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// `token` is sent as `Authorization: Bearer`; `timeout`: total of one delivery. Fails with `Invalid` on what is no
-    /// address.
+    /// `token` is sent as `Authorization: Bearer`; `timeout` is the total of one delivery. Fails with `Invalid` if the
+    /// address is malformed.
     pub fn new(url: &str, token: Option<Token>, timeout: Duration) -> Result<Self, HttpError> {
         let start = url.find("://").map_or(0, |at| at + 3);
         let (origin, path) = match url.get(start..).and_then(|rest| rest.find(['/', '?', '#'])) {
@@ -239,7 +239,7 @@ impl Webhook {
     }
 
     fn failed(&self, e: &HttpError) -> Outcome {
-        // What a server says may repeat the path, whole or in parts: only the status is told.
+        // A server's reply may repeat all or part of the path, so only the status is shown.
         let detail = match (e.status, &e.class) {
             (Some(status), Class::Redirect { .. }) => {
                 format!("HTTP {status}, a redirect, which is not followed; correct the address")
@@ -254,7 +254,7 @@ impl Webhook {
                 Outcome::new(Delivered::Throttled { retry_after_s: retry_after_s.unwrap_or(DEFAULT_WAIT_S) })
             }
             Class::Conflict | Class::Transient => not_now(why),
-            // Asked to wait after a 5xx; it may have arrived.
+            // Asked to wait after a 5xx: it may have arrived.
             Class::UnknownOutcome | Class::TooLarge | Class::BadBody => {
                 Outcome { strays: 1, ..Outcome::new(Delivered::Unknown { why }) }
             }

@@ -1,4 +1,4 @@
-//! The Bot API as far as `orch` speaks it (services.md §4): one request each, every reply in its class, nothing repeated.
+//! The part of the Bot API that `orch` uses (services.md §4): one request per call, every reply classified, no retries.
 
 use super::{MessageId, NotifyError, Sent};
 use crate::adapters::http::{Auth, Class, Client, Limits, Method, Request, Token};
@@ -6,7 +6,7 @@ use crate::model::chat::Button;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// A throttled reply that does not say how long.
+/// The wait for a throttled reply that does not say how long.
 const DEFAULT_WAIT_S: u64 = 30;
 
 /// How to reach one chat.
@@ -18,7 +18,7 @@ pub struct TelegramConfig<'a> {
     pub chat_id: &'a str,
     /// A topic of the chat.
     pub thread_id: Option<i64>,
-    /// Total of one request; a delivery's deadline may shorten it.
+    /// Total time of one request; a delivery's deadline may shorten it.
     pub timeout: Duration,
 }
 
@@ -31,22 +31,22 @@ pub struct Telegram {
     timeout: Duration,
 }
 
-/// A text and how it is to be read.
+/// A text and how to parse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text<'a> {
     Html(&'a str),
-    /// Where our markup was refused.
+    /// For when our markup was refused.
     Plain(&'a str),
 }
 
-/// What a new message has besides its text.
+/// Options of a new message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extra<'a> {
     /// Rows of inline buttons.
     pub buttons: &'a [Vec<Button>],
-    /// Whoever the text mentions is asked to reply to it.
+    /// Ask whoever the text mentions to reply to it.
     pub force_reply: bool,
-    /// The message that it is a reply to, where that is still there.
+    /// The message to reply to, if it still exists.
     pub reply_to: Option<MessageId>,
 }
 
@@ -54,9 +54,9 @@ pub struct Extra<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     Deleted,
-    /// Was not there.
+    /// It did not exist.
     Gone,
-    /// Older than 48 hours, or no right to: it stays.
+    /// Older than 48 hours, or not permitted: it stays.
     Kept,
 }
 
@@ -67,30 +67,30 @@ pub struct Bot {
     pub username: String,
 }
 
-/// What the bot is in the chat (for `doctor`).
+/// The bot's status in the chat (for `doctor`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// `creator`, `administrator`, `member`, `restricted`, `left`, `kicked`, or a word of later years.
+    /// `creator`, `administrator`, `member`, `restricted`, `left`, `kicked`, or a value added later.
     pub status: String,
-    /// Can write here, as far as the reply tells.
+    /// Whether it can write here, as far as the reply says.
     pub can_send: bool,
 }
 
-/// What was asked; decides what a lost reply means.
+/// The kind of request; decides what a lost reply means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Send,
     Edit,
     Delete,
     Read,
-    /// Reads what came from the chat: refused while another program does.
+    /// Reads updates of the chat; refused while another program does.
     Updates,
     /// Answers the press of a button.
     Answer,
 }
 
 impl Act {
-    /// No answer that can be believed: only a send must not be repeated blindly.
+    /// There was no usable answer: only a send must not be repeated blindly.
     fn lost(self, why: String) -> NotifyError {
         match self {
             Self::Send => NotifyError::UnknownOutcome { why },
@@ -100,7 +100,7 @@ impl Act {
 }
 
 impl Telegram {
-    /// Fails with `WrongToken` or `WrongAddress` on what can't be one; no request is made.
+    /// Fails with `WrongToken` or `WrongAddress` on malformed values; sends no request.
     pub fn new(config: &TelegramConfig<'_>, token: &str) -> Result<Self, NotifyError> {
         let token = token.trim();
         let shape = token.split_once(':').is_some_and(|(id, secret)| {
@@ -123,7 +123,7 @@ impl Telegram {
             connect: Duration::from_secs(5).min(config.timeout / 2),
             read: config.timeout,
             write: config.timeout,
-            // A page of a hundred updates, each with a long text.
+            // Enough for a page of a hundred updates with long texts.
             max_body: 8 << 20,
         };
         let auth = Auth::TokenInPath { prefix: "/bot", token: Token::new(token) };
@@ -132,13 +132,13 @@ impl Telegram {
         Ok(Self { http, chat, thread_id: config.thread_id, timeout: config.timeout })
     }
 
-    /// The same bot in another chat. Topics do not move along.
+    /// The same bot in another chat. Topics do not carry over.
     #[must_use]
     pub fn in_chat(&self, id: i64) -> Self {
         Self { chat: json!(id), thread_id: None, ..self.clone() }
     }
 
-    /// The same with at most `most` for a request.
+    /// The same, with at most `most` per request.
     #[must_use]
     pub fn within(&self, most: Duration) -> Self {
         Self { timeout: self.timeout.min(most), ..self.clone() }
@@ -149,7 +149,7 @@ impl Telegram {
         self.send_with(text, silent, &Extra::default()).map(|sent| sent.message_id)
     }
 
-    /// The same with buttons, as a reply, or asking for one.
+    /// The same with buttons, as a reply, or asking for a reply.
     pub fn send_with(&self, text: Text<'_>, silent: bool, extra: &Extra<'_>) -> Result<Sent, NotifyError> {
         let mut body = content(text);
         if let Some(markup) = markup(extra) {
@@ -171,7 +171,7 @@ impl Telegram {
         Ok(Sent { chat: result.get("chat").and_then(|c| c.get("id")).and_then(Value::as_i64), message_id })
     }
 
-    /// Replaces a message's text, and takes its buttons off; the same text again is success.
+    /// Replaces a message's text and removes its buttons. The same text again counts as success.
     pub fn edit(&self, id: MessageId, text: Text<'_>) -> Result<(), NotifyError> {
         let mut body = content(text);
         body.insert("message_id".into(), json!(id));
@@ -189,7 +189,7 @@ impl Telegram {
         })
     }
 
-    /// Whose token this is.
+    /// The bot this token belongs to.
     pub fn get_me(&self) -> Result<Bot, NotifyError> {
         let result = self.call(Act::Read, &Request::new(Method::Get, "/getMe"))?;
         let id = result.get("id").and_then(Value::as_i64);
@@ -209,7 +209,7 @@ impl Telegram {
         let can_send = match status.as_str() {
             "left" | "kicked" => false,
             "restricted" => flag("can_send_messages").unwrap_or(false),
-            // Told for channels only.
+            // Sent for channels only.
             "administrator" => flag("can_post_messages").unwrap_or(true),
             _ => true,
         };
@@ -222,7 +222,7 @@ impl Telegram {
         self.call(act, &Request::new(Method::Post, method).json(&body))
     }
 
-    /// One request of this kind; `Ok` is its `result`.
+    /// Makes one request of this kind; `Ok` is its `result`.
     pub(super) fn call(&self, act: Act, request: &Request<'_>) -> Result<Value, NotifyError> {
         let response = self.http.exchange(&request.clone().timeout(self.timeout)).map_err(|e| match e.class {
             Class::Transient => NotifyError::Transient { why: e.detail },
@@ -241,7 +241,7 @@ impl Telegram {
     }
 }
 
-/// The markup of a new message; inline buttons and a question for a reply exclude each other.
+/// The markup of a new message. Inline buttons and a forced reply exclude each other.
 fn markup(extra: &Extra<'_>) -> Option<Value> {
     if extra.force_reply {
         return Some(json!({"force_reply": true, "selective": true}));
@@ -251,8 +251,8 @@ fn markup(extra: &Extra<'_>) -> Option<Value> {
     (!rows.is_empty()).then(|| json!({"inline_keyboard": rows}))
 }
 
-/// What every text goes with; the one place that sends (NTF-1). Old servers read only the second of the preview
-/// switches, new ones the first.
+/// The fields that go with every text. This is the only function that builds them (NTF-1). Old servers read only the
+/// second preview switch, new ones the first.
 fn content(text: Text<'_>) -> Map<String, Value> {
     let mut body = Map::new();
     match text {
@@ -272,8 +272,8 @@ fn content(text: Text<'_>) -> Map<String, Value> {
 const GONE: &str = "gone";
 const KEPT: &str = "kept";
 
-/// The class of a complete reply; `Ok` is its `result`. A refusal that amounts to success is `Ok` too: of an edit
-/// `null`, of a deletion [`GONE`] or [`KEPT`].
+/// The class of a complete reply; `Ok` is its `result`. A refusal that amounts to success is also `Ok`: `null` for an
+/// edit, [`GONE`] or [`KEPT`] for a deletion.
 fn interpret(act: Act, status: u16, body: &str, retry_after_s: Option<u64>) -> Result<Value, NotifyError> {
     let mut reply: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     let ok = reply.get("ok").and_then(Value::as_bool);
@@ -306,13 +306,13 @@ fn interpret(act: Act, status: u16, body: &str, retry_after_s: Option<u64>) -> R
         409 if act == Act::Updates => NotifyError::Conflict { why },
         409 => NotifyError::Transient { why },
         300..=399 => NotifyError::WrongAddress { why: format!("HTTP {status}, a redirect, which is not followed") },
-        // 2xx without a reply that can be read, 408, 425, 5xx.
+        // 2xx without a readable reply, 408, 425, 5xx.
         100..=299 | 408 | 425 | 500.. => act.lost(why),
         _ => NotifyError::Invalid { why },
     })
 }
 
-/// The cases of a 400, by its description.
+/// The cases of a 400, by description.
 fn refusal(act: Act, why: String) -> Result<Value, NotifyError> {
     let text = why.to_lowercase();
     let says = |any: &[&str]| any.iter().any(|s| text.contains(s));

@@ -1,5 +1,5 @@
-//! What comes from a chat (ORD-5): updates as typed data, and the answer to a press. Whatever an update holds that is not
-//! understood is left out; its number alone is needed to get past it.
+//! Input from a chat (ORD-5): updates as typed data, and the answer to a press. Unknown parts of an update are ignored;
+//! its number alone is enough to move past it.
 
 use super::NotifyError;
 use super::telegram::{Act, Telegram};
@@ -8,27 +8,27 @@ use crate::model::chat::{Chat, News, Press, Said, Sender, Update};
 use crate::model::text::beginning;
 use serde_json::{Value, json};
 
-/// Longest text that is shown for a press, in characters, by the service.
+/// Longest text that the service shows for a press, in characters.
 const ANSWER_CHARS: usize = 200;
-/// Kept of a text that somebody wrote, in bytes.
+/// How much of a user's text is kept, in bytes.
 const TEXT_BYTES: usize = 16 << 10;
-/// Kept of a name, in bytes.
+/// How much of a name is kept, in bytes.
 const NAME_BYTES: usize = 256;
-/// A callback's name is shorter than this.
+/// Longest accepted name of a callback.
 const CALLBACK_BYTES: usize = 256;
 
 impl Telegram {
-    /// Most updates of one page, by the service.
+    /// Most updates per page that the service gives.
     pub const PAGE: u32 = 100;
 
-    /// The bot's own number, which is no secret.
+    /// The bot's own number, which is not secret.
     pub fn bot(token: &str) -> &str {
         token.trim().split(':').next().unwrap_or("")
     }
 
-    /// One page of updates from `offset` on, at most `limit`, oldest first, without waiting for more; `offset` confirms
-    /// those before it. Fails with `Conflict` where another program reads them, with `TooLong` where the page is larger
-    /// than any reply is read.
+    /// One page of at most `limit` updates from `offset` on, oldest first, without waiting for more; `offset` confirms
+    /// earlier ones. Fails with `Conflict` if another program reads them, and with `TooLong` if the page exceeds the
+    /// size limit of replies.
     pub fn updates(&self, offset: Option<i64>, limit: u32) -> Result<Vec<Update>, NotifyError> {
         let mut body = json!({"limit": limit, "timeout": 0, "allowed_updates": ["message", "callback_query"]});
         if let (Some(offset), Some(object)) = (offset, body.as_object_mut()) {
@@ -43,7 +43,7 @@ impl Telegram {
         Ok(updates)
     }
 
-    /// Whether a webhook gets this bot's updates; its address's host.
+    /// The host of the webhook that gets this bot's updates, if one is set.
     pub fn webhook(&self) -> Result<Option<String>, NotifyError> {
         let result = self.call(Act::Read, &Request::new(Method::Get, "/getWebhookInfo"))?;
         let url = result.get("url").and_then(Value::as_str).unwrap_or("");
@@ -51,7 +51,7 @@ impl Telegram {
         Ok(Some(host.to_owned()).filter(|h| !h.is_empty()))
     }
 
-    /// Answers a press, with a text for whoever pressed.
+    /// Answers a press with a text for its user.
     pub(super) fn answer_press(&self, callback: &str, text: &str, alert: bool) -> Result<(), NotifyError> {
         let text: String = text.chars().take(ANSWER_CHARS).collect();
         let body = json!({"callback_query_id": callback, "text": text, "show_alert": alert});
@@ -59,7 +59,7 @@ impl Telegram {
     }
 }
 
-/// An update; `None`: it has no number, so that nothing can be said about it.
+/// Parses an update. `None`: it has no number, so nothing can be done with it.
 fn update(value: &Value) -> Option<Update> {
     let id = value.get("update_id").and_then(Value::as_i64).filter(|id| *id >= 0 && *id < i64::MAX)?;
     let news = if let Some(query) = value.get("callback_query") {
@@ -75,7 +75,7 @@ fn sender(value: &Value) -> Option<Sender> {
     let name = format!("{} {}", beginning(text("first_name"), NAME_BYTES), beginning(text("last_name"), NAME_BYTES));
     Some(Sender {
         id: value.get("id").and_then(Value::as_i64)?,
-        // Who does not say so may be one.
+        // A user without this field may be a bot.
         is_bot: value.get("is_bot").and_then(Value::as_bool).unwrap_or(true),
         name: name.trim().to_owned(),
     })
@@ -100,7 +100,7 @@ fn press(query: &Value) -> Option<Press> {
 }
 
 fn said(message: &Value) -> Option<Said> {
-    // Every mark of a message that is not the sender's own word, old and new (Bot API 7.0 renamed the first ones).
+    // Every sign that a message is not the sender's own text, old and new (Bot API 7.0 renamed the older ones).
     let marks = [
         "forward_origin",
         "forward_from",

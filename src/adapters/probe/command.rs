@@ -1,7 +1,8 @@
-//! Bounded commands of a probe: argv, no terminal, own process group, an environment of our own making.
+//! Bounded commands of a probe: argv, no terminal, own process group, an environment that we define.
 
 use super::{Confined, ProbeCtx};
 use crate::adapters::child::{self, ChildError, Control};
+use crate::adapters::confine::Boundary;
 use crate::adapters::environment::Policy;
 use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
@@ -16,18 +17,18 @@ use std::time::Duration;
 /// How much of each stream is kept; the rest is read and dropped.
 const KEEP: usize = 64 << 10;
 
-/// A command that ended by itself.
+/// A command that ended on its own.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// `None`: by a signal.
+    /// `None`: killed by a signal.
     pub code: Option<i32>,
-    /// As it was printed, to be read: nothing of it is kept unseen.
+    /// As printed, for parsing; it is not stored without redaction.
     pub stdout: String,
     stderr: String,
 }
 
 impl Ended {
-    /// What it says of its failure, without secrets: stderr, or stdout where that is silent.
+    /// What it says about its failure, without secrets: stderr, or stdout if that is empty.
     pub fn said(&self) -> String {
         let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
         redact::current().cut_text(text)
@@ -48,7 +49,7 @@ pub(super) enum Trouble {
     Timeout(u64),
 }
 
-/// Runs one command to its end, or ends its whole group at the limit.
+/// Runs one command to its end, or kills its whole group at the limit.
 pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, Trouble> {
     let Some((program, args)) = spec.argv.split_first() else {
         return Err(Trouble::NotStarted("the command is empty; name a program and its arguments".into()));
@@ -84,7 +85,7 @@ pub(super) fn run(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result
     }
 }
 
-/// Runs a check that is a command: held, where the context says so.
+/// Runs a check that is a command, confined if the context says so.
 pub(super) fn check(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx) -> Result<Ended, Trouble> {
     match &ctx.confined {
         Some(confined) => held(spec, timeout_ms, ctx, confined),
@@ -111,7 +112,10 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         grace: Duration::from_secs(1),
         mark: confined.mark.clone(),
         cap_bytes: KEEP as u64,
-        boundary: confined.boundary.clone(),
+        boundary: match &confined.boundary {
+            Boundary::Away(run, _) if spec.here => Boundary::Run(run.clone()),
+            boundary => boundary.clone(),
+        },
     };
     let fresh = |path: &Path| std::fs::remove_file(path).or_else(|e| if path.exists() { Err(e) } else { Ok(()) });
     for path in [&run.stdout, &run.stderr] {
@@ -122,7 +126,12 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
     match ended {
         Ok(exit) if exit.ended_by.is_some() => Err(Trouble::Timeout(timeout_ms)),
         Ok(exit) => Ok(Ended { code: exit.code, stdout: said(&run.stdout), stderr: said(&run.stderr) }),
-        Err(e @ (ChildError::Confinement { .. } | ChildError::Left { .. })) => {
+        Err(
+            e @ (ChildError::Confinement { .. }
+            | ChildError::Unavailable { .. }
+            | ChildError::Lost { .. }
+            | ChildError::Left { .. }),
+        ) => {
             let why = e.to_string();
             *confined.failed.borrow_mut() = Some(e);
             Err(Trouble::NotStarted(why))

@@ -1,19 +1,20 @@
-//! One GET of a probe. A 3xx is its status (TRUST-3); what no answer means is told apart as far as the client can.
+//! One GET of a probe. A 3xx counts as its status (TRUST-3); kinds of missing answers are told apart as far as the
+//! client allows.
 
 use crate::adapters::http::{Auth, Client, Fault, Limits, Method, Request, Response};
 use crate::model::watch::HealthOutcome;
 use std::time::Duration;
 
-/// No complete answer: which kind, and the client's words.
+/// No complete answer: its kind, and the client's text.
 #[derive(Debug)]
 pub(super) struct NoAnswer {
     pub outcome: HealthOutcome,
-    /// Where a status came but the body did not end.
+    /// Set if a status arrived but the body did not end.
     pub status: Option<u16>,
     pub detail: String,
 }
 
-/// GETs a URL within a total time. Gives whatever complete answer came, of any status.
+/// GETs a URL within a total time. Returns any complete answer, whatever its status.
 pub(super) fn get(url: &str, query: &[(&str, &str)], timeout_ms: u64) -> Result<Response, NoAnswer> {
     let not_made = |detail: String| NoAnswer { outcome: HealthOutcome::NotMade, status: None, detail };
     let (origin, path) = split(url).ok_or_else(|| not_made(format!("{url:?} is no http(s) URL")))?;

@@ -1,4 +1,4 @@
-//! Asks what runs (SHIP-4, SHIP-6).
+//! Asks which revision is running (SHIP-4, SHIP-6).
 
 use super::{ProbeCtx, command, http};
 use crate::model::probe::RevisionSpec;
@@ -6,7 +6,7 @@ use crate::model::redact;
 use crate::model::staging::one_line;
 use serde_json::Value;
 
-/// The revision as the service says it, trimmed; or why there is no answer. Makes one request or runs one command.
+/// The revision that the service reports, trimmed; or why there is no answer. Makes one request or runs one command.
 pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
     let text = match spec {
         RevisionSpec::Url { url, field, timeout_ms } => {
@@ -30,7 +30,7 @@ pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
             if ended.code != Some(0) {
                 return Err(format!("{name} ended with {}: {}", ended.ending(), one_line(&ended.said(), 200)));
             }
-            // The word is compared, and kept.
+            // The answer is compared and stored.
             if ended
                 .stdout
                 .split_whitespace()
@@ -50,7 +50,7 @@ pub fn ask(spec: &RevisionSpec, ctx: &ProbeCtx) -> Result<String, String> {
 
 fn at(value: &Value, field: &str) -> Option<String> {
     let mut here = value;
-    // A key with a dot in it is meant as it stands, if there is one.
+    // A key that contains a dot is taken literally if it exists.
     if let Some(v) = value.get(field) {
         here = v;
     } else {

@@ -1,4 +1,4 @@
-//! Runs declared staging checks (SHIP-3), one after the other, in declared order.
+//! Runs the declared staging checks (SHIP-3), one after another, in declared order.
 
 use super::{ProbeCtx, command, http};
 use crate::adapters::git::files::Seals;
@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-/// What a check came to, and what was seen.
+/// A check's outcome, and what was seen.
 type Look = (CheckOutcome, String);
 
 /// Runs every check. `infra` are the ids of the allow-list: their class is SANDBOX_INFRA, that of all others REAL.
-/// `more` is asked before each check; once it says no, the rest is NOT_RUN. `each` sees a result as soon as it is there.
+/// `more` is asked before each check; once it says no, the rest is NOT_RUN. `each` gets every result immediately.
 pub fn run(
     checks: &[CheckSpec],
     infra: &[String],
@@ -42,8 +42,8 @@ pub fn run(
     results
 }
 
-/// What a check that is a command says counts only while the protected scripts are as they were: one overwrote the running
-/// script of another, and the shell exited 0 (BND-5).
+/// A command check counts only if the protected scripts are unchanged: one check overwrote the running script of
+/// another, and the shell exited 0 (BND-5).
 fn sealed(look: Look, check: &CheckSpec, seals: &Seals, ctx: &ProbeCtx) -> Look {
     let broken = match check.kind {
         CheckKind::Command(_) => seals.broken(),
@@ -63,7 +63,7 @@ fn look(check: &CheckSpec, ctx: &ProbeCtx) -> Look {
     match &check.kind {
         CheckKind::Http { url, expect_status, expect_body, retries } => {
             let mut last = ask(url, *expect_status, expect_body, limit);
-            // Each try is bounded; a declared retry is the only pause a slow start gets.
+            // Each attempt is bounded. Only declared retries give a slow service time to start.
             for _ in 0..(*retries).min(100) {
                 if last.0 != CheckOutcome::Fail {
                     break;
@@ -82,7 +82,7 @@ fn look(check: &CheckSpec, ctx: &ProbeCtx) -> Look {
     }
 }
 
-/// Between two tries of one check.
+/// Between two attempts of one check.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 fn ask(url: &str, want: u16, body: &str, limit: u64) -> Look {
@@ -134,7 +134,7 @@ fn connect(address: &str, limit: Duration) -> Look {
     (CheckOutcome::Fail, last)
 }
 
-/// Asks a SQLite file one read-only question; interrupted at the limit.
+/// Runs one read-only query on a SQLite file, interrupted at the limit.
 fn sql(database: &Path, query: &str, expect: Option<&str>, limit: u64) -> Look {
     let name = database.display();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -209,6 +209,7 @@ mod tests {
             kind: CheckKind::Command(CommandSpec {
                 argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
                 cwd: None,
+                here: false,
                 env: Vec::new(),
             }),
         };

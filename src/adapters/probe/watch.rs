@@ -8,11 +8,11 @@ use crate::model::watch::{ControlAnswer, Counts, ErrorReading, HealthAnswer, Hea
 use serde_json::Value;
 use std::time::Instant;
 
-/// How long the control target may take, in milliseconds.
+/// Time limit for the control target, in milliseconds.
 const CONTROL_MS: u64 = 5_000;
 
-/// Asks every health URL, the revision and the error source, once. Never fails: what could not be asked is in the answer.
-/// The control target is asked only where an answer is missing. `at`: when this observation began.
+/// Asks every health URL, the revision and the error source, once. Never fails: the result says what could not be
+/// asked. The control target is asked only if an answer is missing. `at`: when this observation began.
 pub fn observe(target: &WatchTarget, ctx: &ProbeCtx, at: Stamp) -> Probe {
     let health: Vec<HealthAnswer> = target.health.iter().map(ask).collect();
     let missing = health.iter().any(|h| h.status.is_none());
@@ -52,7 +52,7 @@ fn ask(spec: &HealthSpec) -> HealthAnswer {
     HealthAnswer { url: spec.url.clone(), outcome, status, latency_ms, detail: one_line(&detail, 300) }
 }
 
-/// Any HTTP answer at all shows that this machine's network works.
+/// Any HTTP answer shows that this machine's network works.
 fn reach(url: &str) -> ControlAnswer {
     match http::get(url, &[], CONTROL_MS) {
         Ok(_) => ControlAnswer::Reached,
@@ -75,7 +75,7 @@ fn errors(spec: &ErrorSpec, ctx: &ProbeCtx) -> ErrorReading {
             query(url, requests, *timeout_ms)
                 .and_then(|n| n.ok_or_else(|| format!("{requests:?} has no sample")))
                 .and_then(|n| {
-                    // A series of errors is made by the first error: no sample of it is none.
+                    // The first error creates the error series, so a series without samples means no errors.
                     let errors = query(url, errors_5xx, *timeout_ms)?.unwrap_or(0.0);
                     Counts::believed(n, errors)
                 })

@@ -1,5 +1,5 @@
-//! The `claude` runtime (RUN-5, RUN-7c): Claude Code in print mode, stream-json out, isolated from the machine's own
-//! settings and from those of the checked-out repository. Its events are read in `claude_events`.
+//! The `claude` runtime (RUN-5, RUN-7c): Claude Code in print mode with stream-json output, isolated from the machine's
+//! own settings and from those of the checked-out repository. `claude_events` reads its events.
 
 use super::{Launch, Request, Session, model, plain, quoted};
 use crate::model::outcome::RuntimeKind;
@@ -13,23 +13,23 @@ pub(super) use super::claude_events::Seen;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sandbox {
     Off,
-    /// Where bubblewrap and socat are installed.
+    /// If bubblewrap and socat are installed.
     #[default]
     Auto,
     /// Always: without them the CLI refuses to start.
     Required,
 }
 
-/// What a runtime of kind `claude` is told in the configuration.
+/// Configuration of a runtime of kind `claude`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaudeSettings {
     /// Name or path.
     pub program: String,
     pub permission_mode: String,
-    /// Permission rules, such as `Read` or `Bash(cargo *)`. Tools that none of them names do not exist for the agent.
+    /// Permission rules, such as `Read` or `Bash(cargo *)`. Tools that no rule names do not exist for the agent.
     pub allowed_tools: Vec<String>,
     pub sandbox: Sandbox,
-    /// Put last, as they are.
+    /// Appended last, unchanged.
     pub extra_args: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ const PERMISSION_MODES: [&str; 6] = ["acceptEdits", "auto", "bypassPermissions",
 const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
 const ALIASES: [&str; 7] = ["default", "best", "sonnet", "opus", "haiku", "fable", "opusplan"];
 
-/// What the sandbox makes unwritable by mounting over it; where nothing stood it leaves an empty file behind.
+/// Files that the sandbox protects by mounting over them; where one did not exist, it leaves an empty file behind.
 const MASKED: [&str; 12] = [
     ".bashrc",
     ".bash_profile",
@@ -66,24 +66,24 @@ const MASKED: [&str; 12] = [
     ".claude",
 ];
 
-/// How often one call of the model is repeated: half a minute of waiting, then the job goes back to the queue, which
-/// waits longer and costs nothing (RUN-7).
+/// How often one model call is retried: half a minute in total. Then the job goes back to the queue, which waits longer
+/// and costs nothing (RUN-7).
 const RETRIES: &str = "6";
 
-/// A full model name or a known alias, with or without the long context.
+/// A full model name or a known alias, with or without the long-context suffix.
 fn is_model(name: &str) -> bool {
     let base = name.strip_suffix("[1m]").unwrap_or(name);
     let full = base.strip_prefix("claude-").is_some_and(|rest| !rest.is_empty() && plain(base, ".-"));
     full || ALIASES.contains(&base)
 }
 
-/// A UUID in its usual form: anything else makes the CLI refuse to start.
+/// A UUID in its usual form; with anything else the CLI refuses to start.
 fn is_uuid(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     parts.iter().map(|p| p.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// The flags of the command line that a CLI's own help names, for a look at one before it is used.
+/// The flags named in the CLI's own help, for checking a CLI before it is used.
 pub const CLAUDE_FLAGS: &[&str] = &[
     "--output-format",
     "--verbose",
@@ -102,12 +102,13 @@ pub const CLAUDE_FLAGS: &[&str] = &[
 ];
 
 pub(super) fn launch(settings: &ClaudeSettings, request: &Request<'_>) -> Launch {
-    // The CLI's own preconditions: without either of them its sandbox does not start.
+    // The CLI's own preconditions: without either program its sandbox does not start.
     let sandbox_works = ["bwrap", "socat"].iter().all(|p| which::which(p).is_ok());
     launch_with(settings, request, sandbox_works)
 }
 
-/// Every value is joined to its flag by `=`: a variadic flag then takes no second word, and no value looks like a flag.
+/// Joins every value to its flag with `=`: then a variadic flag can't take a second word, and no value looks like a
+/// flag.
 fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: bool) -> Launch {
     let mut launch = Launch::default();
     let judges = request.agent == Agent::Reviewer;
@@ -142,7 +143,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
         flag("settings", &sandbox);
         masked = MASKED.to_vec();
     } else if judges {
-        // A hook in the settings of the user would be a program.
+        // A hook in the user's settings would start a program.
         flag("settings", r#"{"disableAllHooks":true}"#);
     }
 
@@ -180,7 +181,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
             let mut arg = OsString::from("--append-system-prompt-file=");
             arg.push(rules);
             argv.push(arg);
-            // Else a resumed conversation keeps the rules that its first run was given.
+            // Otherwise a resumed conversation keeps the rules that its first run got.
             argv.push("--system-prompt-snapshot=off".into());
         } else {
             notes.push("the default branch's CLAUDE.md is not where it was put; left out".to_owned());
@@ -196,7 +197,7 @@ fn launch_with(settings: &ClaudeSettings, request: &Request<'_>, sandbox_works: 
 /// What a judge gets whatever the configuration says: tools that read, and the one that writes its verdict (R1).
 const JUDGE_TOOLS: [&str; 4] = ["Read", "Grep", "Glob", "Write"];
 
-/// The settings of a run that starts no program. Flags of the operator's own could bring tools back and are left out.
+/// The settings of a run that starts no programs. The operator's extra flags could add tools and are left out.
 fn as_judge(settings: &ClaudeSettings, notes: &mut Vec<String>) -> ClaudeSettings {
     if !settings.extra_args.is_empty() {
         notes.push("extra_args are left out: a reviewer starts no program".to_owned());
@@ -221,7 +222,7 @@ fn environment(config_dir: &Path) -> Vec<(OsString, OsString)> {
     ]
 }
 
-/// The built-in tools that the rules name, each once. Tools of MCP servers are not built in.
+/// The built-in tools that the rules name, once each. Tools of MCP servers are not built in.
 fn tool_names(rules: &[String]) -> Vec<&str> {
     let mut names = Vec::new();
     for rule in rules {
@@ -233,8 +234,8 @@ fn tool_names(rules: &[String]) -> Vec<&str> {
     names
 }
 
-/// The settings that put Bash into bubblewrap, as JSON on the command line: a file in the configuration folder could
-/// be changed by the agent between two runs, and one that fails validation is silently ignored.
+/// The settings that put Bash into bubblewrap, as JSON on the command line: an agent could change a file in the
+/// configuration folder between two runs, and a file that fails validation is silently ignored.
 fn sandbox(wanted: Sandbox, works: bool, notes: &mut Vec<String>) -> Option<String> {
     let on = match wanted {
         Sandbox::Off => false,
@@ -257,7 +258,7 @@ fn sandbox(wanted: Sandbox, works: bool, notes: &mut Vec<String>) -> Option<Stri
     })
 }
 
-/// The valid names of the fallback list. The main model as its own fallback is refused by the CLI.
+/// The valid names of the fallback list. The CLI refuses the main model as its own fallback.
 fn fallback<'a>(list: &'a str, main: Option<&str>, notes: &mut Vec<String>) -> Vec<&'a str> {
     let mut kept = Vec::new();
     for name in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
@@ -272,7 +273,7 @@ fn fallback<'a>(list: &'a str, main: Option<&str>, notes: &mut Vec<String>) -> V
     kept
 }
 
-/// An id that is in use can't begin a conversation, and an unknown one can't be resumed: either ends the CLI at once.
+/// The CLI exits at once if a new conversation's id is in use, or if the id to resume is unknown.
 fn session<'a>(request: &Request<'a>, notes: &mut Vec<String>) -> Option<Session<'a>> {
     let (id, wanted) = match request.session? {
         Session::Fresh(id) => (id, false),
@@ -293,7 +294,7 @@ fn session<'a>(request: &Request<'a>, notes: &mut Vec<String>) -> Option<Session
     Some(if kept { Session::Resume(id) } else { Session::Fresh(id) })
 }
 
-/// Transcripts are `projects/<working folder with dashes>/<session>.jsonl`; a resume works from any folder.
+/// Transcripts are `projects/<working folder with dashes>/<session>.jsonl`; resuming works from any folder.
 fn has_transcript(config_dir: &Path, id: &str) -> bool {
     let Ok(projects) = std::fs::read_dir(config_dir.join("projects")) else { return false };
     let name = format!("{id}.jsonl");

@@ -1,4 +1,4 @@
-//! What Claude Code's stream-json says: `system`, `assistant`, `user`, `rate_limit_event`, and at the end `result`, of
+//! Reads Claude Code's stream-json: `system`, `assistant`, `user`, `rate_limit_event` and, at the end, `result`, of
 //! which the last one counts. Everything else is ignored.
 
 use super::events::{Exit, Live, count, cut, ended, micros, object, text};
@@ -6,15 +6,15 @@ use crate::model::outcome::{Kind, Outcome};
 use serde_json::Value;
 use std::collections::VecDeque;
 
-/// Messages whose usage may still be restated: their events come close together, those of subagents in between.
+/// Messages whose usage may still change: their events are close together, with those of subagents in between.
 const OPEN_MESSAGES: usize = 64;
 
-/// The last version known to give each call's own cost after a resume; later ones give the conversation's total.
+/// The last version known to report each call's own cost after a resume; later ones report the conversation's total.
 const PER_CALL_UP_TO: [u64; 3] = [2, 1, 197];
 
 #[derive(Debug, Default)]
 pub(in crate::adapters::runtime) struct Seen {
-    /// What the session had cost before, when it was resumed.
+    /// What a resumed session had cost before.
     before_micros: Option<i64>,
     version: Option<[u64; 3]>,
     session: Option<String>,
@@ -22,16 +22,16 @@ pub(in crate::adapters::runtime) struct Seen {
     /// Message id, tokens in, tokens out.
     open: VecDeque<(String, i64, i64)>,
     tokens: Option<(i64, i64)>,
-    /// The account's window was refused: seconds since the epoch at which it opens, if said.
+    /// The account's usage window is exhausted; seconds since the epoch at which it reopens, if given.
     rejected: Option<Option<i64>>,
     result: Option<Value>,
     /// The model said something after the last result: another is to come.
     works_on: bool,
-    /// What the results so far say was used since the one before each: this run's own, if every one of them says it.
+    /// The usage since the previous result, summed over all results: this run's own, if every result has it.
     own: Option<Used>,
 }
 
-/// Sums over models, subagents and helper models included.
+/// Sums over models, including subagents and helper models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Used {
     cost_micros: Option<i64>,
@@ -42,7 +42,7 @@ struct Used {
 const NOTHING: Used = Used { cost_micros: Some(0), read: 0, written: 0 };
 
 impl Used {
-    /// `modelUsage` and its like: one entry a model.
+    /// `modelUsage` and similar fields: one entry per model.
     fn by_models(result: &Value, name: &str) -> Option<Self> {
         let models = result.get(name)?.as_object()?;
         Some(models.values().fold(NOTHING, |sum, usage| {
@@ -93,7 +93,7 @@ impl Seen {
         }
     }
 
-    /// Several events can share one message: the newest usage of each counts.
+    /// Several events can share one message; the newest usage of each message counts.
     fn message(&mut self, event: &Value) {
         let Some(message) = event.get("message") else { return };
         let (Some(id), Some(usage)) = (text(message, "id"), message.get("usage")) else { return };
@@ -123,8 +123,8 @@ impl Seen {
         Live { cost_micros: cost, tokens_in, tokens_out }
     }
 
-    /// This run's cost and the session's total. After a resume the CLI gives the conversation's total (in old versions
-    /// the call's own), and newer ones what was used since the last result as well, which needs no guess.
+    /// This run's cost and the session's total. After a resume the CLI reports the conversation's total (old versions:
+    /// the call's own cost). Newer versions also report the usage since the last result, which needs no guess.
     fn cost(&self, result: &Value) -> Option<(i64, i64)> {
         let models = Used::by_models(result, "modelUsage").filter(|u| *u != NOTHING).and_then(|u| u.cost_micros);
         let said = models.or_else(|| micros(result.get("total_cost_usd").and_then(Value::as_f64)))?;
@@ -136,8 +136,8 @@ impl Seen {
         Some(if per_call { (said, before.saturating_add(said)) } else { (said - before, said) })
     }
 
-    /// Tokens of this run: after a resume `modelUsage` has those of earlier runs too; `usage` has not, but lacks
-    /// subagents, and is empty where a limit ended the run.
+    /// Tokens of this run. After a resume `modelUsage` includes earlier runs; `usage` does not, but it lacks subagents
+    /// and is empty if a limit ended the run.
     fn spent(&self, result: &Value) -> (Option<i64>, Option<i64>) {
         let own = self.own.map(|o| (o.read, o.written));
         let all = Used::by_models(result, "modelUsage").map(|u| (u.read, u.written));
@@ -183,7 +183,7 @@ impl Seen {
         }
         let Some(result) = &self.result else {
             return match exit.code {
-                // It catches these signals, tidies up, and ends with their codes.
+                // It catches these signals, cleans up, and exits with their codes.
                 Some(code @ (129 | 137 | 143)) => {
                     (Kind::Killed, format!("ended by signal {}, which orch did not send", code - 128))
                 }
@@ -199,8 +199,8 @@ impl Seen {
         }
     }
 
-    /// Whether the service took no login, and nothing was done: such a run is tried again without a bound, so that one which
-    /// cost anything is none.
+    /// Whether the service refused the login and nothing was done. Such a run is retried without limit, so a run that
+    /// cost anything does not count as one.
     fn never_logged_in(&self, result: &Value, status: Option<i64>, said: Option<&str>) -> bool {
         let refused = matches!(status, Some(401 | 403)) || said.is_some_and(|s| s.starts_with("Not logged in"));
         let (read, written) = self.spent(result);
@@ -240,27 +240,27 @@ impl Seen {
     }
 }
 
-/// Tokens of a `usage` object: read (caches included), written.
+/// Tokens of a `usage` object: input (including caches), output.
 fn spent(usage: &Value) -> (i64, i64) {
     let n = |name| count(usage, name).unwrap_or(0);
     let read = n("input_tokens") + n("cache_read_input_tokens") + n("cache_creation_input_tokens");
     (read, n("output_tokens"))
 }
 
-/// `2.1.330`, and what may follow it.
+/// `2.1.330`, optionally with a suffix.
 fn version(text: &str) -> Option<[u64; 3]> {
     let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u64>().ok());
     Some([parts.next()??, parts.next()??, parts.next()??])
 }
 
-/// The model that cost most, where no `init` event named it.
+/// The model with the highest cost, if no `init` event named one.
 fn main_model(result: &Value) -> Option<String> {
     let models = result.get("modelUsage")?.as_object()?;
     let cost = |usage: &Value| micros(usage.get("costUSD").and_then(Value::as_f64)).unwrap_or(0);
     models.iter().max_by_key(|(_, usage)| cost(usage)).map(|(name, _)| name.clone())
 }
 
-/// `Bash: git push`: which tool, and the first thing it was told.
+/// `Bash: git push`: the tool, and its first input.
 fn denials(result: &Value) -> Vec<String> {
     let listed = result.get("permission_denials").and_then(Value::as_array);
     let one = |denial: &Value| {

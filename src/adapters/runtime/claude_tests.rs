@@ -381,7 +381,7 @@ fn model_names() {
 }
 
 proptest! {
-    /// Whatever comes, in whatever pieces, reading gives the same and never panics.
+    /// Any bytes in any pieces give the same result, without a panic.
     #[test]
     fn any_bytes_in_any_pieces(
         parts in proptest::collection::vec(prop_oneof![

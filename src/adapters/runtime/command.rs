@@ -1,5 +1,5 @@
-//! The `command` runtime (RUN-5): any argv, the prompt on stdin. Its exit code is its outcome; a last line of JSON
-//! `{"cost_usd":…, "input_tokens":…, "output_tokens":…}` may say what it spent.
+//! The `command` runtime (RUN-5): any argv, with the prompt on stdin. Its exit code is the outcome; a last line of JSON
+//! `{"cost_usd":…, "input_tokens":…, "output_tokens":…}` may report what it spent.
 
 use super::events::{Exit, Live, count, cut, ended, micros, object};
 use super::{Launch, Request};
@@ -9,22 +9,22 @@ use serde_json::Value;
 /// How much of the last output lines is kept, in bytes.
 const TAIL: usize = 4 << 10;
 
-/// What a runtime of kind `command` is told in the configuration.
+/// Configuration of a runtime of kind `command`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandSettings {
-    /// Program and arguments, as they are run.
+    /// Program and arguments, passed unchanged.
     pub argv: Vec<String>,
 }
 
-/// A command has no models, sessions or budgets: what it needs stands in its environment.
+/// A command has no models, sessions or budgets: what it needs is in its environment.
 pub(super) fn launch(settings: &CommandSettings, _request: &Request<'_>) -> Launch {
     Launch { argv: settings.argv.iter().map(Into::into).collect(), ..Launch::default() }
 }
 
-/// What its stdout has said.
+/// What its stdout has shown so far.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The last line, if it is an account.
+    /// The last line, if it reports usage.
     account: Option<Account>,
     tail: String,
 }

@@ -1,26 +1,26 @@
-//! A runtime's stdout as it comes: lines out of chunks, the running sums for the cost limit, the outcome at the end.
-//! Whatever the bytes are, reading them fails for nobody and keeps a bounded amount (RUN-5: unknown events are ignored).
+//! Reads a runtime's stdout as it arrives: lines from chunks, running sums for the cost limit, the outcome at the end.
+//! Whatever the bytes are, reading never fails and keeps a bounded amount (RUN-5: unknown events are ignored).
 
 use super::{claude, command, presets};
 use crate::model::outcome::{Kind, Outcome};
 use serde_json::Value;
 
-/// The longest line that is looked at; a longer one is skipped to its end.
+/// Longest line that is parsed; a longer one is skipped to its end.
 const LINE: usize = 8 << 20;
-/// How much of the agent's last words is kept, in bytes.
+/// How much of the agent's last message is kept, in bytes.
 const TEXT: usize = 64 << 10;
 /// How many refused tool calls are kept, and how much of each.
 const DENIALS: usize = 50;
 const DENIAL: usize = 200;
 /// How much of a reason is kept.
 const WHY: usize = 400;
-/// A reset time further away than this is cut (RULE-33).
+/// A reset time further away than this is shortened to it (RULE-33).
 const RESET_MS: i64 = 7 * 24 * 3_600_000;
 
-/// What is known while the run goes on: for the supervisor's cost limit.
+/// What is known while the run is in progress, for the supervisor's cost limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Live {
-    /// Millionths of a US dollar; `None`: the runtime has not said (claude says it at the end, and has its own cap).
+    /// Millionths of a US dollar. `None`: not reported yet (claude reports it at the end, and has its own cap).
     pub cost_micros: Option<i64>,
     pub tokens_in: Option<i64>,
     pub tokens_out: Option<i64>,
@@ -31,7 +31,7 @@ pub struct Live {
 pub struct Exit<'a> {
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    /// Set where it was ended on purpose: which limit ran out, or that a stop was asked for.
+    /// Set if it was ended deliberately: the limit that ran out, or a requested stop.
     pub ended_by: Option<&'a str>,
 }
 
@@ -74,7 +74,7 @@ impl Reader {
     pub fn concluded(&self) -> Option<bool> {
         match &self.state {
             State::Claude(seen) => seen.concluded(),
-            // The last line counts, and which one is the last is known at the end only.
+            // The last line counts, and only the end shows which one is last.
             State::Command(_) => None,
             State::Preset(seen) => seen.concluded(),
         }
@@ -88,7 +88,7 @@ impl Reader {
         }
     }
 
-    /// What the run came to. `stderr_tail`: its last few lines; `now_wall_ms` bounds a reset time (RULE-33).
+    /// The run's outcome. `stderr_tail`: its last few lines; `now_wall_ms` limits a reset time (RULE-33).
     pub fn finish(mut self, exit: Exit<'_>, stderr_tail: &str, now_wall_ms: i64) -> Outcome {
         let state = &mut self.state;
         self.lines.end(|line| state.line(line));
@@ -124,11 +124,11 @@ impl State {
     }
 }
 
-/// Lines out of chunks.
+/// Splits chunks into lines.
 #[derive(Debug, Default)]
 struct Lines {
     begun: Vec<u8>,
-    /// The line at hand is too long: skip to its end.
+    /// The current line is too long: skip to its end.
     skipping: bool,
 }
 
@@ -176,24 +176,24 @@ pub(super) fn object(line: &[u8]) -> Option<Value> {
     serde_json::from_slice::<Value>(line).ok().filter(Value::is_object)
 }
 
-/// A text field that says something.
+/// A text field that is not empty.
 pub(super) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str).filter(|t| !t.is_empty())
 }
 
-/// A count; negative, fractional or huge ones are none.
+/// A count; a negative, fractional or huge value gives `None`.
 pub(super) fn count(value: &Value, name: &str) -> Option<i64> {
     value.get(name).and_then(Value::as_i64).filter(|n| (0..=1 << 50).contains(n))
 }
 
-/// US dollars as millionths; `None` for what can't be an amount.
+/// US dollars in millionths; `None` if it can't be an amount.
 pub(super) fn micros(usd: Option<f64>) -> Option<i64> {
     let usd = usd.filter(|u| u.is_finite() && (0.0..=1e9).contains(u))?;
     #[allow(clippy::cast_possible_truncation, reason = "bounded above")]
     Some((usd * 1e6).round() as i64)
 }
 
-/// Adds what is known; two unknowns stay unknown.
+/// Adds what is known; two unknown values stay unknown.
 pub(super) fn plus(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.saturating_add(b)),
@@ -218,7 +218,7 @@ pub(super) fn one_line(text: &str, limit: usize) -> String {
     if short.len() < flat.len() { format!("{short}…") } else { flat }
 }
 
-/// Why a process that is not known to have ended well ended. `None`: code 0.
+/// Why a process ended that is not known to have succeeded. `None`: exit code 0.
 pub(super) fn ended(exit: Exit<'_>, stderr_tail: &str) -> Option<(Kind, String)> {
     if let Some(by) = exit.ended_by {
         return Some((Kind::Killed, format!("ended: {by}")));

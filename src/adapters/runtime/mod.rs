@@ -1,7 +1,7 @@
-//! The programs that work an agent's stage (RUN-5): how each is started, and what its stdout means. One enum and one
-//! contract; starting, watching and ending the process is the supervisor's.
+//! The programs that do an agent's stage (RUN-5): how each is started, and what its stdout means. One enum, one
+//! contract; the supervisor starts, watches and ends the process.
 //!
-//! Nothing invalid reaches a command line, and nothing here can fail a run (RUN-6): what does not fit is left out, and
+//! Nothing invalid reaches a command line, and nothing here can fail a run (RUN-6): unsuitable values are left out, and
 //! `Launch::notes` says so.
 
 mod claude;
@@ -27,29 +27,29 @@ pub enum Runtime {
     Preset(PresetKind, PresetSettings),
 }
 
-/// Which conversation a run belongs to. Ids are UUIDs for claude; presets name their own.
+/// Which conversation a run belongs to. Ids are UUIDs for claude; presets assign their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session<'a> {
-    /// A new one, to get this id where the runtime lets us choose it.
+    /// A new one, with this id if the runtime lets us choose it.
     Fresh(&'a str),
     /// The one of an earlier run of the same task and stage.
     Resume(&'a str),
 }
 
-/// What one run asks of its runtime.
+/// What one run requests from its runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub agent: Agent,
-    /// The cascade of RUN-6, best first; empty texts are levels that say nothing.
+    /// The cascade of RUN-6, best first; empty texts are levels without a choice.
     pub model_candidates: &'a [String],
-    /// One name, or several with commas; may be empty.
+    /// One name, or several separated by commas; may be empty.
     pub fallback_model: &'a str,
     /// May be empty.
     pub effort: &'a str,
-    /// The run's cap in US dollars; `None` or 0: none.
+    /// The run's cap in US dollars; `None` or 0: no cap.
     pub max_cost_usd: Option<f64>,
-    /// The runtime's own configuration folder, in the run's home (BND-3). It must exist; a conversation that goes on has
-    /// its transcript in it.
+    /// The runtime's own configuration folder, in the run's home (BND-3). It must exist; for a resumed conversation it
+    /// contains the transcript.
     pub config_dir: &'a Path,
     pub session: Option<Session<'a>>,
     /// A file with the default branch's CLAUDE.md, to append to the system prompt (RUN-7c).
@@ -57,44 +57,44 @@ pub struct Request<'a> {
     pub worktree: &'a Path,
 }
 
-/// How to start it: the prompt goes to stdin, the working folder is the worktree.
+/// How to start it. The prompt goes to stdin; the working folder is the worktree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Launch {
     /// Program first.
     pub argv: Vec<OsString>,
-    /// The runtime's own additions. The `env` of the configuration goes on top.
+    /// The runtime's own additions. The configured `env` takes precedence.
     pub env: Vec<(OsString, OsString)>,
-    /// The conversation's id, where it is known beforehand.
+    /// The conversation's id, if known in advance.
     pub session: Option<String>,
-    /// Whether `session` continues an earlier run: only then `reader` is given that session's total.
+    /// Whether `session` continues an earlier run. Only then `reader` gets that session's total.
     pub resumed: bool,
-    /// The model asked for; `None`: the runtime's own default.
+    /// The requested model; `None`: the runtime's default.
     pub model: Option<String>,
-    /// Names at the top of the worktree that the runtime's sandbox covers: it may leave empty files there, which are no
-    /// work of the agent's.
+    /// Names at the top of the worktree that the runtime's sandbox covers. It may leave empty files there, which are
+    /// not the agent's work.
     pub masked: Vec<&'static str>,
-    /// What was left out and why; for the log.
+    /// What was left out and why, for the log.
     pub notes: Vec<String>,
 }
 
-/// Where a runtime keeps one conversation, below its own folder.
+/// Where a runtime stores one conversation, below its own folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
     pub folder: &'static str,
-    /// What its file's name ends with.
+    /// Suffix of its file name.
     pub ending: String,
 }
 
 impl Transcript {
-    /// Whether a file of this name is it.
+    /// Whether a file with this name is it.
     pub fn is(&self, name: &[u8]) -> bool {
         name.ends_with(self.ending.as_bytes())
     }
 }
 
 impl Runtime {
-    /// The transcript of a conversation; `None` where the runtime keeps none that can be carried from run to run, or the
-    /// id has not the shape of one.
+    /// The transcript of a conversation. `None` if the runtime keeps none that can move from run to run, or if the id
+    /// is malformed.
     pub fn transcript(&self, session: &str) -> Option<Transcript> {
         let folder = match self {
             Self::Claude(_) => "projects",
@@ -121,7 +121,7 @@ impl Runtime {
         }
     }
 
-    /// The command line and environment of one run. Looks for files and programs; writes nothing, can't fail.
+    /// The command line and environment of one run. Checks files and programs; writes nothing, can't fail.
     pub fn launch(&self, request: &Request<'_>) -> Launch {
         match self {
             Self::Claude(settings) => claude::launch(settings, request),
@@ -140,7 +140,7 @@ impl Runtime {
     }
 }
 
-/// The first candidate that has the runtime's shape (RUN-6); the others are noted.
+/// The first candidate with the runtime's format (RUN-6); the others are noted.
 fn model(
     candidates: &[String],
     fits: impl Fn(&str) -> bool,
@@ -156,12 +156,12 @@ fn model(
     None
 }
 
-/// A foreign text for a note.
+/// A text from elsewhere, for a note.
 fn quoted(text: &str) -> String {
     format!("{:?}", events::cut(text, 80))
 }
 
-/// Letters, digits and some signs, beginning with a letter or digit: nothing that a command line could take for a flag.
+/// Letters, digits and some signs, starting with a letter or digit: nothing that a command line could read as a flag.
 fn plain(name: &str, signs: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -1,6 +1,6 @@
-//! Further agent CLIs over the same seam (RUN-5), kept thin: Codex, Gemini, OpenCode.
+//! Further agent CLIs behind the same interface (RUN-5), kept thin: Codex, Gemini, OpenCode.
 //!
-//! None of them has a cost cap or a fallback model, and only OpenCode says what it cost.
+//! None of them has a cost cap or a fallback model, and only OpenCode reports its cost.
 
 use super::events::{Exit, Live, count, ended, micros, object, plus, text};
 use super::{Launch, Request, Session, model, plain, quoted};
@@ -57,12 +57,12 @@ impl PresetKind {
     }
 }
 
-/// What a preset is told in the configuration.
+/// Configuration of a preset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PresetSettings {
     /// Name or path; empty: the CLI's usual name.
     pub program: String,
-    /// Put after our own flags, as they are.
+    /// Appended after our own flags, unchanged.
     pub extra_args: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Re
     let usual = preset.kind().as_str();
     let mut argv: Vec<OsString> = vec![if settings.program.is_empty() { usual } else { &settings.program }.into()];
     let resume = match request.session {
-        // Ids of their own making, known only from their events.
+        // They assign their own ids, which only their events show.
         Some(Session::Fresh(_)) | None => None,
         Some(Session::Resume(id)) if plain(id, "-_") => Some(id),
         Some(Session::Resume(id)) => {
@@ -111,7 +111,7 @@ pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Re
         (PresetKind::Codex, Some(id)) => add(&["resume", id, "-"]),
         (PresetKind::Codex, None) => add(&["-"]),
         (PresetKind::Gemini, Some(id)) => add(&["-r", id, "-p", FOLLOW]),
-        // stdin is put before this text, which must not be empty.
+        // stdin is placed before this text, which must not be empty.
         (PresetKind::Gemini, None) => add(&["-p", FOLLOW]),
         (PresetKind::OpenCode, Some(id)) => add(&["-s", id]),
         (PresetKind::OpenCode, None) => {}
@@ -125,12 +125,12 @@ pub(super) fn launch(preset: PresetKind, settings: &PresetSettings, request: &Re
     launch
 }
 
-/// The exit code of `gemini` where no way to log in is chosen, or what the chosen one needs is missing.
+/// The exit code of `gemini` if no login method is chosen, or if the chosen one lacks something.
 const GEMINI_NO_LOGIN: i32 = 41;
 
 const FOLLOW: &str = "Follow the instructions above.";
 
-/// What the stream has said.
+/// What the stream has shown so far.
 #[derive(Debug)]
 pub(super) struct Seen {
     preset: PresetKind,
@@ -140,14 +140,14 @@ pub(super) struct Seen {
     tokens_in: Option<i64>,
     tokens_out: Option<i64>,
     turns: i64,
-    /// The event that ends a turn well was seen, after the last error.
+    /// The event that ends a turn successfully arrived after the last error.
     well: bool,
     /// The event that ends the work, well or not, was the last one that tells of it.
     over: bool,
     error: Option<String>,
-    /// The last error says that there is no login, or that it is refused.
+    /// The last error says that the login is missing or refused.
     no_login: bool,
-    /// The model said something, or a tool ran.
+    /// The model answered, or a tool ran.
     worked: bool,
     text: Option<String>,
 }
@@ -194,7 +194,7 @@ impl Seen {
                 (self.well, self.worked, self.over) = (true, true, true);
                 self.turns += 1;
                 if let Some(usage) = event.get("usage") {
-                    // Cached ones are part of the input.
+                    // Cached tokens are part of the input.
                     self.add(count(usage, "input_tokens"), count(usage, "output_tokens"));
                 }
             }
@@ -209,7 +209,7 @@ impl Seen {
             "item.completed" => {
                 let Some(item) = event.get("item") else { return };
                 self.worked |= text(item, "type") != Some("error");
-                // An item of type error may be harmless: the turn's end says.
+                // An item of type error may be harmless: the end of the turn decides.
                 if text(item, "type") == Some("agent_message") {
                     self.text = text(item, "text").map(str::to_owned);
                 }
@@ -241,7 +241,7 @@ impl Seen {
                 self.turns += 1;
                 if !self.well {
                     self.error = event.get("error").and_then(message).or(self.error.take());
-                    // The service's answer stands in it as JSON; a key of another shape is a bad request there.
+                    // It contains the service's answer as JSON; a malformed key is a bad request there.
                     let said = self.error.as_deref().unwrap_or("");
                     let refused = ["\"code\":401", "\"code\":403", "API key not valid"];
                     self.no_login = refused.iter().any(|part| said.contains(part));
@@ -303,8 +303,8 @@ impl Seen {
         self.over.then_some(self.well && self.error.is_none())
     }
 
-    /// Nothing was done, since there is no login or it is refused (ORD-1). One that was refused after the agent had worked
-    /// is none.
+    /// Nothing was done because the login is missing or refused (ORD-1). A refusal after the agent had worked does not
+    /// count.
     fn never_logged_in(&self, exit: Exit<'_>) -> bool {
         let by_code = self.preset == PresetKind::Gemini && exit.code == Some(GEMINI_NO_LOGIN);
         !self.worked && (self.no_login || by_code)
@@ -314,7 +314,7 @@ impl Seen {
         let (kind, why) = match (ended(exit, stderr_tail), &self.error) {
             (Some((Kind::Failed, _)), Some(error)) => (Kind::Failed, error.clone()),
             (Some(bad), _) => bad,
-            // Any error event is a failure there, whatever the exit code.
+            // Any error event means failure there, whatever the exit code.
             (None, Some(error)) if self.preset == PresetKind::OpenCode => (Kind::Failed, error.clone()),
             (None, _) if self.well => (Kind::Ended, "completed".to_owned()),
             (None, Some(error)) => (Kind::Failed, error.clone()),
@@ -334,7 +334,7 @@ impl Seen {
     }
 }
 
-/// The words of an error, which stand in one of several places.
+/// The text of an error, which may be in one of several fields.
 fn message(error: &Value) -> Option<String> {
     let inner = error.get("data").and_then(|d| text(d, "message"));
     let said = text(error, "message").or(inner).or_else(|| text(error, "name")).or_else(|| error.as_str());

@@ -92,7 +92,7 @@ fn opencode_adds_up_its_steps_and_its_exit_code_is_not_trusted() {
     assert_eq!(read(PresetKind::OpenCode, &["{}"], 0).kind, Kind::Failed);
 }
 
-/// What codex 0.169, gemini 0.61 and opencode 1.18 print without a key, or with one that their service refuses.
+/// Output of codex 0.169, gemini 0.61 and opencode 1.18 without a key, or with one that their service refuses.
 #[test]
 fn ord_1_a_login_that_is_missing_or_refused_is_no_failure_unless_the_agent_had_worked() {
     let codex = |said: &str| format!(r#"{{"type":"turn.failed","error":{{"message":"{said}"}}}}"#);

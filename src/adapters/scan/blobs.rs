@@ -1,6 +1,6 @@
-//! The second pass: every file content, commit object and path the range brings in, raw, in pieces under neutral names.
-//! It sees what a patch does not show (UTF-16, headers of a commit), what the scanner's own path allow-list hides (lock
-//! files, minified files), and what its reading in blocks cuts through.
+//! The second pass: every file content, commit object and path that the range brings in, raw, in pieces under neutral
+//! names. It covers what a patch does not show (UTF-16, commit headers), what the scanner's own path allow-list hides
+//! (lock files, minified files), and what its reading in blocks splits.
 
 use super::ScanRequest;
 use super::gitleaks::{Gitleaks, Leak};
@@ -16,9 +16,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Most bytes of new file contents one scan reads.
+/// Most bytes of new file contents that one scan reads.
 const MOST: u64 = 1 << 30;
-/// The rule by entropy alone: noise in files the scanner leaves out by itself, and in binaries.
+/// The rule that uses entropy alone: noise in files that the scanner skips by default, and in binaries.
 const BY_ENTROPY: &str = "generic-api-key";
 
 /// What the second pass found.
@@ -29,11 +29,11 @@ pub(super) struct Second {
     pub objects: u64,
     pub allowed_by_path: u64,
     pub findings: Vec<Finding>,
-    /// What was not read, in a sentence.
+    /// What was not read, as a sentence.
     pub unread: Option<String>,
 }
 
-/// What git-lfs keeps of the range: the contents are beside the repository's objects, or only on the remote.
+/// Contents of the range stored by git-lfs: next to the repository's objects, or only on the remote.
 #[derive(Debug, Default)]
 struct Elsewhere {
     bytes: u64,
@@ -41,7 +41,7 @@ struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// The content that a pointer of the range stands for.
+    /// The content behind a pointer of the range.
     fn content(&mut self, repo: &ScanRepo, blob: &[u8], from: &[Origin]) -> Result<Option<Vec<u8>>> {
         let Some(pointer) = Pointer::read(blob) else { return Ok(None) };
         let path = repo.large.join(pointer.place());
@@ -72,18 +72,18 @@ impl Elsewhere {
     }
 }
 
-/// What a content is of.
+/// Where a content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A file that the range brings in.
     File { path: String, commit: String },
-    /// A file of the base: what is found there is inherited.
+    /// A file of the base: findings in it are inherited.
     Base,
-    /// A raw commit; so many lines are its header.
+    /// A raw commit; its first `header` lines are the header.
     Commit { id: String, header: u64 },
     /// A raw annotated tag.
     Tag { id: String },
-    /// A list of paths, one a line.
+    /// A list of paths, one per line.
     Paths,
 }
 
@@ -93,9 +93,9 @@ pub(super) struct Part {
     from: Vec<Origin>,
     /// Lines of the content before it.
     lines_before: u64,
-    /// More of the content stands before it, or behind.
+    /// Whether more of the content precedes it, and whether more follows.
     cut: (bool, bool),
-    /// Not as it was written, or no text: entropy says nothing there.
+    /// Altered or not text, so entropy means nothing there.
     no_entropy: bool,
 }
 
@@ -107,7 +107,7 @@ struct Spelling<'a> {
     no_entropy: bool,
 }
 
-/// The neutral files of one scan, in a folder of their own.
+/// The neutral files of one scan, in their own folder.
 pub(super) struct Pass<'a> {
     pub repo: &'a ScanRepo,
     pub gitleaks: &'a Gitleaks,
@@ -118,7 +118,7 @@ pub(super) struct Pass<'a> {
     parts: BTreeMap<String, Part>,
 }
 
-/// A finding of the pass: what was found, in which neutral file, of which content.
+/// A finding of this pass: what was found, in which neutral file, of which content.
 pub(super) struct Hit<'l> {
     pub leak: &'l Leak,
     pub name: String,
@@ -126,7 +126,7 @@ pub(super) struct Hit<'l> {
 }
 
 impl<'a> Pass<'a> {
-    /// An empty pass over a new folder of the scan's private one.
+    /// An empty pass over a new folder inside the scan's private one.
     pub fn new(
         repo: &'a ScanRepo,
         gitleaks: &'a Gitleaks,
@@ -143,8 +143,8 @@ impl<'a> Pass<'a> {
         &self.root
     }
 
-    /// Gives a content to the scanner: as it is, without NUL bytes where it has some, and each once more where its words
-    /// could hide a secret. Gives the names of its pieces as it is.
+    /// Adds a content for the scanner: unchanged, without NUL bytes if it has any, and each of these once more if its
+    /// words could hide a secret. Returns the names of the unchanged pieces.
     pub fn give(&mut self, number: usize, kind: char, bytes: &[u8], from: Vec<Origin>) -> Result<Vec<String>> {
         if let Some(plain) = without_nul(bytes) {
             let name = format!("{kind}{number:06}u");
@@ -187,7 +187,7 @@ impl<'a> Pass<'a> {
         Ok(names)
     }
 
-    /// A line of its own comes first: the scanner leaves out files that begin like a PDF, an archive or a program.
+    /// Starts with a line of our own: the scanner skips files that begin like a PDF, an archive or a program.
     fn write(&mut self, name: &str, bytes: &[u8], part: Part) -> Result<()> {
         let mut file = File::create(self.root.join(name))?;
         file.write_all(b"\n")?;
@@ -196,7 +196,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Whether a finding touches a cut: then another piece has it whole, with what stands around it.
+    /// Whether a finding touches a cut. Another piece then contains it whole, with its context.
     fn touches_a_cut(&self, leak: &Leak, name: &str, part: &Part) -> bool {
         if part.cut == (false, false) || leak.matched.is_empty() || leak.matched.len() >= OVERLAP {
             return false;
@@ -207,7 +207,7 @@ impl<'a> Pass<'a> {
         (part.cut.0 && body.starts_with(matched)) || (part.cut.1 && body.ends_with(matched))
     }
 
-    /// Every finding with what it is of, once for each content and secret; `inherited` are the secrets the base had.
+    /// Every finding with its origins, once per content and secret; `inherited` are the secrets that the base had.
     fn hits<'l>(
         &self,
         leaks: &'l [Leak],
@@ -247,7 +247,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Scans them. `seen` are path and secret of what the first pass found already.
+/// Scans them. `seen`: path and secret of what the first pass already found.
 pub(super) fn scan(
     request: &ScanRequest,
     mut pass: Pass<'_>,
@@ -317,8 +317,8 @@ pub(super) fn scan(
     Ok(Second { blobs, objects: count, allowed_by_path, findings, unread: elsewhere.unread() })
 }
 
-/// The contents to read by object id: what the range brings in, and what the changed and the vanished files held before,
-/// since a secret found there as well is not this branch's.
+/// The contents to read, by object id: what the range brings in, and the previous contents of changed and deleted
+/// files, since a secret that was already there is not this branch's.
 fn contents(request: &ScanRequest, repo: &ScanRepo, fresh: &[NewBlob]) -> Result<BTreeMap<String, Vec<Origin>>> {
     let base: BTreeMap<String, String> = repo.files(&request.base)?.into_iter().map(|f| (f.path, f.oid)).collect();
     let head: BTreeSet<String> = repo.files(&request.head)?.into_iter().map(|f| f.path).collect();
@@ -335,7 +335,7 @@ fn contents(request: &ScanRequest, repo: &ScanRepo, fresh: &[NewBlob]) -> Result
     Ok(origins)
 }
 
-/// Reads objects of one type and gives them to the pass.
+/// Reads objects of one type and adds them to the pass.
 fn read(
     pass: &mut Pass<'_>,
     kind: &str,
@@ -364,7 +364,7 @@ fn read(
     done
 }
 
-/// Lines of a raw commit up to the empty one that ends its header.
+/// Number of lines of a raw commit up to the empty one that ends its header.
 fn header_lines(bytes: &[u8]) -> u64 {
     let end = bytes.windows(2).position(|w| w == b"\n\n").map_or(bytes.len(), |n| n + 1);
     newlines(bytes.get(..end).unwrap_or_default())
@@ -374,7 +374,7 @@ fn newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|b| **b == b'\n').count() as u64
 }
 
-/// Takes the output of `cat-file --batch` apart.
+/// Splits the output of `cat-file --batch`.
 fn unpack(
     batch: &Path,
     kind: &str,
@@ -405,8 +405,8 @@ fn unpack(
     Ok(())
 }
 
-/// The scanner's built-in list passes whatever its rules find that begins with *true*, contains *false* or ends in
-/// *null*. Where one of them stands in a long word or beside a key block: the text with another letter in each.
+/// The scanner's built-in allow-list drops findings that begin with *true*, contain *false* or end in *null*. If one of
+/// these is inside a long word or next to a key block, returns the text with one letter of each changed.
 fn respelled(bytes: &[u8]) -> Option<Vec<u8>> {
     let part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+' | b'/' | b'=');
     let mut out = bytes.to_vec();
@@ -430,8 +430,8 @@ fn respelled(bytes: &[u8]) -> Option<Vec<u8>> {
     changed.then_some(out)
 }
 
-/// The bytes without NULs, if there were any: UTF-16 and UTF-32 of either byte order become the plain text a rule can
-/// read, with or without a byte order mark, wherever in the file they stand.
+/// The bytes without NULs, if there were any: UTF-16 and UTF-32 of either byte order become plain text that a rule can
+/// match, with or without a byte order mark, anywhere in the file.
 fn without_nul(bytes: &[u8]) -> Option<Vec<u8>> {
     bytes.contains(&0).then(|| bytes.iter().copied().filter(|b| *b != 0).collect())
 }

@@ -1,4 +1,4 @@
-//! Starts a tool of the scan: bounded in time and output, its own process group, a cleared environment.
+//! Starts a tool of the scan: limited in time and output, own process group, cleared environment.
 
 use crate::adapters::environment::Policy;
 use crate::short::{self, Bounds, End, Whom};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Most bytes kept of either stream; a tool that says more is not believed.
+/// Most bytes kept of either stream; a tool that prints more is not trusted.
 const CAP: usize = 64 * 1024 * 1024;
 
 /// One call of a tool.
@@ -24,7 +24,7 @@ pub(super) struct Call {
     limit: Duration,
 }
 
-/// How a tool ended that did end in time.
+/// How a tool ended, if it ended in time.
 #[derive(Debug)]
 pub(super) struct Ran {
     /// `None` when a signal ended it.
@@ -58,7 +58,7 @@ impl Call {
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("GIT_NO_LAZY_FETCH", "1"),
-            // Only read-only plumbing runs in a checkout, so that a checkout of another user may be scanned.
+            // Only read-only plumbing runs in a checkout, so a checkout owned by another user can be scanned.
             ("GIT_CONFIG_COUNT", "1"),
             ("GIT_CONFIG_KEY_0", "safe.directory"),
             ("GIT_CONFIG_VALUE_0", "*"),
@@ -85,13 +85,13 @@ impl Call {
         self
     }
 
-    /// Reads stdin from a file instead of nothing.
+    /// Reads stdin from a file; without it, stdin is empty.
     pub fn stdin(mut self, file: &Path) -> Self {
         self.stdin = Some(file.to_owned());
         self
     }
 
-    /// Writes stdout to a file, uncapped, instead of keeping it.
+    /// Writes stdout to a file without a cap, instead of keeping it.
     pub fn stdout(mut self, file: &Path) -> Self {
         self.stdout = Some(file.to_owned());
         self
@@ -101,7 +101,7 @@ impl Call {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
     }
 
-    /// Runs to the end or to the limit; past it the whole process group is killed.
+    /// Runs to the end or to the limit, where the whole process group is killed.
     pub fn run(self) -> Result<Ran, Silent> {
         let name = self.name();
         let no_start = |e: std::io::Error| {
@@ -145,7 +145,7 @@ impl Call {
 }
 
 impl Ran {
-    /// The last line of stderr that is not empty, shortened: for an error message.
+    /// The last non-empty line of stderr, shortened, for an error message.
     pub fn complaint(&self) -> String {
         let line = self.stderr.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
         line.chars().filter(|c| !c.is_control()).take(300).collect()

@@ -10,27 +10,27 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Rule of a change to the scanner's own configuration within the range.
+/// The rule for a change to the scanner's own configuration within the range.
 pub(super) const CONFIG_CHANGED: &str = "scan-config-changed";
 /// Largest configuration that is read from the default branch.
 const MOST: u64 = 1 << 20;
-/// Most files that extend each other; the scanner itself silently leaves out what comes after the third.
+/// Longest chain of files that extend each other; the scanner silently ignores any after the third.
 const MOST_FILES: usize = 3;
-/// Changed paths at which a planted secret is tried under the configuration.
+/// Most changed paths at which a planted secret is tested against the configuration.
 const MOST_TRIED: usize = 8;
 
-/// The configuration in force.
+/// The configuration that applies.
 #[derive(Debug)]
 pub(super) struct Config {
     /// `None`: built-in rules.
     pub file: Option<PathBuf>,
     /// For the report.
     pub label: String,
-    /// The files it is made of, as paths in the repository.
+    /// The files it consists of, as paths in the repository.
     pub paths: Vec<String>,
 }
 
-/// Reads the default branch's configuration with every file that it extends, all from that branch.
+/// Reads the default branch's configuration and every file that it extends, all from that branch.
 pub(super) fn of_default_branch(request: &ScanRequest, repo: &ScanRepo) -> Result<Config> {
     let tip = request.default_tip.as_ref().unwrap_or(&request.base);
     let files = repo.files(tip)?;
@@ -80,7 +80,7 @@ fn read(repo: &ScanRepo, entry: &TreeFile) -> Result<toml::Table> {
         .map_err(|e| anyhow::anyhow!("{} of the default branch is no TOML: {}", entry.path, e.message()))
 }
 
-/// A key in any letter case, as the scanner reads it.
+/// A key in any letter case, as the scanner accepts it.
 fn key<'t>(table: &'t toml::Table, name: &str) -> Option<&'t toml::Value> {
     table.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
@@ -90,7 +90,8 @@ fn extended(table: &toml::Table) -> Option<&str> {
     key(key(table, "extend")?.as_table()?, "path")?.as_str().filter(|path| !path.is_empty())
 }
 
-/// A file of the tree: from its root, as the scanner would, else beside the file that names it. Never outside of it.
+/// A file of the tree: relative to its root, as the scanner does it, else relative to the file that names it. Never
+/// outside the tree.
 fn resolve<'f>(files: &'f [TreeFile], from: &str, path: &str) -> Option<&'f TreeFile> {
     let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
     [plain("", path), plain(folder, path)]
@@ -117,7 +118,7 @@ fn plain(folder: &str, path: &str) -> Option<String> {
     Some(out.join("/"))
 }
 
-/// Writes the files so that each extends the next one's copy; gives the first.
+/// Writes the files so that each extends the copy of the next; returns the first.
 fn write(repo: &ScanRepo, chain: Vec<toml::Table>) -> Result<PathBuf> {
     let at = |n: usize| repo.path(&format!("work/config{n}.toml"));
     let last = chain.len().saturating_sub(1);
@@ -138,8 +139,8 @@ fn write(repo: &ScanRepo, chain: Vec<toml::Table>) -> Result<PathBuf> {
     Ok(at(0))
 }
 
-/// A planted secret must be found under the configuration as well: at a changed file's path, or at least at a path that no
-/// project has. Gives the number of rules, and what is to be said of it.
+/// The configuration must also let a planted secret be found: at a changed file's path, or at least at a path that no
+/// project has. Returns the number of rules, and a remark if there is one.
 pub(super) fn control(
     gitleaks: &Gitleaks,
     repo: &ScanRepo,
@@ -155,7 +156,7 @@ pub(super) fn control(
     let changed: Vec<&str> = changed.into_iter().take(MOST_TRIED).collect();
     const NEUTRAL: &str = "orch-control";
     for path in changed.iter().copied().chain([NEUTRAL]) {
-        // A path that can't be made here is left out: the neutral one is always there.
+        // A path that can't be created here is skipped: the neutral one always exists.
         if let Some(to) = inside(&dir, path)
             && to.parent().is_some_and(|p| std::fs::create_dir_all(p).is_ok())
         {
@@ -193,7 +194,7 @@ impl Sarif {
     }
 }
 
-/// The files that say what the scanner leaves out, compared between base and head.
+/// Compares the files that say what the scanner skips, between base and head.
 pub(super) fn changes(request: &ScanRequest, repo: &ScanRepo, config: &Config) -> Result<Vec<Finding>> {
     let oids = |commit| -> Result<BTreeMap<String, String>> {
         Ok(repo.files(commit)?.into_iter().map(|f| (f.path, f.oid)).collect())

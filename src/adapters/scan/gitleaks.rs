@@ -1,5 +1,5 @@
-//! One call of gitleaks, and what must hold before its answer is believed. It is known to exit 0 with "no leaks" when
-//! its inner git fails, and its exit 1 means leaks and errors alike.
+//! One call of gitleaks, and the conditions for trusting its answer. It is known to exit 0 with "no leaks" when its
+//! inner git fails, and its exit 1 means both leaks and errors.
 
 use super::call::{Call, Ran};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroize;
 
-/// Exit code of a call that found something; no other failure has it.
+/// Exit code of a call that found something; no failure uses it.
 const FOUND: i32 = 42;
 
-/// One finding of the scanner's own report. Holds the secret, in memory only, wiped when dropped.
+/// One finding of the scanner's own report. Contains the secret, in memory only, wiped when dropped.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Leak {
@@ -46,14 +46,14 @@ impl std::fmt::Debug for Leak {
 
 /// Reads a JSON report. Every entry must name a rule and a secret.
 pub(super) fn parse_report(bytes: &[u8]) -> Result<Vec<Leak>> {
-    // serde's message may quote the input, which holds secrets: only the place is told.
+    // serde's message may quote the input, which contains secrets: only the position is shown.
     let leaks: Vec<Leak> = serde_json::from_slice(bytes)
         .map_err(|e| anyhow::anyhow!("its report can't be read (line {}, column {})", e.line(), e.column()))?;
     ensure!(leaks.iter().all(|l| !l.rule.is_empty()), "its report has a finding without a rule");
     Ok(leaks)
 }
 
-/// What a SARIF report shows that the JSON one does not: which rules were in force. And those that fired.
+/// What only a SARIF report shows: which rules applied. And which fired.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sarif {
     /// Their ids.
@@ -61,7 +61,7 @@ pub(super) struct Sarif {
     pub fired: Vec<Fired>,
 }
 
-/// A rule that found something, and in which file.
+/// A rule that fired, and in which file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fired {
     pub rule: String,
@@ -83,12 +83,12 @@ pub(super) fn parse_sarif(bytes: &[u8]) -> Result<Sarif> {
         };
         results.iter().filter_map(fired).collect()
     });
-    // A rule without an id counts as one all the same.
+    // A rule without an id still counts as one.
     let rules = rules.iter().map(|r| r.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned()).collect();
     Ok(Sarif { rules, fired })
 }
 
-/// `N commits scanned` of the log.
+/// The number in `N commits scanned` of the log.
 pub(super) fn commits_scanned(log: &str) -> Option<u64> {
     log.lines().find_map(|line| {
         let before = line.split(" commits scanned").next().filter(|b| b.len() < line.len())?;
@@ -96,7 +96,7 @@ pub(super) fn commits_scanned(log: &str) -> Option<u64> {
     })
 }
 
-/// The first line of the log that says something went wrong; for an error message.
+/// The first line of the log that reports a fault, for an error message.
 pub(super) fn error_line(log: &str) -> Option<String> {
     log.lines()
         .find(|line| {
@@ -107,8 +107,8 @@ pub(super) fn error_line(log: &str) -> Option<String> {
         .map(told)
 }
 
-/// A line of the scanner's log for an error message: bounded, and without what could be a secret, since it has just read
-/// them: each long word with letters and digits.
+/// A line of the scanner's log for an error message: bounded, and without anything that could be a secret it has just
+/// read, that is, without any long word of letters and digits.
 fn told(line: &str) -> String {
     let line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=');
@@ -126,7 +126,7 @@ fn told(line: &str) -> String {
     out
 }
 
-/// Whether a text is a bare `8.x` or `8.x.y`: another tool under the same name prints something else.
+/// Whether a text is a bare `8.x` or `8.x.y`; another tool of the same name prints something else.
 pub(super) fn is_version(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     (2..=3).contains(&parts.len())
@@ -134,7 +134,7 @@ pub(super) fn is_version(text: &str) -> bool {
         && parts.iter().all(|p| !p.is_empty() && p.len() < 6 && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The scanner, found and of a known version.
+/// The scanner, found and with a known version.
 #[derive(Debug)]
 pub(super) struct Gitleaks {
     program: PathBuf,
@@ -144,7 +144,7 @@ pub(super) struct Gitleaks {
     limit: Duration,
 }
 
-/// A believed answer of one call.
+/// The trusted answer of one call.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub found: bool,
@@ -159,8 +159,8 @@ impl Drop for Answer {
 }
 
 impl Gitleaks {
-    /// Finds it (a path, or a name on PATH) and asks for its version, which must be a bare `8.x`. `empty` is the working directory of
-    /// every call: a configuration or ignore file there would be obeyed.
+    /// Finds it (a path, or a name on PATH) and asks for its version, which must be a bare `8.x`. `empty` is the
+    /// working directory of every call: the scanner would obey a configuration or ignore file there.
     pub fn find(named: &str, home: &Path, empty: &Path, limit: Duration) -> Result<Self> {
         let program = crate::adapters::toolbox::find(named).ok_or_else(|| {
             let place = if named.contains('/') {
@@ -180,8 +180,8 @@ impl Gitleaks {
         Ok(Self { program, version: version.to_owned(), home: home.to_owned(), empty: empty.to_owned(), limit })
     }
 
-    /// Runs a subcommand. The report is removed before and required after, read and removed at once: it holds secrets.
-    /// Believed only with exit 0 or 42, a report, and no error line.
+    /// Runs a subcommand. The report is deleted before, required after, and read and deleted at once, since it contains
+    /// secrets. Trusted only with exit 0 or 42, a report, and no error line.
     pub fn run(
         &self,
         args: &[&str],
@@ -236,7 +236,7 @@ fn believe(ran: Ran, report: std::io::Result<Vec<u8>>) -> Result<Answer> {
 }
 
 impl Answer {
-    /// The findings; their presence must agree with the exit code.
+    /// The findings; whether there are any must agree with the exit code.
     pub fn leaks(&self) -> Result<Vec<Leak>> {
         let leaks = parse_report(&self.report)?;
         ensure!(

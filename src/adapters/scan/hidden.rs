@@ -1,24 +1,24 @@
-//! Which findings of the second pass a path allow-list covers: each is asked once more under its real path.
+//! Which findings of the second pass a path allow-list covers: each one is checked again under its real path.
 
 use super::blobs::{Hit, Origin, Pass};
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-/// Most folders that are asked: contents of one path can't stand in one. What is not asked stays a finding.
+/// Most folders to check, since contents of the same path can't share one. A finding that is not checked stays.
 const MOST_ROUNDS: usize = 32;
 
-/// Which of the findings are not made when the content stands under its real path.
+/// The findings that are not reported when the content is at its real path.
 #[derive(Debug, Default)]
 pub(super) struct Hidden {
-    /// By the scanner's own path allow-list.
+    /// Because of the scanner's own path allow-list.
     pub built_in: BTreeSet<usize>,
-    /// By the project's configuration.
+    /// Because of the project's configuration.
     pub project: BTreeSet<usize>,
 }
 
 impl Hidden {
-    /// Asks for every finding in a file, by its number.
+    /// Checks every finding in a file; findings are named by number.
     pub fn ask(pass: &Pass<'_>, hits: &[Hit<'_>]) -> Result<Self> {
         let mut hidden = Self::default();
         let mut waiting: Vec<(usize, &str)> = hits
@@ -60,14 +60,14 @@ impl Hidden {
     }
 }
 
-/// What stands at a path in one round, and the findings it answers for.
+/// What is at a path in one round, and the findings it decides.
 struct Placed<'h> {
     name: &'h str,
     hits: Vec<usize>,
 }
 
-/// Puts pieces under their real paths; gives those that need another folder. A path that can't be made here is asked
-/// nothing: its finding stays.
+/// Puts pieces at their real paths; returns those that need another folder. A path that can't be created here is not
+/// checked: its finding stays.
 fn place<'h>(
     pass: &Pass<'_>,
     hits: &'h [Hit<'_>],
@@ -96,7 +96,7 @@ fn place<'h>(
     (placed, later)
 }
 
-/// Files the scanner would obey where it finds them.
+/// Files that the scanner obeys wherever it finds them.
 pub(super) fn controls(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.starts_with(".gitleaks") || name.starts_with(".betterleaks")

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where the state directory's key is.
+/// Path of the state directory's key.
 pub fn key_file(state_dir: &Path) -> PathBuf {
     state_dir.join("fingerprint.key")
 }
 
-/// The key of the fingerprints in a file, made when missing; of two that make it at once one wins, and both use it.
+/// The key of the fingerprints, from a file that is created if missing. Of two processes that create it at once one
+/// wins, and both use its key.
 pub fn keep_key(file: &Path) -> anyhow::Result<Vec<u8>> {
     let read = || std::fs::read(file).with_context(|| file.display().to_string());
     if !file.exists() {

@@ -1,8 +1,7 @@
 //! The security scan's tools (SHIP-1): gitleaks over the commits of a range, dependency audits over its lock files.
 //!
-//! [`range`] finds what is to be scanned in a checkout, [`run`] scans it. Nothing here judges:
-//! `decide::gates::security` does. Used by `engine` (with a mirror) and by `orch security-scan` (with any checkout).
-//! No store, no configuration.
+//! [`range`] finds what to scan in a checkout, [`run`] scans it. Nothing here judges: `decide::gates::security` does.
+//! Used by `engine` (with a mirror) and by `orch security-scan` (with any checkout). No store, no configuration.
 
 mod audits;
 mod blobs;
@@ -26,7 +25,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The scanners, as names to be found on PATH or as paths (`tools.*`).
+/// The scanners, as names on PATH or as paths (`tools.*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanTools {
     pub gitleaks: String,
@@ -49,7 +48,7 @@ impl Default for ScanTools {
     }
 }
 
-/// What to scan, with what, within what time.
+/// What to scan, with which tools, within which time.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
     /// Any checkout, worktree or bare mirror that has the commits; only its objects are read.
@@ -57,28 +56,28 @@ pub struct ScanRequest {
     /// Merge base of the default branch and the head, before any rebase.
     pub base: Sha,
     pub head: Sha,
-    /// Annotated tags that are read with the range's commits.
+    /// Annotated tags that are read along with the range's commits.
     pub tags: Vec<Sha>,
-    /// Where the scanner's configuration is read; `None`: the base.
+    /// Commit from which the scanner's configuration is read; `None`: the base.
     pub default_tip: Option<Sha>,
-    /// The tree the report names as judged; `None`: the head's whole tree.
+    /// The tree that the report names as judged; `None`: the head's whole tree.
     pub code_tree: Option<Sha>,
     /// Path of the scanner's configuration in the default branch (`security.gitleaks_config`).
     pub config_path: String,
     /// Key of the fingerprints.
     pub key: Vec<u8>,
-    /// Per tool (`security.scan_timeout_s`).
+    /// Limit per tool (`security.scan_timeout_s`).
     pub timeout: Duration,
     /// Whether dependencies are audited (`security.dep_audit_enabled`).
     pub audit: bool,
     pub feeds: Feeds,
     pub tools: ScanTools,
-    /// Where an advisory database may be kept between scans; `None`: fetched anew.
+    /// Where an advisory database may be kept between scans; `None`: fetched each time.
     pub cache: Option<PathBuf>,
 }
 
 impl ScanRequest {
-    /// A request with the defaults of `config.md`: 300 s a tool, audits on, the tools' own advisory sources.
+    /// A request with the defaults of `config.md`: 300 s per tool, audits on, the tools' own advisory sources.
     pub fn new(repo: &Path, base: Sha, head: Sha, key: Vec<u8>) -> Self {
         Self {
             repo: repo.to_owned(),
@@ -98,8 +97,8 @@ impl ScanRequest {
     }
 }
 
-/// Scans. Never fails as a whole: a scanner that could not look is [`SecretPass::ToolError`], an audit that could not
-/// look says so in its outcome. `Err` only when the range itself can't be read (shallow, unknown commit, no git).
+/// Scans. Never fails as a whole: a scanner that could not work is [`SecretPass::ToolError`], and an audit that could
+/// not work says so in its outcome. `Err` only if the range itself can't be read (shallow, unknown commit, no git).
 pub fn run(request: &ScanRequest) -> Result<Scan, RangeError> {
     let start = Instant::now();
     let repo = repo::ScanRepo::open(request)?;
@@ -121,9 +120,9 @@ pub fn run(request: &ScanRequest) -> Result<Scan, RangeError> {
     Ok(Scan { range, secrets, audits, audit_enabled: request.audit, duration_ms })
 }
 
-/// Hex HMAC-SHA256 over the parts (each with its length, so that parts can't be shifted into each other).
+/// Hex HMAC-SHA256 over the parts, each with its length, so that bytes can't move from one part to another.
 fn fingerprint(key: &[u8], parts: &[&[u8]]) -> String {
-    // HMAC takes a key of any length; an empty hash would match nothing, and is never reached.
+    // HMAC takes a key of any length, so this is never reached; an empty hash would match nothing.
     let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(key) else { return String::new() };
     for part in parts {
         mac.update(&(part.len() as u64).to_be_bytes());

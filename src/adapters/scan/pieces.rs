@@ -1,20 +1,21 @@
 //! Cuts a content into pieces that the scanner reads whole. It reads a file in blocks of 100,000 bytes and drops what
-//! follows where no blank line ends a block, so that a secret across its own cut, or far behind one, is never seen.
+//! follows if no blank line ends a block, so that it misses a secret across its own cut, or far behind one.
 
 use std::ops::Range;
 
 /// Most bytes of one piece, safely below the scanner's block.
 pub(super) const PIECE: usize = 96_000;
-/// What two neighbours have in common: longer than any match of a rule of bounded length. The one built-in rule without
-/// a bound, key blocks, is answered by [`key_blocks`].
+/// Overlap of two neighbours: longer than any match of a rule with a bounded length. [`key_blocks`] handles the one
+/// built-in rule without a bound, for key blocks.
 pub(super) const OVERLAP: usize = 32_000;
-/// What is kept of a long key block at either end.
+/// How much of a long key block is kept at either end.
 const BLOCK_ENDS: usize = 400;
 /// Longest opening line of a key block.
 const OPENING: usize = 140;
 
-/// The ranges of the pieces, in order; they cover all of it, and each run of [`OVERLAP`] bytes lies whole in one of them.
-/// A cut within a run of base64 or hexadecimal text falls on a multiple of four, so that each piece decodes as the whole.
+/// The ranges of the pieces, in order. They cover everything, and each run of [`OVERLAP`] bytes is whole in one of
+/// them. A cut within base64 or hexadecimal text falls on a multiple of four, so that each piece decodes like the
+/// whole.
 pub(super) fn cuts(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     let mut start = 0_usize;
@@ -38,7 +39,7 @@ fn encoded(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
 }
 
-/// A key block that is longer than what two pieces have in common, as the scanner can read it: both ends of it.
+/// A key block longer than the overlap, in a form that the scanner can read: both ends of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeyBlock {
     /// Where the block begins.
@@ -46,7 +47,7 @@ pub(super) struct KeyBlock {
     pub text: Vec<u8>,
 }
 
-/// The long key blocks of a content: the scanner's rule for them (`BEGIN … KEY` to the next `KEY-----`) has no bound.
+/// The long key blocks of a content. The scanner's rule for them (`BEGIN … KEY` to the next `KEY-----`) has no bound.
 pub(super) fn key_blocks(bytes: &[u8]) -> Vec<KeyBlock> {
     if bytes.len() <= PIECE {
         return Vec::new();
@@ -70,12 +71,12 @@ fn is_at(bytes: &[u8], at: usize, word: &[u8]) -> bool {
     bytes.get(at..at.saturating_add(word.len())).is_some_and(|found| found.eq_ignore_ascii_case(word))
 }
 
-/// Where `-----BEGIN` stands.
+/// The positions of `-----BEGIN`.
 fn openings(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     (0..bytes.len()).filter(|at| bytes.get(*at) == Some(&b'-') && is_at(bytes, *at, b"-----BEGIN"))
 }
 
-/// Just behind each `KEY-----` and `KEY BLOCK-----`, ascending.
+/// The positions right after each `KEY-----` and `KEY BLOCK-----`, ascending.
 fn closings(bytes: &[u8]) -> Vec<usize> {
     let key = |at: &usize| bytes.get(*at).is_some_and(|b| b.eq_ignore_ascii_case(&b'k'));
     let words: [&[u8]; 2] = [b"KEY-----", b"KEY BLOCK-----"];

@@ -1,5 +1,5 @@
-//! The repository under scan: a throw-away bare one that borrows the objects and nothing else. No attributes, no
-//! configuration, no hooks, no replace objects, no refs of the branch's making can reach the scanner.
+//! The repository under scan: a throw-away bare one that borrows the objects and nothing else. No attributes,
+//! configuration, hooks, replace objects or refs made by the branch can reach the scanner.
 
 use super::ScanRequest;
 use super::call::{Call, Ran, Silent};
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why there is nothing that could be scanned.
+/// Why there is nothing to scan.
 #[derive(Debug, thiserror::Error)]
 pub enum RangeError {
     #[error("{path} is not a git repository: {why}")]
@@ -24,22 +24,22 @@ pub enum RangeError {
     Tool(String),
 }
 
-/// Full ids for a range a person gave, or for the default one.
+/// Full ids for a range that a person gave, or for the default one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     pub base: Sha,
     pub head: Sha,
-    /// Tip of the default branch, where `origin/HEAD` names one.
+    /// Tip of the default branch, if `origin/HEAD` names one.
     pub default_tip: Option<Sha>,
     /// Annotated tags of commits within the range.
     pub tags: Vec<Sha>,
 }
 
-/// What one git call may take; the slow ones get the scan's own limit.
+/// Time limit of one git call; the slow ones get the scan's own.
 const QUICK: Duration = Duration::from_secs(60);
 
-/// Resolves `given` (`A..B`, `A..`, `A...B` for the merge base) in a checkout; without one, merge base of
-/// `origin/HEAD` and `HEAD` to `HEAD`. Only reads.
+/// Resolves `given` (`A..B`, `A..`, `A...B` for the merge base) in a checkout. The default range is from the merge base
+/// of `origin/HEAD` and `HEAD` to `HEAD`. Only reads.
 pub fn range(repo: &Path, given: Option<&str>) -> Result<Resolved, RangeError> {
     let home = temp_dir()?;
     let asked = Asked { repo, home: home.path() };
@@ -73,7 +73,7 @@ pub fn range(repo: &Path, given: Option<&str>) -> Result<Resolved, RangeError> {
     Ok(Resolved { base, head, default_tip: default_tip.ok(), tags })
 }
 
-/// URL of a checkout's remote `origin`; `None` where there is none. Only reads.
+/// URL of a checkout's remote `origin`; `None` if it has none. Only reads.
 pub fn origin(repo: &Path) -> Option<String> {
     let home = temp_dir().ok()?;
     let asked = Asked { repo, home: home.path() };
@@ -90,7 +90,7 @@ fn temp_dir() -> Result<tempfile::TempDir, RangeError> {
         .map_err(|e| RangeError::Tool(format!("no private temporary folder: {e}")))
 }
 
-/// Read-only questions to the repository that was named.
+/// Read-only queries to the given repository.
 struct Asked<'a> {
     repo: &'a Path,
     home: &'a Path,
@@ -149,7 +149,7 @@ impl Asked<'_> {
         }
     }
 
-    /// Annotated tags of commits within a range, and the tags such a tag is of.
+    /// Annotated tags of commits within a range, and tags of those tags.
     fn tags(&self, base: &Sha, head: &Sha) -> Result<Vec<Sha>, RangeError> {
         let ran = self.git(&[
             "for-each-ref",
@@ -190,14 +190,14 @@ pub(super) struct TreeFile {
     pub path: String,
 }
 
-/// The throw-away repository, and the private folder of one scan; gone when dropped.
+/// The throw-away repository and the private folder of one scan; both are deleted on drop.
 #[derive(Debug)]
 pub(super) struct ScanRepo {
     dir: tempfile::TempDir,
     limit: Duration,
-    /// Where git-lfs keeps contents beside the objects that are scanned.
+    /// Where git-lfs stores contents, next to the objects that are scanned.
     pub large: PathBuf,
-    /// `remerge` where git has it, else `first-parent` (RULE-32).
+    /// `remerge` if git has it, else `first-parent` (RULE-32).
     pub merges: &'static str,
 }
 
@@ -236,7 +236,7 @@ impl ScanRepo {
                 return Err(RangeError::BadRange { range, why: format!("its {name} is no commit here") });
             }
         }
-        // Asked about no commit at all: only whether git knows the word.
+        // Lists no commit at all: it only shows whether git knows the option.
         let probe =
             repo.git(&["log", "--diff-merges=remerge", "-1", "--no-walk", "--format=%H", request.head.as_str()]);
         if probe.run().is_ok_and(|ran| ran.code == Some(0)) {
@@ -281,7 +281,7 @@ impl ScanRepo {
         text.trim().parse().map_err(|_| RangeError::Tool(format!("git rev-list --count answered {:?}", text.trim())))
     }
 
-    /// The options that the scanner's inner `git log` gets; single-spaced, since the scanner splits on each space.
+    /// The options for the scanner's inner `git log`; single-spaced, since the scanner splits at each space.
     pub fn log_options(&self) -> [String; 4] {
         ["--text", "--no-textconv", "--no-ext-diff"]
             .map(str::to_owned)
@@ -310,19 +310,20 @@ impl ScanRepo {
         Ok(out.split(|b| *b == 1).filter(|record| adds(record)).count() as u64)
     }
 
-    /// Every file content the range's commits bring in, once per path and content: also what a later commit deletes.
+    /// Every file content that the range's commits bring in, once per path and content, including those a later commit
+    /// deletes.
     pub fn new_blobs(&self, base: &Sha, head: &Sha) -> Result<Vec<NewBlob>, RangeError> {
         let merges = format!("--diff-merges={}", self.merges);
         let range = format!("{base}..{head}");
         let mut args = vec!["log", "--raw", "-r", "-z", "--no-abbrev", "--no-renames", "--full-history"];
         args.extend(["--format=%x01%H", &merges, &range]);
         let mut out = self.ask(&args)?;
-        // An octopus merge can't be made again by git, which then shows nothing: what differs from every parent.
+        // Git can't redo an octopus merge and then shows nothing: take what differs from every parent.
         args.extend(["--min-parents=3", "--diff-merges=combined"]);
         out.push(0);
         out.extend(self.ask(&args)?);
         let mut found = parse_raw_log(&out);
-        // What no difference shows and a tree of the range yet holds.
+        // Contents that no diff shows although a tree of the range has them.
         let known: BTreeSet<String> = found.iter().map(|b| b.oid.clone()).collect();
         for (oid, path) in self.reachable(base, head)? {
             if !known.contains(&oid) {
@@ -332,7 +333,7 @@ impl ScanRepo {
         Ok(found)
     }
 
-    /// Blobs by id with a path, in the trees of the range's commits, that the trees at its boundary have not.
+    /// Blobs, by id with a path, in the trees of the range's commits but not in the trees at its boundary.
     fn reachable(&self, base: &Sha, head: &Sha) -> Result<BTreeMap<String, String>, RangeError> {
         let out = self.ask(&["rev-list", "--objects", &format!("{base}..{head}")])?;
         let text = String::from_utf8_lossy(&out);
@@ -357,7 +358,7 @@ impl ScanRepo {
             .collect())
     }
 
-    /// Files of a commit's tree; links to other repositories left out.
+    /// Files of a commit's tree, without submodules.
     pub fn files(&self, commit: &Sha) -> Result<Vec<TreeFile>, RangeError> {
         let out = self.ask(&["ls-tree", "-r", "-z", "--full-tree", commit.as_str()])?;
         Ok(out
@@ -374,8 +375,8 @@ impl ScanRepo {
             .collect())
     }
 
-    /// Whole objects of one type by their ids, written one after the other into a file of the private folder; the size of all
-    /// together is asked first and bounded by `most` bytes.
+    /// Writes whole objects of one type, by id, one after another into a file of the private folder. Their total size
+    /// is checked first and limited to `most` bytes.
     pub fn contents(&self, kind: &str, oids: &[String], most: u64, into: &Path) -> Result<(), RangeError> {
         let tool = |e: std::io::Error| RangeError::Tool(format!("reading file contents: {e}"));
         let list = self.path("out/oids");
@@ -416,7 +417,7 @@ impl ScanRepo {
         }
     }
 
-    /// One file content, at most `most` bytes of it; `None` when it is larger or missing.
+    /// One file content of at most `most` bytes; `None` if it is larger or missing.
     pub fn content(&self, oid: &str, most: u64) -> Option<Vec<u8>> {
         let bytes = self.ask(&["cat-file", "blob", oid]).ok()?;
         (bytes.len() as u64 <= most).then_some(bytes)
@@ -429,7 +430,7 @@ impl ScanRepo {
     }
 }
 
-/// Reads `git log --raw -z --format=%x01%H`, of merges too: the new side of every change that has one. A line has a
+/// Reads `git log --raw -z --format=%x01%H`, merges included: the new side of every change that has one. A line has a
 /// colon for each parent, then their modes and the new one, then their ids and the new one.
 fn parse_raw_log(out: &[u8]) -> Vec<NewBlob> {
     let mut seen: BTreeMap<(String, String), ()> = BTreeMap::new();

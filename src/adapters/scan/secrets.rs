@@ -1,4 +1,4 @@
-//! The secrets pass: control, the commits of the range, and every new file content in plain form.
+//! The secrets pass: the control, the commits of the range, and every new file content in plain form.
 
 use super::ScanRequest;
 use super::blobs::{self, Pass};
@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The rule that finds what is planted.
+/// The rule that finds the planted secrets.
 const CONTROL_RULE: &str = "aws-access-token";
 
-/// Scans the range for secrets. Any doubt is an error, which the caller makes a `tool_error`.
+/// Scans the range for secrets. Any doubt is an error, which the caller turns into a `tool_error`.
 pub(super) fn scan(request: &ScanRequest, repo: &ScanRepo, commits: u64) -> Result<SecretFacts> {
     let gitleaks = Gitleaks::find(&request.tools.gitleaks, &repo.path("home"), &repo.path("empty"), request.timeout)?;
     let report = repo.path("out/report");
@@ -102,14 +102,14 @@ pub(super) fn finding(
     }
 }
 
-/// The first characters, never more than a fifth of the secret and never more than four, and its length.
+/// The first characters, at most a fifth of the secret and at most four, and its length.
 fn preview(secret: &str) -> String {
     let length = secret.chars().count();
     let shown: String = secret.chars().take((length / 5).min(4)).filter(|c| c.is_ascii_graphic()).collect();
     format!("{shown}… ({length} characters)")
 }
 
-/// In a remerge diff with a conflict the scanner keeps git's `b/` in front of the path.
+/// In a remerge diff with a conflict the scanner leaves git's `b/` in front of the path.
 fn true_path(file: &str, paths: &BTreeSet<&str>) -> String {
     match file.strip_prefix("b/") {
         Some(stripped) if !paths.contains(file) && paths.contains(stripped) => stripped.to_owned(),
@@ -117,8 +117,8 @@ fn true_path(file: &str, paths: &BTreeSet<&str>) -> String {
     }
 }
 
-/// Planted fake secrets must be found by the built-in rules: in a file of its own, across a cut of a long line, and at
-/// that line's very end. Gives the number of rules.
+/// The built-in rules must find planted fake secrets: in a file of their own, across a cut of a long line, and at the
+/// very end of that line. Returns the number of rules.
 fn control(gitleaks: &Gitleaks, repo: &ScanRepo, report: &Path) -> Result<u64> {
     let mut pass = Pass::new(repo, gitleaks, None, report, "work/control")?;
     let mut planted_in = pass.give(0, 'a', format!("key = {}\n", planted()?).as_bytes(), Vec::new())?;
@@ -141,9 +141,9 @@ fn control(gitleaks: &Gitleaks, repo: &ScanRepo, report: &Path) -> Result<u64> {
     Ok(sarif.rules.len() as u64)
 }
 
-/// A fake access key that no rule's allow-list covers: distinct random characters, so that its entropy is high.
+/// A fake access key that no rule's allow-list covers: distinct random characters, for high entropy.
 fn planted() -> Result<String> {
-    // No L: the built-in allow-list passes anything that contains the word "false".
+    // Without L: the built-in allow-list passes anything that contains the word "false".
     let mut letters = *b"ABCDEFGHIJKMNOPQRSTUVWXYZ234567";
     let mut random = [0_u8; 31];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).context("no random bytes")?;

@@ -1,4 +1,4 @@
-//! The audit table: append-only, a hash chain (TRUST-1.7). `timeline` is a reading of it.
+//! The audit table: append-only, a hash chain (TRUST-1.7). `timeline` reads it.
 
 use super::{Result, Store, Tx};
 use crate::model::ids::TaskId;
@@ -29,10 +29,10 @@ const GENESIS: &str = "orch";
 
 /// The event that binds an evidence row by its hash (BND-6).
 pub const EVIDENCE: &str = "evidence";
-/// Set in `meta` with the first writing of the file that holds the last hash: from then on it has to be there.
+/// Set in `meta` when the file with the last hash is first written: from then on the file must exist.
 pub const TAIL_WRITTEN: &str = "audit/tail_written";
 
-/// What the file beside the database says of the last event.
+/// What the file next to the database says about the last event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tail {
     Absent,
@@ -63,7 +63,7 @@ impl Tx<'_> {
             .query_row([], |r| r.get(0))
             .optional()?;
         let detail = detail.to_string();
-        // Before it is bound by the chain: a row is never changed afterwards.
+        // Redacted before the chain covers it: a row never changes afterwards.
         let detail = redact::current().text(&detail);
         let hash = link(previous.as_deref().unwrap_or(GENESIS), at, task.map(|t| t.0), event, &detail);
         self.tx
@@ -110,8 +110,8 @@ impl Tx<'_> {
 }
 
 impl Store {
-    /// Walks the chain, and compares it with the tail kept beside it, with the number of events there ever were, and with
-    /// the evidence rows that its events bind. `Ok(Ok(count))` when all holds.
+    /// Verifies the chain, and compares it with the tail stored next to it, with the number of events there ever were,
+    /// and with the evidence rows that its events bind. `Ok(Ok(count))` if everything matches.
     pub fn audit_verify(&mut self, tail: &Tail) -> Result<std::result::Result<i64, Broken>> {
         let tx = self.conn.transaction()?;
         let mut bound = BTreeMap::new();
@@ -185,7 +185,7 @@ fn ends(tx: &Connection, tail: &Tail, count: i64) -> Result<Option<Broken>> {
     })
 }
 
-/// Whether an evidence row is another than the one its event binds, has no event, or is gone.
+/// Whether an evidence row differs from the one its event binds, has no event, or is gone.
 fn evidence(tx: &Connection, mut bound: Bound) -> Result<Option<Broken>> {
     let mut statement = tx.prepare("SELECT * FROM evidence ORDER BY id")?;
     let mut rows = statement.query([])?;

@@ -1,4 +1,4 @@
-//! What was last seen on the boards, and the intents made of it (RULE-12: edges, not levels).
+//! What was last seen on the boards, and the intents derived from it (RULE-12: edges, not levels).
 
 use super::{Result, Tx, parsed};
 use crate::model::act::By;
@@ -7,7 +7,7 @@ use crate::model::stage::words;
 use rusqlite::{OptionalExtension, Row, params};
 
 words! {
-    /// A row per intent; none is ever lost without a reason.
+    /// One row per intent; none is ever dropped without a reason.
     IntentState {
         Pending = "pending",
         Consumed = "consumed",
@@ -29,7 +29,7 @@ pub struct ItemRow {
     pub title: String,
     /// 0 urgent … 4 none.
     pub priority: i64,
-    /// Tells whether what the item says beside title and status has changed; empty where a list does not give it.
+    /// Changes with the item's text other than title and status; empty if a list does not give it.
     pub body_hash: String,
     pub group: Option<String>,
     /// Whether a status other than To Analyse was seen since the item's last task ended.
@@ -42,11 +42,11 @@ pub struct NewIntent<'a> {
     pub project: &'a str,
     pub item_id: &'a str,
     pub kind: Intent,
-    /// The wait of the item's task that had been asked when the status was seen, by its number (RULE-43).
+    /// The number of the wait that the item's task was in when the status was seen (RULE-43).
     pub answers: Option<i64>,
-    /// Sorts new tasks: creation, then number.
+    /// Orders new tasks: creation, then number.
     pub created_order: &'a str,
-    /// Who set the status, where the board says so.
+    /// Who set the status, if the board says so.
     pub user: Option<&'a str>,
 }
 
@@ -62,12 +62,12 @@ pub struct IntentRow {
     pub seen_at: i64,
     pub reason: Option<String>,
     pub state: IntentState,
-    /// Who set the status, where the board says so.
+    /// Who set the status, if the board says so.
     pub user: Option<String>,
 }
 
 impl IntentRow {
-    /// Who acts by this intent.
+    /// Who acts through this intent.
     pub fn by(&self) -> By {
         By::Board { user: self.user.clone() }
     }
@@ -112,7 +112,7 @@ impl Tx<'_> {
             .optional()?)
     }
 
-    /// The item of a key, for `explain` of a work item without a task.
+    /// The item of a key, so that `explain` can show a work item without a task.
     pub fn item_by_key(&self, key: &str) -> Result<Option<ItemRow>> {
         Ok(self.tx.prepare_cached("SELECT * FROM items WHERE key = ?1 LIMIT 1")?.query_row([key], item).optional()?)
     }
@@ -136,7 +136,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The item's task ended: another status has to be seen before To Analyse may start a new one (RULE-12).
+    /// The item's task ended: another status must be seen before To Analyse may start a new one (RULE-12).
     pub fn item_ended(&self, project: &str, item_id: &str) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE items SET seen_other_since_end = 0 WHERE project = ?1 AND item_id = ?2")?
@@ -180,13 +180,13 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Keeps who set an intent's status, once the board says so.
+    /// Records who set an intent's status, once the board says so.
     pub fn set_intent_user(&self, id: i64, user: &str) -> Result<()> {
         self.tx.prepare_cached("UPDATE intents SET user = ?2 WHERE id = ?1")?.execute(params![id, user])?;
         Ok(())
     }
 
-    /// Settles a pending intent; whether this caller did.
+    /// Settles a pending intent; returns whether this caller did.
     pub fn settle_intent(&self, id: i64, state: IntentState, reason: &str, at: i64) -> Result<bool> {
         Ok(self
             .tx

@@ -1,4 +1,4 @@
-//! Messages that take an answer, and which updates of a chat were applied (ORD-5).
+//! Messages that accept an answer, and which updates of a chat were applied (ORD-5).
 
 use super::{Result, Tx, from_json, parsed, parsed_opt, to_json};
 use crate::model::card::Card;
@@ -7,25 +7,25 @@ use crate::model::ids::{Sha, TaskId};
 use crate::model::task::{Task, Waiting};
 use rusqlite::{OptionalExtension, Row, params};
 
-/// Updates are kept so long to be known again; the service forgets them after a day.
+/// How long updates are kept, to recognise repeats; the service forgets them after a day.
 const KEPT_MS: i64 = 2 * 86_400_000;
-/// After so long without an update their numbers may begin anywhere.
+/// After this long without an update, their numbers may start anywhere.
 const CERTAIN_MS: i64 = 86_400_000;
 
-/// A message about to be sent.
+/// A message that is about to be sent.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAsk<'a> {
     pub kind: AskKind,
-    /// Of its buttons; none where it has none.
+    /// Hash of the nonce in its buttons; `None` without buttons.
     pub nonce_hash: Option<&'a str>,
     pub waiting: Waiting,
     pub user: Option<i64>,
-    /// Chat and message, where it is sent already.
+    /// Chat and message, if it was already sent.
     pub message: Option<(i64, i64)>,
     pub text: &'a Card,
 }
 
-/// What ended a wait, by the audit table.
+/// What ended a wait, from the audit table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitEnd {
     pub event: String,
@@ -56,7 +56,7 @@ fn ask(row: &Row<'_>) -> rusqlite::Result<Ask> {
 }
 
 impl Tx<'_> {
-    /// Records a message for the present wait of a task; its number.
+    /// Records a message for the task's current wait; returns its number.
     pub fn add_ask(&self, task: &Task, new: &NewAsk<'_>, at: i64) -> Result<i64> {
         self.tx
             .prepare_cached(
@@ -82,7 +82,7 @@ impl Tx<'_> {
         Ok(self.tx.last_insert_rowid())
     }
 
-    /// Where a message is, once the service said so.
+    /// Records a message's number, once the service has returned it.
     pub fn ask_sent(&self, id: i64, chat: i64, message_id: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE asks SET chat = ?2, message_id = ?3 WHERE id = ?1")?
@@ -90,7 +90,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets a message that was certainly not sent.
+    /// Deletes a message that was certainly not sent.
     pub fn drop_ask(&self, id: i64) -> Result<()> {
         self.tx.prepare_cached("DELETE FROM asks WHERE id = ?1 AND message_id IS NULL")?.execute([id])?;
         Ok(())
@@ -105,7 +105,7 @@ impl Tx<'_> {
         Ok(self.tx.prepare_cached("SELECT * FROM asks WHERE nonce_hash = ?1")?.query_row([hash], ask).optional()?)
     }
 
-    /// The open question for a reason at this place.
+    /// The open question for a reason at this chat and message.
     pub fn ask_for_reason(&self, chat: i64, message_id: i64) -> Result<Option<Ask>> {
         Ok(self
             .tx
@@ -114,7 +114,7 @@ impl Tx<'_> {
             .optional()?)
     }
 
-    /// Every message that takes an answer still.
+    /// Every message that still accepts an answer.
     pub fn open_asks(&self) -> Result<Vec<Ask>> {
         if self.none("asks WHERE state = 'open'")? {
             return Ok(Vec::new());
@@ -122,7 +122,7 @@ impl Tx<'_> {
         self.list("asks", "SELECT * FROM asks WHERE state = 'open' ORDER BY id", [], ask)
     }
 
-    /// Closes a message; whether it was open.
+    /// Closes a message; returns whether it was open.
     pub fn end_ask(&self, id: i64, state: AskState, decided: &Decided) -> Result<bool> {
         Ok(self
             .tx
@@ -131,7 +131,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// The update from which on the chat is to be read; `None`: from where the service begins.
+    /// The update from which to read the chat on; `None`: from the first one that the service has.
     pub fn next_update(&self, bot: &str, now: i64) -> Result<Option<i64>> {
         Ok(self
             .tx
@@ -139,7 +139,7 @@ impl Tx<'_> {
             .query_row(params![bot, now - CERTAIN_MS], |r| r.get(0))?)
     }
 
-    /// Notes an update as applied, in the transaction that applies it; whether it is new.
+    /// Records an update as applied, in the transaction that applies it; returns whether it is new.
     pub fn note_update(&self, bot: &str, id: i64, at: i64) -> Result<bool> {
         self.tx
             .prepare_cached("DELETE FROM chat_updates WHERE bot = ?1 AND at < ?2")?
@@ -151,7 +151,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// Notes that somebody who may not decide tried to, on this day; whether that is new.
+    /// Records an attempt to decide by somebody who may not, per day; returns whether it is new.
     pub fn note_stranger(&self, day: i64, user: i64) -> Result<bool> {
         self.tx.prepare_cached("DELETE FROM chat_strangers WHERE day <> ?1")?.execute([day])?;
         Ok(self
@@ -161,7 +161,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// The first event since a moment that ended a task's wait for a person.
+    /// The first event after a time that ended a task's wait for a person.
     pub fn wait_end(&self, task: TaskId, since: i64) -> Result<Option<WaitEnd>> {
         Ok(self
             .tx

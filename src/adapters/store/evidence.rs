@@ -60,7 +60,7 @@ pub(super) fn row_hash(row: &Row<'_>) -> rusqlite::Result<String> {
 }
 
 impl Tx<'_> {
-    /// Records a verdict for the task's present attempt and epoch, and binds it by an event of the audit table.
+    /// Records a verdict for the task's current attempt and epoch, and binds it by an event of the audit table.
     pub fn add_evidence(&self, task: &Task, new: &NewEvidence, at: i64) -> Result<i64> {
         self.tx
             .prepare_cached(

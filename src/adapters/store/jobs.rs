@@ -1,4 +1,4 @@
-//! The queue (RUN-1). Every write after a claim carries the claim token: status alone is no fence.
+//! The queue (RUN-1). Every write after a claim checks the claim token: the status alone is no fence.
 
 use super::{Result, StoreError, Tx, parsed, parsed_opt};
 use crate::model::ids::{JobId, Sha, TaskId};
@@ -28,8 +28,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
 }
 
 impl Tx<'_> {
-    /// Queues a job for the task at its present stage, attempt and epoch. [`StoreError::Lost`] when the task has a
-    /// live job already (the schema says so).
+    /// Queues a job for the task at its current stage, attempt and epoch. [`StoreError::Lost`] if the task already has
+    /// a live job (the schema enforces it).
     pub fn enqueue(&self, task: &Task, new: &NewJob, at: i64) -> Result<JobId> {
         let made = self
             .tx
@@ -115,7 +115,7 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Queued jobs of a task follow its work item's priority.
+    /// Queued jobs of a task get its work item's priority.
     pub fn set_priority(&self, task: TaskId, priority: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE jobs SET priority = ?2 WHERE task_id = ?1 AND status = 'queued'")?
@@ -123,7 +123,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The first claim is the move out of `created`: the job belongs to the stage entered by it.
+    /// The first claim moves the task out of `created`: the job then belongs to the stage it entered.
     pub fn retarget_job(&self, id: JobId, task: &Task, agent: Option<Agent>) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE jobs SET stage = ?2, epoch = ?3, agent = ?4 WHERE id = ?1")?
@@ -131,7 +131,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// `queued → running` under a new token. Whether this caller got it.
+    /// `queued → running` under a new token. Returns whether this caller got it.
     pub fn claim_job(&self, id: JobId, token: &str) -> Result<bool> {
         Ok(self
             .tx
@@ -140,7 +140,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// Ends a running job under its token; [`StoreError::Lost`] if the token no longer holds.
+    /// Ends a running job under its token; [`StoreError::Lost`] if the token is no longer valid.
     pub fn settle_job(
         &self,
         id: JobId,
@@ -157,15 +157,15 @@ impl Tx<'_> {
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 
-    /// Ends a running job that failed without spending an attempt, counted by its cause (RULE-48).
+    /// Ends a running job that failed without using up an attempt, counted by its cause (RULE-48).
     pub fn settle_job_unspent(&self, id: JobId, token: &str, cause: Cause, reason: &str, at: i64) -> Result<()> {
         self.settle_job(id, token, JobStatus::Failed, Some(reason), false, at)?;
         self.tx.prepare_cached("UPDATE jobs SET cause = ?2 WHERE id = ?1")?.execute(params![id.0, cause.as_str()])?;
         Ok(())
     }
 
-    /// Puts a running job back under no token, to be claimed again from `available_at` on; `reason` says why it is not
-    /// due yet.
+    /// Requeues a running job without a token; it can be claimed again from `available_at` on. `reason` says why it is
+    /// not due yet.
     pub fn requeue_job(&self, id: JobId, token: &str, available_at: i64, reason: &str) -> Result<()> {
         let changed = self
             .tx
@@ -174,8 +174,8 @@ impl Tx<'_> {
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 
-    /// The same with the cause, which is the rule that holds it meanwhile (RULE-45). `due` gives the time by how often in a
-    /// row it was put back for this cause.
+    /// The same with the cause, which is the rule that holds the job meanwhile (RULE-45). `due` gives the time, from
+    /// how often in a row it was requeued for this cause.
     pub fn requeue_job_for(
         &self,
         id: JobId,
@@ -191,8 +191,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A running job's run has exited, and what it left is finalized later; gives how often in a row it was put off for
-    /// this cause. [`StoreError::Lost`] if the token no longer holds.
+    /// Defers the finalization of a running job whose run has exited; returns how often in a row it was deferred for
+    /// this cause. [`StoreError::Lost`] if the token is no longer valid.
     pub fn put_off_job(&self, id: JobId, token: &str, cause: Cause, why: &str) -> Result<i64> {
         self.tx
             .prepare_cached(
@@ -204,7 +204,7 @@ impl Tx<'_> {
             .ok_or(StoreError::Lost)
     }
 
-    /// From when on what was put off is tried again.
+    /// When a deferred job is retried.
     pub fn set_job_due(&self, id: JobId, available_at: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE jobs SET available_at = ?2 WHERE id = ?1")?
@@ -212,7 +212,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A person asks for it: what was put off is due at once, and counted from the beginning.
+    /// A person asked for it: a deferred job is due at once, and its count starts over.
     pub fn resume_job(&self, id: JobId, now: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE jobs SET available_at = ?2, again = 0 WHERE id = ?1")?
@@ -220,7 +220,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Cancels every live job of a task; their tokens are void with them. Returns how many.
+    /// Cancels every live job of a task, which also invalidates their tokens. Returns how many.
     pub fn cancel_jobs(&self, task: TaskId, reason: &str, at: i64) -> Result<usize> {
         Ok(self
             .tx

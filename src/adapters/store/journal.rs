@@ -1,4 +1,4 @@
-//! The journal: what was intended outside the database, and how it ended (law 3).
+//! The journal: which outside effects were intended, and how they ended (law 3).
 
 use super::{Result, Tx, from_json, parsed, to_json};
 use crate::model::ids::TaskId;
@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Row, params};
 /// One outside effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalRow {
-    /// Stable: the same effect has the same key whoever tries it (RULE-9: it carries the task id).
+    /// Stable: the same effect has the same key, whoever tries it (RULE-9: it contains the task id).
     pub key: String,
     pub task_id: Option<TaskId>,
     pub kind: String,
@@ -29,8 +29,8 @@ fn journal(row: &Row<'_>) -> rusqlite::Result<JournalRow> {
 }
 
 impl Tx<'_> {
-    /// Records an intent, or takes over an open one of the same key. Returns the row: with an outcome, the effect
-    /// is done already and must not be repeated.
+    /// Records an intent, or takes over an open one with the same key. Returns the row. If it has an outcome, the
+    /// effect has already happened and must not be repeated.
     pub fn intend(
         &self,
         key: &str,
@@ -63,7 +63,7 @@ impl Tx<'_> {
         Ok(self.tx.prepare_cached("SELECT * FROM journal WHERE key = ?1")?.query_row([key], journal).optional()?)
     }
 
-    /// Intents without an outcome of a task: what a crash may have left half done.
+    /// Intents of a task without an outcome: effects that a crash may have left half done.
     pub fn open_intents(&self, task: TaskId) -> Result<Vec<JournalRow>> {
         let mut statement =
             self.tx.prepare_cached("SELECT * FROM journal WHERE task_id = ?1 AND outcome IS NULL ORDER BY key")?;
@@ -84,7 +84,7 @@ impl Tx<'_> {
         if self.none("journal WHERE outcome IS NULL")? {
             return Ok(Vec::new());
         }
-        // The table has no numbers: its task tells which row can't be read.
+        // The table has no ids, so an unreadable row is named by its task.
         self.list(
             "journal",
             "SELECT *, COALESCE(task_id, 0) AS id FROM journal WHERE outcome IS NULL AND kind = ?1 AND intended_at <= ?2 ORDER BY key",

@@ -1,4 +1,4 @@
-//! Leases, freezes, deploys, cool-downs: rows decide, files tell (RULE-34).
+//! Leases, freezes, deploys, cool-downs: rows decide, files report (RULE-34).
 
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
 use crate::model::deploy::{DeployEnd, DeployResult, OwnExit};
@@ -53,8 +53,8 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Takes the lease for a task, or renews it when the task holds it already. `None`: another task holds it.
-    /// A new holder gets the fence `max(row, file_fence) + 1` (RULE-34).
+    /// Takes the lease for a task, or renews it if the task already has it. `None`: another task has it. A new holder
+    /// gets the fence `max(row, file_fence) + 1` (RULE-34).
     pub fn take_lease(
         &self,
         repo: &str,
@@ -84,7 +84,7 @@ impl Tx<'_> {
         self.lease(repo)
     }
 
-    /// Frees a lease held under this fence and raises the fence. Whether it was held so.
+    /// Frees a lease that is held under this fence, and raises the fence. Returns whether it was.
     pub fn free_lease(&self, repo: &str, fence: i64) -> Result<bool> {
         Ok(self
             .tx
@@ -110,7 +110,7 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Freezes a repository; an older freeze stands. Whether it is new.
+    /// Freezes a repository; an existing freeze is kept. Returns whether it is new.
     pub fn set_freeze(&self, repo: &str, reason: &str, task: Option<TaskId>, at: i64) -> Result<bool> {
         Ok(self
             .tx
@@ -125,7 +125,7 @@ impl Tx<'_> {
         Ok(self.tx.prepare_cached("DELETE FROM freezes WHERE repo = ?1")?.execute([repo])? == 1)
     }
 
-    /// Opens a deploy. [`StoreError::Lost`] when the repository has an open one (the schema says so).
+    /// Opens a deploy. [`StoreError::Lost`] if the repository has an open one (the schema enforces it).
     pub fn insert_deploy(&self, new: &Deploy) -> Result<()> {
         let made = self
             .tx
@@ -176,7 +176,7 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Takes an open deploy over from an actor seen dead; [`StoreError::Lost`] if another was quicker.
+    /// Takes an open deploy over from an actor seen dead; [`StoreError::Lost`] if another process was faster.
     pub fn take_deploy(&self, id: &str, from: &Actor, me: &Actor) -> Result<()> {
         let changed = self
             .tx
@@ -187,7 +187,7 @@ impl Tx<'_> {
         if changed == 1 { Ok(()) } else { Err(StoreError::Lost) }
     }
 
-    /// Keeps the hash of the nonce that a deploy's command is given; its wrapper alone writes it, before the command starts.
+    /// Stores the hash of the nonce given to a deploy's command. Only its wrapper writes it, before the command starts.
     pub fn set_deploy_nonce(&self, id: &str, hash: &str) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE deploys SET nonce_hash = ?2 WHERE id = ?1 AND state IN ('landed', 'started')")?
@@ -195,7 +195,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Records what a deploy's wrapper saw of its command's end; the first word stays.
+    /// Records what a deploy's wrapper saw of its command's end; the first record stays.
     pub fn set_deploy_exit(&self, id: &str, exit: &OwnExit) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE deploys SET own_exit = ?2 WHERE id = ?1 AND own_exit IS NULL")?
@@ -211,7 +211,7 @@ impl Tx<'_> {
             .query_row([id], |r| Ok((parsed_opt(r, "own_exit", from_json)?, r.get("nonce_hash")?)))?)
     }
 
-    /// Moves a deploy on from `from`; [`StoreError::Lost`] if it is no longer there.
+    /// Moves a deploy on from state `from`; [`StoreError::Lost`] if it is no longer in it.
     pub fn move_deploy(
         &self,
         id: &str,
@@ -255,8 +255,8 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Starts or prolongs a credential's cool-down and returns how many limits came in a row: runs that were under way
-    /// beside the first one meet the same limit, not another.
+    /// Starts or extends a credential's cool-down and returns how many limits were hit in a row. Runs that were in
+    /// progress at the first limit hit the same limit, not another one.
     pub fn cool_down(&self, credential: &str, until: i64, reason: &str, now: i64) -> Result<i64> {
         self.tx
             .prepare_cached(
@@ -270,7 +270,7 @@ impl Tx<'_> {
             .query_row([credential], |r| r.get(0))?)
     }
 
-    /// How many limits of a credential came in a row.
+    /// How many limits of a credential were hit in a row.
     pub fn limit_streak(&self, credential: &str) -> Result<i64> {
         Ok(self
             .tx
@@ -280,7 +280,7 @@ impl Tx<'_> {
             .unwrap_or(0))
     }
 
-    /// After a cool-down one run goes first (RULE-26).
+    /// After a cool-down, one run goes first (RULE-26).
     pub fn set_canary(&self, credential: &str, run: RunId) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE cooldowns SET canary = ?2 WHERE credential = ?1")?

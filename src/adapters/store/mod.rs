@@ -1,7 +1,7 @@
-//! The one SQLite file: the queue and the record. Used by `engine` alone.
+//! The one SQLite file: the queue and the record. Used only by `engine`.
 //!
-//! One writer transaction is `BEGIN IMMEDIATE` and short, never across a network call. Rows in and out are
-//! `model` types; what may happen is decided elsewhere.
+//! A write transaction is `BEGIN IMMEDIATE` and short, and never spans a network call. Rows in and out are `model`
+//! types; what may happen is decided elsewhere.
 
 mod audit;
 mod board;
@@ -44,20 +44,21 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/0001_init.sql")];
 /// The schema version this program writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// The oldest program that may still use what this one writes, by the schema that it knows (RULE-36). A migration that
-/// only adds leaves the number.
+/// The oldest schema whose programs may still use what this one writes (RULE-36). A migration that only adds leaves the
+/// number unchanged.
 const OLDEST: i64 = 1;
-/// Where the database states it, beside the version that the statement is about: an unexplained version is refused.
+/// Where the database states it, together with the schema version that the statement is about; a version without a
+/// statement is refused.
 const STATED: &str = "schema";
 
-/// What a database says of its schema.
+/// What a database says about its schema.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Stated {
     version: i64,
     oldest: i64,
 }
 
-/// Whether a database of this newer schema says that this program may use it still.
+/// Whether a database with this newer schema says that this program may still use it.
 fn may_use(conn: &Connection, found: i64) -> bool {
     let text = conn.query_row("SELECT value FROM meta WHERE key = ?1", [STATED], |r| r.get::<_, String>(0));
     let stated = text.ok().and_then(|t| from_json::<Stated>(&t));
@@ -107,20 +108,20 @@ pub enum StoreError {
     /// Decisions that lead to each other; nothing of the transaction is kept.
     #[error("{key}: decisions go in circles; this is a fault of orch, and nothing was changed. The last: {last}")]
     Cycle { key: String, last: String },
-    /// A row of one task: that task is held, the rest goes on (RULE-44).
+    /// A row of one task: that task is held, the others continue (RULE-44).
     #[error("a row of the database can't be read: {0}")]
     Undecodable(String),
     #[error("database: {0}")]
     Sql(#[source] rusqlite::Error),
 }
 
-/// A row of a list that can't be decoded: it is left out of the list, and whoever reads it says so (RULE-44).
+/// A row of a list that can't be decoded. It is left out of the list, and the reader of the list reports it (RULE-44).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     pub table: &'static str,
     /// Its number in the table.
     pub row: i64,
-    /// The task it is of, by its key.
+    /// The key of the task it belongs to.
     pub task: Option<String>,
     pub why: String,
 }
@@ -146,7 +147,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// The same with the file's whole name, where it says less.
+    /// The same with the file's full name, if it lacks that.
     fn of(self, path: &Path) -> Self {
         let shown = path.display().to_string();
         if matches!(self, Self::Locked(_)) {
@@ -165,17 +166,17 @@ impl StoreError {
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 const BUSY_S: u64 = 30;
-/// Between two tries of what SQLite refuses at once.
+/// Between two attempts at what SQLite refuses at once.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How a step may use the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Makes or migrates it (`tick`, `reap`; RULE-36).
+    /// Creates or migrates it (`tick`, `reap`; RULE-36).
     Migrate,
-    /// Uses it as it is; makes a missing one.
+    /// Uses it as it is; creates a missing one.
     Use,
-    /// Reads only, and touches nothing (`--dry-run`, `status`).
+    /// Only reads, and changes nothing (`--dry-run`, `status`).
     ReadOnly,
 }
 
@@ -187,7 +188,7 @@ pub struct Store {
     unread: Unread,
 }
 
-/// A write transaction; what it does is kept only by [`Store::write`] returning `Ok`.
+/// A write transaction. It is committed only if [`Store::write`] returns `Ok`.
 #[derive(Debug)]
 pub struct Tx<'c> {
     pub(crate) tx: Begun<'c>,
@@ -234,11 +235,11 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// A connection that only reads, and makes no file beside the database where nobody writes it.
+/// A connection that only reads. If nobody writes to the database, it makes no file next to it.
 fn untouched(path: &Path) -> rusqlite::Result<Connection> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    // Nobody writes it: then reading it must not even make the log's index file.
+    // Nobody is writing: then reading must not even create the log's index file.
     let quiet = if std::fs::metadata(log).is_ok_and(|m| m.len() > 0) { "" } else { "?immutable=1" };
     let encoded: String = path
         .to_string_lossy()
@@ -265,7 +266,7 @@ impl Store {
         }
         let mut conn = Connection::open_with_flags(path, flags).map_err(|e| StoreError::from(e).of(path))?;
         conn.busy_handler(Some(|tries| {
-            // Short sleeps instead of the stock back-off, which starves under load; bounded by BUSY_S.
+            // Short sleeps in place of the built-in back-off, which starves under load; bounded by BUSY_S.
             std::thread::park_timeout(Duration::from_millis(2 + u64::try_from(tries % 7).unwrap_or(0)));
             u64::try_from(tries).unwrap_or(u64::MAX) < BUSY_S * 200
         }))?;
@@ -300,8 +301,9 @@ impl Store {
         self.check_version(self.version()?, true)
     }
 
-    /// Switches to the write-ahead log; gives the journal mode in force. Two processes that want it of a fresh file at
-    /// once hold a read lock each and want the write lock: SQLite then asks no busy handler but refuses one of them.
+    /// Switches to the write-ahead log and returns the resulting journal mode. If two processes do this on a new file
+    /// at once, each holds a read lock and wants the write lock: SQLite then refuses one of them without calling the
+    /// busy handler.
     fn write_ahead(&self) -> Result<String> {
         let until = Instant::now() + Duration::from_secs(BUSY_S);
         loop {
@@ -334,8 +336,8 @@ impl Store {
         Ok(())
     }
 
-    /// Runs the missing steps. The version is read inside `BEGIN IMMEDIATE`, so that processes starting
-    /// together run no step twice; an existing database is backed up beside itself first.
+    /// Runs the missing steps. The version is read inside `BEGIN IMMEDIATE`, so that processes that start together run
+    /// no step twice. An existing database is first backed up next to itself.
     fn migrate(&mut self) -> Result<()> {
         let before = self.version()?;
         if before > 0 {
@@ -352,14 +354,14 @@ impl Store {
         Ok(())
     }
 
-    /// The database at `path` for a quick look: read where it is, and not touched in any way.
+    /// The database at `path`, for a quick read in place that does not change anything.
     pub fn glance(path: &Path) -> Result<Self> {
         let store = Self { conn: untouched(path)?, path: path.to_owned(), unread: Unread::default() };
         store.check_version(store.version()?, true)?;
         Ok(store)
     }
 
-    /// A copy in memory of the database at `path`, which is not touched in any way; a missing one is an empty one.
+    /// An in-memory copy of the database at `path`, which is not changed in any way; a missing one is an empty one.
     pub fn copy_of(path: &Path) -> Result<Self> {
         let mut store = Self { conn: Connection::open_in_memory()?, path: path.to_owned(), unread: Unread::default() };
         store.conn.set_prepared_statement_cache_capacity(128);
@@ -393,8 +395,8 @@ impl Store {
         Ok(())
     }
 
-    /// One short write transaction (`BEGIN IMMEDIATE`). Kept only if `work` and the commit succeed; refused when
-    /// another program has migrated the file meanwhile (RULE-36).
+    /// One short write transaction (`BEGIN IMMEDIATE`). Kept only if `work` and the commit succeed; refused if another
+    /// program has migrated the file meanwhile (RULE-36).
     pub fn write<T, E: From<StoreError>>(
         &mut self,
         work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
@@ -424,7 +426,7 @@ impl Store {
         Ok(value)
     }
 
-    /// One read transaction: everything `work` reads is of one moment.
+    /// One read transaction: everything `work` reads is from the same snapshot.
     pub fn read<T, E: From<StoreError>>(
         &mut self,
         work: impl FnOnce(&Tx<'_>) -> std::result::Result<T, E>,
@@ -434,7 +436,7 @@ impl Store {
         work(&tx)
     }
 
-    /// The rows that lists left out so far because they can't be decoded.
+    /// The undecodable rows that lists have left out so far.
     pub fn unreadable(&self) -> Vec<Unreadable> {
         self.unread.borrow().values().cloned().collect()
     }
@@ -445,8 +447,8 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Rows of a list over tasks. One that can't be decoded is left out and noted (RULE-44); whatever decides about one
-    /// task alone reads its rows strictly instead.
+    /// Rows of a list over tasks. One that can't be decoded is left out and recorded (RULE-44). Code that decides about
+    /// a single task reads its rows strictly instead.
     fn list<T>(
         &self,
         table: &'static str,
@@ -479,12 +481,12 @@ impl Tx<'_> {
         Ok(!self.tx.prepare_cached(&format!("SELECT 1 FROM {what} LIMIT 1"))?.exists([])?)
     }
 
-    /// A task's key as it is in its row, whatever else the row holds.
+    /// A task's key from its row, whatever else the row contains.
     pub fn key_text(&self, id: crate::model::ids::TaskId) -> Result<Option<String>> {
         Ok(self.tx.prepare_cached("SELECT key FROM tasks WHERE id = ?1")?.query_row([id.0], |r| r.get(0)).optional()?)
     }
 
-    /// Does a part of a transaction whose failure at a row that can't be decoded undoes that part alone.
+    /// Runs a part of a transaction. If it fails at a row that can't be decoded, only that part is rolled back.
     pub fn part<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<std::result::Result<T, String>> {
         self.tx.execute_batch("SAVEPOINT part")?;
         match work(self) {
@@ -521,7 +523,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The values whose keys begin so, by key.
+    /// The values whose keys start with this prefix, by key.
     pub fn metas(&self, prefix: &str) -> Result<Vec<(String, String)>> {
         let mut statement = self
             .tx
@@ -530,13 +532,13 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Forgets a value.
+    /// Deletes a value.
     pub fn drop_meta(&self, key: &str) -> Result<()> {
         self.tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key])?;
         Ok(())
     }
 
-    /// Adds to a counter kept over all processes and returns its new value.
+    /// Adds to a counter shared by all processes and returns its new value.
     pub fn count_up(&self, key: &str, by: i64) -> Result<i64> {
         let now = self.meta(key)?.and_then(|v| v.parse::<i64>().ok()).unwrap_or(0).saturating_add(by);
         self.set_meta(key, &now.to_string())?;
@@ -544,7 +546,7 @@ impl Tx<'_> {
     }
 }
 
-/// Reads a column that holds a word, an id or JSON; a value outside its list names the column.
+/// Reads a column with a word, an id or JSON; a value outside its list is an error that names the column.
 pub(crate) fn parsed<T>(
     row: &rusqlite::Row<'_>,
     column: &str,

@@ -1,4 +1,4 @@
-//! The outbox: messages written in the transaction that causes them, delivered by any later step (NTF-3).
+//! The outbox: messages are written in the transaction that causes them and delivered by any later step (NTF-3).
 
 use super::{Result, Tx, from_json, parsed, to_json};
 use crate::model::card_steps::{Shown, StoredCard};
@@ -17,12 +17,12 @@ words! {
         ForgeStatus = "forge_status",
         Card = "card",
         Alert = "alert",
-        /// What is done in the chat for an answer (ORD-5): the payload is a `ChatAct`.
+        /// An action in the chat after an answer (ORD-5): the payload is a `ChatAct`.
         Chat = "chat",
     }
 }
 
-/// A message to be delivered. The key is its cause: the same cause is written once.
+/// A message to deliver. The key is its cause: the same cause is written once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOutbox {
     pub key: String,
@@ -31,7 +31,7 @@ pub struct NewOutbox {
     pub payload: serde_json::Value,
 }
 
-/// A message under way.
+/// A message to be delivered, with its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
     pub id: i64,
@@ -64,7 +64,8 @@ pub(super) const DELIVERABLE: &str = "SELECT * FROM outbox o INDEXED BY outbox_o
              ORDER BY id LIMIT ?2";
 
 impl Tx<'_> {
-    /// Writes a message once per key; whether it is new. An indication or card replaces older open ones of its task.
+    /// Writes a message once per key; returns whether it is new. An indication or card replaces older open ones of its
+    /// task.
     pub fn post(&self, new: &NewOutbox, at: i64) -> Result<bool> {
         if matches!(new.sink, Sink::BoardStatus | Sink::Card) {
             self.tx
@@ -80,7 +81,7 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// Parks what can't be decoded among these rows, so that it stands in nobody's way (RULE-44); how many.
+    /// Parks the rows that can't be decoded, so that they block nothing (RULE-44); returns how many.
     pub fn park_undecodable(&self) -> Result<usize> {
         let rows: Vec<(i64, String)> = {
             let unread = self.unread.borrow();
@@ -97,7 +98,7 @@ impl Tx<'_> {
         Ok(parked)
     }
 
-    /// The oldest open row of every (task, sink) that is due (RULE-41: only these are deliverable).
+    /// The oldest open row of every (task, sink) that is due (RULE-41: only these can be delivered).
     pub fn deliverable(&self, now: i64, most: u32) -> Result<Vec<OutboxRow>> {
         if self.none("outbox WHERE state = 'open'")? {
             return Ok(Vec::new());
@@ -105,7 +106,7 @@ impl Tx<'_> {
         self.list("outbox", DELIVERABLE, params![now, most], outbox)
     }
 
-    /// Takes a due row for delivery until `lease_until`; whether this caller got it.
+    /// Takes a due row for delivery until `lease_until`; returns whether this caller got it.
     pub fn take_message(&self, id: i64, me: &Actor, now: i64, lease_until: i64) -> Result<bool> {
         Ok(self
             .tx
@@ -114,13 +115,13 @@ impl Tx<'_> {
             == 1)
     }
 
-    /// Open rows that somebody took and did not give back, with the taker.
+    /// Open rows that a process took and did not return, with that process.
     pub fn taken_messages(&self) -> Result<Vec<(i64, Actor)>> {
         let sql = "SELECT id, task_id, owner FROM outbox WHERE state = 'open' AND owner IS NOT NULL";
         self.list("outbox", sql, [], |r| Ok((r.get(0)?, parsed(r, "owner", from_json)?)))
     }
 
-    /// Frees a row whose taker died over it: due at once, and nobody knows whether it arrived.
+    /// Frees a row whose owner died during delivery: due at once, and whether it arrived is unknown.
     pub fn free_message(&self, id: i64, from: &Actor, now: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE outbox SET owner = NULL, unknown_outcome = 1, available_at = MIN(available_at, ?3) WHERE id = ?1 AND owner = ?2 AND state = 'open'")?
@@ -128,7 +129,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What was done in a chat leaves no row: anybody there may press a button as often as they like.
+    /// Actions in a chat leave no row: anybody there may press a button as often as they like.
     pub fn message_sent(&self, id: i64, at: i64) -> Result<()> {
         self.tx.prepare_cached("DELETE FROM outbox WHERE id = ?1 AND sink = 'chat'")?.execute([id])?;
         self.tx
@@ -137,7 +138,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Tries again at `available_at`.
+    /// Retries at `available_at`.
     pub fn message_failed(&self, id: i64, available_at: i64, unknown: bool, error: &str) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE outbox SET owner = NULL, available_at = ?2, unknown_outcome = MAX(unknown_outcome, ?3), last_error = ?4 WHERE id = ?1")?
@@ -145,7 +146,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Permanently refused: shown by `status`, tried no more.
+    /// Permanently refused: shown by `status`, not retried.
     pub fn park_message(&self, id: i64, error: &str) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE outbox SET state = 'parked', owner = NULL, last_error = ?2 WHERE id = ?1")?
@@ -155,7 +156,7 @@ impl Tx<'_> {
 
     /// `(open, parked)`.
     pub fn outbox_counts(&self) -> Result<(i64, i64)> {
-        // Literals, not parameters: only so the partial indexes serve.
+        // Literals, not parameters: only then are the partial indexes used.
         let of = |sql: &str| self.tx.prepare_cached(sql)?.query_row([], |r| r.get(0));
         Ok((
             of("SELECT COUNT(*) FROM outbox WHERE state = 'open'")?,
@@ -163,7 +164,7 @@ impl Tx<'_> {
         ))
     }
 
-    /// What a sink shows of a task.
+    /// What a sink currently shows for a task.
     pub fn card(&self, task: TaskId, sink: &str) -> Result<Option<StoredCard>> {
         Ok(self
             .tx
@@ -185,7 +186,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets what a sink shows, of every task but one: its message numbers mean nothing any more.
+    /// Forgets what a sink shows for every task but one: its message numbers are no longer valid.
     pub fn forget_cards(&self, sink: &str, but: Option<TaskId>) -> Result<()> {
         self.tx
             .prepare_cached("DELETE FROM cards WHERE sink = ?1 AND task_id IS NOT ?2")?
@@ -193,7 +194,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps how far a message came that goes to several places.
+    /// Records the progress of a message with several destinations.
     pub fn message_progress(&self, id: i64, payload: &serde_json::Value) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE outbox SET payload = ?2 WHERE id = ?1")?
@@ -201,7 +202,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Parked writes to boards and forges are to be tried again (ORD-1); how many. What can't be read stays parked.
+    /// Makes parked writes to boards and forges due again (ORD-1); returns how many. Unreadable ones stay parked.
     pub fn unpark_writes(&self) -> Result<usize> {
         Ok(self
             .tx
@@ -212,7 +213,7 @@ impl Tx<'_> {
             .execute([])?)
     }
 
-    /// Parked alerts, and what is still to be done in a chat, are to be tried again; how many.
+    /// Makes parked alerts and pending chat actions due again; returns how many.
     pub fn unpark_alerts(&self) -> Result<usize> {
         Ok(self
             .tx

@@ -9,7 +9,7 @@ use crate::model::task::{Actor, Job, Run, RunState};
 use crate::model::time::Stamp;
 use rusqlite::{OptionalExtension, Row, params};
 
-/// What is known at a runtime's exit.
+/// What is known when the runtime exits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunExit {
     pub outcome: Outcome,
@@ -18,7 +18,7 @@ pub struct RunExit {
     pub tokens_out: Option<i64>,
     pub model: Option<String>,
     pub session: Option<String>,
-    /// The session's running total, for runtimes that report it so.
+    /// The session's running total, for runtimes that report it.
     pub session_total_micros: Option<i64>,
 }
 
@@ -40,7 +40,7 @@ impl RunExit {
 /// Sums over runs, for limits and views.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunSums {
-    /// Known cost plus the caps reserved by runs in flight.
+    /// Known cost plus the caps reserved by runs in progress.
     pub booked_micros: i64,
     pub known_micros: i64,
 }
@@ -96,7 +96,7 @@ fn one(changed: usize) -> Result<()> {
 pub(super) const OPEN: &str = "state <> 'settled' ORDER BY id";
 
 impl Tx<'_> {
-    /// A run for a job just claimed; its supervisor has yet to report.
+    /// Inserts a run for a job that was just claimed; its supervisor has yet to report.
     pub fn insert_run(
         &self,
         job: &Job,
@@ -127,7 +127,7 @@ impl Tx<'_> {
         Ok(RunId(self.tx.last_insert_rowid()))
     }
 
-    /// Who claimed it: its owner until its supervisor has reported.
+    /// Records who claimed it: the owner until its supervisor has reported.
     pub fn set_claimer(&self, id: RunId, me: &Actor) -> Result<()> {
         one(self
             .tx
@@ -162,8 +162,8 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// A supervisor's first act: `starting → live` with its identity, while the job still runs under the run's
-    /// token. [`StoreError::Lost`] otherwise: then it starts nothing (RULE-19).
+    /// A supervisor's first act: `starting → live` with its identity, while the job is still running under the run's
+    /// token. Otherwise [`StoreError::Lost`], and it starts nothing (RULE-19).
     pub fn adopt_run(&self, id: RunId, me: &Actor) -> Result<()> {
         one(self
             .tx
@@ -174,7 +174,7 @@ impl Tx<'_> {
             .execute(params![id.0, to_json(me)])?)
     }
 
-    /// Takes the run's finalizer over from `from` (seen dead by the caller). Returns the new fence.
+    /// Takes the run's finalizer over from `from`, which the caller saw dead. Returns the new fence.
     pub fn take_finalizer(&self, id: RunId, from: Option<&Actor>, fence: i64, me: &Actor) -> Result<i64> {
         one(self
             .tx
@@ -183,8 +183,8 @@ impl Tx<'_> {
         Ok(fence + 1)
     }
 
-    /// [`StoreError::Lost`] unless this fence still holds the unsettled run, its job under its token and, for all
-    /// but `observing` work, no stop is recorded (RULE-17).
+    /// [`StoreError::Lost`] unless this fence still holds the unsettled run, its job is under its token and, except for
+    /// `observing` work, no stop is recorded (RULE-17).
     pub fn check_fence(&self, id: RunId, fence: i64, observing: bool) -> Result<()> {
         let holds: i64 = self
             .tx
@@ -197,7 +197,7 @@ impl Tx<'_> {
         one(usize::try_from(holds).unwrap_or(0))
     }
 
-    /// Notes where the run begins, what it is told and by which model it is played.
+    /// Records the run's start commit, prompt hash, model, effort and session.
     pub fn set_run_start(
         &self,
         id: RunId,
@@ -222,12 +222,12 @@ impl Tx<'_> {
             .execute(params![id.0, to_json(runtime)])?)
     }
 
-    /// Notes that the run cost nothing, since no runtime of it ran (RULE-25).
+    /// Records that the run cost nothing, since its runtime never ran (RULE-25).
     pub fn set_run_free(&self, id: RunId) -> Result<()> {
         one(self.tx.prepare_cached("UPDATE runs SET cost_micros = 0 WHERE id = ?1")?.execute([id.0])?)
     }
 
-    /// Records the runtime's exit (RUN-4: first thing at exit).
+    /// Records the runtime's exit (RUN-4: the first thing at exit).
     pub fn record_exit(&self, id: RunId, exit: &RunExit, now: &Stamp) -> Result<()> {
         one(self
             .tx
@@ -265,7 +265,7 @@ impl Tx<'_> {
             .execute(params![id.0, end.result.as_str(), end.why, at])?)
     }
 
-    /// Settles whatever runs a job still has (its supervisor never reported, or its job was cancelled).
+    /// Settles any runs a job still has (its supervisor never reported, or its job was cancelled).
     pub fn settle_runs_of_job(&self, job: JobId, end: &RunEnd, at: i64) -> Result<()> {
         self.tx
             .prepare_cached("UPDATE runs SET state = 'settled', result = ?2, result_why = ?3, ended_at = ?4 WHERE job_id = ?1 AND state <> 'settled'")?
@@ -273,7 +273,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Counts one more observation that found the supervisor gone; 0 forgets them.
+    /// Counts one more observation that found the supervisor gone; 0 resets the count.
     pub fn set_dead_seen(&self, id: RunId, seen: i64, now: &Stamp) -> Result<()> {
         self.tx.prepare_cached("UPDATE runs SET dead_seen = ?2, dead_seen_at = ?3 WHERE id = ?1")?.execute(params![
             id.0,
@@ -283,7 +283,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What a conversation had cost when a run of it last told (RUN-5).
+    /// What a conversation had cost when one of its runs last reported it (RUN-5).
     pub fn session_total(&self, session: &str) -> Result<Option<i64>> {
         Ok(self
             .tx
@@ -294,8 +294,8 @@ impl Tx<'_> {
             .optional()?)
     }
 
-    /// Cost booked by a task's agent runs (`None`: of all tasks) since a wall time. A run in flight books its
-    /// reserved cap; an ended one of unknown cost books that cap too (RULE-25).
+    /// Cost booked by a task's agent runs (`None`: of all tasks) since a wall time. A run in progress books its
+    /// reserved cap, and so does an ended one with unknown cost (RULE-25).
     pub fn cost_since(&self, task: Option<TaskId>, since: i64) -> Result<RunSums> {
         let (sql, id) = match task {
             Some(t) => (
@@ -313,7 +313,7 @@ impl Tx<'_> {
             .query_row(params![id, since], |r| Ok(RunSums { booked_micros: r.get(0)?, known_micros: r.get(1)? }))?)
     }
 
-    /// The dearest known run of an agent, in millionths of a dollar.
+    /// The most expensive known run of an agent, in millionths of a dollar.
     pub fn dearest_run(&self, agent: Agent) -> Result<i64> {
         Ok(self
             .tx

@@ -1,11 +1,11 @@
-//! Which tasks have a page, and what of them is listed (DSK-2): one of each key, the newest.
+//! Which tasks have a page, and what of them is listed (DSK-2): the newest task of each key.
 
 use super::{Result, Tx, parsed};
 use crate::model::ids::TaskId;
 use crate::model::stage::Stage;
 use rusqlite::params;
 
-/// A task that has ended, as far as it is listed.
+/// An ended task, with what the list shows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedTask {
     pub key: String,
@@ -22,7 +22,7 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The newest task of every key of which an event was recorded after this one.
+    /// The newest task of every key that has an event recorded after this one.
     pub fn paged_since(&self, seq: i64) -> Result<Vec<TaskId>> {
         let mut statement = self.tx.prepare_cached(
             "SELECT DISTINCT (SELECT MAX(n.id) FROM tasks n WHERE n.key = t.key) FROM audit a JOIN tasks t ON t.id = a.task_id

@@ -1,4 +1,4 @@
-//! Tasks: rows in, rows out. Conditional updates are on the revision (RULE-7).
+//! Tasks: rows in, rows out. Updates are conditional on the revision (RULE-7).
 
 use super::{Result, StoreError, Tx, from_json, parsed, parsed_opt, to_json};
 use crate::model::ids::{Key, Sha, TaskId};
@@ -8,7 +8,7 @@ use crate::model::watch::Watch;
 use crate::model::window::Window;
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
-/// What a new task starts with.
+/// The initial values of a new task.
 #[derive(Debug, Clone)]
 pub struct NewTask<'a> {
     pub key: &'a Key,
@@ -79,7 +79,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     })
 }
 
-/// Served by partial indexes alone: a step that has nothing to do reads no history.
+/// Uses only partial indexes: a step that has nothing to do reads no history.
 pub(super) const IDLE: &str = "SELECT id FROM tasks t WHERE id IN (SELECT id FROM tasks WHERE stage NOT IN ('done', 'cancelled')
                  UNION SELECT id FROM tasks WHERE watch = 'armed')
              AND (stop_requested_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = t.id AND j.status IN ('queued', 'running'))) ORDER BY id";
@@ -87,7 +87,7 @@ pub(super) const IDLE: &str = "SELECT id FROM tasks t WHERE id IN (SELECT id FRO
 const OPEN: &str = "tasks WHERE stage NOT IN ('done', 'cancelled')";
 
 impl Tx<'_> {
-    /// Makes a task in `created`. `None` when the work item has a live (or done, not tombstoned) task already.
+    /// Makes a task in `created`. `None` if the work item already has one that is live, or done and not tombstoned.
     pub fn insert_task(&self, new: &NewTask<'_>, at: i64) -> Result<Option<Task>> {
         let round: i64 = self
             .tx
@@ -106,7 +106,7 @@ impl Tx<'_> {
         self.task(TaskId(self.tx.last_insert_rowid())).map(Some)
     }
 
-    /// The task of this id; [`StoreError::Lost`] if there is none.
+    /// The task with this id; [`StoreError::Lost`] if there is none.
     pub fn task(&self, id: TaskId) -> Result<Task> {
         self.tx
             .prepare_cached("SELECT * FROM tasks WHERE id = ?1")?
@@ -141,8 +141,8 @@ impl Tx<'_> {
         self.tasks_where("stage NOT IN ('done', 'cancelled') ORDER BY id")
     }
 
-    /// Tasks in work whose rows can't be decoded: what is readable of them, as far as others must know that they are there
-    /// (their keys and repositories).
+    /// Tasks in work whose rows can't be decoded: their readable part, which other tasks need to know (key and
+    /// repository).
     pub fn in_work_unreadable(&self) -> Result<Vec<(TaskId, String, String, String)>> {
         let ids: Vec<i64> = self.unread.borrow().keys().filter(|(table, _)| *table == "tasks").map(|k| k.1).collect();
         let mut found = Vec::new();
@@ -157,8 +157,8 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// Tasks that are not terminal (or done with an armed watch) and have no live job, or whose stop is
-    /// recorded: whoever was to carry it out may have been killed right after (RUN-9).
+    /// Tasks that are not terminal (or done with an armed watch) and have no live job, or whose stop is recorded: the
+    /// process that was to carry it out may have been killed right after (RUN-9).
     pub fn idle_tasks(&self) -> Result<Vec<TaskId>> {
         if self.none(OPEN)? && self.none("tasks WHERE watch = 'armed'")? {
             return Ok(Vec::new());
@@ -180,7 +180,7 @@ impl Tx<'_> {
         self.tasks_where("1 ORDER BY id")
     }
 
-    /// The tasks finished last, newest first.
+    /// The most recently finished tasks, newest first.
     pub fn finished_tasks(&self, most: u32) -> Result<Vec<Task>> {
         self.tasks_where(&format!("finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT {most}"))
     }
@@ -190,7 +190,7 @@ impl Tx<'_> {
         self.tasks_where("finished_at IS NOT NULL AND watch = 'armed' ORDER BY id")
     }
 
-    /// The last task of a repository whose work landed; its commit must be in a new base (RULE-28).
+    /// The last task of a repository that landed; its commit must be in a new base (RULE-28).
     pub fn last_landed(&self, repo: &str) -> Result<Option<Task>> {
         Ok(self
             .tx
@@ -225,8 +225,8 @@ impl Tx<'_> {
         self.list("tasks", &format!("SELECT * FROM tasks WHERE {condition}"), [], task)
     }
 
-    /// Writes the whole row if its revision is still `task.revision`, and raises it; `task` then holds the new
-    /// one. [`StoreError::Lost`] when somebody else moved it: the loser does nothing.
+    /// Writes the whole row if its revision is still `task.revision`, and raises it; `task` then has the new one.
+    /// [`StoreError::Lost`] if another process changed the row: the loser does nothing.
     pub fn save_task(&self, task: &mut Task, at: i64) -> Result<()> {
         let changed = self
             .tx

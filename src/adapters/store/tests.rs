@@ -175,7 +175,7 @@ fn rule_21_the_finalizer_has_one_owner_and_an_old_fence_settles_nothing() {
             assert!(matches!(tx.take_finalizer(run, Some(&actor(2)), fence, &actor(5)), Err(StoreError::Lost)));
             assert!(matches!(tx.check_fence(run, fence, false), Err(StoreError::Lost)));
             tx.check_fence(run, taken, false)?;
-            // A recorded stop lets only what observes settle (RULE-17).
+            // With a recorded stop, only work that observes may settle (RULE-17).
             task.stop_requested_at = Some(1);
             tx.save_task(&mut task, 2)?;
             assert!(matches!(tx.check_fence(run, taken, false), Err(StoreError::Lost)));
@@ -187,7 +187,7 @@ fn rule_21_the_finalizer_has_one_owner_and_an_old_fence_settles_nothing() {
         .unwrap();
 }
 
-/// A newer program's additive migration leaves the number of the oldest one that may use the file.
+/// A newer program's additive migration keeps the number of the oldest program that may use the file.
 #[test]
 fn rule_36_the_database_states_the_oldest_program_that_may_use_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -203,7 +203,7 @@ fn rule_36_the_database_states_the_oldest_program_that_may_use_it() {
     for (stated, oldest, may) in
         [(next, SCHEMA_VERSION, true), (next, next, false), (SCHEMA_VERSION, SCHEMA_VERSION, false)]
     {
-        // One that has it open from before is told in its next write.
+        // A process that already has it open notices at its next write.
         migrated(SCHEMA_VERSION, SCHEMA_VERSION, SCHEMA_VERSION);
         let mut open = Store::open(&path, Mode::Use).unwrap();
         migrated(next, stated, oldest);
@@ -216,7 +216,7 @@ fn rule_36_the_database_states_the_oldest_program_that_may_use_it() {
         assert_eq!(Store::copy_of(&path).is_ok(), may);
         assert_eq!(open.version().unwrap(), next, "nothing goes back");
     }
-    // Of an older one only a step that migrates makes the present one.
+    // An older one is migrated only by a step that may migrate.
     migrated(-1, -1, -1);
     assert!(matches!(Store::open(&path, Mode::Use), Err(StoreError::Older { .. })));
 }
@@ -295,7 +295,7 @@ fn the_audit_chain_tells_a_changed_a_missing_and_a_cut_event() {
         store.conn.execute(sql, []).unwrap();
         let broken = store.audit_verify(&tail).unwrap().unwrap_err();
         assert!(broken.seq == seq && broken.why.contains(why), "{sql}: {broken:?}");
-        // Nor without the file beside the database.
+        // Nor without the file next to the database.
         assert!(store.audit_verify(&Tail::Absent).unwrap().is_err(), "{sql}");
     }
 }

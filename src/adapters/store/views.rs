@@ -1,4 +1,4 @@
-//! Queries for views alone (CLI-3): each reads what is shown at once, whatever the history's length.
+//! Queries for views only (CLI-3): each reads just what is shown, whatever the history's length.
 
 use super::{Result, Tx, parsed, parsed_opt, tasks::task};
 use crate::model::ids::{Key, TaskId};
@@ -19,7 +19,7 @@ pub struct CostSum {
     pub known: i64,
 }
 
-/// A message that its sink refused for ever.
+/// A message that its sink refused permanently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedMessage {
     pub task_id: Option<TaskId>,
@@ -29,7 +29,7 @@ pub struct ParkedMessage {
 }
 
 impl Tx<'_> {
-    /// Every task that is not terminal and the `most` finished last, one per key (the newest), by id.
+    /// Every task that is not terminal and the `most` last finished ones, one per key (the newest), by id.
     pub fn shown_tasks(&self, most: u32) -> Result<Vec<Task>> {
         self.list(
             "tasks",
@@ -59,7 +59,7 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The newest messages that are refused, or still fail after about an hour, newest first.
+    /// The newest messages that were refused, or that still fail after about an hour, newest first.
     pub fn parked_messages(&self, most: u32) -> Result<Vec<ParkedMessage>> {
         let mut statement = self.tx.prepare_cached(
             "SELECT task_id, sink, COALESCE(last_error, ''), created_at FROM outbox
@@ -105,7 +105,7 @@ impl Tx<'_> {
             .optional()?)
     }
 
-    /// Hands over every run begun since a wall time with its task, oldest first, one at a time.
+    /// Passes every run started since a wall time, with its task, to `each`, oldest first, one at a time.
     pub fn run_facts(&self, since: i64, each: &mut dyn FnMut(RunFact)) -> Result<()> {
         let mut statement = self.tx.prepare_cached(
             "SELECT r.*, t.key, t.title, t.project, t.stage AS task_stage, t.blocked_reason IS NOT NULL AS blocked,
@@ -141,7 +141,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Reads every list that a step reads; what of it can't be decoded is noted (`Store::unreadable`).
+    /// Reads every list that a step reads; rows that can't be decoded are recorded (`Store::unreadable`).
     pub fn read_lists(&self) -> Result<()> {
         self.open_tasks()?;
         self.queued_jobs()?;

@@ -1,12 +1,13 @@
-//! What tasks waited for and how long, out of rows and the audit table, for `orch report` (DSK-1).
+//! What tasks waited for and how long, from rows and the audit table, for `orch report` (DSK-1).
 
 use super::{Result, Tx};
 use rusqlite::params;
 use std::collections::HashMap;
 
 impl Tx<'_> {
-    /// Hands over every wait that ended since a wall time, or has not ended at `now`: its cause and milliseconds. A wait
-    /// for a person is known from its release, a block until it was lifted, the queue from a job's row to its first run.
+    /// Passes every wait that ended since a wall time, or is still open at `now`, to `each`: its cause and
+    /// milliseconds. A wait for a person is known from its release, a block until it was lifted, the queue from a job's
+    /// row to its first run.
     pub fn waits(&self, since: i64, now: i64, each: &mut dyn FnMut(&'static str, i64)) -> Result<()> {
         let person = |name: &str| match name {
             "approval" => Some("approval"),

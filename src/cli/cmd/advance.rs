@@ -68,7 +68,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     chat::answers(&mut ctx, chat::When::Asked);
     outbox::deliver(&mut ctx);
     let exit = judge(&mut ctx, &task)?;
-    // What was in the queue when the decision fell may have been started since.
+    // A job that was queued at the decision may have been started since.
     let key = task.key.to_string();
     let started =
         ctx.report.actions.iter().any(|a| a.kind == ActionKind::JobStarted && a.task.as_deref() == Some(&key));
@@ -80,7 +80,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     open::finish(call, &mut ctx, start, exit)
 }
 
-/// A release at the wrong stage, or of a task that does not wait for it, is refused: nothing happens.
+/// Refuses a release at the wrong stage, or of a task that does not wait for it, without any effect.
 fn release(ctx: &mut Ctx, task: &Task, waiting: Waiting) -> Result<(), Failure> {
     let Some(why) = intents::release_by_command(ctx, task.id, waiting, &process::caller())? else { return Ok(()) };
     Err(Failure::refused(format!("{} {why}", task.key))

@@ -47,7 +47,7 @@ impl Args {
         matches!(self.what, What::Schema | What::Trust { .. })
     }
 
-    /// Whether it changes what counts (BND-6).
+    /// Whether it changes which configuration counts (BND-6).
     pub fn changes(&self) -> bool {
         matches!(self.what, What::Trust { .. } | What::Adopt)
     }
@@ -64,7 +64,7 @@ impl From<ConfigError> for Failure {
 }
 
 impl Invocation {
-    /// The configuration as the global options and the environment say. Fails with exit 2.
+    /// The configuration selected by the global options and the environment. Fails with exit 2.
     pub fn config(&self) -> Result<Config, Failure> {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let config = load(self.global.config.as_deref(), self.global.state_dir.as_deref(), &process_env(), &cwd)?;
@@ -73,7 +73,8 @@ impl Invocation {
         Ok(config)
     }
 
-    /// As [`Self::config`], for what works without a configuration: the defaults and the variables where there is none.
+    /// As [`Self::config`], for commands that also work without a configuration: then with the defaults and the
+    /// variables alone.
     pub fn config_or_bare(&self) -> Result<Config, Failure> {
         let cwd = std::env::current_dir().context("finding the current folder")?;
         let given = (self.global.config.as_deref(), self.global.state_dir.as_deref());
@@ -83,8 +84,8 @@ impl Invocation {
     }
 }
 
-/// What holds for every command alike, with a configuration or without: the way to the network, what is never shown, and
-/// that no secret stands in the environment. Fails where the program can't begin again.
+/// What every command needs, with a configuration or without: the way to the network, what is never shown, and an
+/// environment without secrets. Fails if the program can't be re-executed.
 fn reached(config: &Config) -> Result<(), Failure> {
     let ca_file = Some(config.tls.ca_file.as_str()).filter(|f| !f.is_empty());
     net::configure(ca_file.map(Path::new), Path::new(&config.tools.git));
@@ -92,18 +93,18 @@ fn reached(config: &Config) -> Result<(), Failure> {
     out_of_environment(config)
 }
 
-/// Whether this process may begin again: it is `orch` itself, and nothing of it is under way.
+/// Whether this process may re-execute itself: it is `orch` itself and has not started any work.
 static MAY_BEGIN_AGAIN: AtomicBool = AtomicBool::new(false);
 
-/// Takes over what this process was handed, and from now on lets no secret stand in its environment. The program's first
-/// act (BND-4).
+/// Reads the secrets that were passed to this process, and from now on keeps secrets out of its environment. The first
+/// thing the program does (BND-4).
 pub fn take_over_secrets() -> std::io::Result<()> {
     take_over(handed::take()?);
     MAY_BEGIN_AGAIN.store(true, Ordering::SeqCst);
     Ok(())
 }
 
-/// Where a reference names a variable of this process's environment, the program begins again without it.
+/// If a reference names a variable of this process's environment, re-executes the program without it.
 fn out_of_environment(config: &Config) -> Result<(), Failure> {
     let values = config.variables();
     if !MAY_BEGIN_AGAIN.load(Ordering::SeqCst) || !values.keys().any(|name| std::env::var_os(name).is_some()) {
@@ -114,7 +115,7 @@ fn out_of_environment(config: &Config) -> Result<(), Failure> {
         .hint("/proc must be mounted, and this program's file be there"))
 }
 
-/// Shows, checks or prints; touches nothing.
+/// Shows, checks or prints; changes nothing.
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     match &args.what {
         What::Trust { file } => {

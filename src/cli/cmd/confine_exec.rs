@@ -1,7 +1,9 @@
 //! `orch confine-exec` (hidden): the last program before a confined command. Started by a supervisor, never by a person.
 
 use crate::adapters::confine;
+use crate::adapters::executor::slurm;
 use crate::cli::exit::CmdResult;
+use crate::cli::exit::Exit;
 use anyhow::Context;
 
 /// Lays down what it may do, and becomes the command that its supervisor names
@@ -9,5 +11,9 @@ use anyhow::Context;
 pub struct Args {}
 
 pub fn run(_args: &Args) -> CmdResult {
+    if slurm::is_node() {
+        slurm::serve().context("playing a job on this node")?;
+        return Ok(Exit::Done);
+    }
     Err(confine::exec()).context("confining a command")?
 }

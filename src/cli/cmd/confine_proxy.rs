@@ -1,4 +1,4 @@
-//! `orch confine-proxy` (hidden): the way out of a run's network. Started by a supervisor, never by a person.
+//! `orch confine-proxy` (hidden): the only way out of a run's network. Started by a supervisor, never by a person.
 
 use crate::adapters::confine;
 use crate::cli::exit::{CmdResult, Exit};

@@ -22,7 +22,7 @@ pub struct Args {
     part: Option<Part>,
 }
 
-/// What the demo starts for itself.
+/// What the demo starts for its own use.
 #[derive(Debug, clap::Subcommand)]
 enum Part {
     /// Production: serve a folder on a loopback port until standard input ends

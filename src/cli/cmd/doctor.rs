@@ -77,7 +77,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     Ok(exit)
 }
 
-/// Each area once, as they first come.
+/// Each area once, in order of appearance.
 fn areas(chart: &Chart) -> Vec<&str> {
     let mut all: Vec<&str> = Vec::new();
     for check in &chart.checks {

@@ -27,7 +27,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Some(task) => explain::task(&mut ctx, &task)?,
         None => match explain::item(&mut ctx, &key)? {
             Some(told) => told,
-            // Nobody knows it: the error with the nearest key.
+            // Unknown: the error suggests the nearest key.
             None => return open::task(&mut ctx, &args.task).map(|_| Exit::Broken),
         },
     };
@@ -39,7 +39,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// What can be typed now, as it is, with the configuration this call was given.
+/// A command that can be typed now, including the configuration this call was given.
 fn last_line(call: &Invocation, command: Option<&str>) -> String {
     let Some(command) = command else { return "nothing to do".to_owned() };
     let Some(rest) = command.strip_prefix("orch ") else { return command.to_owned() };
@@ -53,7 +53,7 @@ fn last_line(call: &Invocation, command: Option<&str>) -> String {
     format!("orch {config}{state}{rest}")
 }
 
-/// A reason without its pointer to this very page.
+/// A reason without its reference to this page.
 fn here(e: &Explained, why: &str) -> String {
     why.replace(&format!("; `orch explain {}` says how", e.key), "")
 }

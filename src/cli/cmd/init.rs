@@ -57,7 +57,7 @@ pub struct Trying {
 }
 
 impl Trying {
-    /// As the flags say, else as a person at the terminal does.
+    /// The flags decide; without them, the person at the terminal.
     pub fn wanted(&self, call: &Invocation, yes: bool, found: &Found) -> bool {
         if self.try_them || self.no_try || !ask::is_person(call) {
             return self.try_them;
@@ -72,7 +72,7 @@ impl Trying {
         ask::yes(call, yes, "try them now in a clone of the default branch?")
     }
 
-    /// Whether the default branch of a repository without a checkout here is read to propose what tests it (ORD-2).
+    /// Whether to read the default branch of a repository without a checkout here, to propose how to test it (ORD-2).
     pub fn reads(&self, call: &Invocation, url: &str) -> bool {
         if self.try_them || self.no_try || !ask::is_person(call) {
             return self.try_them;
@@ -80,13 +80,13 @@ impl Trying {
         ask::yes(call, false, &format!("read the default branch of {url}, to propose setup and CI?"))
     }
 
-    /// `--try` says by its exit whether everything passed; the file is written all the same.
+    /// The exit code of `--try` says whether everything passed; the file is written in any case.
     pub fn exit(&self, tried: Option<&Tried>) -> Exit {
         if self.try_them && tried.is_some_and(|t| !t.passed()) { Exit::Negative } else { Exit::Done }
     }
 }
 
-/// What a call did and what a person should know and do.
+/// What a call did, and what a person should know and do.
 #[derive(Debug, Default)]
 struct Told {
     done: Done,
@@ -116,7 +116,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         units::writable(&units::folder(args.user, args.prefix.as_deref()))?;
     }
     let mut told = Told { proposed: json!({"setup": null, "ci": null}), ..Told::default() };
-    // Units can be had from anywhere, once there is an installation.
+    // Units can be written from anywhere, once there is an installation.
     let outside = place.file.exists() && locate::top(&dir).is_none();
     if !(outside && (args.systemd || has_labels(call, &place.file))) {
         project(call, args, &place, &dir, &mut told)?;
@@ -152,7 +152,7 @@ fn read(call: &Invocation, file: &Path) -> Result<Config, Failure> {
     Ok(load(Some(file), call.global.state_dir.as_deref(), &process_env(), folder)?)
 }
 
-/// Whether a project of the file has a board whose statuses are labels that this command makes (GH-2).
+/// Whether a project of the file has a board whose statuses are labels, which this command creates (GH-2).
 fn has_labels(call: &Invocation, file: &Path) -> bool {
     read(call, file).is_ok_and(|config| config.projects.iter().any(|p| p.board.asks_rights()))
 }
@@ -161,7 +161,7 @@ fn several(call: &Invocation, file: &Path) -> bool {
     read(call, file).is_ok_and(|config| config.projects.len() > 1)
 }
 
-/// The project of a checkout: found out, tried where that is wanted, then written to the installation's file.
+/// The project of a checkout: detected, tried if wanted, then written to the installation's file.
 fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut Told) -> Result<(), Failure> {
     let key = args.key.as_deref().map(prefix).transpose()?;
     let mut found = find::around(dir)?;
@@ -218,7 +218,7 @@ fn project(call: &Invocation, args: &Args, place: &Place, dir: &Path, told: &mut
     Ok(())
 }
 
-/// Units alone are no word to put back a project that was removed.
+/// Installing units alone does not add a removed project again.
 fn stays_out(call: &Invocation, place: &Place, key: &str, told: &mut Told) -> Result<(), Failure> {
     let why = format!("{key} was removed from {} and stays out", place.file.display());
     let way = "`orch init` in this checkout adds it again";
@@ -231,7 +231,7 @@ fn stays_out(call: &Invocation, place: &Place, key: &str, told: &mut Told) -> Re
     Ok(())
 }
 
-/// What became of the proposals, for a person.
+/// The result of the proposals, for a person.
 pub fn lines(tried: &Tried) -> Vec<String> {
     let one = |name: &str, came: Came| match came {
         Came::Passed => Some(format!("tried  {name} passed")),
@@ -250,7 +250,7 @@ fn proposed(found: &Found) -> Value {
     json!({"setup": found.setup, "ci": ci})
 }
 
-/// Whether a checkout takes the scanner's file.
+/// Whether the scanner's file can be written to a checkout.
 fn writable(top: &Path) -> Result<(), rustix::io::Errno> {
     if top.join(".gitleaks.toml").symlink_metadata().is_ok() {
         return Ok(());
@@ -329,8 +329,8 @@ fn say(call: &Invocation, dir: &Path, file: &Path, told: Told) {
     }
 }
 
-/// Makes the labels that a board lacks, of a project that was configured before (GH-2). What fails is a note: the files are
-/// written all the same.
+/// Creates the labels that are missing on the board of a project that was configured before (GH-2). A failure becomes a
+/// note: the files are written in any case.
 fn labels(call: &Invocation, file: &Path, told: &mut Told) {
     let Ok(config) = read(call, file) else { return };
     let wanted = |p: &&Project| p.board.asks_rights() && told.project.as_ref().is_none_or(|key| *key == p.key);
@@ -342,7 +342,7 @@ fn labels(call: &Invocation, file: &Path, told: &mut Told) {
     }
 }
 
-/// A prefix as keys have it, in capitals. Fails with exit 2.
+/// A key prefix, in capitals. Fails with exit 2.
 pub fn prefix(text: &str) -> Result<String, Failure> {
     let key = text.to_ascii_uppercase();
     match Key::parse(&format!("{key}-1")) {

@@ -1,4 +1,4 @@
-//! `orch logs` (CLI-3): what a run said, what it was sent.
+//! `orch logs` (CLI-3): what a run printed, and what it was sent.
 
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit, Failure};
@@ -18,7 +18,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Between two looks at a growing log.
+/// Between two reads of a growing log.
 const LOOK: Duration = Duration::from_millis(250);
 const CHUNK: usize = 1 << 20;
 /// A line longer than this is shown in pieces.
@@ -68,7 +68,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let dir = ctx.paths.run(run.id);
     let files = if args.prompt { vec![dir.join("prompt.md")] } else { files(&dir, &run) };
     let silent = !files.iter().any(|f| f.exists());
-    // One that has just begun has said nothing yet, which is no error.
+    // A run that has just begun has no output yet, which is no error.
     let begun = run.state != RunState::Settled && !args.prompt;
     if silent && !begun && !args.follow {
         let what = if args.prompt { "prompt" } else { "log" };
@@ -101,7 +101,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     if args.follow { follow(call, &mut ctx, &run, &dir, kind) } else { print(call, &files, kind) }
 }
 
-/// The log of a base.
+/// The log of a base check.
 fn base(call: &Invocation, ctx: &mut Ctx, asked: &str) -> CmdResult {
     let repo = &base_name(&ctx.config, asked)?;
     let Some(row) = ctx.store.read(|tx| base_job::row(tx, repo))? else {
@@ -128,8 +128,8 @@ fn bases(config: &Config) -> String {
     format!("the bases: {}", known.join(", "))
 }
 
-/// The name of the base that is meant by a repository or a project's key; a word that is neither stays, as of a project
-/// that was removed. Fails where a repository has several.
+/// The name of the base for a repository or a project's key. A word that is neither is returned unchanged, for a
+/// project that was removed. Fails if the repository has several.
 fn base_name(config: &Config, asked: &str) -> Result<String, Failure> {
     let of_repo: Vec<&Project> = config.projects.iter().filter(|p| p.repo == asked).collect();
     let one = config.projects.iter().find(|p| p.key == asked || p.base_name() == asked);
@@ -160,14 +160,14 @@ fn chosen(ctx: &mut Ctx, task: &Task, args: &Args) -> Result<Run, Failure> {
             runs.iter().rfind(|r| r.stage == s).cloned().ok_or_else(|| none(format!("{} has no run in {s}", task.key)))
         }
         (None, None) => {
-            // A person who asks for a prompt means an agent's run.
+            // Only an agent's run has a prompt.
             let wanted = |r: &&Run| !args.prompt || r.kind == JobKind::Agent;
             runs.iter().rfind(wanted).cloned().ok_or_else(|| none(format!("{} has no run", task.key)))
         }
     }
 }
 
-/// What a run left to read, in the order of its making.
+/// A run's readable files, in the order in which they were written.
 fn files(dir: &Path, run: &Run) -> Vec<PathBuf> {
     if run.kind == JobKind::Agent {
         return ["setup.log", "events.jsonl", "stderr.log"].iter().map(|n| dir.join(n)).collect();
@@ -179,7 +179,7 @@ fn files(dir: &Path, run: &Run) -> Vec<PathBuf> {
         .filter(|p| p.extension().is_some_and(|x| x == "log") && !p.ends_with("supervisor.log"))
         .collect();
     found.sort();
-    // Code that ran no program leaves only what its supervisor said.
+    // Code that ran no program leaves only its supervisor's log.
     if found.is_empty() { vec![dir.join("supervisor.log")] } else { found }
 }
 
@@ -187,7 +187,7 @@ fn kind(ctx: &Ctx, run: &Run) -> RuntimeKind {
     run.credential.as_deref().and_then(|name| runtimes::kind(&ctx.config, name)).unwrap_or(RuntimeKind::Command)
 }
 
-/// Only an agent's events have a form of their own.
+/// Only an agent's events need to be parsed.
 fn reading(file: &Path, kind: RuntimeKind) -> RuntimeKind {
     if file.ends_with("events.jsonl") { kind } else { RuntimeKind::Command }
 }
@@ -244,7 +244,7 @@ fn follow(call: &Invocation, ctx: &mut Ctx, run: &Run, dir: &Path, kind: Runtime
     }
 }
 
-/// A file read on from where it was left, by whole lines.
+/// Reads a growing file, by whole lines.
 struct Tail {
     file: PathBuf,
     kind: RuntimeKind,
@@ -256,7 +256,8 @@ impl Tail {
         Self { file, kind, at: 0 }
     }
 
-    /// The next lines, readable; `None`: nothing new. `last`: the file grows no more, its last line may lack its end.
+    /// The next lines, readable; `None`: nothing new. `last`: the file no longer grows, and its last line may lack a
+    /// line break.
     fn more(&mut self, last: bool) -> anyhow::Result<Option<String>> {
         let at = || format!("reading {}", self.file.display());
         let mut file = match File::open(&self.file) {

@@ -36,7 +36,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         None if call.out.is_json() => call.out.document(&json!({"text": text})),
         None => call.out.raw(&text),
         Some(file) => {
-            // Readable by the collector's user.
+            // Readable for the collector's user.
             files::output(file, text.as_bytes(), Some(0o644)).with_context(|| format!("writing {}", file.display()))?;
             if call.out.is_json() {
                 call.out.document(&json!({"file": file}));

@@ -115,7 +115,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// The one project whose repository, and part of it, the working folder is a checkout of; `None`: none, or several.
+/// The one project of which the working folder is a checkout, or a part of one; `None`: none, or several.
 fn here(config: &Config) -> Option<String> {
     let dir = std::env::current_dir().ok().filter(|_| config.projects.len() > 1)?;
     let dir = std::fs::canonicalize(&dir).unwrap_or(dir);

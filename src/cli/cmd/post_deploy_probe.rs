@@ -45,7 +45,7 @@ impl Args {
     }
 }
 
-/// Longest wait for one answer of the stand-alone watch, in milliseconds.
+/// Longest wait for one answer in the stand-alone watch, in milliseconds.
 const TIMEOUT_MS: u64 = 5_000;
 
 /// Watches a URL, or observes a task's deploy once.
@@ -57,7 +57,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     }
 }
 
-/// One observation of a task's deploy, appended to its `post-deploy.json`; ends the watch where that decides it.
+/// One observation of a task's deploy, appended to its `post-deploy.json`; ends the watch if that decides it.
 fn of_task(call: &Invocation, args: &Args, name: &str) -> CmdResult {
     let start = Instant::now();
     let mut ctx = open::step_or_dry(call, "post-deploy-probe", Mode::Use, args.dry_run)?;
@@ -196,7 +196,7 @@ fn alone(call: &Invocation, args: &Args, url: &str) -> CmdResult {
     })
 }
 
-/// Probes until the count is reached, it is DEGRADED, or a signal comes.
+/// Probes until the count is reached, it is DEGRADED, or a signal arrives.
 fn observe_all(
     call: &Invocation,
     args: &Args,
@@ -218,7 +218,7 @@ fn observe_all(
         if record.latched.is_some() {
             break;
         }
-        // From when it was due, so that slow answers do not stretch the watch; what is late already starts at once.
+        // From the time it was due, so that slow answers do not stretch the watch; a late probe starts at once.
         due = (due + interval).max(Instant::now());
     }
     record

@@ -128,12 +128,12 @@ fn add(call: &Invocation, from: &str, key: Option<&str>, trying: &Trying) -> Cmd
     Ok(exit)
 }
 
-/// Whether a folder is a repository that has no checkout of its own: what a remote on this machine is.
+/// Whether a folder is a bare repository, as a remote on this machine is.
 fn is_bare(dir: &Path) -> bool {
     dir.join("HEAD").is_file() && dir.join("objects").is_dir() && dir.join("refs").is_dir()
 }
 
-/// As `init` finds it in a checkout, from the default branch itself where it may be read; a URL alone proposes nothing.
+/// As `init` detects it in a checkout, from the default branch if that may be read; a URL alone proposes nothing.
 fn of_url(call: &Invocation, url: &str, trying: &Trying) -> Found {
     let mut found = find::of_url(url);
     let root = if trying.reads(call, url) {
@@ -145,8 +145,8 @@ fn of_url(call: &Invocation, url: &str, trying: &Trying) -> Found {
     found
 }
 
-/// The audit event of a project that was added or removed, where there is a state directory yet; else the first step writes
-/// what there is.
+/// Records the audit event of adding or removing a project if a state directory exists; otherwise the first step
+/// records what there is.
 pub fn record(call: &Invocation) -> Result<(), Failure> {
     let Ok(config) = call.config_or_bare() else { return Ok(()) };
     if config.file.as_os_str().is_empty() || !config.state_dir.join("orch.db").exists() {

@@ -7,7 +7,7 @@ use crate::cli::open;
 use crate::engine::prune;
 use serde_json::json;
 
-/// Said wherever something is pruned.
+/// Shown whenever something is pruned.
 const AUDIT: &str =
     "audit rows stay: each one's hash rests on the one before it, and `orch audit verify` walks them all";
 

@@ -46,7 +46,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Some(stage) => by_hand::retry_from(&mut ctx, task.id, stage, &by)?,
         None => by_hand::retry(&mut ctx, task.id, args.ci, &by)?,
     };
-    // What a run left and was deferred is finished at once, too.
+    // Also finishes at once what a run left and was deferred.
     reap::resume(&mut ctx)?;
     match retried {
         Retried::Refused(why) => {
@@ -63,7 +63,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         tick::dispatch_jobs(&mut ctx, None, None)?;
         outbox::deliver(&mut ctx);
     } else {
-        // Nothing of it waits for a person's word: what holds it is said.
+        // Nothing of it waits for a person; the output says what holds it.
         tick::dispatch_jobs(&mut ctx, None, None)?;
         advance::noted(&mut ctx, task.id);
         outbox::deliver(&mut ctx);

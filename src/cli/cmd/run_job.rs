@@ -31,7 +31,7 @@ pub struct Args {
 
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     process::new_session().context("starting a session of its own")?;
-    // A service inherits nothing: what it may know waits for it beside its log.
+    // A service inherits nothing: the values it may have are next to its log.
     if let Some(dir) = &call.global.state_dir {
         let beside = match (&args.base, args.run) {
             (Some(name), _) => base_job::dir_in(dir, name),

@@ -1,4 +1,4 @@
-//! `orch security-scan` (SHIP-1): alone in any git checkout, with no configuration and no database; or a task's range.
+//! `orch security-scan` (SHIP-1): in any git checkout, without configuration or database; or for a task's range.
 
 use crate::adapters::files;
 use crate::adapters::scan::{self, RangeError, ScanRequest, range};
@@ -53,7 +53,7 @@ pub struct Args {
 
 /// Scans, judges, says and writes.
 impl Args {
-    /// Of a task it keeps its report in the state directory.
+    /// For a task, it stores its report in the state directory.
     pub fn changes(&self) -> bool {
         self.task.is_some()
     }
@@ -99,8 +99,8 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     conclude(call, args, step, &Scanned { start, report, head })
 }
 
-/// The range of a task's branch, out of the mirror, by the configured tools, rules and waivers (and those of `--waivers`).
-/// The report is kept as 17 of that head; what the gate goes by is its own job's reading.
+/// The range of a task's branch, from the mirror, with the configured tools, rules and waivers (and those of
+/// `--waivers`). The report is kept as document 17 of that head; the gate uses only its own job's result.
 fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdResult {
     let step = StepReport::new("security-scan");
     if args.range.is_some() {
@@ -112,7 +112,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     let refuse = |why: &str| Failure::usage(format!("{}: {why}", task.key)).task(task.key.to_string());
     let head = task.head_sha.clone().ok_or_else(|| refuse("it has no pushed branch yet"))?;
     if args.dry_run {
-        // Where the branch leaves the default one is known only after a fetch, and nothing is fetched here.
+        // Where the branch left the default one is known only after a fetch, and a dry run fetches nothing.
         call.out.planned("security-scan", &[format!("scan {} since it left the default branch: {head}", task.key)]);
         return Ok(Exit::Done);
     }
@@ -137,7 +137,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     let report = judge(seen, &policy);
     let shown = Head { work_item: task.key.as_str(), stage: task.stage.as_str(), created_ms: now.wall_ms };
     let mut path = ctx.paths.evidence(task.id, &head).join(Artefact::SecurityReport.as_str());
-    // The file that the gate's own row binds is not written over (RULE-47).
+    // A file that the gate's own row binds is never overwritten (RULE-47).
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     if bound::files(&rows, ctx.paths.root()).contains(&path) {
         path.set_extension("alone.md");
@@ -147,7 +147,7 @@ fn of_task(call: &Invocation, args: &Args, name: &str, start: Instant) -> CmdRes
     conclude(call, args, step, &Scanned { start, report, head: shown })
 }
 
-/// A scan that was judged.
+/// A judged scan.
 struct Scanned<'a> {
     start: Instant,
     report: ScanReport,
@@ -176,7 +176,7 @@ fn conclude(call: &Invocation, args: &Args, mut step: StepReport, scanned: &Scan
     })
 }
 
-/// The settings of the project whose remote the checkout's origin is, else those at the top.
+/// The settings of the project whose remote is the checkout's origin, else the top-level ones.
 fn settings_for<'c>(config: &'c Config, repo: &Path) -> &'c Security {
     let origin = scan::origin(repo);
     let whole = std::fs::canonicalize(repo).ok();
@@ -189,7 +189,7 @@ fn settings_for<'c>(config: &'c Config, repo: &Path) -> &'c Security {
     project.map_or(&config.security, |p| &p.security)
 }
 
-/// A range that can't be read: the command line's fault is 2, the repository's 3.
+/// A range that can't be read: exit 2 if the command line is at fault, 3 if the repository is.
 fn unreadable(call: &Invocation, mut step: StepReport, error: &RangeError) -> CmdResult {
     let (exit, hint) = match error {
         RangeError::NoDefault { .. } => {
@@ -260,7 +260,7 @@ fn read_waivers(file: Option<&Path>) -> Result<Vec<Waiver>, Failure> {
     waivers(crate::yaml::from_str(&text).map_err(|e| bad(e.to_string()))?).map_err(bad)
 }
 
-/// A list, or a list under `allow:`; what is wrong is said of the entry and its field, not of the parser (DSK-5).
+/// A list, or a list under `allow:`. Errors name the entry and its field, not the parser's words (DSK-5).
 fn waivers(file: Value) -> Result<Vec<Waiver>, String> {
     let list =
         if let Value::Object(mut section) = file { section.remove("allow").ok_or("`allow` is missing")? } else { file };
@@ -271,7 +271,7 @@ fn waivers(file: Value) -> Result<Vec<Waiver>, String> {
     list.into_iter().enumerate().map(one).collect()
 }
 
-/// serde's words about a field in ours.
+/// serde's message about a field, in our words.
 fn field_error(said: &str) -> String {
     if let Some(name) = said.strip_prefix("missing field ") {
         return format!("{name} is missing");
@@ -282,9 +282,9 @@ fn field_error(said: &str) -> String {
     }
 }
 
-/// The key of the fingerprints: the one beside the waivers file (`FILE.key`), else the state directory's, under which a
-/// scan without waivers printed what they name; made when there is neither. Where it can't be kept, a key for this run
-/// only, and a warning.
+/// The key of the fingerprints: the one next to the waivers file (`FILE.key`), else the state directory's, with which a
+/// scan without waivers printed the fingerprints that the waivers name. Created if neither exists. If it can't be
+/// stored, a key for this run only, and a warning.
 fn fingerprint_key(state_dir: &Path, args: &Args) -> (Vec<u8>, Option<String>) {
     let own = scan::key_file(state_dir);
     let beside = args.waivers.as_ref().map(|waivers| {

@@ -1,4 +1,4 @@
-//! `orch completions` and `orch man` (CLI-4): what shells and `man` read, from the command line's own definition.
+//! `orch completions` and `orch man` (CLI-4): generated from the command line's own definition.
 
 use crate::cli::exit::{CmdResult, Exit};
 use crate::cli::init::shells;

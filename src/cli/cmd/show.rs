@@ -40,7 +40,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// The one document that a number (`1`, `01`, `ADR-002`) or a name (with or without its ending) means.
+/// The one document that a number (`1`, `01`, `ADR-002`) or a name (with or without extension) identifies.
 fn chosen<'a>(shown: &'a Shown, wanted: &str) -> Result<&'a ShownDocument, Failure> {
     let named: Vec<&ShownDocument> = shown.documents.iter().filter(|d| is(&d.name, wanted)).collect();
     match named.as_slice() {

@@ -55,13 +55,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// Whether it may change something of a state directory (BND-6): a project's suite sends a work item through.
+    /// Whether it may change something in a state directory (BND-6): a project's suite sends a work item through.
     pub fn changes(&self) -> bool {
         self.checks.is_none()
     }
 }
 
-/// Runs the checks of a file (or of a project) and says the verdict.
+/// Runs the checks of a file (or of a project) and reports the verdict.
 pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     let task = args.task.as_deref().map(Key::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
     let Some(file) = &args.checks else {
@@ -71,7 +71,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
         Failure::usage(format!("{} can't be read: {e}", file.display()))
             .hint("--checks takes a YAML file with a `staging:` section")
     })?;
-    // Network, tools and what is refused in it are those of every other command (one way to settings).
+    // Network, tools and redaction are the same as for every other command (one way to settings).
     let config = call.config_or_bare()?;
     let folder = file.parent().unwrap_or(Path::new("."));
     let setup = staging(&text, folder, &|name| std::env::var(name).ok())
@@ -80,7 +80,7 @@ pub fn run(call: &Invocation, args: &Args) -> CmdResult {
     judge(call, args, &Own { task, setup, checkout, file, config: &config })
 }
 
-/// The checks of a project out of the configuration, in a clean checkout of the task's head, else of the default branch.
+/// The configured checks of a project, in a clean checkout of the task's head, else of the default branch.
 fn configured(call: &Invocation, args: &Args) -> CmdResult {
     let start = Instant::now();
     let opened = if args.dry_run { open::dry(call, "staging-check") } else { open::aside(call, "staging-check") };
@@ -164,7 +164,7 @@ fn configured(call: &Invocation, args: &Args) -> CmdResult {
     conclude(call, args, key.as_ref(), &Ran { start, head: artefact, results, verdict })
 }
 
-/// What holds the checks that are commands (BND-2): those of a branch's head, run by hand.
+/// How the command checks are confined (BND-2): those of a branch's head, started by a person.
 fn confined(
     ctx: &Ctx,
     project: &Project,
@@ -192,7 +192,7 @@ fn within(hold: &Hold, folders: &Folders, logs: &Path, scripts: &[PathBuf]) -> C
     }
 }
 
-/// A set of checks of the caller's own.
+/// A caller's own set of checks.
 struct Own<'a> {
     task: Option<Key>,
     setup: StagingSetup,
@@ -203,8 +203,8 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// What holds the checks that are commands, where an engine is there (BND-2); else that is said once. `work`: an empty
-    /// folder for this run alone.
+    /// How the command checks are confined, if there is an engine (BND-2); if not, a warning says so once. `work`: an
+    /// empty folder for this run alone.
     fn confined(&self, call: &Invocation, folders: &Folders, work: &Path) -> Result<Option<Confined>, Failure> {
         if !self.setup.checks.iter().any(|c| matches!(c.kind, CheckKind::Command(_))) {
             return Ok(None);
@@ -232,7 +232,7 @@ fn planned(call: &Invocation, checks: Vec<String>) -> CmdResult {
     Ok(Exit::Done)
 }
 
-/// Runs a set of checks in a checkout, writes what was asked for and says the verdict.
+/// Runs a set of checks in a checkout, writes the requested files and reports the verdict.
 fn judge(call: &Invocation, args: &Args, own: &Own<'_>) -> CmdResult {
     let (task, setup) = (own.task.as_ref(), &own.setup);
     if !setup.enabled {
@@ -257,7 +257,7 @@ fn judge(call: &Invocation, args: &Args, own: &Own<'_>) -> CmdResult {
     let infra: Vec<String> = setup.allowed.iter().map(|a| a.id.clone()).collect();
     let mut each = |r: &CheckResult| call.out.line(show::line(r));
     let results = run_staging::run(&setup.checks, &infra, &ctx, &|| !signals.came(), &mut each);
-    // Nothing falls back to less, and what did not run says nothing.
+    // There is no fallback to a weaker engine, and a check that did not run proves nothing.
     if let Some(e) = ctx.confined.as_ref().and_then(|c| c.failed.borrow_mut().take()) {
         return Err(Failure::new(Exit::Broken, format!("no verdict: {e}"))
             .hint("`confine: {mode: off}` in the file runs its commands unconfined"));
@@ -275,7 +275,7 @@ fn judge(call: &Invocation, args: &Args, own: &Own<'_>) -> CmdResult {
     conclude(call, args, task, &Ran { start, head, results, verdict })
 }
 
-/// A suite that ran.
+/// A finished suite.
 struct Ran {
     start: Instant,
     head: ArtefactHead,

@@ -76,7 +76,7 @@ fn view(call: &Invocation, ctx: &Ctx, all: bool) -> View {
     View { columns: call.out.columns(), all, now_ms, zone, pending: Vec::new() }
 }
 
-/// Work items of local boards that the next step picks up; one that can't be read is left out.
+/// Work items of local boards that the next step picks up; unreadable ones are left out.
 fn pending(ctx: &Ctx) -> Vec<String> {
     let mut keys = Vec::new();
     for project in &ctx.config.projects {
@@ -93,7 +93,7 @@ fn pending(ctx: &Ctx) -> Vec<String> {
     keys
 }
 
-/// One screen, painted again and again until a signal comes or nobody looks any more.
+/// One screen, repainted until a signal arrives or the reader is gone.
 fn watch(call: &Invocation, which: Which, all: bool) -> CmdResult {
     if call.out.is_json() {
         return Err(Failure::usage("--watch shows a screen, and --json is one document")
@@ -106,7 +106,7 @@ fn watch(call: &Invocation, which: Which, all: bool) -> CmdResult {
     let signals = Signals::watch()?;
     let painted = Screen::open(&call.out);
     loop {
-        // A database that came into being meanwhile is seen too.
+        // Also notices a database that was created meanwhile.
         let mut ctx = open::view(call, "status")?;
         let view = view(call, &ctx, all);
         let rows = call.out.size().map_or(24, |(_, rows)| rows);
@@ -133,7 +133,7 @@ fn document(call: &Invocation, ctx: &mut Ctx, which: Which) -> Result<(), Failur
     Ok(())
 }
 
-/// A task's card, and what it does or waits for.
+/// A task's card, and what the task does or waits for.
 fn one(ctx: &mut Ctx, id: TaskId, view: &View) -> Result<String, Failure> {
     let shown = status::read(ctx, Which::One(id))?;
     let card = card_text(ctx, id)?;

@@ -1,4 +1,4 @@
-//! `orch timeline` (CLI-3): a reading of the audit table.
+//! `orch timeline` (CLI-3): reads the audit table.
 
 use crate::cli::Invocation;
 use crate::cli::exit::{CmdResult, Exit};

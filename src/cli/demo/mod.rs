@@ -1,6 +1,6 @@
-//! `orch demo`: the main job on an embedded default. It makes a world, plays the person and the timers in it by calling
-//! this program as separate processes, tells what happens, and looks at the end for itself whether all of it is true.
-//! Nothing else in the program knows the demo.
+//! `orch demo`: the whole pipeline with an embedded project. It sets up a world, plays the person and the timers in it
+//! by calling this program as separate processes, shows what happens, and verifies the result at the end. Nothing else
+//! in the program knows the demo.
 
 mod play;
 pub mod shop;
@@ -17,26 +17,26 @@ use std::path::Path;
 use std::time::Instant;
 use world::World;
 
-/// One work item of the story.
+/// One work item of the demo.
 pub struct Item {
     pub key: &'static str,
     pub title: &'static str,
     body: &'static str,
-    /// `--blocked-by`, `--label`: further words of `orch new`.
+    /// `--blocked-by`, `--label`: further arguments of `orch new`.
     further: &'static [&'static str],
     pub person: Person,
     /// Who sends it back, in this order.
     pub sent_back: &'static [&'static str],
 }
 
-/// How a person says yes to it.
+/// How a person approves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Person {
     /// `orch advance TASK --approve`, `--confirm-deploy`.
     Commands,
     /// By setting the status on the board.
     Board,
-    /// By labels, beforehand.
+    /// By labels, in advance.
     Labels,
 }
 
@@ -75,12 +75,12 @@ const STORY: [Item; 4] = [
     },
 ];
 
-/// The work items played: the last one's scene needs the secret scanner.
+/// The work items of the demo; the last one needs the secret scanner.
 fn story(world: &World) -> &'static [Item] {
     if world.gitleaks.is_some() { &STORY } else { STORY.split_last().map_or(&[], |(_, rest)| rest) }
 }
 
-/// Plays the demo. Done: every task is where it should be. Negative: the story went otherwise.
+/// Runs the demo. Done: every task ended where it should. Negative: something went differently.
 pub fn run(call: &Invocation, dir: Option<&Path>, keep: bool) -> CmdResult {
     let start = Instant::now();
     let mut show = Show::new(&call.out);

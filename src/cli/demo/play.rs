@@ -1,4 +1,4 @@
-//! Plays the person and the timers until every task has come to its end.
+//! Plays the person and the timers until every task has ended.
 
 use super::show::{Mood, Show, Told, tell};
 use super::world::World;
@@ -14,14 +14,14 @@ use anyhow::{Context, Result, bail};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// The story takes half a minute, several on a machine that is busy; past this something is wrong.
+/// The demo takes half a minute, or several on a busy machine; beyond this something is wrong.
 const BOUND: Duration = Duration::from_secs(600);
-/// How often a timer would call `orch tick`; a real one takes its time.
+/// How often `orch tick` is called; a real timer is slower.
 const TICK: Duration = Duration::from_millis(250);
 const OTHER_STEPS: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Writes the work items and sees them through.
+/// Writes the work items and runs them to the end.
 pub fn play(world: &World, items: &[Item], show: &mut Show<'_>) -> Result<()> {
     let signals = Signals::watch()?;
     for item in items {
@@ -55,11 +55,11 @@ struct Game<'w> {
     world: &'w World,
     items: &'w [Item],
     store: Store,
-    /// The last event told of each task.
+    /// The last event shown of each task.
     told: HashMap<TaskId, i64>,
-    /// Holds that were told, each once.
+    /// Holds that were shown, each once.
     holds: HashSet<(String, Rule)>,
-    /// What the person has said yes to.
+    /// What the person has approved.
     answered: HashSet<(String, Waiting, i64)>,
     ticked: Instant,
     others: Instant,
@@ -88,7 +88,7 @@ impl<'w> Game<'w> {
         Ok(self.store.read(|tx| tx.all_tasks())?)
     }
 
-    /// Tells what is new, does what a person or a timer would do. Whether all is over.
+    /// Shows what is new and does what a person or a timer would do. Returns whether everything has ended.
     fn round(&mut self, show: &Show<'_>) -> Result<bool> {
         let tasks = self.tasks()?;
         let at_work: Vec<_> = self.store.read(|tx| tx.open_runs())?.into_iter().map(|r| r.task_id).collect();
@@ -96,13 +96,13 @@ impl<'w> Game<'w> {
             show.running(task.key.as_str(), at_work.contains(&task.id));
             self.narrate(task, show)?;
         }
-        // Nothing in the story blocks: what is blocked waits for ever, and so does what stands behind it.
+        // Nothing in the demo should block: a blocked task would wait for ever, and so would its dependents.
         if let Some(t) = tasks.iter().find(|t| t.blocked_reason.is_some()) {
             bail!("{} is blocked: {}", t.key, t.blocked_reason.as_deref().unwrap_or_default());
         }
         let over = |t: &Task| t.stage.is_terminal() && !t.is_watched();
         if tasks.len() == self.items.len() && tasks.iter().all(over) {
-            // The last words to the board, the last supervisor's end.
+            // Messages to the board are delivered, and the last supervisor has ended.
             let (undelivered, _) = self.store.read(|tx| tx.outbox_counts())?;
             let at_work = !self.store.read(|tx| tx.open_runs())?.is_empty() || !self.world.running().is_empty();
             if undelivered == 0 && !at_work {
@@ -140,7 +140,7 @@ impl<'w> Game<'w> {
         Ok(())
     }
 
-    /// One tick, and why whatever waits waits.
+    /// Runs one tick and shows why each waiting task waits.
     fn tick(&mut self, show: &Show<'_>) -> Result<()> {
         let said = self.world.orch(&["tick", "--json"])?;
         let report: serde_json::Value = serde_json::from_str(said.stdout.trim()).unwrap_or_default();
@@ -152,7 +152,7 @@ impl<'w> Game<'w> {
                 continue;
             };
             let worth = matches!(rule, Rule::SerialGate | Rule::Dependencies);
-            // What a moment ago held it may not any more.
+            // A hold from a moment ago may already be gone.
             let begun = self.tasks()?.iter().any(|t| t.key.as_str() == key && t.stage != Stage::Created);
             if worth && !begun && self.holds.insert((key.to_owned(), rule)) {
                 let text = format!("waits: {}", held["why"].as_str().unwrap_or_default());
@@ -162,7 +162,7 @@ impl<'w> Game<'w> {
         Ok(())
     }
 
-    /// Says yes where a task waits for a person: by command, or on the board once the board asks.
+    /// Approves a task that waits for a person: by command, or on the board once the board asks.
     fn be_the_person(&mut self, task: &Task, show: &Show<'_>) -> Result<()> {
         let Some(waiting) = task.waiting_for else { return Ok(()) };
         let how = self.items.iter().find(|i| i.key == task.key.as_str()).map_or(Person::Commands, |i| i.person);
@@ -192,7 +192,7 @@ impl<'w> Game<'w> {
                 self.answered.insert(answer);
                 Ok(())
             }
-            // Its last job is just being put away: asked again in the next round.
+            // Its last job is still being settled: retry in the next round.
             4 => Ok(()),
             code => bail!("orch advance {key} {flag} answered {code}: {} {}", said.stdout.trim(), said.stderr.trim()),
         }
@@ -204,7 +204,7 @@ impl<'w> Game<'w> {
     }
 }
 
-/// Sets a status in a work item's file as an editor does, if it stands on the one that asks. Whether it did.
+/// Sets a status in a work item's file like an editor, if it has the status that asks. Returns whether it did.
 fn set_status(world: &World, key: &Key, asked: &str, to: &str) -> Result<bool> {
     let path = world.item(key.as_str());
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;

@@ -1,5 +1,5 @@
-//! Production, as far as a demo has one: a loopback server over the folder that `deploy.sh` fills. It ends when its
-//! standard input does, so that it never outlives the demo that started it.
+//! The demo's production: a loopback server for the folder that `deploy.sh` fills. It ends when its standard input
+//! does, so that it never outlives the demo that started it.
 
 use crate::cli::output::Output;
 use anyhow::{Context, Result};
@@ -8,12 +8,12 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-/// What the health page says; `orch.yaml` expects it.
+/// The text of the health page; `orch.yaml` expects it.
 const WELL: &str = "the kettle is on\n";
-/// A longer request is none of ours.
+/// A longer request is not one of ours.
 const MOST: usize = 8 << 10;
 
-/// Serves until standard input ends. Prints the address first, alone on its line.
+/// Serves until standard input ends. Prints the address first, on a line of its own.
 pub fn serve(out: &Output, production: &Path) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("opening a port on 127.0.0.1")?;
     let address = listener.local_addr().context("asking for the port")?;
@@ -23,7 +23,7 @@ pub fn serve(out: &Output, production: &Path) -> Result<()> {
         .name("serve".to_owned())
         .spawn(move || {
             for stream in listener.incoming().flatten() {
-                // One at a time is plenty; who does not speak is left after a second.
+                // One connection at a time is enough; a silent client is dropped after a second.
                 let _ = answer(stream, &production);
             }
         })

@@ -1,4 +1,4 @@
-//! What the demo tells while it runs: a line per task that moves, and on a terminal a bar per task as well.
+//! The demo's output while it runs: a line per task that moves and, on a terminal, a bar per task.
 
 use crate::adapters::store::AuditEvent;
 use crate::cli::output::Output;
@@ -10,10 +10,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// Longest text of a line; what is cut stands in the task's timeline.
+/// Longest text of a line; the task's timeline has the full text.
 const WIDTH: usize = 96;
 
-/// What became of a task, in the demo's words.
+/// What happened to a task, in the demo's words.
 pub struct Told {
     pub text: String,
     pub mood: Mood,
@@ -23,14 +23,14 @@ pub struct Told {
 pub enum Mood {
     Plain,
     Good,
-    /// Sent back: that is what gates are for.
+    /// Sent back: what gates are for.
     Back,
     /// A person is asked, or acts.
     Person,
     Bad,
 }
 
-/// The demo's voice.
+/// The demo's output.
 pub struct Show<'a> {
     out: &'a Output,
     start: Instant,
@@ -51,7 +51,7 @@ impl<'a> Show<'a> {
         Self { out, start: Instant::now(), colour, bars }
     }
 
-    /// A bar for a task, where there are bars.
+    /// Adds a bar for a task, if bars are shown.
     pub fn task(&mut self, key: &str, title: &str) {
         let Some(bars) = &mut self.bars else { return };
         let bar = bars.all.add(ProgressBar::new(Stage::ALL.len() as u64));
@@ -64,7 +64,7 @@ impl<'a> Show<'a> {
         bars.each.push((key.to_owned(), bar));
     }
 
-    /// Its bar spins only while something of it runs.
+    /// Its bar spins only while something of it is running.
     pub fn running(&self, key: &str, runs: bool) {
         let bar = self.bars.as_ref().and_then(|b| b.each.iter().find(|(k, _)| k == key));
         match bar {
@@ -74,7 +74,7 @@ impl<'a> Show<'a> {
         }
     }
 
-    /// Text that belongs to no task; on a terminal no line is wider than it, and no word is broken.
+    /// Text that belongs to no task. On a terminal it is wrapped to the width, between words.
     pub fn say(&self, text: impl AsRef<str>) {
         for line in text.as_ref().split('\n') {
             wrapped(line, self.out.columns()).iter().for_each(|l| self.print(l));
@@ -83,7 +83,7 @@ impl<'a> Show<'a> {
 
     /// One move of a task.
     pub fn moved(&self, key: &str, stage: Stage, told: &Told) {
-        // Before it are the time, the key and a sign.
+        // The time, the key and a sign precede it.
         let room = self.out.columns().map_or(WIDTH, |c| c.saturating_sub(20 + key.len()).clamp(30, WIDTH));
         let text = whole_words(&clip(&told.text, WIDTH), room);
         if let Some(bars) = &self.bars
@@ -121,7 +121,7 @@ impl<'a> Show<'a> {
         self.print(&format!("\n{}", self.paint("1", text)));
     }
 
-    /// Takes the bars away: the story is told.
+    /// Removes the bars at the end.
     pub fn end(&mut self) {
         if let Some(bars) = self.bars.take() {
             for (_, bar) in &bars.each {
@@ -153,7 +153,7 @@ impl<'a> Show<'a> {
     }
 }
 
-/// The text in so many cells, cut between two words.
+/// The text in at most `room` cells, cut between words.
 fn whole_words(text: &str, room: usize) -> String {
     if cells::width(text) <= room {
         return text.to_owned();
@@ -165,7 +165,7 @@ fn whole_words(text: &str, room: usize) -> String {
     format!("{} …", kept.trim_end())
 }
 
-/// The line in lines of at most so many cells, further ones indented as the first is.
+/// The line, wrapped to lines of at most `columns` cells with the indentation of the first.
 fn wrapped(line: &str, columns: Option<usize>) -> Vec<String> {
     let Some(columns) = columns.filter(|c| cells::width(line) > *c) else { return vec![line.to_owned()] };
     let indent: String = line.chars().take_while(|c| *c == ' ').collect();
@@ -183,7 +183,7 @@ fn wrapped(line: &str, columns: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// What an event of the record says, and where the task then stands. `None`: nothing a watcher needs to know.
+/// The text for an audit event, and the task's stage after it. `None`: nothing a watcher needs to know.
 pub fn tell(event: &AuditEvent) -> Option<(Option<Stage>, Told)> {
     let detail: Value = serde_json::from_str(&event.detail).unwrap_or(Value::Null);
     let word = |name: &str| detail[name].as_str().unwrap_or_default().to_owned();
@@ -227,7 +227,7 @@ fn entered(stage: Stage, landed: &str) -> String {
     text.to_owned()
 }
 
-/// Who sent it back, and the first thing they said.
+/// Who sent it back, and the first reason given.
 fn sent_back(detail: &Value, why: &str) -> String {
     let attempt = detail["attempt"].as_i64().unwrap_or(0);
     let finding = &detail["findings"][0];

@@ -1,4 +1,4 @@
-//! Looks at what is really there when the story is told: the repository, production, the record, the processes.
+//! Verifies the result at the end: the repository, production, the record, the processes.
 
 use super::Item;
 use super::world::{PREFIX, World};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
 
-/// One thing that must be so.
+/// One thing that must be true.
 pub struct Check {
     pub name: &'static str,
     pub detail: String,
@@ -115,7 +115,7 @@ fn documents(world: &World, items: &[Item]) -> Result<String> {
     Ok(format!("{count} of {count}, on main and in the evidence"))
 }
 
-/// The first agent looked for what it has no business with, and said what it could reach.
+/// The first agent tried to reach what it must not, and reported what it could reach.
 fn held(world: &World, items: &[Item]) -> Result<String> {
     let first = task(world, items.first().context("no item")?)?;
     let mut store = Store::open(&world.database(), Mode::ReadOnly)?;
@@ -141,7 +141,7 @@ fn held(world: &World, items: &[Item]) -> Result<String> {
     Ok(format!("{}: could not reach {}", engine.as_str(), not.join(", ")))
 }
 
-/// Whether some folder directly below has such a file.
+/// Whether a direct subfolder has such a file.
 fn below(dir: &Path, name: &str) -> bool {
     std::fs::read_dir(dir).into_iter().flatten().flatten().any(|e| e.path().join(name).is_file())
 }
@@ -166,7 +166,7 @@ fn sent_back(world: &World, items: &[Item]) -> Result<String> {
     Ok(format!("{count} times"))
 }
 
-/// Neither in what main reaches nor in any log, card, prompt, report or row.
+/// Searches what main reaches, and every log, card, prompt, report and row.
 fn no_secret(world: &World, _items: &[Item]) -> Result<String> {
     let key = world.key.as_bytes();
     let ids = world.remote(&["rev-list", "--objects", "main"])?;
@@ -184,7 +184,7 @@ fn no_secret(world: &World, _items: &[Item]) -> Result<String> {
                 open.push(entry.path());
             } else if kind.is_file() {
                 files += 1;
-                // A file that is gone meanwhile holds nothing.
+                // A file deleted meanwhile contains nothing.
                 let bytes = std::fs::read(entry.path()).unwrap_or_default();
                 ensure!(!holds(&bytes, key), "{} holds the key", entry.path().display());
             }

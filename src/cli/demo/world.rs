@@ -12,9 +12,9 @@ use std::process::{Child, Command, Stdio};
 
 /// The project's key prefix.
 pub const PREFIX: &str = "TEA";
-/// What every process of a demo carries, with the folder as its value.
+/// The variable set in every process of a demo, with the folder as its value.
 const MARK: &str = "TEA_DEMO";
-/// Says that a folder is a demo's own, and who plays in it.
+/// Marks a folder as a demo's own, and names the process that runs it.
 const OWNED: &str = ".orch-demo.json";
 const CONFIG: &str = include_str!("files/orch.yaml");
 const AGENT: &str = include_str!("files/agent.sh");
@@ -26,11 +26,11 @@ const SEED: [(&str, &str); 5] = [
     ("tests/black.sh", include_str!("files/seed/black.sh")),
 ];
 
-/// Where the demo plays, and with what.
+/// Where the demo runs, and with what.
 pub struct World {
     pub dir: PathBuf,
     pub git: Git,
-    /// The secret scanner, where there is one.
+    /// The secret scanner, if installed.
     pub gitleaks: Option<PathBuf>,
     /// Made up for this run; never printed.
     pub key: String,
@@ -38,21 +38,21 @@ pub struct World {
     program: PathBuf,
 }
 
-/// What one call of this program answered.
+/// The answer of one call of this program.
 pub struct Said {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// The server that stands for production; it ends with the demo.
+/// The server that acts as production; it ends with the demo.
 pub struct Shop {
     pub address: String,
     child: Child,
 }
 
 impl World {
-    /// Makes a new world. `dir`: the person's, which must be new or empty; else a temporary one.
+    /// Makes a new world. `dir`: the person's folder, which must be new or empty; else a temporary one.
     pub fn make(dir: Option<&Path>, keep: bool) -> Result<Self, Failure> {
         let git = Git::new("git").map_err(|e| Failure::from(anyhow::Error::from(e)))?;
         let program = own_program()?;
@@ -115,17 +115,17 @@ impl World {
         self.state().join("orch.db")
     }
 
-    /// A file of the board.
+    /// The path of a work item's file on the board.
     pub fn item(&self, key: &str) -> PathBuf {
         self.dir.join("board").join(format!("{key}.md"))
     }
 
-    /// Calls this program as a timer or a person does: as a process of its own.
+    /// Calls this program as a timer or a person does: as a separate process.
     pub fn orch(&self, args: &[&str]) -> Result<Said> {
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(self.config()).args(args).current_dir(&self.dir).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            // The person's own settings and git have no part in this.
+            // The person's own settings and git must not affect it.
             if ["ORCH_", "GIT_", "GITLEAKS_"].iter().any(|p| name.to_string_lossy().starts_with(p)) {
                 command.env_remove(name);
             }
@@ -138,20 +138,20 @@ impl World {
         })
     }
 
-    /// How a person calls this program: by name where PATH leads to it.
+    /// How a person can call this program: by name if it is on PATH.
     pub fn shown(&self) -> String {
         let named = which::which("orch").and_then(|p| p.canonicalize().map_err(|_| which::Error::CannotFindBinaryPath));
         let same = named.is_ok_and(|p| self.program.canonicalize().is_ok_and(|own| own == p));
         if same { "orch".to_owned() } else { self.program.display().to_string() }
     }
 
-    /// What git says of the remote.
+    /// A git query of the remote.
     pub fn remote(&self, args: &[&str]) -> Result<String> {
         let cmd = self.git.cmd(&self.dir).git_dir(&self.dir.join("remote.git")).args(args);
         cmd.text().context("reading the demo's repository")
     }
 
-    /// Everything of this demo that still runs, the server excepted.
+    /// Every process of this demo that is still running, except the server.
     pub fn running(&self) -> Vec<Actor> {
         let shop = i32::try_from(self.shop.child.id()).unwrap_or(0);
         let all = process::marked(MARK, &self.dir.to_string_lossy());
@@ -181,13 +181,13 @@ impl Drop for Shop {
     }
 }
 
-/// This program's file, also where it was replaced meanwhile.
+/// This program's file, even if it was replaced meanwhile.
 fn own_program() -> Result<PathBuf> {
     let path = std::env::current_exe().context("finding this program's own file")?;
     Ok(path.to_string_lossy().strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
-/// The person's folder: new or empty, never one that holds something.
+/// The person's folder: new or empty, never one with content.
 fn own(dir: &Path) -> Result<PathBuf, Failure> {
     let full = std::path::absolute(dir).map_err(|e| Failure::usage(format!("{}: {e}", dir.display())))?;
     match std::fs::read_dir(&full) {
@@ -214,7 +214,7 @@ fn temporary(keep: bool) -> Result<PathBuf, Failure> {
     canonical(&dir.keep())
 }
 
-/// Without symbolic links: processes are found again by this very text.
+/// Without symbolic links: processes are recognised by this exact text.
 fn canonical(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(dir.canonicalize().with_context(|| format!("finding {}", dir.display()))?)
 }
@@ -224,8 +224,8 @@ fn claim(dir: &Path, keep: bool) -> Result<()> {
     write(&dir.join(OWNED), &body.to_string(), false)
 }
 
-/// Removes what earlier demos left in the temporary folder: only folders of this user, with the demo's mark, whose
-/// player is gone and who were not asked to be kept.
+/// Deletes what earlier demos left in the temporary folder: only folders of this user with the demo's mark, whose
+/// process is gone and which were not meant to be kept.
 fn clear_away() {
     use std::os::unix::fs::MetadataExt;
     let me = rustix::process::getuid().as_raw();

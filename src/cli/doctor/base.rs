@@ -1,4 +1,4 @@
-//! Whether setup and CI pass on each project's base (ORD-2): what is known of it, else it is tried now.
+//! Whether setup and CI pass on each project's base (ORD-2): a known result if there is one, else it is checked now.
 
 use super::{Chart, Level};
 use crate::cli::trial;
@@ -8,8 +8,8 @@ use crate::model::base::{Base, BaseState};
 
 const FIX: &str = "fix the default branch or the settings named; until then no agent starts";
 
-/// `ctx`: on a copy of the database, with a state directory of its own. `config`: the one in force. `say` is told before
-/// what takes long.
+/// `ctx`: on a copy of the database, with a state directory of its own. `config`: the real one. `say` is called before
+/// anything that takes long.
 pub fn all(ctx: &mut Ctx, config: &Config, say: &dyn Fn(&str), chart: &mut Chart) {
     for project in &config.projects {
         one(ctx, config, project, say, chart);
@@ -21,14 +21,14 @@ fn one(ctx: &mut Ctx, config: &Config, project: &Project, say: &dyn Fn(&str), ch
     if !base_job::applies(config, project) {
         return chart.ok(area, name, "nothing to try: neither setup nor CI is configured, or base.enabled is off");
     }
-    // What can't be reached is not asked once more, and named once.
+    // An unreachable remote is reported once, and not contacted again.
     if chart.checks.iter().any(|c| c.area == *area && c.name == "remote" && c.level == Level::Failed) {
         return chart.warn(area, name, "not tried: the default branch can't be read", "fix the remote first");
     }
     let digest = base_job::digest(config, project);
     let (commit, tree) = match trial::head(ctx, project) {
         Ok(found) => found,
-        // The remote's own check says the same.
+        // The remote's own check reports the same.
         Err(e) => return chart.warn(area, name, format!("not tried: {e:#}"), "fix the remote first"),
     };
     let known = ctx.store.read(|tx| {
@@ -70,7 +70,7 @@ fn line(t: &trial::Trial) -> String {
     t.line().unwrap_or_else(|| t.tried.why.clone())
 }
 
-/// Tells a verdict that is there already; `false`: there is none.
+/// Reports an existing verdict; `false`: there is none.
 fn told(b: &Base, project: &Project, chart: &mut Chart) -> bool {
     let (area, at) = (&project.key, b.commit.short());
     match b.state {

@@ -1,5 +1,5 @@
-//! The support bundle: one text file with what a helper needs and no secret. Work items' texts, prompts and agents'
-//! output are not in it.
+//! The support bundle: one text file with what a helper needs, and without secrets. Texts of work items, prompts and
+//! agents' output are not in it.
 
 use super::Chart;
 use crate::adapters::git::cmd::scrub;
@@ -14,13 +14,13 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Events of each open task.
+/// Events listed per open task.
 const EVENTS: usize = 40;
 
-/// Writes it; a file that stands there is not overwritten.
+/// Writes it; an existing file is not overwritten.
 pub fn write(path: &Path, config: &Config, chart: &Chart) -> Result<(), Failure> {
     for (_, from) in config.secrets() {
-        // Read, it is known to the redactor; one that can't be read stands nowhere.
+        // Reading it makes it known to the redactor; one that can't be read can't appear anywhere.
         let _ = from.resolve();
     }
     let text = scrub(&redact::current().text(&text(config, chart)));
@@ -53,7 +53,7 @@ fn text(config: &Config, chart: &Chart) -> String {
     out
 }
 
-/// Where tasks stand and how they came there.
+/// Where each open task is, and how it got there.
 fn record(config: &Config) -> anyhow::Result<String> {
     let path = config.state_dir.join("orch.db");
     if !path.exists() {
@@ -72,7 +72,7 @@ fn record(config: &Config) -> anyhow::Result<String> {
         let _ = writeln!(out, "\n{} {state}", task.key);
         let events = store.read(|tx| tx.timeline(task.id))?;
         for e in events.iter().skip(events.len().saturating_sub(EVENTS)) {
-            // Findings and work items' texts are the project's own affair.
+            // Findings and texts of work items are the project's own business.
             let detail: serde_json::Value = serde_json::from_str(&e.detail).unwrap_or_default();
             let why = detail["why"].as_str().unwrap_or_default();
             let _ = writeln!(out, "  {} {} {}", rfc3339(e.at), e.event, why.lines().next().unwrap_or_default());

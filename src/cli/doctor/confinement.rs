@@ -1,4 +1,4 @@
-//! What holds agents and the branch's code (BND-2): the engine, what it leaves open, and commands that are not there.
+//! What confines agents and the branch's code (BND-2): the engine, what it leaves open, and missing commands.
 
 use super::Chart;
 use crate::adapters::accounts;
@@ -12,7 +12,7 @@ use std::time::Duration;
 const AREA: &str = "machine";
 const NAME: &str = "confinement";
 
-/// Where clouds answer a machine about itself, its credentials included.
+/// Where clouds serve a machine its metadata, including credentials.
 const METADATA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)), 80);
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -27,11 +27,11 @@ pub fn all(config: &Config, chart: &mut Chart) {
     }
     let one = told.len() == 1;
     for (whose, answer) in &told {
-        // All alike: nobody need be named.
+        // All are the same, so no names are needed.
         let of = if one { String::new() } else { format!(" ({})", whose.join(", ")) };
         engine(answer, &of, chart);
     }
-    // Where nothing holds them that is said already.
+    // Where nothing confines them, that is already reported.
     let held = |a: &Answer| a.engine.as_ref().is_ok_and(|e| e.held() != Held::Unconfined);
     if told.iter().any(|(_, a)| a.policy.network == Network::Open && held(a)) {
         metadata(chart);
@@ -47,7 +47,7 @@ pub fn all(config: &Config, chart: &mut Chart) {
         );
     }
     for (at, what) in config.absent(&process_env().remove("PATH").unwrap_or_default()) {
-        // The runtimes' programs have a check of their own.
+        // Programs of runtimes have their own check.
         if !at.starts_with("runtimes.") {
             chart.fail("tools", &at, format!("{what} is not there"), "install it, or correct the command");
         }
@@ -104,7 +104,7 @@ fn engine(answer: &Answer, of: &str, chart: &mut Chart) {
     }
 }
 
-/// The operator's commands that run what came from a tree, since nothing builds it confined (BND-3).
+/// Commands of the operator that run code from a tree because no confined build is configured (BND-3).
 fn landed_code(config: &Config, chart: &mut Chart) {
     let user = accounts::name(rustix::process::geteuid().as_raw());
     for p in &config.projects {

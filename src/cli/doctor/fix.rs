@@ -1,5 +1,5 @@
-//! `orch doctor --fix` (ORD-2): what needs no decision is done, and each act is reported. What is right already is left
-//! alone, so that a second call does nothing.
+//! `orch doctor --fix` (ORD-2): does what needs no decision, and reports each change. What is already right is left
+//! alone, so a second call does nothing.
 
 use crate::adapters::child::{self, Control, Spec};
 use crate::adapters::confine::Boundary;
@@ -12,17 +12,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The script that installs the pinned gitleaks; it checks both hashes itself.
+/// The script that installs the pinned gitleaks; it verifies both hashes itself.
 const GITLEAKS: &str = include_str!("../../../scripts/tools/install-gitleaks.sh");
 const GITLEAKS_LIMIT: Duration = Duration::from_secs(300);
 const LINGER_LIMIT: Duration = Duration::from_secs(30);
 
-/// Something that was done, or could not be.
+/// A repair that was made, or that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Act {
     /// What was done, as a person would type or say it.
     pub message: String,
-    /// Why it could not be done; `None`: it is done.
+    /// Why it failed; `None`: it is done.
     pub failed: Option<String>,
 }
 
@@ -32,10 +32,10 @@ impl Act {
     }
 }
 
-/// Every kind of repair, in order; each gives what it did.
+/// Every kind of repair, in order; each returns what it did.
 const ALL: [fn(&Config) -> Vec<Act>; 3] = [gitleaks, permissions, linger];
 
-/// Repairs what can be. `say` gets each act right after it.
+/// Repairs what it can. `say` gets each repair right after it.
 pub fn all(config: &Config, say: &dyn Fn(&Act)) -> Vec<Act> {
     let mut done = Vec::new();
     for repair in ALL {
@@ -47,7 +47,7 @@ pub fn all(config: &Config, say: &dyn Fn(&Act)) -> Vec<Act> {
     done
 }
 
-/// The secret scanner, where a project's security gate needs it and it is nowhere. One that was named by a path is the
+/// The secret scanner, if a project's security gate needs it and it is not installed. One named by a path is the
 /// operator's own.
 fn gitleaks(config: &Config) -> Vec<Act> {
     let needed = config.projects.iter().any(|p| config.security_gate(p));
@@ -59,7 +59,7 @@ fn gitleaks(config: &Config) -> Vec<Act> {
     vec![Act::of("installed gitleaks into the tools cache, pinned by its hash", done)]
 }
 
-/// What others may read and must not: the state directory and the files of secrets.
+/// Removes access of others to the state directory and the files of secrets.
 fn permissions(config: &Config) -> Vec<Act> {
     let state = std::iter::once((config.state_dir.clone(), 0o700));
     let files = config.secrets().into_iter().filter_map(|(_, from)| match from {
@@ -81,7 +81,7 @@ fn closed(path: &Path, mode: u32) -> Option<Act> {
 /// Units of a user's own manager end at logout unless the user lingers.
 fn linger(config: &Config) -> Vec<Act> {
     let kind = match config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => return Vec::new(),
     };
@@ -95,7 +95,7 @@ fn linger(config: &Config) -> Vec<Act> {
     vec![Act::of(format!("loginctl enable-linger {user}"), done)]
 }
 
-/// Runs a program of the operator's; its last line where it failed.
+/// Runs a program of the operator's; on failure, returns its last line.
 fn run(argv: &[&str], stdin: Option<&str>, limit: Duration) -> Result<(), String> {
     let scratch = tempfile::tempdir().map_err(|e| format!("a temporary folder can't be made: {e}"))?;
     let at = |name: &str| scratch.path().join(name);

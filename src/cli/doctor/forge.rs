@@ -1,4 +1,4 @@
-//! What `doctor` asks of a forge, with the credential that the steps use. Nothing is ever written there.
+//! Checks of a forge, with the credential that the steps use. They never write anything there.
 
 use super::Chart;
 use crate::adapters::forge::{Forge, ForgeError, address};
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mut Chart) {
     let area = &project.key;
     let Some(account) = project.forge.account() else {
-        // A forge that orch does not speak is named for what it means (ORD-2).
+        // A forge that orch does not support is named together with what that means (ORD-2).
         let said = address::at(&project.git.remote).and_then(|at| address::sentence(&at));
         let plain = || "local: landing is a compare-and-swap on the tested base".to_owned();
         return chart.ok(area, "forge", said.unwrap_or_else(plain));
@@ -55,7 +55,7 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
             "use an account of its own with write access to this repository",
         ),
         Ok(a) => chart.ok(area, "forge account", a.login),
-        // A token that may not say whose it is can do all the rest.
+        // A token may lack the right to see its own account and still be able to do everything else.
         Err(e @ ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => {
             chart.warn(area, "forge account", e.to_string(), way_out(&e, page));
         }
@@ -76,13 +76,13 @@ pub fn all(ctx: &mut Ctx, project: &Project, mirror: Option<&Mirror>, chart: &mu
     }
 }
 
-/// What a person does about an error of the forge: by its class.
+/// What a person can do about an error of the forge, by its class.
 fn way_out(e: &ForgeError, otherwise: &str) -> String {
     e.refusal().filter(|r| *r != Refusal::Other).map_or_else(|| otherwise.to_owned(), |r| r.advice(Side::Forge))
 }
 
-/// Whether token and account may do what the first task will ask of them. Two questions that write nothing: an edit of a
-/// comment that can't exist, and the opening of a push that sends nothing.
+/// Whether token and account may do what the first task will need. Two requests that write nothing: an edit of a
+/// comment that can't exist, and a push that is opened but sends nothing.
 fn rights(project: &Project, forge: &dyn Forge, mirror: Option<&Mirror>, chart: &mut Chart) {
     let area = &project.key;
     match forge.may_comment() {
@@ -105,7 +105,7 @@ fn rights(project: &Project, forge: &dyn Forge, mirror: Option<&Mirror>, chart: 
     }
 }
 
-/// Whether the repository can be asked further.
+/// Whether further checks of the repository are possible.
 fn repository(project: &Project, forge: &dyn Forge, chart: &mut Chart) -> bool {
     let area = &project.key;
     match forge.repository() {
@@ -209,7 +209,7 @@ fn protection(project: &Project, forge: &dyn Forge, branch: &str, chart: &mut Ch
     }
 }
 
-/// Whether a rule of the forge stands in the way of the branches that tasks will have (RULE-45).
+/// Whether a rule of the forge blocks the branches that tasks will have (RULE-45).
 fn task_branches(project: &Project, forge: &dyn Forge, chart: &mut Chart) {
     let (area, name) = (&project.key, "task branches");
     let example = format!("{}{}-1-a-title", project.git.branch_prefix, project.key);
@@ -241,7 +241,7 @@ fn task_branches(project: &Project, forge: &dyn Forge, chart: &mut Chart) {
     }
 }
 
-/// Which statuses the heads of recent pull requests bear, or else the default branch's head (RULE-2).
+/// Which statuses are on the heads of recent pull requests, or else on the default branch's head (RULE-2).
 fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart) {
     let area = &project.key;
     let borne = |sha: &Sha| -> Result<BTreeSet<String>, ForgeError> {
@@ -255,7 +255,7 @@ fn contexts(project: &Project, forge: &dyn Forge, head: &Sha, chart: &mut Chart)
         Ok(both) => both,
         Err(e) => return chart.warn(area, "ci", e.to_string(), "see that the token may read statuses"),
     };
-    // Only what a pull request gets counts at the gate.
+    // Only statuses on pull requests count at the gate.
     let untold = of_pulls.is_empty();
     let (seen, lacks) = if untold {
         (of_head, format!("{} has no status", head.short()))

@@ -1,5 +1,5 @@
-//! What runs find inside their confinement (BND-3): the programs that configured commands begin with, the service of each
-//! runtime, what bounds them, and what the account gives them besides.
+//! What runs find inside their confinement (BND-3): the programs with which configured commands begin, the service of
+//! each runtime, its limits, and the rights that the account adds.
 
 use super::Chart;
 use crate::adapters::child::{self, ChildError, Control, Spec};
@@ -43,7 +43,7 @@ const POWERFUL: &[&str] = &[
     "systemd-journal",
 ];
 
-/// What bounds a run, and what the account's groups give it. `config`: as it is.
+/// A run's limits, and the rights from the account's groups. `config`: the real one.
 pub fn bounds(config: &Config, chart: &mut Chart) {
     let limits = config.confine.policy().limits;
     let measured = format!(
@@ -51,7 +51,7 @@ pub fn bounds(config: &Config, chart: &mut Chart) {
         limits.memory_mb, limits.processes, limits.files, limits.disk_mb
     );
     let kind = match config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => Kind::Detach,
     };
@@ -85,7 +85,7 @@ pub fn bounds(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// Programs and services, project by project. `config`: with a state directory that is gone at the end.
+/// Programs and services, project by project. `config`: with a temporary state directory.
 pub fn all(config: &Config, chart: &mut Chart) {
     for project in &config.projects {
         let mut asked = BTreeSet::new();
@@ -108,9 +108,9 @@ pub fn all(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// What commands of the second row begin with: runtime (none: the project's own command) and program. A path of the
-/// checkout is not here to be asked.
-fn needed(config: &Config, project: &Project) -> Vec<(Option<String>, String)> {
+/// The programs with which commands of the second row begin: the runtime (`None`: the project's own command) and the
+/// program. A path of the checkout can't be checked here.
+pub(super) fn needed(config: &Config, project: &Project) -> Vec<(Option<String>, String)> {
     let mut all: Vec<(Option<String>, String)> = Vec::new();
     let mut add = |runtime: Option<&String>, argv: &[String]| {
         all.extend(argv.first().map(|program| (runtime.cloned(), program.clone())));
@@ -132,7 +132,7 @@ fn one(config: &Config, project: &Project, runtime: Option<&str>, program: &str,
     let (area, name) = (project.key.as_str(), format!("runs {program}"));
     let install = "install it where every account finds it, or open its folder by confine.read";
     match version(config, project, runtime, program) {
-        // No engine, or none that holds: said elsewhere.
+        // Unconfined, or without a working engine: reported elsewhere.
         Ok(None) => {}
         Ok(Some((held, Ok(line)))) => chart.ok(area, &name, format!("{line} (inside {})", held.as_str())),
         Ok(Some((held, Err(why)))) => {
@@ -144,7 +144,7 @@ fn one(config: &Config, project: &Project, runtime: Option<&str>, program: &str,
 
 type Answer = (Held, Result<String, String>);
 
-/// `PROGRAM --version` in the confinement and environment of a run. `None`: nothing holds runs here.
+/// `PROGRAM --version` in the confinement and environment of a run. `None`: runs are unconfined here.
 fn version(config: &Config, project: &Project, runtime: Option<&str>, program: &str) -> Result<Option<Answer>, String> {
     let Ok(hold) = confine::of(config, project, runtime, RunId(i64::from(std::process::id()))) else { return Ok(None) };
     if hold.held() == Held::Unconfined {
@@ -191,13 +191,13 @@ fn version(config: &Config, project: &Project, runtime: Option<&str>, program: &
         Ok(exit) if matches!(exit.code, Some(126 | 127)) || exit.ended_by.is_some() => {
             Err(format!("`--version` does not run: {}", said("err")))
         }
-        // Shells and small programs know no `--version`; a tool chain that can't be read says so.
+        // Shells and small programs have no `--version`; a tool chain that can't be read says so.
         Ok(_) => Ok(format!("it is there; to `--version` it says: {}", said("err"))),
     };
     Ok(Some((hold.held(), answer)))
 }
 
-/// The service that a runtime talks to, where that is known.
+/// The service that a runtime connects to, if known.
 fn service(runtime: &Runtime) -> Option<Host> {
     let (variable, usual) = runtime.kind.kind().service()?;
     let named = match runtime.env.get(variable) {

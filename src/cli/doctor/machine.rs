@@ -1,4 +1,4 @@
-//! What is here: state directory, executor, programs, secret files, waivers.
+//! Checks of the machine: state directory, executor, programs, secret files, waivers.
 
 use super::{Chart, Level};
 use crate::adapters::child::{self, Control, Spec};
@@ -32,7 +32,7 @@ pub fn configuration(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// The nearest folder that is there.
+/// The nearest existing folder.
 fn standing(path: &Path) -> PathBuf {
     path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/")).to_owned()
 }
@@ -123,7 +123,7 @@ pub fn state(config: &Config, chart: &mut Chart) {
 pub fn executor(config: &Config, chart: &mut Chart) {
     let area = "machine";
     let kind = match config.executor {
-        ExecutorKind::Auto => Kind::Auto,
+        ExecutorKind::Auto | ExecutorKind::Slurm => Kind::Auto,
         ExecutorKind::Systemd => Kind::Systemd,
         ExecutorKind::Detach => Kind::Detach,
     };
@@ -226,7 +226,7 @@ pub fn secrets(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// What runs can read: not a fault, but nobody should find it out later (BND-4).
+/// What runs can read: not a fault, but nobody should find out later (BND-4).
 pub fn readable(config: &Config, chart: &mut Chart) {
     for project in &config.projects {
         for (at, what) in config.readable_by_runs(project) {
@@ -244,7 +244,7 @@ pub fn search_path(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// Whose authorities are trusted and which way leads out, as the HTTP clients and git use them.
+/// Which authorities are trusted and which proxy is used, as seen by the HTTP clients and git.
 pub fn network(chart: &mut Chart) {
     let net = net::current();
     match net.authorities() {
@@ -254,7 +254,7 @@ pub fn network(chart: &mut Chart) {
         }
     }
     for scheme in ["https", "http"] {
-        // The name of a host that nobody has: what holds for every host.
+        // A host name that cannot exist: the result applies to every host.
         match net.route(&format!("{scheme}://host.invalid")).map(|route| (route.proxy, route.no_proxy)) {
             Ok((None, _)) => {}
             Ok((Some(proxy), no)) if no.is_empty() => chart.ok("machine", "proxy", format!("{scheme} through {proxy}")),
@@ -312,7 +312,7 @@ pub fn waivers(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// What the environment of a Claude runtime may log in by.
+/// Variables with which a Claude runtime can log in.
 const LOGINS: [&str; 5] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
@@ -330,7 +330,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
             continue;
         };
         if runtime.kind.kind().may_lack_a_key() && !LOGINS.iter().any(|l| runtime.env.contains_key(*l)) {
-            // Its home is an own empty folder: a login of the person's own is not seen.
+            // Its home is an empty folder of its own, so a person's own login is not visible.
             chart.warn(
                 "agents",
                 &name,
@@ -392,7 +392,7 @@ pub fn agents(config: &Config, scratch: &Path, chart: &mut Chart) {
     }
 }
 
-/// The version of the Claude CLI, and the flags of ours that its help does not name: they move between releases.
+/// The version of the Claude CLI, and those of our flags that its help lacks: they change between releases.
 fn claude(program: &str, scratch: &Path) -> Result<(String, Vec<&'static str>), String> {
     let version = version(program, scratch)?;
     let help = asked(program, "--help", scratch)?;
@@ -401,7 +401,7 @@ fn claude(program: &str, scratch: &Path) -> Result<(String, Vec<&'static str>), 
     Ok((version, CLAUDE_FLAGS.iter().copied().filter(|f| !known(f)).collect()))
 }
 
-/// What a program says to `--version`.
+/// A program's output for `--version`.
 fn version(program: &str, scratch: &Path) -> Result<String, String> {
     let text = asked(program, "--version", scratch)?;
     let line = text.lines().next().ok_or("`--version` says nothing")?;
@@ -437,7 +437,7 @@ fn asked(program: &str, flag: &str, scratch: &Path) -> Result<String, String> {
 }
 
 impl Level {
-    /// The level in front of a line, padded to the longest.
+    /// The level at the start of a line, padded to the longest.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Ok => "ok     ",

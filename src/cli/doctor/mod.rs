@@ -1,8 +1,9 @@
-//! What `orch doctor` checks. Every check has a level, what was found, and how to fix it. Nothing is
-//! written but a temporary folder that is gone at the end.
+//! The checks of `orch doctor`. Each has a level, what was found, and how to fix it. Nothing is written except a
+//! temporary folder, which is deleted at the end.
 
 mod base;
 pub mod bundle;
+mod cluster;
 mod confinement;
 pub mod fix;
 mod forge;
@@ -66,15 +67,15 @@ impl Chart {
         self.add(area, name, Level::Failed, message, fix);
     }
 
-    /// Whether something needed is broken.
+    /// Whether any check failed.
     pub fn is_broken(&self) -> bool {
         self.checks.iter().any(|c| c.level == Level::Failed)
     }
 }
 
-/// Looks at everything. Fails only where the configuration itself can't be read (exit 2).
+/// Runs all checks. Fails only if the configuration itself can't be read (exit 2).
 ///
-/// `quick`: no base is tried. `say` is told before what takes long.
+/// `quick`: no base is checked. `say` is called before anything that takes long.
 pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Config, Chart), Failure> {
     let config = open::bound(call)?;
     let mut chart = Chart::default();
@@ -91,12 +92,13 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     machine::waivers(&config, &mut chart);
     let scratch = tempfile::tempdir().context("making a temporary folder")?;
     machine::agents(&config, scratch.path(), &mut chart);
-    // Mirrors and caches of what is asked land in the temporary folder, rows in a copy of the database.
+    // Mirrors and caches go to the temporary folder, rows to a copy of the database.
     let mut elsewhere = config.clone();
     elsewhere.state_dir = scratch.path().to_owned();
     confinement::all(&elsewhere, &mut chart);
     inside::bounds(&config, &mut chart);
     inside::all(&elsewhere, &mut chart);
+    cluster::all(&elsewhere, say, &mut chart);
     match open::elsewhere(elsewhere, &config.state_dir.join("orch.db")) {
         Ok(mut ctx) => {
             services::rows(&mut ctx, &mut chart);
@@ -115,7 +117,7 @@ pub fn examine(call: &Invocation, quick: bool, say: &dyn Fn(&str)) -> Result<(Co
     Ok((config, chart))
 }
 
-/// A project's services are asked through the engine's own way to them.
+/// A project's services are reached through the engine's own clients.
 fn of_project(ctx: &Ctx) -> Vec<crate::config::Project> {
     ctx.config.projects.clone()
 }

@@ -1,4 +1,4 @@
-//! What is elsewhere: remotes, boards, forges, the chat. Each is asked with the credential that the steps use.
+//! Checks of outside services: remotes, boards, forges, the chat. Each with the credential that the steps use.
 
 use super::{Chart, of_project};
 use crate::adapters::board::Scope;
@@ -71,8 +71,8 @@ fn remote(ctx: &Ctx, project: &Project, chart: &mut Chart) -> Option<Mirror> {
     Some(mirror)
 }
 
-/// A project's mirror with the head of its default branch, as far as it was fetched; `None` before that. `config`: the one in
-/// force, whose mirrors are read, since `ctx` has none of its own before it fetched.
+/// A project's mirror with the head of its default branch, as last fetched; `None` before that. `config`: the real one,
+/// whose mirrors are read, since `ctx` has no mirrors until it fetches.
 fn fetched(ctx: &mut Ctx, config: &Config, project: &Project) -> Option<(Mirror, Sha)> {
     let roots = [Paths::new(&config.state_dir), ctx.paths.clone()];
     let path = roots.iter().map(|r| r.mirror(&project.repo)).find(|path| path.join("HEAD").is_file())?;
@@ -82,7 +82,7 @@ fn fetched(ctx: &mut Ctx, config: &Config, project: &Project) -> Option<(Mirror,
     Some((mirror, tip))
 }
 
-/// What default branches say that concerns runs: contents of git-lfs, and what a forge's own CI gives a task's branch.
+/// What default branches reveal about runs: contents of git-lfs, and which CI the forge starts for a task's branch.
 pub fn default_branches(ctx: &mut Ctx, config: &Config, chart: &mut Chart) {
     for project in of_project(ctx) {
         if let Some((mirror, tip)) = fetched(ctx, config, &project) {
@@ -94,7 +94,8 @@ pub fn default_branches(ctx: &mut Ctx, config: &Config, chart: &mut Chart) {
     }
 }
 
-/// Whether a default branch keeps files in git-lfs, and git-lfs is not here to take new contents of runs to the remote (BND-5).
+/// Whether a default branch has files in git-lfs while git-lfs, needed to upload new contents of runs, is missing
+/// (BND-5).
 fn large_files(area: &str, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
     let Ok(files) = mirror.list_files(tip) else { return };
     let of_git = |e: &&TreeEntry| {
@@ -118,7 +119,7 @@ fn large_files(area: &str, mirror: &Mirror, tip: &Sha, chart: &mut Chart) {
     }
 }
 
-/// Rows that can't be decoded, of every table that is read as a list (RULE-44).
+/// Rows that can't be decoded, in every table that is read as a list (RULE-44).
 pub fn rows(ctx: &mut Ctx, chart: &mut Chart) {
     if let Err(e) = ctx.store.read(|tx| tx.read_lists()) {
         return chart.fail("machine", "database", format!("{e}"), "restore it from a backup (docs/operations.md)");
@@ -153,7 +154,7 @@ fn board(ctx: &mut Ctx, project: &Project, chart: &mut Chart) {
         let message = format!("the intent `{}` is off: {}", off.intent, off.why);
         let fix = "make a status of that name of its own, or name one under board.statuses";
         match off.intent {
-            // Without it nothing ever begins.
+            // Without it no task can ever start.
             Intent::ToAnalyse => chart.fail(&area, "board", message, fix),
             Intent::Approved | Intent::ConfirmDeploy | Intent::Stop => chart.warn(&area, "board", message, fix),
         }
@@ -201,7 +202,7 @@ pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
     let Some(t) = &config.notify.telegram else { return };
     let area = "notify";
     let fix = "docs/connecting-telegram.md";
-    // That it can't be read stands among the secrets.
+    // The check of secrets reports an unreadable one.
     let Ok(token) = t.token.resolve() else { return };
     let settings = TelegramConfig {
         api_base: &t.api_base,
@@ -239,8 +240,8 @@ pub fn telegram(config: &Config, moved: Option<i64>, chart: &mut Chart) {
     }
 }
 
-/// Whether this bot's updates come here (ORD-5): one bot serves one installation. What another program takes is named by
-/// what the steps met.
+/// Whether this bot's updates reach this installation (ORD-5): a bot can serve only one. Another program that takes
+/// them shows in what the steps encountered.
 fn answers(telegram: &Telegram, deciders: usize, chart: &mut Chart) {
     let (area, name) = ("notify", "telegram answers");
     match telegram.webhook() {

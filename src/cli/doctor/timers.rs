@@ -1,4 +1,5 @@
-//! What this shell finds and the timers' units don't, or elsewhere (ORD-4): they have `orch.env`, and nothing of the shell.
+//! Programs that this shell finds but the timers' units do not, or find elsewhere (ORD-4): units only have `orch.env`,
+//! nothing of the shell.
 
 use super::Chart;
 use crate::adapters::toolbox;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// A line for each program that shell and units find differently. Nothing where there is no `orch.env`.
+/// A line for each program that shell and units find differently. None without an `orch.env`.
 pub fn all(config: &Config, chart: &mut Chart) {
     let path = envfile::place(&config.file);
     let Ok(text) = std::fs::read_to_string(&path) else { return };
@@ -63,12 +64,12 @@ pub fn all(config: &Config, chart: &mut Chart) {
     }
 }
 
-/// Whether what repositories say of themselves holds, as the mirrors have it (ORD-3).
+/// Whether the repositories' own configuration files are valid, as found in the mirrors (ORD-3).
 pub fn repositories(call: &Invocation, config: &Config, chart: &mut Chart) {
     if !config.projects.iter().any(|p| p.repository_config) {
         return;
     }
-    // What keeps the database from being opened has its own check.
+    // A database that can't be opened has its own check.
     let Ok(ctx) = open::view(call, "doctor") else { return };
     for project in ctx.config.projects.iter().filter(|p| p.repository_config) {
         match &project.fault {
@@ -83,13 +84,13 @@ pub fn repositories(call: &Invocation, config: &Config, chart: &mut Chart) {
     }
 }
 
-/// On a search path, then in the tools cache, as every step searches.
+/// Searches a path list, then the tools cache, as every step does.
 fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     let found = which::which_in(name, Some(path), "/").ok();
     found.or_else(|| toolbox::cached(name))
 }
 
-/// The programs of this configuration that are searched by name, and whether something fails without them.
+/// Programs that this configuration finds by name, and whether anything fails without them.
 fn programs(config: &Config) -> BTreeMap<String, bool> {
     let mut all: BTreeMap<String, bool> = BTreeMap::new();
     let mut add = |name: &str, needed: bool| {
@@ -112,7 +113,7 @@ fn programs(config: &Config) -> BTreeMap<String, bool> {
     all
 }
 
-/// What a command starts by name: its program, and of a line for `sh -c` the first word of each part.
+/// The programs that a command starts by name: its first word or, for `sh -c`, the first word of each part.
 fn started(argv: &[String]) -> Vec<String> {
     let Some((program, arguments)) = argv.split_first() else { return Vec::new() };
     let mut all = vec![program.clone()];

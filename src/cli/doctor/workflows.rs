@@ -1,5 +1,5 @@
-//! A forge's own CI, which runs a pushed branch before anybody has judged it (BND-1): what its workflows give a task's branch, and
-//! whether a runner of it is on this machine under this account.
+//! A forge's own CI, which runs a pushed branch before anybody has judged it (BND-1): what its workflows give a task's
+//! branch, and whether one of its runners is on this machine under this account.
 
 use super::Chart;
 use crate::adapters::git::{Mirror, TreeEntry};
@@ -9,7 +9,7 @@ use crate::decide::workflows::{FOLDERS, reach};
 use crate::model::ids::Sha;
 
 const NAME: &str = "forge's CI";
-/// What processes of forges' runners are called, in at most 15 letters.
+/// Process names of forges' runners, at most 15 letters each.
 const RUNNERS: [&str; 6] =
     ["Runner.Listener", "Runner.Worker", "act_runner", "forgejo-runner", "gitlab-runner", "woodpecker-agen"];
 

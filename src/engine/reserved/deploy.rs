@@ -111,7 +111,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     }
                     Control::Go
                 }
-                Event::Stdout(_) | Event::Tick => Control::Go,
+                Event::Stdout(_) | Event::Stderr(_) | Event::Tick => Control::Go,
             });
             if let Some(e) = refused {
                 return if started.exists() { taken(ctx, &d) } else { Err(e) };

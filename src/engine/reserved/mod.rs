@@ -22,7 +22,7 @@ use super::cache::Caches;
 use super::confine::{self, Further, Hold};
 use super::settle::Settlement;
 use super::supervise::MARK;
-use super::{Ctx, base, bound, operator, projects};
+use super::{Ctx, base, bound, cluster, operator, projects};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Exit, Spec};
 use crate::adapters::confine::Boundary;
 use crate::adapters::git::files::Seals;
@@ -30,7 +30,7 @@ use crate::adapters::git::shared::Shared;
 use crate::adapters::git::{CheckoutPlan, Documents};
 use crate::adapters::probe::Confined;
 use crate::adapters::store::NewEvidence;
-use crate::config::{EnvValue, Project, exposed};
+use crate::config::{EnvValue, Project, SlurmKind, exposed};
 use crate::model::artefact::Artefact;
 use crate::model::decision::Gate;
 use crate::model::evidence::{Code, EvidenceDetail};
@@ -81,7 +81,8 @@ fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
         | JobKind::DeployFinalizer
         | JobKind::PostDeployMonitor => None,
     };
-    let folders = kind.map_or_else(|| Folders::of_operator(&dir, "work"), |kind| Folders::of(&ctx.paths, &task, kind));
+    let folders = kind
+        .map_or_else(|| Folders::of_operator(&dir, "work"), |kind| Folders::of_run(&ctx.paths, &task, kind, run.id));
     // The head's code tree is known; of another commit nothing is kept.
     let tree = task.head_tree.clone().filter(|_| task.head_sha.as_ref() == Some(&subject));
     let caches = kind.map(|kind| Caches::of_task(ctx, &project, &task, kind, tree.as_deref())).transpose()?;
@@ -177,7 +178,9 @@ impl Bench {
             By::Operator => child::run_outliving(&spec, go),
             By::Branch => match child::run(&spec, go) {
                 // Nothing ran: that says nothing of the branch.
-                Err(e @ ChildError::Confinement { .. }) => return Err(e.into()),
+                Err(
+                    e @ (ChildError::Confinement { .. } | ChildError::Unavailable { .. } | ChildError::Lost { .. }),
+                ) => return Err(e.into()),
                 ran => ran,
             },
         };
@@ -186,7 +189,18 @@ impl Bench {
 
     /// What holds the branch's code in this job. Fails where nothing does and something must.
     fn hold(&self, ctx: &Ctx, run: &Run) -> Result<Hold> {
-        confine::hold(ctx, &self.project, None, run.id).map_err(anyhow::Error::new)
+        let hold = confine::hold(ctx, &self.project, None, run.id)?;
+        let kind = match run.kind {
+            JobKind::Ci => SlurmKind::Ci,
+            JobKind::Staging => SlurmKind::Staging,
+            JobKind::Build
+            | JobKind::Agent
+            | JobKind::Scan
+            | JobKind::Deploy
+            | JobKind::DeployFinalizer
+            | JobKind::PostDeployMonitor => SlurmKind::Build,
+        };
+        cluster::place(ctx, &self.project, hold, kind, ctx.paths.unit(run.id, false), &self.dir)
     }
 
     /// How the job's checks that are commands are held, in the checkout that is there.
@@ -325,8 +339,9 @@ fn ran(end: &Result<Exit, ChildError>) -> Ran {
                 ChildError::Empty
                 | ChildError::File { .. }
                 | ChildError::Withheld { .. }
+                | ChildError::Unavailable { .. }
                 | ChildError::Confinement { .. } => Ended::Failed,
-                ChildError::Watch { .. } | ChildError::Left { .. } => Ended::Lost,
+                ChildError::Watch { .. } | ChildError::Lost { .. } | ChildError::Left { .. } => Ended::Lost,
             };
             (ended, e.to_string())
         }

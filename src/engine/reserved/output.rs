@@ -48,7 +48,7 @@ fn place(ctx: &Ctx, run: RunId) -> PathBuf {
 /// # Errors
 /// This machine's, the engine's among them; the job is tried again.
 pub(super) fn make(ctx: &mut Ctx, bench: &mut Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
-    bench.folders = Folders::of(&ctx.paths, &bench.task, AreaKind::Build);
+    bench.folders = Folders::of_run(&ctx.paths, &bench.task, AreaKind::Build, run.id);
     bench.caches = Caches::of_task(ctx, &bench.project, &bench.task, AreaKind::Build, None)?;
     bench.checkout_for(ctx, run)?;
     let made = made(ctx, bench, run, key, build);

@@ -1,4 +1,4 @@
-//! The board as a page (DSK-2): what needs a person on top, a column a stage, and what has ended.
+//! The board as a page (DSK-2): what needs a person on top, one column per stage, and the ended tasks.
 
 use super::{Kind, shell, table};
 use crate::model::stage::Stage;
@@ -10,17 +10,17 @@ use crate::render::cells::grouped;
 use crate::render::notes;
 use std::collections::BTreeSet;
 
-/// Open tasks in a column, and tasks that ended last.
+/// Open tasks listed per column, and recently ended tasks listed.
 pub const COLUMN: usize = 200;
 pub const ENDED: usize = 50;
-/// Ended tasks on one further page.
+/// Ended tasks listed on each further page.
 pub const ENDED_PAGE: usize = 200;
-/// The page stops before it is larger than 1 MB, whatever the titles are.
+/// The page stops below 1 MB, however long the titles are.
 const MOST: usize = 940_000;
 const TITLE: usize = 100;
 const STATE: usize = 160;
 
-/// A task that has ended, as far as it is listed.
+/// An ended task, with what the list shows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedRow {
     pub key: String,
@@ -30,7 +30,8 @@ pub struct EndedRow {
     pub finished_at: String,
 }
 
-/// The board. `open`: rows of `status`; `ended`: those that ended last, newest first; `pages`: further pages of ended ones.
+/// The board. `open`: rows of `status`; `ended`: the most recently ended, newest first; `pages`: further pages of ended
+/// ones.
 pub fn page(s: &Status, ended: &[EndedRow], pages: usize, view: &View, foot: &str) -> String {
     let rows: Vec<&TaskRow> = s.tasks.iter().filter(|r| r.open).collect();
     let (needs, others): (Vec<&TaskRow>, Vec<&TaskRow>) =
@@ -61,7 +62,7 @@ fn columns(body: &mut String, others: &[&TaskRow], view: &View) {
     let mut empty = String::new();
     body.push_str("<div class=\"board\">\n");
     for stage in Stage::ALL.iter().filter(|s| !s.is_terminal()) {
-        // A task that is watched after its deploy is still in work.
+        // A task that is watched after its deploy still counts as in work.
         let column: Vec<&TaskRow> = others
             .iter()
             .copied()
@@ -81,7 +82,7 @@ fn columns(body: &mut String, others: &[&TaskRow], view: &View) {
     body.push_str(&format!("</div>\n<div class=\"empty\">\n{empty}</div>\n"));
 }
 
-/// Search and filter; they appear where the script runs.
+/// Search and filter; hidden until the script runs.
 fn tools(s: &Status) -> String {
     let projects: BTreeSet<&str> = s.tasks.iter().map(|r| r.project.as_str()).collect();
     let mut out = "<div id=\"tools\" role=\"search\" hidden><label>Search <input type=\"search\" placeholder=\"press /\"></label>".to_owned();

@@ -1,17 +1,17 @@
-//! The part of Markdown that documents of a work item use, as HTML without any of theirs (DSK-2): headings, paragraphs,
-//! lists, quotes, tables, code, emphasis, links. Raw HTML is text, and an image is a link.
+//! The part of Markdown that a work item's documents use, as HTML (DSK-2): headings, paragraphs, lists, quotes, tables,
+//! code, emphasis, links. Raw HTML stays text, and an image becomes a link.
 
 use super::link;
 use crate::model::text::beginning;
 use crate::render::card::escape;
 
-/// So deep may marks be nested; deeper ones are text.
+/// How deep marks may nest; deeper ones are text.
 const DEEP: usize = 6;
 
-/// Bytes in which a mark has to end.
+/// A mark has to be closed within this many bytes.
 const NEAR: usize = 2000;
 
-/// A whole document. Headings begin at the third level: the page has its own above.
+/// A whole document. Headings start at level three, below the page's own.
 pub fn html(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let mut lines = text.trim_start_matches('\u{feff}').lines().peekable();
@@ -118,7 +118,7 @@ fn table(rows: &[&str]) -> String {
     )
 }
 
-/// Marks within a line. What is no mark is escaped text.
+/// Marks within a line. Everything else is escaped text.
 fn inline(text: &str, depth: usize) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -140,12 +140,12 @@ fn inline(text: &str, depth: usize) -> String {
     out
 }
 
-/// The mark that a text begins with: its HTML, and how many bytes it takes.
+/// The mark at the start of a text: its HTML, and the number of bytes it takes.
 fn mark(text: &str, depth: usize) -> Option<(String, usize)> {
     if !text.starts_with(['`', '*', '_', '[', '!', 'h']) {
         return None;
     }
-    // What a mark holds is bounded, so that many beginnings without an end cost little.
+    // The content of a mark is bounded, so that many unclosed marks cost little.
     let text = beginning(text, NEAR);
     let within = |open: &str| -> Option<(&str, usize)> {
         let inner = text.strip_prefix(open)?;

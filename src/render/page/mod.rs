@@ -1,5 +1,5 @@
-//! The static site (DSK-2): pure text out of rows. Everything is escaped; nothing is loaded, and only our own style and
-//! script are allowed by the page itself.
+//! The static site (DSK-2): pure text from rows. Everything is escaped, nothing is loaded, and the page itself allows
+//! only our own style and script.
 
 pub mod index;
 pub mod markdown;
@@ -11,16 +11,16 @@ use sha2::{Digest, Sha256};
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// Which page of the site; where its links lead from.
+/// A page's place in the site, which decides where its links lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// In the site's folder, with columns.
     Board,
     /// In the site's folder, text.
     Text,
-    /// One folder below, text.
+    /// In a folder below the site's, text.
     Task,
-    /// A page of its own, without the site around it: no links, no script.
+    /// On its own, outside the site: no links, no script.
     Alone,
 }
 
@@ -52,7 +52,7 @@ pub fn shell(kind: Kind, title: &str, foot: &str, body: &str) -> String {
     )
 }
 
-/// What a page may do: its own style and script, by their hashes (DSK-2).
+/// The page's content security policy: its own style and script, by hash (DSK-2).
 pub fn policy() -> String {
     format!(
         "default-src 'none'; style-src '{}'; script-src '{}'; img-src data:; base-uri 'none'; form-action 'none'",
@@ -78,7 +78,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// A link, where the address is http or https; else its text alone.
+/// A link if the address is http or https, else only its text.
 pub fn link(url: &str, text: &str) -> String {
     if is_web(url) {
         format!("<a href=\"{}\" rel=\"noopener noreferrer\">{}</a>", escape(url), escape(text))
@@ -87,7 +87,7 @@ pub fn link(url: &str, text: &str) -> String {
     }
 }
 
-/// Whether an address is http or https, and has nothing in it that a browser would read otherwise.
+/// Whether an address is http or https and contains nothing that a browser would read differently.
 pub fn is_web(url: &str) -> bool {
     let lower = url.to_ascii_lowercase();
     (lower.starts_with("http://") || lower.starts_with("https://"))
@@ -96,7 +96,8 @@ pub fn is_web(url: &str) -> bool {
             .any(|c| c.is_whitespace() || crate::model::text::steers(c) || matches!(c, '"' | '<' | '>' | '\\'))
 }
 
-/// A table in a box that scrolls by itself and takes the keyboard. Cells are HTML; columns from `numbers` on are numbers.
+/// A table in a box that scrolls on its own and can have keyboard focus. Cells are HTML; columns from `numbers` on are
+/// numeric.
 pub fn table(name: &str, head: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
     let mut out = format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table><thead><tr>",

@@ -1,4 +1,4 @@
-//! One task as a page (DSK-2): what it waits for, its story, verdicts with their evidence, findings, costs, documents.
+//! One task as a page (DSK-2): what it waits for, its story, verdicts with evidence, findings, costs, documents.
 
 use super::markdown;
 use super::{Kind, link, shell, table};
@@ -10,16 +10,16 @@ use crate::render::cells::grouped;
 use crate::render::report::span;
 use crate::render::story::Told;
 
-/// Events shown in full; of a longer story the newest ones.
+/// Events shown; of a longer story, the newest ones.
 const EVENTS: usize = 1000;
 
-/// What the page shows, made free of secrets, machine paths and raw logs by whoever gathered it.
+/// What the page shows. Whoever gathers it has removed secrets, machine paths and raw logs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TaskPage {
     pub key: String,
     pub title: String,
     pub stage: String,
-    /// One sentence: what it does or waits for.
+    /// One sentence: what the task does or waits for.
     pub state: String,
     pub branch: Option<String>,
     pub pull_request: Option<String>,
@@ -29,14 +29,14 @@ pub struct TaskPage {
     pub story: Vec<(String, Told)>,
     /// Oldest first.
     pub verdicts: Vec<Verdict>,
-    /// What is to be fixed now; none where documents are left out.
+    /// What is to be fixed now; empty where documents are left out.
     pub findings: Vec<Finding>,
     pub runs: Vec<RunRow>,
-    /// Name and text; none where they are left out.
+    /// Name and text; empty where they are left out.
     pub documents: Vec<(String, String)>,
 }
 
-/// A gate's verdict on a commit, and what it rests on.
+/// A gate's verdict on a commit, and its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub gate: String,

@@ -1,12 +1,12 @@
-//! A scripted model: the part of the Messages API that agent CLIs call, on loopback. One scripted turn a request.
+//! A scripted model: the part of the Messages API that agent CLIs use, on loopback. One scripted turn per request.
 
 use super::http::{Fault, Reply, Seen, Server};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-/// What one turn costs by the CLI's own price list, in millionths of a dollar: 100 tokens in, 1,000 written to and
-/// 2,000 read from the cache, 50 out.
+/// Cost of one turn by the CLI's own price list, in millionths of a dollar: 100 tokens in, 1,000 written to and 2,000
+/// read from the cache, 50 out.
 pub const TURN_MICROS: i64 = 6800;
 /// Tokens read in one turn.
 pub const TURN_READ: i64 = 3100;
@@ -27,13 +27,13 @@ impl Turn {
     }
 }
 
-/// A running scripted model; ends when dropped.
+/// A running scripted model; it ends when dropped.
 pub struct Model {
     pub server: Server,
 }
 
 impl Model {
-    /// Plays the turns in order; a request after the last of them fails the test.
+    /// Plays the turns in order; a request after the last turn fails the test.
     pub fn start(script: Vec<Turn>) -> Self {
         let script = Mutex::new((0_usize, VecDeque::from(script)));
         Self {
@@ -54,7 +54,7 @@ impl Model {
         }
     }
 
-    /// The next answer stops in its middle and the connection stays open.
+    /// The next answer stops halfway and the connection stays open.
     pub fn hang_next(&self) {
         self.server.fault("POST /v1/messages", Fault::HangMidBody, 1);
     }

@@ -1,15 +1,15 @@
-//! What was attacked and what was seen (BND-7). The tests that play attacks say here what they saw, once it was as expected;
-//! `scripts/attacks` has them write it down, and makes the table of docs/results/attacks.md of it.
+//! What was attacked and what was seen (BND-7). The tests that play attacks record here what they saw, once it was as
+//! expected; `scripts/attacks` writes the records to a file and turns them into the table of docs/results/attacks.md.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use orch::model::confine::Choice;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// The folder that gets the rows; without it nothing is written.
+/// The folder for the rows; without it nothing is written.
 const ROWS: &str = "ORCH_ATTACKS";
 
-/// What `scripts/attacks` has an ordinary account play as well.
+/// The tests that `scripts/attacks` also runs as an ordinary account.
 pub const TESTS: [&str; 10] = [
     "hostile_build::",
     "hostile_git_walk::",
@@ -23,14 +23,14 @@ pub const TESTS: [&str; 10] = [
     "acts_hidden::",
 ];
 
-/// What an attack of a run runs against.
+/// What confines the run that is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
     Bubblewrap,
     Landlock,
     /// `mode: off`: nothing.
     Off,
-    /// What no engine has a part in: data that `orch` reads after a run.
+    /// No engine is involved: data that `orch` reads after a run.
     Any,
 }
 
@@ -53,7 +53,7 @@ impl Held {
     }
 }
 
-/// Attacks that an account other than root can't do even where nothing holds it.
+/// Attacks that only root can carry out, even without confinement.
 pub const OF_ROOT: [&str; 7] = [
     "read a private part of etc",
     "write to the system",
@@ -64,11 +64,12 @@ pub const OF_ROOT: [&str; 7] = [
     "raise the priority",
 ];
 
-/// What Landlock leaves open to runs that have the operator's own uid, as docs/security.md says; as root they have another.
+/// What Landlock leaves open to runs with the operator's own uid, as docs/security.md says; under root they have
+/// another.
 pub const OPEN_UNDER_LANDLOCK: [&str; 2] =
     ["change the mode of a file of the operator", "change the times of a file of the operator"];
 
-/// Whether this attack of a run is done, by what holds the run and who started it.
+/// Whether this attack succeeds, by what confines the run and who started it.
 pub fn expected(attack: &str, held: Held) -> bool {
     let root = rustix::process::geteuid().is_root();
     match held {
@@ -78,13 +79,13 @@ pub fn expected(attack: &str, held: Held) -> bool {
     }
 }
 
-/// One row: what was seen, which was what is expected.
+/// One row: what was seen, which matched the expectation.
 pub fn seen(group: &str, attack: &str, held: Held, done: bool) {
     let Some(folder) = std::env::var_os(ROWS).map(PathBuf::from) else { return };
     let account = if rustix::process::geteuid().is_root() { "root" } else { "ordinary" };
     let said = if done { "done" } else { "refused" };
     let line = format!("{group}\t{attack}\t{}\t{account}\t{said}\n", held.word());
     let file = folder.join(format!("{account}.tsv"));
-    // In one write, since tests run beside each other.
+    // In a single write, since tests run in parallel.
     std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap().write_all(line.as_bytes()).unwrap();
 }

@@ -1,4 +1,4 @@
-//! A run of the second row and what is around it (BND-2): folders, an operator's process, sockets, planted secrets.
+//! A run of the second row and its surroundings (BND-2): folders, an operator's process, sockets, planted secrets.
 
 use orch::adapters::child::{self, ChildError, Control, Event, Exit, Spec};
 use orch::adapters::confine::{self, Boundary, Engine, Probe, Run};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The account of a run where this process is root: not one of this machine's.
+/// The account of a run if this process is root; no account of this machine has it.
 pub const UID: u32 = 2_000_000_007;
 
-/// Where `orch` is, for tests that an ordinary account repeats.
+/// Path of `orch`, for tests that are repeated as an ordinary account.
 pub const PROGRAM: &str = "ORCH_TEST_PROGRAM";
 
-/// The engine, if this machine has it. Without it: a failure under `ORCH_TOOLS_REQUIRED`, else said loudly.
+/// The engine, if this machine has it. Without it: a failure under `ORCH_TOOLS_REQUIRED`, else a loud message.
 pub fn engine(choice: Choice, network: Network, place: &Place) -> Option<Engine> {
     let policy = Policy { choice, network, ..Policy::default() };
     match confine::engine(&policy, &place.probe()) {
@@ -59,7 +59,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Gives a path to the run's account.
+    /// Makes the run's account the owner of a path.
     pub fn own(&self, path: &Path) {
         if self.root {
             chown(path, Some(UID), Some(UID)).unwrap();
@@ -75,7 +75,7 @@ impl Place {
 
     /// The `orch` under test.
     pub fn program() -> PathBuf {
-        std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_orch").into(), PathBuf::from)
+        std::env::var_os(PROGRAM).map_or_else(|| crate::support::ORCH.into(), PathBuf::from)
     }
 
     pub fn probe(&self) -> Probe {
@@ -99,7 +99,7 @@ impl Place {
         }
     }
 
-    /// The command in the checkout, with the environment that every run has.
+    /// The command in the checkout, with the environment of every run.
     pub fn spec(&self, run: Run, argv: &[&str]) -> Spec {
         let set = |name: &str, value: &Path| (OsString::from(name), value.as_os_str().to_owned());
         Spec {
@@ -131,7 +131,7 @@ impl Place {
         String::from_utf8_lossy(&std::fs::read(self.path("state/err")).unwrap_or_default()).into_owned()
     }
 
-    /// Runs it to its end and says its words where it failed to start.
+    /// Runs it to its end, and prints its output if it failed to start.
     pub fn go(&self, spec: &Spec) -> Exit {
         self.tell(spec, &mut |_| Control::Go).unwrap_or_else(|e| panic!("{e}; {}", self.err()))
     }

@@ -1,5 +1,5 @@
-//! A world for tests that kill: repositories with scripted agents that watch each other, a deploy command that keeps a
-//! log, steps as separate processes, and a look at the outcome from outside.
+//! A world for tests that kill: repositories with scripted agents that watch for each other, a deploy command that
+//! keeps a log, steps as separate processes, and checks of the outcome from outside.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The agent: registers itself, looks for another living one of its task, does its stage's work, unregisters.
+/// The agent: registers itself, checks for another living agent of its task, does its stage's work, unregisters.
 const AGENT: &str = r#"#!/bin/sh
 set -e
 world=@WORLD@
@@ -56,7 +56,7 @@ pub struct Plan {
     pub projects: Vec<&'static str>,
     /// Shell lines in the agent, after its registration.
     pub extra: String,
-    /// Seconds an agent sleeps at its work.
+    /// How many seconds an agent sleeps while working.
     pub nap: &'static str,
     /// Reviews: 1, or 2 with one request for changes.
     pub rounds: u8,
@@ -64,7 +64,7 @@ pub struct Plan {
     pub deploy: String,
     /// Further configuration lines at the top level.
     pub config: String,
-    /// Further configuration lines of each project, indented by four; `deploy` in the place of the usual one.
+    /// Further configuration lines of each project, indented by four; a `deploy` line replaces the usual one.
     pub project: String,
 }
 
@@ -82,7 +82,7 @@ impl Default for Plan {
     }
 }
 
-/// A deploy command's own word on its result, complete or absent.
+/// A result written by the deploy command itself, whole or not at all.
 pub const OWN_RESULT: &str = r#"printf '{"schema":1,"task":"%s","attempt":%s,"exit":0}' "$ORCH_TASK" "$ORCH_ATTEMPT" > "$ORCH_DEPLOY_RESULT.new"
 mv "$ORCH_DEPLOY_RESULT.new" "$ORCH_DEPLOY_RESULT"
 "#;
@@ -94,7 +94,7 @@ pub struct World {
     pub env: Vec<(String, String)>,
 }
 
-/// A task as the database has it.
+/// A task as stored in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRow {
     pub id: i64,
@@ -113,7 +113,7 @@ impl World {
         Self::under(&std::env::temp_dir(), plan)
     }
 
-    /// In a folder of `base`.
+    /// In a folder below `base`.
     pub fn under(base: &Path, plan: Plan) -> Self {
         let dir = tempfile::Builder::new().prefix("orch-world-").tempdir_in(base).unwrap();
         let world = Self { dir, plan, env: Vec::new() };
@@ -173,12 +173,12 @@ impl World {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        // Another build of the program may be tried while this one is made anew.
-        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        // Another build of the program can be tested while this one is being rebuilt.
+        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| crate::support::ORCH.into());
         let mut command = Command::new(program);
         command.current_dir(self.root()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
-        // The state directory stands in the command line, by which this world's processes are known.
+        // The state directory is on the command line, by which this world's processes are recognised.
         command.arg("--state-dir").arg(self.path("state")).arg("--config").arg(self.path("orch.yaml")).args(args);
         command.stdin(Stdio::null());
         command
@@ -243,8 +243,8 @@ impl World {
         self.db().query_row(sql, [], |r| r.get(0)).unwrap()
     }
 
-    /// Releases what waits for a person, who has read the question: one that is answered before it is written down is
-    /// not written any more.
+    /// Releases what waits for a person, who has read the question first: a question that is answered before it was
+    /// posted is never posted.
     pub fn release_all(&self) {
         if !self.path("state/orch.db").exists() {
             return;
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    /// Ordinary steps, one after the other, until `done` or the bound; whether it came.
+    /// Runs ordinary steps, one after another, until `done` or the bound; returns whether `done` was reached.
     pub fn play(&self, bound: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < bound {
@@ -278,7 +278,7 @@ impl World {
         done(self)
     }
 
-    /// As [`Self::play`], failing with what stands when it does not come.
+    /// As [`Self::play`], but fails with the current state if the end is not reached.
     pub fn play_until(&self, what: &str, bound: Duration, done: impl Fn(&Self) -> bool) {
         assert!(self.play(bound, done), "{what} did not come\n{}", self.story());
     }
@@ -334,7 +334,7 @@ impl World {
         raw(&repo, &["for-each-ref", "--format=%(refname:short)", "refs/heads"]).lines().map(str::to_owned).collect()
     }
 
-    /// All that helps to see why a test failed.
+    /// Everything that helps to see why a test failed.
     pub fn story(&self) -> String {
         let mut text = format!("world {}\n", self.root().display());
         for t in self.tasks() {
@@ -378,7 +378,7 @@ impl World {
 }
 
 impl Drop for World {
-    /// Nothing of a world outlives its test.
+    /// No process of a world outlives its test.
     fn drop(&mut self) {
         for _ in 0..50 {
             let left = self.alive();
@@ -433,7 +433,7 @@ pub fn kill(pid: i32) {
     }
 }
 
-/// Small and seeded: a failing run is played again by its seed.
+/// Small and seeded: a failing run can be repeated with its seed.
 pub struct Dice(u64);
 
 impl Dice {

@@ -49,12 +49,12 @@ impl World {
         commit_in(&self.person(), files, message)
     }
 
-    /// Puts the person's clone on a branch (made if it is not there) at a commit.
+    /// Puts the person's clone on a branch at a commit, creating the branch if needed.
     pub fn switch(&self, branch: &str, at: &str) {
         raw(&self.person(), &["checkout", "-q", "-B", branch, at]);
     }
 
-    /// Pushes what the person has as a branch.
+    /// Pushes the person's HEAD as a branch.
     pub fn push(&self, branch: &str) {
         raw(&self.person(), &["push", "-q", "-f", "origin", &format!("HEAD:refs/heads/{branch}")]);
     }
@@ -110,7 +110,7 @@ pub fn person_git(dir: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A folder with all its files in memory, to make many copies of one scene without asking git each time.
+/// A folder with all its files in memory, to make many copies of one scene without running git each time.
 pub struct Snapshot(Vec<(PathBuf, Option<Content>)>);
 
 type Content = (Vec<u8>, Permissions);

@@ -1,5 +1,5 @@
-//! A Gitea of plain data over a real bare repository: merges happen there by git, refusals are the real server's
-//! (recorded ones where there are any). Every request that `orch` has no business to make fails the test.
+//! A Gitea of plain data over a real bare repository. Git does the merges there; refusals are the real server's
+//! (recorded ones where available). Any request that `orch` has no business making fails the test.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::raw;
@@ -30,9 +30,9 @@ pub struct Pull {
     pub open: bool,
     pub merged: bool,
     pub merge_commit: Option<String>,
-    /// Where head and base stood when last looked at.
+    /// Head and base when they were last checked.
     seen: (String, String),
-    /// Reads of this one for which `mergeable` is still being computed.
+    /// Number of further reads for which `mergeable` is still being computed.
     checking: u32,
 }
 
@@ -57,11 +57,11 @@ pub struct Rule {
     pub contexts: Vec<String>,
     pub required_approvals: u64,
     pub approvals: u64,
-    /// A reviewer asked for changes, and the rule heeds it.
+    /// A reviewer requested changes, and the rule requires approval.
     pub rejected: bool,
-    /// The rule wants the newest base in the head.
+    /// The rule requires the newest base in the head.
     pub no_outdated: bool,
-    /// The rule wants signed commits, and the head has none.
+    /// The rule requires signed commits, and the head has none.
     pub unsigned: bool,
     /// The account is on the push list.
     pub may_push: bool,
@@ -73,13 +73,13 @@ pub struct Rule {
 }
 
 impl Pull {
-    /// Its check takes this many reads more.
+    /// Its check takes this many more reads.
     pub fn set_checking(&mut self, reads: u32) {
         self.checking = reads;
     }
 }
 
-/// What a merge that was asked for does to the repository.
+/// What a requested merge does to the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// What the real server does with such a request.
@@ -91,8 +91,8 @@ pub enum Effect {
 
 type Hook = Box<dyn FnOnce(&Path, &mut Data) + Send>;
 
-/// The next merge: `before` is done between the client's last look and the merge, `after` before it is answered,
-/// `reply` is said instead of the real answer.
+/// The next merge: `before` happens between the client's last read and the merge, `after` before it is answered, and
+/// `reply` replaces the real answer.
 pub struct Script {
     pub before: Option<Hook>,
     pub effect: Effect,
@@ -116,7 +116,7 @@ impl Script {
     }
 }
 
-/// All the server knows.
+/// The server's whole state.
 pub struct Data {
     pub prefix: String,
     pub owner: String,
@@ -130,7 +130,7 @@ pub struct Data {
     pub archived: bool,
     /// The token no longer sees the repository.
     pub hidden: bool,
-    /// The token is taken away.
+    /// The token was revoked.
     pub withdrawn: bool,
     /// The account is no collaborator: it reads what is public.
     pub reader: bool,
@@ -138,17 +138,17 @@ pub struct Data {
     pub scopes: Vec<&'static str>,
     /// Pull requests are switched on in the repository.
     pub pull_requests: bool,
-    /// The first push was a moment ago: branches answer 500, lists of pull requests 404, so many times.
+    /// The first push was a moment ago: this many times, branches answer 500 and lists of pull requests 404.
     pub fresh: u32,
-    /// What the operator's hook says to every merge.
+    /// The message of the operator's hook for every merge.
     pub hook: Option<String>,
-    /// Nothing but a proxy answers.
+    /// Only a proxy answers.
     pub down: bool,
     pub methods: Vec<&'static str>,
-    /// The server's own maximum, to which `limit` is clamped without a word.
+    /// The server's own maximum; a larger `limit` is silently reduced to it.
     pub max_page: usize,
     pub total_header: bool,
-    /// Reads of one pull request after a push until `mergeable` is known.
+    /// Reads of a pull request after a push until `mergeable` is known.
     pub checking: u32,
     pub pulls: Vec<Pull>,
     pub statuses: Vec<Status>,
@@ -198,7 +198,7 @@ impl FakeGitea {
         let (inner, path) = (Arc::clone(&data), repo.to_owned());
         let server = Server::start(move |seen| {
             let mut data = inner.lock().unwrap();
-            // Behind a proxy alone nobody looks at the repository.
+            // If only a proxy answers, the repository is not touched.
             if !data.down {
                 data.sync(&path);
             }
@@ -216,7 +216,7 @@ impl FakeGitea {
         TOKEN
     }
 
-    /// The server's whole state, to read and to change by hand.
+    /// The server's whole state, to read and to change directly.
     pub fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap()
     }
@@ -250,7 +250,7 @@ impl FakeGitea {
         self.data().scripts.push_back(script);
     }
 
-    /// Something happens between the client's last look and the next merge.
+    /// Does something between the client's last read and the next merge.
     pub fn before_merge(&self, hook: impl FnOnce(&Path, &mut Data) + Send + 'static) {
         self.script(Script::new(Effect::Real, None).before(hook));
     }
@@ -260,7 +260,7 @@ impl FakeGitea {
         self.data().add_status(sha, context, state, "");
     }
 
-    /// A pull request as it now stands.
+    /// The current state of a pull request.
     pub fn pull(&self, number: i64) -> Pull {
         let mut data = self.data();
         data.sync(&self.repo);
@@ -272,7 +272,7 @@ impl FakeGitea {
         self.data().pull_mut(number).open = false;
     }
 
-    /// A person merges it on the site, whatever `orch` thinks.
+    /// A person merges it on the site, against `orch`'s expectation.
     pub fn merge_by_hand(&self, number: i64) {
         self.data().land_by_hand(&self.repo, number);
     }
@@ -286,7 +286,7 @@ fn not_found() -> Reply {
     Reply::json(404, &json!({"errors": null, "message": "not found", "url": "http://forge.example/api/swagger"}))
 }
 
-/// What the server answers where it has nothing to say: a 500 that names no cause to a plain account.
+/// The server's answer without details: a 500 that shows no cause to an ordinary account.
 fn silent() -> Reply {
     error(500, "")
 }
@@ -309,7 +309,7 @@ impl Data {
         self.status_json(&status)
     }
 
-    /// Whether this version heeds `head_commit_id`, as every one since 1.16 does.
+    /// Whether this version respects `head_commit_id`, as every one since 1.16 does.
     fn guards_head(&self) -> bool {
         !self.version.starts_with("1.15")
     }
@@ -320,7 +320,7 @@ impl Data {
         number.is_some_and(|n| n >= minor)
     }
 
-    /// The server checks scopes before it looks for anything.
+    /// The server checks scopes before anything else.
     fn without_scope(&self, method: &str, path: &str) -> Option<Reply> {
         let kind = match path {
             "/api/v1/user" => "user",
@@ -356,12 +356,12 @@ impl Data {
         Reply::json(200, &json!(list)).header("X-Total-Count", total)
     }
 
-    /// Whether this version has what came with 1.17.
+    /// Whether this version has the features of 1.17.
     fn modern(&self) -> bool {
         !["1.15", "1.16"].iter().any(|v| self.version.starts_with(v))
     }
 
-    /// Pushes go past the server straight into the repository: what their hooks would have done is done here.
+    /// Pushes bypass the server and reach the repository directly: what their hooks would have done happens here.
     fn sync(&mut self, repo: &Path) {
         for pull in &mut self.pulls {
             let (head, base) = (branch(repo, &pull.head), branch(repo, &pull.base));
@@ -403,7 +403,7 @@ impl Data {
         }
         let given = seen.header("authorization");
         if self.withdrawn || given.is_some_and(|a| known.iter().all(|k| k != a)) {
-            // Before 1.24 a private repository is hidden from a token that counts for nothing.
+            // Before 1.24, a private repository is hidden from a token without rights.
             let hidden = !self.since(24) && path.starts_with("/api/v1/repos/");
             return if hidden { not_found() } else { error(401, "invalid username, password or token") };
         }
@@ -454,7 +454,7 @@ impl Data {
             ("GET", ["branch_protections"], _) => {
                 error(403, "user should be an owner or a collaborator with admin write of a repository")
             }
-            // `head` is no filter here.
+            // `head` does not filter here.
             ("GET", ["pulls"], _) => {
                 let open = seen.query("state") == Some("open");
                 let list = self.pulls.iter().filter(|p| p.open || !open).rev();
@@ -472,9 +472,9 @@ impl Data {
             }
             ("POST", ["statuses", sha], _) => self.post_status(repo, sha, &body),
             ("GET", ["pulls", _, "reviews"], Some(n)) => self.reviews(n),
-            // Looked for after the scope.
+            // Checked after the scope.
             ("PATCH", ["issues", "comments", _], _) => not_found(),
-            // Knows no pages: always everything.
+            // Without pages: always everything.
             ("GET", ["issues", _, "comments"], Some(n)) => {
                 let list: Vec<_> = self.comments.iter().filter(|c| c.number == n).map(comment_json).collect();
                 let total = list.len();
@@ -500,7 +500,7 @@ impl Data {
         let limit = number("limit", 30).clamp(1, self.max_page);
         let total = list.len();
         let items: Vec<_> = list.into_iter().skip((number("page", 1) - 1) * limit).take(limit).collect();
-        // `Link` is built from an address nobody can reach.
+        // `Link` is built from an address that nobody can reach.
         let reply =
             Reply::json(200, &json!(items)).header("Link", "<http://wrong.example/api/v1/x?page=2>; rel=\"next\"");
         if self.total_header { reply.header("X-Total-Count", total) } else { reply }
@@ -518,7 +518,7 @@ impl Data {
                 "enable_status_check": rule.is_some_and(|r| !r.contexts.is_empty()),
                 "status_check_contexts": rule.map(|r| &r.contexts),
                 "user_can_push": rule.is_none_or(|r| r.may_push), "user_can_merge": rule.is_none_or(|r| !r.no_merge),
-                // Told to administrators only.
+                // Shown to administrators only.
                 "effective_branch_protection_name": rule.filter(|_| self.admin).map_or("", |_| name.as_str()),
             }),
         )
@@ -574,7 +574,7 @@ impl Data {
             return error(422, "[Title]: Required");
         }
         let (Some(_), Some(_)) = (branch(repo, &head), branch(repo, &base)) else { return not_found() };
-        // One without a difference can be made.
+        // A pull request without a difference can be opened.
         if head == base {
             return error(422, "Invalid PullRequest: There are no changes between the head and the base");
         }
@@ -619,7 +619,7 @@ impl Data {
     fn read_pull(&mut self, repo: &Path, number: i64) -> Reply {
         let Some(at) = self.pulls.iter().position(|p| p.number == number) else { return not_found() };
         let reply = Reply::json(200, &self.pull_json(repo, &self.pulls[at]));
-        // Reading one sets its check going; a list does not.
+        // Reading one advances its check; a list does not.
         self.pulls[at].checking = self.pulls[at].checking.saturating_sub(1);
         reply
     }
@@ -633,7 +633,7 @@ impl Data {
             Some(state) => self.pulls[at].open = state == "open",
             None => return Reply::unexpected("only the state is orch's to change"),
         }
-        // 201, as the real one.
+        // 201, like the real server.
         Reply::json(201, &self.pull_json(repo, &self.pulls[at]))
     }
 

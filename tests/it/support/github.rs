@@ -1,6 +1,6 @@
-//! A GitHub of plain data over a real bare repository: merges happen there by git, refusals are those of its description and
-//! pages. Every request and every answer is held against the description, and what `orch` has no business to ask fails the
-//! test.
+//! A GitHub of plain data over a real bare repository. Git does the merges there; refusals follow its description and
+//! documentation. Every request and every answer is checked against the description, and a request that `orch` has no
+//! business making fails the test.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::gitea::{branch, conflict_of, land, rev};
@@ -32,7 +32,7 @@ pub struct Pull {
     pub draft: bool,
     pub merged: bool,
     seen: (String, String),
-    /// Reads of it for which `mergeable` is still null.
+    /// Number of further reads for which `mergeable` is still null.
     pub checking: u32,
 }
 
@@ -66,20 +66,20 @@ pub struct Comment {
 
 type Hook = Box<dyn FnOnce(&Path, &mut Data) + Send>;
 
-/// The next merge: `before` happens between the client's last look and it, `effect`: whether it is done, `reply` is said
-/// instead of the real answer.
+/// The next merge: `before` happens between the client's last read and the merge, `effect` says whether it is done, and
+/// `reply` replaces the real answer.
 pub struct Script {
     pub before: Option<Hook>,
     pub effect: bool,
     pub reply: Option<Reply>,
 }
 
-/// All the server knows.
+/// The server's whole state.
 pub struct Data {
     pub owner: String,
     pub name: String,
     pub id: u64,
-    /// The repository's new place: the old one answers 301 to GET, 307 to all else.
+    /// The repository's new path: the old one answers 301 to GET and 307 to everything else.
     pub moved: bool,
     pub login: String,
     pub hidden: bool,
@@ -92,7 +92,7 @@ pub struct Data {
     pub methods: Vec<&'static str>,
     /// Rows of `rules/branches/main`.
     pub rules: Vec<Value>,
-    /// Approvals that count, and whether the rules' deployments and signatures are met.
+    /// Approvals that count, and whether the deployments and signatures required by the rules are there.
     pub approvals: u64,
     /// `mergeable_state` by classic protection.
     pub classic_block: bool,
@@ -108,15 +108,15 @@ pub struct Data {
     pub labels: Vec<String>,
     /// A list leaves out who closed an issue.
     pub terse: bool,
-    /// So many of the newest events are not told yet.
+    /// This many of the newest events are not visible yet.
     pub lag: usize,
     /// Login and its `permission`.
     pub rights: Vec<(String, String)>,
-    /// Tokens that an App was given: the last one counts.
+    /// Tokens issued to an App: the last one is valid.
     pub app_tokens: Vec<String>,
-    /// The App's public key, DER; a JWT that it does not fit is refused.
+    /// The App's public key, DER; a JWT that does not match it is refused.
     pub app_key: Vec<u8>,
-    /// Requests of the hour that are left; `None`: an Enterprise Server that tells none.
+    /// Requests left this hour; `None`: an Enterprise Server that does not report them.
     pub left: Option<u64>,
     pub now: i64,
     pub next: u64,
@@ -178,7 +178,7 @@ impl FakeGithub {
         self.server.url()
     }
 
-    /// The server's whole state, to read and to change by hand.
+    /// The server's whole state, to read and to change directly.
     pub fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap()
     }
@@ -209,12 +209,12 @@ impl FakeGithub {
         self.data().scripts.push_back(script);
     }
 
-    /// The next merge is done or not, and this is answered.
+    /// Says whether the next merge is done, and what is answered.
     pub fn script(&self, effect: bool, reply: Reply) {
         self.data().scripts.push_back(Script { before: None, effect, reply: Some(reply) });
     }
 
-    /// A check run of the App 15368 that has ended.
+    /// A finished check run of the App 15368.
     pub fn check(&self, sha: &str, name: &str, conclusion: &str) {
         let mut data = self.data();
         data.now += 10;
@@ -230,7 +230,7 @@ impl FakeGithub {
         });
     }
 
-    /// A pull request as it now stands.
+    /// The current state of a pull request.
     pub fn pull(&self, number: i64) -> Pull {
         let mut data = self.data();
         data.sync(&self.repo);
@@ -259,12 +259,12 @@ impl Data {
         self.next
     }
 
-    /// A time of the server's clock as it writes it.
+    /// A time of the server's clock in the server's format.
     pub fn time(at: i64) -> String {
         jiff::Timestamp::from_second(at).unwrap().to_string()
     }
 
-    /// Pushes go past the server straight into the repository.
+    /// Pushes bypass the server and reach the repository directly.
     fn sync(&mut self, repo: &Path) {
         for p in self.pulls.iter_mut().filter(|p| p.open) {
             let (Some(head), Some(base)) = (branch(repo, &p.head), branch(repo, &p.base)) else {
@@ -272,7 +272,7 @@ impl Data {
                 p.open = false;
                 continue;
             };
-            // A head that is in the base was merged, by whatever way.
+            // A head that is in the base was merged, however.
             if p.seen.1 != base && !p.seen.0.is_empty() && contains(repo, &base, &head) {
                 (p.open, p.merged) = (false, true);
             }
@@ -499,7 +499,7 @@ impl Data {
 
     fn list_pulls(&mut self, seen: &Seen) -> Reply {
         let head = seen.query("head");
-        // Without `OWNER:` the filter counts for nothing.
+        // Without `OWNER:` the filter is ignored.
         let head =
             head.and_then(|h| h.split_once(':')).filter(|(owner, _)| *owner == self.owner).map(|(_, h)| h.to_owned());
         let all = seen.query("state") == Some("all");
@@ -565,7 +565,7 @@ impl Data {
     fn read_pull(&mut self, number: i64) -> Reply {
         let Some(at) = self.pulls.iter().position(|p| p.number == number) else { return not_found() };
         let reply = Reply::json(200, &self.pull_json(&self.pulls[at].clone(), true));
-        // Reading it sets its check going; a list does not.
+        // Reading it advances its check; a list does not.
         self.pulls[at].checking = self.pulls[at].checking.saturating_sub(1);
         reply
     }
@@ -580,7 +580,7 @@ impl Data {
         Reply::json(200, &self.pull_json(&self.pulls[at].clone(), true))
     }
 
-    /// What of the rules is not met.
+    /// Which rule is not met.
     fn unmet(&self, p: &Pull) -> Option<String> {
         for rule in &self.rules {
             let with = &rule["parameters"];
@@ -671,7 +671,7 @@ impl Data {
             json!({"id": s.id, "state": s.state, "context": s.context, "description": s.description, "target_url": ""})
         });
         let rows: Vec<Value> = rows.collect();
-        // Its own state is `pending` where there is none.
+        // Its own state is `pending` if there are none.
         let total = rows.len();
         let reply = page(seen, rows);
         let list: Value = serde_json::from_slice(&reply.body).unwrap();
@@ -697,12 +697,12 @@ fn contains(repo: &Path, base: &str, head: &str) -> bool {
     super::git::person_git(repo, &["merge-base", "--is-ancestor", head, base]).status.success()
 }
 
-/// One page of a list, 30 where nothing is asked for and 100 at most.
+/// One page of a list: 30 by default, 100 at most.
 pub fn page(seen: &Seen, rows: Vec<Value>) -> Reply {
     let number = |name: &str, default: usize| seen.query(name).and_then(|n| n.parse().ok()).unwrap_or(default);
     let size = number("per_page", 30).clamp(1, 100);
     let rows: Vec<Value> = rows.into_iter().skip((number("page", 1) - 1) * size).take(size).collect();
-    // `Link` leads to another form of the address, which nobody may follow.
+    // `Link` points to another form of the address, which must not be followed.
     Reply::json(200, &json!(rows)).header("Link", "<https://wrong.example/repositories/1/x?page=2>; rel=\"next\"")
 }
 
@@ -712,7 +712,7 @@ fn within(seen: &Seen, key: &str, rows: Vec<Value>) -> Reply {
     Reply::json(200, &json!({"total_count": total, key: list}))
 }
 
-/// The answer filled up to what the description requires; one that it does not allow fails the test.
+/// The answer completed with what the description requires; one that it does not allow fails the test.
 fn described(seen: &Seen, reply: Reply) -> Reply {
     if seen.path == "/graphql" || reply.unexpected.is_some() || reply.body.is_empty() {
         return reply;

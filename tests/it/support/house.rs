@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// More than any wait here takes on a busy machine.
+/// Longer than any wait here takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const AGENT: &str = r#"#!/bin/sh
@@ -40,7 +40,7 @@ echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
 pub struct Plan {
     /// Lines of the project, each `key: value`.
     pub project: Vec<String>,
-    /// Lines at the top.
+    /// Lines at the top level.
     pub top: Vec<String>,
     pub agent: String,
 }
@@ -78,7 +78,7 @@ pub struct House {
     pub env: Vec<(String, String)>,
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -148,7 +148,7 @@ impl House {
         if !own("runtimes:") {
             text.push_str("runtimes: {scripted: {kind: command, command: [./agent.sh]}}\n");
         }
-        // What is no test of it has no base that is worth a try.
+        // A test about something else gets no base check.
         if !own("base:") {
             text.push_str("base: {enabled: false}\n");
         }
@@ -176,12 +176,12 @@ impl House {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs `orch` in an environment of our own.
+    /// Runs `orch` in an environment that the test defines.
     pub fn orch(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().unwrap())
     }
 
-    /// The same, begun and not waited for.
+    /// The same, without waiting for it.
     pub fn begin(&self, args: &[&str]) -> Child {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
@@ -257,7 +257,7 @@ impl House {
         self.store().and_then(|mut s| s.read(|tx| tx.runs_of(task.id)).ok()).unwrap_or_default()
     }
 
-    /// A value kept over all processes.
+    /// A value shared by all processes.
     pub fn meta(&self, key: &str) -> Option<String> {
         self.store()?.read(|tx| tx.meta(key)).ok()?
     }
@@ -294,34 +294,34 @@ impl House {
         self.change("DELETE FROM meta WHERE key LIKE 'throttle/%'");
     }
 
-    /// As if what is noted of services had begun so many minutes earlier.
+    /// As if what is recorded of services had begun this many minutes earlier.
     pub fn outages_age(&self, minutes: i64) {
         self.change(&format!(
             "UPDATE meta SET value = json_set(value, '$.since', json_extract(value, '$.since') - {minutes} * 60000) WHERE key LIKE 'down/%'"
         ));
     }
 
-    /// What is queued is due at once, and the next step is taken.
+    /// Makes everything in the queue due, and takes the next step.
     pub fn next(&self) -> Ran {
         self.change("UPDATE jobs SET available_at = 0 WHERE status = 'queued'");
         self.tick()
     }
 
-    /// The names of what an alert of this kind was about.
+    /// The names that an alert of this kind was about.
     pub fn alerts(&self, kind: &str) -> Vec<String> {
         self.query(&format!(
             "SELECT json_extract(payload, '$.title') FROM outbox WHERE key LIKE 'alert/{kind}/%' ORDER BY id"
         ))
     }
 
-    /// Changes rows as time would.
+    /// Changes rows, as the passing of time would.
     pub fn change(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.path("state/orch.db")).unwrap();
         conn.busy_timeout(Duration::from_secs(20)).unwrap();
         conn.execute_batch(sql).unwrap();
     }
 
-    /// Waits until `done` gives something, looking again and again.
+    /// Polls until `done` gives something.
     #[track_caller]
     pub fn until<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
@@ -334,17 +334,17 @@ impl House {
         }
     }
 
-    /// Waits until a task's row is so and nothing of it runs.
+    /// Waits until a task's row is as expected and nothing of it is running.
     #[track_caller]
     pub fn until_task(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.until(&format!("{key} {what}"), || {
-            // The runs first: what settles between the two looks is in the task that is read after it.
+            // The runs first: anything that settles in between shows in the task, which is read after it.
             let open = self.query("SELECT id FROM runs WHERE state <> 'settled'");
             self.task(key).filter(|t| open.is_empty() && so(t))
         })
     }
 
-    /// As [`House::until_task`], with a tick before each look.
+    /// As [`House::until_task`], with a tick before each read.
     #[track_caller]
     pub fn until_task_after_ticks(&self, key: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.until(key, || {
@@ -353,7 +353,7 @@ impl House {
         })
     }
 
-    /// What the supervisors said, for a test that fails.
+    /// The supervisors' logs, for a failed test.
     fn trouble(&self) -> String {
         let mut text = String::new();
         for entry in std::fs::read_dir(self.path("state/runs")).into_iter().flatten().flatten() {
@@ -375,7 +375,7 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        // What of ours still runs names the state directory on its command line or in its environment.
+        // Processes of this house name the state directory on their command line or in their environment.
         let mine = self.root().as_os_str().as_encoded_bytes().to_vec();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };

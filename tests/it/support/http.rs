@@ -1,5 +1,5 @@
-//! A raw HTTP/1.1 server of plain threads for the fakes: a log of requests, scripted faults, and a list of requests
-//! that nobody expected (they fail the test when the server is dropped).
+//! A raw HTTP/1.1 server of plain threads for the fakes: a log of requests, scripted faults, and a list of unexpected
+//! requests (they fail the test when the server is dropped).
 #![allow(dead_code, reason = "each fake uses its part")]
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request as it came. `path` is still percent-encoded, `query` is decoded.
+/// A request as received. `path` is still percent-encoded, `query` is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub method: String,
@@ -29,7 +29,7 @@ impl Seen {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// The body as JSON; `null` when it is none.
+    /// The body as JSON; `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -40,13 +40,13 @@ impl Seen {
     }
 }
 
-/// What a fake answers.
+/// The answer of a fake.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Set: the request should never have been made; the test fails.
+    /// If set, the request should never have been made, and the test fails.
     pub unexpected: Option<String>,
 }
 
@@ -72,19 +72,19 @@ impl Reply {
         self
     }
 
-    /// A request no test foresees.
+    /// A request that no test expects.
     pub fn unexpected(why: impl Into<String>) -> Self {
         let why = why.into();
         Self { unexpected: Some(why), ..Self::json(501, &Value::Null) }
     }
 }
 
-/// One scripted misfortune.
+/// One scripted fault.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// The connection is reset before the request has an effect.
     Reset,
-    /// The request is read, nothing is ever answered; ends when the client leaves.
+    /// The request is read but never answered; ends when the client leaves.
     Hang,
     /// Head, then one byte of the real reply every 50 ms, for ever.
     SlowBytes,
@@ -183,12 +183,12 @@ impl Server {
         self.shared.log.lock().unwrap().clear();
     }
 
-    /// The next `times` requests whose `METHOD /path` starts with `prefix` meet `fault` (`""`: any request).
+    /// The next `times` requests whose `METHOD /path` starts with `prefix` get `fault` (`""`: any request).
     pub fn fault(&self, prefix: &str, fault: Fault, times: usize) {
         self.shared.plan.lock().unwrap().push(Planned { prefix: prefix.to_owned(), fault, times });
     }
 
-    /// No further request meets a fault.
+    /// No further request gets a fault.
     pub fn calm(&self) {
         self.shared.plan.lock().unwrap().clear();
     }
@@ -197,7 +197,7 @@ impl Server {
         self.shared.unexpected.lock().unwrap().clone()
     }
 
-    /// For tests of the fake itself: forgets the unexpected requests.
+    /// For tests of the fake itself: clears the unexpected requests.
     pub fn forgive(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.unexpected.lock().unwrap())
     }

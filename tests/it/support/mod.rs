@@ -1,4 +1,8 @@
-//! What the tests share: hermetic environments, fakes of the services, git helpers.
+//! Shared by the tests: hermetic environments, fakes of the services, git helpers.
+
+/// The program under test. No other file names its place.
+pub const ORCH: &str = env!("CARGO_BIN_EXE_orch");
+
 pub mod anthropic;
 pub mod attacks;
 pub mod confined;
@@ -20,6 +24,7 @@ pub mod scan;
 pub mod scene;
 pub mod secrets;
 pub mod seeded;
+pub mod slurm;
 pub mod source;
 pub mod telegram;
 pub mod tools;

@@ -1,12 +1,12 @@
-//! A certificate authority of the test's own, servers that only it vouches for, and proxies, all on the loopback interface.
+//! A test's own certificate authority, servers with its certificates, and proxies, all on the loopback interface.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Ends TLS for a plain server, serves a folder over TLS, or is a proxy that takes every name for this machine. The first
-/// line is its port; a proxy then writes a line for each connection.
+/// Terminates TLS for a plain server, serves a folder over TLS, or is a proxy that resolves every name to this machine.
+/// Its first line is its port; a proxy then prints a line for each connection.
 const SCRIPT: &str = r#"
 import asyncio, functools, http.server, ssl, sys, threading
 kind, what, cert, key = sys.argv[1:5]
@@ -52,13 +52,13 @@ async def main():
 asyncio.run(main())
 "#;
 
-/// Files of an authority nobody else knows, and of a server it vouches for (`localhost`, `forge.test`).
+/// Files of an authority that nobody else knows, and of a server with its certificate (`localhost`, `forge.test`).
 pub struct Authority {
     dir: tempfile::TempDir,
 }
 
 impl Authority {
-    /// `None`, said loudly, where openssl or python3 is missing.
+    /// `None`, with a loud message, if openssl or python3 is missing.
     pub fn new() -> Option<Self> {
         if [super::tools::tool("openssl"), super::tools::tool("python3")].contains(&None) {
             return None;
@@ -122,18 +122,18 @@ impl Authority {
         self.start("folder", dir.to_str().unwrap())
     }
 
-    /// A proxy for CONNECT that wants a password, any; every name is this machine.
+    /// A proxy for CONNECT that requires a password, any; every name resolves to this machine.
     pub fn connect_proxy(&self) -> Helper {
         self.start("connect", "-")
     }
 
-    /// A SOCKS 5 proxy; every name is this machine.
+    /// A SOCKS 5 proxy; every name resolves to this machine.
     pub fn socks_proxy(&self) -> Helper {
         self.start("socks", "-")
     }
 }
 
-/// One of the servers; ends with this value.
+/// One of the servers; it ends with this value.
 pub struct Helper {
     child: Child,
     pub port: u16,

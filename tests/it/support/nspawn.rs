@@ -1,5 +1,5 @@
-//! A machine of its own that systemd has booted: a container over this machine's own files, with what it writes in
-//! memory. Root only. Everything of it ends with the process that this holds.
+//! A separate machine booted by systemd: a container over this machine's own files that keeps its writes in memory.
+//! Root only. Everything in it ends with the process that this value holds.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::crash::{kill, pids};
@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Its mounts live in a namespace of their own, its processes too: none is left, whoever is killed. Control groups are
-/// named in the machine's tree: two containers must not share one.
+/// Its mounts and processes are in namespaces of their own, so none is left, whichever process is killed. Control
+/// groups are named in the machine's tree: two containers must not share one.
 const BOOT: &str = r#"set -e
 for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
     [ -w "$tree/cgroup.procs" ] || continue
@@ -43,7 +43,7 @@ pub struct Machine {
     init: i32,
 }
 
-/// Root of a container that was given no rights may not: nothing is wrong then with the tools.
+/// Root in a container without these rights may not; then the tools are not at fault.
 fn may_mount() -> bool {
     let look = "mount -t tmpfs none /mnt && mkdir /mnt/a /mnt/b /mnt/c /mnt/d && mount -t overlay none -o lowerdir=/mnt/a,upperdir=/mnt/b,workdir=/mnt/c /mnt/d";
     let tried = Command::new("unshare")
@@ -53,7 +53,7 @@ fn may_mount() -> bool {
 }
 
 impl Machine {
-    /// Whether one can be booted here: root, with the tools. Where not, that is said loudly.
+    /// Whether one can be booted here: root, with the tools. If not, a loud message says so.
     pub fn possible() -> bool {
         let needed = ["systemd-nspawn", "setpriv", "unshare", "nsenter"];
         let missing: Vec<&str> = needed.into_iter().filter(|name| which::which(name).is_err()).collect();
@@ -69,8 +69,8 @@ impl Machine {
         false
     }
 
-    /// Boots one in which `shared` is the same folder as outside. `None` where the machine forbids it, said loudly; in the
-    /// gate that is a failure.
+    /// Boots one in which `shared` is the same folder as outside. `None`, with a loud message, if the machine forbids
+    /// it; in the gate that is a failure.
     pub fn boot(shared: &Path) -> Option<Self> {
         match Self::start(shared) {
             Ok(machine) => Some(machine),
@@ -84,11 +84,11 @@ impl Machine {
 
     fn start(shared: &Path) -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        // As unlike any other as the folder: process numbers come again, in another namespace even at the same time.
+        // As unique as the folder: process numbers repeat, in another namespace even at the same time.
         let own = dir.path().file_name().unwrap_or_default().to_string_lossy();
         let group = format!("orch-test-{}", own.trim_start_matches('.'));
         let console = std::fs::File::create(dir.path().join("console")).map_err(|e| e.to_string())?;
-        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_orch").into());
+        let program = std::env::var_os("ORCH_TEST_PROGRAM").unwrap_or_else(|| crate::support::ORCH.into());
         let mut command = Command::new("sh");
         command.args(["-c", BOOT, "sh", &group]).arg(dir.path());
         command.arg(format!("--bind={0}:{0}", shared.display()));
@@ -112,13 +112,13 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Whether its manager has come to rest.
+    /// Whether its manager has finished booting.
     fn answers(&self) -> bool {
         let said = self.run(&["systemctl", "is-system-running"]);
         matches!(String::from_utf8_lossy(&said.stdout).trim(), "running" | "degraded")
     }
 
-    /// A command inside, as root, ended where it hangs.
+    /// A command inside, as root, ended if it hangs.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "120", "nsenter"]);
@@ -132,7 +132,7 @@ impl Machine {
         self.command(args).output().unwrap()
     }
 
-    /// A command inside that must end well; what it said.
+    /// A command inside that must succeed; returns its output.
     pub fn ok(&self, args: &[&str]) -> String {
         let out = self.run(args);
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -156,7 +156,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The init of its process namespace: the kernel ends all others with it.
+        // The init of its process namespace: when it dies, the kernel ends all others.
         let top = i32::try_from(self.child.id()).unwrap_or(0);
         below(top, 1).into_iter().for_each(kill);
         let _ = self.child.kill();
@@ -164,7 +164,7 @@ impl Drop for Machine {
         for tree in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
             let place = Path::new(tree).join(&self.group);
             for _ in 0..100 {
-                // A group goes when its last process has been reaped.
+                // A group can be removed once its last process has been reaped.
                 if !place.exists() || remove(&place).is_ok() {
                     break;
                 }
@@ -174,12 +174,12 @@ impl Drop for Machine {
     }
 }
 
-/// Says, past the capture of a test that passes, why systemd was not tried.
+/// Says why systemd was not tested, even if the output of passing tests is captured.
 pub fn not_tested(why: &str) {
     let _ = std::io::stderr().write_all(format!("\n*** NOT TESTED: real systemd: {why} ***\n\n").as_bytes());
 }
 
-/// A control group's folders, from below; its files are the kernel's.
+/// A control group's folders, from the bottom up; its files belong to the kernel.
 fn remove(group: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(group)?.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
         remove(&entry.path())?;
@@ -187,7 +187,7 @@ fn remove(group: &Path) -> std::io::Result<()> {
     std::fs::remove_dir(group)
 }
 
-/// The processes so many steps below one.
+/// The processes `steps` levels below one.
 fn below(pid: i32, steps: u8) -> Vec<i32> {
     let mut found = vec![pid];
     for _ in 0..steps {

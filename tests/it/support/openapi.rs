@@ -1,5 +1,5 @@
-//! GitHub's own description (cut by `scripts/cut-openapi`): requests are held against it, and the fake's answers are filled
-//! up to what it says an answer has.
+//! GitHub's own description (cut by `scripts/cut-openapi`): requests are checked against it, and the fake's answers are
+//! completed with what it requires of an answer.
 #![allow(dead_code, reason = "each fake uses its part")]
 
 use super::http::Seen;
@@ -18,14 +18,14 @@ fn target(v: &Value) -> &Value {
     }
 }
 
-/// The operation of a call, the one with the most literal segments first; `None`: the description has none.
+/// The operation of a call, preferring the most literal segments; `None`: the description has none.
 pub fn operation(method: &str, path: &str) -> Option<&'static Value> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let all = whole()["paths"].as_object()?.iter();
     let fits = all.filter_map(|(template, methods)| {
         let of: Vec<&str> = template.trim_matches('/').split('/').collect();
         let operation = methods.get(method.to_ascii_lowercase())?;
-        // `{ref}` is the one parameter that holds slashes.
+        // `{ref}` is the only parameter that may contain slashes.
         let long = of.last() == Some(&"{ref}") && parts.len() >= of.len();
         let same = |(a, b): (&&str, &&str)| a.starts_with('{') || a == b;
         let literal = of.iter().filter(|p| !p.starts_with('{')).count();
@@ -34,7 +34,7 @@ pub fn operation(method: &str, path: &str) -> Option<&'static Value> {
     fits.max_by_key(|(literal, _)| *literal).map(|(_, operation)| operation)
 }
 
-/// What is wrong with a request by the description.
+/// What is wrong with a request, by the description.
 pub fn check_request(seen: &Seen, path: &str) -> Result<(), String> {
     let op = operation(&seen.method, path).ok_or_else(|| format!("no operation {} {path}", seen.method))?;
     let parameters: Vec<&Value> = op["parameters"].as_array().into_iter().flatten().map(target).collect();
@@ -54,11 +54,11 @@ pub fn check_request(seen: &Seen, path: &str) -> Result<(), String> {
     }
 }
 
-/// An answer with everything that the description requires, and what is wrong with it all the same.
+/// An answer with everything that the description requires, and what is still wrong with it.
 pub fn fill_reply(method: &str, path: &str, status: u16, ours: &Value) -> Result<Value, String> {
     let op = operation(method, path).ok_or_else(|| format!("no operation {method} {path}"))?;
     let response = target(&op["responses"][status.to_string()]);
-    // Errors and moves that an operation does not name look like all of them.
+    // Errors and redirects that an operation does not name have the common form.
     if response.is_null() {
         return if status >= 300 {
             Ok(ours.clone())
@@ -130,7 +130,7 @@ fn kind_fits(v: &Value, schema: &Value) -> bool {
     }
 }
 
-/// Whether a value is what the schema says.
+/// Whether a value matches the schema.
 fn valid(v: &Value, schema: &Value, at: &str) -> Result<(), String> {
     let schema = target(schema);
     if v.is_null() && (schema["nullable"] == true || schema.as_object().is_some_and(Map::is_empty)) {
@@ -167,7 +167,7 @@ fn valid(v: &Value, schema: &Value, at: &str) -> Result<(), String> {
             for (name, value) in map {
                 match known.get(name) {
                     Some(property) => valid(value, property, &format!("{at}.{name}"))?,
-                    // A request says nothing that the description does not know.
+                    // A request must not contain anything that the description does not know.
                     None if at.starts_with("body") => return Err(format!("{at} has {name}, which is not known")),
                     None => {}
                 }

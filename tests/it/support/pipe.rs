@@ -1,5 +1,5 @@
-//! A whole pipeline on this machine: a bare remote, a local board, a scripted agent, the real binary. What its agent does
-//! is a shell script per stage; what happened is read from git, the state directory and, read only, the database.
+//! A whole pipeline on this machine: a bare remote, a local board, a scripted agent, the real binary. The agent's work
+//! is a shell script per stage; results are read from git, the state directory and, read-only, the database.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::raw;
@@ -15,7 +15,7 @@ const BOUND: Duration = Duration::from_secs(60);
 /// What a test configures; YAML fragments in flow style.
 #[derive(Default)]
 pub struct Setup {
-    /// Keys of the project, one a line, such as `deploy: {confirm: false}`.
+    /// Keys of the project, one per line, such as `deploy: {confirm: false}`.
     pub project: String,
     /// Keys of the top level.
     pub top: String,
@@ -29,7 +29,7 @@ pub struct Pipe {
     pub dir: tempfile::TempDir,
     path: Option<PathBuf>,
     pub env: Vec<(String, String)>,
-    /// Another build than the one under test.
+    /// A build other than the one under test.
     pub program: Option<PathBuf>,
 }
 
@@ -74,7 +74,7 @@ echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
 "#;
 
 impl Pipe {
-    /// A project ORCH that goes from development straight to deploy unless the setup names other stages.
+    /// A project ORCH that goes straight from development to deploy unless the setup names other stages.
     pub fn new(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pipe = Self { path: setup.path, env: Vec::new(), program: None, dir };
@@ -119,7 +119,7 @@ impl Pipe {
         pipe
     }
 
-    /// A `deploy` section that runs `deploy.sh` without a person's word.
+    /// A `deploy` section that runs `deploy.sh` without confirmation.
     pub fn deploying(&self, more: &str) -> String {
         format!("{{confirm: false, command: [./deploy.sh], env: {{TARGET: {}}}{more}}}", self.at("prod").display())
     }
@@ -134,7 +134,7 @@ impl Pipe {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// What the agent of a stage does instead of its usual work; `fm` and `$d` are there.
+    /// What the agent of a stage does instead of its usual work; `fm` and `$d` are available.
     pub fn agent(&self, stage: &str, text: &str) {
         self.script(&format!("do/{stage}"), text);
     }
@@ -236,21 +236,21 @@ impl Pipe {
         self.one(&format!("SELECT {column} FROM tasks WHERE key = '{key}' ORDER BY id DESC LIMIT 1"))
     }
 
-    /// Time passes for what waits in the queue.
+    /// Makes everything in the queue due.
     pub fn hurry(&self) {
         let db = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
         db.busy_timeout(Duration::from_secs(10)).unwrap();
         db.execute("UPDATE jobs SET available_at = 0 WHERE status = 'queued'", []).unwrap();
     }
 
-    /// Changes rows as time would.
+    /// Changes rows, as the passing of time would.
     pub fn change(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.at("state/orch.db")).unwrap();
         conn.busy_timeout(Duration::from_secs(20)).unwrap();
         conn.execute_batch(sql).unwrap();
     }
 
-    /// Steps until the condition holds: ticks, with a reap now and then, as timers would.
+    /// Runs steps until the condition holds: ticks, with an occasional reap, as timers would.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         let mut n = 0;
@@ -278,7 +278,7 @@ impl Pipe {
         self.until(&format!("{key} blocked"), |p| !p.of(key, "blocked_reason").is_empty());
     }
 
-    /// Steps until the task is blocked, with no wait between its tries; gives the reason.
+    /// Runs steps until the task is blocked, without waits between attempts; returns the reason.
     pub fn hurried_to_a_block(&self, key: &str) -> String {
         self.until(&format!("{key} blocked"), |p| {
             if p.at("state/orch.db").exists() {
@@ -289,7 +289,7 @@ impl Pipe {
         self.of(key, "blocked_reason")
     }
 
-    /// The audit's account, for a failed test.
+    /// The audit table's events, for a failed test.
     pub fn story(&self) -> String {
         let events =
             self.rows("SELECT COALESCE(task_id, '-') || ' ' || event || ' ' || detail FROM audit ORDER BY seq");
@@ -317,7 +317,7 @@ impl Pipe {
         self.rows(&format!("SELECT detail FROM audit WHERE event = '{event}' ORDER BY seq"))
     }
 
-    /// Alerts by kind, as they are told.
+    /// Alerts by kind, as they are sent.
     pub fn alerts(&self) -> Vec<String> {
         self.rows("SELECT json_extract(payload, '$.kind') FROM outbox WHERE sink = 'alert' ORDER BY id")
     }
@@ -337,7 +337,7 @@ impl Pipe {
         found.pop().map(|(_, text)| text).unwrap_or_default()
     }
 
-    /// Every file below the world (but the person's clone and the remote) that holds these bytes.
+    /// Every file below the world (except the person's clone and the remote) that contains these bytes.
     pub fn holding(&self, needle: &str) -> Vec<PathBuf> {
         let mut hits = Vec::new();
         for path in files(self.dir.path()) {
@@ -370,7 +370,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Drop for Pipe {
-    /// Ends what still carries this installation's mark, then the folder goes.
+    /// Ends every process with this installation's mark, then deletes the folder.
     fn drop(&mut self) {
         let here = self.dir.path().to_string_lossy().into_owned();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -1,5 +1,5 @@
-//! A Plane of plain data behind HTTP: what the real one refuses or ignores, this one refuses or ignores, with its words
-//! (recorded from API 1.3.1). Every request that `orch` has no business to make fails the test.
+//! A Plane of plain data behind HTTP: it refuses or ignores what the real one refuses or ignores, with the same words
+//! (recorded from API 1.3.1). Any request that `orch` has no business making fails the test.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::http::{Fault, Reply, Seen, Server};
@@ -38,7 +38,7 @@ pub struct Item {
 
 type Hook = Box<dyn FnOnce(&mut Data) + Send>;
 
-/// All the server knows.
+/// The server's whole state.
 pub struct Data {
     pub states: Vec<State>,
     pub labels: Vec<(String, String)>,
@@ -47,7 +47,7 @@ pub struct Data {
     pub comments: Vec<(String, String, String)>,
     /// Per item id, oldest first.
     pub activities: Vec<(String, Value)>,
-    /// Which of the two paths of work items there are.
+    /// Which of the two paths of work items exist.
     pub work_items: bool,
     pub issues: bool,
     pub relations: bool,
@@ -62,11 +62,11 @@ pub struct Data {
     pub retry_after_s: u64,
     /// The server behind the proxy is gone.
     pub down: bool,
-    /// Done once, after the next page of work items was made.
+    /// Runs once, after the next page of work items was made.
     pub after_page: Option<Hook>,
-    /// Done once, between the next GET of one item and what follows.
+    /// Runs once, between the next GET of one item and what follows.
     pub after_get: Option<Hook>,
-    /// Items whose time a worker moves a moment after a write.
+    /// Items whose timestamp a worker changes a moment after a write.
     pending: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl FakePlane {
         self.data.lock().unwrap()
     }
 
-    /// A person makes an item; its number.
+    /// A person makes an item; returns its number.
     pub fn item(&self, name: &str, state: &str) -> u64 {
         self.data().add(name, state)
     }
@@ -192,7 +192,7 @@ fn forbidden() -> Reply {
 }
 
 impl Data {
-    /// The clock goes on by a second.
+    /// Advances the clock by a second.
     pub fn tick(&mut self) {
         self.now += 1000;
     }
@@ -251,7 +251,7 @@ impl Data {
     }
 
     fn answer(&mut self, seen: &Seen) -> Reply {
-        // The worker comes along after a write: the item's time moves once more.
+        // The worker runs after a write: the item's timestamp changes once more.
         for id in std::mem::take(&mut self.pending) {
             if let Some(i) = self.items.iter_mut().find(|i| i.id == id) {
                 i.updated += 90;
@@ -386,7 +386,7 @@ impl Data {
         self.page_of(seen, rows.len(), default, |range| rows[range].to_vec())
     }
 
-    /// Only the rows of the page are made.
+    /// Makes only the rows of the page.
     fn page_of(
         &self,
         seen: &Seen,
@@ -410,7 +410,7 @@ impl Data {
         let from = (at * per_page).min(total);
         let results = rows(from..(from + per_page).min(total));
         let more = (at + 1) * per_page < total;
-        // Never empty, on the last page too.
+        // Never empty, even on the last page.
         Reply::json(
             200,
             &json!({
@@ -422,7 +422,7 @@ impl Data {
         )
     }
 
-    /// Every filter is ignored, only order, page and fields are not.
+    /// Filters are ignored; only order, page and fields count.
     fn list(&mut self, seen: &Seen) -> Reply {
         let Some(fields) = seen.query("fields").filter(|f| !f.contains("description")) else {
             return Reply::unexpected("a list that drags every body along");
@@ -459,7 +459,7 @@ impl Data {
         }
         self.tick();
         let now = self.now;
-        // Archived and draft items are changed like any other.
+        // Archived and draft items can be changed like any other.
         let Some(i) = self.items.iter_mut().find(|i| i.id == id) else { return gone() };
         if i.archived || i.draft {
             return Reply::unexpected("an item that a person withdrew is not to be written");

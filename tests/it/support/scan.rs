@@ -1,4 +1,4 @@
-//! `orch security-scan` on a person's clone of a real remote, with a PATH of the test's choosing.
+//! `orch security-scan` on a person's clone of a real remote, with a PATH chosen by the test.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::{World, raw};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A remote, a clone standing on branch `work`, and the folder orch keeps its key in.
+/// A remote, a clone on branch `work`, and the folder for orch's key.
 pub struct Bench {
     pub world: World,
 }
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     pub fn command(&self, bin: &Bin, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(self.clone()).env_clear().env("PATH", bin.dir.path());
         command.env("HOME", self.world.folder.path()).args(["--state-dir"]).arg(self.world.path("orch-state"));
         command.arg("security-scan").args(args);
@@ -60,7 +60,7 @@ impl Bench {
     }
 }
 
-/// What the program said.
+/// The program's output.
 pub struct Said {
     pub code: i32,
     pub out: String,
@@ -90,14 +90,14 @@ impl Said {
     }
 }
 
-/// An advisory as the public database of crates holds it.
+/// An advisory in the form of the public database of crates.
 pub fn advisory(id: &str, package: &str, patched: &str) -> String {
     format!(
         "```toml\n[advisory]\nid = \"{id}\"\npackage = \"{package}\"\ndate = \"2020-11-18\"\ncvss = \"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H\"\n\n[versions]\npatched = [\"{patched}\"]\n```\n\n# A hole in {package}\n\nText.\n"
     )
 }
 
-/// Puts one into a database folder.
+/// Writes one into a database folder.
 pub fn write_advisory(db: &Path, id: &str, package: &str) {
     let dir = db.join("crates").join(package);
     std::fs::create_dir_all(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! A house whose board is a Plane of ours.
+//! A house whose board is a fake Plane.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::house::{House, Plan};
@@ -14,7 +14,7 @@ pub fn scene() -> Scene {
     scene_with("", &[])
 }
 
-/// `board`: further keys of the board; `top`: further lines at the top.
+/// `board`: further keys of the board; `top`: further lines at the top level.
 pub fn scene_with(board: &str, top: &[&str]) -> Scene {
     let fake = FakePlane::start();
     let mut house = House::new(&plan(&fake, "{env: PLANE}", board, top));
@@ -22,7 +22,7 @@ pub fn scene_with(board: &str, top: &[&str]) -> Scene {
     Scene { house, board: fake }
 }
 
-/// The configuration of it; `key`: where the key stands.
+/// Its configuration; `key`: where the API key is.
 pub fn plan(fake: &FakePlane, key: &str, board: &str, top: &[&str]) -> Plan {
     let plan = Plan::with_analysis().project(format!(
         "board: {{kind: plane, url: \"{}\", workspace: {WORKSPACE}, project: orch, api_key: {key}{board}}}",
@@ -32,7 +32,7 @@ pub fn plan(fake: &FakePlane, key: &str, board: &str, top: &[&str]) -> Plan {
 }
 
 impl Scene {
-    /// Reconciles and ticks until the task is so and nothing of it runs.
+    /// Reconciles and ticks until the task is as expected and nothing of it is running.
     #[track_caller]
     pub fn drive(&self, key: &str, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(&format!("{key} {what}"), || {

@@ -1,7 +1,7 @@
-//! Fake secrets of several kinds, made from a seed when a test runs, so that no file of ours holds one.
+//! Fake secrets of several kinds, made from a seed when a test runs, so that none of our files contains one.
 #![allow(dead_code, reason = "each test uses its part")]
 
-/// A small generator (splitmix64): the same seed gives the same secret for ever.
+/// A small generator (splitmix64): the same seed always gives the same secret.
 pub struct Seed(u64);
 
 impl Seed {
@@ -50,7 +50,7 @@ fn line(name: &str, secret: String) -> (String, String) {
     (format!("{name} = \"{secret}\"\n"), secret)
 }
 
-/// Beginnings are put together here from halves: a whole one would make this file a finding.
+/// Prefixes are joined from halves: a whole one would make this file a finding.
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "AWS key",

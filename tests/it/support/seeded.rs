@@ -1,4 +1,4 @@
-//! A state directory filled through the library's own store, and the binary on it: for tests of what is shown.
+//! A state directory filled through the library's own store, and the binary on it: for tests of output.
 
 use orch::adapters::store::{Mode, NewTask, Store, Tx};
 use orch::model::ids::Key;
@@ -12,7 +12,7 @@ pub struct Seeded {
     pub dir: tempfile::TempDir,
 }
 
-/// One project on a local board whose repository is never reached.
+/// One project on a local board whose repository is never contacted.
 pub const ONE: &str = "state_dir: ./state\nexecutor: detach\nconfine: {mode: off}\nmin_free_mb: 0\nprojects:\n  - key: ORCH\n    repo: demo\n    git: {remote: ./remote.git}\n";
 
 impl Seeded {
@@ -28,7 +28,7 @@ impl Seeded {
 
     /// Exit code, stdout, stderr.
     pub fn orch(&self, args: &[&str]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(self.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let out = command
             .env("HOME", self.path())
@@ -59,7 +59,7 @@ impl Seeded {
         self.store().write(|tx| Ok::<_, orch::adapters::store::StoreError>(work(tx))).unwrap()
     }
 
-    /// A work item on the local board that steers nothing.
+    /// A work item on the local board that starts nothing.
     pub fn item(&self, title: &str) -> String {
         let (code, told) = self.json(&["new", title, "--draft"]);
         assert_eq!(code, 0, "{told}");

@@ -1,5 +1,5 @@
-//! Rust source as text: its files, its string literals, and the code without comments, strings and test modules.
-//! Used by the rules of the house (`tests/architecture.rs`) and by the word test (`docs_words.rs`).
+//! Rust source as text: its files, its string literals, and the code without comments, strings and test modules. Used
+//! by the architecture rules (`tests/architecture.rs`) and by the word test (`docs_words.rs`).
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub fn rust_files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The files of the product: test modules in files of their own are left out.
+/// The files of the product, without test modules in files of their own.
 pub fn product_files() -> Vec<PathBuf> {
     let own_tests = |p: &PathBuf| {
         let stem = p.file_stem().unwrap().to_str().unwrap();
@@ -33,7 +33,7 @@ pub fn product_files() -> Vec<PathBuf> {
     rust_files("src").into_iter().filter(|p| !own_tests(&inside(p))).collect()
 }
 
-/// Blanks comments and the contents of string and character literals (lines stay); gives the strings.
+/// Blanks comments and the contents of string and character literals (lines are kept); returns the strings.
 pub fn blank(text: &str) -> (String, Vec<(usize, String)>) {
     let c: Vec<char> = text.chars().collect();
     let at = |i: usize| c.get(i).copied().unwrap_or('\0');
@@ -111,7 +111,7 @@ pub fn word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Takes off every item behind `#[cfg(test)]` (a block or a declaration); gives the lines cut.
+/// Removes every item behind `#[cfg(test)]` (a block or a declaration); returns the lines removed.
 pub fn without_tests(code: &str) -> (String, Vec<std::ops::RangeInclusive<usize>>) {
     let mut rest = code.to_owned();
     let mut cut = Vec::new();

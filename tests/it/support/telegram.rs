@@ -1,4 +1,4 @@
-//! A strict Bot API: what the real one refuses, this one refuses, with its words. A message that no test took fails the
+//! A strict Bot API: it refuses what the real one refuses, with the same words. A message that no test took fails the
 //! test when the fake is dropped.
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -12,14 +12,14 @@ pub const CHAT: i64 = -100_123;
 const BOT_ID: i64 = 4242;
 const DAY_MS: i64 = 86_400_000;
 
-/// A message as it stands in the chat.
+/// A message in the chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub id: i64,
     pub chat: i64,
     /// After entity parsing.
     pub text: String,
-    /// As it came.
+    /// As received.
     pub raw: String,
     pub html: bool,
     pub silent: bool,
@@ -40,7 +40,7 @@ impl Message {
     }
 }
 
-/// Why the chat takes nothing.
+/// Why the chat accepts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     Blocked,
@@ -55,20 +55,20 @@ struct World {
     now_ms: i64,
     last: i64,
     messages: BTreeMap<i64, Message>,
-    /// Sent and not taken.
+    /// Sent but not taken by the test.
     unread: Vec<Message>,
     closed: Option<Closed>,
     moved_to: Option<i64>,
-    /// So many requests are answered 429 with this wait.
+    /// This many requests are answered with 429 and this wait.
     throttle: (usize, u64),
     uneditable: Vec<i64>,
-    /// Whether anybody may read updates here.
+    /// Whether updates may be read here.
     read: bool,
     last_update: i64,
     updates: BTreeMap<i64, Value>,
     webhook: bool,
     other_reader: bool,
-    /// Each press by its name: how it was answered.
+    /// Presses by name, with their answers.
     presses: BTreeMap<String, Option<(String, bool)>>,
 }
 
@@ -94,12 +94,12 @@ impl Telegram {
         self.world.lock().unwrap()
     }
 
-    /// The chat's messages now, oldest first.
+    /// The chat's current messages, oldest first.
     pub fn chat(&self) -> Vec<Message> {
         self.world().messages.values().cloned().collect()
     }
 
-    /// Every message sent since the last call, as it was sent; also those that are deleted by now.
+    /// Every message sent since the last call, as sent, including those deleted since.
     pub fn take(&self) -> Vec<Message> {
         std::mem::take(&mut self.world().unread)
     }
@@ -126,12 +126,12 @@ impl Telegram {
         self.world().messages.remove(&id);
     }
 
-    /// It stands there, and refuses edits.
+    /// It stays in the chat but refuses edits.
     pub fn freeze(&self, id: i64) {
         self.world().uneditable.push(id);
     }
 
-    /// The next requests of `method` meet `fault`.
+    /// The next requests of `method` get `fault`.
     pub fn fault(&self, method: &str, fault: Fault, times: usize) {
         let verb = if method.starts_with("get") { "GET" } else { "POST" };
         self.server.fault(&format!("{verb} /bot{TOKEN}/{method}"), fault, times);
@@ -151,7 +151,7 @@ impl Telegram {
         self.world().webhook = on;
     }
 
-    /// Something happens in the chat; its number.
+    /// Something happens in the chat; returns its number.
     pub fn update(&self, mut what: Value) -> i64 {
         let mut w = self.world();
         w.last_update += 1;
@@ -161,7 +161,7 @@ impl Telegram {
         id
     }
 
-    /// The same update comes once more, as after a crash before it was confirmed.
+    /// The same update arrives again, as after a crash before it was confirmed.
     pub fn update_again(&self, id: i64, what: Value) {
         let mut what = what;
         what["update_id"] = json!(id);
@@ -179,7 +179,7 @@ impl Telegram {
         (name, json!({"callback_query": query}))
     }
 
-    /// A person presses a button; the name of the press.
+    /// A person presses a button; returns the name of the press.
     pub fn press(&self, user: i64, message: &Message, verb: &str) -> String {
         let (name, what) = self.pressed(user, message.id, &message.button(verb));
         self.update(what);
@@ -192,7 +192,7 @@ impl Telegram {
             "chat": {"id": CHAT, "type": "supergroup"}, "reply_to_message": {"message_id": to, "date": 1}}})
     }
 
-    /// What a press was answered; panics while it was not.
+    /// The answer to a press; panics if there is none yet.
     pub fn answered(&self, press: &str) -> String {
         let w = self.world();
         let answer = w.presses.get(press).and_then(Clone::clone);
@@ -204,13 +204,13 @@ impl Telegram {
         self.world().presses.iter().filter(|(_, a)| a.is_none()).map(|(n, _)| n.clone()).collect()
     }
 
-    /// The methods asked so far.
+    /// The methods called so far.
     pub fn methods(&self) -> Vec<String> {
         self.server.log().iter().map(|s| s.path.rsplit('/').next().unwrap_or("").to_owned()).collect()
     }
 }
 
-/// A user as the service names one.
+/// A user in the service's form.
 pub fn person(id: i64) -> Value {
     json!({"id": id, "is_bot": false, "first_name": format!("User{id}"), "language_code": "en"})
 }
@@ -226,7 +226,7 @@ fn ok(result: &Value) -> Reply {
     Reply::json(200, &json!({"ok": true, "result": result}))
 }
 
-/// A refusal in the words of the real service.
+/// A refusal in the real service's words.
 pub fn refuse(code: u16, description: &str) -> Reply {
     Reply::json(code, &json!({"ok": false, "error_code": code, "description": description}))
 }
@@ -277,7 +277,7 @@ fn answer(w: &mut World, seen: &Seen) -> Reply {
     }
 }
 
-/// Those before `offset` are confirmed and forgotten.
+/// Updates before `offset` are confirmed and forgotten.
 fn updates(w: &mut World, body: &Value) -> Reply {
     if w.webhook {
         let why = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first";

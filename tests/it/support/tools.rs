@@ -1,4 +1,4 @@
-//! The real scanners, where this machine has or can get them, and folders that stand in for PATH.
+//! The real scanners, if this machine has or can get them, and folders that replace PATH.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// Where `scripts/tools/*.sh` keep what they install.
+/// Where `scripts/tools/*.sh` install things.
 fn cache() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     var("ORCH_TOOLS_CACHE").unwrap_or_else(|| {
@@ -18,7 +18,7 @@ fn cache() -> PathBuf {
 
 static ASKED: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
 
-/// A scanner, installed if it is not there. `None` only where it can't be installed, said loudly; under
+/// A scanner, installed if it is missing. `None`, with a loud message, only if it can't be installed; under
 /// `ORCH_TOOLS_REQUIRED` (the gate) that is a failure.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let mut asked = ASKED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -52,7 +52,7 @@ fn find(name: &str) -> Option<PathBuf> {
     (ended.is_ok_and(|s| s.success()) && place.exists()).then_some(place)
 }
 
-/// A folder that is a whole PATH: git and what is put there.
+/// A folder that is the whole PATH: git and what the test adds.
 pub struct Bin {
     pub dir: tempfile::TempDir,
 }
@@ -64,7 +64,7 @@ impl Bin {
         bin
     }
 
-    /// With the real gitleaks; `None` where it can't be had.
+    /// With the real gitleaks; `None` if it is not available.
     pub fn with_gitleaks() -> Option<Self> {
         let bin = Self::new();
         bin.link("gitleaks", &tool("gitleaks")?);
@@ -75,7 +75,7 @@ impl Bin {
         symlink(to, self.dir.path().join(name)).unwrap();
     }
 
-    /// With a real tool under its own name; whether it could be had.
+    /// Adds a real tool under its own name; returns whether it is available.
     pub fn add(&self, name: &str) -> bool {
         let found = tool(name);
         if let Some(path) = &found {
@@ -84,10 +84,10 @@ impl Bin {
         found.is_some()
     }
 
-    /// A shell script under a name.
+    /// Adds a shell script under a name.
     pub fn script(&self, name: &str, body: &str) {
         let path = self.dir.path().join(name);
-        // What stands there may be a link to the machine's own program: written through, it would be lost.
+        // It may be a link to the machine's own program, which writing through the link would destroy.
         let _ = std::fs::remove_file(&path);
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! A small real HTTP server as the target of probes: a script says what each request gets.
+//! A small real HTTP server as the target of probes: a script decides what each request gets.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ pub enum Turn {
     Slow(Duration, u16),
     /// The connection is cut without an answer.
     Cut,
-    /// The server goes away: this and every later connection is refused.
+    /// The server stops: this and every later connection is refused.
     Die,
 }
 

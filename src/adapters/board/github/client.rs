@@ -16,7 +16,7 @@ use wire::Issue;
 type Result<T> = std::result::Result<T, BoardError>;
 
 const MAX_COMMENT: usize = 60_000;
-/// How long what is not urgent waits where only the reserve is left.
+/// How long calls that are not urgent wait when only the reserve is left.
 const RESERVED_S: u64 = 60;
 /// Six hex digits, as GitHub wants them.
 const COLOURS: [(Group, &str); 5] = [

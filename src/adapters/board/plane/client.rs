@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 const LIST_FIELDS: &str = "id,name,sequence_id,state,labels,priority,parent,archived_at,is_draft,updated_at,created_at,external_id,external_source";
-/// A list longer than this is a server that pages in circles.
+/// More pages than this mean a server that pages in circles.
 const MAX_PAGES: u32 = 5_000;
 /// Kept of the minute's budget for moves (services.md §1.2).
 const RESERVE: i64 = 10;

@@ -19,7 +19,7 @@ type Result<T> = std::result::Result<T, ForgeError>;
 const PAGE: &str = "50";
 /// Pull requests whose heads tell what CI posts.
 const RECENT: &str = "10";
-/// A list longer than this is a server that pages in circles.
+/// More pages than this mean a server that pages in circles.
 const MAX_PAGES: u32 = 400;
 const MAX_DESCRIPTION: usize = 250;
 const MAX_COMMENT: usize = 60_000;

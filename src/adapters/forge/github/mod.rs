@@ -155,7 +155,7 @@ pub(super) fn open(at: &GithubForge, with: &Opening<'_>, manner: &Manner<'_>) ->
     Ok(forge)
 }
 
-/// What git shows over HTTPS: the token that is good at the moment.
+/// The credential for git over HTTPS, with the currently valid token.
 pub(super) fn git_credential(at: &GithubForge, with: &Opening<'_>) -> Result<Credential, ForgeError> {
     Api::open(&at.repo, with).and_then(|api| api.git_credential()).map_err(wire::error)
 }

@@ -1,4 +1,4 @@
-//! cargo-audit, over a copy of the lock file in a folder without any `.cargo/audit.toml`.
+//! cargo-audit, on a copy of the lock file in a folder without any `.cargo/audit.toml`.
 
 use super::{Advisory, Auditor, Doubt, Seen, doubt, json, text, texts};
 use crate::model::scan::Severity;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 pub(super) const CONTROL: &str = "version = 3\n\n[[package]]\nname = \"time\"\nversion = \"0.1.43\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
 
-/// The public database has over a thousand advisories; fewer than this is not it.
+/// The public database has over a thousand advisories; one with fewer than this is not it.
 const PUBLIC_FLOOR: u64 = 500;
 
 /// Audits a `Cargo.lock`.
@@ -42,7 +42,7 @@ pub(super) fn packages(content: &[u8]) -> u64 {
     content.split(|b| *b == b'\n').filter(|line| line.trim_ascii() == b"[[package]]").count() as u64
 }
 
-/// Reads a report: believed if it has its markers, ignores nothing, and counts the packages of the lock file.
+/// Reads a report. Trusted if it has its markers, ignores nothing, and counts the packages of the lock file.
 pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, String> {
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
     let advisories = number("/database/advisory-count").ok_or("cargo-audit's report does not name its database")?;
@@ -69,7 +69,7 @@ pub(super) fn parse(report: &Value, expected: u64, floor: u64) -> Result<Seen, S
     let warnings = report.get("warnings").and_then(Value::as_object);
     for (kind, entries) in warnings.into_iter().flatten() {
         for entry in entries.as_array().into_iter().flatten() {
-            // Unsound counts by its own score; unmaintained, yanked and notices are for people.
+            // An unsound crate counts by its own score; unmaintained, yanked and notices are only for people.
             let severity = match kind.as_str() {
                 "unsound" => text(entry, "/advisory/cvss").map_or(Severity::Medium, |vector| severity_of(&vector)),
                 _ => Severity::Low,
@@ -96,10 +96,10 @@ fn advisory(entry: &Value, severity: Severity) -> Option<Advisory> {
     })
 }
 
-/// Severity of a CVSS vector of any version by its base score; one that can't be read is unknown.
+/// Severity of a CVSS vector of any version by its base score; unknown if it can't be read.
 pub(super) fn severity_of(vector: &str) -> Severity {
     let Ok(parsed) = vector.trim().parse::<cvss::Cvss>() else { return Severity::Unknown };
-    // The crate takes a vector of version 3 that lacks base metrics, and scores it 0.
+    // The crate accepts a version 3 vector that lacks base metrics, and scores it 0.
     if let cvss::Cvss::CvssV30(v) | cvss::Cvss::CvssV31(v) = &parsed {
         let exploit = v.av.is_some() && v.ac.is_some() && v.pr.is_some() && v.ui.is_some();
         let impact = v.s.is_some() && v.c.is_some() && v.i.is_some() && v.a.is_some();

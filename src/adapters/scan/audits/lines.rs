@@ -7,10 +7,10 @@ use crate::adapters::scan::repo::{ScanRepo, TreeFile};
 use crate::model::scan::AuditOutcome;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most files that say what to include.
+/// Most files read because others include them.
 const MOST_READ: usize = 400;
 
-/// The trees that are compared.
+/// The trees to compare.
 pub(super) struct Tree<'a> {
     pub repo: &'a ScanRepo,
     pub head: Vec<TreeFile>,
@@ -23,24 +23,24 @@ pub(super) struct Tree<'a> {
 pub(super) struct Line {
     pub file: TreeFile,
     pub kind: Kind,
-    /// What is known without any tool; `None`: a tool is asked.
+    /// The outcome known without a tool; `None`: a tool is needed.
     pub settled: Option<AuditOutcome>,
-    /// What no tool can look up in a file that is audited all the same.
+    /// What no tool can look up, in a file that is audited all the same.
     pub partial: Option<String>,
 }
 
 impl Line {
-    /// The tool to be asked.
+    /// The tool to run.
     pub fn tool(&self) -> Option<Tool> {
         if self.settled.is_some() { None } else { self.kind.tool() }
     }
 }
 
-/// Python files by path, read.
+/// Python files by path, parsed.
 type Read = BTreeMap<String, Result<Pins, String>>;
 
 impl Tree<'_> {
-    /// All lines: those for a tool first, each tool's together, then the rest by path.
+    /// All lines: first those for a tool, grouped by tool, then the rest by path.
     pub fn lines(&self) -> Vec<Line> {
         let mut kinds: BTreeMap<&str, Kind> = BTreeMap::new();
         let mut vendored: BTreeMap<&str, bool> = BTreeMap::new();
@@ -115,7 +115,7 @@ impl Tree<'_> {
         read
     }
 
-    /// What is known of a file without a tool, and what of it no tool can look up.
+    /// What is known of a file without a tool, and what in it no tool can look up.
     fn settle(
         &self,
         file: &TreeFile,
@@ -151,7 +151,7 @@ impl Tree<'_> {
         }
     }
 
-    /// A manifest whose names must stand in its lock file, which is audited by itself.
+    /// A manifest whose names must be in its lock file, which is audited on its own.
     fn by_lock(&self, names: Result<BTreeSet<String>, String>, lock: Option<&str>, unchanged: bool) -> AuditOutcome {
         let names = match names {
             Ok(names) if names.is_empty() => return AuditOutcome::Empty,
@@ -203,7 +203,7 @@ impl Tree<'_> {
         }
     }
 
-    /// What the files that a file includes, and its lock file, pin.
+    /// What a file's includes and its lock file pin.
     fn around(&self, path: &str, read: &Read, lock: Option<&str>) -> Around {
         let mut around = Around::default();
         let mut seen: BTreeSet<String> = [path.to_owned()].into();
@@ -237,11 +237,11 @@ impl Tree<'_> {
 struct Around {
     names: BTreeSet<String>,
     by: Vec<String>,
-    /// Included and not in the tree.
+    /// Included but not in the tree.
     gone: Vec<String>,
 }
 
-/// What is not audited: inherited where the base has the very file.
+/// What is not audited: inherited if the base has the same file.
 fn open(unchanged: bool, why: String) -> AuditOutcome {
     if unchanged { AuditOutcome::Inherited { why } } else { AuditOutcome::NotBelieved { why } }
 }
@@ -251,7 +251,7 @@ fn some(names: &[&str]) -> String {
     if names.len() > shown.len() { format!("such as {}", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// A path named in a file, within the tree; `None` for a URL, an absolute path, or one that leaves it.
+/// A path named in a file, within the tree; `None` for a URL, an absolute path, or a path that leaves the tree.
 fn beside(file: &str, named: &str) -> Option<String> {
     if named.starts_with('/') || named.contains("://") {
         return None;

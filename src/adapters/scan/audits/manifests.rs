@@ -1,5 +1,5 @@
-//! Which files of a tree name dependencies, and who can audit them. Pure. Every one gets its line in the report: what is
-//! not recognised here is never shown as looked at.
+//! Which files of a tree name dependencies, and which tool can audit them. Pure. Each gets its line in the report: a
+//! file that is not recognised here never appears as checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ pub(super) enum Tool {
     Osv,
 }
 
-/// A format of Python pins, all given to pip-audit as a list of our own.
+/// A format of Python pins; pip-audit gets all of them as a list that we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Python {
     Requirements,
@@ -26,18 +26,18 @@ pub(super) enum Python {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Python(Python),
-    /// A lock file that a tool reads by itself.
+    /// A lock file that a tool reads directly.
     Lock(Tool),
     CargoToml,
     PackageJson,
-    /// A manifest in a form that is not read here; its lock files by name, none where the ecosystem has none.
+    /// A manifest in a form that is not read here; the names of its lock files, none if the ecosystem has none.
     Manifest(&'static [&'static str]),
 }
 
 const CARGO_LOCKS: &[&str] = &["cargo.lock"];
 const NODE_LOCKS: &[&str] = &["package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock"];
 
-/// Files by their name in small letters.
+/// Files by lower-case name.
 const BY_NAME: &[(&str, Kind)] = &[
     ("cargo.lock", Kind::Lock(Tool::Cargo)),
     ("cargo.toml", Kind::CargoToml),
@@ -128,7 +128,7 @@ const BY_NAME: &[(&str, Kind)] = &[
     (".terraform.lock.hcl", Kind::Manifest(&[])),
 ];
 
-/// Manifests by the end of their name.
+/// Manifests by suffix.
 const BY_END: &[(&str, Kind)] = &[
     (".gemspec", Kind::Manifest(&["gemfile.lock"])),
     (".csproj", Kind::Manifest(&["packages.lock.json"])),
@@ -139,7 +139,7 @@ const BY_END: &[(&str, Kind)] = &[
     (".rockspec", Kind::Manifest(&[])),
 ];
 
-/// What a path is by its name alone; `None`: nothing that names dependencies.
+/// What a path is by its name alone; `None`: it does not name dependencies.
 pub(super) fn of(path: &str) -> Option<Kind> {
     let lower = path.to_ascii_lowercase();
     let (folder, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
@@ -162,7 +162,7 @@ pub(super) fn of(path: &str) -> Option<Kind> {
 }
 
 impl Kind {
-    /// Names of the lock files that pin what this manifest names, in small letters.
+    /// Lower-case names of the lock files that pin what this manifest names.
     pub fn locks(self) -> &'static [&'static str] {
         match self {
             Self::CargoToml => CARGO_LOCKS,
@@ -173,7 +173,7 @@ impl Kind {
         }
     }
 
-    /// The tool that audits it, if one does.
+    /// The tool that audits it, if any.
     pub fn tool(self) -> Option<Tool> {
         match self {
             Self::Python(_) => Some(Tool::Pip),
@@ -183,7 +183,7 @@ impl Kind {
     }
 }
 
-/// The nearest lock file of a manifest: in its folder, else in one above it.
+/// The nearest lock file of a manifest: in its folder, else in a folder above.
 pub(super) fn lock_of<'p>(kind: Kind, path: &str, paths: &BTreeMap<String, &'p str>) -> Option<&'p str> {
     let lower = path.to_ascii_lowercase();
     let mut folder = lower.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -201,7 +201,7 @@ pub(super) fn lock_of<'p>(kind: Kind, path: &str, paths: &BTreeMap<String, &'p s
     }
 }
 
-/// The folder of committed packages that a path lies in, if it does: those are code, not a list of dependencies.
+/// The folder of committed packages that contains a path, if any: those are code, not a list of dependencies.
 pub(super) fn vendored(path: &str) -> Option<&str> {
     let mut end = 0;
     for part in path.split('/') {
@@ -214,7 +214,7 @@ pub(super) fn vendored(path: &str) -> Option<&str> {
     None
 }
 
-/// Names of what a `Cargo.toml` takes from elsewhere; those that a workspace defines are its own manifest's.
+/// Names of what a `Cargo.toml` gets from elsewhere; those defined by a workspace belong to the workspace's manifest.
 pub(super) fn of_cargo_toml(text: &str) -> Result<BTreeSet<String>, String> {
     let table: toml::Table = toml::from_str(text).map_err(|e| format!("it is no TOML: {}", e.message()))?;
     let mut names = BTreeSet::new();
@@ -237,7 +237,7 @@ fn cargo_names(table: &toml::Table, names: &mut BTreeSet<String>) {
     }
 }
 
-/// Names of what a `package.json` takes from elsewhere.
+/// Names of what a `package.json` gets from elsewhere.
 pub(super) fn of_package_json(text: &str) -> Result<BTreeSet<String>, String> {
     let doc: serde_json::Value =
         serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| format!("it is no JSON: {e}"))?;
@@ -248,7 +248,7 @@ pub(super) fn of_package_json(text: &str) -> Result<BTreeSet<String>, String> {
     Ok(names)
 }
 
-/// Whether a lock file names a package, whatever its form.
+/// Whether a lock file of any format names a package.
 pub(super) fn names(lock: &str, package: &str) -> bool {
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     lock.match_indices(package).any(|(at, found)| {

@@ -1,6 +1,7 @@
-//! Dependency audits (SHIP-1). Every manifest and lock file of a known ecosystem gets a line; what is audited is read in a clean folder with our own settings: what the branch
-//! writes beside them (`.npmrc`, `audit.toml`, `osv-scanner.toml`) never gets there. Each tool is first asked for a
-//! package known to be vulnerable; its answers are believed only if it finds that one.
+//! Dependency audits (SHIP-1). Every manifest and lock file of a known ecosystem gets a line. Files are audited in a
+//! clean folder with our own settings: files that the branch puts next to them (`.npmrc`, `audit.toml`,
+//! `osv-scanner.toml`) never get there. Each tool is first asked for a package known to be vulnerable; its answers are
+//! trusted only if it finds that one.
 
 mod cargo;
 mod lines;
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Advisory sources other than the tools' own (`security.feeds`); `None` or empty: the tool's own.
+/// Advisory sources that replace the tools' own (`security.feeds`); `None` or empty: the tool's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Feeds {
     /// An OSV API, for pip-audit.
@@ -30,7 +31,7 @@ pub struct Feeds {
     pub cargo_db: Option<String>,
 }
 
-/// Largest lock file that is audited, and most of them in one repository.
+/// Largest lock file that is audited, and most lock files per repository.
 const LARGEST: u64 = 32 << 20;
 const MOST_FILES: usize = 64;
 
@@ -75,7 +76,7 @@ impl Tool {
     }
 }
 
-/// What a tool must find before it is believed.
+/// What a tool must find before it is trusted.
 struct Control {
     path: &'static str,
     kind: Kind,
@@ -83,7 +84,7 @@ struct Control {
     package: &'static str,
 }
 
-/// One advisory that holds for a package of a lock file.
+/// One advisory that applies to a package of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Advisory {
     id: String,
@@ -96,14 +97,14 @@ struct Advisory {
     fixed_in: Vec<String>,
 }
 
-/// A believed report.
+/// A trusted report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Seen {
     packages: u64,
     advisories: Vec<Advisory>,
 }
 
-/// Why a report is not believed.
+/// Why a report is not trusted.
 #[derive(Debug, thiserror::Error)]
 enum Doubt {
     #[error(transparent)]
@@ -118,7 +119,7 @@ fn doubt(text: impl Into<String>) -> Doubt {
     Doubt::Unbelieved(text.into())
 }
 
-/// One tool at work in one scan.
+/// One tool in one scan.
 struct Auditor<'a> {
     tool: Tool,
     program: PathBuf,
@@ -130,7 +131,8 @@ struct Auditor<'a> {
 }
 
 impl Auditor<'_> {
-    /// A new empty folder: the working directory of one call, with nothing of the repository but what we write there.
+    /// A new empty folder: the working directory of one call, with nothing of the repository except what we write
+    /// there.
     fn clean_dir(&self) -> std::io::Result<PathBuf> {
         let n = self.rounds.get().saturating_add(1);
         self.rounds.set(n);
@@ -164,7 +166,7 @@ impl Auditor<'_> {
         }
     }
 
-    /// The feed is believed only if the known-vulnerable pin is found.
+    /// The feed is trusted only if the known-vulnerable pin is found.
     fn control(&self) -> Result<(), Doubt> {
         let Control { path, kind, content, package } = self.tool.control();
         let seen = self.audit(path, kind, content.as_bytes())?;
@@ -178,7 +180,7 @@ impl Auditor<'_> {
     }
 }
 
-/// One line for every manifest and lock file of the head. What the same file of the base already had is marked inherited.
+/// One line for every manifest and lock file of the head. What the base's copy of a file already had is inherited.
 pub(super) fn all(request: &ScanRequest, repo: &ScanRepo) -> Result<Vec<Audit>, RangeError> {
     let base: BTreeMap<String, String> = repo.files(&request.base)?.into_iter().map(|f| (f.path, f.oid)).collect();
     let tree = lines::Tree { repo, head: repo.files(&request.head)?, base: &base };
@@ -274,7 +276,7 @@ fn one(
         Err(doubt) => return (outcome_of(&doubt), Vec::new()),
     };
     let mut notes = Vec::new();
-    // A package at the same advisory in the base, whatever its version there, was vulnerable before this branch.
+    // A package with the same advisory in the base, whatever its version there, was already vulnerable.
     let old: BTreeSet<(String, String)> = match base {
         _ if seen.advisories.is_empty() => BTreeSet::new(),
         None => BTreeSet::new(),
@@ -318,7 +320,7 @@ fn finding(key: &[u8], tool: Tool, file: &str, a: Advisory, inherited: bool) -> 
     }
 }
 
-/// Reads a tool's stdout as JSON; what stands on stderr explains an empty one.
+/// Parses a tool's stdout as JSON; stderr explains an empty one.
 fn json(ran: &super::call::Ran, tool: &str) -> Result<serde_json::Value, Doubt> {
     serde_json::from_slice(&ran.stdout)
         .map_err(|_| doubt(format!("{tool} {} without a readable report: {}", ran.ending(), ran.complaint())))

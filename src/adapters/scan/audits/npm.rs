@@ -1,4 +1,4 @@
-//! npm audit, over a copy of the lock file alone: no `package.json`, no `.npmrc` of the branch.
+//! npm audit, on a copy of the lock file alone: without `package.json` or an `.npmrc` of the branch.
 
 use super::{Advisory, Auditor, Doubt, Seen, doubt, json, text};
 use crate::model::scan::Severity;
@@ -48,7 +48,7 @@ pub(super) fn audit(auditor: &Auditor<'_>, content: &[u8]) -> Result<Seen, Doubt
     parse(&report, &lock, least, most).map_err(doubt)
 }
 
-/// Least and most packages an audit of this lock file may count: links are counted by some versions only.
+/// Least and most packages that an audit of this lock file may count: only some versions count links.
 pub(super) fn packages(lock: &Value) -> Option<(u64, u64)> {
     if let Some(map) = lock.get("packages").and_then(Value::as_object) {
         let all = map.keys().filter(|k| !k.is_empty()).count() as u64;
@@ -65,7 +65,7 @@ pub(super) fn packages(lock: &Value) -> Option<(u64, u64)> {
     Some((all, all))
 }
 
-/// Reads a report: believed if it is version 2, counts the packages of the lock file, and its totals agree.
+/// Reads a report. Trusted if it is version 2, counts the packages of the lock file, and its totals agree.
 pub(super) fn parse(report: &Value, lock: &Value, least: u64, most: u64) -> Result<Seen, String> {
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64);
     if number("/auditReportVersion") != Some(2) {
@@ -85,7 +85,7 @@ pub(super) fn parse(report: &Value, lock: &Value, least: u64, most: u64) -> Resu
         let nodes = entry.get("nodes").and_then(Value::as_array);
         let first = nodes.and_then(|n| n.first()).and_then(Value::as_str).unwrap_or_default();
         let version = lock.get("packages").and_then(|p| p.get(first)).and_then(|p| text(p, "/version"));
-        // A text in `via` names another entry of this same list.
+        // A text in `via` refers to another entry of this list.
         for via in entry.get("via").and_then(Value::as_array).into_iter().flatten().filter(|v| v.is_object()) {
             let source = via.get("source").map(Value::to_string).unwrap_or_default();
             let url = text(via, "/url").unwrap_or_default();

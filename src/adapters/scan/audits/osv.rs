@@ -1,10 +1,10 @@
-//! osv-scanner, for lock files without a tool of their own; with our own empty configuration over any other.
+//! osv-scanner, for lock files without a tool of their own; our own empty configuration overrides any other.
 
 use super::{Advisory, Auditor, Doubt, Seen, doubt, json, text, texts};
 use crate::model::scan::Severity;
 use serde_json::Value;
 
-/// Audits one lock file by its own name (the scanner knows the format by it).
+/// Audits one lock file under its own name, by which the scanner recognises the format.
 pub(super) fn audit(auditor: &Auditor<'_>, path: &str, content: &[u8]) -> Result<Seen, Doubt> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let dir = auditor.clean_dir()?;
@@ -21,7 +21,7 @@ pub(super) fn audit(auditor: &Auditor<'_>, path: &str, content: &[u8]) -> Result
     }
 }
 
-/// Reads a report: believed if it lists packages; an advisory's severity is its group's highest score.
+/// Reads a report. Trusted if it lists packages; an advisory's severity is its group's highest score.
 pub(super) fn parse(report: &Value) -> Result<Seen, String> {
     let results = report.get("results").and_then(Value::as_array).ok_or("osv-scanner's report has no results")?;
     let mut seen = Seen::default();

@@ -1,4 +1,4 @@
-//! pip-audit. It is given our own list of the pins of a file: no index options, includes, editable or remote
+//! pip-audit. It gets a list of a file's pins that we write: no index options, includes, editable or remote
 //! requirements of the branch reach it, and it never runs pip.
 
 use super::manifests::Python;
@@ -13,7 +13,7 @@ pub(super) const CONTROL: &str = "urllib3==1.23\n";
 pub(super) fn audit(auditor: &Auditor<'_>, form: Python, content: &[u8]) -> Result<Seen, Doubt> {
     let pins = python::pins(form, &String::from_utf8_lossy(content)).map_err(doubt)?;
     let mut seen = Seen::default();
-    // The tool refuses a name twice in one file: a second version of a name goes into a second file.
+    // The tool refuses a name twice in one file, so a second version goes into a second file.
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, version) in &pins.pinned {
         versions.entry(name).or_default().push(version);
@@ -57,7 +57,7 @@ fn ask(auditor: &Auditor<'_>, list: &[(&str, &str)]) -> Result<Value, Doubt> {
     }
 }
 
-/// Reads a report: believed if it has its marker and an answer for each of `expected` packages.
+/// Reads a report. Trusted if it has its marker and an answer for each of `expected` packages.
 pub(super) fn parse(report: &Value, expected: u64) -> Result<Seen, String> {
     let list = report.get("dependencies").and_then(Value::as_array).ok_or("pip-audit's report has no dependencies")?;
     if let Some(skipped) = list.iter().find(|d| d.get("skip_reason").is_some()) {
@@ -80,7 +80,7 @@ pub(super) fn parse(report: &Value, expected: u64) -> Result<Seen, String> {
                 ecosystem: String::new(),
                 package: package.clone(),
                 version: text(dependency, "/version").unwrap_or_default(),
-                // The report has none; unknown counts as reaching every threshold.
+                // The report has no severity; unknown counts as reaching every threshold.
                 severity: Severity::Unknown,
                 title: text(vuln, "/description").unwrap_or_default(),
                 fixed_in: texts(vuln, "/fix_versions"),

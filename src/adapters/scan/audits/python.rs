@@ -1,4 +1,4 @@
-//! What Python files pin: requirements with what they include, `pyproject.toml` in its dialects, lock files. Pure.
+//! What Python files pin: requirements with their includes, `pyproject.toml` in its dialects, lock files. Pure.
 
 use super::manifests::Python;
 use std::collections::BTreeSet;
@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 pub(super) struct Pins {
     /// Canonical name and version.
     pub pinned: BTreeSet<(String, String)>,
-    /// What can't be looked up, as it is written.
+    /// Requirements that can't be looked up, as written.
     pub unpinned: BTreeSet<String>,
-    /// Files that are read as well, as they are named.
+    /// Further files to read, as named.
     pub includes: BTreeSet<String>,
 }
 
@@ -38,7 +38,7 @@ impl Pins {
     }
 }
 
-/// Reads a file of a form.
+/// Parses a file of this format.
 pub(super) fn pins(form: Python, text: &str) -> Result<Pins, String> {
     let text = text.trim_start_matches('\u{feff}');
     match form {
@@ -49,7 +49,7 @@ pub(super) fn pins(form: Python, text: &str) -> Result<Pins, String> {
     }
 }
 
-/// Name of a specifier, canonical; what it is pinned to stays aside.
+/// Canonical name of a specifier, without its version.
 pub(super) fn name_of(specifier: &str) -> String {
     let end = specifier.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
     canonical(specifier.get(..end.unwrap_or(specifier.len())).unwrap_or_default())
@@ -85,7 +85,7 @@ fn version_pin(name: &str, version: &str) -> Option<(String, String)> {
     fine.then(|| (canonical(name), version.to_owned()))
 }
 
-/// Comments, hashes and line continuations are taken off; options of the branch are dropped, includes kept.
+/// Comments, hashes and line continuations are removed, the branch's options dropped, includes kept.
 fn requirements(content: &str) -> Pins {
     let joined = content.replace("\\\r\n", " ").replace("\\\n", " ");
     let mut pins = Pins::default();
@@ -133,7 +133,7 @@ fn pyproject(text: &str) -> Result<Pins, String> {
     for entry in at(&doc, &["build-system", "requires"]).and_then(toml::Value::as_array).into_iter().flatten() {
         built.specifier(entry.as_str().unwrap_or_default());
     }
-    // What builds the package is commonly not pinned, and no part of it: only what is pinned is looked up.
+    // Build requirements are rarely pinned and not part of the package: only pinned ones are looked up.
     pins.pinned.extend(built.pinned);
     for path in [&["tool", "poetry", "dependencies"][..], &["tool", "poetry", "dev-dependencies"]] {
         tables(&doc, path).for_each(|(name, value)| poetry(&mut pins, name, value));
@@ -147,7 +147,7 @@ fn pyproject(text: &str) -> Result<Pins, String> {
     Ok(pins)
 }
 
-/// A Poetry dependency: `1.23` and `==1.23` are pins, everything else is a range or a place.
+/// A Poetry dependency: `1.23` and `==1.23` are pins, anything else is a range or a source.
 fn poetry(pins: &mut Pins, name: &str, value: &toml::Value) {
     if name.eq_ignore_ascii_case("python") {
         return;
@@ -166,7 +166,7 @@ fn poetry(pins: &mut Pins, name: &str, value: &toml::Value) {
     }
 }
 
-/// `dynamic = ["dependencies"]`: setuptools reads files, everything else computes them.
+/// `dynamic = ["dependencies"]`: setuptools reads files, other backends compute them.
 fn dynamic(doc: &toml::Table, pins: &mut Pins) {
     let listed = at(doc, &["project", "dynamic"]).and_then(toml::Value::as_array).into_iter().flatten();
     for name in
@@ -210,7 +210,7 @@ fn toml_lock(text: &str) -> Result<Pins, String> {
             continue;
         }
         let kind = source.and_then(|s| s.get("type")).and_then(toml::Value::as_str).unwrap_or_default();
-        // Poetry's own word for another index.
+        // Poetry's word for another index.
         let elsewhere = kind != "legacy" && has(&["git", "url", "path", "vcs", "archive"]);
         match version_pin(field("name"), field("version")).filter(|_| !elsewhere) {
             Some(found) => {

@@ -1,4 +1,4 @@
-//! What the fake does inside its repository, by git.
+//! The fake's actions inside its repository, by git.
 
 use super::{Data, Effect, Pull, Rule, Script, error, not_found};
 use crate::support::git::{person_git, raw};
@@ -15,7 +15,7 @@ pub fn branch(repo: &Path, name: &str) -> Option<String> {
     named(repo, &format!("refs/heads/{name}"))
 }
 
-/// Where a name stands, without a process for each question.
+/// The commit of a name, without a process for each query.
 pub fn named(repo: &Path, name: &str) -> Option<String> {
     let loose = std::fs::read_to_string(repo.join(name)).ok().map(|text| text.trim().to_owned());
     loose.or_else(|| {
@@ -50,7 +50,7 @@ pub fn commit_on(repo: &Path, name: &str, file: &str) -> String {
     made
 }
 
-/// What stands in the way of landing.
+/// What prevents landing.
 pub enum Obstacle {
     Conflict,
     BaseMoved,
@@ -65,7 +65,7 @@ impl Data {
         let script = self.scripts.pop_front().unwrap_or(Script::new(Effect::Real, None));
         if let Some(before) = script.before {
             before(repo, self);
-            // The real server's check has not run again in that moment.
+            // The real server's check has not run again at that moment.
             let checks: Vec<u32> = self.pulls.iter().map(|p| p.checking).collect();
             self.sync(repo);
             self.pulls.iter_mut().zip(checks).for_each(|(p, c)| p.checking = c);
@@ -83,7 +83,7 @@ impl Data {
 
     fn really_merge(&mut self, repo: &Path, number: i64, body: &Value, mark: bool) -> Reply {
         let style = body["Do"].as_str().unwrap_or("");
-        // The body is bound before anything is looked for.
+        // The body is validated before anything is checked.
         if style.is_empty() {
             return error(422, "[Do]: Required");
         }
@@ -118,7 +118,7 @@ impl Data {
         if !self.methods.contains(&style) {
             return error(405, &format!("{style} is not allowed an allowed merge style for this repository"));
         }
-        // Versions before it was known ignore the field.
+        // Versions without the field ignore it.
         if self.guards_head() && body["head_commit_id"].as_str().is_some_and(|h| h != head) {
             return error(409, "head out of date");
         }
@@ -140,7 +140,7 @@ impl Data {
         }
     }
 
-    /// What of the protection is not met, in the server's order and words.
+    /// Which part of the protection is not met, in the server's order and words.
     fn unmet(&self, repo: &Path, rule: &Rule, p: &Pull, head: &str) -> Option<&'static str> {
         let of_head = |pattern: &str| {
             let mut of = self.statuses.iter().filter(|s| s.sha == head);
@@ -184,7 +184,7 @@ impl Data {
     }
 }
 
-/// Lands one branch on another by git; gives the commit.
+/// Lands one branch on another by git; returns the commit.
 pub fn land(repo: &Path, base_name: &str, head_name: &str, style: &str, message: &str) -> Result<String, Obstacle> {
     let (base, head) = (branch(repo, base_name).unwrap(), branch(repo, head_name).unwrap());
     let made = match style {

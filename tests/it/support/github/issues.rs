@@ -1,4 +1,4 @@
-//! The fake's issues: labels one a call, events that say whose hand it was, states, comments, and who may do what.
+//! The fake's issues: one label per call, events that say who acted, states, comments, and permissions.
 
 use super::{Comment, Data, error, not_found, page};
 use crate::support::http::{Reply, Seen};
@@ -21,7 +21,7 @@ pub struct Issue {
     pub updated: i64,
 }
 
-/// Who put a label on or took it off.
+/// Who added or removed a label.
 #[derive(Debug, Clone)]
 pub struct Event {
     pub id: u64,
@@ -33,12 +33,12 @@ pub struct Event {
     pub label: String,
 }
 
-/// The texts of a list.
+/// The strings of a list.
 pub fn texts(v: &Value) -> Vec<String> {
     v.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Whether a JWT is signed RS256 by the key and good now.
+/// Whether a JWT is signed RS256 by the key and currently valid.
 pub fn signed(jwt: &str, key: &[u8]) -> bool {
     use base64::Engine;
     let decode = |part: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).ok();
@@ -76,7 +76,7 @@ impl Data {
         issue
     }
 
-    /// Somebody puts a label on; a bot's login ends in `[bot]`.
+    /// Somebody adds a label; a bot's login ends in `[bot]`.
     pub fn label(&mut self, number: i64, label: &str, by: &str) {
         let issue = self.issue_mut(number);
         if !issue.labels.iter().any(|l| l == label) {
@@ -141,7 +141,7 @@ impl Data {
             }
             rows.push((at, v));
         }
-        // Pull requests are in it.
+        // The list includes pull requests.
         for p in &self.pulls {
             let issue = Issue { number: p.number, title: p.title.clone(), updated: 1, ..Issue::default() };
             let mut v = self.issue_json(&issue);
@@ -156,7 +156,7 @@ impl Data {
             rows.reverse();
         }
         let reply = page(seen, rows.into_iter().map(|(_, v)| v).collect());
-        // It belongs to the token and to the exact address.
+        // The ETag belongs to the token and the exact address.
         let of = (&seen.query, seen.header("authorization"), &reply.body);
         let etag = format!("W/\"{}\"", hash(&format!("{of:?}")));
         if seen.header("if-none-match") == Some(etag.as_str()) {
@@ -255,7 +255,7 @@ impl Data {
             }
             ("POST", ["issues", _, "labels"]) => {
                 for label in texts(&body["labels"]) {
-                    // A name that is not known is made.
+                    // An unknown label is created.
                     if !self.labels.iter().any(|l| l.eq_ignore_ascii_case(&label)) {
                         self.labels.push(label.clone());
                     }
@@ -316,7 +316,7 @@ fn user(login: &str) -> Value {
 }
 
 fn comment_json(c: &Comment) -> Value {
-    // Line ends come back as the browser's.
+    // Line breaks come back as a browser sends them.
     json!({"id": c.id, "body": c.body.replace('\n', "\r\n"), "user": user(&c.by)})
 }
 

@@ -1,6 +1,6 @@
-//! A night: tasks in two repositories, on a local board and a local forge and on a Plane and a Gitea, worked by steps in
-//! loops as timers would run them, while services go away and come back, the disk is full, processes are killed and the
-//! machine starts anew. Time runs faster in every process alike (`failpoint`), so that waits of hours are waited for.
+//! A night: tasks in two repositories, on a local board and forge and on a Plane and a Gitea, run by steps in loops as
+//! timers would. Meanwhile services go down and come back, the disk fills up, processes are killed and the machine
+//! restarts. Time runs faster in every process alike (`failpoint`), so that waits of hours can pass.
 
 #![allow(dead_code, reason = "used by a test of a build with failpoints alone")]
 
@@ -21,25 +21,25 @@ use std::time::{Duration, Instant};
 /// The person who answers in the chat.
 pub const ANN: i64 = 42;
 
-/// What a task does in this night, by its number within its project.
+/// What happens to a task in this night, by its number within its project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Plain,
-    /// Its reviewer asks for changes once.
+    /// Its reviewer requests changes once.
     Rework,
     /// Its developer fails for good.
     Hopeless,
     /// A person stops it once it is under review.
     Stopped,
-    /// It is answered when most of the night is over.
+    /// It is answered only when most of the night is over.
     Late,
-    /// Its tester meets a usage limit once.
+    /// Its tester hits a usage limit once.
     Limited,
     /// Its architect fails once.
     Flaky,
     /// Its CI is red once.
     Red,
-    /// Changes the file that another one changes.
+    /// Changes a file that another task also changes.
     Conflict,
 }
 
@@ -59,19 +59,19 @@ pub fn role(key: &str) -> Role {
     }
 }
 
-/// One thing that was done to the night, at a second of it.
+/// One disturbance, and the second at which it happened.
 #[derive(Debug, Clone)]
 pub struct Note {
     pub at: f64,
     pub text: String,
 }
 
-/// A process that was ended by force.
+/// A process that was killed.
 #[derive(Debug, Clone)]
 pub struct Killed {
     pub at: f64,
     pub what: String,
-    /// The run it worked on.
+    /// Its run.
     pub run: Option<i64>,
     /// The end of that run's agent was already recorded.
     pub ended: bool,
@@ -96,9 +96,9 @@ pub struct Night {
     pub over: AtomicBool,
     pub notes: Mutex<Vec<Note>>,
     pub killed: Mutex<Vec<Killed>>,
-    /// Exit codes of steps, and how often each came.
+    /// Exit codes of steps, and how often each occurred.
     codes: Mutex<BTreeMap<String, usize>>,
-    /// What no step may say.
+    /// Output that no step may produce.
     pub wrong: Mutex<Vec<String>>,
 }
 
@@ -108,8 +108,8 @@ fn boottime_ms() -> i64 {
 }
 
 impl Night {
-    /// `length`: how long there is trouble, in real time; `rate`: how much faster the world's time runs; `short`: agents and
-    /// watches hardly take time.
+    /// `length`: how long there are disturbances, in real time; `rate`: how much faster the world's time runs; `short`:
+    /// agents and watches take hardly any time.
     pub fn new(length: Duration, rate: i64, short: bool) -> Self {
         let mut world = World::new(Plan { projects: vec!["AA", "ORCH"], deploy: OWN_RESULT.into(), ..Plan::default() });
         let (board, chat, web) = (FakePlane::start(), Telegram::start(), Web::always(Turn::Say(200, "ok")));
@@ -157,7 +157,7 @@ impl Night {
         }
     }
 
-    /// Which part of the night is over; more than 1 after it.
+    /// How much of the night is over; more than 1 after it.
     pub fn part(&self) -> f64 {
         self.begun.elapsed().as_secs_f64() / self.length.as_secs_f64()
     }
@@ -167,7 +167,7 @@ impl Night {
         self.notes.lock().unwrap().push(note);
     }
 
-    /// Runs one command of the program, unless the machine is off; the answer of one that was killed is `None`, too.
+    /// Runs one command of the program, unless the machine is off; `None` also if the command was killed.
     pub fn orch(&self, args: &[&str]) -> Option<Output> {
         if self.off.load(Ordering::SeqCst) {
             return None;
@@ -183,7 +183,7 @@ impl Night {
             .unwrap();
         let code = out.status.code().map_or_else(|| "killed".to_owned(), |c| c.to_string());
         *self.codes.lock().unwrap().entry(format!("{} {code}", args[0])).or_insert(0) += 1;
-        // 0 done, 3 something outside is away, 4 refused as things stand; all else is none of a step's answers here.
+        // 0: done, 3: something outside is down, 4: refused in this state. A step must not exit with anything else.
         if !["0", "3", "4", "killed"].contains(&code.as_str()) {
             self.wrong.lock().unwrap().push(format!("{args:?} exit {code}: {}", super::crash::said(&out)));
         }
@@ -198,7 +198,7 @@ impl Night {
         self.world.try_tasks().ok()
     }
 
-    /// Whether nothing more is to come: each of so many tasks ended or blocked, nothing under way.
+    /// Whether nothing more will happen: this many tasks ended or blocked, nothing in progress.
     pub fn quiet(&self, tasks: usize) -> bool {
         let Some(all) = self.tasks() else { return false };
         let ended = |t: &TaskRow| t.stage == "done" || t.stage == "cancelled" || t.blocked.is_some();
@@ -210,7 +210,7 @@ impl Night {
             && self.world.count("SELECT COUNT(*) FROM outbox WHERE state IN ('open', 'parked')") == 0
     }
 
-    /// The steps that timers run, each in a loop of its own, until the night is over.
+    /// Runs the steps that timers would, each in its own loop, until the night is over.
     pub fn timers(&self) {
         std::thread::scope(|scope| {
             for (step, pause) in [("tick", 700), ("reap", 1000), ("reconcile", 1500)] {
@@ -228,7 +228,7 @@ impl Night {
         self.codes.lock().unwrap().clone()
     }
 
-    /// The machine starts anew: every process is gone at once, the clock of the boot begins again.
+    /// The machine restarts: every process dies at once, and the boot clock starts over.
     pub fn reboot(&self) {
         self.off.store(true, Ordering::SeqCst);
         self.note("reboot");
@@ -248,7 +248,7 @@ impl Night {
         self.off.store(false, Ordering::SeqCst);
     }
 
-    /// Ends a process by SIGKILL and keeps which run it worked on.
+    /// Ends a process by SIGKILL and records its run.
     pub fn kill(&self, pid: i32, why: &str) {
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let words: Vec<String> =

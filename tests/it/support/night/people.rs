@@ -1,4 +1,4 @@
-//! The people of a night: who makes work items, answers, stops, and retries what a kill blocked; and a CI of the forge.
+//! The people of a night, who make work items, answer, stop, and retry what a kill blocked; and a CI of the forge.
 
 use super::{ANN, Night, Role, role};
 use crate::support::crash::TaskRow;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a person waits before the same answer is given again, in real time.
+/// How long a person waits before giving the same answer again, in real time.
 const AGAIN: Duration = Duration::from_secs(15);
 
 /// What people had to do.
@@ -20,7 +20,7 @@ pub struct People {
 }
 
 impl Night {
-    /// Makes the work items over the first third of the night, by turns on both boards.
+    /// Makes the work items during the first third of the night, alternating between both boards.
     pub fn items(&self, each: usize) {
         for n in 1..=each {
             let due = 0.33 * (n - 1) as f64 / each as f64;
@@ -29,7 +29,7 @@ impl Night {
             }
             self.board.item(&format!("thing {n}"), "To Analyse");
             let file = self.world.path(&format!("state/issues-aa/AA-{n}.md"));
-            // A command that died before the item was there is said again.
+            // A command that died before the item existed is repeated.
             while !file.exists() {
                 let title = format!("thing {n}");
                 drop(self.orch(&["new", &title, "--project", "AA", "--body", "orch.yaml"]));
@@ -85,7 +85,7 @@ impl Night {
         }
     }
 
-    /// Whether it is time to say this, for the first time or again.
+    /// Whether it is time to give this answer, for the first time or again.
     fn due(&self, task: &TaskRow, what: &str, people: &mut People) -> bool {
         let key = (task.id, what.to_owned(), task.attempt);
         let pause = if what == "stop" { AGAIN / 10 } else { AGAIN };
@@ -106,8 +106,8 @@ impl Night {
         }
     }
 
-    /// By turns on the board, in the chat, at the command line; from the third time on at the command line.
-    /// Whether there was something to answer.
+    /// Answers on the board, in the chat and at the command line in turn, from the third time on only at the command
+    /// line. Returns whether there was something to answer.
     fn answer(&self, task: &TaskRow, wait: &str, times: u32) -> bool {
         let (flag, status, verb) = match wait {
             "approval" => ("--approve", "Approved", "approve"),
@@ -142,7 +142,7 @@ impl Night {
         }
     }
 
-    /// Sets a status as an editor does: a new file in the place of the old one.
+    /// Sets a status like an editor: a new file replaces the old one.
     fn edit(&self, key: &str, status: &str) {
         let path = self.world.path(&format!("state/issues-aa/{key}.md"));
         let Ok(text) = std::fs::read_to_string(&path) else { return };
@@ -181,7 +181,7 @@ impl Night {
     }
 }
 
-/// Whether this block is what the night wants.
+/// Whether this block is intended in the night.
 fn hopeless(part: Role, why: &str) -> bool {
     part == Role::Hopeless && !why.contains("vanished")
 }

@@ -1,4 +1,4 @@
-//! What happens to a night: services that are away, a full disk, processes that are killed, a machine that starts anew.
+//! The disturbances of a night: services that are down, a full disk, killed processes, restarts of the machine.
 
 use super::Night;
 use crate::support::http::Fault;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What may be away.
+/// What may be down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Board,
@@ -22,7 +22,7 @@ pub enum Part {
 
 pub const PARTS: [Part; 6] = [Part::Board, Part::Forge, Part::Remote, Part::Host, Part::Telegram, Part::Disk];
 
-/// From when to when a part is away, as shares of the night.
+/// From when to when a part is down, as fractions of the night.
 #[derive(Debug, Clone, Copy)]
 pub struct Outage {
     pub part: Part,
@@ -31,7 +31,7 @@ pub struct Outage {
 }
 
 impl Night {
-    /// Two outages of each part, one long enough that people are told of it.
+    /// Two outages of each part, one of them long enough to be alerted.
     pub fn outages(&self, seed: u64) -> Vec<Outage> {
         let mut dice = self.dice(seed, 1);
         let mut share = |least: f64, most: f64| {
@@ -49,7 +49,7 @@ impl Night {
         all
     }
 
-    /// Lets a part go away or come back. The forge reads the repository of its host, so it goes first and comes last.
+    /// Takes a part down or up. The forge reads its host's repository, so it goes down first and comes up last.
     fn turn(&self, part: Part, away: bool) {
         self.note(format!("{part:?} {}", if away { "away" } else { "back" }));
         let moved = |repo: &str| {
@@ -84,7 +84,7 @@ impl Night {
         }
     }
 
-    /// Plays the outages; at the end everything is back. An outage that begins while its part is away is passed over.
+    /// Plays the outages; at the end everything is up. An outage that begins while its part is down is skipped.
     pub fn play(&self, outages: &[Outage]) {
         let mut away: Vec<(Part, f64)> = Vec::new();
         let mut todo: Vec<Outage> = outages.to_vec();
@@ -94,7 +94,7 @@ impl Night {
                 self.turn(back.0, false);
             }
             for next in todo.extract_if(.., |o| o.from <= part) {
-                // One host: two kinds of its outage at once would be one.
+                // Two kinds of outage of one host at once would count as one.
                 let same =
                     |p: Part| p == next.part || [p, next.part].iter().all(|q| [Part::Forge, Part::Host].contains(q));
                 if part < 1.0 && !away.iter().any(|(p, _)| same(*p)) {
@@ -109,8 +109,8 @@ impl Night {
         }
     }
 
-    /// Kills a process of the program every few seconds, sometimes all, sometimes an agent; starts the machine anew once in
-    /// each half of the night.
+    /// Kills a process of the program every few seconds, sometimes all, sometimes an agent; restarts the machine once
+    /// in each half of the night.
     pub fn kills(&self, seed: u64, every: Duration) {
         let mut dice = self.dice(seed, 2);
         let every = u64::try_from(every.as_millis()).unwrap();
@@ -143,7 +143,7 @@ impl Night {
         }
     }
 
-    /// The agents that live.
+    /// The living agents.
     fn agents(&self) -> Vec<i32> {
         let program = self.world.path("agent.sh").display().to_string();
         let plays = |pid: &i32| {

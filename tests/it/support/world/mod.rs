@@ -1,5 +1,5 @@
-//! A whole house for black-box tests of the binary: bare remotes with CI and deploy scripts, a configuration, a local
-//! board, a scripted agent whose misbehaviour is data (see `agent.sh`), and a clean end of every process of it.
+//! A complete installation for black-box tests of the binary: bare remotes with CI and deploy scripts, a configuration,
+//! a local board, a scripted agent whose misbehaviour is data (see `agent.sh`), and a clean end of all its processes.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use super::git::{commit_in, raw};
@@ -12,14 +12,14 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 const AGENT: &str = include_str!("agent.sh");
-/// CI: a file `broken` in the checkout makes it red. Its rounds are told to `$LOG`.
+/// CI: a file `broken` in the checkout makes it red. It logs its rounds to `$LOG`.
 const CI: &str = "#!/bin/sh\necho \"$ORCH_TASK $ORCH_REVISION\" >> \"$LOG/ci\"\necho 'the tests run'\n\
     if [ -e broken ]; then echo 'CI-RED: broken is here'; cat broken; exit 1; fi\nexit 0\n";
-/// Deploys by noting the revision; a file `no-deploy` in the checkout makes it fail.
+/// Deploys by recording the revision; a file `no-deploy` in the checkout makes it fail.
 const DEPLOY: &str = "#!/bin/sh\necho \"$ORCH_TASK $ORCH_REVISION\" >> \"$LOG/deploys\"\n\
     if [ -e no-deploy ]; then echo 'the deploy fails'; exit 1; fi\nexit 0\n";
 
-/// One project of a world: its key is also the upper case of its repository's name.
+/// One project of a world. Its key is also the upper-case name of its repository.
 pub struct Plan {
     projects: Vec<(String, String)>,
     top: String,
@@ -60,8 +60,8 @@ impl Plan {
         self
     }
 
-    /// The configuration without deploy confirmation and approval is not to be had: a person is always asked, so most
-    /// tests let labels answer. Here both, for every repository, on items made by [`World::auto`].
+    /// A configuration without deploy confirmation and approval is not possible: a person is always asked, so most
+    /// tests let labels answer. This sets both, for every repository, on items made by [`World::auto`].
     pub fn auto(self) -> Self {
         self.top("auto_label: {enabled: true, repos: '*'}")
     }
@@ -71,7 +71,7 @@ impl Plan {
     }
 }
 
-/// What a call of the binary gave.
+/// The result of a call of the binary.
 pub struct Ran {
     pub code: i32,
     pub json: Value,
@@ -80,7 +80,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Must have ended with this code.
+    /// Asserts this exit code.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "errors {}\nstdout {}\nstderr {}", self.json["errors"], self.out, self.err);
@@ -98,14 +98,14 @@ impl Ran {
         all.iter().map(|a| a["kind"].as_str().unwrap_or("").to_owned()).collect()
     }
 
-    /// What is said to hold a task: `(rule, why)`.
+    /// What reportedly holds a task: `(rule, why)`.
     pub fn held(&self, key: &str) -> Option<(String, String)> {
         let of = |h: &Value| (h["rule"].as_str().unwrap_or("").to_owned(), h["why"].as_str().unwrap_or("").to_owned());
         self.json["skipped"].as_array()?.iter().find(|h| h["task"] == key).map(of)
     }
 }
 
-/// One task's row, as the database has it.
+/// One task's row from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub id: i64,
@@ -121,7 +121,7 @@ pub struct Row {
     pub live_job: bool,
 }
 
-/// The house. Its processes end and its folder goes when it is dropped.
+/// The installation. When it is dropped, its processes end and its folder is deleted.
 pub struct World {
     folder: Option<tempfile::TempDir>,
     pub dir: PathBuf,
@@ -211,19 +211,19 @@ impl World {
         fs::write(self.path("plan").join(name), format!("{shell}\n")).unwrap();
     }
 
-    /// Lets agents that `hold NAME` go on.
+    /// Lets agents continue after `hold NAME`.
     pub fn go(&self, name: &str) {
         fs::write(self.path("plan").join(format!("go.{name}")), "").unwrap();
     }
 
-    /// Waits until an agent stands at `hold NAME`.
+    /// Waits until an agent has reached `hold NAME`.
     #[track_caller]
     pub fn at(&self, name: &str) {
         self.until(&format!("an agent holds at {name}"), |w| w.path("plan").join(format!("at.{name}")).exists());
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        let mut command = Command::new(crate::support::ORCH);
         command.current_dir(&self.dir).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path("home"));
         command.env("ORCH_CONFIG", "orch.yaml").args(args);
@@ -241,12 +241,12 @@ impl World {
         ran(command.output().unwrap())
     }
 
-    /// Runs the binary as a person does.
+    /// Runs the binary like a person.
     pub fn say(&self, args: &[&str]) -> Ran {
         ran(self.command(args).output().unwrap())
     }
 
-    /// `orch new`; gives the key.
+    /// `orch new`; returns the key.
     #[track_caller]
     pub fn new_item(&self, title: &str, more: &[&str]) -> String {
         let mut args = vec!["new", title];
@@ -266,7 +266,7 @@ impl World {
         self.run(&["tick"]).code(0)
     }
 
-    /// Waits without doing anything: what is to come must come by itself.
+    /// Waits without doing anything: what is expected must happen on its own.
     #[track_caller]
     pub fn until(&self, what: &str, mut there: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + Duration::from_secs(60);
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// Ticks (as a timer would) until something is so.
+    /// Ticks (as a timer would) until something is true.
     #[track_caller]
     pub fn drive(&self, what: &str, mut there: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + Duration::from_secs(60);
@@ -291,7 +291,7 @@ impl World {
         }
     }
 
-    /// Ticks until a task stands in a stage with nothing of it running.
+    /// Ticks until a task is in a stage with nothing of it running.
     #[track_caller]
     pub fn reach(&self, key: &str, stage: &str) -> Row {
         self.drive(&format!("{key} is in {stage}"), |w| w.find(key).is_some_and(|t| t.stage == stage));
@@ -378,7 +378,7 @@ impl World {
         self.rows(sql).first().and_then(|t| t.parse().ok()).unwrap_or(0)
     }
 
-    /// The prompt that the n-th run of a task's stage was given on its standard input.
+    /// The prompt that the n-th run of a task's stage got on its standard input.
     #[track_caller]
     pub fn prompt(&self, key: &str, stage: &str, n: usize) -> String {
         let path = self.path("plan/seen").join(format!("{key}.{stage}.{n}"));
@@ -410,7 +410,7 @@ impl World {
         fs::read_to_string(self.board(key)).unwrap()
     }
 
-    /// Overwrites a work item's file as an editor does.
+    /// Overwrites a work item's file like an editor.
     pub fn write_item(&self, key: &str, text: &str) {
         fs::write(self.board(key), text).unwrap();
     }
@@ -447,7 +447,7 @@ impl World {
         sha.to_string()
     }
 
-    /// Everything there is to see, for a failed test.
+    /// Everything that helps to see why a test failed.
     pub fn dump(&self) -> String {
         let mut text = format!("world {}\n", self.dir.display());
         for (what, sql) in [
@@ -487,7 +487,7 @@ impl World {
         out
     }
 
-    /// Processes of this world: they name its folder on their command line or in their environment.
+    /// Processes of this world: its folder is on their command line or in their environment.
     pub fn processes(&self) -> Vec<i32> {
         let needle = self.dir.as_os_str().as_encoded_bytes().to_vec();
         let own = std::process::id().to_string();
@@ -511,7 +511,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Supervisors start further ones: until none is left.
+        // Supervisors start further processes: repeat until none is left.
         for _ in 0..100 {
             let all = self.processes();
             if all.is_empty() {
@@ -535,7 +535,7 @@ impl Drop for World {
     }
 }
 
-/// A moment between two looks at the public surface.
+/// A pause between two reads of the public surface.
 pub fn pause(ms: u64) {
     std::thread::park_timeout(Duration::from_millis(ms));
 }

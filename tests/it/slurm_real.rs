@@ -1,0 +1,461 @@
+//! Agents and CI on a real Slurm of two nodes (CLU-1 to CLU-5): the whole pipeline, stops and deaths of everything around it.
+//! Each test has a cluster of its own.
+
+use super::support::confined::Place;
+use super::support::pipe::{Pipe, Setup};
+use super::support::slurm::{Cluster, pids, read};
+use orch::adapters::child::{ChildError, Control, EndedBy, Event, Spec};
+use orch::adapters::confine::{Boundary, Engine};
+use orch::adapters::executor::slurm::{Job, Ledger, Resources};
+use orch::model::confine::{Choice, Network};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+struct World {
+    pipe: Pipe,
+    cluster: Cluster,
+}
+
+/// `slurm`: further keys of the section; `top`: of the file; `project`: of the project.
+fn world(slurm: &str, top: &str, project: &str) -> Option<World> {
+    let cluster = Cluster::start()?;
+    let mut pipe = Pipe::new(Setup { top: top.into(), project: project.into(), ..Setup::default() });
+    let here = pipe.dir.path().to_str().unwrap().to_owned();
+    let conf = cluster.conf().to_str().unwrap().to_owned();
+    pipe.env.extend([("SLURM_CONF".to_owned(), conf), ("PLANTED".to_owned(), SECRET.to_owned())]);
+    let confine = format!("confine: {{engine: bubblewrap, read: [{here}/do], write: [{here}/prompts]}}");
+    let section = format!(
+        "slurm: {{work_dir: {here}/shared, cpus: 1, memory: 300M, time: \"00:30:00\", settle_s: 1, silence_s: 20{slurm}}}"
+    );
+    let text = pipe
+        .read("orch.yaml")
+        .replace("confine: {mode: off}", &format!("{confine}\n{section}"))
+        .replace("executor: detach", "executor: slurm")
+        .replace("reaper: {interval_s: 1}", "reaper: {interval_s: 1, finalize_grace_s: 1}")
+        .replace("retry_backoff_s: 1}", "retry_backoff_s: 1, stop_grace_s: 1}")
+        .replace("command: [./agent.sh]}", "command: [./agent.sh], env: {TOKEN: {env: PLANTED}}}");
+    std::fs::write(pipe.at("orch.yaml"), text).unwrap();
+    let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+    std::fs::set_permissions(pipe.at("prompts"), open).unwrap();
+    // A later run of another account could not write over an earlier one's prompt.
+    let script = pipe.read("agent.sh");
+    let line = script.lines().find(|line| line.starts_with("cat > ")).unwrap();
+    pipe.script("agent.sh", &script.replace(line, "cat > \"$TMPDIR/prompt\""));
+    Some(World { pipe, cluster })
+}
+
+const SECRET: &str = "planted-5f1c9e77-a-secret-of-the-runtime";
+/// Stands in a work item, and so in its prompt alone.
+const CANARY: &str = "canary-of-the-prompt-81b2";
+
+/// An agent that waits for the file `go`, and says when it is there.
+const HOLD: &str = r#"rm -f "HERE/prompts/at-$ORCH_TASK"; echo here > "HERE/prompts/at-$ORCH_TASK"; while [ ! -e "HERE/prompts/go-$ORCH_TASK" ]; do sleep 0.1; done; echo "$ORCH_TASK round $ORCH_ATTEMPT" >> "$ORCH_TASK.txt"
+"#;
+
+impl World {
+    fn agent(&self, stage: &str, text: &str) {
+        self.pipe.agent(stage, &text.replace("HERE", self.pipe.dir.path().to_str().unwrap()));
+    }
+
+    fn is_at(&self, key: &str) -> bool {
+        self.pipe.at(&format!("prompts/at-{key}")).exists()
+    }
+
+    fn until_at(&self, key: &str) {
+        self.pipe.until("the agent works", |_| self.is_at(key));
+    }
+
+    fn go(&self, key: &str) {
+        std::fs::write(self.pipe.at(&format!("prompts/go-{key}")), "").unwrap();
+    }
+
+    /// Nothing of any run is left: no process of the area, no job, no ledger.
+    fn is_clean(&self) -> Result<(), String> {
+        let area = self.pipe.at("shared").to_str().unwrap().to_owned();
+        let of_area = |pid: &i32| {
+            let at = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            at.starts_with(&area) || String::from_utf8_lossy(&read(*pid, "cmdline")).contains(&area)
+        };
+        let left: Vec<i32> = pids().filter(of_area).collect();
+        let ledgers = super::support::pipe::files(&self.pipe.at("state/runs"));
+        let ledgers: Vec<_> = ledgers.iter().filter(|p| p.ends_with("slurm.json")).collect();
+        let queue = self.cluster.queue();
+        if left.is_empty() && ledgers.is_empty() && queue.is_empty() {
+            return Ok(());
+        }
+        Err(format!("processes {left:?}, ledgers {ledgers:?}, queue {queue:?}"))
+    }
+
+    fn until_clean(&self) {
+        let begun = Instant::now();
+        while let Err(left) = self.is_clean() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{left}\n{}", self.pipe.story());
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
+    fn spent(&self) -> Vec<String> {
+        self.pipe.rows("SELECT id FROM jobs WHERE spent = 1")
+    }
+}
+
+fn holds(bytes: &[u8], needle: &str) -> bool {
+    bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
+}
+
+fn in_files(folder: &Path, needle: &str) -> Vec<std::path::PathBuf> {
+    let all = super::support::pipe::files(folder);
+    all.into_iter().filter(|p| holds(&std::fs::read(p).unwrap_or_default(), needle)).collect()
+}
+
+/// CLU-1, CLU-2: setup, agent and CI are jobs, the deploy is not; what they are given stands in nothing that others read; and
+/// munge is no way out.
+#[test]
+fn clu_2_a_task_is_delivered_by_jobs_and_nothing_of_it_is_seen_by_others() {
+    let project = "stages: [development, review, deploy]\nworktree: {setup: {command: [./setup.sh]}}";
+    let Some(w) = world(", per_kind: {ci: {cpus: 2}}", "", project) else { return };
+    w.pipe.put_person("setup.sh", "#!/bin/sh\ntouch made.log\n");
+    w.pipe
+        .put_person("ci.sh", "#!/bin/sh\nset -e\ngrep -q round *.txt\ntest -n \"$TMPDIR\"\n! env | grep -q '^SLURM'\n");
+    w.pipe.commit("with a setup");
+    let checks = w.pipe.orch(&["doctor", "--quick", "--json"]).json()["checks"].clone();
+    let of = |name: &str| {
+        let found = checks.as_array().unwrap().iter().find(|c| c["area"] == "cluster" && c["name"] == name);
+        found.map(|c| (c["level"].as_str().unwrap().to_owned(), c["message"].as_str().unwrap().to_owned()))
+    };
+    for node in ["n1", "n2"] {
+        let (level, message) = of(node).unwrap_or_else(|| panic!("{checks}"));
+        assert!(level == "ok" && message.contains("bubblewrap"), "{level} {message}");
+    }
+    for (name, level) in [("srun", "ok"), ("partition", "ok"), ("ProctrackType", "warning"), ("memory", "warning")] {
+        assert_eq!(of(name).map(|(level, _)| level).as_deref(), Some(level), "{checks}");
+    }
+    let socket = w.cluster.socket().to_str().unwrap().to_owned();
+    let tries = format!(
+        "env | grep -q '^SLURM' && echo slurm >> reached.txt\nmunge -n -S {socket} > /dev/null 2>&1 && echo munge >> reached.txt\n\
+         ls {socket} > /dev/null 2>&1 && echo socket >> reached.txt\ncat {conf} > /dev/null 2>&1 && echo conf >> reached.txt\n\
+         test \"$TOKEN\" = {SECRET} || echo token >> reached.txt\ntest -e made.log || echo setup >> reached.txt\n",
+        conf = w.cluster.conf().display(),
+    );
+    w.agent("development", &format!("{tries}id -u > uid.txt\n{HOLD}"));
+    let said = w.pipe.orch(&["new", &format!("Deliver {CANARY}"), "--json"]);
+    let key = said.json()["key"].as_str().unwrap().to_owned();
+    w.until_at(&key);
+    // While it works.
+    let shown = w.cluster.ask(&["scontrol", "-o", "show", "job"]) + &w.cluster.ask(&["squeue", "--json"]);
+    assert!(shown.contains("JobName=orch-"), "{shown}");
+    for needle in [SECRET, CANARY] {
+        assert!(!shown.contains(needle), "{shown}");
+        for folder in ["ctld", "n1", "n2"] {
+            assert_eq!(in_files(&w.cluster.at(folder), needle), Vec::<std::path::PathBuf>::new());
+        }
+        // Of all processes the agent's own have it, and those that were started with it by the test.
+        let words: Vec<i32> = pids().filter(|pid| holds(&read(*pid, "cmdline"), needle)).collect();
+        assert!(words.is_empty(), "{words:?}");
+        for pid in w.cluster.processes() {
+            assert!(!holds(&read(pid, "environ"), needle), "{}", String::from_utf8_lossy(&read(pid, "cmdline")));
+        }
+    }
+    w.go(&key);
+    w.pipe.until_stage(&key, "done");
+    let file = |name: &str| w.pipe.remote(&["show", &format!("main:{name}")]);
+    assert!(file(&format!("{key}.txt")).contains("round 1"));
+    assert!(file("uid.txt").trim().parse::<u64>().unwrap() >= 2_000_000_000);
+    let names = w.pipe.remote(&["ls-tree", "-r", "--name-only", "main"]);
+    assert!(!names.contains("reached.txt"), "{}", file("reached.txt"));
+    let jobs = w.cluster.ask(&["scontrol", "-o", "show", "job"]);
+    let of_ci = jobs.lines().filter(|job| job.contains("NumCPUs=2 ")).count();
+    // Setup and agent; setup and review's own; setup and CI of each head: none is the deploy's.
+    assert!(of_ci >= 1 && jobs.lines().count() >= 4, "{jobs}");
+    assert!(!w.pipe.read("prod/deploys").is_empty());
+    w.until_clean();
+    assert_eq!(w.spent(), Vec::<String>::new());
+    // The program, and nothing else of orch's own, stands in the folder that the nodes see.
+    let shared = super::support::pipe::files(&w.pipe.at("shared"));
+    assert!(shared.iter().all(|p| !p.ends_with("orch.db") && !p.ends_with("orch.yaml")), "{shared:?}");
+    assert_eq!(in_files(&w.pipe.at("shared"), SECRET), Vec::<std::path::PathBuf>::new());
+}
+
+/// CLU-4: what Slurm refuses, and what would wait for ever, is the environment's, with its own words.
+#[test]
+fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
+    let Some(w) = world(", partition: nowhere", "limits: {max_concurrency: 3}", "") else { return };
+    let key = w.pipe.item("Never");
+    let held = |word: &str| {
+        w.pipe.until(word, |p| {
+            let held = p.orch(&["explain", &key, "--json"]).json()["held_by"].clone();
+            held["rule"] == "environment" && held["why"].as_str().is_some_and(|why| why.contains(word))
+        });
+    };
+    held("partition");
+    let text = w.pipe.read("orch.yaml");
+    std::fs::write(w.pipe.at("orch.yaml"), text.replace("cpus: 1,", "cpus: 64,").replace("nowhere", "work")).unwrap();
+    w.pipe.hurry();
+    held("PartitionConfig");
+    assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
+    w.until_clean();
+    let text = w.pipe.read("orch.yaml");
+    std::fs::write(w.pipe.at("orch.yaml"), text.replace("cpus: 64,", "cpus: 8,")).unwrap();
+    // Two that need a whole node each leave no room for a third, whose reason is shown.
+    w.agent("development", HOLD);
+    let others = [w.pipe.item("Second"), w.pipe.item("Third")];
+    w.pipe.hurry();
+    w.pipe.until("one waits in Slurm's queue", |p| {
+        let status = p.orch(&["status", "--json"]).json();
+        let tasks = status["tasks"].as_array().unwrap().clone();
+        tasks.iter().any(|t| {
+            t["running_job"]["queued"].as_str().is_some_and(|why| why.contains("Resources") || why.contains("Priority"))
+        })
+    });
+    for key in others.iter().chain([&key]) {
+        w.go(key);
+    }
+    for key in others.iter().chain([&key]) {
+        w.pipe.until_stage(key, "done");
+    }
+    w.until_clean();
+}
+
+/// CLU-3, CLU-3b: a stop reaches an agent that is deaf to TERM, with all its children; a killed supervisor leaves nothing that
+/// lives; a cancelled job spends nothing.
+#[test]
+fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
+    let Some(w) = world("", "", "") else { return };
+    w.agent(
+        "development",
+        &format!("trap '' TERM\n(trap '' TERM; setsid sleep 700) &\n(trap '' TERM; sleep 701 & sleep 702) &\n{HOLD}"),
+    );
+    let key = w.pipe.item("Stop me");
+    w.until_at(&key);
+    let said = w.pipe.orch(&["stop", &key]);
+    assert_eq!(said.code, 0, "{}", said.all());
+    w.pipe.until_stage(&key, "cancelled");
+    w.until_clean();
+    let told = w.pipe.one("SELECT result FROM runs ORDER BY id LIMIT 1");
+    assert_eq!(told, "cancelled");
+
+    // The supervisor: the node hears the end of file and ends its run, without any step of orch.
+    w.agent("development", HOLD);
+    let key = w.pipe.item("Kill the supervisor");
+    w.until_at(&key);
+    let supervisor = w.pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE ended_at IS NULL");
+    let pid = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    w.cluster.wait("the node ended it", |c| c.queue().is_empty());
+    std::fs::remove_file(w.pipe.at(&format!("prompts/at-{key}"))).unwrap();
+    w.until_at(&key);
+    // An end by nobody's word: the next run starts in a folder of its own.
+    let folders = |p: &Pipe| {
+        let roots = std::fs::read_dir(p.at("shared")).unwrap().flatten();
+        let agents =
+            roots.map(|r| r.path().join("demo")).flat_map(|r| std::fs::read_dir(r).into_iter().flatten().flatten());
+        let runs = agents.flat_map(|t| std::fs::read_dir(t.path().join("agent")).into_iter().flatten().flatten());
+        runs.map(|r| r.file_name()).collect::<Vec<_>>()
+    };
+    let before = folders(&w.pipe);
+    std::fs::remove_file(w.pipe.at(&format!("prompts/at-{key}"))).unwrap();
+    // Others' jobs of a higher partition take both nodes for a moment.
+    w.cluster.ask(&["srun", "--partition=high", "--nodes=2", "--exclusive", "--mem=3900", "true"]);
+    w.until_at(&key);
+    assert!(folders(&w.pipe).iter().any(|f| !before.contains(f)), "{before:?}");
+    w.go(&key);
+    w.pipe.until_stage(&key, "done");
+    assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
+    let whys = w.pipe.rows("SELECT result_why FROM runs WHERE result = 'lost'");
+    assert!(whys.len() == 2 && whys[1].contains("PREEMPTED"), "{whys:?}");
+    w.until_clean();
+}
+
+/// CLU-3c: a controller that is away says nothing of a run, and a node that dies costs nothing.
+#[test]
+fn clu_3_a_controller_that_is_away_and_a_node_that_dies_lose_nothing() {
+    let Some(mut w) = world("", "", "") else { return };
+    w.agent("development", HOLD);
+    let key = w.pipe.item("Without a controller");
+    w.until_at(&key);
+    w.cluster.kill("slurmctld");
+    for _ in 0..2 {
+        let said = w.pipe.orch(&["reap"]);
+        assert_eq!(said.code, 0, "{}", said.all());
+    }
+    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL"), Vec::<String>::new());
+    w.go(&key);
+    w.pipe.until("its node told the end", |p| {
+        !p.one("SELECT exited_at FROM runs WHERE exited_at IS NOT NULL LIMIT 1").is_empty()
+    });
+    w.cluster.controller();
+    w.pipe.until_stage(&key, "done");
+    let key = w.pipe.item("On a node that dies");
+    w.until_at(&key);
+    let queue = w.cluster.queue();
+    let node = queue.split_whitespace().last().unwrap().to_owned();
+    std::fs::remove_file(w.pipe.at(&format!("prompts/at-{key}"))).unwrap();
+    w.cluster.lose(&node);
+    w.until_at(&key);
+    assert!(!w.cluster.queue().contains(&format!(" {node}")), "{}", w.cluster.queue());
+    w.go(&key);
+    w.pipe.until_stage(&key, "done");
+    assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]));
+    assert!(
+        w.pipe.rows("SELECT result_why FROM runs").iter().any(|why| why.contains("NODE_FAIL")),
+        "{}",
+        w.pipe.story()
+    );
+    // What the end of the first could not see is seen by the reaper.
+    assert_eq!(w.pipe.orch(&["reap"]).code, 0);
+    w.until_clean();
+}
+
+/// CLU-4: ten at once, each its own.
+#[test]
+fn clu_4_ten_runs_at_once_are_all_delivered() {
+    let Some(w) = world("", "limits: {max_concurrency: 10}", "") else { return };
+    w.agent("development", HOLD);
+    let keys: Vec<String> = (0..10).map(|n| w.pipe.item(&format!("Item {n}"))).collect();
+    w.pipe.until("ten agents", |_| keys.iter().all(|key| w.is_at(key)));
+    assert_eq!(w.cluster.queue().lines().filter(|l| l.contains("RUNNING")).count(), 10);
+    // What one run costs this machine while its agent works (docs/scale.md); shown with --nocapture.
+    for name in ["orch", "srun", "slurmstepd"] {
+        let of = w.cluster.processes().into_iter().filter(|pid| read(*pid, "comm") == format!("{name}\n").as_bytes());
+        let figures: Vec<(u64, usize)> = of
+            .map(|pid| {
+                let rollup = String::from_utf8_lossy(&read(pid, "smaps_rollup")).into_owned();
+                let line = rollup.lines().find(|l| l.starts_with("Pss:")).unwrap_or_default().to_owned();
+                let kb = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+                (kb, std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count))
+            })
+            .collect();
+        eprintln!("{name}: {} processes, (kB of Pss, descriptors) {figures:?}", figures.len());
+    }
+    for key in &keys {
+        w.go(key);
+    }
+    w.pipe.until("ten pushed", |p| p.rows("SELECT id FROM runs WHERE kind = 'agent' AND result = 'done'").len() == 10);
+    w.until_clean();
+}
+
+/// TRUST-2, CLU-3: a supervisor that is killed at any moment of its job loses nothing, and nothing runs twice.
+#[cfg(feature = "failpoints")]
+#[test]
+fn clu_3_a_supervisor_killed_at_each_moment_of_its_job_loses_nothing() {
+    let Some(mut w) = world("", "", "") else { return };
+    let count = w.pipe.at("points");
+    w.agent("development", "echo \"$ORCH_TASK\" >> \"$ORCH_TASK.txt\"\n");
+    w.pipe.env.push(("ORCH_FAILPOINT_COUNT".into(), count.to_str().unwrap().into()));
+    for moment in ["slurm ledger", "slurm begun", "slurm started", "slurm over", "slurm settled"] {
+        w.pipe.env.push(("ORCH_FAILPOINT_KILL".into(), moment.into()));
+        let key = w.pipe.item(moment);
+        // What it starts is killed; what later steps start is not.
+        w.pipe.orch(&["tick"]);
+        w.pipe.env.pop();
+        w.pipe.until_stage(&key, "done");
+        assert_eq!((w.pipe.of(&key, "attempt"), w.spent()), ("1".into(), vec![]), "{moment}\n{}", w.pipe.story());
+        assert_eq!(w.pipe.remote(&["show", &format!("main:{key}.txt")]).lines().count(), 1, "{moment}");
+        w.until_clean();
+    }
+    assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE result = 'lost'").len(), 5, "{}", w.pipe.story());
+}
+
+/// Names the cluster of a test that starts itself again: what asks Slurm has its configuration in the environment.
+const INNER: &str = "ORCH_TEST_SLURM_SOCKET";
+
+/// CLU-3: what a supervisor is told of a command is the same wherever it is played.
+#[test]
+fn clu_3_a_command_is_played_on_a_node_as_it_is_here() {
+    if let Some(socket) = std::env::var_os(INNER) {
+        return contract(socket.to_str().unwrap());
+    }
+    let Some(cluster) = Cluster::start() else { return };
+    let name = "slurm_real::clu_3_a_command_is_played_on_a_node_as_it_is_here";
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args([name, "--exact", "--nocapture"]).env("SLURM_CONF", cluster.conf()).env(INNER, cluster.socket());
+    let out = again.output().unwrap();
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}
+
+fn away(place: &Place, engine: &Engine, silence_s: u64, argv: &[&str]) -> (Spec, std::path::PathBuf) {
+    let run = place.run(engine);
+    let choice = if *engine == Engine::Landlock { Choice::Landlock } else { Choice::Bubblewrap };
+    let policy = orch::model::confine::Policy { choice, ..run.policy.clone() };
+    let run = orch::adapters::confine::Run { policy, ..run };
+    let dir = place.path("state");
+    let job = Job {
+        name: format!("orch-contract-{}", std::process::id()),
+        resources: Resources { cpus: 1, memory: "300M".into(), time: "5".into(), ..Resources::default() },
+        work_dir: place.path("work"),
+        answers: place.path("work/nodes"),
+        dir: dir.clone(),
+        known: place.path("state/known"),
+        program: Place::program(),
+        settle_s: 1,
+        silence_s,
+    };
+    let spec = place.spec(run.clone(), argv);
+    let boundary = Boundary::Away(Box::new(run), Arc::new(job));
+    (Spec { boundary, grace: Duration::from_secs(1), ..spec }, dir)
+}
+
+fn contract(socket: &str) {
+    let place = Place::new();
+    let wrap = |choice| super::support::confined::engine(choice, Network::Open, &place);
+    let (Some(bubblewrap), Some(landlock)) = (wrap(Choice::Bubblewrap), wrap(Choice::Landlock)) else { return };
+    let sh = |script: &'static str| ["sh", "-c", script];
+    for engine in [&bubblewrap, &landlock] {
+        let of = |script| away(&place, engine, 60, &sh(script)).0;
+        let exit = place.go(&of("echo out; echo err >&2; test $(id -u) -ge 2000000000 && exit 3"));
+        assert_eq!((exit.code, exit.signal, exit.ended_by), (Some(3), None, None), "{engine:?}");
+        assert_eq!((place.out().as_str(), place.err().as_str()), ("out\n", "err\n"));
+        let exit = place.go(&of("kill -9 $$"));
+        assert_eq!((exit.code, exit.signal), (Some(137), None), "{engine:?}");
+        // Slurm's own ways: its variables, and munge's socket.
+        let script = format!("env | grep SLURM; munge -n -S {socket}; test -w /tmp/outside");
+        let (spec, _) = away(&place, engine, 60, &["sh", "-c", &script]);
+        let exit = place.go(&spec);
+        assert!(exit.code != Some(0) && place.out().is_empty(), "{engine:?} {exit:?} {}", place.out());
+    }
+    let of = |script| away(&place, &bubblewrap, 60, &sh(script)).0;
+    // What comes in and what goes out is whole.
+    let input = place.path("state/in");
+    let bytes: Vec<u8> = (0..3 << 20).map(|n: u32| n.to_le_bytes()[(n % 3) as usize]).collect();
+    std::fs::write(&input, &bytes).unwrap();
+    let exit = place.go(&Spec { stdin: Some(input), ..of("cat") });
+    assert_eq!((exit.code, exit.stdout_bytes), (Some(0), bytes.len() as u64));
+    assert!(std::fs::read(place.path("state/out")).unwrap() == bytes);
+    let none = place.tell(&away(&place, &bubblewrap, 60, &["no-such-program"]).0, &mut |_| Control::Go);
+    assert!(matches!(none, Err(ChildError::NotFound { .. })), "{none:?}");
+    let exit = place.go(&Spec { wall: Duration::from_secs(1), ..of("trap 'echo bye; exit 5' TERM; sleep 600 & wait") });
+    assert_eq!((exit.code, exit.ended_by), (Some(5), Some(EndedBy::Wall)));
+    assert_eq!(place.out(), "bye\n");
+    let exit = place.go(&Spec { stall: Some(Duration::from_secs(1)), ..of("sleep 600") });
+    assert_eq!(exit.ended_by, Some(EndedBy::Stall));
+    let mut asked = |event: Event<'_>| match event {
+        Event::Stdout(_) => Control::End("enough".to_owned()),
+        Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
+    };
+    let exit = place.tell(&of("trap '' TERM; echo up; sleep 601 & setsid sleep 602 & wait; wait"), &mut asked).unwrap();
+    assert_eq!(exit.ended_by, Some(EndedBy::Asked("enough".to_owned())));
+    assert!(!pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\x00602")));
+    // A supervisor that says nothing: its node ends the run, which is lost.
+    let (spec, dir) = away(&place, &bubblewrap, 4, &sh("echo up; sleep 603"));
+    let begun = Instant::now();
+    let mut deaf = |event: Event<'_>| {
+        if let Event::Stdout(_) = event {
+            while pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\x00603")) {
+                assert!(begun.elapsed() < Duration::from_secs(30), "the node goes on alone");
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        }
+        Control::Go
+    };
+    let lost = place.tell(&spec, &mut deaf);
+    assert!(matches!(&lost, Err(ChildError::Lost { why }) if why.contains("silence_s")), "{lost:?}");
+    // A folder that is not there for the node.
+    let (spec, _) = away(&place, &bubblewrap, 60, &sh("true"));
+    let Boundary::Away(run, job) = spec.boundary.clone() else { panic!() };
+    let elsewhere = orch::adapters::confine::Run { checkout: "/nowhere/run/checkout".into(), ..*run };
+    let refused =
+        place.tell(&Spec { boundary: Boundary::Away(Box::new(elsewhere), job), ..spec }, &mut |_| Control::Go);
+    assert!(matches!(&refused, Err(ChildError::Unavailable { why }) if why.contains("/nowhere/run")), "{refused:?}");
+    assert_eq!(Ledger::read(&dir), None);
+}

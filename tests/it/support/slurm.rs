@@ -1,0 +1,240 @@
+//! A real Slurm of two nodes on this machine, of Debian's packages: a key, a controller and two daemons of nodes, on loopback
+//! ports of their own. Everything is started by the test and ended by its number.
+
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAMS: [&str; 8] = ["munged", "slurmctld", "slurmd", "srun", "squeue", "scancel", "scontrol", "sinfo"];
+const READY: Duration = Duration::from_secs(30);
+
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    started: Vec<(String, Child)>,
+}
+
+/// Said loudly; a failure where this machine was to have it.
+pub fn not_tested(why: &str) {
+    assert!(std::env::var_os("ORCH_TOOLS_REQUIRED").is_none(), "Slurm: {why}");
+    eprintln!("\n*** NOT TESTED: a real Slurm: {why} ***\n");
+}
+
+impl Cluster {
+    /// Ready for jobs. `None`: it can't be had here.
+    pub fn start() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("\n*** NOT TESTED: a real Slurm: only root starts one ***\n");
+            return None;
+        }
+        if let Some(missing) = PROGRAMS.iter().find(|p| which::which_in(p, Some(path()), "/").is_err()) {
+            not_tested(&format!("{missing} is not installed (apt-get install slurm-wlm munge)"));
+            return None;
+        }
+        // munge's socket has a short path.
+        let dir = tempfile::Builder::new().prefix("sl").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut cluster = Self { dir, started: Vec::new() };
+        for name in ["munge", "ctld", "n1", "n2"] {
+            std::fs::DirBuilder::new().mode(0o755).create(cluster.at(name)).unwrap();
+        }
+        let key: Vec<u8> = std::iter::repeat_with(tempfile::NamedTempFile::new)
+            .take(40)
+            .flat_map(|f| f.unwrap().path().to_str().unwrap().as_bytes().to_vec())
+            .collect();
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o400).open(cluster.at("munge/key")).unwrap();
+        std::io::Write::write_all(&mut file, &key).unwrap();
+        std::fs::write(cluster.conf(), cluster.configuration()).unwrap();
+        cluster.munge();
+        cluster.controller();
+        cluster.node("n1");
+        cluster.node("n2");
+        cluster.wait("two idle nodes", |c| c.ask(&["sinfo", "-h", "-N", "-o", "%T"]).matches("idle").count() >= 2);
+        Some(cluster)
+    }
+
+    fn configuration(&self) -> String {
+        let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let held = [port(), port(), port()];
+        let ports: Vec<u16> = held.iter().map(|l| l.local_addr().unwrap().port()).collect();
+        let d = self.dir.path().display();
+        format!(
+            "ClusterName=lab\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort={}\nSlurmUser=root\nSlurmdUser=root\n\
+             AuthInfo=socket={d}/munge/s\nCommunicationParameters=NoInAddrAny,NoCtldInAddrAny\nStateSaveLocation={d}/ctld\n\
+             SlurmctldPidFile={d}/ctld/pid\nSlurmdPidFile={d}/%n/pid\nSlurmdSpoolDir={d}/%n/spool\n\
+             SlurmctldLogFile={d}/ctld/log\nSlurmdLogFile={d}/%n/log\n\
+             ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n\
+             SelectTypeParameters=CR_Core_Memory\nMpiDefault=none\nAccountingStorageType=accounting_storage/none\n\
+             SchedulerParameters=sched_interval=2,bf_interval=2\nReturnToService=2\nSlurmdTimeout=6\nMessageTimeout=3\nKillWait=2\n\
+             DefMemPerCPU=100\nSlurmdParameters=config_overrides\n\
+             NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs=8 CoresPerSocket=8 RealMemory=4000\n\
+             NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs=8 CoresPerSocket=8 RealMemory=4000\n\
+             PreemptType=preempt/partition_prio\nPreemptMode=CANCEL\n\
+             PartitionName=work Nodes=n1,n2 Default=YES State=UP PriorityTier=1\n\
+             PartitionName=high Nodes=n1,n2 State=UP PriorityTier=9\n",
+            ports[0], ports[1], ports[2]
+        )
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn conf(&self) -> PathBuf {
+        self.at("slurm.conf")
+    }
+
+    /// The socket of munge.
+    pub fn socket(&self) -> PathBuf {
+        self.at("munge/s")
+    }
+
+    fn spawn(&mut self, name: &str, words: &[&str]) {
+        let log = std::fs::File::create(self.at(&format!("{name}.out"))).unwrap();
+        let mut command = Command::new(which::which_in(words[0], Some(path()), "/").unwrap());
+        command.args(&words[1..]).env_clear().env("PATH", path()).env("SLURM_CONF", self.conf());
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.started.push((name.to_owned(), command.spawn().unwrap()));
+    }
+
+    fn munge(&mut self) {
+        let of =
+            |name: &str| format!("--{}={}", name, self.at("munge").join(name.split('-').next().unwrap()).display());
+        let (key, log, seed, pid) = (of("key-file"), of("log-file"), of("seed-file"), of("pid-file"));
+        let socket = format!("--socket={}", self.socket().display());
+        let words = ["munged", "-F", "--force", "--num-threads=4", &key, &socket, &pid, &log, &seed];
+        self.spawn("munged", &words);
+        self.wait("munge", |c| c.socket().exists());
+    }
+
+    pub fn controller(&mut self) {
+        self.spawn("slurmctld", &["slurmctld", "-D"]);
+        self.wait("the controller", |c| c.ask(&["scontrol", "ping"]).contains("UP"));
+    }
+
+    fn node(&mut self, name: &str) {
+        self.spawn(name, &["slurmd", "-D", "-N", name]);
+    }
+
+    /// What one of Slurm's clients prints; empty where it fails.
+    pub fn ask(&self, words: &[&str]) -> String {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("SLURM_CONF", self.conf()).stderr(Stdio::null());
+        let out = command.output().unwrap();
+        if out.status.success() { String::from_utf8_lossy(&out.stdout).into_owned() } else { String::new() }
+    }
+
+    /// Jobs in the queue, a line each.
+    pub fn queue(&self) -> String {
+        self.ask(&["squeue", "-h", "-o", "%i %j %T %N"])
+    }
+
+    pub fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self) {
+            let log = std::fs::read_to_string(self.at("ctld/log")).unwrap_or_default();
+            assert!(begun.elapsed() < READY, "not within {READY:?}: {what}\n{}\n{log}", self.queue());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    /// Kills one of what was started, and sees it gone.
+    pub fn kill(&mut self, name: &str) {
+        let at = self.started.iter().rposition(|(n, _)| n == name).unwrap();
+        let (_, mut child) = self.started.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// A node goes down with all that it runs; nothing of it says goodbye.
+    pub fn lose(&mut self, node: &str) {
+        let spool = self.at(node).join("spool");
+        let stepds: Vec<i32> =
+            self.processes().into_iter().filter(|pid| is(*pid, "slurmstepd") && opens(*pid, &spool)).collect();
+        for pid in &stepds {
+            signal(*pid, rustix::process::Signal::STOP);
+        }
+        self.kill(node);
+        for pid in stepds {
+            for task in below(pid) {
+                signal(task, rustix::process::Signal::KILL);
+            }
+            signal(pid, rustix::process::Signal::KILL);
+        }
+        // What Slurm finds out after SlurmdTimeout and more.
+        self.ask(&["scontrol", "update", &format!("NodeName={node}"), "State=DOWN", "Reason=lost"]);
+    }
+
+    /// Every process that was started with this cluster's configuration.
+    pub fn processes(&self) -> Vec<i32> {
+        let mark = format!("SLURM_CONF={}", self.conf().display());
+        pids().filter(|pid| read(*pid, "environ").split(|b| *b == 0).any(|e| e == mark.as_bytes())).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            signal(pid, rustix::process::Signal::KILL);
+        }
+        for (_, child) in &mut self.started {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn path() -> String {
+    format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+pub fn pids() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+pub fn read(pid: i32, file: &str) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
+}
+
+fn is(pid: i32, name: &str) -> bool {
+    read(pid, "comm").starts_with(name.as_bytes())
+}
+
+/// Whether a step's socket of this node is the process's.
+fn opens(pid: i32, spool: &Path) -> bool {
+    let name = spool.to_string_lossy().into_owned();
+    let of = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let sockets: Vec<String> = of
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let unix = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    unix.lines().any(|line| {
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        parts.last().is_some_and(|at| at.starts_with(&name))
+            && parts.get(6).is_some_and(|n| sockets.iter().any(|s| s == n))
+    })
+}
+
+/// Its descendants.
+fn below(pid: i32) -> Vec<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = String::from_utf8(read(pid, "stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let (mut all, mut tops) = (Vec::new(), vec![pid]);
+    while let Some(top) = tops.pop() {
+        let children: Vec<i32> = pids().filter(|p| parent(*p) == Some(top)).collect();
+        all.extend(&children);
+        tops.extend(children);
+    }
+    all
+}
+
+fn signal(pid: i32, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
