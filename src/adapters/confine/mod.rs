@@ -82,6 +82,14 @@ pub enum Boundary {
     Away(Box<Run>, Arc<dyn Elsewhere>),
 }
 
+impl Boundary {
+    /// The same on this machine: what is held elsewhere is held here.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        if let Self::Away(run, _) = self { Self::Run(run.clone()) } else { self.clone() }
+    }
+}
+
 /// One confined command: what confines it and what it can reach.
 #[derive(Debug, Clone)]
 pub struct Run {

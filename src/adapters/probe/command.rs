@@ -2,7 +2,6 @@
 
 use super::{Confined, ProbeCtx};
 use crate::adapters::child::{self, ChildError, Control};
-use crate::adapters::confine::Boundary;
 use crate::adapters::environment::Policy;
 use crate::adapters::modes;
 use crate::model::probe::CommandSpec;
@@ -112,10 +111,7 @@ fn held(spec: &CommandSpec, timeout_ms: u64, ctx: &ProbeCtx, confined: &Confined
         grace: Duration::from_secs(1),
         mark: confined.mark.clone(),
         cap_bytes: KEEP as u64,
-        boundary: match &confined.boundary {
-            Boundary::Away(run, _) if spec.here => Boundary::Run(run.clone()),
-            boundary @ (Boundary::Operator | Boundary::Run(_) | Boundary::Away(..)) => boundary.clone(),
-        },
+        boundary: if spec.here { confined.boundary.here() } else { confined.boundary.clone() },
     };
     let fresh = |path: &Path| std::fs::remove_file(path).or_else(|e| if path.exists() { Err(e) } else { Ok(()) });
     for path in [&run.stdout, &run.stderr] {
