@@ -27,7 +27,7 @@ pub struct Place<'a> {
     pub priority: &'a str,
     /// The configured names of statuses; defaults for the rest.
     pub statuses: &'a BTreeMap<Logical, String>,
-    /// What [`Issues::seen`] gave the last time.
+    /// What `Issues::seen` gave the last time.
     pub seen: Option<String>,
 }
 
