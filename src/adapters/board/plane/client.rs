@@ -464,7 +464,8 @@ impl Board for Plane {
         Err(BoardError::Invalid("the list of work items pages in circles".to_owned()))
     }
 
-    /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane says 403).
+    /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane answers
+    /// 403).
     fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
         let name = format!("{}-{}", self.identifier, key.number());
         let path_of = |items: &str| format!("/api/v1/workspaces/{}/{items}/{name}/", self.workspace);
