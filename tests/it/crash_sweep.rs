@@ -2,9 +2,9 @@
 //! the point is killed there by SIGKILL, and ordinary steps recover. The final state must be that of the undisturbed
 //! run.
 //!
-//! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO` (`deploy`,
-//! `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`:
-//! see `scripts/crash-sweep`.
+//! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO`
+//! (`deploy`, `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on;
+//! `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};

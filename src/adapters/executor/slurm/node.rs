@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const ORDER: Duration = Duration::from_secs(60);
 /// The longest pause between two checks.
 const LOOK: Duration = Duration::from_millis(500);
-/// The environment of the program's own process on a node, in place of what Slurm set.
+/// The `PATH` of the program's own process on a node, in place of Slurm's.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What is kept of Slurm's variables: the job's number, and its name for the node.
 const JOB: &str = "ORCH_SLURM_JOB";
