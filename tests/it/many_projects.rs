@@ -178,7 +178,7 @@ fn ord_3_a_taken_key_gets_a_proposal_and_a_broken_file_is_left_alone() {
     assert!(home.text().contains("# mine"));
 }
 
-/// A clone's own configuration, from its author, is ignored, and not even git is run there.
+/// A configuration that a clone's author wrote is ignored, and not even git runs there.
 #[test]
 fn ord_3_a_clones_own_configuration_counts_only_by_this_accounts_word() {
     let home = Home::new();
