@@ -249,7 +249,7 @@ fn every_answer_of_the_newest_server_reads() {
     assert!(read >= 30, "{read}");
 }
 
-/// Each refusal of a real 1.26 to merge for now, with the older wording of the same: what it waits for.
+/// Each refusal of a real 1.26 to merge for now, with its older wording: what it waits for.
 #[test]
 fn every_merge_the_newest_server_puts_off_says_what_it_waits_for() {
     let wanted = [

@@ -134,7 +134,7 @@ fn the_next_demo_clears_only_what_a_demo_left_unkept() {
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("git"), "{err}");
     assert!(home.path().join("orch-demo-old").exists());
-    // The folder's answer is unreadable: a demo deletes the old one before anything else.
+    // This git fails at everything but its version: a demo still deletes the leftovers first.
     bin.script("git", "case $* in *version*) echo git version 2.47.3;; *) exit 1;; esac");
     let (code, _, err) = said(&demo(&bin, home.path(), &[]));
     assert_eq!(code, 3, "{err}");

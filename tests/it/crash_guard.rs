@@ -47,8 +47,8 @@ fn rule_37_a_directory_of_another_machine_is_refused() {
     let out = world.orch(&["tick"]);
     assert_eq!(out.status.code(), Some(3));
     assert!(said(&out).contains("belongs to the machine 0123"), "{}", said(&out));
-    // What a power loss or a person left of the name binds as well, and says what to do; read-only commands report that
-    // nothing works.
+    // A machine file that a power loss or a person left damaged blocks as well, and the message says what to do;
+    // commands that only show something report that no step works.
     for left in [&b""[..], &b"\xff\xfe"[..]] {
         std::fs::write(world.path("state/machine"), left).unwrap();
         let out = world.orch(&["tick"]);

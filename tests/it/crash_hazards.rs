@@ -244,7 +244,7 @@ fn trust_2_a_database_that_stays_locked_is_told_by_name_and_nothing_is_lost() {
     assert!(starts(&world) <= 2, "{}", world.story());
 }
 
-/// Runs a step in its own mount namespace with a read-only state directory; `None` where that is not permitted.
+/// Runs a step in its own mount namespace with a read-only state directory; `None` if that is not permitted.
 fn read_only(world: &World, step: &[&str]) -> Option<std::process::Output> {
     let state = world.path("state").display().to_string();
     let own = world.command(step);

@@ -382,7 +382,7 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
     assert!(why.contains("services/web/taken") && why.contains("outside of the `paths` of this project"), "{why}");
     let tried = std::fs::read_to_string(&out).unwrap();
     assert!(tried.lines().count() >= 2 && tried.lines().all(|l| l.ends_with("/services/api")), "{tried}");
-    // Another key already has the project, and is named; what was read last does not count.
+    // A key that does not belong there holds the project, and is named; the last valid file does not count.
     home.push(&mono, &[(".orch.yaml", &format!("{own}deploy: {{command: [./x]}}\n"))]);
     home.ok(&home.at(""), &["stop", "API-1"]);
     home.ok(&home.at(""), &["new", "two"]);

@@ -70,7 +70,7 @@ impl Issues {
     }
 
     /// Issues in scope, each once. `Since` reads the oldest change first, so that whatever changes meanwhile moves to
-    /// the end; an unchanged list costs one request and gives nothing. `All` goes by creation. Ends early, with what it
+    /// the end; an unchanged list costs one request and returns nothing. `All` goes by creation. Ends early, with what it
     /// has, at a limit, at the reserve, when a later page fails, or when `go_on` says no.
     pub fn list(&self, scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing> {
         let since = match scope {
@@ -128,7 +128,7 @@ impl Issues {
         }
     }
 
-    /// Reads the issue again, where a list leaves out who closed it and that decides what it means.
+    /// Reads the issue again if a list leaves out who closed it and the meaning depends on that.
     fn with_closer(&self, issue: Issue) -> Result<Issue> {
         let shown = issue.statuses(&self.words);
         let open_word = shown.len() == 1 && shown.iter().all(|label| !self.words.is_end(label));
@@ -214,7 +214,7 @@ impl Issues {
         Ok((!issue.is_pull).then_some((issue, v)))
     }
 
-    /// Checks that the repository answers under its own name, so that what is missing in it is gone.
+    /// Checks that the repository answers under its own name, so that a 404 inside it means "gone".
     fn repository_is_there<T>(&self, then: T) -> Result<T> {
         match self.api.get(&self.repo) {
             Ok(v)
@@ -403,7 +403,7 @@ impl Issues {
         Ok(self.missing()?.into_iter().map(|(_, label)| label).collect())
     }
 
-    /// Creates the missing labels, and gives their names. For `orch init`, never for a step.
+    /// Creates the missing labels and returns their names. For `orch init`, never for a step.
     pub fn make_labels(&self) -> Result<Vec<String>> {
         let mut made = Vec::new();
         for (logical, label) in &self.missing()? {

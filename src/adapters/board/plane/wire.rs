@@ -1,4 +1,4 @@
-//! Parses what Plane sends, tolerantly: unknown fields are ignored; `null`, absent and empty are the same.
+//! Parses what Plane sends, tolerantly: unknown fields are allowed; `null`, absent and empty are the same.
 
 use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
 use crate::model::ids::Key;

@@ -146,7 +146,7 @@ impl Job {
         command.spawn()
     }
 
-    /// Cancels whatever Slurm still has of the name, and checks once. A later step checks what is not known now.
+    /// Cancels whatever Slurm still has under the name, and checks once. A later step checks what stays unknown.
     fn settle_once(&self) {
         let Some(mut ledger) = Ledger::read(&self.dir) else { return };
         if look(&mut ledger) {
@@ -231,7 +231,7 @@ impl Job {
         }
     }
 
-    /// If the node's last file in the run's folder has arrived, so has what its run wrote (CLU-5).
+    /// Waits for the node's last file in the run's folder: once it is there, so is what its run wrote (CLU-5).
     fn see(&self, nonce: &str, run: &Run) -> Result<(), ChildError> {
         let root = run.checkout.parent().unwrap_or(&run.checkout);
         let name = format!("{SEEN}{nonce}");

@@ -13,7 +13,7 @@ pub struct Pull {
     pub request: PullRequest,
     /// The branch, or `refs/pull/N/head` once that is gone.
     pub head_ref: String,
-    /// `owner/name` of the repository the branch is in; empty where that is gone.
+    /// `owner/name` of the repository the branch is in; empty if that is gone.
     pub head_repo: String,
 }
 

@@ -188,7 +188,7 @@ impl Github {
         ]
     }
 
-    /// The rules in words.
+    /// The rules as text for people.
     fn of_rules(&self, notes: &Notes, branch: &str, prefix: &str) -> Vec<Examined> {
         let mut all = Vec::new();
         let mut warn = |message: String, fix: &str| all.push(Examined::warn("rules", message, fix));

@@ -15,7 +15,7 @@ pub struct Pull {
     pub request: PullRequest,
     /// For GraphQL.
     pub node: String,
-    /// `owner/name` of the repository the branch is in; empty where that is gone.
+    /// `owner/name` of the repository the branch is in; empty if that is gone.
     pub head_repo: String,
     /// The id of the repository it targets; 0: unknown.
     pub base_repo: u64,
