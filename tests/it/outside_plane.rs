@@ -397,7 +397,7 @@ fn brd_3_only_a_listed_actor_starts_work() {
     assert!(s.house.task("ORCH-1").is_none());
 }
 
-/// What the board does not show holds a task by one rule, whoever asks.
+/// An item that can't be read holds its task by one rule, which tick, explain and status all name.
 #[test]
 fn rule_27_one_rule_is_told_by_tick_explain_and_status_where_the_item_can_not_be_read() {
     let s = scene();

@@ -70,7 +70,7 @@ impl Issues {
     }
 
     /// Issues in scope, each once. `Since` reads the oldest change first, so that whatever changes meanwhile moves to
-    /// the end; an unchanged list costs one request and returns nothing. `All` goes by creation. Ends early, with what it
+    /// the end; an unchanged list takes one request, with no result. `All` goes by creation. Ends early, with what it
     /// has, at a limit, at the reserve, when a later page fails, or when `go_on` says no.
     pub fn list(&self, scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing> {
         let since = match scope {
