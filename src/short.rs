@@ -1,6 +1,6 @@
-//! One short child process, bounded in time and in what is kept of its words. Its pipes are served in one loop, so that
-//! neither side can block the other, and no thread outlives the call. Agents and whatever else runs for long are
-//! `adapters::child`'s.
+//! One short child process, with a limit on its time and on how much of its output is kept. Its pipes are served in one
+//! loop, so that neither side can block the other, and no thread outlives the call. Agents and whatever else runs for
+//! long belong to `adapters::child`.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -11,7 +11,7 @@ use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// Who is ended.
+/// What is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whom {
     /// The program alone, at its limit.
@@ -22,15 +22,15 @@ pub enum Whom {
     Family,
 }
 
-/// What a program is held to.
+/// The limits of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds<'b> {
-    /// Written to its standard input, where that is a pipe.
+    /// Written to its standard input, if that is a pipe.
     pub input: &'b [u8],
     pub limit: Duration,
-    /// Most bytes kept of its standard output; what comes further is dropped.
+    /// Most bytes kept of its standard output; the rest is dropped.
     pub out: usize,
-    /// The same of its standard error.
+    /// The same for its standard error.
     pub err: usize,
     /// More than `out` ends it.
     pub strict: bool,
@@ -42,15 +42,15 @@ pub struct Bounds<'b> {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself, or by a signal that nobody here sent.
+    /// On its own, or by a signal that was not sent from here.
     Itself(ExitStatus),
     /// At its limit.
     Late,
-    /// It said more than `out` bytes, and is not believed.
+    /// It printed more than `out` bytes, and is not trusted.
     Full,
 }
 
-/// How it ended, and what it said.
+/// How it ended, and its output.
 #[derive(Debug)]
 pub struct Said {
     pub end: End,
@@ -58,8 +58,8 @@ pub struct Said {
     pub err: Vec<u8>,
 }
 
-/// Serves the pipes of a program that was just started, to its end or one of its bounds. It must lead a process group of its
-/// own where `whom` is one. Fails where it can't be awaited; then it is ended, too.
+/// Serves the pipes of a program that was just started, until it ends or reaches a limit. If `whom` is a group, it must
+/// lead its own process group. Fails if it can't be awaited; then it is ended, too.
 pub fn follow(child: Child, bounds: &Bounds<'_>) -> std::io::Result<Said> {
     let mut talk = Talk::new(child, bounds)?;
     let end = talk.follow()?;
@@ -78,7 +78,7 @@ struct Talk<'b> {
     err: Vec<u8>,
     full: bool,
     reaped: bool,
-    /// It may hold a secret for a moment.
+    /// It may contain a secret for a moment.
     buffer: Zeroizing<Vec<u8>>,
 }
 
@@ -140,7 +140,7 @@ impl<'b> Talk<'b> {
                 }
                 let status = self.child.wait()?;
                 self.reaped = true;
-                // What it wrote before its end is in the pipes by now; a helper that keeps them open is not waited for.
+                // What it wrote before its end is in the pipes by now; a helper that keeps them open is not awaited.
                 self.serve()?;
                 return Ok(if self.full && self.bounds.strict { End::Full } else { End::Itself(status) });
             }
@@ -212,7 +212,7 @@ impl<'b> Talk<'b> {
         }
         // The leader is not reaped yet, so the group's number can't belong to anything else.
         send(Signal::KILL);
-        // It may have left its group for a session of its own.
+        // It may have left its group for its own session.
         let _ = kill_process(pid, Signal::KILL);
         let _ = self.child.wait();
         self.reaped = true;
@@ -227,13 +227,13 @@ impl Drop for Talk<'_> {
     }
 }
 
-/// A millisecond more than asked, so that nothing is polled for less than one.
+/// Rounded up by a millisecond, so that nothing is polled for less than one.
 fn span(time: Duration) -> Timespec {
     let time = time.saturating_add(Duration::from_millis(1));
     Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() }
 }
 
-/// Lets reading and writing give up at once where there is nothing to do.
+/// Makes reads and writes return at once if there is nothing to do.
 pub fn nonblocking(fd: &impl AsFd) -> std::io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
@@ -242,8 +242,8 @@ fn later(e: &std::io::Error) -> bool {
     matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
 }
 
-/// Reads what is there, and keeps `cap` bytes in all: whether the stream ended, and whether there was more. `strict`: stops
-/// reading where there is more.
+/// Reads what is available, and keeps `cap` bytes in all; returns whether the stream ended, and whether there was more.
+/// `strict`: stops reading once there is more.
 fn drain(
     pipe: &mut impl Read,
     into: &mut Vec<u8>,
@@ -320,13 +320,13 @@ mod tests {
     fn what_is_late_is_ended_and_what_a_program_leaves_ends_with_it() {
         let late = Bounds { limit: Duration::from_millis(50), ..SOON };
         assert_eq!(sh("sleep 600", late).end, End::Late);
-        // TERM first, where a grace is given.
+        // TERM first, if there is a grace period.
         let traps = "trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done";
         let said = sh(traps, Bounds { grace: Duration::from_secs(20), ..late });
         assert_eq!(said.end, End::Late);
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("alive");
-        // The one that is left holds the fifo open until it ends.
+        // The process left behind keeps the fifo open until it ends.
         let left = format!("mkfifo {0}; sleep 600 <> {0} & echo done", fifo.display());
         let said = sh(&left, SOON);
         assert_eq!((code(&said), said.out.as_slice()), (Some(0), &b"done\n"[..]));

@@ -1,7 +1,7 @@
-//! The house rules a compiler does not hold: direction of imports, purity, who prints, who exits, file sizes.
+//! The house rules that a compiler does not enforce: direction of imports, purity, who prints, who exits, file sizes.
 //!
-//! Read from the source as text: comments, string contents and test modules are taken off first. Every rule is about
-//! folders and words, so that a new file is under it from its first line.
+//! The source is read as text: comments, string contents and test modules are removed first. Every rule is about
+//! folders and words, so it applies to a new file from its first line.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may fail loudly")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ const LEVELS: &[&[&str]] = &[
 ];
 /// Layers without I/O, clock, randomness or logging.
 const PURE: &[&str] = &["decide", "model", "render"];
-/// Paths a pure layer must not name, by their beginning.
+/// Prefixes of paths that a pure layer must not name.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",
@@ -104,7 +104,7 @@ fn product() -> Vec<Source> {
     product_files().iter().map(|p| read(p)).collect()
 }
 
-/// Every path of a text (`a::b::c`), with braces of `use` trees multiplied out and whitespace taken off.
+/// Every path of a text (`a::b::c`), with braces of `use` trees expanded and whitespace removed.
 fn paths(code: &str) -> Vec<(usize, String)> {
     let c: Vec<char> = code.chars().collect();
     let mut found = Vec::new();
@@ -176,7 +176,7 @@ fn branches(c: &[char], i: &mut usize, prefix: &str, all: &mut Vec<String>) {
             }
             x if word(x) => {
                 tree(c, i, prefix.to_owned(), all);
-                // `as name` behind a branch is no path of its own.
+                // `as name` behind a branch is not a path of its own.
                 while *i < c.len() && c[*i] != ',' && c[*i] != '}' {
                     *i += 1;
                 }
@@ -186,7 +186,7 @@ fn branches(c: &[char], i: &mut usize, prefix: &str, all: &mut Vec<String>) {
     }
 }
 
-/// A path from the crate's root, where it is one: `crate::…`, or `super::…` from a module.
+/// A path from the crate's root, if it is one: `crate::…`, or `super::…` from a module.
 fn from_root(module: &[&str], path: &str) -> Option<Vec<String>> {
     let parts: Vec<&str> = path.split("::").collect();
     match parts.first() {
@@ -245,11 +245,11 @@ fn imports_go_down_only() {
     hold("direction of imports", &faults);
 }
 
-/// The adapters know neither each other nor the store: only what they all stand on may be shared.
+/// The adapters know neither each other nor the store: they may share only what they are all built on.
 #[test]
 fn an_adapter_knows_no_other() {
-    // `http` is the client of every service; `github` is what that service's board and forge stand on; `git` is what a forge without a service stands on; the rest is the
-    // machine's.
+    // `http` is the client of every service; `github` is the base of that service's board and forge; `git` is the base
+    // of a forge without a service; the rest belongs to the machine.
     let shared: BTreeSet<&str> = [
         "http",
         "git",
@@ -284,7 +284,7 @@ fn an_adapter_knows_no_other() {
     hold("adapters", &faults);
 }
 
-/// Which kinds there are, where each is at home, and who else names one: of a new kind's touches, each is a line or two.
+/// The kinds, the home of each, and who else names one: a new kind touches each of these with a line or two.
 const KINDS: [(&str, &[&str], &[&str]); 2] = [
     (
         "src/adapters/board/",
@@ -298,8 +298,8 @@ const KINDS: [(&str, &[&str], &[&str]); 2] = [
     ),
 ];
 
-/// A board or forge is one folder, and its address and keys: four files beside its own. Whoever else wants to know what a
-/// kind is like asks `model::sides` before it is opened, and the trait afterwards.
+/// A board or forge is one folder, and its address and keys: four files in addition to its own. Whoever else depends on
+/// a kind's properties asks `model::sides` before it is opened, and the trait afterwards.
 #[test]
 fn a_kind_is_named_only_where_it_is_at_home() {
     let variants = ["Local", "Plane", "Github", "Gitea"];
@@ -310,7 +310,7 @@ fn a_kind_is_named_only_where_it_is_at_home() {
     };
     let mut faults = Vec::new();
     for file in product() {
-        // Its targets are the kinds' own readers.
+        // Its targets are the kinds' own parsers.
         if file.name == "src/fuzzing.rs" || file.name == "src/config/mod.rs" {
             continue;
         }
@@ -336,8 +336,8 @@ fn a_kind_is_named_only_where_it_is_at_home() {
     hold("kinds", &faults);
 }
 
-/// BND-2: whatever an agent or a branch says is started through `adapters::confine`. Who starts a program of the
-/// operator's own account is named here, with what it starts.
+/// BND-2: whatever an agent or a branch names is started through `adapters::confine`. This list names who starts a
+/// program under the operator's own account, and which one.
 #[test]
 fn only_what_is_the_operators_starts_outside_the_confinement() {
     let operators = [
@@ -382,7 +382,7 @@ fn only_what_is_the_operators_starts_outside_the_confinement() {
 fn decide_model_and_render_are_pure() {
     let mut faults = Vec::new();
     for file in product().iter().filter(|f| PURE.contains(&f.layer())) {
-        // `use std::time::Instant` makes a bare `Instant::now` mean the clock; a type of ours of that name may live.
+        // `use std::time::Instant` makes a bare `Instant::now` mean the clock; a type of ours of that name is allowed.
         for (line, path) in paths(&file.code) {
             let named = |rule: &&&str| path == **rule || path.starts_with(&format!("{rule}::"));
             let bare = |rule: &str| !rule.contains("::") && !path.contains("::");
@@ -413,8 +413,8 @@ fn serde_yaml_is_named_in_one_file() {
 fn one_place_prints() {
     let mut faults = Vec::new();
     for file in product() {
-        // `process` asks whose terminal they are, and writes to none; `person` joins them to an `orch shell`; over a node's the
-        // host is told of its job.
+        // `process` checks whether they are a terminal, and writes to none; `person` connects them to an `orch shell`;
+        // a node uses its own to report its job to the host.
         let known = ["src/adapters/process.rs", "src/adapters/child/person.rs", "src/adapters/executor/slurm/node.rs"];
         let logs = ["src/cli/output.rs", "src/cli/logging.rs", "src/cli/progress.rs"].contains(&file.name.as_str())
             || known.contains(&file.name.as_str());
@@ -432,7 +432,7 @@ fn one_place_prints() {
                 let printed = ["println!", "print!", "eprintln!", "eprint!", "dbg!"].iter().find(|m| {
                     line.match_indices(**m).any(|(at, _)| !line.get(..at).is_some_and(|b| b.ends_with(word)))
                 });
-                // clap's errors print themselves, and drop what went wrong.
+                // clap's errors print themselves, and ignore write errors.
                 let printed = printed.or_else(|| [".print()"].iter().find(|m| line.contains(**m)));
                 if let Some(what) = printed {
                     faults.push(format!("{}:{}: {what}", file.name, n + 1));
@@ -460,7 +460,7 @@ fn one_place_knows_exit_codes() {
     hold("exit codes", &faults);
 }
 
-/// What the top level of the repository holds, besides dot files (DSK-4).
+/// The contents of the repository's top level, apart from dot files (DSK-4).
 const TOP_LEVEL: [&str; 11] = [
     "CHANGELOG.md",
     "Cargo.lock",
@@ -602,7 +602,7 @@ fn stages_are_named_only_through_the_table() {
     let words: BTreeSet<String> = section
         .lines()
         .filter_map(|l| l.split('"').nth(1))
-        // Also a verb of ours or another enum's word: only unmistakable stage names are held.
+        // Some are also verbs of ours or another enum's words: only unmistakable stage names are checked.
         .filter(|w| !["created", "done", "cancelled", "deploy", "review"].contains(w))
         .map(str::to_owned)
         .collect();
@@ -610,7 +610,7 @@ fn stages_are_named_only_through_the_table() {
     let mut faults = Vec::new();
     for file in product().iter().filter(|f| f.name != "src/model/stage.rs") {
         for (line, text) in &file.strings {
-            // A table of words in `model` may have the same word for something else (a board's status).
+            // A table of words in `model` may use the same word for something else (a board's status).
             let source = file.whole.lines().nth(line - 1).unwrap_or_default();
             let table = file.layer() == "model" && source.trim().ends_with(&format!("= {text:?},"));
             if words.contains(text) && !table {
@@ -621,7 +621,8 @@ fn stages_are_named_only_through_the_table() {
     hold("stages", &faults);
 }
 
-/// PIPE-1: a task's row changes through `Task::apply`, which knows the table of edges; no other file writes these fields.
+/// PIPE-1: a task's row changes through `Task::apply`, which knows the table of edges; no other file writes these
+/// fields.
 #[test]
 fn one_place_changes_a_tasks_row() {
     let fields = [
@@ -674,7 +675,7 @@ fn one_place_changes_a_tasks_row() {
     };
     let mut faults = Vec::new();
     for file in product().iter().filter(|f| ["engine", "cli", "adapters"].contains(&f.layer())) {
-        // A copy as it was when a row was written, to be judged again; nothing of it is saved.
+        // A copy of a row as it was written, to be judged again; nothing of it is saved.
         if file.name == "src/engine/replay.rs" {
             continue;
         }
@@ -687,7 +688,7 @@ fn one_place_changes_a_tasks_row() {
     hold("changes of a task's row", &faults);
 }
 
-/// `engine::record` alone saves a task's row, and `engine::services` alone keeps what a service answered: whoever calls a
+/// Only `engine::record` saves a task's row, and only `engine::services` keeps a service's answers: every call to a
 /// board, a forge or a remote goes through it, so that no answer is forgotten.
 #[test]
 fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
@@ -699,7 +700,7 @@ fn one_place_saves_a_task_and_one_keeps_what_services_answer() {
         ("outages::git_answered", "src/engine/services.rs"),
         ("projects::forge", "src/engine/services.rs"),
     ];
-    // It tries the forge itself: what it finds is a person's to read.
+    // It tries the forge itself: its findings are for a person.
     let tries = ["src/engine/staging.rs", "src/cli/doctor/forge.rs"];
     let mut faults = Vec::new();
     for file in product().iter().filter(|f| ["engine", "cli"].contains(&f.layer())) {
@@ -753,7 +754,7 @@ fn every_dependency_has_a_reason() {
     hold("dependencies", &faults);
 }
 
-/// Which program is tested is said once, so that a suite can be turned on another build of it.
+/// Which program is tested is defined once, so that a suite can test another build.
 #[test]
 fn one_file_of_the_tests_knows_where_the_program_is() {
     let word = concat!("CARGO_BIN_EXE", "_orch");
@@ -762,7 +763,7 @@ fn one_file_of_the_tests_knows_where_the_program_is() {
     assert!(found.len() == 1 && found[0].ends_with("support/mod.rs"), "{found:?}");
 }
 
-/// A dependency with a reason is one that the code names: a program's in `src`, a test's in `tests`.
+/// The code names every dependency that has a reason: a program's in `src`, a test's in `tests`.
 #[test]
 fn every_dependency_is_used() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
@@ -795,7 +796,7 @@ fn every_dependency_is_used() {
     hold("use of dependencies", &faults);
 }
 
-/// The rules above see what they are meant to see.
+/// The rules above detect what they should.
 #[test]
 fn the_reader_sees_through_trees_strings_and_comments() {
     let (code, strings) = blank(

@@ -88,9 +88,9 @@ pub enum Event<'a> {
     Starting,
     /// Right after the start: the moment to record the process's identity.
     Started(Actor),
-    /// Bytes of stdout as they arrived, also past the cap; secrets are not removed.
+    /// Bytes of stdout as they arrived, including those past the cap; secrets are not removed.
     Stdout(&'a [u8]),
-    /// The same of stderr.
+    /// The same for stderr.
     Stderr(&'a [u8]),
     /// At least once a second: the moment to check stop requests and cost.
     Tick,
@@ -146,10 +146,10 @@ pub enum ChildError {
     /// The engine never reached the command, so nothing of it ran. The environment is at fault (BND-2).
     #[error("the confinement by {} could not be set up: {why}", engine.as_str())]
     Confinement { engine: Held, why: String },
-    /// What is to play it elsewhere refused it, or can't be reached: nothing of it ran. The cause is the environment's (CLU-4).
+    /// The other machine refused it, or can't be reached: nothing of it ran. The environment is at fault (CLU-4).
     #[error("{why}")]
     Unavailable { why: String },
-    /// It ran elsewhere and ended by nobody's word, or nobody can tell how: that says nothing of it (CLU-3).
+    /// It ran elsewhere and ended without anybody's request, or in an unknown way: that says nothing about it (CLU-3).
     #[error("{why}")]
     Lost { why: String },
     /// The child ended but its tree did not: nothing of the run may be reused.
@@ -324,8 +324,8 @@ impl Tree<'_> {
     fn end(&self) -> Result<(), StillAlive> {
         let spared = self.engine().into_iter().collect();
         let sparing = process::Sparing { unreaped: self.not_ours_to_reap(), untold: spared };
-        // Once nothing was found anywhere, what was born behind that look's eye is below us, where a subreaper finds it: no
-        // second look at every process of the machine, which many runs would pay for with their square.
+        // After a search that found nothing, what was born meanwhile is below us, where a subreaper finds it. So no
+        // second search of every process of the machine: with many runs its cost would grow with their square.
         let below = Cell::new(false);
         let find = || {
             let found = if below.get() { self.below() } else { self.find() };
@@ -427,7 +427,7 @@ impl Watched {
                     (control, _) => control,
                 };
             }
-            // Silence is measured by what was there to read, however long the caller took.
+            // Silence is measured by what was available to read, however long the caller took.
             let by = if begun.elapsed() >= spec.wall {
                 EndedBy::Wall
             } else if news == News::Nothing && spec.stall.is_some_and(|stall| self.heard.elapsed() >= stall) {

@@ -1,20 +1,21 @@
-//! What of this process's own environment a child sees, by what it is (BND-3, BND-6, CFG-1): the one table. Whoever starts
-//! it adds what is the child's own. The operator's commands, which see all but secrets, are `engine::operator`'s.
+//! What a child sees of this process's own environment, by the kind of child (BND-3, BND-6, CFG-1): the only table.
+//! Whoever starts the child adds its own variables. `engine::operator` handles the operator's commands, which see all
+//! but secrets.
 
 use super::{modes, net};
 use std::ffi::OsString;
 
-/// Whose child it is.
+/// The kind of child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// An agent, a check, whatever a branch says: language, zone and user, a search path without places that others may
-    /// write, the way to the network. Home and temporary folder are the run's own.
+    /// An agent, a check, any code of a branch: language, zone and user, a search path without places where others may
+    /// write, and the network settings. Home and temporary folder are the run's own.
     Run,
-    /// A probe of the operator's: as a run, in the temporary folder of this process.
+    /// One of the operator's probes: as a run, in the temporary folder of this process.
     Probe,
-    /// A scanner or auditor, which is orch's own choice: what it is found by, language and zone, the way to the network.
+    /// A scanner or auditor, which is orch's own choice: its search path, language and zone, and the network settings.
     Tool,
-    /// git: what it and its helpers are found by. The network is worked out for each remote.
+    /// git: the search path for it and its helpers. The network settings are worked out for each remote.
     Git,
     /// git that talks to a remote: its ssh may ask the agent.
     GitRemote,
@@ -31,7 +32,7 @@ impl Policy {
         }
     }
 
-    /// Names and values. Without a name that is no text.
+    /// Names and values. Names that are not text are left out.
     pub fn env(self) -> Vec<(OsString, OsString)> {
         let own = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| self.passes(name)));
         let mut env: Vec<_> = own.collect();

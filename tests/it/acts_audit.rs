@@ -1,4 +1,4 @@
-//! What `audit verify` finds (BND-6): a cut, an emptied, a changed table, and changed evidence.
+//! What `audit verify` finds (BND-6): a truncated, an emptied, a changed table, and changed evidence.
 
 use super::support::attacks::{self, Held};
 use super::support::house::{House, Plan};
@@ -10,7 +10,7 @@ fn audit_verify_finds_what_was_cut_emptied_or_changed() {
     house.until_task_after_ticks(key.as_str(), |t| t.stage.as_str() == "done");
     let tail = || std::fs::read_to_string(house.path("state/sentinels/audit-tail.json")).unwrap_or_default();
     let last = || house.query("SELECT MAX(seq) FROM audit").remove(0);
-    // The last words of a run are its supervisor's, and no step has to come after it.
+    // The last entries of a run are its supervisor's, and no step has to follow.
     house.until("the tail", || tail().contains(&format!("\"seq\":{},", last())).then_some(()));
     let verify = || house.orch(&["audit", "verify"]);
     assert_eq!(verify().fine().json["ok"], true);

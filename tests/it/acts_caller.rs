@@ -1,11 +1,11 @@
-//! What an agent without confinement may do with `orch` itself (BND-6): read. And who acted is recorded.
+//! What an unconfined agent may do with `orch` itself (BND-6): read. And who acted is recorded.
 
 use super::support::attacks::{self, Held};
 use super::support::confined::Place;
 use super::support::house::{House, Plan};
 use serde_json::json;
 
-/// How an agent may start a program, so that nothing of its run seems to be left of it.
+/// Ways in which an agent may start a program so that nothing of its run seems to be left.
 const WAYS: [(&str, &str); 6] = [
     ("plainly", "\"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\""),
     ("setsid", "setsid -w \"$O\" \"$@\" --config \"$C\" --json >> \"$D/said\" 2>&1; echo \"$w $1 $?\" >> \"$D/codes\""),

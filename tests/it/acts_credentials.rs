@@ -2,8 +2,8 @@
 
 use crate::support::pipe::{Pipe, Setup};
 
-/// A program that writes down who started it, up to the first process: arguments, environment, and what its open
-/// descriptors lead to.
+/// A program that records who started it, up to the first process: arguments, environment, and the targets of its open
+/// descriptors.
 const LOOKS: &str = r#"pid=$PPID
 while [ "$pid" -gt 1 ]; do
   for f in cmdline environ; do cat "/proc/$pid/$f" 2>/dev/null | tr '\0' '\n' > "HERE/prompts/$1-$pid-$f"; done
@@ -12,7 +12,7 @@ while [ "$pid" -gt 1 ]; do
 done
 "#;
 
-/// What was written down of processes whose arguments hold a word: environments and descriptors.
+/// What was recorded of processes whose arguments include a word: environments and descriptors.
 fn seen(pipe: &Pipe, of: &str, word: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(pipe.at("prompts")).unwrap().flatten() {
@@ -55,10 +55,10 @@ fn bnd_4_no_step_and_no_supervisor_has_a_secret_in_arguments_or_environment_and_
     pipe.env.push(("DEPLOY_KEY".into(), secret.clone()));
     let key = pipe.item("Look around");
     pipe.until_stage(&key, "done");
-    // Which process brings a message of the task depends on who is first; of a freeze it is the one that freezes.
+    // Which process delivers a message of the task depends on who is first; for a freeze it is the one that freezes.
     let said = pipe.orch(&["freeze", "demo", "--reason", "to be told of"]);
     assert_eq!(said.code, 0, "{}", said.all());
-    // It reached those that it is for.
+    // It reached its recipients.
     assert_eq!([pipe.read("prod/deploy-key"), pipe.read("prod/notify-key")], [secret.clone(), secret.clone()]);
     for (of, word) in [("deploy", "run-job"), ("notify", "freeze")] {
         let all = seen(&pipe, of, word);
@@ -82,7 +82,7 @@ fn bnd_4_a_secret_in_any_form_is_in_no_file_of_the_state() {
         top: "runtimes: {scripted: {kind: command, command: [./agent.sh], env: {KEY: {env: RUNTIME_KEY}}}}\nagents: {runtime: scripted, retry_backoff_s: 1}".into(),
         ..Setup::default()
     });
-    // The setup's own sections give way.
+    // Replaces the setup's own sections.
     let text = pipe.read("orch.yaml");
     let text = text.replacen("agents: {runtime: scripted, retry_backoff_s: 1}\n", "", 1);
     let text = text.replacen("runtimes:\n  scripted: {kind: command, command: [./agent.sh]}\n", "", 1);

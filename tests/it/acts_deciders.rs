@@ -1,4 +1,4 @@
-//! Whose word counts on a board (BRD-3).
+//! Whose decisions count on a board (BRD-3).
 
 use super::support::world::{Plan, World};
 
@@ -6,7 +6,7 @@ fn board(deciders: &str) -> String {
     format!("board: {{kind: local, deciders: [{deciders}]}}")
 }
 
-/// The account that owns what this test writes.
+/// The account that owns the files of this test.
 fn me() -> String {
     let out = std::process::Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
@@ -46,7 +46,7 @@ fn a_later_edit_is_shown_and_reaches_no_prompt() {
     std::fs::write(&path, text).unwrap();
     w.tick();
     w.drive("the edit was read", |w| w.say(&["explain", &key]).out.contains("edited since it was taken"));
-    // What it starts is not said to stand in the queue.
+    // A step's own work is not reported as waiting in the queue.
     let said = w.run(&["advance", &key, "--approve"]).code(0).out.clone();
     assert!(said.contains("\"job_started\"") && !said.contains("\"queued\""), "{said}");
     w.rest(&key);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The command as an account that is not root, which may read everything.
+/// The command as an ordinary account, since root may read everything.
 fn ordinary(program: &str) -> Command {
     if rustix::process::geteuid().is_root() {
         let mut command = Command::new("setpriv");
@@ -25,7 +25,7 @@ fn readable(pid: u32) -> bool {
     String::from_utf8_lossy(&out.stdout).contains("PLANTED=value-to-steal")
 }
 
-/// Starts it with its standard input open, so that it waits, once it runs the program itself.
+/// Starts it with its standard input open, so that it waits, and returns once it runs the program itself.
 fn waiting(mut command: Command, name: &str) -> Child {
     let child = command.env("PLANTED", "value-to-steal").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
@@ -44,7 +44,7 @@ fn bnd_4_no_process_of_the_same_account_reads_a_running_orch() {
     let program = dir.path().join("orch");
     std::fs::copy(crate::support::confined::Place::program(), &program).unwrap();
 
-    // What is not hidden can be read: else this test would show nothing.
+    // A program that does not hide can be read: otherwise this test would show nothing.
     let mut open = waiting(ordinary("cat"), "cat");
     assert!(readable(open.id()), "another program of the account is readable");
     open.kill().unwrap();
@@ -57,7 +57,7 @@ fn bnd_4_no_process_of_the_same_account_reads_a_running_orch() {
     command.args(["config", "check", "--config"]).arg(&fifo).current_dir(Path::new("/"));
     let mut hidden = waiting(command, "orch");
     let begun = Instant::now();
-    // Between its exec and its first act it is as any other program.
+    // Between its exec and its first act it is like any other program.
     while readable(hidden.id()) {
         assert!(begun.elapsed() < Duration::from_secs(20), "orch stays readable");
     }
@@ -72,8 +72,8 @@ fn bnd_4_no_process_of_the_same_account_reads_a_running_orch() {
     hidden.wait().unwrap();
 }
 
-/// Files and folders below `root` that group or others could use; not what stands in a closed checkout, which a deploy
-/// publishes from.
+/// Files and folders below `root` that group or others could use, except the contents of a closed checkout, which a
+/// deploy publishes from.
 fn open_ones(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
@@ -105,7 +105,7 @@ fn bnd_6_found_d3_the_state_is_the_accounts_alone_and_what_children_write_is_not
         let mode = |path: &str| std::fs::metadata(pipe.at(path)).unwrap().permissions().mode() & 0o7777;
         let published = ["prod/deploys", "prod/tree/app.txt", "prod/tree/deploy.sh", "prod/tree"].map(mode);
         assert_eq!(published, [0o644, 0o644, 0o755, 0o755], "umask {mask}");
-        // The remote is others' to read, too.
+        // Others may read the remote, too.
         let landed = pipe.remote(&["rev-parse", "main"]);
         let folder = format!("remote.git/objects/{}", landed.get(..2).unwrap());
         if pipe.at(&folder).exists() {

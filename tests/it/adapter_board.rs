@@ -1,4 +1,4 @@
-//! What every board owes its callers (BRD-1), played on each: a folder, Plane, GitHub, and one that only these tests know.
+//! What every board must do (BRD-1), tested on each: a folder, Plane, GitHub, and one that only these tests know.
 
 use crate::support::github::{self, FakeGithub};
 use crate::support::json_board::JsonBoard;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Opens a board by what was kept of it.
+/// Opens a board from what was kept of it.
 type Opened<'a> = dyn Fn(&Kept) -> Box<dyn Board> + 'a;
 type Kept = BTreeMap<String, String>;
 
@@ -24,7 +24,7 @@ struct Place<'a> {
     name: &'a str,
     key: &'a str,
     open: &'a Opened<'a>,
-    /// A person takes a work item away.
+    /// A person withdraws a work item.
     withdraw: &'a dyn Fn(&Key),
 }
 
@@ -198,7 +198,7 @@ fn contract_a_comment_is_said_once_per_marker() {
         let all = resolved(board.as_ref());
         let item = read(board.as_ref(), &all, &make(board.as_ref(), &all, "Greet")).unwrap();
         for (marker, is_new) in [("orch:1/a", true), ("orch:1/a", false), ("orch:1/b", true)] {
-            // A marker inside a text is no marker.
+            // A marker inside a text does not count.
             let said = board.comment(&item, marker, "Done <!-- orch:1/b -->", 3_000).unwrap();
             assert_eq!(said, is_new, "{name} {marker}");
         }
@@ -222,7 +222,7 @@ fn contract_what_a_person_takes_away_is_gone_and_is_not_written() {
     });
 }
 
-/// What a board gives to be kept makes the next opening the same board, and asks for nothing again.
+/// What a board keeps makes the next opening the same board, without asking again.
 #[test]
 fn contract_a_board_is_known_again_by_what_was_kept_of_it() {
     on_every_board(|place| {

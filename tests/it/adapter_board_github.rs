@@ -1,4 +1,4 @@
-//! GitHub issues as a board: what every board owes its callers, and what only labels, events and states ask for (GH-2).
+//! GitHub issues as a board: what every board must do, and what is specific to labels, events and states (GH-2).
 
 use crate::support::github::{FakeGithub, TOKEN};
 use crate::support::http::{Fault, Reply};
@@ -84,7 +84,7 @@ fn gh_2_every_intent_steers_and_what_is_missing_falls_back_as_on_every_board() {
     let some = resolved(scene.board(None).as_ref());
     assert_eq!(some.off().iter().map(|o| o.intent).collect::<Vec<_>>(), [Intent::Stop]);
     assert_eq!(some.status_for(Logical::Done).unwrap().group, Some(Group::Completed));
-    // Nothing that steers is ever fallen back to.
+    // An intent is never a fallback.
     let shown = some.status_for(Logical::Testing).unwrap();
     assert!(some.intent_of(&shown.id).is_none() && shown.group == Some(Group::Started), "{shown:?}");
 }
@@ -115,7 +115,7 @@ fn gh_2_orch_leaves_exactly_one_status_by_one_label_a_call_and_the_state_follows
         [format!("POST {R}/issues/{n}/labels"), format!("DELETE {R}/issues/{n}/labels/orch%3A%20To%20Analyse"),]
     );
     assert!(matches!(moved(board.as_ref(), &all, n, Logical::Analysis, None), Ok(Moved::Already(_))));
-    // Killed between the two calls: the next one leaves one.
+    // Killed between the two calls: the next call leaves one label.
     scene.fake.data().label(n, "orch: Testing", "orch");
     assert_eq!(board.get(all.statuses(), &key(n)).unwrap().unwrap().status_id, "several");
     assert!(matches!(moved(board.as_ref(), &all, n, Logical::Testing, None), Ok(Moved::Set(_))));
@@ -125,7 +125,7 @@ fn gh_2_orch_leaves_exactly_one_status_by_one_label_a_call_and_the_state_follows
     assert_eq!(closed().as_deref(), Some("completed"));
     let item = board.get(all.statuses(), &key(n)).unwrap().unwrap();
     assert_eq!((item.status_id.as_str(), item.group), ("orch: Done", Some(Group::Completed)));
-    // What orch or a landing closed is opened again, and To Analyse on a closed one is a person's word.
+    // An issue that orch or a landing closed is reopened, and To Analyse on a closed one is a person's intent.
     scene.fake.data().label(n, "orch: To Analyse", "ann");
     assert_eq!(board.get(all.statuses(), &key(n)).unwrap().unwrap().status_id, "orch: To Analyse");
     moved(board.as_ref(), &all, n, Logical::Analysis, None).unwrap();
@@ -150,7 +150,7 @@ fn gh_2_what_a_person_closed_stays_closed_and_a_landing_is_no_person() {
     ] {
         scene.fake.data().close_issue(n, reason, by);
         assert_eq!(status(), want, "{reason} by {by}");
-        // A list need not tell who it was.
+        // A list may leave out who it was.
         scene.fake.data().terse = true;
         let listed = board.list(all.statuses(), &Scope::All { cursor: None }, &|| true).unwrap();
         assert_eq!(listed.items[0].status_id, want, "listed: {reason} by {by}");
@@ -208,7 +208,7 @@ fn gh_2_a_list_that_is_as_it_was_costs_one_request_and_gives_nothing() {
     assert_eq!(next.seen(), seen);
     scene.fake.data().label(1, "bug", "ann");
     assert_eq!(list(scene.board(seen.clone()).as_ref(), &since).items.len(), 3);
-    // What is known of another address says nothing.
+    // A list known from another address says nothing.
     assert_eq!(list(scene.board(seen).as_ref(), &Scope::Since(whole.items[0].updated_ms)).items.len(), 3);
 }
 
@@ -228,7 +228,7 @@ fn gh_2_a_long_list_goes_on_where_a_limit_ended_it_and_the_reserve_is_kept() {
     let unfinished = part.unfinished.unwrap();
     assert!(matches!(unfinished.why, Cut::Budget { .. }) && part.items.len() == 200, "{}", part.items.len());
     assert_eq!(unfinished.cursor.as_deref(), Some("3"));
-    // What changed is looked at all the same: intents are there.
+    // The changed items are read all the same: they may have intents.
     assert_eq!(list(&Scope::Since(0)).unwrap().items.len(), 230);
     scene.fake.data().left = Some(4000);
     drop(scene.board(None));

@@ -37,7 +37,7 @@ impl Entry {
         reply
     }
 
-    /// Answers every request so; where a page follows, it is empty. A write finds another state before it.
+    /// Answers every request like this; a following page is empty. A write finds another state before it.
     fn serve(self: &std::sync::Arc<Self>) -> Server {
         let entry = std::sync::Arc::clone(self);
         Server::start(move |seen: &Seen| {
@@ -58,7 +58,7 @@ fn client(url: &str) -> Client {
     Client::new(url, auth, Limits::default()).unwrap()
 }
 
-/// A refusal keeps its class, its time to wait and the server's words.
+/// A refusal keeps its class, its wait time and the server's words.
 fn refused(entry: &Entry, url: &str) {
     let method = match entry.text("method") {
         "GET" | "OPTIONS" | "HEAD" => Method::Get,
@@ -87,7 +87,7 @@ fn refused(entry: &Entry, url: &str) {
     assert!(!BoardError::from(e).to_string().is_empty());
 }
 
-/// Reads an answer as what the client would take it for. Gives `false` for what it never asks for.
+/// Reads an answer as the client would. Returns `false` for requests that the client never makes.
 fn read(entry: &Entry, url: &str) -> bool {
     let (name, body) = (entry.text("name"), entry.body());
     let path = entry.text("path").split('?').next().unwrap();
@@ -132,7 +132,7 @@ fn list(name: &str, path: &str, rows: &[Value], url: &str, plane: &Plane) {
     } else if path.ends_with("/labels/") {
         assert_eq!(plane.labels().unwrap().len(), rows.len(), "{name}");
     } else {
-        // Rows without a number (other lists, fewer fields) are problems by name, and never taken for absence.
+        // Rows without a number (other lists, fewer fields) are problems by name, never taken for absent.
         let found = plane.list(&[], &Scope::All { cursor: None }, &|| true).unwrap();
         let numbered = rows.iter().filter(|r| r["sequence_id"].is_u64()).count();
         assert_eq!((found.items.len(), found.problems.len()), (numbered, rows.len() - numbered), "{name}");

@@ -139,7 +139,7 @@ fn rule_23_a_command_comes_from_the_default_branch_and_is_not_written_through_a_
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
         assert_eq!(raw(&dest, &["status", "--porcelain", "--untracked-files=no"]), "");
     }
-    // One file inside a folder that the branch turned into a link.
+    // One file inside a folder that the branch replaced with a link.
     check_out(&head, &["ci/run".to_owned()]).unwrap();
     assert_eq!(std::fs::read_to_string(dest.join("ci/run")).unwrap(), "good\n");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);

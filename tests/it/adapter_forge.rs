@@ -1,4 +1,4 @@
-//! What every forge owes its callers, and what each answer of Gitea to a merge leads to.
+//! What every forge must do, and the outcome of each answer of Gitea to a merge.
 
 use crate::support::git::{Snapshot, World, head, raw, rev};
 use crate::support::gitea::{Effect, FakeGitea, Rule, Script, TOKEN, commit_on};
@@ -60,7 +60,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A copy of one that is made once: this takes no git.
+    /// A copy of a scene that is made once: copying needs no git.
     pub fn new() -> Self {
         static FIRST: OnceLock<(Git, Snapshot, Sha, Sha)> = OnceLock::new();
         let (git, snapshot, base, head) = FIRST.get_or_init(Self::first);
@@ -68,7 +68,7 @@ impl Scene {
         snapshot.restore(world.folder.path());
         let fake = FakeGitea::start(&world.path("remote.git"));
         let hub = FakeGithub::start(&world.path("remote.git"));
-        // The mirror's way to the repository can be cut without cutting the server's.
+        // The mirror's path to the repository can be cut without cutting the server's.
         let link = world.path("origin.git");
         let mirror = Mirror::open(&world.git, &world.path("r.git"), link.to_str().unwrap(), None).unwrap();
         let scene = Self { world, fake, hub, mirror, base: base.clone(), head: head.clone() };
@@ -115,7 +115,7 @@ impl Scene {
     }
 }
 
-/// Runs a test on every forge and every way to land.
+/// Runs a test on every forge and every merge method.
 fn on_every_forge(test: impl Fn(&Scene, &dyn Forge, &str)) {
     for method in METHODS {
         let local = LocalForge { method, identity: World::author() };
@@ -192,7 +192,7 @@ fn contract_words_around_a_pull_request_are_said_once() {
         assert_eq!(first, wanted, "{name}");
         let second = forge.comment_once(number, "17/review", "Looks good").unwrap();
         assert_eq!(second == CommentOutcome::Present, remote, "{name}");
-        // A marker inside another comment's text is no comment of that marker.
+        // A marker inside another comment's text does not count.
         assert_eq!(forge.comment_once(number, "17/deploy", "Deployed").unwrap(), wanted, "{name}");
         let comments = scene.fake.data().comments.len() + scene.hub.data().comments.len();
         assert_eq!(comments, if remote { 2 } else { 0 }, "{name}");
@@ -202,7 +202,7 @@ fn contract_words_around_a_pull_request_are_said_once() {
         assert!(!post(StatusState::Pending, "runs"), "{name}");
         assert_eq!(post(StatusState::Success, "done"), remote, "{name}");
         assert_eq!(post(StatusState::Pending, "runs"), remote, "{name}: an older equal one does not count");
-        // Every one, or the newest of each context.
+        // All of them, or the newest of each context.
         let all = forge.statuses(&scene.head).unwrap();
         let newest = all.iter().max_by_key(|s| s.id).map(|s| s.state);
         assert_eq!(newest, remote.then_some(StatusState::Pending), "{name}: {all:?}");
@@ -222,7 +222,7 @@ fn a_pull_request_is_found_by_listing_whatever_the_pages_are() {
             let mut data = scene.fake.data();
             (data.max_page, data.total_header, data.checking) = (max_page, total_header, 0);
             data.pulls.clear();
-            // Of a fork, of another base, closed, of a branch that only begins alike.
+            // From a fork, into another base, closed, or of a branch with the same prefix.
             let fork = data.add_pull("feature/x", "main", "fork", "");
             data.pull_mut(fork).head_repo = "somebody/app".into();
             let gone = data.add_pull("feature/x", "main", "fork that is gone", "");
@@ -249,7 +249,8 @@ fn a_pull_request_is_found_by_listing_whatever_the_pages_are() {
     assert!(scene.fake.log().iter().all(|s| s.query("head").is_none()));
     assert!(matches!(forge.open_pull("absent", "main", "t", ""), Err(ForgeError::NotFound(_))));
     raw(&scene.world.path("remote.git"), &["branch", "-f", "same", "main"]);
-    // One without a difference can be opened (recorded); the engine has nothing to show then, and doesn't ask.
+    // A pull request without a difference can be opened (recorded); the engine has nothing to land then, and doesn't
+    // ask.
     assert_eq!(forge.open_pull("same", "main", "t", "").unwrap().head, "same");
     assert!(matches!(forge.open_pull("main", "main", "t", ""), Err(ForgeError::Invalid(_))));
 }
@@ -262,7 +263,7 @@ fn a_hidden_repository_is_not_a_pull_request_that_is_gone() {
     scene.fake.data().hidden = true;
     assert!(matches!(forge.pull(9), Err(ForgeError::Refused { refusal: Refusal::Gone, .. })));
     assert!(matches!(forge.close_pull(9), Err(ForgeError::Refused { refusal: Refusal::Gone, .. })));
-    // A token that is not known any more sees as little, and is told apart.
+    // A revoked token sees just as little, but is distinguished.
     scene.fake.data().withdrawn = true;
     assert!(matches!(forge.pull(9), Err(ForgeError::Refused { refusal: Refusal::BadCredential, .. })));
     assert!(matches!(forge.statuses(&scene.head), Err(ForgeError::Refused { refusal: Refusal::BadCredential, .. })));
@@ -299,7 +300,7 @@ fn statuses_are_read_whole_and_the_newest_is_the_roll_ups_business() {
     assert!(matches!(forge.post_status(&absent, "c", StatusState::Success, ""), Err(ForgeError::NotFound(_))));
 }
 
-/// A scripted merge, what must come out, and whether the work must be on the base afterwards.
+/// A scripted merge, the expected outcome, and whether the work must be on the base afterwards.
 struct Row {
     name: &'static str,
     set: Box<dyn Fn(&Scene)>,
@@ -544,7 +545,7 @@ fn rule_31_a_push_lands_the_tested_commit_or_nothing() {
     std::fs::write(&hook, "#!/bin/sh\necho Not allowed to push to protected branch main >&2\nexit 1\n").unwrap();
     std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let outcome = forge.merge(&scene.mirror, number, &scene.landing());
-    // git's own summary names no cause: the server's words do.
+    // git's own summary names no cause, but the server's words do.
     let said = format!("{outcome:?}");
     assert!(word(&outcome) == "Refused" && said.contains("Not allowed to push to protected branch main"), "{said}");
 }
@@ -625,7 +626,7 @@ fn the_fake_refuses_what_the_real_one_refuses() {
         let path = format!("/api/v1/repos/team/app/{path}");
         client.send(&Request::new(Method::Get, &path).query(query)).unwrap().json().unwrap()
     };
-    // No filter by head; 500 is clamped; `mergeable` only after the check, which a list does not set going.
+    // No filter by head; 500 is clamped; `mergeable` only after the check, which a list does not start.
     scene.fake.data().max_page = 1;
     scene.fake.data().add_pull("other", "main", "u", "");
     raw(&scene.world.path("remote.git"), &["branch", "other", "feature/x"]);

@@ -1,5 +1,5 @@
-//! Every call to Gitea against every misfortune of the wire: a class that policy can act on, no secret in any text, and
-//! after the misfortune the same call leaves exactly one effect.
+//! Every call to Gitea with every network fault: a class that policy can act on, no secret in any text, and after the
+//! fault the same call leaves exactly one effect.
 
 use crate::adapter_forge::Scene;
 use crate::support::gitea::TOKEN;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const R: &str = "/api/v1/repos/team/app";
 
-/// `wait` bounds each exchange.
+/// `wait` limits each exchange.
 fn forge(url: &str, wait: Duration) -> Box<dyn Forge> {
     let place = Place { url, owner: "team", name: "app", method: MergeMethod::Squash, via: MergeVia::Forge };
     let limits = Limits { connect: Duration::from_secs(10), read: wait, write: wait, max_body: 1 << 20 };
@@ -22,7 +22,7 @@ fn forge(url: &str, wait: Duration) -> Box<dyn Forge> {
 
 const PATIENT: Duration = Duration::from_secs(30);
 
-/// One call, and the request of it that meets the misfortune.
+/// One call, and which of its requests gets the fault.
 struct Call {
     name: &'static str,
     request: String,
@@ -55,7 +55,7 @@ fn calls() -> Vec<Call> {
     ]
 }
 
-/// A scene with pull request 1 to merge (its check has run) and, of another branch, 2 to close.
+/// A scene with pull request 1 to merge (its check has run) and pull request 2, of another branch, to close.
 fn scene() -> Scene {
     let scene = Scene::new();
     let remote = scene.world.path("remote.git");
@@ -95,14 +95,14 @@ fn answered(status: u16) -> Fault {
     Fault::Answer(Reply::json(status, &body))
 }
 
-/// Name, fault, and the classes that a read, a write, and the merge may give.
+/// Name, fault, and the classes that a read, a write, and the merge may return.
 fn faults() -> Vec<(&'static str, Fault, &'static [&'static str], &'static [&'static str])> {
     let html = |status| Fault::Answer(Reply::html(status, "<html><body>Bad Gateway</body></html>"));
     let lost: &[&str] = &["unknown", "ok"];
     vec![
         ("401", answered(401), &["credential"], &["credential"]),
         ("403", answered(403), &["denied"], &["denied"]),
-        // A fault of one answer: the repository itself, asked right after, may read differently.
+        // A fault of one answer: the repository itself, read right after, may differ.
         ("404", answered(404), &["not found", "gone", "ok"], &["not found", "ok"]),
         ("409", answered(409), &["conflict"], &["conflict", "ok"]),
         ("413", html(413), &["invalid"], &["invalid"]),
@@ -125,7 +125,7 @@ fn faults() -> Vec<(&'static str, Fault, &'static [&'static str], &'static [&'st
     ]
 }
 
-/// Asserts the exactly-once effects after the call was made until it went well.
+/// Asserts the exactly-once effects after the call was repeated until it succeeded.
 fn settled(scene: &Scene, call: &Call, at: &str) {
     let data = scene.fake.data();
     match call.name {
@@ -214,7 +214,7 @@ fn a_server_that_is_slow_silent_or_away_is_given_up_in_time() {
         settled(&scene, call, &at);
     };
     let all = calls();
-    // All wait at once.
+    // All of them wait at once.
     std::thread::scope(|scope| {
         for call in all.iter().filter(|c| ["pull", "comment", "merge"].contains(&c.name)) {
             for (name, fault) in [("hang", Fault::Hang), ("slow bytes", Fault::SlowBytes)] {
@@ -250,14 +250,14 @@ fn a_merge_keeps_its_long_bound_and_addresses_are_checked() {
 #[test]
 fn two_openers_at_once_end_with_one_pull_request() {
     let scene = Scene::new();
-    // The other opener comes between the look and the request: recorded words, 409.
+    // The other opener acts between the check and the request: recorded words, 409.
     scene.fake.data().add_pull("feature/x", "main", "theirs", "");
     let forge = forge(&scene.fake.url(), PATIENT);
     let empty = Reply::json(200, &json!([])).header("X-Total-Count", 0);
     scene.fake.fault(&format!("GET {R}/pulls"), Fault::Answer(empty.clone()), 1);
     let pull = forge.open_pull("feature/x", "main", "mine", "").unwrap();
     assert_eq!((pull.number, scene.fake.data().pulls.len()), (1, 1));
-    // And found no more afterwards: a conflict, not a guess.
+    // And not found any more afterwards: a conflict, not a guess.
     scene.fake.fault(&format!("GET {R}/pulls"), Fault::Answer(empty), 2);
     assert!(matches!(forge.open_pull("feature/x", "main", "mine", ""), Err(ForgeError::Conflict(_))));
 }
@@ -273,7 +273,7 @@ fn lists_of_an_odd_shape_are_errors_and_not_empty() {
         }
         assert!(forge.find_pull("feature/x", "main").is_err(), "{body}");
         let statuses = forge.statuses(&scene.head);
-        // A status with no word is one that is not known; anything less is an error.
+        // A status without a word is an unknown one; anything less is an error.
         assert!(statuses.is_err() || body == json!([{"id": 1}]), "{body}: {statuses:?}");
         assert!(statuses.is_err() || statuses.unwrap()[0].state == StatusState::Unknown);
     }

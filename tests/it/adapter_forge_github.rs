@@ -1,5 +1,5 @@
-//! GitHub as a forge: what each answer to a merge leads to, CI of exactly one head, limits, an App's tokens, and every call
-//! against every misfortune of the wire (GH-1).
+//! GitHub as a forge: the outcome of each answer to a merge, CI of exactly one head, limits, an App's tokens, and every
+//! call with every network fault (GH-1).
 
 use crate::adapter_forge::{Scene, github, github_as, word};
 use crate::support::git::raw;
@@ -143,14 +143,14 @@ fn gh_1_a_pull_request_is_looked_for_before_and_after_it_is_made_and_says_what_i
     {
         let mut data = scene.hub.data();
         data.checking = 0;
-        // Of a fork, and closed.
+        // From a fork, and closed.
         let fork = data.add_pull("feature/x", "main", "fork", "");
         data.pull_mut(fork).head_repo = "somebody/app".into();
         let closed = data.add_pull("feature/x", "main", "closed", "");
         data.pull_mut(closed).open = false;
     }
     assert_eq!(forge.find_pull("feature/x", "main").unwrap(), None);
-    // The server refuses a second one of the same branches, in words that nobody reads.
+    // The server refuses a second one of the same branches, in words that are not read.
     assert!(matches!(forge.open_pull("feature/x", "main", "t", ""), Err(ForgeError::Invalid(_))));
     scene.hub.data().pulls.clear();
     // Its answer is lost, and it is found.
@@ -220,10 +220,10 @@ fn gh_1_checks_and_statuses_of_exactly_the_head_add_up() {
     assert_eq!(answer(forge.as_ref(), &scene, &[Accepted::Skipped]), CiAnswer::Green);
     scene.hub.check(&sha, "test", "failure");
     assert_eq!(answer(forge.as_ref(), &scene, &[Accepted::Skipped]), red);
-    // Run again, later: the red one is history.
+    // Run again, later: the red run no longer counts.
     scene.hub.check(&sha, "test", "success");
     assert_eq!(answer(forge.as_ref(), &scene, &[]), CiAnswer::Green);
-    // A posted status of the name counts beside them.
+    // A posted status of that name counts as well.
     scene.hub.data().statuses.push(crate::support::github::Status {
         id: 9,
         sha: sha.clone(),
@@ -233,7 +233,7 @@ fn gh_1_checks_and_statuses_of_exactly_the_head_add_up() {
     });
     assert_eq!(answer(forge.as_ref(), &scene, &[]), red);
     scene.hub.data().statuses.clear();
-    // Another app's run of the name, which started meanwhile.
+    // Another app's run of that name, which started meanwhile.
     let (started, completed) = (scene.hub.data().now, 0);
     let run = |app: u64| Run {
         sha: sha.clone(),
@@ -246,12 +246,12 @@ fn gh_1_checks_and_statuses_of_exactly_the_head_add_up() {
     };
     scene.hub.data().runs.push(run(7));
     assert_eq!(answer(forge.as_ref(), &scene, &[]), pending);
-    // The rule lets one app alone answer for it.
+    // The rule pins the name to one app.
     let checks = json!({"required_status_checks": [{"context": "test", "integration_id": 15_368}], "strict_required_status_checks_policy": true});
     scene.hub.data().rules.push(rule("required_status_checks", checks));
     let again = github(&scene.hub, MergeMethod::Merge, MergeVia::Forge);
     assert_eq!(answer(again.as_ref(), &scene, &[]), CiAnswer::Green);
-    // More than a page of them.
+    // More than one page of them.
     for n in 0..250 {
         scene.hub.check(&sha, &format!("job {n}"), "success");
     }
@@ -294,7 +294,7 @@ fn gh_1_limits_are_told_apart_from_permissions_and_the_reserve_is_kept() {
     assert_eq!(forge.pull(1).unwrap(), None);
     assert!(matches!(forge.statuses(&scene.head), Err(ForgeError::Throttled { .. })));
     assert_eq!(forge.pull(1).unwrap(), None);
-    // A server that tells no limit has none.
+    // A server that reports no limit has none.
     scene.hub.data().left = None;
     let other = github(&scene.hub, MergeMethod::Merge, MergeVia::Forge);
     assert!(other.statuses(&scene.head).is_ok());
@@ -340,7 +340,7 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap()).collect()
 }
 
-/// The App's private key as GitHub hands it out; and its public one.
+/// The App's private key as GitHub issues it; and its public one.
 pub fn app_keys() -> (String, Vec<u8>) {
     use base64::Engine;
     let der = hex(include_str!("../fixtures/github/app-key.hex"));
@@ -378,12 +378,12 @@ fn gh_1_an_app_buys_a_token_keeps_it_for_all_and_renews_it_in_time() {
     assert_eq!((mode(&tokens), mode(&file)), (0o700, 0o600));
     let kept = scene.hub.data().app_tokens[0].clone();
     assert!(orch::model::redact::current().find(kept.as_bytes()).is_some(), "the redactor knows it");
-    // Less than five minutes are left of it.
+    // It has less than five minutes left.
     let soon = orch::model::time::rfc3339(jiff::Timestamp::now().as_millisecond() + 4 * 60_000);
     std::fs::write(&file, json!({"token": kept, "expires_at": soon}).to_string()).unwrap();
     assert_eq!(forge(app(&pem)).pull(1).unwrap(), None);
     assert_eq!(scene.hub.data().app_tokens.len(), 2);
-    // One that is refused before its time is renewed once, and no further.
+    // A token that is refused before it expires is renewed once, and no more.
     scene.hub.data().app_tokens.push("ghs_another".into());
     assert_eq!(forge(app(&pem)).pull(1).unwrap(), None);
     assert_eq!(scene.hub.data().app_tokens.len(), 4);
@@ -396,7 +396,7 @@ fn gh_1_an_app_buys_a_token_keeps_it_for_all_and_renews_it_in_time() {
     assert!(said.contains("app.key holds no RSA private key"), "{said}");
 }
 
-/// One call, and the request of it that meets the misfortune.
+/// One call, and which of its requests gets the fault.
 struct Call {
     name: &'static str,
     request: String,
@@ -469,7 +469,7 @@ fn gh_1_every_call_against_every_misfortune_of_the_wire_leaves_one_effect() {
             let text = format!("{done:?}");
             assert!(!text.contains(TOKEN) && !text.contains("s3cret"), "{} with {name}: {text}", call.name);
             if call.name == "merge" {
-                // The merge itself is the merge table's business: it lands once.
+                // The merge itself is covered by the merge table: it lands once.
                 continue;
             }
             drop((call.run)(&scene, forge.as_ref()).unwrap_or_else(|e| panic!("{} after {name}: {e}", call.name)));

@@ -12,7 +12,7 @@ use orch::model::ids::Sha;
 use orch::model::refusal::Refusal;
 use serde_json::Value;
 
-/// Answers everything with one recorded answer.
+/// Answers every request with one recorded answer.
 fn replay(entry: &Value) -> Server {
     let (status, body) = (entry["status"].as_u64().unwrap() as u16, entry["body"].clone());
     let total = entry["headers"]["x-total-count"].as_str().map(str::to_owned);
@@ -27,7 +27,7 @@ fn replay(entry: &Value) -> Server {
     })
 }
 
-/// Whatever was asked for: the body is what was sent, or the refusal has a class.
+/// For every request: the body is what was sent, or the refusal has a class.
 fn parses(entry: &Value, url: &str) -> bool {
     let method = match entry["method"].as_str().unwrap() {
         "GET" => Method::Get,
@@ -98,7 +98,7 @@ fn every_recorded_answer_reads() {
             assert_eq!(all.len(), 2, "{name}");
             assert_eq!(all[0].state, StatusState::Success, "{name}");
         } else if path.contains("/comments") && body.is_array() {
-            // Its one comment is not ours; the answer to the post is not looked at beyond its status.
+            // Its one comment is not ours; of the answer to the post, only the status counts.
             assert_eq!(forge.comment_once(1, "1/x", "text").unwrap(), CommentOutcome::Posted, "{name}");
         } else if path.ends_with("/branches/orch/t1") {
             let found = forge.protection("orch/t1").unwrap();
@@ -121,7 +121,7 @@ fn every_recorded_answer_reads() {
 
 const NEWEST: &str = include_str!("../fixtures/gitea-1.26/recorded.jsonl");
 
-/// The class of an error, with what a person is told of it.
+/// The class of an error, with what a person sees of it.
 fn class(error: &ForgeError) -> String {
     match error {
         ForgeError::Refused { refusal: Refusal::BadCredential, .. } => "bad credential".to_owned(),
@@ -141,7 +141,7 @@ fn class(error: &ForgeError) -> String {
     }
 }
 
-/// Each refusal of a real 1.26, given to a read: the class that its status and words mean.
+/// Each refusal of a real 1.26, as the answer to a read: the class that its status and words mean.
 #[test]
 fn every_refusal_of_the_newest_server_has_its_class() {
     let mut read = 0;
@@ -249,7 +249,7 @@ fn every_answer_of_the_newest_server_reads() {
     assert!(read >= 30, "{read}");
 }
 
-/// Each no of a real 1.26 to a merge that is not made for now, with the older wording of the same: what it waits for.
+/// Each refusal of a real 1.26 to merge for now, with its older wording: what it waits for.
 #[test]
 fn every_merge_the_newest_server_puts_off_says_what_it_waits_for() {
     let wanted = [

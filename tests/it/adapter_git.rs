@@ -46,7 +46,7 @@ fn a_git_that_hangs_is_ended_with_its_children() {
     assert!(matches!(error, GitError::Timeout { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(20));
     let child: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
-    // It is told to end; the kernel says when it has.
+    // It was asked to end; the kernel says when it has.
     let child = rustix::process::Pid::from_raw(child).unwrap();
     if let Ok(fd) = rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()) {
         let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
@@ -192,7 +192,7 @@ fn a_hook_of_the_server_is_a_refusal_not_a_move() {
 fn rule_29_a_killed_fetch_does_not_wedge_the_mirror() {
     let world = World::new();
     let mirror = world.mirror();
-    // What a killed git leaves: reproduced by name, older than the next holder of the lock.
+    // What a killed git leaves: recreated by name, older than the next holder of the lock.
     for name in [
         "refs/remotes/origin/main.lock",
         "packed-refs.lock",
@@ -208,7 +208,7 @@ fn rule_29_a_killed_fetch_does_not_wedge_the_mirror() {
     world.push("main");
     mirror.fetch().unwrap();
     assert_eq!(mirror.tracking("main").unwrap(), Some(next));
-    // A young one belongs to somebody: it stays.
+    // A young one may be in use: it stays.
     let young = mirror.path().join("refs/remotes/origin/other.lock");
     let file = std::fs::File::create(&young).unwrap();
     file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
@@ -220,7 +220,7 @@ fn rule_29_a_killed_fetch_does_not_wedge_the_mirror() {
 fn rule_29_the_lock_outlives_a_killed_orch_as_long_as_its_git_writes() {
     let world = World::new();
     let mirror = world.mirror();
-    // A stand-in for an orch that was killed: it is gone, its git still has the lock as standard input.
+    // A stand-in for an orch that was killed: it is gone, but its git still has the lock as standard input.
     let lock = std::fs::File::open(world.path("state/repos/r.git.lock")).unwrap();
     let taken = lock.try_lock();
     taken.unwrap();
@@ -263,13 +263,13 @@ fn pipe_4_the_code_tree_is_blind_to_the_work_items_artefacts_only() {
     let tree = |sha: &Sha| mirror.code_tree(sha, &key()).unwrap();
     assert_eq!(tree(&first), mirror.tree_of(&first).unwrap());
     assert_eq!(tree(&first), tree(&second));
-    // Whatever else lies in the folder is code.
+    // Whatever else is in the folder is code.
     assert_ne!(tree(&second), tree(&code));
     assert_eq!(tree(&code), tree(&more));
     assert_ne!(tree(&more), tree(&third));
     assert_ne!(tree(&third), tree(&fourth));
     assert_ne!(tree(&fourth), tree(&fifth));
-    // An item's folder that is all there is under `docs` leaves no empty folder behind.
+    // If an item's folder is all there is under `docs`, no empty folder stays behind.
     world.switch("only", &format!("{first}~1"));
     let bare = head(&world.person());
     let only = world.commit(&[(&brief, "x"), (&adr, "x")], "artefacts alone");
@@ -338,7 +338,7 @@ fn rule_22_merging_the_default_branch_is_clean_but_an_evil_merge_is_not() {
     raw(&world.person(), &["merge", "-q", "--no-commit", "main"]);
     let evil = world.commit(&[("deploy.sh", "2")], "evil merge");
     world.push("evil");
-    // Keeping one side of everything is a change too: of what the merge would have brought.
+    // Keeping one side of everything is a change too: to what the merge would have brought.
     world.switch("ours", start.as_str());
     raw(&world.person(), &["merge", "-q", "-s", "ours", "--no-edit", "main"]);
     let ours = head(&world.person());
@@ -396,7 +396,8 @@ fn rule_30_a_repeated_update_makes_the_same_commits_and_keeps_every_patch() {
     assert_eq!(author.trim_start_matches("Pat"), committer.trim_start_matches("Orch"));
     assert!(matches!(mirror.push_new_branch("b2", &tip).unwrap(), PushOutcome::Created));
     assert_eq!(mirror.push_with_lease("b2", &new, &tip).unwrap(), PushOutcome::Updated);
-    // A remote that takes no forced push says the same words as of a branch that moved, and it did not (RULE-45).
+    // A remote that forbids forced pushes says the same words as for a branch that moved, but it did not move
+    // (RULE-45).
     let bare = world.remote();
     raw(std::path::Path::new(&bare), &["config", "receive.denyNonFastForwards", "true"]);
     let PushOutcome::Rejected { reason, moved: false } = mirror.push_with_lease("b2", &tip, &new).unwrap() else {

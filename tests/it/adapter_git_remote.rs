@@ -1,4 +1,4 @@
-//! git against a remote that is slow, or wants a password.
+//! git with a remote that is slow, or requires a password.
 
 use crate::support::git::{World, head, raw};
 use crate::support::http::{Reply, Server};
@@ -86,7 +86,7 @@ fn a_password_goes_to_the_remote_and_into_no_error_or_file() {
                     authorization = value.to_owned();
                 }
             }
-            // While git waits for the answer: who of all processes shows the password?
+            // While git waits for the answer: which processes show the password?
             if !authorization.is_empty() {
                 assert!(!showing("git-remote-http", "r.git").is_empty(), "git's own process is seen");
                 assert_eq!(showing("", "s3cret-word"), Vec::<String>::new());
@@ -141,7 +141,7 @@ fn tidying_drops_no_object() {
     assert!(mirror.exists(&gone).unwrap());
     assert_eq!(mirror.list_paths(&gone, &["src/".to_owned()]).unwrap().len(), 1);
     assert!(mirror.list_paths(&gone, &["../x".to_owned()]).unwrap().is_empty());
-    // A mirror that is away is not a commit that is missing.
+    // An unavailable mirror is not a missing commit.
     std::fs::rename(mirror.path(), world.path("away")).unwrap();
     std::fs::create_dir(mirror.path()).unwrap();
     assert!(mirror.exists(&gone).is_err());
@@ -150,8 +150,8 @@ fn tidying_drops_no_object() {
     assert!(error.contains("move it away"), "{error}");
 }
 
-/// A page in a git server's place is an outage, and nothing is missing because of it (RULE-8); a real server's empty
-/// repository is empty.
+/// A web page instead of a git server is an outage, and nothing counts as missing because of it (RULE-8); a real
+/// server's empty repository is empty.
 #[test]
 fn rule_8_a_page_in_a_git_servers_place_is_no_repository_without_branches() {
     for page in ["<html>please sign in</html>", ""] {
@@ -169,7 +169,7 @@ fn rule_8_a_page_in_a_git_servers_place_is_no_repository_without_branches() {
             assert!(matches!(&e, Some(GitError::Unreachable { reason, .. }) if reason.contains("sign-in")), "{e:?}");
         }
     }
-    // Advertised as a smart server does: a repository without a branch.
+    // Advertised by a smart server: a repository without a branch.
     let world = World::new();
     let none = "0".repeat(40);
     let empty = format!("001e# service=git-upload-pack\n00000047{none} capabilities^{{}}\0multi_ack\n0000");

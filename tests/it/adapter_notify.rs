@@ -46,7 +46,7 @@ pub fn data(stage: Stage) -> CardData {
     }
 }
 
-/// One task's card, with what its row would hold.
+/// One task's card, with what its row would contain.
 pub struct Task {
     pub sink: Box<dyn Notifier>,
     pub mode: CardMode,
@@ -138,7 +138,7 @@ fn bump_replaces_at_a_stage_change_and_edits_in_between() {
     is_clean(&task.show(&data(Stage::Architecture)));
     assert_ne!(task.id(), first);
     assert!(one(&fake).text.contains("Architecture"));
-    // A rollback is another stay, though it is the same stage later on.
+    // After a rollback it is a new stay, though in the same stage.
     let before = task.id();
     task.show(&CardData { epoch: 4, ..data(Stage::Architecture) });
     assert_ne!(task.id(), before);
@@ -183,11 +183,11 @@ fn a_card_that_a_person_deleted_is_sent_anew() {
     fake.remove(task.id());
     is_clean(&task.show(&data(Stage::Architecture)));
     assert_eq!(one(&fake).id, task.id());
-    // One that stands there but can't be edited is replaced.
+    // A card that exists but can't be edited is replaced.
     fake.freeze(task.id());
     is_clean(&task.show(&data(Stage::Development)));
     assert_eq!(one(&fake).id, task.id());
-    // In bump mode a deleted one is no trouble either.
+    // In bump mode a deleted one is no problem either.
     task.mode = CardMode::Bump;
     fake.remove(task.id());
     is_clean(&task.show(&data(Stage::Review)));
@@ -197,7 +197,7 @@ fn a_card_that_a_person_deleted_is_sent_anew() {
 
 #[test]
 fn a_delivery_cut_anywhere_is_finished_by_the_next_with_at_most_one_stray() {
-    // A bump makes three calls; the n-th loses its reply after its effect, or never has one.
+    // A bump makes three calls; the n-th loses its reply after its effect, or has no effect.
     for method in ["deleteMessage", "sendMessage", "editMessageText"] {
         for fault in [Fault::CutAfterEffect, Fault::CutMidBody, Fault::TruncatedJson, Fault::Reset] {
             let fake = Fake::start();
@@ -455,10 +455,10 @@ fn the_primitives_give_what_the_table_says() {
     assert_eq!((m.thread, m.silent, m.html), (Some(9), false, false));
 }
 
-/// What an edit and a send make of a fault.
+/// How an edit and a send classify a fault.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
-    /// Unknown for a send, to be repeated for an edit.
+    /// Unknown for a send; an edit repeats it.
     Lost,
     NotNow,
     Off,

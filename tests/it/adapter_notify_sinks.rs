@@ -1,4 +1,4 @@
-//! The sinks that are no chat: files, a real command, a real HTTP server (NTF-3).
+//! The sinks other than chats: files, a real command, a real HTTP server (NTF-3).
 
 use crate::adapter_notify::{START, Task, data, is_clean, told};
 use crate::support::http::{Fault, Reply, Server, refused_url};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What a reply to a webhook leads to.
+/// The result of a reply to a webhook.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Lost,
@@ -152,7 +152,7 @@ fn a_webhook_gets_json_and_its_path_is_never_shown() {
     assert!(matches!(told(&nobody, false).delivered, Delivered::NotNow { .. }));
 }
 
-/// A notifier of a fifth kind, thrown away after the tests: it shows what a kind has to bring.
+/// A notifier of a fifth kind, for these tests only: it shows what a kind has to implement.
 #[derive(Debug, Clone, Default)]
 struct Memory(Arc<Mutex<Vec<String>>>);
 
@@ -168,7 +168,7 @@ impl Notifier for Memory {
     }
 }
 
-/// Runs a test on every kind of sink: its name, the sink, and what it holds by now, as texts.
+/// Runs a test on every kind of sink: its name, the sink, and what it has received so far, as texts.
 fn on_every_notifier(test: impl Fn(&str, Box<dyn Notifier>, &dyn Fn() -> Vec<String>)) {
     let dir = tempfile::tempdir().unwrap();
     let lines = |name: &str| {

@@ -1,5 +1,5 @@
-//! `scripts/action` (GH-3), played by a small runner of composite actions: inputs become the step's environment as GitHub's
-//! runner makes it, and what the step writes is read as GitHub reads it.
+//! `scripts/action` (GH-3), run by a small runner of composite actions: inputs become the step's environment, and the
+//! step's output is read, both as GitHub does it.
 
 use crate::support::git::raw;
 use crate::support::http::{Reply, Server};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How a job's step ended.
+/// The result of a job's step.
 struct Played {
     code: i32,
     log: String,
@@ -29,7 +29,7 @@ fn action() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/action")
 }
 
-/// Replaces `${{ inputs.NAME }}`; any other expression is one this runner does not know.
+/// Replaces `${{ inputs.NAME }}`; this runner knows no other expression.
 fn expanded(text: &str, inputs: &BTreeMap<&str, String>) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -72,7 +72,7 @@ fn play(bin: &Bin, folder: &Path, given: &[(&str, &str)], env: &[(&str, &str)]) 
     let read = |name: &str| std::fs::read_to_string(file(name)).unwrap_or_default();
     let outputs =
         read("outputs").lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect();
-    // The file an output names is for the steps after this one.
+    // The file that an output names is for later steps.
     let outputs: BTreeMap<String, String> = outputs;
     if let Some(sarif) = outputs.get("sarif") {
         assert!(Path::new(sarif).exists());
@@ -114,7 +114,7 @@ fn a_finding_is_an_annotation_at_its_line_and_fails_the_step_as_the_command_does
     assert!(played.summary.contains("# Security report") && !played.summary.contains("security_status:"));
     let all = format!("{}{}", played.log, played.summary);
     assert!(secrets.iter().all(|s| !all.contains(s.as_str())), "a secret is shown");
-    // A range of the caller's own wins; nothing in it is a pass.
+    // The caller's own range wins; an empty one is a pass.
     let given = [("command", "security-scan"), ("args", "--range HEAD..HEAD")];
     let played = play(&bin, &bench.clone(), &given, &base);
     assert_eq!((played.code, played.outputs["verdict"].as_str()), (0, "PASS"), "{}", played.log);

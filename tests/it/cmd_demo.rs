@@ -1,11 +1,11 @@
-//! `orch demo` as a stranger runs it: the whole story on the binary, and what is really there afterwards.
+//! `orch demo` as a newcomer runs it: the whole story on the binary, and what is really there afterwards.
 
 use crate::support::tools::{Bin, tool};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// All that a bare machine must have: git, a shell and its smallest tools.
+/// The minimum of a bare machine: git, a shell and its basic tools.
 fn bare() -> Bin {
     let bin = Bin::new();
     for name in "sh cat chmod cp date dirname grep mkdir mktemp mv rm sed tr wc".split(' ') {
@@ -14,11 +14,11 @@ fn bare() -> Bin {
     bin
 }
 
-/// The demo with no other PATH than `bin`, and nothing of the caller's settings.
+/// The demo with `bin` as its whole PATH, and none of the caller's settings.
 fn demo(bin: &Bin, home: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(crate::support::ORCH);
     command.env_clear().env("PATH", bin.dir.path()).env("HOME", home);
-    // What a person may have set must not reach the demo's own steps.
+    // A person's own settings must not reach the demo's steps.
     command.env("ORCH_STATE_DIR", home.join("elsewhere")).env("ORCH_SECURITY_SCAN_TIMEOUT_S", "1");
     command.env("TMPDIR", home).arg("demo").args(args).output().unwrap()
 }
@@ -34,7 +34,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-/// Command lines that name the folder: the demo's own leftovers.
+/// Command lines that name the folder: leftovers of the demo.
 fn still_running(dir: &Path) -> Vec<String> {
     let name = dir.to_string_lossy().into_owned();
     let all = std::fs::read_dir("/proc").unwrap().flatten();
@@ -67,13 +67,13 @@ fn the_story_is_told_and_true() {
         assert!(out.contains(part), "{part}\n{out}\n{err}");
     }
     assert!(!out.contains('✗') && !out.contains('\u{1b}') && !out.contains("sk_live_"), "{out}");
-    // What it names to look around works as it is typed.
+    // The commands that it suggests work as typed.
     let ways = out.split("Look around:\n").nth(1).unwrap().replace("less ", "cat ");
     let mut typed = Command::new("sh");
     typed.args(["-ec", &ways]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     let looked = typed.env("HOME", home.path()).output().unwrap();
     assert!(looked.status.success(), "{ways}\n{}", String::from_utf8_lossy(&looked.stderr));
-    // The test's own eyes.
+    // Verified by the test itself.
     let subjects = git(&dir, &["--git-dir", "remote.git", "log", "--format=%s", "main"]);
     assert_eq!(subjects.lines().count(), 5, "{subjects}");
     assert!(!git(&dir, &["--git-dir", "remote.git", "log", "-p", "main"]).contains("sk_live_"));
@@ -127,14 +127,14 @@ fn the_next_demo_clears_only_what_a_demo_left_unkept() {
             std::fs::write(home.path().join(name).join(".orch-demo.json"), mark.to_string()).unwrap();
         }
     }
-    // Without git nothing is played, and nothing is cleared either.
+    // Without git nothing is played, and nothing is deleted either.
     let mut command = Command::new(crate::support::ORCH);
     command.env_clear().env("PATH", home.path()).env("TMPDIR", home.path()).arg("demo");
     let (code, _, err) = said(&command.output().unwrap());
     assert_eq!(code, 3, "{err}");
     assert!(err.contains("git"), "{err}");
     assert!(home.path().join("orch-demo-old").exists());
-    // An unreadable answer of the folder's: the clearing is the first thing that a demo does.
+    // This git fails at everything but its version: a demo still deletes the leftovers first.
     bin.script("git", "case $* in *version*) echo git version 2.47.3;; *) exit 1;; esac");
     let (code, _, err) = said(&demo(&bin, home.path(), &[]));
     assert_eq!(code, 3, "{err}");

@@ -1,4 +1,4 @@
-//! `orch doctor` on the binary: what it says of a sound place, of broken ones, and what its bundle leaves out.
+//! `orch doctor` on the binary: what it reports of a healthy setup, of broken ones, and what its bundle leaves out.
 
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -47,7 +47,7 @@ fn examined(dir: &Path, env: &[(&str, &str)]) -> (i32, Vec<Value>) {
         serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
     let code = out.status.code().unwrap();
     assert_eq!(v["ok"].as_bool().unwrap(), code == 0, "{v:#}");
-    // The fields that DSK-4 and CLI-4 fix.
+    // The fields that DSK-4 and CLI-4 require.
     for check in v["checks"].as_array().unwrap() {
         let fields: Vec<&str> = check.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields.len(), 5, "{check}");
@@ -57,7 +57,7 @@ fn examined(dir: &Path, env: &[(&str, &str)]) -> (i32, Vec<Value>) {
     (code, v["checks"].as_array().unwrap().clone())
 }
 
-/// The one answer of this level that holds this text; each has a way out unless all is well.
+/// The one answer of this level that contains this text; each that is not ok says how to fix it.
 fn said<'v>(checks: &'v [Value], level: &str, part: &str) -> &'v Value {
     let fits = |c: &&Value| c["level"] == level && c["message"].as_str().unwrap().contains(part);
     let found = checks.iter().find(fits).unwrap_or_else(|| panic!("no {level} says {part:?}: {checks:#?}"));

@@ -1,5 +1,5 @@
-//! `orch doctor` on the binary, of what is elsewhere: Plane, Gitea, Telegram and the agent's program. Each answer that is
-//! not ok says how to fix it, and none repeats a credential.
+//! `orch doctor` on the binary, for external services: Plane, Gitea, Telegram and the agent's program. Each answer that
+//! is not ok says how to fix it, and none repeats a credential.
 
 use crate::support::git::raw;
 use crate::support::gitea::{FakeGitea, Rule};
@@ -8,7 +8,7 @@ use crate::support::plane::{FakePlane, KEY, WORKSPACE};
 use crate::support::telegram::{CHAT, Closed, TOKEN as BOT, Telegram};
 use serde_json::Value;
 
-/// What `orch doctor` said.
+/// The output of `orch doctor`.
 struct Chart {
     code: i32,
     checks: Vec<Value>,
@@ -26,7 +26,7 @@ fn examined(house: &House) -> Chart {
 }
 
 impl Chart {
-    /// The one check of this name and level whose text holds this part, with a way to fix it unless all is well.
+    /// The one check of this name and level whose text contains this part; unless it is ok, it says how to fix it.
     #[track_caller]
     fn says(&self, name: &str, level: &str, part: &str) -> &Value {
         let text = |c: &Value, n: &str| c[n].as_str().unwrap().to_owned();
@@ -65,14 +65,14 @@ fn plane_account_role_intents_and_fallbacks_are_told() {
         assert!(shown["message"].as_str().unwrap().contains(part), "{shown}");
     }
     assert!(fake.server.lines().iter().all(|l| l.starts_with("GET ")), "a doctor writes nothing");
-    // What the steps remember for a while is not what it tells.
+    // It does not report from what the steps cache.
     house.reconcile().fine();
     fake.data().role = 5;
     let guest = examined(&house);
     assert_eq!(guest.code, 3);
     guest.says("board", "failed", "guest");
     fake.data().role = 15;
-    // Statuses that a person took away: an intent fails closed, the first one can't be done without.
+    // A person deleted statuses: an intent fails closed, the first one is required.
     fake.data().states.retain(|s| s.name != "Approved");
     let odd = examined(&house);
     assert_eq!(odd.code, 0, "{}", odd.all);
@@ -114,7 +114,7 @@ fn on_gitea(further: &[&str]) -> (House, FakeGitea) {
     (house, forge)
 }
 
-/// BND-1: a branch is pushed before it is judged, and runs there with what the workflows of the default branch give it.
+/// BND-1: a branch is pushed before it is judged, and runs there with whatever the default branch's workflows give it.
 #[test]
 fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_told() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);
@@ -143,7 +143,7 @@ fn bnd_1_what_a_forges_own_ci_gives_a_task_branch_is_told() {
     told.says("forge's CI", "ok", ".github/workflows/release.yaml is not started by a task's branch");
     told.says("forge's CI", "warning", ".github/workflows/odd.yml can't be read");
     assert!(!told.levels("forge's CI").contains(&"failed".to_owned()));
-    // A runner under this account, by its name.
+    // A runner under this account, found by its name.
     let runner = house.path("act_runner");
     std::fs::copy("/bin/sleep", &runner).unwrap();
     let mut runs = std::process::Command::new(&runner).arg("600").spawn().unwrap();
@@ -165,7 +165,7 @@ fn gitea_account_protection_and_statuses_are_told() {
     bare.says("repository", "ok", "team/app, merge is enabled");
     bare.says("protection", "warning", "not protected");
     bare.says("ci", "warning", "has no status ci/test");
-    // As the page on connecting asks for.
+    // As the page on connecting requires.
     let rule = Rule { contexts: vec!["ci/test".into()], binds_admins: true, ..Rule::default() };
     forge.data().rules = vec![("main".into(), rule)];
     forge.set_status(&head, "ci/test", "success");
@@ -179,7 +179,7 @@ fn gitea_account_protection_and_statuses_are_told() {
     );
     let probe = "PATCH /api/v1/repos/team/app/issues/comments/999999999";
     assert!(forge.writes().iter().all(|w| w == probe), "a doctor writes nothing: {:?}", forge.writes());
-    // Whoever may push past the rule is exempt from it.
+    // Whoever may bypass the rule by a push is exempt from it.
     {
         let mut data = forge.data();
         let rule = &mut data.rules[0].1;
@@ -191,7 +191,7 @@ fn gitea_account_protection_and_statuses_are_told() {
     odd.says("protection", "warning", "asks for 2 approvals");
     odd.says("protection", "warning", "lint");
     assert!(odd.levels("protection").iter().all(|l| l != "failed"), "{}", odd.all);
-    // What would be refused at the very end is told before anything begins.
+    // What would be refused at the very end is reported before anything begins.
     {
         let mut data = forge.data();
         let rule = &mut data.rules[0].1;
@@ -233,7 +233,7 @@ fn gitea_account_protection_and_statuses_are_told() {
     assert_eq!(examined(&house).code, 3);
 }
 
-/// A token that lacks one scope is no forge that is away: each missing right is named with the scope that gives it.
+/// A token that lacks one scope is no unavailable forge: each missing right is named with the scope that gives it.
 #[test]
 fn gitea_a_token_without_a_scope_is_told_before_the_first_task() {
     let (house, forge) = on_gitea(&["ci: {contexts: [ci/test]}"]);
@@ -260,7 +260,7 @@ fn gitea_a_token_without_a_scope_is_told_before_the_first_task() {
     examined(&house).says("repository", "failed", "has no pull requests");
 }
 
-/// RULE-31: where the tested commit is pushed, the account has to be allowed to.
+/// RULE-31: the account must be allowed to push to where the tested commit is pushed.
 #[test]
 fn gitea_a_push_that_the_protection_forbids_is_told() {
     let (house, forge) = on_gitea(&["ci: {required: false}", "merge: {via: push}"]);
@@ -273,7 +273,7 @@ fn gitea_a_push_that_the_protection_forbids_is_told() {
     assert_eq!((well.code, well.levels("protection")), (0, vec!["ok".to_owned()]), "{}", well.all);
 }
 
-/// RULE-2: what recent commits bear is proposed, `orch`'s own statuses never.
+/// RULE-2: the statuses of recent commits are proposed, `orch`'s own never.
 #[test]
 fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);
@@ -286,7 +286,8 @@ fn rule_2_doctor_proposes_the_statuses_that_could_be_required() {
     assert_eq!(said["fix"], "ci: {contexts: [\"ci/test\", \"lint\"]}");
 }
 
-/// E8: what a push to the default branch gets need not come for a pull request, and that is said while none has shown it.
+/// E8: a push to the default branch may get statuses that a pull request does not; the doctor says so until one shows
+/// them.
 #[test]
 fn rule_2_doctor_warns_of_a_status_that_only_a_push_was_seen_to_get() {
     let (house, forge) = on_gitea(&["ci: {contexts: ['CI / test (push)']}"]);
@@ -327,7 +328,7 @@ fn telegram_bot_and_chat_are_told() {
     assert!(!wrong.all.contains("another_token"), "{}", wrong.all);
 }
 
-/// The CLI's flags move between releases: one that lacks what the command line uses is found before a run fails.
+/// The CLI's flags change between releases: the doctor finds a missing flag before a run fails.
 #[test]
 fn claude_version_and_flags_are_told() {
     let plan = Plan::short()
@@ -357,7 +358,8 @@ fn claude_version_and_flags_are_told() {
     gone.says("claude", "failed", "not found");
 }
 
-/// E4: a rule over the task branches that refuses the push, or the forced push of a rebase, is told before the first task.
+/// E4: a rule over the task branches that refuses the push, or a rebase's forced push, is reported before the first
+/// task.
 #[test]
 fn a_rule_over_the_task_branches_is_told() {
     let (house, forge) = on_gitea(&["ci: {required: false}"]);

@@ -1,4 +1,5 @@
-//! `orch explain` on the binary (CLI-3): tasks are compared with `tick` in `cmd_status`; here evidence and taskless items.
+//! `orch explain` on the binary (CLI-3): tasks are compared with `tick` in `cmd_status`; here evidence and items
+//! without a task.
 
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::NewEvidence;

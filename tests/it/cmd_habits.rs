@@ -1,4 +1,4 @@
-//! The habits of every command (CLI-1, CLI-5): what is printed on a failure, signals, closed pipes, letter case.
+//! What all commands have in common (CLI-1, CLI-5): the output on a failure, signals, closed pipes, letter case.
 
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::adapters::store::{NewOutbox, Sink};
@@ -35,7 +35,7 @@ fn a_step_that_fails_early_prints_its_whole_object() {
     }
     let (code, told) = world.json(&["status"]);
     assert_eq!((code, told.as_object().unwrap().len()), (2, 1), "{told}");
-    // A word that only looks like a step is none.
+    // A word that only resembles a step is not one.
     let (_, told) = world.json(&["new", "stop"]);
     assert!(told.get("step").is_none(), "{told}");
 }
@@ -120,7 +120,7 @@ fn a_signal_ends_a_step_between_two_actions() {
     assert_eq!(said().lines().count(), 1, "{told}");
 }
 
-/// RULE-6 has an actor for each task: the step that was asked for this project, not any other's.
+/// RULE-6 has an actor for each task: the step that was started for this project, no other's.
 #[test]
 fn a_tick_of_one_project_leaves_the_tasks_of_others_alone() {
     let world = Seeded::new(&format!("{ONE}  - key: SIDE\n    repo: side\n    git: {{remote: ./side.git}}\n"));

@@ -28,7 +28,7 @@ fn git(dir: &Path, args: &[&str]) {
     assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// The account's one configuration: a home is the checkout itself here.
+/// The account's one configuration: here the checkout itself is the home.
 fn config(dir: &Path) -> std::path::PathBuf {
     dir.join(".config/orch/orch.yaml")
 }
@@ -123,7 +123,7 @@ fn systemd_accepts_the_units() {
         let name = entry.file_name().into_string().unwrap();
         if name.ends_with(".service") || name.ends_with(".timer") {
             assert!(folder.join(&name).is_file(), "{name} is not written by init");
-            // The template as it is, with a program that is there.
+            // The template unchanged, except for a program that exists.
             let text = std::fs::read_to_string(entry.path()).unwrap().replace("/usr/bin/orch", "/bin/true");
             std::fs::write(dir.path().join(&name), text).unwrap();
             units.extend([dir.path().join(&name), folder.join(&name)]);
@@ -142,8 +142,8 @@ fn systemd_accepts_the_units() {
     }
 }
 
-/// A forge that answers as Gitea does is found by the remote's address; the statuses that recent commits bear are
-/// proposed, `orch`'s own never (RULE-2).
+/// A forge that answers like Gitea is found from the remote's address; the statuses of recent commits are proposed,
+/// `orch`'s own never (RULE-2).
 #[test]
 fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     let dir = checkout();
@@ -180,12 +180,12 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     };
     let (config, _) = init(&[("GITEA_TOKEN", token)]);
     assert!(config.contains("ci: {contexts: [\"ci/test\",\"lint: all\"]}"), "{config}");
-    // The default branch of the remote is looked at where it is known.
+    // The remote's default branch is checked if it is known.
     git(dir.path(), &["update-ref", "refs/remotes/origin/main", &old]);
     git(dir.path(), &["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
     let (config, _) = init(&[("GITEA_TOKEN", token)]);
     assert!(config.contains("ci: {contexts: [\"lint: all\"]}") && config.contains("default_branch: main"), "{config}");
-    // What CI posts for a push need not come for a pull request: heads of those are looked at first.
+    // CI may post other statuses for a push than for a pull request: heads of pull requests are checked first.
     git(dir.path(), &["push", "-q", "server.git", "HEAD:refs/heads/feature/x"]);
     git(dir.path(), &["-C", "server.git", "update-ref", "refs/heads/main", &old]);
     let at = forge.url();
@@ -196,7 +196,7 @@ fn rule_2_init_proposes_the_statuses_of_recent_commits() {
     forge.set_status(&new, "CI / test (pull_request)", "success");
     let (config, _) = init(&[("GITEA_TOKEN", token)]);
     assert!(config.contains("ci: {contexts: [\"CI / test (pull_request)\",\"ci/test\"]}"), "{config}");
-    // Without a token nobody is asked, and what it may be is said.
+    // Without a token nobody is asked, and the output says what it may be.
     let before = forge.log().len();
     let out = said(&orch(dir.path(), &["init"])).1;
     assert!(out.contains("127.0.0.1: not known as a forge by its name") && out.contains("set GITEA_TOKEN"), "{out}");
@@ -239,7 +239,7 @@ fn an_empty_remote_is_named() {
 fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_there() {
     let dir = checkout();
     let home = dir.path().canonicalize().unwrap();
-    // In no temporary folder, or `orch.env` leaves it out.
+    // Not in a temporary folder, or `orch.env` leaves it out.
     let own = tempfile::tempdir_in("/var/tmp").unwrap();
     let program = own.path().join("only-here");
     std::fs::write(&program, "#!/bin/sh\n").unwrap();
@@ -277,7 +277,7 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
     std::fs::write(&env, set.replace(&format!("{}:", own.path().display()), "")).unwrap();
     let more = timers(&path);
     assert!(more[0]["name"] == "only-here" && more[0]["level"] == "failed", "{more:?}");
-    // A second installation has units of its own name in the same folder.
+    // A second installation has its own unit names in the same folder.
     let here = tempfile::tempdir().unwrap();
     git(here.path(), &["init", "-q", "-b", "main", "."]);
     git(here.path(), &["remote", "add", "origin", "/srv/other.git"]);
@@ -306,7 +306,7 @@ fn ord_4_doctor_compares_shell_and_units_and_uninstall_takes_back_what_init_put_
     assert_eq!((v["removed"].as_array().unwrap().len(), units().len()), (7, 0), "{v:#}");
 }
 
-/// A folder of units that takes none is an error before anything is written (ORD-4). Root may write everywhere.
+/// An unwritable folder of units is an error before anything is written (ORD-4). Root may write everywhere.
 #[test]
 fn ord_4_a_folder_that_takes_no_units_changes_nothing() {
     let dir = checkout();

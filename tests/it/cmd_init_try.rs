@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A clone of a remote that holds these files.
+/// A clone of a remote that has these files.
 fn clone(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     raw(dir.path(), &["init", "-q", "--bare", "-b", "main", "shop.git"]);
@@ -43,7 +43,7 @@ fn json(out: &Output) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&out.stderr)))
 }
 
-/// Where there is no checkout the default branch itself says what tests it; a part is tried in its own folder.
+/// Without a checkout, the default branch itself says what tests it; a part is tried in its own folder.
 #[test]
 fn ord_2_a_url_and_a_part_are_proposed_and_tried_as_a_checkout_is() {
     let here = "#!/bin/sh\ntest -f ../web/README\n";
@@ -68,7 +68,7 @@ fn ord_2_a_url_and_a_part_are_proposed_and_tried_as_a_checkout_is() {
 #[test]
 fn ord_2_what_passed_is_written_and_kept_as_the_verdict_of_its_commit() {
     let (dir, work) = clone(&[("ci.sh", "#!/bin/sh\ntest \"$ORCH_STAGE\" = base && test -z \"$ORCH_TASK\"\n")]);
-    // Not pushed: it is the remote that is tried.
+    // Not pushed: the trial uses the remote.
     std::fs::write(work.join("ci.sh"), "#!/bin/sh\nexit 1\n").unwrap();
     let out = orch(dir.path(), &work, &["init", "--try", "--json"], &[]);
     let told = json(&out);
@@ -148,7 +148,7 @@ fn ord_2_fix_puts_the_pinned_scanner_into_the_tools_cache() {
     let Some(real) = crate::support::tools::tool("gitleaks") else { return };
     let (dir, work) = clone(&[("ci.sh", "#!/bin/sh\n")]);
     let cache = dir.path().join("tools");
-    // The pinned build lies there already: its hash is what counts, and nothing is downloaded.
+    // The pinned build is there already: its hash is what counts, and nothing is downloaded.
     std::fs::create_dir_all(cache.join("gitleaks-8.30.1")).unwrap();
     std::fs::copy(real, cache.join("gitleaks-8.30.1/gitleaks")).unwrap();
     let env = [("ORCH_TOOLS_CACHE", cache.to_str().unwrap()), ("PATH", "/usr/bin:/bin")];

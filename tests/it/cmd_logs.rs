@@ -17,7 +17,7 @@ fn stamp() -> Stamp {
     Stamp { wall_ms: 1000, mono_ms: 10, boot_id: "b".into() }
 }
 
-/// A task with one run of each stage given; the last one is not ended.
+/// A task with one run of each given stage; the last one has not ended.
 fn world(stages: &[(Stage, Agent)]) -> Seeded {
     let world = Seeded::new(ONE);
     world.write(|tx| {
@@ -77,7 +77,7 @@ fn a_run_that_has_just_begun_has_said_nothing_yet() {
     assert_eq!((code, text.lines().last()), (0, Some("# nothing said yet; -f waits for it")), "{text}");
     let (code, told) = world.json(&["logs", "ORCH-1"]);
     assert_eq!((code, &told["logs"]), (0, &json!([])));
-    // Of one that has ended there should be something, and of what it is sent, too.
+    // A run that ended should have logs; so should what it was sent.
     for words in [&["--run", "1"][..], &["--prompt"]] {
         assert_eq!(world.orch(&[&["logs", "ORCH-1"], words].concat()).0, 3, "{words:?}");
     }
@@ -168,13 +168,13 @@ fn past_gates_are_decided_again_from_their_rows() {
     assert_eq!(world.orch(&["gate", "replay", "ORCH-1", "--gate", "nonsense"]).0, 2);
 }
 
-/// TRUST-4: what a runtime was given by reference stands in no log, row, prompt or message, whatever the agent prints.
+/// TRUST-4: a secret given to a runtime by reference is in no log, row, prompt or message, whatever the agent prints.
 #[test]
 fn trust_4_the_key_of_a_runtime_is_kept_nowhere_though_its_agent_prints_it() {
     let mut plan = house::Plan::short().top(
         "runtimes: {scripted: {kind: command, command: [./agent.sh], env: {KEY: {env: RUNTIME_KEY}, PART: {env: RUNTIME_PART}}}}",
     );
-    // Once written in two pieces, once in the words of its failure; a number that looks like the other secret is read.
+    // Once written in two pieces, once in the words of its failure; a number that resembles the other secret is kept.
     plan.agent = "#!/bin/sh\nprintf 'I use %.9s' \"$KEY\"; printf '%s\\n' \"${KEY#?????????}\"\n\
                   echo '{\"cost_usd\":0.8421,\"input_tokens\":1,\"output_tokens\":1}'\n\
                   echo \"refused with $KEY\" >&2; exit 1\n"

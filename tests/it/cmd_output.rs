@@ -1,4 +1,4 @@
-//! A result that can't be written is a failure, whichever subcommand it is of (CLI-1); a reader that went away is none.
+//! Output that can't be written is a failure for every subcommand (CLI-1); a reader that left is not.
 
 use crate::support::git::raw;
 use crate::support::seeded::{ONE, Seeded, task};
@@ -56,9 +56,9 @@ fn calls() -> Vec<(&'static str, Vec<&'static str>)> {
     ]
 }
 
-/// `demo` plays for half a minute, and prints by the same printer.
+/// `demo` takes half a minute, and uses the same printer.
 const NOT_TRIED: [&str; 1] = ["demo"];
-/// Those that have nothing to show in this small world: a task without a run, a gate or a block, no remote, live tasks.
+/// Those with nothing to show in this small world: a task without a run, a gate or a block, no remote, live tasks.
 const NOTHING_TO_SHOW: [&str; 8] =
     ["logs", "show", "diff", "shell", "gate replay", "doctor", "reconcile", "project remove"];
 
@@ -144,7 +144,7 @@ fn a_result_that_can_not_be_written_is_exit_3_for_every_subcommand() {
         assert_eq!(out.status.code(), Some(3), "{all:?}");
         assert!(!out.stderr.is_empty(), "{all:?}");
     }
-    // What did nothing says so all the same.
+    // A command that did nothing still reports that.
     assert_eq!(it.run(&["stop", "NONE-1", "--json"], full()).status.code(), Some(2));
 }
 
@@ -159,7 +159,7 @@ fn a_reader_that_went_away_is_no_failure_for_any_subcommand() {
         let out = it.run(&all, writer.into());
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(!said.contains("written to stdout"), "{all:?}: {said}");
-        // What else may be wrong here (no remote, no service) is not of the pipe.
+        // Other problems here (no remote, no service) have nothing to do with the pipe.
         let open = it.run(&all, Stdio::null()).status.code();
         assert_eq!(out.status.code(), open, "{all:?}: {said}");
     }

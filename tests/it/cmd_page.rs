@@ -1,4 +1,5 @@
-//! `orch page` on the binary (DSK-2): structure, safety and what it touches. A real browser is `scripts/page-check`'s.
+//! `orch page` on the binary (DSK-2): structure, safety and which files it touches. `scripts/page-check` uses a real
+//! browser.
 
 use crate::support::seeded::{ONE, Seeded, change, task};
 use orch::model::ids::Sha;
@@ -166,7 +167,7 @@ fn a_step_that_changed_something_writes_the_page_and_an_idle_one_writes_nothing(
     assert!(std::fs::read_to_string(pages.join("index.html")).unwrap().contains("now another"));
 }
 
-/// The policy lets our own style and script through, search and links work, nothing scrolls sideways, axe-core is content.
+/// The policy allows our own style and script, search and links work, nothing scrolls sideways, axe-core finds nothing.
 #[test]
 fn a_real_browser_reads_searches_and_clicks() {
     let world = world("");
@@ -174,7 +175,7 @@ fn a_real_browser_reads_searches_and_clicks() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/page-check");
     let out = Command::new(script).arg(world.path().join("site")).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    // It needs libraries of the system that not every machine has.
+    // It needs system libraries that not every machine has.
     if out.status.code() == Some(3) {
         eprintln!("\n*** NOT TESTED: no headless Chromium here: {said} ***\n");
         return;

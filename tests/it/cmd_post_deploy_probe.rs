@@ -1,4 +1,4 @@
-//! `orch post-deploy-probe --url`: the stand-alone watch against servers that live, die, flap and lie.
+//! `orch post-deploy-probe --url`: the stand-alone watch with servers that live, die, flap and give wrong answers.
 
 use crate::support::web::{Turn, Web};
 use serde_json::Value;
@@ -50,7 +50,7 @@ fn one_that_flaps_is_degraded_by_its_share_of_5xx_alone() {
     let (code, said) = watch(&web.url("/"), "30");
     assert_eq!(code, 1, "{said}");
     assert!(last(&said).contains("10 of 20 requests"), "{said}");
-    // Refused connections are no answers: without a row of three, flapping that way is let pass.
+    // Refused connections are no answers: without three in a row, such flapping passes.
     let web = Web::serve(|n, _| if n % 2 == 0 { Turn::Cut } else { Turn::Say(200, "") });
     let (code, said) = watch(&web.url("/"), "30");
     assert_eq!(code, 0, "{said}");
@@ -78,7 +78,7 @@ fn a_slow_one_that_answers_is_healthy() {
 fn an_unreachable_one_is_degraded_and_an_unknown_name_is_not_its_fault() {
     let (code, said) = watch(&format!("http://{}/", Web::nobody()), "10");
     assert_eq!((code, said.lines().count()), (1, 4), "{said}");
-    // A label of 70 letters can't be a name: the resolver says so without asking anybody.
+    // A label of 70 letters can't be a name: the resolver rejects it without a query.
     let (code, said) = watch(&format!("http://{}.invalid/", "a".repeat(70)), "4");
     assert_eq!(code, 3, "{said}");
     assert!(last(&said).starts_with("VERDICT INCONCLUSIVE"), "{said}");

@@ -16,7 +16,7 @@ fn stamp(at: &str) -> Stamp {
 
 const TITLE: &str = "<script>alert(1)</script> & more";
 
-/// ORCH-1 was done long ago with two runs of the developer, ORCH-2 is at work.
+/// ORCH-1 was done long ago with two runs of the developer, ORCH-2 is in progress.
 fn world() -> Seeded {
     let world = Seeded::new(ONE);
     world.write(|tx| {
@@ -111,7 +111,7 @@ fn metrics_are_written_whole_and_parse() {
         .filter(|n| n.contains("metrics"))
         .collect();
     assert_eq!(left, [""; 0]);
-    // Without a database there is something to collect, too.
+    // There is something to collect without a database, too.
     let (code, text, _) = Seeded::new(ONE).orch(&["metrics"]);
     assert!(code == 0 && text.contains("orch_tasks{stage=\"created\"} 0\n"), "{text}");
 }

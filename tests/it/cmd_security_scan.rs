@@ -1,4 +1,4 @@
-//! `orch security-scan` alone: what it says and how it ends, before real scanners, missing ones and false ones.
+//! `orch security-scan` alone: its output and exit code with real scanners, missing ones and fake ones.
 
 use crate::support::http::{Reply, Server, refused_url};
 use crate::support::scan::{Bench, Said, advisory, write_advisory};
@@ -48,7 +48,7 @@ fn a_clean_branch_passes_and_says_what_was_looked_at() {
     assert!(scanner["rules"].as_u64().unwrap() > 100);
     assert_eq!(scanner["commits_scanned"], 1);
     assert_eq!(scanner["control"], "aws-access-token");
-    // Nothing left behind but the key of the fingerprints; an empty range is clean too.
+    // Nothing is left but the fingerprint key; an empty range is clean too.
     assert_eq!(bench.scan(&bin, &["--range", "HEAD..HEAD"]).code, 0);
 }
 
@@ -87,7 +87,7 @@ fn a_changed_scan_configuration_is_a_finding_of_its_own() {
     let said = bench.scan(&bin, &["--json"]);
     assert_eq!(said.code, 1, "{}", said.all());
     assert_eq!(said.findings()[0]["rule"], "scan-config-changed");
-    // The default branch's own configuration is obeyed, and named.
+    // The default branch's own configuration is used, and named.
     let (text, _) = KINDS[0].make(6);
     let config = "[extend]\nuseDefault = true\n[[allowlists]]\npaths = ['''^samples/''']\n";
     let bench = Bench::with_base(&[(".gitleaks.toml", config)]);
@@ -114,7 +114,7 @@ fn a_scanner_that_is_another_program_is_not_believed() {
     refuses_to_say(&clean().scan(&bin, &["--json"]), "is not gitleaks 8");
 }
 
-/// The scanner's way to write a report: its last arguments are known.
+/// How the scanner writes a report: its last arguments are known.
 const ARGS: &str = r#"[ "$1" = version ] && { echo 8.30.1; exit 0; }
 while [ $# -gt 1 ]; do [ "$1" = --report-path ] && report=$2; shift; done"#;
 
@@ -138,7 +138,7 @@ fn a_scanner_that_prints_garbage_or_always_says_clean_is_not_believed() {
     }
 }
 
-/// Right in the control, and then blind: the count of commits gives it away.
+/// Correct in the control, blind afterwards: the count of commits shows it.
 #[test]
 fn a_scanner_that_goes_blind_after_the_control_is_not_believed() {
     let Some(real) = tool("gitleaks") else { return };
@@ -230,11 +230,11 @@ fn a_waiver_holds_for_its_secret_until_it_expires() {
     std::fs::write(file, "").unwrap();
     let found = bench.scan(&bin, &["--json", "--waivers", file]).findings();
     let fingerprint = found[0]["fingerprint"].as_str().unwrap().to_owned();
-    // The key beside the file holds wherever they are taken together.
+    // The key next to the file works wherever both are copied.
     std::fs::remove_file(bench.world.path("waivers.yaml.key")).unwrap();
     let found = bench.scan(&bin, &["--json"]).findings();
     assert_ne!(found[0]["fingerprint"], fingerprint.as_str());
-    // Without one it is the key under which the plain scan printed the fingerprint.
+    // Without one, it is the key under which the plain scan printed the fingerprint.
     let fingerprint = found[0]["fingerprint"].as_str().unwrap().to_owned();
     let waiver = |path: &str, fingerprint: &str, expires: &str| {
         let text = format!(
@@ -257,7 +257,7 @@ fn a_waiver_holds_for_its_secret_until_it_expires() {
         assert_eq!(said.code, 1, "{path} {expires}: {}", said.all());
         assert!(!said.json()["idle_waivers"].as_array().unwrap().is_empty());
     }
-    // The waiver is not in the branch's hand, and outlives a rebase.
+    // The branch can't change the waiver, and it survives a rebase.
     bench.git(&["commit", "-q", "--amend", "-m", "another commit"]);
     assert_eq!(waiver("conf/**", &fingerprint, "2199-12-31").code, 0);
     std::fs::write(file, "- {rule: x, pth: y}\n").unwrap();
@@ -290,7 +290,7 @@ fn sarif_has_what_its_readers_require() {
         assert!(place["region"]["startLine"].as_u64().unwrap() >= 1);
         assert!(result["partialFingerprints"]["orchFingerprint/v1"].is_string());
     }
-    // A run that could not look says so in the same form.
+    // A scan that could not run says so in the same form.
     let said = bench.scan(&Bin::new(), &["--format", "sarif"]);
     assert_eq!(said.code, 3);
     let doc = said.json();
@@ -303,7 +303,7 @@ fn sarif_has_what_its_readers_require() {
 fn npm_feed(answer: Value) -> Server {
     Server::start(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
         ("POST", "/-/npm/v1/security/advisories/bulk") => Reply::json(200, &answer),
-        // npm's older way to ask, tried when the first fails.
+        // npm's older endpoint, tried when the first fails.
         ("POST", "/-/npm/v1/security/audits/quick") => Reply::json(404, &json!({})),
         _ => Reply::json(404, &json!({})),
     })
@@ -366,7 +366,7 @@ fn a_feed_that_is_down_or_empty_passes_loudly_and_not_as_audited() {
         assert!(doc["warnings"].to_string().contains("were NOT audited"), "{}", said.all());
         assert_eq!(doc["findings"], json!([]));
     }
-    // With the switch on, it is a FAIL of its own reason.
+    // If the switch is on, it is a FAIL with its own reason.
     let refused = refused_url();
     let env = [("ORCH_SECURITY_FEEDS_NPM_REGISTRY", refused.as_str()), ("ORCH_SECURITY_DEP_AUDIT_FAIL_CLOSED", "true")];
     let said = bench.scan_with(&bin, &env, &["--json"]);
@@ -378,7 +378,7 @@ fn a_feed_that_is_down_or_empty_passes_loudly_and_not_as_audited() {
     let said = bench.scan_with(&bin, &env, &["--json"]);
     assert_eq!((said.code, &said.json()["audits"]), (0, &json!([])), "{}", said.all());
     assert!(asked.log().is_empty());
-    // In the text for people it is as loud.
+    // The text for people is just as explicit.
     let said = bench.scan_with(&bin, &[("ORCH_SECURITY_FEEDS_NPM_REGISTRY", &refused_url())], &[]);
     assert!(said.out.contains("NOT audited"), "{}", said.out);
 }
@@ -406,7 +406,7 @@ fn a_toy_advisory_database_in_the_branch_is_not_used() {
     let said = bench.scan_with(&bin, &env, &["--json"]);
     assert_eq!(said.code, 1, "{}", said.all());
     assert_eq!(said.findings()[0]["rule"], "RUSTSEC-2020-0071");
-    // A database that does not know the control package is no database.
+    // A database that does not know the control package does not count.
     let small = bench.world.path("small");
     write_advisory(&small, "RUSTSEC-2020-9999", "nobody-uses-this");
     let said = bench.scan_with(&bin, &[("ORCH_SECURITY_FEEDS_CARGO_DB", small.to_str().unwrap())], &["--json"]);
@@ -438,7 +438,7 @@ fn a_vulnerable_python_pin_is_found_whatever_index_the_branch_names() {
     let said = bench.scan_with(&bin, &[("ORCH_SECURITY_FEEDS_OSV_URL", &feed.url())], &["--json"]);
     assert_eq!(said.code, 1, "{}", said.all());
     assert_eq!(said.findings()[0]["rule"], "PYSEC-2018-32");
-    // 200 and `{}` for everything reads as clean to the tool.
+    // 200 and `{}` for everything looks clean to the tool.
     let blind = Server::start(|_| Reply::json(200, &json!({})));
     let said = bench.scan_with(&bin, &[("ORCH_SECURITY_FEEDS_OSV_URL", &blind.url())], &["--json"]);
     assert_eq!(said.code, 0, "{}", said.all());

@@ -1,4 +1,4 @@
-//! `orch shell` on the binary (BND-3): a person in a task's checkout, held like its runs.
+//! `orch shell` on the binary (BND-3): a person in a task's checkout, confined like its runs.
 
 use crate::support::git::raw;
 use crate::support::house::{House, PATIENCE, Plan};
@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 
-/// A task with a pushed head, in a house whose runs are held by `engine`.
+/// A task with a pushed head, in a house whose runs are confined by `engine`.
 fn house(engine: &str) -> (House, String) {
     let house = House::new(&Plan::with_analysis().project("worktree: {setup: {command: [./setup.sh]}}"));
     std::fs::set_permissions(house.root(), std::fs::Permissions::from_mode(0o711)).unwrap();
@@ -37,7 +37,7 @@ fn command(house: &House, key: &str) -> Command {
     command
 }
 
-/// What lines on standard input come to.
+/// The output of lines on standard input.
 fn lines(house: &House, key: &str, script: &str) -> Output {
     let mut child =
         command(house, key).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -60,7 +60,7 @@ fn rows(house: &House) -> Vec<String> {
 
 fn is_held_like_a_run(engine: &str, held: bool) {
     let (house, key) = house(engine);
-    // The supervisor delivers on after its run is settled.
+    // The supervisor continues to deliver after its run is settled.
     let open = "SELECT id FROM outbox WHERE state = 'open' UNION ALL SELECT id FROM jobs WHERE status = 'running'";
     house.until("all is delivered", || {
         house.tick();
@@ -87,7 +87,7 @@ fn is_held_like_a_run(engine: &str, held: bool) {
     assert_eq!(rows(&house), before, "the task is as it was");
     let root = house.path("state-area/demo").join(&key).join("shell");
     assert!(!root.exists(), "the checkout stayed");
-    // A signal comes out as shells have it. A setup that fails says so, and the shell opens.
+    // A signal becomes an exit code as in shells. A failing setup is reported, and the shell opens.
     let text_of = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
     std::fs::write(house.path("orch.yaml"), text_of.replace("[./setup.sh]", "[sh, -c, exit 3]")).unwrap();
     let out = lines(&house, &key, "kill -9 $$\n");
@@ -110,7 +110,7 @@ fn bnd_3_an_unconfined_shell_reads_what_a_held_one_can_not_and_says_so() {
     is_held_like_a_run("{mode: off}", false);
 }
 
-/// Reads a terminal's other end in a thread of its own.
+/// Reads the other end of a terminal in its own thread.
 fn listen(ours: &OwnedFd) -> mpsc::Receiver<String> {
     let (tell, told) = mpsc::channel();
     let mut file = std::fs::File::from(ours.try_clone().unwrap());
@@ -147,7 +147,7 @@ fn bnd_3_a_person_has_a_terminal_of_the_shell_s_own() {
                 Err(e) => panic!("{what}: {e}: {seen:?}"),
             }
         };
-        // What came with it may be what is waited for next.
+        // Output that arrived with it may be what the next call waits for.
         seen.drain(..end);
     };
     let mut keys = std::fs::File::from(ours.try_clone().unwrap());
@@ -155,7 +155,7 @@ fn bnd_3_a_person_has_a_terminal_of_the_shell_s_own() {
     types("test -t 0 && test -t 1 && test -t 2 && echo on-$((40+2))-$TERM; (: > /dev/tty) && echo controls-$((1+1))\r");
     until("on-42-vt100");
     until("controls-2");
-    // The person's own terminal hands keys on, the shell's makes signals of them.
+    // The person's own terminal passes keys on, the shell's turns them into signals.
     assert!(!tcgetattr(&theirs).unwrap().local_modes.contains(LocalModes::ISIG));
     types("sh -c 'echo up-$((1+1)); exec sleep 600'\r");
     until("up-2");
@@ -206,7 +206,7 @@ fn bnd_2_without_an_engine_no_shell_opens() {
     assert!(text(&out.stderr).contains("wrapper"), "{}", text(&out.stderr));
 }
 
-/// A company's proxy that answers every CONNECT itself; what it is asked comes out of the channel.
+/// A company's proxy that answers every CONNECT itself; its requests come out of the channel.
 fn company() -> (u16, mpsc::Receiver<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -3,7 +3,7 @@
 use crate::support::house::{House, Plan};
 use orch::model::task::Waiting;
 
-/// An analyst whose brief would steer a terminal, and a developer whose attributes would blind a reader.
+/// An analyst whose brief would control a terminal, and a developer whose attributes would hide the diff from a reader.
 fn plan() -> Plan {
     let mut plan = Plan::with_analysis();
     plan.agent = plan.agent.replace(
@@ -53,7 +53,7 @@ fn ord_5_the_documents_and_the_change_are_shown_before_each_answer() {
     }
     let shown_and_still_there = || {
         let (code, diff, _) = house.text(&["diff", &key]);
-        // The branch calls everything binary: it is shown as text all the same, and can't steer the terminal.
+        // The branch declares everything binary: it is shown as text anyway, and can't control the terminal.
         assert!(code == 0 && diff.contains("+plain <U+001B>[2J text"), "{diff}");
         let (code, stat, _) = house.text(&["diff", &key, "--stat"]);
         assert!(code == 0 && stat.contains("new.txt") && !stat.contains("Bin"), "{stat}");

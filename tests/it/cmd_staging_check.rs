@@ -216,8 +216,8 @@ fn switched_off_it_is_refused_and_asks_nobody() {
     assert_eq!(code(&orch(with(&off).path(), &[])), 1);
 }
 
-/// The caller's own commands: held where an engine is there, else started with one warning; as root nothing can hold them,
-/// and what the file demands is not given up.
+/// The caller's own commands: confined if an engine is available, else started with one warning. As root nothing can
+/// confine them, and what the file demands is enforced.
 #[test]
 fn bnd_2_the_commands_of_a_file_are_confined_where_an_engine_is_there_and_else_it_is_said() {
     use std::os::unix::fs::PermissionsExt;

@@ -81,7 +81,7 @@ fn what_holds_a_task_is_what_tick_says_holds_it() {
     let world = Seeded::new(&ONE.replace("projects:", "serial_gate: {repos: ['*']}\nprojects:"));
     let keys: Vec<String> = (1..=6).map(|n| world.item(&format!("item {n}"))).collect();
     world.write(|tx| {
-        // In work, waits for a person; holds the others of its repository.
+        // In progress, waits for a person; holds the others of its repository.
         let first = task(tx, &keys[0], "first", 1);
         let first = change(tx, &first, |t| {
             t.stage = Stage::Analysis;
@@ -284,7 +284,7 @@ fn colour_obeys_the_flag_then_force_then_no_color_and_json_has_none() {
         assert!(coloured(&[args, &["--color=always"]].concat(), &[no]), "{args:?}");
     }
     assert!(!coloured(&["status", "--json", "--color", "always"], &[force]));
-    // COLUMNS is the width of a pipe, too.
+    // COLUMNS sets the width for a pipe, too.
     let line = |columns: &str| {
         let mut command = std::process::Command::new(crate::support::ORCH);
         command.current_dir(world.path()).env("COLUMNS", columns).env("ORCH_CONFIG", "orch.yaml");
@@ -323,7 +323,7 @@ fn watch_needs_a_terminal_and_gives_it_back_at_a_signal() {
     assert!(child.wait().unwrap().success());
 }
 
-/// PIPE-1: what the table of edges does not have changes nothing, and a person is told once for that row.
+/// PIPE-1: an edge that is not in the table changes nothing, and one alert for that row reaches a person.
 #[test]
 fn pipe_1_a_change_that_is_no_edge_is_refused_and_told_once() {
     let world = Seeded::new(ONE);

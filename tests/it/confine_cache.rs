@@ -1,13 +1,13 @@
-//! BND-3: whose caches a run begins with, and which of the operator's settings.
+//! BND-3: with whose caches a run begins, and with which of the operator's settings.
 
 use super::support::pipe::{Pipe, Setup};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Notes what it began with, leaves its name, and puts a link where a cache of cargo's would be.
+/// Notes what it began with, leaves its name, and puts a link where cargo would have a cache.
 const CI: &str = "#!/bin/sh\nmkdir -p \"$HOME/.cache/t\"\ntouch \"$HOME/.cache/t/ci-${ORCH_TASK:-base}\"\n\
                   rm -rf \"$HOME/.cargo\"; ln -s HERE/victim \"$HOME/.cargo\"\nmkfifo \"$HOME/.cache/fifo\" 2> /dev/null; exit 0\n";
-/// The first run of each task fails, after it left its name.
+/// The first run of each task fails after it left its name.
 const AGENT: &str = "rm -f HERE/prompts/*; mkdir -p \"$HOME/.cache/t\" \"$HOME/bin\"; ls \"$HOME/.cache/t\" > seen.txt; touch \"$HOME/bin/planted\"\n\
                      test ! -e \"$HOME/fifo\"; cp \"$HOME/.npmrc\" npmrc.txt\n\
                      if [ ! -e \"$HOME/.cache/t/agent-$ORCH_TASK\" ]; then touch \"$HOME/.cache/t/agent-$ORCH_TASK\"; exit 1; fi\n\
@@ -64,7 +64,7 @@ fn bnd_3_a_task_s_caches_are_its_own_and_the_base_s_are_of_base_checks_alone() {
     let second = pipe.item("Begin with the base's");
     pipe.until_stage(&second, "done");
     assert_eq!(seen().lines().collect::<Vec<_>>(), [format!("agent-{second}"), "ci-base".to_owned()]);
-    // A freeze and its end drop the base's, whatever lies there still.
+    // A freeze and its end drop the base's, whatever is still there.
     assert_eq!(pipe.orch(&["freeze", "demo", "--reason", "doubt"]).code, 0);
     assert_eq!(pipe.orch(&["unfreeze", "demo"]).code, 0);
     let third = pipe.item("Begin with nothing");

@@ -1,5 +1,5 @@
-//! BND-3: above `worktree.copy_max_mb` a checkout reads the default branch's history from a store that no run can write, and which
-//! holds nothing else.
+//! BND-3: above `worktree.copy_max_mb` a checkout reads the default branch's history from a store that no run can
+//! write, and which contains nothing else.
 
 use crate::support::git::{World, person_git, raw};
 use crate::support::pipe::{Pipe, Setup};
@@ -36,7 +36,8 @@ fn bnd_3_the_store_holds_what_the_default_branch_reaches_and_nothing_else() {
     raw(&dest, &["fsck", "--full"]);
     let own = raw(&dest, &["count-objects", "-v"]);
     assert!(own.contains("in-pack: 3\n"), "commit, tree, blob: {own}");
-    // The default branch goes on: the store, too. It is written anew: what it had is in no store that is given out.
+    // The default branch advances, and so does the store. It is written afresh: what it had is in no store that is
+    // handed out.
     world.switch("main", first.as_str());
     let second = world.commit(&[("a", "2\n")], "two");
     world.push("main");
@@ -56,7 +57,7 @@ fn bnd_3_the_store_holds_what_the_default_branch_reaches_and_nothing_else() {
     std::fs::File::options().write(true).open(&replaced).unwrap().set_modified(long_ago).unwrap();
     mirror.shared(&root, &second).unwrap();
     assert!(!shared.objects.exists() && anew.objects.is_dir());
-    // Gone with its folder: made again.
+    // Gone with its folder: created again.
     std::fs::remove_dir_all(&root).unwrap();
     assert!(has(&mirror.shared(&root, &rewritten).unwrap().objects, first.as_str()));
 }
@@ -110,7 +111,7 @@ fn bnd_3_a_large_history_is_read_and_not_written_under_landlock() {
     shares("landlock");
 }
 
-/// Where nothing keeps a run from writing there, it has its own copy; and a value that is none is told as that.
+/// If nothing prevents a run from writing there, it gets its own copy; an invalid value is reported as such.
 #[test]
 fn bnd_3_an_unconfined_run_copies_and_a_bad_bound_is_exit_2() {
     let pipe = Pipe::new(Setup { project: "worktree: {copy_max_mb: 0}".into(), ..Setup::default() });

@@ -1,4 +1,4 @@
-//! BND-2: what must still work inside, how a run ends, what bounds it, and which network it reaches.
+//! BND-2: what must still work inside, how a run ends, its limits, and which network it reaches.
 
 use crate::support::attacks::{self, Held as Played};
 use crate::support::confined::{Place, engine};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const BOTH: [Choice; 2] = [Choice::Bubblewrap, Choice::Landlock];
 
-/// Each engine that holds runs here, with a place of its own.
+/// Each engine that can confine runs here, with its own place.
 fn each(test: impl Fn(&Place, &Engine)) {
     for choice in BOTH {
         let place = Place::new();
@@ -80,7 +80,8 @@ fn what_is_asked_to_end_may_say_its_last_words() {
     });
 }
 
-/// A crash of the supervisor must not hide the run: its mark is found in processes of another account and namespace, too.
+/// A crash of the supervisor must not hide the run: its mark is found in processes of another account and namespace,
+/// too.
 #[test]
 fn the_mark_is_seen_from_outside() {
     each(|place, engine| {
@@ -93,7 +94,7 @@ fn the_mark_is_seen_from_outside() {
             }
             Event::Starting | Event::Started(_) | Event::Stderr(_) | Event::Tick => Control::Go,
         });
-        // The shell and its sleep, besides the engine's own.
+        // The shell and its sleep, in addition to the engine's own.
         assert!(seen >= 2, "{engine:?}: {seen}");
     });
 }
@@ -113,7 +114,7 @@ fn an_engine_that_fails_is_no_red_run() {
         let spec = place.spec(place.run(engine), &["no-such-program-here"]);
         let said = place.tell(&spec, &mut |_| Control::Go);
         assert!(matches!(said, Err(ChildError::NotFound { .. })), "{engine:?}: {said:?}");
-        // An own folder that is not there: nothing is done with less.
+        // One of its own folders is missing: it does not run with less.
         let mut run = place.run(engine);
         run.home = place.path("area/gone");
         let said = place.tell(&place.spec(run, &sh("touch ran")), &mut |_| Control::Go);
@@ -191,7 +192,7 @@ fn asks(target: &str, directly: bool) -> String {
     )
 }
 
-/// A server that gives one line back, and its address.
+/// A server that returns one line, and its address.
 fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap().to_string();
@@ -236,19 +237,19 @@ fn hosts_are_reached_by_the_proxy_and_no_others() {
         let (out, err) = go(network, target, false);
         assert!(!out.contains(" 200 ") && !out.contains("heard"), "{target}: {out}");
         assert!(err.contains(&format!("orch: refused CONNECT {target}: ")) && err.contains(why), "{target}: {err}");
-        // By its kind: the port of a test's own server is another each time.
+        // By its kind: the port of a test's own server differs each time.
         let shown =
             target.replace(&listed, "a service of this machine").replace(&other, "a service that is not in hosts");
         attacks::seen("through the proxy", &format!("reach {shown}"), Played::Bubblewrap, false);
     }
-    // There is no way but the proxy, and with `closed` not even that.
+    // The proxy is the only way out, and with `closed` not even that.
     assert!(go(&Network::Internet, &listed, true).0.starts_with("none"));
     assert!(go(&Network::Closed, &listed, true).0.starts_with("none"));
     assert!(go(&Network::Closed, &listed, false).0.starts_with("none"));
     assert!(go(&Network::Open, &listed, true).0.contains("heard hello"));
 }
 
-/// `doctor` asks by the very proxy of runs, and comes as far as that lets it.
+/// `doctor` uses the same proxy as runs, and reaches only what that allows.
 #[test]
 fn whether_a_service_is_reached_is_asked_through_the_proxy() {
     let place = Place::new();
@@ -259,7 +260,7 @@ fn whether_a_service_is_reached_is_asked_through_the_proxy() {
     };
     assert!(ask(&hosts, "unlisted.invalid:443").contains("not in confine.hosts"));
     assert!(ask(&Network::Internet, &listed).contains("not on the internet or is this machine"));
-    // It is reached, and speaks no TLS.
+    // It is reached, but does not speak TLS.
     let said = ask(&hosts, &listed);
     assert!(said.contains("TLS with"), "{said}");
 }

@@ -1,12 +1,12 @@
-//! A whole task under each engine, with agents that attack (BND-2, BND-7): what they reach is written into the branch, so
-//! that the test reads it from the remote. Each attack succeeds where nothing holds it.
+//! A whole task under each engine, with agents that attack (BND-2, BND-7): what they reach is written into the branch,
+//! so that the test reads it from the remote. Each attack succeeds without confinement.
 
 use super::support::attacks::{self, Held};
 use super::support::pipe::{Pipe, Said, Setup};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Whether this machine has the engine; without it a failure under `ORCH_TOOLS_REQUIRED`, else said loudly.
+/// Whether this machine has the engine; if not, a failure under `ORCH_TOOLS_REQUIRED`, else a loud message.
 fn there(pipe: &Pipe, engine: &str) -> bool {
     let said = pipe.orch(&["doctor", "--json"]);
     let checks = said.json()["checks"].clone();
@@ -47,7 +47,7 @@ struct World {
 }
 
 impl World {
-    /// What a run leaves behind, told apart from any other's.
+    /// What a run leaves behind, recognisable among all others.
     fn daemon(&self) -> String {
         format!("600.{}", self.victim.id())
     }
@@ -81,7 +81,7 @@ fn world(confine: &str) -> World {
     let text = pipe.read("orch.yaml").replace("confine: {mode: off}", &confine.replace("HERE", &here));
     std::fs::write(pipe.at("orch.yaml"), text).unwrap();
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    // Landlock's account comes to the area by ordinary rights.
+    // Landlock's account needs ordinary rights to reach the area.
     mode(pipe.dir.path(), 0o711);
     std::fs::write(pipe.at("key"), "hidden").unwrap();
     mode(&pipe.at("key"), 0o600);
@@ -143,7 +143,7 @@ fn delivers_and_reaches_nothing(engine: &str, more: &str) {
     assert!(file(&format!("{key}.txt")).contains("round 1"), "{}", pipe.story());
     let names = pipe.remote(&["ls-tree", "-r", "--name-only", "main"]);
     let reached = if names.contains("reached.txt") { file("reached.txt") } else { String::new() };
-    // Whether what was planted is anything but the run's own is judged from outside, below.
+    // Whether anything planted is outside the run's own places is judged below, from outside.
     let reached: Vec<&str> = reached.lines().filter(|l| !l.contains("planted")).collect();
     assert!(reached.is_empty(), "{reached:?}\n{}", pipe.story());
     if rustix::process::geteuid().is_root() {
@@ -162,7 +162,7 @@ fn delivers_and_reaches_nothing(engine: &str, more: &str) {
     let status = pipe.orch(&["status", "--json"]).json();
     assert_eq!(status["confinement"][0]["held"], engine, "{status}");
     assert_eq!(status["tasks"][0]["unconfined"], false);
-    // Folders without rights are no obstacle.
+    // Folders without permissions are no obstacle.
     let said = pipe.orch(&["prune", "--older-than", "0"]);
     assert_eq!(said.code, 0, "{}", said.all());
 }
@@ -201,8 +201,8 @@ fn bnd_7_unconfined_every_one_of_these_attacks_succeeds_and_it_is_said_everywher
     assert!(pipe.events("run_prepared").iter().all(|p| p.contains("\"confined\":\"unconfined\"")));
 }
 
-/// An engine that answers its probe and fails at each run: the machine's fault, told with its words, tried again with a growing
-/// wait; nothing runs with less, and no attempt is spent.
+/// An engine that answers its probe but fails at each run: the machine is at fault, and the report quotes the engine.
+/// Retries wait longer each time; nothing runs with less, and no attempt is spent.
 #[test]
 fn bnd_2_an_engine_that_only_its_probe_passes_holds_the_task_and_spends_nothing() {
     let Ok(real) = which::which("bwrap") else {
@@ -231,7 +231,7 @@ fn bnd_2_an_engine_that_only_its_probe_passes_holds_the_task_and_spends_nothing(
     let key = pipe.item("Wait for the engine");
     let runs = |p: &Pipe| p.rows("SELECT id FROM runs WHERE ended_at IS NOT NULL").len();
     pipe.until("the first run", |p| runs(p) >= 1);
-    // By itself not at once, and later each time.
+    // It retries on its own, not at once, and later each time.
     let waits =
         |p: &Pipe| p.one("SELECT available_at - (SELECT MAX(ended_at) FROM runs) FROM jobs WHERE status = 'queued'");
     let mut seen = Vec::new();
@@ -279,7 +279,7 @@ fn bnd_2_without_an_engine_nothing_starts_nothing_is_spent_and_one_alert_says_wh
     assert!(status.out.contains("NOT STARTED in ORCH") && status.out.contains("install"), "{}", status.out);
     let doctor = pipe.orch(&["doctor"]);
     assert!(doctor.code != 0 && doctor.out.contains("bubblewrap is not installed"), "{}", doctor.all());
-    // The way out: the task goes on as if nothing had been.
+    // The fix: the task continues as if nothing had happened.
     demand("confine: {mode: off}");
     pipe.env.push(("PATH".into(), std::env::var("PATH").unwrap()));
     pipe.until_stage(&key, "done");

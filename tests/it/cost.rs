@@ -1,10 +1,10 @@
-//! What a step costs, counted and not timed (`docs/spec/speed.md`), so that a noisy machine changes nothing.
+//! The cost of a step, counted and not timed (`docs/spec/speed.md`), so that a noisy machine changes nothing.
 
 use crate::support::house::{House, Plan};
 use crate::support::tools::tool;
 use std::ffi::OsStr;
 
-/// A git that writes a line for each of its calls, and an agent that writes one as it starts.
+/// A git that logs each of its calls, and an agent that logs each start.
 fn counted() -> House {
     let mut plan = Plan::short();
     plan.project[0] = "stages: [architecture, development, review, testing, deploy]".to_owned();
@@ -36,7 +36,7 @@ fn a_hand_off_takes_fifteen_git_processes_and_an_idle_tick_none() {
     let at = |stage: &str| all.iter().position(|l| *l == format!("agent {stage}")).unwrap();
     for (from, to) in [("architecture", "development"), ("review", "testing")] {
         let between: Vec<&String> = all[at(from)..at(to)].iter().filter(|l| l.starts_with("git ")).collect();
-        // What the remote answers counts for a second: a machine that is slower than that asks again, and for nothing else.
+        // The remote's answer is valid for a second: only a slower machine may ask again.
         let asked = between.iter().filter(|l| l.contains(" ls-remote ")).count();
         let counted = between.len() - asked.saturating_sub(1);
         assert!(counted <= 14, "{from} to {to}: {counted}\n{between:#?}");
@@ -51,7 +51,7 @@ fn a_hand_off_takes_fifteen_git_processes_and_an_idle_tick_none() {
     assert_eq!(calls(&house).len(), before, "an idle tick asks git nothing");
 }
 
-/// The system calls of one tick, in strace's words; `None` where it is not here.
+/// The system calls of one tick, as strace prints them; `None` without strace.
 fn traced(house: &House) -> Option<Vec<String>> {
     let strace = tool("strace")?;
     let log = house.path("trace");
@@ -72,7 +72,7 @@ fn items_opened(calls: &[String]) -> Vec<&String> {
     named(calls, &["openat", "open"]).into_iter().filter(|c| c.contains(".md\"")).collect()
 }
 
-/// A house with work items that ask for nothing, looked at until none of their files is opened any more.
+/// A house with work items that need nothing, scanned until none of their files is opened any more.
 fn with_items() -> Option<(House, Vec<String>)> {
     let house = House::new(&Plan::short());
     let folder = house.path("state/issues");
@@ -84,7 +84,7 @@ fn with_items() -> Option<(House, Vec<String>)> {
     house.tick().fine();
     assert_eq!(house.query("SELECT COUNT(*) FROM items"), ["12"]);
     tool("strace")?;
-    // What was written just now may change once more within the same grain of the clock, and is read again.
+    // A file just written may change again within the same grain of the clock, and is read again.
     let calls = house.until("a tick that opens no work item", || traced(&house).filter(|c| items_opened(c).is_empty()));
     Some((house, calls))
 }
@@ -103,13 +103,13 @@ fn an_idle_tick_starts_asks_and_writes_nothing_and_opens_little() {
         ["fork", "vfork", "connect", "fsync", "fdatasync", "rename", "renameat", "renameat2", "mkdir", "mkdirat"];
     assert!(named(&calls, &other).is_empty(), "{:#?}", named(&calls, &other));
     let opened = named(&calls, &["openat", "open"]);
-    // Its forebears are as many as they are.
+    // The number of its ancestors varies.
     let opened: Vec<_> = opened.into_iter().filter(|c| !c.contains("\"/proc/") && !c.contains("\"/sys/")).collect();
     assert!(opened.len() <= 24, "{} opened: {opened:#?}", opened.len());
     let database = house.path("state/orch.db").to_string_lossy().into_owned();
     let written: Vec<_> = opened.iter().filter(|c| c.contains("O_WRONLY") || c.contains("O_RDWR")).collect();
     assert!(written.iter().all(|c| c.contains(&database)), "{written:#?}");
-    // What it asks the database, in locks taken and given back, and in pages read.
+    // Its database accesses, in locks taken and released, and in pages read.
     let (locks, pages) = (named(&calls, &["fcntl"]).len(), named(&calls, &["pread64"]).len());
     assert!(locks <= 130 && pages <= 45, "{locks} locks, {pages} pages");
 }
@@ -117,20 +117,20 @@ fn an_idle_tick_starts_asks_and_writes_nothing_and_opens_little() {
 #[test]
 fn of_a_local_board_what_has_changed_is_opened_at_once_and_nothing_else() {
     let Some((house, _)) = with_items() else { return };
-    // In its place: the folder does not change.
+    // In place: the folder does not change.
     std::fs::write(house.path("state/issues/ORCH-7.md"), item(7, "Done")).unwrap();
     let calls = traced(&house).unwrap();
     let opened = items_opened(&calls);
     assert!(!opened.is_empty() && opened.iter().all(|c| c.contains("ORCH-7.md")), "{opened:#?}");
     assert_eq!(house.query("SELECT key FROM items WHERE status_id = 'done'"), ["ORCH-7"]);
-    // A new one, and one that is gone.
+    // A new one, and a deleted one.
     std::fs::write(house.path("state/issues/ORCH-13.md"), item(13, "Done")).unwrap();
     std::fs::remove_file(house.path("state/issues/ORCH-2.md")).unwrap();
     let calls = traced(&house).unwrap();
     let others = items_opened(&calls).into_iter().filter(|c| !c.contains("ORCH-7.md") && !c.contains("ORCH-13.md"));
     assert_eq!(others.count(), 0);
     assert_eq!(house.query("SELECT key FROM items WHERE status_id = 'done' ORDER BY key"), ["ORCH-13", "ORCH-7"]);
-    // A database that has seen nothing of it reads everything.
+    // A database without that knowledge reads everything.
     for file in ["orch.db", "sentinels/audit-tail.json"] {
         std::fs::remove_file(house.path("state").join(file)).unwrap();
     }

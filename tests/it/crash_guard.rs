@@ -1,5 +1,5 @@
-//! What stands around the database: the machine, an older copy, a full disk, a broken file (RULE-36 to
-//! RULE-38, TRUST-2 faults).
+//! Faults around the database: the machine, an older copy, a full disk, a broken file (RULE-36 to RULE-38, TRUST-2
+//! faults).
 
 use crate::support::crash::{Plan, World, said};
 use std::process::Command;
@@ -47,7 +47,8 @@ fn rule_37_a_directory_of_another_machine_is_refused() {
     let out = world.orch(&["tick"]);
     assert_eq!(out.status.code(), Some(3));
     assert!(said(&out).contains("belongs to the machine 0123"), "{}", said(&out));
-    // What a power loss or a hand left of the name binds as well, and says what to do; what only shows says that nothing works.
+    // A machine file that a power loss or a person left damaged blocks as well, and the message says what to do;
+    // commands that only show something report that no step works.
     for left in [&b""[..], &b"\xff\xfe"[..]] {
         std::fs::write(world.path("state/machine"), left).unwrap();
         let out = world.orch(&["tick"]);
@@ -119,8 +120,8 @@ fn rule_38_stop_works_on_a_full_disk() {
     assert_eq!(stage, "cancelled", "{}", said(&out));
 }
 
-/// The database is migrated under a supervisor whose agent works: it goes on supervising and writes the exit to its file;
-/// the program that migrated takes it from there, and the agent is not played again.
+/// The database is migrated under a supervisor whose agent works. The supervisor continues and writes the exit to its
+/// file; the program that migrated picks it up there, and the agent does not run again.
 #[test]
 fn rule_36_a_supervisor_of_an_older_program_only_supervises_and_writes_the_exit() {
     let world = World::new(Plan {

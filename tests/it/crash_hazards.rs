@@ -1,6 +1,6 @@
-//! The measured hazards of a queue made of processes, each on the whole program: a step killed between claim and start, a
-//! supervisor that comes too late, a pid used again, zombies, a thousand runs before a dead one, a database that is
-//! locked or read-only, a disk without room.
+//! The measured hazards of a queue made of processes, each on the whole program: a step killed between claim and start,
+//! a supervisor that comes too late, a reused pid, zombies, a thousand runs before a dead one, a database that is
+//! locked or read-only, a full disk.
 
 use crate::support::crash::{Plan, World, kill, said};
 use rusqlite::Connection;
@@ -17,7 +17,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A world whose first agent waits for a word, once.
+/// A world whose first agent waits for a signal file, once.
 fn waiting() -> World {
     let world = World::new(Plan {
         nap: "0.01",
@@ -60,7 +60,7 @@ fn stat(pid: u32) -> Option<(String, String)> {
     Some(((*fields.get(19)?).to_owned(), (*fields.first()?).to_owned()))
 }
 
-/// Says that the run's supervisor is another process.
+/// Records another process as the run's supervisor.
 fn identify(world: &World, pid: u32, ticks: Option<&str>) {
     let db = writer(world);
     let ticks = ticks.map_or_else(String::new, |t| format!(", '$.start_ticks', {t}"));
@@ -139,12 +139,12 @@ fn rule_20_a_death_that_lock_and_identity_prove_is_settled_at_the_first_look() {
         drop(world.orch(&[step]));
         (world.count("SELECT dead_seen FROM runs WHERE id = 1"), reaped(&world, "dead"))
     };
-    // The identity is gone, and somebody holds the lock.
+    // The identity is gone, and somebody has the lock.
     let lock = std::fs::File::open(world.path("state/runs/1/lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     assert_eq!(look("reap"), (0, 0), "its lock is held");
     drop(lock);
-    // The lock is free, and the identity lives.
+    // The lock is free, and the identity is alive.
     let other = Bystander::new();
     identify(&world, other.0.id(), Some(&stat(other.0.id()).unwrap().0));
     assert_eq!(look("tick"), (0, 0), "it lives");
@@ -176,7 +176,7 @@ fn run_8_a_thousand_runs_that_live_do_not_hide_a_dead_one() {
     let ticks = stat(other.0.id()).unwrap().0;
     let living = format!("json_set(supervisor, '$.pid', {}, '$.start_ticks', {ticks})", other.0.id());
     let db = writer(&world);
-    // They come first: the dead one's run is made the last of all.
+    // They come first: the dead run becomes the last of all.
     db.execute_batch("PRAGMA foreign_keys = OFF; UPDATE runs SET id = 5000 WHERE id = 1;").unwrap();
     let key = "'AA-' || (n + 100)";
     copies(
@@ -231,7 +231,7 @@ fn trust_2_a_database_that_stays_locked_is_told_by_name_and_nothing_is_lost() {
                 let begun = Instant::now();
                 let out = world.orch(step);
                 let told = said(&out);
-                // A step that has nothing to write may well end well.
+                // A step that has nothing to write may succeed.
                 let ok = out.status.code() == Some(3) && told.contains("orch.db") && told.contains("locked");
                 assert!(ok || (out.status.success() && step[0] != "stop"), "{step:?}: {} {told}", out.status);
                 assert!(begun.elapsed() < Duration::from_secs(100), "{step:?} took {:?}", begun.elapsed());
@@ -244,7 +244,7 @@ fn trust_2_a_database_that_stays_locked_is_told_by_name_and_nothing_is_lost() {
     assert!(starts(&world) <= 2, "{}", world.story());
 }
 
-/// Runs a step in mount namespace of its own where the state directory is read-only; `None` where that is not permitted.
+/// Runs a step in its own mount namespace with a read-only state directory; `None` if that is not permitted.
 fn read_only(world: &World, step: &[&str]) -> Option<std::process::Output> {
     let state = world.path("state").display().to_string();
     let own = world.command(step);
@@ -261,7 +261,7 @@ fn trust_2_a_read_only_state_directory_is_told_and_left_as_it_is() {
     let world = waiting();
     std::fs::write(world.path("go"), "").unwrap();
     approval(&world);
-    // What has nothing to write may end well; these have.
+    // A step that has nothing to write may succeed; these have.
     for step in [&["advance", "AA-1", "--approve"][..], &["stop", "AA-1"], &["freeze", "aa", "--reason", "x"]] {
         let Some(out) = read_only(&world, step) else {
             eprintln!("SKIPPED: a mount namespace of its own is not permitted here");
@@ -276,7 +276,7 @@ fn trust_2_a_read_only_state_directory_is_told_and_left_as_it_is() {
     world.play_until("done", BOUND, |w| w.task("AA-1").stage == "done");
 }
 
-/// RULE-38: a small file system of its own, filled to the last byte while an agent works; then there is room again.
+/// RULE-38: a small file system of its own, filled to the last byte while an agent works; then there is space again.
 #[test]
 fn rule_38_on_a_full_disk_each_step_ends_and_with_room_all_goes_on() {
     let mut world = World::new(Plan { nap: "0.01", ..Plan::default() });
@@ -374,7 +374,7 @@ mod killed {
     #[test]
     fn rule_19_a_supervisor_that_comes_after_its_claim_was_reaped_does_nothing() {
         let world = claimed();
-        // It is stopped before its first act.
+        // It is paused before its first act.
         let own = world.command(&["run-job", "1"]);
         let mut late = Command::new("sh");
         late.args(["-c", "kill -STOP $$; exec \"$@\"", "late"]).arg(own.get_program()).args(own.get_args());

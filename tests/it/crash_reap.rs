@@ -40,7 +40,7 @@ fn run_8_tier_1_a_dead_supervisors_agent_is_ended_before_the_stage_is_played_aga
     let supervisor = world.orch_processes();
     assert_eq!(supervisor.len(), 1);
     kill(supervisor[0]);
-    // Lock and identity prove it: the first look is enough (RULE-20).
+    // Lock and identity prove it: the first check is enough (RULE-20).
     drop(world.orch(&["reap"]));
     assert_eq!(reaped(&world, "dead"), 1, "{}", world.story());
     world.play_until("the next stage", BOUND, |w| w.task("AA-1").stage == "review" || w.task("AA-1").waiting.is_some());
@@ -70,7 +70,7 @@ fn run_8_tier_3_an_overdue_run_is_ended_with_its_tree() {
 
 #[test]
 fn rule_21_a_live_finalizer_is_left_alone_and_a_dead_ones_work_is_taken_up_where_it_was() {
-    // The push waits for a word: the supervisor is alive and still finalizing.
+    // The push waits for a signal file: the supervisor is alive and still finalizing.
     let world = World::new(Plan { nap: "0.01", ..Plan::default() });
     let hook = world.path("aa.git/hooks/pre-receive");
     let slow = format!(
@@ -109,7 +109,7 @@ fn rule_21_a_live_finalizer_is_left_alone_and_a_dead_ones_work_is_taken_up_where
 fn run_4_a_claim_whose_tick_was_killed_goes_back_and_its_late_supervisor_starts_nothing() {
     let world = World::new(Plan { nap: "0.01", ..Plan::default() });
     world.new_item("AA", "one thing");
-    // The remote is out of reach at first: the claim waits in the fetch, where the tick is killed.
+    // The remote is unavailable at first: the claim waits in the fetch, where the tick is killed.
     let git = world.path("aa.git");
     let away = world.path("away.git");
     std::fs::rename(&git, &away).unwrap();
@@ -120,7 +120,7 @@ fn run_4_a_claim_whose_tick_was_killed_goes_back_and_its_late_supervisor_starts_
     assert_eq!(world.task("AA-1").stage, "created", "given back, nothing spent");
     std::fs::remove_dir(&fifo).unwrap();
     std::fs::rename(&away, &git).unwrap();
-    // A claim in the database whose supervisor never comes, by a process that is gone.
+    // A claim in the database whose supervisor never starts, by a process that is gone.
     drop(world.orch(&["tick"]));
     world.play_until("approval", BOUND, |w| w.task("AA-1").waiting.as_deref() == Some("approval"));
     let runs = world.count("SELECT COUNT(*) FROM runs");
@@ -149,7 +149,7 @@ fn eight_processes_make_a_fresh_database_at_once() {
     }
 }
 
-/// A machine that was started anew: all that ran is gone, also where its pid runs again (RUN-4, RULE-33).
+/// A machine that restarted: all that ran is gone, even if its pid is in use again (RUN-4, RULE-33).
 #[cfg(feature = "failpoints")]
 #[test]
 fn rule_33_another_boot_id_is_a_death_at_the_first_look() {
@@ -162,7 +162,7 @@ fn rule_33_another_boot_id_is_a_death_at_the_first_look() {
     assert_eq!(world.lines("violations.log"), Vec::<String>::new());
 }
 
-/// Clocks that jump kill nothing and lose nothing (RULE-33).
+/// Clock jumps kill nothing and lose nothing (RULE-33).
 #[cfg(feature = "failpoints")]
 #[test]
 fn rule_33_a_jump_of_the_wall_clock_ends_no_run() {
@@ -180,7 +180,7 @@ fn rule_33_a_jump_of_the_wall_clock_ends_no_run() {
     }
 }
 
-/// Settling, the stage's change and the next job stand together or not at all: here the next job can't be written.
+/// Settling, the stage's change and the next job are one transaction: here the next job can't be written.
 #[test]
 fn rule_21_settling_moving_and_the_next_job_are_one_transaction() {
     let world = World::new(Plan {

@@ -1,12 +1,13 @@
-//! STOP (RUN-9, RULE-16 to RULE-18) against agents that hang, ignore TERM and leave children in sessions of their own.
+//! STOP (RUN-9, RULE-16 to RULE-18) with agents that hang, ignore TERM and leave children in their own sessions.
 
 use crate::support::crash::{Plan, World, kill, said};
 use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Hangs in one stage, deaf to TERM, with a child in a session of its own, one that is deaf, too, and one whose parent is
-/// gone and whose environment was cleared: only its supervisor's being a subreaper tells whose it is.
+/// Hangs in one stage and ignores TERM, with three children: one in its own session, one that ignores TERM, too, and
+/// one whose parent is gone and whose environment was cleared. Only because the supervisor is a subreaper is it known
+/// whose that one is.
 fn hanging(stage: &str) -> Plan {
     Plan {
         nap: "0.01",
@@ -79,7 +80,7 @@ fn run_9_a_stop_in_each_stage_leaves_no_process_branch_or_worktree() {
                     let brief = std::fs::read_to_string(stamp.join("01-brief.md")).unwrap();
                     assert!(brief.contains("work_item: AA-1"), "{brief}");
                 }
-                // Said twice, told once.
+                // Requested twice, reported once.
                 let told = || {
                     world.count("SELECT COUNT(*) FROM outbox WHERE key LIKE '%cancel%'")
                         + world.count("SELECT COUNT(*) FROM audit WHERE event IN ('stop_requested', 'task_cancelled')")
@@ -128,7 +129,7 @@ fn run_9_a_parked_task_stops_at_once_and_starts_from_scratch_by_to_analyse() {
     }
 }
 
-/// A deploy command that waits for a word, then ends as told.
+/// A deploy command that waits for a signal file, then exits with this code.
 fn waiting_deploy(exit: u8) -> Plan {
     Plan {
         nap: "0.01",
@@ -177,7 +178,7 @@ fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing()
     for step in ["reap", "reconcile", "stop"] {
         let world = World::new(hanging("review"));
         meet(&world);
-        // The supervisor is held still, so that it comes too late; the stop dies in the middle.
+        // The supervisor is paused, so that it comes too late; the stop dies midway.
         let supervisors: Vec<i32> = world.orch_processes();
         assert_eq!(supervisors.len(), 1, "{}", world.story());
         let pid = rustix::process::Pid::from_raw(supervisors[0]).unwrap();
@@ -202,8 +203,8 @@ fn rule_17_a_half_done_stop_is_completed_and_a_late_supervisor_settles_nothing()
     }
 }
 
-/// RULE-16: an update of the branch whose step died before its push is closed by the next one; the stop that waited for it
-/// goes on.
+/// RULE-16: an update of the branch whose step died before its push is closed by the next one, and the stop that waited
+/// for it continues.
 #[test]
 fn rule_16_an_abandoned_update_does_not_hold_a_stop_for_ever() {
     let world = World::new(Plan { nap: "0.01", ..Plan::default() });
@@ -218,7 +219,7 @@ fn rule_16_an_abandoned_update_does_not_hold_a_stop_for_ever() {
     nothing_left(&world, "AA-1");
 }
 
-/// RULE-16: what a person takes up again by `retry` in the middle of a deploy is in its window again.
+/// RULE-16: a task that a person resumes by `retry` in the middle of a deploy is in its window again.
 #[test]
 fn rule_16_a_retried_deploy_stands_in_its_window_and_a_stop_waits_for_it() {
     let world = World::new(waiting_deploy(0));
@@ -240,7 +241,7 @@ fn rule_16_a_retried_deploy_stands_in_its_window_and_a_stop_waits_for_it() {
     assert_eq!((world.deploys().get("AA-1"), world.merges("AA").get("AA-1")), (Some(&1), Some(&1)));
 }
 
-/// An agent with a child that only its environment's mark ties to its run, then both without their supervisor.
+/// An agent with a child that only its environment's mark links to its run, then both without their supervisor.
 fn orphaned() -> World {
     let world = World::new(Plan {
         nap: "0.01",
@@ -270,7 +271,7 @@ fn rule_10_installations_on_one_host_leave_each_other_alone() {
     assert_eq!(other.alive(), alive);
 }
 
-/// One directory is one installation, by whatever path a step comes to it.
+/// One directory is one installation, by whatever path a step reaches it.
 #[test]
 fn rule_10_a_step_that_comes_by_another_path_ends_the_same_processes() {
     let world = orphaned();

@@ -1,5 +1,5 @@
 //! A storm of SIGKILLs over every `orch` process while tasks go from the board to a deploy (TRUST-1, TRUST-2). The seed
-//! fixes what is drawn, not how processes interleave: a failing seed is tried several times.
+//! fixes the draws, not how processes interleave: a failing seed is tried several times.
 //!
 //! `ORCH_STORM_SEED`, `ORCH_STORM_S` (seconds of storm), `ORCH_STORM_REST_S` (how long the rest may take),
 //! `ORCH_STORM_BARE=1` (the deploy command writes no result of its own): see `scripts/storm`.
@@ -12,12 +12,12 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-/// Everything that need not move any more: terminal, blocked, or held by the freeze that an unknown deploy of another task
+/// Whether nothing more has to happen: terminal, blocked, or held by the freeze that another task's unknown deploy
 /// left, which a person lifts (SHIP-5).
 fn settled(world: &World, wanted: usize) -> bool {
     let tasks = world.tasks();
-    // A supervisor that vanished three times in one stage blocks (RULE-48), and so does a git that was killed as often while
-    // a finished run was pushed (RULE-45); in a storm a person retries it.
+    // A supervisor that vanished three times in one stage blocks (RULE-48), and so does a git that was killed as often
+    // while it pushed a finished run (RULE-45); in a storm a person retries it.
     let killed = |why: &String| why.contains("vanished") || why.contains("which orch did not send");
     for task in tasks.iter().filter(|t| t.blocked.as_ref().is_some_and(killed)) {
         println!("storm: a person retries {}: {}", task.key, task.blocked.as_deref().unwrap_or_default());
@@ -39,7 +39,7 @@ fn is_frozen(world: &World, task: &TaskRow) -> bool {
             && t.blocked.as_ref().is_some_and(|why| why.contains("unknown"))
     });
     let queued = format!("SELECT COUNT(*) FROM jobs WHERE status = 'running' AND task_id = {}", task.id);
-    // A block of its own is lifted first, and what it can still do it does.
+    // Its own block is lifted first, and then it does what it still can.
     task.blocked.is_none()
         && unknown
         && (task.stage == "created" || task.stage == "deploy-staging")
@@ -113,8 +113,8 @@ fn storm_of_kills_over_four_tasks_in_two_repositories() {
     let deploys = world.deploys();
     for task in world.tasks() {
         let ran = deploys.get(&task.key).copied().unwrap_or(0);
-        // Killed between taking the right and the command's start, or without the command's own word: unknown, and
-        // never again by itself (SHIP-5).
+        // Killed between taking the right and the command's start, or without the command's own result: unknown, and
+        // never repeated automatically (SHIP-5).
         let unknown = task.blocked.as_ref().is_some_and(|why| why.contains("unknown"));
         if unknown {
             println!("storm: {} ended blocked: its deploy's result is unknown (ran {ran} times)", task.key);

@@ -1,10 +1,10 @@
-//! The crash sweep (TRUST-2): a scenario is played once to number its points, then once per point with the process that
-//! reaches it killed there by SIGKILL, then recovered by ordinary steps; what the world looks like in the end must be
-//! what it looks like undisturbed.
+//! The crash sweep (TRUST-2): a scenario runs once to number its points, then once per point. The process that reaches
+//! the point is killed there by SIGKILL, and ordinary steps recover. The final state must be that of the undisturbed
+//! run.
 //!
-//! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO` (`deploy`,
-//! `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on; `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`:
-//! see `scripts/crash-sweep`.
+//! `ORCH_SWEEP` = `all`, or how many points per scenario (default 2); `ORCH_SWEEP_SEED`; `ORCH_SWEEP_SCENARIO`
+//! (`deploy`, `build`, `stop-<stage>`); `ORCH_SWEEP_POINT` plays one point again, `N-` all from N on;
+//! `ORCH_SWEEP_JOBS`, `ORCH_SWEEP_BOUND_S`: see `scripts/crash-sweep`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::{Dice, Plan, World, said};
@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where a stop meets its task: in the agent of a stage, or parked for a person.
+/// Where a stop reaches its task: in the agent of a stage, or parked for a person.
 const STOPS: &[&str] =
     &["analysis", "architecture", "development", "review", "testing", "deploy-staging", "approval", "confirm_deploy"];
 
@@ -63,7 +63,7 @@ fn outcome(world: &World) -> Outcome {
         if let Some(status) = body.lines().find(|l| l.starts_with("status:")) {
             board.push(format!("{name} {status}"));
         }
-        // A comment is named by its marker, not by its text: texts hold run numbers.
+        // A comment is identified by its marker, not by its text: texts contain run numbers.
         let mut marks: Vec<&str> = body.lines().filter(|l| l.contains("<!-- orch")).collect();
         marks.sort_unstable();
         board.extend(marks.into_iter().map(|m| format!("{name} {m}")));
@@ -71,7 +71,7 @@ fn outcome(world: &World) -> Outcome {
     board.sort();
     Outcome {
         tasks: list(
-            // A watch that a kill cost its probes is honestly inconclusive (SHIP-6).
+            // A watch that lost its probes to a kill is honestly inconclusive (SHIP-6).
             "SELECT key || ' ' || stage || ' attempt ' || attempt || ' watch ' || REPLACE(COALESCE(watch, '-'), 'inconclusive', 'healthy') || CASE WHEN blocked_reason IS NULL THEN '' ELSE ' blocked' END FROM tasks ORDER BY id",
         ),
         deploys: world.deploys(),
@@ -85,9 +85,9 @@ fn outcome(world: &World) -> Outcome {
 /// One scenario, driven by ordinary steps. `arm`: the point at which to die; `None`: only count.
 struct Scenario {
     name: String,
-    /// Where a stop comes; `None`: on to the end of the watch.
+    /// Where a stop comes; `None`: run to the end of the watch.
     stop: Option<String>,
-    /// What is deployed is built before.
+    /// The deployed artefact is built first.
     build: bool,
 }
 
@@ -109,7 +109,7 @@ impl Scenario {
         let mut world = World::new(Plan {
             rounds: if self.stop.is_none() { 2 } else { 1 },
             nap: "0.01",
-            // Where the stop comes the agent hangs, deaf to TERM, with a child in a session of its own.
+            // At the point of the stop the agent hangs and ignores TERM, with a child in its own session.
             extra: format!(
                 "if [ \"$ORCH_STAGE\" = {in_stage} ]; then trap '' TERM; setsid sleep 1000 & : > \"$world/hangs\"; sleep 1000 & wait; wait; fi\n"
             ),
@@ -127,13 +127,13 @@ impl Scenario {
         if let Some(at) = &self.stop {
             self.meet(&world, at);
             world.env = env;
-            // A person whose command died before it recorded anything says it again.
+            // A person whose command died before it recorded anything repeats it.
             while !world.tasks().iter().any(|t| t.stop_requested) {
                 drop(world.orch(&["stop", "AA-1", "--reason", "enough"]));
             }
         }
         world.play_until(&self.name, bound(), over);
-        // What is done once more does nothing more.
+        // Repeating the step does nothing more.
         world.env.clear();
         for step in ["tick", "reap", "reconcile"] {
             drop(world.orch(&[step]));
@@ -143,7 +143,7 @@ impl Scenario {
         (world, points)
     }
 
-    /// Until the task is where the stop shall meet it.
+    /// Until the task is where the stop should reach it.
     fn meet(&self, world: &World, at: &str) {
         let begun = Instant::now();
         loop {
@@ -227,7 +227,7 @@ impl Scenario {
     }
 }
 
-/// Nothing more is to come: ended, watched to the end, or blocked.
+/// Nothing more will happen: ended, watched to the end, or blocked.
 fn over(world: &World) -> bool {
     let tasks = world.tasks();
     let armed = world.count("SELECT COUNT(*) FROM tasks WHERE watch = 'armed'");

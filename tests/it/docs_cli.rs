@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use orch::cli::{Cli, docs};
 
-/// Written anew with `ORCH_BLESS=1`.
+/// `ORCH_BLESS=1` rewrites them.
 #[test]
 fn the_generated_pages_are_as_generated_now() {
     for (file, text) in [("docs/cli.md", docs::cli()), ("docs/state-machine.md", docs::state_machine())] {
@@ -60,7 +60,7 @@ fn completions_and_manual_pages_come_from_the_same_definition() {
     assert!(!man.join("orch-run-job.1").exists());
 }
 
-/// DSK-3: live words, quickly, without a write, and silence where there is no configuration.
+/// DSK-3: live completions, quickly, without a write, and silence if there is no configuration.
 #[test]
 fn completion_offers_live_words_and_writes_nothing() {
     use crate::support::seeded::{ONE, Seeded, task};

@@ -1,4 +1,4 @@
-//! The pages of `docs/` as a whole: each can be found, each link leads somewhere, each quoted message exists (DSK-5).
+//! The pages of `docs/` as a whole: each can be found, each link has a target, each quoted message exists (DSK-5).
 
 use crate::support::source::{blank, product_files, rust_files};
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ fn links(text: &str) -> Vec<String> {
     all
 }
 
-/// The anchors of a page's headings, as forges make them.
+/// The anchors of a page's headings, as forges generate them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut fenced = false;
     let mut all = BTreeSet::new();
@@ -90,7 +90,7 @@ fn every_link_leads_to_a_page_and_a_heading() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// The index names each page; pages of a folder that has an index of its own are named there.
+/// The index names each page; a folder's own index names that folder's pages.
 #[test]
 fn every_page_is_in_an_index() {
     let index = |path: &Path| -> BTreeSet<PathBuf> {
@@ -118,7 +118,7 @@ fn every_message_in_docs_troubleshooting_is_one_of_the_program() {
     for path in product_files() {
         let (_, found) = blank(&std::fs::read_to_string(path).unwrap());
         for (_, text) in found {
-            // A string that is continued on the next line reads as one.
+            // A string that continues on the next line counts as one.
             let mut parts = text.split("\\\n");
             strings.push_str(parts.next().unwrap());
             parts.for_each(|p| strings.push_str(p.trim_start()));
@@ -155,7 +155,7 @@ fn numbers(text: &str) -> BTreeSet<&str> {
     words.filter(is).collect()
 }
 
-/// The numbers that code, tests and documents refer to lead somewhere.
+/// The numbers that code, tests and documents refer to exist.
 #[test]
 fn every_requirement_number_is_in_the_specification() {
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();

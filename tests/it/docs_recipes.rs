@@ -1,5 +1,5 @@
-//! The recipes of `docs/your-project.md` and the jobs of `docs/ci.md` do what they say (ORD-7): each marked block is taken
-//! out of its page and run, where the program it needs is here.
+//! The recipes of `docs/your-project.md` and the jobs of `docs/ci.md` work (ORD-7): each marked block is extracted from
+//! its page and run, if the program it needs is installed.
 
 use crate::support::git::raw;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The marked blocks of a page: what the mark says after its word, and the block.
+/// The marked blocks of a page: the text after the mark's word, and the block.
 fn blocks(page: &str, word: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page)).unwrap();
     let mut all = Vec::new();
@@ -31,7 +31,7 @@ fn script(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// What a repository that a recipe is for has.
+/// The files of a repository that a recipe is for.
 fn sample(name: &str) -> Vec<(&'static str, &'static str)> {
     match name {
         "rust" => vec![
@@ -68,7 +68,7 @@ fn sample(name: &str) -> Vec<(&'static str, &'static str)> {
     }
 }
 
-/// What `doctor` says of the base of a project that is configured by this recipe.
+/// What `doctor` reports of the base of a project that this recipe configures.
 fn base(name: &str, lines: &str, break_it: bool) -> Value {
     let dir = tempfile::tempdir().unwrap();
     raw(dir.path(), &["init", "-q", "--bare", "-b", "main", "shop.git"]);
@@ -140,7 +140,7 @@ fn ord_7_the_scripts_of_the_recipes_run() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // One that reads nothing may be gone by now.
+        // A program that does not read may have exited by now.
         drop(child.stdin.take().unwrap().write_all(stdin.as_bytes()));
         let out = child.wait_with_output().unwrap();
         (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())

@@ -1,11 +1,11 @@
-//! Every configuration that the documentation shows is one that `orch config check` accepts (DSK-5).
+//! `orch config check` accepts every configuration that the documentation shows (DSK-5).
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The YAML blocks of a page, with the indentation they have in a list taken off.
+/// The YAML blocks of a page, without the indentation they have in a list.
 fn blocks(page: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join("docs").join(page)).unwrap();
     let mut all = Vec::new();
@@ -26,7 +26,7 @@ fn blocks(page: &str) -> Vec<String> {
     all
 }
 
-/// A fragment as a whole file: what it lacks of a project is added.
+/// A fragment as a whole file: the missing parts of a project are added.
 fn whole(block: &str) -> String {
     let indented = |by: &str| block.lines().map(|l| format!("{by}{l}\n")).collect::<String>();
     match block.split(':').next().unwrap() {
@@ -66,7 +66,7 @@ fn every_whole_configuration_of_docs_setups_is_accepted() {
                 let out = orch(home.path(), &["staging-check", "--checks", file, "--dry-run"]);
                 assert!(out.status.success(), "{block}\n{}", String::from_utf8_lossy(&out.stderr));
             }
-            // Whether gitleaks is there is no matter of the file: a waiver that was read is named as unused.
+            // The file does not depend on gitleaks being installed: a waiver that was read is named as unused.
             "waivers.yaml" => {
                 let seed = "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x";
                 assert!(Command::new("sh").args(["-c", seed]).current_dir(home.path()).status().unwrap().success());

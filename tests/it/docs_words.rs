@@ -1,10 +1,11 @@
-//! `docs/style.md` is the list of words that are retired (DSK-4); here it is read and enforced.
+//! Reads and enforces `docs/style.md`, the list of retired words (DSK-4).
 
 use crate::support::source::{blank, product_files, without_tests};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Pages made from the help texts and field comments of `src`: only entries of scope `everywhere` are looked up there.
+/// Pages generated from the help texts and field comments of `src`: only entries of scope `everywhere` are checked
+/// there.
 const GENERATED: [&str; 3] = ["docs/cli.md", "docs/configuration.md", "docs/state-machine.md"];
 
 /// A row of the table of retired words.
@@ -25,7 +26,7 @@ fn style() -> String {
     std::fs::read_to_string(root().join("docs/style.md")).unwrap()
 }
 
-/// The rows of the table below a heading, split into cells; the first two lines are its head.
+/// The rows of the table below a heading, split into cells; the first two lines are its header.
 fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
@@ -75,7 +76,7 @@ fn words(text: &str) -> Vec<(usize, String)> {
     all
 }
 
-/// Where the entry is used in the text: line and words.
+/// Where the text uses the entry: line and words.
 fn uses(entry: &Entry, text: &str) -> Vec<(usize, String)> {
     let all = words(text);
     let is = |at: usize, phrase: &[String]| {
@@ -98,7 +99,7 @@ fn uses(entry: &Entry, text: &str) -> Vec<(usize, String)> {
     (0..all.len()).filter(hit).map(|at| (all[at].0, shown(at))).collect()
 }
 
-/// Markdown without code blocks, inline code and the targets of links; lines stay.
+/// Markdown without code blocks, inline code and link targets; lines stay.
 fn prose(markdown: &str) -> String {
     let mut out = String::new();
     let mut fenced = false;

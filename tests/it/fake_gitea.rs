@@ -1,6 +1,6 @@
-//! The fake Gitea against the real one: recorded requests are sent to the fake, which has to answer with the same
-//! status, the same words, and no field that the real answer does not have or has of another kind. Where they differ,
-//! the fake is wrong.
+//! The fake Gitea compared with the real one: recorded requests are sent to the fake, which must answer with the same
+//! status, the same words, and no field that the real answer lacks or has of another type. Where they differ, the fake
+//! is wrong.
 
 use crate::adapter_forge::Scene;
 use crate::support::git::{Snapshot, raw};
@@ -45,7 +45,7 @@ fn headless(data: &mut Data, repo: &Path) {
     raw(repo, &["branch", "-D", "feature/t1"]);
 }
 
-/// Each recorded request that the product makes too, or whose refusal it can meet, and how the server was when it came.
+/// Each recorded request that the product makes too, or whose refusal it can get, and the server's state at that time.
 #[rustfmt::skip]
 fn cases() -> Vec<(&'static str, Setup)> {
     vec![
@@ -117,7 +117,7 @@ fn cases() -> Vec<(&'static str, Setup)> {
     ]
 }
 
-/// The fake's field has to be in the real answer, and of the same kind.
+/// The fake's field must be in the real answer, with the same type.
 fn fits(fake: &Value, real: &Value, at: &str) {
     match (fake, real) {
         (Value::Object(fake), Value::Object(real)) => {
@@ -138,7 +138,7 @@ fn fits(fake: &Value, real: &Value, at: &str) {
     }
 }
 
-/// A repository as it was at the recording, in the parts that matter: made once, copied for each request.
+/// A repository as it was at the recording, in the relevant parts: made once, copied for each request.
 struct Place {
     _folder: tempfile::TempDir,
     repo: PathBuf,

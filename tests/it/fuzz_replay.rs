@@ -1,7 +1,8 @@
-//! Every reader of bytes from outside, with the corpus of `tests/fuzz/` and with seeded mutations of it: the part of fuzzing
-//! that a stable compiler can do in seconds (TRUST-2). `scripts/fuzz` runs the same readers under libFuzzer for longer.
+//! Every parser of bytes from outside, with the corpus of `tests/fuzz/` and with seeded mutations of it: the part of
+//! fuzzing that a stable compiler can do in seconds (TRUST-2). `scripts/fuzz` runs the same parsers under libFuzzer for
+//! longer.
 //!
-//! `ORCH_FUZZ_SECONDS`: for each target (default 1.5). `ORCH_FUZZ_SEED`: another walk.
+//! `ORCH_FUZZ_SECONDS`: for each target (default 1.5). `ORCH_FUZZ_SEED`: another sequence.
 
 use crate::support::crash::Dice;
 use orch::fuzzing::{TARGETS, Target};
@@ -10,11 +11,11 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// No reader may take longer over one small input.
+/// No parser may take longer over one small input.
 const SLOW: Duration = Duration::from_secs(2);
 const LONGEST: usize = 8 << 10;
 
-/// Words that the formats are made of: what a blind change seldom hits.
+/// Words of the formats, which a blind mutation seldom produces.
 const WORDS: &[&str] = &[
     "---\n",
     "\n",
@@ -99,7 +100,7 @@ fn mutate(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Runs a target over its seeds, then over mutations of them; how many inputs.
+/// Runs a target over its seeds, then over mutations of them; returns the number of inputs.
 fn play(name: &str, target: Target, seed: u64, time: Duration) -> u64 {
     let seeds = seeds(name);
     let mut dice = Dice::new(seed ^ name.bytes().fold(0_u64, |h, b| h.wrapping_mul(31) + u64::from(b)));

@@ -1,5 +1,5 @@
-//! BND-3: what comes from a tree is built confined, before anything lands, and the operator's command gets that alone. Each attack
-//! on the way succeeds where nothing holds it (BND-7).
+//! BND-3: the build of a tree is confined and finishes before anything lands, and the operator's command gets its
+//! result alone. Each attack on the way succeeds without confinement (BND-7).
 
 use super::support::attacks::{self, Held};
 use super::support::confined::Place;
@@ -8,7 +8,7 @@ use orch::adapters::process;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// What a hostile build tries. Each success is a line of `reached`, which goes where its output goes.
+/// What a hostile build tries. Each success is a line of `reached`, which is part of its output.
 const BUILD: &str = r##"#!/bin/sh
 . ./build-lib.sh
 out=$ORCH_BUILD_OUTPUT
@@ -55,7 +55,7 @@ impl Drop for World {
     }
 }
 
-/// bubblewrap has the protected scripts read-only; elsewhere this makes the build red.
+/// bubblewrap mounts the protected scripts read-only; elsewhere this makes the build red.
 const SCRIPT: &str = "try sh -c 'echo exit 0 > deploy.sh'";
 
 fn world(confine: &str, more: &str) -> World {
@@ -77,7 +77,7 @@ fn world(confine: &str, more: &str) -> World {
     let text = pipe.read("orch.yaml").replace("confine: {mode: off}", &confine.replace("HERE", &here));
     std::fs::write(pipe.at("orch.yaml"), text).unwrap();
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    // Landlock's account comes to the area by ordinary rights.
+    // Landlock's account needs ordinary rights to reach the area.
     mode(pipe.dir.path(), 0o711);
     std::fs::write(pipe.at("key"), "hidden").unwrap();
     mode(&pipe.at("key"), 0o600);
@@ -86,7 +86,7 @@ fn world(confine: &str, more: &str) -> World {
     World { pipe, victim }
 }
 
-/// The task up to its end; what the deploy command saw, by name.
+/// Runs the task to its end; returns what the deploy command saw, by name.
 fn seen(pipe: &Pipe) -> impl Fn(&str) -> String + use<> {
     let key = pipe.item("Build it");
     pipe.until("Confirm Deploy is wanted", |p| p.of(&key, "waiting_for") == "confirm_deploy");
@@ -101,7 +101,7 @@ fn seen(pipe: &Pipe) -> impl Fn(&str) -> String + use<> {
     let at =
         |what: &str| events.iter().position(|e| e.contains(what)).unwrap_or_else(|| panic!("{what}: {}", pipe.story()));
     assert!(at("\"deploy_build\"") < at("deploy_initiated"), "nothing of the branch runs in the window");
-    // It is of no more use, and takes room.
+    // It is no longer needed, and takes space.
     let build = pipe.one("SELECT id FROM runs WHERE kind = 'build'");
     assert!(!pipe.at(&format!("state/runs/{build}/output")).exists());
     let (text, head) = (pipe.read("prod/seen"), pipe.of(&key, "head_sha"));
@@ -117,7 +117,7 @@ fn built_confined(engine: &str, more: &str) {
     let w = world(&format!("confine: {{engine: {engine}, read: [HERE/do], write: [HERE/prompts]}}"), more);
     let pipe = &w.pipe;
     let seen = seen(pipe);
-    // What is planted may be below the run's own /tmp; it is judged from outside, below.
+    // Planted files may be below the run's own /tmp; they are judged below, from outside.
     let reached: Vec<String> =
         seen("reached").split_terminator(';').filter(|l| !l.contains("planted")).map(str::to_owned).collect();
     assert!(reached.is_empty(), "{reached:?}\n{}", pipe.story());
@@ -132,7 +132,7 @@ fn built_confined(engine: &str, more: &str) {
     );
     assert_eq!((seen("app"), seen("mode")), ("three".into(), "755".into()));
     assert_eq!(seen("documents"), "");
-    // The operator's own home and environment, less another section's secret.
+    // The operator's own home and environment, without another section's secret.
     assert_eq!((seen("home"), seen("kept")), (pipe.dir.path().display().to_string(), "a kubeconfig".into()));
     assert_eq!(seen("hidden"), "");
     assert!(pipe.orch(&["config", "show"]).out.contains("deploy.build"));
@@ -152,7 +152,7 @@ fn bnd_3_a_deploy_is_built_by_landlock_and_gets_that_alone() {
 fn bnd_7_an_unconfined_build_reaches_everything() {
     let w = world("confine: {mode: off}", SCRIPT);
     let key = w.pipe.item("Reach everything");
-    // The last attack changes a protected script: red, whatever the exit says.
+    // The last attack changes a protected script: red, whatever the exit code.
     w.pipe.until("the build is red", |p| p.of(&key, "attempt") == "2");
     let rolled = &w.pipe.events("stage_rolled_back")[0];
     assert!(rolled.contains("the protected script deploy.sh was changed while it ran"), "{rolled}");
@@ -199,7 +199,7 @@ fn bnd_3_a_build_that_says_no_or_leaves_what_is_no_data_is_red_ci() {
     assert!(logs.out.contains("said in round 1"), "{}", logs.all());
 }
 
-/// As often as it is looked for: nobody is blocked, and no attempt is spent.
+/// However often it is checked: nobody is blocked, and no attempt is spent.
 #[test]
 fn rule_45_a_build_whose_program_is_missing_is_held_by_its_rule_and_spends_nothing() {
     let pipe = built("[ -e $TARGET/there ] || exec no-such-program-here\ncp app.txt $ORCH_BUILD_OUTPUT/app");
@@ -221,7 +221,7 @@ fn rule_45_a_build_whose_program_is_missing_is_held_by_its_rule_and_spends_nothi
     assert_eq!((pipe.of(&key, "attempt"), pipe.read("prod/deploys").lines().count()), ("1".into(), 3));
 }
 
-/// A killed build runs again, a stopped one ends with all that it started, and neither lands anything by itself.
+/// A killed build runs again, a stopped one ends with all that it started, and neither lands anything on its own.
 #[test]
 fn a_build_that_is_killed_runs_again_and_one_that_is_stopped_ends() {
     let pipe = built(
@@ -246,8 +246,8 @@ fn a_build_that_is_killed_runs_again_and_one_that_is_stopped_ends() {
     assert_eq!((pipe.of(&second, "landed_sha"), pipe.events("deploy_initiated").len()), (String::new(), 1));
 }
 
-/// With a build declared while it waits: held where no engine is there, and nothing is spent; what was built and is gone is built
-/// again before anything lands, and what was changed is never deployed.
+/// A build is declared while the task waits: without an engine it is held, and nothing is spent. A build result that is
+/// gone is built again before anything lands, and a changed one is never deployed.
 #[test]
 fn bnd_2_a_build_without_an_engine_is_held_and_one_that_is_lost_is_made_again() {
     let pipe = built("date +%N > $ORCH_BUILD_OUTPUT/app; echo built >> $TARGET/builds");
@@ -258,7 +258,7 @@ fn bnd_2_a_build_without_an_engine_is_held_and_one_that_is_lost_is_made_again() 
     std::fs::write(pipe.at("orch.yaml"), bare).unwrap();
     let key = pipe.item("One");
     pipe.until("Confirm Deploy is wanted", |p| p.of(&key, "waiting_for") == "confirm_deploy");
-    // Without a build the person is told what the command runs.
+    // Without a build, the person sees what the command runs.
     let user = String::from_utf8(std::process::Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
     let told = format!("deploy runs the landed code as {}", user.trim());
     let alert = pipe.one("SELECT payload FROM outbox WHERE payload LIKE '%confirm_deploy_wanted%'");
@@ -278,7 +278,7 @@ fn bnd_2_a_build_without_an_engine_is_held_and_one_that_is_lost_is_made_again() 
     let count = |kind: &str| pipe.one(&format!("SELECT COUNT(*) FROM runs WHERE kind = '{kind}'"));
     assert_eq!((count("build").as_str(), pipe.of(&key, "attempt").as_str()), ("0", "1"));
     assert!(pipe.events("deploy_initiated").is_empty());
-    // An engine, and HALT: it is built, and does not land.
+    // With an engine and HALT, it is built but does not land.
     std::fs::write(pipe.at("orch.yaml"), &text).unwrap();
     assert_eq!(pipe.orch(&["halt", "--reason", "night"]).code, 0);
     pipe.until("the build", |p| p.events("evidence").iter().any(|e| e.contains("deploy_build")));
@@ -292,7 +292,7 @@ fn bnd_2_a_build_without_an_engine_is_held_and_one_that_is_lost_is_made_again() 
     });
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.read("prod/deploys").lines().count(), 1);
-    // Changed after it was taken: it lands, since that is as tested, and is not deployed.
+    // Changed after it was taken: it lands, since that part is as tested, but is not deployed.
     let second = pipe.item("Two");
     pipe.until("Confirm Deploy is wanted", |p| p.of(&second, "waiting_for") == "confirm_deploy");
     std::fs::write(output(2).join("app"), "another\n").unwrap();

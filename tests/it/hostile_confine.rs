@@ -1,4 +1,4 @@
-//! BND-2, BND-7: a hostile run, held by each engine, and the same run held by nothing, where the same attacks succeed.
+//! BND-2, BND-7: a hostile run under each engine, and the same run without confinement, where the same attacks succeed.
 
 use crate::support::attacks::{self, Held};
 use crate::support::confined::{PROGRAM, Place, UID, engine};
@@ -17,19 +17,19 @@ use tempfile::NamedTempFile;
 
 const SECRET: &str = "planted-c0ffee-planted";
 
-/// The operator's side of the world.
+/// The operator's side of the test.
 struct Around {
     place: Place,
     victim: Child,
     _inherited: std::fs::File,
     _listeners: Vec<UnixListener>,
-    /// Planted where every account may put things.
+    /// Planted where every account may write.
     planted: [NamedTempFile; 2],
     /// The operator's side of a terminal, and its name.
     terminal: (OwnedFd, String),
-    /// Answers whoever asks, over TCP and UDP.
+    /// Answers every request, over TCP and UDP.
     port: u16,
-    /// Of the abstract socket.
+    /// Name of the abstract socket.
     name: String,
     key: u32,
     queue: String,
@@ -37,7 +37,7 @@ struct Around {
 
 impl Drop for Around {
     fn drop(&mut self) {
-        // It was traced where nothing holds a run, and is stopped since. It cleans up at the end of its input.
+        // It was traced if the run was unconfined, and is stopped since. It cleans up at the end of its input.
         let pid = rustix::process::Pid::from_child(&self.victim);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
         drop(self.victim.stdin.take());
@@ -46,7 +46,7 @@ impl Drop for Around {
 }
 
 impl Around {
-    /// `number`: of this world in this program.
+    /// `number`: identifies this world within this program.
     fn new(number: u32) -> Self {
         let place = Place::new();
         let secret = format!("{SECRET}\n");
@@ -82,20 +82,20 @@ impl Around {
         let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&pty).and_then(|()| unlockpt(&pty)).unwrap();
         let terminal = ptsname(&pty, Vec::new()).unwrap().into_string().unwrap();
-        // A descriptor that every child gets, unless somebody closes it.
+        // A descriptor that every child inherits, unless somebody closes it.
         let inherited = std::fs::File::create(place.path("inherited")).unwrap();
         rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
         let (terminal, port) = ((pty, terminal), answering());
         Self { place, _inherited: inherited, victim, _listeners: listeners, planted, terminal, port, name, key, queue }
     }
 
-    /// Each attack's name, whether it was done, and why.
+    /// Each attack's name, whether it succeeded, and why.
     fn attack(&self, engine: &Engine) -> BTreeMap<String, (bool, String)> {
         let mut all = self.play(engine, Network::Open, "");
-        // What the run itself can't tell.
+        // What the run itself can't know.
         let prompt = std::fs::read_to_string(self.place.path("state/prompt.md")).unwrap();
         all.insert("write a hidden file through standard input".to_owned(), (prompt != "the prompt\n", prompt));
-        // With less than the whole network, by what each engine has.
+        // With less than the whole network, as far as each engine can.
         let less = match engine {
             Engine::Bubblewrap { .. } => Network::Internet,
             Engine::Landlock => Network::Closed,
@@ -153,11 +153,11 @@ impl Around {
     }
 }
 
-/// A port that gives one byte to each who asks, over TCP and UDP.
+/// A port that returns one byte to each client, over TCP and UDP.
 fn answering() -> u16 {
     let (tcp, udp) = loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        // The same number may be another's.
+        // Another process may have the same number.
         if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
             break (tcp, udp);
         }
@@ -173,7 +173,7 @@ fn answering() -> u16 {
     port
 }
 
-/// Each attack comes out as the table says; those of the table are all played.
+/// Each attack has the result that the table says; every attack of the table is played.
 fn plays(engine: &Engine, held: Held, around: &Around) {
     let said = around.attack(engine);
     let other: Vec<_> = said.iter().filter(|(name, (did, _))| *did != attacks::expected(name, held)).collect();
@@ -201,13 +201,13 @@ fn landlock_holds_a_hostile_run() {
     held(Choice::Landlock, 2);
 }
 
-/// The proof that the attacks work: held by nothing, each of them succeeds that the account itself may do.
+/// Proves that the attacks work: without confinement, every attack that the account itself may do succeeds.
 #[test]
 fn without_confinement_the_same_attacks_succeed() {
     plays(&Engine::None, Held::Off, &Around::new(3));
 }
 
-/// What one command of a run left in `/tmp`, and in the checkout, is not followed when the next one is put in its place.
+/// What one command of a run left in `/tmp` and in the checkout is not followed when the next command runs there.
 #[test]
 fn bubblewrap_links_left_where_it_mounts_lead_nowhere() {
     let place = Place::new();
@@ -242,12 +242,12 @@ fn bubblewrap_links_left_where_it_mounts_lead_nowhere() {
     assert!(made.is_empty(), "{made:?}");
 }
 
-/// The same again by an account that is not root: its runs keep its uid, in a user namespace of their own. For `scripts/attacks`
-/// everything that plays attacks.
+/// The same again from an account that is not root: its runs keep its uid, in their own user namespace. For
+/// `scripts/attacks`, everything that plays attacks.
 #[test]
 fn an_ordinary_account_holds_its_runs_as_well() {
     if !rustix::process::geteuid().is_root() {
-        // Every test here was that.
+        // Every test here ran like that already.
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! BND-5, RULE-46: what a run left becomes one commit that `orch` makes. Attacks of an agent on the walk, its git data,
-//! attributes, names and links; and ordinary work, which must come through as git itself would take it.
+//! attributes, names and links; and ordinary work, which must come out as git itself would commit it.
 
 use crate::support::attacks::{self, Held};
 use crate::support::git::{World, head, person_git, raw, write};
@@ -21,7 +21,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// `files` are what the base holds beside `README` and `src/a`.
+    /// `files` are what the base has in addition to `README` and `src/a`.
     pub fn new(files: &[(&str, &str)], more: &dyn Fn(&Path)) -> Self {
         let world = World::new();
         more(&world.person());
@@ -56,7 +56,8 @@ impl Scene {
         self.judged(&self.mirror, left_out, limits, &mut |_, _| ())
     }
 
-    /// What becomes of the checkout in a mirror of it; `before`: once the tree is there, before its commit is taken in.
+    /// The result for the checkout in a mirror of it; `before` runs once the tree exists, before its commit is
+    /// imported.
     pub fn judged(
         &self,
         mirror: &Mirror,
@@ -85,7 +86,7 @@ impl Scene {
         built
     }
 
-    /// What a person's git would make of the same work tree.
+    /// The tree that a person's git would make of the same work tree.
     fn gits_own(&self) -> Sha {
         raw(&self.dir, &["add", "-A"]);
         Sha::parse(&raw(&self.dir, &["write-tree"])).unwrap()
@@ -101,7 +102,7 @@ pub fn changed(built: &Built) -> Vec<&str> {
     built.changed.iter().map(String::as_str).collect()
 }
 
-/// (case, what the base holds, what the run does)
+/// (case, the files of the base, what the run does)
 type Ordinary = (&'static str, &'static [(&'static str, &'static str)], fn(&Path));
 
 #[test]
@@ -315,12 +316,12 @@ fn nothing_of_the_agents_is_ever_run() {
 const RUNS: [&str; 6] =
     ["filters", "hooks", "diff drivers", "a monitor of files", "an ssh command", "another work tree"];
 
-/// An attack on what git does with a checkout, which came to nothing; no engine has a part in it.
+/// Records that an attack on git's handling of a checkout had no effect; no engine is involved.
 fn told(attack: &str) {
     attacks::seen("through git data", attack, Held::Any, false);
 }
 
-/// (case, what the run does, the path that is named, a word of the reason)
+/// (case, what the run does, the path that the refusal names, a word of the reason)
 type Attack = (&'static str, fn(&Path), &'static str, &'static str);
 
 #[test]
@@ -440,7 +441,7 @@ fn what_is_ignored_and_odd_is_no_matter() {
 #[test]
 fn bnd_5_attributes_are_those_the_run_began_with() {
     let scene = Scene::new(&[("ci.sh", "exit 1\n")], &|_| ());
-    // Were they the run's own, the stored content would be another than the one CI ran.
+    // If they were the run's own, the stored content would differ from the one that CI ran.
     scene.put(".gitattributes", "ci.sh working-tree-encoding=UTF-7\nx.bin filter=lfs\n*.t text\n");
     scene.put("src/.gitattributes", "* ident text eol=crlf\n");
     scene.put("ci.sh", "exit +ADA-\n");
@@ -514,15 +515,15 @@ fn a_submodule_stays_unless_its_work_tree_is_moved() {
     raw(&scene.dir, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init"]);
     assert_eq!(changed(&scene.built(&[])), Vec::<&str>::new());
     assert_eq!(gitlink(&scene.built(&[])), start);
-    // Moved on by the agent.
+    // The agent advanced it.
     let moved = crate::support::git::commit_in(&scene.dir.join("lib"), &[("l", "2\n")], "two");
     let built = scene.built(&[]);
     assert_eq!((built.broken.as_slice(), changed(&built), gitlink(&built)), (&[][..], vec!["lib"], moved));
-    // Together with where it comes from: refused.
+    // Together with its URL: refused.
     scene.put(".gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = https://evil.example/x\n");
     assert!(scene.built(&[]).broken.iter().any(|b| b.path == "lib" && b.why.contains(".gitmodules")));
     told("move a submodule together with where it comes from");
-    // A new one is none: its files count as files.
+    // A new one is not a submodule: its files count as files.
     let other = Scene::plain();
     other.put("new/x", "1\n");
     raw(&other.dir.join("new"), &["init", "-q"]);

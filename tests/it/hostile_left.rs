@@ -1,9 +1,9 @@
-//! What a run leaves that can't be a tree fails it with the words of its own cause, and the next run begins clean (BND-5).
+//! A run whose leftovers can't become a tree fails with its own cause, and the next run begins clean (BND-5).
 
 use crate::support::attacks::{self, Held};
 use crate::support::pipe::{Pipe, Setup};
 
-/// Plays what the first run of the developer does, the second works as usual; gives what was said of the first.
+/// Plays what the first run of the developer does, the second works as usual; returns the reason given for the first.
 fn first_then_clean(first: &str) -> String {
     let pipe = Pipe::new(Setup::default());
     let once = pipe.at("once");
@@ -41,7 +41,7 @@ fn bnd_5_a_checkout_that_a_run_removed_is_told_as_that() {
     assert!(said.contains("the folder of the checkout is gone"), "{said}");
 }
 
-/// R2: what is ignored, in the home or in the temporary folder is gone when the judge begins.
+/// R2: ignored files, and files in the home or the temporary folder, are gone when the judge begins.
 #[test]
 fn bnd_1_nothing_that_an_agent_left_aside_is_there_for_the_judge() {
     let places = ["planted", "$HOME/planted", "$TMPDIR/planted", ".git/planted"];

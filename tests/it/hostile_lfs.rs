@@ -1,5 +1,5 @@
-//! BND-5: files that git-lfs keeps, by the real git-lfs and a bare remote or a server on this machine. Contents of a run go to the
-//! remote, whatever the branch names; pointers that nobody has seen go nowhere.
+//! BND-5: files under git-lfs, with the real git-lfs and a bare remote or a server on this machine. A run's contents
+//! are uploaded to the remote, whatever the branch names; unknown pointers are pushed nowhere.
 
 use crate::hostile_git_walk::{Scene, changed};
 use crate::support::attacks::{self, Held};
@@ -19,7 +19,7 @@ use std::path::Path;
 
 const ATTRIBUTES: &str = "*.bin filter=lfs diff=lfs merge=lfs -text\n";
 
-/// Whether this machine has git-lfs; where it has none that is said loudly, by `scripts/check` as well.
+/// Whether this machine has git-lfs; if not, a loud message, also in `scripts/check`.
 fn there() -> bool {
     let there = which::which("git-lfs").is_ok();
     if !there {
@@ -33,7 +33,7 @@ fn pointer(content: &[u8]) -> Pointer {
     Pointer::new(&hex, content.len() as u64).unwrap()
 }
 
-/// A base with one file of git-lfs's and settings that name another server.
+/// A base with one file under git-lfs and settings that name another server.
 fn scene(other: &str) -> Scene {
     let settings = format!("[lfs]\n\turl = {other}\n\tpushurl = {other}\n[remote \"origin\"]\n\tlfsurl = {other}\n");
     let known = pointer(b"known\n").text();
@@ -59,7 +59,7 @@ fn bnd_5_a_new_content_becomes_a_pointer_and_goes_to_the_remote_alone() {
     let elsewhere = tempfile::tempdir().unwrap();
     raw(elsewhere.path(), &["init", "-q", "--bare", "."]);
     let scene = scene(&format!("file://{}", elsewhere.path().display()));
-    // What the checkout's own repository says, and its index, and its hooks, is the agent's.
+    // The checkout's own repository, its index and its hooks belong to the agent.
     let other = elsewhere.path().to_str().unwrap();
     for (key, value) in [
         ("lfs.url", other),
@@ -109,7 +109,7 @@ fn bnd_5_what_the_base_knows_stays_and_what_nobody_has_seen_is_refused() {
     }
     let scene = scene("https://evil.invalid/lfs");
     let known = pointer(b"known\n").text();
-    // The content of a pointer in its place, as `git lfs pull` in a setup leaves it; a pointer that moved.
+    // The content in place of a pointer, as `git lfs pull` in a setup leaves it; a pointer that moved.
     scene.put("a.bin", "known\n");
     std::fs::rename(scene.dir.join("copy.bin"), scene.dir.join("moved.bin")).unwrap();
     let built = uploaded(&scene);
@@ -135,7 +135,7 @@ fn bnd_5_what_the_base_knows_stays_and_what_nobody_has_seen_is_refused() {
         attacks::seen("through git-lfs", &format!("get a pointer landed: {what}"), Held::Any, false);
     }
     std::fs::remove_file(scene.dir.join("forged.bin")).unwrap();
-    // The base's attributes count: neither can the branch take its files out of git-lfs, nor run anything of its own.
+    // The base's attributes count: the branch can neither remove its files from git-lfs, nor run anything of its own.
     scene.put(".gitattributes", "*.bin -filter\n*.txt filter=lfs\n");
     scene.put("deep/.gitattributes", "*.bin !filter\n");
     scene.put("deep/x.bin", "content\n");
@@ -146,13 +146,13 @@ fn bnd_5_what_the_base_knows_stays_and_what_nobody_has_seen_is_refused() {
         (scene.text(&built, "deep/x.bin"), scene.text(&built, "x.txt")),
         (pointer(b"content\n").text(), "plain\n".into())
     );
-    // A file is not larger because git-lfs keeps it.
+    // A file does not count as larger because it is under git-lfs.
     std::fs::File::create(scene.dir.join("huge.bin")).unwrap().set_len(300 << 20).unwrap();
     let broken = scene.built(&[]).broken;
     assert!(broken.iter().any(|b| b.path == "huge.bin" && b.why.contains("300 MiB")), "{broken:?}");
 }
 
-/// Over HTTP: with the remote's password, to the remote's own place, and an outage is none of the run's.
+/// Over HTTP: with the remote's password, to the remote's own URL, and an outage is not the run's fault.
 #[test]
 fn bnd_5_contents_reach_a_server_with_the_remotes_credential() {
     if !there() {
@@ -198,8 +198,8 @@ fn bnd_5_contents_reach_a_server_with_the_remotes_credential() {
     assert!(refused.is_transient() && !refused.to_string().contains("s3cret"), "{refused}");
 }
 
-/// A task whose agent works on such files: landed with its content at the remote; without git-lfs refused by name, as `doctor`
-/// said before; and a secret in a content is found like any other.
+/// A task whose agent works on such files lands with its content at the remote. Without git-lfs it is refused by name,
+/// as `doctor` said before. A secret in a content is found like any other.
 #[test]
 fn bnd_5_a_task_with_large_files_is_delivered_or_told_why_not() {
     if !there() {
@@ -252,7 +252,7 @@ fn ship_1_contents_of_git_lfs_are_scanned_as_files_are_and_a_missing_one_is_name
     let place = bench.clone().join(".git/lfs").join(there.place());
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
     std::fs::write(&place, &content).unwrap();
-    // As raw blobs: no filter of git's has a say.
+    // As raw blobs: without any of git's filters.
     std::fs::write(bench.clone().join(".git/info/attributes"), "* -filter\n").unwrap();
     bench.commit(&[("data.bin", &there.text()), ("gone.bin", &pointer(b"elsewhere").text())]);
     let said = bench.scan(&bin, &["--format", "json"]);

@@ -1,4 +1,4 @@
-//! An approval is of contents (BND-5): what was read is what everybody after it reads.
+//! An approval applies to contents (BND-5): everybody later reads exactly what the approver read.
 
 use super::support::world::Plan;
 
@@ -16,7 +16,7 @@ fn later_prompts_and_show_read_what_was_approved_and_a_changed_document_makes_th
     let id: String = w.db().unwrap().query_row(bound, [], |row| row.get(0)).unwrap();
     assert_eq!(id, approved.trim());
     w.drive("the developer works", |w| w.path("plan/at.develop").exists());
-    // Another hand gives the agents other requirements, on the branch itself.
+    // Somebody else gives the agents other requirements, on the branch itself.
     let text = w.git("orch", &["show", &format!("{branch}:{file}")]).replace("# Document", "# Rob the bank");
     w.person("orch", &branch, &[(&file, &text)], "requirements");
     w.go("develop");
@@ -27,7 +27,7 @@ fn later_prompts_and_show_read_what_was_approved_and_a_changed_document_makes_th
     let why = "SELECT why FROM evidence WHERE gate = 'approved' ORDER BY id DESC LIMIT 1";
     let why: String = w.db().unwrap().query_row(why, [], |row| row.get(0)).unwrap();
     assert!(why.contains("02-requirements.md changed since"), "{why}");
-    // What another hand wrote reached no agent as a requirement.
+    // What somebody else wrote reached no agent as a requirement.
     for n in 1..=w.runs(&key, "development") {
         let prompt = w.prompt(&key, "development", n);
         assert!(prompt.contains("# Document") && !prompt.contains("Rob the bank"), "{prompt}");

@@ -1,4 +1,4 @@
-//! Verdict inputs (BND-5): what decides the meaning of CI is named first to whoever judges and to whoever releases.
+//! Verdict inputs (BND-5): changes to what decides the meaning of CI are named first to judges and to whoever releases.
 
 use super::support::world::{Plan, World};
 
@@ -16,7 +16,7 @@ fn a_changed_build_definition_is_named_first_everywhere_and_a_person_releases_th
     w.plan("development", MAKES);
     let key = w.auto("Build it");
     let t = w.rest(&key);
-    // The label released the analysis, and does not release the deploy.
+    // The label released the analysis, but does not release the deploy.
     assert_eq!((t.stage.as_str(), t.waiting.as_deref()), ("deploy", Some("confirm_deploy")), "{}", w.dump());
     let prompt = w.prompt(&key, "review", 1);
     let (told, run) = (prompt.find("`Makefile`: build definition").unwrap(), prompt.find("# This run").unwrap());
@@ -33,7 +33,7 @@ fn a_changed_build_definition_is_named_first_everywhere_and_a_person_releases_th
     assert_eq!(shown["inputs"][1]["path"], "Makefile", "{shown}");
     w.run(&["advance", &key, "--confirm-deploy"]).code(0);
     w.reach(&key, "done");
-    // The card goes on telling it.
+    // The card still shows it.
     assert!(w.say(&["status", &key]).out.contains("Makefile"));
     w.run(&["audit", "verify"]).code(0);
 }
@@ -62,7 +62,7 @@ fn a_dry_run_reads_the_inputs_and_says_what_the_next_step_does() {
     w.rest(&key);
     let db = rusqlite::Connection::open(w.state("orch.db")).unwrap();
     db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
-    // As if the step had been killed before it could look.
+    // As if the step had been killed before it could check.
     db.execute_batch(
         "UPDATE tasks SET waiting_for = NULL; UPDATE evidence SET gate = 'gone' WHERE gate = 'verdict_inputs'",
     )

@@ -1,5 +1,5 @@
-//! Judges (R1, BND-5): what a reviewer is handed, that its independence is said, and that no text of others passes for an
-//! instruction.
+//! Judges (R1, BND-5): what a reviewer receives, that its independence is stated, and that nobody else's text passes
+//! for an instruction.
 
 use super::support::world::Plan;
 
@@ -18,7 +18,7 @@ fn a_reviewer_reads_files_and_runs_nothing_and_a_runtime_that_could_is_named() {
         assert!(prompt.contains(&format!("/agent/tmp/judged/{name}`")), "{prompt}");
     }
     assert!(!w.prompt(&key, "testing", 1).contains("Files for you"));
-    // A command may do anything: that is told, and bound into the audit.
+    // A command may do anything: that is reported, and recorded in the audit.
     for command in ["status", "show"] {
         let said = w.say(&[command, &key]).code(0).out;
         assert!(said.contains("review not independent"), "{command}: {said}");
@@ -28,7 +28,7 @@ fn a_reviewer_reads_files_and_runs_nothing_and_a_runtime_that_could_is_named() {
     assert_eq!(w.run(&["show", &key]).code(0).json["verdicts"][0]["independent"], false);
 }
 
-/// A reviewer may leave its verdict and nothing else, whatever stage's document it is.
+/// A reviewer may leave its verdict and nothing else, whichever stage's document it is.
 #[test]
 fn a_reviewer_may_change_nothing_but_its_review() {
     let w = Plan::new().auto().agents("run_retries: 0").build();
@@ -49,7 +49,7 @@ fn texts_of_others_stand_between_marks_that_nobody_could_know() {
     let (one, two) = (w.prompt(&key, "review", 1), w.prompt(&key, "development", 2));
     let (first, second) = (mark(&one), mark(&two));
     assert!(first.len() >= 32 && first != second, "a mark is of one prompt alone: {first}");
-    // What the reviewer knew of its own prompt is worth nothing in the next.
+    // What the reviewer knew of its own prompt does not help in the next one.
     assert!(
         two.contains(&format!("{second} begins: review\n")) && two.contains(&format!("{first} ends\n{second} ends")),
         "{two}"
@@ -60,7 +60,7 @@ fn texts_of_others_stand_between_marks_that_nobody_could_know() {
 
 const TEST: &str = "mkdir -p tests; echo '#[test] fn a() {}' > tests/new.rs; tests PASS PASS PASS; cost 0.01";
 
-/// New tests decide nothing that was judged; a changed or skipped one does, and is judged again (RULE-4, BND-5).
+/// New tests change no earlier verdict; a changed or skipped test does, and is judged again (RULE-4, BND-5).
 #[test]
 fn what_a_tester_adds_stands_and_what_it_changes_is_reviewed() {
     let w = Plan::new().auto().build();
@@ -76,12 +76,12 @@ fn what_a_tester_adds_stands_and_what_it_changes_is_reviewed() {
     let key = w.auto("Change");
     let t = w.rest(&key);
     assert_eq!((t.attempt, w.runs(&key, "review"), w.runs(&key, "testing")), (1, 2, 2), "{}", w.dump());
-    // The deleted test is seen by the second reviewer, and by the person.
+    // The second reviewer sees the deleted test, and so does the person.
     assert!(!w.prompt(&key, "review", 1).contains("tests/new.rs`:"));
     assert_eq!(t.stage, "done", "what is gone was never on the default branch: {}", w.dump());
 }
 
-/// C12: what the product uses by way of a link is product code, though it lies among the tests.
+/// C12: what the product uses through a link is product code, even if its place is among the tests.
 #[test]
 fn pipe_4_a_tester_reaches_no_product_code_by_a_link_or_by_a_name() {
     for (path, part) in [("tests/data.json", "src/data.json"), ("src/test_mode.py", "test_mode.py")] {
@@ -95,7 +95,7 @@ fn pipe_4_a_tester_reaches_no_product_code_by_a_link_or_by_a_name() {
     }
 }
 
-/// A tester that changes what was reviewed each time does not go round for ever.
+/// A tester that changes the reviewed code each time does not loop forever.
 #[test]
 fn rule_48_a_tester_that_never_leaves_the_tests_alone_is_looked_at_by_a_person() {
     let w = Plan::new().auto().build();

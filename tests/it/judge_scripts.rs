@@ -3,7 +3,7 @@
 use super::support::attacks::{self, Held};
 use super::support::world::Plan;
 
-/// What the attack is worth: the script itself ends well, and only the seal shows that it is another one.
+/// What the attack achieves: the script itself exits 0, and only the seal shows that it is another one.
 #[test]
 fn a_protected_script_that_the_branch_changes_while_it_runs_is_a_red_ci() {
     let w = Plan::new().auto().build();

@@ -1,5 +1,5 @@
-//! Keeping house (ORD-6): what ended tasks leave is deleted in time and by small shares, merged branches are deleted on the
-//! remote, and documents land only where they are to.
+//! Housekeeping (ORD-6): what ended tasks leave is deleted in time and in small shares, merged branches are deleted on
+//! the remote, and documents land only where they should.
 
 use crate::support::git::raw;
 use crate::support::pipe::{Pipe, Setup};
@@ -32,7 +32,7 @@ fn ord_6_a_merged_branch_is_deleted_and_one_that_somebody_moved_is_kept_and_name
     let diff = pipe.orch(&["diff", &key]);
     assert!(diff.code == 0 && diff.out.contains("ORCH-1 round 1"), "{}", diff.all());
 
-    // While the second is deployed somebody pushes to its branch.
+    // While the second task is being deployed, somebody pushes to its branch.
     let moving = format!(
         "#!/bin/sh\ncd {} && for b in $(git for-each-ref --format='%(refname)' refs/heads/feature); do git update-ref $b refs/heads/main; done\n",
         pipe.remote_dir().display()
@@ -63,7 +63,7 @@ fn later() -> Stamp {
     Stamp { wall_ms: now.wall_ms + PASSED.load(Ordering::SeqCst), ..now }
 }
 
-/// A tick's share on a machine that is fast enough for all of it: a busy one deletes less at once.
+/// A tick's share on a machine that is fast enough for all of it: a busy one deletes less at a time.
 fn tick(ctx: &mut Ctx) -> anyhow::Result<()> {
     prune::auto_within(ctx, Duration::from_secs(600))
 }
@@ -74,7 +74,7 @@ fn left(pipe: &Pipe) -> [usize; 3] {
     [count(pipe.at("state-area/demo")), count(pipe.at("state/runs")), count(pipe.at("state/homes"))]
 }
 
-/// One more task like the first, ended now, with the folders that its runs leave. Its number.
+/// One more task like the first, ended now, with the folders that its runs leave. Returns its number.
 fn another(conn: &rusqlite::Connection, pipe: &Pipe, stage: &str) -> i64 {
     let columns = |table: &str| -> Vec<String> {
         let mut rows = conn.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
@@ -137,7 +137,7 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     let mut ctx = Ctx::new(config, store, process::me().unwrap(), later, "tick");
     let conn = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
     conn.busy_timeout(Duration::from_secs(20)).unwrap();
-    // In work for the whole month, and blocked.
+    // In progress for the whole month, and blocked.
     let live = another(&conn, &pipe, "development");
     conn.execute("UPDATE tasks SET blocked_reason = 'a person is away' WHERE id = ?1", [live]).unwrap();
     let watched = another(&conn, &pipe, "done");
@@ -168,12 +168,12 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     assert!(needed.iter().all(|p| p.exists()), "{needed:?}");
     assert!(ctx.report.errors.is_empty(), "{:?}", ctx.report.errors);
 
-    // Nobody ticked for two months: each tick takes its share, and the next one goes on.
+    // Nobody ticked for two months: each tick deletes its share, and the next one continues.
     PASSED.fetch_add(60 * 24 * HOUR, Ordering::SeqCst);
     let mut before: usize = left(&pipe).iter().sum();
     let start = before;
     let mut shares = 0;
-    // The pass that was under way ends first.
+    // The pass in progress ends first.
     for _ in 0..20 {
         tick(&mut ctx).unwrap();
         let now: usize = left(&pipe).iter().sum();
@@ -185,7 +185,7 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     assert!(start > 150 && shares > 3 && before < 20, "{start} folders, {shares} shares, {before} left");
     assert!(needed.iter().all(|p| p.exists()), "{needed:?}");
     assert_eq!(pipe.one("SELECT COUNT(*) FROM tasks"), (40 * 2 + 3).to_string(), "rows stay");
-    // Not due again within the hour, and never where it is off.
+    // Not due again within the hour, and never if it is off.
     another(&conn, &pipe, "done");
     conn.execute("UPDATE tasks SET finished_at = 1 WHERE stage = 'done'", []).unwrap();
     let now = left(&pipe);
@@ -196,7 +196,7 @@ fn ord_6_a_month_of_work_stays_within_bounds_and_takes_nothing_that_is_needed() 
     tick(&mut ctx).unwrap();
     assert_eq!(left(&pipe), now);
     ctx.config.prune.auto = true;
-    // Without time nothing is deleted, and the next tick goes on there.
+    // Without time nothing is deleted, and the next tick continues there.
     prune::auto_within(&mut ctx, Duration::ZERO).unwrap();
     assert_eq!(left(&pipe), now);
     tick(&mut ctx).unwrap();

@@ -1,4 +1,4 @@
-//! Many repositories in one installation (ORD-3), on the binary with a home of its own.
+//! Many repositories in one installation (ORD-3), on the binary with its own home.
 
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -88,7 +88,7 @@ fn ord_3_one_installation_serves_many_repositories() {
         all
     };
     assert_eq!(in_checkout(&shop), [".gitleaks.toml"]);
-    // What a person wrote stays, and the second project comes after the first.
+    // What a person wrote stays, and the second project follows the first.
     let mine = home.text().replace("projects:\n", "projects:\n  # mine, all mine\n");
     std::fs::write(home.config(), &mine).unwrap();
     let v = home.json(&api, &["init"]);
@@ -98,7 +98,7 @@ fn ord_3_one_installation_serves_many_repositories() {
     assert!(both.contains("# mine, all mine") && both.find("key: SHOP") < both.find("key: API"), "{both}");
     let kept: Vec<&str> = mine.lines().filter(|l| !both.contains(*l)).collect();
     assert!(kept.is_empty(), "{kept:?}");
-    // Twice is once, and two at one time are two.
+    // Twice is the same as once, and two at the same time are both added.
     let v = home.json(&api, &["init"]);
     assert_eq!(v["added"], false);
     assert_eq!(home.text(), both);
@@ -123,7 +123,7 @@ fn ord_3_one_installation_serves_many_repositories() {
         (row["repo"].as_str(), row["open"].as_i64(), row["paths"].clone()),
         (Some("api"), Some(0), Value::Array(vec![]))
     );
-    // A project that leaves takes nothing with it but its entry; that is an event and no alert.
+    // A removed project takes nothing with it but its entry; that is an event and no alert.
     home.ok(&home.at(""), &["project", "remove", "API"]);
     assert!(!home.text().contains("key: API") && home.text().contains("# mine, all mine"), "{}", home.text());
     assert!(home.at("home/.local/state/orch/issues/API-1.md").exists());
@@ -135,7 +135,7 @@ fn ord_3_one_installation_serves_many_repositories() {
         store.query_row("SELECT count(*) FROM audit WHERE event = ?1", [what], |row| row.get(0)).unwrap()
     };
     assert_eq!((count("project_removed"), count("guard_changed")), (1, 0));
-    // Units alone don't put it back.
+    // Units alone don't restore it.
     let without = home.text();
     let out = home.ok(&api, &["init", "--systemd", "--user"]);
     assert!(out.contains("API was removed from") && out.contains("`orch init` in this checkout adds it"), "{out}");
@@ -166,7 +166,7 @@ fn ord_3_a_taken_key_gets_a_proposal_and_a_broken_file_is_left_alone() {
         assert_eq!(home.text(), broken);
         assert!(!third.join(".gitleaks.toml").exists());
     }
-    // Anchors can't be taken over by text, but a list in brackets can.
+    // Text edits can't handle anchors, but they can handle a list in brackets.
     std::fs::write(
         home.config(),
         format!("projects: [{{key: SHOP, git: {{remote: {}}}}}]   # mine\n", home.at("shop.git").display()),
@@ -178,7 +178,7 @@ fn ord_3_a_taken_key_gets_a_proposal_and_a_broken_file_is_left_alone() {
     assert!(home.text().contains("# mine"));
 }
 
-/// A clone with a configuration of its author's is not obeyed, and git is not even asked there.
+/// A configuration that a clone's author wrote is ignored, and not even git runs there.
 #[test]
 fn ord_3_a_clones_own_configuration_counts_only_by_this_accounts_word() {
     let home = Home::new();
@@ -206,7 +206,7 @@ fn ord_3_a_clones_own_configuration_counts_only_by_this_accounts_word() {
         }
     }
     assert!(!trap.exists(), "the clone's own commands ran");
-    // What needs none passes it over with one warning, on stderr.
+    // Commands that need no configuration ignore it with one warning, on stderr.
     for args in [&["completions", "bash"][..], &["config", "schema"], &["--help"], &["--version"]] {
         let (code, out, err) = home.orch(&clone, args);
         assert!(code == 0 && !out.contains("is ignored"), "{args:?}: {out}");
@@ -217,7 +217,7 @@ fn ord_3_a_clones_own_configuration_counts_only_by_this_accounts_word() {
     assert!(home.text().contains("key: CLONE"));
     let (code, _, err) = home.orch(&clone, &["init", "--here"]);
     assert!(code == 2 && err.contains("does not trust it"), "{err}");
-    // By this account's word it counts; the state directory stays its own.
+    // This account's trust makes it count; the state directory stays its own.
     home.ok(&home.at(""), &["config", "trust", file.to_str().unwrap()]);
     assert_eq!(home.json(&clone, &["config", "check"])["projects"], serde_json::json!(["EVIL"]));
     let list = home.at("home/.config/orch/known");
@@ -244,7 +244,7 @@ fn ord_3_here_is_an_installation_of_its_own_and_a_state_directory_belongs_to_one
         PathBuf::from(set.as_str().unwrap())
     };
     assert_ne!(state(&shop), state(&api));
-    // Another file on the same directory is refused with both paths, whoever asks.
+    // Another file on the same directory is refused with both paths, whoever runs it.
     let moved = home.at("moved.yaml");
     let text = std::fs::read_to_string(shop.join("orch.yaml")).unwrap();
     std::fs::write(&moved, &text).unwrap();
@@ -264,7 +264,7 @@ fn ord_3_here_is_an_installation_of_its_own_and_a_state_directory_belongs_to_one
     assert_eq!(count(), 1);
     home.ok(&home.at(""), &["--config", other, "status"]);
     assert_eq!(home.orch(&shop, &["status"]).0, 2);
-    // Where the recorded file is gone, readers take the new one, and the next step writes it down once.
+    // If the recorded file is gone, readers use the new one, and the next step records it once.
     std::fs::remove_file(&moved).unwrap();
     home.ok(&shop, &["status"]);
     assert_eq!(count(), 1);
@@ -306,7 +306,7 @@ fn ord_3_a_folder_of_a_monorepo_is_a_project() {
     );
     assert_eq!(home.json(&mono.join("services/web"), &["init"])["added"], false);
     assert!(mono.join(".gitleaks.toml").exists() && !mono.join("services/api/.gitleaks.toml").exists());
-    // RULE-29 holds where they overlap.
+    // RULE-29 applies where they overlap.
     std::fs::write(home.config(), home.text().replace("services/web/**", "services/**")).unwrap();
     let (code, _, err) = home.orch(&home.at(""), &["config", "check"]);
     assert!(code == 2 && err.contains("one remote"), "{err}");
@@ -331,7 +331,7 @@ impl Home {
         crate::support::git::raw(dir, &["push", "-q", "origin", "HEAD:main"]);
     }
 
-    /// Ticks until the answer is there.
+    /// Ticks until there is an answer.
     fn until<T>(&self, look: impl Fn(&Home) -> Option<T>) -> T {
         let begun = std::time::Instant::now();
         loop {
@@ -346,7 +346,7 @@ impl Home {
     }
 }
 
-/// `.orch.yaml` of the default branch says how its part is tried; agents write in that part alone.
+/// The default branch's `.orch.yaml` says how its part is tested; agents write in that part alone.
 #[test]
 fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
     let home = Home::new();
@@ -382,7 +382,7 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
     assert!(why.contains("services/web/taken") && why.contains("outside of the `paths` of this project"), "{why}");
     let tried = std::fs::read_to_string(&out).unwrap();
     assert!(tried.lines().count() >= 2 && tried.lines().all(|l| l.ends_with("/services/api")), "{tried}");
-    // Another key holds the project, and is named; what was read last is not what counts.
+    // A key that does not belong there holds the project, and is named; the last valid file does not count.
     home.push(&mono, &[(".orch.yaml", &format!("{own}deploy: {{command: [./x]}}\n"))]);
     home.ok(&home.at(""), &["stop", "API-1"]);
     home.ok(&home.at(""), &["new", "two"]);
@@ -400,7 +400,7 @@ fn ord_3_a_repository_says_how_its_part_is_tried_and_no_more() {
     });
 }
 
-/// A faulty file of one repository leaves the only place to another, which then is read as well.
+/// A faulty file of one repository leaves the only slot to another, which then is read as well.
 #[test]
 fn ord_3_a_faulty_file_holds_no_other_repository() {
     let home = Home::new();
@@ -431,7 +431,7 @@ fn ord_3_a_faulty_file_holds_no_other_repository() {
     assert_eq!(held["rule"], "configuration", "{said}");
 }
 
-/// A red base of one part holds that part alone, also where both are tried by the same words.
+/// A red base of one part holds that part alone, even if the same command tests both.
 #[test]
 fn ord_3_a_red_base_of_one_part_holds_only_that_one() {
     let home = Home::new();
@@ -471,7 +471,7 @@ fn ord_3_a_red_base_of_one_part_holds_only_that_one() {
     let status = home.json(&home.at(""), &["status"]);
     let bases: Vec<_> = status["base"].as_array().unwrap().iter().map(|b| (&b["repo"], &b["state"])).collect();
     assert_eq!(format!("{bases:?}"), r#"[(String("API"), String("red")), (String("WEB"), String("green"))]"#);
-    // It is named by its key wherever it is asked for, and the repository's name means neither.
+    // Everywhere it is named by its key; the repository's name matches neither.
     let explained = home.json(&home.at(""), &["explain", "API-1"]);
     assert_eq!(explained["command"], "orch logs --base API");
     assert!(explained["base"].to_string().contains("broken"), "{explained}");

@@ -1,11 +1,12 @@
-//! Authorities and proxies on the binary: one setting, whichever it is, reaches the API clients and git alike (docs/network.md).
+//! Authorities and proxies on the binary: one setting, whichever it is, applies to API clients and git alike
+//! (docs/network.md).
 
 use crate::support::git::raw;
 use crate::support::gitea::{FakeGitea, TOKEN};
 use crate::support::house::{House, Plan, Ran};
 use crate::support::net::{Authority, Helper};
 
-/// A project whose repository and forge are both behind TLS that only the test's authority vouches for.
+/// A project whose repository and forge are both behind TLS that only the test's authority certifies.
 struct Company {
     authority: Authority,
     house: House,
@@ -34,7 +35,7 @@ impl Company {
         std::fs::write(self.house.path("orch.yaml"), text).unwrap();
     }
 
-    /// `orch doctor` with these variables: what it says of the remote and of the forge.
+    /// `orch doctor` with these variables: its answers about the remote and the forge.
     fn doctor(&mut self, env: &[(&str, &str)]) -> (String, String, Ran) {
         self.house.env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         self.house.env.push(("FORGE".to_owned(), TOKEN.to_owned()));
@@ -80,7 +81,7 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     std::fs::copy(&ca, it.house.path("company.pem")).unwrap();
     it.configure("localhost", "tls: {ca_file: company.pem}\n");
     reached(&it.doctor(&[]), "tls.ca_file");
-    // What is no certificate is named, by doctor and by a step.
+    // An invalid certificate is named, by doctor and by a step.
     std::fs::write(it.house.path("company.pem"), "nothing").unwrap();
     let bad = it.doctor(&[]);
     assert!(bad.1.contains("company.pem (tls.ca_file) holds no PEM certificate"), "{}", bad.1);
@@ -90,7 +91,7 @@ fn an_authority_of_the_company_is_trusted_by_api_and_git_whoever_names_it() {
     assert!(step.json.to_string().contains("company.pem (tls.ca_file) can't be read"), "{}", step.json);
 }
 
-/// C11: what stands alone reaches the network as every other command does.
+/// C11: stand-alone commands reach the network as every other command does.
 #[test]
 fn the_authority_and_the_configuration_reach_a_check_that_stands_alone() {
     let Some(it) = company("localhost") else { return };
@@ -133,12 +134,12 @@ fn a_proxy_is_used_by_api_and_git_in_either_case_and_shows_no_password() {
     let far = format!("socks5h://127.0.0.1:{}", socks.port);
     reached(&it.doctor(&[("SSL_CERT_FILE", &ca), ("https_proxy", &far)]), "socks5h");
     assert!(socks.asked().iter().all(|l| l.starts_with("SOCKS forge.test ")), "{:?}", socks.asked());
-    // Excepted hosts are asked directly, and this name is nobody's.
+    // Excepted hosts are contacted directly, and nobody has this name.
     let before = connect.asked().len();
     let (git, api, _) = it.doctor(&[("SSL_CERT_FILE", &ca), ("HTTPS_PROXY", &proxy), ("NO_PROXY", "other, .test")]);
     assert!(!git.contains("branches") && !api.contains("merges are"), "{git} {api}");
     assert_eq!(connect.asked().len(), before);
-    // One that can't be used is named, and nobody goes around it.
+    // An unusable proxy is named, and not bypassed.
     let said = it.doctor(&[("SSL_CERT_FILE", &ca), ("HTTPS_PROXY", "ftp://ann:hunter2@127.0.0.1:1")]);
     for text in [&said.0, &said.1] {
         assert!(text.contains("HTTPS_PROXY is ") && text.contains("expected http://HOST:PORT"), "{text}");
@@ -201,7 +202,7 @@ fn a_write_never_goes_out_on_a_connection_that_served_a_read() {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    // Says that it keeps the connection, answers once, and closes when the next request arrives.
+    // Claims to keep the connection, answers once, and closes when the next request arrives.
     let server = std::thread::spawn(move || {
         for stream in listener.incoming().take(5) {
             let mut stream = stream.unwrap();

@@ -1,9 +1,10 @@
-//! Nights (issue 12): tasks in two repositories while board, forge, remote, chat and disk are away by turns, processes are
-//! killed and the machine starts anew. Every task that can finish must finish, no agent's run may be wasted but by a kill,
-//! people are told of a cause once. The seed fixes what is drawn, not how processes interleave.
+//! Nights (issue 12): tasks in two repositories while board, forge, remote, chat and disk fail in turn, processes are
+//! killed and the machine restarts. Every task that can finish must finish, only a kill may waste an agent's run, and
+//! people hear of a cause once. The seed fixes the draws, not how processes interleave.
 //!
-//! `ORCH_NIGHT_S` (real seconds of trouble; without it none is played), `ORCH_NIGHT_SEED`, `ORCH_NIGHT_TASKS` (of each repository),
-//! `ORCH_NIGHT_RATE` (how much faster time runs), `ORCH_NIGHT_KILL_MS` (between two kills): see `scripts/night`.
+//! `ORCH_NIGHT_S` (real seconds of disturbance; without it none is played), `ORCH_NIGHT_SEED`, `ORCH_NIGHT_TASKS` (per
+//! repository), `ORCH_NIGHT_RATE` (how much faster time runs), `ORCH_NIGHT_KILL_MS` (between two kills): see
+//! `scripts/night`.
 #![cfg(feature = "failpoints")]
 
 use crate::support::crash::TaskRow;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long all that is left may take once the trouble is over.
+/// How long everything left may take once the disturbances are over.
 const REST: Duration = Duration::from_secs(600);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -75,7 +76,7 @@ fn runs(night: &Night) -> Runs {
     all
 }
 
-/// All that is wrong with how the night ended.
+/// Everything that is wrong with the outcome of the night.
 fn judge(night: &Night, each: usize, outages: &[Outage], people: &People) -> Vec<String> {
     let mut faults = night.wrong.lock().unwrap().clone();
     let tasks = night.world.tasks();
@@ -89,7 +90,8 @@ fn judge(night: &Night, each: usize, outages: &[Outage], people: &People) -> Vec
     faults.extend(told(night, outages));
     faults.extend(left(night, &tasks));
     for (key, why) in &people.retries {
-        // What a kill explains: a supervisor that was killed three times in one stage, a deploy between start and result.
+        // What a kill explains: a supervisor that was killed three times in one stage, a deploy between start and
+        // result.
         if !why.contains("vanished") && !why.contains("unknown") {
             faults.push(format!("{key} was blocked: {why}"));
         }
@@ -97,7 +99,7 @@ fn judge(night: &Night, each: usize, outages: &[Outage], people: &People) -> Vec
     faults
 }
 
-/// Whether a task came to the end that its part has.
+/// Whether a task reached the end that its role has.
 fn ended(night: &Night, task: &TaskRow, people: &People) -> Option<String> {
     let part = role(&task.key);
     let (wanted, attempts) = match part {
@@ -119,7 +121,7 @@ fn ended(night: &Night, task: &TaskRow, people: &People) -> Option<String> {
     })
 }
 
-/// Runs beyond the first one of a stage's attempt that neither the plan nor a kill explains.
+/// Runs beyond the first of a stage's attempt that neither the plan nor a kill explains.
 fn wasted(night: &Night) -> Vec<String> {
     // Whether its end was recorded before each kill.
     let mut killed: BTreeMap<i64, bool> = BTreeMap::new();
@@ -155,7 +157,7 @@ fn alerts(night: &Night) -> BTreeMap<(String, String), usize> {
     all
 }
 
-/// Messages that tell people more than once of one cause.
+/// Causes that were reported to people more than once.
 fn told(night: &Night, outages: &[Outage]) -> Vec<String> {
     let mut faults = Vec::new();
     let away = |parts: &[Part]| outages.iter().filter(|o| parts.contains(&o.part)).count();
@@ -167,7 +169,7 @@ fn told(night: &Night, outages: &[Outage]) -> Vec<String> {
             "service_down" | "service_back" if about == forge => away(&[Part::Forge, Part::Host]),
             "service_down" | "service_back" if about.contains("ORCH") => away(&[Part::Host]),
             "service_down" | "service_back" if about.contains("AA") => away(&[Part::Remote]),
-            // One a wait and a block, whose number the journal has; see the texts below.
+            // One per wait and block, whose number the journal has; see the texts below.
             "approval_wanted" | "confirm_deploy_wanted" | "blocked" => usize::MAX,
             _ => 2,
         };

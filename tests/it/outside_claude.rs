@@ -1,5 +1,5 @@
-//! Agents over their runtimes in the whole binary (RUN-5, RUN-7, RULE-25, RULE-26): the real Claude Code CLI against a
-//! scripted model, and stand-ins for what it can't be made to do. Where the CLI is not installed, the first says so.
+//! Agents through their runtimes in the whole binary (RUN-5, RUN-7, RULE-25, RULE-26): the real Claude Code CLI with a
+//! scripted model, and stand-ins for what it can't be made to do. If the CLI is not installed, the first test says so.
 
 use crate::support::anthropic::{Model, TURN_MICROS, Turn};
 use crate::support::git::raw;
@@ -74,7 +74,7 @@ fn the_real_cli_works_the_analysis_and_its_cost_is_booked() {
     assert!(!events.contains("dummy-key"));
 }
 
-/// Every agent of the pipeline is the real CLI, which writes with its own tools, and commits by itself.
+/// Every agent of the pipeline is the real CLI, which writes with its own tools, and commits on its own.
 #[test]
 fn the_real_cli_plays_every_agent_from_the_board_to_done() {
     let Some(cli) = cli() else { return };
@@ -91,7 +91,7 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
         Turn::Use("Write", serde_json::json!({"file_path": greeting, "content": "hello\n"})),
         Turn::bash("git add -A && git -c user.name=dev -c user.email=dev@example.com commit -q -m 'ORCH-1: greet'"),
         Turn::Say("Developed."),
-        // A judge starts no program, whatever it is talked into (R1).
+        // A judge starts no program, whatever it is persuaded to do (R1).
         Turn::bash(&format!("touch {}", ran.display())),
         Turn::Use("Read", serde_json::json!({"file_path": area.join("tmp/judged/change.diff")})),
         Turn::Use("Write", serde_json::json!({"file_path": review_file, "content": review})),
@@ -139,7 +139,7 @@ fn the_real_cli_plays_every_agent_from_the_board_to_done() {
     };
     assert!(!reviews.is_empty());
     for request in &reviews {
-        // The placeholder is the CLI's own, and no tool.
+        // The placeholder is the CLI's own, and not a tool.
         let given: Vec<String> = tools(request).into_iter().filter(|t| t != "DeferredToolPlaceholder").collect();
         assert!(given.iter().all(|t| ["Read", "Grep", "Glob", "Write"].contains(&t.as_str())), "{given:?}");
     }
@@ -225,7 +225,7 @@ fn rule_25_a_run_of_unknown_cost_books_its_cap() {
         .top("agents: {runtime: scripted, retry_backoff_s: 0, max_cost_usd: 2}")
         .top("limits: {max_cost_usd_per_task: 3}");
     let house = House::new(&plan);
-    // Says nothing of its cost, and writes nothing: it is tried again.
+    // Reports no cost and writes nothing: it is tried again.
     house.script("agent.sh", "#!/bin/sh\nexit 0\n");
     house.item("Greet");
     house.tick().fine();
@@ -262,7 +262,7 @@ fn run_2_a_run_past_the_days_money_waits_for_the_next_day_and_tells_once() {
     assert_eq!(told().len(), 1, "{:?}", told());
     let said = house.orch(&["explain", "ORCH-2"]).json.to_string();
     assert!(said.contains("day_cost") && said.contains("max_cost_usd_per_day"), "{said}");
-    // Yesterday's money is no longer today's.
+    // Yesterday's cost does not count today.
     house.change("UPDATE runs SET started_at = started_at - 86400000, ended_at = ended_at - 86400000");
     house.until_task_after_ticks("ORCH-2", |t| t.waiting_for.is_some());
     assert_eq!(told().len(), 1);
@@ -302,7 +302,7 @@ fn a_preset_is_reached_from_the_configuration() {
     assert!(said.starts_with("exec --json") && said.contains("-m gpt-5 --ephemeral"), "{said}");
 }
 
-/// B11: after its result a runtime's process has a short grace; then its tree is ended, and what it said counts.
+/// B11: after its result a runtime's process has a short grace; then its tree is ended, and its result counts.
 #[test]
 fn a_runtime_that_lingers_after_its_result_is_ended_and_the_result_counts() {
     let linger = |last: &str| {

@@ -1,5 +1,5 @@
-//! The whole main job over a strict Gitea (SHIP-5, RULE-2, RULE-8, RULE-31, RULE-42): branch, pull request, statuses,
-//! merge, verify.
+//! The whole main job with a strict Gitea (SHIP-5, RULE-2, RULE-8, RULE-31, RULE-42): branch, pull request, statuses,
+//! merge, verification.
 
 use crate::support::git::raw;
 use crate::support::gitea::{Data, Effect, FakeGitea, Rule, Script};
@@ -18,7 +18,7 @@ pub fn scene(further: &str) -> Scene {
 }
 
 pub fn scene_with(further: &str, lines: &[&str]) -> Scene {
-    // The fake stands before the repository that the house makes: its address is needed first.
+    // The fake starts before the house makes its repository: its address is needed first.
     let base = Plan::short();
     let mut house = House::new(&base);
     house.env.push(("FORGE".into(), crate::support::gitea::TOKEN.into()));
@@ -56,7 +56,7 @@ impl Scene {
         self.forge.set_status(head.as_str(), "ci/test", "success");
     }
 
-    /// Ticks until the task is so.
+    /// Ticks until the task is as expected.
     pub fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(what, || {
             if let Some(task) = self.house.task("ORCH-1").filter(|t| so(t)) {
@@ -104,7 +104,7 @@ fn a_branch_becomes_a_pull_request_waits_for_its_statuses_and_is_merged_once() {
     assert!(s.forge.data().comments.iter().any(|c| marked(&c.body)), "by its hidden marker");
 }
 
-/// Green at first, red when the task is about to leave a later stage: whichever step looks finds it.
+/// Green at first, red when the task is about to leave a later stage: whichever step checks finds it.
 #[test]
 fn rule_6_ci_that_turns_red_after_it_was_green_is_rolled_back() {
     for confirm in [false, true] {
@@ -112,7 +112,7 @@ fn rule_6_ci_that_turns_red_after_it_was_green_is_rolled_back() {
         let s = scene_with("", &[&lines[0], &lines[1]]);
         let task = s.until_pull();
         s.green(&task);
-        // The review moves the head, and CI looks at that one again.
+        // The review moves the head, and CI checks the new one.
         let reviewed = s.drive("the reviewed head", |t| t.head_sha != task.head_sha);
         if confirm {
             s.green(&reviewed);
@@ -159,7 +159,7 @@ fn rule_17_a_reap_a_minute_after_a_stop_looks_again_for_branch_and_pull_request(
     s.house.orch(&["reap"]).fine();
     assert!(!s.forge.pull(late).open);
     assert_eq!(standing(), "main");
-    // The forge closes one whose branch goes; this one was closed before that.
+    // The forge closes a pull request whose branch is deleted; this one was closed before that.
     let closed =
         s.house.query("SELECT json_extract(intent, '$.number') FROM journal WHERE kind = 'pr_closed' ORDER BY 1");
     assert_eq!(closed, ["1".to_owned(), late.to_string()]);
@@ -235,7 +235,7 @@ fn a_head_that_moves_in_the_merge_is_judged_anew() {
     assert!(!tree.contains("person.txt"), "nothing untested landed");
 }
 
-/// The forge merges over a base that somebody moved: whatever the method, no commit of the line has the tested tree.
+/// The forge merges over a base that somebody moved: with any method, no commit of the line has the tested tree.
 #[test]
 fn rule_5_a_base_that_moves_in_the_forges_merge_freezes() {
     for method in ["squash", "merge"] {
@@ -295,7 +295,7 @@ fn a_forge_that_is_never_ready_to_merge_blocks_at_the_bound_with_the_window_clos
     assert!(why.contains("not ready to merge") && why.contains("gates.undecided_max_s"), "{why}");
     assert_eq!((held.attempt, held.critical), (1, None));
     assert!(!s.forge.pull(1).merged);
-    // It thinks no more; a person's retry goes on with another deploy.
+    // The forge has finished checking; a person's retry continues with another deploy.
     s.forge.data().checking = 0;
     s.forge.data().pulls[0].set_checking(0);
     assert_eq!(s.house.orch(&["retry", "ORCH-1"]).code, 0);
@@ -339,7 +339,7 @@ fn rule_42_statuses_of_gates_are_posted_where_asked_and_never_counted() {
     });
 }
 
-/// A forge shows statuses by commit: what still holds for an updated head is said of that head too.
+/// A forge shows statuses by commit: those that still hold for an updated head are posted for that head too.
 #[test]
 fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
     let s = scene_with(
@@ -349,7 +349,7 @@ fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
     let task = s.until_pull();
     s.green(&task);
     s.drive("reviewed", |t| t.stage.as_str() == "testing" || t.stage.as_str() == "deploy");
-    // The default branch moves before anything could land: CI of the pushed head is asked for again.
+    // The default branch moves before anything could land: CI of the pushed head is requested again.
     crate::support::gitea::commit_on(&s.house.remote(), "main", "other.txt");
     let mut asked = std::collections::BTreeSet::new();
     let done = s.house.until("done", || {
@@ -374,7 +374,7 @@ fn rule_42_an_updated_head_bears_every_status_that_still_holds() {
     });
 }
 
-/// NTF-2: told once an outage, with its end, and again only when it was over in between.
+/// NTF-2: one alert per outage, with its end, and another only if it was over in between.
 #[test]
 fn a_forge_that_is_down_for_long_is_told_once_and_again_at_its_next_outage() {
     let s = scene("");
@@ -415,8 +415,8 @@ fn a_forge_that_is_down_for_long_is_told_once_and_again_at_its_next_outage() {
     s.drive("done", |t| t.stage.as_str() == "done");
 }
 
-/// A token that is taken away in the middle stops nothing for good: no attempt is spent, nothing is thrown away, it is
-/// told if it lasts, and it goes on with a new one. The server hides a private repository from it: 404.
+/// A token that is revoked midway stops nothing for good: no attempt is spent, nothing is discarded, it is reported if
+/// it lasts, and work continues with a new token. The server hides a private repository from the old one: 404.
 #[test]
 fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
     let s = scene(", post_statuses: true");
@@ -453,7 +453,7 @@ fn a_token_withdrawn_midway_holds_and_a_new_one_goes_on() {
     assert_eq!(s.house.alerts("service_back").len(), 1);
 }
 
-/// An account that was taken out of the repository concerns this project alone.
+/// An account that was removed from the repository affects this project alone.
 #[test]
 fn a_repository_that_is_hidden_is_told_of_the_project() {
     let s = scene("");
@@ -472,8 +472,8 @@ fn a_repository_that_is_hidden_is_told_of_the_project() {
     assert!(s.house.meta("down/forge of ORCH").is_none());
 }
 
-/// What only a person can give, and what comes by itself: the merge waits with the forge's words, the release stays, and
-/// it goes on when it is there (GH-1, rule `forge`).
+/// What only a person can provide, and what comes on its own: the merge waits with the forge's words, the release
+/// stays, and work continues once it is there (GH-1, rule `forge`).
 #[test]
 fn a_merge_the_forge_puts_off_is_a_hold_that_ends_by_itself() {
     type Change = fn(&mut Data);
@@ -529,7 +529,7 @@ fn rule_of(data: &mut Data) -> &mut Rule {
     &mut data.rules.last_mut().unwrap().1
 }
 
-/// Nothing was done while the forge waits: a stop, HALT and a freeze are heard at once, and so is a merge by hand.
+/// Nothing was done while the forge waits: a stop, HALT and a freeze take effect at once, and so does a manual merge.
 #[test]
 fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
     for hand in ["stop", "halt", "freeze", "merge"] {
@@ -539,7 +539,7 @@ fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
         s.drive("the parking", |t| t.waiting_for.is_some());
         rule_of(&mut s.forge.data()).required_approvals = 1;
         assert!(s.house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).code <= 1);
-        // Asked and refused once: what is begun when HALT comes is finished.
+        // Requested and refused once: what was begun when HALT comes is finished.
         s.drive("the wait", |t| t.critical.is_some() && s.merges() > 0);
         match hand {
             "stop" => {
@@ -569,8 +569,8 @@ fn a_merge_that_waits_is_stopped_halted_frozen_and_made_by_hand() {
     }
 }
 
-/// RUN-8: a task that waits for a person at the forge keeps the merge lease no longer than any parked one. Its release and
-/// its wait stay, and it goes on by itself.
+/// RUN-8: a task that waits for a person at the forge keeps the merge lease no longer than any parked one. Its release
+/// and its wait stay, and it continues automatically.
 #[test]
 fn run_8_a_wait_for_a_person_at_the_forge_gives_the_lease_back_after_its_time() {
     let s = scene_with("", &["deploy: {confirm: true}"]);
@@ -599,7 +599,7 @@ fn run_8_a_wait_for_a_person_at_the_forge_gives_the_lease_back_after_its_time() 
     assert_eq!(s.house.query("SELECT key FROM outbox WHERE key LIKE 'alert/forge_waits/%'").len(), 1, "told once");
 }
 
-/// BND-6: whoever rewrites the audit table of this machine can't rewrite what the forge was told of it.
+/// BND-6: whoever rewrites the audit table of this machine can't rewrite what the forge received of it.
 #[test]
 fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {
     let s = scene("");
@@ -619,7 +619,7 @@ fn each_move_says_the_audit_hash_on_the_pull_request_where_it_is_anchored() {
     }
 }
 
-/// E3: closed or merged while an early stage works or waits, it is seen before the next agent starts.
+/// E3: closed or merged while an early stage works or waits, it is noticed before the next agent starts.
 #[test]
 fn rule_31_a_pull_request_closed_or_merged_in_an_early_stage_starts_no_further_agent() {
     for merged in [false, true] {
@@ -646,8 +646,8 @@ fn rule_31_a_pull_request_closed_or_merged_in_an_early_stage_starts_no_further_a
     }
 }
 
-/// RULE-5: the forge says merged and its branch does not show it. That is a wait: nothing is deployed, frozen or taken back,
-/// and after `gates.undecided_max_s` a person decides.
+/// RULE-5: the forge says merged but its branch does not show it. That is a wait: nothing is deployed, frozen or
+/// undone, and after `gates.undecided_max_s` a person decides.
 #[test]
 fn a_landing_that_the_forge_claims_and_its_branch_does_not_show_is_waited_for() {
     for shown in [true, false] {

@@ -1,5 +1,5 @@
-//! A project on GitHub in the whole binary (GH-1, GH-2): from an issue by pull request and required checks to done, over a
-//! strict fake.
+//! A project on GitHub in the whole binary (GH-1, GH-2): from an issue through pull request and required checks to
+//! done, with a strict fake.
 
 use crate::support::github::{FakeGithub, TOKEN};
 use crate::support::house::{House, Plan};
@@ -24,7 +24,7 @@ fn scene(board: &str) -> Scene {
     house.configure(&plan);
     let s = Scene { house, hub };
     s.hub.data().checking = 0;
-    // With the board configured, `orch init` makes the labels that are missing.
+    // With the board configured, `orch init` creates the missing labels.
     let config = s.house.path("orch.yaml");
     let (code, out, err) = s.house.text(&["--config", config.to_str().unwrap(), "init"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -33,7 +33,7 @@ fn scene(board: &str) -> Scene {
 }
 
 impl Scene {
-    /// Reconciles and ticks until the task is so and nothing of it runs; CI passes on every head.
+    /// Reconciles and ticks until the task is as expected and nothing of it runs; CI passes on every head.
     #[track_caller]
     fn drive(&self, what: &str, so: impl Fn(&Task) -> bool) -> Task {
         self.house.until(what, || {
@@ -89,7 +89,7 @@ fn gh_2_an_issue_is_steered_from_its_labels_by_required_checks_to_done() {
     assert_eq!(s.labels(), ["orch: Awaiting Deploy"]);
     let pull = s.hub.pull(parked.pr.unwrap().number);
     assert!(pull.title.starts_with("ORCH-1: ") && pull.body.ends_with("<!-- orch:t1 -->"), "{pull:?}");
-    // The answer of the merge is lost: git says what became of it.
+    // The answer of the merge is lost: git shows what happened.
     s.hub.fault(&format!("PUT /repos/team/app/pulls/{}/merge", pull.number), Fault::CutAfterEffect, 1);
     s.hub.data().label(1, "orch: Confirm Deploy", "ann");
     let done = s.drive("is done", |t| t.stage.as_str() == "done");
@@ -99,7 +99,7 @@ fn gh_2_an_issue_is_steered_from_its_labels_by_required_checks_to_done() {
     assert_eq!(done.landed_sha.unwrap().as_str(), main);
     assert_eq!(s.labels(), ["orch: Done"]);
     assert_eq!(s.hub.data().issues[0].closed.as_deref(), Some("completed"));
-    // One moves the watermark, the next one's answer is what is known from then on.
+    // One moves the watermark, the next one's answer is the state from then on.
     for _ in 0..2 {
         s.house.reconcile().fine();
     }
@@ -140,7 +140,7 @@ fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
     let still = s.house.task("ORCH-1").unwrap();
     assert!(still.waiting_for.is_some() && still.title == "Greet", "{still:?}");
     assert_eq!(s.labels(), ["orch: In Review"], "and the question stands there again");
-    // Closed by a person: held, and reopened it goes on.
+    // Closed by a person: held; reopened, it continues.
     s.hub.data().close_issue(1, "not_planned", "ann");
     s.house.reconcile().fine();
     let held = s.house.task("ORCH-1").unwrap().withdrawn.map(|w| w.to_string()).unwrap_or_default();
@@ -148,7 +148,7 @@ fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
     s.hub.data().issue_mut(1).closed = None;
     s.house.reconcile().fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
-    // Put on again, by somebody whose event is not told yet: the older one says nothing of it.
+    // Added again, by somebody whose event is not visible yet: the older event says nothing about it.
     s.hub.data().label(1, "orch: Approved", "ann");
     s.hub.data().lag = 1;
     s.house.reconcile().fine();
@@ -158,7 +158,7 @@ fn gh_2_only_who_may_write_or_is_named_steers_and_others_are_told_once() {
     s.hub.data().lag = 0;
     s.drive("waits for the deploy", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
     s.told();
-    // Another repository of the name stops the project.
+    // Another repository of that name stops the project.
     s.hub.data().id = 78;
     let other = s.house.orch(&["reconcile", "--full"]);
     assert!(other.code == 3 && other.json["errors"].to_string().contains("took its name"), "{:?}", other.json);

@@ -1,5 +1,5 @@
-//! Other hands on a forge and a board at the worst moment, in more ways than one: whatever a service says, what is there
-//! decides (RULE-5, RULE-31, RULE-44).
+//! Other people act on a forge and a board at the worst moment, in several ways: whatever a service says, the actual
+//! state decides (RULE-5, RULE-31, RULE-44).
 
 use crate::outside_gitea::{Scene, scene, scene_with};
 use crate::support::git::raw;
@@ -8,7 +8,7 @@ use crate::support::http::{Fault, Reply};
 use crate::support::plane::{PROJECT, WORKSPACE};
 use serde_json::json;
 
-/// E5: somebody pushes to the default branch between the last look and the merge, and nothing of ours lands.
+/// E5: somebody pushes to the default branch between the last check and the merge, and nothing of ours lands.
 #[test]
 fn rule_5_a_push_at_the_moment_of_the_merge_goes_back_to_the_gate_whatever_the_forge_says() {
     let said = |status, text: &str| Some(Reply::json(status, &json!({"message": text})));
@@ -35,7 +35,7 @@ fn rule_5_a_push_at_the_moment_of_the_merge_goes_back_to_the_gate_whatever_the_f
     }
 }
 
-/// A way to take a task back, and its undoing.
+/// A way to withdraw a task, and its undoing.
 type Hand = (&'static str, fn(&Scene), fn(&Scene));
 
 fn branch_of(s: &Scene) -> String {
@@ -65,7 +65,7 @@ fn title(data: &mut Data, text: &str) {
     text.clone_into(&mut data.pull_mut(1).title);
 }
 
-/// E3: while a person is awaited, too; and who takes it back can give it back.
+/// E3: also while a person is awaited; and whoever withdraws it can restore it.
 #[test]
 fn rule_31_what_a_hand_takes_back_while_a_person_is_awaited_is_held_at_once_and_goes_on_when_given_back() {
     for (what, take, give) in HANDS {
@@ -101,7 +101,7 @@ fn rule_31_what_a_hand_takes_back_while_a_person_is_awaited_is_held_at_once_and_
     }
 }
 
-/// A2: whatever one kind of call of the board answers, another kind goes on.
+/// A2: whatever one kind of board call answers, the other kinds continue.
 #[test]
 fn rule_44_one_kind_of_call_that_fails_silences_no_other_kind_however_it_fails() {
     let faults: [fn() -> Fault; 2] =

@@ -1,10 +1,10 @@
-//! What is away for a while: a git remote that can't be reached costs no work and no money, and is told of (RULE-8, NTF-2).
+//! Temporary outages: an unavailable git remote costs no work and no money, and is reported (RULE-8, NTF-2).
 
 use crate::support::git::raw;
 use crate::support::gitea::{FakeGitea, TOKEN};
 use crate::support::house::{House, Plan};
 
-/// A house whose agent counts its plays; after `away` the remote is gone as the first play ends.
+/// A house whose agent counts its runs; with `away` the remote disappears as the first run ends.
 fn house(away: bool) -> House {
     let mut plan = Plan::short().project("deploy: {confirm: false}");
     let house = House::new(&plan);
@@ -20,7 +20,7 @@ fn plays(house: &House) -> usize {
     std::fs::read_to_string(house.path("plays")).map_or(0, |t| t.lines().count())
 }
 
-/// What was put off is due at once.
+/// What was deferred is due at once.
 fn due(house: &House) {
     house.change(
         "UPDATE jobs SET available_at = (SELECT json_extract(r.exited_at, '$.wall_ms') + 1 FROM runs r WHERE r.job_id = jobs.id AND r.state = 'exited')
@@ -43,7 +43,7 @@ fn rule_8_an_outage_at_the_push_keeps_what_the_agent_has_done() {
     let row = house.orch(&["status"]).json["tasks"][0].clone();
     assert_eq!(row["held_by"]["rule"], "backoff", "{row}");
     assert!(row["held_by"]["why"].as_str().unwrap().contains("the developer has ended"), "{row}");
-    // Still away: tried again, and the agent is not.
+    // Still unavailable: the push is retried, the agent is not.
     for _ in 0..2 {
         house.until("its time", || house.query("SELECT 1 FROM jobs WHERE available_at > 0").pop().map(|_| due(&house)));
         house.tick();
@@ -110,7 +110,7 @@ fn one_host_that_is_down_is_told_once_for_all_its_projects() {
     assert_eq!((house.alerts("service_down").len(), house.alerts("service_back")), (1, vec![host]));
 }
 
-/// A remote that is away is told as a forge is, also where no forge is asked, and a branch that it refuses is no fetch.
+/// An unavailable remote is reported like a forge, even without one; a branch that it refuses is not a failed fetch.
 #[test]
 fn a_git_remote_that_is_away_or_refuses_is_told() {
     let house = house(false);
@@ -149,7 +149,7 @@ fn a_git_remote_that_is_away_or_refuses_is_told() {
     assert_eq!((house.alerts("service_down").len(), house.alerts("service_back").len()), (1, 1));
 }
 
-/// A git of ours that the kernel ends for want of memory says nothing of the agent: what it has done is finalized again.
+/// If the kernel kills our git for lack of memory, that is not the agent's fault: its work is finalized again.
 #[test]
 fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent_again() {
     let house = house(false);
@@ -174,8 +174,8 @@ fn rule_45_a_git_that_is_killed_while_a_run_is_finalized_does_not_play_the_agent
     assert_eq!(plays(&house), 1, "paid for once");
 }
 
-/// RULE-11, RUN-3: the process that made the branch is killed before it can record it, and the default branch moves: the
-/// next one begins where the branch then is, so that no agent works on a base that the remote does not have.
+/// RULE-11, RUN-3: the process that made the branch is killed before it can record it, and the default branch moves.
+/// The next one begins where the branch then is, so that no agent works on a base that the remote does not have.
 #[test]
 fn run_3_a_branch_whose_maker_was_killed_is_moved_up_and_costs_no_run() {
     let house = house(false);

@@ -1,4 +1,4 @@
-//! A board on Plane in the whole binary (BRD-1 to BRD-5, RULE-12 to RULE-15, RULE-27), against a strict fake.
+//! A board on Plane in the whole binary (BRD-1 to BRD-5, RULE-12 to RULE-15, RULE-27), with a strict fake.
 
 use crate::support::http::Fault;
 use crate::support::plane::{PROJECT, WORKSPACE, state_id};
@@ -55,7 +55,7 @@ fn an_unseen_stop_is_never_written_over_by_an_indication() {
     let s = scene();
     let n = s.board.item("Greet", "To Analyse");
     s.house.reconcile().fine();
-    // Between the look before an indication and its writing a person sets STOP.
+    // Between the read before an indication and its write, a person sets STOP.
     s.board.data().after_get = Some(Box::new(|data| {
         data.tick();
         let (now, stop) = (data.now, data.named("STOP"));
@@ -85,7 +85,7 @@ fn rule_12_an_approval_from_before_the_question_counts_for_nothing() {
     let why = s.house.query("SELECT reason FROM intents WHERE kind = 'approved'");
     assert_eq!(why.len(), 1);
     assert!(why[0].contains("does not wait"), "{why:?}");
-    // The same status seen again is no new intent: it acts on the change into it.
+    // The same status seen again is no new intent: only the change into it counts.
     s.board.set(n, "Approved");
     s.drive("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
 }
@@ -176,7 +176,7 @@ fn pages_that_drift_lose_nothing() {
     for n in 1..=150 {
         s.board.set(n, "In Progress");
     }
-    // Between the two pages the oldest changed item moves to the top, and another one slips over the border.
+    // Between the two pages the oldest changed item moves to the top, and another one slips across the page boundary.
     s.board.data().after_page = Some(Box::new(|data| {
         data.tick();
         let (now, wanted) = (data.now, data.named("To Analyse"));
@@ -209,7 +209,7 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     s.house.orch(&["reconcile", "--full"]).fine();
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_none());
     assert!(card().contains("Approval wanted"), "{}", card());
-    // Moved to a closed group by a person: held, explained, not put back.
+    // A person moved it to a closed group: held, explained, not put back.
     s.board.set(n, "Done");
     s.house.reconcile().fine();
     s.told();
@@ -217,7 +217,7 @@ fn a_withdrawn_item_holds_its_task_and_coming_back_frees_it() {
     assert!(s.house.task("ORCH-1").unwrap().withdrawn.is_some());
 }
 
-/// RULE-44: one item that can't be looked up says nothing of the next.
+/// RULE-44: one item that can't be read says nothing about the next.
 #[test]
 fn rule_44_an_item_that_can_not_be_looked_up_hides_no_other_that_is_gone() {
     let s = scene();
@@ -337,7 +337,7 @@ fn rule_15_an_approval_with_a_job_under_way_counts_for_nothing() {
     let n = s.board.item("Greet", "To Analyse");
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
     s.told();
-    // The analyst is sent back to work, slowly, and the approval comes meanwhile.
+    // The analyst works again, slowly, and the approval arrives meanwhile.
     s.house.script("agent.sh", "#!/bin/sh\nwhile true; do sleep 0.2; done\n");
     s.house.orch(&["advance", "ORCH-1", "--reject", "think again"]).fine();
     s.house.tick();
@@ -372,7 +372,7 @@ fn a_wrong_key_is_an_error_that_names_the_board_and_not_the_key() {
     assert!(text.contains("board of ORCH") && !text.contains("plane_api_wrong"), "{text}");
 }
 
-/// BRD-3: on Plane it is the activity's actor who decides, and the activity comes a while after the status.
+/// BRD-3: on Plane the activity's actor decides, and the activity arrives a while after the status.
 #[test]
 fn brd_3_only_a_listed_actor_starts_work() {
     let s = scene_with(", deciders: [ann]", &[]);
@@ -397,7 +397,7 @@ fn brd_3_only_a_listed_actor_starts_work() {
     assert!(s.house.task("ORCH-1").is_none());
 }
 
-/// What the board does not tell holds a task by one rule, whoever says so.
+/// An item that can't be read holds its task by one rule, which tick, explain and status all name.
 #[test]
 fn rule_27_one_rule_is_told_by_tick_explain_and_status_where_the_item_can_not_be_read() {
     let s = scene();
@@ -418,7 +418,7 @@ fn rule_27_one_rule_is_told_by_tick_explain_and_status_where_the_item_can_not_be
     s.drive("ORCH-1", "begins", |t| t.stage.as_str() != "created");
 }
 
-/// C9a and C9b make a work item of the sandbox project on whichever board it has.
+/// C9a and C9b create a work item of the sandbox project on whichever board it has.
 #[test]
 fn a_sandbox_on_a_server_goes_through_the_self_hosting_suite() {
     let s = scene_with("", &["dependencies: {enabled: false}"]);

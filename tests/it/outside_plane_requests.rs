@@ -1,4 +1,4 @@
-//! What a board on Plane is asked, and how often (BRD-4, RULE-13, the budgets of requests), against a strict fake.
+//! Which requests a board on Plane gets, and how often (BRD-4, RULE-13, the request budgets), with a strict fake.
 
 use crate::support::house::Ran;
 use crate::support::http::Fault;
@@ -35,13 +35,13 @@ fn rule_13_the_watermark_does_not_pass_a_429_in_the_middle_of_a_page() {
     let asked = s.board.take();
     let status = s.house.orch(&["status"]).fine().json;
     assert_eq!(status["reconcile"]["throttled"][0]["project"], "ORCH", "{status}");
-    // The next passes wait, whatever process they are.
+    // The next passes wait, in whatever process.
     s.house.reconcile().fine();
     s.house.tick().fine();
     assert_eq!(s.board.take().len(), 0, "{asked:?}");
 }
 
-/// A board that is silent costs a step one wait, however many tasks it shows.
+/// A board that does not answer costs a step one wait, however many tasks it shows.
 #[test]
 fn a_step_asks_for_the_statuses_once_whatever_it_shows_and_whether_or_not_they_are_told() {
     let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
@@ -85,7 +85,7 @@ fn ten_thousand_items_cost_one_request_when_nothing_changed_and_few_when_some_di
     }
     s.house.reconcile().fine();
     assert_eq!(lists(&s.board.take()), 100, "the first look is a whole one");
-    // Past the overlap nothing stands but what changes.
+    // Past the overlap, only changes are listed.
     s.board.data().now += 600_000;
     s.board.set(1, "Backlog");
     s.house.reconcile().fine();
@@ -131,7 +131,8 @@ fn a_whole_look_past_the_budget_goes_on_where_it_ended() {
     assert!(lists(&s.board.take()) < 5 + 5, "pages are not read twice");
 }
 
-/// More changed than a minute's budget holds (an import): the looks at what changed would be cut at the same place for ever.
+/// More changes than a minute's budget allows (an import): scans of the changes would be cut off at the same place
+/// forever.
 #[test]
 fn more_changes_than_the_budget_holds_are_taken_in_by_a_whole_look_that_goes_on() {
     let s = scene();
@@ -175,7 +176,7 @@ fn board_switched_off_costs_no_request() {
     assert_eq!(s.board.take().len(), 0);
 }
 
-/// A signal ends a whole look at a slow board after the page under way, and the next pass reads on there (CLI-5).
+/// A signal ends a full scan of a slow board after the current page, and the next pass resumes there (CLI-5).
 #[test]
 fn cli_5_a_signal_ends_a_whole_look_between_two_pages_and_the_next_one_goes_on() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
@@ -206,7 +207,7 @@ fn cli_5_a_signal_ends_a_whole_look_between_two_pages_and_the_next_one_goes_on()
     }
 }
 
-/// One pass in this process that gives a board so long.
+/// One pass in this process that allows a board this much time.
 fn pass(s: &Scene, longest: Duration) -> Vec<String> {
     let env = s.house.env.iter().cloned().collect();
     let config = orch::config::load(Some("orch.yaml".as_ref()), None, &env, s.house.root()).unwrap();
@@ -217,7 +218,7 @@ fn pass(s: &Scene, longest: Duration) -> Vec<String> {
     ctx.report.skipped.iter().map(|h| h.rule.to_string()).collect()
 }
 
-/// However slow a board is, each pass brings in a page, and many changes at once are not looked at from the start again.
+/// However slow a board is, each pass reads a page, and many changes at once are not read from the start again.
 #[test]
 fn a_board_too_slow_for_one_pass_is_read_page_by_page() {
     let s = scene();
@@ -243,7 +244,7 @@ fn a_board_too_slow_for_one_pass_is_read_page_by_page() {
     assert_eq!(passes, Some(4), "one look at what changed, then three pages");
 }
 
-/// A dry step stores nothing, and asks no more often for that.
+/// A dry run stores nothing, and makes no more requests because of that.
 #[test]
 fn a_dry_step_asks_for_the_statuses_once_too() {
     let s = scene_with("", &["plane: {states_ttl_s: 0}"]);
@@ -258,7 +259,7 @@ fn a_dry_step_asks_for_the_statuses_once_too() {
     assert!(log.iter().all(|l| l.starts_with("GET")), "{log:?}");
 }
 
-/// While a person is waited for, an item without the label is not asked for again until it changes (BRD-5).
+/// While a person is awaited, an item without the label is not read again until it changes (BRD-5).
 #[test]
 fn brd_5_a_waiting_task_costs_an_idle_step_nothing_and_a_label_that_comes_is_seen() {
     let s = scene_with("", &["auto_label: {enabled: true, repos: demo}"]);
@@ -284,7 +285,7 @@ fn brd_5_a_waiting_task_costs_an_idle_step_nothing_and_a_label_that_comes_is_see
     s.drive("ORCH-1", "goes on", |t| t.stage.as_str() == "deploy" && t.waiting_for.is_some());
 }
 
-/// One wait a step for a board that is silent, however many tasks would ask it (BRD-4).
+/// One wait per step for a board that does not answer, however many tasks need it (BRD-4).
 #[test]
 fn a_silent_board_is_asked_once_a_step() {
     let s =
@@ -303,7 +304,7 @@ fn a_silent_board_is_asked_once_a_step() {
     assert_eq!((ran.code, s.board.take().len()), (3, 1), "{}", ran.json);
 }
 
-/// With a task that waits: a tick, a reap and a look at the status ask nothing, a pass one list, a whole look its pages.
+/// With a waiting task: a tick, a reap and a status make no request, a pass one list, a full scan its pages.
 #[test]
 fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
     let s = scene();
@@ -333,7 +334,7 @@ fn steps_with_nothing_to_do_ask_as_much_as_their_budget_says() {
     assert_eq!(s.board.take(), ["GET work-items/"; 11], "1,001 items, a hundred a page, and nothing for each task");
 }
 
-/// A server that ends in the middle of a whole look: what came is kept, and the next pass goes on there.
+/// A server that fails in the middle of a full scan: what arrived is kept, and the next pass resumes there.
 #[test]
 fn a_whole_look_that_breaks_off_goes_on_where_it_ended_and_starts_anew_where_that_is_refused() {
     let s = scene();
@@ -351,7 +352,7 @@ fn a_whole_look_that_breaks_off_goes_on_where_it_ended_and_starts_anew_where_tha
     assert_eq!(lists(&s.board.take()), 4);
     assert_eq!(s.house.query("SELECT item_id FROM items").len(), 450);
     assert_eq!(s.count("reconcile/skipped_terminal_total"), 45, "each once, of all parts");
-    // A place that the server does not know any more.
+    // A cursor that the server no longer knows.
     let scan = r#"{"cursor":"nowhere","newest_ms":0,"began_at":0}"#;
     s.house.change(&format!("INSERT INTO meta (key, value) VALUES ('scan/ORCH', '{scan}')"));
     assert_eq!(s.house.reconcile().code, 3);

@@ -1,4 +1,4 @@
-//! A forge that says no after the push: what an agent did is kept, that very call is made again, and no agent is paid a
+//! A forge that refuses after the push: an agent's work is kept, that very call is repeated, and no agent is paid a
 //! second time (ORD-1, RULE-45).
 
 use crate::outside_gitea::{Scene, scene};
@@ -7,7 +7,7 @@ use crate::support::house::Plan;
 use orch::model::run_end::{RunEnd, RunResult};
 use orch::model::task::Task;
 
-/// What the forge has against `orch`, and what its answer begins with.
+/// Why the forge refuses `orch`, and how its answer begins.
 type No = (&'static str, fn(&mut Data, bool), &'static str);
 
 const NOES: [No; 5] = [
@@ -31,7 +31,8 @@ impl Scene {
         self.house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count()
     }
 
-    /// A task whose run has ended and whose pull request the forge refuses, since it says no from the branch's start on.
+    /// A task whose run has ended and whose pull request the forge refuses, since it refuses from the branch's start
+    /// on.
     fn until_refused(&self, no: impl FnOnce(&mut Data)) -> Task {
         let go = self.house.path("go");
         let wait = format!("#!/bin/sh\nwhile [ ! -e '{}' ]; do sleep 0.05; done\n", go.display());
@@ -56,7 +57,7 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
             s.house.runs("ORCH-1").iter().rfind(|r| r.agent.is_some()).unwrap().result,
             Some(RunEnd::new(RunResult::Done, ""))
         );
-        // Not before its time, and without a fault.
+        // Not before its time, and without an error.
         for _ in 0..2 {
             let tick = s.house.tick().fine();
             assert_eq!(tick.rules(), ["forge_refused"], "{what}");
@@ -64,11 +65,11 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
         let explained = s.house.orch(&["explain", "ORCH-1"]).fine().json;
         assert_eq!(explained["held_by"]["rule"], "forge_refused", "{what}");
         assert!(explained["moves"].to_string().contains("orch retry ORCH-1"), "{what}: {explained}");
-        // When its time has come it is asked again, and refused again.
+        // Once due, it is requested again, and refused again.
         s.house.change("UPDATE tasks SET refused = json_set(refused, '$.next_at', 0)");
         s.house.tick().fine();
         assert_eq!(s.house.task("ORCH-1").unwrap().refused.unwrap().tries, 2, "{what}");
-        // A person lifts it; `retry` asks at once.
+        // A person fixes it; `retry` repeats the request at once.
         change(&mut s.forge.data(), false);
         s.house.orch(&["retry", "ORCH-1"]).fine();
         let open = s.house.until_task("ORCH-1", "has its pull request", |t| t.pr.is_some());
@@ -79,7 +80,8 @@ fn rule_45_a_forge_that_says_no_after_the_push_holds_the_task_and_no_agent_start
     }
 }
 
-/// E10: what token and account may not do is asked before the first branch: no branch, no agent, no attempt, and one word.
+/// E10: the rights of token and account are checked before the first branch: no branch, no agent, no attempt, one
+/// message.
 #[test]
 fn ord_1_a_right_that_is_missing_is_told_before_the_first_branch() {
     let s = scene("");
@@ -125,7 +127,7 @@ fn ord_1_what_is_refused_for_longer_than_its_bound_is_blocked_with_the_answer_an
     assert_eq!(s.agents(), 1);
 }
 
-/// Statuses that may not be read are no red CI and no silence: the forge said no.
+/// Statuses that may not be read are neither red CI nor silence: the forge refused.
 #[test]
 fn ord_1_statuses_and_a_merge_that_are_refused_hold_by_the_same_rule() {
     let s = scene("");

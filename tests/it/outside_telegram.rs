@@ -1,4 +1,4 @@
-//! Telegram in the whole binary (NTF-1 to NTF-3, RULE-41): the strict fake takes what real steps send.
+//! Telegram in the whole binary (NTF-1 to NTF-3, RULE-41): the strict fake receives what real steps send.
 
 use crate::support::house::{House, Plan};
 use crate::support::http::Fault;
@@ -14,7 +14,7 @@ fn house(chat: &Telegram, further: &str) -> House {
     house
 }
 
-/// Starts a task and waits until it asks for approval and everything is told.
+/// Starts a task and waits until it asks for approval and everything is sent.
 fn until_asked(house: &House) {
     house.item("Greet <people> & \"friends\"");
     house.tick().fine();
@@ -81,7 +81,7 @@ fn ord_5_a_refusing_chat_is_tried_again_and_gets_what_it_is_owed() {
     let status = house.orch(&["status"]).fine().json;
     assert_eq!(status["outbox"]["sinks_off"][0]["sink"], "telegram", "{status}");
     assert!(house.text(&["status"]).1.contains("telegram refuses"));
-    // A quarter of an hour later it is asked again, without a change of its configuration.
+    // A quarter of an hour later it is tried again, without a change of its configuration.
     let earlier = "json_set(value, '$.tried', json_extract(value, '$.tried') - 900000)";
     house.change(&format!("UPDATE meta SET value = {earlier} WHERE \"key\" LIKE 'sink/telegram/%'"));
     house.orch(&["advance", "ORCH-1", "--confirm-deploy"]).fine();
@@ -107,7 +107,7 @@ fn a_throttle_is_kept_on_disk_and_obeyed_by_every_process() {
     assert!(wait > 0);
 }
 
-/// Waits for the question; what is told stays open.
+/// Waits for the question; the messages stay open.
 fn until_started(house: &House) {
     house.item("Greet");
     house.tick().fine();
@@ -138,7 +138,7 @@ fn a_group_that_became_a_supergroup_is_followed_and_remembered() {
     chat.take();
 }
 
-/// Everything told, however often it had to wait.
+/// Everything is sent, however often it had to wait.
 fn until_told(house: &House) {
     house.until("delivered", || house.query("SELECT id FROM outbox WHERE state = 'open'").is_empty().then_some(()));
 }
@@ -168,7 +168,7 @@ fn rule_41_an_alert_of_unknown_outcome_is_repeated_once_and_says_so() {
     house.tick().fine();
     assert_eq!(chat.take().len(), 0, "and no third time");
     assert_eq!(house.meta("outbox/strays").as_deref(), Some("2"));
-    // The cause has its number: another freeze is another alert.
+    // The cause has a number: another freeze is another alert.
     house.orch(&["unfreeze", "demo"]).fine();
     house.orch(&["freeze", "demo", "--reason", "the database moves"]).fine();
     assert_eq!(chat.take().len(), 1);

@@ -62,7 +62,8 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
         house.query("SELECT payload FROM outbox").into_iter().chain(house.query("SELECT detail FROM audit")).collect();
     assert!(kept.iter().all(|t| !t.contains(&nonce)), "the nonce is stored hashed only");
 
-    // Strangers, bots, other chats, other data, nonsense: nothing of it decides, all of it is answered, and is got past.
+    // Strangers, bots, other chats, other data, nonsense: none of it decides, all of it is answered, and nothing blocks
+    // the queue.
     let eve = chat.press(EVE, &asked, "approve");
     let again = chat.press(EVE, &asked, "stop");
     let tampered: [fn(&mut Value); 6] = [
@@ -97,12 +98,12 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
     assert_eq!(chat.unanswered(), Vec::<String>::new());
     assert_eq!(chat.answered(&presses[3]), "this button is not known here");
     let strangers = house.events("stranger_refused");
-    // A bot that bears a decider's number is one too.
+    // A bot with a decider's number is a stranger, too.
     assert_eq!(strangers.iter().filter(|e| e["by"]["user"] == "66").count(), 1, "{strangers:#?}");
     house.tick().fine();
     assert_eq!(house.query("SELECT COUNT(*) FROM chat_updates"), ["13"], "each is applied once");
 
-    // A reply of somebody else, or to another message, is no reason; the same user's is.
+    // A reply by somebody else, or to another message, is no reason; the same user's is.
     let press = chat.press(ANN, &asked, "reject");
     house.tick().fine();
     assert_eq!(chat.answered(&press), "Reply to the next message with the reason");
@@ -128,7 +129,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
             && message(&chat, asked.id).text.contains("Rejected by User42 (Telegram, 42)")
     );
 
-    // It is asked again, with other buttons; the old ones and the repeated update do nothing.
+    // The question is asked again, with other buttons; the old ones and the repeated update do nothing.
     until_asked(&house);
     let second = question(&chat);
     assert_ne!(second.id, asked.id);
@@ -143,7 +144,7 @@ fn ord_5_only_a_decider_decides_and_each_press_is_answered() {
         chat.answered(&stale)
     );
 
-    // An answer from elsewhere takes the buttons off as well, and a reason that comes after it is answered.
+    // An answer from elsewhere removes the buttons as well, and a reason that arrives after it is answered.
     chat.press(ANN, &second, "reject");
     house.tick().fine();
     let why = chat.chat().into_iter().rfind(|m| m.force_reply).unwrap();
@@ -206,7 +207,7 @@ fn ord_5_stop_asks_once_more_and_another_reader_is_named() {
         waits(&house) && message(&chat, sure.id).buttons.is_empty() && !message(&chat, asked.id).buttons.is_empty()
     );
 
-    // Another program reads this bot's updates: named, and nothing else is held up; its end is seen.
+    // Another program reads this bot's updates: it is reported, holds up nothing else, and its end is noticed.
     chat.other_reader(true);
     house.tick().fine();
     let status = house.orch(&["status"]).fine().json;
@@ -221,14 +222,14 @@ fn ord_5_stop_asks_once_more_and_another_reader_is_named() {
     chat.other_reader(false);
     house.change("UPDATE meta SET value = json_set(value, '$.tried', 0) WHERE key = 'sink/telegram/answers'");
 
-    // The group becomes a supergroup: what is still asked is asked there.
+    // The group becomes a supergroup: open questions are asked there.
     chat.press(ANN, &asked, "stop");
     chat.migrate(-100_777);
     house.tick().fine();
     let there = |text: &str| chat.chat().into_iter().rfind(|m| m.chat == -100_777 && m.text.contains(text));
     let again = there("Approval wanted").expect("asked again");
     assert_eq!(again.buttons.len(), 3, "{again:#?}");
-    // The second question again, and yes. A crash after the update was applied brings it once more.
+    // The second question again, and yes. A crash after the update was applied delivers it once more.
     let sure = there("Stop ORCH-1?").expect("the second question");
     let (yes, what) = chat.pressed(ANN, sure.id, &sure.button("yes"));
     let id = chat.update(what.clone());

@@ -14,7 +14,7 @@ fn text(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
-/// As dpkg does it where that is allowed, else its files alone.
+/// As dpkg does it if permitted, else its files alone.
 fn install(deb: &str, root: &Path) {
     if !rustix::process::geteuid().is_root() {
         run(Command::new("dpkg-deb").args(["-x", deb]).arg(root));
@@ -27,7 +27,7 @@ fn install(deb: &str, root: &Path) {
     for file in ["status", "available"] {
         std::fs::write(admin.join(file), "").unwrap();
     }
-    // Nothing else is in the root, and no script of the package needs it.
+    // Nothing else is in the root, and no script of the package needs anything.
     let mut dpkg = Command::new("dpkg");
     dpkg.arg(format!("--root={}", root.display())).args(["--force-depends", "--force-script-chrootless"]);
     run(dpkg.args(["--log=/dev/null", "--install", deb]));

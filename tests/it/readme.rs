@@ -1,4 +1,4 @@
-//! Every command of the README is run, in the order in which it stands there.
+//! Runs every command of the README, in its order there.
 
 use serde_json::Value;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -111,7 +111,7 @@ fn every_command_of_the_readme_works() {
     let dir = home.checkout();
     for line in commands() {
         match line.as_str() {
-            // The builds have tests of their own; that they are there and call what they say is looked at here.
+            // The builds have their own tests; here it only matters that the scripts exist and what they call.
             "scripts/demo" => {
                 home.script("program", "#!/bin/sh\necho \"called $*\"\n");
                 let program = home.path("program");
@@ -125,7 +125,7 @@ fn every_command_of_the_readme_works() {
                 let out = home.sh(&dir, &format!("{ROOT}/scripts/check --nonsense"));
                 assert_eq!(out.status.code(), Some(2));
             }
-            // Something is amiss in such a place, and the doctor says what; it never fails to say it.
+            // Something is wrong in such a place, and the doctor says what; it never fails to say it.
             line if line.starts_with("orch doctor") => {
                 let out = home.sh(&dir, line);
                 assert!(matches!(out.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&out.stderr));
@@ -147,7 +147,7 @@ fn every_command_of_the_readme_works() {
                         "  # scripted: {kind: command, command: [\"./agent.sh\"]}",
                         &format!("  scripted: {{kind: command, command: [{agent:?}]}}"),
                     );
-                    // Its agent is a script of the test's own.
+                    // Its agent is a script of the test.
                     let line = config.lines().find(|l| l.starts_with("confine: ")).unwrap();
                     let config = config.replace(line, "confine: {mode: off}");
                     assert!(config.contains("ci: {command: [\"./ci.sh\"]}"), "{config}");

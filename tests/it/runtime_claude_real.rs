@@ -1,5 +1,5 @@
-//! The `claude` runtime with the real CLI against a scripted model (RUN-5, RUN-6, RUN-7, RUN-7c). Where the CLI is not
-//! installed (`scripts/tools/install-claude.sh`) these tests say so and pass; where it is, it must do as recorded.
+//! The `claude` runtime with the real CLI and a scripted model (RUN-5, RUN-6, RUN-7, RUN-7c). If the CLI is not
+//! installed (`scripts/tools/install-claude.sh`), these tests say so and pass; if it is, it must behave as recorded.
 
 use crate::support::anthropic::{Model, TURN_MICROS, TURN_READ, Turn};
 use crate::support::git::{head, raw};
@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// More than any of these runs takes; a test that waits so long fails.
+/// More than any of these runs takes; a test that waits this long fails.
 const PATIENCE: Duration = Duration::from_secs(50);
 const ID: &str = "5b0e8b1c-3c1e-4f57-9d64-0c1f6f0f6a11";
 
@@ -42,7 +42,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// `None`: the CLI is not installed, and that was said.
+    /// `None`: the CLI is not installed, and a message said so.
     fn new(script: Vec<Turn>) -> Option<Self> {
         let Some(cli) = cli() else {
             eprintln!("SKIPPED, NOT TESTED: the Claude Code CLI is not installed; run scripts/tools/install-claude.sh");
@@ -87,7 +87,7 @@ impl Rig {
         Runtime::Claude(self.settings.clone()).launch(&request)
     }
 
-    /// Starts it as a supervisor would: prompt on stdin, an environment of our own making.
+    /// Starts it as a supervisor would: prompt on stdin, an environment that the test defines.
     fn start(&self, launch: &Launch, before: Option<i64>) -> Running {
         let mut command = Command::new(&launch.argv[0]);
         command.args(&launch.argv[1..]).current_dir(&self.tree).env_clear();
@@ -97,7 +97,7 @@ impl Rig {
         command.env("CLAUDE_CODE_MAX_RETRIES", "1").envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A CLI that refuses its arguments may be gone before it reads.
+        // A CLI that refuses its arguments may have exited before it reads.
         let _ = child.stdin.take().unwrap().write_all(b"Do the work item.\n");
         let (tell, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -132,7 +132,7 @@ impl Running {
         self.seen.extend(line);
     }
 
-    /// Reads until a line has this in it.
+    /// Reads until a line contains this.
     fn until(&mut self, what: &str) {
         loop {
             let line = match self.lines.recv_timeout(PATIENCE) {
@@ -147,7 +147,7 @@ impl Running {
         }
     }
 
-    /// Reads until nothing comes for so long.
+    /// Reads until nothing comes for this long.
     fn until_silent(&mut self, limit: Duration) {
         loop {
             match self.lines.recv_timeout(limit) {
@@ -182,7 +182,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// A test that fails leaves no CLI behind.
+    /// A failing test leaves no CLI behind.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -198,7 +198,7 @@ fn it_edits_and_commits_and_resumes() {
         Turn::Say("and again"),
     ];
     let Some(rig) = Rig::new(script) else { return };
-    // What the checked-out repository says of itself must not run, and its CLAUDE.md is not read.
+    // The checked-out repository's own settings must not run, and its CLAUDE.md is not read.
     let hook = json!({"hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": "touch hook-ran"}]}]}});
     std::fs::create_dir(rig.path("tree/.claude")).unwrap();
     std::fs::write(rig.path("tree/.claude/settings.json"), hook.to_string()).unwrap();
@@ -280,7 +280,7 @@ fn errors_of_the_api_are_failures_though_they_say_success() {
     let got = rig.run();
     assert_eq!((got.kind, got.cost_micros), (Kind::Failed, Some(0)));
     assert!(got.why.contains("redit balance"), "{}", got.why);
-    // Nothing was asked of the model by these.
+    // None of these asked the model anything.
     rig.settings.extra_args = vec!["--no-such-flag".into()];
     let launch = rig.launch(|r| r.session = None);
     let got = rig.start(&launch, None).finish(None);
@@ -331,7 +331,7 @@ fn a_signal_in_the_middle_of_a_tool() {
         let mut line = String::new();
         pipe.read_line(&mut line).unwrap();
         tell.send(line).unwrap();
-        // Its end: the tool and all that it started are gone.
+        // At its end: the tool and everything it started are gone.
         tell.send(pipe.read_to_string(&mut String::new()).unwrap().to_string())
     });
     let mut run = rig.start(&rig.launch(|_| {}), None);
@@ -378,7 +378,7 @@ fn a_child_that_detaches_outlives_the_cli() {
 #[test]
 fn a_sandbox_that_is_required_and_missing_stops_the_run() {
     let Some(mut rig) = Rig::new(Vec::new()) else { return };
-    // A machine with bubblewrap would run: take it off the path.
+    // A machine with bubblewrap would run it: remove it from the path.
     let bin = rig.path("bin");
     std::fs::create_dir(&bin).unwrap();
     for tool in ["git", "bash", "sh"] {

@@ -1,4 +1,4 @@
-//! Agents that do to the worktree, to git and to the clock what no one asked of them (RULE-19, RULE-22, RULE-23, RUN-4).
+//! Agents that abuse the worktree, git and the clock (RULE-19, RULE-22, RULE-23, RUN-4).
 
 use super::support::world::Plan;
 
@@ -14,7 +14,7 @@ fn whatever_an_agent_does_to_its_worktree_the_next_run_is_clean_and_nothing_of_i
         .top("limits: {max_concurrency: 3}")
         .build();
     std::fs::write(w.path(".env"), "PASSWORD=1\n").unwrap();
-    // Runs only where no run of an agent is: then it tells.
+    // If it ever runs outside an agent's run, it leaves a record.
     w.script(
         "evil.sh",
         &format!("#!/bin/sh\n[ -n \"${{ORCH_RUN:-}}\" ] || echo \"$0 $*\" >> {}/pwned\ncat\nexit 0\n", w.dir.display()),

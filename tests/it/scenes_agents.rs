@@ -10,7 +10,7 @@ fn a_work_item_travels_from_the_board_to_a_deployed_commit_with_a_person_asked_t
     let t = w.rest(&key);
     assert_eq!((t.stage.as_str(), t.waiting.as_deref()), ("analysis", Some("approval")));
     w.until("the board asks", |w| w.status(&key) == "In Review");
-    // What is still to be told would be a change of the step's own.
+    // A message still to be sent would be a change of the step's own.
     w.drive("all is told", |w| w.count("SELECT COUNT(*) FROM outbox WHERE state = 'open'") == 0);
     let ran = w.run(&["advance", &key]).code(1);
     assert_eq!(ran.held(&key).unwrap().0, "approval");
@@ -44,7 +44,7 @@ fn a_work_item_travels_from_the_board_to_a_deployed_commit_with_a_person_asked_t
         assert!(status["queue"][name].is_u64(), "{name}: {}", status["queue"]);
     }
     w.run(&["audit", "verify"]).code(0);
-    // By this tick, or by one that came while the board was waited for.
+    // By this tick, or by one that ran while the board was awaited.
     w.tick();
     assert_eq!(w.git("orch", &["branch", "--list", "feature/*"]), "", "what landed needs no branch (ORD-6)");
     assert_eq!(w.tick().kinds(), Vec::<String>::new(), "nothing is left to do");
@@ -53,7 +53,7 @@ fn a_work_item_travels_from_the_board_to_a_deployed_commit_with_a_person_asked_t
 #[test]
 fn what_a_review_a_test_and_a_red_ci_find_stands_verbatim_in_the_next_prompt_and_is_mended() {
     let w = Plan::new().auto().build();
-    // Round 1: CI red. Round 2: review. Round 3: tests. Round 4: all well.
+    // Round 1: CI red. Round 2: review. Round 3: tests. Round 4: all green.
     w.plan("development.1", "develop; echo 'panic at the disco: line 77' > broken; cost 0.01");
     w.plan("development.2", "git rm -qf broken; develop; cost 0.01");
     w.plan(
@@ -82,7 +82,7 @@ fn what_a_review_a_test_and_a_red_ci_find_stands_verbatim_in_the_next_prompt_and
 fn a_run_without_a_fresh_verdict_is_no_verdict_and_the_stage_runs_again_with_the_reason() {
     let w = Plan::new().auto().build();
     w.plan("review.1", "review REQUEST_CHANGES 'Once more.'; cost 0.01");
-    // Round 2: an old verdict stands on the branch, and this reviewer writes nothing, then a word of no list.
+    // Round 2: an old verdict is on the branch, and this reviewer writes nothing, then an unknown word.
     w.plan("review.2", "cost 0.01");
     w.plan("review.3", "review MAYBE; cost 0.01");
     w.plan("review.4", "printf 'no front matter' > $d/12-review.md; cost 0.01");
@@ -99,7 +99,7 @@ fn a_run_without_a_fresh_verdict_is_no_verdict_and_the_stage_runs_again_with_the
     assert!(w.prompt(&key, "testing", 2).contains("13-test-report.md: missing"));
 }
 
-/// A task that no job works on: whichever step looks at it applies what is decided of it, with nobody's word.
+/// A task that no job works on: whichever step checks it applies what was decided, without anybody's answer.
 #[test]
 fn rule_6_each_step_rolls_back_what_turned_to_no() {
     for step in ["tick", "reconcile", "reap", "advance"] {
@@ -134,8 +134,8 @@ fn rule_9_every_file_that_a_stage_asks_for_is_of_the_present_run() {
     assert!(!third.contains("04-test-plan.md is"), "{third}");
 }
 
-/// What a killed reviewer committed counts for nothing, and a verdict names its run, its file's content and the commit
-/// that was judged.
+/// A killed reviewer's commits do not count, and a verdict names its run, its file's content and the commit that was
+/// judged.
 #[test]
 fn rule_3_only_a_run_that_ended_well_gives_a_verdict_with_run_blob_and_judged_commit() {
     let w = Plan::new().project("stages: [development, review, deploy]").build();
@@ -167,13 +167,13 @@ fn agents_that_crash_write_nothing_or_break_off_are_run_again_and_nothing_of_the
     w.plan("analysis.1", "echo half > half-written; kill -SEGV $$");
     w.plan("analysis.2", "echo 'I give up' >&2; exit 7");
     w.plan("analysis.3", "cost 0.01");
-    // Commits by itself on another branch, then detached; leaves a daemon that holds stdout.
+    // Commits on its own on another branch, then detached; leaves a daemon that keeps stdout open.
     w.plan(
         "development.1",
         "git checkout -q -b mine; develop; git add -A; git -c user.name=x -c user.email=x@x commit -qm own\n\
          git checkout -q --detach; echo more > src/more; (setsid sleep 300 &) ; cost 0.01",
     );
-    // Leaves a merge half done.
+    // Leaves an unfinished merge.
     w.plan(
         "review.1",
         "git config user.name x; git config user.email x@x; git checkout -q -b other HEAD~1; echo a > app.txt\n\
@@ -245,7 +245,7 @@ fn spent_retries_block_and_only_retry_lifts_the_block() {
     let t = w.rest(&key);
     assert_eq!((t.attempt, w.runs(&key, "review")), (4, 4), "a fresh budget: one rollback, and one more");
     assert!(w.prompt(&key, "development", 3).contains("Not yet, round 2."), "the held findings are handed over");
-    // Runs that fail for their own reasons block too, and are lifted the same way.
+    // Runs that fail for their own reasons block too, and are unblocked the same way.
     w.plan("review", "exit 3");
     w.run(&["retry", &key]).code(0);
     let t = w.rest(&key);

@@ -1,4 +1,4 @@
-//! Answers of people are never lost (RULE-43), against a strict fake of Plane.
+//! People's answers are never lost (RULE-43), with a strict fake of Plane.
 
 use crate::support::http::Fault;
 use crate::support::plane::{PROJECT, WORKSPACE};
@@ -12,8 +12,8 @@ fn writes() -> String {
 fn rule_43_a_question_whose_message_was_refused_and_superseded_is_answered_all_the_same() {
     let s = scene();
     let n = s.board.item("Greet", "To Analyse");
-    // The indication of the work and the question are refused once each; the next pass posts the indication again, which
-    // supersedes the first message.
+    // The indication of the work and the question are refused once each; the next pass posts the indication again,
+    // which supersedes the first message.
     s.board.fault(&writes(), Fault::status(500), 2);
     s.drive("ORCH-1", "waits", |t| t.waiting_for.is_some());
     for _ in 0..3 {
@@ -40,7 +40,7 @@ fn rule_43_the_question_counts_whoever_put_it_on_the_item_and_an_early_answer_is
     let dismissed = s.house.events("intent_dismissed");
     assert_eq!(dismissed.len(), 1, "{dismissed:?}");
     assert!(dismissed[0]["why"].as_str().unwrap().contains("before the board asked"), "{dismissed:?}");
-    // A person puts the question there, another one answers.
+    // One person sets the question's status, another one answers.
     s.board.set(n, "In Review");
     s.house.reconcile();
     s.board.set(n, "Approved");
@@ -82,7 +82,7 @@ fn rule_44_an_undecodable_row_holds_its_own_task_and_names_it() {
     let errors = ran.json["errors"].to_string();
     assert!(errors.contains("ORCH-1") && errors.contains("findings"), "{errors}");
     assert!(!errors.contains("can't be reached"), "{errors}");
-    // A view that has to leave it out says so, and one of the task itself names task and way out.
+    // A view that has to leave it out says so, and a view of the task itself names the task and what to do.
     let (code, shown, told) = s.house.text(&["status"]);
     assert!(code == 0 && shown.contains("ORCH-2") && told.contains("of ORCH-1 can't be read"), "{shown}{told}");
     let (code, _, told) = s.house.text(&["show", "ORCH-1"]);

@@ -1,5 +1,5 @@
-//! What a person is told and asked (BRD-5, RULE-14, RULE-44): by which label, with which status, and what of a board's
-//! folder was passed over.
+//! What a person sees and is asked (BRD-5, RULE-14, RULE-44): by which label, with which status, and which entries of a
+//! board's folder were skipped.
 
 use crate::support::house::{House, Plan};
 
@@ -121,8 +121,8 @@ fn what_lies_in_a_boards_folder_and_is_no_item_is_passed_over_with_a_notice() {
     assert!(chart.contains("README.md is passed over"), "exit {code}: {chart}");
 }
 
-/// What stands in one work item's place and is none holds that item alone, makes no step wait, and is no failure of it
-/// (RULE-44, RULE-40).
+/// An entry in place of a work item that is not one holds that item alone, makes no step wait, and is no failure of the
+/// board (RULE-44, RULE-40).
 #[test]
 fn rule_44_a_thing_in_an_items_place_that_is_no_file_of_one_is_told_and_holds_nothing_else() {
     let house = house("", &[]);
@@ -145,7 +145,7 @@ fn rule_44_a_thing_in_an_items_place_that_is_no_file_of_one_is_told_and_holds_no
         let ran = house.orch(&[step]);
         assert!(ran.code == 0 && told(&ran, &names), "{step}: {}", ran.json);
     }
-    // Live work in the same place is neither gone nor heard; an item that is gone is seen as ever.
+    // Live work in the same place is neither gone nor read; an item that is gone is noticed as usual.
     std::fs::remove_file(dir.join("ORCH-1.md")).unwrap();
     raw_fifo(&dir.join("ORCH-1.md"));
     assert!(told(&house.orch(&["tick"]).fine(), &["ORCH-1".to_owned()]));
@@ -166,7 +166,7 @@ fn raw_fifo(path: &std::path::Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// A message that can't be read is parked; what stands behind it goes out.
+/// An unreadable message is parked; the messages behind it are sent.
 #[test]
 fn rule_44_a_broken_message_stands_in_nobodys_way_and_doctor_names_what_is_unreadable() {
     let house = house("", &[]);

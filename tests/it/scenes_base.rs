@@ -4,7 +4,7 @@ use crate::support::git::raw;
 use crate::support::house::{House, Plan};
 use serde_json::Value;
 
-/// CI that notes for what it was called, and says what the file `state` of the commit says.
+/// CI that logs what it was called for, and exits as the commit's file `state` says.
 fn ci(house: &House) -> String {
     let log = house.path("ci-calls");
     format!(
@@ -50,7 +50,7 @@ fn base(house: &House) -> Value {
     house.orch(&["status"]).fine().json["base"][0].clone()
 }
 
-/// Ticks until the base stands so.
+/// Ticks until the base is in this state.
 fn until(house: &House, state: &str) -> Value {
     house.until(state, || {
         house.tick();
@@ -83,7 +83,7 @@ fn ord_1_no_agent_is_paid_on_a_red_base_and_a_mended_one_lets_it_start() {
     assert_eq!((red["commit"].as_str(), red["repo"].as_str()), (Some(broken.as_str()), Some("demo")));
     assert!(red["why"].as_str().unwrap().contains("ci.command"), "{red}");
     assert_eq!(calls(&house, "base"), [format!("base::{broken}")], "no task, its own stage, its revision");
-    // Held by its rule, told once, tried once.
+    // Held by its rule, reported once, tried once.
     for _ in 0..3 {
         assert_eq!(house.tick().fine().rules(), ["base_red"]);
     }
@@ -97,11 +97,11 @@ fn ord_1_no_agent_is_paid_on_a_red_base_and_a_mended_one_lets_it_start() {
     assert!(explained["moves"].to_string().contains("--on-red-base"), "{explained}");
     let (_, log, _) = house.text(&["logs", "--base", "demo"]);
     assert!(log.contains("set-up") && log.contains("looking"), "{log}");
-    // A retry tries it at once; the same red is not told again.
+    // A retry tries it at once; the same red is not reported again.
     house.orch(&["retry", "ORCH-1"]).fine();
     until(&house, "red");
     assert_eq!((calls(&house, "base").len(), house.alerts("base_red").len()), (2, 1));
-    // Mended: it goes on by itself.
+    // Fixed: the task continues automatically.
     commit(&house, "0");
     until_done(&house);
     assert_eq!(house.alerts("base_green"), ["demo"]);
@@ -138,7 +138,7 @@ fn ord_1_a_missing_program_is_environment_and_a_person_may_start_on_a_red_base()
     assert!(away["why"].as_str().unwrap().contains("127"), "{away}");
     assert!(house.tick().fine().rules().contains(&"environment".to_owned()));
     assert_eq!((agents(&house), house.alerts("base_red").len()), (0, 0));
-    // Other settings make another verdict of the same commit.
+    // Other settings make another verdict on the same commit.
     house.configure(&Plan::short().project("ci: {command: [sh, -c, 'exit 3']}").top("base: {recheck_s: 600}"));
     until(&house, "red");
     assert_eq!(agents(&house), 0);
@@ -197,7 +197,7 @@ fn ord_1_setup_runs_before_ci_and_before_staging_checks_and_fails_as_ci() {
     assert!(said[1].contains("ci.command passed") && said[2].contains("checks passed"), "{said:?}");
     let sent_back = house.events("stage_rolled_back")[0].to_string();
     assert!(sent_back.contains("looked"), "the developer reads its log: {sent_back}");
-    // Setup fails before its second run, too: who has to fix that is let in.
+    // Setup fails before its second run, too: the task that has to fix it may start.
     assert_eq!(house.runs("ORCH-1").iter().filter(|r| r.agent.is_some()).count(), 2);
 }
 
@@ -224,13 +224,13 @@ fn rule_25_a_run_whose_program_or_setup_did_not_start_books_nothing() {
         house.tick();
         (of_setup(&house) > before).then_some(())
     });
-    // Two runs at $5 each were over the task's limit by now.
+    // By now two runs at $5 each would exceed the task's limit.
     house.configure(&plan);
     house.orch(&["retry", "ORCH-1"]);
     until_done(&house);
 }
 
-/// The script itself ends well, and only the seal shows that it is another one.
+/// The script itself exits 0, and only the seal shows that it is another one.
 #[test]
 fn bnd_5_a_base_whose_protected_script_changes_while_it_runs_is_red() {
     let plan = Plan::short().project("ci: {command: [./ci.sh]}").top("base: {recheck_s: 600}");

@@ -13,7 +13,7 @@ fn passes(w: &World) {
 #[test]
 fn each_intent_means_one_thing_at_one_stage_and_nothing_elsewhere() {
     let w = Plan::new().top("limits: {max_concurrency: 4}").build();
-    // Approved before anybody asked: nothing, and it does not count later either.
+    // Approved before anybody asked: it does nothing, and does not count later either.
     let key = w.new_item("Ask first", &[]);
     w.plan(&format!("{key}.analysis"), "hold analysis; good");
     w.tick();
@@ -31,7 +31,7 @@ fn each_intent_means_one_thing_at_one_stage_and_nothing_elsewhere() {
     passes(&w);
     assert_eq!(w.task(&key).stage, "analysis");
     w.drive("the indication is back", |w| w.status(&key) == "In Review");
-    // To Analyse in analysis: the analyst works again, on the text as it stands now.
+    // To Analyse in analysis: the analyst works again, on the current text.
     let text = w.item(&key).replacen("\n---\n", "\n---\n\nAlso in green, please.\n", 1);
     w.write_item(&key, &text);
     w.set_status(&key, "To Analyse");
@@ -42,7 +42,7 @@ fn each_intent_means_one_thing_at_one_stage_and_nothing_elsewhere() {
     w.set_status(&key, "Approved");
     let t = w.reach(&key, "deploy");
     w.drive("the board asks", |w| w.status(&key) == "Awaiting Deploy");
-    // Approved in deploy: nothing at all.
+    // Approved in deploy: it does nothing at all.
     let before = (t.id, t.attempt, w.log("ci").len(), w.count("SELECT count(*) FROM evidence"));
     for status in ["Approved", "To Analyse", "Development"] {
         w.set_status(&key, status);
@@ -56,7 +56,7 @@ fn each_intent_means_one_thing_at_one_stage_and_nothing_elsewhere() {
     w.set_status(&key, "Confirm Deploy");
     w.reach(&key, "done");
     w.drive("the board shows it", |w| w.status(&key) == "Done");
-    // A finished work item is not started again, and its status is never put back.
+    // A finished work item does not start again, and its status is never put back.
     w.set_status(&key, "To Analyse");
     passes(&w);
     assert_eq!(w.count("SELECT count(*) FROM tasks"), 1);
@@ -100,7 +100,7 @@ fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() 
     w.run(&["advance", &key, "--confirm-deploy"]).code(0);
     w.reach(&key, "done");
     assert!(w.state("sentinels/orch").join(format!("{key}-2")).exists());
-    // What is kept outside the row carries the task's id, which does not come back.
+    // Data outside the row has the task's id, which is never reused.
     assert_eq!(w.rows("SELECT key FROM journal WHERE key NOT LIKE 't' || task_id || '/%'"), Vec::<String>::new());
     assert_eq!(w.rows("SELECT DISTINCT task_id FROM journal ORDER BY 1"), ["1", "2"]);
     w.until("both tasks' comments", |w| {
@@ -117,7 +117,7 @@ fn rule_9_a_work_item_stopped_and_begun_again_is_another_task_beside_what_was() 
 fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     let w = World::new();
     let key = w.new_item("Edited", &[]);
-    // Comments, unknown keys, order, CRLF stay.
+    // Comments, unknown keys, order and CRLF are preserved.
     let text = w.item(&key).replacen("status:", "# mine\nmood: good # really\nstatus:", 1).replace('\n', "\r\n");
     w.write_item(&key, &text);
     w.plan(&format!("{key}.analysis"), "hold a; good");
@@ -126,7 +126,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     w.until("the indication", |w| w.status(&key) == "Analysis");
     let now = w.item(&key);
     assert!(now.contains("# mine\r\nmood: good # really\r\nstatus: Analysis\r\n"), "{now:?}");
-    // A file just being written: looked at later, nothing else suffers.
+    // A file that is just being written: read later, nothing else suffers.
     w.write_item(&key, "");
     let ran = w.run(&["tick"]);
     assert!(ran.json["errors"].to_string().contains(&format!("{key}.md")), "{}", ran.out);
@@ -135,7 +135,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     w.run(&["tick"]);
     assert_eq!(w.task(&key).withdrawn, None, "half a file is no withdrawal");
     w.write_item(&key, &now);
-    // Unknown status: no intent, and the indication comes back.
+    // Unknown status: no intent, and the indication is set again.
     w.set_status(&key, "Whatever I like");
     passes(&w);
     w.until("the indication is back", |w| w.status(&key) == "Analysis");
@@ -154,7 +154,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     assert!(ran.out.contains("ideas.md"), "{}", ran.out);
     assert_eq!(w.count("SELECT count(*) FROM tasks"), 1);
     std::fs::remove_file(w.state("issues/ideas.md")).unwrap();
-    // A hand-made item with a key works, and its number is never given again.
+    // An item that a person made with a key works, and its number is never used again.
     std::fs::write(w.state("issues/ORCH-40.md"), "---\nstatus: To Analyse\ntitle: By hand\n---\nDo it.\n").unwrap();
     w.tick();
     assert!(w.find("ORCH-40").is_some());
@@ -162,7 +162,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     assert_eq!(w.status("ORCH-41"), "Backlog");
     std::fs::remove_file(w.state("issues/ORCH-41.md")).unwrap();
     assert_eq!(w.new_item("Next", &["--draft"]), "ORCH-42");
-    // Moved to a closed status by a person: withdrawn, held, not put back; moved back: goes on.
+    // Moved to a closed status by a person: withdrawn, held, not put back; moved back: it continues.
     w.set_status(&key, "Done");
     passes(&w);
     let t = w.task(&key);
@@ -171,7 +171,7 @@ fn rule_40_the_folder_may_be_edited_by_hand_at_any_moment() {
     w.set_status(&key, "In Review");
     passes(&w);
     assert_eq!(w.task(&key).withdrawn, None);
-    // The file goes: held and explained, never cancelled by guess.
+    // The file is deleted: held and explained, never cancelled by guess.
     let kept = w.item(&key);
     std::fs::remove_file(w.state("issues").join(format!("{key}.md"))).unwrap();
     passes(&w);
@@ -191,7 +191,7 @@ fn rule_40_edits_made_while_steps_write_are_never_lost() {
     let path = w.state("issues").join(format!("{key}.md"));
     let lost = std::thread::scope(|s| {
         s.spawn(|| {
-            // Somebody moves the card to and fro; every reconcile writes it back and comments.
+            // Somebody moves the card to and fro; every reconcile sets it back and comments.
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 w.run(&["reconcile"]);
             }

@@ -1,4 +1,5 @@
-//! What happens in the repository beside the pipeline: people push, the default branch moves (PIPE-4, SHIP-2, RULE-4, RULE-11).
+//! Changes in the repository next to the pipeline: people push, the default branch moves (PIPE-4, SHIP-2, RULE-4,
+//! RULE-11).
 
 use super::support::git::{commit_in, raw};
 use super::support::world::{Plan, World};
@@ -23,7 +24,7 @@ fn rule_4_a_persons_push_while_parked_goes_back_to_the_stage_whose_verdict_no_lo
     let ran = w.run(&["advance", &key, "--confirm-deploy"]);
     assert!(!ran.kinds().contains(&"pr_merged".to_owned()), "{}", ran.out);
     assert_eq!(w.log("deploys"), Vec::<String>::new());
-    // Judged anew, on what the person pushed: CI, review, tests, staging; then a person is asked again.
+    // What the person pushed is judged afresh: CI, review, tests, staging; then a person is asked again.
     let t = w.rest(&key);
     assert_eq!((t.stage.as_str(), t.waiting.as_deref(), t.attempt), ("deploy", Some("confirm_deploy"), 1), "{t:?}");
     assert_eq!(
@@ -44,7 +45,7 @@ fn a_moved_default_branch_is_taken_in_tested_again_and_the_review_carried_only_b
     w.run(&["advance", &key, "--confirm-deploy"]);
     w.drive("it lands", |w| {
         let t = w.task(&key);
-        // Where the update made a person's word void, it is asked for again.
+        // If the update made a person's answer void, it is asked for again.
         if t.waiting.is_some() && !t.live_job {
             w.run(&["advance", &key, "--confirm-deploy"]);
         }
@@ -94,7 +95,7 @@ fn a_branch_that_is_a_persons_is_never_taken_and_a_deleted_one_holds_the_task() 
     assert_eq!(w.git("orch", &["rev-parse", "feature/ORCH-1-mine"]), base);
     w.run(&["advance", &key, "--approve"]).code(0);
     w.rest(&key);
-    // Deleted by hand: held and said; put back and retried, it goes on.
+    // Deleted by a person: held and reported; restored and retried, it continues.
     let branch = w.task(&key).branch.unwrap();
     let head = w.git("orch", &["rev-parse", &branch]);
     w.git("orch", &["update-ref", "-d", &format!("refs/heads/{branch}")]);
@@ -111,7 +112,7 @@ fn a_branch_that_is_a_persons_is_never_taken_and_a_deleted_one_holds_the_task() 
         }
         t.stage == "done"
     });
-    // A person's commit on the branch of a stopped task: the branch is kept, and it is said.
+    // A person's commit on the branch of a stopped task: the branch is kept, and a message says so.
     let second = w.new_item("Kept", &[]);
     w.rest(&second);
     let branch = w.task(&second).branch.unwrap();
@@ -173,7 +174,7 @@ fn a_rejection_ends_the_run_at_work_and_what_it_would_have_said_counts_for_nothi
     assert_eq!(w.count("SELECT count(*) FROM evidence WHERE gate = 'review_verdict'"), 1);
 }
 
-/// The branch moved under a run: its commits are discarded, nothing is spent, and the next one begins at the new head.
+/// The branch moved under a run: its commits are discarded, nothing is spent, and the next run begins at the new head.
 #[test]
 fn rule_22_a_rejected_push_discards_the_run_and_begins_at_the_new_head() {
     let w = Plan::new().project("stages: [development, deploy]").build();
@@ -191,7 +192,7 @@ fn rule_22_a_rejected_push_discards_the_run_and_begins_at_the_new_head() {
     assert!(text.contains("run 2") && !text.contains("run 1"), "{text}");
 }
 
-/// A remote whose HEAD names none of its branches is not empty: the way out is to name one (ORD-1).
+/// A remote whose HEAD names none of its branches is not empty: the fix is to name one (ORD-1).
 #[test]
 fn ord_1_a_remote_that_names_no_default_branch_is_told_with_its_branches() {
     for detached in [false, true] {
@@ -210,7 +211,8 @@ fn ord_1_a_remote_that_names_no_default_branch_is_told_with_its_branches() {
     }
 }
 
-/// BND-5: a submodule of the base may be moved; its commit is no file of this repository, and nothing of it is read here.
+/// BND-5: a submodule of the base may be moved; its commit is no file of this repository, and nothing of it is read
+/// here.
 #[test]
 fn bnd_5_a_submodule_that_a_run_moves_is_pushed_as_its_commit() {
     let w = Plan::new()

@@ -1,4 +1,4 @@
-//! What stops a run before anybody works, and how `orch retry` moves what waits (ORD-1, RULE-45).
+//! What stops a run before anybody works, and how `orch retry` releases what waits (ORD-1, RULE-45).
 
 use crate::support::git::raw;
 use crate::support::house::{House, Plan};
@@ -49,7 +49,7 @@ fn rule_45_what_this_machine_lacks_holds_by_its_rule_spends_nothing_and_a_retry_
     house.item("Greet people");
     let unset = until_held(&house, "environment");
     assert!(unset["why"].as_str().unwrap().contains("NOT_SET_HERE") && unset["until"].is_string(), "{unset}");
-    // A person says that it is there by now, and it is not.
+    // A person claims that it is there by now, but it is not.
     lacking("runtimes: {scripted: {kind: command, command: [no-such-program]}}");
     let ran = house.orch(&["retry", "ORCH-1"]).fine();
     assert!(!ran.rules().contains(&"terminal".to_owned()), "{:?}", ran.json);
@@ -114,7 +114,7 @@ fn ord_1_a_renamed_default_branch_is_followed_once_and_a_configured_one_refused(
     assert_eq!(house.alerts("blocked").len(), 1);
 }
 
-/// Another branch is the default one, and the one before stays: what waits and what is new land on it, with one notice.
+/// The default branch changes, and the old one stays: waiting and new tasks land on the new one, with one notice.
 #[test]
 fn ord_1_a_default_branch_that_was_switched_is_followed_while_the_old_one_stays() {
     let house = House::new(&Plan::short().top("limits: {max_concurrency: 2}"));
@@ -136,7 +136,7 @@ fn ord_1_a_default_branch_that_was_switched_is_followed_while_the_old_one_stays(
         (house.alerts("default_branch"), house.events("default_branch_switched").len()),
         (vec!["demo".into()], 1)
     );
-    // One that is named in the configuration stays, whatever the remote says.
+    // A branch that the configuration names stays, whatever the remote says.
     raw(&house.remote(), &["symbolic-ref", "HEAD", "refs/heads/main"]);
     let text = std::fs::read_to_string(house.path("orch.yaml")).unwrap();
     let named = text.replacen("git: {remote: ./remote.git", "git: {default_branch: trunk, remote: ./remote.git", 1);
@@ -156,7 +156,7 @@ fn ord_1_a_red_ci_runs_again_on_its_head_where_the_settings_changed_or_a_person_
     house.item("Greet people");
     until_blocked(&house, 1);
     let head = house.task("ORCH-1").unwrap().head_sha;
-    // Asked for by a person: red again, so that the developer works with a new budget, and is blocked after it.
+    // A person requests it: red again, so the developer works with a new budget, and is blocked afterwards.
     house.orch(&["retry", "ORCH-1", "--ci"]).fine();
     until_blocked(&house, 2);
     assert_eq!(agents(&house), 2, "one for each round");
@@ -171,7 +171,8 @@ fn ord_1_a_red_ci_runs_again_on_its_head_where_the_settings_changed_or_a_person_
     assert_eq!(over.code, 4, "{}", over.json);
 }
 
-/// The script that `ci.command` names comes from the default branch (RULE-23): mended there, the settings are mended.
+/// The script that `ci.command` names comes from the default branch (RULE-23): a fix there counts as a change of the
+/// settings.
 #[test]
 fn ord_1_a_red_ci_runs_again_on_its_head_where_its_script_was_mended_on_the_default_branch() {
     let plan = Plan::short().project("ci: {command: [./ci.sh]}").top("limits: {developer_retries: 0}");
@@ -188,7 +189,7 @@ fn ord_1_a_red_ci_runs_again_on_its_head_where_its_script_was_mended_on_the_defa
     commit("ci.sh", "#!/bin/sh\nexit 3\n");
     house.item("Greet people");
     until_blocked(&house, 1);
-    // Another file there is no setting: the developer works again.
+    // A change of another file there is not: the developer works again.
     commit("notes", "x");
     house.orch(&["retry", "ORCH-1"]).fine();
     until_blocked(&house, 2);
@@ -214,7 +215,7 @@ fn ord_1_a_red_ci_of_a_changed_machine_is_held_and_counts_for_nothing() {
             .top("agents: {runtime: scripted, retry_backoff_s: 60}")
             .top("base: {recheck_s: 600}"),
     );
-    // The tool goes away while the agent works.
+    // The tool disappears while the agent works.
     let agent = std::fs::read_to_string(house.path("agent.sh")).unwrap();
     house.script("agent.sh", &agent.replace("set -e\n", &format!("set -e\nrm -f {tool}\n")));
     std::fs::write(house.path("tool"), "").unwrap();
@@ -257,7 +258,7 @@ fn ord_1_a_remote_or_a_history_that_never_fits_blocks_at_once_with_the_way_out()
         house.tick();
         house.task("ORCH-1").filter(|t| t.waiting_for.is_some())
     });
-    // Somebody puts another history in the place of the default branch.
+    // Somebody replaces the default branch with another history.
     let person = house.path("person");
     raw(&person, &["checkout", "-q", "--orphan", "other"]);
     std::fs::write(person.join("app.txt"), "another program\n").unwrap();

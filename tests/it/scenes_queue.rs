@@ -1,14 +1,15 @@
-//! Many work items at once: order, limits, dependencies, switches, and many processes of every step (RUN-1 to RUN-3, RULE-24, RULE-25, RULE-27).
+//! Many work items at once: order, limits, dependencies, switches, and many processes of every step (RUN-1 to RUN-3,
+//! RULE-24, RULE-25, RULE-27).
 
 use super::support::world::{Plan, World, pause};
 
-/// Stages without the long middle, where the order is what counts.
+/// Stages without the long middle, where only the order matters.
 const SHORT: &str = "stages: [analysis, development, deploy]";
 
 #[test]
 fn a_batch_in_one_repository_goes_one_by_one_each_from_its_predecessors_merged_code() {
     let w = Plan::new().auto().top("serial_gate: {repos: '*'}\nlimits: {max_concurrency: 4}").project(SHORT).build();
-    // Each developer changes the same line: only who begins from the predecessor's merged code has no conflict.
+    // Each developer changes the same line: only one that starts from the predecessor's merged code has no conflict.
     w.plan(
         "development",
         "cp app.txt \"$PLAN/seen/base.$ORCH_TASK\"; sed -i \"s/^two.*/two $ORCH_TASK/\" app.txt; cost 0.01",
@@ -97,7 +98,7 @@ fn rule_27_blockers_go_first_cycles_are_named_and_unknown_or_cancelled_ones_hold
     assert!(why(&six).1.contains(&gone) && why(&six).1.contains("cancelled"), "{:?}", why(&six));
     w.reach(&two, "done");
     w.reach(&one, "done");
-    // The relation is taken away: the cycle opens.
+    // The relation is removed: the cycle opens.
     w.write_item(&three, &w.item(&three).replace("ORCH-4", ""));
     w.reach(&three, "done");
     w.reach(&four, "done");
@@ -134,7 +135,7 @@ fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
     w.run(&["resume"]).code(0);
     let t = w.rest(&key);
     assert_eq!(t.waiting.as_deref(), Some("confirm_deploy"));
-    // Nothing is merged or deployed under HALT, and the person's word is kept.
+    // Nothing is merged or deployed under HALT, and the person's answer is kept.
     w.run(&["halt"]).code(0);
     w.run(&["advance", &key, "--confirm-deploy"]);
     w.tick();
@@ -143,7 +144,7 @@ fn rule_24_halt_lets_nothing_new_start_and_resume_goes_on() {
     w.reach(&key, "done");
 }
 
-/// HALT comes between the claim and the agent's start: what prepares the worktree sets it.
+/// HALT comes between the claim and the agent's start: the worktree's setup sets it.
 #[test]
 fn rule_24_a_supervisor_looks_for_halt_again_right_before_the_agent() {
     let w = Plan::new().project(SHORT).project("worktree: {setup: {command: [./halt.sh]}}").build();
@@ -176,7 +177,7 @@ fn rule_25_costs_are_booked_before_and_after_a_run() {
         .agents("max_cost_usd: 1")
         .top("limits: {max_cost_usd_per_task: 1.5, max_concurrency: 2}")
         .build();
-    // The analyst tells nothing of its cost: the cap is booked, so the developer's cap does not fit any more.
+    // The analyst reports no cost: its cap is booked, so the developer's cap does not fit any more.
     w.plan("ORCH-1.analysis", "analysis");
     let dear = w.auto("Dear");
     let cheap = w.auto("Cheap");
@@ -188,11 +189,11 @@ fn rule_25_costs_are_booked_before_and_after_a_run() {
     assert_eq!(w.runs(&dear, "development"), 0);
 }
 
-/// Each of them at once, again and again, for some seconds: each job starts once, no limit is passed.
+/// All of them at once, again and again, for some seconds: each job starts once, no limit is exceeded.
 #[test]
 fn eight_processes_of_every_step_start_each_job_once_and_pass_no_limit() {
     let w = Plan::new().project(SHORT).and("SIDE").project(SHORT).auto().top("limits: {max_concurrency: 2}").build();
-    // Every agent says when it begins and ends; more than two at once are seen here.
+    // Every agent records its start and end; more than two at once would show here.
     for stage in ["analysis", "development"] {
         w.plan(
             stage,

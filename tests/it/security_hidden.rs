@@ -1,4 +1,5 @@
-//! Where a scanner's own reading ends (SHIP-1): far down a long line, across its cuts, in the headers of a commit.
+//! Where a scanner's own reading ends (SHIP-1): far into a long line, across its chunk boundaries, in a commit's
+//! headers.
 
 use crate::support::git::raw;
 use crate::support::scan::Bench;
@@ -17,7 +18,7 @@ fn files(findings: &[Value]) -> BTreeSet<String> {
     findings.iter().map(|f| f["file"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A file that the scanner leaves out by its name, so that the second pass alone reads it, with a key at any offset.
+/// A file that the scanner excludes by name, so that only the second pass reads it, with a key at any offset.
 #[test]
 fn a_key_at_any_offset_of_a_file_on_one_line_is_found_in_the_second_pass() {
     let Some(bin) = Bin::with_gitleaks() else { return };
@@ -35,7 +36,7 @@ fn a_key_at_any_offset_of_a_file_on_one_line_is_found_in_the_second_pass() {
         written.push((path.clone(), format!("{before} {};{after}", key(n as u64))));
         wanted.insert(path);
     }
-    // A key block as long as no overlap, and base64 on one line that begins far before the cut.
+    // A key block longer than any overlap, and base64 on one line that begins far before the boundary.
     let (dashes, what) = ("-".repeat(5), "PRIVATE KEY");
     let block = format!(
         "x\n{dashes}BEGIN {what}{dashes}\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj{}\n{dashes}END {what}{dashes}\n",
@@ -49,7 +50,7 @@ fn a_key_at_any_offset_of_a_file_on_one_line_is_found_in_the_second_pass() {
     assert_eq!(said.code, 1, "{}", said.err);
     let found = said.findings();
     assert_eq!(files(&found), wanted);
-    // One finding a file: what two pieces have in common is no second one.
+    // One finding per file: what two chunks share is not found twice.
     assert_eq!(found.len(), wanted.len(), "{found:#?}");
     assert!(found.iter().all(|f| f["status"] == "blocking"));
     for n in 0..offsets.len() {
@@ -57,7 +58,7 @@ fn a_key_at_any_offset_of_a_file_on_one_line_is_found_in_the_second_pass() {
     }
 }
 
-/// Writes a raw object as git itself never would, and gives its id.
+/// Writes a raw object that git itself would never write, and returns its id.
 fn object(bench: &Bench, kind: &str, text: &str) -> String {
     let mut child = Command::new("git")
         .current_dir(bench.clone())
@@ -153,7 +154,7 @@ fn what_the_default_branchs_configuration_extends_is_read_there_and_watched() {
     ]);
     let said = bench.scan(&bin, &["--json"]);
     assert_eq!(files(&said.findings()), ["app.txt".to_owned(), "config/base.toml".to_owned()].into(), "{}", said.all());
-    // It never leaves the branch.
+    // The path never leaves the branch.
     for path in ["../base.toml", "/etc/passwd", "gone.toml", ".gitleaks.toml"] {
         let bench = Bench::with_base(&[(".gitleaks.toml", &format!("[extend]\npath = \"{path}\"\n"))]);
         bench.commit(&[("app.txt", "nothing\n")]);
@@ -179,7 +180,7 @@ fn a_configuration_that_allows_everything_is_not_believed_and_named() {
         assert_eq!(said.code, 3, "{}", said.all());
         assert!(said.out.contains(part), "{}", said.all());
     }
-    // One that covers all that the branch changes is loud.
+    // One that covers everything the branch changes is reported loudly.
     let bench = Bench::with_base(&[(".gitleaks.toml", BASE)]);
     bench.commit(&[("samples/a.txt", "nothing\n")]);
     let said = bench.scan(&bin, &[]);

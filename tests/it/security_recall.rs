@@ -1,5 +1,5 @@
-//! The recall matrix (SHIP-1): fake secrets of every kind in every hiding place, in a real repository, before the
-//! real scanner. The table in `docs/security.md` is what was found; it must be true.
+//! The recall matrix (SHIP-1): fake secrets of every kind in every hiding place, in a real repository, scanned by the
+//! real scanner. The table in `docs/security.md` shows the result, and must be true.
 
 use crate::support::git::commit_in;
 use crate::support::scan::Bench;
@@ -315,7 +315,7 @@ fn try_place(place: &'static Place, seed: u64, bin: &Bin) -> Row {
             .iter()
             .any(|f| f["file"] == file && f["rule"] == p.kind.rule && f["status"] == "blocking" && f["waived"] == false)
     };
-    // In commit messages the findings of a kind are told apart by their commits only: they are counted.
+    // In commit messages only the commit distinguishes findings of a kind: they are counted.
     let count = |kind: &Kind| -> u64 {
         if place.reported.is_some() {
             let of = findings.iter().filter(|f| f["rule"] == kind.rule);
@@ -409,7 +409,7 @@ fn a_secret_in_an_authors_name_is_found() {
     assert_eq!((said.code, said.findings()[0]["file"].as_str()), (1, Some("(commit header)")), "{}", said.all());
 }
 
-/// What the base had is not the branch's: neither where it stands nor in a file that is only renamed.
+/// What the base had is not the branch's: neither unchanged, nor in a file that is only renamed.
 #[test]
 fn a_secret_that_the_base_had_does_not_block_a_branch_that_renames_its_file() {
     let Some(bin) = Bin::with_gitleaks() else { return };

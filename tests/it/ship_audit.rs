@@ -1,4 +1,4 @@
-//! Dependency audits in the pipeline (SHIP-1): the real npm against an advisory feed of this machine.
+//! Dependency audits in the pipeline (SHIP-1): the real npm with an advisory feed on this machine.
 
 use crate::support::http::{Reply, Server, refused_url};
 use crate::support::pipe::{Pipe, Setup};
@@ -18,8 +18,8 @@ fn tools() -> Option<Bin> {
     (bin.add("npm") && bin.add("node")).then_some(bin)
 }
 
-/// A project audited by this feed, whose developer adds a vulnerable package in the first round, with a configuration
-/// that would have npm ask nobody.
+/// A project audited with this feed. In the first round its developer adds a vulnerable package, with a configuration
+/// that would make npm ask nobody.
 fn audited(bin: &Bin, registry: &str, more: &str) -> Pipe {
     let pipe = Pipe::new(Setup {
         project: format!(
@@ -40,7 +40,7 @@ printf 'offline=true\naudit-level=none\n' > .npmrc
     pipe
 }
 
-/// Answers npm's question about minimist as a registry does: advisories by version range, whatever was asked.
+/// Answers npm's query about minimist as a registry does: advisories by version range, whatever was requested.
 fn feed(answer: Value) -> Server {
     Server::start(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
         ("POST", "/-/npm/v1/security/advisories/bulk") => Reply::json(200, &answer),
@@ -63,7 +63,7 @@ fn a_vulnerable_package_goes_back_to_the_developer_whatever_the_branch_configure
     let findings = pipe.of(&key, "findings");
     assert!(findings.contains("GHSA-xvch-5gv4-984h") && findings.contains("package-lock.json"), "{findings}");
     assert!(!findings.contains("Rotate"), "there is no secret to rotate: {findings}");
-    // Mended by another version; no secret, so that the history stands.
+    // Fixed by another version; not a secret, so the history stays.
     pipe.until_stage(&key, "done");
     assert_eq!(pipe.of(&key, "attempt"), "2");
     assert!(pipe.evidence("17-security-report.md").contains("security_status: \"PASS\""));
@@ -120,7 +120,7 @@ fn a_feed_that_is_down_or_answers_nothing_passes_with_a_loud_warning() {
         let report = pipe.evidence("17-security-report.md");
         assert!(report.contains("security_status: \"PASS\"") && report.contains("NOT audited"), "{report}");
         assert_eq!(pipe.of(&key, "attempt"), "1");
-        // Report and card say it alike.
+        // Report and card say the same.
         pipe.until("the warning on the card", |p| p.read(&format!("state/cards/{key}.txt")).contains("NOT audited"));
     }
 }

@@ -31,7 +31,7 @@ fn exit_0_deploys_the_landed_commit_once_and_says_so() {
     let log = pipe.evidence("14-deploy-log.md");
     assert!(log.contains("deploy_status: SUCCESS") && log.contains(&landed), "{log}");
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists(), "the lease is free");
-    // Nothing more to do, whoever asks.
+    // Nothing more to do, whichever step runs.
     for step in [&["tick"][..], &["reap"], &["reconcile"], &["advance"]] {
         assert_eq!(pipe.orch(step).code, 0);
     }
@@ -45,7 +45,7 @@ fn rule_28_exit_1_is_reworked_on_a_new_branch_from_the_merged_default_while_othe
         "[ -e \"$TARGET/ok\" ] || { touch \"$TARGET/failed\"; echo 'the migration failed' >&2; exit 1; }\necho \"$ORCH_REVISION\" >> \"$TARGET/deploys\"",
         "",
     );
-    // The rework waits for the test's word, so that another task comes to the gate meanwhile.
+    // The rework waits for the test's signal file, so that another task reaches the gate meanwhile.
     pipe.agent(
         "development",
         "#!/bin/sh\nif [ \"$ORCH_ATTEMPT\" = 2 ]; then while [ ! -e \"HERE/go\" ]; do sleep 0.05; done; fi\necho \"$ORCH_TASK $ORCH_ATTEMPT\" >> \"$ORCH_TASK.txt\"\n"
@@ -91,8 +91,8 @@ fn rule_28_exit_1_is_reworked_on_a_new_branch_from_the_merged_default_while_othe
     assert!(names.iter().any(|n| n.starts_with("deploy.1-1-") && n.ends_with("result.json")), "{names:?}");
 }
 
-/// Production unknown: blocked, frozen, one alert, nothing automatic; `unfreeze` and `retry` deploy once more under a new
-/// id, without a second merge.
+/// Production unknown: blocked, frozen, one alert, nothing automatic; `unfreeze` and `retry` deploy once more under a
+/// new id, without a second merge.
 fn unknown(script: &str, deploy: &str, said: &str) {
     let pipe = with(script, deploy);
     let key = pipe.item("One");
@@ -153,7 +153,7 @@ fn a_secret_that_ci_checks_or_deploy_write_is_told_to_nobody() {
     let key = pipe.item("One");
     pipe.until_blocked(&key);
     assert_eq!(pipe.of(&key, "attempt"), "3", "{}", pipe.story());
-    // Each output is told, without it.
+    // Each output is reported, without the secret.
     let prompt = |n| pipe.read(&format!("prompts/{key}-development-{n}.md"));
     assert!(prompt(2).contains("testing with [secret: projects.ORCH."), "{}", prompt(2));
     assert!(prompt(3).contains("smoke with [secret: projects.ORCH."), "{}", prompt(3));
@@ -183,7 +183,7 @@ fn rule_18_half_a_result_is_unknown() {
     );
 }
 
-/// Its wrapper has the last word (BND-6): a file that says otherwise makes neither a yes nor a no.
+/// Its wrapper decides (BND-6): a file that says otherwise counts neither as success nor as failure.
 #[test]
 fn a_result_that_says_otherwise_than_the_wrapper_is_unknown() {
     let says = |exit: u8, own: u8| {
@@ -297,12 +297,12 @@ fn rule_1_artefacts_go_to_the_branch_after_done_where_it_is_asked_for() {
     assert!(!pipe.at("state/sentinels/demo/merge-lease.json").exists());
 }
 
-/// A default branch that refuses what orch recorded of a deploy is a person's matter: told once, no error of each step, and
-/// made up for later.
+/// A default branch that refuses orch's record of a deploy needs a person: reported once, no error in each step, and
+/// recorded later.
 #[test]
 fn rule_1_artefacts_that_the_default_branch_refuses_are_told_once_and_committed_later() {
     let pipe = with(&format!("touch \"$TARGET/deployed\"\n{PLAIN}"), "artefacts_after_merge: branch, ");
-    // The merge is let through; the record of it, whose author is orch alone, is not.
+    // The merge is accepted; the record of it, whose only author is orch, is not.
     let hook = pipe.at("remote.git/hooks/pre-receive");
     let deployed = pipe.at("prod/deployed");
     let text =
@@ -365,8 +365,8 @@ fn a_deploy_that_failed_under_a_stop_is_told_on_the_card_of_the_cancelled_task()
     assert!(card.contains("The deploy failed: production is unknown"), "{card}");
 }
 
-/// A command that can't be started never ran: production is as before, the reason is told, nothing is frozen, and the right
-/// to start it is still to be had.
+/// A command that can't be started never ran: production is unchanged, the reason is reported, nothing is frozen, and
+/// the right to start it is still available.
 fn never_ran(script: &str, said: &str) {
     let pipe = Pipe::new(Setup {
         project: "deploy: {confirm: false, command: [./deploy.sh], env: {TARGET: PROD}}".into(),
@@ -386,7 +386,7 @@ fn never_ran(script: &str, said: &str) {
             .flatten()
             .any(|f| { f.file_name().to_string_lossy().ends_with(".started.json") })
     );
-    // The script is mended on the default branch; a person's retry starts it, without a second merge.
+    // The script is fixed on the default branch; a person's retry starts it, without a second merge.
     pipe.person_changes(&[("deploy.sh", &format!("#!/bin/sh\n{PLAIN}\n"))], "a deploy that starts");
     assert_eq!(pipe.orch(&["retry", &key]).code, 0);
     pipe.until_stage(&key, "done");

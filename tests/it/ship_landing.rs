@@ -1,5 +1,5 @@
-//! Another hand on the default branch, the branch or the pull request: what lands, what freezes, what is held (RULE-5,
-//! RULE-28, RULE-31), whatever the hand, the method and the moment.
+//! Somebody else changes the default branch, the branch or the pull request: what lands, what freezes, what is held
+//! (RULE-5, RULE-28, RULE-31), whatever the person, the method and the moment.
 
 use crate::support::git::{World, raw};
 use crate::support::pipe::{Pipe, Setup};
@@ -24,10 +24,10 @@ fn confirm(pipe: &Pipe, key: &str) {
     assert!(said.code <= 1, "{}", said.all());
 }
 
-/// How a person brings a branch into the default branch.
+/// How a person merges a branch into the default branch.
 const METHODS: [&str; 6] = ["merge", "squash", "rebase", "cherry-pick", "fast-forward", "merge main, then push"];
 
-/// In a clone that stands on the default branch's tip. `false`: the method can't (no fast-forward).
+/// In a clone on the default branch's tip. `false`: the method can't (no fast-forward).
 fn by_hand(clone: &Path, method: &str, branch: &str, base: &str) -> bool {
     let theirs = format!("origin/{branch}");
     match method {
@@ -54,8 +54,8 @@ fn by_hand(clone: &Path, method: &str, branch: &str, base: &str) -> bool {
     true
 }
 
-/// Every method on the base that was tested, over a base that moved, and with somebody else's commit on top: the commit
-/// of the line with the tested tree, or untested; never the tip, never the branch's head.
+/// Every method: on the tested base, over a base that moved, and with somebody else's commit on top. The result is the
+/// commit of the line with the tested tree, or untested; never the tip, never the branch's head.
 #[test]
 fn rule_5_every_hand_and_method_is_judged_by_the_line() {
     for method in METHODS {
@@ -94,7 +94,7 @@ fn rule_5_every_hand_and_method_is_judged_by_the_line() {
                 let seen = Seen { line: line.clone(), pull: PullSeen::None, branch, released: true };
                 match judge(&seen) {
                     Landing::Landed { commit } => {
-                        // The head itself stays on the line where the person merged into the branch.
+                        // The head itself stays on the line if the person merged into the branch.
                         let own_line = moved && method == "merge main, then push";
                         assert!(!moved || own_line, "{name}");
                         assert_eq!(commit.as_str(), if own_line { head.as_str() } else { &landed }, "{name}");
@@ -107,7 +107,7 @@ fn rule_5_every_hand_and_method_is_judged_by_the_line() {
     }
 }
 
-/// Work of others that only looks alike is not ours: a base that moved stays a base that moved.
+/// Others' work that only resembles ours is not ours: a base that moved stays a base that moved.
 #[test]
 fn rule_5_what_others_did_is_not_taken_for_ours() {
     let world = World::new();
@@ -156,7 +156,7 @@ fn rule_5_a_merge_by_hand_over_a_moved_base_is_never_deployed() {
     }
 }
 
-/// Merged by hand on the tested base, by methods that leave no merge commit, the branch deleted and a commit on top.
+/// Merged manually on the tested base, by methods that leave no merge commit, the branch deleted and a commit on top.
 #[test]
 fn rule_31_a_released_merge_by_hand_is_deployed_as_its_own_commit() {
     for method in ["squash", "rebase", "fast-forward"] {
@@ -172,7 +172,7 @@ fn rule_31_a_released_merge_by_hand_is_deployed_as_its_own_commit() {
         raw(&person, &["push", "-q", "origin", &format!(":{branch}")]);
         pipe.person_changes(&[("later.txt", "x\n")], "later");
         let tip = pipe.remote(&["rev-parse", "main"]);
-        // Seen by a full look, too, and no withdrawal: the wait for Confirm Deploy goes on.
+        // A full scan sees it, too, and does not take it for a withdrawal: the wait for Confirm Deploy continues.
         pipe.orch(&["reconcile"]);
         assert_eq!(
             (pipe.of(&key, "withdrawn"), pipe.of(&key, "waiting_for")),
@@ -197,7 +197,7 @@ fn rule_5_a_base_that_moves_in_the_merge_goes_back_to_the_gate() {
     let pipe = pipe(PARKED);
     let key = pipe.item("One");
     park(&pipe, &key);
-    // A hook of the remote moves the branch at the very push that would land.
+    // A hook of the remote moves the branch during the very push that would land.
     let hook = pipe.at("remote.git/hooks/pre-receive");
     std::fs::write(
         &hook,
@@ -220,8 +220,8 @@ fn runs(pipe: &Pipe) -> usize {
     pipe.rows("SELECT 1 FROM runs WHERE kind = 'agent'").len()
 }
 
-/// Another hand while an agent works: seen at the agent's end, held with one alert, no further run; what the agent left
-/// is kept, and where the branch is restored it is pushed without another run.
+/// Somebody else changes the branch while an agent works: noticed at the agent's end, held with one alert, no further
+/// run. The agent's work is kept, and once the branch is restored it is pushed without another run.
 #[test]
 fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() {
     let cases = [
@@ -278,7 +278,7 @@ fn rule_31_another_hand_while_an_agent_works_holds_the_task_and_starts_no_run() 
     }
 }
 
-/// A branch that is deleted while the task waits for a person is seen by the next full look, not by the next move.
+/// The next full scan notices a branch that was deleted while the task waited for a person, not the next move.
 #[test]
 fn rule_31_a_branch_deleted_while_the_task_waits_is_seen_and_restored_by_retry() {
     let pipe = pipe(PARKED);
@@ -297,7 +297,7 @@ fn rule_31_a_branch_deleted_while_the_task_waits_is_seen_and_restored_by_retry()
     assert_eq!(runs(&pipe), 1);
 }
 
-/// A hook of the remote that refuses what `when` says, while the file `closed` is there.
+/// A hook of the remote that refuses what `when` matches, while the file `closed` exists.
 fn closing(pipe: &Pipe, when: &str) {
     let here = pipe.dir.path().display().to_string();
     let text = format!(
@@ -316,7 +316,7 @@ fn rule_45_a_push_that_the_remote_refuses_is_kept_and_pushed_after_retry() {
     let said = pipe.orch(&["explain", &key]).all();
     assert!(said.contains("the owner says no"), "{said}");
     for n in ["2", "3"] {
-        // Time passes for what was put off.
+        // Time passes for what was deferred.
         let db = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
         db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
         db.execute_batch("UPDATE jobs SET available_at = available_at - 14900 WHERE cause = 'push_refused'").unwrap();

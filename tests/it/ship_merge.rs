@@ -49,7 +49,7 @@ fn two_tasks_of_a_repository_pass_the_merge_gate_one_after_the_other() {
     assert_eq!(file["fence"].as_i64(), Some(fence), "{file}");
     confirm(&pipe, &holder);
     pipe.until_stage(&holder, "done");
-    // The other was rebased onto the first, tested again, and its verdicts carried over.
+    // The other was rebased onto the first, tested again, and kept its verdicts.
     park(&pipe, &other);
     assert_eq!(pipe.events("branch_rebased").len(), 1);
     assert!(pipe.events("branch_rebased")[0].contains("\"equal_patches\":true"));
@@ -61,7 +61,7 @@ fn two_tasks_of_a_repository_pass_the_merge_gate_one_after_the_other() {
     }
 }
 
-/// How the repository lands is its own file's word; the installation's is no stand-in for one that does not hold (ORD-3).
+/// The repository's own file says how it lands; the installation's does not replace an invalid one (ORD-3).
 #[test]
 fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
     let pipe = pipe(&format!("repository_config: true\n{PARKED}"));
@@ -71,7 +71,7 @@ fn ord_3_a_faulty_repository_file_holds_the_merge_until_it_holds() {
     confirm(&pipe, &key);
     let held = || pipe.orch(&["tick", "--json"]).json()["skipped"].to_string();
     pipe.until("the hold", |_| held().contains("configuration"));
-    // A mirror that is gone is brought again: nothing waits for a step that nobody takes.
+    // A missing mirror is fetched again: nothing waits for a step that nobody runs.
     std::fs::remove_dir_all(pipe.at("state/repos/demo.git")).unwrap();
     assert!(held().contains(".orch.yaml: "), "{}", held());
     pipe.person_changes(&[(".orch.yaml", "merge: {method: squash}\n")], "what it may");
@@ -149,7 +149,7 @@ fn ci_that_is_red_on_the_rebased_head_rolls_back() {
     );
     let key = pipe.item("One");
     park(&pipe, &key);
-    // Alone each is well; together they are not.
+    // Each alone is fine; together they are not.
     pipe.person_changes(
         &[("ci.sh", "#!/bin/sh\n[ ! -e a.txt ] || { echo 'a.txt is not wanted any more'; exit 1; }\n")],
         "a stricter CI",
@@ -225,7 +225,7 @@ fn a_branch_merged_by_hand_as_tested_is_deployed_without_a_second_merge() {
     raw(&person, &["fetch", "-q", "origin"]);
     raw(&person, &["merge", "-q", "--no-ff", "-m", "by hand", &format!("origin/{branch}")]);
     raw(&person, &["push", "-q", "origin", "HEAD:main"]);
-    // Who merges by hand often deletes the branch, too.
+    // Whoever merges manually often deletes the branch, too.
     raw(&person, &["push", "-q", "origin", &format!(":{branch}")]);
     let merged = pipe.remote(&["rev-parse", "main"]);
     confirm(&pipe, &key);
@@ -238,7 +238,7 @@ fn a_branch_merged_by_hand_as_tested_is_deployed_without_a_second_merge() {
 #[test]
 fn rule_31_a_branch_merged_before_it_was_released_is_held_and_freezes() {
     let pipe = two_at_once(PARKED);
-    // The first holds the lease, so that the second has no certificate yet.
+    // The first has the lease, so the second has no certificate yet.
     let first = pipe.item("One");
     park(&pipe, &first);
     let second = pipe.item("Two");
@@ -299,7 +299,7 @@ fn rule_34_the_leases_file_is_a_copy_that_any_step_rewrites_and_a_new_fence_pass
         assert_eq!(now["task"].to_string(), kept.1, "{step} after {said:?}");
         assert_eq!(row(), kept, "the row decides");
     }
-    // The row is lost, as in an older copy of the database; the next fence passes the file's all the same.
+    // The row is lost, as in an older copy of the database; the next fence still exceeds the file's.
     let db = rusqlite::Connection::open(pipe.at("state/orch.db")).unwrap();
     db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
     std::fs::write(pipe.at(file), forge("fence", 41)).unwrap();

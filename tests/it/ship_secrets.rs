@@ -1,4 +1,4 @@
-//! Secrets end to end (SHIP-1, RULE-1, RULE-32): the real binary, real git, the real gitleaks where it can be had.
+//! Secrets end to end (SHIP-1, RULE-1, RULE-32): the real binary, real git, the real gitleaks if it is available.
 
 use crate::support::pipe::{Pipe, Setup};
 use crate::support::secrets::KINDS;
@@ -19,7 +19,7 @@ fn guarded(bin: &Bin, top: &str) -> Setup {
     }
 }
 
-/// `*` is a scope of the top section in the file; the project's own keys win.
+/// `*` is a scope of the file's top section; the project's own keys win.
 fn leak(pipe: &Pipe) -> String {
     let (text, secret) = KINDS[0].make(7);
     pipe.agent(
@@ -76,7 +76,7 @@ fn rule_32_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let pipe = Pipe::new(guarded(&bin, ""));
     let (text, secret) = KINDS[2].make(11);
-    // The agent commits twice by itself: its history is thrown away.
+    // The agent commits twice on its own: its history is discarded.
     pipe.agent(
         "development",
         &format!(
@@ -90,7 +90,7 @@ fn rule_32_a_secret_that_came_and_went_within_a_run_is_in_no_history() {
     assert!(pipe.holding(&secret).is_empty(), "{:?}", pipe.holding(&secret));
 }
 
-/// BND-4: whatever gate is on, a value that `orch` itself keeps is not pushed, in no form.
+/// BND-4: whichever gate is on, a value that `orch` itself keeps is not pushed, in any form.
 #[test]
 fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_told_without_its_value() {
     let secret = ["own", "key", "of", "the", "runtime", "19"].join("-");
@@ -103,7 +103,7 @@ fn bnd_4_a_known_secret_in_an_agents_work_fails_the_run_and_is_told_without_its_
     std::fs::write(pipe.at("orch.yaml"), text).unwrap();
     let here = pipe.dir.path().display().to_string();
     std::fs::write(pipe.at("own"), &secret).unwrap();
-    // In a file, then in a name, then not at all; what the base has held before is nobody's fault.
+    // In a file, then in a name, then not at all; what the base already had is nobody's fault.
     pipe.agent(
         "development",
         &format!(
@@ -139,7 +139,7 @@ fn bnd_5_the_scanners_configuration_is_protected() {
     pipe.until("the block", |p| p.of(&key, "blocked_reason").contains(".gitleaks.toml (it is protected)"));
 }
 
-/// A scanner that can't be believed: no rollback, no attempt; tried again, then blocked with one alert.
+/// A scanner that can't be trusted: no rollback, no attempt; retried, then blocked with one alert.
 fn tool_error(script: Option<&str>, said: &str) {
     let bin = Bin::new();
     if let Some(text) = script {
@@ -151,7 +151,7 @@ fn tool_error(script: Option<&str>, said: &str) {
     let key = pipe.item("Plain work");
     pipe.until("the first look", |p| !p.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
     assert_eq!(pipe.of(&key, "blocked_reason"), "");
-    // The next look waits its time; here it is made to pass.
+    // The next check waits; here the time is made to pass.
     pipe.hurried_to_a_block(&key);
     assert_eq!(pipe.rows("SELECT verdict FROM evidence WHERE gate = 'security_gate'"), ["tool_error"; 3]);
     let why = pipe.of(&key, "blocked_reason");
@@ -218,7 +218,7 @@ fn switched_off_or_out_of_scope_the_gate_is_as_if_it_did_not_exist() {
         assert!(pipe.rows("SELECT 1 FROM evidence WHERE gate = 'security_gate'").is_empty());
         assert_eq!(pipe.evidence("17-security-report.md"), "");
         assert!(pipe.remote(&["log", "-p", "main"]).contains(&secret), "nobody was asked to look");
-        // And `status` does not say that it guards.
+        // And `status` does not claim that it guards.
         let status = pipe.orch(&["status", "--json"]).json();
         assert_eq!(status["security"]["repos"], serde_json::json!([]), "{section}");
     }
@@ -229,7 +229,7 @@ fn a_waived_finding_stays_in_the_report_and_lets_the_task_pass() {
     let Some(bin) = Bin::with_gitleaks() else { return };
     let pipe = Pipe::new(guarded(&bin, ""));
     leak(&pipe);
-    // The fingerprint is asked for with the same key that the gate uses.
+    // The fingerprint is computed with the same key that the gate uses.
     let key = pipe.item("Add a key");
     pipe.until("the rollback", |p| p.of(&key, "attempt") == "2");
     let report = pipe.evidence("17-security-report.md");

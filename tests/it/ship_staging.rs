@@ -31,11 +31,11 @@ fn declared_checks_of_every_kind_move_a_task_and_a_waived_one_stands_on_the_card
     let log = pipe.evidence("15-staging-log.md");
     assert!(log.contains("staging_status: SUCCESS") && log.contains("| S3 | SANDBOX_INFRA | FAIL (waived)"), "{log}");
     pipe.until("the waived check on the card", |p| p.read(&format!("state/cards/{key}.txt")).contains("waived: S3"));
-    // By hand, the same checks on the same head; --strict waives nothing.
+    // Run manually, the same checks on the same head; --strict waives nothing.
     let said = pipe.orch(&["staging-check", "--task", &key, "--report", "r.md", "--junit", "j.xml"]);
     assert_eq!(said.code, 0, "{}", said.all());
     assert!(said.out.contains("INFRA-WAIVED S3") && said.out.trim_end().ends_with("VERDICT SUCCESS"), "{}", said.all());
-    // A commit that reads as a number stands in quotes.
+    // A commit that YAML would read as a number is in quotes.
     let report = pipe.read("r.md").replace('"', "");
     assert!(report.contains(&format!("head: {}", pipe.of(&key, "head_sha"))), "{report}");
     let strict = pipe.orch(&["staging-check", "--strict", "--project", "demo", "--json"]);
@@ -152,7 +152,7 @@ fn a_sandbox_work_item_goes_through_the_self_hosting_suite() {
     crate::support::git::raw(pipe.dir.path(), &["clone", "-q", "--bare", "remote.git", "sandbox.git"]);
     let file = pipe.at("orch.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
-    // Whichever agent is the first there.
+    // Whichever agent comes first there.
     for (key, stages) in [("SBX-1", ""), ("SBX-2", ", stages: [development, deploy]")] {
         let more = format!(
             "  - {{key: SBX, repo: sandbox, git: {{remote: ./sandbox.git}}, board: {{kind: local, dir: sandbox-issues}}{stages}}}\n"
@@ -165,7 +165,8 @@ fn a_sandbox_work_item_goes_through_the_self_hosting_suite() {
     }
 }
 
-/// The command writes its own result and outlives its wrapper; what runs afterwards is another version under the same name.
+/// The command writes its own result and outlives its wrapper; what runs afterwards is another version under the same
+/// name.
 #[test]
 fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
     let old = crate::support::ORCH;
@@ -195,7 +196,7 @@ fn a_self_hosting_deploy_replaces_the_binary_that_started_it() {
     pipe.until("the parking", |p| p.of(&key, "waiting_for") == "confirm_deploy");
     let said = pipe.orch(&["advance", &key, "--confirm-deploy"]);
     assert_eq!(said.code, 0, "{}", said.all());
-    // Its wrapper is killed, as a restart of its unit would: the command goes on by itself.
+    // Its wrapper is killed, as by a restart of its unit: the command continues on its own.
     pipe.until("the command", |p| p.at("prod/begun").exists());
     let wrapper = pipe.one("SELECT json_extract(supervisor, '$.pid') FROM runs WHERE kind = 'deploy'");
     let pid = rustix::process::Pid::from_raw(wrapper.parse().unwrap()).unwrap();

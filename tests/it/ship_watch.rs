@@ -1,4 +1,4 @@
-//! The watch over production (SHIP-6), against a small real HTTP server.
+//! The watch over production (SHIP-6), with a small real HTTP server.
 
 use crate::support::pipe::{Pipe, Setup};
 use crate::support::web::{Turn, Web};
@@ -27,7 +27,7 @@ fn ended(pipe: &Pipe, key: &str) {
     });
 }
 
-/// Requests of the watch: what came before the deploy is not counted by the scripts.
+/// Requests of the watch: the scripts do not count those before the deploy.
 const BASELINE: usize = 3;
 
 #[test]
@@ -67,7 +67,7 @@ fn a_server_that_dies_after_three_probes_is_degraded_frozen_told_once_and_shown_
     pipe.orch(&["tick"]);
     assert!(pipe.read(&format!("state/issues/{key}.md")).contains("status: Blocked"));
     assert!(pipe.evidence("16-post-deploy-log.md").contains("post_deploy_status: DEGRADED"));
-    // Nothing new of the repository starts until a person lifts it.
+    // Nothing new of the repository starts until a person lifts the freeze.
     let next = pipe.item("Two");
     let said = pipe.orch(&["tick", "--json"]).json();
     assert!(
@@ -93,14 +93,14 @@ fn flapping_below_the_threshold_is_healthy() {
 fn a_share_of_6_percent_5xx_is_degraded_by_the_error_source() {
     let web = Web::always(Turn::Say(200, "ok"));
     let pipe = watched(&web.url("/health"), ", errors: {command: [./errors.sh], timeout_s: 5}", "");
-    // 50 requests a look, 3 of them 5xx.
+    // 50 requests per probe, 3 of them 5xx.
     pipe.person_changes(
         &[("errors.sh", "#!/bin/sh\nn=$(cat COUNT 2>/dev/null || echo 0); n=$((n+1)); echo $n > COUNT\necho \"{\\\"requests\\\": $((n*50)), \\\"errors_5xx\\\": $((n*3))}\"\n".replace("COUNT", pipe.at("prod/count").to_str().unwrap()).as_str())],
         "an error source",
     );
     let key = pipe.item("One");
     ended(&pipe, &key);
-    // It was so before the deploy, too: nobody can say that the deploy did it.
+    // It was so before the deploy, too: the deploy can't be blamed.
     assert_eq!(watch(&pipe, &key), "inconclusive", "{}", pipe.evidence("16-post-deploy-log.md"));
     assert!(pipe.evidence("16-post-deploy-log.md").contains("sick_before"));
     std::fs::write(pipe.at("prod/count"), "0").unwrap();
@@ -109,7 +109,7 @@ fn a_share_of_6_percent_5xx_is_degraded_by_the_error_source() {
 
 #[test]
 fn a_share_that_begins_with_the_deploy_is_degraded() {
-    // 1 of 2 answers is a 5xx, never twice in a row: only the share tells.
+    // 1 of 2 answers is a 5xx, never twice in a row: only the share shows it.
     let web = Web::serve(|n, _| Turn::Say(if n > BASELINE && n % 2 == 0 { 503 } else { 200 }, "ok"));
     let pipe = watched(&web.url("/health"), "", "");
     let key = pipe.item("One");
@@ -153,7 +153,7 @@ fn a_slow_production_does_not_delay_confirm_deploy() {
     assert_eq!(said.code, 0, "{}", said.all());
     assert!(begun.elapsed() < late, "{:?}", begun.elapsed());
     assert!(said.json()["skipped"].to_string().contains("answers slowly"), "{}", said.all());
-    // It is looked at once, and the command starts by itself.
+    // The check is immediate, and the command starts automatically.
     pipe.until("the deploy", |p| p.at("prod/deploys").exists());
     assert_eq!(web.hits(), 1);
 }
@@ -221,7 +221,7 @@ fn a_watch_is_taken_up_again_after_its_monitor_was_killed() {
     let seen = hits.clone();
     let web = Web::serve(move |n, _| {
         seen.store(n, Ordering::SeqCst);
-        // One answer takes so long that its monitor can be killed over it.
+        // One answer takes so long that its monitor can be killed meanwhile.
         if n == BASELINE + 2 { Turn::Slow(Duration::from_secs(1), 200) } else { Turn::Say(200, "ok") }
     });
     let pipe = watched(&web.url("/health"), "", "").with_window(7);
@@ -232,7 +232,7 @@ fn a_watch_is_taken_up_again_after_its_monitor_was_killed() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let before = pipe.read(&format!("state/sentinels/demo/{key}/post-deploy.json"));
     ended(&pipe, &key);
-    // What was seen before the kill stands; the probe that was killed is missing, and its gap decides nothing bad.
+    // What was seen before the kill counts; the killed probe is missing, and its gap decides nothing bad.
     let after = pipe.read(&format!("state/sentinels/demo/{key}/post-deploy.json"));
     assert!(after.len() >= before.len() && before.contains("\"probes\":["), "{before} {after}");
     assert_ne!(watch(&pipe, &key), "degraded", "{}", pipe.story());
@@ -246,7 +246,7 @@ fn a_broken_record_is_kept_aside_and_the_watch_is_inconclusive() {
     let key = pipe.item("One");
     let file = format!("state/sentinels/demo/{key}/post-deploy.json");
     pipe.until("the record", |p| p.at(&file).exists());
-    // A monitor at work may put its own back once more.
+    // A running monitor may restore its own once more.
     pipe.until("the end of the watch", |p| {
         let armed = watch(p, &key) == "armed";
         if armed && !p.read(&file).contains("7}") {
@@ -272,13 +272,13 @@ fn switched_off_or_out_of_scope_nothing_is_watched_and_nothing_asked() {
 }
 
 impl Pipe {
-    /// The window by its variable, as an operator shortens it.
+    /// The window set by its variable, as an operator shortens it.
     fn with_window(mut self, seconds: u64) -> Self {
         self.env.push(("ORCH_POST_DEPLOY_WINDOW_S".into(), seconds.to_string()));
         self
     }
 
-    /// Seconds between two probes; longer ones let a busy machine miss none.
+    /// Seconds between two probes; with longer ones a busy machine misses none.
     fn with_interval(mut self, seconds: u64) -> Self {
         self.env.push(("ORCH_POST_DEPLOY_INTERVAL_S".into(), seconds.to_string()));
         self

@@ -1,5 +1,5 @@
-//! Agents and CI on a real Slurm of two nodes (CLU-1 to CLU-5): the whole pipeline, stops and deaths of everything around it.
-//! Each test has a cluster of its own.
+//! Agents and CI on a real Slurm of two nodes (CLU-1 to CLU-5): the whole pipeline, stops and the death of everything
+//! around it. Each test has its own cluster.
 
 use super::support::confined::Place;
 use super::support::pipe::{Pipe, Setup};
@@ -38,7 +38,7 @@ fn world(slurm: &str, top: &str, project: &str) -> Option<World> {
     std::fs::write(pipe.at("orch.yaml"), text).unwrap();
     let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
     std::fs::set_permissions(pipe.at("prompts"), open).unwrap();
-    // A later run of another account could not write over an earlier one's prompt.
+    // A later run of another account could not overwrite an earlier one's prompt.
     let script = pipe.read("agent.sh");
     let line = script.lines().find(|line| line.starts_with("cat > ")).unwrap();
     pipe.script("agent.sh", &script.replace(line, "cat > \"$TMPDIR/prompt\""));
@@ -46,10 +46,10 @@ fn world(slurm: &str, top: &str, project: &str) -> Option<World> {
 }
 
 const SECRET: &str = "planted-5f1c9e77-a-secret-of-the-runtime";
-/// Stands in a work item, and so in its prompt alone.
+/// Occurs in a work item, and so in its prompt alone.
 const CANARY: &str = "canary-of-the-prompt-81b2";
 
-/// An agent that waits for the file `go`, and says when it is there.
+/// An agent that waits for the file `go`, and records that it has started.
 const HOLD: &str = r#"rm -f "HERE/prompts/at-$ORCH_TASK"; echo here > "HERE/prompts/at-$ORCH_TASK"; while [ ! -e "HERE/prompts/go-$ORCH_TASK" ]; do sleep 0.1; done; echo "$ORCH_TASK round $ORCH_ATTEMPT" >> "$ORCH_TASK.txt"
 "#;
 
@@ -109,8 +109,8 @@ fn in_files(folder: &Path, needle: &str) -> Vec<std::path::PathBuf> {
     all.into_iter().filter(|p| holds(&std::fs::read(p).unwrap_or_default(), needle)).collect()
 }
 
-/// CLU-1, CLU-2: setup, agent and CI are jobs, the deploy is not; what they are given stands in nothing that others read; and
-/// munge is no way out.
+/// CLU-1, CLU-2: setup, agent and CI are jobs, the deploy is not; nothing that others can read contains their input;
+/// and munge is no way out.
 #[test]
 fn clu_2_a_task_is_delivered_by_jobs_and_nothing_of_it_is_seen_by_others() {
     let project = "stages: [development, review, deploy]\nworktree: {setup: {command: [./setup.sh]}}";
@@ -150,7 +150,7 @@ fn clu_2_a_task_is_delivered_by_jobs_and_nothing_of_it_is_seen_by_others() {
         for folder in ["ctld", "n1", "n2"] {
             assert_eq!(in_files(&w.cluster.at(folder), needle), Vec::<std::path::PathBuf>::new());
         }
-        // Of all processes the agent's own have it, and those that were started with it by the test.
+        // Of all processes only the agent's own have it, and those that the test started with it.
         let words: Vec<i32> = pids().filter(|pid| holds(&read(*pid, "cmdline"), needle)).collect();
         assert!(words.is_empty(), "{words:?}");
         for pid in w.cluster.processes() {
@@ -171,13 +171,13 @@ fn clu_2_a_task_is_delivered_by_jobs_and_nothing_of_it_is_seen_by_others() {
     assert!(!w.pipe.read("prod/deploys").is_empty());
     w.until_clean();
     assert_eq!(w.spent(), Vec::<String>::new());
-    // The program, and nothing else of orch's own, stands in the folder that the nodes see.
+    // The folder that the nodes see contains the program, and nothing else of orch's own.
     let shared = super::support::pipe::files(&w.pipe.at("shared"));
     assert!(shared.iter().all(|p| !p.ends_with("orch.db") && !p.ends_with("orch.yaml")), "{shared:?}");
     assert_eq!(in_files(&w.pipe.at("shared"), SECRET), Vec::<std::path::PathBuf>::new());
 }
 
-/// CLU-4: what Slurm refuses, and what would wait for ever, is the environment's, with its own words.
+/// CLU-4: if Slurm refuses a job, or would never start it, the environment is at fault, and the report quotes Slurm.
 #[test]
 fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
     let Some(w) = world(", partition: nowhere", "limits: {max_concurrency: 3}", "") else { return };
@@ -217,8 +217,8 @@ fn clu_4_a_job_that_never_starts_is_told_and_spends_nothing() {
     w.until_clean();
 }
 
-/// CLU-3, CLU-3b: a stop reaches an agent that is deaf to TERM, with all its children; a killed supervisor leaves nothing that
-/// lives; a cancelled job spends nothing.
+/// CLU-3, CLU-3b: a stop reaches an agent that ignores TERM, with all its children; a killed supervisor leaves nothing
+/// alive; a cancelled job spends nothing.
 #[test]
 fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     let Some(w) = world("", "", "") else { return };
@@ -235,7 +235,7 @@ fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     let told = w.pipe.one("SELECT result FROM runs ORDER BY id LIMIT 1");
     assert_eq!(told, "cancelled");
 
-    // The supervisor: the node hears the end of file and ends its run, without any step of orch.
+    // The supervisor: the node sees the end of file and ends its run, without any step of orch.
     w.agent("development", HOLD);
     let key = w.pipe.item("Kill the supervisor");
     w.until_at(&key);
@@ -245,7 +245,7 @@ fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     w.cluster.wait("the node ended it", |c| c.queue().is_empty());
     std::fs::remove_file(w.pipe.at(&format!("prompts/at-{key}"))).unwrap();
     w.until_at(&key);
-    // An end by nobody's word: the next run starts in a folder of its own.
+    // Nobody asked for the end: the next run starts in its own folder.
     let folders = |p: &Pipe| {
         let roots = std::fs::read_dir(p.at("shared")).unwrap().flatten();
         let agents =
@@ -267,7 +267,7 @@ fn clu_3_stops_and_deaths_leave_nothing_and_spend_nothing() {
     w.until_clean();
 }
 
-/// CLU-3c: a controller that is away says nothing of a run, and a node that dies costs nothing.
+/// CLU-3c: an unavailable controller says nothing about a run, and a node that dies costs nothing.
 #[test]
 fn clu_3_a_controller_that_is_away_and_a_node_that_dies_lose_nothing() {
     let Some(mut w) = world("", "", "") else { return };
@@ -302,7 +302,7 @@ fn clu_3_a_controller_that_is_away_and_a_node_that_dies_lose_nothing() {
         "{}",
         w.pipe.story()
     );
-    // What the end of the first could not see is seen by the reaper.
+    // What the end of the first could not see, the reaper sees.
     assert_eq!(w.pipe.orch(&["reap"]).code, 0);
     w.until_clean();
 }
@@ -357,10 +357,10 @@ fn clu_3_a_supervisor_killed_at_each_moment_of_its_job_loses_nothing() {
     assert_eq!(w.pipe.rows("SELECT id FROM runs WHERE result = 'lost'").len(), 5, "{}", w.pipe.story());
 }
 
-/// Names the cluster of a test that starts itself again: what asks Slurm has its configuration in the environment.
+/// Names the cluster of a test that starts itself again: Slurm's clients need its configuration in the environment.
 const INNER: &str = "ORCH_TEST_SLURM_SOCKET";
 
-/// CLU-3: what a supervisor is told of a command is the same wherever it is played.
+/// CLU-3: a supervisor gets the same result of a command wherever it runs.
 #[test]
 fn clu_3_a_command_is_played_on_a_node_as_it_is_here() {
     if let Some(socket) = std::env::var_os(INNER) {
@@ -408,14 +408,14 @@ fn contract(socket: &str) {
         assert_eq!((place.out().as_str(), place.err().as_str()), ("out\n", "err\n"));
         let exit = place.go(&of("kill -9 $$"));
         assert_eq!((exit.code, exit.signal), (Some(137), None), "{engine:?}");
-        // Slurm's own ways: its variables, and munge's socket.
+        // Slurm's own ways out: its variables, and munge's socket.
         let script = format!("env | grep SLURM; munge -n -S {socket}; test -w /tmp/outside");
         let (spec, _) = away(&place, engine, 60, &["sh", "-c", &script]);
         let exit = place.go(&spec);
         assert!(exit.code != Some(0) && place.out().is_empty(), "{engine:?} {exit:?} {}", place.out());
     }
     let of = |script| away(&place, &bubblewrap, 60, &sh(script)).0;
-    // What comes in and what goes out is whole.
+    // Input and output arrive whole.
     let input = place.path("state/in");
     let bytes: Vec<u8> = (0..3 << 20).map(|n: u32| n.to_le_bytes()[(n % 3) as usize]).collect();
     std::fs::write(&input, &bytes).unwrap();
@@ -436,7 +436,7 @@ fn contract(socket: &str) {
     let exit = place.tell(&of("trap '' TERM; echo up; sleep 601 & setsid sleep 602 & wait; wait"), &mut asked).unwrap();
     assert_eq!(exit.ended_by, Some(EndedBy::Asked("enough".to_owned())));
     assert!(!pids().any(|pid| holds(&read(pid, "cmdline"), "sleep\x00602")));
-    // A supervisor that says nothing: its node ends the run, which is lost.
+    // A supervisor that sends nothing: its node ends the run, which is lost.
     let (spec, dir) = away(&place, &bubblewrap, 4, &sh("echo up; sleep 603"));
     let begun = Instant::now();
     let mut deaf = |event: Event<'_>| {
@@ -450,7 +450,7 @@ fn contract(socket: &str) {
     };
     let lost = place.tell(&spec, &mut deaf);
     assert!(matches!(&lost, Err(ChildError::Lost { why }) if why.contains("silence_s")), "{lost:?}");
-    // A folder that is not there for the node.
+    // A folder that the node does not see.
     let (spec, _) = away(&place, &bubblewrap, 60, &sh("true"));
     let Boundary::Away(run, job) = spec.boundary.clone() else { panic!() };
     let elsewhere = orch::adapters::confine::Run { checkout: "/nowhere/run/checkout".into(), ..*run };

@@ -1,5 +1,5 @@
-//! The systemd executor and `orch init --systemd` under a systemd that was booted for it (RUN-4, RUN-9, RULE-10): timers
-//! fire, an agent outlives its tick, a stop leaves nothing, a killed step harms nothing.
+//! The systemd executor and `orch init --systemd` under a systemd that was booted for the test (RUN-4, RUN-9, RULE-10):
+//! timers fire, an agent outlives its tick, a stop leaves nothing, a killed step does no harm.
 
 use crate::support::crash::{Plan, World, kill, said};
 use crate::support::git::raw;
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 const BOUND: Duration = Duration::from_secs(90);
 const TIMERS: [&str; 3] = ["orch-tick.timer", "orch-reap.timer", "orch-reconcile.timer"];
 
-/// About twice a second, as printf reads it.
+/// About twice a second, as a printf format.
 const OFTEN: &str =
     r"[Timer]\nOnBootSec=\nOnActiveSec=0\nOnUnitInactiveSec=500ms\nAccuracySec=1ms\nRandomizedDelaySec=0\n";
 
-/// A world and the machine that plays it; both see it under the same path.
+/// A world and the machine that runs it; both see it under the same path.
 struct Site {
     machine: Machine,
     world: World,
@@ -39,14 +39,15 @@ impl Site {
         std::fs::write(&file, config.replace("executor: detach", &format!("executor: {executor}"))).unwrap();
         let machine = Machine::boot(world.root())?;
         let site = Self { machine, world };
-        // The scripted agent keeps its logs beside the state directory, where an agent's unit may not write by itself.
+        // The scripted agent keeps its logs next to the state directory, where an agent's unit may not write by
+        // default.
         let also = format!("[Service]\nReadWritePaths={}\n", site.world.root().display());
         site.machine.write("/etc/systemd/system/orch-.service.d/also.conf", &also);
         site.machine.ok(&["systemctl", "daemon-reload"]);
         Some(site)
     }
 
-    /// A command of orch inside, by hand.
+    /// Runs a command of orch inside, manually.
     fn orch(&self, args: &[&str]) -> Output {
         let (state, file) = (self.world.path("state"), self.world.path("orch.yaml"));
         let mut all = vec![ORCH, "--state-dir", state.to_str().unwrap(), "--config", file.to_str().unwrap()];
@@ -59,7 +60,7 @@ impl Site {
         self.step(&["new", title, "--project", project, "--body", body.to_str().unwrap()]);
     }
 
-    /// Says yes to whatever waits for a person.
+    /// Approves whatever waits for a person.
     fn release(&self) {
         for task in self.world.tasks() {
             match task.waiting.as_deref() {
@@ -76,7 +77,7 @@ impl Site {
         out
     }
 
-    /// Units of the system's manager as `orch init` writes them, the timers firing often.
+    /// Units of the system's manager as `orch init` writes them, with timers that fire often.
     fn units(&self, enabled: &[&str]) {
         let file = self.world.path("orch.yaml");
         self.machine.ok(&[ORCH, "--config", file.to_str().unwrap(), "init", "--systemd"]);
@@ -90,7 +91,7 @@ impl Site {
         }
     }
 
-    /// Awaits what the world shows by itself; no step is started by hand.
+    /// Waits for what the world shows on its own; no step is started manually.
     fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !done(self) {
@@ -106,13 +107,13 @@ impl Site {
         format!("{}\n{}\n{}\n{}", said(&units), said(&journal), said(&log), self.world.lines("agents.log").join("\n"))
     }
 
-    /// Living processes of that kind; nothing but their command line tells them.
+    /// Living processes of that kind, recognised only by their command line.
     fn nappers(&self) -> usize {
         let napper = self.world.path("state/napper").display().to_string();
         self.world.alive().into_iter().filter(|pid| first_word(*pid) == napper).count()
     }
 
-    /// Agents as they were started, each by its task, stage and attempt.
+    /// Agents that were started, each by its task, stage and attempt.
     fn started(&self) -> Vec<String> {
         let lines = self.world.lines("agents.log");
         lines.iter().filter(|l| l.starts_with("start ")).map(|l| l.split(" run=").next().unwrap().to_owned()).collect()
@@ -123,13 +124,13 @@ impl Site {
     }
 }
 
-/// What a process was started as.
+/// The first word of a process's command line.
 fn first_word(pid: i32) -> String {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(line.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
 }
 
-/// The agent of a stage waits for a word.
+/// The agent of a stage waits for a signal file.
 fn waiting(stage: &str) -> String {
     format!(
         "if [ \"$ORCH_STAGE\" = {stage} ]; then : > \"$world/waits\"; while [ ! -e \"$world/go\" ]; do sleep 0.05; done; fi\n"
@@ -165,7 +166,7 @@ rm -f "$ORCH_WORKTREE/was-here"
         site.until(step, |s| s.machine.show(step, "ActiveState") == "inactive");
         assert_eq!(site.machine.show(step, "Result"), "success", "{}", site.story());
     }
-    // The agent is in a unit of its own, named by installation and run (RULE-10), held to the limits.
+    // The agent is in its own unit, named by installation and run (RULE-10), under the limits.
     let groups = std::fs::read_to_string(site.world.path("state/cgroup")).unwrap();
     let unit = groups.trim().rsplit('/').next().unwrap().to_owned();
     assert!(
@@ -183,7 +184,7 @@ rm -f "$ORCH_WORKTREE/was-here"
         ("ProtectSystem", "strict"),
         ("ProtectHome", "read-only"),
         ("NoNewPrivileges", "yes"),
-        // A sandbox of the runtime's own needs them.
+        // A runtime's own sandbox needs them.
         ("RestrictNamespaces", "no"),
     ] {
         assert_eq!(site.machine.show(&unit, property), wanted, "{property}");
@@ -197,8 +198,8 @@ rm -f "$ORCH_WORKTREE/was-here"
     assert_eq!(site.started(), ["start AA-1 analysis 1"], "{}", site.story());
 }
 
-/// The agent of a stage hangs, deaf to TERM; beside it one as deaf whose parent is gone and whose environment is
-/// cleared; with `setsid` no session ties it to the run either.
+/// The agent of a stage hangs and ignores TERM; next to it hangs another that ignores TERM, whose parent is gone and
+/// whose environment is cleared; with `setsid` no session links it to the run either.
 fn hanging(stage: &str, how: &str) -> String {
     format!(
         r#"if [ "$ORCH_STAGE" = {stage} ]; then
@@ -212,7 +213,7 @@ fi
     )
 }
 
-/// A site whose one agent hangs, with its napper beside it.
+/// A site whose one agent hangs, with its napper next to it.
 fn hung(executor: &str, how: &str) -> Option<Site> {
     let plan = Plan { nap: "0.01", extra: hanging("analysis", how), ..Plan::default() };
     let site = Site::new(executor, plan)?;
@@ -246,7 +247,8 @@ fn run_9_a_stop_ends_what_left_its_session_and_cleared_its_environment() {
 
 #[test]
 fn run_8_a_reap_ends_what_a_killed_supervisor_left_and_settles() {
-    // Without a unit nothing ties to a run what cleared its environment, left the session and lost its parent.
+    // Without a unit, nothing links a process to its run that cleared its environment, left the session and lost its
+    // parent.
     for (executor, how) in [("systemd", "setsid"), ("detach", "")] {
         let Some(site) = hung(executor, how) else { return };
         site.world.orch_processes().into_iter().for_each(kill);
@@ -274,13 +276,13 @@ fn run_8_a_killed_tick_harms_nothing_the_next_one_goes_on() {
     site.units(&TIMERS);
     let mut killed = 0;
     site.until("the end of all work", |s| {
-        // Says no where no tick runs at this moment.
+        // Fails if no tick runs at this moment.
         let kill = ["systemctl", "kill", "--kill-who=main", "--signal=KILL", "orch-tick.service"];
         killed += usize::from(killed < 12 && s.machine.run(&kill).status.success());
         s.release();
         s.world.tasks().len() == 2 && s.world.tasks().iter().all(|t| t.stage == "done")
     });
-    // How many are met while they run is the machine's affair.
+    // How many are hit while they run depends on the machine.
     assert!(killed > 0, "the work was done before it was disturbed");
     let mut started = site.started();
     started.sort();
@@ -313,7 +315,7 @@ fn run_4_a_step_in_a_unit_that_would_kill_what_it_starts_starts_nothing_and_says
     let said = site.machine.ok(&["journalctl", "--no-pager", "-o", "cat", "-u", "orch-tick.service"]);
     assert!(said.contains("orch-tick.service, whose KillMode would kill what it starts"), "{said}");
     assert_eq!((site.started().len(), site.world.alive()), (0, vec![]));
-    // Nothing is spent by that, and where the unit spares what it started it goes on.
+    // That spends nothing, and if the unit spares what it started, the run continues.
     site.machine.write("/etc/systemd/system/orch-tick.service.d/spare.conf", "[Service]\nKillMode=process\n");
     site.machine.ok(&["systemctl", "daemon-reload"]);
     site.until("the agent", |s| {
@@ -326,7 +328,7 @@ fn run_4_a_step_in_a_unit_that_would_kill_what_it_starts_starts_nothing_and_says
     assert_eq!(site.started(), ["start AA-1 analysis 1"], "{}", site.story());
 }
 
-/// What a held agent says of itself: what its secret is by its digest alone, who it is, and what it can't see.
+/// What a confined agent records: its secret's digest only, who it is, and what it can't see.
 const HELD: &str = r#"#!/bin/sh
 set -e
 d="$ORCH_ARTEFACTS"; mkdir -p "$d"
@@ -340,8 +342,8 @@ done
 echo '{"cost_usd":0.01,"input_tokens":10,"output_tokens":5}'
 "#;
 
-/// BND-2, BND-4: inside a real unit the probe passes and the engine holds the run; the secret of its environment came through a
-/// named pipe that is gone, and stands in nobody's environment, arguments or unit but the agent's own.
+/// BND-2, BND-4: inside a real unit the probe passes and the engine confines the run. The secret of its environment
+/// came through a named pipe that is gone, and only the agent's own environment, arguments and unit may contain it.
 #[test]
 fn bnd_4_a_unit_s_run_is_held_and_gets_its_secret_through_a_pipe() {
     if which::which("bwrap").is_err() {
@@ -364,7 +366,7 @@ fn bnd_4_a_unit_s_run_is_held_and_gets_its_secret_through_a_pipe() {
         site.machine.ok(&own);
     };
     site.new_item("AA", "one thing");
-    // Whoever has the secret in its environment or arguments: the agent's own processes alone.
+    // Which processes have the secret in their environment or arguments: only the agent's own.
     let holders = |site: &Site| {
         let look = format!(
             "for p in /proc/[0-9]*; do grep -q -s {secret} $p/environ $p/cmdline && cat $p/comm; done; systemctl show 'orch-*' --no-pager | grep -c {secret}"
@@ -375,7 +377,7 @@ fn bnd_4_a_unit_s_run_is_held_and_gets_its_secret_through_a_pipe() {
     tick(&site);
     let mut seen = Vec::new();
     site.until("the agent has it", |s| {
-        // The shell that looks has it in its own arguments.
+        // The shell that searches has it in its own arguments.
         seen = holders(s);
         seen.iter().any(|name| name == "agent.sh")
     });
@@ -411,7 +413,7 @@ fn cli_4_units_of_a_user_of_its_own_take_a_task_through_the_pipeline() {
     }
     machine.ok(&["useradd", "--create-home", "--shell", "/bin/sh", "keeper"]);
     machine.ok(&["chown", "-R", "keeper:", &root]);
-    // In the container alone: the checkout may be where only root looks.
+    // In the container alone: the checkout may be where only root can read.
     for above in site.world.root().ancestors().skip(1) {
         machine.ok(&["chmod", "o+x", above.to_str().unwrap()]);
     }
@@ -443,12 +445,12 @@ fn cli_4_units_of_a_user_of_its_own_take_a_task_through_the_pipeline() {
     assert!(groups.contains(&format!("/user@{id}.service/orch.slice/orch-agents.slice/orch-")), "{groups}");
     own(&[ORCH, "--config", file, "stop", "AA-1"]);
     assert_eq!(site.world.task("AA-1").stage, "cancelled");
-    // What units see is what doctor sees (ORD-4).
+    // Units and doctor see the same (ORD-4).
     let checks = own(&["sh", "-c", &format!("{ORCH} --config {file} doctor --quick --json || true")]);
     let checks: serde_json::Value = serde_json::from_str(&checks).unwrap();
     let timers: Vec<_> = checks["checks"].as_array().unwrap().iter().filter(|c| c["area"] == "timers").collect();
     assert!(!timers.is_empty() && timers.iter().all(|c| c["level"] == "ok"), "{timers:#?}");
-    // A run that is under way outlives the removal of the units, and settles by its own supervisor.
+    // A run in progress outlives the removal of the units, and its own supervisor settles it.
     own(&[ORCH, "--config", file, "new", "other thing", "--project", "AA", "--body", file]);
     site.until("a run by the timer", |s| s.world.path("waits").exists());
     let gone = own(&[ORCH, "--config", file, "init", "--uninstall", "--json"]);

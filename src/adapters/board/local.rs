@@ -18,11 +18,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Comments stand below this line; a person's own heading of that name is body.
+/// Comments are below this line; a heading of that name that a person wrote is body.
 const HEADING: &str = "## Comments <!-- orch -->";
 /// How often an edit is tried against a file that keeps changing.
 const ATTEMPTS: u32 = 50;
-/// The next number of all projects of a folder together, as earlier versions counted; with `-KEY`: of one project (ORD-3).
+/// The next number of all projects of a folder together, as earlier versions counted; with `-KEY`: of one project
+/// (ORD-3).
 const COUNTER: &str = ".orch-next";
 
 /// One project's folder of work items.
@@ -39,7 +40,7 @@ enum Edit<T> {
 }
 
 impl Local {
-    /// `dir` is made when the first item is created; `prefix` is the project's key; `names` the configured status names.
+    /// `dir` is created with the first item; `prefix` is the project's key; `names` the configured status names.
     pub fn new(dir: impl Into<PathBuf>, prefix: &str, names: &BTreeMap<Logical, String>) -> Self {
         Self { dir: dir.into(), prefix: prefix.to_owned(), statuses: local_statuses(names) }
     }
@@ -54,7 +55,7 @@ impl Local {
         if lasting.contains(&e.kind()) { BoardError::Invalid(text) } else { BoardError::Transient(text) }
     }
 
-    /// All work items, by key. Empty, half-written or broken files are problems ("look later"); files that are no
+    /// All work items, by key. Empty, half-written or broken files are problems ("retry later"). Files that are not
     /// Markdown, hidden ones and those of other projects are ignored; a Markdown file without a key is a stranger.
     pub fn scan(&self) -> Result<Listing, BoardError> {
         let mut found = Listing::default();
@@ -64,8 +65,8 @@ impl Local {
         Ok(found)
     }
 
-    /// As [`Self::scan`], without opening the files that are as they were `before`, but for those that are to be read
-    /// `again` all the same.
+    /// As [`Self::scan`], without opening the files that have not changed since `before`, except those to be read
+    /// `again` anyway.
     pub fn look(&self, before: &Seen, again: &dyn Fn(u64) -> bool) -> Result<Looked, BoardError> {
         let mut found = Listing::default();
         let failed = |e: std::io::Error| self.failed("reading the folder", &self.dir, &e);
@@ -87,12 +88,12 @@ impl Local {
                 read.extend(mark.map(|mark| (number, mark)));
             }
         }
-        // A stranger is told each time, and its name stands nowhere else.
+        // A stranger is reported each time, and nothing else records its name.
         let folder = (look.folder_is_settled() && found.strangers.is_empty()).then_some(look.folder);
         Ok(Looked { listing: found, prefix: self.prefix.clone(), all: numbers.len(), folder, kept, read })
     }
 
-    /// Reads one file into the listing; gives whether it is a work item.
+    /// Reads one file into the listing; returns whether it is a work item.
     fn take(&self, number: u64, found: &mut Listing) -> Result<bool, BoardError> {
         let key = Key::parse(&format!("{}-{number}", self.prefix)).map_err(|e| BoardError::Invalid(e.to_string()))?;
         let why = match self.read(&key) {
@@ -108,7 +109,7 @@ impl Local {
         Ok(false)
     }
 
-    /// The numbers of the folder's work items, ascending; strangers go into the listing.
+    /// The numbers of the folder's work items, ascending; strangers are added to the listing.
     fn names(&self, found: &mut Listing) -> Result<Vec<u64>, BoardError> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
@@ -141,7 +142,7 @@ impl Local {
         Ok(numbers)
     }
 
-    /// One item; `None` when there is no such file. A broken file is `Transient`: look later.
+    /// One item; `None` when there is no such file. A broken file is `Transient`: retry later.
     pub fn get(&self, key: &Key) -> Result<Option<WorkItem>, BoardError> {
         match self.read(key)? {
             None => Ok(None),
@@ -150,7 +151,7 @@ impl Local {
         }
     }
 
-    /// Every label that stands on an item, names folded (so that none is ever ambiguous here).
+    /// Every label used on an item, names folded (so that none is ever ambiguous here).
     pub fn labels(&self) -> Result<Vec<Label>, BoardError> {
         let scan = self.scan()?;
         let mut names: Vec<String> = scan.items.into_iter().flat_map(|i| i.labels).collect();
@@ -159,7 +160,7 @@ impl Local {
         Ok(names.into_iter().map(|n| Label { id: n.clone(), name: n }).collect())
     }
 
-    /// The file's text and what it says; `None` when it is not there.
+    /// The file's text and its parsed content; `None` when there is no such file.
     #[allow(clippy::type_complexity, reason = "text and its reading belong together only here")]
     fn read(&self, key: &Key) -> Result<Option<(String, Result<WorkItem, String>)>, BoardError> {
         let path = self.path(key);
@@ -233,7 +234,7 @@ impl Local {
         Ok(out.unwrap_or(Moved::Withdrawn))
     }
 
-    /// Appends a comment below the heading, once per marker; gives whether it is new.
+    /// Appends a comment below the heading, once per marker; returns whether it is new.
     pub fn append_comment(&self, key: &Key, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError> {
         let marker: String =
             marker.chars().map(|c| if c.is_control() || c == '<' || c == '>' { '_' } else { c }).collect();
@@ -258,8 +259,8 @@ impl Local {
         added.ok_or_else(|| BoardError::NotFound(format!("{key}.md is gone")))
     }
 
-    /// Reads, lets `change` decide, exchanges files atomically and looks at what came out; starts again when it is not
-    /// what was read. `None`: there is no such file.
+    /// Reads, lets `change` decide, exchanges the files atomically and checks what came out; starts again if that is
+    /// not what was read. `None`: there is no such file.
     fn edit<T>(
         &self,
         key: &Key,
@@ -281,7 +282,7 @@ impl Local {
                 Edit::Write(new, out) => (new, out),
             };
             let Some(turn) = &turn else {
-                // Read again: others of ours may have written until now.
+                // Read again: other orch processes may have written until now.
                 turn = Some(self.turn(&name)?);
                 continue;
             };
@@ -292,7 +293,7 @@ impl Local {
         Err(BoardError::Conflict(format!("{name} kept changing while it was to be written")))
     }
 
-    /// This process's turn to write, with what killed ones left of `name` set right.
+    /// Takes this process's turn to write, and repairs what killed processes left of `name`.
     fn turn(&self, name: &str) -> Result<Turn, BoardError> {
         let failed = |e: std::io::Error| self.failed("taking the turn to write in", &self.dir, &e);
         let turn = swap::turn(&self.dir).map_err(failed)?;
@@ -300,14 +301,14 @@ impl Local {
         Ok(turn)
     }
 
-    /// Creates an item under a number that was never used before, also with other processes creating beside.
+    /// Creates an item under a number that was never used before, even while other processes create items.
     pub fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
         fs::create_dir_all(&self.dir).map_err(|e| self.failed("making the folder", &self.dir, &e))?;
         let failed = |e: std::io::Error| self.failed("creating a work item in", &self.dir, &e);
         let _turn = swap::turn(&self.dir).map_err(failed)?;
         let counter = self.dir.join(format!("{COUNTER}-{}", self.prefix));
         let mut stored = 1;
-        // What was counted jointly goes on from there.
+        // Continues from the joint counter.
         for file in [&counter, &self.dir.join(COUNTER)] {
             match fs::read_to_string(file) {
                 Ok(text) => {
@@ -323,7 +324,8 @@ impl Local {
         loop {
             let key =
                 Key::parse(&format!("{}-{number}", self.prefix)).map_err(|e| BoardError::Invalid(e.to_string()))?;
-            // First the number is used up, then the file appears: a crash in between wastes a number, never reuses one.
+            // First the number is used up, then the file appears: a crash in between wastes a number, but never reuses
+            // one.
             let next = swap::temp(&self.dir, (number + 1).to_string().as_bytes(), 0o600).map_err(failed)?;
             next.persist(&counter).map_err(|e| failed(e.error))?;
             swap::sync(&self.dir).map_err(failed)?;
@@ -340,7 +342,7 @@ impl Local {
         }
     }
 
-    /// The highest number that any entry of the folder bears.
+    /// The highest number among the entries of the folder.
     fn highest(&self) -> std::io::Result<u64> {
         let mut highest = 0;
         for entry in fs::read_dir(&self.dir)? {
@@ -370,7 +372,7 @@ fn render(key: &Key, new: &NewItem<'_>) -> String {
 }
 
 impl Local {
-    /// Reads the bytes as an item's file (see `fuzzing`).
+    /// Parses the bytes as an item's file (see `fuzzing`).
     #[doc(hidden)]
     pub fn fuzz(text: &str) {
         if let Ok(key) = Key::parse("AA-1") {

@@ -1,7 +1,7 @@
-//! The board: a trait, and a folder for each kind (BRD-1). A new kind is its folder here, its address in `model::sides` and
-//! its keys in `config`. Used by `engine` only.
+//! The board: a trait, and a folder for each kind (BRD-1). A new kind is a folder here, an address in `model::sides`
+//! and keys in `config`. Used by `engine` only.
 //!
-//! Every call takes and gives values; caches, watermarks and throttle times are the caller's to keep.
+//! Every call takes and returns values; the caller keeps caches, watermarks and throttle times.
 
 pub mod github;
 pub mod local;
@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 /// Why a board did not do what was asked. Every text names the request, never a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BoardError {
-    /// The credential is wrong, or its user may not see the project: stop, tell a person.
+    /// The credential is wrong, or its user may not see the project: stop and report it to a person.
     #[error("the board refuses: {0}")]
     Auth(String),
     #[error("not on the board: {0}")]
     NotFound(String),
-    /// Somebody else writes at the same time: read again in a later step.
+    /// Somebody else is writing at the same time: read again in a later step.
     #[error("the board changed meanwhile: {0}")]
     Conflict(String),
     /// A bug or a wrong configuration: a retry changes nothing.
@@ -34,7 +34,7 @@ pub enum BoardError {
     /// The board asks to wait this many seconds; the pass ends.
     #[error("the board asks to wait {retry_after_s} s: {what}")]
     Throttled { retry_after_s: u64, what: String },
-    /// Nothing was changed; a later step may try again. It answered, so that other calls may well go (RULE-44).
+    /// Nothing was changed; a later step may try again. The server answered, so other calls may well succeed (RULE-44).
     #[error("the board can't be reached: {0}")]
     Transient(String),
     /// Nobody answers there: the next call would wait as long.
@@ -67,45 +67,46 @@ impl From<HttpError> for BoardError {
     }
 }
 
-/// What a look at the list found.
+/// The result of a scan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
     pub items: Vec<WorkItem>,
-    /// Files or rows that could not be read: "look later", to be reported, never taken for absence.
+    /// Files or rows that could not be read: to be reported and read later, never taken for absent.
     pub problems: Vec<Problem>,
-    /// What lies there and is no work item: passed over, and no reason to look later.
+    /// Entries that are no work items: skipped, and no reason to scan again.
     pub strangers: Vec<Problem>,
     /// Requests made.
     pub requests: u32,
-    /// Set: the look ended early; nothing may be concluded from what is missing, and no watermark may move.
+    /// If set, the scan ended early: missing items prove nothing, and no watermark may move.
     pub unfinished: Option<Unfinished>,
 }
 
-/// Where a look at the list ended early, and why.
+/// Where a scan ended early, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
-    /// Where a full scan goes on; `None`: start again.
+    /// Where a full scan resumes; `None`: start again.
     pub cursor: Option<String>,
     pub why: Cut,
 }
 
-/// What cut a look short.
+/// What cut a scan short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cut {
     /// The board's budget is used up.
     Budget { retry_after_s: u64 },
-    /// A later page did not come.
+    /// A later page failed.
     Failed(BoardError),
     /// The caller did not want another page.
     Caller,
 }
 
-/// What to look at.
+/// What to scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// Items changed at or after this time of the board's own clock (the caller has taken its overlap off), newest first.
+    /// Items changed at or after this time of the board's own clock (the caller has subtracted its overlap), newest
+    /// first.
     Since(i64),
-    /// Everything, from where an earlier look ended.
+    /// Everything, from where an earlier scan ended.
     All { cursor: Option<&'a str> },
 }
 
@@ -119,7 +120,7 @@ pub struct Problem {
     pub key: Option<Key>,
 }
 
-/// A wanted change of an item's status.
+/// A requested change of an item's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move<'a> {
     pub to: &'a Status,
@@ -129,14 +130,14 @@ pub struct Move<'a> {
     pub now_ms: i64,
 }
 
-/// What became of a [`Move`].
+/// The result of a [`Move`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moved {
-    /// Set; the item as the board now tells it.
+    /// Set; the item as the board now shows it.
     Set(WorkItem),
-    /// It stood there already; nothing was written.
+    /// It had that status already; nothing was written.
     Already(WorkItem),
-    /// Another status was found; nothing was written.
+    /// It had another status; nothing was written.
     Held(WorkItem),
     /// Gone, archived or a draft: a person withdrew it.
     Withdrawn,
@@ -152,7 +153,8 @@ pub struct NewItem<'a> {
     pub blocked_by: &'a [Key],
     /// To Analyse, or Backlog for a draft.
     pub status: &'a Status,
-    /// Names the wish, so that a repeat finds the first one's item (Plane's `external_id`); `None`: always a new one.
+    /// Identifies the request, so that a repeat finds the first one's item (Plane's `external_id`); `None`: always a
+    /// new one.
     pub marker: Option<&'a str>,
     pub now_ms: i64,
 }
@@ -161,14 +163,14 @@ pub struct NewItem<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doer {
     pub name: String,
-    /// A program's hand was in it: then only the name counts, no right.
+    /// A program acted for them: then only the name counts, and no right.
     pub through_app: bool,
-    /// Which deed it was, where the board tells deeds apart.
+    /// The id of the event, where the board has one.
     pub event: Option<String>,
 }
 
 impl Doer {
-    /// Somebody of whom only the name is known.
+    /// Somebody known by name only.
     pub fn named(name: String) -> Self {
         Self { name, through_app: false, event: None }
     }
@@ -189,7 +191,8 @@ impl StatusCache {
     }
 }
 
-/// One project's board, as the engine sees every kind (BRD-1). What a kind has nothing to say to has its answer here.
+/// One project's board, the same for the engine whatever its kind (BRD-1). Methods that a kind does not need have
+/// defaults.
 pub trait Board: std::fmt::Debug {
     /// The project's statuses in the board's order, with groups.
     fn statuses(&self) -> Result<Vec<Status>, BoardError>;
@@ -197,12 +200,12 @@ pub trait Board: std::fmt::Debug {
     /// The project's labels. An error is "unknown", never "none".
     fn labels(&self) -> Result<Vec<Label>, BoardError>;
 
-    /// Work items in scope, on a server without bodies, which is asked page after page as long as `go_on` says so, and for
-    /// one page at least. A folder always gives all, whole.
+    /// Work items in scope; without bodies on a server, which is read page after page while `go_on` says so, at least
+    /// one page. A folder always returns all items, whole.
     fn list(&self, statuses: &[Status], scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing, BoardError>;
 
-    /// As a whole [`Board::list`], without reading what is as it was `before`, but for the numbers of items that are to be
-    /// read `again` all the same. `None`: this kind can't tell.
+    /// As a whole [`Board::list`], without reading what has not changed since `before`, except the numbers to be read
+    /// `again` anyway. `None`: this kind can't know.
     fn look(&self, _before: &seen::Seen, _again: &dyn Fn(u64) -> bool) -> Option<Result<seen::Looked, BoardError>> {
         None
     }
@@ -213,57 +216,59 @@ pub trait Board: std::fmt::Debug {
     /// Reads the item and moves it only if [`Move`] allows.
     fn set_status(&self, statuses: &[Status], item: &WorkItem, change: &Move<'_>) -> Result<Moved, BoardError>;
 
-    /// Adds a comment once per `marker`; gives whether it is new.
+    /// Adds a comment once per `marker`; returns whether it is new.
     fn comment(&self, item: &WorkItem, marker: &str, text: &str, now_ms: i64) -> Result<bool, BoardError>;
 
-    /// Who did a thing to an item last, as the board names its users: in a folder the file's owner. `None`: it is not known
+    /// Who did a thing to an item last, as the board names its users; in a folder, the file's owner. `None`: not known
     /// yet.
     fn who(&self, key: &Key, id: &str, deed: &Deed<'_>) -> Result<Option<Doer>, BoardError>;
 
     /// What blocks the item. A server without relations blocks nothing.
     fn blocked_by(&self, item: &WorkItem) -> Result<Vec<ItemRef>, BoardError>;
 
-    /// Creates an item and gives its key.
+    /// Creates an item and returns its key.
     fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError>;
 
-    /// Whether the board lets somebody decide who is named nowhere: asked of its own rights, at this moment.
+    /// Whether the board itself gives a person who is not configured the right to decide, as of now.
     fn may_decide(&self, _doer: &Doer) -> Result<bool, BoardError> {
         Ok(false)
     }
 
-    /// Takes an intent off that nobody with a say has set. Only where statuses are marks beside each other: elsewhere the
-    /// next indication replaces it.
+    /// Removes an intent that somebody without a say has set. Only where statuses are marks next to each other:
+    /// elsewhere the next indication replaces it.
     fn take_back(&self, _id: &str, _status: &str) -> Result<(), BoardError> {
         Ok(())
     }
 
-    /// What the newest whole list is known by, for the next look to ask whether it still holds; `None`: not told.
+    /// Identifies the newest whole list, so that the next scan can ask whether it is still current; `None`: unknown.
     fn seen(&self) -> Option<String> {
         None
     }
 
-    /// That it is the board of the first contact, asked before a whole look. Fails with `Auth` where another took its name.
+    /// Checks before a whole scan that it is still the board of the first contact. Fails with `Auth` if another took
+    /// its name.
     fn confirm(&self) -> Result<(), BoardError> {
         Ok(())
     }
 
-    /// Makes what statuses need there before they can be set, and gives the names. For `orch init`, never for a step.
+    /// Creates what statuses need on the board before they can be set, and returns the names. For `orch init`, never
+    /// for a step.
     fn prepare(&self) -> Result<Vec<String>, BoardError> {
         Ok(Vec::new())
     }
 
-    /// What is to be kept for the next opening, by name (see [`keeps`]).
+    /// What to keep for the next opening, by name (see [`keeps`]).
     fn kept(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 
-    /// What `orch doctor` says of it: the credential, what it may do, what is missing.
+    /// What `orch doctor` reports: the credential, what it may do, what is missing.
     fn examine(&self) -> Vec<Examined> {
         Vec::new()
     }
 }
 
-/// Opens a board. Only one that is not known yet is asked for what it is. Fails as its requests do.
+/// Opens a board. Makes requests only if the board is not known yet, and fails as they do.
 pub fn open(address: &Address, with: &Opening<'_>) -> Result<Box<dyn Board>, BoardError> {
     Ok(match address {
         Address::Local(at) => Box::new(local::Local::new(&at.dir, with.key, &at.statuses)),
@@ -272,7 +277,7 @@ pub fn open(address: &Address, with: &Opening<'_>) -> Result<Box<dyn Board>, Boa
     })
 }
 
-/// The names under which a board has things kept from one opening to the next.
+/// The names under which a board keeps things from one opening to the next.
 pub fn keeps(address: &Address, key: &str) -> Vec<String> {
     match address {
         Address::Local(_) => Vec::new(),
@@ -281,7 +286,7 @@ pub fn keeps(address: &Address, key: &str) -> Vec<String> {
     }
 }
 
-/// Where a person finds a work item; `None`: there is no page, or it is not known yet. No request is made.
+/// The URL of a work item for people; `None`: there is no page, or it is not known yet. Makes no request.
 pub fn page_of(address: &Address, key: &str, known: &BTreeMap<String, String>, id: &str) -> Option<String> {
     match address {
         Address::Local(_) => None,

@@ -1,6 +1,6 @@
-//! Which files of a folder were read already and have not changed since, so that a step does not open them again (speed). A
-//! file is known by its inode, size and times, as git knows one of its index; one that changed within a clock's grain of
-//! being looked at is not known, since the next change might leave all of that as it is.
+//! Which files of a folder were read and have not changed since, so that a step does not open them again (speed). A
+//! file is recognised by its inode, size and times, as in git's index. A file that changed within a clock's grain of
+//! the scan is not recognised, since its next change might leave all of these as they are.
 
 use super::Listing;
 use crate::model::ids::Key;
@@ -13,19 +13,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longer than the grain of any file system's times (FAT counts in two seconds).
 const GRAIN: Duration = Duration::from_secs(3);
-/// More files than this are looked at by several threads: a look takes about a microsecond.
+/// More files than this are checked by several threads: one check takes about a microsecond.
 const ALONE: usize = 2_000;
 /// The most threads.
 const THREADS: usize = 4;
-/// What the bytes begin with; of another form they are worth nothing.
+/// The magic of the format; bytes that begin otherwise are ignored.
 const MAGIC: &[u8; 8] = b"orchseen";
-/// Bytes of a mark, and of a file's number before it.
+/// Bytes of a mark, with the file's number before it.
 const MARK: usize = 32;
 const NUMBER: usize = 8;
 /// Bytes of a stamp.
 pub const STAMP: usize = 32;
 
-/// What tells a file's state from its others.
+/// What distinguishes one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     inode: u64,
@@ -47,7 +47,7 @@ impl Mark {
         }
     }
 
-    /// Whether a change after `now` shows in the times.
+    /// Whether a change after `now` would show in the times.
     fn is_settled(&self, now: i64) -> bool {
         self.changed < now && self.modified < now
     }
@@ -74,24 +74,24 @@ impl Mark {
     }
 }
 
-/// The latest change that counts as over: a grain before now, in nanoseconds since the epoch.
+/// The latest time of a change that counts as settled: a grain before now, in nanoseconds since the epoch.
 fn settled() -> i64 {
     let now = SystemTime::now().checked_sub(GRAIN).and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     now.and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
 }
 
-/// What is known of one project's folder: its own mark where its names are known by it, and the files that were read, by
-/// their numbers.
+/// What is known of one project's folder: its own mark if its names are known by it, and the files that were read, by
+/// number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Of the folder; `None`: its names are to be read again.
+    /// Of the folder; `None`: its names must be read again.
     pub folder: Option<Mark>,
     /// In ascending order.
     pub files: Vec<(u64, Mark)>,
 }
 
 impl Seen {
-    /// As a file's content. `stamp`: tells it from every other.
+    /// As a file's content. `stamp` distinguishes it from every other.
     pub fn bytes(&self, stamp: &[u8; STAMP]) -> Vec<u8> {
         let mut to = Vec::with_capacity(MAGIC.len() + STAMP + (self.files.len() + 1) * (NUMBER + MARK));
         to.extend(MAGIC);
@@ -106,7 +106,7 @@ impl Seen {
         to
     }
 
-    /// What [`Self::bytes`] wrote under this stamp; nothing of any other bytes.
+    /// What [`Self::bytes`] wrote under this stamp; `None` for any other bytes.
     pub fn parse(bytes: &[u8], stamp: &[u8; STAMP]) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(stamp)?;
         let (records, over) = rest.as_chunks::<{ NUMBER + MARK }>();
@@ -127,7 +127,7 @@ impl Seen {
     }
 }
 
-/// One look at a folder: what its files are like now.
+/// One scan of a folder: the present state of its files.
 #[derive(Debug)]
 pub struct Look<'a> {
     dir: BorrowedFd<'a>,
@@ -139,12 +139,12 @@ pub struct Look<'a> {
 impl<'a> Look<'a> {
     /// `dir`: the open folder; `prefix`: the project's key.
     pub fn new(dir: BorrowedFd<'a>, prefix: &'a str) -> io::Result<Self> {
-        // The clock first: what changes from here on is not settled.
+        // The clock first: whatever changes from here on is not settled.
         let settled = settled();
         Ok(Self { dir, prefix, settled, folder: Mark::of(&fstat(dir)?) })
     }
 
-    /// Whether the folder's names can be known by its mark from now on.
+    /// Whether the folder's names can be recognised by its mark from now on.
     pub fn folder_is_settled(&self) -> bool {
         self.folder.is_settled(self.settled)
     }
@@ -158,7 +158,7 @@ impl<'a> Look<'a> {
         std::thread::scope(|scope| {
             let shares = numbers.chunks(numbers.len().div_ceil(threads));
             let working: Vec<_> = shares.map(|share| (share, scope.spawn(|| self.marks_of(share)))).collect();
-            // A thread that could not work leaves its files unknown: they are opened.
+            // If a thread failed, its files stay unknown and are opened.
             let joined = working.into_iter().map(|(share, thread)| thread.join().unwrap_or(vec![None; share.len()]));
             joined.flatten().collect()
         })
@@ -177,7 +177,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Splits files into those that are as they were `before` and those to be read, each with its mark now.
+/// Splits files into those unchanged since `before` and those to be read, each with its present mark.
 pub fn unchanged(before: &Seen, numbers: &[u64], marks: &[Option<Mark>], again: &dyn Fn(u64) -> bool) -> Split {
     let mut split = Split::default();
     for (number, mark) in numbers.iter().zip(marks) {
@@ -196,7 +196,7 @@ pub struct Split {
     pub open: Vec<(u64, Option<Mark>)>,
 }
 
-/// What a look at a folder found.
+/// The result of a scan of a folder.
 #[derive(Debug, Default)]
 pub struct Looked {
     /// Of the files that were opened.
@@ -210,29 +210,29 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// Whether a work item's file is there and was not opened, since it is as it was.
+    /// Whether a work item's file exists and was not opened because it has not changed.
     pub fn is_unchanged(&self, item_id: &str) -> bool {
         let number = Key::parse(item_id).ok().filter(|key| key.prefix() == self.prefix).map(|key| key.number());
         number.is_some_and(|number| self.kept.binary_search_by_key(&number, |(n, _)| *n).is_ok())
     }
 
-    /// What needs no opening the next time: all that was read and taken in, but for `left`.
+    /// What need not be opened the next time: all that was read and used, except `left`.
     pub fn seen(self, left: &[Key]) -> Seen {
         let left: HashSet<u64> = left.iter().map(Key::number).collect();
         let read = self.read.into_iter().filter(|(number, _)| !left.contains(number));
         let mut files: Vec<(u64, Mark)> = self.kept.into_iter().chain(read).collect();
         files.sort_unstable_by_key(|(number, _)| *number);
-        // The names are known by the folder only where all of them are.
+        // The names are known by the folder only if all of them are.
         Seen { folder: self.folder.filter(|_| files.len() == self.all), files }
     }
 }
 
-/// Opens a folder to be looked at.
+/// Opens a folder for a scan.
 pub fn open(dir: &std::path::Path) -> io::Result<std::fs::File> {
     std::fs::File::open(dir)
 }
 
-/// A look's view of an open folder.
+/// The scan of an open folder.
 pub fn at<'a>(dir: &'a std::fs::File, prefix: &'a str) -> io::Result<Look<'a>> {
     Look::new(dir.as_fd(), prefix)
 }
@@ -286,7 +286,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("A-7.md")).unwrap();
         std::os::unix::fs::symlink("A-1.md", dir.path().join("A-8.md")).unwrap();
         let folder = open(dir.path()).unwrap();
-        // Times of change can't be set: what was just made counts once the clock has gone on.
+        // Times of change can't be set: what was just made counts once the clock has advanced.
         let look = Look { settled: i64::MAX, ..at(&folder, "A").unwrap() };
         let few = look.marks(&[1, 5, 7, 8, 9, 2_500]);
         assert_eq!(few.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false, false, false, true]);

@@ -1,8 +1,8 @@
-//! Exchanges an item's file so that neither a person's save nor a kill in the middle is lost (RULE-40).
+//! Exchanges an item's file so that neither a person's save nor a kill midway loses anything (RULE-40).
 //!
-//! Our own writers take turns by the folder's lock, so what comes out unexpectedly is a person's save. How far an
-//! exchange has come stands in the name of the file that it swaps: whoever finds one that a killed process left knows
-//! whose bytes it holds.
+//! orch's own writers take turns under the folder's lock, so unexpected content is a person's save. The name of the
+//! exchange's file records how far the exchange has got: whoever finds one that a killed process left knows whose bytes
+//! it has.
 
 use crate::adapters::locks;
 use crate::failpoint::point;
@@ -19,10 +19,10 @@ pub const MAX_FILE: u64 = 4 << 20;
 const LOCK: &str = ".orch-lock";
 /// How long a writer waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
-/// A person's editor does not save as often as this while one file is swapped.
+/// No editor saves this often while one file is swapped.
 const SWAPS: u32 = 1000;
 
-/// The folder's lock: one writer of ours at a time.
+/// The folder's lock: one orch writer at a time.
 #[derive(Debug)]
 pub struct Turn {
     _file: File,
@@ -37,7 +37,8 @@ pub fn turn(dir: &Path) -> io::Result<Turn> {
     }
 }
 
-/// An exchange under way: its file, what is to come out, what goes in, and whether that is a person's save going back.
+/// An exchange in progress: its file, what should come out, what goes in, and whether that is a person's save being
+/// restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Swap {
     path: PathBuf,
@@ -53,7 +54,7 @@ impl Swap {
         Self { path, expected, put_in, back }
     }
 
-    /// The exchange that this file belongs to; `None`: it is none of `name`.
+    /// The exchange that this file belongs to; `None`: not one of `name`.
     fn of(dir: &Path, name: &str, file: &str) -> Option<Self> {
         let mut parts = file.strip_prefix(&prefix(name))?.strip_suffix(".swap")?.split('.');
         let (expected, put_in, way) = (parts.next()?, parts.next()?, parts.next()?);
@@ -61,16 +62,16 @@ impl Swap {
         known.then(|| Self::new(dir, name, expected.to_owned(), put_in.to_owned(), way == "back"))
     }
 
-    /// Swaps until what comes out is what was expected; gives whether the first swap was the last one.
+    /// Swaps until the expected content comes out; returns whether the first swap was the last.
     fn run(mut self, dir: &Path, name: &str) -> io::Result<bool> {
         for _ in 0..SWAPS {
             point("exchange");
             match rustix::fs::renameat_with(CWD, &self.path, CWD, dir.join(name), RenameFlags::EXCHANGE) {
                 Ok(()) => point("exchanged"),
-                // A person removed the file: their last word, nothing stands there again.
+                // A person deleted the file: that is their last word, and nothing is written there again.
                 Err(rustix::io::Errno::NOENT) => return fs::remove_file(&self.path).map(|()| false),
                 Err(e) => {
-                    // Nothing was swapped: what waits there is ours, or a person's on its way back, for the next writer.
+                    // Nothing was swapped: the waiting file is ours, or a person's that the next writer restores.
                     if !self.back {
                         fs::remove_file(&self.path).ok();
                     }
@@ -85,18 +86,19 @@ impl Swap {
             }
             self = self.turned(dir, name, came_out)?;
         }
-        // What came out last waits beside the item for the next writer.
+        // What came out last stays next to the item for the next writer.
         Ok(false)
     }
 
-    /// What came out is newer than what went in, so it is to go back.
+    /// What came out is newer than what went in, so restore it.
     fn turned(self, dir: &Path, name: &str, came_out: String) -> io::Result<Self> {
         let next = Self::new(dir, name, self.put_in, came_out, true);
         fs::rename(&self.path, &next.path)?;
         Ok(next)
     }
 
-    /// Ends what a killed process left: its own bytes go, a person's go back unless there is a newer save.
+    /// Finishes what a killed process left: its own bytes are deleted, a person's are restored unless there is a newer
+    /// save.
     fn mend(self, dir: &Path, name: &str) -> io::Result<()> {
         let holds = tag(&read(&self.path)?);
         let done = holds == self.expected;
@@ -118,8 +120,8 @@ impl Swap {
     }
 }
 
-/// Puts `new` in the place of `old` in the file `name`, which keeps its permissions. `false`: the file held something
-/// else, which stands there again.
+/// Replaces `old` with `new` in the file `name`, which keeps its permissions. `false`: the file had other content,
+/// which it has again.
 pub fn exchange(dir: &Path, _turn: &Turn, name: &str, old: &[u8], new: &[u8]) -> io::Result<bool> {
     let mode = fs::metadata(dir.join(name)).map_or(0o600, |m| m.permissions().mode() & 0o777);
     let swap = Swap::new(dir, name, tag(old), tag(new), false);
@@ -127,12 +129,13 @@ pub fn exchange(dir: &Path, _turn: &Turn, name: &str, old: &[u8], new: &[u8]) ->
     swap.run(dir, name)
 }
 
-/// Whether a process left an exchange of `name` unfinished, or is at it.
+/// Whether an exchange of `name` is in progress or was left unfinished.
 pub fn unfinished(dir: &Path, name: &str) -> io::Result<bool> {
     Ok(files(dir)?.iter().any(|file| Swap::of(dir, name, file).is_some()))
 }
 
-/// Ends what killed processes left: exchanges of `name`, and temporary files, which nobody has who has not the turn.
+/// Finishes what killed processes left: exchanges of `name`, and temporary files, which only the process whose turn it
+/// is may have.
 pub fn mend(dir: &Path, _turn: &Turn, name: &str) -> io::Result<()> {
     for file in files(dir)? {
         if let Some(swap) = Swap::of(dir, name, &file) {
@@ -153,10 +156,10 @@ pub fn temp(dir: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTe
     Ok(temp)
 }
 
-/// A file's bytes, of a file that is too large to be an item one byte more than allowed.
+/// A file's bytes; of a file that is too large for an item, one byte more than allowed.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // A FIFO that took the file's place a moment ago makes nobody wait.
+    // A FIFO that just replaced the file blocks nobody.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
@@ -187,7 +190,7 @@ mod tests {
 
     const ITEM: &str = "AA-1.md";
 
-    /// The folder after a kill: what stands in the item's file, and what the exchange's file holds.
+    /// The folder after a kill: the content of the item's file and of the exchange's file.
     fn after_kill(stands: Option<&str>, holds: &str, back: bool) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         if let Some(text) = stands {
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn rule_40_an_exchange_that_fails_halfway_loses_nobodys_words() {
         let dir = tempfile::tempdir().unwrap();
-        // A person saved after our reading; what came out can't be turned around.
+        // A person saved after our read; what came out can't be swapped back.
         fs::write(dir.path().join(ITEM), "saved").unwrap();
         let back = Swap::new(dir.path(), ITEM, tag(b"ours"), tag(b"saved"), true).path;
         fs::create_dir(&back).unwrap();
@@ -237,7 +240,7 @@ mod tests {
         fs::remove_dir(back).unwrap();
         mend(dir.path(), &turn, ITEM).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(ITEM)).unwrap(), "saved");
-        // One that never began leaves nothing behind.
+        // An exchange that never began leaves nothing behind.
         assert!(!exchange(dir.path(), &turn, "AA-2.md", b"old", b"ours").unwrap());
         assert_eq!(files(dir.path()).unwrap().len(), 2, "the item and the lock");
     }

@@ -19,7 +19,7 @@ pub(super) struct Launch {
     pub command: Command,
     /// Shows whether a confined command was reached.
     pub gate: Option<Gate>,
-    /// What a confined command gets on standard input, written as it reads.
+    /// The standard input of a confined command, written as it reads.
     pub feed: Option<Feed>,
     /// Where a person's keystrokes go.
     pub keys: Option<OwnedFd>,

@@ -55,7 +55,7 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// Gives it the size of the person's terminal.
+    /// Sets it to the size of the person's terminal.
     pub fn fit(&self) {
         if let Ok(size) = tcgetwinsize(stdin()) {
             let _ = tcsetwinsize(&self.ours, size);

@@ -1,4 +1,5 @@
-//! A supervisor as a session of its own: no terminal, cron or timer takes it down, and its starter does not await it.
+//! A supervisor in its own session: closing the terminal or ending cron or the timer does not end it, and its starter
+//! does not wait for it.
 //!
 //! The started program's first act is [`super::super::process::new_session`]: only the new process can leave the
 //! session without code between fork and exec. Dying before that is dying before it reported (RUN-4).
@@ -11,8 +12,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 
-/// The log is the unit's mutex: its lock belongs to the open file that the supervisor has as stdout and stderr, so the
-/// kernel frees it when the supervisor, and whatever it left with these streams, is gone.
+/// The log is the unit's mutex: its lock belongs to the open file that is the supervisor's stdout and stderr, so the
+/// kernel releases it when the supervisor, and whatever it left with these streams, is gone.
 pub(super) fn start(start: &Start) -> Result<(), ExecutorError> {
     let unit = &start.unit;
     let failed = |reason: String| ExecutorError::NotStarted { unit: unit.clone(), reason };
@@ -28,7 +29,7 @@ pub(super) fn start(start: &Start) -> Result<(), ExecutorError> {
     let Some((program, args)) = start.argv.split_first() else { return Err(failed("the command is empty".into())) };
     let mut command = Command::new(program);
     command.args(args).current_dir(&start.cwd).env_clear().envs(start.env.iter().map(|(k, v)| (k, v)));
-    // In its starter's group until it makes its session: the leader of a group may not make one.
+    // It stays in its starter's group until it makes its session: the leader of a group may not make one.
     let stdin = if start.secrets.is_empty() {
         Stdio::null()
     } else {
@@ -36,7 +37,7 @@ pub(super) fn start(start: &Start) -> Result<(), ExecutorError> {
     };
     command.stdin(stdin).stdout(out).stderr(err);
     let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
-    // If this process lives longer, the exit is taken; if not, init takes it. Nobody awaits the thread.
+    // If this process lives longer, it reaps the exit; if not, init does. Nobody waits for the thread.
     let reaper = std::thread::Builder::new().name("reap".into()).stack_size(64 << 10);
     if let Err(error) = reaper.spawn(move || child.wait()) {
         tracing::debug!(%error, unit, "its zombie stays until this process ends");

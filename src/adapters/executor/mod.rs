@@ -1,5 +1,6 @@
-//! Starts a supervisor that outlives the step that claimed its run (RUN-4): as a transient systemd service, or as a
-//! session of its own. A unit's name is a mutex either way (RULE-10). [`slurm`] plays what such a supervisor starts elsewhere.
+//! Starts a supervisor that outlives the step that claimed its run (RUN-4): as a transient systemd service, or in its
+//! own session. Either way a unit's name is a mutex (RULE-10). With [`slurm`], such a supervisor runs its commands on
+//! another machine.
 
 mod detach;
 pub mod slurm;
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How the files begin, beside [`Start::log`], that hand a service its environment. They last as long as [`Executor::start`].
+/// Prefix of the files, next to [`Start::log`], that pass a service its environment. They exist during
+/// [`Executor::start`].
 pub const ENVIRONMENT_PREFIX: &str = "environment-";
-/// The named pipe that hands a service its secrets, beside [`Start::log`].
+/// The named pipe, next to [`Start::log`], that passes a service its secrets.
 pub const PIPE: &str = "handed";
 /// How long a service manager may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -38,7 +40,7 @@ pub enum Executor {
     },
 }
 
-/// Bounds of a unit; `executor: detach` has none of them. `None`: the manager's own.
+/// Limits of a unit; `executor: detach` has none of them. `None`: the manager's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// As systemd writes it: `4G`.
@@ -50,8 +52,8 @@ pub struct Limits {
     pub runtime_max_s: Option<u64>,
     /// Between TERM and KILL when the unit is stopped.
     pub stop_timeout_s: Option<u64>,
-    /// What alone may be written to, temporary files aside. Only the system's manager holds a service to that: the user's
-    /// needs a user namespace for it, which drops supplementary groups and which some machines forbid.
+    /// The only writable paths, apart from temporary files. Only the system's manager enforces this: the user's needs a
+    /// user namespace for it, which drops supplementary groups and which some machines forbid.
     pub writable: Option<Vec<PathBuf>>,
     /// Further properties, `Name=value`.
     pub properties: Vec<String>,
@@ -64,9 +66,9 @@ pub struct Start {
     pub unit: String,
     /// The program is an absolute path.
     pub argv: Vec<OsString>,
-    /// The whole environment, without a secret. (systemd adds its own: PATH, HOME, USER, INVOCATION_ID.)
+    /// The whole environment, without secrets. (systemd adds its own: PATH, HOME, USER, INVOCATION_ID.)
     pub env: Vec<(OsString, OsString)>,
-    /// Handed to it (BND-4): as its standard input, or where it inherits nothing through [`PIPE`] beside its log.
+    /// Passed to it (BND-4): on its standard input, or, where it inherits nothing, through [`PIPE`] next to its log.
     pub secrets: Values,
     /// How long a service may take to fetch them.
     pub fetch: Duration,
@@ -106,7 +108,7 @@ pub enum ExecutorError {
 }
 
 impl Executor {
-    /// What `kind` means on this machine, for a step that runs here. Asks systemd, bounded.
+    /// What `kind` means on this machine, for a step that runs here. Asks systemd, with a time limit.
     pub fn resolve(kind: Kind) -> Result<Self, ExecutorError> {
         if kind != Kind::Detach {
             match systemd::manager() {
@@ -121,7 +123,7 @@ impl Executor {
         }
     }
 
-    /// Starts it and returns once its program runs. It is not awaited, and lives on when this process ends.
+    /// Starts it and returns once its program runs. It is not awaited, and outlives this process.
     pub fn start(&self, start: &Start) -> Result<(), ExecutorError> {
         let sound = !start.unit.is_empty()
             && start.unit.len() <= 200
@@ -152,14 +154,14 @@ pub fn is_managed() -> bool {
     systemd::manager().is_ok()
 }
 
-/// Asks a manager's client to do something, bounded; `program`: `systemctl` or `loginctl`. Fails with what it said.
+/// Has a manager's client do something, with a time limit; `program`: `systemctl` or `loginctl`. Fails with its output.
 pub fn manage(program: &'static str, words: &[&str]) -> Result<(), ExecutorError> {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
     let answer = ask(program, &words)?;
     if answer.code == Some(0) { Ok(()) } else { Err(ExecutorError::Manager { program, reason: answer.reason() }) }
 }
 
-/// What a manager's client said.
+/// The output of a manager's client.
 struct Answer {
     code: Option<i32>,
     stdout: String,
@@ -175,14 +177,14 @@ impl Answer {
     }
 }
 
-/// Runs a manager's client, bounded: no pager, no password prompt, plain English.
+/// Runs a manager's client, with a time limit: no pager, no password prompt, plain English.
 fn ask(program: &'static str, args: &[OsString]) -> Result<Answer, ExecutorError> {
     let failed = |reason: String| ExecutorError::Manager { program, reason };
     let io = |e: std::io::Error| failed(e.to_string());
     // Files instead of pipes: nothing blocks, whoever keeps them open.
     let (mut out, mut err) = (tempfile::tempfile().map_err(io)?, tempfile::tempfile().map_err(io)?);
     let mut command = Command::new(program);
-    // What leads to the manager, and nothing of the caller's secrets.
+    // What is needed to reach the manager, and none of the caller's secrets.
     command.env_clear();
     for name in ["PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SLURM_CONF"] {
         if let Some(value) = std::env::var_os(name) {

@@ -1,4 +1,4 @@
-//! Supervisors as transient services (RUN-4): `systemd-run`, `systemctl`, by argv, bounded.
+//! Supervisors as transient services (RUN-4): `systemd-run` and `systemctl`, by argv, with time limits.
 
 use super::super::handed;
 use super::{ENVIRONMENT_PREFIX, ExecutorError, PIPE, Start, ask};
@@ -12,10 +12,10 @@ fn words(user: bool, words: &[&str]) -> Vec<OsString> {
     user.then_some("--user").into_iter().chain(words.iter().copied()).map(OsString::from).collect()
 }
 
-/// Which manager answers here: root's is the system's, any other's the user's. Gives `user`.
+/// Which manager answers here: for root the system's, for any other account the user's. Returns `user`.
 pub(super) fn manager() -> Result<bool, ExecutorError> {
     let user = !getuid().is_root();
-    // What sd_booted(3) looks at.
+    // The same check as sd_booted(3).
     if !std::path::Path::new("/run/systemd/system").is_dir() {
         return Err(ExecutorError::NoManager { reason: "the machine was not booted with systemd".into() });
     }
@@ -30,8 +30,8 @@ pub(super) fn manager() -> Result<bool, ExecutorError> {
     }
 }
 
-/// The service this process runs in, if ending it ends what it started (its KillMode, RUN-4). A service whose KillMode
-/// can't be learned counts as such if systemd started this process.
+/// The service this process runs in, if ending it ends what it started (its KillMode, RUN-4). A service of unknown
+/// KillMode counts as such if systemd started this process.
 pub(super) fn deadly_service() -> Option<String> {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = enclosing_service(&cgroup)?;
@@ -47,11 +47,11 @@ pub(super) fn deadly_service() -> Option<String> {
     (!spares).then(|| unit.to_owned())
 }
 
-/// The path, up to its innermost unit, if that is a service: `/system.slice/orch-tick.service`. A login's or terminal's
-/// scope is none, nor is the user's manager itself.
+/// The path, up to its innermost unit, if that is a service: `/system.slice/orch-tick.service`. A scope of a login or
+/// terminal is not one, nor is the user's manager itself.
 pub(super) fn enclosing_service(cgroup: &str) -> Option<&str> {
     let line = |prefix: &str| cgroup.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path));
-    // The unified tree, or the one systemd keeps for itself beside the old ones; the first may be there and empty.
+    // The unified hierarchy, or the one that systemd keeps next to the old ones; the first may exist and be empty.
     let path = [line("0::"), line(":name=systemd:")].into_iter().flatten().find(|path| *path != "/")?;
     let mut end = path.len();
     loop {
@@ -72,7 +72,7 @@ pub(super) fn start(start: &Start, user: bool) -> Result<(), ExecutorError> {
     let unit = &start.unit;
     let failed = |reason: String| ExecutorError::NotStarted { unit: unit.clone(), reason };
     let text = environment_file(unit, &start.env)?;
-    // Values stand neither on a command line nor in the unit; the manager has read them when systemd-run returns. Beside
+    // Values are neither on a command line nor in the unit; the manager has read them when systemd-run returns. Next to
     // the log, which the manager must find too: a step's own /tmp may be hidden from it (PrivateTmp=).
     let place = start.log.parent().ok_or_else(|| failed("its log is in no folder".into()))?;
     let made = tempfile::Builder::new().prefix(ENVIRONMENT_PREFIX).tempfile_in(place);
@@ -85,7 +85,7 @@ pub(super) fn start(start: &Start, user: bool) -> Result<(), ExecutorError> {
     }
     let answer = ask("systemd-run", &arguments(start, user, file.path()))?;
     if given && answer.code != Some(0) {
-        // Nobody comes for them. One that runs already had its own.
+        // Nobody will read it. A service that runs already had its own.
         let _ = std::fs::remove_file(&pipe);
     }
     match answer.code {
@@ -139,13 +139,14 @@ pub(super) fn arguments(start: &Start, user: bool, env: &std::path::Path) -> Vec
         }
     }
     if let Some(writable) = limits.writable.as_ref().filter(|_| !user) {
-        // No namespace is forbidden and /proc stays whole: a runtime's own sandbox (bubblewrap) makes both anew.
+        // No namespace is forbidden and /proc stays whole: a runtime's own sandbox (bubblewrap) creates its own of
+        // both.
         for property in ["NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"] {
             args.push(format!("--property={property}").into());
         }
         let temporary = ["/tmp", "/var/tmp"].map(PathBuf::from);
         for path in temporary.iter().chain(writable) {
-            // One quoted word; a path that is not there is no fault.
+            // One quoted word; a missing path is no error.
             let mut arg = OsString::from("--property=ReadWritePaths=\"-");
             arg.push(guarded(path.as_os_str(), b"\"\\", b'\\'));
             arg.push("\"");
@@ -154,7 +155,7 @@ pub(super) fn arguments(start: &Start, user: bool, env: &std::path::Path) -> Vec
     }
     args.extend(limits.properties.iter().map(|p| OsString::from(format!("--property={p}"))));
     args.push("--".into());
-    // systemd expands variables in a service's arguments; a doubled `$` is one.
+    // systemd expands variables in a service's arguments; a doubled `$` is a literal one.
     args.extend(start.argv.iter().map(|arg| guarded(arg, b"$", b'$')));
     args
 }
@@ -165,7 +166,8 @@ fn guarded(arg: &OsStr, special: &[u8], guard: u8) -> OsString {
     OsString::from_vec(guarded.collect())
 }
 
-/// The environment as systemd.exec(5) reads it from a file. A value it would drop is an error, never a silent loss.
+/// The environment as systemd.exec(5) reads it from a file. A value that systemd would drop is an error, never a silent
+/// loss.
 pub(super) fn environment_file(unit: &str, env: &[(OsString, OsString)]) -> Result<String, ExecutorError> {
     let mut text = String::new();
     for (name, value) in env {

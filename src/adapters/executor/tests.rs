@@ -17,7 +17,7 @@ fn start(dir: &Path, argv: &[&str]) -> Start {
     }
 }
 
-/// Awaits a line of a fifo, which the started program opens.
+/// Waits for a line of a fifo, which the started program opens.
 fn line(fifo: &Path) -> String {
     std::fs::read_to_string(fifo).unwrap().trim().to_owned()
 }
@@ -47,7 +47,7 @@ fn a_detached_supervisor_runs_on_once_per_unit_with_an_exact_environment() {
     assert!(matches!(Executor::Detach.start(&one), Err(ExecutorError::AlreadyRunning { unit }) if unit == one.unit));
     assert!(signal(&actor, Signal::KILL).unwrap());
     assert!(await_end(&actor, Duration::from_secs(20)));
-    // The kernel has freed the name; the log goes on.
+    // The kernel has freed the name; the log continues.
     let again = start(dir.path(), &["/bin/sh", "-c", "echo again; echo x >ready"]);
     Executor::Detach.start(&again).unwrap();
     line(&ready);
@@ -105,7 +105,7 @@ fn a_service_gets_its_limits_and_no_value_on_its_command_line() {
     let protections =
         ["NoNewPrivileges=yes", "ProtectSystem=strict", "ReadWritePaths=\"-/w t\"", "ReadWritePaths=\"-/a\\\"b\""];
     for part in protections.map(|p| format!("--property={p}")) {
-        // The user's manager has no way to it that leaves a sandbox whole.
+        // The user's manager can't do it and leave a sandbox intact.
         assert!(of(false).contains(&part) && !of(true).contains(&part), "{part}");
     }
     let args = of(true);
@@ -141,14 +141,15 @@ fn an_environment_file_quotes_and_refuses_what_systemd_drops() {
     }
 }
 
-/// Real units, where a manager answers; elsewhere `resolve` says that none does. (`tests/it/systemd_real.rs` boots one.)
+/// Real units, where a manager answers; elsewhere `resolve` reports that none does. (`tests/it/systemd_real.rs` boots
+/// one.)
 fn real_systemd() -> Option<Executor> {
     match Executor::resolve(Kind::Systemd) {
         Ok(Executor::Systemd { user }) => Some(Executor::Systemd { user }),
         Ok(Executor::Detach) => panic!("asked for systemd"),
         Err(error) => {
             assert!(matches!(error, ExecutorError::NoManager { .. }), "{error}");
-            // Past the capture of a test that passes.
+            // Bypasses the captured output of a passing test.
             let _ = std::io::Write::write_all(
                 &mut std::io::stderr(),
                 format!("SKIPPED: real services: {error}\n").as_bytes(),
@@ -164,7 +165,7 @@ fn a_service_is_a_mutex_and_all_of_its_group_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready");
     fifo(&ready);
-    // It ignores TERM, and so does what left its session.
+    // It ignores TERM, and so does its child that left the session.
     let script = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 600; sleep 600' & printf '%s|%s|' \"$ODD\" \"$1\" >ready; wait; wait";
     let mut one = start(dir.path(), &["/bin/sh", "-c", script, "sh", "$HOME ${ODD} %n \\x"]);
     let odd = " a \"b\" 'c' $HOME `d` \\ %n\n\tnext ";
@@ -179,7 +180,7 @@ fn a_service_is_a_mutex_and_all_of_its_group_is_found() {
     assert!(inside().len() >= 2, "{:?}", inside());
     end_all(&inside, Duration::from_millis(200), ANSWER).unwrap();
     assert!(marked("ORCH_X", &dir.path().to_string_lossy()).is_empty());
-    // A fault of its start is one of `start`.
+    // A failure at its start is an error of `start`.
     one.cwd = dir.path().join("none");
     assert!(matches!(executor.start(&one), Err(ExecutorError::NotStarted { .. })));
 }

@@ -1,4 +1,5 @@
-//! Where a repository is and which forge is there, by its address alone: nobody is asked (ORD-2), but for [`ask`].
+//! Where a repository is and which forge serves it, from its address alone: no request is made (ORD-2), except by
+//! [`ask`].
 
 use super::{Forge, Manner, MergeVia, gitea, github, open};
 use crate::adapters::git::{MergeMethod, Person};
@@ -13,14 +14,15 @@ use std::time::Duration;
 pub struct At {
     /// In lower case, without user and port.
     pub host: String,
-    /// `http(s)://host[:port]` where its pages and its API probably are.
+    /// `http(s)://host[:port]`, where its pages and its API probably are.
     pub web: String,
-    /// May hold slashes (a GitLab group).
+    /// May contain slashes (a GitLab group).
     pub owner: String,
     pub name: String,
 }
 
-/// Takes `git@HOST:owner/name(.git)`, `ssh://`, `git://`, `http(s)://`, with user and port; `None`: a path on this machine.
+/// Parses `git@HOST:owner/name(.git)`, `ssh://`, `git://`, `http(s)://`, with user and port; `None`: a path on this
+/// machine.
 pub fn at(remote: &str) -> Option<At> {
     let (scheme, rest) = match remote.split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest.split_once('/')?),
@@ -46,7 +48,7 @@ pub fn at(remote: &str) -> Option<At> {
     (!host.is_empty() && !name.is_empty()).then(|| At { host, web, owner: owner.to_owned(), name: name.to_owned() })
 }
 
-/// Whether it is the address of a repository on another machine, whatever its path is like: `at` takes the usual ones apart.
+/// Whether it is the address of a repository on another machine, whatever its path; `at` parses only the usual ones.
 pub fn is_url(remote: &str) -> bool {
     let (host, path) = match remote.split_once("://") {
         Some((scheme, rest)) if ["http", "https", "ssh", "git"].contains(&scheme.to_ascii_lowercase().as_str()) => {
@@ -63,12 +65,13 @@ pub(super) fn named(host: &str, word: &str) -> bool {
     host.split(['.', '-']).any(|part| part == word)
 }
 
-/// Whether the host is this domain, or below it.
+/// Whether the host is this domain, or a subdomain.
 pub(super) fn of(host: &str, domain: &str) -> bool {
     host == domain || host.ends_with(&format!(".{domain}"))
 }
 
-/// What a forge is that `orch` does not speak, with what it calls a pull request and CI; `None`: the host's name does not say.
+/// The name of a forge that `orch` does not support, with its words for a pull request and CI; `None`: the host's name
+/// does not say.
 fn foreign(host: &str) -> Option<(&'static str, &'static str)> {
     if of(host, "gitlab.com") || named(host, "gitlab") {
         Some(("GitLab", "merge request and reads no pipeline"))
@@ -83,13 +86,13 @@ fn foreign(host: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The forge at an address, by its host's name alone; `None`: it is one that `orch` does not speak, or not known.
+/// The forge at an address, from its host's name alone; `None`: unknown, or one that `orch` does not support.
 pub fn known(at: &At) -> Option<Address> {
     github::at(at).or_else(|| gitea::at(at))
 }
 
-/// As [`known`]; a host of unknown name is asked what it is, where a token for one is at hand (`token` gives the value of a
-/// variable). Waits `patience` at the most.
+/// As [`known`]; a host of unknown name is asked what it is, if a token for it is at hand (`token` returns the value of
+/// a variable). Waits `patience` at most.
 pub fn ask(at: &At, token: &dyn Fn(&str) -> Option<String>, patience: Duration) -> Option<Address> {
     known(at).or_else(|| {
         if foreign(&at.host).is_some() {
@@ -102,7 +105,7 @@ pub fn ask(at: &At, token: &dyn Fn(&str) -> Option<String>, patience: Duration) 
     })
 }
 
-/// The variable that the credential of an address from here is looked for in.
+/// The variable that is searched for the credential of an address from here.
 pub fn variable(address: &Address) -> Option<&str> {
     match address.secret()? {
         (_, SecretRef::Env(name)) => Some(name),
@@ -110,7 +113,7 @@ pub fn variable(address: &Address) -> Option<&str> {
     }
 }
 
-/// The forge, to be looked at once with this token; nothing is kept of it. `None`: the address is none.
+/// The forge, for a single check with this token; nothing of it is kept. `None`: not an address of a forge.
 pub fn at_hand(address: &Address, token: &str, patience: Duration) -> Option<Box<dyn Forge>> {
     let known = BTreeMap::new();
     let with = Opening {
@@ -128,7 +131,7 @@ pub fn at_hand(address: &Address, token: &str, patience: Duration) -> Option<Box
     open(address, &with, Manner { base: None, method: MergeMethod::Merge, via: MergeVia::Forge, identity }).ok()
 }
 
-/// What it means that `orch` does not know such a forge, as one sentence; `None`: it does.
+/// One sentence on what it means that `orch` does not support this forge; `None`: it does.
 pub fn sentence(at: &At) -> Option<String> {
     if known(at).is_some() {
         return None;

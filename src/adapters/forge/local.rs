@@ -1,4 +1,4 @@
-//! The forge that is none: a bare repository. Pull requests are the engine's rows; what is done here is landing.
+//! The local "forge": a bare repository. Pull requests are rows of the engine; only landing is done here.
 
 use super::{
     Account, BranchRule, CommentOutcome, CommitStatus, Forge, ForgeError, ForgeVersion, Landing, MergeOutcome, Product,
@@ -8,7 +8,7 @@ use crate::adapters::git::cmd::GitError;
 use crate::adapters::git::{MergeMethod, Mirror, Person, PushOutcome};
 use crate::model::ids::Sha;
 
-/// How a bare repository is merged into.
+/// How to merge into a bare repository.
 #[derive(Debug, Clone)]
 pub struct LocalForge {
     pub method: MergeMethod,
@@ -18,9 +18,9 @@ pub struct LocalForge {
 type Result<T> = std::result::Result<T, ForgeError>;
 
 impl LocalForge {
-    /// Lands `head` on the default branch if that still stands at `expected_base`. Called again after a crash it finds
-    /// the landed commit (RULE-5) and lands nothing twice. Fails with the class of what git met; after
-    /// `UnknownOutcome` the same call tells what became of it.
+    /// Lands `head` on the default branch if that is still at `expected_base`. When called again after a crash, it
+    /// finds the landed commit (RULE-5) and lands nothing twice. Fails with the class of git's failure; after
+    /// `UnknownOutcome`, repeating the call shows what happened.
     pub fn merge(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeOutcome> {
         let Landing { default_branch, head, expected_base, message } = *landing;
         let commit = match mirror.merge_commit(expected_base, head, self.method, message, &self.identity) {
@@ -133,7 +133,7 @@ impl Forge for LocalForge {
     }
 }
 
-/// What stands for a pull request where the engine keeps them: open, number 0.
+/// Represents a pull request that the engine itself keeps: open, number 0.
 fn pull(head: &str, base: &str) -> PullRequest {
     PullRequest {
         number: 0,

@@ -1,4 +1,4 @@
-//! What every forge with a server looks at around a merge (RULE-5), and the second look after a write whose answer is lost.
+//! What every forge with a server reads around a merge (RULE-5), and the check after a write whose answer is lost.
 
 use super::{ForgeError, Landing, MergeOutcome, PullRequest, PullState};
 use crate::adapters::git::Mirror;
@@ -7,7 +7,7 @@ use crate::model::ids::Sha;
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-/// What stands where.
+/// The state of the pull request and of the base.
 pub(super) struct Look {
     pull: Result<Option<PullRequest>>,
     tip: Sha,
@@ -15,7 +15,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Reads the pull request before the base, so that a merge in between can't look like one that left no trace.
+    /// Reads the pull request before the base, so that a merge in between can't seem to have left no trace.
     pub fn take(
         read: &dyn Fn() -> Result<Option<PullRequest>>,
         mirror: &Mirror,
@@ -33,7 +33,7 @@ impl Look {
         Ok(Self { pull, tip, landed })
     }
 
-    /// What follows from the state alone; `None`: nothing has happened, and nothing stands in the way.
+    /// What follows from the state alone; `None`: nothing has happened, and nothing blocks the merge.
     pub fn settled(self, landing: &Landing<'_>) -> Result<Option<MergeOutcome>> {
         if let Some(commit) = self.landed {
             let done =
@@ -76,8 +76,8 @@ pub(super) fn conflict(mirror: &Mirror, landing: &Landing<'_>) -> Result<Option<
     }
 }
 
-/// The second look after a write whose outcome is not known. Its failure leaves the outcome unknown, except where it
-/// tells what the caller must heed.
+/// The check after a write whose outcome is unknown. If it fails, the outcome stays unknown, unless the failure is one
+/// that the caller must heed.
 pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Result<T> {
     look.map_err(|second| match second {
         ForgeError::Throttled { .. } | ForgeError::Refused { .. } => second,
@@ -89,7 +89,7 @@ pub(super) fn again<T>(first: &impl std::fmt::Display, look: Result<T>) -> Resul
     })
 }
 
-/// A text of at most so many characters and a sign that more is missing.
+/// The text, cut to at most this many characters, with a sign that more is missing.
 pub(super) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -97,7 +97,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// The first line of the comment of a key, hidden from people: only that line counts, so that what an agent wrote below
+/// The first line of the comment of a key, hidden from people. Only that line counts, so that an agent's text below it
 /// can't pass for another comment. Fails with `Invalid` for a key that is no plain word.
 pub(super) fn mark(marker: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._:-".contains(c);

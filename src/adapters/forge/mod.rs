@@ -1,5 +1,5 @@
-//! Forges: where pull requests live and merges are asked for. `Forge` is the trait in which the kinds differ, so that no
-//! caller has to. A new kind is its folder here, its address in `model::sides` and its keys in `config`.
+//! Forges: where pull requests live and merges are requested. The trait `Forge` hides the differences between the kinds
+//! from callers. A new kind is a folder here, an address in `model::sides` and keys in `config`.
 
 pub mod address;
 pub mod gitea;
@@ -35,7 +35,7 @@ pub struct PullRequest {
     /// For people. Empty on the local forge.
     pub url: String,
     pub state: PullState,
-    /// The branch's name, kept by the forge even when the branch is gone. Empty: not known (local forge).
+    /// The branch's name, which the forge keeps even when the branch is gone. Empty: not known (local forge).
     pub head: String,
     /// `None`: the branch is gone, or the local forge.
     pub head_sha: Option<Sha>,
@@ -46,7 +46,7 @@ pub struct PullRequest {
     pub merge_commit: Option<Sha>,
 }
 
-/// What to land, and on what it was tested.
+/// What to land, and the base on which it was tested.
 #[derive(Debug, Clone)]
 pub struct Landing<'a> {
     pub default_branch: &'a str,
@@ -55,67 +55,67 @@ pub struct Landing<'a> {
     pub message: &'a str,
 }
 
-/// What asking for a merge led to, after reading back (SHIP-5).
+/// The result of a merge request, after reading back (SHIP-5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MergeOutcome {
-    /// The tested tree landed as this commit (RULE-5), now or by an earlier call. `pull_open`: the forge still shows the
-    /// pull request as open, or could not be asked; nothing is to be merged again, [`Forge::close_pull`] tidies.
+    /// The tested tree landed as this commit (RULE-5), now or by an earlier call. `pull_open`: the forge still shows
+    /// the pull request as open, or could not be asked; nothing must be merged again, [`Forge::close_pull`] tidies up.
     Merged { commit: Sha, pull_open: bool },
-    /// The pull request is merged, and no commit has the tested tree: something untested is on the base (freeze).
+    /// The pull request is merged, but no commit has the tested tree: something untested is on the base (freeze).
     Untested { commit: Option<Sha> },
-    /// The base is not where it was tested, and neither the tested tree nor the pull request has landed.
+    /// The base moved since the test, and neither the tested tree nor the pull request has landed.
     BaseMoved,
     /// The head is not the one that was checked: back to gating.
     HeadMoved,
-    /// `paths` may be empty where the forge sees a conflict that git does not.
+    /// `paths` may be empty if the forge sees a conflict that git does not.
     Conflict { paths: Vec<String> },
-    /// Not landed, base unchanged, and the forge asks to come again (it still computes): look later, a bounded number
+    /// Not landed, base unchanged, and the forge asks to retry (it is still computing): retry later, a bounded number
     /// of times.
     NotYet { reason: String },
     /// Not landed, base unchanged, and the forge names what it waits for; `said` in its words.
     Awaits { what: Awaited, said: String },
-    /// The forge does not want it (a hook, a method that is switched off, a rule not known): a person's matter.
+    /// The forge refuses (a hook, a disabled method, an unknown rule): a person has to act.
     Refused { reason: String },
-    /// The pull request is closed or gone, or its branch is, by another hand (RULE-31).
+    /// Somebody else closed or deleted the pull request, or its branch (RULE-31).
     Withdrawn { reason: String },
 }
 
-/// What became of a comment.
+/// The result of a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommentOutcome {
     Posted,
-    /// A comment with this marker stood there.
+    /// A comment with this marker exists already.
     Present,
-    /// The local forge has none.
+    /// The local forge has no comments.
     NoForge,
 }
 
-/// What guards a branch, as far as the token may see it. Read only, for `doctor`.
+/// What protects a branch, as far as the token may see it. Read only, for `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Protection {
     pub protected: bool,
-    /// Whether the token's own account may get past the protection (a direct push, or an administrator's override);
-    /// `None`: can't be told.
+    /// Whether the token's own account can bypass the protection (a direct push, or an administrator's override);
+    /// `None`: unknown.
     pub our_token_exempt: Option<bool>,
-    /// Names or globs of the statuses the forge itself asks for.
+    /// Names or globs of the statuses that the forge itself requires.
     pub required_contexts: Vec<String>,
     pub required_approvals: u64,
-    /// Whether the account may merge into the branch; `None`: not told.
+    /// Whether the account may merge into the branch; `None`: unknown.
     pub may_merge: Option<bool>,
-    /// Whether the account may push to the branch; `None`: not told.
+    /// Whether the account may push to the branch; `None`: unknown.
     pub may_push: Option<bool>,
-    /// The rule's name; empty: none, or not told.
+    /// The rule's name; empty: none, or unknown.
     pub rule: String,
 }
 
-/// A rule over branches. Read only, for `doctor`.
+/// A branch rule. Read only, for `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchRule {
-    /// A branch's name, or a glob in which `*` stays within a part of the name.
+    /// A branch's name, or a glob in which `*` does not match a `/`.
     pub name: String,
-    /// Whether anybody may push by it; `None`: not told.
+    /// Whether the rule lets anybody push; `None`: unknown.
     pub push: Option<bool>,
-    /// Whether anybody may push with force; `None`: not told.
+    /// Whether the rule lets anybody force-push; `None`: unknown.
     pub force_push: Option<bool>,
 }
 
@@ -129,18 +129,18 @@ pub struct Account {
 }
 
 words! {
-    /// What runs the forge.
+    /// The forge's software.
     Product { Local = "local", Gitea = "gitea", Forgejo = "forgejo", Github = "github" }
 }
 
-/// What a probe of the server told (for `doctor`).
+/// The result of a probe of the server (for `doctor`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForgeVersion {
     pub product: Product,
-    /// As the server writes it; on the local forge this program's.
+    /// As the server writes it; on the local forge, this program's.
     pub version: String,
-    /// Whether a merge with another head than the checked one is refused by the server itself (Gitea 1.16 and later).
-    /// Without it a push between `orch`'s last look and the merge lands untested, and is only found out afterwards.
+    /// Whether the server itself refuses to merge another head than the checked one (Gitea 1.16 and later). Otherwise a
+    /// push between `orch`'s last check and the merge lands untested, and is only detected afterwards.
     pub guards_head: bool,
 }
 
@@ -149,119 +149,119 @@ pub struct ForgeVersion {
 pub struct RepoInfo {
     /// `owner/name` as the server writes it; empty on the local forge.
     pub full_name: String,
-    /// Empty: not told.
+    /// Empty: unknown.
     pub default_branch: String,
     /// Nothing can be written there.
     pub archived: bool,
-    /// `None`: not told.
+    /// `None`: unknown.
     pub may_push: Option<bool>,
     pub admin: Option<bool>,
-    /// Whether the configured merge method is enabled; `None`: not told.
+    /// Whether the configured merge method is enabled; `None`: unknown.
     pub method_enabled: Option<bool>,
-    /// Whether pull requests are switched on; `None`: not told.
+    /// Whether pull requests are enabled; `None`: unknown.
     pub pull_requests: Option<bool>,
 }
 
-/// The classes that policy tells apart (services §0.6). No text holds a credential.
+/// The classes that policy distinguishes (services §0.6). No text contains a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
-    /// A *no* that a person has to lift (ORD-1). `text`: the request, the status, the first line of the answer.
+    /// A refusal that a person has to resolve (ORD-1). `text`: the request, the status, the first line of the answer.
     #[error("the forge refuses: {text}")]
     Refused { refusal: Refusal, text: String },
-    /// What the request names is not there; the repository is.
+    /// What the request names does not exist; the repository does.
     #[error("not found: {0}")]
     NotFound(String),
-    /// Re-read and decide anew.
+    /// Read again and decide again.
     #[error("conflict: {0}")]
     Conflict(String),
     /// A mistake in configuration or in `orch`.
     #[error("the forge calls the request invalid: {0}")]
     Invalid(String),
-    /// `retry_after_s`: seconds the service asks to wait, where it said so. The caller stores it.
+    /// `retry_after_s`: seconds the service asks to wait, if it said so. The caller stores it.
     #[error("the forge asks to wait: {reason}")]
     Throttled { reason: String, retry_after_s: Option<u64> },
     #[error("the forge does not answer: {0}")]
     Transient(String),
-    /// A write whose answer is lost: read before repeating. Every write of a [`Forge`] reads first, so that the same
-    /// call may be made again.
+    /// A write whose answer is lost: read before repeating. Every write of a [`Forge`] reads first, so the same call
+    /// may be repeated.
     #[error("the outcome is unknown: {0}")]
     UnknownOutcome(String),
 }
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-/// One repository's forge, as the engine sees every kind (SHIP-5): every call has an answer on each.
+/// One repository's forge, the same for the engine whatever its kind (SHIP-5): every kind supports every call.
 pub trait Forge: std::fmt::Debug {
-    /// Whether pull requests live on a server. Only for words to people: every call below has an answer on both.
+    /// Whether pull requests live on a server. Only for texts for people: every call below works on both.
     fn is_remote(&self) -> bool {
         true
     }
 
-    /// The open pull request of `head` into `base`: found, or made with this title and body. Safe to repeat after any
-    /// error. `NotFound`: a branch is missing. `Invalid`: nothing to merge.
+    /// The open pull request of `head` into `base`: found, or created with this title and body. Safe to repeat after
+    /// any error. `NotFound`: a branch is missing. `Invalid`: nothing to merge.
     fn open_pull(&self, head: &str, base: &str, title: &str, body: &str) -> Result<PullRequest>;
 
     /// The open pull request of `head` into `base`. The local forge keeps none.
     fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>>;
 
-    /// Heads of the pull requests that changed last, at most ten: what CI posts there is what a pull request gets, which
-    /// the default branch's own commits need not bear (RULE-2). Empty on the local forge.
+    /// Heads of the pull requests that changed last, at most ten: what CI posts there is what a pull request gets; the
+    /// default branch's own commits need not have it (RULE-2). Empty on the local forge.
     fn recent_heads(&self) -> Result<Vec<Sha>>;
 
-    /// A pull request by number; `None` only where the repository can be read and has none. On the local forge always
-    /// an open one.
+    /// A pull request by number; `None` only if the repository can be read and has no such one. On the local forge
+    /// always an open one.
     fn pull(&self, number: i64) -> Result<Option<PullRequest>>;
 
-    /// Closes a pull request without merging; one that is closed, merged or gone is as good.
+    /// Closes a pull request without merging; if it is closed, merged or gone already, that is no error.
     fn close_pull(&self, number: i64) -> Result<()>;
 
     /// Lands `landing.head` if it and the base are what was tested, and reads back after any answer. What landed before
-    /// (by a call that was cut, or by hand) is found and never merged again, so that the call may be repeated after any
-    /// error. `number` is not used on the local forge.
+    /// (by an interrupted call, or manually) is found and never merged again, so the call may be repeated after any
+    /// error. The local forge ignores `number`.
     fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome>;
 
-    /// Every status of exactly this commit, raw, in no order; `decide::gates::ci::roll_up` takes the newest of each
+    /// Every status of exactly this commit, raw and unordered; `decide::gates::ci::roll_up` picks the newest of each
     /// context. Empty on the local forge, where CI is a command.
     fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>>;
 
-    /// Posts a status, unless the newest of its context says the same; gives whether it was posted. `Unknown` and
-    /// `Skipped` can't be posted (`Invalid`). Nothing happens on the local forge.
+    /// Posts a status, unless the newest of its context says the same; returns whether it was posted. `Unknown` and
+    /// `Skipped` can't be posted (`Invalid`). Does nothing on the local forge.
     fn post_status(&self, sha: &Sha, context: &str, state: StatusState, description: &str) -> Result<bool>;
 
     /// Comments once per `marker` (a task id with a word, such as `17/review`; hidden in the comment's first line).
     fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome>;
 
-    /// Whether the token may write comments: asked by an edit of one that can't exist, so that nothing is written.
+    /// Whether the token may write comments: tested by editing one that can't exist, so that nothing is written.
     /// `Refused` says what it lacks.
     fn may_comment(&self) -> Result<()>;
 
-    /// What guards a branch. Nothing is ever changed.
+    /// What protects a branch. Changes nothing.
     fn protection(&self, branch: &str) -> Result<Protection>;
 
-    /// Every rule over branches; `None`: this account may not read them.
+    /// Every branch rule; `None`: this account may not read them.
     fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>>;
 
     /// Whose token it is.
     fn user(&self) -> Result<Account>;
 
-    /// What runs the forge, and whether it guards the head.
+    /// The forge's software, and whether it guards the head.
     fn version(&self) -> Result<ForgeVersion>;
 
     /// The repository as the token sees it.
     fn repository(&self) -> Result<RepoInfo>;
 
-    /// Whether what a branch's rules ask for are the very names of checks, and no globs.
+    /// Whether a branch's rules require checks by exact name, not by glob.
     fn asks_by_name(&self) -> bool {
         false
     }
 
-    /// What is to be kept for the next opening, by name (see [`keeps`]).
+    /// What to keep for the next opening, by name (see [`keeps`]).
     fn kept(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 
-    /// What `orch doctor` says of it beside what it asks every forge: of the branch that everything lands on, its head, and
-    /// the beginning of task branches.
+    /// What `orch doctor` checks here in addition to what it checks on every forge: the branch that everything lands
+    /// on, its head, and the prefix of task branches.
     fn examine(&self, _branch: &str, _head: Option<&Sha>, _prefix: &str) -> Vec<Examined> {
         Vec::new()
     }
@@ -278,7 +278,7 @@ pub struct Manner<'a> {
     pub identity: Person,
 }
 
-/// Opens a forge. Only one that is not known yet is asked for what it is. Fails as its requests do.
+/// Opens a forge. Makes requests only if the forge is not known yet, and fails as they do.
 pub fn open(address: &Address, with: &Opening<'_>, manner: Manner<'_>) -> Result<Box<dyn Forge>> {
     Ok(match address {
         Address::Local => Box::new(LocalForge { method: manner.method, identity: manner.identity }),
@@ -287,7 +287,7 @@ pub fn open(address: &Address, with: &Opening<'_>, manner: Manner<'_>) -> Result
     })
 }
 
-/// The line of the configuration that names an address from [`address`], with what else a person may want there.
+/// The line of the configuration for an address from [`address`], with what else a person may want there.
 pub fn proposal(address: &Address, quoted: &dyn Fn(&str) -> String) -> String {
     match address {
         Address::Local => {
@@ -298,7 +298,7 @@ pub fn proposal(address: &Address, quoted: &dyn Fn(&str) -> String) -> String {
     }
 }
 
-/// The names under which a forge has things kept from one opening to the next.
+/// The names under which a forge keeps things from one opening to the next.
 pub fn keeps(address: &Address, key: &str) -> Vec<String> {
     match address {
         Address::Local | Address::Gitea(_) => Vec::new(),
@@ -306,7 +306,7 @@ pub fn keeps(address: &Address, key: &str) -> Vec<String> {
     }
 }
 
-/// Whether the forge's own credential is what git shows this remote: only to the host that it is for.
+/// Whether git uses the forge's own credential for this remote: only for the host that it is for.
 pub fn lends(address: &Address, remote: &str) -> bool {
     match address {
         Address::Local | Address::Gitea(_) => false,
@@ -314,7 +314,7 @@ pub fn lends(address: &Address, remote: &str) -> bool {
     }
 }
 
-/// What git shows a remote for which [`lends`] holds. Fails as the requests for it do.
+/// The credential that git uses for a remote for which [`lends`] holds. Fails as the requests for it do.
 pub fn git_credential(address: &Address, with: &Opening<'_>) -> Result<Option<Credential>> {
     match address {
         Address::Local | Address::Gitea(_) => Ok(None),
@@ -323,7 +323,7 @@ pub fn git_credential(address: &Address, with: &Opening<'_>) -> Result<Option<Cr
 }
 
 impl ForgeError {
-    /// The class of a *no* that waits for a person; `None`: an outage, a request to wait, an answer to read again.
+    /// The class of a refusal that waits for a person; `None`: an outage, a request to wait, an answer to read again.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.clone()),
@@ -333,7 +333,7 @@ impl ForgeError {
         }
     }
 
-    /// Whether nothing is known of what was asked, and the same may be asked again (RULE-8).
+    /// Whether the request had no result, and may be repeated (RULE-8).
     pub fn is_outage(&self) -> bool {
         self.refusal().is_none()
     }
@@ -343,9 +343,9 @@ impl From<HttpError> for ForgeError {
     fn from(e: HttpError) -> Self {
         let text = e.to_string();
         let refused = |refusal: Refusal| Self::Refused { refusal, text: text.clone() };
-        // A page in the place of an answer: whoever wrote it is not the forge. What comes with 5xx is an outage.
+        // A web page instead of an answer: it is not from the forge. With 5xx it is an outage.
         if e.html && e.status.is_some_and(|s| (200..300).contains(&s) || [401, 403, 404].contains(&s)) {
-            // A write may still have reached the forge: that is asked first.
+            // A write may still have reached the forge: check that first.
             return if e.class == Class::UnknownOutcome {
                 Self::UnknownOutcome(text)
             } else {
@@ -370,7 +370,7 @@ impl From<HttpError> for ForgeError {
     }
 }
 
-/// A place without its query (which may hold a token), at most 200 characters.
+/// A URL without its query (which may contain a token), at most 200 characters.
 fn plain(place: &str) -> String {
     place.split(['?', '#']).next().unwrap_or("").chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -1,5 +1,5 @@
-//! Requests to one repository's issues. Labels are added and taken off one a call, never replaced as a whole: one that was
-//! added meanwhile lives (GH-2).
+//! Requests to one repository's issues. Labels are added and removed one per call, never replaced as a whole: a label
+//! that somebody added meanwhile survives (GH-2).
 
 use super::{Issues, error, wire};
 use crate::adapters::board::{Board, BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
@@ -27,15 +27,15 @@ const COLOURS: [(Group, &str); 5] = [
     (Group::Backlog, "ededed"),
 ];
 
-/// What a look at the credential found (for `doctor`).
+/// What a check of the credential found (for `doctor`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     pub user: String,
-    /// The repository's id, which stays with it under every name.
+    /// The repository's id, which survives a rename.
     pub id: u64,
-    /// `None`: not told.
+    /// `None`: unknown.
     pub may_push: Option<bool>,
-    /// Whether issues are switched on; `None`: not told.
+    /// Whether issues are enabled; `None`: unknown.
     pub has_issues: Option<bool>,
     pub archived: bool,
 }
@@ -62,16 +62,16 @@ impl Issues {
         })
     }
 
-    /// The repository's id, which stays with it under every name.
+    /// The repository's id, which survives a rename.
     pub fn id(&self) -> Result<u64> {
         let v = self.api.get(&self.repo).map_err(error)?;
         let id = v.get("id").and_then(Value::as_u64);
         id.ok_or_else(|| BoardError::Invalid(format!("GET {}: a repository without an id", self.repo)))
     }
 
-    /// Issues in scope, each once. `Since` reads oldest change first, so that what changes meanwhile moves to the end; where
-    /// the list is as it was, one request says so and nothing is given. `All` goes by creation. Ends early, with what it has,
-    /// at a limit, at the reserve, where a later page does not come, or `go_on` says no.
+    /// Issues in scope, each once. `Since` reads the oldest change first, so that whatever changes meanwhile moves to
+    /// the end; an unchanged list takes one request, with no result. `All` goes by creation. Ends early, with what it
+    /// has, at a limit, at the reserve, when a later page fails, or when `go_on` says no.
     pub fn list(&self, scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing> {
         let since = match scope {
             Scope::Since(ms) => whole_seconds((*ms).max(0)),
@@ -100,12 +100,12 @@ impl Issues {
             }
             let rows = match self.page(&query, page, &since, changes && found.requests == 0) {
                 Ok(Some(rows)) => rows,
-                // Nothing changed since the last look.
+                // Nothing changed since the last scan.
                 Ok(None) => {
                     found.requests += 1;
                     return Ok(found);
                 }
-                // What came before is not lost with it.
+                // The pages read so far are kept.
                 Err(e) if found.requests > 0 => {
                     let why = if let BoardError::Throttled { retry_after_s, .. } = e {
                         Cut::Budget { retry_after_s }
@@ -128,7 +128,7 @@ impl Issues {
         }
     }
 
-    /// The issue again by itself, where a list leaves out who closed it and that decides what it means.
+    /// Reads the issue again if a list leaves out who closed it and the meaning depends on that.
     fn with_closer(&self, issue: Issue) -> Result<Issue> {
         let shown = issue.statuses(&self.words);
         let open_word = shown.len() == 1 && shown.iter().all(|label| !self.words.is_end(label));
@@ -147,7 +147,7 @@ impl Issues {
         match Issue::read(row) {
             Ok(issue) if issue.is_pull => {}
             Ok(issue) => match self.with_closer(issue).and_then(|issue| self.item(&issue)) {
-                // What changed while the pages were read comes twice: the later one counts.
+                // An issue that changed while the pages were read appears twice: the later one counts.
                 Ok(item) => {
                     found.items.retain(|i| i.id != item.id);
                     found.items.push(item);
@@ -160,7 +160,7 @@ impl Issues {
         Ok(())
     }
 
-    /// One page; `None`: as it was the last time. Only a list of one page can be known by its ETag.
+    /// One page; `None`: unchanged. Only a list of one page can be recognised by its ETag.
     fn page(&self, query: &[(&str, &str)], page: usize, since: &str, first: bool) -> Result<Option<Vec<Value>>> {
         let path = self.at("issues");
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +180,8 @@ impl Issues {
         Ok(Some(rows))
     }
 
-    /// The issue as a work item; of several intents their events tell the later, and of a closed one whether a person did it.
+    /// The issue as a work item. Of several intents their events say which is later; of a closed issue, whether a
+    /// person did it.
     fn item(&self, issue: &Issue) -> Result<WorkItem> {
         let intents = issue.intents(&self.words);
         let later = if intents.len() > 1 {
@@ -192,7 +193,7 @@ impl Issues {
         issue.with_status(&self.key, &self.words, status).map_err(BoardError::Invalid)
     }
 
-    /// Whether orch or a bot closed it, which a landing does whose commits say so.
+    /// Whether orch or a bot closed it, as a landing does when its commits say so.
     fn is_ours(&self, issue: &Issue) -> Result<bool> {
         if issue.closed.is_none() || issue.closed_by.is_empty() {
             return Ok(false);
@@ -213,7 +214,7 @@ impl Issues {
         Ok((!issue.is_pull).then_some((issue, v)))
     }
 
-    /// That the repository answers under its own name, so that what is missing in it is gone.
+    /// Checks that the repository answers under its own name, so that a 404 inside it means "gone".
     fn repository_is_there<T>(&self, then: T) -> Result<T> {
         match self.api.get(&self.repo) {
             Ok(v)
@@ -239,7 +240,8 @@ impl Issues {
         self.read(&key.number().to_string())?.map(|(issue, _)| self.item(&issue)).transpose()
     }
 
-    /// Reads the issue, adds the new label, takes off those seen, and opens or closes it as the status's group says.
+    /// Reads the issue, adds the new label, removes the old ones, and opens or closes it according to the status's
+    /// group.
     pub fn set_status(&self, number: &str, change: &Move<'_>) -> Result<Moved> {
         let Some((mut issue, _)) = self.read(number)? else { return Ok(Moved::Withdrawn) };
         let now = self.item(&issue)?;
@@ -269,15 +271,15 @@ impl Issues {
             issue = Issue { labels: issue.labels, ..Issue::read(&answer).map_err(BoardError::UnknownOutcome)? };
         }
         let after = self.item(&issue)?;
-        // A label that was not there when it was added does not exist, or somebody took it off: read again later.
+        // A label that is missing right after it was added does not exist, or somebody removed it: read again later.
         if is_label && !issue.labels.iter().any(|l| fold(l) == fold(&to.id)) {
             return Err(BoardError::Conflict(format!("{} was to be {:?} and is not", after.key, to.name)));
         }
         Ok(Moved::Set(after))
     }
 
-    /// What the issue's state is to become, with the reason. One that a person closed stays closed: only their own intent
-    /// opens it again.
+    /// The state that the issue is to have, with the reason. An issue that a person closed stays closed: only their own
+    /// intent reopens it.
     fn state_for(&self, issue: &Issue, to: &Status) -> Result<Option<(&'static str, &'static str)>> {
         let wanted = to.group.filter(|g| g.is_terminal());
         Ok(match (wanted, issue.closed) {
@@ -294,7 +296,7 @@ impl Issues {
         self.api.write(method, &self.at(tail), body).map_err(error)
     }
 
-    /// Takes a label off; one that is not on it is as good.
+    /// Removes a label; one that is not on the issue is no error.
     pub fn take_off(&self, number: &str, label: &str) -> Result<()> {
         let path = self.at(&format!("issues/{number}/labels/{}", segment(label)));
         match self.api.send(&Request::new(Method::Delete, &path)) {
@@ -304,8 +306,8 @@ impl Issues {
         }
     }
 
-    /// Comments once per marker: it stands in the comment's first line, and only an own one counts. What a locked issue
-    /// refuses is dropped.
+    /// Comments once per marker, which is in the comment's first line; only orch's own comments count. A comment that a
+    /// locked issue refuses is dropped.
     pub fn comment(&self, number: &str, marker: &str, said: &str) -> Result<bool> {
         let mark = format!("<!-- {marker} -->");
         let stands = || -> Result<bool> {
@@ -336,7 +338,7 @@ impl Issues {
         }
     }
 
-    /// Who put a status or label on last; `None`: its events do not say so yet.
+    /// Who added a status or label last; `None`: its events do not say so yet.
     pub fn who(&self, number: &str, deed: &Deed<'_>) -> Result<Option<Doer>> {
         let label = match deed {
             Deed::Status(id) => id,
@@ -346,8 +348,8 @@ impl Issues {
         Ok(wire::labelled(&events, label))
     }
 
-    /// The issues that hold this one: those that block it until they are completed, and its sub-issues. Asked only where the
-    /// summaries say that there are some, or say nothing; a server without the feature has none.
+    /// The issues that hold this one back: those that block it until they are completed, and its sub-issues. Queried
+    /// only where the summaries show some, or are missing; a server without the feature has none.
     pub fn blocked_by(&self, number: &str) -> Result<Vec<ItemRef>> {
         let Some((issue, _)) = self.read(number)? else { return Ok(Vec::new()) };
         let mut refs = Vec::new();
@@ -357,7 +359,7 @@ impl Issues {
             }
             let rows = match self.all(&format!("issues/{number}/{tail}"), &[]) {
                 Ok(rows) => rows,
-                // The summary says that there are some: then it is no missing feature.
+                // The summary says that there are some, so the feature is not missing.
                 Err(BoardError::NotFound(_)) if count.is_none() => continue,
                 Err(e) => return Err(e),
             };
@@ -371,7 +373,7 @@ impl Issues {
         Ok(refs)
     }
 
-    /// By key where it is of this repository, else by its place.
+    /// By key if it is in this repository, else by its URL.
     fn reference(&self, row: &Value, number: u64) -> ItemRef {
         let of = text(row, "repository_url");
         let of = of.split_once("/repos/").map_or(self.full_name.as_str(), |(_, of)| of);
@@ -386,7 +388,7 @@ impl Issues {
         Key::parse(&format!("{}-{}", self.key, issue.number)).map_err(|e| BoardError::Invalid(e.to_string()))
     }
 
-    /// The labels of statuses, each with what it stands for, that the repository has not.
+    /// The labels of statuses that the repository lacks, each with its meaning.
     fn missing(&self) -> Result<Vec<(Logical, String)>> {
         let there = self.labels()?;
         let label = |l: &Logical| {
@@ -396,12 +398,12 @@ impl Issues {
         Ok(all.filter(|(_, label)| !there.iter().any(|l| fold(&l.name) == fold(label))).collect())
     }
 
-    /// The names of labels of statuses that the repository has not.
+    /// The names of the status labels that the repository lacks.
     pub fn missing_labels(&self) -> Result<Vec<String>> {
         Ok(self.missing()?.into_iter().map(|(_, label)| label).collect())
     }
 
-    /// Makes the labels that are missing, and gives their names. For `orch init`, never for a step.
+    /// Creates the missing labels and returns their names. For `orch init`, never for a step.
     pub fn make_labels(&self) -> Result<Vec<String>> {
         let mut made = Vec::new();
         for (logical, label) in &self.missing()? {
@@ -409,7 +411,7 @@ impl Issues {
             let body = json!({"name": label, "color": colour, "description": description(*logical)});
             match self.write(Method::Post, "labels", &body) {
                 Ok(_) => made.push(label.clone()),
-                // Also in another case: it is there.
+                // It exists, maybe in another letter case.
                 Err(BoardError::Invalid(_)) if self.labels()?.iter().any(|l| fold(&l.name) == fold(label)) => {}
                 Err(e) => return Err(e),
             }
@@ -447,7 +449,7 @@ impl Board for Issues {
         self.take_off(id, status)
     }
 
-    /// A stranger can take the name of a repository that moved (GH-1): its id tells.
+    /// A stranger can take the name of a repository that moved (GH-1): its id shows that.
     fn confirm(&self) -> Result<()> {
         let id = self.id()?;
         match self.first.get_or_init(|| id) {
@@ -496,7 +498,7 @@ impl Board for Issues {
         all
     }
 
-    /// The labels that are statuses, and the four states that no label stands for.
+    /// The labels that are statuses, and the four states that no label represents.
     fn statuses(&self) -> Result<Vec<Status>> {
         Ok(wire::statuses(&self.all("labels", &[])?, &self.words, &self.names))
     }
@@ -506,12 +508,12 @@ impl Board for Issues {
         Ok(self.all("labels", &[])?.iter().filter_map(wire::label).collect())
     }
 
-    /// What the last list that came whole in one answer is known by, for the next process to ask whether it still holds.
+    /// Identifies the last list that fitted one answer, so that the next process can ask whether it is still current.
     fn seen(&self) -> Option<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether somebody may write to the repository at this moment. `triage` reads as `read`; who acts through an App, and
+    /// Whether somebody may write to the repository now. `triage` counts as `read`; someone who acts through an App, or
     /// whom GitHub does not know as a user, may not.
     fn may_decide(&self, doer: &Doer) -> Result<bool> {
         if doer.through_app {
@@ -525,7 +527,7 @@ impl Board for Issues {
         }
     }
 
-    /// Opens an issue; with a marker a repeat finds the first one's. Labels that were dropped without a word are added.
+    /// Opens an issue; with a marker, a repeat finds the first one's. Labels that GitHub dropped silently are added.
     fn create(&self, new: &NewItem<'_>) -> Result<Key> {
         let mark = new.marker.map(|m| format!("<!-- orch:{m} -->"));
         if let Some(mark) = &mark {
@@ -546,7 +548,7 @@ impl Board for Issues {
         }
         let made = self.write(Method::Post, "issues", &json!({"title": new.title, "body": body, "labels": labels}))?;
         let key = self.key_of(&made)?;
-        // By itself and last: it starts the work, and its event says who.
+        // Separately and last: this label starts the work, and its event says who added it.
         if self.words.name_of(&new.status.id).is_some() {
             let tail = format!("issues/{}/labels", key.number());
             self.write(Method::Post, &tail, &json!({"labels": [new.status.id]}))?;

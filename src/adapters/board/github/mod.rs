@@ -1,5 +1,5 @@
-//! Issues of one GitHub repository as a board (GH-2, services-github §5): a status is a label, steering is an event, and the
-//! group is the issue's state. Requests are in `client`, how answers read in `wire`.
+//! Issues of one GitHub repository as a board (GH-2, services-github §5): a status is a label, an intent is known by
+//! its event, and the group is the issue's state. Requests are in `client`, parsing in `wire`.
 
 mod client;
 mod wire;
@@ -21,9 +21,9 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// The key prefix in `orch`.
     pub key: &'a str,
-    /// Stands before a status's name in its label.
+    /// Prefix of a status's name in its label.
     pub prefix: &'a str,
-    /// Stands before a priority's word in its label.
+    /// Prefix of a priority's word in its label.
     pub priority: &'a str,
     /// The configured names of statuses; defaults for the rest.
     pub statuses: &'a BTreeMap<Logical, String>,
@@ -38,7 +38,7 @@ pub(super) struct Words {
     priority: String,
     /// The folded labels of intents, with what each means.
     intents: BTreeMap<String, Logical>,
-    /// The folded labels that stand for a closed issue.
+    /// The folded labels that represent a closed issue.
     ends: BTreeMap<String, Group>,
 }
 
@@ -52,16 +52,16 @@ pub struct Issues {
     full_name: String,
     key: String,
     words: Words,
-    /// The configured names, for making labels.
+    /// The configured names, for creating labels.
     names: BTreeMap<Logical, String>,
-    /// The newest list that was read whole in one answer: its URL and ETag.
+    /// The newest list that fitted one answer: its URL and ETag.
     seen: Arc<Mutex<Option<String>>>,
     /// The repository's id at first contact.
     first: OnceLock<u64>,
 }
 
 impl Issues {
-    /// Nothing is asked yet.
+    /// Makes no request.
     pub fn new(place: Place<'_>, api: Api) -> Self {
         let names: BTreeMap<Logical, String> = Logical::ALL
             .iter()
@@ -89,7 +89,7 @@ impl Issues {
     }
 }
 
-/// Nothing is asked yet.
+/// Makes no request.
 pub(super) fn open(at: &GithubBoard, with: &Opening<'_>) -> Result<Issues, BoardError> {
     let place = Place {
         owner: &at.repo.owner,
@@ -114,14 +114,14 @@ pub(super) fn page_of(at: &GithubBoard, number: &str) -> Option<String> {
     Some(format!("{scheme}://{host}/{}/{}/issues/{number}", at.repo.owner, at.repo.name))
 }
 
-/// A failed exchange as the board's callers tell them apart.
+/// Turns a failed exchange into the error that the board's callers expect.
 fn error(e: crate::adapters::github::Failure) -> BoardError {
     let lacks = e.lacks.map(|l| format!(" (it takes {l})")).unwrap_or_default();
     let failed = BoardError::from(*e.http);
     if let BoardError::Auth(text) = &failed { BoardError::Auth(format!("{text}{lacks}")) } else { failed }
 }
 
-/// Reads the bytes as every answer of the board (see `fuzzing`).
+/// Parses the bytes as every kind of answer of the board (see `fuzzing`).
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };

@@ -1,4 +1,4 @@
-//! How issues, labels and events read. Unknown fields and words survive; `null`, absent and empty are the same.
+//! Parses issues, labels and events. Unknown fields and words are tolerated; `null`, absent and empty are the same.
 
 use super::Words;
 use crate::adapters::board::Doer;
@@ -9,7 +9,7 @@ use crate::model::time::parse_rfc3339;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Statuses that no label stands for: an issue without one, one with several, and the two ways to be closed.
+/// Statuses that no label represents: an issue without one, one with several, and the two ways to be closed.
 pub const OPEN: &str = "open";
 pub const SEVERAL: &str = "several";
 pub const COMPLETED: &str = "closed:completed";
@@ -25,14 +25,14 @@ pub struct Issue {
     pub labels: Vec<String>,
     /// `None`: open.
     pub closed: Option<Group>,
-    /// Who closed it; empty: not told.
+    /// Who closed it; empty: unknown.
     pub closed_by: String,
     pub closed_by_bot: bool,
     pub locked: bool,
     pub is_pull: bool,
     pub created_ms: i64,
     pub updated_ms: i64,
-    /// Open issues that block it, and sub-issues, as its summaries count them; `None`: not told.
+    /// Open issues that block it, and sub-issues, as its summaries count them; `None`: unknown.
     pub blockers: Option<u64>,
     pub parts: Option<u64>,
 }
@@ -70,19 +70,19 @@ impl Issue {
         })
     }
 
-    /// The labels on it that are statuses.
+    /// Its labels that are statuses.
     pub fn statuses<'a>(&'a self, words: &Words) -> Vec<&'a str> {
         let is = |label: &&String| words.name_of(label).is_some();
         self.labels.iter().filter(is).map(String::as_str).collect()
     }
 
-    /// The labels on it that steer.
+    /// Its labels that are intents.
     pub fn intents<'a>(&'a self, words: &Words) -> Vec<&'a str> {
         self.labels.iter().filter(|l| words.intents.contains_key(&fold(l))).map(String::as_str).collect()
     }
 
-    /// The status it has, by id: an intent goes before what orch shows, and of intents STOP, else `later`. `ours`: it was
-    /// not a person who closed it.
+    /// The id of its status: an intent takes precedence over what orch shows, and among intents STOP, else `later`.
+    /// `ours`: orch or a bot closed it, not a person.
     pub fn status(&self, words: &Words, ours: bool, later: Option<&str>) -> String {
         let intents = self.intents(words);
         let stop = intents.iter().find(|l| words.intents.get(&fold(l)) == Some(&Logical::Stop));
@@ -99,13 +99,13 @@ impl Issue {
         let Some(group) = self.closed else { return by_label.to_owned() };
         let closed = if group == Group::Cancelled { NOT_PLANNED } else { COMPLETED };
         match shown.as_slice() {
-            // Closed as orch closes it, or by a landing that said so: what stands on it goes on.
+            // Closed by orch, or by a landing that said so: its label stays valid.
             [one] if ours || words.ends(one) == Some(group) => (*one).to_owned(),
             _ => closed.to_owned(),
         }
     }
 
-    /// The issue as a work item, whose status was told apart before.
+    /// The issue as a work item with a status that is already known.
     pub fn with_status(&self, prefix: &str, words: &Words, status_id: String) -> Result<WorkItem, String> {
         let key = Key::parse(&format!("{prefix}-{}", self.number)).map_err(|e| e.to_string())?;
         let status_name = words.name_of(&status_id).or_else(|| synthetic(&status_id).map(|s| s.name));
@@ -126,7 +126,7 @@ impl Issue {
         })
     }
 
-    /// As [`Issue::with_status`], by what the issue alone tells.
+    /// As [`Issue::with_status`], from the issue alone.
     pub fn item(&self, prefix: &str, words: &Words) -> Result<WorkItem, String> {
         self.with_status(prefix, words, self.status(words, false, None))
     }
@@ -142,7 +142,7 @@ impl Issue {
 }
 
 impl Words {
-    /// A status's name out of its label; `None`: the label is no status.
+    /// The status's name in its label; `None`: the label is no status.
     pub fn name_of(&self, label: &str) -> Option<String> {
         let head = label.get(..self.prefix.len())?;
         let name = label.get(self.prefix.len()..)?.trim();
@@ -158,7 +158,7 @@ impl Words {
         }
     }
 
-    /// Whether a status's label stands for a closed issue.
+    /// Whether a status's label represents a closed issue.
     pub fn is_end(&self, label: &str) -> bool {
         self.ends(label).is_some()
     }
@@ -169,7 +169,7 @@ impl Words {
     }
 }
 
-/// The names of an issue's labels, which come as objects or texts.
+/// The names of an issue's labels, which arrive as objects or strings.
 pub fn labels(v: &Value) -> Vec<String> {
     names(v.get("labels").unwrap_or(&Value::Null))
 }
@@ -201,12 +201,12 @@ fn synthetic(id: &str) -> Option<Status> {
     Some(Status { id: id.to_owned(), name: name.to_owned(), group: Some(group) })
 }
 
-/// The repository's labels that are statuses, then those that no label stands for. `names`: the configured ones.
+/// The repository's labels that are statuses, then those that no label represents. `names`: the configured ones.
 pub fn statuses(labels: &[Value], words: &Words, names: &BTreeMap<Logical, String>) -> Vec<Status> {
     let group = |name: &str| {
         let known = names.iter().find(|(_, n)| fold(n) == fold(name)).map(|(l, _)| *l);
         Some(match known {
-            // None that steers is ever what an indication falls back to.
+            // An indication never falls back to an intent.
             Some(l) if l.kind() == StatusKind::Intent => Group::Unstarted,
             known => known.map_or(Group::Started, Logical::group),
         })
@@ -223,7 +223,7 @@ pub fn statuses(labels: &[Value], words: &Words, names: &BTreeMap<Logical, Strin
     all
 }
 
-/// The newest event by which this label was put on; `None`: none is told (yet).
+/// The newest event that added this label; `None`: no event yet.
 pub fn labelled(events: &[Value], label: &str) -> Option<Doer> {
     let of = |e: &&Value| {
         text(e, "event") == "labeled" && e.get("label").is_some_and(|l| fold(&text(l, "name")) == fold(label))
@@ -243,7 +243,7 @@ fn id(v: &Value) -> u64 {
     v.get("id").and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Which of several labels was put on last.
+/// Which of several labels was added last.
 pub fn latest<'a>(events: &[Value], labels: &[&'a str]) -> Option<&'a str> {
     let event = |label: &&&str| labelled(events, label).and_then(|d| d.event?.parse::<u64>().ok()).unwrap_or(0);
     labels.iter().max_by_key(event).copied()
@@ -296,7 +296,7 @@ mod tests {
             (json!("completed"), &["orch: Done"], false, "orch: Done"),
             (json!("completed"), &["orch: Cancelled"], false, COMPLETED),
             (json!("completed"), &["orch: Done", "orch: Deploying"], true, COMPLETED),
-            // To Analyse on a closed one is a person's word.
+            // To Analyse on a closed issue is a person's intent.
             (json!("completed"), &["orch: Done", "orch: To Analyse"], false, "orch: To Analyse"),
             (json!(null), &["orch:Development", "orch: "], false, OPEN),
         ] {

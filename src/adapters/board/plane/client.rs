@@ -1,4 +1,4 @@
-//! Requests to one Plane project. No state of its own but the item path that works and the last seen budget.
+//! Requests to one Plane project. Its only state is the item path that works and the last seen budget.
 
 use super::wire;
 use crate::adapters::board::{Board, BoardError, Cut, Doer, Listing, Move, Moved, NewItem, Problem, Scope, Unfinished};
@@ -42,12 +42,12 @@ pub struct Project {
     pub name: String,
 }
 
-/// What a look at the credential found (for `doctor`).
+/// What a check of the credential found (for `doctor`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// The display name of the token's user.
     pub user: String,
-    /// 20 admin, 15 member, 5 guest; `None`: not told. Below 15 nothing can be written.
+    /// 20 admin, 15 member, 5 guest; `None`: unknown. Below 15 nothing can be written.
     pub role: Option<u64>,
 }
 
@@ -62,12 +62,12 @@ pub struct Plane {
     old_path: Arc<AtomicBool>,
     opened_with: ItemPath,
     remaining: Arc<AtomicI64>,
-    /// What is kept of the project, and the name under which the path is.
+    /// What is kept of the project, and the name under which the path is kept.
     keeps: Option<((String, String), String)>,
 }
 
-/// Finds a project by id or identifier among the live ones the user is a member of: its id and identifier are the
-/// caller's to keep. Fails with `NotFound`.
+/// Finds a project by id or identifier among the live ones that the user is a member of; the caller keeps its id and
+/// identifier. Fails with `NotFound`.
 pub fn find_project(http: &Client, workspace: &str, wanted: &str) -> Result<Project, BoardError> {
     let path = format!("/api/v1/workspaces/{}/projects/", segment(workspace));
     let mut cursor: Option<String> = None;
@@ -108,8 +108,8 @@ fn is_unknown_route(e: &HttpError) -> bool {
 }
 
 impl Plane {
-    /// `project` is the project's UUID, `identifier` its own prefix on the server (as [`find_project`] told), `prefix`
-    /// the key prefix in `orch`; `path` what [`Plane::path`] gave the last time.
+    /// `project` is the project's UUID, `identifier` its own prefix on the server (from [`find_project`]), `prefix` the
+    /// key prefix in `orch`; `path` what [`Plane::path`] returned the last time.
     pub fn new(http: Client, workspace: &str, project: &str, identifier: &str, prefix: &str, path: ItemPath) -> Self {
         Self {
             http,
@@ -124,7 +124,7 @@ impl Plane {
         }
     }
 
-    /// Has this kept of the project, and the path of items under that name.
+    /// Keeps this of the project, and the path of items under that name.
     pub(super) fn keeping(self, project: (String, String), path: String) -> Self {
         Self { keeps: Some((project, path)), ..self }
     }
@@ -134,7 +134,7 @@ impl Plane {
         if self.old_path.load(Ordering::Relaxed) { ItemPath::Issues } else { ItemPath::WorkItems }
     }
 
-    /// Requests left in this minute as last told by the server; `None`: not told yet.
+    /// Requests left in this minute, as last reported by the server; `None`: not reported yet.
     pub fn remaining(&self) -> Option<u64> {
         u64::try_from(self.remaining.load(Ordering::Relaxed)).ok()
     }
@@ -150,8 +150,8 @@ impl Plane {
         format!("/api/v1/workspaces/{}/projects/{}/{tail}", self.workspace, self.project)
     }
 
-    /// A request below the item path: `path_of` is given `work-items` or `issues`. Falls back once, where the server
-    /// says that it does not know the route (nothing has happened then, so that writes may be sent again).
+    /// A request below the item path: `path_of` is called with `work-items` or `issues`. Falls back once if the server
+    /// says that it does not know the route (nothing has happened then, so writes may be sent again).
     fn on_items(
         &self,
         method: Method,
@@ -234,9 +234,9 @@ impl Plane {
     }
 
     /// GET, check, PATCH, compare the reply (services.md §1.7). A reply with another state is `Conflict`; after
-    /// `UnknownOutcome` the next step reads the item and sees.
+    /// `UnknownOutcome` the next step reads the item and finds out.
     pub fn set_status(&self, statuses: &[Status], id: &str, change: &Move<'_>) -> Result<Moved, BoardError> {
-        // The PATCH would also change an archived item that the GET hides: hence never without the GET.
+        // The PATCH would also change an archived item, which the GET hides: never PATCH without the GET.
         let Some(now) = self.get_by_id(statuses, id)? else { return Ok(Moved::Withdrawn) };
         if now.status_id == change.to.id {
             return Ok(Moved::Already(now));
@@ -259,8 +259,8 @@ impl Plane {
         }
     }
 
-    /// Posts a comment once per marker (409 by the external pair means that it is there); gives whether it is new.
-    /// May be repeated after `UnknownOutcome`.
+    /// Posts a comment once per marker (409 for the external pair means that it exists); returns whether it is new. May
+    /// be repeated after `UnknownOutcome`.
     pub fn comment(&self, id: &str, marker: &str, text: &str) -> Result<bool, BoardError> {
         let body = json!({
             "comment_html": wire::html(text), "external_source": SOURCE, "external_id": marker, "access": "INTERNAL",
@@ -290,7 +290,7 @@ impl Plane {
         Ok(wire::actor(&all, deed))
     }
 
-    /// What blocks an item. Servers before 1.3.0 know no relations: nothing is known to block there.
+    /// What blocks an item. Servers before 1.3.0 have no relations: nothing is known to block there.
     pub fn blocked_by(&self, id: &str) -> Result<Vec<ItemRef>, BoardError> {
         let path = self.in_project(&format!("{}/{}/relations/", self.path().as_str(), segment(id)));
         match self.send(&Request::new(Method::Get, &path)) {
@@ -300,8 +300,8 @@ impl Plane {
         }
     }
 
-    /// Creates an item; with a marker a repeat finds the first one's. Callers serialise creators of one marker
-    /// themselves (Plane checks without a constraint).
+    /// Creates an item; with a marker, a repeat finds the first one's. Callers must serialise the creators of one
+    /// marker (Plane checks without a constraint).
     pub fn create(&self, new: &NewItem<'_>) -> Result<Key, BoardError> {
         let mut body = json!({
             "name": new.title, "description_html": wire::html(new.body), "state": new.status.id,
@@ -360,7 +360,7 @@ impl Board for Plane {
         self.create(new)
     }
 
-    /// Which project it is, and which path of work items the server has, where it is not the usual one.
+    /// Which project it is, and which path of work items the server has, if not the usual one.
     fn kept(&self) -> Vec<(String, String)> {
         let Some((project, path)) = &self.keeps else { return Vec::new() };
         let mut kept = vec![project.clone()];
@@ -395,10 +395,9 @@ impl Board for Plane {
         Ok(self.all("labels/")?.iter().filter_map(wire::label).collect())
     }
 
-    /// Items in scope, each once, without bodies. `Since` reads newest first until a page holds an older one (one request
+    /// Items in scope, each once, without bodies. `Since` reads newest first until a page has an older one (one request
     /// when nothing changed); `All` reads by number, so that new items can't shift the pages. Ends early, with what it
-    /// has, when the server asks to wait, the budget is down to the reserve, a later page does not come, or `go_on` says
-    /// no.
+    /// has, when the server asks to wait, the budget is down to the reserve, a later page fails, or `go_on` says no.
     fn list(&self, statuses: &[Status], scope: &Scope<'_>, go_on: &dyn Fn() -> bool) -> Result<Listing, BoardError> {
         let (order, since, mut cursor) = match scope {
             Scope::Since(ms) => ("-updated_at", Some(*ms), None),
@@ -416,7 +415,7 @@ impl Board for Plane {
             let page = self.on_items(Method::Get, &path_of, &query, None).map_err(BoardError::from);
             let page = match page.and_then(|reply| read_page(&reply)) {
                 Ok(page) => page,
-                // What came before is not lost with it.
+                // The pages read so far are kept.
                 Err(e) if found.requests > 0 => {
                     let why = if let BoardError::Throttled { retry_after_s, .. } = e {
                         Cut::Budget { retry_after_s }
@@ -465,7 +464,8 @@ impl Board for Plane {
         Err(BoardError::Invalid("the list of work items pages in circles".to_owned()))
     }
 
-    /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane says 403).
+    /// One item by key, with its body; `None`: gone, archived or a draft. A wrong identifier is `Auth` (Plane answers
+    /// 403).
     fn get(&self, statuses: &[Status], key: &Key) -> Result<Option<WorkItem>, BoardError> {
         let name = format!("{}-{}", self.identifier, key.number());
         let path_of = |items: &str| format!("/api/v1/workspaces/{}/{items}/{name}/", self.workspace);

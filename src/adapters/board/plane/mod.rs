@@ -1,4 +1,4 @@
-//! Plane's REST API v1 (services.md §1). `client` asks, `wire` reads.
+//! Plane's REST API v1 (services.md §1): requests in `client`, parsing in `wire`.
 
 mod client;
 pub mod wire;
@@ -10,7 +10,7 @@ use crate::adapters::http::{Auth, Client, Limits, Token};
 use crate::model::sides::{Opening, PlaneBoard};
 use std::collections::BTreeMap;
 
-/// The project is looked for by id or identifier once; then both are known.
+/// The project is searched for by id or identifier once; then both are known.
 pub(super) fn open(at: &PlaneBoard, with: &Opening<'_>) -> Result<Plane, BoardError> {
     let token = Token::new(with.secret.unwrap_or_default().trim());
     let auth = Auth::Header { name: "x-api-key", scheme: "", value: token };
@@ -40,7 +40,7 @@ fn ids(known: &BTreeMap<String, String>, name: &str) -> Option<(String, String)>
     serde_json::from_str(known.get(name)?).ok()
 }
 
-/// The page of a work item, once the project was found.
+/// The URL of a work item, once the project was found.
 pub(super) fn page_of(at: &PlaneBoard, key: &str, known: &BTreeMap<String, String>, id: &str) -> Option<String> {
     let [project, _] = &keeps(at, key);
     let (uuid, _) = ids(known, project)?;

@@ -1,4 +1,4 @@
-//! What Plane sends, read tolerantly: unknown fields survive, `null`, absent and empty are the same.
+//! Parses what Plane sends, tolerantly: unknown fields are allowed; `null`, absent and empty are the same.
 
 use crate::model::board::{Deed, Group, ItemRef, Label, Priority, Status, WorkItem};
 use crate::model::ids::Key;
@@ -49,13 +49,13 @@ fn id_of(v: &Value) -> Option<String> {
     v.as_str().map(str::to_owned).or_else(|| text(v, "id"))
 }
 
-/// Whether a row that was sent is one that reads should hide: archived, or a draft.
+/// Whether a row is one that reads should hide: archived, or a draft.
 pub fn is_hidden(v: &Value) -> bool {
     v.get("archived_at").is_some_and(|a| !a.is_null() && a.as_str() != Some(""))
         || v.get("is_draft").and_then(Value::as_bool) == Some(true)
 }
 
-/// A work item; names and groups of statuses are joined from the project's. Fails with the missing field.
+/// A work item; names and groups of statuses are joined from the project's. Fails with the name of the missing field.
 pub fn item(v: &Value, prefix: &str, statuses: &[Status]) -> Result<WorkItem, String> {
     let id = text(v, "id").ok_or("a work item without `id`")?;
     let number =
@@ -81,7 +81,7 @@ pub fn item(v: &Value, prefix: &str, statuses: &[Status]) -> Result<WorkItem, St
     })
 }
 
-/// The items that block, out of a relations reply.
+/// The items that block, from a relations reply.
 pub fn blocked_by(v: &Value) -> Vec<ItemRef> {
     let list = v.get("blocked_by").map(rows).unwrap_or_default();
     list.iter().filter_map(|r| text(r, "issue_id").or_else(|| id_of(r))).map(ItemRef::Id).collect()

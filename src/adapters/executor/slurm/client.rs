@@ -1,5 +1,5 @@
-//! The host's end of a job: srun with a pipe as its standard input, the frames over it, and the job seen to be gone (CLU-2 to
-//! CLU-4). Blocks as long as the run lasts, its time in the queue included.
+//! The host's end of a job: srun with a pipe as its standard input, the frames over it, and proof that the job is gone
+//! (CLU-2 to CLU-4). Blocks for the whole run, including its time in the queue.
 
 use super::fate::{Fate, Known, fate, never_starts};
 use super::frames::{Because, By, Ended, Order, ToHost, ToNode, frame};
@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 
 /// The longest time between two [`Event::Tick`]s.
 const TICK: Duration = Duration::from_secs(1);
-/// How long after its grace a node may take to tell the end that it was asked for.
+/// How long after its grace a node may take to report the end that it was asked for.
 const TOLD: Duration = Duration::from_secs(75);
-/// How long srun may take to end after its node told the end; without a controller it takes ten seconds longer.
+/// How long srun may take to exit after its node reported the end; without a controller it takes ten seconds longer.
 const AFTER: Duration = Duration::from_secs(20);
-/// Between two looks at the queue: the first, and the longest.
+/// Between two polls of the queue: the first, and the longest.
 const FIRST_LOOK: Duration = Duration::from_millis(1500);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
-/// Between two looks at a job that has to go.
+/// Between two polls of a job that has to go.
 const GOING: Duration = Duration::from_secs(1);
 
 impl Elsewhere for Job {
@@ -42,7 +42,7 @@ impl Elsewhere for Job {
             unavailable(format!("this program can't be put where the nodes see it: {e}; see slurm.work_dir"))
         })?;
         let mut sinks = Sinks::open(spec)?;
-        // What an earlier command of this run left open goes first: its name is this one's.
+        // What an earlier command of this run left open goes first, because it has the same name.
         if Ledger::read(&self.dir).is_some() {
             self.settle(tell);
         }
@@ -146,7 +146,7 @@ impl Job {
         command.spawn()
     }
 
-    /// Cancels what Slurm still holds of the name, and looks once. What is not known now is looked at by a later step.
+    /// Cancels whatever Slurm still has under the name, and checks once. A later step checks what stays unknown.
     fn settle_once(&self) {
         let Some(mut ledger) = Ledger::read(&self.dir) else { return };
         if look(&mut ledger) {
@@ -156,8 +156,8 @@ impl Job {
         }
     }
 
-    /// The same until it is gone, however long Slurm says nothing; or until somebody asks this supervisor to end, who then
-    /// sees to it (CLU-3c).
+    /// The same until it is gone, however long Slurm does not answer; or until somebody asks this supervisor to end,
+    /// and then takes over (CLU-3c).
     fn settle(&self, tell: &mut dyn FnMut(Event<'_>) -> Control) {
         while let Some(mut ledger) = Ledger::read(&self.dir) {
             if look(&mut ledger) {
@@ -231,13 +231,13 @@ impl Job {
         }
     }
 
-    /// What the node left last in the run's folder is there: so is what its run wrote (CLU-5).
+    /// Waits for the node's last file in the run's folder: once it is there, so is what its run wrote (CLU-5).
     fn see(&self, nonce: &str, run: &Run) -> Result<(), ChildError> {
         let root = run.checkout.parent().unwrap_or(&run.checkout);
         let name = format!("{SEEN}{nonce}");
         let begun = Instant::now();
         loop {
-            // Opened anew: a file system may keep what a folder held.
+            // Opened again: a file system may cache a folder's entries.
             let there = std::fs::read_dir(root).is_ok_and(|dir| dir.flatten().any(|e| e.file_name() == name.as_str()));
             if there {
                 drop(std::fs::remove_file(root.join(&name)));
@@ -256,7 +256,7 @@ impl Job {
     }
 }
 
-/// Takes in what the queue says of a job, and cancels what is still there; whether it is gone for certain.
+/// Records what the queue says of a job, and cancels what is still there; returns whether it is certainly gone.
 fn look(ledger: &mut Ledger) -> bool {
     let rows = match queue::list(std::slice::from_ref(&ledger.name)) {
         Ok(rows) => rows,
@@ -292,9 +292,9 @@ struct State {
     declined: Option<(Because, Held, String)>,
     /// Why it was asked to end.
     asked: Option<String>,
-    /// Why it would wait for ever.
+    /// Why it would wait forever.
     never: Option<String>,
-    /// What srun said.
+    /// srun's output.
     said: String,
 }
 
@@ -312,7 +312,7 @@ impl State {
     }
 }
 
-/// One run in the making.
+/// One run in progress.
 struct Play<'a> {
     job: &'a Job,
     spec: &'a Spec,
@@ -380,13 +380,13 @@ impl Play<'_> {
         }
     }
 
-    /// What a turn brings; how long srun may live on.
+    /// Handles the result of one turn; returns how long srun may live on.
     fn turn(&mut self, way: Way) -> Option<Duration> {
         match way {
             Way::On => None,
             Way::Asked => Some(self.spec.grace + TOLD),
             Way::Back => {
-                // TERM to a srun whose job waits takes the job back.
+                // TERM to an srun whose job is pending cancels the job.
                 self.link.signal(Signal::TERM);
                 Some(AFTER)
             }
@@ -412,7 +412,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Takes the frames that came.
+    /// Handles the frames that arrived.
     fn hear(&mut self) -> io::Result<()> {
         loop {
             let (say, data) = match self.link.reader.next::<ToHost>() {
@@ -453,7 +453,7 @@ impl Play<'_> {
         }
     }
 
-    /// Why it waits; some reasons never pass.
+    /// Why it is pending; some reasons never pass.
     fn wait_in_queue(&mut self) {
         let rows = match queue::list(std::slice::from_ref(&self.job.name)) {
             Ok(rows) => rows,
@@ -474,14 +474,14 @@ impl Play<'_> {
     }
 }
 
-/// Where a job stands for its supervisor.
+/// The state of a job, for its supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     On,
     /// It runs, and was asked to end.
     Asked,
-    /// It waits, and is taken back.
+    /// It is pending, and is being cancelled.
     Back,
-    /// Its node told the end.
+    /// Its node reported the end.
     Over,
 }

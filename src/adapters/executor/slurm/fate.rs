@@ -1,4 +1,4 @@
-//! What the end of a job means (CLU-3): from what its node told, what Slurm calls it, and what srun said. Pure.
+//! What the end of a job means (CLU-3), from its node's report, Slurm's name for the state, and srun's output. Pure.
 
 use super::frames::{By, Ended};
 use super::line::OWN_FAULT;
@@ -12,26 +12,26 @@ pub struct Known {
     /// Whether its command ran.
     pub started: bool,
     pub state: Option<State>,
-    /// srun's exit; its own word says little: 0 came for a cancelled job, a time limit, a preemption, a dead node.
+    /// srun's exit code, which says little: 0 was seen for a cancelled job, a time limit, a preemption, a dead node.
     pub code: Option<i32>,
-    /// What srun complained of, in one line.
+    /// srun's complaint, in one line.
     pub said: String,
-    /// The job was ended by the supervisor's word.
+    /// The supervisor asked for the end.
     pub asked: bool,
 }
 
 /// How it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// The node's word holds.
+    /// The node's report counts.
     Told(Ended),
-    /// A limit of Slurm's: named, and counted.
+    /// One of Slurm's limits: named, and counted.
     Limit(String),
-    /// Nobody's word: nothing is spent.
+    /// Nobody asked for the end: nothing is spent.
     Lost(String),
-    /// It never ran, and never will like this: the environment's (ORD-1).
+    /// It never ran, and never will like this: the environment is at fault (ORD-1).
     Refused(String),
-    /// It was taken back before it ran.
+    /// It was cancelled before it ran.
     Withdrawn,
 }
 
@@ -82,7 +82,7 @@ fn complaint(known: &Known) -> String {
     if known.said.is_empty() { format!(": {code}") } else { format!(": {} ({code})", known.said) }
 }
 
-/// Reasons for which a job waits for ever: the environment's (CLU-4).
+/// Reasons for which a job waits forever: the environment is at fault (CLU-4).
 pub fn never_starts(reason: &str) -> bool {
     let word = reason.trim_start_matches('(').split([',', ')', ' ']).next().unwrap_or_default();
     matches!(
@@ -137,9 +137,9 @@ mod tests {
             (run(ended(By::Itself, 3), "FAILED", 3), "told"),
             (run(ended(By::Itself, 2), "COMPLETED", 0), "told"),
             (run(ended(By::Wall, 143), "COMPLETING", 0), "told"),
-            // The controller is away: the node's word is enough.
+            // The controller is unavailable: the node's report is enough.
             (run(ended(By::Itself, 0), "", 0), "told"),
-            // Each of these came with 0 from srun.
+            // srun exited with 0 for each of these.
             (run(None, "CANCELLED", 0), "lost"),
             (run(None, "TIMEOUT", 0), "limit"),
             (run(None, "PREEMPTED", 0), "lost"),

@@ -1,5 +1,5 @@
-//! What the two ends of a job say to each other over srun's standard streams (CLU-2, CLU-3): frames of JSON, each with its
-//! length before it, the version, and the nonce of the job. What a prologue or a shell prints in between is no frame.
+//! What the two ends of a job send each other over srun's standard streams (CLU-2, CLU-3): JSON frames, each preceded
+//! by its length, the version, and the nonce of the job. What a prologue or a shell prints in between is no frame.
 
 use crate::model::confine::{Held, Policy};
 use serde::de::DeserializeOwned;
@@ -8,18 +8,18 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
-/// Of the frames below. Each version has a program of its own in `work_dir`, so that both ends have the same one.
+/// Of the frames below. Each version has its own program in `work_dir`, so both ends have the same one.
 pub const VERSION: u32 = 1;
 /// What a frame begins with.
 const MAGIC: [u8; 4] = *b"orch";
-/// The magic, the length of the words, the length of the data.
+/// The magic, the length of the JSON, the length of the data.
 const HEAD: usize = 12;
-/// The longest words of a frame.
+/// The longest JSON of a frame.
 const WORDS: usize = 16 << 20;
 /// The longest data of a frame.
 const DATA: usize = 256 << 20;
 
-/// What the host says.
+/// What the host sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum ToNode {
@@ -27,7 +27,7 @@ pub enum ToNode {
     Order(Box<Order>),
     /// End the run: TERM, grace, KILL.
     Stop,
-    /// The supervisor lives.
+    /// The supervisor is alive.
     Alive,
 }
 
@@ -44,10 +44,10 @@ pub struct Order {
     pub wall_ms: u64,
     pub stall_ms: Option<u64>,
     pub grace_ms: u64,
-    /// After so long without a frame the run is ended.
+    /// Without a frame for this long, the run is ended.
     pub silence_ms: u64,
     pub policy: Policy,
-    /// Holds the three folders below; the operator's account's.
+    /// Contains the three folders below; belongs to the operator's account.
     pub root: PathBuf,
     pub checkout: PathBuf,
     pub home: PathBuf,
@@ -57,24 +57,24 @@ pub struct Order {
     pub frozen: Vec<PathBuf>,
     pub uid: Option<u32>,
     pub own_sandbox: bool,
-    /// Where the nodes keep what their engines answered.
+    /// Where the nodes keep their engines' answers.
     pub answers: PathBuf,
 }
 
-/// What the node says.
+/// What the node sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum ToHost {
-    /// The command runs: the run's clocks begin.
+    /// The command runs: the run's clocks start.
     Started {
         job: u64,
         node: String,
         held: Held,
     },
-    /// The data is what it wrote.
+    /// The data is its output.
     Stdout,
     Stderr,
-    /// It ended, and so did all of it.
+    /// It ended, and so did all of its processes.
     Ended(Ended),
     /// Nothing of it ran.
     Refused {
@@ -91,11 +91,11 @@ pub struct Ended {
     pub signal: Option<i32>,
     pub by: By,
     pub duration_ms: u64,
-    /// What outlived KILL there.
+    /// What survived KILL there.
     pub left: Option<String>,
 }
 
-/// By whose word a run ended.
+/// Who or what ended a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
@@ -108,7 +108,7 @@ pub enum By {
     Silence,
     /// Slurm's TERM.
     Slurm,
-    /// A bound of the confinement; why.
+    /// A limit of the confinement; why.
     Bound(String),
 }
 
@@ -118,9 +118,9 @@ pub enum By {
 pub enum Because {
     /// The order can't be read.
     Order,
-    /// The node does not see the run's folders, or not as they were made.
+    /// The node does not see the run's folders, or not as they were created.
     Folders,
-    /// No engine holds it there, or the engine failed.
+    /// No engine can confine it there, or the engine failed.
     Confinement,
     NoProgram,
     NotStarted,
@@ -134,7 +134,7 @@ struct Words<T> {
     say: T,
 }
 
-/// What one end sends. Fails where it is too long for a frame.
+/// What one end sends. Fails if it is too long for a frame.
 pub fn frame<T: Serialize>(nonce: &str, say: &T, data: &[u8]) -> io::Result<Vec<u8>> {
     let words = serde_json::to_vec(&Words { v: VERSION, nonce: nonce.to_owned(), say })?;
     let length = |n: usize, most: usize| {
@@ -149,7 +149,7 @@ pub fn frame<T: Serialize>(nonce: &str, say: &T, data: &[u8]) -> io::Result<Vec<
     Ok(all)
 }
 
-/// Why what came is no frame of this job.
+/// Why the bytes are no frame of this job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Odd {
     #[error("{0:?} where a frame should begin")]
@@ -164,7 +164,7 @@ pub enum Odd {
     Words(String),
 }
 
-/// Takes bytes as they come and gives frames.
+/// Collects bytes as they arrive and returns frames.
 #[derive(Debug, Default)]
 pub struct Reader {
     held: Vec<u8>,
@@ -172,7 +172,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// For frames with this nonce alone. `None`: that of the first frame.
+    /// For frames with this nonce only. `None`: that of the first frame.
     pub fn new(nonce: Option<&str>) -> Self {
         Self { held: Vec::new(), nonce: nonce.map(str::to_owned) }
     }
@@ -186,7 +186,7 @@ impl Reader {
         self.nonce.as_deref()
     }
 
-    /// The next whole frame and its data; `None`: more has to come.
+    /// The next whole frame and its data; `None`: more bytes are needed.
     ///
     /// # Errors
     /// [`Odd`]: nothing after it can be read either.
@@ -209,7 +209,7 @@ impl Reader {
             return Ok(None);
         }
         let (Some(text), Some(data)) = (self.held.get(HEAD..from), self.held.get(from..to)) else { return Ok(None) };
-        // The version first: another one's words may not be ours.
+        // The version first: another version's fields may differ from ours.
         let value: serde_json::Value = serde_json::from_slice(text).map_err(|e| Odd::Words(e.to_string()))?;
         let version = value["v"].as_u64().unwrap_or(0);
         if version != u64::from(VERSION) {

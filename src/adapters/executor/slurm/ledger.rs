@@ -1,5 +1,5 @@
-//! What is known of a run's Slurm job, in a file beside the run (CLU-3c): written before srun is started, gone once the job
-//! is seen to be gone. Whoever finds one may have to end a job.
+//! What is known of a run's Slurm job, in a file next to the run (CLU-3c): written before srun is started, deleted once
+//! the job is gone for certain. Whoever finds one may have to end a job.
 
 use crate::adapters::files;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub enum Phase {
     /// Nothing of the run runs yet.
     Queued,
     Running,
-    /// Its node said that all of it ended; Slurm may still hold the job.
+    /// Its node reported that all of it ended; Slurm may still have the job.
     Over,
 }
 
@@ -27,15 +27,15 @@ pub struct Ledger {
     pub phase: Phase,
     /// Slurm's number, once it is known.
     pub job: Option<u64>,
-    /// What holds it on its node, once it runs.
+    /// What confines it on its node, once it runs.
     pub engine: String,
-    /// Why it waits, as Slurm calls it.
+    /// Why it is pending, in Slurm's words.
     pub reason: String,
     /// The program of its node.
     pub program: PathBuf,
-    /// When its command began to run, in wall milliseconds.
+    /// When its command started, in wall milliseconds.
     pub running_since: Option<i64>,
-    /// When Slurm first did not know it any more, in wall milliseconds.
+    /// When Slurm first no longer knew it, in wall milliseconds.
     pub empty_at: Option<i64>,
     pub settle_s: u64,
 }
@@ -46,7 +46,7 @@ impl Ledger {
         serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
     }
 
-    /// Fails where it can't be written.
+    /// Fails if it can't be written.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         files::replace(&dir.join(FILE), &serde_json::to_vec(self)?, Some(0o600))
     }
@@ -62,14 +62,14 @@ impl Ledger {
         }
     }
 
-    /// Takes in what the queue holds of it now (`there`), which was asked at `now`; whether it is gone for certain: a
-    /// controller that was just started does not know a job of its last second.
+    /// Records whether the queue has it (`there`), as of `now`; returns whether it is certainly gone: a controller that
+    /// just restarted does not know a job of its last second.
     pub fn seen(&mut self, there: bool, now: i64) -> bool {
         if there {
             self.empty_at = None;
             return false;
         }
-        // Its node's word and one answer are two.
+        // Its node's report and one answer make two.
         if self.phase == Phase::Over {
             return true;
         }
@@ -78,7 +78,7 @@ impl Ledger {
     }
 }
 
-/// Asks the supervisor of a run to end its job by its own word. Fails where it can't be written.
+/// Asks the supervisor of a run to end its job. Fails if that can't be written.
 pub fn ask_to_end(dir: &Path) -> io::Result<()> {
     std::fs::write(dir.join(END), b"")
 }
@@ -111,11 +111,11 @@ mod tests {
         let mut one = ledger(Phase::Running);
         assert!(!one.seen(false, 1_000));
         assert!(!one.seen(false, 30_999));
-        // It came back: what was counted is void.
+        // It reappeared: the count is void.
         assert!(!one.seen(true, 31_500));
         assert!(!one.seen(false, 40_000));
         assert!(one.seen(false, 70_000));
-        // With its node's word one is enough.
+        // With its node's report, one is enough.
         assert!(ledger(Phase::Over).seen(false, 0));
         assert!(!ledger(Phase::Over).seen(true, 0));
     }

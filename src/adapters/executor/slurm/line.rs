@@ -1,12 +1,12 @@
-//! srun's command line and environment (CLU-2). Nothing of the run stands in either: every account can read them.
+//! srun's command line and environment (CLU-2). Neither contains anything of the run: every account can read them.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-/// What srun exits with for a fault of its own; no command of ours does.
+/// srun's exit code for its own faults; no command of ours uses it.
 pub const OWN_FAULT: i32 = 213;
 
-/// What a job asks Slurm for. Empty: not asked for.
+/// What a job requests from Slurm. Empty: not requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
     pub partition: String,
@@ -23,14 +23,14 @@ pub struct Resources {
     pub extra: Vec<String>,
 }
 
-/// A job's name as `--name` of squeue and scancel takes it: letters, digits, `-_.`, at most 200.
+/// Whether squeue and scancel accept it as a `--name`: letters, digits, `-_.`, at most 200.
 pub fn is_name(name: &str) -> bool {
     name.starts_with("orch-")
         && name.len() <= 200
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// All words of srun, the program itself left out. `program`: on every node.
+/// All arguments of srun, without the program itself. `program`: the path on every node.
 pub fn srun(name: &str, resources: &Resources, program: &Path) -> Vec<OsString> {
     let Resources { partition, account, qos, cpus, memory, time, gres, constraint, extra } = resources;
     let mut words: Vec<OsString> =
@@ -57,13 +57,14 @@ pub fn srun(name: &str, resources: &Resources, program: &Path) -> Vec<OsString> 
     words
 }
 
-/// The whole environment of srun. A `SLURM_*` of the caller's would change options, a stale `SLURM_JOB_ID` refuses.
+/// The whole environment of srun. A `SLURM_*` of the caller would change options, and a stale `SLURM_JOB_ID` makes it
+/// refuse.
 pub fn environment(own: impl Iterator<Item = (OsString, OsString)>, mark: (&str, &str)) -> Vec<(OsString, OsString)> {
     let kept = |name: &OsString| ["SLURM_CONF", "PATH", "LD_LIBRARY_PATH"].iter().any(|k| name == k);
     let mut env: Vec<(OsString, OsString)> = own.filter(|(name, _)| kept(name)).collect();
     env.push(("LC_ALL".into(), "C".into()));
     env.push(("SLURM_EXIT_ERROR".into(), OWN_FAULT.to_string().into()));
-    // Not the run's own: where a node is this machine, what ends the run's tree there must not find srun.
+    // Not the run's own mark: if a node is this machine, whoever ends the run's tree there must not find srun.
     env.push((mark.0.into(), mark_of_srun(mark.1).into()));
     env
 }

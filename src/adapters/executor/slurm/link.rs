@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 use std::time::Duration;
 
-/// What is kept of srun's own words.
+/// How many bytes of srun's own output are kept.
 const SAID: usize = 8 << 10;
 
 /// srun and its streams.
@@ -20,20 +20,20 @@ pub(super) struct Link {
     child: Child,
     pub pid: i32,
     pidfd: OwnedFd,
-    /// Closed once nothing more is said.
+    /// Closed once nothing more will be sent.
     pub stdin: Option<File>,
     stdout: Option<File>,
     stderr: Option<File>,
     nonce: String,
-    /// Not yet taken by srun.
+    /// Not yet read by srun.
     out: Vec<u8>,
     pub reader: Reader,
-    /// srun's exit, once it is gone; none by a signal.
+    /// srun's exit code, once it is gone; `None` after a signal.
     pub code: Option<i32>,
 }
 
 impl Link {
-    /// Fails where it can't be watched.
+    /// Fails if it can't be watched.
     pub fn new(mut child: Child, order: Vec<u8>, nonce: &str) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
@@ -56,14 +56,14 @@ impl Link {
         })
     }
 
-    /// Says something, as soon as srun takes it. Fails where it is too long for a frame.
+    /// Queues a frame until srun reads it. Fails if it is too long for a frame.
     pub fn push(&mut self, say: &ToNode) -> io::Result<()> {
         let bytes = frame(&self.nonce, say, b"")?;
         self.out.extend_from_slice(&bytes);
         Ok(())
     }
 
-    /// Writes and reads what there is, or waits for it, at most `bound`; whether srun ended.
+    /// Writes and reads what is available, or waits for it, at most `bound`; returns whether srun ended.
     pub fn serve(&mut self, bound: Duration, said: &mut String) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
         fds.extend([&self.stdout, &self.stderr].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
@@ -85,7 +85,7 @@ impl Link {
         match rustix::io::write(stdin.as_fd(), &self.out) {
             Ok(n) => drop(self.out.drain(..n)),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // Nobody reads it any more; what that means is told by the end.
+            // Nobody reads it any more; the end will show what that means.
             Err(_) => self.stdin = None,
         }
     }
@@ -106,7 +106,7 @@ impl Link {
         Ok(any)
     }
 
-    /// What is still in the pipes; whoever holds them open is not waited for.
+    /// What is still in the pipes; does not wait for whoever keeps them open.
     pub fn drain(&mut self, said: &mut String) -> io::Result<()> {
         while self.read(said)? {}
         Ok(())
@@ -119,7 +119,7 @@ impl Link {
         }
     }
 
-    /// Sees srun gone, and the child that it has.
+    /// Ends srun and its child.
     pub fn end(&mut self) {
         self.stdin = None;
         let actor = process::identify(self.pid);

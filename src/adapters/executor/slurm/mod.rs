@@ -1,5 +1,5 @@
-//! Agents and the branch's code as Slurm jobs (CLU-1 to CLU-5): srun is started here, and `confine-exec` on the node holds the
-//! run. State, steps and supervisors stay on this machine.
+//! Agents and the branch's code as Slurm jobs (CLU-1 to CLU-5): srun is started here, and `confine-exec` on the node
+//! confines the run. State, steps and supervisors stay on this machine.
 
 mod client;
 mod fate;
@@ -20,7 +20,7 @@ pub use queue::{Row, Setting, cancel, list, nodes, settings};
 
 use std::path::{Path, PathBuf};
 
-/// One run's place in Slurm: what plays its commands there.
+/// One run's place in Slurm: runs its commands there.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// `orch-<installation>-run-<run id>`: a mutex, since jobs of one name run one after the other (RULE-10).
@@ -28,11 +28,11 @@ pub struct Job {
     pub resources: Resources,
     /// On this machine and on every node.
     pub work_dir: PathBuf,
-    /// Where nodes keep what their engines answered.
+    /// Where nodes keep their engines' answers.
     pub answers: PathBuf,
-    /// The folder of the run in the state directory: the ledger is there.
+    /// The run's folder in the state directory, with the ledger.
     pub dir: PathBuf,
-    /// Remembers the hash of this program.
+    /// The file that remembers the hash of this program.
     pub known: PathBuf,
     /// This program.
     pub program: PathBuf,
@@ -40,17 +40,17 @@ pub struct Job {
     pub silence_s: u64,
 }
 
-/// Makes `work_dir` where it is absent, closed to others or open to pass for the account of a run; and what is in it.
+/// Creates `work_dir` if it is missing, closed to others or open for the account of a run to pass; and its subfolders.
 ///
 /// # Errors
-/// It can't be made, or is another's to write: in a sentence.
+/// One sentence: it can't be created, or others may write to it.
 pub fn make_ready(work_dir: &Path, passed: bool) -> Result<(), String> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     let way_out = "name a folder of this account in slurm.work_dir that every node sees";
     let fault = |e: std::io::Error| format!("slurm.work_dir {}: {e}; {way_out}", work_dir.display());
     let mode = if passed { 0o711 } else { 0o700 };
     if !work_dir.exists() {
-        // Not what it is in: a file system that is not mounted is not shared.
+        // Not its parents: a file system that is not mounted is not shared.
         std::fs::DirBuilder::new().mode(mode).create(work_dir).map_err(fault)?;
     }
     let meta = work_dir.metadata().map_err(fault)?;

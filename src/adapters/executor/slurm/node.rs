@@ -1,5 +1,6 @@
-//! The node's end of a job: `orch confine-exec` where srun starts it (CLU-2). It takes the order from its standard input, holds
-//! the command and all its tree as a supervisor does on its own machine, and tells the end itself (CLU-3).
+//! The node's end of a job: `orch confine-exec`, which srun starts there (CLU-2). It reads the order from its standard
+//! input, watches the command and its whole tree as a supervisor does on its own machine, and reports the end itself
+//! (CLU-3).
 
 use super::frames::{Because, By, Ended, Order, Reader, ToHost, ToNode, frame};
 use crate::adapters::child::{self, ChildError, Control, EndedBy, Event, Spec};
@@ -20,29 +21,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long the order may take to come.
+/// How long the order may take to arrive.
 const ORDER: Duration = Duration::from_secs(60);
-/// The longest pause between two looks.
+/// The longest pause between two checks.
 const LOOK: Duration = Duration::from_millis(500);
-/// What the program's own process on a node gets in place of what Slurm gave it.
+/// The `PATH` of the program's own process on a node, in place of Slurm's.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What is kept of Slurm's variables: the job's number, and its name of the node.
+/// What is kept of Slurm's variables: the job's number, and its name for the node.
 const JOB: &str = "ORCH_SLURM_JOB";
-/// Left in a run's folder once it ended, so that the host sees that this node's files come through (CLU-5).
+/// Left in a run's folder once the run ended, so that the host sees that this node's files have arrived (CLU-5).
 pub const SEEN: &str = "ended-";
 
-/// Whether this process was started by Slurm; a supervisor on this machine gives its own no such variable.
+/// Whether Slurm started this process; a supervisor on this machine does not set this variable.
 pub fn is_node() -> bool {
     ["SLURM_JOB_ID", JOB].into_iter().any(|name| std::env::var_os(name).is_some())
 }
 
-/// Plays one job to its end.
+/// Runs one job to its end.
 ///
 /// # Errors
-/// Nothing can be told to the host: there is no order, or nobody reads.
+/// Nothing can be reported to the host: there is no order, or nobody reads.
 pub fn serve() -> io::Result<()> {
     if std::env::vars_os().any(|(name, _)| name.as_encoded_bytes().starts_with(b"SLURM")) {
-        // Not even this process has them: they name the job, its controller and its keys to whoever reads them.
+        // Not even this process keeps them: they name the job, its controller and its keys to whoever reads them.
         let of = |name: &str| std::env::var(name).unwrap_or_default();
         let job = format!("{}@{}", of("SLURM_JOB_ID"), of("SLURMD_NODENAME"));
         let mut again = Command::new(std::env::current_exe()?);
@@ -118,7 +119,7 @@ fn take(reader: &mut Reader, bound: Duration) -> io::Result<Heard> {
     }
 }
 
-/// Whether the run's folders are here, as the host made them. What a node does not see is not shared.
+/// Whether the run's folders are here, as the host created them. What a node does not see is not shared.
 fn folders(order: &Order) -> Result<(), String> {
     let of = |path: &Path| {
         let meta = path.symlink_metadata().map_err(|e| format!("the node can't see {}: {e}", path.display()))?;
@@ -157,7 +158,7 @@ impl Told {
         u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Hears frames from now on, in a thread that nobody awaits. Fails where there is none to be had.
+    /// Reads frames from now on, in a thread that nobody awaits. Fails if no thread can be started.
     fn listen(self: &Arc<Self>, mut reader: Reader, silence: Duration) -> io::Result<()> {
         self.silence_ms.store(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         self.heard_ms.store(self.now_ms(), Ordering::SeqCst);
@@ -194,7 +195,7 @@ impl Told {
         self.deaf.load(Ordering::SeqCst) || silent >= self.silence_ms.load(Ordering::SeqCst)
     }
 
-    /// By whose word the run has to end.
+    /// Who or what asked for the end of the run.
     fn end(&self) -> Option<By> {
         if self.stop.load(Ordering::SeqCst) {
             Some(By::Stop)
@@ -208,14 +209,14 @@ impl Told {
     }
 }
 
-/// Who reads what this node says.
+/// The reader of what this node sends.
 struct Host {
     nonce: String,
     told: Arc<Told>,
 }
 
 impl Host {
-    /// Waits while it does not read, but not past its being gone.
+    /// Waits while it does not read, but not after it is gone.
     fn say(&mut self, what: &ToHost, data: &[u8]) {
         let Ok(bytes) = frame(&self.nonce, what, data) else { return };
         let mut rest = bytes.as_slice();
@@ -239,7 +240,7 @@ fn wait(fd: BorrowedFd<'_>) {
     let _ = poll(&mut fds, Some(&process::timespec(LOOK)));
 }
 
-/// What holds the run here.
+/// What confines the run here.
 fn engine(order: &Order, probe: &Probe) -> Result<Engine, String> {
     let engine = confine::engine(&order.policy, probe).map_err(|no| no.to_string())?;
     if order.own_sandbox && engine == Engine::Landlock {
@@ -253,7 +254,7 @@ fn play(order: &Order, input: &[u8], host: &mut Host) {
     let job = std::env::var(JOB).unwrap_or_default();
     let (job, node) = job.split_once('@').unwrap_or((&job, &host_name));
     let (job, node) = (job.parse().unwrap_or(0), node.to_owned());
-    // The answers of one machine say nothing of another.
+    // The answers of one machine say nothing about another.
     let probe = match Probe::here(order.answers.join(&host_name)) {
         Ok(probe) => probe,
         Err(e) => return host.refuse(Because::Confinement, Held::Unconfined, e.to_string()),
@@ -280,7 +281,7 @@ fn play(order: &Order, input: &[u8], host: &mut Host) {
         by = by.take().or_else(|| told.end());
         if by.is_some() { Control::End("asked to".to_owned()) } else { Control::Go }
     });
-    // Slurm's TERM reaches the command as well, and may have ended it before it was seen here.
+    // Slurm's TERM reaches the command as well, and may have ended it before it was noticed here.
     let by = by.or_else(|| told.slurm.load(Ordering::SeqCst).then_some(By::Slurm));
     let seen = order.root.join(format!("{SEEN}{}", host.nonce));
     if let Err(e) = std::fs::write(&seen, b"") {
@@ -317,13 +318,13 @@ fn play(order: &Order, input: &[u8], host: &mut Host) {
     }
 }
 
-/// What is run, and what holds its standard input while it is read.
+/// What to run, and what keeps its standard input while it is read.
 fn spec(order: &Order, input: &[u8], engine: Engine, probe: Probe) -> io::Result<(Spec, Option<std::fs::File>)> {
     use std::io::Write;
     use std::os::fd::AsRawFd;
     let ms = Duration::from_millis;
     let fed = if order.fed {
-        // In memory: what a prompt says stands in no file of the node.
+        // In memory: the text of a prompt is in no file of the node.
         let mut file = std::fs::File::from(rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?);
         file.write_all(input)?;
         Some(file)

@@ -1,4 +1,4 @@
-//! This program where every node sees it: `WORK_DIR/bin/SHA256/orch` (CLU-2). Another version has another path.
+//! Puts this program where every node sees it: `WORK_DIR/bin/SHA256/orch` (CLU-2). Another version has another path.
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -7,10 +7,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Puts `program` there, unless it is; gives its path. `known`: a file that remembers its hash, for its size, number and time.
+/// Copies `program` there, if needed; returns its path. `known`: a file that remembers its hash by size, number and
+/// time.
 ///
 /// # Errors
-/// What can't be read or made, with its path.
+/// What can't be read or created, with its path.
 pub fn place(program: &Path, work_dir: &Path, known: &Path) -> io::Result<PathBuf> {
     let hash = remembered(program, known)?;
     let folder = work_dir.join("bin").join(&hash);
@@ -30,14 +31,14 @@ pub fn place(program: &Path, work_dir: &Path, known: &Path) -> io::Result<PathBu
     Ok(path)
 }
 
-/// Others pass, and change nothing.
+/// Others may pass through it, but change nothing.
 fn make(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     std::fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
-/// Deletes the programs that are not in `used`; none where another installation than `own` has its folder here, whose jobs
-/// nobody here knows. What can't be deleted stays.
+/// Deletes the programs that are not in `used`; none if an installation other than `own` has its folder here, because
+/// its jobs are unknown here. What can't be deleted stays.
 pub fn prune(work_dir: &Path, own: &Path, used: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
     let mut gone = Vec::new();
     let others = std::fs::read_dir(work_dir).into_iter().flatten().flatten();
@@ -76,7 +77,7 @@ fn remembered(program: &Path, known: &Path) -> io::Result<String> {
     }
     let hash: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let written = known.parent().map_or(Ok(()), std::fs::create_dir_all);
-    // Without it, it is read again: no harm.
+    // Without it, the program is hashed again: no harm.
     drop(
         written.and_then(|()| crate::adapters::files::replace(known, format!("{hash} {key}").as_bytes(), Some(0o600))),
     );
@@ -99,7 +100,7 @@ mod tests {
         let made = one.metadata().unwrap().ino();
         assert_eq!(place(&program, &work, &known).unwrap(), one);
         assert_eq!(one.metadata().unwrap().ino(), made, "it was there");
-        // Half of one is none.
+        // A partial copy does not count.
         std::fs::set_permissions(&one, Permissions::from_mode(0o755)).unwrap();
         std::fs::write(&one, "o").unwrap();
         assert_eq!(std::fs::read(place(&program, &work, &known).unwrap()).unwrap(), b"one");

@@ -1,5 +1,5 @@
-//! What Slurm's own clients are asked, bounded: who is in the queue, how a job ended; and how they are told to cancel one
-//! (CLU-3c). Only an exit 0 is an answer: a controller that is away says nothing of a job.
+//! Bounded requests to Slurm's own clients: who is in the queue, how a job ended, and cancelling one (CLU-3c). Only
+//! exit 0 is an answer: an unavailable controller says nothing about a job.
 
 use super::super::{Answer, ExecutorError, ask};
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ pub struct Row {
     pub name: String,
     /// `PENDING`, `RUNNING`, `COMPLETING` …
     pub state: String,
-    /// Why it waits: `Resources`, `Priority` …
+    /// Why it is pending: `Resources`, `Priority` …
     pub reason: String,
 }
 
-/// The jobs of these names of this account that are still in the queue; none is asked for none.
+/// This account's jobs of these names that are still in the queue; no names, no request.
 ///
 /// # Errors
 /// Nothing is known.
@@ -42,16 +42,16 @@ fn rows(text: &str) -> Vec<Row> {
     text.lines().filter_map(row).collect()
 }
 
-/// Tells Slurm to end every job of this name of this account; that there is none is no error.
+/// Has Slurm end every job of this name and account; that there is none is no error.
 ///
 /// # Errors
-/// It could not be told.
+/// The request failed.
 pub fn cancel(name: &str) -> Result<(), ExecutorError> {
     said("scancel", &[format!("--name={name}").into(), format!("--user={}", me()).into()]).map(drop)
 }
 
-/// How Slurm names the state of a job that ended; for a moment it is still completing. `None`: it does not know the job (any
-/// more), or can't be asked.
+/// Slurm's state of a job that ended, which is completing for a moment. `None`: Slurm does not know the job (any more),
+/// or can't be asked.
 pub fn last_state(job: u64) -> Option<State> {
     let mut found = state(job)?;
     for _ in 0..5 {
@@ -69,7 +69,7 @@ fn state(job: u64) -> Option<State> {
     State::read(&text)
 }
 
-/// What `scontrol -o show job` says.
+/// What `scontrol -o show job` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// `COMPLETED`, `NODE_FAIL`, `OUT_OF_MEMORY` …
@@ -91,7 +91,7 @@ pub struct Setting {
     pub value: String,
 }
 
-/// What the controller goes by, cgroup's settings included. Fails where it does not answer.
+/// The controller's settings, including cgroup's. Fails if it does not answer.
 pub fn settings() -> Result<Vec<Setting>, ExecutorError> {
     said("scontrol", &["show".into(), "config".into()]).map(|text| read_settings(&text))
 }
@@ -104,7 +104,7 @@ fn read_settings(text: &str) -> Vec<Setting> {
     text.lines().filter_map(pair).collect()
 }
 
-/// The nodes of a partition and their states; empty: of the default one. Fails where it does not answer.
+/// The nodes of a partition and their states; empty: of the default one. Fails if it does not answer.
 pub fn nodes(partition: &str) -> Result<Vec<(String, String)>, ExecutorError> {
     let mut words: Vec<OsString> = vec!["--noheader".into(), "--Node".into(), "--format=%N|%T|%P".into()];
     if !partition.is_empty() {
@@ -123,7 +123,7 @@ fn read_nodes(text: &str, default: bool) -> Vec<(String, String)> {
     text.lines().filter_map(row).collect()
 }
 
-/// A client's answer, where it gave one.
+/// A client's answer, if it gave one.
 pub(super) fn said(program: &'static str, words: &[OsString]) -> Result<String, ExecutorError> {
     let answer: Answer = ask(program, words)?;
     match answer.code {

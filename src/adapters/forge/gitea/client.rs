@@ -1,4 +1,4 @@
-//! Reads, pull requests, statuses, comments and probes. Every write looks first, and again when its answer is lost.
+//! Reads, pull requests, statuses, comments and probes. Every write reads first, and again when its answer is lost.
 
 use super::{Gitea, wire};
 use crate::adapters::forge::look::{again, cut, mark};
@@ -15,9 +15,9 @@ use std::collections::HashSet;
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-/// Asked for; the server clamps it without a word.
+/// Requested; the server clamps it silently.
 const PAGE: &str = "50";
-/// Pull requests whose heads tell what CI posts.
+/// Pull requests whose heads show what CI posts.
 const RECENT: &str = "10";
 /// More pages than this mean a server that pages in circles.
 const MAX_PAGES: u32 = 400;
@@ -44,9 +44,9 @@ impl Gitea {
         Err(if path.starts_with(&self.repo) { self.unseen(path, said) } else { said })
     }
 
-    /// What a 404 below the repository means: a server hides a private repository from a token that it does not know, or
-    /// whose account was removed, and then nothing in it is known to be gone; and it hides pull requests that are
-    /// switched off.
+    /// What a 404 below the repository means. A server hides a private repository from a token that it does not know,
+    /// or whose account was removed; then nothing in it is known to be gone. It also hides pull requests that are
+    /// disabled.
     fn unseen(&self, path: &str, said: ForgeError) -> ForgeError {
         let ask = |path: &str| self.http.send(&Request::new(Method::Get, path)).map_err(wire::error);
         if path != self.repo {
@@ -71,7 +71,7 @@ impl Gitea {
         };
         match self.user() {
             Ok(account) => gone(&account.login),
-            // A token without the scope to say whose it is counts all the same.
+            // A token without the scope to read its own user is still valid.
             Err(ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => gone("the account"),
             Err(e) => e,
         }
@@ -82,8 +82,8 @@ impl Gitea {
         format!("{}/{tail}", self.repo)
     }
 
-    /// Every item of a list, each once. The pages are counted here: `Link` is built from an address that is wrong behind
-    /// proxies, a page may be shorter than asked for, and some lists know no pages at all.
+    /// Every item of a list, each once. The pages are counted here: behind proxies `Link` has a wrong address, a page
+    /// may be shorter than requested, and some lists have no pages at all.
     fn all(&self, tail: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
         let path = self.at(tail);
         let (mut items, mut seen) = (Vec::new(), HashSet::new());
@@ -126,7 +126,7 @@ impl Gitea {
         }
     }
 
-    /// Whether the rule of this name holds for administrators (only they can read it).
+    /// Whether the rule of this name applies to administrators (only they can read it).
     fn binds_admins(&self, rule: &str) -> Result<bool> {
         let rows = self.rules()?.unwrap_or_default();
         let named =
@@ -146,7 +146,7 @@ impl Forge for Gitea {
     fn pull(&self, number: i64) -> Result<Option<PullRequest>> {
         match self.get(&self.at(&format!("pulls/{number}"))) {
             Ok(v) => Ok(Some(wire::pull(&v).map_err(ForgeError::Invalid)?.request)),
-            // The repository is seen: this is gone.
+            // The repository is visible: this is gone.
             Err(ForgeError::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
         }
@@ -157,7 +157,7 @@ impl Forge for Gitea {
         let rows = self.all("pulls", &[("state", "open"), ("sort", "recentupdate")])?;
         let mut found: Option<PullRequest> = None;
         for row in &rows {
-            // One that can't be read may be the one that is looked for.
+            // One that can't be read may be the one searched for.
             let pull = wire::pull(row).map_err(ForgeError::Invalid)?;
             if self.matches(&pull, head, base) && found.as_ref().is_none_or(|f| pull.request.number < f.number) {
                 found = Some(pull.request);
@@ -166,7 +166,8 @@ impl Forge for Gitea {
         Ok(found)
     }
 
-    /// Heads of the pull requests that changed last, open or not, newest first; whose branch is gone is left out.
+    /// Heads of the pull requests that changed last, open or not, newest first; those whose branch is gone are left
+    /// out.
     fn recent_heads(&self) -> Result<Vec<Sha>> {
         let path = self.at("pulls");
         let query = [("state", "all"), ("sort", "recentupdate"), ("limit", RECENT), ("page", "1")];
@@ -191,7 +192,7 @@ impl Forge for Gitea {
             Err(e) => e,
         };
         match first {
-            // The message of a 409 names ids, in an order that differs.
+            // The message of a 409 names ids in varying order.
             ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) => {
                 let found = again(&first, self.find_pull(head, base))?;
                 found.ok_or(first)
@@ -277,7 +278,7 @@ impl Forge for Gitea {
         }
     }
 
-    /// The scope is checked before the comment is looked for: 404 with it, 403 without.
+    /// The server checks the scope before it searches for the comment: 404 with it, 403 without.
     fn may_comment(&self) -> Result<()> {
         let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
         match self.write(Method::Patch, &path, &json!({"body": "-"})) {
@@ -308,7 +309,7 @@ impl Forge for Gitea {
         let admin = repo.get("permissions").and_then(|p| wire::flag(p, "admin"));
         found.our_token_exempt = match (found.may_push, admin) {
             (Some(true), _) => Some(true),
-            // An administrator may force a merge, unless the rule says that it holds for them too.
+            // An administrator may force a merge, unless the rule applies to them too.
             (_, Some(true)) => Some(!self.binds_admins(&found.rule)?),
             (Some(false), Some(false)) => Some(false),
             (None, _) | (Some(false), None) => None,
@@ -336,7 +337,7 @@ impl Forge for Gitea {
         }
         let guards_head = wire::guards_head(&version);
         match self.get("/api/forgejo/v1/version") {
-            // Gitea does not know the place.
+            // Gitea does not have this route.
             Ok(v) if !wire::text(&v, "version").is_empty() => {
                 Ok(ForgeVersion { product: Product::Forgejo, version, guards_head })
             }

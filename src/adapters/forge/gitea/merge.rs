@@ -1,4 +1,4 @@
-//! The merge (services §2.4). The forge's answer is a hint; what counts is what stands on the base afterwards (RULE-5).
+//! The merge (services §2.4). The forge's answer is a hint; what counts is what is on the base afterwards (RULE-5).
 
 use super::{Gitea, MergeVia, wire};
 use crate::adapters::forge::look::{Look, again, conflict};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-/// What the attempt itself answered.
+/// The answer to the attempt itself.
 enum Answer {
     Status(u16),
     Failed(HttpError),
@@ -22,7 +22,7 @@ enum Answer {
 impl Gitea {
     /// See `Forge::merge`.
     pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
-        // Right before: old servers ignore `head_commit_id`, and none guards the base.
+        // Right before the merge: old servers ignore `head_commit_id`, and none guards the base.
         if let Some(outcome) = self.look(mirror, number, landing)?.settled(landing)? {
             return Ok(outcome);
         }
@@ -40,7 +40,7 @@ impl Gitea {
         }
     }
 
-    /// The server's rebase leaves merges out, and what was resolved in them (RULE-30): such a branch is merged.
+    /// The server's rebase drops merge commits and what was resolved in them (RULE-30): such a branch is merged.
     fn style(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeMethod> {
         let rebase = self.method == MergeMethod::Rebase;
         let merge = rebase && mirror.has_merge_commit(landing.expected_base, landing.head)?;
@@ -54,7 +54,7 @@ impl Gitea {
             "head_commit_id": landing.head.as_str(),
             "MergeTitleField": title.trim(),
             "MergeMessageField": message.trim(),
-            // Said, not left out: newer servers then take the repository's own default.
+            // Explicit: otherwise newer servers use the repository's own default.
             "delete_branch_after_merge": false,
         });
         let path = self.at(&format!("pulls/{number}/merge"));
@@ -68,7 +68,7 @@ impl Gitea {
         Look::take(&|| self.pull(number), mirror, landing)
     }
 
-    /// Not landed, head and base where they were, the pull request open: only now the answer's own words count.
+    /// Not landed, head and base unchanged, the pull request open: only now the words of the answer count.
     fn judge(&self, mirror: &Mirror, landing: &Landing<'_>, answer: Answer) -> Result<MergeOutcome> {
         let not_yet = |reason: &str| Ok(MergeOutcome::NotYet { reason: reason.to_owned() });
         let e = match answer {
@@ -88,7 +88,7 @@ impl Gitea {
             Answer::Failed(e) => e,
         };
         if e.fault != Fault::Status {
-            // The server may still be at it.
+            // The server may still be working on it.
             return Err(wire::error(e));
         }
         let said = self.http.redact(&wire::message(&e));
@@ -99,12 +99,12 @@ impl Gitea {
             Ok(MergeOutcome::Refused { reason })
         };
         match e.status {
-            // Said both while it computes and on a conflict.
+            // The answer both while it computes and on a conflict.
             Some(405) if has(&["try again later"]) => match conflict(mirror, landing)? {
                 Some(paths) => Ok(MergeOutcome::Conflict { paths }),
                 None => not_yet(&said),
             },
-            // "Already merged" has no words, and is not so: the look told.
+            // "Already merged" has no words, and is ruled out: the state was just read.
             Some(405) if said.is_empty() => not_yet("the forge refuses without a reason"),
             Some(405) if has(&["behind the base"]) => not_yet(&said),
             Some(405) => match wire::awaited(&low) {
@@ -114,7 +114,7 @@ impl Gitea {
                 }
                 None => refused(said),
             },
-            // A hook may say anything, these words included: its text comes bare where it can be told.
+            // A hook may print anything, these words included: if its text can be recognised, it is bare.
             Some(409) if wire::is_bare_text(&e) => refused(said),
             Some(409) if low == "head out of date" || has(&["sha does not match"]) => Ok(MergeOutcome::HeadMoved),
             Some(409) if wire::is_conflict_object(&e) => {
@@ -126,7 +126,7 @@ impl Gitea {
                 // A hook, or an automatic merge that somebody scheduled.
                 None => refused(said),
             },
-            // Open, as the look told, and yet not there to merge: no right to see or do it.
+            // Open when it was read, and yet not there to merge: no right to see or do it.
             Some(404) => refused(format!("the forge does not let this account merge it ({e})")),
             // A complete answer, and nothing happened.
             Some(408 | 425 | 500..) => Err(ForgeError::Transient(e.to_string())),
@@ -136,7 +136,7 @@ impl Gitea {
 }
 
 impl Gitea {
-    /// The server says the same of statuses that are missing, pending and red: which they are stands on the head.
+    /// The server answers the same for missing, pending and red statuses: the head shows which it is.
     fn awaited_in_full(&self, landing: &Landing<'_>, what: Awaited, said: String) -> String {
         if what != Awaited::Checks {
             return said;
@@ -148,7 +148,7 @@ impl Gitea {
                 let asked = if asked.is_empty() { String::new() } else { format!(" it asks for {asked};") };
                 format!("{said};{asked} {}", ci::on_head(&on_head))
             }
-            // The wait stands whatever else is known of it.
+            // It waits whatever else is known.
             Err(_) => said,
         }
     }

@@ -1,5 +1,5 @@
-//! Gitea and Forgejo over their common REST API (services §2): requests (`client`), the merge (`merge`), and how their
-//! answers read (`wire`). No state of its own; throttle times are the caller's to keep.
+//! Gitea and Forgejo over their common REST API (services §2): requests (`client`), the merge (`merge`), and parsing
+//! (`wire`). No state of its own; the caller keeps throttle times.
 
 mod client;
 mod merge;
@@ -19,7 +19,7 @@ const MERGE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Which repository on which server, and how things land there.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The server's address without `/api/v1`; may hold a path prefix.
+    /// The server's address without `/api/v1`; may include a path prefix.
     pub url: &'a str,
     pub owner: &'a str,
     pub name: &'a str,
@@ -41,7 +41,7 @@ pub struct Gitea {
 }
 
 impl Gitea {
-    /// Nothing is asked of the server yet. Fails with `Invalid` for an address that is none, or an empty owner or name.
+    /// Makes no request. Fails with `Invalid` for an invalid address, or an empty owner or name.
     pub fn new(place: &Place<'_>, token: Token, limits: Limits) -> Result<Self, ForgeError> {
         for (what, text) in [("owner", place.owner), ("name", place.name)] {
             if text.is_empty() || text.contains('/') || text.chars().any(char::is_control) {
@@ -61,7 +61,7 @@ impl Gitea {
         })
     }
 
-    /// Another bound for one merge than 300 s, for tests: a client that leaves early can orphan a merge.
+    /// Another time limit for one merge than 300 s, for tests: a client that leaves early can orphan a merge.
     pub fn with_merge_timeout(mut self, bound: Duration) -> Self {
         self.merge_timeout = bound;
         self
@@ -96,13 +96,13 @@ pub(super) fn proposal(at: &GiteaForge, quoted: &dyn Fn(&str) -> String) -> Stri
     )
 }
 
-/// Nothing is asked of the server yet.
+/// Makes no request.
 pub(super) fn open(at: &GiteaForge, with: &Opening<'_>, manner: &Manner<'_>) -> Result<Gitea, ForgeError> {
     let place = Place { url: &at.url, owner: &at.owner, name: &at.name, method: manner.method, via: manner.via };
     Gitea::new(&place, Token::new(with.secret.unwrap_or_default().trim()), Limits::within(with.patience))
 }
 
-/// Reads the bytes as every answer of the server (see `fuzzing`).
+/// Parses the bytes as every kind of answer of the server (see `fuzzing`).
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };

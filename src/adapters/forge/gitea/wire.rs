@@ -1,4 +1,4 @@
-//! How the server's JSON reads. Unknown fields and words survive; `null`, absent and empty are the same.
+//! Parses the server's JSON. Unknown fields and words are tolerated; `null`, absent and empty are the same.
 
 use crate::adapters::forge::{Awaited, BranchRule, CommitStatus, ForgeError, PullRequest, PullState, StatusState};
 use crate::adapters::git::MergeMethod;
@@ -7,17 +7,17 @@ use crate::model::ids::Sha;
 use crate::model::refusal::Refusal;
 use serde_json::Value;
 
-/// A pull request with what matching needs.
+/// A pull request with the fields that matching needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
     pub request: PullRequest,
     /// The branch, or `refs/pull/N/head` once that is gone.
     pub head_ref: String,
-    /// `owner/name` of the repository the branch is in; empty where that is gone.
+    /// `owner/name` of the repository the branch is in; empty if that is gone.
     pub head_repo: String,
 }
 
-/// A text field; empty where it is none.
+/// A text field; empty if it is not text.
 pub fn text(v: &Value, name: &str) -> String {
     v.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
 }
@@ -30,7 +30,7 @@ fn sha(v: &Value, name: &str) -> Option<Sha> {
     Sha::parse(v.get(name)?.as_str()?).ok()
 }
 
-/// Reads a pull request. Fails with what is missing.
+/// Parses a pull request. Fails with what is missing.
 pub fn pull(v: &Value) -> Result<Pull, String> {
     let bad = |what: &str| format!("a pull request without {what}");
     let number = v.get("number").and_then(Value::as_i64).filter(|n| *n > 0).ok_or_else(|| bad("a number"))?;
@@ -63,8 +63,8 @@ pub fn pull(v: &Value) -> Result<Pull, String> {
     Ok(Pull { request, head_ref, head_repo })
 }
 
-/// Reads one commit status. Lists use the key `status`, other answers `state`. A word not known is `Unknown`, which is
-/// no success. Fails where the newest could not be told.
+/// Parses one commit status. Lists use the key `status`, other answers `state`. An unknown word is `Unknown`, which is
+/// no success. Fails if it could not be ordered by age.
 pub fn status(v: &Value) -> Result<CommitStatus, String> {
     let word = [text(v, "status"), text(v, "state")].into_iter().find(|w| !w.is_empty()).unwrap_or_default();
     Ok(CommitStatus {
@@ -92,7 +92,7 @@ pub fn texts(v: &Value, name: &str) -> Vec<String> {
     items.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
 
-/// The server's name of a merge method.
+/// The server's name for a merge method.
 pub fn method(method: MergeMethod) -> &'static str {
     match method {
         MergeMethod::Merge => "merge",
@@ -110,8 +110,8 @@ pub fn method_switch(method: MergeMethod) -> &'static str {
     }
 }
 
-/// What the server says to a refusal: `message`, a bare JSON text, or what git printed in a conflict's object. On one
-/// line, at most 300 characters; empty where it says nothing.
+/// What the server says about a refusal: `message`, a bare JSON text, or git's output in a conflict's object. On one
+/// line, at most 300 characters; empty if it says nothing.
 pub fn message(e: &HttpError) -> String {
     let v = e.json();
     let said = v.as_str().map(ToOwned::to_owned).into_iter();
@@ -120,7 +120,8 @@ pub fn message(e: &HttpError) -> String {
     said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-/// A failed exchange with what only this server's words tell: which scope a token lacks, where a repository went.
+/// Turns a failed exchange into an error, with what only this server's words show: which scope a token lacks, where a
+/// repository moved.
 pub fn error(e: HttpError) -> ForgeError {
     let lacking = missing_scope(&message(&e));
     let mut error = ForgeError::from(e);
@@ -146,7 +147,7 @@ fn missing_scope(said: &str) -> Option<String> {
     (!list.is_empty() && list.len() < 100).then(|| list.to_owned())
 }
 
-/// `owner/name` where a redirect leads to a repository of the same server, else the place itself.
+/// `owner/name` if a redirect leads to a repository of the same server, else the URL itself.
 fn repository_of(place: &str) -> String {
     let tail = place.split_once("/api/v1/repos/").map(|(_, tail)| tail);
     let mut parts = tail.unwrap_or("").split('/');
@@ -156,13 +157,13 @@ fn repository_of(place: &str) -> String {
     }
 }
 
-/// Reads a rule over branches; older servers name it by its one branch.
+/// Parses a branch rule; older servers name it after its one branch.
 pub fn branch_rule(v: &Value) -> BranchRule {
     let name = [text(v, "rule_name"), text(v, "branch_name")].into_iter().find(|n| !n.is_empty()).unwrap_or_default();
     BranchRule { name, push: flag(v, "enable_push"), force_push: flag(v, "enable_force_push") }
 }
 
-/// What a refused merge waits for, by the server's words in lower case, old or new; `None`: something else.
+/// What a refused merge waits for, from the server's words in lower case, old or new; `None`: something else.
 pub fn awaited(low: &str) -> Option<Awaited> {
     let table = [
         ("required status checks", Awaited::Checks),
@@ -177,7 +178,7 @@ pub fn awaited(low: &str) -> Option<Awaited> {
     table.iter().find(|(words, _)| low.contains(words)).map(|(_, what)| *what)
 }
 
-/// Whether the body is nothing but a JSON text: what a hook printed.
+/// Whether the body is nothing but a JSON text: the output of a hook.
 pub fn is_bare_text(e: &HttpError) -> bool {
     e.json().is_string()
 }
@@ -188,8 +189,8 @@ pub fn is_conflict_object(e: &HttpError) -> bool {
     ["Style", "StdErr", "StdOut"].iter().any(|name| v.get(name).is_some())
 }
 
-/// Whether a server of this version refuses a merge of another head than the named one. `1.22.3`, `1.23.0+dev-1-gab`,
-/// `7.0.5+gitea-1.22.0`; a version that can't be read is taken for one that does not.
+/// Whether a server of this version refuses to merge another head than the named one. `1.22.3`, `1.23.0+dev-1-gab`,
+/// `7.0.5+gitea-1.22.0`; an unreadable version counts as one that does not.
 pub fn guards_head(version: &str) -> bool {
     let plain = version.rsplit_once("+gitea-").map_or(version, |(_, gitea)| gitea).trim_start_matches('v');
     let mut parts = plain.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u32>().ok());

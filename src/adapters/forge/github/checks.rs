@@ -1,4 +1,5 @@
-//! CI of exactly one head (services-github §4.3): check runs and commit statuses, raw; `decide::gates::ci` rolls them up.
+//! CI of exactly one head (services-github §4.3): check runs and commit statuses, raw; `decide::gates::ci` rolls them
+//! up.
 
 use super::{Github, wire};
 use crate::adapters::forge::look::{again, cut};
@@ -10,17 +11,17 @@ use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-/// GitHub cuts longer ones off, or refuses them.
+/// GitHub cuts off or refuses longer ones.
 const MAX_DESCRIPTION: usize = 139;
 /// GitHub Actions, as an app: a job is one of its check runs.
 const ACTIONS: u64 = 15_368;
 
 impl Github {
-    /// Where the branch's rule lets one app alone answer for a name, other answers of that name are left out.
+    /// If the branch's rule pins a name to one app, other apps' answers for that name are left out.
     pub fn statuses(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         self.api.spare().map_err(wire::error)?;
         let mut all = match self.check_runs(sha) {
-            // A fine-grained token can't be given the right to read check runs of a private repository.
+            // A fine-grained token can't get the right to read check runs of a private repository.
             Err(ForgeError::Refused { refusal: Refusal::Denied { .. }, .. }) => self.jobs(sha)?,
             read => read?,
         };
@@ -35,16 +36,16 @@ impl Github {
         Ok(all)
     }
 
-    /// The newest of each suite: workflows of several events give several of one name.
+    /// The newest of each suite: workflows of several events report several runs of one name.
     fn check_runs(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let path = self.at(&format!("commits/{sha}/check-runs"));
         let rows = self.told(&path, self.api.all(&path, &[("filter", "latest")], "check_runs"))?;
-        // Of another head says nothing of this one.
+        // A run of another head says nothing about this one.
         let of_head = |row: &&Value| row.get("head_sha").and_then(Value::as_str).is_none_or(|s| s == sha.as_str());
         rows.iter().filter(of_head).map(|row| wire::check(row).map_err(ForgeError::Invalid)).collect()
     }
 
-    /// What of the check runs a token sees that may read Actions alone.
+    /// The check runs that a token with read access to Actions alone can see.
     fn jobs(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let path = self.at("actions/runs");
         let query = [("head_sha", sha.as_str())];
@@ -63,7 +64,7 @@ impl Github {
         Ok(jobs)
     }
 
-    /// The newest status of each context. The answer's own `state` is `pending` where there is none, and not used.
+    /// The newest status of each context. The answer's own `state` is `pending` when there is none, and is not used.
     fn posted(&self, sha: &Sha) -> Result<Vec<CommitStatus>> {
         let path = self.at(&format!("commits/{sha}/status"));
         let rows = self.told(&path, self.api.all(&path, &[], "statuses"))?;

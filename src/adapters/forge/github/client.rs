@@ -1,4 +1,4 @@
-//! Reads, pull requests, comments and probes. Every write looks first, and again when its answer is lost.
+//! Reads, pull requests, comments and probes. Every write reads first, and again when its answer is lost.
 
 use super::{Github, wire};
 use crate::adapters::forge::look::{again, cut, mark};
@@ -21,15 +21,15 @@ type Result<T> = std::result::Result<T, ForgeError>;
 pub struct Notes {
     /// A head that lacks the newest base is not merged.
     pub strict: bool,
-    /// What orch can't meet.
+    /// What orch can't satisfy.
     pub refusals: Vec<String>,
-    /// Types of rules that hold for task branches and stand in the way there.
+    /// Types of rules that apply to task branches and block work there.
     pub task_branches: Vec<String>,
-    /// There is protection that is no ruleset.
+    /// There is protection other than rulesets.
     pub classic: bool,
 }
 
-/// Pull requests whose heads tell what CI posts.
+/// Pull requests whose heads show what CI posts.
 const RECENT: &str = "10";
 const MAX_COMMENT: usize = 60_000;
 /// The id of a comment that no server has.
@@ -41,7 +41,8 @@ impl Github {
         format!("{}/{tail}", self.repo)
     }
 
-    /// What an exchange below the repository led to: a 404 is told apart from a repository that can't be seen.
+    /// The result of an exchange below the repository: a plain 404 is distinguished from a repository that can't be
+    /// seen.
     pub(super) fn told<T>(&self, path: &str, done: std::result::Result<T, Failure>) -> Result<T> {
         let said = match done {
             Ok(done) => return Ok(done),
@@ -59,7 +60,7 @@ impl Github {
         self.told(path, self.api.write(method, path, body))
     }
 
-    /// A private repository is hidden from whoever may not see it, and then nothing in it is known to be gone.
+    /// GitHub hides a private repository from those who may not see it, and then nothing in it is known to be gone.
     fn unseen(&self, path: &str, said: ForgeError) -> ForgeError {
         if path != self.repo {
             match self.api.get(&self.repo).map_err(wire::error) {
@@ -80,7 +81,7 @@ impl Github {
         ForgeError::Refused { refusal: Refusal::Gone, text }
     }
 
-    /// Reads a pull request, and that it is of the repository that was there at first contact.
+    /// Parses a pull request, and checks that it belongs to the repository of the first contact.
     pub(super) fn read(&self, v: &Value) -> Result<wire::Pull> {
         let pull = wire::pull(v).map_err(ForgeError::Invalid)?;
         match self.id {
@@ -95,7 +96,7 @@ impl Github {
         }
     }
 
-    /// The repository's id, which stays with it under every name.
+    /// The repository's id, which survives a rename.
     pub fn id(&self) -> Result<u64> {
         let repo = self.get(&self.repo)?;
         repo.get("id")
@@ -103,11 +104,11 @@ impl Github {
             .ok_or_else(|| ForgeError::Invalid(format!("GET {}: a repository without an id", self.repo)))
     }
 
-    /// One pull request with all that a read by itself tells; `None`: there is none.
+    /// One pull request with all that a single read shows; `None`: there is none.
     pub(super) fn whole(&self, number: i64) -> Result<Option<wire::Pull>> {
         match self.get(&self.at(&format!("pulls/{number}"))) {
             Ok(v) => self.read(&v).map(Some),
-            // The repository is seen: this is gone.
+            // The repository is visible: this is gone.
             Err(ForgeError::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
         }
@@ -120,7 +121,7 @@ impl Github {
             && pull.head_repo.eq_ignore_ascii_case(&self.full_name)
     }
 
-    /// That a branch is not on the forge, which the 422 of a pull request tells in words alone.
+    /// Checks that a branch is missing on the forge, which the 422 of a pull request says in words alone.
     fn no_branch(&self, head: &str, base: &str) -> Result<Option<ForgeError>> {
         for branch in [head, base] {
             let name = branch.split('/').map(segment).collect::<Vec<_>>().join("/");
@@ -133,7 +134,8 @@ impl Github {
         Ok(None)
     }
 
-    /// Comfort: what is refused is told, and nothing waits for it. One who can't be asked makes it refuse all.
+    /// Optional: a refusal is reported, and nothing waits for it. One reviewer who can't be asked makes GitHub refuse
+    /// all.
     fn ask_reviewers(&self, number: i64) {
         if self.reviewers.is_empty() && self.team_reviewers.is_empty() {
             return;
@@ -145,7 +147,7 @@ impl Github {
         }
     }
 
-    /// The active rules of a branch, rulesets of all levels; classic protection is not among them.
+    /// The active rules of a branch, rulesets of all levels; classic protection is not included.
     pub(super) fn rules_of(&self, branch: &str) -> Result<wire::Rules> {
         let name = segment(branch);
         let path = self.at(&format!("rules/branches/{name}"));
@@ -170,7 +172,7 @@ impl Github {
         Ok(self.rules.get_or_init(|| rules))
     }
 
-    /// What the credential may read, one right after the other, each asked by the call that needs it.
+    /// What the credential may read: one check after another, each by the call that needs the right.
     pub fn rights(&self, head: &Sha) -> Vec<(&'static str, Result<()>)> {
         let one = |path: String, query: &[(&str, &str)]| {
             let path = self.at(&path);
@@ -186,7 +188,7 @@ impl Github {
         ]
     }
 
-    /// The rules in words.
+    /// The rules as text for people.
     fn of_rules(&self, notes: &Notes, branch: &str, prefix: &str) -> Vec<Examined> {
         let mut all = Vec::new();
         let mut warn = |message: String, fix: &str| all.push(Examined::warn("rules", message, fix));
@@ -297,7 +299,7 @@ impl Forge for Github {
         Ok(self.whole(number)?.map(|p| p.request))
     }
 
-    /// Of several (two creators at once) the oldest. The owner stands before the branch, or the filter counts for nothing.
+    /// Of several (two creators at once) the oldest. GitHub ignores the filter unless the owner precedes the branch.
     fn find_pull(&self, head: &str, base: &str) -> Result<Option<PullRequest>> {
         let path = self.at("pulls");
         let head_of = format!("{}:{head}", self.owner);
@@ -305,7 +307,7 @@ impl Forge for Github {
             self.told(&path, self.api.all(&path, &[("state", "all"), ("head", &head_of), ("base", base)], ""))?;
         let mut found: Option<PullRequest> = None;
         for row in &rows {
-            // One that can't be read may be the one that is looked for.
+            // One that can't be read may be the one searched for.
             let pull = self.read(row)?;
             if self.matches(&pull, head, base) && found.as_ref().is_none_or(|f| pull.request.number < f.number) {
                 found = Some(pull.request);
@@ -342,7 +344,8 @@ impl Forge for Github {
             Err(e) => e,
         };
         match first {
-            // 422 says that there is one, that nothing differs, or that a branch is not there: looked at, not read.
+            // 422 says that there is one, that nothing differs, or that a branch is missing: check the state, don't
+            // parse the words.
             ForgeError::Invalid(_) | ForgeError::Conflict(_) | ForgeError::UnknownOutcome(_) => {
                 let found = again(&first, self.find_pull(head, base))?;
                 match found {
@@ -382,8 +385,8 @@ impl Forge for Github {
         }
     }
 
-    /// One comment a key, edited where it says something else: by the key in its first line, and only an own one, for
-    /// anybody can write that line.
+    /// One comment per key, edited if its text differs. It is recognised by the key in its first line, and only orch's
+    /// own comments count, because anybody can write that line.
     fn comment_once(&self, number: i64, marker: &str, body: &str) -> Result<CommentOutcome> {
         let mark = mark(marker)?;
         let path = self.at(&format!("issues/{number}/comments"));
@@ -394,7 +397,7 @@ impl Forge for Github {
                     (text(&row, "body"), row.get("user").map(|u| text(u, "login")).unwrap_or_default());
                 if said.trim_start().starts_with(&mark) && self.api.is_me(&author).map_err(wire::error)? {
                     let id = row.get("id").and_then(Value::as_u64).unwrap_or(0);
-                    // Line ends come back as the browser's.
+                    // GitHub returns line ends as the browser's.
                     return Ok(Some((id, said.replace('\r', "").trim() == wanted.trim())));
                 }
             }
@@ -421,7 +424,7 @@ impl Forge for Github {
         }
     }
 
-    /// The permission is checked before the comment is looked for: 404 with it, 403 without.
+    /// GitHub checks the permission before it searches for the comment: 404 with it, 403 without.
     fn may_comment(&self) -> Result<()> {
         let path = self.at(&format!("issues/comments/{NO_COMMENT}"));
         match self.write(Method::Patch, &path, &json!({"body": "-"})) {
@@ -436,7 +439,7 @@ impl Forge for Github {
         let rules = self.rules_of(branch)?;
         let protected = flag(&b, "protected") == Some(true) || !rules.types.is_empty();
         let mut required_contexts: Vec<String> = rules.checks.into_iter().map(|(context, _)| context).collect();
-        // What classic protection asks for is told to everybody who may push.
+        // Everybody who may push can see what classic protection requires.
         let classic = b.get("protection").and_then(|p| p.get("required_status_checks")).and_then(|c| c.get("contexts"));
         let classic = classic.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         required_contexts.extend(classic.map(str::to_owned));
@@ -453,7 +456,7 @@ impl Forge for Github {
         })
     }
 
-    /// Rulesets have no globs of one rule each: what holds is asked of a branch.
+    /// Rulesets don't map to rules with one glob each: the rules of a branch are read instead.
     fn branch_rules(&self) -> Result<Option<Vec<BranchRule>>> {
         Ok(None)
     }
@@ -488,7 +491,7 @@ impl Forge for Github {
 }
 
 /// The text without what would close an issue when it lands: GitHub reads `fixes #12` in a pull request's body and in
-/// commit messages (GH-1). A dash parts the word from the number.
+/// commit messages (GH-1). A dash separates the word from the number.
 pub(super) fn without_closing(text: &str) -> String {
     const WORDS: [&str; 9] = ["close", "closes", "closed", "fix", "fixes", "fixed", "resolve", "resolves", "resolved"];
     let mut out = String::with_capacity(text.len());

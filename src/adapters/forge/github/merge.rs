@@ -1,4 +1,4 @@
-//! The merge (services-github §4.4). GitHub's answer is a hint; what counts is what stands on the base afterwards (RULE-5).
+//! The merge (services-github §4.4). GitHub's answer is a hint; what counts is what is on the base afterwards (RULE-5).
 
 use super::client::without_closing;
 use super::{Github, wire};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 type Result<T> = std::result::Result<T, ForgeError>;
 
-/// What the attempt itself answered.
+/// The answer to the attempt itself.
 enum Answer {
     Merged,
     Failed(Failure),
@@ -25,7 +25,7 @@ impl Github {
     /// See `Forge::merge`.
     pub fn merge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>) -> Result<MergeOutcome> {
         let look = || Look::take(&|| self.pull(number), mirror, landing).and_then(|look| look.settled(landing));
-        // Right before: `sha` guards the head, and nothing guards the base.
+        // Right before the merge: `sha` guards the head, and nothing guards the base.
         if let Some(outcome) = look()? {
             return Ok(outcome);
         }
@@ -45,7 +45,7 @@ impl Github {
         }
     }
 
-    /// A draft that was opened as one is marked ready; REST can't.
+    /// Marks a pull request that orch opened as a draft as ready; REST can't.
     fn mark_ready(&self, number: i64) -> Result<()> {
         if !self.draft {
             return Ok(());
@@ -55,7 +55,7 @@ impl Github {
         self.api.graphql(query, &json!({"id": pull.node})).map(drop).map_err(wire::error)
     }
 
-    /// A rebase leaves merges out, and what was resolved in them (RULE-30): such a branch is merged.
+    /// A rebase drops merge commits and what was resolved in them (RULE-30): such a branch is merged.
     fn style(&self, mirror: &Mirror, landing: &Landing<'_>) -> Result<MergeMethod> {
         let rebase = self.method == MergeMethod::Rebase;
         let merge = rebase && mirror.has_merge_commit(landing.expected_base, landing.head)?;
@@ -78,7 +78,7 @@ impl Github {
         }
     }
 
-    /// Not landed, head and base where they were, the pull request open: only now the answer's own words count.
+    /// Not landed, head and base unchanged, the pull request open: only now the words of the answer count.
     fn judge(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>, answer: Answer) -> Result<MergeOutcome> {
         let not_yet = |reason: &str| Ok(MergeOutcome::NotYet { reason: reason.to_owned() });
         let e = match answer {
@@ -94,19 +94,19 @@ impl Github {
             Answer::Failed(e) => e,
         };
         if e.http.fault != Fault::Status {
-            // The server may still be at it.
+            // The server may still be working on it.
             return Err(wire::error(e));
         }
         let words = self.api.redact(&said(&e.http));
         let words = if words.is_empty() { e.to_string() } else { words };
         match e.http.status {
             Some(405) => self.not_mergeable(mirror, number, landing, words),
-            // The look saw the head where it was tested: the forge lags behind.
+            // The head was just seen to be the tested one: the forge lags behind.
             Some(409) => match conflict(mirror, landing)? {
                 Some(paths) => Ok(MergeOutcome::Conflict { paths }),
                 None => not_yet(&words),
             },
-            // Open, as the look told, and yet not there to merge: no right to see or do it.
+            // Open when it was read, and yet not there to merge: no right to see or do it.
             Some(404) => {
                 Ok(MergeOutcome::Refused { reason: format!("the forge does not let this account merge it ({words})") })
             }
@@ -116,7 +116,7 @@ impl Github {
         }
     }
 
-    /// Why a merge was answered 405: by what the pull request and the rules are, not by the words.
+    /// Why a merge was answered 405: from the pull request and the rules, not from the words.
     fn not_mergeable(&self, mirror: &Mirror, number: i64, landing: &Landing<'_>, said: String) -> Result<MergeOutcome> {
         let Some(pull) = self.whole(number)? else {
             return Ok(MergeOutcome::Withdrawn { reason: "the pull request is gone".to_owned() });
@@ -127,7 +127,7 @@ impl Github {
         if let Some(paths) = conflict(mirror, landing)? {
             return Ok(MergeOutcome::Conflict { paths });
         }
-        // Still computed, or the answer of a moment ago that no longer holds.
+        // Still being computed, or a recent answer that is out of date.
         if pull.mergeable.is_none() || ["behind", "unknown"].contains(&pull.state.as_str()) {
             return Ok(MergeOutcome::NotYet { reason: said });
         }
@@ -141,14 +141,14 @@ impl Github {
         if switch == Some(false) || !rules.methods.is_empty() && !rules.methods.iter().any(|m| m == method) {
             return Ok(MergeOutcome::Refused { reason: format!("{said} (merge.method is {method})") });
         }
-        // Classic protection can't be read; that the forge blocks it is all that is told.
+        // Classic protection can't be read; all that is known is that the forge blocks it.
         if pull.state == "blocked" {
             return Ok(MergeOutcome::Awaits { what: Awaited::Rule, said });
         }
         Ok(MergeOutcome::NotYet { reason: said })
     }
 
-    /// What of the branch's rules is not met, as far as it can be known: what orch can't meet is named first.
+    /// Which of the branch's rules are not met, as far as it can be known; what orch can't satisfy is named first.
     fn unmet(&self, rules: &wire::Rules, landing: &Landing<'_>) -> Result<Option<Awaited>> {
         if rules.queue {
             return Ok(Some(Awaited::MergeQueue));
@@ -157,7 +157,7 @@ impl Github {
             let read = self.statuses(landing.head)?;
             let passes = |name: &str| {
                 let mut of = read.iter().filter(|s| s.context == name).peekable();
-                // The forge lets all three through.
+                // The forge accepts all three.
                 let good = |s: &ci::CommitStatus| {
                     matches!(s.state, StatusState::Success | StatusState::Neutral | StatusState::Skipped)
                 };
@@ -177,7 +177,7 @@ impl Github {
         Ok(table.iter().find(|(asked, _)| *asked).map(|(_, what)| *what))
     }
 
-    /// The forge's words with the rule's names, and for checks what stands on the head.
+    /// The forge's words with the rule's names, and for checks with their state on the head.
     fn in_full(&self, landing: &Landing<'_>, rules: &wire::Rules, what: Awaited, said: String) -> String {
         if what != Awaited::Checks {
             return format!("{said} (rules of {}: {})", landing.default_branch, rules.types.join(", "));
@@ -185,7 +185,7 @@ impl Github {
         let asked: Vec<&str> = rules.checks.iter().map(|(name, _)| name.as_str()).collect();
         match self.statuses(landing.head) {
             Ok(on_head) => format!("{said}; it asks for {}; {}", asked.join(", "), ci::on_head(&on_head)),
-            // The wait stands whatever else is known of it.
+            // It waits whatever else is known.
             Err(_) => said,
         }
     }

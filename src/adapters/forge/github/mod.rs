@@ -1,5 +1,5 @@
-//! GitHub over its REST API (services-github §4): requests (`client`), CI of one head (`checks`), the merge (`merge`) and how
-//! answers read (`wire`). No state of its own but what one process needs twice; throttle times are the caller's to keep.
+//! GitHub over its REST API (services-github §4): requests (`client`), CI of one head (`checks`), the merge (`merge`)
+//! and parsing (`wire`). Its only state is what one process needs twice; the caller keeps throttle times.
 
 mod checks;
 mod client;
@@ -28,7 +28,8 @@ const MERGE_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Place<'a> {
     pub owner: &'a str,
     pub name: &'a str,
-    /// The repository's id at first contact: another one under the same name is another repository. `None`: not known yet.
+    /// The repository's id at first contact: another id under the same name is another repository. `None`: not known
+    /// yet.
     pub id: Option<u64>,
     /// The branch that everything lands on; `None`: the repository's default branch.
     pub base: Option<&'a str>,
@@ -50,7 +51,7 @@ pub struct Github {
     /// `<owner>/<name>`.
     full_name: String,
     id: Option<u64>,
-    /// Under which name the id is kept; empty: it is not.
+    /// The name under which the id is kept; empty: it is not kept.
     kept_as: String,
     base: Option<String>,
     method: MergeMethod,
@@ -59,12 +60,12 @@ pub struct Github {
     reviewers: Vec<String>,
     team_reviewers: Vec<String>,
     merge_timeout: Duration,
-    /// The rules of the base, asked once.
+    /// The rules of the base, read once.
     rules: Arc<OnceLock<wire::Rules>>,
 }
 
 impl Github {
-    /// Nothing is asked yet. Fails with `Invalid` for an empty owner or name.
+    /// Makes no request. Fails with `Invalid` for an empty owner or name.
     pub fn new(place: &Place<'_>, api: Api) -> Result<Self, ForgeError> {
         for (what, text) in [("owner", place.owner), ("name", place.name)] {
             if text.is_empty() || text.contains('/') || text.chars().any(char::is_control) {
@@ -91,15 +92,15 @@ impl Github {
         })
     }
 
-    /// Another bound for one merge than 300 s, for tests: a client that leaves early can orphan a merge.
+    /// Another time limit for one merge than 300 s, for tests: a client that leaves early can orphan a merge.
     pub fn with_merge_timeout(mut self, bound: Duration) -> Self {
         self.merge_timeout = bound;
         self
     }
 }
 
-/// Where the API of a GitHub repository is, by the host's name: of an Enterprise Server below its pages, of a residency
-/// beside them.
+/// Where the API of a GitHub repository is, by the host's name: an Enterprise Server has it below its pages, data
+/// residency next to them.
 pub(super) fn at(at: &At) -> Option<Address> {
     let host = &at.host;
     let api_base = if host == "github.com" {
@@ -134,7 +135,7 @@ pub(super) fn proposal(at: &GithubForge, quoted: &dyn Fn(&str) -> String) -> Str
     )
 }
 
-/// At first contact the repository is asked for its id.
+/// At first contact it reads the repository's id.
 pub(super) fn open(at: &GithubForge, with: &Opening<'_>, manner: &Manner<'_>) -> Result<Github, ForgeError> {
     let place = Place {
         owner: &at.repo.owner,
@@ -160,7 +161,7 @@ pub(super) fn git_credential(at: &GithubForge, with: &Opening<'_>) -> Result<Cre
     Api::open(&at.repo, with).and_then(|api| api.git_credential()).map_err(wire::error)
 }
 
-/// Reads the bytes as every answer of the forge (see `fuzzing`).
+/// Parses the bytes as every kind of answer of the forge (see `fuzzing`).
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };

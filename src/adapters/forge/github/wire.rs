@@ -1,4 +1,4 @@
-//! How GitHub's JSON reads. Unknown fields and words survive; `null`, absent and empty are the same.
+//! Parses GitHub's JSON. Unknown fields and words are tolerated; `null`, absent and empty are the same.
 
 use crate::adapters::forge::{CommitStatus, ForgeError, PullRequest, PullState, StatusState};
 use crate::adapters::git::MergeMethod;
@@ -9,24 +9,24 @@ use crate::model::refusal::Refusal;
 use crate::model::time::parse_rfc3339;
 use serde_json::Value;
 
-/// A pull request with what matching and merging need.
+/// A pull request with the fields that matching and merging need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
     pub request: PullRequest,
     /// For GraphQL.
     pub node: String,
-    /// `owner/name` of the repository the branch is in; empty where that is gone.
+    /// `owner/name` of the repository the branch is in; empty if that is gone.
     pub head_repo: String,
-    /// The id of the repository it asks; 0: not told.
+    /// The id of the repository it targets; 0: unknown.
     pub base_repo: u64,
     pub draft: bool,
-    /// `None`: still being computed (this read starts it), or a list, which does not tell.
+    /// `None`: still being computed (this read starts it), or from a list, which leaves it out.
     pub mergeable: Option<bool>,
-    /// `clean`, `blocked`, `behind`, `dirty` and so on; empty: not told.
+    /// `clean`, `blocked`, `behind`, `dirty` and so on; empty: unknown.
     pub state: String,
 }
 
-/// Reads a pull request of a list or by itself. Fails with what is missing.
+/// Parses a pull request, from a list or a single read. Fails with what is missing.
 pub fn pull(v: &Value) -> Result<Pull, String> {
     let bad = |what: &str| format!("a pull request without {what}");
     let number = v.get("number").and_then(Value::as_i64).filter(|n| *n > 0).ok_or_else(|| bad("a number"))?;
@@ -50,7 +50,7 @@ pub fn pull(v: &Value) -> Result<Pull, String> {
         head_sha: Sha::parse(&text(head, "sha")).ok(),
         base: base_ref,
         merged,
-        // Newer versions of the interface leave it out, so that nothing needs it.
+        // Newer API versions leave it out, so nothing relies on it.
         merge_commit: None,
     };
     Ok(Pull {
@@ -64,7 +64,7 @@ pub fn pull(v: &Value) -> Result<Pull, String> {
     })
 }
 
-/// Reads one commit status. Fails where the newest could not be told.
+/// Parses one commit status. Fails if it could not be ordered by age.
 pub fn status(v: &Value) -> Result<CommitStatus, String> {
     Ok(CommitStatus {
         id: v.get("id").and_then(Value::as_u64).ok_or("a commit status without an id")?,
@@ -76,11 +76,11 @@ pub fn status(v: &Value) -> Result<CommitStatus, String> {
     })
 }
 
-/// Reads a check run, or a job of Actions, which is the check run of its name. Fails where runs could not be told apart.
+/// Parses a check run, or an Actions job, which is the check run of its name. Fails if runs could not be distinguished.
 pub fn check(v: &Value) -> Result<CommitStatus, String> {
     let time = |name: &str| parse_rfc3339(&text(v, name));
     let (status, conclusion) = (text(v, "status"), text(v, "conclusion"));
-    // Only what has ended has a conclusion that counts.
+    // Only a completed run has a conclusion that counts.
     let state = match (status.as_str(), conclusion.as_str()) {
         ("completed", "success") => StatusState::Success,
         ("completed", "failure" | "timed_out") => StatusState::Failure,
@@ -107,7 +107,7 @@ pub fn check(v: &Value) -> Result<CommitStatus, String> {
     })
 }
 
-/// The forge's name of a merge method.
+/// The forge's name for a merge method.
 pub fn method(method: MergeMethod) -> &'static str {
     match method {
         MergeMethod::Merge => "merge",
@@ -125,7 +125,8 @@ pub fn method_switch(method: MergeMethod) -> &'static str {
     }
 }
 
-/// A failed exchange with what only GitHub tells: which permission is missing, where a repository went.
+/// Turns a failed exchange into an error, with what only GitHub says: which permission is missing, where a repository
+/// moved.
 pub fn error(e: Failure) -> ForgeError {
     let lacks = e.lacks;
     let mut error = ForgeError::from(*e.http);
@@ -135,10 +136,10 @@ pub fn error(e: Failure) -> ForgeError {
     error
 }
 
-/// What the branch's rules ask for, as far as they bear on a merge (services-github §4.1).
+/// What the branch's rules require, as far as it affects a merge (services-github §4.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Required contexts; with the app that alone may answer, where the rule pins one.
+    /// Required contexts; with the only app that may answer, if the rule pins one.
     pub checks: Vec<(String, Option<u64>)>,
     /// The head must contain the newest base.
     pub strict: bool,
@@ -149,13 +150,13 @@ pub struct Rules {
     pub signatures: bool,
     pub deployments: bool,
     pub queue: bool,
-    /// Merge methods that are allowed; empty: all.
+    /// Allowed merge methods; empty: all.
     pub methods: Vec<String>,
     /// The rules' types, each once, as GitHub names them.
     pub types: Vec<String>,
 }
 
-/// Reads the active rules of a branch.
+/// Parses the active rules of a branch.
 pub fn rules(rows: &[Value]) -> Rules {
     let mut found = Rules::default();
     for row in rows {
@@ -208,7 +209,7 @@ mod tests {
             ("completed", json!("stale"), "unknown"),
             ("completed", json!("startup_failure"), "unknown"),
             ("completed", Value::Null, "unknown"),
-            // A word that is told before the end counts for nothing.
+            // A conclusion before the end does not count.
             ("in_progress", json!("success"), "pending"),
             ("queued", Value::Null, "pending"),
             ("waiting", Value::Null, "pending"),
