@@ -11,7 +11,7 @@ use crate::model::task::{Actor, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// The journal's word.
+/// The kind in the journal.
 const KIND: &str = "merged_branch";
 /// Between two tries: doubling from a minute to a day.
 const FIRST_MS: i64 = 60_000;
@@ -34,7 +34,7 @@ pub fn tidy(ctx: &mut Ctx) -> Result<()> {
     }
     for row in ctx.store.read(|tx| tx.intents_of_kind(KIND, now))? {
         let until = row.intent["until"].as_i64().unwrap_or(0);
-        // A time that is farther away comes of a clock that was set back.
+        // A later time means that the clock was set back.
         if ctx.interrupted() || (1..=LONGEST_MS).contains(&(until - now)) {
             continue;
         }
