@@ -140,7 +140,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         Some(id) => ctx.store.read(|tx| tx.session_total(id))?,
         None => None,
     };
-    // A runtime's sandbox leaves empty files where it covered names.
+    // A runtime's sandbox leaves empty files at the names that it masked.
     begin.left_out.extend(launch.masked.iter().map(|name| (*name).to_owned()));
     left::remember(site, &begin)?;
     launch.notes.iter().for_each(|note| tracing::warn!(task = %task.key, "{note}"));
@@ -364,7 +364,7 @@ fn execute(
     })
 }
 
-/// First the file, then the row (RUN-4).
+/// Writes the file first, then the row (RUN-4).
 fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>, outcome: &Outcome) -> Result<()> {
     super::guard::make_room(ctx.paths.root());
     let now = ctx.now().stamp;

@@ -110,7 +110,7 @@ impl Folders {
                 .mode(0o700)
                 .create(dir)
                 .with_context(|| format!("making {}", dir.display()))?;
-            // Whatever the umask.
+            // Set explicitly, whatever the umask.
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
                 .with_context(|| format!("setting the mode of {}", dir.display()))?;
         }

@@ -84,7 +84,7 @@ pub fn look_ahead(ctx: &mut Ctx, starting: &[TaskId]) {
             names.entry(task.project).or_default().push(name);
         }
     }
-    // A single start makes no more requests on its own.
+    // For a single start, asking ahead saves nothing.
     for (project, names) in names.iter().filter(|(_, names)| names.len() > 1) {
         if let Err(e) = ask_ahead(ctx, project, names) {
             tracing::debug!("asking ahead for {project}: {e:#}");

@@ -48,7 +48,7 @@ const TOLD_LINES: usize = 5;
 /// How many passed trees are remembered per base.
 const PASSED: usize = 50;
 
-/// Whether there is anything to check on a project's base.
+/// Whether a project's base has anything to check.
 pub fn applies(config: &Config, project: &Project) -> bool {
     let ci = if project.forge.is_remote() { !project.ci.contexts.is_empty() } else { project.ci.command.is_some() };
     config.base.enabled && (ci || project.worktree.setup.is_some())
@@ -72,7 +72,8 @@ pub fn digest(config: &Config, project: &Project) -> String {
     throttle::digest(&[&all.to_string()])
 }
 
-/// Digest of all that decides what a red CI means: the settings above and those of the base (ORD-1). Kept with a red row.
+/// Digest of everything that decides what a red CI means: the settings above and those of the base (ORD-1). Stored in a
+/// red row.
 pub fn ground(config: &Config, project: &Project) -> String {
     throttle::digest(&[&digest(config, project), &json!(config.base).to_string()])
 }
@@ -150,7 +151,7 @@ pub fn dir(ctx: &Ctx, name: &str) -> PathBuf {
     dir_in(ctx.paths.root(), name)
 }
 
-/// The same below a state directory that is not open yet.
+/// The same for a state directory that is not open yet.
 pub fn dir_in(state: &Path, name: &str) -> PathBuf {
     state.join("base").join(name)
 }

@@ -16,7 +16,7 @@ const FILE: &str = "configuration";
 /// The row that says whether a change was recorded already.
 const ROW: &str = "configuration";
 
-/// The directory belongs to another configuration, which is still there.
+/// The directory belongs to another configuration, which still exists.
 #[derive(Debug)]
 pub struct Other {
     state_dir: PathBuf,

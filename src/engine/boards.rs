@@ -174,7 +174,7 @@ pub struct Observed {
     held: Vec<Key>,
 }
 
-/// Records what was read from a board: one row per item, an intent where the status changed to one, and which waits are
+/// Records what was read from a board: one row per item, an intent if the status changed to one, and which waits are
 /// asked. `before`: from [`waits`], read before the board. `whole`: the board has no other items.
 pub fn observe(
     ctx: &mut Ctx,

@@ -164,7 +164,7 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
 /// a run's account does not own the caller's folder.
 ///
 /// # Errors
-/// [`NoEngine`] where the policy demands an engine.
+/// [`NoEngine`] if the policy demands an engine.
 pub fn of_caller(config: &Config, policy: &Policy, answers: PathBuf) -> Result<Option<Hold>, NoEngine> {
     let probe = Probe::here(answers).map_err(no_program)?;
     if probe.root && policy.mode == Mode::Required {

@@ -1,5 +1,5 @@
-//! Whose word counts on a board (BRD-3): if `board.deciders` lists users or the board checks rights, a status or label
-//! set by anybody else is only text.
+//! Who may decide on a board (BRD-3): if `board.deciders` lists users or the board checks rights, a status or label set
+//! by anybody else is only text.
 
 use super::{Ctx, boards};
 use crate::adapters::board::{Board, Doer};
@@ -88,7 +88,7 @@ fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
     }
 }
 
-/// Asks the board who set an intent's status, keeps the answer, and says whether they may decide.
+/// Asks the board who set an intent's status, stores the answer, and returns whether they may decide.
 fn asked(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Doer, bool)>> {
     let Some((key, status, seat)) = place(ctx, project, row)? else { return Ok(None) };
     let Some(doer) = seat.board.who(&key, &row.item_id, &Deed::Status(&status))? else { return Ok(None) };

@@ -51,7 +51,7 @@ pub struct Explained {
     pub item: Option<ItemShown>,
     /// Its title or text on the board has changed: the task keeps working with what it started from (BRD-3).
     pub edited: bool,
-    /// The last lines of what fails on its base, where that holds it.
+    /// The last lines of what fails on its base, if that holds it.
     pub base: Vec<String>,
     /// The services of its project that are unavailable now.
     pub services_down: Vec<ServiceRow>,
@@ -86,7 +86,7 @@ pub struct EvidenceShown {
 pub struct ItemShown {
     pub status: Option<String>,
     pub group: Option<String>,
-    /// That its status is a word the board does not know.
+    /// The note that the board does not know its status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// What was made of its statuses, newest first.
@@ -315,7 +315,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     Ok(Some(explained))
 }
 
-/// Why a work item has no task, and what gives it one.
+/// Why a work item has no task, and what would create one.
 fn taskless(
     status: &str,
     resolved: Option<&Resolved>,

@@ -216,7 +216,7 @@ fn push(
     let me = ctx.me.clone();
     let write = BranchWrite::Pushed { branch: branch.clone(), from: start.clone(), to: head.clone() };
     ctx.store.write(|tx| tx.intend(&key, Some(task.id), write.kind(), &write.intent(), &me, at).map(drop))?;
-    // Always push with a lease: a plain push would recreate a branch that somebody else has deleted since the check.
+    // Always push with a lease: a plain push would recreate a branch that somebody else deleted after the check.
     let pushing = mirror.push_with_lease(&branch, &head, start);
     let outcome = services::git(ctx, &site.project, Access::Push, pushing)?;
     let done = match outcome {

@@ -17,7 +17,8 @@ const LOG_BYTES: usize = 1 << 20;
 /// A larger change is truncated, with a note.
 const DIFF_BYTES: usize = 32 << 20;
 
-/// Writes the files of a judge's run and names them for its prompt; nothing for other agents. The temporary folder must be new.
+/// Writes the files of a judge's run and names them for its prompt; does nothing for other agents. The temporary folder
+/// must be new.
 pub(super) fn over(ctx: &mut Ctx, site: &Site, start: &Sha) -> Result<Vec<PromptFile>> {
     let Some(base) = site.ground.task.base_sha.clone().filter(|_| site.agent == Agent::Reviewer) else {
         return Ok(Vec::new());

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 /// About how many bytes of contents are held in memory at a time.
 const CHUNK_BYTES: u64 = 32 << 20;
 
-/// The verdict inputs of `base...head`. Fails where the mirror lacks one of the two.
+/// The verdict inputs of `base...head`. Fails if the mirror lacks one of the two.
 pub fn between(mirror: &Mirror, base: &Sha, head: &Sha) -> Result<Vec<Input>> {
     let from = mirror.merge_base(base, head)?.unwrap_or_else(|| base.clone());
     of_range(mirror, &from, head)

@@ -26,7 +26,7 @@ pub fn file_fence(ctx: &Ctx, repo: &str) -> i64 {
     }
 }
 
-/// Makes the file say what the row says: written while the lease is held, removed when it is free.
+/// Makes the file match the row: written while the lease is held, removed when it is free.
 pub fn mirror_file(ctx: &Ctx, lease: Option<&Lease>, repo: &str) -> Result<()> {
     if ctx.dry {
         return Ok(());

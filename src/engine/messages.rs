@@ -81,7 +81,7 @@ pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail
     Ok(())
 }
 
-/// A gate's answer as a commit status `orch/<gate>`, where the project asks for it (RULE-42).
+/// A gate's answer as a commit status `orch/<gate>`, if the project asks for it (RULE-42).
 pub fn forge_status(tx: &Tx<'_>, task: &Task, row: &NewEvidence, at: i64) -> Result<()> {
     let sha = task.head_sha.as_ref().unwrap_or(&row.sha);
     status_of(tx, task, sha, (row.gate, row.verdict, &row.why), at)
@@ -135,7 +135,7 @@ fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardComment, payload }, at).map(drop)
 }
 
-/// A comment on the work item, and on the pull request if the forge has one.
+/// A comment on the work item, and on the pull request if there is a forge.
 pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Result<()> {
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});
     for sink in [Sink::BoardComment, Sink::ForgeComment] {

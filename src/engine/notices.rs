@@ -69,10 +69,10 @@ pub(super) struct Place {
     pub open: Result<Box<dyn Notifier>, String>,
 }
 
-/// Opens one, where it is configured.
+/// Opens a sink if it is configured.
 type Open = fn(&mut Ctx, &'static str) -> Result<Option<Place>>;
 
-/// The chat in which messages are answered, where one is configured.
+/// The chat in which messages are answered, if one is configured.
 pub(super) fn chat_place(ctx: &mut Ctx) -> Result<Option<Place>> {
     Ok(places(ctx)?.into_iter().find(|p| p.answers))
 }

@@ -1,6 +1,6 @@
 //! Tracks outages of boards, forges and git remotes (NTF-2): a failed call opens one, the next answered call closes it,
-//! and each is reported once, however many projects it affects. An outage concerns a host, or one project or account if
-//! only that is affected. `decide::outages` decides when one is reported, over or forgotten.
+//! and each is reported once, however many projects it affects. An outage affects a host, or only one project or
+//! account. `decide::outages` decides when one is reported, over or forgotten.
 
 use super::{Ctx, messages};
 use crate::adapters::board::BoardError;

@@ -55,7 +55,7 @@ impl Part {
     }
 }
 
-/// Things of tasks that ended before these times are deleted; in wall milliseconds.
+/// What belongs to tasks that ended before these times is deleted; in wall milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Ages {
     checkouts: i64,

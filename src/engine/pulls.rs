@@ -21,7 +21,7 @@ use serde_json::json;
 /// The journal's kind of closing a pull request whose commit has landed.
 const TIDY: &str = "pr_tidied";
 
-/// One pull request per branch, opened once there is something to show; `None`: one exists, or there is nothing to
+/// Opens the branch's one pull request once there is something to show; `None`: one exists, or there is nothing to
 /// show.
 pub fn open(
     ctx: &mut Ctx,

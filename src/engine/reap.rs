@@ -172,7 +172,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
     }
 }
 
-/// Tier 2: the reaper does not finalize by itself; it starts the supervisor's finalizer (RULE-21).
+/// Tier 2: the reaper has no finalizer of its own; it starts the supervisor's (RULE-21).
 fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
     if !ctx.dry {
         tick::launch(ctx, run, &["--finalize"])?;

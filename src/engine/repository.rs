@@ -37,7 +37,7 @@ pub fn apply(ctx: &mut Ctx) {
             }
         }
     }
-    // The other projects' files stay in force.
+    // A faulty file does not invalidate those of other projects.
     if let Some(config) = whole {
         ctx.config.projects = config.projects;
     }

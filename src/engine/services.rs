@@ -1,6 +1,6 @@
-//! The only way to the services of a project: every call of board, forge and remote passes through here (services §0.7,
-//! NTF-2, RULE-44). A failure is classified and recorded: a requested wait, a silent board, an outage. An answer ends
-//! the outage.
+//! The only path to the services of a project: every call of board, forge and remote passes through here (services
+//! §0.7, NTF-2, RULE-44). A failure is classified and recorded: a requested wait, a silent board, an outage. An answer
+//! ends the outage.
 
 use super::{Ctx, outages, projects, throttle};
 use crate::adapters::board::BoardError;

@@ -66,7 +66,7 @@ pub fn run(ctx: &mut Ctx, task: &Task, asks: &Asks<'_>) -> Result<u8> {
     Ok(code)
 }
 
-/// One shell of a task at a time: its folders are the same each time.
+/// One shell per task at a time, since they share the same folders.
 fn take(ctx: &Ctx, task: &Task) -> Result<(locks::Held, Folders)> {
     let folders = Folders::of(&ctx.paths, task, AreaKind::Shell);
     let dir = ctx.paths.area_of(task);

@@ -1,5 +1,5 @@
-//! The staging suite (SHIP-3): a project's declared checks and, for a self-hosting one, `orch`'s own A, B and C. Used by the
-//! `staging` job and by `orch staging-check`.
+//! The staging suite (SHIP-3): a project's declared checks and, for a self-hosting project, `orch`'s own A, B and C.
+//! Used by the `staging` job and by `orch staging-check`.
 
 use super::{Ctx, boards, caller, projects};
 use crate::adapters::board::{NewItem, Priority};

@@ -180,7 +180,7 @@ fn take(
 pub fn new_token() -> String {
     let mut bytes = [0_u8; 16];
     if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
-        // A token only has to differ from all others; time and process do that where randomness fails.
+        // A token only has to differ from all others; time and process id ensure that if randomness fails.
         let mixed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         bytes = (mixed ^ (u128::from(std::process::id()) << 96)).to_le_bytes();
     }
