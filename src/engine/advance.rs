@@ -12,7 +12,7 @@ use anyhow::Result;
 /// More effects than any task needs in one step.
 const MOST_EFFECTS: usize = 12;
 
-/// Drives one task. Gives what holds it in the end; effects that did not change the decision end the round.
+/// Drives one task and returns what holds it in the end. An effect that does not change the decision ends the round.
 pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
     let auto = labels::auto_release(ctx, id);
     if about_to_move(ctx, id, auto)? {
@@ -25,7 +25,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         let policy = ctx.policy.clone();
         let driven = match ctx.store.write(|tx| apply::drive(tx, id, &policy, &now, auto)) {
             Ok(driven) => driven,
-            // Somebody else moved it: what it does now is theirs to say.
+            // Another process moved it and decides what it does next.
             Err(crate::adapters::store::StoreError::Lost) => {
                 return Ok(Decision::Hold {
                     rule: Rule::Running,
@@ -78,7 +78,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
         }
         refused::over(ctx, &row, effect, done.is_err())?;
         if let Err(e) = done {
-            // No later try succeeds: it is blocked with its reason instead (ORD-1). A stop goes on by itself.
+            // No retry can succeed, so the task is blocked with the reason (ORD-1). A stop continues on its own.
             let refused = Refused::why(&e).filter(|_| effect != Effect::CompleteStop);
             mergegate::block(ctx, id, &refused.ok_or(e)?, false)?;
         }
@@ -86,7 +86,7 @@ pub fn task(ctx: &mut Ctx, id: TaskId) -> Result<Decision> {
     Ok(Decision::Hold { rule: Rule::Gate, why: "the step has done as much as one step may".to_owned(), until: None })
 }
 
-/// Whether the next decision moves the task, or has an agent start (RULE-31).
+/// Whether the next decision moves the task or starts an agent (RULE-31).
 fn about_to_move(ctx: &mut Ctx, id: TaskId, auto: Option<crate::model::task::Waiting>) -> Result<bool> {
     if ctx.dry {
         return Ok(false);
@@ -96,7 +96,7 @@ fn about_to_move(ctx: &mut Ctx, id: TaskId, auto: Option<crate::model::task::Wai
     Ok(decide(&view, &policy).is_a_move())
 }
 
-/// Drives one task and notes what holds it or went wrong; the rest of the step goes on.
+/// Drives one task and records what holds it or went wrong. The rest of the step continues.
 pub fn noted(ctx: &mut Ctx, id: TaskId) {
     match task(ctx, id) {
         Ok(decision) => note(ctx, id, decision),
@@ -115,8 +115,8 @@ fn note(ctx: &mut Ctx, id: TaskId, decision: Decision) {
     }
 }
 
-/// Every task that no job works on, of one project or of all: what a crash left standing, and what only time had to
-/// free (RULE-6).
+/// Drives every task without a running job, of one project or all: tasks left behind by a crash and tasks that only
+/// waited for time to pass (RULE-6).
 pub fn idle_tasks(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     for id in ctx.store.read(|tx| tx.idle_tasks())? {
         if ctx.interrupted() {

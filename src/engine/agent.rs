@@ -1,4 +1,5 @@
-//! One agent's run: prepare the checkout and the prompt, play the runtime, finalize what it left (RUN-4, RULE-21, RULE-22).
+//! One agent's run: prepare the checkout and the prompt, run the runtime, finalize what it left (RUN-4, RULE-21,
+//! RULE-22).
 
 use super::area::{AreaKind, Folders};
 use super::confine::{Further, Hold};
@@ -30,10 +31,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The events file grows no further than this (RULE-38).
+/// Maximum size of the events file (RULE-38).
 const CAP: u64 = 256 << 20;
 
-/// Works a run; `None`: the fence is lost, and nothing more may be done.
+/// Executes a run. `None`: the fence is lost, and nothing more may be done.
 pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<Settlement>> {
     let ground = base::ensure(ctx, run.task_id)?;
     let project = ctx.project(&ground.task.project)?.clone();
@@ -63,7 +64,7 @@ pub fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Opti
     finalize::run(ctx, &site, &run, fence)
 }
 
-/// Everything one agent's run works with.
+/// Everything that one agent's run needs.
 pub(super) struct Site {
     pub(super) settings: AgentSettings,
     pub(super) folders: Folders,
@@ -81,7 +82,7 @@ enum Played {
     Lost,
 }
 
-/// The configured prompt of an agent, the built-in one where the folder lacks it.
+/// The configured prompt of an agent, or the built-in one if the folder has none.
 fn agent_prompt(ctx: &Ctx, agent: Agent) -> Result<AgentPrompt> {
     let path = ctx.config.agents.prompts.join(format!("{agent}.md"));
     match std::fs::read(&path) {
@@ -99,7 +100,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     end_earlier(ctx, run, site)?;
     let hold = match confine::hold(ctx, &site.project, Some(&site.settings.runtime), run.id) {
         Ok(hold) => hold,
-        // The engine went away since the claim: nothing is spent, and the next claim is held by its rule (BND-2).
+        // The engine disappeared after the claim. No attempt is spent, and its rule holds the next claim (BND-2).
         Err(none) => return Ok(Played::Not(End::Again { at: ctx.now().stamp.wall_ms, why: none.to_string() })),
     };
     let hold = cluster::place(ctx, &site.project, hold, SlurmKind::Agent, ctx.paths.unit(run.id, false), &site.dir)?;
@@ -113,11 +114,11 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     let fallback = site.settings.fallback_models.join(",");
     let rules = trusted_rules(site, &config_dir)?;
     let earlier = match earlier_session(ctx, run)? {
-        // A runtime ties a session to its folder, and on nodes each run has another.
+        // A runtime ties a session to its folder, and on nodes each run has a different one.
         Some(id) if !hold.is_away() && resumable(ctx, site, run, &runtime, &id)? => Some(id),
         Some(_) | None => None,
     };
-    // Before the prompt is written: what changes in the work item's folder after it is the agent's.
+    // Before the prompt is written: any later change in the work item's folder is the agent's.
     hold.hand_over(&site.folders)?;
     let fresh = fresh_uuid();
     let session = earlier.as_deref().map_or(Session::Fresh(&fresh), Session::Resume);
@@ -139,7 +140,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         Some(id) => ctx.store.read(|tx| tx.session_total(id))?,
         None => None,
     };
-    // A runtime's sandbox leaves empty files where it covered names.
+    // A runtime's sandbox leaves empty files at the names that it masked.
     begin.left_out.extend(launch.masked.iter().map(|name| (*name).to_owned()));
     left::remember(site, &begin)?;
     launch.notes.iter().for_each(|note| tracing::warn!(task = %task.key, "{note}"));
@@ -149,7 +150,7 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
         tx.set_run_start(run.id, Some(&start), Some(&hash), launch.model.as_deref(), Some(site.settings.effort.as_str()).filter(|e| !e.is_empty()), launch.session.as_deref())?;
         tx.audit((ctx.clock)().wall_ms, Some(task.id), "run_prepared", &json!({"run": run.id, "start": start, "prompt_sha256": hash, "model": launch.model, "independent": independent, "notes": launch.notes, "confined": hold.held().as_str(), "network": hold.policy.network.word()}))
     })?;
-    // HALT and stop are looked at once more before the runtime starts (RULE-24).
+    // Check HALT and stop once more before the runtime starts (RULE-24).
     let now = ctx.now();
     if let Some(reason) = now.halted {
         return Ok(Played::Not(run_end::halted(&reason, now.stamp.wall_ms)));
@@ -165,11 +166,11 @@ fn play(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Played> {
     Ok(Played::Done(Box::new(ctx.store.read(|tx| tx.run(run.id))?)))
 }
 
-/// What a conversation that goes on has to be told.
+/// The prompt of a resumed conversation.
 const RESUMED: &str =
     "This conversation continues from there; the worktree is at the pushed head again, so what was not pushed is gone.";
 
-/// The run's folders with the checkout it begins with, its account's.
+/// Creates the run's folders and its initial checkout, owned by the run's account.
 fn lay_out(ctx: &mut Ctx, site: &Site, run: &Run, hold: &Hold, start: &Sha) -> Result<Begin> {
     let exclude = excluded(&site.project);
     let mut begin = left::begin(ctx, site, run, start)?;
@@ -192,7 +193,7 @@ fn lay_out(ctx: &mut Ctx, site: &Site, run: &Run, hold: &Hold, start: &Sha) -> R
     Ok(begin)
 }
 
-/// What one run of a runtime is started with.
+/// The inputs for starting one run of a runtime.
 struct Started<'a> {
     launch: &'a Launch,
     hold: &'a Hold,
@@ -200,7 +201,8 @@ struct Started<'a> {
     mark: &'a str,
 }
 
-/// The runtime's own folder, in the run's home and empty: what `worktree.setup` put there is nobody's settings (BND-3).
+/// The runtime's own folder in the run's home, emptied: nothing that `worktree.setup` put there may act as settings
+/// (BND-3).
 fn own_folder(site: &Site) -> Result<PathBuf> {
     let dir = runtime_dir(&site.folders);
     remove(&dir)?;
@@ -212,14 +214,14 @@ fn runtime_dir(folders: &Folders) -> PathBuf {
     folders.home.join(".runtime")
 }
 
-/// Puts the transcript of an earlier run where the runtime looks for it; whether the conversation can go on.
+/// Puts the transcript of an earlier run where the runtime expects it. Returns whether the conversation can resume.
 fn resumable(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, session: &str) -> Result<bool> {
     let Some(of) = runtime.transcript(session) else { return Ok(false) };
     let store = ctx.paths.transcript(&site.ground.task, run.stage.as_str());
     session::restore(&store, &of, &runtime_dir(&site.folders)).context("restoring the session's transcript")
 }
 
-/// Keeps the session's transcript for a later run. One that can't be kept is a conversation that begins anew.
+/// Keeps the session's transcript for a later run. If that fails, the next conversation starts afresh.
 fn keep_session(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, outcome: &Outcome, owner: u32) {
     let Some(of) = outcome.session.as_deref().and_then(|id| runtime.transcript(id)) else { return };
     let store = ctx.paths.transcript(&site.ground.task, run.stage.as_str());
@@ -228,15 +230,15 @@ fn keep_session(ctx: &Ctx, site: &Site, run: &Run, runtime: &Runtime, outcome: &
     }
 }
 
-/// The runtime's own program, where it is a file that the operator named by its path or that `PATH` leads to through
-/// links: a confined run must be able to read it.
+/// The files of the runtime's program, named by path or found through `PATH` and links. A confined run must be able to
+/// read them.
 pub fn program_files(argv: &[OsString]) -> Vec<PathBuf> {
     let Some(found) = argv.first().and_then(|p| which::which(p).ok()) else { return Vec::new() };
     let real = std::fs::canonicalize(&found).ok().filter(|real| *real != found);
     std::iter::once(found).chain(real).collect()
 }
 
-/// The conversation of the run before, where that one ended by a limit and not by anything of its own (RUN-5, RUN-7).
+/// The conversation of the previous run if only a limit ended that run (RUN-5, RUN-7).
 fn earlier_session(ctx: &mut Ctx, run: &Run) -> Result<Option<String>> {
     let runs = ctx.store.read(|tx| tx.runs_of(run.task_id))?;
     Ok(run_end::goes_on(run, &runs).map(str::to_owned))
@@ -250,7 +252,7 @@ fn end_earlier(ctx: &mut Ctx, run: &Run, site: &Site) -> Result<()> {
     Ok(tree::end(ctx, &runs, &[], site.settings.stop_grace_s)?)
 }
 
-/// The variables of a try of a repository's base: as a task's runs have them, without a task (ORD-1).
+/// The variables for a check of a repository's base: those of a task's run, without the task (ORD-1).
 pub fn base_env(repo: &str, revision: &str, folders: &Folders) -> Vec<(OsString, OsString)> {
     let mut env = plain_env(folders);
     for (name, value) in [("ORCH_TASK", ""), ("ORCH_STAGE", "base"), ("ORCH_REPO", repo), ("ORCH_REVISION", revision)] {
@@ -316,7 +318,7 @@ fn execute(
     let mut lingered = None;
     let ended = child::run(&spec, &mut |event| match event {
         Event::Started(actor) => match store.write(|tx| tx.set_run_runtime(id, &actor)) {
-            // Another program has migrated the database: what runs is supervised, and nothing else is done (RULE-36).
+            // A newer program has migrated the database: keep supervising the process and do nothing else (RULE-36).
             Ok(()) | Err(StoreError::Newer { .. }) => Control::Go,
             Err(e) => Control::End(format!("its start could not be recorded: {e}")),
         },
@@ -328,7 +330,7 @@ fn execute(
                 Some(_) | None => Control::Go,
             }
         }
-        // It has said all that counts; what its process still does is not waited for.
+        // The runtime has reported its result; do not wait for its process.
         Event::Tick => {
             reader.pause();
             since = reader.concluded().map(|_| since.unwrap_or_else(Instant::now));
@@ -356,13 +358,13 @@ fn execute(
             let outcome = reader.finish(read, &stderr, now);
             (Some(exit), outcome.redacted(&redact::current()))
         }
-        // One that could not be watched did start, and may have cost something (RULE-25).
+        // The process started but could not be watched, so it may have cost something (RULE-25).
         Err(e @ ChildError::Watch { .. }) => (None, Outcome::bare(Kind::Failed, e.to_string())),
         Err(e) => return Err(anyhow::Error::new(e).context(format!("starting the {}", site.agent))),
     })
 }
 
-/// First the file, then the row (RUN-4).
+/// Writes the file first, then the row (RUN-4).
 fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>, outcome: &Outcome) -> Result<()> {
     super::guard::make_room(ctx.paths.root());
     let now = ctx.now().stamp;
@@ -377,8 +379,8 @@ fn record_exit(ctx: &mut Ctx, site: &Site, run: &Run, exit: &Option<child::Exit>
 
 const EXIT: &str = "exit.json";
 
-/// The exit that a dead supervisor wrote down and could not bring into the database: it was killed in between, or another
-/// program had migrated it meanwhile (RULE-36). Gives the row and when that was.
+/// The exit that a dead supervisor wrote to its file but not to the database: it was killed in between, or another
+/// program had migrated the database (RULE-36). Returns the row and its time.
 pub fn exit_on_file(ctx: &Ctx, run: &Run) -> Option<(RunExit, Stamp)> {
     let bytes = std::fs::read(ctx.paths.run(run.id).join(EXIT)).ok()?;
     let file: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
@@ -437,7 +439,7 @@ fn excluded(project: &Project) -> Vec<String> {
     names.map(|n| format!("/{}", n.to_string_lossy())).collect()
 }
 
-/// Copies the operator's files; gives their names, which are never part of a commit (RULE-22).
+/// Copies the operator's files and returns their names, which are never part of a commit (RULE-22).
 fn copy_files(site: &Site) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for from in &site.project.worktree.copy {
@@ -450,9 +452,9 @@ fn copy_files(site: &Site) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// `worktree.setup`, in the new checkout; how the job ends, where it did not pass.
+/// Runs `worktree.setup` in the new checkout. Returns how the job ends if it did not pass.
 fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) -> Result<Option<End>> {
-    // A judge starts no program of the branch (R1).
+    // A judge runs no program from the branch (R1).
     let Some(setup) = site.project.worktree.setup.as_ref().filter(|_| site.agent != Agent::Reviewer) else {
         return Ok(None);
     };
@@ -480,7 +482,7 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
             restore(site, begin)?;
             None
         }
-        // Who has to fix what setup stumbles over must be let in; its findings hold the log (ORD-1).
+        // The developer who has to fix a failing setup must be able to start; the findings contain the log (ORD-1).
         Ok(_) if site.agent == Agent::Developer && !task.findings.is_empty() => {
             tracing::warn!(task = %task.key, "worktree.setup failed; the developer starts without what it makes");
             restore(site, begin)?;
@@ -490,7 +492,7 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
             let code = exit.code.map_or_else(|| "a signal".to_owned(), |c| format!("exit {c}"));
             let why = format!("worktree.setup ended with {code}: {}", tail(&site.dir.join("setup.log"), 2000));
             Some(match exit.code {
-                // As a shell says it: a program that can't be run, or isn't there (RULE-45).
+                // The shell's codes for a program that can't be run or doesn't exist (RULE-45).
                 Some(126 | 127) if exit.ended_by.is_none() => End::Environment { why },
                 Some(_) | None => End::Failed { why, spent: true },
             })
@@ -499,7 +501,7 @@ fn set_up(site: &Site, run: &Run, hold: &Hold, mark: &str, begin: &mut Begin) ->
     })
 }
 
-/// Puts back the tracked files that setup changed.
+/// Restores the tracked files that setup changed.
 fn restore(site: &Site, begin: &mut Begin) -> Result<()> {
     let restored = left::after_setup(site, begin)?;
     if !restored.is_empty() {
@@ -510,7 +512,7 @@ fn restore(site: &Site, begin: &mut Begin) -> Result<()> {
     Ok(())
 }
 
-/// What the default branch's CLAUDE.md says, handed over since the checked-out one is not loaded (RUN-7c).
+/// The default branch's CLAUDE.md, passed explicitly because the checked-out one is not loaded (RUN-7c).
 fn trusted_rules(site: &Site, folder: &Path) -> Result<Option<PathBuf>> {
     let Some(bytes) = site.ground.mirror.read_file(&site.ground.default_sha, "CLAUDE.md").unwrap_or(None) else {
         return Ok(None);
@@ -556,7 +558,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A word that no text of a prompt can hold, since nobody knew it when the text was written.
+/// A random word that no text in a prompt can contain, since nobody could know it in advance.
 fn fresh_mark() -> String {
     fresh_uuid().replace('-', "")
 }

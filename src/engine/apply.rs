@@ -1,5 +1,5 @@
-//! Carries out decisions that need nothing but the database: stage, job, audit event and messages in one transaction
-//! (PIPE-2). Whoever loses the race on the task's revision does nothing.
+//! Applies decisions that need only the database: stage, job, audit event and messages in one transaction (PIPE-2). A
+//! writer that loses the race on the task's revision does nothing.
 
 use super::Moment;
 use super::approval;
@@ -25,7 +25,7 @@ use crate::model::task::{Finding, NewJob, Task, Waiting};
 use crate::model::view::TaskView;
 use serde_json::json;
 
-/// More rounds than any chain of decisions without an outside effect can have.
+/// More rounds than any chain of decisions without an outside effect needs.
 const MOST_ROUNDS: usize = 24;
 
 /// What a drive did, and the decision at which it stopped (a hold, or an effect for the caller).
@@ -36,7 +36,7 @@ pub struct Driven {
 }
 
 /// Applies decisions until one needs something outside the database. Runs inside the caller's transaction, so that a
-/// settlement and the move it allows are one (RULE-21). Fails with the decisions where they lead to each other.
+/// settlement and the move it allows are atomic (RULE-21). Fails with the list of decisions if they form a loop.
 pub fn drive(tx: &Tx<'_>, id: TaskId, policy: &Policy, now: &Moment, auto: Option<Waiting>) -> Result<Driven> {
     let mut actions = Vec::new();
     let mut made = Vec::new();
@@ -73,7 +73,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
         (Decision::Hold { .. } | Decision::Effect(_), _) => return Ok(()),
         (Decision::Enqueue(job), _) => making.enqueue(&task, job, actions)?,
         (Decision::Release { waiting, label }, _) => making.release(&mut task, *waiting, label.clone(), actions)?,
-        // It says so itself: it is blocked from elsewhere, too.
+        // `block` posts its own messages, since other callers block tasks, too.
         (Decision::Block { why, held, freeze }, _) => {
             return making.block(&mut task, why, held.clone(), *freeze, actions);
         }
@@ -83,7 +83,7 @@ pub fn one(tx: &Tx<'_>, view: TaskView, decision: Decision, now: &Moment, action
         (Decision::Rollback { why, .. } | Decision::Return { why, .. }, Some(change)) => {
             making.back(&mut task, change, why, actions)?;
         }
-        // Each of these has its change: `decide::changes` matches them all.
+        // Each of these has a change: `decide::changes` matches them all.
         (
             Decision::Park { .. }
             | Decision::Finish { .. }
@@ -149,7 +149,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// A rollback or a return: back to an earlier stage, the lease free.
+    /// A rollback or a return: back to an earlier stage, with the lease freed.
     fn back(&self, task: &mut Task, back: Change, why: &str, actions: &mut Vec<ActionLine>) -> Result<()> {
         let from = task.stage;
         let spent = matches!(&back, Change::Move(Move::Rollback(_)));
@@ -239,7 +239,7 @@ pub fn block(
     at: i64,
 ) -> Result<()> {
     free_lease(tx, view)?;
-    // Another step ended it meanwhile: there is nothing to hold.
+    // Another step ended the task meanwhile: there is nothing to block.
     if task.stage.is_terminal() {
         return Ok(());
     }
@@ -249,12 +249,12 @@ pub fn block(
     messages::post(tx, task, &said::blocked(task, why), at)
 }
 
-/// Freezes a repository by `orch`'s own rules (SHIP-7); whether that is new.
+/// Freezes a repository by `orch`'s own rules (SHIP-7). Returns whether that is new.
 pub fn freeze_repo(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, at: i64) -> Result<bool> {
     freeze(tx, repo, why, task, None, at)
 }
 
-/// Freezes a repository because a person said so; whether that is new.
+/// Freezes a repository on a person's request. Returns whether that is new.
 pub fn freeze_by(tx: &Tx<'_>, repo: &str, why: &str, by: &By, at: i64) -> Result<bool> {
     freeze(tx, repo, why, None, Some(by), at)
 }
@@ -271,7 +271,7 @@ fn freeze(tx: &Tx<'_>, repo: &str, why: &str, task: Option<&Task>, by: Option<&B
     Ok(new)
 }
 
-/// Lifts a repository's freeze; whether there was one.
+/// Lifts a repository's freeze. Returns whether there was one.
 pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> {
     let lifted = tx.lift_freeze(repo)?;
     if lifted {
@@ -282,7 +282,8 @@ pub fn unfreeze_repo(tx: &Tx<'_>, repo: &str, by: &By, at: i64) -> Result<bool> 
     Ok(lifted)
 }
 
-/// The cards of a repository's tasks name its freeze (SHIP-7); that of the task it is about is drawn by who froze.
+/// Updates the cards of a repository's tasks to name its freeze (SHIP-7). The caller updates the card of the task that
+/// caused it.
 fn show_freeze(tx: &Tx<'_>, repo: &str, about: Option<&Task>, at: i64) -> Result<()> {
     for t in tx.open_tasks()?.iter().filter(|t| t.repo == repo && about.is_none_or(|a| a.id != t.id)) {
         messages::card(tx, t, at)?;

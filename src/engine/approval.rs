@@ -1,5 +1,5 @@
-//! What a person approved: the very contents of the analyst's documents (BND-5). Later prompts and `show` read those, whatever
-//! stands on the branch by then.
+//! What a person approved: the exact contents of the analyst's documents (BND-5). Later prompts and `show` read those,
+//! whatever the branch contains by then.
 
 use crate::adapters::git::{MAX_FILE, Mirror, TreeEntry};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, Tx};
@@ -12,7 +12,7 @@ use crate::model::task::{Evidence, EvidenceVerdict, Task};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
-/// Records which contents are approved: those that the gate before the question judged.
+/// Records the approved contents: those that the gate judged before the person was asked.
 pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
     let rows = tx.evidence_of(task.id)?;
     let complete = |e: &&Evidence| e.gate == Gate::AnalysisComplete.as_str() && e.verdict == EvidenceVerdict::Pass;
@@ -30,7 +30,8 @@ pub fn record(tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
     tx.add_evidence(task, &row, at).map(drop)
 }
 
-/// The row that says that approved documents were changed by another hand; `None`: none of them was. One that is gone was not.
+/// The row that records that somebody else changed approved documents; `None`: nobody did. A deleted document does not
+/// count as changed.
 pub fn changed(mirror: &Mirror, rows: &[Evidence], task: &Task, head: &Sha, tree: &str) -> Result<Option<NewEvidence>> {
     let blobs = approved_blobs(rows);
     let mut changed = Vec::new();
@@ -61,8 +62,8 @@ pub struct Document {
     pub text: String,
 }
 
-/// The work item's documents at a commit, the approved ones as they were approved. Larger ones than 1 MiB, links and whatever
-/// is no document are left out.
+/// The work item's documents at a commit, approved ones with their approved contents. Leaves out links, files over 1
+/// MiB and anything that is not a document.
 pub fn documents(mirror: &Mirror, rows: &[Evidence], key: &Key, head: &Sha) -> Result<Vec<Document>> {
     let folder = folder(key);
     let listed = mirror.list_sized(head, std::slice::from_ref(&folder));

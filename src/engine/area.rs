@@ -1,5 +1,5 @@
-//! The folders of runs (BND-3): `<area_dir>/<repo>/<KEY>/<kind>/{checkout,home,tmp}`, made again for each run from
-//! nothing but a commit (R2), outside the state directory, which no run may see.
+//! The folders of runs (BND-3): `<area_dir>/<repo>/<KEY>/<kind>/{checkout,home,tmp}`, created afresh from a commit for
+//! each run (R2), outside the state directory, which no run may see.
 
 use super::paths::Paths;
 use crate::adapters::git::files::remove;
@@ -32,21 +32,21 @@ impl AreaKind {
     }
 }
 
-/// The three folders of one run, and the only ones it may write in. The paths are the same for each run of a task and
-/// kind, because runtimes tie a session to them.
+/// The three folders of one run, the only ones it may write to. The paths are the same for each run of a task and kind,
+/// because runtimes tie a session to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folders {
-    /// Holds the three; nothing else belongs in it.
+    /// Contains the three and nothing else.
     pub root: PathBuf,
-    /// The work tree. [`Folders::renew`] does not make it: who checks out does.
+    /// The work tree. [`Folders::renew`] does not create it; the checkout does.
     pub checkout: PathBuf,
     /// `HOME` of the run.
     pub home: PathBuf,
     /// `TMPDIR` of the run.
     pub tmp: PathBuf,
-    /// The folder of all runs that they are in; for an operator's command the root itself.
+    /// The folder of all runs, which contains these; for an operator's command the root itself.
     area: PathBuf,
-    /// No other run has them: what stands beside the root is of runs that are over.
+    /// Only this run uses them: the folders next to the root belong to finished runs.
     apart: bool,
 }
 
@@ -68,7 +68,7 @@ impl Folders {
         &self.area
     }
 
-    /// The folders of a task's runs of one kind; a work item's second task has its own (RULE-9).
+    /// The folders of a task's runs of one kind. A work item's second task has its own (RULE-9).
     pub fn of(paths: &Paths, task: &Task, kind: AreaKind) -> Self {
         Self::at(paths.area_of(task).join(kind.as_str()), paths.area())
     }
@@ -79,25 +79,25 @@ impl Folders {
         Self { apart: paths.is_apart(), ..Self::at(root, paths.area()) }
     }
 
-    /// The folders of a base's checks, by its name. `at`: tells one try from another.
+    /// The folders of a base's checks, by its name. `at` distinguishes the checks.
     pub fn base(paths: &Paths, name: &str, at: i64) -> Self {
         let root = paths.run_in(paths.area().join(name).join("base"), &at.to_string());
         Self { apart: paths.is_apart(), ..Self::at(root, paths.area()) }
     }
 
     /// Where an operator's command works (a deploy, a rollback, a probe): below a folder that no run can write, such as
-    /// `runs/<id>`. `name` tells several of one run apart.
+    /// `runs/<id>`. `name` distinguishes several commands of one run.
     pub fn of_operator(dir: &Path, name: &str) -> Self {
         Self::at(dir.join(name), &dir.join(name))
     }
 
-    /// The folders of checks that a person runs, in a folder of their own in the area.
+    /// The folders of checks that a person runs, in their own folder of the area.
     pub fn of_check(area: &Path, dir: &Path) -> Self {
         Self::at(dir.to_owned(), area)
     }
 
-    /// Deletes whatever an earlier run left and makes home and temporary folder, 0700 (R2). Every process of the earlier
-    /// run must be gone. Fails with the path that can't be deleted or made.
+    /// Deletes whatever an earlier run left and creates the home and the temporary folder, 0700 (R2). Every process of
+    /// the earlier run must be gone. Fails with the path that can't be deleted or created.
     pub fn renew(&self) -> Result<()> {
         self.delete()?;
         if self.apart {
@@ -110,14 +110,15 @@ impl Folders {
                 .mode(0o700)
                 .create(dir)
                 .with_context(|| format!("making {}", dir.display()))?;
-            // Whatever the umask.
+            // Set explicitly, whatever the umask.
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
                 .with_context(|| format!("setting the mode of {}", dir.display()))?;
         }
         Ok(())
     }
 
-    /// Deletes what earlier runs left beside. A node that is cut off may still write there: what can't be deleted stays.
+    /// Deletes the folders of earlier runs. A node that is cut off may still write there, so what can't be deleted
+    /// stays.
     fn forget_others(&self) {
         let Some(parent) = self.root.parent() else { return };
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -127,7 +128,7 @@ impl Folders {
         }
     }
 
-    /// Makes what the folders are in, 0700.
+    /// Creates the parent folders, 0700.
     pub fn make_way(&self) -> Result<()> {
         let Some(parent) = self.root.parent() else { return Ok(()) };
         std::fs::DirBuilder::new()
@@ -137,7 +138,7 @@ impl Folders {
             .with_context(|| format!("making {}", parent.display()))
     }
 
-    /// Deletes the folders with everything in them; ones that are gone are no error.
+    /// Deletes the folders with everything in them. A missing folder is not an error.
     pub fn delete(&self) -> Result<()> {
         remove(&self.root).with_context(|| format!("deleting {}", self.root.display()))
     }

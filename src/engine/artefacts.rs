@@ -1,5 +1,5 @@
-//! `deploy.artefacts_after_merge: branch` (RULE-1): once a task is done and its watch over, `orch`'s own artefacts are
-//! committed under the work item's folder of the default branch, while the repository's lease is held.
+//! `deploy.artefacts_after_merge: branch` (RULE-1): once a task is done and its watch is over, `orch` commits its own
+//! artefacts under the work item's folder on the default branch while holding the repository's lease.
 
 use super::refused::Refused;
 use super::services::{self, Access};
@@ -19,16 +19,16 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// The journal's word.
+/// The kind in the journal.
 pub const KIND: &str = "artefact_committed";
 
-/// Between two tries after a refusal: doubling from a minute to a day.
+/// Backoff after a refusal: doubles from a minute to a day.
 const FIRST_MS: i64 = 60_000;
 const LONGEST_MS: i64 = 86_400_000;
 
 /// What became of the push.
 enum Pushed {
-    /// On the default branch; the commit, where one had to be made.
+    /// On the default branch; with the commit if one was needed.
     As(Option<String>),
     Later,
 }
@@ -38,7 +38,7 @@ pub fn key(id: TaskId) -> String {
     format!("t{id}/artefacts")
 }
 
-/// Commits what is due. A task whose watch goes on waits; so does one whose repository's lease another holds.
+/// Commits what is due. A task waits while its watch runs or another task holds the repository's lease.
 pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry {
         return Ok(());
@@ -48,14 +48,14 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
         let Some(id) = row.task_id else { continue };
         let task = match ctx.task(id) {
             Ok(task) => task,
-            // Its rows hold it alone (RULE-44).
+            // Its bad rows hold only this task (RULE-44).
             Err(e) => {
                 ctx.fault(None, &format!("committing orch's own artefacts of task {id}"), &e);
                 continue;
             }
         };
         let put_off = row.intent["until"].as_i64().unwrap_or(0);
-        // A time that is farther away comes of a clock that was set back.
+        // A later time means that the clock was set back.
         let waits = (1..=LONGEST_MS).contains(&(put_off - now));
         if task.stage != Stage::Done || task.is_watched() || waits {
             continue;
@@ -71,7 +71,7 @@ pub fn commit_due(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The remote's *no*, where it is one: a person lifts it, and no step fails by it meanwhile.
+/// The remote's *no*, if the error is one. Only a person can lift it, and no step fails because of it.
 fn refused(e: &anyhow::Error) -> Option<String> {
     if let Some(why) = Refused::why(e) {
         return Some(why);
@@ -80,13 +80,13 @@ fn refused(e: &anyhow::Error) -> Option<String> {
     matches!(git, GitError::Refused { .. }).then(|| format!("{e:#}"))
 }
 
-/// Put off, longer each time, and told once. What was recorded stays in the state directory meanwhile.
+/// Defers the commit, longer each time, and reports it once. The artefacts stay in the state directory meanwhile.
 fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let times = before["times"].as_i64().unwrap_or(0);
     let since = before["since"].as_i64().unwrap_or(at);
     if is_spent(times + 1, since, at, ctx.policy.effects) {
-        // Every effect on git has a bound (ORD-1); the task is done, so that there is nothing to block.
+        // Every effect on git has a bound (ORD-1). The task is done, so there is nothing to block.
         let said = format!("{why}; given up after {} tries: they stay in the state directory", times + 1);
         ctx.store.write(|tx| {
             tx.record_outcome(&key(task.id), &json!({"commit": null, "given_up": why}), at)?;
@@ -111,8 +111,8 @@ fn put_aside(ctx: &mut Ctx, task: &Task, before: &serde_json::Value, why: &str) 
     Ok(())
 }
 
-/// Copies the work item's documents at a commit into a folder of the state directory; larger ones than 1 MiB and what is no
-/// plain file are left out.
+/// Copies the work item's documents at a commit into a folder of the state directory. Leaves out files over 1 MiB and
+/// anything that is not a regular file.
 pub fn copy(mirror: &Mirror, head: &Sha, key: &Key, dir: &Path) -> Result<()> {
     let folder = artefact::folder(key);
     for entry in mirror.list_paths(head, std::slice::from_ref(&folder))? {
@@ -129,7 +129,7 @@ pub fn copy(mirror: &Mirror, head: &Sha, key: &Key, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The newest of 14 to 17 that were kept for the task's head.
+/// The newest artefacts 14 to 17 kept for the task's head.
 fn kept(ctx: &Ctx, task: &Task) -> Vec<(Artefact, PathBuf)> {
     let Some(head) = &task.head_sha else { return Vec::new() };
     let dir = ctx.paths.evidence(task.id, head);
@@ -153,7 +153,7 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let me = ctx.me.clone();
     let file_fence = lease::file_fence(ctx, &task.repo);
     let held = ctx.store.write(|tx| {
-        // Nobody may be between merge gate and done here.
+        // No other task of the repository may be between merge gate and done.
         if tx.lease(&task.repo)?.is_some_and(|l| l.task_id.is_some_and(|t| t != task.id)) {
             return Ok(None);
         }
@@ -177,7 +177,7 @@ fn one(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// One commit of exactly these files on the fresh default branch; what stands there already is not committed again.
+/// Pushes one commit of exactly these files onto the fresh default branch. Files already there are not committed again.
 fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(Artefact, PathBuf)]) -> Result<Pushed> {
     let mirror = projects::mirror(ctx, project)?;
     let (default, tip) = projects::fetch_default(ctx, project, &mirror)?;
@@ -197,7 +197,7 @@ fn push(ctx: &mut Ctx, task: &Task, project: &crate::config::Project, files: &[(
     mirror.take_in(&build, &made, crate::model::ids::RunId(0))?;
     match services::git(ctx, project, Access::Push, mirror.land(&default, &made, &tip))? {
         PushOutcome::Created | PushOutcome::Same | PushOutcome::Updated => Ok(Pushed::As(Some(made.to_string()))),
-        // The default branch moved meanwhile: the next step goes on from there.
+        // The default branch moved meanwhile: the next step retries from there.
         PushOutcome::Rejected { moved: true, .. } => Ok(Pushed::Later),
         PushOutcome::Rejected { reason, moved: false } => Err(Refused::error(format!(
             "{default} does not take orch's own artefacts: {reason}; let orch push to it, or set deploy.artefacts_after_merge: state"

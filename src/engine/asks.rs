@@ -1,5 +1,5 @@
-//! Messages that take an answer (ORD-5): the question with its buttons, what follows in the chat when it is answered, and its
-//! end when the answer comes from elsewhere.
+//! Chat messages that can be answered (ORD-5): the question with its buttons, the reaction to an answer, and closing
+//! the question when the answer arrives elsewhere.
 
 use super::{Ctx, notices};
 use crate::adapters::notify::{self, AlertMessage, Extra, Notifier, Outcome, Telegram};
@@ -15,12 +15,12 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::Instant;
 
-/// Whether anybody may answer in the chat: only then are there buttons, rows and requests for it.
+/// Whether anybody may answer in the chat. Only then are there buttons, rows and requests.
 pub fn on(ctx: &Ctx) -> bool {
     ctx.config.notify.telegram.as_ref().is_some_and(|t| !t.deciders.is_empty())
 }
 
-/// 128 random bits. Fails where the system has none to give: then there are no buttons.
+/// 128 random bits. Fails if the system has none; then there are no buttons.
 fn nonce() -> Result<String> {
     let mut bytes = [0_u8; 16];
     let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
@@ -28,7 +28,7 @@ fn nonce() -> Result<String> {
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// What of a nonce is kept.
+/// The stored form of a nonce.
 pub fn hash(nonce: &str) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(nonce.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
@@ -46,7 +46,7 @@ pub fn asks(kind: AlertKind, task: &Task) -> bool {
     waiting_of(kind).is_some_and(|waiting| task.waiting_for == Some(waiting))
 }
 
-/// Sends an alert to the chat, with buttons where it asks about a wait that goes on.
+/// Sends an alert to the chat, with buttons if it asks about a wait that is still open.
 pub fn alert(
     ctx: &mut Ctx,
     sink: &dyn Notifier,
@@ -68,7 +68,7 @@ pub fn alert(
 /// A message that is about to be sent: its row, and its buttons.
 type Begun = (i64, Vec<Vec<Button>>);
 
-/// Records the question before it is sent, so that no button is ever pressed that nobody knows.
+/// Records the question before it is sent, so that every button press can be matched.
 fn begin_wait(
     ctx: &mut Ctx,
     row: &OutboxRow,
@@ -105,25 +105,25 @@ fn begin(ctx: &mut Ctx, task: &Task, kind: AskKind, waiting: Waiting, text: &Car
     Ok(ask.map(|ask| (ask, keys)))
 }
 
-/// Keeps where the message is; forgets one that certainly was not sent.
+/// Records the message id, or deletes the row if the message was certainly not sent.
 fn settle(ctx: &mut Ctx, ask: i64, out: &Outcome) -> Result<()> {
     let chat = out.sent.and_then(|s| Some((s.chat?, s.message_id)));
     ctx.store.write(|tx| match (chat, &out.delivered) {
         (Some((chat, message)), _) => tx.ask_sent(ask, chat, message),
-        // It may be there, or is and did not say where: its first press does.
+        // It may have been sent, or was sent without an id: its first button press gives the id.
         (None, Delivered::Yes | Delivered::Unknown { .. }) => Ok(()),
         (None, Delivered::Throttled { .. } | Delivered::NotNow { .. } | Delivered::Refused { .. }) => tx.drop_ask(ask),
     })?;
     Ok(())
 }
 
-/// Has something done in the chat, once for its cause.
+/// Queues a chat action, once per cause.
 pub fn post(tx: &Tx<'_>, task: Option<TaskId>, cause: &str, act: &ChatAct, at: i64) -> Result<(), StoreError> {
     let payload = serde_json::to_value(act).unwrap_or_default();
     tx.post(&NewOutbox { key: format!("chat/{cause}"), task_id: task, sink: Sink::Chat, payload }, at).map(drop)
 }
 
-/// Ends a question; its message loses its buttons and shows who decided.
+/// Closes a question: its message loses the buttons and shows who decided.
 pub fn close(tx: &Tx<'_>, ask: &Ask, state: AskState, decided: &Decided, at: i64) -> Result<(), StoreError> {
     if tx.end_ask(ask.id, state, decided)? {
         show_closed(tx, ask, at)?;
@@ -131,7 +131,7 @@ pub fn close(tx: &Tx<'_>, ask: &Ask, state: AskState, decided: &Decided, at: i64
     Ok(())
 }
 
-/// The service lets nobody edit a question for a reply.
+/// The service does not allow editing a question that asks for a reply.
 pub fn show_closed(tx: &Tx<'_>, ask: &Ask, at: i64) -> Result<(), StoreError> {
     if ask.kind == AskKind::Reason || ask.message_id.is_none() {
         return Ok(());
@@ -139,7 +139,7 @@ pub fn show_closed(tx: &Tx<'_>, ask: &Ask, at: i64) -> Result<(), StoreError> {
     post(tx, Some(ask.task), &format!("close/{}", ask.id), &ChatAct::Close { ask: ask.id }, at)
 }
 
-/// Ends every question of a task whose wait is over; `answered`: the one that was.
+/// Closes every question of a task whose wait is over. `answered`: the one that was answered.
 pub fn end_all(tx: &Tx<'_>, task: TaskId, answered: Option<i64>, decided: &Decided, at: i64) -> Result<(), StoreError> {
     let now = tx.task(task)?;
     for ask in tx.open_asks()?.iter().filter(|a| a.task == task && is_over(a, Some(&now))) {
@@ -149,7 +149,7 @@ pub fn end_all(tx: &Tx<'_>, task: TaskId, answered: Option<i64>, decided: &Decid
     Ok(())
 }
 
-/// Ends the questions whose wait ended elsewhere: by the board, by a command, by another step.
+/// Closes the questions whose wait ended elsewhere: on the board, by a command or in another step.
 pub fn sweep(ctx: &mut Ctx) -> Result<()> {
     let over = |tx: &Tx<'_>| -> Result<Vec<Ask>, StoreError> {
         let mut over = Vec::new();
@@ -189,7 +189,7 @@ fn ended(end: Option<&WaitEnd>, at: i64) -> Decided {
     Decided { what, by, at: end.at }
 }
 
-/// The group became a supergroup: messages of the old one can't be reached, so what is still asked is asked in the new one.
+/// The group became a supergroup: its old messages can't be reached, so open questions are asked again in the new one.
 pub fn moved(tx: &Tx<'_>, to: i64, at: i64) -> Result<(), StoreError> {
     for ask in tx.open_asks()?.into_iter().filter(|a| a.chat.is_some_and(|chat| chat != to)) {
         let over = Decided { what: Ending::Over, by: None, at };
@@ -201,7 +201,7 @@ pub fn moved(tx: &Tx<'_>, to: i64, at: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Asks the same once more, for a cause of its own.
+/// Asks the same question again, under its own cause.
 pub fn again(tx: &Tx<'_>, task: &Task, waiting: Waiting, cause: &str, at: i64) -> Result<(), StoreError> {
     let kind = match waiting {
         Waiting::Approval => AlertKind::ApprovalWanted,
@@ -212,7 +212,7 @@ pub fn again(tx: &Tx<'_>, task: &Task, waiting: Waiting, cause: &str, at: i64) -
     tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::Alert, payload }, at).map(drop)
 }
 
-/// Does one thing in the chat. Without a chat that takes answers there is nothing to do.
+/// Performs one chat action. Without a chat that accepts answers there is nothing to do.
 pub fn deliver(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Instant) -> Result<Delivered> {
     let act: ChatAct = match serde_json::from_value(row.payload.clone()) {
         Ok(act) => act,
@@ -260,7 +260,7 @@ fn shut(ctx: &mut Ctx, to: &Telegram, ask: i64, deadline: Instant) -> Result<Opt
     Ok(Some(notify::close(&to.in_chat(chat), message, &text, deadline)))
 }
 
-/// The question that another one follows from, while its wait goes on.
+/// The question that a follow-up belongs to, while its wait is open.
 fn going_on(ctx: &mut Ctx, ask: i64) -> Result<Option<(Ask, Task)>> {
     let Some(ask) = ctx.store.read(|tx| tx.ask(ask))? else { return Ok(None) };
     let task = ctx.task(ask.task)?;

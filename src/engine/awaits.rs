@@ -1,5 +1,5 @@
-//! Keeps what the forge waits for before it merges (GH-1): the deploy stays initiated with nothing done, the person's
-//! release stays, and the merge is asked for again by itself.
+//! Records what the forge waits for before it merges (GH-1): the deploy stays initiated with nothing done, the person's
+//! release stays valid, and the merge is retried automatically.
 
 use super::{Ctx, messages, settle};
 use crate::adapters::store::{Result as Stored, Tx};
@@ -16,8 +16,8 @@ fn key(id: TaskId) -> String {
     format!("awaits/t{id}")
 }
 
-/// What the forge waits for before it makes the merge of the task's newest deploy; one that was withdrawn to give the lease
-/// back waits on. A wait that can't be read is none: the forge is asked.
+/// What the forge waits for before it merges the task's newest deploy. A deploy withdrawn to give the lease back still
+/// waits. An unreadable wait counts as missing: the forge is asked.
 pub fn of(tx: &Tx<'_>, task: &Task) -> Stored<Option<Awaits>> {
     let Some(deploy) = tx.deploys_of(task.id)?.pop().filter(|d| d.attempt == task.attempt) else { return Ok(None) };
     let kept = tx.meta(&key(task.id))?.and_then(|text| serde_json::from_str::<Awaits>(&text).ok());
@@ -29,14 +29,14 @@ pub fn of(tx: &Tx<'_>, task: &Task) -> Stored<Option<Awaits>> {
     }))
 }
 
-/// The wait goes on without the merge lease, which is given back.
+/// The wait continues after the merge lease was given back.
 pub fn without_lease(tx: &Tx<'_>, task: &Task) -> Stored<()> {
     let Some(wait) = of(tx, task)? else { return Ok(()) };
     tx.set_meta(&key(task.id), &serde_json::to_string(&Awaits { lease_free: true, ..wait }).unwrap_or_default())
 }
 
-/// Keeps one more such answer. A wait for a person has no bound and is told once; checks have that of every gate
-/// (`gates.undecided_max_s`, RULE-8). Gives why the task is to be blocked, where that has passed.
+/// Records one more such answer. A wait for a person has no bound and is reported once. A wait for checks has the bound
+/// of every gate (`gates.undecided_max_s`, RULE-8). Returns the reason to block the task once that has passed.
 pub fn keep(ctx: &mut Ctx, task: &Task, deploy: &Deploy, what: Awaited, said: &str) -> Result<Option<String>> {
     if !what.by_person()
         && settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)? > ctx.policy.undecided_max_ms

@@ -16,18 +16,18 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// A task's repository, ready to be worked with.
+/// A task's repository, ready for work.
 #[derive(Debug)]
 pub struct Ground {
     pub task: Task,
     pub mirror: Mirror,
     pub default_branch: String,
-    /// Where the default branch stands in the mirror.
+    /// The default branch's commit in the mirror.
     pub default_sha: Sha,
 }
 
-/// The mirror with a fresh default branch; makes the task's branch where it has none yet. Repeatable after a kill at
-/// any point. Fails where the remote can't be reached: never an old base.
+/// The mirror with a fresh default branch; creates the task's branch if there is none yet. Repeatable after a kill at
+/// any point. Fails if the remote can't be reached: never uses an old base.
 pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     let task = ctx.task(id)?;
     let project = ctx.project(&task.project)?.clone();
@@ -59,7 +59,7 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     let at = ctx.now().stamp.wall_ms;
     let task = ctx.store.write(|tx| {
         let mut t = tx.task(id)?;
-        // Another process was first: what it recorded is what the branch was cut from.
+        // Another process was first: the branch was cut from what it recorded.
         if t.base_sha.is_some() && t.branch.is_some() {
             return Ok(t);
         }
@@ -73,8 +73,8 @@ pub fn ensure(ctx: &mut Ctx, id: TaskId) -> Result<Ground> {
     Ok(Ground { task, mirror, default_branch, default_sha })
 }
 
-/// Asks each remote once for all that a step is about to begin there, so that none of the starts asks by itself (speed).
-/// What fails here fails again where it is said.
+/// Asks each remote once for everything that a step is about to start there, so that the starts need no requests of
+/// their own (speed). An error here occurs again at the start, which reports it.
 pub fn look_ahead(ctx: &mut Ctx, starting: &[TaskId]) {
     let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for id in starting {
@@ -84,7 +84,7 @@ pub fn look_ahead(ctx: &mut Ctx, starting: &[TaskId]) {
             names.entry(task.project).or_default().push(name);
         }
     }
-    // One start alone asks as much by itself.
+    // For a single start, asking ahead saves nothing.
     for (project, names) in names.iter().filter(|(_, names)| names.len() > 1) {
         if let Err(e) = ask_ahead(ctx, project, names) {
             tracing::debug!("asking ahead for {project}: {e:#}");
@@ -101,8 +101,8 @@ fn ask_ahead(ctx: &mut Ctx, project: &str, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A push that the remote refuses, before anything was done: a login that is missing is the environment's (RULE-45); an
-/// account that may not push is refused for good (ORD-1).
+/// A push that the remote refuses before any work: a missing login is the environment's fault (RULE-45); an account
+/// that may not push is refused for good (ORD-1).
 fn no_push(e: GitError, key: &Key) -> anyhow::Error {
     if let GitError::Refused { refusal, reason, .. } = &e
         && *refusal != Refusal::BadCredential
@@ -115,9 +115,9 @@ fn no_push(e: GitError, key: &Key) -> anyhow::Error {
     anyhow::Error::new(e).context("asking whether branches may be pushed")
 }
 
-/// Before a task's first branch: whether token and account may do what its run will ask of them, so that none fails
-/// half-way (ORD-1). Two questions that write nothing. Fails with the *no* of remote or forge, for good where the account may not
-/// push; no answer is none (RULE-8).
+/// Before a task's first branch: whether token and account have the rights that its run needs, so that no run fails
+/// half-way (ORD-1). Makes two requests that write nothing. Fails with the *no* of remote or forge, for good if the
+/// account may not push. No answer proves nothing (RULE-8).
 fn rights(ctx: &mut Ctx, project: &Project, mirror: &Mirror, key: &Key) -> Result<()> {
     if !project.forge.is_remote() {
         return Ok(());
@@ -152,14 +152,14 @@ fn accepted(ctx: &mut Ctx, task: &Task, landed: &Sha) -> Result<bool> {
     })?)
 }
 
-/// The name that a task's branch has, or is to get where nobody else has it.
+/// The name of a task's branch, or the name it gets if that is free.
 pub fn wanted(project: &Project, task: &Task) -> String {
     let made = || branch_name(&project.git.branch_prefix, &task.key, &task.title, task.round);
     task.branch.clone().unwrap_or_else(made)
 }
 
-/// A branch of ours: one whose creating push said `*` (RULE-11). A name that stands there already is a person's, unless
-/// an intent of this task says that we were about to make it. Gives its name, and its head on the remote.
+/// Creates a branch of ours: one whose creating push said `*` (RULE-11). An existing name is a person's, unless an
+/// intent of this task says that we were about to create it. Returns its name and its head on the remote.
 fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base: &Sha) -> Result<(String, Sha)> {
     for n in 0..20 {
         let name = if n == 0 {
@@ -177,10 +177,10 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
         if row.as_ref().is_some_and(|r| r.outcome.is_some()) {
             continue;
         }
-        // A name that somebody takes within the second that an answer counts is kept from us by the push.
+        // An answer counts for a second; if somebody takes the name meanwhile, our push fails.
         let standing = mirror.glance(&[&name])?.at.into_iter().next().flatten();
         let outcome = match (&standing, row.is_some()) {
-            // Intended before, and it was seen absent then: ours.
+            // We intended it earlier and it was absent then: ours.
             (Some(_), true) => true,
             (Some(_), false) => false,
             (None, _) => {
@@ -220,8 +220,8 @@ fn create_branch(ctx: &mut Ctx, task: &Task, mirror: &Mirror, wanted: &str, base
     Err(Refused::error(why))
 }
 
-/// Where a branch of ours is that a process made which was killed before it could record it: with nothing on it yet it is
-/// moved up to the default branch of now (RUN-3); what somebody pushed to it meanwhile stays, and the run begins there.
+/// The head of a branch of ours whose creator was killed before it could record it. An empty one is moved up to the
+/// current default branch (RUN-3). What somebody pushed to it meanwhile stays, and the run begins there.
 fn caught_up(mirror: &Mirror, name: &str, base: &Sha) -> Result<Sha> {
     let Some(standing) = mirror.remote_head(name)? else {
         return match mirror.push_new_branch(name, base)? {
@@ -242,8 +242,8 @@ fn caught_up(mirror: &Mirror, name: &str, base: &Sha) -> Result<Sha> {
     })
 }
 
-/// Makes a branch that another hand deleted again, at the last head known (RULE-31). Fails where the remote does not
-/// answer or refuses; one that is there again by another hand is left as it is.
+/// Recreates a branch that somebody else deleted, at the last known head (RULE-31). Fails if the remote refuses or does
+/// not answer. A branch that somebody else has recreated stays as it is.
 pub fn restore(ctx: &mut Ctx, id: TaskId, branch: &str) -> Result<()> {
     let task = ctx.task(id)?;
     let head = task.head_sha.clone().context("the task has no pushed head")?;
@@ -270,7 +270,7 @@ pub fn is_ours(ctx: &mut Ctx, task: &Task, branch: &str) -> Result<bool> {
 mod tests {
     use super::*;
 
-    /// A login that is missing holds; an account that may not push is blocked with the way out.
+    /// A missing login holds the task; an account that may not push blocks it, with the way out.
     #[test]
     fn ord_1_an_account_that_may_not_push_is_refused_for_good() {
         let no = |refusal| GitError::Refused { what: "push".to_owned(), refusal, reason: "no".to_owned() };

@@ -1,6 +1,6 @@
-//! The reserved job `base` (ORD-1): setup and CI once on a repository's base, before an agent is paid to work on it. One
-//! for each repository, or part of one ([`Project::base_name`]), shared by its tasks; what it knows is one row of `meta`, its
-//! log is `base/<name>/*.log`.
+//! The reserved job `base` (ORD-1): setup and CI once on a repository's base, before an agent is paid to work on it.
+//! One for each repository or part of one ([`Project::base_name`]), shared by its tasks. Its result is one row of
+//! `meta`, its log is `base/<name>/*.log`.
 
 use super::agent::{base_env, tail};
 use super::area::Folders;
@@ -38,17 +38,17 @@ const UNSEEN: &str = "base/unseen/";
 const ON_RED: &str = "base/on_red/t";
 const CAP: u64 = 64 << 20;
 const GRACE: Duration = Duration::from_secs(10);
-/// Processes of a lost try may take so long to vanish after KILL.
+/// How long processes of a lost check may take to vanish after KILL.
 const GONE: Duration = Duration::from_secs(30);
 /// By when a supervisor must have reported.
 const START_MS: i64 = 20_000;
-/// So many last lines are kept of what was red, and told of it.
+/// How many of the last lines of a red log are kept and shown.
 const KEPT_LINES: usize = 20;
 const TOLD_LINES: usize = 5;
-/// Trees that passed are remembered, so many of a base.
+/// How many passed trees are remembered per base.
 const PASSED: usize = 50;
 
-/// Whether there is anything to try on a project's base.
+/// Whether a project's base has anything to check.
 pub fn applies(config: &Config, project: &Project) -> bool {
     let ci = if project.forge.is_remote() { !project.ci.contexts.is_empty() } else { project.ci.command.is_some() };
     config.base.enabled && (ci || project.worktree.setup.is_some())
@@ -56,7 +56,7 @@ pub fn applies(config: &Config, project: &Project) -> bool {
 
 /// Digest of all settings that decide whether setup and CI pass.
 pub fn digest(config: &Config, project: &Project) -> String {
-    // What is written into the file counts too; a reference counts as such.
+    // Literal values count, too; of a reference only the reference itself.
     let literals = |env: &BTreeMap<String, EnvValue>| -> Vec<(String, String)> {
         let one = |(name, value): (&String, &EnvValue)| match value {
             EnvValue::Literal(text) => Some((name.clone(), text.clone())),
@@ -66,13 +66,14 @@ pub fn digest(config: &Config, project: &Project) -> String {
     };
     let own = (literals(&project.ci.env), project.worktree.setup.as_ref().map(|s| literals(&s.env)));
     let confinement = format!("{:?}", config.confinement(project, None));
-    // Of a part: the folder in which they run.
+    // For a part: the folder in which they run.
     let folder = project.paths.first().map(|first| parts::folder(first));
     let all = json!([project.worktree, project.ci, config.tools, confinement, own, folder]);
     throttle::digest(&[&all.to_string()])
 }
 
-/// Digest of all that decides what a red CI means: the settings above and those of the base (ORD-1). Kept with a red row.
+/// Digest of everything that decides what a red CI means: the settings above and those of the base (ORD-1). Stored in a
+/// red row.
 pub fn ground(config: &Config, project: &Project) -> String {
     throttle::digest(&[&digest(config, project), &json!(config.base).to_string()])
 }
@@ -96,7 +97,8 @@ pub fn allow(tx: &Tx<'_>, id: TaskId) -> StoreResult<()> {
     tx.set_meta(&format!("{ON_RED}{id}"), "1")
 }
 
-/// A person asks for it: a base that is red, or could not be tried or looked at, is tried at once. Whether there is one.
+/// On a person's request: a base that is red, or could not be checked or read, is checked at once. Returns whether
+/// there is one.
 pub fn try_now(tx: &Tx<'_>, name: &str) -> StoreResult<bool> {
     let unseen = tx.meta(&unseen_key(name))?.is_some();
     tx.drop_meta(&unseen_key(name))?;
@@ -107,12 +109,12 @@ pub fn try_now(tx: &Tx<'_>, name: &str) -> StoreResult<bool> {
     Ok(true)
 }
 
-/// Where a look at a base that failed is noted.
+/// The key under which a failure to read a base is recorded.
 pub(super) fn unseen_key(name: &str) -> String {
     format!("{UNSEEN}{name}")
 }
 
-/// Bases that could not be looked at, by name.
+/// Bases that could not be read, by name.
 pub fn unseen(tx: &Tx<'_>) -> StoreResult<BTreeMap<String, Unseen>> {
     let one = |(key, text): (String, String)| {
         Some((key.strip_prefix(UNSEEN)?.to_owned(), serde_json::from_str::<Unseen>(&text).ok()?))
@@ -129,7 +131,7 @@ pub(super) fn put(tx: &Tx<'_>, name: &str, base: &Base) -> StoreResult<()> {
     tx.set_meta(&format!("{ROW}{name}"), &json!(base).to_string())
 }
 
-/// Where it is noted that a tree passed.
+/// The key under which a passed tree is recorded.
 pub fn passed_key(name: &str, tree: &str, config: &str) -> String {
     format!("base/passed/{name}/{tree}/{config}")
 }
@@ -149,7 +151,7 @@ pub fn dir(ctx: &Ctx, name: &str) -> PathBuf {
     dir_in(ctx.paths.root(), name)
 }
 
-/// The same below a state directory that is not open yet.
+/// The same for a state directory that is not open yet.
 pub fn dir_in(state: &Path, name: &str) -> PathBuf {
     state.join("base").join(name)
 }
@@ -169,7 +171,7 @@ pub(super) fn start(ctx: &Ctx, name: &str, token: &str) -> Result<()> {
     tick::launch_as(ctx, unit(ctx, name), &words, dir.join("supervisor.log"), JobKind::Ci)
 }
 
-/// Takes back tries whose supervisor is gone: they are tried again after a while.
+/// Takes back checks whose supervisor is gone; they are retried after a while.
 pub fn resume(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry {
         return Ok(());
@@ -185,7 +187,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
         }
         end_processes(ctx, &name)?;
         let Some(project) = ctx.config.projects.iter().find(|p| p.base_name() == name).cloned() else {
-            // Nobody's any more: it must not count among those being tried.
+            // It has no owner any more, so it must not count as running.
             ctx.store.write(|tx| tx.drop_meta(&format!("{ROW}{name}")))?;
             continue;
         };
@@ -200,7 +202,7 @@ fn end_processes(ctx: &Ctx, name: &str) -> Result<()> {
     Ok(process::end_all(&find, GRACE, GONE)?)
 }
 
-/// What a try came to.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Tried {
     pub state: BaseState,
@@ -218,7 +220,8 @@ impl Tried {
     }
 }
 
-/// The supervisor of a try (`orch run-job --base NAME --token T`). Nothing is done where the claim is another's by now.
+/// The supervisor of a check (`orch run-job --base NAME --token T`). Does nothing if somebody else has the claim by
+/// now.
 pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
     let dir = dir(ctx, name);
@@ -244,7 +247,7 @@ pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
     let project = project.with_context(|| format!("no project has the base {name}"))?;
     end_processes(ctx, name)?;
     let tried = attempt(ctx, &project, &base.commit).unwrap_or_else(|e| {
-        // `orch`'s own trouble says nothing of the base.
+        // A failure of `orch` itself says nothing about the base.
         Tried::of(BaseState::Environment, format!("{e:#}"))
     });
     end(ctx, &project, token, &tried)?;
@@ -255,25 +258,25 @@ pub fn work(ctx: &mut Ctx, name: &str, token: &str) -> Result<()> {
     Ok(())
 }
 
-/// Statuses of the base on a remote forge, then setup and CI in a new checkout of it.
+/// Reads the base's statuses on a remote forge, then runs setup and CI in a new checkout of it.
 fn attempt(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Result<Tried> {
     let folders = Folders::base(&ctx.paths, project.base_name(), ctx.now().stamp.wall_ms);
     let site = Site { folders: &folders, logs: &dir(ctx, project.base_name()), account: account(ctx, project) };
     play(ctx, project, commit, &site)
 }
 
-/// Where a try works.
+/// Where a check works.
 pub struct Site<'a> {
-    /// Of this try alone: made again, and deleted after it.
+    /// Used by this check alone: created afresh and deleted after it.
     pub folders: &'a Folders,
-    /// Gets `setup.log` and `ci.log`.
+    /// Receives `setup.log` and `ci.log`.
     pub logs: &'a Path,
-    /// Beside those of runs.
+    /// Separate from those of runs.
     pub account: RunId,
 }
 
-/// A try at a site: what the reserved job does, and `init --try` and `doctor` by the same code (ORD-2). Blocks; nothing is
-/// recorded. Fails where this machine can't try it.
+/// A check at a site: the code shared by the reserved job, `init --try` and `doctor` (ORD-2). Blocks and records
+/// nothing. Fails if this machine can't run it.
 pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> Result<Tried> {
     if let Some(red) = red_statuses(ctx, project, commit) {
         return Ok(Tried::of(BaseState::Red, red));
@@ -299,7 +302,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     hold.hand_over(folders)?;
     let scripts = project.scripts().into_iter().map(|script| folders.checkout.join(script));
     let frozen: Vec<PathBuf> = scripts.filter(|path| path.symlink_metadata().is_ok()).collect();
-    // Logs of an earlier try would pass for this one's.
+    // Logs of an earlier check would pass for this one's.
     for name in ["setup.log", "ci.log"] {
         drop(std::fs::remove_file(logs.join(name)));
     }
@@ -334,7 +337,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
             let lines: Vec<&str> = text.lines().collect();
             tried.lines = lines.iter().skip(lines.len().saturating_sub(KEPT_LINES)).map(|l| (*l).to_owned()).collect();
             tried.steps = steps;
-            // Of what may live on nothing is kept.
+            // Keep no caches while processes may still be running.
             if ended {
                 caches.keep(folders);
             }
@@ -348,7 +351,7 @@ pub fn play(ctx: &mut Ctx, project: &Project, commit: &Sha, site: &Site<'_>) -> 
     Ok(Tried { steps, ..Tried::of(BaseState::Green, why) })
 }
 
-/// A command of a try.
+/// A command of a check.
 struct Step<'a> {
     name: &'static str,
     key: &'static str,
@@ -378,13 +381,13 @@ fn steps_of(project: &Project) -> Vec<Step<'_>> {
     setup.into_iter().chain(ci).collect()
 }
 
-/// Tries of different bases run at once: each has an account of its own, beside those of runs.
+/// Checks of different bases run concurrently: each has its own account, separate from those of runs.
 fn account(ctx: &Ctx, project: &Project) -> RunId {
     let place = ctx.config.projects.iter().position(|p| p.key == project.key).unwrap_or(0);
     RunId(-1 - i64::try_from(place).unwrap_or(0))
 }
 
-/// What a step that did not pass says; `None`: it passed.
+/// What a failed step says; `None`: it passed.
 fn verdict(key: &str, limit: Duration, ran: std::result::Result<Exit, ChildError>) -> Option<Tried> {
     let exit = match ran {
         Err(e) => return Some(Tried::of(BaseState::Environment, format!("{key}: {e}"))),
@@ -392,11 +395,11 @@ fn verdict(key: &str, limit: Duration, ran: std::result::Result<Exit, ChildError
     };
     match (&exit.ended_by, exit.code) {
         (None, Some(0)) => None,
-        // As a shell says it: a program that can't be run, or isn't there.
+        // The shell's codes for a program that can't be run or doesn't exist.
         (None, Some(code @ (126 | 127))) => Some(Tried::of(BaseState::Environment, format!("{key}: exit {code}"))),
         (None, Some(code)) => Some(Tried::of(BaseState::Red, format!("{key}: exit {code}"))),
         (None, None) => Some(Tried::of(BaseState::Environment, format!("{key} was killed"))),
-        // Its checks are another's words (BND-5).
+        // A protected script was changed while the step ran (BND-5).
         (Some(EndedBy::Asked(why)), _) => Some(Tried::of(BaseState::Red, format!("{key}: {why}"))),
         (Some(EndedBy::Wall | EndedBy::Stall), _) => {
             Some(Tried::of(BaseState::Red, format!("{key} ran longer than {} s", limit.as_secs())))
@@ -404,7 +407,7 @@ fn verdict(key: &str, limit: Duration, ran: std::result::Result<Exit, ChildError
     }
 }
 
-/// The named contexts of the base that are red; what is absent or pending is not known and holds nothing.
+/// The named contexts of the base that are red. An absent or pending one is unknown and holds nothing.
 fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String> {
     if !project.forge.is_remote() || project.ci.contexts.is_empty() {
         return None;
@@ -424,7 +427,7 @@ fn red_statuses(ctx: &mut Ctx, project: &Project, commit: &Sha) -> Option<String
     }
 }
 
-/// Records a try's end under its claim, and tells of a red base once for commit and settings.
+/// Records a check's end under its claim, and reports a red base once per commit and settings.
 pub(super) fn end(ctx: &mut Ctx, project: &Project, token: &str, tried: &Tried) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -482,7 +485,7 @@ fn tell(tx: &Tx<'_>, project: &Project, base: &mut Base, at: i64) -> StoreResult
     messages::alert_named(tx, AlertKind::BaseRed, name, base.told_no, &detail, at)
 }
 
-/// One silent line where a red was told of.
+/// One silent message if a red base was reported.
 pub(super) fn recovered(tx: &Tx<'_>, name: &str, base: &mut Base, at: i64) -> StoreResult<()> {
     tx.drop_meta(&format!("base/told/{name}"))?;
     if std::mem::take(&mut base.told) {
@@ -492,7 +495,7 @@ pub(super) fn recovered(tx: &Tx<'_>, name: &str, base: &mut Base, at: i64) -> St
     put(tx, name, base)
 }
 
-/// For `status`: every project's base, tried or not.
+/// For `status`: every project's base, checked or not.
 pub fn shown(tx: &Tx<'_>, config: &Config) -> StoreResult<Vec<BaseRow>> {
     let rows = rows(tx)?;
     let unseen = unseen(tx)?;

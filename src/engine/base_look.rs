@@ -1,5 +1,5 @@
-//! When a base is looked at and its try begins (ORD-1): right before a first job is claimed, and for a red CI
-//! that counts only once the base was tried after it. Nothing else fetches, asks or starts anything for a base.
+//! When a base is read and its check begins (ORD-1): right before a first job is claimed, and for a red CI, which
+//! counts only after a later check of the base. Nothing else fetches, asks or starts anything for a base.
 
 use super::base_job::{self, Tried, applies, digest, passed_key, row};
 use super::refused::Refused;
@@ -17,7 +17,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Every base that one of the next claims needs is known, or its try begins.
+/// Makes sure that every base that the next claims need is known or that its check has begun.
 pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<()> {
     if ctx.dry || !ctx.config.base.enabled {
         return Ok(());
@@ -29,8 +29,8 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
         let mut policy = ctx.policy.clone();
         let first = ctx.store.read(|tx| {
             let known = base_job::rows(tx)?;
-            // Which first jobs would be claimed if the bases that are not known yet were green. One that was looked at and
-            // holds its jobs leaves their place to another project's, which has to be known then.
+            // Finds the first jobs that would be claimed if every unknown base were green. When a base turns out to
+            // hold its jobs, other projects' jobs move up, and their bases have to be known, too.
             for (key, project) in &mut policy.projects {
                 let row = project.base.as_ref().and_then(|name| known.get(name));
                 if !looked.contains(key) || row.is_some_and(|b| b.state == BaseState::Running) {
@@ -62,7 +62,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
     Ok(())
 }
 
-/// The projects of which a red CI waits for a base that was tried after it, with when (wall milliseconds).
+/// The projects with a red CI that waits for a later check of the base, with the time of that CI (wall milliseconds).
 fn red_since(ctx: &mut Ctx, only: Option<&str>, day: i64, free: Option<u64>) -> Result<BTreeMap<String, i64>> {
     let (now, policy) = (ctx.now(), ctx.policy.clone());
     let mut red: BTreeMap<String, i64> = BTreeMap::new();
@@ -78,7 +78,7 @@ fn red_since(ctx: &mut Ctx, only: Option<&str>, day: i64, free: Option<u64>) -> 
     Ok(red)
 }
 
-/// Looks at a project's base for these tasks, or, `after`, has it tried once more unless it was since then.
+/// Reads a project's base for these tasks. With `after`, has it checked again unless that has happened since.
 fn look(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Result<()> {
     let project = ctx.project(key)?.clone();
     if !applies(&ctx.config, &project) {
@@ -86,7 +86,7 @@ fn look(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Resul
     }
     let at = ctx.now().stamp.wall_ms;
     let before = ctx.store.read(base_job::unseen)?.remove(project.base_name());
-    // A clock that was set back must hold nothing for long.
+    // A clock that was set back must not hold anything for long.
     if before.as_ref().is_some_and(|u| u.next_at > at && u.since <= at) {
         return Ok(());
     }
@@ -99,8 +99,8 @@ fn look(ctx: &mut Ctx, key: &str, tasks: &[TaskId], after: Option<i64>) -> Resul
     }
 }
 
-/// Notes a look that failed, which holds first jobs, and reports it as a claim that meets the same fault does. What only a
-/// person lifts blocks the tasks that wait for it.
+/// Records a failure to read a base, which holds first jobs, and reports it as a claim with the same fault would. A
+/// fault that only a person can lift blocks the waiting tasks.
 fn failed(ctx: &mut Ctx, project: &Project, tasks: &[TaskId], times: i64, error: anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let failed = times.saturating_add(1);
@@ -140,7 +140,7 @@ fn one(ctx: &mut Ctx, project: &Project, after: Option<i64>) -> Result<()> {
         Next::Wait => return Ok(()),
         Next::Go if last.as_ref().is_some_and(|b| b.tree == tree && b.state == BaseState::Green) => return Ok(()),
         Next::Go => BaseState::Green,
-        // As many are tried as may be (RULE-24): the end of one starts the next.
+        // The limit of concurrent checks is reached (RULE-24): the end of one starts the next.
         Next::Try if full && after.is_some() => return Ok(()),
         Next::Try if full => BaseState::Untried,
         Next::Try => BaseState::Running,

@@ -1,5 +1,5 @@
 //! One state directory belongs to one configuration (ORD-3): its canonical path is kept in the directory and in the
-//! database, so that two checkouts can't share a default by accident.
+//! database, so that two checkouts can't accidentally share a default directory.
 
 use super::Ctx;
 use crate::adapters::process;
@@ -16,7 +16,7 @@ const FILE: &str = "configuration";
 /// The row that says whether a change was recorded already.
 const ROW: &str = "configuration";
 
-/// The directory belongs to another configuration, which is still there.
+/// The directory belongs to another configuration, which still exists.
 #[derive(Debug)]
 pub struct Other {
     state_dir: PathBuf,
@@ -41,7 +41,7 @@ impl Other {
     }
 }
 
-/// The configuration that a state directory belongs to; `None`: nobody's yet.
+/// The configuration that a state directory belongs to; `None`: none yet.
 pub fn bound(state_dir: &Path) -> Option<PathBuf> {
     let mut bytes = std::fs::read(state_dir.join(FILE)).ok()?;
     if bytes.last() == Some(&b'\n') {
@@ -55,12 +55,12 @@ fn real(file: &Path) -> PathBuf {
     std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())
 }
 
-/// Whether a state directory may be opened with this configuration: it is its own, nobody's, or that of a file that is gone.
-/// Fails with both paths.
+/// Whether a state directory may be opened with this configuration: it belongs to this one, to none, or to a file that
+/// is gone. Fails with both paths.
 pub fn check(state_dir: &Path, file: &Path) -> Result<(), Other> {
     let here = real(file);
     match bound(state_dir) {
-        // What can't be looked at counts as there.
+        // What can't be checked counts as existing.
         Some(bound) if bound != here && real(&bound) != here && bound.try_exists().unwrap_or(true) => {
             Err(Other { state_dir: state_dir.to_owned(), bound, here })
         }
@@ -68,8 +68,8 @@ pub fn check(state_dir: &Path, file: &Path) -> Result<(), Other> {
     }
 }
 
-/// Takes the directory over for the configuration in force, with one audit event where it was another's. `meant`: a person
-/// said so (`config adopt`). Gives whether it was another's or nobody's.
+/// Takes the directory over for the configuration in force, with one audit event if it belonged to another. `meant`: a
+/// person asked for it (`config adopt`). Returns whether it belonged to another or to none.
 pub fn take(ctx: &mut Ctx, meant: bool) -> Result<bool> {
     let here = real(&ctx.config.file);
     let was = bound(ctx.paths.root());
@@ -121,7 +121,7 @@ mod tests {
         }
         std::fs::remove_file(&one).unwrap();
         assert!(check(&state, &two).is_ok(), "the recorded file is gone");
-        // A word that is no path binds to nothing.
+        // A word that is not a path binds to nothing.
         std::fs::write(state.join(FILE), "x\n").unwrap();
         assert!(bound(&state).is_none());
     }

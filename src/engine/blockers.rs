@@ -1,5 +1,5 @@
-//! What a board is asked right before a task's first job is claimed: the item's text and what blocks it (RULE-27). The
-//! local board's are read with the item; Plane's lists carry neither.
+//! Asks a board for the item's text and blockers right before a task's first job is claimed (RULE-27). The local board
+//! delivers both with the item; Plane's lists contain neither.
 
 use super::record;
 use super::services;
@@ -16,7 +16,8 @@ use anyhow::Result;
 /// More tasks than one tick starts.
 const MOST: usize = 20;
 
-/// Asks about every task whose first job would be claimed now, until the answer changes nothing more. Gives every answer.
+/// Asks about every task whose first job would be claimed now, until the answers change nothing any more. Returns every
+/// answer.
 pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Option<u64>) -> Result<BoardAnswers> {
     let mut board = BoardAnswers::default();
     if !ctx.policy.projects.values().any(|p| p.remote_board) {
@@ -42,7 +43,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
             Ok::<_, StoreError>((tasks, stale))
         })?;
         let mut asked = false;
-        // A relation that a person takes away frees its task, though not at once.
+        // A relation that a person deletes frees its task, though not at once.
         for (id, at_once) in tasks.into_iter().map(|id| (id, true)).chain(stale.into_iter().map(|id| (id, false))) {
             if at_once || due(ctx, id)? {
                 let answer = asked_about(ctx, id);
@@ -58,7 +59,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize, day: i64, free: Opt
     Ok(board)
 }
 
-/// For who only reads (`explain`, `status`): what the last step was told instead of an answer.
+/// For readers (`explain`, `status`): the failures that the last step got instead of answers.
 pub fn last(tx: &Tx<'_>) -> Stored<BoardAnswers> {
     let mut board = BoardAnswers::default();
     for (key, why) in tx.metas(PREFIX)? {
@@ -87,7 +88,7 @@ fn due(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     Ok(last.is_none_or(|at| !(0..ttl).contains(&(now - at))))
 }
 
-/// Asks, and keeps for others that no answer came.
+/// Asks, and records for others if no answer arrived.
 fn asked_about(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let answer = ask(ctx, id);
     let why = answer.as_ref().err().map_or_else(String::new, |e| format!("{e:#}"));
@@ -128,7 +129,7 @@ fn ask(ctx: &mut Ctx, id: TaskId) -> Result<()> {
             let blockers = Some(boards::blockers(tx, &t.project, &refs)?);
             let body = Some(item.body.as_deref().unwrap_or_default());
             let said = Said { title: &item.title, body, priority: boards::priority(&item), blockers };
-            // Where rights are asked, the text is the one that the decider saw (GH-2).
+            // On a board that checks rights, the text stays as the decider saw it (GH-2).
             let changes = rule::follow(&t, said, project.board.asks_rights());
             record::changes(tx, &mut t, changes, at)?;
             tx.set_priority(id, t.priority)?;

@@ -1,4 +1,4 @@
-//! What is read from the boards: statuses, work items, labels; observations become rows and intents (BRD-4, RULE-12).
+//! Reads statuses, work items and labels from the boards; observations become rows and intents (BRD-4, RULE-12).
 
 use super::record;
 use super::{Ctx, folder, messages, projects};
@@ -26,10 +26,10 @@ pub struct Seat {
     pub resolved: Resolved,
 }
 
-/// For so long one answer of a board about its statuses, or its silence, is enough for one process.
+/// How long one process relies on a board's answer about its statuses, or on its silence.
 const ASKED_MS: i64 = 60_000;
 
-/// What boards answered a process, and when: a step asks once, not once a task, whatever the answer was and whether or
+/// What boards answered this process, and when. A step asks once, not once per task, whatever the answer and whether or
 /// not it could be stored.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -41,7 +41,7 @@ fn lately<T: Clone>(known: &BTreeMap<String, (i64, T)>, key: &str, now: i64) -> 
     known.get(key).filter(|(at, _)| (0..ASKED_MS).contains(&(now - at))).map(|(_, answer)| answer.clone())
 }
 
-/// Notes that a project's board could not be reached.
+/// Records that a project's board could not be reached.
 pub fn is_silent(ctx: &mut Ctx, project: &Project, error: &BoardError) {
     let now = ctx.now().stamp.wall_ms;
     if lately(&ctx.asked.silent, &project.key, now).is_none() {
@@ -49,8 +49,8 @@ pub fn is_silent(ctx: &mut Ctx, project: &Project, error: &BoardError) {
     }
 }
 
-/// Fails as a project's board did a moment ago, should it have been silent: each further question of a step would wait as
-/// long.
+/// Fails at once if a project's board did not answer a moment ago: each further request of a step would take just as
+/// long to time out.
 pub fn pass_silent(ctx: &mut Ctx, project: &Project) -> Result<(), BoardError> {
     let now = ctx.now().stamp.wall_ms;
     lately(&ctx.asked.silent, &project.key, now).map_or(Ok(()), Err)
@@ -61,8 +61,8 @@ fn states_key(project: &Project) -> String {
     format!("board/statuses/{}", project.key)
 }
 
-/// Opens a project's board. Statuses come from the cache (TTL); a failed refresh serves the stale set and says so, never
-/// another project's.
+/// Opens a project's board. Statuses are cached (TTL). A failed refresh serves the stale set and says so, never another
+/// project's.
 pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     let board = projects::board(ctx, project)?;
     let names = projects::status_names(project);
@@ -110,7 +110,7 @@ pub fn seat(ctx: &mut Ctx, project: &Project) -> Result<Seat> {
     }
 }
 
-/// Forgets what is known of a project's statuses: whoever examines the board asks it (`doctor`, on a copy of the database).
+/// Forgets a project's cached statuses, so that an examination asks the board (`doctor`, on a copy of the database).
 pub fn forget(ctx: &mut Ctx, project: &Project) -> Result<()> {
     ctx.asked = Asked::default();
     Ok(ctx.store.write(|tx| tx.drop_meta(&states_key(project)))?)
@@ -128,26 +128,26 @@ pub fn resolved(ctx: &mut Ctx, project: &Project) -> Option<Resolved> {
     Some(resolve(&statuses, &names))
 }
 
-/// Intents that do not steer in a project (RULE-14), from what is known without a request; a board never read has none.
+/// Intents without effect in a project (RULE-14), from what is known without a request. A board never read has none.
 pub fn intents_off(ctx: &mut Ctx, project: &Project) -> Vec<crate::model::board::IntentOff> {
     resolved(ctx, project).map(|r| r.off().to_vec()).unwrap_or_default()
 }
 
-/// With which status of its own each question can be answered on a project's board, from what is known without a request.
-/// Nothing is asked for that the board can't take (RULE-14).
+/// The status that answers each question on a project's board, from what is known without a request. Nothing is asked
+/// that the board can't answer (RULE-14).
 pub fn answers(ctx: &mut Ctx, project: &Project) -> Answers {
     let names = projects::status_names(project);
     let known = resolved(ctx, project);
     let name = |intent: Intent| match &known {
         Some(resolved) => resolved.status_for(intent.logical()).map(|s| s.name.clone()),
-        // Until it is read, what is configured is what will be asked for.
+        // Until the board is read, the configured status is the one asked for.
         None => Some(names.get(&intent.logical()).map_or(intent.logical().default_name(), String::as_str).to_owned()),
     };
     Answers { approved: name(Intent::Approved), confirm_deploy: name(Intent::ConfirmDeploy) }
 }
 
-/// The waits of a project's tasks, by their work items: taken before a board is read, so that a status from before a
-/// question neither asks nor answers it (RULE-43).
+/// The waits of a project's tasks, by work item. Read before the board, so that a status older than a question neither
+/// asks nor answers it (RULE-43).
 pub type Waits = BTreeMap<String, Wait>;
 
 /// The waits as they are now.
@@ -157,25 +157,25 @@ pub fn waits(ctx: &mut Ctx, project: &Project) -> Result<Waits> {
     Ok(of.filter_map(|t| Some((t.item_id.clone(), t.wait()?))).collect())
 }
 
-/// What a look at a whole board says of items that are not in its list.
+/// What a full scan of a board says about items that are not in its list.
 pub struct Whole<'a> {
-    /// Those that could not be read: nothing is known of them.
+    /// Items that could not be read: nothing is known of them.
     pub unread: &'a [Key],
-    /// Whether an item is there and needed no reading, by its id.
+    /// Whether an item exists but did not have to be read, by its id.
     pub there: &'a dyn Fn(&str) -> bool,
 }
 
-/// The items that were read and are not recorded.
+/// The items that were read but not recorded.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// To be read once more, since a question was asked or ended while they were read.
+    /// To be read again, since a question was asked or ended in the meantime.
     pub again: Vec<Key>,
     /// Their rows can't be decoded.
     held: Vec<Key>,
 }
 
-/// Records what was read of a board: one row per item, an intent where the status changed into one, and which waits are
-/// asked. `before`: from [`waits`], taken before the board was read. `whole`: the board has no other items.
+/// Records what was read from a board: one row per item, an intent if the status changed to one, and which waits are
+/// asked. `before`: from [`waits`], read before the board. `whole`: the board has no other items.
 pub fn observe(
     ctx: &mut Ctx,
     project: &Project,
@@ -217,7 +217,7 @@ pub fn observe(
                 match tx.part(|tx| one(tx, &read, item))? {
                     Ok(Recorded::Yes) => {}
                     Ok(Recorded::No) => again.push(item.key.clone()),
-                    // It holds its own task alone; the next pass reads the item again.
+                    // It holds only its own task; the next pass reads the item again.
                     Err(why) => held.push((item.key.clone(), why)),
                 }
             }
@@ -244,7 +244,7 @@ pub fn observe(
     Ok(out)
 }
 
-/// Holds a task whose item is gone, archived or a draft; lets it go on when the item is there again.
+/// Holds a task whose item is gone, archived or a draft; releases it when the item is back.
 pub fn set_gone(ctx: &mut Ctx, task: &Task, gone: bool) -> Result<()> {
     let seen = gone.then_some(Withdrawal::ItemGone);
     if !decide::changes_hold(task, seen.as_ref(), Asserts::Presence) {
@@ -258,8 +258,8 @@ pub fn set_gone(ctx: &mut Ctx, task: &Task, gone: bool) -> Result<()> {
     })?)
 }
 
-/// After a whole look at a board whose pages may drift: what a live task's item is now, asked by itself where the look
-/// did not show it. An item missing from one scan is unknown, not gone. Gives whether it came to its end.
+/// After a full scan of a board whose pages may drift: asks individually for the items of live tasks that the scan did
+/// not show. An item missing from one scan is unknown, not gone. Returns whether all were asked.
 pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[WorkItem]) -> Result<bool> {
     for task in ctx.store.read(|tx| tx.open_tasks())?.iter().filter(|t| t.project == project.key) {
         if ctx.interrupted() {
@@ -271,9 +271,9 @@ pub fn look_for_missing(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &[W
         }
         match seat.board.get(seat.resolved.statuses(), &task.key) {
             Ok(item) => set_gone(ctx, task, item.is_none())?,
-            // It asks everybody to wait, or nobody answers.
+            // The board asks everybody to wait, or does not answer.
             Err(e @ (BoardError::Throttled { .. } | BoardError::Silent(_))) => return Err(e.into()),
-            // One item's no says nothing of the next (RULE-44).
+            // A *no* for one item says nothing about the next (RULE-44).
             Err(e) => ctx.fault(Some(task), "looking for its work item", &e.into()),
         }
     }
@@ -288,7 +288,7 @@ fn differs(row: &ItemRow, item: &WorkItem) -> bool {
         || item.updated_ms > row.updated_ms
 }
 
-/// What an item says beside title and status, as far as a task that has not begun follows it.
+/// The contents of an item other than title and status that a task follows until it begins.
 fn said(item: &WorkItem) -> String {
     use sha2::{Digest, Sha256};
     let refs = item.blocked_by.as_ref().map(|refs| format!("{refs:?}"));
@@ -299,13 +299,13 @@ fn said(item: &WorkItem) -> String {
     Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-/// What one reading of a board is judged by.
+/// The context in which one reading of a board is judged.
 struct Reading<'a> {
     project: &'a str,
     resolved: &'a Resolved,
     source: Source,
     stop_on: bool,
-    /// Title and text of a task stay as its decider saw them (BRD-3).
+    /// A task's title and text stay as its decider saw them (BRD-3).
     frozen: bool,
     before: &'a Waits,
     at: i64,
@@ -315,18 +315,18 @@ struct Reading<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recorded {
     Yes,
-    /// It is to be read once more.
+    /// It must be read again.
     No,
 }
 
-/// The status that asks a task's present wait in a project, fallbacks included.
+/// The status that asks for a task's current wait in a project, fallbacks included.
 fn asking<'r>(resolved: &'r Resolved, task: &Task) -> Option<&'r str> {
     let logical = crate::model::board::indication(task.stage, Progress::AwaitingPerson)?;
     resolved.status_for(logical).map(|s| s.id.as_str())
 }
 
-/// Records that the board asks the task's present wait, if this status does and the task was in the same wait, `before`,
-/// when the board was asked for it or to set it (RULE-43).
+/// Records that the board asks for the task's current wait, if this status does and the task was already in that wait,
+/// `before`, when the board was read or written (RULE-43).
 pub fn asked(
     tx: &Tx<'_>,
     task: &mut Task,
@@ -429,7 +429,7 @@ pub fn priority(item: &WorkItem) -> i64 {
     i64::try_from(at).unwrap_or(4)
 }
 
-/// Blockers as keys; what resolves to none is given by name: it holds, and says so.
+/// Blockers as keys. One that resolves to no key is returned by name: it holds the task, and the reason names it.
 pub fn blockers(tx: &Tx<'_>, project: &str, refs: &[ItemRef]) -> StoreResult<(Vec<Key>, Vec<String>)> {
     let (mut keys, mut unknown) = (Vec::new(), Vec::new());
     for r in refs {
@@ -444,7 +444,7 @@ pub fn blockers(tx: &Tx<'_>, project: &str, refs: &[ItemRef]) -> StoreResult<(Ve
     Ok((keys, unknown))
 }
 
-/// Holds a task whose item a person withdrew; lets it go on when the item comes back.
+/// Holds a task whose item a person withdrew; releases it when the item is back.
 fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, at: i64) -> StoreResult<()> {
     if !decide::changes_hold(task, seen.as_ref(), kind) {
         return Ok(());
@@ -459,7 +459,7 @@ fn withdrawn(tx: &Tx<'_>, task: &Task, seen: Option<Withdrawal>, kind: Asserts, 
     messages::card(tx, &t, at)
 }
 
-/// Reads the local boards: no network, and no file that was taken in already and has not changed.
+/// Reads the local boards without network access, skipping files already read and unchanged.
 pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
     let local: Vec<Project> = ctx
         .config
@@ -476,7 +476,7 @@ pub fn take_in_local(ctx: &mut Ctx, only: Option<&str>) {
     }
 }
 
-/// That a status is a word the board does not know, with the nearest it knows; `None`: it knows it.
+/// The message that the board does not know a status, with the nearest one it knows; `None`: it knows it.
 pub fn unknown_status(resolved: &Resolved, status: &str) -> Option<String> {
     if resolved.status(status).is_some() {
         return None;
@@ -487,7 +487,7 @@ pub fn unknown_status(resolved: &Resolved, status: &str) -> Option<String> {
     Some(format!("its status {status:?} is not one that this board knows, and means nothing; {near}"))
 }
 
-/// One look at a board's list, as long as `go_on` says so, taken in. Gives the listing for the caller's watermark.
+/// Reads a board's list for as long as `go_on` allows and records it. Returns the listing for the caller's watermark.
 pub fn look(
     ctx: &mut Ctx,
     project: &Project,
@@ -500,7 +500,7 @@ pub fn look(
     let mut listing = seat.board.list(seat.resolved.statuses(), scope, go_on)?;
     tell(ctx, project, seat, &listing);
     let whole = matches!(scope, Scope::All { cursor: None }) && listing.unfinished.is_none();
-    // A server's list comes in pages: an item missing from one scan is unknown, not gone. A file that can't be read is there.
+    // A server's list has pages: an item missing from one scan is unknown, not gone. An unreadable file still exists.
     let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
     let whole = (whole && !project.board.is_remote()).then_some(Whole { unread: &unread, there: &|_| false });
     projects::remember(ctx, seat.board.as_ref()).map_err(ours)?;
@@ -508,12 +508,13 @@ pub fn look(
     Ok(listing)
 }
 
-/// Says what of a list could not be read, was passed over, or has a status that means nothing.
+/// Reports what in a list could not be read, was skipped, or has an unknown status.
 pub fn tell(ctx: &mut Ctx, project: &Project, seat: &Seat, listing: &Listing) {
     for p in &listing.problems {
         let (task, why) = (p.key.as_ref().map(Key::as_str), format!("{} can't be read: {}", p.at, p.why));
         let next = Some("it is looked at again by the next step".to_owned());
-        // A folder is a person's: what is in the place of one item is reported, and is no failure of the step (RULE-40, RULE-44).
+        // The folder belongs to a person: a bad file in place of an item is reported but does not fail the step
+        // (RULE-40, RULE-44).
         if project.board.is_remote() {
             ctx.report.fault(task, why, next);
         } else {
@@ -530,8 +531,8 @@ pub fn tell(ctx: &mut Ctx, project: &Project, seat: &Seat, listing: &Listing) {
     }
 }
 
-/// Records a list, and what changed while it was read once more; gives the items that could not be recorded. What is still
-/// unclear becomes a problem of the list, so that no watermark goes past it.
+/// Records a list and re-reads what changed meanwhile. Returns the items that could not be recorded. What is still
+/// unclear becomes a problem of the list, so that no watermark passes it.
 pub fn record(
     ctx: &mut Ctx,
     project: &Project,

@@ -1,5 +1,5 @@
-//! A row binds its file (RULE-47): a gate that rests on a report outside git holds the report's hash in its row, and a file
-//! that is gone or differs turns the row's *yes* into a *no*. The file itself never makes a *yes* (RULE-34).
+//! A row binds its file (RULE-47): a gate that relies on a report outside git stores the report's hash in its row, and
+//! a missing or different file turns the row's *yes* into a *no*. The file alone never makes a *yes* (RULE-34).
 
 use crate::model::task::{BoundFile, Evidence, EvidenceVerdict};
 use rustix::fs::{Mode, OFlags};
@@ -12,14 +12,14 @@ use std::path::{Component, Path, PathBuf};
 /// Largest file that is compared; reports are far smaller.
 const MOST: u64 = 64 << 20;
 
-/// What a row keeps of a file below `root` (the state directory).
+/// What a row stores about a file below `root` (the state directory).
 pub fn of(root: &Path, path: &Path, bytes: &[u8]) -> BoundFile {
     let path = path.strip_prefix(root).unwrap_or(path).display().to_string();
     BoundFile { path, sha256: hash(bytes) }
 }
 
-/// The rows as they count now. A pass whose file is gone or differs is none; of several rows that bind one file the newest
-/// one owns it.
+/// The rows as they count now. A pass whose file is missing or different does not count. If several rows bind one file,
+/// the newest owns it.
 pub fn checked(mut rows: Vec<Evidence>, root: &Path) -> Vec<Evidence> {
     let mut owned = BTreeSet::new();
     for row in rows.iter_mut().rev() {
@@ -54,7 +54,7 @@ fn compare(root: &Path, bound: &BoundFile) -> Result<(), String> {
     }
 }
 
-/// A regular file, whole; never a link, never waiting for a FIFO.
+/// Reads a whole regular file; never a link, never blocking on a FIFO.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let file =
         File::from(rustix::fs::open(path, OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);

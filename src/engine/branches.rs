@@ -1,5 +1,5 @@
-//! Branches that landed are deleted on the remote (ORD-6): once their task is done, at the very head that was merged, and with
-//! that head kept in the mirror. One that somebody moved is kept, and named.
+//! Deletes landed branches on the remote (ORD-6): once their task is done, at exactly the head that was merged, with
+//! that head kept in the mirror. A branch that somebody moved is kept and reported.
 
 use super::services::{self, Access};
 use super::{Ctx, base, messages, projects, pulls};
@@ -11,22 +11,22 @@ use crate::model::task::{Actor, Task};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// The journal's word.
+/// The kind in the journal.
 const KIND: &str = "merged_branch";
-/// Between two tries: doubling from a minute to a day.
+/// Backoff: doubles from a minute to a day.
 const FIRST_MS: i64 = 60_000;
 const LONGEST_MS: i64 = 86_400_000;
-/// After so many the branch is kept.
+/// After this many attempts the branch is kept.
 const MOST_TRIES: i64 = 20;
 
-/// In the transaction that ends the branch's use: it is to be deleted. Nothing is written for one that never landed.
+/// Marks a branch for deletion, in the transaction that ends its use. Writes nothing for a branch that never landed.
 pub fn to_delete(tx: &Tx<'_>, task: &Task, me: &Actor, at: i64) -> Result<(), StoreError> {
     let (Some(branch), Some(head), Some(_)) = (&task.branch, &task.head_sha, &task.landed_sha) else { return Ok(()) };
     let intent = json!({"branch": branch, "head": head, "tries": 0, "until": 0});
     tx.intend(&format!("t{}/merged/{branch}", task.id), Some(task.id), KIND, &intent, me, at).map(drop)
 }
 
-/// Deletes what is due. A remote that is away, or refuses, is asked again later and fails no step.
+/// Deletes what is due. A remote that refuses or does not answer is asked again later and fails no step.
 pub fn tidy(ctx: &mut Ctx) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     if ctx.dry {
@@ -34,7 +34,7 @@ pub fn tidy(ctx: &mut Ctx) -> Result<()> {
     }
     for row in ctx.store.read(|tx| tx.intents_of_kind(KIND, now))? {
         let until = row.intent["until"].as_i64().unwrap_or(0);
-        // A time that is farther away comes of a clock that was set back.
+        // A later time means that the clock was set back.
         if ctx.interrupted() || (1..=LONGEST_MS).contains(&(until - now)) {
             continue;
         }
@@ -68,7 +68,7 @@ fn one(ctx: &mut Ctx, task: &Task, row: &JournalRow) -> Result<()> {
     if !project.merge.delete_branch {
         return done(ctx, task, row, &json!({"deleted": false, "why": "merge.delete_branch is off"}));
     }
-    // A pull request that the forge left open would be closed as unmerged.
+    // Deleting the branch would close a pull request that the forge left open as unmerged.
     if pulls::is_tidying(ctx, task)? {
         return Ok(());
     }
@@ -101,7 +101,7 @@ fn done(ctx: &mut Ctx, task: &Task, row: &JournalRow, outcome: &serde_json::Valu
     Ok(())
 }
 
-/// The branch stays, and the work item says so.
+/// Keeps the branch and says so on the work item.
 fn kept(ctx: &mut Ctx, task: &Task, row: &JournalRow, reason: &str) -> Result<()> {
     done(ctx, task, row, &json!({"deleted": false, "why": reason}))?;
     let at = ctx.now().stamp.wall_ms;

@@ -21,9 +21,9 @@ use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
 
-/// `--reject`: in analysis the analyst works again with the reason; from architecture on back to development. `false`:
-/// refused (created, terminal, a deploy under way). A run that is at work meanwhile is ended: what it would say is of no
-/// more use.
+/// `--reject`: in analysis the analyst works again with the reason; from architecture on the task returns to
+/// development. `false`: refused (created, terminal, a deploy in progress). A current run is ended, since its result no
+/// longer matters.
 pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
     let (now, policy) = (ctx.now(), ctx.policy.clone());
     let done = ctx.store.write(|tx| reject_in(tx, id, text, by, &now, &policy))?;
@@ -40,7 +40,7 @@ pub fn reject(ctx: &mut Ctx, id: TaskId, text: &str, by: &By) -> Result<bool> {
 #[derive(Debug)]
 pub struct Rejected {
     pub actions: Vec<ActionLine>,
-    /// Runs whose processes are to be ended.
+    /// Runs whose processes must be ended.
     pub cut: Vec<Run>,
 }
 
@@ -60,7 +60,7 @@ pub fn reject_in(
     let running = view.live_job.as_ref().filter(|j| j.status == JobStatus::Running);
     let mut cut = Vec::new();
     if let Some(job) = running {
-        // With the claim's token goes every right of its supervisor to settle, push or judge.
+        // Without the claim's token its supervisor can no longer settle, push or judge.
         cut = tx.runs_of(id)?.into_iter().filter(|r| r.job_id == job.id).collect::<Vec<_>>();
         tx.settle_runs_of_job(job.id, &RunEnd::new(RunResult::Cancelled, "rejected by a person"), at)?;
     }
@@ -95,19 +95,19 @@ pub fn reject_in(
     Ok(Some(Rejected { actions, cut }))
 }
 
-/// What `orch retry` came to.
+/// The result of `orch retry`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retried {
-    /// Something is tried again.
+    /// Something is retried.
     Begun,
-    /// Nothing waits for a person's word.
+    /// Nothing waits for a person.
     Nothing,
-    /// It can't be done; why.
+    /// It can't be done, with the reason.
     Refused(String),
 }
 
-/// `orch retry`: takes the held decision again with a fresh budget. What waits for its time, a base, or a forge that
-/// refuses is tried at once; a red CI whose settings changed since, or which `ci` asks for, runs again on the same head
+/// `orch retry`: makes the held decision again with a fresh budget. What waits for its time, a base, or a refusing
+/// forge is retried at once. A red CI runs again on the same head if its settings have changed or `ci` asks for it
 /// (ORD-1).
 pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
     let taken = ctx.task(id)?.withdrawn.filter(Withdrawal::on_forge);
@@ -146,7 +146,7 @@ pub fn retry(ctx: &mut Ctx, id: TaskId, ci: bool, by: &By) -> Result<Retried> {
     Ok(Retried::Begun)
 }
 
-/// Lifts what a retry lifts, and begins what follows.
+/// Lifts what a retry lifts and starts what follows.
 fn lifted(
     tx: &Tx<'_>,
     mut task: Task,
@@ -162,7 +162,7 @@ fn lifted(
     if lift.restores {
         task.apply(Change::Withdrawal(None))?;
     }
-    // One that was closed, or went with its branch, is opened again as another.
+    // A pull request that was closed, or deleted with its branch, is replaced by a new one.
     if !lift.keeps_pull {
         task.apply(Change::Pull(None))?;
     }
@@ -205,22 +205,23 @@ fn lifted(
     Ok(actions)
 }
 
-/// The base of a task's project is tried at once where it holds first jobs. Whether there is one.
+/// Checks the base of a task's project at once if it holds first jobs. Returns whether it does.
 fn try_base(tx: &Tx<'_>, config: &Config, task: &Task) -> StoreResult<bool> {
     config.project(&task.project).map_or(Ok(false), |p| base_job::try_now(tx, p.base_name()))
 }
 
-/// What only waits is due now: a job that was put back or put off, and the base that holds a first job. Whether there is any.
+/// Makes what only waits due now: a job that was requeued or deferred, and the base that holds a first job. Returns
+/// whether there is any.
 fn at_once(tx: &Tx<'_>, config: &Config, task: &Task, at: i64) -> StoreResult<bool> {
     let held_by_base = task.stage == Stage::Created && try_base(tx, config, task)?;
-    // One that waits for a base is due when that was tried.
+    // A job that waits for a base is due after the base's check.
     let waits = |j: &Job| j.available_at > at && j.cause != Some(Cause::BaseFirst);
     let Some(job) = tx.live_job(task.id)?.filter(waits) else { return Ok(held_by_base) };
     tx.resume_job(job.id, at)?;
     Ok(true)
 }
 
-/// `orch retry --on-red-base`: the task starts although its base is red (ORD-1). `false`: it has started already.
+/// `orch retry --on-red-base`: the task starts although its base is red (ORD-1). `false`: it has already started.
 pub fn allow_red_base(ctx: &mut Ctx, id: TaskId, by: &By) -> Result<bool> {
     let task = ctx.task(id)?;
     if task.stage != Stage::Created {
@@ -277,7 +278,7 @@ fn kept_run(tx: &Tx<'_>, id: TaskId) -> StoreResult<bool> {
     Ok(job.status == JobStatus::Running && tx.runs_of(id)?.iter().any(exited))
 }
 
-/// Takes what stays valid over into the stay that has just begun.
+/// Carries what stays valid over into the stay that has just begun.
 fn stand(tx: &Tx<'_>, task: &Task, epoch: i64, at: i64, root: &std::path::Path) -> StoreResult<()> {
     let rows = bound::checked(tx.evidence_of(task.id)?, root);
     for e in command::stays_valid(&rows, epoch) {
@@ -296,7 +297,7 @@ fn stand(tx: &Tx<'_>, task: &Task, epoch: i64, at: i64, root: &std::path::Path) 
     Ok(())
 }
 
-/// Takes the attempt's deploy up, or makes it again (RULE-18).
+/// Resumes the attempt's deploy or creates it again (RULE-18).
 fn again(tx: &Tx<'_>, task: &mut Task, now: &Stamp) -> StoreResult<()> {
     let window = match command::deploy_again(task, &tx.deploys_of(task.id)?) {
         DeployAgain::No => return Ok(()),

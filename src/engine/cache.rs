@@ -1,8 +1,8 @@
-//! What a new home of a run begins with (BND-3): the caches that it may have, and the operator's mirrors.
+//! The initial contents of a run's home (BND-3): the caches that it may have, and the operator's mirrors.
 //!
-//! A cache is given to a run of the same task and kind that begins on the same code tree as the one that wrote it; else the
-//! run gets its base's cache (a repository's, or a part's), which base checks alone write. So what a branch plants in a cache reaches its own
-//! task on that very tree, and nobody else.
+//! A run gets the cache of an earlier run if task, kind and initial code tree are the same. Otherwise it gets its
+//! base's cache (a repository's or a part's), which only base checks write. So what a branch plants in a cache reaches
+//! only its own task on that tree.
 
 use super::agent::Site;
 use super::area::{AreaKind, Folders};
@@ -20,19 +20,19 @@ use std::path::{Path, PathBuf};
 
 /// How long a base cache is used, in milliseconds.
 const AGE_MS: i64 = 7 * 86_400_000;
-/// In the base cache: when it began empty.
+/// In the base cache: when it was created, empty.
 const BORN: &str = "born";
-/// Beside a cache while it is made.
+/// Next to a cache while it is built.
 const NEW: &str = "new";
 
-/// Where the caches of one run come from, and where they go to. Empty for an operator's command.
+/// Where the caches of one run are read from and saved to. Empty for an operator's command.
 #[derive(Debug, Clone, Default)]
 pub struct Caches {
-    /// Of this task, kind and code tree.
+    /// The cache of this task, kind and code tree.
     own: Option<PathBuf>,
-    /// The base's, where it may be used.
+    /// The base's cache, if it may be used.
     base: Option<PathBuf>,
-    /// Where what the run leaves is kept, and for a base cache since when.
+    /// Where the run's caches are saved, and the creation time of a base cache.
     to: Option<(PathBuf, Option<i64>)>,
     bounds: Option<Bounds>,
     /// The operator's mirrors are for runs of the second row.
@@ -43,12 +43,12 @@ fn dropped_key(repo: &str) -> String {
     format!("cache/dropped/{repo}")
 }
 
-/// From now on no base cache from before `at` is used: on freeze, on unfreeze, and when a person says so.
+/// Invalidates base caches older than `at`: on freeze, on unfreeze, and on a person's request.
 pub fn drop_base(tx: &Tx<'_>, repo: &str, at: i64) -> StoreResult<()> {
     tx.set_meta(&dropped_key(repo), &at.to_string())
 }
 
-/// Deletes a repository's base caches now, those of all its parts; whether there was one.
+/// Deletes a repository's base caches now, including those of its parts. Returns whether there was one.
 pub fn delete_base(ctx: &mut Ctx, repo: &str) -> Result<bool> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| drop_base(tx, repo, at))?;
@@ -67,21 +67,21 @@ fn bounds(config: &Config, project: &Project) -> Option<Bounds> {
     Some(Bounds { bytes, entries: limits.files }).filter(|b| b.bytes > 0)
 }
 
-/// When a base cache began, if it may still be used.
+/// When a base cache was created, if it may still be used.
 fn born(path: &Path, dropped: Option<i64>, now: i64) -> Option<i64> {
     let born: i64 = std::fs::read_to_string(path.join(BORN)).ok()?.trim().parse().ok()?;
     (dropped.is_none_or(|at| born > at) && (0..AGE_MS).contains(&(now - born))).then_some(born)
 }
 
-/// Base caches that are past their age, for `prune`.
+/// Expired base caches, for `prune`.
 pub fn stale(paths: &Paths, projects: &[Project], now: i64) -> Vec<PathBuf> {
     let all = projects.iter().map(|p| paths.base_cache(p.base_name()));
     all.filter(|path| path.symlink_metadata().is_ok() && born(path, None, now).is_none()).collect()
 }
 
 impl Caches {
-    /// Of a task's run of one kind; `tree`: the code tree that it begins on, `None` where that is no commit's. Builds, which
-    /// production is made of, and shells get the base cache alone and leave nothing.
+    /// The caches for a task's run of one kind. `tree`: its initial code tree, `None` if that belongs to no commit.
+    /// Builds, whose output reaches production, and shells get only the base cache and save nothing.
     pub fn of_task(ctx: &mut Ctx, project: &Project, task: &Task, kind: AreaKind, tree: Option<&str>) -> Result<Self> {
         let Some(bounds) = bounds(&ctx.config, project) else { return Ok(Self { mirrors: true, ..Self::default() }) };
         let keeps = match kind {
@@ -94,7 +94,7 @@ impl Caches {
         Ok(Self { own, base, to, bounds: Some(bounds), mirrors: true })
     }
 
-    /// Of a base check, on a commit of the default branch: the only one that writes the base cache.
+    /// The caches for a base check, on a commit of the default branch: the only run that writes the base cache.
     pub fn of_base(ctx: &mut Ctx, project: &Project) -> Result<Self> {
         let Some(bounds) = bounds(&ctx.config, project) else { return Ok(Self { mirrors: true, ..Self::default() }) };
         let known = usable(ctx, project)?;
@@ -103,14 +103,15 @@ impl Caches {
         Ok(Self { own: None, base: known.map(|(path, _)| path), to, bounds: Some(bounds), mirrors: true })
     }
 
-    /// Fills a home that was just made and in which nothing has run. Never fails: a run without a cache is a slow one.
+    /// Fills a home that was just created and in which nothing has run. Never fails: a run without a cache is only
+    /// slower.
     pub fn give(&self, folders: &Folders) {
         if self.mirrors {
             mirrors::write(&folders.home);
         }
         let Some(bounds) = self.bounds else { return };
         let given = match (&self.own, &self.base) {
-            // What is its own is moved: its next run gets what this one makes of it.
+            // The task's own cache is moved: the next run gets what this one makes of it.
             (Some(own), _) if own.is_dir() => caches::carry(own, CACHES, &folders.home, bounds),
             (_, Some(base)) => caches::copy(base, CACHES, &folders.home, bounds),
             (_, None) => return,
@@ -118,7 +119,7 @@ impl Caches {
         let why = match given {
             Ok(Done::Whole | Done::Nothing) => return,
             Ok(Done::TooLarge) => "it is larger than confine.cache_copy_max_mb".to_owned(),
-            // A base check beside this one has just replaced it, for example.
+            // For example, a concurrent base check has just replaced it.
             Err(e) => e.to_string(),
         };
         tracing::debug!("{} begins without a cache: {why}", folders.home.display());
@@ -129,7 +130,7 @@ impl Caches {
         }
     }
 
-    /// Keeps what a run left of them, once none of its processes lives. Never fails.
+    /// Saves the caches that a run left, once all its processes are gone. Never fails.
     pub fn keep(&self, folders: &Folders) {
         let (Some((to, since)), Some(bounds)) = (&self.to, self.bounds) else { return };
         match keep(&folders.home, to, *since, bounds) {
@@ -142,7 +143,7 @@ impl Caches {
     }
 }
 
-/// Of an agent's run. A rework begins on the files of a merge, which are no commit's.
+/// The caches for an agent's run. A rework begins on the files of a merge, which belong to no commit.
 pub(super) fn of_agent(ctx: &mut Ctx, site: &Site, begin: &Begin) -> Result<Caches> {
     let task = &site.ground.task;
     let tree =
@@ -213,7 +214,7 @@ mod tests {
         assert!(to.join(".cache/uv").is_dir() && !to.join(".config").exists() && !to.join("bin").exists());
         assert!(!to.with_file_name("tree1").exists(), "an older tree's");
         assert_eq!(std::fs::read_to_string(to.join(BORN)).unwrap(), "7");
-        // A run that left none leaves what there was.
+        // A run that left no cache does not replace the earlier one.
         assert_eq!(keep(&home, &to, None, bounds).unwrap(), Done::Nothing);
         assert!(to.join(".cache/uv").is_dir());
         std::fs::create_dir_all(home.join(".cache/more")).unwrap();

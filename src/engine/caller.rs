@@ -1,4 +1,4 @@
-//! From where a subcommand is called (BND-6): what comes from inside a run of the second row changes nothing.
+//! Determines where a subcommand is called from (BND-6): a call from inside a run of the second row changes nothing.
 
 use super::paths::Paths;
 use super::supervise::MARK;
@@ -16,16 +16,16 @@ use std::process::Stdio;
 /// Longer than any proof.
 const MOST: u64 = 256;
 
-/// This process and its forebears.
+/// This process and its ancestors.
 pub fn lineage() -> Vec<Forebear> {
     process::lineage(MARK)
 }
 
-/// What of the second row of this state directory the caller comes from, runs as the database alone has them. With
-/// `proves`, a proof on standard input is taken for the word of a step of `orch`'s own.
+/// The run of the second row of this state directory that the caller belongs to, if any, using only the database's
+/// runs. With `proves`, a proof on standard input identifies one of `orch`'s own steps.
 ///
 /// # Errors
-/// The database can't be read: then nobody knows.
+/// The database can't be read, so the caller is unknown.
 pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Option<String>> {
     let paths = Paths::new(state_dir);
     if let Some(what) = caller::beside(lineage, &paths.installation()) {
@@ -36,7 +36,7 @@ pub fn inside(state_dir: &Path, lineage: &[Forebear], proves: bool) -> Result<Op
     }
     let mut store = Store::open(&paths.database(), Mode::ReadOnly)?;
     let open_runs = store.read(|tx| tx.open_runs())?;
-    // An operator's command that a build job starts is no caller of the branch's.
+    // An operator's command started by a build job is not a caller from the branch.
     let foreign = open_runs.iter().filter(|run| !paths.in_operators_hands(run.id).exists());
     let runs: Vec<OpenRun> = foreign.map(|run| open(&paths, run)).collect();
     let found = caller::inside(lineage, &runs);
@@ -53,8 +53,8 @@ fn open(paths: &Paths, run: &Run) -> OpenRun {
     }
 }
 
-/// What a step of `orch`'s own gets from the one that starts it: a file that only the operator's account can make or see,
-/// named on its standard input. It lasts as long as this value.
+/// The proof that one of `orch`'s own steps gets from its starter: a file that only the operator's account can create
+/// or see, named on the step's standard input. It exists as long as this value.
 #[derive(Debug)]
 pub struct Proof {
     token: String,
@@ -69,10 +69,10 @@ impl Proof {
         Ok(Self { token, file })
     }
 
-    /// The standard input of the step.
+    /// The standard input for the step.
     pub fn stdin(&self) -> Result<Stdio> {
         let (read, mut write) = std::io::pipe().context("making a pipe")?;
-        // Far less than a pipe holds.
+        // Far less than a pipe's capacity.
         write.write_all(self.token.as_bytes()).context("writing to a pipe")?;
         Ok(read.into())
     }

@@ -33,7 +33,7 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
         .project(&task.project)
         .map_or_else(|| Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect(), |p| p.stages.clone());
     let mut asks = Vec::new();
-    // Of a task that a person withdrew nothing else is asked.
+    // Nothing else is asked about a task that a person withdrew.
     match task.waiting_for.filter(|_| task.withdrawn.is_none()) {
         Some(Waiting::Approval) => asks.push(Ask::Approval(answers.approved.clone())),
         Some(Waiting::ConfirmDeploy) => asks.push(Ask::ConfirmDeploy(answers.confirm_deploy.clone())),
@@ -95,7 +95,7 @@ fn data(tx: &Tx<'_>, id: TaskId, policy: &Policy, answers: &Answers, now_ms: i64
     })
 }
 
-/// A recorded stop that is not applied: it waits for the critical window, or came too late (RULE-16).
+/// A recorded stop that is not applied: it waits for the critical window or arrived too late (RULE-16).
 fn stop_note(task: &Task) -> Option<String> {
     task.stop_requested_at?;
     match (task.stage, &task.critical) {
@@ -105,26 +105,26 @@ fn stop_note(task: &Task) -> Option<String> {
     }
 }
 
-/// What Confirm Deploy lets happen, besides the merge (BND-3).
+/// What Confirm Deploy permits in addition to the merge (BND-3).
 fn landed_code_note(policy: &Policy, task: &Task) -> Option<String> {
     task.waiting_for.filter(|w| *w == Waiting::ConfirmDeploy)?;
     policy.project(&task.project)?.runs_landed_code().map(|note| format!("The {note}."))
 }
 
-/// That a person let it start on a red base (ORD-1).
+/// The note that a person let it start on a red base (ORD-1).
 fn on_red_base(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     let allowed = !task.stage.is_terminal() && super::base_job::on_red(tx)?.contains(&task.id);
     Ok(allowed.then(|| "A person let it start although the base is red.".to_owned()))
 }
 
-/// A cancelled task's deploy that did not succeed: what production runs now is worse news than the end of the task.
+/// A cancelled task's deploy that did not succeed: the state of production matters more than the end of the task.
 fn failed_deploy_note(task: &Task, rows: &[Evidence]) -> Option<String> {
     let last = rows.iter().rev().find(|e| e.gate == Gate::DeployStatus.as_str())?;
     let failed = task.stage == Stage::Cancelled && last.verdict != EvidenceVerdict::Pass;
     failed.then(|| format!("The deploy failed: {}.", last.why))
 }
 
-/// What holds the task's runs, where that leaves something open (BND-2).
+/// What confines the task's runs, if that is incomplete (BND-2).
 fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     if task.stage.is_terminal() {
         return Ok(None);
@@ -143,8 +143,8 @@ fn held_note(tx: &Tx<'_>, task: &Task) -> Result<Option<String>> {
     })
 }
 
-/// Waived staging checks (SHIP-3), dependencies that nobody could audit (SHIP-1) and what a label answered (BRD-5) are told
-/// on the card.
+/// The card's notes: waived staging checks (SHIP-3), dependencies that could not be audited (SHIP-1) and what a label
+/// answered (BRD-5).
 fn notes(tx: &Tx<'_>, id: TaskId, rows: &[Evidence]) -> Result<Vec<String>> {
     let last = |gate: &str, telling: &str| {
         let row = rows.iter().rev().find(|e| e.gate == gate)?;

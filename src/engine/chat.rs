@@ -1,5 +1,5 @@
-//! Reads what people answered in the chat, and applies each update once (ORD-5). Whatever goes wrong here is shown by `status`
-//! and `doctor` and delays nothing else.
+//! Reads people's answers from the chat and applies each update once (ORD-5). `status` and `doctor` show any fault
+//! here, and nothing else is delayed.
 
 use super::asks::{self, hash};
 use super::by_hand::{self, Rejected};
@@ -21,15 +21,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Reading takes no longer, in all.
+/// The total time limit for reading.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// With less left no request is begun.
+/// With less time left no request is started.
 const LEAST: Duration = Duration::from_millis(500);
-/// After a failure reading waits: doubling, so that a chat that is away costs no step its time.
+/// Backoff after a failure: doubles, so that an unavailable chat does not slow down every step.
 const FIRST_MS: i64 = 15_000;
 const LONGEST_MS: i64 = 300_000;
 const DAY_MS: i64 = 86_400_000;
-/// Where the last failure is kept.
+/// The key of the last failure.
 const FAULT: &str = "sink/telegram/answers";
 
 /// When the chat is read.
@@ -50,7 +50,7 @@ struct Fault {
 }
 
 impl Fault {
-    /// Not yet due again; a time that is farther away comes of a clock that was set back.
+    /// Not yet due again. A later time means that the clock was set back.
     fn waits(&self, now: i64) -> bool {
         let pause = (FIRST_MS << self.times.saturating_sub(1).min(10)).min(LONGEST_MS);
         (0..pause).contains(&(now - self.tried))
@@ -66,7 +66,7 @@ pub fn fault(tx: &Tx<'_>) -> Result<Option<String>, StoreError> {
     Ok(kept_fault(tx)?.map(|f| f.why))
 }
 
-/// By what updates are judged.
+/// The rules for judging updates.
 struct Rules {
     deciders: Vec<i64>,
     ours: Ours,
@@ -78,16 +78,17 @@ struct Rules {
 /// What one update did.
 #[derive(Default)]
 struct Applied {
-    /// It was not applied before.
+    /// It had not been applied before.
     new: bool,
     /// The task that it moved.
     task: Option<TaskId>,
     actions: Vec<ActionLine>,
-    /// Runs whose processes are to be ended.
+    /// Runs whose processes must be ended.
     cut: Vec<Run>,
 }
 
-/// Reads and applies answers, and moves the tasks they are about; whether any did. Never fails: a fault is kept and shown.
+/// Reads and applies answers and moves their tasks. Returns whether any moved. Never fails: a fault is recorded and
+/// shown.
 pub fn answers(ctx: &mut Ctx, when: When) -> bool {
     match read(ctx, when) {
         Ok(moved) => {
@@ -116,7 +117,7 @@ fn read(ctx: &mut Ctx, when: When) -> Result<Vec<TaskId>> {
     if fault.is_some_and(|f| f.waits(now)) || notices::waits(ctx, &place)? {
         return Ok(Vec::new());
     }
-    // Two that read at once are refused by the service; whoever comes second leaves it to the first.
+    // The service refuses two concurrent readers, so the second leaves it to the first.
     let Ok(_held) = locks::hold(&ctx.paths.root().join("telegram.lock")) else { return Ok(Vec::new()) };
     let Some(chat) = place.open.as_ref().ok().and_then(|sink| sink.chat()) else { return Ok(Vec::new()) };
     let Some(rules) = rules(ctx) else { return Ok(Vec::new()) };
@@ -139,7 +140,7 @@ fn rules(ctx: &mut Ctx) -> Option<Rules> {
     })
 }
 
-/// Keeps how reading went.
+/// Records the result of reading.
 fn keep(ctx: &mut Ctx, error: Option<NotifyError>) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     if let Some(NotifyError::Throttled { retry_after_s }) = error {
@@ -160,7 +161,7 @@ fn keep(ctx: &mut Ctx, error: Option<NotifyError>) -> Result<()> {
     Ok(())
 }
 
-/// One page, and further ones only while they are full.
+/// Reads one page, and further ones only while they are full.
 fn pages(ctx: &mut Ctx, chat: &Telegram, rules: &Rules) -> Result<(Vec<TaskId>, Result<(), NotifyError>)> {
     let until = Instant::now() + DEADLINE;
     let mut moved = Vec::new();
@@ -174,7 +175,7 @@ fn pages(ctx: &mut Ctx, chat: &Telegram, rules: &Rules) -> Result<(Vec<TaskId>, 
         let offset = ctx.store.read(|tx| tx.next_update(&rules.bot, now))?;
         let page = match chat.within(left).updates(offset, limit) {
             Ok(page) => page,
-            // A page that is too large to be read is read one by one.
+            // If a page is too large, read its updates one at a time.
             Err(NotifyError::TooLong { .. }) if limit > 1 => {
                 limit = 1;
                 continue;
@@ -199,7 +200,7 @@ fn pages(ctx: &mut Ctx, chat: &Telegram, rules: &Rules) -> Result<(Vec<TaskId>, 
     }
 }
 
-/// Applies an update and keeps its number in one transaction. A row that can't be read spoils this update alone.
+/// Applies an update and keeps its number in one transaction. An unreadable row affects only this update.
 fn one(ctx: &mut Ctx, rules: &Rules, update: &Update) -> Result<Applied, StoreError> {
     let (now, policy) = (ctx.now(), ctx.policy.clone());
     let at = now.stamp.wall_ms;
@@ -224,7 +225,7 @@ fn one(ctx: &mut Ctx, rules: &Rules, update: &Update) -> Result<Applied, StoreEr
     }
 }
 
-/// The task of a message and whether it is being worked.
+/// The task of a message, and whether a job is working on it.
 fn subject(tx: &Tx<'_>, ask: Option<&Ask>) -> Result<(Option<Task>, bool), StoreError> {
     let Some(ask) = ask else { return Ok((None, false)) };
     let task = match tx.task(ask.task) {
@@ -259,12 +260,12 @@ fn pressed(tx: &Tx<'_>, press: &Press, rules: &Rules, (update, at): (i64, i64)) 
     }
     let (text, alert) = render::chat::answer(rules.locale, &judged.says);
     let act = ChatAct::Answer { callback: press.callback.clone(), text, alert };
-    // In a lane of its own: nobody waits for an answer because a message can't be edited.
+    // In a separate lane, so that a message that can't be edited does not delay an answer.
     asks::post(tx, None, &format!("answer/{}/{update}", rules.bot), &act, at)?;
     Ok(applied)
 }
 
-/// A message whose sending was never confirmed is where it is first pressed.
+/// If sending a message was never confirmed, its first button press gives its id.
 fn first_seen(tx: &Tx<'_>, ask: &Ask, press: &Press, at: i64) -> Result<(), StoreError> {
     let Some((chat, message)) = press.message.as_ref().filter(|_| ask.message_id.is_none()) else { return Ok(()) };
     tx.ask_sent(ask.id, chat.id, *message)?;
@@ -274,7 +275,7 @@ fn first_seen(tx: &Tx<'_>, ask: &Ask, press: &Press, at: i64) -> Result<(), Stor
     asks::show_closed(tx, &Ask { message_id: Some(*message), ..ask.clone() }, at)
 }
 
-/// Noted once a person and day.
+/// Recorded once per person and day.
 fn stranger(tx: &Tx<'_>, press: &Press, task: Option<&Task>, at: i64) -> Result<(), StoreError> {
     if tx.note_stranger(at.div_euclid(DAY_MS), press.from.id)? {
         let who = render::chat::name(&press.from.name, press.from.id);
@@ -294,7 +295,7 @@ fn act(
     let by = By::Telegram { user: press.from.id.to_string() };
     let who = || Some(render::chat::name(&press.from.name, press.from.id));
     let key = Some(task.key.as_str());
-    // As the row is now: where the message is may just have been learnt.
+    // Re-read the row: the message id may just have been recorded.
     let ask = tx.ask(ask.id)?.unwrap_or_else(|| ask.clone());
     let mut applied = Applied::default();
     match does {
@@ -336,7 +337,7 @@ fn act(
     Ok(applied)
 }
 
-/// The reason of a rejection, where a message is one.
+/// Treats a message as the reason of a rejection, if it is one.
 fn replied(
     tx: &Tx<'_>,
     said: &Said,
@@ -365,7 +366,7 @@ fn replied(
     Ok(Applied { new: true, task: Some(task.id), actions, cut })
 }
 
-/// Whoever was asked for a reason hears why theirs did nothing, as each press is answered.
+/// Replies to a reason that had no effect with why, just as each button press is answered.
 fn unused(
     tx: &Tx<'_>,
     said: &Said,

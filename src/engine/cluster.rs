@@ -1,5 +1,5 @@
-//! Runs on Slurm's nodes (CLU-1 to CLU-5): where a run's commands are played with `executor: slurm`, and how a step sees that
-//! nothing of a run is left there.
+//! Runs on Slurm's nodes (CLU-1 to CLU-5): where a run's commands are executed with `executor: slurm`, and how a step
+//! verifies that nothing of a run is left there.
 
 use super::confine::Hold;
 use super::{Ctx, tree};
@@ -14,23 +14,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a supervisor may take to end its job, past the agents' grace.
+/// How long a supervisor may take to end its job, in addition to the agents' grace period.
 const ASKED: Duration = Duration::from_secs(100);
-/// How long a stop waits for Slurm to know nothing of a job, past `settle_s`.
+/// How long a stop waits until Slurm no longer knows a job, in addition to `settle_s`.
 const GONE: Duration = Duration::from_secs(60);
-/// Remembers the hash of this program.
+/// The file with the hash of this program.
 const KNOWN: &str = "confine/program";
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Whether runs are played on nodes.
+/// Whether runs are executed on nodes.
 pub fn is_on(config: &Config) -> bool {
     config.executor == ExecutorKind::Slurm
 }
 
-/// The same run, played where the configuration says. `name`: of its jobs; `dir`: its folder in the state directory.
+/// The same run, executed where the configuration says. `name`: the name of its jobs; `dir`: its folder in the state
+/// directory.
 ///
 /// # Errors
-/// What this machine lacks for it (ORD-1).
+/// This machine lacks something for it (ORD-1).
 pub fn place(ctx: &Ctx, project: &Project, hold: Hold, kind: SlurmKind, name: String, dir: &Path) -> Result<Hold> {
     if !is_on(&ctx.config) {
         return Ok(hold);
@@ -67,7 +68,7 @@ pub fn job(config: &Config, section: &Slurm, name: String, dir: &Path) -> Result
     })
 }
 
-/// Makes `slurm.work_dir` where it is absent. Fails where it can't be used: the environment's.
+/// Creates `slurm.work_dir` if it is missing. Fails if it can't be used, which is the environment's fault.
 pub fn ready(ctx: &Ctx) -> Result<()> {
     if !is_on(&ctx.config) {
         return Ok(());
@@ -77,7 +78,7 @@ pub fn ready(ctx: &Ctx) -> Result<()> {
     made.map_err(|why| ChildError::Unavailable { why }.into())
 }
 
-/// What Slurm's queue held when this step asked first.
+/// Slurm's queue as this step first read it.
 #[derive(Debug, Default)]
 pub struct Queue {
     /// `Some(None)`: it did not answer.
@@ -96,7 +97,7 @@ pub fn waits(dir: &Path) -> Option<String> {
     Some(reason)
 }
 
-/// Whether a run has worked for so long by now: time in the queue is no work (CLU-4). `now` in wall milliseconds.
+/// Whether a run has worked for `longest_ms`; time in the queue does not count (CLU-4). `now` in wall milliseconds.
 pub fn has_worked(ctx: &Ctx, run: &Run, longest_ms: i64, now: i64) -> bool {
     match of(ctx, run) {
         None => true,
@@ -104,11 +105,11 @@ pub fn has_worked(ctx: &Ctx, run: &Run, longest_ms: i64, now: i64) -> bool {
     }
 }
 
-/// Whether nothing of a run, whose supervisor is gone, is left in Slurm; what is, is cancelled. An answer that does not come
-/// is none: a later step asks again.
+/// Whether nothing is left in Slurm of a run whose supervisor is gone. Cancels what is left. Without an answer a later
+/// step asks again.
 pub fn is_over(ctx: &mut Ctx, run: &Run) -> Result<bool> {
     let Some(ledger) = of(ctx, run) else { return Ok(true) };
-    // srun and its child first: they would go on waiting for a job in the queue.
+    // End srun and its child first: they would keep waiting for a job in the queue.
     tree::end(ctx, std::slice::from_ref(run), &[], ctx.config.agents.stop_grace_s)?;
     let dir = ctx.paths.run(run.id);
     Ok(look(ctx, &dir, ledger))
@@ -130,7 +131,7 @@ fn look(ctx: &mut Ctx, dir: &Path, mut ledger: Ledger) -> bool {
     false
 }
 
-/// One list for all runs of a step.
+/// Lists the queue once for all runs of a step.
 fn rows(ctx: &mut Ctx) -> Option<Vec<Row>> {
     if ctx.queue.rows.is_none() {
         let names: Vec<String> = ledgers(ctx).into_iter().map(|(_, ledger)| ledger.name).collect();
@@ -143,7 +144,7 @@ fn rows(ctx: &mut Ctx) -> Option<Vec<Row>> {
     ctx.queue.rows.clone().flatten()
 }
 
-/// All that runs left open, with their folders.
+/// Every ledger that runs left open, with its folder.
 fn ledgers(ctx: &Ctx) -> Vec<(PathBuf, Ledger)> {
     let entries = std::fs::read_dir(ctx.paths.root().join("runs")).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.path(), Ledger::read(&entry.path())?))).collect()
@@ -159,13 +160,13 @@ pub fn prune(ctx: &Ctx) -> Vec<PathBuf> {
     let own = std::env::current_exe();
     match own.and_then(|own| slurm::place(&own, &work_dir, &ctx.config.state_dir.join(KNOWN))) {
         Ok(path) => used.insert(path),
-        // Without knowing one's own nothing is deleted.
+        // If this program's own file is unknown, nothing is deleted.
         Err(_) => return Vec::new(),
     };
     slurm::prune(&work_dir, ctx.paths.area(), &used)
 }
 
-/// Ends what settled runs left in Slurm, whose controller did not answer then.
+/// Ends what settled runs left in Slurm because its controller did not answer at the time.
 pub fn tidy(ctx: &mut Ctx) -> Result<()> {
     if !is_on(&ctx.config) || ctx.dry {
         return Ok(());
@@ -185,10 +186,11 @@ pub fn tidy(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Ends the jobs of these runs and sees them gone: by the word of each one's supervisor where that lives, else by Slurm's.
+/// Ends the jobs of these runs and verifies that they are gone: through the supervisor if it is alive, else through
+/// Slurm.
 ///
 /// # Errors
-/// One is not seen to be gone.
+/// A job could not be verified as gone.
 pub fn end(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
     let grace = ctx.config.agents.stop_grace_s;
     let with: Vec<Run> = runs.iter().filter(|run| of(ctx, run).is_some()).cloned().collect();

@@ -1,5 +1,5 @@
-//! What holds the processes of agents and of branches (BND-2, BND-3): the policy of a project and runtime, the engine that
-//! this machine has for it, and what a run is given to read.
+//! What confines the processes of agents and branches (BND-2, BND-3): the policy of a project and runtime, this
+//! machine's engine for it, and what a run may read.
 
 use super::area::Folders;
 use super::{Ctx, mirrors};
@@ -20,10 +20,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where the row of what holds whom is kept: a step writes it, decisions and readers read it.
+/// The key of the row of confinements: a step writes it, decisions and readers read it.
 pub const META: &str = "confinement";
 
-/// What holds the runs of one project and runtime now.
+/// What confines the runs of one project and runtime now.
 #[derive(Debug, Clone)]
 pub struct Hold {
     pub engine: Engine,
@@ -31,17 +31,17 @@ pub struct Hold {
     probe: Probe,
     hidden: Vec<PathBuf>,
     tools: Offered,
-    /// Those that the operator's package mirrors need.
+    /// Certificates for the operator's package mirrors.
     certificates: Vec<PathBuf>,
-    /// As root, with an engine: the account of one run.
+    /// As root, with an engine: the run's own account.
     uid: Option<u32>,
-    /// Where checkouts of the repository may read their history; none for a caller's own commands.
+    /// Where checkouts of the repository may read their history; `None` for a caller's own commands.
     history: Option<PathBuf>,
-    /// What plays its commands on another machine; none: this one.
+    /// What executes its commands on another machine; `None`: this machine.
     elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
-/// What one command of a run is given besides its folders.
+/// What one command of a run may use in addition to its folders.
 #[derive(Debug, Clone, Default)]
 pub struct Further {
     /// Further paths to read.
@@ -63,9 +63,9 @@ fn no_program(e: std::io::Error) -> NoEngine {
     }
 }
 
-/// The engine for a policy, or why nothing of it may start. `runtime`: what plays the agent, none for a command.
+/// The engine for a policy, or why nothing may start under it. `runtime`: the agent's runtime, `None` for a command.
 pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -> Result<Engine, NoEngine> {
-    // Nothing is to be found out.
+    // No probe is needed.
     if policy.mode == Mode::Off {
         return Ok(Engine::None);
     }
@@ -81,7 +81,8 @@ pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -
     if probe.root && matches!(engine, Engine::Landlock | Engine::Command { .. }) {
         let tools = path_chains(&tools(config));
         match reachable(&config.area_dir, &tools, engine.held()) {
-            // What can't hold runs here is no engine here, and `auto` goes on without one, shown as unconfined.
+            // An engine that can't confine runs here does not count, and `auto` continues without one, shown as
+            // unconfined.
             Err(no) if policy.mode == Mode::Auto && engine == Engine::Landlock => {
                 tracing::debug!("unconfined: {no}");
                 return Ok(Engine::None);
@@ -99,15 +100,15 @@ pub fn engine(config: &Config, policy: &Policy, runtime: Option<&RuntimeKind>) -
     Ok(engine)
 }
 
-/// The tool chains that a run's account has to reach: those that `PATH` leads to. Another, which nothing may ask for, is no
-/// reason to hold anything.
+/// The tool chains that a run's account must be able to reach: those on `PATH`. Any other may never be used, so it is
+/// no reason to hold anything.
 fn path_chains(tools: &Offered) -> Vec<PathBuf> {
     let path = process_env().remove("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = path.split(':').map(PathBuf::from).collect();
     tools.read.iter().filter(|chain| folders.iter().any(|folder| folder.starts_with(chain))).cloned().collect()
 }
 
-/// What tool chains of this account a run is offered.
+/// The tool chains of this account that a run may use.
 fn tools(config: &Config) -> Offered {
     let vars = process_env();
     match vars.get("HOME").filter(|h| h.starts_with('/') && h.len() > 1) {
@@ -116,17 +117,17 @@ fn tools(config: &Config) -> Offered {
     }
 }
 
-/// Whether another account reaches the area, and the tool chains, by ordinary rights.
+/// Whether another account can reach the area and the tool chains with ordinary rights.
 fn reachable(area: &Path, tools: &[PathBuf], held: Held) -> Result<(), NoEngine> {
     let closed = |dir: &&Path| std::fs::metadata(dir).is_ok_and(|m| m.mode() & 0o001 == 0);
-    // The area itself is ours to open.
+    // We can open the area itself.
     match area.ancestors().skip(1).find(closed) {
         Some(dir) => Err(NoEngine {
             why: format!("under {} the account of a run can't pass {}", held.as_str(), dir.display()),
             way_out: "set area_dir to a folder that every account reaches, such as /var/lib/orch-area".to_owned(),
         }),
         None => tools.iter().try_for_each(|chain| match chain.ancestors().find(closed) {
-            // Else its programs are there and fail with "Permission denied", which would count against the branch.
+            // Otherwise its programs would fail with "Permission denied", which would count against the branch.
             Some(dir) => Err(NoEngine {
                 why: format!(
                     "under {} the account of a run can't pass {} to the tool chain {} of PATH",
@@ -144,12 +145,12 @@ fn reachable(area: &Path, tools: &[PathBuf], held: Held) -> Result<(), NoEngine>
     }
 }
 
-/// What holds a run of this project; `runtime`: the name of what plays its agent.
+/// What confines a run of this project. `runtime`: the name of its agent's runtime.
 pub fn hold(ctx: &Ctx, project: &Project, runtime: Option<&str>, run: RunId) -> Result<Hold, NoEngine> {
     of(&ctx.config, project, runtime, run)
 }
 
-/// As [`hold`], for who has a configuration alone.
+/// As [`hold`], for callers that have only a configuration.
 pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId) -> Result<Hold, NoEngine> {
     let policy = config.confinement(project, runtime);
     let kind = runtime.and_then(|name| config.runtimes.get(name)).map(|r| &r.kind);
@@ -158,12 +159,12 @@ pub fn of(config: &Config, project: &Project, runtime: Option<&str>, run: RunId)
     Ok(Hold { history: Some(history), ..held(config, policy, engine, probe(config)?, run) })
 }
 
-/// What holds commands of the caller's own in a folder of the caller's own, with no state directory: what the engines
-/// answer is written below `answers`. `None`: nothing does, and the policy lets them start all the same. As root nothing
-/// can, since the account of a run does not have the caller's folder.
+/// What confines the caller's own commands in the caller's own folder, without a state directory: the engines' answers
+/// are written below `answers`. `None`: nothing does, and the policy still lets them start. As root nothing can, since
+/// a run's account does not own the caller's folder.
 ///
 /// # Errors
-/// [`NoEngine`] where the policy demands an engine.
+/// [`NoEngine`] if the policy demands an engine.
 pub fn of_caller(config: &Config, policy: &Policy, answers: PathBuf) -> Result<Option<Hold>, NoEngine> {
     let probe = Probe::here(answers).map_err(no_program)?;
     if probe.root && policy.mode == Mode::Required {
@@ -203,26 +204,26 @@ fn held(config: &Config, policy: Policy, engine: Engine, probe: Probe, run: RunI
     }
 }
 
-/// What no run may see whatever is opened around it.
+/// What no run may see, whatever else is opened to it.
 fn hidden(config: &Config) -> Vec<PathBuf> {
     let secrets = config.secrets().into_iter().filter_map(|(_, from)| match from {
         SecretRef::File(path) => Some(path.clone()),
         SecretRef::Env(_) | SecretRef::Command(_) => None,
     });
-    // Without a configuration there is no file of one.
+    // Without a configuration there is no configuration file.
     let own = [config.state_dir.clone(), config.file.clone()].into_iter().filter(|p| !p.as_os_str().is_empty());
     own.chain(secrets).collect()
 }
 
 impl Hold {
-    /// The account that files of the run belong to.
+    /// The account that owns the run's files.
     pub fn owner(&self) -> u32 {
         self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw())
     }
 
-    /// Where a checkout at the default branch's `tip`, or ahead of it, reads its history, for a repository that is too large to
-    /// be copied each time (BND-3). `None`: it is copied, as always where nothing keeps a run from writing there, and for a
-    /// wrapper, which may not show it.
+    /// Where a checkout at or ahead of the default branch's `tip` reads its history if the repository is too large to
+    /// be copied each time (BND-3). `None`: it is copied. That is always so if nothing keeps a run from writing there,
+    /// and for a wrapper, which may not expose it.
     pub fn shared(&self, project: &Project, mirror: &Mirror, tip: &Sha) -> Result<Option<Shared>> {
         let most = project.worktree.copy_max_mb.saturating_mul(1 << 20);
         let holds = matches!(self.engine, Engine::Bubblewrap { .. } | Engine::Landlock);
@@ -243,11 +244,11 @@ impl Hold {
         self.tools.env.iter().map(|(name, value)| ((*name).into(), value.as_os_str().to_owned())).collect()
     }
 
-    /// Gives the folders to the run's account, after everything that `orch` wrote into them. Nothing of the run may live.
-    /// A regular file with another name elsewhere stays whose it is.
+    /// Gives the folders to the run's account once `orch` has written everything into them. No process of the run may
+    /// be alive. A regular file with a second hard link keeps its owner.
     pub fn hand_over(&self, folders: &Folders) -> Result<()> {
         let Some(uid) = self.uid else { return Ok(()) };
-        // The way to them: to pass, not to list.
+        // The parent folders: searchable, not listable.
         for dir in folders.root.ancestors().take(5) {
             if dir.starts_with(folders.area()) {
                 std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))
@@ -260,13 +261,13 @@ impl Hold {
         Ok(())
     }
 
-    /// What a command of the run is started within.
+    /// The boundary that a command of the run is started in.
     pub fn boundary(&self, folders: &Folders, further: Further) -> Boundary {
         let mut read = self.tools.read.clone();
         read.extend(net::files_of_children());
         read.extend(self.certificates.iter().cloned());
         read.extend(further.read);
-        // One that is not there is passed over.
+        // A missing path is skipped.
         read.extend(self.history.clone());
         let run = Box::new(confine::Run {
             engine: self.engine.clone(),
@@ -287,12 +288,12 @@ impl Hold {
         }
     }
 
-    /// The same, with its commands played on another machine.
+    /// The same, with its commands executed on another machine.
     pub fn elsewhere(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
         Self { elsewhere: Some(elsewhere), ..self }
     }
 
-    /// Whether its commands are played on another machine.
+    /// Whether its commands are executed on another machine.
     pub fn is_away(&self) -> bool {
         self.elsewhere.is_some()
     }
@@ -304,7 +305,7 @@ fn give(root: &Path, uid: u32) -> std::io::Result<()> {
     while let Some(path) = open.pop() {
         let meta = match path.symlink_metadata() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            // Deeper than a path can say: nobody's work, and nothing a later command could use.
+            // Deeper than a path can express: not real work, and nothing that a later command could use.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidFilename => {
                 if let Some(parent) = path.parent() {
                     remove(parent).map_err(std::io::Error::other)?;
@@ -326,7 +327,7 @@ fn give(root: &Path, uid: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What holds the runs of one project: its commands', or one agent's.
+/// What confines the runs of one project: those of its commands, or of one agent.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub project: String,
@@ -335,7 +336,7 @@ pub struct Answer {
     pub engine: Result<Engine, NoEngine>,
 }
 
-/// Which engine holds whose runs, for each project its commands and each agent. Asks the machine where an answer is due.
+/// Which engine confines the commands and each agent of each project. Probes the machine if an answer is due.
 pub fn answers(config: &Config) -> Vec<Answer> {
     let mut asked: Vec<((Policy, bool), Result<Engine, NoEngine>)> = Vec::new();
     let mut all = Vec::new();
@@ -360,7 +361,7 @@ pub fn answers(config: &Config) -> Vec<Answer> {
     all
 }
 
-/// The same as decisions and readers take it.
+/// The same in the form that decisions and readers use.
 pub fn standings(config: &Config) -> Vec<Standing> {
     let standing = |a: Answer| Standing {
         project: a.project,
@@ -372,7 +373,7 @@ pub fn standings(config: &Config) -> Vec<Standing> {
     answers(config).into_iter().map(standing).collect()
 }
 
-/// Writes down what holds whom, where it changed, and tells once of a machine that has no engine (NTF-2).
+/// Records changes of what confines whom, and reports a machine without an engine once (NTF-2).
 pub fn observe(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry {
         return Ok(());
@@ -398,7 +399,7 @@ pub fn observe(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What a step last wrote down; nothing before the first.
+/// What a step last recorded; empty before the first.
 pub fn noted(tx: &crate::adapters::store::Tx<'_>) -> crate::adapters::store::Result<Vec<Standing>> {
     Ok(tx.meta(META)?.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default())
 }
@@ -432,7 +433,7 @@ mod tests {
     fn a_folder_that_is_too_deep_for_a_path_is_deleted_and_the_rest_is_given() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("kept"), "x").unwrap();
-        // Made from the inside out, by names that each fit.
+        // Built from the inside out, since each single name fits.
         let name = "d".repeat(200);
         std::fs::create_dir(dir.path().join("top")).unwrap();
         for _ in 0..25 {

@@ -1,4 +1,5 @@
-//! Whose word counts on a board (BRD-3): where `board.deciders` lists users, or the board is asked for rights, a status or label of anybody else is text.
+//! Who may decide on a board (BRD-3): if `board.deciders` lists users or the board checks rights, a status or label set
+//! by anybody else is only text.
 
 use super::{Ctx, boards};
 use crate::adapters::board::{Board, Doer};
@@ -8,38 +9,39 @@ use crate::model::board::{Deed, Label, WorkItem, fold};
 use crate::model::ids::Key;
 use anyhow::Result;
 
-/// A board that does not say within this time who set a status leaves the intent without effect.
+/// If a board does not say within this time who set a status, the intent has no effect.
 const UNKNOWN_MS: i64 = 10 * 60 * 1000;
 
 /// Whether an intent counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decides {
     Yes {
-        /// Who set it, where the board says so.
+        /// Who set it, if the board says so.
         user: Option<String>,
     },
     No {
         why: String,
     },
-    /// The board does not say yet who set it.
+    /// The board does not yet say who set it.
     NotYet,
 }
 
-/// Whether who set an intent's status may decide. Fails where the board does not answer: the intent stays pending.
+/// Whether the person who set an intent's status may decide. Fails if the board does not answer: the intent stays
+/// pending.
 pub fn of_intent(ctx: &mut Ctx, row: &IntentRow) -> Result<Decides> {
-    // A project that is no longer configured decides nothing; who asks next says so.
+    // A project that is no longer configured decides nothing; the next call reports that.
     let Ok(project) = ctx.project(&row.project).cloned() else { return Ok(Decides::Yes { user: row.user.clone() }) };
     if project.board.deciders().is_empty() && !project.board.asks_rights() {
         return Ok(Decides::Yes { user: row.user.clone() });
     }
     let answer = match &row.user {
-        // A right is asked for at that moment, never remembered.
+        // A right is checked at that moment and never cached.
         Some(user) if !project.board.asks_rights() => Some((Doer::named(user.clone()), is_named(&project, user))),
         Some(_) | None => asked(ctx, &project, row)?,
     };
     let age = ctx.now().stamp.wall_ms - row.seen_at;
     Ok(match answer {
-        // The label is there again, and its own event may not be told yet.
+        // The label was set again, and the board may not show that event yet.
         Some((doer, _)) if counted_before(ctx, row, &doer)? && (0..UNKNOWN_MS).contains(&age) => Decides::NotYet,
         Some((doer, _)) if counted_before(ctx, row, &doer)? => {
             Decides::No { why: format!("it was set by {} once, and counted then", doer.name) }
@@ -70,7 +72,7 @@ fn may(project: &Project, board: &dyn Board, doer: &Doer) -> Result<bool> {
     Ok(is_named(project, &doer.name) || project.board.asks_rights() && board.may_decide(doer)?)
 }
 
-/// Whether the very deed counted for another intent before (GH-2: once).
+/// Whether the same event has already counted for another intent (GH-2: once).
 fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
     let Some(event) = &doer.event else { return Ok(false) };
     let key = format!("steered/{}/{}/{}", row.project, row.item_id, row.kind);
@@ -86,7 +88,7 @@ fn counted_before(ctx: &mut Ctx, row: &IntentRow, doer: &Doer) -> Result<bool> {
     }
 }
 
-/// Asks the board who set an intent's status, keeps the answer, and says whether they may decide.
+/// Asks the board who set an intent's status, stores the answer, and returns whether they may decide.
 fn asked(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Doer, bool)>> {
     let Some((key, status, seat)) = place(ctx, project, row)? else { return Ok(None) };
     let Some(doer) = seat.board.who(&key, &row.item_id, &Deed::Status(&status))? else { return Ok(None) };
@@ -97,7 +99,7 @@ fn asked(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Do
     Ok(Some((doer, may)))
 }
 
-/// Where an intent stands: its item's key, its status's id and the board.
+/// The place of an intent: its item's key, its status's id and the board.
 fn place(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Key, String, boards::Seat)>> {
     let Some(item) = ctx.store.read(|tx| tx.item(&row.project, &row.item_id))? else { return Ok(None) };
     let Ok(key) = Key::parse(&item.key) else { return Ok(None) };
@@ -107,7 +109,8 @@ fn place(ctx: &mut Ctx, project: &Project, row: &IntentRow) -> Result<Option<(Ke
     Ok(status.map(|status| (key, status, seat)))
 }
 
-/// Takes an intent off the item that nobody with a say has set, and says so there, once. Comfort: what fails is told.
+/// Removes an intent that nobody entitled has set from the item, and says so there, once. Best effort: failures are
+/// only reported.
 pub fn take_back(ctx: &mut Ctx, row: &IntentRow, why: &str) {
     let Ok(project) = ctx.project(&row.project).cloned() else { return };
     if !project.board.asks_rights() || ctx.dry {
@@ -127,7 +130,8 @@ pub fn take_back(ctx: &mut Ctx, row: &IntentRow, why: &str) {
     }
 }
 
-/// Whether who put a label on an item may decide. Fails where the board does not answer; an answer that is not there is a no.
+/// Whether the person who set a label on an item may decide. Fails if the board does not answer. If the board does not
+/// know who it was, the answer is no.
 pub fn of_label(project: &Project, board: &dyn Board, item: &WorkItem, labels: &[Label], name: &str) -> Result<bool> {
     if project.board.deciders().is_empty() && !project.board.asks_rights() {
         return Ok(true);

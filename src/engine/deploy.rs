@@ -1,4 +1,5 @@
-//! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed and is taken up by looking.
+//! Phase B of a deploy (SHIP-5): open the critical window, land. Each part may be killed; a later step checks the state
+//! and resumes.
 
 use super::landing::{self, Checked};
 use super::record;
@@ -37,7 +38,7 @@ pub struct Initiated {
     pub actor: serde_json::Value,
 }
 
-/// Opens the critical window if everything still holds: one transaction that decides anew (RULE-4, RULE-16, RULE-24).
+/// Opens the critical window if everything still holds: one transaction that decides again (RULE-4, RULE-16, RULE-24).
 pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     base::ensure(ctx, id)?;
     let Some(checked) = landing::check(ctx, id, landing::Depth::Full)? else { return Ok(()) };
@@ -113,8 +114,8 @@ pub fn open(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     write_initiated(ctx, &task, &deploy)
 }
 
-/// Whether what `deploy.build` left for the head is gone: it is built again before the window opens, since nothing of the branch
-/// may run in it (BND-3).
+/// Whether the output of `deploy.build` for the head is gone. It is built again before the window opens, since nothing
+/// from the branch may run in it (BND-3).
 fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
     let declared = ctx.project(&task.project)?.deploy.build.is_some();
     if !declared || !super::reserved::build_is_gone(ctx, task, head) {
@@ -144,13 +145,13 @@ fn built_again(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<bool> {
     }
 }
 
-/// Archives what earlier deploys of the task left (SHIP-5). INITIATED counts if row **or** file has it (RULE-34): one that
-/// the database does not know (it was restored from an older copy) stops the task; nobody knows what was merged or started.
-/// `false`: this step opens no deploy.
+/// Archives what earlier deploys of the task left (SHIP-5). INITIATED counts if the row **or** the file has it
+/// (RULE-34). One that the database does not know, since it was restored from an older copy, stops the task: nobody
+/// knows what was merged or started. `false`: this step opens no deploy.
 fn clear_ground(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let dir = ctx.paths.sentinels(task);
-    // The names before the rows: a deploy's row is there before any file of it. One that another step opens meanwhile is
-    // no stray then, and nothing of it is cleared away.
+    // Read the names before the rows: a deploy's row exists before any of its files. So a deploy that another step
+    // opens meanwhile is not taken for a stray, and none of its files are deleted.
     let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
     let names: HashSet<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     let deploys = ctx.store.read(|tx| tx.deploys_of(task.id))?;
@@ -191,11 +192,12 @@ fn write_initiated(ctx: &Ctx, task: &Task, d: &Deploy) -> Result<()> {
     Ok(sentinel::write(&path, &Sealed::new(task.id, d.attempt, file))?)
 }
 
-/// From here on a production that is looked at is slow: it is not asked again before the deploy, and no step waits for it.
+/// A production that takes longer than this to probe is slow: it is not probed again before the deploy, and no step
+/// waits for it.
 pub const SLOW: Duration = Duration::from_secs(2);
 
-/// A few looks at production before it changes, kept for the watch (SHIP-6). They may take as long as production is slow:
-/// where a command deploys, its own job takes them, and no step waits (RUN-1).
+/// Probes production a few times before it changes, for the watch (SHIP-6). A slow production makes this slow, so if a
+/// command deploys, its own job does it and no step waits (RUN-1).
 pub fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     if ctx.policy.project(&task.project).is_some_and(|p| p.watch) {
         super::watch::take_baseline(ctx, task)?;
@@ -203,7 +205,7 @@ pub fn baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// Lands the initiated deploy, or sees that it has landed. Only "not landed and base unchanged" is tried again.
+/// Lands the initiated deploy, or finds that it has landed. Only "not landed and base unchanged" is retried.
 pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let task = ctx.task(id)?;
     let Some(deploy) = taken(ctx, id)? else { return Ok(()) };
@@ -228,7 +230,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     }
     let number = task.pr.as_ref().map_or(0, |p| p.number);
     let answer = services::forge_said(ctx, &project, |forge| forge.merge(&before.mirror, number, &order))?;
-    // Whatever the answer was: what is there now decides (RULE-5).
+    // Whatever the answer was, the current state decides (RULE-5).
     let after = landing::check(ctx, id, landing::Depth::Full)?.context("the task has no branch")?;
     if after_check(ctx, &task, &deploy, &after.landing)? {
         answered(ctx, &task, &deploy, answer)?;
@@ -236,7 +238,7 @@ pub fn land(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     Ok(())
 }
 
-/// The task's initiated deploy, this process's alone from here on; `None`: there is none, or somebody is at it.
+/// Claims the task's initiated deploy for this process. `None`: there is none, or another process has it.
 fn taken(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
     let Some(deploy) = newest(ctx, id)?.filter(|d| d.state == DeployState::Initiated) else { return Ok(None) };
     if deploy.actor != ctx.me {
@@ -253,8 +255,9 @@ fn taken(ctx: &mut Ctx, id: TaskId) -> Result<Option<Deploy>> {
     Ok(Some(deploy))
 }
 
-/// Makes the merge lease of a task free to give back whose merge waits for a person at the forge: nothing was merged, so
-/// that the deploy is withdrawn (RULE-18); release and wait stay. `false`: something was done, or somebody is at it.
+/// Lets a task whose merge waits for a person at the forge give its merge lease back: nothing was merged, so the deploy
+/// is withdrawn (RULE-18), while release and wait stay. `false`: something was done, or another process is working on
+/// it.
 pub fn park(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<bool> {
     let task = ctx.task(id)?;
     let Some(deploy) = taken(ctx, id)? else { return Ok(false) };
@@ -267,7 +270,7 @@ pub fn park(ctx: &mut Ctx, id: TaskId, why: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// What a check of an initiated deploy means; `true`: nothing happened yet, and nothing stands in the way.
+/// Acts on a check of an initiated deploy. `true`: nothing has happened yet and nothing prevents the merge.
 fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -> Result<bool> {
     match merge::of_deploy(landing) {
         OfDeploy::Clear => return Ok(true),
@@ -284,7 +287,8 @@ fn after_check(ctx: &mut Ctx, task: &Task, deploy: &Deploy, landing: &Landing) -
     Ok(false)
 }
 
-/// Takes the right to merge: the last moment at which something else comes first. Why it is not taken; `None`: it is.
+/// Takes the right to merge: the last moment at which something else can take precedence. Returns why it was not taken;
+/// `None`: it was.
 fn withheld(ctx: &mut Ctx, task: &Task, deploy: &Deploy) -> Result<Option<&'static str>> {
     let key = merge_key(task, deploy);
     let now = ctx.now();
@@ -367,7 +371,7 @@ fn back_to_gate(ctx: &mut Ctx, task: &Task, deploy: &Deploy, why: &str) -> Resul
     void_gate(ctx, task.id, why)
 }
 
-/// The forge still computes: looked at again, for as long as `gates.undecided_max_s` lets a gate be undecided.
+/// The forge is still computing: check again for as long as `gates.undecided_max_s` lets a gate be undecided.
 fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<()> {
     let why = format!("the forge is not ready to merge: {reason}");
     if super::settle::undecided_for(ctx, task, &format!("merge/{}", deploy.id), true, None)?
@@ -380,9 +384,9 @@ fn not_yet(ctx: &mut Ctx, task: &Task, deploy: &Deploy, reason: &str) -> Result<
     Ok(())
 }
 
-/// Waits until the started command has taken its right, so that `--confirm-deploy` returns with phase B done; bounded,
-/// since the queue's own limits may hold the job. For a slow production that is looked at first nobody waits: the job
-/// goes on by itself, and the report says so.
+/// Waits until the started command has taken its right, so that `--confirm-deploy` returns with phase B done. Bounded,
+/// since the queue's own limits may hold the job. Does not wait while a slow production is probed first: the job
+/// continues on its own, and the report says so.
 pub fn await_started(ctx: &mut Ctx, id: TaskId, bound: Duration) -> Result<()> {
     let begun = Instant::now();
     let task = ctx.task(id)?;
@@ -416,7 +420,7 @@ fn landed_as(ctx: &mut Ctx, task: &Task, deploy: &Deploy, commit: &Sha, how: &st
         record::change(tx, &mut t, Change::Landed { commit: commit.clone() }, at)?;
         tx.record_outcome(&key, &json!({"landed": commit}), at)?;
         pulls::to_tidy(tx, &t, &me, at)?;
-        // Nothing is tested twice (ORD-1): the default branch has the tree that CI passed on.
+        // Nothing is tested twice (ORD-1): the default branch has the tree on which CI passed.
         let of_head = |e: &&crate::model::task::Evidence| {
             e.gate == Gate::CiGreen.as_str() && Some(&e.code_tree) == t.head_tree.as_ref()
         };

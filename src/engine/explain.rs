@@ -1,5 +1,5 @@
-//! Why a task is where it is (CLI-3): the decision the next step acts on, the gates with the evidence they read, and what
-//! would move it. Nothing is touched, no network.
+//! Why a task is where it is (CLI-3): the decision the next step acts on, the gates with the evidence they read, and
+//! what would move it. Changes nothing and uses no network.
 
 use super::{Ctx, boards, labels, projects, standing, view, way};
 use crate::adapters::disk;
@@ -32,28 +32,28 @@ pub struct Explained {
     pub attempt: Option<i64>,
     /// The rule that holds it; `None`: it is being worked, or the next step moves it.
     pub held_by: Option<HeldBy>,
-    /// What the next step does or sees, in one sentence.
+    /// What the next step does or finds, in one sentence.
     pub next: String,
-    /// What it waits for, as the person who decides is shown it (ORD-5).
+    /// What it waits for, as shown to the person who decides (ORD-5).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wait: Vec<String>,
     /// What would move it.
     pub moves: Vec<String>,
-    /// The command that moves it on, to be typed as it is; null: there is nothing to do.
+    /// The command that moves it, ready to type; null: there is nothing to do.
     pub command: Option<String>,
     /// The gates on leaving its stage, in order.
     pub gates: Vec<GateShown>,
-    /// What decides the meaning of CI and was changed, once it was listed for the head (BND-5).
+    /// The changed verdict inputs, which decide what CI means, once they are listed for the head (BND-5).
     pub inputs: Vec<Input>,
-    /// What the developer has to mend.
+    /// What the developer has to fix.
     pub findings: Vec<Finding>,
     /// The work item on its board, as last read.
     pub item: Option<ItemShown>,
-    /// Its title or text on the board is another one now: the task works by what it was taken with (BRD-3).
+    /// Its title or text on the board has changed: the task keeps working with what it started from (BRD-3).
     pub edited: bool,
-    /// The last lines of what fails on its base, where that holds it.
+    /// The last lines of what fails on its base, if that holds it.
     pub base: Vec<String>,
-    /// What its project uses and is of no use now.
+    /// The services of its project that are unavailable now.
     pub services_down: Vec<ServiceRow>,
 }
 
@@ -86,7 +86,7 @@ pub struct EvidenceShown {
 pub struct ItemShown {
     pub status: Option<String>,
     pub group: Option<String>,
-    /// That its status is a word the board does not know.
+    /// The note that the board does not know its status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// What was made of its statuses, newest first.
@@ -110,7 +110,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     let now = ctx.now();
     let policy = ctx.policy.clone();
     let free_mb = disk::free_mb(ctx.paths.root()).ok();
-    // A label stands for the person; it is looked up only where that asks nobody over the network.
+    // A label stands for the person. It is read only if that needs no network.
     let local = ctx.project(&task.project).is_ok_and(|p| !p.board.is_remote());
     let auto = if local { labels::auto_release(ctx, task.id) } else { None };
     let item = item_row(ctx, task)?;
@@ -140,7 +140,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     };
     let moves = match &standing.held {
         Some(held) => advice::moved_by(held.rule, task.key.as_str(), about(held.rule), &answers),
-        // A blocked task with a run to finish: `retry` finishes it.
+        // A blocked task with an unfinished run: `retry` finishes it.
         None if task.blocked_reason.is_some() => {
             advice::moved_by(Rule::Blocked, task.key.as_str(), &task.repo, &answers)
         }
@@ -180,7 +180,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
         command,
         gates: shown,
         inputs,
-        // Once the developer has answered them they are history, which the timeline tells.
+        // Once the developer has answered them they are history, which the timeline shows.
         findings: if task.stage == Stage::Development { task.findings.clone() } else { Vec::new() },
         item,
         edited,
@@ -188,7 +188,7 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Explained> {
     })
 }
 
-/// Whether the board says something else than the task was begun with, as far as that is known without a request.
+/// Whether the board's text differs from what the task started from, as far as that is known without a request.
 fn edited(ctx: &mut Ctx, task: &Task) -> bool {
     let row = ctx.store.read(|tx| tx.item(&task.project, &task.item_id)).ok().flatten();
     if row.is_some_and(|row| row.title != task.title) {
@@ -255,7 +255,7 @@ fn gate(gate: Gate, facts: &Facts<'_>) -> GateShown {
     GateShown { gate, answer, why, evidence: rows.map(row).collect() }
 }
 
-/// Explains a work item that has no task; `None`: nobody knows the key.
+/// Explains a work item that has no task; `None`: the key is unknown.
 pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     let project = ctx.config.projects.iter().find(|p| p.key == key.prefix()).cloned();
     let row = ctx.store.read(|tx| tx.item_by_key(key.as_str()))?;
@@ -315,7 +315,7 @@ pub fn item(ctx: &mut Ctx, key: &Key) -> Result<Option<Explained>> {
     Ok(Some(explained))
 }
 
-/// Why a work item has no task, and what gives it one.
+/// Why a work item has no task, and what would create one.
 fn taskless(
     status: &str,
     resolved: Option<&Resolved>,

@@ -1,5 +1,5 @@
-//! What an agent's run left becomes commits, a push, a pull request and evidence; each part may be repeated after a kill
-//! (RULE-21, RULE-22).
+//! Turns what an agent's run left into commits, a push, a pull request and evidence; each part may be repeated after a
+//! kill (RULE-21, RULE-22).
 
 use super::agent::Site;
 use super::left::{self, Taken};
@@ -22,7 +22,7 @@ use crate::model::tree_rules::Broken;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-/// What a run left becomes commits, a push, evidence: each part may be repeated after a kill.
+/// Turns what a run left into commits, a push and evidence. Each part may be repeated after a kill.
 pub(super) fn run(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Settlement>> {
     let done = taken(ctx, site, run, fence)?;
     if let (Some(_), Some(start)) = (&done, &run.start_sha) {
@@ -74,7 +74,7 @@ fn taken(ctx: &mut Ctx, site: &Site, run: &Run, fence: i64) -> Result<Option<Set
     settlement(ctx, site, run, &taken, &start, &head)
 }
 
-/// A secret in what an agent left is told at once: whoever keeps it has to know that it can be read.
+/// Reports a secret in what an agent left at once: its owner has to know that it can be read.
 fn tell_secrets(ctx: &mut Ctx, site: &Site, run: &Run, secrets: &[Broken]) -> Result<()> {
     let task = &site.ground.task;
     let at = ctx.now().stamp.wall_ms;
@@ -120,12 +120,12 @@ fn settlement(
     let mut refused = None;
     let pr = match pulls::open(ctx, &site.project, task, &site.ground.default_branch, head) {
         Ok(pr) => pr,
-        // The run is done, and nothing is played again: opening it is (ORD-1).
+        // The run is done and is not repeated; only opening the pull request is retried (ORD-1).
         Err(e) if let Some(answer) = refused::answer(&e) => {
             refused = Some((Asked::OpenPull, answer));
             None
         }
-        // What was pushed stands; the merge gate opens it (RULE-8).
+        // The push is done; the merge gate opens the pull request (RULE-8).
         Err(e) if pulls::is_outage(&e) => {
             tracing::warn!(task = %task.key, "the pull request is opened later: {e:#}");
             None
@@ -145,7 +145,7 @@ fn settlement(
     }))
 }
 
-/// What the end of a run that did not end well means for its job.
+/// What the end of a failed run means for its job.
 fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     let now = (ctx.clock)().wall_ms;
     let runtime = site.settings.runtime.as_str();
@@ -154,7 +154,7 @@ fn not_well(ctx: &mut Ctx, site: &Site, run: &Run, outcome: &Outcome) -> End {
     run_end::of_outcome(outcome, &Who { runtime, credential, limits, run: run.id.0 }, now)
 }
 
-/// How a change ends that is larger than the agent's bound.
+/// How a run ends whose change is larger than the agent's bound.
 fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<End>> {
     let most = site.settings.max_diff_lines;
     if most == 0 {
@@ -165,8 +165,8 @@ fn too_long(site: &Site, start: &Sha, end: &Sha) -> Result<Option<End>> {
 }
 
 /// Pushes what the run adds; `None`: the branch moved meanwhile, and the run's commits are discarded (RULE-22). After a
-/// FAIL on secrets the work lands as one commit, by an explicit lease (RUN-4).
-/// `rework`: the branch was made again on a new base, and takes the old head's place by a lease.
+/// FAIL on secrets the work is pushed as one commit, with an explicit lease (RUN-4). `rework`: the branch was rebuilt
+/// on a new base and replaces the old head with a lease.
 fn push(
     ctx: &mut Ctx,
     site: &Site,
@@ -192,7 +192,7 @@ fn push(
     let heads = services::git(ctx, &site.project, Access::Read, mirror.glance(&[&branch]))?;
     let standing = heads.at.into_iter().next().flatten();
     if standing.as_ref() == Some(&head) {
-        // Pushed by an owner that was killed before it could say so.
+        // Pushed by an owner that was killed before it could record it.
         let row = ctx.store.read(|tx| tx.journal_row(&key))?;
         if row.is_some_and(|r| r.outcome.is_none()) {
             pushed(ctx, site, run, &key, Some((start, &head)), squash)?;
@@ -216,7 +216,7 @@ fn push(
     let me = ctx.me.clone();
     let write = BranchWrite::Pushed { branch: branch.clone(), from: start.clone(), to: head.clone() };
     ctx.store.write(|tx| tx.intend(&key, Some(task.id), write.kind(), &write.intent(), &me, at).map(drop))?;
-    // By a lease whatever is pushed: a plain push would make a branch again that another hand has deleted since the look.
+    // Always push with a lease: a plain push would recreate a branch that somebody else deleted after the check.
     let pushing = mirror.push_with_lease(&branch, &head, start);
     let outcome = services::git(ctx, &site.project, Access::Push, pushing)?;
     let done = match outcome {
@@ -246,7 +246,7 @@ fn gone(branch: &str) -> anyhow::Error {
     Kept::error(Cause::TakenBack, format!("branch {branch} is gone from the remote"))
 }
 
-/// Records how a push ended; `done`: from where to where it went.
+/// Records how a push ended. `done`: the old and the new head.
 fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, &Sha)>, squash: bool) -> Result<()> {
     let task = &site.ground.task;
     let at = ctx.now().stamp.wall_ms;
@@ -258,7 +258,7 @@ fn pushed(ctx: &mut Ctx, site: &Site, run: &Run, key: &str, done: Option<(&Sha, 
     })?)
 }
 
-/// The branch stands elsewhere on the remote: the next run begins there.
+/// The branch has another head on the remote: the next run begins there.
 fn moved(ctx: &mut Ctx, site: &Site, standing: Option<Sha>) -> Result<()> {
     let task = &site.ground.task;
     let Some(sha) = standing else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! The local boards of a step: which of their files were taken in already is remembered beside the database, so that those
-//! that have not changed are not opened (speed). `reconcile` reads every file all the same.
+//! Reads the local boards in a step. The files already read are remembered next to the database, so that unchanged ones
+//! are not opened (speed). `reconcile` still reads every file.
 
 use super::boards::{self, Seat, Whole};
 use super::{Ctx, caller};
@@ -12,19 +12,19 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
-/// Takes in what has changed in a project's folder.
+/// Reads what has changed in a project's folder.
 pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), BoardError> {
     let ours = |e: anyhow::Error| BoardError::Transient(format!("{e:#}"));
     let before = boards::waits(ctx, project).map_err(ours)?;
     let known = known(ctx, project, seat).map_err(ours)?;
-    // What a file says asks a question that was not asked yet, changed or not (RULE-43).
+    // A file may ask a question that was not asked yet, changed or not (RULE-43).
     let asking = before.iter().filter(|(_, wait)| !wait.asked).filter_map(|(id, _)| Key::parse(id).ok());
     let asking: BTreeSet<u64> = asking.map(|key| key.number()).collect();
     let Some(looked) = seat.board.look(&known, &|number| asking.contains(&number)) else { return Ok(()) };
     let mut looked = looked?;
     let mut listing = std::mem::take(&mut looked.listing);
     boards::tell(ctx, project, seat, &listing);
-    // What is told each time, or could not be recorded, is read each time.
+    // What is reported each time, or could not be recorded, is read each time.
     let odd = listing.items.iter().filter(|i| seat.resolved.status(&i.status_id).is_none());
     let mut left: Vec<Key> = odd.map(|i| i.key.clone()).collect();
     let unread: Vec<Key> = listing.problems.iter().filter_map(|p| p.key.clone()).collect();
@@ -36,13 +36,13 @@ pub fn take_in(ctx: &mut Ctx, project: &Project, seat: &Seat) -> Result<(), Boar
         && seen != known
         && let Err(e) = remember(ctx, project, seat, &seen)
     {
-        // It costs the next step a look at each file.
+        // The next step then has to read each file.
         tracing::debug!("what was read of the board of {} is not remembered: {e:#}", project.key);
     }
     Ok(())
 }
 
-/// The row that tells which memory is of this database: one that was restored has read nothing of what is in the file.
+/// The row that ties the file to this database: a restored database has not read what the file lists.
 fn row(project: &Project) -> String {
     format!("board/seen/{}", project.key)
 }
@@ -60,11 +60,11 @@ fn remember(ctx: &mut Ctx, project: &Project, seat: &Seat, seen: &Seen) -> Resul
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let bytes = seen.bytes(&stamp(&token, project, seat));
     files::replace(&path, &bytes, Some(0o600)).with_context(|| format!("writing {}", path.display()))?;
-    // Whoever is killed before this has left a file that nobody believes.
+    // A process killed before this leaves a file that nobody trusts.
     Ok(ctx.store.write(|tx| tx.set_meta(&row(project), &token))?)
 }
 
-/// What was read holds for one database, one folder, one meaning of the statuses and one program.
+/// The file is valid for one database, one folder, one meaning of the statuses and one program.
 fn stamp(token: &str, project: &Project, seat: &Seat) -> [u8; STAMP] {
     let what = (token, env!("CARGO_PKG_VERSION"), &project.board, seat.resolved.statuses());
     Sha256::digest(format!("{what:?}").as_bytes()).into()

@@ -1,5 +1,5 @@
-//! What every step looks at before it works: is this directory this machine's, is the database older than what its files
-//! tell of it, is there room (RULE-37, RULE-38).
+//! What every step checks before it works: whether the directory belongs to this machine, whether the database is older
+//! than its files, and whether there is room (RULE-37, RULE-38).
 
 use super::paths::Paths;
 use super::{Ctx, messages};
@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Given up when a disk is full, so that a stop and an exit's record have room (RULE-38); in MiB.
+/// Released when the disk is full, so that there is room to record a stop and an exit (RULE-38); in MiB.
 const BALLAST_MB: u64 = 4;
-/// Ballast is made only where more than this is free: on a small disk, too, and below `min_free_mb`, where claims wait.
+/// Ballast is created only if more than this is free: on a small disk, too, and below `min_free_mb`, where claims wait.
 const ROOM_MB: u64 = 3 * BALLAST_MB;
 /// The file that binds a state directory to its machine.
 const MACHINE: &str = "machine";
-/// How HALT begins when a step set it for a database older than its files.
+/// The start of HALT's text when a step sets it because the database is older than its files.
 const OLDER: &str = "the database is older than its files";
 
-/// Before the database is opened. Fails on a network file system, whose locks tell nothing of other machines, and in a
-/// directory of another machine.
+/// Runs before the database is opened. Fails on a network file system, whose locks say nothing about other machines,
+/// and in a directory of another machine.
 pub fn before(state_dir: &Path, step: &str) -> Result<()> {
     if matches!(step, "stop" | "reap" | "run-job") {
         make_room(state_dir);
@@ -39,10 +39,10 @@ pub fn before(state_dir: &Path, step: &str) -> Result<()> {
     sentinel::put(&path, format!("{here}\n").as_bytes()).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Whether the state directory is this machine's (RULE-37): fails with what is told where it is another's, or where that
-/// can't be read. The id that is to be written there, where it is nobody's yet.
+/// Checks that the state directory belongs to this machine (RULE-37). Fails with the message if it belongs to another
+/// or that can't be read. Returns the id to write there if it has no owner yet.
 pub fn machine(state_dir: &Path) -> Result<Option<String>> {
-    // Without an id of its own a machine can't be told from another.
+    // A machine without an id can't be distinguished from another.
     let Ok(here) = disk::machine_id() else { return Ok(None) };
     let path = state_dir.join(MACHINE);
     let whose = match std::fs::read(&path) {
@@ -62,20 +62,21 @@ pub fn machine(state_dir: &Path) -> Result<Option<String>> {
     )
 }
 
-/// Set once a whole look at the modes was made.
+/// Set after the first full check of the modes.
 const MODES: &str = "guards/modes_closed";
 
-/// Takes from group and others what they can do in the state directory (BND-6), before anything in it is opened; gives what
-/// was open. A quick look: what stands directly in it.
+/// Revokes the rights of group and others in the state directory (BND-6) before anything in it is opened. Returns what
+/// was open. A quick check of the top level only.
 pub fn close(state_dir: &Path) -> Result<Vec<PathBuf>> {
     let used = state_dir.join("orch.db").exists();
     let found = modes::close(state_dir, false)
         .with_context(|| format!("keeping others out of the state directory {}", state_dir.display()))?;
-    // Nobody could read anything in a folder in which there was nothing yet.
+    // There was nothing to read in an empty folder.
     Ok(if used { found } else { Vec::new() })
 }
 
-/// After the database is opened: the first step of this version looks at all there is, and what was open is told once.
+/// Runs after the database is opened: the first step of this version checks everything, and what was open is reported
+/// once.
 pub fn closed(ctx: &mut Ctx, mut open: Vec<PathBuf>) -> Result<()> {
     let looked = ctx.store.read(|tx| tx.meta(MODES))?.is_some();
     if !looked {
@@ -114,7 +115,8 @@ pub fn enter(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// At a step's end: the audit table's last number and hash beside the database, so that a cut tail is found (TRUST-2).
+/// At a step's end: writes the audit table's last number and hash next to the database, so that a truncated tail is
+/// detected (TRUST-2).
 pub fn leave(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry || !tail_holds(ctx)? {
         return Ok(());
@@ -122,7 +124,7 @@ pub fn leave(ctx: &mut Ctx) -> Result<()> {
     write_tail(ctx)
 }
 
-/// Makes ballast where there is room for it.
+/// Creates the ballast if there is room for it.
 pub fn ballast(ctx: &Ctx) {
     let root = ctx.paths.root();
     let room = disk::free_mb(root).is_ok_and(|mb| mb > ROOM_MB);
@@ -131,7 +133,7 @@ pub fn ballast(ctx: &Ctx) {
     }
 }
 
-/// Whether a person may lift the halt of an older database now; taken, the files follow the database from here on.
+/// Whether a person may lift the halt of an older database now. If so, the files follow the database from here on.
 pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
     if !halted.starts_with(OLDER) {
         return Ok(true);
@@ -146,7 +148,7 @@ pub fn may_resume(ctx: &mut Ctx, halted: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Gives the ballast up where nothing else is left (RULE-38).
+/// Releases the ballast when no other space is left (RULE-38).
 pub fn make_room(state_dir: &Path) {
     if disk::free_mb(state_dir).is_ok_and(|mb| mb == 0) {
         disk::drop_ballast(state_dir);
@@ -167,7 +169,7 @@ pub fn stored_tail(paths: &Paths) -> Tail {
     }
 }
 
-/// A file that can't be read is no evidence of an older database; `audit verify` names it.
+/// An unreadable file is no evidence of an older database; `audit verify` reports it.
 fn tail_holds(ctx: &mut Ctx) -> Result<bool> {
     let Tail::Is { seq, hash } = stored_tail(&ctx.paths) else { return Ok(true) };
     Ok(ctx.store.read(|tx| tx.audit_hash(seq))?.is_some_and(|there| there == hash))

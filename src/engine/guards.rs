@@ -1,5 +1,5 @@
-//! Compares the effective guard settings with the last step's (RULE-39): a switch that somebody's environment turned off
-//! is told, not found out later.
+//! Compares the effective guard settings with the last step's (RULE-39), so that a switch turned off by somebody's
+//! environment is reported at once.
 
 use super::{Ctx, messages};
 use crate::adapters::store::StoreError;
@@ -10,12 +10,13 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 const ROW: &str = "guards/settings";
-/// Hashes of what the settings of that row were made of: a step whose configuration has one of them has nothing to compare.
-/// Those of a timer and of a person's shell differ, so that it keeps a few.
+/// Hashes of the sources of that row's settings: a step whose configuration has one of them has nothing to compare. A
+/// timer's and a person's shell differ, so a few are kept.
 const MADE_OF: &str = "guards/made_of";
 const MADE_OF_MOST: usize = 4;
 
-/// Notes a difference: an audit event, one alert, and by them a line in `status`. The first step of all only remembers.
+/// Records a difference: an audit event, one alert, and through them a line in `status`. The very first step only
+/// records the settings.
 pub fn compare(ctx: &mut Ctx) -> Result<()> {
     let made_of = ctx.config.inputs().to_owned();
     let known = ctx.store.read(|tx| tx.meta(MADE_OF))?.unwrap_or_default();
@@ -32,7 +33,7 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
         let earlier = known.split(' ').filter(|hash| !hash.is_empty());
         let hashes: Vec<&str> = std::iter::once(made_of.as_str()).chain(earlier).take(MADE_OF_MOST).collect();
         return Ok(ctx.store.write(|tx| {
-            // Under the lock: the row that the hashes stand for may be another one by now.
+            // Under the lock: the row that the hashes belong to may have changed by now.
             if tx.meta(ROW)? == kept { tx.set_meta(MADE_OF, &hashes.join(" ")) } else { Ok(()) }
         })?);
     }
@@ -43,7 +44,7 @@ pub fn compare(ctx: &mut Ctx) -> Result<()> {
     let caller = caller();
     let step = ctx.report.step;
     ctx.store.write(|tx| {
-        // Another step may have noted the same difference meanwhile.
+        // Another step may have recorded the same difference meanwhile.
         if tx.meta(ROW)? != kept {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! What a reviewer is handed as files, since it starts no program (R1): the change, the list of its files, and what CI printed.
-//! They lie in the run's temporary folder, which a confined run can read.
+//! The files that a reviewer gets, since it runs no program (R1): the change, the list of its files, and CI's output.
+//! They are in the run's temporary folder, which a confined run can read.
 
 use super::Ctx;
 use super::agent::{Site, tail};
@@ -12,12 +12,13 @@ use anyhow::{Context, Result};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Of CI's output so much is handed over: the end of it.
+/// How much of the end of CI's output is handed over.
 const LOG_BYTES: usize = 1 << 20;
-/// A larger change is cut, and says so.
+/// A larger change is truncated, with a note.
 const DIFF_BYTES: usize = 32 << 20;
 
-/// Writes the files of a judge's run and names them for its prompt; nothing for other agents. The temporary folder must be new.
+/// Writes the files of a judge's run and names them for its prompt; does nothing for other agents. The temporary folder
+/// must be new.
 pub(super) fn over(ctx: &mut Ctx, site: &Site, start: &Sha) -> Result<Vec<PromptFile>> {
     let Some(base) = site.ground.task.base_sha.clone().filter(|_| site.agent == Agent::Reviewer) else {
         return Ok(Vec::new());
@@ -54,13 +55,14 @@ pub(super) fn over(ctx: &mut Ctx, site: &Site, start: &Sha) -> Result<Vec<Prompt
 fn put(dir: &Path, name: &str, bytes: &[u8], what: &'static str) -> Result<PromptFile> {
     let path = dir.join(name);
     std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
-    // Whoever the run is: another account may read it (BND-3).
+    // The run may have another account, which must be able to read it (BND-3).
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
         .with_context(|| format!("setting the mode of {}", path.display()))?;
     Ok(PromptFile { path: path.display().to_string(), what })
 }
 
-/// What is known of CI on the head's code: the end of the command's output, or what the gate recorded of a forge's statuses.
+/// What is known about CI on the head's code: the end of the command's output, or what the gate recorded of a forge's
+/// statuses.
 fn ci_log(ctx: &mut Ctx, site: &Site) -> Result<Option<String>> {
     let task = &site.ground.task;
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;

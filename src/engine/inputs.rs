@@ -1,4 +1,4 @@
-//! Verdict inputs of a task (BND-5): what the mirror shows of base and head, handed to the one function that names them.
+//! Verdict inputs of a task (BND-5): passes what the mirror shows of base and head to the one function that names them.
 
 use super::{Ctx, projects};
 use crate::adapters::git::{ChangedPath, EntryKind, MAX_FILE, Mirror, Object};
@@ -14,16 +14,16 @@ use crate::model::task::EvidenceVerdict;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 
-/// Contents are held in memory up to about so many bytes at a time.
+/// About how many bytes of contents are held in memory at a time.
 const CHUNK_BYTES: u64 = 32 << 20;
 
-/// The verdict inputs of `base...head`. Fails where the mirror lacks one of the two.
+/// The verdict inputs of `base...head`. Fails if the mirror lacks one of the two.
 pub fn between(mirror: &Mirror, base: &Sha, head: &Sha) -> Result<Vec<Input>> {
     let from = mirror.merge_base(base, head)?.unwrap_or_else(|| base.clone());
     of_range(mirror, &from, head)
 }
 
-/// The verdict inputs of the very range from one commit to another.
+/// The verdict inputs of exactly the range from one commit to another.
 pub fn of_range(mirror: &Mirror, from: &Sha, to: &Sha) -> Result<Vec<Input>> {
     let mut paths = mirror.changes(from, to)?;
     paths.retain(|c| !is_artefact_path(&c.path));
@@ -49,7 +49,7 @@ pub fn of_range(mirror: &Mirror, from: &Sha, to: &Sha) -> Result<Vec<Input>> {
     Ok(found)
 }
 
-/// The bytes that reading an object takes; 0 for what is not read.
+/// The bytes needed to read an object; 0 if it is not read.
 fn readable(object: Option<&Object>) -> u64 {
     let plain = object.filter(|o| matches!(o.kind, EntryKind::File | EntryKind::Executable | EntryKind::Symlink));
     plain.and_then(|o| o.size).filter(|size| *size <= MAX_FILE as u64).unwrap_or(0)
@@ -80,8 +80,8 @@ fn read(mirror: &Mirror, chunk: &[ChangedPath], moved: &BTreeSet<Sha>) -> Result
     Ok(changes.collect())
 }
 
-/// Lists the verdict inputs of the task's head in a row. `false`: nothing was done, since the task moved meanwhile, or in a
-/// dry run there is no mirror to look into.
+/// Records the verdict inputs of the task's head in a row. `false`: nothing was done, since the task moved meanwhile or
+/// a dry run has no mirror to read.
 pub fn record(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     let task = ctx.task(id)?;
     let project = ctx.project(&task.project)?.clone();

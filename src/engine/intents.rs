@@ -15,7 +15,7 @@ use crate::model::task::{Task, Waiting};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// Applies every pending intent: STOP first, new tasks oldest work item first. A fault at one leaves it pending.
+/// Applies every pending intent: STOP first, new tasks oldest work item first. A fault leaves the intent pending.
 pub fn apply_all(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     for row in ctx.store.read(|tx| tx.pending_intents())? {
         if ctx.interrupted() {
@@ -49,7 +49,8 @@ fn standing(tx: &Tx<'_>, row: &IntentRow, stop_on: bool) -> StoreResult<(Use, Op
     Ok((decide::means(row.kind, &at), task))
 }
 
-/// The intent with who set it, where that user decides; else it is dismissed, or stays until the board says who it was.
+/// The intent with the user who set it, if that user may decide. Otherwise it is dismissed, or stays until the board
+/// says who it was.
 fn counted(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<IntentRow>> {
     match deciders::of_intent(ctx, row)? {
         Decides::Yes { user } => Ok(Some(IntentRow { user, ..row.clone() })),
@@ -66,8 +67,8 @@ fn counted(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<IntentRow>> {
     }
 }
 
-/// Uses one intent. What the database alone decides is done in the transaction that decides it; what needs the board or
-/// a stop decides once more before it changes anything.
+/// Applies one intent. If the database alone decides, the same transaction applies it. If the board or a stop is
+/// needed, it decides again before it changes anything.
 fn one(ctx: &mut Ctx, row: &IntentRow) -> Result<()> {
     let Some(row) = &counted(ctx, row)? else { return Ok(()) };
     let at = ctx.now().stamp.wall_ms;
@@ -108,7 +109,7 @@ fn one(ctx: &mut Ctx, row: &IntentRow) -> Result<()> {
     }
 }
 
-/// Settles an intent that does nothing; the question or the stage is shown on the board again.
+/// Settles an intent without effect and shows the question or the stage on the board again.
 fn dismiss(tx: &Tx<'_>, row: &IntentRow, task: Option<&Task>, why: &str, at: i64) -> StoreResult<()> {
     if !tx.settle_intent(row.id, IntentState::Dismissed, why, at)? {
         return Ok(());
@@ -125,10 +126,10 @@ fn dismiss(tx: &Tx<'_>, row: &IntentRow, task: Option<&Task>, why: &str, at: i64
     tx.post(&again, at).map(drop)
 }
 
-/// A work item, its blockers by key, and those that nobody knows.
+/// A work item, its blockers by key, and its unknown blockers.
 type Found = (WorkItem, Vec<crate::model::ids::Key>, Vec<String>);
 
-/// The item with its text and blockers, as a new or resumed analysis needs it.
+/// The item with its text and blockers, for a new or resumed analysis.
 fn read_item(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Found>> {
     let project = ctx.project(&row.project)?.clone();
     let seat = boards::seat(ctx, &project)?;
@@ -143,7 +144,7 @@ fn read_item(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Found>> {
     Ok(Some((item, keys, unknown)))
 }
 
-/// What a new task begins with.
+/// The initial contents of a new task.
 struct Begin {
     key: crate::model::ids::Key,
     title: String,
@@ -153,10 +154,10 @@ struct Begin {
     unknown: Vec<String>,
 }
 
-/// The local board is read; of Plane the list has told enough, text and blockers are read when the work begins.
+/// The local board is read here. For Plane the list is enough; text and blockers are read when the work begins.
 fn begin(ctx: &mut Ctx, row: &IntentRow) -> Result<Option<Begin>> {
     let project = ctx.project(&row.project)?.clone();
-    // Where rights are asked, the decider's text is what they saw now (GH-2).
+    // On a board that checks rights, the text is the one the decider saw now (GH-2).
     if project.board.is_remote() && !project.board.asks_rights() {
         let Some(item) = ctx.store.read(|tx| tx.item(&row.project, &row.item_id))? else { return Ok(None) };
         return Ok(Some(Begin {
@@ -230,7 +231,7 @@ fn create(ctx: &mut Ctx, row: &IntentRow, last: Option<&Task>) -> Result<()> {
     Ok(())
 }
 
-/// To Analyse on a task in analysis that nothing works on: the analyst works again on what the item now says.
+/// To Analyse on an idle task in analysis: the analyst works again on the item's current text.
 fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
     let item = read_item(ctx, row)?.map(|(i, _, _)| i);
     let at = ctx.now().stamp.wall_ms;
@@ -257,7 +258,7 @@ fn resume(ctx: &mut Ctx, row: &IntentRow, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// A person's release on the command line; else why it is refused (exit 4).
+/// A person's release on the command line; otherwise why it is refused (exit 4).
 pub fn release_by_command(ctx: &mut Ctx, id: TaskId, waiting: Waiting, by: &By) -> Result<Option<Refused>> {
     let at = ctx.now().stamp.wall_ms;
     let done = ctx.store.write(|tx| {

@@ -1,5 +1,5 @@
-//! Reads what a run's pushed commits say and makes evidence rows of it (RULE-3, PIPE-4): the file must have changed in
-//! the run's own commits, and the commit judged is the one the run began from.
+//! Turns the contents of a run's pushed commits into evidence rows (RULE-3, PIPE-4): the file must have changed in the
+//! run's own commits, and the commit judged is the one the run began from.
 
 use super::{Ctx, inputs};
 use crate::adapters::git::{EntryKind, Mirror, Object};
@@ -24,21 +24,22 @@ pub struct Pushed<'a> {
     pub head: &'a Sha,
     pub start_tree: &'a str,
     pub head_tree: &'a str,
-    /// Every path that the run changed, and documents that it wrote again with the very words that were there.
+    /// Every path that the run changed, and documents that it rewrote with the same text.
     pub changed: BTreeSet<String>,
 }
 
-/// What the gate reads of a run's commits.
+/// What the gate reads from a run's commits.
 #[derive(Debug)]
 pub struct Judged {
     pub rows: Vec<NewEvidence>,
-    /// Why there is no verdict: the run then counts as one that failed (RUN-7b).
+    /// Why there is no verdict: the run then counts as failed (RUN-7b).
     pub missing: Option<String>,
     /// Schema faults, for the log and the timeline.
     pub faults: Vec<String>,
 }
 
-/// Judges a run of its stage's agent that ended well. `independent`: its runtime could start no program, as a judge's must (R1).
+/// Judges a successful run of its stage's agent. `independent`: its runtime could start no program, as a judge requires
+/// (R1).
 pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: bool) -> Result<Judged> {
     let changed = &pushed.changed;
     let Some(gate) = verdict::gate_of(run.stage) else {
@@ -54,7 +55,7 @@ pub fn run(ctx: &Ctx, task: &Task, run: &Run, pushed: &Pushed<'_>, independent: 
     let (verdict, why) = judged.answer(ctx.config.frontmatter.validation_strict);
     let verdict::Judged { findings, faults, .. } = judged;
     let mut rows = Vec::new();
-    // A later stage's agent changed code: what was judged before holds for new tests that decide nothing else (RULE-4).
+    // A later stage's agent changed code: earlier verdicts stay valid only if it added nothing but new tests (RULE-4).
     if verdict::carries(run.stage, pushed.start_tree != pushed.head_tree) {
         rows.push(NewEvidence {
             gate: CARRY,
@@ -98,12 +99,12 @@ fn is_plain(pushed: &Pushed<'_>) -> Result<bool> {
     Ok(new && inputs::of_range(pushed.mirror, pushed.start, pushed.head)?.is_empty())
 }
 
-/// A link or a submodule stands for what was there before.
+/// A link or a submodule points to something that existed before.
 fn is_file(object: &Object) -> bool {
     matches!(object.kind, EntryKind::File | EntryKind::Executable)
 }
 
-/// The very contents that were judged, by their path in the work item's folder (RULE-3).
+/// The exact contents that were judged, by their path in the work item's folder (RULE-3).
 fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, Sha>> {
     let folder = artefact::folder(&task.key);
     let mut blobs = BTreeMap::new();
@@ -115,7 +116,7 @@ fn blobs(pushed: &Pushed<'_>, task: &Task, read: &[(String, Vec<u8>)]) -> Result
     Ok(blobs)
 }
 
-/// The documents of the stage that are on the branch and that the run did not write as files, with why.
+/// The documents of the stage that are on the branch but that the run did not write as files, with the reason.
 fn unread(pushed: &Pushed<'_>, task: &Task, stage: Stage, files: &[File<'_>]) -> Result<Vec<(Artefact, Unread)>> {
     let folder = artefact::folder(&task.key);
     let mut unread = Vec::new();
@@ -130,13 +131,13 @@ fn unread(pushed: &Pushed<'_>, task: &Task, stage: Stage, files: &[File<'_>]) ->
     Ok(unread)
 }
 
-/// The files of the work item's folder that the run changed, by their path below it: what it left alone is stale.
+/// The files of the work item's folder that the run changed, by their path below it. Unchanged ones are stale.
 fn changed_files(pushed: &Pushed<'_>, task: &Task, changed: &BTreeSet<String>) -> Result<Vec<(String, Vec<u8>)>> {
     let folder = format!("{}/", artefact::folder(&task.key));
     let mut files = Vec::new();
     for path in changed {
         let Some(below) = path.strip_prefix(&folder) else { continue };
-        // A file too large to be read is as good as none.
+        // A file too large to be read counts as missing.
         if let Ok(Some(bytes)) = pushed.mirror.read_file(pushed.head, path) {
             files.push((below.to_owned(), bytes));
         }

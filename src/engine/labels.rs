@@ -1,5 +1,5 @@
-//! Labels that answer in a person's place (BRD-5). A label that could not be asked for is an error of the step and no silence
-//! of the board (RULE-44).
+//! Labels that answer in a person's place (BRD-5). A label that could not be read is an error of the step, not an
+//! outage of the board (RULE-44).
 
 use super::{Ctx, boards, deciders, services};
 use crate::adapters::board::{Board, BoardError};
@@ -10,8 +10,8 @@ use crate::model::ids::TaskId;
 use crate::model::task::{Task, Waiting};
 use anyhow::Result;
 
-/// What a label releases in the person's place (BRD-5): scope first, then the label; an error is "unknown", and unknown
-/// never automates.
+/// What a label releases in the person's place (BRD-5): checks the scope first, then the label. An error means
+/// "unknown", and unknown never automates.
 pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
     if !ctx.config.auto_label.enabled || ctx.dry {
         return None;
@@ -31,7 +31,7 @@ pub fn auto_release(ctx: &mut Ctx, id: TaskId) -> Option<Waiting> {
             None
         }
         Err(e) => {
-            // Nothing else of the board is silenced by it (RULE-44); only what asks everybody to wait is kept.
+            // It silences nothing else on the board (RULE-44); only an answer that asks everybody to wait is recorded.
             if e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. }))) {
                 services::keep(ctx, &project, &e);
             }
@@ -49,7 +49,7 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     if has_label(&[], Some(&labels), name) == LabelAnswer::Ambiguous {
         return Ok(LabelAnswer::Ambiguous);
     }
-    // A project without the label needs no look at the item.
+    // In a project without the label the item need not be read.
     if !labels.iter().any(|l| fold(&l.name) == fold(name)) {
         return Ok(LabelAnswer::No);
     }
@@ -70,8 +70,8 @@ fn labelled(ctx: &mut Ctx, project: &Project, task: &Task, name: &str) -> Result
     Ok(answer)
 }
 
-/// Whether an earlier look found the item without the label, and it was not seen to change since: then it is not asked
-/// for again at every step while a person is waited for. A "yes" is never taken from memory.
+/// Whether an earlier check found the item without the label and the item has not changed since. Then it is not read
+/// again in every step while the task waits for a person. A "yes" is never cached.
 fn stands(ctx: &mut Ctx, task: &Task, key: &str, name: &str) -> Result<bool> {
     let (text, item) = ctx.store.read(|tx| {
         Ok::<_, crate::adapters::store::StoreError>((tx.meta(key)?, tx.item(&task.project, &task.item_id)?))

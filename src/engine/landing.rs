@@ -1,5 +1,5 @@
-//! One check of what became of a task's branch, its pull request and the default branch, and what follows from it at
-//! once (RULE-5, RULE-31). What it means is `decide::landing`'s to say.
+//! One check of a task's branch, its pull request and the default branch, and its immediate consequences (RULE-5,
+//! RULE-31). `decide::landing` says what it means.
 
 use super::services::{self, Access};
 use super::{Ctx, mergegate, projects, pulls, view};
@@ -18,7 +18,7 @@ use crate::model::withdrawal::Withdrawal;
 use anyhow::Result;
 use serde_json::json;
 
-/// What was seen, and what it means.
+/// What was found, and what it means.
 #[derive(Debug)]
 pub struct Checked {
     pub task: Task,
@@ -36,16 +36,16 @@ pub struct Checked {
 /// How much a check asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// Remote and forge; one that does not answer fails it.
+    /// Remote and forge; the check fails if one does not answer.
     Full,
-    /// The remote, and the forge if it answers: else the pull request is looked at next time.
+    /// The remote, and the forge if it answers; otherwise the pull request is checked next time.
     Remote,
-    /// The same, where an answer of the remote that is less than a second old counts, unless the pull request is no longer
-    /// open: what another hand did to it may be younger.
+    /// The same, but accepts an answer of the remote that is less than a second old, unless the pull request is no
+    /// longer open: whoever closed it may have done so after that answer.
     Glance,
 }
 
-/// Looks at remote and forge. `None`: the task has no branch yet. Fails where the remote does not answer.
+/// Checks remote and forge. `None`: the task has no branch yet. Fails if the remote does not answer.
 pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>> {
     let now = ctx.now();
     let policy = ctx.policy.clone();
@@ -62,7 +62,7 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     else {
         return Ok(None);
     };
-    // Phase B opened under the certificate; else the gate's answer says on which base this head was judged.
+    // Phase B opened under the certificate; otherwise the gate's answer says on which base this head was judged.
     let (base, head, released) = match (&deploy, released) {
         (Some(d), _) => (d.base.clone(), d.head.clone(), true),
         (None, Some(base)) => (base, head, true),
@@ -71,7 +71,7 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     let project = ctx.project(&task.project)?.clone();
     let mirror = projects::mirror(ctx, &project)?;
     let default_branch = projects::default_branch(ctx, &project, &mirror)?;
-    // The pull request before the base, so that a merge in between can't look like one that left no trace.
+    // The pull request before the base, so that a merge in between can't appear to have left no trace.
     let mut pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     let untouched = matches!(pull, PullSeen::None | PullSeen::Open { .. });
     let asked = if depth == Depth::Glance && untouched {
@@ -81,12 +81,12 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     };
     let asked = services::git(ctx, &project, Access::Read, asked)?;
     if projects::switched(ctx, &project, &default_branch, &asked)?.is_some() {
-        // Everything is asked again of the branch that is the default one now.
+        // Check everything again on the new default branch.
         return check(ctx, id, depth);
     }
     let [tip, remote_head] = <[Option<Sha>; 2]>::try_from(asked.at).unwrap_or_default();
     let Some(tip) = tip else {
-        // It was renamed: everything is asked again under its new name.
+        // It was renamed: check everything again under its new name.
         projects::follow(ctx, &project, &mirror, &default_branch)?;
         return check(ctx, id, depth);
     };
@@ -95,12 +95,12 @@ pub fn check(ctx: &mut Ctx, id: TaskId, depth: Depth) -> Result<Option<Checked>>
     } else {
         services::git(ctx, &project, Access::Read, mirror.fetch_branch(&default_branch))?.unwrap_or(tip)
     };
-    // A mirror that was lost has the default branch again and nothing else.
+    // A recreated mirror has only the default branch.
     if remote_head.is_some() && !mirror.exists(&head)? {
         services::git(ctx, &project, Access::Read, mirror.fetch_branch(&branch))?;
     }
     if remote_head.is_none() && matches!(pull, PullSeen::Open { .. }) {
-        // Who merges often deletes the branch with the same click.
+        // A merge often deletes the branch with the same click.
         pull = ask_pull(ctx, &project, &task, &default_branch, depth)?;
     }
     let pushed = pushed(ctx, &task)?;
@@ -123,13 +123,13 @@ fn pushed(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     Ok(ours.filter_map(|w| w.own_commit().cloned()).collect())
 }
 
-/// Who moved a task's branch to a commit, as its event tells: a step of `orch` that was killed before it could record its
-/// push, or another hand.
+/// Who moved a task's branch to a commit, for its event: a step of `orch` that was killed before it could record its
+/// push, or somebody else.
 pub fn mover(ctx: &mut Ctx, task: &Task, to: &Sha) -> Result<&'static str> {
     Ok(mover_of(&pushed(ctx, task)?, task.head_sha.as_ref(), to))
 }
 
-/// `pushed`: in the order of the pushes. What was pushed before the head that is known came back by another hand.
+/// `pushed`: in the order of the pushes. If a commit older than the known head is back, somebody else pushed it.
 fn mover_of(pushed: &[Sha], known: Option<&Sha>, to: &Sha) -> &'static str {
     let last = |sha| pushed.iter().rposition(|p| p == sha);
     if last(to) > known.and_then(last) { "orch" } else { "a person" }
@@ -162,8 +162,8 @@ fn seen(number: i64, pull: Option<PullRequest>, default: &str) -> PullSeen {
     }
 }
 
-/// What follows at once wherever it is seen: another hand's withdrawal holds the task, what landed untested blocks it
-/// and freezes the repository, a rewritten history blocks it. `true`: the task does not go on.
+/// Applies the immediate consequences: a withdrawal by somebody else holds the task, an untested landing blocks it and
+/// freezes the repository, a rewritten history blocks it. `true`: the task must not continue.
 pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> {
     match landing {
         Landing::Withdrawn(cause) => pulls::hold(ctx, id, cause)?,
@@ -184,7 +184,7 @@ pub fn stopped_by(ctx: &mut Ctx, id: TaskId, landing: &Landing) -> Result<bool> 
     Ok(true)
 }
 
-/// The forge says merged and its branch does not show it: checked again for as long as `gates.undecided_max_s` lets a
+/// The forge says merged but its branch does not show it: check again for as long as `gates.undecided_max_s` lets a
 /// gate be undecided, then a person decides.
 pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
     if super::settle::undecided_for(ctx, task, "landing", true, None)? > ctx.policy.undecided_max_ms {
@@ -195,8 +195,8 @@ pub fn unsettled(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
 }
 
 /// Before an agent starts, before its push, before a task moves and while it waits for a person (RULE-31): whether
-/// another hand has taken it back. Nothing is asked of a task that is at its end, has no branch, is held already, or is
-/// being stopped. `true`: it does not go on.
+/// somebody else has withdrawn it. Skips tasks that are finished, have no branch, are already held or are being
+/// stopped. `true`: it must not continue.
 pub fn taken_back(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     let task = ctx.task(id)?;
     if task.withdrawn.is_some() {
@@ -208,14 +208,14 @@ pub fn taken_back(ctx: &mut Ctx, id: TaskId) -> Result<bool> {
     }
     let Some(checked) = check(ctx, id, Depth::Glance)? else { return Ok(false) };
     match (&checked.landing, checked.task.blocked_reason.is_some()) {
-        // The block says what is to be done; what is in the default branch freezes all the same.
+        // The block already says what to do; an untested landing still freezes the repository.
         (Landing::Untested { why, .. }, true) => freeze(ctx, &checked.task, why).map(|()| true),
         (Landing::Rewritten { .. }, true) => Ok(true),
         (landing, _) => stopped_by(ctx, id, landing),
     }
 }
 
-/// The same where a remote that does not answer holds up nothing.
+/// The same, ignoring a remote that does not answer.
 pub fn look(ctx: &mut Ctx, id: TaskId) {
     if let Err(e) = taken_back(ctx, id)
         && let Ok(task) = ctx.task(id)
@@ -224,7 +224,7 @@ pub fn look(ctx: &mut Ctx, id: TaskId) {
     }
 }
 
-/// Of every task that waits for a person or is blocked: nothing of it moves, and nothing else would see it (RULE-31).
+/// Checks every task that waits for a person or is blocked: it does not move, so nothing else would check it (RULE-31).
 pub fn look_at_waiting(ctx: &mut Ctx, only: Option<&str>) -> Result<()> {
     if ctx.dry {
         return Ok(());
@@ -246,7 +246,7 @@ fn freeze(ctx: &mut Ctx, task: &Task, why: &str) -> Result<()> {
     Ok(())
 }
 
-/// For a stop: the commit of the default branch that has something of the task, whoever brought it there (RULE-28).
+/// For a stop: the commit of the default branch that contains work of the task, whoever merged it (RULE-28).
 pub fn in_default(ctx: &mut Ctx, id: TaskId) -> Result<Option<Sha>> {
     let Some(checked) = check(ctx, id, Depth::Remote)? else { return Ok(None) };
     Ok(match checked.landing {

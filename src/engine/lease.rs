@@ -1,4 +1,4 @@
-//! The merge lease's file: a copy of the row that any step rewrites (RULE-34).
+//! The merge lease's file: a copy of the row, rewritten by any step (RULE-34).
 
 use super::Ctx;
 use crate::adapters::sentinel::{self, Sealed, Sentinel};
@@ -18,7 +18,7 @@ pub struct LeaseFile {
     pub lease: serde_json::Value,
 }
 
-/// The fence that the file knows; a broken file counts as one that is newer than nothing.
+/// The fence in the file; that of a broken file counts as older than any other.
 pub fn file_fence(ctx: &Ctx, repo: &str) -> i64 {
     match sentinel::read::<LeaseFile>(&ctx.paths.lease(repo)) {
         Sentinel::Present(f) => f.body.fence,
@@ -26,7 +26,7 @@ pub fn file_fence(ctx: &Ctx, repo: &str) -> i64 {
     }
 }
 
-/// Makes the file say what the row says: written while held, removed when free.
+/// Makes the file match the row: written while the lease is held, removed when it is free.
 pub fn mirror_file(ctx: &Ctx, lease: Option<&Lease>, repo: &str) -> Result<()> {
     if ctx.dry {
         return Ok(());
@@ -47,7 +47,7 @@ pub fn mirror_file(ctx: &Ctx, lease: Option<&Lease>, repo: &str) -> Result<()> {
     Ok(())
 }
 
-/// Brings every lease file in line with its row; one that is already is not written again.
+/// Brings every lease file in line with its row. An up-to-date file is not rewritten.
 pub fn mirror_all(ctx: &mut Ctx) -> Result<()> {
     for lease in ctx.store.read(|tx| tx.leases())? {
         let path = ctx.paths.lease(&lease.repo);
@@ -63,17 +63,17 @@ pub fn mirror_all(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What became of a lease that was to be taken away by hand.
+/// The result of revoking a lease manually.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     Yes,
     /// Nobody held it.
     Free,
-    /// Its holder has a deploy without a result, which frees it (BND-6).
+    /// Its holder has a deploy without a result; that result frees it (BND-6).
     DeployOpen,
 }
 
-/// Takes a repository's merge lease away, unless a deploy of it is initiated without result.
+/// Revokes a repository's merge lease, unless a deploy of it is initiated without a result.
 pub fn break_by_hand(ctx: &mut Ctx, repo: &str, why: &str, by: &By) -> Result<Broken> {
     let at = ctx.now().stamp.wall_ms;
     let broken = ctx.store.write(|tx| {

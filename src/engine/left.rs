@@ -1,5 +1,5 @@
-//! What is in an agent's checkout that is not the commit's: what `orch` and `worktree.setup` put there before the run, and
-//! what the run left (BND-5, RULE-22, RULE-46).
+//! What an agent's checkout contains in addition to the commit: what `orch` and `worktree.setup` put there before the
+//! run, and what the run left (BND-5, RULE-22, RULE-46).
 
 use super::Ctx;
 use super::agent::Site;
@@ -26,17 +26,17 @@ use std::path::{Path, PathBuf};
 /// Paths that are in the checkout and never part of a run's commit.
 type LeftOut = BTreeSet<String>;
 
-/// What a run's checkout was made of. Kept beside the run: whoever finalizes it may be another process.
+/// What a run's checkout was made from. Stored with the run, since another process may finalize it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Begin {
-    /// The commit that the run's own is made on: the pushed head, or after a conflict the new base.
+    /// The parent of the run's commit: the pushed head, or after a conflict the new base.
     pub(super) parent: Sha,
-    /// The files: the parent itself, or the tree of the merge.
+    /// The files: those of the parent, or of the merge.
     pub(super) tree: Sha,
     /// Paths in conflict, to be resolved.
     conflict: Vec<String>,
     pub(super) left_out: LeftOut,
-    /// The account that the run's files belong to; `None`: of before there was one, this process's own.
+    /// The account that owns the run's files; `None`, from older versions: this process's own.
     #[serde(default)]
     pub(super) owner: Option<u32>,
 }
@@ -50,13 +50,13 @@ impl Begin {
         self.owner.unwrap_or_else(|| rustix::process::geteuid().as_raw())
     }
 
-    /// Whether the branch is made again on a new base.
+    /// Whether the branch is rebuilt on a new base.
     pub(super) fn is_rework(&self) -> bool {
         self.parent != self.tree
     }
 }
 
-/// What the next run begins with: the pushed head, or, where the merge gate found a conflict of it, the new base with the
+/// What the next run begins with: the pushed head, or, if the merge gate found a conflict, the new base with the
 /// conflict in the files (RULE-22).
 pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Result<Begin> {
     let rows = ctx.store.read(|tx| tx.evidence_of(run.task_id))?;
@@ -71,16 +71,17 @@ pub(super) fn begin(ctx: &mut Ctx, site: &Site, run: &Run, start: &Sha) -> Resul
     Ok(Begin { parent: base.clone(), tree, conflict: paths, ..Begin::at(start) })
 }
 
-/// So much of what a run left is searched for secrets at once.
+/// How many bytes of what a run left are searched for secrets at once.
 const SCANNED_AT_ONCE: u64 = 64 << 20;
-/// The most of a file that is searched for markers: git makes none in larger ones. Nor is a larger one of the base compared.
+/// The largest file that is searched for markers: git writes none into larger ones. Larger files of the base are not
+/// compared either.
 const MARKED_BYTES: u64 = 64 << 20;
 
 fn file(site: &Site) -> PathBuf {
     site.dir.join("begin.json")
 }
 
-/// Keeps what the run began with.
+/// Stores what the run began with.
 pub(super) fn remember(site: &Site, begin: &Begin) -> Result<()> {
     Ok(sentinel::put(&file(site), &serde_json::to_vec(begin)?)?)
 }
@@ -103,7 +104,7 @@ fn open(checkout: &Path) -> Result<Root> {
     Root::open(checkout).map_err(|e| unreadable(checkout, &e))
 }
 
-/// A checkout that can't be walked: what ran in it took it away, or the rights to it.
+/// A checkout that can't be walked: a program in it deleted it or revoked the rights to it.
 fn unreadable(checkout: &Path, e: &std::io::Error) -> anyhow::Error {
     let at = checkout.display();
     if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -119,8 +120,8 @@ fn protection(site: &Site) -> Protection {
     Protection::new(&site.project.git.protected_paths)
 }
 
-/// After `worktree.setup`: restores tracked files that it changed, deletes what it may not leave, and adds what it made to
-/// the paths that are left out, each as a whole. Gives the restored paths, for a warning.
+/// After `worktree.setup`: restores tracked files that it changed, deletes what it may not leave, and leaves out the
+/// paths that it created, each as a whole. Returns the restored paths, for a warning.
 pub(super) fn after_setup(site: &Site, begin: &mut Begin) -> Result<Vec<String>> {
     let mirror = &site.ground.mirror;
     let base = mirror.base(&begin.tree)?;
@@ -145,7 +146,7 @@ pub(super) fn after_setup(site: &Site, begin: &mut Begin) -> Result<Vec<String>>
     Ok(changed)
 }
 
-/// The outermost folder on the way to a new path that the base does not have, or the path itself.
+/// The outermost parent folder of a new path that the base does not have, or the path itself.
 fn outermost(path: &str, tracked: &BTreeSet<String>) -> String {
     let ends = path.match_indices('/').map(|(at, _)| at);
     for folder in ends.filter_map(|at| path.get(..at)) {
@@ -167,15 +168,15 @@ pub(super) struct Taken<'a> {
     pub(super) begin: Begin,
     base: Base,
     built: Built,
-    /// Folders with a repository of their own; their files count as files.
+    /// Nested repositories; their files count as ordinary files.
     pub(super) nested: Vec<String>,
-    /// The stage's documents that the run wrote again, with whatever words.
+    /// The stage's documents that the run rewrote, changed or not.
     rewritten: BTreeSet<String>,
-    /// The walk did not come to its end.
+    /// The walk did not reach its end.
     partial: bool,
 }
 
-/// Walks the checkout and builds the run's tree. Only once no process of the run lives.
+/// Walks the checkout and builds the run's tree. Only once all processes of the run are gone.
 pub(super) fn take<'a>(site: &'a Site, run: &Run, start: &Sha) -> Result<Taken<'a>> {
     let mirror = &site.ground.mirror;
     let checkout = &site.folders.checkout;
@@ -190,8 +191,8 @@ pub(super) fn take<'a>(site: &'a Site, run: &Run, start: &Sha) -> Result<Taken<'
     Ok(Taken { build: repository, begin, base, built, nested: found.nested, rewritten, partial: found.partial })
 }
 
-/// The stage's documents whose files changed since the prompt was written. A second review with the same words is a
-/// review; the tree alone can't tell it from none.
+/// The stage's documents whose files changed since the prompt was written. A second review with the same text is a
+/// review; the tree alone would not show it.
 fn rewritten(site: &Site, run: &Run, found: &Found) -> BTreeSet<String> {
     use std::os::unix::fs::MetadataExt;
     let Ok(began) = std::fs::symlink_metadata(site.dir.join("prompt.md")).map(|m| (m.ctime(), m.ctime_nsec())) else {
@@ -207,8 +208,8 @@ fn rewritten(site: &Site, run: &Run, found: &Found) -> BTreeSet<String> {
 }
 
 impl Taken<'_> {
-    /// What the run changed, and documents that it wrote again. A rework on a new base changes whatever differs between
-    /// the two heads.
+    /// What the run changed, and documents that it rewrote. A rework on a new base changes whatever differs between the
+    /// two heads.
     pub(super) fn changed(&self, site: &Site, start: &Sha, head: &Sha) -> Result<BTreeSet<String>> {
         let mut all: BTreeSet<String> = self.built.changed.union(&self.rewritten).cloned().collect();
         if self.begin.is_rework() {
@@ -217,7 +218,7 @@ impl Taken<'_> {
         Ok(all)
     }
 
-    /// Keeps what the run left as `runs/<id>/left.patch`: it is dropped, and the next run starts clean.
+    /// Saves what the run left as `runs/<id>/left.patch`: it is dropped from the branch, and the next run starts clean.
     pub(super) fn keep_patch(&self, site: &Site) -> Result<bool> {
         Ok(self.build.patch(&self.begin.tree, &self.built.tree, &site.dir.join("left.patch"))?)
     }
@@ -226,7 +227,7 @@ impl Taken<'_> {
     pub(super) fn faults(&self, site: &Site, run: &Run) -> Result<Vec<Broken>> {
         let mut all = self.built.broken.clone();
         if self.partial {
-            // What the walk did not come to would be taken for deleted.
+            // Whatever the walk did not reach would count as deleted.
             return Ok(all);
         }
         let changes: Vec<Change> =
@@ -249,8 +250,8 @@ impl Taken<'_> {
         Ok(all)
     }
 
-    /// Known secrets in what would be pushed (BND-4): in a changed file, if its base has not held the same one already, in
-    /// its name, in the branch's name or the message. Named, never told.
+    /// Known secrets in what would be pushed (BND-4): in a changed file unless its base already contains the same one,
+    /// in its name, in the branch's name or the message. Reported by name, never by value.
     pub(super) fn secrets(&self, site: &Site, run: &Run) -> Result<Vec<Broken>> {
         let known = redact::current();
         let mut all = Vec::new();
@@ -266,7 +267,7 @@ impl Taken<'_> {
         };
         let mut changed: Vec<&String> = self.built.changed.iter().collect();
         while !changed.is_empty() {
-            // As many files at once as memory has room for; one at the least.
+            // As many files at once as fit into memory; at least one.
             let mut room = SCANNED_AT_ONCE;
             let fits = changed.iter().take_while(|path| {
                 let size = blob(&self.built.entries, path).map_or(0, |(_, size)| size);
@@ -297,12 +298,12 @@ impl Taken<'_> {
         Ok(all)
     }
 
-    /// Brings new contents of git-lfs to the remote, before the commit that needs them.
+    /// Uploads new git-lfs contents to the remote before the commit that needs them.
     pub(super) fn upload(&self) -> Result<()> {
         Ok(self.build.upload(&self.built.large)?)
     }
 
-    /// Files in conflict that still hold a marker.
+    /// Files in conflict that still contain a marker.
     fn markers(&self) -> Result<Vec<Broken>> {
         let listed = self.begin.conflict.iter().filter_map(|path| self.built.entries.get(path.as_bytes()));
         let listed: Vec<_> = listed.filter(|e| e.is_file() && e.size.is_some_and(|s| s <= MARKED_BYTES)).collect();
@@ -324,7 +325,7 @@ impl Taken<'_> {
         }
     }
 
-    /// The resulting tree's symbolic links, with what they lead to.
+    /// The resulting tree's symbolic links with their targets.
     fn links(&self) -> Result<Vec<(String, String)>> {
         let links: Vec<_> = self.built.entries.values().filter(|e| e.kind == EntryKind::Symlink).collect();
         let targets = self.build.contents(links.iter().map(|e| &e.id))?;
@@ -351,7 +352,8 @@ impl Taken<'_> {
         Ok(all)
     }
 
-    /// The run's one commit, in the mirror; `start` itself where nothing changed. The same run makes the same commit.
+    /// Creates the run's single commit in the mirror; `start` itself if nothing changed. The same run always creates
+    /// the same commit.
     pub(super) fn commit(&self, site: &Site, run: &Run, start: &Sha) -> Result<Sha> {
         if self.built.changed.is_empty() && !self.begin.is_rework() {
             return Ok(start.clone());
@@ -365,7 +367,7 @@ impl Taken<'_> {
     }
 }
 
-/// The message of a run's commit; the agent's own are thrown away.
+/// The message of a run's commit; the agent's own messages are discarded.
 pub(super) fn message(site: &Site, run: &Run) -> String {
     format!("{}: {} (attempt {})", site.ground.task.key, run.stage, run.attempt)
 }

@@ -1,4 +1,4 @@
-//! The merge gate's action (SHIP-2): lease, look, update the branch, record what was seen for one head.
+//! The merge gate's action (SHIP-2): take the lease, check, update the branch, record the result for one head.
 
 use super::landing::{self, Checked};
 use super::record;
@@ -21,8 +21,8 @@ use crate::model::window::Window;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// Brings the branch up to the default branch under the lease and records the answer for its head. Nothing is done
-/// where another task holds the lease or the task moved meanwhile.
+/// Brings the branch up to date with the default branch under the lease and records the answer for its head. Does
+/// nothing if another task holds the lease or the task moved meanwhile.
 pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let ground = base::ensure(ctx, id)?;
     let file_fence = lease::file_fence(ctx, &ground.task.repo);
@@ -61,7 +61,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
         AtGate::NotYet { why } => return landing::unsettled(ctx, &checked.task, &why),
         AtGate::BringUp => {}
         AtGate::Stopped => {
-            // A window that nobody can close any more must not hold up a stop.
+            // A window that nobody can close any more must not block a stop.
             if checked.task.critical == Some(Window::Update) && abandoned(ctx, checked.task.clone())?.is_none() {
                 return Ok(());
             }
@@ -72,7 +72,7 @@ pub fn run(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     bring_up(ctx, checked, held.fence)
 }
 
-/// Nothing of the task has landed: the branch as it is on the remote, with a pull request, on top of the default branch.
+/// Nothing of the task has landed: puts the remote branch on top of the default branch, with a pull request.
 fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
     let Checked { task, mirror, default_branch, tip, remote_head, .. } = checked;
     let Some(task) = sync_head(ctx, &task, &mirror, remote_head.as_ref())? else { return Ok(()) };
@@ -95,8 +95,8 @@ fn bring_up(ctx: &mut Ctx, checked: Checked, fence: i64) -> Result<()> {
     update(ctx, &task, &mirror, &tip, &head, fence)
 }
 
-/// Takes up the branch's head on the remote; a commit that is not ours is a person's and voids what was judged
-/// (RULE-4). `None`: the row changed.
+/// Adopts the branch's head on the remote. A commit that is not ours is a person's and voids earlier verdicts (RULE-4).
+/// `None`: the row changed.
 pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sha>) -> Result<Option<Task>> {
     let branch = task.branch.clone().context("the task has no branch")?;
     let at = ctx.now().stamp.wall_ms;
@@ -106,7 +106,7 @@ pub fn sync_head(ctx: &mut Ctx, task: &Task, mirror: &Mirror, remote: Option<&Sh
     }
     let project = ctx.project(&task.project)?.clone();
     services::git(ctx, &project, Access::Read, mirror.fetch_branch(&branch))?;
-    // An update whose record was lost is ours: the intent names old and new commit (RULE-30).
+    // An update that was not recorded is still ours: the intent names old and new commit (RULE-30).
     let open = ctx.store.read(|tx| tx.open_intents(task.id))?;
     let ours = open.iter().find_map(|r| match BranchWrite::parse(&r.kind, &r.intent)? {
         BranchWrite::Rebased { old, new, base, .. } if new == remote && Some(&old) == task.head_sha.as_ref() => {
@@ -147,7 +147,7 @@ fn leaves_out(project: &Project) -> bool {
     project.deploy.artefacts_after_merge == ArtefactsAfterMerge::None
 }
 
-/// The branch on top of the default branch, and without its documents where they don't land (ORD-6): those are kept in the
+/// The branch on top of the default branch, without its documents if they don't land (ORD-6); those are kept in the
 /// state directory. Fails with `Conflict`.
 fn updated(ctx: &Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha) -> Result<Sha, GitError> {
     let Ok(project) = ctx.project(&task.project) else { return Ok(head.clone()) };
@@ -216,8 +216,8 @@ fn update(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, head: &Sha, fe
     Ok(())
 }
 
-/// An update whose push never reached the remote: its window closes once nobody is left who could still push, so that a
-/// stop does not wait for ever (RULE-16). `None`: somebody is at it.
+/// An update whose push never reached the remote: closes its window once nobody can push any more, so that a stop does
+/// not wait for ever (RULE-16). `None`: another process is working on it.
 fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
     let rows = ctx.store.read(|tx| tx.open_intents(task.id))?;
     let open: Vec<_> = rows.into_iter().filter(is_update).collect();
@@ -231,14 +231,14 @@ fn abandoned(ctx: &mut Ctx, task: Task) -> Result<Option<Task>> {
             return Err(StoreError::Lost);
         }
         record::change(tx, &mut t, Change::CloseWindow, at)?;
-        // Without a stop the same update is made again, under the same intent.
+        // Without a stop the same update is repeated under the same intent.
         for row in open.iter().filter(|_| t.stop_requested_at.is_some()) {
             tx.record_outcome(&row.key, &json!({"done": false}), at)?;
         }
         Ok(t)
     });
     match done {
-        // A stop that waited for this window goes on.
+        // A stop that waited for this window continues.
         Ok(t) => Ok((t.stop_requested_at.is_none()).then_some(t)),
         Err(StoreError::Lost) => Ok(None),
         Err(e) => Err(e.into()),
@@ -260,11 +260,11 @@ fn close_window(ctx: &mut Ctx, task: &Task, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Records an update of ours that stands on the remote: the new head, how it came from the old one, the gate's answer.
+/// Records an update of ours that is on the remote: the new head, how it was made from the old one, the gate's answer.
 fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new: &Sha, key: &str) -> Result<Task> {
     let before = mirror.merge_base(old, tip)?.ok_or_else(|| Refused::unrelated(task, "the default branch"))?;
-    // A rebase makes every commit anew; only a merge can change something beside the patches.
-    // That documents were left out is our own update, and no patch of the branch (ORD-6).
+    // A rebase recreates every commit; only a merge can change something outside the patches. Leaving out documents is
+    // our own update, not a patch of the branch (ORD-6).
     let (mut was_old, mut was, mut left_out) = (old.clone(), new.clone(), false);
     if ctx.project(&task.project).is_ok_and(leaves_out) {
         was_old = mirror.before_removal(old, &task.key)?.unwrap_or(was_old);
@@ -282,7 +282,8 @@ fn adopt(ctx: &mut Ctx, task: &Task, mirror: &Mirror, tip: &Sha, old: &Sha, new:
     let post = ctx.project(&task.project).is_ok_and(|p| p.forge.posts_statuses());
     let done = ctx.store.write(|tx| {
         let mut t = tx.task(task.id)?;
-        // Whoever pushed it and a step that found it on the remote may both be here: one takes it up (RULE-7).
+        // The process that pushed it and a step that found it on the remote may both get here: only one adopts it
+        // (RULE-7).
         if t.head_sha.as_ref() == Some(new) {
             return Ok((t, false));
         }

@@ -1,4 +1,4 @@
-//! Messages written in the transaction that causes them (NTF-2, NTF-3). One key per cause: the same cause is told once.
+//! Messages written in the transaction that causes them (NTF-2, NTF-3). One key per cause: each cause is reported once.
 
 use crate::adapters::store::{NewEvidence, NewOutbox, Result, Sink, Tx};
 use crate::decide::board::progress;
@@ -10,7 +10,7 @@ use crate::model::ids::Sha;
 use crate::model::task::{EvidenceVerdict, Task};
 use serde_json::json;
 
-/// The key under which an indication is delivered: one for each thing that the board is to show in this stay.
+/// The key under which an indication is delivered: one for each thing that the board has to show in this stay.
 fn indication_key(task: &Task) -> String {
     let shown = indication(task.stage, progress(task)).map_or_else(|| task.stage.to_string(), |l| l.to_string());
     format!("board/t{}/e{}/b{}/w{}/{shown}", task.id, task.epoch, task.block_no, task.wait().map_or(0, |w| w.no))
@@ -32,7 +32,7 @@ pub fn show(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     card(tx, task, at)
 }
 
-/// The card is to be drawn anew.
+/// Marks the card for redrawing.
 pub fn card(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let n = tx.count_up("cards", 1)?;
     tx.post(
@@ -56,7 +56,7 @@ pub fn post(tx: &Tx<'_>, task: &Task, all: &[Message], at: i64) -> Result<()> {
     })
 }
 
-/// An alert about a task; `number` tells causes of one kind apart (RULE-41).
+/// An alert about a task; `number` distinguishes causes of one kind (RULE-41).
 pub fn alert(tx: &Tx<'_>, task: &Task, kind: AlertKind, number: i64, detail: &str, at: i64) -> Result<()> {
     let payload = json!({"kind": kind, "key": task.key, "title": task.title, "detail": detail});
     let key = cause_key(kind, Cause::Task(task.id), number);
@@ -64,7 +64,8 @@ pub fn alert(tx: &Tx<'_>, task: &Task, kind: AlertKind, number: i64, detail: &st
     if kind == AlertKind::CostLimit { Ok(()) } else { counted(tx, new) }
 }
 
-/// What was told of a work item stays in the outbox under its cause: the same is not told twice, and counted (BRD-4).
+/// A message about a work item stays in the outbox under its cause, so that it is not sent twice, and is counted
+/// (BRD-4).
 fn counted(tx: &Tx<'_>, new: bool) -> Result<()> {
     if !new {
         tx.count_up("reconcile/deduped_total", 1)?;
@@ -80,14 +81,14 @@ pub fn alert_named(tx: &Tx<'_>, kind: AlertKind, name: &str, number: i64, detail
     Ok(())
 }
 
-/// A gate's answer as a commit status `orch/<gate>`, where the project asks for it (RULE-42).
+/// A gate's answer as a commit status `orch/<gate>`, if the project asks for it (RULE-42).
 pub fn forge_status(tx: &Tx<'_>, task: &Task, row: &NewEvidence, at: i64) -> Result<()> {
     let sha = task.head_sha.as_ref().unwrap_or(&row.sha);
     status_of(tx, task, sha, (row.gate, row.verdict, &row.why), at)
 }
 
-/// The answers of this attempt that go on holding for a head that an update of ours or a later stage's agent made
-/// (RULE-4), said of that head too: a forge shows statuses by commit. What is asked of each head anew speaks for itself.
+/// Repeats this attempt's answers that stay valid for a head made by an update of ours or a later stage's agent
+/// (RULE-4), since a forge shows statuses by commit. Gates that judge each head again post their own status.
 pub fn forge_statuses_again(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let Some(head) = &task.head_sha else { return Ok(()) };
     let rows = tx.evidence_of(task.id)?;
@@ -110,8 +111,8 @@ fn status_of(
     Ok(())
 }
 
-/// The audit table's hash after the event of a move, as a comment on the pull request alone: whoever rewrites the table can't
-/// rewrite that (BND-6).
+/// The audit table's hash after the event of a move, as a comment on the pull request alone: somebody who rewrites the
+/// table can't rewrite the comment (BND-6).
 pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
     if task.pr.as_ref().is_none_or(|p| p.url.is_empty()) {
         return Ok(());
@@ -125,8 +126,8 @@ pub fn anchor(tx: &Tx<'_>, task: &Task, seq: i64, at: i64) -> Result<()> {
     Ok(())
 }
 
-/// What a person is asked, on the work item (ORD-5): one comment for each time that it is asked, its text made when it is
-/// written.
+/// The question to a person, on the work item (ORD-5): one comment each time it is asked, with its text rendered on
+/// delivery.
 fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     let cause = format!("wait-{}", task.wait_no);
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "wait": task.wait_no});
@@ -134,7 +135,7 @@ fn wait_comment(tx: &Tx<'_>, task: &Task, at: i64) -> Result<()> {
     tx.post(&NewOutbox { key, task_id: Some(task.id), sink: Sink::BoardComment, payload }, at).map(drop)
 }
 
-/// A comment on the work item, and on the pull request where there is a forge to hold it.
+/// A comment on the work item, and on the pull request if there is a forge.
 pub fn comment(tx: &Tx<'_>, task: &Task, cause: &str, text: &str, at: i64) -> Result<()> {
     let payload = json!({"marker": format!("orch:t{}/{cause}", task.id), "text": text});
     for sink in [Sink::BoardComment, Sink::ForgeComment] {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The largest settings file that is read.
 const MOST: u64 = 1 << 20;
 
-/// Where each is below a home: the operator's, the first that is there, and a run's.
+/// Where each file is below a home: the operator's (the first that exists) and a run's.
 const FILES: &[(Dialect, &[&str], &str)] = &[
     (Dialect::Npm, &[".npmrc"], ".npmrc"),
     (Dialect::Pip, &[".config/pip/pip.conf", ".pip/pip.conf"], ".config/pip/pip.conf"),
@@ -28,7 +28,7 @@ pub struct Mirror {
     pub taken: Taken,
 }
 
-/// What the operator has set, file by file; nothing where there is no home.
+/// The operator's settings, file by file; empty without a home.
 pub fn of_operator() -> Vec<Mirror> {
     let home = process_env().remove("HOME").filter(|h| h.starts_with('/') && h.len() > 1);
     home.map(|home| below(Path::new(&home))).unwrap_or_default()
@@ -44,7 +44,7 @@ fn below(home: &Path) -> Vec<Mirror> {
     FILES.iter().filter_map(read).collect()
 }
 
-/// The files of certificates that they name: only what is nothing else.
+/// The certificate files that they name: only files that contain nothing else.
 pub fn certificates() -> Vec<PathBuf> {
     let is_public = |path: &PathBuf| {
         let mut text = Vec::new();
@@ -55,7 +55,7 @@ pub fn certificates() -> Vec<PathBuf> {
     of_operator().into_iter().flat_map(|m| m.taken.files).filter(is_public).collect()
 }
 
-/// Writes them into a home that was just made and in which nothing has run. One that can't be written is passed over.
+/// Writes them into a home that was just created and in which nothing has run. Skips a file that can't be written.
 pub fn write(home: &Path) {
     put(home, &of_operator());
 }

@@ -1,4 +1,5 @@
-//! L3: the imperative shell. It observes, asks `decide`, and carries out one effect at a time; it may die anywhere.
+//! L3: the imperative shell. It observes, asks `decide` and performs one effect at a time. It may be killed at any
+//! point.
 
 pub mod advance;
 pub mod agent;
@@ -104,7 +105,7 @@ pub struct Moment {
     pub halted: Option<String>,
     /// The state directory: rows bind files in it (RULE-47).
     pub root: std::path::PathBuf,
-    /// Each move tells the forge the audit table's hash (`audit.anchor`).
+    /// Each move publishes the audit table's hash on the forge (`audit.anchor`).
     pub anchored: bool,
 }
 
@@ -124,7 +125,7 @@ pub struct Ctx {
     pub global_args: Vec<OsString>,
     /// Set by SIGINT or SIGTERM: the step ends between two actions (CLI-5).
     pub interrupt: Arc<AtomicBool>,
-    /// What Slurm's queue held when this step asked.
+    /// Slurm's queue as this step read it.
     queue: cluster::Queue,
     /// What boards answered this process a moment ago.
     asked: boards::Asked,
@@ -166,7 +167,7 @@ impl Ctx {
         }
     }
 
-    /// Whether the step is to end: what is begun is finished, nothing further is begun.
+    /// Whether the step has to end: it finishes what it has begun and starts nothing new.
     pub fn interrupted(&self) -> bool {
         self.interrupt.load(Ordering::SeqCst)
     }
@@ -190,7 +191,7 @@ impl Ctx {
         Ok(self.store.read(|tx| tx.task(id))?)
     }
 
-    /// Notes a fault at one task, project or service; the rest of the step goes on.
+    /// Records a fault at one task, project or service. The rest of the step continues.
     pub fn fault(&mut self, task: Option<&Task>, what: &str, error: &anyhow::Error) {
         if let Some(task) = task
             && let Some(why @ (StoreError::Illegal(_) | StoreError::Cycle { .. })) = error.downcast_ref()
@@ -200,7 +201,7 @@ impl Ctx {
         self.report.fault(task.map(|t| t.key.as_str()), format!("{what}: {error:#}"), None);
     }
 
-    /// Tells a person of a change that the state machine refused: once for each row that it was refused for.
+    /// Alerts a person to a change that the state machine refused, once per row.
     fn alarm(&mut self, task: &Task, why: &str) {
         let at = (self.clock)().wall_ms;
         let (name, n) = (task.key.as_str(), task.revision);

@@ -1,5 +1,5 @@
-//! Cards and alerts to their sinks (NTF-1 to NTF-3): which sinks there are, what each has got, and what is kept of a
-//! delivery: a sink that is off, a group that moved, a wait that was asked for.
+//! Cards and alerts to their sinks (NTF-1 to NTF-3): which sinks there are, what each has received, and what a delivery
+//! showed: a sink that is off, a group that moved, a wait that was requested.
 
 use super::throttle::digest;
 use super::{Ctx, asks, boards, card, messages, projects, show};
@@ -19,28 +19,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Of one request to a sink; what is left of the step's own deadline may shorten it.
+/// The time limit of one request to a sink; the rest of the step's own deadline may shorten it.
 const REQUEST: Duration = Duration::from_secs(10);
 /// The sink whose messages are answered.
 pub(super) const CHAT: &str = "telegram";
-/// The sinks that a configuration can name, each with how it is opened.
+/// The sinks that a configuration can name, each with its function to open it.
 const SINKS: [(&str, Open); 3] = [(CHAT, telegram), ("command", command), ("webhook", webhook)];
 /// The sink that is always there.
 const FILE: &str = "file";
 
-/// A sink that refuses is tried again after this; it is never switched off (ORD-5).
+/// A refusing sink is retried after this time; it is never switched off (ORD-5).
 const AGAIN_MS: i64 = 15 * 60 * 1000;
 
-/// When refused writes were last asked again.
+/// The key of the time when refused writes were last retried.
 const WRITES: &str = "outbox/writes_again";
 
-/// A sink that refuses: tried again at most every [`AGAIN_MS`], at once with another configuration.
+/// A refusing sink: retried at most every [`AGAIN_MS`], or at once after a configuration change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Off {
     config: String,
     why: String,
     since: i64,
-    /// When it was last asked.
+    /// When it was last tried.
     #[serde(default)]
     tried: i64,
 }
@@ -51,7 +51,7 @@ impl Off {
     }
 }
 
-/// A group that became a supergroup: the chat instead of the configured one.
+/// A group that became a supergroup: the chat to use instead of the configured one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Moved {
     config: String,
@@ -61,7 +61,7 @@ struct Moved {
 /// One configured sink.
 pub(super) struct Place {
     pub name: &'static str,
-    /// Names the configuration without telling it; changes with it.
+    /// Identifies the configuration without revealing it; changes with it.
     config: String,
     /// Whether its messages can be answered there.
     answers: bool,
@@ -69,10 +69,10 @@ pub(super) struct Place {
     pub open: Result<Box<dyn Notifier>, String>,
 }
 
-/// Opens one, where it is configured.
+/// Opens a sink if it is configured.
 type Open = fn(&mut Ctx, &'static str) -> Result<Option<Place>>;
 
-/// The chat in which messages are answered, where one is configured.
+/// The chat in which messages are answered, if one is configured.
 pub(super) fn chat_place(ctx: &mut Ctx) -> Result<Option<Place>> {
     Ok(places(ctx)?.into_iter().find(|p| p.answers))
 }
@@ -93,7 +93,7 @@ fn read<T: serde::de::DeserializeOwned>(tx: &Tx<'_>, key: &str) -> Result<Option
     Ok(tx.meta(key)?.filter(|t| !t.is_empty()).and_then(|t| serde_json::from_str(&t).ok()))
 }
 
-/// Opens the alerts that a refusing sink still owes, once it is due to be tried again.
+/// Unparks the alerts that a refusing sink has not received, once its retry is due.
 pub fn try_again(ctx: &mut Ctx) -> Result<()> {
     let now = ctx.now().stamp.wall_ms;
     let due = |tx: &Tx<'_>| -> Result<bool, StoreError> {
@@ -106,7 +106,7 @@ pub fn try_again(ctx: &mut Ctx) -> Result<()> {
     if ctx.store.read(due)? {
         ctx.store.write(|tx| tx.unpark_alerts())?;
     }
-    // What a board or forge refused is asked again as well (ORD-1).
+    // Writes that a board or forge refused are retried as well (ORD-1).
     if ctx.store.read(|tx| tx.outbox_counts())?.1 == 0 {
         return Ok(());
     }
@@ -115,14 +115,14 @@ pub fn try_again(ctx: &mut Ctx) -> Result<()> {
     if !waits {
         ctx.store.write(|tx| {
             tx.set_meta(WRITES, &now.to_string())?;
-            // The first refusal is not asked again at once.
+            // The first refusal is not retried at once.
             if last.is_some() { tx.unpark_writes().map(drop) } else { Ok(()) }
         })?;
     }
     Ok(())
 }
 
-/// The sinks that refuse, each with its cause, for `status` and `doctor`.
+/// The refusing sinks, each with its cause, for `status` and `doctor`.
 pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
     let mut found = Vec::new();
     for (name, _) in SINKS {
@@ -132,7 +132,7 @@ pub fn off(tx: &Tx<'_>) -> Result<Vec<(&'static str, String)>, StoreError> {
     Ok(found)
 }
 
-/// Names a chat's configuration without showing it.
+/// Identifies a chat's configuration without revealing it.
 fn identity(t: &config::Telegram, secret: &str) -> String {
     digest(&[&t.api_base, &t.chat_id, &t.topic.map_or_else(String::new, |n| n.to_string()), secret])
 }
@@ -145,7 +145,7 @@ pub fn moved_chat(ctx: &mut Ctx) -> Option<i64> {
     moved.filter(|m| m.config == identity(&t, secret.expose().trim())).map(|m| m.chat)
 }
 
-/// The configured sinks besides the files.
+/// The configured sinks other than the files.
 fn places(ctx: &mut Ctx) -> Result<Vec<Place>> {
     let all = SINKS.iter().map(|(name, open)| open(ctx, name));
     Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
@@ -194,12 +194,12 @@ fn webhook(ctx: &mut Ctx, name: &'static str) -> Result<Option<Place>> {
     Ok(Some(Place { name, config, answers: false, open }))
 }
 
-/// What was delivered of one row, in its payload: a repeat leaves out the sinks that have it.
+/// Whether a sink has a row, by the row's payload: a retry skips the sinks that have it.
 fn has_it(row: &OutboxRow, name: &str) -> bool {
     row.payload["done"].as_array().is_some_and(|d| d.iter().any(|n| n == name))
 }
 
-/// Whether a sink may be asked now; if not, how the row stands there.
+/// Whether a sink may be tried now; if not, the row's delivery state there.
 pub(super) fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> {
     let now = ctx.now().stamp.wall_ms;
     let (off, wait) = ctx.store.read(|tx| {
@@ -208,7 +208,7 @@ pub(super) fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> 
     })?;
     if let Some(off) = off {
         if off.config != place.config {
-            // Another configuration: what was parked because of the old one goes out now.
+            // The configuration changed: what was parked because of the old one is sent now.
             ctx.store.write(|tx| {
                 tx.set_meta(&off_key(place.name), "")?;
                 tx.unpark_alerts()
@@ -224,19 +224,19 @@ pub(super) fn barred(ctx: &mut Ctx, place: &Place) -> Result<Option<Delivered>> 
     Ok(None)
 }
 
-/// Whether a sink asked to be left alone, or refused a moment ago.
+/// Whether a sink asked for a pause or refused a moment ago.
 pub(super) fn waits(ctx: &mut Ctx, place: &Place) -> Result<bool> {
     Ok(barred(ctx, place)?.is_some())
 }
 
-/// Keeps how long a sink asks to be left alone.
+/// Records how long a sink asks us to wait.
 pub(super) fn throttled(ctx: &mut Ctx, name: &str, seconds: u64) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let until = at.saturating_add(i64::try_from(seconds).unwrap_or(60).clamp(1, 86_400) * 1000);
     Ok(ctx.store.write(|tx| tx.set_meta(&wait_key(name), &until.to_string()))?)
 }
 
-/// Keeps what a delivery told of its sink.
+/// Records what a delivery showed about its sink.
 pub(super) fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&Task>, out: &Outcome) -> Result<()> {
     for bug in &out.bugs {
         tracing::error!(key = row.key, sink = place.name, "a message of ours was refused: {bug}");
@@ -253,7 +253,7 @@ pub(super) fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&
             if let Some(chat) = out.migrated_to {
                 let moved = Moved { config: place.config.clone(), chat };
                 tx.set_meta(&moved_key(place.name), &json!(moved).to_string())?;
-                // Message ids of the old chat mean nothing in the new one; this task's card was sent anew, if it was a card.
+                // Message ids of the old chat mean nothing in the new one; if this was a card, it was sent afresh.
                 tx.forget_cards(place.name, task.map(|t| t.id).filter(|_| out.delivered == Delivered::Yes))?;
                 super::asks::moved(tx, chat, at)?;
                 tx.audit(at, None, "chat_moved", &json!({"sink": place.name, "to": chat}))?;
@@ -278,7 +278,7 @@ pub(super) fn keep(ctx: &mut Ctx, place: &Place, row: &OutboxRow, task: Option<&
         .map_err(Into::into)
 }
 
-/// Records a sink's first refusal and alerts once; its later ones only put off the next try.
+/// Records a sink's first refusal and alerts once; later ones only defer the next attempt.
 fn first_refusal(tx: &Tx<'_>, place: &Place, why: &str, at: i64) -> Result<(), StoreError> {
     let off = Off { config: place.config.clone(), why: why.to_owned(), since: at, tried: at };
     tx.set_meta(&off_key(place.name), &json!(off).to_string())?;
@@ -287,7 +287,7 @@ fn first_refusal(tx: &Tx<'_>, place: &Place, why: &str, at: i64) -> Result<(), S
     messages::alert_named(tx, AlertKind::MessageParked, place.name, n, why, at)
 }
 
-/// Notes that a sink has the row.
+/// Records that a sink has the row.
 fn done(ctx: &mut Ctx, row: &mut OutboxRow, name: &str) -> Result<()> {
     if !has_it(row, name) {
         match row.payload["done"].as_array_mut() {
@@ -299,7 +299,7 @@ fn done(ctx: &mut Ctx, row: &mut OutboxRow, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Brings a task's card up to date everywhere; the file of the state directory always, whatever other sinks there are.
+/// Updates a task's card in all sinks; always in the file of the state directory, whatever other sinks there are.
 pub fn card(ctx: &mut Ctx, task: &Task, row: &OutboxRow, deadline: Instant) -> Result<Delivered> {
     let now = ctx.now().stamp.wall_ms;
     let mut data = card::of(ctx, task.id)?;
@@ -373,7 +373,7 @@ fn put_card(
     sink.card(stored.as_ref(), mode, message, now, deadline, &mut record)
 }
 
-/// Sends an alert to every sink, to the file where no other sink takes it.
+/// Sends an alert to every sink, and to the file if no other sink accepts it.
 pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Instant) -> Result<Delivered> {
     let text = |name: &str| row.payload.get(name).and_then(serde_json::Value::as_str).unwrap_or("");
     let Some(kind) = AlertKind::parse(text("kind")) else {
@@ -440,7 +440,7 @@ pub fn alert(ctx: &mut Ctx, row: &OutboxRow, task: Option<&Task>, deadline: Inst
         if out.delivered == Delivered::Yes {
             done(ctx, &mut row, FILE)?;
         }
-        // Where a sink is configured and refuses, the row is parked for it all the same.
+        // If a configured sink refuses, the row is still parked for it.
         if each.is_empty() || out.delivered != Delivered::Yes {
             each.push(out.delivered);
         }

@@ -1,5 +1,5 @@
-//! The environment of the operator's own commands (BND-3): deploy, staging deploy, `staging.revision`, rollback, errors and
-//! revision of the watch, notify. kubectl, aws and docker keep in the operator's home what they need.
+//! The environment of the operator's own commands (BND-3): deploy, staging deploy, `staging.revision`, rollback, errors
+//! and revision of the watch, notify. kubectl, aws and docker keep their settings in the operator's home.
 
 use crate::adapters::{accounts, modes, net};
 use crate::config::{Config, OF_A_RUN, SecretRef};
@@ -7,7 +7,7 @@ use crate::model::task::Task;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-/// What a service manager tells the one process that it started.
+/// Variables that a service manager sets only for the process it started.
 const OF_THE_UNIT: [&str; 8] = [
     "NOTIFY_SOCKET",
     "LISTEN_PID",
@@ -19,8 +19,8 @@ const OF_THE_UNIT: [&str; 8] = [
     "INVOCATION_ID",
 ];
 
-/// The real home and environment, less every variable that a secret of some section is read from: a command gets its own
-/// section's by its `env`.
+/// The real home and environment without the variables from which any section's secret is read: a command gets the
+/// secrets of its own section through `env`.
 pub fn env(config: &Config) -> Vec<(OsString, OsString)> {
     let secrets = config.secrets().into_iter().filter_map(|(_, from)| match from {
         SecretRef::Env(name) => Some(name.as_str()),
@@ -52,13 +52,13 @@ fn kept(
     env
 }
 
-/// The same with what every child of a task is told (CFG-1).
+/// The same with the variables for every child of a task (CFG-1).
 pub fn env_of_task(config: &Config, task: &Task, stage: &str, revision: &str) -> Vec<(OsString, OsString)> {
     let own = task_env(task, stage, revision).into_iter().map(|(name, value)| (name.into(), value.into()));
     env(config).into_iter().chain(own).collect()
 }
 
-/// What every child of a task is told (CFG-1).
+/// The variables for every child of a task (CFG-1).
 pub fn task_env(task: &Task, stage: &str, revision: &str) -> Vec<(String, String)> {
     let all = [
         ("ORCH_TASK", task.key.as_str()),
@@ -89,7 +89,7 @@ mod tests {
         let secrets = BTreeSet::from(["PLANE_KEY"]);
         let got = kept(pairs(&all).into_iter(), &secrets, Some("/root".into()));
         assert_eq!(got, pairs(&[("HOME", "/home/ann"), ("KUBECONFIG", "/k")]));
-        // A timer may have no home.
+        // A timer's process may have no home.
         let got = kept(pairs(&all[1..2]).into_iter(), &secrets, Some("/root".into()));
         assert_eq!(got, pairs(&[("KUBECONFIG", "/k"), ("HOME", "/root")]));
     }

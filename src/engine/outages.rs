@@ -1,6 +1,6 @@
-//! Tracks outages of boards, forges and git remotes (NTF-2): a failed call opens one, the next answered call closes it, and
-//! each is reported once, however many projects it affects. An outage is of a host, or of one project or account where only
-//! that is affected. When one is reported, over or forgotten is `decide::outages`.
+//! Tracks outages of boards, forges and git remotes (NTF-2): a failed call opens one, the next answered call closes it,
+//! and each is reported once, however many projects it affects. An outage affects a host, or only one project or
+//! account. `decide::outages` decides when one is reported, over or forgotten.
 
 use super::{Ctx, messages};
 use crate::adapters::board::BoardError;
@@ -16,10 +16,10 @@ use crate::model::time::rfc3339;
 use anyhow::Result;
 
 const PREFIX: &str = "down/";
-/// What was asked for before a task's first branch.
+/// The part for the check of rights before a task's first branch.
 const RIGHTS: &str = "rights";
 
-/// A place, and which part of it an answer or failure is of.
+/// A place, and the part of it that an answer or failure concerns.
 type Of = (String, &'static str);
 
 /// The host with its port; `None` for a path of this machine.
@@ -47,7 +47,7 @@ fn board_host(project: &Project) -> Option<&str> {
     host(project.board.account()?.url)
 }
 
-/// The forge's own host where git asks the same one by another port: one outage, told once.
+/// The forge's own host if git uses the same one on another port: one outage, reported once.
 fn git_host(project: &Project) -> Option<&str> {
     // Without the port; an IPv6 address has colons of its own, and brackets around it.
     let name = |h: &str| match h.rsplit_once(':') {
@@ -67,7 +67,7 @@ fn own(what: &str, project: &Project, part: &'static str) -> Of {
     (format!("{what} of {}", project.key), part)
 }
 
-/// What of the project an error says to be unavailable; `None`: it says nothing of the kind.
+/// The service of the project that an error shows to be unavailable; `None`: it shows no such thing.
 fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
     let shared = |host: Option<&str>, part| host.map(|h| (h.to_owned(), part));
     error.chain().find_map(|e| {
@@ -111,8 +111,8 @@ fn failed(project: &Project, error: &anyhow::Error) -> Option<Of> {
     })
 }
 
-/// What a person does about a failed call of forge or remote: by its class, the same words everywhere. `None`: nothing
-/// that is known helps but waiting, or the error is none of theirs.
+/// What a person can do about a failed call of forge or remote, by its class and with the same words everywhere.
+/// `None`: only waiting helps, or the error is not from either.
 pub fn advice(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|e| match e.downcast_ref::<ForgeError>() {
         Some(e) => e.refusal().map(|r| r.advice(Side::Forge)),
@@ -133,7 +133,7 @@ pub fn advice(error: &anyhow::Error) -> Option<String> {
     })
 }
 
-/// Notes a failed call of forge or remote, if it says that one of them is of no use.
+/// Records a failed call of forge or remote if it shows that one of them is unavailable.
 pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     match failed(project, error) {
         Some(of) => down(ctx, of, error),
@@ -141,28 +141,29 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
     }
 }
 
-/// Notes that no branch can be begun, whatever the remote has against it: nothing of the project moves until a person
-/// has looked. What is of this machine alone (a lock, the disk, the database) is none of the remote's.
+/// Records that no branch can be created, whatever the remote's reason: the project does not move until a person has
+/// checked. A fault of this machine alone (a lock, the disk, the database) is not an outage of the remote.
 pub fn no_start(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     let ours = error.chain().any(|e| {
         let git = matches!(e.downcast_ref::<GitError>(), Some(GitError::Busy { .. } | GitError::Io { .. }));
         git || e.downcast_ref::<StoreError>().is_some()
     });
-    // A right that the token lacks is noted until a branch is begun: the forge answers everything else (RULE-44).
+    // A right that the token lacks stays recorded until a branch is created: the forge answers everything else
+    // (RULE-44).
     let rights = error.chain().any(|e| e.downcast_ref::<ForgeError>().is_some());
     let other = || if rights { own("forge", project, RIGHTS) } else { own("git remote", project, "git push") };
     let of = failed(project, error).or_else(|| (!ours).then(other));
     of.map_or(Ok(()), |of| down(ctx, of, error))
 }
 
-/// Notes that the forge answered.
+/// Records that the forge answered.
 pub fn forge_answered(ctx: &mut Ctx, project: &Project) {
     let Some(host) = forge_host(project) else { return };
     let of = [Some((host.to_owned(), "forge")), forge_account(project), Some(own("forge", project, "forge"))];
     over(ctx, of.into_iter().flatten().collect());
 }
 
-/// Notes that the remote was read, and, with `pushed`, written, which follows the look for every right.
+/// Records that the remote was read and, with `pushed`, written, which happens only after the check of rights.
 pub fn git_answered(ctx: &mut Ctx, project: &Project, pushed: bool) {
     let places = git_host(project).map(str::to_owned).into_iter().chain([format!("git remote of {}", project.key)]);
     let parts = if pushed { &["git", "git push"][..] } else { &["git"][..] };
@@ -171,7 +172,7 @@ pub fn git_answered(ctx: &mut Ctx, project: &Project, pushed: bool) {
     over(ctx, all);
 }
 
-/// Notes how a look at the board ended.
+/// Records how a scan of the board ended.
 pub fn board(ctx: &mut Ctx, project: &Project, error: Option<&anyhow::Error>) -> Result<()> {
     let shared = board_host(project).map(|h| (h.to_owned(), "board"));
     let own = own("board", project, "board");
@@ -207,7 +208,7 @@ fn down(ctx: &mut Ctx, (place, part): Of, error: &anyhow::Error) -> Result<()> {
     })?)
 }
 
-/// Ends what was noted of these parts. What was answered to is done, whatever becomes of the note.
+/// Ends the outages of these parts. The call itself succeeded, even if this record fails.
 fn over(ctx: &mut Ctx, of: Vec<Of>) {
     if ctx.dry {
         return;
@@ -249,7 +250,7 @@ fn over(ctx: &mut Ctx, of: Vec<Of>) {
     }
 }
 
-/// What is of no use now, for `status`; not what nobody has asked for long.
+/// The services that are unavailable now, for `status`, without those that have not been called for long.
 pub fn rows(tx: &Tx<'_>, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
     let row = |(key, text): (String, String)| {
         let outage: Outage = serde_json::from_str(&text).ok().filter(|o: &Outage| o.is_current(now_ms))?;
@@ -260,7 +261,7 @@ pub fn rows(tx: &Tx<'_>, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
     Ok(tx.metas(PREFIX)?.into_iter().filter_map(row).collect())
 }
 
-/// What of it a project uses, for `explain`.
+/// Those of them that a project uses, for `explain`.
 pub fn of_project(tx: &Tx<'_>, project: &Project, now_ms: i64) -> StoreResult<Vec<ServiceRow>> {
     let mine = |name: &str| {
         [forge_host(project), git_host(project), board_host(project)].into_iter().flatten().any(|h| h == name)

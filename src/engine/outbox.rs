@@ -1,4 +1,5 @@
-//! Delivers the outbox: each row by whoever takes it, within the step's own short deadline, never failing a step (NTF-3).
+//! Delivers the outbox: any step may take a row, within its own short deadline, and a failure never fails the step
+//! (NTF-3).
 
 use super::{Ctx, boards, notices, rehearse, services};
 use crate::adapters::board::{Move, Moved};
@@ -16,9 +17,9 @@ use anyhow::Result;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// A step delivers no longer than this.
+/// The time limit for a step's deliveries.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A taken row comes free again after this, should its taker die.
+/// A taken row is released after this time if its taker died.
 const TAKEN_MS: i64 = 60_000;
 
 /// Delivers what is due until the deadline.
@@ -42,7 +43,7 @@ pub fn deliver(ctx: &mut Ctx) {
         ctx.report.fault(None, format!("trying refusing sinks again: {e:#}"), None);
     }
     let until = Instant::now() + DEADLINE;
-    // One round may free the next row of the same task and sink.
+    // One round may unblock the next row of the same task and sink.
     while Instant::now() < until {
         match round(ctx, until) {
             Ok(0) => return,
@@ -55,7 +56,7 @@ pub fn deliver(ctx: &mut Ctx) {
     }
 }
 
-/// Rows whose taker was killed are due again at once, as ones that may have arrived.
+/// Makes rows whose taker was killed due again at once, marked as possibly delivered.
 fn free_orphans(ctx: &mut Ctx) -> Result<()> {
     let taken = ctx.store.read(|tx| tx.taken_messages())?;
     let dead: Vec<_> = taken.into_iter().filter(|(_, owner)| process::life(owner) == Life::Dead).collect();
@@ -70,7 +71,7 @@ fn round(ctx: &mut Ctx, until: Instant) -> Result<usize> {
     let now = ctx.now().stamp.wall_ms;
     let rows = ctx.store.read(|tx| tx.deliverable(now, 64))?;
     let broken = ctx.store.unreadable().iter().any(|u| u.table == "outbox");
-    // What stood behind it is deliverable in the next round.
+    // The rows behind it can be delivered in the next round.
     let mut sent = if broken { ctx.store.write(|tx| tx.park_undecodable())? } else { 0 };
     for row in rows {
         if ctx.interrupted() {
@@ -144,7 +145,7 @@ fn one(ctx: &mut Ctx, row: &OutboxRow, until: Instant) -> Delivered {
     })
 }
 
-/// Computed when sent, after a read, and never over an intent that has not been used (RULE-13).
+/// Computed when sent, after a read, and never overwrites an unused intent (RULE-13).
 fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     let Some(logical) = indication(task.stage, progress(task)) else { return Ok(Delivered::Yes) };
     if has_later_task(ctx, task)? {
@@ -160,7 +161,7 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
         }
         return Ok(Delivered::Yes);
     };
-    // What is there now may be an intent that nobody has seen yet: recorded first, then it has a row.
+    // The current status may be an intent that nobody has seen yet: record it first, so that it has a row.
     let before = task.wait().map(|wait| (task.item_id.clone(), wait)).into_iter().collect();
     let unclear = boards::observe(ctx, &project, &seat.resolved, std::slice::from_ref(&item), None, &before)?.again;
     if !unclear.is_empty() || unused_intent(ctx, task, &seat.resolved, &item.status_id)? {
@@ -179,7 +180,8 @@ fn board_status(ctx: &mut Ctx, task: &Task) -> Result<Delivered> {
     }
 }
 
-/// Records what the item shows now that the board has taken our status. `task`: as it was before the board was asked.
+/// Records what the item shows now that the board has accepted our status. `task`: as it was before the call to the
+/// board.
 fn status_set(ctx: &mut Ctx, task: &Task, resolved: &Resolved, item: &WorkItem) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     ctx.store.write(|tx| {
@@ -188,7 +190,7 @@ fn status_set(ctx: &mut Ctx, task: &Task, resolved: &Resolved, item: &WorkItem) 
             row.updated_ms = row.updated_ms.max(item.updated_ms);
             row.written_ms = item.updated_ms;
             row.group = item.group.map(|g| g.as_str().to_owned());
-            // "Seen or set" (BRD-3): To Analyse after the Cancelled that is there now is a person's new word.
+            // "Seen or set" (BRD-3): To Analyse after the current Cancelled is a new decision of a person.
             row.seen_other_since_end = true;
             tx.put_item(&row)?;
         }
@@ -199,7 +201,7 @@ fn status_set(ctx: &mut Ctx, task: &Task, resolved: &Resolved, item: &WorkItem) 
     Ok(())
 }
 
-/// The status that would be set now, as far as it is known without asking for the item; none while an intent is there.
+/// The status that would be set now, as far as that is known without reading the item; none while an intent is pending.
 pub fn next_status(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     let Some(logical) = indication(task.stage, progress(task)) else { return Ok(None) };
     if has_later_task(ctx, task)? {
@@ -221,7 +223,7 @@ fn unused_intent(ctx: &mut Ctx, task: &Task, resolved: &Resolved, status: &str) 
     Ok(ctx.store.read(|tx| tx.has_pending_intent(&task.project, &task.item_id, intent))?)
 }
 
-/// Where the work item has a later task its status is that one's to show.
+/// If the work item has a later task, that task sets the status.
 fn has_later_task(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let newest = ctx.store.read(|tx| tx.task_by_item(&task.project, &task.item_id))?;
     Ok(newest.is_some_and(|t| t.id != task.id))
@@ -259,7 +261,7 @@ fn board_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivere
 fn forge_comment(ctx: &mut Ctx, task: &Task, row: &OutboxRow) -> Result<Delivered> {
     let project = ctx.project(&task.project)?.clone();
     let Some(pr) = &task.pr else { return Ok(Delivered::Yes) };
-    // The forge's marker says whose it is by itself.
+    // The forge's marker alone identifies the task.
     let marker = text(row, "marker");
     let marker = marker.strip_prefix("orch:").unwrap_or(marker);
     services::forge(ctx, &project, |forge| forge.comment_once(pr.number, marker, text(row, "text")))?;

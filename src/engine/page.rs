@@ -1,5 +1,5 @@
-//! The static site (DSK-2): what is read out of rows and mirrors, made free of secrets, machine paths and raw logs, and
-//! written. Only tasks of which something was recorded are written again.
+//! The static site (DSK-2): written from rows and mirrors, without secrets, machine paths and raw logs. Only tasks with
+//! new records are rewritten.
 
 use super::{Ctx, projects, status};
 use crate::adapters::site::{Memory, Site, SiteError};
@@ -24,25 +24,25 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// The report at most so often, in milliseconds.
+/// The minimum interval between two reports, in milliseconds.
 const REPORT_MS: i64 = 60_000;
-/// Tasks whose documents are fetched by one process.
+/// The number of tasks whose documents one process fetches.
 const CHUNK: usize = 100;
-/// Bytes of one document.
+/// The maximum size of one document, in bytes.
 const DOCUMENT: usize = 64 * 1024;
-/// What a page names of a document.
+/// The documents that a page shows.
 const DOCUMENTS: [Artefact; 4] =
     [Artefact::Brief, Artefact::Requirements, Artefact::AcceptanceCriteria, Artefact::TestPlan];
-/// Fields of events that are raw output, or that only this machine understands.
+/// Fields of events that are raw output or make sense only on this machine.
 const RAW: [&str; 6] = ["log", "found", "prompt_sha256", "caller", "notes", "said"];
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Files that are other ones now.
+    /// The number of files that changed.
     pub files: usize,
     pub tasks: usize,
-    /// The folder was empty before: who can open it should be said.
+    /// The folder was empty before: the caller should say who can open it.
     pub fresh: bool,
 }
 
@@ -50,11 +50,11 @@ pub struct Written {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     Everything,
-    /// What has changed since the last time; nothing while another process writes.
+    /// What has changed since the last time. Does nothing while another process writes.
     Changes,
 }
 
-/// Writes the site. [`SiteError::Foreign`] in the chain: the folder is somebody else's, and was not touched.
+/// Writes the site. [`SiteError::Foreign`] in the chain: the folder belongs to somebody else and was not changed.
 pub fn write(ctx: &mut Ctx, dir: &Path, extent: Extent) -> Result<Option<Written>> {
     let documents = ctx.config.page.documents;
     let Some(mut site) = Site::open(dir, extent == Extent::Everything)? else { return Ok(None) };
@@ -97,7 +97,7 @@ pub fn write(ctx: &mut Ctx, dir: &Path, extent: Extent) -> Result<Option<Written
     Ok(Some(done))
 }
 
-/// After a step that changed something, where `page.dir` is set. What goes wrong delays nothing and is said (law 4).
+/// Runs after a step that changed something, if `page.dir` is set. A failure delays nothing and is reported (law 4).
 pub fn after_step(ctx: &mut Ctx) {
     if ctx.dry || ctx.config.page.dir.is_empty() {
         return;
@@ -113,14 +113,14 @@ pub fn after_step(ctx: &mut Ctx) {
     }
 }
 
-/// Said with the first pages (DSK-2).
+/// The message for the first pages (DSK-2).
 pub fn readable(dir: &Path, documents: bool) -> String {
     let what = if documents { "titles, documents and findings" } else { "titles" };
     let out = if documents { "; `page.documents: false` leaves documents and findings out" } else { "" };
     format!("whoever can open {} can read {what}{out}", dir.display())
 }
 
-/// Whether the folder was somebody else's.
+/// Whether the folder belongs to somebody else.
 pub fn is_foreign(error: &anyhow::Error) -> bool {
     error.chain().any(|e| matches!(e.downcast_ref(), Some(SiteError::Foreign { .. })))
 }
@@ -156,7 +156,7 @@ fn ended(
     Ok(written)
 }
 
-/// All that have ended, oldest first; what is still watched is on the board.
+/// All ended tasks, oldest first; those still being watched are on the board.
 fn ended_rows(ctx: &mut Ctx, shown: &Status, clean: &Clean) -> Result<Vec<EndedRow>> {
     let open: BTreeSet<&str> = shown.tasks.iter().map(|r| r.key.as_str()).collect();
     let rows = ctx.store.read(|tx| tx.ended_tasks())?;
@@ -191,7 +191,7 @@ fn report_page(ctx: &mut Ctx, clean: &Clean, view: &View) -> Result<String> {
     Ok(report::html(&summary, &format!("Every run, as of {}.", view.local(&rfc3339(now))), Kind::Text))
 }
 
-/// What the pages of some tasks are made with.
+/// The context for rendering the pages of some tasks.
 struct Gather<'a> {
     clean: &'a Clean,
     view: &'a View,
@@ -280,7 +280,7 @@ impl Gather<'_> {
         Told { line: self.clean.text(&told.line), under: told.under.iter().map(|u| self.clean.text(u)).collect() }
     }
 
-    /// A finding as a page may show it: of a scan its places and rules, of a program its first line.
+    /// A finding as a page may show it: places and rules of a scan, the first line of a program's output.
     fn finding(&self, f: &Finding) -> Finding {
         let text = match f.source.as_str() {
             "security" => {
@@ -298,7 +298,7 @@ impl Gather<'_> {
         Finding { source: f.source.clone(), text: clip(&self.clean.text(&text), 1000) }
     }
 
-    /// The four documents of each task, one process a repository.
+    /// The four documents of each task, with one process per repository.
     fn texts(&self, ctx: &mut Ctx, rows: &[Row]) -> Result<HashMap<TaskId, Vec<(String, String)>>> {
         let mut wanted: BTreeMap<&str, Vec<(TaskId, &'static str, String)>> = BTreeMap::new();
         for (task, _, evidence, _) in rows {
@@ -334,12 +334,12 @@ fn first_line(text: &str) -> String {
     clip(text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default(), 300)
 }
 
-/// Takes this machine's paths out of a text.
+/// Removes this machine's paths from a text.
 struct Clean {
     own: Vec<String>,
 }
 
-/// Folders that only a machine has; a document or a path in a repository does not begin so.
+/// Folders of a machine; paths in a document or a repository do not begin like this.
 const FOLDERS: [&str; 9] = ["/home/", "/root/", "/tmp/", "/var/", "/srv/", "/opt/", "/run/", "/mnt/", "/dev/"];
 
 impl Clean {
@@ -351,7 +351,7 @@ impl Clean {
             .map(|p| p.to_string_lossy().into_owned())
             .filter(|p| p.len() > 1)
             .collect();
-        // The longer one first: one may be within another.
+        // Longest first: one may contain another.
         own.sort_by_key(|p| std::cmp::Reverse(p.len()));
         Self { own }
     }
@@ -369,7 +369,7 @@ impl Clean {
         strip(&text)
     }
 
-    /// The same for what others wrote in a status.
+    /// The same for text from others in a status.
     fn status(&self, mut s: Status) -> Status {
         for row in &mut s.tasks {
             row.title = self.text(&row.title);
@@ -390,14 +390,14 @@ impl Clean {
     }
 }
 
-/// Absolute paths below the folders that only a machine has, as `…/NAME`.
+/// Replaces absolute paths below a machine's folders by `…/NAME`.
 fn strip(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('/') {
         let here = rest.get(at..).unwrap_or("");
         let before = rest.get(..at).unwrap_or("");
-        // Not in the middle of an address or of a relative path.
+        // Not inside an address or a relative path.
         let begins = !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '…'));
         if begins && FOLDERS.iter().any(|f| here.starts_with(f)) {
             let end = here.find(|c: char| c.is_whitespace() || "\"'`,;:)(<>".contains(c)).unwrap_or(here.len());

@@ -14,7 +14,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The layout of a state directory, with no area of its own: for who asks of the state alone.
+    /// The layout of a state directory without an area of its own, for callers that need only the state.
     pub fn new(root: &Path) -> Self {
         Self::with_area(root, root)
     }
@@ -24,7 +24,8 @@ impl Paths {
         Self { root: root.to_owned(), area: area.to_owned(), apart: false }
     }
 
-    /// Whether each run has folders of its own, which no later one has: what is cut off may still write there (CLU-2).
+    /// Sets whether each run has folders of its own that no later run reuses: a node that is cut off may still write
+    /// there (CLU-2).
     pub fn apart(self, apart: bool) -> Self {
         Self { apart, ..self }
     }
@@ -49,15 +50,15 @@ impl Paths {
     pub fn mirror(&self, repo: &str) -> PathBuf {
         self.root.join("repos").join(format!("{repo}.git"))
     }
-    /// Everything a task has in the area: its runs' folders.
+    /// The task's part of the area: its runs' folders.
     pub fn area_of(&self, task: &Task) -> PathBuf {
         self.area.join(&task.repo).join(task.folder())
     }
-    /// Where one run of what has `place` in the area has its folders.
+    /// The folders of one run, below its `place` in the area.
     pub fn run_in(&self, place: PathBuf, run: &str) -> PathBuf {
         if self.apart { place.join(run) } else { place }
     }
-    /// Whether [`Paths::run_in`] tells runs apart.
+    /// Whether [`Paths::run_in`] gives each run its own folder.
     pub fn is_apart(&self) -> bool {
         self.apart
     }
@@ -65,7 +66,7 @@ impl Paths {
     pub fn task_cache(&self, task: &Task, kind: &str) -> PathBuf {
         self.area_of(task).join("cache").join(kind)
     }
-    /// The cache of a base, by its name. No work item's key is spelled like its folder.
+    /// The cache of a base, by its name. No work item's key can equal the folder's name.
     pub fn base_cache(&self, name: &str) -> PathBuf {
         self.area.join(name).join("cache").join("base")
     }
@@ -92,17 +93,17 @@ impl Paths {
     pub fn run_lock(&self, run: RunId) -> PathBuf {
         self.run(run).join("lock")
     }
-    /// There once a build job has nothing of the branch left and starts an operator's command (BND-6).
+    /// Exists once a build job runs nothing from the branch any more and starts an operator's command (BND-6).
     pub fn in_operators_hands(&self, run: RunId) -> PathBuf {
         self.run(run).join("operators")
     }
-    /// What tells this installation's units and processes from another's on the same host (RULE-10): eight digits of the
-    /// state directory's real path, however it is spelled here.
+    /// Distinguishes this installation's units and processes from another's on the same host (RULE-10): eight digits
+    /// derived from the state directory's canonical path.
     pub fn installation(&self) -> String {
         crate::config::installation(&self.root)
     }
-    /// The value of the mark that every process of a run carries (RULE-19): run numbers alone are the same in every
-    /// installation, and a process of another one must never be taken for ours.
+    /// The value of the mark that every process of a run carries (RULE-19): run numbers repeat in every installation,
+    /// and a process of another one must never be taken for ours.
     pub fn mark(&self, run: RunId) -> String {
         format!("{}-{run}", self.installation())
     }
@@ -110,11 +111,11 @@ impl Paths {
     pub fn unit(&self, run: RunId, finalize: bool) -> String {
         format!("orch-{}-run-{run}{}", self.installation(), if finalize { "-finalize" } else { "" })
     }
-    /// Where a step of `orch`'s own that another one starts proves itself (BND-6).
+    /// The file with which one of `orch`'s own steps, started by another, proves its origin (BND-6).
     pub fn own_step(&self, token: &str) -> PathBuf {
         self.root.join("own").join(token)
     }
-    /// Which files of a project's local board were taken in.
+    /// Which files of a project's local board were already read.
     pub fn seen(&self, project: &str) -> PathBuf {
         self.root.join("boards").join(format!("{project}.seen"))
     }

@@ -1,11 +1,11 @@
-//! The configuration as rules for `decide`: the only place that translates.
+//! Translates the configuration into rules for `decide`, the only place that does.
 
 use crate::adapters::accounts;
 use crate::config::{ArtefactsAfterMerge, Config, Project};
 use crate::model::policy::{AgentPolicy, CiSource, EffectBounds, Policy, ProjectPolicy};
 use crate::model::stage::{Agent, Stage};
 
-/// The rules that a configuration means.
+/// The rules of a configuration.
 pub fn of(config: &Config) -> Policy {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let many = |n: u32| if n == 0 { i64::MAX } else { i64::from(n) };
@@ -72,7 +72,7 @@ fn agent(config: &Config, agent: Agent) -> AgentPolicy {
     }
 }
 
-/// Dollars as millionths; nonsense is no limit.
+/// Dollars as millionths; an invalid number means no limit.
 pub fn micros(dollars: f64) -> i64 {
     if dollars.is_finite() && dollars > 0.0 { (dollars * 1_000_000.0).ceil() as i64 } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! A project's outside: its mirror, board and forge, opened from the configuration.
+//! A project's mirror, board and forge, opened from the configuration.
 
 use super::Ctx;
 use super::paths::Paths;
@@ -35,7 +35,7 @@ pub fn mirror(ctx: &Ctx, project: &Project) -> Result<Mirror> {
         .with_context(|| format!("opening the mirror of {}", project.repo))
 }
 
-/// The mirror as it is, for reading: no credential is resolved and nothing is made. `None` before the first fetch.
+/// The mirror as it is, for reading: no credential is resolved and nothing is created. `None` before the first fetch.
 pub fn local_mirror(ctx: &Ctx, project: &Project) -> Result<Option<Mirror>> {
     let path = ctx.paths.mirror(&project.repo);
     if !path.join("HEAD").is_file() {
@@ -45,7 +45,7 @@ pub fn local_mirror(ctx: &Ctx, project: &Project) -> Result<Option<Mirror>> {
     mirror.map(Some).with_context(|| format!("opening the mirror of {}", project.repo))
 }
 
-/// The configured default branch, else the one that the remote's HEAD names, remembered once known.
+/// The configured default branch, otherwise the one that the remote's HEAD names, cached once known.
 pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<String> {
     if let Some(name) = &project.git.default_branch {
         return Ok(name.clone());
@@ -63,7 +63,8 @@ pub fn default_branch(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Resu
     Ok(name)
 }
 
-/// That a remote names no default branch, and what to do: it is empty, or its HEAD names a commit or a branch that is gone.
+/// The message that a remote names no default branch, and what to do: it is empty, or its HEAD names a commit or a
+/// branch that is gone.
 fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
     let remote = &project.git.remote;
     let branches = mirror.remote_branches().with_context(|| format!("asking {remote} for its branches"))?;
@@ -79,8 +80,8 @@ fn nameless(project: &Project, mirror: &Mirror) -> Result<String> {
     })
 }
 
-/// The default branch, brought from the remote, with where it stands there. Another one there is followed. Fails with a
-/// refusal where it is missing for good (ORD-1).
+/// Fetches the default branch from the remote, with its head there, and follows a new default branch. Fails with a
+/// refusal if it is missing for good (ORD-1).
 pub fn fetch_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<(String, Sha)> {
     let found = brought_default(ctx, project, mirror);
     services::git(ctx, project, Access::Read, found)
@@ -105,8 +106,8 @@ fn brought_default(ctx: &mut Ctx, project: &Project, mirror: &Mirror) -> Result<
     Ok((new, sha))
 }
 
-/// The new name of a default branch that is gone from the remote: told once, where `git.default_branch` is unset; else, or
-/// where there is none, a refusal that a person lifts (ORD-1).
+/// The new name of a default branch that is gone from the remote, reported once if `git.default_branch` is unset. If it
+/// is set, or there is no new name, a refusal that a person lifts (ORD-1).
 pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> Result<String> {
     let remote = &project.git.remote;
     let new = match mirror.default_branch() {
@@ -129,10 +130,10 @@ pub fn follow(ctx: &mut Ctx, project: &Project, mirror: &Mirror, old: &str) -> R
     Ok(new)
 }
 
-/// The name of the branch that the remote's HEAD names now, where it is another one although `old` is still there: it is
-/// followed as one that was renamed, with one notice, where `git.default_branch` is unset (ORD-1). `None`: nothing changes;
-/// neither does it while a deploy of the repository is open, which ends where it began. `asked`: what the remote answered,
-/// of `old` first.
+/// The branch that the remote's HEAD names now, if it differs although `old` still exists. It is followed like a
+/// renamed one, with one notice, if `git.default_branch` is unset (ORD-1). `None`: nothing changes, as always while a
+/// deploy of the repository is open, which ends on the branch where it began. `asked`: the remote's answer, `old`
+/// first.
 pub fn switched(ctx: &mut Ctx, project: &Project, old: &str, asked: &Heads) -> Result<Option<String>> {
     let (Some(Some(_)), Some(new), None) = (asked.at.first(), asked.default.as_deref(), &project.git.default_branch)
     else {
@@ -170,7 +171,7 @@ fn default_key(project: &Project) -> String {
     format!("default_branch/{}", project.repo)
 }
 
-/// What a board or forge is opened with: its credential is resolved now.
+/// The inputs for opening a board or forge; its credential is resolved now.
 struct With {
     secret: Option<config::Secret>,
     known: BTreeMap<String, String>,
@@ -179,7 +180,7 @@ struct With {
 }
 
 impl With {
-    /// `what` stands in the error of a credential that can't be read.
+    /// `what` is named in the error if the credential can't be read.
     fn new(config: &Config, project: &Project, from: Option<(&str, &config::SecretRef)>, what: &str) -> Result<Self> {
         let resolve = |(_, from): (&str, &config::SecretRef)| from.resolve();
         let secret = from.map(resolve).transpose().with_context(|| format!("the {what} of {}", project.key))?;
@@ -201,7 +202,7 @@ impl With {
     }
 }
 
-/// What is kept under these names.
+/// The values stored under these names.
 fn known(ctx: &mut Ctx, names: Vec<String>) -> Result<BTreeMap<String, String>> {
     if names.is_empty() {
         return Ok(BTreeMap::new());
@@ -217,7 +218,7 @@ fn known(ctx: &mut Ctx, names: Vec<String>) -> Result<BTreeMap<String, String>> 
     })?)
 }
 
-/// Keeps what a board or forge gave to be kept, where it is new.
+/// Stores the values that a board or forge wants to keep, if they are new.
 fn keep(ctx: &mut Ctx, kept: Vec<(String, String)>) -> Result<()> {
     for (name, value) in kept {
         if ctx.store.read(|tx| tx.meta(&name))?.as_deref() != Some(value.as_str()) {
@@ -227,17 +228,17 @@ fn keep(ctx: &mut Ctx, kept: Vec<(String, String)>) -> Result<()> {
     Ok(())
 }
 
-/// Keeps what a board learned of itself while it was asked; a dry step keeps nothing.
+/// Stores what a board learned during its calls; a dry run stores nothing.
 pub fn remember(ctx: &mut Ctx, board: &dyn Board) -> Result<()> {
     if ctx.dry { Ok(()) } else { keep(ctx, board.kept()) }
 }
 
-/// Where it is kept what the newest list of a board was known by.
+/// The key of the version tag of a board's newest list.
 pub fn seen_key(project: &Project) -> String {
     format!("board/seen/{}", project.key)
 }
 
-/// The project's board; fails as it would while it asks to wait.
+/// The project's board. Fails as the board would while it asks to wait.
 pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Box<dyn Board>> {
     super::throttle::pass_board(ctx, project)?;
     super::boards::pass_silent(ctx, project)?;
@@ -252,7 +253,7 @@ pub fn board(ctx: &mut Ctx, project: &Project) -> Result<Box<dyn Board>> {
     Ok(opened)
 }
 
-/// A board that nothing is known of and nothing is kept of: a folder, or one for `orch init` alone.
+/// A board without stored values: a folder, or one for `orch init` only.
 pub fn plain_board(config: &Config, project: &Project) -> Result<Box<dyn Board>> {
     let with = With::new(config, project, project.board.secret(), "board's credential")?;
     Ok(board::open(&project.board, &with.opening(config, project, false))?)
@@ -270,12 +271,12 @@ pub fn status_names(project: &Project) -> BTreeMap<Logical, String> {
     project.board.statuses().clone()
 }
 
-/// Who commits in `orch`'s name.
+/// The author of `orch`'s own commits.
 pub fn author(project: &Project) -> Person {
     Person::new(&project.git.author.name, &project.git.author.email)
 }
 
-/// The project's forge; fails as it would while it asks to wait.
+/// The project's forge. Fails as the forge would while it asks to wait.
 pub fn forge(ctx: &mut Ctx, project: &Project) -> Result<Box<dyn Forge>> {
     super::throttle::pass_forge(ctx, project)?;
     let mut with = With::new(&ctx.config, project, project.forge.secret(), "forge token")?;
@@ -291,7 +292,7 @@ pub fn forge(ctx: &mut Ctx, project: &Project) -> Result<Box<dyn Forge>> {
     Ok(opened)
 }
 
-/// What git shows the remote where `git.credential` says nothing: the forge's own credential, where that is for it.
+/// The credential for git if `git.credential` is unset: the forge's own, if it is for the same host.
 fn lent(ctx: &Ctx, project: &Project) -> Result<Option<Credential>> {
     if !forge::lends(&project.forge, &project.git.remote) {
         return Ok(None);

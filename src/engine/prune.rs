@@ -1,5 +1,5 @@
-//! `prune` (CLI-4) and the pruning of each `tick` (ORD-6): deletes what nobody needs any more once its task ended so long ago.
-//! The rows stay.
+//! `prune` (CLI-4) and the pruning of each `tick` (ORD-6): deletes what nobody needs any more once its task ended long
+//! enough ago. The rows stay.
 
 use super::{Ctx, bound};
 use crate::adapters::git::files::{remove, remove_until};
@@ -15,10 +15,10 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A tick prunes no longer than this, and no more folders.
+/// A tick's limits for pruning: this time and this many folders.
 const LONGEST: Duration = Duration::from_millis(200);
 const MOST: usize = 50;
-/// How far the pass of the ticks has come.
+/// The key of the ticks' progress through a pass.
 const STATE: &str = "prune/pass";
 
 /// One folder deleted (or to be deleted).
@@ -31,7 +31,7 @@ pub struct Pruned {
 }
 
 words! {
-    /// What is looked through, in this order.
+    /// The parts to scan, in this order.
     Part {
         /// Folders of runs.
         Runs = "runs",
@@ -55,7 +55,7 @@ impl Part {
     }
 }
 
-/// Before which end of its task something is deleted, in wall milliseconds.
+/// What belongs to tasks that ended before these times is deleted; in wall milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Ages {
     checkouts: i64,
@@ -68,8 +68,8 @@ impl Ages {
     }
 }
 
-/// Deletes what belongs to tasks that ended before `before` (wall milliseconds). A fault at one folder is noted; the
-/// rest goes on.
+/// Deletes what belongs to tasks that ended before `before` (wall milliseconds). A fault at one folder is recorded; the
+/// rest continues.
 pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
     let ages = Ages { checkouts: before, rest: before };
     let mut gone = Vec::new();
@@ -95,7 +95,7 @@ pub fn run(ctx: &mut Ctx, before: i64) -> Result<Vec<Pruned>> {
     Ok(gone)
 }
 
-/// Deletes base caches past their age (BND-3).
+/// Deletes expired base caches (BND-3).
 fn caches(ctx: &mut Ctx) -> Vec<Pruned> {
     let old = super::cache::stale(&ctx.paths, &ctx.config.projects, ctx.now().stamp.wall_ms);
     let mut gone = Vec::new();
@@ -111,24 +111,24 @@ fn caches(ctx: &mut Ctx) -> Vec<Pruned> {
     gone
 }
 
-/// The pass of the ticks: where the last one ended, and what was looked at last.
+/// The pass of the ticks: when the last one ended, and what was checked last.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Pass {
     /// When the last whole pass ended.
     ended_at: i64,
-    /// The part under way; none between two passes.
+    /// The part in progress; none between two passes.
     part: Option<String>,
-    /// The last name looked at in it.
+    /// The last name checked in it.
     after: Option<String>,
 }
 
-/// One tick's share of pruning: nothing until `prune.every_s` has passed, then at most `MOST` folders or `LONGEST`, and
-/// the next tick goes on where this one ended.
+/// One tick's share of pruning: nothing until `prune.every_s` has passed, then at most `MOST` folders or `LONGEST`. The
+/// next tick resumes where this one ended.
 pub fn auto(ctx: &mut Ctx) -> Result<()> {
     auto_within(ctx, LONGEST)
 }
 
-/// The same in at most `longest`: how far a share comes in a time is the machine's.
+/// The same in at most `longest`, since speed depends on the machine.
 pub fn auto_within(ctx: &mut Ctx, longest: Duration) -> Result<()> {
     let settings = ctx.config.prune.clone();
     if !settings.auto || ctx.dry {
@@ -150,7 +150,7 @@ pub fn auto_within(ctx: &mut Ctx, longest: Duration) -> Result<()> {
     done.map(drop)
 }
 
-/// Whether the pass came to its end.
+/// Whether the pass is complete.
 fn share(ctx: &mut Ctx, pass: &mut Pass, ages: Ages, until: Instant) -> Result<bool> {
     let mut deleted = 0;
     let first = pass.part.as_deref().and_then(Part::parse).unwrap_or(Part::Runs);
@@ -167,7 +167,7 @@ fn share(ctx: &mut Ctx, pass: &mut Pass, ages: Ages, until: Instant) -> Result<b
             if over(ctx, part, &name, &path, ages)?.is_some() {
                 match remove_until(&path, until) {
                     Ok(true) => deleted += 1,
-                    // The rest of it is the next tick's.
+                    // The next tick does the rest.
                     Ok(false) => {
                         pass.part = Some(part.to_string());
                         return Ok(false);
@@ -182,8 +182,8 @@ fn share(ctx: &mut Ctx, pass: &mut Pass, ages: Ages, until: Instant) -> Result<b
     Ok(true)
 }
 
-/// The task of a folder, where that ended long enough ago and nothing of the folder is needed: no run of it is held, and no
-/// row binds a file in it, for without that the row would be a *no* (RULE-47).
+/// The task of a folder, if it ended long enough ago and nothing in the folder is needed: no run of it is held, and no
+/// row binds a file in it, since without the file the row would be a *no* (RULE-47).
 fn over(ctx: &mut Ctx, part: Part, name: &str, path: &Path, ages: Ages) -> Result<Option<Task>> {
     let before = ages.of(part);
     let task = match part {
@@ -214,7 +214,7 @@ fn run_over(ctx: &mut Ctx, name: &str, before: i64) -> Result<Option<Task>> {
     Ok(Some(task).filter(|_| decide::is_run_over(&run, locked, before)))
 }
 
-/// A row that is not there is none.
+/// A missing row is `None`, not an error.
 fn known<T>(row: Result<T, StoreError>) -> Result<Option<T>> {
     match row {
         Ok(row) => Ok(Some(row)),
@@ -232,7 +232,7 @@ fn folder(name: &str) -> Option<(Key, u32)> {
     Some((Key::parse(key).ok()?, round.parse().ok().filter(|n| *n > 1)?))
 }
 
-/// The folders of a part that are there, by name; those of checkouts with their repository before it.
+/// The existing folders of a part, by name; those of checkouts prefixed with their repository.
 fn entries(ctx: &Ctx, part: Part) -> Result<Vec<(String, PathBuf)>> {
     let root = ctx.paths.root();
     match part {
@@ -251,7 +251,7 @@ fn entries(ctx: &Ctx, part: Part) -> Result<Vec<(String, PathBuf)>> {
     }
 }
 
-/// Numbers by their size, then the rest by name.
+/// Numbers in numeric order, then the rest by name.
 fn order(name: String) -> (u64, String) {
     (name.parse().unwrap_or(u64::MAX), name)
 }

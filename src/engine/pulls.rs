@@ -1,5 +1,5 @@
-//! Pull requests on a forge: opened once there is something to show, seen when a person's hand was at them, closed where
-//! a merge left them open (SHIP-5, RULE-31).
+//! Pull requests on a forge: opened once there is something to show, held when a person changed them, closed if a merge
+//! left them open (SHIP-5, RULE-31).
 
 use super::record;
 use super::{Ctx, base, messages, projects, services};
@@ -21,7 +21,8 @@ use serde_json::json;
 /// The journal's kind of closing a pull request whose commit has landed.
 const TIDY: &str = "pr_tidied";
 
-/// One pull request per branch, opened once there is something to show; `None`: there is one, or nothing to show.
+/// Opens the branch's one pull request once there is something to show; `None`: one exists, or there is nothing to
+/// show.
 pub fn open(
     ctx: &mut Ctx,
     project: &Project,
@@ -51,7 +52,7 @@ pub fn open(
     Ok(Some(PullRef { number, url: pull.url }))
 }
 
-/// The task with its pull request, opened if an outage kept it from being opened.
+/// The task with its pull request, which is opened now if an outage prevented that earlier.
 pub fn ensure(ctx: &mut Ctx, project: &Project, task: Task, default_branch: &str, head: &Sha) -> Result<Task> {
     if task.pr.is_some() || !project.forge.is_remote() {
         return Ok(task);
@@ -74,7 +75,7 @@ pub fn again(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     ensure(ctx, &project, ground.task, &ground.default_branch, &head).map(drop)
 }
 
-/// Holds a task whose pull request or branch another hand took back or merged, with one alert (RULE-31).
+/// Holds a task whose pull request or branch somebody else withdrew or merged, with one alert (RULE-31).
 pub fn hold(ctx: &mut Ctx, id: TaskId, cause: &Withdrawal) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let why = cause.to_string();
@@ -102,7 +103,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, cause: &Withdrawal) -> Result<()> {
     Ok(())
 }
 
-/// In the transaction that records a landing: the pull request may still stand open, and is looked after (SHIP-5).
+/// In the transaction that records a landing: marks the pull request for closing, since it may still be open (SHIP-5).
 pub fn to_tidy(tx: &Tx<'_>, task: &Task, me: &crate::model::task::Actor, at: i64) -> Result<(), StoreError> {
     let Some(pr) = task.pr.as_ref().filter(|p| !p.url.is_empty()) else { return Ok(()) };
     tx.intend(&tidy_key(task, pr.number), Some(task.id), TIDY, &json!({"number": pr.number}), me, at).map(drop)
@@ -112,14 +113,14 @@ fn tidy_key(task: &Task, number: i64) -> String {
     format!("t{}/tidy-pr/{number}", task.id)
 }
 
-/// Whether a task's pull request is still to be looked after.
+/// Whether a task's pull request may still have to be closed.
 pub fn is_tidying(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     let Some(pr) = &task.pr else { return Ok(false) };
     let row = ctx.store.read(|tx| tx.journal_row(&tidy_key(task, pr.number)))?;
     Ok(row.is_some_and(|row| row.outcome.is_none()))
 }
 
-/// Closes every pull request whose commit has landed and which the forge left open. A fault leaves it to a later step.
+/// Closes every pull request whose commit has landed and which the forge left open. After a fault a later step retries.
 pub fn tidy(ctx: &mut Ctx) {
     let now = ctx.now().stamp.wall_ms;
     let rows = match ctx.store.read(|tx| tx.intents_of_kind(TIDY, now)) {
@@ -146,7 +147,7 @@ fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
     })?;
     let at = ctx.now().stamp.wall_ms;
     let first = ctx.store.write(|tx| {
-        // Two steps may be at it; one tells of it.
+        // Two steps may do this concurrently; only one reports it.
         if tx.journal_row(key)?.is_some_and(|row| row.outcome.is_some()) {
             return Ok(false);
         }
@@ -162,7 +163,7 @@ fn tidy_one(ctx: &mut Ctx, task: &Task, number: i64, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a fault is the forge's own, and says nothing of the work (RULE-8).
+/// Whether a fault is the forge's own and says nothing about the work (RULE-8).
 pub fn is_outage(e: &anyhow::Error) -> bool {
     e.chain().any(|e| e.downcast_ref::<ForgeError>().is_some_and(ForgeError::is_outage))
 }

@@ -54,7 +54,7 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
     let ms = super::policy::ms;
     ReapPolicy {
         dead_ticks: i64::from(r.dead_ticks),
-        // Of deaths that can't be proven (RULE-20).
+        // The spacing between checks of a death that can't be proven (RULE-20).
         spacing_ms: 1000,
         finalize_grace_ms: ms(r.finalize_grace_s),
         max_running_ms: ms(r.max_running_s),
@@ -63,8 +63,8 @@ fn policy(ctx: &Ctx) -> ReapPolicy {
     }
 }
 
-/// Claims whose supervisor never reported go back, what was put off is tried again, and a death that lock and identity
-/// prove is settled: `tick` sees to these as well, so that none waits for the next reap (RULE-20).
+/// Gives back claims whose supervisor never reported, retries what was deferred, and settles a death that lock and
+/// identity prove. `tick` does these as well, so that none waits for the next reap (RULE-20).
 pub fn resume(ctx: &mut Ctx) -> Result<()> {
     let policy = policy(ctx);
     for run in ctx.store.read(|tx| tx.open_runs())? {
@@ -81,7 +81,7 @@ pub fn resume(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Whether what the run left was put off.
+/// Whether finalizing the run was deferred.
 fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<PutOff>> {
     if run.state != RunState::Exited {
         return Ok(None);
@@ -91,7 +91,7 @@ fn put_off(ctx: &mut Ctx, run: &Run) -> Result<Option<PutOff>> {
     Ok(run.put_off(&job, ctx.now().stamp.wall_ms).map(|until| PutOff { until, held }))
 }
 
-/// What is known of a run's supervisor: its lock, held as long as it lives, together with its identity.
+/// What is known about a run's supervisor, from its identity and its lock, which it holds as long as it lives.
 fn supervisor(ctx: &Ctx, run: &Run) -> Seen {
     let locked = locks::is_held(&ctx.paths.run_lock(run.id));
     let owner = run.finalizer.as_ref().or(run.supervisor.as_ref());
@@ -110,7 +110,7 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
     let row = if taken_in { ctx.store.read(|tx| tx.run(run.id))? } else { run.clone() };
     let run = &row;
     let todo = decide::reap(run, seen, put_off(ctx, run)?, policy, &now);
-    // What is not known to be gone is not dead (CLU-3), and time in the queue is no work (CLU-4).
+    // A run not known to be gone is not dead (CLU-3), and time in the queue does not count as work (CLU-4).
     let waits = match todo {
         Reap::Lost => !ctx.dry && !cluster::is_over(ctx, run)?,
         Reap::Overdue => !cluster::has_worked(ctx, run, policy.max_running_ms, now.wall_ms),
@@ -127,12 +127,12 @@ fn one(ctx: &mut Ctx, run: &Run, policy: &ReapPolicy) -> Result<()> {
         Reap::Count { seen } => Ok(ctx.store.write(|tx| tx.set_dead_seen(run.id, seen, &now))?),
         Reap::GiveBack => give_back(ctx, run),
         Reap::Finalize => finalize(ctx, run),
-        // The last two have an ending.
+        // The last two have an ending and are handled there.
         Reap::Leave | Reap::Lost | Reap::Overdue => Ok(()),
     }
 }
 
-/// Records the exit that a dead supervisor left in a file alone; whether there was one.
+/// Records the exit that a dead supervisor left only in a file. Returns whether there was one.
 fn take_in_exit(ctx: &mut Ctx, run: &Run) -> Result<bool> {
     let Some((exit, at)) = agent::exit_on_file(ctx, run) else { return Ok(false) };
     match ctx.store.write(|tx| tx.record_exit(run.id, &exit, &at)) {
@@ -172,7 +172,7 @@ fn give_back(ctx: &mut Ctx, run: &Run) -> Result<()> {
     }
 }
 
-/// Tier 2: the reaper has no copy of finalizing; it starts the supervisor's own (RULE-21).
+/// Tier 2: the reaper has no finalizer of its own; it starts the supervisor's (RULE-21).
 fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
     if !ctx.dry {
         tick::launch(ctx, run, &["--finalize"])?;
@@ -181,7 +181,7 @@ fn finalize(ctx: &mut Ctx, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Tiers 1 and 3: claim, end the tree and see it gone, settle.
+/// Tiers 1 and 3: claim, end the process tree, verify that it is gone, settle.
 fn end(ctx: &mut Ctx, run: &Run, ending: Ending) -> Result<()> {
     let Ending { tier, end, supervisor_too } = ending;
     let why = end.recorded().why;
@@ -228,7 +228,7 @@ fn reclaim(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Frees a lease, if it still is the one that was judged.
+/// Frees a lease if it is still the one that was judged.
 fn take_back(ctx: &mut Ctx, held: &Lease, why: &str) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let freed = ctx.store.write(|tx| {
@@ -247,7 +247,7 @@ fn take_back(ctx: &mut Ctx, held: &Lease, why: &str) -> Result<()> {
     Ok(())
 }
 
-/// Why a lease is to be freed now.
+/// Why a lease must be freed now.
 fn stale(ctx: &mut Ctx, held: &Lease) -> Result<Option<String>> {
     let Some(id) = held.task_id else { return Ok(None) };
     let task = ctx.task(id).ok();

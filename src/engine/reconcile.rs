@@ -1,4 +1,4 @@
-//! `reconcile`: read the boards, turn intents into transitions, mend what a crash lost, bring indications back (BRD-4).
+//! `reconcile`: read the boards, turn intents into transitions, repair what a crash lost, restore indications (BRD-4).
 
 use super::{Ctx, advance, boards, intents, outages, outbox, projects, services, throttle};
 use crate::adapters::board::{BoardError, Cut, Scope};
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// A look at one board takes no longer, a page under way excepted; a whole look then goes on in the next pass.
+/// The time limit for scanning one board, except for a page in progress; a full scan resumes in the next pass.
 pub const LOOK: Duration = Duration::from_secs(120);
 
-/// One pass over every project, each board looked at for so long at most.
+/// One pass over every project, scanning each board for at most `longest`.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> Result<()> {
     if !ctx.config.reconcile.enabled {
         ctx.report.hold(None, Rule::SwitchedOff, "reconcile.enabled is off");
@@ -30,7 +30,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
             break;
         }
         let done = match one(ctx, &project, full, longest) {
-            // No error noise: the pass ends, the next one comes later.
+            // Not logged as an error: the pass ends, and the next one runs later.
             Err(e) if is_throttle(&e) => {
                 services::keep(ctx, &project, &e);
                 held_back(ctx, &project).map(|()| Asked::No)
@@ -41,7 +41,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
             services::keep(ctx, &project, e);
             ctx.report.fault(None, format!("board of {}: {e:#}", project.key), None);
         }
-        // A board that was left alone, or only asked to wait, tells neither way.
+        // A board that was not asked, or only asked us to wait, proves nothing either way.
         if !ctx.dry && !matches!(done, Ok(Asked::No)) {
             outages::board(ctx, &project, done.err().as_ref())?;
         }
@@ -62,7 +62,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, full: bool, longest: Duration) -> 
     Ok(())
 }
 
-/// Whether a look at a board brought anything.
+/// The result of a scan of a board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Yes,
@@ -73,7 +73,7 @@ fn is_throttle(e: &anyhow::Error) -> bool {
     e.chain().any(|e| matches!(e.downcast_ref::<BoardError>(), Some(BoardError::Throttled { .. })))
 }
 
-/// Says until when the board asked to be left alone.
+/// Reports until when the board asked us to wait.
 fn held_back(ctx: &mut Ctx, project: &Project) -> Result<()> {
     let until = throttle::until(ctx, throttle::of_board(project).as_deref())?;
     ctx.report.skipped.push(crate::model::report::Held {
@@ -109,7 +109,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
         Err(BoardError::Throttled { retry_after_s, .. }) => {
             return wait(ctx, project, retry_after_s).map(|()| Asked::No);
         }
-        // A place to go on that the board does not take is none.
+        // A resume position that the board rejects is dropped.
         Err(e @ (BoardError::Invalid(_) | BoardError::NotFound(_))) if scan.is_some() && !ctx.dry => {
             ctx.store.write(|tx| tx.drop_meta(&scan_key(project)))?;
             return Err(e.into());
@@ -148,7 +148,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     // The watermark is stored last.
     let ended = rule::after_end(look, &read, mark, scan.as_ref(), (now, ctx.now().stamp.wall_ms));
     let text = serde_json::to_string(&ended.mark)?;
-    // Only a list that was taken in to its end may be known as unchanged the next time.
+    // Only a list that was read to its end may count as unchanged the next time.
     let seen = seat.board.seen().filter(|_| ended.sound);
     ctx.store.write(|tx| {
         tx.set_meta(&mark_key(project), &text)?;
@@ -168,7 +168,7 @@ fn one(ctx: &mut Ctx, project: &Project, full: bool, longest: Duration) -> Resul
     Ok(Asked::Yes)
 }
 
-/// Keeps where a look that was cut goes on.
+/// Stores where an interrupted scan resumes.
 fn keep_cut(ctx: &mut Ctx, project: &Project, cut: &AfterCut, skipped: i64) -> Result<()> {
     match cut {
         AfterCut::Nothing => Ok(()),
@@ -180,7 +180,7 @@ fn keep_cut(ctx: &mut Ctx, project: &Project, cut: &AfterCut, skipped: i64) -> R
             let text = serde_json::to_string(scan)?;
             Ok(ctx.store.write(|tx| {
                 tx.set_meta(&scan_key(project), &text)?;
-                // The next part does not show them again.
+                // The next part does not list them again.
                 if skipped > 0 {
                     tx.count_up("reconcile/skipped_terminal_total", skipped)?;
                 }
@@ -190,8 +190,8 @@ fn keep_cut(ctx: &mut Ctx, project: &Project, cut: &AfterCut, skipped: i64) -> R
     }
 }
 
-/// Items with live tasks or an armed watch, and how many of the others a terminal group ends (BRD-4, RULE-14): one that
-/// stands on an intent's own status is never skipped.
+/// Items with live tasks or an armed watch, and how many of the others a terminal group ends (BRD-4, RULE-14): one
+/// whose status is an intent's own is never skipped.
 fn skipped(
     ctx: &mut Ctx,
     project: &Project,
@@ -218,27 +218,27 @@ fn mark_key(project: &Project) -> String {
     format!("watermark/{}", project.key)
 }
 
-/// What an earlier pass kept; what can't be read is as good as none.
+/// The value that an earlier pass stored; an unreadable one counts as missing.
 fn kept<T: serde::de::DeserializeOwned>(ctx: &mut Ctx, key: &str) -> Result<Option<T>> {
     let text = ctx.store.read(|tx| tx.meta(key))?;
     Ok(text.and_then(|t| serde_json::from_str(&t).ok()))
 }
 
-/// Says that a look ended before its end, and that nothing is lost.
+/// Reports that a scan was interrupted and that nothing is lost.
 fn read_on(ctx: &mut Ctx, project: &Project, pages: u32) {
     let why = if ctx.interrupted() { "interrupted" } else { "slow" };
     let why = format!("{why}: the pass over the board of {} ended early, {pages} pages read", project.key);
     ctx.report.hold(None, Rule::Unfinished, why);
 }
 
-/// A 429 ends the pass and moves the next one, without error noise.
+/// A 429 ends the pass and delays the next one, without logging an error.
 fn wait(ctx: &mut Ctx, project: &Project, seconds: u64) -> Result<()> {
     throttle::store(ctx, throttle::of_board(project).as_deref(), Some(seconds))?;
     ctx.report.hold(None, Rule::Throttled, format!("the board of {} asks to wait {seconds} s", project.key));
     Ok(())
 }
 
-/// Indications that a person moved away are set again; a terminal task's is written once and never put back.
+/// Sets indications again that a person changed. A terminal task's is written once and never restored.
 fn drifted(ctx: &mut Ctx) -> Result<()> {
     let open = ctx.store.read(|tx| tx.open_tasks())?;
     for task in open {

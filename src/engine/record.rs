@@ -1,4 +1,4 @@
-//! The one writer of a task's row: every change of it is a [`Change`] that the table of edges and the row allow, saved under
+//! The one writer of a task's row: every change is a [`Change`] that the table of edges and the row allow, saved under
 //! the row's revision.
 
 use crate::adapters::store::{Result, Tx};
@@ -8,15 +8,15 @@ use crate::model::task::Task;
 /// Makes one change and saves it.
 ///
 /// # Errors
-/// The change is not allowed, or somebody else moved the task: nothing is written.
+/// The change is not allowed, or another process moved the task: nothing is written.
 pub fn change(tx: &Tx<'_>, task: &mut Task, change: Change, at: i64) -> Result<()> {
     changes(tx, task, [change], at)
 }
 
-/// Makes several changes, in this order, and saves the row once; whether there was anything to save.
+/// Makes several changes, in this order, and saves the row once. Returns whether there was anything to save.
 ///
 /// # Errors
-/// As [`change`]; `task` may then hold some of them.
+/// As [`change`]; `task` may then contain some of them.
 pub fn changes(tx: &Tx<'_>, task: &mut Task, all: impl IntoIterator<Item = Change>, at: i64) -> Result<()> {
     for change in all {
         task.apply(change)?;
@@ -24,10 +24,10 @@ pub fn changes(tx: &Tx<'_>, task: &mut Task, all: impl IntoIterator<Item = Chang
     tx.save_task(task, at)
 }
 
-/// Raises the row's revision alone: what was recorded beside it makes every older view of the task lose.
+/// Only raises the row's revision: something was recorded outside the row, so every older view of the task must lose.
 ///
 /// # Errors
-/// Somebody else moved the task.
+/// Another process moved the task.
 pub fn touch(tx: &Tx<'_>, task: &mut Task, at: i64) -> Result<()> {
     tx.save_task(task, at)
 }

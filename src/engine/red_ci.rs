@@ -1,4 +1,4 @@
-//! The red CI that blocks a task, and how `orch retry` has it run again on the same head (ORD-1).
+//! The red CI that blocks a task, and how `orch retry` runs it again on the same head (ORD-1).
 
 use super::{Ctx, base_job, projects, throttle};
 use crate::adapters::git::Mirror;
@@ -11,12 +11,12 @@ use crate::model::task::{EvidenceVerdict, Task};
 use anyhow::Result;
 use serde_json::json;
 
-/// CI's *no* on the head of a task that is blocked by it.
+/// CI's *no* that blocks a task at its head.
 #[derive(Debug)]
 pub struct RedCi {
     sha: Sha,
     tree: String,
-    /// The settings that decide it are others now than those it was red under.
+    /// The settings that decide it have changed since it was red.
     pub changed: bool,
 }
 
@@ -35,15 +35,15 @@ pub fn red_ci(ctx: &mut Ctx, id: TaskId) -> Result<Option<RedCi>> {
     let kept = e.detail.of_code().cloned().unwrap_or_default();
     let other = |kept: Option<String>, now: Option<String>| kept.zip(now).is_some_and(|(then, now)| then != now);
     let changed = other(kept.settings, now) || {
-        // A remote that is away now tells nothing of a change.
+        // An unavailable remote says nothing about a change.
         let there = project.and_then(|p| scripts_now(ctx, &p).ok().flatten());
         other(kept.scripts, there)
     };
     Ok(Some(RedCi { changed, sha: e.sha.clone(), tree: e.code_tree.clone() }))
 }
 
-/// Digest of what the configured commands name in a commit of the default branch, which is what runs (RULE-23): who mends
-/// a script there has mended the settings. `None`: it can't be read.
+/// Digest of the scripts that the configured commands name, in the default branch's commit, which is what runs
+/// (RULE-23): fixing a script there counts as changed settings. `None`: they can't be read.
 pub fn scripts(mirror: &Mirror, project: &Project, tip: &Sha) -> Option<String> {
     let blobs: Option<Vec<Option<Sha>>> = project.scripts().iter().map(|path| mirror.blob_of(tip, path).ok()).collect();
     Some(throttle::digest(&[&json!(blobs?).to_string()]))
@@ -56,7 +56,7 @@ fn scripts_now(ctx: &mut Ctx, project: &Project) -> Result<Option<String>> {
 }
 
 impl RedCi {
-    /// Takes the *no* back: the same head is judged again, in the stay that has just begun.
+    /// Withdraws the *no*: the same head is judged again, in the stay that has just begun.
     pub fn runs_again(&self, tx: &Tx<'_>, task: &Task, at: i64) -> StoreResult<()> {
         let row = NewEvidence {
             gate: Gate::CiGreen.as_str(),

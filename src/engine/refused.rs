@@ -1,5 +1,5 @@
-//! The ends of an attempt that are neither success nor outage: a refusal that lasts until a person acts, work that is
-//! kept until the remote takes it, and a *no* of the forge that is asked again within a bound (ORD-1, RULE-45, RULE-48).
+//! The results of an attempt that are neither success nor outage: a refusal until a person acts, work kept until the
+//! remote accepts it, and a *no* of the forge that is retried within a bound (ORD-1, RULE-45, RULE-48).
 
 use super::{Ctx, apply, outages, record, view};
 use crate::adapters::forge::ForgeError;
@@ -16,7 +16,7 @@ use crate::model::text::clip;
 use anyhow::Result;
 use serde_json::json;
 
-/// No later try succeeds until a person acts: the task is blocked with the reason and the ways out.
+/// No retry can succeed until a person acts: the task is blocked with the reason and the ways out.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub struct Refused {
@@ -29,7 +29,7 @@ impl Refused {
         anyhow::Error::new(Self { why: why.into() })
     }
 
-    /// Why no later try succeeds; `None`: one may.
+    /// Why no retry can succeed; `None`: one may.
     pub fn why(e: &anyhow::Error) -> Option<String> {
         let incompatible = |e: &anyhow::Error| {
             e.chain().any(|e| matches!(e.downcast_ref(), Some(GitError::Incompatible { .. }))).then(|| format!("{e:#}"))
@@ -48,7 +48,7 @@ impl Refused {
     }
 }
 
-/// What an agent's run left can't be pushed now: it is kept, and finalized again later.
+/// What an agent's run left can't be pushed now: it is kept and finalized again later.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub struct Kept {
@@ -69,19 +69,20 @@ impl Kept {
 /// Longer answers are cut.
 const SHOWN: usize = 600;
 
-/// What the forge or the remote answered, with what a person does about it; `None`: the error is no *no* of theirs.
+/// The answer of the forge or the remote, with what a person can do about it; `None`: the error is not a *no* from
+/// either.
 pub fn answer(e: &anyhow::Error) -> Option<String> {
     let refused = e.chain().any(|e| {
         e.downcast_ref::<ForgeError>().is_some_and(|e| e.refusal().is_some())
             || matches!(e.downcast_ref::<GitError>(), Some(GitError::Refused { .. }))
     });
     let whole = refused.then(|| format!("{e:#}"))?;
-    // Who says no is told by who shows it.
+    // The caller names who refused.
     let said = clip(whole.replacen("the forge refuses: ", "", 1).as_str(), SHOWN);
     Some(outages::advice(e).map_or(said.clone(), |advice| format!("{said}; {advice}")))
 }
 
-/// Holds a task for an effect that was refused, or blocks it past the bound; its lease is given back meanwhile.
+/// Holds a task whose effect was refused, or blocks it past the bound. Its lease is given back meanwhile.
 pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<Decision> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
@@ -117,7 +118,7 @@ pub fn hold(ctx: &mut Ctx, id: TaskId, effect: Effect, answer: &str) -> Result<D
     Ok(Decision::Hold { rule: Rule::ForgeRefused, why, until: held.map(|r| r.next_at) })
 }
 
-/// The effect was tried: nothing is refused any more, or nobody answered, and no bound runs.
+/// After an attempt: the effect is no longer refused, or nobody answered, so no bound runs.
 pub fn over(ctx: &mut Ctx, before: &Task, effect: Effect, outage: bool) -> Result<()> {
     if before.refused.is_none() {
         return Ok(());

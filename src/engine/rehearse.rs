@@ -1,5 +1,5 @@
-//! `--dry-run`: an effect played in the copy of the database in memory as it goes where nothing comes between, so that
-//! what is printed is what the next real step does (CLI-2). Nothing outside is touched.
+//! `--dry-run`: applies an effect to the in-memory copy of the database as if nothing interfered, so that the output
+//! shows what the next real step does (CLI-2). Nothing outside is changed.
 
 use super::record;
 use super::{Ctx, base, inputs, outbox};
@@ -14,7 +14,7 @@ use crate::model::task::{Deploy, DeployState, EvidenceVerdict, Task};
 use anyhow::Result;
 use serde_json::json;
 
-/// Plays one effect. `false`: it would do nothing, and the decision stands.
+/// Simulates one effect. `false`: it would do nothing, and the decision stays.
 pub fn play(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<bool> {
     let task = ctx.task(id)?;
     match effect {
@@ -23,7 +23,7 @@ pub fn play(ctx: &mut Ctx, id: TaskId, effect: Effect) -> Result<bool> {
         Effect::VerdictInputs => inputs::record(ctx, id),
         Effect::OpenDeploy => open(ctx, &task),
         Effect::Land => land(ctx, &task),
-        // What the forge says now is not known here.
+        // What the forge would say now is unknown here.
         Effect::OpenPull => Ok(false),
         Effect::CompleteStop => stop(ctx, &task),
     }
@@ -122,7 +122,7 @@ fn stop(ctx: &mut Ctx, task: &Task) -> Result<bool> {
     Ok(true)
 }
 
-/// What the step would deliver at its end, said and not sent: each message as if its sink took it.
+/// Prints what the step would deliver at its end without sending it: each message as if its sink accepted it.
 pub fn deliver(ctx: &mut Ctx) -> Result<()> {
     loop {
         let now = ctx.now().stamp.wall_ms;
@@ -143,7 +143,7 @@ fn message(ctx: &mut Ctx, row: &OutboxRow) -> Result<()> {
     let (kind, detail) = match (row.sink, &task) {
         (Sink::BoardStatus, Some(task)) => match outbox::next_status(ctx, task) {
             Ok(Some(status)) => (ActionKind::BoardStatusSet, json!({"status": status})),
-            // A board that does not answer holds its message up, and no step.
+            // A board that does not answer delays its message, not the step.
             Ok(None) | Err(_) => return Ok(()),
         },
         (Sink::BoardComment, Some(_)) => (ActionKind::CommentPosted, json!({"on": "board"})),

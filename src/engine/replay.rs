@@ -1,5 +1,5 @@
-//! Decides past gates and the watch again from what was stored (`gate replay`): the same pure functions on the rows as
-//! they stood then.
+//! Decides past gates and the watch again from stored data (`gate replay`): the same pure functions on the rows as they
+//! were then.
 
 use super::{Ctx, bound};
 use crate::adapters::store::StoreError;
@@ -15,20 +15,20 @@ use crate::model::watch::{Watch, WatchRecord};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// The name under which the watch is replayed.
+/// The name of the watch in a replay.
 pub const WATCH: &str = "post_deploy_watch";
 
-/// One decision taken again.
+/// One decision made again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Replayed {
     pub gate: String,
-    /// The evidence row; none for the watch.
+    /// The evidence row; `None` for the watch.
     pub evidence: Option<i64>,
     pub attempt: i64,
     pub commit: Option<String>,
     /// What was recorded then.
     pub recorded: String,
-    /// What is decided now: `pass`, `fail`, `stale`, `stuck`, `undecided`; of the watch its classification.
+    /// The decision now: `pass`, `fail`, `stale`, `stuck`, `undecided`; for the watch its classification.
     pub answer: String,
     pub why: String,
     /// The record and the decision do not contradict each other.
@@ -78,8 +78,8 @@ pub fn task(ctx: &mut Ctx, task: &Task, only: Option<&str>) -> Result<Vec<Replay
     Ok(out)
 }
 
-/// Rows that the decision of the row at `at` rested on in the end: a gate that asks for others (the merge gate for CI on
-/// the head it made) passes only once they are there. Up to the next row of the same gate or round.
+/// The rows that the decision of the row at `at` finally relied on: a gate that needs others (the merge gate needs CI
+/// on the head it made) passes only once they exist. Up to the next row of the same gate or round.
 fn settled_by(rows: &[Evidence], at: usize) -> usize {
     let Some(row) = rows.get(at) else { return rows.len() };
     let later = rows.iter().enumerate().skip(at + 1);
@@ -87,7 +87,7 @@ fn settled_by(rows: &[Evidence], at: usize) -> usize {
     next.next().map_or(rows.len(), |(n, _)| n)
 }
 
-/// The task at the moment the row was written, as far as gates look.
+/// The task at the moment the row was written, as far as gates read it.
 fn as_it_was(task: &Task, row: &Evidence, gate: Gate, project: &ProjectPolicy) -> Task {
     let mut t = task.clone();
     t.attempt = row.attempt;
@@ -102,7 +102,7 @@ fn as_it_was(task: &Task, row: &Evidence, gate: Gate, project: &ProjectPolicy) -
     t
 }
 
-/// The lease that the row was made under.
+/// The lease under which the row was made.
 fn lease(task: &Task, row: &Evidence) -> Lease {
     let fence = row.detail.fence().unwrap_or(0);
     Lease { repo: task.repo.clone(), fence, task_id: Some(task.id), actor: None, acquired_at: None, renewed_at: None }
@@ -117,7 +117,7 @@ fn deploy(deploys: &[Deploy], row: &Evidence, gate: Gate) -> Option<Deploy> {
     deploys.iter().find(settled).cloned().map(|d| Deploy { attempt: row.attempt, ..d })
 }
 
-/// `tampered`: the file that the row rests on is gone or differs (RULE-47).
+/// `tampered`: the file that the row binds is gone or differs (RULE-47).
 fn one(gate: Gate, row: &Evidence, tampered: bool, facts: &Facts<'_>) -> Replayed {
     let (answer, why) = match gates::evaluate(gate, facts) {
         Answer::Pass { why } => ("pass", why),
@@ -126,7 +126,7 @@ fn one(gate: Gate, row: &Evidence, tampered: bool, facts: &Facts<'_>) -> Replaye
         Answer::Stuck { why, .. } => ("stuck", why),
         Answer::Undecided { why, .. } => ("undecided", why),
     };
-    // A gate may ask for more than its own row says; it must never turn a *no* into a *yes*, nor the reverse.
+    // A gate may require more than its own row, but must never turn a *no* into a *yes* or the reverse.
     let agrees = !tampered
         && match row.verdict {
             EvidenceVerdict::Pass => answer != "fail",
@@ -152,7 +152,7 @@ fn watch(ctx: &mut Ctx, task: &Task) -> Result<Option<Replayed>> {
     let Some(path) = places.iter().find(|p| p.exists()) else { return Ok(None) };
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let mut record = WatchRecord::parse(&text, task.id.0, u32::try_from(task.attempt).unwrap_or(0))?;
-    // Decided anew, not read back.
+    // Decide again instead of reading the result back.
     record.latched = None;
     let policy = project.watch_policy();
     let c = classify(&record, &policy, recorded != Watch::Armed);

@@ -1,5 +1,5 @@
-//! What a repository says of itself (`.orch.yaml`, ORD-3), read from the default branch's head as the mirror has it: no
-//! branch's word, and no request.
+//! A repository's own settings (`.orch.yaml`, ORD-3), read from the default branch's head in the mirror: never from
+//! another branch, and without a request.
 
 use super::{Ctx, policy, projects, view};
 use crate::adapters::store::StoreError;
@@ -8,7 +8,8 @@ use crate::decide::dispatch;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Puts it into the configuration in force. Where it does not hold, the project's `fault` says why, and nothing of it starts.
+/// Merges them into the configuration in force. If they are invalid, the project's `fault` says why, and nothing of the
+/// project starts.
 pub fn apply(ctx: &mut Ctx) {
     if !ctx.config.projects.iter().any(|p| p.repository_config) {
         return;
@@ -26,7 +27,7 @@ pub fn apply(ctx: &mut Ctx) {
                 continue;
             }
         };
-        // One after the other, so that what does not go together is this project's fault.
+        // One after the other, so that a conflict is this project's fault.
         sound.insert(project.key.clone(), own);
         match ctx.config.with_repositories(&sound, &env) {
             Ok(config) => whole = Some(config),
@@ -36,7 +37,7 @@ pub fn apply(ctx: &mut Ctx) {
             }
         }
     }
-    // What another file would say alone holds as well.
+    // A faulty file does not invalidate those of other projects.
     if let Some(config) = whole {
         ctx.config.projects = config.projects;
     }
@@ -46,7 +47,7 @@ pub fn apply(ctx: &mut Ctx) {
     ctx.policy = policy::of(&ctx.config);
 }
 
-/// The file of a project's repository; `None`: it has none. Fails with why it is not known or does not hold.
+/// The file of a project's repository; `None`: it has none. Fails with why it is unknown or invalid.
 fn read(ctx: &mut Ctx, project: &Project) -> Result<Option<Repository>, String> {
     let unknown =
         || format!("the default branch of {} has not been read yet; the next `orch tick` reads it", project.repo);
@@ -66,9 +67,9 @@ fn read(ctx: &mut Ctx, project: &Project) -> Result<Option<Repository>, String> 
     Repository::parse(&bytes).map(Some).map_err(|e| e.message)
 }
 
-/// Before jobs are claimed: the default branch is fetched of each project that a first job, or one that a faulty file holds,
-/// could be claimed of, so that what it says is what its head says. Nothing is asked where none could. What can't be fetched
-/// stays as it was read last.
+/// Before jobs are claimed: fetches the default branch of each project with a claimable first job, or with a job held
+/// by a faulty file, so that the settings are those of its head. Other projects cause no request. If a fetch fails, the
+/// settings last read stay.
 pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
     let listed: BTreeSet<String> =
         ctx.config.projects.iter().filter(|p| p.repository_config).map(|p| p.key.clone()).collect();
@@ -81,7 +82,7 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
         let day = crate::model::time::day_start(now.stamp.wall_ms);
         let mut policy = ctx.policy.clone();
         let mut faulty: BTreeSet<String> = BTreeSet::new();
-        // One that was looked at and holds its jobs leaves their place to another project's, which has to be known then.
+        // When a project turns out to hold its jobs, another project's jobs move up, and its file has to be known, too.
         for (key, project) in policy.projects.iter_mut().filter(|(key, _)| !looked.contains(*key)) {
             project.base = None;
             if project.fault.take().is_some() {
@@ -107,8 +108,8 @@ pub fn ready(ctx: &mut Ctx, only: Option<&str>, most: usize) -> Result<()> {
     }
 }
 
-/// Before the merge gate and what follows it, and while a faulty file holds a task there: as `ready`, for one project, since no
-/// queued job asks for it. `false`: the repository has no word in it, and nothing was asked.
+/// Before the merge gate and what follows it, and while a faulty file holds a task there: as `ready`, for one project,
+/// since no queued job triggers it. `false`: the repository has no settings of its own, and no request was made.
 pub fn look(ctx: &mut Ctx, key: &str) -> Result<bool> {
     if ctx.dry || !ctx.project(key).is_ok_and(|p| p.repository_config) {
         return Ok(false);

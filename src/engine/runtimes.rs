@@ -1,4 +1,4 @@
-//! The configured runtimes as adapters, and the environment that is theirs.
+//! The configured runtimes as adapters, with their environment.
 
 use super::Ctx;
 use crate::adapters::confine::Engine;
@@ -7,7 +7,7 @@ use crate::config::{self, AgentSettings, RuntimeKind};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 
-/// The runtime of an agent, held by an engine: a sandbox of its own can't start under landlock (BND-2).
+/// The runtime of an agent, confined by an engine: its own sandbox can't start under landlock (BND-2).
 pub fn open(ctx: &Ctx, settings: &AgentSettings, engine: &Engine) -> Result<Runtime> {
     let runtime = ctx
         .config
@@ -48,7 +48,7 @@ pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Env> {
     for (name, value) in &runtime.env {
         match value.resolve() {
             Ok(secret) => out.push((name.into(), secret.expose().into())),
-            // The default runtime names a key that a subscription login does not need.
+            // The default runtime's settings name a key that a subscription login does not need.
             Err(e) if runtime.kind.kind().may_lack_a_key() => tracing::debug!("{name} is left out: {e}"),
             Err(e) => return Err(e).with_context(|| format!("{name} of runtime {}", settings.runtime)),
         }
@@ -56,7 +56,7 @@ pub fn env(ctx: &Ctx, settings: &AgentSettings) -> Result<Env> {
     Ok(out)
 }
 
-/// Of what kind the runtime of this name is; `None`: it is not in the configuration any more.
+/// The kind of the runtime with this name; `None`: it is no longer configured.
 pub fn kind(config: &config::Config, name: &str) -> Option<config::RunnerKind> {
     config.runtimes.get(name).map(|r| r.kind.kind())
 }

@@ -1,6 +1,6 @@
-//! The one way to the services of a project: every call of board, forge and remote goes through here (services §0.7, NTF-2,
-//! RULE-44). A failure is classified and what it says is kept: a wait that was asked for, a board that is silent, an outage. An
-//! answer ends the outage.
+//! The only path to the services of a project: every call of board, forge and remote passes through here (services
+//! §0.7, NTF-2, RULE-44). A failure is classified and recorded: a requested wait, a silent board, an outage. An answer
+//! ends the outage.
 
 use super::{Ctx, outages, projects, throttle};
 use crate::adapters::board::BoardError;
@@ -10,25 +10,25 @@ use crate::model::fault::ServiceFault;
 use crate::model::task::Task;
 use anyhow::Result;
 
-/// What a call asks of the git remote: one that can be read may take no push.
+/// The kind of access to the git remote: a readable remote may still reject a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Read,
     Push,
 }
 
-/// One call of the project's forge. While it asks to wait, none is made.
+/// Makes one call of the project's forge. While the forge asks to wait, no call is made.
 ///
 /// # Errors
-/// The forge's own, or that it asks to wait, or that it can't be opened.
+/// The forge's own error, or it asks to wait, or it can't be opened.
 pub fn forge<T>(ctx: &mut Ctx, project: &Project, call: impl FnOnce(&dyn Forge) -> Result<T, ForgeError>) -> Result<T> {
     Ok(forge_said(ctx, project, call)??)
 }
 
-/// The same, with the forge's own error apart: whoever decides by it has it as it is.
+/// The same, returning the forge's own error separately and unchanged, for callers that decide by it.
 ///
 /// # Errors
-/// It asks to wait, or can't be opened: no call was made.
+/// The forge asks to wait, or can't be opened: no call was made.
 pub fn forge_said<T>(
     ctx: &mut Ctx,
     project: &Project,
@@ -43,10 +43,10 @@ pub fn forge_said<T>(
     Ok(said)
 }
 
-/// What the git remote answered to a call, which is given back as it is.
+/// Records the git remote's answer to a call and returns it unchanged.
 ///
 /// # Errors
-/// The call's own.
+/// The call's own error.
 pub fn git<T>(
     ctx: &mut Ctx,
     project: &Project,
@@ -66,11 +66,11 @@ pub fn git<T>(
     }
 }
 
-/// What a project's board answered to a call, which is given back as it is. Whether the board as a whole is away, a whole look at
-/// it says: one call that fails says nothing of the others (RULE-44).
+/// Records a board's answer to a call and returns it unchanged. Only a full scan shows whether the board as a whole is
+/// unavailable: one failed call says nothing about the others (RULE-44).
 ///
 /// # Errors
-/// The call's own.
+/// The call's own error.
 pub fn board<T>(ctx: &mut Ctx, project: &Project, answer: Result<T, impl Into<anyhow::Error>>) -> Result<T> {
     answer.map_err(|e| {
         let e = e.into();
@@ -79,22 +79,22 @@ pub fn board<T>(ctx: &mut Ctx, project: &Project, answer: Result<T, impl Into<an
     })
 }
 
-/// Keeps what a failure says of the services of a project. That it can't be kept is a fault of its own, and no reason to end
-/// the step.
+/// Records what a failure says about the services of a project. If that can't be recorded, it is a separate fault and
+/// no reason to end the step.
 pub fn keep(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) {
     if let Err(e) = throttle::noted(ctx, project, error) {
         ctx.fault(None, &format!("keeping what a service of {} answered", project.key), &e);
     }
 }
 
-/// The same of a task's project.
+/// The same for a task's project.
 pub fn keep_of(ctx: &mut Ctx, task: &Task, error: &anyhow::Error) {
     if let Ok(project) = ctx.project(&task.project).cloned() {
         keep(ctx, &project, error);
     }
 }
 
-/// What a failed call of a board or forge says, with its words; `None`: the error is none of theirs.
+/// The class of a failed call of a board or forge, with its message; `None`: the error is not from either.
 pub fn fault(e: &anyhow::Error) -> Option<(ServiceFault, String)> {
     if let Some(board) = e.downcast_ref::<BoardError>() {
         let fault = match board {
@@ -114,7 +114,7 @@ pub fn fault(e: &anyhow::Error) -> Option<(ServiceFault, String)> {
         ForgeError::UnknownOutcome(why) => return Some((ServiceFault::UnknownOutcome, why.clone())),
         ForgeError::NotFound(_) => ServiceFault::NotFound,
         ForgeError::Refused { .. } => ServiceFault::Denied,
-        // A forge calls what it can't take now and what it never takes alike.
+        // A forge reports the same error for what it can't accept now and what it never accepts.
         ForgeError::Conflict(_) | ForgeError::Invalid(_) => ServiceFault::Conflict,
         ForgeError::Transient(_) => ServiceFault::Away,
     };

@@ -1,5 +1,5 @@
-//! The transcript of an agent's conversation: the one thing of a runtime's own folder that outlives a run (BND-3). Settings,
-//! hooks, plug-ins and memory of that folder are thrown away with the run.
+//! The transcript of an agent's conversation: the only part of a runtime's own folder that outlives a run (BND-3). Its
+//! settings, hooks, plug-ins and memory are deleted with the run.
 
 use crate::adapters::runtime::Transcript;
 use crate::adapters::sentinel;
@@ -12,14 +12,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A longer conversation begins anew.
+/// A longer conversation starts afresh.
 const MOST_BYTES: u64 = 64 << 20;
-/// Names looked at, and folders below the first.
+/// The limits of the search: names read, and folder levels below the first.
 const MOST_NAMES: usize = 20_000;
 const DEEPEST: usize = 4;
 
-/// Keeps the transcript that a run left in its runtime's folder: copied into `store` in place of whatever was kept. Only a
-/// regular file of `owner` that has no other name, reached through no link, is one. Gives whether there was one.
+/// Copies the transcript that a run left in its runtime's folder to `store`, replacing the earlier one. Accepts only a
+/// regular file of `owner` with a single hard link, reached through no symbolic link. Returns whether there was one.
 ///
 /// # Errors
 /// The copy can't be written.
@@ -40,7 +40,7 @@ pub fn keep(config_dir: &Path, of: &Transcript, owner: u32, store: &Path) -> std
     Ok(true)
 }
 
-/// Puts the kept transcript into the folder of a new run. Gives whether it is there now.
+/// Puts the stored transcript into the folder of a new run. Returns whether it exists there now.
 ///
 /// # Errors
 /// It can't be read or written.
@@ -78,7 +78,7 @@ fn folder(at: BorrowedFd<'_>, name: &[u8]) -> Option<OwnedFd> {
     openat(at, CString::new(name).ok()?, flags, Mode::empty()).ok()
 }
 
-/// The transcript below a folder, with its path from there.
+/// Finds the transcript below a folder, with its relative path.
 fn find(
     at: BorrowedFd<'_>,
     below: &mut PathBuf,

@@ -1,4 +1,4 @@
-//! How a run ends: evidence, job, run, task and the move they allow, in one transaction under the run's fence (RULE-21).
+//! Ends a run: evidence, job, run, task and the move they allow, in one transaction under the run's fence (RULE-21).
 
 use super::{Ctx, apply, messages, record, view};
 use crate::adapters::store::{NewEvidence, Result as StoreResult, StoreError, Tx};
@@ -23,27 +23,27 @@ use serde_json::json;
 pub struct Settlement {
     pub evidence: Vec<NewEvidence>,
     pub end: End,
-    /// Changes of the task's row that belong to the same moment.
+    /// Changes of the task's row in the same transaction.
     pub head: Option<NewHead>,
     pub pr: Option<crate::model::task::PullRef>,
     /// What the forge refused after the work was done, and its answer (ORD-1).
     pub refused: Option<(Asked, String)>,
     /// The squash is done.
     pub reworked: bool,
-    /// What its finalizer found.
+    /// The deploy's result that the finalizer found.
     pub deploy: Option<DeployOutcome>,
-    /// Told once on work item and pull request: cause and text.
+    /// Posted once on work item and pull request: cause and text.
     pub comments: Vec<(String, String)>,
 }
 
 impl Settlement {
-    /// This machine lacks what `why` names: the job goes back, nothing is spent (ORD-1, RULE-45).
+    /// This machine lacks what `why` names: the job is requeued and no attempt is spent (ORD-1, RULE-45).
     pub fn environment(why: &str) -> Self {
         Self { end: End::lack(why), ..Self::default() }
     }
 }
 
-/// A started deploy's result. Recorded with what is told of it: a finalizer that dies in between finds all of it again.
+/// A started deploy's result. Recorded together with its messages: if the finalizer dies in between, nothing is lost.
 #[derive(Debug)]
 pub struct DeployOutcome {
     pub id: String,
@@ -100,7 +100,7 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
             json!({"run": run.id, "job_kind": run.kind, "agent": run.agent, "end": s.end.recorded()}),
         ));
         if present {
-            // Whoever decided on an older view must lose.
+            // A decision based on an older view must lose.
             record::touch(tx, &mut task, at)?;
         }
         if let Some(why) = &blocked
@@ -130,8 +130,8 @@ pub fn settle(ctx: &mut Ctx, run: &Run, fence: i64, s: &Settlement) -> Result<Se
     }
 }
 
-/// Records what a run of the present stay found: changes of the row, what was refused, evidence. Gives why an effect that is
-/// refused is given up.
+/// Records what a run of the current stay found: changes of the row, refusals, evidence. Returns why a refused effect
+/// is given up.
 fn found(
     tx: &Tx<'_>,
     task: &mut Task,
@@ -175,7 +175,7 @@ fn record_deploy(tx: &Tx<'_>, task: &Task, found: &DeployOutcome, at: i64) -> St
 }
 
 fn change(task: &mut Task, s: &Settlement, kind: JobKind) -> Result<(), Illegal> {
-    // The forge told its statuses.
+    // The forge reported its statuses.
     if kind == JobKind::Ci && s.refused.is_none() {
         task.apply(Change::NotRefused(Asked::Statuses))?;
     }
@@ -194,7 +194,7 @@ fn change(task: &mut Task, s: &Settlement, kind: JobKind) -> Result<(), Illegal>
     Ok(())
 }
 
-/// Ends job, cool-down and run; gives why the task is blocked with it.
+/// Ends job, cool-down and run. Returns why the task is blocked, if it is.
 fn end(tx: &Tx<'_>, run: &Run, task: &Task, end: &End, first_ms: i64, at: i64) -> StoreResult<Option<String>> {
     let (id, token) = (run.job_id, run.token.as_str());
     match run_end::of_job(end, run.kind, run.runtime.is_some(), at, first_ms) {
@@ -215,7 +215,7 @@ fn end(tx: &Tx<'_>, run: &Run, task: &Task, end: &End, first_ms: i64, at: i64) -
         | End::Block { .. } => 0,
     };
     let blocked = run_end::blocks(end, limits);
-    // What was put back for the limit does not wait behind the block.
+    // A job requeued because of the limit must not wait behind the block.
     if let (1.., Some(why)) = (limits, &blocked) {
         tx.cancel_jobs(task.id, why, at)?;
     }
@@ -228,12 +228,12 @@ fn end(tx: &Tx<'_>, run: &Run, task: &Task, end: &End, first_ms: i64, at: i64) -
     Ok(blocked)
 }
 
-/// The credential rests; gives how many limits came in a row.
+/// Pauses the credential. Returns how many limits were hit in a row.
 fn cool_down(tx: &Tx<'_>, credential: &str, until: i64, why: &str, at: i64) -> StoreResult<i64> {
     let new = tx.limit_streak(credential)? == 0;
     let streak = tx.cool_down(credential, until, why, at)?;
     if new {
-        // One notice for each time that a window is used up.
+        // One notice each time a usage window is exhausted.
         let n = tx.count_up(&format!("limits/{credential}"), 1)?;
         let said = format!("{why}; it rests until {}", crate::model::time::rfc3339(until));
         messages::alert_named(tx, AlertKind::UsageLimit, credential, n, &said, at)?;
@@ -241,8 +241,8 @@ fn cool_down(tx: &Tx<'_>, credential: &str, until: i64, why: &str, at: i64) -> S
     Ok(streak)
 }
 
-/// How long (ms) a source has kept answering "not yet" about one thing; `answered`: whether it did just now. `longest`: a
-/// longer gap between two answers counts for nothing.
+/// How long (ms) a source has kept answering "not yet" about one thing; `answered`: whether it did so just now.
+/// `longest`: a longer gap between two answers does not count.
 pub fn undecided_for(ctx: &mut Ctx, task: &Task, what: &str, answered: bool, longest: Option<i64>) -> Result<i64> {
     let key = format!("t{}/e{}/undecided/{what}", task.id, task.epoch);
     let now = ctx.now().stamp;

@@ -1,5 +1,5 @@
-//! `orch shell` (BND-3): a person in a new checkout of a task's pushed head, held like any run of the task and with the
-//! same environment. Nothing of the task changes, and nothing of the checkout stays.
+//! `orch shell` (BND-3): a person in a new checkout of a task's pushed head, confined like any run of the task and with
+//! the same environment. The task does not change, and nothing of the checkout stays.
 
 use super::agent::child_env;
 use super::area::{AreaKind, Folders};
@@ -25,21 +25,21 @@ use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(30);
-/// Accounts of shells, as root, are apart from those of runs (which count from 0) and of bases (which count from -1).
+/// As root, accounts of shells are separate from those of runs (counting from 0) and of bases (counting from -1).
 const ACCOUNTS: i64 = -200_000;
 
-/// What the command line knows of the person.
+/// What the command line knows about the person.
 pub struct Asks<'a> {
     /// Standard input and output are a terminal.
     pub terminal: bool,
-    /// `$SHELL`, and what a terminal's programs ask for.
+    /// `$SHELL`, and the variables that terminal programs need.
     pub shell: Option<OsString>,
     pub term: Option<OsString>,
-    /// A signal came: the shell is ended.
+    /// A signal arrived: end the shell.
     pub ended: &'a AtomicBool,
     /// The terminal's size has changed.
     pub resized: &'a AtomicBool,
-    /// Says a line on standard error.
+    /// Prints a line on standard error.
     pub say: &'a dyn Fn(&str),
 }
 
@@ -48,8 +48,8 @@ pub struct Asks<'a> {
 #[error("a shell of {0} is open already")]
 pub struct Open(pub String);
 
-/// Opens the shell and waits for its end; gives its exit code (128 and the number of a signal). Fails with [`Open`],
-/// `NoEngine` or `ChildError` where that is why.
+/// Opens the shell and waits for its end. Returns its exit code (128 plus the number of a signal). Fails with [`Open`],
+/// `NoEngine` or `ChildError` if that is the reason.
 pub fn run(ctx: &mut Ctx, task: &Task, asks: &Asks<'_>) -> Result<u8> {
     process::become_subreaper().context("becoming a subreaper")?;
     let project = ctx.project(&task.project)?.clone();
@@ -59,14 +59,14 @@ pub fn run(ctx: &mut Ctx, task: &Task, asks: &Asks<'_>) -> Result<u8> {
         Site { project, task, hold: hold(ctx, &task.project, task)?, folders, head: None, frozen: Vec::new() };
     end_earlier(ctx, task)?;
     let done = site.check_out(ctx).and_then(|()| site.open(ctx, asks));
-    // Whatever came of it, nothing stays.
+    // Whatever the result, nothing stays.
     let gone = site.folders.delete();
     let code = done?;
     gone?;
     Ok(code)
 }
 
-/// One shell of a task at a time: its folders are the same each time.
+/// One shell per task at a time, since they share the same folders.
 fn take(ctx: &Ctx, task: &Task) -> Result<(locks::Held, Folders)> {
     let folders = Folders::of(&ctx.paths, task, AreaKind::Shell);
     let dir = ctx.paths.area_of(task);
@@ -87,7 +87,7 @@ fn mark(paths: &Paths, task: &Task) -> String {
     format!("{}-shell-{}", paths.installation(), task.id)
 }
 
-/// What an `orch shell` that was killed left running: it works in folders that are deleted now.
+/// Ends what a killed `orch shell` left running: it works in folders that are about to be deleted.
 fn end_earlier(ctx: &Ctx, task: &Task) -> Result<()> {
     let marks = [mark(&ctx.paths, task)];
     let find = || process::belonging(MARK, &marks, &[]).into_iter().filter(|a| *a != ctx.me).collect();
@@ -104,7 +104,8 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// The pushed head, for a task without one the base it would start on; protected scripts as the default branch has them.
+    /// Checks out the pushed head, or the base it would start on if the task has none, with the default branch's
+    /// protected scripts.
     fn check_out(&mut self, ctx: &mut Ctx) -> Result<()> {
         let mirror = projects::mirror(ctx, &self.project)?;
         let branch = projects::default_branch(ctx, &self.project, &mirror)?;
@@ -144,7 +145,7 @@ impl Site<'_> {
             match child::run_for(&Person::Pipes { reads: false, both: true }, &spec, &mut |_| until(&end)) {
                 Ok(exit) if exit.code == Some(0) && exit.ended_by.is_none() => {}
                 Ok(exit) if end() => return Ok(code(&exit)),
-                // Why it fails is what a person may want to find out here.
+                // A person may have opened the shell to find out why setup fails.
                 Ok(exit) => {
                     (asks.say)(&format!("worktree.setup failed ({}); the shell opens without it", ended(&exit)))
                 }
@@ -200,7 +201,7 @@ impl Site<'_> {
             }
             until(&|| asks.ended.load(Ordering::SeqCst))
         });
-        // The person's own terminal is as it was before anything is said.
+        // Restore the person's terminal before anything is printed.
         drop(person);
         let exit = exit?;
         if let Some(EndedBy::Asked(why)) = &exit.ended_by {

@@ -1,4 +1,4 @@
-//! What the person who decides is shown (ORD-5), read from rows and the mirror; nothing is fetched or written.
+//! What is shown to the person who decides (ORD-5), read from rows and the mirror. Nothing is fetched or written.
 
 use super::{Ctx, approval, boards, inputs, projects};
 use crate::adapters::accounts;
@@ -12,10 +12,11 @@ use crate::model::task::{Task, Waiting};
 use crate::render::shown::{bare, comment as comment_text, lines};
 use anyhow::{Context, Result};
 
-/// The verdicts that a release of the deploy rests on, in the order they are shown.
+/// The verdicts behind a release of the deploy, in display order.
 const RELEASED_ON: [Gate; 3] = [Gate::ReviewVerdict, Gate::TestsVerdict, Gate::CiGreen];
 
-/// Everything about a task that a person reads before answering. Also of ended tasks, while the mirror keeps their commits.
+/// Everything about a task that a person reads before answering. Also works for ended tasks while the mirror keeps
+/// their commits.
 pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
     let project = ctx.project(&task.project).ok().cloned();
     let range = range(ctx, task)?;
@@ -46,8 +47,8 @@ pub fn task(ctx: &mut Ctx, task: &Task) -> Result<Shown> {
     })
 }
 
-/// What a wait shows, as lines of at most `most` characters each; nothing where the task waits for nobody, and a fault is
-/// no reason not to ask.
+/// What a wait shows, as lines of at most `most` characters each; empty if the task waits for nobody. A fault does not
+/// prevent the question.
 pub fn wait(ctx: &mut Ctx, task: &Task, locale: Locale) -> Vec<Line> {
     if task.waiting_for.is_none() {
         return Vec::new();
@@ -61,7 +62,7 @@ pub fn wait(ctx: &mut Ctx, task: &Task, locale: Locale) -> Vec<Line> {
     }
 }
 
-/// The comment on the work item that asks for what the task waits for.
+/// The comment on the work item that asks what the task waits for.
 pub fn comment(ctx: &mut Ctx, task: &Task) -> Result<String> {
     let shown = self::task(ctx, task)?;
     let answers = match ctx.project(&task.project).cloned() {
@@ -88,7 +89,7 @@ fn range(ctx: &Ctx, task: &Task) -> Result<Option<(Mirror, Sha, Sha)>> {
 
 fn documents(ctx: &mut Ctx, mirror: &Mirror, task: &Task, head: &Sha) -> Result<Vec<ShownDocument>> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
-    // Where documents don't land they are in the commit before they were left out (ORD-6).
+    // Documents that don't land are in the commit before they were removed (ORD-6).
     let before = mirror.before_removal(head, &task.key)?;
     let found = approval::documents(mirror, &rows, &task.key, before.as_ref().unwrap_or(head))?;
     let shown = |d: approval::Document| {

@@ -1,5 +1,5 @@
-//! The staging suite (SHIP-3): a project's declared checks and, for a self-hosting one, `orch`'s own A, B and C. Used by the
-//! `staging` job and by `orch staging-check`.
+//! The staging suite (SHIP-3): a project's declared checks and, for a self-hosting project, `orch`'s own A, B and C.
+//! Used by the `staging` job and by `orch staging-check`.
 
 use super::{Ctx, boards, caller, projects};
 use crate::adapters::board::{NewItem, Priority};
@@ -25,7 +25,7 @@ const SANDBOX: Duration = Duration::from_secs(60);
 pub struct Order<'a> {
     pub project: &'a Project,
     pub probe: &'a ProbeCtx,
-    /// A folder that no check can reach, for what the suite writes itself.
+    /// A folder out of reach of any check, for the suite's own files.
     pub scratch: &'a Path,
     pub tolerance: Tolerance,
     /// Asked before each check; once it says no, the rest is NOT_RUN.
@@ -38,7 +38,7 @@ pub fn planned(project: &Project) -> Vec<String> {
     project.staging.checks.iter().map(Check::id).chain(own.iter().copied()).map(str::to_owned).collect()
 }
 
-/// Runs the suite and folds it. `each` sees a result as soon as it is there.
+/// Runs the suite and folds it. `each` gets a result as soon as it is known.
 pub fn run(
     ctx: &mut Ctx,
     order: &Order<'_>,
@@ -84,7 +84,7 @@ fn fact(began: Instant, seen: Result<String>) -> Option<Fact> {
     })
 }
 
-/// Everything the self-hosting suite wants to know; each look is bounded, and none that fails keeps the next from its own.
+/// Everything the self-hosting suite needs to know. Each check is bounded, and a failing one does not prevent the next.
 fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
     let project = order.project;
     let mut facts = SelfHostingFacts::default();
@@ -119,8 +119,8 @@ fn look(ctx: &mut Ctx, order: &Order<'_>) -> SelfHostingFacts {
     facts
 }
 
-/// This program in another process, with the same configuration and state. Its caller is a run of the second row, and it
-/// is `orch`'s own all the same: it proves that (BND-6).
+/// This program in another process, with the same configuration and state. Its caller is a run of the second row, yet
+/// it is one of `orch`'s own steps and proves that (BND-6).
 fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     let proof = caller::Proof::new(&ctx.paths)?;
     let program = std::env::current_exe().context("finding this program's own file")?;
@@ -135,7 +135,7 @@ fn own(ctx: &Ctx, folder: &Path, words: &[&str]) -> Result<String> {
     answer(command, &format!("orch {}", words.join(" ")), SANDBOX)
 }
 
-/// What a command says on stdout. Fails with the command's own message.
+/// A command's stdout. Fails with the command's own message.
 fn answer(mut command: Command, name: &str, limit: Duration) -> Result<String> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let bounds = Bounds {
@@ -159,10 +159,10 @@ fn answer(mut command: Command, name: &str, limit: Duration) -> Result<String> {
     }
 }
 
-/// The most that is read of an answer, in bytes.
+/// The maximum size of an answer, in bytes.
 const ANSWER: usize = 1 << 20;
 
-/// The message of a command that failed: with `--json` it stands in the document's `errors`, else on stderr.
+/// The message of a failed command: with `--json` in the document's `errors`, otherwise on stderr.
 fn complaint(out: &str, err: &str) -> String {
     let document = serde_json::from_str::<Value>(out).unwrap_or_default();
     let errors = document["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -176,7 +176,7 @@ fn complaint(out: &str, err: &str) -> String {
     told.or_else(|| last(err)).or_else(|| last(out)).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
-/// A copy of the database, opened; a fresh one where there is none yet.
+/// A copy of the database, opened; a fresh one if there is none yet.
 fn copy_database(ctx: &Ctx, folder: &Path) -> Result<(PathBuf, String)> {
     let from = ctx.paths.database();
     let to = folder.join("copy.db");
@@ -247,7 +247,7 @@ fn resolved(ctx: &mut Ctx, project: &Project) -> (Result<String>, Result<String>
     (statuses, intents)
 }
 
-/// C9: a work item of the sandbox project is taken in by an ordinary step, branched and queued, and stopped again.
+/// C9: an ordinary step picks up a work item of the sandbox project, branches and queues it; then it is stopped.
 fn sandbox(ctx: &mut Ctx, order: &Order<'_>) -> (Result<String>, Result<String>) {
     match through_sandbox(ctx, order) {
         Ok(both) => both,
@@ -277,7 +277,7 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
         now_ms,
     };
     let key = seat.board.create(&new).context("making a work item of the sandbox")?;
-    // A step takes in files by itself; a server is asked.
+    // A step reads a local board automatically; a server has to be asked.
     let asks = project.board.is_remote();
     let mirror = projects::mirror(ctx, &project)?;
     let (mut branch, mut queued) = (None, None);
@@ -291,7 +291,7 @@ fn through_sandbox(ctx: &mut Ctx, order: &Order<'_>) -> Result<Both> {
         let mut store = Store::open(&ctx.paths.database(), Mode::Use)?;
         if let Some(task) = store.read(|tx| tx.task_by_key(&key))? {
             let jobs = store.read(|tx| tx.jobs_of(task.id))?;
-            // The first agent, which the project's stages name.
+            // The first agent that the project's stages name.
             queued = jobs.iter().find(|j| j.agent.is_some()).map(|j| format!("job {} of {key}", j.id));
             let wanted = task
                 .branch

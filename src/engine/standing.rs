@@ -1,4 +1,4 @@
-//! What holds each open task: a reading of the very decisions a step acts on (`decide::transition`, `decide::dispatch`),
+//! What holds each open task: the same decisions a step acts on (`decide::transition`, `decide::dispatch`), read
 //! without acting. `status` and `explain` show it; the names are those of a step's `skipped`.
 
 use super::{Moment, blockers, view};
@@ -15,7 +15,7 @@ use crate::model::time::{day_start, rfc3339};
 use crate::model::view::QueueView;
 use std::collections::{BTreeMap, HashMap};
 
-/// The queue as the next `tick` finds it.
+/// The queue as the next `tick` will find it.
 #[derive(Debug)]
 pub struct Queue {
     pub jobs: HashMap<TaskId, Job>,
@@ -24,13 +24,13 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// What holds a queued task, if anything does: the dispatcher's own word.
+    /// What holds a queued task, if anything, as the dispatcher says.
     pub fn holds(&self, key: &str) -> Option<HeldBy> {
         self.held.get(key).map(|h| HeldBy { rule: h.rule, why: h.why.clone(), until: h.until.clone() })
     }
 }
 
-/// Where one task stands.
+/// The state of one task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// What the transition function says.
@@ -50,7 +50,7 @@ pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, free_mb: Option<u64>) -
     Ok(Queue { jobs, held, day_micros: queue.day_micros })
 }
 
-/// One task's standing. `auto`: what a label releases (BRD-5).
+/// Reads the state of one task. `auto`: what a label releases (BRD-5).
 pub fn of(
     tx: &Tx<'_>,
     id: TaskId,
@@ -65,7 +65,7 @@ pub fn of(
     let said =
         decision.hold().map(|(rule, why, until)| HeldBy { rule, why: why.to_owned(), until: until.map(rfc3339) });
     let held = match live.as_ref().map(|j| j.status) {
-        // A queued job is the dispatcher's to hold.
+        // For a queued job the dispatcher decides what holds it.
         Some(JobStatus::Queued) => {
             queue.holds(view.task.key.as_str()).or_else(|| said.filter(|h| h.rule != Rule::Queued))
         }

@@ -1,4 +1,4 @@
-//! What `status` shows (CLI-3): one reading of the database, and of HALT and the disk. Nothing is touched, no network.
+//! What `status` shows (CLI-3): one read of the database, HALT and the disk. Changes nothing and uses no network.
 
 use super::paths::Paths;
 use super::{Ctx, Moment, boards, cluster, standing};
@@ -20,23 +20,23 @@ use crate::model::time::rfc3339;
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap};
 
-/// So many of the tasks finished last are shown.
+/// How many of the most recently finished tasks are shown.
 const FINISHED: u32 = 100;
 const PARKED: u32 = 20;
 
 /// Which tasks are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// What is not terminal and the 100 finished last, one per key.
+    /// Tasks that are not terminal and the 100 finished last, one per key.
     Present,
-    /// What is not terminal or being watched, one per key.
+    /// Tasks that are not terminal or are being watched, one per key.
     Open,
     /// Every one.
     All,
     One(TaskId),
 }
 
-/// The whole document, of one moment.
+/// The whole document, as of one moment.
 pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
     let now = ctx.now();
     let policy = ctx.policy.clone();
@@ -201,7 +201,7 @@ pub fn read(ctx: &mut Ctx, which: Which) -> Result<Status> {
     })
 }
 
-/// Keys by task id, read once each.
+/// Keys by task id, each read once.
 struct Names<'a> {
     tx: &'a Tx<'a>,
     known: HashMap<TaskId, String>,
@@ -321,13 +321,13 @@ fn rows(
     Ok(rows)
 }
 
-/// Whether nothing holds the agent of the stage where a task stands, or its project's commands where that has none.
+/// Whether the agent of a task's stage is unconfined, or its project's commands if the stage has no agent.
 fn is_unconfined(all: &[Standing], task: &Task) -> bool {
     let agent = task.stage.agent();
     Standing::find(all, &task.project, agent).is_some_and(|s| s.held == Some(Held::Unconfined))
 }
 
-/// One row for all runs of a project that are held alike.
+/// One row for all runs of a project with the same confinement.
 fn confinement(all: &[Standing]) -> Vec<ConfinementRow> {
     let mut rows: Vec<ConfinementRow> = Vec::new();
     for s in all {
@@ -350,7 +350,7 @@ fn confinement(all: &[Standing]) -> Vec<ConfinementRow> {
     rows
 }
 
-/// Unknown is never zero: where runs ended and none told its cost, there is no number.
+/// Unknown is never zero: if runs ended and none reported its cost, there is no number.
 fn usd(cost: CostSum) -> Option<f64> {
     (cost.known > 0 || cost.unknown == 0).then(|| dollars(cost.micros))
 }

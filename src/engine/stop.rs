@@ -1,4 +1,5 @@
-//! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, else carry it to its end; every part repeatable.
+//! STOP (RUN-9, RULE-16 to RULE-18): request, defer inside a critical window, otherwise complete it; every part is
+//! repeatable.
 
 use super::record;
 use super::services::{self, Access};
@@ -20,7 +21,7 @@ use crate::model::window::Window;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// A push may land after its client was killed: looked at again this much later (RULE-17).
+/// A push may land after its client was killed: check again this much later (RULE-17).
 const LOOK_AGAIN_MS: i64 = 60_000;
 
 /// What recording a stop found.
@@ -34,8 +35,8 @@ pub enum Requested {
     Deferred(Window),
 }
 
-/// Records a stop in one transaction that reads the critical window (RULE-16). The first stamp wins; only the first one
-/// is told to anybody.
+/// Records a stop in one transaction that reads the critical window (RULE-16). The first stamp wins, and only the first
+/// one is reported.
 pub fn request(ctx: &mut Ctx, id: TaskId, reason: Option<&str>, by: &By) -> Result<Requested> {
     let at = ctx.now().stamp.wall_ms;
     let recorded = ctx.store.write(|tx| request_in(tx, id, reason, by, at))?;
@@ -78,13 +79,13 @@ pub fn request_in(tx: &Tx<'_>, id: TaskId, reason: Option<&str>, by: &By, at: i6
     Ok(Recorded { requested: Requested::Deferred(what), first, key })
 }
 
-/// Carries a recorded stop to its end. Nothing is done while a critical window is open.
+/// Completes a recorded stop. Does nothing while a critical window is open.
 pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     let (task, deploys) = ctx.store.read(|tx| Ok::<_, StoreError>((tx.task(id)?, tx.deploys_of(id)?)))?;
     if !decide::may_complete(&task, &deploys) {
         return Ok(());
     }
-    // From here on no late supervisor can settle, push or claim anything of the task.
+    // From here on no late supervisor can settle, push or claim anything for the task.
     let at = ctx.now().stamp.wall_ms;
     let cancelled = ctx.store.write(|tx| tx.cancel_jobs(id, "stopped", at))?;
     if cancelled > 0 {
@@ -109,22 +110,22 @@ pub fn complete(ctx: &mut Ctx, id: TaskId) -> Result<()> {
     finish(ctx, id, in_main)
 }
 
-/// Ends supervisors and every process of every run of the task, and sees them gone.
+/// Ends the supervisors and every process of every run of the task, and verifies that they are gone.
 fn end_processes(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
     end_runs(ctx, &runs)
 }
 
-/// Ends the supervisors and every process of these runs, and sees them gone.
+/// Ends the supervisors and every process of these runs, and verifies that they are gone.
 pub fn end_runs(ctx: &mut Ctx, runs: &[Run]) -> Result<()> {
-    // A job is ended by its supervisor's word: a TERM to srun would kill all of it at once (CLU-3b).
+    // The supervisor ends its job: a TERM to srun would kill all of it at once (CLU-3b).
     cluster::end(ctx, runs)?;
     let supervisors: Vec<Actor> = runs.iter().filter_map(|r| r.supervisor.clone()).collect();
-    // A supervisor sees its agent end first; its claim is gone by now, so that it can record nothing of it.
+    // A supervisor sees its agent end first, but its claim is gone by now, so it can record nothing.
     Ok(tree::end(ctx, runs, &supervisors, ctx.config.agents.stop_grace_s)?)
 }
 
-/// The artefacts as they stand on the branch, kept beside the state.
+/// Copies the branch's artefacts into the state directory.
 fn archive(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let Some(head) = &task.head_sha else { return Ok(()) };
     let project = ctx.project(&task.project)?.clone();
@@ -162,7 +163,7 @@ fn close_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// A pull request whose opening landed after its client was killed: nothing recorded it (RULE-17).
+/// Closes a pull request that was opened although its client was killed, so that nothing recorded it (RULE-17).
 fn close_late_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let Some(branch) = task.branch.clone() else { return Ok(()) };
     let project = ctx.project(&task.project)?.clone();
@@ -177,7 +178,8 @@ fn close_late_pull(ctx: &mut Ctx, task: &Task) -> Result<()> {
     close_pull(ctx, &late)
 }
 
-/// Only our own branch, only at a commit we know, never the default or a protected one, no force (RULE-11).
+/// Deletes only our own branch, only at a commit we know, never the default or a protected one, without force
+/// (RULE-11).
 fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let Some(branch) = task.branch.clone() else { return Ok(()) };
     if !base::is_ours(ctx, task, &branch)? {
@@ -218,7 +220,7 @@ fn delete_branch(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// Every commit that a push of ours to a branch of the task named.
+/// Every commit named by one of our pushes to a branch of the task.
 fn named(ctx: &mut Ctx, task: &Task) -> Result<Vec<Sha>> {
     let rows = ctx.store.read(|tx| tx.journal_of(task.id))?;
     let writes = rows.iter().filter_map(|r| BranchWrite::parse(&r.kind, &r.intent));
@@ -275,7 +277,7 @@ pub(super) fn finish(ctx: &mut Ctx, id: TaskId, in_main: Option<Sha>) -> Result<
     }
 }
 
-/// A reap at least a minute after a stop looks again for branch and pull request (RULE-17).
+/// A reap at least a minute after a stop checks again for branch and pull request (RULE-17).
 pub fn look_again(ctx: &mut Ctx) -> Result<()> {
     if ctx.dry {
         return Ok(());
@@ -284,7 +286,7 @@ pub fn look_again(ctx: &mut Ctx) -> Result<()> {
     for row in ctx.store.read(|tx| tx.intents_of_kind("relook", now - LOOK_AGAIN_MS))? {
         let Some(id) = row.task_id else { continue };
         let Ok(task) = ctx.task(id) else { continue };
-        // A forge that is away keeps neither the branch nor the worktree.
+        // An unavailable forge must not prevent deleting the branch and the worktree.
         let parts = [close_late_pull(ctx, &task), delete_branch(ctx, &task), remove_worktree(ctx, &task)];
         let done = parts.into_iter().collect::<Result<()>>();
         match done {

@@ -1,4 +1,4 @@
-//! The supervisor (`orch run-job`, hidden): one per run, the only one that works it (RULE-19 to RULE-21).
+//! The supervisor (`orch run-job`, hidden): one per run, the only process that executes it (RULE-19 to RULE-21).
 
 use super::refused::{self, Kept, Refused};
 use super::settle::{End, Settled, Settlement};
@@ -25,7 +25,8 @@ use serde_json::json;
 /// The variable that every process of a run carries.
 pub const MARK: &str = "ORCH_RUN";
 
-/// Works a claimed run from its first act to its settlement; with `finalize`, only what a dead supervisor left to do.
+/// Executes a claimed run from its first act to its settlement; with `finalize`, only what a dead supervisor left to
+/// do.
 pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     process::become_subreaper().context("becoming a subreaper")?;
     let Some(_lock) = hold(ctx, id)? else { return Ok(()) };
@@ -38,7 +39,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         Ok(Some(s)) => s,
         // Its fence is gone or its result was settled elsewhere.
         Ok(None) => return Ok(()),
-        // What it saw is in its files, and the program that migrated the database takes it from there (RULE-36).
+        // Its results are in its files, and the program that migrated the database reads them there (RULE-36).
         Err(e) if matches!(e.downcast_ref(), Some(StoreError::Newer { .. })) => return Err(e),
         Err(e) => {
             ctx.report.fault(None, format!("run {id}: {e:#}"), None);
@@ -48,7 +49,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
             }
             let begun = fault != Fault::NoEngine && ctx.store.read(|tx| tx.run(run.id))?.runtime.is_some();
             if run.kind == JobKind::Agent && !begun {
-                // There is nothing to book (RULE-25).
+                // There is no cost to record (RULE-25).
                 ctx.store.write(|tx| tx.set_run_free(run.id))?;
             }
             let end = run_end::of_fault(run.kind, begun, fault, said(fault, &e), ctx.now().stamp.wall_ms);
@@ -56,7 +57,7 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
         }
     };
     if run_end::may_move(run.kind, &settlement.end) {
-        // Seen before the move that the settlement allows (RULE-31); a remote that is away is asked at the next one.
+        // Checked before the move that the settlement allows (RULE-31); an unavailable remote is asked at the next one.
         landing::look(ctx, run.task_id);
     }
     match settle::settle(ctx, &run, fence, &settlement) {
@@ -72,8 +73,8 @@ pub fn run(ctx: &mut Ctx, id: RunId, finalize: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whatever the run's children and services say is kept without any configured secret (BND-4), those that a command prints
-/// included. One that can't be had now is nowhere, or was had by somebody else.
+/// Learns every configured secret, including those that a command prints, so that it is removed from what the run's
+/// children and services say (BND-4). One that can't be read now is unused, or another process has read it.
 pub fn know_all(ctx: &Ctx) {
     for (at, from) in ctx.config.secrets() {
         if matches!(from, SecretRef::Command(_))
@@ -84,7 +85,7 @@ pub fn know_all(ctx: &Ctx) {
     }
 }
 
-/// The run's lock: held as long as this process lives, whatever kills it (RULE-20).
+/// The run's lock, held as long as this process lives and released by any death (RULE-20).
 fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
     let path = ctx.paths.run_lock(id);
     std::fs::create_dir_all(ctx.paths.run(id)).context("making the run's folder")?;
@@ -95,13 +96,13 @@ fn hold(ctx: &Ctx, id: RunId) -> Result<Option<locks::Held>> {
     }
 }
 
-/// Removes what a step that was killed while it started this run as a service left: an environment may hold secrets, and
-/// the manager has read it.
+/// Deletes the environment file that a step left if it was killed while it started this run as a service. It may
+/// contain secrets, and the manager has already read it.
 pub fn forget_environment(ctx: &Ctx, id: RunId) {
     forget_environment_in(&ctx.paths.run(id));
 }
 
-/// The same of one folder.
+/// The same for one folder.
 pub fn forget_environment_in(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -113,7 +114,7 @@ pub fn forget_environment_in(dir: &std::path::Path) {
     }
 }
 
-/// The first act: `starting → live` under the claim's token. `None`: the claim is not ours any more; start nothing.
+/// The first act: `starting → live` under the claim's token. `None`: the claim is no longer ours; start nothing.
 fn adopt(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
     let me = ctx.me.clone();
     let taken = ctx.store.write(|tx| {
@@ -130,7 +131,7 @@ fn adopt(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
     }
 }
 
-/// Takes the finalizer over from a dead owner (RULE-21).
+/// Takes over the finalizer from a dead owner (RULE-21).
 fn take_over(ctx: &mut Ctx, id: RunId) -> Result<Option<(Run, i64)>> {
     let run = ctx.store.read(|tx| tx.run(id))?;
     let owner_dead = run.finalizer.as_ref().is_none_or(|a| process::life(a) == Life::Dead);
@@ -171,7 +172,7 @@ fn work(ctx: &mut Ctx, run: &Run, fence: i64, finalize: bool) -> Result<Option<S
     }
 }
 
-/// What an error of a run says about the work; the first that fits. What it means is `decide::run_end`.
+/// What an error of a run says about the work; the first match counts. `decide::run_end` says what it means.
 fn fault(e: &anyhow::Error) -> Fault {
     let program = || {
         e.chain().any(|e| {
@@ -188,8 +189,8 @@ fn fault(e: &anyhow::Error) -> Fault {
         Fault::Refused
     } else if let Some(kept) = Kept::of(e) {
         Fault::Kept(kept.cause)
-    // The engine failed before the command, or there is none: nothing of it ran, and the next claim asks for an engine
-    // again (BND-2). One that passes its probe and fails each run is tried as any other lack.
+    // The engine failed before the command, or there is none: nothing ran, and the next claim probes for an engine
+    // again (BND-2). One that passes its probe but fails each run is retried like any other lack.
     } else if matches!(e.downcast_ref(), Some(ChildError::Confinement { .. })) || e.is::<NoEngine>() {
         Fault::NoEngine
     } else if e.chain().any(|e| matches!(e.downcast_ref(), Some(ChildError::Lost { .. }))) {
@@ -207,7 +208,7 @@ fn fault(e: &anyhow::Error) -> Fault {
     }
 }
 
-/// What the end of the run says of such an error.
+/// What the end of the run says about such an error.
 fn said(fault: Fault, e: &anyhow::Error) -> String {
     match fault {
         Fault::Refused => Refused::why(e).unwrap_or_else(|| format!("{e:#}")),
@@ -238,9 +239,9 @@ fn lacks_room(e: &anyhow::Error) -> bool {
     })
 }
 
-/// What an agent has done and cost is kept through an outage, and while the remote refuses its push: its run stays
-/// exited, and is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task
-/// is blocked until `retry`. Whether it is kept so.
+/// An agent's work and cost are kept through an outage and while the remote refuses its push: its run stays exited and
+/// is finalized again later, without another run (RULE-8, RULE-21, RULE-45). Past the cause's bound the task is blocked
+/// until `retry`. Returns whether it is kept this way.
 fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<bool> {
     let now = ctx.now();
     let at = now.stamp.wall_ms;
@@ -275,7 +276,7 @@ fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<
         Ok::<_, StoreError>(Some(Some((task.key.to_string(), way_out))))
     });
     match done {
-        // Stopped meanwhile: settling finds that out.
+        // Stopped meanwhile: settling will notice.
         Err(StoreError::Lost) => Ok(false),
         Err(e) => Err(e.into()),
         Ok(None) => Ok(false),
@@ -289,7 +290,7 @@ fn put_off(ctx: &mut Ctx, run: &Run, fault: Fault, e: &anyhow::Error) -> Result<
     }
 }
 
-/// Nobody but a person can lift it, and no time does.
+/// Whether only a person can lift the error, not time.
 fn may_not_push(e: &anyhow::Error) -> bool {
     let Some(GitError::Refused { what, refusal, .. }) = e.downcast_ref() else { return false };
     what.starts_with("push") && matches!(refusal, Refusal::Denied { .. } | Refusal::Archived)
@@ -301,7 +302,7 @@ fn is_outage(e: &anyhow::Error) -> bool {
         || e.downcast_ref::<ForgeError>().is_some_and(ForgeError::is_outage)
 }
 
-/// So that nothing waits for a timer: move the task on, deliver, start what may start (RUN-4).
+/// Moves the task, delivers, and starts what may start, so that nothing waits for a timer (RUN-4).
 fn follow_up(ctx: &mut Ctx, run: &Run) {
     advance::noted(ctx, run.task_id);
     if let Err(e) = tick::dispatch_jobs(ctx, None, None) {
@@ -317,7 +318,7 @@ mod tests {
     use super::*;
     use crate::model::confine::Held;
 
-    /// RULE-45: none of these is the agent's fault, so none of them plays it again.
+    /// RULE-45: none of these is the agent's fault, so none of them reruns it.
     #[test]
     fn rule_45_what_an_agent_has_left_is_kept_whatever_this_machine_lacks() {
         let io = |kind: std::io::ErrorKind| std::io::Error::from(kind);

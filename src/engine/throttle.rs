@@ -1,5 +1,5 @@
-//! What services asked to wait, kept on disk per host and credential (services §0.7): a throttled step ends, the next one
-//! honours the time, and nobody sleeps.
+//! The waits that services asked for, stored per host and credential (services §0.7): a throttled step ends, the next
+//! one honours the time, and nobody sleeps.
 
 use super::{Ctx, boards, outages};
 use crate::adapters::board::BoardError;
@@ -9,7 +9,7 @@ use crate::decide::outages::wait_until;
 pub use crate::model::text::digest;
 use anyhow::Result;
 
-/// One row for all who speak with a credential to a host: a board and a forge share it.
+/// One row for all users of a credential on a host: a board and a forge share it.
 fn place(account: &Account<'_>) -> String {
     let rest = account.url.split_once("://").map_or(account.url, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or(rest);
@@ -27,7 +27,7 @@ pub fn of_forge(project: &Project) -> Option<String> {
     project.forge.account().map(|account| place(&account))
 }
 
-/// Until when nothing is to be asked there; `None`: now.
+/// Until when no request may be made there; `None`: one may be made now.
 pub fn until(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<i64>> {
     let Some(key) = key else { return Ok(None) };
     let now = ctx.now().stamp.wall_ms;
@@ -35,14 +35,14 @@ pub fn until(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<i64>> {
     Ok(stored.filter(|until| *until > now))
 }
 
-/// Stores a wait of so many seconds; `None`: the service did not say.
+/// Stores a wait of `seconds`; `None`: the service did not say.
 pub fn store(ctx: &mut Ctx, key: Option<&str>, seconds: Option<u64>) -> Result<()> {
     let Some(key) = key.filter(|_| !ctx.dry) else { return Ok(()) };
     let until = wait_until(seconds, ctx.now().stamp.wall_ms);
     Ok(ctx.store.write(|tx| tx.set_meta(key, &until.to_string()))?)
 }
 
-/// Seconds that are left of a stored wait.
+/// Seconds left of a stored wait.
 fn left(ctx: &mut Ctx, key: Option<&str>) -> Result<Option<u64>> {
     let now = ctx.now().stamp.wall_ms;
     Ok(until(ctx, key)?.map(|until| u64::try_from((until - now) / 1000 + 1).unwrap_or(1)))
@@ -69,7 +69,7 @@ pub fn pass_board(ctx: &mut Ctx, project: &Project) -> Result<()> {
     }
 }
 
-/// Keeps what a failed call told: of waiting, of a board that is silent, or of a forge or remote that is of no use.
+/// Records what a failed call showed: a requested wait, a silent board, or an unavailable forge or remote.
 pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<()> {
     let board = error.chain().find_map(|e| e.downcast_ref::<BoardError>());
     if let Some(BoardError::Throttled { retry_after_s, .. }) = board {
@@ -78,7 +78,7 @@ pub fn noted(ctx: &mut Ctx, project: &Project, error: &anyhow::Error) -> Result<
             store(ctx, key.as_deref(), Some(*retry_after_s))?;
         }
     }
-    // Of a server that answers one failed call says nothing of the others (RULE-44).
+    // If the server answers, one failed call says nothing about the others (RULE-44).
     if let Some(silent @ BoardError::Silent(_)) = board.filter(|_| project.board.is_remote()) {
         boards::is_silent(ctx, project, silent);
     }

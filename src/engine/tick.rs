@@ -1,4 +1,4 @@
-//! `tick`: take in local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
+//! `tick`: read local boards, move idle tasks, claim runnable jobs within the limits and start them (RUN-1 to RUN-4).
 
 use super::record;
 use super::{
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// The whole step.
 pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
-    // Each part stands for itself: what stops one is an error of the step and none of the others' (RULE-44).
+    // The parts are independent: what stops one is an error of the step but does not stop the others (RULE-44).
     let part = |ctx: &mut Ctx, what: &str, done: Result<()>| {
         if let Err(e) = done {
             ctx.fault(None, what, &e);
@@ -48,7 +48,7 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
         part(ctx, "deleting merged branches", done);
         let done = dispatch_jobs(ctx, only, most);
         part(ctx, "starting jobs", done);
-        // After the starts, so that a chat that is away delays none; what it released starts at once.
+        // After the starts, so that an unavailable chat delays none; what an answer releases starts at once.
         if chat::answers(ctx, chat::When::Asked) {
             let done = dispatch_jobs(ctx, only, most);
             part(ctx, "starting jobs", done);
@@ -65,11 +65,11 @@ pub fn run(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()>
     Ok(())
 }
 
-/// The most jobs that one step starts, so that it ends within seconds however many are queued; the next one, at most ten
-/// seconds later, goes on (speed).
+/// The most jobs that one step starts, so that it ends within seconds however many are queued. The next step, at most
+/// ten seconds later, continues (speed).
 const MOST_STARTS: usize = 16;
 
-/// A claimed job with what starting it needs.
+/// A claimed job with everything needed to start it.
 struct Claimed {
     run: RunId,
     token: String,
@@ -78,7 +78,7 @@ struct Claimed {
     starts: bool,
 }
 
-/// Claims what may be claimed, in one transaction, and starts it.
+/// Claims every job that may be claimed, in one transaction, and starts it.
 pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> Result<()> {
     let most = most.unwrap_or(MOST_STARTS).min(MOST_STARTS);
     super::repository::ready(ctx, only, most)?;
@@ -95,7 +95,8 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     super::base_look::ready(ctx, only, most, day, free)?;
     let root = ctx.paths.root().to_owned();
     let (claimed, held) = ctx.store.write(|tx| {
-        // The board may have been asked meanwhile, and the lock waited for: HALT is read where the claim is made (RULE-24).
+        // Time may have passed while asking the board and waiting for the lock, so HALT is read where the claim is made
+        // (RULE-24).
         now.halted = sentinel::halted(&root);
         let queue = QueueView { board, ..view::queue(tx, &now, &policy, day, free)? };
         let plan = dispatch::plan(&queue, &policy, only, most);
@@ -122,7 +123,7 @@ pub fn dispatch_jobs(ctx: &mut Ctx, only: Option<&str>, most: Option<usize>) -> 
     Ok(())
 }
 
-/// A run that waits for money is told once: per task and cap, per day (NTF-2).
+/// Reports a run held by a cost cap once per task, cap and day (NTF-2).
 fn tell_cost(
     tx: &crate::adapters::store::Tx<'_>,
     held: &Held,
@@ -175,11 +176,11 @@ fn take(
     Ok(Some(Claimed { run, token, task: task.id, key: task.key.to_string(), starts: claim.starts.is_some() }))
 }
 
-/// A claim's token: different from all others.
+/// A claim's token, different from all others.
 pub fn new_token() -> String {
     let mut bytes = [0_u8; 16];
     if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
-        // A token only has to differ from all others; time and process do that where randomness fails.
+        // A token only has to differ from all others; time and process id ensure that if randomness fails.
         let mixed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         bytes = (mixed ^ (u128::from(std::process::id()) << 96)).to_le_bytes();
     }
@@ -228,7 +229,7 @@ fn start(ctx: &mut Ctx, c: &Claimed) -> Result<()> {
     }
 }
 
-/// A start that could not fetch its base: as if the claim had never been (RUN-3).
+/// Undoes a claim whose start could not fetch its base (RUN-3).
 fn give_back_start(ctx: &mut Ctx, run: &Run, c: &Claimed, why: &anyhow::Error) -> Result<()> {
     let at = ctx.now().stamp.wall_ms;
     let advice = super::outages::advice(why).map(|advice| format!("; {advice}")).unwrap_or_default();
@@ -251,16 +252,16 @@ pub fn spawn(ctx: &Ctx, run: &Run) -> Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let answers = git::answers();
     if !answers.is_empty() {
-        // What was answered less than a second ago counts for the one that is started now (RULE-31).
+        // Answers less than a second old count for the supervisor that is started now (RULE-31).
         super::agent::write_private(&dir.join(ANSWERS), &serde_json::to_vec(&answers)?)?;
     }
     launch(ctx, run, &[])
 }
 
-/// What a supervisor is told of the remote by who starts it.
+/// The file that passes the remote's recent answers to a new supervisor.
 const ANSWERS: &str = "answers.json";
 
-/// The supervisor's side of it. What can't be read is asked.
+/// Reads them in the supervisor. If that fails, it asks the remote.
 pub fn hear_answers(ctx: &Ctx, run: RunId) {
     let path = ctx.paths.run(run).join(ANSWERS);
     let Ok(bytes) = std::fs::read(&path) else { return };
@@ -270,7 +271,7 @@ pub fn hear_answers(ctx: &Ctx, run: RunId) {
     }
 }
 
-/// Starts a supervisor with further words on its command line.
+/// Starts a supervisor with further arguments on its command line.
 pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
     let mut words: Vec<OsString> = vec!["run-job".into(), run.id.to_string().into()];
     words.extend(further.iter().map(OsString::from));
@@ -278,7 +279,7 @@ pub fn launch(ctx: &Ctx, run: &Run, further: &[&str]) -> Result<()> {
     launch_as(ctx, ctx.paths.unit(run.id, !further.is_empty()), &words, log, run.kind)
 }
 
-/// Starts this program in a unit of its own; the words come before the global options.
+/// Starts this program in its own unit; the arguments precede the global options.
 pub fn launch_as(
     ctx: &Ctx,
     unit: String,
@@ -312,7 +313,7 @@ pub fn launch_as(
     }
 }
 
-/// What a unit is held to (RUN-4).
+/// The limits of a unit (RUN-4).
 fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
     let config = &ctx.config;
     let set = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
@@ -334,7 +335,7 @@ fn limits(ctx: &Ctx, kind: JobKind) -> Limits {
     }
 }
 
-/// This program's file; a binary that was replaced meanwhile is started in its new form.
+/// This program's file; if the binary was replaced meanwhile, the new one is started.
 fn own_program() -> Result<std::path::PathBuf> {
     let path = std::env::current_exe().context("finding this program's own file")?;
     let text = path.to_string_lossy();

@@ -1,5 +1,5 @@
-//! Everything that belongs to a run, by whatever still ties it to it, ended and seen gone (RULE-19): its supervisor's
-//! descendants, its unit's control group, the mark, the supervisor's session.
+//! Ends everything that belongs to a run and verifies that it is gone (RULE-19). Processes are found by any remaining
+//! tie: the supervisor's descendants, the unit's control group, the mark, the supervisor's session.
 
 use super::Ctx;
 use super::supervise::MARK;
@@ -14,8 +14,8 @@ use std::time::Duration;
 /// How long processes of a run may take to vanish after KILL.
 const GONE: Duration = Duration::from_secs(30);
 
-/// Ends every process of these runs, `supervisors` last: while one lives, what its agent leaves behind becomes its child
-/// and is found. What was seen once stays known, whoever its parent becomes.
+/// Ends every process of these runs, `supervisors` last: while a supervisor lives, what its agent leaves behind becomes
+/// its child and is found. A process seen once stays known, whoever its parent becomes.
 ///
 /// # Errors
 /// [`StillAlive`] names what outlived KILL.
@@ -35,7 +35,8 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
         for run in &ours {
             let lives = run.supervisor.as_ref().is_some_and(|s| process::life(s) == Life::Alive);
             let open = run.state != RunState::Settled;
-            // One that has settled its run started others', and has nothing of its own run below it.
+            // A supervisor that has settled its run may have started others', and has no process of its own run below
+            // it.
             if units::ends_whole(run.kind) && (open || !lives) {
                 units.extend([ctx.paths.unit(run.id, false), ctx.paths.unit(run.id, true)]);
             }
@@ -54,14 +55,14 @@ pub fn end(ctx: &Ctx, runs: &[Run], supervisors: &[Actor], grace_s: u64) -> Resu
         known.retain(|a| *a != ctx.me && !supervisors.contains(a));
         if known.is_empty() { alive(supervisors) } else { known.iter().cloned().collect() }
     };
-    // Their supervisors saw them gone, and one look for what a stranger has started since is enough.
+    // Their supervisors verified that they are gone, so one check for processes started since by others is enough.
     if supervisors.is_empty() && runs.iter().all(has_ended) && find().is_empty() {
         return Ok(());
     }
     process::end_all(&find, Duration::from_secs(grace_s), GONE)
 }
 
-/// Whether a run's supervisor recorded its exit, which it does once nothing of the run is left.
+/// Whether a run's supervisor recorded its exit, which it does only once nothing of the run is left.
 fn has_ended(run: &Run) -> bool {
     run.state == RunState::Settled && run.exited_at.is_some()
 }

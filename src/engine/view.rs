@@ -1,4 +1,4 @@
-//! Reads what decisions rest on, each view from one transaction.
+//! Reads the views on which decisions are based, each in one transaction.
 
 use super::{Moment, awaits, base_job, bound};
 use crate::adapters::process::{self, Life};
@@ -38,7 +38,7 @@ pub fn task(tx: &Tx<'_>, id: TaskId, now: &Moment, auto: Option<Waiting>) -> Res
     })
 }
 
-/// Another task that holds the lease: its key, and the person or forge that it waits for.
+/// The other task that holds the lease: its key, and the person or forge that it waits for.
 fn lease_holder(tx: &Tx<'_>, lease: Option<&Lease>, me: TaskId) -> Result<Option<String>> {
     let Some(other) = lease.and_then(|l| l.task_id).filter(|t| *t != me) else { return Ok(None) };
     let Some(key) = tx.key_text(other)? else { return Ok(None) };
@@ -68,14 +68,14 @@ fn freeze(tx: &Tx<'_>, repo: &str) -> Option<Freeze> {
 pub fn queue(tx: &Tx<'_>, now: &Moment, policy: &Policy, day_start: i64, free_mb: Option<u64>) -> Result<QueueView> {
     let mut queued = tx.queued_jobs()?;
     let running = tx.running_jobs()?;
-    // What an outage put off has ended: it takes nobody's place (RULE-24).
+    // A run deferred by an outage has ended and uses no slot (RULE-24).
     let put_off = put_off(tx, &running, now.stamp.wall_ms)?;
     let mut places: BTreeMap<TaskId, Place> = tx.open_tasks()?.iter().map(|t| (t.id, queue::place(t))).collect();
     for job in queued.iter().chain(&running) {
         if let std::collections::btree_map::Entry::Vacant(free) = places.entry(job.task_id) {
             match tx.task(job.task_id) {
                 Ok(task) => drop(free.insert(queue::place(&task))),
-                // Its rows hold it alone: it is claimed by nobody, and what runs of it takes its place (RULE-44).
+                // Its bad rows hold only this task: nobody claims it, and its running jobs use their slots (RULE-44).
                 Err(StoreError::Undecodable(_)) => {}
                 Err(e) => return Err(e),
             }

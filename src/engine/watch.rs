@@ -1,4 +1,4 @@
-//! The watch over production (SHIP-6): one probe per interval by a job that puts itself back, from a record that any
+//! The watch over production (SHIP-6): one probe per interval by a job that requeues itself, using a record that any
 //! later step continues.
 
 use super::agent::tail;
@@ -37,7 +37,7 @@ fn put(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     Ok(sentinel::put(path, &serde_json::to_vec(value)?)?)
 }
 
-/// What one observation asks.
+/// What one observation probes.
 pub fn target(project: &Project) -> Result<WatchTarget> {
     let p = &project.post_deploy;
     Ok(WatchTarget {
@@ -48,7 +48,7 @@ pub fn target(project: &Project) -> Result<WatchTarget> {
     })
 }
 
-/// Where probes' commands run: a checkout of what is deployed, if any of them needs one.
+/// Where the probes' commands run: a checkout of what is deployed, if any of them needs one.
 fn ground(ctx: &mut Ctx, project: &Project, task: &Task, sha: Option<&Sha>, dir: &Path) -> Result<ProbeCtx> {
     let needs = matches!(project.post_deploy.revision, Some(crate::config::Revision::Command(_)))
         || matches!(project.post_deploy.errors, crate::config::Errors::Command(_));
@@ -75,12 +75,12 @@ fn check_out(ctx: &Ctx, project: &Project, sha: &Sha, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where the probes before the deploy are kept, beside the sentinels, until the watch is armed.
+/// Where the probes before the deploy are stored, next to the sentinels, until the watch is armed.
 pub fn baseline_path(ctx: &Ctx, task: &Task) -> PathBuf {
     ctx.paths.sentinels(task).join(format!("baseline-{}.json", task.attempt))
 }
 
-/// A few probes before the deploy; of a slow production as many as fit.
+/// Makes a few probes before the deploy; with a slow production as many as fit.
 pub fn take_baseline(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let path = baseline_path(ctx, task);
     if path.exists() {
@@ -107,7 +107,7 @@ fn baseline(ctx: &Ctx, task: &Task) -> Vec<Probe> {
         .unwrap_or_default()
 }
 
-/// The record, armed if there is none yet. Broken: an error; the step that needs it stops for this task.
+/// The record, armed if there is none yet. A broken one is an error, and the step that needs it stops for this task.
 pub fn record(ctx: &mut Ctx, task: &Task) -> Result<WatchRecord> {
     let path = ctx.paths.watch(task);
     let attempt = u32::try_from(task.attempt).unwrap_or(0);
@@ -124,7 +124,7 @@ pub fn record(ctx: &mut Ctx, task: &Task) -> Result<WatchRecord> {
     }
 }
 
-/// One step of a watch: a probe if one is due, its end if it is over. Gives the record and what it came to.
+/// One step of a watch: probes if that is due, ends it if it is over. Returns the record and the result.
 pub fn step(
     ctx: &mut Ctx,
     task: &Task,
@@ -163,7 +163,8 @@ fn newer_deploy(ctx: &mut Ctx, task: &Task) -> Result<Option<String>> {
     Ok(superseded(own.as_ref(), latest.as_ref()))
 }
 
-/// The right to write a watch's record: one process at a time, freed by the kernel at its death. `None`: another has it.
+/// The lock for writing a watch's record: one process at a time, released by the kernel at its death. `None`: another
+/// process has it.
 pub fn hold(ctx: &Ctx, task: &Task) -> Result<Option<locks::Held>> {
     let path = ctx.paths.watch(task).with_extension("lock");
     sentinel::make_dirs(path.parent().unwrap_or(Path::new("."))).context("making the sentinels' folder")?;
@@ -174,7 +175,7 @@ pub fn hold(ctx: &Ctx, task: &Task) -> Result<Option<locks::Held>> {
     }
 }
 
-/// A record that can't be read is never taken for none: it is kept aside, and the watch ends as one that could not look.
+/// An unreadable record never counts as missing: it is set aside, and the watch ends as unable to observe.
 fn end_unreadable(ctx: &mut Ctx, task: &Task, why: &BadRecord, run: &Run) -> Result<()> {
     let path = ctx.paths.watch(task);
     let to = ctx.paths.archive(task).join((ctx.clock)().wall_ms.to_string());
@@ -220,7 +221,7 @@ pub fn monitor(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     }
 }
 
-/// Writes 16, acts once, and shows the end of a watch.
+/// Writes artefact 16, acts once and shows the end of a watch.
 pub fn close(
     ctx: &mut Ctx,
     task: &Task,
@@ -240,7 +241,7 @@ pub fn close(
         roll_back(ctx, task, &project, &mut record, dir, mark)?;
     }
     if status == WatchStatus::Cancelled {
-        // Which deploy took over stands in the record, too: who reads it later decides alike.
+        // Record which deploy took over, so that later readers decide the same.
         put(&ctx.paths.watch(task), &record)?;
     }
     let head = ArtefactHead {

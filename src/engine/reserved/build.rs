@@ -1,4 +1,4 @@
-//! The `build` job: what staging runs (`image`), or what the deploy command will get (BND-3).
+//! The `build` job: builds what staging runs (`image`) or what the deploy command gets (BND-3).
 
 use super::output::{self, Made};
 use super::{Bench, answered, bench, image, row, with};
@@ -10,10 +10,10 @@ use crate::model::decision::Gate;
 use crate::model::task::{EvidenceVerdict, Run};
 use anyhow::Result;
 
-/// Past this much output only the tail goes to the developer.
+/// Of longer output only the tail goes to the developer.
 const TAIL: usize = 24 << 10;
 
-/// Works for the first gate that waits for a build; one that none needs any more ends well.
+/// Builds for the first gate that waits for a build. A job that no gate needs any more ends successfully.
 pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let (now, policy) = (ctx.now(), ctx.policy.clone());
@@ -27,7 +27,7 @@ pub fn build(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     }
 }
 
-/// `deploy.build` on the tested head. Another exit than 0 is red CI on it.
+/// `deploy.build` on the tested head. A non-zero exit is red CI on it.
 fn for_deploy(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option<Settlement>> {
     let Some(build) = bench.project.deploy.build.clone() else { return Ok(Some(Settlement::default())) };
     output::forget(ctx, &bench.task)?;

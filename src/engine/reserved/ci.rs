@@ -16,7 +16,7 @@ use crate::model::task::{Cause, EvidenceVerdict, Run};
 use anyhow::Result;
 use std::time::Duration;
 
-/// Past this much output only the tail goes to the developer.
+/// Of longer output only the tail goes to the developer.
 const TAIL: usize = 24 << 10;
 
 /// Judges one commit.
@@ -28,8 +28,8 @@ pub fn ci(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     }
 }
 
-/// `worktree.setup`, then `ci.command`, in one new checkout. A setup that fails on a task's head is red CI on that head: it
-/// passed on the base (ORD-1).
+/// `worktree.setup`, then `ci.command`, in one new checkout. A failing setup on a task's head is red CI on that head,
+/// since it passed on the base (ORD-1).
 fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<Settlement> {
     if let Some(red) = red_ci::kept(ctx, run, bench)? {
         return red_ci::settle(ctx, run, bench, red);
@@ -47,7 +47,7 @@ fn command(ctx: &mut Ctx, run: &Run, bench: &Bench, argv: &[String]) -> Result<S
     let file = format!("{name}.log");
     let log = bench.dir.join(&file);
     match &ran {
-        // What lives on could put a link where a cache was just looked at.
+        // A surviving process could put a link where a cache was just checked.
         Err(ChildError::Left { .. }) => bench.folders.delete()?,
         Ok(_) | Err(_) => bench.clear()?,
     }
@@ -83,7 +83,7 @@ fn statuses(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Settlement> {
     let ci = &bench.project.ci;
     let read = match services::forge(ctx, &bench.project, |forge| forge.statuses(&bench.subject)) {
         Ok(list) => list,
-        // No answer says nothing of the commit, and no bound runs (RULE-8).
+        // A missing answer says nothing about the commit, and no bound runs (RULE-8).
         Err(e) => {
             if let Some(answer) = refused::answer(&e) {
                 let why = format!("the forge refuses to list the statuses: {answer}");

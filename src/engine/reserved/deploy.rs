@@ -29,7 +29,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// Between two looks for a result.
+/// The interval between two checks for a result.
 const LOOK_MS: i64 = 2000;
 
 /// The wrapper: its O_EXCL `started` is the only right to run the command (RULE-35).
@@ -43,11 +43,11 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     if started.exists() {
         return taken(ctx, &d);
     }
-    // What landed is not held up by a look that can't be made; the watch has no baseline then.
+    // A failed probe must not delay what landed; the watch has no baseline then.
     if let Err(e) = crate::engine::deploy::baseline(ctx, &bench.task) {
         tracing::warn!(task = %bench.task.key, "no probes before the deploy: {e:#}");
     }
-    // Everything that can fail is done before the right is taken.
+    // Do everything that can fail before taking the right.
     let nonce = random_token()?;
     let spec = match &bench.project.deploy.command {
         None => None,
@@ -56,7 +56,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                 ("ORCH_DEPLOY_RESULT", result.clone().into_os_string()),
                 ("ORCH_DEPLOY_NONCE", nonce.clone().into()),
             ];
-            // What was built before anything landed is all that it gets (BND-3).
+            // It gets only what was built before anything landed (BND-3).
             match &bench.project.deploy.build {
                 Some(_) => {
                     further.push((INPUT, output::input(ctx, &bench.task, &d.head)?.into_os_string()));
@@ -68,7 +68,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             let env = &bench.project.deploy.env;
             let order = Order { name: "deploy", argv, env, limit, further: &further, by: By::Operator };
             let spec = bench.prepare(ctx, run, &order)?;
-            // Whoever knows it can speak for the command: it stays out of the log.
+            // Whoever knows the nonce can speak for the command, so it must not appear in the log.
             redact::learn("deploy nonce", &nonce);
             Some(spec)
         }
@@ -78,7 +78,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     if !settle::holds(ctx, run.id, fence, true)? {
         return Ok(None);
     }
-    // Its exit, or why there is none.
+    // The exit, or why it is missing.
     let exit = match spec {
         None => match take_right(ctx, run, &d, &started) {
             Ok(()) => {
@@ -92,7 +92,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             let mut refused = None;
             let mut right = false;
             let ran = child::run_outliving(&spec, &mut |event| match event {
-                // From here to the spawn there is nothing else to do or to fail.
+                // From here to the spawn nothing else happens that could fail.
                 Event::Starting => match take_right(ctx, run, &d, &started) {
                     Ok(()) => {
                         right = true;
@@ -105,7 +105,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
                     }
                 },
                 Event::Started(_) => {
-                    // The file is the right; a row that lags is set by whoever finds the file.
+                    // The file is the right; whoever finds it updates a row that lags behind.
                     if let Err(e) = mark_started(ctx, &d) {
                         tracing::warn!(deploy = d.id, "recording the start: {e:#}");
                     }
@@ -120,7 +120,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             match of_deploy(&ran) {
                 Some(own) => own,
                 None => {
-                    // The right, if it was taken, is ours to give back.
+                    // If the right was taken, we may give it back.
                     if right {
                         sentinel::remove(&started).context("giving back the right to start the deploy command")?;
                     }
@@ -130,9 +130,9 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
             }
         }
     };
-    // A right whose row could not be set at the start is seen at the end.
+    // If the row could not be set at the start, set it at the end.
     mark_started(ctx, &d)?;
-    // The row is the wrapper's word, and the last one; the file is a copy. One that somebody else wrote stays, as evidence.
+    // The row is the wrapper's final statement; the file is a copy. A file that somebody else wrote stays, as evidence.
     ctx.store.write(|tx| tx.set_deploy_exit(&d.id, &exit))?;
     if !result.exists() {
         let mut body = json!({"schema": 1, "task": run.task_id, "attempt": d.attempt, "deploy": d.id});
@@ -149,7 +149,7 @@ pub fn deploy(ctx: &mut Ctx, run: &Run, fence: i64) -> Result<Option<Settlement>
     Ok(Some(Settlement::default()))
 }
 
-/// Makes `started`, which only one process ever can.
+/// Creates `started`, which only one process can ever do.
 fn take_right(ctx: &Ctx, run: &Run, d: &Deploy, started: &Path) -> Result<()> {
     let at = ctx.now().stamp;
     let body = json!({"task": run.task_id, "deploy": d.id, "run": run.id, "actor": ctx.me, "at": at});
@@ -157,7 +157,7 @@ fn take_right(ctx: &Ctx, run: &Run, d: &Deploy, started: &Path) -> Result<()> {
         .context("taking the right to start the deploy command")
 }
 
-/// Somebody took the right before: the finalizer finds out how it ended.
+/// The right was already taken: the finalizer finds out how the command ended.
 fn taken(ctx: &mut Ctx, d: &Deploy) -> Result<Option<Settlement>> {
     mark_started(ctx, d)?;
     Ok(Some(Settlement::default()))
@@ -177,7 +177,7 @@ fn mark_started(ctx: &mut Ctx, d: &Deploy) -> Result<()> {
     }
 }
 
-/// Phase C: looks for the result and records what it means; the transition function does the rest.
+/// Phase C: checks for the result and records what it means; the transition function does the rest.
 pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let task = ctx.task(run.task_id)?;
     let Some(d) = newest(ctx, run.task_id)?.filter(|d| d.state == DeployState::Started) else {
@@ -186,7 +186,7 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let project = ctx.project(&task.project)?.clone();
     let now = ctx.now().stamp;
     let path = ctx.paths.deploy(&task, &d.id, "result");
-    // From the command's own start: what a freeze held before it is not its time.
+    // Counted from the command's own start, without the time that a freeze held it.
     let begun = match sentinel::read::<serde_json::Value>(&ctx.paths.deploy(&task, &d.id, "started")) {
         Sentinel::Present(s) => serde_json::from_value(s.body["at"].clone()).ok(),
         Sentinel::Absent | Sentinel::Broken(_) => None,
@@ -194,7 +194,7 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let since = now.since(begun.as_ref().unwrap_or(&d.initiated_at));
     let nobody = !project.self_hosting && nobody_alive(ctx, &task, &d)?;
     let over = verdicts::deploy_is_over(since, project.deploy.timeout_s, project.self_hosting, nobody);
-    // Read after the look at the processes: one that ended in between had its chance to write.
+    // Read after checking the processes: one that ended in between had its chance to write.
     let text = std::fs::read_to_string(&path).ok();
     let of = ResultOf { task: task.id.0, key: task.key.to_string(), attempt: u32::try_from(d.attempt).unwrap_or(0) };
     let (own, nonce) = ctx.store.read(|tx| tx.deploy_exit(&d.id))?;
@@ -207,7 +207,7 @@ pub fn finalizer(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
         }));
     }
     if text.is_none() {
-        // The window closes by a result of our own (RULE-18): a command that comes to life later finds it taken.
+        // We close the window with a result of our own (RULE-18): a command that revives later finds it taken.
         let closed = json!({"schema": 1, "task": task.id, "attempt": d.attempt, "deploy": d.id, "exit": "unknown"});
         sentinel::put(&path, closed.to_string().as_bytes())?;
     }
@@ -231,13 +231,13 @@ fn record(ctx: &mut Ctx, run: &Run, task: &Task, d: &Deploy, status: &DeployStat
     let last = ctx.store.read(|tx| tx.runs_of(task.id))?.into_iter().rev().find(|r| r.kind == JobKind::Deploy);
     let log_file = last.map(|r| ctx.paths.run(r.id).join("deploy.log"));
     if let Some(file) = log_file.as_ref().filter(|f| f.exists()) {
-        // Its wrapper may have been killed before it could. The result counts all the same.
+        // The wrapper may have been killed before it could scrub. The result still counts.
         if let Err(e) = child::scrub(file, &redact::current()) {
             tracing::warn!(log = %file.display(), "secrets were not taken out: {e}");
         }
     }
     let output = match exposed(&ctx.project(&task.project)?.deploy.env) {
-        // Not known any more: nothing is shown of a text that may hold it.
+        // The nonce is no longer known, so text that may contain it is not shown.
         Err(e) => format!("(not shown: {e}, and the output may contain it)"),
         Ok(_) => redact::current().cut_text(&log_file.map(|f| tail(&f, 8192)).unwrap_or_default()),
     };

@@ -1,5 +1,5 @@
-//! Image freshness (SHIP-4): asks what staging runs, builds it once if it is another revision, confined, has it taken to staging
-//! by the operator's command, and asks again.
+//! Image freshness (SHIP-4): asks which revision staging runs. If it is another one, builds the right one once,
+//! confined, has the operator's command bring it to staging, and asks again.
 
 use super::output::{self, INPUT, Made};
 use super::{Bench, By, Order, answered, row};
@@ -21,11 +21,11 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// One look, with the one build it may cause; a later look goes on where this one ended.
+/// One check, with the one build it may cause; a later check resumes where this one ended.
 pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option<Settlement>> {
     let Some(source) = bench.project.staging.revision.clone() else { return Ok(Some(Settlement::default())) };
     let spec = source.spec()?;
-    // No run ever writes here: what asks is the operator's.
+    // No run ever writes here: the command that asks is the operator's.
     let work = bench.folders.clone();
     let probe = ProbeCtx {
         checkout: bench.project.folder_in(&bench.checkout()?),
@@ -35,7 +35,7 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
         confined: None,
         sealed: Vec::new(),
     };
-    // Built once per head, and once more where a person's retry began a new stay: the journal knows, whoever built.
+    // Built once per head, and once more if a person's retry began a new stay. The journal records it, whoever built.
     let key = format!("t{}/e{}/build/{}", bench.task.id, bench.task.epoch, bench.subject);
     let journal = ctx.store.read(|tx| tx.journal_row(&key))?;
     let built = journal.as_ref().and_then(|r| r.outcome.clone());
@@ -54,7 +54,7 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
         seen.failed = match brought(ctx, run, &mut bench)? {
             None | Some(Made::Output(..)) => None,
             Some(Made::Red(why, _)) => Some(why),
-            // Nothing is said of the commit, and nothing is recorded: it is built again.
+            // This says nothing about the commit, so nothing is recorded and it is built again.
             Some(Made::Environment(why)) => {
                 work.delete()?;
                 return Ok(Some(Settlement::environment(&why)));
@@ -73,7 +73,7 @@ pub(super) fn fresh(ctx: &mut Ctx, run: &Run, mut bench: Bench) -> Result<Option
     verdict(ctx, run, &bench, &source, &seen).map(Some)
 }
 
-/// What is known of staging after the look.
+/// What is known about staging after the check.
 struct Seen {
     answer: std::result::Result<String, String>,
     /// Why its build failed.
@@ -119,8 +119,8 @@ fn verdict(ctx: &mut Ctx, run: &Run, bench: &Bench, source: &Revision, seen: &Se
     }
 }
 
-/// The build, where there is one, and what takes its output to staging: with this account's rights, in a folder with the
-/// protected scripts alone. Without a build that command gets a checkout. `None`: both went well.
+/// Runs the build, if there is one, and the command that brings its output to staging, which has this account's rights
+/// and a folder with only the protected scripts. Without a build that command gets a checkout. `None`: both succeeded.
 fn brought(ctx: &mut Ctx, run: &Run, bench: &mut Bench) -> Result<Option<Made>> {
     let mut input = None;
     if let Some(build) = bench.project.staging.build.clone() {
@@ -144,10 +144,10 @@ fn brought(ctx: &mut Ctx, run: &Run, bench: &mut Bench) -> Result<Option<Made>> 
             env: &deploy.env,
             limit,
             further: &further,
-            // It serves staging: what serves stays.
+            // Staging's services must keep running.
             by: By::Operator,
         };
-        // Every process of the build is gone, and this job starts none any more.
+        // Every process of the build is gone, and this job starts no further ones.
         sentinel::put(&ctx.paths.in_operators_hands(run.id), b"")?;
         let ran = bench.start(ctx, run, &order)?;
         end = output::judged("staging.deploy", "staging-deploy.log", &ran);

@@ -1,4 +1,4 @@
-//! Reserved jobs: long deterministic work under a supervisor of its own, once per commit and rule set (RUN-1).
+//! Reserved jobs: long deterministic work under its own supervisor, once per commit and rule set (RUN-1).
 
 mod build;
 mod ci;
@@ -58,7 +58,7 @@ struct Bench {
     subject: Sha,
     dir: PathBuf,
     folders: Folders,
-    /// The protected scripts in the checkout that is there, as they were written into it.
+    /// The protected scripts in the current checkout, as they were written into it.
     scripts: RefCell<Vec<PathBuf>>,
     caches: Caches,
 }
@@ -70,7 +70,7 @@ fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
     let project = ctx.project(&task.project)?.clone();
     let subject = job.subject.or_else(|| task.head_sha.clone()).context("the job names no commit")?;
     let dir = ctx.paths.run(run.id);
-    // What asks staging and what deploys to it are the operator's; the build itself has folders of its own.
+    // The commands that query staging and deploy to it are the operator's; the build has its own folders.
     let kind = match run.kind {
         JobKind::Ci => Some(AreaKind::Ci),
         JobKind::Staging => Some(AreaKind::Staging),
@@ -83,30 +83,30 @@ fn bench(ctx: &mut Ctx, run: &Run) -> Result<Bench> {
     };
     let folders = kind
         .map_or_else(|| Folders::of_operator(&dir, "work"), |kind| Folders::of_run(&ctx.paths, &task, kind, run.id));
-    // The head's code tree is known; of another commit nothing is kept.
+    // Only the head's code tree is known; for another commit no cache is kept.
     let tree = task.head_tree.clone().filter(|_| task.head_sha.as_ref() == Some(&subject));
     let caches = kind.map(|kind| Caches::of_task(ctx, &project, &task, kind, tree.as_deref())).transpose()?;
     let caches = caches.unwrap_or_default();
     Ok(Bench { task, project, ground, subject, dir, folders, caches, scripts: RefCell::default() })
 }
 
-/// A configured command to be run.
+/// A configured command to run.
 #[derive(Clone, Copy)]
 struct Order<'a> {
-    /// Of its log.
+    /// The name of its log.
     name: &'a str,
     argv: &'a [String],
     env: &'a BTreeMap<String, EnvValue>,
     limit: Duration,
-    /// Variables on top.
+    /// Additional variables.
     further: &'a [(&'a str, OsString)],
     by: By,
 }
 
-/// Whose a configured command is (BND-1).
+/// The owner of a configured command (BND-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// The operator's: what it leaves running stays.
+    /// The operator's: processes it leaves running stay.
     Operator,
     /// The branch's code.
     Branch,
@@ -114,14 +114,14 @@ enum By {
 
 impl Bench {
     /// New folders with a checkout of the subject (R2); the scripts that configured commands name come from the default
-    /// branch (RULE-23), and no artefact of a work item is in it.
+    /// branch (RULE-23), and it contains no artefact of a work item.
     fn checkout(&self) -> Result<PathBuf> {
         self.checkout_with(None)
     }
 
-    /// The same for commands of the branch alone, which read a large history from where it is shared.
+    /// The same for commands of the branch only, which read a large history from its shared place.
     fn checkout_for(&self, ctx: &Ctx, run: &Run) -> Result<PathBuf> {
-        // Where nothing can hold the run, what starts it says so.
+        // If nothing can confine the run, its start reports that.
         let hold = self.hold(ctx, run).ok();
         let (mirror, tip) = (&self.ground.mirror, &self.ground.default_sha);
         let shared = hold.map(|hold| hold.shared(&self.project, mirror, tip)).transpose()?.flatten();
@@ -145,13 +145,13 @@ impl Bench {
         Ok(self.folders.checkout.clone())
     }
 
-    /// Keeps the caches of what ran here, and deletes its folders.
+    /// Saves the caches of what ran here and deletes its folders.
     fn clear(&self) -> Result<()> {
         self.caches.keep(&self.folders);
         self.folders.delete()
     }
 
-    /// New folders with the protected scripts alone, for an operator's command that gets what was built (BND-3).
+    /// New folders with only the protected scripts, for an operator's command that gets a build's output (BND-3).
     fn scripts_alone(&self) -> Result<()> {
         self.folders.renew()?;
         let (from, paths) = (&self.ground.default_sha, self.project.scripts());
@@ -160,7 +160,8 @@ impl Bench {
         Ok(())
     }
 
-    /// `worktree.setup` in the checkout that is there, in `setup.log` (ORD-1); `None`: there is none, or it passed.
+    /// Runs `worktree.setup` in the current checkout, logging to `setup.log` (ORD-1); `None`: it is not configured, or
+    /// it passed.
     fn set_up(&self, ctx: &Ctx, run: &Run) -> Result<Option<Result<Exit, ChildError>>> {
         let Some(setup) = &self.project.worktree.setup else { return Ok(None) };
         let limit = Duration::from_millis(setup.timeout_ms());
@@ -169,7 +170,7 @@ impl Bench {
         Ok(Some(ran).filter(|ran| !ran.as_ref().is_ok_and(|exit| exit.code == Some(0) && exit.ended_by.is_none())))
     }
 
-    /// Runs a configured command in the checkout that is there, its output in `<name>.log`.
+    /// Runs a configured command in the current checkout, logging to `<name>.log`.
     fn start(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Result<Exit, ChildError>> {
         let spec = self.prepare(ctx, run, order)?;
         let seals = Seals::of(self.scripts.borrow().clone());
@@ -177,7 +178,7 @@ impl Bench {
         let ran = match order.by {
             By::Operator => child::run_outliving(&spec, go),
             By::Branch => match child::run(&spec, go) {
-                // Nothing ran: that says nothing of the branch.
+                // Nothing ran, so this says nothing about the branch.
                 Err(
                     e @ (ChildError::Confinement { .. } | ChildError::Unavailable { .. } | ChildError::Lost { .. }),
                 ) => return Err(e.into()),
@@ -187,7 +188,7 @@ impl Bench {
         Ok(ran.map(|exit| sealed(exit, &seals, &self.folders.checkout)))
     }
 
-    /// What holds the branch's code in this job. Fails where nothing does and something must.
+    /// What confines the branch's code in this job. Fails if confinement is required but unavailable.
     fn hold(&self, ctx: &Ctx, run: &Run) -> Result<Hold> {
         let hold = confine::hold(ctx, &self.project, None, run.id)?;
         let kind = match run.kind {
@@ -203,7 +204,7 @@ impl Bench {
         cluster::place(ctx, &self.project, hold, kind, ctx.paths.unit(run.id, false), &self.dir)
     }
 
-    /// How the job's checks that are commands are held, in the checkout that is there.
+    /// How the job's checks that are commands are confined, in the current checkout.
     fn checks(&self, ctx: &Ctx, run: &Run) -> Result<Confined> {
         let hold = self.hold(ctx, run)?;
         hold.hand_over(&self.folders)?;
@@ -217,10 +218,10 @@ impl Bench {
         })
     }
 
-    /// All of a configured command but its checkout and its start.
+    /// Prepares a configured command, except for its checkout and its start.
     fn prepare(&self, ctx: &Ctx, run: &Run, order: &Order<'_>) -> Result<Spec> {
         let Order { name, argv, env, limit, further, by } = *order;
-        // What is deployed is the repository; what is tried is the project's part of it (ORD-3).
+        // Deploys work on the repository, checks on the project's part of it (ORD-3).
         let checkout = self.folders.checkout.clone();
         let cwd = if by == By::Branch { self.project.folder_in(&checkout) } else { checkout };
         let (stage, revision) = (run.stage.as_str(), self.subject.as_str());
@@ -255,7 +256,7 @@ impl Bench {
     }
 }
 
-/// An exit during which a protected script was changed says nothing good, whatever its code: a test overwrote the running
+/// An exit never counts as success if a protected script was changed during the run: a test overwrote the running
 /// `ci.sh`, and the shell exited 0 (BND-5).
 pub fn sealed(exit: Exit, seals: &Seals, checkout: &Path) -> Exit {
     let broken = seals.broken();
@@ -293,7 +294,7 @@ fn answered(row: NewEvidence) -> Settlement {
     Settlement { evidence: vec![row], ..Settlement::default() }
 }
 
-/// An artefact as it was read back, and what the row that rests on it binds (RULE-47).
+/// An artefact as it was read back, with the file that its row binds (RULE-47).
 struct Kept {
     bytes: Vec<u8>,
     file: BoundFile,
@@ -308,12 +309,12 @@ fn keep(ctx: &Ctx, task: &Task, head: &Sha, name: &str, text: &str) -> Result<Ke
     Ok(Kept { bytes, file })
 }
 
-/// The row with the file that it rests on (RULE-47).
+/// The row with the file that it binds (RULE-47).
 fn resting_on(row: NewEvidence, kept: &Kept) -> NewEvidence {
     with(row, |code| code.file = Some(kept.file.clone()))
 }
 
-/// A job's row with more of what it found.
+/// A job's row with additional findings.
 fn with(mut row: NewEvidence, add: impl FnOnce(&mut Code)) -> NewEvidence {
     if let EvidenceDetail::Code(code) = &mut row.detail {
         add(code);
@@ -321,13 +322,13 @@ fn with(mut row: NewEvidence, add: impl FnOnce(&mut Code)) -> NewEvidence {
     row
 }
 
-/// An artefact of `orch`'s own as a comment (PIPE-5): once for a head and verdict.
+/// An artefact of `orch`'s own as a comment (PIPE-5): once per head and verdict.
 pub fn told(name: Artefact, head: &Sha, verdict: EvidenceVerdict, text: &str) -> (String, String) {
     let number = name.as_str().split('-').next().unwrap_or_default();
     (format!("{number}-{}-{verdict}", head.short()), crate::render::evidence::comment(name, text))
 }
 
-/// The end of a configured command, as data.
+/// The result of a configured command, as data.
 fn ran(end: &Result<Exit, ChildError>) -> Ran {
     let full = |e: &std::io::Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     let (ended, how) = match end {
@@ -358,7 +359,7 @@ fn ended(exit: &Exit) -> Ended {
     }
 }
 
-/// How an exit reads in a sentence.
+/// An exit in words.
 fn ending(exit: &Exit) -> String {
     match (&exit.ended_by, exit.code, exit.signal) {
         (Some(EndedBy::Wall), ..) => "its time was up".to_owned(),

@@ -1,5 +1,5 @@
-//! Runs a build, confined, and takes what it leaves as data to where no run can write (BND-3). The commands that get it are the
-//! operator's; nothing of the branch runs with this account's rights.
+//! Runs a build, confined, and copies its output as data to a place where no run can write (BND-3). Only the operator's
+//! commands get it; nothing from the branch runs with this account's rights.
 
 use super::{Bench, By, Order, ran};
 use crate::adapters::child::{ChildError, Exit};
@@ -21,32 +21,32 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a build is told of its output folder, and the command that gets it of the copy.
+/// The variable that names the output folder to a build, and the copy to the command that gets it.
 const OUTPUT: &str = "ORCH_BUILD_OUTPUT";
 pub(super) const INPUT: &str = "ORCH_DEPLOY_INPUT";
 
-/// What a build came to.
+/// The result of a build.
 pub(super) enum Made {
     Output(PathBuf, Output),
-    /// The commit's fault: why, and the log's name.
+    /// The commit's fault, with the reason and the log's name.
     Red(String, &'static str),
-    /// This machine lacks what is named: it says nothing of the commit, and it is built again for as long as that lasts
-    /// (RULE-45).
+    /// This machine lacks what is named. This says nothing about the commit, and the build is retried for as long as
+    /// that lasts (RULE-45).
     Environment(String),
-    /// It says nothing of the commit, and a branch can bring it about: a few times only.
+    /// This says nothing about the commit, but a branch can cause it, so it is retried only a few times.
     Unsaid(String),
 }
 
-/// Where the output of a build is kept.
+/// Where the output of a build is stored.
 fn place(ctx: &Ctx, run: RunId) -> PathBuf {
     ctx.paths.run(run).join("output")
 }
 
-/// `worktree.setup`, then the build, in a new checkout in folders of their own. `key`: which build it is. Leaves the bench there,
-/// with everything deleted.
+/// Runs `worktree.setup`, then the build, in a new checkout in folders of their own. `key`: which build it is. Leaves
+/// the bench at those folders, with everything deleted.
 ///
 /// # Errors
-/// This machine's, the engine's among them; the job is tried again.
+/// A fault of this machine, including the engine; the job is retried.
 pub(super) fn make(ctx: &mut Ctx, bench: &mut Bench, run: &Run, key: &str, build: &CommandLine) -> Result<Made> {
     bench.folders = Folders::of_run(&ctx.paths, &bench.task, AreaKind::Build, run.id);
     bench.caches = Caches::of_task(ctx, &bench.project, &bench.task, AreaKind::Build, None)?;
@@ -62,7 +62,7 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     if let Some(no) = set_up.and_then(|ran| judged("worktree.setup", "setup.log", &ran)) {
         return Ok(no);
     }
-    // Setup may have left anything in its place.
+    // Setup may have left something in its place.
     let dir = bench.folders.tmp.join("build-output");
     remove(&dir)?;
     std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -89,7 +89,7 @@ fn made(ctx: &Ctx, bench: &Bench, run: &Run, key: &str, build: &CommandLine) -> 
     })
 }
 
-/// What a command that did not pass says; `None`: it passed.
+/// What a failed command says; `None`: it passed.
 pub(super) fn judged(key: &str, log: &'static str, end: &Result<Exit, ChildError>) -> Option<Made> {
     match of_command(key, &ran(end)) {
         OfCommand::Passed => None,
@@ -99,12 +99,12 @@ pub(super) fn judged(key: &str, log: &'static str, end: &Result<Exit, ChildError
     }
 }
 
-/// Whether there is no room left.
+/// Whether the disk is full.
 fn is_full(e: &std::io::Error) -> bool {
     matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-/// Takes away what earlier builds of a task left.
+/// Deletes the output of earlier builds of a task.
 pub(super) fn forget(ctx: &mut Ctx, task: &Task) -> Result<()> {
     let runs = ctx.store.read(|tx| tx.runs_of(task.id))?;
     for run in runs.iter().filter(|r| r.kind == JobKind::Build) {
@@ -113,12 +113,12 @@ pub(super) fn forget(ctx: &mut Ctx, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// What a build left, for its row.
+/// A build's output, for its row.
 pub(super) fn kept(output: &Output) -> BuildOutput {
     BuildOutput { sha256: output.sha256.clone(), files: output.files, bytes: output.bytes }
 }
 
-/// The build that passed on a head: where its output is, and what it was when it was taken.
+/// The build that passed on a head: where its output is, and what it was when it was copied.
 fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOutput)> {
     let rows = ctx.store.read(|tx| tx.evidence_of(task.id))?;
     let gate = Gate::DeployBuild.as_str();
@@ -135,7 +135,7 @@ fn recorded(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<(PathBuf, BuildOut
     })
 }
 
-/// What the deploy command of a head gets. Fails where it is gone, or is not what the build left.
+/// The input of a head's deploy command. Fails if it is gone or differs from what the build left.
 pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
     let (path, output) = recorded(ctx, task, head)?;
     let seen = of(&path).with_context(|| format!("reading what deploy.build left in {}", path.display()))?;
@@ -145,7 +145,7 @@ pub(super) fn input(ctx: &mut Ctx, task: &Task, head: &Sha) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether what was built for a head is gone: then it has to be built again before anything lands.
+/// Whether the build's output for a head is gone and must be rebuilt before anything lands.
 pub fn is_gone(ctx: &mut Ctx, task: &Task, head: &Sha) -> bool {
     recorded(ctx, task, head).is_ok_and(|(path, _)| !path.is_dir())
 }
@@ -172,7 +172,7 @@ mod tests {
         for code in [126, 127] {
             assert!(said(exit(Some(code), None)).starts_with(&format!("environment deploy.build: exit {code}")));
         }
-        // A branch's code can end itself so: it is not waited for without a bound.
+        // A branch's code can end itself like this, so the retries have a bound.
         assert!(said(exit(None, None)).starts_with("unsaid deploy.build was killed"));
         let none = Err(ChildError::NotFound { program: "x".into(), searched: "PATH".into() });
         assert!(matches!(judged("deploy.build", "build.log", &none), Some(Made::Environment(_))));

@@ -1,5 +1,5 @@
-//! A red CI before it counts (ORD-1): where the base's verdict is old, or no program could be started, the base is tried
-//! again first. If that is red as well, the machine has changed, and the task is not to blame.
+//! A red CI before it counts (ORD-1): if the base's verdict is old, or no program could be started, the base is checked
+//! again first. If that is red as well, the machine has changed and the task is not to blame.
 
 use super::{Bench, answered, row, with};
 use crate::decide::base::{self, RedCi};
@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// A red CI of one job, kept until the base was tried.
+/// A red CI of one job, kept until the base has been checked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Red {
     /// The run that was red.
@@ -29,14 +29,14 @@ fn key(run: &Run) -> String {
     format!("ci/red/j{}", run.job_id.0)
 }
 
-/// The red that this job waits with; none where its commit is another one by now.
+/// The red CI with which this job waits; `None` if its commit has changed by now.
 pub(super) fn kept(ctx: &mut Ctx, run: &Run, bench: &Bench) -> Result<Option<Red>> {
     let text = ctx.store.read(|tx| tx.meta(&key(run)))?;
     let kept = text.and_then(|t| serde_json::from_str::<(String, Red)>(&t).ok());
     Ok(kept.filter(|(sha, _)| *sha == bench.subject.as_str()).map(|(_, red)| red))
 }
 
-/// What follows of a red CI: it counts, waits for the base, or is the machine's.
+/// What follows from a red CI: it counts, waits for the base, or is the machine's fault.
 pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Result<Settlement> {
     let name = bench.project.base_name();
     let applies = base_job::applies(&ctx.config, &bench.project);
@@ -47,7 +47,7 @@ pub(super) fn settle(ctx: &mut Ctx, run: &Run, bench: &Bench, red: Red) -> Resul
     let recheck = policy::ms(ctx.config.base.recheck_s);
     let next = match applies && !on_red.contains(&bench.task.id) {
         true => base::red_ci(base.as_ref(), red.no_program, red.at, now, recheck),
-        // There is no base to compare with, or a person knows that it is red.
+        // There is no base to compare with, or a person accepted that it is red.
         false => RedCi::Counts,
     };
     match next {

@@ -20,7 +20,7 @@ use crate::render::security as show;
 use anyhow::Result;
 use std::time::Duration;
 
-/// Scans, writes 17, and takes the verdict from what is read back.
+/// Scans, writes artefact 17 and takes the verdict from what it reads back.
 pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let mirror = &bench.ground.mirror;
@@ -50,7 +50,7 @@ pub fn scan(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let head = show::Head { work_item: bench.task.key.as_str(), stage: Stage::Deploy.as_str(), created_ms: now };
     let text = show::markdown(&report, head);
     let kept = keep(ctx, &bench.task, &bench.subject, Artefact::SecurityReport.as_str(), &text)?;
-    // The reading is what the gate uses: a report that can't be read back is no pass.
+    // The gate uses what is read back: a report that can't be read back is not a pass.
     let read = verdict::judge(Artefact::SecurityReport, Some(&kept.bytes));
     let headline = show::headline(&report);
     let (verdict, why) = verdicts::scan(&read, report.reason, headline, &report.warnings, &report.errors);
@@ -78,7 +78,7 @@ pub struct Range<'m> {
     pub default_tip: Sha,
 }
 
-/// The scan of a task's range by the configured tools and rules.
+/// The request to scan a task's range with the configured tools and rules.
 pub fn request(ctx: &Ctx, project: &Project, task: &Task, range: Range<'_>) -> Result<ScanRequest> {
     let security = &project.security;
     let key = scan::keep_key(&scan::key_file(ctx.paths.root()))?;
@@ -89,7 +89,7 @@ pub fn request(ctx: &Ctx, project: &Project, task: &Task, range: Range<'_>) -> R
     Ok(request)
 }
 
-/// How a scan is made, by the settings in force: the gate's and the one that `orch security-scan` makes alone.
+/// Applies the settings in force to a scan, both the gate's and that of `orch security-scan`.
 pub fn apply_settings(request: &mut ScanRequest, security: &Security, programs: &Tools) {
     request.config_path.clone_from(&security.gitleaks_config);
     request.timeout = Duration::from_secs(security.scan_timeout_s);
@@ -114,7 +114,7 @@ pub fn tools(t: &Tools) -> ScanTools {
     }
 }
 
-/// What a project lets pass.
+/// What a project allows.
 pub fn rules(project: &Project, now_ms: i64) -> Policy {
     Policy {
         severity_threshold: project.security.severity_threshold,

@@ -15,13 +15,13 @@ use crate::render::evidence::ArtefactHead;
 use crate::render::staging as show;
 use anyhow::Result;
 
-/// Runs the checks, writes 15, and takes the verdict from what is read back.
+/// Runs the checks, writes artefact 15 and takes the verdict from what it reads back.
 pub fn staging(ctx: &mut Ctx, run: &Run) -> Result<Option<Settlement>> {
     let bench = bench(ctx, run)?;
     let settings = &bench.project.staging;
     let checkout = bench.checkout_for(ctx, run)?;
     let commands = settings.checks.iter().any(crate::config::Check::is_command);
-    // What CI set up is not there any more (ORD-1).
+    // What CI set up no longer exists (ORD-1).
     if commands && let Some(ran) = bench.set_up(ctx, run)? {
         let environment =
             matches!(output::judged("worktree.setup", "setup.log", &ran), Some(output::Made::Environment(_)));
