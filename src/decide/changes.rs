@@ -1,11 +1,11 @@
-//! The change of a task's row that a decision stands for, with every detail: whoever records it chooses nothing.
+//! The change of a task's row that a decision makes, with every detail: whoever records it chooses nothing.
 
 use crate::model::change::{Back, Change, Move};
 use crate::model::decision::Decision;
 use crate::model::policy::Policy;
 use crate::model::view::TaskView;
 
-/// The one change of this decision; `None`: a job, an effect or a wait, which leave the row as it is.
+/// The one change of this decision; `None`: a job, an effect or a wait, none of which changes the row.
 pub fn of(view: &TaskView, decision: &Decision) -> Option<Change> {
     let at = view.now.wall_ms;
     match decision {

@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 /// All that is known of a deploy's end.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// What the wrapper saw of its command, from the deploy's row. `None`: it has not spoken, or is gone.
+    /// What the wrapper saw of its command, from the deploy's row. `None`: it has not reported, or is gone.
     pub own: Option<&'a OwnExit>,
-    /// What `deploy.<id>.result.json` holds; `None` while there is none.
+    /// The content of `deploy.<id>.result.json`; `None` while there is no such file.
     pub file: Option<&'a str>,
-    /// Set for a self-hosting project, whose command may outlive its wrapper: the hash of the nonce that the command alone
-    /// was given. A result file counts only with that nonce.
+    /// Set for a self-hosting project, whose command may outlive its wrapper: the hash of the nonce that only the
+    /// command was given. A result file counts only with that nonce.
     pub nonce_hash: Option<&'a str>,
 }
 
@@ -48,7 +48,7 @@ pub fn read(seen: &Seen<'_>, of: &ResultOf, over: Option<&str>) -> DeployStatus 
     }
 }
 
-/// The hash under which a nonce is kept.
+/// The hash under which a nonce is stored.
 pub fn hash_of(nonce: &str) -> String {
     Sha256::digest(nonce.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -66,7 +66,7 @@ fn meaning(own: &OwnExit) -> DeployStatus {
     }
 }
 
-/// What a result file holds.
+/// The content of a result file.
 enum File {
     Unfinished,
     Says { status: DeployStatus, nonce: Option<String> },
@@ -190,7 +190,7 @@ mod tests {
                 let seen = Seen { own: None, file: text.as_deref(), nonce_hash: Some(&hash) };
                 let want = if want == "pending" && over.is_some() { "unknown" } else { want };
                 assert_eq!(word(&read(&seen, &of(), over)), want, "{text:?} over={over:?}");
-                // Any other project's wrapper speaks for itself; nobody else does.
+                // In any other project only the wrapper reports its exit.
                 let other = Seen { nonce_hash: None, ..seen };
                 let got = read(&other, &of(), over);
                 assert!(matches!(got, DeployStatus::Pending { .. } | DeployStatus::FailedUnknown { .. }), "{text:?}");
