@@ -26,16 +26,16 @@ pub fn of(view: &TaskView, decision: &Decision) -> Option<Change> {
     }
 }
 
-/// Which branch is done with once a decision was carried out.
+/// Which branch is no longer needed once a decision was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftBranch {
-    /// The one that the task had before: a rework of what landed has another (RULE-28).
+    /// The one that the task had before: a rework of what landed uses another (RULE-28).
     OfBefore,
-    /// The one that it has now: it is at its end.
+    /// The one that it has now: the task has ended.
     OfAfter,
 }
 
-/// What a decision leaves to be done once it was carried out, by later steps.
+/// What a decision leaves for later steps once it was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaves {
     /// A branch that may be deleted (`merge.delete_branch`).

@@ -4,7 +4,7 @@ use crate::model::chat::{Ask, AskKind, AskState, Chat, Press, Said, Says, Sender
 use crate::model::task::{Task, Waiting};
 use crate::model::text::steers;
 
-/// A reason is taken for so long after it was asked for.
+/// A reason is accepted for this long after it was asked for.
 pub const REASON_MS: i64 = 24 * 3_600_000;
 /// The longest reason, in characters.
 pub const REASON_CHARS: usize = 2000;

@@ -17,11 +17,12 @@ pub struct Seen<'a> {
     pub nonce_hash: Option<&'a str>,
 }
 
-/// What the deploy means. `over`: why nothing more is waited for, such as "by the deadline" (`deploy.timeout_s` and 60 s).
+/// What the deploy's result is. `over`: why the wait has ended, such as "by the deadline" (`deploy.timeout_s` plus 60
+/// s).
 ///
-/// The wrapper has the last word on its own exit: a file that says otherwise leaves production unknown. Where the wrapper
-/// said nothing, only a self-hosting command's file with its nonce counts. A foreign writer may be caught half-way, so a
-/// file that merely ends too early is waited for; whatever else can't be read as this deploy's exit 0 or 1 leaves
+/// The wrapper has the last word on its own exit: a file that contradicts it leaves production unknown. Where the
+/// wrapper reported nothing, only a self-hosting command's file with its nonce counts. A foreign writer may be caught
+/// half-way, so a truncated file is waited for; anything else that can't be read as this deploy's exit 0 or 1 leaves
 /// production unknown.
 pub fn read(seen: &Seen<'_>, of: &ResultOf, over: Option<&str>) -> DeployStatus {
     let wait = |why: &str| match over {

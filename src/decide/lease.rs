@@ -3,7 +3,7 @@
 use crate::model::landing::Awaits;
 use crate::model::task::{Deploy, Task};
 
-/// What a lease is judged by.
+/// The facts that decide about a lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Held<'a> {
     /// The task that holds it; `None`: nobody knows it.
@@ -52,7 +52,7 @@ pub fn lease(held: &Held<'_>, ttl_ms: i64) -> Lease {
             Some(_) | None => Lease::Keep,
         };
     }
-    // Nothing of it runs and nothing will by itself: a block that kept the lease.
+    // Nothing of it runs or will run on its own: a block that kept the lease.
     if task.blocked_reason.is_some() && !held.busy && held.actor_gone {
         return free("its task is blocked and nothing of it runs");
     }
