@@ -33,7 +33,8 @@ pub enum Lease {
     },
 }
 
-/// Never while a deploy is initiated without a result, unless the forge waits for a person. `ttl_ms`: `merge_lease.ttl_s`.
+/// Never while a deploy is initiated and has no result, unless the forge waits for a person. `ttl_ms`:
+/// `merge_lease.ttl_s`.
 pub fn lease(held: &Held<'_>, ttl_ms: i64) -> Lease {
     let free = |why: &str| Lease::Free { why: why.to_owned() };
     let Some(task) = held.task else { return free("its task is unknown") };

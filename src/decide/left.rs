@@ -88,7 +88,7 @@ fn fault(facts: &Facts<'_>, used: &[(&str, String)], change: &Change) -> Option<
         return Some("is protected".to_owned());
     }
     if is_below(&fold(&change.path), &fold(FOLDER)) {
-        // A document under another spelling of the folder is none of the work item's.
+        // Under another spelling of the folder, a file is not one of its documents.
         let below = change.path.strip_prefix(&format!("{}/", folder(facts.key)));
         if let Some(artefact) = below.and_then(Artefact::of) {
             return artefact_fault(facts.stage, artefact, change.now);
