@@ -21,7 +21,7 @@ words! {
 }
 
 words! {
-    /// The configured engine.
+    /// The engine asked for.
     #[derive(Default)]
     Choice {
         /// bubblewrap where it works, else Landlock.
