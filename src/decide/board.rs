@@ -86,7 +86,7 @@ pub fn asks(task: &Task, before: Option<Wait>, asking: Option<&str>, status: &st
     same && task.blocked_reason.is_none() && asking == Some(status)
 }
 
-/// How far a task is inside its stage, as far as anybody is shown it.
+/// How far a task is inside its stage, as far as it is shown.
 pub fn progress(task: &Task) -> Progress {
     match (task.stage, task.watch) {
         (Stage::Done, Some(Watch::Armed)) => Progress::Watching,

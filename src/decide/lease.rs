@@ -1,4 +1,4 @@
-//! When a repository's merge lease is taken back from its task (RUN-8). Pure.
+//! When a repository's merge lease is revoked from its task (RUN-8). Pure.
 
 use crate::model::landing::Awaits;
 use crate::model::task::{Deploy, Task};

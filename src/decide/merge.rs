@@ -29,7 +29,7 @@ pub enum MergeAnswer {
         what: Awaited,
         said: String,
     },
-    /// It does not do it for anybody.
+    /// It refuses, whoever asks.
     Refused {
         reason: String,
     },

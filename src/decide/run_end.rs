@@ -218,7 +218,7 @@ fn limited_until(named: Option<i64>, who: &Who<'_>, now: i64) -> i64 {
     if named.is_some() { until + who.run.rem_euclid(SPREAD_S) * 1000 } else { until }
 }
 
-/// The conversation that a run resumes: that of the run before, where a limit ended that run and nothing of its own did
+/// The conversation that a run resumes: the previous run's, if a limit ended that run and nothing of its own did
 /// (RUN-5, RUN-7). `runs`: all of the task, oldest first.
 pub fn goes_on<'r>(run: &Run, runs: &'r [Run]) -> Option<&'r str> {
     let same = |r: &&Run| {

@@ -6,8 +6,8 @@ use crate::model::task::{Deploy, DeployState, Task};
 use crate::model::view::TaskView;
 
 /// Whether a recorded stop may be carried out now. The stop itself may close a deploy's window once that deploy has
-/// settled. Every other window is closed by whoever opened it, and that of an update whose process is gone by the merge
-/// gate. `deploys`: all of the task, oldest first.
+/// settled. Whoever opened any other window closes it; the merge gate closes an update's if its process is gone.
+/// `deploys`: all of the task, oldest first.
 pub fn may_complete(task: &Task, deploys: &[Deploy]) -> bool {
     if task.stop_requested_at.is_none() || task.stage.is_terminal() {
         return false;

@@ -32,7 +32,7 @@ pub fn next_look_ms(waited_ms: i64) -> i64 {
     (waited_ms / 4).clamp(2_000, 30_000)
 }
 
-/// The wait before a forge that did not answer is asked again; `told`: until when it asked for a pause.
+/// The wait before a forge that did not answer is asked again; `told`: when the pause it asked for ends.
 pub fn after_outage(told: Option<i64>, now: i64) -> i64 {
     told.unwrap_or(0).max(now + 5_000)
 }

@@ -61,7 +61,7 @@ pub struct Bounds {
     pub main_process_only: bool,
 }
 
-/// The reaper's own limit comes first: it settles the job under its true name. Only an agent's processes are untrusted.
+/// The reaper's own limit comes first, because it settles the job. Only an agent runs without a configured command.
 pub fn bounds(kind: JobKind, s: &Settings) -> Bounds {
     let whole = ends_whole(kind);
     let backstop = s.max_running_s.saturating_add(2 * s.interval_s).saturating_add(s.stop_grace_s + 60);

@@ -6,7 +6,7 @@ use super::stage::{JobKind, Stage, words};
 use super::task::{Finding, NewJob, Waiting};
 
 words! {
-    /// The gates and sub-gates by name: the one registry. `explain`, `advance` and `--dry-run` evaluate them through it.
+    /// The gates and sub-gates by name: the one registry, through which `explain`, `advance` and `--dry-run` evaluate.
     Gate {
         AnalysisComplete = "analysis_complete",
         AnalysisApproved = "analysis_approved",

@@ -15,8 +15,8 @@ words! {
         Advance = "advance",
         /// A gate or a person says no: one attempt is spent (PIPE-3).
         Rollback = "rollback",
-        /// A verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is spent
-        /// (RULE-4).
+        /// A verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is
+        /// spent (RULE-4).
         Return = "return",
         /// The stage begins again by a person's word: a retry, a rejected or resumed analysis.
         Repeat = "repeat",

@@ -1,4 +1,5 @@
-//! What no run may change (BND-5): the built-in list, what the operator adds, and the files that configured commands name.
+//! What no run may change (BND-5): a built-in list, the operator's additions, and the files that configured commands
+//! name.
 
 use super::tree_rules::fold;
 use globset::{Glob, GlobBuilder, GlobMatcher};

@@ -243,9 +243,9 @@ pub struct ScanReport {
     pub scan: Scan,
     pub findings: Vec<Judged>,
     pub idle_waivers: Vec<IdleWaiver>,
-    /// Loud: what was not looked at although the verdict is PASS.
+    /// Shown prominently: what was not checked although the verdict is PASS.
     pub warnings: Vec<String>,
-    /// What could not be believed.
+    /// What could not be trusted.
     pub errors: Vec<String>,
 }
 

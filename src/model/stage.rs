@@ -53,7 +53,7 @@ words! {
 }
 
 words! {
-    /// What works a queue entry: an agent, or code (RUN-1).
+    /// What processes a queue entry: an agent, or code (RUN-1).
     JobKind {
         Agent = "agent",
         Ci = "ci",
@@ -79,7 +79,7 @@ words! {
 
 impl JobKind {
     /// Whether its processes run what an agent or a branch says: the second row of BND-1's table. `orch`'s own
-    /// processes in such a job identify themselves.
+    /// processes in such a job prove that they are.
     pub fn runs_foreign_code(self) -> bool {
         match self {
             Self::Agent | Self::Ci | Self::Staging | Self::Build => true,

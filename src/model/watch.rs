@@ -244,7 +244,7 @@ pub struct HealthAnswer {
 }
 
 words! {
-    /// What an answer (or its absence) says. Whether the absence counts as a failure is decided with the control target.
+    /// What an answer (or none) says. The control target decides whether a missing answer counts as a failure.
     HealthOutcome {
         Ok = "ok",
         BadStatus = "bad_status",

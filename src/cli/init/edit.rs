@@ -11,7 +11,7 @@ pub type Reason = String;
 struct List {
     /// The line of `projects:`.
     head: usize,
-    /// The entries' lines, from the first to the one after the last and its comments.
+    /// The line range of the entries; it ends after the last one and its comments.
     from: usize,
     to: usize,
     /// Columns before an entry's dash.

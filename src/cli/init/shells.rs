@@ -1,4 +1,4 @@
-//! Shell completions and manual pages in the account's own folders (DSK-3, ORD-4): where they are, and what `init` offers.
+//! Shell completions and manual pages in the account's own folders (DSK-3, ORD-4): where they are, what `init` offers.
 
 use super::Done;
 use crate::adapters::files;

@@ -187,7 +187,7 @@ fn in_scratch<T>(found: &Found, todo: &dyn Fn(&mut Ctx, &Project) -> Result<T>) 
     todo(&mut ctx, &project)
 }
 
-/// Stores what passed; returns a note where that can't be done, which costs no more than another try.
+/// Stores what passed; returns a note where that fails, which only costs another try.
 pub fn kept(tried: &Tried, file: &Path, key: &str) -> Option<String> {
     let e = keep(tried, file, key).err()?;
     Some(format!("that they passed can't be kept: {e:#}; the first task tries them again"))

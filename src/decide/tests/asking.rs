@@ -43,7 +43,7 @@ struct Read {
     before: Option<Wait>,
     /// `None`: the waits were read, the board has not answered.
     item: Option<Item>,
-    /// The item changed since, by anybody or by `orch` itself, and something newer was recorded.
+    /// The item changed since, by a person or by `orch` itself, and something newer was recorded.
     moved: bool,
     ours: bool,
     behind: bool,

@@ -239,7 +239,7 @@ impl T {
         self.job.and_then(|j| j.run)
     }
 
-    /// Adds a row; what it makes unreadable goes.
+    /// Adds a row, and drops those that no gate reads any more.
     pub fn add(&mut self, gate: Gate, verdict: EvidenceVerdict) {
         let row = Row { gate, verdict, fresh: true, attempt: true, rel: Rel::Same, fence: true };
         let error = verdict == EvidenceVerdict::ToolError;

@@ -99,7 +99,7 @@ fn what_comes_in_pieces_is_found_and_only_a_beginning_waits() {
     assert_eq!(through(&known, &[b"ope"]), "ope", "of three characters nothing can be told");
     assert_eq!(known.cut_text("n sesame now, open ses"), "[secret: a.b] now, [secret: a.b]");
     assert_eq!(known.text("n sesame now, open ses"), "n sesame now, open ses", "a whole text was not cut");
-    // An endless run of hits needs no more room than one.
+    // An endless run of hits needs no more space than one hit.
     let many = Redactor::new([("x", "aaaaaaaaaa")]);
     let mut stream = many.stream();
     let mut out = Vec::new();
