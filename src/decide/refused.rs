@@ -146,7 +146,7 @@ mod tests {
         assert!(why.is_some_and(|why| why.contains("2 times") && why.contains("`orch retry ORCH-1`")));
         assert_eq!(refused(&t, Asked::Stop, "403", bounds, 1).0.tries, 1, "a stop counts anew");
         t.apply(Change::Refused(again)).unwrap();
-        // An outage stops the clock; a success of that very effect ends the refusal, that of another does not.
+        // An outage stops the clock. Only a success of that very effect ends the refusal.
         assert_eq!(tried(&t, &t, Asked::OpenPull, true, 9), Some(Change::RefusalSilent { at: 9 }));
         assert_eq!(tried(&t, &t, Asked::Land, false, 9), Some(Change::NotRefused(Asked::Land)));
         assert_eq!(tried(&t, &t, Asked::OpenPull, false, 9), None);

@@ -6,8 +6,8 @@ use super::task::Actor;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Who gave an answer or an order, and through which channel. Always an object in JSON: `{"via": "board", "user":
-/// "ann"}`. A field that the channel does not know is null.
+/// Who gave an answer or an order, and through which channel. Always an object in JSON:
+/// `{"via": "board", "user": "ann"}`. A field that the channel does not know is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "via", rename_all = "lowercase")]
 pub enum By {
