@@ -1,31 +1,31 @@
-//! How often a cause that spends no attempt may start a run again, or put one off (RULE-48). Counted on the job rows of
-//! one visit to a stage, by cause; `orch retry` begins a new visit, so that it clears every count.
+//! How often a cause that spends no attempt may restart a run, or defer one (RULE-48). Counted per cause on the job
+//! rows of one visit to a stage. `orch retry` begins a new visit, which clears every count.
 
 use super::gates::back_off;
 use crate::model::report::Rule;
 use crate::model::task::{Cause, Job, MOST_PUT_OFF_MS};
 
-/// A run starts again twice for one cause; the next time the task is held with it.
+/// A run restarts twice for one cause; the third time the task is held with it.
 const MOST: i64 = 2;
-/// Between two tries of what waits for a remote, in milliseconds.
+/// The pause between two tries of what waits for a remote, in milliseconds.
 const WAIT_MS: i64 = 15_000;
-/// Before a supervisor that could not be started is tried again, in milliseconds. Nothing tells when the cause is gone, so
-/// that it is asked for: half a timer's usual ten seconds, for a start is not to miss the next step, and a loop of steps is
-/// not to ask for it more than twelve times a minute.
+/// The pause before a supervisor that could not be started is tried again, in milliseconds. Nothing signals that the
+/// cause is gone, so it is polled: at half a timer's usual ten seconds, so that a start does not miss the next step,
+/// and a loop of steps polls at most twelve times a minute.
 pub const START_AGAIN_MS: i64 = 5_000;
-/// What this machine lacks is looked for no sooner again, whatever `agents.retry_backoff_s` says.
+/// What this machine lacks is checked again no sooner than this, whatever `agents.retry_backoff_s` says.
 const LEAST_MS: i64 = 5_000;
 
-/// What follows once something was put off.
+/// What follows once something was deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// Tried again after so many milliseconds.
+    /// Retried after this many milliseconds.
     After(i64),
     /// The task is blocked with the cause until a person's `retry`.
     Hold,
 }
 
-/// The most times a cause may repeat; `None`: for as long as it lasts, since no agent works meanwhile.
+/// How often a cause may repeat; `None`: for as long as it lasts, since no agent works meanwhile.
 fn bound(cause: Cause) -> Option<i64> {
     match cause {
         Cause::Lost | Cause::HeadMoved | Cause::PushRefused => Some(MOST),
@@ -33,7 +33,7 @@ fn bound(cause: Cause) -> Option<i64> {
     }
 }
 
-/// What a run left is kept and was put off for the `times`-th time for this cause.
+/// What a run left is kept, deferred for the `times`-th time for this cause.
 pub fn put_off(cause: Cause, times: i64) -> Again {
     match bound(cause) {
         Some(most) if times > most => Again::Hold,
@@ -41,7 +41,7 @@ pub fn put_off(cause: Cause, times: i64) -> Again {
     }
 }
 
-/// The rule that holds a job which was put back for this cause until its time (RULE-45).
+/// The rule that holds a job that was requeued for this cause until its time (RULE-45).
 pub fn rule(cause: Option<Cause>) -> Rule {
     match cause {
         Some(Cause::Environment) => Rule::Environment,
@@ -52,13 +52,13 @@ pub fn rule(cause: Option<Cause>) -> Rule {
     }
 }
 
-/// How long what this machine lacks is waited for before the `times`-th further try, in milliseconds: growing from `first_ms`
-/// (`agents.retry_backoff_s`), at most five minutes (ORD-1). A wait of nothing would try without a pause.
+/// The wait before the `times`-th further try for something this machine lacks, in milliseconds: growing from
+/// `first_ms` (`agents.retry_backoff_s`) to at most five minutes (ORD-1). A wait of zero would retry without a pause.
 pub fn environment_wait(first_ms: i64, times: i64) -> i64 {
     back_off(first_ms.max(LEAST_MS), times, 0).min(MOST_PUT_OFF_MS)
 }
 
-/// The cause that has started one run too many among these failed jobs of one visit, with how often.
+/// The cause that has restarted a run once too often among these failed jobs of one visit, with its count.
 pub fn exhausted<'j>(failed: impl Iterator<Item = &'j Job>) -> Option<(Cause, i64)> {
     let mut counts: Vec<(Cause, i64)> = Vec::new();
     for job in failed.filter(|j| !j.spent) {

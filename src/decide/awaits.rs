@@ -6,11 +6,11 @@ use crate::model::landing::{Awaited, Awaits};
 use crate::model::view::TaskView;
 
 const FIRST_MS: i64 = 2_000;
-/// What a person does may come at any time, and each look is one request.
+/// A person may act at any time, and each check is one request.
 const LONGEST_MS: i64 = 60_000;
 
-/// The wait after one more answer of this kind at `now` (wall ms). Another kind than before begins anew; `salt` keeps
-/// tasks apart.
+/// The wait after one more answer of this kind at `now` (wall ms). A change of kind restarts the backoff; `salt`
+/// spreads the tasks.
 pub fn next(before: Option<&Awaits>, deploy: &str, (what, said): (Awaited, &str), now: i64, salt: i64) -> Awaits {
     let asked = before.filter(|b| b.deploy == deploy && b.what == what).map_or(0, |b| b.asked) + 1;
     let pause = back_off(FIRST_MS, asked, salt).min(LONGEST_MS);
@@ -18,20 +18,20 @@ pub fn next(before: Option<&Awaits>, deploy: &str, (what, said): (Awaited, &str)
     Awaits { deploy: deploy.to_owned(), what, said: said.to_owned(), asked, until, lease_free: false }
 }
 
-/// Why the merge is not asked for now, and until when; `None`: it is due, or something comes first that withdraws it (a
+/// Why the merge is not requested now, and until when; `None`: it is due, or something that withdraws it comes first (a
 /// stop, HALT, a freeze).
 pub fn waits(view: &TaskView) -> Option<(String, i64)> {
     let wait = view.awaits.as_ref()?;
     let first = view.task.stop_requested_at.is_some() || view.halted.is_some() || view.freeze.is_some();
     let left = wait.until - view.now.wall_ms;
-    // A longer one comes of a clock that was set back.
+    // A longer one comes from a clock that was set back.
     if first || !(1..=LONGEST_MS).contains(&left) {
         return None;
     }
     Some((why(wait), wait.until))
 }
 
-/// In one sentence, with what ends it.
+/// As one sentence, with what ends the wait.
 pub fn why(wait: &Awaits) -> String {
     format!(
         "the forge does not merge yet: {}; the task continues automatically once {}",

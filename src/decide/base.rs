@@ -3,12 +3,12 @@
 use crate::model::base::{Base, BaseState, Unseen};
 use crate::model::report::Rule;
 
-/// What is to be done about a base before a first job is claimed.
+/// What to do about a base before a first job is claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It holds: agents may start.
+    /// It is green: agents may start.
     Go,
-    /// It is being tried, or was and is not due again.
+    /// It is being tried, or was tried and is not due again.
     Wait,
     Try,
 }
@@ -27,7 +27,7 @@ pub fn next(last: Option<&Base>, tree: &str, config: &str, passed: bool, now_ms:
     }
     match last.state {
         BaseState::Green | BaseState::NotApplicable => Next::Go,
-        // A clock that was set back must hold nothing for long.
+        // A clock that was set back must not hold anything for long.
         BaseState::Red | BaseState::Environment | BaseState::Untried
             if last.next_at > now_ms && last.since <= now_ms =>
         {
@@ -38,8 +38,8 @@ pub fn next(last: Option<&Base>, tree: &str, config: &str, passed: bool, now_ms:
     }
 }
 
-/// What a base holds first jobs by; `None`: nothing. The time is when it is tried, or looked at, again. A base of which
-/// nothing is known holds, and so does one that could not be looked at since.
+/// Why a base holds first jobs; `None`: it does not. The time is that of the next try or check. A base of which nothing
+/// is known holds, and so does one that could not be checked since.
 pub fn holds(base: Option<&Base>, unseen: Option<&Unseen>, name: &str) -> Option<(Rule, String, Option<i64>)> {
     if let Some(unseen) = unseen {
         let why = format!("the base of {name} can't be looked at: {}; it is tried again automatically", unseen.why);
@@ -64,10 +64,10 @@ pub fn holds(base: Option<&Base>, unseen: Option<&Unseen>, name: &str) -> Option
     }
 }
 
-/// What follows of a red CI at `red_at` (ORD-1).
+/// What follows from a red CI at `red_at` (ORD-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedCi {
-    /// It is the task's own: it spends an attempt.
+    /// The fault is the task's own: it spends an attempt.
     Counts,
     /// The base has to be tried once more.
     TryBase,
@@ -75,11 +75,12 @@ pub enum RedCi {
     Machine,
 }
 
-/// `no_program`: setup or CI could not be started, or ended with 126 or 127. `recheck_ms`: how long a verdict is believed.
+/// `no_program`: setup or CI could not be started, or exited with 126 or 127. `recheck_ms`: how long a verdict is
+/// valid.
 pub fn red_ci(base: Option<&Base>, no_program: bool, red_at: i64, now_ms: i64, recheck_ms: i64) -> RedCi {
     let Some(base) = base.filter(|b| b.state.is_verdict()) else { return RedCi::TryBase };
     let since_red = base.since >= red_at;
-    // A clock that was set back makes a verdict of the future no younger.
+    // A clock that was set back does not make a verdict from the future any younger.
     let fresh = since_red || (0..=recheck_ms).contains(&(now_ms - base.since));
     match base.state {
         BaseState::Red | BaseState::Environment if fresh => RedCi::Machine,

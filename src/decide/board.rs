@@ -10,11 +10,11 @@ use crate::model::watch::Watch;
 use crate::model::withdrawal::Withdrawal;
 use std::fmt;
 
-/// The last observation of a work item, as far as it decides about the next one.
+/// The last observation of a work item, as far as it affects the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known<'a> {
     pub status: &'a str,
-    /// The item's own `updated` then, in milliseconds by the board's clock.
+    /// The item's own `updated` at that time, in milliseconds by the board's clock.
     pub updated_ms: i64,
     /// The `updated` of `orch`'s own last write, by the same clock.
     pub written_ms: i64,
@@ -23,38 +23,38 @@ pub struct Known<'a> {
 /// How a board is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A file that people edit: what is read is what is there now, whatever time it names.
+    /// A file that people edit: what is read is current, whatever time it names.
     File,
-    /// A server's list: pages may be older than what was read before.
+    /// A server's list: a page may be older than one that was read before.
     Server,
 }
 
-/// What an observation is.
+/// How an observation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
     /// Older than the last one: discarded (RULE-12).
     Older,
-    /// An answer, and the question was asked, or ended, while the board was read: nobody can say which came first. Not
+    /// An answer, but the question was asked, or ended, while the board was read: nobody can say which came first. Not
     /// recorded; the item is read once more (RULE-43).
     Unclear,
-    /// Recorded, with the intent that the status changed into.
+    /// Recorded, with the intent of the new status.
     Recorded { intent: Option<Intent> },
 }
 
-/// What was read of a work item.
+/// What was read from a work item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen<'a> {
     pub status: &'a str,
     pub updated_ms: i64,
-    /// The intent that the status stands for.
+    /// The intent of the status.
     pub means: Option<Intent>,
     pub source: Source,
-    /// The wait of the item's task when the board was asked, and as it is now.
+    /// The wait of the item's task when the board was read, and now.
     pub before: Option<Wait>,
     pub now: Option<Wait>,
 }
 
-/// What an observation is, beside the last one.
+/// Compares an observation with the last one.
 pub fn sight(known: Option<Known<'_>>, seen: &Seen<'_>) -> Sight {
     let Seen { status, updated_ms, means, source, before, now } = *seen;
     let answers = match means {
@@ -65,8 +65,8 @@ pub fn sight(known: Option<Known<'_>>, seen: &Seen<'_>) -> Sight {
     let Some(known) = known else {
         return if unclear { Sight::Unclear } else { Sight::Recorded { intent: means } };
     };
-    // A status that comes in a file with an `updated` older than our own write is an editor's stale buffer: text, not an
-    // intent (RULE-40). A file without `updated` claims nothing of the kind.
+    // A status that arrives in a file with an `updated` older than our own write is an editor's stale buffer: text, not
+    // an intent (RULE-40). A file without `updated` makes no such claim.
     let stale = match source {
         Source::Server if updated_ms < known.updated_ms => return Sight::Older,
         Source::Server => false,
@@ -78,15 +78,15 @@ pub fn sight(known: Option<Known<'_>>, seen: &Seen<'_>) -> Sight {
     Sight::Recorded { intent: means.filter(|_| !stale && known.status != status) }
 }
 
-/// Whether a status that was on the item asks the task's present wait (RULE-43). `asking`: the status that the indication
-/// of the wait resolves to, fallbacks included. `before`: the wait the task was in when the board was asked for the
-/// status, or to set it; a status from before the wait asks nothing.
+/// Whether a status on the item asks the task's present wait (RULE-43). `asking`: the status that the wait's indication
+/// resolves to, fallbacks included. `before`: the task's wait when the status was read from the board, or set there; a
+/// status from before the wait asks nothing.
 pub fn asks(task: &Task, before: Option<Wait>, asking: Option<&str>, status: &str) -> bool {
     let same = task.wait().is_some_and(|now| before.is_some_and(|b| b.no == now.no));
     same && task.blocked_reason.is_none() && asking == Some(status)
 }
 
-/// Where a task is inside its stage, as far as anybody is shown it.
+/// How far a task is inside its stage, as far as it is shown.
 pub fn progress(task: &Task) -> Progress {
     match (task.stage, task.watch) {
         (Stage::Done, Some(Watch::Armed)) => Progress::Watching,
@@ -98,10 +98,10 @@ pub fn progress(task: &Task) -> Progress {
     }
 }
 
-/// Whose word a hold of the board's side is: only the same kind may replace or lift it (RULE-31).
+/// Where a hold of the board's side comes from: only the same kind may replace or lift it (RULE-31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asserts {
-    /// Whether the item is there.
+    /// Whether the item exists.
     Presence,
     /// Whether its status is closed.
     Status,
@@ -116,7 +116,7 @@ impl Asserts {
     }
 }
 
-/// Whether what the board says now changes the task's hold: a hold of another kind stays, and only its own is lifted.
+/// Whether what the board says now changes the task's hold. A hold of another kind stays; only its own is lifted.
 pub fn changes_hold(task: &Task, seen: Option<&Withdrawal>, kind: Asserts) -> bool {
     let own = task.withdrawn.as_ref().is_some_and(|hold| kind.owns(hold));
     if task.withdrawn.as_ref() == seen {
@@ -131,12 +131,12 @@ pub struct Said<'a> {
     pub title: &'a str,
     pub body: Option<&'a str>,
     pub priority: i64,
-    /// Its blockers by key, and those that nobody knows; `None`: it was not asked for them.
+    /// Its blockers by key, and those that nobody knows; `None`: they were not read.
     pub blockers: Option<(Vec<Key>, Vec<String>)>,
 }
 
-/// What the task takes over of what the board says of order, text and blockers; `frozen`: the text stays as its decider saw it
-/// (BRD-3). Nothing where it says what the task holds already.
+/// What the task takes over from the board: order, text and blockers. `frozen`: the text stays as its decider saw it
+/// (BRD-3). Empty where the task already has all of it.
 pub fn follow(task: &Task, said: Said<'_>, frozen: bool) -> Vec<Change> {
     let now = |text: &str, own: &str| if frozen { own.to_owned() } else { text.to_owned() };
     let (keys, unknown) = match said.blockers {
@@ -163,7 +163,7 @@ pub fn unknown_blockers(names: Vec<String>) -> Option<Withdrawal> {
     (!names.is_empty()).then_some(Withdrawal::UnknownBlockers { names })
 }
 
-/// Which wait a label can answer in the person's place now; nobody is asked about it where none can (BRD-5). `next`: the stage
+/// Which wait a label can answer for the person now; the board is not asked where none can (BRD-5). `next`: the stage
 /// that follows in the project.
 pub fn labelled(task: &Task, next: Option<Stage>) -> Option<Waiting> {
     if task.blocked_reason.is_some() || task.withdrawn.is_some() || task.stop_requested_at.is_some() {
@@ -173,31 +173,31 @@ pub fn labelled(task: &Task, next: Option<Stage>) -> Option<Waiting> {
         Stage::Analysis => Some(Waiting::Approval),
         Stage::Deploy => task.released.is_none().then_some(Waiting::ConfirmDeploy),
         Stage::Created | Stage::Done | Stage::Cancelled => None,
-        // So that nobody is asked who need not be.
+        // Saves a request where no label counts.
         Stage::Architecture | Stage::Development | Stage::Review | Stage::Testing | Stage::DeployStaging => {
             (next == Some(Stage::Deploy)).then_some(Waiting::ConfirmDeploy)
         }
     }
 }
 
-/// Whether the answer that an item has no label still stands: it is not asked for again at every step while a person is
-/// waited for. A "yes" is never taken from memory. `age_ms`: of the answer.
+/// Whether the answer "this item has no label" is still valid, so that not every step asks again while a person is
+/// awaited. A "yes" never comes from the cache. `age_ms`: of the answer.
 pub fn stands_unlabelled(age_ms: i64, ttl_ms: i64, changed_since: bool) -> bool {
     (0..ttl_ms).contains(&age_ms) && !changed_since
 }
 
-/// What is known when an intent is to be used.
+/// What is known when an intent is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing<'a> {
     /// The live or latest task of the work item.
     pub task: Option<&'a Task>,
     /// A job of it is queued or running.
     pub busy: bool,
-    /// Another status than To Analyse was seen or set since its last task ended.
+    /// A status other than To Analyse was seen or set since its last task ended.
     pub seen_other_since_end: bool,
     /// `stop.status_enabled`.
     pub stop_on: bool,
-    /// The wait that had been asked when the status was seen, by its number.
+    /// The number of the wait that had been asked when the status was seen.
     pub answers: Option<i64>,
 }
 
@@ -206,12 +206,12 @@ pub struct Standing<'a> {
 pub enum Use {
     /// A new task of the work item begins.
     Start,
-    /// The analyst works again on what the item now says.
+    /// The analyst works again, on the item's present text.
     Resume,
-    /// A person's release of what the task waits for.
+    /// A person's release of the wait.
     Release(Waiting),
     Stop,
-    /// Nothing: the row is dismissed with this reason.
+    /// Nothing: the row is dismissed for this reason.
     Nothing(Unused),
 }
 
@@ -233,7 +233,7 @@ pub enum Unused {
     },
     /// Set before the board asked (RULE-43).
     TooEarly,
-    /// A job of the task works (RULE-15).
+    /// A job of the task is running or queued (RULE-15).
     Busy,
     Stopping,
 }
@@ -293,7 +293,7 @@ fn to_analyse(task: &Task, at: &Standing<'_>) -> Result<Use, Unused> {
     }
 }
 
-/// Only on the stage that waits, only if the board had asked this very wait, only without a live job.
+/// Only in the stage that waits, only if the board had asked this very wait, only without a live job.
 fn answer(task: &Task, stage: Stage, waiting: Waiting, at: &Standing<'_>) -> Result<Use, Unused> {
     if task.stage != stage || task.waiting_for != Some(waiting) {
         return Err(Unused::NotWaiting { stage: task.stage, waiting });

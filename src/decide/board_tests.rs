@@ -11,7 +11,7 @@ fn rule_12_an_intent_is_a_change_into_its_status() {
     let stop = Some(Intent::Stop);
     let recorded = |intent| Sight::Recorded { intent };
     let seen = |updated_ms, source, means| Seen { status: "stop", updated_ms, means, source, before: None, now: None };
-    // First sight counts; the same status again does not; an older page of a server is discarded.
+    // The first observation counts; the same status again does not; an older page of a server is discarded.
     for (before, at, source, want) in [
         (None, 5, Source::Server, recorded(stop)),
         (known("a", 4, 4), 5, Source::Server, recorded(stop)),
@@ -19,7 +19,7 @@ fn rule_12_an_intent_is_a_change_into_its_status() {
         (known("stop", 4, 4), 5, Source::Server, recorded(None)),
         (known("a", 6, 4), 5, Source::Server, Sight::Older),
         (known("a", 6, 5), 5, Source::File, recorded(stop)),
-        // RULE-40: an editor's stale buffer is text; a file that names no time is not stale.
+        // RULE-40: an editor's stale buffer is text; a file without a time is not stale.
         (known("a", 6, 6), 5, Source::File, recorded(None)),
         (known("a", 6, 6), 0, Source::File, recorded(stop)),
         (known("stop", 6, 6), 7, Source::File, recorded(None)),
@@ -68,7 +68,7 @@ fn rule_43_a_wait_is_asked_by_its_own_status_seen_within_it() {
     for (task, before, asking, status, want) in [
         (&task, at(4, false), Some("in review"), "in review", true),
         (&task, at(4, true), Some("in review"), "in review", true),
-        // Read before the wait began, or in the one before it.
+        // Read before the wait began, or in the wait before it.
         (&task, None, Some("in review"), "in review", false),
         (&task, at(3, true), Some("in review"), "in review", false),
         (&task, at(4, false), Some("in review"), "approved", false),
@@ -137,7 +137,8 @@ fn rule_12_what_keeps_an_intent_from_acting_has_its_own_reason() {
 }
 
 proptest! {
-    /// A person's answer is used exactly where the task waits for it, was asked in this wait, rests, and is not stopped.
+    /// A person's answer is used exactly where the task waits for it, was asked in this wait, has no live job and no
+    /// stop.
     #[test]
     fn rule_43_an_answer_counts_exactly_after_its_question(
         stage in 0..Stage::ALL.len(), waits in proptest::option::of(0..Waiting::ALL.len()), wait_no in 0..3_i64,

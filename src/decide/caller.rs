@@ -1,4 +1,4 @@
-//! Whether the caller of a subcommand comes from inside a run whose processes other people's words steer (BND-6).
+//! Whether the caller of a subcommand runs inside a run whose processes follow untrusted text (BND-6).
 
 use crate::model::act::Forebear;
 use crate::model::ids::RunId;
@@ -16,28 +16,28 @@ pub struct OpenRun {
     pub owners: Vec<Actor>,
 }
 
-/// Whether anything of a lineage hints at a run, of whatever state directory. Without a hint no database has to be read.
+/// Whether anything in a lineage hints at a run, of any state directory. Without a hint no database has to be read.
 pub fn may_be_inside(lineage: &[Forebear]) -> bool {
     lineage.iter().any(|f| f.supervises || !f.marks.is_empty() || f.units.iter().any(|u| u.starts_with("orch-")))
 }
 
-/// The run of the second row that the caller comes from: by its forebears (a supervisor is a subreaper, so that leaving
-/// the session or the parent changes nothing), by a mark, or by a control group. `None`: it comes from none, as an
-/// operator's command does.
+/// The run of the second row that the caller comes from: by its ancestors (a supervisor is a subreaper, so leaving the
+/// session or the parent changes nothing), by a mark, or by a control group. `None`: it comes from none, like an
+/// operator's command.
 pub fn inside(lineage: &[Forebear], runs: &[OpenRun]) -> Option<RunId> {
     let of = |run: &&OpenRun| {
         lineage.iter().enumerate().any(|(n, f)| {
             f.marks.contains(&run.mark)
                 || f.units.iter().any(|unit| run.units.contains(unit))
-                // The caller is never its own forebear: a supervisor may call itself what it is.
+                // The caller never counts as its own ancestor: a supervisor may call itself anything.
                 || (n > 0 && run.owners.contains(&f.actor))
         })
     };
     runs.iter().filter(|r| r.kind.runs_foreign_code()).find(of).map(|r| r.id)
 }
 
-/// What of the second row the caller comes from that is no run in the database: a base check, an `orch shell`. By the mark
-/// that each of its processes carries, `installation` first.
+/// What of the second row the caller comes from that has no run in the database: a base check, an `orch shell`.
+/// Recognised by the mark that each of its processes carries, `installation` first.
 pub fn beside(lineage: &[Forebear], installation: &str) -> Option<&'static str> {
     let kinds = [("base", "a base check"), ("shell", "an orch shell")];
     let marks = || lineage.iter().flat_map(|f| &f.marks);
@@ -97,7 +97,7 @@ mod tests {
             for kind in [JobKind::Agent, JobKind::Ci, JobKind::Staging, JobKind::Build] {
                 assert_eq!(inside(&lineage, &[run(kind)]).is_some(), expected, "{what}, {kind}");
             }
-            // The operator's commands may call what they like.
+            // The operator's commands may call whatever they like.
             for kind in [JobKind::Deploy, JobKind::DeployFinalizer, JobKind::PostDeployMonitor, JobKind::Scan] {
                 assert_eq!(inside(&lineage, &[run(kind)]), None, "{what}, {kind}");
             }

@@ -1,11 +1,11 @@
-//! The change of a task's row that a decision stands for, with every detail: whoever records it chooses nothing.
+//! The change of a task's row that a decision makes, with every detail: whoever records it chooses nothing.
 
 use crate::model::change::{Back, Change, Move};
 use crate::model::decision::Decision;
 use crate::model::policy::Policy;
 use crate::model::view::TaskView;
 
-/// The one change of this decision; `None`: a job, an effect or a wait, which leave the row as it is.
+/// The one change of this decision; `None`: a job, an effect or a wait, none of which changes the row.
 pub fn of(view: &TaskView, decision: &Decision) -> Option<Change> {
     let at = view.now.wall_ms;
     match decision {
@@ -26,16 +26,16 @@ pub fn of(view: &TaskView, decision: &Decision) -> Option<Change> {
     }
 }
 
-/// Which branch is done with once a decision was carried out.
+/// Which branch is no longer needed once a decision was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftBranch {
-    /// The one that the task had before: a rework of what landed has another (RULE-28).
+    /// The one that the task had before: a rework of what landed uses another (RULE-28).
     OfBefore,
-    /// The one that it has now: it is at its end.
+    /// The one that it has now: the task has ended.
     OfAfter,
 }
 
-/// What a decision leaves to be done once it was carried out, by later steps.
+/// What a decision leaves for later steps once it was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaves {
     /// A branch that may be deleted (`merge.delete_branch`).

@@ -4,7 +4,7 @@ use crate::model::chat::{Ask, AskKind, AskState, Chat, Press, Said, Says, Sender
 use crate::model::task::{Task, Waiting};
 use crate::model::text::steers;
 
-/// A reason is taken for so long after it was asked for.
+/// A reason is accepted for this long after it was asked for.
 pub const REASON_MS: i64 = 24 * 3_600_000;
 /// The longest reason, in characters.
 pub const REASON_CHARS: usize = 2000;
@@ -112,7 +112,7 @@ pub fn press(press: &Press, facts: &Facts<'_>) -> Judged {
     Judged { does, says: Says::Done(verb) }
 }
 
-/// Whether a message of this kind has such a button.
+/// Whether a message of this kind has that button.
 fn belongs(verb: Verb, ask: &Ask, facts: &Facts<'_>) -> bool {
     buttons(ask.kind, ask.waiting, facts.stop_on).iter().flatten().any(|v| *v == verb)
 }
@@ -132,19 +132,19 @@ pub fn buttons(kind: AskKind, waiting: Waiting, stop_on: bool) -> Vec<Vec<Verb>>
     }
 }
 
-/// What a message in the chat comes to.
+/// What a message in the chat means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// No answer to a question of ours: nobody is answered.
+    /// Not an answer to one of our questions: nobody is answered.
     Nothing,
     /// The reason of a rejection.
     Reason(String),
-    /// Whoever was asked for the reason gave one that can't be used, and is shown why.
+    /// The person who was asked for the reason gave one that can't be used, and is shown why.
     Unused(Says),
 }
 
-/// The reason that a message gives, where it is the answer to the question for one: the same user's own reply to that very
-/// message, in time. Anything else is no answer, and the wait is as it was.
+/// The reason in a message, where it answers the question for one: the same user's own reply to that very message, in
+/// time. Anything else is not an answer, and the wait is unchanged.
 pub fn reason(said: &Said, facts: &Facts<'_>) -> Heard {
     let Some(ask) = facts.ask.filter(|a| a.kind == AskKind::Reason) else { return Heard::Nothing };
     let here = facts.chat.is(&said.chat) && ask.chat == Some(said.chat.id);
@@ -222,7 +222,7 @@ mod tests {
         Press { callback: "c".into(), from: ann(), message: Some((chat(CHAT), 7)), data: data(NONCE, verb) }
     }
 
-    /// A press after some change of the world, and what it comes to.
+    /// A press after some change of the world, and what it does.
     type Case = (&'static str, AskKind, Waiting, Verb, fn(&mut World), Does, fn(&Says) -> bool);
 
     struct World {

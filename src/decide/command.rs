@@ -1,5 +1,6 @@
-//! What a person's command means for a task as it is: the table for the command line and the chat (PIPE-3, RULE-15 to
-//! RULE-18, ORD-1). What a status on a board means is `decide::board`. Pure; the engine carries the answer out.
+//! What a person's command means for a task in its present state: the table for the command line and the chat (PIPE-3,
+//! RULE-15 to RULE-18, ORD-1). What a status on a board means is in `decide::board`. Pure; the engine carries the
+//! answer out.
 
 use crate::decide::changes::has_landed;
 use crate::model::change::Budget;
@@ -31,7 +32,7 @@ pub enum Refused {
         stage: Stage,
         wanted: Stage,
     },
-    /// A stop, an update or a deploy is under way, or the task was taken back.
+    /// A stop, an update or a deploy is under way, or the task was withdrawn.
     UnderWay,
     AtWork,
     Landed,
@@ -65,8 +66,8 @@ pub fn stage_of(waiting: Waiting) -> Stage {
     }
 }
 
-/// `--approve`, `--confirm-deploy`: only in the stage that waits, only what is waited for, only while nothing of the task
-/// works (RULE-15). `busy`: a job is queued or runs.
+/// `--approve`, `--confirm-deploy`: only in the stage that waits, only for what it waits for, only while no job of the
+/// task is live (RULE-15). `busy`: a job is queued or running.
 pub fn release(task: &Task, waiting: Waiting, busy: bool) -> Result<(), Refused> {
     let (stage, wanted) = (task.stage, stage_of(waiting));
     if stage != wanted {
@@ -83,12 +84,12 @@ pub fn release(task: &Task, waiting: Waiting, busy: bool) -> Result<(), Refused>
 pub enum Reject {
     /// The analyst works again with the reason.
     Analyse,
-    /// As a gate's *no*: back to development, within the budget.
+    /// Like a gate's *no*: back to development, within the budget.
     SendBack,
 }
 
-/// `--reject`: in analysis the analyst works again; from architecture on back to development. Refused before the first
-/// stage, after the end, and while something critical is under way.
+/// `--reject`: in analysis the analyst works again; from architecture on it goes back to development. Refused before
+/// the first stage, after the end, and while something critical is under way.
 pub fn reject(view: &TaskView) -> Result<Reject, Refused> {
     let task = &view.task;
     let running = view.live_job.as_ref().filter(|j| j.status == JobStatus::Running);
@@ -112,12 +113,12 @@ pub fn reject(view: &TaskView) -> Result<Reject, Refused> {
     }
 }
 
-/// What a stop that is asked for finds.
+/// The state in which a requested stop finds the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// Nothing is left to stop.
     Ended,
-    /// It is recorded; `first`: it was not before. With a window it waits for that to close (RULE-16).
+    /// It is recorded; `first`: it was not before. An open window delays it until that window closes (RULE-16).
     Recorded { first: bool, waits: Option<Window> },
 }
 
@@ -129,12 +130,12 @@ pub fn stop(task: &Task) -> Stop {
     Stop::Recorded { first: task.stop_requested_at.is_none(), waits: task.critical.clone() }
 }
 
-/// What a retry is judged by, besides the task's view.
+/// What decides about a retry, in addition to the task's view.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Held<'a> {
-    /// What was taken back on the forge, as the retry found it before it restored anything.
+    /// What was withdrawn on the forge, as the retry found it before it restored anything.
     pub taken: Option<&'a Withdrawal>,
-    /// It is blocked by a red CI; `true`: under other settings than today's.
+    /// It is blocked by a red CI; `true`: one that ran under other settings than today's.
     pub red: Option<bool>,
     /// A run of it has exited and waits for its push.
     pub kept: bool,
@@ -143,7 +144,7 @@ pub struct Held<'a> {
 /// What a retry does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retry {
-    /// Nothing is held: what only waits for its time is due now.
+    /// Nothing is held: what only waits for its time becomes due now.
     DueNow,
     Lift(Lift),
 }
@@ -151,9 +152,9 @@ pub enum Retry {
 /// A hold that a retry lifts, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lift {
-    /// The hold of what was taken back on the forge goes, too.
+    /// The hold by the withdrawal on the forge is lifted as well.
     pub restores: bool,
-    /// Its pull request is not opened again as another.
+    /// Its pull request is not replaced by a new one.
     pub keeps_pull: bool,
     /// The red CI runs again on the same head.
     pub ci: bool,
@@ -163,11 +164,11 @@ pub struct Lift {
 /// What follows a lifted hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Then {
-    /// The rollback that the budget held back, with a fresh one.
+    /// The rollback that the spent budget prevented, with a fresh budget.
     RollBack(Vec<Finding>),
-    /// The very effect that was refused is tried again, or what an agent left is pushed: no agent starts (RULE-45).
+    /// The refused effect itself is retried, or what an agent left is pushed: no agent starts (RULE-45).
     Continue,
-    /// The stage begins again, with what its agents got through.
+    /// The stage begins again, keeping what its agents achieved.
     Repeat,
 }
 
@@ -230,8 +231,8 @@ pub fn retry_from(view: &TaskView, stage: Stage, stages: &[Stage]) -> Result<Dec
     Ok(Decision::Rollback { why, findings, squash: false, same: 0, budget: Budget::Fresh })
 }
 
-/// The rows that stay valid where a stage begins again: what an agent got through in the stay before. A block behind it (a
-/// scanner, a stale image) is no reason to have it work again.
+/// The rows that stay valid where a stage begins again: what an agent achieved in the previous stay. A block after it
+/// (a scanner, a stale image) is no reason to run the agent again.
 pub fn stays_valid(rows: &[Evidence], epoch: i64) -> Vec<&Evidence> {
     use crate::model::decision::Gate;
     let by_agents = [
@@ -246,19 +247,19 @@ pub fn stays_valid(rows: &[Evidence], epoch: i64) -> Vec<&Evidence> {
     by_agents.into_iter().filter_map(newest).filter(|e| e.verdict == EvidenceVerdict::Pass).collect()
 }
 
-/// How a retry takes the attempt's deploy up.
+/// How a retry resumes the attempt's deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeployAgain {
     /// There is none, or none that a retry may touch.
     No,
     /// It was blocked on its way: its window opens where it is.
     TakeUp(Window),
-    /// Its result stayed unknown or was bad: the landed commit is deployed once more under this id, without a second merge
-    /// (RULE-18).
+    /// Its result stayed unknown or was bad: the landed commit is deployed once more under this id, without a second
+    /// merge (RULE-18).
     New(Box<Deploy>),
 }
 
-/// A deploy is made again by a person's word only. Both ways open the critical window, which a recorded stop excludes
+/// A deploy is repeated only at a person's word. Both ways open the critical window, which a recorded stop excludes
 /// (RULE-16). `deploys`: all of the task, oldest first.
 pub fn deploy_again(task: &Task, deploys: &[Deploy]) -> DeployAgain {
     if task.stage != Stage::Deploy || task.stop_requested_at.is_some() {

@@ -1,5 +1,5 @@
-//! Which files define how a repository is built and tested, which are lock files, and which hold tests (BND-5). Names are
-//! compared folded, so that another case or spelling of one is the same name.
+//! Which files define how a repository is built and tested, which are lock files, and which are tests (BND-5). Names
+//! are compared case-folded, so that a variant spelling is the same name.
 
 use crate::model::protected::glob;
 use crate::model::tree_rules::fold;
@@ -105,7 +105,7 @@ const BUILD: &[&str] = &[
     "go.work",
 ];
 
-/// Settings of what runs tests and of what checks code.
+/// Settings of test runners and of code checkers.
 const TESTING: &[&str] = &[
     "conftest.py",
     "pytest.ini",
@@ -166,7 +166,7 @@ const TESTING: &[&str] = &[
     ".gitleaksignore",
 ];
 
-/// What chooses the programs and where they come from.
+/// What selects the programs and their sources.
 const TOOLS: &[&str] = &[
     ".npmrc",
     ".yarnrc",
@@ -290,18 +290,18 @@ fn set(patterns: &[&str]) -> GlobSet {
     all.build().unwrap_or_default()
 }
 
-/// Whether a path is a lock file, or a list of what is to be installed.
+/// Whether a path is a lock file, or a list of what to install.
 pub fn is_lock_file(path: &str) -> bool {
     SETS.locks.is_match(fold(path))
 }
 
-/// Whether a path is a test, or of what tests use.
+/// Whether a path is a test, or is used by tests.
 pub fn is_test_path(path: &str) -> bool {
     SETS.tests.is_match(fold(path))
 }
 
-/// Of what kind a changed definition is; `None`: the path defines nothing, or nothing of it that counts changed. `absent`: of
-/// before and after, which is no file; a text that is `None` beside that can't be read.
+/// The kind of a changed definition; `None`: the path defines nothing, or nothing in it that counts changed. `absent`:
+/// which of before and after has no such file; a text that is `None` otherwise can't be read.
 pub fn definition(path: &str, before: Option<&str>, after: Option<&str>, absent: [bool; 2]) -> Option<String> {
     let folded = fold(path);
     let sets = &*SETS;
@@ -334,7 +334,7 @@ pub fn definition(path: &str, before: Option<&str>, after: Option<&str>, absent:
     (!changed.is_empty()).then(|| format!("build definition: {}", changed.join(", ")))
 }
 
-/// Reads a manifest; `None`: it is none.
+/// Reads a manifest; `None`: it can't be parsed.
 type Parse = fn(&str) -> Option<serde_json::Value>;
 
 fn json(text: &str) -> Option<serde_json::Value> {
@@ -346,8 +346,8 @@ fn toml(text: &str) -> Option<serde_json::Value> {
     serde_json::to_value(table).ok()
 }
 
-/// Keys that only describe, and tables of dependencies, of which an entry counts where it says where it comes from. What is not
-/// listed decides what a build or a test does.
+/// Keys that only describe, and tables of dependencies, where an entry counts only if it names its source. Anything not
+/// listed affects what a build or a test does.
 const PACKAGE_JSON: &[&str] = &[
     "name",
     "version",
@@ -435,7 +435,7 @@ const PYPROJECT_TOML: &[&str] = &[
     "tool/poetry/version",
 ];
 
-/// The keys whose values differ, by their way (`scripts/test`), those left out that are ordinary.
+/// The keys whose values differ, by path (`scripts/test`), without the ordinary ones.
 fn differing(was: &serde_json::Value, now: &serde_json::Value, at: &str, ordinary: &[&str], out: &mut Vec<String>) {
     if was == now || out.len() >= 8 {
         return;
@@ -485,7 +485,7 @@ fn same_way(pattern: &str, at: &str) -> bool {
     }
 }
 
-/// Where a dependency says it comes from: an address, a path, a source of its own.
+/// The sources that a dependency names: an address, a path, a registry of its own.
 fn sources(value: &serde_json::Value) -> Vec<String> {
     match value {
         serde_json::Value::String(text) if text.contains([':', '/']) => vec![text.clone()],

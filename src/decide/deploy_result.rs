@@ -8,20 +8,21 @@ use sha2::{Digest, Sha256};
 /// All that is known of a deploy's end.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// What the wrapper saw of its command, from the deploy's row. `None`: it has not spoken, or is gone.
+    /// What the wrapper saw of its command, from the deploy's row. `None`: it has not reported, or is gone.
     pub own: Option<&'a OwnExit>,
-    /// What `deploy.<id>.result.json` holds; `None` while there is none.
+    /// The content of `deploy.<id>.result.json`; `None` while there is no such file.
     pub file: Option<&'a str>,
-    /// Set for a self-hosting project, whose command may outlive its wrapper: the hash of the nonce that the command alone
-    /// was given. A result file counts only with that nonce.
+    /// Set for a self-hosting project, whose command may outlive its wrapper: the hash of the nonce that only the
+    /// command was given. A result file counts only with that nonce.
     pub nonce_hash: Option<&'a str>,
 }
 
-/// What the deploy means. `over`: why nothing more is waited for, such as "by the deadline" (`deploy.timeout_s` and 60 s).
+/// What the deploy's result is. `over`: why the wait has ended, such as "by the deadline" (`deploy.timeout_s` plus 60
+/// s).
 ///
-/// The wrapper has the last word on its own exit: a file that says otherwise leaves production unknown. Where the wrapper
-/// said nothing, only a self-hosting command's file with its nonce counts. A foreign writer may be caught half-way, so a
-/// file that merely ends too early is waited for; whatever else can't be read as this deploy's exit 0 or 1 leaves
+/// The wrapper has the last word on its own exit: a file that contradicts it leaves production unknown. Where the
+/// wrapper reported nothing, only a self-hosting command's file with its nonce counts. A foreign writer may be caught
+/// half-way, so a truncated file is waited for; anything else that can't be read as this deploy's exit 0 or 1 leaves
 /// production unknown.
 pub fn read(seen: &Seen<'_>, of: &ResultOf, over: Option<&str>) -> DeployStatus {
     let wait = |why: &str| match over {
@@ -48,7 +49,7 @@ pub fn read(seen: &Seen<'_>, of: &ResultOf, over: Option<&str>) -> DeployStatus 
     }
 }
 
-/// The hash under which a nonce is kept.
+/// The hash under which a nonce is stored.
 pub fn hash_of(nonce: &str) -> String {
     Sha256::digest(nonce.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -66,7 +67,7 @@ fn meaning(own: &OwnExit) -> DeployStatus {
     }
 }
 
-/// What a result file holds.
+/// The content of a result file.
 enum File {
     Unfinished,
     Says { status: DeployStatus, nonce: Option<String> },
@@ -190,7 +191,7 @@ mod tests {
                 let seen = Seen { own: None, file: text.as_deref(), nonce_hash: Some(&hash) };
                 let want = if want == "pending" && over.is_some() { "unknown" } else { want };
                 assert_eq!(word(&read(&seen, &of(), over)), want, "{text:?} over={over:?}");
-                // Any other project's wrapper speaks for itself; nobody else does.
+                // In any other project only the wrapper reports its exit.
                 let other = Seen { nonce_hash: None, ..seen };
                 let got = read(&other, &of(), over);
                 assert!(matches!(got, DeployStatus::Pending { .. } | DeployStatus::FailedUnknown { .. }), "{text:?}");

@@ -19,7 +19,7 @@ pub struct Dispatch {
     pub held: Vec<Held>,
 }
 
-/// Who is told that a run waits for money (NTF-2).
+/// Who gets the alert that a run waits for money (NTF-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alerted {
     /// Another rule holds it, which `status` shows.
@@ -47,8 +47,8 @@ fn exempt(kind: JobKind) -> bool {
     }
 }
 
-/// Whether a job of this kind starts a program of the second row: an agent, or what a branch says (BND-1). A deploy is the
-/// operator's, and what it needs was built before.
+/// Whether a job of this kind starts a program of the second row: an agent, or code of a branch (BND-1). A deploy is
+/// the operator's, and what it needs was built before.
 fn second_row(kind: JobKind, project: &ProjectPolicy) -> bool {
     match kind {
         JobKind::Agent => true,
@@ -69,7 +69,8 @@ fn confined(job: &Job, agent: Option<Agent>, project: &ProjectPolicy, view: &Que
     }
 }
 
-/// Plans all claims at once, each seeing the ones before it. `only`: one project. `most`: claims at the most.
+/// Plans all claims at once, each considering those before it. `only`: one project. `most`: the maximum number of
+/// claims.
 pub fn plan(view: &QueueView, policy: &Policy, only: Option<&str>, most: usize) -> Dispatch {
     let mut world = view.clone();
     let mut out = Dispatch::default();
@@ -111,7 +112,7 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     if stopped && !matches!(job.kind, JobKind::DeployFinalizer | JobKind::Deploy) {
         return say(Rule::StopRequested, "a stop is recorded".to_owned());
     }
-    // What observes or settles goes on (RULE-24).
+    // Observing and settling continue (RULE-24).
     if place.blocked && job.kind == JobKind::Agent {
         return say(Rule::Blocked, format!("it is blocked; `orch retry {}` lifts the block", place.key));
     }
@@ -191,7 +192,7 @@ fn claimable(job: &Job, place: &Place, view: &QueueView, policy: &Policy) -> Res
     Ok(Claim { starts, serial, credential: Some(rules.credential.clone()), reserved_micros: reserved, canary, ..free })
 }
 
-/// A red CI counts once the base was tried after it, and says whether it is the machine that changed (ORD-1).
+/// A red CI counts once the base was tried after it, which shows whether the machine changed (ORD-1).
 fn base_first(job: &Job, view: &QueueView, project: &ProjectPolicy) -> Option<Why> {
     let name = project.base.as_ref().filter(|_| job.cause == Some(Cause::BaseFirst))?;
     let base = view.bases.get(name);
@@ -291,7 +292,7 @@ fn take(world: &mut QueueView, job: &Job, place: &Place, claim: &Claim) {
     if claim.canary
         && let Some(c) = world.cooldowns.iter_mut().find(|c| Some(&c.credential) == claim.credential.as_ref())
     {
-        // Only one goes first; its number is known once it is made.
+        // Only one goes first; its number is known once it exists.
         c.canary = Some(crate::model::ids::RunId(0));
     }
 }
@@ -306,7 +307,7 @@ mod tests {
     use crate::model::time::Stamp;
     use crate::model::view::BoardAnswers;
 
-    /// A queue of one job, with everything against it that there is.
+    /// A queue of one job, with everything that can hold it.
     fn against(kind: JobKind, stage: Stage) -> QueueView {
         let t = task(1, stage);
         let agent = (kind == JobKind::Agent).then_some(Agent::Developer);
@@ -386,7 +387,7 @@ mod tests {
         for kind in [JobKind::Ci, JobKind::Scan, JobKind::DeployFinalizer, JobKind::PostDeployMonitor] {
             assert_eq!(held(&against(kind, Stage::Deploy), &tight()), None, "{kind}");
         }
-        // An agent is held by each of them, one after the other.
+        // An agent is held by each of them in turn.
         let mut view = against(JobKind::Agent, Stage::Development);
         let mut p = tight();
         assert_eq!(held(&view, &p), Some(Rule::Halt));
@@ -445,7 +446,7 @@ mod tests {
         for kind in [JobKind::Deploy, JobKind::DeployFinalizer, JobKind::PostDeployMonitor, JobKind::Scan] {
             assert_eq!(held(&bare(kind, Stage::Deploy), &p), None, "{kind}");
         }
-        // Statuses of a forge start nothing here, and an agent with an engine of its own is not held by another's lack.
+        // A forge's statuses start nothing here, and an agent with its own engine is not held where another lacks one.
         if let Some(project) = p.projects.get_mut("ORCH") {
             (project.ci, project.deploy_build) = (CiSource::Statuses, false);
         }
@@ -489,7 +490,7 @@ mod tests {
         let d = plan(&view, &p, None, 9);
         assert_eq!(d.claims.iter().map(|c| (c.job, c.canary)).collect::<Vec<_>>(), [(JobId(1), true)]);
         assert_eq!(d.held.iter().map(|h| h.rule).collect::<Vec<_>>(), [Rule::Cooldown]);
-        // While that one lives the others wait; without a limit all go.
+        // While that one lives the others wait; without a limit all run.
         view.cooldowns[0].canary = Some(crate::model::ids::RunId(7));
         assert_eq!(plan(&view, &p, None, 9).claims, []);
         view.cooldowns.clear();

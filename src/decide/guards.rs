@@ -1,4 +1,4 @@
-//! What a change of the guard settings is told as (RULE-39), and when a halt may be lifted. Pure.
+//! How a change of the guard settings is reported (RULE-39), and when a halt may be lifted. Pure.
 
 use crate::model::text::clip;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ fn project_of(path: &str) -> Option<&str> {
     path.strip_prefix("projects.").and_then(|rest| rest.split_once('.')).map(|(key, _)| key)
 }
 
-/// Projects that were added or removed since: an event each, and no alert about their guards (ORD-3).
+/// Projects that were added or removed since: one event each, and no alert about their guards (ORD-3).
 pub fn moved(was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, &'static str)> {
     let of = |all: &BTreeMap<String, String>| -> BTreeSet<String> {
         all.keys().filter_map(|path| project_of(path)).map(str::to_owned).collect()
@@ -28,11 +28,11 @@ pub struct Change {
     pub source: String,
 }
 
-/// So many settings are told in the alert, and so much of each value.
+/// The alert names at most this many settings, and this much of each value.
 const TOLD: usize = 4;
 const VALUE: usize = 36;
 
-/// The alert's text: who comes first, and what does not fit is counted, so that nothing is cut off.
+/// The alert's text: the caller first; what does not fit is counted, so that nothing is cut off silently.
 pub fn alert(changed: &[Change], step: &str, caller: &str) -> String {
     let one = |c: &Change| {
         let (was, now) = (clip(&c.was, VALUE), clip(&c.now, VALUE));
@@ -46,7 +46,7 @@ pub fn alert(changed: &[Change], step: &str, caller: &str) -> String {
     format!("Seen by `orch {step}` of {}: {}{more}", clip(caller, 2 * VALUE), told.join("; "))
 }
 
-/// The settings that differ between two steps, without those of projects that came or went. `source`: where a setting's
+/// The settings that differ between two steps, without those of added or removed projects. `source`: where a setting's
 /// present value comes from.
 pub fn differences(
     was: &BTreeMap<String, String>,
@@ -69,8 +69,8 @@ pub fn differences(
         .collect()
 }
 
-/// Whether a person may lift the HALT that a step set for a database older than its files: only after a whole look at the
-/// boards that ended after it was set. Both in wall milliseconds.
+/// Whether a person may lift the HALT that a step set because the database is older than its files: only after a full
+/// scan of the boards that ended after the HALT. Both in wall milliseconds.
 pub fn may_resume(set_at: u128, looked_at: Option<i64>) -> bool {
     looked_at.and_then(|at| u128::try_from(at).ok()).is_some_and(|at| at >= set_at)
 }
@@ -90,7 +90,7 @@ mod tests {
         let many: Vec<Change> = (0..30).map(change).collect();
         let text = alert(&many, "tick", "root, started by systemd");
         assert!(text.starts_with("Seen by `orch tick` of root") && text.ends_with("security.guard_change"), "{text}");
-        // An alert's detail is cut past 900.
+        // An alert's detail is cut past 900 characters.
         assert!(text.contains("and 26 more") && text.chars().count() <= 900, "{}", text.chars().count());
         assert!(!alert(&many[..1], "tick", "root").contains("more"));
     }

@@ -1,5 +1,5 @@
-//! The one function that lists verdict inputs (BND-5): CI says what the branch's own code says, so whatever decides the meaning
-//! of its answer is named to whoever judges. It finds mistakes, and what it does not know of it does not find.
+//! The one function that lists verdict inputs (BND-5). CI runs the branch's own code, so anything that decides the
+//! meaning of its answer is named to whoever judges. It finds mistakes; what it does not know, it does not find.
 
 use super::definitions::{definition, is_lock_file, is_test_path};
 use crate::model::inputs::Input;
@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Side {
     Absent,
-    /// Its text; bytes that are no UTF-8 replaced.
+    /// Its text; bytes that are no UTF-8 are replaced.
     Text(String),
-    /// Nobody reads it line by line, and why: `a binary file`.
+    /// Nobody reads it line by line; with the reason: `a binary file`.
     Opaque(String),
 }
 
@@ -32,16 +32,16 @@ pub struct Change {
     pub path: String,
     pub before: Side,
     pub after: Side,
-    /// Gone from here, and its very content stands at another new path of a test.
+    /// Removed here, and the same content is at a new path of a test.
     pub moved: bool,
 }
 
 /// The longest line that a person reads, in bytes.
 const LONGEST_LINE: usize = 4096;
-/// git looks so far for a NUL byte.
+/// How far git searches for a NUL byte.
 const BINARY_BYTES: usize = 8000;
 
-/// A file's content as a side of a change: what can't be read line by line says so.
+/// A file's content as one side of a change: what can't be read line by line says so.
 pub fn side(bytes: &[u8]) -> Side {
     if is_pointer(bytes) {
         return Side::Opaque("kept in LFS".to_owned());
@@ -123,7 +123,7 @@ fn hosts(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// What begins a test, by the file's ending.
+/// What begins a test, by the file's extension.
 fn test_marks(path: &str) -> &'static [&'static str] {
     match path.rsplit_once('.').map(|(_, ending)| ending) {
         Some("rs") => &[
@@ -161,7 +161,7 @@ fn tests(path: &str, text: &str) -> usize {
     text.lines().filter(|line| marks.iter().any(|mark| line.trim_start().starts_with(mark))).count()
 }
 
-/// Tests that are gone: a whole file of them, or some of a file.
+/// Tests that are gone: a whole file of them, or some in a file.
 fn fewer_tests(change: &Change) -> Option<String> {
     let before = change.before.text().map_or(0, |text| tests(&change.path, text));
     match &change.after {
@@ -175,7 +175,7 @@ fn fewer_tests(change: &Change) -> Option<String> {
     }
 }
 
-/// What makes a test be passed over, or the others beside it.
+/// What makes the runner skip a test, or all others.
 const SKIPS: &[&str] = &[
     "#[ignore",
     ", ignore)",
@@ -241,7 +241,7 @@ fn those(n: usize, more: &str) -> String {
     if n == 1 { format!("1 {more}test is") } else { format!("{n} {more}tests are") }
 }
 
-/// Whether a line holds a mark that no longer word merely ends with: `exit(` is no `xit(`.
+/// Whether a line contains a mark that is not just the end of a longer word: `exit(` is no `xit(`.
 fn holds_word(line: &str, mark: &str) -> bool {
     line.match_indices(mark).any(|(at, _)| {
         let before = line.get(..at).and_then(|head| head.chars().next_back());

@@ -74,7 +74,7 @@ fn what_nobody_reads_line_by_line_is_an_input() {
     assert!(of(side(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")).contains("LFS"));
     assert!(of(Side::Opaque("larger than 1 MiB".into())).contains("larger than 1 MiB"));
     assert_eq!(of(side("plain\n".repeat(5000).as_bytes())), "");
-    // Where such a file goes away nothing is hidden.
+    // Deleting such a file hides nothing.
     let gone = Change { path: "a.png".into(), before: side(b"\0"), after: Side::Absent, moved: false };
     assert_eq!(inputs(&[gone]), []);
 }

@@ -1,29 +1,29 @@
 //! What the default branch, the pull request and the task's branch say about a landing (RULE-5, RULE-31): the one
-//! judgement, for the merge gate, phase B before and after its own attempt, and every check for another hand.
+//! judgement for the merge gate, for phase B before and after its own attempt, and for every check for another hand.
 
 use crate::model::ids::Sha;
 use crate::model::landing::{Base, BranchSeen, Line, PullSeen, Seen};
 use crate::model::withdrawal::Withdrawal;
 
-/// What is to be thought of it.
+/// The judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Landing {
-    /// This commit of the default branch's own line has the tested tree, and the task was released to land: it, and not
-    /// the tip or the branch's head, is deployed.
+    /// A commit on the default branch's own line has the tested tree, and the task was released to land: that commit is
+    /// deployed, not the tip or the branch's head.
     Landed { commit: Sha },
-    /// Released, something of ours is in, and no commit of the line has the tested tree: freeze, no deploy.
+    /// Released, and something of ours is in, but no commit of the line has the tested tree: freeze, no deploy.
     Untested { why: String, commit: Option<Sha> },
     /// The default branch's history no longer contains the base.
     Rewritten { why: String },
-    /// Another hand took back the pull request or the branch, or merged what nobody released.
+    /// Somebody else withdrew the pull request or the branch, or merged what nobody released.
     Withdrawn(Withdrawal),
     /// The branch has another head than the one that was judged.
     HeadMoved,
-    /// Nothing of ours is in, and the base is another: back to the merge gate.
+    /// Nothing of ours is in, and the base has changed: back to the merge gate.
     BaseMoved,
-    /// The forge says merged and its branch does not show it yet: check again.
+    /// The forge says merged, but its branch does not show it yet: check again.
     Unsettled { why: String },
-    /// Nothing happened; nothing stands in the way.
+    /// Nothing happened, and nothing blocks it.
     NotYet,
 }
 
@@ -81,7 +81,7 @@ fn merged(line: &Line, pull: &PullSeen) -> Option<Option<Sha>> {
         return Some(Some(commit.clone()));
     }
     match pull {
-        // On the very base nothing has landed yet.
+        // While the tip is still the base, nothing has landed yet.
         PullSeen::Merged { commit, .. } if line.tip != line.base => Some(commit.clone()),
         PullSeen::Merged { .. }
         | PullSeen::None

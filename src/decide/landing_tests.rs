@@ -177,7 +177,7 @@ fn rule_5_and_31_the_table_of_cases() {
 }
 
 /// Every combination: nothing that nobody released is deployed, what is not on the line is never deployed, and what is
-/// ours and in is never passed over.
+/// ours and in is never overlooked.
 #[test]
 fn rule_5_no_combination_deploys_what_is_not_on_the_line_or_passes_over_what_is_in() {
     let pulls = [

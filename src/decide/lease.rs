@@ -1,9 +1,9 @@
-//! When a repository's merge lease is taken back from its task (RUN-8). Pure.
+//! When a repository's merge lease is revoked from its task (RUN-8). Pure.
 
 use crate::model::landing::Awaits;
 use crate::model::task::{Deploy, Task};
 
-/// What a lease is judged by.
+/// The facts that decide about a lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Held<'a> {
     /// The task that holds it; `None`: nobody knows it.
@@ -33,7 +33,8 @@ pub enum Lease {
     },
 }
 
-/// Never while a deploy is initiated without a result, unless the forge waits for a person. `ttl_ms`: `merge_lease.ttl_s`.
+/// Never while a deploy is initiated and has no result, unless the forge waits for a person. `ttl_ms`:
+/// `merge_lease.ttl_s`.
 pub fn lease(held: &Held<'_>, ttl_ms: i64) -> Lease {
     let free = |why: &str| Lease::Free { why: why.to_owned() };
     let Some(task) = held.task else { return free("its task is unknown") };
@@ -52,7 +53,7 @@ pub fn lease(held: &Held<'_>, ttl_ms: i64) -> Lease {
             Some(_) | None => Lease::Keep,
         };
     }
-    // Nothing of it runs and nothing will by itself: a block that kept the lease.
+    // Nothing of it runs or will run on its own: a block that kept the lease.
     if task.blocked_reason.is_some() && !held.busy && held.actor_gone {
         return free("its task is blocked and nothing of it runs");
     }

@@ -10,9 +10,9 @@ use crate::model::stage::Stage;
 use crate::model::tree_rules::{Broken, fold};
 use ignore::gitignore::GitignoreBuilder;
 
-/// The most that an artefact may have, in bytes.
+/// The maximum size of an artefact, in bytes.
 pub const ARTEFACT_BYTES: u64 = 64 << 10;
-/// The most decisions that a work item may have.
+/// The maximum number of decisions per work item.
 pub const ADRS: usize = 20;
 
 /// What a path is after the run.
@@ -88,7 +88,7 @@ fn fault(facts: &Facts<'_>, used: &[(&str, String)], change: &Change) -> Option<
         return Some("is protected".to_owned());
     }
     if is_below(&fold(&change.path), &fold(FOLDER)) {
-        // Another spelling of the folder is none of its documents.
+        // Under another spelling of the folder, a file is not one of its documents.
         let below = change.path.strip_prefix(&format!("{}/", folder(facts.key)));
         if let Some(artefact) = below.and_then(Artefact::of) {
             return artefact_fault(facts.stage, artefact, change.now);
@@ -112,8 +112,8 @@ fn is_own(facts: &Facts<'_>, path: &str) -> bool {
     offending_paths(facts.may_write, &[path.to_owned()]).is_empty()
 }
 
-/// What links at places that are not the agent's lead to, each with that link: who changes it changes what is used there.
-/// A link of the agent's own that stands in the way, or is led to, leads on.
+/// The targets of links at places that are not the agent's, each with that link: whoever changes the target changes
+/// what is used there. A link of the agent's own on the way, or as the target, is followed.
 fn used_elsewhere<'a>(facts: &Facts<'a>) -> Vec<(&'a str, String)> {
     let (own, foreign): (Vec<_>, Vec<_>) = facts.links.iter().partition(|(link, _)| is_own(facts, link));
     let mut used = Vec::new();
@@ -133,7 +133,7 @@ fn used_elsewhere<'a>(facts: &Facts<'a>) -> Vec<(&'a str, String)> {
     used
 }
 
-/// The path that a relative link leads to; `None`: out of the tree, or nowhere.
+/// The path that a relative link leads to; `None`: outside the tree, or nowhere.
 pub fn leads_to(link: &str, target: &str) -> Option<String> {
     let mut parts: Vec<&str> = link.split('/').collect();
     parts.pop();
@@ -167,7 +167,7 @@ fn artefact_fault(stage: Stage, artefact: Artefact, now: Shape) -> Option<String
     }
 }
 
-/// A line that only one of the two versions has and that speaks of a protected path.
+/// A line that is in only one of the two versions and concerns a protected path.
 fn rules_protected<'a>(facts: &'a Facts<'_>, file: &'a Attributes) -> Option<(&'a str, &'a str)> {
     let dir = file.path.strip_suffix(".gitattributes").unwrap_or_default();
     let (before, now): (Vec<&str>, Vec<&str>) = (file.before.lines().collect(), file.now.lines().collect());
@@ -243,7 +243,7 @@ mod tests {
             assert!(told(Stage::Analysis, "**", path, FILE).is_some(), "{path}");
         }
         assert_eq!(told(Stage::Development, "**", "docs/work-items/README.md", FILE), None);
-        // Taken away by another stage.
+        // Deleted by another stage.
         assert!(told(Stage::Development, "**", &format!("{own}12-review.md"), Shape::Gone).is_some());
     }
 
@@ -309,7 +309,7 @@ mod tests {
         for link in [("tests/x", "data/a.json"), ("src/other", "../tests/data/b.json"), ("src/out", "../../x")] {
             assert_eq!(told("tests/data/a.json", &[link]), None, "{link:?}");
         }
-        // By way of a link that is the agent's own.
+        // Through a link that is the agent's own.
         let (data, other) = (("tests/data", "real"), ("tests/x/l", "../data/a.json"));
         assert!(told("tests/real/a.json", &[data, ("src/a", "../tests/data/a.json")]).unwrap().contains("src/a"));
         assert!(told("tests/data/a.json", &[other, ("src/all", "../tests/x")]).unwrap().contains("src/all"));

@@ -1,4 +1,4 @@
-//! What a check of a landing, and the forge's answer to a merge, mean for the deploy that is under way (SHIP-5, RULE-5,
+//! What a landing check, and the forge's answer to a merge, mean for the deploy that is under way (SHIP-5, RULE-5,
 //! RULE-18, RULE-31): the tables of phase B and of the merge gate. Pure; the engine acts.
 
 use super::landing::Landing;
@@ -6,7 +6,7 @@ use crate::model::ids::Sha;
 use crate::model::landing::Awaited;
 use crate::model::task::{Deploy, Finding, Task};
 
-/// What the forge said to a merge that it was asked for, where a check then shows that nothing of the task landed.
+/// The forge's answer to a merge request, where a check then shows that nothing of the task landed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MergeAnswer {
     /// It says merged, as tested or otherwise.
@@ -16,7 +16,7 @@ pub enum MergeAnswer {
     Conflict {
         paths: Vec<String>,
     },
-    /// It still computes.
+    /// It is still computing.
     NotYet {
         reason: String,
     },
@@ -29,13 +29,13 @@ pub enum MergeAnswer {
         what: Awaited,
         said: String,
     },
-    /// It does not want it, whoever asks.
+    /// It refuses, whoever asks.
     Refused {
         reason: String,
     },
     /// It did not answer, or nobody knows what it did.
     Silent,
-    /// It says no to this account, or knows no such pull request.
+    /// It refuses this account, or knows no such pull request.
     Denied {
         reason: String,
     },
@@ -51,17 +51,17 @@ pub enum AfterMerge {
     NotYet { why: String },
     /// The deploy is withdrawn, and the merge gate judges again.
     BackToGate { why: String },
-    /// The release stays; the merge is asked for again once the wait is over.
+    /// The release stays; the merge is requested again once the wait is over.
     Await { what: Awaited, said: String },
-    /// The deploy is withdrawn, and the task blocked: a person has to look.
+    /// The deploy is withdrawn and the task blocked: a person has to act.
     GiveUp { withdrawn: String, blocked: String },
     /// The window stays open: the next step checks first.
     Unknown,
-    /// The deploy is withdrawn, and the merge asked for again within the bound of every effect (ORD-1).
+    /// The deploy is withdrawn, and the merge requested again within the bound of every effect (ORD-1).
     AskAgain { why: String },
 }
 
-/// The table of answers: nothing has happened, so that the answer's own words count.
+/// The table of answers: nothing has happened, so the answer itself decides.
 pub fn after_answer(answer: MergeAnswer) -> AfterMerge {
     let not_yet = |why: &str| AfterMerge::NotYet { why: why.to_owned() };
     match answer {
@@ -89,13 +89,13 @@ pub fn after_answer(answer: MergeAnswer) -> AfterMerge {
 pub enum OfDeploy {
     /// It is in the default branch as tested.
     Landed { commit: Sha },
-    /// Nothing happened, and nothing stands in the way.
+    /// Nothing happened, and nothing blocks it.
     Clear,
     /// Checked again, for as long as a gate may be undecided.
     NotYet { why: String },
     /// The deploy is withdrawn, and the merge gate judges again.
     BackToGate { why: String },
-    /// The deploy is withdrawn, and the task held or blocked by what was seen.
+    /// The deploy is withdrawn, and the task held or blocked because of what was seen.
     Stopped { why: String },
 }
 
@@ -121,12 +121,12 @@ pub enum AtGate {
     Pass {
         commit: Sha,
     },
-    /// Nothing of the task is in: the branch is brought up to the default branch.
+    /// Nothing of the task is in: the branch is updated onto the default branch.
     BringUp,
     NotYet {
         why: String,
     },
-    /// The task is held or blocked by what was seen; an update whose process is gone closes its window first.
+    /// The task is held or blocked because of what was seen; an update whose process is gone closes its window first.
     Stopped,
 }
 
@@ -143,20 +143,20 @@ pub fn at_gate(landing: &Landing) -> AtGate {
 /// What a check means for a deploy that is about to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OfOpening {
-    /// Its base, under the certificate.
+    /// It may open: its base, under the certificate.
     Go { base: Sha },
-    /// What was checked is another by now: the gate's answer is void, and the gate is asked again.
+    /// What was checked has changed since: the gate's answer is void, and the gate is evaluated again.
     VoidGate,
-    /// The branch moved: its head is taken up first.
+    /// The branch moved: its head is recorded first.
     TakeHeadUp,
     /// Checked again, for as long as a gate may be undecided.
     NotYet { why: String },
-    /// Held or blocked by what was seen.
+    /// Held or blocked because of what was seen.
     Stopped,
 }
 
-/// `base`: the commit of the default branch that the head was judged on; `tip`: where that branch is; `contains`: the head
-/// contains the tip.
+/// `base`: the commit of the default branch that the head was judged on; `tip`: that branch's present commit;
+/// `contains`: the head contains the tip.
 pub fn of_opening(landing: &Landing, base: &Sha, tip: &Sha, contains: bool) -> OfOpening {
     match landing {
         Landing::Landed { .. } => OfOpening::Go { base: base.clone() },
@@ -169,16 +169,16 @@ pub fn of_opening(landing: &Landing, base: &Sha, tip: &Sha, contains: bool) -> O
     }
 }
 
-/// What has to hold at the last moment before a merge (RULE-16, RULE-18, RULE-24, ORD-3).
+/// What has to be true at the last moment before a merge (RULE-16, RULE-18, RULE-24, ORD-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BeforeMerge {
     pub stop_requested: bool,
     pub halted: bool,
-    /// One that can't be read counts (SHIP-7).
+    /// A freeze that can't be read counts (SHIP-7).
     pub frozen: bool,
     /// The merge lease is this task's, under the deploy's fence.
     pub leased: bool,
-    /// `.orch.yaml` does not hold: how it merges may be the repository's word, which is not known.
+    /// `.orch.yaml` is invalid: the merge method may be set there, and is then unknown.
     pub faulty_settings: bool,
 }
 
@@ -188,42 +188,44 @@ pub fn withheld(b: &BeforeMerge) -> Option<&'static str> {
     comes_first.then_some("a stop, HALT, a freeze, a lost lease or a faulty .orch.yaml came before the merge")
 }
 
-/// A deploy that a sentinel file records as initiated and the database does not know: it was restored from an older copy, and
-/// nobody knows what was merged or started (RULE-34). `files`: the sentinel folder's names, read before the rows.
+/// A deploy that a sentinel file records as initiated and the database does not know: the database was restored from an
+/// older copy, and nobody knows what was merged or started (RULE-34). `files`: the names in the sentinel folder, read
+/// before the rows.
 pub fn stray<'f>(files: impl Iterator<Item = &'f str>, deploys: &[Deploy]) -> Option<&'f str> {
     let mut ids = files.filter_map(|name| name.strip_prefix("deploy.")?.strip_suffix(".initiated.json"));
     ids.find(|id| !deploys.iter().any(|d| d.id == *id))
 }
 
-/// Whether a sentinel file is of an earlier deploy and is archived before the next one opens; `baseline`: that of the present
-/// attempt.
+/// Whether a sentinel file belongs to an earlier deploy and is archived before the next one opens; `baseline`: the file
+/// of the present attempt.
 pub fn is_left_over(name: &str, baseline: &str) -> bool {
     name.starts_with("deploy.") || name == "post-deploy.json" || (name.starts_with("baseline-") && name != baseline)
 }
 
-/// A deploy's id: task, attempt and fence (RULE-35), and its number where one before it under the same fence was
+/// A deploy's id: task, attempt and fence (RULE-35), and a number where an earlier deploy under the same fence was
 /// withdrawn: no id is used twice. `before`: how many deploys the task had.
 pub fn deploy_id(task: &Task, fence: i64, before: usize) -> String {
     let id = format!("{}-{}-{fence}", task.id, task.attempt);
     if before == 0 { id } else { format!("{id}-{}", before + 1) }
 }
 
-/// What an update of a branch may change besides its patches, as git sees it.
+/// What an update of a branch may change in addition to its patches, as git sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Updated {
     pub same_patches: bool,
-    /// The update is a merge; a rebase makes every commit anew.
+    /// The update is a merge; a rebase rewrites every commit.
     pub has_merge: bool,
-    /// The merge has paths that neither side had.
+    /// The merge has paths that were on neither side.
     pub new_paths: bool,
 }
 
-/// Whether what was judged holds for the updated branch (RULE-4).
+/// Whether what was judged still holds for the updated branch (RULE-4).
 pub fn is_equal(u: &Updated) -> bool {
     u.same_patches && (!u.has_merge || !u.new_paths)
 }
 
-/// The gate's *no* for an update that conflicts: its sentence, and what the developer is told. `tip`: of the default branch.
+/// The gate's *no* for an update that conflicts: its sentence, and the developer's finding. `tip`: of the default
+/// branch.
 pub fn conflict(paths: &[String], tip: &Sha) -> (String, Finding) {
     let text = format!(
         "The branch conflicts with the default branch at {tip} in:\n{}\nThe checkout is at that commit with both sides in these files: resolve the markers, all of them.",
@@ -232,7 +234,7 @@ pub fn conflict(paths: &[String], tip: &Sha) -> (String, Finding) {
     (format!("merge conflict in {}", paths.join(", ")), Finding { source: "merge conflict".to_owned(), text })
 }
 
-/// Whether a pull request is to be opened: there is none, and there is something to show.
+/// Whether to open a pull request: none exists, and there is something to show.
 pub fn pull_is_due(task: &Task, head: &Sha) -> bool {
     task.pr.is_none() && task.base_sha.as_ref() != Some(head)
 }
@@ -243,7 +245,8 @@ mod tests {
     use crate::decide::gates::testing::sha;
     use crate::model::withdrawal::Withdrawal;
 
-    /// RULE-18: a deploy is taken back only where nothing was merged; what nobody knows keeps its window open.
+    /// RULE-18: a deploy is withdrawn only where nothing was merged; while the outcome is unknown its window stays
+    /// open.
     #[test]
     fn rule_18_every_answer_of_the_forge_has_one_consequence() {
         let reason = || "because".to_owned();

@@ -1,15 +1,15 @@
-//! What becomes of outbox rows (NTF-3, RULE-41). Pure: rows and times in, what to do out. Which is next is the store's order.
-//! The calls of one card's delivery are `model::card_steps`.
+//! What becomes of outbox rows (NTF-3, RULE-41). Pure: rows and times in, what to do out. The store's order decides
+//! which is next. The calls of one card's delivery are in `model::card_steps`.
 
 use crate::model::card::Delivered;
 use crate::model::fault::ServiceFault;
 use crate::model::ids::TaskId;
 use crate::model::stage::words;
 
-/// Growth of the wait after failures, in milliseconds.
+/// The first wait of the backoff after failures, in milliseconds.
 const FIRST_WAIT_MS: i64 = 15_000;
 const LONGEST_WAIT_MS: i64 = 900_000;
-/// A service's own request to wait is believed up to a day.
+/// A service's own request to wait is honoured for up to a day.
 const LONGEST_THROTTLE_MS: i64 = 86_400_000;
 /// Where a service does not say how long.
 const DEFAULT_THROTTLE_S: u64 = 60;
@@ -19,9 +19,9 @@ words! {
     Carries {
         /// Shows a state: only the newest matters.
         Card = "card",
-        /// Tells an event: at least once, repeated at most once after an unknown outcome.
+        /// Reports an event: at least once, repeated at most once after an unknown outcome.
         Alert = "alert",
-        /// A write to the board or forge that looks before it writes: repeated safely.
+        /// A write to the board or forge that reads before it writes: safe to repeat.
         Write = "write",
     }
 }
@@ -34,7 +34,7 @@ pub struct RowState {
     /// The sink's name: order holds per (task, sink).
     pub sink: String,
     pub carries: Carries,
-    /// Tries so far, this one included once it is made.
+    /// Tries so far, including this one once it is made.
     pub attempts: i64,
     /// An earlier try ended without an answer.
     pub unknown_outcome: bool,
@@ -46,24 +46,24 @@ pub struct RowState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
     Sent,
-    /// Once more at `at`; `unknown`: the last try may have arrived, and the repeat says so.
+    /// Retried at `at`; `unknown`: the last try may have arrived, and the repeat says so.
     Retry {
         at: i64,
         unknown: bool,
         why: String,
     },
-    /// Closed without knowing; counted. A card comes again at its next change, an alert was sent twice.
+    /// Closed with its outcome unknown; counted. A card is sent again at its next change; an alert was sent twice.
     GivenUp {
         why: String,
     },
-    /// Refused: shown by `status`, and put back into the queue at most every quarter of an hour.
+    /// Refused: shown by `status`, and requeued at most every quarter of an hour.
     Park {
         why: String,
     },
 }
 
-/// The wait after `attempts` tries: doubling, at most a quarter of an hour (ORD-1), spread by up to a quarter so that rows that failed
-/// together do not come back together.
+/// The wait after `attempts` tries: doubling to at most a quarter of an hour (ORD-1), with up to a quarter of jitter so
+/// that rows that failed together do not retry together.
 pub fn back_off_ms(attempts: i64, row: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or(0);
     let wait = FIRST_WAIT_MS.saturating_mul(1_i64 << doublings).min(LONGEST_WAIT_MS);
@@ -71,7 +71,7 @@ pub fn back_off_ms(attempts: i64, row: i64) -> i64 {
     wait + wait / 4 * spread / 256
 }
 
-/// What becomes of a row whose try ended so. `row.attempts` counts this try.
+/// What becomes of a row whose try ended this way. `row.attempts` counts this try.
 pub fn after(row: &RowState, outcome: &Delivered, now_ms: i64) -> After {
     let later = |unknown: bool, why: &str| After::Retry {
         at: now_ms.saturating_add(back_off_ms(row.attempts, row.id)),
@@ -107,8 +107,8 @@ pub fn of_fault(fault: ServiceFault, why: String) -> Delivered {
     }
 }
 
-/// How a row stands over all its sinks. A refusing sink is owed an alert until it takes it (ORD-5); a card comes again with
-/// its next change.
+/// The state of a row over all its sinks. A refusing sink is owed an alert until it accepts it (ORD-5); a card is sent
+/// again at its next change.
 pub fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
     let rank = |d: &Delivered| match d {
         Delivered::Refused { .. } => u8::from(owed) * 2,
@@ -120,7 +120,7 @@ pub fn over_all(each: Vec<Delivered>, owed: bool) -> Delivered {
     each.into_iter().max_by_key(rank).unwrap_or(Delivered::Yes)
 }
 
-/// Whether an alert goes to the state directory's file: no sink takes it.
+/// Whether an alert goes to the state directory's file: no sink accepts it.
 pub fn to_file(each: &[Delivered]) -> bool {
     each.iter().all(|d| matches!(d, Delivered::Refused { .. }))
 }

@@ -1,12 +1,12 @@
-//! How long an outage is noted, when it is reported, and when it is over (NTF-2). Pure.
+//! How long an outage is recorded, when it is reported, and when it is over (NTF-2). Pure.
 
 use crate::model::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// An outage that lasts so long is reported.
+/// An outage that lasts this long is reported.
 const LONG_MS: i64 = 15 * 60_000;
-/// Where nothing was tried for so long, what is noted is of an outage that nobody saw the end of.
+/// Where nothing was tried for this long, the record is of an outage whose end nobody saw.
 const FORGOTTEN_MS: i64 = 60 * 60_000;
 
 /// A service that is unavailable. Times are wall milliseconds.
@@ -16,23 +16,23 @@ pub struct Outage {
     /// The last failure.
     pub seen: i64,
     pub alerted: bool,
-    /// What of it fails, each with the newest cause.
+    /// The parts that fail, each with its newest cause.
     pub parts: BTreeMap<String, String>,
 }
 
 impl Outage {
-    /// Whether somebody asked for it lately.
+    /// Whether it was used recently.
     pub fn is_current(&self, now: i64) -> bool {
         now - self.seen < FORGOTTEN_MS
     }
 
-    /// The number of its alerts: when it began, in minutes. The same outage makes the same key in every process.
+    /// The number of its alerts: when it began, in minutes. One outage makes the same key in every process.
     pub fn number(&self) -> i64 {
         self.since / 60_000
     }
 }
 
-/// A failed call: the outage as it is noted now, and for how many minutes it has lasted where that is to be reported.
+/// A failed call: the outage as recorded now, and how many minutes it has lasted where that is to be reported.
 pub fn failed(known: Option<Outage>, part: &str, why: String, now: i64) -> (Outage, Option<i64>) {
     let known = known.filter(|o| o.is_current(now));
     let mut outage = known.unwrap_or(Outage { since: now, ..Outage::default() });
@@ -49,14 +49,14 @@ pub fn failed(known: Option<Outage>, part: &str, why: String, now: i64) -> (Outa
 pub enum Scope {
     /// The host, for every project on it.
     Host,
-    /// What one account has there.
+    /// One account on it.
     Account,
-    /// One project's alone.
+    /// One project only.
     Project,
 }
 
-/// What a forge's *no* says to be unavailable; `None`: one kind of call is refused, and the forge is there for all others
-/// (RULE-44).
+/// What a forge's *no* shows to be unavailable; `None`: one kind of call is refused, and the forge is there for all
+/// others (RULE-44).
 pub fn of_refusal(refusal: &Refusal) -> Option<Scope> {
     match refusal {
         Refusal::BadCredential => Some(Scope::Account),
@@ -65,7 +65,7 @@ pub fn of_refusal(refusal: &Refusal) -> Option<Scope> {
     }
 }
 
-/// How a call of git failed that says something of the remote.
+/// How a git call failed, where that says something about the remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GitFailed<'a> {
     TimedOut,
@@ -73,7 +73,8 @@ pub enum GitFailed<'a> {
     Refused,
 }
 
-/// What such a failure says to be unavailable: whether git got through at all is the same for every repository of the host.
+/// What such a failure shows to be unavailable: whether git gets through at all is the same for every repository of the
+/// host.
 pub fn of_git(failed: GitFailed<'_>) -> Scope {
     match failed {
         GitFailed::TimedOut => Scope::Host,
@@ -102,32 +103,32 @@ fn never_got_through(reason: &str) -> bool {
     .any(|words| reason.contains(words))
 }
 
-/// The part of a remote that a command of git asks: a fetch that works says nothing of pushes.
+/// The part of a remote that a git command uses: a fetch that works says nothing about pushes.
 pub fn part(command: &str) -> &'static str {
     if command.starts_with("push") { "git push" } else { "git" }
 }
 
-/// A service's request to wait is believed up to a day, in seconds.
+/// A service's request to wait is honoured for up to a day, in seconds.
 const LONGEST_WAIT_S: u64 = 86_400;
 /// Where a service does not say how long, in seconds.
 const DEFAULT_WAIT_S: u64 = 60;
 
-/// Until when a service that asked to be left alone is not asked again, in wall milliseconds. `seconds`: as it said.
+/// Until when a service that asked for a pause is not called, in wall milliseconds. `seconds`: as it said.
 pub fn wait_until(seconds: Option<u64>, now: i64) -> i64 {
     let wait = i64::try_from(seconds.unwrap_or(DEFAULT_WAIT_S).clamp(1, LONGEST_WAIT_S)).unwrap_or(60);
     now.saturating_add(wait * 1000)
 }
 
-/// What a call that was answered leaves of an outage.
+/// What an answered call leaves of an outage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Left {
     /// Another part of it still fails.
     Other(Outage),
-    /// It is over; the minutes that it lasted, where it was reported.
+    /// It is over; with the minutes that it lasted, where it was reported.
     Nothing { reported: Option<i64> },
 }
 
-/// A call that was answered.
+/// Records a call that was answered.
 pub fn answered(mut outage: Outage, part: &str, now: i64) -> Left {
     outage.parts.remove(part);
     if !outage.parts.is_empty() {

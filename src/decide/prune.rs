@@ -13,7 +13,7 @@ pub fn is_run_over(run: &Run, locked: bool, before: i64) -> bool {
     run.state == RunState::Settled && run.ended_at.is_some_and(|t| t < before) && !locked
 }
 
-/// Whether the ticks begin another pass. A last one in the future comes of a clock that was set back.
+/// Whether a tick begins another pass. A last pass in the future comes from a clock that was set back.
 pub fn is_due(last_ended_at: i64, every_ms: i64, now: i64) -> bool {
     !(0..every_ms).contains(&(now - last_ended_at))
 }

@@ -1,5 +1,5 @@
-//! How rows stand in the queue: who takes a place, what a blocker amounts to, which run goes first after a cool-down (RULE-24,
-//! RULE-26, RULE-27, RULE-44). Pure.
+//! The state of rows in the queue: which job takes a place, what a blocker means, which run goes first after a
+//! cool-down (RULE-24, RULE-26, RULE-27, RULE-44). Pure.
 
 use crate::model::ids::{Key, TaskId};
 use crate::model::stage::Stage;
@@ -23,7 +23,7 @@ pub fn place(t: &Task) -> Place {
     }
 }
 
-/// A task in work whose row can't be decoded still is in work: its repository takes no other one beside it.
+/// A task in work whose row can't be decoded is still in work: its repository starts no other one.
 pub fn unreadable(id: TaskId, key: Key, project: String, repo: String) -> Place {
     Place {
         id,
@@ -40,7 +40,7 @@ pub fn unreadable(id: TaskId, key: Key, project: String, repo: String) -> Place 
     }
 }
 
-/// A blocker that has a task: its stage decides, also of one that was cancelled.
+/// A blocker that has a task: its stage decides, also for a cancelled one.
 pub fn blocker_of_task(stage: Stage) -> Blocker {
     match stage {
         Stage::Done => Blocker::Met,
@@ -71,7 +71,7 @@ pub fn is_put_off(run: &Run, running: &[Job], now: i64) -> bool {
     running.iter().any(|j| j.id == run.job_id && run.put_off(j, now).is_some())
 }
 
-/// What an outage put off has ended: its job takes nobody's place.
+/// A job whose run has exited and was deferred by an outage takes no place.
 pub fn takes_a_place(job: &Job, put_off: &[Run]) -> bool {
     !put_off.iter().any(|r| r.job_id == job.id)
 }

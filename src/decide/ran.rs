@@ -1,9 +1,9 @@
-//! What the end of a configured command says of the commit it ran on (RULE-45, ORD-1, SHIP-4). Pure.
+//! What the end of a configured command says about the commit it ran on (RULE-45, ORD-1, SHIP-4). Pure.
 
 use crate::model::deploy::OwnExit;
 use crate::model::ran::{Ended, Ran};
 
-/// What a build, a setup or a deploy to staging says.
+/// What a build, a setup or a deploy to staging says about the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OfCommand {
     Passed,
@@ -11,17 +11,17 @@ pub enum OfCommand {
     Red {
         why: String,
     },
-    /// This machine lacks what is named: it says nothing of the commit, and is tried for as long as that lasts.
+    /// This machine lacks what is named: it says nothing about the commit, and is retried for as long as that lasts.
     Environment {
         why: String,
     },
-    /// It says nothing of the commit, and a branch can bring it about: a few times only.
+    /// It says nothing about the commit, but a branch can cause it: retried only a few times.
     Unsaid {
         why: String,
     },
 }
 
-/// `key`: the command's name in the configuration. A program that isn't there, or can't be run, is this machine's fault.
+/// `key`: the command's name in the configuration. A program that is missing or can't be run is this machine's fault.
 pub fn of_command(key: &str, ran: &Ran) -> OfCommand {
     let how = &ran.how;
     match ran.ended {
@@ -36,23 +36,23 @@ pub fn of_command(key: &str, ran: &Ran) -> OfCommand {
     }
 }
 
-/// What CI on a head says.
+/// What CI says about a head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OfCi {
     Green,
-    /// `late`: its time was up. `no_program`: a program that isn't there says as little of the branch as the shell's 127.
+    /// `late`: its time was up. `no_program`: a missing program says as little about the branch as the shell's 127.
     Red {
         why: String,
         late: bool,
         no_program: bool,
     },
-    /// It could not look.
+    /// It could not run.
     Unsaid {
         why: String,
     },
 }
 
-/// `worktree.setup` or `ci.command` on a head; a setup that fails there is red CI, since it passed on the base.
+/// `worktree.setup` or `ci.command` on a head. A setup that fails there is red CI, since it passed on the base.
 pub fn of_ci(key: &str, head: &str, ran: &Ran) -> OfCi {
     let of = if key == "ci.command" { String::new() } else { format!("{key}: ") };
     let how = &ran.how;
@@ -68,7 +68,7 @@ pub fn of_ci(key: &str, head: &str, ran: &Ran) -> OfCi {
     }
 }
 
-/// How a deploy command ended: its own exit, or that nobody knows it. `None`: it never ran, and production is as before.
+/// How a deploy command ended: its exit code, or unknown. `None`: it never ran, and production is as before.
 pub fn of_deploy(ran: &Ran) -> Option<OwnExit> {
     let how = &ran.how;
     match ran.ended {
@@ -112,7 +112,7 @@ mod tests {
                 "passed",
                 "red b",
                 "environment b",
-                // A branch's code can end itself so: it is not waited for without a bound.
+                // A branch's code can end itself this way: it is not retried without a bound.
                 "unsaid b was killed",
                 "red b",
                 "red b",

@@ -1,4 +1,4 @@
-//! Which runs are to be settled, by whom, and in which tier (RUN-8).
+//! Which runs to settle, by whom, and in which tier (RUN-8).
 
 use super::run_end::End;
 use crate::model::stage::words;
@@ -6,12 +6,12 @@ use crate::model::task::{Cause, Run, RunState};
 use crate::model::time::Stamp;
 
 words! {
-    /// What is known of a process.
+    /// The state of a process.
     Seen {
         Alive = "alive",
         /// Its lock is free and its identity is gone: proven (RULE-20).
         Dead = "dead",
-        /// Its identity is gone, and its lock can't be looked at.
+        /// Its identity is gone, and its lock can't be checked.
         Suspected = "suspected",
         Unknown = "unknown",
     }
@@ -20,7 +20,7 @@ words! {
 /// Settings of `reaper`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReapPolicy {
-    /// So many observations of a death that can't be proven settle it.
+    /// This many observations of a death that can't be proven settle it.
     pub dead_ticks: i64,
     /// Two of them count only this far apart, in milliseconds.
     pub spacing_ms: i64,
@@ -28,12 +28,12 @@ pub struct ReapPolicy {
     pub max_running_ms: i64,
     /// By when a claimed job's supervisor must have reported.
     pub start_ms: i64,
-    /// The same where the step that claimed it is gone. A supervisor that comes later starts nothing, so a short wait
-    /// harms nothing.
+    /// The same where the step that claimed it is gone. A supervisor that starts later starts nothing, so a short wait
+    /// is harmless.
     pub orphan_start_ms: i64,
 }
 
-/// What a run left was put off: it has a time of its own (RULE-8).
+/// What a run left was deferred: it has its own time (RULE-8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PutOff {
     /// Wall milliseconds.
@@ -42,7 +42,7 @@ pub struct PutOff {
     pub held: bool,
 }
 
-/// What lock and identity together say of a supervisor (RULE-20). `locked`: `None` where the lock can't be looked at.
+/// What lock and identity together say about a supervisor (RULE-20). `locked`: `None` where the lock can't be checked.
 /// `identity`: alive, dead or unknown.
 pub fn seen(locked: Option<bool>, identity: Seen) -> Seen {
     match (locked, identity) {
@@ -54,14 +54,14 @@ pub fn seen(locked: Option<bool>, identity: Seen) -> Seen {
     }
 }
 
-/// Whether a `tick` looks at a run as well, so that it does not wait for the next reap: a claim that nobody reported, work
-/// that was put off, and a death that lock and identity prove. `reaped`: `reaper.enabled`.
+/// Whether a `tick` also handles a run, so that it does not wait for the next reap: a claim that nobody reported,
+/// deferred work, and a death that lock and identity prove. `reaped`: `reaper.enabled`.
 pub fn is_resumed(run: &Run, supervisor: Seen, put_off: Option<PutOff>, reaped: bool) -> bool {
     let dead = run.state == RunState::Live && reaped && supervisor == Seen::Dead;
     run.state == RunState::Starting || dead || put_off.is_some()
 }
 
-/// How a run ends that is reaped.
+/// How a reaped run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// The tier, as the record names it.
@@ -71,8 +71,8 @@ pub struct Ending {
     pub supervisor_too: bool,
 }
 
-/// The end of a run in tier 1 or 3; `None`: what is to be done ends no run. Nobody is to blame for a supervisor that
-/// vanished, so that nothing is spent; one that ran too long has failed.
+/// The end of a run in tier 1 or 3; `None`: the action ends no run. Nobody is to blame for a supervisor that vanished,
+/// so nothing is spent; one that ran too long has failed.
 pub fn ending(todo: &Reap, max_running_ms: i64) -> Option<Ending> {
     match todo {
         Reap::Lost => {
@@ -87,7 +87,7 @@ pub fn ending(todo: &Reap, max_running_ms: i64) -> Option<Ending> {
     }
 }
 
-/// What is to be done with a run.
+/// What to do with a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reap {
     Leave,
@@ -101,13 +101,14 @@ pub enum Reap {
     Forget,
     /// Tier 1: end what is left of its tree, settle as lost.
     Lost,
-    /// Tier 2: its exit stands recorded and nobody finalizes: finalize it.
+    /// Tier 2: its exit is recorded and nobody finalizes: finalize it.
     Finalize,
     /// Tier 3: end the tree, settle as timed out.
     Overdue,
 }
 
-/// `supervisor`: from its identity and its lock; of a run that starts, from the step that claimed it. A live supervisor that is still finalizing is never reaped.
+/// `supervisor`: from its identity and its lock; for a starting run, from the step that claimed it. A live supervisor
+/// that is still finalizing is never reaped.
 pub fn reap(run: &Run, supervisor: Seen, put_off: Option<PutOff>, policy: &ReapPolicy, now: &Stamp) -> Reap {
     if let Some(put_off) = put_off {
         let due = !put_off.held && supervisor == Seen::Dead && put_off.until <= now.wall_ms;
@@ -116,7 +117,7 @@ pub fn reap(run: &Run, supervisor: Seen, put_off: Option<PutOff>, policy: &ReapP
     let age = now.since(&run.claimed_at);
     match run.state {
         RunState::Settled => Reap::Leave,
-        // Another boot: whoever was to report is gone.
+        // Another boot: whoever should have reported is gone.
         RunState::Starting => match age {
             Some(ms) if supervisor == Seen::Dead && ms >= policy.orphan_start_ms => Reap::GiveBack,
             Some(ms) if ms < policy.start_ms => Reap::Leave,
@@ -165,7 +166,7 @@ pub(super) mod tests {
         Stamp { wall_ms: 0, mono_ms, boot_id: "b".into() }
     }
 
-    /// A run of a live claim, without anything more.
+    /// A run with a live claim and nothing more.
     pub(in crate::decide) fn run(state: RunState) -> Run {
         Run {
             id: RunId(1),

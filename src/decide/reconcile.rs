@@ -1,27 +1,27 @@
-//! How much of a board one pass reads, and how far its watermark moves (BRD-4, RULE-13). Pure. Times are wall milliseconds,
-//! the items' own by the board's clock.
+//! How much of a board one pass reads, and how far its watermark moves (BRD-4, RULE-13). Pure. Times are wall
+//! milliseconds; those of the items are by the board's clock.
 
 use serde::{Deserialize, Serialize};
 
-/// Items changed this long before the watermark are looked at again.
+/// Items that changed up to this long before the watermark are read again.
 const OVERLAP_MS: i64 = 120_000;
-/// A look at what changed that is cut after so many pages would be cut each time: a whole look goes on where it ended.
+/// A scan for changes that is cut after this many pages would be cut each time. A full scan resumes where it was cut.
 const MANY_PAGES: u32 = 10;
 
-/// Where the last look ended.
+/// Where the last scan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub updated_ms: i64,
-    /// When the last whole look ended; 0 asks for one.
+    /// When the last full scan ended; 0 asks for one.
     pub full_at: i64,
 }
 
-/// A whole look that a budget cut into parts.
+/// A full scan that a budget split into parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
     pub cursor: String,
     pub newest_ms: i64,
-    /// By our own clock: only how long it took is used.
+    /// By our own clock: only the duration is used.
     pub began_at: i64,
     /// Whether an item of a part could not be read: then the watermark may not pass it.
     #[serde(default)]
@@ -31,13 +31,13 @@ pub struct Scan {
 /// What the next pass reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// All of it, where a cut one ended.
+    /// All of it, from where a cut scan ended.
     Whole,
     /// What changed since then.
     Since(i64),
 }
 
-/// `asked`: the caller wants a whole look, or the board is a folder. `every_s`: how often a whole look is due.
+/// `asked`: the caller wants a full scan, or the board is a folder. `every_s`: how often a full scan is due.
 pub fn look(asked: bool, mark: Option<Mark>, scan: Option<&Scan>, every_s: u64, now: i64) -> Look {
     let every = i64::try_from(every_s).unwrap_or(86_400).clamp(0, 86_400).saturating_mul(1000);
     match mark {
@@ -56,18 +56,18 @@ pub struct ReadSoFar<'a> {
     /// Some item of it could not be read.
     pub unread: bool,
     pub pages: u32,
-    /// Where it goes on, if it was cut.
+    /// Where to resume, if it was cut.
     pub cursor: Option<&'a str>,
-    /// It was cut since the board is slow, not by a budget of requests or a fault.
+    /// It was cut because the board is slow, not by a budget of requests or a fault.
     pub slow: bool,
 }
 
-/// What is kept of a look that was cut. Nothing else may be concluded from it, and no watermark moves.
+/// What is kept of a scan that was cut. Nothing else may be concluded from it, and no watermark moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AfterCut {
-    /// The whole look goes on there.
+    /// The full scan resumes there.
     GoOn(Scan),
-    /// It would be cut at the same page each time: the next look is a whole one, which can go on.
+    /// It would be cut at the same page each time: the next scan is a full one, which can resume.
     WholeNext(Mark),
     Nothing,
 }
@@ -94,16 +94,16 @@ fn unread(read: &ReadSoFar<'_>, scan: Option<&Scan>) -> bool {
     read.unread || scan.is_some_and(|s| s.unread)
 }
 
-/// What a look that came to its end leaves.
+/// What a completed scan leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AfterWhole {
     pub mark: Mark,
-    /// All of its items were read: what the board says of itself as a whole may be kept.
+    /// All of its items were read: what the board reports about itself as a whole may be kept.
     pub sound: bool,
 }
 
-/// The watermark never goes back, nor past an item that could not be read; what changed while a whole look went on is
-/// looked at again. `began`: when this pass began.
+/// The watermark never moves back, nor past an item that could not be read. What changed during a full scan is read
+/// again. `began`: when this pass began.
 pub fn after_end(
     look: Look,
     read: &ReadSoFar<'_>,
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(after_cut(Look::Whole, &read, Some(MARK), Some(&s), 7), AfterCut::GoOn(on));
         let first = Scan { cursor: "d".into(), newest_ms: 1_500_000, began_at: 7, unread: true };
         assert_eq!(after_cut(Look::Whole, &read, None, None, 7), AfterCut::GoOn(first));
-        // A look at what changed has no place to go on.
+        // A scan for changes has no place to resume at.
         let cut = |read: ReadSoFar<'_>| after_cut(Look::Since(0), &read, Some(MARK), None, 7);
         let whole = AfterCut::WholeNext(Mark { full_at: 0, ..MARK });
         assert_eq!(cut(read), AfterCut::Nothing);

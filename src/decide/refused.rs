@@ -1,4 +1,4 @@
-//! How an effect that the forge or the remote refuses is tried again, and when that ends (ORD-1, RULE-45).
+//! How an effect that the forge or the remote refuses is retried, and when that ends (ORD-1, RULE-45).
 
 use super::gates::back_off;
 use crate::model::change::Change;
@@ -7,10 +7,10 @@ use crate::model::policy::EffectBounds;
 use crate::model::refusal::{Asked, RefusedEffect};
 use crate::model::task::{MOST_PUT_OFF_MS, Task};
 
-/// Before the first try again, in milliseconds; doubling.
+/// The wait before the first retry, in milliseconds; doubling.
 const FIRST_MS: i64 = 15_000;
 
-/// What is noted of one more *no*, and whether it was the last that its bound allows.
+/// What to record for one more *no*, and whether it was the last that its bound allows.
 pub fn once_more(
     before: Option<&RefusedEffect>,
     asked: Asked,
@@ -20,7 +20,7 @@ pub fn once_more(
 ) -> (RefusedEffect, bool) {
     // However often another effect came between, the task has been refused all the time.
     let tries = before.map_or(0, |b| b.tries).saturating_add(1);
-    // Where nobody asked for long (the machine slept), nobody was refused meanwhile.
+    // While nobody asked for long (the machine slept), nothing was refused.
     let gap = before.filter(|b| !b.silent).map_or(0, |b| (now_ms - b.last_at).clamp(0, 2 * MOST_PUT_OFF_MS));
     let answered_ms = before.map_or(0, |b| b.answered_ms).saturating_add(gap);
     let wait = back_off(FIRST_MS, tries, 0).min(MOST_PUT_OFF_MS);
@@ -29,7 +29,7 @@ pub fn once_more(
     (noted, tries >= bounds.max_tries || answered_ms >= bounds.max_ms)
 }
 
-/// What one more *no* means for a task: what is noted, and the reason to block it, past its bound.
+/// What one more *no* means for a task: what to record, and past its bound the reason to block it.
 pub fn refused(
     task: &Task,
     asked: Asked,
@@ -37,7 +37,7 @@ pub fn refused(
     bounds: EffectBounds,
     now_ms: i64,
 ) -> (RefusedEffect, Option<String>) {
-    // A stop gives up what was refused before: that counts for nothing against it.
+    // A stop abandons what was refused before, which therefore does not count against it.
     let before = task.refused.as_ref().filter(|r| asked != Asked::Stop || r.asked == Asked::Stop);
     let (noted, last) = once_more(before, asked, answer.to_owned(), now_ms, bounds);
     let why = last.then(|| {
@@ -51,7 +51,7 @@ pub fn refused(
     (noted, why)
 }
 
-/// What an effect that was tried says of the refusal that is noted; `None`: nothing. `silent`: nobody answered.
+/// What a tried effect says about the recorded refusal; `None`: nothing. `silent`: nobody answered.
 pub fn tried(before: &Task, now: &Task, asked: Asked, silent: bool, at: i64) -> Option<Change> {
     let ours = |t: &Task| t.refused.as_ref().is_some_and(|r| r.asked == asked);
     if !(ours(before) || (silent && before.refused.is_some())) {
@@ -64,7 +64,7 @@ pub fn tried(before: &Task, now: &Task, asked: Asked, silent: bool, at: i64) -> 
     }
 }
 
-/// How an effect is named to people.
+/// The name of an effect for people.
 pub fn asked(effect: Effect) -> Asked {
     match effect {
         Effect::OpenPull => Asked::OpenPull,
@@ -75,13 +75,14 @@ pub fn asked(effect: Effect) -> Asked {
     }
 }
 
-/// Whether an effect of a task that is done has been refused for as long as its bound allows: there is nothing to block.
+/// Whether an effect of a task that is done has been refused for as long as its bound allows: there is nothing to
+/// block.
 pub fn is_spent(tries: i64, since_ms: i64, now_ms: i64, bounds: EffectBounds) -> bool {
     tries >= bounds.max_tries || now_ms - since_ms >= bounds.max_ms
 }
 
-/// Until when it is not tried; `None`: it is due. A time that is farther away than any wait comes of a clock that was
-/// set back.
+/// Until when it is not tried; `None`: it is due. A time farther away than any wait comes from a clock that was set
+/// back.
 pub fn held_until(refused: &RefusedEffect, now_ms: i64) -> Option<i64> {
     Some(refused.next_at).filter(|at| *at > now_ms && at - now_ms <= MOST_PUT_OFF_MS)
 }
@@ -145,7 +146,7 @@ mod tests {
         assert!(why.is_some_and(|why| why.contains("2 times") && why.contains("`orch retry ORCH-1`")));
         assert_eq!(refused(&t, Asked::Stop, "403", bounds, 1).0.tries, 1, "a stop counts anew");
         t.apply(Change::Refused(again)).unwrap();
-        // An outage stops the clock; a success of that very effect ends it, another one's does not.
+        // An outage stops the clock. Only a success of that very effect ends the refusal.
         assert_eq!(tried(&t, &t, Asked::OpenPull, true, 9), Some(Change::RefusalSilent { at: 9 }));
         assert_eq!(tried(&t, &t, Asked::Land, false, 9), Some(Change::NotRefused(Asked::Land)));
         assert_eq!(tried(&t, &t, Asked::OpenPull, false, 9), None);

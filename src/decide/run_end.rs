@@ -1,5 +1,5 @@
-//! What the end of a run means: for its job, its credential, its task (PIPE-3, RUN-7, RULE-8, RULE-26, RULE-45, RULE-48).
-//! Pure; the settlement records it under the run's fence.
+//! What the end of a run means for its job, its credential and its task (PIPE-3, RUN-7, RULE-8, RULE-26, RULE-45,
+//! RULE-48). Pure; the settlement records it under the run's fence.
 
 use super::again::{self, Again, environment_wait};
 use crate::model::outcome::{Kind, Outcome};
@@ -9,15 +9,15 @@ use crate::model::task::{Cause, PUT_OFF_MS, Rework, Run, RunState, Task};
 
 /// Five limits in a row without a new commit block (RULE-26).
 const MOST_LIMITS: i64 = 5;
-/// The first wait for a window whose reset nobody names; doubling, in milliseconds.
+/// The first wait for a window whose reset is not given; doubling, in milliseconds.
 const FIRST_LIMIT_MS: i64 = 60_000;
 const LONGEST_LIMIT_MS: i64 = 3_600_000;
-/// A reset that is named is believed for so long (RUN-7).
+/// A given reset is trusted for this long (RUN-7).
 const BELIEVED_MS: i64 = 7 * 86_400_000;
-/// Runs that wait for one reset are spread over so many seconds.
+/// Runs that wait for one reset are spread over this many seconds.
 const SPREAD_S: i64 = 30;
 
-/// So many broken rules are named.
+/// At most this many broken rules are named.
 const MOST_SHOWN: usize = 20;
 
 /// How a run's job ends. Times are wall milliseconds.
@@ -31,8 +31,8 @@ pub enum End {
     Unspent { cause: Cause, why: String },
     /// Back to the queue, to be claimed again from this time on.
     Again { at: i64, why: String },
-    /// Back to the queue, nothing spent: this machine lacks what is named, with the way out. Tried again by its backoff for
-    /// as long as that lasts (ORD-1, RULE-45).
+    /// Back to the queue, nothing spent: this machine lacks what is named, with the way out. Retried with its backoff
+    /// for as long as that lasts (ORD-1, RULE-45).
     Environment { why: String },
     /// Back to the queue until the base was tried after this time (ORD-1).
     BaseFirst { since: i64, why: String },
@@ -41,7 +41,7 @@ pub enum End {
         until: i64,
         why: String,
         credential: String,
-        /// The service is overloaded or away: no count of it blocks (RULE-8).
+        /// The service is overloaded or unavailable: no number of these blocks (RULE-8).
         overload: bool,
     },
     /// Blocks the task with this reason.
@@ -54,7 +54,7 @@ impl End {
         Self::Environment { why: format!("{why}; install, set or fix what is named") }
     }
 
-    /// What the run's row says of it.
+    /// What the run's row records.
     pub fn recorded(&self) -> RunEnd {
         let (result, why) = match self {
             Self::Done => (RunResult::Done, ""),
@@ -98,7 +98,7 @@ pub enum JobEnd<'e> {
         at: i64,
         why: &'e str,
     },
-    /// Back to the queue; due after a wait that grows with how often in a row this cause put it back.
+    /// Back to the queue; due after a wait that grows with each time in a row that this cause requeued it.
     Later {
         cause: Cause,
         why: &'e str,
@@ -106,7 +106,7 @@ pub enum JobEnd<'e> {
     },
 }
 
-/// Until when a job waits that was put back for a cause.
+/// Until when a job waits that was requeued for a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     Until(i64),
@@ -118,7 +118,7 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// When it is due, put back for the `times`-th time in a row.
+    /// When it is due, requeued for the `times`-th time in a row.
     pub fn due(self, times: i64) -> i64 {
         match self {
             Self::Until(at) => at,
@@ -127,14 +127,14 @@ impl Wait {
     }
 }
 
-/// What the end of a run does to its job. `worked`: a runtime of it was started. `first_ms`: `agents.retry_backoff_s`.
+/// What the end of a run does to its job. `worked`: a runtime was started in it. `first_ms`: `agents.retry_backoff_s`.
 pub fn of_job(end: &End, kind: JobKind, worked: bool, now: i64, first_ms: i64) -> JobEnd<'_> {
     match end {
         End::Done => JobEnd::Done,
         End::Failed { why, spent } => JobEnd::Failed { why, spent: *spent },
         End::Block { why } => JobEnd::Failed { why, spent: true },
         End::Unspent { cause, why } => JobEnd::Unspent { cause: *cause, why },
-        // An agent worked: another run of it is counted.
+        // An agent worked: running it again is counted.
         End::Again { why, .. } if kind == JobKind::Agent && worked => JobEnd::Unspent { cause: Cause::Lost, why },
         End::Again { at, why } => JobEnd::Again { at: *at, why },
         End::Limited { until, why, .. } => JobEnd::Again { at: *until, why },
@@ -145,8 +145,8 @@ pub fn of_job(end: &End, kind: JobKind, worked: bool, now: i64, first_ms: i64) -
     }
 }
 
-/// Why a task is blocked with the end of its run. `limits`: how many usage limits of the credential came in a row, this one
-/// included.
+/// Why a task is blocked by the end of its run. `limits`: how many usage limits of the credential occurred in a row,
+/// including this one.
 pub fn blocks(end: &End, limits: i64) -> Option<String> {
     match end {
         End::Block { why } => Some(why.clone()),
@@ -163,7 +163,7 @@ pub fn blocks(end: &End, limits: i64) -> Option<String> {
     }
 }
 
-/// Whether the task may move by such an end: another hand is looked for first (RULE-31).
+/// Whether such an end may move the task: another hand is checked for first (RULE-31).
 pub fn may_move(kind: JobKind, end: &End) -> bool {
     let judges = match kind {
         JobKind::Agent | JobKind::Ci | JobKind::Scan | JobKind::Staging | JobKind::Build => true,
@@ -176,7 +176,7 @@ pub fn may_move(kind: JobKind, end: &End) -> bool {
     judges && moves
 }
 
-/// Whose run did not end well.
+/// Whose run ended, and under which limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Who<'a> {
     /// The runtime, by its name in the configuration.
@@ -189,8 +189,8 @@ pub struct Who<'a> {
     pub run: i64,
 }
 
-/// An agent's run that did not end well: a limit spends nothing (RUN-7), nor does a missing login; everything else is tried
-/// again as a failure (PIPE-3).
+/// An agent's run that did not end successfully: a limit spends nothing (RUN-7), nor does a missing login; everything
+/// else is retried as a failure (PIPE-3).
 pub fn of_outcome(outcome: &Outcome, who: &Who<'_>, now: i64) -> End {
     match outcome.kind {
         Kind::UsageLimit { until_ms } | Kind::Overloaded { until_ms } => End::Limited {
@@ -211,15 +211,15 @@ pub fn of_outcome(outcome: &Outcome, who: &Who<'_>, now: i64) -> End {
     }
 }
 
-/// Where no time is given the wait grows, up to an hour; where one is, it is believed for seven days.
+/// Where no time is given the wait grows, up to an hour; a given one is trusted for seven days.
 fn limited_until(named: Option<i64>, who: &Who<'_>, now: i64) -> i64 {
     let growing = now + (FIRST_LIMIT_MS << who.limits.clamp(0, 6)).min(LONGEST_LIMIT_MS);
     let until = named.unwrap_or(growing).clamp(now + 1000, now + BELIEVED_MS);
     if named.is_some() { until + who.run.rem_euclid(SPREAD_S) * 1000 } else { until }
 }
 
-/// The conversation that a run goes on with: that of the run before, where that one ended by a limit and not by anything of its
-/// own (RUN-5, RUN-7). `runs`: all of the task, oldest first.
+/// The conversation that a run resumes: the previous run's, if a limit ended that run and nothing of its own did
+/// (RUN-5, RUN-7). `runs`: all of the task, oldest first.
 pub fn goes_on<'r>(run: &Run, runs: &'r [Run]) -> Option<&'r str> {
     let same = |r: &&Run| {
         r.id != run.id && r.agent == run.agent && (r.stage, r.epoch, r.attempt) == (run.stage, run.epoch, run.attempt)
@@ -229,25 +229,26 @@ pub fn goes_on<'r>(run: &Run, runs: &'r [Run]) -> Option<&'r str> {
     before.session.as_deref().filter(|_| limited)
 }
 
-/// HALT came before the runtime was started (RULE-24): nothing is spent, and the job is due at once.
+/// HALT was set before the runtime was started (RULE-24): nothing is spent, and the job is due at once.
 pub fn halted(reason: &str, now: i64) -> End {
     End::Again { at: now, why: format!("halted before it started: {reason}") }
 }
 
-/// A run that broke the rules of what it may leave (RULE-22, BND-4, BND-5); `None`: it broke none. `shown`: the rules.
+/// A run that broke the rules about what it may leave (RULE-22, BND-4, BND-5); `None`: it broke none. `shown`: the
+/// rules.
 pub fn broken(agent: Agent, shown: &[String]) -> Option<End> {
     let first: Vec<&str> = shown.iter().take(MOST_SHOWN).map(String::as_str).collect();
     (!shown.is_empty())
         .then(|| End::Failed { why: format!("the {agent} may not change {}", first.join(", ")), spent: true })
 }
 
-/// A change that is larger than the agent's bound blocks: another run would make it as large (RUN-7b). `most`: 0 for no bound.
+/// A change larger than the agent's bound blocks: another run would make it as large (RUN-7b). `most`: 0 for no bound.
 pub fn too_long(lines: u64, most: u64) -> Option<End> {
     (most > 0 && lines > most)
         .then(|| End::Block { why: format!("the diff has {lines} lines, max_diff_lines allows {most}") })
 }
 
-/// The branch moved on the remote under a run, whose commits are discarded: nothing is spent (RULE-22).
+/// The branch moved on the remote during a run, whose commits are discarded: nothing is spent (RULE-22).
 pub fn head_moved() -> End {
     End::Unspent {
         cause: Cause::HeadMoved,
@@ -260,22 +261,22 @@ pub fn pushed(missing: Option<String>) -> End {
     missing.map_or(End::Done, |why| End::Failed { why, spent: true })
 }
 
-/// Whether what a run pushes becomes one commit (RUN-4). `rework`: the branch is made again on a new base, and takes the old
-/// head's place by itself.
+/// Whether what a run pushes becomes one commit (RUN-4). `rework`: the branch is rebuilt on a new base, and replaces
+/// the old head anyway.
 pub fn squashes(task: &Task, stage: Stage, changed: bool, rework: bool) -> bool {
     task.rework == Some(Rework::OneCommit) && stage == Stage::Development && changed && !rework
 }
 
-/// What went wrong in a run that came to no result of its own, by what it says about the work.
+/// What went wrong in a run without a result of its own, by what it says about the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// No later try succeeds until a person acts.
     Refused,
     /// What the run left is kept, and counted by this cause.
     Kept(Cause),
-    /// The remote takes no push of this account: only a person can change that, and no time does.
+    /// The remote accepts no push from this account: only a person can change that; waiting does not help.
     MayNotPush,
-    /// The confinement's engine failed before the command, or there is none (BND-2).
+    /// The confinement's engine failed before the command, or is missing (BND-2).
     NoEngine,
     /// A remote, a forge or a database that does not answer says nothing about the work (RULE-8).
     Outage,
@@ -283,14 +284,14 @@ pub enum Fault {
     NoRoom,
     /// A program or a secret is missing.
     Lack,
-    /// A git of ours could not be started or was ended from outside: that says nothing of the work. A branch may bring it
-    /// about (memory), so it has a bound.
+    /// A git process of ours could not be started or was ended from outside, which says nothing about the work. A
+    /// branch may cause it (memory), so it has a bound.
     CutShort,
     Other,
 }
 
-/// `orch`'s own trouble in a run. `begun`: an agent's runtime was started, so that no lack of this machine explains it: what
-/// a branch can bring about is tried again within a bound.
+/// `orch`'s own trouble in a run. `begun`: an agent's runtime was started, so no lack of this machine explains it: what
+/// a branch can cause is retried within a bound.
 pub fn of_fault(kind: JobKind, begun: bool, fault: Fault, why: String, now: i64) -> End {
     let failed = |why| match kind {
         JobKind::Agent | JobKind::Deploy => End::Failed { why, spent: true },
@@ -316,8 +317,8 @@ pub fn of_fault(kind: JobKind, begun: bool, fault: Fault, why: String, now: i64)
     }
 }
 
-/// By what cause the work of an agent's run is kept after a fault, and whether a person has to act first; `None`: it is not
-/// kept. Its run has exited, and is finalized again without another run (RULE-8, RULE-21, RULE-45).
+/// For which cause the work of an agent's run is kept after a fault, and whether a person has to act first; `None`: it
+/// is not kept. Its run has exited, and is finalized again without another run (RULE-8, RULE-21, RULE-45).
 pub fn keeps(kind: JobKind, state: RunState, fault: Fault) -> Option<(Cause, Keep)> {
     if kind != JobKind::Agent || state != RunState::Exited {
         return None;
@@ -333,17 +334,17 @@ pub fn keeps(kind: JobKind, state: RunState, fault: Fault) -> Option<(Cause, Kee
     }
 }
 
-/// How work that is kept is pushed at last.
+/// How kept work is pushed in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Again and again, within the cause's bound.
+    /// Retried within the cause's bound.
     Tried,
-    /// Nobody but a person can lift it, and no time does.
+    /// Only a person can lift it; waiting does not help.
     UntilRetry,
 }
 
-/// How long work waits that is kept for the `times`-th time in a row, in milliseconds; `None`: its task is blocked until a
-/// person's `retry`.
+/// How long work waits that is kept for the `times`-th time in a row, in milliseconds; `None`: its task is blocked
+/// until a person's `retry`.
 pub fn kept_for(cause: Cause, keep: Keep, times: i64) -> Option<i64> {
     match (keep, again::put_off(cause, times)) {
         (Keep::Tried, Again::After(ms)) => Some(ms),

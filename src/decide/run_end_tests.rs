@@ -56,8 +56,8 @@ fn rule_26_five_limits_in_a_row_block_and_no_number_of_overloads() {
     assert_eq!(blocks(&End::Done, 99), None);
 }
 
-/// Every end, with what its job becomes, what its run is recorded as, whether the task may move and whether the service was
-/// seen to answer.
+/// Every end, with what its job becomes, what its run is recorded as, whether the task may move and whether the service
+/// was seen to answer.
 #[test]
 fn every_end_has_its_consequences() {
     let why = || "w".to_owned();

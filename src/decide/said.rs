@@ -1,5 +1,5 @@
-//! What people are told with a decision (NTF-2, BRD-4): which alert, under which number, and which comment. Pure; whoever
-//! records the decision posts it in the same transaction.
+//! What people are sent with a decision (NTF-2, BRD-4): which alert, under which number, and which comment. Pure;
+//! whoever records the decision posts it in the same transaction.
 
 use super::gates::inputs_of;
 use crate::model::card::AlertKind;
@@ -11,15 +11,15 @@ use crate::model::view::TaskView;
 /// One message about a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// `number` tells causes of one kind apart: the same cause is told once (RULE-41).
+    /// `number` separates causes of one kind: the same cause is reported once (RULE-41).
     Alert { kind: AlertKind, number: i64, detail: String },
     /// On the work item, and on the pull request where there is one; one comment for each cause.
     Comment { cause: String, text: String },
-    /// What the person is asked, on the work item: its text is made when it is written (ORD-5).
+    /// The question to the person, on the work item: its text is made when it is written (ORD-5).
     Question,
 }
 
-/// The messages of a decision. `view`: as it was decided on. `task`: the row after the change.
+/// The messages of a decision. `view`: the view it was made on. `task`: the row after the change.
 pub fn with(view: &TaskView, decision: &Decision, task: &Task) -> Vec<Message> {
     match decision {
         Decision::Hold { .. }
@@ -33,7 +33,7 @@ pub fn with(view: &TaskView, decision: &Decision, task: &Task) -> Vec<Message> {
                 Waiting::Approval => AlertKind::ApprovalWanted,
                 Waiting::ConfirmDeploy => AlertKind::ConfirmDeployWanted,
             };
-            // What answers it is in the alert's own words.
+            // The alert itself names what answers it.
             let detail = before_release(view, *waiting, told);
             vec![Message::Question, Message::Alert { kind, number: task.wait_no, detail }]
         }
@@ -68,7 +68,7 @@ pub fn blocked(task: &Task, why: &str) -> Vec<Message> {
     vec![alert, Message::Comment { cause, text: format!("Blocked: {why}") }]
 }
 
-/// A stop was asked for when nothing could be stopped any more.
+/// A stop was requested when nothing could be stopped any more.
 fn is_late(view: &TaskView) -> bool {
     view.task.stop_requested_at.is_some()
 }
@@ -82,7 +82,7 @@ fn landed(task: &Task) -> String {
     task.landed_sha.as_ref().map_or_else(String::new, |s| format!(" Landed as {}.", s.short()))
 }
 
-/// What whoever releases a wait is told first (BND-5): what changes the meaning of CI, then `note`.
+/// What whoever releases a wait sees first (BND-5): what changes the meaning of CI, then `note`.
 fn before_release(view: &TaskView, waiting: Waiting, note: &str) -> String {
     let note = if note.is_empty() { String::new() } else { format!("{note}.") };
     let tree = view.task.head_tree.as_deref().filter(|_| waiting == Waiting::ConfirmDeploy);
@@ -95,7 +95,7 @@ fn before_release(view: &TaskView, waiting: Waiting, note: &str) -> String {
     format!("Changes what CI means: {}.{label}{note}", line(&inputs, 500))
 }
 
-/// What the use of a label is told as, with its name and what follows (BRD-5).
+/// How the use of a label is reported, with its name and what follows (BRD-5).
 fn approved_by(label: &str) -> String {
     format!("Label {label:?}: the analysis counts as approved without anybody being asked, and the work continues.")
 }

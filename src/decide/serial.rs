@@ -34,7 +34,7 @@ pub fn first_job_held(place: &Place, view: &QueueView, policy: &Policy) -> Optio
     earlier.map(|p| (Rule::SerialGate, format!("{} came first in {}", p.key, place.repo)))
 }
 
-/// Why a task's dependencies are not met; a cycle is told by name.
+/// Why a task's dependencies are not met; a cycle is named.
 fn dependencies(place: &Place, view: &QueueView, policy: &Policy) -> Option<String> {
     if !policy.dependencies {
         return None;
@@ -79,7 +79,7 @@ fn cycle_through(place: &Place, view: &QueueView) -> Option<Vec<Key>> {
     None
 }
 
-/// The tasks of a repository in the order in which the serial gate takes them, for views.
+/// The tasks of a repository in the order in which the serial gate admits them, for views.
 pub fn line(repo: &str, view: &QueueView) -> Vec<TaskId> {
     view.places.values().filter(|p| p.repo == repo && !p.started && !p.stage.is_terminal()).map(|p| p.id).collect()
 }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     proptest! {
-        /// RULE-27: an acyclic world of tasks in two repositories always runs dry, one started per repository.
+        /// RULE-27: an acyclic world of tasks in two repositories always drains, one started per repository.
         #[test]
         fn rule_27_acyclic_worlds_never_stall(repos in proptest::collection::vec(any::<bool>(), 1..6), edges in proptest::collection::vec((0usize..6, 0usize..6), 0..10), order in Just(()).prop_perturb(|(), mut r| { let mut v: Vec<usize> = (0..6).collect(); for i in (1..6).rev() { v.swap(i, (r.random::<u32>() as usize) % (i + 1)); } v })) {
             let n = repos.len();

@@ -5,7 +5,7 @@ use crate::model::staging::{
 };
 use jiff::civil::Date;
 
-/// How the fold is asked for.
+/// The parameters of the fold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoldRules<'a> {
     /// The ids that had to run, in declared order.
@@ -28,7 +28,7 @@ pub enum Tolerance {
 }
 
 impl Tolerance {
-    /// From the two flags as they are given.
+    /// From the two flags as given.
     pub fn of(strict: bool, enabled: bool) -> Self {
         if strict {
             Self::Strict
@@ -45,8 +45,8 @@ pub fn class_of(id: &str, allowed: &[Allowance]) -> CheckClass {
     if allowed.iter().any(|a| a.id == id) { CheckClass::SandboxInfra } else { CheckClass::Real }
 }
 
-/// The verdict. Total: whatever the lists hold, the answer is SUCCESS only if every planned check ran exactly once and
-/// each one passed or failed in a way that an allowance in force names.
+/// The verdict. Total: whatever the lists contain, the answer is SUCCESS only if every planned check ran exactly once
+/// and each one passed, or failed in a way that a valid allowance names.
 pub fn fold(results: &[CheckResult], rules: &FoldRules<'_>) -> StagingVerdict {
     let mut waived = Vec::new();
     let mut because = Vec::new();
@@ -115,7 +115,7 @@ fn judge(r: &CheckResult, rules: &FoldRules<'_>) -> Judged {
     }
 }
 
-/// The first allowance in force that names this failure; else the reason why none does.
+/// The first valid allowance that names this failure; else the reason why none does.
 fn waive(r: &CheckResult, rules: &FoldRules<'_>) -> Judged {
     let mut why_not = format!("{} is not on the allow-list", r.id);
     for a in rules.allowed.iter().filter(|a| a.id == r.id) {
@@ -142,15 +142,16 @@ fn waive(r: &CheckResult, rules: &FoldRules<'_>) -> Judged {
     Judged::Failed(format!("{} failed and is not waived ({why_not}): {}", r.id, r.detail))
 }
 
-/// The two built-in allowances of a self-hosting project: its sandbox may be out of order without the release being bad.
+/// The two built-in allowances of a self-hosting project: its sandbox may be out of order without the release being
+/// bad.
 pub fn built_in_allowances() -> Vec<Allowance> {
     vec![Allowance::of("C9a"), Allowance::of("C9b")]
 }
 
-/// The ids of the self-hosting suite, in order. B6 stands in its place though it needs no fact.
+/// The ids of the self-hosting suite, in order. B6 has its place in it although it needs no fact.
 pub const SELF_HOSTING: [&str; 12] = ["A1", "A2", "A3", "A4", "B1", "B2", "B3", "B4", "B5", "B6", "C9a", "C9b"];
 
-/// What a person calls a check of the self-hosting suite.
+/// The name of a self-hosting check for people.
 pub fn self_hosting_name(id: &str) -> Option<&'static str> {
     Some(match id {
         "A1" => "the release's binary reports its version",
@@ -169,7 +170,7 @@ pub fn self_hosting_name(id: &str) -> Option<&'static str> {
     })
 }
 
-/// Judges the self-hosting suite from what the caller saw. `declared` are the results before it: B6 looks at their shape.
+/// Judges the self-hosting suite from what the caller saw. `declared` are the results before it: B6 checks their shape.
 pub fn self_hosting(facts: &SelfHostingFacts, declared: &[CheckResult]) -> Vec<CheckResult> {
     let allowed = built_in_allowances();
     let named: [(&str, Option<&Fact>); 11] = [
@@ -207,7 +208,7 @@ pub fn self_hosting(facts: &SelfHostingFacts, declared: &[CheckResult]) -> Vec<C
         .collect()
 }
 
-/// B6: the result list is `[{id, class, result, detail, time_ms}]`, in that order, with words and numbers where they belong.
+/// B6: the result list is `[{id, class, result, detail, time_ms}]`, in that order, with words and numbers in place.
 fn shape(declared: &[CheckResult]) -> CheckResult {
     let own = CheckResult::new("B6", CheckClass::Real, CheckOutcome::Pass, "the result list keeps its shape", 0);
     for r in declared.iter().chain(std::iter::once(&own)) {

@@ -1,13 +1,13 @@
-//! What a stop may do and what its end says (RUN-9, RULE-11, RULE-16, RULE-28). Pure.
+//! What a stop may do and what its end reports (RUN-9, RULE-11, RULE-16, RULE-28). Pure.
 
 use crate::model::deploy::DeployEnd;
 use crate::model::ids::Sha;
 use crate::model::task::{Deploy, DeployState, Task};
 use crate::model::view::TaskView;
 
-/// Whether a recorded stop may be carried out now. A deploy's window may close by the stop itself once that deploy has
-/// settled; every other window is closed by who opened it, an update's by the merge gate for one that is gone. `deploys`:
-/// all of the task, oldest first.
+/// Whether a recorded stop may be carried out now. The stop itself may close a deploy's window once that deploy has
+/// settled. Whoever opened any other window closes it; the merge gate closes an update's if its process is gone.
+/// `deploys`: all of the task, oldest first.
 pub fn may_complete(task: &Task, deploys: &[Deploy]) -> bool {
     if task.stop_requested_at.is_none() || task.stage.is_terminal() {
         return false;
@@ -17,15 +17,15 @@ pub fn may_complete(task: &Task, deploys: &[Deploy]) -> bool {
 }
 
 /// The commit at which the task's branch may be deleted: the recorded head, or one that a push of ours named (RULE-11).
-/// `None`: what is on the remote is another hand's, and stays.
+/// `None`: what is on the remote is somebody else's, and stays.
 pub fn deletable<'a>(task: &Task, remote: &'a Sha, pushed: &[Sha]) -> Option<&'a Sha> {
     (task.head_sha.as_ref() == Some(remote) || pushed.contains(remote)).then_some(remote)
 }
 
-/// What the end of a stop says.
+/// What the end of a stop reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
-    /// Its commit in the default branch, whoever brought it there.
+    /// Its commit in the default branch, whoever merged it.
     pub landed: Option<Sha>,
     /// Why its repository is frozen: what landed stays (RULE-28).
     pub freeze: Option<String>,
@@ -33,12 +33,12 @@ pub struct Stopped {
     pub detail: String,
 }
 
-/// `in_default`: the commit of the default branch that was found to have something of the task.
+/// `in_default`: the commit of the default branch that was found to contain something of the task.
 pub fn stopped(view: &TaskView, in_default: Option<&Sha>) -> Stopped {
     let task = &view.task;
     let landed = view.deploy.as_ref().and_then(|d| d.landed_sha.as_ref()).or(in_default).cloned();
     let failed = view.deploy.as_ref().filter(|d| d.attempt == task.attempt).and_then(failed_deploy);
-    // A deploy that ended badly is the worse news.
+    // A deploy that failed is the worse news.
     let with = |said: String| failed.as_ref().map_or_else(|| said.clone(), |f| format!("{f}; {said}"));
     let freeze = landed
         .as_ref()
@@ -47,7 +47,7 @@ pub fn stopped(view: &TaskView, in_default: Option<&Sha>) -> Stopped {
     Stopped { landed, freeze, detail }
 }
 
-/// What to say of a deploy that settled and did not succeed.
+/// What to report about a deploy that settled and did not succeed.
 fn failed_deploy(deploy: &Deploy) -> Option<String> {
     let result = deploy.result.as_ref().filter(|r| r.end != DeployEnd::Success)?;
     Some(format!("the deploy failed: {}", result.why))

@@ -13,10 +13,10 @@ use crate::model::task::{DeployState, Finding, NewJob, Waiting};
 use crate::model::view::TaskView;
 use crate::model::window::Window;
 
-/// Findings that came back so often in a row without a change block the task (RUN-7b).
+/// Findings that came back this often in a row without a change block the task (RUN-7b).
 const MOST_SAME: i64 = 2;
 
-/// What is to happen to this task next.
+/// What happens to this task next.
 pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     let task = &view.task;
     if task.stage.is_terminal() {
@@ -32,8 +32,8 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     if let Some(why) = &task.blocked_reason {
         return hold(Rule::Blocked, lifted(why, task.key.as_str()));
     }
-    // An open window settles its case first: what is merged or started does not wait for a person.
-    // One in which nothing was done, since the forge waits for a person, does not.
+    // An open window settles its case first: what is merged or started does not wait for a person. One in which nothing
+    // was done, because the forge waits for a person, does not.
     if let Some(why) = task.withdrawn.as_ref().filter(|_| task.critical.is_none() || view.awaits.is_some()) {
         return hold(Rule::Withdrawn, why.advice(&task.key));
     }
@@ -43,7 +43,7 @@ pub fn decide(view: &TaskView, policy: &Policy) -> Decision {
     if let Some(job) = &view.live_job {
         return in_queue(job, view.now.wall_ms);
     }
-    // What was pushed is shown before the task goes on (SHIP-5).
+    // What was pushed is shown before the task continues (SHIP-5).
     if task.refused.as_ref().is_some_and(|r| r.asked == Asked::OpenPull && task.pr.is_none()) {
         return Decision::Effect(Effect::OpenPull);
     }
@@ -93,7 +93,7 @@ fn stopping(f: &Facts<'_>) -> Decision {
     match state {
         Some(DeployState::Initiated | DeployState::Landed | DeployState::Started) => by_gates(f),
         Some(DeployState::Settled) => match deploy_status::gate(f) {
-            // The stop came too late; what is written of the end says so.
+            // The stop was too late; the record of the end says so.
             Answer::Pass { why } => Decision::Finish { why, watch: f.project.watch },
             Answer::Fail { .. } | Answer::Stale { .. } | Answer::Stuck { .. } | Answer::Undecided { .. } => {
                 complete_stop(f)
@@ -109,7 +109,7 @@ fn stopping(f: &Facts<'_>) -> Decision {
     }
 }
 
-/// A stop that forge or remote refuse is tried again, within the bound of every effect (ORD-1).
+/// A stop that forge or remote refuses is retried, within the bound of every effect (ORD-1).
 fn complete_stop(f: &Facts<'_>) -> Decision {
     let task = &f.view.task;
     let refused = task.refused.as_ref().is_some_and(|r| r.asked == Asked::Stop);
@@ -125,7 +125,7 @@ fn lifted(why: &str, key: &str) -> String {
     if why.contains(&way) { why.to_owned() } else { format!("{why}; {way} lifts the block") }
 }
 
-/// What the forge refuses holds the task until that very effect is tried again (ORD-1).
+/// An effect that the forge refuses holds the task until that very effect is retried (ORD-1).
 fn refused_now(view: &TaskView) -> Option<Decision> {
     let refused = view.task.refused.as_ref()?;
     let until = super::refused::held_until(refused, view.now.wall_ms)?;
@@ -157,7 +157,7 @@ fn by_gates(f: &Facts<'_>) -> Decision {
             None => hold(Rule::Gate, "the project has no stage".to_owned()),
         };
     }
-    // What is worked and judged by has to be what was approved; in `deploy` the certificate asks.
+    // What the work is based on and judged by must be what was approved; in `deploy` the certificate checks it.
     if task.stage > Stage::Analysis
         && task.stage < Stage::Deploy
         && let Some(why) = f.stale_approval()
@@ -212,7 +212,7 @@ fn of_answer(f: &Facts<'_>, gate: Gate, answer: Answer) -> Decision {
     }
 }
 
-/// A label does not release a deploy whose CI may mean something else than before: a person looks (BND-5).
+/// A label does not release a deploy whose CI may mean something else than before: a person has to check (BND-5).
 fn label_counts(f: &Facts<'_>, waiting: Waiting) -> bool {
     match waiting {
         Waiting::Approval => true,
@@ -231,7 +231,7 @@ pub fn send_back(view: &TaskView, policy: &Policy, why: String, findings: Vec<Fi
 /// Back to development with one more attempt, unless the budget is spent or nothing changes any more (PIPE-3).
 fn roll_back(f: &Facts<'_>, why: String, findings: Vec<Finding>, squash: bool) -> Decision {
     let task = &f.view.task;
-    // Red again where a person had CI run again on this head: with a new budget, as any retry (ORD-1).
+    // Red again where a person had CI rerun on this head: with a new budget, as for any retry (ORD-1).
     if ci_green::asked_again(f.view) {
         return Decision::Rollback { why, findings, squash, same: 0, budget: Budget::Fresh };
     }

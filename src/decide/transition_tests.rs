@@ -98,7 +98,7 @@ fn the_rework_budget_blocks_with_the_findings_held() {
     assert_eq!(findings[0].source, "tests_verdict");
     v.task.attempt_base = 4;
     assert_eq!(word(&decide(&v, &policy())), "rollback");
-    // The same findings a third time in a row change nothing any more (RUN-7b).
+    // The same findings a third time in a row: nothing changes any more (RUN-7b).
     v.task.findings = findings;
     v.task.findings_same = 1;
     assert_eq!(word(&decide(&v, &policy())), "block");
@@ -137,7 +137,7 @@ fn rule_4_verdicts_hold_across_our_own_update_only_with_equal_patches() {
         (judged("OLD").to_vec(), vec![], "return review"),
         (judged("OLD").to_vec(), vec![carry("update", true, "OLD", "T")], "advance deploy"),
         (judged("OLD").to_vec(), vec![carry("update", false, "OLD", "T")], "return review"),
-        // The tester added new tests that decide nothing else: what was judged before still is what lands.
+        // The tester added new tests that decide nothing else: what was judged before is still what lands.
         (judged("OLD").to_vec(), vec![plain(carry("testing", false, "OLD", "T"))], "advance deploy"),
         (judged("OLD").to_vec(), vec![carry("testing", true, "OLD", "T")], "return review"),
         (judged("OLD").to_vec(), vec![plain(carry("review", true, "OLD", "T"))], "return review"),
@@ -193,7 +193,7 @@ fn deploy(v: &TaskView, state: DeployState, end: Option<DeployEnd>) -> Option<De
     })
 }
 
-/// A deploy that a person's disappearing work item overtakes still has its result looked for (TRUST-1).
+/// The result of a deploy is still awaited when a person removes its work item meanwhile (TRUST-1).
 #[test]
 fn a_withdrawn_task_settles_its_open_window_first() {
     let mut v = view(Stage::Deploy);
@@ -204,7 +204,7 @@ fn a_withdrawn_task_settles_its_open_window_first() {
     assert_eq!(word(&decide(&v, &policy())), "enqueue deploy-finalizer");
 }
 
-/// RULE-16: the window of an update is not closed by what an earlier attempt's deploy came to.
+/// RULE-16: the result of an earlier attempt's deploy does not close the window of an update.
 #[test]
 fn rule_16_a_stop_waits_for_an_update_whatever_an_earlier_deploy_said() {
     let mut v = view(Stage::DeployStaging);
@@ -254,7 +254,7 @@ fn a_label_does_not_release_a_deploy_whose_ci_may_mean_something_else() {
     assert_eq!(word(&decide(&v, &all)), "effect merge_gate");
 }
 
-/// What the forge refuses holds the task; when its time has come that very effect is next, and a stop goes first (ORD-1).
+/// A refused effect holds the task; when its time is reached that very effect is next, and a stop goes first (ORD-1).
 #[test]
 fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
     use crate::model::refusal::{Asked, RefusedEffect};
@@ -284,7 +284,7 @@ fn ord_1_what_the_forge_refuses_is_asked_again_before_the_task_goes_on() {
     assert_eq!(decide(&v, &policy()), Decision::Effect(Effect::CompleteStop));
 }
 
-/// A stop that the forge refuses is tried again with a pause, and holds the task with the answer past its bound (ORD-1).
+/// A stop that the forge refuses is retried with a pause, and past its bound holds the task with the answer (ORD-1).
 #[test]
 fn ord_1_a_stop_that_is_refused_has_the_bound_of_every_effect() {
     use crate::model::refusal::{Asked, RefusedEffect};
@@ -313,7 +313,7 @@ fn ord_1_a_stop_that_is_refused_has_the_bound_of_every_effect() {
     assert!(matches!(&held, Decision::Hold { rule: Rule::Blocked, .. }), "{held:?}");
 }
 
-/// BND-5: whoever runs the branch's code can be made to say yes; only a judge that runs nothing opens the way with it.
+/// BND-5: whoever runs the branch's code can be made to say yes; only a judge that runs nothing opens the gate with it.
 #[test]
 fn a_testers_yes_counts_only_beside_a_review_of_the_same_code() {
     use crate::model::ids::RunId;
@@ -343,13 +343,13 @@ fn a_testers_yes_counts_only_beside_a_review_of_the_same_code() {
             }
         }
     }
-    // Where no reviewer works, none is asked for.
+    // Without a reviewer in the project, none is required.
     let mut without = policy();
     without.projects.get_mut("ORCH").unwrap().stages.retain(|s| *s != Stage::Review);
     let mut v = view(Stage::Testing);
     v.evidence = vec![of("tests_verdict", pass, "T")];
     assert_eq!(word(&decide(&v, &without)), "advance deploy-staging");
-    // A tester that changes what was reviewed each time is looked at by a person, and goes round again after a retry.
+    // A tester that changes reviewed code each time needs a person, and goes round again after a retry.
     let run = |n: i64, epoch: i64| {
         let mut e = of("tests_verdict", pass, "T");
         (e.run_id, e.epoch) = (Some(RunId(n)), epoch);
@@ -388,7 +388,7 @@ fn an_approval_of_documents_that_changed_since_sends_the_task_back_to_the_analys
     assert_eq!(word(&decide(&v, &without)), "enqueue developer");
 }
 
-/// What is done as the repository's own file says waits for one that holds; what has begun settles (ORD-3).
+/// What depends on the repository's own file waits until that file is valid; what has begun settles (ORD-3).
 #[test]
 fn a_faulty_repository_file_holds_the_merge_gate() {
     let mut policy = policy();

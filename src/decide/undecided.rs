@@ -1,9 +1,9 @@
-//! For how long a source has kept answering "not yet" (RULE-8). Pure.
+//! How long a source has kept answering "not yet" (RULE-8). Pure.
 
 use crate::model::time::Stamp;
 use serde::{Deserialize, Serialize};
 
-/// What is kept of a source's answers.
+/// The record of a source's answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecided {
     /// Milliseconds of "not yet" so far.
@@ -17,8 +17,8 @@ pub struct Undecided {
 /// A longer gap between two answers was an outage, or nobody asked.
 pub const GAP_MS: i64 = 300_000;
 
-/// One more question. Only intervals between two answers count, on the monotonic clock (RULE-33); an outage in between, or
-/// another boot, counts for nothing. `longest`: a longer gap counts for nothing either.
+/// One more question. Only intervals between two answers count, on the monotonic clock (RULE-33). An outage in between,
+/// or another boot, counts for nothing. `longest`: a longer gap counts for nothing either.
 pub fn asked(before: Option<&Undecided>, answered: bool, now: &Stamp, longest: Option<i64>) -> Undecided {
     let counts = |b: &&Undecided| answered && b.answered;
     let gap = before.filter(counts).and_then(|b| now.since(&b.at)).unwrap_or(0);
@@ -26,13 +26,13 @@ pub fn asked(before: Option<&Undecided>, answered: bool, now: &Stamp, longest: O
     Undecided { ms: before.map_or(0, |b| b.ms) + gap, at: now.clone(), answered }
 }
 
-/// When statuses that are not there yet are looked for again, in milliseconds from now: after a quarter of the time waited so
-/// far, within these bounds.
+/// When statuses that do not exist yet are polled again, in milliseconds from now: after a quarter of the time waited
+/// so far, within these bounds.
 pub fn next_look_ms(waited_ms: i64) -> i64 {
     (waited_ms / 4).clamp(2_000, 30_000)
 }
 
-/// Before a forge is asked again that did not answer; `told`: until when it asked to be left alone.
+/// The wait before a forge that did not answer is asked again; `told`: when the pause it asked for ends.
 pub fn after_outage(told: Option<i64>, now: i64) -> i64 {
     told.unwrap_or(0).max(now + 5_000)
 }

@@ -1,4 +1,4 @@
-//! What a supervisor's unit is held to, and which processes may be ended, by the kind of its job (RUN-4, RULE-19, BND-2).
+//! The limits of a supervisor's unit, and which processes may be ended, by the kind of its job (RUN-4, RULE-19, BND-2).
 //! Pure.
 
 use crate::model::stage::JobKind;
@@ -48,20 +48,20 @@ pub struct Settings {
     pub stop_grace_s: u64,
 }
 
-/// What a unit of one kind is held to besides memory, processor and tasks.
+/// The limits of a unit of one kind, in addition to memory, processor and tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Longest life in seconds; `None`: as long as its command needs.
     pub runtime_max_s: Option<u64>,
     /// From TERM to KILL, in seconds.
     pub stop_timeout_s: Option<u64>,
-    /// It may write its own folders alone.
+    /// It may write only its own folders.
     pub sandboxed: bool,
     /// A stop of the unit ends its main process and nothing else.
     pub main_process_only: bool,
 }
 
-/// The reaper's own limit comes first: it settles the job as what it is. Only what an agent does is nobody's word.
+/// The reaper's own limit comes first, because it settles the job. Only an agent runs without a configured command.
 pub fn bounds(kind: JobKind, s: &Settings) -> Bounds {
     let whole = ends_whole(kind);
     let backstop = s.max_running_s.saturating_add(2 * s.interval_s).saturating_add(s.stop_grace_s + 60);
@@ -85,7 +85,7 @@ mod tests {
             let free = matches!(kind, JobKind::Deploy | JobKind::PostDeployMonitor | JobKind::Build);
             assert_eq!((b.runtime_max_s, b.stop_timeout_s), if free { (None, None) } else { (Some(187), Some(12)) });
             assert_eq!((b.main_process_only, b.sandboxed), (free, *kind == JobKind::Agent), "{kind}");
-            // What is production is never ended; the reaper may end a watch's probe, not a deploy.
+            // Production is never ended; the reaper may end a watch's probe, not a deploy.
             assert!(!is_production(*kind) || free, "{kind}");
             assert_eq!(is_reaped(*kind), *kind != JobKind::Deploy);
             assert_eq!(bounds(*kind, &Settings { reaped: false, ..s }).runtime_max_s, None);

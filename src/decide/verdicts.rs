@@ -1,5 +1,5 @@
-//! What `orch`'s own jobs found, as verdicts (SHIP-1, SHIP-3, SHIP-5). The document that was read back is what the gate uses:
-//! one that does not say the same as what was found is no verdict. Pure.
+//! The findings of `orch`'s own jobs, as verdicts (SHIP-1, SHIP-3, SHIP-5). The gate uses the document as read back:
+//! one that differs from the finding is no verdict. Pure.
 
 use super::gates::verdict::{Reading, Verdict};
 use crate::model::deploy::{DeployEnd, DeployStatus};
@@ -7,7 +7,7 @@ use crate::model::scan::ScanReason;
 use crate::model::staging::StagingStatus;
 use crate::model::task::EvidenceVerdict;
 
-/// Of the staging checks. `found`: their fold; `because`: what failed; `waived`: checks that were let pass.
+/// Of the staging checks. `found`: their fold; `because`: what failed; `waived`: checks that were waived.
 pub fn staging(
     read: &Reading,
     found: StagingStatus,
@@ -27,7 +27,8 @@ pub fn staging(
     }
 }
 
-/// Of a scan. `reason`: why it failed, if it did; `headline` and `warnings`: its own words; `errors`: what could not be scanned.
+/// Of a scan. `reason`: why it failed, if it did; `headline` and `warnings`: its own words; `errors`: what could not be
+/// scanned.
 pub fn scan(
     read: &Reading,
     reason: Option<ScanReason>,
@@ -36,7 +37,7 @@ pub fn scan(
     errors: &[String],
 ) -> (EvidenceVerdict, String) {
     match (&read.verdict, reason) {
-        // Loud in report, card and log (SHIP-1).
+        // Shown prominently in report, card and log (SHIP-1).
         (Verdict::Pass, None) => {
             let said: Vec<String> = std::iter::once(headline).chain(warnings.iter().cloned()).collect();
             (EvidenceVerdict::Pass, said.join("; "))
@@ -49,7 +50,7 @@ pub fn scan(
     }
 }
 
-/// Of a deploy that is waited for no longer. `command`: a command deploys; else the merge was the deploy.
+/// Of a deploy that is no longer awaited. `command`: a command deploys; else the merge was the deploy.
 pub fn deploy(status: &DeployStatus, command: bool) -> (DeployEnd, EvidenceVerdict, String) {
     match status {
         DeployStatus::Success => {
@@ -69,8 +70,9 @@ pub fn deploy(status: &DeployStatus, command: bool) -> (DeployEnd, EvidenceVerdi
 /// Past the command's own limit, in seconds.
 const AFTER_LIMIT_S: i64 = 60;
 
-/// Why a deploy's result is waited for no longer; `None`: it is. `since_ms`: since the command's own start, for what a freeze
-/// held before it is not its time; `None`: in another boot. A self-hosting command may outlive its wrapper (BND-6).
+/// Why a deploy's result is no longer awaited; `None`: it still is. `since_ms`: since the command's own start, because
+/// time in a freeze before it does not count; `None`: in another boot. A self-hosting command may outlive its wrapper
+/// (BND-6).
 pub fn deploy_is_over(
     since_ms: Option<i64>,
     timeout_s: u64,

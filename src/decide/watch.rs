@@ -1,4 +1,4 @@
-//! The post-deploy watch (SHIP-6): one pure classifier over the whole record, and the schedule any later step can resume.
+//! The post-deploy watch (SHIP-6): a pure classifier over the whole record, and the schedule any later step can resume.
 
 use crate::model::ids::Key;
 use crate::model::seen::{Seen, judge};
@@ -9,7 +9,7 @@ use crate::model::watch::{
 };
 use std::collections::VecDeque;
 
-/// Falls of a counter that a deploy explains.
+/// How many drops of a counter a deploy explains.
 const MOST_FALLS: u64 = 1;
 
 /// The share of 5xx, fed probe by probe.
@@ -61,8 +61,8 @@ impl Share {
         }
     }
 
-    /// Why the readings can't be what they were taken for. One fall is a restart of the counting process, as a deploy
-    /// makes; a query over a window rises and falls as it likes.
+    /// Why the readings can't be what they were taken for. One drop is a restart of the counting process, as a deploy
+    /// makes; a query over a window rises and falls freely.
     fn odd(&self) -> Option<String> {
         if self.falls > MOST_FALLS {
             return Some(format!(
@@ -76,7 +76,7 @@ impl Share {
 
     fn exceeded(&self, p: &WatchPolicy) -> Option<String> {
         let Counts { requests, errors_5xx: errors } = self.total;
-        // Counts out of a query may be fractions: 2.9999 errors are three.
+        // Counts from a query may be fractions: 2.9999 errors are three.
         if requests.round() < p.min_requests as f64 || errors.round() < WatchPolicy::MIN_ERRORS {
             return None;
         }
@@ -90,7 +90,7 @@ impl Share {
     }
 }
 
-/// What happened between two readings of growing counters. Fewer requests: the counting process began again, and what it
+/// What happened between two readings of growing counters. Fewer requests: the counting process restarted, and what it
 /// counts since is new. Anything else that counters can't do says nothing.
 fn step(before: Counts, now: Counts) -> Option<Counts> {
     if now.requests < before.requests {
@@ -148,7 +148,7 @@ pub fn classify(record: &WatchRecord, policy: &WatchPolicy, window_closed: bool)
             }
         }
         if sick && good_row >= threshold {
-            // As many good probes in a row as bad ones would condemn: it is well now, what comes next is news.
+            // As many good probes in a row as bad ones would condemn: it is healthy now, and what follows is news.
             (sick, excused) = (false, None);
             recent.clear();
         }
@@ -209,7 +209,7 @@ fn health_rule(p: &WatchPolicy, bad_row: u64, recent: &VecDeque<bool>, last: Opt
 }
 
 /// Whether the service was sick before the deploy: at least half of the baseline probes that could be made failed. The
-/// baseline is not held against the new revision, which can't run yet.
+/// baseline is not held against the new revision, which is not running yet.
 pub fn sick_before(record: &WatchRecord) -> bool {
     let (mut made, mut failed) = (0_usize, 0_usize);
     for b in &record.baseline {
@@ -222,7 +222,7 @@ pub fn sick_before(record: &WatchRecord) -> bool {
     failed > 0 && failed * 2 >= made
 }
 
-/// The record with one more probe, latched if that made it DEGRADED. A record that is over takes none.
+/// The record with one more probe, latched if that made it DEGRADED. A record that is over accepts none.
 #[must_use]
 pub fn append(mut record: WatchRecord, probe: Probe, policy: &WatchPolicy) -> WatchRecord {
     let full = record.probes.len() as u64 > MAX_PROBES;
@@ -236,7 +236,7 @@ pub fn append(mut record: WatchRecord, probe: Probe, policy: &WatchPolicy) -> Wa
     record
 }
 
-/// What a step that finds this watch has to do.
+/// What a step that finds this watch does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NextStep {
     ProbeNow,
@@ -249,8 +249,8 @@ pub enum NextStep {
     Close(Classification),
 }
 
-/// The schedule: a probe when armed and after every interval until the window's end, missed ones left out rather than made
-/// up for. Any step may resume it after a crash or a reboot: ages go from probe to probe, on the monotonic clock where
+/// The schedule: a probe when armed and after every interval until the window's end; missed ones are skipped, not made
+/// up for. Any step may resume it after a crash or a reboot: ages run from probe to probe, on the monotonic clock where
 /// both are of one boot, else on the wall clock and never backwards (RULE-33).
 pub fn next(record: &WatchRecord, policy: &WatchPolicy, now: &Stamp) -> NextStep {
     let so_far = classify(record, policy, false);
@@ -284,13 +284,13 @@ fn millis(seconds: u64) -> i64 {
     i64::try_from(seconds.min(10_000_000_000)).unwrap_or(i64::MAX).saturating_mul(1000)
 }
 
-/// Milliseconds between two readings, never negative; across a boot only the wall clock can tell.
+/// Milliseconds between two readings, never negative; across a boot only the wall clock counts.
 fn gap(before: &Stamp, after: &Stamp) -> i64 {
     after.since(before).unwrap_or_else(|| after.wall_ms.saturating_sub(before.wall_ms).max(0))
 }
 
-/// The deploy that ends the watch over another: the repository's newest, once something of it landed under a later lease
-/// and for another task. `own`: the newest deploy of the watched task; of one without any nothing is known.
+/// The deploy that ends the watch over another: the repository's newest, once something of it landed under a later
+/// lease and for another task. `own`: the newest deploy of the watched task; without one nothing is known.
 pub fn superseded(own: Option<&Deploy>, latest: Option<&Deploy>) -> Option<String> {
     let (own, latest) = (own?, latest?);
     let newer = latest.task_id != own.task_id && latest.fence > own.fence;
@@ -298,7 +298,7 @@ pub fn superseded(own: Option<&Deploy>, latest: Option<&Deploy>) -> Option<Strin
     (newer && landed).then(|| latest.id.clone())
 }
 
-/// What production's project asks for once a watch ends.
+/// What production's project does once a watch ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnDegraded {
     /// `post_deploy.on_degraded: rollback`.
@@ -314,7 +314,7 @@ pub fn rolls_back(status: WatchStatus, record: &WatchRecord, on: &OnDegraded) ->
     status == WatchStatus::Degraded && record.rollback.is_none() && on.rollback && !on.self_hosting
 }
 
-/// What follows of a watch's end.
+/// What follows from a watch's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AfterWatch {
     /// The alert's detail.
@@ -323,7 +323,7 @@ pub struct AfterWatch {
     pub freeze: Option<String>,
 }
 
-/// Only a deploy that went bad freezes; one that could not be looked at is told as well.
+/// Only a deploy that went bad freezes; one that could not be watched is reported as well.
 pub fn after(status: WatchStatus, why: &str, key: &Key, on: &OnDegraded) -> AfterWatch {
     let alert = match status {
         WatchStatus::Degraded | WatchStatus::Inconclusive => Some(format!("{status}: {why}")),

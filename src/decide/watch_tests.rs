@@ -50,7 +50,7 @@ fn record(baseline: Vec<Probe>, probes: Vec<Probe>) -> WatchRecord {
     r
 }
 
-/// `.` well, `x` answered wrongly, `d` refused, `?` no network here.
+/// `.` healthy, `x` answered wrongly, `d` refused, `?` no network here.
 fn drawn(picture: &str) -> Vec<Probe> {
     picture
         .chars()
@@ -136,10 +136,10 @@ fn counters_count_from_the_last_reading_before_the_deploy() {
     let old = counted(1000.0, 500.0);
     assert_eq!(word(&record(vec![old.clone()], tail(10, (1000.0, 500.0)).collect()), &p), "INCONCLUSIVE");
     assert_eq!(word(&record(vec![old.clone()], tail(10, (1100.0, 510.0)).collect()), &p), "DEGRADED");
-    // Without a reading from before, the first one is where counting begins.
+    // Without an earlier reading, counting begins at the first one.
     let growing = (0..10).map(|n| counted(1000.0 + f64::from(n), 500.0)).collect();
     assert_eq!(word(&record(vec![], growing), &p), "HEALTHY");
-    // The process began again at the deploy: what it counts since is the new revision's.
+    // The process restarted at the deploy: what it counts since is the new revision's.
     assert_eq!(word(&record(vec![old.clone()], tail(10, (50.0, 10.0)).collect()), &p), "DEGRADED");
     assert_eq!(word(&record(vec![old.clone()], tail(10, (50.0, 1.0)).collect()), &p), "HEALTHY");
     // Errors that fall, or grow faster than requests, are no counters: nothing is concluded from that step.
@@ -254,7 +254,7 @@ fn the_wrong_revision_is_a_failed_probe_and_no_answer_is_not() {
     let mut r = record(vec![], (0..3).map(|_| is(&"f".repeat(40))).collect());
     r.revision = Some(want.into());
     assert_eq!(word(&r, &policy()), "DEGRADED");
-    // Clean probes of nobody knows which revision say nothing about the deployed one.
+    // Clean probes of an unknown revision say nothing about the deployed one.
     for (told, word_of_it) in [(11, "HEALTHY"), (9, "HEALTHY"), (7, "INCONCLUSIVE"), (0, "INCONCLUSIVE")] {
         r.probes =
             (0..11).map(|n| if n < told { is(want) } else { says(RevisionAnswer::None("exit 1".into())) }).collect();

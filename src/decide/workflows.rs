@@ -1,31 +1,32 @@
-//! What a task's branch reaches of a forge's own CI (BND-1): a branch is pushed before it is judged, and runs there with whatever
-//! secrets and rights its workflows have. The workflows themselves are protected, so that those of the default branch count.
+//! What a task's branch can reach in the forge's own CI (BND-1): a branch is pushed before it is judged, and runs there
+//! with the secrets and rights of its workflows. The workflows themselves are protected, so those of the default branch
+//! count.
 
 use globset::GlobBuilder;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Where Actions of GitHub, Gitea and Forgejo are.
+/// Where GitHub, Gitea and Forgejo keep their Actions.
 pub const FOLDERS: [&str; 3] = [".github/workflows", ".gitea/workflows", ".forgejo/workflows"];
 
 /// What one workflow gives a branch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Names; one that stands for all of them says so.
+    /// Names; one entry may mean all of them, and says so.
     pub secrets: BTreeSet<String>,
-    /// Writing rights of its token, such as `contents`.
+    /// Write permissions of its token, such as `contents`.
     pub writes: BTreeSet<String>,
-    /// Jobs that ask for a runner of one's own.
+    /// Jobs that ask for a self-hosted runner.
     pub own_runner: bool,
 }
 
 impl Reach {
-    /// Whether there is nothing to take.
+    /// Whether it gives nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// In half a sentence.
+    /// As half a sentence.
     pub fn text(&self) -> String {
         let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let parts = [
@@ -96,7 +97,7 @@ fn pushed(filter: &Value, branch: &str) -> bool {
     }
 }
 
-/// The last pattern that fits decides; one that can't be read fits.
+/// The last pattern that matches decides; one that can't be read matches.
 fn matches(patterns: &[String], branch: &str) -> bool {
     patterns.iter().fold(false, |so_far, pattern| {
         let (wanted, glob) = pattern.strip_prefix('!').map_or((true, pattern.as_str()), |rest| (false, rest));
@@ -111,7 +112,7 @@ fn matches(patterns: &[String], branch: &str) -> bool {
 /// Names after `secrets.` or in `secrets['…']`. The job's own token is judged by its rights.
 fn secrets(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    // Forges compare the name of the context without case; the offsets are the same.
+    // Forges compare the context's name case-insensitively; the offsets are the same.
     for (at, word) in text.to_ascii_lowercase().match_indices("secrets") {
         let rest = text.get(at + word.len()..).unwrap_or_default().trim_start();
         let name = rest.strip_prefix('.').or_else(|| rest.strip_prefix("['")).or_else(|| rest.strip_prefix("[\""));

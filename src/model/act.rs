@@ -1,18 +1,19 @@
-//! Who acted (BND-6): each release, stop, retry, unfreeze and halt records it. And from where a subcommand was called.
+//! Who acted (BND-6), as each release, stop, retry, unfreeze and halt records it, and from where a subcommand was
+//! called.
 
 use super::stage::words;
 use super::task::Actor;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Who gave an answer or an order, and by which way. Always an object in JSON: `{"via": "board", "user": "ann"}`. A field
-/// that the way can't tell is null.
+/// Who gave an answer or an order, and through which channel. Always an object in JSON:
+/// `{"via": "board", "user": "ann"}`. A field that the channel does not know is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "via", rename_all = "lowercase")]
 pub enum By {
     /// A subcommand of `orch`.
     Command {
-        /// The account's number.
+        /// The account's uid.
         uid: u32,
         /// The terminal, such as `/dev/pts/3`.
         tty: Option<String>,
@@ -35,17 +36,17 @@ pub enum By {
         /// Its name; `None` in records of older versions.
         #[serde(default)]
         label: Option<String>,
-        /// Who put it there.
+        /// Who set it.
         user: Option<String>,
     },
 }
 
 words! {
-    /// Where the audit table's last hash is told outside this machine (BND-6).
+    /// Where the audit table's last hash is published outside this machine (BND-6).
     AuditAnchor { None = "none", Forge = "forge" }
 }
 
-/// A process between the caller and the first process of the machine; the first of a lineage is the caller itself.
+/// A process between the caller and the machine's first process; the first of a lineage is the caller itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forebear {
     pub actor: Actor,
@@ -53,7 +54,8 @@ pub struct Forebear {
     pub marks: Vec<String>,
     /// The services in its control group's path, without `.service`.
     pub units: Vec<String>,
-    /// Whether its command line is a supervisor's. Whoever only calls itself so is refused for it and gains nothing.
+    /// Whether its command line is a supervisor's. A process that only claims to be one is refused for it and gains
+    /// nothing.
     pub supervises: bool,
 }
 

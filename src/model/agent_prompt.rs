@@ -1,4 +1,4 @@
-//! The agents' standing instructions, `agents/*.md` (PIPE-7), and which paths a run's commits may touch (PIPE-4).
+//! The agents' system prompts, `agents/*.md` (PIPE-7), and which paths a run's commits may touch (PIPE-4).
 
 use super::frontmatter::{Document, Read, read};
 use super::ids::Key;
@@ -11,7 +11,7 @@ pub struct AgentPrompt {
     pub name: Agent,
     pub description: String,
     pub stage: Stage,
-    /// Paths in the repository, for the reader's orientation.
+    /// Paths in the repository, to orient the reader.
     pub reads: Vec<String>,
     /// The files the run must leave; `{key}` and patterns allowed.
     pub writes: Vec<String>,
@@ -20,12 +20,12 @@ pub struct AgentPrompt {
     pub body: String,
 }
 
-/// Stands for the work item's key.
+/// The placeholder for the work item's key.
 pub const KEY: &str = "{key}";
 
 const NAMES: &[&str] = &["name", "description", "stage", "reads", "writes", "may_write"];
 
-/// The file that is built in.
+/// The built-in file.
 pub fn builtin_text(agent: Agent) -> &'static str {
     match agent {
         Agent::Analyst => include_str!("../../agents/analyst.md"),
@@ -38,13 +38,13 @@ pub fn builtin_text(agent: Agent) -> &'static str {
 }
 
 impl AgentPrompt {
-    /// The built-in prompt, for where the configured folder has none.
+    /// The built-in prompt, used where the configured folder has none.
     pub fn builtin(agent: Agent) -> Result<Self, String> {
         Self::parse(agent, builtin_text(agent).as_bytes())
     }
 
-    /// Reads `<agent>.md`. Fails with the file's name, what was expected, and the way out; a `model` is refused, since
-    /// the configuration is the only source of it.
+    /// Reads `<agent>.md`. Fails with the file's name, what was expected, and the way out. A `model` is refused, since
+    /// only the configuration sets it.
     pub fn parse(agent: Agent, bytes: &[u8]) -> Result<Self, String> {
         let file = format!("{agent}.md");
         let doc = match read(bytes) {
@@ -105,7 +105,7 @@ impl AgentPrompt {
         keyed(&self.writes, key)
     }
 
-    /// The instruction with the work item's key in it.
+    /// The prompt with the work item's key in it.
     pub fn body_for(&self, key: &Key) -> String {
         self.body.replace(KEY, key.as_str())
     }
@@ -116,7 +116,7 @@ fn keyed(patterns: &[String], key: &Key) -> Vec<String> {
 }
 
 /// The paths that no glob of `allowed` covers, in the given order: a run may not have changed them. Fails closed: an
-/// unreadable glob allows nothing; a path that is no plain relative one offends.
+/// unreadable glob allows nothing, and a path that is not a plain relative one counts as an offence.
 pub fn offending_paths(allowed: &[String], paths: &[String]) -> Vec<String> {
     let allowed: Vec<_> = allowed.iter().filter_map(|p| Some(glob(p).ok()?.compile_matcher())).collect();
     let offends = |path: &&String| {
@@ -202,14 +202,14 @@ mod tests {
             "web/src/__tests__/a.tsx",
             "pkg/testdata/a.json",
             "src/test/java/A.java",
-            // Next to the code, where the language's tools take the name for a test's and nothing else's.
+            // Next to the code, where the language's tools recognise the name as a test's and as nothing else.
             "pkg/load_test.go",
             "web/src/a.test.tsx",
             "src/a.spec.js",
         ];
         assert_eq!(offending(Agent::Tester, &tests), Vec::<String>::new());
         assert_eq!(offending(Agent::Tester, &others), others);
-        // A name that only looks like a test's may be product code.
+        // A name that merely resembles a test's may be product code.
         let product = [
             "src/latest.rs",
             "src/test_mode.py",

@@ -1,10 +1,10 @@
-//! With which status of its board a person answers a question (RULE-14).
+//! The status of its board with which a person answers a question (RULE-14).
 
 use super::board::{Intent, Logical};
 use super::task::Waiting;
 
-/// The names of the statuses that answer a question on a project's board; `None`: it has none that steers, and only a
-/// command answers.
+/// The names of the statuses that answer a question on a project's board; `None`: no status of the board steers, and
+/// only a command answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
     pub approved: Option<String>,

@@ -1,5 +1,5 @@
 //! The one table of artefacts (PIPE-5) and their schema (PIPE-6). `docs/standards/HANDOFF_PROTOCOL.md` states the same
-//! for people; a test holds the two together.
+//! for people; a test keeps the two in step.
 
 use super::frontmatter::{Document, Field};
 use super::ids::Key;
@@ -31,22 +31,22 @@ words! {
     }
 }
 
-/// What every artefact's front matter must hold, beside its verdict.
+/// What every artefact's front matter must contain, in addition to its verdict.
 pub const COMMON_FIELDS: &[&str] = &["work_item", "stage", "agent", "created"];
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schema {
     pub stage: Stage,
-    /// Who may stand in `agent`, the usual one first.
+    /// Which values `agent` may have, the usual one first.
     pub by: &'static [&'static str],
-    /// The verdict's names; of several, one is enough.
+    /// The verdict's field names; where there are several, one is enough.
     pub verdict: &'static [&'static str],
-    /// What a verdict may be, in the spelling of the table.
+    /// The values of a verdict, in the spelling of the table.
     pub values: &'static [&'static str],
-    /// Asked for when the verdict is FAIL.
+    /// Required when the verdict is FAIL.
     pub with_fail: &'static [&'static str],
-    /// `orch`'s own: written beside the state, not on the branch while it is under way (RULE-1).
+    /// `orch`'s own: stored next to the state, and not on the branch while it is under way (RULE-1).
     pub own: bool,
 }
 
@@ -103,7 +103,7 @@ impl Artefact {
         }
     }
 
-    /// The artefact that a path below the work item's folder is, if any.
+    /// The artefact at a path below the work item's folder, if it is one.
     pub fn of(path: &str) -> Option<Self> {
         let is_adr = || {
             let name = path.strip_prefix("06-adr/ADR-")?.strip_suffix(".md")?;
@@ -125,27 +125,27 @@ pub fn folder(key: &Key) -> String {
     format!("{FOLDER}/{key}")
 }
 
-/// Whether a path of the repository is an artefact of any work item, by its very name (PIPE-5). Anything else in a work
-/// item's folder is code.
+/// Whether a path of the repository is an artefact of any work item, by its exact name (PIPE-5). Anything else in a
+/// work item's folder is code.
 pub fn is_artefact_path(path: &str) -> bool {
     let below = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
     below.and_then(|rest| rest.split_once('/')).is_some_and(|(_, name)| Artefact::of(name).is_some())
 }
 
-/// A verdict's text in the form it is compared in: space, quotes and emphasis marks around it dropped, letters in upper
+/// A verdict's text in the form in which it is compared: without space, quotes and emphasis marks around it, in upper
 /// case. The same for every gate (PIPE-5).
 pub fn token(text: &str) -> String {
     let marks = ['"', '\'', '`', '*', '_', '~', '“', '”', '„', '‘', '’', '«', '»'];
     text.trim_matches(|c: char| c.is_whitespace() || marks.contains(&c)).to_ascii_uppercase()
 }
 
-/// The value of the list that a text names, in the table's spelling.
+/// The value of the list that a text names, as the table spells it.
 pub fn listed(values: &[&'static str], text: &str) -> Option<&'static str> {
     let token = token(text);
     values.iter().copied().find(|v| v.eq_ignore_ascii_case(&token))
 }
 
-/// The faults of a document against its row, one sentence each; empty is none. A warning, or with
+/// The faults of a document against its row, one sentence each; empty: there are none. A warning, or with
 /// `frontmatter.validation_strict` the gate's *no* (PIPE-6).
 pub fn validate(artefact: Artefact, doc: &Document, key: &Key) -> Vec<String> {
     let schema = artefact.schema();
@@ -157,7 +157,7 @@ pub fn validate(artefact: Artefact, doc: &Document, key: &Key) -> Vec<String> {
         };
         let (holds, expected) = match *name {
             "work_item" => (text == key.as_str(), key.to_string()),
-            // `orch`'s own are made wherever their step runs; 16 even after done.
+            // `orch`'s own are written wherever their step runs; 16 even after done.
             "stage" if schema.own => (Stage::parse(text).is_some(), "a stage".to_owned()),
             "stage" => (text == schema.stage.as_str(), schema.stage.to_string()),
             "agent" => (schema.by.contains(&text), schema.by.join(" or ")),

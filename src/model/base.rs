@@ -6,14 +6,14 @@ use super::task::Actor;
 use serde::{Deserialize, Serialize};
 
 words! {
-    /// How the base of a repository stands.
+    /// The state of a repository's base.
     BaseState {
         Untried = "untried",
         Running = "running",
         Green = "green",
         /// Setup or CI fails on it.
         Red = "red",
-        /// This machine could not try it: a program that isn't there, one that can't be run.
+        /// This machine could not try it: a program is missing or can't be run.
         Environment = "environment",
         /// There is nothing to try: no setup, no CI, or `base.enabled` is off.
         NotApplicable = "not_applicable",
@@ -21,7 +21,7 @@ words! {
 }
 
 impl BaseState {
-    /// Whether a try came to an end with something to say.
+    /// Whether a try ended with a verdict.
     pub fn is_verdict(self) -> bool {
         match self {
             Self::Green | Self::Red | Self::Environment => true,
@@ -30,14 +30,14 @@ impl BaseState {
     }
 }
 
-/// A look at a repository's base that failed: until one succeeds nothing is known of it, whatever was known before.
+/// A failed check of a repository's base: until one succeeds nothing is known of it, whatever was known before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unseen {
     /// One sentence.
     pub why: String,
-    /// Wall milliseconds of the last look.
+    /// Wall milliseconds of the last check.
     pub since: i64,
-    /// From when on it is looked again (wall milliseconds).
+    /// When it is checked again (wall milliseconds).
     pub next_at: i64,
     /// How often in a row it failed.
     pub failed: i64,
@@ -51,22 +51,22 @@ pub struct Base {
     /// Digest of the settings that decide the verdict.
     pub config: String,
     pub state: BaseState,
-    /// Wall milliseconds since when it is so.
+    /// Since when it is in this state (wall milliseconds).
     pub since: i64,
     /// One sentence.
     pub why: String,
-    /// The last lines of the log of what was red.
+    /// The last lines of the log of a red try.
     pub lines: Vec<String>,
-    /// From when on it is tried again (wall milliseconds).
+    /// When it is tried again (wall milliseconds).
     pub next_at: i64,
     /// How often in a row this machine could not try it.
     pub failed: i64,
-    /// The claim that works it.
+    /// The claim of the job that tries it.
     pub token: String,
     /// Who claimed it, then its supervisor.
     pub owner: Option<Actor>,
-    /// Number of the last red that was told of.
+    /// Number of the last red that was reported.
     pub told_no: i64,
-    /// A red that was told of has not become green yet.
+    /// A reported red has not become green yet.
     pub told: bool,
 }

@@ -1,4 +1,4 @@
-//! The board's words: logical statuses, their resolution against a project's own ones, groups, priorities, labels (BRD-2, BRD-5).
+//! The board's words: logical statuses, how they resolve to a project's own, groups, priorities, labels (BRD-2, BRD-5).
 
 use super::ids::Key;
 use super::stage::{Stage, words};
@@ -64,7 +64,7 @@ words! {
 }
 
 words! {
-    /// A work item's priority, the most pressing first.
+    /// A work item's priority, the most urgent first.
     Priority {
         Urgent = "urgent",
         High = "high",
@@ -135,7 +135,7 @@ impl Logical {
         }
     }
 
-    /// What an indication is shown as where the project has no status of its own for it, in order.
+    /// The indication's substitutes where the project has no status of its own for it, in order.
     fn fallbacks(self) -> &'static [Logical] {
         match self {
             Self::ToAnalyse | Self::Approved | Self::ConfirmDeploy | Self::Stop => &[],
@@ -154,7 +154,7 @@ impl Logical {
         }
     }
 
-    /// The group a status of this meaning stands in: that of a base, and what the local board gives it.
+    /// The group of a status with this meaning: that of a base, and what the local board assigns.
     pub fn group(self) -> Group {
         match self {
             Self::ToAnalyse => Group::Unstarted,
@@ -178,13 +178,13 @@ impl Logical {
         }
     }
 
-    /// Whether the status alone says that the work is over: only where no group is known (BRD-4).
+    /// Whether the status alone shows that the work is over: only where no group is known (BRD-4).
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)
     }
 }
 
-/// A name as it is compared: letter case folded, outer space dropped, inner space single.
+/// A name as it is compared: case-folded, trimmed, inner space single.
 pub fn fold(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
@@ -210,18 +210,18 @@ pub struct Label {
 #[serde(rename_all = "snake_case")]
 pub enum ItemRef {
     Key(Key),
-    /// The board's own id, or a text that is no key (nothing ever resolves it: it holds and says so).
+    /// The board's own id, or a text that is no key. Nothing ever resolves that: it holds, and is reported.
     Id(String),
 }
 
-/// A work item as the board tells it.
+/// A work item as the board reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkItem {
     /// The board's id: a UUID on Plane, the key on the local board.
     pub id: String,
     pub key: Key,
     pub title: String,
-    /// `None`: not asked for (lists leave it out).
+    /// `None`: not read (lists leave it out).
     pub body: Option<String>,
     /// Ids of labels (see [`Label`]).
     pub labels: Vec<String>,
@@ -230,9 +230,9 @@ pub struct WorkItem {
     /// `None`: no status of the project has this id.
     pub status_name: Option<String>,
     pub group: Option<Group>,
-    /// `None`: not asked for.
+    /// `None`: not read.
     pub blocked_by: Option<Vec<ItemRef>>,
-    /// Milliseconds since the epoch by the board's clock; 0 where it tells none.
+    /// Milliseconds since the epoch by the board's clock; 0 where it gives none.
     pub created_ms: i64,
     /// Likewise. Never compare with `orch`'s own clock.
     pub updated_ms: i64,
@@ -274,8 +274,8 @@ pub struct Resolved {
 
 /// Maps a project's statuses to their meanings (BRD-2, RULE-14). `names`: the configured ones, defaults for the rest.
 ///
-/// An intent whose name is missing, doubled, shared with another intent or with the resolved status of an indication or
-/// base is off: fail closed. An indication without a status of its own falls back inside the same project.
+/// An intent whose name is missing, duplicated, or shared with another intent or with the resolved status of an
+/// indication or base is off: fail closed. An indication without its own status falls back inside the same project.
 pub fn resolve(statuses: &[Status], names: &BTreeMap<Logical, String>) -> Resolved {
     let name = |l: Logical| names.get(&l).map_or(l.default_name(), String::as_str);
     let folded: Vec<String> = statuses.iter().map(|s| fold(&s.name)).collect();
@@ -312,7 +312,7 @@ pub fn resolve(statuses: &[Status], names: &BTreeMap<Logical, String>) -> Resolv
             notes.push(format!("`{l}` can't be shown: no status {:?} and none of group {}", name(l), l.group()));
         }
     }
-    // Fallbacks of indications name bases or an indication that stands earlier in the table.
+    // Fallbacks of indications name bases, or an indication that is earlier in the table.
     for l in of_kind(StatusKind::Indication) {
         let fallback = || l.fallbacks().iter().find_map(|f| shown.get(f).copied());
         if let Some(at) = own.get(&l).copied().or_else(fallback) {
@@ -344,7 +344,7 @@ pub fn resolve(statuses: &[Status], names: &BTreeMap<Logical, String>) -> Resolv
 }
 
 impl Resolved {
-    /// The intent a status stands for, by the identity of the intent's own status.
+    /// The intent of a status, by the identity of the intent's own status.
     pub fn intent_of(&self, status_id: &str) -> Option<Intent> {
         self.intents.iter().find(|(_, at)| self.statuses.get(**at).is_some_and(|s| s.id == status_id)).map(|(i, _)| *i)
     }
@@ -376,7 +376,7 @@ impl Resolved {
         }
     }
 
-    /// Ids of the statuses that steer: what an indication must not be written over unseen.
+    /// Ids of the statuses that steer: an indication must not overwrite one unseen.
     pub fn intent_ids(&self) -> Vec<String> {
         self.intents.values().filter_map(|at| self.statuses.get(*at)).map(|s| s.id.clone()).collect()
     }
@@ -396,7 +396,7 @@ impl Resolved {
     }
 }
 
-/// Where a task is inside its stage, as far as the board shows it.
+/// How far a task is inside its stage, as far as the board shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Queued, running, or at a gate.
@@ -455,14 +455,15 @@ words! {
     LabelAnswer {
         Yes = "yes",
         No = "no",
-        /// The name fits two labels of the project; counts as absent.
+        /// The name matches two labels of the project; counts as absent.
         Ambiguous = "ambiguous",
-        /// The board could not be asked.
+        /// The board could not be read.
         Unknown = "unknown",
     }
 }
 
-/// Whether `item_labels` (ids) hold the label named `wanted`. `labels`: the project's, `None` if they could not be read.
+/// Whether `item_labels` (ids) contain the label named `wanted`. `labels`: the project's, `None` if they could not be
+/// read.
 pub fn has_label(item_labels: &[String], labels: Option<&[Label]>, wanted: &str) -> LabelAnswer {
     let Some(labels) = labels else { return LabelAnswer::Unknown };
     let wanted = fold(wanted);
@@ -478,7 +479,8 @@ pub fn has_label(item_labels: &[String], labels: Option<&[Label]>, wanted: &str)
     }
 }
 
-/// The statuses of a local board: every logical one by its configured or default name, and Backlog. Ids are folded names.
+/// The statuses of a local board: every logical one by its configured or default name, and Backlog. Ids are folded
+/// names.
 pub fn local_statuses(names: &BTreeMap<Logical, String>) -> Vec<Status> {
     let backlog = Status { id: "backlog".into(), name: "Backlog".into(), group: Some(Group::Backlog) };
     std::iter::once(backlog)

@@ -1,5 +1,5 @@
-//! The journal's intents of writing a task's branch: what was to be pushed, from where, so that a push whose record was lost is
-//! known as ours (RULE-11, RULE-30).
+//! The journal's intents to write a task's branch: what was to be pushed, and from where, so that a push whose record
+//! was lost is recognised as ours (RULE-11, RULE-30).
 
 use super::ids::Sha;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl BranchWrite {
         }
     }
 
-    /// The commit that it brings to the branch, where it is none of the default branch's.
+    /// The commit that it adds to the branch, unless that is one of the default branch's.
     pub fn own_commit(&self) -> Option<&Sha> {
         match self {
             Self::Created { .. } => None,
@@ -88,7 +88,7 @@ mod tests {
                 Some(sha('d')),
                 vec![sha('d'), sha('b')],
             ),
-            // A branch without anything of its own is brought to the very base.
+            // A branch without commits of its own is set to the base itself.
             (
                 BranchWrite::Rebased { branch: branch(), old: sha('a'), new: sha('b'), base: sha('b') },
                 None,

@@ -21,7 +21,7 @@ words! {
         Degraded = "degraded",
         Frozen = "frozen",
         Cancelled = "cancelled",
-        /// A stop that waits for a critical window, or came too late.
+        /// A stop that waits for a critical window, or was too late.
         StopDeferred = "stop_deferred",
         CostLimit = "cost_limit",
         UsageLimit = "usage_limit",
@@ -37,18 +37,18 @@ words! {
         /// The forge waits for a person before it merges.
         ForgeWaits = "forge_waits",
         RolledBack = "rolled_back",
-        /// `deploy.artefacts_after_merge: branch`, and the default branch does not take them.
+        /// `deploy.artefacts_after_merge: branch`, and the default branch does not accept them.
         ArtefactsRefused = "artefacts_refused",
         MessageParked = "message_parked",
         /// This machine has no engine that holds runs (BND-2).
         Confinement = "confinement",
-        /// An agent's work held a known secret; it was not pushed.
+        /// An agent's work contained a known secret; it was not pushed.
         SecretFound = "secret_found",
     }
 }
 
 impl AlertKind {
-    /// Whether a person is asked to do something: such a message rings, the others come silently (NTF-1).
+    /// Whether a person is asked to do something: such a message rings, the others are silent (NTF-1).
     pub fn asks_a_person(self) -> bool {
         match self {
             Self::ApprovalWanted
@@ -79,7 +79,7 @@ impl AlertKind {
     }
 }
 
-/// What an alert belongs to: the middle of its cause key.
+/// The subject of an alert: the middle of its cause key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause<'a> {
     Task(TaskId),
@@ -87,8 +87,8 @@ pub enum Cause<'a> {
     Named(&'a str),
 }
 
-/// The outbox key of an alert (NTF-2, RULE-41). `number` is the attempt, block, epoch or freeze number of this cause:
-/// the same cause makes the same key in every process, and no time is in it.
+/// The outbox key of an alert (NTF-2, RULE-41). `number` is the attempt, block, epoch or freeze number of this cause.
+/// The same cause makes the same key in every process, and the key contains no time.
 pub fn cause_key(kind: AlertKind, cause: Cause<'_>, number: i64) -> String {
     match cause {
         Cause::Task(id) => format!("alert/{kind}/t{id}/{number}"),
@@ -96,7 +96,7 @@ pub fn cause_key(kind: AlertKind, cause: Cause<'_>, number: i64) -> String {
     }
 }
 
-/// What an alert tells. Every text is shown escaped.
+/// What an alert says. Every text is shown escaped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AlertData {
     /// The work item's key, or empty.
@@ -106,11 +106,11 @@ pub struct AlertData {
     pub title: String,
     /// One or a few sentences: the reason, the limit, the variables.
     pub detail: String,
-    /// Of a question: what it is about (ORD-5); the title is quoted among it.
+    /// For a question: what it is about (ORD-5); the title is quoted among it.
     pub lines: Vec<Line>,
-    /// Of a question: the status that answers it on the board; `None`: only a command does.
+    /// For a question: the status that answers it on the board; `None`: only a command does.
     pub answer: Option<String>,
-    /// Sent once before with an outcome that stayed unknown: the message says that it may be a repeat (RULE-41).
+    /// Sent before with an outcome that stayed unknown: the message says that it may be a repeat (RULE-41).
     pub repeated: bool,
 }
 
@@ -135,7 +135,7 @@ pub struct CardRun {
     pub effort: Option<String>,
 }
 
-/// How far a run came, as the card tells it.
+/// How far a run got, as the card shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CardRunState {
     Running,
@@ -144,7 +144,7 @@ pub enum CardRunState {
     Failed,
 }
 
-/// What is asked of a person, or holds the task.
+/// What is asked of a person, or what holds the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// With the status that answers it on the board; `None`: only a command does.
@@ -152,7 +152,7 @@ pub enum Ask {
     ConfirmDeploy(Option<String>),
     /// With its reason; `retry` lifts it.
     Blocked(String),
-    /// The pull request or branch was closed or deleted by hand.
+    /// A person closed or deleted the pull request or branch.
     Withdrawn(String),
     /// What the forge waits for before it merges.
     Forge(String),
@@ -168,13 +168,13 @@ pub struct CardData {
     pub url: Option<String>,
     pub title: String,
     pub stage: Stage,
-    /// For a cancelled task: where it stood (its position stays there).
+    /// For a cancelled task: the stage it was in (its position stays there).
     pub stopped_stage: Option<Stage>,
-    /// Stages of the project, `Stage::next` decides what may be absent.
+    /// Stages of the project; `Stage::next` decides what may be absent.
     pub stages: Vec<Stage>,
     pub attempt: i64,
     pub epoch: i64,
-    /// A job of the present stage is being worked.
+    /// A job of the present stage is running.
     pub running: bool,
     pub asks: Vec<Ask>,
     /// What the question to a person is about (ORD-5).
@@ -200,15 +200,15 @@ pub struct Card {
 /// How one delivery ended, whatever the sink (NTF-3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
-    /// There, or already there.
+    /// Delivered, or already there.
     Yes,
-    /// The sink asks to wait so many seconds.
+    /// The sink asks to wait this many seconds.
     Throttled { retry_after_s: u64 },
     /// Nothing arrived; a later step may try again.
     NotNow { why: String },
     /// It may or may not have arrived.
     Unknown { why: String },
-    /// Refused for ever: parked, shown by `status`.
+    /// Refused permanently: parked, shown by `status`.
     Refused { why: String },
 }
 

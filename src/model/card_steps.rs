@@ -1,10 +1,10 @@
-//! The calls that bring one task's card up to date in a chat that can't be asked what was sent (NTF-1, RULE-41). Pure.
+//! The calls that update one task's card in a chat that can't be asked what was sent (NTF-1, RULE-41). Pure.
 
 use super::card::Card;
 use super::stage::{Stage, words};
 use sha2::{Digest, Sha256};
 
-/// Telegram deletes nothing older than 48 hours; an hour less, because the clocks are two.
+/// Telegram deletes nothing older than 48 hours; one hour less, because there are two clocks.
 const DELETABLE_MS: i64 = 47 * 3_600_000;
 
 words! {
@@ -12,7 +12,7 @@ words! {
     CardMode { Bump = "bump", Edit = "edit" }
 }
 
-/// The message a task's card is in.
+/// The message that contains a task's card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCard {
     pub message_id: i64,
@@ -22,7 +22,7 @@ pub struct StoredCard {
     pub shown: Option<Shown>,
 }
 
-/// What a card shows, as far as its delivery differs. Kept in one column of the card's row.
+/// What a card shows, as far as its delivery differs. Stored in one column of the card's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Names the stay in a stage (`review/7`): another one bumps the card. Without `#`.
@@ -44,7 +44,7 @@ impl Shown {
         shown.map_or_else(String::new, |s| format!("{}#{}", s.place, s.hash))
     }
 
-    /// From the row. Whatever is not of the form counts as a placeholder, which is merely edited again.
+    /// From the row. Anything malformed counts as a placeholder, which is merely edited again.
     pub fn from_column(text: &str) -> Option<Self> {
         let (place, hash) = text.split_once('#')?;
         Some(Self { place: place.to_owned(), hash: hash.to_owned() })
@@ -56,13 +56,13 @@ impl Shown {
 pub enum CardChange {
     /// The text is the same.
     Nothing,
-    /// A number, a mark; or the card is still the placeholder of a delivery that was cut short.
+    /// A number or a mark; or the card is still the placeholder of a delivery that was cut short.
     Detail,
     /// Another stage.
     Stage,
 }
 
-/// What to show against what is shown.
+/// Compares what to show with what is shown.
 pub fn change(stored: &StoredCard, wanted: &Shown) -> CardChange {
     match &stored.shown {
         None => CardChange::Detail,
@@ -75,7 +75,7 @@ pub fn change(stored: &StoredCard, wanted: &Shown) -> CardChange {
 /// One call to the sink; they are made in order, each recorded before the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CardStep {
-    /// Deletes a message; gone already is done. If it can't be deleted: [`CardStep::Retire`].
+    /// Deletes a message; one that is gone counts as deleted. If it can't be deleted: [`CardStep::Retire`].
     Delete { message_id: i64 },
     /// Edits a message that is too old to be deleted to one line.
     Retire { message_id: i64 },
@@ -85,9 +85,9 @@ pub enum CardStep {
     Fill,
 }
 
-/// The calls that bring a card up to date. The old message goes first: the order leaves at most one orphan a kill, the
-/// placeholder whose id was not recorded. (The other way round, a kill after recording the new one would leave the old
-/// one standing whole, with nothing that knows of it.)
+/// The calls that update a card. The old message is deleted first: this order leaves at most one orphan per kill, the
+/// placeholder whose id was not recorded. (In the other order, a kill after recording the new one would leave the old
+/// one whole, and nothing would know of it.)
 pub fn card_steps(stored: Option<&StoredCard>, wanted: &Shown, mode: CardMode, now_ms: i64) -> Vec<CardStep> {
     let Some(stored) = stored else { return vec![CardStep::Placeholder, CardStep::Fill] };
     match (change(stored, wanted), mode) {

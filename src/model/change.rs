@@ -1,5 +1,5 @@
-//! What may happen to a task's row: every change by name, and the one place that carries it out. One that the table of
-//! edges, or the row as it is, does not allow changes nothing.
+//! What may happen to a task's row: every change by name, and the one place that carries it out. A change that the
+//! table of edges, or the present row, does not allow has no effect.
 
 use super::edges::{Edge, leads};
 use super::ids::{Key, Sha, branch_name};
@@ -10,7 +10,7 @@ use super::watch::{Watch, WatchStatus};
 use super::window::Window;
 use super::withdrawal::Withdrawal;
 
-/// From which attempt the developer's budget counts after a rollback.
+/// The attempt from which the developer's budget counts after a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Budget {
     Counts,
@@ -18,7 +18,7 @@ pub enum Budget {
     Fresh,
 }
 
-/// What comes back to development.
+/// What is sent back to development.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Back {
     pub findings: Vec<Finding>,
@@ -31,7 +31,7 @@ pub struct Back {
     pub landed: bool,
 }
 
-/// A way along an edge of the table. Times are wall milliseconds.
+/// A move along an edge of the table. Times are wall milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Move {
     /// `serial`: it takes its repository's place in the serial gate.
@@ -63,7 +63,7 @@ pub enum Move {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Move(Move),
-    /// A person is to be asked: a new wait begins.
+    /// A question to a person: a new wait begins.
     Ask {
         waiting: Waiting,
         at: i64,
@@ -76,7 +76,7 @@ pub enum Change {
     Grant {
         waiting: Waiting,
     },
-    /// `held`: the findings of a rollback that the budget holds back.
+    /// `held`: the findings of a rollback that the budget prevents.
     Block {
         why: String,
         held: Option<Vec<Finding>>,
@@ -94,9 +94,9 @@ pub enum Change {
         commit: Sha,
     },
     EndWatch(WatchStatus),
-    /// `None`: what was taken back is there again.
+    /// `None`: what was withdrawn is there again.
     Withdrawal(Option<Withdrawal>),
-    /// The task's own branch was made on `base`; `head` is what it is at.
+    /// The task's own branch was created on `base`; `head` is its present head.
     Branch {
         name: String,
         base: Sha,
@@ -113,13 +113,13 @@ pub enum Change {
     Reworked,
     /// Forge or remote refused an effect although the work is done (ORD-1).
     Refused(RefusedEffect),
-    /// What was asked was done after all: nothing is refused any more, if that was.
+    /// The effect was done after all: if it was the refused one, nothing is refused any more.
     NotRefused(Asked),
     /// The refused effect was tried, and nobody answered: no bound runs meanwhile.
     RefusalSilent {
         at: i64,
     },
-    /// A person has the refused effect tried again at once, with a new bound.
+    /// A person has the refused effect retried at once, with a new bound.
     AskAgain {
         at: i64,
     },
@@ -137,7 +137,7 @@ pub struct ItemText {
     pub blocked_by: Vec<Key>,
 }
 
-/// A change that the row does not allow: a fault of this program. Nothing was changed.
+/// A change that the row does not allow: a bug of this program. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{key} in {stage} does not allow the change {change:?}: {why}. Nothing was changed; this is a fault of orch: `orch timeline {key}` shows what led to it, `orch stop {key}` ends the task"
@@ -260,7 +260,7 @@ impl Task {
         }
     }
 
-    /// Goes along an edge of the table.
+    /// Moves along an edge of the table.
     fn go(&mut self, way: Move) {
         let from = self.stage;
         self.enter(way.edge(from).1);
@@ -285,7 +285,7 @@ impl Task {
         self.stage = to;
         self.epoch += 1;
         (self.waiting_for, self.waiting_since, self.asked_at, self.released) = (None, None, None, None);
-        // A pull request that is missing is missing in every stage.
+        // A missing pull request is missing in every stage.
         self.refused = self.refused.take().filter(|r| r.asked == Asked::OpenPull && !to.is_terminal());
     }
 

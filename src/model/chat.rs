@@ -1,4 +1,4 @@
-//! What people answer in a chat (ORD-5): messages with buttons, what comes back from the chat, and what is sent for it.
+//! What people answer in a chat (ORD-5): messages with buttons, the chat's updates, and what is sent there.
 
 use super::card::Card;
 use super::ids::{Sha, TaskId};
@@ -7,20 +7,20 @@ use super::task::Waiting;
 use serde::{Deserialize, Serialize};
 
 words! {
-    /// What a button asks for; the word is the last part of its data.
+    /// The action of a button; the word is the last part of its data.
     Verb {
         Approve = "approve",
         Deploy = "deploy",
         Reject = "reject",
         Stop = "stop",
-        /// Of the second question before a stop.
+        /// For the second question before a stop.
         Yes = "yes",
         No = "no",
     }
 }
 
 words! {
-    /// What a message of ours asks.
+    /// The question of one of our messages.
     AskKind {
         /// Whether a wait is released, rejected or stopped.
         Wait = "wait",
@@ -32,7 +32,7 @@ words! {
 }
 
 words! {
-    /// Whether a message still takes an answer.
+    /// Whether a message still accepts an answer.
     AskState {
         Open = "open",
         /// It was answered here.
@@ -42,7 +42,7 @@ words! {
     }
 }
 
-/// A message that takes an answer, with the wait that it is about.
+/// A message that accepts an answer, with the wait that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     pub id: i64,
@@ -54,9 +54,9 @@ pub struct Ask {
     pub waiting: Waiting,
     /// The branch's head when it was asked.
     pub head: Option<Sha>,
-    /// Who alone answers it (a reason); none: everybody who decides.
+    /// The only user who may answer it (a reason); `None`: everybody who decides.
     pub user: Option<i64>,
-    /// Where it is; none until the service said so.
+    /// Where it is; `None` until the service said so.
     pub chat: Option<i64>,
     pub message_id: Option<i64>,
     /// What it says, to be shown again without buttons.
@@ -68,11 +68,11 @@ pub struct Ask {
     pub asked_at: i64,
 }
 
-/// How a wait ended, as people are shown it.
+/// How a wait ended, as shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
     pub what: Ending,
-    /// Who, and where; none where nobody in particular ended it.
+    /// Who, and where; `None` where nobody in particular ended it.
     pub by: Option<String>,
     /// Wall milliseconds.
     pub at: i64,
@@ -87,7 +87,7 @@ words! {
         Stopped = "stopped",
         /// The second question before a stop was answered with no.
         NotStopped = "not_stopped",
-        /// The branch has another head: it is asked again.
+        /// The branch has another head: the question is asked again.
         HeadChanged = "head_changed",
         /// Nothing is asked any more.
         Over = "over",
@@ -99,7 +99,7 @@ words! {
 pub struct Sender {
     pub id: i64,
     pub is_bot: bool,
-    /// As the user calls itself: anything.
+    /// The name that the user chose: it may be anything.
     pub name: String,
 }
 
@@ -113,10 +113,10 @@ pub struct Chat {
 /// A button was pressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Press {
-    /// Names the press when it is answered.
+    /// Identifies the press when it is answered.
     pub callback: String,
     pub from: Sender,
-    /// The message with the button; none where the service does not say it.
+    /// The message with the button; `None` where the service does not say it.
     pub message: Option<(Chat, i64)>,
     pub data: String,
 }
@@ -128,15 +128,15 @@ pub struct Said {
     pub chat: Chat,
     /// Its own number, where the service says it.
     pub id: Option<i64>,
-    /// The message that it is a reply to.
+    /// The message that it replies to.
     pub reply_to: Option<i64>,
     pub text: String,
-    /// Not the sender's own word: forwarded, sent through another bot, or in the name of a chat or channel (an anonymous
-    /// administrator).
+    /// Not the sender's own words: forwarded, sent through another bot, or in the name of a chat or channel (an
+    /// anonymous administrator).
     pub borrowed: bool,
 }
 
-/// What a chat brought.
+/// What a chat sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     Press(Press),
@@ -152,11 +152,11 @@ pub struct Update {
     pub news: News,
 }
 
-/// Something to be done in the chat, kept in the outbox until it is done.
+/// Something to do in the chat, kept in the outbox until it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum ChatAct {
-    /// Answers a press; whoever pressed sees the text.
+    /// Answers a press; the user who pressed sees the text.
     Answer { callback: String, text: String, alert: bool },
     /// Shows an answered message without its buttons.
     Close { ask: i64 },
@@ -168,7 +168,7 @@ pub enum ChatAct {
     Reply { chat: i64, message: Option<i64>, text: String },
 }
 
-/// What whoever pressed, or gave a reason, is shown.
+/// What the user who pressed, or gave a reason, is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Says {
     Done(Verb),
@@ -179,7 +179,7 @@ pub enum Says {
     Stale(Option<Decided>),
     HeadChanged,
     Busy,
-    /// A reason that came later than it was asked for.
+    /// A reason that came too late.
     TooLate,
     /// A reason without a word.
     NoText,

@@ -4,11 +4,11 @@ use super::stage::words;
 use super::text::clip;
 use std::collections::BTreeMap;
 
-/// So many contexts are named in a sentence.
+/// At most this many contexts are named in a sentence.
 const NAMED: usize = 10;
 
 words! {
-    /// One commit status as a forge tells it; `warning`, `skipped` and `neutral` are not success (SHIP-2).
+    /// One commit status as a forge reports it; `warning`, `skipped` and `neutral` are not success (SHIP-2).
     StatusState {
         Pending = "pending", Success = "success", Error = "error", Failure = "failure", Warning = "warning",
         Skipped = "skipped", Neutral = "neutral", Unknown = "unknown",
@@ -16,7 +16,7 @@ words! {
 }
 
 words! {
-    /// An end of a check that is neither success nor failure, and passes where `ci.accept` names it (GH-1).
+    /// A conclusion of a check that is neither success nor failure, and passes where `ci.accept` names it (GH-1).
     Accepted { Neutral = "neutral", Skipped = "skipped" }
 }
 
@@ -29,19 +29,19 @@ impl Accepted {
     }
 }
 
-/// What a check run has that a posted status has not (GH-1): several of one name may count.
+/// What a check run has in addition to a posted status (GH-1): several with one name may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckRun {
-    /// Which app runs it; 0: not told.
+    /// Which app runs it; 0: unknown.
     pub app: u64,
-    /// Milliseconds since the epoch by the forge's clock; 0: not told.
+    /// Milliseconds since the epoch by the forge's clock; 0: unknown.
     pub started_ms: i64,
     /// Set once it has ended.
     pub completed_ms: Option<i64>,
 }
 
 impl CheckRun {
-    /// Whether a later run of the same app makes this one history: it started after this one had ended.
+    /// Whether a later run of the same app supersedes this one: it started after this one had ended.
     pub fn superseded_by(&self, other: &Self) -> bool {
         self.app == other.app && self.completed_ms.is_some_and(|end| other.started_ms > 0 && other.started_ms > end)
     }
@@ -68,14 +68,14 @@ pub enum CiAnswer {
     Red {
         contexts: Vec<String>,
     },
-    /// The contexts without an answer that counts, sorted: absent, under way, or ended as neither success nor failure.
+    /// The contexts without an answer that counts, sorted: absent, pending, or ended as neither success nor failure.
     Pending {
         missing: Vec<String>,
     },
 }
 
-/// Which contexts a commit has, each with its newest state (RULE-2: a wait says so); `orch`'s own are left out. At most
-/// ten are named.
+/// Which contexts a commit has, each with its newest state, as a wait reports them (RULE-2); `orch`'s own are left out.
+/// At most ten are named.
 pub fn on_head(statuses: &[CommitStatus]) -> String {
     let mut newest: BTreeMap<&str, &CommitStatus> = BTreeMap::new();
     for status in statuses.iter().filter(|s| !is_own(&s.context)) {
@@ -93,7 +93,7 @@ pub fn on_head(statuses: &[CommitStatus]) -> String {
     format!("the head has {}{more}", named.join(", "))
 }
 
-/// Whether a status's name is that of what Actions of a forge ran for a push: a pull request's head need not get it.
+/// Whether a status's name is that of what a forge's Actions ran for a push: a pull request's head need not get it.
 pub fn is_of_push(context: &str) -> bool {
     context.ends_with(" (push)")
 }

@@ -1,5 +1,5 @@
-//! How processes of agents and of branches are held (BND-2): the policy as it stands in the configuration, and which
-//! engine holds a run.
+//! How processes of agents and of branches are confined (BND-2): the configured policy, and which engine confines a
+//! run.
 
 use super::stage::{Agent, words};
 use std::fmt;
@@ -12,7 +12,7 @@ words! {
     Mode {
         /// Never; shown everywhere as *unconfined*.
         Off = "off",
-        /// Where an engine is there; else *unconfined*.
+        /// Where an engine is available; else *unconfined*.
         Auto = "auto",
         /// Without an engine nothing starts: rule `confinement`.
         #[default]
@@ -34,15 +34,15 @@ words! {
     }
 }
 
-/// What of the network a run reaches. From the loosest to the strictest.
+/// What a run reaches of the network. From the loosest to the strictest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Network {
     /// Everything the operator's account reaches, this machine's own ports included.
     #[default]
     Open,
-    /// Global addresses only, by the proxy.
+    /// Global addresses only, through the proxy.
     Internet,
-    /// These and no others, by the proxy.
+    /// These and no others, through the proxy.
     Hosts(Vec<Host>),
     /// Nothing.
     Closed,
@@ -51,7 +51,7 @@ pub enum Network {
 /// One `NAME:PORT` of `confine.hosts`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Host {
-    /// A host name in small letters, or an address; an IPv6 address without its brackets.
+    /// A host name in lower case, or an address; an IPv6 address without its brackets.
     pub name: String,
     pub port: u16,
 }
@@ -59,7 +59,7 @@ pub struct Host {
 impl FromStr for Host {
     type Err = String;
 
-    /// Reads `NAME:PORT` or `[ADDRESS]:PORT`. Fails, in one sentence, where name or port is missing or has no such form.
+    /// Reads `NAME:PORT` or `[ADDRESS]:PORT`. Fails with one sentence where name or port is missing or malformed.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no NAME:PORT");
         let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -115,7 +115,7 @@ pub struct Policy {
     pub read: Vec<PathBuf>,
     /// Further paths to write, absolute.
     pub write: Vec<PathBuf>,
-    /// As root: the account of the run. Empty: an own uid for each run, from `uid_base`.
+    /// As root: the account of the run. Empty: each run gets its own uid, from `uid_base`.
     pub user: String,
     pub uid_base: u32,
     pub limits: Limits,
@@ -137,7 +137,7 @@ impl Default for Policy {
     }
 }
 
-/// What holds a run, as card, `status`, audit and `doctor` show it.
+/// What confines a run, as card, `status`, audit and `doctor` show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Held {
@@ -160,7 +160,7 @@ impl Held {
     }
 }
 
-/// What holds one project's commands (`agent` none) or one of its agents, as a step last found it.
+/// What confines one project's commands (`agent` is `None`) or one of its agents, as a step last found it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Standing {
     /// The project's key.
@@ -174,7 +174,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// That of a project's agent, or of its commands.
+    /// The entry for a project's agent, or for its commands.
     pub fn find<'s>(all: &'s [Self], project: &str, agent: Option<Agent>) -> Option<&'s Self> {
         all.iter().find(|s| s.project == project && s.agent == agent)
     }

@@ -1,13 +1,13 @@
-//! Which of two confinements is the stricter (BND-2): a project or a runtime may only add to what the top level holds.
+//! Which of two confinements is the stricter (BND-2): a project or a runtime may only add to the top level's.
 
 use super::confine::{Choice, Limits, Network, Policy};
 use std::path::PathBuf;
 
-/// A key of `confine` that holds less than the top level does.
+/// A key of `confine` that is looser than the top level's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looser {
     pub key: &'static str,
-    /// As it is written in the file.
+    /// As written in the file.
     pub own: String,
     pub top: String,
 }
@@ -42,7 +42,7 @@ fn shown(paths: &[PathBuf]) -> String {
     list(&paths.iter().map(|p| p.display()).collect::<Vec<_>>())
 }
 
-/// Whether `own` holds at least as much as `top`, key by key. Gives the first key that does not.
+/// Whether `own` is at least as strict as `top`, key by key. Fails with the first key that is not.
 pub fn stricter(own: &Policy, top: &Policy) -> Result<(), Looser> {
     let looser = |key, own: String, top: String| Err(Looser { key, own, top });
     if own.mode < top.mode {
@@ -94,8 +94,8 @@ fn numbers(limits: &Limits) -> [(&'static str, u64); 5] {
     ]
 }
 
-/// What holds as much as both: a project's confinement and its runtime's, each at least as strict as the top level's.
-/// Where both name a host list, a path list or an account, what both allow is left.
+/// A confinement as strict as both: a project's and its runtime's, each at least as strict as the top level's. Where
+/// both name a host list, a path list or an account, the result is what both allow.
 pub fn both(a: &Policy, b: &Policy) -> Policy {
     let common = |a: &[PathBuf], b: &[PathBuf]| a.iter().filter(|p| b.contains(p)).cloned().collect();
     let network = match (&a.network, &b.network) {

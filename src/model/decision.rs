@@ -1,4 +1,4 @@
-//! What is to happen to a task next: the output of every decision, and all that `apply` needs to do it.
+//! What happens to a task next: the output of every decision, and all that `apply` needs to do it.
 
 use super::change::Budget;
 use super::report::Rule;
@@ -6,7 +6,7 @@ use super::stage::{JobKind, Stage, words};
 use super::task::{Finding, NewJob, Waiting};
 
 words! {
-    /// The gates and sub-gates by name: the one registry. `explain`, `advance` and `--dry-run` evaluate them through it.
+    /// The gates and sub-gates by name: the one registry, through which `explain`, `advance` and `--dry-run` evaluate.
     Gate {
         AnalysisComplete = "analysis_complete",
         AnalysisApproved = "analysis_approved",
@@ -24,24 +24,24 @@ words! {
     }
 }
 
-/// The evidence rows that say how one head came from another; no gate of its own.
+/// The evidence rows that say how one head came from another; not a gate of its own.
 pub const CARRY: &str = "carry";
 
-/// The evidence rows that say which contents of the analysis a person approved, or that one of them changed since (BND-5); no
-/// gate of its own.
+/// The evidence rows that say which contents of the analysis a person approved, or that one of them changed since
+/// (BND-5); not a gate of its own.
 pub const APPROVED: &str = "approved";
 
-/// The evidence rows that list the verdict inputs of one head (BND-5); no gate of its own.
+/// The evidence rows that list the verdict inputs of one head (BND-5); not a gate of its own.
 pub const INPUTS: &str = "verdict_inputs";
 
-/// A gate's answer (three-valued: PASS, FAIL, UNDECIDED), with a one-sentence why.
+/// A gate's answer (three-valued: PASS, FAIL, UNDECIDED), with one sentence that says why.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     Pass {
         why: String,
     },
-    /// Evidence of something bad: back to development with these findings. `squash`: the rework must leave the
-    /// branch's history as one commit (RUN-4).
+    /// Evidence of something bad: back to development with these findings. `squash`: the rework must leave the branch's
+    /// history as one commit (RUN-4).
     Fail {
         why: String,
         findings: Vec<Finding>,
@@ -52,7 +52,7 @@ pub enum Answer {
         to: Stage,
         why: String,
     },
-    /// Could not look, past its bound: blocks without spending an attempt.
+    /// Could not check, past its bound: blocks without spending an attempt.
     Stuck {
         why: String,
         freeze: bool,
@@ -73,26 +73,26 @@ pub enum Need {
 }
 
 words! {
-    /// What is done outside the database by the step itself (long work is a job).
+    /// What the step itself does outside the database (long work is a job).
     Effect {
-        /// Take the lease, bring the branch up to the default branch, record what was seen.
+        /// Take the lease, update the branch onto the default branch, record what was seen.
         MergeGate = "merge_gate",
         /// List what decides the meaning of CI and differs between base and head (BND-5).
         VerdictInputs = "verdict_inputs",
         /// Open the critical window: certificate, INITIATED.
         OpenDeploy = "open_deploy",
-        /// Merge, or see that it is merged.
+        /// Merge, or find that it is merged.
         Land = "land",
         /// Open the pull request that the forge refused before (ORD-1).
         OpenPull = "open_pull",
-        /// Carry a recorded stop to its end.
+        /// Carry out a recorded stop.
         CompleteStop = "complete_stop",
     }
 }
 
 impl Effect {
-    /// Whether it is done as `.orch.yaml` says (`merge.update`, `merge.method`): where that file does not hold, the
-    /// installation's word is no stand-in for it (ORD-3). A window that is open settles its own case: the merge itself asks.
+    /// Whether it follows `.orch.yaml` (`merge.update`, `merge.method`). Where that file is invalid, the installation's
+    /// setting does not replace it (ORD-3). An open window settles its own case: the merge itself checks the file.
     pub fn is_by_repository(self) -> bool {
         match self {
             Self::MergeGate | Self::OpenDeploy => true,
@@ -112,10 +112,10 @@ pub enum Decision {
     Enqueue(NewJob),
     Park {
         waiting: Waiting,
-        /// What whoever answers is told first, besides what was changed; may be empty.
+        /// What whoever answers is shown first, in addition to what was changed; may be empty.
         told: String,
     },
-    /// A label stands for the person (BRD-5).
+    /// A label answers for the person (BRD-5).
     Release {
         waiting: Waiting,
         /// Its name.
@@ -139,7 +139,7 @@ pub enum Decision {
     },
     Block {
         why: String,
-        /// The rollback that the budget holds back.
+        /// The rollback that the budget prevents.
         held: Option<Vec<Finding>>,
         freeze: bool,
     },
@@ -167,8 +167,7 @@ impl Decision {
         }
     }
 
-    /// Whether it moves the task, asks a person, or has an agent start: what another hand did to it is looked at first
-    /// (RULE-31).
+    /// Whether it moves the task, asks a person, or has an agent start: another hand is checked for first (RULE-31).
     pub fn is_a_move(&self) -> bool {
         match self {
             Self::Advance { .. }
@@ -184,7 +183,7 @@ impl Decision {
         }
     }
 
-    /// Whether what comes next is done as `.orch.yaml` on the default branch says, or waits for that file to hold (ORD-3).
+    /// Whether the next action follows `.orch.yaml` on the default branch, or waits until that file is valid (ORD-3).
     pub fn is_by_repository(&self) -> bool {
         match self {
             Self::Effect(effect) => effect.is_by_repository() || *effect == Effect::Land,

@@ -11,14 +11,14 @@ words! {
     }
 }
 
-/// How a deploy stands, read from `deploy.<id>.result.json`.
+/// The state of a deploy, read from `deploy.<id>.result.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeployStatus {
     /// No result yet, and the deadline is not past.
     Pending { why: String },
     /// Exit 0.
     Success,
-    /// Exit 1: production is as it was before; roll back to development.
+    /// Exit 1: production is as before; roll back to development.
     FailedSafe,
     /// Anything else: production unknown; block, freeze, alert, nothing automatic.
     FailedUnknown { why: String },
@@ -36,10 +36,10 @@ impl DeployStatus {
 }
 
 words! {
-    /// What a settled deploy came to.
+    /// The result of a settled deploy.
     DeployEnd {
         Success = "success",
-        /// Production is as it was before.
+        /// Production is as before.
         FailedSafe = "failed_safe",
         /// Nobody knows what production runs.
         FailedUnknown = "failed_unknown",
@@ -63,7 +63,7 @@ pub enum OwnExit {
     Code {
         code: i32,
     },
-    /// It has no exit of its own: its time was up, or a signal ended it.
+    /// It has no exit code: its time was up, or a signal ended it.
     Unknown {
         why: String,
     },
@@ -83,7 +83,7 @@ impl std::fmt::Display for OwnExit {
 pub struct ResultOf {
     /// The task's row id.
     pub task: i64,
-    /// The work item's key, which a self-hosting command may know better than the id.
+    /// The work item's key, which a self-hosting command may know rather than the id.
     pub key: String,
     pub attempt: u32,
 }

@@ -1,5 +1,6 @@
-//! Every way from one stage to another, forward and backward: the one table. [`Task::apply`](super::task::Task::apply)
-//! refuses what is not in it, the exploration of `decide` walks along it, and `docs/state-machine.md` is made from it.
+//! Every move from one stage to another, forward and backward: the one table. [`Task::apply`](super::task::Task::apply)
+//! refuses what is not in it, the exploration of `decide` walks along it, and `docs/state-machine.md` is generated from
+//! it.
 
 use super::stage::{Stage, words};
 
@@ -14,8 +15,8 @@ words! {
         Advance = "advance",
         /// A gate or a person says no: one attempt is spent (PIPE-3).
         Rollback = "rollback",
-        /// A verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is spent
-        /// (RULE-4).
+        /// A verdict or an approval no longer holds for the head, or a person has a stage worked again: no attempt is
+        /// spent (RULE-4).
         Return = "return",
         /// The stage begins again by a person's word: a retry, a rejected or resumed analysis.
         Repeat = "repeat",
@@ -26,8 +27,8 @@ words! {
 
 use Stage::{Analysis, Architecture, Cancelled, Created, Deploy, DeployStaging, Development, Done, Review, Testing};
 
-/// Each edge with the stage that it leaves and those that it may lead to. Which of several comes next is the project's
-/// list of stages.
+/// Each edge with the stage that it leaves and those that it may lead to. The project's list of stages decides which of
+/// several is next.
 pub const EDGES: &[(Edge, Stage, &[Stage])] = &[
     (Edge::Start, Created, &[Analysis, Architecture, Development]),
     (Edge::GiveBack, Analysis, &[Created]),
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// The stages that each choice of a project's stages makes follow one another.
+    /// Which stages follow one another under every choice of a project's stages.
     fn following() -> BTreeSet<(Stage, Stage)> {
         let optional: Vec<Stage> = Stage::ALL.iter().copied().filter(|s| s.may_be_left_out()).collect();
         let mut pairs = BTreeSet::new();

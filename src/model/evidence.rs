@@ -1,4 +1,4 @@
-//! What an evidence row rests on besides its verdict: one shape for each writer, told apart by `kind`.
+//! What an evidence row rests on in addition to its verdict: one shape for each writer, separated by `kind`.
 
 use super::ids::Sha;
 use super::inputs::Input;
@@ -7,7 +7,7 @@ use super::task::{BoundFile, Finding};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The detail of one row; what a row can't hold is not here.
+/// The detail of one row; it has only what a row can contain.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EvidenceDetail {
@@ -17,9 +17,9 @@ pub enum EvidenceDetail {
     /// An agent's verdict.
     Agent {
         findings: Vec<Finding>,
-        /// The very contents that were judged, by their path below the work item's folder (RULE-3).
+        /// The exact contents that were judged, by path below the work item's folder (RULE-3).
         blobs: BTreeMap<String, Sha>,
-        /// Whoever judged could start no program (R1).
+        /// The judge could start no program (R1).
         independent: bool,
     },
     /// A verdict of `orch`'s own job.
@@ -42,12 +42,12 @@ pub enum EvidenceDetail {
         base: Sha,
         inputs: Vec<Input>,
     },
-    /// A person's word that CI runs again on the same head (ORD-1).
+    /// A person's request that CI runs again on the same head (ORD-1).
     Again,
     Deploy {
         deploy: String,
     },
-    /// A row whose detail can't be read: it holds nothing, and what needs it is asked again. Never written.
+    /// A row whose detail can't be read: it counts for nothing, and what needs it is asked again. Never written.
     #[serde(skip)]
     Unreadable,
 }
@@ -63,11 +63,11 @@ pub struct Code {
     /// The file outside git that the verdict rests on (RULE-47).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<BoundFile>,
-    /// Under which settings CI passed: what landed so is a green base under the same (ORD-1).
+    /// Under which settings CI passed: a landed commit is a green base under the same settings (ORD-1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ground: Option<String>,
-    /// Under which settings, and with which scripts of the default branch, CI was red: a change of either makes another
-    /// verdict of it (ORD-1).
+    /// Under which settings, and with which scripts of the default branch, CI was red: if either changes, the verdict
+    /// no longer holds (ORD-1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ pub struct Code {
     pub output: Option<BuildOutput>,
 }
 
-/// What a build left, as it was taken.
+/// A build's output, as it was collected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildOutput {
     /// Of names, kinds, executable bits, targets and contents, in hex.
@@ -104,7 +104,7 @@ pub enum Carry {
     Agent {
         from: String,
         stage: Stage,
-        /// New test files alone, none of them a verdict input.
+        /// New test files only, none of them a verdict input.
         plain: bool,
     },
 }
@@ -137,12 +137,12 @@ impl EvidenceDetail {
         serde_json::from_str(text).unwrap_or(Self::Unreadable)
     }
 
-    /// As it stands in its row.
+    /// As stored in its row.
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
     }
 
-    /// What is handed to the developer beside a *no*.
+    /// What the developer gets together with a *no*.
     pub fn findings(&self) -> &[Finding] {
         match self {
             Self::Agent { findings, .. } | Self::Mergeable { findings, .. } => findings,
@@ -157,7 +157,7 @@ impl EvidenceDetail {
         }
     }
 
-    /// What a job found, of a row that a job wrote.
+    /// What a job found, if a job wrote the row.
     pub fn of_code(&self) -> Option<&Code> {
         match self {
             Self::Code(code) => Some(code),
@@ -173,7 +173,7 @@ impl EvidenceDetail {
         }
     }
 
-    /// The relation, of a row that says how the head came about.
+    /// The relation, if the row says how the head came about.
     pub fn carry(&self) -> Option<&Carry> {
         if let Self::Carry(carry) = self { Some(carry) } else { None }
     }

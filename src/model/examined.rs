@@ -1,13 +1,13 @@
-//! What `orch doctor` finds of one thing it looks at, wherever it is found: an edge says it of itself.
+//! What `orch doctor` finds out about one thing it checks, wherever that is: an edge reports about itself.
 
 use super::stage::words;
 
 words! {
-    /// How a check came out.
+    /// The level of a check.
     Level { Ok = "ok", Warning = "warning", Failed = "failed" }
 }
 
-/// One thing that an edge was asked about itself.
+/// One thing that an edge reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
     pub name: &'static str,

@@ -1,21 +1,21 @@
-//! What a failed call of a service says, whichever service it was.
+//! What a failed call of a service means, whichever service it was.
 
-/// One class for each thing that is done about it.
+/// One class for each reaction to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceFault {
-    /// It asks to be left alone for so many seconds, if it says how many.
+    /// It asks for a pause of this many seconds, if it says how many.
     Throttled {
         seconds: Option<u64>,
     },
-    /// It does not answer: that says nothing of the work (RULE-8).
+    /// It does not answer, which says nothing about the work (RULE-8).
     Away,
-    /// What was asked for may or may not be done.
+    /// The request may or may not have been carried out.
     UnknownOutcome,
-    /// It says no to this account.
+    /// It refuses this account.
     Denied,
     NotFound,
-    /// What is there is another by now.
+    /// What is there has changed since.
     Conflict,
-    /// It will never take what it was asked.
+    /// It will never accept this request.
     Invalid,
 }

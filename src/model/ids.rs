@@ -1,4 +1,4 @@
-//! Newtypes for names that must hold a shape: work-item keys, commit ids, row ids.
+//! Newtypes for names of a fixed shape: work-item keys, commit ids, row ids.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

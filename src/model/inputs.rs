@@ -1,5 +1,5 @@
-//! Verdict inputs (BND-5): what decides the meaning of CI and differs between base and head. Found by `decide::inputs`, shown
-//! first to the reviewer and to the person who confirms a deploy.
+//! Verdict inputs (BND-5): what decides the meaning of CI and differs between base and head. Found by `decide::inputs`,
+//! shown first to the reviewer and to the person who confirms a deploy.
 
 use super::text::{clip, defused};
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ pub struct Input {
     pub why: String,
 }
 
-/// How many are kept in a row and shown in a prompt; the last then says how many more there are.
+/// How many are stored in a row and shown in a prompt; the last one then says how many more there are.
 pub const MOST: usize = 200;
 
-/// At most `most` of them; of more, the last names how many are left out.
+/// At most `most` of them; if there are more, the last one says how many are left out.
 pub fn first(inputs: &[Input], most: usize) -> Vec<Input> {
     if inputs.len() <= most {
         return inputs.to_vec();
@@ -25,8 +25,8 @@ pub fn first(inputs: &[Input], most: usize) -> Vec<Input> {
     shown
 }
 
-/// One line for a card or an alert, of about `most` characters at most: `Makefile (build definition); …`. Paths are a branch's own
-/// words: cut, with what steers a terminal spelled out, and addressing nobody.
+/// One line for a card or an alert, of about `most` characters at most: `Makefile (build definition); …`. Paths are a
+/// branch's own words: cut, with terminal control characters spelled out, and without mentions.
 pub fn line(inputs: &[Input], most: usize) -> String {
     let mut text = String::new();
     for (n, input) in inputs.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What one check of a repository shows of a task's landing: facts, judged by `decide::landing`.
+//! What one check of a repository shows about a task's landing: facts, judged by `decide::landing`.
 
 use super::ids::Sha;
 use super::stage::words;
@@ -29,14 +29,14 @@ pub struct Line {
     pub base_kept: Base,
     /// The first commit of the first-parent line of `base..tip` with the tested tree.
     pub tested: Option<Sha>,
-    /// A commit of `base..tip` that is one of ours, or carries one of ours over (rebased, picked, squashed).
+    /// A commit of `base..tip` that is one of ours, or a copy of one of ours (rebased, picked, squashed).
     pub ours: Option<Sha>,
 }
 
 /// The pull request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullSeen {
-    /// There is none, or the forge keeps none.
+    /// There is none, or the forge has no pull requests.
     None,
     Open {
         number: i64,
@@ -66,9 +66,9 @@ pub enum BranchSeen {
 }
 
 words! {
-    /// What a forge that does not merge for now waits for (GH-1, rule `forge`).
+    /// What a forge waits for before it merges (GH-1, rule `forge`).
     Awaited {
-        /// Statuses or checks that it asks for itself.
+        /// Statuses or checks that the forge itself requires.
         Checks = "checks",
         Approval = "approval",
         /// A reviewer asked for changes, or was asked and has not answered.
@@ -81,7 +81,7 @@ words! {
         CodeOwners = "code_owners",
         /// A deployment that has to succeed first.
         Deployments = "deployments",
-        /// The branch takes pull requests from its merge queue alone.
+        /// The branch accepts pull requests only from its merge queue.
         MergeQueue = "merge_queue",
         /// Another rule of the branch; the forge's words name it.
         Rule = "rule",
@@ -89,7 +89,8 @@ words! {
 }
 
 impl Awaited {
-    /// Whether only a person ends it: such a wait has no bound and is told once. Checks come by themselves or never.
+    /// Whether only a person ends it: such a wait has no bound and is reported once. Checks arrive on their own or
+    /// never.
     pub fn by_person(self) -> bool {
         self != Self::Checks
     }
@@ -114,7 +115,7 @@ impl Awaited {
     }
 }
 
-/// A merge that the forge does not make for now: tried again by itself, the release stays (GH-1).
+/// A merge that the forge does not make for now: retried automatically, the release stays (GH-1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Awaits {
     /// The deploy whose merge it is.
@@ -126,7 +127,8 @@ pub struct Awaits {
     pub asked: i64,
     /// Wall milliseconds before which it is not asked again.
     pub until: i64,
-    /// The merge lease was given back meanwhile, and the deploy withdrawn with nothing done: the wait goes on (RUN-8).
+    /// The merge lease was given back meanwhile, and the deploy withdrawn with nothing done: the wait continues
+    /// (RUN-8).
     #[serde(default)]
     pub lease_free: bool,
 }

@@ -1,14 +1,14 @@
-//! Pointers of git-lfs: what a commit holds in place of a large file's content (BND-5).
+//! Pointers of git-lfs: what a commit contains instead of a large file's content (BND-5).
 
 use std::path::PathBuf;
 
-/// git-lfs takes nothing larger for a pointer.
+/// git-lfs accepts nothing larger as a pointer.
 pub const POINTER_BYTES: usize = 1024;
 const FIRST: &str = "version https://git-lfs.github.com/spec/v1";
-/// Names that git-lfs had.
+/// Names that git-lfs has had.
 const NAMES: [&str; 3] = ["git-lfs", "hawser", "git-media"];
 
-/// The content that a pointer stands for.
+/// The content behind a pointer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pointer {
     /// SHA-256 in hex.
@@ -17,8 +17,8 @@ pub struct Pointer {
     size: u64,
 }
 
-/// Whether git-lfs could take these bytes for a pointer, however it is written: with older names, further keys, blanks around
-/// it, keys in another order. Such bytes never go through git-lfs as a content: it would pass them on as they are.
+/// Whether git-lfs could read these bytes as a pointer, in any form: with older names, further keys, blanks around it,
+/// keys in another order. Such bytes never go through git-lfs as content: it would pass them on unchanged.
 pub fn is_pointer(bytes: &[u8]) -> bool {
     let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= POINTER_BYTES) else { return false };
     let mut lines = text.lines().map(str::trim);
@@ -27,7 +27,7 @@ pub fn is_pointer(bytes: &[u8]) -> bool {
 }
 
 impl Pointer {
-    /// Of a content with this digest (hex) and size. `None`: the digest is none.
+    /// For a content with this digest (hex) and size. `None`: the digest is malformed.
     pub fn new(oid: &str, size: u64) -> Option<Self> {
         let hex = oid.len() == 64 && oid.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         hex.then(|| Self { oid: oid.to_owned(), size })
@@ -50,7 +50,7 @@ impl Pointer {
         self.size
     }
 
-    /// The pointer as a commit holds it; nothing for an empty content, as git-lfs does.
+    /// The pointer as a commit contains it; nothing for an empty content, as git-lfs does.
     pub fn text(&self) -> String {
         if self.size == 0 {
             return String::new();
@@ -58,7 +58,7 @@ impl Pointer {
         format!("{FIRST}\noid sha256:{}\nsize {}\n", self.oid, self.size)
     }
 
-    /// Where git-lfs keeps the content, below its `lfs` folder.
+    /// Where git-lfs stores the content, below its `lfs` folder.
     pub fn place(&self) -> PathBuf {
         let part = |at: usize| self.oid.get(at..at + 2).unwrap_or_default();
         ["objects", part(0), part(2), &self.oid].iter().collect()

@@ -1,17 +1,17 @@
-//! Which settings of the operator's npm, pip, cargo and uv reach a run (BND-3): where packages come from and whom to trust
-//! there, by an allow-list of keys. Never a token, never a program to be started, never a value with user information in it.
+//! Which settings of the operator's npm, pip, cargo and uv reach a run (BND-3): package sources and whom to trust
+//! there, by an allow-list of keys. Never a token, a program to start, or a value with user information in it.
 
 use std::path::PathBuf;
 use toml::{Table, Value};
 
-/// One file for a run, and what of the operator's is not in it.
+/// One file for a run, and what is left out of it from the operator's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// What the run's file says; empty: it needs none.
+    /// The content of the run's file; empty: it needs none.
     pub text: String,
-    /// Keys that are allowed and have user information in their value.
+    /// Allowed keys with user information in their value.
     pub left_out: Vec<String>,
-    /// Files of certificates that are named.
+    /// Certificate files that are named.
     pub files: Vec<PathBuf>,
 }
 
@@ -25,7 +25,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The allowed part of a file of the operator's. One that can't be read as what it is gives nothing.
+    /// The allowed part of one of the operator's files. A file that can't be parsed gives nothing.
     pub fn take(self, text: &str) -> Taken {
         let mut out = Taken::default();
         match self {
@@ -44,7 +44,7 @@ fn is_private(value: &str) -> bool {
         return true;
     }
     let Some((_, rest)) = value.split_once("://") else { return value.contains('@') && value.contains(':') };
-    // A query may hold a token as well as a name before the host.
+    // A query may contain a token, as may a name before the host.
     rest.split('/').next().is_some_and(|authority| authority.contains('@')) || rest.contains('?')
 }
 
@@ -94,7 +94,7 @@ fn pip(text: &str, out: &mut Taken) {
             found.push((String::new(), Vec::new()));
             continue;
         }
-        // More of the value above.
+        // A continuation of the value above.
         if line.starts_with([' ', '\t']) {
             if let Some((_, values)) = found.last_mut() {
                 values.push(bare.to_owned());

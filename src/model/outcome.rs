@@ -5,7 +5,7 @@ use super::stage::words;
 use serde::{Deserialize, Serialize};
 
 words! {
-    /// The programs that can work an agent's stage; `kind` of a runtime in the configuration.
+    /// The programs that can run an agent; `kind` of a runtime in the configuration.
     RuntimeKind {
         Claude = "claude",
         Command = "command",
@@ -21,12 +21,12 @@ impl RuntimeKind {
         self != Self::Command
     }
 
-    /// Whether a key that its environment names may be missing: a subscription's login stands in for it.
+    /// Whether a key that its environment names may be missing: a subscription's login replaces it.
     pub fn may_lack_a_key(self) -> bool {
         self == Self::Claude
     }
 
-    /// The service it talks to, `HOST:PORT`, and the variable that names another one; `None`: it is not known.
+    /// The service it talks to, `HOST:PORT`, and the variable that names another one; `None`: unknown.
     pub fn service(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Claude => Some(("ANTHROPIC_BASE_URL", "api.anthropic.com:443")),
@@ -36,8 +36,8 @@ impl RuntimeKind {
         }
     }
 
-    /// Whether an agent that is worked by it can be kept from starting programs, so that a judge runs nothing of what it judges
-    /// (R1). Of the others the review is shown as not independent.
+    /// Whether its agents can be kept from starting programs, so that a judge runs nothing of what it judges (R1). With
+    /// the others the review is shown as not independent.
     pub fn starts_nothing_for_a_judge(self) -> bool {
         match self {
             Self::Claude => true,
@@ -50,17 +50,17 @@ impl RuntimeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
-    /// Well, by the rule of its runtime. The gate alone says whether the work is done.
+    /// Successfully, by the rule of its runtime. Only the gate says whether the work is done.
     Ended,
     /// For its own reasons: an error, a turn limit, a wrong command line.
     Failed,
     /// The account's window is used up: spends no attempt (RUN-7). `until_ms`: wall time of the reset, if given.
     UsageLimit { until_ms: Option<i64> },
-    /// The service is overloaded, broken or out of reach: spends no attempt (RUN-7).
+    /// The service is overloaded, broken or unavailable: spends no attempt (RUN-7).
     Overloaded { until_ms: Option<i64> },
     /// It has no login, or one that is refused, and did nothing (ORD-1): spends no attempt.
     NoLogin,
-    /// From outside: by a limit of ours, a stop, or a signal of somebody else.
+    /// From outside: by a limit of ours, a stop, or somebody else's signal.
     Killed,
 }
 
@@ -82,7 +82,7 @@ impl Kind {
     }
 }
 
-/// The whole account of one run. Everything the runtime did not say is `None`, never zero.
+/// The full record of one run. Everything the runtime did not say is `None`, never zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     #[serde(flatten)]
@@ -91,14 +91,14 @@ pub struct Outcome {
     pub why: String,
     /// What this run cost, in millionths of a US dollar; `None`: unknown (RULE-25 then books the cap).
     pub cost_micros: Option<i64>,
-    /// Tokens read, those from and into caches included.
+    /// Tokens read, including those from and into caches.
     pub tokens_in: Option<i64>,
     pub tokens_out: Option<i64>,
     pub turns: Option<i64>,
     /// The model that did the work, as the runtime names it.
     pub model: Option<String>,
     pub session: Option<String>,
-    /// What the session has cost so far: what the next resume of it compares with.
+    /// What the session has cost so far: the next resume of it compares with this.
     pub session_total_micros: Option<i64>,
     /// Tool calls that were not permitted, shortened.
     pub denials: Vec<String>,
@@ -107,8 +107,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The same without secrets: each text was said by the agent. It was read first, for a value may look like a part of an
-    /// event, and its texts are shortened.
+    /// The same without secrets, since the agent wrote each text. Redacted only after parsing, because a value may look
+    /// like part of an event; the texts are shortened.
     pub fn redacted(mut self, known: &Redactor) -> Self {
         let all = [Some(&mut self.why), self.text.as_mut(), self.model.as_mut(), self.session.as_mut()];
         for text in all.into_iter().flatten().chain(&mut self.denials) {
@@ -117,7 +117,7 @@ impl Outcome {
         self
     }
 
-    /// An outcome of which nothing but its end is known.
+    /// An outcome of which only its end is known.
     pub fn bare(kind: Kind, why: impl Into<String>) -> Self {
         Self {
             kind,

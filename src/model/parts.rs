@@ -9,7 +9,7 @@ use globset::GlobMatcher;
 pub struct Parts(Vec<GlobMatcher>);
 
 impl Parts {
-    /// A pattern that can't be read matches nothing: what is checked with the configuration.
+    /// A pattern that can't be read matches nothing; the configuration's check reports it.
     pub fn new(patterns: &[String]) -> Self {
         let wide = patterns.iter().flat_map(|p| [p.clone(), format!("{}/**", p.trim_end_matches('/'))]);
         Self(wide.filter_map(|p| glob(&fold(&p)).ok()).map(|g| g.compile_matcher()).collect())
@@ -21,14 +21,14 @@ impl Parts {
     }
 }
 
-/// The fixed folder that a pattern begins with, empty for the root: where the commands of its project run.
+/// The fixed folder at the start of a pattern, empty for the root: where the commands of its project run.
 pub fn folder(pattern: &str) -> String {
     let parts: Vec<&str> = pattern.trim_start_matches("./").split('/').collect();
     let fixed: Vec<String> = parts.iter().map_while(|part| literal(part)).collect();
     fixed.join("/")
 }
 
-/// A path as it is named in a folder, from the root of the repository; `None`: it leads out.
+/// A path named inside a folder, from the root of the repository; `None`: it leads out.
 pub fn below(folder: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = folder.split('/').filter(|p| !p.is_empty()).collect();
     for part in path.split('/') {
@@ -41,7 +41,7 @@ pub fn below(folder: &str, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// A part of a path without the brackets that protect its own characters; `None`: it is a pattern.
+/// A part of a path without the brackets that escape its characters; `None`: it is a pattern.
 fn literal(part: &str) -> Option<String> {
     let mut text = part.to_owned();
     for c in ['?', '*', '{', '}', '!'] {
@@ -51,8 +51,8 @@ fn literal(part: &str) -> Option<String> {
     (globset::escape(&text) == part && !part.is_empty()).then_some(text)
 }
 
-/// Whether two parts could have a path in common: one's fixed folder is in the other's. Patterns that only their wild part
-/// keeps apart count as overlapping, because nothing tells for certain that they don't.
+/// Whether two parts could have a path in common: one's fixed folder is in the other's. Patterns that differ only in
+/// their wildcards count as overlapping, because nothing proves that they don't.
 pub fn overlap(one: &[String], other: &[String]) -> bool {
     let within = |inner: &str, outer: &str| {
         outer.is_empty() || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))

@@ -4,7 +4,7 @@ use super::stage::{Agent, Stage};
 use super::task::Waiting;
 use std::collections::BTreeMap;
 
-/// How a project's CI is known.
+/// How a project's CI result is obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CiSource {
     /// Local forge without a command: `ci_green` does not apply.
@@ -18,7 +18,7 @@ pub enum CiSource {
 /// One project's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectPolicy {
-    /// Why what its repository says of itself does not hold (ORD-3).
+    /// Why the repository's own settings are invalid (ORD-3).
     pub fault: Option<String>,
     pub key: String,
     pub repo: String,
@@ -28,7 +28,7 @@ pub struct ProjectPolicy {
     pub ci: CiSource,
     /// The name of its base, which is tried before a first agent starts; `None`: there is nothing to try.
     pub base: Option<String>,
-    /// Checks are declared (and the switch is on): `staging-check` works deploy-staging, else the deployer.
+    /// Checks are declared (and the switch is on): `staging-check` does deploy-staging, else the deployer.
     pub staging_checks: bool,
     /// Some declared check is a command.
     pub staging_commands: bool,
@@ -54,12 +54,13 @@ pub struct ProjectPolicy {
     pub deletes_branch: bool,
     /// CFG `limits.per_project`; 0: none.
     pub max_running: i64,
-    /// Its board is asked what blocks a task before that starts: the list alone does not say it (RULE-27).
+    /// Its board is asked what blocks a task before the task starts: the list alone does not say it (RULE-27).
     pub remote_board: bool,
 }
 
 impl ProjectPolicy {
-    /// What a person is told before anything is released (BND-3); `None`: the command gets what was built, or there is none.
+    /// What a person is shown before anything is released (BND-3); `None`: the command gets a build, or there is no
+    /// command.
     pub fn runs_landed_code(&self) -> Option<String> {
         self.deploys_as.as_ref().map(|user| format!("deploy runs the landed code as {user}"))
     }
@@ -78,7 +79,7 @@ pub struct AgentPolicy {
     pub max_running: i64,
 }
 
-/// How long an effect that is refused is tried again (ORD-1), whichever comes first.
+/// How long a refused effect is retried (ORD-1), whichever bound is reached first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EffectBounds {
     pub max_tries: i64,
@@ -104,13 +105,13 @@ pub struct Policy {
     pub dependencies: bool,
     pub stop_enabled: bool,
     pub min_free_mb: u64,
-    /// The labels that stand for a person, by name (BRD-5).
+    /// The labels that answer for a person, by name (BRD-5).
     pub approve_label: String,
     pub deploy_label: String,
 }
 
 impl Policy {
-    /// The label that answers such a wait in the person's place.
+    /// The label that answers such a wait for the person.
     pub fn label(&self, waiting: Waiting) -> &str {
         match waiting {
             Waiting::Approval => &self.approve_label,
@@ -118,7 +119,7 @@ impl Policy {
         }
     }
 
-    /// The rules of a task's project; a project that left the configuration has none.
+    /// The rules of a task's project; `None` for a project that is no longer configured.
     pub fn project(&self, key: &str) -> Option<&ProjectPolicy> {
         self.projects.get(key)
     }

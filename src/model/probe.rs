@@ -1,4 +1,4 @@
-//! What is to be probed, as plain values: staging checks (SHIP-3), revision (SHIP-4), the watch's targets (SHIP-6).
+//! What to probe, as plain values: staging checks (SHIP-3), revision (SHIP-4), the watch's targets (SHIP-6).
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ pub struct CheckSpec {
     pub kind: CheckKind,
 }
 
-/// What a check looks at.
+/// What a check probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckKind {
-    /// `retries`: further tries after a failed one. `expect_body`: a text the body must hold; empty: none.
+    /// `retries`: further tries after a failed one. `expect_body`: a text that the body must contain; empty: none.
     Http { url: String, expect_status: u16, expect_body: String, retries: u32 },
     /// Passes with exit 0.
     Command(CommandSpec),
-    /// `host:port` that takes a connection.
+    /// `host:port` that accepts a connection.
     Tcp { address: String },
     /// A SQLite file, opened read-only. `expect`: the first column of the first row, as text; `None`: any row.
     Sql { database: PathBuf, query: String, expect: Option<String> },
@@ -31,7 +31,7 @@ pub struct CommandSpec {
     pub argv: Vec<String>,
     /// `None`: the checkout of the run.
     pub cwd: Option<PathBuf>,
-    /// It runs on this machine wherever else the branch's code does.
+    /// It runs on this machine even where the branch's other code does not.
     pub here: bool,
     /// On top of the few variables every child gets; the values may be secret.
     pub env: Vec<(String, String)>,
@@ -64,14 +64,14 @@ pub struct HealthSpec {
     pub url: String,
     /// `None`: any 2xx.
     pub expect_status: Option<u16>,
-    /// A text the body must hold; empty: none.
+    /// A text that the body must contain; empty: none.
     pub expect_body: String,
     /// 0: no limit.
     pub max_latency_ms: u64,
     pub timeout_ms: u64,
 }
 
-/// Everything one observation of the watch asks.
+/// Everything that one observation of the watch asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchTarget {
     pub health: Vec<HealthSpec>,

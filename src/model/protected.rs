@@ -1,9 +1,10 @@
-//! What no run may change (BND-5): the built-in list, what the operator adds, and the files that configured commands name.
+//! What no run may change (BND-5): a built-in list, the operator's additions, and the files that configured commands
+//! name.
 
 use super::tree_rules::fold;
 use globset::{Glob, GlobBuilder, GlobMatcher};
 
-/// Protected in every repository. `git.protected_paths` adds to these and takes out what begins with `!`.
+/// Protected in every repository. `git.protected_paths` adds to these and removes what begins with `!`.
 pub const BUILT_IN: &[&str] = &[
     ".ci/**",
     ".github/**",
@@ -47,7 +48,7 @@ pub const BUILT_IN: &[&str] = &[
     "**/.windsurfrules",
 ];
 
-/// The compiled patterns. Names are compared folded, so that another case or spelling of one is the same name.
+/// The compiled patterns. Names are compared case-folded, so that a variant spelling is the same name.
 #[derive(Debug, Clone)]
 pub struct Protection {
     guards: Vec<GlobMatcher>,
@@ -57,7 +58,7 @@ pub struct Protection {
 }
 
 impl Protection {
-    /// `patterns`: globs, those with a leading `!` take out; `*` stays within a folder, `**` does not.
+    /// `patterns`: globs; those with a leading `!` remove. `*` stays within a folder, `**` does not.
     pub fn new(patterns: &[String]) -> Self {
         let mut made = Self { guards: Vec::new(), exempt: Vec::new(), all: false };
         for pattern in patterns.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
@@ -107,7 +108,7 @@ fn widened(pattern: &str) -> Vec<String> {
 
 /// Programs that run what follows them.
 const WRAPPERS: &[&str] = &["env", "sudo", "exec", "nice", "time", "timeout", "nohup", "xargs", "command", "setsid"];
-/// Programs whose first argument is a file to be run.
+/// Programs whose first argument is a file to run.
 const INTERPRETERS: &[&str] = &[
     "sh", "bash", "dash", "zsh", "ksh", "source", ".", "python", "python3", "node", "ruby", "perl", "php", "deno",
     "bun",
@@ -117,12 +118,13 @@ const BY_FILE: &[&str] = &["make", "gmake", "just", "task", "rake", "ant", "mvn"
 const FILE_OPTIONS: &[&str] = &["-f", "--file", "--makefile", "--justfile", "--taskfile", "--rakefile"];
 const ENDINGS: &[&str] = &["sh", "bash", "py", "pl", "rb", "js", "mjs", "ts", "php"];
 
-/// The paths inside the repository that a command names: what it runs (`./x`, `x/y`, `sh x`), scripts among its arguments
-/// (`x/y.sh`, `./x`), and files of rules (`make -f x`). They are protected and come from the default branch (RULE-23).
+/// The paths inside the repository that a command names: what it runs (`./x`, `x/y`, `sh x`), scripts among its
+/// arguments (`x/y.sh`, `./x`), and rule files (`make -f x`). They are protected and come from the default branch
+/// (RULE-23).
 pub fn named_by(argv: &[String]) -> Vec<String> {
     let mut paths = Vec::new();
     let mut next = Next::Program;
-    // Of the last `cd`, and whether a program that takes `-f FILE` is at work.
+    // The folder of the last `cd`, and whether a program that takes `-f FILE` was named.
     let (mut folder, mut by_file) = (None, false);
     for word in argv.iter().flat_map(|word| pieces(word)) {
         let name = word.rsplit('/').next().unwrap_or(word);
@@ -176,9 +178,9 @@ pub fn named_by(argv: &[String]) -> Vec<String> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Program,
-    /// A file to be run, or options before it.
+    /// A file to run, or options before it.
     Script,
-    /// Where a shell goes.
+    /// The folder that a shell changes to.
     Folder,
     Argument,
 }
@@ -189,12 +191,12 @@ fn is_command_option(word: &str) -> bool {
     word == "-m" || letters.is_some_and(|l| l.ends_with('c'))
 }
 
-/// A word as a path below the folder that a shell went to.
+/// A word as a path below the folder that a shell changed to.
 fn below(folder: Option<&str>, word: &str) -> Option<String> {
     inside(&format!("{}/{word}", folder?)).filter(|_| !word.starts_with(['/', '~', '$']))
 }
 
-/// A word of an argv, or the words of a shell's command in it.
+/// A word of an argv, or the words of a shell command in it.
 fn pieces(word: &str) -> impl Iterator<Item = &str> {
     word.split(|c: char| c.is_whitespace() || "()'\"`{}<>".contains(c))
         .flat_map(|piece| piece.split_inclusive([';', '&', '|']))

@@ -1,9 +1,9 @@
-//! How a configured command came to its end, as data.
+//! How a configured command ended, as data.
 
 /// The kinds of end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself.
+    /// On its own, with this code.
     Code(i32),
     /// By a signal that was not ours.
     Signal,
@@ -11,7 +11,7 @@ pub enum Ended {
     TimedOut,
     /// Ended by us for another reason: silence, a changed script.
     Cut,
-    /// Its program isn't there, or can't be started.
+    /// Its program is missing, or can't be started.
     NoProgram,
     /// The disk is full.
     NoRoom,
@@ -21,7 +21,7 @@ pub enum Ended {
     Lost,
 }
 
-/// The end with the words for it, as the rest of a sentence.
+/// The end, with the words for it as the rest of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
     pub ended: Ended,

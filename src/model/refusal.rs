@@ -1,9 +1,9 @@
 //! What a remote's *no* means to a person: one class and one advice, for git over HTTP and for a forge's API alike
-//! (ORD-1). The adapters read it from statuses and from git's own words; everybody else only asks for the class.
+//! (ORD-1). The adapters read it from statuses and from git's output; everybody else only uses the class.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a forge or a git remote does not do what it was asked.
+/// Why a forge or a git remote refuses a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "class", rename_all = "snake_case")]
 pub enum Refusal {
@@ -17,18 +17,18 @@ pub enum Refusal {
     MovedTo { to: String },
     /// 404, 410: no such repository, or none that this account may see.
     Gone,
-    /// The repository is there, and what the request names (a branch, a pull request) is not.
+    /// The repository exists, but what the request names (a branch, a pull request) does not.
     Missing,
     /// Pull requests are switched off in the repository.
     NoPullRequests,
-    /// Something else answers in the place of the forge: an HTML page of a proxy or a login.
+    /// Something else answers instead of the forge: an HTML page of a proxy or a login.
     Foreign,
     /// Any other *no*: 405, 409, 413, 422.
     Other,
 }
 
 crate::model::stage::words! {
-    /// What was asked of the forge or the remote when it said no (ORD-1).
+    /// What the forge or the remote was asked when it said no (ORD-1).
     Asked {
         OpenPull = "open_pull",
         MergeGate = "merge_gate",
@@ -55,11 +55,11 @@ impl Asked {
     }
 }
 
-/// The *no* that holds a task whose work is done (`forge_refused`, ORD-1): that very effect is tried again, within a bound.
+/// The *no* that holds a task whose work is done (`forge_refused`, ORD-1): that very effect is retried, within a bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedEffect {
     pub asked: Asked,
-    /// Status and first line of the last answer, and what a person does about it.
+    /// Status and first line of the last answer, and what a person can do about it.
     pub answer: String,
     /// How often it was refused.
     pub tries: i64,
@@ -69,11 +69,11 @@ pub struct RefusedEffect {
     pub last_at: i64,
     /// The last try had no answer.
     pub silent: bool,
-    /// Wall milliseconds from which on it is tried again.
+    /// When it is retried, in wall milliseconds.
     pub next_at: i64,
 }
 
-/// What refused: it decides which keys of the configuration an advice names.
+/// What refused: it decides which configuration keys an advice names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -97,7 +97,7 @@ impl Refusal {
         })
     }
 
-    /// What a person does about it, naming the keys of that side.
+    /// What a person can do about it, naming the keys of that side.
     pub fn advice(&self, side: Side) -> String {
         let (credential, address) = match side {
             Side::Forge => ("forge.token", "forge.url, forge.owner and forge.name"),

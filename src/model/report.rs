@@ -1,4 +1,4 @@
-//! What a step says it did (CLI-2): one object for people and scripts alike.
+//! What a step reports that it did (CLI-2): one object for people and scripts alike.
 
 use super::stage::words;
 use serde::Serialize;
@@ -62,7 +62,7 @@ words! {
         Cooldown = "cooldown",
         Disk = "disk",
         Confinement = "confinement",
-        /// What the repository says of itself does not hold (ORD-3).
+        /// The repository's own settings are invalid (ORD-3).
         Configuration = "configuration",
         /// The base is being tried (ORD-1).
         BasePending = "base_pending",
@@ -80,7 +80,7 @@ words! {
         Forge = "forge",
         Gate = "gate",
         MergeLease = "merge_lease",
-        /// The forge refuses `orch` an effect after the work was done (ORD-1); `forge` is a wait for somebody.
+        /// The forge refuses an effect of `orch` after the work was done (ORD-1); `forge` is a wait for somebody.
         ForgeRefused = "forge_refused",
         LandedNotDeployed = "landed_not_deployed",
         DeployResult = "deploy_result",
@@ -130,7 +130,7 @@ pub struct Held {
 /// One fault that did not stop the rest of the step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorLine {
-    /// The exit code this fault alone would have given.
+    /// The exit code that this fault alone would have given.
     pub code: u8,
     pub message: String,
     pub hint: Option<String>,
@@ -145,10 +145,10 @@ pub struct StepReport {
     pub actions: Vec<ActionLine>,
     pub skipped: Vec<Held>,
     pub errors: Vec<ErrorLine>,
-    /// What a person should know and what stops nothing; left out where there is none.
+    /// What a person should know although it stops nothing; left out where there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
-    /// What goes on by itself (`1 agent at work`), for people who read that there was nothing to do.
+    /// What continues on its own (`1 agent at work`), for people who read that there was nothing to do.
     #[serde(skip)]
     pub at_work: Option<String>,
     pub duration_ms: u64,
@@ -172,18 +172,18 @@ impl StepReport {
         }
     }
 
-    /// Notes a thing done; the step then counts as `changed`.
+    /// Records an action; the step then counts as `changed`.
     pub fn did(&mut self, kind: ActionKind, task: Option<&str>, detail: serde_json::Value) {
         self.changed = true;
         self.actions.push(ActionLine::new(kind, task, detail));
     }
 
-    /// Notes what holds a task.
+    /// Records what holds a task.
     pub fn hold(&mut self, task: Option<&str>, rule: Rule, why: impl Into<String>) {
         self.skipped.push(Held { task: task.map(str::to_owned), rule, why: why.into(), until: None });
     }
 
-    /// Notes what a person should know and what stops nothing, once.
+    /// Records once what a person should know although it stops nothing.
     pub fn note(&mut self, what: impl Into<String>) {
         let what = what.into();
         if !self.notices.contains(&what) {
@@ -191,12 +191,12 @@ impl StepReport {
         }
     }
 
-    /// Notes a fault of the step's own work (exit 3 at the end).
+    /// Records a fault of the step's own work (exit 3 at the end).
     pub fn fault(&mut self, task: Option<&str>, message: impl Into<String>, hint: Option<String>) {
         self.errors.push(ErrorLine { code: 3, message: message.into(), hint, task: task.map(str::to_owned) });
     }
 
-    /// Notes what somebody else left so that one item alone suffers from it: told, and no failure of the step (RULE-44).
+    /// Records somebody else's fault that affects one item only: reported, and no failure of the step (RULE-44).
     pub fn others_fault(&mut self, task: Option<&str>, message: impl Into<String>, hint: Option<String>) {
         self.errors.push(ErrorLine { code: 0, message: message.into(), hint, task: task.map(str::to_owned) });
     }

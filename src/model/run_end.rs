@@ -5,14 +5,14 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 
 words! {
-    /// The kinds of end; what it counts as follows from them, never from a sentence.
+    /// The kinds of end; how a run counts follows from them, never from a sentence.
     RunResult {
         Done = "done",
         /// Counts against `run_retries`.
         Failed = "failed",
         /// Ended without a result, nothing spent.
         Lost = "lost",
-        /// Its job went back to the queue.
+        /// Its job was requeued.
         Again = "again",
         /// The account's usage window was used up (RUN-7).
         Limited = "limited",
@@ -41,12 +41,12 @@ impl RunEnd {
         Self { result, why: why.into() }
     }
 
-    /// Whether the run did what it was for, as far as it came.
+    /// Whether the run did what it was for, as far as it got.
     pub fn is_well(&self) -> bool {
         matches!(self.result, RunResult::Done | RunResult::Again)
     }
 
-    /// Whether it was taken back, by a person or with its claim: neither well nor failed.
+    /// Whether it was withdrawn, by a person or with its claim: neither a success nor a failure.
     pub fn is_taken_back(&self) -> bool {
         matches!(self.result, RunResult::Cancelled | RunResult::GivenBack)
     }

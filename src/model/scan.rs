@@ -14,7 +14,7 @@ words! {
 }
 
 words! {
-    /// Why a scan is FAIL. Only `findings` sends a task back; the other two are tried again.
+    /// Why a scan is FAIL. Only `findings` sends a task back; the other two are retried.
     ScanReason {
         Findings = "findings",
         ToolError = "tool_error",
@@ -74,17 +74,17 @@ words! {
     }
 }
 
-/// A package an advisory speaks of.
+/// A package that an advisory is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     pub ecosystem: String,
     pub name: String,
     pub version: String,
-    /// Versions that mend it, as the advisory words them; empty when none is known.
+    /// Versions that fix it, as the advisory words them; empty when none is known.
     pub fixed_in: Vec<String>,
 }
 
-/// One thing found. Never holds a secret: `preview` is redacted, `fingerprint` is a keyed hash.
+/// One thing found. Never contains a secret: `preview` is redacted, `fingerprint` is a keyed hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     pub kind: FindingKind,
@@ -94,7 +94,7 @@ pub struct Finding {
     pub file: String,
     /// One-based; `None` where the finding has no line (an advisory, a file's whole change).
     pub line: Option<u64>,
-    /// The commit that brought it in, where that is known.
+    /// The commit that introduced it, where that is known.
     pub commit: Option<String>,
     /// Hex HMAC-SHA256, stable over rebases; what a waiver names.
     pub fingerprint: String,
@@ -120,7 +120,7 @@ pub struct ScanRange {
     pub commits: u64,
 }
 
-/// Why a believed secrets scan is believed; a PASS names all of these (SHIP-1).
+/// Why a secrets scan is trusted; a PASS names all of these (SHIP-1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretFacts {
     /// A bare `8.x.y`.
@@ -142,12 +142,12 @@ pub struct SecretFacts {
     pub objects: u64,
     /// Findings of the second pass that the project's own path allow-list covers.
     pub allowed_by_path: u64,
-    /// What the project's own configuration left unseen.
+    /// What the project's own configuration excluded.
     pub notes: Vec<String>,
     pub findings: Vec<Finding>,
 }
 
-/// The secrets pass: believed, or the scanner is not working.
+/// The secrets pass: trusted, or the scanner is not working.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum SecretPass {
@@ -155,35 +155,35 @@ pub enum SecretPass {
     ToolError { why: String },
 }
 
-/// One manifest's or lock file's line.
+/// The line of one manifest or lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    /// `pip-audit`, `cargo-audit`, `npm`, `osv-scanner`; empty where none is asked.
+    /// `pip-audit`, `cargo-audit`, `npm`, `osv-scanner`; empty where none is used.
     pub tool: String,
     pub version: Option<String>,
     pub file: String,
     pub outcome: AuditOutcome,
-    /// Parts of an audited file that no advisory can be looked up for (an unpinned requirement).
+    /// Parts of an audited file that no advisory covers (an unpinned requirement).
     pub partial: Option<String>,
-    /// What else is to be said of the audit.
+    /// Further remarks about the audit.
     pub notes: Vec<String>,
 }
 
-/// What an audit's answer is worth.
+/// How far an audit's answer can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum AuditOutcome {
-    /// The control was found, the report parses, bears its marker and counts the packages of the lock file.
+    /// The control was found, and the report parses, has its marker and counts the packages of the lock file.
     Believed { packages: u64, findings: Vec<Finding> },
-    /// The feed or the tool's answer can't be believed.
+    /// The feed or the tool's answer can't be trusted.
     NotBelieved { why: String },
     /// The tool is not on this machine.
     NotInstalled { why: String },
-    /// The tool was there and the time ran out, or it could not start.
+    /// The tool is installed, but its time ran out or it could not start.
     Broken { why: String },
-    /// Nothing here audits it, and the base has the very file.
+    /// Nothing here audits it, and the base has the same file.
     Inherited { why: String },
-    /// What it names stands in another file, which has its own line.
+    /// Its content is in another file, which has its own line.
     Covered { by: String },
     /// It was read, and names no dependency.
     Empty,
@@ -243,9 +243,9 @@ pub struct ScanReport {
     pub scan: Scan,
     pub findings: Vec<Judged>,
     pub idle_waivers: Vec<IdleWaiver>,
-    /// Loud: what was not looked at although the verdict is PASS.
+    /// Shown prominently: what was not checked although the verdict is PASS.
     pub warnings: Vec<String>,
-    /// What could not be believed.
+    /// What could not be trusted.
     pub errors: Vec<String>,
 }
 

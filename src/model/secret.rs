@@ -43,7 +43,7 @@ impl serde::Serialize for SecretRef {
     }
 }
 
-/// Reads a reference from a map. Nothing of it is repeated in an error.
+/// Reads a reference from a map. No error repeats anything of it.
 pub(crate) fn reference<'de, A: MapAccess<'de>>(mut map: A) -> Result<SecretRef, A::Error> {
     let mut found = None;
     while let Some(key) = map.next_key::<String>()? {

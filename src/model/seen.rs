@@ -1,4 +1,4 @@
-//! What one probe of the watch counts as (SHIP-6): the classifier and its renderings read it alike.
+//! What one probe of the watch counts as (SHIP-6): the classifier and its renderings share it.
 
 use super::watch::{ControlAnswer, HealthAnswer, HealthOutcome, Probe, RevisionAnswer};
 
@@ -8,14 +8,14 @@ pub enum Seen {
     Well,
     /// The service's fault.
     Failed(String),
-    /// It could not be made: never counted as a failure, and it neither makes nor breaks a row of them.
+    /// It could not be made: never counted as a failure, and it neither makes nor breaks a row of failures.
     NotMade(String),
 }
 
-/// Judges one probe. `revision` is the commit that should answer, where anybody knows.
+/// Judges one probe. `revision` is the commit that should answer, where it is known.
 ///
-/// The absence of an answer is the service's fault unless the control target is out of reach too; a name that does not
-/// resolve, or no route, is this machine's fault unless the control target was reached.
+/// A missing answer is the service's fault unless the control target is unreachable too. A name that does not resolve,
+/// or a missing route, is this machine's fault unless the control target was reached.
 pub fn judge(probe: &Probe, revision: Option<&str>) -> Seen {
     let answered = probe.health.iter().any(|h| h.status.is_some());
     let mut not_made = None;
@@ -61,8 +61,9 @@ fn one(h: &HealthAnswer, control: ControlAnswer, answered: bool) -> Seen {
     }
 }
 
-/// Whether a service's answer names a commit: equal, or one an abbreviation of the other of at least seven hex digits.
-/// (A wrong *no* here would freeze a repository; the freshness gate, where a wrong *yes* hurts, wants equality.)
+/// Whether a service's answer names a commit: equal, or one an abbreviation of the other with at least seven hex
+/// digits. (A wrong *no* here would freeze a repository; the freshness gate, where a wrong *yes* hurts, requires
+/// equality.)
 pub fn same_revision(got: &str, want: &str) -> bool {
     let (got, want) = (got.trim().to_ascii_lowercase(), want.trim().to_ascii_lowercase());
     let hex = |s: &str| s.len() >= 7 && s.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,4 +1,4 @@
-//! What the person who decides is shown (ORD-5): the task's documents, the size of its change, and what it waits for.
+//! What the person who decides sees (ORD-5): the task's documents, the size of its change, and what it waits for.
 
 use super::ids::{Key, Sha};
 use super::inputs::Input;
@@ -6,7 +6,7 @@ use super::stage::Stage;
 use super::task::Waiting;
 use serde::Serialize;
 
-/// A line of what a wait shows: a fact of `orch`'s own, or somebody else's words, quoted.
+/// A line of what a wait shows: `orch`'s own fact, or somebody else's words, quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     Fact(String),
@@ -22,24 +22,24 @@ pub struct Shown {
     pub stage: Stage,
     pub wait: Option<Waiting>,
     pub branch: Option<String>,
-    /// The pull request's address; none on a forge without pull requests.
+    /// The pull request's address; `None` on a forge without pull requests.
     pub pull_request: Option<String>,
     /// What decides the meaning of CI and differs between base and head (BND-5): read before the rest.
     pub inputs: Vec<Input>,
     /// The artefacts on the task's last known head, by name.
     pub documents: Vec<ShownDocument>,
-    /// None before the branch exists.
+    /// `None` before the branch exists.
     pub diff: Option<DiffSize>,
     /// What a release of the deploy rests on; empty unless the task waits for one.
     pub verdicts: Vec<ShownVerdict>,
-    /// The deploy command; none where the merge is the deploy.
+    /// The deploy command; `None` where the merge is the deploy.
     pub deploy_command: Option<Vec<String>>,
     /// The account that the deploy runs the landed code as, where it has a checkout of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deploy_user: Option<String>,
 }
 
-/// One artefact as it is committed.
+/// One artefact as committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ShownDocument {
     /// Its path below the work item's folder, such as `01-brief.md`.
@@ -68,11 +68,11 @@ pub struct ShownVerdict {
     pub verdict: String,
     /// The commit judged.
     pub commit: Sha,
-    /// Who judged could start no program of the branch (R1).
+    /// The judge could start no program of the branch (R1).
     pub independent: bool,
 }
 
-/// Said of a review by a runtime that can't be kept from starting programs (R1).
+/// Shown for a review by a runtime that can't be kept from starting programs (R1).
 pub const NOT_INDEPENDENT: &str = "review not independent: its runtime can start programs of the branch";
 
 /// The first heading of a Markdown text, without its marks.
@@ -83,12 +83,12 @@ pub fn heading(text: &str) -> Option<&str> {
     })
 }
 
-/// The first line that says something: front matter, headings and blank lines are passed over.
+/// The first line of content: front matter, headings and blank lines are skipped.
 pub fn first_line(text: &str) -> Option<&str> {
     body(text).lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The text after its front matter; the whole text where there is none.
+/// The text after its front matter; the whole text where it has no front matter.
 fn body(text: &str) -> &str {
     let text = text.trim_start_matches('\u{feff}');
     let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else { return text };

@@ -1,5 +1,5 @@
-//! A project's two sides on the outside, as configured: its board and its forge. What the kinds differ in is asked here
-//! before one is opened, and of `adapters::board` and `adapters::forge` afterwards, so that nobody else names a kind (BRD-1,
+//! A project's two external sides, as configured: its board and its forge. How the kinds differ is asked here before
+//! one is opened, and of `adapters::board` and `adapters::forge` afterwards, so that nobody else names a kind (BRD-1,
 //! SHIP-5).
 
 use super::board::Logical;
@@ -29,8 +29,8 @@ words! {
     Method { Merge = "merge", Rebase = "rebase", Squash = "squash" }
 }
 words! {
-    /// Who lands it: the forge, which guards the head and not the base, or a fast-forward push, refused if the base moved
-    /// (RULE-31).
+    /// Who lands it: the forge, which guards the head but not the base, or a fast-forward push, which is refused if the
+    /// base moved (RULE-31).
     Via { Forge = "forge", Push = "push" }
 }
 
@@ -87,26 +87,26 @@ pub struct GiteaForge {
     pub post_statuses: bool,
 }
 
-/// What a board or forge is opened with beside its address.
+/// The parameters for opening a board or forge, in addition to its address.
 #[derive(Clone, Copy)]
 pub struct Opening<'a> {
     /// The project's key.
     pub key: &'a str,
     /// Its credential, where it has one.
     pub secret: Option<&'a str>,
-    /// What it gave to be kept before, by name.
+    /// What it asked to store before, by name.
     pub known: &'a BTreeMap<String, String>,
-    /// What its newest list was known by.
+    /// The mark of its newest list.
     pub seen: Option<&'a str>,
-    /// Whether it may be asked for what is not known of it yet.
+    /// Whether it may be asked for what is not known about it yet.
     pub contact: bool,
-    /// A private folder for what the processes that use one credential share.
+    /// A private folder that the processes of one credential share.
     pub shared: &'a Path,
-    /// Between two writes of one credential.
+    /// The minimum pause between two writes of one credential.
     pub write_gap: Duration,
     /// Requests per hour reserved for intents and stops.
     pub reserve: u64,
-    /// The longest that connecting and reading may take; `None`: as usual.
+    /// The longest that connecting and reading may take; `None`: the default.
     pub patience: Option<Duration>,
 }
 
@@ -121,7 +121,7 @@ pub struct GithubRepo {
     pub login: GithubLogin,
 }
 
-/// Who speaks to GitHub.
+/// Who authenticates to GitHub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GithubLogin {
@@ -162,7 +162,7 @@ pub struct GithubBoard {
 pub struct BoardLabels {
     /// Prefix of a status's name; never empty.
     pub prefix: String,
-    /// Stands before a priority's word.
+    /// The prefix of a priority's word.
     pub priority: String,
 }
 
@@ -229,7 +229,7 @@ impl Board {
         }
     }
 
-    /// Whether the board itself is asked who may decide, and its statuses are labels that have to be made (GH-2).
+    /// Whether the board itself says who may decide, and its statuses are labels that must be created (GH-2).
     pub fn asks_rights(&self) -> bool {
         match self {
             Self::Local(_) | Self::Plane(_) => false,
@@ -242,7 +242,7 @@ impl Board {
         self.account().is_some()
     }
 
-    /// The folder on this machine that it is; `None`: it is none.
+    /// Its folder on this machine; `None`: it has none.
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Local(board) => Some(&board.dir),
@@ -250,7 +250,7 @@ impl Board {
         }
     }
 
-    /// The file in which a person edits a work item; `None`: there is none.
+    /// The file in which a person edits a work item; `None`: it has none.
     pub fn file(&self, key: &Key) -> Option<PathBuf> {
         self.folder().map(|dir| dir.join(format!("{key}.md")))
     }
@@ -264,7 +264,7 @@ impl Board {
         }
     }
 
-    /// The page that says how it is connected.
+    /// The documentation page that says how to connect it.
     pub fn page(&self) -> &'static str {
         match self {
             Self::Local(_) | Self::Plane(_) => "docs/connecting-plane.md",
@@ -306,7 +306,7 @@ impl Forge {
         }
     }
 
-    /// The page that says how it is connected.
+    /// The documentation page that says how to connect it.
     pub fn page(&self) -> &'static str {
         match self {
             Self::Local | Self::Gitea(_) => "docs/connecting-gitea.md",

@@ -25,7 +25,7 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
-    /// Where a task stands.
+    /// The stage that a task is in.
     Stage {
         Created = "created",
         Analysis = "analysis",
@@ -53,7 +53,7 @@ words! {
 }
 
 words! {
-    /// What works a queue entry: an agent, or code (RUN-1).
+    /// What processes a queue entry: an agent, or code (RUN-1).
     JobKind {
         Agent = "agent",
         Ci = "ci",
@@ -78,8 +78,8 @@ words! {
 }
 
 impl JobKind {
-    /// Whether its processes run what an agent or a branch says: the second row of BND-1's table. What is `orch`'s own
-    /// in such a job proves it.
+    /// Whether its processes run what an agent or a branch says: the second row of BND-1's table. `orch`'s own
+    /// processes in such a job prove that they are.
     pub fn runs_foreign_code(self) -> bool {
         match self {
             Self::Agent | Self::Ci | Self::Staging | Self::Build => true,
@@ -89,12 +89,12 @@ impl JobKind {
 }
 
 impl Stage {
-    /// {`done`, `cancelled`}, everywhere that asks.
+    /// {`done`, `cancelled`}, wherever that is asked.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)
     }
 
-    /// The agent that works the stage; `created`, `deploy` and the sinks have none.
+    /// The agent that works on the stage; `created`, `deploy` and the sinks have none.
     pub fn agent(self) -> Option<Agent> {
         match self {
             Self::Analysis => Some(Agent::Analyst),

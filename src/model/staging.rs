@@ -1,11 +1,11 @@
-//! What a staging check is, what it answered, and what the whole list came to (SHIP-3).
+//! What a staging check is, what it answered, and the result of the whole list (SHIP-3).
 
 use super::stage::words;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 words! {
-    /// Whose fault a failure of the check would be. `UNKNOWN` is what a word outside the list is read as: it never passes.
+    /// Whose fault a failure of the check would be. A word outside the list is read as `UNKNOWN`: it never passes.
     CheckClass {
         Real = "REAL",
         SandboxInfra = "SANDBOX_INFRA",
@@ -17,11 +17,11 @@ words! {
     /// What one check answered.
     CheckOutcome {
         Pass = "PASS",
-        /// It was looked at, and it is not as declared.
+        /// It was checked, and is not as declared.
         Fail = "FAIL",
-        /// It could not be looked at: a program is missing, a declaration can't be used.
+        /// It could not be checked: a program is missing, a declaration can't be used.
         Error = "ERROR",
-        /// Declared, and not run (the step was interrupted).
+        /// Declared, but not run (the step was interrupted).
         NotRun = "NOT_RUN",
         /// A word outside this list.
         Unknown = "UNKNOWN",
@@ -37,7 +37,7 @@ words! {
 }
 
 /// One entry of the result list. Its public shape is `{id, class, result, detail, time_ms}`, in declared order; the
-/// self-hosting suite's B6 holds it ([`CheckResult::FIELDS`]).
+/// self-hosting suite's B6 checks it ([`CheckResult::FIELDS`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckResult {
     pub id: String,
@@ -46,25 +46,25 @@ pub struct CheckResult {
     /// What was seen, in one line, cut to [`CheckResult::DETAIL_CHARS`] characters. No secret.
     pub detail: String,
     pub time_ms: u64,
-    /// What a person calls it: shown beside the id in text, JUnit and the log, and no part of the public shape.
+    /// Its name for people: shown next to the id in text, JUnit and the log, and not part of the public shape.
     #[serde(skip)]
     pub name: Option<String>,
 }
 
 impl CheckResult {
-    /// The names scripts hold on to, in this order.
+    /// The names that scripts rely on, in this order.
     pub const FIELDS: [&'static str; 5] = ["id", "class", "result", "detail", "time_ms"];
     /// How much of an answer is kept, in characters.
     pub const DETAIL_CHARS: usize = 400;
     /// How much of a name is kept, in characters.
     pub const NAME_CHARS: usize = 80;
 
-    /// An entry with its detail brought to one bounded line.
+    /// An entry with its detail reduced to one bounded line.
     pub fn new(id: &str, class: CheckClass, result: CheckOutcome, detail: &str, time_ms: u64) -> Self {
         Self { id: id.to_owned(), class, result, detail: one_line(detail, Self::DETAIL_CHARS), time_ms, name: None }
     }
 
-    /// The same with a name, brought to one bounded line.
+    /// The same with a name, reduced to one bounded line.
     #[must_use]
     pub fn named(self, name: Option<&str>) -> Self {
         Self { name: name.map(|n| one_line(n, Self::NAME_CHARS)).filter(|n| !n.is_empty()), ..self }
@@ -76,7 +76,7 @@ impl CheckResult {
     }
 }
 
-/// White space and control characters become single blanks; at most `max` characters are kept, a cut is marked by `…`.
+/// White space and control characters become single blanks; at most `max` characters are kept, and `…` marks a cut.
 pub fn one_line(text: &str, max: usize) -> String {
     let mut line = String::new();
     let mut count = 0;
@@ -106,10 +106,10 @@ pub fn one_line(text: &str, max: usize) -> String {
 pub struct Allowance {
     /// The check it is for.
     pub id: String,
-    /// Only a failure whose detail holds this text (letter case aside) is waived; `None`: any failure.
+    /// Only a failure whose detail contains this text (letter case aside) is waived; `None`: any failure.
     pub signature: Option<String>,
     pub owner: Option<String>,
-    /// Last day on which it holds.
+    /// Last day on which it is valid.
     pub expires: Option<Date>,
 }
 
@@ -127,11 +127,11 @@ pub struct Waived {
     pub reason: String,
 }
 
-/// What the list came to.
+/// The result of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagingVerdict {
     pub status: StagingStatus,
-    /// In declared order; may stand beside FAILED when something else failed too.
+    /// In declared order; may appear together with FAILED when something else failed too.
     pub waived: Vec<Waived>,
     /// Why it is FAILED, one sentence each; empty for SUCCESS.
     pub because: Vec<String>,
@@ -144,13 +144,13 @@ impl StagingVerdict {
     }
 }
 
-/// What the self-hosting suite needs to know and can't find out by itself: supplied by the caller, judged by
-/// `decide::staging::self_hosting` (SHIP-3). `None`: nobody looked, which fails the check as an ERROR.
+/// What the self-hosting suite needs to know and can't find out on its own: supplied by the caller, judged by
+/// `decide::staging::self_hosting` (SHIP-3). `None`: nobody checked, which fails the check as an ERROR.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SelfHostingFacts {
     /// A1: the release's own binary says its version.
     pub binary: Option<Fact>,
-    /// A2: its configuration is read without fault.
+    /// A2: its configuration is read without a fault.
     pub config: Option<Fact>,
     /// A3: the database opens, on a copy.
     pub database_opens: Option<Fact>,
@@ -172,7 +172,7 @@ pub struct SelfHostingFacts {
     pub sandbox_job: Option<Fact>,
 }
 
-/// One thing looked at.
+/// One checked fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     pub holds: bool,

@@ -331,7 +331,7 @@ pub struct OutboxBlock {
     pub strays_total: i64,
 }
 
-/// A place that is of no use now: a host, or what one project or account has there.
+/// A service that is unavailable now: a host, or what one project or account has there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ServiceRow {
     /// The host; `forge of KEY`, `git remote of KEY` and `board of KEY` where only that project is concerned

@@ -39,15 +39,15 @@ pub struct RunFact {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Sum {
     pub runs: u64,
-    /// Runs of an agent in a stay that had one before.
+    /// Runs of an agent in a stay that already had one.
     pub retries: u64,
-    /// Runs that ended otherwise than well, those that were stopped apart.
+    /// Runs that did not end successfully, except those that were stopped.
     pub failed: u64,
     /// Runs that a stop or a person's rejection ended, and claims that were given back: nobody's failure.
     pub stopped: u64,
     /// Known cost in US dollars.
     pub cost_usd: f64,
-    /// Agent runs that ended and told no cost: then the sum is a lower bound.
+    /// Agent runs that ended without reporting a cost: then the sum is a lower bound.
     pub unknown_cost: u64,
     pub duration_s: f64,
     pub tokens_in: i64,
@@ -104,15 +104,15 @@ pub struct Summary {
     pub total: Sum,
     /// Of all tasks together.
     pub reworks: i64,
-    /// Half of the finished tasks took at most so long, from creation to end, waiting included.
+    /// Half of the finished tasks took at most this long, from creation to end, waiting included.
     pub lead_median_s: Option<f64>,
     /// Tasks that are done.
     pub landed: u64,
-    /// Known cost of all runs by the tasks that are done; null: none is.
+    /// Known cost of all runs of the tasks that are done; null: no task is done.
     pub cost_per_landed_usd: Option<f64>,
     /// What tasks waited for, the longest first.
     pub waits: Vec<WaitSum>,
-    /// By day, and by week (its Monday) where that would be more than 31 rows; in UTC.
+    /// By day, or by week (its Monday) where days would be more than 31 rows; in UTC.
     pub trend: Vec<Named>,
     /// Tasks by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
@@ -195,7 +195,7 @@ pub struct Summing {
 }
 
 impl Summing {
-    /// Takes the next run. `now_ms` ends what has not ended.
+    /// Adds a run. `now_ms` is the end of one that has not ended.
     pub fn add(&mut self, f: &RunFact, now_ms: i64) {
         let again = f.kind == JobKind::Agent && !self.seen.insert((f.task_id, f.epoch));
         let who = f.agent.map_or_else(|| f.kind.to_string(), |a| a.to_string());
@@ -244,7 +244,7 @@ impl Summing {
         task.sum.add(f, again, now_ms);
     }
 
-    /// Takes the next wait, in milliseconds.
+    /// Adds a wait, in milliseconds.
     pub fn waited(&mut self, cause: &'static str, ms: i64) {
         let s = ms.max(0) as f64 / 1000.0;
         let sum = self.waits.entry(cause).or_insert(WaitSum { cause, count: 0, total_s: 0.0, longest_s: 0.0 });
@@ -284,7 +284,7 @@ impl Summing {
     }
 }
 
-/// Rows of a trend by day; more are put together by week.
+/// Rows of a trend by day; more are grouped by week.
 const DAYS: usize = 31;
 
 fn trend(days: &BTreeMap<String, Sum>) -> BTreeMap<String, Sum> {

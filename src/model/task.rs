@@ -19,7 +19,7 @@ words! {
 }
 
 words! {
-    /// What an evidence row says. `missing`: nothing usable was written; `tool_error`: could not look.
+    /// What an evidence row says. `missing`: nothing usable was written; `tool_error`: could not check.
     EvidenceVerdict {
         Pass = "pass",
         Fail = "fail",
@@ -36,7 +36,7 @@ words! {
     }
 }
 
-/// A wait for a person, as somebody who reads a board has to know it (RULE-43).
+/// A wait for a person, as a reader of a board has to know it (RULE-43).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Wait {
     /// Counts the waits of the task.
@@ -45,7 +45,7 @@ pub struct Wait {
     pub asked: bool,
 }
 
-/// One thing to mend, handed to the developer verbatim under its source (PIPE-3).
+/// One thing to fix, handed to the developer verbatim under its source (PIPE-3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Where it comes from: `review`, `tests`, `ci`, `security`, `merge conflict`, `deploy`, `a person`.
@@ -53,7 +53,7 @@ pub struct Finding {
     pub text: String,
 }
 
-/// A pull request as the task remembers it.
+/// A pull request as recorded for the task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PullRef {
     pub number: i64,
@@ -79,16 +79,16 @@ pub struct Task {
     pub priority: i64,
     pub blocked_by: Vec<Key>,
     pub stage: Stage,
-    /// Conditional updates are on this (RULE-7).
+    /// Updates are conditional on this (RULE-7).
     pub revision: i64,
     /// Developer round, from 1.
     pub attempt: i64,
     /// The attempt from which the retry budget counts (`retry` raises it).
     pub attempt_base: i64,
-    /// Grows at every entry of a stage and every lifted block: what belongs to this stay in the stage.
+    /// Grows at every entry of a stage and every lifted block; marks what belongs to this stay in the stage.
     pub epoch: i64,
     pub branch: Option<String>,
-    /// The default branch's commit the branch began from.
+    /// The commit of the default branch that the branch began from.
     pub base_sha: Option<Sha>,
     /// The last pushed head known.
     pub head_sha: Option<Sha>,
@@ -99,19 +99,19 @@ pub struct Task {
     pub waiting_since: Option<i64>,
     /// How often the task has begun to wait for a person: the number of the present wait.
     pub wait_no: i64,
-    /// Since when the board is known to ask for the present wait (RULE-43): the asking status was read on the item, or the
-    /// board accepted the write that set it, whoever wrote. `None`: not yet.
+    /// Since when the board is known to ask for the present wait (RULE-43): the asking status was read on the item, or
+    /// the board accepted the write that set it, whoever wrote. `None`: not yet.
     pub asked_at: Option<i64>,
     /// What a person (or a label) has released in this epoch.
     pub released: Option<Waiting>,
     pub blocked_reason: Option<String>,
     pub block_no: i64,
-    /// The findings of a rollback that the budget holds back; `retry` takes it.
+    /// The findings of a rollback that the budget prevents; `retry` uses them.
     pub held_findings: Option<Vec<Finding>>,
     pub findings: Vec<Finding>,
     /// How often in a row the same findings came back unchanged (RUN-7b).
     pub findings_same: i64,
-    /// What the next round has to leave of the branch's history; `None`: all of it.
+    /// What the next round has to keep of the branch's history; `None`: all of it.
     pub rework: Option<Rework>,
     /// Why it is held although nothing of it failed (RULE-31, BRD-4).
     pub withdrawn: Option<super::withdrawal::Withdrawal>,
@@ -164,24 +164,24 @@ pub struct Job {
     pub attempt: i64,
     pub epoch: i64,
     pub status: JobStatus,
-    /// The claim token; every later write carries it.
+    /// The claim token; every later write includes it.
     pub token: Option<String>,
     /// The commit a reserved job judges.
     pub subject: Option<Sha>,
     /// Wall milliseconds before which it is not claimed.
     pub available_at: i64,
     pub priority: i64,
-    /// Why it ended so, or why it was put back.
+    /// Why it ended this way, or why it was requeued.
     pub reason: Option<String>,
     /// Whether its failure counts against `run_retries`.
     pub spent: bool,
-    /// Of one that ended badly or was put off without spending an attempt: what it is counted by (RULE-48).
+    /// For a job that failed or was deferred without spending an attempt: the cause that it is counted by (RULE-48).
     pub cause: Option<Cause>,
-    /// How often in a row it was put off for this cause.
+    /// How often in a row it was deferred for this cause.
     pub again: i64,
 }
 
-/// A queue entry to be made.
+/// A queue entry to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
     pub kind: JobKind,
@@ -189,7 +189,7 @@ pub struct NewJob {
     pub subject: Option<Sha>,
     /// Wall milliseconds; 0 for at once.
     pub available_at: i64,
-    /// Why it is (again) needed; stands in the next prompt.
+    /// Why it is needed (again); included in the next prompt.
     pub reason: Option<String>,
 }
 
@@ -200,19 +200,19 @@ impl Job {
 }
 
 words! {
-    /// What makes a run necessary again, or puts one off, without spending an attempt (RULE-48).
+    /// What makes a run necessary again, or defers one, without spending an attempt (RULE-48).
     Cause {
         /// Its supervisor vanished.
         Lost = "lost",
         /// The branch has another head on the remote.
         HeadMoved = "head_moved",
-        /// The remote does not take the push.
+        /// The remote does not accept the push.
         PushRefused = "push_refused",
         /// A service does not answer.
         Outage = "outage",
-        /// Another hand took the task back; the task itself is held.
+        /// Somebody else withdrew the task; the task itself is held.
         TakenBack = "taken_back",
-        /// This machine lacks something: nothing worked, and nothing is spent (RULE-45).
+        /// This machine lacks something: nothing ran, and nothing is spent (RULE-45).
         Environment = "environment",
         /// CI is red, and the base is tried again before that counts (ORD-1).
         BaseFirst = "base_first",
@@ -220,7 +220,7 @@ words! {
 }
 
 words! {
-    /// Where a run is: claimed, supervised, its runtime's exit recorded, settled.
+    /// The state of a run: claimed, supervised, its runtime's exit recorded, settled.
     RunState {
         Starting = "starting",
         Live = "live",
@@ -229,7 +229,7 @@ words! {
     }
 }
 
-/// A process that can be told from any other, also after its pid was used again (RUN-4).
+/// A process, identified even after its pid was reused (RUN-4).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Actor {
     pub boot_id: String,
@@ -279,12 +279,12 @@ pub struct Run {
 
 /// Between two tries to push what a run left, in milliseconds.
 pub const PUT_OFF_MS: i64 = 15_000;
-/// No try is put off by more, in milliseconds (ORD-1).
+/// The longest that a try is deferred, in milliseconds (ORD-1).
 pub const MOST_PUT_OFF_MS: i64 = 300_000;
 
 impl Run {
-    /// Until when, by the wall clock, an outage put off what this run left; its job says so. `None`: it did not. A time
-    /// that is farther away than any put-off comes of a clock that was set back.
+    /// Until when, by the wall clock, an outage deferred what this run left, as its job says. `None`: it was not
+    /// deferred. A time farther away than any deferral comes from a clock that was set back.
     pub fn put_off(&self, job: &Job, now_ms: i64) -> Option<i64> {
         let exited = self.exited_at.as_ref().filter(|_| self.state == RunState::Exited)?;
         let until = Some(job.available_at).filter(|at| *at > exited.wall_ms && at - now_ms <= MOST_PUT_OFF_MS);
@@ -308,7 +308,7 @@ pub struct Evidence {
     /// One sentence.
     pub why: String,
     pub detail: EvidenceDetail,
-    /// The file it rests on is gone or differs, so that it is no pass any more (RULE-47); never stored.
+    /// The file it rests on is gone or differs, so that it is no longer a pass (RULE-47); never stored.
     pub tampered: bool,
 }
 
@@ -322,7 +322,8 @@ pub struct BoundFile {
 }
 
 impl Evidence {
-    /// Whether whoever gave this verdict could have run what it judged (R1): a review by a runtime that starts programs.
+    /// Whether the author of this verdict could have run what it judged (R1): a review by a runtime that starts
+    /// programs.
     pub fn depends(&self) -> bool {
         matches!(self.detail, EvidenceDetail::Agent { independent: false, .. })
     }
@@ -342,7 +343,7 @@ pub struct Freeze {
     pub since: i64,
 }
 
-/// A repository's merge lease (SHIP-2). The row decides, the file tells (RULE-34).
+/// A repository's merge lease (SHIP-2). The row decides, the file only shows it (RULE-34).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub repo: String,
@@ -354,7 +355,7 @@ pub struct Lease {
 }
 
 words! {
-    /// How far a deploy came.
+    /// How far a deploy got.
     DeployState {
         Initiated = "initiated",
         Landed = "landed",
@@ -389,7 +390,7 @@ pub struct Deploy {
     pub state: DeployState,
     pub actor: Actor,
     pub landed_sha: Option<Sha>,
-    /// Of one that is settled.
+    /// The result, once it is settled.
     pub result: Option<DeployResult>,
     pub initiated_at: Stamp,
 }
@@ -400,7 +401,7 @@ impl Deploy {
         Window::Deploy { id: self.id.clone() }
     }
 
-    /// The one that counts of a task's deploys, which come oldest first: the newest that was not withdrawn (RULE-18).
+    /// The deploy that counts among a task's, given oldest first: the newest that was not withdrawn (RULE-18).
     pub fn newest(deploys: &[Self]) -> Option<&Self> {
         deploys.iter().rev().find(|d| d.state != DeployState::Withdrawn)
     }

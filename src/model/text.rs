@@ -1,6 +1,6 @@
 //! Small things about text.
 
-/// The longest beginning of at most `max` bytes that ends at a character.
+/// The longest prefix of at most `max` bytes that ends at a character boundary.
 pub fn beginning(text: &str, max: usize) -> &str {
     let mut at = max.min(text.len());
     while !text.is_char_boundary(at) {
@@ -9,15 +9,15 @@ pub fn beginning(text: &str, max: usize) -> &str {
     text.get(..at).unwrap_or("")
 }
 
-/// Whether a character would steer whoever shows it instead of being shown: a control character, or one that turns the
+/// Whether a character would control a display instead of being shown: a control character, or one that changes the
 /// direction of the text around it (a title could make a line read as another).
 pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text with each steering or invisible character spelled out as `<U+202E>`; line ends and tabs stay. For texts that a
-/// person reads before deciding, where leaving something out would hide that it was there (ORD-5).
+/// The text with each controlling or invisible character spelled out as `<U+202E>`; line ends and tabs stay. For texts
+/// that a person reads before deciding, where leaving something out would hide that it was there (ORD-5).
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.replace("\r\n", "\n").chars() {
@@ -31,8 +31,8 @@ pub fn visible(text: &str) -> String {
     out
 }
 
-/// A foreign text as one line that hides nothing and addresses nobody: what steers or is invisible is spelled out, and what
-/// chats and boards would turn into a mention or a link is taken apart (ORD-5).
+/// A foreign text as one line that hides nothing and addresses nobody: controlling or invisible characters are spelled
+/// out, and whatever chats and boards would turn into a mention or a link is broken up (ORD-5).
 pub fn defused(text: &str) -> String {
     let line = visible(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = String::with_capacity(line.len());
@@ -63,12 +63,12 @@ pub fn defused(text: &str) -> String {
     out
 }
 
-/// The text with a blank for each character that steers: one line, nothing cut.
+/// The text with a blank for each controlling character: one line, nothing cut.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
-/// The text without a terminal's sequences (colours, titles, links): what is left of one without its escape character is
+/// The text without terminal sequences (colours, titles, links): the rest of one that lacks its escape character is
 /// noise to a reader.
 pub fn unpainted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -76,7 +76,7 @@ pub fn unpainted(text: &str) -> String {
     while let Some(c) = chars.next() {
         match (c, chars.peek()) {
             ('\u{1b}', Some('[')) => {
-                // Parameters, then one letter or sign. A sequence that never ends is no longer than a line.
+                // Parameters, then one letter or sign. A sequence that never ends is cut at the end of the line.
                 chars.next();
                 while chars.next_if(|c| matches!(c, ' '..='?')).is_some() {}
                 chars.next_if(|c| matches!(c, '@'..='~'));
@@ -93,7 +93,7 @@ pub fn unpainted(text: &str) -> String {
     out
 }
 
-/// The text on one line without what steers, at most `most` characters, the last a `…` where something was cut.
+/// The text on one line without controlling characters, at most `most` characters; a final `…` marks a cut.
 pub fn clip(text: &str, most: usize) -> String {
     let text = if text.contains('\u{1b}') { &unpainted(text) } else { text };
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -104,7 +104,7 @@ pub fn clip(text: &str, most: usize) -> String {
     line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// The nearest of some words, if it is near at all.
+/// The nearest of some words, if one is near at all.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     known
         .into_iter()

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One reading of both clocks. Ages that kill, reclaim or time out use `mono_ms` with `boot_id` (RULE-33);
-/// `wall_ms` is for people, services' reset times and day budgets.
+/// One reading of both clocks. Ages that kill, reclaim or time out use `mono_ms` with `boot_id` (RULE-33); `wall_ms` is
+/// for people, services' reset times and day budgets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Milliseconds since the Unix epoch.

@@ -1,28 +1,28 @@
-//! Tool chains of the operator's account: which of its folders a confined run may read, and with which variables (BND-3).
-//! Never a folder that holds credentials, never one that a run can write.
+//! Tool chains of the operator's account: which of its folders a confined run may read, and with which variables
+//! (BND-3). Never a folder that contains credentials, and never one that a run can write.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// One tool chain. Its root is what `variable` says, else `usual` below the home.
+/// One tool chain. Its root is the value of `variable`, else `usual` below the home.
 struct Chain {
     variable: &'static str,
     usual: &'static str,
-    /// What of its root is offered; empty: the root.
+    /// The parts of its root that are offered; empty: the root.
     parts: &'static [&'static str],
-    /// The variable is given to the run with the root as its value. Else the run's own home is its root.
+    /// The run gets the variable with the root as its value. Else the root is in the run's own home.
     kept: bool,
 }
 
 const CHAINS: &[Chain] = &[
     Chain { variable: "RUSTUP_HOME", usual: ".rustup", parts: &[], kept: true },
-    // Its root holds credentials, and is written by every build: the run has its own.
+    // Its root contains credentials, and every build writes it: the run has its own.
     Chain { variable: "CARGO_HOME", usual: ".cargo", parts: &["bin"], kept: false },
     Chain { variable: "NVM_DIR", usual: ".nvm", parts: &[], kept: true },
     Chain { variable: "FNM_DIR", usual: ".local/share/fnm", parts: &[], kept: true },
     Chain { variable: "VOLTA_HOME", usual: ".volta", parts: &[], kept: true },
     Chain { variable: "PYENV_ROOT", usual: ".pyenv", parts: &[], kept: true },
-    // Beside them it keeps credentials.
+    // Next to them it keeps credentials.
     Chain { variable: "UV_PYTHON_INSTALL_DIR", usual: ".local/share/uv/python", parts: &[], kept: true },
     Chain { variable: "UV_TOOL_DIR", usual: ".local/share/uv/tools", parts: &[], kept: false },
     Chain { variable: "PIPX_HOME", usual: ".local/share/pipx", parts: &["venvs"], kept: false },
@@ -38,7 +38,7 @@ const CHAINS: &[Chain] = &[
     Chain { variable: "", usual: ".local/share/claude", parts: &["versions"], kept: false },
 ];
 
-/// Below the home: what holds credentials, or settings that carry them.
+/// Below the home: what contains credentials, or settings that include them.
 pub const CREDENTIALS: &[&str] = &[
     ".cargo/credentials",
     ".cargo/credentials.toml",
@@ -69,8 +69,8 @@ pub const CREDENTIALS: &[&str] = &[
     ".gemini",
 ];
 
-/// Below a run's home: download and build caches of tool chains, which another run may begin with. None holds settings, or a
-/// folder of programs that `PATH` leads to.
+/// Below a run's home: download and build caches of tool chains, which another run may begin with. None contains
+/// settings, or a folder of programs that is in `PATH`.
 pub const CACHES: &[&str] = &[
     ".cache",
     ".cargo/registry",
@@ -95,7 +95,7 @@ pub struct Offered {
     pub left_out: Vec<String>,
 }
 
-/// Every folder of the home that a tool chain may be in, there or not: what no run may write.
+/// Every folder of the home that a tool chain may be in, whether it exists or not: what no run may write.
 pub fn roots(home: &Path, vars: &BTreeMap<String, String>) -> Vec<PathBuf> {
     CHAINS.iter().map(|c| c.root(home, vars).0).collect()
 }
@@ -110,8 +110,8 @@ impl Chain {
     }
 }
 
-/// What is offered to a run. `home`: the operator's; `vars`: the operator's environment; `is_dir`: whether a folder is
-/// there; `withheld`: what no run may see whatever names it (state directory, area).
+/// What is offered to a run. `home`: the operator's; `vars`: the operator's environment; `is_dir`: whether a folder
+/// exists; `withheld`: what no run may see, whatever names it (state directory, area).
 pub fn offered(
     home: &Path,
     vars: &BTreeMap<String, String>,
@@ -152,7 +152,7 @@ pub fn offered(
             continue;
         }
         add(&mut out, folder.to_owned());
-        // npm's global packages are links into the folder beside.
+        // npm's global packages are links into the neighbouring folder.
         if let Some(prefix) = folder.parent().filter(|p| *p != home) {
             add(&mut out, prefix.join("lib/node_modules"));
         }

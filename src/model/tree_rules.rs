@@ -1,5 +1,5 @@
-//! What a tree that an untrusted run left may hold (BND-5): which names, and where links may lead. Pure: paths are texts,
-//! relative, with `/` between their parts.
+//! What a tree that an untrusted run left may contain (BND-5): which names, and where links may lead. Pure: paths are
+//! texts, relative, with `/` between their parts.
 
 use super::artefact::FOLDER;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +27,8 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// The form in which two names are one on some file system: letters without case, composed marks as their parts (HFS+),
-/// what HFS+ ignores left out.
+/// The form in which two names are the same on some file system: case-folded, composed marks as their parts (HFS+),
+/// without what HFS+ ignores.
 pub fn fold(path: &str) -> String {
     if path.is_ascii() {
         return path.to_ascii_lowercase();
@@ -65,7 +65,7 @@ pub fn name_fault(path: &str) -> Option<&'static str> {
     None
 }
 
-/// Names of one tree that are one name on some file system, at least one of them new. Folders count as names.
+/// Names of one tree that are the same on some file system, at least one of them new. Folders count as names.
 pub fn clashes<'a>(paths: impl Iterator<Item = &'a str>, is_old: impl Fn(&str) -> bool) -> Vec<Broken> {
     let mut seen: BTreeMap<String, &'a str> = BTreeMap::new();
     let mut told: BTreeSet<&'a str> = BTreeSet::new();
@@ -85,9 +85,9 @@ pub fn clashes<'a>(paths: impl Iterator<Item = &'a str>, is_old: impl Fn(&str) -
 /// The links of a tree: path → target.
 pub type Links = BTreeMap<String, String>;
 
-/// The links of a resulting tree that break a rule and did not do so before in the same way: an absolute target, one that
-/// leaves the repository, names `.git`, leads through another link, or into a work item's folder (its documents may be
-/// changed by later stages, which judge no code).
+/// The links of a resulting tree that break a rule in a way in which they did not before: an absolute target, or one
+/// that leaves the repository, names `.git`, or leads through another link or into a work item's folder (later stages,
+/// which judge no code, may change its documents).
 pub fn link_faults(now: &Links, before: &Links) -> Vec<Broken> {
     let (folded_now, folded_before) = (folded(now), folded(before));
     let mut broken = Vec::new();
@@ -109,11 +109,11 @@ fn folded(links: &Links) -> BTreeMap<String, (&str, &str)> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct WayFault {
     why: String,
-    /// The link in the way, with its target.
+    /// The link on the way, with its target.
     through: Option<(String, String)>,
 }
 
-/// Follows a link's target by the names of the tree alone.
+/// Resolves a link's target by the names of the tree alone.
 fn way(path: &str, target: &str, links: &BTreeMap<String, (&str, &str)>) -> Result<(), WayFault> {
     let fault = |why: &str| Err(WayFault { why: why.to_owned(), through: None });
     if target.is_empty() || target.chars().any(char::is_control) {
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(told(&["caf\u{e9}", "cafe\u{301}"], &[]), ["cafe\u{301}"]);
         assert_eq!(told(&["STRASSE", "straße"], &[]), ["straße"]);
         assert_eq!(told(&["x\u{200d}y", "xy"], &[]), ["xy"]);
-        // What was there before is the repository's own affair.
+        // What existed before is the repository's own affair.
         assert_eq!(told(&["a/B", "a/b"], &["a/B", "a/b"]), Vec::<String>::new());
         assert_eq!(told(&["a/B", "a/b"], &["a/B"]), ["a/b"]);
         assert_eq!(told(&["a/b", "a/c", "b/a"], &[]), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What one moment of the database tells: the input of every decision.
+//! The state of the database at one moment: the input of every decision.
 
 use super::base::{Base, Unseen};
 use super::confine::Standing;
@@ -28,22 +28,22 @@ pub struct TaskView {
     pub undeployed: Option<Key>,
     /// The reason, when HALT is set.
     pub halted: Option<String>,
-    /// Another live process carries the open deploy on.
+    /// Another live process continues the open deploy.
     pub deploy_held: bool,
     /// What the forge waits for before it makes the open deploy's merge.
     pub awaits: Option<Awaits>,
-    /// What a label releases in the person's place (BRD-5).
+    /// What a label releases for the person (BRD-5).
     pub auto: Option<Waiting>,
     pub now: Stamp,
 }
 
-/// How a blocker of a work item stands.
+/// The state of a work item's blocker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocker {
     /// Done here, or in a completed group on the board.
     Met,
     Open,
-    /// Cancelled: holds, and says so.
+    /// Cancelled: holds, and is reported.
     Cancelled,
     /// Not known to anybody.
     Unknown,
@@ -95,7 +95,7 @@ pub struct QueueView {
     pub blockers: BTreeMap<Key, Blocker>,
     /// The last try of each base, by its name (ORD-1).
     pub bases: BTreeMap<String, Base>,
-    /// Bases that could not be looked at, by name.
+    /// Bases that could not be checked, by name.
     pub unseen: BTreeMap<String, Unseen>,
     pub freezes: Vec<Freeze>,
     /// The freezes could not be read: every repository counts as frozen (SHIP-7).
@@ -106,10 +106,10 @@ pub struct QueueView {
     /// Booked today, millionths of a dollar.
     pub day_micros: i64,
     pub task_micros: BTreeMap<TaskId, i64>,
-    /// The dearest known run of an agent: what an uncapped run reserves (RULE-25).
+    /// The most expensive known run of an agent: what an uncapped run reserves (RULE-25).
     pub dearest: BTreeMap<Agent, i64>,
     pub free_mb: Option<u64>,
-    /// What holds whose runs, as a step last found it (BND-2).
+    /// What confines whose runs, as a step last found it (BND-2).
     pub confinement: Vec<Standing>,
     pub now: Stamp,
 }

@@ -1,13 +1,13 @@
-//! The post-deploy watch's journal: what `post-deploy.json` holds (SHIP-6). Any later step can go on from it.
+//! The post-deploy watch's journal: the content of `post-deploy.json` (SHIP-6). Any later step can resume from it.
 
 use super::stage::words;
 use super::time::Stamp;
 use serde::{Deserialize, Serialize};
 
-/// The schema this program writes and reads; another one is never taken for absent (CFG-3).
+/// The schema this program writes and reads; another one is never treated as absent (CFG-3).
 pub const SCHEMA: u32 = 1;
 
-/// More probes than this are not kept in one record, whatever window and interval say.
+/// The maximum number of probes in one record, whatever window and interval say.
 pub const MAX_PROBES: u64 = 20_000;
 
 words! {
@@ -85,12 +85,12 @@ impl Classification {
     }
 }
 
-/// How a watch is judged. Numbers that make no sense are brought to the nearest that do by [`WatchPolicy::sane`].
+/// How a watch is judged. [`WatchPolicy::sane`] replaces numbers that make no sense by the nearest that do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WatchPolicy {
     pub window_s: u64,
     pub interval_s: u64,
-    /// Health probes failed in a row that make DEGRADED.
+    /// Failed health probes in a row that make DEGRADED.
     pub fail_threshold: u32,
     /// Share of 5xx (0.05 = 5 %) that must be exceeded.
     pub share_5xx: f64,
@@ -107,7 +107,7 @@ impl Default for WatchPolicy {
 }
 
 impl WatchPolicy {
-    /// Fewer errors than this are no trend, whatever share they are (SHIP-6).
+    /// Fewer errors than this are no trend, whatever their share (SHIP-6).
     pub const MIN_ERRORS: f64 = 3.0;
 
     /// The policy with every number in its range.
@@ -147,7 +147,7 @@ pub struct WatchRecord {
     pub baseline: Vec<Probe>,
     #[serde(default)]
     pub probes: Vec<Probe>,
-    /// Why it is DEGRADED; never taken back once set.
+    /// Why it is DEGRADED; never withdrawn once set.
     #[serde(default)]
     pub latched: Option<String>,
     /// The id of the newer deploy that ended this watch.
@@ -201,7 +201,7 @@ impl WatchRecord {
         }
     }
 
-    /// Reads a record of exactly this task and attempt. Whatever else stands there is an error, never "no watch".
+    /// Reads a record of exactly this task and attempt. Anything else in its place is an error, never "no watch".
     pub fn parse(text: &str, task: i64, attempt: u32) -> Result<Self, BadRecord> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(|e| BadRecord::Broken(e.to_string()))?;
         match value.get("schema").and_then(serde_json::Value::as_u64) {
@@ -223,7 +223,7 @@ impl WatchRecord {
 pub struct Probe {
     pub at: Stamp,
     pub health: Vec<HealthAnswer>,
-    /// `None`: the project does not tell how to ask.
+    /// `None`: the project does not declare how to ask.
     #[serde(default)]
     pub revision: Option<RevisionAnswer>,
     #[serde(default)]
@@ -244,7 +244,7 @@ pub struct HealthAnswer {
 }
 
 words! {
-    /// What an answer (or its absence) says. Whether the absence counts as a failure is decided with the control target.
+    /// What an answer (or none) says. The control target decides whether a missing answer counts as a failure.
     HealthOutcome {
         Ok = "ok",
         BadStatus = "bad_status",
@@ -257,7 +257,7 @@ words! {
         Tls = "tls",
         /// No name, no route: may well be this machine's trouble.
         NoNetwork = "no_network",
-        /// The probe itself could not be made (a URL that is none, an error inside the monitor).
+        /// The probe itself could not be made (a malformed URL, an error inside the monitor).
         NotMade = "not_made",
     }
 }
@@ -266,7 +266,7 @@ words! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlAnswer {
-    /// None is declared, or nothing made it worth asking.
+    /// None is declared, or there was no reason to ask it.
     #[default]
     NotAsked,
     Reached,
@@ -291,7 +291,7 @@ pub enum ErrorReading {
     Own,
     /// Counters that only grow; a drop is a restart of the counting process.
     Counters(Counts),
-    /// What happened in the source's own window, such as `increase(…[1m])`: each reading stands for itself.
+    /// What happened in the source's own window, such as `increase(…[1m])`: each reading counts on its own.
     Window(Counts),
     /// The source is declared and said nothing usable, and why.
     NoData(String),

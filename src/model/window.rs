@@ -29,7 +29,7 @@ impl Window {
         }
     }
 
-    /// Read from its row; a word or a combination that no window has is `None`.
+    /// Reads its row; a word or a combination that no window has gives `None`.
     pub fn from_row(word: &str, deploy: Option<String>) -> Option<Self> {
         match (word, deploy) {
             ("update", None) => Some(Self::Update),

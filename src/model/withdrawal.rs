@@ -1,4 +1,4 @@
-//! Why a task is held although nothing of it failed: somebody took back its work item, its pull request or its branch
+//! Why a task is held although nothing of it failed: somebody withdrew its work item, its pull request or its branch
 //! (RULE-31, BRD-4).
 
 use super::ids::Sha;
@@ -25,7 +25,7 @@ pub enum Withdrawal {
     PullGone {
         number: i64,
     },
-    /// The pull request now asks for another branch to be merged into.
+    /// The pull request now targets another branch.
     PullRetargeted {
         number: i64,
         base: String,
@@ -41,8 +41,8 @@ pub enum Withdrawal {
 }
 
 impl Withdrawal {
-    /// Whether it was seen on the forge: these last until a person's `orch retry`; what the board took back, it gives
-    /// back.
+    /// Whether it was seen on the forge: such a hold lasts until a person's `orch retry`, whereas the board restores
+    /// what it withdrew.
     pub fn on_forge(&self) -> bool {
         match self {
             Self::ItemGone | Self::ItemClosed { .. } | Self::UnknownBlockers { .. } => false,

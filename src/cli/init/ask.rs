@@ -3,12 +3,13 @@
 use crate::cli::Invocation;
 use std::io::{BufRead, IsTerminal};
 
-/// Whether a person sits at the terminal and wants no document.
+/// Whether a person is at the terminal and wants no JSON.
 pub fn is_person(call: &Invocation) -> bool {
     !call.out.is_json() && std::io::stdin().is_terminal() && call.out.is_error_terminal()
 }
 
-/// A yes-or-no question whose default is yes. Not asked without a terminal, with `--json`, or where `given` says so already.
+/// A yes-or-no question whose default is yes. Not asked without a terminal, with `--json`, or where `given` already
+/// answers it.
 pub fn yes(call: &Invocation, given: bool, question: &str) -> bool {
     if given || !is_person(call) {
         return true;

@@ -1,10 +1,10 @@
-//! The line `confine` of a new configuration (BND-2), and what a person should know of this machine.
+//! The line `confine` of a new configuration (BND-2), and what a person should know about this machine.
 
 use crate::adapters::confine::{Probe, engine};
 use crate::adapters::net;
 use crate::model::confine::{Network, Policy};
 
-/// The line, and why nothing would start here, if so. Asks the engines; makes no request.
+/// The line, and why nothing would start here, if so. Queries the engines; makes no request.
 pub fn line() -> (String, Option<String>) {
     let Ok(scratch) = tempfile::tempdir() else { return (OPEN.to_owned(), None) };
     let Ok(probe) = Probe::here(scratch.path().to_owned()) else { return (OPEN.to_owned(), None) };
@@ -19,13 +19,13 @@ pub fn line() -> (String, Option<String>) {
     (format!("{network}{}", if probe.root { ROOT } else { "" }), note)
 }
 
-/// Whether the confinement's own proxy can reach the network as this account does: directly, or through a proxy that is
-/// asked by plain HTTP.
+/// Whether the confinement's own proxy can reach the network as this account does: directly, or through a proxy that
+/// speaks plain HTTP.
 fn passes_on() -> bool {
     net::proxy_of_runs().is_none_or(|(url, _)| url.starts_with("http://"))
 }
 
-/// `apart`: a run can be given a network namespace. `passes`: what leads out of it can reach the network.
+/// `apart`: a run can get a network namespace. `passes`: traffic out of it can reach the network.
 const fn network(apart: bool, passes: bool) -> &'static str {
     if apart && passes { INTERNET } else { OPEN }
 }

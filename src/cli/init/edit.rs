@@ -1,5 +1,5 @@
-//! Adding a project to a configuration and taking one out, as text: what a person wrote around it, comments and order, stays
-//! (ORD-3). What came out is read again and compared; where it is not exactly the old file and the one change, nothing is
+//! Adds a project to a configuration or removes one, as text: what a person wrote around it, comments and order, stays
+//! (ORD-3). The result is parsed again and compared; unless it is exactly the old file with the one change, nothing is
 //! written.
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ pub type Reason = String;
 struct List {
     /// The line of `projects:`.
     head: usize,
-    /// The entries' lines, from the first to behind the last with its comments.
+    /// The line range of the entries; it ends after the last one and its comments.
     from: usize,
     to: usize,
     /// Columns before an entry's dash.
@@ -19,7 +19,7 @@ struct List {
 }
 
 /// The text with one more project at the end of its list. `entry`: the project in block style, its dash in the first
-/// column; every line is indented as the list is.
+/// column; every line is indented to match the list.
 pub fn add(text: &str, entry: &str) -> Result<String, Reason> {
     let wanted = one(entry)?;
     let before = document(text)?;
@@ -46,7 +46,7 @@ pub fn add(text: &str, entry: &str) -> Result<String, Reason> {
     same(&made, &expected).map(|()| made)
 }
 
-/// The text without the project of this key.
+/// The text without the project with this key.
 pub fn remove(text: &str, key: &str) -> Result<String, Reason> {
     let mut expected = document(text)?;
     let all = expected.get_mut("projects").and_then(Value::as_array_mut).ok_or("it names no projects")?;
@@ -104,7 +104,7 @@ fn same(made: &str, expected: &Value) -> Result<(), Reason> {
     }
 }
 
-/// The line of `projects:` and what stands behind the colon, without its comment.
+/// The line of `projects:` and what follows the colon, without its comment.
 fn value_after_head<'t>(lines: &[&'t str]) -> Option<(usize, &'t str)> {
     lines.iter().enumerate().find_map(|(n, line)| {
         let value = line.strip_prefix("projects:")?.trim();
@@ -127,7 +127,7 @@ fn list(lines: &[&str], head: usize) -> List {
             list.indent = deep;
             seen = true;
         }
-        // An indented comment right behind an entry is the entry's.
+        // An indented comment right after an entry belongs to the entry.
         if content || (seen && deep > 0 && text.starts_with('#') && list.to == n) {
             list.to = n + 1;
         }
@@ -150,7 +150,7 @@ fn indented(entry: &str, by: usize) -> String {
     entry.lines().map(|l| if l.trim().is_empty() { "\n".to_owned() } else { format!("{:by$}{l}\n", "") }).collect()
 }
 
-/// A list in brackets: the project goes before the last bracket, on one line.
+/// A list in brackets: the project is inserted before the last bracket, on one line.
 fn flow(lines: &[&str], head: usize, wanted: &Value) -> Result<String, Reason> {
     let text: String = lines.concat();
     let start: usize = lines.iter().take(head).map(|l| l.len()).sum::<usize>() + "projects:".len();
@@ -163,7 +163,7 @@ fn flow(lines: &[&str], head: usize, wanted: &Value) -> Result<String, Reason> {
     Ok(format!("{head}{comma}{blank}{between}{wanted}{}", part(end, rest.len())))
 }
 
-/// Where the first bracket's partner is, and before it the end of what is no comment.
+/// Where the partner of the first bracket is, and where the last text before it that is not a comment ends.
 fn closing(text: &str) -> Option<(usize, usize)> {
     let mut last = 0;
     let mut depth = 0_i32;

@@ -1,4 +1,5 @@
-//! `orch.env`, the whole environment of the timers' units beside their manager's own (ORD-4): timers see what `doctor` saw.
+//! `orch.env`, the environment of the timers' units on top of their manager's own (ORD-4): timers see what `doctor`
+//! saw.
 
 use super::Done;
 use crate::cli::exit::Failure;
@@ -11,7 +12,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Before the digest of what follows: an unchanged file is `orch`'s own, and `init --uninstall` removes it.
+/// Precedes the digest of what follows: an unchanged file is `orch`'s own, and `init --uninstall` removes it.
 const MARK: &str = "# Written by `orch init --systemd`. Unchanged while this is the digest of the rest: ";
 
 /// Where the file of an installation is.
@@ -19,7 +20,8 @@ pub fn place(config: &Path) -> PathBuf {
     config.with_file_name("orch.env")
 }
 
-/// Writes the file, for its owner alone. One that stands is left, and what it lacks is named. Gives whether it was written.
+/// Writes the file, readable by its owner only. An existing one is kept, and what it lacks is named. Returns whether it
+/// was written.
 pub fn write(config: &Config, done: &mut Done, notes: &mut Vec<String>) -> Result<bool, Failure> {
     let path = place(&config.file);
     let text = text(config, &search_path(&std::env::var_os("PATH").unwrap_or_default()));
@@ -43,7 +45,7 @@ pub fn write(config: &Config, done: &mut Done, notes: &mut Vec<String>) -> Resul
     }
 }
 
-/// The folders of a search path that a unit may use: absolute, there, each once, none that `/tmp` may lose.
+/// The folders of a search path that a unit may use: absolute, existing, each once, none that `/tmp` may lose.
 fn search_path(path: &OsStr) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = Vec::new();
     for dir in std::env::split_paths(path) {
@@ -58,7 +60,7 @@ fn search_path(path: &OsStr) -> Vec<PathBuf> {
     all
 }
 
-/// The variables that references of the configuration name, with where.
+/// The variables that references in the configuration name, with the place.
 fn references(config: &Config) -> BTreeMap<String, String> {
     let named = config.secrets().into_iter().filter_map(|(at, from)| match from {
         SecretRef::Env(name) => Some((name.clone(), at)),
@@ -84,7 +86,7 @@ fn text(config: &Config, path: &[PathBuf]) -> String {
     format!("{MARK}{}\n{rest}", digest(&rest))
 }
 
-/// A value as `EnvironmentFile=` reads it.
+/// A value as `EnvironmentFile=` parses it.
 fn value(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=~".contains(c);
     if text.chars().all(plain) {
@@ -111,7 +113,7 @@ pub fn is_unchanged(text: &str) -> bool {
     first.is_some_and(|(is, rest)| is == digest(rest))
 }
 
-/// What a file of this text sets.
+/// What a file with this text sets.
 pub fn settings(text: &str) -> BTreeMap<String, String> {
     let pair = |line: &str| {
         let (name, value) = line.trim().split_once('=')?;

@@ -1,4 +1,4 @@
-//! Checks what a checkout says: remote, default branch, forge, what tests it, which agent program is here.
+//! Reads from a checkout: remote, default branch, forge, what tests it, which agent program is here.
 
 use super::propose::{Proposal, Root, propose};
 use super::try_base::Failed;
@@ -13,12 +13,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a service on the network may take to say what it is.
+/// How long a service on the network may take to identify itself.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Commits whose statuses are looked at for `ci.contexts`.
+/// How many commits' statuses are read for `ci.contexts`.
 const RECENT: &str = "10";
 
-/// What a checkout tells.
+/// What a checkout shows.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub key: String,
@@ -32,7 +32,7 @@ pub struct Found {
     /// What every checkout needs before its commands; `None`: nothing was found.
     pub setup: Option<Vec<String>>,
     pub ci: Ci,
-    /// What was proposed, tried, and did not pass.
+    /// What was proposed and tried, and did not pass.
     pub failed: super::try_base::Failed,
     pub claude: Option<PathBuf>,
     /// The line `confine` of the configuration.
@@ -45,12 +45,12 @@ pub struct Found {
 pub enum Ci {
     Command(Vec<String>),
     Contexts(Vec<String>),
-    /// A forge that did not tell which statuses there are.
+    /// A forge that did not say which statuses exist.
     UnknownContexts,
     None,
 }
 
-/// Looks around in `dir`. Fails with exit 2 where there is no remote to work on.
+/// Examines `dir`. Fails with exit 2 where there is no remote to work on.
 pub fn around(dir: &Path) -> Result<Found, Failure> {
     let git = Git::new("git").map_err(|e| Failure::from(anyhow::Error::from(e)))?;
     let ask = |args: &[&str]| git.cmd(dir).args(args).text().ok().filter(|t| !t.is_empty());
@@ -127,7 +127,7 @@ fn chosen<'n>(names: &[&'n str]) -> Option<&'n str> {
     })
 }
 
-/// The remote of the checkout that a folder is in, as [`around`] gives it.
+/// The remote of the checkout that contains a folder, as [`around`] returns it.
 pub fn remote_of(dir: &Path) -> Option<String> {
     let git = Git::new("git").ok()?;
     let ask = |args: &[&str]| git.cmd(dir).args(args).text().ok().filter(|t| !t.is_empty());
@@ -137,8 +137,8 @@ pub fn remote_of(dir: &Path) -> Option<String> {
 }
 
 impl Found {
-    /// Takes up what the files of the default branch propose, where there was no checkout to find it in. `root`: why they
-    /// were not read, in its place.
+    /// Uses what the files of the default branch propose, where there was no checkout to read it from. `root`: or why
+    /// they were not read.
     pub fn read(&mut self, root: Result<Root, String>) {
         let (Proposal { setup, ci }, unread) = match root {
             Ok(root) => (propose(&root), None),
@@ -158,7 +158,8 @@ impl Found {
         });
     }
 
-    /// The note of the first project, whose new file names Claude Code; what a file that stood names is doctor's to judge.
+    /// The note for the first project, whose new file names Claude Code; what an existing file names is for doctor to
+    /// judge.
     pub fn runtime_note(&self, file: &Path, written: &[PathBuf]) -> Option<String> {
         let missing = self.claude.is_none() && written.iter().any(|path| path == file);
         let name = file.display();
@@ -166,7 +167,8 @@ impl Found {
     }
 }
 
-/// What a URL alone tells: there is no checkout to propose commands from, and nobody is asked (ORD-2); see [`Found::read`].
+/// What a URL alone shows: there is no checkout to propose commands from, and nobody is asked (ORD-2); see
+/// [`Found::read`].
 pub fn of_url(url: &str) -> Found {
     let remote = plain(url, Path::new("/"));
     let repo = repo_name(&remote);
@@ -192,11 +194,11 @@ pub fn of_url(url: &str) -> Found {
     }
 }
 
-/// The remote as the configuration wants it: a path is absolute, a URL holds no credential.
+/// The remote as the configuration needs it: a path is absolute, a URL contains no credential.
 fn plain(url: &str, top: &Path) -> String {
     if let Some((scheme, rest)) = url.split_once("://") {
         let host = rest.split('/').next().unwrap_or(rest);
-        // An ssh user is no secret, and needed.
+        // An ssh user is not a secret, and is needed.
         if let Some((who, _)) = host.rsplit_once('@').filter(|_| scheme.starts_with("http")) {
             return format!("{scheme}://{}", rest.get(who.len() + 1..).unwrap_or(rest));
         }
@@ -217,15 +219,15 @@ fn repo_name(remote: &str) -> String {
     if name.is_empty() { "repo".to_owned() } else { name }
 }
 
-/// `my-shop` is MYSHOP: letters and digits, ten at most, a letter first.
+/// `my-shop` becomes MYSHOP: letters and digits, at most ten, a letter first.
 fn key_of(repo: &str) -> String {
     let all = repo.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase());
     let key: String = all.skip_while(char::is_ascii_digit).take(10).collect();
     if key.is_empty() { "ORCH".to_owned() } else { key }
 }
 
-/// The forge of a remote by its address, and what to know about it. A host of unknown name is asked what it is only where a
-/// token for one is at hand (ORD-2).
+/// The forge of a remote by its address, and what to know about it. A host of unknown name is asked what it is only if
+/// a token for one is available (ORD-2).
 fn forge_of(remote: &str) -> (Forge, Option<String>) {
     let Some(at) = address::at(remote) else { return (Forge::default(), None) };
     match address::ask(&at, &variable, PATIENCE) {
@@ -234,25 +236,25 @@ fn forge_of(remote: &str) -> (Forge, Option<String>) {
     }
 }
 
-/// The value of a variable that holds a token.
+/// The value of a variable that contains a token.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|t| !t.is_empty())
 }
 
-/// Whether a repository on this machine has no branch yet; one elsewhere is not asked.
+/// Whether a repository on this machine has no branch yet; a remote one is not asked.
 fn is_empty(git: &Git, remote: &str) -> bool {
     let path = Path::new(remote);
     path.is_dir() && git.cmd(path).args(["for-each-ref", "--count=1", "refs/heads"]).text().is_ok_and(|t| t.is_empty())
 }
 
-/// Whether the remote is a path of this machine at which nothing is.
+/// Whether the remote is a path of this machine at which nothing exists.
 fn is_absent(remote: &str) -> bool {
     let path = Path::new(remote);
     path.is_absolute() && matches!(path.try_exists(), Ok(false))
 }
 
-/// The names of statuses that the branch's rules ask for, or that the heads of recent pull requests bear, or else recent
-/// commits, `orch`'s own excepted (RULE-2).
+/// The names of statuses that the branch's rules require, or that the heads of recent pull requests have, or else those
+/// of recent commits, without `orch`'s own (RULE-2).
 fn contexts(forge: &Forge, branch: Option<&str>, commits: &str) -> Vec<String> {
     let token = address::variable(forge).and_then(variable);
     let Some(forge) = token.and_then(|token| address::at_hand(forge, &token, PATIENCE)) else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! Where `orch init` writes (ORD-3): the account's one installation, or a checkout's own with `--here`; the first project
-//! makes the file, a later one is added to it.
+//! Where `orch init` writes (ORD-3): to the account's one installation, or with `--here` to a checkout's own. The first
+//! project creates the file; a later one is added to it.
 
 use super::find::Found;
 use super::{Done, edit};
@@ -13,14 +13,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Begins the comment about a project that was taken out.
+/// The beginning of the comment about a removed project.
 const GONE: &str = "# taken out by `orch project remove`: ";
-/// How long another `init` may have the file.
+/// How long to wait for another `init` that is using the file.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A person who adds a project writes no more than that many of one name.
+/// The highest number appended to a name that is taken.
 const MOST_NAMES: u32 = 1000;
 
-/// The file that a project belongs into.
+/// The file that a project belongs in.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub file: PathBuf,
@@ -31,16 +31,16 @@ pub struct Place {
 /// What became of the project.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It stands in the file under this key now.
+    /// It is in the file under this key now.
     Added(String),
-    /// It stood there already, under this key.
+    /// It was there already, under this key.
     There { key: String, note: Option<String> },
     /// A person said no.
     Declined,
 }
 
 /// Finds the file. `dir`: the working folder. Fails with exit 2 where there is no home to write to, or where `--here`
-/// would take over a file that somebody else put there.
+/// would take over a file that somebody else created.
 pub fn place(call: &Invocation, dir: &Path, here: bool) -> Result<Place, Failure> {
     let env = process_env();
     if here {
@@ -62,11 +62,11 @@ pub fn place(call: &Invocation, dir: &Path, here: bool) -> Result<Place, Failure
         Failure::usage("neither XDG_CONFIG_HOME nor HOME is set, so there is no place for the installation's file")
             .hint("set HOME, or name a file with --config FILE")
     })?;
-    // Behind a link the file itself is changed.
+    // Through a link, the file itself is changed.
     Ok(Place { file: std::fs::canonicalize(&file).unwrap_or(file), here })
 }
 
-/// The part of the checkout below its root that a folder is, as globs of a project's `paths`; none at the root.
+/// The part of the checkout that a folder below its root is, as globs of a project's `paths`; empty at the root.
 pub fn part_of(dir: &Path) -> Vec<String> {
     let below = locate::top(dir).and_then(|top| dir.strip_prefix(top).ok()).filter(|part| !part.as_os_str().is_empty());
     below.map(|part| format!("{}/**", globset::escape(&part.to_string_lossy()))).into_iter().collect()
@@ -83,19 +83,19 @@ pub fn state_dir(place: &Place, key: &str, system: bool) -> String {
     format!("~/.local/state/orch-{}-{mark}", key.to_ascii_lowercase())
 }
 
-/// What is asked of [`add`].
+/// The parameters of [`add`].
 pub struct Request<'a> {
     pub found: &'a Found,
     /// `--key`.
     pub key: Option<&'a str>,
     /// For the system's manager.
     pub system: bool,
-    /// Asked before a file that stands is changed.
+    /// Asked before an existing file is changed.
     pub agree: &'a dyn Fn(&str) -> bool,
 }
 
-/// Writes the file with its prompts, or adds the project to it. Two at once follow each other. Every failure leaves the
-/// file as it was.
+/// Writes the file with its prompts, or adds the project to it. Two concurrent calls run one after the other. Every
+/// failure leaves the file unchanged.
 pub fn add(call: &Invocation, place: &Place, request: &Request<'_>, done: &mut Done) -> Result<Outcome, Failure> {
     let folder = place.file.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -141,13 +141,13 @@ pub fn is_there(call: &Invocation, place: &Place, found: &Found) -> Result<bool,
     Ok(standing(&projects, found).is_some())
 }
 
-/// The key under which the project was in this file before it was taken out; `None`: it never was, or is there again.
+/// The key under which the project was in this file before it was removed; `None`: it never was, or is there again.
 pub fn removed(place: &Place, found: &Found) -> Option<String> {
     let text = std::fs::read_to_string(&place.file).ok()?;
     text.lines().filter_map(gone).find(|g| g.is(found)).map(|g| g.key)
 }
 
-/// A project that was taken out, as a comment of the file remembers it: nobody puts it back unasked.
+/// A removed project, as a comment of the file records it: it is never added again unasked.
 struct Gone {
     key: String,
     remote: String,
@@ -174,7 +174,7 @@ pub fn is_empty(call: &Invocation, place: &Place) -> Result<bool, Failure> {
     Ok(projects(call, &place.file, &read(&place.file)?)?.is_empty())
 }
 
-/// Takes a project out of the file. Fails where it can't be done without touching more.
+/// Removes a project from the file. Fails where more would have to change.
 pub fn remove(call: &Invocation, file: &Path, key: &str) -> Result<(), Failure> {
     let file = std::fs::canonicalize(file).with_context(|| format!("finding {}", file.display()))?;
     let _only = lock(file.parent().unwrap_or(Path::new("/")))?;
@@ -204,7 +204,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is not UTF-8", file.display())))
 }
 
-/// The projects that stand in the file. A file that names none is no fault here.
+/// The projects in the file. A file that names none is no fault here.
 fn projects(call: &Invocation, file: &Path, text: &str) -> Result<Vec<Project>, Failure> {
     match checked(call, file) {
         Ok(config) => Ok(config.projects),
@@ -221,8 +221,8 @@ fn checked(call: &Invocation, file: &Path) -> Result<Config, Failure> {
     Ok(load(Some(file), call.global.state_dir.as_deref(), &process_env(), folder)?)
 }
 
-/// Writes the file only if what it says holds: read once under another name, then renamed. `before`: what it said; `None`:
-/// it is new.
+/// Writes the file only if its content is valid: loaded once under another name, then renamed. `before`: its old
+/// content; `None`: it is new.
 fn write_checked(call: &Invocation, file: &Path, text: &str, before: Option<&str>) -> Result<(), Failure> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     let writing = || format!("writing {}", file.display());
@@ -271,7 +271,7 @@ fn standing(projects: &[Project], found: &Found) -> Option<Outcome> {
     Some(there(part, Some(note)))
 }
 
-/// Key and repo name that are free. Fails with exit 2, proposing one, where `--key` names a taken one.
+/// An unused key and repo name. Fails with exit 2, proposing one, where `--key` names a taken one.
 fn names(projects: &[Project], request: &Request<'_>) -> Result<(String, String), Failure> {
     let taken = |key: &str| projects.iter().any(|p| p.key == key || p.repo.eq_ignore_ascii_case(key));
     let wanted = request.key.unwrap_or(&request.found.key);
@@ -280,7 +280,7 @@ fn names(projects: &[Project], request: &Request<'_>) -> Result<(String, String)
         return Err(Failure::usage(format!("the key {wanted} is taken by another project"))
             .hint(format!("take another: --key {free}")));
     }
-    // Projects of one remote have one name for its gate, lease and mirror.
+    // Projects of one remote share one name for its gate, lease and mirror.
     if let Some(same) = projects.iter().find(|p| same_remote(&p.git.remote, &request.found.remote)) {
         return Ok((free, same.repo.clone()));
     }

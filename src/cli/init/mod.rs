@@ -1,5 +1,5 @@
-//! What `orch init` finds out, and the files it makes of it. Nothing is asked that can be looked up, nothing that stands
-//! is overwritten.
+//! What `orch init` finds out, and the files it makes from it. It asks nothing that it can find out, and overwrites no
+//! existing file.
 
 pub mod ask;
 pub mod confine;
@@ -36,14 +36,14 @@ useDefault = true
 #[derive(Debug, Default)]
 pub struct Done {
     pub written: Vec<PathBuf>,
-    /// Stood there already.
+    /// Existed already.
     pub left: Vec<PathBuf>,
-    /// Stood there, and has one project more.
+    /// Existed, and has one project more.
     pub changed: Vec<PathBuf>,
 }
 
 impl Done {
-    /// Writes a file unless something of that name stands there.
+    /// Writes a file unless something with that name exists.
     pub fn put(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -61,7 +61,7 @@ impl Done {
     }
 }
 
-/// The agents' prompts, beside the installation's file.
+/// The agents' prompts, next to the installation's file.
 pub fn prompts(folder: &Path, done: &mut Done) -> Result<(), Failure> {
     for agent in Agent::ALL {
         done.put(&folder.join("agents").join(format!("{agent}.md")), builtin_text(*agent))?;
@@ -69,12 +69,12 @@ pub fn prompts(folder: &Path, done: &mut Done) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The scanner's rules, all that a checkout gets.
+/// The scanner's rules, the only file that a checkout gets.
 pub fn scanner(top: &Path, done: &mut Done) -> Result<(), Failure> {
     done.put(&top.join(".gitleaks.toml"), GITLEAKS)
 }
 
-/// A text as YAML reads it whatever is in it.
+/// A text that YAML reads back unchanged, whatever is in it.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._~+@-".contains(c);
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '~');
@@ -138,7 +138,7 @@ pub(super) fn config(found: &Found, state_dir: &str) -> String {
         .replace("{{claude}}", &quoted(&found.claude.as_ref().map_or("claude".into(), |p| p.display().to_string())))
 }
 
-/// The forge's line, and those that use an App and the issues: an App can read checks, and is no person.
+/// The forge's line, and those that use an App and the issues: an App can read checks, and is not a person.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +194,7 @@ mod tests {
             assert_eq!(p.paths, ["services/api/**"], "what is tried runs where the project's commands run");
             assert!(config.security_gate(p) && config.serial(p));
             assert_eq!(p.worktree.setup.as_ref().unwrap().command.last().unwrap(), "npm ci; echo 'x: {y}'");
-            // The bill is bounded from the first day.
+            // The cost is bounded from the first day.
             let caps =
                 (config.limits.max_cost_usd_per_task, config.limits.max_cost_usd_per_day, config.agents.max_cost_usd);
             assert_eq!(caps, (20.0, 100.0, 5.0));

@@ -1,17 +1,17 @@
-//! What a project's own commands probably are (ORD-2): one pure function over what lies at the root of a checkout.
+//! What a project's own commands probably are (ORD-2): one pure function over the files at the root of a checkout.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// A file that is read is not larger.
+/// Larger files are not read.
 const MAX_FILE: u64 = 1 << 20;
-/// Folders whose names are looked at as well.
+/// Folders whose files are listed as well.
 const FOLDERS: [&str; 5] = ["tests", "test", "requirements", ".ci", "scripts"];
-/// Scripts that a project calls its whole check.
+/// Scripts that a project uses as its whole check.
 const SCRIPTS: [&str; 4] = ["ci.sh", ".ci/run", "scripts/check", "scripts/ci"];
 
-/// Names at the root and in a few folders of it (`tests/test_x.py`), and the text of the few files that matter.
+/// Names at the root and in a few of its folders (`tests/test_x.py`), and the text of the few files that matter.
 #[derive(Debug, Clone, Default)]
 pub struct Root {
     names: BTreeSet<String>,
@@ -26,7 +26,7 @@ pub struct Proposal {
 }
 
 impl Root {
-    /// Reads a checkout. What can't be read is as if it were not there; links out of it are not followed.
+    /// Reads a checkout. What can't be read counts as missing; links out of it are not followed.
     pub fn read(root: &Path) -> Self {
         let mut it = Self::default();
         it.list(root, "");
@@ -72,13 +72,13 @@ impl Root {
         self.text(name).parse().unwrap_or_default()
     }
 
-    /// The first of these that is there.
+    /// The first of these that exists.
     fn first<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
         names.iter().find(|n| self.has(n)).copied()
     }
 }
 
-/// Whether a file lies in that folder itself.
+/// Whether a file is directly in that folder.
 fn direct(name: &str, folder: &str) -> bool {
     name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| !rest.contains('/'))
 }
@@ -122,8 +122,8 @@ struct Part {
     ci: Option<String>,
 }
 
-/// Setup and CI for what lies there. A script of the project's own comes first, then `just test` and `make test`, then
-/// each language's usual command, one after the other where there are several; a language's setup stays in each case.
+/// Setup and CI for what is there. A script of the project's own is first, then `just test` and `make test`, then each
+/// language's usual command, one after the other where there are several; a language's setup stays in each case.
 pub fn propose(root: &Root) -> Proposal {
     let parts: Vec<Part> = [rust(root), node(root), python(root), go(root), jvm(root)].into_iter().flatten().collect();
     let own = SCRIPTS.iter().find(|s| root.has(s)).map(|s| format!("./{s}"));
@@ -131,13 +131,13 @@ pub fn propose(root: &Root) -> Proposal {
     let several = |pick: fn(&Part) -> Option<&String>| parts.iter().filter_map(pick).cloned().collect::<Vec<_>>();
     let (setup, ci) = match own {
         Some(own) => (several(|p| p.setup.as_ref()), vec![own]),
-        // Nobody needs what is set up for nothing.
+        // A setup that no command needs is left out.
         None => (several(|p| p.ci.as_ref().and(p.setup.as_ref())), several(|p| p.ci.as_ref())),
     };
     Proposal { setup: argv(&setup), ci: argv(&ci) }
 }
 
-/// One plain command as its words, anything else as one shell that ends at the first failure.
+/// One plain command as its words, anything else as one shell that stops at the first failure.
 fn argv(commands: &[String]) -> Option<Vec<String>> {
     match commands {
         [] => None,
@@ -145,7 +145,7 @@ fn argv(commands: &[String]) -> Option<Vec<String>> {
             Some(one.split(' ').map(str::to_owned).collect())
         }
         [one] => Some(vec!["sh".to_owned(), "-ec".to_owned(), one.clone()]),
-        // `sh -e` passes over a failed `a` of `a && b` that something follows.
+        // `sh -e` ignores a failed `a` of `a && b` if another command follows.
         all => Some(vec!["sh".to_owned(), "-ec".to_owned(), all.join("; ").replace(" && ", "; ")]),
     }
 }
@@ -155,7 +155,7 @@ fn just(root: &Root) -> Option<String> {
     root.text(file).lines().any(is_just_test).then(|| "just test".to_owned())
 }
 
-/// `test:`, `@test ARGS: deps`; no assignment, nothing of a recipe's body.
+/// `test:`, `@test ARGS: deps`; not an assignment, nor a line of a recipe's body.
 fn is_just_test(line: &str) -> bool {
     let line = line.strip_prefix('@').unwrap_or(line);
     let Some(rest) = line.strip_prefix("test") else { return false };
@@ -166,7 +166,7 @@ fn is_just_test(line: &str) -> bool {
 }
 
 fn make(root: &Root) -> Option<String> {
-    // The order in which make looks for them.
+    // The order in which make searches for them.
     let file = root.first(&["GNUmakefile", "makefile", "Makefile"])?;
     let is_test = |line: &str| {
         let Some((targets, after)) = line.split_once(':') else { return false };
@@ -203,7 +203,7 @@ fn node(root: &Root) -> Option<Part> {
     ];
     let lock = locks.iter().find(|(_, file, _)| root.has(file));
     let (tool, setup) = lock.map_or(("npm", "npm install --no-package-lock"), |(tool, _, setup)| (*tool, *setup));
-    // What `npm init` writes is none.
+    // The placeholder that `npm init` writes does not count.
     let test = script("test").filter(|t| !t.trim().is_empty() && !t.contains("no test specified"));
     // `bun test` is bun's own runner, not the script.
     let test = test.map(|_| if tool == "bun" { "bun run test".to_owned() } else { format!("{tool} test") });
@@ -230,7 +230,7 @@ fn python(root: &Root) -> Option<Part> {
     let project = root.toml("pyproject.toml");
     let declared = root.has("pyproject.toml") || root.has("setup.py") || root.has("setup.cfg");
     let tests = has_tests(root);
-    // How a program of the environment is started, what makes the environment, whether pytest is in it.
+    // How to start a program of the environment, what creates the environment, whether pytest is in it.
     let (run, setup, pytest) = if root.has("uv.lock") {
         ("uv run ", Some("uv sync --frozen".to_owned()), declares(&project))
     } else if root.has("poetry.lock") {
@@ -261,12 +261,12 @@ fn python(root: &Root) -> Option<Part> {
     Some(Part { setup, ci })
 }
 
-/// What pip is to install, and whether pytest is in it.
+/// What pip should install, and whether pytest is in it.
 fn pip(root: &Root, project: &toml::Table, declared: bool) -> (Option<String>, bool) {
     let lists: Vec<&String> = root.names.iter().filter(|n| is_requirements(n)).collect();
     let in_list = |name: &&&String| root.text(name).lines().any(is_pytest);
     if !lists.is_empty() {
-        // The main one, and the one that brings the tests' tools.
+        // The main one, and the one with the test tools.
         let main = ["requirements.txt", "requirements/base.txt"].iter().find(|n| root.has(n)).map(|n| (*n).to_owned());
         let tools = lists.iter().find(in_list).map(|n| (**n).clone());
         let pytest = tools.is_some();
@@ -307,7 +307,7 @@ fn group_with_pytest(project: &toml::Table) -> Option<&str> {
     groups.iter().find(|(_, list)| strings(Some(list)).any(is_pytest)).map(|(name, _)| name.as_str())
 }
 
-/// Whether a `pyproject.toml` or a `Pipfile` asks for pytest, in any of the ways there are.
+/// Whether a `pyproject.toml` or a `Pipfile` requires pytest, in any of the possible ways.
 fn declares(project: &toml::Table) -> bool {
     let lists = [table(project, &["project"]).and_then(|p| p.get("dependencies"))];
     let uv = table(project, &["tool", "uv"]).and_then(|uv| uv.get("dev-dependencies"));
@@ -324,7 +324,7 @@ fn declares(project: &toml::Table) -> bool {
     listed || keyed || extra_with_pytest(project).is_some() || group_with_pytest(project).is_some()
 }
 
-/// A requirement's line that is pytest itself: not `pytest-cov`, no comment.
+/// A requirement's line that is pytest itself: not `pytest-cov`, not a comment.
 fn is_pytest(line: &str) -> bool {
     let line = line.split('#').next().unwrap_or_default().trim().to_ascii_lowercase();
     let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).unwrap_or(line.len());
@@ -350,7 +350,7 @@ fn has_tests(root: &Root) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// A root of these files; a name without a text is only there.
+    /// A root with these files; a name without a text merely exists.
     fn root(files: &[(&str, &str)]) -> Root {
         let mut it = Root::default();
         for (name, text) in files {
@@ -484,7 +484,7 @@ mod tests {
             "sh -ec pnpm install --frozen-lockfile; python3 -m venv .venv; .venv/bin/pip install -r requirements.txt",
             "sh -ec pnpm run build; pnpm test; .venv/bin/pytest; go test ./...",
         );
-        // Nothing of a language that has no tests is set up beside one that has.
+        // A language without tests is not set up next to one that has them.
         is(&[("package.json", "{}"), ("go.mod", "")], "-", "go test ./...");
     }
 

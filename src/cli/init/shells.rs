@@ -1,4 +1,4 @@
-//! Shell completions and manual pages in the account's own folders (DSK-3, ORD-4): where they are, and what `init` offers.
+//! Shell completions and manual pages in the account's own folders (DSK-3, ORD-4): where they are, what `init` offers.
 
 use super::Done;
 use crate::adapters::files;
@@ -56,7 +56,7 @@ impl Places {
         self.data.join("man/man1")
     }
 
-    /// The scripts of the shells that are here, and are not written yet.
+    /// The scripts of the installed shells that are not written yet.
     fn lacking(&self) -> Vec<(&'static str, PathBuf)> {
         let lacks = |(shell, path): &(&str, PathBuf)| which::which(shell).is_ok() && path.symlink_metadata().is_err();
         self.scripts().into_iter().filter(lacks).collect()
@@ -72,7 +72,7 @@ pub fn offered() -> Option<(Places, String)> {
     (!packaged && !there).then_some((places, question))
 }
 
-/// Writes them; nothing that is there is overwritten. Gives a note of what a shell needs beside.
+/// Writes them; no existing file is overwritten. Returns a note about what else a shell needs.
 pub fn install(places: &Places, done: &mut Done) -> Result<Option<String>, Failure> {
     let lacking = places.lacking();
     for (shell, path) in &lacking {
@@ -86,7 +86,7 @@ pub fn install(places: &Places, done: &mut Done) -> Result<Option<String>, Failu
     Ok(zsh.map(|folder| format!("zsh reads its completion once {} is in its fpath", folder.display())))
 }
 
-/// Writes the manual pages into a folder, one a subcommand, and gives their names.
+/// Writes the manual pages into a folder, one for each subcommand, and returns their names.
 pub fn pages(dir: &Path) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let mut root = Cli::command().disable_help_subcommand(true);

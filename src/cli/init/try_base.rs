@@ -1,5 +1,5 @@
-//! `orch init --try` (ORD-2): setup and CI as proposed run once on the remote's default branch, by the base job's own code.
-//! What passed is written and kept as that commit's verdict; what did not is written as a comment with its error.
+//! `orch init --try` (ORD-2): runs the proposed setup and CI once on the remote's default branch, by the base job's own
+//! code. What passed is written and kept as that commit's verdict; the rest is written as a comment with its error.
 
 use super::find::{Ci, Found};
 use super::propose::Root;
@@ -25,7 +25,7 @@ words! {
     }
 }
 
-/// Proposals that did not pass, each with what it said.
+/// Proposals that did not pass, each with its output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failed {
     pub setup: Option<(Vec<String>, String)>,
@@ -33,7 +33,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// The line of the configuration in the place of `worktree`.
+    /// The configuration's line for `worktree`.
     pub fn setup_line(&self) -> String {
         let one = |(argv, why): &(Vec<String>, String)| {
             format!("    # worktree: {{setup: {{command: {}}}}}     # {}", words(argv), comment(why))
@@ -41,7 +41,7 @@ impl Failed {
         self.setup.as_ref().map(one).unwrap_or_default()
     }
 
-    /// The line of the configuration in the place of `ci`.
+    /// The configuration's line for `ci`.
     pub fn ci_line(&self) -> String {
         let one = |(argv, why): &(Vec<String>, String)| {
             format!("    # ci: {{command: {}}}     # {}", words(argv), comment(why))
@@ -54,13 +54,13 @@ fn words(argv: &[String]) -> String {
     serde_json::to_string(argv).unwrap_or_default()
 }
 
-/// A text that stays on the line of its comment.
+/// A text that stays on its comment's line.
 fn comment(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     crate::model::text::clip(&plain, 200)
 }
 
-/// What a person does about a host that the run's network refuses.
+/// What a person can do about a host that the run's network refuses.
 const NO_WAY_OUT: &str = "what the run needs of the network was refused: list its hosts in confine.hosts with confine.network: hosts, or set confine.network: open (docs/security.md)";
 
 /// How a try of the proposals ended.
@@ -103,7 +103,7 @@ fn command(found: &Found) -> Option<&Vec<String>> {
     }
 }
 
-/// Tries what was found and takes out of it what did not pass.
+/// Tries what was found and removes from it what did not pass.
 pub fn play(found: &mut Found) -> Tried {
     let mut tried = Tried::not(found);
     if !tried.is_possible() {
@@ -134,7 +134,7 @@ pub fn play(found: &mut Found) -> Tried {
     tried
 }
 
-/// What did not pass is no more than a comment; CI that never came to run because of its setup is none either.
+/// What did not pass becomes a comment, and so does CI that never ran because its setup failed.
 fn take_out(found: &mut Found, tried: &Tried, why: &str) {
     if tried.setup == Came::Failed {
         found.failed.setup = found.setup.take().map(|argv| (argv, why.to_owned()));
@@ -157,8 +157,8 @@ fn on_the_base(found: &Found) -> Result<Trial> {
     })
 }
 
-/// The names and the few files at the root of the remote's default branch that say how a project is tested, where there is no
-/// checkout of it (ORD-2). Fetches the branch.
+/// The names and the few files at the root of the remote's default branch that show how a project is tested, where
+/// there is no checkout of it (ORD-2). Fetches the branch.
 pub fn root_of(found: &Found) -> Result<Root> {
     in_scratch(found, &|ctx, project| {
         let (commit, _) = trial::head(ctx, project)?;
@@ -170,7 +170,7 @@ pub fn root_of(found: &Found) -> Result<Root> {
     })
 }
 
-/// Does something with the configuration that was found, in folders that are gone afterwards.
+/// Runs something with the configuration that was found, in folders that are deleted afterwards.
 fn in_scratch<T>(found: &Found, todo: &dyn Fn(&mut Ctx, &Project) -> Result<T>) -> Result<T> {
     // Runs may have an account of their own, which has to reach the area.
     let open = std::fs::Permissions::from_mode(0o711);
@@ -187,13 +187,13 @@ fn in_scratch<T>(found: &Found, todo: &dyn Fn(&mut Ctx, &Project) -> Result<T>) 
     todo(&mut ctx, &project)
 }
 
-/// Keeps what passed; gives a note where that can't be done, which costs no more than another try.
+/// Stores what passed; returns a note where that fails, which only costs another try.
 pub fn kept(tried: &Tried, file: &Path, key: &str) -> Option<String> {
     let e = keep(tried, file, key).err()?;
     Some(format!("that they passed can't be kept: {e:#}; the first task tries them again"))
 }
 
-/// Keeps what passed as the verdict of its commit, under the configuration as it was written.
+/// Stores what passed as the verdict of its commit, under the configuration as written.
 fn keep(tried: &Tried, file: &Path, key: &str) -> Result<()> {
     let Some(trial) = &tried.green else { return Ok(()) };
     let folder = file.parent().unwrap_or(Path::new("."));

@@ -33,12 +33,12 @@ impl Gone {
     }
 }
 
-/// Removes the units of the installation `file`, its unchanged `orch.env`, and what belongs to the account. A second call
-/// finds nothing.
+/// Removes the units of the installation `file`, its unchanged `orch.env`, and what belongs to the account. A second
+/// call finds nothing.
 pub fn run(call: &Invocation, file: Option<&Path>, user: bool, prefix: Option<&Path>) -> CmdResult {
     let mut gone = Gone::default();
     if let Some(file) = file {
-        // Without `--user` both kinds are looked through: who installed need not remember which it was.
+        // Without `--user` both kinds are searched: whoever installed it need not remember which it was.
         let alive = alive(call, file);
         let kinds: &[bool] = if user { &[true] } else { &[true, false] };
         for kind in kinds {
@@ -144,8 +144,8 @@ fn told(done: Result<(), executor::ExecutorError>, gone: &mut Gone) {
     }
 }
 
-/// Lingering was for the timers: it ends with the last of them, and not while a run is alive, which would end with the
-/// account's manager.
+/// Lingering was for the timers: it ends with the last of them, but not while a run is alive, because that would end
+/// with the account's manager.
 fn lingering(folder: &Path, alive: bool, gone: &mut Gone) {
     let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let others = others.filter_map(|e| e.file_name().into_string().ok());
@@ -168,7 +168,7 @@ fn lingering(folder: &Path, alive: bool, gone: &mut Gone) {
     }
 }
 
-/// The units' environment, while nobody has changed it and no unit of another prefix reads it.
+/// The units' environment, if nobody has changed it and no unit of another prefix reads it.
 fn environment(file: &Path, prefix: Option<&Path>, gone: &mut Gone) -> Result<(), Failure> {
     let path = envfile::place(file);
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
@@ -200,7 +200,7 @@ fn pages(gone: &mut Gone) -> Result<(), Failure> {
     }));
     files.sort();
     for file in files {
-        // What somebody else calls so does not speak of this program.
+        // A page of the same name by somebody else does not mention this program.
         let ours =
             |text: String| text.contains(".TH orch") || text.contains("_orch") || text.contains("complete -c orch");
         if std::fs::read_to_string(&file).is_ok_and(ours) {

@@ -20,7 +20,7 @@ const TIMERS: [(&str, &str); 3] = [
 ];
 const STATE: &str = "/var/lib/orch";
 
-/// Where a manager searches units of an administrator, or of a user; below a prefix as packages have them.
+/// Where a manager searches for an administrator's units, or a user's; below a prefix as packages have them.
 pub fn folder(user: bool, prefix: Option<&Path>) -> PathBuf {
     if let Some(prefix) = prefix {
         let prefix = std::path::absolute(prefix).unwrap_or_else(|_| prefix.to_owned());
@@ -34,7 +34,7 @@ pub fn folder(user: bool, prefix: Option<&Path>) -> PathBuf {
     base.unwrap_or_else(|| ".config".into()).join("systemd/user")
 }
 
-/// Fails where the folder of the units, or the first above it that is there, is none or does not let this account in.
+/// Fails where the units' folder, or its nearest existing parent, is not a folder or is closed to this account.
 pub fn writable(folder: &Path) -> Result<(), Failure> {
     use rustix::fs::Access;
     let first = folder.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(folder);
@@ -52,19 +52,19 @@ pub fn writable(folder: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Whether a manager runs that would take units of this kind.
+/// Whether a manager is running that would accept units of this kind.
 pub fn is_running(user: bool) -> bool {
     executor::is_managed() && user != rustix::process::getuid().is_root()
 }
 
-/// How the units of one installation are called.
+/// The names of one installation's units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     stem: String,
 }
 
 impl Names {
-    /// `orch`, or with the installation's eight digits where another one has those names in this folder already.
+    /// `orch`, or with the installation's eight digits where another one already has those names in this folder.
     pub fn of(folder: &Path, config: &Config) -> Self {
         let plain = Self { stem: "orch".to_owned() };
         let own = Self { stem: format!("orch-{}", Paths::new(&config.state_dir).installation()) };
@@ -76,7 +76,7 @@ impl Names {
         }
     }
 
-    /// Those of a stem that was found.
+    /// The names with a stem that was found.
     pub fn called(stem: &str) -> Self {
         Self { stem: stem.to_owned() }
     }
@@ -102,8 +102,8 @@ pub fn is_of(text: &str, file: &Path) -> bool {
     text.lines().any(|line| line.starts_with("ExecStart=") && line.contains(&format!(" --config {file} ")))
 }
 
-/// Writes the six units. A state directory that is not the manager's to make is made here: a unit whose writable path is
-/// missing does not start.
+/// Writes the six units. A state directory that is not the manager's to create is created here: a unit whose writable
+/// path is missing does not start.
 pub fn write(
     folder: &Path,
     user: bool,
@@ -116,7 +116,7 @@ pub fn write(
         crate::adapters::sentinel::make_dirs(&config.state_dir)
             .with_context(|| format!("making the state directory {}", config.state_dir.display()))?;
     }
-    // Nothing is written where one of them could not be.
+    // Nothing is written unless all of them could be.
     let services = SERVICES.iter().map(|(kind, text)| Ok((names.name(kind), service(text, user, program, config)?)));
     let services = services.collect::<Result<Vec<_>, Failure>>()?;
     for (name, text) in services {
@@ -144,7 +144,7 @@ fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<St
             "# -- system manager only" => system_only = true,
             "# -- end" => system_only = false,
             _ if system_only && user => {}
-            // The network is not a unit of the user's manager.
+            // The user's manager has no unit for the network.
             "After=network-online.target" | "Wants=network-online.target" if user => {}
             _ if line.starts_with("StateDirectory") && config.state_dir != Path::new(STATE) => {}
             _ => {
@@ -153,7 +153,7 @@ fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<St
             }
         }
     }
-    // Only the state directory must be there.
+    // Only the state directory must exist.
     let writable = config.writable().iter().map(|path| word(path)).collect::<Result<Vec<_>, _>>()?.join(" -");
     Ok(out
         .replace("ReadWritePaths=/var/lib/orch", &format!("ReadWritePaths={writable}"))
@@ -162,7 +162,7 @@ fn service(text: &str, user: bool, program: &Path, config: &Config) -> Result<St
         .replace("EnvironmentFile=/etc/orch/orch.env", &format!("EnvironmentFile={}", word(&env)?)))
 }
 
-/// A path as a unit file takes it: `%` doubled; white space and quotes have no place in one.
+/// A path as a unit file accepts it: `%` doubled; white space and quotes can't be in one.
 fn word(path: &Path) -> Result<String, Failure> {
     let text = path.to_string_lossy().replace('%', "%%");
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || "\"'\\$".contains(c)) {

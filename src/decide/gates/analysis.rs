@@ -1,10 +1,10 @@
-//! `analysis_complete`: the analyst's files are there. `analysis_approved`: a person (or autoApprove) accepts them.
+//! `analysis_complete`: the analyst's files exist. `analysis_approved`: a person (or autoApprove) accepts them.
 
 use super::Facts;
 use crate::model::decision::{Answer, Gate, Need};
 use crate::model::task::Waiting;
 
-/// The four files, in one run that ended well.
+/// The four files, from one run that ended successfully.
 pub fn complete(f: &Facts<'_>) -> Answer {
     f.by_agent(Gate::AnalysisComplete)
 }

@@ -11,7 +11,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     f.by_agent(Gate::BranchPushed)
 }
 
-/// What a developer's run that was pushed as `head` comes to; `changed`: every path that it changed.
+/// The verdict on a developer's run that was pushed as `head`; `changed`: every path that it changed.
 pub fn judged(head: &Sha, moved: bool, changed: &BTreeSet<String>) -> Judged {
     let code = changed.iter().filter(|p| !p.starts_with("docs/work-items/")).count();
     let reading = if !moved || code == 0 {

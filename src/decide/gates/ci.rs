@@ -3,13 +3,13 @@
 use crate::model::ci::{Accepted, CiAnswer, CommitStatus, StatusState, is_own};
 use std::collections::BTreeMap;
 
-/// What stands for the contexts where CI is required and none is named.
+/// The placeholder for the contexts where CI is required and none is named.
 pub const NONE_NAMED: &str = "ci.contexts";
 
-/// Rolls up the statuses of one commit. `contexts` are the names of `ci.contexts`; with `required` an absent one is
-/// pending, and where none is named nothing can be green. Without `required` only what is there counts: the named
-/// contexts, or all where none is named. `warning`, words not known, and `skipped` and `neutral` that are not in `accept`
-/// are no success and no failure: they wait for a newer status, and spend no attempt.
+/// Rolls up the statuses of one commit. `contexts` are the names in `ci.contexts`; with `required` an absent one is
+/// pending, and with none named nothing can be green. Without `required` only existing statuses count: those of the
+/// named contexts, or all where none is named. `warning`, unknown words, and `skipped` and `neutral` that are not in
+/// `accept` are neither success nor failure: they wait for a newer status, and spend no attempt.
 pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool, accept: &[Accepted]) -> CiAnswer {
     let mut by_name: BTreeMap<&str, Vec<&CommitStatus>> = BTreeMap::new();
     for status in statuses.iter().filter(|s| !is_own(&s.context)) {
@@ -41,7 +41,7 @@ pub fn roll_up(statuses: &[CommitStatus], contexts: &[String], required: bool, a
     }
 }
 
-/// What one name comes to.
+/// The result for one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Count {
     Pass,
@@ -49,7 +49,7 @@ enum Count {
     Red,
 }
 
-/// The newest posted status and every check run that no later one made history: the worst of them counts (GH-1).
+/// The newest posted status, and every check run that no later one superseded: the worst of them counts (GH-1).
 fn of_name(all: &[&CommitStatus], accept: &[Accepted]) -> Count {
     let posted = all.iter().filter(|s| s.run.is_none()).max_by_key(|s| s.id).copied();
     let runs = || all.iter().copied().filter_map(|s| Some((s, s.run?)));
@@ -110,7 +110,7 @@ mod tests {
             ("ci/test=failure ci/test=success", "ci/test", true, "green"),
             ("ci/test=success ci/test=failure", "ci/test", true, "red ci/test"),
             ("ci/test=success ci/test=pending", "ci/test", true, "pending ci/test"),
-            // Red is told at once, even while others are under way.
+            // Red is reported at once, even while others are pending.
             ("b=failure a=pending", "a b", true, "red b"),
             ("a=success", "a b", true, "pending b"),
             ("a=error b=failure", "b a b", true, "red a b"),
@@ -126,7 +126,7 @@ mod tests {
             // Required and none named: nothing is green by guess.
             ("ci/test=success", "", true, "pending ci.contexts"),
             ("", "", true, "pending ci.contexts"),
-            // Not required: what is there counts.
+            // Not required: what exists counts.
             ("", "", false, "green"),
             ("", "ci/test", false, "green"),
             ("ci/test=pending", "", false, "pending ci/test"),
@@ -167,7 +167,7 @@ mod tests {
             // Begun before the red one had ended: both count.
             (&[(1, 1, 5, "failure"), (1, 4, 9, "success")], &[], "red"),
             (&[(1, 1, 5, "success"), (1, 6, 0, "pending")], &[], "pending"),
-            // Another app's run of the name takes nobody's place.
+            // Another app's run of the same name replaces nobody's.
             (&[(1, 1, 5, "failure"), (2, 6, 9, "success")], &[], "red"),
             (&[(1, 1, 5, "success"), (0, 0, 0, "failure")], &[], "red"),
             (&[(1, 1, 5, "success"), (0, 0, 0, "success")], &[], "green"),

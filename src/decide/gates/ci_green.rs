@@ -8,7 +8,7 @@ use crate::model::stage::JobKind;
 use crate::model::task::EvidenceVerdict;
 use crate::model::view::TaskView;
 
-/// Whether CI is red once more in a stay in which a person had it run again: what follows has a budget of its own (ORD-1).
+/// Whether CI is red again in a stay in which a person had it rerun: what follows has its own budget (ORD-1).
 pub fn asked_again(view: &TaskView) -> bool {
     let mut rows = view.evidence.iter().rev();
     let mut of_stay = rows.by_ref().filter(|e| e.gate == Gate::CiGreen.as_str() && e.epoch == view.task.epoch);
@@ -16,10 +16,9 @@ pub fn asked_again(view: &TaskView) -> bool {
     red && of_stay.any(|e| e.verdict == EvidenceVerdict::Missing && e.detail == EvidenceDetail::Again)
 }
 
-/// A run of `ci.command`, or the roll-up of the commit's statuses; the same code is not tested twice, unless the head leaves
-/// out documents that were there when it was (ORD-6). Statuses are
-/// awaited on the very head, which is what branch protection looks at, and read anew in each stay: CI may turn red later
-/// (RULE-6).
+/// A run of `ci.command`, or the roll-up of the commit's statuses. The same code is not tested twice, unless the head
+/// leaves out documents that existed when it was tested (ORD-6). Statuses are awaited on the head itself, which is what
+/// branch protection checks, and read again in each stay: CI may turn red later (RULE-6).
 pub fn gate(f: &Facts<'_>) -> Answer {
     match f.project.ci {
         CiSource::None => Answer::Pass { why: "not applicable: the project has no ci.command".to_owned() },

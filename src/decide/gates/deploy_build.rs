@@ -1,12 +1,12 @@
-//! `deploy_build` (BND-3): what the deploy command will get is built, confined, on this very head, before anything lands. A build
-//! that fails is red CI on that head.
+//! `deploy_build` (BND-3): what the deploy command will get is built, confined, on this very head, before anything
+//! lands. A failed build is red CI on that head.
 
 use super::Facts;
 use crate::model::decision::{Answer, Gate, Need};
 use crate::model::stage::JobKind;
 use crate::model::task::Evidence;
 
-/// The build of the head, whoever's stay it was made in: the same commit is not built twice.
+/// The build of the head, in whichever stay it was made: the same commit is not built twice.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.deploy_build {
         return Answer::Pass { why: "not applicable: deploy.build is not declared".to_owned() };
@@ -14,14 +14,15 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     f.by_job(Gate::DeployBuild, JobKind::Build, newest(f))
 }
 
-/// The newest row about the very head: what is deployed carries its name, and code that is equal elsewhere does not.
+/// The newest row about the very head: what is deployed carries that commit's name, and equal code at another commit
+/// does not.
 pub fn newest<'f>(f: &Facts<'f>) -> Option<&'f Evidence> {
     let head = f.view.task.head_sha.as_ref()?;
     let gate = Gate::DeployBuild.as_str();
     f.view.evidence.iter().rev().find(|e| e.gate == gate && e.sha == *head)
 }
 
-/// Which gate a job of kind `build` works for now; `None`: nobody needs it any more.
+/// Which gate a job of kind `build` serves now; `None`: nobody needs it any more.
 pub fn wanted(f: &Facts<'_>) -> Option<Gate> {
     [Gate::StagingImageFresh, Gate::DeployBuild].into_iter().find(|gate| {
         let answer = super::evaluate(*gate, f);
@@ -49,14 +50,14 @@ mod tests {
         assert!(matches!(answer(&view, &project()), Answer::Pass { why } if why.contains("not applicable")));
         let needs = |answer: Answer| matches!(answer, Answer::Undecided { need: Need::Job(job), .. } if job.kind == JobKind::Build && job.subject == Some(sha('a')));
         assert!(needs(answer(&view, &declared)));
-        // Of an earlier attempt and stay, and of this very commit.
+        // From an earlier attempt and stay, but for this very commit.
         let old = Evidence { attempt: 0, epoch: 1, ..row(Gate::DeployBuild.as_str(), EvidenceVerdict::Pass) };
         view.evidence = vec![old.clone()];
         assert!(matches!(answer(&view, &declared), Answer::Pass { .. }));
-        // The same code as another commit is built again: it carries its name.
+        // The same code at another commit is built again: the build carries the commit's name.
         view.evidence = vec![Evidence { sha: sha('d'), ..old.clone() }];
         assert!(needs(answer(&view, &declared)));
-        // A build that failed is red; what it left behind was lost: once more.
+        // A failed build is red; where its output was lost, it is built once more.
         view.evidence = vec![Evidence { verdict: EvidenceVerdict::Fail, ..old.clone() }];
         assert!(matches!(answer(&view, &declared), Answer::Fail { .. }));
         view.evidence = vec![old.clone(), Evidence { verdict: EvidenceVerdict::ToolError, epoch: 3, ..old }];

@@ -8,7 +8,7 @@ use crate::model::report::Rule;
 use crate::model::stage::{JobKind, JobStatus};
 use crate::model::task::{Deploy, DeployState, Finding, NewJob, Waiting};
 
-/// Phase A waits for the person; phase B opens, lands and starts; phase C settles; each from what the rows say.
+/// Phase A waits for the person; phase B opens, lands and starts; phase C settles. Each reads its state from the rows.
 pub fn gate(f: &Facts<'_>) -> Answer {
     match f.view.deploy.as_ref().filter(|d| d.attempt == f.view.task.attempt) {
         None => opening(f),
@@ -18,7 +18,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
 
 fn opening(f: &Facts<'_>) -> Answer {
     let task = &f.view.task;
-    // Whoever releases it is told first what decides the meaning of CI (BND-5).
+    // The person who releases it first sees what decides the meaning of CI (BND-5).
     if f.inputs().is_none() {
         return effect(Effect::VerdictInputs, "what decides the meaning of CI has to be listed for this head");
     }
@@ -29,7 +29,7 @@ fn opening(f: &Facts<'_>) -> Answer {
             need: Need::Person(Waiting::ConfirmDeploy),
         };
     }
-    // The lease was given back while a person is awaited at the forge; it is taken again once the forge is asked again.
+    // The lease was given back while the forge waits for a person; it is taken again when the forge is next asked.
     if let Some((why, until)) = awaits::waits(f.view) {
         return wait(Rule::Forge, why, Some(until));
     }
@@ -69,7 +69,7 @@ fn under_way(f: &Facts<'_>, d: &Deploy) -> Answer {
     }
 }
 
-/// The command is a job of its own; one that ended before it could start is tried again, a started one never.
+/// The command is a job of its own. One that ended before it could start is retried; a started one never is.
 fn start_command(f: &Facts<'_>, d: &Deploy) -> Answer {
     let failed: Vec<_> = f.ended(JobKind::Deploy).filter(|j| j.status == JobStatus::Failed && j.spent).collect();
     let said = failed.last().and_then(|j| j.reason.clone()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `staging_image_fresh` (SHIP-4): staging runs exactly the branch's head, or it is built once and asked again.
+//! `staging_image_fresh` (SHIP-4): staging runs exactly the branch's head, or it is built once and checked again.
 
 use crate::model::ids::Sha;
 
@@ -17,10 +17,10 @@ pub struct FreshnessFacts<'a> {
     pub limit_ms: i64,
 }
 
-/// Whether there is anything to ask.
+/// Whether there is a revision to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevisionSourceState {
-    /// The project does not tell how to ask.
+    /// The project does not declare how to ask.
     NotDeclared,
     /// `image_freshness.enabled` is off.
     SwitchedOff,
@@ -35,7 +35,7 @@ pub enum BuildState<'a> {
     NotYet,
     Running,
     Done,
-    /// It ran and failed, and why. It is not run again for this head.
+    /// It ran and failed, and why. It is not rerun for this head.
     Failed(&'a str),
 }
 
@@ -58,7 +58,7 @@ pub enum Freshness {
     },
 }
 
-/// What would move it.
+/// What would help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreshnessNext {
     Ask,
@@ -66,7 +66,7 @@ pub enum FreshnessNext {
     Wait,
 }
 
-/// Decides for one head. Only an answer that *is* the head passes: an abbreviation is no equality.
+/// Decides for one head. Only an answer that *is* the head passes: an abbreviation does not count as equal.
 pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
     match facts.source {
         RevisionSourceState::NotDeclared => {
@@ -86,7 +86,7 @@ pub fn freshness(facts: &FreshnessFacts<'_>) -> Freshness {
             return undecided("staging is being built".into(), FreshnessNext::Wait);
         }
         None => return undecided("staging was not asked for its revision yet".into(), FreshnessNext::Ask),
-        // No answer says nothing about the image: it is no reason to build, and no bound runs (RULE-8).
+        // No answer says nothing about the image: it is no reason to build, and no timeout runs (RULE-8).
         Some(Err(why)) => return undecided(format!("staging did not say its revision: {why}"), FreshnessNext::Ask),
         Some(Ok(got)) => got.trim(),
     };

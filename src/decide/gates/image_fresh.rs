@@ -13,7 +13,7 @@ pub fn gate(f: &Facts<'_>) -> Answer {
         };
     }
     let head = f.view.task.head_sha.as_ref();
-    // A stale image that a person's retry lifted is asked about again, not remembered.
+    // A stale image that a person's retry lifted is checked again, not remembered.
     let stands = |e: &&Evidence| e.verdict == EvidenceVerdict::Pass || e.epoch == f.view.task.epoch;
     let row = f.of_attempt(Gate::StagingImageFresh).filter(|e| Some(&e.sha) == head).filter(stands);
     if let Some(stale) = row.filter(|e| e.verdict == EvidenceVerdict::Fail) {

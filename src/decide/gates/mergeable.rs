@@ -50,8 +50,8 @@ pub fn gate(f: &Facts<'_>) -> Answer {
     }
 }
 
-/// The base on which the head was judged fit to land, where the task is released: it is in `deploy`, the gate passed for
-/// this head in this attempt, CI is not red on it, and its certificate holds (RULE-4, RULE-31).
+/// The base on which the head was judged fit to land, where the task is released: it is in `deploy`, the gate passed
+/// for this head in this attempt, CI is not red on it, and its certificate holds (RULE-4, RULE-31).
 pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
     let task = &f.view.task;
     if task.stage != Stage::Deploy {
@@ -71,7 +71,7 @@ pub fn released_on(f: &Facts<'_>) -> Option<Sha> {
 
 /// The landing certificate (RULE-4): the first stage whose verdict does not hold for the head, and why.
 pub fn certificate(f: &Facts<'_>) -> Option<(Stage, String)> {
-    // What is judged against has to be what was approved (BND-5).
+    // What the head is judged against must be what was approved (BND-5).
     if let Some(why) = f.stale_approval() {
         return Some((Stage::Analysis, why));
     }

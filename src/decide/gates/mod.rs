@@ -1,4 +1,5 @@
-//! The gates: one file each, one pure function, one table of cases. All read one [`TaskView`]; evaluating never writes.
+//! The gates: one file, one pure function and one table of cases each. All read one [`TaskView`]; evaluating never
+//! writes.
 
 pub mod analysis;
 pub mod architecture;
@@ -28,17 +29,17 @@ use crate::model::task::{Cause, Evidence, EvidenceVerdict, Finding, Job, NewJob}
 use crate::model::view::TaskView;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often the jobs of one kind worked by code may vanish in one visit to a stage: they cost nothing and run again
-/// (RUN-1), so that only what did nothing but vanish for a quarter of an hour is blocked. Agents: `again`.
+/// How often jobs of one kind that run code may vanish in one visit to a stage. They cost nothing and run again
+/// (RUN-1), so only a job that did nothing but vanish for a quarter of an hour is blocked. Agents: `again`.
 const MAX_LOST_JOBS: i64 = 100;
-/// How often a tool may fail to look before the task is blocked.
+/// How often a tool may fail to check before the task is blocked.
 pub const MAX_TOOL_ERRORS: usize = 3;
-/// How often a tester's or deployer's own changes may send a task back to review before a person looks.
+/// How often a tester's or deployer's own changes may send a task back to review before a person is asked.
 const MAX_RETURNS: usize = 3;
 const LONGEST_WAIT_MS: i64 = 300_000;
 const TOOL_WAIT_MS: i64 = 15_000;
 
-/// What a gate is evaluated with.
+/// The input of a gate's evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     pub view: &'a TaskView,
@@ -87,9 +88,9 @@ pub fn evaluate(gate: Gate, f: &Facts<'_>) -> Answer {
     }
 }
 
-/// The positive answers of an attempt that go on holding for a head that an update of ours or a later stage's agent made
-/// (RULE-4): they are posted again on it, because a forge shows statuses by commit. Gates that are evaluated for every head
-/// post their own.
+/// The positive answers of an attempt that still hold for a head that our own update or a later stage's agent made
+/// (RULE-4). They are posted again on it, because a forge shows statuses by commit. Gates that are evaluated for every
+/// head post their own.
 pub fn said_again(rows: &[Evidence], attempt: i64) -> Vec<&Evidence> {
     const GATES: [Gate; 6] = [
         Gate::ArchitectureDone,
@@ -110,7 +111,7 @@ impl Facts<'_> {
         self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.epoch == epoch)
     }
 
-    /// The newest row of a gate on the head's code tree, whoever's stay it was made in: the same code is not judged
+    /// The newest row of a gate on the head's code tree, in whichever stay it was made: the same code is not judged
     /// twice.
     fn on_head(&self, gate: Gate) -> Option<&Evidence> {
         let tree = self.view.task.head_tree.as_deref()?;
@@ -122,15 +123,16 @@ impl Facts<'_> {
         inputs_of(&self.view.evidence, self.view.task.head_tree.as_deref()?)
     }
 
-    /// Why the approval of the analysis counts no more: a document changed since (BND-5). `None`: it counts, or none was given.
+    /// Why the approval of the analysis no longer counts: a document changed since (BND-5). `None`: it counts, or none
+    /// was given.
     pub fn stale_approval(&self) -> Option<String> {
         let newest = self.view.evidence.iter().rev().find(|e| e.gate == APPROVED)?;
         let stale = newest.verdict == EvidenceVerdict::Missing && self.project.stages.contains(&Stage::Analysis);
         stale.then(|| newest.why.clone())
     }
 
-    /// Whether a row is about the very head, or about a commit of which `orch`'s own update with equal patches made the
-    /// head. For what looks at commits and not at code: a secret is in a history, or in an artefact.
+    /// Whether a row is about the very head, or about a commit from which `orch`'s own update with equal patches made
+    /// the head. For gates that check commits rather than code: a secret is in a history, or in an artefact.
     fn of_head(&self, row: &Evidence) -> bool {
         let Some(head) = self.view.task.head_sha.as_ref().map(|h| h.as_str()) else { return false };
         let mut reached = vec![row.sha.as_str()];
@@ -152,7 +154,7 @@ impl Facts<'_> {
         false
     }
 
-    /// Whether the head is `orch`'s own commit that leaves the work item's documents out (ORD-6).
+    /// Whether the head is `orch`'s own commit that omits the work item's documents (ORD-6).
     fn left_out(&self) -> bool {
         let head = self.view.task.head_sha.as_ref();
         let said = |e: &Evidence| matches!(e.detail.carry(), Some(Carry::Update { left_out: true, .. }));
@@ -165,8 +167,8 @@ impl Facts<'_> {
         self.view.evidence.iter().rev().find(|e| e.gate == gate.as_str() && e.attempt == attempt)
     }
 
-    /// Whether a verdict still holds for the head (RULE-4): the same code, or related to it only by `orch`'s own update with
-    /// equal patches, or by new test files of the tester that are no verdict inputs.
+    /// Whether a verdict still holds for the head (RULE-4): the same code, or code that differs only by `orch`'s own
+    /// update with equal patches, or by new test files of the tester that are no verdict inputs.
     pub fn holds(&self, row: &Evidence) -> bool {
         let Some(head) = self.view.task.head_tree.as_deref() else { return false };
         let mut reached = vec![row.code_tree.as_str()];
@@ -186,7 +188,7 @@ impl Facts<'_> {
         false
     }
 
-    /// Ended jobs of a kind in this stay that failed: `(spent, lost)`.
+    /// Jobs of a kind that failed in this stay: `(spent, lost)`.
     fn failures(&self, kind: JobKind) -> (i64, i64) {
         let failed = |spent: bool| {
             let n = self.ended(kind).filter(|j| j.status == JobStatus::Failed && j.spent == spent).count();
@@ -244,8 +246,9 @@ impl Facts<'_> {
         Answer::Undecided { why, need: Need::Job(job) }
     }
 
-    /// The answer of a gate whose verdict comes of running the branch's code: a *yes* counts only beside a review that approves
-    /// the same code, or of code that RULE-4 relates to it. A judge that runs what it judges opens nothing by itself (R1).
+    /// The answer of a gate whose verdict comes from running the branch's code: a *yes* counts only together with a
+    /// review that approves the same code, or code that RULE-4 relates to it. A judge that runs what it judges never
+    /// opens a gate alone (R1).
     fn beside_review(&self, gate: Gate) -> Answer {
         let answer = self.by_agent(gate);
         if !matches!(answer, Answer::Pass { .. }) || !self.project.stages.contains(&Stage::Review) {
@@ -265,8 +268,8 @@ impl Facts<'_> {
         }
     }
 
-    /// How often a judge's own changes have sent the task back to review, where that is as often as it may (RULE-48). A verdict
-    /// that a retry took over into a new stay goes round again.
+    /// How often a judge's own changes have sent the task back to review, once that reached its maximum (RULE-48). A
+    /// verdict that a retry carried into a new stay may go round again.
     fn came_back(&self, gate: Gate) -> Option<usize> {
         let of_gate = |e: &&Evidence| e.gate == gate.as_str() && e.attempt == self.view.task.attempt;
         let epoch = self.view.task.epoch;
@@ -318,7 +321,7 @@ impl Facts<'_> {
     }
 }
 
-/// The contents that a person approved last, by their path below the work item's folder.
+/// The contents that a person last approved, by path below the work item's folder.
 pub fn approved_blobs(rows: &[Evidence]) -> BTreeMap<String, Sha> {
     let newest = rows.iter().rev().find(|e| e.gate == APPROVED);
     match newest.map(|e| &e.detail) {
@@ -333,13 +336,13 @@ pub fn inputs_of(rows: &[Evidence], tree: &str) -> Option<Vec<Input>> {
     if let EvidenceDetail::Inputs { inputs, .. } = &row.detail { Some(inputs.clone()) } else { None }
 }
 
-/// A second more for each run that was lost, at most ten.
+/// One second more for each lost run, at most ten.
 fn lost_wait(lost: i64) -> i64 {
     1000 * lost.min(10)
 }
 
-/// PASS and FAIL of a row; `missing` and `tool_error` are no verdict. A row whose file is gone or changed waits for a person
-/// (RULE-47).
+/// PASS and FAIL of a row; `missing` and `tool_error` are no verdict. A row whose file is gone or changed waits for a
+/// person (RULE-47).
 fn verdict(row: &Evidence) -> Option<Answer> {
     if row.tampered {
         let why = format!("{}; `orch retry` judges again", row.why);
@@ -355,7 +358,7 @@ fn verdict(row: &Evidence) -> Option<Answer> {
     }
 }
 
-/// What a negative row hands to the developer; its sentence where it holds nothing readable.
+/// What a negative row hands to the developer; its sentence where it contains no readable findings.
 pub fn findings(row: &Evidence) -> Vec<Finding> {
     match row.detail.findings() {
         [] => vec![Finding { source: row.gate.clone(), text: row.why.clone() }],
@@ -363,7 +366,7 @@ pub fn findings(row: &Evidence) -> Vec<Finding> {
     }
 }
 
-/// Doubling from `first`, at most 300 s, spread by up to a quarter so that what failed together does not come back
+/// Doubles from `first` to at most 300 s, with up to a quarter of jitter so that what failed together does not retry
 /// together.
 pub fn back_off(first_ms: i64, times: i64, salt: i64) -> i64 {
     let doublings = u32::try_from(times.clamp(1, 16) - 1).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What a security scan means (SHIP-1): believed clean, findings, or a scanner that could not look. Pure.
+//! What a security scan means (SHIP-1): a trusted clean result, findings, or a scanner that failed. Pure.
 
 use crate::model::scan::{
     Audit, AuditOutcome, Finding, FindingKind, FindingStatus, IdleWaiver, Judged, Scan, ScanReason, ScanReport,
@@ -7,7 +7,7 @@ use crate::model::scan::{
 use crate::model::time::rfc3339;
 use globset::GlobBuilder;
 
-/// The settings a verdict depends on (`security.*`).
+/// The settings that a verdict depends on (`security.*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     pub severity_threshold: Severity,
@@ -17,9 +17,9 @@ pub struct Policy {
     pub now_ms: i64,
 }
 
-/// Judges a scan. Total: anything but a believed clean or a believed finding is FAIL with `tool_error`; an advisory
-/// source that can't be believed is a warning, or FAIL under `dep_audit_fail_closed`. A scanner that could not look
-/// outweighs findings: the scan is repeated first, and sends nobody back on half a look.
+/// Judges a scan. Total: anything but a trusted clean result or a trusted finding is FAIL with `tool_error`. An
+/// advisory source that can't be trusted is a warning, or FAIL under `dep_audit_fail_closed`. A scanner that failed
+/// outweighs findings: the scan is repeated first, so that half a scan sends nobody back.
 pub fn judge(scan: Scan, policy: &Policy) -> ScanReport {
     let mut errors = Vec::new();
     let mut warnings = Vec::new();
@@ -80,8 +80,8 @@ fn not_audited(audit: &Audit, why: &str) -> String {
     format!("{part} {} were NOT audited{tool}: {why}", audit.file)
 }
 
-/// A believed scan must name scanner version, rule count, commits counted and the control's result. Checked here
-/// again, so that no adapter can hand over a PASS without them.
+/// A trusted scan must name scanner version, rule count, commits counted and the control's result. Checked again here,
+/// so that no adapter can hand over a PASS without them.
 fn doubts(facts: &crate::model::scan::SecretFacts) -> Vec<String> {
     let mut doubts = Vec::new();
     if !facts.scanner_version.starts_with("8.") {
@@ -157,7 +157,7 @@ fn weigh(found: Vec<Finding>, policy: &Policy) -> (Vec<Judged>, Vec<IdleWaiver>)
     (findings, idle)
 }
 
-/// Whether a waiver is meant for a finding, its date aside. A secret is only covered by its own fingerprint.
+/// Whether a waiver covers a finding, its date aside. A secret is only covered by its own fingerprint.
 pub fn covers(waiver: &Waiver, finding: &Finding) -> bool {
     let fingerprint = match (&waiver.fingerprint, finding.kind) {
         (Some(print), _) => print.eq_ignore_ascii_case(&finding.fingerprint),
@@ -176,7 +176,7 @@ fn readable_date(date: &str) -> bool {
     date.trim().parse::<jiff::civil::Date>().is_ok()
 }
 
-/// A waiver holds through its last day, UTC; one with an unreadable date never held.
+/// A waiver is valid through its last day, UTC; one with an unreadable date never is.
 pub fn expired(waiver: &Waiver, now_ms: i64) -> bool {
     let today = rfc3339(now_ms).get(..10).and_then(|day| day.parse::<jiff::civil::Date>().ok());
     waiver.expires.trim().parse::<jiff::civil::Date>().map_or(true, |last| today.is_none_or(|today| last < today))

@@ -4,16 +4,16 @@ use super::Facts;
 use crate::model::decision::{Answer, Gate};
 use crate::model::stage::JobKind;
 
-/// A believed scan of this very head, or of the one from which `orch`'s own update made it (RULE-1): equal code is not
-/// enough, since an artefact or a commit of the range may hold the secret. A scanner that could not look is no verdict: it
-/// looks again, then the task is blocked; it never passes.
+/// A trusted scan of this very head, or of the one from which `orch`'s own update made it (RULE-1). Equal code is not
+/// enough, since an artefact or a commit of the range may contain the secret. A scanner that failed gives no verdict:
+/// it runs again, then the task is blocked; it never passes.
 pub fn gate(f: &Facts<'_>) -> Answer {
     if !f.project.security {
         return Answer::Pass {
             why: "not applicable: the security gate is off or the repository out of its scope".to_owned(),
         };
     }
-    // A row whose file was changed holds until a person retries, which begins a new stay (RULE-47).
+    // A row whose file was changed counts until a person retries, which begins a new stay (RULE-47).
     let counts = |e: &&crate::model::task::Evidence| !e.tampered || e.epoch == f.view.task.epoch;
     let of_head = f.view.evidence.iter().rev().find(|e| e.gate == Gate::SecurityGate.as_str() && f.of_head(e));
     let held = of_head.filter(counts);
@@ -49,7 +49,7 @@ mod tests {
             view.evidence = vec![pass.clone(), carry];
             assert_eq!(matches!(ask(&view), Answer::Pass { .. }), passes);
         }
-        // A FAIL of the history that was left behind does not condemn the one commit of the rework with the same tree.
+        // A FAIL of the discarded history does not condemn the single commit of the rework with the same tree.
         let mut fail = testing::row("security_gate", EvidenceVerdict::Fail);
         fail.detail = EvidenceDetail::code(vec![], true);
         view.evidence = vec![fail];

@@ -175,7 +175,7 @@ pub fn deploy(task: i64, state: DeployState) -> Deploy {
     }
 }
 
-/// That a head came from another by `orch`'s own update.
+/// Records that `orch`'s own update made a head from another.
 pub fn updated(from: &str, from_sha: char, equal: bool) -> EvidenceDetail {
     EvidenceDetail::Carry(Carry::Update { from: from.into(), from_sha: sha(from_sha), equal, left_out: false })
 }

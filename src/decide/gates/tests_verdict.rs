@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::model::decision::{Answer, Gate};
 
-/// The row that the run's finalizing recorded, or one more run; a *yes* only beside a review of the same code (BND-5).
+/// The row that the run's finalizing recorded, or one more run; a *yes* only with a review of the same code (BND-5).
 pub fn gate(f: &Facts<'_>) -> Answer {
     f.beside_review(Gate::TestsVerdict)
 }

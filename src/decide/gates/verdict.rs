@@ -1,5 +1,5 @@
-//! Reading verdicts from documents (PIPE-5): total, and a value outside its list is no verdict. Freshness is not judged
-//! here: what comes in is the file as the pushed head has it.
+//! Reads verdicts from documents (PIPE-5): total, and a value outside its list is no verdict. Freshness is not judged
+//! here: the input is the file as the pushed head has it.
 
 use crate::model::artefact::{Artefact, folder, listed, short, token, validate};
 use crate::model::decision::Gate;
@@ -49,7 +49,7 @@ pub const NEGATIVE: &[&str] = &["FAIL", "FAILED", "FAILURE", "REJECTED", "BLOCKE
 /// The tester's positive words, exactly.
 pub const POSITIVE: &[&str] = &["PASS", "PASSED", "OK", "SUCCESS"];
 
-/// The one verdict word of an artefact, in the table's spelling; else why there is none.
+/// The one verdict word of an artefact, as the table spells it; else why there is none.
 fn word(artefact: Artefact, doc: &Document) -> Result<(&'static str, &'static str), String> {
     let schema = artefact.schema();
     let name = schema.verdict.first().copied().unwrap_or_default();
@@ -84,7 +84,7 @@ pub fn review_verdict(doc: &Document) -> Reading {
     answer(Artefact::Review, doc, |v| if v == "APPROVED" { Verdict::Pass } else { Verdict::Fail })
 }
 
-/// `13-test-report.md`: the words of all three fields; one negative anywhere fails, a pass needs a positive one.
+/// `13-test-report.md`: the words of all three fields; one negative anywhere fails, and a pass needs a positive one.
 pub fn tests_verdict(doc: &Document) -> Reading {
     let mut positive = None;
     for name in Artefact::TestReport.schema().verdict {
@@ -127,7 +127,7 @@ pub fn staging_status(doc: &Document) -> Reading {
     })
 }
 
-/// `17-security-report.md`. What a FAIL means for the task hangs on [`security_reason`].
+/// `17-security-report.md`. What a FAIL means for the task depends on [`security_reason`].
 pub fn security_status(doc: &Document) -> Reading {
     let mut answer = answer(Artefact::SecurityReport, doc, |v| match ScanVerdict::parse(v) {
         Some(ScanVerdict::Pass) if doc.text("reason").is_some() => {
@@ -144,7 +144,7 @@ pub fn security_status(doc: &Document) -> Reading {
     answer
 }
 
-/// Why a scan failed: only `findings` sends a task back. `None`: no reason is given, or none of the list.
+/// Why a scan failed: only `findings` sends a task back. `None`: no reason, or one that is not in the list.
 pub fn security_reason(doc: &Document) -> Option<ScanReason> {
     doc.text("reason").and_then(|r| ScanReason::parse(&token(r).to_ascii_lowercase()))
 }
@@ -158,7 +158,7 @@ pub fn deploy_status(doc: &Document) -> Reading {
     })
 }
 
-/// `16-post-deploy-log.md`: HEALTHY passes, DEGRADED fails, the other two say neither.
+/// `16-post-deploy-log.md`: HEALTHY passes, DEGRADED fails, the other two do neither.
 pub fn post_deploy_status(doc: &Document) -> Reading {
     answer(Artefact::PostDeployLog, doc, |v| match WatchStatus::parse(v) {
         Some(WatchStatus::Healthy) => Verdict::Pass,
@@ -190,7 +190,7 @@ fn document(file: File<'_>) -> Result<Document, String> {
     }
 }
 
-/// `analysis_complete`: the analyst's four files are there, not empty, with readable front matter.
+/// `analysis_complete`: the analyst's four files exist, are not empty and have readable front matter.
 pub fn analysis_complete(files: &[File<'_>], absent: impl Fn(Artefact) -> String) -> Reading {
     let mut faults = Vec::new();
     let mut count = 0;
@@ -234,8 +234,8 @@ pub fn architecture_done(files: &[File<'_>]) -> Reading {
     Reading { verdict: Verdict::Pass, why: format!("{count} ADR") }
 }
 
-/// The verdict of one artefact's file; `None` is a file that is not there. For artefacts without a verdict the file
-/// has to be readable and not empty.
+/// The verdict of one artefact's file; `None` is a file that does not exist. The file of an artefact without a verdict
+/// must be readable and not empty.
 pub fn judge(artefact: Artefact, bytes: Option<&[u8]>) -> Reading {
     let Some(bytes) = bytes else { return Reading::none(format!("{artefact}: missing")) };
     let doc = match document(File { path: artefact.as_str(), bytes }) {
@@ -259,11 +259,11 @@ pub fn judge(artefact: Artefact, bytes: Option<&[u8]>) -> Reading {
     }
 }
 
-/// What the files of a stage's run come to.
+/// The verdict on the files of a stage's run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     pub reading: Reading,
-    /// For the developer; only beside a fail.
+    /// For the developer; only with a fail.
     pub findings: Vec<Finding>,
     /// Schema faults with the file's name: warnings, or with `frontmatter.validation_strict` the gate's *no* (PIPE-6).
     pub faults: Vec<String>,
@@ -292,7 +292,7 @@ pub fn gate_of(stage: Stage) -> Option<Gate> {
     }
 }
 
-/// A judge judges the commit it began from (RULE-3); the others' evidence is of what was pushed.
+/// A judge judges the commit it began from (RULE-3); the others' evidence is about what was pushed.
 pub fn judges_start(stage: Stage) -> bool {
     match stage {
         Stage::Review | Stage::Testing | Stage::DeployStaging => true,
@@ -306,7 +306,7 @@ pub fn judges_start(stage: Stage) -> bool {
     }
 }
 
-/// Whether a row says how the head came from the commit that was judged before: a later stage's agent changed code (RULE-4).
+/// Whether a row says how the head came from the commit judged before: a later stage's agent changed code (RULE-4).
 pub fn carries(stage: Stage, changed: bool) -> bool {
     changed && stage > Stage::Development
 }
@@ -320,9 +320,9 @@ pub enum Unread {
     NoFile,
 }
 
-/// Judges the work item's folder for a stage worked by an agent; `None` for a stage that leaves no documents. `files` are
-/// those of the folder at the pushed head that the run changed: what it did not change is stale and not handed in.
-/// `unread`: documents of the stage that are on the branch and not handed in, with why (PIPE-4).
+/// Judges the work item's folder for a stage that an agent works on; `None` for a stage that leaves no documents.
+/// `files` are those at the pushed head that the run changed: the others are stale and not handed in. `unread`:
+/// documents of the stage that are on the branch and not handed in, with why (PIPE-4).
 pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artefact, Unread)]) -> Option<Judged> {
     let artefact = Artefact::of_stage(stage).next()?;
     let of = |a: Artefact| files.iter().find(|f| f.path == a.as_str());
@@ -379,8 +379,8 @@ pub fn judge_stage(stage: Stage, key: &Key, files: &[File<'_>], unread: &[(Artef
 /// A finding is cut past this many bytes.
 pub const FINDING_BYTES: usize = 32 << 10;
 
-/// A finding: the text verbatim, cut only past [`FINDING_BYTES`] at a character, and then with a pointer to `place`
-/// (a file in the branch, a log).
+/// A finding: the text verbatim, cut only past [`FINDING_BYTES`] at a character boundary, and then with a pointer to
+/// `place` (a file in the branch, a log).
 pub fn finding(source: &str, text: &str, place: &str) -> Finding {
     let text = if text.trim().is_empty() {
         format!("(no text; see {place})")
@@ -393,18 +393,18 @@ pub fn finding(source: &str, text: &str, place: &str) -> Finding {
     Finding { source: source.to_owned(), text }
 }
 
-/// What a review asks for: its body. `path` is the file's in the repository.
+/// What a review requests: its body. `path` is the file's in the repository.
 pub fn review_findings(doc: &Document, path: &str) -> Finding {
     finding("review", &doc.body, &format!("`{path}` on the branch"))
 }
 
-/// What failed by a test report: its section of failing tests, or all of it where it has none.
+/// What failed according to a test report: its section of failing tests, or all of it where it has none.
 pub fn test_findings(doc: &Document, path: &str) -> Finding {
     finding("tests", section(&doc.body).unwrap_or(&doc.body), &format!("`{path}` on the branch"))
 }
 
-/// The first section with a text whose heading speaks of failures, up to the next heading of its level or above.
-/// Headings inside code fences are none.
+/// The first non-empty section whose heading mentions failures, up to the next heading of its level or above. Headings
+/// inside code fences don't count.
 fn section(body: &str) -> Option<&str> {
     let mut at = 0;
     let mut open: Option<(usize, usize)> = None;

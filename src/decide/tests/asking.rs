@@ -1,7 +1,7 @@
-//! RULE-43, explored: a person's answer on the board among everything that can happen to the question: the indication is
-//! delivered, refused, superseded, its reply lost, its sender killed; the asking status is set by a person or by a
-//! reconcile, observed late or out of order; answers come early, twice, or by the command line. Observations and intents
-//! are judged by the product's own `sight`, `asks` and `means`; what is right is kept beside them, in [`Truth`].
+//! RULE-43, explored: a person's answer on the board among everything that can happen to the question. The indication
+//! is delivered, refused, superseded, its reply lost, its sender killed; the asking status is set by a person or by a
+//! reconcile, observed late or out of order; answers are given early, twice, or by the command line. Observations and
+//! intents are judged by the product's own `sight`, `asks` and `means`; the truth is kept separately, in [`Truth`].
 
 use super::deep;
 use crate::decide::board::{Known, Seen, Sight, Source, Standing, Unused, Use, asks, means, sight};
@@ -21,13 +21,13 @@ enum On {
     Stop,
 }
 
-/// What a status that a person set is to do, by what had been so when it was set.
+/// What a status that a person set should do, by the state when it was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Truth {
     wait: u8,
     /// The asking status had been on the item in that wait.
     stood: bool,
-    /// And `orch` knew it, by a read or by the board's answer to its own write.
+    /// And `orch` knew it, from a read or from the board's answer to its own write.
     known: bool,
 }
 
@@ -41,9 +41,9 @@ struct Item {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Read {
     before: Option<Wait>,
-    /// `None`: the waits are taken, the board has not answered.
+    /// `None`: the waits were read, the board has not answered.
     item: Option<Item>,
-    /// The item changed since, by anybody or by `orch` itself; and something newer was recorded.
+    /// The item changed since, by a person or by `orch` itself, and something newer was recorded.
     moved: bool,
     ours: bool,
     behind: bool,
@@ -60,7 +60,7 @@ enum Message {
         to: On,
         before: Option<Wait>,
     },
-    /// The board has taken it, and nobody has recorded it.
+    /// The board has accepted it, and nobody has recorded it.
     Taken {
         to: On,
         before: Option<Wait>,
@@ -87,7 +87,7 @@ struct World {
 struct Setting {
     waiting: Waiting,
     source: Source,
-    /// The board has no status of its own to ask with: the asking one is also that of the work before.
+    /// The board has no status of its own to ask with: the asking status also means the work before it.
     fallback: bool,
 }
 
@@ -363,7 +363,7 @@ fn explore(s: &Setting) -> usize {
             if to.over {
                 to = World { over: true, ..states[0].clone() };
             }
-            // What waits to be used is used by every step: more at once is the same again.
+            // Every step uses the intents that wait: more at once adds nothing.
             if to.intents.len() > 1 + usize::from(deep()) {
                 continue;
             }
@@ -412,7 +412,7 @@ fn rule_43_no_order_of_events_loses_an_answer_or_takes_an_early_one() {
     for waiting in [Waiting::Approval, Waiting::ConfirmDeploy] {
         for source in [Source::File, Source::Server] {
             for fallback in [false, true] {
-                // The two questions are one mechanism: what is left out here is another mixture of the same.
+                // The two questions are one mechanism: what is left out here is another mix of the same.
                 let file = source == Source::File;
                 if deep() || ((waiting == Waiting::Approval) == file && fallback != file) {
                     states += explore(&Setting { waiting, source, fallback });

@@ -1,4 +1,4 @@
-//! What must hold in every state and on every edge (TRUST-1), told without the gates' own code.
+//! What must hold in every state and on every edge (TRUST-1), stated without the gates' own code.
 
 use super::world::{Rel, Res, Row, Setting, T, Window, World};
 use crate::decide::dispatch::Dispatch;
@@ -13,7 +13,7 @@ fn passed(t: &T, which: impl Fn(&Row) -> bool, gate: Gate) -> bool {
     t.rows.iter().any(|r| r.gate == gate && r.verdict == V::Pass && which(r))
 }
 
-/// A decision moved a task: along the table only, and out of no stage without what it asks for.
+/// A decision moved a task: along the table only, and out of no stage without what that stage requires.
 pub fn decided(before: &World, after: &World, i: usize, s: &Setting, decision: &Decision) {
     let (a, b) = (&before.tasks[i], &after.tasks[i]);
     let project = s.policy.project(&before.view(i, s, false).task.project).unwrap().clone();
@@ -64,7 +64,7 @@ pub fn decided(before: &World, after: &World, i: usize, s: &Setting, decision: &
     }
 }
 
-/// The change that the product makes of a row, and the world's own telling of it, come to the same.
+/// The product's change of a row and the world's own model of it are the same.
 pub fn agree(row: &Task, told: &Task) {
     let of = |t: &Task| {
         let held = (t.blocked_reason.is_some(), t.held_findings.is_some(), t.withdrawn.is_some());
@@ -133,7 +133,7 @@ pub fn starting(w: &World, i: usize) {
     assert!(t.stage == Stage::Deploy && !t.blocked, "{t:?}");
 }
 
-/// A stop comes to its end: nothing of the task works any more.
+/// A stop is carried out: nothing of the task works any more.
 pub fn cancelled(w: &World, i: usize) {
     let t = &w.tasks[i];
     assert!(t.stop && t.job.is_none(), "{t:?}");
@@ -141,14 +141,14 @@ pub fn cancelled(w: &World, i: usize) {
     assert!(t.deploy.is_none_or(|d| !d.command && !d.actor), "cancelled under a running deploy: {t:?}");
 }
 
-/// Where a task stopped: a hold tells why; an armed watch and every task without a job has an answer.
+/// Where a task stopped: a hold says why; an armed watch and every task without a job has an answer.
 pub fn explained(w: &World, i: usize, decision: &Decision) {
     if let Decision::Hold { why, .. } = decision {
         assert!(!why.is_empty(), "held without a reason: {:?}", w.tasks[i]);
     }
 }
 
-/// A plan: limits, the serial gate, what holds everybody; every queued job is claimed or told why not.
+/// A plan: limits, the serial gate, what holds everybody; every queued job is claimed or has a reason why not.
 pub fn planned(w: &World, s: &Setting, queue: &QueueView, plan: &Dispatch) {
     let task = |c: &crate::model::view::Claim| usize::try_from(c.task.0).unwrap() - 1;
     assert_eq!(plan.claims.len() + plan.held.len(), queue.queued.len(), "a queued job is neither claimed nor held");
@@ -218,7 +218,7 @@ pub fn edge(before: &World, after: &World, person: bool, s: &Setting) {
             assert!(b.stage != Stage::Done || deployed, "a stopped task went on to its end: {a:?}");
         }
         if let (Some(d), Some(e)) = (a.deploy, b.deploy) {
-            // Only a person's `retry` begins the same landed commit anew, under a new id.
+            // Only a person's `retry` deploys the same landed commit again, under a new id.
             let same = d.ours && e.ours && !(person && a.blocked);
             assert!(!d.merged || e.merged || !d.ours, "a merge is forgotten: {a:?}");
             assert!(!same || !d.started || e.started, "a start is forgotten: {a:?}");

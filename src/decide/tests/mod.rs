@@ -1,7 +1,7 @@
 //! The decision core, explored exhaustively (TRUST-2): breadth first over every abstract state that steps, outcomes,
-//! deaths of processes and people can lead to, with the product's own `decide`, `plan` and `reap`. Invariants are checked
-//! on every edge; at last it is shown that from every state an end can be reached, and that without a person every task
-//! comes to its end or to a rest that a rule explains.
+//! deaths of processes and people can lead to, with the product's own `decide`, `plan` and `reap`. Invariants are
+//! checked on every edge. Finally, every state can reach an end, and without a person every task ends or rests where a
+//! rule explains it.
 
 #![allow(clippy::print_stdout, reason = "the number of states is a result")]
 
@@ -118,7 +118,7 @@ impl Graph {
     }
 }
 
-/// Explores everything; panics with the way there where something does not hold.
+/// Explores everything; panics with the path to the state where something does not hold.
 fn explore(name: &str, s: &Setting) -> usize {
     let first = Rc::new(World::new(s));
     let mut known = HashMap::from([(first.clone(), 0_u32)]);
@@ -163,7 +163,7 @@ fn explore(name: &str, s: &Setting) -> usize {
 
 const ALL: [Act; 6] = [Act::Stop, Act::Halt, Act::Freeze, Act::Withdraw, Act::Push, Act::Reject];
 
-/// Whether more is asked for than every run of the tests needs (`ORCH_EXPLORE_DEEP=1`, minutes).
+/// Whether to explore more than every test run needs (`ORCH_EXPLORE_DEEP=1`, minutes).
 fn deep() -> bool {
     std::env::var_os("ORCH_EXPLORE_DEEP").is_some()
 }

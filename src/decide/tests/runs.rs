@@ -139,7 +139,7 @@ impl Steps<'_> {
         let t = &mut w.tasks[i];
         let entry = t.job.unwrap();
         let run = entry.run.unwrap();
-        // The fence: a stopped task's agents have nothing more to say.
+        // The fence: a stopped task's agents have no say any more.
         if entry.kind == JobKind::Agent && t.stop {
             return;
         }
@@ -163,7 +163,7 @@ impl Steps<'_> {
         self.push(By::Itself, format!("{}: {} {what} {out:?}", i + 1, entry.kind), w);
     }
 
-    /// The reaper looks at a run, late enough for every bound but the longest, and later than that.
+    /// The reaper checks a run, late enough for every bound but the longest, and later than that.
     fn reaped(&mut self, i: usize, t: &T, entry: &Entry, run: &Run) {
         let all: &[bool] = if self.s.outcomes == Outcomes::All { &[false, true] } else { &[false] };
         for overdue in all.iter().copied() {

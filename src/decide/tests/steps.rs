@@ -1,5 +1,5 @@
 //! What can happen next: every transaction, effect, outcome, death and act of a person as one edge. Decisions come from
-//! the product's own functions; what they lead to is told here as `engine` carries it out.
+//! the product's own functions; their consequences are modelled here as `engine` carries them out.
 
 use super::invariants as hold;
 use super::world::{Act, D, Entry, NOW, Outcomes, Phase, Rel, Run, Setting, T, Window, World};
@@ -51,7 +51,7 @@ pub fn from(w: &World, s: &Setting) -> Vec<Edge> {
     all.edges
 }
 
-/// Along an edge of the product's own table.
+/// Moves along an edge of the product's own table.
 pub fn enter(t: &mut T, edge: Along, to: Stage) {
     assert!(leads(edge, t.stage, to), "{edge} from {} to {to} is no edge", t.stage);
     t.stage = to;
@@ -66,7 +66,7 @@ pub fn enter(t: &mut T, edge: Along, to: Stage) {
     }
 }
 
-/// Applies what the database alone can carry out, as one transaction; gives the decision at which it stopped.
+/// Applies what the database alone can carry out, as one transaction; returns the decision at which it stopped.
 pub fn drive(w: &mut World, i: usize, s: &Setting) -> Decision {
     for _ in 0..MOST_ROUNDS {
         let before = w.clone();
@@ -80,7 +80,7 @@ pub fn drive(w: &mut World, i: usize, s: &Setting) -> Decision {
     panic!("decisions for {} go round: {:?}", i + 1, w.tasks[i]);
 }
 
-/// Carries out a decision here, and sees that the product's own change of the row comes to the same.
+/// Carries out a decision here, and checks that the product's own change of the row is the same.
 fn apply(w: &mut World, i: usize, s: &Setting, decision: &Decision) {
     let view = w.view(i, s, false);
     carry_out(w, i, s, decision);
@@ -227,7 +227,7 @@ impl Steps<'_> {
             Effect::VerdictInputs => {}
             Effect::OpenDeploy => self.open(i, w),
             Effect::Land => {
-                // Only a dead lander's place is taken.
+                // Only a dead lander is replaced.
                 let mut to = w.clone();
                 let d = to.tasks[i].deploy.as_mut().unwrap();
                 assert!(!d.actor, "two processes land one deploy");

@@ -1,5 +1,5 @@
-//! The abstract state: what the rows, the files and the processes of a small installation can be, with everything left
-//! out that no decision looks at (texts, times but "due", absolute numbers of attempts and epochs).
+//! The abstract state: what the rows, the files and the processes of a small installation can be, without anything that
+//! no decision reads (texts, times but "due", absolute numbers of attempts and epochs).
 
 use crate::decide::gates::testing::{self, sha};
 use crate::model::decision::{CARRY, Gate, INPUTS};
@@ -23,7 +23,7 @@ const EPOCH: i64 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rel {
     Same,
-    /// The head was made of it by our own update with equal patches.
+    /// Our own update with equal patches made the head from it.
     Updated,
     Other,
 }
@@ -42,7 +42,7 @@ pub struct Row {
     pub fence: bool,
 }
 
-/// How far a claimed job came.
+/// How far a claimed job has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// `spawned`: its supervisor was started and has not reported yet.
@@ -53,11 +53,11 @@ pub enum Phase {
     Exited(Out),
 }
 
-/// What a run says in the end.
+/// What a run reports in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Out {
     Verdict(EvidenceVerdict),
-    /// Ended badly, counted.
+    /// Failed, counted.
     Failed,
     /// An outage or a limit: back to the queue, nothing spent.
     Again,
@@ -107,7 +107,7 @@ pub struct D {
     pub ours: bool,
     /// The process that lands it lives.
     pub actor: bool,
-    /// It was allowed to merge (the intent stands).
+    /// It was allowed to merge (the intent is recorded).
     pub going: bool,
     pub merged: bool,
     /// The file that is the only right to run the command.
@@ -124,7 +124,7 @@ pub struct T {
     /// Reworks since the budget was last filled.
     pub rounds: i8,
     pub rows: Vec<Row>,
-    /// Ended badly in this stay: kind, counted, how many.
+    /// Failed in this stay: kind, counted, how many.
     pub fails: Vec<(JobKind, bool, u8)>,
     pub job: Option<Entry>,
     pub waiting: Option<Waiting>,
@@ -138,7 +138,7 @@ pub struct T {
     /// A stop that is being carried out has ended jobs and processes.
     pub stopping: bool,
     pub window: Window,
-    /// A person pushed to the branch, and nobody looked yet.
+    /// A person pushed to the branch, and nobody has checked yet.
     pub foreign: bool,
     pub deploy: Option<D>,
     pub landed: bool,
@@ -174,7 +174,7 @@ pub struct Setting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcomes {
     All,
-    /// Well, or *no*; no tool errors, no failed runs.
+    /// Success, or *no*; no tool errors, no failed runs.
     Verdicts,
     Well,
 }
@@ -239,7 +239,7 @@ impl T {
         self.job.and_then(|j| j.run)
     }
 
-    /// Adds a row; what it makes unreadable goes.
+    /// Adds a row, and drops those that no gate reads any more.
     pub fn add(&mut self, gate: Gate, verdict: EvidenceVerdict) {
         let row = Row { gate, verdict, fresh: true, attempt: true, rel: Rel::Same, fence: true };
         let error = verdict == EvidenceVerdict::ToolError;
@@ -248,7 +248,7 @@ impl T {
         self.rows.sort_by_key(|r| r.gate);
     }
 
-    /// A new head: what was judged is related to it as told.
+    /// A new head: what was judged is related to it as given.
     pub fn moved(&mut self, equal: bool) {
         for r in &mut self.rows {
             r.rel = match r.rel {
@@ -258,7 +258,7 @@ impl T {
         }
     }
 
-    /// Counts a run that ended badly, as far as any rule counts.
+    /// Counts a failed run, as far as any rule counts it.
     pub fn failed(&mut self, kind: JobKind, spent: bool) {
         let counts = match kind {
             JobKind::Agent | JobKind::Deploy => 4,

@@ -1,5 +1,5 @@
-//! The flat front matter of local work items: one-line values as people type them (`title: Fix: the login` is no YAML,
-//! and a title). Used by the local board; fences, quoting and line-wise writing are the parent's.
+//! The flat front matter of local work items: one-line values as people type them (`title: Fix: the login` is not YAML,
+//! but it is a title). Used by the local board; fences, quoting and line-wise writing are the parent's.
 
 use super::{Field, fence, put, quoted};
 
@@ -19,7 +19,7 @@ impl Front {
         })
     }
 
-    /// A list, or a single text as a list of one; absent or empty gives none.
+    /// A list, or a single text as a list of one; absent or empty gives an empty list.
     pub fn list(&self, name: &str) -> Vec<String> {
         match self.fields.iter().find(|(n, _)| n == name).map(|(_, f)| f) {
             Some(Field::List(l)) => l.clone(),
@@ -29,7 +29,7 @@ impl Front {
     }
 }
 
-/// Reads the front matter. Fails with what is wrong: the file may be half written, look later.
+/// Reads the front matter. Fails with what is wrong: the file may be half written, retry later.
 pub fn read(text: &str) -> Result<Front, String> {
     let fence = fence(text.as_bytes())?.ok_or("the file does not start with a `---` line")?;
     let mut fields: Vec<(String, Field)> = Vec::new();
@@ -97,7 +97,7 @@ fn field(value: &str) -> Result<Field, String> {
     Ok(Field::List(items))
 }
 
-/// A value without a trailing ` # comment`, outer space dropped.
+/// A value without a trailing ` # comment`, trimmed.
 fn uncommented(value: &str) -> &str {
     value.split_once(" #").map_or(value, |(v, _)| v).trim()
 }
@@ -130,7 +130,7 @@ fn scalar(value: &str) -> Result<String, String> {
     }
 }
 
-/// The text with each name set to its value, as [`super::set`] does it, for files that only this reading can read. Fails
+/// The text with each name set to its value, as [`super::set`] does it, for files that only this parser can read. Fails
 /// as [`read`] does, and where a value would not read back.
 pub fn set(text: &str, pairs: &[(&str, &str)]) -> Result<String, String> {
     read(text)?;

@@ -1,17 +1,17 @@
 //! As much of YAML's lexing as it takes to change one entry in place and to refuse anchors and aliases before the
-//! parser sees them. Errs on the side of refusing; what it misses the parser's own limit on repetition bounds.
+//! parser sees them. Errs on the side of refusing; the parser's own limit on repetition bounds what it misses.
 
 use super::quoted;
 
 /// More open brackets than this are refused: the parser's time grows with their square.
 const MAX_DEPTH: usize = 64;
 
-/// Where a scan stands between two lines.
+/// The state of a scan between two lines.
 #[derive(Default)]
 struct State {
     /// The quote that is open.
     quote: Option<char>,
-    /// The indentation of the line whose block scalar (`|`, `>`) goes on.
+    /// The indentation of the line whose block scalar (`|`, `>`) continues.
     block: Option<usize>,
     /// Open flow brackets.
     depth: usize,
@@ -108,7 +108,7 @@ impl State {
     }
 }
 
-/// The name that a line at the left margin gives a value to, and where its colon stands.
+/// The name that a line at the left margin gives a value to, and where its colon is.
 fn key(text: &str) -> Option<(&str, usize)> {
     if text.starts_with([' ', '\t', '#', '-']) {
         return None;
@@ -121,7 +121,7 @@ fn key(text: &str) -> Option<(&str, usize)> {
     Some((bare, colon.0))
 }
 
-/// `name: **value**`, which is no YAML: what stands before the value, the value, what stands behind it.
+/// `name: **value**`, which is not YAML: what precedes the value, the value, what follows it.
 fn emphasised(text: &str) -> Option<(&str, &str, &str)> {
     let (_, colon) = key(text)?;
     let rest = text.get(colon + 1..)?;
@@ -133,7 +133,7 @@ fn emphasised(text: &str) -> Option<(&str, &str, &str)> {
     wrapped.then_some((text.get(..begin)?, value, text.get(begin + value.len()..)?))
 }
 
-/// The front matter as the parser shall see it: emphasised values in quotes. Fails on an anchor or alias.
+/// The front matter as the parser should see it: emphasised values in quotes. Fails on an anchor or alias.
 pub(super) fn prepared(front: &str) -> Result<String, String> {
     let mut out = String::with_capacity(front.len());
     let mut state = State::default();
@@ -161,9 +161,9 @@ pub(super) fn prepared(front: &str) -> Result<String, String> {
 pub(super) struct Entry<'a> {
     pub from: usize,
     pub to: usize,
-    /// The name as it is written, with the colon.
+    /// The name as written, with the colon.
     pub head: &'a str,
-    /// The comment behind the value, with the space before it.
+    /// The comment after the value, with the space before it.
     pub comment: &'a str,
     pub eol: &'a str,
 }
@@ -192,7 +192,7 @@ pub(super) fn entry<'a>(front: &'a str, name: &str) -> Option<Entry<'a>> {
         }
         let inside = state.goes_on(text);
         let here = if inside { None } else { key(text).filter(|(n, _)| *n == name) };
-        // An emphasised value is no alias and opens nothing.
+        // An emphasised value is not an alias and opens nothing.
         let comment = match emphasised(text).filter(|_| !inside) {
             Some((_, _, tail)) => tail,
             None => {

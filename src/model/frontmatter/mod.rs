@@ -1,5 +1,5 @@
 //! Front matter, the machine contract between agents and gates (PIPE-6): the one place that reads and writes it. Every
-//! gate, every scan and the local board go through here. Pure; total on any bytes.
+//! gate, every scan and the local board use it. Pure; total on any bytes.
 //!
 //! [`read`] reads YAML; [`flat`] is the board's more lenient reading of one-line values that people type.
 
@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// More front matter than this is broken, in bytes between the fences.
+/// Front matter larger than this is broken, in bytes between the fences.
 pub const MAX_BYTES: usize = 64 << 10;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -23,7 +23,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub enum Field {
     Text(String),
     List(Vec<String>),
-    /// A mapping, or a list of more than texts: readable, and of no use to any gate.
+    /// A mapping, or a list of more than texts: readable, but no gate can use it.
     Nested,
 }
 
@@ -33,7 +33,7 @@ impl From<&str> for Field {
     }
 }
 
-/// A file with readable front matter: no name stands twice in `fields`, the order is the file's.
+/// A file with readable front matter: no name is twice in `fields`, the order is the file's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Document {
     pub fields: Vec<(String, Field)>,
@@ -46,7 +46,7 @@ impl Document {
         self.fields.iter().find(|(n, _)| n == name).map(|(_, f)| f)
     }
 
-    /// The value of a field that is one text, outer space dropped; `None` for absent, empty, a list, a mapping.
+    /// The value of a field that is one text, trimmed; `None` for absent, empty, a list, a mapping.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.field(name) {
             Some(Field::Text(text)) => Some(text.trim()).filter(|t| !t.is_empty()),
@@ -64,17 +64,17 @@ impl Document {
     }
 }
 
-/// What a file's beginning holds.
+/// What a file begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     Document(Document),
-    /// The first line is no `---`.
+    /// The first line is not `---`.
     Absent,
-    /// There is a fence, and what follows can't be used: why.
+    /// There is a fence, but what follows can't be used; with the reason.
     Broken(String),
 }
 
-/// Where the fences stand, in bytes.
+/// Where the fences are, in bytes.
 struct Fence {
     /// First byte after the opening line.
     from: usize,
@@ -84,7 +84,7 @@ struct Fence {
     body: usize,
 }
 
-/// Finds the fences; `Ok(None)` when the first line is none.
+/// Finds the fences; `Ok(None)` when the first line is not a fence.
 fn fence(bytes: &[u8]) -> Result<Option<Fence>, String> {
     let mut at = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
     let mut open = None;
@@ -113,8 +113,8 @@ fn between<'a>(bytes: &'a [u8], fence: &Fence) -> Result<&'a str, String> {
         .map_err(|_| "the front matter is not UTF-8".to_owned())
 }
 
-/// Reads a file. A byte-order mark and CRLF are tolerated; anchors, aliases, tags and names that stand twice are not.
-/// A value wrapped in `*` or backticks (`verdict: **APPROVED**`), no YAML, is read as that text.
+/// Reads a file. A byte-order mark and CRLF are tolerated; anchors, aliases, tags and duplicate names are not. A value
+/// wrapped in `*` or backticks (`verdict: **APPROVED**`), which is not YAML, is read as that text.
 pub fn read(bytes: &[u8]) -> Read {
     let fence = match fence(bytes) {
         Ok(Some(fence)) => fence,
@@ -134,7 +134,7 @@ fn parse(front: &str) -> Result<Vec<(String, Field)>, String> {
     if front.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
         return Ok(Vec::new());
     }
-    // The line break stands for the opening fence, so that the parser's line numbers are the file's.
+    // The line break replaces the opening fence, so that the parser's line numbers are the file's.
     let text = format!("\n{}", lex::prepared(front)?);
     yaml::from_str::<Top>(&text).map(|top| top.0).map_err(|e| {
         let why: String = e.to_string().chars().take(300).collect();
@@ -142,10 +142,9 @@ fn parse(front: &str) -> Result<Vec<(String, Field)>, String> {
     })
 }
 
-/// The file with each name set to its text, everything else byte for byte as it was: other lines, comments (also the
-/// one behind a changed value), order, line ends, body. A missing name is added below the others; where there is no
-/// front matter it is put before the text. Fails, naming why, on broken front matter and where the result would not
-/// read back as asked.
+/// The file with each name set to its text, everything else byte for byte as before: other lines, comments (also one
+/// after a changed value), order, line ends, body. A missing name is added below the others; new front matter is put
+/// before the text. Fails, naming why, on broken front matter and where the result would not read back as requested.
 pub fn set(bytes: &[u8], pairs: &[(&str, &str)]) -> Result<Vec<u8>, String> {
     let before = match read(bytes) {
         Read::Document(doc) => doc.fields,
@@ -174,7 +173,7 @@ pub fn set(bytes: &[u8], pairs: &[(&str, &str)]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Replaces or adds one line; `value` is YAML already. The result is not looked at.
+/// Replaces or adds one line; `value` is YAML already. The result is not checked.
 fn put(bytes: &[u8], name: &str, value: &str) -> Result<Vec<u8>, String> {
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !is_name || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
@@ -231,7 +230,7 @@ pub fn quoted(text: &str) -> String {
     if plain {
         return text.to_owned();
     }
-    // A JSON string is a YAML one, but for characters that YAML takes for line breaks or does not allow.
+    // A JSON string is a YAML one, except for characters that YAML treats as line breaks or does not allow.
     let mut out = String::new();
     for c in serde_json::Value::from(text).to_string().chars() {
         match c {

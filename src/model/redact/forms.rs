@@ -8,7 +8,7 @@ type Bytes = Zeroizing<Vec<u8>>;
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const FOR_ADDRESSES: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Every form of one line that is looked for; none is shorter than [`LEAST`].
+/// Every form of one line that is searched for; none is shorter than [`LEAST`].
 pub(super) fn of(line: &str) -> Vec<Bytes> {
     let raw = line.as_bytes();
     let mut forms: Vec<Vec<u8>> = vec![raw.to_vec()];
@@ -30,8 +30,8 @@ fn pair(byte: u8, upper: bool) -> [u8; 2] {
     [byte >> 4, byte & 15].map(|n| digits.get(usize::from(n)).copied().unwrap_or(b'0'))
 }
 
-/// The characters that say nothing of what stands around the secret, `before` bytes into a group of three; and, for one
-/// that ends its text, those to the end, without padding and with.
+/// The characters that depend on the secret alone, which begins `before` bytes into a group of three; and, for one that
+/// ends its text, those to the end, without padding and with it.
 fn base64(raw: &[u8], before: usize, alphabet: &[u8; 64]) -> [Vec<u8>; 3] {
     let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(raw.iter().copied()).collect();
     let mut all = Vec::new();
@@ -41,7 +41,7 @@ fn base64(raw: &[u8], before: usize, alphabet: &[u8; 64]) -> [Vec<u8>; 3] {
         let six = [18, 12, 6, 0].map(|by| usize::try_from(bits >> by & 63).unwrap_or(0));
         all.extend(six.iter().take(group.len() + 1).filter_map(|n| alphabet.get(*n)));
     }
-    // A character that shares a bit with what stands before is not the secret's own.
+    // A character that shares a bit with what precedes is not the secret's own.
     let begin = (before * 8).div_ceil(6);
     let inner = all.get(begin..bytes.len() * 8 / 6).unwrap_or_default().to_vec();
     let open = all.get(begin..).unwrap_or_default().to_vec();
@@ -50,7 +50,7 @@ fn base64(raw: &[u8], before: usize, alphabet: &[u8; 64]) -> [Vec<u8>; 3] {
     [inner, open, padded]
 }
 
-/// With each byte as `%XX`, or those that stand for something in an address.
+/// With each byte as `%XX`, or only those with a meaning in an address.
 fn percent(raw: &[u8], upper: bool, every: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for b in raw {
@@ -64,8 +64,8 @@ fn percent(raw: &[u8], upper: bool, every: bool) -> Vec<u8> {
     out
 }
 
-/// As a JSON text has it: the few characters that must be escaped, or all that are not ASCII, or the slash as well; and
-/// again as a text inside a JSON text.
+/// As a JSON text has it: with the few characters that must be escaped, or all that are not ASCII, or the slash as
+/// well; and once more as a text inside a JSON text.
 fn json(line: &str) -> Vec<Vec<u8>> {
     let once = escaped(line);
     let ascii: String = once.chars().map(|c| if c.is_ascii() { c.to_string() } else { units(c) }).collect();

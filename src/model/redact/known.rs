@@ -1,5 +1,5 @@
-//! The secrets of this process. What is said is redacted in many places, and none may be told apart by which of them it
-//! was handed: there is one set, which every value joins that the process reads.
+//! The secrets of this process. Output is redacted in many places, and they must not differ in which secrets they know:
+//! there is one set, and every value that the process reads joins it.
 
 use super::Redactor;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ type Reads = Box<dyn FnOnce() -> Secrets + Send>;
 #[derive(Default)]
 struct Known {
     secrets: Secrets,
-    /// What gives the configured ones; asked when the first text is looked at, for most steps look at none.
+    /// What reads the configured ones; called for the first text that is redacted, because most steps redact none.
     configured: Option<Reads>,
     made: Option<Redactor>,
 }
@@ -23,7 +23,7 @@ fn known() -> MutexGuard<'static, Known> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says how the configured secrets are read. `reads` may not look at a text itself.
+/// Sets how the configured secrets are read. `reads` must not redact a text itself.
 pub fn configure(reads: impl FnOnce() -> Secrets + Send + 'static) {
     let mut known = known();
     known.configured = Some(Box::new(reads));

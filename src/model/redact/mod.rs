@@ -1,5 +1,6 @@
-//! The one redactor (BND-4): it knows every configured secret, in the forms in which programs write one, and all that a
-//! child or a service said passes it before it is kept or shown. What is split, reversed or encrypted it can't find.
+//! The one redactor (BND-4): it knows every configured secret, in the forms in which programs write one, and everything
+//! that a child or a service said passes it before it is stored or shown. It can't find what is split, reversed or
+//! encrypted.
 
 mod forms;
 mod known;
@@ -12,14 +13,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// A shorter value stands in other text by chance, and is not looked for; `config check` warns of one.
+/// A shorter value occurs in other text by chance, and is not searched for; `config check` warns about one.
 pub const LEAST: usize = 8;
 /// Words of the filter: 2^16 bits.
 const FILTER: usize = 1 << 10;
-/// At the end of a stream, the beginning of a secret from this length on is taken for a cut secret.
+/// At the end of a stream, the beginning of a secret counts as a cut secret from this length on.
 const CUT: usize = 4;
 
-/// The secrets that are looked for. Cloning is cheap.
+/// The secrets to search for. Cloning is cheap.
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<Patterns>);
 
@@ -28,10 +29,10 @@ struct Patterns {
     /// Every form of every secret, sorted, with the number of its name.
     all: Vec<(Zeroizing<Vec<u8>>, usize)>,
     names: Vec<String>,
-    /// Where in `all` those stand that begin with the same eight bytes: what makes one pass over a text enough, however
-    /// many they are.
+    /// Which entries of `all` begin with the same eight bytes: with this, one pass over a text is enough, however many
+    /// secrets there are.
     heads: HashMap<u64, Range<usize>>,
-    /// A bit for each head's hash: nearly every place of a text is passed over by it.
+    /// A bit for each head's hash: it skips nearly every place of a text.
     filter: Vec<u64>,
     longest: usize,
 }
@@ -43,16 +44,17 @@ impl std::fmt::Debug for Redactor {
     }
 }
 
-/// Part of a text that holds a secret.
+/// Part of a text that contains a secret.
 struct Hit {
     at: Range<usize>,
-    /// Of the longest secret in it, and that one's length.
+    /// The name of the longest secret in it, and that one's length.
     name: usize,
     length: usize,
 }
 
 impl Redactor {
-    /// Of names and values. A value of several lines is several secrets; lines of fewer than [`LEAST`] bytes are none.
+    /// From names and values. A value of several lines is several secrets; lines of fewer than [`LEAST`] bytes are not
+    /// secrets.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut all: Vec<(Zeroizing<Vec<u8>>, usize)> = Vec::new();
@@ -84,7 +86,7 @@ impl Redactor {
         Self(Arc::new(Patterns { all, names, heads, filter, longest }))
     }
 
-    /// Whether there is nothing to look for.
+    /// Whether there is nothing to search for.
     pub fn is_empty(&self) -> bool {
         self.0.all.is_empty()
     }
@@ -93,12 +95,12 @@ impl Redactor {
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.bytes(text.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(text),
-            // Of whole secrets and the text between: patterns are of whole characters or of ASCII alone.
+            // Whole secrets and the text between them: patterns are of whole characters or of ASCII alone.
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
 
-    /// As [`Self::text`], of bytes.
+    /// As [`Self::text`], for bytes.
     pub fn bytes<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         let hits = self.hits(text, 0);
         if hits.is_empty() {
@@ -109,7 +111,7 @@ impl Redactor {
         Cow::Owned(out)
     }
 
-    /// As [`Self::text`], of a text that was cut at either end: what a cut left of a secret goes, too.
+    /// As [`Self::text`], for a text that was cut at either end: the remainder of a cut secret is removed, too.
     pub fn cut_text(&self, text: &str) -> String {
         let bytes = text.as_bytes();
         let ending = self.ended(bytes);
@@ -123,7 +125,7 @@ impl Redactor {
         String::from_utf8_lossy(&out).into_owned()
     }
 
-    /// How long the end of a secret is that the text begins with, and whose; not of a whole one.
+    /// The length of a secret's end that the text begins with, and whose it is; not for a whole secret.
     fn ended(&self, text: &[u8]) -> Option<(usize, usize)> {
         let ends = self.0.all.iter().filter(|(p, _)| !text.starts_with(p)).filter_map(|(pattern, name)| {
             let lengths = CUT..pattern.len().min(text.len() + 1);
@@ -134,17 +136,17 @@ impl Redactor {
         ends.max_by_key(|(length, _)| *length)
     }
 
-    /// The name of a secret that stands in the bytes.
+    /// The name of a secret in the bytes.
     pub fn find(&self, text: &[u8]) -> Option<&str> {
         self.hits(text, 0).first().map(|hit| self.name(hit.name))
     }
 
-    /// The names of all secrets that stand in the bytes.
+    /// The names of all secrets in the bytes.
     pub fn names(&self, text: &[u8]) -> BTreeSet<&str> {
         self.hits(text, 0).iter().map(|hit| self.name(hit.name)).collect()
     }
 
-    /// Where secrets stand, and what to write over them where a file must not change its length.
+    /// Where secrets are, and what to write over them where a file must keep its length.
     pub fn places(&self, text: &[u8]) -> Vec<(Range<usize>, Vec<u8>)> {
         let over = |hit: Hit| {
             let mut label = format!("[secret: {}]", self.name(hit.name)).into_bytes();
@@ -159,7 +161,7 @@ impl Redactor {
         self.0.longest
     }
 
-    /// For what comes in pieces.
+    /// For text that arrives in pieces.
     pub fn stream(&self) -> Stream {
         Stream { known: self.clone(), held: Vec::new(), covered: 0 }
     }
@@ -168,7 +170,7 @@ impl Redactor {
         self.0.names.get(number).map_or("", String::as_str)
     }
 
-    /// Every place with a secret, in order, those that overlap as one; the first `covered` bytes belong to one.
+    /// Every place with a secret, in order, overlapping ones merged; the first `covered` bytes belong to one.
     fn hits(&self, text: &[u8], covered: usize) -> Vec<Hit> {
         let mut hits: Vec<Hit> = Vec::new();
         if covered > 0 {
@@ -200,8 +202,8 @@ impl Redactor {
         hits
     }
 
-    /// The longest pattern of a range that the text begins with. The one just before the text in order is it, or else no
-    /// pattern is that shares more with the text than that one does.
+    /// The longest pattern of a range that the text begins with. It is the one just before the text in order, or else a
+    /// pattern that shares no more with the text than that one does.
     fn longest_at(&self, range: &Range<usize>, text: &[u8]) -> Option<(usize, usize)> {
         let patterns = self.0.all.get(range.clone())?;
         let mut text = text;
@@ -216,7 +218,7 @@ impl Redactor {
         }
     }
 
-    /// From where on the text may be the beginning of a secret whose rest is to come, and whose.
+    /// Where the beginning of a secret whose rest is still to arrive may start in the text, and whose it is.
     fn begun(&self, text: &[u8]) -> Option<(usize, usize)> {
         let from = text.len().saturating_sub(self.0.longest.saturating_sub(1));
         (from..text.len()).find_map(|start| {
@@ -231,8 +233,8 @@ impl Redactor {
         })
     }
 
-    /// Writes `text` up to `cut` with labels for the hits; `told`: the first one's was written before. Gives how many bytes
-    /// past the cut belong to a secret that was told.
+    /// Writes `text` up to `cut` with labels for the hits; `told`: the first one's was written before. Returns how many
+    /// bytes past the cut belong to a secret that was labelled.
     fn write(&self, out: &mut Vec<u8>, text: &[u8], hits: &[Hit], cut: usize, told: bool) -> usize {
         let (mut at, mut past) = (0, 0);
         for (n, hit) in hits.iter().enumerate().take_while(|(_, hit)| hit.at.start < cut) {
@@ -259,18 +261,18 @@ fn head(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|b| u64::from_be_bytes(*b))
 }
 
-/// A name that stands in JSON, HTML and terminals as it is.
+/// A name that JSON, HTML and terminals show unescaped.
 fn printable(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-/:".contains(c) { c } else { '_' };
     name.chars().map(plain).take(100).collect()
 }
 
-/// A text that comes in pieces, with each secret replaced also where the pieces meet. Holds back no more than the longest
-/// secret, and only what may become one.
+/// A text that arrives in pieces, with each secret replaced even where the pieces meet. Holds back no more than the
+/// longest secret, and only what may become one.
 pub struct Stream {
     known: Redactor,
     held: Vec<u8>,
-    /// How much of what is held belongs to a secret that was replaced already.
+    /// How many of the held bytes belong to a secret that was already replaced.
     covered: usize,
 }
 
@@ -285,7 +287,7 @@ impl Stream {
         let hits = self.known.hits(&all, self.covered);
         let cut = self.known.begun(&all).map_or(all.len(), |(start, _)| start);
         let mut out = Vec::with_capacity(cut);
-        // Told before, and ending beyond this cut as well: the label is not written again.
+        // Labelled before, and ending beyond this cut as well: the label is not repeated.
         self.covered = self.known.write(&mut out, &all, &hits, cut, self.covered > 0);
         self.held = all.split_off(cut);
         Cow::Owned(out)
@@ -296,7 +298,7 @@ impl Stream {
         !self.held.is_empty()
     }
 
-    /// What was held back when the stream ended: a secret that was cut is as secret as a whole one.
+    /// What was held back when the stream ended: a cut secret is as secret as a whole one.
     pub fn rest(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         let covered = std::mem::take(&mut self.covered);

@@ -62,7 +62,7 @@ fn bnd_4_a_secret_is_found_in_every_form_in_which_programs_write_one() {
             let said = base64(&whole, address, padded);
             let clean = known.text(&said).into_owned();
             assert!(clean.contains("[secret: a.b]"), "{before}|{after} {said}");
-            // No more of it is left than the characters that it shares with what stands around it.
+            // No more of it is left than the characters that it shares with the text around it.
             let around = (before.len() * 8).div_ceil(6) + (after.len() * 8).div_ceil(6) + 3;
             assert!(clean.len() - "[secret: a.b]".len() <= around, "{clean} of {said}");
         }
@@ -99,7 +99,7 @@ fn what_comes_in_pieces_is_found_and_only_a_beginning_waits() {
     assert_eq!(through(&known, &[b"ope"]), "ope", "of three characters nothing can be told");
     assert_eq!(known.cut_text("n sesame now, open ses"), "[secret: a.b] now, [secret: a.b]");
     assert_eq!(known.text("n sesame now, open ses"), "n sesame now, open ses", "a whole text was not cut");
-    // A run of hits without an end needs no more room than one.
+    // An endless run of hits needs no more space than one hit.
     let many = Redactor::new([("x", "aaaaaaaaaa")]);
     let mut stream = many.stream();
     let mut out = Vec::new();
